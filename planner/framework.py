@@ -1,0 +1,78 @@
+"""By which software stack: what it fuses, what it keeps for the backward pass, what it overlaps, what it costs the host."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from planner.errors import PlannerError, near
+from planner.spec import Spec, read_table
+
+CATALOG = Path(__file__).resolve().parent / "catalog" / "frameworks"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+Feature = Literal[
+    "tp", "sequence_parallel", "pp", "vpp", "zero_bubble", "cp", "ep", "etp", "zero1", "zero2", "zero3",
+    "hybrid_shard", "offload_optimizer", "offload_activations",
+]  # fmt: skip
+
+
+class Framework(Spec):
+    """One software stack. Every constant is measured, fitted or assumed; its provenance says which."""
+
+    name: str
+    description: str = ""
+    features: frozenset[Feature]
+
+    # numbers in memory
+    mixed_precision: Literal["master_weights", "autocast", "sharded_fp32"]
+    gradient_dtype: Literal["fp32", "same"]  # of 16-bit training: fp32, or the parameters' own type
+    persistent_gradients: bool  # a buffer that lives through the step, or tensors freed at its end
+    activation_accounting: Literal["megatron", "autograd"]
+
+    # what is fused, hence what the backward pass needs
+    attention_kernel: Literal["standard", "eager", "flash"]
+    fused_norm: bool
+    fused_activation: bool
+    fused_rotary: bool
+    fused_dropout: bool
+    fused_cross_entropy: bool
+    grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
+    fused_optimizer: Literal["fused", "foreach"]
+
+    # host
+    host_s_per_kernel: Seconds
+    layer_kernels_scale: Annotated[float, Field(gt=0)] = 1.0
+
+    # overlap of communication with computation: the part of it that may hide
+    overlap_gradient_reduction: Fraction
+    overlap_parameter_gather: Fraction
+    overlap_tensor_parallel: Fraction
+    overlap_expert: Fraction
+    overlap_pipeline: Fraction
+    overlap_context: Fraction
+
+    # memory beside the tensors
+    context_bytes: Annotated[float, Field(ge=0)]  # CUDA context, cuBLAS, kernels
+    communicator_bytes: Annotated[float, Field(ge=0)]  # NCCL, per process group
+    fragmentation: Annotated[float, Field(ge=0)]  # reserved / allocated - 1
+    notes: str = ""
+
+
+@cache
+def load_framework(name: str) -> Framework:
+    """The framework of that name (or TOML path); an unknown name is an error that lists the near ones."""
+    files = {p.stem: p for p in sorted(CATALOG.glob("*.toml"))}
+    path = Path(name) if name.endswith(".toml") else files.get(name.lower())
+    if path is None:
+        raise PlannerError(f"framework.name = {name!r} is not in the catalog; {near(name, files)}")
+    return Framework.build(read_table(path), str(path))
+
+
+def framework_names() -> list[str]:
+    """All frameworks of the catalog."""
+    return sorted(p.stem for p in CATALOG.glob("*.toml"))
