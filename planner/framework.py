@@ -1,4 +1,4 @@
-"""By which software stack: what it fuses, what it keeps for the backward pass, what it overlaps, what it costs the host."""
+"""By which software stack: what it fuses, what it keeps for the backward pass, what it overlaps, what the host does."""
 
 from __future__ import annotations
 
@@ -32,21 +32,25 @@ class Framework(Spec):
     mixed_precision: Literal["master_weights", "autocast", "sharded_fp32"]
     gradient_dtype: Literal["fp32", "same"]  # of 16-bit training: fp32, or the parameters' own type
     persistent_gradients: bool  # a buffer that lives through the step, or tensors freed at its end
+    gradient_buckets_copy: bool  # data-parallel buckets hold a second copy of the gradients
     activation_accounting: Literal["megatron", "autograd"]
 
     # what is fused, hence what the backward pass needs
     attention_kernel: Literal["standard", "eager", "flash"]
+    repeats_kv_heads: bool  # copies grouped keys and values to every query head
+    layer_linears: Literal["fused", "separate"]  # q, k, v (and gate, up) as one matrix multiply or several
     fused_norm: bool
     fused_activation: bool
     fused_rotary: bool
     fused_dropout: bool
     fused_cross_entropy: bool
+    fused_router: bool
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
+    weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
     fused_optimizer: Literal["fused", "foreach"]
 
     # host
     host_s_per_kernel: Seconds
-    layer_kernels_scale: Annotated[float, Field(gt=0)] = 1.0
 
     # overlap of communication with computation: the part of it that may hide
     overlap_gradient_reduction: Fraction
@@ -60,6 +64,7 @@ class Framework(Spec):
     context_bytes: Annotated[float, Field(ge=0)]  # CUDA context, cuBLAS, kernels
     communicator_bytes: Annotated[float, Field(ge=0)]  # NCCL, per process group
     fragmentation: Annotated[float, Field(ge=0)]  # reserved / allocated - 1
+    host_optimizer_bytes_per_s: Annotated[float, Field(gt=0)]  # of a node's CPUs, when optimizer states live there
     notes: str = ""
 
 

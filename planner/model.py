@@ -46,6 +46,7 @@ class Model(Spec):
     sliding_window: Positive | None = None
     full_attention_every: Count = 0  # every n-th layer attends to everything; 0 = none does
     first_sliding_layer: Count = 0
+    softmax_in_fp32: bool = True  # an eager kernel upcasts the scores (llama and kin; not gpt2, bert, opt)
     attention_sinks: bool = False  # one learned logit per head (gpt_oss)
     qk_norm: Literal["none", "head", "full"] = "none"  # over head_dim (qwen3) or over all heads (olmoe)
 

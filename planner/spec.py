@@ -35,6 +35,10 @@ class Spec(BaseModel):
 
     provenance: dict[str, Provenance] = Field(default_factory=dict, repr=False)
 
+    def __hash__(self) -> int:
+        """Equal specs have equal names; hashing every field would cost more than the caches keyed by it save."""
+        return hash((type(self).__name__, getattr(self, "name", "")))
+
     @model_validator(mode="before")
     @classmethod
     def _split_provenance(cls, data: Any) -> Any:

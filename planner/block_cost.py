@@ -1,0 +1,130 @@
+"""Rows of one block summed to what memory and step time need: seconds by pass and by communication, bytes, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from planner.collectives import collective_s
+from planner.curves import Curves
+from planner.framework import Framework
+from planner.hardware import Cluster
+from planner.operators.row import Array, Group, Row
+from planner.operators.setting import Setting
+from planner.roofline import device_s
+
+GROUPS: tuple[Group, ...] = ("tp", "cp", "ep", "etp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockCost:
+    """One block (a layer, the embedding, the head) for one micro-batch on one rank; arrays of shape ``(n,)``.
+
+    Seconds: ``forward_s``, ``recompute_s`` and ``backward_s`` of computation (the slower of device and host),
+    ``weight_gradient_s`` the part of backward that zero-bubble schedules may delay, ``<group>_s`` of exposed
+    communication. Bytes: ``saved``, ``workspace`` (largest row), ``core`` seconds are contained in backward.
+    """
+
+    forward_s: Array
+    recompute_s: Array
+    backward_s: Array
+    weight_gradient_s: Array
+    tp_s: Array
+    cp_s: Array
+    ep_s: Array
+    etp_s: Array
+    saved_bytes: Array
+    workspace_bytes: Array
+    dense_parameters: Array
+    expert_parameters: Array
+    flops: Array
+    model_flops: Array
+
+    @property
+    def compute_s(self) -> Array:
+        """Forward, recomputation and backward."""
+        return self.forward_s + self.recompute_s + self.backward_s
+
+    @property
+    def communication_s(self) -> Array:
+        """Exposed communication of one micro-batch inside the block."""
+        return self.tp_s + self.cp_s + self.ep_s + self.etp_s
+
+    @property
+    def total_s(self) -> Array:
+        """All of one micro-batch."""
+        return self.compute_s + self.communication_s
+
+    def take(self, index: np.ndarray[tuple[int], np.dtype[np.intp]]) -> BlockCost:
+        """The entries that ``index`` selects: from distinct axes to layouts."""
+        return BlockCost(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: Curves) -> BlockCost:
+    """Reduce ``rows`` row by row (a stack would be larger, slower, and would round differently for one layout).
+
+    In each pass the device waits for the host where launching takes longer than computing: the passes' sums are
+    compared, since kernels queue up ahead of the device.
+    """
+    shape = setting.tp.shape
+    device = {p: np.zeros(shape) for p in ("forward", "recompute", "backward")}
+    host = {p: np.zeros(shape) for p in device}
+    sums = {name: np.zeros(shape) for name in ("saved", "workspace", "dense", "expert", "flops", "model", "weight")}
+    exposed: dict[Group, Array] = {g: np.zeros(shape) for g in GROUPS}
+    unquantized, dtype = setting.unquantized_dtype, setting.precision.matmul
+    for row in rows:
+        phase = row.phase
+        if row.collective is not None and row.group is not None:
+            exposed[row.group] = exposed[row.group] + _exposed_s(row, setting, cluster)
+        else:
+            seconds = device_s(row, cluster.accelerator, curves, dtype, unquantized)
+            device[phase] = device[phase] + seconds
+            if row.name.endswith("weight gradient"):
+                sums["weight"] = sums["weight"] + seconds
+        host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel
+        sums["saved"] = sums["saved"] + row.saved_bytes
+        sums["workspace"] = np.maximum(sums["workspace"], row.workspace_bytes)
+        sums["flops"] = sums["flops"] + row.flops
+        sums["model"] = sums["model"] + row.model_flops
+        if row.shard_group is not None:
+            sums[row.shard_group] = sums[row.shard_group] + row.parameters
+    return BlockCost(
+        forward_s=np.maximum(device["forward"], host["forward"]),
+        recompute_s=np.maximum(device["recompute"], host["recompute"]),
+        backward_s=np.maximum(device["backward"], host["backward"]),
+        weight_gradient_s=sums["weight"], tp_s=exposed["tp"], cp_s=exposed["cp"], ep_s=exposed["ep"],
+        etp_s=exposed["etp"], saved_bytes=sums["saved"], workspace_bytes=sums["workspace"],
+        dense_parameters=sums["dense"], expert_parameters=sums["expert"], flops=sums["flops"], model_flops=sums["model"],
+    )  # fmt: skip
+
+
+def group_of(setting: Setting, group: Group) -> tuple[Array, Array]:
+    """Ranks of a group and how many GPUs apart they lie, in Megatron's order tp - cp - dp - pp (experts: etp - ep)."""
+    one = np.ones_like(setting.tp)
+    return {
+        "tp": (setting.tp, one),
+        "cp": (setting.cp, setting.tp),
+        "ep": (setting.ep, setting.etp),
+        "etp": (setting.etp, one),
+    }[group]
+
+
+def _exposed_s(row: Row, setting: Setting, cluster: Cluster) -> Array:
+    """Seconds of a collective that computation does not hide."""
+    if row.collective is None or row.group is None:
+        raise ValueError(f"row {row.name!r} is no collective")
+    ranks, stride = group_of(setting, row.group)
+    seconds = collective_s(cluster, row.collective, row.communication_bytes, ranks, stride)
+    return seconds * (1.0 - overlap(setting.framework, row.group))
+
+
+def overlap(framework: Framework, group: Group) -> float:
+    """The part of a group's communication that the framework hides behind computation."""
+    return {
+        "tp": framework.overlap_tensor_parallel,
+        "cp": framework.overlap_context,
+        "ep": framework.overlap_expert,
+        "etp": framework.overlap_expert,
+    }[group]

@@ -1,0 +1,272 @@
+"""Which layouts are possible at all: rules with a mask over layouts and a sentence that names field, value and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import PlannerError
+from planner.framework import Feature, Framework
+from planner.hardware import Cluster
+from planner.job import Job, matmul_dtype
+from planner.layout import Layout, Layouts
+from planner.model import Model
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A short reason for tables, the layouts that break the rule, and the sentence for one of them."""
+
+    reason: str
+    broken: Mask
+    message: Callable[[Layout], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What the layouts are checked against."""
+
+    model: Model
+    cluster: Cluster
+    framework: Framework
+    job: Job
+    layouts: Layouts
+
+
+def divisors(number: int) -> str:
+    """The divisors of a number, for messages.
+
+    >>> divisors(12)
+    '1, 2, 3, 4, 6, 12'
+    """
+    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)
+
+
+def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
+    """Raise PlannerError for what no layout can mend: types the hardware lacks, positions the model lacks."""
+    precision = matmul_dtype(job.precision)
+    cluster.accelerator.peak(precision)
+    if precision == "fp8":
+        cluster.accelerator.peak("bf16")
+    if (
+        job.precision == "fp8"
+        and framework.name not in ("megatron-core", "fsdp")
+        and not framework.name.endswith(".toml")
+    ):
+        raise PlannerError(
+            f"job.precision = 'fp8': {framework.name} has no FP8 training; use megatron-core or fsdp, or bf16 or fp16."
+        )
+    if model.position_embedding == "learned" and job.seq_len > model.max_positions:
+        raise PlannerError(
+            f"job.seq_len = {job.seq_len}: {model.name} has a learned position table of max_positions = "
+            f"{model.max_positions} rows; use a sequence of at most that, or give the model a longer table."
+        )
+
+
+def rules(q: Question) -> Iterator[Rule]:
+    """All rules, most basic first: the first broken one explains the layout."""
+    yield from _degree_rules(q)
+    yield from _model_rules(q)
+    yield from _batch_rules(q)
+    yield from _pipeline_rules(q)
+    yield from _sharding_rules(q)
+    yield from _feature_rules(q)
+
+
+def _degree_rules(q: Question) -> Iterator[Rule]:
+    x, gpus = q.layouts, q.cluster.num_gpus
+    world = x.tp * x.cp * x.pp * x.dp
+    whole = np.floor(x.dp) == x.dp
+
+    def world_message(y: Layout) -> str:
+        model_ranks = y.tp * y.cp * y.pp
+        if gpus % model_ranks:
+            return (
+                f"layout.tp x pp x cp = {y.tp} x {y.pp} x {y.cp} = {model_ranks}: does not divide the cluster's {gpus} GPUs; "
+                f"their product must be one of {divisors(gpus)}"
+            )
+        return (
+            f"layout.dp = {y.dp}: tp x pp x cp x dp = {model_ranks * (y.dp or 1)}, but the cluster has {gpus} GPUs; "
+            f"use dp = {gpus // model_ranks} or leave dp out"
+        )
+
+    yield Rule(
+        reason="degrees do not multiply to the number of GPUs", broken=~whole | (world != gpus), message=world_message
+    )
+
+
+def _model_rules(q: Question) -> Iterator[Rule]:
+    x, m = q.layouts, q.model
+    yield Rule(
+        reason="tp does not divide the attention heads", broken=(m.num_heads % x.tp) != 0,
+        message=lambda y: f"layout.tp = {y.tp}: does not divide num_heads = {m.num_heads} of {m.name}; "
+        f"use one of {divisors(m.num_heads)}",
+    )  # fmt: skip
+    kv = m.num_kv_heads
+    yield Rule(
+        reason="tp and the key-value heads do not divide", broken=((kv % x.tp) != 0) & ((x.tp % kv) != 0),
+        message=lambda y: f"layout.tp = {y.tp}: neither divides nor is a multiple of num_kv_heads = {kv} of {m.name}",
+    )  # fmt: skip
+    dense = m.num_experts == 0 or any(not kind.moe for kind in m.layer_kinds)
+    if dense:
+        yield Rule(
+            reason="tp does not divide the feed-forward", broken=(m.ffn_hidden_size % x.tp) != 0,
+            message=lambda y: f"layout.tp = {y.tp}: does not divide ffn_hidden_size = {m.ffn_hidden_size} of {m.name}",
+        )  # fmt: skip
+    yield from _expert_rules(q)
+    s = q.job.seq_len
+    folds = np.where(x.cp > 1, 2.0 * x.cp, 1.0)
+    yield Rule(
+        reason="cp does not divide the sequence", broken=(s % folds) != 0,
+        message=lambda y: f"layout.cp = {y.cp}: seq_len = {s} must divide by 2 x cp = {2 * y.cp} (two slices per rank "
+        "balance the causal mask)",
+    )  # fmt: skip
+    split = np.where(x.sequence_parallel > 0, x.tp * x.cp, 1.0)
+    yield Rule(
+        reason="sequence parallelism does not divide the sequence", broken=(s % split) != 0,
+        message=lambda y: f"layout.sequence_parallel: seq_len = {s} must divide by tp x cp = {y.tp * y.cp}",
+    )  # fmt: skip
+
+
+def _expert_rules(q: Question) -> Iterator[Rule]:
+    x, m = q.layouts, q.model
+    if not m.num_experts:
+        yield Rule(
+            reason="expert parallelism without experts", broken=(x.ep > 1) | (x.etp > 1),
+            message=lambda y: f"layout.{'ep' if y.ep > 1 else 'etp'} = {max(y.ep, y.etp)}: {m.name} is dense; use 1",
+        )  # fmt: skip
+        return
+    yield Rule(
+        reason="ep does not divide the experts", broken=(m.num_experts % x.ep) != 0,
+        message=lambda y: f"layout.ep = {y.ep}: does not divide num_experts = {m.num_experts} of {m.name}; "
+        f"use one of {divisors(m.num_experts)}",
+    )  # fmt: skip
+    width = int(m.expert_ffn_hidden_size or 1)
+    yield Rule(
+        reason="etp does not divide an expert", broken=(width % x.etp) != 0,
+        message=lambda y: f"layout.etp = {y.etp}: does not divide expert_ffn_hidden_size = {width} of {m.name}",
+    )  # fmt: skip
+    ranks = x.tp * x.cp * x.dp
+    yield Rule(
+        reason="ep x etp does not divide a stage's ranks", broken=(ranks % (x.ep * x.etp)) != 0,
+        message=lambda y: f"layout.ep x etp = {y.ep * y.etp}: does not divide tp x cp x dp = "
+        f"{y.tp * y.cp * (y.dp or 1)}, the ranks of one pipeline stage",
+    )  # fmt: skip
+    yield Rule(
+        reason="MoE with tp needs sequence parallelism", broken=(x.tp > 1) & (x.sequence_parallel == 0),
+        message=lambda y: f"layout.sequence_parallel = false with tp = {y.tp}: MoE layers with tensor parallelism route "
+        "each rank's own tokens; set sequence_parallel = true",
+    )  # fmt: skip
+
+
+def _batch_rules(q: Question) -> Iterator[Rule]:
+    x, batch = q.layouts, q.job.global_batch_size
+    yield Rule(
+        reason="micro-batches do not fill the global batch", broken=(batch % (x.micro_batch_size * x.dp)) != 0,
+        message=lambda y: f"job.global_batch_size = {batch}: must be a multiple of micro_batch_size x dp = "
+        f"{y.micro_batch_size} x {y.dp} = {y.micro_batch_size * (y.dp or 1)}",
+    )  # fmt: skip
+
+
+def _pipeline_rules(q: Question) -> Iterator[Rule]:
+    x, m, batch = q.layouts, q.model, q.job.global_batch_size
+    yield Rule(
+        reason="more pipeline chunks than layers", broken=x.pp * x.vpp > m.num_layers,
+        message=lambda y: f"layout.pp x vpp = {y.pp} x {y.vpp} = {y.pp * y.vpp}: {m.name} has only {m.num_layers} layers; "
+        f"use a product of at most {m.num_layers}",
+    )  # fmt: skip
+    yield Rule(
+        reason="virtual stages without a pipeline", broken=(x.vpp > 1) & (x.pp == 1),
+        message=lambda y: f"layout.vpp = {y.vpp}: needs pp > 1",
+    )  # fmt: skip
+    yield Rule(
+        reason="virtual stages do not divide the layers", broken=(x.vpp > 1) & ((m.num_layers % (x.pp * x.vpp)) != 0),
+        message=lambda y: f"layout.vpp = {y.vpp}: pp x vpp = {y.pp * y.vpp} must divide num_layers = {m.num_layers}",
+    )  # fmt: skip
+    microbatches = batch / (x.micro_batch_size * x.dp)
+    yield Rule(
+        reason="virtual stages need a multiple of pp micro-batches", broken=(x.vpp > 1) & ((microbatches % x.pp) != 0),
+        message=lambda y: f"layout.vpp = {y.vpp}: the interleaved schedule needs a multiple of pp = {y.pp} micro-batches, "
+        f"not {batch // (y.micro_batch_size * (y.dp or 1))}",
+    )  # fmt: skip
+    yield Rule(
+        reason="schedule and virtual stages disagree", broken=((x.schedule == 1) != (x.vpp > 1)),
+        message=lambda y: f"layout.schedule = {y.schedule!r} with vpp = {y.vpp}: the interleaved schedule is the one with "
+        "vpp > 1; set vpp, or leave schedule out",
+    )  # fmt: skip
+    yield Rule(
+        reason="zero-bubble without a pipeline", broken=(x.schedule == 2) & (x.pp == 1),
+        message=lambda y: "layout.schedule = 'zero-bubble': needs pp > 1",
+    )  # fmt: skip
+
+
+def _sharding_rules(q: Question) -> Iterator[Rule]:
+    x = q.layouts
+    group = np.where(x.shard_group_size > 0, x.shard_group_size, 1.0)
+    yield Rule(
+        reason="shard group without ZeRO", broken=(x.shard_group_size > 0) & (x.zero == 0),
+        message=lambda y: f"layout.shard_group_size = {y.shard_group_size}: needs zero = 1, 2 or 3",
+    )  # fmt: skip
+    yield Rule(
+        reason="shard group does not divide the data-parallel ranks", broken=(x.ranks % group) != 0,
+        message=lambda y: f"layout.shard_group_size = {y.shard_group_size}: does not divide dp x cp = {(y.dp or 1) * y.cp}",
+    )  # fmt: skip
+    expert_group = np.minimum(group, x.expert_ranks)
+    yield Rule(
+        reason="shard group does not divide the expert data-parallel ranks", broken=(x.expert_ranks % expert_group) != 0,
+        message=lambda y: f"layout.shard_group_size = {y.shard_group_size}: does not divide the ranks that hold the same "
+        "experts",
+    )  # fmt: skip
+    yield Rule(
+        reason="ZeRO 2 and 3 with this stack's pipeline", broken=(x.zero >= 2) & (x.pp > 1) & (q.framework.name != "fsdp"),
+        message=lambda y: f"layout.zero = {y.zero} with pp = {y.pp}: {q.framework.name} shards gradients only without a "
+        "pipeline; use zero = 1, or pp = 1",
+    )  # fmt: skip
+    if q.framework.mixed_precision == "sharded_fp32":
+        yield Rule(
+            reason="FSDP shards", broken=(x.zero < 2),
+            message=lambda y: f"layout.zero = {y.zero}: {q.framework.name} shards gradients or parameters; use 2 or 3",
+        )  # fmt: skip
+
+
+def _feature_rules(q: Question) -> Iterator[Rule]:
+    x, have = q.layouts, q.framework.features
+    wanted: dict[Feature, Mask] = {
+        "tp": x.tp > 1, "sequence_parallel": (x.sequence_parallel > 0) & (x.tp > 1), "pp": x.pp > 1, "vpp": x.vpp > 1,
+        "zero_bubble": x.schedule == 2, "cp": x.cp > 1, "ep": x.ep > 1, "etp": x.etp > 1, "zero1": x.zero == 1,
+        "zero2": x.zero == 2, "zero3": x.zero == 3, "hybrid_shard": x.shard_group_size > 0,
+        "offload_optimizer": x.offload_optimizer > 0, "offload_activations": x.offload_activations > 0,
+    }  # fmt: skip
+    for feature, mask in wanted.items():
+        if feature not in have:
+            yield Rule(
+                reason=f"{q.framework.name} has no {feature}", broken=mask, message=_no_feature(q.framework, feature)
+            )
+
+
+def _no_feature(framework: Framework, feature: Feature) -> Callable[[Layout], str]:
+    have = ", ".join(sorted(framework.features))
+    return lambda y: f"layout: {framework.name} does not offer {feature}; it offers {have}"
+
+
+def impossible(q: Question) -> tuple[Mask, NDArray[np.intp], tuple[str, ...]]:
+    """(mask of impossible layouts, index of the first broken rule or -1, the rules' reasons)."""
+    first = np.full(len(q.layouts), -1, dtype=np.intp)
+    reasons = []
+    for i, rule in enumerate(rules(q)):
+        reasons.append(rule.reason)
+        first = np.where((first < 0) & rule.broken, i, first)
+    return first >= 0, first, tuple(reasons)
+
+
+def require_possible(q: Question, layout: Layout, where: str = "") -> None:
+    """Raise PlannerError with the first broken rule's sentence, for a single layout."""
+    for rule in rules(q):
+        if rule.broken[0]:
+            prefix = f"{where}: " if where else ""
+            raise PlannerError(f"{prefix}{rule.message(layout)}.")

@@ -1,0 +1,82 @@
+"""Seconds of one collective over a group of ranks, on the links that the group spans."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.hardware import CollectiveFit, CollectiveName, Cluster, Link
+
+Array = NDArray[np.float64]
+Number = Array | float
+
+
+def bus_factor(collective: CollectiveName, ranks: Number) -> Number:
+    """Bytes that cross a rank's link per message byte, as nccl-tests define bus bandwidth.
+
+    2 (n-1)/n for all-reduce, (n-1)/n for all-gather, reduce-scatter and all-to-all, 1 for p2p.
+    Source: NVIDIA nccl-tests, doc/PERFORMANCE.md.
+    """
+    if collective == "p2p":
+        return np.where(np.asarray(ranks) > 1, 1.0, 0.0)
+    share = (ranks - 1.0) / np.maximum(ranks, 1.0)
+    return 2.0 * share if collective == "all_reduce" else share
+
+
+def _fit(link: Link, collective: CollectiveName) -> CollectiveFit:
+    """The measured fit of this link, or one made from its rate, its reached fraction and its latency."""
+    if collective in link.collectives:
+        return link.collectives[collective]
+    bandwidth = link.bytes_per_s * link.efficiency
+    return CollectiveFit(latency_s=link.latency_s, bus_bytes_per_s=bandwidth, sqrt_coefficient=link.sqrt_coefficient)
+
+
+def collective_s(
+    cluster: Cluster, collective: CollectiveName, message_bytes: Number, ranks: Number, stride: Number
+) -> Array:
+    """Seconds of ``collective`` on ``message_bytes`` over ``ranks`` ranks that lie ``stride`` GPUs apart.
+
+    The narrowest link that joins the whole group rules. A ring (or tree) over several nodes crosses a node's edge once,
+    with all of the group's local ranks feeding their own network ports: bus bandwidth is the port's rate times the
+    ranks per node, never above the inner link's. All-to-all sends each rank's share for other nodes through its own
+    port. Each: ``t = latency + x / bus + c sqrt(latency x / bus)``. Message: bytes as nccl-tests count them (per-rank
+    buffer for all-reduce, all-to-all and p2p; the whole output or input for all-gather and reduce-scatter).
+    Groups of one rank, and empty messages, take no time.
+    """
+    ranks, stride, message = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (ranks, stride, message_bytes)))
+    result = np.zeros(message.shape)
+    done = (ranks <= 1) | (message <= 0)
+    x = message * bus_factor(collective, ranks)
+    inner: float | None = None
+    reach = 1.0
+    for link in cluster.node.links:
+        reach_now = float(link.span) if link.span else float("inf")
+        fits = ~done & (ranks * stride <= reach_now)
+        if fits.any():
+            result = np.where(fits, _link_s(link, collective, x, ranks, stride, reach, inner), result)
+            done = done | fits
+        fit = _fit(link, collective)
+        inner, reach = fit.bus_bytes_per_s, reach_now
+    if not done.all():
+        # a cluster without a network link is refused when it is built; a group cannot outgrow it
+        raise AssertionError(f"no link of {cluster.node.name} spans {float((ranks * stride).max()):.0f} GPUs")
+    return result
+
+
+def _link_s(
+    link: Link, collective: CollectiveName, x: Array, ranks: Array, stride: Array, reach: float, inner: float | None
+) -> Array:
+    """Seconds where ``link`` joins the group; ``reach`` GPUs share the next nearer link, of bus rate ``inner``."""
+    fit = _fit(link, collective)
+    local = np.clip(np.floor(reach / stride), 1.0, ranks)
+    bus = np.full(x.shape, fit.bus_bytes_per_s)
+    if link.per_peer_bytes_per_s is not None:
+        bus = np.minimum(bus, link.per_peer_bytes_per_s * link.efficiency * (ranks - 1.0))
+    if inner is not None and collective == "all_to_all":
+        x = x * (ranks - local) / np.maximum(ranks - 1.0, 1.0)
+    elif inner is not None and collective != "p2p":
+        bus = np.minimum(bus * local, inner)
+    wire = x / bus
+    groups = np.log2(np.maximum(ranks / local, 2.0)) if inner is not None else 1.0
+    latency = fit.latency_s * groups
+    return latency + wire + fit.sqrt_coefficient * np.sqrt(latency * wire)

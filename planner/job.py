@@ -1,0 +1,130 @@
+"""Doing what: how many tokens, in which precision, with which optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from planner.framework import Framework
+from planner.spec import Spec
+from planner.units import DTYPE_BYTES
+
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "bf16-pure", "fp8"]
+Optimizer = Literal["adamw", "adamw-8bit", "adafactor", "sgd", "muon"]
+Positive = Annotated[int, Field(gt=0, strict=True)]
+
+ADAM_BLOCK = 256
+"""Elements per fp32 scale of 8-bit Adam's states (Dettmers et al. 2022, section 2; bitsandbytes' default block)."""
+
+
+class Job(Spec):
+    """One training run. Exactly one of ``num_samples``, ``num_tokens`` and ``num_steps`` says how long an epoch is."""
+
+    kind: Literal["pretrain", "finetune"] = "pretrain"
+    seq_len: Positive
+    global_batch_size: Positive  # sequences per optimizer step
+    num_samples: Positive | None = None
+    num_tokens: Positive | None = None
+    num_steps: Positive | None = None
+    num_epochs: Annotated[float, Field(gt=0)] = 1.0
+    precision: Precision = "bf16"
+    optimizer: Optimizer = "adamw"
+    gradient_dtype: Literal["fp32", "same"] | None = None  # None = the framework's
+    expert_load: Annotated[float, Field(ge=1)] = 1.0  # tokens on the fullest expert rank / mean
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Job:
+        given = [n for n in ("num_samples", "num_tokens", "num_steps") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are all given; give one of num_samples, num_tokens, num_steps")
+        return self
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens of one optimizer step."""
+        return float(self.global_batch_size) * float(self.seq_len)
+
+    @property
+    def steps_per_epoch(self) -> float | None:
+        """Optimizer steps of one epoch, the last one filled up; None when no length was given."""
+        if self.num_steps is not None:
+            return float(self.num_steps)
+        if self.num_samples is not None:
+            return float(-(-self.num_samples // self.global_batch_size))
+        if self.num_tokens is not None:
+            return float(-(-self.num_tokens // (self.global_batch_size * self.seq_len)))
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precisions:
+    """Bytes per element of what is kept, by this job on this framework.
+
+    ``activation`` tensors between operators; ``parameter`` the weights that are kept; ``cast`` a second copy of each
+    weight matrix in the compute type (autocast, FP8 caches); ``gradient`` accumulated; ``master`` fp32 weights;
+    ``state`` per parameter, optimizer only. ``matmul`` names the type whose peak bounds matrix multiplies.
+    """
+
+    matmul: str
+    activation: float
+    parameter: float
+    cast: float
+    gradient: float
+    master: float
+    state: float
+    factored: bool
+
+    @property
+    def model_states(self) -> float:
+        """Bytes per parameter, unsharded, without the compute-type copies."""
+        return self.parameter + self.gradient + self.master + self.state
+
+
+def matmul_dtype(precision: Precision) -> str:
+    """The type whose matrix units do the work."""
+    return "bf16" if precision == "bf16-pure" else precision
+
+
+def optimizer_state_bytes(optimizer: Optimizer, width: float) -> float:
+    """Bytes of optimizer state per parameter with states of ``width`` bytes.
+
+    AdamW: two moments. 8-bit Adam: two bytes and two fp32 scales per block of 256 (Dettmers et al. 2022). SGD with
+    momentum and Muon: one. Adafactor: row and column sums only, so 0 here: they are counted per matrix.
+    """
+    if optimizer == "adamw-8bit":
+        return 2.0 + 2.0 * 4.0 / ADAM_BLOCK
+    return {"adamw": 2.0, "sgd": 1.0, "muon": 1.0, "adafactor": 0.0}[optimizer] * width
+
+
+def precisions(job: Job, framework: Framework) -> Precisions:
+    """What ``job.precision`` means on ``framework``.
+
+    fp32 and tf32: everything in fp32. fp16, bf16, fp8 with master weights (Micikevicius et al. 2018): 2-byte weights,
+    gradients of 2 or 4 bytes, fp32 master: with AdamW 16 or 18 bytes per parameter (ZeRO paper, section 3.1). Autocast
+    keeps fp32 weights and gradients and a 2-byte copy of each weight matrix while it is in use. FSDP's mixed precision
+    keeps fp32 shards and gathers 2-byte layers. bf16-pure: weights, gradients and states all in bf16. fp8: as bf16 with
+    the matrix multiplies in fp8; Transformer Engine caches each weight and its transpose in fp8.
+    """
+    dtype = matmul_dtype(job.precision)
+    width = DTYPE_BYTES[dtype]
+    gradient = job.gradient_dtype or framework.gradient_dtype
+    factored = job.optimizer == "adafactor"
+    if job.precision in ("fp32", "tf32", "bf16-pure"):
+        state = optimizer_state_bytes(job.optimizer, width)
+        return Precisions(
+            matmul=dtype, activation=width, parameter=width, cast=0.0, gradient=width, master=0.0, state=state,
+            factored=factored,
+        )  # fmt: skip
+    state = optimizer_state_bytes(job.optimizer, 4.0)
+    fp8_caches = 2.0 if job.precision == "fp8" else 0.0
+    if framework.mixed_precision == "master_weights":
+        return Precisions(
+            matmul=dtype, activation=2.0, parameter=2.0, cast=fp8_caches,
+            gradient=4.0 if gradient == "fp32" else 2.0, master=4.0, state=state, factored=factored,
+        )  # fmt: skip
+    return Precisions(
+        matmul=dtype, activation=2.0, parameter=4.0, cast=2.0 + fp8_caches, gradient=4.0, master=0.0, state=state,
+        factored=factored,
+    )  # fmt: skip

@@ -1,0 +1,210 @@
+"""Peak bytes on one GPU, by kind: states, activations, workspace, buffers, and what the allocator and CUDA add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from planner.framework import Framework
+from planner.hardware import Cluster
+from planner.job import Job, Precisions
+from planner.layout import Array, Layouts
+
+KINDS = ("parameters", "gradients", "optimizer", "activations", "workspace", "buffers", "fragmentation", "overhead")
+PHASES = ("forward end and loss", "backward end", "optimizer step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageMemory:
+    """Bytes on one GPU of one stage at the step's peak, by kind; arrays of shape ``(n,)``.
+
+    ``parameters`` + ``gradients`` + ``optimizer`` are the model states; ``buffers`` copies for communication;
+    allocated = the first six kinds; reserved = allocated + ``fragmentation``; the GPU also holds ``overhead`` (CUDA
+    context, NCCL). ``host`` is CPU memory per GPU taken by offloading. ``phase`` indexes PHASES.
+    """
+
+    parameters: Array
+    gradients: Array
+    optimizer: Array
+    activations: Array
+    workspace: Array
+    buffers: Array
+    fragmentation: Array
+    overhead: Array
+    host: Array
+    phase: Array
+
+    @property
+    def allocated(self) -> Array:
+        """What the caching allocator has given out at the peak."""
+        return self.parameters + self.gradients + self.optimizer + self.activations + self.workspace + self.buffers
+
+    @property
+    def reserved(self) -> Array:
+        """What the caching allocator has taken from the device."""
+        return self.allocated + self.fragmentation
+
+    @property
+    def total(self) -> Array:
+        """All that the GPU must hold."""
+        return self.reserved + self.overhead
+
+    def where(self, choose: np.ndarray[tuple[int], np.dtype[np.bool_]], other: StageMemory) -> StageMemory:
+        """``self`` where ``choose``, else ``other``."""
+        return StageMemory(
+            **{f.name: np.where(choose, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageContent:
+    """What a stage holds, before sharding: parameters and activation bytes; arrays of shape ``(n,)``."""
+
+    dense_parameters: Array
+    expert_parameters: Array
+    largest_layer_parameters: Array
+    activations: Array  # all micro-batches in flight, without the head
+    head_activations: Array
+    largest_layer_activations: Array
+    layer_workspace: Array
+    head_workspace: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class States:
+    """Sharded model states on one GPU; arrays of shape ``(n,)``."""
+
+    parameters: Array
+    gradients: Array
+    optimizer: Array
+    host: Array
+    update_elements: Array  # parameters that this rank updates
+
+
+def model_states(content: StageContent, layouts: Layouts, precision: Precisions, factored_bytes: Array) -> States:
+    """Bytes of parameters, gradients and optimizer states on one GPU.
+
+    ZeRO 1, 2, 3 divide optimizer states, then gradients, then parameters by the ranks that hold copies (Rajbhandari
+    et al. 2020, figure 1); experts by their own, smaller group. Offloading moves optimizer states and master weights
+    to the host, and from ZeRO 2 on the gradients too (ZeRO-Offload, Ren et al. 2021).
+    """
+    dense, expert = content.dense_parameters, content.expert_parameters
+    shards, expert_shards = layouts.shard_ranks, layouts.expert_shard_ranks
+    zero = layouts.zero
+
+    def held(stage: float, width: float) -> Array:
+        cut = zero >= stage
+        return np.asarray(width * (dense / np.where(cut, shards, 1.0) + expert / np.where(cut, expert_shards, 1.0)))
+
+    update = held(1.0, 1.0)
+    optimizer = held(1.0, precision.master + precision.state) + factored_bytes
+    gradients = held(2.0, precision.gradient)
+    away = layouts.offload_optimizer
+    gradients_away = away * (zero >= 2)
+    return States(
+        parameters=held(3.0, precision.parameter), gradients=gradients * (1.0 - gradients_away),
+        optimizer=optimizer * (1.0 - away), host=optimizer * away + gradients * gradients_away, update_elements=update,
+    )  # fmt: skip
+
+
+def weight_copies(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions) -> Array:
+    """Bytes of compute-type copies of the weights: the whole stage's, or two gathered layers under ZeRO 3.
+
+    Autocast keeps them from forward to backward; FSDP gathers one layer and prefetches the next, and holds one layer's
+    whole gradient until it is scattered.
+    """
+    whole = precision.cast * (content.dense_parameters + content.expert_parameters)
+    width = precision.cast if framework.mixed_precision == "sharded_fp32" and precision.cast else precision.parameter
+    gathered = (2.0 * width + width) * content.largest_layer_parameters
+    return np.asarray(np.where(layouts.zero >= 3, gathered, whole))
+
+
+def stage_memory(
+    content: StageContent,
+    layouts: Layouts,
+    states: States,
+    *,
+    framework: Framework,
+    precision: Precisions,
+    job: Job,
+    num_microbatches: Array,
+) -> StageMemory:
+    """Peak of one stage: the largest of three moments of a step.
+
+    End of forward and first backward: states + all activations + the larger of (head, loss) and one layer's backward.
+    End of backward: states + all gradients + one layer. Optimizer step: states + gradients + its temporaries. Gradients
+    that are freed between steps are absent from the first moment of the first micro-batch.
+    """
+    copies = weight_copies(content, layouts, framework, precision)
+    persistent = framework.persistent_gradients or False
+    early = states.gradients * np.where((num_microbatches > 1) | persistent, 1.0, 0.0)
+    offloaded = layouts.offload_activations > 0
+    kept = np.where(
+        offloaded, np.minimum(content.activations, 2.0 * content.largest_layer_activations), content.activations
+    )
+    buffers = gradient_buffers(content, layouts, framework, precision, job)
+    loss_activations = kept + content.head_activations
+    loss_workspace = np.maximum(content.head_workspace, content.layer_workspace - content.head_activations) + copies
+    last_activations = content.largest_layer_activations
+    last_workspace = content.layer_workspace + copies
+    temporaries = optimizer_workspace(states, framework, precision, job)
+    nothing = np.zeros_like(kept)
+    moments = (
+        (early, loss_activations, np.maximum(loss_workspace, 0.0)),
+        (states.gradients, last_activations, last_workspace),
+        (states.gradients, nothing, temporaries),
+    )
+    best: StageMemory | None = None
+    for phase, (gradients, activations, workspace) in enumerate(moments):
+        now = _moment(
+            states, gradients, activations, workspace, buffers, framework, layouts, float(phase), content, offloaded
+        )
+        best = now if best is None else best.where(best.total >= now.total, now)
+    assert best is not None
+    return best
+
+
+def _moment(
+    states: States,
+    gradients: Array,
+    activations: Array,
+    workspace: Array,
+    buffers: Array,
+    framework: Framework,
+    layouts: Layouts,
+    phase: float,
+    content: StageContent,
+    offloaded: np.ndarray[tuple[int], np.dtype[np.bool_]],
+) -> StageMemory:
+    allocated = states.parameters + gradients + states.optimizer + activations + workspace + buffers
+    groups = sum((degree > 1).astype(float) for degree in (layouts.tp, layouts.pp, layouts.cp, layouts.ep, layouts.dp))
+    return StageMemory(
+        parameters=states.parameters, gradients=gradients, optimizer=states.optimizer, activations=activations,
+        workspace=workspace, buffers=buffers, fragmentation=framework.fragmentation * allocated,
+        overhead=framework.context_bytes + framework.communicator_bytes * groups,
+        host=states.host + np.where(offloaded, content.activations, 0.0), phase=np.full(activations.shape, phase),
+    )  # fmt: skip
+
+
+def gradient_buffers(
+    content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions, job: Job
+) -> Array:
+    """Data-parallel buckets where they are a second copy of the gradients (PyTorch DistributedDataParallel)."""
+    whole = precision.gradient * (content.dense_parameters + content.expert_parameters)
+    copied = framework.gradient_buckets_copy * (layouts.ranks > 1) * (layouts.zero < 2)
+    return np.asarray(whole * copied)
+
+
+def optimizer_workspace(states: States, framework: Framework, precision: Precisions, job: Job) -> Array:
+    """Temporaries of the update: a multi-tensor ("foreach") AdamW holds one denominator per parameter."""
+    width = 4.0 if precision.parameter >= 4 or precision.master else precision.parameter
+    if framework.fused_optimizer == "fused" or job.optimizer == "sgd":
+        return np.zeros_like(states.update_elements)
+    return width * states.update_elements
+
+
+def usable_bytes(cluster: Cluster) -> float:
+    """Memory that a process can use: what the framework sees, else what the driver reports."""
+    accelerator = cluster.accelerator
+    return accelerator.usable_memory_bytes or accelerator.memory_bytes

@@ -1,0 +1,261 @@
+"""Attention: projections, rotary positions, the core (standard, eager or fused), output projection."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from planner.model import LayerKind
+from planner.operators.norm import norm
+from planner.operators.row import FusedAttention, Matmul, Number, Row, communication, linear, pointwise
+from planner.operators.setting import Setting
+from planner.operators.weights import local_parameters
+
+BLOCK = "attention"
+
+
+def attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Rows of one attention block, forward and backward, from the normalized input to the residual sum."""
+    project = _latent_projections if setting.model.attention == "mla" else _projections
+    return (
+        *_enter(setting),
+        *project(setting, kind),
+        *_rotary(setting),
+        *_core(setting, kind),
+        *_output(setting, kind),
+    )
+
+
+def _enter(setting: Setting) -> tuple[Row, ...]:
+    """Tensor parallelism at the block's entrance: gather the sequence (SP), or sum input gradients (no SP)."""
+    return tensor_parallel_boundary(setting, BLOCK, "in")
+
+
+def tensor_parallel_boundary(setting: Setting, block: str, side: str) -> tuple[Row, ...]:
+    """Collectives of one tensor-parallel region (Korthikanti et al. 2022, figures 4-6).
+
+    Without sequence parallelism: all-reduce of the output forward and of the input's gradient backward. With it:
+    all-gather at the entrance and reduce-scatter at the exit, mirrored backward; the second gather of the saved input
+    that the weight gradient needs runs beside the input gradient and is not counted.
+    """
+    message = setting.width * setting.model.hidden_size * setting.tokens
+    split = setting.tensor_parallel * setting.sequence_parallel
+    whole = setting.tensor_parallel * (1.0 - setting.sequence_parallel)
+    if side == "in":
+        return (
+            communication("gather sequence", block, "forward", "all_gather", "tp", message, split),
+            communication("scatter input gradient", block, "backward", "reduce_scatter", "tp", message, split),
+            communication("sum input gradient", block, "backward", "all_reduce", "tp", message, whole),
+        )
+    return (
+        communication("scatter output", block, "forward", "reduce_scatter", "tp", message, split),
+        communication("sum output", block, "forward", "all_reduce", "tp", message, whole),
+        communication("gather output gradient", block, "backward", "all_gather", "tp", message, split),
+    )
+
+
+def _projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Query, key and value from the normalized input, which is kept once: w h t."""
+    m, w, t = setting.model, setting.width, setting.tokens
+    heads = m.num_heads / setting.tp
+    kv = setting.local_kv_heads()
+    eager = setting.framework.layer_linears == "separate"
+    rows = linear(
+        "query key value", BLOCK, Matmul(m=t, k=float(m.hidden_size), n=(heads + 2.0 * kv) * m.head_dim), width=w,
+        saved_bytes=w * m.hidden_size * setting.sequence_tokens, kernels=3.0 if eager else 1.0,
+        parameters=local_parameters(setting, kind, "attention.qkv"),
+    )  # fmt: skip
+    if m.qk_norm == "none":
+        return rows
+    per_row = float(m.head_dim) if m.qk_norm == "head" else float(m.hidden_size)
+    return rows + norm(
+        "query key norm", BLOCK, setting, t * (heads + kv) * m.head_dim, rows_of=per_row,
+        parameters=local_parameters(setting, kind, "attention.q_norm")
+        + local_parameters(setting, kind, "attention.k_norm"),
+    )  # fmt: skip
+
+
+def _latent_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Multi-head latent attention (DeepSeek-V2, section 2.1): down to the latent on every rank, up to the local heads."""
+    m, w, t = setting.model, setting.width, setting.tokens
+    ts, heads, h = setting.sequence_tokens, m.num_heads / setting.tp, float(m.hidden_size)
+    latent, rope = float(m.kv_lora_rank or 0), float(m.qk_rope_head_dim or 0)
+    nope, value = float(m.qk_nope_head_dim or 0), float(m.v_head_dim or 0)
+    rows: tuple[Row, ...] = ()
+    if m.q_lora_rank:
+        rank = float(m.q_lora_rank)
+        rows += linear(
+            "query down", BLOCK, Matmul(m=ts, k=h, n=rank), width=w,
+            parameters=local_parameters(setting, kind, "attention.q_down.weight"),
+        )  # fmt: skip
+        rows += norm(
+            "query latent norm", BLOCK, setting, ts * rank, rows_of=rank,
+            parameters=local_parameters(setting, kind, "attention.q_down_norm"),
+        )  # fmt: skip
+        rows += linear(
+            "query up", BLOCK, Matmul(m=t, k=rank, n=heads * (nope + rope)), width=w, saved_bytes=w * ts * rank,
+            parameters=local_parameters(setting, kind, "attention.q_up"),
+        )  # fmt: skip
+    else:
+        rows += linear(
+            "query", BLOCK, Matmul(m=t, k=h, n=heads * (nope + rope)), width=w,
+            parameters=local_parameters(setting, kind, "attention.q_up"),
+        )  # fmt: skip
+    rows += linear(
+        "key value down", BLOCK, Matmul(m=ts, k=h, n=latent + rope), width=w, saved_bytes=w * ts * h,
+        parameters=local_parameters(setting, kind, "attention.kv_down.weight"),
+    )  # fmt: skip
+    rows += norm(
+        "key value latent norm", BLOCK, setting, ts * latent, rows_of=latent,
+        parameters=local_parameters(setting, kind, "attention.kv_down_norm"),
+    )  # fmt: skip
+    return rows + linear(
+        "key value up", BLOCK, Matmul(m=t, k=latent, n=heads * (nope + value)), width=w, saved_bytes=w * ts * latent,
+        parameters=local_parameters(setting, kind, "attention.kv_up"),
+    )  # fmt: skip
+
+
+def _rotary(setting: Setting) -> tuple[Row, ...]:
+    """Rotate queries and keys. Nothing is kept: the gradient needs only the angles, which all layers share."""
+    m, w = setting.model, setting.width
+    if m.position_embedding != "rotary":
+        return ()
+    if m.attention == "mla":
+        elements = setting.tokens * (m.num_heads / setting.tp + 1.0) * float(m.qk_rope_head_dim or 0)
+    else:
+        elements = setting.tokens * (m.num_heads / setting.tp + setting.local_kv_heads()) * m.head_dim
+    passes, kernels = (2.0, 2.0) if setting.framework.fused_rotary else (11.0, 10.0)
+    return pointwise(
+        "rotary", BLOCK, forward_bytes=passes * w * elements, backward_bytes=passes * w * elements, kernels=kernels
+    )
+
+
+def _core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    kept = Row(name="queries, keys, values kept", block=BLOCK, phase="forward", saved_bytes=qkv_saved_bytes(setting))
+    core = _flash_core if setting.framework.attention_kernel == "flash" else _unfused_core
+    return (kept, *core(setting, kind), *_context_parallel(setting))
+
+
+def _context_parallel(setting: Setting) -> tuple[Row, ...]:
+    """Ring attention (Liu et al. 2023): keys and values travel once around forward; with their gradients backward."""
+    m = setting.model
+    present = (setting.cp > 1).astype(float)
+    kv_heads = m.num_heads / setting.tp if m.attention == "mla" else setting.local_kv_heads()
+    message = setting.width * setting.tokens * kv_heads * (m.qk_head_dim + m.value_head_dim) * (setting.cp - 1.0)
+    return (
+        communication("ring keys and values", BLOCK, "forward", "p2p", "cp", message, present),
+        communication("ring gradients", BLOCK, "backward", "p2p", "cp", 2.0 * message, present),
+    )
+
+
+def qkv_saved_bytes(setting: Setting) -> Number:
+    """Queries, keys and values as the attention core reads them, kept for its backward pass."""
+    m, w, t = setting.model, setting.width, setting.tokens
+    heads = m.num_heads / setting.tp
+    if m.attention == "mla":
+        return w * t * heads * (2.0 * m.qk_head_dim + m.value_head_dim)
+    # eager and scaled-dot-product attention of transformers copy keys and values to every query head
+    copies = heads if setting.framework.repeats_kv_heads else setting.local_kv_heads()
+    return w * t * (heads + 2.0 * copies) * m.head_dim
+
+
+def _flash_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Fused attention (Dao 2023): keeps q, k, v, the output and one fp32 log-sum per query and head.
+
+    The output is the next linear layer's input and counted there. Backward: five matrix multiplies to forward's two.
+    """
+    m, w, t = setting.model, setting.width, setting.tokens
+    heads = m.num_heads / setting.tp
+    seen, convention = setting.keys(kind)
+    widths = m.qk_head_dim + m.value_head_dim
+    work = FusedAttention(
+        sequences=setting.micro_batch_size, heads=heads, queries=setting.queries, keys=seen,
+        qk_head_dim=float(m.qk_head_dim), value_head_dim=float(m.value_head_dim),
+    )  # fmt: skip
+    pairs = 2.0 * t * heads * widths
+    log_sums = 4.0 * t * heads
+    qkv = qkv_saved_bytes(setting)
+    backward = FusedAttention(
+        sequences=work.sequences, heads=heads, queries=work.queries, keys=seen, qk_head_dim=work.qk_head_dim,
+        value_head_dim=work.value_head_dim, backward=True,
+    )  # fmt: skip
+    return (
+        Row(
+            name="fused attention", block=BLOCK, phase="forward", flops=pairs * seen, model_flops=pairs * convention,
+            bytes_moved=qkv + w * t * heads * m.value_head_dim, saved_bytes=log_sums, kernels=1.0, work=work, core=True,
+        ),
+        Row(
+            name="fused attention gradient", block=BLOCK, phase="backward", flops=2.5 * pairs * seen,
+            model_flops=2.0 * pairs * convention, bytes_moved=3.0 * qkv, kernels=3.0, work=backward,
+            workspace_bytes=qkv + 4.0 * t * heads * m.qk_head_dim,
+        ),
+    )  # fmt: skip
+
+
+def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Scores, softmax, dropout and weighted sum as separate kernels: 5 a s^2 b bytes with dropout, in 16 bit.
+
+    Source: Korthikanti et al. 2022, section 4.1. A full score matrix is computed; the mask only hides half of it.
+    """
+    m, w = setting.model, setting.width
+    heads, q, s = m.num_heads / setting.tp, setting.queries, float(setting.job.seq_len)
+    pairs = setting.micro_batch_size * heads * q * s
+    batch = setting.micro_batch_size * heads
+    softmax, dropped = softmax_saved_bytes(setting)
+    eager = setting.framework.attention_kernel == "eager"
+    passes = 12.0 if eager else 2.0
+    scores = Matmul(m=q, k=float(m.qk_head_dim), n=s, batch=batch, dtype=setting.unquantized_dtype)
+    context = Matmul(m=q, k=s, n=float(m.value_head_dim), batch=batch, dtype=setting.unquantized_dtype)
+    rows = [
+        *linear("scores", BLOCK, scores, width=w),
+        *pointwise(
+            "softmax", BLOCK, forward_bytes=passes * w * pairs, backward_bytes=(passes + w) * pairs,
+            kernels=6.0 if eager else 1.0, backward_kernels=5.0 if eager else 1.0, saved_bytes=softmax * pairs, core=True,
+            workspace_bytes=2.0 * w * pairs,
+        ),
+    ]  # fmt: skip
+    if m.attention_dropout > 0:
+        rows += pointwise(
+            "attention dropout", BLOCK, forward_bytes=(2.0 * w + 1.0) * pairs, backward_bytes=(2.0 * w + 1.0) * pairs,
+            saved_bytes=dropped * pairs, core=True,
+        )  # fmt: skip
+    rows += linear("weighted values", BLOCK, context, width=w)
+    # selective recomputation redoes scores, softmax, dropout and the weighted sum; it keeps q, k and v
+    return tuple(replace(row, core=True) if row.phase == "forward" else row for row in rows)
+
+
+def softmax_saved_bytes(setting: Setting) -> tuple[float, float]:
+    """Bytes per score kept by softmax and by dropout (its mask, and its output for the weighted sum)."""
+    m, w = setting.model, setting.width
+    upcast = setting.framework.attention_kernel == "eager" and m.softmax_in_fp32 and w < 4
+    softmax = 4.0 if upcast else w
+    if m.attention_dropout > 0:
+        return softmax, 1.0 + w
+    return softmax + (w if upcast else 0.0), 0.0
+
+
+def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Output projection (keeps its input), dropout (keeps a one-byte mask) and the residual sum."""
+    m, w, t = setting.model, setting.width, setting.tokens
+    width = m.num_heads / setting.tp * m.value_head_dim
+    return (
+        *linear(
+            "output projection", BLOCK, Matmul(m=t, k=width, n=float(m.hidden_size)), width=w,
+            saved_bytes=w * t * width, parameters=local_parameters(setting, kind, "attention.output"),
+        ),
+        *tensor_parallel_boundary(setting, BLOCK, "out"),
+        *dropout_and_residual(setting, BLOCK),
+    )  # fmt: skip
+
+
+def dropout_and_residual(setting: Setting, block: str) -> tuple[Row, ...]:
+    """Add to the residual stream; with dropout a one-byte mask per element is kept."""
+    m, w = setting.model, setting.width
+    elements = setting.sequence_tokens * float(m.hidden_size)
+    dropout = m.hidden_dropout > 0
+    fused = setting.framework.fused_dropout
+    kernels = 1.0 + (1.0 if dropout and not fused else 0.0)
+    extra = (1.0 + (0.0 if fused else 2.0 * w)) if dropout else 0.0
+    return pointwise(
+        "dropout and residual" if dropout else "residual", block, forward_bytes=(3.0 * w + extra) * elements,
+        backward_bytes=(2.0 * w + extra) * elements, kernels=kernels, saved_bytes=(1.0 if dropout else 0.0) * elements,
+    )  # fmt: skip

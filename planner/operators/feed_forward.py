@@ -1,0 +1,97 @@
+"""Dense feed-forward: two linear layers around a plain or gated activation."""
+
+from __future__ import annotations
+
+from planner.framework import Framework
+from planner.model import LayerKind, Model
+from planner.operators.attention import dropout_and_residual, tensor_parallel_boundary
+from planner.operators.row import Matmul, Number, Row, linear, pointwise
+from planner.operators.setting import Setting
+from planner.operators.weights import local_parameters
+
+BLOCK = "feed_forward"
+
+
+def feed_forward(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Rows of a dense feed-forward block, from the normalized input to the residual sum."""
+    m, w, t = setting.model, setting.width, setting.tokens
+    width = m.ffn_hidden_size / setting.tp
+    # in a parallel block, attention has already gathered and kept the common input
+    shared_input = m.parallel_attention and m.norms_per_layer == 1
+    kept = 0.0 if shared_input else w * setting.sequence_tokens * float(m.hidden_size)
+    entrance = () if m.parallel_attention else tensor_parallel_boundary(setting, BLOCK, "in")
+    leave = () if m.parallel_attention else tensor_parallel_boundary(setting, BLOCK, "out")
+    return (
+        *entrance,
+        *gated_or_plain(
+            BLOCK, setting, tokens=t, width=width, batch=1.0, input_bytes=kept,
+            parameters_in=local_parameters(setting, kind, "ffn.in"),
+            parameters_out=local_parameters(setting, kind, "ffn.out"),
+        ),
+        *leave,
+        *dropout_and_residual(setting, BLOCK),
+    )  # fmt: skip
+
+
+def gated_or_plain(
+    block: str,
+    setting: Setting,
+    *,
+    tokens: Number,
+    width: Number,
+    batch: Number,
+    input_bytes: Number,
+    parameters_in: Number,
+    parameters_out: Number,
+    grouped: bool = False,
+    kernels: Number = 1.0,
+    useful: Number = 1.0,
+) -> tuple[Row, ...]:
+    """in -> activation -> out on ``batch`` groups of ``tokens`` tokens, with an inner width of ``width`` on this rank."""
+    m, w = setting.model, setting.width
+    lanes = 2.0 if m.gated_ffn else 1.0
+    h = float(m.hidden_size)
+    elements = tokens * batch * width
+    separate = setting.framework.layer_linears == "separate" and m.gated_ffn and not grouped
+    shard = "expert" if grouped else "dense"
+    forward, backward, launches = _activation_cost(setting.framework, m, w)
+    return (
+        *linear(
+            "in projection", block, Matmul(m=tokens, k=h, n=lanes * width, batch=batch, grouped=grouped), width=w,
+            saved_bytes=input_bytes, parameters=parameters_in, shard_group=shard, kernels=(2.0 if separate else 1.0) * kernels, useful=useful,
+        ),
+        *pointwise(
+            "activation", block, forward_bytes=forward * elements, backward_bytes=backward * elements,
+            kernels=launches * kernels, saved_bytes=activation_saved_bytes(setting.framework, m, w) * elements,
+            workspace_bytes=0.0,
+        ),
+        *linear(
+            "out projection", block, Matmul(m=tokens, k=width, n=h, batch=batch, grouped=grouped), width=w,
+            saved_bytes=w * elements, parameters=parameters_out, shard_group=shard, kernels=kernels, useful=useful,
+            backward_workspace_bytes=w * elements * (1.0 + lanes),
+        ),
+    )  # fmt: skip
+
+
+def activation_saved_bytes(framework: Framework, model: Model, width: float) -> float:
+    """Bytes kept per inner element besides the output, which the out projection keeps.
+
+    Plain: the activation's input (ReLU keeps its output only, which is the next input). Gated and fused: gate and up.
+    Gated, eager: gate, up and the activated gate. GPT-2's tanh formula written in Python keeps several intermediates.
+    """
+    if model.gated_ffn:
+        return 2.0 * width if framework.fused_activation else 3.0 * width
+    if model.activation == "relu":
+        return 0.0
+    if model.activation == "gelu_tanh" and not framework.fused_activation:
+        return 4.0 * width
+    return width
+
+
+def _activation_cost(framework: Framework, model: Model, width: float) -> tuple[float, float, float]:
+    """Bytes moved forward and backward per inner element, and kernels."""
+    if model.gated_ffn:
+        return (3.0 * width, 5.0 * width, 1.0) if framework.fused_activation else (5.0 * width, 8.0 * width, 2.0)
+    if model.activation == "gelu_tanh" and not framework.fused_activation:
+        return (16.0 * width, 20.0 * width, 8.0)
+    return (2.0 * width, 3.0 * width, 1.0)

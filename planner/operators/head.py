@@ -1,0 +1,70 @@
+"""The model's exit: final norm, logits over the vocabulary, cross-entropy."""
+
+from __future__ import annotations
+
+from planner.operators.norm import norm
+from planner.operators.row import Matmul, Row, communication, linear, pointwise
+from planner.operators.setting import Setting
+from planner.operators.weights import on_one_rank
+from planner.parameters import head_parameters
+
+BLOCK = "head"
+
+
+def head(setting: Setting) -> tuple[Row, ...]:
+    """Rows of final norm, output layer and loss. A tied output layer has no parameters of its own."""
+    m, w, t = setting.model, setting.width, setting.tokens
+    h, vocabulary = float(m.hidden_size), m.vocab_size / setting.tp
+    elements = setting.sequence_tokens * h
+    parameters = on_one_rank(setting, head_parameters(m))
+    rows: tuple[Row, ...] = ()
+    if m.final_norm:
+        rows += norm("final norm", BLOCK, setting, elements, rows_of=h)
+    if m.head == "none":
+        return (*rows, Row(name="pooler", block=BLOCK, phase="forward", parameters=parameters, shard_group="dense"))
+    if m.head == "masked_language_model":
+        rows += linear("transform", BLOCK, Matmul(m=t, k=h, n=h), width=w, saved_bytes=w * elements)
+        rows += pointwise(
+            "transform activation", BLOCK, forward_bytes=2.0 * w * t * h, backward_bytes=3.0 * w * t * h,
+            saved_bytes=w * t * h,
+        )  # fmt: skip
+        rows += norm("transform norm", BLOCK, setting, elements, rows_of=h)
+    split = setting.tensor_parallel * setting.sequence_parallel
+    whole = setting.tensor_parallel * (1.0 - setting.sequence_parallel)
+    message = w * t * h
+    return (
+        *rows,
+        communication("gather sequence", BLOCK, "forward", "all_gather", "tp", message, split),
+        *linear(
+            "logits", BLOCK, Matmul(m=t, k=h, n=vocabulary, dtype=setting.unquantized_dtype), width=w,
+            saved_bytes=w * elements, parameters=parameters,
+        ),
+        communication("scatter gradient", BLOCK, "backward", "reduce_scatter", "tp", message, split),
+        communication("sum gradient", BLOCK, "backward", "all_reduce", "tp", message, whole),
+        *cross_entropy(setting),
+    )  # fmt: skip
+
+
+def cross_entropy(setting: Setting) -> tuple[Row, ...]:
+    """Loss over the vocabulary, kept and temporary bytes per logit.
+
+    Fused: the logits are overwritten by their gradient, one tensor of w bytes. Megatron's vocabulary-parallel loss keeps
+    the softmax in fp32, 4 bytes (Korthikanti et al. 2022, section 4.3), beside 16-bit logits and, backward, their
+    gradient. PyTorch's keeps the fp32 log-softmax (and transformers an fp32 copy); backward adds an fp32 gradient.
+    """
+    w, framework = setting.width, setting.framework
+    logits = setting.tokens * setting.model.vocab_size / setting.tp
+    if framework.fused_cross_entropy:
+        kept, alive, moved, kernels = w, 0.0, 2.0 * w, 2.0
+    elif framework.activation_accounting == "megatron":
+        kept, alive, moved, kernels = 4.0, 2.0 * w, 2.0 * w + 20.0, 9.0
+    else:
+        kept, alive, moved, kernels = 4.0, 8.0 + (w if w < 4 else 0.0), 2.0 * w + 16.0, 6.0
+    tp_messages = setting.tensor_parallel * 4.0 * setting.tokens
+    return (
+        *pointwise(
+            "cross-entropy", BLOCK, forward_bytes=moved * logits, backward_bytes=(4.0 + 2.0 * w) * logits,
+            kernels=kernels, saved_bytes=kept * logits, workspace_bytes=alive * logits,
+        ),
+        communication("maximum and sums", BLOCK, "forward", "all_reduce", "tp", 3.0 * tp_messages, setting.tensor_parallel),
+    )  # fmt: skip

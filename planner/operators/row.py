@@ -1,0 +1,160 @@
+"""One row of the table of operators: a kernel-like piece of work and everything it costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Number = Array | float
+
+Phase = Literal["forward", "recompute", "backward", "gradient_sync", "optimizer"]
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
+Group = Literal["tp", "cp", "ep", "etp"]
+ShardGroup = Literal["dense", "expert"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Matmul:
+    """Shape of ``batch`` multiplications (m, k) x (k, n); ``grouped`` when one kernel runs them all with ragged m."""
+
+    m: Number
+    n: Number
+    k: Number
+    batch: Number = 1.0
+    grouped: bool = False
+    dtype: str | None = None  # None = the job's matrix-multiply type
+
+    @property
+    def flops(self) -> Number:
+        """2 m n k for each of the batch."""
+        return 2.0 * self.m * self.n * self.k * self.batch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FusedAttention:
+    """Shape of one fused (flash) attention kernel: ``sequences x heads`` independent rows of ``queries x keys``."""
+
+    sequences: Number
+    heads: Number
+    queries: Number
+    keys: Number  # that a query attends to on average (half of the sequence under a causal mask)
+    qk_head_dim: float
+    value_head_dim: float
+    backward: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """What one operator of one layer costs one rank for one micro-batch. Numbers broadcast over ``(n,)``.
+
+    ``flops`` executed; ``model_flops`` by the convention of MFU (attention counted in full: PaLM, appendix B);
+    ``bytes_moved`` to and from device memory; ``saved_bytes`` kept from forward to backward; ``workspace_bytes`` alive
+    only while the operator runs; ``parameters`` on this rank, sharded over ``shard_group`` (dense or expert ranks);
+    ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
+    have this row; ``kernels`` launched. ``core`` marks what selective recomputation redoes.
+    """
+
+    name: str
+    block: str
+    phase: Phase
+    flops: Number = 0.0
+    model_flops: Number = 0.0
+    bytes_moved: Number = 0.0
+    saved_bytes: Number = 0.0
+    workspace_bytes: Number = 0.0
+    parameters: Number = 0.0
+    shard_group: ShardGroup | None = None
+    communication_bytes: Number = 0.0
+    collective: Collective | None = None
+    group: Group | None = None
+    repeats: float = 1.0
+    kernels: Number = 0.0
+    work: Matmul | FusedAttention | None = None
+    core: bool = False
+
+
+def recomputed(row: Row, redo: Number) -> Row:
+    """The same work done again in the backward pass where ``redo`` is 1; it saves nothing and has no parameters."""
+    return replace(
+        row, phase="recompute", flops=row.flops * redo, model_flops=0.0, bytes_moved=row.bytes_moved * redo,
+        saved_bytes=0.0, parameters=0.0, shard_group=None, communication_bytes=row.communication_bytes * redo,
+        kernels=row.kernels * redo,
+    )  # fmt: skip
+
+
+def linear(
+    name: str,
+    block: str,
+    work: Matmul,
+    *,
+    width: float,
+    saved_bytes: Number = 0.0,
+    parameters: Number = 0.0,
+    shard_group: ShardGroup = "dense",
+    kernels: Number = 1.0,
+    backward_workspace_bytes: Number = 0.0,
+    useful: Number = 1.0,
+) -> tuple[Row, ...]:
+    """A linear layer: y = x W forward; dx = dy W' and dW = x' dy backward, each 2 m n k flops.
+
+    ``width`` is the bytes of one activation element. The weight is read in both passes. ``useful`` is the part of the
+    flops that the model needs (less than 1 where expert capacity is padded or the fullest rank computes more).
+    """
+    m, n, k, b = work.m, work.n, work.k, work.batch
+    moved = width * b * (m * k + k * n + m * n)
+    dx = replace(work, n=k, k=n)
+    dw = replace(work, m=k, n=n, k=m)
+    return (
+        Row(
+            name=name, block=block, phase="forward", flops=work.flops, model_flops=work.flops * useful, bytes_moved=moved,
+            saved_bytes=saved_bytes, parameters=parameters, shard_group=shard_group, kernels=kernels, work=work,
+        ),
+        Row(
+            name=f"{name} input gradient", block=block, phase="backward", flops=work.flops, model_flops=work.flops * useful,
+            bytes_moved=moved, kernels=kernels, work=dx, workspace_bytes=backward_workspace_bytes,
+        ),
+        Row(
+            name=f"{name} weight gradient", block=block, phase="backward", flops=work.flops, model_flops=work.flops * useful,
+            bytes_moved=moved, kernels=kernels, work=dw,
+        ),
+    )  # fmt: skip
+
+
+def pointwise(
+    name: str,
+    block: str,
+    *,
+    forward_bytes: Number,
+    backward_bytes: Number,
+    kernels: Number = 1.0,
+    backward_kernels: Number | None = None,
+    saved_bytes: Number = 0.0,
+    parameters: Number = 0.0,
+    workspace_bytes: Number = 0.0,
+    core: bool = False,
+) -> tuple[Row, ...]:
+    """Memory-bound work (norms, activations, dropout, residuals): bytes and kernels forward and backward."""
+    return (
+        Row(
+            name=name, block=block, phase="forward", bytes_moved=forward_bytes, saved_bytes=saved_bytes,
+            parameters=parameters, shard_group="dense", kernels=kernels, core=core, workspace_bytes=workspace_bytes,
+        ),
+        Row(
+            name=f"{name} gradient", block=block, phase="backward", bytes_moved=backward_bytes,
+            kernels=kernels if backward_kernels is None else backward_kernels,
+        ),
+    )  # fmt: skip
+
+
+def communication(
+    name: str, block: str, phase: Phase, collective: Collective, group: Group, message_bytes: Number, present: Number
+) -> Row:
+    """A collective of ``message_bytes`` where ``present`` is 1 (the group has more than one rank)."""
+    return Row(
+        name=name, block=block, phase=phase, communication_bytes=message_bytes * present, collective=collective,
+        group=group, kernels=1.0 * present,
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+"""The few axes that operator rows depend on, and the sizes that follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from planner.framework import Framework
+from planner.job import Job, Precisions, precisions
+from planner.layout import Layouts
+from planner.model import LayerKind, Model
+from planner.operators.row import Array
+
+AXES = ("tp", "sequence_parallel", "cp", "ep", "etp", "micro_batch_size", "recompute", "offload_activations")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Everything an operator needs to know; every array has shape ``(n_axes,)``, one entry per distinct combination."""
+
+    model: Model
+    framework: Framework
+    job: Job
+    tp: Array
+    sequence_parallel: Array
+    cp: Array
+    ep: Array
+    etp: Array
+    micro_batch_size: Array
+    recompute: Array
+    offload_activations: Array
+
+    @cached_property
+    def precision(self) -> Precisions:
+        """Bytes per element."""
+        return precisions(self.job, self.framework)
+
+    @property
+    def width(self) -> float:
+        """Bytes of one activation element."""
+        return self.precision.activation
+
+    @cached_property
+    def queries(self) -> Array:
+        """Tokens of one sequence on this rank: s / cp."""
+        return self.job.seq_len / self.cp
+
+    @cached_property
+    def tokens(self) -> Array:
+        """Tokens of a micro-batch on this rank: b s / cp."""
+        return self.micro_batch_size * self.queries
+
+    @cached_property
+    def sequence_tokens(self) -> Array:
+        """Tokens on this rank outside the tensor-parallel regions: divided by tp under sequence parallelism."""
+        return self.tokens / np.where(self.sequence_parallel > 0, self.tp, 1.0)
+
+    @cached_property
+    def tensor_parallel(self) -> Array:
+        """1 where tp > 1."""
+        return (self.tp > 1).astype(float)
+
+    @cached_property
+    def full_recompute(self) -> Array:
+        """1 where whole layers are recomputed."""
+        return (self.recompute == 2).astype(float)
+
+    @cached_property
+    def core_recompute(self) -> Array:
+        """1 where at least the attention core is recomputed."""
+        return (self.recompute >= 1).astype(float)
+
+    @property
+    def unquantized_dtype(self) -> str:
+        """The type of what FP8 training leaves in 16 bit: attention, router, output layer (Transformer Engine)."""
+        return "bf16" if self.precision.matmul == "fp8" else self.precision.matmul
+
+    @property
+    def causal(self) -> bool:
+        """Decoders mask the future."""
+        return self.model.architecture == "decoder"
+
+    def keys(self, kind: LayerKind) -> tuple[float, float]:
+        """Keys that a query attends to on average: (executed by a fused kernel, by the MFU convention)."""
+        s = float(self.job.seq_len)
+        window = float(self.model.sliding_window or s) if kind.sliding else s
+        window = min(window, s)
+        # the first `window` queries see 1 .. window keys, the others see `window`
+        seen = (window * (window + 1.0) / 2.0 + (s - window) * window) / s if self.causal else window
+        return seen, window
+
+    def local_kv_heads(self) -> Array:
+        """Key-value heads on one rank: k / tp, but at least one (they are copied when tp exceeds them)."""
+        return np.maximum(self.model.num_kv_heads / self.tp, 1.0)
+
+
+def distinct_axes(
+    layouts: Layouts, model: Model, framework: Framework, job: Job
+) -> tuple[Setting, np.ndarray[tuple[int], np.dtype[np.intp]]]:
+    """The distinct combinations of AXES among ``layouts``, and for each layout the position of its own."""
+    columns = np.stack([getattr(layouts, name) for name in AXES], axis=1)
+    unique, inverse = np.unique(columns, axis=0, return_inverse=True)
+    values = {name: np.ascontiguousarray(unique[:, i]) for i, name in enumerate(AXES)}
+    return Setting(model=model, framework=framework, job=job, **values), inverse.reshape(-1)

@@ -1,0 +1,87 @@
+"""The table: every operator of a model on a layout, with recomputation as rows of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.model import LayerKind
+from planner.operators.attention import attention
+from planner.operators.embedding import embedding
+from planner.operators.feed_forward import feed_forward
+from planner.operators.head import head
+from planner.operators.moe import mixture_of_experts
+from planner.operators.norm import norm
+from planner.operators.row import Array, Row, recomputed
+from planner.operators.setting import Setting
+from planner.operators.weights import local_parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of the embedding, of one layer of each kind, and of the head; ``repeats`` counts the layers of a kind."""
+
+    setting: Setting
+    embedding: tuple[Row, ...]
+    layers: dict[LayerKind, tuple[Row, ...]]
+    head: tuple[Row, ...]
+
+    def rows(self) -> tuple[Row, ...]:
+        """All rows of the model in order."""
+        return (*self.embedding, *(row for rows in self.layers.values() for row in rows), *self.head)
+
+
+def build_table(setting: Setting) -> Table:
+    """All rows of ``setting.model`` on the axes of ``setting``."""
+    counts = Counter(setting.model.layer_kinds)
+    layers = {
+        kind: tuple(replace(row, repeats=float(n)) for row in with_recomputation(setting, _layer(setting, kind)))
+        for kind, n in counts.items()
+    }
+    return Table(setting=setting, embedding=embedding(setting), layers=layers, head=head(setting))
+
+
+def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    m = setting.model
+    elements = setting.sequence_tokens * float(m.hidden_size)
+    parameters = local_parameters(setting, kind, "norms")
+    norms = [
+        norm(f"norm {i + 1}", "norm", setting, elements, rows_of=float(m.hidden_size), parameters=parameters if i == 0 else 0.0)
+        for i in range(m.norms_per_layer)
+    ]  # fmt: skip
+    inner = mixture_of_experts(setting, kind) if kind.moe else feed_forward(setting, kind)
+    half = max(m.norms_per_layer // 2, 1)
+    before, after = norms[:half], norms[half:]
+    return (*_flat(before), *attention(setting, kind), *_flat(after), *inner)
+
+
+def _flat(groups: list[tuple[Row, ...]]) -> tuple[Row, ...]:
+    return tuple(row for group in groups for row in group)
+
+
+def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Apply the layout's recomputation to a layer's rows.
+
+    ``full`` keeps only the layer's input and does all forward rows again (Chen et al. 2016); ``selective`` redoes the
+    attention core (Korthikanti et al. 2022, section 5). What a recomputation brings back is alive for one layer only:
+    it is workspace, not saved.
+    """
+    redo_full, redo_core = setting.full_recompute, setting.core_recompute
+    result: list[Row] = []
+    again: list[Row] = []
+    alive: Array = np.zeros_like(setting.tp)
+    for row in rows:
+        if row.phase != "forward":
+            result.append(row)
+            continue
+        redo = redo_core if row.core else redo_full
+        result.append(replace(row, saved_bytes=row.saved_bytes * (1.0 - redo)))
+        alive = alive + row.saved_bytes * redo
+        again.append(recomputed(row, redo))
+    m = setting.model
+    kept = setting.width * float(m.hidden_size) * setting.sequence_tokens * redo_full
+    entrance = Row(name="layer input kept", block="layer", phase="forward", saved_bytes=kept)
+    restored = Row(name="recomputed activations", block="layer", phase="recompute", workspace_bytes=alive)
+    return (entrance, *result, *again, restored)

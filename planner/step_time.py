@@ -1,0 +1,181 @@
+"""Seconds of one optimizer step: micro-batches through the slowest stage, bubble, exposed communication, update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from planner.block_cost import BlockCost
+from planner.collectives import collective_s
+from planner.curves import Curves
+from planner.framework import Framework
+from planner.hardware import Cluster
+from planner.job import Job, Precisions
+from planner.layout import Array, Layouts
+from planner.operators.optimizer import optimizer_row
+
+PARTS = (
+    "forward", "backward", "recompute", "tensor_parallel", "expert_parallel", "context_parallel", "pipeline",
+    "data_parallel", "offload", "bubble", "optimizer",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """Seconds of a step by part; they add up to the step. ``(n,)`` each. Communication is what is exposed of it."""
+
+    forward: Array
+    backward: Array
+    recompute: Array
+    tensor_parallel: Array
+    expert_parallel: Array
+    context_parallel: Array
+    pipeline: Array
+    data_parallel: Array
+    offload: Array
+    bubble: Array
+    optimizer: Array
+
+    @property
+    def total(self) -> Array:
+        """The whole step."""
+        total = np.zeros_like(self.forward)
+        for f in fields(self):
+            total = total + getattr(self, f.name)
+        return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTime:
+    """One stage: seconds of one micro-batch by part, and of what happens once a step; ``(n,)`` each."""
+
+    forward: Array
+    backward: Array
+    recompute: Array
+    tensor_parallel: Array
+    expert_parallel: Array
+    context_parallel: Array
+    pipeline: Array
+    gather: Array  # ZeRO-3 gathers and scatters of every micro-batch, exposed
+    offload: Array  # activations to the host and back, exposed
+    weight_gradient: Array
+    once_data_parallel: Array
+    once_optimizer: Array
+
+    @property
+    def microbatch(self) -> Array:
+        """Seconds of one micro-batch."""
+        return (
+            self.forward + self.backward + self.recompute + self.tensor_parallel + self.expert_parallel
+            + self.context_parallel + self.pipeline + self.gather + self.offload
+        )  # fmt: skip
+
+    def where(self, choose: np.ndarray[tuple[int], np.dtype[np.bool_]], other: StageTime) -> StageTime:
+        """``self`` where ``choose``, else ``other``."""
+        return StageTime(
+            **{f.name: np.where(choose, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synchronization:
+    """How data-parallel ranks exchange: groups, message widths (bytes per parameter) and what may overlap."""
+
+    cluster: Cluster
+    framework: Framework
+    layouts: Layouts
+    gather_width: float
+    reduce_width: float
+
+    def _groups(self, expert: bool) -> tuple[Array, Array, Array]:
+        """(ranks that hold copies, ranks that shard among them, stride)."""
+        x = self.layouts
+        if expert:
+            return x.expert_ranks, x.expert_shard_ranks, x.ep * x.etp
+        return x.ranks, x.shard_ranks, x.tp
+
+    def gather_s(self, dense: Array, expert: Array) -> Array:
+        """All-gather of parameters from the shards."""
+        total = np.zeros_like(dense)
+        for elements, is_expert in ((dense, False), (expert, True)):
+            _, shards, stride = self._groups(is_expert)
+            total = total + collective_s(self.cluster, "all_gather", self.gather_width * elements, shards, stride)
+        return total
+
+    def reduce_s(self, dense: Array, expert: Array) -> Array:
+        """Reduce-scatter of gradients to the shards, and all-reduce of the shards between replicas of the group.
+
+        Without ZeRO a plain all-reduce; with hybrid sharding both (Zhao et al. 2023, section 3.2.2).
+        """
+        total = np.zeros_like(dense)
+        for elements, is_expert in ((dense, False), (expert, True)):
+            ranks, shards, stride = self._groups(is_expert)
+            message = self.reduce_width * elements
+            total = total + collective_s(self.cluster, "reduce_scatter", message, shards, stride)
+            replicas = ranks / np.maximum(shards, 1.0)
+            total = total + collective_s(self.cluster, "all_reduce", message / shards, replicas, stride * shards)
+        return total
+
+
+def hidden_s(communication_s: Array, fraction: float, window_s: Array) -> Array:
+    """The part of a communication that computation of ``window_s`` seconds can hide, at most ``fraction`` of it."""
+    return np.minimum(communication_s * fraction, window_s)
+
+
+def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
+    """Exposed gathers and scatters of one block and micro-batch under ZeRO 2 and 3.
+
+    ZeRO 3 gathers a block's parameters before its forward and again before its backward pass; both stages scatter its
+    gradients after it. Each runs beside the block's computation.
+    """
+    dense, expert = block.dense_parameters, block.expert_parameters
+    zero = sync.layouts.zero
+    gather = np.where(zero >= 3, sync.gather_s(dense, expert), 0.0)
+    reduce = np.where(zero >= 2, sync.reduce_s(dense, expert), 0.0)
+    f = sync.framework
+    forward = gather - hidden_s(gather, f.overlap_parameter_gather, block.forward_s)
+    window = block.recompute_s + block.backward_s
+    hidden = np.minimum(gather * f.overlap_parameter_gather + reduce * f.overlap_gradient_reduction, window)
+    return forward + gather + reduce - hidden
+
+
+def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forward_s: Array, backward_s: Array) -> Array:
+    """Exposed exchange once a step: gradients after the last micro-batch (ZeRO 0, 1), updated parameters (ZeRO 1, 2)."""
+    zero, f = sync.layouts.zero, sync.framework
+    reduce = np.where(zero < 2, sync.reduce_s(dense, expert), 0.0)
+    gather = np.where((zero == 1) | (zero == 2), sync.gather_s(dense, expert), 0.0)
+    exposed = reduce - hidden_s(reduce, f.overlap_gradient_reduction, backward_s)
+    return np.asarray(exposed + gather - hidden_s(gather, f.overlap_parameter_gather, forward_s))
+
+
+def update_s(
+    elements: Array, layouts: Layouts, cluster: Cluster, curves: Curves, job: Job, framework: Framework,
+    precision: Precisions, hidden_size: float,
+) -> Array:  # fmt: skip
+    """Seconds of the optimizer step on the device, or on the host with transfers of gradients and weights."""
+    row = optimizer_row(elements, hidden_size, job, framework, precision)
+    accelerator = cluster.accelerator
+    swept = row.bytes_moved / (curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
+    if job.optimizer == "muon":
+        dtype = precision.matmul if precision.matmul != "fp8" else "bf16"
+        swept = swept + row.flops / (curves.matmul_peak_fraction * accelerator.peak(dtype))
+    on_device = swept + row.kernels * curves.memory_latency_s
+    link = cluster.node.host_link_bytes_per_s or accelerator.host_link_bytes_per_s
+    transfers = elements * (precision.gradient + precision.parameter) / link
+    gpus = min(cluster.node.num_gpus, cluster.num_gpus)
+    on_host = transfers + row.bytes_moved * gpus / framework.host_optimizer_bytes_per_s
+    return np.asarray(np.where(layouts.offload_optimizer > 0, on_host, on_device))
+
+
+def combine(
+    slowest: StageTime, once_dp: Array, once_optimizer: Array, num_microbatches: Array, bubble: Array
+) -> StepTime:
+    """A step from its slowest stage: m micro-batches, the bubble, and what happens once."""
+    m = num_microbatches
+    return StepTime(
+        forward=slowest.forward * m, backward=slowest.backward * m, recompute=slowest.recompute * m,
+        tensor_parallel=slowest.tensor_parallel * m, expert_parallel=slowest.expert_parallel * m,
+        context_parallel=slowest.context_parallel * m, pipeline=slowest.pipeline * m,
+        data_parallel=slowest.gather * m + once_dp, offload=slowest.offload * m, bubble=bubble, optimizer=once_optimizer,
+    )  # fmt: skip
