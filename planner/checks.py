@@ -53,11 +53,7 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
     cluster.accelerator.peak(precision)
     if precision == "fp8":
         cluster.accelerator.peak("bf16")
-    if (
-        job.precision == "fp8"
-        and framework.name not in ("megatron-core", "fsdp")
-        and not framework.name.endswith(".toml")
-    ):
+    if job.precision == "fp8" and framework.name not in ("megatron-core", "fsdp") and not framework.name.endswith(".toml"):
         raise PlannerError(
             f"job.precision = 'fp8': {framework.name} has no FP8 training; use megatron-core or fsdp, or bf16 or fp16."
         )
@@ -95,9 +91,7 @@ def _degree_rules(q: Question) -> Iterator[Rule]:
             f"use dp = {gpus // model_ranks} or leave dp out"
         )
 
-    yield Rule(
-        reason="degrees do not multiply to the number of GPUs", broken=~whole | (world != gpus), message=world_message
-    )
+    yield Rule(reason="degrees do not multiply to the number of GPUs", broken=~whole | (world != gpus), message=world_message)
 
 
 def _model_rules(q: Question) -> Iterator[Rule]:
@@ -244,9 +238,7 @@ def _feature_rules(q: Question) -> Iterator[Rule]:
     }  # fmt: skip
     for feature, mask in wanted.items():
         if feature not in have:
-            yield Rule(
-                reason=f"{q.framework.name} has no {feature}", broken=mask, message=_no_feature(q.framework, feature)
-            )
+            yield Rule(reason=f"{q.framework.name} has no {feature}", broken=mask, message=_no_feature(q.framework, feature))
 
 
 def _no_feature(framework: Framework, feature: Feature) -> Callable[[Layout], str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.hardware import CollectiveFit, CollectiveName, Cluster, Link
+from planner.hardware import Cluster, CollectiveFit, CollectiveName, Link
 
 Array = NDArray[np.float64]
 Number = Array | float
@@ -31,9 +31,7 @@ def _fit(link: Link, collective: CollectiveName) -> CollectiveFit:
     return CollectiveFit(latency_s=link.latency_s, bus_bytes_per_s=bandwidth, sqrt_coefficient=link.sqrt_coefficient)
 
 
-def collective_s(
-    cluster: Cluster, collective: CollectiveName, message_bytes: Number, ranks: Number, stride: Number
-) -> Array:
+def collective_s(cluster: Cluster, collective: CollectiveName, message_bytes: Number, ranks: Number, stride: Number) -> Array:
     """Seconds of ``collective`` on ``message_bytes`` over ``ranks`` ranks that lie ``stride`` GPUs apart.
 
     The narrowest link that joins the whole group rules. A ring (or tree) over several nodes crosses a node's edge once,

@@ -54,7 +54,5 @@ def load_curves(name: str) -> Curves:
     folder = PROFILES / "measured"
     path = folder / f"{name}.toml"
     if not path.is_file():
-        raise PlannerError(
-            f"curves = {name!r}: no such file in {folder}; {near(name, [p.stem for p in folder.glob('*.toml')])}"
-        )
+        raise PlannerError(f"curves = {name!r}: no such file in {folder}; {near(name, [p.stem for p in folder.glob('*.toml')])}")
     return Curves.build(read_table(path), str(path))

@@ -115,9 +115,7 @@ class Node(Spec):
         if spans != sorted(spans):
             raise ValueError(f"links must be listed from near to far; their spans are {spans}")
         if self.num_gpus > 1 and not any(link.span >= self.num_gpus or link.span == 0 for link in self.links):
-            raise ValueError(
-                f"no link joins all {self.num_gpus} GPUs of the node; widest span is {max(spans, default=0)}"
-            )
+            raise ValueError(f"no link joins all {self.num_gpus} GPUs of the node; widest span is {max(spans, default=0)}")
         return self
 
 

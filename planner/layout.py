@@ -44,9 +44,7 @@ class Layout(Spec):
     def label(self) -> str:
         """Short text for tables, with what departs from the defaults."""
         parts = [
-            f"{n}{getattr(self, n)}"
-            for n in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp")
-            if getattr(self, n) not in (1, None)
+            f"{n}{getattr(self, n)}" for n in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp") if getattr(self, n) not in (1, None)
         ]
         parts += ["sp"] if self.sequence_parallel else []
         parts += [f"zero{self.zero}"] if self.zero else []
@@ -116,9 +114,7 @@ class Layouts:
     @property
     def expert_shard_ranks(self) -> Array:
         """Ranks that ZeRO shards expert states over, shape ``(n,)``: their own group, never wider than it."""
-        group = np.where(
-            self.shard_group_size > 0, np.minimum(self.shard_group_size, self.expert_ranks), self.expert_ranks
-        )
+        group = np.where(self.shard_group_size > 0, np.minimum(self.shard_group_size, self.expert_ranks), self.expert_ranks)
         return np.where(self.zero > 0, group, 1.0)
 
 

@@ -52,9 +52,7 @@ class StageMemory:
 
     def where(self, choose: np.ndarray[tuple[int], np.dtype[np.bool_]], other: StageMemory) -> StageMemory:
         """``self`` where ``choose``, else ``other``."""
-        return StageMemory(
-            **{f.name: np.where(choose, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
-        )
+        return StageMemory(**{f.name: np.where(choose, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +138,7 @@ def stage_memory(
     persistent = framework.persistent_gradients or False
     early = states.gradients * np.where((num_microbatches > 1) | persistent, 1.0, 0.0)
     offloaded = layouts.offload_activations > 0
-    kept = np.where(
-        offloaded, np.minimum(content.activations, 2.0 * content.largest_layer_activations), content.activations
-    )
+    kept = np.where(offloaded, np.minimum(content.activations, 2.0 * content.largest_layer_activations), content.activations)
     buffers = gradient_buffers(content, layouts, framework, precision, job)
     loss_activations = kept + content.head_activations
     loss_workspace = np.maximum(content.head_workspace, content.layer_workspace - content.head_activations) + copies
@@ -157,9 +153,7 @@ def stage_memory(
     )
     best: StageMemory | None = None
     for phase, (gradients, activations, workspace) in enumerate(moments):
-        now = _moment(
-            states, gradients, activations, workspace, buffers, framework, layouts, float(phase), content, offloaded
-        )
+        now = _moment(states, gradients, activations, workspace, buffers, framework, layouts, float(phase), content, offloaded)
         best = now if best is None else best.where(best.total >= now.total, now)
     assert best is not None
     return best
@@ -187,9 +181,7 @@ def _moment(
     )  # fmt: skip
 
 
-def gradient_buffers(
-    content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions, job: Job
-) -> Array:
+def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions, job: Job) -> Array:
     """Data-parallel buckets where they are a second copy of the gradients (PyTorch DistributedDataParallel)."""
     whole = precision.gradient * (content.dense_parameters + content.expert_parameters)
     copied = framework.gradient_buckets_copy * (layouts.ranks > 1) * (layouts.zero < 2)

@@ -125,9 +125,7 @@ class Model(Spec):
         self._check_attention()
         self._check_moe()
         if self.position_embedding == "learned" and not self.max_positions:
-            raise ValueError(
-                "max_positions = 0 with position_embedding = 'learned'; give the rows of the position table"
-            )
+            raise ValueError("max_positions = 0 with position_embedding = 'learned'; give the rows of the position table")
         if self.head == "none" and self.tied_embeddings:
             raise ValueError("tied_embeddings = true with head = 'none': there is no head to tie; set it to false")
         return self
@@ -141,14 +139,10 @@ class Model(Spec):
         mla = (self.kv_lora_rank, self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim)
         if self.attention == "mla":
             if None in mla:
-                raise ValueError(
-                    "attention = 'mla' needs kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim"
-                )
+                raise ValueError("attention = 'mla' needs kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim")
         else:
             if any(x is not None for x in (*mla, self.q_lora_rank)):
-                raise ValueError(
-                    f"attention = {self.attention!r} with latent sizes (kv_lora_rank, ...); use attention = 'mla'"
-                )
+                raise ValueError(f"attention = {self.attention!r} with latent sizes (kv_lora_rank, ...); use attention = 'mla'")
             right = _kind_of_heads(self.num_heads, self.num_kv_heads)
             if self.attention != right:
                 raise ValueError(
@@ -161,18 +155,14 @@ class Model(Spec):
     def _check_moe(self) -> None:
         if self.num_experts:
             if not 1 <= self.top_k <= self.num_experts:
-                raise ValueError(
-                    f"top_k = {self.top_k}; a model of {self.num_experts} experts needs 1 to {self.num_experts}"
-                )
+                raise ValueError(f"top_k = {self.top_k}; a model of {self.num_experts} experts needs 1 to {self.num_experts}")
             if self.num_dense_layers >= self.num_layers:
                 raise ValueError(
                     f"num_dense_layers = {self.num_dense_layers} leaves no MoE layer in {self.num_layers} layers; "
                     "set num_experts = 0 for a dense model"
                 )
             if self.dense_layers and max(self.dense_layers) >= self.num_layers:
-                raise ValueError(
-                    f"dense_layers names layer {max(self.dense_layers)}; the last one is {self.num_layers - 1}"
-                )
+                raise ValueError(f"dense_layers names layer {max(self.dense_layers)}; the last one is {self.num_layers - 1}")
             if not any(kind.moe for kind in self.layer_kinds):
                 raise ValueError(f"moe_every = {self.moe_every} leaves no MoE layer in {self.num_layers} layers")
             return

@@ -73,9 +73,7 @@ class StageTime:
 
     def where(self, choose: np.ndarray[tuple[int], np.dtype[np.bool_]], other: StageTime) -> StageTime:
         """``self`` where ``choose``, else ``other``."""
-        return StageTime(
-            **{f.name: np.where(choose, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
-        )
+        return StageTime(**{f.name: np.where(choose, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +166,7 @@ def update_s(
     return np.asarray(np.where(layouts.offload_optimizer > 0, on_host, on_device))
 
 
-def combine(
-    slowest: StageTime, once_dp: Array, once_optimizer: Array, num_microbatches: Array, bubble: Array
-) -> StepTime:
+def combine(slowest: StageTime, once_dp: Array, once_optimizer: Array, num_microbatches: Array, bubble: Array) -> StepTime:
     """A step from its slowest stage: m micro-batches, the bubble, and what happens once."""
     m = num_microbatches
     return StepTime(

@@ -124,9 +124,7 @@ def _rotary(setting: Setting) -> tuple[Row, ...]:
     else:
         elements = setting.tokens * (m.num_heads / setting.tp + setting.local_kv_heads()) * m.head_dim
     passes, kernels = (2.0, 2.0) if setting.framework.fused_rotary else (11.0, 10.0)
-    return pointwise(
-        "rotary", BLOCK, forward_bytes=passes * w * elements, backward_bytes=passes * w * elements, kernels=kernels
-    )
+    return pointwise("rotary", BLOCK, forward_bytes=passes * w * elements, backward_bytes=passes * w * elements, kernels=kernels)
 
 
 def _core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:

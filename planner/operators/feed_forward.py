@@ -58,7 +58,8 @@ def gated_or_plain(
     return (
         *linear(
             "in projection", block, Matmul(m=tokens, k=h, n=lanes * width, batch=batch, grouped=grouped), width=w,
-            saved_bytes=input_bytes, parameters=parameters_in, shard_group=shard, kernels=(2.0 if separate else 1.0) * kernels, useful=useful,
+            saved_bytes=input_bytes, parameters=parameters_in, shard_group=shard,
+            kernels=(2.0 if separate else 1.0) * kernels, useful=useful,
         ),
         *pointwise(
             "activation", block, forward_bytes=forward * elements, backward_bytes=backward * elements,

@@ -177,11 +177,10 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: _Blocks, pp: in
         once_dp = np.maximum(once_dp, time.once_data_parallel)
         once_optimizer = np.maximum(once_optimizer, time.once_optimizer)
         weight = np.maximum(weight, time.weight_gradient)
-    assert memory is not None and slowest is not None
+    assert memory is not None
+    assert slowest is not None
     others = crossing - slowest.microbatch
-    bubble = (
-        bubble_s(layouts.schedule, vpp, others, weight, pp, slowest.microbatch) if pp > 1 else np.zeros(len(layouts))
-    )
+    bubble = bubble_s(layouts.schedule, vpp, others, weight, pp, slowest.microbatch) if pp > 1 else np.zeros(len(layouts))
     step = combine(slowest, once_dp, once_optimizer, m, bubble)
     model_flops, hardware_flops = _flops(context, layouts, blocks, m)
     return {
@@ -206,9 +205,7 @@ def _stage_blocks(blocks: _Blocks, stage: Stage) -> list[tuple[float, BlockCost]
     return parts
 
 
-def _content(
-    context: _Context, layouts: Layouts, blocks: _Blocks, stage: Stage, flying: Array, tied: Array
-) -> StageContent:
+def _content(context: _Context, layouts: Layouts, blocks: _Blocks, stage: Stage, flying: Array, tied: Array) -> StageContent:
     zero = np.zeros(len(layouts))
     dense, expert, saved, largest, largest_saved, workspace = (zero.copy() for _ in range(6))
     for count, block in _stage_blocks(blocks, stage):

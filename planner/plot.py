@@ -1,0 +1,106 @@
+"""A picture of plans: where each GiB and each second goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from planner.errors import PlannerError
+from planner.memory import KINDS
+from planner.planning import Plan
+from planner.report import PART_NAMES, seconds
+from planner.step_time import PARTS
+from planner.units import GIB
+
+# Okabe and Ito's palette: told apart with any colour vision
+COLOURS = (
+    "#0072B2",
+    "#56B4E9",
+    "#009E73",
+    "#E69F00",
+    "#F0E442",
+    "#CC79A7",
+    "#D55E00",
+    "#999999",
+    "#000000",
+    "#8C6BB1",
+    "#B2DF8A",
+)
+
+
+def save_comparison(path: Path, title: str, labels: Sequence[str], plans: Sequence[Plan]) -> None:
+    """Write a PNG (or SVG, PDF by suffix): stacked memory bars against the capacity, and the step's parts.
+
+    Raises PlannerError when the path cannot be written. Nothing is left behind on failure.
+    """
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    height = 2.6 + 0.75 * len(plans)
+    figure, (memory, step) = plt.subplots(2, 1, figsize=(11, 2 * height), layout="constrained")
+    try:
+        figure.suptitle(title, fontsize=14, x=0.01, ha="left", weight="bold")
+        _stack(memory, labels, [[p.memory_bytes[k] / GIB for k in KINDS] for p in plans], list(KINDS))
+        usable = max(p.usable_bytes for p in plans) / GIB
+        for i, plan in enumerate(plans):
+            line = plan.usable_bytes / GIB
+            memory.plot([line, line], [i - 0.42, i + 0.42], color="black", linewidth=2)
+            verdict = "fits" if plan.fits else "does not fit"
+            memory.annotate(
+                f" {plan.peak_total_bytes / GIB:.1f} GiB, {verdict}",
+                (plan.peak_total_bytes / GIB, i),
+                va="center",
+                fontsize=10,
+            )
+        widest = max(max(p.peak_total_bytes for p in plans) / GIB, usable)
+        memory.set_xlim(0, widest * 1.25)
+        memory.set_xlabel("GiB on one GPU of the heaviest stage; black line: usable memory")
+        memory.set_title(_memory_finding(labels, plans), loc="left", fontsize=12)
+        _stack(step, labels, [[p.step_parts_s[k] for k in PARTS] for p in plans], [PART_NAMES[k] for k in PARTS])
+        for i, plan in enumerate(plans):
+            step.annotate(f" {seconds(plan.step_time_s)}, MFU {plan.mfu:.0%}", (plan.step_time_s, i), va="center", fontsize=10)
+        step.set_xlim(0, max(p.step_time_s for p in plans) * 1.25)
+        step.set_xlabel("seconds of one optimizer step")
+        step.set_title(_time_finding(labels, plans), loc="left", fontsize=12)
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise PlannerError(f"--plot {path}: cannot be written ({error}); give a writable .png, .svg or .pdf path.") from None
+    finally:
+        plt.close(figure)
+
+
+def _stack(axes, labels, values, names) -> None:  # type: ignore[no-untyped-def]
+    left = [0.0] * len(labels)
+    for i, name in enumerate(names):
+        widths = [row[i] for row in values]
+        if max(widths) > 0:
+            axes.barh(range(len(labels)), widths, left=left, color=COLOURS[i % len(COLOURS)], label=name, edgecolor="white")
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=4, frameon=False, fontsize=9)
+
+
+def _memory_finding(labels: Sequence[str], plans: Sequence[Plan]) -> str:
+    fitting = [label for label, plan in zip(labels, plans, strict=True) if plan.fits]
+    if len(fitting) == len(plans):
+        return "Memory: all fit" if len(plans) > 1 else "Memory: it fits"
+    return (
+        f"Memory: {', '.join(fitting)} fits, the rest do not"
+        if fitting
+        else "Memory: none fits"
+        if len(plans) > 1
+        else "Memory: it does not fit"
+    )
+
+
+def _time_finding(labels: Sequence[str], plans: Sequence[Plan]) -> str:
+    if len(plans) == 1:
+        return f"Step time: {seconds(plans[0].step_time_s)}"
+    rate = [p.tokens_per_s for p in plans]
+    best, worst = max(rate), min(rate)
+    first, last = labels[rate.index(best)], labels[rate.index(worst)]
+    return f"Step time: {first} trains {best / worst:.2f} times as many tokens per second as {last}"

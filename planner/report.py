@@ -1,0 +1,274 @@
+"""Answers for people: rich tables from plans, models, hardware and rows. Numbers are shown in GiB, hours, TFLOP/s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from planner.hardware import Accelerator, Node
+from planner.memory import KINDS
+from planner.model import Model
+from planner.operators.row import Row
+from planner.parameters import (
+    embedding_parameters,
+    head_parameters,
+    layer_parameters,
+    parameters_active,
+    parameters_total,
+)
+from planner.planning import Plan
+from planner.step_time import PARTS
+from planner.units import DAY_S, GB, GIB, HOUR_S, TERA
+
+STATE_KINDS = ("parameters", "gradients", "optimizer")
+PART_NAMES = {
+    "forward": "forward", "backward": "backward", "recompute": "recomputation", "tensor_parallel": "tensor parallel, exposed",
+    "expert_parallel": "expert all-to-all, exposed", "context_parallel": "context ring, exposed",
+    "pipeline": "pipeline sends, exposed", "data_parallel": "data parallel, exposed", "offload": "offload transfers, exposed",
+    "bubble": "pipeline bubble", "optimizer": "optimizer",
+}  # fmt: skip
+
+
+def seconds(value: float | None) -> str:
+    """A duration in a unit that reads well.
+
+    >>> seconds(0.0123), seconds(7.5), seconds(7200), seconds(5 * 86400)
+    ('12.3 ms', '7.50 s', '2.00 h', '5.0 days')
+    """
+    if value is None:
+        return "-"
+    if value < 1:
+        return f"{value * 1e3:.1f} ms"
+    if value < 120:
+        return f"{value:.2f} s"
+    if value < 3 * DAY_S:
+        return f"{value / HOUR_S:.2f} h"
+    return f"{value / DAY_S:.1f} days"
+
+
+def count(value: float) -> str:
+    """A large count.
+
+    >>> count(6738415616), count(124439808)
+    ('6.738 B', '124.4 M')
+    """
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
+        if value >= size:
+            return f"{value / size:.4g} {unit}" if value < 1000 * size else f"{value / size:,.0f} {unit}"
+    return f"{value:,.0f}"
+
+
+def gib(value: float) -> str:
+    """Bytes in GiB (2**30)."""
+    return f"{value / GIB:.2f} GiB"
+
+
+def dollars(value: float | None) -> str:
+    """US dollars."""
+    if value is None:
+        return "no price"
+    return f"${value:,.2f}" if value < 100 else f"${value:,.0f}"
+
+
+def _fit_text(plan: Plan) -> Text:
+    if plan.fits:
+        return Text(f"yes, {gib(plan.headroom_bytes)} free", style="green")
+    return Text(f"no, {gib(-plan.headroom_bytes)} over" if plan.headroom_bytes < 0 else "no", style="bold red")
+
+
+def _section(table: Table, title: str, columns: int) -> None:
+    table.add_section()
+    table.add_row(Text(title, style="bold"), *[""] * columns)
+
+
+def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
+    """One column per plan: size, memory of the heaviest stage, step, throughput, time and money."""
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("")
+    for label in labels:
+        table.add_column(label, justify="right", overflow="fold")
+
+    def row(name: str, values: Sequence[RenderableType]) -> None:
+        table.add_row(name, *values)
+
+    row("parameters, total", [count(p.parameters_total) for p in plans])
+    row("parameters, active per token", [count(p.parameters_active) for p in plans])
+    row("cluster", [p.cluster.name for p in plans])
+    row("framework", [p.framework.name for p in plans])
+    row("layout", [p.layout.label for p in plans])
+    row("batch", [_batch(p) for p in plans])
+    _section(table, "memory per GPU, heaviest stage", len(plans))
+    row("  model states", [gib(sum(p.memory_bytes[k] for k in STATE_KINDS)) for p in plans])
+    for kind in KINDS:
+        if any(p.memory_bytes[kind] > 0 for p in plans):
+            indent = "    " if kind in STATE_KINDS else "  "
+            row(indent + _kind_name(kind), [gib(p.memory_bytes[kind]) for p in plans])
+    row("  needed / usable", [f"{gib(p.peak_total_bytes)} / {gib(p.usable_bytes)}" for p in plans])
+    if any(p.host_bytes_per_gpu for p in plans):
+        row("  host memory per GPU", [gib(p.host_bytes_per_gpu) for p in plans])
+    row("  fits", [_fit_text(p) for p in plans])
+    if not all(p.fits for p in plans):
+        row("  why not", ["; ".join(p.reasons) or "-" for p in plans])
+        row("  nearest layout that fits", ["-" if p.fits else p.nearest.label if p.nearest else "none" for p in plans])
+    _section(table, "optimizer step", len(plans))
+    for part in PARTS:
+        if any(p.step_parts_s[part] > 0 for p in plans):
+            row("  " + PART_NAMES[part], [_part(p, part) for p in plans])
+    row("  step time", [Text(seconds(p.step_time_s), style="bold") for p in plans])
+    row("  tokens/s (per GPU)", [f"{p.tokens_per_s:,.0f} ({p.tokens_per_s_per_gpu:,.0f})" for p in plans])
+    row("  MFU", [f"{p.mfu:.1%}" for p in plans])
+    _section(table, "whole run", len(plans))
+    row(
+        "  hours per epoch",
+        [f"{p.epoch_s / HOUR_S:,.2f}" if p.epoch_s is not None else "no length given" for p in plans],
+    )
+    row("  run time", [seconds(p.run_s) for p in plans])
+    row("  GPU-hours", [f"{p.gpu_hours:,.1f}" if p.gpu_hours is not None else "-" for p in plans])
+    row("  price per GPU-hour", [_price(p) for p in plans])
+    row("  cost", [Text(dollars(p.cost_usd) if p.gpu_hours is not None else "-", style="bold") for p in plans])
+    return table
+
+
+def _kind_name(kind: str) -> str:
+    return {
+        "optimizer": "optimizer states", "buffers": "communication buffers", "fragmentation": "allocator fragmentation",
+        "overhead": "overhead (CUDA, NCCL)",
+    }.get(kind, kind)  # fmt: skip
+
+
+def _batch(plan: Plan) -> str:
+    return f"{plan.job.global_batch_size} x {plan.job.seq_len} tokens, {plan.num_microbatches} micro-batches"
+
+
+def _part(plan: Plan, part: str) -> str:
+    value = plan.step_parts_s[part]
+    return f"{seconds(value)} ({value / plan.step_time_s:.0%})" if value > 0 else "-"
+
+
+def _price(plan: Plan) -> str:
+    price = plan.price
+    if price is None:
+        return "no quote"
+    return f"${price.usd_per_gpu_hour:.2f} {price.describe()}"
+
+
+def plan_notes(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
+    """What stands behind the tables: notes, and the constants that nobody measured."""
+    lines = [Text(f"{label}: {note}") for label, plan in zip(labels, plans, strict=True) for note in plan.notes]
+    assumed = {(a.where, a.field): a for plan in plans for a in plan.assumptions}
+    wheres: dict[str, list[str]] = {}
+    for (where, field), assumption in sorted(assumed.items()):
+        value = assumption.value
+        wheres.setdefault(where, []).append(f"{field} = {value:.4g}" if isinstance(value, float) else f"{field} = {value}")
+    if assumed:
+        lines.append(Text(f"{len(assumed)} constants are assumed, not measured:", style="dim"))
+        lines += [Text(f"  {where}: {', '.join(fields)}", style="dim") for where, fields in wheres.items()]
+    return Group(*lines)
+
+
+def model_table(model: Model) -> RenderableType:
+    """A model's architecture and where its parameters lie."""
+    table = Table(title=f"{model.name} ({model.family})", title_justify="left", show_header=False, pad_edge=False)
+    table.add_row("parameters, total", count(parameters_total(model)))
+    table.add_row("parameters, active per token", count(parameters_active(model)))
+    for name, value in model.model_dump(exclude={"provenance", "name"}, exclude_defaults=True).items():
+        table.add_row(name, str(value))
+    table.add_section()
+    for name, elements in parameters_by_block(model).items():
+        table.add_row(f"parameters in {name}", count(elements))
+    return table
+
+
+def parameters_by_block(model: Model) -> dict[str, float]:
+    """Elements by block over the whole model."""
+    blocks: dict[str, float] = {}
+    layers = [t for kind in model.layer_kinds for t in layer_parameters(model, kind)]
+    for tensor in (*embedding_parameters(model), *layers, *head_parameters(model)):
+        block = tensor.name.split(".")[0]
+        blocks[block] = blocks.get(block, 0.0) + tensor.elements
+    return blocks
+
+
+def accelerator_table(accelerator: Accelerator) -> RenderableType:
+    """A profile with the kind and source of each value."""
+    table = Table(title=f"{accelerator.vendor} {accelerator.name}", title_justify="left", pad_edge=False)
+    for column in ("field", "value", "kind", "source"):
+        table.add_column(column, overflow="fold")
+    for dtype, peak in accelerator.peak_flops_per_s.items():
+        table.add_row(f"dense peak {dtype}", f"{peak / TERA:,.1f} TFLOP/s", *_source(accelerator, f"peak_flops_per_s.{dtype}"))
+    names = {
+        "memory_bytes": GIB, "usable_memory_bytes": GIB, "memory_bandwidth_bytes_per_s": GB, "host_link_bytes_per_s": GB,
+        "num_sms": 1.0, "tdp_w": 1.0,
+    }  # fmt: skip
+    for field, unit in names.items():
+        value = getattr(accelerator, field)
+        if value:
+            suffix = {GIB: "GiB", GB: "GB/s"}.get(unit, "W" if field == "tdp_w" else "")
+            table.add_row(field, f"{value / unit:,.5g} {suffix}", *_source(accelerator, field))
+    table.add_row("curves", accelerator.curves, "", f"hardware_profiles/measured/{accelerator.curves}.toml")
+    if accelerator.notes:
+        table.add_row("notes", accelerator.notes, "", "")
+    return table
+
+
+def node_table(node: Node) -> RenderableType:
+    """A node type: its GPUs and links."""
+    table = Table(title=f"{node.provider} {node.name}: {node.num_gpus} x {node.accelerator}", title_justify="left")
+    for column in ("link", "kind", "joins", "GB/s per GPU and direction", "latency"):
+        table.add_column(column, overflow="fold")
+    for link in node.links:
+        joins = f"{link.span} GPUs" if link.span else "nodes"
+        table.add_row(link.name, link.kind, joins, f"{link.bytes_per_s / GB:,.4g}", f"{link.latency_s * 1e6:.1f} us")
+    return table
+
+
+def _source(spec: Accelerator, field: str) -> tuple[str, str]:
+    source = spec.provenance.get(field)
+    return (source.kind, source.source) if source else ("", "")
+
+
+def operators_table(title: str, rows: Sequence[Row]) -> RenderableType:
+    """The table of operators of one layout: what each row costs one GPU for one micro-batch, one layer."""
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    for name in ("block", "operator", "phase"):
+        table.add_column(name)
+    for name in ("layers", "GFLOP", "moved MB", "saved MB", "workspace MB", "parameters", "kernels", "message MB"):
+        table.add_column(name, justify="right")
+    table.add_column("collective")
+    for row in rows:
+        values = row_values(row)
+        if not any(
+            values[k] for k in ("flops", "bytes_moved", "saved_bytes", "workspace_bytes", "parameters", "communication_bytes")
+        ):
+            continue
+        collective = f"{row.collective} over {row.group}" if row.collective and values["communication_bytes"] else ""
+        table.add_row(
+            row.block, row.name, row.phase, f"{row.repeats:.0f}", _cell(values["flops"], GB), _cell(values["bytes_moved"], 1e6),
+            _cell(values["saved_bytes"], 1e6), _cell(values["workspace_bytes"], 1e6), _cell(values["parameters"], 1.0, 0),
+            _cell(values["kernels"], 1.0, 0), _cell(values["communication_bytes"], 1e6), collective,
+        )  # fmt: skip
+    return table
+
+
+def row_values(row: Row) -> dict[str, float]:
+    """The numbers of a row for the first layout."""
+    names = (
+        "flops", "model_flops", "bytes_moved", "saved_bytes", "workspace_bytes", "parameters", "communication_bytes",
+        "kernels", "repeats",
+    )  # fmt: skip
+    return {name: float(np.ravel(np.asarray(getattr(row, name)))[0]) for name in names}
+
+
+def row_dict(row: Row) -> dict[str, Any]:
+    """A row for JSON."""
+    texts = {n: getattr(row, n) for n in ("name", "block", "phase", "shard_group", "collective", "group")}
+    return {**texts, **row_values(row)}
+
+
+def _cell(value: float, unit: float, digits: int = 2) -> str:
+    return "" if value == 0 else f"{value / unit:,.{digits}f}"

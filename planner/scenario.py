@@ -1,0 +1,107 @@
+"""Questions in files: a scenario names model, cluster, framework, job, layout and price, and what to compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner.errors import PlannerError, near
+from planner.planning import Plan, plan
+from planner.spec import read_table
+
+TABLES = ("model", "cluster", "framework", "job", "layout", "price")
+REQUIRED = ("model", "cluster", "job")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One configuration of a scenario: a label and its tables."""
+
+    label: str
+    tables: dict[str, dict[str, Any]]
+    where: str
+
+    def plan(self) -> Plan:
+        """The answer; an error begins with file and label."""
+        arguments = {name: dict(values) for name, values in self.tables.items()}
+        try:
+            if "name" not in arguments.get("framework", {"name": ""}):
+                raise PlannerError("framework.name is missing; give one of the catalog, e.g. megatron-core.")
+            return plan(**arguments)  # type: ignore[arg-type]
+        except PlannerError as error:
+            raise PlannerError(f"{self.where}: {error}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A file's cases: the main one first, then each ``[[compare]]``."""
+
+    title: str
+    cases: tuple[Case, ...]
+
+
+def read_scenario(path: Path) -> Scenario:
+    """Read a scenario file.
+
+    Tables ``[model] [cluster] [framework] [job] [layout] [price]``; each ``[[compare]]`` entry has a ``label`` and any
+    of the tables, whose fields replace those of the main case (a ``model`` replaces the whole model). Relative paths of
+    ``model.config`` are looked up beside the file. Raises PlannerError naming file, field and value.
+    """
+    data = read_table(path)
+    known = {"title", "label", "compare", *TABLES}
+    for key in data:
+        if key not in known:
+            raise PlannerError(f"{path}: unknown table or field {key} = {_short(data[key])}; {near(key, known)}")
+    missing = [name for name in REQUIRED if name not in data]
+    if missing:
+        raise PlannerError(f"{path}: table [{missing[0]}] is missing; a scenario needs [model], [cluster] and [job].")
+    base = {name: _table(path, name, data[name]) for name in TABLES if name in data}
+    _resolve_config(path, base)
+    title = data.get("title", path.stem)
+    if not isinstance(title, str):
+        raise PlannerError(f"{path}: title = {title!r}: must be text.")
+    cases = [Case(label=str(data.get("label", _label(base))), tables=base, where=str(path))]
+    entries = data.get("compare", [])
+    if not isinstance(entries, list):
+        raise PlannerError(f"{path}: compare = {_short(entries)}: must be a list of tables, each headed [[compare]].")
+    cases += [_compared(path, i, entry, base) for i, entry in enumerate(entries)]
+    return Scenario(title=title, cases=tuple(cases))
+
+
+def _compared(path: Path, index: int, entry: Any, base: dict[str, dict[str, Any]]) -> Case:
+    where = f"{path}: compare[{index}]"
+    if not isinstance(entry, dict):
+        raise PlannerError(f"{where} = {_short(entry)}: must be a table.")
+    for key in entry:
+        if key not in {"label", *TABLES}:
+            raise PlannerError(f"{where}: unknown field {key} = {_short(entry[key])}; {near(key, {'label', *TABLES})}")
+    tables = {name: dict(values) for name, values in base.items()}
+    for name in TABLES:
+        if name in entry:
+            given = _table(path, f"compare[{index}].{name}", entry[name])
+            tables[name] = given if name == "model" else {**tables.get(name, {}), **given}
+    _resolve_config(path, tables)
+    return Case(label=str(entry.get("label", _label(tables))), tables=tables, where=where)
+
+
+def _table(path: Path, name: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise PlannerError(f"{path}: {name} = {_short(value)}: must be a table, [{name}].")
+    return dict(value)
+
+
+def _label(tables: dict[str, dict[str, Any]]) -> str:
+    model = tables["model"]
+    return str(model.get("name", model.get("base", model.get("config", "model"))))
+
+
+def _resolve_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
+    config = tables["model"].get("config")
+    if isinstance(config, str) and not Path(config).is_absolute() and not Path(config).exists():
+        tables["model"] = {**tables["model"], "config": str(path.parent / config)}
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
