@@ -77,4 +77,4 @@ def _link_s(
     wire = x / bus
     groups = np.log2(np.maximum(ranks / local, 2.0)) if inner is not None else 1.0
     latency = fit.latency_s * groups
-    return latency + wire + fit.sqrt_coefficient * np.sqrt(latency * wire)
+    return np.asarray(latency + wire + fit.sqrt_coefficient * np.sqrt(latency * wire))

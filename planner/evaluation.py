@@ -80,7 +80,7 @@ class Evaluation:
     def fits(self) -> NDArray[np.bool_]:
         """Possible, fits in GPU memory, and what is offloaded fits in the host's."""
         host = (self.memory.host == 0) | (self.memory.host <= self.host_usable_bytes)
-        return self.possible & (self.headroom_bytes >= 0) & host
+        return np.asarray(self.possible & (self.headroom_bytes >= 0) & host)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,7 +85,7 @@ class Accelerator(Spec):
     def peak(self, dtype: str) -> float:
         """Dense peak (flop/s) for ``dtype``; PlannerError when the hardware has no such type."""
         if dtype in self.peak_flops_per_s:
-            return self.peak_flops_per_s[dtype]  # type: ignore[index]
+            return self.peak_flops_per_s[dtype]
         have = ", ".join(self.peak_flops_per_s)
         raise PlannerError(
             f"job.precision: {self.name} has no {dtype} matrix units ({self.architecture}); it has {have}. "

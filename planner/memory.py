@@ -176,7 +176,7 @@ def _moment(
     return StageMemory(
         parameters=states.parameters, gradients=gradients, optimizer=states.optimizer, activations=activations,
         workspace=workspace, buffers=buffers, fragmentation=framework.fragmentation * allocated,
-        overhead=framework.context_bytes + framework.communicator_bytes * groups,
+        overhead=np.asarray(framework.context_bytes + framework.communicator_bytes * groups),
         host=states.host + np.where(offloaded, content.activations, 0.0), phase=np.full(activations.shape, phase),
     )  # fmt: skip
 

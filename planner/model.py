@@ -35,9 +35,9 @@ class Model(Spec):
 
     # attention
     num_heads: Positive
-    num_kv_heads: Positive = Field(default=None, validate_default=False)  # type: ignore[assignment]
-    head_dim: Positive = Field(default=None, validate_default=False)  # type: ignore[assignment]
-    attention: Literal["mha", "gqa", "mqa", "mla"] = Field(default=None, validate_default=False)  # type: ignore[assignment]
+    num_kv_heads: Positive = 0  # filled from the other fields when left out
+    head_dim: Positive = 0  # filled from the other fields when left out
+    attention: Literal["mha", "gqa", "mqa", "mla"] = "mha"  # derived from the heads when left out
     q_lora_rank: Positive | None = None
     kv_lora_rank: Positive | None = None
     qk_nope_head_dim: Positive | None = None
@@ -51,7 +51,7 @@ class Model(Spec):
     qk_norm: Literal["none", "head", "full"] = "none"  # over head_dim (qwen3) or over all heads (olmoe)
 
     # feed-forward
-    ffn_hidden_size: Positive = Field(default=None, validate_default=False)  # type: ignore[assignment]
+    ffn_hidden_size: Positive = 0  # filled from the experts' when left out
     gated_ffn: bool = True
     activation: Literal["silu", "gelu", "relu", "gelu_tanh"] = "silu"
 
@@ -70,7 +70,7 @@ class Model(Spec):
 
     # the rest
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    norm_bias: bool = Field(default=None, validate_default=False)  # type: ignore[assignment]
+    norm_bias: bool = False  # layer norms have one unless it says false
     norms_per_layer: Annotated[int, Field(ge=1, le=4)] = 2
     parallel_attention: bool = False  # attention and feed-forward read the same input (falcon, gpt_neox)
     final_norm: bool = True
@@ -120,7 +120,7 @@ class Model(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Model:
-        if self.ffn_hidden_size is None:
+        if not self.ffn_hidden_size:
             raise ValueError("field ffn_hidden_size is missing")
         self._check_attention()
         self._check_moe()

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from planner.layout_space import candidates as all_candidates
-from planner.layout_space import fastest_fitting, nearest_fitting
 from planner.checks import Question, require_possible
 from planner.cost import Price, cost_usd, find_price, gpu_hours, own_price
 from planner.curves import load_curves
@@ -21,6 +19,8 @@ from planner.hardware import Cluster
 from planner.hardware import cluster as build_cluster
 from planner.job import Job
 from planner.layout import Layout, Layouts, as_columns
+from planner.layout_space import candidates as all_candidates
+from planner.layout_space import fastest_fitting, nearest_fitting
 from planner.memory import KINDS, PHASES
 from planner.model import Model
 from planner.models import load_model

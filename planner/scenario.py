@@ -28,7 +28,7 @@ class Case:
         try:
             if "name" not in arguments.get("framework", {"name": ""}):
                 raise PlannerError("framework.name is missing; give one of the catalog, e.g. megatron-core.")
-            return plan(**arguments)  # type: ignore[arg-type]
+            return plan(**arguments)
         except PlannerError as error:
             raise PlannerError(f"{self.where}: {error}") from None
 

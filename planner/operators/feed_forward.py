@@ -5,7 +5,7 @@ from __future__ import annotations
 from planner.framework import Framework
 from planner.model import LayerKind, Model
 from planner.operators.attention import dropout_and_residual, tensor_parallel_boundary
-from planner.operators.row import Matmul, Number, Row, linear, pointwise
+from planner.operators.row import Matmul, Number, Row, ShardGroup, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters
 
@@ -53,7 +53,7 @@ def gated_or_plain(
     h = float(m.hidden_size)
     elements = tokens * batch * width
     separate = setting.framework.layer_linears == "separate" and m.gated_ffn and not grouped
-    shard = "expert" if grouped else "dense"
+    shard: ShardGroup = "expert" if grouped else "dense"
     forward, backward, launches = _activation_cost(setting.framework, m, w)
     return (
         *linear(

@@ -45,7 +45,7 @@ class Setting:
     @cached_property
     def queries(self) -> Array:
         """Tokens of one sequence on this rank: s / cp."""
-        return self.job.seq_len / self.cp
+        return np.asarray(self.job.seq_len / self.cp)
 
     @cached_property
     def tokens(self) -> Array:

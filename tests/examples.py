@@ -1,0 +1,73 @@
+"""Small specs that several tests share; made here so that a change of the catalog cannot change a law."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.framework import Framework, load_framework
+from planner.hardware import Accelerator, Cluster, Node, cluster
+from planner.job import Job
+from planner.layout import Layout, as_columns
+from planner.model import Model
+from planner.operators.setting import Setting, distinct_axes
+
+ACCELERATOR = Accelerator.build(
+    {
+        "name": "test-gpu", "vendor": "test", "architecture": "test",
+        "peak_flops_per_s": {"fp32": 20e12, "tf32": 150e12, "fp16": 300e12, "bf16": 300e12, "fp8": 600e12},
+        "memory_bytes": 80 * 2.0**30, "memory_bandwidth_bytes_per_s": 2e12, "host_link_bytes_per_s": 25e9, "curves": "a100",
+    },
+    "test",
+)  # fmt: skip
+NODE = Node.build(
+    {
+        "name": "test-node", "accelerator": "test-gpu", "num_gpus": 8, "host_memory_bytes": 2e12,
+        "links": [
+            {"name": "near", "kind": "nvlink", "span": 8, "bytes_per_s": 300e9},
+            {"name": "far", "kind": "network", "span": 0, "bytes_per_s": 25e9},
+        ],
+    },
+    "test",
+)  # fmt: skip
+
+GPT: dict[str, Any] = {
+    "name": "gpt", "num_layers": 4, "hidden_size": 512, "num_heads": 8, "ffn_hidden_size": 2048, "vocab_size": 1024,
+    "gated_ffn": False, "activation": "gelu", "norm": "layernorm", "position_embedding": "learned", "max_positions": 4096,
+    "qkv_bias": True, "attention_output_bias": True, "ffn_bias": True, "tied_embeddings": True, "hidden_dropout": 0.1,
+    "attention_dropout": 0.1,
+}  # fmt: skip
+LLAMA: dict[str, Any] = {
+    "name": "llama", "num_layers": 4, "hidden_size": 512, "num_heads": 8, "num_kv_heads": 4, "ffn_hidden_size": 1536,
+    "vocab_size": 1024,
+}  # fmt: skip
+MIXTRAL: dict[str, Any] = {**LLAMA, "name": "mixtral", "num_experts": 8, "top_k": 2, "expert_ffn_hidden_size": 1536}
+
+
+def model(fields: dict[str, Any], **changes: Any) -> Model:
+    """A model from fields and changes."""
+    return Model.build({**fields, **changes}, "test")
+
+
+def gpus(count: int) -> Cluster:
+    """``count`` test GPUs."""
+    return cluster(NODE, num_gpus=count, accelerator=ACCELERATOR)
+
+
+def job(**changes: Any) -> Job:
+    """A short pre-training job."""
+    return Job.build({"seq_len": 1024, "global_batch_size": 16, "precision": "bf16", **changes}, "test")
+
+
+def framework(name: str, **changes: Any) -> Framework:
+    """A catalog framework, changed."""
+    loaded = load_framework(name)
+    return loaded.replaced(**changes) if changes else loaded
+
+
+def setting(
+    fields: dict[str, Any], stack: str, layout: Layout, changes: dict[str, Any] | None = None, **job_fields: Any
+) -> Setting:
+    """The axes of one layout."""
+    columns = as_columns(layout, layout.tp * layout.cp * layout.pp * (layout.dp or 1))
+    found, _ = distinct_axes(columns, model(fields), framework(stack, **(changes or {})), job(**job_fields))
+    return found

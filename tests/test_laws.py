@@ -1,0 +1,264 @@
+"""Laws that hold for every model on every layout."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, framework, gpus, job, model, setting
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.evaluation import Evaluation, evaluate
+from planner.framework import framework_names
+from planner.job import Precision, precisions
+from planner.layout import Layout, Layouts, as_columns
+from planner.layout_space import candidates
+from planner.memory import KINDS
+from planner.operators.row import Row
+from planner.operators.table import build_table
+from planner.parameters import parameters_active, parameters_total
+from planner.step_time import PARTS
+
+
+def run(
+    fields_: dict[str, Any], layout: Layout | list[Layout], stack: str = "megatron-core", count: int = 8, **job_fields: Any
+) -> Evaluation:
+    cluster = gpus(count)
+    return evaluate(model(fields_), cluster, framework(stack), job(**job_fields), as_columns(layout, count))
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields_", [GPT, LLAMA, MIXTRAL, {**MIXTRAL, "num_shared_experts": 1, "num_dense_layers": 1}])
+def test_rows_hold_exactly_the_models_parameters(fields_: dict[str, Any]) -> None:
+    table = build_table(setting(fields_, "megatron-core", Layout(dp=1)))
+    held = sum(float(np.ravel(row.parameters)[0]) * row.repeats for row in table.rows())
+    assert held == parameters_total(model(fields_))
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [Layout(tp=2, sequence_parallel=True), Layout(pp=4), Layout(ep=8), Layout(tp=2, sequence_parallel=True, ep=4, etp=2)],
+)
+def test_parameters_do_not_depend_on_layout(layout: Layout) -> None:
+    whole = MIXTRAL | {"num_heads": 8}
+    assert parameters_total(model(whole)) == parameters_total(model(whole))
+    table = build_table(setting(whole, "megatron-core", layout.replaced(dp=8 // (layout.tp * layout.pp))))
+    expert = sum(float(np.ravel(r.parameters)[0]) * r.repeats for r in table.rows() if r.shard_group == "expert")
+    everything = 3 * 8 * 512 * 1536 * 4
+    assert expert * layout.ep * layout.etp == everything
+
+
+def test_one_expert_moe_equals_dense_feed_forward() -> None:
+    moe = model(LLAMA, num_experts=1, top_k=1, expert_ffn_hidden_size=1536)
+    router = 512 * 1 * 4
+    assert parameters_total(moe) - router == parameters_total(model(LLAMA))
+    assert parameters_active(moe) == parameters_total(moe)
+    dense_rows = build_table(setting(LLAMA, "megatron-core", Layout(dp=1))).rows()
+    moe_fields = {**LLAMA, "num_experts": 1, "top_k": 1, "expert_ffn_hidden_size": 1536}
+    moe_rows = build_table(setting(moe_fields, "megatron-core", Layout(dp=1))).rows()
+
+    def flops(rows: tuple[Row, ...]) -> float:
+        wanted = [r for r in rows if r.block in ("feed_forward", "moe") and "projection" in r.name]
+        return sum(float(np.ravel(r.flops)[0]) * r.repeats for r in wanted)
+
+    assert flops(moe_rows) == flops(dense_rows)
+
+
+# --- flops ------------------------------------------------------------------------------------------------------------
+
+
+def test_model_flops_are_six_per_weight_and_token_plus_attention() -> None:
+    # PaLM, appendix B: 6 N + 12 L H Q T flops per token, N the weights of matrix multiplies
+    answer = run(LLAMA, Layout(), count=8)
+    m, tokens = model(LLAMA), 16 * 1024
+    norms_and_words = 4 * 2 * 512 + 512 + 1024 * 512
+    expected = 6 * (parameters_total(m) - norms_and_words) * tokens + 12 * 4 * 512 * 1024 * tokens
+    assert answer.model_flops[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_recompute_leaves_model_flops_unchanged_and_adds_executed_ones() -> None:
+    answer = run(LLAMA, [Layout(recompute=r) for r in ("none", "selective", "full")])  # type: ignore[arg-type]
+    assert answer.model_flops[0] == answer.model_flops[1] == answer.model_flops[2]
+    assert answer.hardware_flops[0] < answer.hardware_flops[1] < answer.hardware_flops[2]
+
+
+@pytest.mark.parametrize(
+    "layout", [Layout(tp=4), Layout(tp=2, sequence_parallel=True), Layout(pp=2), Layout(cp=2), Layout(tp=2, pp=2, cp=2)]
+)
+def test_flops_do_not_depend_on_how_the_work_is_cut(layout: Layout) -> None:
+    alone, cut = run(LLAMA, Layout()), run(LLAMA, layout)
+    assert cut.model_flops[0] == pytest.approx(alone.model_flops[0], rel=1e-12)
+
+
+# --- model states -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stack", "changes", "expected"),
+    [
+        ("megatron-2022", {"precision": "fp16"}, 16),  # ZeRO paper, section 3.1: 2 + 2 + 12
+        ("megatron-core", {"precision": "bf16"}, 18),  # fp32 gradients: 2 + 4 + 12
+        ("megatron-core", {"precision": "bf16", "gradient_dtype": "same"}, 16),
+        ("huggingface", {"precision": "fp32"}, 16),  # 4 + 4 + 8
+        ("huggingface", {"precision": "bf16"}, 16),  # autocast keeps fp32 weights and gradients
+        ("fsdp", {"precision": "bf16"}, 16),
+        ("megatron-core", {"precision": "bf16-pure"}, 8),
+        ("megatron-2022", {"precision": "fp16", "optimizer": "sgd"}, 12),
+        ("megatron-2022", {"precision": "fp16", "optimizer": "adamw-8bit"}, 8 + 2 + 8 / 256),
+    ],
+)
+def test_bytes_per_parameter(stack: str, changes: dict[str, Any], expected: float) -> None:
+    assert precisions(job(**changes), framework(stack)).model_states == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("zero", "expected"), [(0, 16.0), (1, 4 + 12 / 8), (2, 2 + 14 / 8), (3, 16 / 8)])
+def test_zero_divides_as_its_paper_says(zero: int, expected: float) -> None:
+    # Rajbhandari et al. 2020, figure 1: (2 + 2 + K) psi, 4 psi + K psi / Nd, 2 psi + (2 + K) psi / Nd, (4 + K) psi / Nd, K = 12
+    answer = run(LLAMA, Layout(zero=zero), stack="deepspeed-zero", precision="fp16")
+    states = answer.memory.parameters + answer.memory.gradients + answer.memory.optimizer
+    assert states[0] == pytest.approx(expected * parameters_total(model(LLAMA)), rel=1e-12)
+
+
+def test_expert_parameters_shard_over_their_own_group() -> None:
+    answer = run(MIXTRAL, Layout(ep=4, zero=1), precision="bf16")
+    experts = 3 * 8 * 512 * 1536 * 4
+    dense = parameters_total(model(MIXTRAL)) - experts
+    # 8 ranks: dense states over 8, experts cut by ep = 4, their optimizer states over the 2 ranks that hold copies
+    assert answer.memory.optimizer[0] == pytest.approx(12 * (dense / 8 + experts / 4 / 2), rel=1e-12)
+    assert answer.memory.parameters[0] == pytest.approx(2 * (dense + experts / 4), rel=1e-12)
+
+
+# --- sums -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stack", framework_names())
+def test_parts_add_up(stack: str) -> None:
+    zero = 3 if stack == "fsdp" else 0
+    answer = run(LLAMA, Layout(zero=zero), stack=stack)
+    assert answer.possible[0]
+    assert sum(getattr(answer.step, p)[0] for p in PARTS) == pytest.approx(answer.step_time_s[0])
+    assert sum(getattr(answer.memory, k)[0] for k in KINDS) == pytest.approx(answer.memory.total[0])
+    assert 0 < answer.mfu[0] < 1
+
+
+# --- one and many -----------------------------------------------------------------------------------------------------
+
+
+def test_one_plan_equals_its_row_of_a_search_bit_for_bit() -> None:
+    m, cluster, stack, work = model(MIXTRAL), gpus(16), framework("megatron-core"), job(global_batch_size=64)
+    space = candidates(m, cluster, stack, work)
+    many = evaluate(m, cluster, stack, work, space)
+    assert many.possible.sum() > 1000
+    chosen = np.flatnonzero(many.possible)[:: max(int(many.possible.sum()) // 150, 1)]
+    for i in chosen:
+        one = evaluate(m, cluster, stack, work, space.take(slice(i, i + 1)))
+        for part in ("memory", "step"):
+            for f in fields(getattr(one, part)):
+                assert getattr(getattr(one, part), f.name)[0] == getattr(getattr(many, part), f.name)[i], (i, f.name)
+        assert one.model_flops[0] == many.model_flops[i]
+
+
+def test_impossible_layouts_are_masked_with_a_reason_and_leave_the_others_alone() -> None:
+    layouts = [Layout(tp=3), Layout(tp=2), Layout(pp=8)]
+    answer = run(LLAMA, layouts)
+    assert answer.possible.tolist() == [False, True, False]
+    assert answer.reasons[answer.reason[0]] == "degrees do not multiply to the number of GPUs"
+    assert answer.reasons[answer.reason[2]] == "more pipeline chunks than layers"
+    assert np.isnan(answer.step_time_s[0])
+    assert answer.step_time_s[1] == run(LLAMA, Layout(tp=2)).step_time_s[0]
+
+
+# --- monotonicity -----------------------------------------------------------------------------------------------------
+
+layouts_of_eight = st.builds(
+    Layout, tp=st.sampled_from([1, 2, 4]), pp=st.sampled_from([1, 2]), zero=st.sampled_from([0, 1]),
+    micro_batch_size=st.sampled_from([1, 2]), recompute=st.sampled_from(["none", "selective", "full"]),
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(layout=layouts_of_eight)
+def test_more_recomputation_never_takes_more_saved_memory_nor_less_time(layout: Layout) -> None:
+    chain = [layout.replaced(recompute=r) for r in ("none", "selective", "full")]
+    answer = run(LLAMA, chain)
+    saved = answer.memory.activations
+    assert saved[0] >= saved[1] >= saved[2] or answer.memory.phase[2] == 2
+    assert answer.step_time_s[0] <= answer.step_time_s[1] <= answer.step_time_s[2]
+
+
+@settings(max_examples=40, deadline=None)
+@given(layout=layouts_of_eight, batch=st.sampled_from([16, 32, 64]))
+def test_more_work_takes_longer(layout: Layout, batch: int) -> None:
+    less, more = run(LLAMA, layout, global_batch_size=batch), run(LLAMA, layout, global_batch_size=2 * batch)
+    assert less.step_time_s[0] < more.step_time_s[0]
+    longer = run(LLAMA, layout, global_batch_size=batch, seq_len=2048)
+    assert longer.memory.total[0] > less.memory.total[0]
+
+
+@settings(max_examples=30, deadline=None)
+@given(layout=layouts_of_eight, factor=st.sampled_from([1.5, 2.0, 4.0]))
+def test_a_faster_accelerator_is_never_slower(layout: Layout, factor: float) -> None:
+    from examples import NODE
+
+    from planner.hardware import cluster
+
+    faster = ACCELERATOR.replaced(
+        peak_flops_per_s={k: v * factor for k, v in ACCELERATOR.peak_flops_per_s.items()},
+        memory_bandwidth_bytes_per_s=ACCELERATOR.memory_bandwidth_bytes_per_s * factor,
+    )
+    columns = as_columns(layout, 8)
+    slow = evaluate(model(LLAMA), gpus(8), framework("megatron-core"), job(), columns)
+    fast = evaluate(model(LLAMA), cluster(NODE, num_gpus=8, accelerator=faster), framework("megatron-core"), job(), columns)
+    assert fast.step_time_s[0] <= slow.step_time_s[0]
+
+
+@pytest.mark.parametrize("zero", [0, 1, 2])
+def test_more_sharding_never_takes_more_memory(zero: int) -> None:
+    less, more = (run(LLAMA, Layout(zero=z), stack="deepspeed-zero") for z in (zero, zero + 1))
+    states = [m.memory.parameters + m.memory.gradients + m.memory.optimizer for m in (less, more)]
+    assert states[1][0] < states[0][0]
+
+
+# --- pipeline ---------------------------------------------------------------------------------------------------------
+
+
+def test_pipeline_bubble_is_p_minus_1_over_m_and_interleaving_divides_it() -> None:
+    # Narayanan et al. 2021, section 2.2: (p - 1) / m of the ideal time, divided by v. Equal stages: no head, no words.
+    fields_ = {**LLAMA, "num_layers": 8, "vocab_size": 8, "hidden_size": 8192, "ffn_hidden_size": 32768}
+    plain = run(fields_, Layout(pp=4, dp=1, micro_batch_size=1), count=4, global_batch_size=16)
+    ideal = plain.step_time_s[0] - plain.step.bubble[0] - plain.step.optimizer[0] - plain.step.data_parallel[0]
+    assert plain.step.bubble[0] / ideal == pytest.approx(3 / 16, rel=0.02)
+    half = run(fields_, Layout(pp=4, vpp=2, dp=1, micro_batch_size=1), count=4, global_batch_size=16)
+    assert half.step.bubble[0] == pytest.approx(plain.step.bubble[0] / 2, rel=0.05)
+    filled = run(fields_, Layout(pp=4, dp=1, schedule="zero-bubble"), count=4, global_batch_size=16)
+    assert filled.step.bubble[0] < plain.step.bubble[0]
+
+
+def test_interleaving_holds_more_activations() -> None:
+    # Korthikanti et al. 2022, section 4.2.3: a factor 1 + (p - 1) / (p m) on the first stage
+    fields_ = {**GPT, "num_layers": 8}
+    plain = run(fields_, Layout(pp=4, dp=1), "megatron-2022", 4, global_batch_size=16, precision="fp16")
+    twice = run(fields_, Layout(pp=4, vpp=2, dp=1), "megatron-2022", 4, global_batch_size=16, precision="fp16")
+    assert twice.memory.activations[0] / plain.memory.activations[0] == pytest.approx(1 + 3 / 8, rel=1e-3)
+
+
+# --- precision --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("faster", "slower"), [("bf16", "tf32"), ("tf32", "fp32")])
+def test_narrower_types_are_faster(faster: Precision, slower: Precision) -> None:
+    fields_ = {**LLAMA, "hidden_size": 4096, "num_heads": 32, "num_kv_heads": 8, "ffn_hidden_size": 12288}
+    times = [run(fields_, Layout(tp=8), precision=p).step_time_s[0] for p in (faster, slower)]
+    assert times[0] < times[1]
+
+
+def test_layouts_round_trip_through_columns() -> None:
+    layout = Layout(tp=2, pp=2, dp=2, zero=1, recompute="full", schedule="1f1b", micro_batch_size=4, offload_optimizer=True)
+    columns = as_columns(layout, 8)
+    assert isinstance(columns, Layouts)
+    assert columns.row(0) == layout
