@@ -13,7 +13,7 @@ class PlannerError(ValueError):
     """Bad input. The message is one paragraph for people; the command line prints it and exits with 2."""
 
 
-def near(name: str, known: Iterable[str], limit: int = 4) -> str:
+def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     """Say which known names are near to ``name``: "did you mean ...?", or the whole list when nothing is near.
 
     >>> near("lama-2-7b", ["llama-2-7b", "gpt2"])
