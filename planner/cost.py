@@ -1,0 +1,132 @@
+"""Dollars: GPU-hours times a dated price."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import PlannerError, near
+from planner.units import HOUR_S
+
+TABLE = Path(__file__).resolve().parent / "catalog" / "prices" / "gpu_hours.csv"
+TERMS = ("on-demand", "spot", "reserved-1-year", "reserved-3-year", "marketplace")
+STALE_AFTER_DAYS = 90
+
+Number = float | NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """One quote per GPU-hour. ``date`` is ISO, as exact as its source: a year, a month or a day."""
+
+    usd_per_gpu_hour: float
+    term: str
+    provider: str = ""
+    region: str = ""
+    item: str = ""
+    accelerator: str = ""
+    date: str = ""
+    source: str = ""
+
+    def describe(self) -> str:
+        """For people: "Azure on-demand, eastus, 2026-06-18"."""
+        if not self.provider:
+            return self.term
+        return ", ".join(part for part in (f"{self.provider} {self.term}", self.region, self.date) if part)
+
+    def age_days(self, today: datetime.date) -> int | None:
+        """Days since the quote, from the latest day its date can mean; None for a price without a date."""
+        if not self.date:
+            return None
+        parts = [int(p) for p in self.date.split("-")]
+        year, month = parts[0], parts[1] if len(parts) > 1 else 12
+        last = (datetime.date(year + month // 12, month % 12 + 1, 1) - datetime.timedelta(days=1)).day
+        day = parts[2] if len(parts) > 2 else last
+        return max((today - datetime.date(year, month, day)).days, 0)
+
+    def is_stale(self, today: datetime.date) -> bool:
+        """Older than 90 days."""
+        age = self.age_days(today)
+        return age is not None and age > STALE_AFTER_DAYS
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields, for JSON."""
+        return asdict(self)
+
+
+@cache
+def load_prices() -> tuple[Price, ...]:
+    """All quotes of the catalog."""
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        return tuple(
+            Price(
+                usd_per_gpu_hour=float(row["usd_per_gpu_hour"]), term=row["term"], provider=row["provider"],
+                region=row["region"], item=row["item"], accelerator=row["accelerator"], date=row["date"], source=row["source"],
+            )
+            for row in csv.DictReader(file)
+        )  # fmt: skip
+
+
+def own_price(usd_per_gpu_hour: float, term: str = "own price") -> Price:
+    """A price the user gives. Zero is allowed; negative, NaN and infinite ones raise PlannerError."""
+    if isinstance(usd_per_gpu_hour, bool) or not isinstance(usd_per_gpu_hour, int | float):
+        raise PlannerError(f"price.usd_per_gpu_hour = {usd_per_gpu_hour!r}: must be a number of US dollars.")
+    if not math.isfinite(usd_per_gpu_hour) or usd_per_gpu_hour < 0:
+        raise PlannerError(f"price.usd_per_gpu_hour = {usd_per_gpu_hour}: must be finite and not negative.")
+    return Price(usd_per_gpu_hour=float(usd_per_gpu_hour), term=term)
+
+
+def find_price(
+    accelerator: str, *, term: str = "on-demand", provider: str | None = None, region: str | None = None
+) -> Price:
+    """The catalog's quote for an accelerator.
+
+    Of each provider the newest quote counts (the cheapest region of that day); of the providers the one with the median
+    price, the lower of two. Raises PlannerError naming what exists when nothing matches.
+    """
+    if term not in TERMS:
+        raise PlannerError(f"price.term = {term!r}: must be one of {', '.join(TERMS)}; {near(term, TERMS)}")
+    quotes = [p for p in load_prices() if p.accelerator == accelerator]
+    if not quotes:
+        raise PlannerError(
+            f"price: the catalog has no quote for {accelerator}; give price.usd_per_gpu_hour. "
+            f"It has quotes for {', '.join(sorted({p.accelerator for p in load_prices()}))}."
+        )
+    quotes = _narrow(quotes, "term", term, accelerator)
+    if provider is not None:
+        quotes = _narrow(quotes, "provider", provider, accelerator)
+    if region is not None:
+        quotes = _narrow(quotes, "region", region, accelerator)
+    newest: dict[str, Price] = {}
+    for quote in sorted(quotes, key=lambda p: (p.date, -p.usd_per_gpu_hour)):
+        newest[quote.provider] = quote
+    ranked = sorted(newest.values(), key=lambda p: (p.usd_per_gpu_hour, p.provider))
+    return ranked[(len(ranked) - 1) // 2]
+
+
+def _narrow(quotes: Iterable[Price], field: str, wanted: str, accelerator: str) -> list[Price]:
+    quotes = list(quotes)
+    kept = [p for p in quotes if getattr(p, field).lower() == wanted.lower()]
+    if not kept:
+        have = sorted({getattr(p, field) or "(none given)" for p in quotes})
+        raise PlannerError(f"price.{field} = {wanted!r}: no such quote for {accelerator}; there are {', '.join(have)}.")
+    return kept
+
+
+def gpu_hours(seconds: Number, num_gpus: Number) -> Number:
+    """GPU-hours of ``num_gpus`` GPUs held for ``seconds``; broadcasts."""
+    return seconds * num_gpus / HOUR_S
+
+
+def cost_usd(hours: Number, price: Price) -> Number:
+    """Dollars for GPU-hours at a price; broadcasts."""
+    return hours * price.usd_per_gpu_hour
