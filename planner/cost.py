@@ -85,9 +85,7 @@ def own_price(usd_per_gpu_hour: float, term: str = "own price") -> Price:
     return Price(usd_per_gpu_hour=float(usd_per_gpu_hour), term=term)
 
 
-def find_price(
-    accelerator: str, *, term: str = "on-demand", provider: str | None = None, region: str | None = None
-) -> Price:
+def find_price(accelerator: str, *, term: str = "on-demand", provider: str | None = None, region: str | None = None) -> Price:
     """The catalog's quote for an accelerator.
 
     Of each provider the newest quote counts (the cheapest region of that day); of the providers the one with the median

@@ -46,6 +46,7 @@ class Model(Spec):
     sliding_window: Positive | None = None
     full_attention_every: Count = 0  # every n-th layer attends to everything; 0 = none does
     first_sliding_layer: Count = 0
+    full_attention_layers: tuple[Count, ...] = ()  # further layers that attend to everything, by index
     softmax_in_fp32: bool = True  # an eager kernel upcasts the scores (llama and kin; not gpt2, bert, opt)
     attention_sinks: bool = False  # one learned logit per head (gpt_oss)
     qk_norm: Literal["none", "head", "full"] = "none"  # over head_dim (qwen3) or over all heads (olmoe)
@@ -53,7 +54,7 @@ class Model(Spec):
     # feed-forward
     ffn_hidden_size: Positive = 0  # filled from the experts' when left out
     gated_ffn: bool = True
-    activation: Literal["silu", "gelu", "relu", "gelu_tanh"] = "silu"
+    activation: Literal["silu", "gelu", "relu", "gelu_tanh"] = "silu"  # gelu_tanh: GPT-2's formula, written in Python
 
     # mixture of experts
     num_experts: Count = 0
@@ -85,7 +86,8 @@ class Model(Spec):
     head_bias: bool = False
     tied_embeddings: bool = False
     head: Literal["language_model", "masked_language_model", "none"] = "language_model"
-    pooler: bool = False
+    pooler: bool = False  # a square layer with bias and tanh on the first token (BERT)
+    num_labels: Count = 0  # outputs of a small classification layer with bias (BERT's next-sentence prediction: 2)
     hidden_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -149,8 +151,12 @@ class Model(Spec):
                     f"attention = {self.attention!r} with {self.num_kv_heads} key-value heads for {self.num_heads} "
                     f"heads is {right!r}; correct one of them"
                 )
-        if self.full_attention_every and self.sliding_window is None:
-            raise ValueError(f"full_attention_every = {self.full_attention_every} needs sliding_window")
+        for field in ("full_attention_every", "full_attention_layers", "first_sliding_layer"):
+            if getattr(self, field) and self.sliding_window is None:
+                raise ValueError(f"{field} = {getattr(self, field)} needs sliding_window")
+        last = self.num_layers - 1
+        if self.full_attention_layers and max(self.full_attention_layers) > last:
+            raise ValueError(f"full_attention_layers names layer {max(self.full_attention_layers)}; the last one is {last}")
 
     def _check_moe(self) -> None:
         if self.num_experts:
@@ -178,6 +184,7 @@ class Model(Spec):
             moe = bool(self.num_experts) and i >= self.num_dense_layers
             moe = moe and i not in self.dense_layers and (i + 1 - self.num_dense_layers) % self.moe_every == 0
             full = bool(self.full_attention_every) and (i + 1) % self.full_attention_every == 0
+            full = full or i in self.full_attention_layers
             sliding = self.sliding_window is not None and i >= self.first_sliding_layer and not full
             kinds.append(LayerKind(moe, sliding))
         return tuple(kinds)

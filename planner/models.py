@@ -34,7 +34,9 @@ def load_model(name: str) -> Model:
     files = _files()
     wanted = name.lower().replace("_", "-").replace(" ", "-")
     if wanted not in files:
-        raise PlannerError(f"model.name = {name!r} is not in the catalog; {near(wanted, files)}. Or give its fields, or a config.json.")
+        raise PlannerError(
+            f"model.name = {name!r} is not in the catalog; {near(wanted, files)}. Or give its fields, or a config.json."
+        )
     return Model.build(read_table(files[wanted]), str(files[wanted]))
 
 

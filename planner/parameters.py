@@ -130,6 +130,8 @@ def head_parameters(model: Model) -> tuple[ParameterTensor, ...]:
         *_tensor("head.bias", m.vocab_size, "vocabulary", has_head and m.head_bias),
         *_tensor("pooler.weight", h * h, "replicated", m.pooler),
         *_tensor("pooler.bias", h, "replicated", m.pooler),
+        *_tensor("labels.weight", h * m.num_labels, "replicated"),
+        *_tensor("labels.bias", m.num_labels, "replicated"),
     )
 
 

@@ -60,7 +60,7 @@ class Setting:
     @cached_property
     def tensor_parallel(self) -> Array:
         """1 where tp > 1."""
-        return (self.tp > 1).astype(float)
+        return np.where(self.tp > 1, 1.0, 0.0)
 
     @cached_property
     def full_recompute(self) -> Array:
