@@ -6,19 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.errors import PlannerError
+from planner.huggingface.reading import activation, alternating, class_name, sliding
 
 Config = Mapping[str, Any]
-
-ACTIVATIONS = {
-    "silu": "silu", "swish": "silu", "swiglu": "silu", "gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh", "gelu_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
-}  # fmt: skip
-
-
-def _activation(c: Config, key: str = "hidden_act") -> str:
-    if c[key] not in ACTIVATIONS:
-        raise PlannerError(f"{key} = {c[key]!r}: known are {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[c[key]]
 
 
 def _llama_like(c: Config) -> dict[str, Any]:
@@ -27,7 +17,7 @@ def _llama_like(c: Config) -> dict[str, Any]:
     return {
         "num_layers": c["num_hidden_layers"], "hidden_size": c["hidden_size"], "vocab_size": c["vocab_size"],
         "num_heads": heads, "num_kv_heads": c.get("num_key_value_heads") or heads, "head_dim": c.get("head_dim"),
-        "ffn_hidden_size": c["intermediate_size"], "activation": _activation(c),
+        "ffn_hidden_size": c["intermediate_size"], "activation": activation(c),
         "tied_embeddings": c.get("tie_word_embeddings", False), "attention_dropout": c.get("attention_dropout", 0.0),
     }  # fmt: skip
 
@@ -41,44 +31,8 @@ def internlm2(c: Config) -> dict[str, Any]:
     return {**_llama_like(c), "qkv_bias": c["bias"], "attention_output_bias": c["bias"], "ffn_bias": False}
 
 
-def _sliding(c: Config, num_layers: int) -> dict[str, Any]:
-    """Sliding windows as a window, the first layer that slides and how often a layer sees everything."""
-    window = c.get("sliding_window")
-    types = c.get("layer_types")
-    if types is None:
-        return {} if window is None else {"sliding_window": window}
-    if not isinstance(types, list) or len(types) != num_layers:
-        raise PlannerError(f"layer_types: must list {num_layers} layers")
-    slides = [t == "sliding_attention" for t in types]
-    unknown = sorted(set(types) - {"sliding_attention", "full_attention"})
-    if unknown:
-        raise PlannerError(f"layer_types holds {unknown[0]!r}; known are full_attention and sliding_attention")
-    if not any(slides):
-        return {}
-    if window is None:
-        raise PlannerError("sliding_window is missing, but layer_types names sliding layers")
-    first = slides.index(True)
-    for every in (0, *range(2, num_layers + 1)):
-        if slides == [i >= first and not (every and (i + 1) % every == 0) for i in range(num_layers)]:
-            return {"sliding_window": window, "first_sliding_layer": first, "full_attention_every": every}
-        if slides == [not (every and (i + 1) % every == 0) for i in range(num_layers)]:
-            return {"sliding_window": window, "full_attention_every": every}
-    raise PlannerError("layer_types: sliding and full layers follow no pattern that the planner can express")
-
-
-def _qwen_sliding(c: Config) -> dict[str, Any]:
-    """Qwen slides only when ``use_sliding_window`` says so, from ``max_window_layers`` on."""
-    if not c.get("use_sliding_window"):
-        return {}
-    layers = c["num_hidden_layers"]
-    if c.get("layer_types") is not None:
-        return _sliding(c, layers)
-    first = c.get("max_window_layers", 28)
-    return {"sliding_window": c["sliding_window"], "first_sliding_layer": first} if first < layers else {}
-
-
 def mistral(c: Config) -> dict[str, Any]:
-    return {**_llama_like(c), **_sliding({**c, "layer_types": None}, c["num_hidden_layers"])}
+    return {**_llama_like(c), **sliding(c, None)}
 
 
 def mixtral(c: Config) -> dict[str, Any]:
@@ -90,22 +44,43 @@ def mixtral(c: Config) -> dict[str, Any]:
     return {**mistral(c), **experts}
 
 
+def _qwen_sliding(c: Config, types: list[str] | None) -> dict[str, Any]:
+    """Qwen slides only when ``use_sliding_window`` says so; ``layer_types``, where given, says in which layers."""
+    if not c["use_sliding_window"]:
+        return {}
+    return sliding(c, c.get("layer_types") or types, 4096)
+
+
+def _from_window_layer(c: Config) -> list[str]:
+    """``layer_types`` of qwen2 and qwen3: the first ``max_window_layers`` attend to everything."""
+    first = c.get("max_window_layers", 28)
+    return ["sliding_attention" if i >= first else "full_attention" for i in range(c["num_hidden_layers"])]
+
+
 def qwen2(c: Config) -> dict[str, Any]:
-    return {**_llama_like(c), "qkv_bias": True, **_qwen_sliding(c)}
+    return {**_llama_like(c), "qkv_bias": True, **_qwen_sliding(c, _from_window_layer(c))}
+
+
+def _qwen3_blocks(c: Config) -> dict[str, Any]:
+    bias = c["attention_bias"]
+    return {**_llama_like(c), "qk_norm": "head", "qkv_bias": bias, "attention_output_bias": bias}
 
 
 def qwen3(c: Config) -> dict[str, Any]:
-    bias = c["attention_bias"]
-    return {**_llama_like(c), "qk_norm": "head", "qkv_bias": bias, "attention_output_bias": bias, **_qwen_sliding(c)}
+    return {**_qwen3_blocks(c), **_qwen_sliding(c, _from_window_layer(c))}
 
 
-def _qwen_experts(c: Config) -> dict[str, Any]:
-    only = tuple(c.get("mlp_only_layers") or ())
-    if c.get("num_local_experts") not in (None, c["num_experts"]):
-        raise PlannerError(f"num_local_experts = {c['num_local_experts']!r} and num_experts = {c['num_experts']!r} disagree")
+def _qwen_experts(c: Config, shared: dict[str, Any]) -> dict[str, Any]:
+    """Every ``decoder_sparse_step``-th layer is sparse unless ``mlp_only_layers`` names it."""
+    only, layers = c.get("mlp_only_layers") or [], c["num_hidden_layers"]
+    if not isinstance(only, list) or not all(isinstance(i, int) and 0 <= i < layers for i in only):
+        raise PlannerError(f"mlp_only_layers = {only!r}: must list layers from 0 to {layers - 1}")
+    step = c["decoder_sparse_step"]
+    if not c["num_experts"] or all(i in only for i in range(step - 1, layers, step)):
+        return {}
     return {
         "num_experts": c["num_experts"], "top_k": c["num_experts_per_tok"], "expert_ffn_hidden_size": c["moe_intermediate_size"],
-        "moe_every": c["decoder_sparse_step"], "dense_layers": only,
+        "moe_every": step, "dense_layers": tuple(only), **shared,
     }  # fmt: skip
 
 
@@ -115,21 +90,21 @@ def qwen2_moe(c: Config) -> dict[str, Any]:
         "shared_expert_ffn_hidden_size": c["shared_expert_intermediate_size"],
         "shared_expert_gate": True,
     }
-    return {**_llama_like(c), "qkv_bias": c["qkv_bias"], **_qwen_sliding(c), **_qwen_experts(c), **shared}
+    first = c.get("max_window_layers", 28)
+    types = [t if i < first else "full_attention" for i, t in enumerate(alternating(c))]
+    return {**_llama_like(c), "qkv_bias": c["qkv_bias"], **_qwen_sliding(c, types), **_qwen_experts(c, shared)}
 
 
 def qwen3_moe(c: Config) -> dict[str, Any]:
-    return {**qwen3(c), **_qwen_experts(c)}
+    return {**_qwen3_blocks(c), **_qwen_sliding({**c, "layer_types": None}, None), **_qwen_experts(c, {})}
 
 
 def gpt_oss(c: Config) -> dict[str, Any]:
-    layers = c["num_hidden_layers"]
-    types = c.get("layer_types") or ["full_attention" if (i + 1) % 2 == 0 else "sliding_attention" for i in range(layers)]
     bias = c["attention_bias"]
     return {
         **_llama_like(c), "qkv_bias": bias, "attention_output_bias": bias, "ffn_bias": True, "router_bias": True,
         "attention_sinks": True, "num_experts": c["num_local_experts"], "top_k": c["num_experts_per_tok"],
-        "expert_ffn_hidden_size": c["intermediate_size"], **_sliding({**c, "layer_types": types}, layers),
+        "expert_ffn_hidden_size": c["intermediate_size"], "softmax_in_fp32": False, **sliding(c, c.get("layer_types") or alternating(c)),
     }  # fmt: skip
 
 
@@ -155,7 +130,7 @@ def deepseek(c: Config) -> dict[str, Any]:
 def gpt2(c: Config) -> dict[str, Any]:
     return {
         "num_layers": c["n_layer"], "hidden_size": c["n_embd"], "num_heads": c["n_head"], "vocab_size": c["vocab_size"],
-        "ffn_hidden_size": c.get("n_inner") or 4 * c["n_embd"], "activation": _activation(c, "activation_function"),
+        "ffn_hidden_size": c.get("n_inner") or 4 * c["n_embd"], "activation": activation(c, "activation_function"),
         "max_positions": c["n_positions"], "tied_embeddings": c["tie_word_embeddings"],
         "hidden_dropout": c.get("resid_pdrop", 0.1), "attention_dropout": c.get("attn_pdrop", 0.1), "softmax_in_fp32": False,
         **_PLAIN, "position_embedding": "learned",
@@ -171,7 +146,7 @@ def gpt_neox(c: Config) -> dict[str, Any]:
     bias = c["attention_bias"]
     return {
         "num_layers": c["num_hidden_layers"], "hidden_size": c["hidden_size"], "num_heads": c["num_attention_heads"],
-        "vocab_size": c["vocab_size"], "ffn_hidden_size": c["intermediate_size"], "activation": _activation(c),
+        "vocab_size": c["vocab_size"], "ffn_hidden_size": c["intermediate_size"], "activation": activation(c),
         "tied_embeddings": c["tie_word_embeddings"], "parallel_attention": True, **_PLAIN, "qkv_bias": bias,
         "attention_output_bias": bias, "hidden_dropout": c.get("hidden_dropout", 0.0),
         "attention_dropout": c.get("attention_dropout", 0.0),
@@ -202,7 +177,7 @@ def opt(c: Config) -> dict[str, Any]:
     bias = c["enable_bias"]
     return {
         "num_layers": c["num_hidden_layers"], "hidden_size": c["hidden_size"], "num_heads": c["num_attention_heads"],
-        "vocab_size": c["vocab_size"], "ffn_hidden_size": c["ffn_dim"], "activation": _activation(c, "activation_function"),
+        "vocab_size": c["vocab_size"], "ffn_hidden_size": c["ffn_dim"], "activation": activation(c, "activation_function"),
         # the table has two rows in front for padding (OPTLearnedPositionalEmbedding.offset)
         "max_positions": c["max_position_embeddings"] + 2, "tied_embeddings": c["tie_word_embeddings"],
         "embedding_projection_size": narrow if narrow != c["hidden_size"] else None, "hidden_dropout": c.get("dropout", 0.1),
@@ -218,7 +193,7 @@ def bert(c: Config) -> dict[str, Any]:
     return {
         "architecture": "encoder", "num_layers": c["num_hidden_layers"], "hidden_size": c["hidden_size"],
         "num_heads": c["num_attention_heads"], "vocab_size": c["vocab_size"], "ffn_hidden_size": c["intermediate_size"],
-        "activation": _activation(c), "max_positions": c["max_position_embeddings"], "type_vocab_size": c["type_vocab_size"],
+        "activation": activation(c), "max_positions": c["max_position_embeddings"], "type_vocab_size": c["type_vocab_size"],
         "embedding_norm": True, "final_norm": False, "hidden_dropout": c.get("hidden_dropout_prob", 0.1),
         "attention_dropout": c.get("attention_probs_dropout_prob", 0.1), "softmax_in_fp32": False, **_PLAIN,
         "position_embedding": "learned", **(head if masked else {"head": "none", "pooler": True}),
@@ -260,7 +235,7 @@ def falcon(c: Config) -> dict[str, Any]:
     return {
         "num_layers": c["num_hidden_layers"], "hidden_size": c["hidden_size"], "num_heads": heads, "num_kv_heads": kv,
         "vocab_size": c["vocab_size"], "ffn_hidden_size": c.get("ffn_hidden_size") or 4 * c["hidden_size"],
-        "activation": _activation(c, "activation"), "gated_ffn": False, "norm": "layernorm", "norms_per_layer": norms,
+        "activation": activation(c, "activation"), "gated_ffn": False, "norm": "layernorm", "norms_per_layer": norms,
         "parallel_attention": True, "qkv_bias": bias, "attention_output_bias": bias, "ffn_bias": bias,
         "position_embedding": "alibi" if c["alibi"] else "rotary", "tied_embeddings": c["tie_word_embeddings"],
         "hidden_dropout": c.get("hidden_dropout", 0.0), "attention_dropout": c.get("attention_dropout", 0.0),

@@ -62,10 +62,10 @@ FAMILIES: dict[str, Family] = {
     ),
     "qwen3_moe": Family(
         defaults=_sizes(
-            24, 2048, 32, 6144, 151936, num_key_value_heads=4, attention_bias=False, num_experts=128, num_experts_per_tok=8,
+            24, 2048, 32, 6144, 151936, num_key_value_heads=4, attention_bias=False, num_experts_per_tok=8,
             moe_intermediate_size=768, decoder_sparse_step=1,
         ),
-        build=builders.qwen3_moe, reads=_QWEN | {"mlp_only_layers", "num_local_experts"},
+        build=builders.qwen3_moe, reads=_QWEN | {"mlp_only_layers", "num_experts", "num_local_experts"},
     ),
     "gpt_oss": Family(
         defaults=_sizes(
