@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.errors import PlannerError
-from planner.huggingface.reading import activation, alternating, class_name, sliding
+from planner.huggingface.reading import IRRELEVANT, ONLY, activation, alternating, class_name, sliding
 
 Config = Mapping[str, Any]
 
@@ -104,7 +104,8 @@ def gpt_oss(c: Config) -> dict[str, Any]:
     return {
         **_llama_like(c), "qkv_bias": bias, "attention_output_bias": bias, "ffn_bias": True, "router_bias": True,
         "attention_sinks": True, "num_experts": c["num_local_experts"], "top_k": c["num_experts_per_tok"],
-        "expert_ffn_hidden_size": c["intermediate_size"], "softmax_in_fp32": False, **sliding(c, c.get("layer_types") or alternating(c)),
+        "expert_ffn_hidden_size": c["intermediate_size"], "softmax_in_fp32": False,
+        **sliding(c, c.get("layer_types") or alternating(c)),
     }  # fmt: skip
 
 
@@ -114,9 +115,9 @@ def deepseek(c: Config) -> dict[str, Any]:
     query = {"q_lora_rank": c["q_lora_rank"]} if c.get("q_lora_rank") else {}
     bias = c["attention_bias"]
     experts: dict[str, Any] = {}
+    if c.get("mlp_bias"):
+        raise PlannerError("mlp_bias = true: biases of dense and shared but not of routed experts cannot be expressed")
     if c.get("n_routed_experts") and c["first_k_dense_replace"] < c["num_hidden_layers"]:
-        if c.get("moe_layer_freq", 1) != 1 or c.get("mlp_bias"):
-            raise PlannerError("moe_layer_freq and mlp_bias: only 1 and false are known for DeepSeek models")
         if not c.get("num_experts_per_tok"):
             raise PlannerError(f"num_experts_per_tok = {c.get('num_experts_per_tok')!r}: give how many experts a token visits")
         experts = {
@@ -147,28 +148,45 @@ def gpt_neox(c: Config) -> dict[str, Any]:
     return {
         "num_layers": c["num_hidden_layers"], "hidden_size": c["hidden_size"], "num_heads": c["num_attention_heads"],
         "vocab_size": c["vocab_size"], "ffn_hidden_size": c["intermediate_size"], "activation": activation(c),
-        "tied_embeddings": c["tie_word_embeddings"], "parallel_attention": True, **_PLAIN, "qkv_bias": bias,
-        "attention_output_bias": bias, "hidden_dropout": c.get("hidden_dropout", 0.0),
+        "tied_embeddings": c["tie_word_embeddings"], "parallel_attention": c["use_parallel_residual"], **_PLAIN,
+        "qkv_bias": bias, "attention_output_bias": bias, "hidden_dropout": c.get("hidden_dropout", 0.0),
         "attention_dropout": c.get("attention_dropout", 0.0),
     }  # fmt: skip
 
 
-def mpt(c: Config) -> dict[str, Any]:
+_MPT_ATTENTION_ONLY: dict[str, tuple[Any, ...]] = {
+    "attn_type": ("multihead_attention", None), "qk_ln": (False, None), "qk_gn": (False, None), "prefix_lm": (False, None),
+    "rope": (False, None), "sliding_window_size": (-1, None),
+}  # fmt: skip
+_MPT_ATTENTION_READS = frozenset({"alibi", "attn_pdrop", "alibi_bias_max", "attn_impl", "softmax_scale", "attn_uses_sequence_id"})
+
+
+def _mpt_attention(c: Config) -> Config:
+    """``attn_config``, with what cannot be expressed refused."""
     attention = c.get("attn_config") or {}
     if not isinstance(attention, Mapping):
         raise PlannerError(f"attn_config = {attention!r}: must be a table")
-    for key, allowed in (("qk_ln", (False, None)), ("prefix_lm", (False, None)), ("attn_type", ("multihead_attention", None))):
-        if attention.get(key) not in allowed:
-            raise PlannerError(f"attn_config.{key} = {attention[key]!r}: the planner cannot express this for mpt")
-    if attention.get("alibi") is False:
-        raise PlannerError("attn_config.alibi = false: transformers' mpt always uses ALiBi")
-    if c.get("no_bias") is False:
-        raise PlannerError("no_bias = false: transformers' mpt has no biases")
-    hidden = c["d_model"]
+    for key, value in attention.items():
+        if key in _MPT_ATTENTION_ONLY and value in _MPT_ATTENTION_ONLY[key]:
+            continue
+        if key in _MPT_ATTENTION_READS or key in IRRELEVANT or key in ONLY or value is None or value is False:
+            continue
+        raise PlannerError(f"attn_config.{key} = {value!r}: the planner cannot express this for mpt")
+    return attention
+
+
+def mpt(c: Config) -> dict[str, Any]:
+    """As LLM Foundry's own classes read the file; transformers' class always has ALiBi and never a bias."""
+    attention = _mpt_attention(c)
+    hidden, bias, alibi = c["d_model"], not c["no_bias"], attention.get("alibi", True) is not False
+    learned = not alibi and c["learned_pos_emb"]
     return {
         "num_layers": c["n_layers"], "hidden_size": hidden, "num_heads": c["n_heads"], "vocab_size": c["vocab_size"],
-        "ffn_hidden_size": c["expansion_ratio"] * hidden, "activation": "gelu", "gated_ffn": False, "norm": "layernorm",
-        "norm_bias": False, "position_embedding": "alibi", "tied_embeddings": c["tie_word_embeddings"],
+        "ffn_hidden_size": c["expansion_ratio"] * hidden, "activation": "gelu", "tied_embeddings": c["tie_word_embeddings"],
+        **_PLAIN, "norm_bias": bias, "qkv_bias": bias, "attention_output_bias": bias, "ffn_bias": bias,
+        "position_embedding": "alibi" if alibi else "learned" if learned else "none",
+        "max_positions": c["max_seq_len"] if learned else 0, "hidden_dropout": c.get("resid_pdrop", 0.0),
+        "attention_dropout": attention.get("attn_pdrop") or 0.0,
     }  # fmt: skip
 
 
@@ -183,30 +201,52 @@ def opt(c: Config) -> dict[str, Any]:
         "embedding_projection_size": narrow if narrow != c["hidden_size"] else None, "hidden_dropout": c.get("dropout", 0.1),
         "attention_dropout": c.get("attention_dropout", 0.0), "softmax_in_fp32": False, **_PLAIN,
         "position_embedding": "learned", "qkv_bias": bias, "attention_output_bias": bias, "ffn_bias": bias,
+        # with the norms behind the blocks (opt-350m) the last one closes the model
+        "final_norm": c["do_layer_norm_before"] and not c["_remove_final_layer_norm"],
     }  # fmt: skip
 
 
+def _bert_head(c: Config) -> dict[str, Any]:
+    """Head by the class that ``architectures`` names; without one, the bare encoder with its pooler."""
+    name = class_name(c).removeprefix("BertFor")
+    labels = len(c["id2label"]) if isinstance(c.get("id2label"), dict) else c.get("num_labels", 2)
+    masked = {"head": "masked_language_model", "head_bias": True, "tied_embeddings": True}
+    heads: dict[str, dict[str, Any]] = {
+        "": {"head": "none", "pooler": True},
+        "BertModel": {"head": "none", "pooler": True},
+        "MaskedLM": masked,
+        "PreTraining": {**masked, "pooler": True, "num_labels": 2},
+        "NextSentencePrediction": {"head": "none", "pooler": True, "num_labels": 2},
+        "SequenceClassification": {"head": "none", "pooler": True, "num_labels": labels},
+        "TokenClassification": {"head": "none", "num_labels": labels},
+        "QuestionAnswering": {"head": "none", "num_labels": labels},
+    }
+    if name not in heads:
+        known = ", ".join(f"BertFor{n}" for n in heads if n not in ("", "BertModel"))
+        raise PlannerError(f"architectures = {c['architectures']!r}: the planner knows BertModel, {known}")
+    if heads[name].get("tied_embeddings") and not c["tie_word_embeddings"]:
+        raise PlannerError("tie_word_embeddings = false: the planner knows BERT's tied output layer only")
+    return heads[name]
+
+
 def bert(c: Config) -> dict[str, Any]:
-    classes = c.get("architectures") or []
-    masked = any("MaskedLM" in str(name) for name in classes)
-    head = {"head": "masked_language_model", "head_bias": True, "tied_embeddings": c["tie_word_embeddings"]}
+    if c["is_decoder"]:
+        raise PlannerError("is_decoder = true: the planner knows BERT as an encoder only")
     return {
         "architecture": "encoder", "num_layers": c["num_hidden_layers"], "hidden_size": c["hidden_size"],
         "num_heads": c["num_attention_heads"], "vocab_size": c["vocab_size"], "ffn_hidden_size": c["intermediate_size"],
         "activation": activation(c), "max_positions": c["max_position_embeddings"], "type_vocab_size": c["type_vocab_size"],
         "embedding_norm": True, "final_norm": False, "hidden_dropout": c.get("hidden_dropout_prob", 0.1),
         "attention_dropout": c.get("attention_probs_dropout_prob", 0.1), "softmax_in_fp32": False, **_PLAIN,
-        "position_embedding": "learned", **(head if masked else {"head": "none", "pooler": True}),
+        "position_embedding": "learned", **_bert_head(c),
     }  # fmt: skip
 
 
 def gemma2(c: Config) -> dict[str, Any]:
-    layers, bias = c["num_hidden_layers"], c["attention_bias"]
-    types = c.get("layer_types") or ["full_attention" if (i + 1) % 2 == 0 else "sliding_attention" for i in range(layers)]
-    c = {**c, "hidden_act": c["hidden_activation"]}
+    bias = c["attention_bias"]
     return {
-        **_llama_like(c), "qkv_bias": bias, "attention_output_bias": bias, "norms_per_layer": 4,
-        **_sliding({**c, "layer_types": types}, layers),
+        **_llama_like({**c, "hidden_act": c["hidden_activation"]}), "qkv_bias": bias, "attention_output_bias": bias,
+        "norms_per_layer": 4, **sliding(c, c.get("layer_types") or alternating(c)),
     }  # fmt: skip
 
 
@@ -220,23 +260,21 @@ def olmoe(c: Config) -> dict[str, Any]:
 
 def phi3(c: Config) -> dict[str, Any]:
     dropout = {"hidden_dropout": c.get("resid_pdrop", 0.0)}
-    return {**_llama_like(c), **dropout, **_sliding({**c, "layer_types": None}, c["num_hidden_layers"])}
+    return {**_llama_like(c), **dropout, **sliding(c, None)}
 
 
 def falcon(c: Config) -> dict[str, Any]:
-    heads, bias = c["num_attention_heads"], c["bias"]
-    new = c["new_decoder_architecture"]
-    if not (new or c["parallel_attn"]):
-        raise PlannerError(
-            "parallel_attn = false without new_decoder_architecture: the planner knows Falcon's parallel blocks only"
-        )
+    heads, bias, new, parallel = c["num_attention_heads"], c["bias"], c["new_decoder_architecture"], c["parallel_attn"]
+    if new and not parallel:
+        raise PlannerError("parallel_attn = false with new_decoder_architecture: the planner knows no such Falcon")
     kv = (c.get("num_kv_heads") or heads) if new else 1 if c["multi_query"] else heads
     norms = c.get("num_ln_in_parallel_attn") or (2 if new else 1)
     return {
         "num_layers": c["num_hidden_layers"], "hidden_size": c["hidden_size"], "num_heads": heads, "num_kv_heads": kv,
         "vocab_size": c["vocab_size"], "ffn_hidden_size": c.get("ffn_hidden_size") or 4 * c["hidden_size"],
-        "activation": activation(c, "activation"), "gated_ffn": False, "norm": "layernorm", "norms_per_layer": norms,
-        "parallel_attention": True, "qkv_bias": bias, "attention_output_bias": bias, "ffn_bias": bias,
-        "position_embedding": "alibi" if c["alibi"] else "rotary", "tied_embeddings": c["tie_word_embeddings"],
+        "activation": activation(c, "activation"), "gated_ffn": False, "norm": "layernorm",
+        "norms_per_layer": norms if parallel else 2, "parallel_attention": parallel, "qkv_bias": bias,
+        "attention_output_bias": bias, "ffn_bias": bias, "position_embedding": "alibi" if c["alibi"] else "rotary",
+        "tied_embeddings": c["tie_word_embeddings"], "softmax_in_fp32": False,
         "hidden_dropout": c.get("hidden_dropout", 0.0), "attention_dropout": c.get("attention_dropout", 0.0),
     }  # fmt: skip

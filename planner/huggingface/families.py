@@ -18,6 +18,7 @@ class Family:
     defaults: dict[str, Any]
     build: Callable[[Config], dict[str, Any]]
     reads: frozenset[str] = field(default_factory=frozenset)
+    aliases: dict[str, str] = field(default_factory=dict)  # transformers' attribute_map: second name -> first
     stores_quantized: bool = False  # released with quantized weights: the field says how they are stored, not what they are
 
 
@@ -30,7 +31,7 @@ def _sizes(layers: int, hidden: int, heads: int, inner: int, vocabulary: int, **
 
 _OPTIONAL = frozenset({"num_key_value_heads", "head_dim", "attention_dropout", "max_position_embeddings"})
 _SLIDING = _OPTIONAL | {"sliding_window", "layer_types"}
-_QWEN = _SLIDING | {"use_sliding_window", "max_window_layers"}
+_QWEN = _SLIDING | {"max_window_layers"}
 _LATENT = {"kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "attention_bias": False}
 
 # transformers' defaults by model_type (configuration_*.py of transformers 5)
