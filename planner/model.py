@@ -47,7 +47,7 @@ class Model(Spec):
     full_attention_every: Count = 0  # every n-th layer attends to everything; 0 = none does
     first_sliding_layer: Count = 0
     full_attention_layers: tuple[Count, ...] = ()  # further layers that attend to everything, by index
-    softmax_in_fp32: bool = True  # an eager kernel upcasts the scores (llama and kin; not gpt2, bert, opt)
+    softmax_in_fp32: bool = True  # an eager kernel upcasts the scores (llama and kin; not gpt2, bert)
     attention_sinks: bool = False  # one learned logit per head (gpt_oss)
     qk_norm: Literal["none", "head", "full"] = "none"  # over head_dim (qwen3) or over all heads (olmoe)
 

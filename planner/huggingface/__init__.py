@@ -51,9 +51,8 @@ def _renamed(config: Config, family: Family) -> dict[str, Any]:
     """The config with transformers' second names (``attribute_map``) replaced by the first."""
     renamed = {k: v for k, v in config.items() if k not in family.aliases}
     for alias, key in family.aliases.items():
-        if alias in config:
-            if renamed.setdefault(key, config[alias]) != config[alias]:
-                raise PlannerError(f"{alias} = {config[alias]!r} and {key} = {renamed[key]!r} name one thing; keep one of them")
+        if alias in config and renamed.setdefault(key, config[alias]) != config[alias]:
+            raise PlannerError(f"{alias} = {config[alias]!r} and {key} = {renamed[key]!r} name one thing; keep one of them")
     return renamed
 
 

@@ -199,7 +199,7 @@ def opt(c: Config) -> dict[str, Any]:
         # the table has two rows in front for padding (OPTLearnedPositionalEmbedding.offset)
         "max_positions": c["max_position_embeddings"] + 2, "tied_embeddings": c["tie_word_embeddings"],
         "embedding_projection_size": narrow if narrow != c["hidden_size"] else None, "hidden_dropout": c.get("dropout", 0.1),
-        "attention_dropout": c.get("attention_dropout", 0.0), "softmax_in_fp32": False, **_PLAIN,
+        "attention_dropout": c.get("attention_dropout", 0.0), **_PLAIN,
         "position_embedding": "learned", "qkv_bias": bias, "attention_output_bias": bias, "ffn_bias": bias,
         # with the norms behind the blocks (opt-350m) the last one closes the model
         "final_norm": c["do_layer_norm_before"] and not c["_remove_final_layer_norm"],

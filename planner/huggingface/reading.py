@@ -13,17 +13,17 @@ Config = Mapping[str, Any]
 # soft caps are one pointwise pass over a tensor that is already being read
 IRRELEVANT = frozenset(
     """
-    _attn_implementation _attn_implementation_autoset _name_or_path alibi_implementation attn_implementation
+    _attn_implementation _attn_implementation_autoset _name_or_path alibi_implementation architectures attn_implementation
     attn_logit_softcapping auto_map aux_loss_alpha bad_words_ids begin_suppress_tokens bos_token_id cache_implementation
     classifier_dropout clip_qkv cls_token_id custom_pipelines decoder_start_token_id diversity_penalty do_sample dtype
     early_stopping encoder_no_repeat_ngram_size eos_token_id ep_size experts_implementation
     exponential_decay_length_penalty final_logit_softcapping finetuning_task forced_bos_token_id forced_eos_token_id
     gradient_checkpointing id2label init_config init_device init_std initial_context_length initializer_factor
-    initializer_range label2id layer_norm_eps layer_norm_epsilon learned_pos_emb length_penalty logit_scale max_length
+    initializer_range is_decoder label2id layer_norm_eps layer_norm_epsilon length_penalty logit_scale max_length
     min_length model_type n_ctx n_group no_repeat_ngram_size norm_eps norm_topk_prob num_beam_groups num_beams num_labels
     num_nextn_predict_layers num_return_sequences original_max_position_embeddings output_attentions output_hidden_states
     output_router_logits output_scores pad_token_id partial_rotary_factor prefix pretraining_tp problem_type
-    query_pre_attn_scalar remove_invalid_values reorder_and_upcast_attn repetition_penalty return_dict
+    qk_head_dim query_pre_attn_scalar remove_invalid_values reorder_and_upcast_attn repetition_penalty return_dict
     return_dict_in_generate rms_norm_eps rope_interleave rope_parameters rope_scaling rope_theta rotary rotary_emb_base
     rotary_pct routed_scaling_factor router_aux_loss_coef router_jitter_noise router_z_loss_coef
     scale_attn_by_inverse_layer_idx scale_attn_weights scoring_func sep_token_id seq_aux summary_activation

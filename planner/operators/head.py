@@ -59,12 +59,13 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     elif framework.activation_accounting == "megatron":
         kept, alive, moved, kernels = 4.0, 2.0 * w, 2.0 * w + 20.0, 9.0
     else:
-        kept, alive, moved, kernels = 4.0, 8.0 + (w if w < 4 else 0.0), 2.0 * w + 16.0, 6.0
+        kept, alive, moved, kernels = 4.0, 8.0, 2.0 * w + 16.0, 6.0
+    labels = 8.0 * setting.tokens if framework.activation_accounting == "autograd" else 0.0
     tp_messages = setting.tensor_parallel * 4.0 * setting.tokens
     return (
         *pointwise(
             "cross-entropy", BLOCK, forward_bytes=moved * logits, backward_bytes=(4.0 + 2.0 * w) * logits,
-            kernels=kernels, saved_bytes=kept * logits, workspace_bytes=alive * logits,
+            kernels=kernels, saved_bytes=kept * logits + labels, workspace_bytes=alive * logits,
         ),
         communication("maximum and sums", BLOCK, "forward", "all_reduce", "tp", 3.0 * tp_messages, setting.tensor_parallel),
     )  # fmt: skip

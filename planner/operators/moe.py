@@ -52,7 +52,7 @@ def _router(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         ),
         *pointwise(
             "top-k", BLOCK, forward_bytes=24.0 * t * experts, backward_bytes=24.0 * t * experts, kernels=kernels,
-            saved_bytes=t * (_router_bytes_per_expert(setting) * experts + 16.0 * m.top_k),
+            saved_bytes=t * (_router_bytes_per_expert(setting) * experts + _routing_bytes_per_pair(setting) * m.top_k),
         ),
     )  # fmt: skip
 
@@ -60,6 +60,11 @@ def _router(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 def _router_bytes_per_expert(setting: Setting) -> float:
     """Logits and probabilities in fp32; the load-balance loss and a dense routing map in stacks that build them."""
     return 12.0 if setting.framework.activation_accounting == "megatron" else 4.0
+
+
+def _routing_bytes_per_pair(setting: Setting) -> float:
+    """Per token and chosen expert: probability (4), index (8); sorting by expert keeps three more indices and a copy (28)."""
+    return 12.0 if setting.framework.activation_accounting == "megatron" else 40.0
 
 
 def _dispatch(setting: Setting) -> tuple[Row, ...]:

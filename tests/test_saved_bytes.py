@@ -1,0 +1,156 @@
+"""Rows of the huggingface framework against what autograd really saves in transformers' eager modules, on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from examples import framework, job
+from saved_tensors import saved_bytes
+from torch.utils.checkpoint import checkpoint
+from transformers import BertConfig, GPT2Config, LlamaConfig, LlamaForCausalLM, MixtralConfig, OPTConfig, Qwen3Config
+from transformers.models.bert.modeling_bert import BertLayer
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
+from transformers.models.mixtral.modeling_mixtral import MixtralDecoderLayer
+from transformers.models.opt.modeling_opt import OPTDecoderLayer
+from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
+
+from planner.huggingface import model_from_config
+from planner.layout import Layout, as_columns
+from planner.model import Model
+from planner.operators.setting import distinct_axes
+from planner.operators.table import Table, build_table
+
+PRECISION = {torch.float32: "fp32", torch.bfloat16: "bf16-pure"}
+DTYPES = [torch.float32, torch.bfloat16]
+# batch, sequence, hidden, heads, key-value heads, inner size
+SHAPES = [(2, 48, 128, 8, 4, 352), (1, 96, 192, 6, 6, 512), (3, 64, 128, 4, 1, 256)]
+
+
+def table(model: Model, batch: int, sequence: int, dtype: torch.dtype, recompute: str = "none") -> Table:
+    columns = as_columns(Layout(micro_batch_size=batch, dp=1, recompute=recompute), 1)  # type: ignore[arg-type]
+    work = job(seq_len=sequence, global_batch_size=batch, precision=PRECISION[dtype])
+    return build_table(distinct_axes(columns, model, framework("huggingface"), work)[0])
+
+
+def rows_bytes(model: Model, batch: int, sequence: int, dtype: torch.dtype, recompute: str = "none") -> float:
+    (rows,) = table(model, batch, sequence, dtype, recompute).layers.values()
+    return float(sum(row.saved_bytes for row in rows)[0])
+
+
+def measure(
+    layer: torch.nn.Module, config: Any, batch: int, sequence: int, dtype: torch.dtype, recompute: bool, **inputs: Any
+) -> int:
+    layer = layer.to(dtype).train()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    x = torch.randn(batch, sequence, config.hidden_size, dtype=dtype, requires_grad=True)
+    shared = [*layer.parameters(), *layer.buffers(), *(t for v in inputs.values() for t in (v if isinstance(v, tuple) else (v,)))]
+
+    def forward() -> Any:
+        return checkpoint(layer, x, use_reentrant=False, **inputs) if recompute else layer(x, **inputs)
+
+    return saved_bytes(forward, shared)
+
+
+def rotary_inputs(config: Any, sequence: int, dtype: torch.dtype) -> dict[str, Any]:
+    angles = LlamaRotaryEmbedding(config)(torch.zeros(1, dtype=dtype), torch.arange(sequence)[None])
+    mask = torch.full((sequence, sequence), torch.finfo(dtype).min, dtype=dtype).triu(1)[None, None]
+    return {"attention_mask": mask, "position_embeddings": angles}
+
+
+def llama_sizes(h: int, a: int, k: int, f: int) -> dict[str, Any]:
+    return {"hidden_size": h, "num_attention_heads": a, "num_key_value_heads": k, "intermediate_size": f, "num_hidden_layers": 1,
+            "vocab_size": 211, "head_dim": h // a}  # fmt: skip
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("kind", "config_class", "layer_class"),
+    [("llama", LlamaConfig, LlamaDecoderLayer), ("qwen3", Qwen3Config, Qwen3DecoderLayer)],
+)
+def test_dense_block(
+    kind: str, config_class: Any, layer_class: Any, shape: tuple[int, ...], dtype: torch.dtype, recompute: bool
+) -> None:
+    b, s, h, a, k, f = shape
+    fields = llama_sizes(h, a, k, f)
+    config = config_class(**fields)
+    config._attn_implementation = "eager"
+    real = measure(layer_class(config, 0), config, b, s, dtype, recompute, **rotary_inputs(config, s, dtype))
+    model = model_from_config({"model_type": kind, **fields}, kind, "test")
+    assert rows_bytes(model, b, s, dtype, "full" if recompute else "none") == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("experts", "top_k"), [(4, 1), (6, 2), (16, 4)])
+@pytest.mark.parametrize("shape", SHAPES[:2])
+def test_moe_block(shape: tuple[int, ...], experts: int, top_k: int, dtype: torch.dtype, recompute: bool) -> None:
+    b, s, h, a, k, f = shape
+    fields = {**llama_sizes(h, a, k, f), "num_local_experts": experts, "num_experts_per_tok": top_k}
+    config = MixtralConfig(**fields)
+    config._attn_implementation, config._experts_implementation = "eager", "grouped_mm"
+    real = measure(MixtralDecoderLayer(config, 0), config, b, s, dtype, recompute, **rotary_inputs(config, s, dtype))
+    model = model_from_config({"model_type": "mixtral", **fields, "sliding_window": None}, "mixtral", "test")
+    assert rows_bytes(model, b, s, dtype, "full" if recompute else "none") == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bert_layer(shape: tuple[int, ...], dtype: torch.dtype, dropout: float, recompute: bool) -> None:
+    b, s, h, a, _, f = shape
+    fields = {"hidden_size": h, "num_attention_heads": a, "intermediate_size": f, "hidden_dropout_prob": dropout,
+              "attention_probs_dropout_prob": dropout, "num_hidden_layers": 1}  # fmt: skip
+    config = BertConfig(**fields)
+    config._attn_implementation = "eager"
+    real = measure(BertLayer(config), config, b, s, dtype, recompute)
+    model = model_from_config({"model_type": "bert", **fields}, "bert", "test")
+    assert rows_bytes(model, b, s, dtype, "full" if recompute else "none") == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gpt2_block(dtype: torch.dtype, dropout: float) -> None:
+    b, s, h, a = 2, 48, 128, 8
+    fields = {"n_embd": h, "n_head": a, "attn_pdrop": dropout, "resid_pdrop": dropout, "n_layer": 1}
+    config = GPT2Config(**fields)
+    config._attn_implementation = "eager"
+    real = measure(GPT2Block(config, 0), config, b, s, dtype, recompute=False)
+    model = model_from_config({"model_type": "gpt2", **fields}, "gpt2", "test")
+    assert rows_bytes(model, b, s, dtype) == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_opt_layer(dtype: torch.dtype) -> None:
+    b, s, h, a = 2, 48, 128, 8
+    fields = {
+        "hidden_size": h,
+        "num_attention_heads": a,
+        "ffn_dim": 4 * h,
+        "dropout": 0.1,
+        "num_hidden_layers": 1,
+        "word_embed_proj_dim": h,
+    }
+    config = OPTConfig(**fields)
+    config._attn_implementation = "eager"
+    real = measure(OPTDecoderLayer(config, 0), config, b, s, dtype, recompute=False)
+    model = model_from_config({"model_type": "opt", **fields}, "opt", "test")
+    assert rows_bytes(model, b, s, dtype) == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("b", "s", "h", "v"), [(2, 32, 128, 1000), (3, 64, 64, 5003)])
+def test_embedding_head_and_loss(b: int, s: int, h: int, v: int, dtype: torch.dtype) -> None:
+    fields = {**llama_sizes(h, 4, 4, 128), "vocab_size": v, "num_hidden_layers": 0}
+    model = LlamaForCausalLM(LlamaConfig(**fields)).to(dtype).train()
+    ids = torch.randint(0, v, (b, s))
+    real = saved_bytes(lambda: model(ids, labels=ids, use_cache=False).loss, [*model.parameters(), *model.buffers()])
+    ours = model_from_config({"model_type": "llama", **fields, "num_hidden_layers": 1}, "llama", "test")
+    rows = table(ours, b, s, dtype)
+    assert float(sum(r.saved_bytes for r in (*rows.embedding, *rows.head))[0]) == pytest.approx(real, rel=0.01)
