@@ -48,7 +48,7 @@ def _plain(value: Any) -> Any:
 def _show(*renderables: Any) -> None:
     from rich.console import Console
 
-    console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=150)
+    console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=180)
     for renderable in renderables:
         console.print(renderable)
 

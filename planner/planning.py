@@ -11,7 +11,7 @@ import numpy as np
 from planner.checks import Question, require_possible
 from planner.cost import Price, cost_usd, find_price, gpu_hours, own_price
 from planner.curves import load_curves
-from planner.errors import PlannerError
+from planner.errors import PlannerError, near
 from planner.evaluation import Evaluation
 from planner.evaluation import evaluate as evaluate_columns
 from planner.framework import Framework, load_framework
@@ -169,6 +169,12 @@ def as_price(value: PriceLike | None, accelerator: str) -> Price | None:
     fields = dict(value or {})
     if "usd_per_gpu_hour" in fields:
         return own_price(**fields)
+    known = {"term", "provider", "region"}
+    unknown = sorted(set(fields) - known)
+    if unknown:
+        raise PlannerError(
+            f"price: unknown field {unknown[0]} = {fields[unknown[0]]!r}; {near(unknown[0], {*known, 'usd_per_gpu_hour'})}"
+        )
     if fields:
         return find_price(accelerator, **fields)
     try:

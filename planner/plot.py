@@ -48,12 +48,8 @@ def save_comparison(path: Path, title: str, labels: Sequence[str], plans: Sequen
             line = plan.usable_bytes / GIB
             memory.plot([line, line], [i - 0.42, i + 0.42], color="black", linewidth=2)
             verdict = "fits" if plan.fits else "does not fit"
-            memory.annotate(
-                f" {plan.peak_total_bytes / GIB:.1f} GiB, {verdict}",
-                (plan.peak_total_bytes / GIB, i),
-                va="center",
-                fontsize=10,
-            )
+            right = max(plan.peak_total_bytes / GIB, line)
+            memory.annotate(f" {plan.peak_total_bytes / GIB:.1f} GiB, {verdict}", (right, i), va="center", fontsize=10)
         widest = max(max(p.peak_total_bytes for p in plans) / GIB, usable)
         memory.set_xlim(0, widest * 1.25)
         memory.set_xlabel("GiB on one GPU of the heaviest stage; black line: usable memory")

@@ -89,7 +89,7 @@ def _section(table: Table, title: str, columns: int) -> None:
 def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
     """One column per plan: size, memory of the heaviest stage, step, throughput, time and money."""
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for label in labels:
         table.add_column(label, justify="right", overflow="fold")
 
@@ -236,10 +236,10 @@ def operators_table(title: str, rows: Sequence[Row]) -> RenderableType:
     """The table of operators of one layout: what each row costs one GPU for one micro-batch, one layer."""
     table = Table(title=title, title_justify="left", pad_edge=False)
     for name in ("block", "operator", "phase"):
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     for name in ("layers", "GFLOP", "moved MB", "saved MB", "workspace MB", "parameters", "kernels", "message MB"):
         table.add_column(name, justify="right")
-    table.add_column("collective")
+    table.add_column("collective", no_wrap=True)
     for row in rows:
         values = row_values(row)
         if not any(

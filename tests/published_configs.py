@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+import transformers
+
 Config = dict[str, Any]
 
 
@@ -89,6 +92,19 @@ def _deepseek(kind: str, layers: int, hidden: int, heads: int, inner: int, vocab
         "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "moe_layer_freq": 1, "ep_size": 1,
         "attention_bias": False, "pretraining_tp": 1, **more,
     }  # fmt: skip
+
+
+def transformers_count(config: Config) -> int:
+    """Parameters of transformers' own model, built on the meta device (no memory); tied weights count once."""
+    fields = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
+    settings = transformers.AutoConfig.for_model(config["model_type"], **fields)
+    name = (config.get("architectures") or ["BertModel"])[0]
+    with torch.device("meta"):
+        if config["model_type"] == "bert":
+            model = getattr(transformers, name)(settings)
+        else:
+            model = transformers.AutoModelForCausalLM.from_config(settings)
+    return sum(p.numel() for p in model.parameters())
 
 
 PUBLISHED: dict[str, Config] = {
@@ -197,5 +213,10 @@ PUBLISHED: dict[str, Config] = {
     "bert-base": _bert(12, 768, 12, "BertModel"),
     "bert-base-mlm": _bert(12, 768, 12, "BertForMaskedLM"),
     "bert-large": _bert(24, 1024, 16, "BertModel"),
+    "bert-large-pretraining": _bert(24, 1024, 16, "BertForPreTraining"),
+    "bloom-7b1": {
+        "model_type": "bloom", "architectures": ["BloomForCausalLM"], "n_layer": 30, "hidden_size": 4096, "n_head": 32,
+        "vocab_size": 250880, "apply_residual_connection_post_layernorm": False, "hidden_dropout": 0.0, "pretraining_tp": 4,
+    },
     "litebert": _bert(6, 768, 12, "BertModel", 8000, type_vocab_size=1),
 }  # fmt: skip

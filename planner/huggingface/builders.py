@@ -190,6 +190,15 @@ def mpt(c: Config) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def bloom(c: Config) -> dict[str, Any]:
+    return {
+        "num_layers": c["n_layer"], "hidden_size": c["hidden_size"], "num_heads": c["n_head"], "vocab_size": c["vocab_size"],
+        "ffn_hidden_size": 4 * c["hidden_size"], "activation": "gelu_tanh", "tied_embeddings": c["tie_word_embeddings"],
+        "hidden_dropout": c.get("hidden_dropout", 0.0), "attention_dropout": c.get("attention_dropout", 0.0), **_PLAIN,
+        "embedding_norm": True, "position_embedding": "alibi",
+    }  # fmt: skip
+
+
 def opt(c: Config) -> dict[str, Any]:
     narrow = c.get("word_embed_proj_dim") or c["hidden_size"]
     bias = c["enable_bias"]

@@ -119,6 +119,15 @@ FAMILIES: dict[str, Family] = {
         build=builders.mpt, reads=frozenset({"attn_config", "emb_pdrop", "resid_pdrop"}),
         aliases={"hidden_size": "d_model", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"},
     ),
+    "bloom": Family(
+        defaults={"n_layer": 2, "hidden_size": 64, "n_head": 8, "vocab_size": 250880, "tie_word_embeddings": True},
+        build=builders.bloom,
+        # where the residual branches off and whether sums are exact changes neither parameters nor work
+        reads=frozenset(
+            {"attention_dropout", "hidden_dropout", "seq_length", "slow_but_exact", "apply_residual_connection_post_layernorm"}
+        ),
+        aliases={"num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "n_embed": "hidden_size"},
+    ),
     "opt": Family(
         defaults={
             "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "ffn_dim": 3072, "vocab_size": 50272,
