@@ -65,25 +65,28 @@ class BlockCost:
 def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: Curves) -> BlockCost:
     """Reduce ``rows`` row by row (a stack would be larger, slower, and would round differently for one layout).
 
-    In each pass the device waits for the host where launching takes longer than computing: the passes' sums are
-    compared, since kernels queue up ahead of the device.
+    In each pass the device waits for the host where launching takes longer than computing and communicating: the passes'
+    sums are compared, since kernels queue up ahead of the device.
     """
     shape = setting.tp.shape
     device = {p: np.zeros(shape) for p in ("forward", "recompute", "backward")}
     host = {p: np.zeros(shape) for p in device}
     sums = {name: np.zeros(shape) for name in ("saved", "workspace", "dense", "expert", "flops", "model", "weight")}
     exposed: dict[Group, Array] = {g: np.zeros(shape) for g in GROUPS}
+    waiting = {p: np.zeros(shape) for p in device}
     unquantized, dtype = setting.unquantized_dtype, setting.precision.matmul
     for row in rows:
         phase = row.phase
         if row.collective is not None and row.group is not None:
-            exposed[row.group] = exposed[row.group] + _exposed_s(row, setting, cluster)
+            seconds = _exposed_s(row, setting, cluster)
+            exposed[row.group] = exposed[row.group] + seconds
+            waiting[phase] = waiting[phase] + seconds
         else:
-            seconds = device_s(row, cluster.accelerator, curves, dtype, unquantized)
+            seconds = device_s(row, cluster.accelerator, curves, dtype, unquantized, setting.framework.fused_attention_rate)
             device[phase] = device[phase] + seconds
             if row.name.endswith("weight gradient"):
                 sums["weight"] = sums["weight"] + seconds
-        host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel
+        host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel + row.host_s
         sums["saved"] = sums["saved"] + row.saved_bytes
         sums["workspace"] = np.maximum(sums["workspace"], row.workspace_bytes)
         sums["flops"] = sums["flops"] + row.flops
@@ -91,9 +94,9 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
         if row.shard_group is not None:
             sums[row.shard_group] = sums[row.shard_group] + row.parameters
     return BlockCost(
-        forward_s=np.maximum(device["forward"], host["forward"]),
-        recompute_s=np.maximum(device["recompute"], host["recompute"]),
-        backward_s=np.maximum(device["backward"], host["backward"]),
+        forward_s=np.maximum(device["forward"], host["forward"] - waiting["forward"]),
+        recompute_s=np.maximum(device["recompute"], host["recompute"] - waiting["recompute"]),
+        backward_s=np.maximum(device["backward"], host["backward"] - waiting["backward"]),
         weight_gradient_s=sums["weight"], tp_s=exposed["tp"], cp_s=exposed["cp"], ep_s=exposed["ep"],
         etp_s=exposed["etp"], saved_bytes=sums["saved"], workspace_bytes=sums["workspace"],
         dense_parameters=sums["dense"], expert_parameters=sums["expert"], flops=sums["flops"], model_flops=sums["model"],

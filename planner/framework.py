@@ -37,6 +37,7 @@ class Framework(Spec):
 
     # what is fused, hence what the backward pass needs
     attention_kernel: Literal["standard", "eager", "flash"]
+    fused_attention_rate: Annotated[float, Field(gt=0, le=1)]  # of the flash kernels this stack ships, over the newest
     repeats_kv_heads: bool  # copies grouped keys and values to every query head
     layer_linears: Literal["fused", "separate"]  # q, k, v (and gate, up) as one matrix multiply or several
     fused_norm: bool
@@ -51,6 +52,7 @@ class Framework(Spec):
 
     # host
     host_s_per_kernel: Seconds
+    host_s_per_layer: Seconds  # module calls, checkpoint and random-state bookkeeping of one layer in one pass
 
     # overlap of communication with computation: the part of it that may hide
     overlap_gradient_reduction: Fraction

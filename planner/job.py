@@ -62,13 +62,15 @@ class Job(Spec):
 class Precisions:
     """Bytes per element of what is kept, by this job on this framework.
 
-    ``activation`` tensors between operators; ``parameter`` the weights that are kept; ``cast`` a second copy of each
-    weight matrix in the compute type (autocast, FP8 caches); ``gradient`` accumulated; ``master`` fp32 weights;
-    ``state`` per parameter, optimizer only. ``matmul`` names the type whose peak bounds matrix multiplies.
+    ``activation`` tensors between operators; ``linear_input`` what linear layers keep of their input; ``parameter`` the
+    weights that are kept; ``cast`` a second copy of each weight matrix in the compute type (autocast, FP8 caches);
+    ``gradient`` accumulated; ``master`` fp32 weights; ``state`` per parameter, optimizer only. ``matmul`` names the type
+    whose peak bounds matrix multiplies.
     """
 
     matmul: str
     activation: float
+    linear_input: float
     parameter: float
     cast: float
     gradient: float
@@ -105,7 +107,8 @@ def precisions(job: Job, framework: Framework) -> Precisions:
     gradients of 2 or 4 bytes, fp32 master: with AdamW 16 or 18 bytes per parameter (ZeRO paper, section 3.1). Autocast
     keeps fp32 weights and gradients and a 2-byte copy of each weight matrix while it is in use. FSDP's mixed precision
     keeps fp32 shards and gathers 2-byte layers. bf16-pure: weights, gradients and states all in bf16. fp8: as bf16 with
-    the matrix multiplies in fp8; Transformer Engine caches each weight and its transpose in fp8.
+    the matrix multiplies in fp8; Transformer Engine keeps linear layers' inputs in fp8
+    and caches each weight and its transpose in fp8.
     """
     dtype = matmul_dtype(job.precision)
     width = DTYPE_BYTES[dtype]
@@ -114,17 +117,18 @@ def precisions(job: Job, framework: Framework) -> Precisions:
     if job.precision in ("fp32", "tf32", "bf16-pure"):
         state = optimizer_state_bytes(job.optimizer, width)
         return Precisions(
-            matmul=dtype, activation=width, parameter=width, cast=0.0, gradient=width, master=0.0, state=state,
-            factored=factored,
+            matmul=dtype, activation=width, linear_input=width, parameter=width, cast=0.0, gradient=width, master=0.0,
+            state=state, factored=factored,
         )  # fmt: skip
     state = optimizer_state_bytes(job.optimizer, 4.0)
+    kept = 1.0 if job.precision == "fp8" else 2.0
     fp8_caches = 2.0 if job.precision == "fp8" else 0.0
     if framework.mixed_precision == "master_weights":
         return Precisions(
-            matmul=dtype, activation=2.0, parameter=2.0, cast=fp8_caches,
+            matmul=dtype, activation=2.0, linear_input=kept, parameter=2.0, cast=fp8_caches,
             gradient=4.0 if gradient == "fp32" else 2.0, master=4.0, state=state, factored=factored,
         )  # fmt: skip
     return Precisions(
-        matmul=dtype, activation=2.0, parameter=4.0, cast=2.0 + fp8_caches, gradient=4.0, master=0.0, state=state,
-        factored=factored,
+        matmul=dtype, activation=2.0, linear_input=kept, parameter=4.0, cast=2.0 + fp8_caches, gradient=4.0, master=0.0,
+        state=state, factored=factored,
     )  # fmt: skip

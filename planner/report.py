@@ -259,7 +259,7 @@ def row_values(row: Row) -> dict[str, float]:
     """The numbers of a row for the first layout."""
     names = (
         "flops", "model_flops", "bytes_moved", "saved_bytes", "workspace_bytes", "parameters", "communication_bytes",
-        "kernels", "repeats",
+        "kernels", "host_s", "repeats",
     )  # fmt: skip
     return {name: float(np.ravel(np.asarray(getattr(row, name)))[0]) for name in names}
 

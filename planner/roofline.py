@@ -9,16 +9,19 @@ from planner.hardware import Accelerator
 from planner.operators.row import Array, FusedAttention, Matmul, Row
 
 
-def device_s(row: Row, accelerator: Accelerator, curves: Curves, dtype: str, unquantized: str) -> Array:
+def device_s(
+    row: Row, accelerator: Accelerator, curves: Curves, dtype: str, unquantized: str, attention_rate: float = 1.0
+) -> Array:
     """Seconds that ``row`` keeps the device busy, shape of its arrays.
 
-    ``dtype`` is the matrix-multiply type of the job, ``unquantized`` that of attention. Communication is not counted
+    ``dtype`` is the matrix-multiply type of the job, ``unquantized`` that of attention; ``attention_rate`` the speed of the
+    stack's fused attention over the newest kernels'. Communication is not counted
     here. Zero flops and zero kernels take no time.
     """
     if isinstance(row.work, Matmul):
         seconds = _matmul_s(row, row.work, accelerator, curves, row.work.dtype or dtype)
     elif isinstance(row.work, FusedAttention):
-        seconds = _attention_s(row, row.work, accelerator, curves, unquantized)
+        seconds = _attention_s(row, row.work, accelerator, curves, unquantized, attention_rate)
     else:
         moved = row.bytes_moved / (curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
         seconds = moved + np.where(np.asarray(row.bytes_moved) > 0, row.kernels, 0.0) * curves.memory_latency_s
@@ -39,7 +42,7 @@ def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, 
     fp8 = dtype == "fp8"
     fraction = curves.fp8_peak_fraction if fp8 else curves.matmul_peak_fraction
     depth = curves.fp8_depth if fp8 else curves.matmul_depth
-    latency = curves.fp8_latency_s if fp8 else curves.matmul_latency_s
+    latency = curves.matmul_latency_s
     m = work.m
     if work.grouped:
         fraction = fraction * curves.grouped_fraction
@@ -54,14 +57,16 @@ def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, 
     larger = np.maximum(compute, memory)
     smaller = np.minimum(compute, memory)
     seconds = larger * np.power(1.0 + np.power(smaller / larger, p), 1.0 / p)
-    cast = curves.fp8_cast_passes * 3.0 * work.batch * work.m * work.k / bandwidth if fp8 else 0.0
+    # quantizing reads two bytes and writes one; the fit counts passes over them, and a floor
+    casts = np.where(np.asarray(work.cast) > 0, curves.fp8_latency_s, 0.0)
+    cast = casts + curves.fp8_cast_passes * 3.0 * work.cast / bandwidth if fp8 else 0.0
     return np.asarray(active * (latency + seconds + cast))
 
 
-def _attention_s(row: Row, work: FusedAttention, accelerator: Accelerator, curves: Curves, dtype: str) -> Array:
+def _attention_s(row: Row, work: FusedAttention, accelerator: Accelerator, curves: Curves, dtype: str, rate: float) -> Array:
     fraction = curves.attention_backward_fraction if work.backward else curves.attention_forward_fraction
     head = (work.qk_head_dim + work.value_head_dim) / 2.0
-    reached = fraction * curves.sustained_fraction / (1.0 + curves.attention_head_dim / head)
+    reached = rate * fraction * curves.sustained_fraction / (1.0 + curves.attention_head_dim / head)
     compute = row.flops * (1.0 + curves.attention_keys / work.keys) / (reached * accelerator.peak(dtype))
     memory = row.bytes_moved / (curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
     active = np.where(np.asarray(row.flops) > 0, 1.0, 0.0)

@@ -22,7 +22,7 @@ def _llama(layers: int, hidden: int, heads: int, kv_heads: int, inner: int, voca
     }  # fmt: skip
 
 
-def _qwen(kind: str, layers: int, hidden: int, heads: int, kv_heads: int, inner: int, vocabulary: int, **more: Any) -> Config:
+def _as(kind: str, layers: int, hidden: int, heads: int, kv_heads: int, inner: int, vocabulary: int, **more: Any) -> Config:
     return {**_llama(layers, hidden, heads, kv_heads, inner, vocabulary), "model_type": kind, "architectures": None, **more}
 
 
@@ -70,7 +70,7 @@ def _mixtral(layers: int, hidden: int, heads: int, inner: int) -> Config:
 def _qwen_moe(
     kind: str, layers: int, hidden: int, heads: int, kv_heads: int, inner: int, experts: int, top_k: int, **more: Any
 ) -> Config:
-    return _qwen(
+    return _as(
         kind, layers, hidden, heads, kv_heads, more.pop("intermediate_size"), 151936, moe_intermediate_size=inner,
         num_experts=experts, num_experts_per_tok=top_k, decoder_sparse_step=1, mlp_only_layers=[], use_sliding_window=False,
         max_window_layers=layers, norm_topk_prob=True, router_aux_loss_coef=0.001, **more,
@@ -120,17 +120,17 @@ PUBLISHED: dict[str, Config] = {
     "llama-3.2-3b": _llama(28, 3072, 24, 8, 8192, 128256, head_dim=128, tie_word_embeddings=True),
     "dense-13b": _llama(40, 5120, 40, 40, 13824, 32000),  # LLaMA-13B
     "dense-33b": _llama(60, 6656, 52, 52, 17920, 32000),  # LLaMA-33B (Touvron et al. 2023, table 2)
-    "mistral-7b": {**_llama(32, 4096, 32, 8, 14336, 32000), "model_type": "mistral", "sliding_window": 4096, "architectures": None},
+    "mistral-7b": {**_as("mistral", 32, 4096, 32, 8, 14336, 32000), "sliding_window": 4096},
     "mixtral-8x7b": _mixtral(32, 4096, 32, 14336),
     "mixtral-8x22b": _mixtral(56, 6144, 48, 16384),
     # InternLM's own classes are not in transformers; LLaMA with biases on the four attention projections holds v1's tensors
     "internlm-7b": _llama(32, 4096, 32, 32, 11008, 103168, attention_bias=True),
     "internlm2-7b": _llama(32, 4096, 32, 8, 14336, 92544),  # wqkv in one matrix, no biases
     # Qwen v1 holds the tensors of Qwen2 with as many key-value heads as heads (its intermediate_size 22016 is gate + up)
-    "qwen-7b": _qwen("qwen2", 32, 4096, 32, 32, 11008, 151936),
-    "qwen2.5-7b": _qwen("qwen2", 28, 3584, 28, 4, 18944, 152064, use_sliding_window=False, sliding_window=131072,
+    "qwen-7b": _as("qwen2", 32, 4096, 32, 32, 11008, 151936),
+    "qwen2.5-7b": _as("qwen2", 28, 3584, 28, 4, 18944, 152064, use_sliding_window=False, sliding_window=131072,
                         max_window_layers=28),
-    "qwen3-8b": _qwen("qwen3", 36, 4096, 32, 8, 12288, 151936, head_dim=128, attention_bias=False, use_sliding_window=False,
+    "qwen3-8b": _as("qwen3", 36, 4096, 32, 8, 12288, 151936, head_dim=128, attention_bias=False, use_sliding_window=False,
                       sliding_window=None, max_window_layers=36),
     "qwen1.5-moe-a2.7b": _qwen_moe("qwen2_moe", 24, 2048, 16, 16, 1408, 60, 4, intermediate_size=5632,
                                    shared_expert_intermediate_size=5632),

@@ -7,105 +7,226 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, BertForMaskedLM, BertModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from published_configs import PUBLISHED, transformers_count
+from transformers import AutoConfig
 
 from planner.errors import PlannerError
 from planner.huggingface import FAMILIES, model_from_config
+from planner.model import Model
 from planner.models import load_model
 from planner.parameters import parameters_total
 
 HERE = sorted(set(FAMILIES) - {"internlm", "internlm2"})  # transformers runs these two with remote code only
-
-
-def count(config: Any, masked: bool = False) -> int:
-    """Parameters of transformers' model, built without memory; tied weights once."""
-    with torch.device("meta"):
-        if config.model_type == "bert":
-            built: torch.nn.Module = BertForMaskedLM(config) if masked else BertModel(config)
-        else:
-            built = AutoModelForCausalLM.from_config(config)
-    return sum(p.numel() for p in built.parameters())
-
-
-SMALL: dict[str, dict[str, Any]] = {
-    "llama": {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 160, "vocab_size": 211, "attention_bias": True, "mlp_bias": True},
-    "mistral": {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 32, "intermediate_size": 160, "vocab_size": 211, "sliding_window": None},
-    "mixtral": {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 160, "vocab_size": 211, "num_local_experts": 5},
-    "qwen2": {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 160, "vocab_size": 211, "tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1},
-    "qwen2_moe": {"num_hidden_layers": 5, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 160, "vocab_size": 211, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "shared_expert_intermediate_size": 64, "decoder_sparse_step": 2, "mlp_only_layers": [3]},
-    "qwen3": {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 40, "intermediate_size": 160, "vocab_size": 211},
-    "qwen3_moe": {"num_hidden_layers": 4, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 40, "intermediate_size": 160, "vocab_size": 211, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "mlp_only_layers": [0]},
-    "gpt_oss": {"num_hidden_layers": 4, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 80, "vocab_size": 211, "num_local_experts": 6},
-    "deepseek_v2": {"num_hidden_layers": 4, "hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 160, "vocab_size": 211, "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "first_k_dense_replace": 1, "q_lora_rank": None, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16},
-    "deepseek_v3": {"num_hidden_layers": 4, "hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 160, "vocab_size": 211, "n_routed_experts": 8, "moe_intermediate_size": 48, "first_k_dense_replace": 2, "q_lora_rank": 32, "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "n_group": 1, "topk_group": 1},
-    "gpt2": {"n_layer": 3, "n_embd": 96, "n_head": 6, "vocab_size": 211, "n_positions": 77, "n_inner": 200},
-    "gpt_neox": {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 160, "vocab_size": 211},
-    "mpt": {"n_layers": 3, "d_model": 96, "n_heads": 6, "vocab_size": 211},
-    "opt": {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "ffn_dim": 160, "vocab_size": 211, "max_position_embeddings": 77, "word_embed_proj_dim": 64},
-    "bert": {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 160, "vocab_size": 211, "type_vocab_size": 3},
-    "gemma2": {"num_hidden_layers": 4, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 24, "intermediate_size": 160, "vocab_size": 211},
-    "olmoe": {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 48, "vocab_size": 211, "num_experts": 6, "num_experts_per_tok": 2},
-    "phi3": {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 160, "vocab_size": 211, "pad_token_id": 0},
-    "falcon": {"num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "vocab_size": 211, "new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
+TINY = {
+    "num_hidden_layers": 4, "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 160,
+    "vocab_size": 211, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
+PLAIN = {k: v for k, v in TINY.items() if k != "num_key_value_heads"}
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 48}
+LATENT = {
+    **PLAIN, "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "first_k_dense_replace": 1,
+    "kv_lora_rank": 24, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16,
+}  # fmt: skip
+SMALL: dict[str, dict[str, Any]] = {
+    "llama": {**TINY, "attention_bias": True, "mlp_bias": True},
+    "mistral": {**TINY, "head_dim": 32, "sliding_window": None},
+    "mixtral": {**TINY, "num_local_experts": 5},
+    "qwen2": {**TINY, "tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1},
+    "qwen2_moe": {**TINY, **EXPERTS, "shared_expert_intermediate_size": 64, "decoder_sparse_step": 2, "mlp_only_layers": [3]},
+    "qwen3": {**TINY, "head_dim": 40},
+    "qwen3_moe": {**TINY, **EXPERTS, "head_dim": 40, "mlp_only_layers": [0]},
+    "gpt_oss": {**TINY, "head_dim": 16, "intermediate_size": 80, "num_local_experts": 6},
+    "deepseek_v2": {**LATENT, "q_lora_rank": None},
+    "deepseek_v3": {**LATENT, "q_lora_rank": 32, "n_group": 1, "topk_group": 1},
+    "gpt2": {
+        "n_layer": 3, "n_embd": 96, "n_head": 6, "vocab_size": 211, "n_positions": 77, "n_inner": 200, "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
+    "gpt_neox": PLAIN,
+    "mpt": {"n_layers": 3, "d_model": 96, "n_heads": 6, "vocab_size": 211},
+    "bloom": {"n_layer": 3, "hidden_size": 96, "n_head": 6, "vocab_size": 211},
+    "opt": {
+        "num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "ffn_dim": 160, "vocab_size": 211,
+        "max_position_embeddings": 77, "word_embed_proj_dim": 64, "pad_token_id": 0,
+    },
+    "bert": {**PLAIN, "type_vocab_size": 3},
+    "gemma2": {**TINY, "head_dim": 24},
+    "olmoe": {**TINY, "num_experts": 6, "num_experts_per_tok": 2},
+    "phi3": TINY,
+    "falcon": {
+        "num_hidden_layers": 3, "hidden_size": 96, "num_attention_heads": 6, "vocab_size": 211, "new_decoder_architecture": True,
+        "num_kv_heads": 2, "bias": True, "bos_token_id": 1, "eos_token_id": 2,
+    },
+}  # fmt: skip
+# one step away from SMALL: everything that a family reads
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {"num_key_value_heads": None}),
+    ("llama", {"head_dim": None}),
+    ("llama", {"head_dim": 48, "tie_word_embeddings": True}),
+    ("mistral", {"sliding_window": 64, "head_dim": None}),
+    ("mixtral", {"sliding_window": 64}),
+    ("qwen2", {"use_sliding_window": False}),
+    ("qwen2", {"layer_types": ["sliding_attention", "full_attention", "full_attention", "sliding_attention"]}),
+    ("qwen2", {"sliding_window": None}),
+    ("qwen2_moe", {"num_experts": 0}),
+    ("qwen2_moe", {"qkv_bias": False, "mlp_only_layers": None}),
+    ("qwen2_moe", {"mlp_only_layers": [0, 1, 2, 3]}),
+    ("qwen2_moe", {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 3}),
+    ("qwen3", {"attention_bias": True, "use_sliding_window": True, "sliding_window": 32, "max_window_layers": 2}),
+    ("qwen3_moe", {"use_sliding_window": True, "sliding_window": 32, "max_window_layers": 2}),
+    ("qwen3_moe", {"num_experts": 0}),
+    ("qwen3_moe", {"decoder_sparse_step": 2, "mlp_only_layers": []}),
+    ("gpt_oss", {"attention_bias": False}),
+    ("gpt_oss", {"layer_types": ["full_attention"] * 4}),
+    ("deepseek_v2", {"attention_bias": True, "q_lora_rank": 16}),
+    ("deepseek_v2", {"first_k_dense_replace": 4}),
+    ("deepseek_v3", {"attention_bias": True, "q_lora_rank": None, "num_nextn_predict_layers": 1}),
+    ("gpt2", {"n_inner": None, "tie_word_embeddings": False}),
+    ("gpt_neox", {"attention_bias": False, "tie_word_embeddings": True, "use_parallel_residual": False}),
+    ("mpt", {"attn_config": None, "learned_pos_emb": False}),
+    ("opt", {"word_embed_proj_dim": None, "enable_bias": False}),
+    ("opt", {"_remove_final_layer_norm": True}),
+    ("opt", {"do_layer_norm_before": False}),  # opt-350m
+    ("bert", {"architectures": ["BertForMaskedLM"]}),
+    ("bert", {"architectures": ["BertForPreTraining"]}),
+    ("bert", {"architectures": ["BertForSequenceClassification"], "id2label": {0: "a", 1: "b", 2: "c"}}),
+    ("bert", {"architectures": ["BertForQuestionAnswering"]}),
+    ("gemma2", {"attention_bias": True}),
+    ("gemma2", {"layer_types": ["full_attention", "full_attention", "sliding_attention", "full_attention"]}),
+    ("gemma2", {"sliding_window": None}),
+    ("olmoe", {"attention_bias": True, "num_key_value_heads": None}),
+    ("phi3", {"sliding_window": 20, "num_key_value_heads": None, "tie_word_embeddings": True}),
+    ("falcon", {"num_kv_heads": None, "num_ln_in_parallel_attn": 1}),
+    ("falcon", {"new_decoder_architecture": False}),
+    ("falcon", {"new_decoder_architecture": False, "multi_query": False, "alibi": True}),
+    ("falcon", {"new_decoder_architecture": False, "parallel_attn": False}),  # falcon-rw-1b
+    ("falcon", {"ffn_hidden_size": 100, "tie_word_embeddings": False}),
+]  # fmt: skip
+
+
+def imported(config: dict[str, Any]) -> Model:
+    return model_from_config(config, "x", "some/config.json")
+
+
+def sliding_layers(config: dict[str, Any]) -> list[bool]:
+    """Which layers slide, by transformers' configuration object."""
+    theirs = AutoConfig.for_model(**{k: v for k, v in config.items() if k != "architectures"})
+    window, types = getattr(theirs, "sliding_window", None), getattr(theirs, "layer_types", None)
+    return [bool(window) and (types is None or types[i] == "sliding_attention") for i in range(theirs.num_hidden_layers)]
 
 
 @pytest.mark.parametrize("kind", HERE)
 def test_a_small_config_has_transformers_count(kind: str) -> None:
-    fields = SMALL[kind]
-    assert parameters_total(model_from_config({"model_type": kind, **fields}, kind, "test")) == count(
-        AutoConfig.for_model(kind, **fields)
-    )
+    config = {"model_type": kind, **SMALL[kind]}
+    assert parameters_total(imported(config)) == transformers_count(config)
 
 
-@pytest.mark.parametrize("kind", sorted(set(HERE) - {"deepseek_v2"}))  # whose default leaves top-k open
+@pytest.mark.parametrize(("kind", "changes"), VARIANTS)
+def test_every_variant_has_transformers_count_and_windows(kind: str, changes: dict[str, Any]) -> None:
+    config = {"model_type": kind, **SMALL[kind], **changes}
+    ours = imported(config)
+    assert parameters_total(ours) == transformers_count(config)
+    assert [k.sliding for k in ours.layer_kinds] == sliding_layers(config)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kind=st.sampled_from(["llama", "mistral", "mixtral", "qwen2", "qwen3", "phi3", "gemma2", "olmoe", "gpt_oss"]),
+    layers=st.integers(1, 5),
+    kv_heads=st.sampled_from([1, 2, 4]),
+    head_dim=st.sampled_from([8, 16, 24]),
+    inner=st.integers(1, 300),
+    vocabulary=st.integers(3, 999),
+    tied=st.booleans(),
+)
+def test_random_sizes_have_transformers_count(
+    kind: str, layers: int, kv_heads: int, head_dim: int, inner: int, vocabulary: int, tied: bool
+) -> None:
+    config = {
+        "model_type": kind, "num_hidden_layers": layers, "hidden_size": 8 * head_dim, "num_attention_heads": 8,
+        "num_key_value_heads": kv_heads, "head_dim": head_dim, "intermediate_size": inner, "vocab_size": vocabulary,
+        "tie_word_embeddings": tied, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
+    assert parameters_total(imported(config)) == transformers_count(config)
+
+
+@pytest.mark.parametrize("kind", HERE)
 def test_absent_fields_take_transformers_defaults(kind: str) -> None:
-    assert parameters_total(model_from_config({"model_type": kind}, kind, "test")) == count(AutoConfig.for_model(kind))
+    config = {"model_type": kind, **({"num_experts_per_tok": 6} if kind == "deepseek_v2" else {})}  # theirs leaves it open
+    ours = imported(config)
+    assert parameters_total(ours) == transformers_count(config)
+    assert [k.sliding for k in ours.layer_kinds] == sliding_layers(config)
+
+
+@pytest.mark.parametrize("kind", HERE)
+def test_each_default_is_that_of_transformers(kind: str) -> None:
+    theirs = AutoConfig.for_model(kind)
+    for field, default in FAMILIES[kind].defaults.items():
+        if hasattr(theirs, field) and (kind, field) != ("qwen2_moe", "sliding_window"):
+            assert getattr(theirs, field) == default, field
+    for alias, field in FAMILIES[kind].aliases.items():
+        if alias not in ("experts_per_token", "n_embed"):  # in published files only, not in attribute_map
+            assert field == theirs.attribute_map.get(alias, alias) or alias == theirs.attribute_map.get(field)
 
 
 @pytest.mark.parametrize("kind", HERE)
 def test_a_whole_saved_config_is_understood(kind: str, tmp_path: Path) -> None:
     config = AutoConfig.for_model(kind, **SMALL[kind])
     config.save_pretrained(tmp_path)
-    saved = json.loads((tmp_path / "config.json").read_text())
-    saved["model_type"] = kind
-    full = {**config.to_dict(), **saved}
-    for given in (saved, full):
-        (tmp_path / "config.json").write_text(json.dumps(given))
+    path = tmp_path / "config.json"
+    saved = {**json.loads(path.read_text()), "model_type": kind}
+    expected = transformers_count({"model_type": kind, **SMALL[kind]})
+    for given_ in (saved, {**config.to_dict(), **saved}):
+        path.write_text(json.dumps(given_))
         load_model.cache_clear()
-        assert parameters_total(load_model(str(tmp_path / "config.json"))) == count(config)
+        assert parameters_total(load_model(str(path))) == expected
 
 
-def test_masked_language_model_head_is_counted() -> None:
-    fields = {"model_type": "bert", "architectures": ["BertForMaskedLM"], **SMALL["bert"]}
-    assert parameters_total(model_from_config(fields, "bert", "test")) == count(
-        AutoConfig.for_model("bert", **SMALL["bert"]), masked=True
-    )
+def test_second_names_are_understood() -> None:
+    for config, first in (
+        ({"model_type": "gpt2", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 6}, "n_embd"),
+        ({"model_type": "mixtral", **TINY, "num_experts": 3}, "num_local_experts"),
+        ({"model_type": "qwen3_moe", **TINY, "num_local_experts": 12}, "num_experts"),
+    ):
+        assert parameters_total(imported(config)) == transformers_count(config)
+        with pytest.raises(PlannerError, match=first):
+            imported({**config, first: 97})
 
 
-def test_other_shapes_of_falcon_and_phi3_windows() -> None:
-    for fields in ({"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 99, "multi_query": False, "alibi": True},
-                   {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 99}):  # fmt: skip
-        assert parameters_total(model_from_config({"model_type": "falcon", **fields}, "f", "t")) == count(
-            AutoConfig.for_model("falcon", **fields)
-        )
-    assert model_from_config({"model_type": "phi3", "sliding_window": 2047}, "p", "t").sliding_window == 2047
-
-
-def test_sliding_layers_follow_the_config() -> None:
-    qwen = model_from_config({"model_type": "qwen2", **SMALL["qwen2"]}, "q", "t")
-    assert [k.sliding for k in qwen.layer_kinds] == [False, True, True]
-    gemma = model_from_config({"model_type": "gemma2", **SMALL["gemma2"]}, "g", "t")
-    assert [k.sliding for k in gemma.layer_kinds] == [True, False, True, False]
-    mistral = model_from_config({"model_type": "mistral", **SMALL["mistral"]}, "m", "t")
-    assert not any(k.sliding for k in mistral.layer_kinds)
+def test_foundry_mpt_has_learned_positions_and_biases_where_its_file_says_so() -> None:
+    # transformers' own mpt class ignores both; LLM Foundry's classes, which the files name, do not
+    config = {
+        "model_type": "mpt", "n_layers": 12, "d_model": 768, "n_heads": 12, "no_bias": False, "learned_pos_emb": True,
+        "attn_config": {"alibi": False, "attn_pdrop": 0.1}, "resid_pdrop": 0.2,
+    }  # fmt: skip
+    ours = imported(config)
+    assert parameters_total(ours) == 125_311_488  # mosaicml/llm-foundry scripts/train/benchmarking/README.md
+    assert (ours.attention_dropout, ours.hidden_dropout) == (0.1, 0.2)
 
 
 def test_internlm_blocks_are_llama_with_biases() -> None:
     # internlm/internlm-7b config.json; 7,321,948,160 parameters: LLaMA blocks with q, k, v, o biases
-    model = model_from_config({"model_type": "internlm", "bias": True}, "internlm-7b", "t")
-    assert parameters_total(model) == parameters_total(load_model("internlm-7b"))
+    assert parameters_total(imported({"model_type": "internlm", "bias": True})) == parameters_total(load_model("internlm-7b"))
+    second = {"model_type": "internlm2", "bias": False, "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 92544}
+    assert parameters_total(imported(second)) == parameters_total(load_model("internlm2-7b"))
+
+
+def test_what_is_left_out_is_said() -> None:
+    v3 = {**PUBLISHED["deepseek-v3"], "num_nextn_predict_layers": 1}
+    assert "without its 1 multi-token-prediction layer" in imported(v3).source
+    assert "without" not in imported(PUBLISHED["deepseek-v3"]).source
+
+
+def test_the_bare_model_has_no_head() -> None:
+    config = {"model_type": "llama", **TINY, "tie_word_embeddings": True}
+    bare = imported({**config, "architectures": ["LlamaModel"]})
+    assert bare.head == "none"
+    assert parameters_total(bare) == parameters_total(imported(config))
+
+
+LLAMA = {"model_type": "llama"}
 
 
 @pytest.mark.parametrize(
@@ -114,24 +235,49 @@ def test_internlm_blocks_are_llama_with_biases() -> None:
         ({"model_type": "t5"}, "model_type = 't5'"),
         ({"model_type": "lama"}, "llama"),
         ({}, "model_type = None"),
-        ({"model_type": "llama", "num_expertz": 8}, "num_expertz = 8"),
-        ({"model_type": "llama", "sliding_window": 4096}, "sliding_window = 4096"),
-        ({"model_type": "llama", "bias": True}, "bias = True"),
-        ({"model_type": "llama", "quantization_config": {"bits": 4}}, "quantization_config"),
-        ({"model_type": "llama", "hidden_size": "4096"}, "hidden_size = '4096'"),
-        ({"model_type": "llama", "hidden_size": -4096}, "hidden_size = -4096"),
-        ({"model_type": "llama", "num_hidden_layers": 0}, "num_layers = 0"),
-        ({"model_type": "llama", "hidden_act": "mystery"}, "hidden_act = 'mystery'"),
-        ({"model_type": "gpt_neox", "use_parallel_residual": False}, "use_parallel_residual = False"),
-        ({"model_type": "opt", "do_layer_norm_before": False}, "do_layer_norm_before = False"),
+        ({**LLAMA, "num_expertz": 8}, "num_expertz = 8"),
+        ({**LLAMA, "sliding_window": 4096}, "sliding_window = 4096"),
+        ({**LLAMA, "bias": True}, "bias = True"),
+        ({**LLAMA, "text_config": {"hidden_size": 8}}, "text_config"),
+        ({**LLAMA, "quantization_config": {"bits": 4}}, "quantization_config"),
+        ({**LLAMA, "pruned_heads": {"0": [1]}}, "pruned_heads"),
+        ({**LLAMA, "architectures": ["LlamaForSequenceClassification"]}, "LlamaForSequenceClassification"),
+        ({**LLAMA, "architectures": "LlamaForCausalLM"}, "architectures = 'LlamaForCausalLM'"),
+        ({**LLAMA, "hidden_size": "4096"}, "hidden_size = '4096'"),
+        ({**LLAMA, "hidden_size": 4096.0}, "hidden_size = 4096.0"),
+        ({**LLAMA, "hidden_size": -4096}, "hidden_size = -4096"),
+        ({**LLAMA, "hidden_size": None}, "hidden_size = None"),
+        ({**LLAMA, "hidden_size": True}, "hidden_size = True"),
+        ({**LLAMA, "num_hidden_layers": 0}, "num_hidden_layers = 0"),
+        ({**LLAMA, "num_key_value_heads": "8"}, "num_key_value_heads = '8'"),
+        ({**LLAMA, "num_key_value_heads": 5}, "num_kv_heads = 5"),
+        ({**LLAMA, "attention_bias": 1}, "attention_bias = 1"),
+        ({**LLAMA, "attention_dropout": 1.5}, "attention_dropout = 1.5"),
+        ({**LLAMA, "hidden_act": "mystery"}, "hidden_act = 'mystery'"),
+        ({**LLAMA, "hidden_act": ["silu"]}, "hidden_act = ['silu']"),
+        ({"model_type": "gpt2", "n_inner": -1}, "n_inner = -1"),
+        ({"model_type": "gpt2", "add_cross_attention": True}, "add_cross_attention = True"),
+        ({"model_type": "deepseek_v2"}, "num_experts_per_tok = None"),
+        ({"model_type": "deepseek_v2", "num_experts_per_tok": 6, "mlp_bias": True}, "mlp_bias = true"),
+        ({"model_type": "deepseek_v3", "moe_layer_freq": 2}, "moe_layer_freq = 2"),
+        ({"model_type": "qwen2_moe", "mlp_only_layers": [99]}, "mlp_only_layers = [99]"),
+        ({"model_type": "opt", "layerdrop": 0.1}, "layerdrop = 0.1"),
+        ({"model_type": "opt", "layer_norm_elementwise_affine": False}, "layer_norm_elementwise_affine = False"),
         ({"model_type": "mpt", "attn_config": {"qk_ln": True}}, "attn_config.qk_ln = True"),
-        ({"model_type": "falcon", "parallel_attn": False}, "parallel_attn = false"),
+        ({"model_type": "mpt", "attn_config": {"kv_n_heads": 2}}, "attn_config.kv_n_heads = 2"),
+        ({"model_type": "mpt", "attn_config": [1]}, "attn_config = [1]"),
+        ({"model_type": "mpt", "ffn_config": {"ffn_type": "mptglu"}}, "ffn_config"),
+        ({"model_type": "falcon", "new_decoder_architecture": True, "parallel_attn": False}, "parallel_attn = false"),
         ({"model_type": "bert", "is_encoder_decoder": True}, "is_encoder_decoder = True"),
+        ({"model_type": "bert", "is_decoder": True}, "is_decoder = true"),
+        ({"model_type": "bert", "position_embedding_type": "relative_key"}, "position_embedding_type = 'relative_key'"),
+        ({"model_type": "bert", "architectures": ["BertForMultipleChoice"]}, "BertForMultipleChoice"),
         ({"model_type": "gemma2", "num_hidden_layers": 3, "layer_types": ["linear_attention"] * 3}, "linear_attention"),
+        ({"model_type": "gemma2", "num_hidden_layers": 3, "layer_types": ["full_attention"]}, "must list 3 layers"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_expressed_is_named(config: dict[str, Any], named: str) -> None:
     with pytest.raises(PlannerError) as caught:
-        model_from_config(config, "x", "some/config.json")
+        imported(config)
     assert named in str(caught.value)
     assert "some/config.json" in str(caught.value)

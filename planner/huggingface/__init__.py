@@ -67,7 +67,7 @@ def _refuse_unknown(config: Config, family: Family, kind: str, where: str) -> No
                     + HINTS.get(key, "")
                 )
             continue
-        if key == "layer_types" and isinstance(value, list) and set(value) == {"full_attention"}:
+        if key == "layer_types" and isinstance(value, list) and all(t == "full_attention" for t in value):
             continue
         if key == "quantization_config" and family.stores_quantized:
             continue

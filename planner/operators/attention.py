@@ -61,7 +61,7 @@ def _projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     eager = setting.framework.layer_linears == "separate"
     rows = linear(
         "query key value", BLOCK, Matmul(m=t, k=float(m.hidden_size), n=(heads + 2.0 * kv) * m.head_dim), width=w,
-        saved_bytes=w * m.hidden_size * setting.sequence_tokens, kernels=3.0 if eager else 1.0,
+        saved_bytes=setting.input_width * m.hidden_size * setting.sequence_tokens, kernels=3.0 if eager else 1.0,
         parameters=local_parameters(setting, kind, "attention.qkv"),
     )  # fmt: skip
     if m.qk_norm == "none":
@@ -92,7 +92,7 @@ def _latent_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
             parameters=local_parameters(setting, kind, "attention.q_down_norm"),
         )  # fmt: skip
         rows += linear(
-            "query up", BLOCK, Matmul(m=t, k=rank, n=heads * (nope + rope)), width=w, saved_bytes=w * ts * rank,
+            "query up", BLOCK, Matmul(m=t, k=rank, n=heads * (nope + rope)), width=w, saved_bytes=setting.input_width * ts * rank,
             parameters=local_parameters(setting, kind, "attention.q_up"),
         )  # fmt: skip
     else:
@@ -101,7 +101,7 @@ def _latent_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
             parameters=local_parameters(setting, kind, "attention.q_up"),
         )  # fmt: skip
     rows += linear(
-        "key value down", BLOCK, Matmul(m=ts, k=h, n=latent + rope), width=w, saved_bytes=w * ts * h,
+        "key value down", BLOCK, Matmul(m=ts, k=h, n=latent + rope), width=w, saved_bytes=setting.input_width * ts * h,
         parameters=local_parameters(setting, kind, "attention.kv_down.weight"),
     )  # fmt: skip
     rows += norm(
@@ -109,7 +109,8 @@ def _latent_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         parameters=local_parameters(setting, kind, "attention.kv_down_norm"),
     )  # fmt: skip
     return rows + linear(
-        "key value up", BLOCK, Matmul(m=t, k=latent, n=heads * (nope + value)), width=w, saved_bytes=w * ts * latent,
+        "key value up", BLOCK, Matmul(m=t, k=latent, n=heads * (nope + value)), width=w,
+        saved_bytes=setting.input_width * ts * latent,
         parameters=local_parameters(setting, kind, "attention.kv_up"),
     )  # fmt: skip
 
@@ -238,7 +239,7 @@ def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     return (
         *linear(
             "output projection", BLOCK, Matmul(m=t, k=width, n=float(m.hidden_size)), width=w,
-            saved_bytes=w * t * width, parameters=local_parameters(setting, kind, "attention.output"),
+            saved_bytes=setting.input_width * t * width, parameters=local_parameters(setting, kind, "attention.output"),
         ),
         *tensor_parallel_boundary(setting, BLOCK, "out"),
         *dropout_and_residual(setting, BLOCK),

@@ -14,11 +14,11 @@ BLOCK = "feed_forward"
 
 def feed_forward(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Rows of a dense feed-forward block, from the normalized input to the residual sum."""
-    m, w, t = setting.model, setting.width, setting.tokens
+    m, t = setting.model, setting.tokens
     width = m.ffn_hidden_size / setting.tp
     # in a parallel block, attention has already gathered and kept the common input
     shared_input = m.parallel_attention and m.norms_per_layer == 1
-    kept = 0.0 if shared_input else w * setting.sequence_tokens * float(m.hidden_size)
+    kept = 0.0 if shared_input else setting.input_width * setting.sequence_tokens * float(m.hidden_size)
     entrance = () if m.parallel_attention else tensor_parallel_boundary(setting, BLOCK, "in")
     leave = () if m.parallel_attention else tensor_parallel_boundary(setting, BLOCK, "out")
     return (
@@ -68,8 +68,8 @@ def gated_or_plain(
         ),
         *linear(
             "out projection", block, Matmul(m=tokens, k=width, n=h, batch=batch, grouped=grouped), width=w,
-            saved_bytes=w * elements, parameters=parameters_out, shard_group=shard, kernels=kernels, useful=useful,
-            backward_workspace_bytes=w * elements * (1.0 + lanes),
+            saved_bytes=setting.input_width * elements, parameters=parameters_out, shard_group=shard, kernels=kernels,
+            useful=useful, backward_workspace_bytes=w * elements * (1.0 + lanes),
         ),
     )  # fmt: skip
 

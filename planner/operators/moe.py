@@ -110,13 +110,13 @@ def _exchange(name: str, setting: Setting, forward: Collective, backward: Collec
 
 def _experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """The rank's experts: E / ep groups with equal shares of its tokens, inner width f / etp."""
-    m, w = setting.model, setting.width
+    m = setting.model
     pairs = expert_tokens(setting)
     local = m.num_experts / setting.ep
     grouped = setting.framework.grouped_experts
     return gated_or_plain(
         BLOCK, setting, tokens=pairs / local, width=float(m.expert_ffn_hidden_size or 0) / setting.etp, batch=local,
-        input_bytes=w * pairs * float(m.hidden_size), grouped=True, kernels=1.0 if grouped else local,
+        input_bytes=setting.input_width * pairs * float(m.hidden_size), grouped=True, kernels=1.0 if grouped else local,
         useful=1.0 / _surplus(setting),
         parameters_in=local_parameters(setting, kind, "experts.in"),
         parameters_out=local_parameters(setting, kind, "experts.out"),

@@ -27,6 +27,7 @@ class Matmul:
     batch: Number = 1.0
     grouped: bool = False
     dtype: str | None = None  # None = the job's matrix-multiply type
+    cast: Number = 0.0  # elements quantized for it, where the type is fp8
 
     @property
     def flops(self) -> Number:
@@ -55,7 +56,8 @@ class Row:
     ``bytes_moved`` to and from device memory; ``saved_bytes`` kept from forward to backward; ``workspace_bytes`` alive
     only while the operator runs; ``parameters`` on this rank, sharded over ``shard_group`` (dense or expert ranks);
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
-    have this row; ``kernels`` launched. ``core`` marks what selective recomputation redoes.
+    have this row; ``kernels`` launched; ``host_s`` of host work beside launching. ``core`` marks what selective
+    recomputation redoes.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Row:
     group: Group | None = None
     repeats: float = 1.0
     kernels: Number = 0.0
+    host_s: Number = 0.0
     work: Matmul | FusedAttention | None = None
     core: bool = False
 
@@ -82,7 +85,7 @@ def recomputed(row: Row, redo: Number) -> Row:
     return replace(
         row, phase="recompute", flops=row.flops * redo, model_flops=0.0, bytes_moved=row.bytes_moved * redo,
         saved_bytes=0.0, parameters=0.0, shard_group=None, communication_bytes=row.communication_bytes * redo,
-        kernels=row.kernels * redo,
+        kernels=row.kernels * redo, host_s=row.host_s * redo,
     )  # fmt: skip
 
 
@@ -106,7 +109,8 @@ def linear(
     """
     m, n, k, b = work.m, work.n, work.k, work.batch
     moved = width * b * (m * k + k * n + m * n)
-    dx = replace(work, n=k, k=n)
+    # forward, the norm or activation before it writes fp8; backward, dy is cast once for both gradients
+    dx = replace(work, n=k, k=n, cast=b * m * n)
     dw = replace(work, m=k, n=n, k=m)
     return (
         Row(

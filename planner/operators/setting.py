@@ -42,6 +42,11 @@ class Setting:
         """Bytes of one activation element."""
         return self.precision.activation
 
+    @property
+    def input_width(self) -> float:
+        """Bytes of one element of a linear layer's kept input."""
+        return self.precision.linear_input
+
     @cached_property
     def queries(self) -> Array:
         """Tokens of one sequence on this rank: s / cp."""

@@ -52,9 +52,14 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         for i in range(m.norms_per_layer)
     ]  # fmt: skip
     inner = mixture_of_experts(setting, kind) if kind.moe else feed_forward(setting, kind)
+    host = setting.framework.host_s_per_layer
+    bookkeeping = [
+        Row(name="bookkeeping", block="layer", phase="forward", host_s=host),
+        Row(name="bookkeeping gradient", block="layer", phase="backward", host_s=host),
+    ]
     half = max(m.norms_per_layer // 2, 1)
     before, after = norms[:half], norms[half:]
-    return (*_flat(before), *attention(setting, kind), *_flat(after), *inner)
+    return (*bookkeeping, *_flat(before), *attention(setting, kind), *_flat(after), *inner)
 
 
 def _flat(groups: list[tuple[Row, ...]]) -> tuple[Row, ...]:
