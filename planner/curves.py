@@ -44,6 +44,7 @@ class Curves(Spec):
     attention_head_dim: Size = 20.0
     memory_fraction: Fraction
     memory_latency_s: Seconds  # shortest kernel
+    fp8_sustained_fraction: Fraction = 1.0
     sustained_fraction: Fraction = 1.0  # clocks of minutes of training over those of a short burst
     notes: str = ""
 

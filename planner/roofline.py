@@ -43,6 +43,7 @@ def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, 
     fraction = curves.fp8_peak_fraction if fp8 else curves.matmul_peak_fraction
     depth = curves.fp8_depth if fp8 else curves.matmul_depth
     latency = curves.matmul_latency_s
+    sustained = curves.fp8_sustained_fraction if fp8 else curves.sustained_fraction
     m = work.m
     if work.grouped:
         fraction = fraction * curves.grouped_fraction
@@ -50,7 +51,7 @@ def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, 
     outputs = work.batch * m * work.n + curves.matmul_output
     # a recomputed row that is not recomputed has zero flops: `active` turns it off
     active = np.where(np.asarray(row.flops) > 0, 1.0, 0.0)
-    compute = 2.0 * work.k * outputs * (1.0 + depth / work.k) / (fraction * curves.sustained_fraction * peak)
+    compute = 2.0 * work.k * outputs * (1.0 + depth / work.k) / (fraction * sustained * peak)
     bandwidth = accelerator.memory_bandwidth_bytes_per_s
     memory = row.bytes_moved / (curves.matmul_bandwidth_fraction * bandwidth)
     p = curves.matmul_exponent

@@ -63,7 +63,7 @@ def test_an_unknown_quote_is_an_error_that_says_what_exists(arguments: dict[str,
 
 
 def test_an_accelerator_without_a_quote_asks_for_a_price() -> None:
-    with pytest.raises(PlannerError, match="give price.usd_per_gpu_hour"):
+    with pytest.raises(PlannerError, match=r"give price\.usd_per_gpu_hour"):
         find_price("cpu")
 
 

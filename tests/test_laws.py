@@ -17,9 +17,11 @@ from planner.job import Precision, precisions
 from planner.layout import Layout, Layouts, as_columns
 from planner.layout_space import candidates
 from planner.memory import KINDS
+from planner.models import load_model, model_names
 from planner.operators.row import Row
+from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table
-from planner.parameters import parameters_active, parameters_total
+from planner.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
 from planner.step_time import PARTS
 
 
@@ -40,17 +42,29 @@ def test_rows_hold_exactly_the_models_parameters(fields_: dict[str, Any]) -> Non
     assert held == parameters_total(model(fields_))
 
 
+@pytest.mark.parametrize("stack", ["megatron-core", "huggingface"])
+@pytest.mark.parametrize("name", model_names())
+def test_rows_hold_every_catalog_models_parameters(name: str, stack: str) -> None:
+    whole = load_model(name)
+    found, _ = distinct_axes(as_columns(Layout(dp=1), 1), whole, framework(stack), job(seq_len=512))
+    held = sum(float(np.ravel(row.parameters)[0]) * row.repeats for row in build_table(found).rows())
+    assert held == parameters_total(whole)
+
+
 @pytest.mark.parametrize(
     "layout",
-    [Layout(tp=2, sequence_parallel=True), Layout(pp=4), Layout(ep=8), Layout(tp=2, sequence_parallel=True, ep=4, etp=2)],
+    [Layout(tp=2, sequence_parallel=True), Layout(pp=4), Layout(ep=8), Layout(tp=4, sequence_parallel=True, ep=4, etp=2)],
 )
 def test_parameters_do_not_depend_on_layout(layout: Layout) -> None:
-    whole = MIXTRAL | {"num_heads": 8}
-    assert parameters_total(model(whole)) == parameters_total(model(whole))
-    table = build_table(setting(whole, "megatron-core", layout.replaced(dp=8 // (layout.tp * layout.pp))))
-    expert = sum(float(np.ravel(r.parameters)[0]) * r.repeats for r in table.rows() if r.shard_group == "expert")
-    everything = 3 * 8 * 512 * 1536 * 4
-    assert expert * layout.ep * layout.etp == everything
+    whole = model(MIXTRAL)
+    table = build_table(setting(MIXTRAL, "megatron-core", layout.replaced(dp=8 // (layout.tp * layout.pp))))
+    held = {group: sum(float(np.ravel(r.parameters)[0]) * r.repeats for r in table.rows() if r.shard_group == group)
+            for group in ("dense", "expert")}  # fmt: skip
+    tensors = [t for kind in whole.layer_kinds for t in layer_parameters(whole, kind)]
+    copied = sum(t.elements for t in (*tensors, *embedding_parameters(whole), *head_parameters(whole)) if t.shard == "replicated")
+    together = held["dense"] * layout.tp - copied * (layout.tp - 1) + held["expert"] * layout.ep * layout.etp
+    assert copied > 0
+    assert together == parameters_total(whole)
 
 
 def test_one_expert_moe_equals_dense_feed_forward() -> None:

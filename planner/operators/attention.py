@@ -85,7 +85,7 @@ def _latent_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         rank = float(m.q_lora_rank)
         rows += linear(
             "query down", BLOCK, Matmul(m=ts, k=h, n=rank), width=w,
-            parameters=local_parameters(setting, kind, "attention.q_down.weight"),
+            parameters=local_parameters(setting, kind, "attention.q_down."),
         )  # fmt: skip
         rows += norm(
             "query latent norm", BLOCK, setting, ts * rank, rows_of=rank,
@@ -102,7 +102,7 @@ def _latent_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         )  # fmt: skip
     rows += linear(
         "key value down", BLOCK, Matmul(m=ts, k=h, n=latent + rope), width=w, saved_bytes=setting.input_width * ts * h,
-        parameters=local_parameters(setting, kind, "attention.kv_down.weight"),
+        parameters=local_parameters(setting, kind, "attention.kv_down."),
     )  # fmt: skip
     rows += norm(
         "key value latent norm", BLOCK, setting, ts * latent, rows_of=latent,
@@ -236,10 +236,11 @@ def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Output projection (keeps its input), dropout (keeps a one-byte mask) and the residual sum."""
     m, w, t = setting.model, setting.width, setting.tokens
     width = m.num_heads / setting.tp * m.value_head_dim
+    parameters = local_parameters(setting, kind, "attention.output") + local_parameters(setting, kind, "attention.sinks")
     return (
         *linear(
             "output projection", BLOCK, Matmul(m=t, k=width, n=float(m.hidden_size)), width=w,
-            saved_bytes=setting.input_width * t * width, parameters=local_parameters(setting, kind, "attention.output"),
+            saved_bytes=setting.input_width * t * width, parameters=parameters,
         ),
         *tensor_parallel_boundary(setting, BLOCK, "out"),
         *dropout_and_residual(setting, BLOCK),
