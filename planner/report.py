@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -154,7 +155,8 @@ def _price(plan: Plan) -> str:
     price = plan.price
     if price is None:
         return "no quote"
-    return f"${price.usd_per_gpu_hour:.2f} {price.describe()}"
+    stale = " (stale: older than 90 days)" if price.is_stale(datetime.date.today()) else ""
+    return f"${price.usd_per_gpu_hour:.2f} {price.describe()}{stale}"
 
 
 def plan_notes(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
