@@ -126,7 +126,7 @@ def test_a_model_that_does_not_fit_is_an_answer_with_the_nearest_layout_that_doe
     assert answer["fits"] is False
     assert answer["headroom_bytes"] < 0
     assert "GiB per GPU" in answer["reasons"][0]
-    again = scenario(GOOD, ("tp = 2\nzero = 1\nsequence_parallel = true", _layout(answer["nearest"])))
+    again = scenario(GOOD, ("tp = 2\nzero = 1\nsequence_parallel = true", _layout(answer["nearest"])), name="again.toml")
     assert json.loads(run("plan", again, "--json")[1])["fits"] is True
     table = run("plan", path)[1]
     assert "nearest layout that fits" in table

@@ -70,7 +70,7 @@ class Setting:
     @cached_property
     def full_recompute(self) -> Array:
         """1 where whole layers are recomputed."""
-        return (self.recompute == 2).astype(float)
+        return np.asarray((self.recompute == 2).astype(float))
 
     @cached_property
     def core_recompute(self) -> Array:
