@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 .PHONY: run test lint bench clean
 
 run: $(VENV)/.base
-	$(BIN)/planner compare scenarios/chatlaw2-moe.toml --plot chatlaw2-moe.png
+	$(BIN)/planner compare scenarios/chatlaw2-moe.toml
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -77,10 +77,16 @@ def compare_command(
     scenarios: Annotated[list[Path], typer.Argument(metavar="SCENARIO.toml...", help="One or more scenario files.")],
     as_json: AsJson = False,
     plot: PlotPath = None,
+    no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw nothing.")] = False,
 ) -> None:
-    """Answer all cases of one or more scenarios side by side."""
+    """Answer all cases of one or more scenarios side by side, and draw them.
+
+    The picture goes to SCENARIO.png in the current folder unless --plot names another; with --json only --plot draws.
+    """
     from planner.scenario import read_scenario
 
+    if plot is not None and no_plot:
+        raise PlannerError("--plot and --no-plot exclude each other; give one.")
     _check_plot(plot)
     questions = [read_scenario(path) for path in scenarios]
     cases = [case for question in questions for case in question.cases]
@@ -93,6 +99,8 @@ def compare_command(
     title = " | ".join(question.title for question in questions)
     if plot is not None:
         _draw(plot, title, labels, answers, quiet=as_json)
+    elif not (as_json or no_plot):
+        _draw_beside(Path(f"{scenarios[0].stem}.png"), title, labels, answers)
     if as_json:
         named = [{"label": label, **a.to_dict()} for label, a in zip(labels, answers, strict=True)]
         _print_json({"title": title, "cases": named})
@@ -233,6 +241,14 @@ def _draw(path: Path, title: str, labels: list[str], answers: list[Any], *, quie
     save_comparison(path, title, labels, answers)
     if not quiet:
         print(f"wrote {path}", file=sys.stderr)
+
+
+def _draw_beside(path: Path, title: str, labels: list[str], answers: list[Any]) -> None:
+    """Draw unasked: where the folder cannot be written, the tables still come."""
+    try:
+        _draw(path, title, labels, answers, quiet=False)
+    except PlannerError as error:
+        print(f"no picture: {error}", file=sys.stderr)
 
 
 def main() -> None:

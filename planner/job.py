@@ -20,7 +20,9 @@ ADAM_BLOCK = 256
 
 
 class Job(Spec):
-    """One training run. Exactly one of ``num_samples``, ``num_tokens`` and ``num_steps`` says how long an epoch is."""
+    """One training run; ``finetune`` is full fine-tuning, which costs what pre-training costs per token.
+
+    Exactly one of ``num_samples``, ``num_tokens`` and ``num_steps`` says how long an epoch is."""
 
     kind: Literal["pretrain", "finetune"] = "pretrain"
     seq_len: Positive
