@@ -225,6 +225,39 @@ def hardware_show(name: Annotated[str, typer.Argument(help="An accelerator or a 
     _show(accelerator_table(spec) if hasattr(spec, "peak_flops_per_s") else node_table(spec))
 
 
+@app.command("validate")
+def validate_command(
+    runs: Annotated[Path, typer.Argument(metavar="RUNS.csv", help="Measured runs, one a line; see docs/validate.md.")],
+    as_json: AsJson = False,
+    by: Annotated[str, typer.Option("--by", help="Columns that make the groups, separated by commas.")] = "source,family",
+) -> None:
+    """Predict measured runs and say how far off the planner is, group by group."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from planner.runs import read_runs
+    from planner.validation import group_errors, predict
+
+    found, refused = read_runs(runs)
+    columns = tuple(name.strip() for name in by.split(",") if name.strip())
+    for name in columns:
+        if found and name not in found[0].columns:
+            raise PlannerError(f"--by {by}: {runs} has no column {name!r}; it has {', '.join(found[0].columns)}.")
+    with Progress(console=Console(stderr=True), transient=True, disable=as_json or len(found) < 200) as bar:
+        task = bar.add_task("predicting", total=len(found))
+        predictions, impossible = predict(found, columns, lambda done: bar.update(task, completed=done))
+    groups, refusals = group_errors(predictions), [*refused, *impossible]
+    if as_json:
+        _print_json({
+            "rows": [p.to_dict() for p in predictions], "groups": [vars(g) for g in groups],
+            "refused": [vars(r) for r in refusals],
+        })  # fmt: skip
+        return
+    from planner.report import validation_table
+
+    _show(validation_table(str(runs), groups, refusals))
+
+
 def _check_plot(path: Path | None) -> None:
     """Refuse a plot path before any work is done."""
     if path is None:

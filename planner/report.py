@@ -23,8 +23,10 @@ from planner.parameters import (
     parameters_total,
 )
 from planner.planning import Plan
+from planner.runs import Refusal
 from planner.step_time import PARTS
 from planner.units import DAY_S, GB, GIB, HOUR_S, TERA
+from planner.validation import GroupError
 
 STATE_KINDS = ("parameters", "gradients", "optimizer")
 PART_NAMES = {
@@ -274,3 +276,15 @@ def row_dict(row: Row) -> dict[str, Any]:
 
 def _cell(value: float, unit: float, digits: int = 2) -> str:
     return "" if value == 0 else f"{value / unit:,.{digits}f}"
+
+
+def validation_table(title: str, groups: Sequence[GroupError], refusals: Sequence[Refusal]) -> RenderableType:
+    """Errors by group and metric, then the rows that were refused."""
+    table = Table("group", "metric", title=title, title_justify="left", pad_edge=False)
+    for name in ("rows", "median error", "mean error", "90th percentile", "bias"):
+        table.add_column(name, justify="right")
+    for g in groups:
+        numbers = (f"{g.median:.1%}", f"{g.mean:.1%}", f"{g.percentile_90:.1%}", f"{g.bias:+.1%}")
+        table.add_row(g.group, g.metric, str(g.rows), *numbers)
+    lines = [Text(f"refused: {r.id}: {r.reason}", style="dim") for r in refusals]
+    return Group(table, *lines)

@@ -48,16 +48,18 @@ def head(setting: Setting) -> tuple[Row, ...]:
 def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     """Loss over the vocabulary, kept and temporary bytes per logit.
 
-    Fused: the logits are overwritten by their gradient, one tensor of w bytes. Megatron's vocabulary-parallel loss keeps
-    the softmax in fp32, 4 bytes (Korthikanti et al. 2022, section 4.3), beside 16-bit logits and, backward, their
-    gradient. PyTorch's keeps the fp32 log-softmax (and transformers an fp32 copy); backward adds an fp32 gradient.
+    Megatron's vocabulary-parallel loss, fused or not, keeps the softmax in fp32, 4 bytes (Korthikanti et al. 2022, section
+    4.3), beside the 16-bit logits and, backward, an fp32 gradient. Elsewhere, fused: the logits are overwritten by their
+    gradient, w bytes. PyTorch's own keeps the fp32 log-softmax; beside it live the logits, an fp32 copy or gradient, and in
+    16 bit the cast gradient.
     """
     w, framework = setting.width, setting.framework
     logits = setting.tokens * setting.model.vocab_size / setting.tp
-    if framework.fused_cross_entropy:
+    if framework.activation_accounting == "megatron":
+        kept, alive = 4.0, 4.0 + w
+        moved, kernels = (2.0 * w + 8.0, 3.0) if framework.fused_cross_entropy else (2.0 * w + 20.0, 9.0)
+    elif framework.fused_cross_entropy:
         kept, alive, moved, kernels = w, 0.0, 2.0 * w, 2.0
-    elif framework.activation_accounting == "megatron":
-        kept, alive, moved, kernels = 4.0, 2.0 * w, 2.0 * w + 20.0, 9.0
     else:
         kept, alive, moved, kernels = 4.0, 8.0, 2.0 * w + 16.0, 6.0
     labels = 8.0 * setting.tokens if framework.activation_accounting == "autograd" else 0.0
