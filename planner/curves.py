@@ -44,8 +44,9 @@ class Curves(Spec):
     attention_head_dim: Size = 20.0
     memory_fraction: Fraction
     memory_latency_s: Seconds  # shortest kernel
+    # clocks of minutes of training over those of a short burst, of matrix multiplies: they draw the most power
     fp8_sustained_fraction: Fraction = 1.0
-    sustained_fraction: Fraction = 1.0  # clocks of minutes of training over those of a short burst
+    sustained_fraction: Fraction = 1.0
     notes: str = ""
 
 

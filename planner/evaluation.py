@@ -288,11 +288,11 @@ def _stage_time(
 def _pipeline_s(context: _Context, layouts: Layouts) -> Array:
     """Exposed sends of one micro-batch at one stage: an activation forward and a gradient backward for every chunk.
 
-    The widest link between any two neighbouring stages rules. Message: s b h / cp tokens, / tp under sequence
-    parallelism (Narayanan et al. 2021, section 3.2).
+    The widest link between any two neighbouring stages rules. Each tensor-parallel rank sends its share, s b h / (cp tp):
+    sequence parallelism has only that, and without it Megatron scatters before and gathers after the send (Narayanan et
+    al. 2021, section 4.1; the gather on the inner link is not counted).
     """
-    split = np.where(layouts.sequence_parallel > 0, layouts.tp, 1.0)
-    tokens = layouts.micro_batch_size * context.job.seq_len / layouts.cp / split
+    tokens = layouts.micro_batch_size * context.job.seq_len / layouts.cp / layouts.tp
     message = context.precision.activation * float(context.model.hidden_size) * tokens
     stride = layouts.tp * layouts.cp * layouts.dp
     once = collective_s(context.cluster, "p2p", message, layouts.pp, stride)

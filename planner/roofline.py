@@ -67,7 +67,7 @@ def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, 
 def _attention_s(row: Row, work: FusedAttention, accelerator: Accelerator, curves: Curves, dtype: str, rate: float) -> Array:
     fraction = curves.attention_backward_fraction if work.backward else curves.attention_forward_fraction
     head = (work.qk_head_dim + work.value_head_dim) / 2.0
-    reached = rate * fraction * curves.sustained_fraction / (1.0 + curves.attention_head_dim / head)
+    reached = rate * fraction / (1.0 + curves.attention_head_dim / head)
     compute = row.flops * (1.0 + curves.attention_keys / work.keys) / (reached * accelerator.peak(dtype))
     memory = row.bytes_moved / (curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
     active = np.where(np.asarray(row.flops) > 0, 1.0, 0.0)

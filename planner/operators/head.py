@@ -12,7 +12,10 @@ BLOCK = "head"
 
 
 def head(setting: Setting) -> tuple[Row, ...]:
-    """Rows of final norm, output layer and loss. A tied output layer has no parameters of its own."""
+    """Rows of final norm, output layer and loss. A tied output layer has no parameters of its own.
+
+    Backward, the gradient of the logits and that of the output layer are alive together: w (t + h) V / tp bytes.
+    """
     m, w, t = setting.model, setting.width, setting.tokens
     h, vocabulary = float(m.hidden_size), m.vocab_size / setting.tp
     elements = setting.sequence_tokens * h
@@ -38,6 +41,7 @@ def head(setting: Setting) -> tuple[Row, ...]:
         *linear(
             "logits", BLOCK, Matmul(m=t, k=h, n=vocabulary, dtype=setting.unquantized_dtype), width=w,
             saved_bytes=w * elements, parameters=parameters,
+            backward_workspace_bytes=w * vocabulary * (t + h),
         ),
         communication("scatter gradient", BLOCK, "backward", "reduce_scatter", "tp", message, split),
         communication("sum gradient", BLOCK, "backward", "all_reduce", "tp", message, whole),
@@ -49,14 +53,14 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     """Loss over the vocabulary, kept and temporary bytes per logit.
 
     Megatron's vocabulary-parallel loss, fused or not, keeps the softmax in fp32, 4 bytes (Korthikanti et al. 2022, section
-    4.3), beside the 16-bit logits and, backward, an fp32 gradient. Elsewhere, fused: the logits are overwritten by their
+    4.3), beside the 16-bit logits or their gradient. Elsewhere, fused: the logits are overwritten by their
     gradient, w bytes. PyTorch's own keeps the fp32 log-softmax; beside it live the logits, an fp32 copy or gradient, and in
     16 bit the cast gradient.
     """
     w, framework = setting.width, setting.framework
     logits = setting.tokens * setting.model.vocab_size / setting.tp
     if framework.activation_accounting == "megatron":
-        kept, alive = 4.0, 4.0 + w
+        kept, alive = 4.0, w
         moved, kernels = (2.0 * w + 8.0, 3.0) if framework.fused_cross_entropy else (2.0 * w + 20.0, 9.0)
     elif framework.fused_cross_entropy:
         kept, alive, moved, kernels = w, 0.0, 2.0 * w, 2.0
