@@ -1,0 +1,137 @@
+"""Measured runs from a CSV: predictions, groups, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.cli import main
+from planner.errors import PlannerError
+from planner.runs import REQUIRED, read_runs
+from planner.validation import Prediction, group_errors, predict
+
+# Korthikanti et al. 2022, arXiv 2205.05198, table 5: seconds per iteration of Megatron-LM on A100; nothing was fitted on them
+PAPER = Path(__file__).parent / "data" / "korthikanti2022.csv"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Callable[..., Path]:
+    def write(*changes: dict[str, Any], drop: tuple[str, ...] = ()) -> Path:
+        with PAPER.open(newline="") as file:
+            first = next(csv.DictReader(file))
+        rows = [
+            {k: v for k, v in (first | {"id": f"row-{i}"} | change).items() if k not in drop} for i, change in enumerate(changes)
+        ]
+        path = tmp_path / "runs.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    return write
+
+
+def test_megatrons_published_step_times_are_predicted_within_ten_percent() -> None:
+    runs, refused = read_runs(PAPER)
+    assert [run.id for run in runs] == [
+        "korthikanti-megatron-22b-full", "korthikanti-megatron-22b-selective", "korthikanti-gpt3-175b-full",
+        "korthikanti-gpt3-175b-selective",
+    ]  # fmt: skip
+    predictions, impossible = predict(runs, ("model",))
+    assert refused == impossible == []
+    assert all(abs(p.error) < 0.10 for p in predictions), [(p.id, p.error) for p in predictions]
+    assert all(p.fits for p in predictions)
+
+
+def test_errors_of_a_group() -> None:
+    def one(predicted: float) -> Prediction:
+        return Prediction(id="x", metric="step_time_s", measured=10.0, predicted=predicted, fits=True, group="g")
+
+    (group,) = group_errors([one(9.0), one(12.0), one(10.0), one(14.0)])
+    assert (group.rows, group.group) == (4, "g")
+    assert group.median == pytest.approx(0.15)
+    assert group.mean == pytest.approx(0.175)
+    assert group.bias == pytest.approx(0.10)
+    assert group.percentile_90 == pytest.approx(0.34)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"num_layers": "many"}, "num_layers = 'many'"),
+        ({"num_layers": "2.5"}, "num_layers = '2.5'"),
+        ({"step_time_s": "0"}, "step_time_s = '0'"),
+        ({"step_time_s": "-1"}, "step_time_s = '-1'"),
+        ({"step_time_s": "nan"}, "step_time_s = 'nan'"),
+        ({"step_time_s": ""}, "nothing to compare with"),
+        ({"accelerator": "A1000"}, "A1000"),
+        ({"framework": "Megatrom"}, "did you mean"),
+        ({"tp": "7"}, "layout.tp"),
+        ({"dp": "3"}, "the cluster has 8 GPUs"),
+        ({"precision": "fp8"}, "fp8"),
+        ({"recompute": "some"}, "recompute = 'some'"),
+        ({"data_parallel": "zero9"}, "data_parallel = 'zero9'"),
+        ({"attention_kernel": "magic"}, "attention_kernel = 'magic'"),
+        ({"position_embedding": "spiral"}, "position_embedding = 'spiral'"),
+        ({"num_heads": ""}, "num_heads = ''"),
+    ],
+)
+def test_a_bad_row_is_refused_by_id_and_the_others_are_predicted(
+    change: dict[str, str], named: str, table: Callable[..., Path]
+) -> None:
+    runs, refused = read_runs(table({}, change, {}))
+    predictions, impossible = predict(runs, ("source",))
+    (refusal,) = [*refused, *impossible]
+    assert refusal.id == "row-1"
+    assert named in refusal.reason
+    assert [p.id for p in predictions] == ["row-0", "row-2"]
+
+
+def test_unknown_recomputation_takes_the_lightest_that_fits(table: Callable[..., Path]) -> None:
+    known = {"recompute": "selective", "sequence_parallel": "1"}
+    path = table(known, {**known, "recompute": ""}, {**known, "recompute": "none"})
+    predictions, _ = predict(read_runs(path)[0], ("source",))
+    by_id = {p.id: p for p in predictions}
+    expected = "row-2" if by_id["row-2"].fits else "row-0"
+    assert by_id["row-1"].predicted == by_id[expected].predicted
+
+
+@pytest.mark.parametrize("column", REQUIRED)
+def test_a_missing_column_is_an_error(column: str, table: Callable[..., Path]) -> None:
+    with pytest.raises(PlannerError, match=f"column {column} is missing"):
+        read_runs(table({}, drop=(column,)))
+
+
+@pytest.mark.parametrize("text", ["", "id,framework\n", "\n"])
+def test_an_empty_file_is_an_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(text)
+    with pytest.raises(PlannerError, match="holds no rows"):
+        read_runs(tmp_path / "runs.csv")
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["planner", "validate", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    code, out, err = run(str(PAPER), "--json", "--by", "model")
+    answer = json.loads(out)
+    assert (code, err) == (0, "")
+    assert {row["metric"] for row in answer["rows"]} == {"step_time_s"}
+    assert [group["group"] for group in answer["groups"]] == ["megatron-22b", "gpt3-175b"]
+    assert "median error" in run(str(PAPER))[1]
+    assert run(str(PAPER), "--by", "colour")[0] == 2
+    assert run("absent.csv")[0] == 2
