@@ -207,10 +207,12 @@ def _stage_blocks(blocks: _Blocks, stage: Stage) -> list[tuple[float, BlockCost]
 
 def _content(context: _Context, layouts: Layouts, blocks: _Blocks, stage: Stage, flying: Array, tied: Array) -> StageContent:
     zero = np.zeros(len(layouts))
-    dense, expert, saved, largest, largest_saved, workspace = (zero.copy() for _ in range(6))
+    dense, expert, ends, saved, largest, largest_saved, workspace = (zero.copy() for _ in range(7))
     for count, block in _stage_blocks(blocks, stage):
         dense = dense + count * block.dense_parameters
         expert = expert + count * block.expert_parameters
+        if block is blocks.head or block is blocks.embedding:
+            ends = ends + block.dense_parameters
         if block is blocks.head:
             continue
         saved = saved + count * block.saved_bytes
@@ -219,10 +221,11 @@ def _content(context: _Context, layouts: Layouts, blocks: _Blocks, stage: Stage,
             largest_saved = np.maximum(largest_saved, block.saved_bytes)
             workspace = np.maximum(workspace, block.workspace_bytes)
     if stage.head:
-        dense = dense + tied
+        dense, ends = dense + tied, ends + tied
     head = blocks.head if stage.head else None
     return StageContent(
-        dense_parameters=dense, expert_parameters=expert, largest_layer_parameters=largest, activations=saved * flying,
+        dense_parameters=dense, expert_parameters=expert, end_parameters=ends,
+        largest_layer_parameters=largest, activations=saved * flying,
         head_activations=head.saved_bytes if head else zero, largest_layer_activations=largest_saved,
         layer_workspace=workspace, head_workspace=head.workspace_bytes if head else zero,
     )  # fmt: skip
@@ -235,7 +238,8 @@ def _stage(
     total = content.dense_parameters + content.expert_parameters
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
     factored = 8.0 / context.model.hidden_size * total * precision.factored
-    states = model_states(content, layouts, precision, factored)
+    gathers = framework.mixed_precision == "sharded_fp32"
+    states = model_states(content, layouts, precision, factored, shards_from=2.0 if gathers else 3.0)
     memory = stage_memory(
         content, layouts, states, framework=framework, precision=precision, job=job, num_microbatches=m
     )  # fmt: skip
@@ -243,7 +247,7 @@ def _stage(
     sync = Synchronization(
         cluster=context.cluster, framework=framework, layouts=layouts,
         gather_width=precision.activation if precision.cast else precision.parameter,
-        reduce_width=precision.activation if reduce_16 else precision.gradient,
+        reduce_width=precision.activation if reduce_16 else precision.gradient, gathers_16=gathers,
     )  # fmt: skip
     return memory, _stage_time(context, layouts, blocks, stage, content, sync, states.update_elements)
 
@@ -341,7 +345,7 @@ def _assemble(
         step=StepTime(**{n: full(f"step.{n}") for n in StepTime.__dataclass_fields__}),
         model_flops=full("model_flops"), hardware_flops=full("hardware_flops"), num_microbatches=full("num_microbatches"),
         usable_bytes=usable_bytes(context.cluster),
-        host_usable_bytes=node.host_memory_bytes / min(node.num_gpus, context.cluster.num_gpus),
+        host_usable_bytes=(node.host_memory_bytes or np.inf) / min(node.num_gpus, context.cluster.num_gpus),
         tokens_per_step=context.job.tokens_per_step, num_gpus=context.cluster.num_gpus,
         peak_flops_per_s=context.cluster.accelerator.peak(dtype),
     )  # fmt: skip

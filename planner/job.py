@@ -66,7 +66,8 @@ class Precisions:
 
     ``activation`` tensors between operators; ``linear_input`` what linear layers keep of their input; ``parameter`` the
     weights that are kept; ``cast`` a second copy of each weight matrix in the compute type (autocast, FP8 caches);
-    ``gradient`` accumulated; ``master`` fp32 weights; ``state`` per parameter, optimizer only. ``matmul`` names the type
+    ``gradient`` accumulated; ``master`` fp32 weights; ``state`` per parameter, optimizer only;
+    ``vector_state`` more of it on embeddings and the output layer. ``matmul`` names the type
     whose peak bounds matrix multiplies.
     """
 
@@ -78,6 +79,7 @@ class Precisions:
     gradient: float
     master: float
     state: float
+    vector_state: float
     factored: bool
 
     @property
@@ -116,11 +118,13 @@ def precisions(job: Job, framework: Framework) -> Precisions:
     width = DTYPE_BYTES[dtype]
     gradient = job.gradient_dtype or framework.gradient_dtype
     factored = job.optimizer == "adafactor"
+    # Muon updates matrices; embeddings and the output layer stay with AdamW and its second moment (Jordan 2024)
+    vector = (width if job.precision in ("fp32", "tf32", "bf16-pure") else 4.0) if job.optimizer == "muon" else 0.0
     if job.precision in ("fp32", "tf32", "bf16-pure"):
         state = optimizer_state_bytes(job.optimizer, width)
         return Precisions(
             matmul=dtype, activation=width, linear_input=width, parameter=width, cast=0.0, gradient=width, master=0.0,
-            state=state, factored=factored,
+            state=state, vector_state=vector, factored=factored,
         )  # fmt: skip
     state = optimizer_state_bytes(job.optimizer, 4.0)
     kept = 1.0 if job.precision == "fp8" else 2.0
@@ -128,9 +132,9 @@ def precisions(job: Job, framework: Framework) -> Precisions:
     if framework.mixed_precision == "master_weights":
         return Precisions(
             matmul=dtype, activation=2.0, linear_input=kept, parameter=2.0, cast=fp8_caches,
-            gradient=4.0 if gradient == "fp32" else 2.0, master=4.0, state=state, factored=factored,
+            gradient=4.0 if gradient == "fp32" else 2.0, master=4.0, state=state, vector_state=vector, factored=factored,
         )  # fmt: skip
     return Precisions(
         matmul=dtype, activation=2.0, linear_input=kept, parameter=4.0, cast=2.0 + fp8_caches, gradient=4.0, master=0.0,
-        state=state, factored=factored,
+        state=state, vector_state=vector, factored=factored,
     )  # fmt: skip

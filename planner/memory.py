@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -61,6 +61,7 @@ class StageContent:
 
     dense_parameters: Array
     expert_parameters: Array
+    end_parameters: Array  # of them, embedding and head
     largest_layer_parameters: Array
     activations: Array  # all micro-batches in flight, without the head
     head_activations: Array
@@ -80,12 +81,15 @@ class States:
     update_elements: Array  # parameters that this rank updates
 
 
-def model_states(content: StageContent, layouts: Layouts, precision: Precisions, factored_bytes: Array) -> States:
+def model_states(
+    content: StageContent, layouts: Layouts, precision: Precisions, factored_bytes: Array, *, shards_from: float = 3.0
+) -> States:
     """Bytes of parameters, gradients and optimizer states on one GPU.
 
     ZeRO 1, 2, 3 divide optimizer states, then gradients, then parameters by the ranks that hold copies (Rajbhandari
     et al. 2020, figure 1); experts by their own, smaller group. Offloading moves optimizer states and master weights
-    to the host, and from ZeRO 2 on the gradients too (ZeRO-Offload, Ren et al. 2021).
+    to the host, and from ZeRO 2 on the gradients too (ZeRO-Offload, Ren et al. 2021). ``shards_from`` is the ZeRO stage
+    from which kept parameters are sharded: 3, but 2 in FSDP, which keeps fp32 shards and gathers 16-bit copies.
     """
     dense, expert = content.dense_parameters, content.expert_parameters
     shards, expert_shards = layouts.shard_ranks, layouts.expert_shard_ranks
@@ -96,12 +100,13 @@ def model_states(content: StageContent, layouts: Layouts, precision: Precisions,
         return np.asarray(width * (dense / np.where(cut, shards, 1.0) + expert / np.where(cut, expert_shards, 1.0)))
 
     update = held(1.0, 1.0)
-    optimizer = held(1.0, precision.master + precision.state) + factored_bytes
+    ends = precision.vector_state * content.end_parameters / shards
+    optimizer = held(1.0, precision.master + precision.state) + ends + factored_bytes
     gradients = held(2.0, precision.gradient)
     away = layouts.offload_optimizer
     gradients_away = away * (zero >= 2)
     return States(
-        parameters=held(3.0, precision.parameter), gradients=gradients * (1.0 - gradients_away),
+        parameters=held(shards_from, precision.parameter), gradients=gradients * (1.0 - gradients_away),
         optimizer=optimizer * (1.0 - away), host=optimizer * away + gradients * gradients_away, update_elements=update,
     )  # fmt: skip
 
@@ -109,12 +114,12 @@ def model_states(content: StageContent, layouts: Layouts, precision: Precisions,
 def weight_copies(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions) -> Array:
     """Bytes of compute-type copies of the weights: the whole stage's, or two gathered layers under ZeRO 3.
 
-    Autocast keeps them from forward to backward; FSDP gathers one layer and prefetches the next, and holds one layer's
-    whole gradient until it is scattered.
+    Autocast keeps them from forward to backward; FSDP gathers one layer and prefetches the next, holds one layer's whole
+    gradient until it is scattered, and keeps the root (embedding and head) gathered from forward to backward.
     """
     whole = precision.cast * (content.dense_parameters + content.expert_parameters)
     width = precision.cast if framework.mixed_precision == "sharded_fp32" and precision.cast else precision.parameter
-    gathered = (2.0 * width + width) * content.largest_layer_parameters
+    gathered = (2.0 * width + width) * content.largest_layer_parameters + width * content.end_parameters
     return np.asarray(np.where(layouts.zero >= 3, gathered, whole))
 
 
@@ -135,6 +140,10 @@ def stage_memory(
     that are freed between steps are absent from the first moment of the first micro-batch.
     """
     copies = weight_copies(content, layouts, framework, precision)
+    if framework.mixed_precision == "master_weights":  # caches of the weights, kept through the step
+        lasting = np.where(layouts.zero >= 3, 0.0, copies)
+        states = replace(states, parameters=states.parameters + lasting)
+        copies = copies - lasting
     persistent = framework.persistent_gradients or False
     early = states.gradients * np.where((num_microbatches > 1) | persistent, 1.0, 0.0)
     offloaded = layouts.offload_activations > 0

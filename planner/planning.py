@@ -211,6 +211,8 @@ def plan(
         Question(model=the_model, cluster=the_cluster, framework=the_framework, job=the_job, layouts=columns), chosen
     )  # fmt: skip
     evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
+    if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
+        notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
     return answer if answer.fits else _explained(answer)
 

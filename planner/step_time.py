@@ -85,6 +85,7 @@ class Synchronization:
     layouts: Layouts
     gather_width: float
     reduce_width: float
+    gathers_16: bool  # ZeRO 2 gathers every micro-batch too (FSDP's shard-grad-op), once instead of twice
 
     def _groups(self, expert: bool) -> tuple[Array, Array, Array]:
         """(ranks that hold copies, ranks that shard among them, stride)."""
@@ -124,25 +125,27 @@ def hidden_s(communication_s: Array, fraction: float, window_s: Array) -> Array:
 def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     """Exposed gathers and scatters of one block and micro-batch under ZeRO 2 and 3.
 
-    ZeRO 3 gathers a block's parameters before its forward and again before its backward pass; both stages scatter its
-    gradients after it. Each runs beside the block's computation.
+    ZeRO 3 gathers a block's parameters before its forward and again before its backward pass; FSDP under ZeRO 2 keeps them
+    in between; both stages scatter its gradients after it. Each runs beside the block's computation.
     """
     dense, expert = block.dense_parameters, block.expert_parameters
     zero = sync.layouts.zero
-    gather = np.where(zero >= 3, sync.gather_s(dense, expert), 0.0)
+    gather = np.where(zero >= (2 if sync.gathers_16 else 3), sync.gather_s(dense, expert), 0.0)
+    again = np.where(zero >= 3, gather, 0.0)
     reduce = np.where(zero >= 2, sync.reduce_s(dense, expert), 0.0)
     f = sync.framework
     forward = gather - hidden_s(gather, f.overlap_parameter_gather, block.forward_s)
     window = block.recompute_s + block.backward_s
-    hidden = np.minimum(gather * f.overlap_parameter_gather + reduce * f.overlap_gradient_reduction, window)
-    return forward + gather + reduce - hidden
+    hidden = np.minimum(again * f.overlap_parameter_gather + reduce * f.overlap_gradient_reduction, window)
+    return forward + again + reduce - hidden
 
 
 def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forward_s: Array, backward_s: Array) -> Array:
     """Exposed exchange once a step: gradients after the last micro-batch (ZeRO 0, 1), updated parameters (ZeRO 1, 2)."""
     zero, f = sync.layouts.zero, sync.framework
     reduce = np.where(zero < 2, sync.reduce_s(dense, expert), 0.0)
-    gather = np.where((zero == 1) | (zero == 2), sync.gather_s(dense, expert), 0.0)
+    late = (zero == 1) | (zero == (1 if sync.gathers_16 else 2))
+    gather = np.where(late, sync.gather_s(dense, expert), 0.0)
     exposed = reduce - hidden_s(reduce, f.overlap_gradient_reduction, backward_s)
     return np.asarray(exposed + gather - hidden_s(gather, f.overlap_parameter_gather, forward_s))
 

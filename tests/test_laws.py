@@ -276,3 +276,35 @@ def test_layouts_round_trip_through_columns() -> None:
     columns = as_columns(layout, 8)
     assert isinstance(columns, Layouts)
     assert columns.row(0) == layout
+
+
+def test_muon_keeps_one_moment_on_matrices_and_two_at_the_ends() -> None:
+    answer = run(LLAMA, Layout(), precision="bf16", optimizer="muon")
+    m = model(LLAMA)
+    ends = 2 * 1024 * 512 + 512
+    assert answer.memory.optimizer[0] == (4 + 4) * parameters_total(m) + 4 * ends
+
+
+def test_fsdp_shards_parameters_from_zero_2_on_and_gathers_once_or_twice() -> None:
+    large = {**LLAMA, "hidden_size": 4096, "ffn_hidden_size": 12288}
+    two, three = (run(large, Layout(zero=z), stack="fsdp", global_batch_size=32) for z in (2, 3))
+    assert two.memory.parameters[0] == three.memory.parameters[0]
+    assert two.memory.workspace[0] > three.memory.workspace[0]
+    assert two.step.data_parallel[0] < three.step.data_parallel[0]
+
+
+def test_unknown_host_memory_is_a_note_and_a_small_one_a_reason() -> None:
+    from examples import NODE
+
+    import planner
+    from planner.hardware import cluster
+
+    layout = Layout(zero=1, offload_optimizer=True)
+    small = cluster(NODE.replaced(host_memory_bytes=1e6), num_gpus=8, accelerator=ACCELERATOR)
+    answer = planner.plan(model=model(LLAMA), cluster=small, job=job(), layout=layout, price=1.0)
+    assert not answer.fits
+    assert "host memory" in answer.reasons[0]
+    unknown = cluster(NODE.replaced(host_memory_bytes=0), num_gpus=8, accelerator=ACCELERATOR)
+    noted = planner.plan(model=model(LLAMA), cluster=unknown, job=job(), layout=layout, price=1.0)
+    assert noted.fits
+    assert "not known" in noted.notes[0]
