@@ -235,6 +235,7 @@ def _feature_rules(q: Question) -> Iterator[Rule]:
         "zero_bubble": x.schedule == 2, "cp": x.cp > 1, "ep": x.ep > 1, "etp": x.etp > 1, "zero1": x.zero == 1,
         "zero2": x.zero == 2, "zero3": x.zero == 3, "hybrid_shard": x.shard_group_size > 0,
         "offload_optimizer": x.offload_optimizer > 0, "offload_activations": x.offload_activations > 0,
+        "selective_recompute": x.recompute == 1,
     }  # fmt: skip
     for feature, mask in wanted.items():
         if feature not in have:

@@ -69,7 +69,7 @@ def _link_s(
     local = np.clip(np.floor(reach / stride), 1.0, ranks)
     bus = np.full(x.shape, fit.bus_bytes_per_s)
     if link.per_peer_bytes_per_s is not None:
-        bus = np.minimum(bus, link.per_peer_bytes_per_s * link.efficiency * (ranks - 1.0))
+        bus = np.minimum(bus, link.per_peer_bytes_per_s * link.efficiency * np.maximum(ranks - 1.0, 1.0))
     if inner is not None and collective == "all_to_all":
         x = x * (ranks - local) / np.maximum(ranks - 1.0, 1.0)
     elif inner is not None and collective != "p2p":

@@ -32,6 +32,7 @@ def candidates(model: Model, cluster: Cluster, framework: Framework, job: Job, *
     zero = [z for z in (0, 1, 2, 3) if z == 0 or f"zero{z}" in has]
     micro = [b for b in (1, 2, 4, 8, 16, 32, MAX_MICRO_BATCH) if job.global_batch_size % b == 0]
     away = [0, 1] if offload and "offload_optimizer" in has else [0]
+    recompute = [i for i, r in enumerate(RECOMPUTE) if r != "selective" or "selective_recompute" in has]
     rows = []
     for t, p, c, e in itertools.product(tp, pp, cp, ep or [1]):
         if gpus % (t * p * c):
@@ -39,7 +40,7 @@ def candidates(model: Model, cluster: Cluster, framework: Framework, job: Job, *
         dp = gpus // (t * p * c)
         vpp = [1] + [v for v in _divisors(model.num_layers // p) if 1 < v <= 8 and p > 1 and "vpp" in has]
         sp = [1] if model.num_experts and t > 1 else [0, 1] if t > 1 and "sequence_parallel" in has else [0]
-        for s, v, z, b, r, o in itertools.product(sp, vpp, zero, micro, range(len(RECOMPUTE)), away):
+        for s, v, z, b, r, o in itertools.product(sp, vpp, zero, micro, recompute, away):
             if job.global_batch_size % (b * dp) == 0:
                 rows.append((t, s, p, v, c, e, 1, dp, z, 0, b, r, 1 if v > 1 else 0, o, 0))
     table = np.array(rows, dtype=float).reshape(-1, len(fields(Layouts)))
