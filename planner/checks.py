@@ -178,9 +178,13 @@ def _pipeline_rules(q: Question) -> Iterator[Rule]:
         reason="virtual stages without a pipeline", broken=(x.vpp > 1) & (x.pp == 1),
         message=lambda y: f"layout.vpp = {y.vpp}: needs pp > 1",
     )  # fmt: skip
+    chunks = x.pp * x.vpp
+    # Megatron may count the embedding, the loss or both as layers (account_for_embedding_in_pipeline_split, ..._loss_...)
+    even = ((m.num_layers % chunks) == 0) | (((m.num_layers + 1) % chunks) == 0) | (((m.num_layers + 2) % chunks) == 0)
     yield Rule(
-        reason="virtual stages do not divide the layers", broken=(x.vpp > 1) & ((m.num_layers % (x.pp * x.vpp)) != 0),
-        message=lambda y: f"layout.vpp = {y.vpp}: pp x vpp = {y.pp * y.vpp} must divide num_layers = {m.num_layers}",
+        reason="virtual stages do not divide the layers", broken=(x.vpp > 1) & ~even,
+        message=lambda y: f"layout.vpp = {y.vpp}: pp x vpp = {y.pp * y.vpp} must divide num_layers = {m.num_layers}, or one or "
+        "two more (embedding and loss counted as layers)",
     )  # fmt: skip
     microbatches = batch / (x.micro_batch_size * x.dp)
     yield Rule(

@@ -38,13 +38,18 @@ def candidates(model: Model, cluster: Cluster, framework: Framework, job: Job, *
         if gpus % (t * p * c):
             continue
         dp = gpus // (t * p * c)
-        vpp = [1] + [v for v in _divisors(model.num_layers // p) if 1 < v <= 8 and p > 1 and "vpp" in has]
+        vpp = [1] + [v for v in range(2, 9) if p > 1 and "vpp" in has and _splits(model.num_layers, p * v)]
         sp = [1] if model.num_experts and t > 1 else [0, 1] if t > 1 and "sequence_parallel" in has else [0]
         for s, v, z, b, r, o in itertools.product(sp, vpp, zero, micro, recompute, away):
             if job.global_batch_size % (b * dp) == 0:
                 rows.append((t, s, p, v, c, e, 1, dp, z, 0, b, r, 1 if v > 1 else 0, o, 0))
     table = np.array(rows, dtype=float).reshape(-1, len(fields(Layouts)))
     return Layouts(**{f.name: np.ascontiguousarray(table[:, i]) for i, f in enumerate(fields(Layouts))})
+
+
+def _splits(num_layers: int, chunks: int) -> bool:
+    """Whether the layers, alone or with embedding and loss counted, fill equal chunks."""
+    return num_layers >= chunks and any((num_layers + more) % chunks == 0 for more in (0, 1, 2))
 
 
 def _divisors(number: int) -> list[int]:

@@ -22,6 +22,7 @@ from planner.operators.row import Row
 from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table
 from planner.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
+from planner.pipeline import stages
 from planner.step_time import PARTS
 
 
@@ -308,3 +309,12 @@ def test_unknown_host_memory_is_a_note_and_a_small_one_a_reason() -> None:
     noted = planner.plan(model=model(LLAMA), cluster=unknown, job=job(), layout=layout, price=1.0)
     assert noted.fits
     assert "not known" in noted.notes[0]
+
+
+def test_layers_that_do_not_divide_leave_the_ends_light() -> None:
+    # Llama 3.1 405B: 126 layers in 64 chunks of two, embedding and loss counted as layers (Megatron-Core)
+    content = stages(load_model("llama-3.1-405b"), 16, 4)
+    assert sum(count * n for s in content for _, n in s.layers for count in (s.count,)) == 126
+    first, last = next(s for s in content if s.embedding), next(s for s in content if s.head)
+    assert [sum(n for _, n in s.layers) for s in (first, last)] == [7, 7]
+    assert all(sum(n for _, n in s.layers) == 8 for s in content if not (s.embedding or s.head))
