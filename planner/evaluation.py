@@ -235,11 +235,10 @@ def _stage(
     context: _Context, layouts: Layouts, blocks: _Blocks, stage: Stage, content: StageContent, m: Array
 ) -> tuple[StageMemory, StageTime]:
     job, framework, precision = context.job, context.framework, context.precision
-    total = content.dense_parameters + content.expert_parameters
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
-    factored = 8.0 / context.model.hidden_size * total * precision.factored
+    factored = 8.0 / context.model.hidden_size if precision.factored else 0.0
     gathers = framework.mixed_precision == "sharded_fp32"
-    states = model_states(content, layouts, precision, factored, shards_from=2.0 if gathers else 3.0)
+    states = model_states(content, layouts, precision, factored_width=factored, shards_from=2.0 if gathers else 3.0)
     memory = stage_memory(
         content, layouts, states, framework=framework, precision=precision, job=job, num_microbatches=m
     )  # fmt: skip

@@ -82,13 +82,14 @@ class States:
 
 
 def model_states(
-    content: StageContent, layouts: Layouts, precision: Precisions, factored_bytes: Array, *, shards_from: float = 3.0
+    content: StageContent, layouts: Layouts, precision: Precisions, *, factored_width: float, shards_from: float = 3.0
 ) -> States:
     """Bytes of parameters, gradients and optimizer states on one GPU.
 
     ZeRO 1, 2, 3 divide optimizer states, then gradients, then parameters by the ranks that hold copies (Rajbhandari
     et al. 2020, figure 1); experts by their own, smaller group. Offloading moves optimizer states and master weights
-    to the host, and from ZeRO 2 on the gradients too (ZeRO-Offload, Ren et al. 2021). ``shards_from`` is the ZeRO stage
+    to the host, and from ZeRO 2 on the gradients too (ZeRO-Offload, Ren et al. 2021). ``factored_width`` is the bytes per
+    parameter of Adafactor's sums of rows and columns; ``shards_from`` the ZeRO stage
     from which kept parameters are sharded: 3, but 2 in FSDP, which keeps fp32 shards and gathers 16-bit copies.
     """
     dense, expert = content.dense_parameters, content.expert_parameters
@@ -101,7 +102,7 @@ def model_states(
 
     update = held(1.0, 1.0)
     ends = precision.vector_state * content.end_parameters / shards
-    optimizer = held(1.0, precision.master + precision.state) + ends + factored_bytes
+    optimizer = held(1.0, precision.master + precision.state + factored_width) + ends
     gradients = held(2.0, precision.gradient)
     away = layouts.offload_optimizer
     gradients_away = away * (zero >= 2)
@@ -144,8 +145,7 @@ def stage_memory(
         lasting = np.where(layouts.zero >= 3, 0.0, copies)
         states = replace(states, parameters=states.parameters + lasting)
         copies = copies - lasting
-    persistent = framework.persistent_gradients or False
-    early = states.gradients * np.where((num_microbatches > 1) | persistent, 1.0, 0.0)
+    early = states.gradients * np.where((num_microbatches > 1) | framework.persistent_gradients, 1.0, 0.0)
     offloaded = layouts.offload_activations > 0
     kept = np.where(offloaded, np.minimum(content.activations, 2.0 * content.largest_layer_activations), content.activations)
     buffers = gradient_buffers(content, layouts, framework, precision, job)
@@ -153,7 +153,7 @@ def stage_memory(
     loss_workspace = np.maximum(content.head_workspace, content.layer_workspace - content.head_activations) + copies
     last_activations = content.largest_layer_activations
     last_workspace = content.layer_workspace + copies
-    temporaries = optimizer_workspace(states, framework, precision, job)
+    temporaries = optimizer_workspace(states, framework, precision, job) * (1.0 - layouts.offload_optimizer)
     nothing = np.zeros_like(kept)
     moments = (
         (early, loss_activations, np.maximum(loss_workspace, 0.0)),
