@@ -213,4 +213,17 @@ def cluster(
             f"cluster.num_nodes = {num_nodes}: {node_type.name} has no network link in its profile; "
             'add a [[links]] table with kind = "network" and span = 0, or use one node.'
         )
+    if num_nodes > 1 and gpus < num_nodes * node_type.num_gpus:
+        node_type = partly_used(node_type, gpus // num_nodes)
     return Cluster(node=node_type, accelerator=gpu, num_nodes=num_nodes, num_gpus=gpus)
+
+
+def partly_used(node: Node, num_gpus: int) -> Node:
+    """The node with only ``num_gpus`` of its GPUs in use: inner links join fewer, each gets more of the network."""
+    links = tuple(
+        link.replaced(bytes_per_s=link.bytes_per_s * node.num_gpus / num_gpus)
+        if link.kind == "network"
+        else link.replaced(span=min(link.span, max(num_gpus, 2)))
+        for link in node.links
+    )
+    return node.replaced(name=f"{node.name}, {num_gpus} of {node.num_gpus} GPUs", num_gpus=num_gpus, links=links)

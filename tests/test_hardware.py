@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from planner.collectives import collective_s
 from planner.curves import load_curves
 from planner.errors import PlannerError
 from planner.hardware import accelerator_names, cluster, load_accelerator, load_node, node_names
@@ -103,3 +104,14 @@ def test_a_custom_node_changes_size_and_network_of_the_reference() -> None:
     alone = custom_node("rtx-4090-24gb", 2)
     assert alone.links[0].kind == "pcie"
     assert custom_node("a100-sxm4-80gb", 1).num_gpus == 1
+
+
+def test_nodes_that_are_partly_used_join_fewer_gpus_and_share_the_network_among_them() -> None:
+    half = cluster("dgx-a100-80gb", num_nodes=2, num_gpus=8)
+    assert half.node.num_gpus == 4
+    assert [(link.kind, link.span) for link in half.node.links] == [("nvlink", 4), ("network", 0)]
+    assert half.node.links[1].bytes_per_s == 2 * load_node("dgx-a100-80gb").links[1].bytes_per_s
+    whole = cluster("dgx-a100-80gb", num_nodes=1, num_gpus=8)
+    message = 1e9
+    apart = float(collective_s(half, "all_reduce", message, 8.0, 1.0))
+    assert apart > float(collective_s(whole, "all_reduce", message, 8.0, 1.0))
