@@ -230,6 +230,7 @@ def validate_command(
     runs: Annotated[Path, typer.Argument(metavar="RUNS.csv", help="Measured runs, one a line; see docs/validate.md.")],
     as_json: AsJson = False,
     by: Annotated[str, typer.Option("--by", help="Columns that make the groups, separated by commas.")] = "source,family",
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw predicted against measured.")] = None,
 ) -> None:
     """Predict measured runs and say how far off the planner is, group by group."""
     from rich.console import Console
@@ -238,6 +239,7 @@ def validate_command(
     from planner.runs import read_runs
     from planner.validation import group_errors, predict
 
+    _check_plot(plot)
     found, refused = read_runs(runs)
     columns = tuple(name.strip() for name in by.split(",") if name.strip())
     for name in columns:
@@ -245,17 +247,21 @@ def validate_command(
             raise PlannerError(f"--by {by}: {runs} has no column {name!r}; it has {', '.join(found[0].columns)}.")
     with Progress(console=Console(stderr=True), transient=True, disable=as_json or len(found) < 200) as bar:
         task = bar.add_task("predicting", total=len(found))
-        predictions, impossible = predict(found, columns, lambda done: bar.update(task, completed=done))
+        predictions, verdicts, impossible = predict(found, columns, lambda done: bar.update(task, completed=done))
     groups, refusals = group_errors(predictions), [*refused, *impossible]
+    if plot is not None:
+        from planner.plot import save_validation
+
+        save_validation(plot, runs.name, predictions)
     if as_json:
         _print_json({
             "rows": [p.to_dict() for p in predictions], "groups": [vars(g) for g in groups],
-            "refused": [vars(r) for r in refusals],
+            "fits": [vars(v) for v in verdicts], "refused": [vars(r) for r in refusals],
         })  # fmt: skip
         return
     from planner.report import validation_table
 
-    _show(validation_table(str(runs), groups, refusals))
+    _show(validation_table(str(runs), groups, verdicts, refusals))
 
 
 def _check_plot(path: Path | None) -> None:

@@ -11,6 +11,7 @@ from planner.planning import Plan
 from planner.report import PART_NAMES, seconds
 from planner.step_time import PARTS
 from planner.units import GIB
+from planner.validation import Prediction
 
 # Okabe and Ito's palette: told apart with any colour vision
 COLOURS = (
@@ -26,6 +27,8 @@ COLOURS = (
     "#8C6BB1",
     "#B2DF8A",
 )
+
+UNITS = {"step_time_s": ("step time, s", 1.0), "peak_allocated_bytes": ("peak allocated memory, GiB", GIB)}
 
 
 def save_comparison(path: Path, title: str, labels: Sequence[str], plans: Sequence[Plan]) -> None:
@@ -100,3 +103,40 @@ def _time_finding(labels: Sequence[str], plans: Sequence[Plan]) -> str:
     best, worst = max(rate), min(rate)
     first, last = labels[rate.index(best)], labels[rate.index(worst)]
     return f"Step time: {first} trains {best / worst:.2f} times as many tokens per second as {last}"
+
+
+def save_validation(path: Path, title: str, predictions: Sequence[Prediction]) -> None:
+    """Draw predicted against measured, log-log, one panel a metric, one colour a group; PlannerError when it cannot be."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    metrics = [m for m in UNITS if any(p.metric == m for p in predictions)]
+    if not metrics:
+        raise PlannerError(f"--plot {path}: no row could be predicted, there is nothing to draw.")
+    groups = list(dict.fromkeys(p.group for p in predictions))
+    figure, panels = plt.subplots(1, len(metrics), figsize=(7.5 * len(metrics), 7), layout="constrained", squeeze=False)
+    try:
+        figure.suptitle(title, fontsize=14, x=0.01, ha="left", weight="bold")
+        for axes, metric in zip(panels[0], metrics, strict=True):
+            name, unit = UNITS[metric]
+            here = [p for p in predictions if p.metric == metric]
+            for i, group in enumerate(groups):
+                points = [(p.measured / unit, p.predicted / unit) for p in here if p.group == group]
+                if points:
+                    axes.scatter(*zip(*points, strict=True), s=16, alpha=0.7, color=COLOURS[i % len(COLOURS)], label=group)
+            ends = [min(p.measured for p in here) / unit / 1.5, max(p.measured for p in here) / unit * 1.5]
+            axes.plot(ends, ends, color="black", linewidth=1)
+            axes.fill_between(ends, [e / 1.1 for e in ends], [e * 1.1 for e in ends], color="black", alpha=0.08)
+            axes.set(xscale="log", yscale="log", xlabel=f"measured {name}", ylabel=f"predicted {name}")
+            errors = sorted(abs(p.error) for p in here)
+            axes.set_title(
+                f"median error {errors[len(errors) // 2]:.1%} over {len(here)} runs; band: 10 %", loc="left", fontsize=12
+            )
+            axes.legend(fontsize=8, frameon=False)
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise PlannerError(f"--plot {path}: cannot be written ({error}); give a writable .png, .svg or .pdf path.") from None
+    finally:
+        plt.close(figure)

@@ -26,7 +26,7 @@ from planner.planning import Plan
 from planner.runs import Refusal
 from planner.step_time import PARTS
 from planner.units import DAY_S, GB, GIB, HOUR_S, TERA
-from planner.validation import GroupError
+from planner.validation import GroupError, Verdict
 
 STATE_KINDS = ("parameters", "gradients", "optimizer")
 PART_NAMES = {
@@ -278,13 +278,26 @@ def _cell(value: float, unit: float, digits: int = 2) -> str:
     return "" if value == 0 else f"{value / unit:,.{digits}f}"
 
 
-def validation_table(title: str, groups: Sequence[GroupError], refusals: Sequence[Refusal]) -> RenderableType:
-    """Errors by group and metric, then the rows that were refused."""
+def validation_table(
+    title: str, groups: Sequence[GroupError], verdicts: Sequence[Verdict], refusals: Sequence[Refusal]
+) -> RenderableType:
+    """Errors by group and metric, how many were rightly said to fit, and the rows that were refused."""
     table = Table("group", "metric", title=title, title_justify="left", pad_edge=False)
     for name in ("rows", "median error", "mean error", "90th percentile", "bias"):
         table.add_column(name, justify="right")
     for g in groups:
         numbers = (f"{g.median:.1%}", f"{g.mean:.1%}", f"{g.percentile_90:.1%}", f"{g.bias:+.1%}")
         table.add_row(g.group, g.metric, str(g.rows), *numbers)
-    lines = [Text(f"refused: {r.id}: {r.reason}", style="dim") for r in refusals]
+    lines = [Text(line) for line in _verdict_lines(verdicts)]
+    lines += [Text(f"refused: {r.id}: {r.reason}", style="dim") for r in refusals]
     return Group(table, *lines)
+
+
+def _verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    lines = []
+    for ran, said in ((True, "ran; predicted to fit"), (False, "ran out of memory; predicted not to fit")):
+        rows = [v for v in verdicts if v.ran == ran]
+        if rows:
+            right = sum(v.predicted_to_fit == ran for v in rows)
+            lines.append(f"{len(rows)} runs {said}: {right} ({right / len(rows):.1%})")
+    return lines

@@ -42,6 +42,7 @@ class Run:
     layouts: tuple[Layout, ...]  # lightest recomputation first; the first that fits is predicted
     step_time_s: float | None
     peak_allocated_bytes: float | None
+    out_of_memory: bool  # it was tried and did not fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,13 +120,18 @@ def _run(name: str, row: Mapping[str, str]) -> Run:
     framework = _framework(row, load_framework(label["framework"]))
     measured = _measured(row, "step_time_s", 1.0)
     memory = _measured(row, "peak_allocated_gib", GIB)
-    if measured is None and memory is None:
-        raise PlannerError("neither step_time_s nor peak_allocated_gib is given: nothing to compare with")
+    out_of_memory = _out_of_memory(row)
+    if measured is None and memory is None and not out_of_memory:
+        raise PlannerError("neither step_time_s nor peak_allocated_gib nor oom is given: nothing to compare with")
     return Run(
         id=name, columns=row, model=_model(name, row, float(label.get("dropout", 0.0))), cluster=_cluster(row),
         framework=framework, job=_job(name, row), layouts=_layouts(name, row), step_time_s=measured,
-        peak_allocated_bytes=memory,
+        peak_allocated_bytes=memory, out_of_memory=out_of_memory,
     )  # fmt: skip
+
+
+def _out_of_memory(row: Mapping[str, str]) -> bool:
+    return row.get("oom", "") in ("1", "1.0", "true", "True")
 
 
 def _framework(row: Mapping[str, str], start: Framework) -> Framework:
@@ -176,7 +182,9 @@ def _layouts(name: str, row: Mapping[str, str]) -> tuple[Layout, ...]:
     recompute = row.get("recompute", "")
     if recompute and recompute not in RECOMPUTE:
         raise PlannerError(f"recompute = {recompute!r}: must be one of {', '.join(RECOMPUTE)}, or empty")
-    return tuple(Layout.build({**fields, "recompute": r}, name) for r in ((recompute,) if recompute else RECOMPUTE))
+    # whoever ran out of memory had not recomputed everything: without a word on it, nothing
+    unknown = RECOMPUTE[:1] if _out_of_memory(row) else RECOMPUTE
+    return tuple(Layout.build({**fields, "recompute": r}, name) for r in ((recompute,) if recompute else unknown))
 
 
 POSITIONS: dict[str, str] = {"rope": "rotary", "rotary": "rotary", "learned": "learned", "alibi": "alibi", "none": "none"}

@@ -52,15 +52,26 @@ class GroupError:
     bias: float  # median of the signed error
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Whether a run is predicted to fit in memory, and whether it did."""
+
+    id: str
+    group: str
+    ran: bool
+    predicted_to_fit: bool
+
+
 def predict(
     runs: Sequence[Run], by: Sequence[str], progress: Callable[[int], None] | None = None
-) -> tuple[list[Prediction], list[Refusal]]:
+) -> tuple[list[Prediction], list[Verdict], list[Refusal]]:
     """Predict every run; impossible layouts are refused with the reason.
 
     A run whose recomputation is not known takes the lightest that fits, or the heaviest when none does. ``by`` names the
     columns that make a run's group; ``progress`` is told how many runs are done.
     """
     found: list[Prediction] = []
+    verdicts: list[Verdict] = []
     refused: list[Refusal] = []
     for done, run in enumerate(runs, start=1):
         try:
@@ -69,6 +80,7 @@ def predict(
             refused.append(Refusal(id=run.id, reason=str(error)))
         else:
             group = ", ".join(run.columns.get(column, "") or f"no {column}" for column in by)
+            verdicts.append(Verdict(id=run.id, group=group, ran=not run.out_of_memory, predicted_to_fit=bool(answer.fits[i])))
             values = {"step_time_s": answer.step_time_s[i], "peak_allocated_bytes": answer.memory.allocated[i]}
             for metric in METRICS:
                 measured = getattr(run, metric)
@@ -81,7 +93,7 @@ def predict(
                     )  # fmt: skip
         if progress is not None:
             progress(done)
-    return found, refused
+    return found, verdicts, refused
 
 
 def _answer(run: Run) -> tuple[Evaluation, int]:

@@ -13,6 +13,7 @@ import pytest
 
 from planner.cli import main
 from planner.errors import PlannerError
+from planner.plot import save_validation
 from planner.runs import REQUIRED, read_runs
 from planner.validation import Prediction, group_errors, predict
 
@@ -44,7 +45,7 @@ def test_megatrons_published_step_times_are_predicted_within_ten_percent() -> No
         "korthikanti-megatron-22b-full", "korthikanti-megatron-22b-selective", "korthikanti-gpt3-175b-full",
         "korthikanti-gpt3-175b-selective",
     ]  # fmt: skip
-    predictions, impossible = predict(runs, ("model",))
+    predictions, _, impossible = predict(runs, ("model",))
     assert refused == impossible == []
     assert all(abs(p.error) < 0.10 for p in predictions), [(p.id, p.error) for p in predictions]
     assert all(p.fits for p in predictions)
@@ -87,17 +88,29 @@ def test_a_bad_row_is_refused_by_id_and_the_others_are_predicted(
     change: dict[str, str], named: str, table: Callable[..., Path]
 ) -> None:
     runs, refused = read_runs(table({}, change, {}))
-    predictions, impossible = predict(runs, ("source",))
+    predictions, _, impossible = predict(runs, ("source",))
     (refusal,) = [*refused, *impossible]
     assert refusal.id == "row-1"
     assert named in refusal.reason
     assert [p.id for p in predictions] == ["row-0", "row-2"]
 
 
+def test_runs_that_ran_out_of_memory_need_no_measurement(table: Callable[..., Path]) -> None:
+    lost = {"oom": "1", "step_time_s": "", "recompute": "none", "micro_batch_size": "16", "global_batch_size": "16"}
+    _, verdicts, refused = predict(read_runs(table({"oom": "0"}, lost))[0], ("source",))
+    assert refused == []
+    assert [(v.ran, v.predicted_to_fit) for v in verdicts] == [(True, True), (False, False)]
+
+
+def test_the_picture(tmp_path: Path) -> None:
+    save_validation(tmp_path / "runs.png", "Korthikanti et al. 2022", predict(read_runs(PAPER)[0], ("model",))[0])
+    assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_unknown_recomputation_takes_the_lightest_that_fits(table: Callable[..., Path]) -> None:
     known = {"recompute": "selective", "sequence_parallel": "1"}
     path = table(known, {**known, "recompute": ""}, {**known, "recompute": "none"})
-    predictions, _ = predict(read_runs(path)[0], ("source",))
+    predictions, _, _ = predict(read_runs(path)[0], ("source",))
     by_id = {p.id: p for p in predictions}
     expected = "row-2" if by_id["row-2"].fits else "row-0"
     assert by_id["row-1"].predicted == by_id[expected].predicted
