@@ -17,7 +17,7 @@ from planner.plot import save_validation
 from planner.runs import REQUIRED, read_runs
 from planner.validation import Prediction, group_errors, predict
 
-# Korthikanti et al. 2022, arXiv 2205.05198, table 5: seconds per iteration of Megatron-LM on A100. No constant has them as source.
+# Korthikanti et al. 2022, arXiv 2205.05198, table 5: seconds per iteration of Megatron-LM on A100; no constant is from them
 PAPER = Path(__file__).parent / "data" / "korthikanti2022.csv"
 
 
