@@ -31,12 +31,16 @@ def validate_command(
     from rich.console import Console
     from rich.progress import Progress
 
+    from planner.run_columns import columns_not_read
     from planner.runs import read_runs
     from planner.validation import group_errors, predict
 
     check_plot(plot)
     found, refused = read_runs(runs)
     columns = tuple(name.strip() for name in by.split(",") if name.strip())
+    unread = [name for name in columns_not_read(found) if name not in columns]
+    if unread:
+        print(f"columns that are not read: {', '.join(unread)}; docs/validate.md lists those that are", file=sys.stderr)
     for name in columns:
         if found and name not in found[0].columns:
             raise PlannerError(f"--by {by}: {runs} has no column {name!r}; it has {', '.join(found[0].columns)}.")
@@ -80,8 +84,12 @@ def fit_command(
     from planner.runs import read_runs
     from planner.study import study
 
+    if report is not None and (report.suffix.lower() != ".md" or report.is_dir()):
+        raise PlannerError(f"--report {report}: give the path of a file that ends in .md.")
     if report is not None and not report.parent.is_dir():
         raise PlannerError(f"--report {report}: the folder {report.parent} does not exist.")
+    if len({path.resolve() for path in runs}) < len(runs):
+        raise PlannerError("RUNS.csv: a file is given twice; its rows would count twice.")
     found = [read_runs(path) for path in runs]
     rows, refused = [run for some, _ in found for run in some], [r for _, some in found for r in some]
     with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -92,12 +100,16 @@ def fit_command(
                 tasks[what] = bar.add_task(what)
             bar.update(tasks[what], completed=done, total=total)
 
+        if not rows and refused:
+            raise PlannerError(f"no row can be read; {refused[0].id} is refused because {refused[0].reason}.")
         answer = study(rows, jobs, say)
     for constant, value in zip(answer.found.constants, answer.found.values.values, strict=True):
         print(f"{constant.name} = {value:.3g} (prior {constant.prior:g})")
     command = " ".join(["planner fit", *(path.name for path in runs)])
     out = len(refused) + len(answer.refused)
     print(f"{len(answer.found.residuals)} steps fitted, {len(answer.runs)} predicted, {out} rows refused")
+    for refusal in (*refused, *answer.refused):
+        print(f"refused: {refusal.id}: {refusal.reason}", file=sys.stderr)
     if not dry_run:
         source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
         for path in write_fit(answer.found, answer.classes, source, datetime.date.today().isoformat()):

@@ -89,9 +89,15 @@ def read_runs(path: Path) -> tuple[list[Run], list[Refusal]]:
         raise PlannerError(f"{path}: column {missing[0]} is missing; every run needs {', '.join(REQUIRED)}.{hint}")
     runs: list[Run] = []
     refused: list[Refusal] = []
+    seen: set[str] = set()
     for number, row in enumerate(rows, start=2):
         name = (row.get("id") or "").strip() or f"line {number}"
         try:
+            if None in row:
+                raise PlannerError(f"line {number} has more cells than the header: a text with a comma needs quotes")
+            if name in seen:
+                raise PlannerError(f"id = {name!r} is there twice; the first row counts")
+            seen.add(name)
             runs.append(read_run(name, {k: (v or "").strip() for k, v in row.items() if k is not None}))
         except PlannerError as error:
             refused.append(Refusal(id=name, reason=str(error)))
@@ -190,13 +196,23 @@ def _usual_framework(row: Mapping[str, str]) -> str:
     return "deepspeed-zero" if sharding.startswith("zero") else "pytorch"
 
 
+DISAGREE = 0.25
+"""Step time and rate of one row may differ by this part: rates are often over fewer steps than the mean time."""
+
+
 def _step_time(row: Mapping[str, str], job: Job) -> float | None:
     """Seconds of one optimizer step, from tokens/s where only that was published."""
     seconds = measured_number(row, "step_time_s", 1.0)
     rate = measured_number(row, "tokens_per_s_per_gpu", 1.0)
-    if seconds is not None or rate is None:
+    if rate is None:
         return seconds
-    return job.tokens_per_step / rate / whole(row, "num_gpus")
+    implied = job.tokens_per_step / rate / whole(row, "num_gpus")
+    if seconds is not None and abs(seconds / implied - 1.0) > DISAGREE:
+        raise PlannerError(
+            f"step_time_s = {seconds:g} and tokens_per_s_per_gpu = {rate:g} contradict each other: that rate is a step of "
+            f"{implied:.4g} s; correct one, or leave one empty"
+        )
+    return implied if seconds is None else seconds
 
 
 def _memory(row: Mapping[str, str]) -> dict[MemoryKind, float]:
@@ -241,6 +257,8 @@ def _cluster(row: Mapping[str, str]) -> Cluster:
         raise PlannerError("accelerator is empty: every run needs it")
     accelerator = load_accelerator(row["accelerator"])
     per_node = min(_per_node(row), gpus)
+    if per_node < 1:
+        raise PlannerError("gpus_per_node = '0': must be at least 1")
     network = measured_number(row, "inter_node_gbit_per_s_per_node", 1e9 / 8.0)
     return build_cluster(custom_node(accelerator.name, max(per_node, 1), network), num_gpus=gpus)
 

@@ -76,6 +76,8 @@ def test_errors_of_a_group() -> None:
         ({"step_time_s": "-1"}, "step_time_s = '-1'"),
         ({"step_time_s": "nan"}, "step_time_s = 'nan'"),
         ({"step_time_s": "", "tokens_per_s_per_gpu": ""}, "nothing to compare with"),
+        ({"tokens_per_s_per_gpu": "5"}, "contradict each other"),
+        ({"gpus_per_node": "0"}, "gpus_per_node"),
         ({"accelerator": ""}, "accelerator is empty"),
         ({"gated_ffn": "perhaps"}, "gated_ffn = 'perhaps'"),
         ({"grad_dtype": "int8"}, "grad_dtype = 'int8'"),
