@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from planner.model import LayerKind
-from planner.operators.attention import dropout_and_residual, tensor_parallel_boundary
+from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
 from planner.operators.feed_forward import gated_or_plain
 from planner.operators.row import Collective, Matmul, Number, Row, communication, linear, pointwise
 from planner.operators.setting import Setting
@@ -148,12 +148,10 @@ def _shared_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         return ()
     width = float(m.num_shared_experts * (m.shared_expert_ffn_hidden_size or 0)) / setting.tp
     block = "shared_expert"
-    return (
-        *tensor_parallel_boundary(setting, block, "in"),
-        *gated_or_plain(
-            block, setting, tokens=setting.tokens, width=width, batch=1.0, input_bytes=0.0,
-            parameters_in=local_parameters(setting, kind, "shared.in") + local_parameters(setting, kind, "shared.gate"),
-            parameters_out=local_parameters(setting, kind, "shared.out"),
-        ),
-        *tensor_parallel_boundary(setting, block, "out"),
+    rows = gated_or_plain(
+        block, setting, tokens=setting.tokens, width=width, batch=1.0, input_bytes=0.0,
+        parameters_in=local_parameters(setting, kind, "shared.in") + local_parameters(setting, kind, "shared.gate"),
+        parameters_out=local_parameters(setting, kind, "shared.out"),
     )  # fmt: skip
+    entered = tensor_parallel_entrance(setting, block, rows, "in projection", m.hidden_size)
+    return (*entered, *tensor_parallel_exit(setting, block))
