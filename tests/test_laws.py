@@ -429,3 +429,14 @@ def test_the_second_gather_is_there_under_sequence_parallelism_only() -> None:
     assert twice / once == pytest.approx(10 / 8, rel=0.03)
     once, twice = (tensor_parallel_s(0.0, False, gathers_input_again=again) for again in (False, True))
     assert twice == once
+
+
+def test_pairs_sent_by_rank_are_sorted_once_more_where_a_rank_has_several_experts() -> None:
+    def sorting_bytes(stack: str, ep: int) -> float:
+        rows = build_table(setting({**MIXTRAL, "num_experts": 8}, stack, Layout(ep=ep, dp=8))).rows()
+        return sum(float(np.ravel(row.bytes_moved)[0]) for row in rows if row.name.startswith("sort by"))
+
+    assert sorting_bytes("megatron-core", 1) == 0.0  # nothing was sent
+    assert sorting_bytes("megatron-core", 8) == 0.0  # one expert a rank
+    assert sorting_bytes("megatron-core", 4) > 0.0
+    assert sorting_bytes("megatron-bridge", 4) == 0.0  # tokens travel once and are copied in order

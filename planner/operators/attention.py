@@ -137,12 +137,25 @@ def _rotary(setting: Setting) -> tuple[Row, ...]:
     m, w = setting.model, setting.width
     if m.position_embedding != "rotary":
         return ()
-    if m.attention == "mla":
-        elements = setting.tokens * (m.num_heads / setting.tp + 1.0) * float(m.qk_rope_head_dim or 0)
-    else:
-        elements = setting.tokens * (m.num_heads / setting.tp + setting.local_kv_heads()) * m.head_dim
     passes, kernels = (2.0, 2.0) if setting.framework.fused_rotary else (11.0, 10.0)
-    return pointwise("rotary", BLOCK, forward_bytes=passes * w * elements, backward_bytes=passes * w * elements, kernels=kernels)
+    if m.attention == "mla":
+        moved = w * setting.tokens * m.num_heads / setting.tp * _latent_assembly(setting, passes)
+    else:
+        moved = passes * w * setting.tokens * (m.num_heads / setting.tp + setting.local_kv_heads()) * m.head_dim
+    return pointwise("rotary", BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=kernels)
+
+
+def _latent_assembly(setting: Setting, passes: float) -> float:
+    """Elements moved per head and token to make queries, keys and values of latent attention.
+
+    The rotated part of the query is read and written ``passes`` / 2 times; keys and values are read as the up-projection
+    leaves them and written apart, each key with its own copy of the rotated part that all heads share. Without a fused
+    kernel the query is put together anew too.
+    """
+    m = setting.model
+    rope, nope, value = float(m.qk_rope_head_dim or 0), float(m.qk_nope_head_dim or 0), float(m.v_head_dim or 0)
+    query = 0.0 if setting.framework.fused_rotary else 2.0 * (nope + rope)
+    return passes * rope + query + (nope + value) + (nope + rope + value)
 
 
 def _core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
