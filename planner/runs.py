@@ -51,6 +51,7 @@ class Run:
     memory_bytes: Mapping[MemoryKind, float]
     out_of_memory: bool  # it was tried and did not fit
     assumed: tuple[str, ...] = ()
+    heavier_share: float = 0.0  # of the layers, with the last of two layouts: once it is settled what is predicted
 
     @property
     def peak_allocated_bytes(self) -> float | None:
