@@ -108,6 +108,7 @@ class Node(Spec):
     local_storage_bytes: Annotated[float, Field(ge=0)] = 0.0
     max_power_w: Annotated[float, Field(ge=0)] = 0.0
     host_link_bytes_per_s: Rate | None = None  # where the board gives a GPU fewer lanes than the card has
+    gpus_per_host_link: Annotated[int, Field(gt=0, strict=True)] = 1  # GPUs behind one switch share its lanes to the host
     notes: str = ""
 
     @model_validator(mode="after")
@@ -132,6 +133,13 @@ class Cluster(Spec):
     def name(self) -> str:
         """For people: "8 x A100-SXM4-80GB (dgx-a100-80gb)"."""
         return f"{self.num_gpus} x {self.accelerator.name} ({self.node.name})"
+
+
+def host_link_rate(cluster: Cluster) -> float:
+    """Bytes per second between one GPU and its host, one direction, when all GPUs of the node copy at once."""
+    node = cluster.node
+    sharing = min(node.gpus_per_host_link, node.num_gpus, cluster.num_gpus)
+    return (node.host_link_bytes_per_s or cluster.accelerator.host_link_bytes_per_s) / sharing
 
 
 @cache
