@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.fitting import Vector
+from planner.gpu_hours_report import section
+from planner.published_runs import compare_published
 from planner.runs import Run
 from planner.study import LEFT_OUT, Study, covered
 
 Key = Callable[[Run], str]
+GPU_HOURS = "## GPU-hours of published runs"
 
 
 def source_name(run: Run) -> str:
@@ -55,6 +58,8 @@ def report(found: Study, command: str, picture: str) -> str:
         "## 90 % intervals\n",
         "Each run's interval comes from residuals of runs of other models. Groups of 30 steps or more:\n",
         _coverage(found),
+        f"{GPU_HOURS}\n",
+        section(compare_published()),
         "## The constants\n",
         _constants(found),
     ]

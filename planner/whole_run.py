@@ -175,14 +175,16 @@ def _with_load(answer: Plan, load: float) -> Plan:
 
 
 def _draws(answer: Plan, spec: Run, rng: np.random.Generator) -> Array:
-    """Factors on the work, log-normal, one per simulation: with the step time's 5th and 95th percentile, or as published
-    runs spread around what was modelled for them."""
+    """Factors on the work, log-normal, one per simulation: with the step time's 5th and 95th percentile, and where asked
+    with the factor and the spread of published runs beside it."""
     z = rng.standard_normal(spec.num_simulations)
-    if spec.field == "published":
-        return np.asarray(np.exp(z * field_factor().predictive_spread) * field_factor().factor)
     step = step_time_interval(answer)
-    low, high = np.log(step.lower / step.expected), np.log(step.upper / step.expected)
-    return np.asarray(np.exp(z / Z_90 * np.where(z < 0, -low, high)))
+    low, high = np.log(step.lower / step.expected) / Z_90, np.log(step.upper / step.expected) / Z_90
+    if spec.field == "none":
+        return np.asarray(np.exp(z * np.where(z < 0, -low, high)))
+    field = field_factor()
+    spread = np.where(z < 0, np.hypot(low, field.predictive_spread), np.hypot(high, field.predictive_spread))
+    return np.asarray(np.exp(z * spread) * field.factor)
 
 
 def _work(
@@ -247,7 +249,9 @@ def _spread(spec: Run, step: Interval) -> str:
     if spec.field == "none":
         return step.why
     fit = field_factor()
-    return f"published runs took {fit.factor:.2f} times the modelled hours, spread of the logarithm {fit.log_spread:.2f}"
+    return (
+        f"published runs took {fit.factor:.2f} times the modelled hours (+- {fit.predictive_spread:.0%} at one sigma); {step.why}"
+    )
 
 
 def _notes(answer: Plan, loaded: Plan, dropped: float) -> tuple[str, ...]:
