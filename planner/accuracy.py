@@ -109,7 +109,13 @@ def _time_table(found: Study, key: Key, least: int) -> str:
             f"{100.0 * (float(np.exp(np.median(left))) - 1.0):+.1f}", _percent(found.baseline[at]),
             _percent(found.baseline_left_out[at]),
         ])  # fmt: skip
+    if not rows:
+        return f"No group has {least} steps; it takes as many for a line here. All steps together: {_all_steps(found)}.\n"
     return _table(header, rows)
+
+
+def _all_steps(found: Study) -> str:
+    return f"{len(found.runs)}, in-sample median error {_percent(found.in_sample)} %"
 
 
 def _over_sources(found: Study) -> str:

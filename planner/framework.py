@@ -84,12 +84,12 @@ class Framework(Spec):
 
 
 @cache
-def load_framework(name: str) -> Framework:
-    """The framework of that name (or TOML path); an unknown name is an error that lists the near ones."""
+def load_framework(name: str, field: str = "framework.name") -> Framework:
+    """The framework of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
     files = {p.stem: p for p in sorted(CATALOG.glob("*.toml"))}
     path = Path(name) if name.endswith(".toml") else files.get(name.lower())
     if path is None:
-        raise PlannerError(f"framework.name = {name!r} is not in the catalog; {near(name, files)}")
+        raise PlannerError(f"{field} = {name!r} is not in the catalog; {near(name, files)}")
     return Framework.build(_table(path, files), str(path))
 
 

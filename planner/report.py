@@ -42,6 +42,8 @@ def seconds(value: float | None) -> str:
 
     >>> seconds(0.0123), seconds(7.5), seconds(7200), seconds(5 * 86400)
     ('12.3 ms', '7.50 s', '2.00 h', '5.0 days')
+    >>> seconds(180)
+    '3.00 min'
     """
     if value is None:
         return "-"
@@ -49,6 +51,8 @@ def seconds(value: float | None) -> str:
         return f"{value * 1e3:.1f} ms"
     if value < 120:
         return f"{value:.2f} s"
+    if value < HOUR_S:
+        return f"{value / 60.0:.2f} min"
     if value < 3 * DAY_S:
         return f"{value / HOUR_S:.2f} h"
     return f"{value / DAY_S:.1f} days"

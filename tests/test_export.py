@@ -271,6 +271,7 @@ def test_a_row_of_a_search_can_be_exported(run: Run, scenario: Any, tmp_path: Pa
         assert f"{third['step_time_s']:.4g} s a step" in text
     code, _, err = run("export", scenario(), "--to", "megatron", "--rows", rows, "--rank", "9999")
     assert code == 2
-    assert "no row of rank 9999" in err
+    assert "--rank 9999" in err
+    assert "its ranks are 1 to" in err
     code, _, err = run("export", scenario(), "--to", "megatron", "--rank", "2")
     assert (code, "belongs to --rows" in err) == (2, True)
