@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.cost import Price
 from planner.hardware import Accelerator, Node
 from planner.memory import KINDS
 from planner.model import Model
@@ -179,8 +180,13 @@ def _price(plan: Plan) -> str:
     price = plan.price
     if price is None:
         return "no quote"
-    stale = " (stale: older than 90 days)" if price.is_stale(datetime.date.today()) else ""
-    return f"${price.usd_per_gpu_hour:.2f} {price.describe()}{stale}"
+    return price_text(price, datetime.date.today())
+
+
+def price_text(price: Price, today: datetime.date) -> str:
+    """A quote in one line, marked when it is older than 90 days, or may be."""
+    mark = price.staleness(today)
+    return f"${price.usd_per_gpu_hour:.2f} {price.describe()}{f' ({mark})' if mark else ''}"
 
 
 def plan_notes(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
