@@ -114,6 +114,7 @@ def fit_command(
         source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
         for path in write_fit(answer.found, answer.classes, source, datetime.date.today().isoformat()):
             print(f"wrote {path}")
+        print("python benchmarks/published_gpu_hours.py --write fits the field factor to them", file=sys.stderr)
     if report is not None:
         picture = report.with_suffix(".png")
         save_picture(answer, picture)
