@@ -57,7 +57,7 @@ class Row:
     only while the operator runs; ``parameters`` on this rank, sharded over ``shard_group`` (dense or expert ranks);
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
     have this row; ``kernels`` launched; ``host_s`` of host work beside launching. ``core`` marks what selective
-    recomputation redoes.
+    recomputation redoes. ``beside`` is the row whose computation a collective may run beside.
     """
 
     name: str
@@ -79,6 +79,7 @@ class Row:
     imbalance: Number = 1.0
     work: Matmul | FusedAttention | None = None
     core: bool = False
+    beside: Row | None = None
 
 
 def recomputed(row: Row, redo: Number) -> Row:
@@ -158,10 +159,17 @@ def pointwise(
 
 
 def communication(
-    name: str, block: str, phase: Phase, collective: Collective, group: Group, message_bytes: Number, present: Number
-) -> Row:
+    name: str, block: str, phase: Phase, collective: Collective, group: Group, message_bytes: Number, present: Number,
+    beside: Row | None = None,
+) -> Row:  # fmt: skip
     """A collective of ``message_bytes`` where ``present`` is 1 (the group has more than one rank)."""
     return Row(
         name=name, block=block, phase=phase, communication_bytes=message_bytes * present, collective=collective,
-        group=group, kernels=1.0 * present,
+        group=group, kernels=1.0 * present, beside=beside,
     )  # fmt: skip
+
+
+def gradient_rows(rows: tuple[Row, ...], name: str) -> tuple[Row, Row]:
+    """The input gradient and the weight gradient of the linear layer ``name`` among ``rows``."""
+    found = {row.name: row for row in rows}
+    return found[f"{name} input gradient"], found[f"{name} weight gradient"]
