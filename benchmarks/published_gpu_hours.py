@@ -1,66 +1,46 @@
-"""Predict the GPU-hours of published runs, fit the field factor, and write docs/gpu-hours.md.
+"""Predict the GPU-hours of published runs, fit the field factor, and write it into the catalog and two pages.
 
 python benchmarks/published_gpu_hours.py            # print
-python benchmarks/published_gpu_hours.py --write    # and write the page and the factor in the catalog
+python benchmarks/published_gpu_hours.py --write    # docs/gpu-hours.md, its table in docs/accuracy.md, the catalog's factor
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-import statistics
 from pathlib import Path
 
-from planner.published_runs import CATALOG, Comparison, compare_published, fit_field_factor
+from planner.accuracy import GPU_HOURS
+from planner.files import write_text
+from planner.gpu_hours_report import factors, page, section
+from planner.published_runs import CATALOG, compare_published
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "gpu-hours.md"
-TEXT = """# GPU-hours of published runs
-
-Made by `python benchmarks/published_gpu_hours.py --write`. *Modelled* is undisturbed steps with failures, checkpoints
-and restarts: what the planner computes from the public configuration. Published totals also hold what nobody publishes:
-slower software than the stacks modelled, layouts that were not the best, evaluation, experiments and repeated stages.
-The *field factor* is published over modelled hours; each run's is fitted on the other runs only, and its interval is
-what the spread of the others says about one more run. `[run] field = "published"` applies the factor of all runs;
-without it a run is what the machine can do.
-
-| run | published | modelled | error | with the others' factor (90 %) | error | inside | what was chosen for it |
-|---|---|---|---|---|---|---|---|
-"""
-
-
-def row(c: Comparison) -> str:
-    """One line of the table."""
-    own = c.modelled / c.run.gpu_hours - 1.0
-    inside = "yes" if c.inside else "**no**"
-    return (
-        f"| {c.run.name} | {c.run.gpu_hours:,.0f} | {c.modelled:,.0f} | {own:+.0%} | {c.expected:,.0f} ({c.lower:,.0f} to "
-        f"{c.upper:,.0f}) | {c.error:+.0%} | {inside} | {c.run.chosen} |\n"
-    )
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def main() -> None:
     """Print, and write when asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the page and the catalog's factor")
+    parser.add_argument("--write", action="store_true", help="write the pages and the catalog's factor")
     write = parser.parse_args().write
     found = compare_published()
-    fit = fit_field_factor([c.run.gpu_hours for c in found], [c.modelled for c in found])
-    own = statistics.median(abs(c.modelled / c.run.gpu_hours - 1.0) for c in found)
-    left_out = statistics.median(abs(c.error) for c in found)
-    lines = [row(c) for c in found]
-    summary = (
-        f"\nMedian absolute error: {own:.0%} modelled, {left_out:.0%} with the others' factor; {sum(c.inside for c in found)} of "
-        f"{len(found)} published totals lie inside. Field factor of all runs: {fit.factor:.2f}, spread of its logarithm "
-        f"{fit.log_spread:.2f}.\n\nSources:\n\n"
-    )
-    text = TEXT + "".join(lines) + summary + "".join(f"- {c.run.name}: {c.run.source}\n" for c in found)
+    text = page(found)
     print(text)
-    if write:
-        PAGE.write_text(text, encoding="utf-8")
-        catalog = CATALOG.read_text(encoding="utf-8")
-        for name, value in (("factor", fit.factor), ("log_spread", fit.log_spread)):
-            catalog = re.sub(rf"^{name} = {{ value = [0-9.]+", f"{name} = {{ value = {value:.3f}", catalog, flags=re.MULTILINE)
-        CATALOG.write_text(re.sub(r"^num_runs = \d+", f"num_runs = {len(found)}", catalog, flags=re.MULTILINE), encoding="utf-8")
+    if not write:
+        return
+    write_text(DOCS / "gpu-hours.md", text)
+    accuracy = (DOCS / "accuracy.md").read_text(encoding="utf-8")
+    before, _, rest = accuracy.partition(f"{GPU_HOURS}\n")
+    after = rest[rest.index("\n## ") + 1 :] if rest else ""
+    if not rest:  # an older page without the section: before the constants
+        before, _, constants = accuracy.partition("## The constants\n")
+        after = f"## The constants\n{constants}"
+    write_text(DOCS / "accuracy.md", f"{before}{GPU_HOURS}\n\n{section(found)}\n{after}")
+    catalog = CATALOG.read_text(encoding="utf-8")
+    fit = factors(found)["run"]
+    for name in ("factor", "log_spread", "log_error"):
+        catalog = re.sub(rf"^{name} = {{ value = [0-9.]+", f"{name} = {{ value = {getattr(fit, name):.3f}", catalog, flags=re.M)
+    write_text(CATALOG, re.sub(r"^num_runs = \d+", f"num_runs = {fit.num_runs}", catalog, flags=re.M))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Run: .venv/bin/python benchmarks/published_layouts.py. Sources: Korthikanti et al. 2022, arXiv 2205.05198, table 5; NVIDIA-NeMo/
 Megatron-Bridge, docs/performance-summary-archive.md at commit 067f987 (26.02 to 26.04.01, DGX-H100; recomputation is not
-published there, none is taken). Zero-bubble schedules, which Megatron-LM does not ship, are left out of the space.
+published there, none is taken).
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ RUNS: list[tuple[str, str, str, int, dict[str, Any], dict[str, Any]]] = [
 def main() -> None:
     for label, model, node, nodes, job, layout in RUNS:
         stack = planner.load_framework("megatron-2022" if job.get("precision") == "fp16" else "megatron-core")
-        stack = stack.replaced(features=sorted(set(stack.features) - {"zero_bubble"}))
         question: dict[str, Any] = {"model": model, "cluster": {"node": node, "num_nodes": nodes}, "job": job, "framework": stack}
         chosen = planner.plan(**question, layout=layout, explain=False)
         table = planner.search(**question, top=1)

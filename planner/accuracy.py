@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.fitting import Vector
+from planner.gpu_hours_report import section
+from planner.published_runs import compare_published
 from planner.runs import Run
 from planner.study import LEFT_OUT, Study, covered
 
 Key = Callable[[Run], str]
+GPU_HOURS = "## GPU-hours of published runs"
 
 
 def source_name(run: Run) -> str:
@@ -55,6 +58,8 @@ def report(found: Study, command: str, picture: str) -> str:
         "## 90 % intervals\n",
         "Each run's interval comes from residuals of runs of other models. Groups of 30 steps or more:\n",
         _coverage(found),
+        f"{GPU_HOURS}\n",
+        section(compare_published()),
         "## The constants\n",
         _constants(found),
     ]
@@ -104,7 +109,13 @@ def _time_table(found: Study, key: Key, least: int) -> str:
             f"{100.0 * (float(np.exp(np.median(left))) - 1.0):+.1f}", _percent(found.baseline[at]),
             _percent(found.baseline_left_out[at]),
         ])  # fmt: skip
+    if not rows:
+        return f"No group has {least} steps; it takes as many for a line here. All steps together: {_all_steps(found)}.\n"
     return _table(header, rows)
+
+
+def _all_steps(found: Study) -> str:
+    return f"{len(found.runs)}, in-sample median error {_percent(found.in_sample)} %"
 
 
 def _over_sources(found: Study) -> str:

@@ -230,7 +230,7 @@ QUANTITIES: dict[str, Callable[[Figure, dict[str, Any]], Interval]] = {
     "parameters_total": lambda f, t: exact(parameters_total(as_model(t["model"]))),
     "parameters_active": lambda f, t: exact(parameters_active(as_model(t["model"]))),
     "memory_bytes": lambda f, t: exact(as_cluster(t["cluster"]).num_gpus * as_cluster(t["cluster"]).accelerator.memory_bytes),
-    "peak_flops_per_s": lambda f, t: exact(load_accelerator(f.accelerator).peak(f.field)),
+    "peak_flops_per_s": lambda f, t: exact(load_accelerator(f.accelerator, "accelerator").peak(f.field)),
     "power_w_per_gpu": lambda f, t: exact(power_w_per_gpu(as_cluster(t["cluster"]))),
     "electricity_usd_per_kwh": lambda f, t: exact(constants().electricity_usd_per_kwh),
     "given": lambda f, t: exact(f.value or 0.0),

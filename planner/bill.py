@@ -188,6 +188,8 @@ def _notes(spec: Costs, price: Price, today: datetime.date, owned: OwnedGpu | No
     notes = []
     if price.is_stale(today):
         notes.append(f"stale price: quoted {price.date}, {price.age_days(today)} days ago; import a newer one or give your own")
+    if price.may_be_stale(today):
+        notes.append(f"the price may be stale: only {price.date} is known of its date; import a newer one or give your own")
     if not price.date:
         notes.append("the price was given without a date")
     if spec.power_w_per_gpu is None or spec.pue is None:

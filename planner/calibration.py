@@ -123,10 +123,7 @@ def _base(record: Record, base: str | None) -> str | None:
 
 
 def _known(name: str) -> Accelerator:
-    try:
-        return load_accelerator(name)
-    except PlannerError as error:
-        raise PlannerError(str(error).replace("cluster.accelerator", "--base", 1)) from None
+    return load_accelerator(name, "--base")
 
 
 def _start(record: Record, name: str, base: str | None) -> Accelerator:

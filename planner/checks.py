@@ -48,8 +48,30 @@ def divisors(number: int) -> str:
     return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)
 
 
+LARGEST: dict[str, tuple[int, str]] = {
+    "job.seq_len": (2**27, "the longest published context is 10 million tokens"),
+    "job.global_batch_size": (2**27, "published batches end at some hundred thousand sequences"),
+    "model.hidden_size": (2**20, "published models end below 2^16"),
+    "model.ffn_hidden_size": (2**22, "published models end below 2^18"),
+    "model.vocab_size": (2**25, "published vocabularies end at a million"),
+    "model.num_heads": (2**16, "published models end at some hundred"),
+    "model.num_experts": (2**16, "published models end at some thousand"),
+}
+"""The largest values that are answered, far above everything ever trained: beyond them no measured curve says anything."""
+
+
+def check_sizes(model: Model, job: Job) -> None:
+    """Raise PlannerError for sizes far beyond all that was ever trained, which would be answered with numbers from nowhere."""
+    for field, (most, why) in LARGEST.items():
+        place, name = field.split(".")
+        value = getattr(job if place == "job" else model, name)
+        if value > most:
+            raise PlannerError(f"{field} = {value}: at most {most} is answered ({why}); give a smaller one.")
+
+
 def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
-    """Raise PlannerError for what no layout can mend: types the hardware lacks, positions the model lacks."""
+    """Raise PlannerError for what no layout can mend: types the hardware lacks, positions the model lacks, absurd sizes."""
+    check_sizes(model, job)
     precision = matmul_dtype(job.precision)
     cluster.accelerator.peak(precision)
     if precision in ("fp8", "fp4"):

@@ -128,7 +128,7 @@ def catalog_claims() -> ClaimFile:
 
 def read_claims(path: Path) -> ClaimFile:
     """A file of claims; PlannerError names file, claim and field."""
-    data = read_table(path)
+    data = read_table(path, "docs/audit.md ends with the format of claims")
     if "claims" not in data:
         raise PlannerError(f"{path}: has no [[claims]]; see docs/audit.md for the format.")
     return ClaimFile.build(data, str(path))

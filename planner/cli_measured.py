@@ -44,7 +44,7 @@ def validate_command(
     for name in columns:
         if found and name not in found[0].columns:
             raise PlannerError(f"--by {by}: {runs} has no column {name!r}; it has {', '.join(found[0].columns)}.")
-    with Progress(console=Console(stderr=True), transient=True, disable=as_json or len(found) < 200) as bar:
+    with Progress(console=Console(stderr=True), transient=True, disable=as_json or not sys.stderr.isatty()) as bar:
         task = bar.add_task("predicting", total=len(found))
         predictions, verdicts, impossible = predict(found, columns, lambda done: bar.update(task, completed=done))
     groups, refusals = group_errors(predictions), [*refused, *impossible]
@@ -92,7 +92,7 @@ def fit_command(
         raise PlannerError("RUNS.csv: a file is given twice; its rows would count twice.")
     found = [read_runs(path) for path in runs]
     rows, refused = [run for some, _ in found for run in some], [r for _, some in found for r in some]
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         tasks: dict[str, Any] = {}
 
         def say(what: str, done: int, total: int) -> None:
@@ -114,6 +114,7 @@ def fit_command(
         source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
         for path in write_fit(answer.found, answer.classes, source, datetime.date.today().isoformat()):
             print(f"wrote {path}")
+        print("python benchmarks/published_gpu_hours.py --write fits the field factor to them", file=sys.stderr)
     if report is not None:
         picture = report.with_suffix(".png")
         save_picture(answer, picture)

@@ -54,6 +54,19 @@ class Price:
         day = parts[2] if len(parts) > 2 else last
         return max((today - datetime.date(year, month, day)).days, 0)
 
+    def may_be_stale(self, today: datetime.date) -> bool:
+        """Not surely older than 90 days, but it may be: its date is a year or a month."""
+        if not self.date or self.is_stale(today):
+            return False
+        first = [*(int(p) for p in self.date.split("-")), 1, 1][:3]
+        return (today - datetime.date(*first)).days > STALE_AFTER_DAYS
+
+    def staleness(self, today: datetime.date) -> str:
+        """What to say beside the price: nothing where it is fresh."""
+        if self.is_stale(today):
+            return f"stale: older than {STALE_AFTER_DAYS} days"
+        return f"may be stale: only {self.date} is known of its date" if self.may_be_stale(today) else ""
+
     def is_stale(self, today: datetime.date) -> bool:
         """Older than 90 days."""
         age = self.age_days(today)
@@ -62,7 +75,12 @@ class Price:
     def to_dict(self) -> dict[str, Any]:
         """Fields, for JSON, with the quote's age today."""
         today = datetime.date.today()
-        return {**asdict(self), "age_days": self.age_days(today), "stale": self.is_stale(today)}
+        return {
+            **asdict(self),
+            "age_days": self.age_days(today),
+            "stale": self.is_stale(today),
+            "may_be_stale": self.may_be_stale(today),
+        }
 
 
 def user_table() -> Path:

@@ -13,8 +13,8 @@ from rich.text import Text
 from planner.equal import Side, law_notes
 from planner.errors import PlannerError
 from planner.plot import COLOURS
-from planner.report import count, dollars
-from planner.run_report import price_text, span
+from planner.report import count, dollars, price_text
+from planner.run_report import span
 from planner.scaling_law import predicted_loss
 
 TERM_NAMES = {
@@ -41,7 +41,7 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
         "training flops": [f"{s.training_flops:.3g}" for s in sides],
         "days (90 %)": [span(s.days, lambda v: f"{v:,.1f}") for s in sides],
         "GPU-hours (90 %)": [span(s.gpu_hours, lambda v: f"{v:,.0f}") for s in sides],
-        "price per GPU-hour": ["-" if s.price is None else price_text(s.price, s.price.is_stale(today)) for s in sides],
+        "price per GPU-hour": ["-" if s.price is None else price_text(s.price, today) for s in sides],
         "cost (90 %)": ["no price" if s.cost_usd is None else span(s.cost_usd, dollars) for s in sides],
         "predicted loss, nats per token (assumed)": ["-" if s.loss is None else f"{s.loss:.4f}" for s in sides],
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,22 +11,47 @@ from pydantic import ValidationError
 
 
 class PlannerError(ValueError):
-    """Bad input. The message is one paragraph for people; the command line prints it and exits with 2."""
+    """Bad input. The message is one paragraph for people; the command line prints it and exits with 2.
+
+    Messages are composed of others: a sentence that ends twice ("?.", "..") ends once.
+
+    >>> str(PlannerError("first: did you mean a?."))
+    'first: did you mean a?'
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(re.sub(r"(?<![.?])([.?])\.(?=\s|$|;)", r"\1", message))
 
 
 def near(name: str, known: Iterable[str], limit: int = 8) -> str:
-    """Say which known names are near to ``name``: "did you mean ...?", or the whole list when nothing is near.
+    """Say which known names are near to ``name``: "did you mean ...?", or the list, nearest first, when nothing is.
+
+    A name is near as a whole or by a part of it: of "a100-sxm4-80gb" the "a100".
 
     >>> near("lama-2-7b", ["llama-2-7b", "gpt2"])
     'did you mean llama-2-7b?'
+    >>> near("A900", ["a100-sxm4-80gb", "h100-sxm5-80gb", "a40"])
+    'did you mean a100-sxm4-80gb, a40?'
+    >>> near("foo", ["megatron-core", "fsdp"])
+    'known: fsdp, megatron-core'
     """
-    names = sorted(known)
-    lowered = {n.lower(): n for n in names}
-    close = [lowered[n] for n in difflib.get_close_matches(name.lower(), lowered, n=limit, cutoff=0.55)]
-    close += [n for n in names if name and name.lower() in n.lower() and n not in close]
+    names = sorted(set(known), key=lambda n: (-_likeness(name.lower(), n.lower()), n))
+    close = [n for n in names if _likeness(name.lower(), n.lower()) >= NEAR]
     if close:
         return f"did you mean {', '.join(close[:limit])}?"
     return f"known: {', '.join(names)}"
+
+
+NEAR = 0.55
+"""Share of letters in common from which a name is near."""
+
+
+def _likeness(name: str, known: str) -> float:
+    if name and name in known:
+        return 1.0 + len(name) / len(known)
+    whole = difflib.SequenceMatcher(None, name, known).ratio()
+    parts = [difflib.SequenceMatcher(None, name, part).ratio() for part in known.split("-") if len(part) > 2]
+    return max(whole, *(0.95 * p for p in parts)) if parts and "-" not in name else whole
 
 
 def _field_names(model: Any, location: tuple[int | str, ...]) -> list[str]:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from planner.block_cost import BlockCost, BlockCosts, block_costs
 from planner.checks import Question, check_job, impossible
-from planner.collectives import collective_s
 from planner.curves import Curves, curves_of
 from planner.framework import Framework
 from planner.hardware import Cluster
@@ -31,6 +30,7 @@ from planner.step_time import (
     synchronization_s,
     update_s,
 )
+from planner.transfers import offload_s, pipeline_s
 
 NOTHING = np.zeros(1)
 """Broadcasts with columns of one layout, of many, and with the axes of a block of layouts."""
@@ -226,7 +226,9 @@ def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cu
     """Memory and time of each distinct stage."""
     tied = _tied_copy(context.model, layouts, pp)
     parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks)
-    sends = _pipeline_s(context, layouts)
+    sends = pipeline_s(
+        context.cluster, context.framework, layouts, context.precision.activation * context.model.hidden_size, context.job.seq_len
+    )
     staged = []
     for stage in cut:
         content = _content(context, layouts, blocks, stage, in_flight(pp, layouts.vpp, stage.first, m), tied)
@@ -313,17 +315,15 @@ def _stage_time(
     context: _Context, layouts: Layouts, blocks: BlockCosts, stage: Stage, content: StageContent, parallel: Exchange,
     sends: Array, update_elements: Array,
 ) -> StageTime:  # fmt: skip
-    names = (
-        "forward_s", "backward_s", "recompute_s", "tp_s", "ep_s", "etp_s", "cp_s", "weight_gradient_s", "saved_bytes",
-    )  # fmt: skip
+    names = ("forward_s", "backward_s", "recompute_s", "tp_s", "ep_s", "etp_s", "cp_s", "weight_gradient_s")
     sums = dict.fromkeys(names, NOTHING)
     gather = NOTHING
-    for count, block in _stage_blocks(blocks, stage):
+    parts = _stage_blocks(blocks, stage)
+    for count, block in parts:
         for name in names:
             sums[name] = sums[name] + count * getattr(block, name)
         gather = gather + count * parallel.gathers[id(block)]
     backward = sums["backward_s"] + sums["recompute_s"]
-    compute = sums["forward_s"] + backward
     once = synchronization_s(parallel.sync, content.dense_parameters, content.expert_parameters, sums["forward_s"], backward)
     optimizer = update_s(
         update_elements, layouts, context.cluster, context.curves, context.job, context.framework, context.precision,
@@ -333,31 +333,10 @@ def _stage_time(
         forward=sums["forward_s"], backward=sums["backward_s"], recompute=sums["recompute_s"],
         tensor_parallel=sums["tp_s"], expert_parallel=sums["ep_s"] + sums["etp_s"], context_parallel=sums["cp_s"],
         pipeline=sends, gather=gather,
-        offload=_offload_s(context, layouts, sums["saved_bytes"], compute), weight_gradient=sums["weight_gradient_s"],
+        offload=offload_s(context.cluster, layouts, [part for part in parts if part[1] is not blocks.head]),
+        weight_gradient=sums["weight_gradient_s"],
         once_data_parallel=once, once_optimizer=optimizer,
     )  # fmt: skip
-
-
-def _pipeline_s(context: _Context, layouts: Layouts) -> Array:
-    """Exposed sends of one micro-batch at one stage: an activation forward and a gradient backward for every chunk.
-
-    The widest link between any two neighbouring stages rules. Each tensor-parallel rank sends its share, s b h / (cp tp):
-    sequence parallelism has only that, and without it Megatron scatters before and gathers after the send (Narayanan et
-    al. 2021, section 4.1; the gather on the inner link is not counted).
-    """
-    tokens = layouts.micro_batch_size * context.job.seq_len / layouts.cp / layouts.tp
-    message = context.precision.activation * float(context.model.hidden_size) * tokens
-    stride = layouts.tp * layouts.cp * layouts.dp
-    once = collective_s(context.cluster, "p2p", message, layouts.pp, stride)
-    hidden = context.framework.overlap_pipeline * (layouts.vpp > 1)  # 1F1B waits for its neighbours
-    return np.asarray(2.0 * layouts.vpp * once * (1.0 - hidden))
-
-
-def _offload_s(context: _Context, layouts: Layouts, saved: Array, compute: Array) -> Array:
-    """Exposed transfers of activations to the host and back, beside the computation of the same micro-batch."""
-    node, accelerator = context.cluster.node, context.cluster.accelerator
-    transfer = 2.0 * saved / (node.host_link_bytes_per_s or accelerator.host_link_bytes_per_s)
-    return np.asarray(np.where(layouts.offload_activations > 0, np.maximum(transfer - compute, 0.0), 0.0))
 
 
 def _flops(context: _Context, layouts: Layouts, blocks: BlockCosts, m: Array) -> tuple[Array, Array]:

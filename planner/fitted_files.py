@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from planner.curves import load_curves
 from planner.files import write_text
 from planner.fitting import Fit
-from planner.framework import CATALOG
+from planner.framework import CATALOG, load_framework
 from planner.hardware import PROFILES
-from planner.uncertainty import RESIDUALS
+from planner.uncertainty import RESIDUALS, load_residuals
 
 
 def write_fit(found: Fit, classes: Sequence[dict[str, Any]], source: str, date: str) -> list[Path]:
-    """Write the constants and the residual classes; returns the files that changed.
+    """Write the constants and the residual classes; returns the files that changed. What was read of them is forgotten.
 
     Every file is first written whole beside its place and then renamed. A constant that keeps its value and source keeps
     its date too, so that the same runs give the same files on any day.
@@ -31,6 +32,8 @@ def write_fit(found: Fit, classes: Sequence[dict[str, Any]], source: str, date: 
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_text(path, text)
             changed.append(path)
+    for read_before in (load_framework, load_curves, load_residuals):
+        read_before.cache_clear()
     return changed
 
 

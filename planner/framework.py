@@ -64,6 +64,7 @@ class Framework(Spec):
     host_s_per_kernel: Seconds
     host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging
     expert_sync_s: Seconds = 0.0  # the device waits while the host reads how many tokens each expert got, dropless layers
+    host_s_per_chunk: Seconds = 0.0  # the device waits for the host to enter a pipeline chunk, in one pass
     host_s_per_layer: Seconds  # module calls, checkpoint and random-state bookkeeping of one layer in one pass
 
     # overlap of communication with computation: the part of it that may hide
@@ -86,12 +87,12 @@ class Framework(Spec):
 
 
 @cache
-def load_framework(name: str) -> Framework:
-    """The framework of that name (or TOML path); an unknown name is an error that lists the near ones."""
+def load_framework(name: str, field: str = "framework.name") -> Framework:
+    """The framework of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
     files = {p.stem: p for p in sorted(CATALOG.glob("*.toml"))}
     path = Path(name) if name.endswith(".toml") else files.get(name.lower())
     if path is None:
-        raise PlannerError(f"framework.name = {name!r} is not in the catalog; {near(name, files)}")
+        raise PlannerError(f"{field} = {name!r} is not in the catalog; {near(name, files)}")
     return Framework.build(_table(path, files), str(path))
 
 

@@ -109,6 +109,7 @@ class Node(Spec):
     local_storage_bytes: Annotated[float, Field(ge=0)] = 0.0
     max_power_w: Annotated[float, Field(ge=0)] = 0.0
     host_link_bytes_per_s: Rate | None = None  # where the board gives a GPU fewer lanes than the card has
+    gpus_per_host_link: Annotated[int, Field(gt=0, strict=True)] = 1  # GPUs behind one switch share its lanes to the host
     notes: str = ""
 
     @model_validator(mode="after")
@@ -135,11 +136,19 @@ class Cluster(Spec):
         return f"{self.num_gpus} x {self.accelerator.name} ({self.node.name})"
 
 
+def host_link_rate(cluster: Cluster) -> float:
+    """Bytes per second between one GPU and its host, one direction, when all GPUs of the node copy at once."""
+    node = cluster.node
+    sharing = min(node.gpus_per_host_link, node.num_gpus, cluster.num_gpus)
+    return (node.host_link_bytes_per_s or cluster.accelerator.host_link_bytes_per_s) / sharing
+
+
 @cache
 def _index(folder: str) -> dict[str, Path]:
     return {p.stem: p for p in sorted((PROFILES / folder).glob("*.toml"))}
 
 
+@cache
 def _find(folder: str, what: str, name: str) -> Path:
     """The file of a profile: by its name, by an alias inside it, or by a path."""
     if name.endswith(".toml"):
@@ -157,10 +166,13 @@ def _find(folder: str, what: str, name: str) -> Path:
     raise PlannerError(f"{what} = {name!r} is not in hardware_profiles/{folder}; {near(wanted, files)}")
 
 
+def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerator:
+    """The accelerator of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
+    return _accelerator(_find("accelerators", field, name))
+
+
 @cache
-def load_accelerator(name: str) -> Accelerator:
-    """The accelerator of that name (or TOML path); an unknown name is an error that lists the near ones."""
-    path = _find("accelerators", "cluster.accelerator", name)
+def _accelerator(path: Path) -> Accelerator:
     return Accelerator.build(read_table(path), str(path))
 
 
@@ -193,8 +205,9 @@ def cluster(
     Raises PlannerError when the GPUs do not fill whole nodes (several nodes) or exceed the nodes.
     """
     node_type = load_node(node) if isinstance(node, str) else node
-    card = accelerator if accelerator is not None else node_type.accelerator
-    gpu = load_accelerator(card) if isinstance(card, str) else card
+    if accelerator is None:
+        accelerator = load_accelerator(node_type.accelerator, f"node {node_type.name}: accelerator")
+    gpu = load_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
     for field, value in (("num_nodes", num_nodes), ("num_gpus", num_gpus)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise PlannerError(f"cluster.{field} = {value!r}: must be a whole number of at least 1.")
@@ -225,7 +238,9 @@ def partly_used(node: Node, num_gpus: int) -> Node:
 
     Never more than its own host link carries: the other cards of the node lie behind it.
     """
-    lane = node.host_link_bytes_per_s or load_accelerator(node.accelerator).host_link_bytes_per_s
+    lane = (
+        node.host_link_bytes_per_s or load_accelerator(node.accelerator, f"node {node.name}: accelerator").host_link_bytes_per_s
+    )
     links = tuple(
         link.replaced(bytes_per_s=max(min(link.bytes_per_s * node.num_gpus / num_gpus, lane), link.bytes_per_s))
         if link.kind == "network"

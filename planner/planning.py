@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.checks import Question, require_possible
+from planner.checks import Question, check_sizes, require_possible
 from planner.cost import Price, cost_usd, find_price, gpu_hours, own_price
 from planner.curves import curves_of
 from planner.errors import PlannerError, near
@@ -245,6 +245,7 @@ def plan(
     """
     the_model, the_cluster, the_framework = as_model(model), as_cluster(cluster), as_framework(framework)
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
+    check_sizes(the_model, the_job)
     the_price = as_price(price, the_cluster.accelerator.name)
     chosen = layout if isinstance(layout, Layout) or layout is None else Layout.build(dict(layout), "layout")
     notes: tuple[str, ...] = ()
@@ -284,7 +285,9 @@ def evaluate(
 def candidates(*, model: ModelLike, cluster: ClusterLike, framework: FrameworkLike = "megatron-core", job: JobLike) -> Layouts:
     """Every layout worth asking about on the cluster, as columns for ``evaluate``."""
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
-    return all_candidates(as_model(model), as_cluster(cluster), as_framework(framework), the_job)
+    the_model = as_model(model)
+    check_sizes(the_model, the_job)
+    return all_candidates(the_model, as_cluster(cluster), as_framework(framework), the_job)
 
 
 def _choose(model: Model, cluster: Cluster, framework: Framework, job: Job) -> tuple[Layout, tuple[str, ...]]:

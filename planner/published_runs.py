@@ -3,58 +3,90 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from statistics import NormalDist
+from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
+from planner.errors import PlannerError
 from planner.spec import Spec, read_table
+from planner.uncertainty import Interval
 
+Z_90 = NormalDist().inv_cdf(0.95)
 CATALOG = Path(__file__).resolve().parent / "catalog" / "published_runs.toml"
 
 
 class FieldFactor(Spec):
-    """Published GPU-hours over predicted ones: geometric mean, spread of the logarithm, and of how many runs."""
+    """Published GPU-hours over modelled ones: the mean logarithm's exponential, how runs spread around it beyond what the
+    planner's own intervals explain, the error of the mean, and of how many runs."""
 
     factor: Annotated[float, Field(gt=0)]
     log_spread: Annotated[float, Field(ge=0)]
+    log_error: Annotated[float, Field(ge=0)]
     num_runs: Annotated[int, Field(gt=0, strict=True)]
 
     @property
     def predictive_spread(self) -> float:
-        """Spread of one more run: s sqrt(1 + 1 / n)."""
-        return self.log_spread * math.sqrt(1.0 + 1.0 / self.num_runs)
+        """Spread of one more run beside its own interval: sqrt(tau^2 + se^2)."""
+        return math.hypot(self.log_spread, self.log_error)
 
 
 class PublishedRun(Spec):
-    """One run: its public configuration, what had to be chosen, and the hours its authors report."""
+    """One run: its public configuration, what had to be chosen, and the hours its authors report.
+
+    ``tried``: settings to try where none is published. ``stages`` follow each other; both change the tables. Hours of
+    ``measured = "steps"`` are a step time times steps, without failures and checkpoints.
+    """
 
     name: str
     gpu_hours: Annotated[float, Field(gt=0)]
     source: str
     chosen: str
+    measured: Literal["run", "steps"] = "run"
     model: dict[str, Any]
     cluster: dict[str, Any]
+    tried: tuple[dict[str, dict[str, Any]], ...] = ({},)
     framework: dict[str, Any] = Field(default_factory=lambda: {"name": "megatron-core"})
     job: dict[str, Any]
     layout: dict[str, Any] | None = None
+    stages: tuple[dict[str, dict[str, Any]], ...] = ({},)
     run: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Modelled:
+    """What the planner makes of a run's configuration: hours, and its own 90 % interval as logarithms around them."""
+
+    hours: float
+    log_lower: float
+    log_upper: float
+
+    @property
+    def log_spread(self) -> float:
+        """The interval as a standard deviation."""
+        return (self.log_upper - self.log_lower) / 2.0 / Z_90
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A run's hours: published, of undisturbed steps with the failure model, and with the others' field factor."""
+    """A run's hours: published, modelled, and expected with a field factor fitted on the other runs, with a 90 % interval."""
 
     run: PublishedRun
-    modelled: float
+    own: Modelled
     field: FieldFactor
     expected: float
     lower: float
     upper: float
+
+    @property
+    def modelled(self) -> float:
+        """Hours without a field factor."""
+        return self.own.hours
 
     @property
     def error(self) -> float:
@@ -76,32 +108,85 @@ def published_runs() -> tuple[PublishedRun, ...]:
 
 @cache
 def field_factor() -> FieldFactor:
-    """The factor fitted on all runs of the catalog."""
+    """The factor fitted on those runs of the catalog whose hours are of whole runs."""
     return FieldFactor.build(read_table(CATALOG)["field"], str(CATALOG))
 
 
-def fit_field_factor(published: Sequence[float], modelled: Sequence[float]) -> FieldFactor:
-    """Geometric mean and spread of published over modelled hours; two runs or more."""
-    logs = [math.log(p / m) for p, m in zip(published, modelled, strict=True)]
-    return FieldFactor(factor=math.exp(statistics.fmean(logs)), log_spread=statistics.stdev(logs), num_runs=len(logs))
+def fit_field_factor(published: Sequence[float], modelled: Sequence[Modelled]) -> FieldFactor:
+    """Mean and spread of log(published / modelled), two runs or more: a random-effects mean, DerSimonian and Laird 1986.
+
+    A run whose own interval is wide (an extrapolated class, GPUs not published) says less about the mean; what spread the
+    intervals explain is not counted again: tau^2 = max(0, (Q - (k - 1)) / (sum w - sum w^2 / sum w)), w = 1 / s^2.
+    """
+    logs = np.array([math.log(p / m.hours) for p, m in zip(published, modelled, strict=True)])
+    own = np.array([max(m.log_spread, 1e-6) for m in modelled]) ** 2
+    weights = 1.0 / own
+    surplus = float(np.sum(weights * (logs - np.average(logs, weights=weights)) ** 2)) - (len(logs) - 1)
+    between = max(surplus, 0.0) / float(np.sum(weights) - np.sum(weights**2) / np.sum(weights))
+    weights = 1.0 / (own + between)
+    return FieldFactor(
+        factor=math.exp(float(np.average(logs, weights=weights))), log_spread=math.sqrt(between),
+        log_error=float(np.sum(weights)) ** -0.5, num_runs=len(logs),
+    )  # fmt: skip
+
+
+def model_run(run: PublishedRun) -> Modelled:
+    """GPU-hours of a run's stages, with failures, checkpoints and restarts where its hours hold them.
+
+    Where settings are not published: the geometric mean over those tried, and the spread of a uniform choice between
+    them beside the step time's own. Raises PlannerError when none of them fits.
+    """
+    tried: list[tuple[float, Interval]] = []
+    refused = ""
+    for setting in run.tried:
+        try:
+            tried.append(_hours(run, setting))
+        except PlannerError as error:
+            refused = str(error)
+    if not tried:
+        raise PlannerError(f"{run.name}: nothing tried can run it; {refused}")
+    logs = [math.log(hours) for hours, _ in tried]
+    between = Z_90 * (max(logs) - min(logs)) / math.sqrt(12.0)
+    step = tried[len(tried) // 2][1]
+    low, high = (math.hypot(math.log(bound / step.expected), between) for bound in (step.lower, step.upper))
+    return Modelled(hours=math.exp(sum(logs) / len(logs)), log_lower=-low, log_upper=high)
+
+
+def _hours(run: PublishedRun, setting: dict[str, dict[str, Any]]) -> tuple[float, Interval]:
+    """Hours of all stages with what ``setting`` changes, and the step time of the longest."""
+    from planner.planning import plan
+    from planner.whole_run import expected_run
+
+    undisturbed = {"failures": "none", "checkpoint": "none", "restart_s": 0.0}
+    parts: list[tuple[float, Interval]] = []
+    for stage in run.stages:
+        cluster, job = (
+            {**base, **setting.get(n, {}), **stage.get(n, {})} for n, base in (("cluster", run.cluster), ("job", run.job))
+        )
+        layout = None if run.layout is None else {**run.layout, **stage.get("layout", {})}
+        answer = plan(model=run.model, cluster=cluster, framework=run.framework, job=job, layout=layout, explain=False)
+        if layout is None and not answer.fits:
+            raise PlannerError(f"{run.name}: no layout fits {cluster['num_nodes']} nodes")
+        whole = expected_run(answer, {"num_simulations": 100, **run.run, **(undisturbed if run.measured == "steps" else {})})
+        parts.append((whole.closed_form_s * answer.num_gpus / 3600.0, answer.intervals["step_time_s"]))
+    return sum(hours for hours, _ in parts), max(parts, key=lambda part: part[0])[1]
 
 
 def compare_published() -> tuple[Comparison, ...]:
     """Predict every published run, each with a field factor fitted on the others only."""
-    from planner.planning import plan
-    from planner.whole_run import expected_run
-
     runs = published_runs()
-    hours = []
-    for r in runs:
-        answer = plan(model=r.model, cluster=r.cluster, framework=r.framework, job=r.job, layout=r.layout)
-        hours.append(expected_run(answer, r.run).closed_form_s * answer.num_gpus / 3600.0)
-    found = []
-    for i, r in enumerate(runs):
-        others = [j for j in range(len(runs)) if j != i]
-        fit = fit_field_factor([runs[j].gpu_hours for j in others], [hours[j] for j in others])
-        expected, width = hours[i] * fit.factor, math.exp(statistics.NormalDist().inv_cdf(0.95) * fit.predictive_spread)
-        found.append(
-            Comparison(run=r, modelled=hours[i], field=fit, expected=expected, lower=expected / width, upper=expected * width)
-        )
-    return tuple(found)
+    models = [model_run(r) for r in runs]
+    return tuple(compare(runs, models, i) for i in range(len(runs)))
+
+
+def compare(runs: Sequence[PublishedRun], models: Sequence[Modelled], i: int) -> Comparison:
+    """Run ``i`` with the factor of all others whose hours hold the same: its own interval, their spread and the error of
+    their mean together."""
+    others = [j for j in range(len(runs)) if j != i and runs[j].measured == runs[i].measured]
+    fit = fit_field_factor([runs[j].gpu_hours for j in others], [models[j] for j in others])
+    own, expected = models[i], models[i].hours * fit.factor
+    low, high = (math.hypot(side, Z_90 * fit.predictive_spread) for side in (own.log_lower, own.log_upper))
+    return Comparison(
+        run=runs[i], own=own, field=fit, expected=expected, lower=expected * math.exp(-low),
+        upper=expected * math.exp(high),
+    )  # fmt: skip

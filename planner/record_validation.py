@@ -78,9 +78,9 @@ def compare_record(
         made = calibrate(record, path.stem)
         card, place, stack = made.accelerator, made.node, made.framework
     else:
-        card = load_accelerator(accelerator)
+        card = load_accelerator(accelerator, "--accelerator")
         place = _node(node, card, record)
-        stack = load_framework(framework or "kernels")
+        stack = load_framework(framework or "kernels", "--framework")
     runs, refused = record_runs(record, card, place, stack, role="validate")
     if not runs:
         raise PlannerError(f"{path}: holds no training step to predict; measure with --only training, or a larger --budget.")

@@ -100,7 +100,7 @@ class Record(_Strict):
 
 def read_record(path: Path) -> Record:
     """The record of that file. PlannerError names the field that is old, cut off, foreign or edited."""
-    data = read_table(path)
+    data = read_table(path, "python -m kernels run writes records (docs/calibrate.md)")
     if data.get("schema") != SCHEMA:
         raise PlannerError(f"{path}: schema = {data.get('schema')!r}: must be {SCHEMA!r}, as python -m kernels run writes it.")
     if data.get("version") != VERSION:
@@ -119,6 +119,10 @@ def read_records(paths: Sequence[Path]) -> Record:
     """Several records of one device as one: kernels of one process, and collectives under torchrun."""
     records = [read_record(path) for path in paths]
     first = records[0]
+    for i, (path, record) in enumerate(zip(paths, records, strict=True)):
+        if record in records[:i]:
+            other = paths[records.index(record)]
+            raise PlannerError(f"{path}: is the same record as {other}; its samples would count twice, so give each record once.")
     for path, record in zip(paths[1:], records[1:], strict=True):
         if (record.device.kind, record.device.name) != (first.device.kind, first.device.name):
             raise PlannerError(f"{path}: device.name = {record.device.name!r}: must be {first.device.name!r}, as in {paths[0]}.")

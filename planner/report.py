@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.cost import Price
 from planner.hardware import Accelerator, Node
 from planner.memory import KINDS
 from planner.model import Model
@@ -42,6 +43,8 @@ def seconds(value: float | None) -> str:
 
     >>> seconds(0.0123), seconds(7.5), seconds(7200), seconds(5 * 86400)
     ('12.3 ms', '7.50 s', '2.00 h', '5.0 days')
+    >>> seconds(180)
+    '3.00 min'
     """
     if value is None:
         return "-"
@@ -49,6 +52,8 @@ def seconds(value: float | None) -> str:
         return f"{value * 1e3:.1f} ms"
     if value < 120:
         return f"{value:.2f} s"
+    if value < HOUR_S:
+        return f"{value / 60.0:.2f} min"
     if value < 3 * DAY_S:
         return f"{value / HOUR_S:.2f} h"
     return f"{value / DAY_S:.1f} days"
@@ -175,8 +180,13 @@ def _price(plan: Plan) -> str:
     price = plan.price
     if price is None:
         return "no quote"
-    stale = " (stale: older than 90 days)" if price.is_stale(datetime.date.today()) else ""
-    return f"${price.usd_per_gpu_hour:.2f} {price.describe()}{stale}"
+    return price_text(price, datetime.date.today())
+
+
+def price_text(price: Price, today: datetime.date) -> str:
+    """A quote in one line, marked when it is older than 90 days, or may be."""
+    mark = price.staleness(today)
+    return f"${price.usd_per_gpu_hour:.2f} {price.describe()}{f' ({mark})' if mark else ''}"
 
 
 def plan_notes(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from planner.runs import ANSWERS, REQUIRED, Run
@@ -17,6 +18,17 @@ READ = frozenset((
     "relative_attention", "method", "lora_rank", "lora_targets", "quant_bits",
 ))  # fmt: skip
 """Columns that mean something here; others may group rows, and are named where they are not read."""
+
+
+def in_own_words(run: Run, reason: str) -> str:
+    """A reason that speaks of the precision as the table writes it: mxfp8 is trained as fp8, and called mxfp8.
+
+    The reasons themselves name the fields of a scenario."""
+    written = run.columns.get("precision", "")
+    if written == run.job.precision:
+        return reason
+    named = f"precision = {written!r} (taken as {run.job.precision})"
+    return re.sub(r"job\.precision( = '[^']*')?", lambda _: named, reason, count=1)
 
 
 def columns_not_read(runs: Iterable[Run]) -> list[str]:

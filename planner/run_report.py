@@ -12,7 +12,7 @@ from rich.text import Text
 from planner.bill import ITEMS, Bill
 from planner.bounds import Interval
 from planner.cost import Price
-from planner.report import dollars, seconds
+from planner.report import dollars, price_text, seconds
 from planner.units import DAY_S, GB, HOUR_S
 from planner.whole_run import CAUSES, WholeRun
 
@@ -60,7 +60,7 @@ def run_table(title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills
 
 def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # type: ignore[no-untyped-def]
     head("bill")
-    table.add_row("  price per GPU-hour", *["-" if b is None else price_text(b.price, b.stale) for b in bills])
+    table.add_row("  price per GPU-hour", *["-" if b is None else price_text(b.price, datetime.date.today()) for b in bills])
     table.add_row("  asked elsewhere", *["-" if b is None or b.market is None else _market(b) for b in bills])
     for item in ITEMS:
         if any(b is not None and b.items_usd[item].expected > 0 for b in bills):
@@ -73,11 +73,6 @@ def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # typ
     if any(b is not None and b.owned for b in bills):
         table.add_row("  on own hardware (90 %)", *[_own(b) for b in bills])
         table.add_row("  owning pays above", *[_break_even(b) for b in bills])
-
-
-def price_text(price: Price, stale: bool) -> str:
-    """A quote in one line, marked when it is older than 90 days."""
-    return f"${price.usd_per_gpu_hour:.2f} {price.describe()}{' (stale: older than 90 days)' if stale else ''}"
 
 
 def span(interval: Interval, show) -> str:  # type: ignore[no-untyped-def]
@@ -145,7 +140,7 @@ def prices_table(title: str, prices: Sequence[Price], today: datetime.date) -> R
         table.add_column(name, justify="right" if name == "$/GPU-hour" else "left", overflow="fold")
     for p in prices:
         age = p.age_days(today)
-        stale = " stale" if p.is_stale(today) else ""
+        stale = " stale" if p.is_stale(today) else " or more, may be stale" if p.may_be_stale(today) else ""
         table.add_row(
             p.accelerator, p.term, f"{p.usd_per_gpu_hour:.3f}", p.provider, p.region, p.item, p.date,
             "-" if age is None else f"{age} d{stale}", p.source,

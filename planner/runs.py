@@ -258,7 +258,7 @@ def _cluster(row: Mapping[str, str]) -> Cluster:
     gpus = whole(row, "num_gpus")
     if not row.get("accelerator"):
         raise PlannerError("accelerator is empty: every run needs it")
-    accelerator = load_accelerator(row["accelerator"])
+    accelerator = load_accelerator(row["accelerator"], "accelerator")
     per_node = min(_per_node(row), gpus)
     if per_node < 1:
         raise PlannerError("gpus_per_node = '0': must be at least 1")

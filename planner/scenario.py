@@ -69,7 +69,7 @@ def read_scenario(path: Path) -> Scenario:
     Relative paths of ``model.config`` and ``run.expert_histogram`` are looked up beside the file. Raises PlannerError
     naming file, field and value.
     """
-    data = read_table(path)
+    data = read_table(path, "see scenarios/ for complete examples")
     known = {"title", "label", "compare", *TABLES}
     for key in data:
         if key not in known:

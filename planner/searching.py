@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.checks import check_job
+from planner.checks import check_job, check_sizes
 from planner.cost import Price, cost_usd, gpu_hours
 from planner.errors import PlannerError
 from planner.exploration import Block, explore
@@ -183,6 +183,7 @@ def as_question(
         raise PlannerError(f"top = {top!r}: must be a whole number of at least 1.")
     the_model = as_model(model)
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
+    check_sizes(the_model, the_job)
     stacks = [as_framework(f) for f in _several(framework)]
     clusters = _clusters(as_cluster(cluster), gpus, accelerators)
     setups = tuple(
@@ -238,7 +239,7 @@ def _clusters(given: Cluster, gpus: Iterable[int] | None, accelerators: Iterable
     """The given cluster's node type in every size, and the reference node of every other accelerator."""
     kinds: list[tuple[Node, Accelerator]] = []
     for name in [given.accelerator.name] if accelerators is None else accelerators:
-        card = given.accelerator if name == given.accelerator.name else load_accelerator(name)
+        card = given.accelerator if name == given.accelerator.name else load_accelerator(name, "accelerator")
         node = given.node if card.name == given.accelerator.name else reference_node(card.name)
         if node is None:
             raise PlannerError(f"accelerator = {name!r}: no node type has it; give cluster.node and search it alone.")

@@ -73,15 +73,18 @@ class Spec(BaseModel):
         return {n: getattr(self, n) for n, p in self.provenance.items() if p.kind == "assumed" and hasattr(self, n)}
 
 
-def read_table(path: Path) -> dict[str, Any]:
-    """Read one TOML or JSON file that must hold a table; PlannerError says what is wrong and where."""
+def read_table(path: Path, example: str = "") -> dict[str, Any]:
+    """Read one TOML or JSON file that must hold a table; PlannerError says what is wrong and where.
+
+    ``example``: where to look for what belongs into an empty file.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise PlannerError(f"{path}: cannot be read ({reason}); give the path of a .toml or .json file.") from None
     if not text.strip():
-        raise PlannerError(f"{path}: the file is empty; see scenarios/ for complete examples.")
+        raise PlannerError(f"{path}: the file is empty{'; ' * bool(example)}{example}.")
     try:
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:

@@ -11,7 +11,7 @@ from planner.block_cost import BlockCost, BlockCosts
 from planner.collectives import collective_s
 from planner.curves import Curves
 from planner.framework import Framework
-from planner.hardware import Cluster
+from planner.hardware import Cluster, host_link_rate
 from planner.job import Job, Precisions
 from planner.layout import Array, Layouts
 from planner.operators.optimizer import optimizer_row
@@ -202,8 +202,7 @@ def update_s(
         dtype = precision.matmul if precision.matmul not in ("fp8", "fp4") else "bf16"
         swept = swept + row.flops / (curves.matmul_peak_fraction * accelerator.peak(dtype))
     on_device = swept + row.kernels * curves.memory_latency_s + framework.host_s_per_step
-    link = cluster.node.host_link_bytes_per_s or accelerator.host_link_bytes_per_s
-    transfers = elements * (precision.gradient + precision.parameter) / link
+    transfers = elements * (precision.gradient + precision.parameter) / host_link_rate(cluster)
     gpus = min(cluster.node.num_gpus, cluster.num_gpus)
     on_host = transfers + row.bytes_moved * gpus / framework.host_optimizer_bytes_per_s
     return np.asarray(np.where(layouts.offload_optimizer > 0, on_host + framework.host_s_per_step, on_device))

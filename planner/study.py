@@ -13,6 +13,7 @@ from planner.errors import PlannerError
 from planner.evaluation import evaluate
 from planner.fitting import Fit, ParallelPredict, Predict, Vector, fit, folds, leave_out, thinned
 from planner.layout import as_columns
+from planner.run_columns import in_own_words
 from planner.runs import Refusal, Run
 from planner.uncertainty import ResidualClass, Subject, classify, interval
 from planner.validation import settled, settled_answer, step_time, subject_of
@@ -92,7 +93,7 @@ def _settle(
         try:
             one = settled(run)
         except PlannerError as error:
-            refused.append(Refusal(id=run.id, reason=str(error)))
+            refused.append(Refusal(id=run.id, reason=in_own_words(run, str(error))))
             continue
         answer = evaluate(one.model, one.cluster, one.framework, one.job, as_columns(list(one.layouts), one.cluster.num_gpus))
         settle = settled_answer(one, answer)

@@ -14,6 +14,7 @@ from planner.evaluation import Evaluation, evaluate
 from planner.fitting import Values
 from planner.layout import Array, as_columns
 from planner.parameters import parameters_total
+from planner.run_columns import in_own_words
 from planner.runs import Refusal, Run
 from planner.uncertainty import Subject, interval
 
@@ -93,7 +94,7 @@ def predict(
         try:
             answer = answers.get(run.key) or answers.setdefault(run.key, _answer(run))
         except PlannerError as error:
-            refused.append(Refusal(id=run.id, reason=str(error)))
+            refused.append(Refusal(id=run.id, reason=in_own_words(run, str(error))))
         else:
             group = ", ".join(run.columns.get(column, "") or f"no {column}" for column in by)
             verdicts.append(Verdict(id=run.id, group=group, ran=not run.out_of_memory, predicted_to_fit=answer.fits))

@@ -110,13 +110,13 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     write_s = size / spec.bandwidth_bytes_per_s(num_nodes)
     stops = spec.interruptions(answer.num_gpus, num_nodes, write_s)
     rng = np.random.default_rng(spec.seed)
-    work = _work(answer.num_steps, balanced, loaded, spec, _draws(answer, spec, rng), rng)
+    work = _work(answer.num_steps, balanced, loaded, spec, *_draws(answer, spec, rng), rng)
     interval_s = checkpoint_interval_s(spec, loaded.step_time_s, write_s, stops)
     blocked_s = 0.0 if interval_s is None else write_s * spec.blocking_fraction
     length = interval_s or float(work.total.max()) * (1.0 + 1e-9)
     losses = simulate_losses(work.total, length, blocked_s, stops, rng)
-    middle = np.full(1, field_factor().factor if spec.field == "published" else 1.0)
-    centre = _work(answer.num_steps, balanced, loaded, spec, middle, None)
+    expected = np.full(1, field_factor().factor if spec.field == "published" else 1.0)
+    centre = _work(answer.num_steps, balanced, loaded, spec, np.ones(1), expected, None)
     closed = float(centre.total[0]) + expected_losses_s(float(centre.total[0]), length, blocked_s, stops) + spec.restart_s
     return _result(answer, spec, shares, loaded, work, losses, stops, size, write_s, interval_s, closed)
 
@@ -174,28 +174,28 @@ def _with_load(answer: Plan, load: float) -> Plan:
     )  # fmt: skip
 
 
-def _draws(answer: Plan, spec: Run, rng: np.random.Generator) -> Array:
-    """Factors on the work, log-normal, one per simulation: with the step time's 5th and 95th percentile, or as published
-    runs spread around what was modelled for them."""
+def _draws(answer: Plan, spec: Run, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Factors on the work, log-normal, one per simulation: the step time's own, with its 5th and 95th percentile, and the
+    field's, as published runs took more than modelled (1 unless asked for)."""
     z = rng.standard_normal(spec.num_simulations)
-    if spec.field == "published":
-        return np.asarray(np.exp(z * field_factor().predictive_spread) * field_factor().factor)
     step = step_time_interval(answer)
     low, high = np.log(step.lower / step.expected), np.log(step.upper / step.expected)
-    return np.asarray(np.exp(z / Z_90 * np.where(z < 0, -low, high)))
+    own = np.asarray(np.exp(z / Z_90 * np.where(z < 0, -low, high)))
+    if spec.field == "none":
+        return own, np.ones(own.shape)
+    field = field_factor()
+    return own, np.asarray(np.exp(rng.standard_normal(spec.num_simulations) * field.predictive_spread) * field.factor)
 
 
 def _work(
-    steps: float, balanced: Plan, loaded: Plan, spec: Run, factor: Array, rng: np.random.Generator | None
+    steps: float, balanced: Plan, loaded: Plan, spec: Run, own: Array, field: Array, rng: np.random.Generator | None
 ) -> _Work:  # fmt: skip
     """Seconds of work; without ``rng`` slow nodes count by their probability."""
-    beyond = factor - 1.0 if spec.field == "published" else np.zeros(factor.shape)
-    own = factor - beyond
     compute = steps * balanced.step_time_s * own
     uneven = steps * (loaded.step_time_s - balanced.step_time_s) * own
-    slow = np.full(factor.shape, 1.0 - (1.0 - spec.slow_node_probability) ** loaded.cluster.num_nodes)
+    slow = np.full(own.shape, 1.0 - (1.0 - spec.slow_node_probability) ** loaded.cluster.num_nodes)
     if rng is not None and spec.slow_node_probability:
-        slow = (rng.random(len(factor)) < slow).astype(float)
+        slow = (rng.random(len(own)) < slow).astype(float)
     stretch = straggler_factor(spec.straggler_jitter, loaded.num_gpus) * (1.0 + slow * (spec.slow_node_slowdown - 1.0))
     warm = min(float(spec.warmup_steps), steps) * loaded.step_time_s * (spec.warmup_slowdown - 1.0)
     evaluations = np.floor(steps / spec.evaluation_every_steps) if spec.evaluation_every_steps else 0.0
@@ -203,7 +203,7 @@ def _work(
     evaluation = evaluations * (spec.evaluation_tokens or 0) * _forward_s_per_token(loaded) * own * stretch
     return _Work(
         compute=compute, expert_imbalance=uneven, stragglers=(compute + uneven) * (stretch - 1.0), warmup=warmup,
-        evaluation=evaluation, field=((compute + uneven) * stretch + warmup + evaluation) * beyond,
+        evaluation=evaluation, field=((compute + uneven) * stretch + warmup + evaluation) * (field - 1.0),
     )  # fmt: skip
 
 
@@ -247,7 +247,9 @@ def _spread(spec: Run, step: Interval) -> str:
     if spec.field == "none":
         return step.why
     fit = field_factor()
-    return f"published runs took {fit.factor:.2f} times the modelled hours, spread of the logarithm {fit.log_spread:.2f}"
+    return (
+        f"published runs took {fit.factor:.2f} times the modelled hours (+- {fit.predictive_spread:.0%} at one sigma); {step.why}"
+    )
 
 
 def _notes(answer: Plan, loaded: Plan, dropped: float) -> tuple[str, ...]:

@@ -80,3 +80,14 @@ def test_age_counts_from_the_last_day_a_date_can_mean() -> None:
     assert Price(usd_per_gpu_hour=1, term="spot", date="2025").age_days(today) == 60
     assert Price(usd_per_gpu_hour=1, term="spot", date="2025-11").is_stale(today)
     assert not own_price(1).is_stale(today)
+
+
+def test_a_quote_of_a_year_may_be_stale_before_it_surely_is() -> None:
+    day = datetime.date(2026, 11, 21)
+    vague, fresh, old = (Price(usd_per_gpu_hour=1, term="spot", date=d) for d in ("2026", "2026-11", "2025"))
+    assert (vague.is_stale(day), vague.may_be_stale(day)) == (False, True)
+    assert vague.staleness(day) == "may be stale: only 2026 is known of its date"
+    assert (fresh.is_stale(day), fresh.may_be_stale(day), fresh.staleness(day)) == (False, False, "")
+    assert (old.is_stale(day), old.may_be_stale(day), old.staleness(day)) == (True, False, "stale: older than 90 days")
+    assert not Price(usd_per_gpu_hour=1, term="spot", date="2026").may_be_stale(datetime.date(2026, 2, 1))
+    assert not own_price(1).may_be_stale(day)

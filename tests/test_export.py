@@ -204,7 +204,7 @@ print(json.dumps([c.num_processes, c.num_machines, c.mixed_precision, c.fsdp_con
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
-M, F, D = "megatron-core", "fsdp", "deepspeed-zero"
+M, Z, F, D = "megatron-core", "megatron-zero-bubble", "fsdp", "deepspeed-zero"
 
 
 @pytest.mark.parametrize(
@@ -213,14 +213,14 @@ M, F, D = "megatron-core", "fsdp", "deepspeed-zero"
         ("colossal", M, {}, "must be one of megatron"), ("megatron", F, {"zero": 3}, "the plan was made for fsdp"),
         ("torchtitan", M, {}, "the plan was made for megatron-core"),
         ("megatron", M, {"model": "gpt3-175b", "nodes": 1, "zero": 1, "job": {"seq_len": 2048}}, "the plan does not fit"),
-        ("megatron", M, {"pp": 4, "schedule": "zero-bubble", "zero": 1}, "zero-bubble"),
+        ("megatron", Z, {"pp": 4, "schedule": "zero-bubble", "zero": 1}, "zero-bubble"),
         ("megatron", M, {"zero": 1, "job": {"optimizer": "adamw-8bit"}}, "job.optimizer = 'adamw-8bit'"),
         ("megatron", M, {"zero": 1, "job": {"precision": "bf16-pure"}}, "has no option"),
         ("megatron", M, {"zero": 1, "pp": 2, "offload_activations": True}, "works without pipeline"),
         ("megatron", M, {"zero": 1, "model": "mistral-7b"}, "sliding_window"),
         ("megatron", M, {"zero": 1, "model": "bert-large", "job": {"seq_len": 512}}, "trains decoders"),
         ("nemo", M, {"model": "llama-3.2-1b", "zero": 1, "job": {"precision": "fp32"}}, "has no recipe"),
-        ("nemo", M, {"pp": 4, "schedule": "zero-bubble", "zero": 1}, "zero-bubble"),
+        ("nemo", Z, {"pp": 4, "schedule": "zero-bubble", "zero": 1}, "zero-bubble"),
         ("deepspeed", D, {"model": "llama-3.2-1b", "zero": 1, "shard_group_size": 8}, "shard_group_size = 8 cannot"),
         ("deepspeed", D, {"model": "llama-3.2-1b", "zero": 1, "job": {"optimizer": "sgd"}}, "use adamw"),
         ("torchtitan", F, {"model": "llama-2-7b", "zero": 3}, "no registered configuration"),
@@ -271,6 +271,7 @@ def test_a_row_of_a_search_can_be_exported(run: Run, scenario: Any, tmp_path: Pa
         assert f"{third['step_time_s']:.4g} s a step" in text
     code, _, err = run("export", scenario(), "--to", "megatron", "--rows", rows, "--rank", "9999")
     assert code == 2
-    assert "no row of rank 9999" in err
+    assert "--rank 9999" in err
+    assert "its ranks are 1 to" in err
     code, _, err = run("export", scenario(), "--to", "megatron", "--rank", "2")
     assert (code, "belongs to --rows" in err) == (2, True)

@@ -253,7 +253,7 @@ def test_pipeline_bubble_is_p_minus_1_over_m_and_interleaving_divides_it() -> No
     assert plain.step.bubble[0] / ideal == pytest.approx(3 / 16, rel=0.02)
     half = run(fields_, Layout(pp=4, vpp=2, dp=1, micro_batch_size=1), count=4, global_batch_size=16)
     assert half.step.bubble[0] == pytest.approx(plain.step.bubble[0] / 2, rel=0.05)
-    filled = run(fields_, Layout(pp=4, dp=1, schedule="zero-bubble"), count=4, global_batch_size=16)
+    filled = run(fields_, Layout(pp=4, dp=1, schedule="zero-bubble"), "megatron-zero-bubble", 4, global_batch_size=16)
     assert filled.step.bubble[0] < plain.step.bubble[0]
 
 
@@ -381,7 +381,8 @@ def test_zero_bubble_fills_each_stage_with_its_own_weight_gradients() -> None:
     light = {**LLAMA, "num_layers": 8, "vocab_size": 512}
     for fields_ in (heavy, light):
         plain, filled = (
-            run(fields_, Layout(pp=4, schedule=s), count=4, global_batch_size=16) for s in ("1f1b", "zero-bubble")
+            run(fields_, Layout(pp=4, schedule=s), "megatron-zero-bubble", 4, global_batch_size=16)
+            for s in ("1f1b", "zero-bubble")
         )  # fmt: skip
         assert 0 < filled.step.bubble[0] < plain.step.bubble[0]
 

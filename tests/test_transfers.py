@@ -1,0 +1,121 @@
+"""What a stage sends to its neighbours and to the host, against bytes over rates and Narayanan et al. 2021."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import planner
+from planner.evaluation import Evaluation, evaluate
+from planner.hardware import Cluster, cluster
+from planner.layout import Layout, as_columns
+from tests.examples import ACCELERATOR, LLAMA, NODE, framework, job, model
+
+WIDE: dict[str, Any] = {**LLAMA, "num_layers": 8, "hidden_size": 4096, "num_heads": 32, "ffn_hidden_size": 12288}
+STACK = framework("megatron-core")
+
+
+def machine(count: int = 1, link: float = 25e9, sharing: int = 1) -> Cluster:
+    node = NODE.replaced(host_link_bytes_per_s=link, gpus_per_host_link=sharing)
+    return cluster(node, num_gpus=count, accelerator=ACCELERATOR)
+
+
+def run(on: Cluster, layout: Layout, stack: Any = STACK, **changes: Any) -> Evaluation:
+    columns = as_columns(layout, on.num_gpus)
+    return evaluate(model(WIDE), on, stack, job(**changes), columns)
+
+
+def kept_bytes(on: Cluster, **changes: Any) -> float:
+    """Activations of one micro-batch without the head's, from memory that nothing is offloaded from."""
+    return float(run(on, Layout(offload_activations=True), **changes).memory.host[0])
+
+
+def test_a_slow_host_link_carries_every_byte_both_ways() -> None:
+    # far slower than computation: each direction takes bytes / rate, less what its own pass hides
+    changes = {"global_batch_size": 4}
+    slow = machine(link=1e8)
+    answer = run(slow, Layout(offload_activations=True), **changes)
+    bytes_ = 4 * kept_bytes(slow, **changes)
+    hidden = float(answer.step.forward[0] + answer.step.backward[0])
+    both_ways = 2 * bytes_ / 1e8
+    assert answer.step.offload[0] < both_ways
+    assert answer.step.offload[0] == pytest.approx(both_ways, abs=hidden)
+    assert answer.step.offload[0] + hidden >= both_ways * (1 - 1e-9)
+
+
+def test_the_step_is_never_shorter_than_its_copies_in_either_direction() -> None:
+    changes = {"global_batch_size": 4}
+    for link in (1e9, 5e9, 25e9, 1e12):
+        on = machine(link=link)
+        answer = run(on, Layout(offload_activations=True), **changes)
+        one_way = 4 * kept_bytes(on, **changes) / link
+        assert answer.step.forward[0] + answer.step.backward[0] + answer.step.offload[0] >= 2 * one_way * (1 - 1e-9)
+    assert answer.step.offload[0] == 0  # the fastest link hides behind computation
+
+
+def test_the_backward_pass_does_not_hide_what_the_forward_pass_must_send() -> None:
+    # a link whose one-way copy is longer than forward but shorter than backward: the excess over forward is exposed
+    changes = {"global_batch_size": 4}
+    free = run(machine(), Layout(), **changes)
+    link = 4 * kept_bytes(machine(), **changes) / float(0.5 * (free.step.forward[0] + free.step.backward[0]))
+    assert run(machine(link=link), Layout(offload_activations=True), **changes).step.offload[0] > 0
+
+
+def test_gpus_that_share_a_host_link_copy_half_as_fast() -> None:
+    changes = {"global_batch_size": 32}
+    alone = run(machine(8, link=2e9), Layout(dp=8, offload_activations=True), **changes)
+    shared = run(machine(8, link=4e9, sharing=2), Layout(dp=8, offload_activations=True), **changes)
+    assert shared.step.offload[0] == alone.step.offload[0] > 0
+    own = run(machine(1, link=4e9, sharing=2), Layout(offload_activations=True), **changes)  # no neighbour in use
+    assert own.step.offload[0] < shared.step.offload[0] * 8
+
+
+def test_sends_and_host_work_grow_with_the_chunks() -> None:
+    stack = framework("megatron-2022")  # nothing of it overlaps
+    sends = {
+        vpp: run(machine(4), Layout(pp=4, vpp=vpp), stack, global_batch_size=16, precision="fp16").step.pipeline[0]
+        for vpp in (1, 2)
+    }
+    assert sends[2] == pytest.approx(2 * sends[1])
+    without = stack.replaced(host_s_per_chunk=0.0)
+    less = run(machine(4), Layout(pp=4, vpp=2), without, global_batch_size=16, precision="fp16").step.pipeline[0]
+    assert sends[2] - less == pytest.approx(16 * 2 * 2 * stack.host_s_per_chunk)  # micro-batches, chunks, passes
+
+
+def test_zero_bubble_enters_each_chunk_once_more() -> None:
+    stack = framework("megatron-zero-bubble")
+    plain, filled = (
+        run(machine(4), Layout(pp=4, schedule=s), stack, global_batch_size=16).step.pipeline[0] for s in ("1f1b", "zero-bubble")
+    )  # fmt: skip
+    assert filled - plain == pytest.approx(16 * stack.host_s_per_chunk)
+
+
+def test_megatron_ships_no_zero_bubble_schedule() -> None:
+    # megatron/core/pipeline_parallel/schedules.py: 1F1B and interleaved only; the launch files refuse it too
+    with pytest.raises(planner.PlannerError, match="zero_bubble"):
+        planner.plan(
+            model="llama-2-7b", cluster={"node": "dgx-h100"}, job={"seq_len": 4096, "global_batch_size": 64},
+            layout={"pp": 4, "schedule": "zero-bubble"},
+        )  # fmt: skip
+
+
+def gain(batch: int) -> float:
+    """Throughput of the interleaved over that of the plain schedule: Narayanan et al. 2021, section 5.3.2."""
+    times = [
+        planner.plan(
+            model="gpt3-175b", cluster={"node": "dgx-a100-80gb", "num_nodes": 12}, framework="megatron-2022",
+            job={"seq_len": 2048, "global_batch_size": batch, "precision": "fp16"},
+            layout={"tp": 8, "pp": 12, "vpp": vpp, "recompute": "full"}, explain=False,
+        ).step_time_s
+        for vpp in (1, 2)
+    ]  # fmt: skip
+    return times[0] / times[1]
+
+
+def test_interleaving_pays_at_small_batches_and_ever_less_at_large_ones() -> None:
+    # figure 12: GPT 175B on 96 A100; "the gap closes as the batch size increases", since sends grow with it
+    gains = [gain(batch) for batch in (12, 24, 36, 48, 60)]
+    assert gains == sorted(gains, reverse=True)
+    assert gains[0] > 1.1
+    assert gains[-1] < gains[0] - 0.1
