@@ -441,3 +441,15 @@ def test_pairs_sent_by_rank_are_sorted_once_more_where_a_rank_has_several_expert
     assert sorting_bytes("megatron-core", 8) == 0.0  # one expert a rank
     assert sorting_bytes("megatron-core", 4) > 0.0
     assert sorting_bytes("megatron-bridge", 4) == 0.0  # tokens travel once and are copied in order
+
+
+def test_the_device_waits_for_token_counts_in_dropless_layers_only() -> None:
+    def waits(**changed: Any) -> float:
+        stack = framework("megatron-core").replaced(expert_sync_s=1e-2)
+        layout = as_columns(Layout(ep=8, dp=8), 8)
+        quick = evaluate(model({**MIXTRAL, **changed}), gpus(8), stack.replaced(expert_sync_s=0.0), job(), layout)
+        slow = evaluate(model({**MIXTRAL, **changed}), gpus(8), stack, job(), layout)
+        return float(slow.step_time_s[0] - quick.step_time_s[0]) / float(quick.num_microbatches[0])
+
+    assert waits() == pytest.approx(1e-2 * MIXTRAL["num_layers"])  # once a layer, forward
+    assert waits(capacity_factor=1.25) == 0.0  # every expert's share is known

@@ -76,7 +76,13 @@ def _routing_bytes_per_pair(setting: Setting) -> float:
 
 def _dispatch(setting: Setting) -> tuple[Row, ...]:
     """Sort tokens by expert, send them to the experts' ranks. The received tokens are the experts' kept input."""
+    m = setting.model
+    counts = Row(
+        name="token counts to the host", block=BLOCK, phase="forward",
+        idle_s=setting.framework.expert_sync_s if m.capacity_factor is None and m.num_experts > 1 else 0.0,
+    )  # fmt: skip
     return (
+        counts,
         *_permute("permute", setting),
         *_exchange("dispatch", setting, "all_gather", "reduce_scatter"),
         *_sort_received("sort by expert", setting),

@@ -56,7 +56,8 @@ class Row:
     ``bytes_moved`` to and from device memory; ``saved_bytes`` kept from forward to backward; ``workspace_bytes`` alive
     only while the operator runs; ``parameters`` on this rank, sharded over ``shard_group`` (dense or expert ranks);
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
-    have this row; ``kernels`` launched; ``host_s`` of host work beside launching. ``core`` marks what selective
+    have this row; ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the
+    device waits for the host. ``core`` marks what selective
     recomputation redoes. ``beside`` is the row whose computation a collective may run beside.
     """
 
@@ -76,6 +77,7 @@ class Row:
     repeats: float = 1.0
     kernels: Number = 0.0
     host_s: Number = 0.0
+    idle_s: Number = 0.0
     imbalance: Number = 1.0
     work: Matmul | FusedAttention | None = None
     core: bool = False
@@ -88,6 +90,7 @@ def recomputed(row: Row, redo: Number) -> Row:
         row, phase="recompute", flops=row.flops * redo, model_flops=0.0, bytes_moved=row.bytes_moved * redo,
         saved_bytes=0.0, workspace_bytes=0.0, parameters=0.0, shard_group=None,
         communication_bytes=row.communication_bytes * redo, kernels=row.kernels * redo, host_s=row.host_s * redo,
+        idle_s=row.idle_s * redo,
     )  # fmt: skip
 
 
