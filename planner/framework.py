@@ -63,8 +63,8 @@ class Framework(Spec):
     # host
     host_s_per_kernel: Seconds
     host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging
-    expert_sync_s: Seconds = 0.0  # the device waits while the host reads how many tokens each expert got, dropless layers
     host_s_per_chunk: Seconds = 0.0  # the device waits for the host to enter a pipeline chunk, in one pass
+    expert_sync_s: Seconds = 0.0  # the device waits while the host reads how many tokens each expert got, dropless layers
     host_s_per_layer: Seconds  # module calls, checkpoint and random-state bookkeeping of one layer in one pass
 
     # overlap of communication with computation: the part of it that may hide
