@@ -59,6 +59,12 @@ class Framework(Spec):
     selective_recompute: Literal["attention_core", "alternate_matmuls"] = "attention_core"  # what "selective" redoes
     elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
 
+    # adapters on a frozen model
+    adapter_dtype: Literal["fp32", "same"] = "fp32"  # peft keeps A and B in fp32; others in the type of the model
+    fused_adapters: bool = False  # A and B, their scaling and sum as few kernels that share the layer's kept input
+    upcasts_unquantized: bool = False  # peft's prepare_model_for_kbit_training: embeddings, norms and output layer in fp32
+    dequantize_rate: Annotated[float, Field(gt=0, le=1)] = 0.5  # of kernels that unpack weights, over streaming bandwidth
+
     # host
     host_s_per_kernel: Seconds
     host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging

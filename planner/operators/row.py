@@ -54,10 +54,11 @@ class Row:
 
     ``flops`` executed; ``model_flops`` by the convention of MFU (attention counted in full: PaLM, appendix B);
     ``bytes_moved`` to and from device memory; ``saved_bytes`` kept from forward to backward; ``workspace_bytes`` alive
-    only while the operator runs; ``parameters`` on this rank, sharded over ``shard_group`` (dense or expert ranks);
+    only while the operator runs; ``parameters`` that train on this rank, sharded over ``shard_group`` (dense or expert ranks);
+    ``frozen_bytes`` of weights that do not train, as they are stored;
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
     have this row; ``kernels`` launched; ``host_s`` of host work beside launching. ``core`` marks what selective
-    recomputation redoes.
+    recomputation redoes; ``rate`` of memory-bound work over the stack's usual.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Row:
     saved_bytes: Number = 0.0
     workspace_bytes: Number = 0.0
     parameters: Number = 0.0
+    frozen_bytes: Number = 0.0
     shard_group: ShardGroup | None = None
     communication_bytes: Number = 0.0
     collective: Collective | None = None
@@ -79,13 +81,14 @@ class Row:
     imbalance: Number = 1.0
     work: Matmul | FusedAttention | None = None
     core: bool = False
+    rate: float = 1.0
 
 
 def recomputed(row: Row, redo: Number) -> Row:
     """The same work done again in the backward pass where ``redo`` is 1; it saves nothing and has no parameters."""
     return replace(
         row, phase="recompute", flops=row.flops * redo, model_flops=0.0, bytes_moved=row.bytes_moved * redo,
-        saved_bytes=0.0, workspace_bytes=0.0, parameters=0.0, shard_group=None,
+        saved_bytes=0.0, workspace_bytes=0.0, parameters=0.0, frozen_bytes=0.0, shard_group=None,
         communication_bytes=row.communication_bytes * redo, kernels=row.kernels * redo, host_s=row.host_s * redo,
     )  # fmt: skip
 
