@@ -49,6 +49,7 @@ class Framework(Spec):
     fused_rotary: bool
     fused_dropout: bool
     fused_cross_entropy: bool
+    chunked_loss: bool = False  # output layer and loss chunk by chunk (Liger's fused linear cross-entropy): no logits are held
     logits_kept: bool = False  # a variable of the training script holds them until the backward pass is over
     loss_in_fp32: bool = True  # an unfused loss upcasts 16-bit logits
     fused_router: bool
