@@ -223,5 +223,9 @@ def frozen_width(job: Job, framework: Framework) -> tuple[float, float]:
     base = 4.0 if job.precision in ("fp32", "tf32") else 2.0
     narrow = {"fp8": 1.0, "nvfp4": DTYPE_BYTES["fp4"] + 1.0 / 16.0}.get(job.precision, 0.0)
     caches = 2.0 * narrow if framework.mixed_precision == "master_weights" else 0.0
-    upcast = framework.upcasts_unquantized and job.quantization is not None and job.kind == "qlora"
-    return (4.0 if upcast else base), caches
+    return (4.0 if upcasts(job, framework) else base), caches
+
+
+def upcasts(job: Job, framework: Framework) -> bool:
+    """Whether weights that are not quantized stand in fp32; peft leaves GPTQ models alone."""
+    return framework.upcasts_unquantized and job.kind == "qlora"

@@ -209,22 +209,23 @@ def _moment(
     phase: float,
 ) -> StageMemory:
     allocated = states.parameters + gradients + states.optimizer + activations + workspace + buffers
+    changing = framework.length_fragmentation * (activations + np.maximum(workspace, 0.0))
     return StageMemory(
         parameters=states.parameters, gradients=gradients, optimizer=states.optimizer, activations=activations,
-        workspace=workspace, buffers=buffers, fragmentation=cached_bytes(allocated, overhead, framework, usable),
+        workspace=workspace, buffers=buffers, fragmentation=cached_bytes(allocated, overhead, framework, usable, changing),
         overhead=overhead, host=host, phase=np.full(1, phase),
     )  # fmt: skip
 
 
-def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable: float) -> Array:
+def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable: float, changing: Array) -> Array:
     """What the caching allocator holds beyond what is in use: its usual share, less when memory is short.
 
-    PyTorch returns cached blocks to the device and tries again before it gives up, so that only
+    ``changing``: bytes cached on top for batches of other lengths. PyTorch returns cached blocks to the device and tries again before it gives up, so that only
     ``least_fragmentation`` of the allocated bytes decides whether a job fits.
     """
     least, usual = framework.least_fragmentation, max(framework.fragmentation, framework.least_fragmentation)
     room = usable - overhead - allocated
-    return np.minimum(np.maximum(room, least * allocated), usual * allocated)
+    return np.minimum(np.maximum(room, least * allocated), usual * allocated + changing)
 
 
 def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions, job: Job) -> Array:

@@ -84,9 +84,11 @@ def _saved(setting: Setting, what: str) -> bool:
 
 
 def _copy(setting: Setting) -> Row:
-    m = setting.model
+    """A module trained in full: peft leaves it in the model's type, so in parameters of the adapters' type it counts less."""
+    m, base = setting.model, frozen_width(setting.job, setting.framework)[0]
     words = m.vocab_size * float(m.embedding_projection_size or m.hidden_size) / setting.tp
-    return Row(name="trained copy", block="adapter", phase="forward", parameters=words, shard_group="dense")
+    share = min(base / setting.precision.parameter, 1.0)
+    return Row(name="trained copy", block="adapter", phase="forward", parameters=share * words, shard_group="dense")
 
 
 def _still(row: Row, width: float, kept: Number) -> Row:
@@ -120,11 +122,14 @@ def _walk(
         parts = tuple(linear for linear in linears if (linear.block, linear.operator) == (row.block, name))
         weights = _Weights.of(setting, row, quantized and name not in ("router", "logits", "transform"))
         if row.phase == "forward":
-            stays = row.saved_bytes * flow if _needed_elsewhere(setting, name) else row.saved_bytes * 0.0
+            held = _needed_elsewhere(setting, name)
+            stays = row.saved_bytes * flow if held else row.saved_bytes * 0.0
+            if weights.packed is not None and setting.framework.quantized_keeps_input and not held:
+                stays = setting.input_width * weights.work.m * weights.work.k * weights.work.batch * flow
             stored = weights.stored(width, caches)
             yield replace(row, saved_bytes=stays, parameters=0.0, frozen_bytes=stored, work=weights.work)
             yield from weights.unpacked(setting, "forward", 1.0)
-            yield from _adapters_forward(setting, adapter, row, parts, kept, _needed_elsewhere(setting, name))
+            yield from _adapters_forward(setting, adapter, row, parts, kept, held)
         elif row.name.endswith("input gradient"):
             yield _scaled(_without_weight_gradient(setting, row, name), flow)
             yield from weights.unpacked(setting, "backward", flow)
