@@ -220,7 +220,8 @@ def _moment(
 def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable: float, changing: Array) -> Array:
     """What the caching allocator holds beyond what is in use: its usual share, less when memory is short.
 
-    ``changing``: bytes cached on top for batches of other lengths. PyTorch returns cached blocks to the device and tries again before it gives up, so that only
+    ``changing``: bytes cached on top for batches of other lengths.
+    PyTorch returns cached blocks to the device and tries again before it gives up, so that only
     ``least_fragmentation`` of the allocated bytes decides whether a job fits.
     """
     least, usual = framework.least_fragmentation, max(framework.fragmentation, framework.least_fragmentation)

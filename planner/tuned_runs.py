@@ -16,11 +16,11 @@ Labels = Mapping[str, Mapping[str, Any]]
 
 
 def noted(given: Mapping[str, str], labels: Labels) -> dict[str, str]:
-    """The row with the cells that its source tells in words among the notes; the last words found count."""
+    """The row with the cells that its source tells in words among the notes; they count most, the last words found before all."""
     found: dict[str, str] = {}
     for words, cells in labels["noted"].get(given.get("source", ""), {}).items():
         found |= cells if words in given.get("notes", "") else {}
-    return {**given, **{k: v for k, v in found.items() if not given.get(k) or k == "precision"}}
+    return {**given, **found}
 
 
 def catalog_model(row: Mapping[str, str], labels: Labels) -> Model | None:
