@@ -66,8 +66,8 @@ def read_scenario(path: Path) -> Scenario:
 
     Tables ``[model] [cluster] [framework] [job] [layout] [price] [run] [cost]``; each ``[[compare]]`` entry has a
     ``label`` and any of the tables, whose fields replace those of the main case (a ``model`` replaces the whole model).
-    Relative paths of ``model.config`` and ``run.expert_histogram`` are looked up beside the file. Raises PlannerError
-    naming file, field and value.
+    Relative paths of models, of ``job.teacher.model`` and of ``run.expert_histogram`` are looked up beside the file. Raises
+    PlannerError naming file, field and value.
     """
     data = read_table(path)
     known = {"title", "label", "compare", *TABLES}
@@ -122,9 +122,12 @@ def _label(tables: dict[str, dict[str, Any]]) -> str:
 
 
 def _resolve_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
-    config = tables["model"].get("config")
-    if isinstance(config, str) and not Path(config).is_absolute() and not Path(config).exists():
-        tables["model"] = {**tables["model"], "config": str(path.parent / config)}
+    for key in ("config", "name", "base"):
+        file = tables["model"].get(key)
+        if not isinstance(file, str) or not (key == "config" or file.endswith((".toml", ".json"))):
+            continue
+        if not Path(file).is_absolute() and not Path(file).exists():
+            tables["model"] = {**tables["model"], key: str(path.parent / file)}
 
 
 def _resolve_histogram(path: Path, tables: dict[str, dict[str, Any]]) -> None:
