@@ -309,5 +309,24 @@ def test_search_gives_a_tuning_job_what_plan_gives_it(pp: int) -> None:
     assert alone.peak_total_bytes == row["peak_total_bytes"]
 
 
+def test_a_sweep_reaches_fields_of_the_adapter() -> None:
+    found = planner.sweep(SCENARIOS / "qwen-7b-lora.toml", vary={"job.adapter.rank": [8, 32]})
+    lora = found[found["case"] == "LoRA, q and v"]
+    assert list(lora["error"]) == ["", ""]
+    assert lora["peak_total_bytes"].iloc[0] < lora["peak_total_bytes"].iloc[1]
+
+
+def test_launch_files_are_not_written_for_what_they_cannot_say() -> None:
+    found = answer(LLAMA, tuning(), "megatron-core")
+    with pytest.raises(PlannerError, match=r"export of job\.kind = 'lora'"):
+        planner.export_plan(found, "megatron")
+
+
+def test_a_checkpoint_holds_what_trains() -> None:
+    """fp32 adapters with two fp32 moments: 12 bytes each."""
+    found = answer(LLAMA, tuning(num_steps=10))
+    assert planner.expected_run(found, None).checkpoint_bytes == 12 * trainable_parameters(found.model, found.job)
+
+
 def test_adapter_lists_are_read_from_text() -> None:
     assert Adapter(rank=1, target_modules="q_proj, v_proj").target_modules == ("q_proj", "v_proj")  # type: ignore[arg-type]
