@@ -41,7 +41,9 @@ def build_table(setting: Setting) -> Table:
     """All rows of ``setting.model`` on the axes of ``setting``."""
     entrance, layers, exit_ = block_rows(setting)
     loss = distillation_loss(setting, setting.job)
-    return Table(setting=setting, embedding=entrance, layers=layers, head=(*exit_, *loss), teacher=teacher_rows(setting))
+    return Table(
+        setting=setting, embedding=entrance, layers=layers, head=(*exit_, *loss), teacher=teacher_rows(setting, block_rows)
+    )
 
 
 def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple[Row, ...]], tuple[Row, ...]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
 from planner.job import Job
-from planner.model import Model
+from planner.model import LayerKind, Model
 from planner.models import load_model
 from planner.operators.row import Matmul, Row, pointwise
 from planner.operators.setting import Setting
@@ -22,20 +23,22 @@ def teacher_model(teacher: Teacher) -> Model:
     return load_model(teacher.model)
 
 
-def teacher_rows(setting: Setting) -> tuple[tuple[float, tuple[Row, ...]], ...]:
+Blocks = tuple[tuple[Row, ...], dict[LayerKind, tuple[Row, ...]], tuple[Row, ...]]
+"""Embedding, a layer of each kind, head."""
+
+
+def teacher_rows(setting: Setting, build: Callable[[Setting], Blocks]) -> tuple[tuple[float, tuple[Row, ...]], ...]:
     """How often each block of the teacher occurs, and its forward rows. Nothing is saved; logits that were cached cost nothing.
 
-    The teacher runs on the student's layout: the same degrees, micro-batch and stack.
+    The teacher runs on the student's layout: the same degrees, micro-batch and stack. ``build`` makes a model's rows.
     """
-    from planner.operators.table import block_rows
-
     teacher = setting.job.teacher
     if teacher is None or teacher.cached_top_k is not None:
         return ()
     model = teacher_model(teacher)
     job = setting.job.model_copy(update={"kind": "pretrain", "teacher": None})
     there = replace(setting, model=model, job=job)
-    embedding, layers, head = block_rows(there)
+    embedding, layers, head = build(there)
     counts = Counter(model.layer_kinds)
     blocks = [(1.0, embedding), *((float(counts[kind]), rows) for kind, rows in layers.items()), (1.0, head)]
     return tuple((count, _forward_only(there, teacher, rows)) for count, rows in blocks)
