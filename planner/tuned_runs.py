@@ -16,10 +16,14 @@ Labels = Mapping[str, Mapping[str, Any]]
 
 
 def noted(given: Mapping[str, str], labels: Labels) -> dict[str, str]:
-    """The row with the cells that its source tells in words among the notes; they count most, the last words found before all."""
+    """The row with the cells that its source tells in words among the notes; they count most, the last words found before all.
+
+    Words that hold for one method only name it.
+    """
     found: dict[str, str] = {}
     for words, cells in labels["noted"].get(given.get("source", ""), {}).items():
-        found |= cells if words in given.get("notes", "") else {}
+        meant = cells.get("method", given.get("method")) == given.get("method")
+        found |= cells if words in given.get("notes", "") and meant else {}
     return {**given, **found}
 
 
