@@ -24,6 +24,9 @@ _WHERE = {
     "Run": "planner.run_spec", "WholeRun": "planner.whole_run", "expected_run": "planner.whole_run",
     "Bill": "planner.bill", "Costs": "planner.bill", "bill_of": "planner.bill",
     "on_equal_terms": "planner.equal",
+    "Adapter": "planner.tuning", "Quantization": "planner.tuning", "Teacher": "planner.tuning",
+    "trainable_parameters": "planner.tuned", "tuning_choices": "planner.tuning_choice", "derive": "planner.derived",
+    "Changes": "planner.derived",
     "Price": "planner.cost", "find_price": "planner.cost", "PlannerError": "planner.errors",
 }  # fmt: skip
 

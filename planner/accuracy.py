@@ -34,14 +34,14 @@ def complete(run: Run) -> bool:
     return run.columns.get("quality", "A") in ("", "A") and bool(run.columns.get("global_batch_size"))
 
 
-def report(found: Study, command: str, picture: str) -> str:
+def report(found: Study, command: str, picture: str, title: str = "Accuracy", constants: str = "fit.toml") -> str:
     """The page, as Markdown."""
     runs = found.runs
     parts = [
-        "# Accuracy\n",
+        f"# {title}\n",
         f"Printed by `{command}`. {len(runs)} measured optimizer steps of {len({source_name(r) for r in runs})} sources, "
         f"{len({r.columns.get('accelerator') for r in runs})} GPU types, {len(found.found.constants)} constants "
-        f"(catalog/fit.toml) fitted on {len(found.found.residuals)} of the steps. Errors are |predicted / measured - 1|.\n",
+        f"(catalog/{constants}) fitted on {len(found.found.residuals)} of the steps. Errors are |predicted / measured - 1|.\n",
         _how(),
         f"![predicted against measured]({picture})\n",
         "## Step time, by source\n",

@@ -42,6 +42,8 @@ class BlockCost:
     workspace_bytes: Array
     dense_parameters: Array
     expert_parameters: Array
+    frozen_dense_bytes: Array
+    frozen_expert_bytes: Array
     flops: Array
     mean_flops: Array
     model_flops: Array
@@ -73,12 +75,14 @@ class BlockCosts:
     embedding: BlockCost
     layers: dict[LayerKind, BlockCost]
     head: BlockCost
+    teacher: tuple[tuple[float, BlockCost], ...] = ()  # how often each block of a teacher occurs
 
     def take(self, index: np.ndarray[tuple[int], np.dtype[np.intp]]) -> BlockCosts:
         """The entries that ``index`` selects."""
         return BlockCosts(
             embedding=self.embedding.take(index), head=self.head.take(index),
             layers={kind: cost.take(index) for kind, cost in self.layers.items()},
+            teacher=tuple((count, cost.take(index)) for count, cost in self.teacher),
         )  # fmt: skip
 
 
@@ -89,6 +93,7 @@ def block_costs(table: Table, cluster: Cluster, curves: Curves) -> BlockCosts:
         embedding=block_cost(table.embedding, setting, cluster, curves),
         layers={kind: block_cost(rows, setting, cluster, curves) for kind, rows in table.layers.items()},
         head=block_cost(table.head, setting, cluster, curves),
+        teacher=tuple((count, block_cost(rows, setting, cluster, curves)) for count, rows in table.teacher),
     )  # fmt: skip
 
 
@@ -101,7 +106,10 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     shape = setting.tp.shape
     device = {p: np.zeros(shape) for p in ("forward", "recompute", "backward")}
     host = {p: np.zeros(shape) for p in device}
-    sums = {name: np.zeros(shape) for name in ("saved", "workspace", "dense", "expert", "flops", "mean", "model", "weight")}
+    sums = {
+        name: np.zeros(shape)
+        for name in ("saved", "workspace", "dense", "expert", "flops", "mean", "model", "weight", "fdense", "fexpert")
+    }
     exposed: dict[Group, Array] = {g: np.zeros(shape) for g in GROUPS}
     waiting = {p: np.zeros(shape) for p in device}
     for row in rows:
@@ -124,13 +132,15 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
         sums["model"] = sums["model"] + row.model_flops
         if row.shard_group is not None:
             sums[row.shard_group] = sums[row.shard_group] + row.parameters
+            sums[f"f{row.shard_group}"] = sums[f"f{row.shard_group}"] + row.frozen_bytes
     return BlockCost(
         forward_s=np.maximum(device["forward"], host["forward"] - waiting["forward"]),
         recompute_s=np.maximum(device["recompute"], host["recompute"] - waiting["recompute"]),
         backward_s=np.maximum(device["backward"], host["backward"] - waiting["backward"]),
         weight_gradient_s=sums["weight"], tp_s=exposed["tp"], cp_s=exposed["cp"], ep_s=exposed["ep"],
         etp_s=exposed["etp"], saved_bytes=sums["saved"], workspace_bytes=np.maximum(sums["workspace"] - sums["saved"], 0.0),
-        dense_parameters=sums["dense"], expert_parameters=sums["expert"], flops=sums["flops"],
+        dense_parameters=sums["dense"], expert_parameters=sums["expert"],
+        frozen_dense_bytes=sums["fdense"], frozen_expert_bytes=sums["fexpert"], flops=sums["flops"],
         mean_flops=sums["mean"], model_flops=sums["model"],
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from planner.hardware import Cluster
 from planner.job import Job, matmul_dtype
 from planner.layout import Layout, Layouts
 from planner.model import Model
+from planner.operators.teacher import teacher_model
+from planner.tuned import check_teacher
 
 Mask = NDArray[np.bool_]
 
@@ -81,6 +83,9 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
             f"job.precision = {job.precision!r}: {framework.name} has no FP8 training; use megatron-core, torchtitan or fsdp, "
             "or bf16 or fp16."
         )
+    check_teacher(model, job)
+    if job.quantization is not None and job.quantization.compute_dtype is not None:
+        cluster.accelerator.peak(job.quantization.compute_dtype)
     if (model.memory_length or model.relative_attention) and framework.attention_kernel == "flash":
         raise PlannerError(
             f"framework.attention_kernel = 'flash': {model.name} attends to a memory or by relative positions, which the fused "
@@ -97,6 +102,8 @@ def rules(q: Question) -> Iterator[Rule]:
     """All rules, most basic first: the first broken one explains the layout."""
     yield from _degree_rules(q)
     yield from _model_rules(q)
+    if q.job.teacher is not None and q.job.teacher.cached_top_k is None:  # it runs on the student's layout
+        yield from _model_rules(replace(q, model=teacher_model(q.job.teacher)))
     yield from _batch_rules(q)
     yield from _pipeline_rules(q)
     yield from _sharding_rules(q)

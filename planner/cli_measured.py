@@ -70,6 +70,7 @@ def fit_command(
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE.md", help="Write the accuracy study here.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what was fitted, write no constant.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 2,
+    which: Annotated[str, typer.Option("--set", help="Which constants: training or finetune.")] = "training",
 ) -> None:
     """Refit the fitted constants to measured runs, predict each run left out, and write constants and intervals."""
     import datetime
@@ -80,10 +81,13 @@ def fit_command(
     from planner.accuracy import report as page
     from planner.accuracy import save_picture
     from planner.files import write_text
+    from planner.fit_sets import fit_set
     from planner.fitted_files import write_fit
+    from planner.fitting import load_constants
     from planner.runs import read_runs
     from planner.study import study
 
+    chosen = fit_set(which)
     if report is not None and (report.suffix.lower() != ".md" or report.is_dir()):
         raise PlannerError(f"--report {report}: give the path of a file that ends in .md.")
     if report is not None and not report.parent.is_dir():
@@ -102,23 +106,25 @@ def fit_command(
 
         if not rows and refused:
             raise PlannerError(f"no row can be read; {refused[0].id} is refused because {refused[0].reason}.")
-        answer = study(rows, jobs, say)
+        answer = study(rows, jobs, say, load_constants(chosen.constants))
     for constant, value in zip(answer.found.constants, answer.found.values.values, strict=True):
         print(f"{constant.name} = {value:.3g} (prior {constant.prior:g})")
-    command = " ".join(["planner fit", *(path.name for path in runs)])
+    command = " ".join(["planner fit", *(path.name for path in runs), *(["--set", which] if which != "training" else [])])
     out = len(refused) + len(answer.refused)
     print(f"{len(answer.found.residuals)} steps fitted, {len(answer.runs)} predicted, {out} rows refused")
     for refusal in (*refused, *answer.refused):
         print(f"refused: {refusal.id}: {refusal.reason}", file=sys.stderr)
     if not dry_run:
         source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
-        for path in write_fit(answer.found, answer.classes, source, datetime.date.today().isoformat()):
+        today = datetime.date.today().isoformat()
+        for path in write_fit(answer.found, answer.classes, source, today, chosen.residuals, chosen.apart):
             print(f"wrote {path}")
         print("python benchmarks/published_gpu_hours.py --write fits the field factor to them", file=sys.stderr)
     if report is not None:
         picture = report.with_suffix(".png")
         save_picture(answer, picture)
-        write_text(report, page(answer, f"{command} --report {report.name}", picture.name))
+        told = f"{command} --report {report.name}"
+        write_text(report, page(answer, told, picture.name, chosen.title, chosen.constants.name))
         print(f"wrote {report} and {picture}")
 
 

@@ -15,12 +15,14 @@ from planner.framework import Framework
 from planner.hardware import Cluster
 from planner.job import Job, Precisions, precisions
 from planner.layout import Array, Layouts
-from planner.memory import StageContent, StageMemory, host_usable_bytes, model_states, peak, stage_moments, usable_bytes
+from planner.memory import StageContent, StageMemory, host_usable_bytes, model_states, page_out, peak, stage_moments, usable_bytes
 from planner.model import LayerKind, Model
+from planner.modules import tuned_model
 from planner.operators.setting import AXES, distinct, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.parameters import embedding_parameters
 from planner.pipeline import Stage, bubble_s, in_flight, stages
+from planner.stage_content import NOTHING, stage_blocks, stage_content
 from planner.step_time import (
     Exchange,
     StageTime,
@@ -32,8 +34,6 @@ from planner.step_time import (
 )
 from planner.transfers import offload_s, pipeline_s
 
-NOTHING = np.zeros(1)
-"""Broadcasts with columns of one layout, of many, and with the axes of a block of layouts."""
 CHUNK = 16_384
 """Layouts evaluated at a time: their columns stay in the processor's cache."""
 
@@ -119,6 +119,7 @@ def evaluate(
     Raises PlannerError for a precision that the accelerator lacks or a sequence that the model cannot take.
     """
     check_job(model, cluster, framework, job)
+    model = tuned_model(model, job)
     question = Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts)
     broken, reason, reasons = impossible(question)
     context = _context(model, cluster, framework, job, curves)
@@ -145,7 +146,7 @@ class GridEvaluator:
 
     def __init__(self, model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
         check_job(model, cluster, framework, job)
-        self._context = _context(model, cluster, framework, job)
+        self._context = _context(tuned_model(model, job), cluster, framework, job)
 
     def block_costs(self, parts: Sequence[Layouts]) -> tuple[BlockCosts, list[NDArray[np.intp]]]:
         """Costs of the blocks on the distinct axes of all ``parts``, and for each part the positions of its rows' own."""
@@ -168,7 +169,7 @@ class GridEvaluator:
 def operator_table(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> Table:
     """The rows themselves, for the distinct axes of ``layouts``."""
     check_job(model, cluster, framework, job)
-    setting, _ = distinct_axes(layouts, model, framework, job)
+    setting, _ = distinct_axes(layouts, tuned_model(model, job), framework, job)
     return build_table(setting)
 
 
@@ -231,8 +232,12 @@ def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cu
     )
     staged = []
     for stage in cut:
-        content = _content(context, layouts, blocks, stage, in_flight(pp, layouts.vpp, stage.first, m), tied)
-        moments, time = _stage(context, layouts, blocks, stage, content, m, parallel, sends)
+        content = stage_content(
+            context.job, context.framework, pp, blocks, stage, in_flight(pp, layouts.vpp, stage.first, m), tied
+        )
+        parts = stage_blocks(blocks, stage, pp)
+        copies = offload_s(context.cluster, layouts, [part for part in parts if part[1] is not blocks.head])
+        moments, time = _stage(context, layouts, parts, content, m, parallel, sends, copies)
         staged.append(_Staged(stage=stage, moments=moments, time=time))
     return staged
 
@@ -263,41 +268,9 @@ def _tied_copy(model: Model, layouts: Layouts, pp: int) -> Array:
     return np.asarray(words / layouts.tp)
 
 
-def _stage_blocks(blocks: BlockCosts, stage: Stage) -> list[tuple[float, BlockCost]]:
-    parts = [(float(count), blocks.layers[kind]) for kind, count in stage.layers]
-    parts += [(1.0, blocks.embedding)] if stage.embedding else []
-    parts += [(1.0, blocks.head)] if stage.head else []
-    return parts
-
-
-def _content(context: _Context, layouts: Layouts, blocks: BlockCosts, stage: Stage, flying: Array, tied: Array) -> StageContent:
-    dense = expert = ends = saved = largest = largest_saved = workspace = NOTHING
-    for count, block in _stage_blocks(blocks, stage):
-        dense = dense + count * block.dense_parameters
-        expert = expert + count * block.expert_parameters
-        if block is blocks.head or block is blocks.embedding:
-            ends = ends + block.dense_parameters
-        if block is blocks.head:
-            continue
-        saved = saved + count * block.saved_bytes
-        if block is not blocks.embedding:
-            largest = np.maximum(largest, block.dense_parameters + block.expert_parameters)
-            largest_saved = np.maximum(largest_saved, block.saved_bytes)
-            workspace = np.maximum(workspace, block.workspace_bytes)
-    if stage.head:
-        dense, ends = dense + tied, ends + tied
-    head = blocks.head if stage.head else None
-    return StageContent(
-        dense_parameters=dense, expert_parameters=expert, end_parameters=ends,
-        largest_layer_parameters=largest, activations=saved * flying,
-        head_activations=head.saved_bytes if head else NOTHING, largest_layer_activations=largest_saved,
-        layer_workspace=workspace, head_workspace=head.workspace_bytes if head else NOTHING,
-    )  # fmt: skip
-
-
 def _stage(
-    context: _Context, layouts: Layouts, blocks: BlockCosts, stage: Stage, content: StageContent, m: Array,
-    parallel: Exchange, sends: Array,
+    context: _Context, layouts: Layouts, parts: list[tuple[float, BlockCost]], content: StageContent, m: Array,
+    parallel: Exchange, sends: Array, copies: Array,
 ) -> tuple[tuple[StageMemory, ...], StageTime]:  # fmt: skip
     job, framework, precision = context.job, context.framework, context.precision
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
@@ -308,17 +281,25 @@ def _stage(
         content, layouts, states, framework=framework, precision=precision, job=job, num_microbatches=m,
         usable=usable_bytes(context.cluster),
     )  # fmt: skip
-    return moments, _stage_time(context, layouts, blocks, stage, content, parallel, sends, states.update_elements)
+    away: Array = NOTHING
+    if job.paged:
+        usable = usable_bytes(context.cluster)
+        paged = [page_out(moment, usable) for moment in moments]
+        for before, after in zip(moments, paged, strict=True):
+            away = np.maximum(away, after.host - before.host)
+        moments = tuple(replace(after, host=before.host + away) for before, after in zip(moments, paged, strict=True))
+    return moments, _stage_time(
+        context, layouts, parts, content, parallel, sends, copies, states.update_elements, away
+    )  # fmt: skip
 
 
 def _stage_time(
-    context: _Context, layouts: Layouts, blocks: BlockCosts, stage: Stage, content: StageContent, parallel: Exchange,
-    sends: Array, update_elements: Array,
+    context: _Context, layouts: Layouts, parts: list[tuple[float, BlockCost]], content: StageContent, parallel: Exchange,
+    sends: Array, copies: Array, update_elements: Array, paged: Array,
 ) -> StageTime:  # fmt: skip
     names = ("forward_s", "backward_s", "recompute_s", "tp_s", "ep_s", "etp_s", "cp_s", "weight_gradient_s")
     sums = dict.fromkeys(names, NOTHING)
     gather = NOTHING
-    parts = _stage_blocks(blocks, stage)
     for count, block in parts:
         for name in names:
             sums[name] = sums[name] + count * getattr(block, name)
@@ -327,14 +308,12 @@ def _stage_time(
     once = synchronization_s(parallel.sync, content.dense_parameters, content.expert_parameters, sums["forward_s"], backward)
     optimizer = update_s(
         update_elements, layouts, context.cluster, context.curves, context.job, context.framework, context.precision,
-        float(context.model.hidden_size),
+        float(context.model.hidden_size), paged,
     )  # fmt: skip
     return StageTime(
         forward=sums["forward_s"], backward=sums["backward_s"], recompute=sums["recompute_s"],
         tensor_parallel=sums["tp_s"], expert_parallel=sums["ep_s"] + sums["etp_s"], context_parallel=sums["cp_s"],
-        pipeline=sends, gather=gather,
-        offload=offload_s(context.cluster, layouts, [part for part in parts if part[1] is not blocks.head]),
-        weight_gradient=sums["weight_gradient_s"],
+        pipeline=sends, gather=gather, offload=copies, weight_gradient=sums["weight_gradient_s"],
         once_data_parallel=once, once_optimizer=optimizer,
     )  # fmt: skip
 
@@ -351,6 +330,8 @@ def _flops(context: _Context, layouts: Layouts, blocks: BlockCosts, m: Array) ->
     for kind, count in counts.items():
         model_flops = model_flops + count * blocks.layers[kind].model_flops
         executed = executed + count * blocks.layers[kind].mean_flops
+    for times, block in blocks.teacher:
+        model_flops, executed = model_flops + times * block.model_flops, executed + times * block.mean_flops
     ranks = layouts.tp * layouts.cp * layouts.dp * m
     return model_flops * ranks, executed * ranks
 

@@ -15,8 +15,10 @@ from planner.hardware import PROFILES
 from planner.uncertainty import RESIDUALS, load_residuals
 
 
-def write_fit(found: Fit, classes: Sequence[dict[str, Any]], source: str, date: str) -> list[Path]:
-    """Write the constants and the residual classes; returns the files that changed. What was read of them is forgotten.
+def write_fit(
+    found: Fit, classes: Sequence[dict[str, Any]], source: str, date: str, residuals: Path = RESIDUALS, apart: bool = False
+) -> list[Path]:
+    """Write the constants and the residual classes; returns the files that changed.
 
     Every file is first written whole beside its place and then renamed. A constant that keeps its value and source keeps
     its date too, so that the same runs give the same files on any day.
@@ -26,7 +28,10 @@ def write_fit(found: Fit, classes: Sequence[dict[str, Any]], source: str, date: 
         path = PROFILES / "measured" / f"{constant.curves}.toml" if constant.curves else CATALOG / f"{constant.framework}.toml"
         text = texts.get(path) or path.read_text(encoding="utf-8")
         texts[path] = with_constant(text, constant.field, value, f"{source}; prior {constant.prior:g}: {constant.why}", date)
-    texts[RESIDUALS] = residuals_text(classes, source)
+    if apart:  # a set beside the training set: its own stacks only
+        theirs = {c.framework for c in load_residuals()}
+        classes = [table for table in classes if table.get("framework", "") not in theirs]
+    texts[residuals] = residuals_text(classes, source)
     changed = []
     for path, text in texts.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:

@@ -49,6 +49,7 @@ class Framework(Spec):
     fused_rotary: bool
     fused_dropout: bool
     fused_cross_entropy: bool
+    chunked_loss: bool = False  # output layer and loss chunk by chunk (Liger's fused linear cross-entropy): no logits are held
     logits_kept: bool = False  # a variable of the training script holds them until the backward pass is over
     loss_in_fp32: bool = True  # an unfused loss upcasts 16-bit logits
     fused_router: bool
@@ -59,6 +60,13 @@ class Framework(Spec):
     gathers_input_again: bool = False  # sequence parallelism keeps a shard of each linear layer's input, gathered once more
     selective_recompute: Literal["attention_core", "alternate_matmuls"] = "attention_core"  # what "selective" redoes
     elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
+
+    # adapters on a frozen model
+    adapter_dtype: Literal["fp32", "same"] = "fp32"  # peft keeps A and B in fp32; others in the type of the model
+    fused_adapters: bool = False  # A and B, their scaling and sum as few kernels that share the layer's kept input
+    upcasts_unquantized: bool = False  # peft's prepare_model_for_kbit_training: embeddings, norms and output layer in fp32
+    quantized_keeps_input: bool = False  # bitsandbytes until 0.41: each 4-bit layer keeps its input although no weight trains
+    dequantize_rate: Annotated[float, Field(gt=0, le=1)] = 0.5  # of kernels that unpack weights, over streaming bandwidth
 
     # host
     host_s_per_kernel: Seconds
@@ -81,6 +89,8 @@ class Framework(Spec):
     communicator_bytes: Annotated[float, Field(ge=0)]  # NCCL, per process group
     bucket_bytes: Annotated[float, Field(ge=0)] = 0.0  # buffers of the data-parallel exchange, of a fixed size
     fragmentation: Annotated[float, Field(ge=0)]  # reserved / allocated - 1 where there is room
+    # of activations and temporaries, cached beside those in use where batches differ in length and fit no old block
+    length_fragmentation: Annotated[float, Field(ge=0)] = 0.0
     least_fragmentation: Annotated[float, Field(ge=0)] = 0.03  # what stays of it when memory is short
     host_optimizer_bytes_per_s: Annotated[float, Field(gt=0)]  # of a node's CPUs, when optimizer states live there
     notes: str = ""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, model_validator
 
 from planner.framework import Framework
 from planner.spec import Spec
+from planner.tuning import Adapter, Quantization, Teacher
 from planner.units import DTYPE_BYTES
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "bf16-pure", "fp8", "nvfp4"]
-Optimizer = Literal["adamw", "adamw-8bit", "adafactor", "sgd", "muon"]
+Optimizer = Literal["adamw", "adamw-8bit", "adafactor", "sgd", "muon", "paged-adamw", "paged-adamw-8bit"]
+Kind = Literal["pretrain", "finetune", "lora", "qlora", "gptq-lora", "distil"]
 Positive = Annotated[int, Field(gt=0, strict=True)]
 
 ADAM_BLOCK = 256
@@ -22,9 +24,12 @@ ADAM_BLOCK = 256
 class Job(Spec):
     """One training run; ``finetune`` is full fine-tuning, which costs what pre-training costs per token.
 
+    ``lora``, ``qlora`` and ``gptq-lora`` train adapters on a frozen model, stored in 16 bit, NF4 or GPTQ integers; ``distil``
+    trains the model on a teacher's outputs.
+
     Exactly one of ``num_samples``, ``num_tokens`` and ``num_steps`` says how long an epoch is."""
 
-    kind: Literal["pretrain", "finetune"] = "pretrain"
+    kind: Kind = "pretrain"
     seq_len: Positive
     global_batch_size: Positive  # sequences per optimizer step
     num_samples: Positive | None = None
@@ -35,6 +40,47 @@ class Job(Spec):
     optimizer: Optimizer = "adamw"
     gradient_dtype: Literal["fp32", "same"] | None = None  # None = the framework's
     expert_load: Annotated[float, Field(ge=1)] = 1.0  # tokens on the fullest expert rank / mean
+    adapter: Adapter | None = None
+    quantization: Quantization | None = None  # of the frozen weights; filled for qlora and gptq-lora
+    teacher: Teacher | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("quantization") is not None:
+            return data
+        usual = {"qlora": {"format": "nf4"}, "gptq-lora": {"format": "gptq-int4"}}.get(str(data.get("kind")))
+        return {**data, "quantization": usual} if usual else data
+
+    @model_validator(mode="after")
+    def _tables(self) -> Job:
+        tunes = self.kind in ("lora", "qlora", "gptq-lora")
+        if tunes and self.adapter is None:
+            raise ValueError(f"kind = {self.kind!r} needs the table [job.adapter] with a rank")
+        if self.adapter is not None and not tunes:
+            raise ValueError(f"adapter with kind = {self.kind!r}: adapters belong to lora, qlora and gptq-lora")
+        if self.quantization is not None and self.kind not in ("qlora", "gptq-lora"):
+            raise ValueError(f"quantization with kind = {self.kind!r}: use kind = 'qlora' or 'gptq-lora'")
+        if self.quantization is not None and (self.kind == "gptq-lora") != (self.quantization.format[:4] == "gptq"):
+            right = "gptq-int4 or gptq-int8" if self.kind == "gptq-lora" else "nf4, fp4 or int8"
+            raise ValueError(f"quantization.format = {self.quantization.format!r} with kind = {self.kind!r}: use {right}")
+        if (self.teacher is not None) != (self.kind == "distil"):
+            raise ValueError(f"kind = {self.kind!r}: distil needs the table [job.teacher], and only distil has one")
+        if tunes and self.optimizer in ("muon", "adafactor"):
+            raise ValueError(f"optimizer = {self.optimizer!r} with kind = {self.kind!r}: use adamw, sgd or a kin of them")
+        if self.quantization is not None and self.precision in ("fp8", "nvfp4"):
+            raise ValueError(f"precision = {self.precision!r} with kind = {self.kind!r}: quantized weights multiply in 16 bit")
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the model's own weights stay as they are."""
+        return self.adapter is not None
+
+    @property
+    def paged(self) -> bool:
+        """Whether optimizer states may move to the host when memory is short (bitsandbytes' paged optimizers)."""
+        return self.optimizer.startswith("paged-")
 
     @model_validator(mode="after")
     def _one_length(self) -> Job:
@@ -99,6 +145,7 @@ def optimizer_state_bytes(optimizer: Optimizer, width: float) -> float:
     AdamW: two moments. 8-bit Adam: two bytes and two fp32 scales per block of 256 (Dettmers et al. 2022). SGD with
     momentum and Muon: one. Adafactor: row and column sums only, so 0 here: they are counted per matrix.
     """
+    optimizer = cast(Optimizer, optimizer.removeprefix("paged-"))
     if optimizer == "adamw-8bit":
         return 2.0 + 2.0 * 4.0 / ADAM_BLOCK
     return {"adamw": 2.0, "sgd": 1.0, "muon": 1.0, "adafactor": 0.0}[optimizer] * width
@@ -114,6 +161,8 @@ def precisions(job: Job, framework: Framework) -> Precisions:
     the matrix multiplies in fp8; Transformer Engine keeps linear layers' inputs in fp8
     and caches each weight and its transpose in fp8. nvfp4 likewise in 4 bit with one scale byte per 16 elements.
     """
+    if job.adapter is not None:
+        return _adapter_precisions(job, framework)
     dtype = matmul_dtype(job.precision)
     width = DTYPE_BYTES[dtype]
     gradient = job.gradient_dtype or framework.gradient_dtype
@@ -140,3 +189,43 @@ def precisions(job: Job, framework: Framework) -> Precisions:
         matmul=dtype, activation=2.0, linear_input=kept, parameter=4.0, cast=2.0 + fp8_caches, gradient=4.0, master=0.0,
         state=state, vector_state=vector, factored=factored,
     )  # fmt: skip
+
+
+def adapter_dtype(job: Job, framework: Framework) -> Literal["fp32", "same"]:
+    """The type of adapters: the job's, else the framework's."""
+    return (job.adapter.dtype if job.adapter is not None else None) or framework.adapter_dtype
+
+
+def _adapter_precisions(job: Job, framework: Framework) -> Precisions:
+    """Of what trains: adapters and their gradients in fp32, or in the compute type with or without fp32 master copies.
+
+    Frozen weights count apart, in 16 bit or as they are quantized (``frozen_width``). Activations are in the compute type:
+    the frozen model is loaded in it, so that autocast has nothing left to cast. FP8 caches each frozen matrix twice, as
+    in pre-training.
+    """
+    dtype = matmul_dtype(job.precision)
+    narrow = {"fp8": 1.0, "nvfp4": DTYPE_BYTES["fp4"] + 1.0 / 16.0}.get(job.precision)
+    activation = 2.0 if narrow else DTYPE_BYTES[dtype]
+    kept = narrow if narrow and framework.mixed_precision == "master_weights" else activation
+    wide = adapter_dtype(job, framework) == "fp32"
+    parameter = max(4.0 if wide else activation, activation)
+    master = 4.0 if not wide and framework.mixed_precision == "master_weights" and activation < 4 else 0.0
+    state = optimizer_state_bytes(job.optimizer, 4.0 if wide or master else activation)
+    gradient = 4.0 if master and (job.gradient_dtype or framework.gradient_dtype) == "fp32" else parameter
+    return Precisions(
+        matmul=dtype, activation=activation, linear_input=kept, parameter=parameter, cast=0.0, gradient=gradient, master=master,
+        state=state, vector_state=0.0, factored=False,
+    )  # fmt: skip
+
+
+def frozen_width(job: Job, framework: Framework) -> tuple[float, float]:
+    """Bytes of a frozen weight that is not quantized, and of FP8 copies of a frozen matrix beside it."""
+    base = 4.0 if job.precision in ("fp32", "tf32") else 2.0
+    narrow = {"fp8": 1.0, "nvfp4": DTYPE_BYTES["fp4"] + 1.0 / 16.0}.get(job.precision, 0.0)
+    caches = 2.0 * narrow if framework.mixed_precision == "master_weights" else 0.0
+    return (4.0 if upcasts(job, framework) else base), caches
+
+
+def upcasts(job: Job, framework: Framework) -> bool:
+    """Whether weights that are not quantized stand in fp32; peft leaves GPTQ models alone."""
+    return framework.upcasts_unquantized and job.kind == "qlora"

@@ -20,6 +20,7 @@ from planner.hardware import Cluster
 from planner.job import Job
 from planner.layout import RECOMPUTE, SCHEDULE, Array, Layouts
 from planner.model import Model
+from planner.modules import tuned_model
 from planner.pipeline import Stage, stages
 
 
@@ -82,7 +83,9 @@ class LayoutGrid:
         """(vpp, schedule) of every way to run ``pp`` stages, by the stages' content."""
         found: dict[tuple[Stage, ...], list[tuple[int, str]]] = {}
         for vpp in self.vpps(pp):
-            found.setdefault(stages(self.model, pp, vpp), []).extend((vpp, s) for s in self._schedules(pp, vpp))
+            found.setdefault(stages(tuned_model(self.model, self.job), pp, vpp), []).extend(
+                (vpp, s) for s in self._schedules(pp, vpp)
+            )
         return found
 
     def block(self, rows: Layouts, schedules: list[tuple[int, str]]) -> Layouts:

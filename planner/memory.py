@@ -71,6 +71,10 @@ class StageContent:
     largest_layer_activations: Array
     layer_workspace: Array
     head_workspace: Array
+    frozen_bytes: Array  # of weights that do not train, as stored
+    frozen_expert_bytes: Array
+    end_frozen_bytes: Array  # of the former, embedding and head
+    largest_layer_frozen_bytes: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +109,14 @@ def model_states(
 
     update = held(1.0, 1.0)
     ends = precision.vector_state * content.end_parameters / shards
+    cut = zero >= shards_from
+    still = content.frozen_bytes / np.where(cut, shards, 1.0) + content.frozen_expert_bytes / np.where(cut, expert_shards, 1.0)
     optimizer = held(1.0, precision.master + precision.state + factored_width) + ends
     gradients = held(2.0, precision.gradient)
     away = layouts.offload_optimizer
     gradients_away = away * (zero >= 2)
     return States(
-        parameters=held(shards_from, precision.parameter), gradients=gradients * (1.0 - gradients_away),
+        parameters=held(shards_from, precision.parameter) + still, gradients=gradients * (1.0 - gradients_away),
         optimizer=optimizer * (1.0 - away), host=optimizer * away + gradients * gradients_away, update_elements=update,
     )  # fmt: skip
 
@@ -127,6 +133,9 @@ def weight_copies(content: StageContent, layouts: Layouts, framework: Framework,
     inner = content.dense_parameters + content.expert_parameters - content.end_parameters
     whole = width * (inner + content.end_parameters) if sharded else precision.cast * inner
     gathered = (2.0 * width + width) * content.largest_layer_parameters + width * content.end_parameters
+    # frozen weights are gathered as they are stored, one layer and the next; they have no gradients
+    gathered = gathered + 2.0 * content.largest_layer_frozen_bytes + content.end_frozen_bytes
+    whole = whole + np.where(layouts.zero >= 2, content.frozen_bytes + content.frozen_expert_bytes, 0.0) if sharded else whole
     if sharded:  # in a pipeline the whole stage stays gathered, with its gradients, until the last micro-batch
         gathered = np.where(layouts.pp > 1, whole + precision.gradient * (inner + content.end_parameters), gathered)
     return np.asarray(np.where(layouts.zero >= 3, gathered, whole))
@@ -200,22 +209,24 @@ def _moment(
     phase: float,
 ) -> StageMemory:
     allocated = states.parameters + gradients + states.optimizer + activations + workspace + buffers
+    changing = framework.length_fragmentation * (activations + np.maximum(workspace, 0.0))
     return StageMemory(
         parameters=states.parameters, gradients=gradients, optimizer=states.optimizer, activations=activations,
-        workspace=workspace, buffers=buffers, fragmentation=cached_bytes(allocated, overhead, framework, usable),
+        workspace=workspace, buffers=buffers, fragmentation=cached_bytes(allocated, overhead, framework, usable, changing),
         overhead=overhead, host=host, phase=np.full(1, phase),
     )  # fmt: skip
 
 
-def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable: float) -> Array:
+def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable: float, changing: Array) -> Array:
     """What the caching allocator holds beyond what is in use: its usual share, less when memory is short.
 
+    ``changing``: bytes cached on top for batches of other lengths.
     PyTorch returns cached blocks to the device and tries again before it gives up, so that only
     ``least_fragmentation`` of the allocated bytes decides whether a job fits.
     """
     least, usual = framework.least_fragmentation, max(framework.fragmentation, framework.least_fragmentation)
     room = usable - overhead - allocated
-    return np.minimum(np.maximum(room, least * allocated), usual * allocated)
+    return np.minimum(np.maximum(room, least * allocated), usual * allocated + changing)
 
 
 def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions, job: Job) -> Array:
@@ -233,6 +244,12 @@ def optimizer_workspace(states: States, framework: Framework, precision: Precisi
     if framework.fused_optimizer != "foreach" or job.optimizer == "sgd":
         return np.zeros_like(states.update_elements)
     return width * states.update_elements
+
+
+def page_out(moment: StageMemory, usable: float) -> StageMemory:
+    """Optimizer states that do not fit move to the host (CUDA unified memory; QLoRA, section 3, paged optimizers)."""
+    away = np.clip(moment.total - usable, 0.0, moment.optimizer)
+    return replace(moment, optimizer=moment.optimizer - away, host=moment.host + away)
 
 
 def usable_bytes(cluster: Cluster) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from planner.spec import Spec
 
@@ -17,6 +17,12 @@ class LayerKind(NamedTuple):
 
     moe: bool
     sliding: bool
+    role: int = 0  # what it does in fine-tuning with adapters: an index of ROLES
+
+
+ROLES = ("trained", "adapted", "first adapted", "passing", "still")
+"""All weights train; frozen with adapters; the first such one, below which nothing trains; frozen between adapters and
+loss; frozen below all adapters."""
 
 
 class Model(Spec):
@@ -89,9 +95,16 @@ class Model(Spec):
     tied_embeddings: bool = False
     head: Literal["language_model", "masked_language_model", "none"] = "language_model"
     pooler: bool = False  # a square layer with bias and tanh on the first token (BERT)
+    # whose names its linear layers have (planner/modules.py); adapters are asked for by them
+    modules: Literal[
+        "llama", "mixtral", "deepseek", "gpt2", "qwen", "falcon", "gpt_neox", "chatglm", "baichuan", "opt", "phi", "phi3", "mpt",
+        "internlm2", "bert",
+    ] = "llama"  # fmt: skip
     num_labels: Count = 0  # outputs of a small classification layer with bias (BERT's next-sentence prediction: 2)
     hidden_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    _roles: tuple[int, ...] = PrivateAttr(default=())  # of each layer; set by with_roles
 
     @model_validator(mode="before")
     @classmethod
@@ -190,8 +203,14 @@ class Model(Spec):
             full = bool(self.full_attention_every) and (i + 1) % self.full_attention_every == 0
             full = full or i in self.full_attention_layers
             sliding = self.sliding_window is not None and i >= self.first_sliding_layer and not full
-            kinds.append(LayerKind(moe, sliding))
+            kinds.append(LayerKind(moe, sliding, self._roles[i] if self._roles else 0))
         return tuple(kinds)
+
+    def with_roles(self, roles: tuple[int, ...]) -> Model:
+        """The same model with a role for each layer."""
+        copy = self.model_copy()
+        copy._roles = roles
+        return copy
 
     @property
     def family(self) -> str:

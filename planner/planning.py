@@ -26,6 +26,7 @@ from planner.model import Model
 from planner.models import load_model
 from planner.parameters import parameters_active, parameters_total
 from planner.step_time import PARTS
+from planner.tuned import trainable_parameters, tuning_notes
 from planner.uncertainty import Interval, Subject, interval
 from planner.units import GIB, HOUR_S
 
@@ -63,6 +64,7 @@ class Plan:
     price: Price | None
     parameters_total: int
     parameters_active: int
+    parameters_trainable: int
     num_gpus: int
     num_microbatches: int
     step_time_s: float
@@ -260,6 +262,7 @@ def plan(
     evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
     if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
         notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
+    notes = (*notes, *tuning_notes(the_model, the_job))
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
     return answer if answer.fits or not explain else _explained(answer)
 
@@ -320,7 +323,8 @@ def _one(
     memory = evaluation.memory
     return Plan(
         model=model, cluster=cluster, framework=framework, job=job, layout=layout, price=price,
-        parameters_total=parameters_total(model), parameters_active=parameters_active(model), num_gpus=cluster.num_gpus,
+        parameters_total=parameters_total(model), parameters_active=parameters_active(model),
+        parameters_trainable=trainable_parameters(model, job), num_gpus=cluster.num_gpus,
         num_microbatches=int(evaluation.num_microbatches[0]), step_time_s=step_s,
         step_parts_s={part: float(getattr(evaluation.step, part)[0]) for part in PARTS},
         tokens_per_step=job.tokens_per_step, tokens_per_s=job.tokens_per_step / step_s,

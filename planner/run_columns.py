@@ -15,7 +15,8 @@ READ = frozenset((
     "ep", "dp", "data_parallel", "micro_batch_size", "global_batch_size", "grad_accum", "grad_dtype", "recompute",
     "attention_kernel", "offload", "overlap_grad_reduce", "optimizer", "compile", "oom", "dropout", "norm", "architecture",
     "head", "embedding_norm", "final_norm", "softmax_in_fp32", "max_positions", "type_vocab_size", "memory_length",
-    "relative_attention", "method", "lora_rank", "lora_targets", "quant_bits",
+    "relative_attention", "method", "lora_rank", "lora_targets", "lora_dropout", "quant_bits",
+    "quantization", "double_quantization", "modules",
 ))  # fmt: skip
 """Columns that mean something here; others may group rows, and are named where they are not read."""
 

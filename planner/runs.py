@@ -19,6 +19,7 @@ from planner.model import Model
 from planner.nodes import custom_node
 from planner.run_cells import fraction, measured_number, whole, yes
 from planner.spec import read_table
+from planner.tuned_runs import catalog_model, noted, tuning_fields
 from planner.units import GIB
 
 LABELS = Path(__file__).resolve().parent / "catalog" / "run_labels.toml"
@@ -129,6 +130,7 @@ def read_run(name: str, given: Mapping[str, str]) -> Run:
     for words, why in _labels()["not_told"].items():
         if words in given.get("notes", ""):
             raise PlannerError(f"notes = {given['notes']!r}: {why}")
+    given = noted(given, _labels())
     key = tuple((k, v) for k, v in given.items() if v != "" and k not in ANSWERS)
     asked = _question(key)
     measured = _step_time(given, asked.job)
@@ -156,11 +158,12 @@ def _question(key: tuple[tuple[str, str], ...]) -> Question:
     if _translated("data_parallel", row.get("data_parallel", "")) in ("2", "3"):
         label = _labels()["sharded"].get(label, label)
     row = {**_labels()["framework_defaults"].get(label, {}), **{k: v for k, v in row.items() if v != ""}}
+    row["accelerator"] = _translated("accelerator", row.get("accelerator", ""))
     framework = _framework(row, load_framework(label))
     layouts = _layouts(row, framework)
-    return Question(
-        model=_model(row), cluster=_cluster(row), framework=framework, job=_job(row, layouts[0]), layouts=layouts, assumed=assumed
-    )
+    model = catalog_model(row, _labels()) or _model(row)
+    job = _job(row, layouts[0], model)
+    return Question(model=model, cluster=_cluster(row), framework=framework, job=job, layouts=layouts, assumed=assumed)
 
 
 @cache
@@ -218,12 +221,13 @@ def _step_time(row: Mapping[str, str], job: Job) -> float | None:
 
 def _memory(row: Mapping[str, str]) -> dict[MemoryKind, float]:
     found: dict[MemoryKind, float] = {}
+    said = row.get("memory_kind", "")
+    unit = next((float(scale) for words, scale in _labels()["memory_unit"].items() if words in said), GIB)
     allocated = measured_number(row, "peak_allocated_gib", GIB)
     if allocated is not None:
         found["allocated"] = allocated
-    other = measured_number(row, "peak_reserved_gib", GIB)
+    other = measured_number(row, "peak_reserved_gib", unit)
     if other is not None:
-        said = row.get("memory_kind", "")
         kind: MemoryKind = next((k for words, k in _labels()["memory_kind"].items() if words in said), "reserved")
         found.setdefault(kind, other)
     return found
@@ -278,12 +282,13 @@ def _global_batch(row: Mapping[str, str], layout: Layout) -> int:
     return layout.micro_batch_size * ranks * whole(row, "grad_accum", 1)
 
 
-def _job(row: Mapping[str, str], layout: Layout) -> Job:
+def _job(row: Mapping[str, str], layout: Layout, model: Model) -> Job:
     optimizer = row.get("optimizer", "")
     fields: dict[str, Any] = {
         "seq_len": whole(row, "seq_len"), "global_batch_size": _global_batch(row, layout),
         "precision": _translated("precision", row.get("precision", "")),
         "optimizer": _translated("optimizer", optimizer) if optimizer else "adamw",
+        **tuning_fields(row, model, _labels()),
     }  # fmt: skip
     if row.get("grad_dtype"):
         wide = row["grad_dtype"].lower() in ("fp32", "float32")

@@ -66,8 +66,8 @@ def read_scenario(path: Path) -> Scenario:
 
     Tables ``[model] [cluster] [framework] [job] [layout] [price] [run] [cost]``; each ``[[compare]]`` entry has a
     ``label`` and any of the tables, whose fields replace those of the main case (a ``model`` replaces the whole model).
-    Relative paths of ``model.config`` and ``run.expert_histogram`` are looked up beside the file. Raises PlannerError
-    naming file, field and value.
+    Relative paths of models, of ``job.teacher.model`` and of ``run.expert_histogram`` are looked up beside the file. Raises
+    PlannerError naming file, field and value.
     """
     data = read_table(path, "see scenarios/ for complete examples")
     known = {"title", "label", "compare", *TABLES}
@@ -80,6 +80,7 @@ def read_scenario(path: Path) -> Scenario:
     base = {name: _table(path, name, data[name]) for name in TABLES if name in data}
     _resolve_config(path, base)
     _resolve_histogram(path, base)
+    _resolve_teacher(path, base)
     title = data.get("title", path.stem)
     if not isinstance(title, str):
         raise PlannerError(f"{path}: title = {title!r}: must be text.")
@@ -105,6 +106,7 @@ def _compared(path: Path, index: int, entry: Any, base: dict[str, dict[str, Any]
             tables[name] = given if name == "model" else {**tables.get(name, {}), **given}
     _resolve_config(path, tables)
     _resolve_histogram(path, tables)
+    _resolve_teacher(path, tables)
     return Case(label=str(entry.get("label", _label(tables))), tables=tables, where=where)
 
 
@@ -120,15 +122,25 @@ def _label(tables: dict[str, dict[str, Any]]) -> str:
 
 
 def _resolve_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
-    config = tables["model"].get("config")
-    if isinstance(config, str) and not Path(config).is_absolute() and not Path(config).exists():
-        tables["model"] = {**tables["model"], "config": str(path.parent / config)}
+    for key in ("config", "name", "base"):
+        file = tables["model"].get(key)
+        if not isinstance(file, str) or not (key == "config" or file.endswith((".toml", ".json"))):
+            continue
+        if not Path(file).is_absolute() and not Path(file).exists():
+            tables["model"] = {**tables["model"], key: str(path.parent / file)}
 
 
 def _resolve_histogram(path: Path, tables: dict[str, dict[str, Any]]) -> None:
     name = tables.get("run", {}).get("expert_histogram")
     if isinstance(name, str) and not Path(name).is_absolute() and not Path(name).exists():
         tables["run"] = {**tables["run"], "expert_histogram": str(path.parent / name)}
+
+
+def _resolve_teacher(path: Path, tables: dict[str, dict[str, Any]]) -> None:
+    teacher = tables["job"].get("teacher")
+    name = teacher.get("model") if isinstance(teacher, dict) else None
+    if isinstance(teacher, dict) and isinstance(name, str) and name.endswith((".toml", ".json")) and not Path(name).exists():
+        tables["job"] = {**tables["job"], "teacher": {**teacher, "model": str(path.parent / name)}}
 
 
 def _short(value: Any, limit: int = 60) -> str:

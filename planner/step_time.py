@@ -106,12 +106,14 @@ class Synchronization:
     def _exchanged(dense: Array, expert: Array) -> tuple[tuple[Array, bool], ...]:
         return ((dense, False), (expert, True)) if expert.any() else ((dense, False),)
 
-    def gather_s(self, dense: Array, expert: Array) -> Array:
-        """All-gather of parameters from the shards."""
+    def gather_s(self, dense: Array, expert: Array, frozen: Array | float = 0.0, frozen_expert: Array | float = 0.0) -> Array:
+        """All-gather of parameters from the shards, and of frozen weights' bytes as they are stored."""
         total = np.zeros_like(dense)
-        for elements, is_expert in self._exchanged(dense, expert):
+        for elements, is_expert in self._exchanged(dense, expert + frozen_expert):
             _, shards, stride = self._groups(is_expert)
-            total = total + collective_s(self.cluster, "all_gather", self.gather_width * elements, shards, stride)
+            still = frozen_expert if is_expert else frozen
+            trained = expert if is_expert else elements
+            total = total + collective_s(self.cluster, "all_gather", self.gather_width * trained + still, shards, stride)
         return total
 
     def reduce_s(self, dense: Array, expert: Array) -> Array:
@@ -145,7 +147,8 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     zero = np.where(sync.once_a_step, 0.0, sync.layouts.zero) if sync.gathers_16 else sync.layouts.zero
     if not (zero >= 2).any():
         return np.zeros(1)
-    gather = np.where(zero >= (2 if sync.gathers_16 else 3), sync.gather_s(dense, expert), 0.0)
+    gathered = sync.gather_s(dense, expert, block.frozen_dense_bytes, block.frozen_expert_bytes)
+    gather = np.where(zero >= (2 if sync.gathers_16 else 3), gathered, 0.0)
     again = np.where(zero >= 3, gather, 0.0)
     reduce = np.where(zero >= 2, sync.reduce_s(dense, expert), 0.0)
     f = sync.framework
@@ -174,7 +177,7 @@ def exchange(
         reduce_width=precision.activation if reduce_16 else precision.gradient,
         gathers_16=framework.mixed_precision == "sharded_fp32",
     )  # fmt: skip
-    parts = (blocks.embedding, *blocks.layers.values(), blocks.head)
+    parts = (blocks.embedding, *blocks.layers.values(), blocks.head, *(block for _, block in blocks.teacher))
     return Exchange(sync=sync, gathers={id(block): sharded_block_s(sync, block) for block in parts})
 
 
@@ -192,7 +195,7 @@ def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forwar
 
 def update_s(
     elements: Array, layouts: Layouts, cluster: Cluster, curves: Curves, job: Job, framework: Framework,
-    precision: Precisions, hidden_size: float,
+    precision: Precisions, hidden_size: float, paged_bytes: Array | float = 0.0,
 ) -> Array:  # fmt: skip
     """Seconds of what happens once a step: the update on the device, or on the host with transfers, and the stack's own work."""
     row = optimizer_row(elements, hidden_size, job, framework, precision)
@@ -202,7 +205,9 @@ def update_s(
         dtype = precision.matmul if precision.matmul not in ("fp8", "fp4") else "bf16"
         swept = swept + row.flops / (curves.matmul_peak_fraction * accelerator.peak(dtype))
     on_device = swept + row.kernels * curves.memory_latency_s + framework.host_s_per_step
-    transfers = elements * (precision.gradient + precision.parameter) / host_link_rate(cluster)
+    link = host_link_rate(cluster)
+    transfers = elements * (precision.gradient + precision.parameter) / link
+    on_device = on_device + 2.0 * paged_bytes / link  # what was paged out comes in and goes out again
     gpus = min(cluster.node.num_gpus, cluster.num_gpus)
     on_host = transfers + row.bytes_moved * gpus / framework.host_optimizer_bytes_per_s
     return np.asarray(np.where(layouts.offload_optimizer > 0, on_host + framework.host_s_per_step, on_device))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from planner.errors import PlannerError
 from planner.evaluation import evaluate
-from planner.fitting import Fit, ParallelPredict, Predict, Vector, fit, folds, leave_out, thinned
+from planner.fitting import Constant, Fit, ParallelPredict, Predict, Vector, fit, folds, leave_out, thinned
 from planner.layout import as_columns
 from planner.run_columns import in_own_words
 from planner.runs import Refusal, Run
@@ -46,8 +46,10 @@ class Study:
     classes: tuple[dict[str, Any], ...]
 
 
-def study(runs: Sequence[Run], jobs: int = 1, progress: Progress | None = None) -> Study:
-    """Fit the constants of ``catalog/fit.toml`` to ``runs`` and predict each run left out with its like.
+def study(
+    runs: Sequence[Run], jobs: int = 1, progress: Progress | None = None, constants: tuple[Constant, ...] | None = None
+) -> Study:
+    """Fit the constants (those of ``catalog/fit.toml``) to ``runs`` and predict each run left out with its like.
 
     Raises PlannerError when no run has a step time.
     """
@@ -58,7 +60,7 @@ def study(runs: Sequence[Run], jobs: int = 1, progress: Progress | None = None) 
     kept = thinned(timed)
     with ParallelPredict(timed, step_time, jobs) as predict:
         inner = _at(predict, kept)
-        found = fit([timed[i] for i in kept], inner, progress=lambda done, total: say("fitting", done, total))
+        found = fit([timed[i] for i in kept], inner, constants, progress=lambda done, total: say("fitting", done, total))
         measured = np.log(np.array([run.step_time_s for run in timed], dtype=float))
         in_sample = np.log(predict(range(len(timed)), found.values)) - measured
         left = {

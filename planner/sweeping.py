@@ -159,6 +159,17 @@ def _row(q: SweepQuestion, case: int, values: tuple[Value, ...]) -> dict[str, An
     return {**row, **measures, "layout": answer.layout.label, "error": "; ".join(answer.reasons)}
 
 
+def _set(table: dict[str, Any], name: str, value: Value) -> None:
+    """Set a field, or one of a table inside: adapter.rank."""
+    first, _, rest = name.partition(".")
+    if not rest:
+        table[name] = value
+        return
+    inner = table.get(first)
+    table[first] = dict(inner) if isinstance(inner, Mapping) else {}
+    _set(table[first], rest, value)
+
+
 def plan_with(tables: Mapping[str, Any], changes: Mapping[str, Value]) -> Plan:
     """The plan of a case with some fields changed; no nearest layout is looked for."""
     changed = {name: dict(table) for name, table in tables.items()}
@@ -175,7 +186,7 @@ def plan_with(tables: Mapping[str, Any], changes: Mapping[str, Value]) -> Plan:
             given.clear()
         elif table == "model" and set(given) == {"name"}:
             given["base"] = given.pop("name")  # a catalog model with a field changed
-        given[name] = value
+        _set(given, name, value)
     arguments: dict[str, Any] = changed
     if hardware:
         arguments["cluster"] = changed_hardware(as_cluster(changed["cluster"]), hardware)

@@ -20,6 +20,7 @@ from planner.framework import lineage
 from planner.spec import Spec, read_table
 
 RESIDUALS = Path(__file__).resolve().parent / "catalog" / "residuals.toml"
+TUNING_RESIDUALS = RESIDUALS.with_name("residuals-finetune.toml")
 LEVEL = 0.90
 ENOUGH = 10
 """Rows that a class needs for an interval of its own."""
@@ -99,9 +100,15 @@ def load_residuals(path: Path = RESIDUALS) -> tuple[ResidualClass, ...]:
     return tuple(ResidualClass.build(c, f"{path}: class {i}") for i, c in enumerate(read_table(path)["class"], start=1))
 
 
+@cache
+def every_class() -> tuple[ResidualClass, ...]:
+    """Classes of fine-tuning stacks, then of all others: no stack has both."""
+    return (*(load_residuals(TUNING_RESIDUALS) if TUNING_RESIDUALS.is_file() else ()), *load_residuals())
+
+
 def interval(value: float, metric: Metric, subject: Subject, classes: Sequence[ResidualClass] | None = None) -> Interval:
     """The 90 % interval of a predicted ``value``: value x exp(left-out residuals of its class)."""
-    known = [c for c in (load_residuals() if classes is None else classes) if c.metric == metric]
+    known = [c for c in (every_class() if classes is None else classes) if c.metric == metric]
     found = next(c for c in known if _holds(c, subject))
     reasons = _outside(found, subject)
     widening = WIDENING if reasons else 1.0

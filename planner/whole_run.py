@@ -122,9 +122,9 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
 
 
 def checkpoint_bytes(answer: Plan) -> float:
-    """Weights, master weights and optimizer states of the whole model; gradients are not written."""
+    """Weights, master weights and optimizer states of what trains; gradients and frozen weights are not written."""
     width = precisions(answer.job, answer.framework)
-    return answer.parameters_total * (width.parameter + width.master + width.state)
+    return answer.parameters_trainable * (width.parameter + width.master + width.state)
 
 
 def checkpoint_interval_s(spec: Run, step_time_s: float, write_s: float, stops: Interruptions) -> float | None:

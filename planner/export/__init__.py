@@ -32,6 +32,11 @@ def export_plan(plan: Plan, stack: str) -> dict[str, str]:
     """
     if stack not in STACKS:
         raise PlannerError(f"export to {stack!r}: must be one of {', '.join(STACKS)}; {near(stack, STACKS)}")
+    if plan.job.kind not in ("pretrain", "finetune"):
+        raise PlannerError(
+            f"export of job.kind = {plan.job.kind!r}: launch files are written for jobs that train all weights; plan with kind = "
+            "'pretrain' or 'finetune'."
+        )
     make, frameworks = STACKS[stack]
     require_stack(plan, stack, frameworks)
     return make(plan)

@@ -13,6 +13,11 @@ from planner.model import Model
 __all__ = ["FAMILIES", "model_from_config"]
 
 Config = Mapping[str, Any]
+MODULES = {
+    "mixtral": "mixtral", "deepseek_v2": "deepseek", "deepseek_v3": "deepseek", "gpt2": "gpt2", "gpt_neox": "gpt_neox",
+    "mpt": "mpt", "bloom": "falcon", "falcon": "falcon", "opt": "opt", "bert": "bert", "internlm2": "internlm2", "phi3": "phi3",
+}  # fmt: skip
+"""Families whose linear layers are not named as llama's (``model.modules``)."""
 
 
 def model_from_config(config: Config, name: str, where: str) -> Model:
@@ -38,7 +43,8 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
             fields |= causal_head(filled, fields)
     except PlannerError as error:
         raise PlannerError(f"{where}: {error}") from None
-    return Model.build({"name": name, "source": _source(config, kind), **fields}, where)
+    named = {"modules": MODULES[kind]} if kind in MODULES else {}
+    return Model.build({"name": name, "source": _source(config, kind), **named, **fields}, where)
 
 
 def _source(config: Config, kind: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.operators.attention import tensor_parallel_entrance
 from planner.operators.norm import norm
-from planner.operators.row import Matmul, Row, communication, linear, pointwise
+from planner.operators.row import Matmul, Number, Row, communication, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import on_one_rank
 from planner.parameters import head_parameters
@@ -35,7 +35,8 @@ def head(setting: Setting) -> tuple[Row, ...]:
         rows += norm("transform norm", BLOCK, setting, elements, rows_of=h)
     logits = linear(
         "logits", BLOCK, Matmul(m=t, k=h, n=vocabulary, dtype=setting.unquantized_dtype), width=w,
-        saved_bytes=w * elements, parameters=parameters, backward_workspace_bytes=w * vocabulary * (t + h),
+        saved_bytes=w * elements, parameters=parameters, 
+        backward_workspace_bytes=w * vocabulary * (h if setting.framework.chunked_loss else t + h),
     )  # fmt: skip
     return (*rows, *tensor_parallel_entrance(setting, BLOCK, logits, "logits", h), *cross_entropy(setting))
 
@@ -50,6 +51,8 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     """
     w, framework = setting.width, setting.framework
     logits = setting.tokens * setting.model.vocab_size / setting.tp
+    if framework.chunked_loss:
+        return _chunked(setting, logits)
     if framework.activation_accounting == "megatron":
         kept, alive = 4.0, w if framework.fused_cross_entropy else w + 4.0
         moved, kernels = (2.0 * w + 8.0, 3.0) if framework.fused_cross_entropy else (2.0 * w + 20.0, 9.0)
@@ -68,4 +71,17 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
             workspace_bytes=(alive + framework.extra_logit_bytes) * logits,
         ),
         communication("maximum and sums", BLOCK, "forward", "all_reduce", "tp", 3.0 * tp_messages, setting.tensor_parallel),
+    )  # fmt: skip
+
+
+def _chunked(setting: Setting, logits: Number) -> tuple[Row, ...]:
+    """Output layer and loss in chunks (Hsu et al. 2024, Liger kernel): forward computes the input's gradient and keeps only it.
+
+    A chunk's logits are about as large as the input: its tokens times the vocabulary over the hidden size.
+    """
+    w, h = setting.width, float(setting.model.hidden_size)
+    held = w * setting.tokens * h
+    return pointwise(
+        "cross-entropy", BLOCK, forward_bytes=4.0 * w * logits, backward_bytes=2.0 * held, kernels=8.0, saved_bytes=held,
+        workspace_bytes=3.0 * held,
     )  # fmt: skip

@@ -45,4 +45,6 @@ def norm_saved_bytes(setting: Setting, elements: Number, rows_of: float, w: floa
         return w * elements + (2.0 * 4.0 * rows if autograd else 0.0)
     if setting.framework.fused_norm:
         return w * elements + (4.0 * rows if autograd else 0.0)
+    if setting.job.frozen:  # a frozen weight needs no normalized tensor: only the fp32 input stays
+        return 4.0 * elements + 4.0 * rows
     return (4.0 + w) * elements + 4.0 * rows

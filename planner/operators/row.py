@@ -54,11 +54,12 @@ class Row:
 
     ``flops`` executed; ``model_flops`` by the convention of MFU (attention counted in full: PaLM, appendix B);
     ``bytes_moved`` to and from device memory; ``saved_bytes`` kept from forward to backward; ``workspace_bytes`` alive
-    only while the operator runs; ``parameters`` on this rank, sharded over ``shard_group`` (dense or expert ranks);
+    only while the operator runs; ``parameters`` that train on this rank, sharded over ``shard_group`` (dense or expert ranks);
+    ``frozen_bytes`` of weights that do not train, as they are stored;
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
-    have this row; ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the
-    device waits for the host. ``core`` marks what selective
-    recomputation redoes. ``beside`` is the row whose computation a collective may run beside.
+    have this row; ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the device waits for the
+    host. ``core`` marks what selective recomputation redoes; ``rate`` of memory-bound work over the stack's usual.
+    ``beside`` is the row whose computation a collective may run beside.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Row:
     saved_bytes: Number = 0.0
     workspace_bytes: Number = 0.0
     parameters: Number = 0.0
+    frozen_bytes: Number = 0.0
     shard_group: ShardGroup | None = None
     communication_bytes: Number = 0.0
     collective: Collective | None = None
@@ -82,13 +84,14 @@ class Row:
     work: Matmul | FusedAttention | None = None
     core: bool = False
     beside: Row | None = None
+    rate: float = 1.0
 
 
 def recomputed(row: Row, redo: Number) -> Row:
     """The same work done again in the backward pass where ``redo`` is 1; it saves nothing and has no parameters."""
     return replace(
         row, phase="recompute", flops=row.flops * redo, model_flops=0.0, bytes_moved=row.bytes_moved * redo,
-        saved_bytes=0.0, workspace_bytes=0.0, parameters=0.0, shard_group=None,
+        saved_bytes=0.0, workspace_bytes=0.0, parameters=0.0, frozen_bytes=0.0, shard_group=None,
         communication_bytes=row.communication_bytes * redo, kernels=row.kernels * redo, host_s=row.host_s * redo,
         idle_s=row.idle_s * redo,
     )  # fmt: skip

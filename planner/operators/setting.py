@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.framework import Framework
-from planner.job import Job, Precisions, precisions
+from planner.job import Job, Precisions, precisions, upcasts
 from planner.layout import Layouts
 from planner.model import LayerKind, Model
 from planner.operators.row import Array
@@ -52,8 +52,11 @@ class Setting:
 
     @property
     def residual_width(self) -> float:
-        """Bytes of one element of the residual stream: autocast adds 16-bit results to fp32 embeddings and norms in fp32."""
-        return 4.0 if self.autocast else self.width
+        """Bytes of one element of the residual stream: autocast adds 16-bit results to fp32 embeddings and norms in fp32.
+
+        So it does where embeddings and norms of a quantized model were upcast (peft's prepare_model_for_kbit_training).
+        """
+        return 4.0 if self.autocast or upcasts(self.job, self.framework) else self.width
 
     @property
     def input_width(self) -> float:

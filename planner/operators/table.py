@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.model import LayerKind
+from planner.operators.adapter import tuned_embedding, tuned_head, tuned_layer
 from planner.operators.attention import attention
 from planner.operators.embedding import embedding
 from planner.operators.feed_forward import feed_forward
@@ -16,6 +17,7 @@ from planner.operators.moe import mixture_of_experts
 from planner.operators.norm import norm
 from planner.operators.row import Matmul, Number, Row, recomputed
 from planner.operators.setting import Setting
+from planner.operators.teacher import distillation_loss, teacher_rows
 from planner.operators.weights import local_parameters
 
 
@@ -27,20 +29,35 @@ class Table:
     embedding: tuple[Row, ...]
     layers: dict[LayerKind, tuple[Row, ...]]
     head: tuple[Row, ...]
+    teacher: tuple[tuple[float, tuple[Row, ...]], ...] = ()
 
     def rows(self) -> tuple[Row, ...]:
-        """All rows of the model in order."""
-        return (*self.embedding, *(row for rows in self.layers.values() for row in rows), *self.head)
+        """All rows of the model in order, then those of a teacher."""
+        taught = (replace(row, name=f"teacher's {row.name}", repeats=count) for count, rows in self.teacher for row in rows)
+        return (*self.embedding, *(row for rows in self.layers.values() for row in rows), *self.head, *taught)
 
 
 def build_table(setting: Setting) -> Table:
     """All rows of ``setting.model`` on the axes of ``setting``."""
+    entrance, layers, exit_ = block_rows(setting)
+    loss = distillation_loss(setting, setting.job)
+    return Table(
+        setting=setting, embedding=entrance, layers=layers, head=(*exit_, *loss), teacher=teacher_rows(setting, block_rows)
+    )
+
+
+def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple[Row, ...]], tuple[Row, ...]]:
+    """(embedding, one layer of each kind, head), with adapters where the job has them."""
     counts = Counter(setting.model.layer_kinds)
     layers = {
-        kind: tuple(replace(row, repeats=float(n)) for row in with_recomputation(setting, _layer(setting, kind)))
+        kind: tuple(replace(row, repeats=float(n)) for row in with_recomputation(setting, _tuned(setting, kind)))
         for kind, n in counts.items()
     }
-    return Table(setting=setting, embedding=embedding(setting), layers=layers, head=head(setting))
+    return tuned_embedding(setting, embedding(setting)), layers, tuned_head(setting, head(setting))
+
+
+def _tuned(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    return tuned_layer(setting, kind, _layer(setting, kind))
 
 
 def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:

@@ -1,0 +1,309 @@
+"""Adapters on a frozen model: a layer's rows without gradients of its weights, and the rows of A and B beside them.
+
+Frozen weights have no gradient: the weight-gradient rows go, and an input stays in memory only where something else needs it.
+A gradient flows down to the lowest adapter and no further, unless checkpointing redoes the layers: then transformers makes the
+embeddings' output require a gradient, and the backward pass runs through all of them. Oracle: autograd's saved tensors under
+peft (tests/test_adapter_rows.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.job import adapter_dtype, frozen_width
+from planner.model import LayerKind
+from planner.modules import Linear, adapted, adapted_head, saved_module
+from planner.operators.row import Matmul, Number, Row, ShardGroup
+from planner.operators.setting import Setting
+from planner.tuning import Adapter
+from planner.units import DTYPE_BYTES
+
+LINEARS = frozenset((
+    "query key value", "output projection", "in projection", "out projection", "router", "query down", "query up", "query",
+    "key value down", "key value up", "logits", "transform",
+))  # fmt: skip
+"""Rows that multiply by a weight; attention's own products are not among them."""
+ADAPTED, FIRST, STILL = 1, 2, 4
+COMMON_INPUT = {
+    ("attention", "query"): "entrance", ("attention", "query down"): "entrance", ("attention", "key value down"): "entrance",
+    ("moe", "router"): "tokens", ("shared_expert", "in projection"): "tokens",
+}  # fmt: skip
+"""Linear layers that read the same tensor, which is kept once."""
+
+
+def tuned_layer(setting: Setting, kind: LayerKind, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The rows of a layer whose weights are frozen, with the adapters that its kind carries."""
+    job = setting.job
+    if job.adapter is None:
+        return rows
+    carries = kind.role in (ADAPTED, FIRST)
+    linears = adapted(setting.model, kind._replace(role=0), job.adapter) if carries else ()
+    below: Number = setting.full_recompute if kind.role in (FIRST, STILL) else 1.0
+    return tuple(_walk(setting, job.adapter, rows, linears, below))
+
+
+def tuned_embedding(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The embedding, frozen; where it is trained in full, beside a frozen copy, as peft's modules_to_save keep it."""
+    if setting.job.adapter is None:
+        return rows
+    width, _ = frozen_width(setting.job, setting.framework)
+    trained = _saved(setting, "words")
+    result: list[Row] = []
+    for row in rows:
+        if row.phase == "forward":
+            result.append(_still(row, width, 1.0 if trained else 0.0))
+        elif trained:
+            result.append(row)
+    return (*result, _copy(setting)) if trained else tuple(result)
+
+
+def tuned_head(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Final norm and output layer, frozen, adapted, or trained in full beside a frozen copy."""
+    adapter = setting.job.adapter
+    if adapter is None:
+        return rows
+    width, _ = frozen_width(setting.job, setting.framework)
+    trained, linear = _saved(setting, "head"), adapted_head(setting.model, adapter)
+    result: list[Row] = []
+    for row in rows:
+        if row.name.startswith("logits") and trained:
+            result.append(_still(row, width, 1.0) if row.phase == "forward" else row)
+        elif row.name.startswith("logits"):
+            result += _walk(setting, adapter, (row,), (linear,) if linear else (), 1.0, quantized=False)
+        elif row.name != "transform weight gradient":
+            result.append(_still(row, width, 0.0 if row.name == "transform" else 1.0))
+    return (*result, _copy(setting)) if trained else tuple(result)
+
+
+def _saved(setting: Setting, what: str) -> bool:
+    adapter = setting.job.adapter
+    return adapter is not None and any(saved_module(setting.model, name) == what for name in adapter.modules_to_save)
+
+
+def _copy(setting: Setting) -> Row:
+    """A module trained in full: peft leaves it in the model's type, so in parameters of the adapters' type it counts less."""
+    m, base = setting.model, frozen_width(setting.job, setting.framework)[0]
+    words = m.vocab_size * float(m.embedding_projection_size or m.hidden_size) / setting.tp
+    share = min(base / setting.precision.parameter, 1.0)
+    return Row(name="trained copy", block="adapter", phase="forward", parameters=share * words, shard_group="dense")
+
+
+def _still(row: Row, width: float, kept: Number) -> Row:
+    """A row whose weights do not train; of what it saves, the part ``kept`` stays."""
+    return replace(row, parameters=0.0, frozen_bytes=width * row.parameters, saved_bytes=row.saved_bytes * kept)
+
+
+def _scaled(row: Row, part: Number) -> Row:
+    """A row of the backward pass where it runs at all."""
+    if isinstance(part, float) and part == 1.0:
+        return row
+    return replace(
+        row, flops=row.flops * part, model_flops=row.model_flops * part, bytes_moved=row.bytes_moved * part,
+        kernels=row.kernels * part, host_s=row.host_s * part, communication_bytes=row.communication_bytes * part,
+        workspace_bytes=row.workspace_bytes * part,
+    )  # fmt: skip
+
+
+def _walk(
+    setting: Setting, adapter: Adapter, rows: tuple[Row, ...], linears: tuple[Linear, ...], below: Number, quantized: bool = True
+) -> Iterator[Row]:
+    """Rows in forward order, each followed by its gradients; ``below``: 1 where a gradient leaves the layer at its entrance."""
+    width, caches = frozen_width(setting.job, setting.framework)
+    flow: Number = below
+    kept: set[str] = set()
+    for row in rows:
+        name = row.name.removesuffix(" input gradient").removesuffix(" weight gradient")
+        if name not in LINEARS:
+            if row.beside is not None:
+                yield from _exchange(row, linears, flow)
+            else:
+                yield _still(row, width, flow) if row.phase == "forward" else _scaled(row, flow)
+            continue
+        parts = tuple(linear for linear in linears if (linear.block, linear.operator) == (row.block, name))
+        weights = _Weights.of(setting, row, quantized and name not in ("router", "logits", "transform"))
+        if row.phase == "forward":
+            held = _needed_elsewhere(setting, name)
+            stays = row.saved_bytes * flow if held else row.saved_bytes * 0.0
+            if weights.packed is not None and setting.framework.quantized_keeps_input and not held:
+                stays = setting.input_width * weights.work.m * weights.work.k * weights.work.batch * flow
+            stored = weights.stored(width, caches)
+            yield replace(row, saved_bytes=stays, parameters=0.0, frozen_bytes=stored, work=weights.work)
+            yield from weights.unpacked(setting, "forward", 1.0)
+            yield from _adapters_forward(setting, adapter, row, parts, kept, held)
+        elif row.name.endswith("input gradient"):
+            yield _scaled(_without_weight_gradient(setting, row, name), flow)
+            yield from weights.unpacked(setting, "backward", flow)
+            yield from _adapters_backward(setting, adapter, row, parts, flow)
+        elif parts:  # the weight gradient comes last, and goes
+            flow = 1.0
+
+
+def _exchange(row: Row, linears: tuple[Linear, ...], flow: Number) -> Iterator[Row]:
+    """A tensor-parallel exchange beside gradient multiplications: a frozen weight's gradient neither hides it nor asks for it."""
+    beside = row.beside.name if row.beside is not None else ""
+    if beside.endswith(" weight gradient"):
+        yield _scaled(replace(row, beside=None), flow)
+    elif any((linear.block, f"{linear.operator} input gradient") == (row.block, beside) for linear in linears):
+        yield _scaled(row, flow)
+
+
+def _without_weight_gradient(setting: Setting, row: Row, name: str) -> Row:
+    """The output layer's gradient has no weight gradient beside it."""
+    if name != "logits" or not isinstance(row.work, Matmul):
+        return row
+    return replace(row, workspace_bytes=0.0 if setting.framework.chunked_loss else setting.width * row.work.m * row.work.k)
+
+
+def _needed_elsewhere(setting: Setting, name: str) -> bool:
+    """Inputs of linear layers that another operator's gradient reads: fused attention's output, ReLU's."""
+    m = setting.model
+    if name == "output projection":
+        return setting.framework.attention_kernel == "flash"
+    return name == "out projection" and m.activation == "relu" and not m.gated_ffn
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Weights:
+    """The weights of one linear row on one rank."""
+
+    row: Row
+    work: Matmul
+    elements: Number  # of the matrices
+    others: Number  # biases and kin
+    packed: float | None  # stored bytes per element; None where it is not quantized
+
+    @classmethod
+    def of(cls, setting: Setting, row: Row, quantized: bool) -> _Weights:
+        work = row.work
+        if not isinstance(work, Matmul):
+            raise ValueError(f"row {row.name!r} is no matrix multiply")
+        quantization = setting.job.quantization if quantized else None
+        forward = row.phase == "forward"
+        inputs, outputs = (work.k, work.n) if forward else (work.n, work.k)
+        matrices = inputs * outputs * work.batch
+        elements = np.minimum(matrices, row.parameters) if forward else matrices
+        packed = None if quantization is None else quantization.bytes_per_weight(float(np.max(inputs)))
+        if quantization is not None and quantization.compute_dtype is not None:
+            work = replace(work, dtype=quantization.compute_dtype)
+        return cls(row=row, work=work, elements=elements, others=row.parameters - elements, packed=packed)
+
+    def stored(self, width: float, caches: float) -> Number:
+        """Bytes kept on the rank."""
+        if self.packed is not None:
+            return self.packed * self.elements + width * self.others
+        return (width + (caches if self.row.name not in ("router", "logits") else 0.0)) * self.elements + width * self.others
+
+    def unpacked(self, setting: Setting, phase: str, part: Number) -> Iterator[Row]:
+        """A copy in the compute type, made before each multiplication and dropped after it."""
+        quantization = setting.job.quantization
+        if self.packed is None or quantization is None:
+            return
+        width = DTYPE_BYTES[quantization.compute_dtype] if quantization.compute_dtype else setting.width
+        separate = np.maximum(self.row.kernels, self.work.batch)
+        double = quantization.format in ("nf4", "fp4") and quantization.double_quantization is not False
+        row = Row(
+            name=f"{self.row.name.removesuffix(' input gradient')} unpacked",
+            block=self.row.block, phase="forward" if phase == "forward" else "backward",
+            bytes_moved=(self.packed + width) * self.elements, workspace_bytes=width * self.elements / separate,
+            kernels=(2.0 if double else 1.0) * separate, rate=setting.framework.dequantize_rate,
+        )  # fmt: skip
+        yield _scaled(row, part)
+
+
+def _share(row: Row, linear: Linear, forward: bool) -> tuple[Number, Number, Number, Number]:
+    """(tokens, inputs, outputs, groups) of one adapter beside a base row."""
+    work = row.work
+    if not isinstance(work, Matmul):
+        raise ValueError(f"row {row.name!r} is no matrix multiply")
+    inputs, outputs = (work.k, work.n) if forward else (work.n, work.k)
+    return work.m, inputs, outputs * linear.share, work.batch
+
+
+def _copied(setting: Setting, adapter: Adapter) -> bool:
+    """Whether each adapter keeps an input of its own: cast to its type, or dropped out."""
+    if adapter.dropout > 0:
+        return True
+    casts = adapter_dtype(setting.job, setting.framework) == "fp32" and setting.width < 4
+    return casts and not setting.framework.fused_adapters
+
+
+def _adapters_forward(
+    setting: Setting, adapter: Adapter, row: Row, parts: tuple[Linear, ...], kept: set[str], base_kept: bool
+) -> Iterator[Row]:
+    w, rank, copied = setting.width, float(adapter.rank), _copied(setting, adapter)
+    fused = setting.framework.fused_adapters
+    for linear in parts:
+        m, k, n, b = _share(row, linear, True)
+        inputs, outputs = m * k * b, m * n * b
+        tensor = COMMON_INPUT.get((row.block, row.name), f"{row.block} {row.name}")
+        shared = 0.0 if base_kept or tensor in kept else 1.0
+        kept.add(tensor)
+        # the layer's input once, or each adapter's own copy of it; with dropout a mask, too
+        saved = (w + (1.0 if adapter.dropout > 0 else 0.0)) * inputs if copied else shared * _input_bytes(setting, row, inputs)
+        group: ShardGroup = "expert" if row.shard_group == "expert" else "dense"
+        name = f"{linear.part} adapter"
+        if copied and not fused:
+            passes = 2.0 * (w + 4.0) + (2.0 * w + 1.0 if adapter.dropout > 0 else 0.0)
+            yield Row(name=f"{name} input", block=row.block, phase="forward", bytes_moved=passes * inputs,
+                      kernels=2.0 + (adapter.dropout > 0), workspace_bytes=4.0 * inputs)  # fmt: skip
+        down = Matmul(m=m, n=rank, k=k, batch=b, grouped=_grouped(row))
+        up = Matmul(m=m, n=n, k=rank, batch=b, grouped=_grouped(row))
+        yield _multiply(f"{name} A", row, down, w, saved_bytes=saved, parameters=rank * k * b, shard_group=group)
+        yield from _partial_sums(setting, name, row, w * m * rank * b)
+        yield _multiply(f"{name} B", row, up, w, saved_bytes=w * m * rank * b, parameters=rank * n * b, shard_group=group)
+        yield Row(name=f"{name} sum", block=row.block, phase="forward", bytes_moved=(3.0 if fused else 5.0) * w * outputs,
+                  kernels=1.0 if fused else 2.0)  # fmt: skip
+
+
+def _input_bytes(setting: Setting, row: Row, elements: Number) -> Number:
+    """What keeping the base layer's input takes: as its row says, or where another row holds it, counted here."""
+    known = np.asarray(row.saved_bytes)
+    return row.saved_bytes if np.all(known > 0) else setting.input_width * elements
+
+
+def _grouped(row: Row) -> bool:
+    return isinstance(row.work, Matmul) and row.work.grouped
+
+
+def _multiply(
+    name: str, row: Row, work: Matmul, width: float, phase: str = "forward", part: Number = 1.0, **more: Number | ShardGroup
+) -> Row:
+    moved = width * work.batch * (work.m * work.k + work.k * work.n + work.m * work.n)
+    found = Row(
+        name=name, block=row.block, phase="forward" if phase == "forward" else "backward", flops=work.flops,
+        model_flops=work.flops, bytes_moved=moved, kernels=1.0, work=work, imbalance=row.imbalance, **more,  # type: ignore[arg-type]
+    )  # fmt: skip
+    return _scaled(found, part)
+
+
+def _partial_sums(setting: Setting, name: str, row: Row, message: Number) -> Iterator[Row]:
+    """Behind a layer that tp cuts along its inputs, the ranks' parts of A x are summed."""
+    if row.name in ("output projection", "out projection") and row.shard_group != "expert":
+        yield Row(
+            name=f"{name} partial sums", block=row.block, phase="forward", collective="all_reduce", group="tp",
+            communication_bytes=message * setting.tensor_parallel, kernels=setting.tensor_parallel,
+        )  # fmt: skip
+
+
+def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tuple[Linear, ...], flow: Number) -> Iterator[Row]:
+    """Gradients of B, of A, and of the input where it is wanted; the sum with the base layer's input gradient."""
+    w, rank, copied = setting.width, float(adapter.rank), _copied(setting, adapter)
+    fused = setting.framework.fused_adapters
+    for linear in parts:
+        m, k, n, b = _share(row, linear, False)
+        name = f"{linear.part} adapter"
+        inputs, outputs = m * k * b, m * n * b
+        if not fused:
+            yield Row(name=f"{name} sum gradient", block=row.block, phase="backward", bytes_moved=2.0 * w * outputs, kernels=1.0)
+        grouped = _grouped(row)
+        yield _multiply(f"{name} B gradient", row, Matmul(m=rank, n=n, k=m, batch=b, grouped=grouped), w, "backward")
+        yield _multiply(f"{name} B input gradient", row, Matmul(m=m, n=rank, k=n, batch=b, grouped=grouped), w, "backward")
+        yield _multiply(f"{name} A gradient", row, Matmul(m=k, n=rank, k=m, batch=b, grouped=grouped), w, "backward")
+        yield _multiply(f"{name} A input gradient", row, Matmul(m=m, n=k, k=rank, batch=b, grouped=grouped), w, "backward", flow)
+        casts = 2.0 * (w + 4.0) + (2.0 * w + 1.0 if adapter.dropout > 0 else 0.0) if copied and not fused else 0.0
+        back = Row(name=f"{name} input gradient sum", block=row.block, phase="backward", bytes_moved=(3.0 * w + casts) * inputs,
+                   kernels=1.0 + (2.0 if casts else 0.0))  # fmt: skip
+        yield _scaled(back, flow)

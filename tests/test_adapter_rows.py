@@ -1,0 +1,112 @@
+"""Rows of adapters against what autograd really saves in transformers' layers under peft, on the CPU; and laws of freezing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from examples import framework
+from peft import LoraConfig, inject_adapter_in_model
+from saved_tensors import saved_bytes
+from test_saved_bytes import SHAPES, llama_sizes, rotary_inputs
+from torch.utils.checkpoint import checkpoint
+from transformers import GPT2Config, LlamaConfig
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+
+from planner.huggingface import model_from_config
+from planner.job import Job
+from planner.layout import Layout, as_columns
+from planner.model import Model
+from planner.modules import tuned_model
+from planner.operators.setting import distinct_axes
+from planner.operators.table import Table, build_table
+
+TARGETS = [["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "o_proj"], ["gate_proj", "up_proj", "down_proj"], ["down_proj"],
+           ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]]  # fmt: skip
+
+
+def tuning_job(batch: int, sequence: int, adapter: dict[str, Any], precision: str = "bf16-pure") -> Job:
+    fields = {"kind": "lora", "seq_len": sequence, "global_batch_size": batch, "precision": precision, "adapter": adapter}
+    return Job.build(fields, "test")
+
+
+def table(model: Model, work: Job, recompute: str = "none", stack: str = "huggingface") -> Table:
+    columns = as_columns(Layout(micro_batch_size=work.global_batch_size, dp=1, recompute=recompute), 1)  # type: ignore[arg-type]
+    return build_table(distinct_axes(columns, tuned_model(model, work), framework(stack), work)[0])
+
+
+def layer_bytes(model: Model, work: Job, recompute: str = "none") -> list[float]:
+    layers = table(model, work, recompute).layers
+    return [
+        float(np.sum(np.asarray(sum(row.saved_bytes for row in layers[kind])))) for kind in tuned_model(model, work).layer_kinds
+    ]
+
+
+def measure(
+    layer: torch.nn.Module, hidden: int, shape: tuple[int, ...], dtype: torch.dtype, lora: LoraConfig, needs_gradient: bool,
+    recompute: bool = False, **inputs: Any,
+) -> int:  # fmt: skip
+    layer = inject_adapter_in_model(lora, layer.to(dtype)).to(dtype).train()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    x = torch.randn(shape[0], shape[1], hidden, dtype=dtype, requires_grad=needs_gradient)
+    shared = [*layer.parameters(), *layer.buffers(), *(t for v in inputs.values() for t in (v if isinstance(v, tuple) else (v,)))]
+
+    def forward() -> Any:
+        return checkpoint(layer, x, use_reentrant=False, **inputs) if recompute else layer(x, **inputs)
+
+    return saved_bytes(forward, shared)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_adapted_llama_layer_keeps_what_autograd_keeps(
+    shape: tuple[int, ...], targets: list[str], dropout: float, recompute: bool
+) -> None:
+    """A layer above the lowest adapter: gradients enter and leave it."""
+    b, s, h, a, k, f = shape
+    fields = {**llama_sizes(h, a, k, f), "num_hidden_layers": 2}
+    config = LlamaConfig(**fields)
+    config._attn_implementation = "eager"
+    lora = LoraConfig(r=8, target_modules=targets, lora_dropout=dropout)
+    dtype = torch.bfloat16
+    real = measure(LlamaDecoderLayer(config, 0), h, (b, s), dtype, lora, True, recompute, **rotary_inputs(config, s, dtype))
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work = tuning_job(b, s, {"rank": 8, "target_modules": targets, "dropout": dropout, "dtype": "same"})
+    assert layer_bytes(model, work, "full" if recompute else "none")[1] == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("targets", TARGETS[1:])  # of queries without keys eager attention drops the queries, fused keeps all
+def test_first_adapted_layer_keeps_what_autograd_keeps(targets: list[str]) -> None:
+    """Its input needs no gradient: what lies below the first adapter saves nothing."""
+    b, s, h, a, k, f = SHAPES[0]
+    fields = {**llama_sizes(h, a, k, f), "num_hidden_layers": 2}
+    config = LlamaConfig(**fields)
+    config._attn_implementation = "eager"
+    dtype = torch.bfloat16
+    lora = LoraConfig(r=8, target_modules=targets)
+    real = measure(LlamaDecoderLayer(config, 0), h, (b, s), dtype, lora, False, **rotary_inputs(config, s, dtype))
+    model = model_from_config({"model_type": "llama", **fields}, "llama", "test")
+    work = tuning_job(b, s, {"rank": 8, "target_modules": targets, "dtype": "same"})
+    assert layer_bytes(model, work)[0] == pytest.approx(real, rel=0.02)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("targets", [["c_attn"], ["c_attn", "c_proj", "c_fc"], ["c_proj"]])
+def test_adapted_gpt2_block_keeps_what_autograd_keeps(targets: list[str]) -> None:
+    b, s, h, a = 2, 48, 128, 8
+    fields = {"n_embd": h, "n_head": a, "attn_pdrop": 0.0, "resid_pdrop": 0.0, "n_layer": 2}
+    config = GPT2Config(**fields)
+    config._attn_implementation = "eager"
+    lora = LoraConfig(r=4, target_modules=targets)
+    real = measure(GPT2Block(config, 0), h, (b, s), torch.bfloat16, lora, True)
+    model = model_from_config({"model_type": "gpt2", **fields}, "gpt2", "test")
+    work = tuning_job(b, s, {"rank": 4, "target_modules": targets, "dtype": "same"})
+    assert layer_bytes(model, work)[1] == pytest.approx(real, rel=0.01)
