@@ -109,14 +109,17 @@ def model_states(
 
     update = held(1.0, 1.0)
     ends = precision.vector_state * content.end_parameters / shards
-    cut = zero >= shards_from
-    still = content.frozen_bytes / np.where(cut, shards, 1.0) + content.frozen_expert_bytes / np.where(cut, expert_shards, 1.0)
+    parameters = held(shards_from, precision.parameter)
+    if content.frozen_bytes.any() or content.frozen_expert_bytes.any():
+        cut = zero >= shards_from
+        parameters = parameters + content.frozen_bytes / np.where(cut, shards, 1.0)
+        parameters = parameters + content.frozen_expert_bytes / np.where(cut, expert_shards, 1.0)
     optimizer = held(1.0, precision.master + precision.state + factored_width) + ends
     gradients = held(2.0, precision.gradient)
     away = layouts.offload_optimizer
     gradients_away = away * (zero >= 2)
     return States(
-        parameters=held(shards_from, precision.parameter) + still, gradients=gradients * (1.0 - gradients_away),
+        parameters=parameters, gradients=gradients * (1.0 - gradients_away),
         optimizer=optimizer * (1.0 - away), host=optimizer * away + gradients * gradients_away, update_elements=update,
     )  # fmt: skip
 
@@ -133,9 +136,11 @@ def weight_copies(content: StageContent, layouts: Layouts, framework: Framework,
     inner = content.dense_parameters + content.expert_parameters - content.end_parameters
     whole = width * (inner + content.end_parameters) if sharded else precision.cast * inner
     gathered = (2.0 * width + width) * content.largest_layer_parameters + width * content.end_parameters
-    # frozen weights are gathered as they are stored, one layer and the next; they have no gradients
-    gathered = gathered + 2.0 * content.largest_layer_frozen_bytes + content.end_frozen_bytes
-    whole = whole + np.where(layouts.zero >= 2, content.frozen_bytes + content.frozen_expert_bytes, 0.0) if sharded else whole
+    if content.frozen_bytes.any() or content.frozen_expert_bytes.any():
+        # frozen weights are gathered as they are stored, one layer and the next; they have no gradients
+        gathered = gathered + 2.0 * content.largest_layer_frozen_bytes + content.end_frozen_bytes
+        every = content.frozen_bytes + content.frozen_expert_bytes
+        whole = whole + np.where(layouts.zero >= 2, every, 0.0) if sharded else whole
     if sharded:  # in a pipeline the whole stage stays gathered, with its gradients, until the last micro-batch
         gathered = np.where(layouts.pp > 1, whole + precision.gradient * (inner + content.end_parameters), gathered)
     return np.asarray(np.where(layouts.zero >= 3, gathered, whole))
@@ -209,7 +214,8 @@ def _moment(
     phase: float,
 ) -> StageMemory:
     allocated = states.parameters + gradients + states.optimizer + activations + workspace + buffers
-    changing = framework.length_fragmentation * (activations + np.maximum(workspace, 0.0))
+    varying = framework.length_fragmentation > 0
+    changing = framework.length_fragmentation * (activations + np.maximum(workspace, 0.0)) if varying else None
     return StageMemory(
         parameters=states.parameters, gradients=gradients, optimizer=states.optimizer, activations=activations,
         workspace=workspace, buffers=buffers, fragmentation=cached_bytes(allocated, overhead, framework, usable, changing),
@@ -217,7 +223,7 @@ def _moment(
     )  # fmt: skip
 
 
-def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable: float, changing: Array) -> Array:
+def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable: float, changing: Array | None) -> Array:
     """What the caching allocator holds beyond what is in use: its usual share, less when memory is short.
 
     ``changing``: bytes cached on top for batches of other lengths.
@@ -226,7 +232,8 @@ def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable
     """
     least, usual = framework.least_fragmentation, max(framework.fragmentation, framework.least_fragmentation)
     room = usable - overhead - allocated
-    return np.minimum(np.maximum(room, least * allocated), usual * allocated + changing)
+    most = usual * allocated if changing is None else usual * allocated + changing
+    return np.minimum(np.maximum(room, least * allocated), most)
 
 
 def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions, job: Job) -> Array:

@@ -30,14 +30,16 @@ def stage_content(
     """Parameters and activation bytes of a stage; ``flying``: micro-batches in flight, ``tied``: its copy of tied words."""
     dense = expert = ends = saved = largest = largest_saved = workspace = NOTHING
     frozen = frozen_expert = frozen_ends = frozen_layer = NOTHING
+    still = job.frozen or job.teacher is not None
     for count, block in stage_blocks(blocks, stage, pp):
-        frozen = frozen + count * block.frozen_dense_bytes
-        frozen_expert = frozen_expert + count * block.frozen_expert_bytes
+        if still:
+            frozen = frozen + count * block.frozen_dense_bytes
+            frozen_expert = frozen_expert + count * block.frozen_expert_bytes
         dense = dense + count * block.dense_parameters
         expert = expert + count * block.expert_parameters
         if block is blocks.head or block is blocks.embedding:
             ends = ends + block.dense_parameters
-            frozen_ends = frozen_ends + block.frozen_dense_bytes
+            frozen_ends = frozen_ends + block.frozen_dense_bytes if still else frozen_ends
         if block is blocks.head:
             continue
         saved = saved + count * block.saved_bytes
@@ -45,7 +47,8 @@ def stage_content(
             largest = np.maximum(largest, block.dense_parameters + block.expert_parameters)
             largest_saved = np.maximum(largest_saved, block.saved_bytes)
             workspace = np.maximum(workspace, block.workspace_bytes)
-            frozen_layer = np.maximum(frozen_layer, block.frozen_dense_bytes + block.frozen_expert_bytes)
+            if still:
+                frozen_layer = np.maximum(frozen_layer, block.frozen_dense_bytes + block.frozen_expert_bytes)
     if stage.head and job.frozen:
         frozen = frozen + frozen_width(job, framework)[0] * tied
     elif stage.head:

@@ -109,11 +109,13 @@ class Synchronization:
     def gather_s(self, dense: Array, expert: Array, frozen: Array | float = 0.0, frozen_expert: Array | float = 0.0) -> Array:
         """All-gather of parameters from the shards, and of frozen weights' bytes as they are stored."""
         total = np.zeros_like(dense)
-        for elements, is_expert in self._exchanged(dense, expert + frozen_expert):
+        for is_expert, elements, still in ((False, dense, frozen), (True, expert, frozen_expert)):
+            if is_expert and not (elements.any() or np.any(still)):
+                continue
             _, shards, stride = self._groups(is_expert)
-            still = frozen_expert if is_expert else frozen
-            trained = expert if is_expert else elements
-            total = total + collective_s(self.cluster, "all_gather", self.gather_width * trained + still, shards, stride)
+            message = self.gather_width * elements
+            message = message if isinstance(still, float) else message + still
+            total = total + collective_s(self.cluster, "all_gather", message, shards, stride)
         return total
 
     def reduce_s(self, dense: Array, expert: Array) -> Array:
@@ -147,7 +149,8 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     zero = np.where(sync.once_a_step, 0.0, sync.layouts.zero) if sync.gathers_16 else sync.layouts.zero
     if not (zero >= 2).any():
         return np.zeros(1)
-    gathered = sync.gather_s(dense, expert, block.frozen_dense_bytes, block.frozen_expert_bytes)
+    frozen = (block.frozen_dense_bytes, block.frozen_expert_bytes)
+    gathered = sync.gather_s(dense, expert, *(frozen if frozen[0].any() or frozen[1].any() else ()))
     gather = np.where(zero >= (2 if sync.gathers_16 else 3), gathered, 0.0)
     again = np.where(zero >= 3, gather, 0.0)
     reduce = np.where(zero >= 2, sync.reduce_s(dense, expert), 0.0)
@@ -207,7 +210,8 @@ def update_s(
     on_device = swept + row.kernels * curves.memory_latency_s + framework.host_s_per_step
     link = host_link_rate(cluster)
     transfers = elements * (precision.gradient + precision.parameter) / link
-    on_device = on_device + 2.0 * paged_bytes / link  # what was paged out comes in and goes out again
+    if job.paged:
+        on_device = on_device + 2.0 * paged_bytes / link  # what was paged out comes in and goes out again
     gpus = min(cluster.node.num_gpus, cluster.num_gpus)
     on_host = transfers + row.bytes_moved * gpus / framework.host_optimizer_bytes_per_s
     return np.asarray(np.where(layouts.offload_optimizer > 0, on_host + framework.host_s_per_step, on_device))
