@@ -15,7 +15,8 @@ What comes back is a ``Deployment`` (deployment.py): ``fits reasons nearest warn
 max_context``, ``ttft_s tpot_s e2e_s``, ``decode_tokens_per_s output_tokens_per_s requests_per_s``, ``load`` (percentiles from
 the simulation, ``stable``), ``expense`` (dollars, watts, joules), ``intervals`` (name -> lower, expected, upper, why),
 ``curve()`` and ``load_curve()`` (pandas frames), ``to_dict()``. Figures of time are None when it does not fit.
-``engine_names()``, ``FORMATS`` and ``Serving.model_fields`` fill menus.
+``engine_names()``, ``FORMATS`` and ``Serving.model_fields`` fill menus, ``sizes()``
+(sizing.py) says which GPUs, ``save_serving`` (plot.py) draws.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from typing import Any
 _WHERE = {
     "serve": "deployment", "Deployment": "deployment", "Serving": "spec", "Lengths": "spec", "Speculative": "spec",
     "FORMATS": "formats", "Engine": "engine", "engine_names": "engine", "load_engine": "engine", "Load": "load",
-    "simulate": "batching", "Server": "batching",
+    "simulate": "batching", "Server": "batching", "sizes": "sizing", "read_serving_scenario": "scenario",
+    "save_serving": "plot",
 }  # fmt: skip
 
 __all__ = sorted(_WHERE)

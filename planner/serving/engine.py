@@ -46,6 +46,10 @@ class Engine(Spec):
     int4_bandwidth_rate: Rate = 0.7  # of reading 4-bit weights that are expanded on the way
     int8_bandwidth_rate: Rate = 0.8  # of reading 8-bit weights that are expanded on the way
     expanding_compute_rate: Rate = 0.7  # of multiplying by weights that are expanded on the way
+    expanding_kernel_s: Seconds = 0.0  # more of it for each such matrix multiply
+    sm_bytes_per_s: Annotated[float, Field(gt=0)] = 1e13  # 16-bit weights that one multiprocessor reads at most
+    expanding_sm_bytes_per_s: Annotated[float, Field(gt=0)] = 1e13  # stored bytes that one expands at most
+    decode_grouped_tokens: Annotated[float, Field(ge=0)] = 8.0  # rows lost to tiles per expert when few tokens reach it
     kernel_latency_rate: Annotated[float, Field(ge=0, le=4)] = 1.0  # of the shortest kernels: graphs hide part of it
     collective_rate: Annotated[float, Field(gt=0, le=20)] = 1.0  # seconds of a collective over the measured NCCL ones
 
@@ -56,10 +60,12 @@ class Engine(Spec):
     host_s_per_expert: Seconds = 0.0  # a Python loop over experts
     int4_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # host time of a layer of 4-bit over one of 16-bit weights
     int8_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
+    narrow_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # of layers that compute in fp8 or fp4
     host_s_per_stage: Seconds = 0.0  # handing over between devices that hold different layers
 
     # batching and placement
     pipelined: bool = True  # stages work at the same time on parts of the batch; else one after the other
+    prefill_chunk: Annotated[int, Field(ge=0)] = 0  # stages prefill parts of so many tokens at the same time; 0 = whole prompts
     max_batch: Annotated[int, Field(gt=0)] = 256
     prefill_tokens: Annotated[int, Field(gt=0)] = 8192  # most tokens of one prefill pass
     block_size: Annotated[int, Field(gt=0)] = 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -64,6 +64,7 @@ class Times:
             part = "communication" if row.collective else "host_link" if row.block == "host_link" else "device"
             parts[part] = parts[part] + row.repeats * self.row_s(row)
         rate = {16: 1.0, 8: engine.int8_host_rate, 4: engine.int4_host_rate}[setting.format.family]
+        rate = engine.narrow_host_rate if setting.format.compute else rate
         loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
         layers = model.num_layers * engine.host_s_per_layer * rate + loops
         step = engine.host_s_per_step + engine.host_s_per_sequence * shape.sequences
@@ -78,6 +79,24 @@ class Times:
         pp = self.setting.serving.pp if self.setting.engine.pipelined and phase == "decode" else 1
         b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, queries, past)))
         return Shape(phase=phase, sequences=np.maximum(b / pp, 1.0), queries=q, past=p)
+
+    def _parts(self, sequences: Array, prompt: Array) -> tuple[Array, Array]:
+        """(parts that the prompts of a pass are split into over the sequences, seconds of all stages over one part's pass).
+
+        n parts fill and drain a pipeline of pp stages: (n + pp - 1) / pp passes of one part; parts of a prompt, over those of
+        the whole: (n + pp - 1) / (n pp).
+        """
+        pp, engine = float(self.setting.serving.pp), self.setting.engine
+        one = np.ones_like(sequences)
+        if pp == 1.0:
+            return one, one
+        if engine.prefill_chunk:
+            n = np.maximum(np.ceil(prompt * sequences / engine.prefill_chunk), 1.0)
+            return one, (n + pp - 1.0) / (n * pp)
+        if not engine.pipelined:
+            return one, one
+        several = sequences >= pp
+        return np.where(several, pp, 1.0), np.where(several, (2.0 * pp - 1.0) / pp, 1.0)
 
     def decode_s(self, batch: Number, context: Number) -> Array:
         """Seconds per output token of each of ``batch`` sequences that hold ``context`` tokens.
@@ -96,7 +115,9 @@ class Times:
 
     def prefill_s(self, prompt: Number, sequences: Number = 1.0, past: Number = 0.0) -> Array:
         """Seconds until ``sequences`` prompts of ``prompt`` new tokens after ``past`` cached ones have their first token."""
-        seconds = self.pass_time(self.shape("prefill", sequences, prompt, past)).total
+        b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, prompt, past)))
+        parts, share = self._parts(b, q)
+        seconds = share * self.pass_time(self.shape("prefill", b / parts, q, p)).total
         if self.draft is not None:
             own = Times(setting=self.draft)
             seconds = seconds + own.pass_time(own.shape("prefill", sequences, prompt, past)).total
@@ -131,18 +152,33 @@ def kernel_constants(setting: Setting) -> dict[str, Curves]:
             * (e.prefill_attention_rate if phase == "prefill" else 1.0),
         }
         found[f"{phase} attention"] = c.model_copy(update={**latency, **attention})
-        for stored, bandwidth, compute in (
-            ("16", e.decode_bandwidth_rate, e.prefill_rate),
-            ("narrow", e.narrow_bandwidth_rate, e.prefill_rate),
-            ("8", e.int8_bandwidth_rate, e.prefill_rate * e.expanding_compute_rate),
-            ("4", e.int4_bandwidth_rate, e.prefill_rate * e.expanding_compute_rate),
-        ):
-            for block, rate in (("", 1.0), (" experts", e.expert_bandwidth_rate)):
-                found[f"{phase} {stored}{block}"] = c.model_copy(update={
-                    **latency, "matmul_bandwidth_fraction": c.matmul_bandwidth_fraction * bandwidth * rate,
-                    "matmul_peak_fraction": c.matmul_peak_fraction * compute, "fp8_peak_fraction": c.fp8_peak_fraction * compute,
-                })  # fmt: skip
+        for stored in ("16", "narrow", "8", "4"):
+            for block in ("", " experts"):
+                found[f"{phase} {stored}{block}"] = _matmul_constants(setting, phase, stored, bool(block), latency)
     return found
+
+
+def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, latency: dict[str, float]) -> Curves:
+    """The curves of a matrix multiply whose weights are stored in 16 bit, narrow with arithmetic in that type, or expanded.
+
+    Bandwidth: that of the memory and what the multiprocessors can take in, one after the other: 1 / (1 / W + 1 / (n s)).
+    """
+    e, c, card = setting.engine, setting.curves, setting.cluster.accelerator
+    bandwidth = {
+        "16": e.decode_bandwidth_rate, "narrow": e.narrow_bandwidth_rate, "8": e.int8_bandwidth_rate, "4": e.int4_bandwidth_rate,
+    }[stored] * (e.expert_bandwidth_rate if experts else 1.0)  # fmt: skip
+    expanded = stored in ("8", "4")
+    compute = e.prefill_rate * (e.expanding_compute_rate if expanded else 1.0)
+    each = e.expanding_sm_bytes_per_s if expanded else e.sm_bytes_per_s
+    fraction = c.matmul_bandwidth_fraction * bandwidth
+    if card.num_sms:
+        fraction = 1.0 / (1.0 / fraction + card.memory_bandwidth_bytes_per_s / (each * card.num_sms))
+    grouped = {"grouped_tokens": min(e.decode_grouped_tokens, c.grouped_tokens)} if phase == "decode" else {}
+    return c.model_copy(update={
+        **latency, **grouped, "matmul_latency_s": latency["matmul_latency_s"] + (e.expanding_kernel_s if expanded else 0.0),
+        "matmul_bandwidth_fraction": fraction, "matmul_peak_fraction": c.matmul_peak_fraction * compute,
+        "fp8_peak_fraction": c.fp8_peak_fraction * compute,
+    })  # fmt: skip
 
 
 def _collective_s(setting: Setting, row: Row) -> Array:
@@ -152,9 +188,3 @@ def _collective_s(setting: Setting, row: Row) -> Array:
     stride = max(s.tp, s.ep) if row.collective == "p2p" else 1
     assert row.collective is not None
     return collective_s(setting.cluster, row.collective, row.communication_bytes, float(ranks), float(stride))
-
-
-def with_engine(times: Times, **changes: float) -> Times:
-    """The same deployment with other engine constants, unchecked: for fits."""
-    engine = times.setting.engine.model_copy(update=changes)
-    return replace(times, setting=replace(times.setting, engine=engine))

@@ -27,7 +27,20 @@ from planner.serving.spec import Serving
 from planner.spec import read_table
 
 LABELS = Path(__file__).resolve().parent.parent / "catalog" / "serving_labels.toml"
-REQUIRED = ("id", "model", "gpu", "n_gpus", "framework", "weights", "batch", "prompt_len", "output_len", "metric", "value", "unit")
+REQUIRED = (
+    "id",
+    "model",
+    "gpu",
+    "n_gpus",
+    "framework",
+    "weights",
+    "batch",
+    "prompt_len",
+    "output_len",
+    "metric",
+    "value",
+    "unit",
+)
 Quantity = Literal["whole", "decode", "prefill", "saturated", "memory"]
 SCALES = {"s": 1.0, "ms": 1e-3}
 TITLES = {
@@ -64,16 +77,6 @@ class ServingRun:
         if self.quantity in ("memory", "prefill", "saturated"):
             return self.quantity
         return "decode" if self.batch == 1 else "batched"
-
-
-def is_serving_table(path: Path) -> bool:
-    """Whether a CSV has the columns of serving measurements."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(csv.reader(file), [])
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return False
-    return {"metric", "value", "unit", "prompt_len", "output_len"} <= set(header)
 
 
 def read_serving_runs(path: Path) -> tuple[list[ServingRun], list[Refusal]]:
@@ -115,7 +118,9 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
         raise PlannerError(f"metric = {row['metric']!r} is not known; {near(row['metric'], _labels()['metric'])}")
     quantity: Quantity = metric["quantity"]
     prompt, output = _tokens(row, "prompt_len"), _tokens(row, "output_len")
-    if quantity == "decode" and output < 1 or quantity in ("whole", "saturated") and output < 1:
+    if metric["unit"] == "all tokens per second" and not row["prompt_len"]:
+        raise PlannerError("prompt_len is empty: a rate over prompt and output needs it")
+    if (quantity == "decode" and output < 1) or (quantity in ("whole", "saturated") and output < 1):
         raise PlannerError(f"output_len = {row['output_len']!r}: a decode rate needs output tokens")
     if quantity == "prefill" and prompt < 1:
         raise PlannerError(f"prompt_len = {row['prompt_len']!r}: a prefill rate needs prompt tokens")
@@ -125,7 +130,8 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
     times = _times(row, batch, prompt, output)
     value = _number(row, "value")
     measured = _measured(row, metric["unit"], value, batch, prompt, output, times.setting.serving.num_gpus)
-    columns = {**row, "accelerator": times.setting.cluster.accelerator.name}
+    setting = times.setting
+    columns = {**row, "accelerator": setting.cluster.accelerator.name, "catalog_model": setting.model.name}
     return ServingRun(
         id=name, columns=columns, times=times, quantity=quantity, measured=measured, unit=metric["unit"], batch=batch,
         prompt=prompt, output=output,
@@ -144,10 +150,14 @@ def _number(row: Mapping[str, str], column: str) -> float:
 
 def _tokens(row: Mapping[str, str], column: str) -> float:
     text, labels = row[column], _labels()
+    if not text and row.get("source", "") in labels["tokens_of_source"]:
+        return float(labels["tokens_of_source"][row["source"]][column])
     if text in labels["tokens_of_data"]:
         return float(labels["tokens_of_data"][text][column])
     if text in labels["tokens"]:
-        stated = column == "prompt_len" or row["metric"] == "weights file size" or row["metric"] in ("GPU memory", "decode tokens/s")
+        stated = (
+            column == "prompt_len" or row["metric"] == "weights file size" or row["metric"] in ("GPU memory", "decode tokens/s")
+        )
         if text == "" and not stated:
             raise PlannerError(f"{column} is empty: the length is not stated")
         return float(labels["tokens"][text]) if column == "prompt_len" or text != "" else 128.0

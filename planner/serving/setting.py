@@ -28,6 +28,7 @@ class Setting:
     cluster: Cluster
     engine: Engine
     serving: Serving
+    own_curves: Curves | None = None  # instead of the accelerator's, for fits
 
     @cached_property
     def compute_dtype(self) -> str:
@@ -70,7 +71,7 @@ class Setting:
     @cached_property
     def curves(self) -> Curves:
         """Kernel curves of the accelerator."""
-        return curves_of(self.cluster.accelerator)
+        return self.own_curves or curves_of(self.cluster.accelerator)
 
     @cached_property
     def etp(self) -> float:

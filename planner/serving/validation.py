@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from planner.errors import PlannerError
-from planner.serving.engine import Engine
 from planner.serving.kv_cache import sequence_bytes
 from planner.serving.latency import Times
 from planner.serving.load import slots_of
@@ -17,7 +13,7 @@ from planner.serving.runs import ServingRun
 from planner.serving.weights import total_bytes
 
 
-def predicted(run: ServingRun, times: Times | None = None) -> float:
+def predicted(run: ServingRun, times: Times | None = None, slots: int | None = None) -> float:
     """What the planner says of a run: seconds or bytes, in the run's own terms.
 
     Raises PlannerError where the batch cannot have fitted: then it was not what the table says.
@@ -26,7 +22,7 @@ def predicted(run: ServingRun, times: Times | None = None) -> float:
     if run.quantity == "memory":
         return _bytes(run, times)
     if run.quantity == "saturated":
-        return saturated_s(run, times)
+        return saturated_s(run, times, slots_of(times) if slots is None else slots)
     prefill = 0.0 if run.quantity == "decode" else float(times.prefill_s(max(run.prompt, 1.0), float(run.batch)))
     if run.quantity == "prefill":
         return prefill
@@ -34,12 +30,11 @@ def predicted(run: ServingRun, times: Times | None = None) -> float:
     return step if run.quantity == "decode" else prefill + (run.output - 1.0) * step
 
 
-def saturated_s(run: ServingRun, times: Times) -> float:
+def saturated_s(run: ServingRun, times: Times, slots: int) -> float:
     """Seconds per request of a replica that is never idle, at the batch that memory and engine allow.
 
     Each request takes its own share of prefill passes, which are full, and holds one of the batch's places while it decodes.
     """
-    slots = slots_of(times)
     if slots < 1:
         raise PlannerError("not even one sequence fits")
     together = max(min(times.setting.engine.prefill_tokens / run.prompt, float(slots)), 1.0)
@@ -72,13 +67,3 @@ def check(run: ServingRun) -> None:
         fits = largest_batch(loose, max(run.prompt, 1.0), run.prompt + run.output)
         if fits < run.batch:
             raise PlannerError(f"batch = {run.batch}: only {fits} sequences fit; the others waited")
-
-
-def with_constants(run: ServingRun, engine: Engine) -> Times:
-    """The run's deployment on another engine of the same kind."""
-    return replace(run.times, setting=replace(run.times.setting, engine=engine))
-
-
-def errors(runs: Sequence[ServingRun]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """log(predicted / measured) of each run."""
-    return np.array([np.log(predicted(run) / run.measured) for run in runs])
