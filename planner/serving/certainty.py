@@ -51,7 +51,7 @@ def interval_of(d: Deployment, name: str, value: float) -> Interval:
 def intervals(d: Deployment) -> dict[str, Interval]:
     """Intervals of all figures that the deployment has."""
     found = {name: getattr(d, name) for name in METRICS if getattr(d, name, None) is not None}
-    if d.expense is not None:
+    if d.expense is not None and d.load is None:  # under a load that it carries, the rate is what arrives
         found |= {name: getattr(d.expense, name) for name in METRICS if getattr(d.expense, name, None) is not None}
     sure = {name: interval_of(d, name, float(value)) for name, value in found.items() if value}
     if d.load is not None and d.load.stable:

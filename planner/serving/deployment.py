@@ -34,6 +34,8 @@ from planner.units import GIB
 if TYPE_CHECKING:
     import pandas as pd
 
+UNUSED = ("attention_backward_fraction", "fp8_cast_passes", "fp8_latency_s", "cuda_core_fraction")
+"""Constants of kernels that serving does not run, or (the last) only in fp32."""
 ServingLike = Serving | Mapping[str, Any]
 
 
@@ -247,6 +249,7 @@ def assumptions_of(setting: Setting) -> tuple[Assumption, ...]:
         Assumption(where=where, field=field, value=value, source=spec.provenance[field].source)
         for where, spec in specs
         for field, value in spec.assumed().items()
+        if field not in UNUSED
     )
 
 

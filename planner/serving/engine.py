@@ -66,6 +66,7 @@ class Engine(Spec):
     # batching and placement
     pipelined: bool = True  # stages work at the same time on parts of the batch; else one after the other
     prefill_chunk: Annotated[int, Field(ge=0)] = 0  # stages prefill parts of so many tokens at the same time; 0 = whole prompts
+    prefill_chunks_in_flight: Annotated[int, Field(gt=0)] = 1_000_000  # of these, at most
     max_batch: Annotated[int, Field(gt=0)] = 256
     prefill_tokens: Annotated[int, Field(gt=0)] = 8192  # most tokens of one prefill pass
     block_size: Annotated[int, Field(gt=0)] = 16

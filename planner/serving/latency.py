@@ -92,6 +92,7 @@ class Times:
             return one, one
         if engine.prefill_chunk:
             n = np.maximum(np.ceil(prompt * sequences / engine.prefill_chunk), 1.0)
+            n = np.minimum(n, engine.prefill_chunks_in_flight)
             return one, (n + pp - 1.0) / (n * pp)
         if not engine.pipelined:
             return one, one

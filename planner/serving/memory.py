@@ -50,12 +50,13 @@ def workspace_bytes(setting: Setting, tokens: Number, sequences: Number) -> Arra
 
 
 def pass_tokens(setting: Setting, batch: Number, prompt: float) -> Array:
-    """Tokens of the largest pass: as many prompts as the engine takes at once, at least one whole or one chunk of it."""
+    """Tokens of the largest pass: as many prompts as the engine takes at once; a long one in parts where it can."""
     s, e = setting.serving, setting.engine
     b = np.asarray(batch, dtype=float) / s.attention_groups
     if s.chunked_prefill_tokens is not None:
         return np.maximum(np.minimum(b * prompt, float(s.chunked_prefill_tokens)), b)
-    return np.maximum(np.minimum(b * prompt, max(float(e.prefill_tokens), prompt)), b)
+    whole = 0.0 if "chunked_prefill" in e.features else prompt
+    return np.maximum(np.minimum(b * prompt, max(float(e.prefill_tokens), whole)), b)
 
 
 def overhead_bytes(setting: Setting) -> float:

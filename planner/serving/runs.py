@@ -250,7 +250,7 @@ def _cut(row: Mapping[str, str], gpus: int) -> dict[str, int]:
     """tp as given; a device map or layer split is pp over all GPUs; what is left of the GPUs is pp."""
     tp = int(row.get("tp") or "1")
     if "EP set" in row.get("pp_ep", ""):
-        return {"tp": tp, "ep": 1}
+        return {"tp": tp, "ep": tp}
     return {"tp": tp, "pp": max(gpus // tp, 1)}
 
 

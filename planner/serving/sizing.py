@@ -15,7 +15,9 @@ from planner.model import Model
 from planner.nodes import custom_node
 from planner.planning import ModelLike, as_model, plan
 from planner.serving.deployment import serve
+from planner.serving.engine import load_engine
 from planner.serving.memory import card_bytes
+from planner.serving.spec import Serving
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -102,7 +104,9 @@ def sizes(
             raise PlannerError(f"{option} {value}: must be a whole number of at least {2 if option == '--seq-len' else 1}.")
     if not 0.0 <= headroom < 1.0:
         raise PlannerError(f"--headroom {headroom:g}: must be from 0 to less than 1.")
-    if purpose != "serve":
+    if purpose == "serve":
+        _check_serving(the_model, seq_len, batch, weights, engine)
+    else:
         _check_job(_job(purpose, seq_len, batch, 1, "bf16", job))
     rows, left_out = [], {}
     for name in accelerator_names():
@@ -177,6 +181,14 @@ def _served(model: Model, card: Accelerator, num_gpus: int, seq_len: int, batch:
             usd_per_million_tokens=None if usd is None else usd / 3600.0 / d.output_tokens_per_s * 1e6,
         )  # fmt: skip
     return why
+
+
+def _check_serving(model: Model, seq_len: int, batch: int, weights: str, engine: str) -> None:
+    """Say what is wrong with a question once, not for every accelerator."""
+    if model.architecture == "encoder":
+        raise PlannerError(f"model.name = {model.name!r}: an encoder generates no tokens; serve a decoder.")
+    load_engine(engine)
+    Serving.build({"engine": engine, "weights": weights, "prompt": max(seq_len - 1, 1), "output": 1, "batch": batch}, "size")
 
 
 def _text(cut: Mapping[str, int]) -> str:

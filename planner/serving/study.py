@@ -14,10 +14,11 @@ from planner.fitting import Fit, Vector, fit, folds, leave_out, thinned
 from planner.runs import Refusal, Run
 from planner.serving.certainty import subject_of
 from planner.serving.fitting import Predictor, load_constants
+from planner.serving.residuals import classify
 from planner.serving.runs import ServingRun
 from planner.serving.validation import check, predicted
 from planner.study import pooled_residuals
-from planner.uncertainty import Metric, ResidualClass, Subject, classify, interval
+from planner.uncertainty import Metric, ResidualClass, Subject, interval
 
 LEFT_OUT: dict[str, tuple[str, ...]] = {"model": ("catalog_model",), "source": ("source",), "GPU type": ("accelerator",)}
 """What is left out at a time: each measurement is predicted by constants that never saw its group."""
@@ -70,7 +71,7 @@ def study(runs: Sequence[ServingRun], progress: Progress | None = None) -> Servi
     subjects = [subject_of(run.times.setting) for run in timed]
     remembered = [(subject_of(run.times.setting), ratio) for run, ratio in memory]
     everything = range(len(timed))
-    classes = _classes(timed, subjects, in_sample, left, everything) + _memory_classes(remembered)
+    classes = _classes(timed, subjects, in_sample, left, everything) + _memory_classes([run for run, _ in memory], remembered)
     return ServingStudy(
         runs=tuple(timed), found=found, in_sample=in_sample, left_out=left,
         inside=_covered(timed, subjects, in_sample, left), memory=tuple(memory),
@@ -108,13 +109,15 @@ def _classes(
         here = [i for i in at if runs[i].figure in figures]
         if here:
             pooled = pooled_residuals([subjects[i] for i in here], [in_sample[here], left["model"][here]])
-            tables += classify(metric, pooled, (-left["source"][here]).tolist())
+            models = [runs[i].times.setting.model.name for i in here] * 2
+            tables += classify(metric, pooled, models, (-left["source"][here]).tolist())
     return tables
 
 
-def _memory_classes(rows: Sequence[tuple[Subject, float]]) -> list[dict[str, Any]]:
+def _memory_classes(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, float]]) -> list[dict[str, Any]]:
     pooled = [(subject, -ratio) for subject, ratio in rows]
-    return classify("serving_memory", pooled, [value for _, value in pooled]) if pooled else []
+    models = [run.times.setting.model.name for run in runs]
+    return classify("serving_memory", pooled, models, [value for _, value in pooled]) if pooled else []
 
 
 def _metric(run: ServingRun) -> Metric:
@@ -137,8 +140,8 @@ def _covered(
 def _memory_covered(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, float]]) -> NDArray[np.bool_]:
     inside = np.zeros(len(rows), dtype=bool)
     for members in folds(cast(Sequence[Run], runs), LEFT_OUT["model"]).values():
-        others = [row for i, row in enumerate(rows) if i not in set(members.tolist())]
-        classes = _built(_memory_classes(others))
+        others = [i for i in range(len(rows)) if i not in set(members.tolist())]
+        classes = _built(_memory_classes([runs[i] for i in others], [rows[i] for i in others]))
         for i in members:
             inside[i] = _holds("serving_memory", rows[i][0], classes, -rows[i][1])
     return inside
