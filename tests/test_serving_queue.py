@@ -126,6 +126,12 @@ def test_a_request_larger_than_the_cache_is_refused() -> None:
         )
 
 
+def test_a_drawn_request_that_no_cache_holds_is_explained() -> None:
+    wide = {"prompt": {"kind": "lognormal", "mean": 500, "standard_deviation": 1500}, "output": 10, "requests_per_s": 0.01}
+    with pytest.raises(PlannerError, match="give them a maximum"):
+        serve(model="llama-2-7b", cluster={"node": "g5-xlarge"}, serving={**wide, "weights": "int4-awq"})
+
+
 def test_at_low_load_a_request_takes_what_it_takes_alone() -> None:
     answer = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, "requests_per_s": 0.01})
     assert answer.load is not None

@@ -51,12 +51,38 @@ def interval_of(d: Deployment, name: str, value: float) -> Interval:
 def intervals(d: Deployment) -> dict[str, Interval]:
     """Intervals of all figures that the deployment has."""
     found = {name: getattr(d, name) for name in METRICS if getattr(d, name, None) is not None}
-    if d.expense is not None and d.load is None:  # under a load that it carries, the rate is what arrives
-        found |= {name: getattr(d.expense, name) for name in METRICS if getattr(d.expense, name, None) is not None}
+    costs = {name: getattr(d.expense, name) for name in METRICS if getattr(d.expense, name, None) is not None}
+    if d.load is None:
+        found |= costs
     sure = {name: interval_of(d, name, float(value)) for name, value in found.items() if value}
+    if d.load is not None:
+        sure |= {name: _certain(float(value)) for name, value in costs.items()}
+        sure["load.capacity_requests_per_s"] = interval_of(d, "requests_per_s", d.load.capacity_requests_per_s)
     if d.load is not None and d.load.stable:
         for name in ("ttft_s", "tpot_s", "e2e_s"):
             for key, value in (getattr(d.load, name) or {}).items():
                 if value:
                     sure[f"load.{name}.{key}"] = interval_of(d, name, float(value))
     return sure
+
+
+def _certain(value: float) -> Interval:
+    """Dollars and joules at a rate of requests that is given: the GPUs are held whether busy or not."""
+    why = "GPUs are paid and powered whether busy or not: the given rate of requests decides"
+    return Interval(lower=value, expected=value, upper=value, provenance="fitted", why=why)
+
+
+def certainty(d: Deployment) -> str:
+    """Whether it fits, by the interval of memory: "fits", "probably fits", "probably does not fit", "does not fit"."""
+    need = d.intervals["total_bytes"]
+    sure = need.upper <= d.limit_bytes if d.fits else need.lower > d.limit_bytes
+    return ("" if sure else "probably ") + ("fits" if d.fits else "does not fit")
+
+
+def stability(d: Deployment) -> str | None:
+    """Whether the queue is stable, by the interval of the capacity: "stable", "probably stable" ...; None without a rate."""
+    if d.load is None:
+        return None
+    most = d.intervals["load.capacity_requests_per_s"]
+    sure = most.lower > d.load.requests_per_s if d.load.stable else most.upper < d.load.requests_per_s
+    return ("" if sure else "probably ") + ("stable" if d.load.stable else "unstable")

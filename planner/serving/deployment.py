@@ -91,6 +91,16 @@ class Deployment:
         return certainty.intervals(self)
 
     @property
+    def certainty(self) -> str:
+        """ "fits", "probably fits", "probably does not fit" or "does not fit"."""
+        return certainty.certainty(self)
+
+    @property
+    def stability(self) -> str | None:
+        """ "stable", "probably stable", "probably unstable" or "unstable"; None without a request rate."""
+        return certainty.stability(self)
+
+    @property
     def weights_bytes_per_gpu(self) -> float:
         """Bytes of weights on the fullest GPU."""
         return self.memory_bytes["weights"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.errors import PlannerError
 from planner.operators.row import Array
 from planner.serving.batching import Outcome, Server, simulate
 from planner.serving.latency import Times
@@ -116,8 +117,7 @@ def capacity_per_s(one: Replica, seed: int = 0) -> float:
     n = int(min(max(2000, 6 * one.server.slots), 20_000))
     rng = np.random.default_rng(seed + 1)
     prompts, outputs = sample(s.prompt, n, rng), sample(s.output, n, rng)
-    waiting = Requests(arrivals_s=np.zeros(n), prompts=prompts, outputs=outputs)
-    found = simulate(one.server, waiting, one.work_s(prompts))
+    found = _simulated(one, Requests(arrivals_s=np.zeros(n), prompts=prompts, outputs=outputs))
     done, last = np.sort(found.done_s), float(found.admitted_s.max())
     start = done[n // 4]
     between = int(((done > start) & (done <= last)).sum())
@@ -141,7 +141,18 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
         why = f"{rate:g} requests per second arrive and at most {total:.3g} can be served: the queue grows without end"
         return replace(load, why=why)
     requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
-    return _measured(load, times.setting, requests, simulate(one.server, requests, one.work_s(requests.prompts)))
+    return _measured(load, times.setting, requests, _simulated(one, requests))
+
+
+def _simulated(one: Replica, requests: Requests) -> Outcome:
+    """Simulate; PlannerError when one of the requests is longer than the whole cache."""
+    longest = float((requests.prompts + requests.outputs).max())
+    if longest > one.server.cache_tokens:
+        raise PlannerError(
+            f"serving.prompt and serving.output: a request of {longest:.0f} tokens is drawn and the cache of a replica holds "
+            f"{one.server.cache_tokens:.0f}; give them a maximum, or the cache more room (kv_dtype, tp, weights)."
+        )
+    return simulate(one.server, requests, one.work_s(requests.prompts))
 
 
 def _measured(load: Load, setting: Setting, requests: Requests, found: Outcome) -> Load:

@@ -20,6 +20,8 @@ def to_dict(d: Deployment) -> dict[str, Any]:
         "serving": d.serving.model_dump(exclude={"provenance"}),
         "price": None if d.price is None else d.price.to_dict(),
         **numbers, "memory_bytes": dict(d.memory_bytes), "nearest": None if d.nearest is None else dict(d.nearest),
+        "certainty": d.certainty,
+        "stability": d.stability,
         "load": None if d.load is None else d.load.to_dict(),
         "expense": None if d.expense is None else d.expense.to_dict(),
         "intervals": {name: found.to_dict() for name, found in d.intervals.items()},

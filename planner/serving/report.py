@@ -30,28 +30,9 @@ def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[D
         if any(str(c) not in ("-", "") for c in cells):
             table.add_row(name, *cells)
 
-    row("GPUs", lambda d: d.cluster.name)
-    row("engine, weights, cache", lambda d: f"{d.engine.name}, {d.serving.weights}, {d.times.setting.kv_dtype}")
-    row("cut", _cut)
-    row("parameters, active", lambda d: f"{count(d.parameters_total)}, {count(d.parameters_active)}")
-    row("prompt, output tokens", lambda d: f"{_lengths(d.serving.prompt)}, {_lengths(d.serving.output)}")
+    _memory_rows(row, table.add_section)
     table.add_section()
-    row("weights, all", lambda d: gib(d.weights_bytes))
-    row("experts in host memory", lambda d: gib(d.host_weights_bytes) if d.host_weights_bytes else "-")
-    for kind in KINDS:
-        row(f"  {kind.replace('_', ' ')}, one GPU", lambda d, kind=kind: gib(d.memory_bytes[kind]))  # type: ignore[misc]
-    row("needed of usable, one GPU", lambda d: f"{gib(d.total_bytes)} of {gib(d.limit_bytes)}")
-    row("fits", lambda d: Text("yes", style="green") if d.fits else Text("no", style="bold red"))
-    row("cache of a token", lambda d: f"{d.kv_bytes_per_token / 1024:.1f} KiB")
-    row("largest batch, replica", lambda d: f"{d.max_batch:,}")
-    row("largest context", lambda d: f"{d.max_context:,} tokens with {d.serving.batch}")
-    table.add_section()
-    row("batch", lambda d: f"{d.serving.batch}")
-    row("time to first token", lambda d: _sure(d, "ttft_s", seconds))
-    row("time per output token", lambda d: _sure(d, "tpot_s", seconds))
-    row("whole request", lambda d: _sure(d, "e2e_s", seconds))
-    row("output tokens/s", lambda d: _sure(d, "output_tokens_per_s", _number))
-    row("requests/s", lambda d: _sure(d, "requests_per_s", _number))
+    _time_rows(row)
     table.add_section()
     _load_rows(row)
     table.add_section()
@@ -64,10 +45,40 @@ def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[D
     return Group(table, *notes(labels, deployments))
 
 
-def _load_rows(row: Callable[[str, Callable[[Deployment], Any]], None]) -> None:
+Rows = Callable[[str, Callable[[Deployment], Any]], None]
+
+
+def _memory_rows(row: Rows, section: Callable[[], None]) -> None:
+    row("GPUs", lambda d: d.cluster.name)
+    row("engine, weights, cache", lambda d: f"{d.engine.name}, {d.serving.weights}, {d.times.setting.kv_dtype}")
+    row("cut", _cut)
+    row("parameters, active", lambda d: f"{count(d.parameters_total)}, {count(d.parameters_active)}")
+    row("prompt, output tokens", lambda d: f"{_lengths(d.serving.prompt)}, {_lengths(d.serving.output)}")
+    section()
+    row("weights, all", lambda d: gib(d.weights_bytes))
+    row("experts in host memory", lambda d: gib(d.host_weights_bytes) if d.host_weights_bytes else "-")
+    for kind in KINDS:
+        row(f"  {kind.replace('_', ' ')}, one GPU", lambda d, kind=kind: gib(d.memory_bytes[kind]))  # type: ignore[misc]
+    row("needed of usable, one GPU", lambda d: f"{gib(d.total_bytes)} of {gib(d.limit_bytes)}")
+    row("memory", lambda d: Text(d.certainty, style="green" if d.fits else "bold red"))
+    row("cache of a token", lambda d: f"{d.kv_bytes_per_token / 1024:.1f} KiB")
+    row("largest batch, replica", lambda d: f"{d.max_batch:,}")
+    row("largest context", lambda d: f"{d.max_context:,} tokens with {d.serving.batch}")
+
+
+def _time_rows(row: Rows) -> None:
+    row("batch", lambda d: f"{d.serving.batch}")
+    row("time to first token", lambda d: _sure(d, "ttft_s", seconds))
+    row("time per output token", lambda d: _sure(d, "tpot_s", seconds))
+    row("whole request", lambda d: _sure(d, "e2e_s", seconds))
+    row("output tokens/s", lambda d: _sure(d, "output_tokens_per_s", _number))
+    row("requests/s", lambda d: _sure(d, "requests_per_s", _number))
+
+
+def _load_rows(row: Rows) -> None:
     row("request rate", lambda d: f"{d.load.requests_per_s:g}/s" if d.load else "-")
     row("capacity", lambda d: f"{d.load.capacity_requests_per_s:.3g}/s, {d.load.utilisation:.0%} used" if d.load else "-")
-    row("queue", lambda d: ("stable" if d.load.stable else Text("unstable", style="bold red")) if d.load else "-")
+    row("queue", lambda d: Text(d.stability or "", style="" if d.load.stable else "bold red") if d.load else "-")
     for name, title in (("ttft_s", "first token"), ("tpot_s", "per token"), ("e2e_s", "request")):
         row(f"  {title} p50, p95, p99", lambda d, name=name: _percentiles(d, name))  # type: ignore[misc]
     row("goodput", _goodput)
@@ -101,7 +112,7 @@ def _expense(d: Deployment, name: str, show: Show) -> str:
     if value is None:
         return "-"
     found = d.intervals.get(name)
-    return show(value) + (f" ({show(found.lower)} to {show(found.upper)})" if found else "")
+    return show(value) + (f" ({show(found.lower)} to {show(found.upper)})" if found and found.lower < found.upper else "")
 
 
 def _percentiles(d: Deployment, name: str) -> str:

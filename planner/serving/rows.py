@@ -184,21 +184,25 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
     if s.expert_offload:
         rows.append(Row(name="experts over the host link", block="host_link", phase=shape.phase,
                         bytes_moved=s.expert_offload * touched * each))  # fmt: skip
-    if s.ep > 1:
-        message = setting.width * pairs / load * h
-        rows += [
-            communication(f"{way} tokens", "experts", shape.phase, "all_to_all", "ep", message, 1.0)
-            for way in ("dispatch", "combine")
-        ]
-        rows.append(
-            communication("gather tokens", "moe", shape.phase, "all_gather", "tp", _hidden(setting, local), float(s.tp > 1))
-        )
-    else:
-        rows.append(_all_reduce("experts", "moe", setting, local))
+    rows += _exchange(setting, shape, local, pairs / load)
     if m.num_shared_experts:
         width = float(m.num_shared_experts * (m.shared_expert_ffn_hidden_size or 0)) / s.tp
         rows += _gated(setting, kind, local, "shared", width, local.tokens, "shared" not in setting.format.kept)
     return tuple(rows)
+
+
+def _exchange(setting: Setting, shape: Shape, local: Shape, pairs: Array) -> list[Row]:
+    """Tokens to their experts' GPUs and back, then to all of the tp group; without expert parallelism one all-reduce."""
+    s, h = setting.serving, float(setting.model.hidden_size)
+    if s.ep == 1:
+        return [_all_reduce("experts", "moe", setting, local)]
+    message = setting.width * pairs * h
+    rows = [
+        communication(f"{way} tokens", "experts", shape.phase, "all_to_all", "ep", message, 1.0)
+        for way in ("dispatch", "combine")
+    ]
+    gather = communication("gather tokens", "moe", shape.phase, "all_gather", "tp", _hidden(setting, local), float(s.tp > 1))
+    return [*rows, gather]
 
 
 def _all_reduce(name: str, block: str, setting: Setting, shape: Shape) -> Row:

@@ -128,6 +128,9 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
     if row["metric"] == "ttft mean" and row["prompt_len"] in _labels()["tokens_of_data"]:
         raise PlannerError("metric = 'ttft mean' of requests that arrive all at once: mostly time in the queue")
     times = _times(row, batch, prompt, output)
+    ahead = "paged_cache" in times.setting.engine.features and row.get("source", "") not in _labels()["tokens_of_source"]
+    if quantity == "memory" and metric["unit"] != "bytes of weights" and ahead:
+        raise PlannerError(f"metric = {row['metric']!r}: {times.setting.engine.name} fills the card with its cache ahead of time")
     value = _number(row, "value")
     measured = _measured(row, metric["unit"], value, batch, prompt, output, times.setting.serving.num_gpus)
     setting = times.setting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -97,13 +97,7 @@ def sizes(
     model or job.
     """
     the_model = as_model(model)
-    if purpose not in PURPOSES:
-        raise PlannerError(f"--for {purpose}: must be one of {', '.join(PURPOSES)}.")
-    for option, value in (("--seq-len", seq_len), ("--batch", batch)):
-        if value < (2 if option == "--seq-len" else 1):
-            raise PlannerError(f"{option} {value}: must be a whole number of at least {2 if option == '--seq-len' else 1}.")
-    if not 0.0 <= headroom < 1.0:
-        raise PlannerError(f"--headroom {headroom:g}: must be from 0 to less than 1.")
+    _require(purpose, seq_len, batch, headroom)
     if purpose == "serve":
         _check_serving(the_model, seq_len, batch, weights, engine)
     else:
@@ -113,24 +107,42 @@ def sizes(
         card = load_accelerator(name)
         if card.vendor.lower() == "cpu" or name == "cpu":
             continue
-        found: Size | str = "does not fit on 16"
-        for num_gpus in COUNTS:
-            try:
-                found = (
-                    _served(the_model, card, num_gpus, seq_len, batch, weights, engine)
-                    if purpose == "serve"
-                    else _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, job)
-                )
-            except PlannerError as error:
-                found = str(error)
-            if isinstance(found, Size) and found.headroom >= headroom:
-                break
+
+        def one(num_gpus: int, card: Accelerator = card) -> Size | str:
+            if purpose == "serve":
+                return _served(the_model, card, num_gpus, seq_len, batch, weights, engine)
+            return _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, job)
+
+        found = _fewest(one, headroom)
         if isinstance(found, Size) and found.headroom >= headroom:
             rows.append(found)
         else:
             left_out[name] = found if isinstance(found, str) else f"{found.num_gpus} leave {found.headroom:.0%} free"
     rows.sort(key=lambda s: (s.usd_per_hour is None, s.usd_per_hour or 0.0, s.memory_bytes))
     return Sizes(model=the_model, purpose=purpose, rows=tuple(rows), left_out=left_out)
+
+
+def _fewest(one: Callable[[int], Size | str], headroom: float) -> Size | str:
+    """The first number of GPUs that leaves enough free, or why the last did not."""
+    found: Size | str = "does not fit"
+    for num_gpus in COUNTS:
+        try:
+            found = one(num_gpus)
+        except PlannerError as error:
+            found = str(error)
+        if isinstance(found, Size) and found.headroom >= headroom:
+            break
+    return found
+
+
+def _require(purpose: str, seq_len: int, batch: int, headroom: float) -> None:
+    if purpose not in PURPOSES:
+        raise PlannerError(f"--for {purpose}: must be one of {', '.join(PURPOSES)}.")
+    for option, value, least in (("--seq-len", seq_len, 2), ("--batch", batch, 1)):
+        if value < least:
+            raise PlannerError(f"{option} {value}: must be a whole number of at least {least}.")
+    if not 0.0 <= headroom < 1.0:
+        raise PlannerError(f"--headroom {headroom:g}: must be from 0 to less than 1.")
 
 
 def _cluster(card: Accelerator, num_gpus: int) -> Cluster:
