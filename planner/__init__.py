@@ -27,6 +27,8 @@ _WHERE = {
     "Adapter": "planner.tuning", "Quantization": "planner.tuning", "Teacher": "planner.tuning",
     "trainable_parameters": "planner.tuned", "tuning_choices": "planner.tuning_choice", "derive": "planner.derived",
     "Changes": "planner.derived",
+    "serve": "planner.serving.deployment", "Deployment": "planner.serving.deployment", "Serving": "planner.serving.spec",
+    "sizes": "planner.serving.sizing",
     "Price": "planner.cost", "find_price": "planner.cost", "PlannerError": "planner.errors",
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ from planner.cli_measured import calibrate_command, fit_command, validate_comman
 from planner.cli_output import check_plot, print_json, show
 from planner.cli_runs import audit_command, compare_at, prices_app, run_command
 from planner.cli_tuning import derive_command, tune_command
+from planner.cli_serving import serve_command, size_command
 from planner.errors import PlannerError
 
 app = typer.Typer(
@@ -34,6 +35,8 @@ app.command("fit")(fit_command)
 app.command("calibrate")(calibrate_command)
 app.command("tune")(tune_command)
 models_app.command("derive")(derive_command)
+app.command("serve")(serve_command)
+app.command("size")(size_command)
 
 ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="A scenario file; see scenarios/.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]

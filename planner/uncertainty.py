@@ -29,7 +29,7 @@ BEYOND = 2.0
 WIDENING = 1.5
 """Factor on the half-width of an extrapolated interval, in logarithms: assumed."""
 
-Metric = Literal["step_time", "memory"]
+Metric = Literal["step_time", "memory", "prefill", "decode", "throughput", "serving_memory"]
 Kind = Literal["measured", "fitted", "extrapolated"]
 
 
@@ -178,12 +178,12 @@ def classify(metric: Metric, residuals: Iterable[tuple[Subject, float]], unseen:
     for names in CLASSES:
         groups: dict[tuple[str, ...], list[tuple[Subject, float]]] = {}
         for subject, value in rows:
-            groups.setdefault(tuple(_key(subject)[n] for n in names), []).append((subject, value))
+            groups.setdefault(tuple(class_key(subject)[n] for n in names), []).append((subject, value))
         for key, members in sorted(groups.items()):
             if num_runs(members) < ENOUGH and names:
                 continue
             low, high = bounds(list(unseen) if not names else [value for _, value in members])
-            tables.append(_table(metric, dict(zip(names, key, strict=True)), members, low, high))
+            tables.append(class_table(metric, dict(zip(names, key, strict=True)), members, low, high))
     return tables
 
 
@@ -192,15 +192,17 @@ def num_runs(members: Sequence[tuple[Subject, float]]) -> int:
     return len({id(subject) for subject, _ in members})
 
 
-def _key(s: Subject) -> Mapping[str, str]:
+def class_key(s: Subject) -> Mapping[str, str]:
+    """What tells the class of a subject."""
     return {
         "framework": s.framework, "curves": s.curves, "family": s.family, "nodes": "one" if s.num_nodes == 1 else "several",
     }  # fmt: skip
 
 
-def _table(
+def class_table(
     metric: Metric, key: Mapping[str, str], members: Sequence[tuple[Subject, float]], low: float, high: float
 ) -> dict[str, Any]:
+    """One class as a table for a residuals file."""
     subjects = [subject for subject, _ in members]
     gpus, sizes = [s.num_gpus for s in subjects], [s.parameters for s in subjects]
     return {

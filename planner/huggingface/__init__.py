@@ -44,6 +44,9 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     except PlannerError as error:
         raise PlannerError(f"{where}: {error}") from None
     named = {"modules": MODULES[kind]} if kind in MODULES else {}
+    allowed = config.get("max_position_embeddings")
+    if isinstance(allowed, int) and not isinstance(allowed, bool) and allowed > 0:
+        fields["context_length"] = allowed
     return Model.build({"name": name, "source": _source(config, kind), **named, **fields}, where)
 
 

@@ -1,0 +1,180 @@
+"""Laws of a deployment's bytes: weights by format, the cache by attention, and what fits."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serving_examples import LLAMA, MIXTRAL, deployment, model
+
+from planner.errors import PlannerError
+from planner.models import load_model
+from planner.parameters import parameters_total
+from planner.serving import serve
+from planner.serving.formats import FORMATS
+from planner.serving.kv_cache import replica_sequence_bytes, sequence_bytes
+from planner.serving.memory import largest_batch, largest_context, limit_bytes, memory
+from planner.serving.weights import stage_bytes, total_bytes
+from planner.units import GIB
+
+H100 = {"node": "dgx-h100", "num_gpus": 1}
+
+
+def test_sixteen_bit_weights_are_two_bytes_a_parameter() -> None:
+    m = load_model("llama-3.1-8b")
+    assert total_bytes(deployment(m, weights="bf16")) == 2 * parameters_total(m)
+    assert total_bytes(deployment(m, weights="fp32")) == 4 * parameters_total(m)
+
+
+@pytest.mark.parametrize("name", ["llama-3-8b", "llama-3-70b"])
+def test_q4_k_m_files_are_as_large_as_published(name: str) -> None:
+    """XiongjieDai/GPU-Benchmarks-on-LLM-Inference, README: 4.58 and 39.59 GiB."""
+    published = {"llama-3-8b": 4.58, "llama-3-70b": 39.59}[name]
+    found = total_bytes(deployment(load_model(name), engine="llama.cpp", weights="q4_k_m", compute_dtype="fp16"))
+    assert found / GIB == pytest.approx(published, rel=0.01)
+
+
+def test_a_gptq_group_costs_a_scale_and_a_zero() -> None:
+    """4 + 20 / 128 bits in the layers' matrices; embedding, output layer, norms and biases stay in 16 bit."""
+    m = load_model("llama-2-7b")
+    wide = 2 * 32000 * 4096 + 65 * 4096  # word embedding, output layer, norms
+    found = total_bytes(deployment(m, weights="int4-gptq"))
+    assert found == pytest.approx((parameters_total(m) - wide) * (4 + 20 / 128) / 8 + 2 * wide)
+
+
+@given(
+    group=st.sampled_from([32, 64, 128]), name=st.sampled_from(["llama-2-7b", "mixtral-8x7b", "qwen2.5-0.5b", "deepseek-v2-lite"])
+)
+@settings(max_examples=12, deadline=None)
+def test_fewer_bits_never_take_more_bytes(group: int, name: str) -> None:
+    m = load_model(name)
+    at = {w: total_bytes(deployment(m, weights=w, group_size=group)) for w in ("bf16", "int8-gptq", "int4-gptq", "int4-awq")}
+    assert at["int4-gptq"] == at["int4-awq"] <= at["int8-gptq"] <= at["bf16"]
+    eight = total_bytes(deployment(m, weights="int8-weight-only"))
+    assert total_bytes(deployment(m, weights="int4", group_size=group)) <= eight <= at["bf16"]
+
+
+@pytest.mark.parametrize("weights", [w for w in FORMATS if w not in ("exl2", "int8", "nvfp4")])
+def test_what_stays_in_16_bit_adds_bytes(weights: str) -> None:
+    m = model(MIXTRAL)
+    less = total_bytes(deployment(m, weights=weights, keep_16_bit=()))
+    more = total_bytes(deployment(m, weights=weights, keep_16_bit=("embedding", "head", "router", "attention")))
+    assert less == more if weights in ("fp32", "fp16", "bf16") else less < more
+
+
+@given(tokens=st.integers(1, 200), factor=st.integers(2, 9), dtype=st.sampled_from(["bf16", "fp8", "fp16"]))
+def test_cache_is_linear_in_tokens(tokens: int, factor: int, dtype: str) -> None:
+    s = deployment(model(LLAMA), kv_dtype=dtype, block_size=1)
+    assert float(sequence_bytes(s, factor * tokens)) == pytest.approx(factor * float(sequence_bytes(s, tokens)))
+
+
+def test_cache_of_known_models() -> None:
+    """2 x layers x kv heads x width x 2 bytes (GQA); DeepSeek-V2: 576 elements a layer (arXiv 2405.04434, table 1: 4.5 heads)."""
+    per = {
+        n: float(replica_sequence_bytes(deployment(load_model(n)), 16.0)) / 16
+        for n in ("llama-2-7b", "llama-3.1-8b", "deepseek-v2")
+    }
+    assert per == {"llama-2-7b": 524288.0, "llama-3.1-8b": 131072.0, "deepseek-v2": 60 * 576 * 2.0}
+    int8 = deployment(load_model("internlm-7b"), engine="lmdeploy-turbomind", kv_dtype="int8")
+    assert 0.5 < float(replica_sequence_bytes(int8, 64.0)) / (64 * 524288) < 0.55  # a byte each, and scales
+
+
+def test_a_paged_cache_comes_in_whole_blocks() -> None:
+    s = deployment(model(LLAMA), block_size=16)
+    assert float(sequence_bytes(s, 17)) == float(sequence_bytes(s, 32)) == 2 * float(sequence_bytes(s, 16))
+
+
+def test_a_sliding_layer_keeps_its_window() -> None:
+    s = deployment(model({**LLAMA, "sliding_window": 64}))
+    assert float(sequence_bytes(s, 64)) == float(sequence_bytes(s, 6400))
+
+
+@pytest.mark.parametrize("cut", [{"tp": 2}, {"tp": 4}, {"pp": 2}, {"tp": 2, "pp": 2}])
+def test_cutting_shares_bytes_and_loses_none(cut: dict[str, int]) -> None:
+    m, gpus = model(LLAMA), cut.get("tp", 1) * cut.get("pp", 1)
+    whole, s = deployment(m), deployment(m, gpus, **cut)
+    assert sum(stage_bytes(s)) * cut.get("tp", 1) >= total_bytes(whole)
+    assert max(stage_bytes(s)) < stage_bytes(whole)[0]
+    assert float(sequence_bytes(s, 512)) * gpus == pytest.approx(float(sequence_bytes(whole, 512)))
+
+
+def test_latent_cache_is_not_shared_by_tensor_parallel() -> None:
+    m = load_model("deepseek-v2-lite")
+    assert float(sequence_bytes(deployment(m, 2, tp=2), 512)) == float(sequence_bytes(deployment(m), 512))
+
+
+def test_largest_batch_and_context_fill_memory_and_no_more() -> None:
+    s = deployment(load_model("llama-2-7b"))
+    b, c = largest_batch(s, 256.0, 320.0), largest_context(s, 4, 64.0)
+    assert float(memory(s, b, 256.0, 320.0).total) <= limit_bytes(s) < float(memory(s, b + 1, 256.0, 320.0).total)
+    assert float(memory(s, 4, c - 64.0, float(c)).total) <= limit_bytes(s) < float(memory(s, 4, c - 63.0, c + 1.0).total)
+
+
+def test_offloaded_experts_leave_the_gpu_for_the_host() -> None:
+    engine = load_engine_with_offload()
+    m = load_model("mixtral-8x7b")
+    on = deployment(m, engine=engine)
+    off = deployment(m, engine=engine, expert_offload=0.5)
+    experts = 2.0 * 32 * 8 * 3 * 4096 * 14336
+    assert stage_bytes(on)[0] - stage_bytes(off)[0] == pytest.approx(experts / 2)
+
+
+def load_engine_with_offload() -> str:
+    from planner.serving.engine import engine_names, load_engine
+
+    return next(name for name in engine_names() if "expert_offload" in load_engine(name).features)
+
+
+def test_a_sequence_that_does_not_fit_is_an_answer_with_the_nearest_change() -> None:
+    answer = serve(model="llama-2-7b", cluster=H100, serving={"prompt": 190_000, "output": 1000})
+    assert not answer.fits
+    assert "cache of one sequence of 191000 tokens" in answer.reasons[0]
+    assert answer.nearest == {"kv_dtype": "fp8"}
+    assert answer.tpot_s is None
+    assert answer.expense is None
+    changed = serve(model="llama-2-7b", cluster=H100, serving={"prompt": 190_000, "output": 1000, "kv_dtype": "fp8"})
+    assert changed.fits
+
+
+def test_weights_that_do_not_fit_name_the_format_that_does() -> None:
+    answer = serve(model="llama-3.1-70b", cluster=H100, serving={"prompt": 256, "output": 64})
+    assert not answer.fits
+    assert answer.reasons[0].startswith("weights and overhead need 132")
+    assert answer.nearest is not None
+    assert serve(model="llama-3.1-70b", cluster=H100, serving={"prompt": 256, "output": 64, **answer.nearest}).fits
+
+
+@pytest.mark.parametrize(
+    ("fields", "node", "words"),
+    [
+        ({"weights": "int8"}, "dgx-1v-32gb", "has no int8 matrix units"),
+        ({"weights": "fp8"}, "dgx-a100-80gb", "serving.weights = 'fp8': a100-sxm4-80gb has no fp8"),
+        ({"weights": "bf16"}, "dgx-1v-32gb", "has no bf16 arithmetic"),
+        ({"tp": 3}, "dgx-h100", "serving.tp = 3: does not divide"),
+        ({"ep": 2}, "dgx-h100", "is dense, it has no experts"),
+        ({"engine": "vlm"}, "dgx-h100", "did you mean vllm"),
+        ({"engine": "huggingface", "tp": 2}, "dgx-h100", "huggingface has no tp"),
+        ({"engine": "huggingface", "requests_per_s": 1}, "dgx-h100", "huggingface has no continuous batching"),
+        ({"ttft_target_s": 1}, "dgx-h100", "needs requests_per_s"),
+        ({"weights": "exl2"}, "dgx-h100", "bits_per_weight is missing"),
+        ({"prompt": {"kind": "lognormal", "mean": 5}}, "dgx-h100", "standard_deviation is missing"),
+        ({"output": 0}, "dgx-h100", "output"),
+        ({"speculative": {"draft": "gpt2", "tokens": 4, "acceptance": 0.7}}, "dgx-h100", "share the vocabulary"),
+        ({"tp": 2, "dp": 2}, "dgx-h100", "takes 4 GPUs, cluster.num_gpus is 8"),
+    ],
+)  # fmt: skip
+def test_bad_input_names_the_field_and_what_would_be_right(fields: dict[str, object], node: str, words: str) -> None:
+    with pytest.raises(PlannerError) as error:
+        serve(model="llama-2-7b", cluster=node, serving={"prompt": 256, "output": 64, **fields})
+    assert words in str(error.value)
+
+
+def test_weight_only_formats_run_on_any_gpu() -> None:
+    fields = {"prompt": 256, "output": 64, "weights": "int8-weight-only"}
+    assert serve(model="llama-2-7b", cluster="p3-2xlarge", serving=fields).times.setting.compute_dtype == "fp16"
+
+
+def test_a_context_beyond_the_models_is_a_warning_that_names_the_field() -> None:
+    answer = serve(model="llama-2-7b", cluster=H100, serving={"prompt": 8000, "output": 64})
+    assert answer.fits
+    assert any("model.context_length = 4096" in warning for warning in answer.warnings)

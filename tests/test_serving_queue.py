@@ -1,0 +1,223 @@
+"""The simulation of continuous batching: closed forms, Little's law, low load, overload, seeds."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.errors import PlannerError
+from planner.serving import Server, serve, simulate
+from planner.serving.load import capacity_per_s, replica
+from planner.serving.queueing import md1_wait_s, mean_wait_s, mm1_wait_s
+from planner.serving.requests import Lengths, Requests, longest_tokens, mean_tokens, poisson, sample
+
+CLUSTER = {"node": "dgx-h100", "num_gpus": 1}
+CHAT = {"prompt": 512, "output": 128, "num_requests": 4000}
+
+
+def one_at_a_time(slots: int = 1) -> Server:
+    return Server(step_s=np.zeros(slots + 1), token_s=np.zeros(slots + 1), pass_s=0.0, slots=slots, cache_tokens=math.inf)
+
+
+def requests(rate: float, n: int, seed: int = 1) -> Requests:
+    return poisson(rate, n, Lengths(mean=1), Lengths(mean=1), seed)
+
+
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+def test_constant_service_waits_as_m_d_1(load: float) -> None:
+    coming = requests(load / 0.02, 300_000)
+    found = simulate(one_at_a_time(), coming, np.full(300_000, 0.02))
+    assert float(np.mean(found.admitted_s - coming.arrivals_s)) == pytest.approx(md1_wait_s(load / 0.02, 0.02), rel=0.06)
+
+
+@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
+def test_exponential_service_waits_as_m_m_1(load: float) -> None:
+    coming = requests(load / 0.02, 300_000)
+    service = np.random.default_rng(5).exponential(0.02, 300_000)
+    found = simulate(one_at_a_time(), coming, service)
+    assert float(np.mean(found.admitted_s - coming.arrivals_s)) == pytest.approx(mm1_wait_s(load / 0.02, 0.02), rel=0.06)
+
+
+def test_lindleys_recursion_gives_the_same_waits_one_by_one() -> None:
+    """W(n+1) = max(0, W(n) + S(n) - A(n+1)) (Lindley 1952), for any service times."""
+    coming = requests(3.0, 2000)
+    service = np.random.default_rng(3).lognormal(-1.5, 1.0, 2000)
+    found = simulate(one_at_a_time(), coming, service)
+    wait, expected = 0.0, []
+    for i in range(2000):
+        expected.append(wait)
+        if i + 1 < 2000:
+            wait = max(0.0, wait + service[i] - (coming.arrivals_s[i + 1] - coming.arrivals_s[i]))
+    assert np.allclose(found.admitted_s - coming.arrivals_s, expected, atol=1e-9)
+
+
+def test_a_full_queue_has_no_steady_state() -> None:
+    with pytest.raises(PlannerError, match="no steady state"):
+        mean_wait_s(100.0, 0.01, 1.0)
+
+
+def step_by_step(server: Server, coming: Requests, work: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same policy, one decode step at a time: slow and plain."""
+    n, now, i = len(work), 0.0, 0
+    first, done = np.zeros(n), np.zeros(n)
+    batch: dict[int, float] = {}  # request -> tokens left
+    while i < n or batch:
+        held = sum(coming.prompts[j] + coming.outputs[j] for j in batch)
+        taken: list[int] = []
+        while (
+            i < n and coming.arrivals_s[i] <= now and len(batch) + len(taken) < server.slots
+            and held + coming.prompts[i] + coming.outputs[i] <= server.cache_tokens
+        ):  # fmt: skip
+            held += coming.prompts[i] + coming.outputs[i]
+            taken.append(i)
+            i += 1
+        if taken:
+            now += server.pass_s + sum(work[j] for j in taken)
+            for j in taken:
+                first[j] = now
+                batch[j] = coming.outputs[j] - 1
+        elif batch:
+            cached = sum(coming.prompts[j] + coming.outputs[j] - left for j, left in batch.items())
+            now += server.step_s[len(batch)] + server.token_s[len(batch)] * cached
+            batch = {j: left - 1 for j, left in batch.items()}
+        else:
+            now = coming.arrivals_s[i]
+        for j in [j for j, left in batch.items() if left <= 0]:
+            done[j] = now
+            del batch[j]
+    return first, done
+
+
+@given(seed=st.integers(0, 50), slots=st.integers(1, 7), rate=st.sampled_from([0.5, 5.0, 50.0]))
+@settings(max_examples=30, deadline=None)
+def test_jumping_from_event_to_event_equals_single_steps(seed: int, slots: int, rate: float) -> None:
+    lengths = Lengths(kind="uniform", low=1, high=40)
+    coming = poisson(rate, 60, lengths, lengths, seed)
+    sizes = np.arange(slots + 1.0)
+    server = Server(step_s=0.01 + 0.002 * sizes, token_s=1e-5 / (1 + sizes), pass_s=0.004, slots=slots, cache_tokens=200.0)
+    found = simulate(server, coming, 1e-3 * coming.prompts)
+    first, done = step_by_step(server, coming, 1e-3 * coming.prompts)
+    assert np.allclose(found.first_s, first, atol=1e-9)
+    assert np.allclose(found.done_s, done, atol=1e-9)
+
+
+@pytest.mark.parametrize("chunk", [0.0, 64.0])
+def test_littles_law(chunk: float) -> None:
+    """Mean batch = throughput x mean time in the batch; the left side is added up over time, the right over requests."""
+    lengths = Lengths(kind="lognormal", mean=200, standard_deviation=150)
+    coming = poisson(8.0, 5000, lengths, lengths, 2)
+    server = Server(step_s=0.01 + 1e-4 * np.arange(65.0), token_s=np.full(65, 1e-8), pass_s=0.01, slots=64, cache_tokens=1e6,
+                    chunk_tokens=chunk)  # fmt: skip
+    found = simulate(server, coming, 1e-4 * coming.prompts)
+    throughput = 5000 / found.end_s
+    assert found.batch_seconds / found.end_s == pytest.approx(
+        throughput * float(np.mean(found.done_s - found.admitted_s)), rel=0.02
+    )
+
+
+def test_a_request_larger_than_the_cache_is_refused() -> None:
+    with pytest.raises(ValueError, match="exceeds the cache"):
+        simulate(
+            Server(step_s=np.zeros(2), token_s=np.zeros(2), pass_s=0.0, slots=1, cache_tokens=1.0), requests(1.0, 3), np.ones(3)
+        )
+
+
+def test_a_drawn_request_that_no_cache_holds_is_explained() -> None:
+    wide = {"prompt": {"kind": "lognormal", "mean": 500, "standard_deviation": 1500}, "output": 10, "requests_per_s": 0.01}
+    with pytest.raises(PlannerError, match="give them a maximum"):
+        serve(model="llama-2-7b", cluster={"node": "g5-xlarge"}, serving={**wide, "weights": "int4-awq"})
+
+
+def test_at_low_load_a_request_takes_what_it_takes_alone() -> None:
+    answer = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, "requests_per_s": 0.01})
+    assert answer.load is not None
+    assert answer.load.e2e_s is not None
+    assert answer.load.ttft_s is not None
+    assert answer.load.e2e_s["p50"] == pytest.approx(answer.e2e_s, rel=0.01)
+    assert answer.load.ttft_s["p50"] == pytest.approx(answer.ttft_s, rel=0.01)
+
+
+def test_overload_is_unstable_instead_of_a_number() -> None:
+    answer = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, "requests_per_s": 10_000, "e2e_target_s": 2})
+    assert answer.load is not None
+    assert not answer.load.stable
+    assert answer.load.e2e_s is None
+    assert answer.load.goodput_requests_per_s is None
+    assert answer.expense is None
+    assert "the queue grows without end" in answer.load.why
+    capacity = answer.load.capacity_requests_per_s
+    near = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, "requests_per_s": 0.8 * capacity})
+    assert near.load is not None
+    assert near.load.stable
+    assert near.load.utilisation == pytest.approx(0.8)
+
+
+def test_a_seed_decides_everything() -> None:
+    def load(seed: int) -> object:
+        return serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, "requests_per_s": 20, "seed": seed}).load
+
+    assert load(3) == load(3)
+    assert load(3) != load(4)
+
+
+def test_replicas_and_cached_answers_carry_more() -> None:
+    fields = {**CHAT, "requests_per_s": 20}
+    one = serve(model="llama-3.1-8b", cluster=CLUSTER, serving=fields).load
+    two = serve(model="llama-3.1-8b", cluster={"node": "dgx-h100", "num_gpus": 2}, serving=fields).load
+    cached = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**fields, "response_cache_hit_rate": 0.5}).load
+    assert one is not None
+    assert two is not None
+    assert cached is not None
+    assert two.capacity_requests_per_s == pytest.approx(2 * one.capacity_requests_per_s)
+    assert cached.capacity_requests_per_s == pytest.approx(2 * one.capacity_requests_per_s)
+    assert one.e2e_s is not None
+    assert cached.e2e_s is not None
+    assert cached.e2e_s["p50"] < one.e2e_s["p50"]
+
+
+def test_targets_that_all_meet_and_none_meets() -> None:
+    easy = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, "requests_per_s": 5, "e2e_target_s": 1000}).load
+    hard = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, "requests_per_s": 5, "ttft_target_s": 1e-6}).load
+    assert easy is not None
+    assert hard is not None
+    assert easy.goodput_requests_per_s == 5
+    assert hard.goodput_requests_per_s == 0
+
+
+def test_chunked_prefill_spares_the_running_and_delays_the_new() -> None:
+    fields = {"prompt": 6000, "output": 200, "num_requests": 1500, "requests_per_s": 2}
+    whole = serve(model="llama-3.1-8b", cluster=CLUSTER, serving=fields).load
+    chunked = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**fields, "chunked_prefill_tokens": 512}).load
+    assert whole is not None
+    assert chunked is not None
+    assert whole.ttft_s is not None
+    assert chunked.ttft_s is not None
+    assert chunked.ttft_s["p50"] > whole.ttft_s["p50"]
+
+
+def test_capacity_of_a_plain_server_is_the_inverse_of_its_work() -> None:
+    answer = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={"prompt": 512, "output": 1, "max_batch": 1})
+    one = replica(answer.times)
+    assert capacity_per_s(one) == pytest.approx(1 / (one.server.pass_s + float(one.work_s(np.array([512.0]))[0])), rel=0.01)
+
+
+@given(mean=st.floats(20, 5000), spread=st.floats(0.05, 1.5))
+@settings(max_examples=15, deadline=None)
+def test_lognormal_lengths_have_the_mean_that_was_asked_for(mean: float, spread: float) -> None:
+    lengths = Lengths(kind="lognormal", mean=mean, standard_deviation=spread * mean)
+    drawn = sample(lengths, 200_000, np.random.default_rng(0))
+    assert float(drawn.mean()) == pytest.approx(mean, rel=0.05)
+    assert np.quantile(drawn, 0.999) == pytest.approx(longest_tokens(lengths), rel=0.1)
+
+
+def test_other_lengths() -> None:
+    rng = np.random.default_rng(0)
+    uniform, table = Lengths(kind="uniform", low=3, high=9), Lengths(kind="histogram", values=(10, 100), weights=(3, 1))
+    assert float(sample(uniform, 100_000, rng).mean()) == pytest.approx(mean_tokens(uniform), rel=0.01)
+    assert float(sample(table, 100_000, rng).mean()) == pytest.approx(mean_tokens(table), rel=0.02)
+    assert mean_tokens(table) == 32.5
+    assert (longest_tokens(uniform), longest_tokens(table)) == (9, 100)

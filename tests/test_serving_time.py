@@ -1,0 +1,165 @@
+"""Laws of a pass's rows and seconds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from serving_examples import LLAMA, MIXTRAL, deployment, model, serving_times, without_host
+
+from planner.models import load_model
+from planner.operators.row import Matmul, Row
+from planner.parameters import parameters_active
+from planner.serving import serve
+from planner.serving.experts import distinct_experts
+from planner.serving.latency import Times
+from planner.serving.rows import Phase, Shape, pass_rows
+from planner.serving.speculative import expected_tokens
+
+
+def shape(phase: Phase, sequences: float, queries: float, past: float) -> Shape:
+    return Shape(phase=phase, sequences=np.array(sequences), queries=np.array(queries), past=np.array(past))
+
+
+def flops(rows: tuple[Row, ...], block: str = "") -> float:
+    return float(sum(r.flops * r.repeats for r in rows if r.block == block or not block))
+
+
+def test_decoding_costs_two_flops_a_parameter_and_token() -> None:
+    """Without attention over the cache; the embedding is a look-up (Kaplan et al. 2020, table 1)."""
+    m = load_model("llama-2-7b")
+    rows = tuple(r for r in pass_rows(deployment(m), shape("decode", 1, 1, 100)) if r.name != "attention")
+    small = 65 * 4096  # norms
+    assert flops(rows) == 2 * (parameters_active(m) - 32000 * 4096 - small)
+
+
+def test_prefill_and_decoding_do_the_same_work_on_the_same_tokens() -> None:
+    """A prompt of 8 after 4 cached tokens, at once or token by token: equal flops but for logits of the last token only."""
+    s = deployment(model(LLAMA))
+    at_once = flops(tuple(r for r in pass_rows(s, shape("prefill", 3, 8, 4)) if r.block != "head"))
+    one_by_one = sum(flops(tuple(r for r in pass_rows(s, shape("decode", 3, 1, 4 + i)) if r.block != "head")) for i in range(8))
+    assert at_once == pytest.approx(one_by_one)
+
+
+def test_a_mixture_with_all_experts_active_equals_its_dense_equivalent() -> None:
+    """E experts of width f / E, all chosen, against a feed-forward of width f: equal flops and equal weights read."""
+    sparse = deployment(model({**LLAMA, "name": "all", "num_experts": 8, "top_k": 8, "expert_ffn_hidden_size": 192}))
+    dense = deployment(model(LLAMA))
+    for at in (shape("decode", 5, 1, 100), shape("prefill", 2, 64, 0)):
+        assert flops(pass_rows(sparse, at), "experts") == pytest.approx(flops(pass_rows(dense, at), "ffn"))
+    kind, plain = sparse.model.layer_kinds[0], dense.model.layer_kinds[0]
+    assert sparse.layer_bytes(kind, "experts.") == dense.layer_bytes(plain, "ffn.")
+    read = [r for r in pass_rows(sparse, shape("decode", 1, 1, 100)) if r.name == "experts out"]
+    assert isinstance(read[0].work, Matmul)
+    assert float(np.asarray(read[0].work.batch)) == 8.0  # every expert is read
+
+
+@given(tokens=st.integers(1, 5000), zipf=st.sampled_from([0.0, 0.5, 1.2]))
+def test_distinct_experts_grow_to_all(tokens: int, zipf: float) -> None:
+    few, more = distinct_experts(64, 6, tokens, zipf), distinct_experts(64, 6, tokens + 1, zipf)
+    assert 6 - 1e-9 <= float(few) <= float(more) <= 64 + 1e-9
+    assert float(distinct_experts(64, 6, 1, zipf)) == pytest.approx(6)
+    assert float(distinct_experts(64, 6, 1e6, zipf)) == pytest.approx(64)
+
+
+def test_distinct_experts_by_drawing() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [len(np.unique(np.concatenate([rng.permutation(16)[:3] for _ in range(5)]))) for _ in range(4000)]
+    assert float(distinct_experts(16, 3, 5)) == pytest.approx(np.mean(drawn), rel=0.01)
+    assert float(distinct_experts(16, 3, 5, 1.0)) < float(distinct_experts(16, 3, 5))
+
+
+def test_one_gpu_communicates_nothing() -> None:
+    for m in (model(LLAMA), model(MIXTRAL)):
+        for phase in ("prefill", "decode"):
+            rows = pass_rows(deployment(m), shape(phase, 4, 1, 32))  # type: ignore[arg-type]
+            assert all(float(np.max(r.communication_bytes)) == 0 for r in rows)
+        assert float(serving_times(m).pass_time(shape("decode", 4, 1, 32)).communication_s) == 0
+
+
+def test_each_way_of_cutting_has_its_collective() -> None:
+    def found(**cut: int) -> set[str]:
+        rows = pass_rows(deployment(model(MIXTRAL), 4, dp=1, **cut), shape("decode", 8, 1, 32))
+        return {str(r.collective) for r in rows if float(np.max(r.communication_bytes)) > 0}
+
+    assert found(tp=4) == {"all_reduce", "all_gather"}
+    assert found(tp=1, ep=4) == {"all_to_all"}
+    assert found(pp=4) == {"p2p"}
+
+
+@given(
+    batch=st.integers(1, 60),
+    name=st.sampled_from(["llama-2-7b", "mixtral-8x7b", "deepseek-v2-lite"]),
+    fields=st.sampled_from([{}, {"weights": "int4-awq"}, {"tp": 2}, {"pp": 2}, {"kv_dtype": "fp8"}]),
+)
+@settings(max_examples=25, deadline=None)
+def test_more_batch_never_lowers_throughput(batch: int, name: str, fields: dict[str, object]) -> None:
+    gpus = int(fields.get("tp", 1)) * int(fields.get("pp", 1))  # type: ignore[call-overload]
+    times = serving_times(load_model(name), gpus, **fields)
+    step = times.decode_s(np.array([batch, batch + 1.0]), 300.0)
+    assert batch / step[0] <= (batch + 1) / step[1] * (1 + 1e-9)
+
+
+@given(context=st.integers(1, 5000), batch=st.integers(1, 64))
+@settings(max_examples=20, deadline=None)
+def test_longer_contexts_and_prompts_never_take_less_time(context: int, batch: int) -> None:
+    times = serving_times(model(LLAMA))
+    assert float(times.decode_s(batch, context)) <= float(times.decode_s(batch, context + 100))
+    assert float(times.prefill_s(context, batch)) <= float(times.prefill_s(context + 100, batch))
+
+
+def test_decoding_a_large_model_reads_its_weights_at_the_memorys_rate() -> None:
+    """One token reads every weight once: never faster than the data sheet, and at batch 1 within a factor of it."""
+    times = without_host(serving_times(load_model("llama-2-13b")))
+    bound = 2 * 13e9 / 2e12
+    assert bound < float(times.decode_s(1, 1)) < 2 * bound
+
+
+def test_a_hit_in_the_prefix_cache_saves_its_part_of_the_prefill() -> None:
+    cluster = {"node": "dgx-h100", "num_gpus": 1}
+    plain = {"prompt": 4000, "output": 10}
+    cold = serve(model="llama-3.1-8b", cluster=cluster, serving=plain)
+    warm = serve(model="llama-3.1-8b", cluster=cluster, serving={**plain, "prefix_cache_hit_rate": 0.75})
+    assert cold.ttft_s is not None
+    assert warm.ttft_s is not None
+    assert 0.15 < warm.ttft_s / cold.ttft_s < 0.45
+
+
+def test_speculation_yields_what_leviathan_says_and_costs_the_draft() -> None:
+    """Leviathan et al. 2023, arXiv 2211.17192, equation 1: (1 - a^(g+1)) / (1 - a)."""
+    assert expected_tokens(3, 0.8) == pytest.approx(1 + 0.8 + 0.64 + 0.512)
+    m = load_model("llama-3.1-70b")
+    plain = serving_times(m, 8, tp=8)
+    spec = {"tokens": 4, "acceptance": 0.8}
+    free = serving_times(m, 8, tp=8, speculative=spec)
+    assert float(plain.decode_s(1, 500)) / expected_tokens(4, 0.8) <= float(free.decode_s(1, 500)) < float(plain.decode_s(1, 500))
+    useless = serving_times(m, 8, tp=8, speculative={"tokens": 4, "acceptance": 0.0})
+    assert float(useless.decode_s(1, 500)) >= float(plain.decode_s(1, 500))
+    draft = replace(free.setting, model=load_model("llama-3.2-1b"), serving=plain.setting.serving)
+    drafted = Times(setting=free.setting, draft=draft)
+    assert float(drafted.decode_s(1, 500)) > float(free.decode_s(1, 500))
+
+
+def test_stages_share_the_batch_and_one_sequence_passes_all() -> None:
+    m = load_model("llama-2-13b")
+    whole, cut = serving_times(m), serving_times(m, 4, pp=4)
+    assert float(cut.decode_s(1, 100)) > float(whole.decode_s(1, 100))  # sends between stages
+    assert 32 / float(cut.decode_s(32, 100)) < 4 * 8 / float(whole.decode_s(8, 100))
+
+
+def test_experts_read_over_the_host_link_take_the_links_time() -> None:
+    from planner.serving.engine import engine_names, load_engine
+
+    engine = next(name for name in engine_names() if "expert_offload" in load_engine(name).features)
+    m = load_model("mixtral-8x7b")
+    times = serving_times(m, engine=engine, expert_offload=1.0)
+    moved = 2.0 * 32 * 2 * 3 * 4096 * 14336  # two experts of each layer
+    assert float(times.pass_time(shape("decode", 1, 1, 32)).host_link_s) == pytest.approx(moved / 25e9)
+
+
+def test_an_engine_with_one_host_time_a_layer_cannot_be_faster() -> None:
+    times = serving_times(model(LLAMA), engine="huggingface")
+    assert float(times.decode_s(1, 10)) >= 4 * times.setting.engine.host_s_per_layer
