@@ -15,8 +15,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 
 
 def validate_command(
-    runs: Annotated[
-        Path, typer.Argument(metavar="RUNS.csv", help="Measured runs, one a line (docs/validate.md), or a record.json.")
+    files: Annotated[
+        list[Path], typer.Argument(metavar="RUNS.csv...", help="Measured runs, one a line (docs/validate.md), or a record.json.")
     ],
     as_json: AsJson = False,
     by: Annotated[str, typer.Option("--by", help="Columns that make the groups, separated by commas.")] = "source,family",
@@ -24,8 +24,14 @@ def validate_command(
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Of a record: use this profile as it is.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Of a record of several ranks: what joins them.")] = None,
     framework: Annotated[str | None, typer.Option("--framework", help="Of a record: the calibrated host constants.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Also write measured and predicted: .parquet, .csv or .json.")
+    ] = None,
 ) -> None:
     """Predict measured runs, group by group, or a record, step by step, and say how far off the planner is."""
+    runs = files[0]
+    if any(path.suffix.lower() == ".json" for path in files) and (len(files) > 1 or out is not None):
+        raise PlannerError("a record.json is validated alone and without --out; give tables of runs, or one record.")
     if _validated_record(runs, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
         return
     from rich.console import Console
@@ -33,10 +39,15 @@ def validate_command(
 
     from planner.run_columns import columns_not_read
     from planner.runs import read_runs
+    from planner.tables import check_output, write_table
+    from planner.validated_runs import pairs
     from planner.validation import group_errors, predict
 
     check_plot(plot)
-    found, refused = read_runs(runs)
+    if out is not None:
+        check_output(out)
+    tables = [read_runs(path) for path in files]
+    found, refused = [run for some, _ in tables for run in some], [r for _, some in tables for r in some]
     columns = tuple(name.strip() for name in by.split(",") if name.strip())
     unread = [name for name in columns_not_read(found) if name not in columns]
     if unread:
@@ -52,6 +63,8 @@ def validate_command(
         from planner.plot import save_validation
 
         save_validation(plot, runs.name, predictions)
+    if out is not None and predictions:
+        write_table(out, pairs(found, predictions))
     if as_json:
         print_json({
             "rows": [p.to_dict() for p in predictions], "groups": [vars(g) for g in groups],

@@ -1,0 +1,37 @@
+"""Words in two languages: ``t(key)`` in the language of the session; files ``text/en.toml`` and ``text/zh.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+FOLDER = Path(__file__).resolve().parent / "text"
+LANGUAGES = {"en": "English", "zh": "中文"}
+
+
+@cache
+def words(language: str) -> dict[str, str]:
+    """All texts of a language, keys like ``compare.title``."""
+    tables = tomllib.loads((FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
+    return {f"{table}.{key}": text for table, texts in tables.items() for key, text in texts.items()}
+
+
+def language() -> str:
+    """The language of this session."""
+    found = st.session_state.get("language", "en")
+    return found if found in LANGUAGES else "en"
+
+
+def t(key: str, **values: Any) -> str:
+    """The text of ``key`` with its ``{names}`` filled in."""
+    return say(language(), key, **values)
+
+
+def say(chosen: str, key: str, **values: Any) -> str:
+    """The text of ``key`` in a given language."""
+    text = words(chosen)[key]
+    return text.format(**values) if values else text
