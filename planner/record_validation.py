@@ -89,7 +89,9 @@ def compared(
         stack = load_framework(framework or "kernels")
     runs, refused = record_runs(record, card, place, stack, role="validate")
     if not runs:
-        raise PlannerError(f"{name}: the record holds no training step to predict; measure with --only training, or a larger --budget.")
+        raise PlannerError(
+            f"{name}: the record holds no training step to predict; measure with --only training, or a larger --budget."
+        )
     predictions, verdicts, impossible = predict(runs, ("source", "family"))
     spread = _spread(record, card, place, stack)
     rows = [_row(p, spread if p.metric == "step_time_s" else LEAST_SPREAD) for p in predictions]

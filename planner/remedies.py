@@ -13,7 +13,6 @@ from planner.evaluation import Evaluation, evaluate
 from planner.framework import Framework
 from planner.hardware import Cluster
 from planner.hardware import cluster as build_cluster
-from planner.job import Job
 from planner.layout import RECOMPUTE, Layout, as_columns
 from planner.planning import Plan, plan
 
@@ -124,7 +123,7 @@ def _cluster(cluster: Cluster, changes: Mapping[str, Any]) -> Cluster:
     return build_cluster(node, num_gpus=int(changes["num_gpus"]), accelerator=cluster.accelerator)
 
 
-def scaling(answer: Plan, factors: Iterable[float] = (0.25, 0.5, 1, 2, 4)) -> list[Plan]:
+def scaling(answer: Plan, factors: Iterable[float] = (0.5, 1, 2)) -> list[Plan]:
     """The plan on fewer and more GPUs of the same kind, its layout and batch kept; those that are possible and fit."""
     found = []
     for factor in factors:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 TABLE = Path(__file__).resolve().parent / "catalog" / "validated_runs.parquet"
 """Written by ``planner validate RUNS.csv MORE.csv --out planner/catalog/validated_runs.parquet``."""
 COLUMNS = (
-    "id", "source", "source_ref", "model", "accelerator", "family", "num_gpus", "metric", "measured", "predicted", "lower", "upper",
-    "provenance",
+    "id", "source", "source_ref", "model", "accelerator", "family", "num_gpus", "metric", "measured", "predicted", "lower",
+    "upper", "provenance",
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from planner.web.text import language, say
 
 BAR = 34
 """Height of a bar, pixels."""
-FITS, TIGHT, OVER, IMPOSSIBLE = "#0072B2", "#E69F00", "#D55E00", "#999999"
+FITS, TIGHT, OVER, IMPOSSIBLE = "#0072B2", "#E69F00", "#D55E00", "#c8cdd2"
 INK = "#76828e"
 """Of labels and lines: readable on the light and on the dark page."""
 CASES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
@@ -63,7 +63,9 @@ def show(figure: Figure, key: str, select: str | None = None) -> Any:
 
 def _spec(chart: Any, height: int | None = None) -> Spec:
     """The specification without data, sized to its place."""
-    found: Spec = json.loads(chart.properties(width="container", **({"height": height} if height else {})).to_json(validate=False))
+    found: Spec = json.loads(
+        chart.properties(width="container", **({"height": height} if height else {})).to_json(validate=False)
+    )
     for name in ("data", "datasets", "$schema", "config"):
         found.pop(name, None)
     found["autosize"] = {"type": "fit-x", "contains": "padding"}
@@ -116,7 +118,7 @@ def stacked(
     """``rows``: label, (part, value) in order, text of the total, capacity. Labels are told apart where two are equal."""
     data: list[dict[str, Any]] = []
     widest = max([sum(v for _, v in parts) for _, parts, _, _ in rows] + [c or 0.0 for *_, c in rows])
-    names = [p for p in dict.fromkeys(p for _, parts, _, _ in rows for p, v in parts)]
+    names = list(dict.fromkeys(p for _, parts, _, _ in rows for p, _ in parts))
     for label, (_, parts, total, capacity) in zip(unlike([row[0] for row in rows]), rows, strict=True):
         end = 0.0
         room = sum(v for _, v in parts)
@@ -156,13 +158,17 @@ def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
         legend=alt.Legend(orient="bottom", labelLimit=240),
     )  # fmt: skip
     base = alt.Chart(pd.DataFrame()).encode(
-        x=alt.X("days:Q", title=days, scale=alt.Scale(type="log", nice=False, padding=28), axis=alt.Axis(format="~g", tickCount=6)),
+        x=alt.X(
+            "days:Q", title=days, scale=alt.Scale(type="log", nice=False, padding=28), axis=alt.Axis(format="~g", tickCount=6)
+        ),
         y=alt.Y("cost:Q", title=cost, scale=alt.Scale(zero=False, padding=22), axis=alt.Axis(format="~s")),
         color=colour,
     )
     line = base.mark_line(strokeWidth=2, opacity=0.6).encode(order="gpus:Q", detail="label:N")
     span = base.mark_rule(strokeWidth=2).encode(y=alt.Y("lower:Q", title=cost), y2="upper:Q").transform_filter("datum.now")
-    wide = base.mark_rule(strokeWidth=2).encode(x=alt.X("days_lower:Q", title=days), x2="days_upper:Q").transform_filter("datum.now")
+    wide = (
+        base.mark_rule(strokeWidth=2).encode(x=alt.X("days_lower:Q", title=days), x2="days_upper:Q").transform_filter("datum.now")
+    )
     tips = [
         alt.Tooltip("label:N", title=" "), alt.Tooltip("gpus:Q", title="GPUs"), alt.Tooltip("days:Q", title=days, format=".3g"),
         alt.Tooltip("cost:Q", title=cost, format=",.4g"),
@@ -190,7 +196,8 @@ def fit_map_spec(lang: str, rows: int) -> Spec:
         x=alt.X("micro:O", title=say(lang, "chart.micro_axis"), axis=alt.Axis(labelAngle=0)),
         y=alt.Y("seq:O", title=say(lang, "chart.seq_axis"), sort="descending"),
     )
-    states = ["fits", "tight", "over", "impossible"]
+    states = [say(lang, f"chart.{state}") for state in ("fits", "tight", "over", "impossible")]
+    colours = alt.Scale(domain=states, range=[FITS, TIGHT, OVER, IMPOSSIBLE])
     tips = [
         alt.Tooltip("micro:O", title=say(lang, "chart.micro_axis")), alt.Tooltip("seq:O", title=say(lang, "chart.seq_axis")),
         alt.Tooltip("headroom:Q", title=headroom, format=".1f"), alt.Tooltip("step:N", title=say(lang, "chart.step_axis")),
@@ -198,7 +205,7 @@ def fit_map_spec(lang: str, rows: int) -> Spec:
     ]  # fmt: skip
     cells = base.mark_rect(stroke="white", strokeWidth=1).encode(
         color=alt.Color(
-            "state:N", title=headroom, scale=alt.Scale(domain=[say(lang, f"chart.{s}") for s in states], range=[FITS, TIGHT, OVER, "#c8cdd2"]),
+            "state:N", scale=colours,
             legend=alt.Legend(orient="bottom", labelLimit=220, columns=4, title=None),
         ),
         opacity=alt.Opacity("strength:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.45, 1])), tooltip=tips,
@@ -237,13 +244,22 @@ def scatter_spec(
     )  # fmt: skip
     layers = []
     if diagonal:
-        layers.append(base.mark_line(color=INK, strokeDash=[5, 4], strokeWidth=1.5).encode(x=alt.X("low:Q", title=say(lang, f"chart.{x}")), y=alt.Y("low:Q", title=say(lang, f"chart.{y}"))))
+        layers.append(
+            base.mark_line(color=INK, strokeDash=[5, 4], strokeWidth=1.5).encode(
+                x=alt.X("low:Q", title=say(lang, f"chart.{x}")), y=alt.Y("low:Q", title=say(lang, f"chart.{y}"))
+            )
+        )
     if select:
         chosen = alt.selection_point(name="chosen", fields=["rank"], on="click")
         points = points.add_params(chosen).encode(
-            size=alt.condition(chosen, alt.value(150), alt.value(55)), opacity=alt.condition(chosen, alt.value(1.0), alt.value(0.45))
+            size=alt.condition(chosen, alt.value(150), alt.value(55)),
+            opacity=alt.condition(chosen, alt.value(1.0), alt.value(0.45)),
         )
-        front = base.mark_line(color=INK, strokeWidth=1.5, interpolate="step-after").encode(order="x:Q").transform_filter("datum.front")
+        front = (
+            base.mark_line(color=INK, strokeWidth=1.5, interpolate="step-after")
+            .encode(order="x:Q")
+            .transform_filter("datum.front")
+        )
         layers.append(front)
     return _spec(alt.layer(*layers, points), 360)
 
@@ -262,15 +278,25 @@ def scatter(
 def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, ...], points: bool) -> Spec:
     """Lines of ``fitted`` over ``x`` by group, with measured points where there are some."""
     scale = {"type": "log", "nice": False, "padding": 12} if logarithmic else {"zero": False, "padding": 12}
+    range_ = [COLOURS[i % len(COLOURS)] for i in range(len(groups))]
     colour = alt.Color(
-        "group:N", title=None, scale=alt.Scale(domain=list(groups), range=[COLOURS[i % len(COLOURS)] for i in range(len(groups))]),
+        "group:N", title=None, scale=alt.Scale(domain=list(groups), range=range_),
         legend=alt.Legend(orient="bottom", labelLimit=240),
     )  # fmt: skip
     base = alt.Chart(pd.DataFrame()).encode(
-        x=alt.X("x:Q", title=say(lang, f"chart.{x}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6)), color=colour
+        x=alt.X("x:Q", title=say(lang, f"chart.{x}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6)),
+        color=colour,
     )
-    tips = [alt.Tooltip("group:N", title=" "), alt.Tooltip("x:Q", title=say(lang, f"chart.{x}"), format=".4g"),
-            alt.Tooltip("y:Q", title=say(lang, f"chart.{y}"), format=".4g"), alt.Tooltip("note:N", title=say(lang, "chart.tip_note"))]  # fmt: skip
+    titles = {
+        "group:N": " ",
+        "x:Q": say(lang, f"chart.{x}"),
+        "y:Q": say(lang, f"chart.{y}"),
+        "note:N": say(lang, "chart.tip_note"),
+    }
+    tips = [
+        alt.Tooltip(field, title=title, format=".4g") if field[-1] == "Q" else alt.Tooltip(field, title=title)
+        for field, title in titles.items()
+    ]
     vertical = alt.Y("y:Q", title=say(lang, f"chart.{y}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6))
     line = base.mark_line(strokeWidth=2.5, point=not points).encode(y=vertical, tooltip=tips)
     layers: list[Any] = [line.transform_filter("!datum.measured")]

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -102,9 +102,23 @@ def _value(value: Any) -> str:
 
 
 def figure_buttons(figure: Figure, key: str) -> None:
-    """PNG, SVG and the numbers of a figure, behind one button."""
-    with st.popover(t("download.figure"), help=t("download.figure_help"), key=f"take.{key}", type="tertiary", width="stretch"):
-        name = figure.name
-        st.download_button(t("download.png"), lambda: png(figure), file_name(name, "png"), "image/png", key=f"png.{key}", on_click="ignore")
-        st.download_button(t("download.svg"), lambda: svg(figure), file_name(name, "svg"), "image/svg+xml", key=f"svg.{key}", on_click="ignore")
-        st.download_button(t("download.csv"), lambda: csv_bytes(figure.table), file_name(name, "csv"), "text/csv", key=f"csv.{key}", on_click="ignore")
+    """PNG, SVG and the numbers of a figure, behind one button; they are drawn once it is open."""
+    box = st.popover(
+        t("download.figure"),
+        help=t("download.figure_help"),
+        key=f"take.{key}",
+        type="tertiary",
+        width="stretch",
+        on_change="rerun",
+    )
+    if not box.open:
+        return
+    with box:
+        take(t("download.png"), lambda: png(figure), file_name(figure.name, "png"), "image/png", f"png.{key}")
+        take(t("download.svg"), lambda: svg(figure), file_name(figure.name, "svg"), "image/svg+xml", f"svg.{key}")
+        take(t("download.csv"), lambda: csv_bytes(figure.table), file_name(figure.name, "csv"), "text/csv", f"csv.{key}")
+
+
+def take(label: str, content: Callable[[], bytes | str], name: str, mime: str, key: str, **more: Any) -> None:
+    """A download whose content is made when it is clicked."""
+    st.download_button(label, content, name, mime, key=key, on_click="ignore", width="stretch", **more)

@@ -52,7 +52,7 @@ def require_safe(value: Any, where: str = "scenario", depth: int = 0) -> None:
 def _require_field(key: str, value: Any, where: str) -> None:
     if key in PATH_FIELDS and value is not None:
         raise PlannerError(
-            f"{where}.{key}: files on the server are not opened from the web; upload the file on the page, or use the command line."
+            f"{where}.{key}: files on the server are not opened from the web; upload the file on the page, or use planner plan."
         )
     if key in LOOKED_UP and isinstance(value, str):
         require_name(value, f"{where}.{key}")

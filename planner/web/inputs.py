@@ -116,10 +116,15 @@ def _model(case: int, tables: Tables) -> None:
 
 
 def _pasted_config(case: int) -> None:
-    with st.popover(t("in.config"), width="stretch"):
+    box = st.popover(t("in.config"), width="stretch", key=_key(case, "config"), on_change="rerun")
+    if not box.open:
+        return
+    with box:
         st.markdown(t("in.config_help", mb=UPLOAD_MB))
         name = st.text_input(t("in.config_name"), value="my-model", key=_key(case, "config.name"), max_chars=40)
-        text = st.text_area(t("in.config_text"), key=_key(case, "config.text"), height=160, placeholder='{"model_type": "llama", ...}')
+        text = st.text_area(
+            t("in.config_text"), key=_key(case, "config.text"), height=160, placeholder='{"model_type": "llama", ...}'
+        )
         file = st.file_uploader(t("in.config_file"), type=["json"], key=_key(case, "config.file"))
         if st.button(t("in.config_use"), key=_key(case, "config.use"), type="primary"):
             content = file.getvalue().decode("utf-8", errors="replace") if file is not None else text
@@ -226,7 +231,15 @@ def _work(case: int, tables: Tables) -> None:
     _length(case, job)
     if load_or_none(tables) is not None and load_or_none(tables).num_experts:  # type: ignore[union-attr]
         loads = [round(1 + i / 10, 1) for i in range(21)]
-        slider(case, "job", "expert_load", t("in.expert_load"), loads, float(job.get("expert_load", 1.0)), help=t("in.expert_load_help"))
+        slider(
+            case,
+            "job",
+            "expert_load",
+            t("in.expert_load"),
+            loads,
+            float(job.get("expert_load", 1.0)),
+            help=t("in.expert_load_help"),
+        )
 
 
 def load_or_none(tables: Tables) -> Model | None:
@@ -260,7 +273,7 @@ def _length(case: int, job: dict[str, Any]) -> None:
 
 def _layout(case: int, tables: Tables) -> None:
     layout, gpus, model = tables.get("layout", {}), num_gpus(tables), load_or_none(tables)
-    names = [*[n for n in calibrated()], *framework_names()]
+    names = [*calibrated(), *framework_names()]
     choice(case, "framework", "name", t("in.framework"), names, tables.get("framework", {}).get("name", "megatron-core"))
     try:
         has = load_framework(tables.get("framework", {}).get("name", "megatron-core")).features
@@ -283,7 +296,9 @@ def _layout(case: int, tables: Tables) -> None:
     slider(case, "layout", "zero", t("in.zero"), stages, layout.get("zero", 0), help=t("in.zero_help"))
     slider(case, "layout", "micro_batch_size", t("in.micro_batch"), [2**i for i in range(8)], layout.get("micro_batch_size", 1))
     modes = [r for r in RECOMPUTE if r != "selective" or "selective_recompute" in has]
-    choice(case, "layout", "recompute", t("in.recompute"), modes, layout.get("recompute", "none"), lambda r: t(f"in.recompute_{r}"))
+    choice(
+        case, "layout", "recompute", t("in.recompute"), modes, layout.get("recompute", "none"), lambda r: t(f"in.recompute_{r}")
+    )
     for name in ("sequence_parallel", "offload_optimizer", "offload_activations"):
         if name in has or layout.get(name):
             switch(case, "layout", name, t(f"in.{name}"), bool(layout.get(name, False)))
@@ -313,7 +328,13 @@ def _price(case: int, tables: Tables) -> None:
         tables["price"] = {"usd_per_gpu_hour": _quote(card, price)} if chosen == OWN else {"term": chosen}
 
     options = [*terms, OWN] if term in (*terms, OWN) else [term, *terms, OWN]
-    st.selectbox(t("in.term"), options, key=key, on_change=store, format_func=lambda n: t(f"in.term_{n.replace('-', '_').replace(' ', '_')}"))
+    st.selectbox(
+        t("in.term"),
+        options,
+        key=key,
+        on_change=store,
+        format_func=lambda n: t(f"in.term_{n.replace('-', '_').replace(' ', '_')}"),
+    )
     if own or not terms:
         value = round(float(price.get("usd_per_gpu_hour", 0.0)), 2)
         prices = [round(i * 0.05, 2) for i in range(401)]
@@ -323,6 +344,8 @@ def _price(case: int, tables: Tables) -> None:
 def _quote(card: str, price: dict[str, Any]) -> float:
     """Where the price slider starts: at the quote that it replaces."""
     try:
-        return round(find_price(card, **{k: v for k, v in price.items() if k in ("term", "provider", "region")}).usd_per_gpu_hour, 2)
+        return round(
+            find_price(card, **{k: v for k, v in price.items() if k in ("term", "provider", "region")}).usd_per_gpu_hour, 2
+        )
     except PlannerError:
         return 2.0

@@ -9,7 +9,7 @@ import streamlit as st
 from planner.errors import PlannerError
 from planner.web import download, inputs, report, show, state
 from planner.web.answers import answers, with_layouts
-from planner.web.guard import MAX_CASES, UPLOAD_MB, short_text
+from planner.web.guard import MAX_CASES, UPLOAD_MB, markdown
 from planner.web.pages import calibrate, compare, evidence, memory, search
 from planner.web.text import LANGUAGES, t
 
@@ -27,7 +27,8 @@ def main() -> None:
     scenario = state.current()
     if not all(case["tables"].get("layout") for case in scenario["cases"]):
         st.session_state["scenario"] = with_layouts(scenario)
-    st.html(show.STYLE)
+    answers()  # before anything is drawn: the browser then draws once, not while the server still computes
+    st.html(f"<style>{show.STYLE}</style>")
     pages = {
         name: st.Page(draw, title=t(f"page.{name}"), icon=icon, url_path=name, default=name == "compare")
         for name, (draw, icon) in PAGES.items()
@@ -73,8 +74,8 @@ def _cases() -> None:
 
     if count > 1:
         st.radio(
-            t("in.case"), range(count), key=key, on_change=store,
-            format_func=lambda i: f"{i + 1} · {inputs.markdown(short_text(scenario['cases'][i]['label'], 40))}",
+            t("in.case"), list(range(count)), key=key, on_change=store,
+            format_func=lambda i: f"{i + 1} · {markdown(scenario['cases'][i]['label'])}",
         )  # fmt: skip
     left, right = st.columns(2)
     if left.button(t("in.add"), disabled=count >= MAX_CASES, width="stretch", help=t("in.add_help", most=MAX_CASES)):
@@ -100,16 +101,19 @@ def _files() -> None:
     st.subheader(t("file.title"), divider="gray")
     scenario = state.current()
     name = scenario["title"] or "scenario"
-    st.download_button(
-        t("file.save"), lambda: download.scenario_toml(scenario).encode(), download.file_name(name, "toml"), "application/toml",
-        on_click="ignore", width="stretch", key="save.toml", icon=":material/save:",
+    toml, page = download.file_name(name, "toml"), download.file_name(name, "html")
+    download.take(
+        t("file.save"), lambda: download.scenario_toml(scenario), toml, "application/toml", "save.toml", icon=":material/save:"
+    )
+    found = answers()  # here: the content is made later, outside of the session
+    download.take(
+        t("file.report"), lambda: report.page(scenario, found), page, "text/html", "save.report", help=t("file.report_help"),
+        icon=":material/description:",
     )  # fmt: skip
-    st.download_button(
-        t("file.report"), lambda: report.page(scenario, answers()).encode(), download.file_name(name, "html"), "text/html",
-        on_click="ignore", width="stretch", key="save.report", help=t("file.report_help"), icon=":material/description:",
-    )  # fmt: skip
-    with st.popover(t("file.load"), width="stretch", icon=":material/folder_open:"):
-        _load()
+    box = st.popover(t("file.load"), width="stretch", icon=":material/folder_open:", key="load", on_change="rerun")
+    if box.open:
+        with box:
+            _load()
     st.caption(t("file.share"))
 
 

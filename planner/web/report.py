@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -17,10 +18,7 @@ from planner.web.charts import Figure
 from planner.web.state import Scenario
 from planner.web.text import language, t
 
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;color:#16202a;background:#fff;max-width:880px;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;width:100%;font-size:.85rem;margin:.5rem 0 1.2rem}td,th{border-bottom:1px solid #cfd8e0;padding:.25rem .5rem;
-text-align:left;vertical-align:top;overflow-wrap:anywhere}svg{max-width:100%;height:auto}pre{background:#f3f6f9;padding:1rem;overflow:auto;
-font-size:.8rem}.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(260px,1fr));gap:.8rem}"""
+STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
 
 
 def page(scenario: Scenario, answers: Sequence[Answer]) -> str:
@@ -32,18 +30,25 @@ def page(scenario: Scenario, answers: Sequence[Answer]) -> str:
     parts = [
         f"<h1>{escape(scenario['title'] or 'planner')}</h1>",
         f"<p>{escape(t('report.made', version=planner.__version__, date=datetime.date.today().isoformat()))}</p>",
-        "<div class='cards'>", *(show.card(one) for one in answers), "</div>",
+        "<div class='cards'>",
+        *(show.card(one) for one in answers),
+        "</div>",
         *(f"<figure role='img' aria-label='{escape(f.alt, quote=True)}'>{_inline(f)}</figure>" for f in pictures if len(f.table)),
-        f"<h2>{escape(t('report.reasons'))}</h2>", _notes(answers),
-        f"<h2>{escape(t('report.sources'))}</h2>", _sources(known),
-        f"<h2>{escape(t('report.assumptions'))}</h2>", _assumptions(known),
+        f"<h2>{escape(t('report.reasons'))}</h2>",
+        _notes(answers),
+        f"<h2>{escape(t('report.sources'))}</h2>",
+        _sources(known),
+        f"<h2>{escape(t('report.assumptions'))}</h2>",
+        _assumptions(known),
         f"<h2>{escape(t('report.inputs'))}</h2><pre>{escape(download.scenario_toml(scenario))}</pre>",
-        f"<h2>{escape(t('report.versions'))}</h2>", _table(_versions()),
-    ]  # fmt: skip
-    style = show.STYLE.replace("<style>", "").replace("</style>", "")
+        f"<h2>{escape(t('report.versions'))}</h2>",
+        _table(_versions()),
+    ]
+    title, lang = escape(scenario["title"] or "planner"), language()
     return (
-        f"<!doctype html><html lang='{language()}'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
-        f"<title>{escape(scenario['title'] or 'planner')}</title><style>{STYLE}{style}</style></head><body>{''.join(parts)}</body></html>"
+        f"<!doctype html><html lang='{lang}'><head><meta charset='utf-8'><title>{title}</title>"
+        "<meta name='viewport' content='width=device-width'>"
+        f"<style>{STYLE}{show.STYLE}</style></head><body>{''.join(parts)}</body></html>"
     )
 
 
@@ -59,7 +64,11 @@ def _table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
 def _notes(answers: Sequence[Answer]) -> str:
     rows = [(one.label, reason) for one in answers for reason in show.reasons(one)]
     rows += [(one.label, note) for one in answers if one.plan for note in one.plan.notes]
-    rows += [(one.label, f"{one.plan.intervals['step_time_s'].provenance}: {one.plan.intervals['step_time_s'].why}") for one in answers if one.plan]
+    rows += [
+        (one.label, f"{one.plan.intervals['step_time_s'].provenance}: {one.plan.intervals['step_time_s'].why}")
+        for one in answers
+        if one.plan
+    ]
     return _table(rows)
 
 
@@ -70,7 +79,11 @@ def _sources(known: Sequence[Answer]) -> str:
         plan = one.known
         rows.append((one.label, plan.model.name, plan.model.source or t("report.given")))
         card = plan.cluster.accelerator
-        rows += [(one.label, f"{card.name} {field}", f"{p.kind}: {p.source}") for field, p in card.provenance.items() if p.kind != "assumed"]
+        rows += [
+            (one.label, f"{card.name} {field}", f"{p.kind}: {p.source}")
+            for field, p in card.provenance.items()
+            if p.kind != "assumed"
+        ]
         if plan.price is not None:
             rows.append((one.label, plan.price.describe(), plan.price.source or t("report.given")))
     return _table(dict.fromkeys(rows))
@@ -86,6 +99,9 @@ def _versions() -> list[tuple[str, str]]:
     import streamlit
 
     return [
-        ("planner", planner.__version__), ("numpy", numpy.__version__), ("pydantic", pydantic.__version__),
-        ("altair", altair.__version__), ("streamlit", streamlit.__version__),
-    ]  # fmt: skip
+        ("planner", planner.__version__),
+        ("numpy", numpy.__version__),
+        ("pydantic", pydantic.__version__),
+        ("altair", altair.__version__),
+        ("streamlit", streamlit.__version__),
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -17,24 +18,8 @@ from planner.web.answers import Answer
 from planner.web.guard import markdown, short_text
 from planner.web.text import t
 
-STYLE = """<style>
-h3.finding { font-size: 1.08rem; font-weight: 600; line-height: 1.35; margin: 0.2rem 0 0.1rem; padding: 0; }
-.card { border: 1px solid rgba(128,140,152,.45); border-radius: 10px; padding: .8rem 1rem .9rem; height: 100%; }
-.card h2 { font-size: 1.12rem; margin: 0 0 .1rem; padding: 0; overflow-wrap: anywhere; }
-.card .sub { font-size: .82rem; opacity: .8; margin: 0 0 .5rem; overflow-wrap: anywhere; }
-.card .verdict { display: inline-block; font-weight: 650; font-size: .88rem; border-radius: 6px; padding: .12rem .55rem; margin-bottom: .5rem; }
-.verdict.yes { background: #0072B2; color: white; } .verdict.no { background: #b34700; color: white; }
-.verdict.perhaps { background: #f0c24b; color: #201800; } .verdict.error { background: #6b7680; color: white; }
-.card dl { padding: 0; display: grid; grid-template-columns: minmax(6.5rem, auto) 1fr; gap: .34rem .8rem; margin: 0; }
-.card dt { font-size: .84rem; opacity: .82; align-self: baseline; }
-.card dt { margin: 0; padding: 0; } .card dd { padding: 0; margin: 0; font-size: 1.02rem; font-weight: 600; font-variant-numeric: tabular-nums; }
-.card dd small { display: block; font-weight: 400; font-size: .78rem; opacity: .8; }
-.card p.why { font-size: .86rem; margin: .2rem 0 0; overflow-wrap: anywhere; }
-.lead { font-size: 1.02rem; opacity: .88; margin: 0 0 .3rem; }
-h1.page { font-size: 1.7rem; font-weight: 700; margin: 0; padding: 0; line-height: 1.25; overflow-wrap: anywhere; }
-[data-testid="stMainBlockContainer"] { padding: 3.6rem 2rem 2rem; max-width: 1500px; }
-@media (max-width: 640px) { [data-testid="stMainBlockContainer"] { padding: 3.6rem 1rem 1.5rem; } }
-</style>"""
+STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+"""Of cards and headings; the report carries it too."""
 
 
 def duration(value: float | None) -> str:
@@ -86,13 +71,14 @@ def verdict(plan: Plan) -> tuple[str, str]:
     return "no", t("show.host_full")
 
 
-def card(answer: Answer) -> str:
-    """One configuration's headline figures as HTML."""
+def card(answer: Answer, wide: bool = False) -> str:
+    """One configuration's headline figures as HTML, in one column or side by side."""
     head = f"<h2>{escape(short_text(answer.label))}</h2>"
     if answer.plan is None:
         return (
             f"<section class='card' aria-label='{escape(answer.label, quote=True)}'>{head}"
-            f"<span class='verdict error'>{escape(t('show.impossible'))}</span><p class='why'>{escape(short_text(answer.error, 900))}</p></section>"
+            f"<span class='verdict error'>{escape(t('show.impossible'))}</span>"
+            f"<p class='why'>{escape(short_text(answer.error, 900))}</p></section>"
         )
     plan, sure = answer.plan, answer.plan.intervals
     colour, words = verdict(plan)
@@ -101,18 +87,30 @@ def card(answer: Answer) -> str:
         model += " · " + t("show.active", count=count(plan.parameters_active))
     sub = f"{model}<br>{escape(short_text(plan.cluster.name, 80))} · {escape(plan.framework.name)}<br>{escape(plan.layout.label)}"
     rows = [
-        ("gib", t("show.memory"), gib(plan.peak_total_bytes), t("show.of_usable", usable=gib(plan.usable_bytes)) + "; " + between(sure["peak_total_bytes"], gib)),
+        (
+            "gib",
+            t("show.memory"),
+            gib(plan.peak_total_bytes),
+            t("show.of_usable", usable=gib(plan.usable_bytes)) + "; " + between(sure["peak_total_bytes"], gib),
+        ),
         ("step", t("show.step"), duration(plan.step_time_s), between(sure["step_time_s"], duration)),
         ("tokens", t("show.tokens"), number(plan.tokens_per_s), between(sure["tokens_per_s"], number)),
         ("mfu", t("show.mfu"), f"{plan.mfu:.1%}", between(sure["mfu"], lambda v: f"{v:.1%}")),
-        ("run", t("show.run"), duration(plan.run_s) if plan.run_s is not None else t("show.no_length"), between(sure.get("run_s"), duration)),
+        (
+            "run",
+            t("show.run"),
+            duration(plan.run_s) if plan.run_s is not None else t("show.no_length"),
+            between(sure.get("run_s"), duration),
+        ),
         ("cost", t("show.cost"), dollars(plan.cost_usd) if plan.run_s is not None else "–", cost_note(plan)),
-    ]  # fmt: skip
+    ]
     items = "".join(
-        f"<dt>{escape(name)}</dt><dd data-figure='{key}'>{escape(value)}<small>{escape(note)}</small></dd>" for key, name, value, note in rows
+        f"<div><dt>{escape(name)}</dt><dd data-figure='{key}'>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        for key, name, value, note in rows
     )
     return (
-        f"<section class='card' aria-label='{escape(answer.label, quote=True)}'>{head}<p class='sub'>{sub}</p>"
+        f"<section class='card{' wide' if wide else ''}' aria-label='{escape(answer.label, quote=True)}'>{head}"
+        f"<p class='sub'>{sub}</p>"
         f"<span class='verdict {colour}' data-figure='fits'>{escape(words)}</span><dl>{items}</dl></section>"
     )
 

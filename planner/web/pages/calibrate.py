@@ -26,7 +26,7 @@ from planner.units import GB, GIB, TERA
 from planner.web import charts, show, state
 from planner.web.answers import calibrated, fingerprint
 from planner.web.charts import Figure
-from planner.web.download import file_name, zipped
+from planner.web.download import file_name, take, zipped
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
 from planner.web.text import t
 
@@ -52,7 +52,18 @@ class Measurement:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 out = Path(folder) / "record.json"
-                command = [sys.executable, "-m", "kernels", "run", "--out", str(out), "--budget", self.budget, "--device", self.device]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "kernels",
+                    "run",
+                    "--out",
+                    str(out),
+                    "--budget",
+                    self.budget,
+                    "--device",
+                    self.device,
+                ]
                 done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
                 if done.returncode or not out.exists():
                     self.error = short_text(done.stderr[-600:] or f"exit code {done.returncode}", 600)
@@ -168,29 +179,48 @@ def _profile(name: str) -> None:
     left, right = st.columns(2)
     for i, case in enumerate(cases):
         if left.button(t("calibrate.use", label=markdown(case["label"])), key=f"use.{name}.{i}", width="stretch"):
-            state.change(i, {
-                "cluster": {"node": name, "num_gpus": made.node.num_gpus, "num_nodes": None}, "framework": {"name": name},
-                "price": {"term": None, "provider": None, "region": None, "usd_per_gpu_hour": None}, "layout": dict.fromkeys(LAYOUT),
-            })  # fmt: skip
+            state.change(
+                i,
+                {
+                    "cluster": {"node": name, "num_gpus": made.node.num_gpus, "num_nodes": None},
+                    "framework": {"name": name},
+                    "price": {"term": None, "provider": None, "region": None, "usd_per_gpu_hour": None},
+                    "layout": dict.fromkeys(LAYOUT),
+                },
+            )
             st.session_state["case"] = i
             st.switch_page(st.session_state["pages"]["compare"])
-    right.download_button(
-        t("calibrate.files"), lambda: profile_files(made, name), f"{name}.zip", "application/zip", key=f"files.{name}", on_click="ignore",
-        width="stretch",
-    )  # fmt: skip
+    with right:
+        take(t("calibrate.files"), lambda: profile_files(made, name), f"{name}.zip", "application/zip", f"files.{name}")
     for figure in figures(made.fits, found.rows):
         charts.show(figure, key=f"calibrate.{name}.{figure.name}")
     _fits(made, found)
 
 
-LAYOUT = ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "zero", "sequence_parallel", "offload_optimizer", "offload_activations", "schedule",
-          "shard_group_size")  # fmt: skip
+LAYOUT = (
+    "tp",
+    "pp",
+    "vpp",
+    "cp",
+    "ep",
+    "etp",
+    "dp",
+    "zero",
+    "sequence_parallel",
+    "offload_optimizer",
+    "offload_activations",
+    "schedule",
+    "shard_group_size",
+)
 
 
 def figures(fits: Sequence[Fit], rows: Sequence[Row]) -> list[Figure]:
     """Fitted curves over the samples, and steps predicted against measured."""
     found = []
-    for name, title, axis, unit, column in (("gemm", "flops", "tflops_axis", TERA, 0), ("bytes", "bandwidth", "gb_s_axis", GB, 1)):
+    for name, title, axis, unit, column in (
+        ("gemm", "flops", "tflops_axis", TERA, 0),
+        ("bytes", "bandwidth", "gb_s_axis", GB, 1),
+    ):
         points = [
             {"group": fit.name, "x": sample[column], "y": sample[column] / seconds / unit, "measured": measured, "note": note}
             for fit in fits
@@ -202,9 +232,15 @@ def figures(fits: Sequence[Fit], rows: Sequence[Row]) -> list[Figure]:
         if points:
             points.sort(key=lambda p: (p["group"], p["x"]))
             worst = max(names, key=lambda fit: fit.median)
-            words = t("calibrate.curve_title", name=worst.name, error=f"{worst.median:.0%}", samples=sum(f.samples for f in names))
+            words = t(
+                "calibrate.curve_title", name=worst.name, error=f"{worst.median:.0%}", samples=sum(f.samples for f in names)
+            )
             x = "flops_axis" if column == 0 else "bytes_axis"
-            found.append(charts.lines(f"curves-{name}", words, t(f"calibrate.{title}_alt"), points, x=x, y=axis, logarithmic=True, points=True))
+            found.append(
+                charts.lines(
+                    f"curves-{name}", words, t(f"calibrate.{title}_alt"), points, x=x, y=axis, logarithmic=True, points=True
+                )
+            )
     for metric, unit, key in (("step_time_s", 1.0, "seconds"), ("peak_allocated_bytes", GIB, "gib"), ("saved_bytes", GIB, "gib")):
         some = [row for row in rows if row.metric == metric]
         if some:
@@ -215,26 +251,44 @@ def figures(fits: Sequence[Fit], rows: Sequence[Row]) -> list[Figure]:
 def _predicted(rows: Sequence[Row], metric: str, unit: float, key: str) -> Figure:
     points = [
         {
-            "x": row.measured / unit, "y": row.predicted / unit, "low": row.measured / unit, "group": t(f"metric.{metric}"), "id": row.id,
-            "error": f"{row.error:+.1%}", "interval": f"{row.lower / unit:.3g} – {row.upper / unit:.3g}",
+            "x": row.measured / unit,
+            "y": row.predicted / unit,
+            "low": row.measured / unit,
+            "group": t(f"metric.{metric}"),
+            "id": row.id,
+            "error": f"{row.error:+.1%}",
+            "interval": f"{row.lower / unit:.3g} – {row.upper / unit:.3g}",
         }
         for row in rows
-    ]  # fmt: skip
+    ]
     inside = sum(row.lower <= row.measured <= row.upper for row in rows)
     worst = max(rows, key=lambda row: abs(row.error))
-    title = t("calibrate.predicted_title", inside=inside, rows=len(rows), metric=t(f"metric.{metric}"), worst=f"{worst.error:+.0%}")
+    title = t(
+        "calibrate.predicted_title", inside=inside, rows=len(rows), metric=t(f"metric.{metric}"), worst=f"{worst.error:+.0%}"
+    )
     return charts.scatter(
-        f"predicted-{metric}", title, t("calibrate.predicted_alt"), points, x=f"measured_{key}", y=f"predicted_{key}",
-        tips=("id", "error", "interval"), logarithmic=True, diagonal=True,
-    )  # fmt: skip
+        f"predicted-{metric}",
+        title,
+        t("calibrate.predicted_alt"),
+        points,
+        x=f"measured_{key}",
+        y=f"predicted_{key}",
+        tips=("id", "error", "interval"),
+        logarithmic=True,
+        diagonal=True,
+    )
 
 
 def _fits(made: Calibration, found: Comparison) -> None:
     rows: list[dict[str, Any]] = [
-        {t("calibrate.fit"): fit.name, t("calibrate.samples"): fit.samples, t("calibrate.median"): f"{fit.median:.1%}",
-         t("calibrate.worst"): f"{fit.worst:.1%}"}
+        {
+            t("calibrate.fit"): fit.name,
+            t("calibrate.samples"): fit.samples,
+            t("calibrate.median"): f"{fit.median:.1%}",
+            t("calibrate.worst"): f"{fit.worst:.1%}",
+        }
         for fit in made.fits
-    ]  # fmt: skip
+    ]
     st.dataframe(rows, hide_index=True, alt=t("calibrate.fit"))
     if found.refused:
         with st.expander(t("calibrate.refused", count=len(found.refused))):

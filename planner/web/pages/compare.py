@@ -29,9 +29,10 @@ def page() -> None:
     if not known:
         st.info(t("compare.nothing"))
         return
+    notes = st.container()  # a place of their own, so that what follows stays where it is and is not drawn anew
     for one in known:
         if not one.known.fits:
-            st.warning(t("compare.see_memory", label=markdown(one.label)), icon=":material/memory:")
+            notes.warning(t("compare.see_memory", label=markdown(one.label)), icon=":material/memory:")
     for figure in figures(known):
         charts.show(figure, key=f"compare.{figure.name}")
     _whole_runs(found)
@@ -46,11 +47,13 @@ def memory_figure(known: Sequence[Answer]) -> Figure:
     """Memory by kind against what the GPU holds."""
     rows = [
         (
-            one.label, [(t(f"kind.{kind}"), one.known.memory_bytes[kind] / GIB) for kind in KINDS],
-            show.gib(one.known.peak_total_bytes), one.known.usable_bytes / GIB,
+            one.label,
+            [(t(f"kind.{kind}"), one.known.memory_bytes[kind] / GIB) for kind in KINDS],
+            show.gib(one.known.peak_total_bytes),
+            one.known.usable_bytes / GIB,
         )
         for one in known
-    ]  # fmt: skip
+    ]
     parts = [t("compare.needs", label=short_text(one.label, 40), gib=show.gib(one.known.peak_total_bytes)) for one in known]
     over = [short_text(one.label, 40) for one in known if not one.known.fits]
     title = show.listed(parts) + (
@@ -63,13 +66,20 @@ def step_figure(known: Sequence[Answer]) -> Figure:
     """Seconds of a step by part."""
     rows = [
         (
-            one.label, [(t(f"part.{part}"), one.known.step_parts_s[part]) for part in PARTS if _any(known, part)],
-            show.duration(one.known.step_time_s), None,
+            one.label,
+            [(t(f"part.{part}"), one.known.step_parts_s[part]) for part in PARTS if _any(known, part)],
+            show.duration(one.known.step_time_s),
+            None,
         )
         for one in known
-    ]  # fmt: skip
+    ]
     parts = [
-        t("compare.takes", label=short_text(one.label, 40), time=show.duration(one.known.step_time_s), part=t(f"part.{_largest(one.known)}"))
+        t(
+            "compare.takes",
+            label=short_text(one.label, 40),
+            time=show.duration(one.known.step_time_s),
+            part=t(f"part.{_largest(one.known)}"),
+        )
         for one in known
     ]
     return charts.stacked("step-time", "step", t("compare.step_title", list=show.listed(parts)), t("compare.step_alt"), rows)
@@ -93,11 +103,20 @@ def cost_figure(known: Sequence[Answer]) -> Figure:
             assert other.run_s is not None
             cost = other.cost_usd if priced else other.gpu_hours
             sure = other.intervals["cost_usd" if priced else "gpu_hours"]
-            rows.append({
-                "label": name, "gpus": other.num_gpus, "gpus_text": f"{other.num_gpus} GPU", "days": other.run_s / DAY_S, "cost": cost,
-                "now": other.num_gpus == one.known.num_gpus, "lower": sure.lower, "upper": sure.upper,
-                "days_lower": other.intervals["run_s"].lower / DAY_S, "days_upper": other.intervals["run_s"].upper / DAY_S,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "label": name,
+                    "gpus": other.num_gpus,
+                    "gpus_text": f"{other.num_gpus} GPU",
+                    "days": other.run_s / DAY_S,
+                    "cost": cost,
+                    "now": other.num_gpus == one.known.num_gpus,
+                    "lower": sure.lower,
+                    "upper": sure.upper,
+                    "days_lower": other.intervals["run_s"].lower / DAY_S,
+                    "days_upper": other.intervals["run_s"].upper / DAY_S,
+                }
+            )
     fitting = [one for one in long if one.known.fits]
     if not rows:
         title = t("compare.no_length")
@@ -106,7 +125,10 @@ def cost_figure(known: Sequence[Answer]) -> Figure:
     else:
         best = min(fitting, key=lambda one: one.known.cost_usd or 0.0)
         title = t(
-            "compare.cheapest", label=short_text(best.label, 40), usd=show.dollars(best.known.cost_usd), time=show.duration(best.known.run_s)
+            "compare.cheapest",
+            label=short_text(best.label, 40),
+            usd=show.dollars(best.known.cost_usd),
+            time=show.duration(best.known.run_s),
         )
     return charts.cost_time(title, t("compare.cost_alt"), rows, priced)
 
@@ -123,11 +145,15 @@ def _whole_runs(found: Sequence[Answer]) -> None:
         if run is None:
             show.problem(f"{one.label}: {error}")
             continue
-        rows.append({
-            t("compare.case"): short_text(one.label), t("compare.wall"): show.duration(run.wall_s.expected),
-            t("compare.interval"): show.between(run.wall_s, show.duration),
-            t("compare.goodput"): f"{run.goodput.expected:.1%}", t("compare.interruptions"): f"{run.interruptions.expected:,.2f}",
-            **{t(f"cause.{cause}"): show.duration(value) for cause, value in run.causes_s.items() if value > 0},
-        })  # fmt: skip
+        rows.append(
+            {
+                t("compare.case"): short_text(one.label),
+                t("compare.wall"): show.duration(run.wall_s.expected),
+                t("compare.interval"): show.between(run.wall_s, show.duration),
+                t("compare.goodput"): f"{run.goodput.expected:.1%}",
+                t("compare.interruptions"): f"{run.interruptions.expected:,.2f}",
+                **{t(f"cause.{cause}"): show.duration(value) for cause, value in run.causes_s.items() if value > 0},
+            }
+        )
     if rows:
         st.dataframe(rows, hide_index=True, alt=t("compare.whole_run"))

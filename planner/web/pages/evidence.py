@@ -20,7 +20,7 @@ from planner.validation import predict
 from planner.web import charts, show
 from planner.web.answers import answers, claims, fingerprint, operators
 from planner.web.charts import Figure
-from planner.web.download import csv_bytes
+from planner.web.download import csv_bytes, take
 from planner.web.guard import UPLOAD_MB, markdown, short_text
 from planner.web.text import t
 
@@ -34,10 +34,17 @@ def page() -> None:
     """Five sections, one at a time: only what is looked at is computed."""
     show.header(t("evidence.title"), t("evidence.lead"))
     chosen = st.segmented_control(
-        t("evidence.section"), SECTIONS, format_func=lambda n: t(f"evidence.{n}"), default="accuracy", key="evidence.section",
-        required=True, label_visibility="collapsed",
-    )  # fmt: skip
-    {"accuracy": _accuracy, "own": _own, "claims": _claims, "assumptions": _assumptions, "operators": _operators}[chosen or "accuracy"]()
+        t("evidence.section"),
+        SECTIONS,
+        format_func=lambda n: t(f"evidence.{n}"),
+        default="accuracy",
+        key="evidence.section",
+        required=True,
+        label_visibility="collapsed",
+    )
+    {"accuracy": _accuracy, "own": _own, "claims": _claims, "assumptions": _assumptions, "operators": _operators}[
+        chosen or "accuracy"
+    ]()
 
 
 @st.cache_data(show_spinner=False)
@@ -52,12 +59,16 @@ def _accuracy() -> None:
         st.markdown(t("evidence.intervals_text"))
         classes = [
             {
-                t("evidence.metric"): t(f"metric.{c.metric}"), t("evidence.framework"): c.framework or t("evidence.any"),
-                t("evidence.chips"): c.curves or t("evidence.any"), t("evidence.family"): c.family or t("evidence.any"),
-                t("evidence.rows"): c.rows, "5 %": f"{c.lower:+.2f}", "95 %": f"{c.upper:+.2f}",
+                t("evidence.metric"): t(f"metric.{c.metric}"),
+                t("evidence.framework"): c.framework or t("evidence.any"),
+                t("evidence.chips"): c.curves or t("evidence.any"),
+                t("evidence.family"): c.family or t("evidence.any"),
+                t("evidence.rows"): c.rows,
+                "5 %": f"{c.lower:+.2f}",
+                "95 %": f"{c.upper:+.2f}",
             }
             for c in load_residuals()
-        ]  # fmt: skip
+        ]
         st.dataframe(classes, hide_index=True, alt=t("evidence.intervals"))
 
 
@@ -66,22 +77,29 @@ def _pairs_view(table: pd.DataFrame, key: str) -> None:
     have = [m for m in METRICS if (table["metric"] == m).any()]
     left, right = st.columns(2)
     metric = left.selectbox(t("evidence.metric"), have, format_func=lambda m: t(f"metric.{m}"), key=f"evidence.metric.{key}")
-    by = right.selectbox(t("evidence.by"), ("source", "family", "accelerator"), format_func=lambda n: t(f"evidence.by_{n}"), key=f"evidence.by.{key}")
+    by = right.selectbox(
+        t("evidence.by"),
+        ("source", "family", "accelerator"),
+        format_func=lambda n: t(f"evidence.by_{n}"),
+        key=f"evidence.by.{key}",
+    )
     figure = pairs_figure(table, metric, by)
     charts.show(figure, key=f"evidence.{key}.pairs")
     groups = [
         {
-            t(f"evidence.by_{by}"): g.group, t("evidence.metric"): t(f"metric.{g.metric}"), t("evidence.rows"): g.rows,
-            t("evidence.median"): f"{g.median:.1%}", t("evidence.p90"): f"{g.percentile_90:.1%}", t("evidence.bias"): f"{g.bias:+.1%}",
+            t(f"evidence.by_{by}"): g.group,
+            t("evidence.metric"): t(f"metric.{g.metric}"),
+            t("evidence.rows"): g.rows,
+            t("evidence.median"): f"{g.median:.1%}",
+            t("evidence.p90"): f"{g.percentile_90:.1%}",
+            t("evidence.bias"): f"{g.bias:+.1%}",
             t("evidence.inside"): f"{g.inside / g.rows:.0%}",
         }
         for g in errors_by(table, [by])
-    ]  # fmt: skip
+    ]
     st.dataframe(groups, hide_index=True, alt=t("evidence.groups_alt"))
-    st.download_button(
-        t("evidence.take_pairs"), lambda: csv_bytes(table), "predicted-against-measured.csv", "text/csv", key=f"evidence.take.{key}",
-        on_click="ignore",
-    )  # fmt: skip
+    name = "predicted-against-measured.csv"
+    take(t("evidence.take_pairs"), lambda: csv_bytes(table), name, "text/csv", f"evidence.take.{key}")
 
 
 def pairs_figure(table: pd.DataFrame, metric: str, by: str) -> Figure:
@@ -91,22 +109,38 @@ def pairs_figure(table: pd.DataFrame, metric: str, by: str) -> Figure:
     common = list(some[by].value_counts().index[: MOST_COLOURS - 1])
     rows = [
         {
-            "x": row["measured"] / unit, "y": row["predicted"] / unit, "low": row["measured"] / unit,
-            "group": short_text(row[by], 40) if row[by] in common else t("evidence.others"), "id": row["id"], "model": row["model"],
-            "accelerator": f"{row['num_gpus']} × {row['accelerator']}", "error": f"{row['predicted'] / row['measured'] - 1:+.1%}",
-            "interval": f"{row['lower'] / unit:.3g} – {row['upper'] / unit:.3g}", "source": short_text(row["source_ref"], 160),
+            "x": row["measured"] / unit,
+            "y": row["predicted"] / unit,
+            "low": row["measured"] / unit,
+            "group": short_text(row[by], 40) if row[by] in common else t("evidence.others"),
+            "id": row["id"],
+            "model": row["model"],
+            "accelerator": f"{row['num_gpus']} × {row['accelerator']}",
+            "error": f"{row['predicted'] / row['measured'] - 1:+.1%}",
+            "interval": f"{row['lower'] / unit:.3g} – {row['upper'] / unit:.3g}",
+            "source": short_text(row["source_ref"], 160),
         }
         for row in some.to_dict(orient="records")
-    ]  # fmt: skip
+    ]
     overall = errors_by(some.assign(all=""), ["all"])[0]
     title = t(
-        "evidence.pairs_title", rows=f"{overall.rows:,}", metric=t(f"metric.{metric}"), median=f"{overall.median:.1%}",
+        "evidence.pairs_title",
+        rows=f"{overall.rows:,}",
+        metric=t(f"metric.{metric}"),
+        median=f"{overall.median:.1%}",
         inside=f"{overall.inside / overall.rows:.0%}",
-    )  # fmt: skip
+    )
     return charts.scatter(
-        f"predicted-{metric}", title, t("evidence.pairs_alt"), rows, x=f"measured_{key}", y=f"predicted_{key}",
-        tips=("id", "model", "accelerator", "error", "interval", "source"), logarithmic=True, diagonal=True,
-    )  # fmt: skip
+        f"predicted-{metric}",
+        title,
+        t("evidence.pairs_alt"),
+        rows,
+        x=f"measured_{key}",
+        y=f"predicted_{key}",
+        tips=("id", "model", "accelerator", "error", "interval", "source"),
+        logarithmic=True,
+        diagonal=True,
+    )
 
 
 def _own() -> None:
@@ -140,7 +174,9 @@ def own_pairs(content: bytes, name: str) -> tuple[pd.DataFrame, list[tuple[str, 
     except (UnicodeDecodeError, csv.Error) as error:
         raise PlannerError(f"{name}: cannot be read as CSV ({short_text(error, 120)}).") from None
     if len(runs) > MOST_ROWS:
-        raise PlannerError(f"{name}: holds {len(runs):,} runs; the page predicts at most {MOST_ROWS:,}, planner validate all of them.")
+        raise PlannerError(
+            f"{name}: holds {len(runs):,} runs; the page predicts at most {MOST_ROWS:,}, planner validate all of them."
+        )
     predictions, _, impossible = predict(runs, ("id",))
     return pairs(runs, predictions), [(r.id, r.reason) for r in (*refused, *impossible)]
 
@@ -155,16 +191,22 @@ def _claims() -> None:
         column.metric(t(f"verdict.{verdict.replace(' ', '_')}"), count, border=True)
     rows = [
         {
-            t("evidence.claim"): j.id, t("evidence.says"): j.text, t("evidence.what"): f.what, t("evidence.claimed"): claimed_text(f),
-            t("evidence.ours"): interval_text(f.figure), t("evidence.unit"): f.unit,
-            t("evidence.verdict"): t(f"verdict.{f.verdict.replace(' ', '_')}"), t("evidence.why"): sentence(f), t("evidence.source"): j.source,
+            t("evidence.claim"): j.id,
+            t("evidence.says"): j.text,
+            t("evidence.what"): f.what,
+            t("evidence.claimed"): claimed_text(f),
+            t("evidence.ours"): interval_text(f.figure),
+            t("evidence.unit"): f.unit,
+            t("evidence.verdict"): t(f"verdict.{f.verdict.replace(' ', '_')}"),
+            t("evidence.why"): sentence(f),
+            t("evidence.source"): j.source,
         }
         for j in found
         for f in j.findings
-    ]  # fmt: skip
+    ]
     table = pd.DataFrame(rows)
     st.dataframe(table, hide_index=True, height=520, row_height=64, alt=t("evidence.claims"))
-    st.download_button(t("download.table_csv"), lambda: csv_bytes(table), "claims.csv", "text/csv", key="evidence.claims.csv", on_click="ignore")
+    take(t("download.table_csv"), lambda: csv_bytes(table), "claims.csv", "text/csv", "evidence.claims.csv")
 
 
 def _assumptions() -> None:
@@ -178,17 +220,36 @@ def _assumptions() -> None:
         price = one.plan.price
         if price is not None and price.is_stale(today):
             st.warning(
-                t("evidence.stale", label=markdown(one.label), quote=markdown(price.describe()), days=f"{price.age_days(today):,}"),
+                t(
+                    "evidence.stale",
+                    label=markdown(one.label),
+                    quote=markdown(price.describe()),
+                    days=f"{price.age_days(today):,}",
+                ),
                 icon=":material/schedule:",
             )
         elif price is not None and price.provider:
-            st.success(t("evidence.fresh", label=markdown(one.label), quote=markdown(price.describe())), icon=":material/schedule:")
+            st.success(
+                t("evidence.fresh", label=markdown(one.label), quote=markdown(price.describe())), icon=":material/schedule:"
+            )
         sure = one.plan.intervals["step_time_s"]
-        st.caption(t("evidence.sure", label=markdown(one.label), kind=t(f"kind_of.{sure.provenance}"), why=markdown(sure.why, 300)))
+        st.caption(
+            t("evidence.sure", label=markdown(one.label), kind=t(f"kind_of.{sure.provenance}"), why=markdown(sure.why, 300))
+        )
         for a in one.plan.assumptions:
             value = f"{a.value:.4g}" if isinstance(a.value, float) else str(a.value)
-            row = rows.setdefault((a.where, a.field), {t("evidence.where"): a.where, t("evidence.field"): a.field, t("evidence.value"): value, t("evidence.source"): a.source})
-            row[t("evidence.used_by")] = ", ".join(dict.fromkeys([*filter(None, [row.get(t("evidence.used_by"))]), short_text(one.label)]))
+            row = rows.setdefault(
+                (a.where, a.field),
+                {
+                    t("evidence.where"): a.where,
+                    t("evidence.field"): a.field,
+                    t("evidence.value"): value,
+                    t("evidence.source"): a.source,
+                },
+            )
+            row[t("evidence.used_by")] = ", ".join(
+                dict.fromkeys([*filter(None, [row.get(t("evidence.used_by"))]), short_text(one.label)])
+            )
     if rows:
         st.html(f"<h3 class='finding'>{t('evidence.assumed', count=len(rows))}</h3>")
         st.dataframe(list(rows.values()), hide_index=True, height=480, alt=t("evidence.assumptions"))
@@ -200,14 +261,18 @@ def _operators() -> None:
     if not known:
         st.info(t("compare.nothing"))
         return
-    place = st.selectbox(t("in.case"), range(len(known)), format_func=lambda i: short_text(known[i].label), key="evidence.case") or 0
+    place = (
+        st.selectbox(t("in.case"), range(len(known)), format_func=lambda i: short_text(known[i].label), key="evidence.case") or 0
+    )
     one = known[min(place, len(known) - 1)]
     st.markdown(t("evidence.operators_text", layout=markdown(one.known.layout.label)))
     table = pd.DataFrame(operators(one.tables, one.known))
     numbers = {"flops": 1e9, "bytes_moved": 1e6, "saved_bytes": 1e6, "workspace_bytes": 1e6, "communication_bytes": 1e6}
     names = ("block", "name", "phase", "repeats", *numbers, "parameters", "kernels", "collective", "group")
     shown = table[list(names)].assign(**{name: (table[name] / unit).round(3) for name, unit in numbers.items()})
-    shown = shown[(table[["flops", "bytes_moved", "saved_bytes", "workspace_bytes", "parameters", "communication_bytes"]] != 0).any(axis=1)]
+    shown = shown[
+        (table[["flops", "bytes_moved", "saved_bytes", "workspace_bytes", "parameters", "communication_bytes"]] != 0).any(axis=1)
+    ]
     shown.columns = [t(f"operator.{name}") for name in names]
     st.dataframe(shown, hide_index=True, height=520, alt=t("evidence.operators"))
-    st.download_button(t("download.table_csv"), lambda: csv_bytes(table), "operators.csv", "text/csv", key="evidence.operators.csv", on_click="ignore")
+    take(t("download.table_csv"), lambda: csv_bytes(table), "operators.csv", "text/csv", "evidence.operators.csv")

@@ -31,7 +31,7 @@ def page() -> None:
     if one.plan is None:
         show.problem(one.error)
         return
-    st.html(show.card(one))
+    st.html(show.card(one, wide=True))
     _remedies(case, one)
     found = memory_moments(one.tables, one.plan)
     for figure in (stage_figure(one.plan, found), timeline_figure(one.plan, found)):
@@ -68,9 +68,12 @@ def stage_figure(plan: Plan, found: Sequence[Moment]) -> Figure:
     heaviest = max(peaks.values(), key=lambda m: m.total_bytes)
     largest = max(KINDS, key=lambda kind: heaviest.kinds_bytes[kind])
     title = t(
-        "memory.stage_title", stage=stage_name(heaviest), gib=show.gib(heaviest.total_bytes), kind=t(f"kind.{largest}"),
+        "memory.stage_title",
+        stage=stage_name(heaviest),
+        gib=show.gib(heaviest.total_bytes),
+        kind=t(f"kind.{largest}"),
         part=show.gib(heaviest.kinds_bytes[largest]),
-    )  # fmt: skip
+    )
     return charts.stacked("memory-by-stage", "memory", title, t("memory.stage_alt"), rows)
 
 
@@ -79,9 +82,7 @@ def timeline_figure(plan: Plan, found: Sequence[Moment]) -> Figure:
     heaviest = max(found, key=lambda m: m.total_bytes)
     moments = [m for m in found if m.first == heaviest.first]
     names = [t("memory.moment", number=i + 1, phase=t(f"phase.{m.phase.replace(' ', '_')}")) for i, m in enumerate(moments)]
-    rows = [
-        (name, _kinds(m), show.gib(m.total_bytes), plan.usable_bytes / GIB) for name, m in zip(names, moments, strict=True)
-    ]  # fmt: skip
+    rows = [(name, _kinds(m), show.gib(m.total_bytes), plan.usable_bytes / GIB) for name, m in zip(names, moments, strict=True)]
     phase = t(f"phase.{heaviest.phase.replace(' ', '_')}")
     title = t("memory.timeline_title", phase=phase, gib=show.gib(heaviest.total_bytes), stage=stage_name(heaviest))
     return charts.stacked("memory-timeline", "memory", title, t("memory.timeline_alt"), rows)
@@ -105,11 +106,17 @@ def _map_row(plan: Plan, cell: Cell) -> dict[str, Any]:
     kind = "impossible" if headroom is None else "over" if share < 0 else "tight" if share < TIGHT else "fits"
     strength = 1.0 if kind == "impossible" else min(1.0, abs(share) * 1.5)
     return {
-        "micro": cell.micro_batch_size, "seq": cell.seq_len, "headroom": None if headroom is None else headroom / GIB,
-        "state": t(f"chart.{kind}"), "strength": strength, "cell": "–" if headroom is None else f"{headroom / GIB:+.0f}",
-        "dark": kind in ("fits", "over") and strength > 0.35, "step": show.duration(cell.step_time_s), "reason": cell.reason,
+        "micro": cell.micro_batch_size,
+        "seq": cell.seq_len,
+        "headroom": None if headroom is None else headroom / GIB,
+        "state": t(f"chart.{kind}"),
+        "strength": strength,
+        "cell": "–" if headroom is None else f"{headroom / GIB:+.0f}",
+        "dark": kind in ("fits", "over") and strength > 0.35,
+        "step": show.duration(cell.step_time_s),
+        "reason": cell.reason,
         "own": cell.micro_batch_size == plan.layout.micro_batch_size and cell.seq_len == plan.job.seq_len,
-    }  # fmt: skip
+    }
 
 
 def _remedies(case: int, one: Answer) -> None:
@@ -127,9 +134,7 @@ def _remedies(case: int, one: Answer) -> None:
         return
     for i, remedy in enumerate(found[:8]):
         left, right = st.columns([3, 2], vertical_alignment="center")
-        right.markdown(
-            t("memory.remedy_costs", step=show.duration(remedy.step_time_s), free=show.gib(remedy.headroom_bytes))
-        )  # fmt: skip
+        right.markdown(t("memory.remedy_costs", step=show.duration(remedy.step_time_s), free=show.gib(remedy.headroom_bytes)))
         if left.button(change_words(remedy), key=f"remedy.{st.session_state['revision']}.{i}", width="stretch"):
             apply(case, remedy, one.known)
             st.rerun()

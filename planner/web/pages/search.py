@@ -24,7 +24,7 @@ from planner.units import DAY_S, GIB
 from planner.web import charts, inputs, show, state
 from planner.web.answers import arguments, layout_fields
 from planner.web.charts import Figure
-from planner.web.download import csv_bytes, parquet_bytes, zipped
+from planner.web.download import csv_bytes, parquet_bytes, take, zipped
 from planner.web.guard import markdown, short_text
 from planner.web.text import t
 
@@ -32,7 +32,19 @@ OBJECTIVES = ("time", "cost", "memory", "energy")
 MOST_LAYOUTS = 50_000_000
 """A page waits for at most this many; the command line goes on to a billion."""
 AT_ONCE = threading.Semaphore(2)
-SHOWN = ("rank", "layout", "accelerator", "num_gpus", "framework", "step_time_s", "mfu", "peak_total_bytes", "headroom_bytes", "run_s", "cost_usd")
+SHOWN = (
+    "rank",
+    "layout",
+    "accelerator",
+    "num_gpus",
+    "framework",
+    "step_time_s",
+    "mfu",
+    "peak_total_bytes",
+    "headroom_bytes",
+    "run_s",
+    "cost_usd",
+)
 
 
 @dataclass
@@ -90,15 +102,25 @@ def _form(tables: state.Tables, busy: bool) -> None:
     node = inputs._node(str(tables.get("cluster", {}).get("node", "")))
     card = node.accelerator if node else ""
     left, middle, right = st.columns(3)
-    objective = left.selectbox(t("search.objective"), OBJECTIVES, format_func=lambda n: t(f"search.by_{n}"), key="search.objective")
+    objective = left.selectbox(
+        t("search.objective"), OBJECTIVES, format_func=lambda n: t(f"search.by_{n}"), key="search.objective"
+    )
     gpus = middle.multiselect(t("search.gpus"), _counts(tables), default=[inputs.num_gpus(tables)], key=f"search.gpus.{node}")
     others = [name for name in accelerator_names() if reference_node(name) is not None]
-    cards = right.multiselect(t("search.accelerators"), _first(card, others), default=[card] if card else [], key=f"search.cards.{card}")
+    cards = right.multiselect(
+        t("search.accelerators"), _first(card, others), default=[card] if card else [], key=f"search.cards.{card}"
+    )
     left, middle, right = st.columns(3)
     stack = str(tables.get("framework", {}).get("name", "megatron-core"))
-    stacks = left.multiselect(t("search.frameworks"), _first(stack, framework_names()), default=[stack], key=f"search.stacks.{stack}")
-    deadline = middle.number_input(t("search.deadline"), min_value=0.0, value=0.0, step=1.0, key="search.deadline", help=t("search.zero_none"))
-    budget = right.number_input(t("search.budget"), min_value=0.0, value=0.0, step=1000.0, key="search.budget", help=t("search.zero_none"))
+    stacks = left.multiselect(
+        t("search.frameworks"), _first(stack, framework_names()), default=[stack], key=f"search.stacks.{stack}"
+    )
+    deadline = middle.number_input(
+        t("search.deadline"), min_value=0.0, value=0.0, step=1.0, key="search.deadline", help=t("search.zero_none")
+    )
+    budget = right.number_input(
+        t("search.budget"), min_value=0.0, value=0.0, step=1000.0, key="search.budget", help=t("search.zero_none")
+    )
     if st.button(t("search.start"), type="primary", disabled=busy, key="search.start", icon=":material/search:"):
         _start(tables, objective, gpus, cards, stacks, deadline, budget)
 
@@ -120,14 +142,20 @@ def _start(
         stack = given.get("framework")
         names = [stack if stack is not None and name == tables.get("framework", {}).get("name") else name for name in stacks]
         question = as_question(
-            model=given["model"], cluster=given["cluster"], job=given["job"], framework=names or [stack or "megatron-core"],
-            price=given.get("price"), objective=objective, gpus=gpus or None, accelerators=cards or None,
-            deadline_s=deadline * DAY_S or None, budget_usd=budget or None, top=200,
-        )  # fmt: skip
+            model=given["model"],
+            cluster=given["cluster"],
+            job=given["job"],
+            framework=names or [stack or "megatron-core"],
+            price=given.get("price"),
+            objective=objective,
+            gpus=gpus or None,
+            accelerators=cards or None,
+            deadline_s=deadline * DAY_S or None,
+            budget_usd=budget or None,
+            top=200,
+        )
         if question.num_layouts > MOST_LAYOUTS:
-            raise PlannerError(
-                t("search.too_many", layouts=f"{question.num_layouts:,}", most=f"{MOST_LAYOUTS:,}")
-            )
+            raise PlannerError(t("search.too_many", layouts=f"{question.num_layouts:,}", most=f"{MOST_LAYOUTS:,}"))
     except PlannerError as error:
         show.problem(error)
         return
@@ -179,34 +207,49 @@ def pareto_figure(table: pd.DataFrame) -> Figure:
     money = "cost_usd" if has_run else "cost_usd_per_step"
     rows = [
         {
-            "x": row[time_column] / unit, "y": row[money] if has_price else row["peak_total_bytes"] / GIB,
-            "group": f"{row['num_gpus']} × {row['accelerator']}", "rank": int(row["rank"]), "front": bool(row["front"]),
-            "layout": row["layout"], "step": show.duration(row["step_time_s"]), "gib": show.gib(row["peak_total_bytes"]),
-            "usd": show.dollars(row[money]) if has_price else "–", "framework": row["framework"],
+            "x": row[time_column] / unit,
+            "y": row[money] if has_price else row["peak_total_bytes"] / GIB,
+            "group": f"{row['num_gpus']} × {row['accelerator']}",
+            "rank": int(row["rank"]),
+            "front": bool(row["front"]),
+            "layout": row["layout"],
+            "step": show.duration(row["step_time_s"]),
+            "gib": show.gib(row["peak_total_bytes"]),
+            "usd": show.dollars(row[money]) if has_price else "–",
+            "framework": row["framework"],
         }
         for row in table.to_dict(orient="records")
-    ]  # fmt: skip
+    ]
     best = table.iloc[0]
     title = t(
-        "search.best", layout=best["layout"], gpus=f"{best['num_gpus']} × {best['accelerator']}", step=show.duration(best["step_time_s"]),
+        "search.best",
+        layout=best["layout"],
+        gpus=f"{best['num_gpus']} × {best['accelerator']}",
+        step=show.duration(best["step_time_s"]),
         gib=show.gib(best["peak_total_bytes"]),
-    )  # fmt: skip
+    )
     return charts.scatter(
-        "pareto", title, t("search.pareto_alt"), rows, x="days_axis" if has_run else "step_axis",
+        "pareto",
+        title,
+        t("search.pareto_alt"),
+        rows,
+        x="days_axis" if has_run else "step_axis",
         y=("usd_axis" if has_run else "usd_step_axis") if has_price else "memory_axis",
-        tips=("rank", "layout", "group", "framework", "step", "gib", "usd"), select=True,
-    )  # fmt: skip
+        tips=("rank", "layout", "group", "framework", "step", "gib", "usd"),
+        select=True,
+    )
 
 
-def _rejected(about: Mapping[str, Any]) -> None:
+def _rejected(about: Mapping[Any, Any]) -> None:
     lost = about["rejected"]
     if not lost and not about["refused"]:
         return
     with st.expander(t("search.rejected", count=f"{sum(lost.values()):,}")):
         st.dataframe(
-            [{t("search.reason"): reason, t("search.layouts"): count} for reason, count in lost.items()], hide_index=True,
+            [{t("search.reason"): reason, t("search.layouts"): count} for reason, count in lost.items()],
+            hide_index=True,
             alt=t("search.reason"),
-        )  # fmt: skip
+        )
         for refused in about["refused"]:
             st.caption(markdown(refused, 400))
 
@@ -219,7 +262,13 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
     shown["run_s"] = shown["run_s"] / DAY_S
     shown.columns = [t(f"search.column_{name}") for name in SHOWN]
     rows = st.dataframe(
-        shown, hide_index=True, on_select="rerun", selection_mode="single-row", key="search.table", height=300, alt=t("search.table_alt")
+        shown,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="search.table",
+        height=300,
+        alt=t("search.table_alt"),
     )
     clicked = event.get("selection", {}).get("chosen", []) if event else []
     if clicked and "rank" in clicked[0]:
@@ -228,7 +277,7 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
     return int(table.iloc[picked[0]]["rank"]) if picked else 1
 
 
-def row_tables(search: Search, row: Mapping[str, Any]) -> state.Tables:
+def row_tables(search: Search, row: Mapping[Any, Any]) -> state.Tables:
     """The configuration of one row."""
     layout = Layout(**{f.name: row[f.name].item() if hasattr(row[f.name], "item") else row[f.name] for f in fields(Layouts)})
     tables = {name: dict(table) for name, table in search.tables.items()}
@@ -261,25 +310,24 @@ def _take(search: Search, table: pd.DataFrame, rank: int, case: int) -> None:
         cases = [{"label": c["label"], "tables": tables if i == case else c["tables"]} for i, c in enumerate(scenario["cases"])]
         state.replace({**scenario, "cases": cases})
         st.switch_page(st.session_state["pages"]["compare"])
-    with right.popover(t("search.files"), width="stretch"):
-        _downloads(table, tables, str(row["framework"]))
+    box = right.popover(t("search.files"), width="stretch", key="search.files", on_change="rerun")
+    if box.open:
+        with box:
+            _downloads(table, tables, str(row["framework"]))
 
 
 def _downloads(table: pd.DataFrame, tables: state.Tables, framework: str) -> None:
-    st.download_button(t("download.table_csv"), lambda: csv_bytes(table), "search.csv", "text/csv", key="search.csv", on_click="ignore")
-    st.download_button(
-        t("download.table_parquet"), lambda: parquet_bytes(table), "search.parquet", "application/vnd.apache.parquet", key="search.parquet",
-        on_click="ignore",
-    )  # fmt: skip
+    take(t("download.table_csv"), lambda: csv_bytes(table), "search.csv", "text/csv", "search.csv")
+    parquet = "application/vnd.apache.parquet"
+    take(t("download.table_parquet"), lambda: parquet_bytes(table), "search.parquet", parquet, "search.parquet")
     stacks = [name for name, (_, frameworks) in STACKS.items() if framework in frameworks]
     for stack in stacks:
         try:
-            files = export_plan(plan(**arguments(tables), explain=False), stack)
+            archive = zipped(export_plan(plan(**arguments(tables), explain=False), stack))
         except PlannerError as error:
             st.caption(t("search.no_launch", stack=stack, why=markdown(str(error), 300)))
-            continue
-        st.download_button(
-            t("download.launch", stack=stack), zipped(files), f"{stack}.zip", "application/zip", key=f"search.launch.{stack}", on_click="ignore"
-        )
+        else:
+            name = t("download.launch", stack=stack)
+            take(name, lambda archive=archive: archive, f"{stack}.zip", "application/zip", f"launch.{stack}")  # type: ignore[misc]
     if not stacks:
         st.caption(t("search.no_stack", framework=framework))
