@@ -24,6 +24,8 @@ _WHERE = {
     "Run": "planner.run_spec", "WholeRun": "planner.whole_run", "expected_run": "planner.whole_run",
     "Bill": "planner.bill", "Costs": "planner.bill", "bill_of": "planner.bill",
     "on_equal_terms": "planner.equal",
+    "serve": "planner.serving.deployment", "Deployment": "planner.serving.deployment", "Serving": "planner.serving.spec",
+    "sizes": "planner.serving.sizing",
     "Price": "planner.cost", "find_price": "planner.cost", "PlannerError": "planner.errors",
 }  # fmt: skip
 

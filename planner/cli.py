@@ -11,6 +11,7 @@ import typer
 from planner.cli_measured import calibrate_command, fit_command, validate_command
 from planner.cli_output import check_plot, print_json, show
 from planner.cli_runs import audit_command, compare_at, prices_app, run_command
+from planner.cli_serving import serve_command, size_command
 from planner.errors import PlannerError
 
 app = typer.Typer(
@@ -31,6 +32,8 @@ app.command("audit")(audit_command)
 app.command("validate")(validate_command)
 app.command("fit")(fit_command)
 app.command("calibrate")(calibrate_command)
+app.command("serve")(serve_command)
+app.command("size")(size_command)
 
 ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="A scenario file; see scenarios/.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]

@@ -10,6 +10,8 @@ import typer
 
 from planner.cli_output import check_plot, print_json, show
 from planner.errors import PlannerError
+from planner.serving.cli_measured import fit_serving, validate_serving
+from planner.serving.table import is_serving_table
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
@@ -33,6 +35,10 @@ def validate_command(
     if any(path.suffix.lower() == ".json" for path in files) and (len(files) > 1 or out is not None):
         raise PlannerError("a record.json is validated alone and without --out; give tables of runs, or one record.")
     if _validated_record(runs, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
+        return
+    if is_serving_table(runs):
+        check_plot(plot)
+        validate_serving(runs, as_json, by, plot)
         return
     from rich.console import Console
     from rich.progress import Progress
@@ -103,6 +109,12 @@ def fit_command(
         raise PlannerError(f"--report {report}: the folder {report.parent} does not exist.")
     if len({path.resolve() for path in runs}) < len(runs):
         raise PlannerError("RUNS.csv: a file is given twice; its rows would count twice.")
+    serving = [is_serving_table(path) for path in runs]
+    if all(serving):
+        fit_serving(runs, report, dry_run)
+        return
+    if any(serving):
+        raise PlannerError("RUNS.csv: serving measurements and training runs are fitted apart; give the one or the other.")
     found = [read_runs(path) for path in runs]
     rows, refused = [run for some, _ in found for run in some], [r for _, some in found for r in some]
     with Progress(console=Console(stderr=True), transient=True) as bar:

@@ -80,6 +80,7 @@ class Model(Spec):
     embedding_norm: bool = False
     position_embedding: Literal["rotary", "learned", "alibi", "none"] = "rotary"
     max_positions: Count = 0  # rows of a learned position table
+    context_length: Count = 0  # tokens that its configuration allows; 0 = not known
     embedding_projection_size: Positive | None = None  # word embeddings narrower than hidden_size (opt-350m)
     type_vocab_size: Count = 0
     qkv_bias: bool = False

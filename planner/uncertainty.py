@@ -28,7 +28,7 @@ BEYOND = 2.0
 WIDENING = 1.5
 """Factor on the half-width of an extrapolated interval, in logarithms: assumed."""
 
-Metric = Literal["step_time", "memory"]
+Metric = Literal["step_time", "memory", "prefill", "decode", "throughput", "serving_memory"]
 Kind = Literal["measured", "fitted", "extrapolated"]
 
 

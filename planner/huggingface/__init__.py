@@ -38,6 +38,9 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
             fields |= causal_head(filled, fields)
     except PlannerError as error:
         raise PlannerError(f"{where}: {error}") from None
+    allowed = config.get("max_position_embeddings")
+    if isinstance(allowed, int) and not isinstance(allowed, bool) and allowed > 0:
+        fields["context_length"] = allowed
     return Model.build({"name": name, "source": _source(config, kind), **fields}, where)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Number = Array | float
 
-Phase = Literal["forward", "recompute", "backward", "gradient_sync", "optimizer"]
+Phase = Literal["forward", "recompute", "backward", "gradient_sync", "optimizer", "prefill", "decode"]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
 Group = Literal["tp", "cp", "ep", "etp"]
 ShardGroup = Literal["dense", "expert"]

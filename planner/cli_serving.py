@@ -1,0 +1,76 @@
+"""The commands of serving: ``serve`` and ``size``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner.cli_output import check_plot, print_json, show
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
+
+
+def serve_command(
+    scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="A serving scenario; see docs/serving.md.")],
+    as_json: AsJson = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw latency against throughput and request rate.")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option("--compare", metavar="OTHER.toml", help="Further scenarios, side by side; may be repeated."),
+    ] = None,
+) -> None:
+    """Memory, latency, throughput, queueing and cost of a model that answers requests; several deployments side by side."""
+    from planner.serving.scenario import read_serving_scenario
+
+    check_plot(plot)
+    questions = [read_serving_scenario(path) for path in (scenario, *(compare or ()))]
+    cases = [case for question in questions for case in question.cases]
+    title = " | ".join(question.title for question in questions)
+    answers, labels = [case.serve() for case in cases], [case.label for case in cases]
+    if plot is not None:
+        from planner.serving.plot import save_serving
+
+        save_serving(plot, title, labels, answers)
+        if not as_json:
+            print(f"wrote {plot}", file=sys.stderr)
+    if as_json:
+        named = [{"label": label, **d.to_dict()} for label, d in zip(labels, answers, strict=True)]
+        print_json({"title": title, "cases": named})
+        return
+    from planner.serving.report import deployments_table
+
+    show(deployments_table(title, labels, answers))
+
+
+def size_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A catalog name, a .toml file, or a Hugging Face config.json.")],
+    purpose: Annotated[str, typer.Option("--for", help="serve, lora, qlora or full (fine-tuning of all weights).")],
+    as_json: AsJson = False,
+    seq_len: Annotated[
+        int, typer.Option("--seq-len", help="Tokens of a request with its answer, or of a training sequence.")
+    ] = 2048,
+    batch: Annotated[int, typer.Option("--batch", help="Sequences at once: of a replica, or per GPU in training.")] = 1,
+    weights: Annotated[str, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...")] = "bf16",
+    engine: Annotated[str, typer.Option("--engine", help="Of serving: vllm, sglang ...")] = "vllm",
+    framework: Annotated[str, typer.Option("--framework", help="Of tuning: fsdp, deepspeed-zero ...")] = "fsdp",
+    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
+) -> None:
+    """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
+    from typing import cast
+
+    from planner.models import load_model
+    from planner.serving.sizing import Purpose, sizes, sizes_table
+
+    found = sizes(
+        load_model(model), cast(Purpose, purpose), seq_len=seq_len, batch=batch, weights=weights, engine=engine,
+        framework=framework, headroom=headroom,
+    )  # fmt: skip
+    if as_json:
+        print_json(found.to_dict())
+        return
+    show(sizes_table(found))

@@ -1,0 +1,44 @@
+"""Serving: memory, latency, throughput, queueing and cost of a model that answers requests.
+
+>>> from planner.serving import serve
+>>> answer = serve(
+...     model="llama-3.1-8b", cluster={"node": "dgx-h100", "num_gpus": 1},
+...     serving={"engine": "vllm", "weights": "fp8", "prompt": 1024, "output": 256, "batch": 8, "requests_per_s": 4.0,
+...              "num_requests": 500},
+... )
+>>> answer.fits, answer.load.stable
+(True, True)
+
+``serving`` takes the fields of ``Serving`` (spec.py); ``prompt`` and ``output`` are numbers or the fields of ``Lengths``.
+What comes back is a ``Deployment`` (deployment.py): ``fits reasons nearest warnings notes``, bytes (``weights_bytes``,
+``kv_bytes_per_token``, ``kv_bytes_per_sequence``, ``memory_bytes`` by kind, ``total_bytes limit_bytes``), ``max_batch
+max_context``, ``ttft_s tpot_s e2e_s``, ``decode_tokens_per_s output_tokens_per_s requests_per_s``, ``load`` (percentiles from
+the simulation, ``stable``), ``expense`` (dollars, watts, joules), ``intervals`` (name -> lower, expected, upper, why),
+``curve()`` and ``load_curve()`` (pandas frames), ``to_dict()``. Figures of time are None when it does not fit.
+``engine_names()``, ``FORMATS`` and ``Serving.model_fields`` fill menus, ``sizes()``
+(sizing.py) says which GPUs, ``save_serving`` (plot.py) draws.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_WHERE = {
+    "serve": "deployment", "Deployment": "deployment", "Serving": "spec", "Lengths": "spec", "Speculative": "spec",
+    "FORMATS": "formats", "Engine": "engine", "engine_names": "engine", "load_engine": "engine", "Load": "load",
+    "simulate": "batching", "Server": "batching", "sizes": "sizing", "read_serving_scenario": "scenario",
+    "save_serving": "plot",
+}  # fmt: skip
+
+__all__ = sorted(_WHERE)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'planner.serving' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"planner.serving.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

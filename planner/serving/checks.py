@@ -1,0 +1,108 @@
+"""What cannot be is an error that names the field; what is doubtful is a warning."""
+
+from __future__ import annotations
+
+from planner.errors import PlannerError
+from planner.serving.engine import engine_names, load_engine
+from planner.serving.formats import require_hardware
+from planner.serving.requests import longest_tokens
+from planner.serving.setting import Setting
+
+
+def require_possible(setting: Setting, draft: Setting | None = None) -> None:
+    """Raise PlannerError for a deployment that no memory would make possible."""
+    _require_model(setting, draft)
+    _require_features(setting)
+    _require_cut(setting)
+    require_hardware(setting.format, setting.cluster.accelerator)
+    card = setting.cluster.accelerator
+    if setting.compute_dtype not in card.peak_flops_per_s:
+        have = ", ".join(card.peak_flops_per_s)
+        field = "weights" if setting.serving.weights == setting.compute_dtype else "compute_dtype"
+        raise PlannerError(
+            f"serving.{field} = {setting.compute_dtype!r}: {card.name} has no {setting.compute_dtype} arithmetic "
+            f"({card.architecture}); it has {have}."
+        )
+
+
+def _require_model(setting: Setting, draft: Setting | None) -> None:
+    m, s = setting.model, setting.serving
+    if m.architecture == "encoder":
+        raise PlannerError(f"model.name = {m.name!r}: an encoder generates no tokens; serve a decoder.")
+    if m.memory_length or m.relative_attention:
+        raise PlannerError(f"model.name = {m.name!r}: segment memory (Transformer-XL) cannot be served here.")
+    if not m.num_experts:
+        for field, value in (("ep", s.ep > 1), ("expert_offload", s.expert_offload > 0), ("expert_load", s.expert_load > 1)):
+            if value:
+                raise PlannerError(
+                    f"serving.{field} = {getattr(s, field):g}: {m.name} is dense, it has no experts; leave it out."
+                )
+    if draft is not None and draft.model.vocab_size != m.vocab_size:
+        raise PlannerError(
+            f"serving.speculative.draft = {draft.model.name!r}: its vocabulary has {draft.model.vocab_size} words, that of "
+            f"{m.name} {m.vocab_size}; a draft model must share the vocabulary."
+        )
+
+
+def _require_features(setting: Setting) -> None:
+    s, engine = setting.serving, setting.engine
+    wanted = {
+        "tp": s.tp > 1, "pp": s.pp > 1, "ep": s.ep > 1, "continuous_batching": s.requests_per_s is not None,
+        "chunked_prefill": s.chunked_prefill_tokens is not None, "prefix_cache": s.prefix_cache_hit_rate > 0,
+        "speculative": s.speculative is not None, "kv_fp8": s.kv_dtype == "fp8", "kv_int8": s.kv_dtype == "int8",
+        "paged_cache": s.block_size is not None, "expert_offload": s.expert_offload > 0,
+    }  # fmt: skip
+    fields = {
+        "continuous_batching": "requests_per_s", "chunked_prefill": "chunked_prefill_tokens",
+        "prefix_cache": "prefix_cache_hit_rate", "kv_fp8": "kv_dtype", "kv_int8": "kv_dtype", "paged_cache": "block_size",
+    }  # fmt: skip
+    for feature, want in wanted.items():
+        if want and feature not in engine.features:
+            field = fields.get(feature, feature)
+            others = [name for name in engine_names() if feature in load_engine(name).features]
+            raise PlannerError(
+                f"serving.{field} = {getattr(s, field)!r}: {engine.name} has no {feature.replace('_', ' ')}; "
+                f"engines that have: {', '.join(others)}."
+            )
+    if (s.max_batch is not None and s.max_batch > 1 and engine.max_batch == 1) or (s.batch > 1 and engine.max_batch == 1):
+        raise PlannerError(f"serving.batch = {s.batch}: {engine.name} decodes one sequence at a time; use another engine.")
+
+
+def _require_cut(setting: Setting) -> None:
+    m, s, cluster = setting.model, setting.serving, setting.cluster
+    if m.num_heads % s.tp:
+        right = [d for d in (1, 2, 4, 8, 16, 32) if m.num_heads % d == 0]
+        raise PlannerError(f"serving.tp = {s.tp}: does not divide {m.name}'s {m.num_heads} heads; use one of {right}.")
+    if s.pp > m.num_layers:
+        raise PlannerError(f"serving.pp = {s.pp}: {m.name} has only {m.num_layers} layers; use at most that many stages.")
+    if s.ep > 1 and m.num_experts % s.ep:
+        raise PlannerError(f"serving.ep = {s.ep}: does not divide {m.name}'s {m.num_experts} experts; use a divisor of it.")
+    if s.num_gpus != cluster.num_gpus:
+        raise PlannerError(
+            f"serving: tp x pp x dp (with ep) takes {s.num_gpus} GPUs, cluster.num_gpus is {cluster.num_gpus}; set "
+            f"cluster.num_gpus = {s.num_gpus}, or change tp, pp, ep or dp."
+        )
+
+
+def warnings_of(setting: Setting) -> tuple[str, ...]:
+    """Doubts worth saying, each naming its field."""
+    m, s = setting.model, setting.serving
+    found = []
+    context = longest_tokens(s.prompt) + longest_tokens(s.output)
+    limit = m.max_positions or m.context_length
+    if limit and context > limit:
+        field = "max_positions" if m.max_positions else "context_length"
+        found.append(
+            f"serving.prompt + serving.output reach {context:.0f} tokens, beyond model.{field} = {limit} of {m.name}: "
+            "quality is not to be expected there without longer positions"
+        )
+    if not limit:
+        found.append(f"model.context_length of {m.name} is not known: whether {context:.0f} tokens are allowed was not checked")
+    if s.tp > m.num_kv_heads and m.attention != "mla":
+        found.append(
+            f"serving.tp = {s.tp} exceeds the {m.num_kv_heads} key-value heads of {m.name}: each is kept "
+            f"{s.tp // m.num_kv_heads} times"
+        )
+    if s.batch > (s.max_batch or setting.engine.max_batch) * s.attention_groups:
+        found.append(f"serving.batch = {s.batch} exceeds {setting.engine.name}'s max_batch = {setting.engine.max_batch}")
+    return tuple(found)

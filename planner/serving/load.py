@@ -1,0 +1,181 @@
+"""A deployment under a request rate: steady-state throughput, percentiles, goodput; unstable instead of a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from planner.operators.row import Array
+from planner.serving.batching import Outcome, Server, simulate
+from planner.serving.latency import Times
+from planner.serving.memory import largest_batch, limit_bytes, memory
+from planner.serving.requests import Requests, longest_tokens, mean_tokens, poisson, sample
+from planner.serving.setting import Setting
+
+QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+WARM_UP, TAIL = 0.1, 0.05
+"""Parts of the requests, first and last by arrival, that no statistic counts: the queue fills, and empties."""
+GRID = 24
+"""Prompt lengths at which prefill is evaluated; between them it is interpolated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What happens at a request rate, over all replicas. Latencies by "mean", "p50", "p95", "p99"; None when unstable.
+
+    ``capacity_requests_per_s``: what the replicas can do at most; ``utilisation``: the rate over it. ``goodput_requests_per_s``:
+    requests that meet every target, None without targets. ``mean_batch`` per replica.
+    """
+
+    requests_per_s: float
+    capacity_requests_per_s: float
+    utilisation: float
+    stable: bool
+    output_tokens_per_s: float | None = None
+    ttft_s: Mapping[str, float] | None = None
+    tpot_s: Mapping[str, float] | None = None
+    e2e_s: Mapping[str, float] | None = None
+    goodput_requests_per_s: float | None = None
+    within_targets: float | None = None
+    mean_batch: float | None = None
+    busy: float | None = None
+    num_requests: int = 0
+    why: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replica:
+    """One replica ready to be simulated."""
+
+    times: Times
+    server: Server
+    lengths: Array  # grid of prompt lengths
+    seconds: Array  # prefill of one prompt of that length
+
+    def work_s(self, prompts: Array) -> Array:
+        """Each prompt's own prefill time beside reading the weights."""
+        return np.maximum(np.interp(prompts, self.lengths, self.seconds) - self.server.pass_s, 0.0)
+
+
+def slots_of(times: Times) -> int:
+    """Sequences that one replica decodes together at most: by the scenario or the engine, and by memory."""
+    setting, s = times.setting, times.setting.serving
+    prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
+    most = s.max_batch or setting.engine.max_batch
+    return min(
+        most * s.attention_groups, largest_batch(setting, prompt, prompt + output, times.draft, most=most * s.attention_groups)
+    )
+
+
+def cache_tokens(times: Times, slots: int) -> float:
+    """Tokens that one replica's cache holds, beside weights and the workspace of the largest pass."""
+    setting, s = times.setting, times.setting.serving
+    context = longest_tokens(s.prompt) + longest_tokens(s.output)
+    one = memory(setting, 1.0, longest_tokens(s.prompt), context, times.draft)
+    full = memory(setting, float(max(slots, 1)), mean_tokens(s.prompt), context, times.draft)
+    room = limit_bytes(setting) - float(one.weights + one.overhead) - max(float(one.workspace), float(full.workspace))
+    each = float(one.kv_cache) * s.attention_groups / context
+    return max(room, 0.0) * s.attention_groups / each
+
+
+def replica(times: Times) -> Replica:
+    """Tables of one replica: decode steps at every batch, prefill at a grid of lengths."""
+    setting, s = times.setting, times.setting.serving
+    slots = max(slots_of(times), 1)
+    batches = np.unique(np.concatenate([2.0 ** np.arange(0, np.log2(slots) + 1e-9), [float(slots)]]))
+    context = longest_tokens(s.prompt) + longest_tokens(s.output)
+    low, high = 1.0, max(context, 2.0)
+    near, far = times.decode_s(batches, low), times.decode_s(batches, high)
+    slope = np.maximum(far - near, 0.0) / (batches * (high - low))
+    every = np.arange(0.0, slots + 1.0)
+    base = near - slope * batches * low
+    lengths = np.unique(np.rint(np.geomspace(1.0, max(longest_tokens(s.prompt), 2.0), GRID)))
+    hit = s.prefix_cache_hit_rate
+    new = np.maximum(lengths * (1.0 - hit), 1.0)
+    seconds = np.maximum.accumulate(times.prefill_s(new, 1.0, lengths - new))
+    chunked = s.chunked_prefill_tokens
+    server = Server(
+        step_s=np.interp(every, batches, base), token_s=np.interp(every, batches, slope), pass_s=float(seconds[0]), slots=slots,
+        cache_tokens=cache_tokens(times, slots) if "paged_cache" in setting.engine.features else context * slots,
+        prefill_tokens=float(setting.engine.prefill_tokens), chunk_tokens=float(chunked or 0) / (1.0 - hit),
+        stages=s.pp if setting.engine.pipelined else 1,
+    )  # fmt: skip
+    return Replica(times=times, server=server, lengths=lengths, seconds=seconds)
+
+
+def capacity_per_s(one: Replica, seed: int = 0) -> float:
+    """Requests per second that one replica completes while its queue is never empty."""
+    s = one.times.setting.serving
+    n = int(min(max(2000, 6 * one.server.slots), 20_000))
+    rng = np.random.default_rng(seed + 1)
+    prompts, outputs = sample(s.prompt, n, rng), sample(s.output, n, rng)
+    waiting = Requests(arrivals_s=np.zeros(n), prompts=prompts, outputs=outputs)
+    found = simulate(one.server, waiting, one.work_s(prompts))
+    done, last = np.sort(found.done_s), float(found.admitted_s.max())
+    start = done[n // 4]
+    between = int(((done > start) & (done <= last)).sum())
+    if between < n // 8:  # all were admitted at once: a whole batch after the other
+        return n / found.end_s
+    return between / (last - float(start))
+
+
+def under_load(times: Times, rate: float, one: Replica | None = None, capacity: float | None = None) -> Load:
+    """Simulate ``serving.num_requests`` requests at ``rate`` per second over all replicas.
+
+    A share answered by the response cache never reaches them; what does is split evenly: each sees a Poisson stream.
+    """
+    s = times.setting.serving
+    one = one or replica(times)
+    each = rate * (1.0 - s.response_cache_hit_rate) / s.dp
+    most = capacity_per_s(one, s.seed) if capacity is None else capacity
+    total = most * s.dp / (1.0 - s.response_cache_hit_rate)
+    load = Load(requests_per_s=rate, capacity_requests_per_s=total, utilisation=each / most, stable=each < most)
+    if not load.stable:
+        why = f"{rate:g} requests per second arrive and at most {total:.3g} can be served: the queue grows without end"
+        return replace(load, why=why)
+    requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
+    return _measured(load, times.setting, requests, simulate(one.server, requests, one.work_s(requests.prompts)))
+
+
+def _measured(load: Load, setting: Setting, requests: Requests, found: Outcome) -> Load:
+    s, n = setting.serving, len(requests.arrivals_s)
+    kept = slice(int(n * WARM_UP), max(int(n * (1.0 - TAIL)), 1))
+    ttft, e2e = found.first_s - requests.arrivals_s, found.done_s - requests.arrivals_s
+    several = requests.outputs > 1
+    tpot = np.where(several, (found.done_s - found.first_s) / np.maximum(requests.outputs - 1.0, 1.0), 0.0)
+    good = np.ones(n, dtype=bool)
+    for values, target in ((ttft, s.ttft_target_s), (tpot, s.tpot_target_s), (e2e, s.e2e_target_s)):
+        good &= values <= (np.inf if target is None else target)
+    targets = any(t is not None for t in (s.ttft_target_s, s.tpot_target_s, s.e2e_target_s))
+    hit = s.response_cache_hit_rate
+    quick = all(t is None or s.response_cache_s <= t for t in (s.ttft_target_s, s.e2e_target_s))
+    within = float(good[kept].mean()) * (1.0 - hit) + (hit if quick else 0.0)
+    tokens = float(requests.outputs[kept].mean())
+    return replace(
+        load, output_tokens_per_s=load.requests_per_s * tokens, ttft_s=_summary(ttft[kept], hit, s.response_cache_s),
+        tpot_s=_summary(tpot[kept][several[kept]], 0.0, 0.0), e2e_s=_summary(e2e[kept], hit, s.response_cache_s),
+        goodput_requests_per_s=load.requests_per_s * within if targets else None, within_targets=within if targets else None,
+        mean_batch=found.batch_seconds / found.end_s, busy=found.busy_s / found.end_s, num_requests=n,
+    )  # fmt: skip
+
+
+def _summary(values: Array, hit: float, hit_s: float) -> dict[str, float]:
+    """Mean and quantiles of a mixture: a share ``hit`` takes ``hit_s``, the rest ``values``."""
+    if not len(values):
+        return dict.fromkeys(("mean", *QUANTILES), 0.0)
+    if hit == 0.0:
+        return {"mean": float(values.mean()), **{k: float(np.quantile(values, q)) for k, q in QUANTILES.items()}}
+    weights = np.append(np.full(len(values), (1.0 - hit) / len(values)), hit)
+    both = np.append(values, hit_s)
+    order = np.argsort(both, kind="stable")
+    share = np.cumsum(weights[order])
+    last = len(both) - 1
+    quantiles = {k: float(both[order][min(int(np.searchsorted(share, q)), last)]) for k, q in QUANTILES.items()}
+    return {"mean": float(np.dot(both, weights)), **quantiles}

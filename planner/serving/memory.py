@@ -1,0 +1,120 @@
+"""Bytes of the fullest GPU of a deployment: weights, cache, workspace, and what the software takes beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.hardware import Cluster
+from planner.memory import usable_bytes
+from planner.operators.row import Array, Number
+from planner.serving.kv_cache import sequence_bytes
+from planner.serving.setting import Setting
+from planner.serving.weights import stage_bytes
+
+KINDS = ("weights", "kv_cache", "workspace", "overhead")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingMemory:
+    """Bytes by kind on the fullest GPU; arrays of shape ``(n,)`` over batches."""
+
+    weights: Array
+    kv_cache: Array
+    workspace: Array
+    overhead: Array
+
+    @property
+    def total(self) -> Array:
+        """Everything."""
+        return np.asarray(self.weights + self.kv_cache + self.workspace + self.overhead)
+
+
+def workspace_bytes(setting: Setting, tokens: Number, sequences: Number) -> Array:
+    """Live tensors of one pass of ``tokens``: hidden vectors, the feed-forward's inner ones, logits.
+
+    Logits of the last token of each sequence, or of all tokens where the engine computes them.
+    """
+    m, s, e = setting.model, setting.serving, setting.engine
+    inner = float(m.ffn_hidden_size) / s.tp
+    if m.num_experts:  # routed copies of the tokens, and the widest of dense and shared blocks
+        pairs = m.top_k * float(m.expert_ffn_hidden_size or 0) / setting.etp / s.ep
+        shared = m.num_shared_experts * float(m.shared_expert_ffn_hidden_size or 0) / s.tp
+        dense = inner if any(not kind.moe for kind in m.layer_kinds) else 0.0
+        inner = max(pairs + m.top_k * float(m.hidden_size) / s.ep, shared, dense)
+    wide = e.workspace_hidden * m.hidden_size + e.workspace_ffn * inner
+    t, rows = np.asarray(tokens, dtype=float), np.asarray(sequences, dtype=float)
+    logits = (t if e.logits == "all" else rows) * m.vocab_size / s.tp * e.logits_bytes
+    return np.maximum(setting.width * wide * t, logits)
+
+
+def pass_tokens(setting: Setting, batch: Number, prompt: float) -> Array:
+    """Tokens of the largest pass: as many prompts as the engine takes at once, at least one whole or one chunk of it."""
+    s, e = setting.serving, setting.engine
+    b = np.asarray(batch, dtype=float) / s.attention_groups
+    if s.chunked_prefill_tokens is not None:
+        return np.maximum(np.minimum(b * prompt, float(s.chunked_prefill_tokens)), b)
+    return np.maximum(np.minimum(b * prompt, max(float(e.prefill_tokens), prompt)), b)
+
+
+def overhead_bytes(setting: Setting) -> float:
+    """Context and communicators."""
+    s, e = setting.serving, setting.engine
+    groups = sum(degree > 1 for degree in (s.tp, s.ep, s.pp))
+    return e.context_bytes + (e.communicator_bytes * groups if s.tp > 1 or s.ep > 1 else 0.0)
+
+
+def memory(setting: Setting, batch: Number, prompt: float, context: float, draft: Setting | None = None) -> ServingMemory:
+    """Bytes on the fullest stage's GPU with ``batch`` sequences of ``context`` tokens each, prompts of ``prompt``."""
+    b = np.asarray(batch, dtype=float)
+    here = b / setting.serving.attention_groups
+    work = workspace_bytes(setting, pass_tokens(setting, b, prompt), here)
+    over = overhead_bytes(setting)
+    best: ServingMemory | None = None
+    for stage, weights in enumerate(stage_bytes(setting)):
+        cache = here * sequence_bytes(setting, context, stage)
+        if draft is not None:
+            weights = weights + max(stage_bytes(draft))
+            cache = cache + here * sequence_bytes(draft, context)
+        found = ServingMemory(weights=weights + 0.0 * b, kv_cache=cache, workspace=work, overhead=over + 0.0 * b)
+        if best is None or float(np.max(found.total)) > float(np.max(best.total)):
+            best = found
+    assert best is not None
+    return best
+
+
+def limit_bytes(setting: Setting) -> float:
+    """What the engine may take of a card: its memory fraction of what the framework sees."""
+    return setting.engine.memory_fraction * card_bytes(setting.cluster)
+
+
+def card_bytes(cluster: Cluster) -> float:
+    """What the framework sees of a card."""
+    return usable_bytes(cluster)
+
+
+def largest_batch(setting: Setting, prompt: float, context: float, draft: Setting | None = None, most: int = 1_000_000) -> int:
+    """Sequences that fit at once; 0 when not even one does. Cache and workspace grow with the batch: bisection."""
+    return _largest(most, lambda b: float(memory(setting, float(b), prompt, context, draft).total) <= limit_bytes(setting))
+
+
+def largest_context(setting: Setting, batch: int, output: float, draft: Setting | None = None, most: int = 2**27) -> int:
+    """Tokens of prompt and output per sequence that fit with ``batch`` sequences; 0 when none do."""
+
+    def fits(context: int) -> bool:
+        prompt = max(context - output, 1.0)
+        return float(memory(setting, float(batch), prompt, float(context), draft).total) <= limit_bytes(setting)
+
+    return _largest(most, fits)
+
+
+def _largest(most: int, fits) -> int:  # type: ignore[no-untyped-def]
+    low, high = 0, 1
+    while high <= most and fits(high):
+        low, high = high, high * 2
+    high = min(high, most + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,68 @@
+"""The nearest change that makes a deployment fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from planner.errors import PlannerError
+from planner.serving.checks import require_possible
+from planner.serving.latency import Times
+from planner.serving.memory import largest_batch, largest_context, limit_bytes, memory
+from planner.serving.requests import longest_tokens, mean_tokens
+from planner.serving.setting import Setting
+
+
+def nearest_change(times: Times) -> Mapping[str, Any] | None:
+    """Fields to change, in the order of how little they disturb: batch, cache type, cut on the same GPUs, context, weights.
+
+    None when none of them alone is enough.
+    """
+    for change in _candidates(times):
+        try:
+            setting = _changed(times.setting, change)
+            require_possible(setting)
+        except PlannerError:
+            continue
+        if _fits(setting, times.draft):
+            return change
+    return None
+
+
+def _candidates(times: Times) -> Iterator[dict[str, Any]]:
+    setting, s = times.setting, times.setting.serving
+    batch = largest_batch(setting, longest_tokens(s.prompt), mean_tokens(s.prompt) + mean_tokens(s.output), times.draft)
+    if 0 < batch < s.batch:
+        yield {"batch": batch}
+    if s.kv_dtype not in ("fp8", "int8"):
+        yield {"kv_dtype": "fp8"}
+        yield {"kv_dtype": "int8"}
+    gpus = s.num_gpus
+    for tp in (2, 4, 8, 16):
+        if tp > s.tp and s.ep == 1 and gpus % (tp * s.pp) == 0:
+            yield {"tp": tp, "dp": gpus // (tp * s.pp)}
+    context = largest_context(setting, 1, longest_tokens(s.output), times.draft)
+    prompt = context - int(longest_tokens(s.output))
+    if s.prompt.kind == "fixed" and 0 < prompt < longest_tokens(s.prompt):
+        yield {"prompt": prompt}
+    for weights in ("fp8", "int8-weight-only", "int4-awq"):
+        yield {"weights": weights}
+    for weights in ("int8-weight-only", "int4-awq"):
+        for tp in (2, 4, 8):
+            if s.ep == 1 and gpus % (tp * s.pp) == 0:
+                yield {"weights": weights, "tp": tp, "dp": gpus // (tp * s.pp)}
+
+
+def _changed(setting: Setting, change: Mapping[str, Any]) -> Setting:
+    clean = {"bits_per_weight": None, "keep_16_bit": None} if "weights" in change else {}
+    return replace(setting, serving=setting.serving.replaced(**{**clean, **change}))
+
+
+def _fits(setting: Setting, draft: Setting | None) -> bool:
+    s = setting.serving
+    longest = longest_tokens(s.prompt) + longest_tokens(s.output)
+    mean = mean_tokens(s.prompt) + mean_tokens(s.output)
+    one = memory(setting, 1.0, longest_tokens(s.prompt), longest, draft)
+    all_ = memory(setting, float(s.batch), longest_tokens(s.prompt), mean, draft)
+    return max(float(one.total), float(all_.total)) <= limit_bytes(setting)

@@ -1,0 +1,116 @@
+"""One deployment with everything looked up: specs, formats, widths, and how the model is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+from planner.curves import Curves, curves_of
+from planner.hardware import Cluster
+from planner.model import LayerKind, Model
+from planner.parameters import ParameterTensor, embedding_parameters, head_parameters, layer_parameters
+from planner.serving.engine import Engine
+from planner.serving.formats import WeightFormat, bits_of, weight_format
+from planner.serving.spec import Serving
+from planner.units import DTYPE_BYTES
+
+KV_SCALE_BYTES = 8.0
+"""Of an int8 cache: fp32 scale and zero per token, head and key or value (LMDeploy, kv_int8.md: "per-head per-token")."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Everything that rows, memory and times need to know."""
+
+    model: Model
+    cluster: Cluster
+    engine: Engine
+    serving: Serving
+    own_curves: Curves | None = None  # instead of the accelerator's, for fits
+
+    @cached_property
+    def compute_dtype(self) -> str:
+        """Type of activations: as given, else that of unquantized weights, else bf16 where the chip has it, else fp16."""
+        s = self.serving
+        if s.weights in ("fp16", "bf16", "fp32"):
+            return s.weights
+        if s.compute_dtype != "auto":
+            return s.compute_dtype
+        return "bf16" if "bf16" in self.cluster.accelerator.peak_flops_per_s else "fp16"
+
+    @cached_property
+    def format(self) -> WeightFormat:
+        """How matrices are stored."""
+        s = self.serving
+        return weight_format(
+            s.weights, s.group_size, s.bits_per_weight, None if s.keep_16_bit is None else frozenset(s.keep_16_bit)
+        )
+
+    @property
+    def width(self) -> float:
+        """Bytes of an activation."""
+        return DTYPE_BYTES[self.compute_dtype]
+
+    @property
+    def kv_dtype(self) -> str:
+        """Type of the cache."""
+        return self.compute_dtype if self.serving.kv_dtype == "auto" else self.serving.kv_dtype
+
+    @property
+    def matmul_dtype(self) -> str:
+        """Type of the matrix units that multiply quantized weights."""
+        return self.format.compute or self.compute_dtype
+
+    @property
+    def block_size(self) -> int:
+        """Tokens of a cache block; 1 where the engine does not page."""
+        return self.serving.block_size or self.engine.block_size
+
+    @cached_property
+    def curves(self) -> Curves:
+        """Kernel curves of the accelerator."""
+        return self.own_curves or curves_of(self.cluster.accelerator)
+
+    @cached_property
+    def etp(self) -> float:
+        """GPUs that share one expert."""
+        return max(self.serving.tp / self.serving.ep, 1.0)
+
+    @cached_property
+    def stages(self) -> tuple[tuple[LayerKind, ...], ...]:
+        """Layers of each pipeline stage, as even as can be; earlier stages take the odd ones."""
+        kinds, pp = self.model.layer_kinds, self.serving.pp
+        ends = [-(-len(kinds) * i // pp) for i in range(pp + 1)]
+        return tuple(kinds[a:b] for a, b in pairwise(ends))
+
+    def shards(self, tensor: ParameterTensor) -> float:
+        """GPUs over which a tensor is cut."""
+        tp, kv_heads = float(self.serving.tp), float(self.model.num_kv_heads)
+        return {
+            "tensor": tp, "kv_heads": min(tp, kv_heads), "vocabulary": tp, "replicated": 1.0,
+            "expert": self.serving.ep * self.etp, "expert_replicated": float(self.serving.ep),
+        }[tensor.shard]  # fmt: skip
+
+    def tensor_bytes(self, tensor: ParameterTensor) -> float:
+        """Bytes of a whole tensor as stored."""
+        return tensor.elements * bits_of(self.format, tensor.name, 8.0 * self.width) / 8.0
+
+    def local_bytes(self, tensors: Iterable[ParameterTensor], start: str = "") -> float:
+        """Bytes on one GPU of the tensors whose name begins with ``start``."""
+        return sum(self.tensor_bytes(t) / self.shards(t) for t in tensors if t.name.startswith(start))
+
+    def layer_bytes(self, kind: LayerKind, start: str = "") -> float:
+        """Bytes on one GPU of a layer's tensors whose name begins with ``start``."""
+        return self.local_bytes(layer_parameters(self.model, kind), start)
+
+    @cached_property
+    def embedding_bytes(self) -> float:
+        """Bytes on one GPU of everything at the entrance."""
+        return self.local_bytes(embedding_parameters(self.model))
+
+    @cached_property
+    def head_bytes(self) -> float:
+        """Bytes on one GPU of everything at the exit; a tied output layer is the embedding."""
+        return self.local_bytes(head_parameters(self.model))

@@ -1,0 +1,239 @@
+"""Which GPUs for a model: the smallest and the cheapest of the catalog that serve or tune it with room to spare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from planner.cost import find_price
+from planner.errors import PlannerError
+from planner.hardware import Accelerator, Cluster, accelerator_names, load_accelerator
+from planner.hardware import cluster as build_cluster
+from planner.job import Job
+from planner.model import Model
+from planner.nodes import custom_node
+from planner.planning import ModelLike, as_model, plan
+from planner.serving.deployment import serve
+from planner.serving.memory import card_bytes
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Purpose = Literal["serve", "lora", "qlora", "full"]
+PURPOSES: tuple[str, ...] = get_args(Purpose)
+COUNTS = (1, 2, 4, 8, 16)
+HEADROOM = 0.1
+"""Part of a card that must stay free: drivers, longer requests, other allocators. Assumed."""
+PER_NODE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """One way to do it. Bytes of the fullest GPU; dollars per hour of all GPUs, None without a quote.
+
+    ``tokens_per_s``: of output at the given batch when serving, of training otherwise.
+    """
+
+    accelerator: str
+    num_gpus: int
+    cut: str
+    total_bytes: float
+    card_bytes: float
+    headroom: float
+    tokens_per_s: float
+    usd_per_hour: float | None
+    usd_per_million_tokens: float | None
+
+    @property
+    def memory_bytes(self) -> float:
+        """Memory of all GPUs: what "smallest" means."""
+        return self.card_bytes * self.num_gpus
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """All accelerators on which it fits, each with its fewest GPUs, by price; and why the others are left out."""
+
+    model: Model
+    purpose: Purpose
+    rows: tuple[Size, ...]
+    left_out: Mapping[str, str]
+
+    @property
+    def smallest(self) -> Size | None:
+        """The least memory in all; of equals the fewer GPUs."""
+        return min(self.rows, key=lambda s: (s.memory_bytes, s.num_gpus), default=None)
+
+    @property
+    def cheapest(self) -> Size | None:
+        """The fewest dollars per hour."""
+        priced = [s for s in self.rows if s.usd_per_hour is not None]
+        return min(priced, key=lambda s: (s.usd_per_hour or 0.0, s.memory_bytes), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        best = {
+            name: None if s is None else s.to_dict() for name, s in (("smallest", self.smallest), ("cheapest", self.cheapest))
+        }
+        return {"model": self.model.name, "purpose": self.purpose, **best, "rows": [s.to_dict() for s in self.rows],
+                "left_out": dict(self.left_out)}  # fmt: skip
+
+
+def sizes(
+    model: ModelLike, purpose: Purpose, *, seq_len: int = 2048, batch: int = 1, weights: str = "bf16", engine: str = "vllm",
+    framework: str = "fsdp", headroom: float = HEADROOM, job: Mapping[str, Any] | None = None,
+) -> Sizes:  # fmt: skip
+    """The fewest GPUs (1, 2, 4, 8, 16) of each accelerator that leave ``headroom`` of the card free.
+
+    ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
+    or per GPU in training. ``job``: further fields of the job (rank, target modules). Raises PlannerError for a bad
+    model or job.
+    """
+    the_model = as_model(model)
+    if purpose not in PURPOSES:
+        raise PlannerError(f"--for {purpose}: must be one of {', '.join(PURPOSES)}.")
+    for option, value in (("--seq-len", seq_len), ("--batch", batch)):
+        if value < (2 if option == "--seq-len" else 1):
+            raise PlannerError(f"{option} {value}: must be a whole number of at least {2 if option == '--seq-len' else 1}.")
+    if not 0.0 <= headroom < 1.0:
+        raise PlannerError(f"--headroom {headroom:g}: must be from 0 to less than 1.")
+    if purpose != "serve":
+        _check_job(_job(purpose, seq_len, batch, 1, "bf16", job))
+    rows, left_out = [], {}
+    for name in accelerator_names():
+        card = load_accelerator(name)
+        if card.vendor.lower() == "cpu" or name == "cpu":
+            continue
+        found: Size | str = "does not fit on 16"
+        for num_gpus in COUNTS:
+            try:
+                found = (
+                    _served(the_model, card, num_gpus, seq_len, batch, weights, engine)
+                    if purpose == "serve"
+                    else _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, job)
+                )
+            except PlannerError as error:
+                found = str(error)
+            if isinstance(found, Size) and found.headroom >= headroom:
+                break
+        if isinstance(found, Size) and found.headroom >= headroom:
+            rows.append(found)
+        else:
+            left_out[name] = found if isinstance(found, str) else f"{found.num_gpus} leave {found.headroom:.0%} free"
+    rows.sort(key=lambda s: (s.usd_per_hour is None, s.usd_per_hour or 0.0, s.memory_bytes))
+    return Sizes(model=the_model, purpose=purpose, rows=tuple(rows), left_out=left_out)
+
+
+def _cluster(card: Accelerator, num_gpus: int) -> Cluster:
+    """GPUs in nodes of eight: links of the reference node where the catalog has one."""
+    return build_cluster(custom_node(card.name, min(num_gpus, PER_NODE)), num_gpus=num_gpus)
+
+
+def _price(accelerator: str, num_gpus: int) -> float | None:
+    try:
+        return find_price(accelerator).usd_per_gpu_hour * num_gpus
+    except PlannerError:
+        return None
+
+
+def _cuts(model: Model, num_gpus: int) -> Iterator[dict[str, int]]:
+    """tp within a node, pp for what is left; for head counts that tp does not divide, more pp."""
+    tp = min(num_gpus, PER_NODE)
+    while tp >= 1:
+        pp = num_gpus // tp
+        if model.num_heads % tp == 0 and tp * pp == num_gpus and pp <= model.num_layers:
+            yield {"tp": tp, "pp": pp}
+        tp //= 2
+
+
+def _served(model: Model, card: Accelerator, num_gpus: int, seq_len: int, batch: int, weights: str, engine: str) -> Size | str:
+    output = max(min(seq_len // 4, 1024), 1)
+    why = "no cut over tp and pp divides its heads"
+    for cut in _cuts(model, num_gpus):
+        fields = {
+            "engine": engine,
+            "weights": weights,
+            "prompt": seq_len - output,
+            "output": output,
+            "batch": batch,
+            "dp": 1,
+            **cut,
+        }
+        if weights == "bf16" and "bf16" not in card.peak_flops_per_s:
+            fields["weights"] = "fp16"
+        d = serve(model=model, cluster=_cluster(card, num_gpus), serving=fields)
+        if not d.fits or d.output_tokens_per_s is None:
+            why = d.reasons[0] if d.reasons else "does not fit"
+            continue
+        usd = _price(card.name, num_gpus)
+        return Size(
+            accelerator=card.name, num_gpus=num_gpus, cut=_text(cut), total_bytes=d.total_bytes, card_bytes=d.card_bytes,
+            headroom=1.0 - d.total_bytes / d.card_bytes, tokens_per_s=d.output_tokens_per_s, usd_per_hour=usd,
+            usd_per_million_tokens=None if usd is None else usd / 3600.0 / d.output_tokens_per_s * 1e6,
+        )  # fmt: skip
+    return why
+
+
+def _text(cut: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in cut.items() if value > 1) or "one GPU"
+
+
+def _job(purpose: str, seq_len: int, batch: int, num_gpus: int, precision: str, more: Mapping[str, Any] | None) -> dict[str, Any]:
+    kind = "finetune" if purpose == "full" else purpose
+    return {"kind": kind, "seq_len": seq_len, "global_batch_size": batch * num_gpus, "precision": precision, **(more or {})}
+
+
+def _check_job(job: Mapping[str, Any]) -> None:
+    """Say what is wrong with a job once, not for every accelerator."""
+    Job.build(dict(job), "job")
+
+
+def _trained(
+    model: Model, card: Accelerator, num_gpus: int, purpose: str, seq_len: int, batch: int, framework: str,
+    more: Mapping[str, Any] | None,
+) -> Size | str:  # fmt: skip
+    precision = "bf16" if "bf16" in card.peak_flops_per_s else "fp16"
+    job = _job(purpose, seq_len, batch, num_gpus, precision, more)
+    cluster = _cluster(card, num_gpus)
+    found = plan(model=model, cluster=cluster, framework=framework, job=job, explain=False)
+    if not found.fits:
+        return found.reasons[0] if found.reasons else "does not fit"
+    usd = _price(card.name, num_gpus)
+    room = card_bytes(cluster)
+    return Size(
+        accelerator=card.name, num_gpus=num_gpus, cut=found.layout.label, total_bytes=found.peak_total_bytes, card_bytes=room,
+        headroom=1.0 - found.peak_total_bytes / room, tokens_per_s=found.tokens_per_s, usd_per_hour=usd,
+        usd_per_million_tokens=None if usd is None else usd / 3600.0 / found.tokens_per_s * 1e6,
+    )  # fmt: skip
+
+
+def sizes_table(found: Sizes) -> RenderableType:
+    """The rows by price, the two best in words, and how many are left out."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from planner.parameters import parameters_total
+    from planner.report import count, gib
+
+    title = f"{found.model.name} ({count(parameters_total(found.model))} parameters), {found.purpose}: GPUs that fit"
+    table = Table("GPU", "cut", title=title, title_justify="left", pad_edge=False)
+    for name in ("GPUs", "needed of a card", "free", "tokens/s", "$ per hour", "$ per million tokens"):
+        table.add_column(name, justify="right")
+    for s in found.rows:
+        hourly = "-" if s.usd_per_hour is None else f"{s.usd_per_hour:.2f}"
+        each = "-" if s.usd_per_million_tokens is None else f"{s.usd_per_million_tokens:.2f}"
+        table.add_row(s.accelerator, s.cut, str(s.num_gpus), f"{gib(s.total_bytes)} of {gib(s.card_bytes)}", f"{s.headroom:.0%}",
+                      f"{s.tokens_per_s:,.0f}", hourly, each)  # fmt: skip
+    lines = []
+    for name, best in (("smallest", found.smallest), ("cheapest", found.cheapest)):
+        text = "none" if best is None else f"{best.num_gpus} x {best.accelerator}" + (
+            "" if best.usd_per_hour is None else f", ${best.usd_per_hour:.2f} per hour")  # fmt: skip
+        lines.append(Text(f"{name}: {text}", style="bold"))
+    lines.append(Text(f"{len(found.left_out)} others do not fit on up to {COUNTS[-1]} (--json says why)", style="dim"))
+    return Group(table, *lines)

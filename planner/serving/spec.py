@@ -1,0 +1,145 @@
+"""The ``[serving]`` table: in which format, cut how, for which requests, and what counts as good."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from planner.serving.formats import Format, Part
+from planner.spec import Spec
+
+Positive = Annotated[int, Field(gt=0, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0)]
+KvDtype = Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8"]
+LENGTH_KINDS = ("fixed", "lognormal", "uniform", "histogram")
+
+
+class Lengths(Spec):
+    """How long prompts or outputs are, in tokens. A plain number means all alike.
+
+    ``lognormal``: ``mean`` and ``standard_deviation`` of the length itself, cut at ``maximum``; ``uniform``: whole numbers
+    from ``low`` to ``high``; ``histogram``: ``values`` with ``weights`` that need not add up to one.
+    """
+
+    kind: Literal["fixed", "lognormal", "uniform", "histogram"] = "fixed"
+    mean: Annotated[float, Field(gt=0)] | None = None
+    standard_deviation: Annotated[float, Field(ge=0)] | None = None
+    low: Positive | None = None
+    high: Positive | None = None
+    values: tuple[Positive, ...] = ()
+    weights: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    maximum: Positive | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Lengths:
+        needs = {
+            "fixed": ("mean",), "lognormal": ("mean", "standard_deviation"), "uniform": ("low", "high"),
+            "histogram": ("values", "weights"),
+        }  # fmt: skip
+        given = {n for n in ("mean", "standard_deviation", "low", "high", "values", "weights") if getattr(self, n)}
+        missing = [n for n in needs[self.kind] if (n not in given and getattr(self, n) is None) or getattr(self, n) == ()]
+        if missing:
+            raise ValueError(f"kind = {self.kind!r} needs {' and '.join(needs[self.kind])}; {missing[0]} is missing")
+        extra = sorted(given - set(needs[self.kind]))
+        if extra:
+            raise ValueError(f"{extra[0]} does not belong to kind = {self.kind!r}, which takes {' and '.join(needs[self.kind])}")
+        if self.kind == "fixed" and self.mean is not None and self.mean != int(self.mean):
+            raise ValueError(f"mean = {self.mean:g} with kind = 'fixed': must be a whole number of tokens")
+        if self.low is not None and self.high is not None and self.high < self.low:
+            raise ValueError(f"high = {self.high} is below low = {self.low}")
+        if len(self.values) != len(self.weights):
+            raise ValueError(f"{len(self.values)} values but {len(self.weights)} weights; give as many of each")
+        if self.weights and sum(self.weights) <= 0:
+            raise ValueError("weights are all zero; at least one must be positive")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number(cls, data: Any) -> Any:
+        if isinstance(data, int) and not isinstance(data, bool):
+            return {"kind": "fixed", "mean": data}
+        return data
+
+
+class Speculative(Spec):
+    """A draft model proposes ``tokens``, the model checks them in one pass (Leviathan et al. 2023, arXiv 2211.17192).
+
+    ``acceptance`` is the chance that a proposed token is accepted, independently. No ``draft``: proposals cost nothing
+    (n-gram lookup).
+    """
+
+    draft: str | None = None  # a model of the catalog, or a path
+    tokens: Annotated[int, Field(gt=0, le=64, strict=True)]
+    acceptance: Fraction
+
+
+class Serving(Spec):
+    """One deployment. ``batch``: sequences decoded together on a replica when no request rate is given."""
+
+    engine: str = "vllm"
+    weights: Format = "bf16"
+    group_size: Positive = 128
+    bits_per_weight: Annotated[float, Field(gt=0, le=16)] | None = None
+    keep_16_bit: tuple[Part, ...] | None = None  # parts left in 16 bit; None = the format's usual ones
+    compute_dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"  # of activations
+    kv_dtype: KvDtype = "auto"
+    block_size: Positive | None = None  # tokens of a cache block; None = the engine's
+
+    tp: Positive = 1
+    pp: Positive = 1
+    ep: Positive = 1
+    dp: Positive = 1  # replicas of the whole
+
+    batch: Positive = 1
+    max_batch: Positive | None = None
+    prompt: Lengths
+    output: Lengths
+    requests_per_s: Annotated[float, Field(gt=0)] | None = None  # all replicas together
+    ttft_target_s: Seconds | None = None
+    tpot_target_s: Seconds | None = None
+    e2e_target_s: Seconds | None = None
+    prefix_cache_hit_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # part of the prompt's tokens found in the cache
+    response_cache_hit_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # part of the requests answered without the model
+    response_cache_s: Annotated[float, Field(ge=0)] = 0.005  # latency of such an answer: a look-up over the network, assumed
+    chunked_prefill_tokens: Positive | None = None  # tokens of a pass that prefill may take beside decoding
+    speculative: Speculative | None = None
+    expert_offload: Fraction = 0.0  # part of the experts in host memory, read over the host link when touched
+    expert_load: Annotated[float, Field(ge=1)] = 1.0  # tokens on the fullest expert rank / mean
+    expert_zipf: Annotated[float, Field(ge=0, le=4)] = 0.0  # exponent of the experts' popularity; 0 = all alike
+    num_requests: Annotated[int, Field(ge=100, le=5_000_000, strict=True)] = 20_000  # simulated
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Serving:
+        if self.bits_per_weight is not None and self.weights != "exl2":
+            raise ValueError(f"bits_per_weight = {self.bits_per_weight:g} belongs to weights = 'exl2', not {self.weights!r}")
+        if max(self.ep, self.tp) % min(self.ep, self.tp):
+            raise ValueError(f"ep = {self.ep} and tp = {self.tp}: one must divide the other")
+        if self.max_batch is not None and self.batch > self.max_batch:
+            raise ValueError(f"batch = {self.batch} exceeds max_batch = {self.max_batch}; raise max_batch or lower batch")
+        if self.weights in ("fp16", "bf16", "fp32") and self.compute_dtype not in ("auto", self.weights):
+            raise ValueError(
+                f"compute_dtype = {self.compute_dtype!r} with weights = {self.weights!r}: unquantized weights compute in their "
+                "own type; drop compute_dtype"
+            )
+        targets = (self.ttft_target_s, self.tpot_target_s, self.e2e_target_s)
+        if any(t is not None for t in targets) and self.requests_per_s is None:
+            raise ValueError("a latency target (ttft_target_s, tpot_target_s, e2e_target_s) needs requests_per_s")
+        return self
+
+    @property
+    def attention_groups(self) -> int:
+        """Groups of tp GPUs that each attend to a part of the batch, where experts spread over more GPUs than tp."""
+        return max(self.ep // self.tp, 1)
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """tp x pp, or ep x pp where experts spread wider."""
+        return max(self.tp, self.ep) * self.pp
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of all replicas."""
+        return self.gpus_per_replica * self.dp
