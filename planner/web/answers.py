@@ -50,7 +50,7 @@ def calibrated() -> dict[str, Calibration]:
 
 def arguments(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What ``planner.plan`` takes for a configuration; calibrated profiles of the session stand in for catalog names."""
-    found: dict[str, Any] = {name: dict(table) for name, table in tables.items() if name not in BESIDE_THE_PLAN}
+    found: dict[str, Any] = {name: dict(table) for name, table in tables.items() if name not in (*BESIDE_THE_PLAN, "serving")}
     if not found.get("layout"):
         found.pop("layout", None)
     own = calibrated().get(str(found.get("cluster", {}).get("node", "")))

@@ -73,11 +73,25 @@ def scenario_toml(scenario: Scenario) -> str:
     """The scenario as a file that ``planner plan`` and ``planner compare`` read: every further case stands alone."""
     first, *others = scenario["cases"]
     lines = [f"title = {_value(scenario['title'])}", f"label = {_value(first['label'])}"]
-    for name, table in first["tables"].items():
+    for name, table in training(first).items():
         lines += ["", f"[{name}]", *_fields(table)]
     for case in others:
         lines += ["", "[[compare]]", f"label = {_value(case['label'])}", "standalone = true"]
-        lines += [f"{name} = {_value(table)}" for name, table in case["tables"].items()]
+        lines += [f"{name} = {_value(table)}" for name, table in training(case).items()]
+    return "\n".join(lines) + "\n"
+
+
+def training(case: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The tables that ``planner plan`` reads; how the model is served is ``planner serve``'s."""
+    return {name: table for name, table in case["tables"].items() if name != "serving"}
+
+
+def serving_toml(title: str, case: Mapping[str, Any]) -> str:
+    """One deployment as a file that ``planner serve`` reads."""
+    lines = [f"title = {_value(title)}", f"label = {_value(case['label'])}"]
+    for name in ("model", "cluster", "serving", "price"):
+        if case["tables"].get(name):
+            lines += ["", f"[{name}]", *_fields(case["tables"][name])]
     return "\n".join(lines) + "\n"
 
 

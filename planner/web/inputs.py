@@ -154,7 +154,7 @@ def model_fields(text: str, name: str) -> dict[str, Any]:
 
 def fields_of(model: Model) -> dict[str, Any]:
     """A model as fields of a scenario that build it again."""
-    fields: dict[str, Any] = json.loads(model.model_dump_json(exclude={"provenance"}, exclude_defaults=True))
+    fields: dict[str, Any] = json.loads(model.model_dump_json(exclude={"provenance"}, exclude_none=True))
     return fields
 
 

@@ -10,13 +10,14 @@ from planner.errors import PlannerError
 from planner.web import download, inputs, report, show, state
 from planner.web.answers import answers, with_layouts
 from planner.web.guard import MAX_CASES, UPLOAD_MB, markdown
-from planner.web.pages import calibrate, compare, evidence, memory, search
+from planner.web.pages import calibrate, compare, evidence, memory, search, serving
 from planner.web.text import LANGUAGES, t
 
 ICON = Path(__file__).with_name("icon.png")
 PAGES = {
     "compare": (compare.page, ":material/compare_arrows:"), "memory": (memory.page, ":material/memory:"),
-    "search": (search.page, ":material/search:"), "calibrate": (calibrate.page, ":material/speed:"),
+    "search": (search.page, ":material/search:"),
+    "serving": (serving.page, ":material/bolt:"), "calibrate": (calibrate.page, ":material/speed:"),
     "evidence": (evidence.page, ":material/fact_check:"),
 }  # fmt: skip
 

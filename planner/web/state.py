@@ -56,7 +56,7 @@ def checked(scenario: Mapping[str, Any]) -> Scenario:
         tables = case.get("tables") if isinstance(case, Mapping) else None
         if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
             raise PlannerError(f"scenario: configuration {i + 1} holds no tables.")
-        unknown = set(tables) - set(TABLES)
+        unknown = set(tables) - {*TABLES, "serving"}
         if unknown:
             raise PlannerError(f"scenario: unknown table {sorted(unknown)[0]!r}; known: {', '.join(TABLES)}.")
         require_safe(tables, f"configuration {i + 1}")
