@@ -199,7 +199,7 @@ def test_a_damaged_link_is_refused_in_words(word):
         state.decode(word)
     except PlannerError as error:
         said = str(error)
-        assert "link" in said or "scenario" in said  # noqa: PT017
+        assert "link" in said or "scenario" in said
 
 
 def test_a_link_that_unpacks_to_gigabytes_is_refused():

@@ -25,6 +25,8 @@ INK = "#76828e"
 CASES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 """Of configurations, from Okabe and Ito's palette."""
 EXPORT_WIDTH = 760
+COLUMNS: Any = alt.ExprRef("width < 450 ? 2 : 4")
+"""Of a legend: fewer on a phone."""
 Spec = dict[str, Any]
 
 
@@ -81,12 +83,13 @@ def _stacked(names: Sequence[str], axis: str, legend: str, capacity: str | None)
         x=alt.X("value:Q", title=axis, stack="zero"),
         color=alt.Color(
             "part:N", title=None, sort=list(names), scale=alt.Scale(domain=list(names), range=list(COLOURS[: len(names)])),
-            legend=alt.Legend(orient="bottom", columns=4, labelLimit=190, symbolType="square"),
+            legend=alt.Legend(orient="bottom", columns=COLUMNS, labelLimit=190, symbolType="square"),
         ),
         order=alt.Order("order:Q"),
         tooltip=[alt.Tooltip("label:N", title=" "), alt.Tooltip("part:N", title=legend), alt.Tooltip("shown:N", title=axis)],
     )  # fmt: skip
-    inside = base.mark_text(fontSize=11, color="black").encode(
+    inside = base.mark_text(fontSize=11).encode(
+        color=alt.condition("datum.order === 0", alt.value("white"), alt.value("black")),
         x=alt.X("middle:Q", title=axis), text="inside:N", detail="part:N",
     )  # fmt: skip
     total = base.mark_text(align="left", dx=7, fontSize=12, fontWeight="bold", color=INK).encode(
@@ -127,13 +130,18 @@ def stacked(
                 data.append({
                     "label": label, "part": part, "value": value, "order": names.index(part), "middle": end + value / 2,
                     "shown": f"{value:.4g}", "inside": f"{value:.3g}" if value > 0.055 * widest else "",
-                    "right": max(room, capacity or 0.0), "total": total, "capacity": capacity,
+                    "right": _beside(room, capacity, widest), "total": total, "capacity": capacity,
                     "capacity_text": None if capacity is None else f"{capacity:.1f}",
                 })  # fmt: skip
             end += value
     table = pd.DataFrame(data)
     spec = stacked_spec(language(), kind, tuple(names), len(rows))
     return Figure(name=name, title=title, alt=description, spec=spec, table=table)
+
+
+def _beside(end: float, capacity: float | None, widest: float) -> float:
+    """Where the total is written: at the bar's end, or past the mark of the capacity where that is near."""
+    return max(end, capacity) if capacity is not None and capacity - end < 0.2 * widest else end
 
 
 def unlike(labels: Sequence[str]) -> list[str]:
@@ -159,7 +167,7 @@ def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
     )  # fmt: skip
     base = alt.Chart(pd.DataFrame()).encode(
         x=alt.X(
-            "days:Q", title=days, scale=alt.Scale(type="log", nice=False, padding=28), axis=alt.Axis(format="~g", tickCount=6)
+            "days:Q", title=days, scale=alt.Scale(type="log", nice=False, padding=28), axis=alt.Axis(format=",~r", tickCount=6)
         ),
         y=alt.Y("cost:Q", title=cost, scale=alt.Scale(zero=False, padding=22), axis=alt.Axis(format="~s")),
         color=colour,
@@ -206,7 +214,7 @@ def fit_map_spec(lang: str, rows: int) -> Spec:
     cells = base.mark_rect(stroke="white", strokeWidth=1).encode(
         color=alt.Color(
             "state:N", scale=colours,
-            legend=alt.Legend(orient="bottom", labelLimit=220, columns=4, title=None),
+            legend=alt.Legend(orient="bottom", labelLimit=220, columns=COLUMNS, title=None),
         ),
         opacity=alt.Opacity("strength:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.45, 1])), tooltip=tips,
     )  # fmt: skip
@@ -231,14 +239,14 @@ def scatter_spec(
     kind = "log" if logarithmic else "linear"
     scale = {"type": kind, "nice": False, "padding": 20} if logarithmic else {"zero": False, "padding": 20}
     base = alt.Chart(pd.DataFrame()).encode(
-        x=alt.X("x:Q", title=say(lang, f"chart.{x}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~g", tickCount=6)),
-        y=alt.Y("y:Q", title=say(lang, f"chart.{y}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~g", tickCount=6)),
+        x=alt.X("x:Q", title=say(lang, f"chart.{x}"), scale=alt.Scale(**scale), axis=alt.Axis(format=",~r", tickCount=6)),
+        y=alt.Y("y:Q", title=say(lang, f"chart.{y}"), scale=alt.Scale(**scale), axis=alt.Axis(format=",~r", tickCount=6)),
     )
     points = base.mark_point(filled=True, size=60, opacity=0.8).encode(
         color=alt.Color(
             "group:N", title=None, sort=list(colours),
             scale=alt.Scale(domain=list(colours), range=[COLOURS[i % len(COLOURS)] for i in range(len(colours))]),
-            legend=alt.Legend(orient="bottom", columns=4, labelLimit=180, symbolLimit=24),
+            legend=alt.Legend(orient="bottom", columns=COLUMNS, labelLimit=180, symbolLimit=24),
         ),
         tooltip=[alt.Tooltip(f"{tip}:N", title=say(lang, f"chart.tip_{tip}")) for tip in tips],
     )  # fmt: skip
@@ -281,7 +289,7 @@ def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, 
     range_ = [COLOURS[i % len(COLOURS)] for i in range(len(groups))]
     colour = alt.Color(
         "group:N", title=None, scale=alt.Scale(domain=list(groups), range=range_),
-        legend=alt.Legend(orient="bottom", labelLimit=240),
+        legend=alt.Legend(orient="bottom", labelLimit=240, columns=COLUMNS) if points else None,
     )  # fmt: skip
     base = alt.Chart(pd.DataFrame()).encode(
         x=alt.X("x:Q", title=say(lang, f"chart.{x}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6)),
@@ -300,6 +308,9 @@ def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, 
     vertical = alt.Y("y:Q", title=say(lang, f"chart.{y}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6))
     line = base.mark_line(strokeWidth=2.5, point=not points).encode(y=vertical, tooltip=tips)
     layers: list[Any] = [line.transform_filter("!datum.measured")]
+    if not points:
+        names = base.mark_text(align="right", dx=-8, dy=-10, fontSize=12, fontWeight="bold").encode(y=vertical, text="end:N")
+        layers.append(names)
     if points:
         layers.append(base.mark_point(size=45, opacity=0.75).encode(y=vertical, tooltip=tips).transform_filter("datum.measured"))
     return _spec(alt.layer(*layers), 320)
@@ -311,5 +322,7 @@ def lines(
 ) -> Figure:  # fmt: skip
     """``rows``: x, y, group, note, measured."""
     groups = tuple(dict.fromkeys(str(row["group"]) for row in rows))
+    last = {group: max(row["x"] for row in rows if row["group"] == group) for group in groups}
+    rows = [{**row, "end": str(row["group"]) if not points and row["x"] == last[str(row["group"])] else ""} for row in rows]
     spec = lines_spec(language(), x, y, logarithmic, groups, points)
     return Figure(name=name, title=title, alt=description, spec=spec, table=pd.DataFrame(rows))

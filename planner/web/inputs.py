@@ -23,7 +23,7 @@ from planner.web import state
 from planner.web.answers import calibrated, chosen_layout
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
 from planner.web.state import Tables
-from planner.web.text import t
+from planner.web.text import language, t
 
 SEQUENCES = [2**i for i in range(7, 21)]
 BATCHES = [2**i for i in range(15)]
@@ -33,7 +33,8 @@ LENGTHS = ("num_tokens", "num_samples", "num_steps")
 
 
 def _key(case: int, name: str) -> str:
-    return f"in.{st.session_state['revision']}.{case}.{name}"
+    """Of a control; another one in another language, since a browser sends back the words that it showed."""
+    return f"in.{language()}.{st.session_state['revision']}.{case}.{name}"
 
 
 def _store(case: int, table: str, name: str, key: str) -> None:

@@ -22,7 +22,7 @@ from planner.web.answers import answers, claims, fingerprint, operators
 from planner.web.charts import Figure
 from planner.web.download import csv_bytes, take
 from planner.web.guard import UPLOAD_MB, markdown, short_text
-from planner.web.text import t
+from planner.web.text import language, t
 
 METRICS = ("step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
 MOST_ROWS = 2000
@@ -33,18 +33,19 @@ SECTIONS = ("accuracy", "own", "claims", "assumptions", "operators")
 def page() -> None:
     """Five sections, one at a time: only what is looked at is computed."""
     show.header(t("evidence.title"), t("evidence.lead"))
+    key = f"evidence.section.{language()}"
+    st.session_state.setdefault(key, st.session_state.get("evidence.section", "accuracy"))
     chosen = st.segmented_control(
         t("evidence.section"),
         SECTIONS,
         format_func=lambda n: t(f"evidence.{n}"),
-        default="accuracy",
-        key="evidence.section",
+        key=key,
         required=True,
         label_visibility="collapsed",
     )
-    {"accuracy": _accuracy, "own": _own, "claims": _claims, "assumptions": _assumptions, "operators": _operators}[
-        chosen or "accuracy"
-    ]()
+    st.session_state["evidence.section"] = chosen  # the same section in the other language
+    sections = {"accuracy": _accuracy, "own": _own, "claims": _claims, "assumptions": _assumptions, "operators": _operators}
+    sections[str(chosen)]()
 
 
 @st.cache_data(show_spinner=False)
@@ -76,12 +77,14 @@ def _pairs_view(table: pd.DataFrame, key: str) -> None:
     """Predicted against measured with hover, and errors by group."""
     have = [m for m in METRICS if (table["metric"] == m).any()]
     left, right = st.columns(2)
-    metric = left.selectbox(t("evidence.metric"), have, format_func=lambda m: t(f"metric.{m}"), key=f"evidence.metric.{key}")
+    metric = left.selectbox(
+        t("evidence.metric"), have, format_func=lambda m: t(f"metric.{m}"), key=f"evidence.metric.{key}.{language()}"
+    )
     by = right.selectbox(
         t("evidence.by"),
         ("source", "family", "accelerator"),
         format_func=lambda n: t(f"evidence.by_{n}"),
-        key=f"evidence.by.{key}",
+        key=f"evidence.by.{key}.{language()}",
     )
     figure = pairs_figure(table, metric, by)
     charts.show(figure, key=f"evidence.{key}.pairs")

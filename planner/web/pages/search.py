@@ -26,7 +26,7 @@ from planner.web.answers import arguments, layout_fields
 from planner.web.charts import Figure
 from planner.web.download import csv_bytes, parquet_bytes, take, zipped
 from planner.web.guard import markdown, short_text
-from planner.web.text import t
+from planner.web.text import language, t
 
 OBJECTIVES = ("time", "cost", "memory", "energy")
 MOST_LAYOUTS = 50_000_000
@@ -103,7 +103,7 @@ def _form(tables: state.Tables, busy: bool) -> None:
     card = node.accelerator if node else ""
     left, middle, right = st.columns(3)
     objective = left.selectbox(
-        t("search.objective"), OBJECTIVES, format_func=lambda n: t(f"search.by_{n}"), key="search.objective"
+        t("search.objective"), OBJECTIVES, format_func=lambda n: t(f"search.by_{n}"), key=f"search.objective.{language()}"
     )
     gpus = middle.multiselect(t("search.gpus"), _counts(tables), default=[inputs.num_gpus(tables)], key=f"search.gpus.{node}")
     others = [name for name in accelerator_names() if reference_node(name) is not None]
