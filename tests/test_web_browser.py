@@ -239,10 +239,8 @@ def test_a_search_runs_and_its_tables_and_launch_files_can_be_read(page, address
     again = pd.read_parquet(io.BytesIO(downloaded(folder, "search.parquet", lambda: click(page, "Table (parquet)"))))
     assert list(table["step_time_s"]) == pytest.approx(list(again["step_time_s"]))
     assert table["rank"].is_monotonic_increasing
-    with zipfile.ZipFile(
-        io.BytesIO(downloaded(folder, "megatron.zip", lambda: click(page, "Launch files for megatron")))
-    ) as archive:
-        assert any("tensor-model-parallel-size" in archive.read(entry).decode() for entry in archive.namelist())
+    with zipfile.ZipFile(io.BytesIO(downloaded(folder, "nemo.zip", lambda: click(page, "Launch files for nemo")))) as archive:
+        assert any("tensor_model_parallel_size" in archive.read(entry).decode() for entry in archive.namelist())
     page.execute_script("document.activeElement.blur(); document.body.click()")
     click(page, "Open in Compare")
     b.wait_for(page, "return document.querySelectorAll('[data-figure=gib]').length === 3", 30)

@@ -205,17 +205,18 @@ def pareto_figure(table: pd.DataFrame) -> Figure:
     has_run, has_price = bool(table["run_s"].notna().any()), bool(table["cost_usd_per_step"].notna().any())
     time_column, unit = ("run_s", DAY_S) if has_run else ("step_time_s", 1.0)
     money = "cost_usd" if has_run else "cost_usd_per_step"
+    has_price = has_price and len(table[["num_gpus", "accelerator", "price"]].drop_duplicates()) > 1  # else it is but time again
     rows = [
         {
             "x": row[time_column] / unit,
             "y": row[money] if has_price else row["peak_total_bytes"] / GIB,
             "group": f"{row['num_gpus']} × {row['accelerator']}",
             "rank": int(row["rank"]),
-            "front": bool(row["front"]),
+            "front": bool(row["front"]) and not has_price,
             "layout": row["layout"],
             "step": show.duration(row["step_time_s"]),
             "gib": show.gib(row["peak_total_bytes"]),
-            "usd": show.dollars(row[money]) if has_price else "–",
+            "usd": show.dollars(row[money]) if row[money] == row[money] else "–",
             "framework": row["framework"],
         }
         for row in table.to_dict(orient="records")
@@ -260,6 +261,7 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
     for name in ("peak_total_bytes", "headroom_bytes"):
         shown[name] = shown[name] / GIB
     shown["run_s"] = shown["run_s"] / DAY_S
+    shown = shown.round({"step_time_s": 3, "mfu": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2, "cost_usd": 0})
     shown.columns = [t(f"search.column_{name}") for name in SHOWN]
     rows = st.dataframe(
         shown,
