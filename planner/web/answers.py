@@ -6,12 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from planner.audit import Judgement, audit
-from planner.calibration import Calibration
 from planner.errors import PlannerError
 from planner.evaluation import operator_table
 from planner.hardware import cluster as build_cluster
@@ -24,6 +22,10 @@ from planner.scenario import BESIDE_THE_PLAN
 from planner.web import state
 from planner.web.state import Tables
 from planner.whole_run import WholeRun, expected_run
+
+if TYPE_CHECKING:
+    from planner.audit import Judgement
+    from planner.calibration import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +175,8 @@ def whole_run(tables: Tables, found: Plan) -> tuple[WholeRun | None, str]:
 @st.cache_resource(show_spinner=False)
 def claims() -> tuple[Judgement, ...]:
     """The audit of the catalog's claims; the same for everybody."""
+    from planner.audit import audit
+
     return audit()
 
 

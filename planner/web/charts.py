@@ -27,6 +27,8 @@ CASES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 EXPORT_WIDTH = 760
 COLUMNS: Any = alt.ExprRef("width < 450 ? 2 : 4")
 """Of a legend: fewer on a phone."""
+NARROW: Any = alt.ExprRef("width < 450 ? 105 : 190")
+"""Pixels of a legend's text."""
 Spec = dict[str, Any]
 
 
@@ -83,7 +85,7 @@ def _stacked(names: Sequence[str], axis: str, legend: str, capacity: str | None)
         x=alt.X("value:Q", title=axis, stack="zero"),
         color=alt.Color(
             "part:N", title=None, sort=list(names), scale=alt.Scale(domain=list(names), range=list(COLOURS[: len(names)])),
-            legend=alt.Legend(orient="bottom", columns=COLUMNS, labelLimit=190, symbolType="square"),
+            legend=alt.Legend(orient="bottom", columns=COLUMNS, labelLimit=NARROW, symbolType="square"),
         ),
         order=alt.Order("order:Q"),
         tooltip=[alt.Tooltip("label:N", title=" "), alt.Tooltip("part:N", title=legend), alt.Tooltip("shown:N", title=axis)],
@@ -95,7 +97,8 @@ def _stacked(names: Sequence[str], axis: str, legend: str, capacity: str | None)
     total = base.mark_text(align="left", dx=7, fontSize=12, fontWeight="bold", color=INK).encode(
         x=alt.X("max(right):Q", title=axis), text="max(total):N"
     )
-    layers = [bars, inside, total]
+    room = base.mark_point(opacity=0).encode(x=alt.X("max(edge):Q", title=axis), tooltip=alt.value(None))
+    layers = [room, bars, inside, total]
     if capacity:
         line = base.mark_tick(thickness=3, size=BAR + 2, color=OVER).encode(
             x=alt.X("max(capacity):Q", title=axis), tooltip=[alt.Tooltip("max(capacity):Q", title=capacity, format=".1f")]
@@ -130,7 +133,7 @@ def stacked(
                 data.append({
                     "label": label, "part": part, "value": value, "order": names.index(part), "middle": end + value / 2,
                     "shown": f"{value:.4g}", "inside": f"{value:.3g}" if value > 0.055 * widest else "",
-                    "right": _beside(room, capacity, widest), "total": total, "capacity": capacity,
+                    "edge": widest * 1.1, "right": _beside(room, capacity, widest), "total": total, "capacity": capacity,
                     "capacity_text": None if capacity is None else f"{capacity:.1f}",
                 })  # fmt: skip
             end += value
@@ -214,7 +217,7 @@ def fit_map_spec(lang: str, rows: int) -> Spec:
     cells = base.mark_rect(stroke="white", strokeWidth=1).encode(
         color=alt.Color(
             "state:N", scale=colours,
-            legend=alt.Legend(orient="bottom", labelLimit=220, columns=COLUMNS, title=None),
+            legend=alt.Legend(orient="bottom", labelLimit=NARROW, columns=COLUMNS, title=None),
         ),
         opacity=alt.Opacity("strength:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.45, 1])), tooltip=tips,
     )  # fmt: skip
@@ -246,7 +249,7 @@ def scatter_spec(
         color=alt.Color(
             "group:N", title=None, sort=list(colours),
             scale=alt.Scale(domain=list(colours), range=[COLOURS[i % len(COLOURS)] for i in range(len(colours))]),
-            legend=alt.Legend(orient="bottom", columns=COLUMNS, labelLimit=180, symbolLimit=24),
+            legend=alt.Legend(orient="bottom", columns=COLUMNS, labelLimit=NARROW, symbolLimit=24),
         ),
         tooltip=[alt.Tooltip(f"{tip}:N", title=say(lang, f"chart.tip_{tip}")) for tip in tips],
     )  # fmt: skip
@@ -283,13 +286,13 @@ def scatter(
 
 
 @lru_cache(maxsize=64)
-def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, ...], points: bool) -> Spec:
-    """Lines of ``fitted`` over ``x`` by group, with measured points where there are some."""
+def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, ...], samples: bool) -> Spec:
+    """Lines of ``y`` over ``x`` by group; or samples, ``y`` measured, with a dash where the fit ``fitted`` lies."""
     scale = {"type": "log", "nice": False, "padding": 12} if logarithmic else {"zero": False, "padding": 12}
     range_ = [COLOURS[i % len(COLOURS)] for i in range(len(groups))]
     colour = alt.Color(
         "group:N", title=None, scale=alt.Scale(domain=list(groups), range=range_),
-        legend=alt.Legend(orient="bottom", labelLimit=240, columns=COLUMNS) if points else None,
+        legend=alt.Legend(orient="bottom", labelLimit=240, columns=COLUMNS) if samples else None,
     )  # fmt: skip
     base = alt.Chart(pd.DataFrame()).encode(
         x=alt.X("x:Q", title=say(lang, f"chart.{x}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6)),
@@ -306,23 +309,24 @@ def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, 
         for field, title in titles.items()
     ]
     vertical = alt.Y("y:Q", title=say(lang, f"chart.{y}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6))
-    line = base.mark_line(strokeWidth=2.5, point=not points).encode(y=vertical, tooltip=tips)
-    layers: list[Any] = [line.transform_filter("!datum.measured")]
-    if not points:
+    if not samples:
+        line = base.mark_line(strokeWidth=2.5, point=True).encode(y=vertical, tooltip=tips)
         names = base.mark_text(align="right", dx=-8, dy=-10, fontSize=12, fontWeight="bold").encode(y=vertical, text="end:N")
-        layers.append(names)
-    if points:
-        layers.append(base.mark_point(size=45, opacity=0.75).encode(y=vertical, tooltip=tips).transform_filter("datum.measured"))
-    return _spec(alt.layer(*layers), 320)
+        return _spec(alt.layer(line, names), 320)
+    apart = base.mark_rule(opacity=0.45).encode(y=vertical, y2="fitted:Q")
+    measured = base.mark_point(size=40, opacity=0.85).encode(y=vertical, tooltip=tips)
+    dash = alt.Y("fitted:Q", title=say(lang, f"chart.{y}"))
+    fitted = base.mark_tick(orient="horizontal", size=14, thickness=2.5).encode(y=dash, tooltip=tips)
+    return _spec(alt.layer(apart, measured, fitted), 320)
 
 
 def lines(
     name: str, title: str, description: str, rows: Sequence[dict[str, Any]], *, x: str, y: str, logarithmic: bool = False,
-    points: bool = False,
+    samples: bool = False,
 ) -> Figure:  # fmt: skip
-    """``rows``: x, y, group, note, measured."""
+    """``rows``: x, y, group, note; of samples also ``fitted``."""
     groups = tuple(dict.fromkeys(str(row["group"]) for row in rows))
     last = {group: max(row["x"] for row in rows if row["group"] == group) for group in groups}
-    rows = [{**row, "end": str(row["group"]) if not points and row["x"] == last[str(row["group"])] else ""} for row in rows]
-    spec = lines_spec(language(), x, y, logarithmic, groups, points)
+    rows = [{**row, "end": str(row["group"]) if not samples and row["x"] == last[str(row["group"])] else ""} for row in rows]
+    spec = lines_spec(language(), x, y, logarithmic, groups, samples)
     return Figure(name=name, title=title, alt=description, spec=spec, table=pd.DataFrame(rows))

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
 
 from planner.errors import PlannerError
-from planner.web import download, inputs, report, show, state
-from planner.web.answers import answers, with_layouts
+from planner.web import download, inputs, show, state
+from planner.web.answers import Answer, answers, with_layouts
 from planner.web.guard import MAX_CASES, UPLOAD_MB, markdown
-from planner.web.pages import calibrate, compare, evidence, memory, search, serving
 from planner.web.text import LANGUAGES, t
 
 ICON = Path(__file__).with_name("icon.png")
 PAGES = {
-    "compare": (compare.page, ":material/compare_arrows:"), "memory": (memory.page, ":material/memory:"),
-    "search": (search.page, ":material/search:"),
-    "serving": (serving.page, ":material/bolt:"), "calibrate": (calibrate.page, ":material/speed:"),
-    "evidence": (evidence.page, ":material/fact_check:"),
-}  # fmt: skip
+    "compare": ":material/compare_arrows:",
+    "memory": ":material/memory:",
+    "search": ":material/search:",
+    "serving": ":material/bolt:",
+    "calibrate": ":material/speed:",
+    "evidence": ":material/fact_check:",
+}
 
 
 def main() -> None:
@@ -31,8 +34,8 @@ def main() -> None:
     answers()  # before anything is drawn: the browser then draws once, not while the server still computes
     st.html(f"<style>{show.STYLE}</style>")
     pages = {
-        name: st.Page(draw, title=t(f"page.{name}"), icon=icon, url_path=name, default=name == "compare")
-        for name, (draw, icon) in PAGES.items()
+        name: st.Page(drawn(name), title=t(f"page.{name}"), icon=icon, url_path=name, default=name == "compare")
+        for name, icon in PAGES.items()
     }
     st.session_state["pages"] = pages  # where other pages lead to
     chosen = st.navigation(list(pages.values()), position="top")
@@ -47,6 +50,15 @@ def main() -> None:
     chosen.run()
     state.remember_in_link()
     st.caption(t("page.footer"))
+
+
+def drawn(name: str) -> Callable[[], None]:
+    """The page of that name, loaded when it is first looked at: the first page comes sooner."""
+
+    def draw() -> None:
+        importlib.import_module(f"planner.web.pages.{name}").page()
+
+    return draw
 
 
 def _language() -> None:
@@ -108,7 +120,7 @@ def _files() -> None:
     )
     found = answers()  # here: the content is made later, outside of the session
     download.take(
-        t("file.report"), lambda: report.page(scenario, found), page, "text/html", "save.report", help=t("file.report_help"),
+        t("file.report"), lambda: _report(scenario, found), page, "text/html", "save.report", help=t("file.report_help"),
         icon=":material/description:",
     )  # fmt: skip
     box = st.popover(t("file.load"), width="stretch", icon=":material/folder_open:", key="load", on_change="rerun")
@@ -116,6 +128,12 @@ def _files() -> None:
         with box:
             _load()
     st.caption(t("file.share"))
+
+
+def _report(scenario: state.Scenario, found: list[Answer]) -> str:
+    from planner.web import report
+
+    return report.page(scenario, found)
 
 
 def _load() -> None:

@@ -217,35 +217,33 @@ LAYOUT = (
 def figures(fits: Sequence[Fit], rows: Sequence[Row]) -> list[Figure]:
     """Fitted curves over the samples, and steps predicted against measured."""
     found = []
-    for name, title, axis, unit, column in (
-        ("gemm", "flops", "tflops_axis", TERA, 0),
-        ("bytes", "bandwidth", "gb_s_axis", GB, 1),
+    for name, axis, x, unit, column in (
+        ("flops", "tflops_axis", "flops_axis", TERA, 0),
+        ("bandwidth", "gb_s_axis", "bytes_axis", GB, 1),
     ):
+        group = [fit for fit in fits if fit.points and (fit.name == "memory") == (name == "bandwidth")]
         points = [
-            {"group": fit.name, "x": sample[column], "y": sample[column] / seconds / unit, "measured": measured, "note": note}
-            for fit in fits
-            for sample in fit.points
-            if (sample[0] > 0) == (column == 0) and sample[column] > 0
-            for seconds, measured, note in ((sample[2], True, t("calibrate.measured")), (sample[3], False, t("calibrate.fitted")))
+            {"group": fit.name, "x": p[column], "y": p[column] / p[2] / unit, "fitted": p[column] / p[3] / unit, "note": note(p)}
+            for fit in group
+            for p in fit.points
+            if p[column] > 0
         ]
-        names = [fit for fit in fits if fit.points and (fit.points[0][0] > 0) == (column == 0)]
         if points:
-            points.sort(key=lambda p: (p["group"], p["x"]))
-            worst = max(names, key=lambda fit: fit.median)
-            words = t(
-                "calibrate.curve_title", name=worst.name, error=f"{worst.median:.0%}", samples=sum(f.samples for f in names)
-            )
-            x = "flops_axis" if column == 0 else "bytes_axis"
-            found.append(
-                charts.lines(
-                    f"curves-{name}", words, t(f"calibrate.{title}_alt"), points, x=x, y=axis, logarithmic=True, points=True
-                )
-            )
+            worst = max(group, key=lambda fit: fit.median)
+            samples = sum(fit.samples for fit in group)
+            words = t("calibrate.curve_title", name=worst.name, error=f"{worst.median:.0%}", samples=samples)
+            alt = t(f"calibrate.{name}_alt")
+            found.append(charts.lines(f"curves-{name}", words, alt, points, x=x, y=axis, logarithmic=True, samples=True))
     for metric, unit, key in (("step_time_s", 1.0, "seconds"), ("peak_allocated_bytes", GIB, "gib"), ("saved_bytes", GIB, "gib")):
         some = [row for row in rows if row.metric == metric]
         if some:
             found.append(_predicted(some, metric, unit, key))
     return found
+
+
+def note(point: tuple[float, float, float, float]) -> str:
+    """A sample's measured and fitted time."""
+    return f"{t('calibrate.measured')} {show.duration(point[2])}, {t('calibrate.fitted')} {show.duration(point[3])}"
 
 
 def _predicted(rows: Sequence[Row], metric: str, unit: float, key: str) -> Figure:

@@ -232,7 +232,6 @@ def _throughput(table: pd.DataFrame) -> Figure:
             "y": row["tpot_s"] * 1e3,
             "group": t("serving.tpot"),
             "note": t("serving.batch_of", batch=int(row["batch"])),
-            "measured": False,
         }
         for row in table.to_dict(orient="records")
     ]
@@ -254,7 +253,6 @@ def _dollars(table: pd.DataFrame) -> Figure:
             "y": row["usd_per_million_tokens"],
             "group": t("serving.usd"),
             "note": f"{row['output_tokens_per_s']:,.0f} token/s",
-            "measured": False,
         }
         for row in table.to_dict(orient="records")
     ]
@@ -269,13 +267,7 @@ def _dollars(table: pd.DataFrame) -> Figure:
 
 def _percentiles(load: pd.DataFrame, found: Deployment) -> Figure:
     rows = [
-        {
-            "x": row["requests_per_s"],
-            "y": row[f"e2e_s_{q}"],
-            "group": q,
-            "note": f"TTFT {show.duration(row[f'ttft_s_{q}'])}",
-            "measured": False,
-        }
+        {"x": row["requests_per_s"], "y": row[f"e2e_s_{q}"], "group": q, "note": f"TTFT {show.duration(row[f'ttft_s_{q}'])}"}
         for row in load[load["stable"]].to_dict(orient="records")
         for q in QUANTILES
     ]
