@@ -179,6 +179,32 @@ HOSTILE = [
     {"model": {"name": "x" * 10_000}},
     {"model": {"name": [[[[[[[[1]]]]]]]]}},
 ]
+FINE = {
+    "model": {"name": "gpt2"},
+    "cluster": {"node": "dgx-h100", "num_gpus": 8},
+    "job": {"seq_len": 1024, "global_batch_size": 8},
+}
+WRONG = [
+    {"job": {"seq_len": "long", "global_batch_size": 8}},
+    {"job": {"seq_len": 1024, "global_batch_size": 8, "num_tokens": -1}},
+    {"cluster": {"node": "dgx-h100", "num_gpus": "eight"}},
+    {"cluster": {"node": 7}},
+    {"layout": {"tp": 1.5}},
+    {"layout": {"recompute": "sometimes"}},
+    {"price": {"usd_per_gpu_hour": "cheap"}},
+    {"framework": {"name": None}},
+    {"model": {"name": "no-such-model"}},
+    {"model": {"base": "gpt2", "num_layers": "many"}},
+    {"serving": {"prompt": "x", "output": 1}},
+    {"run": {"failures": 3}},
+]
+
+
+@pytest.mark.parametrize("tables", WRONG, ids=str)
+def test_wrong_types_in_a_link_are_refused_before_the_controls_see_them(tables):
+    assert state.checked({"title": "x", "cases": [{"label": "x", "tables": FINE}]})
+    with pytest.raises(PlannerError):
+        state.checked({"title": "x", "cases": [{"label": "x", "tables": {**FINE, **tables}}]})
 
 
 @pytest.mark.parametrize("tables", HOSTILE, ids=str)

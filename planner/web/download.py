@@ -14,7 +14,7 @@ import streamlit as st
 
 from planner.web.guard import cell
 from planner.web.state import Scenario
-from planner.web.text import t
+from planner.web.text import language, speaking, t
 
 if TYPE_CHECKING:
     from planner.web.charts import Figure
@@ -134,5 +134,11 @@ def figure_buttons(figure: Figure, key: str) -> None:
 
 
 def take(label: str, content: Callable[[], bytes | str], name: str, mime: str, key: str, **more: Any) -> None:
-    """A download whose content is made when it is clicked."""
-    st.download_button(label, content, name, mime, key=key, on_click="ignore", width="stretch", **more)
+    """A download whose content is made when it is clicked, in the language of the page that it was clicked on."""
+    chosen = language()
+
+    def made() -> bytes | str:
+        with speaking(chosen):
+            return content()
+
+    st.download_button(label, made, name, mime, key=key, on_click="ignore", width="stretch", **more)

@@ -13,8 +13,16 @@ from typing import Any
 
 import streamlit as st
 
+from planner.bill import Costs
+from planner.cost import own_price
 from planner.errors import PlannerError
-from planner.scenario import TABLES, scenario_of
+from planner.job import Job
+from planner.layout import Layout
+from planner.planning import as_model
+from planner.run_spec import Run
+from planner.scenario import REQUIRED, TABLES, scenario_of
+from planner.serving.spec import Serving
+from planner.spec import Spec
 from planner.web.guard import MAX_CASES, require_safe, short_text
 from planner.web.text import LANGUAGES
 
@@ -59,13 +67,39 @@ def checked(scenario: Mapping[str, Any]) -> Scenario:
         unknown = set(tables) - {*TABLES, "serving"}
         if unknown:
             raise PlannerError(f"scenario: unknown table {sorted(unknown)[0]!r}; known: {', '.join(TABLES)}.")
-        require_safe(tables, f"configuration {i + 1}")
+        where = f"configuration {i + 1}"
+        require_safe(tables, where)
+        _require_types(tables, where)
         try:
             plain = json.loads(json.dumps(tables, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise PlannerError(f"scenario: configuration {i + 1} holds a value that no scenario has ({error}).") from None
         found.append({"label": short_text(case.get("label") or f"{i + 1}", 40), "tables": plain})
     return {"title": short_text(scenario.get("title") or "", 120), "cases": found}
+
+
+def _require_types(tables: Mapping[str, Mapping[str, Any]], where: str) -> None:
+    """Raise PlannerError unless every table is one that the controls can show: right fields, right types."""
+    for name in REQUIRED:
+        if name not in tables:
+            raise PlannerError(f"{where}: table {name} is missing; a scenario needs {', '.join(REQUIRED)}.")
+    as_model(tables["model"])
+    Job.build(dict(tables["job"]), f"{where}: job")
+    specs: Mapping[str, type[Spec]] = {"layout": Layout, "run": Run, "cost": Costs, "serving": Serving}
+    for name, spec in specs.items():
+        if tables.get(name):
+            spec.build(dict(tables[name]), f"{where}: {name}")
+    for table, field in (("cluster", "node"), ("cluster", "accelerator"), ("framework", "name"), ("price", "term")):
+        value = tables.get(table, {}).get(field, "")
+        if not isinstance(value, str):
+            raise PlannerError(f"{where}: {table}.{field} = {short_text(value)}: must be a name.")
+    for field in ("num_gpus", "num_nodes"):
+        count = tables["cluster"].get(field, 1)
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise PlannerError(f"{where}: cluster.{field} = {short_text(count)}: must be a whole number of at least 1.")
+    usd = tables.get("price", {}).get("usd_per_gpu_hour")
+    if usd is not None:
+        own_price(usd)
 
 
 def encode(scenario: Scenario) -> str:

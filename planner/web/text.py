@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +23,24 @@ def words(language: str) -> dict[str, str]:
     return {f"{table}.{key}": text for table, texts in tables.items() for key, text in texts.items()}
 
 
+_speaking: ContextVar[str | None] = ContextVar("speaking", default=None)
+
+
+@contextmanager
+def speaking(chosen: str) -> Iterator[None]:
+    """A language for what is made outside of a session: a download when it is clicked."""
+    token = _speaking.set(chosen)
+    try:
+        yield
+    finally:
+        _speaking.reset(token)
+
+
 def language() -> str:
-    """The language of this session."""
+    """The language of this session, or the one spoken now."""
+    now = _speaking.get()
+    if now is not None:
+        return now
     found = st.session_state.get("language", "en")
     return found if found in LANGUAGES else "en"
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -297,7 +298,7 @@ def row_tables(search: Search, row: Mapping[Any, Any]) -> state.Tables:
 def _take(search: Search, table: pd.DataFrame, rank: int, case: int) -> None:
     """Open a layout in Compare; take the table or launch files along."""
     row = table[table["rank"] == rank].iloc[0].to_dict()
-    st.html(f"<h3 class='finding'>{t('search.picked', rank=rank)} {short_text(row['layout'], 120)}</h3>")
+    st.html(f"<h3 class='finding'>{t('search.picked', rank=rank)} {escape(short_text(row['layout'], 120))}</h3>")
     tables = row_tables(search, row)
     left, middle, right = st.columns(3)
     full = len(state.current()["cases"]) >= 4
