@@ -3,10 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run test lint bench measure clean
+.PHONY: run app test lint bench measure screenshots clean
 
 run: $(VENV)/.base
 	$(BIN)/planner compare scenarios/chatlaw2-moe.toml
+
+app: $(VENV)/.app
+	$(BIN)/streamlit run app.py
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -14,8 +17,13 @@ test: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/.base
+bench: $(VENV)/.test
 	$(BIN)/python benchmarks/layouts_per_second.py
+	$(BIN)/python benchmarks/app_latency.py
+
+# every page, light and dark, both languages, and on a phone; needs chromium and chromedriver
+screenshots: $(VENV)/.test
+	$(BIN)/python benchmarks/screenshots.py
 
 # needs torch and numpy only, in PYTHON's own environment: on a GPU box make measure PYTHON=python3 BUDGET=15m
 BUDGET ?= 5m
@@ -29,6 +37,10 @@ $(VENV)/bin/python:
 $(VENV)/.base: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable .
 	@touch $@
+
+$(VENV)/.app: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[app]'
+	@touch $@ $(VENV)/.base
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[test]'

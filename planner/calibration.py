@@ -42,12 +42,16 @@ STEP_SPREAD, PRIOR_SPREAD = 0.05, 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """How well the fitted constants give back what they were fitted to: relative errors."""
+    """How well the fitted constants give back what they were fitted to: relative errors.
+
+    ``points``: (flops, bytes, measured seconds, fitted seconds) of every sample of a kernel, empty for other fits.
+    """
 
     name: str
     samples: int
     median: float
     worst: float
+    points: tuple[tuple[float, float, float, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +186,11 @@ def _fit(
 
     found = least_squares(residuals, np.log(first), bounds=(low, high), loss="soft_l1", f_scale=0.1)
     curves = changed(found.x)
-    errors = np.abs(predict(curves) / measured - 1.0)
-    return curves, Fit(name=label, samples=len(samples), median=float(np.median(errors)), worst=float(errors.max())), constants
+    fitted = predict(curves)
+    errors = np.abs(fitted / measured - 1.0)
+    points = tuple((s.flops, s.bytes, float(m), float(p)) for s, m, p in zip(samples, measured, fitted, strict=True))
+    fit = Fit(name=label, samples=len(samples), median=float(np.median(errors)), worst=float(errors.max()), points=points)
+    return curves, fit, constants
 
 
 def _inside(name: str, value: float) -> float:

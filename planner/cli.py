@@ -11,8 +11,8 @@ import typer
 from planner.cli_measured import calibrate_command, fit_command, validate_command
 from planner.cli_output import check_plot, print_json, show
 from planner.cli_runs import audit_command, compare_at, prices_app, run_command
-from planner.cli_tuning import derive_command, tune_command
 from planner.cli_serving import serve_command, size_command
+from planner.cli_tuning import derive_command, tune_command
 from planner.errors import PlannerError
 
 app = typer.Typer(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,12 +13,16 @@ from planner.errors import PlannerError
 from planner.serving.cli_measured import fit_serving, validate_serving
 from planner.serving.table import is_serving_table
 
+if TYPE_CHECKING:
+    from planner.runs import Refusal, Run
+    from planner.validation import Prediction, Verdict
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
 
 def validate_command(
-    runs: Annotated[
-        Path, typer.Argument(metavar="RUNS.csv", help="Measured runs, one a line (docs/validate.md), or a record.json.")
+    files: Annotated[
+        list[Path], typer.Argument(metavar="RUNS.csv...", help="Measured runs, one a line (docs/validate.md), or a record.json.")
     ],
     as_json: AsJson = False,
     by: Annotated[str, typer.Option("--by", help="Columns that make the groups, separated by commas.")] = "source,family",
@@ -26,38 +30,41 @@ def validate_command(
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Of a record: use this profile as it is.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Of a record of several ranks: what joins them.")] = None,
     framework: Annotated[str | None, typer.Option("--framework", help="Of a record: the calibrated host constants.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Also write measured and predicted: .parquet, .csv or .json.")
+    ] = None,
 ) -> None:
     """Predict measured runs, group by group, or a record, step by step, and say how far off the planner is."""
+    runs = files[0]
+    check_plot(plot)
+    alone = runs.suffix.lower() == ".json" or is_serving_table(runs)
+    if alone and (len(files) > 1 or out is not None):
+        raise PlannerError(f"{runs}: a record or a table of served models is validated alone and without --out.")
     if _validated_record(runs, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
         return
     if is_serving_table(runs):
-        check_plot(plot)
         validate_serving(runs, as_json, by, plot)
         return
-    from rich.console import Console
-    from rich.progress import Progress
+    _validate_runs(files, as_json, by, plot, out)
 
-    from planner.run_columns import columns_not_read
-    from planner.runs import read_runs
-    from planner.validation import group_errors, predict
 
-    check_plot(plot)
-    found, refused = read_runs(runs)
-    columns = tuple(name.strip() for name in by.split(",") if name.strip())
-    unread = [name for name in columns_not_read(found) if name not in columns]
-    if unread:
-        print(f"columns that are not read: {', '.join(unread)}; docs/validate.md lists those that are", file=sys.stderr)
-    for name in columns:
-        if found and name not in found[0].columns:
-            raise PlannerError(f"--by {by}: {runs} has no column {name!r}; it has {', '.join(found[0].columns)}.")
-    with Progress(console=Console(stderr=True), transient=True, disable=as_json or not sys.stderr.isatty()) as bar:
-        task = bar.add_task("predicting", total=len(found))
-        predictions, verdicts, impossible = predict(found, columns, lambda done: bar.update(task, completed=done))
+def _validate_runs(files: list[Path], as_json: bool, by: str, plot: Path | None, out: Path | None) -> None:
+    """Predict the runs of one or more tables and print how far off the planner is."""
+    from planner.tables import check_output, write_table
+    from planner.validated_runs import pairs
+    from planner.validation import group_errors
+
+    if out is not None:
+        check_output(out)
+    found, refused = _read_tables(files)
+    predictions, verdicts, impossible = _predicted(found, _columns(found, by, files[0]), quiet=as_json)
     groups, refusals = group_errors(predictions), [*refused, *impossible]
     if plot is not None:
         from planner.plot import save_validation
 
-        save_validation(plot, runs.name, predictions)
+        save_validation(plot, files[0].name, predictions)
+    if out is not None and predictions:
+        write_table(out, pairs(found, predictions))
     if as_json:
         print_json({
             "rows": [p.to_dict() for p in predictions], "groups": [vars(g) for g in groups],
@@ -66,9 +73,49 @@ def validate_command(
     else:
         from planner.report import validation_table
 
-        show(validation_table(str(runs), groups, verdicts, refusals))
+        show(validation_table(", ".join(str(path) for path in files), groups, verdicts, refusals))
     if not verdicts:
-        raise PlannerError(f"{runs}: no row could be predicted; the first is refused because {refusals[0].reason}.")
+        raise PlannerError(f"{files[0]}: no row could be predicted; the first is refused because {refusals[0].reason}.")
+
+
+def _read_tables(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
+    from planner.runs import read_runs
+
+    if len({path.resolve() for path in files}) < len(files):
+        raise PlannerError("RUNS.csv: a file is given twice; its rows would count twice.")
+    tables = [read_runs(path) for path in files]
+    names = [run.id for some, _ in tables for run in some]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise PlannerError(f"{files[-1]}: id = {twice!r} is in another table too; give every run its own id.")
+    return [run for some, _ in tables for run in some], [r for _, some in tables for r in some]
+
+
+def _columns(found: list[Run], by: str, file: Path) -> tuple[str, ...]:
+    """The columns that make groups; those that nothing is read from are named."""
+    from planner.run_columns import columns_not_read
+
+    columns = tuple(name.strip() for name in by.split(",") if name.strip())
+    unread = [name for name in columns_not_read(found) if name not in columns]
+    if unread:
+        print(f"columns that are not read: {', '.join(unread)}; docs/validate.md lists those that are", file=sys.stderr)
+    for name in columns:
+        if found and name not in found[0].columns:
+            raise PlannerError(f"--by {by}: {file} has no column {name!r}; it has {', '.join(found[0].columns)}.")
+    return columns
+
+
+def _predicted(
+    found: list[Run], columns: tuple[str, ...], *, quiet: bool
+) -> tuple[list[Prediction], list[Verdict], list[Refusal]]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from planner.validation import predict
+
+    with Progress(console=Console(stderr=True), transient=True, disable=quiet or len(found) < 200) as bar:
+        task = bar.add_task("predicting", total=len(found))
+        return predict(found, columns, lambda done: bar.update(task, completed=done))
 
 
 def fit_command(

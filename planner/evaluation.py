@@ -23,15 +23,7 @@ from planner.operators.table import Table, build_table
 from planner.parameters import embedding_parameters
 from planner.pipeline import Stage, bubble_s, in_flight, stages
 from planner.stage_content import NOTHING, stage_blocks, stage_content
-from planner.step_time import (
-    Exchange,
-    StageTime,
-    StepTime,
-    combine,
-    exchange,
-    synchronization_s,
-    update_s,
-)
+from planner.step_time import Exchange, StageTime, StepTime, combine, exchange, synchronization_s, update_s
 from planner.transfers import offload_s, pipeline_s
 
 CHUNK = 16_384
@@ -100,7 +92,7 @@ class _Context:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Staged:
+class Staged:
     """One distinct pipeline stage: memory at each moment of a step, seconds of a micro-batch."""
 
     stage: Stage
@@ -166,6 +158,14 @@ class GridEvaluator:
         return Summary(peak_bytes=need, host_bytes=host, step_time_s=_step(layouts, staged, pp, m).total)
 
 
+def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
+    """Memory of each distinct pipeline stage at the moments of a step (memory.PHASES); possible layouts of one (pp, vpp)."""
+    context = _context(model, cluster, framework, job)
+    blocks, index = _block_costs(context, layouts)
+    pp, m = int(layouts.pp[0]), job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
+    return _stages(context, layouts, blocks.take(index), pp, stages(model, pp, int(layouts.vpp[0])), m)
+
+
 def operator_table(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> Table:
     """The rows themselves, for the distinct axes of ``layouts``."""
     check_job(model, cluster, framework, job)
@@ -223,7 +223,7 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
     }  # fmt: skip
 
 
-def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[_Staged]:
+def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[Staged]:
     """Memory and time of each distinct stage."""
     tied = _tied_copy(context.model, layouts, pp)
     parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks)
@@ -238,11 +238,11 @@ def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cu
         parts = stage_blocks(blocks, stage, pp)
         copies = offload_s(context.cluster, layouts, [part for part in parts if part[1] is not blocks.head])
         moments, time = _stage(context, layouts, parts, content, m, parallel, sends, copies)
-        staged.append(_Staged(stage=stage, moments=moments, time=time))
+        staged.append(Staged(stage=stage, moments=moments, time=time))
     return staged
 
 
-def _step(layouts: Layouts, staged: list[_Staged], pp: int, m: Array) -> StepTime:
+def _step(layouts: Layouts, staged: list[Staged], pp: int, m: Array) -> StepTime:
     """The step of a pipeline: its slowest stage sets the pace, the others delay its start."""
     slowest = staged[0].time
     crossing = once_dp = once_optimizer = weight = NOTHING
@@ -320,10 +320,8 @@ def _stage_time(
 
 def _flops(context: _Context, layouts: Layouts, blocks: BlockCosts, m: Array) -> tuple[Array, Array]:
     """(model flops, executed flops) of one step on all GPUs: rows of a rank x ranks of a stage, over all stages."""
-    model_flops, executed = (
-        blocks.embedding.model_flops + blocks.head.model_flops,
-        blocks.embedding.mean_flops + blocks.head.mean_flops,
-    )
+    model_flops = blocks.embedding.model_flops + blocks.head.model_flops
+    executed = blocks.embedding.mean_flops + blocks.head.mean_flops
     counts: dict[LayerKind, int] = {}
     for kind in context.model.layer_kinds:
         counts[kind] = counts.get(kind, 0) + 1

@@ -69,13 +69,19 @@ def compare_record(
 
     With no ``accelerator``, calibrate on the rest of the record first; with one, use that profile as it is.
     """
-    record = read_record(path)
+    return compared(read_record(path), path.stem, accelerator, node, framework)
+
+
+def compared(
+    record: Record, name: str, accelerator: str | None = None, node: str | None = None, framework: str | None = None
+) -> Comparison:
+    """``compare_record`` of a record that was read already; ``name`` is the calibrated profile's."""
     made: Calibration | None = None
     place: Node | None
     if accelerator is None:
         if node is not None or framework is not None:
             raise PlannerError("--node and --framework go with --accelerator: all three profiles come from one calibration.")
-        made = calibrate(record, path.stem)
+        made = calibrate(record, name)
         card, place, stack = made.accelerator, made.node, made.framework
     else:
         card = load_accelerator(accelerator, "--accelerator")
@@ -83,7 +89,9 @@ def compare_record(
         stack = load_framework(framework or "kernels", "--framework")
     runs, refused = record_runs(record, card, place, stack, role="validate")
     if not runs:
-        raise PlannerError(f"{path}: holds no training step to predict; measure with --only training, or a larger --budget.")
+        raise PlannerError(
+            f"{name}: the record holds no training step to predict; measure with --only training, or a larger --budget."
+        )
     predictions, verdicts, impossible = predict(runs, ("source", "family"))
     spread = _spread(record, card, place, stack)
     rows = [_row(p, spread if p.metric == "step_time_s" else LEAST_SPREAD) for p in predictions]

@@ -100,18 +100,22 @@ class Record(_Strict):
 
 def read_record(path: Path) -> Record:
     """The record of that file. PlannerError names the field that is old, cut off, foreign or edited."""
-    data = read_table(path, "python -m kernels run writes records (docs/calibrate.md)")
+    return record_of(read_table(path, "python -m kernels run writes records (docs/calibrate.md)"), str(path))
+
+
+def record_of(data: dict[str, Any], where: str) -> Record:
+    """The record of a file's content; ``where`` stands in messages."""
     if data.get("schema") != SCHEMA:
-        raise PlannerError(f"{path}: schema = {data.get('schema')!r}: must be {SCHEMA!r}, as python -m kernels run writes it.")
+        raise PlannerError(f"{where}: schema = {data.get('schema')!r}: must be {SCHEMA!r}, as python -m kernels run writes it.")
     if data.get("version") != VERSION:
-        raise PlannerError(f"{path}: version = {data.get('version')!r}: this planner reads {VERSION}; measure again with it.")
+        raise PlannerError(f"{where}: version = {data.get('version')!r}: this planner reads {VERSION}; measure again with it.")
     try:
         record = Record.model_validate(data)
     except ValidationError as error:
-        raise explain(error, str(path), Record) from None
+        raise explain(error, where, Record) from None
     for i, sample in enumerate(data["samples"]):
-        _check_sum(f"{path}: samples.{i}", sample)
-    _check_sum(str(path), data)
+        _check_sum(f"{where}: samples.{i}", sample)
+    _check_sum(where, data)
     return record
 
 

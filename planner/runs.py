@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -75,11 +75,15 @@ def read_runs(path: Path) -> tuple[list[Run], list[Refusal]]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = reader.fieldnames
-            rows = list(reader)
+            return runs_of(file, str(path))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise PlannerError(f"{path}: cannot be read as CSV ({error}).") from None
+
+
+def runs_of(lines: Iterable[str], path: str) -> tuple[list[Run], list[Refusal]]:
+    """``read_runs`` of the lines of a file; ``path`` stands in messages."""
+    reader = csv.DictReader(lines)
+    header, rows = reader.fieldnames, list(reader)
     if not header or not rows:
         raise PlannerError(f"{path}: holds no rows; give a CSV with a header and one measured run a line.")
     twice = [name for name in header if header.count(name) > 1]

@@ -65,11 +65,16 @@ def read_scenario(path: Path) -> Scenario:
     """Read a scenario file.
 
     Tables ``[model] [cluster] [framework] [job] [layout] [price] [run] [cost]``; each ``[[compare]]`` entry has a
-    ``label`` and any of the tables, whose fields replace those of the main case (a ``model`` replaces the whole model).
+    ``label`` and any of the tables, whose fields replace those of the main case (a ``model`` replaces the whole model);
+    with ``standalone = true`` it takes nothing from the main case and brings all its tables.
     Relative paths of models, of ``job.teacher.model`` and of ``run.expert_histogram`` are looked up beside the file. Raises
     PlannerError naming file, field and value.
     """
-    data = read_table(path, "see scenarios/ for complete examples")
+    return scenario_of(read_table(path, "see scenarios/ for complete examples"), path)
+
+
+def scenario_of(data: dict[str, Any], path: Path) -> Scenario:
+    """The scenario of a file's tables; ``path`` stands in messages, and relative paths are looked up beside it."""
     known = {"title", "label", "compare", *TABLES}
     for key in data:
         if key not in known:
@@ -97,9 +102,17 @@ def _compared(path: Path, index: int, entry: Any, base: dict[str, dict[str, Any]
     if not isinstance(entry, dict):
         raise PlannerError(f"{where} = {_short(entry)}: must be a table.")
     for key in entry:
-        if key not in {"label", *TABLES}:
-            raise PlannerError(f"{where}: unknown field {key} = {_short(entry[key])}; {near(key, {'label', *TABLES})}")
-    tables = {name: dict(values) for name, values in base.items()}
+        if key not in {"label", "standalone", *TABLES}:
+            raise PlannerError(
+                f"{where}: unknown field {key} = {_short(entry[key])}; {near(key, {'label', 'standalone', *TABLES})}"
+            )
+    alone = entry.get("standalone", False)
+    if not isinstance(alone, bool):
+        raise PlannerError(f"{where}: standalone = {_short(alone)}: must be true or false.")
+    missing = [name for name in REQUIRED if alone and name not in entry]
+    if missing:
+        raise PlannerError(f"{where}: table {missing[0]} is missing; a standalone case needs model, cluster and job.")
+    tables = {} if alone else {name: dict(values) for name, values in base.items()}
     for name in TABLES:
         if name in entry:
             given = _table(path, f"compare[{index}].{name}", entry[name])

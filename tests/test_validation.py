@@ -168,3 +168,25 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert "median error" in run(str(PAPER))[1]
     assert run(str(PAPER), "--by", "colour")[0] == 2
     assert run("absent.csv")[0] == 2
+
+
+def test_validate_writes_what_it_predicted_and_several_tables_are_one(tmp_path, capsys, monkeypatch):
+    import pandas as pd
+
+    from planner.cli import main
+
+    source = Path(__file__).parent / "data" / "korthikanti2022.csv"
+    head, first, *others = source.read_text().splitlines()
+    (tmp_path / "a.csv").write_text("\n".join([head, first]))
+    (tmp_path / "b.csv").write_text("\n".join([head, *others]))
+    out = tmp_path / "pairs.parquet"
+    monkeypatch.setattr(
+        "sys.argv", ["planner", "validate", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--json", "--out", str(out)]
+    )
+    with pytest.raises(SystemExit):
+        main()
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    table = pd.read_parquet(out)
+    assert list(table["id"]) == [row["id"] for row in rows]
+    assert list(table["predicted"]) == [row["predicted"] for row in rows]
+    assert list(table["measured"]) == [row["measured"] for row in rows]

@@ -1,0 +1,113 @@
+"""How fast the web page is, in headless Chromium: a slider change, the first page, ten browsers at once.
+
+    python benchmarks/app_latency.py [--changes 15] [--browsers 10]
+
+A change counts from the key press on a slider to the last thing that changes on the page; the page is settled when the
+script has ended and nothing has changed for half a second, which is not counted. A figure is drawn once its SVG is in the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+import browser as b
+
+WATCH = """
+const start = performance.now(); window.__last = start; window.__start = start; window.__before = arguments[0];
+if (window.__watch) window.__watch.disconnect();
+window.__watch = new MutationObserver(() => { window.__last = performance.now(); });
+window.__watch.observe(document.querySelector('[data-testid="stMain"]'),
+  {subtree: true, childList: true, characterData: true, attributes: true, attributeFilter: ['d', 'transform', 'src', 'width']});
+"""
+SETTLED = """
+const app = document.querySelector('[data-testid="stApp"]');
+if (app.dataset.testScriptState !== 'notRunning') return null;
+if (document.querySelector('[data-figure="gib"]').textContent === window.__before) return null;
+if (performance.now() - window.__last < 500) return null;
+return window.__last - window.__start;
+"""
+FIRST = """
+const drawn = document.querySelectorAll('[data-testid="stVegaLiteChart"] svg, [data-testid="stVegaLiteChart"] canvas').length;
+const app = document.querySelector('[data-testid="stApp"]');
+return drawn >= 3 && app.dataset.testScriptState === 'notRunning' ? performance.now() : null;
+"""
+
+
+def main() -> None:
+    """Print medians and worst cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--changes", type=int, default=15)
+    parser.add_argument("--browsers", type=int, default=10)
+    options = parser.parse_args()
+    if b.browser_path() is None:
+        sys.exit("app_latency: no chromium and chromedriver here; apt-get install chromium chromium-driver")
+    print(f"load average before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs")
+    with b.server() as address:
+        with b.browser() as driver:
+            first = [first_page(driver, address) for _ in range(3)]
+            print(f"first page, cold server then twice more: {', '.join(f'{s:.2f} s' for s in first)} (wanted: 3 s)")
+            seconds = [slider_change(driver, i) for i in range(options.changes)]
+        median, worst = statistics.median(seconds), max(seconds)
+        counted = f"median {median * 1e3:.0f} ms, worst {worst * 1e3:.0f} ms of {len(seconds)}"
+        print(f"slider change to finished figures: {counted} (wanted: 300 ms); load average {os.getloadavg()[0]:.1f}")
+        together(address, options.browsers)
+
+
+def first_page(driver: Any, address: str) -> float:
+    """Seconds from asking for the page to three figures drawn, as the page's own clock counts."""
+    driver.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
+    driver.get(address)
+    return float(b.wait_for(driver, FIRST, 400)) / 1e3
+
+
+def slider_change(driver: Any, i: int) -> float:
+    """Seconds from a key press on the sequence-length slider to the last change on the page."""
+    time.sleep(0.7)
+    slider = driver.find_element("css selector", '[data-testid="stSidebar"] input[type="range"][aria-label*="Sequence"]')
+    before = driver.execute_script("return document.querySelector('[data-figure=\"gib\"]').textContent")
+    driver.execute_script("arguments[0].focus()", slider)
+    driver.execute_script(WATCH, before)
+    slider.send_keys("\ue014" if i % 2 == 0 else "\ue012")  # right, left
+    return float(b.wait_for(driver, SETTLED, 300)) / 1e3
+
+
+def together(address: str, browsers: int) -> None:
+    """Open the page in several browsers at once and move a slider in each; every one must answer without an error."""
+    failures: list[str] = []
+    taken: list[float] = []
+
+    def visit(number: int) -> None:
+        try:
+            with b.browser() as driver:
+                taken.append(first_page(driver, address))
+                slider_change(driver, number % 2)
+                wrong = [m for m in b.console_errors(driver) if "_stcore" not in m]
+                if wrong or driver.find_elements(
+                    "css selector", '[data-testid="stException"], [data-testid="stAlertContentError"]'
+                ):
+                    failures.append(f"browser {number}: {wrong or 'an error on the page'}")
+        except Exception as error:  # a benchmark reports, whatever it was
+            failures.append(f"browser {number}: {type(error).__name__}: {error}"[:300])
+
+    threads = [threading.Thread(target=visit, args=(i,)) for i in range(browsers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    slowest = f", the slowest first page took {max(taken):.1f} s" if taken else ""
+    print(f"{browsers} browsers at once: {len(failures)} errors{slowest}")
+    for failure in failures:
+        print(f"  {failure}")
+
+
+if __name__ == "__main__":
+    main()

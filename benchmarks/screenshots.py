@@ -1,0 +1,91 @@
+"""Screenshots of every page for docs/screenshots: light and dark, English and Chinese, 1280 pixels and a phone.
+
+python benchmarks/screenshots.py [--only compare,memory]
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import browser as b  # noqa: E402
+
+from planner.web import state  # noqa: E402
+
+FOLDER = ROOT / "docs" / "screenshots"
+PAGES = ("compare", "memory", "search", "serving", "calibrate", "evidence")
+LOOKS = (("light", "en", 1280), ("dark", "en", 1280), ("light", "zh", 1280), ("dark", "zh", 1280), ("light", "en", 390))
+TALLEST = {1280: 1500, 390: 1700}
+COLOURS = 160
+"""Of a picture: enough for flat pages, and a quarter of the bytes."""
+TIGHT = {
+    "title": "", "cases": [{
+        "label": "Llama 2 13B", "tables": {
+            "model": {"name": "llama-2-13b"}, "cluster": {"node": "dgx-a100-80gb", "num_gpus": 8},
+            "framework": {"name": "megatron-core"}, "price": {"term": "on-demand"},
+            "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**10}, "layout": {"pp": 4, "micro_batch_size": 4},
+        },
+    }],
+}  # fmt: skip
+"""A configuration that does not fit, so that the memory page has something to mend."""
+
+
+def main() -> None:
+    """Write all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(PAGES))
+    wanted = parser.parse_args().only.split(",")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with b.server() as address:
+        for theme, language, width in LOOKS:
+            with b.browser(width, 900, dark=theme == "dark") as driver:
+                for page in wanted:
+                    place = "" if page == "compare" else page
+                    more = f"&s={state.encode(state.checked(TIGHT))}" if page == "memory" else ""
+                    driver.get(f"{address}/{place}?lang={language}{more}")
+                    b.wait_ready(driver)
+                    prepare(driver, page)
+                    name = f"{page}-{language}-{theme}" if width > 600 else f"{page}-{language}-phone"
+                    save(driver, FOLDER / f"{name}.png", width)
+    size = sum(path.stat().st_size for path in FOLDER.glob("*.png"))
+    print(f"{len(list(FOLDER.glob('*.png')))} pictures, {size / 1e6:.1f} MB in {FOLDER.relative_to(ROOT)}")
+
+
+def prepare(driver: Any, page: str) -> None:
+    """Give the page something to show."""
+    if page == "search":
+        driver.execute_script("document.querySelector('.st-key-search-start button').click()")
+        b.wait_for(driver, "return document.querySelector('[data-testid=\"stAlertContentSuccess\"]')", 90)
+    if page == "calibrate":
+        record = ROOT / "tests" / "data" / "cpu-record.json"
+        driver.find_element("css selector", 'input[type="file"]').send_keys(str(record))
+        b.wait_for(driver, "return document.querySelectorAll('[data-testid=\"stVegaLiteChart\"] svg').length >= 3", 120)
+    time.sleep(1.0)
+    b.wait_ready(driver)
+    time.sleep(1.0)
+
+
+def save(driver: Any, path: Path, width: int) -> None:
+    """The page from its top, as high as it is, at most TALLEST; few colours."""
+    height = driver.execute_script("return document.querySelector('[data-testid=\"stMain\"]').scrollHeight") + 10
+    high = min(max(int(height), 800), TALLEST[width])
+    size = {"width": width, "height": high, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    time.sleep(1.2)
+    picture = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+    picture.quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "height": 900})
+    print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

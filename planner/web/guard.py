@@ -1,0 +1,99 @@
+"""What must not come from the web: paths, numbers without sense, sizes that would stop the server."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from planner.errors import PlannerError
+from planner.limits import MOST
+
+MAX_CASES = 4
+MAX_TEXT = 200
+MAX_ITEMS = 10_000
+"""Members of a list in a pasted configuration (layer types, expert shares)."""
+MAX_DEPTH = 6
+UPLOAD_MB = 8
+"""The same as server.maxUploadSize in .streamlit/config.toml."""
+FILES = (".toml", ".json", ".csv", ".parquet")
+PATH_FIELDS = {"config": "model.config", "expert_histogram": "run.expert_histogram", "trace": "serve.trace"}
+LOOKED_UP = {"name", "base", "node", "accelerator", "framework", "adapter", "draft", "model"}
+"""Fields whose text the planner looks up in its catalog: there no path may stand."""
+LARGEST: Mapping[str, int] = {
+    "num_layers": MOST["model.num_layers"], "seq_len": MOST["job.seq_len"], "num_hidden_layers": MOST["model.num_layers"],
+    "num_experts": 4096, "num_local_experts": 4096, "n_routed_experts": 4096, "num_heads": 4096, "num_attention_heads": 4096,
+    "hidden_size": 2**20, "vocab_size": 2**24, "num_gpus": 131_072, "num_nodes": 131_072, "global_batch_size": 2**24,
+    "num_simulations": 2000, "n_layer": MOST["model.num_layers"], "num_layers_hidden": MOST["model.num_layers"],
+}  # fmt: skip
+
+
+def require_safe(value: Any, where: str = "scenario", depth: int = 0) -> None:
+    """Raise PlannerError for paths, NaN, infinities and sizes beyond LARGEST anywhere inside ``value``."""
+    if depth > MAX_DEPTH:
+        raise PlannerError(f"{where}: tables lie more than {MAX_DEPTH} deep; a scenario needs three.")
+    if isinstance(value, Mapping):
+        if len(value) > MAX_ITEMS:
+            raise PlannerError(f"{where}: holds {len(value):,} fields; at most {MAX_ITEMS:,} are read.")
+        for key, inner in value.items():
+            _require_field(str(key), inner, where)
+            require_safe(inner, f"{where}.{key}"[:MAX_TEXT], depth + 1)
+    elif isinstance(value, list | tuple):
+        if len(value) > MAX_ITEMS:
+            raise PlannerError(f"{where}: holds {len(value):,} items; at most {MAX_ITEMS:,} are read.")
+        for inner in value:
+            require_safe(inner, where, depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise PlannerError(f"{where} = {value}: must be a finite number.")
+    elif isinstance(value, str) and len(value) > MAX_TEXT * 10:
+        raise PlannerError(f"{where}: holds {len(value):,} characters; at most {MAX_TEXT * 10:,} are read.")
+
+
+def _require_field(key: str, value: Any, where: str) -> None:
+    if key in PATH_FIELDS and value is not None:
+        raise PlannerError(
+            f"{where}.{key}: files on the server are not opened from the web; upload the file on the page, or use planner plan."
+        )
+    if key in LOOKED_UP and isinstance(value, str):
+        require_name(value, f"{where}.{key}")
+    largest = LARGEST.get(key)
+    if largest is not None and isinstance(value, int | float) and not isinstance(value, bool) and value > largest:
+        raise PlannerError(f"{where}.{key} = {value:,}: the web page takes at most {largest:,}.")
+
+
+def require_name(name: str, where: str) -> None:
+    """Raise PlannerError unless ``name`` is a plain name: no file, no folder, no control characters."""
+    if name.lower().strip().endswith(FILES) or any(c in name for c in "/\\\0") or ".." in name:
+        raise PlannerError(
+            f"{where} = {name[:60]!r}: give a name of the catalog; files on the server are not opened from the web."
+        )
+
+
+def short_text(value: Any, limit: int = 60) -> str:
+    """User text for display: one line, no control characters, cut to ``limit``.
+
+    >>> short_text("a\\x00b\\nc" + "d" * 100, 8)
+    'a b cdd…'
+    """
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def markdown(text: str, limit: int = MAX_TEXT) -> str:
+    """``text`` with every sign that Markdown or its HTML reads made harmless.
+
+    >>> markdown("![x](http://e) $a$ <b>")
+    '\\\\!\\\\[x\\\\]\\\\(http\\\\:\\\\/\\\\/e\\\\) \\\\$a\\\\$ \\\\<b\\\\>'
+    """
+    return "".join(f"\\{c}" if c in "\\`*_{}[]()<>#+-!|$~:/&" else c for c in short_text(text, limit))
+
+
+def cell(value: Any) -> Any:
+    """A cell for a spreadsheet: text that a spreadsheet would run as a formula is quoted.
+
+    >>> cell("=1+1"), cell("plain"), cell(-3)
+    ("'=1+1", 'plain', -3)
+    """
+    if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value

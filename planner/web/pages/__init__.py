@@ -1,0 +1,1 @@
+"""The pages: one module each, a function ``page()`` that draws it."""

@@ -1,0 +1,302 @@
+"""Calibrate: a record of measurements becomes a GPU that the other pages can use."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from planner.calibration import Calibration, Fit
+from planner.errors import PlannerError
+from planner.profiles import write_profiles
+from planner.record_validation import Comparison, Row, compared
+from planner.records import Record, record_of
+from planner.units import GB, GIB, TERA
+from planner.web import charts, show, state
+from planner.web.answers import calibrated, fingerprint
+from planner.web.charts import Figure
+from planner.web.download import file_name, take, zipped
+from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
+from planner.web.text import t
+
+BUDGETS = ("60s", "2m", "5m")
+ONE = threading.Lock()
+"""One measurement at a time: two would measure each other."""
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclass
+class Measurement:
+    """``python -m kernels run`` in the background."""
+
+    device: str
+    budget: str
+    finished: bool = False
+    error: str = ""
+    record: bytes = b""
+    started: float = field(default_factory=time.monotonic)
+
+    def run(self) -> None:
+        """Measure into a folder of its own, which is gone afterwards."""
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                out = Path(folder) / "record.json"
+                command = [
+                    sys.executable,
+                    "-m",
+                    "kernels",
+                    "run",
+                    "--out",
+                    str(out),
+                    "--budget",
+                    self.budget,
+                    "--device",
+                    self.device,
+                ]
+                done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
+                if done.returncode or not out.exists():
+                    self.error = short_text(done.stderr[-600:] or f"exit code {done.returncode}", 600)
+                else:
+                    self.record = out.read_bytes()
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self.error = short_text(error, 300)
+        finally:
+            self.finished = True
+            ONE.release()
+
+
+def page() -> None:
+    """Upload or measure, then what was fitted and how well it predicts."""
+    show.header(t("calibrate.title"), t("calibrate.lead"))
+    upload, measure = st.columns(2, gap="large")
+    with upload:
+        st.subheader(t("calibrate.upload"))
+        file = st.file_uploader(t("calibrate.file", mb=UPLOAD_MB), type=["json"], key="calibrate.file")
+        if file is not None and st.session_state.get("calibrate.seen") != file.file_id:
+            st.session_state["calibrate.seen"] = file.file_id
+            _read(file.getvalue(), file.name)
+    with measure:
+        st.subheader(t("calibrate.measure"))
+        _measure()
+    if "calibrate.error" in st.session_state:
+        show.problem(st.session_state["calibrate.error"])
+    for name in list(calibrated()):
+        _profile(name)
+    if not calibrated() and "calibrate.error" not in st.session_state:
+        st.info(t("calibrate.empty"))
+
+
+def _read(content: bytes, name: str) -> None:
+    """Calibrate on an uploaded or measured record; keep the profile in the session."""
+    st.session_state.pop("calibrate.error", None)
+    try:
+        with st.spinner(t("calibrate.fitting")):
+            found, profile = fitted(content, name)
+    except PlannerError as error:
+        st.session_state["calibrate.error"] = str(error)
+        return
+    calibrated()[profile] = found.calibration  # type: ignore[assignment]
+    st.session_state.setdefault("comparisons", {})[profile] = found
+
+
+def fitted(content: bytes, name: str) -> tuple[Comparison, str]:
+    """(what the record's own calibration predicts of its steps, the profile's name). PlannerError says what is wrong."""
+    try:
+        data = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise PlannerError(f"{short_text(name)}: not valid JSON: {short_text(error, 200)}.") from None
+    if not isinstance(data, dict):
+        raise PlannerError(f"{short_text(name)}: holds a {type(data).__name__}; a record of python -m kernels run is needed.")
+    require_safe({k: v for k, v in data.items() if k not in ("samples", "command")}, short_text(name))
+    record: Record = record_of(data, short_text(name))
+    for sample in record.samples:
+        require_safe(sample.shape.get("model", {}), f"{short_text(name)}: {sample.family}")
+    profile = profile_name(record, content)
+    return compared(record, profile), profile
+
+
+def profile_name(record: Record, content: bytes) -> str:
+    """A name that tells this record's profile from others: "my amd-epyc 1f3a"."""
+    return f"my-{file_name(record.device.name, 'x')[:-2]}-{fingerprint(content)[:4]}"
+
+
+def _measure() -> None:
+    """Start ``python -m kernels`` on this server's own GPU, or honestly on its CPU."""
+    if importlib.util.find_spec("kernels") is None or importlib.util.find_spec("torch") is None:
+        st.info(t("calibrate.no_torch"))
+        return
+    gpu = shutil.which("nvidia-smi") is not None
+    st.markdown(t("calibrate.gpu_found") if gpu else t("calibrate.no_gpu"))
+    running: Measurement | None = st.session_state.get("measurement")
+    if running is not None and not running.finished:
+        _waiting()
+        return
+    if running is not None:
+        st.session_state.pop("measurement")
+        if running.error:
+            show.problem(running.error)
+        else:
+            _read(running.record, "record.json")
+    budget = st.select_slider(t("calibrate.budget"), BUDGETS, key="calibrate.budget")
+    if st.button(t("calibrate.start_gpu" if gpu else "calibrate.start_cpu"), key="calibrate.start", icon=":material/speed:"):
+        if not ONE.acquire(blocking=False):
+            st.warning(t("calibrate.busy"))
+            return
+        made = Measurement(device="cuda" if gpu else "cpu", budget=budget)
+        st.session_state["measurement"] = made
+        threading.Thread(target=made.run, name="measure", daemon=True).start()
+        st.rerun()
+
+
+@st.fragment(run_every=1.0)
+def _waiting() -> None:
+    """How long it has been measuring; the whole page once it has ended."""
+    running: Measurement = st.session_state["measurement"]
+    if running.finished:
+        st.rerun(scope="app")
+    st.status(t("calibrate.running", seconds=f"{time.monotonic() - running.started:.0f}", budget=running.budget))
+
+
+def _profile(name: str) -> None:
+    """One calibrated device: use it, its curves, its errors, its files."""
+    found: Comparison = st.session_state["comparisons"][name]
+    made = calibrated()[name]
+    st.divider()
+    st.html(f"<h2>{t('calibrate.profile')} {short_text(name)}</h2>")
+    st.caption(markdown(made.source, 300))
+    cases = state.current()["cases"]
+    left, right = st.columns(2)
+    for i, case in enumerate(cases):
+        if left.button(t("calibrate.use", label=markdown(case["label"])), key=f"use.{name}.{i}", width="stretch"):
+            state.change(
+                i,
+                {
+                    "cluster": {"node": name, "num_gpus": made.node.num_gpus, "num_nodes": None},
+                    "framework": {"name": name},
+                    "price": {"term": None, "provider": None, "region": None, "usd_per_gpu_hour": None},
+                    "layout": dict.fromkeys(LAYOUT),
+                },
+            )
+            st.session_state["case"] = i
+            st.switch_page(st.session_state["pages"]["compare"])
+    with right:
+        take(t("calibrate.files"), lambda: profile_files(made, name), f"{name}.zip", "application/zip", f"files.{name}")
+    for figure in figures(made.fits, found.rows):
+        charts.show(figure, key=f"calibrate.{name}.{figure.name}")
+    _fits(made, found)
+
+
+LAYOUT = (
+    "tp",
+    "pp",
+    "vpp",
+    "cp",
+    "ep",
+    "etp",
+    "dp",
+    "zero",
+    "sequence_parallel",
+    "offload_optimizer",
+    "offload_activations",
+    "schedule",
+    "shard_group_size",
+)
+
+
+def figures(fits: Sequence[Fit], rows: Sequence[Row]) -> list[Figure]:
+    """Fitted curves over the samples, and steps predicted against measured."""
+    found = []
+    for name, axis, x, unit, column in (
+        ("flops", "tflops_axis", "flops_axis", TERA, 0),
+        ("bandwidth", "gb_s_axis", "bytes_axis", GB, 1),
+    ):
+        group = [fit for fit in fits if fit.points and (fit.name == "memory") == (name == "bandwidth")]
+        points = [
+            {"group": fit.name, "x": p[column], "y": p[column] / p[2] / unit, "fitted": p[column] / p[3] / unit, "note": note(p)}
+            for fit in group
+            for p in fit.points
+            if p[column] > 0
+        ]
+        if points:
+            worst = max(group, key=lambda fit: fit.median)
+            samples = sum(fit.samples for fit in group)
+            words = t("calibrate.curve_title", name=worst.name, error=f"{worst.median:.0%}", samples=samples)
+            alt = t(f"calibrate.{name}_alt")
+            found.append(charts.lines(f"curves-{name}", words, alt, points, x=x, y=axis, logarithmic=True, samples=True))
+    for metric, unit, key in (("step_time_s", 1.0, "seconds"), ("peak_allocated_bytes", GIB, "gib"), ("saved_bytes", GIB, "gib")):
+        some = [row for row in rows if row.metric == metric]
+        if some:
+            found.append(_predicted(some, metric, unit, key))
+    return found
+
+
+def note(point: tuple[float, float, float, float]) -> str:
+    """A sample's measured and fitted time."""
+    return f"{t('calibrate.measured')} {show.duration(point[2])}, {t('calibrate.fitted')} {show.duration(point[3])}"
+
+
+def _predicted(rows: Sequence[Row], metric: str, unit: float, key: str) -> Figure:
+    points = [
+        {
+            "x": row.measured / unit,
+            "y": row.predicted / unit,
+            "low": row.measured / unit,
+            "group": t(f"metric.{metric}"),
+            "id": row.id,
+            "error": f"{row.error:+.1%}",
+            "interval": f"{row.lower / unit:.3g} – {row.upper / unit:.3g}",
+        }
+        for row in rows
+    ]
+    inside = sum(row.lower <= row.measured <= row.upper for row in rows)
+    worst = max(rows, key=lambda row: abs(row.error))
+    title = t(
+        "calibrate.predicted_title", inside=inside, rows=len(rows), metric=t(f"metric.{metric}"), worst=f"{worst.error:+.0%}"
+    )
+    return charts.scatter(
+        f"predicted-{metric}",
+        title,
+        t("calibrate.predicted_alt"),
+        points,
+        x=f"measured_{key}",
+        y=f"predicted_{key}",
+        tips=("id", "error", "interval"),
+        logarithmic=True,
+        diagonal=True,
+    )
+
+
+def _fits(made: Calibration, found: Comparison) -> None:
+    rows: list[dict[str, Any]] = [
+        {
+            t("calibrate.fit"): fit.name,
+            t("calibrate.samples"): fit.samples,
+            t("calibrate.median"): f"{fit.median:.1%}",
+            t("calibrate.worst"): f"{fit.worst:.1%}",
+        }
+        for fit in made.fits
+    ]
+    st.dataframe(rows, hide_index=True, alt=t("calibrate.fit"))
+    if found.refused:
+        with st.expander(t("calibrate.refused", count=len(found.refused))):
+            for refusal in found.refused:
+                st.caption(markdown(f"{refusal.id}: {refusal.reason}", 300))
+
+
+def profile_files(made: Calibration, name: str) -> bytes:
+    """The three profiles as the command line writes them, in an archive."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_profiles(made, Path(folder) / f"{name}.toml")
+        texts = {path.name: path.read_text(encoding="utf-8").replace(f"{Path(folder).resolve()}/", "") for path in paths}
+    return zipped(texts)

@@ -1,0 +1,281 @@
+"""Evidence: how far off the planner is, what it says of published claims, what it assumes."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from planner.audit_report import claimed_text, interval_text, sentence
+from planner.errors import PlannerError
+from planner.runs import runs_of
+from planner.uncertainty import load_residuals
+from planner.units import GIB
+from planner.validated_runs import errors_by, load_pairs, pairs
+from planner.validation import predict
+from planner.web import charts, show
+from planner.web.answers import answers, claims, fingerprint, operators
+from planner.web.charts import Figure
+from planner.web.download import csv_bytes, take
+from planner.web.guard import UPLOAD_MB, markdown, short_text
+from planner.web.text import language, t
+
+METRICS = ("step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
+MOST_ROWS = 2000
+MOST_COLOURS = 10
+SECTIONS = ("accuracy", "own", "claims", "assumptions", "operators")
+
+
+def page() -> None:
+    """Five sections, one at a time: only what is looked at is computed."""
+    show.header(t("evidence.title"), t("evidence.lead"))
+    key = f"evidence.section.{language()}"
+    st.session_state.setdefault(key, st.session_state.get("evidence.section", "accuracy"))
+    chosen = st.segmented_control(
+        t("evidence.section"),
+        SECTIONS,
+        format_func=lambda n: t(f"evidence.{n}"),
+        key=key,
+        required=True,
+        label_visibility="collapsed",
+    )
+    st.session_state["evidence.section"] = chosen  # the same section in the other language
+    sections = {"accuracy": _accuracy, "own": _own, "claims": _claims, "assumptions": _assumptions, "operators": _operators}
+    sections[str(chosen)]()
+
+
+@st.cache_data(show_spinner=False)
+def _shipped() -> pd.DataFrame:
+    return load_pairs()
+
+
+def _accuracy() -> None:
+    st.markdown(t("evidence.accuracy_text"))
+    _pairs_view(_shipped(), "shipped")
+    with st.expander(t("evidence.intervals")):
+        st.markdown(t("evidence.intervals_text"))
+        classes = [
+            {
+                t("evidence.metric"): t(f"metric.{c.metric}"),
+                t("evidence.framework"): c.framework or t("evidence.any"),
+                t("evidence.chips"): c.curves or t("evidence.any"),
+                t("evidence.family"): c.family or t("evidence.any"),
+                t("evidence.rows"): c.rows,
+                "5 %": f"{c.lower:+.2f}",
+                "95 %": f"{c.upper:+.2f}",
+            }
+            for c in load_residuals()
+        ]
+        st.dataframe(classes, hide_index=True, alt=t("evidence.intervals"))
+
+
+def _pairs_view(table: pd.DataFrame, key: str) -> None:
+    """Predicted against measured with hover, and errors by group."""
+    have = [m for m in METRICS if (table["metric"] == m).any()]
+    left, right = st.columns(2)
+    metric = left.selectbox(
+        t("evidence.metric"), have, format_func=lambda m: t(f"metric.{m}"), key=f"evidence.metric.{key}.{language()}"
+    )
+    by = right.selectbox(
+        t("evidence.by"),
+        ("source", "family", "accelerator"),
+        format_func=lambda n: t(f"evidence.by_{n}"),
+        key=f"evidence.by.{key}.{language()}",
+    )
+    figure = pairs_figure(table, metric, by)
+    charts.show(figure, key=f"evidence.{key}.pairs")
+    groups = [
+        {
+            t(f"evidence.by_{by}"): g.group,
+            t("evidence.metric"): t(f"metric.{g.metric}"),
+            t("evidence.rows"): g.rows,
+            t("evidence.median"): f"{g.median:.1%}",
+            t("evidence.p90"): f"{g.percentile_90:.1%}",
+            t("evidence.bias"): f"{g.bias:+.1%}",
+            t("evidence.inside"): f"{g.inside / g.rows:.0%}",
+        }
+        for g in errors_by(table, [by])
+    ]
+    st.dataframe(groups, hide_index=True, alt=t("evidence.groups_alt"))
+    name = "predicted-against-measured.csv"
+    take(t("evidence.take_pairs"), lambda: csv_bytes(table), name, "text/csv", f"evidence.take.{key}")
+
+
+def pairs_figure(table: pd.DataFrame, metric: str, by: str) -> Figure:
+    """One metric of a table of pairs, coloured by its commonest groups."""
+    some = table[table["metric"] == metric]
+    unit, key = (1.0, "seconds") if metric == "step_time_s" else (GIB, "gib")
+    common = list(some[by].value_counts().index[: MOST_COLOURS - 1])
+    rows = [
+        {
+            "x": row["measured"] / unit,
+            "y": row["predicted"] / unit,
+            "low": row["measured"] / unit,
+            "group": short_text(row[by], 40) if row[by] in common else t("evidence.others"),
+            "id": row["id"],
+            "model": row["model"],
+            "accelerator": f"{row['num_gpus']} × {row['accelerator']}",
+            "error": f"{row['predicted'] / row['measured'] - 1:+.1%}",
+            "interval": f"{row['lower'] / unit:.3g} – {row['upper'] / unit:.3g}",
+            "source": short_text(row["source_ref"], 160),
+        }
+        for row in some.to_dict(orient="records")
+    ]
+    overall = errors_by(some.assign(all=""), ["all"])[0]
+    title = t(
+        "evidence.pairs_title",
+        rows=f"{overall.rows:,}",
+        metric=t(f"metric.{metric}"),
+        median=f"{overall.median:.1%}",
+        inside=f"{overall.inside / overall.rows:.0%}",
+    )
+    return charts.scatter(
+        f"predicted-{metric}",
+        title,
+        t("evidence.pairs_alt"),
+        rows,
+        x=f"measured_{key}",
+        y=f"predicted_{key}",
+        tips=("id", "model", "accelerator", "error", "interval", "source"),
+        logarithmic=True,
+        diagonal=True,
+    )
+
+
+def _own() -> None:
+    """A user's own runs, predicted."""
+    st.markdown(t("evidence.own_text", mb=UPLOAD_MB, rows=f"{MOST_ROWS:,}"))
+    file = st.file_uploader(t("evidence.own_file"), type=["csv"], key="evidence.file")
+    if file is None:
+        return
+    key = f"own.{fingerprint(file.getvalue())}"
+    if key not in st.session_state:
+        try:
+            with st.spinner(t("evidence.predicting")):
+                st.session_state[key] = own_pairs(file.getvalue(), short_text(file.name))
+        except PlannerError as error:
+            show.problem(error)
+            return
+    table, refused = st.session_state[key]
+    if len(table):
+        _pairs_view(table, "own")
+    if refused:
+        with st.expander(t("evidence.refused", count=len(refused)), expanded=not len(table)):
+            for name, reason in refused[:200]:
+                st.caption(markdown(f"{name}: {reason}", 400))
+
+
+def own_pairs(content: bytes, name: str) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """(measured against predicted, rows that are refused and why). PlannerError when the file is no table of runs."""
+    try:
+        text = content.decode("utf-8-sig")
+        runs, refused = runs_of(io.StringIO(text, newline=""), name)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise PlannerError(f"{name}: cannot be read as CSV ({short_text(error, 120)}).") from None
+    if len(runs) > MOST_ROWS:
+        raise PlannerError(
+            f"{name}: holds {len(runs):,} runs; the page predicts at most {MOST_ROWS:,}, planner validate all of them."
+        )
+    predictions, _, impossible = predict(runs, ("id",))
+    return pairs(runs, predictions), [(r.id, r.reason) for r in (*refused, *impossible)]
+
+
+def _claims() -> None:
+    st.markdown(t("evidence.claims_text"))
+    with st.spinner(t("evidence.judging")):
+        found = claims()
+    counts = {v: sum(j.verdict == v for j in found) for v in dict.fromkeys(j.verdict for j in found)}
+    columns = st.columns(len(counts))
+    for column, (verdict, count) in zip(columns, counts.items(), strict=True):
+        column.metric(t(f"verdict.{verdict.replace(' ', '_')}"), count, border=True)
+    rows = [
+        {
+            t("evidence.claim"): j.id,
+            t("evidence.says"): j.text,
+            t("evidence.what"): f.what,
+            t("evidence.claimed"): claimed_text(f),
+            t("evidence.ours"): interval_text(f.figure),
+            t("evidence.unit"): f.unit,
+            t("evidence.verdict"): t(f"verdict.{f.verdict.replace(' ', '_')}"),
+            t("evidence.why"): sentence(f),
+            t("evidence.source"): j.source,
+        }
+        for j in found
+        for f in j.findings
+    ]
+    table = pd.DataFrame(rows)
+    st.dataframe(table, hide_index=True, height=520, row_height=64, alt=t("evidence.claims"))
+    take(t("download.table_csv"), lambda: csv_bytes(table), "claims.csv", "text/csv", "evidence.claims.csv")
+
+
+def _assumptions() -> None:
+    """What nobody measured behind the answers on the other pages, and prices that are old."""
+    st.markdown(t("evidence.assumptions_text"))
+    today = datetime.date.today()
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in answers():
+        if one.plan is None:
+            continue
+        price = one.plan.price
+        if price is not None and price.is_stale(today):
+            st.warning(
+                t(
+                    "evidence.stale",
+                    label=markdown(one.label),
+                    quote=markdown(price.describe()),
+                    days=f"{price.age_days(today):,}",
+                ),
+                icon=":material/schedule:",
+            )
+        elif price is not None and price.provider:
+            st.success(
+                t("evidence.fresh", label=markdown(one.label), quote=markdown(price.describe())), icon=":material/schedule:"
+            )
+        sure = one.plan.intervals["step_time_s"]
+        st.caption(
+            t("evidence.sure", label=markdown(one.label), kind=t(f"kind_of.{sure.provenance}"), why=markdown(sure.why, 300))
+        )
+        for a in one.plan.assumptions:
+            value = f"{a.value:.4g}" if isinstance(a.value, float) else str(a.value)
+            row = rows.setdefault(
+                (a.where, a.field),
+                {
+                    t("evidence.where"): a.where,
+                    t("evidence.field"): a.field,
+                    t("evidence.value"): value,
+                    t("evidence.source"): a.source,
+                },
+            )
+            row[t("evidence.used_by")] = ", ".join(
+                dict.fromkeys([*filter(None, [row.get(t("evidence.used_by"))]), short_text(one.label)])
+            )
+    if rows:
+        st.html(f"<h3 class='finding'>{t('evidence.assumed', count=len(rows))}</h3>")
+        st.dataframe(list(rows.values()), hide_index=True, height=480, alt=t("evidence.assumptions"))
+
+
+def _operators() -> None:
+    """The table of operators of one configuration."""
+    known = [one for one in answers() if one.plan is not None]
+    if not known:
+        st.info(t("compare.nothing"))
+        return
+    place = (
+        st.selectbox(t("in.case"), range(len(known)), format_func=lambda i: short_text(known[i].label), key="evidence.case") or 0
+    )
+    one = known[min(place, len(known) - 1)]
+    st.markdown(t("evidence.operators_text", layout=markdown(one.known.layout.label)))
+    table = pd.DataFrame(operators(one.tables, one.known))
+    numbers = {"flops": 1e9, "bytes_moved": 1e6, "saved_bytes": 1e6, "workspace_bytes": 1e6, "communication_bytes": 1e6}
+    names = ("block", "name", "phase", "repeats", *numbers, "parameters", "kernels", "collective", "group")
+    shown = table[list(names)].assign(**{name: (table[name] / unit).round(3) for name, unit in numbers.items()})
+    shown = shown[
+        (table[["flops", "bytes_moved", "saved_bytes", "workspace_bytes", "parameters", "communication_bytes"]] != 0).any(axis=1)
+    ]
+    shown.columns = [t(f"operator.{name}") for name in names]
+    st.dataframe(shown, hide_index=True, height=520, alt=t("evidence.operators"))
+    take(t("download.table_csv"), lambda: csv_bytes(table), "operators.csv", "text/csv", "evidence.operators.csv")

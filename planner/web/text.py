@@ -1,0 +1,56 @@
+"""Words in two languages: ``t(key)`` in the language of the session; files ``text/en.toml`` and ``text/zh.toml``."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+FOLDER = Path(__file__).resolve().parent / "text"
+LANGUAGES = {"en": "English", "zh": "中文"}
+
+
+@cache
+def words(language: str) -> dict[str, str]:
+    """All texts of a language, keys like ``compare.title``."""
+    tables = tomllib.loads((FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
+    return {f"{table}.{key}": text for table, texts in tables.items() for key, text in texts.items()}
+
+
+_speaking: ContextVar[str | None] = ContextVar("speaking", default=None)
+
+
+@contextmanager
+def speaking(chosen: str) -> Iterator[None]:
+    """A language for what is made outside of a session: a download when it is clicked."""
+    token = _speaking.set(chosen)
+    try:
+        yield
+    finally:
+        _speaking.reset(token)
+
+
+def language() -> str:
+    """The language of this session, or the one spoken now."""
+    now = _speaking.get()
+    if now is not None:
+        return now
+    found = st.session_state.get("language", "en")
+    return found if found in LANGUAGES else "en"
+
+
+def t(key: str, **values: Any) -> str:
+    """The text of ``key`` with its ``{names}`` filled in."""
+    return say(language(), key, **values)
+
+
+def say(chosen: str, key: str, **values: Any) -> str:
+    """The text of ``key`` in a given language."""
+    text = words(chosen)[key]
+    return text.format(**values) if values else text

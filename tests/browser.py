@@ -1,0 +1,133 @@
+"""A server of the app and headless Chromium, for tests, screenshots and the latency benchmark."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage", "--force-device-scale-factor=1", "--hide-scrollbars",
+)  # fmt: skip
+READY = """
+const app = document.querySelector('[data-testid="stApp"]');
+return !!app && app.dataset.testScriptState === 'notRunning' && !document.querySelector('[data-testid="stSkeleton"]')
+  && !document.querySelector('[data-stale="true"]');
+"""
+
+
+def browser_path() -> tuple[str, str] | None:
+    """(Chromium, its driver), or None where one is not installed."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    return (chromium, driver) if chromium and driver else None
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """The app on a free port; its address."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.address", "localhost"]
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+        address = f"http://localhost:{port}"
+        try:
+            for _ in range(600):
+                try:
+                    urllib.request.urlopen(f"{address}/_stcore/health", timeout=2).read()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            else:
+                raise RuntimeError("the server did not start")
+            yield address
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+
+
+@contextmanager
+def browser(width: int = 1280, height: int = 900, dark: bool = False, downloads: Path | None = None) -> Iterator[Any]:
+    """A Chromium of its own, with its console and network on record."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    found = browser_path()
+    assert found is not None, "no chromium and chromedriver; apt-get install chromium chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = found[0]
+    with tempfile.TemporaryDirectory() as profile:
+        for flag in (*FLAGS, f"--window-size={width},{height}", f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        driver = webdriver.Chrome(options=options, service=Service(found[1]))
+        try:
+            driver.set_script_timeout(60)
+            driver.execute_cdp_cmd(
+                "Emulation.setEmulatedMedia",
+                {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]},
+            )
+            driver.execute_cdp_cmd(
+                "Emulation.setDeviceMetricsOverride",
+                {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+            )
+            if downloads is not None:
+                driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)})
+            yield driver
+        finally:
+            driver.quit()
+
+
+def wait_ready(driver: Any, timeout: float = 60.0) -> None:
+    """Until the script has ended and nothing on the page is old."""
+    wait_for(driver, READY, timeout)
+
+
+def wait_for(driver: Any, script: str, timeout: float = 60.0, *arguments: Any) -> Any:
+    """Until the JavaScript returns something true; that."""
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        found = driver.execute_script(script, *arguments)
+        if found:
+            return found
+        time.sleep(0.05)
+    text = driver.execute_script("return document.body.innerText")
+    raise TimeoutError(f"not within {timeout} s: {script}\npage:\n{text[:2000]}")
+
+
+def figures(driver: Any) -> dict[str, list[str]]:
+    """Headline figures of the cards, by name."""
+    script = """const found = {};
+    document.querySelectorAll('[data-figure]').forEach(e => { const k = e.dataset.figure;
+      (found[k] = found[k] || []).push((e.firstChild.textContent || '').trim()); });
+    return found;"""
+    return driver.execute_script(script)
+
+
+def console_errors(driver: Any) -> list[str]:
+    """What the console says is wrong."""
+    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def requests(driver: Any) -> list[str]:
+    """Addresses that the page has asked for since the last call."""
+    found = []
+    for entry in driver.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
+            found.append(message["params"].get("request", message["params"])["url"])
+    return found
