@@ -16,6 +16,7 @@ test: $(VENV)/.test
 
 bench: $(VENV)/.base
 	$(BIN)/python benchmarks/layouts_per_second.py
+	$(BIN)/python benchmarks/serving_queue.py
 
 # needs torch and numpy only, in PYTHON's own environment: on a GPU box make measure PYTHON=python3 BUDGET=15m
 BUDGET ?= 5m
