@@ -19,6 +19,7 @@ test: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/layouts_per_second.py
+	$(BIN)/python benchmarks/serving_queue.py
 	$(BIN)/python benchmarks/app_latency.py
 
 # every page, light and dark, both languages, and on a phone; needs chromium and chromedriver
