@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from planner.cli_output import check_plot, print_json, show
+from planner.errors import PlannerError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
@@ -58,6 +59,7 @@ def size_command(
     weights: Annotated[str, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...")] = "bf16",
     engine: Annotated[str, typer.Option("--engine", help="Of serving: vllm, sglang ...")] = "vllm",
     framework: Annotated[str, typer.Option("--framework", help="Of tuning: fsdp, deepspeed-zero ...")] = "fsdp",
+    rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
     headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
 ) -> None:
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
@@ -66,9 +68,11 @@ def size_command(
     from planner.models import load_model
     from planner.serving.sizing import Purpose, sizes, sizes_table
 
+    if rank is not None and purpose not in ("lora", "qlora"):
+        raise PlannerError(f"--rank {rank}: only --for lora and --for qlora have adapters.")
     found = sizes(
         load_model(model), cast(Purpose, purpose), seq_len=seq_len, batch=batch, weights=weights, engine=engine,
-        framework=framework, headroom=headroom,
+        framework=framework, headroom=headroom, job=None if rank is None else {"adapter": {"rank": rank}},
     )  # fmt: skip
     if as_json:
         print_json(found.to_dict())

@@ -188,7 +188,16 @@ def test_full_tuning_needs_more_than_serving(run: Run) -> None:
     assert found["smallest"]["num_gpus"] == 1
 
 
+def test_adapters_need_no_more_gpus_than_full_tuning() -> None:
+    full, lora = ({s.accelerator: s.num_gpus for s in sizes("llama-3.2-1b", kind).rows} for kind in ("full", "lora"))
+    assert all(lora[name] <= count for name, count in full.items())
+    few, many = (sizes("llama-3.2-1b", "lora", job={"adapter": {"rank": rank}}).rows[0] for rank in (8, 1024))
+    assert (many.num_gpus, many.total_bytes) > (few.num_gpus, few.total_bytes)
+
+
 def test_bad_sizes_are_explained(run: Run) -> None:
+    assert "only --for lora and --for qlora" in run("size", "gpt2", "--for", "serve", "--rank", "8")[2]
+    assert "rank = 0" in run("size", "gpt2", "--for", "lora", "--rank", "0")[2]
     assert "must be one of serve, lora, qlora, full" in run("size", "gpt2", "--for", "fun")[2]
     assert "did you mean" in run("size", "llama-3-9b", "--for", "serve")[2]
     assert run("size", "gpt2", "--for", "serve", "--seq-len", "1")[0] == 2

@@ -28,6 +28,8 @@ COUNTS = (1, 2, 4, 8, 16)
 HEADROOM = 0.1
 """Part of a card that must stay free: drivers, longer requests, other allocators. Assumed."""
 PER_NODE = 8
+RANK = 16
+"""Of adapters on all linear layers, where nothing else is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +211,8 @@ def _text(cut: Mapping[str, int]) -> str:
 
 def _job(purpose: str, seq_len: int, batch: int, num_gpus: int, precision: str, more: Mapping[str, Any] | None) -> dict[str, Any]:
     kind = "finetune" if purpose == "full" else purpose
+    if purpose in ("lora", "qlora"):
+        more = {"adapter": {"rank": RANK}, **(more or {})}
     return {"kind": kind, "seq_len": seq_len, "global_batch_size": batch * num_gpus, "precision": precision, **(more or {})}
 
 
