@@ -104,18 +104,14 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     sums = {name: np.zeros(shape) for name in ("saved", "workspace", "dense", "expert", "flops", "mean", "model", "weight")}
     exposed: dict[Group, Array] = {g: np.zeros(shape) for g in GROUPS}
     waiting = {p: np.zeros(shape) for p in device}
-    unquantized, dtype = setting.unquantized_dtype, setting.precision.matmul
     for row in rows:
         phase = row.phase
         if row.collective is not None and row.group is not None:
-            seconds = _exposed_s(row, setting, cluster)
+            seconds = _exposed_s(row, setting, cluster, curves)
             exposed[row.group] = exposed[row.group] + seconds
             waiting[phase] = waiting[phase] + seconds
         else:
-            f = setting.framework
-            seconds = device_s(
-                row, cluster.accelerator, curves, dtype, unquantized, f.flash_attention, f.elementwise_rate
-            )  # fmt: skip
+            seconds = compute_s(row, setting, cluster, curves)
             device[phase] = device[phase] + seconds
             if row.name.endswith("weight gradient"):
                 sums["weight"] = sums["weight"] + seconds
@@ -150,13 +146,26 @@ def group_of(setting: Setting, group: Group) -> tuple[Array, Array]:
     }[group]
 
 
-def _exposed_s(row: Row, setting: Setting, cluster: Cluster) -> Array:
-    """Seconds of a collective that computation does not hide."""
+def _exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
+    """Seconds of a collective that computation does not hide: what is left of it beside the row it runs with."""
     if row.collective is None or row.group is None:
         raise ValueError(f"row {row.name!r} is no collective")
     ranks, stride = group_of(setting, row.group)
     seconds = collective_s(cluster, row.collective, row.communication_bytes, ranks, stride)
-    return seconds * (1.0 - overlap(setting.framework, row.group))
+    seconds = seconds * (1.0 - overlap(setting.framework, row.group))
+    hides = setting.framework.overlap_tensor_parallel_gradients
+    if row.beside is None or hides == 0.0:
+        return seconds
+    return np.asarray(seconds - hides * np.minimum(seconds, compute_s(row.beside, setting, cluster, curves)))
+
+
+def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
+    """Seconds that a row keeps the device busy, on this stack and at this job's precision."""
+    f = setting.framework
+    return device_s(
+        row, cluster.accelerator, curves, setting.precision.matmul, setting.unquantized_dtype, f.flash_attention,
+        f.elementwise_rate,
+    )  # fmt: skip
 
 
 def overlap(framework: Framework, group: Group) -> float:

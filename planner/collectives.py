@@ -82,5 +82,5 @@ def _link_s(
         bus = np.minimum(bus * local, inner)
     wire = x / bus
     groups = np.log2(np.maximum(ranks / local, 2.0)) if inner is not None else 1.0
-    latency = fit.latency_s * groups
+    latency = fit.latency_s * groups + fit.latency_s_per_peer * np.maximum(ranks - 1.0, 0.0)
     return np.asarray(latency + wire + fit.sqrt_coefficient * np.sqrt(latency * wire))

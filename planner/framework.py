@@ -56,18 +56,21 @@ class Framework(Spec):
     expert_dispatch: Literal["pairs", "tokens"] = "pairs"  # a token travels once per chosen expert, or once per chosen rank
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
     fused_optimizer: Literal["fused", "foreach", "loop"]  # one kernel, one per operation on all tensors, one per tensor
+    gathers_input_again: bool = False  # sequence parallelism keeps a shard of each linear layer's input, gathered once more
     selective_recompute: Literal["attention_core", "alternate_matmuls"] = "attention_core"  # what "selective" redoes
     elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
 
     # host
     host_s_per_kernel: Seconds
     host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging
+    expert_sync_s: Seconds = 0.0  # the device waits while the host reads how many tokens each expert got, dropless layers
     host_s_per_layer: Seconds  # module calls, checkpoint and random-state bookkeeping of one layer in one pass
 
     # overlap of communication with computation: the part of it that may hide
     overlap_gradient_reduction: Fraction
     overlap_parameter_gather: Fraction
     overlap_tensor_parallel: Fraction
+    overlap_tensor_parallel_gradients: Fraction = 0.0  # of the exchanges that run beside a layer's gradient multiplications
     overlap_expert: Fraction
     overlap_pipeline: Fraction
     overlap_context: Fraction

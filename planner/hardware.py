@@ -19,7 +19,7 @@ CollectiveName = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_a
 
 
 class CollectiveFit(BaseModel):
-    """Time of a collective on one link: ``t = latency + x / bus + c sqrt(latency x / bus)``.
+    """Time of a collective on one link: ``t = l + x / bus + c sqrt(l x / bus)``, l = latency + latency per peer (n - 1).
 
     ``x`` is the message times nccl-tests' bus factor (bytes). The square root carries the protocol change between
     small and large messages. Form and constants: fits to the NCCL tables of aiconfigurator-core 0.12.0 (Apache-2.0).
@@ -28,6 +28,7 @@ class CollectiveFit(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     latency_s: Annotated[float, Field(ge=0)]
+    latency_s_per_peer: Annotated[float, Field(ge=0)] = 0.0
     bus_bytes_per_s: Rate
     sqrt_coefficient: Annotated[float, Field(ge=0)] = 0.0
 

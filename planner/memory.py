@@ -223,7 +223,8 @@ def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framewo
     whole = precision.gradient * (content.dense_parameters + content.expert_parameters)
     copied = framework.gradient_buckets_copy * (layouts.ranks > 1) * (layouts.zero < 2)
     extra = framework.extra_parameter_bytes * (content.dense_parameters + content.expert_parameters)
-    return np.asarray(whole * copied + framework.bucket_bytes * (layouts.ranks > 1) + extra)
+    exchanged = (layouts.ranks > 1) | (layouts.zero >= 1)  # DeepSpeed allocates them for a single rank too
+    return np.asarray(whole * copied + framework.bucket_bytes * exchanged + extra)
 
 
 def optimizer_workspace(states: States, framework: Framework, precision: Precisions, job: Job) -> Array:

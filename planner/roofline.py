@@ -27,7 +27,7 @@ def device_s(
         seconds = _attention_s(row, row.work, accelerator, curves, unquantized, rate)
     else:
         moved = row.bytes_moved / (elementwise_rate * curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
-        seconds = moved + np.where(np.asarray(row.bytes_moved) > 0, row.kernels, 0.0) * curves.memory_latency_s
+        seconds = moved + np.where(np.asarray(row.bytes_moved) > 0, row.kernels, 0.0) * curves.memory_latency_s + row.idle_s
     return np.asarray(seconds, dtype=float)
 
 

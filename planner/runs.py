@@ -51,6 +51,7 @@ class Run:
     memory_bytes: Mapping[MemoryKind, float]
     out_of_memory: bool  # it was tried and did not fit
     assumed: tuple[str, ...] = ()
+    heavier_share: float = 0.0  # of the layers, with the last of two layouts: once it is settled what is predicted
 
     @property
     def peak_allocated_bytes(self) -> float | None:
@@ -242,6 +243,8 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
             changes["attention_kernel"] = kernel
     if not yes(row, "overlap_grad_reduce", default=True) and start.overlap_gradient_reduction > 0:
         changes["overlap_gradient_reduction"] = 0.0
+        if start.mixed_precision == "master_weights":  # Megatron overlaps gathers of parameters only with reductions
+            changes["overlap_parameter_gather"] = 0.0
     if yes(row, "compile"):
         fusions = ("fused_norm", "fused_activation", "fused_rotary", "fused_dropout")
         changes |= {name: True for name in fusions if not getattr(start, name)}

@@ -15,7 +15,7 @@ from planner.fitting import Fit, ParallelPredict, Predict, Vector, fit, folds, l
 from planner.layout import as_columns
 from planner.runs import Refusal, Run
 from planner.uncertainty import ResidualClass, Subject, classify, interval
-from planner.validation import settled, step_time, subject_of
+from planner.validation import settled, settled_answer, step_time, subject_of
 
 LEFT_OUT: dict[str, tuple[str, ...]] = {
     "model": ("source", "model"),
@@ -95,9 +95,10 @@ def _settle(
             refused.append(Refusal(id=run.id, reason=str(error)))
             continue
         answer = evaluate(one.model, one.cluster, one.framework, one.job, as_columns(list(one.layouts), one.cluster.num_gpus))
-        verdicts.append((one, bool(answer.fits[0])))
+        settle = settled_answer(one, answer)
+        verdicts.append((one, settle.fits))
         predicted = {"allocated": answer.memory.allocated, "reserved": answer.memory.reserved, "device": answer.memory.total}
-        memory += [(one, kind, float(np.log(predicted[kind][0] / value))) for kind, value in run.memory_bytes.items()]
+        memory += [(one, kind, float(np.log(settle.value(predicted[kind]) / value))) for kind, value in run.memory_bytes.items()]
         if run.step_time_s is not None:
             timed.append(one)
     return timed, memory, verdicts, refused

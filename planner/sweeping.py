@@ -212,7 +212,10 @@ def _changed_link(link: Link, field: str, value: Value) -> Link:
     latency = changed.latency_s / link.latency_s if link.latency_s else 1.0
     fits = {
         name: CollectiveFit(
-            latency_s=fit.latency_s * latency, bus_bytes_per_s=fit.bus_bytes_per_s * rate, sqrt_coefficient=fit.sqrt_coefficient
+            latency_s=fit.latency_s * latency,
+            latency_s_per_peer=fit.latency_s_per_peer * latency,
+            bus_bytes_per_s=fit.bus_bytes_per_s * rate,
+            sqrt_coefficient=fit.sqrt_coefficient,
         )
         for name, fit in link.collectives.items()
     }

@@ -12,7 +12,7 @@ from planner.checks import Question, require_possible
 from planner.errors import PlannerError
 from planner.evaluation import Evaluation, evaluate
 from planner.fitting import Values
-from planner.layout import as_columns
+from planner.layout import Array, as_columns
 from planner.parameters import parameters_total
 from planner.runs import Refusal, Run
 from planner.uncertainty import Subject, interval
@@ -82,27 +82,27 @@ def predict(
 ) -> tuple[list[Prediction], list[Verdict], list[Refusal]]:
     """Predict every run; impossible layouts are refused with the reason.
 
-    A run whose recomputation is not known takes the lightest that fits, or the heaviest when none does. ``by`` names the
-    columns that make a run's group; ``progress`` is told how many runs are done.
+    A run whose recomputation is not known takes the lightest that fits, of part of the layers where that is enough, or the
+    heaviest when none does. ``by`` names the columns that make a run's group; ``progress`` is told how many runs are done.
     """
     found: list[Prediction] = []
     verdicts: list[Verdict] = []
     refused: list[Refusal] = []
-    answers: dict[Any, tuple[Evaluation, int]] = {}
+    answers: dict[Any, Answer] = {}
     for done, run in enumerate(runs, start=1):
         try:
-            answer, i = answers.get(run.key) or answers.setdefault(run.key, _answer(run))
+            answer = answers.get(run.key) or answers.setdefault(run.key, _answer(run))
         except PlannerError as error:
             refused.append(Refusal(id=run.id, reason=str(error)))
         else:
             group = ", ".join(run.columns.get(column, "") or f"no {column}" for column in by)
-            verdicts.append(Verdict(id=run.id, group=group, ran=not run.out_of_memory, predicted_to_fit=bool(answer.fits[i])))
-            memory = answer.memory
+            verdicts.append(Verdict(id=run.id, group=group, ran=not run.out_of_memory, predicted_to_fit=answer.fits))
+            memory = answer.evaluation.memory
             values: dict[Metric, tuple[float | None, float]] = {
-                "step_time_s": (run.step_time_s, float(answer.step_time_s[i])),
-                "peak_allocated_bytes": (run.memory_bytes.get("allocated"), float(memory.allocated[i])),
-                "peak_reserved_bytes": (run.memory_bytes.get("reserved"), float(memory.reserved[i])),
-                "peak_device_bytes": (run.memory_bytes.get("device"), float(memory.total[i])),
+                "step_time_s": (run.step_time_s, answer.value(answer.evaluation.step_time_s)),
+                "peak_allocated_bytes": (run.memory_bytes.get("allocated"), answer.value(memory.allocated)),
+                "peak_reserved_bytes": (run.memory_bytes.get("reserved"), answer.value(memory.reserved)),
+                "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.total)),
             }
             subject = subject_of(run)
             for metric, (measured, predicted) in values.items():
@@ -111,8 +111,8 @@ def predict(
                     found.append(
                         Prediction(
                             id=run.id, metric=metric, measured=measured, predicted=predicted, lower=sure.lower,
-                            upper=sure.upper, provenance=sure.provenance, why=sure.why, fits=bool(answer.fits[i]),
-                            group=group, recompute=run.layouts[i].recompute, assumed=run.assumed,
+                            upper=sure.upper, provenance=sure.provenance, why=sure.why, fits=answer.fits,
+                            group=group, recompute=_recomputation(run, answer), assumed=run.assumed,
                         )
                     )  # fmt: skip
         if progress is not None:
@@ -120,8 +120,36 @@ def predict(
     return found, verdicts, refused
 
 
-def _answer(run: Run) -> tuple[Evaluation, int]:
-    """The evaluation of a run's layouts and the position of the one that is predicted."""
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The evaluation of a run's layouts and which of them is predicted: ``light``, and ``heavy`` in a share of the layers.
+
+    Where the lighter recomputation of two does not fit and the heavier does, as many layers recompute more as memory asks
+    for (Megatron's ``--recompute-num-layers``); time and memory are then linear in that share.
+    """
+
+    evaluation: Evaluation
+    light: int
+    heavy: int
+    share: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether what is predicted fits."""
+        return bool(self.evaluation.fits[self.heavy])
+
+    def value(self, of_layouts: Array) -> float:
+        """What is predicted, from the values of all layouts."""
+        return float((1.0 - self.share) * of_layouts[self.light] + self.share * of_layouts[self.heavy])
+
+
+def _recomputation(run: Run, answer: Answer) -> str:
+    heavy = run.layouts[answer.heavy].recompute
+    return heavy if answer.light == answer.heavy else f"{heavy} in {answer.share:.0%} of the layers"
+
+
+def _answer(run: Run) -> Answer:
+    """The lightest recomputation that fits, of a part of the layers where that is enough. Raises PlannerError."""
     columns = as_columns(list(run.layouts), run.cluster.num_gpus)
     question = Question(
         model=run.model, cluster=run.cluster, framework=run.framework, job=run.job, layouts=columns.take(slice(0, 1))
@@ -129,20 +157,32 @@ def _answer(run: Run) -> tuple[Evaluation, int]:
     require_possible(question, run.layouts[0])
     answer = evaluate(run.model, run.cluster, run.framework, run.job, columns)
     fitting = np.flatnonzero(answer.fits)
-    return answer, int(fitting[0]) if len(fitting) else len(run.layouts) - 1
+    heavy = int(fitting[0]) if len(fitting) else len(run.layouts) - 1
+    if heavy == 0 or not len(fitting):
+        return Answer(evaluation=answer, light=heavy, heavy=heavy, share=0.0)
+    room = answer.headroom_bytes
+    share = float(room[heavy - 1] / (room[heavy - 1] - room[heavy]))
+    return Answer(evaluation=answer, light=heavy - 1, heavy=heavy, share=share)
 
 
 def settled(run: Run) -> Run:
-    """The run with the one layout that is predicted: the lightest recomputation that fits. Raises PlannerError."""
-    _, i = _answer(run)
-    return replace(run, layouts=(run.layouts[i],))
+    """The run with what is predicted alone: one layout, or two with the share of the second. Raises PlannerError."""
+    answer = _answer(run)
+    if answer.light == answer.heavy:
+        return replace(run, layouts=(run.layouts[answer.light],))
+    return replace(run, layouts=(run.layouts[answer.light], run.layouts[answer.heavy]), heavier_share=answer.share)
+
+
+def settled_answer(run: Run, evaluation: Evaluation) -> Answer:
+    """What is predicted of a settled run, from an evaluation of its layouts."""
+    return Answer(evaluation=evaluation, light=0, heavy=len(run.layouts) - 1, share=run.heavier_share)
 
 
 def step_time(run: Run, values: Values) -> float:
     """Seconds of a step of a settled run with other constants than the catalog's."""
     columns = as_columns(list(run.layouts), run.cluster.num_gpus)
     answer = evaluate(run.model, run.cluster, values.framework(run), run.job, columns, values.curves(run))
-    return float(answer.step_time_s[0])
+    return settled_answer(run, answer).value(answer.step_time_s)
 
 
 def group_errors(predictions: Iterable[Prediction]) -> list[GroupError]:

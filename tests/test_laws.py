@@ -402,3 +402,53 @@ def test_key_value_heads_are_copied_when_tensor_ranks_outnumber_them() -> None:
     assert float(np.ravel(projection.parameters)[0]) == float(np.ravel(projection.work.k * projection.work.n)[0])
     flops = [run(gqa, Layout(tp=tp), count=8).model_flops[0] for tp in (1, 2, 8)]
     assert flops == pytest.approx([flops[0]] * 3)
+
+
+# --- tensor-parallel exchanges beside the gradient multiplications ----------------------------------------------------
+
+
+def tensor_parallel_s(hides: float, sequence_parallel: bool, **changed: Any) -> float:
+    stack = framework("megatron-core").replaced(overlap_tensor_parallel_gradients=hides, **changed)
+    layout = as_columns(Layout(tp=8, sequence_parallel=sequence_parallel), 8)
+    step = evaluate(model(LLAMA), gpus(8), stack, job(seq_len=4096), layout).step
+    return float(step.tensor_parallel[0])
+
+
+@pytest.mark.parametrize("sequence_parallel", [False, True])
+def test_exchanges_beside_gradients_hide_a_part_of_themselves_only(sequence_parallel: bool) -> None:
+    open_s, half_s, hidden_s = (tensor_parallel_s(hides, sequence_parallel) for hides in (0.0, 0.5, 1.0))
+    assert open_s > half_s > hidden_s
+    # without sequence parallelism two of four all-reduces a layer wait for nobody (Korthikanti et al. 2022, figure 4);
+    # with it the two second gathers and two of eight others may hide as well
+    assert hidden_s > (0.45 if not sequence_parallel else 0.55) * open_s
+
+
+def test_the_second_gather_is_there_under_sequence_parallelism_only() -> None:
+    once, twice = (tensor_parallel_s(0.0, True, gathers_input_again=again) for again in (False, True))
+    # 8 gathers and scatters a layer without it, 10 with it
+    assert twice / once == pytest.approx(10 / 8, rel=0.03)
+    once, twice = (tensor_parallel_s(0.0, False, gathers_input_again=again) for again in (False, True))
+    assert twice == once
+
+
+def test_pairs_sent_by_rank_are_sorted_once_more_where_a_rank_has_several_experts() -> None:
+    def sorting_bytes(stack: str, ep: int) -> float:
+        rows = build_table(setting({**MIXTRAL, "num_experts": 8}, stack, Layout(ep=ep, dp=8))).rows()
+        return sum(float(np.ravel(row.bytes_moved)[0]) for row in rows if row.name.startswith("sort by"))
+
+    assert sorting_bytes("megatron-core", 1) == 0.0  # nothing was sent
+    assert sorting_bytes("megatron-core", 8) == 0.0  # one expert a rank
+    assert sorting_bytes("megatron-core", 4) > 0.0
+    assert sorting_bytes("megatron-bridge", 4) == 0.0  # tokens travel once and are copied in order
+
+
+def test_the_device_waits_for_token_counts_in_dropless_layers_only() -> None:
+    def waits(**changed: Any) -> float:
+        stack = framework("megatron-core").replaced(expert_sync_s=1e-2)
+        layout = as_columns(Layout(ep=8, dp=8), 8)
+        quick = evaluate(model({**MIXTRAL, **changed}), gpus(8), stack.replaced(expert_sync_s=0.0), job(), layout)
+        slow = evaluate(model({**MIXTRAL, **changed}), gpus(8), stack, job(), layout)
+        return float(slow.step_time_s[0] - quick.step_time_s[0]) / float(quick.num_microbatches[0])
+
+    assert waits() == pytest.approx(1e-2 * MIXTRAL["num_layers"])  # once a layer, forward
+    assert waits(capacity_factor=1.25) == 0.0  # every expert's share is known

@@ -69,6 +69,13 @@ def test_measured_bus_bandwidth_is_reached(node: str, collective: CollectiveName
     assert message * float(bus_factor(collective, 8.0)) / seconds == pytest.approx(bus * 1e9, rel=0.1)
 
 
+@pytest.mark.parametrize(("ranks", "microseconds"), [(2, 94.96), (4, 108.05), (8, 137.52)])
+def test_eager_gathers_take_longer_than_graphs_of_them(ranks: int, microseconds: float) -> None:
+    # all-gather of 64 MiB on B200 in CUDA graphs: NCCL table of aiconfigurator-core 0.12.0; from PyTorch it takes more, not twice
+    seconds = float(collective_s(cluster("dgx-b200"), "all_gather", 64 * 2.0**20, float(ranks), 1.0))
+    assert 0.85 * microseconds < seconds * 1e6 < 1.5 * microseconds
+
+
 @pytest.mark.parametrize(
     ("name", "tflops"),
     [

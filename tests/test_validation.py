@@ -118,13 +118,22 @@ def test_the_picture(tmp_path: Path) -> None:
     assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_unknown_recomputation_takes_the_lightest_that_fits(table: Callable[..., Path]) -> None:
-    known = {"recompute": "selective", "sequence_parallel": "1"}
-    path = table(known, {**known, "recompute": ""}, {**known, "recompute": "none"})
-    predictions, _, _ = predict(read_runs(path)[0], ("source",))
-    by_id = {p.id: p for p in predictions}
-    expected = "row-2" if by_id["row-2"].fits else "row-0"
-    assert by_id["row-1"].predicted == by_id[expected].predicted
+@pytest.mark.parametrize("micro_batch_size", ["1", "4", "16", "64"])
+def test_unknown_recomputation_takes_the_lightest_that_fits(table: Callable[..., Path], micro_batch_size: str) -> None:
+    known = {"sequence_parallel": "1", "micro_batch_size": micro_batch_size, "global_batch_size": "64"}
+    known["tokens_per_s_per_gpu"] = ""
+    path = table(*({**known, "recompute": r} for r in ("", "none", "selective", "full")))
+    unknown, none, selective, full = predict(read_runs(path)[0], ("source",))[0]
+    light, heavy = (none, selective) if selective.fits else (selective, full)
+    if none.fits or not full.fits:  # the lightest does, or none
+        expected = none if none.fits else full
+        assert unknown.predicted == expected.predicted
+        assert unknown.recompute == expected.recompute
+        return
+    # of as many layers as memory asks for: less time than recomputing all of them
+    assert light.predicted < unknown.predicted < heavy.predicted
+    assert unknown.fits
+    assert unknown.recompute.endswith("% of the layers")
 
 
 @pytest.mark.parametrize("column", REQUIRED)

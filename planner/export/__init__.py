@@ -16,11 +16,11 @@ from planner.planning import Plan
 from planner.tables import write_whole
 
 STACKS: Mapping[str, tuple[Callable[[Plan], dict[str, str]], tuple[str, ...]]] = {
-    "megatron": (megatron_files, ("megatron-core", "megatron-2022")),
+    "megatron": (megatron_files, ("megatron-core", "megatron-bridge", "megatron-2022")),
     "deepspeed": (deepspeed_files, ("deepspeed-zero",)),
     "torchtitan": (torchtitan_files, ("torchtitan", "fsdp")),
     "accelerate-fsdp": (accelerate_files, ("fsdp", "torchtitan")),
-    "nemo": (nemo_files, ("megatron-core",)),
+    "nemo": (nemo_files, ("megatron-core", "megatron-bridge")),
 }
 
 

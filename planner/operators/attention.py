@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from planner.model import LayerKind
 from planner.operators.norm import norm
-from planner.operators.row import FusedAttention, Matmul, Number, Row, communication, linear, pointwise
+from planner.operators.row import FusedAttention, Matmul, Number, Row, communication, gradient_rows, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters
 
@@ -15,37 +15,51 @@ BLOCK = "attention"
 
 def attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Rows of one attention block, forward and backward, from the normalized input to the residual sum."""
-    project = _latent_projections if setting.model.attention == "mla" else _projections
     return (
-        *_enter(setting),
-        *project(setting, kind),
+        *_enter(setting, kind),
         *_rotary(setting),
         *_core(setting, kind),
         *_output(setting, kind),
     )
 
 
-def _enter(setting: Setting) -> tuple[Row, ...]:
-    """Tensor parallelism at the block's entrance: gather the sequence (SP), or sum input gradients (no SP)."""
-    return tensor_parallel_boundary(setting, BLOCK, "in")
+def _enter(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Projections behind the tensor-parallel entrance. Latent attention gathers the latents, not the hidden states."""
+    m = setting.model
+    if m.attention != "mla":
+        return tensor_parallel_entrance(setting, BLOCK, _projections(setting, kind), "query key value", m.hidden_size)
+    first, query = ("query up", m.q_lora_rank) if m.q_lora_rank else ("query", m.hidden_size)
+    gathered = query + int(m.kv_lora_rank or 0) + int(m.qk_rope_head_dim or 0)
+    return tensor_parallel_entrance(setting, BLOCK, _latent_projections(setting, kind), first, gathered)
 
 
-def tensor_parallel_boundary(setting: Setting, block: str, side: str) -> tuple[Row, ...]:
-    """Collectives of one tensor-parallel region (Korthikanti et al. 2022, figures 4-6).
+def tensor_parallel_entrance(setting: Setting, block: str, rows: tuple[Row, ...], first: str, width: float) -> tuple[Row, ...]:
+    """``rows`` behind the entrance of a tensor-parallel region whose first linear layer, of ``width`` inputs, is ``first``.
 
-    Without sequence parallelism: all-reduce of the output forward and of the input's gradient backward. With it:
-    all-gather at the entrance and reduce-scatter at the exit, mirrored backward; the second gather of the saved input
-    that the weight gradient needs runs beside the input gradient and is not counted.
+    Without sequence parallelism: all-reduce of the input's gradient. With it: all-gather forward and, backward, once more
+    for the weight gradient where the stack kept the shard only, and reduce-scatter of the input's gradient
+    (Korthikanti et al. 2022, figures 4-6). Megatron launches the second gather beside the multiplication of the input
+    gradient, and the sum or scatter beside that of the weight gradient.
     """
+    message = setting.width * width * setting.tokens
+    split = setting.tensor_parallel * setting.sequence_parallel
+    whole = setting.tensor_parallel * (1.0 - setting.sequence_parallel)
+    input_gradient, weight_gradient = gradient_rows(rows, first)
+    again = split if setting.framework.gathers_input_again else 0.0 * split
+    return (
+        communication("gather sequence", block, "forward", "all_gather", "tp", message, split),
+        *rows,
+        communication("gather sequence again", block, "backward", "all_gather", "tp", message, again, input_gradient),
+        communication("scatter input gradient", block, "backward", "reduce_scatter", "tp", message, split, weight_gradient),
+        communication("sum input gradient", block, "backward", "all_reduce", "tp", message, whole, weight_gradient),
+    )
+
+
+def tensor_parallel_exit(setting: Setting, block: str) -> tuple[Row, ...]:
+    """Collectives at the exit of a tensor-parallel region: all-reduce of the output, or its scatter and gather (SP)."""
     message = setting.width * setting.model.hidden_size * setting.tokens
     split = setting.tensor_parallel * setting.sequence_parallel
     whole = setting.tensor_parallel * (1.0 - setting.sequence_parallel)
-    if side == "in":
-        return (
-            communication("gather sequence", block, "forward", "all_gather", "tp", message, split),
-            communication("scatter input gradient", block, "backward", "reduce_scatter", "tp", message, split),
-            communication("sum input gradient", block, "backward", "all_reduce", "tp", message, whole),
-        )
     return (
         communication("scatter output", block, "forward", "reduce_scatter", "tp", message, split),
         communication("sum output", block, "forward", "all_reduce", "tp", message, whole),
@@ -123,12 +137,25 @@ def _rotary(setting: Setting) -> tuple[Row, ...]:
     m, w = setting.model, setting.width
     if m.position_embedding != "rotary":
         return ()
-    if m.attention == "mla":
-        elements = setting.tokens * (m.num_heads / setting.tp + 1.0) * float(m.qk_rope_head_dim or 0)
-    else:
-        elements = setting.tokens * (m.num_heads / setting.tp + setting.local_kv_heads()) * m.head_dim
     passes, kernels = (2.0, 2.0) if setting.framework.fused_rotary else (11.0, 10.0)
-    return pointwise("rotary", BLOCK, forward_bytes=passes * w * elements, backward_bytes=passes * w * elements, kernels=kernels)
+    if m.attention == "mla":
+        moved = w * setting.tokens * m.num_heads / setting.tp * _latent_assembly(setting, passes)
+    else:
+        moved = passes * w * setting.tokens * (m.num_heads / setting.tp + setting.local_kv_heads()) * m.head_dim
+    return pointwise("rotary", BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=kernels)
+
+
+def _latent_assembly(setting: Setting, passes: float) -> float:
+    """Elements moved per head and token to make queries, keys and values of latent attention.
+
+    The rotated part of the query is read and written ``passes`` / 2 times; keys and values are read as the up-projection
+    leaves them and written apart, each key with its own copy of the rotated part that all heads share. Without a fused
+    kernel the query is put together anew too.
+    """
+    m = setting.model
+    rope, nope, value = float(m.qk_rope_head_dim or 0), float(m.qk_nope_head_dim or 0), float(m.v_head_dim or 0)
+    query = 0.0 if setting.framework.fused_rotary else 2.0 * (nope + rope)
+    return passes * rope + query + (nope + value) + (nope + rope + value)
 
 
 def _core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -253,7 +280,7 @@ def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
             "output projection", BLOCK, Matmul(m=t, k=width, n=float(m.hidden_size)), width=w,
             saved_bytes=setting.input_width * t * width, parameters=parameters,
         ),
-        *tensor_parallel_boundary(setting, BLOCK, "out"),
+        *tensor_parallel_exit(setting, BLOCK),
         *dropout_and_residual(setting, BLOCK),
     )  # fmt: skip
 

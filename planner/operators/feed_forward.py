@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.framework import Framework
 from planner.model import LayerKind, Model
-from planner.operators.attention import dropout_and_residual, tensor_parallel_boundary
+from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
 from planner.operators.row import Matmul, Number, Row, ShardGroup, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters
@@ -19,18 +19,16 @@ def feed_forward(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     # in a parallel block, attention has already gathered and kept the common input
     shared_input = m.parallel_attention and m.norms_per_layer == 1
     kept = 0.0 if shared_input else setting.input_width * setting.sequence_tokens * float(m.hidden_size)
-    entrance = () if m.parallel_attention else tensor_parallel_boundary(setting, BLOCK, "in")
-    leave = () if m.parallel_attention else tensor_parallel_boundary(setting, BLOCK, "out")
-    return (
-        *entrance,
-        *gated_or_plain(
-            BLOCK, setting, tokens=t, width=width, batch=1.0, input_bytes=kept,
-            parameters_in=local_parameters(setting, kind, "ffn.in"),
-            parameters_out=local_parameters(setting, kind, "ffn.out"),
-        ),
-        *leave,
-        *dropout_and_residual(setting, BLOCK),
+    rows = gated_or_plain(
+        BLOCK, setting, tokens=t, width=width, batch=1.0, input_bytes=kept,
+        parameters_in=local_parameters(setting, kind, "ffn.in"), parameters_out=local_parameters(setting, kind, "ffn.out"),
     )  # fmt: skip
+    if not m.parallel_attention:
+        rows = (
+            *tensor_parallel_entrance(setting, BLOCK, rows, "in projection", m.hidden_size),
+            *tensor_parallel_exit(setting, BLOCK),
+        )
+    return (*rows, *dropout_and_residual(setting, BLOCK))
 
 
 def gated_or_plain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from planner.operators.attention import tensor_parallel_entrance
 from planner.operators.norm import norm
 from planner.operators.row import Matmul, Row, communication, linear, pointwise
 from planner.operators.setting import Setting
@@ -32,21 +33,11 @@ def head(setting: Setting) -> tuple[Row, ...]:
             saved_bytes=w * t * h,
         )  # fmt: skip
         rows += norm("transform norm", BLOCK, setting, elements, rows_of=h)
-    split = setting.tensor_parallel * setting.sequence_parallel
-    whole = setting.tensor_parallel * (1.0 - setting.sequence_parallel)
-    message = w * t * h
-    return (
-        *rows,
-        communication("gather sequence", BLOCK, "forward", "all_gather", "tp", message, split),
-        *linear(
-            "logits", BLOCK, Matmul(m=t, k=h, n=vocabulary, dtype=setting.unquantized_dtype), width=w,
-            saved_bytes=w * elements, parameters=parameters,
-            backward_workspace_bytes=w * vocabulary * (t + h),
-        ),
-        communication("scatter gradient", BLOCK, "backward", "reduce_scatter", "tp", message, split),
-        communication("sum gradient", BLOCK, "backward", "all_reduce", "tp", message, whole),
-        *cross_entropy(setting),
+    logits = linear(
+        "logits", BLOCK, Matmul(m=t, k=h, n=vocabulary, dtype=setting.unquantized_dtype), width=w,
+        saved_bytes=w * elements, parameters=parameters, backward_workspace_bytes=w * vocabulary * (t + h),
     )  # fmt: skip
+    return (*rows, *tensor_parallel_entrance(setting, BLOCK, logits, "logits", h), *cross_entropy(setting))
 
 
 def cross_entropy(setting: Setting) -> tuple[Row, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from planner.model import LayerKind
-from planner.operators.attention import dropout_and_residual, tensor_parallel_boundary
+from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
 from planner.operators.feed_forward import gated_or_plain
 from planner.operators.row import Collective, Matmul, Number, Row, communication, linear, pointwise
 from planner.operators.setting import Setting
@@ -76,14 +76,28 @@ def _routing_bytes_per_pair(setting: Setting) -> float:
 
 def _dispatch(setting: Setting) -> tuple[Row, ...]:
     """Sort tokens by expert, send them to the experts' ranks. The received tokens are the experts' kept input."""
-    return (*_permute("permute", setting), *_exchange("dispatch", setting, "all_gather", "reduce_scatter"))
+    m = setting.model
+    counts = Row(
+        name="token counts to the host", block=BLOCK, phase="forward",
+        idle_s=setting.framework.expert_sync_s if m.capacity_factor is None and m.num_experts > 1 else 0.0,
+    )  # fmt: skip
+    return (
+        counts,
+        *_permute("permute", setting),
+        *_exchange("dispatch", setting, "all_gather", "reduce_scatter"),
+        *_sort_received("sort by expert", setting),
+    )
 
 
 def _combine(setting: Setting) -> tuple[Row, ...]:
     """Send results back, weigh them by the router's probabilities and sum the top-k of each token."""
     m, w = setting.model, setting.width
     kept = w * expert_tokens(setting) * float(m.hidden_size) if setting.framework.weighs_expert_outputs else 0.0
-    return (*_exchange("combine", setting, "reduce_scatter", "all_gather"), *_permute("unpermute", setting, kept))
+    return (
+        *_sort_received("sort by rank", setting),
+        *_exchange("combine", setting, "reduce_scatter", "all_gather"),
+        *_permute("unpermute", setting, kept),
+    )
 
 
 def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]:
@@ -98,6 +112,19 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
         kernels=kernels,
         saved_bytes=kept,
     )
+
+
+def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
+    """Received pairs lie by sending rank; a rank with several experts sorts them once more, and back after the experts.
+
+    Where a token travels once per rank, its copies are made in expert order on arrival: that is the permutation itself.
+    """
+    m, f = setting.model, setting.framework
+    if f.expert_dispatch == "tokens":
+        return ()
+    several = ((setting.ep > 1) & (setting.ep < m.num_experts)).astype(float)
+    moved = np.asarray(2.0 * setting.width * expert_tokens(setting) * float(m.hidden_size) * several)
+    return pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=2.0 * several)
 
 
 def _exchange(name: str, setting: Setting, forward: Collective, backward: Collective) -> tuple[Row, ...]:
@@ -148,12 +175,10 @@ def _shared_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         return ()
     width = float(m.num_shared_experts * (m.shared_expert_ffn_hidden_size or 0)) / setting.tp
     block = "shared_expert"
-    return (
-        *tensor_parallel_boundary(setting, block, "in"),
-        *gated_or_plain(
-            block, setting, tokens=setting.tokens, width=width, batch=1.0, input_bytes=0.0,
-            parameters_in=local_parameters(setting, kind, "shared.in") + local_parameters(setting, kind, "shared.gate"),
-            parameters_out=local_parameters(setting, kind, "shared.out"),
-        ),
-        *tensor_parallel_boundary(setting, block, "out"),
+    rows = gated_or_plain(
+        block, setting, tokens=setting.tokens, width=width, batch=1.0, input_bytes=0.0,
+        parameters_in=local_parameters(setting, kind, "shared.in") + local_parameters(setting, kind, "shared.gate"),
+        parameters_out=local_parameters(setting, kind, "shared.out"),
     )  # fmt: skip
+    entered = tensor_parallel_entrance(setting, block, rows, "in projection", m.hidden_size)
+    return (*entered, *tensor_parallel_exit(setting, block))

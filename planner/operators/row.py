@@ -56,8 +56,9 @@ class Row:
     ``bytes_moved`` to and from device memory; ``saved_bytes`` kept from forward to backward; ``workspace_bytes`` alive
     only while the operator runs; ``parameters`` on this rank, sharded over ``shard_group`` (dense or expert ranks);
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
-    have this row; ``kernels`` launched; ``host_s`` of host work beside launching. ``core`` marks what selective
-    recomputation redoes.
+    have this row; ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the
+    device waits for the host. ``core`` marks what selective
+    recomputation redoes. ``beside`` is the row whose computation a collective may run beside.
     """
 
     name: str
@@ -76,9 +77,11 @@ class Row:
     repeats: float = 1.0
     kernels: Number = 0.0
     host_s: Number = 0.0
+    idle_s: Number = 0.0
     imbalance: Number = 1.0
     work: Matmul | FusedAttention | None = None
     core: bool = False
+    beside: Row | None = None
 
 
 def recomputed(row: Row, redo: Number) -> Row:
@@ -87,6 +90,7 @@ def recomputed(row: Row, redo: Number) -> Row:
         row, phase="recompute", flops=row.flops * redo, model_flops=0.0, bytes_moved=row.bytes_moved * redo,
         saved_bytes=0.0, workspace_bytes=0.0, parameters=0.0, shard_group=None,
         communication_bytes=row.communication_bytes * redo, kernels=row.kernels * redo, host_s=row.host_s * redo,
+        idle_s=row.idle_s * redo,
     )  # fmt: skip
 
 
@@ -158,10 +162,17 @@ def pointwise(
 
 
 def communication(
-    name: str, block: str, phase: Phase, collective: Collective, group: Group, message_bytes: Number, present: Number
-) -> Row:
+    name: str, block: str, phase: Phase, collective: Collective, group: Group, message_bytes: Number, present: Number,
+    beside: Row | None = None,
+) -> Row:  # fmt: skip
     """A collective of ``message_bytes`` where ``present`` is 1 (the group has more than one rank)."""
     return Row(
         name=name, block=block, phase=phase, communication_bytes=message_bytes * present, collective=collective,
-        group=group, kernels=1.0 * present,
+        group=group, kernels=1.0 * present, beside=beside,
     )  # fmt: skip
+
+
+def gradient_rows(rows: tuple[Row, ...], name: str) -> tuple[Row, Row]:
+    """The input gradient and the weight gradient of the linear layer ``name`` among ``rows``."""
+    found = {row.name: row for row in rows}
+    return found[f"{name} input gradient"], found[f"{name} weight gradient"]
