@@ -249,6 +249,7 @@ def test_a_hostile_link_gives_a_message_and_the_default():
 def test_names_are_escaped_where_they_are_shown(app):
     scenario = json.loads(json.dumps(app.session_state["scenario"]))
     scenario["cases"][0]["label"] = "<img src=x onerror=alert(1)>"
+    scenario["cases"][1]["tables"]["model"] = {"base": "llama-2-7b", "name": "<img src=y>"}
     scenario["title"] = "![t](http://evil.example/x.png)"
     test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     test.query_params["s"] = state.encode(state.checked(scenario))

@@ -80,13 +80,28 @@ def card(answer: Answer, wide: bool = False) -> str:
             f"<span class='verdict error'>{escape(t('show.impossible'))}</span>"
             f"<p class='why'>{escape(short_text(answer.error, 900))}</p></section>"
         )
-    plan, sure = answer.plan, answer.plan.intervals
+    plan = answer.plan
     colour, words = verdict(plan)
     model = f"{short_text(plan.model.name)} · {count(plan.parameters_total)}"
     if plan.parameters_active != plan.parameters_total:
         model += " · " + t("show.active", count=count(plan.parameters_active))
-    sub = f"{model}<br>{escape(short_text(plan.cluster.name, 80))} · {escape(plan.framework.name)}<br>{escape(plan.layout.label)}"
-    rows = [
+    where = f"{short_text(plan.cluster.name, 80)} · {short_text(plan.framework.name)}"
+    sub = "<br>".join(escape(line) for line in (model, where, plan.layout.label))
+    items = "".join(
+        f"<div><dt>{escape(name)}</dt><dd data-figure='{key}'>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        for key, name, value, note in _rows(plan)
+    )
+    return (
+        f"<section class='card{' wide' if wide else ''}' aria-label='{escape(answer.label, quote=True)}'>{head}"
+        f"<p class='sub'>{sub}</p>"
+        f"<span class='verdict {colour}' data-figure='fits'>{escape(words)}</span><dl>{items}</dl></section>"
+    )
+
+
+def _rows(plan: Plan) -> list[tuple[str, str, str, str]]:
+    """(key, name, value, interval or note) of the headline figures."""
+    sure = plan.intervals
+    return [
         (
             "gib",
             t("show.memory"),
@@ -104,15 +119,6 @@ def card(answer: Answer, wide: bool = False) -> str:
         ),
         ("cost", t("show.cost"), dollars(plan.cost_usd) if plan.run_s is not None else "–", cost_note(plan)),
     ]
-    items = "".join(
-        f"<div><dt>{escape(name)}</dt><dd data-figure='{key}'>{escape(value)}<small>{escape(note)}</small></dd></div>"
-        for key, name, value, note in rows
-    )
-    return (
-        f"<section class='card{' wide' if wide else ''}' aria-label='{escape(answer.label, quote=True)}'>{head}"
-        f"<p class='sub'>{sub}</p>"
-        f"<span class='verdict {colour}' data-figure='fits'>{escape(words)}</span><dl>{items}</dl></section>"
-    )
 
 
 def cost_note(plan: Plan) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from planner.audit_report import claimed_text, interval_text, sentence
+from planner.cost import Price
 from planner.errors import PlannerError
 from planner.runs import runs_of
 from planner.uncertainty import load_residuals
@@ -215,26 +216,11 @@ def _claims() -> None:
 def _assumptions() -> None:
     """What nobody measured behind the answers on the other pages, and prices that are old."""
     st.markdown(t("evidence.assumptions_text"))
-    today = datetime.date.today()
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for one in answers():
         if one.plan is None:
             continue
-        price = one.plan.price
-        if price is not None and price.is_stale(today):
-            st.warning(
-                t(
-                    "evidence.stale",
-                    label=markdown(one.label),
-                    quote=markdown(price.describe()),
-                    days=f"{price.age_days(today):,}",
-                ),
-                icon=":material/schedule:",
-            )
-        elif price is not None and price.provider:
-            st.success(
-                t("evidence.fresh", label=markdown(one.label), quote=markdown(price.describe())), icon=":material/schedule:"
-            )
+        _price_age(one.label, one.plan.price)
         sure = one.plan.intervals["step_time_s"]
         st.caption(
             t("evidence.sure", label=markdown(one.label), kind=t(f"kind_of.{sure.provenance}"), why=markdown(sure.why, 300))
@@ -256,6 +242,16 @@ def _assumptions() -> None:
     if rows:
         st.html(f"<h3 class='finding'>{t('evidence.assumed', count=len(rows))}</h3>")
         st.dataframe(list(rows.values()), hide_index=True, height=480, alt=t("evidence.assumptions"))
+
+
+def _price_age(label: str, price: Price | None) -> None:
+    """Whether the price behind an answer is old."""
+    today, name = datetime.date.today(), markdown(label)
+    if price is not None and price.is_stale(today):
+        words = t("evidence.stale", label=name, quote=markdown(price.describe()), days=f"{price.age_days(today):,}")
+        st.warning(words, icon=":material/schedule:")
+    elif price is not None and price.provider:
+        st.success(t("evidence.fresh", label=name, quote=markdown(price.describe())), icon=":material/schedule:")
 
 
 def _operators() -> None:
