@@ -9,7 +9,7 @@ run: $(VENV)/.base
 	$(BIN)/planner compare scenarios/chatlaw2-moe.toml
 
 app: $(VENV)/.app
-	$(BIN)/streamlit run app.py
+	$(BIN)/python -m planner.web
 
 test: $(VENV)/.test
 	$(BIN)/ruff check .

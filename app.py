@@ -1,4 +1,4 @@
-"""The web page: ``make app``, or ``streamlit run app.py``."""
+"""The web page: ``make app``, or ``python -m planner.web``."""
 
 from planner.web.main import main
 

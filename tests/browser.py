@@ -41,7 +41,7 @@ def server() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.address", "localhost"]
+    command = [sys.executable, "-m", "planner.web", "--server.port", str(port), "--server.address", "localhost"]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
         address = f"http://localhost:{port}"
