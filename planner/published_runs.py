@@ -134,9 +134,10 @@ def model_run(run: PublishedRun) -> Modelled:
     """GPU-hours of a run's stages, with failures, checkpoints and restarts where its hours hold them.
 
     Where settings are not published: the geometric mean over those tried, and the spread of a uniform choice between
-    them beside the step time's own. Raises PlannerError when none of them fits.
+    them beside the step time's own; where the layout is not, the spread of a choice among the fastest quarter of those
+    that fit. Raises PlannerError when none of them fits.
     """
-    tried: list[tuple[float, Interval]] = []
+    tried: list[tuple[float, Interval, float]] = []
     refused = ""
     for setting in run.tried:
         try:
@@ -145,20 +146,20 @@ def model_run(run: PublishedRun) -> Modelled:
             refused = str(error)
     if not tried:
         raise PlannerError(f"{run.name}: nothing tried can run it; {refused}")
-    logs = [math.log(hours) for hours, _ in tried]
-    between = Z_90 * (max(logs) - min(logs)) / math.sqrt(12.0)
-    step = tried[len(tried) // 2][1]
+    logs = [math.log(hours) for hours, _, _ in tried]
+    _, step, slower = tried[len(tried) // 2]
+    between = Z_90 * math.hypot(max(logs) - min(logs), slower) / math.sqrt(12.0)
     low, high = (math.hypot(math.log(bound / step.expected), between) for bound in (step.lower, step.upper))
     return Modelled(hours=math.exp(sum(logs) / len(logs)), log_lower=-low, log_upper=high)
 
 
-def _hours(run: PublishedRun, setting: dict[str, dict[str, Any]]) -> tuple[float, Interval]:
-    """Hours of all stages with what ``setting`` changes, and the step time of the longest."""
+def _hours(run: PublishedRun, setting: dict[str, dict[str, Any]]) -> tuple[float, Interval, float]:
+    """Hours of all stages with what ``setting`` changes; the step time of the longest; how far its layouts spread."""
     from planner.planning import plan
     from planner.whole_run import expected_run
 
     undisturbed = {"failures": "none", "checkpoint": "none", "restart_s": 0.0}
-    parts: list[tuple[float, Interval]] = []
+    parts: list[tuple[float, Interval, float]] = []
     for stage in run.stages:
         cluster, job = (
             {**base, **setting.get(n, {}), **stage.get(n, {})} for n, base in (("cluster", run.cluster), ("job", run.job))
@@ -168,8 +169,20 @@ def _hours(run: PublishedRun, setting: dict[str, dict[str, Any]]) -> tuple[float
         if layout is None and not answer.fits:
             raise PlannerError(f"{run.name}: no layout fits {cluster['num_nodes']} nodes")
         whole = expected_run(answer, {"num_simulations": 100, **run.run, **(undisturbed if run.measured == "steps" else {})})
-        parts.append((whole.closed_form_s * answer.num_gpus / 3600.0, answer.intervals["step_time_s"]))
-    return sum(hours for hours, _ in parts), max(parts, key=lambda part: part[0])[1]
+        slower = _layout_spread(run, cluster, job) if layout is None else 0.0
+        parts.append((whole.closed_form_s * answer.num_gpus / 3600.0, answer.intervals["step_time_s"], slower))
+    _, step, slower = max(parts, key=lambda part: part[0])
+    return sum(hours for hours, _, _ in parts), step, slower
+
+
+def _layout_spread(run: PublishedRun, cluster: dict[str, Any], job: dict[str, Any]) -> float:
+    """Logarithm of the step time of the layout at the fastest quarter of those that fit, over the fastest's."""
+    from planner.planning import candidates, evaluate
+
+    question: dict[str, Any] = {"model": run.model, "cluster": cluster, "framework": run.framework, "job": job}
+    answer = evaluate(**question, layouts=candidates(**question))
+    seconds = answer.step_time_s[answer.fits]
+    return math.log(float(np.quantile(seconds, 0.25)) / float(seconds.min()))
 
 
 def compare_published() -> tuple[Comparison, ...]:

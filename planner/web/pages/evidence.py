@@ -27,7 +27,7 @@ from planner.web.text import language, t
 
 METRICS = ("step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
 MOST_ROWS = 2000
-MOST_COLOURS = 10
+MOST_COLOURS = 7
 SECTIONS = ("accuracy", "own", "claims", "assumptions", "operators")
 
 
