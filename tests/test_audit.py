@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.audit import Finding, Judgement, audit, satisfied
+from planner.audit_report import summary
 from planner.claims import Check, catalog_claims
 from planner.cli import main
 from planner.cost import find_price
@@ -44,6 +45,7 @@ def test_every_claim_has_a_verdict_and_a_reason(judged: dict[str, Judgement]) ->
         assert judgement.source
         assert judgement.text
         for finding in judgement.findings:
+            assert finding.verdict != "not computed yet"
             assert finding.why.endswith((".", ")")), finding
             assert "{" not in finding.why
             if finding.figure is not None:
@@ -402,6 +404,7 @@ def test_the_table_and_single_claims(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_the_page_is_up_to_date_with_the_verdicts(judged: dict[str, Judgement]) -> None:
     headings = re.findall(r"^## ([A-Z]\d\d): (.*)$", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
     assert headings == [(j.id, j.verdict) for j in judged.values()]
+    assert summary(list(judged.values())) in (DOCS.parent.parent / "README.md").read_text(encoding="utf-8")
 
 
 BASE = '[[claims]]\nid = "X"\nsource = "s"\ntext = "t"\n[[claims.checks]]\nwhat = "w"\n'
