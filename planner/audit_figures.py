@@ -23,6 +23,8 @@ from planner.ownership import constants, power_w_per_gpu
 from planner.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
 from planner.planning import Plan, as_cluster, as_model, candidates, evaluate, plan
 from planner.scenario import read_scenario
+from planner.serving.deployment import Deployment, serve
+from planner.serving.scenario import read_serving_scenario
 from planner.whole_run import expected_run
 
 TIMES = ("step_time_s", "epoch_s", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step")
@@ -48,8 +50,8 @@ def _tables(figure: Figure, claims: ClaimFile, folder: Path) -> dict[str, Any]:
         tables = {name: dict(values) for name, values in claims.scenarios[figure.scenario].items()}
     elif figure.scenario.endswith(".toml"):
         path = folder / figure.scenario
-        case = read_scenario(path).cases[0]
-        tables = {name: dict(values) for name, values in case.tables.items() if name in SCENARIO_TABLES}
+        found = read_serving_scenario(path).cases[0] if figure.quantity == "serve" else read_scenario(path).cases[0]
+        tables = {name: dict(values) for name, values in found.tables.items() if name in SCENARIO_TABLES}
     elif figure.scenario:
         raise PlannerError(f"scenario = {figure.scenario!r}: not in [scenarios]; {near(figure.scenario, claims.scenarios)}")
     for name in SCENARIO_TABLES:
@@ -62,7 +64,7 @@ def _tables(figure: Figure, claims: ClaimFile, folder: Path) -> dict[str, Any]:
 
 
 def _plan(tables: dict[str, Any]) -> Plan:
-    return _cached_plan(json.dumps({k: v for k, v in tables.items() if k != "run"}, sort_keys=True))
+    return _cached_plan(json.dumps({k: v for k, v in tables.items() if k not in ("run", "serving")}, sort_keys=True))
 
 
 @cache
@@ -116,6 +118,34 @@ def _run_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
             f"field = {figure.field!r}: not a number of a whole run; {near(figure.field, result.__dataclass_fields__)}"
         )
     return exact(float(value))
+
+
+SERVED = ("model", "cluster", "serving", "price")
+
+
+@cache
+def _cached_serve(text: str) -> Deployment:
+    tables = json.loads(text)
+    if missing := [name for name in SERVED[:3] if name not in tables]:
+        raise PlannerError(f"serving needs model, cluster and serving; {missing[0]} is missing")
+    return serve(**tables)
+
+
+def _serve_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
+    """A figure of a deployment: one with an interval (load.ttft_s.p95 and so on), another number of it, or load.NAME."""
+    answer, field = _cached_serve(json.dumps({k: v for k, v in tables.items() if k in SERVED}, sort_keys=True)), figure.field
+    if field in answer.intervals:
+        return answer.intervals[field]
+    owner, name = (answer.load, field.removeprefix("load.")) if field.startswith("load.") else (answer, field)
+    value = getattr(owner, name, None)
+    if isinstance(value, int | float):
+        return exact(float(value))
+    if answer.reasons:
+        raise PlannerError(f"field = {field!r}: {answer.model.name} does not fit: {'; '.join(answer.reasons)}")
+    if answer.load is not None and not answer.load.stable:
+        raise PlannerError(f"field = {field!r}: {answer.load.why}")
+    numbers = [n for n in Deployment.__dataclass_fields__ if isinstance(getattr(answer, n), int | float)]
+    raise PlannerError(f"field = {field!r}: not a number of a deployment; {near(field, [*numbers, *answer.intervals])}")
 
 
 def _leanest(figure: Figure, tables: dict[str, Any]) -> Interval:
@@ -224,7 +254,8 @@ def _zero3_wins(tables: dict[str, Any], base: Cluster, bytes_per_s: float, facto
 
 
 QUANTITIES: dict[str, Callable[[Figure, dict[str, Any]], Interval]] = {
-    "plan": _plan_figure, "run": _run_figure, "leanest_memory_bytes": _leanest, "forward_flops": _forward_flops,
+    "plan": _plan_figure, "run": _run_figure, "serve": _serve_figure, "leanest_memory_bytes": _leanest,
+    "forward_flops": _forward_flops,
     "parameters_of_block": _block, "model_field": _model_field, "expert_load": _load, "usable_memory_bytes": _usable,
     "price": _price, "zero3_crossover_bytes_per_s": _crossover,
     "parameters_total": lambda f, t: exact(parameters_total(as_model(t["model"]))),

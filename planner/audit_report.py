@@ -52,7 +52,8 @@ figures = { seconds = { quantity = "plan", field = "run_s", scenario = "mine", c
 ```
 
 Quantities: `plan` (any number of a plan, also total_memory_bytes, state_bytes, needed_over_usable, fits, step_part.NAME),
-`run` (any number of a whole run, cause.NAME), `leanest_memory_bytes`, `parameters_total`, `parameters_active`,
+`run` (any number of a whole run, cause.NAME), `serve` (any number of a deployment with a `[serving]` table, load.ttft_s.p95),
+`leanest_memory_bytes`, `parameters_total`, `parameters_active`,
 `parameters_of_block`, `model_field`, `forward_flops`, `expert_load`, `usable_memory_bytes`, `memory_bytes`,
 `peak_flops_per_s`, `power_w_per_gpu`, `price`, `electricity_usd_per_kwh`, `zero3_crossover_bytes_per_s`, and `given` (a
 value with its source). `errors_together = true` for ratios of like figures, whose errors go the same way.

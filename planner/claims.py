@@ -12,13 +12,13 @@ from planner.errors import PlannerError, near
 from planner.spec import Spec, read_table
 
 CATALOG = Path(__file__).resolve().parent / "catalog" / "claims.toml"
-SCENARIO_TABLES = ("model", "cluster", "framework", "job", "layout", "price", "run")
+SCENARIO_TABLES = ("model", "cluster", "framework", "job", "layout", "price", "run", "serving")
 
 Relation = Literal["equals", "at most", "at least", "between"]
 Quantity = Literal[
     "parameters_total", "parameters_active", "parameters_of_block", "model_field", "forward_flops", "plan", "run",
     "leanest_memory_bytes", "expert_load", "usable_memory_bytes", "memory_bytes", "peak_flops_per_s", "power_w_per_gpu", "price",
-    "electricity_usd_per_kwh", "zero3_crossover_bytes_per_s", "given",
+    "electricity_usd_per_kwh", "zero3_crossover_bytes_per_s", "serve", "given",
 ]  # fmt: skip
 
 
@@ -35,6 +35,7 @@ class Figure(Spec):
     layout: dict[str, Any] | None = None
     price: dict[str, Any] = Field(default_factory=dict)
     run: dict[str, Any] = Field(default_factory=dict)
+    serving: dict[str, Any] = Field(default_factory=dict)
     accelerator: str = ""
     term: str = "on-demand"
     shares_by_type: list[list[float]] = Field(default_factory=list)
