@@ -68,6 +68,8 @@ def size_command(
     from planner.models import load_model
     from planner.serving.sizing import Purpose, sizes, sizes_table
 
+    if weights != "bf16" and purpose != "serve":
+        raise PlannerError(f"--weights {weights}: goes with --for serve; --for qlora stores frozen weights in 4 bit.")
     if rank is not None and purpose not in ("lora", "qlora"):
         raise PlannerError(f"--rank {rank}: only --for lora and --for qlora have adapters.")
     found = sizes(

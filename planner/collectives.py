@@ -23,15 +23,19 @@ def bus_factor(collective: CollectiveName, ranks: Number) -> Number:
     return 2.0 * share if collective == "all_reduce" else share
 
 
-def _fit(link: Link, collective: CollectiveName) -> CollectiveFit:
+def _fit(link: Link, collective: CollectiveName, captured: bool = False) -> CollectiveFit:
     """The measured fit of this link, or one made from its rate, its reached fraction and its latency."""
+    if captured and collective in link.captured:
+        return link.captured[collective]
     if collective in link.collectives:
         return link.collectives[collective]
     bandwidth = link.bytes_per_s * link.efficiency
     return CollectiveFit(latency_s=link.latency_s, bus_bytes_per_s=bandwidth, sqrt_coefficient=link.sqrt_coefficient)
 
 
-def collective_s(cluster: Cluster, collective: CollectiveName, message_bytes: Number, ranks: Number, stride: Number) -> Array:
+def collective_s(
+    cluster: Cluster, collective: CollectiveName, message_bytes: Number, ranks: Number, stride: Number, captured: bool = False
+) -> Array:
     """Seconds of ``collective`` on ``message_bytes`` over ``ranks`` ranks that lie ``stride`` GPUs apart.
 
     The narrowest link that joins the whole group rules. A ring (or tree) over several nodes crosses a node's edge once,
@@ -39,7 +43,7 @@ def collective_s(cluster: Cluster, collective: CollectiveName, message_bytes: Nu
     ranks per node, never above the inner link's. All-to-all sends each rank's share for other nodes through its own
     port. Each: ``t = latency + x / bus + c sqrt(latency x / bus)``. Message: bytes as nccl-tests count them (per-rank
     buffer for all-reduce, all-to-all and p2p; the whole output or input for all-gather and reduce-scatter).
-    Groups of one rank, and empty messages, take no time.
+    Groups of one rank, and empty messages, take no time. ``captured``: launched from CUDA graphs, as serving engines do.
     """
     ranks, stride, message = (np.asarray(x, dtype=float) for x in (ranks, stride, message_bytes))
     result = np.zeros(np.broadcast_shapes(ranks.shape, stride.shape, message.shape))
@@ -55,11 +59,11 @@ def collective_s(cluster: Cluster, collective: CollectiveName, message_bytes: Nu
         aligned = (cluster.num_gpus <= reach_now) or (reach_now % np.maximum(ranks * stride, 1.0) == 0)
         fits = ~done & (ranks * stride <= reach_now) & aligned
         if fits.any():
-            result = np.where(fits, _link_s(link, collective, x, ranks, stride, reach, inner), result)
+            result = np.where(fits, _link_s(link, collective, x, ranks, stride, reach, inner, captured), result)
             done = done | fits
             if done.all():
                 break
-        fit = _fit(link, collective)
+        fit = _fit(link, collective, captured)
         inner, reach = fit.bus_bytes_per_s, reach_now
     if not done.all():
         # a cluster without a network link is refused when it is built; a group cannot outgrow it
@@ -68,10 +72,11 @@ def collective_s(cluster: Cluster, collective: CollectiveName, message_bytes: Nu
 
 
 def _link_s(
-    link: Link, collective: CollectiveName, x: Array, ranks: Array, stride: Array, reach: float, inner: float | None
-) -> Array:
+    link: Link, collective: CollectiveName, x: Array, ranks: Array, stride: Array, reach: float, inner: float | None,
+    captured: bool,
+) -> Array:  # fmt: skip
     """Seconds where ``link`` joins the group; ``reach`` GPUs share the next nearer link, of bus rate ``inner``."""
-    fit = _fit(link, collective)
+    fit = _fit(link, collective, captured)
     local = np.minimum(np.maximum(np.floor(reach / stride), 1.0), ranks)
     bus: Number = fit.bus_bytes_per_s
     if link.per_peer_bytes_per_s is not None:

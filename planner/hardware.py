@@ -45,6 +45,7 @@ class Link(Spec):
     latency_s: Annotated[float, Field(ge=0)] = 1e-5
     sqrt_coefficient: Annotated[float, Field(ge=0)] = 1.0
     collectives: dict[CollectiveName, CollectiveFit] = Field(default_factory=dict)
+    captured: dict[CollectiveName, CollectiveFit] = Field(default_factory=dict)  # from CUDA graphs, where that was measured apart
 
 
 class Accelerator(Spec):

@@ -152,11 +152,12 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     frozen = (block.frozen_dense_bytes, block.frozen_expert_bytes)
     gathered = sync.gather_s(dense, expert, *(frozen if frozen[0].any() or frozen[1].any() else ()))
     gather = np.where(zero >= (2 if sync.gathers_16 else 3), gathered, 0.0)
-    again = np.where(zero >= 3, gather, 0.0)
+    window = block.recompute_s + block.backward_s
+    # a teacher, and what lies below the lowest adapter, has no backward pass
+    again = np.where((zero >= 3) & (window > 0), gather, 0.0)
     reduce = np.where(zero >= 2, sync.reduce_s(dense, expert), 0.0)
     f = sync.framework
     forward = gather - hidden_s(gather, f.overlap_parameter_gather, block.forward_s)
-    window = block.recompute_s + block.backward_s
     hidden = np.minimum(again * f.overlap_parameter_gather + reduce * f.overlap_gradient_reduction, window)
     return forward + again + reduce - hidden
 

@@ -222,15 +222,19 @@ def _changed_link(link: Link, field: str, value: Value) -> Link:
     rate = changed.bytes_per_s / link.bytes_per_s
     latency = changed.latency_s / link.latency_s if link.latency_s else 1.0
     fits = {
-        name: CollectiveFit(
-            latency_s=fit.latency_s * latency,
-            latency_s_per_peer=fit.latency_s_per_peer * latency,
-            bus_bytes_per_s=fit.bus_bytes_per_s * rate,
-            sqrt_coefficient=fit.sqrt_coefficient,
-        )
-        for name, fit in link.collectives.items()
+        field: {
+            name: CollectiveFit(
+                latency_s=fit.latency_s * latency,
+                latency_s_per_peer=fit.latency_s_per_peer * latency,
+                bus_bytes_per_s=fit.bus_bytes_per_s * rate,
+                sqrt_coefficient=fit.sqrt_coefficient,
+            )
+            for name, fit in found.items()
+        }
+        for field, found in (("collectives", link.collectives), ("captured", link.captured))
+        if found
     }
-    return changed.replaced(collectives=fits) if fits else changed
+    return changed.replaced(**fits) if fits else changed
 
 
 def run_sweep(

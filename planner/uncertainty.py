@@ -109,7 +109,7 @@ def every_class() -> tuple[ResidualClass, ...]:
 def interval(value: float, metric: Metric, subject: Subject, classes: Sequence[ResidualClass] | None = None) -> Interval:
     """The 90 % interval of a predicted ``value``: value x exp(left-out residuals of its class)."""
     known = [c for c in (every_class() if classes is None else classes) if c.metric == metric]
-    found = next(c for c in known if _holds(c, subject))
+    found = min((c for c in known if _holds(c, subject)), key=lambda c: _distance(c, subject))
     reasons = _outside(found, subject)
     widening = WIDENING if reasons else 1.0
     middle, half = (found.upper + found.lower) / 2.0, (found.upper - found.lower) / 2.0
@@ -120,6 +120,12 @@ def interval(value: float, metric: Metric, subject: Subject, classes: Sequence[R
         provenance="extrapolated" if reasons else "fitted",
         why="; ".join(reasons) if reasons else f"{found.rows} measured runs of {label}",
     )  # fmt: skip
+
+
+def _distance(c: ResidualClass, s: Subject) -> tuple[int, bool, int]:
+    """Smaller is nearer: what is shared, then several sizes of models before one, then the stack itself before its bases."""
+    shared = sum(1 for name in (c.framework, c.curves, c.family, c.nodes) if name)
+    return -shared, c.fewest_parameters == c.most_parameters, lineage(s.framework).index(c.framework) if c.framework else 0
 
 
 def _holds(c: ResidualClass, s: Subject) -> bool:

@@ -453,3 +453,15 @@ def test_the_device_waits_for_token_counts_in_dropless_layers_only() -> None:
 
     assert waits() == pytest.approx(1e-2 * MIXTRAL["num_layers"])  # once a layer, forward
     assert waits(capacity_factor=1.25) == 0.0  # every expert's share is known
+
+
+def test_fewer_adapted_layers_never_communicate_more() -> None:
+    def data_parallel_s(last_layers: int) -> float:
+        tuned = job(kind="lora", seq_len=1024, adapter={"rank": 16, "last_layers": last_layers})
+        step = evaluate(
+            model({**LLAMA, "num_layers": 16}), gpus(16), framework("fsdp"), tuned, as_columns(Layout(dp=16, zero=3), 16)
+        )
+        return float(step.step.data_parallel[0])
+
+    seconds = [data_parallel_s(n) for n in (1, 4, 16)]
+    assert seconds == sorted(seconds)  # below the lowest adapter nothing is gathered for a backward pass that is not there

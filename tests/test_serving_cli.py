@@ -195,7 +195,16 @@ def test_adapters_need_no_more_gpus_than_full_tuning() -> None:
     assert (many.num_gpus, many.total_bytes) > (few.num_gpus, few.total_bytes)
 
 
+def test_a_size_keeps_its_headroom_on_the_fewest_gpus_that_can() -> None:
+    """Two RTX 3090 hold 7.7 B weights of two bytes in halves, 7.2 GiB each, and adapters beside them."""
+    found = {s.accelerator: s for s in sizes("qwen-7b", "lora").rows}
+    assert found["rtx-3090-24gb"].num_gpus <= 2
+    assert all(s.headroom >= 0.1 for s in found.values())
+
+
 def test_bad_sizes_are_explained(run: Run) -> None:
+    assert run("size", "gpt2", "--for", "lora", "--framework", "foo")[0] == 2
+    assert "goes with --for serve" in run("size", "gpt2", "--for", "lora", "--weights", "int4-awq")[2]
     assert "only --for lora and --for qlora" in run("size", "gpt2", "--for", "serve", "--rank", "8")[2]
     assert "rank = 0" in run("size", "gpt2", "--for", "lora", "--rank", "0")[2]
     assert "must be one of serve, lora, qlora, full" in run("size", "gpt2", "--for", "fun")[2]

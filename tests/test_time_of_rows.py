@@ -76,6 +76,14 @@ def test_eager_gathers_take_longer_than_graphs_of_them(ranks: int, microseconds:
     assert 0.85 * microseconds < seconds * 1e6 < 1.5 * microseconds
 
 
+@pytest.mark.parametrize("message", [2.0**14, 2.0**20, 2.0**26])
+def test_captured_collectives_of_a_newer_generation_are_not_far_slower(message: float) -> None:
+    old, new = (
+        float(collective_s(cluster(node), "all_reduce", message, 8.0, 1.0, captured=True)) for node in ("dgx-h100", "dgx-b200")
+    )
+    assert new < 2.5 * old
+
+
 @pytest.mark.parametrize(
     ("name", "tflops"),
     [

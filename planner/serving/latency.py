@@ -188,4 +188,4 @@ def _collective_s(setting: Setting, row: Row) -> Array:
     ranks = {"tp": s.tp, "ep": s.ep}.get(row.group or "", 2)
     stride = max(s.tp, s.ep) if row.collective == "p2p" else 1
     assert row.collective is not None
-    return collective_s(setting.cluster, row.collective, row.communication_bytes, float(ranks), float(stride))
+    return collective_s(setting.cluster, row.collective, row.communication_bytes, float(ranks), float(stride), captured=True)

@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
+
 from planner.cost import find_price
 from planner.errors import PlannerError
+from planner.framework import load_framework
 from planner.hardware import Accelerator, Cluster, accelerator_names, load_accelerator
 from planner.hardware import cluster as build_cluster
 from planner.job import Job
 from planner.model import Model
 from planner.nodes import custom_node
-from planner.planning import ModelLike, as_model, plan
+from planner.planning import ModelLike, as_model, candidates, evaluate
 from planner.serving.deployment import serve
 from planner.serving.engine import load_engine
 from planner.serving.memory import card_bytes
@@ -104,6 +107,7 @@ def sizes(
         _check_serving(the_model, seq_len, batch, weights, engine)
     else:
         _check_job(_job(purpose, seq_len, batch, 1, "bf16", job))
+        load_framework(framework)
     rows, left_out = [], {}
     for name in accelerator_names():
         card = load_accelerator(name)
@@ -113,7 +117,7 @@ def sizes(
         def one(num_gpus: int, card: Accelerator = card) -> Size | str:
             if purpose == "serve":
                 return _served(the_model, card, num_gpus, seq_len, batch, weights, engine)
-            return _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, job)
+            return _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, headroom, job)
 
         found = _fewest(one, headroom)
         if isinstance(found, Size) and found.headroom >= headroom:
@@ -131,7 +135,7 @@ def _fewest(one: Callable[[int], Size | str], headroom: float) -> Size | str:
         try:
             found = one(num_gpus)
         except PlannerError as error:
-            found = str(error)
+            found = found if isinstance(found, Size) else str(error)
         if isinstance(found, Size) and found.headroom >= headroom:
             break
     return found
@@ -222,21 +226,29 @@ def _check_job(job: Mapping[str, Any]) -> None:
 
 
 def _trained(
-    model: Model, card: Accelerator, num_gpus: int, purpose: str, seq_len: int, batch: int, framework: str,
+    model: Model, card: Accelerator, num_gpus: int, purpose: str, seq_len: int, batch: int, framework: str, headroom: float,
     more: Mapping[str, Any] | None,
 ) -> Size | str:  # fmt: skip
+    """The fastest layout that keeps the headroom; where none does, the one that needs least, or why nothing runs."""
     precision = "bf16" if "bf16" in card.peak_flops_per_s else "fp16"
-    job = _job(purpose, seq_len, batch, num_gpus, precision, more)
     cluster = _cluster(card, num_gpus)
-    found = plan(model=model, cluster=cluster, framework=framework, job=job, explain=False)
-    if not found.fits:
-        return found.reasons[0] if found.reasons else "does not fit"
-    usd = _price(card.name, num_gpus)
+    question: dict[str, Any] = {
+        "model": model, "cluster": cluster, "framework": framework,
+        "job": _job(purpose, seq_len, batch, num_gpus, precision, more),
+    }  # fmt: skip
+    found = evaluate(**question, layouts=candidates(**question))
     room = card_bytes(cluster)
+    free = 1.0 - found.memory.total / room
+    if not found.fits.any():
+        return "does not fit"
+    enough = found.fits & (free >= headroom)
+    i = int(np.nanargmin(np.where(enough, found.step_time_s, np.inf)) if enough.any() else np.nanargmax(free))
+    usd = _price(card.name, num_gpus)
+    rate = float(found.tokens_per_s_per_gpu[i]) * num_gpus
     return Size(
-        accelerator=card.name, num_gpus=num_gpus, cut=found.layout.label, total_bytes=found.peak_total_bytes, card_bytes=room,
-        headroom=1.0 - found.peak_total_bytes / room, tokens_per_s=found.tokens_per_s, usd_per_hour=usd,
-        usd_per_million_tokens=None if usd is None else usd / 3600.0 / found.tokens_per_s * 1e6,
+        accelerator=card.name, num_gpus=num_gpus, cut=found.layouts.row(i).label, total_bytes=float(found.memory.total[i]),
+        card_bytes=room, headroom=float(free[i]), tokens_per_s=rate, usd_per_hour=usd,
+        usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
     )  # fmt: skip
 
 
