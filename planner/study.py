@@ -101,7 +101,10 @@ def _settle(
         settle = settled_answer(one, answer)
         verdicts.append((one, settle.fits))
         predicted = {"allocated": answer.memory.allocated, "reserved": answer.memory.reserved, "device": answer.memory.total}
-        memory += [(one, kind, float(np.log(settle.value(predicted[kind]) / value))) for kind, value in run.memory_bytes.items()]
+        if settle.share == 0.0:  # else the card is full by construction
+            memory += [
+                (one, kind, float(np.log(settle.value(predicted[kind]) / value))) for kind, value in run.memory_bytes.items()
+            ]
         if run.step_time_s is not None:
             timed.append(one)
     return timed, memory, verdicts, refused

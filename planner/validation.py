@@ -107,7 +107,8 @@ def predict(
             }
             subject = subject_of(run)
             for metric, (measured, predicted) in values.items():
-                if measured is not None:
+                # a share of layers that was chosen to fill the card predicts no memory
+                if measured is not None and (metric == "step_time_s" or answer.share == 0.0):
                     sure = interval(predicted, "step_time" if metric == "step_time_s" else "memory", subject)
                     found.append(
                         Prediction(
