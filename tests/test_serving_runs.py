@@ -180,3 +180,9 @@ def test_constants_belong_to_engines_and_chips_and_lie_within_their_limits() -> 
 def test_every_figure_has_a_class_for_everything() -> None:
     general = {c.metric for c in classes() if not c.framework}
     assert general == {"decode", "prefill", "throughput", "serving_memory"}
+
+
+@pytest.mark.parametrize(("column", "value"), [("n_gpus", "x"), ("n_gpus", "1.5"), ("n_gpus", "0"), ("tp", "nan"), ("tp", "-1")])
+def test_counts_that_are_none_refuse_the_row(column: str, value: str) -> None:
+    with pytest.raises(PlannerError, match=f"{column} = '{value}': must be a whole number"):
+        row(QWEN, **{column: value})

@@ -163,3 +163,32 @@ def test_experts_read_over_the_host_link_take_the_links_time() -> None:
 def test_an_engine_with_one_host_time_a_layer_cannot_be_faster() -> None:
     times = serving_times(model(LLAMA), engine="huggingface")
     assert float(times.decode_s(1, 10)) >= 4 * times.setting.engine.host_s_per_layer
+
+
+def test_a_pipeline_answers_no_more_than_its_gpus_could_alone() -> None:
+    def rate(gpus: int, pp: int) -> float:
+        found = serve(
+            model="llama-3-8b", cluster={"node": "dgx-a100-80gb", "num_gpus": gpus},
+            serving={"engine": "vllm", "pp": pp, "batch": 32, "prompt": 2048, "output": 1},
+        )  # fmt: skip
+        assert found.requests_per_s is not None
+        # two flops per parameter and token, below the data sheet's 312 TFLOP/s a GPU
+        assert found.requests_per_s * 2048 * 2 * 7.5e9 < gpus * 312e12
+        return float(found.requests_per_s)
+
+    alone = rate(1, 1)
+    for pp in (2, 4, 8):
+        assert rate(pp, pp) <= 1.05 * pp * alone
+
+
+def test_a_sequence_stays_whole_on_one_attention_group() -> None:
+    def cache(batch: int, ep: int) -> float:
+        found = serve(
+            model="qwen3-30b-a3b", cluster={"node": "dgx-h100", "num_gpus": 8 if ep > 1 else 1},
+            serving={"engine": "sglang", "ep": ep, "batch": batch, "prompt": 4096, "output": 64},
+        )  # fmt: skip
+        return float(found.memory_bytes["kv_cache"])
+
+    assert cache(1, 8) == cache(1, 1)
+    assert cache(8, 8) == cache(1, 1)
+    assert cache(9, 8) == pytest.approx(2 * cache(1, 1))

@@ -405,3 +405,18 @@ def test_the_upload_limit_is_the_one_that_the_pages_state():
     config = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
     assert config["server"]["maxUploadSize"] == guard.UPLOAD_MB
     assert config["browser"]["gatherUsageStats"] is False
+
+
+@pytest.mark.parametrize("field", sorted(guard.LOOKED_UP))
+@pytest.mark.parametrize("path", ["/tmp/x.toml", "../x.toml", "x.TOML ", "a/b"])
+def test_no_field_that_is_looked_up_takes_a_path(field: str, path: str) -> None:
+    with pytest.raises(PlannerError, match="not opened from the web"):
+        guard.require_safe({"table": {field: path}})
+
+
+@pytest.mark.parametrize(
+    "serving", [{"num_requests": 5_000_000}, {"chunked_prefill_tokens": 1}, {"prompt": 2**21}, {"max_batch": 10**9}]
+)
+def test_servings_that_would_hold_the_server_are_refused(serving: dict[str, int]) -> None:
+    with pytest.raises(PlannerError, match="the web page takes"):
+        guard.require_safe({"serving": serving})

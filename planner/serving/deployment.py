@@ -169,14 +169,18 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
     used = memory(setting, float(s.batch), longest_tokens(s.prompt), context, times.draft)
     limit, need = limit_bytes(setting), float(used.total)
     m = setting.model
+    whole = (
+        -(-context // setting.block_size) * setting.block_size
+    )  # full blocks of the request's own length: windows keep no more
+    longest = largest_context(setting, s.batch, output, times.draft)
     empty = Deployment(
         model=m, cluster=setting.cluster, engine=setting.engine, serving=s, price=price, times=times, num_gpus=s.num_gpus,
         parameters_total=parameters_total(m), parameters_active=parameters_active(m), weights_bytes=total_bytes(setting),
-        host_weights_bytes=host_bytes(setting), kv_bytes_per_token=float(replica_sequence_bytes(setting, 2.0**20)) / 2.0**20,
+        host_weights_bytes=host_bytes(setting), kv_bytes_per_token=float(replica_sequence_bytes(setting, whole)) / whole,
         kv_bytes_per_sequence=float(replica_sequence_bytes(setting, context)),
         memory_bytes={k: float(getattr(used, k)) for k in KINDS}, total_bytes=need, limit_bytes=limit,
         card_bytes=card_bytes(setting.cluster), max_batch=largest_batch(setting, prompt, context, times.draft),
-        max_context=largest_context(setting, s.batch, output, times.draft), fits=need <= limit, reasons=(), nearest=None,
+        max_context=min(longest, m.context_length or longest), fits=need <= limit, reasons=(), nearest=None,
         ttft_s=None, tpot_s=None, e2e_s=None, prefill_tokens_per_s=None, decode_tokens_per_s=None, output_tokens_per_s=None,
         requests_per_s=None, load=None, expense=None, warnings=warnings_of(setting), notes=notes,
         assumptions=assumptions_of(setting),
@@ -239,13 +243,12 @@ def batch_figures(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) 
     ttft: all prompts in one pass. e2e = ttft + (outputs - 1) x step at the middle of the output. Throughput: batch over e2e;
     stages of a pipeline prefill different prompts at the same time. Cached answers come on top.
     """
-    setting, s = times.setting, times.setting.serving
+    s = times.setting.serving
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
     hit = prompt * s.prefix_cache_hit_rate
     ttft = times.prefill_s(max(prompt - hit, 1.0), batches, hit)
     tpot = times.decode_s(batches, prompt + output / 2.0)
-    stages = s.pp if setting.engine.pipelined else 1
-    held = np.where(batches >= stages, ttft / stages, ttft)
+    held = times.prefill_busy_s(max(prompt - hit, 1.0), batches, hit)
     e2e = ttft + (output - 1.0) * tpot
     rate = s.dp * batches / (held + (output - 1.0) * tpot) / (1.0 - s.response_cache_hit_rate)
     return {"ttft_s": ttft, "tpot_s": tpot, "e2e_s": e2e, "requests_per_s": rate, "output_tokens_per_s": rate * output}

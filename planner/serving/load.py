@@ -82,7 +82,7 @@ def cache_tokens(times: Times, slots: int) -> float:
     one = memory(setting, 1.0, longest_tokens(s.prompt), context, times.draft)
     full = memory(setting, float(max(slots, 1)), mean_tokens(s.prompt), context, times.draft)
     room = limit_bytes(setting) - float(one.weights + one.overhead) - max(float(one.workspace), float(full.workspace))
-    each = float(one.kv_cache) * s.attention_groups / context
+    each = float(one.kv_cache) / context  # whole on one group
     return max(room, 0.0) * s.attention_groups / each
 
 

@@ -52,7 +52,7 @@ def workspace_bytes(setting: Setting, tokens: Number, sequences: Number) -> Arra
 def pass_tokens(setting: Setting, batch: Number, prompt: float) -> Array:
     """Tokens of the largest pass: as many prompts as the engine takes at once; a long one in parts where it can."""
     s, e = setting.serving, setting.engine
-    b = np.asarray(batch, dtype=float) / s.attention_groups
+    b = s.fullest_group(batch)
     if s.chunked_prefill_tokens is not None:
         return np.maximum(np.minimum(b * prompt, float(s.chunked_prefill_tokens)), b)
     whole = 0.0 if "chunked_prefill" in e.features else prompt
@@ -69,7 +69,7 @@ def overhead_bytes(setting: Setting) -> float:
 def memory(setting: Setting, batch: Number, prompt: float, context: float, draft: Setting | None = None) -> ServingMemory:
     """Bytes on the fullest stage's GPU with ``batch`` sequences of ``context`` tokens each, prompts of ``prompt``."""
     b = np.asarray(batch, dtype=float)
-    here = b / setting.serving.attention_groups
+    here = setting.serving.fullest_group(b)
     work = workspace_bytes(setting, pass_tokens(setting, b, prompt), here)
     over = overhead_bytes(setting)
     best: ServingMemory | None = None

@@ -37,7 +37,7 @@ class Shape:
 def pass_rows(setting: Setting, shape: Shape) -> tuple[Row, ...]:
     """Rows of a whole pass over the model on one GPU of each stage; ``repeats`` counts the layers of a kind."""
     s = setting.serving
-    local = replace(shape, sequences=shape.sequences / s.attention_groups)
+    local = replace(shape, sequences=s.fullest_group(shape.sequences))
     rows: list[Row] = [_embedding(setting, local)]
     for kind, count in Counter(setting.model.layer_kinds).items():
         inner = _experts(setting, kind, shape, local) if kind.moe else _feed_forward(setting, kind, local)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -227,7 +228,7 @@ def _times(row: Mapping[str, str], batch: int, prompt: float, output: float) -> 
     engine = labels["engine"][row["framework"]]
     for start, other in labels["engine_of_source"].items():
         engine = other.get(engine, engine) if source.startswith(start) else engine
-    gpus = int(row["n_gpus"] or "1")
+    gpus = _count(row, "n_gpus")
     cut = _cut(row, gpus)
     fields = {"engine": engine, "prompt": max(int(prompt), 1), "output": max(int(output), 1), "batch": max(batch, 1), **cut}
     fields |= _weights(row, engine)
@@ -249,9 +250,21 @@ def _weights(row: Mapping[str, str], engine: str) -> dict[str, Any]:
     return dict(own.get(fields["weights"], fields))
 
 
+def _count(row: Mapping[str, str], column: str) -> int:
+    """A number of GPUs; empty = 1."""
+    text = row.get(column) or "1"
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value != int(value) or not 1 <= value <= 100_000:
+        raise PlannerError(f"{column} = {text!r}: must be a whole number of at least 1")
+    return int(value)
+
+
 def _cut(row: Mapping[str, str], gpus: int) -> dict[str, int]:
     """tp as given; a device map or layer split is pp over all GPUs; what is left of the GPUs is pp."""
-    tp = int(row.get("tp") or "1")
+    tp = _count(row, "tp")
     if "EP set" in row.get("pp_ep", ""):
         return {"tp": tp, "ep": tp}
     return {"tp": tp, "pp": max(gpus // tp, 1)}

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from planner.serving.formats import Format, Part
 from planner.spec import Spec
+
+Number = NDArray[np.float64] | float
 
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -133,6 +137,11 @@ class Serving(Spec):
     def attention_groups(self) -> int:
         """Groups of tp GPUs that each attend to a part of the batch, where experts spread over more GPUs than tp."""
         return max(self.ep // self.tp, 1)
+
+    def fullest_group(self, sequences: Number) -> NDArray[np.float64]:
+        """Sequences of the fullest attention group: a sequence stays whole on one."""
+        here = np.asarray(sequences, dtype=float)
+        return here if self.attention_groups == 1 else np.asarray(np.ceil(here / self.attention_groups))
 
     @property
     def gpus_per_replica(self) -> int:

@@ -18,14 +18,19 @@ UPLOAD_MB = 8
 """The same as server.maxUploadSize in .streamlit/config.toml."""
 FILES = (".toml", ".json", ".csv", ".parquet")
 PATH_FIELDS = {"config": "model.config", "expert_histogram": "run.expert_histogram", "trace": "serve.trace"}
-LOOKED_UP = {"name", "base", "node", "accelerator", "framework", "adapter", "draft", "model"}
+LOOKED_UP = {"name", "base", "node", "accelerator", "framework", "adapter", "draft", "model", "engine", "teacher", "curves"}
 """Fields whose text the planner looks up in its catalog: there no path may stand."""
 LARGEST: Mapping[str, int] = {
     "num_layers": MOST["model.num_layers"], "seq_len": MOST["job.seq_len"], "num_hidden_layers": MOST["model.num_layers"],
     "num_experts": 4096, "num_local_experts": 4096, "n_routed_experts": 4096, "num_heads": 4096, "num_attention_heads": 4096,
     "hidden_size": 2**20, "vocab_size": 2**24, "num_gpus": 131_072, "num_nodes": 131_072, "global_batch_size": 2**24,
+    "num_requests": 50_000, "prompt": 2**20, "output": 2**17, "batch": 65_536, "max_batch": 65_536, "block_size": 4096,
     "num_simulations": 2000, "n_layer": MOST["model.num_layers"], "num_layers_hidden": MOST["model.num_layers"],
 }  # fmt: skip
+
+
+SMALLEST: Mapping[str, int] = {"chunked_prefill_tokens": 64}
+"""Below which an answer would take the server too long."""
 
 
 def require_safe(value: Any, where: str = "scenario", depth: int = 0) -> None:
@@ -59,6 +64,10 @@ def _require_field(key: str, value: Any, where: str) -> None:
     largest = LARGEST.get(key)
     if largest is not None and isinstance(value, int | float) and not isinstance(value, bool) and value > largest:
         raise PlannerError(f"{where}.{key} = {value:,}: the web page takes at most {largest:,}.")
+
+    least = SMALLEST.get(key)
+    if least is not None and isinstance(value, int | float) and not isinstance(value, bool) and value < least:
+        raise PlannerError(f"{where}.{key} = {value:,}: the web page takes no less than {least:,}.")
 
 
 def require_name(name: str, where: str) -> None:
