@@ -58,7 +58,7 @@ def test_a_case_that_fails_is_recorded_and_the_rest_goes_on(build: Any, reason: 
     out = tmp_path / "record.json"
     made = session(out)
     x = torch.randn(8, 8)
-    made.family("gemm", [case(build), case(lambda _: Work(run=lambda: x @ x, flops=1024.0))], 1.0)
+    made.family("gemm", [case(build), case(lambda _: Work(run=lambda: x @ x, flops=1024.0))], 4.0)
     first, second = kernel_records.read(out)["samples"]
     assert (first["status"], first["reason"]) == ("skipped", reason)
     assert second["status"] == "measured"
@@ -74,7 +74,7 @@ def test_cases_beyond_the_time_are_skipped_with_that_reason() -> None:
 def test_a_killed_run_leaves_a_valid_record(tmp_path: Path) -> None:
     out = tmp_path / "record.json"
     made = session(out)
-    made.family("gemm", [case(lambda _: Work(run=lambda: None))], 1.0)
+    made.family("gemm", [case(lambda _: Work(run=lambda: None))], 4.0)
     with pytest.raises(KeyboardInterrupt):
         made.family("memory", [case(lambda _: Work(run=None, extra={})), case(refuse(KeyboardInterrupt()))], 1.0)  # type: ignore[arg-type]
     data = kernel_records.read(out)
@@ -101,7 +101,7 @@ def test_scatter_and_few_repeats_are_marked_as_noise() -> None:
 def whole(tmp_path: Path) -> dict[str, Any]:
     made = session(tmp_path / "whole.json")
     x = torch.randn(8, 8)
-    made.family("gemm", [case(lambda _: Work(run=lambda: x @ x, flops=1024.0)), case(refuse(Skip("why")))], 1.0)
+    made.family("gemm", [case(lambda _: Work(run=lambda: x @ x, flops=1024.0)), case(refuse(Skip("why")))], 4.0)
     made.finish()
     return json.loads((tmp_path / "whole.json").read_text())
 
