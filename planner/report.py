@@ -153,7 +153,7 @@ def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan]) -> Ren
     )
     row("  run time", [seconds(p.run_s) for p in plans])
     row("  GPU-hours", [f"{p.gpu_hours:,.1f}" if p.gpu_hours is not None else "-" for p in plans])
-    row("  price per GPU-hour", [_price(p) for p in plans])
+    row("  price per GPU-hour", [quote_text(p) for p in plans])
     row("  cost", [Text(dollars(p.cost_usd) if p.gpu_hours is not None else "-", style="bold") for p in plans])
     if any(p.cost_usd is not None for p in plans):
         row("  90 % interval", [_between(p, "cost_usd", dollars) for p in plans])
@@ -176,7 +176,8 @@ def _part(plan: Plan, part: str) -> str:
     return f"{seconds(value)} ({value / plan.step_time_s:.0%})" if value > 0 else "-"
 
 
-def _price(plan: Plan) -> str:
+def quote_text(plan: Plan) -> str:
+    """The quote behind a plan's dollars, or that there is none."""
     price = plan.price
     if price is None:
         return "no quote"

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from planner.derived import Derived
 from planner.memory import KINDS
-from planner.report import count, dollars, gib, seconds
+from planner.report import count, dollars, gib, quote_text, seconds
 from planner.tuning_choice import Tuning
 from planner.uncertainty import Interval
 from planner.units import GB
@@ -31,6 +31,7 @@ def tuning_table(title: str, found: Sequence[Tuning]) -> RenderableType:
         ("tokens/s", lambda t: _between(t.plan.intervals["tokens_per_s"], lambda x: f"{x:,.0f}")),
         ("whole run", lambda t: _maybe(t.plan.intervals.get("run_s"), seconds)),
         ("cost", lambda t: _maybe(t.plan.intervals.get("cost_usd"), dollars)),
+        ("price per GPU-hour", lambda t: quote_text(t.plan)),
     ]
     for name, cell in rows:
         table.add_row(name, *(cell(t) for t in found))

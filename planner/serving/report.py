@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.report import count, gib, seconds
+from planner.report import count, gib, price_text, seconds
 from planner.serving.deployment import Deployment
 from planner.serving.memory import KINDS
 from planner.serving.requests import mean_tokens
@@ -36,7 +37,8 @@ def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[D
     table.add_section()
     _load_rows(row)
     table.add_section()
-    row("price", lambda d: "no price" if d.price is None else f"${d.price.usd_per_gpu_hour:.2f} per GPU-hour")
+    today = datetime.date.today()
+    row("price per GPU-hour", lambda d: "no price" if d.price is None else price_text(d.price, today))
     row("per million output tokens", lambda d: _expense(d, "usd_per_million_tokens", lambda v: f"${v:,.2f}"))
     row("per million tokens, in and out", lambda d: _expense(d, "usd_per_million_tokens_in_and_out", lambda v: f"${v:,.3f}"))
     row("per request", lambda d: _expense(d, "usd_per_request", lambda v: f"${v:.6f}"))

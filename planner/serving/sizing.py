@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -51,6 +52,7 @@ class Size:
     tokens_per_s: float
     usd_per_hour: float | None
     usd_per_million_tokens: float | None
+    quote: str  # rate, provider, term, region and date of the price; empty without one
 
     @property
     def memory_bytes(self) -> float:
@@ -156,6 +158,16 @@ def _cluster(card: Accelerator, num_gpus: int) -> Cluster:
     return build_cluster(custom_node(card.name, min(num_gpus, PER_NODE)), num_gpus=num_gpus)
 
 
+def _quote(accelerator: str) -> str:
+    """The quote behind the dollars, marked where it is or may be stale."""
+    from planner.report import price_text
+
+    try:
+        return price_text(find_price(accelerator), datetime.date.today())
+    except PlannerError:
+        return ""
+
+
 def _price(accelerator: str, num_gpus: int) -> float | None:
     try:
         return find_price(accelerator).usd_per_gpu_hour * num_gpus
@@ -197,6 +209,7 @@ def _served(model: Model, card: Accelerator, num_gpus: int, seq_len: int, batch:
             accelerator=card.name, num_gpus=num_gpus, cut=_text(cut), total_bytes=d.total_bytes, card_bytes=d.card_bytes,
             headroom=1.0 - d.total_bytes / d.card_bytes, tokens_per_s=d.output_tokens_per_s, usd_per_hour=usd,
             usd_per_million_tokens=None if usd is None else usd / 3600.0 / d.output_tokens_per_s * 1e6,
+            quote=_quote(card.name),
         )  # fmt: skip
     return why
 
@@ -249,6 +262,7 @@ def _trained(
         accelerator=card.name, num_gpus=num_gpus, cut=found.layouts.row(i).label, total_bytes=float(found.memory.total[i]),
         card_bytes=room, headroom=float(free[i]), tokens_per_s=rate, usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
+        quote=_quote(card.name),
     )  # fmt: skip
 
 
@@ -275,5 +289,6 @@ def sizes_table(found: Sizes) -> RenderableType:
         text = "none" if best is None else f"{best.num_gpus} x {best.accelerator}" + (
             "" if best.usd_per_hour is None else f", ${best.usd_per_hour:.2f} per hour")  # fmt: skip
         lines.append(Text(f"{name}: {text}", style="bold"))
+    lines += [Text(f"{s.accelerator}: {s.quote}", style="dim") for s in found.rows if s.quote]
     lines.append(Text(f"{len(found.left_out)} others do not fit on up to {COUNTS[-1]} (--json says why)", style="dim"))
     return Group(table, *lines)
