@@ -102,14 +102,11 @@ class Times:
     def prefill_busy_s(self, prompt: Number, sequences: Number = 1.0, past: Number = 0.0) -> Array:
         """Seconds of ``prefill_s`` that a stage works: others' prompts may fill the pipeline before and behind."""
         b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, prompt, past)))
-        pp, engine = float(self.setting.serving.pp), self.setting.engine
+        pp = float(self.setting.serving.pp)
         seconds = self.prefill_s(q, b, p)
-        if pp == 1.0:
+        if pp == 1.0 or not self.setting.engine.pipelined:
             return seconds
-        if engine.prefill_chunk:
-            n = np.clip(np.ceil(q * b / engine.prefill_chunk), 1.0, engine.prefill_chunks_in_flight)
-            return np.asarray(seconds * n / (n + pp - 1.0))
-        return np.asarray(np.where(engine.pipelined & (b >= pp), seconds * pp / (2.0 * pp - 1.0), seconds))
+        return np.asarray(np.where(b >= pp, seconds * pp / (2.0 * pp - 1.0), seconds))
 
     def decode_s(self, batch: Number, context: Number) -> Array:
         """Seconds per output token of each of ``batch`` sequences that hold ``context`` tokens.
