@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -194,7 +195,7 @@ class Model(Spec):
             if getattr(self, field):
                 raise ValueError(f"{field} = {getattr(self, field)} needs num_experts; without it the model is dense")
 
-    @property
+    @cached_property
     def layer_kinds(self) -> tuple[LayerKind, ...]:
         """The kind of each layer, from first to last."""
         kinds = []
@@ -210,6 +211,7 @@ class Model(Spec):
     def with_roles(self, roles: tuple[int, ...]) -> Model:
         """The same model with a role for each layer."""
         copy = self.model_copy()
+        copy.__dict__.pop("layer_kinds", None)  # of the roles before
         copy._roles = roles
         return copy
 

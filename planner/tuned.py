@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from planner.errors import PlannerError
 from planner.framework import Framework
 from planner.job import Job, adapter_dtype
 from planner.model import Model
+from planner.models import load_model, model_names
 from planner.modules import adapter_parameters, check_targets, saved_parameters
 from planner.operators.teacher import teacher_model
 from planner.parameters import parameters_total
@@ -65,3 +68,15 @@ def check_teacher(model: Model, job: Job) -> None:
         raise PlannerError(f"job.teacher.cached_top_k = {job.teacher.cached_top_k}: the vocabulary has {model.vocab_size} words.")
     if teacher.architecture != model.architecture or "none" in (teacher.head, model.head):
         raise PlannerError(f"job.teacher.model = {job.teacher.model!r}: teacher and student must both be language models.")
+
+
+@lru_cache(maxsize=64)
+def teachers(model: Model) -> tuple[str, ...]:
+    """Catalog models that ``model`` can learn from: its vocabulary, at least its size; the nearest in size first."""
+    own = parameters_total(model)
+    sizes = {
+        name: parameters_total(other)
+        for name, other in ((name, load_model(name)) for name in model_names())
+        if other.vocab_size == model.vocab_size and other.architecture == model.architecture and other.head != "none"
+    }
+    return tuple(sorted((name for name, size in sizes.items() if size >= own), key=lambda name: sizes[name]))

@@ -9,6 +9,7 @@ import string
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
@@ -21,11 +22,16 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 
 import planner  # noqa: E402
 from planner.errors import PlannerError  # noqa: E402
+from planner.job import Job, Kind  # noqa: E402
 from planner.memory_map import fit_map, moments  # noqa: E402
 from planner.models import load_model, model_names  # noqa: E402
+from planner.modules import check_targets  # noqa: E402
+from planner.parameters import parameters_total  # noqa: E402
 from planner.remedies import remedies, scaling  # noqa: E402
 from planner.scenario import read_scenario  # noqa: E402
-from planner.web import charts, download, guard, inputs, state, text  # noqa: E402
+from planner.tuned import teachers  # noqa: E402
+from planner.tuning import Adapter  # noqa: E402
+from planner.web import charts, download, guard, inputs, inputs_job, state, text  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("compare", "memory", "search", "serving", "calibrate", "evidence")
@@ -103,6 +109,52 @@ def test_a_slider_changes_the_figures_and_the_link_keeps_them(app):
     shared.query_params["lang"] = "zh"
     shared.run()
     assert figures(shared, "gib") == after
+
+
+@pytest.mark.parametrize("model", ["llama-2-7b", "mixtral-8x7b", "gpt2", "deepseek-v3"])
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_kind_of_training_becomes_a_job_whatever_came_before(kind, model):
+    known = load_model(model)
+    for before in get_args(Kind):
+        job = {"seq_len": 1024, "global_batch_size": 8, "precision": "fp8", "optimizer": "muon"}
+        inputs_job.of_kind(job, before, known)
+        inputs_job.of_kind(job, kind, known)
+        made = Job.build(dict(job), "job")
+        assert made.kind == kind
+        assert (made.adapter is not None, made.teacher is not None) == (kind in ("lora", "qlora", "gptq-lora"), kind == "distil")
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_layer_that_the_page_offers_can_carry_an_adapter(name):
+    model = load_model(name)
+    targets = tuple(inputs_job.modules_of(model))
+    assert targets
+    check_targets(model, Adapter(rank=1, target_modules=targets))
+
+
+def test_a_teacher_speaks_the_students_words_and_is_no_smaller():
+    student = load_model("llama-2-7b")
+    found = teachers(student)
+    assert "llama-2-70b" in found
+    for name in found:
+        assert load_model(name).vocab_size == student.vocab_size
+        assert parameters_total(load_model(name)) >= parameters_total(student)
+
+
+def test_fine_tuning_on_the_page_is_planners_answer(app):
+    next(s for s in app.sidebar.selectbox if s.label == "Model").select("llama-2-7b").run()
+    before = figures(app, "gib")[0]
+    next(s for s in app.sidebar.selectbox if s.label == "Kind of training").select("qlora").run()
+    assert not app.exception
+    slider(app, "Rank").set_value(64).run()
+    app.sidebar.multiselect[0].select("q_proj").select("v_proj").run()
+    assert not app.exception
+    tables = app.session_state["scenario"]["cases"][0]["tables"]
+    assert tables["job"]["adapter"] == {"rank": 64, "target_modules": ["q_proj", "v_proj"]}
+    assert figures(app, "gib")[0] != before
+    given = {name: table for name, table in tables.items() if name != "price"}
+    answer = planner.plan(**given, explain=False)
+    assert figures(app, "gib")[0] == f"{answer.peak_total_bytes / 2**30:,.1f} GiB"
 
 
 @pytest.mark.parametrize("language", text.LANGUAGES)

@@ -217,6 +217,7 @@ def test_a_huge_upload_is_refused_with_the_limit(page, address, tmp_path):
 
 def test_what_is_taken_along_can_be_read(opened, folder):
     name = "4x7b-mixture-of-experts-against-a-dense-33b"
+    click(opened, "Take along", '[role="tab"]')
     toml = downloaded(folder, f"{name}.toml", lambda: click(opened, "Save scenario"))
     path = folder / "again.toml"
     path.write_bytes(toml)
@@ -225,6 +226,7 @@ def test_what_is_taken_along_can_be_read(opened, folder):
     html = downloaded(folder, f"{name}.html", lambda: click(opened, "One-page report")).decode()
     assert "<svg" in html
     click(opened, "中文")
+    click(opened, "保存与分享", '[role="tab"]')
     assert "每卡显存" in downloaded(folder, f"{name}.html", lambda: click(opened, "单页报告")).decode()
     click(opened, "English")
     assert not re.search(r"(src|href)\s*=\s*['\"]?(https?:)?//", html)
@@ -273,6 +275,27 @@ def test_a_record_calibrates_a_device_that_compare_can_use(page, address):
     click(page, "Use it for 4x7B MoE")
     b.wait_for(page, "return document.body.innerText.includes('my-amd-epyc')", 30)
     assert not page.find_elements("css selector", '[data-testid="stException"]')
+
+
+def test_every_tab_of_the_controls_opens_and_fine_tuning_takes_less_memory(page, address):
+    tables = {
+        "model": {"name": "llama-2-7b"}, "cluster": {"node": "dgx-a100-80gb", "num_gpus": 1}, "framework": {"name": "peft"},
+        "job": {"seq_len": 2048, "global_batch_size": 8, "num_samples": 1000}, "layout": {"micro_batch_size": 1},
+    }  # fmt: skip
+    word = state.encode(state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}]}))
+    page.get(f"{address}/?lang=en&s={word}")
+    b.wait_ready(page)
+    full = float(b.figures(page)["gib"][0].split()[0])
+    field = page.find_element("css selector", 'input[aria-label*="Kind of training"]')
+    field.click()
+    b.wait_for(page, "return document.querySelectorAll('[role=option]').length >= 6")
+    click(page, "QLoRA", "[role=option]")
+    b.wait_for(page, "return document.body.innerText.includes('Rank of the adapters')")
+    assert float(b.figures(page)["gib"][0].split()[0]) < full / 3
+    for tab, shows in (("Layout", "Training stack"), ("Price", "Length of the run"), ("Take along", "Save scenario")):
+        click(page, tab, '[role="tab"]')
+        assert shows in page.find_element("css selector", '[data-testid="stSidebar"]').text
+    assert problems(page) == []
 
 
 def test_a_layout_that_does_not_fit_is_mended_with_one_click(page, address):

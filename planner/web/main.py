@@ -9,10 +9,10 @@ from pathlib import Path
 import streamlit as st
 
 from planner.errors import PlannerError
-from planner.web import download, inputs, show, state
+from planner.web import download, inputs, inputs_job, inputs_layout, show, state
 from planner.web.answers import Answer, answers, with_layouts
 from planner.web.guard import MAX_CASES, UPLOAD_MB, markdown
-from planner.web.text import LANGUAGES, t
+from planner.web.text import LANGUAGES, language, t
 
 ICON = Path(__file__).with_name("icon.png")
 PAGES = {
@@ -31,7 +31,6 @@ def main() -> None:
     scenario = state.current()
     if not all(case["tables"].get("layout") for case in scenario["cases"]):
         st.session_state["scenario"] = with_layouts(scenario)
-    answers()  # before anything is drawn: the browser then draws once, not while the server still computes
     st.html(f"<style>{show.STYLE}</style>")
     pages = {
         name: st.Page(drawn(name), title=t(f"page.{name}"), icon=icon, url_path=name, default=name == "compare")
@@ -39,17 +38,24 @@ def main() -> None:
     }
     st.session_state["pages"] = pages  # where other pages lead to
     chosen = st.navigation(list(pages.values()), position="top")
+    prepare(chosen.url_path or "compare")
     with st.sidebar:
         _language()
         _cases()
         case = int(st.session_state.get("case", 0))
-        inputs.controls(min(case, len(state.current()["cases"]) - 1))
-        _files()
+        _tabs(min(case, len(state.current()["cases"]) - 1))
     if "refused_link" in st.session_state:
         show.problem(st.session_state.pop("refused_link"))
     chosen.run()
     state.remember_in_link()
     st.caption(t("page.footer"))
+
+
+def prepare(name: str) -> None:
+    """Compute what a page shows before anything of it is drawn: the browser then draws once, not while the server computes."""
+    answers()
+    if name == "compare":
+        importlib.import_module("planner.web.pages.compare").prepare()
 
 
 def drawn(name: str) -> Callable[[], None]:
@@ -109,9 +115,25 @@ def add_case(tables: state.Tables, label: str) -> None:
     state.replace({**scenario, "cases": cases})
 
 
+def _tabs(case: int) -> None:
+    """The controls of one configuration in tabs; only the open one is drawn, so that an answer comes sooner."""
+    tables = state.current()["cases"][case]["tables"]
+    sections: dict[str, list[Callable[[], None]]] = {
+        "in.work": [lambda: inputs.controls(case), lambda: inputs_job.work(case, tables)],
+        "in.layout": [lambda: inputs_layout.layout(case, tables)],
+        "in.price": [lambda: inputs_job.length(case, tables), lambda: inputs_layout.price(case, tables)],
+        "file.title": [_files],
+    }
+    tabs = st.tabs([t(name) for name in sections], key=f"tabs.{language()}", on_change="rerun")
+    for tab, parts in zip(tabs, sections.values(), strict=True):
+        if tab.open:
+            with tab:
+                for part in parts:
+                    part()
+
+
 def _files() -> None:
     """Save, load, share, report."""
-    st.subheader(t("file.title"), divider="gray")
     scenario = state.current()
     name = scenario["title"] or "scenario"
     toml, page = download.file_name(name, "toml"), download.file_name(name, "html")

@@ -175,8 +175,10 @@ def change(case: int, changes: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def put(tables: Tables, table: str, fields: Mapping[str, Any]) -> None:
-    """Write fields into a table of a configuration; None takes a field out."""
-    given = tables.setdefault(table, {})
+    """Write fields into a table of a configuration ("job", "job.adapter"); None takes a field out."""
+    given = tables
+    for part in table.split("."):
+        given = given.setdefault(part, {})
     for name, value in fields.items():
         if value is None:
             given.pop(name, None)

@@ -38,6 +38,13 @@ def page() -> None:
     _whole_runs(found)
 
 
+def prepare() -> None:
+    """Ask what the figures need."""
+    for one in answers():
+        if one.plan is not None and one.plan.run_s is not None:
+            on_other_sizes(one.tables, one.plan)
+
+
 def figures(known: Sequence[Answer]) -> list[Figure]:
     """The figures of the page; the report shows the same."""
     return [memory_figure(known), step_figure(known), cost_figure(known)]

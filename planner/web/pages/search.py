@@ -100,7 +100,7 @@ def page() -> None:
 
 
 def _form(tables: state.Tables, busy: bool) -> None:
-    node = inputs._node(str(tables.get("cluster", {}).get("node", "")))
+    node = inputs.node_of(str(tables.get("cluster", {}).get("node", "")))
     card = node.accelerator if node else ""
     left, middle, right = st.columns(3)
     objective = left.selectbox(
@@ -131,7 +131,7 @@ def _first(name: str, others: list[str]) -> list[str]:
 
 
 def _counts(tables: state.Tables) -> list[int]:
-    node = inputs._node(str(tables.get("cluster", {}).get("node", "")))
+    node = inputs.node_of(str(tables.get("cluster", {}).get("node", "")))
     return sorted({*inputs.gpu_counts(node)[:12], inputs.num_gpus(tables)})
 
 

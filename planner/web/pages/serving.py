@@ -15,7 +15,7 @@ from planner.serving import FORMATS, Deployment, engine_names, serve
 from planner.serving.memory import KINDS
 from planner.serving.spec import KvDtype
 from planner.units import GIB
-from planner.web import charts, inputs, show, state
+from planner.web import charts, controls, inputs, show, state
 from planner.web.answers import arguments, key_of, remembered
 from planner.web.charts import Figure
 from planner.web.download import serving_toml, take
@@ -93,7 +93,7 @@ def page() -> None:
 
 def _start(tables: state.Tables) -> dict[str, Any]:
     """As many GPUs of one replica as the configuration has on a node."""
-    node = inputs._node(str(tables.get("cluster", {}).get("node", "")))
+    node = inputs.node_of(str(tables.get("cluster", {}).get("node", "")))
     gpus = inputs.num_gpus(tables)
     return {**START, "tp": min(gpus, node.num_gpus if node else gpus)}
 
@@ -104,21 +104,21 @@ def _controls(case: int, tables: state.Tables) -> None:
     left, middle, right = st.columns(3, gap="medium")
     cut = [d for d in divisors(gpus) if d <= 64]
     with left:
-        inputs.choice(case, "serving", "engine", t("serving.engine"), engine_names(), given.get("engine", "vllm"))
-        inputs.choice(case, "serving", "weights", t("serving.weights"), FORMATS, given.get("weights", "bf16"))
-        inputs.choice(case, "serving", "kv_dtype", t("serving.kv_dtype"), get_args(KvDtype), given.get("kv_dtype", "auto"))
+        controls.choice(case, "serving", "engine", t("serving.engine"), engine_names(), given.get("engine", "vllm"))
+        controls.choice(case, "serving", "weights", t("serving.weights"), FORMATS, given.get("weights", "bf16"))
+        controls.choice(case, "serving", "kv_dtype", t("serving.kv_dtype"), get_args(KvDtype), given.get("kv_dtype", "auto"))
     with middle:
-        inputs.slider(case, "serving", "tp", t("in.tp"), cut, given.get("tp", 1))
-        inputs.slider(case, "serving", "pp", t("in.pp"), cut, given.get("pp", 1))
+        controls.slider(case, "serving", "tp", t("in.tp"), cut, given.get("tp", 1))
+        controls.slider(case, "serving", "pp", t("in.pp"), cut, given.get("pp", 1))
         experts = [d for d in divisors(model.num_experts) if d <= gpus] if model and model.num_experts else [1]
-        inputs.slider(case, "serving", "ep", t("in.ep"), experts, given.get("ep", 1))
-        inputs.slider(case, "serving", "batch", t("serving.batch"), [2**i for i in range(11)], given.get("batch", 8))
+        controls.slider(case, "serving", "ep", t("in.ep"), experts, given.get("ep", 1))
+        controls.slider(case, "serving", "batch", t("serving.batch"), [2**i for i in range(11)], given.get("batch", 8))
     with right:
         for name in ("prompt", "output"):
             if isinstance(given.get(name), int):
-                inputs.slider(case, "serving", name, t(f"serving.{name}"), LENGTHS, given[name])
+                controls.slider(case, "serving", name, t(f"serving.{name}"), LENGTHS, given[name])
         rate = float(given.get("requests_per_s", 2.0))
-        inputs.slider(case, "serving", "requests_per_s", t("serving.rate"), RATES, rate)
+        controls.slider(case, "serving", "requests_per_s", t("serving.rate"), RATES, rate)
 
 
 @remembered

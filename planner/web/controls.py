@@ -1,0 +1,54 @@
+"""Widgets that write straight into the scenario: slider, list, switch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import streamlit as st
+
+from planner.web import state
+from planner.web.text import language
+
+
+def key_of(case: int, name: str) -> str:
+    """Of a control; another one in another language, since a browser sends back the words that it showed."""
+    return f"in.{language()}.{st.session_state['revision']}.{case}.{name}"
+
+
+def _store(case: int, table: str, name: str, key: str) -> None:
+    tables = state.current()["cases"][case]["tables"]
+    state.put(tables, table, {name: st.session_state[key]})
+
+
+def with_value(options: Sequence[Any], value: Any) -> list[Any]:
+    """The options with the present value among them, in order."""
+    return list(options) if value in options else sorted([*options, value])
+
+
+def slider(case: int, table: str, name: str, label: str, options: Sequence[Any], value: Any, **more: Any) -> None:
+    """A slider over given values; a text where there is only one."""
+    values = with_value(options, value)
+    if len(values) < 2:
+        st.caption(f"{label}: {values[0]}")
+        return
+    key = key_of(case, f"{table}.{name}")
+    st.session_state.setdefault(key, value)
+    st.select_slider(label, values, key=key, on_change=_store, args=(case, table, name, key), **more)
+
+
+def choice(
+    case: int, table: str, name: str, label: str, options: Sequence[Any], value: Any, show: Callable[[Any], str] = str
+) -> None:
+    """A list to choose from."""
+    key = key_of(case, f"{table}.{name}")
+    values = list(options) if value in options else [value, *options]
+    st.session_state.setdefault(key, value)
+    st.selectbox(label, values, key=key, on_change=_store, args=(case, table, name, key), format_func=show)
+
+
+def switch(case: int, table: str, name: str, label: str, value: bool) -> None:
+    """A switch."""
+    key = key_of(case, f"{table}.{name}")
+    st.session_state.setdefault(key, value)
+    st.checkbox(label, key=key, on_change=_store, args=(case, table, name, key))

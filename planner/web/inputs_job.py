@@ -1,0 +1,130 @@
+"""The controls of the work: lengths, precision, and what fine-tuning trains."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import streamlit as st
+
+from planner.job import Kind, Optimizer, Precision
+from planner.model import Model
+from planner.modules import layer_linears
+from planner.tuned import teachers
+from planner.web.controls import choice, key_of, slider
+from planner.web.inputs import load_or_none
+from planner.web.state import Tables
+from planner.web.text import t
+
+SEQUENCES = [2**i for i in range(7, 21)]
+BATCHES = [2**i for i in range(15)]
+LENGTHS = ("num_tokens", "num_samples", "num_steps")
+RANKS = [2**i for i in range(11)]
+LOADS = [round(1 + i / 10, 1) for i in range(21)]
+FORMATS = {"qlora": ("nf4", "fp4", "int8"), "gptq-lora": ("gptq-int4", "gptq-int8")}
+"""How the frozen weights of a kind of fine-tuning may be stored."""
+
+
+def work(case: int, tables: Tables) -> None:
+    """How long and how many the sequences are, in which precision, and what is trained."""
+    job, model = tables.get("job", {}), load_or_none(tables)
+    slider(case, "job", "seq_len", t("in.seq_len"), SEQUENCES, job.get("seq_len", 2048))
+    slider(case, "job", "global_batch_size", t("in.batch"), BATCHES, job.get("global_batch_size", 32))
+    choice(case, "job", "precision", t("in.precision"), get_args(Precision), job.get("precision", "bf16"))
+    choice(case, "job", "optimizer", t("in.optimizer"), get_args(Optimizer), job.get("optimizer", "adamw"))
+    _kind(case, job, model)
+    if "adapter" in job:
+        _adapter(case, job, model)
+    if "teacher" in job:
+        names = teachers(model) if model is not None else ()
+        choice(case, "job.teacher", "model", t("in.teacher"), names, str(job["teacher"].get("model", "")))
+    if model is not None and model.num_experts:
+        value = float(job.get("expert_load", 1.0))
+        slider(case, "job", "expert_load", t("in.expert_load"), LOADS, value, help=t("in.expert_load_help"))
+
+
+def _kind(case: int, job: dict[str, Any], model: Model | None) -> None:
+    """Pre-training or a kind of fine-tuning."""
+    key = key_of(case, "kind")
+    st.session_state.setdefault(key, job.get("kind", "pretrain"))
+
+    def store() -> None:
+        of_kind(job, st.session_state[key], model)
+        st.session_state["revision"] += 1
+
+    kinds = get_args(Kind)
+    st.selectbox(t("in.kind"), kinds, key=key, on_change=store, format_func=lambda k: t(f"in.kind_{k.replace('-', '_')}"))
+
+
+def of_kind(job: dict[str, Any], kind: str, model: Model | None) -> None:
+    """Make ``job`` one of this kind: the tables that it needs appear with usual values, those of other kinds go."""
+    job["kind"] = kind
+    teacher = next(iter(teachers(model)), model.name) if model is not None and kind == "distil" else ""
+    tunes = kind in ("lora", "qlora", "gptq-lora")
+    for table, wanted, usual in (
+        ("adapter", tunes, {"rank": 16}),
+        ("quantization", kind in FORMATS, {"format": FORMATS.get(kind, ("",))[0]}),
+        ("teacher", kind == "distil", {"model": teacher}),
+    ):
+        if not wanted:
+            job.pop(table, None)
+        elif table not in job or (table == "quantization" and job[table].get("format") not in FORMATS[kind]):
+            job[table] = usual
+    if tunes and job.get("optimizer") in ("muon", "adafactor"):
+        job["optimizer"] = "adamw"
+    if kind in FORMATS and job.get("precision") in ("fp8", "nvfp4"):
+        job["precision"] = "bf16"
+
+
+def _adapter(case: int, job: dict[str, Any], model: Model | None) -> None:
+    """Rank, layers that carry adapters, how the frozen weights are stored."""
+    adapter = job["adapter"]
+    slider(case, "job.adapter", "rank", t("in.rank"), RANKS, adapter.get("rank", 16))
+    if model is not None:
+        _targets(case, adapter, model)
+    kind = str(job.get("kind"))
+    if kind in FORMATS:
+        stored = job.get("quantization", {}).get("format", FORMATS[kind][0])
+        choice(case, "job.quantization", "format", t("in.stored_as"), FORMATS[kind], stored)
+
+
+def modules_of(model: Model) -> list[str]:
+    """Names of the linear layers that adapters may go on, as Hugging Face has them."""
+    linears = (linear for kind in dict.fromkeys(model.layer_kinds) for linear in layer_linears(model, kind))
+    return list(dict.fromkeys(linear.path.rsplit(".", 1)[-1] for linear in linears if linear.module))
+
+
+def _targets(case: int, adapter: dict[str, Any], model: Model) -> None:
+    """Which linear layers carry adapters; none chosen means all."""
+    key = key_of(case, "adapter.target_modules")
+    given = adapter.get("target_modules", "all-linear")
+    chosen = [] if given == "all-linear" else given.split(",") if isinstance(given, str) else list(given)
+    st.session_state.setdefault(key, chosen)
+
+    def store() -> None:
+        adapter["target_modules"] = st.session_state[key] or "all-linear"
+
+    names = list(dict.fromkeys([*modules_of(model), *chosen]))
+    st.multiselect(t("in.targets"), names, key=key, on_change=store, placeholder=t("in.targets_all"))
+
+
+def length(case: int, tables: Tables) -> None:
+    """How long the run is, in tokens, samples or steps."""
+    job = tables.get("job", {})
+    unit = next((name for name in LENGTHS if name in job), "none")
+    key, value_key = key_of(case, "length"), key_of(case, f"length.{unit}")
+    st.session_state.setdefault(key, unit)
+
+    def store() -> None:
+        for name in LENGTHS:
+            job.pop(name, None)
+        chosen = st.session_state[key]
+        if chosen != "none":
+            job[chosen] = {"num_tokens": 10**10, "num_samples": 10**6, "num_steps": 10**4}[chosen]
+
+    def store_value() -> None:
+        job[unit] = int(st.session_state[value_key])
+
+    st.selectbox(t("in.length"), [*LENGTHS, "none"], key=key, on_change=store, format_func=lambda n: t(f"in.{n}"))
+    if unit != "none":
+        st.session_state.setdefault(value_key, int(job[unit]))
+        st.number_input(t(f"in.{unit}"), min_value=1, max_value=10**15, step=1, key=value_key, on_change=store_value)

@@ -1,0 +1,104 @@
+"""The controls of the layout and of the price."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from planner.cost import TERMS, find_price, market
+from planner.errors import PlannerError
+from planner.framework import framework_names, load_framework
+from planner.layout import RECOMPUTE
+from planner.layout_grid import divisors
+from planner.web import state
+from planner.web.answers import calibrated, chosen_layout
+from planner.web.controls import choice, key_of, slider, switch
+from planner.web.guard import markdown, short_text
+from planner.web.inputs import load_or_none, node_of, num_gpus
+from planner.web.state import Tables
+from planner.web.text import t
+
+OWN = "own price"
+
+
+def layout(case: int, tables: Tables) -> None:
+    """The training stack and every axis that it has."""
+    given, gpus, model = tables.get("layout", {}), num_gpus(tables), load_or_none(tables)
+    names = [*calibrated(), *framework_names()]
+    choice(case, "framework", "name", t("in.framework"), names, tables.get("framework", {}).get("name", "megatron-core"))
+    try:
+        has = load_framework(tables.get("framework", {}).get("name", "megatron-core")).features
+    except PlannerError:
+        has = frozenset()
+    if st.button(t("in.fastest"), key=key_of(case, "fastest"), help=t("in.fastest_help"), width="stretch"):
+        _use_fastest(case, tables)
+    cut = [d for d in divisors(gpus) if d <= 64]
+    heads = model.num_heads if model else 1
+    for name, options in (
+        ("tp", [d for d in cut if heads % d == 0]),
+        ("pp", [d for d in cut if model is None or d <= model.num_layers]),
+        ("vpp", list(range(1, 9)) if given.get("pp", 1) > 1 else [1]),
+        ("cp", [d for d in cut if d <= 16]),
+        ("ep", [d for d in divisors(model.num_experts) if gpus % d == 0] if model and model.num_experts else [1]),
+    ):
+        if name in has or given.get(name, 1) != 1:
+            slider(case, "layout", name, t(f"in.{name}"), options, given.get(name, 1))
+    stages = [z for z in (0, 1, 2, 3) if z == 0 or f"zero{z}" in has]
+    slider(case, "layout", "zero", t("in.zero"), stages, given.get("zero", 0), help=t("in.zero_help"))
+    slider(case, "layout", "micro_batch_size", t("in.micro_batch"), [2**i for i in range(8)], given.get("micro_batch_size", 1))
+    modes = [r for r in RECOMPUTE if r != "selective" or "selective_recompute" in has]
+    choice(
+        case, "layout", "recompute", t("in.recompute"), modes, given.get("recompute", "none"), lambda r: t(f"in.recompute_{r}")
+    )
+    for name in ("sequence_parallel", "offload_optimizer", "offload_activations"):
+        if name in has or given.get(name):
+            switch(case, "layout", name, t(f"in.{name}"), bool(given.get(name, False)))
+
+
+def _use_fastest(case: int, tables: Tables) -> None:
+    try:
+        tables["layout"] = chosen_layout(tables)
+    except PlannerError as error:
+        st.error(markdown(short_text(error, 600)))
+    else:
+        state.replace(state.current())
+        st.rerun()
+
+
+def price(case: int, tables: Tables) -> None:
+    """The catalog's quote by term, or the user's own price."""
+    asked, key = tables.get("price", {}), key_of(case, "term")
+    node = node_of(str(tables.get("cluster", {}).get("node", "")))
+    card = node.accelerator if node else ""
+    own = "usd_per_gpu_hour" in asked
+    terms = [term for term in TERMS if market(card, term)]
+    term = OWN if own or not terms else asked.get("term", "on-demand")
+    st.session_state.setdefault(key, term)
+
+    def store() -> None:
+        chosen = st.session_state[key]
+        tables["price"] = {"usd_per_gpu_hour": _quote(card, asked)} if chosen == OWN else {"term": chosen}
+
+    options = [*terms, OWN] if term in (*terms, OWN) else [term, *terms, OWN]
+    st.selectbox(
+        t("in.term"),
+        options,
+        key=key,
+        on_change=store,
+        format_func=lambda n: t(f"in.term_{n.replace('-', '_').replace(' ', '_')}"),
+    )
+    if own or not terms:
+        value = round(float(asked.get("usd_per_gpu_hour", 0.0)), 2)
+        prices = [round(i * 0.05, 2) for i in range(401)]
+        slider(case, "price", "usd_per_gpu_hour", t("in.usd"), prices, value)
+
+
+def _quote(card: str, price: dict[str, Any]) -> float:
+    """Where the price slider starts: at the quote that it replaces."""
+    try:
+        return round(
+            find_price(card, **{k: v for k, v in price.items() if k in ("term", "provider", "region")}).usd_per_gpu_hour, 2
+        )
+    except PlannerError:
+        return 2.0
