@@ -277,6 +277,16 @@ def test_a_record_calibrates_a_device_that_compare_can_use(page, address):
     assert not page.find_elements("css selector", '[data-testid="stException"]')
 
 
+def test_a_measurement_starts_here_and_can_be_stopped(page, address):
+    page.get(f"{address}/calibrate?lang=en")
+    b.wait_ready(page)
+    click(page, "Measure this CPU")
+    b.wait_for(page, "return document.body.innerText.includes('Measuring for')", 30)
+    click(page, "Stop measuring")
+    b.wait_for(page, "return document.body.innerText.includes('nothing was kept')", 60)
+    assert problems(page) == []
+
+
 def test_every_tab_of_the_controls_opens_and_fine_tuning_takes_less_memory(page, address):
     tables = {
         "model": {"name": "llama-2-7b"}, "cluster": {"node": "dgx-a100-80gb", "num_gpus": 1}, "framework": {"name": "peft"},

@@ -5,13 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,52 +24,10 @@ from planner.web.answers import calibrated, fingerprint
 from planner.web.charts import Figure
 from planner.web.download import file_name, take, zipped
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
+from planner.web.measuring import SWITCH, Measurement, allowed
 from planner.web.text import t
 
 BUDGETS = ("60s", "2m", "5m")
-ONE = threading.Lock()
-"""One measurement at a time: two would measure each other."""
-ROOT = Path(__file__).resolve().parents[3]
-
-
-@dataclass
-class Measurement:
-    """``python -m kernels run`` in the background."""
-
-    device: str
-    budget: str
-    finished: bool = False
-    error: str = ""
-    record: bytes = b""
-    started: float = field(default_factory=time.monotonic)
-
-    def run(self) -> None:
-        """Measure into a folder of its own, which is gone afterwards."""
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                out = Path(folder) / "record.json"
-                command = [
-                    sys.executable,
-                    "-m",
-                    "kernels",
-                    "run",
-                    "--out",
-                    str(out),
-                    "--budget",
-                    self.budget,
-                    "--device",
-                    self.device,
-                ]
-                done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200, check=False)
-                if done.returncode or not out.exists():
-                    self.error = short_text(done.stderr[-600:] or f"exit code {done.returncode}", 600)
-                else:
-                    self.record = out.read_bytes()
-        except (OSError, subprocess.TimeoutExpired) as error:
-            self.error = short_text(error, 300)
-        finally:
-            self.finished = True
-            ONE.release()
 
 
 def page() -> None:
@@ -136,6 +90,9 @@ def _measure() -> None:
     if importlib.util.find_spec("kernels") is None or importlib.util.find_spec("torch") is None:
         st.info(t("calibrate.no_torch"))
         return
+    if not allowed():
+        st.info(t("calibrate.not_here", switch=SWITCH))
+        return
     gpu = shutil.which("nvidia-smi") is not None
     st.markdown(t("calibrate.gpu_found") if gpu else t("calibrate.no_gpu"))
     running: Measurement | None = st.session_state.get("measurement")
@@ -144,19 +101,25 @@ def _measure() -> None:
         return
     if running is not None:
         st.session_state.pop("measurement")
-        if running.error:
-            show.problem(running.error)
-        else:
-            _read(running.record, "record.json")
+        _measured(running)
     budget = st.select_slider(t("calibrate.budget"), BUDGETS, key="calibrate.budget")
     if st.button(t("calibrate.start_gpu" if gpu else "calibrate.start_cpu"), key="calibrate.start", icon=":material/speed:"):
-        if not ONE.acquire(blocking=False):
+        made = Measurement(device="cuda" if gpu else "cpu", budget=budget)
+        if not made.start():
             st.warning(t("calibrate.busy"))
             return
-        made = Measurement(device="cuda" if gpu else "cpu", budget=budget)
         st.session_state["measurement"] = made
-        threading.Thread(target=made.run, name="measure", daemon=True).start()
         st.rerun()
+
+
+def _measured(done: Measurement) -> None:
+    """What became of a measurement."""
+    if done.cancelled:
+        st.info(t("calibrate.cancelled"))
+    elif done.error:
+        show.problem(done.error)
+    else:
+        _read(done.record, "record.json")
 
 
 @st.fragment(run_every=1.0)
@@ -166,6 +129,8 @@ def _waiting() -> None:
     if running.finished:
         st.rerun(scope="app")
     st.status(t("calibrate.running", seconds=f"{time.monotonic() - running.started:.0f}", budget=running.budget))
+    if st.button(t("calibrate.cancel"), key="calibrate.cancel", icon=":material/cancel:"):
+        running.cancelled = True
 
 
 def _profile(name: str) -> None:
