@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,7 @@ class Plan:
     assumptions: tuple[Assumption, ...]
     notes: tuple[str, ...]
 
-    @property
+    @cached_property
     def intervals(self) -> dict[str, Interval]:
         """90 % intervals of times, memory and money, by the name of the figure; absent where the figure is None.
 

@@ -73,8 +73,8 @@ def key_of(tables: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function(key, ...)`` with its answers kept; several sessions share them."""
-    return st.cache_data(max_entries=512, show_spinner=False)(function)
+    """``function(key, ...)`` with its answers kept; several sessions share them, so nobody changes one."""
+    return st.cache_resource(max_entries=512, show_spinner=False)(function)
 
 
 @remembered

@@ -11,6 +11,7 @@ from typing import Any
 
 import altair as alt
 import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from planner.plot import COLOURS
@@ -34,13 +35,18 @@ Spec = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """One figure: file name, title, description for screen readers, specification without data, the table behind it."""
+    """One figure: file name, title, description for screen readers, specification without data, the rows behind it."""
 
     name: str
     title: str
     alt: str
     spec: Spec
-    table: pd.DataFrame
+    rows: Sequence[dict[str, Any]]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The rows as a table."""
+        return pd.DataFrame(list(self.rows))
 
     def whole(self) -> Spec:
         """The specification with its data and title, for files."""
@@ -62,7 +68,8 @@ def show(figure: Figure, key: str, select: str | None = None) -> Any:
     with take:
         figure_buttons(figure, key)
     more: dict[str, Any] = {"on_select": "rerun", "selection_mode": select} if select else {}
-    return st.vega_lite_chart(figure.table, figure.spec, key=key, width="stretch", alt=figure.alt, **more)
+    data = pa.Table.from_pylist(list(figure.rows))  # a data frame on the way would take longer than all the rest
+    return st.vega_lite_chart(data, figure.spec, key=key, width="stretch", alt=figure.alt, **more)
 
 
 def _spec(chart: Any, height: int | None = None) -> Spec:
@@ -137,9 +144,8 @@ def stacked(
                     "capacity_text": None if capacity is None else f"{capacity:.1f}",
                 })  # fmt: skip
             end += value
-    table = pd.DataFrame(data)
     spec = stacked_spec(language(), kind, tuple(names), len(rows))
-    return Figure(name=name, title=title, alt=description, spec=spec, table=table)
+    return Figure(name=name, title=title, alt=description, spec=spec, rows=data)
 
 
 def _beside(end: float, capacity: float | None, widest: float) -> float:
@@ -194,9 +200,7 @@ def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
 def cost_time(title: str, description: str, rows: Sequence[dict[str, Any]], priced: bool) -> Figure:
     """``rows``: label, gpus, days, cost, now, and the interval of the present ones."""
     labels = tuple(dict.fromkeys(row["label"] for row in rows))
-    return Figure(
-        name="cost-time", title=title, alt=description, spec=cost_time_spec(language(), labels, priced), table=pd.DataFrame(rows)
-    )
+    return Figure(name="cost-time", title=title, alt=description, spec=cost_time_spec(language(), labels, priced), rows=rows)
 
 
 @lru_cache(maxsize=64)
@@ -231,7 +235,7 @@ def fit_map_spec(lang: str, rows: int) -> Spec:
 def fit_map(title: str, description: str, rows: Sequence[dict[str, Any]]) -> Figure:
     """``rows``: micro, seq, headroom (GiB), state, strength, cell, dark, step, reason, own."""
     lengths = len({row["seq"] for row in rows})
-    return Figure(name="fit-map", title=title, alt=description, spec=fit_map_spec(language(), lengths), table=pd.DataFrame(rows))
+    return Figure(name="fit-map", title=title, alt=description, spec=fit_map_spec(language(), lengths), rows=rows)
 
 
 @lru_cache(maxsize=64)
@@ -282,7 +286,7 @@ def scatter(
     """``rows``: x, y, group and the columns of ``tips``."""
     groups = tuple(dict.fromkeys(str(row["group"]) for row in rows))
     spec = scatter_spec(language(), x, y, logarithmic, groups, tuple(tips), select, diagonal)
-    return Figure(name=name, title=title, alt=description, spec=spec, table=pd.DataFrame(rows))
+    return Figure(name=name, title=title, alt=description, spec=spec, rows=rows)
 
 
 @lru_cache(maxsize=64)
@@ -329,4 +333,4 @@ def lines(
     last = {group: max(row["x"] for row in rows if row["group"] == group) for group in groups}
     rows = [{**row, "end": str(row["group"]) if not samples and row["x"] == last[str(row["group"])] else ""} for row in rows]
     spec = lines_spec(language(), x, y, logarithmic, groups, samples)
-    return Figure(name=name, title=title, alt=description, spec=spec, table=pd.DataFrame(rows))
+    return Figure(name=name, title=title, alt=description, spec=spec, rows=rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 import streamlit as st
@@ -108,13 +109,17 @@ def _nodes() -> list[str]:
 
 
 def node_label(name: str) -> str:
-    """A node type for people: "dgx-a100-80gb (8 x a100-sxm4-80gb)"."""
-    own = calibrated().get(name)
+    """A node type for people: "dgx-a100-80gb · 8 × a100-sxm4-80gb"."""
+    return t("in.calibrated", name=name) if name in calibrated() else _catalog_label(name)
+
+
+@lru_cache(maxsize=512)
+def _catalog_label(name: str) -> str:
     try:
-        node = own.node if own is not None else load_node(name)
+        node = load_node(name)
     except PlannerError:
         return short_text(name)
-    return t("in.calibrated", name=name) if own is not None else f"{node.name} · {node.num_gpus} × {node.accelerator}"
+    return f"{node.name} · {node.num_gpus} × {node.accelerator}"
 
 
 def node_of(name: str) -> Node | None:

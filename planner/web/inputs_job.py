@@ -24,22 +24,28 @@ FORMATS = {"qlora": ("nf4", "fp4", "int8"), "gptq-lora": ("gptq-int4", "gptq-int
 """How the frozen weights of a kind of fine-tuning may be stored."""
 
 
-def work(case: int, tables: Tables) -> None:
-    """How long and how many the sequences are, in which precision, and what is trained."""
-    job, model = tables.get("job", {}), load_or_none(tables)
+def size(case: int, tables: Tables) -> None:
+    """How long and how many the sequences are."""
+    job = tables.get("job", {})
     slider(case, "job", "seq_len", t("in.seq_len"), SEQUENCES, job.get("seq_len", 2048))
     slider(case, "job", "global_batch_size", t("in.batch"), BATCHES, job.get("global_batch_size", 32))
     choice(case, "job", "precision", t("in.precision"), get_args(Precision), job.get("precision", "bf16"))
-    choice(case, "job", "optimizer", t("in.optimizer"), get_args(Optimizer), job.get("optimizer", "adamw"))
+
+
+def training(case: int, tables: Tables) -> None:
+    """What is trained, how, and for how long."""
+    job, model = tables.get("job", {}), load_or_none(tables)
     _kind(case, job, model)
     if "adapter" in job:
         _adapter(case, job, model)
     if "teacher" in job:
         names = teachers(model) if model is not None else ()
         choice(case, "job.teacher", "model", t("in.teacher"), names, str(job["teacher"].get("model", "")))
+    choice(case, "job", "optimizer", t("in.optimizer"), get_args(Optimizer), job.get("optimizer", "adamw"))
     if model is not None and model.num_experts:
         value = float(job.get("expert_load", 1.0))
         slider(case, "job", "expert_load", t("in.expert_load"), LOADS, value, help=t("in.expert_load_help"))
+    _length(case, job)
 
 
 def _kind(case: int, job: dict[str, Any], model: Model | None) -> None:
@@ -107,9 +113,8 @@ def _targets(case: int, adapter: dict[str, Any], model: Model) -> None:
     st.multiselect(t("in.targets"), names, key=key, on_change=store, placeholder=t("in.targets_all"))
 
 
-def length(case: int, tables: Tables) -> None:
+def _length(case: int, job: dict[str, Any]) -> None:
     """How long the run is, in tokens, samples or steps."""
-    job = tables.get("job", {})
     unit = next((name for name in LENGTHS if name in job), "none")
     key, value_key = key_of(case, "length"), key_of(case, f"length.{unit}")
     st.session_state.setdefault(key, unit)

@@ -12,7 +12,7 @@ from planner.errors import PlannerError
 from planner.web import download, inputs, inputs_job, inputs_layout, show, state
 from planner.web.answers import Answer, answers, with_layouts
 from planner.web.guard import MAX_CASES, UPLOAD_MB, markdown
-from planner.web.text import LANGUAGES, language, t
+from planner.web.text import LANGUAGES, language, speaking, t
 
 ICON = Path(__file__).with_name("icon.png")
 PAGES = {
@@ -26,7 +26,13 @@ PAGES = {
 
 
 def main() -> None:
-    """Draw the whole page."""
+    """Draw the whole page in the language of the session."""
+    state.current()
+    with speaking(language()):
+        _draw()
+
+
+def _draw() -> None:
     st.set_page_config(page_title="planner", page_icon=str(ICON), layout="wide", initial_sidebar_state="auto")
     scenario = state.current()
     if not all(case["tables"].get("layout") for case in scenario["cases"]):
@@ -119,9 +125,10 @@ def _tabs(case: int) -> None:
     """The controls of one configuration in tabs; only the open one is drawn, so that an answer comes sooner."""
     tables = state.current()["cases"][case]["tables"]
     sections: dict[str, list[Callable[[], None]]] = {
-        "in.work": [lambda: inputs.controls(case), lambda: inputs_job.work(case, tables)],
+        "in.work": [lambda: inputs.controls(case), lambda: inputs_job.size(case, tables)],
+        "in.training": [lambda: inputs_job.training(case, tables)],
         "in.layout": [lambda: inputs_layout.layout(case, tables)],
-        "in.price": [lambda: inputs_job.length(case, tables), lambda: inputs_layout.price(case, tables)],
+        "in.price": [lambda: inputs_layout.price(case, tables)],
         "file.title": [_files],
     }
     tabs = st.tabs([t(name) for name in sections], key=f"tabs.{language()}", on_change="rerun")

@@ -33,7 +33,7 @@ def page(scenario: Scenario, answers: Sequence[Answer]) -> str:
         "<div class='cards'>",
         *(show.card(one) for one in answers),
         "</div>",
-        *(f"<figure role='img' aria-label='{escape(f.alt, quote=True)}'>{_inline(f)}</figure>" for f in pictures if len(f.table)),
+        *(f"<figure role='img' aria-label='{escape(f.alt, quote=True)}'>{_inline(f)}</figure>" for f in pictures if f.rows),
         f"<h2>{escape(t('report.reasons'))}</h2>",
         _notes(answers),
         f"<h2>{escape(t('report.sources'))}</h2>",
