@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import message_templates as source
@@ -12,6 +13,7 @@ import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest
 
 from planner import plan
 from planner.cost import TERMS, Price
@@ -19,6 +21,7 @@ from planner.errors import PlannerError, explain
 from planner.hardware import load_accelerator
 from planner.huggingface import model_from_config
 from planner.memory import KINDS
+from planner.searching import as_question, run_search
 from planner.serving import serve
 from planner.spec import Spec
 from planner.step_time import PARTS
@@ -36,6 +39,7 @@ JOB: dict[str, Any] = {"seq_len": 2048, "global_batch_size": 32}
 CLUSTER: dict[str, Any] = {"node": "dgx-a100-80gb", "num_gpus": 8}
 
 
+@cache
 def in_source() -> dict[str, str]:
     """Template -> module that shows it."""
     return {text: source.name_of(path) for path in source.modules() for text in source.templates_in(path)}
@@ -147,6 +151,9 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "heads that do not divide": (lambda: model_from_config({**LLAMA, "num_attention_heads": 7}, name="m", where="c.json"), "7"),
     "CSV without a column": (lambda: evidence.own_pairs(b"id,model\n1,gpt2\n", "runs.csv"), "runs.csv"),
     "no record": (lambda: calibrate.fitted(b"[]", "r.json"), "r.json|list|python -m kernels run"),
+    "two lengths": (asked(job={**JOB, "num_tokens": 10**9, "num_steps": 3}), "job|num_steps|num_samples"),
+    "nothing is left": (lambda: run_search(as_question(
+        model={"name": "llama-2-70b"}, cluster={"node": "dgx-a100-80gb", "num_gpus": 1}, job=JOB, objective="time")), "79.1"),
     "serving across heads": (served(tp=3), "serving.tp = 3|32"),
     "serving beyond its batch": (served(batch=300, max_batch=256), "batch = 300|max_batch = 256"),
     "serving in FP8": (served(weights="fp8"), "serving.weights = 'fp8'|a100"),
@@ -209,6 +216,15 @@ def test_tables_own_precision_is_kept_in_a_refusal() -> None:
     assert "precision = 'mxbf16'" in shown
     assert "matrix units" not in shown
     assert CHINESE.search(shown)
+
+
+def test_refusals_of_a_search_keep_their_label() -> None:
+    question = as_question(
+        model={"name": "llama-2-7b"}, cluster=CLUSTER, job=JOB, accelerators=["v100-sxm2-32gb", "a100-sxm4-80gb"]
+    )  # fmt: skip
+    shown = chinese(question.refused[0])
+    assert shown.startswith("8 x v100-sxm2-32gb")
+    assert not english_words(shown), shown
 
 
 def test_runner_up_of_a_search_is_said_in_chinese() -> None:
@@ -284,6 +300,21 @@ def test_cards_and_the_report_speak_chinese() -> None:
         assert failed.error in show.card(failed)
 
 
+def _error_page() -> None:
+    from planner.web import show
+
+    show.problem("layout.ep = 2: gpt2 is dense; use 1.")
+
+
+@pytest.mark.parametrize(("chosen", "shown"), [("zh", "稠密模型"), ("en", "is dense")])
+def test_an_error_on_the_page_speaks_the_language_of_the_session(chosen: str, shown: str) -> None:
+    app = AppTest.from_function(_error_page)
+    app.session_state["language"] = chosen
+    app.run(timeout=60)
+    assert shown in app.error[0].value
+
+
+@settings(deadline=None)
 @given(st.text(max_size=LONGEST + 100))
 def test_any_text_comes_out_within_the_cap(text: str) -> None:
     with speaking("zh"):

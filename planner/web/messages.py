@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 
 from planner.cost import Price
@@ -100,8 +100,7 @@ def word(text: str) -> str:
 
 def priced(price: Price) -> str:
     """``price.describe()`` in that language."""
-    text = price.describe()
-    return text.replace(price.term, _word(price.term), 1) if language() == "zh" else text
+    return replace(price, term=word(price.term)).describe()
 
 
 def _word(text: str) -> str:
@@ -117,6 +116,11 @@ def _chinese(text: str) -> str:
     found = re.sub(r"([?？])[.。](?=[ ;，；：）]|[^\x00-\x7f]|$)", r"\1", found)
     found = found + "。" if text.rstrip().endswith(".") and found[-1:] not in "。？?" else found
     return found if len(found) <= LONGEST else text
+
+
+def _reaches_over(one: Template, held: list[str]) -> bool:
+    """Whether a blank, but for an open last one, holds "; ", or the first, where the message begins with it, holds a place."""
+    return any("; " in value for value in (held if one.closed else held[:-1])) or (not one.literals[0] and ": " in held[0])
 
 
 def _as_written(text: str) -> str | None:
@@ -150,11 +154,13 @@ class Reading:
     def _read(self, text: str, depth: int) -> str | None:
         if text in whole():
             return whole()[text]
-        ways: tuple[Callable[[str, int], str | None], ...] = (self.message, self._placed, self._listed, self._any)
+        ways: tuple[Callable[[str, int], str | None], ...] = (
+            self.message, self._placed, self._listed, self._any, self._counted,
+        )  # fmt: skip
         return next((found for way in ways if (found := way(text, depth)) is not None), None)
 
     def message(self, text: str, depth: int) -> str | None:
-        """One message whose blanks, but for the last, do not reach over "; ", where another may begin."""
+        """One message whose blanks do not reach over what may be the bounds of another."""
         return self._template(text, depth, strict=True)
 
     def _any(self, text: str, depth: int) -> str | None:
@@ -167,7 +173,7 @@ class Reading:
             held = one.blanks(text)
             if held is None:  # its last blank may be empty, after a full stop
                 held = one.blanks(f"{text}.")
-            if held is None or (strict and any("; " in value for value in (held if one.closed else held[:-1]))):
+            if held is None or (strict and _reaches_over(one, held)):
                 continue
             return BLANK.sub(lambda m, held=held: self._filled(held[int(m[1])], m[2], depth), one.chinese)  # type: ignore[misc]
         return None
@@ -176,7 +182,7 @@ class Reading:
         if kind == "word":
             return _word(value)
         if kind == "choice":
-            return value.replace("' or '", "' 或 '")
+            return value.replace("' or '", "' 或 '").replace(" and ", "、")
         if kind == "list":
             return re.sub(r"[a-z][a-z ]+(?= [+-])", lambda m: _word(m[0]), value).replace(" (", "（").replace(")", "）")
         return self._inner(value, depth)
@@ -192,6 +198,12 @@ class Reading:
             return None
         found, where = self.read(rest, depth - 1), self.read(place, depth - 1)
         return None if found is None and where is None else f"{where or place}：{found or rest}"
+
+    def _counted(self, text: str, depth: int) -> str | None:
+        """NUMBER REASON: so many layouts are rejected for it."""
+        number, _, reason = text.partition(" ")
+        found = self.read(reason, depth - 1) if re.fullmatch(r"[\d,]+", number) else None
+        return None if found is None else f"{number} 个{found}"
 
     def _placed_message(self, text: str, depth: int) -> str | None:
         """One message, with or without a place before it."""
