@@ -122,12 +122,11 @@ def why_second(table: pd.DataFrame) -> str:
     worse = [f"{name.replace('_', ' ')} +{gain:.3g} s" for gain, name in parts if gain > 1e-3 * best["step_time_s"]][:3]
     better = [f"{name.replace('_', ' ')} {gain:.3g} s" for gain, name in parts[::-1] if -gain > 1e-3 * best["step_time_s"]][:2]
     memory = (second["peak_total_bytes"] - best["peak_total_bytes"]) / GIB
-    text = f"runner-up ({', '.join(changed) or 'the same layout'}): step {slower:+.2%}"
-    text += f" ({', '.join(worse + better)})" if worse or better else ""
-    text += f", memory {memory:+.2f} GiB"
-    if np.isfinite(best["cost_usd_per_step"]) and best["cost_usd_per_step"] > 0:
-        text += f", dollars {second['cost_usd_per_step'] / best['cost_usd_per_step'] - 1.0:+.2%}"
-    return text
+    parted = f" ({', '.join(worse + better)})" if worse or better else ""
+    priced = np.isfinite(best["cost_usd_per_step"]) and best["cost_usd_per_step"] > 0
+    dollars = f", dollars {second['cost_usd_per_step'] / best['cost_usd_per_step'] - 1.0:+.2%}" if priced else ""
+    layouts = ", ".join(changed) or "the same layout"
+    return f"runner-up ({layouts}): step {100.0 * slower:+.2f}%{parted}, memory {memory:+.2f} GiB{dollars}"
 
 
 def _rows_of(path: Path) -> pd.DataFrame:

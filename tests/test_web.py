@@ -144,6 +144,8 @@ def test_a_teacher_speaks_the_students_words_and_is_no_smaller():
 def test_fine_tuning_on_the_page_is_planners_answer(app):
     next(s for s in app.sidebar.selectbox if s.label == "Model").select("llama-2-7b").run()
     before = figures(app, "gib")[0]
+    app.session_state["tabs.en"] = "Training"
+    app.run()
     next(s for s in app.sidebar.selectbox if s.label == "Kind of training").select("qlora").run()
     assert not app.exception
     slider(app, "Rank").set_value(64).run()

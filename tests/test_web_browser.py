@@ -296,13 +296,19 @@ def test_every_tab_of_the_controls_opens_and_fine_tuning_takes_less_memory(page,
     page.get(f"{address}/?lang=en&s={word}")
     b.wait_ready(page)
     full = float(b.figures(page)["gib"][0].split()[0])
+    click(page, "Training", '[role="tab"]')
     field = page.find_element("css selector", 'input[aria-label*="Kind of training"]')
     field.click()
     b.wait_for(page, "return document.querySelectorAll('[role=option]').length >= 6")
     click(page, "QLoRA", "[role=option]")
     b.wait_for(page, "return document.body.innerText.includes('Rank of the adapters')")
     assert float(b.figures(page)["gib"][0].split()[0]) < full / 3
-    for tab, shows in (("Layout", "Training stack"), ("Price", "Length of the run"), ("Take along", "Save scenario")):
+    for tab, shows in (
+        ("Work", "Sequence length"),
+        ("Layout", "Training stack"),
+        ("Price", "Price per GPU-hour"),
+        ("Take along", "Save scenario"),
+    ):
         click(page, tab, '[role="tab"]')
         assert shows in page.find_element("css selector", '[data-testid="stSidebar"]').text
     assert problems(page) == []

@@ -19,6 +19,7 @@ from planner.web import state
 from planner.web.answers import answer, calibrated
 from planner.web.controls import key_of, slider, with_value
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
+from planner.web.messages import said
 from planner.web.state import Tables
 from planner.web.text import t
 
@@ -77,7 +78,7 @@ def _pasted_config(case: int) -> None:
             try:
                 fields = model_fields(content, short_text(name or "my-model"))
             except PlannerError as error:
-                st.error(markdown(short_text(error, 1200)))
+                st.error(markdown(said(str(error)), 1200))
             else:
                 state.current()["cases"][case]["tables"]["model"] = fields
                 state.replace(state.current())

@@ -14,8 +14,9 @@ from planner.layout_grid import divisors
 from planner.web import state
 from planner.web.answers import calibrated, chosen_layout
 from planner.web.controls import choice, key_of, slider, switch
-from planner.web.guard import markdown, short_text
+from planner.web.guard import markdown
 from planner.web.inputs import load_or_none, node_of, num_gpus
+from planner.web.messages import said
 from planner.web.state import Tables
 from planner.web.text import t
 
@@ -60,7 +61,7 @@ def _use_fastest(case: int, tables: Tables) -> None:
     try:
         tables["layout"] = chosen_layout(tables)
     except PlannerError as error:
-        st.error(markdown(short_text(error, 600)))
+        st.error(markdown(said(str(error)), 600))
     else:
         state.replace(state.current())
         st.rerun()

@@ -15,6 +15,7 @@ import planner
 from planner.web import download, show
 from planner.web.answers import Answer
 from planner.web.charts import Figure
+from planner.web.messages import priced, said, word
 from planner.web.state import Scenario
 from planner.web.text import language, t
 
@@ -63,11 +64,12 @@ def _table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
 
 def _notes(answers: Sequence[Answer]) -> str:
     rows = [(one.label, reason) for one in answers for reason in show.reasons(one)]
-    rows += [(one.label, note) for one in answers if one.plan for note in one.plan.notes]
+    rows += [(one.label, said(note)) for one in answers if one.plan for note in one.plan.notes]
     rows += [
-        (one.label, f"{one.plan.intervals['step_time_s'].provenance}: {one.plan.intervals['step_time_s'].why}")
+        (one.label, f"{word(sure.provenance)}: {said(sure.why)}")
         for one in answers
         if one.plan
+        for sure in (one.plan.intervals["step_time_s"],)
     ]
     return _table(rows)
 
@@ -80,12 +82,12 @@ def _sources(known: Sequence[Answer]) -> str:
         rows.append((one.label, plan.model.name, plan.model.source or t("report.given")))
         card = plan.cluster.accelerator
         rows += [
-            (one.label, f"{card.name} {field}", f"{p.kind}: {p.source}")
+            (one.label, f"{card.name} {field}", f"{word(p.kind)}: {p.source}")
             for field, p in card.provenance.items()
             if p.kind != "assumed"
         ]
         if plan.price is not None:
-            rows.append((one.label, plan.price.describe(), plan.price.source or t("report.given")))
+            rows.append((one.label, priced(plan.price), plan.price.source or t("report.given")))
     return _table(dict.fromkeys(rows))
 
 

@@ -16,6 +16,7 @@ from planner.uncertainty import Interval
 from planner.units import DAY_S, GIB, HOUR_S
 from planner.web.answers import Answer
 from planner.web.guard import markdown, short_text
+from planner.web.messages import priced, said
 from planner.web.text import t
 
 STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
@@ -78,7 +79,7 @@ def card(answer: Answer, wide: bool = False) -> str:
         return (
             f"<section class='card' aria-label='{escape(answer.label, quote=True)}'>{head}"
             f"<span class='verdict error'>{escape(t('show.impossible'))}</span>"
-            f"<p class='why'>{escape(short_text(answer.error, 900))}</p></section>"
+            f"<p class='why'>{escape(short_text(said(answer.error), 900))}</p></section>"
         )
     plan = answer.plan
     colour, words = verdict(plan)
@@ -126,7 +127,7 @@ def cost_note(plan: Plan) -> str:
     if plan.price is None:
         return t("show.no_price")
     stale = " · " + t("show.stale") if plan.price.is_stale(datetime.date.today()) else ""
-    quote = t("show.quote", usd=f"{plan.price.usd_per_gpu_hour:.2f}", what=plan.price.describe()) + stale
+    quote = t("show.quote", usd=f"{plan.price.usd_per_gpu_hour:.2f}", what=priced(plan.price)) + stale
     found = plan.intervals.get("cost_usd")
     return f"{between(found, dollars)}; {quote}" if found else quote
 
@@ -144,9 +145,9 @@ def listed(parts: Sequence[str]) -> str:
 
 def reasons(answer: Answer) -> Iterable[str]:
     """Why a plan does not fit."""
-    return answer.plan.reasons if answer.plan else (answer.error,)
+    return [said(text) for text in (answer.plan.reasons if answer.plan else (answer.error,))]
 
 
 def problem(text: Any) -> None:
     """An error for people: what the planner says, nothing that Markdown would read."""
-    st.error(t("show.problem") + " " + markdown(str(text), 1200), icon=":material/error:")
+    st.error(t("show.problem") + " " + markdown(said(str(text)), 1200), icon=":material/error:")

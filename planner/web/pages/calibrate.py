@@ -25,6 +25,7 @@ from planner.web.charts import Figure
 from planner.web.download import file_name, take, zipped
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
 from planner.web.measuring import SWITCH, Measurement, allowed
+from planner.web.messages import said
 from planner.web.text import t
 
 BUDGETS = ("60s", "2m", "5m")
@@ -256,7 +257,7 @@ def _fits(made: Calibration, found: Comparison) -> None:
     if found.refused:
         with st.expander(t("calibrate.refused", count=len(found.refused))):
             for refusal in found.refused:
-                st.caption(markdown(f"{refusal.id}: {refusal.reason}", 300))
+                st.caption(markdown(f"{refusal.id}: {said(refusal.reason)}", 300))
 
 
 def profile_files(made: Calibration, name: str) -> bytes:

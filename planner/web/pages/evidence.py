@@ -23,6 +23,7 @@ from planner.web.answers import answers, claims, fingerprint, operators
 from planner.web.charts import Figure
 from planner.web.download import csv_bytes, take
 from planner.web.guard import UPLOAD_MB, markdown, short_text
+from planner.web.messages import priced, said
 from planner.web.text import language, t
 
 METRICS = ("step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
@@ -167,7 +168,7 @@ def _own() -> None:
     if refused:
         with st.expander(t("evidence.refused", count=len(refused)), expanded=not len(table)):
             for name, reason in refused[:200]:
-                st.caption(markdown(f"{name}: {reason}", 400))
+                st.caption(markdown(f"{name}: {said(reason)}", 400))
 
 
 def own_pairs(content: bytes, name: str) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
@@ -223,7 +224,7 @@ def _assumptions() -> None:
         _price_age(one.label, one.plan.price)
         sure = one.plan.intervals["step_time_s"]
         st.caption(
-            t("evidence.sure", label=markdown(one.label), kind=t(f"kind_of.{sure.provenance}"), why=markdown(sure.why, 300))
+            t("evidence.sure", label=markdown(one.label), kind=t(f"kind_of.{sure.provenance}"), why=markdown(said(sure.why), 300))
         )
         for a in one.plan.assumptions:
             value = f"{a.value:.4g}" if isinstance(a.value, float) else str(a.value)
@@ -248,10 +249,10 @@ def _price_age(label: str, price: Price | None) -> None:
     """Whether the price behind an answer is old."""
     today, name = datetime.date.today(), markdown(label)
     if price is not None and price.is_stale(today):
-        words = t("evidence.stale", label=name, quote=markdown(price.describe()), days=f"{price.age_days(today):,}")
+        words = t("evidence.stale", label=name, quote=markdown(priced(price)), days=f"{price.age_days(today):,}")
         st.warning(words, icon=":material/schedule:")
     elif price is not None and price.provider:
-        st.success(t("evidence.fresh", label=name, quote=markdown(price.describe())), icon=":material/schedule:")
+        st.success(t("evidence.fresh", label=name, quote=markdown(priced(price))), icon=":material/schedule:")
 
 
 def _operators() -> None:

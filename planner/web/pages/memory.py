@@ -17,6 +17,7 @@ from planner.web import charts, show, state
 from planner.web.answers import Answer, answers, memory_map, memory_moments, what_would_fit
 from planner.web.charts import Figure
 from planner.web.guard import markdown, short_text
+from planner.web.messages import said
 from planner.web.text import t
 
 TIGHT = 0.05
@@ -114,7 +115,7 @@ def _map_row(plan: Plan, cell: Cell) -> dict[str, Any]:
         "cell": "–" if headroom is None else f"{headroom / GIB:+.0f}",
         "dark": kind in ("fits", "over") and strength > 0.35,
         "step": show.duration(cell.step_time_s),
-        "reason": cell.reason,
+        "reason": said(cell.reason),
         "own": cell.micro_batch_size == plan.layout.micro_batch_size and cell.seq_len == plan.job.seq_len,
     }
 
@@ -130,7 +131,7 @@ def _remedies(case: int, one: Answer) -> None:
         show.problem(error)
         return
     if not found:
-        st.info(t("memory.no_remedy", reason=markdown("; ".join(one.known.reasons), 600)))
+        st.info(t("memory.no_remedy", reason=markdown("; ".join(show.reasons(one)), 600)))
         return
     for i, remedy in enumerate(found[:8]):
         left, right = st.columns([3, 2], vertical_alignment="center")

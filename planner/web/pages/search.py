@@ -27,6 +27,7 @@ from planner.web.answers import arguments, layout_fields
 from planner.web.charts import Figure
 from planner.web.download import csv_bytes, parquet_bytes, take, zipped
 from planner.web.guard import markdown, short_text
+from planner.web.messages import said
 from planner.web.text import language, t
 
 OBJECTIVES = ("time", "cost", "memory", "energy")
@@ -196,7 +197,7 @@ def _result(search: Search, case: int) -> None:
     event = charts.show(figure, key="search.pareto", select="chosen")
     _rejected(about)
     if len(table) > 1:
-        st.caption(markdown(why_second(table), 600))
+        st.caption(markdown(said(why_second(table)), 600))
     rank = _picked(event, table)
     _take(search, table, rank, case)
 
@@ -248,12 +249,12 @@ def _rejected(about: Mapping[Any, Any]) -> None:
         return
     with st.expander(t("search.rejected", count=f"{sum(lost.values()):,}")):
         st.dataframe(
-            [{t("search.reason"): reason, t("search.layouts"): count} for reason, count in lost.items()],
+            [{t("search.reason"): said(reason), t("search.layouts"): count} for reason, count in lost.items()],
             hide_index=True,
             alt=t("search.reason"),
         )
         for refused in about["refused"]:
-            st.caption(markdown(refused, 400))
+            st.caption(markdown(said(refused), 400))
 
 
 def _picked(event: Any, table: pd.DataFrame) -> int:
@@ -328,7 +329,7 @@ def _downloads(table: pd.DataFrame, tables: state.Tables, framework: str) -> Non
         try:
             archive = zipped(export_plan(plan(**arguments(tables), explain=False), stack))
         except PlannerError as error:
-            st.caption(t("search.no_launch", stack=stack, why=markdown(str(error), 300)))
+            st.caption(t("search.no_launch", stack=stack, why=markdown(said(str(error)), 300)))
         else:
             name = t("download.launch", stack=stack)
             take(name, lambda archive=archive: archive, f"{stack}.zip", "application/zip", f"launch.{stack}")  # type: ignore[misc]

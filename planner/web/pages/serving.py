@@ -20,6 +20,7 @@ from planner.web.answers import arguments, key_of, remembered
 from planner.web.charts import Figure
 from planner.web.download import serving_toml, take
 from planner.web.guard import markdown, require_safe, short_text
+from planner.web.messages import said
 from planner.web.text import t
 
 SIMULATED = 3000
@@ -81,7 +82,7 @@ def page() -> None:
         return
     st.html(card(found, one["label"]))
     for words in (*found.reasons, *found.warnings, *found.notes):
-        st.caption(markdown(words, 400))
+        st.caption(markdown(said(words), 400))
     charts.show(memory_figure(found, one["label"]), key="serving.memory")
     if found.fits:
         for figure in figures(found, tables):
@@ -221,7 +222,7 @@ def figures(found: Deployment, tables: state.Tables) -> Sequence[Figure]:
     if load is not None and len(load):
         shown.append(_percentiles(load, found))
     elif error:
-        st.caption(markdown(error, 300))
+        st.caption(markdown(said(error), 300))
     return shown
 
 

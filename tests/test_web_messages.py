@@ -1,0 +1,355 @@
+"""The planner's messages on the Chinese page: each template translated, none stale, values untouched, whatever is shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import message_templates as source
+import pydantic
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest
+
+from planner import plan
+from planner.cost import TERMS, Price
+from planner.errors import PlannerError, explain
+from planner.hardware import load_accelerator
+from planner.huggingface import model_from_config
+from planner.memory import KINDS
+from planner.searching import as_question, run_search
+from planner.serving import serve
+from planner.spec import Spec
+from planner.step_time import PARTS
+from planner.web import inputs, messages, report, show, state
+from planner.web.answers import Answer
+from planner.web.guard import require_safe
+from planner.web.messages import LONGEST, priced, said, word
+from planner.web.pages import calibrate, evidence
+from planner.web.text import speaking, words
+
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+OTHERS = ("pydantic", "python", "words")
+"""Tables of texts that are not in our source."""
+JOB: dict[str, Any] = {"seq_len": 2048, "global_batch_size": 32}
+CLUSTER: dict[str, Any] = {"node": "dgx-a100-80gb", "num_gpus": 8}
+
+
+@cache
+def in_source() -> dict[str, str]:
+    """Template -> module that shows it."""
+    return {text: source.name_of(path) for path in source.modules() for text in source.templates_in(path)}
+
+
+def translated() -> dict[str, str]:
+    """Template -> Chinese of our own messages."""
+    return {k: v for name, table in messages.tables().items() if name not in OTHERS for k, v in table.items()}
+
+
+def blanks(text: str) -> list[str]:
+    return sorted(number for number, _ in messages.BLANK.findall(text))
+
+
+def test_every_message_that_a_page_can_show_is_translated() -> None:
+    missing = sorted(f"[{module}]  {json.dumps(text)}" for text, module in in_source().items() if text not in translated())
+    assert not missing, "ADD to planner/web/text/messages.zh.toml:\n" + "\n".join(missing)
+
+
+def test_no_translation_is_of_a_message_that_is_gone() -> None:
+    known = in_source()
+    stale = sorted(json.dumps(text) for text in translated() if text not in known)
+    assert not stale, "REMOVE from planner/web/text/messages.zh.toml:\n" + "\n".join(stale)
+
+
+def test_no_message_is_translated_twice() -> None:
+    tables = messages.tables()
+    keys = [key for name in tables if name != "words" for key in tables[name]]
+    assert sorted(keys) == sorted(set(keys))
+
+
+@pytest.mark.parametrize("name", [name for name in messages.tables() if name not in ("words", "pydantic")])
+def test_both_sides_have_the_same_blanks_and_the_other_is_chinese(name: str) -> None:
+    for text, chinese in messages.tables()[name].items():
+        assert blanks(text) == blanks(chinese), f"{text!r}: {chinese!r}"
+        assert CHINESE.search(chinese) or chinese.startswith("nf4"), chinese
+        for field in re.findall(r"[a-z]+_[a-z_]+[a-z]|[a-z]+\.[a-z_]+", text):  # names of fields and tables stay
+            assert field == "e.g" or field in chinese, f"{text!r}: {chinese!r} leaves out {field}"
+
+
+def test_every_module_of_the_planner_is_reachable_or_left_out_for_a_reason() -> None:
+    assert not set(source.REACHABLE) & set(", ".join(source.LEFT_OUT).split(", "))
+    shown = {source.name_of(path) for path in source.modules()}
+    patterns = [re.compile(one.replace("*", r"\w*")) for one in ", ".join(source.LEFT_OUT).split(", ")]
+    for path in source.PLANNER.rglob("*.py"):
+        name = source.name_of(path)
+        if re.search(r"(PlannerError|ValueError)\(\s*f?\"", path.read_text(encoding="utf-8")) and name not in shown:
+            whole = [name, name.split("/")[0]]
+            assert any(p.fullmatch(n) for p in patterns for n in whole), f"{name}: put it into REACHABLE or LEFT_OUT"
+    for module in source.TELLING:
+        assert module in shown, module
+
+
+def error(call: Callable[[], Any]) -> str:
+    with pytest.raises(PlannerError) as raised:
+        call()
+    return str(raised.value)
+
+
+def chinese(text: str) -> str:
+    with speaking("en"):
+        assert said(text) == text
+    with speaking("zh"):
+        return said(text)
+
+
+def asked(**changes: Any) -> Callable[[], Any]:
+    given: dict[str, Any] = {"model": {"name": "llama-2-7b"}, "cluster": CLUSTER, "job": JOB, **changes}
+    return lambda: plan(**given)
+
+
+def served(**fields: Any) -> Callable[[], Any]:
+    given = {"engine": "vllm", "weights": "bf16", "prompt": 512, "output": 64, "batch": 4, **fields}
+    return lambda: serve(model={"name": "llama-2-7b"}, cluster={"node": "dgx-a100-80gb", "num_gpus": 1}, serving=given)
+
+
+LLAMA = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 128,
+         "vocab_size": 100}  # fmt: skip
+WRONG: dict[str, tuple[Callable[[], Any], str]] = {
+    "tp does not divide the heads": (asked(cluster={"node": "dgx-a100-80gb", "num_gpus": 48}, layout={"tp": 3},
+                                           job={**JOB, "global_batch_size": 16}), "layout.tp = 3|num_heads = 32|llama-2-7b"),
+    "degrees and GPUs": (asked(layout={"tp": 8, "pp": 2}), "layout.tp x pp x cp = 8 x 2 x 1 = 16|1, 2, 4, 8"),
+    "ep on a dense model": (asked(layout={"ep": 2}), "layout.ep = 2|llama-2-7b"),
+    "unknown model": (asked(model={"name": "lama-2-7b"}), "model.name = 'lama-2-7b'|llama-2-7b|config.json"),
+    "nothing like it": (asked(framework={"name": "zz"}), "framework.name = 'zz'|megatron-core"),
+    "batch and dp": (asked(job={**JOB, "global_batch_size": 7}, layout={"micro_batch_size": 2}),
+                     "job.global_batch_size = 7|micro_batch_size x dp = 2 x 8 = 16"),
+    "several fields": (asked(layout={"tp": "x", "pp": 1.5, "foo": 3}), "tp = 'x'|pp = 1.5|foo = 3|micro_batch_size"),
+    "a field is missing": (asked(job={"seq_len": 2048}), "job|global_batch_size"),
+    "a choice": (asked(job={**JOB, "precision": "int3"}), "precision = 'int3'|'bf16-pure'"),
+    "adapter without a table": (asked(job={**JOB, "kind": "lora"}), "kind = 'lora'|[job.adapter]|rank"),
+    "V100 and bf16": (asked(cluster={"node": "dgx-1v-32gb", "num_gpus": 8}), "job.precision|bf16|v100"),
+    "no network": (asked(cluster={"node": "a2-highgpu-1g", "num_nodes": 2}), "cluster.num_nodes = 2|[[links]]"),
+    "NaN": (asked(price={"usd_per_gpu_hour": float("nan")}), "price.usd_per_gpu_hour = nan"),
+    "NaN in a scenario": (lambda: require_safe({"job": {"seq_len": float("nan")}}), "scenario.job.seq_len = nan"),
+    "path in a scenario": (lambda: require_safe({"model": {"name": "/etc/x.toml"}}), "scenario.model.name = '/etc/x.toml'"),
+    "too large for the page": (lambda: require_safe({"cluster": {"num_gpus": 10**6}}), "cluster.num_gpus = 1,000,000|131,072"),
+    "table missing": (lambda: state.checked({"cases": [{"label": "a", "tables": {"model": {"name": "llama-2-7b"}}}]}),
+                      "1|cluster|model"),
+    "damaged link": (lambda: state.decode("AAAA"), "unknown compression method"),
+    "bad TOML": (lambda: state.from_toml("a = 1\nb = \n", "s.toml"), "s.toml|TOML|2|5"),
+    "nothing pasted": (lambda: inputs.model_fields("", "m"), "config.json"),
+    "no JSON": (lambda: inputs.model_fields('{"a" 1}', "m"), "config.json|JSON|1|6"),
+    "unknown kind of model": (lambda: model_from_config({"model_type": "lama"}, name="m", where="config.json"),
+                              "config.json|model_type = 'lama'|llama"),
+    "unknown field of a config": (lambda: model_from_config({**LLAMA, "foo": 3}, name="m", where="c.json"), "c.json|foo = 3"),
+    "quantized config": (lambda: model_from_config({**LLAMA, "quantization_config": {"a": 1}}, name="m", where="c.json"),
+                         "quantization_config = {'a': 1}"),
+    "heads that do not divide": (lambda: model_from_config({**LLAMA, "num_attention_heads": 7}, name="m", where="c.json"), "7"),
+    "CSV without a column": (lambda: evidence.own_pairs(b"id,model\n1,gpt2\n", "runs.csv"), "runs.csv"),
+    "no record": (lambda: calibrate.fitted(b"[]", "r.json"), "r.json|list|python -m kernels run"),
+    "two lengths": (asked(job={**JOB, "num_tokens": 10**9, "num_steps": 3}), "job|num_steps|num_samples"),
+    "nothing is left": (lambda: run_search(as_question(
+        model={"name": "llama-2-70b"}, cluster={"node": "dgx-a100-80gb", "num_gpus": 1}, job=JOB, objective="time")), "79.1"),
+    "serving across heads": (served(tp=3), "serving.tp = 3|32"),
+    "serving beyond its batch": (served(batch=300, max_batch=256), "batch = 300|max_batch = 256"),
+    "serving in FP8": (served(weights="fp8"), "serving.weights = 'fp8'|a100"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_errors_of_the_planner_come_out_in_chinese_with_their_names_and_numbers(name: str) -> None:
+    call, kept = WRONG[name]
+    text = error(call)
+    shown = chinese(text)
+    assert CHINESE.search(shown), text
+    for part in kept.split("|"):
+        assert part in text, f"not in the error itself: {part!r}: {text}"
+        assert part in shown, f"{part!r} is lost: {shown}"
+    assert sorted(re.findall(r"\d+", shown)) == sorted(re.findall(r"\d+", text))
+    assert english_words(shown) <= WORDS_THAT_STAY | set(kept.replace("|", " ").split()), shown
+
+
+WORDS_THAT_STAY = {
+    "python",
+    "planner",
+    "header",
+    "check",
+    "incorrect",
+    "decompressing",
+    "while",
+    "data",
+    "list",
+    "kernels",
+    "run",
+}
+"""Of commands, of types, and of zlib."""
+
+
+def english_words(shown: str) -> set[str]:
+    """Words of two English letters or more in a row of two: prose that was left, not names or values."""
+    prose = re.findall(r"(?<![\w.'`=-] )(?<![\w.'`\[-])[a-z]{2,} [a-z]{3,}(?: [a-z]+)*(?![\w.'`=])", shown)
+    return {w for phrase in prose for w in phrase.split()}
+
+
+def test_reasons_why_it_does_not_fit_come_out_in_chinese() -> None:
+    found = asked(model={"name": "llama-2-70b"}, layout={"tp": 1})()
+    assert not found.fits
+    texts = [*found.reasons, *found.notes, found.intervals["step_time_s"].why]
+    large = served(batch=2000, max_batch=4096)()
+    texts += [*large.reasons, *large.warnings, *large.notes]
+    assert len(texts) >= 3
+    for text in texts:
+        assert CHINESE.search(chinese(text)), text
+        assert re.findall(r"\d+\.\d", chinese(text)) == re.findall(r"\d+\.\d", text)
+    with speaking("zh"):
+        assert words("zh")["kind.optimizer"] in said(found.reasons[0])
+
+
+def test_tables_own_precision_is_kept_in_a_refusal() -> None:
+    card = load_accelerator("v100-sxm2-32gb")
+    text = error(lambda: card.peak("bf16")).replace("job.precision", "precision = 'mxbf16' (taken as bf16)", 1)
+    shown = chinese(text)
+    assert "precision = 'mxbf16'" in shown
+    assert "matrix units" not in shown
+    assert CHINESE.search(shown)
+
+
+def test_refusals_of_a_search_keep_their_label() -> None:
+    question = as_question(
+        model={"name": "llama-2-7b"}, cluster=CLUSTER, job=JOB, accelerators=["v100-sxm2-32gb", "a100-sxm4-80gb"]
+    )  # fmt: skip
+    shown = chinese(question.refused[0])
+    assert shown.startswith("8 x v100-sxm2-32gb")
+    assert not english_words(shown), shown
+
+
+def test_runner_up_of_a_search_is_said_in_chinese() -> None:
+    text = "runner-up (tp 2 -> 4, micro_batch_size 1 -> 2): step +1.50% (bubble +0.3 s), memory -2.10 GiB, dollars +1.50%"
+    shown = chinese(text)
+    assert words("zh")["part.bubble"] in shown
+    assert "tp 2 -> 4" in shown
+    assert "-2.10 GiB" in shown
+    assert not re.search(r"runner|memory|dollars|bubble", shown)
+
+
+def test_what_pydantic_says_is_translated() -> None:
+    class Sample(Spec):
+        whole: int = pydantic.Field(default=1, ge=1, lt=9)
+        real: float = pydantic.Field(default=1.0, gt=0, le=5)
+        yes: bool = False
+        text: str = pydantic.Field(default="abc", min_length=2, max_length=4)
+        items: tuple[int, ...] = pydantic.Field(default=(1,), min_length=1, max_length=2)
+        table: dict[str, int] = pydantic.Field(default_factory=dict)
+
+    bad: dict[str, list[Any]] = {
+        "whole": [0, 9, "x", 1.5, [], "9" * 5000], "real": [0, 6, "x", float("inf"), []], "yes": ["perhaps", []],
+        "text": ["a", "abcde", 3], "items": [[], [1, 2, 3], 5], "table": [5],
+    }  # fmt: skip
+    for field, values in bad.items():
+        for value in values:
+            with pytest.raises(pydantic.ValidationError) as raised:
+                Sample.model_validate({field: value})
+            shown = chinese(str(explain(raised.value, "t", Sample)))
+            assert CHINESE.search(shown), shown
+            assert field in shown, shown
+            assert "should" not in shown, shown
+
+
+def test_what_pydantic_says_is_its_own() -> None:
+    errors = pytest.importorskip("pydantic_core._pydantic_core").list_all_errors()
+    texts = {one["message_template_python"] for one in errors}
+    known = {re.sub(r"\{\w+\}", "{}", text[:1].lower() + text[1:]) for text in texts}
+    for text, shown in messages.tables()["pydantic"].items():
+        key = re.sub(r"\{\d+\}", "{}", text)
+        assert {key, re.sub(r"^\w+ should have", "{} should have", key)} & known, f"REMOVE: {text!r}"
+        assert set(blanks(shown)) <= set(blanks(text))
+
+
+def test_words_are_those_of_prices_and_provenance() -> None:
+    kinds = {*Spec.model_fields["provenance"].annotation.__args__[1].model_fields["kind"].annotation.__args__}  # type: ignore[union-attr]
+    assert set(messages.tables()["words"]) == {*TERMS, *kinds, "own price", "extrapolated"}
+    with speaking("zh"):
+        assert all(CHINESE.search(word(name)) for name in (*messages.tables()["words"], *KINDS, *PARTS))
+    with speaking("en"):
+        assert word("measured") == "measured"
+
+
+def test_price_keeps_provider_region_and_date() -> None:
+    price = Price(accelerator="a", term="spot", usd_per_gpu_hour=2.0, provider="Azure", region="eastus", date="2026-06-18")
+    with speaking("en"):
+        assert priced(price) == price.describe()
+    with speaking("zh"):
+        assert priced(price) == price.describe().replace("spot", messages.tables()["words"]["spot"])
+
+
+def test_cards_and_the_report_speak_chinese() -> None:
+    failed = Answer(label="a", tables={}, plan=None, error=error(asked(layout={"ep": 2})))
+    found = asked(model={"name": "llama-2-70b"}, layout={"tp": 1})()
+    made = Answer(label="b", tables={}, plan=found)
+    with speaking("zh"):
+        assert "稠密模型" in show.card(failed)
+        notes = report._notes([failed, made])
+        assert "稠密模型" in notes
+        assert "GiB per GPU" not in notes
+        assert word("extrapolated") in notes
+    with speaking("en"):
+        assert failed.error in show.card(failed)
+
+
+def _error_page() -> None:
+    from planner.web import show
+
+    show.problem("layout.ep = 2: gpt2 is dense; use 1.")
+
+
+@pytest.mark.parametrize(("chosen", "shown"), [("zh", "稠密模型"), ("en", "is dense")])
+def test_an_error_on_the_page_speaks_the_language_of_the_session(chosen: str, shown: str) -> None:
+    app = AppTest.from_function(_error_page)
+    app.session_state["language"] = chosen
+    app.run(timeout=60)
+    assert shown in app.error[0].value
+
+
+@settings(deadline=None)
+@given(st.text(max_size=LONGEST + 100))
+def test_any_text_comes_out_within_the_cap(text: str) -> None:
+    with speaking("zh"):
+        assert len(said(text)) <= max(len(text), LONGEST)
+    with speaking("en"):
+        assert said(text) == text
+
+
+PIECES = st.sampled_from(
+    [*(p for key in list(translated())[:120] for p in re.split(r"\{\d+\}", key)), ": ", "; ", ". ", "?", "{0}"]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PIECES | st.text(max_size=5), max_size=40).map("".join))
+def test_pieces_of_messages_never_break_it(text: str) -> None:
+    with speaking("zh"):
+        assert len(said(text)) <= max(len(text), LONGEST)
+
+
+@pytest.mark.parametrize("piece", ["a: ", "a; ", "a = b: must be ", "; did you mean ", "does not divide ", ". a", "?. "])
+def test_repeated_pieces_take_a_bounded_number_of_looks(piece: str) -> None:
+    reading = messages.Reading()
+    reading.read(messages._plain(piece * (LONGEST // len(piece))), messages.DEEPEST)
+    assert reading.looks >= 0
+    assert len(reading.seen) <= messages.MOST_LOOKS
+
+
+def test_blanks_are_found_leftmost_and_in_order() -> None:
+    one = messages.template("a {0}: b {1}, c", "{1} {0}")
+    assert one.blanks("a x: b y: b z, c") == ["x", "y: b z"]
+    assert one.blanks("a x: b y") is None
+
+
+def test_a_long_text_stays_as_it_is() -> None:
+    text = "field " + "x" * LONGEST + " is missing"
+    assert chinese(text) == text
+    assert CHINESE.search(chinese("field xx is missing"))
