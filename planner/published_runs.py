@@ -170,7 +170,7 @@ def _hours(run: PublishedRun, setting: dict[str, dict[str, Any]]) -> tuple[float
             raise PlannerError(f"{run.name}: no layout fits {cluster['num_nodes']} nodes")
         whole = expected_run(answer, {"num_simulations": 100, **run.run, **(undisturbed if run.measured == "steps" else {})})
         slower = _layout_spread(run, cluster, job) if layout is None else 0.0
-        parts.append((whole.closed_form_s * answer.num_gpus / 3600.0, answer.intervals["step_time_s"], slower))
+        parts.append((whole.wall_s.expected * answer.num_gpus / 3600.0, answer.intervals["step_time_s"], slower))
     _, step, slower = max(parts, key=lambda part: part[0])
     return sum(hours for hours, _, _ in parts), step, slower
 
