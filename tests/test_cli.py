@@ -147,6 +147,23 @@ def _layout(fields: dict[str, Any]) -> str:
     return "\n".join(f"{k} = {json.dumps(v)}" for k, v in fields.items() if v is not None)
 
 
+def test_sequences_beyond_the_models_context_are_a_warning(run: Run, scenario: Callable[..., Path]) -> None:
+    """Llama 2 allows 4,096 tokens (its config.json); what is not known is no ground for a warning."""
+    longer = scenario(GOOD, ("seq_len = 2048", "seq_len = 8192"))
+    code, out, _ = run("plan", longer, "--json")
+    assert code == 0
+    warnings = [note for note in json.loads(out)["notes"] if note.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert "job.seq_len = 8192" in warnings[0]
+    assert "context_length = 4096" in warnings[0]
+    assert "context_length = 4096" in run("plan", longer)[1]
+    for fine in (
+        scenario(GOOD, ("seq_len = 2048", "seq_len = 4096")),
+        scenario(GOOD, ("seq_len = 2048", "seq_len = 8192"), ('name = "llama-2-7b"', 'base = "llama-2-7b"\ncontext_length = 0')),
+    ):
+        assert "warning" not in json.dumps(json.loads(run("plan", fine, "--json")[1])["notes"])
+
+
 def test_nothing_fits_says_so(run: Run, scenario: Callable[..., Path]) -> None:
     path = scenario(GOOD, ("llama-2-7b", "gpt3-175b"), ("\n[layout]\ntp = 2\nzero = 1\nsequence_parallel = true", ""))
     code, out, _ = run("plan", path, "--json")
