@@ -95,6 +95,12 @@ def test_fewer_bits_never_take_more_bytes(name: str) -> None:
         ("llama-2-7b", {"expert_ffn_hidden_size": 2}, "has no experts"),
         ("llama-3-8b", {"num_heads": 30}, "8 key-value heads do not divide them"),
         ("llama-2-7b", {"ffn_hidden_size": 20_000}, "--width-ffn 20000: pruning keeps 1 to 11008"),
+        (
+            "mixtral-8x7b",
+            {"ffn_hidden_size": 7168, "num_heads": 16},
+            "--width-ffn 7168: every layer kept of mixtral-8x7b has experts",
+        ),
+        ("deepseek-v2-lite", {"num_kv_heads": 4, "num_heads": 8}, "--width-kv-heads 4: deepseek-v2-lite has latent attention"),
         ("llama-2-7b", {"sparsity": 1.5}, "--sparsity 1.5"),
         ("deepseek-v2-lite", {"keep_layers": (0,)}, "leaves no layer with experts"),
     ],
@@ -103,6 +109,20 @@ def test_bad_changes_are_errors_that_name_the_option(name: str, changes: dict[st
     with pytest.raises(PlannerError) as error:
         derive(load_model(name), Changes(**changes), "x")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("field", ["ffn_hidden_size", "expert_ffn_hidden_size", "num_heads", "num_kv_heads"])
+def test_a_width_changes_the_parameters_or_is_refused(name: str, field: str) -> None:
+    base = load_model(name)
+    old = getattr(base, field) or 2
+    try:  # beside another change, so that "nothing changes" does not catch it
+        after = derive(base, Changes(vocab_size=base.vocab_size - 8, **{field: max(old // 2, 1)}), "x").after
+    except PlannerError:
+        return
+    assert old == 1 or parameters_total(after) < parameters_total(
+        derive(base, Changes(vocab_size=base.vocab_size - 8), "x").after
+    )
 
 
 def test_a_derived_model_is_used_by_its_path_in_a_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
