@@ -103,8 +103,8 @@ def length_notes(model: Model, job: Job) -> tuple[str, ...]:
     if not model.context_length or job.seq_len <= model.context_length:
         return ()
     return (
-        f"warning: job.seq_len = {job.seq_len} is beyond the context_length = {model.context_length} of {model.name}; the "
-        "figures hold, but the model has not learned positions that far: extend its context (other rotary frequencies), or train shorter",
+        f"warning: job.seq_len = {job.seq_len} is beyond the context_length = {model.context_length} of {model.name}: the "
+        "model has not learned positions that far; extend its context (other rotary frequencies), or train on shorter sequences",
     )
 
 

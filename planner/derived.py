@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import PlannerError
-from planner.files import write_text
+from planner.files import require_folder, write_text
 from planner.model import Model
 from planner.parameters import parameters_active, parameters_total
 from planner.tuning import Quantization
@@ -231,4 +231,5 @@ def write_model(model: Model, path: Path) -> None:
     """Write a model for use by its path; PlannerError where that is no TOML file or cannot be written."""
     if path.suffix.lower() != ".toml" or path.is_dir():
         raise PlannerError(f"-o {path}: give the path of a file that ends in .toml.")
+    require_folder(path, "-o")
     write_text(path, model_text(model))

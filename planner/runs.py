@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from planner.errors import PlannerError, near
+from planner.errors import PlannerError, near, one_of
 from planner.framework import Framework, framework_names, load_framework
 from planner.hardware import Cluster, load_accelerator
 from planner.hardware import cluster as build_cluster
@@ -306,7 +306,7 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
     sharding = row.get("data_parallel", "") or "ddp"
     zero = _translated("data_parallel", sharding)
     if zero not in ("0", "1", "2", "3"):
-        raise PlannerError(f"data_parallel = {sharding!r}: must be one of {', '.join(_labels()['data_parallel'])}")
+        raise PlannerError(f"data_parallel = {sharding!r}: {near(sharding, _labels()['data_parallel'])}")
     fields: dict[str, Any] = {n: whole(row, n, 1) for n in ("tp", "pp", "vpp", "cp", "ep")}
     if framework.mixed_precision == "sharded_fp32":
         alone = whole(row, "dp", 1) == 1 or "data_parallel" not in row
@@ -326,7 +326,7 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
         fields["shard_group_size"] = int(group)
     recompute = _translated("recompute", row.get("recompute", ""))
     if recompute and recompute not in RECOMPUTE:
-        raise PlannerError(f"recompute = {recompute!r}: must be one of {', '.join(RECOMPUTE)}, or empty")
+        raise PlannerError(f"recompute = {recompute!r}: {one_of(recompute, RECOMPUTE)}, or empty")
     # whoever ran out of memory had not recomputed everything: without a word on it, nothing
     unknown = RECOMPUTE[:1] if yes(row, "oom") else RECOMPUTE
     return tuple(Layout.build({**fields, "recompute": r}, "row") for r in ((recompute,) if recompute else unknown))
@@ -358,7 +358,7 @@ def _model(row: Mapping[str, str]) -> Model:
     gated, biases = yes(row, "gated_ffn", default=True), yes(row, "biases")
     position = row.get("position_embedding", "") or "rope"
     if position not in POSITIONS:
-        raise PlannerError(f"position_embedding = {position!r}: must be one of {', '.join(POSITIONS)}")
+        raise PlannerError(f"position_embedding = {position!r}: {one_of(position, POSITIONS)}")
     dropout = fraction(row, "dropout")
     fields: dict[str, Any] = {
         "name": row.get("model") or "model", "norm": row.get("norm") or ("rmsnorm" if gated else "layernorm"), "gated_ffn": gated,

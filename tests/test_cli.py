@@ -271,6 +271,41 @@ def test_files_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
     assert "not valid JSON" in err
 
 
+@pytest.mark.parametrize("command", ["plan", "run", "compare", "search", "tune"])
+def test_a_serving_scenario_is_sent_to_its_command(command: str, run: Run) -> None:
+    path = SCENARIO.parent / "serving" / "qwen-7b.toml"
+    code, _, err = run(command, path)
+    assert code == 2
+    assert f"planner serve {path}" in err
+
+
+def test_no_command_makes_a_folder(run: Run, scenario: Callable[..., Path], tmp_path: Path) -> None:
+    """A mistyped folder is named and nothing is made, whatever the command writes."""
+    away, data = tmp_path / "no" / "such", Path(__file__).parent / "data"
+    serving = SCENARIO.parent / "serving" / "qwen-7b.toml"
+    for arguments in (
+        ("plan", scenario(), "--plot", away / "x.png"),
+        ("compare", SCENARIO, "--plot", away / "x.png"),
+        ("compare", SCENARIO, "--at", "flops", "--plot", away / "x.png"),
+        ("sweep", scenario(), "--vary", "job.seq_len=1024,2048", "--plot", away / "x.png"),
+        ("sweep", scenario(), "--vary", "job.seq_len=1024,2048", "--out", away / "x.csv"),
+        ("search", scenario(), "--out", away / "x.csv"),
+        ("export", scenario(), "--to", "megatron", "--out", away),
+        ("models", "derive", "llama-2-7b", "--drop-layers", "0", "-o", away / "x.toml"),
+        ("validate", data / "korthikanti2022.csv", "--plot", away / "x.png"),
+        ("validate", data / "korthikanti2022.csv", "--out", away / "x.csv"),
+        ("fit", data / "korthikanti2022.csv", "--dry-run", "--report", away / "x.md"),
+        ("calibrate", data / "cpu-record.json", "-o", away / "x.toml"),
+        ("audit", "--markdown", away / "x.md"),
+        ("serve", serving, "--plot", away / "x.png"),
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, ""), arguments
+        assert str(away) in err
+        assert "folder" in err
+        assert not (tmp_path / "no").exists()
+
+
 @pytest.mark.parametrize("path", ["no/such/folder/x.png", "x.txt"])
 def test_a_bad_picture_path_is_refused_before_any_work(path: str, run: Run, scenario: Callable[..., Path]) -> None:
     code, out, err = run("plan", scenario(), "--plot", path)
