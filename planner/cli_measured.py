@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planner.cli_output import check_plot, print_json, show
-from planner.errors import PlannerError
+from planner.errors import PlannerError, near
 from planner.serving.cli_measured import fit_serving, validate_serving
 from planner.serving.table import is_serving_table
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from planner.runs import Refusal, Run
     from planner.validation import Prediction, Verdict
 
+GROUPS = "source,family"
+"""Columns that make groups where none are asked for."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
 
@@ -25,7 +27,9 @@ def validate_command(
         list[Path], typer.Argument(metavar="RUNS.csv...", help="Measured runs, one a line (docs/validate.md), or a record.json.")
     ],
     as_json: AsJson = False,
-    by: Annotated[str, typer.Option("--by", help="Columns that make the groups, separated by commas.")] = "source,family",
+    by: Annotated[
+        str | None, typer.Option("--by", help="Columns that make the groups, separated by commas; source and family where given.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw predicted against measured.")] = None,
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Of a record: use this profile as it is.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Of a record of several ranks: what joins them.")] = None,
@@ -43,12 +47,12 @@ def validate_command(
     if _validated_record(runs, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
         return
     if is_serving_table(runs):
-        validate_serving(runs, as_json, by, plot)
+        validate_serving(runs, as_json, by or GROUPS, plot)
         return
     _validate_runs(files, as_json, by, plot, out)
 
 
-def _validate_runs(files: list[Path], as_json: bool, by: str, plot: Path | None, out: Path | None) -> None:
+def _validate_runs(files: list[Path], as_json: bool, by: str | None, plot: Path | None, out: Path | None) -> None:
     """Predict the runs of one or more tables and print how far off the planner is."""
     from planner.tables import check_output, write_table
     from planner.validated_runs import pairs
@@ -91,17 +95,19 @@ def _read_tables(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
     return [run for some, _ in tables for run in some], [r for _, some in tables for r in some]
 
 
-def _columns(found: list[Run], by: str, file: Path) -> tuple[str, ...]:
-    """The columns that make groups; those that nothing is read from are named."""
+def _columns(found: list[Run], by: str | None, file: Path) -> tuple[str, ...]:
+    """The columns that make groups (unasked: source and family where the runs have them); columns not read are named."""
     from planner.run_columns import columns_not_read
 
-    columns = tuple(name.strip() for name in by.split(",") if name.strip())
+    columns = tuple(name.strip() for name in (by or GROUPS).split(",") if name.strip())
+    if by is None:
+        columns = tuple(name for name in columns if any(name in run.columns for run in found))
     unread = [name for name in columns_not_read(found) if name not in columns]
     if unread:
         print(f"columns that are not read: {', '.join(unread)}; docs/validate.md lists those that are", file=sys.stderr)
     for name in columns:
         if found and name not in found[0].columns:
-            raise PlannerError(f"--by {by}: {file} has no column {name!r}; it has {', '.join(found[0].columns)}.")
+            raise PlannerError(f"--by {by}: {file} has no column {name!r}; {near(name, found[0].columns)}")
     return columns
 
 

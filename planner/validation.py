@@ -96,7 +96,7 @@ def predict(
         except PlannerError as error:
             refused.append(Refusal(id=run.id, reason=in_own_words(run, str(error))))
         else:
-            group = ", ".join(run.columns.get(column, "") or f"no {column}" for column in by)
+            group = ", ".join(run.columns.get(column, "") or f"no {column}" for column in by) or "all"
             verdicts.append(Verdict(id=run.id, group=group, ran=not run.out_of_memory, predicted_to_fit=answer.fits))
             memory = answer.evaluation.memory
             values: dict[Metric, tuple[float | None, float]] = {
