@@ -156,12 +156,31 @@ def test_tune_prints_three_methods_side_by_side() -> None:
     assert "trainable parameters" in text.stdout
 
 
+def test_tuning_in_8_bit_says_what_would_be_right(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    fp8 = tmp_path / "fp8.toml"
+    fp8.write_text(
+        '[model]\nname = "llama-2-7b"\n[cluster]\nnode = "dgx-h100"\n[framework]\nname = "megatron-core"\n'
+        '[job]\nseq_len = 2048\nglobal_batch_size = 64\nprecision = "fp8"\n[layout]\nzero = 1\n'
+    )
+    failed = CliRunner().invoke(app, ["tune", str(fp8)])
+    assert failed.exit_code != 0
+    said = str(failed.exception)
+    assert "qlora: job: precision = 'fp8'" in said
+    assert "use precision = 'bf16'" in said
+    assert said.endswith("Or leave qlora out: --methods full,lora.")
+    assert CliRunner().invoke(app, ["tune", str(fp8), "--methods", "full,lora"]).exit_code == 0  # the advice holds
+    fp8.write_text(fp8.read_text().replace("fp8", "bf16"))
+    assert CliRunner().invoke(app, ["tune", str(fp8)]).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--rank", "0"], "rank"),
         (["--targets", "nope"], "'nope' is no linear layer"),
-        (["--methods", "dora"], "--methods dora: must be some of full, lora, qlora"),
+        (["--methods", "dora"], "--methods dora: must be one of lora, "),
     ],
 )
 def test_bad_input_to_tune_is_explained(arguments: list[str], message: str) -> None:
