@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,11 +12,14 @@ import typer
 
 from planner.cli_output import check_plot, print_json, show
 from planner.errors import PlannerError, near
+from planner.files import require_folder
 from planner.serving.cli_measured import fit_serving, validate_serving
 from planner.serving.table import is_serving_table
 
 if TYPE_CHECKING:
+    from planner.fit_sets import FitSet
     from planner.runs import Refusal, Run
+    from planner.study import Study
     from planner.validation import Prediction, Verdict
 
 GROUPS = "source,family"
@@ -132,25 +137,15 @@ def fit_command(
     which: Annotated[str, typer.Option("--set", help="Which constants: training or finetune.")] = "training",
 ) -> None:
     """Refit the fitted constants to measured runs, predict each run left out, and write constants and intervals."""
-    import datetime
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from planner.accuracy import report as page
-    from planner.accuracy import save_picture
-    from planner.files import write_text
     from planner.fit_sets import fit_set
-    from planner.fitted_files import write_fit
     from planner.fitting import load_constants
-    from planner.runs import read_runs
     from planner.study import study
 
     chosen = fit_set(which)
     if report is not None and (report.suffix.lower() != ".md" or report.is_dir()):
         raise PlannerError(f"--report {report}: give the path of a file that ends in .md.")
-    if report is not None and not report.parent.is_dir():
-        raise PlannerError(f"--report {report}: the folder {report.parent} does not exist.")
+    if report is not None:
+        require_folder(report, "--report")
     if len({path.resolve() for path in runs}) < len(runs):
         raise PlannerError("RUNS.csv: a file is given twice; its rows would count twice.")
     serving = [is_serving_table(path) for path in runs]
@@ -159,8 +154,33 @@ def fit_command(
         return
     if any(serving):
         raise PlannerError("RUNS.csv: serving measurements and training runs are fitted apart; give the one or the other.")
-    found = [read_runs(path) for path in runs]
+    found, refused = _rows_to_fit(runs)
+    with _progress() as say:
+        answer = study(found, jobs, say, load_constants(chosen.constants))
+    command = " ".join(["planner fit", *(path.name for path in runs), *(["--set", which] if which != "training" else [])])
+    _print_fit(answer, refused)
+    if not dry_run:
+        _write_fitted(answer, command, chosen)
+    if report is not None:
+        _write_report(answer, command, chosen, report)
+
+
+def _rows_to_fit(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
+    from planner.runs import read_runs
+
+    found = [read_runs(path) for path in files]
     rows, refused = [run for some, _ in found for run in some], [r for _, some in found for r in some]
+    if not rows and refused:
+        raise PlannerError(f"no row can be read; {refused[0].id} is refused because {refused[0].reason}.")
+    return rows, refused
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each task on standard error, where somebody looks at it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         tasks: dict[str, Any] = {}
 
@@ -169,28 +189,41 @@ def fit_command(
                 tasks[what] = bar.add_task(what)
             bar.update(tasks[what], completed=done, total=total)
 
-        if not rows and refused:
-            raise PlannerError(f"no row can be read; {refused[0].id} is refused because {refused[0].reason}.")
-        answer = study(rows, jobs, say, load_constants(chosen.constants))
+        yield say
+
+
+def _print_fit(answer: Study, refused: list[Refusal]) -> None:
     for constant, value in zip(answer.found.constants, answer.found.values.values, strict=True):
         print(f"{constant.name} = {value:.3g} (prior {constant.prior:g})")
-    command = " ".join(["planner fit", *(path.name for path in runs), *(["--set", which] if which != "training" else [])])
     out = len(refused) + len(answer.refused)
     print(f"{len(answer.found.residuals)} steps fitted, {len(answer.runs)} predicted, {out} rows refused")
     for refusal in (*refused, *answer.refused):
         print(f"refused: {refusal.id}: {refusal.reason}", file=sys.stderr)
-    if not dry_run:
-        source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
-        today = datetime.date.today().isoformat()
-        for path in write_fit(answer.found, answer.classes, source, today, chosen.residuals, chosen.apart):
-            print(f"wrote {path}")
-        print("python benchmarks/published_gpu_hours.py --write fits the field factor to them", file=sys.stderr)
-    if report is not None:
-        picture = report.with_suffix(".png")
-        save_picture(answer, picture)
-        told = f"{command} --report {report.name}"
-        write_text(report, page(answer, told, picture.name, chosen.title, chosen.constants.name))
-        print(f"wrote {report} and {picture}")
+
+
+def _write_fitted(answer: Study, command: str, chosen: FitSet) -> None:
+    """Constants and intervals into the catalog."""
+    import datetime
+
+    from planner.fitted_files import write_fit
+
+    source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
+    today = datetime.date.today().isoformat()
+    for path in write_fit(answer.found, answer.classes, source, today, chosen.residuals, chosen.apart):
+        print(f"wrote {path}")
+    print("python benchmarks/published_gpu_hours.py --write fits the field factor to them", file=sys.stderr)
+
+
+def _write_report(answer: Study, command: str, chosen: FitSet, report: Path) -> None:
+    from planner.accuracy import report as page
+    from planner.accuracy import save_picture
+    from planner.files import write_text
+
+    picture = report.with_suffix(".png")
+    save_picture(answer, picture)
+    told = f"{command} --report {report.name}"
+    write_text(report, page(answer, told, picture.name, chosen.title, chosen.constants.name, hours=not chosen.apart))
+    print(f"wrote {report} and {picture}")
 
 
 def _validated_record(path: Path, as_json: bool, plot: Path | None, profiles: dict[str, str | None]) -> bool:
