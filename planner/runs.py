@@ -17,7 +17,7 @@ from planner.job import Job
 from planner.layout import RECOMPUTE, Layout
 from planner.model import Model
 from planner.nodes import custom_node
-from planner.run_cells import fraction, measured_number, whole, yes
+from planner.run_cells import fraction, measured_number, usual_framework, whole, yes
 from planner.spec import read_table
 from planner.tuned_runs import catalog_model, noted, tuning_fields
 from planner.units import GIB
@@ -189,19 +189,9 @@ def _filled(given: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     row = {**{k: v for k, v in defaults.items() if not given.get(k)}, **{k: v for k, v in given.items() if v != ""}}
     assumed = [f"{k} = {defaults[k]}" for k in defaults if not given.get(k)]
     if not row.get("framework"):
-        row["framework"] = _usual_framework(row)
+        row["framework"] = usual_framework(row)
         assumed.append(f"framework = {row['framework']}")
     return row, tuple(assumed)
-
-
-def _usual_framework(row: Mapping[str, str]) -> str:
-    """The stack that such a run usually takes, where neither the row nor its source says: an assumption, and listed so."""
-    sharding = row.get("data_parallel", "")
-    if "fsdp" in sharding or "hsdp" in sharding:
-        return "torchtitan"
-    if any(whole(row, n, 1) > 1 for n in ("tp", "pp", "cp", "ep")) or "distopt" in sharding:
-        return "megatron-core"
-    return "deepspeed-zero" if sharding.startswith("zero") else "pytorch"
 
 
 DISAGREE = 0.25
