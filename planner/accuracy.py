@@ -13,6 +13,7 @@ from planner.gpu_hours_report import section
 from planner.published_runs import compare_published
 from planner.runs import Run
 from planner.study import LEFT_OUT, Study, covered
+from planner.uncertainty import ENOUGH
 
 Key = Callable[[Run], str]
 GPU_HOURS = "## GPU-hours of published runs"
@@ -34,8 +35,10 @@ def complete(run: Run) -> bool:
     return run.columns.get("quality", "A") in ("", "A") and bool(run.columns.get("global_batch_size"))
 
 
-def report(found: Study, command: str, picture: str, title: str = "Accuracy", constants: str = "fit.toml") -> str:
-    """The page, as Markdown."""
+def report(
+    found: Study, command: str, picture: str, title: str = "Accuracy", constants: str = "fit.toml", *, hours: bool = True
+) -> str:
+    """The page, as Markdown; ``hours``: with the GPU-hours of published runs, which are of training."""
     runs = found.runs
     parts = [
         f"# {title}\n",
@@ -56,10 +59,9 @@ def report(found: Study, command: str, picture: str, title: str = "Accuracy", co
         "## Fits or not\n",
         _fits(found),
         "## 90 % intervals\n",
-        "Each run's interval comes from residuals of runs of other models. Groups of 30 steps or more:\n",
+        "Each run's interval comes from residuals of runs of other models. Sources of 10 steps or more:\n",
         _coverage(found),
-        f"{GPU_HOURS}\n",
-        section(compare_published()),
+        *([f"{GPU_HOURS}\n", section(compare_published())] if hours else []),
         "## The constants\n",
         _constants(found),
     ]
@@ -174,10 +176,11 @@ def _coverage(found: Study) -> str:
     inside = covered(found)
     rows = []
     for name, at in _groups(found.runs, source_name).items():
-        if len(at) >= 30:
+        if len(at) >= ENOUGH:
             width = float(np.median(found.intervals[at, 1] - found.intervals[at, 0])) / 2.0
             rows.append([name, str(len(at)), f"{100.0 * float(np.mean(inside[at])):.0f}", f"{100.0 * (np.exp(width) - 1.0):.0f}"])
-    rows.append(["all", str(len(inside)), f"{100.0 * float(np.mean(inside)):.0f}", ""])
+    width = float(np.median(found.intervals[:, 1] - found.intervals[:, 0])) / 2.0
+    rows.append(["all", str(len(inside)), f"{100.0 * float(np.mean(inside)):.0f}", f"{100.0 * (np.exp(width) - 1.0):.0f}"])
     return _table(["source", "steps", "inside, %", "median half-width, %"], rows)
 
 

@@ -124,15 +124,7 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
             if row.name.endswith("weight gradient"):
                 sums["weight"] = sums["weight"] + seconds
         host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel + row.host_s
-        sums["saved"] = sums["saved"] + row.saved_bytes
-        # backward frees from the end: beside a row's temporaries lives what the rows up to it keep
-        sums["workspace"] = np.maximum(sums["workspace"], sums["saved"] + row.workspace_bytes)
-        sums["flops"] = sums["flops"] + row.flops
-        sums["mean"] = sums["mean"] + row.flops / row.imbalance
-        sums["model"] = sums["model"] + row.model_flops
-        if row.shard_group is not None:
-            sums[row.shard_group] = sums[row.shard_group] + row.parameters
-            sums[f"f{row.shard_group}"] = sums[f"f{row.shard_group}"] + row.frozen_bytes
+        _add_amounts(sums, row)
     return BlockCost(
         forward_s=np.maximum(device["forward"], host["forward"] - waiting["forward"]),
         recompute_s=np.maximum(device["recompute"], host["recompute"] - waiting["recompute"]),
@@ -143,6 +135,19 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
         frozen_dense_bytes=sums["fdense"], frozen_expert_bytes=sums["fexpert"], flops=sums["flops"],
         mean_flops=sums["mean"], model_flops=sums["model"],
     )  # fmt: skip
+
+
+def _add_amounts(sums: dict[str, Array], row: Row) -> None:
+    """Add a row's bytes, flops and parameters to ``sums``."""
+    sums["saved"] = sums["saved"] + row.saved_bytes
+    # backward frees from the end: beside a row's temporaries lives what the rows up to it keep
+    sums["workspace"] = np.maximum(sums["workspace"], sums["saved"] + row.workspace_bytes)
+    sums["flops"] = sums["flops"] + row.flops
+    sums["mean"] = sums["mean"] + row.flops / row.imbalance
+    sums["model"] = sums["model"] + row.model_flops
+    if row.shard_group is not None:
+        sums[row.shard_group] = sums[row.shard_group] + row.parameters
+        sums[f"f{row.shard_group}"] = sums[f"f{row.shard_group}"] + row.frozen_bytes
 
 
 def group_of(setting: Setting, group: Group) -> tuple[Array, Array]:

@@ -98,6 +98,16 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
         )
 
 
+def length_notes(model: Model, job: Job) -> tuple[str, ...]:
+    """A warning where sequences are longer than the model's configuration allows: not refused, for contexts get extended."""
+    if not model.context_length or job.seq_len <= model.context_length:
+        return ()
+    return (
+        f"warning: job.seq_len = {job.seq_len} is beyond the context_length = {model.context_length} of {model.name}: the "
+        "model has not learned positions that far; extend its context (other rotary frequencies), or train on shorter sequences",
+    )
+
+
 def rules(q: Question) -> Iterator[Rule]:
     """All rules, most basic first: the first broken one explains the layout."""
     yield from _degree_rules(q)

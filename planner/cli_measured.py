@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from planner.cli_output import check_plot, print_json, show
-from planner.errors import PlannerError
+from planner.errors import PlannerError, near
+from planner.files import require_folder
 from planner.serving.cli_measured import fit_serving, validate_serving
 from planner.serving.table import is_serving_table
 
 if TYPE_CHECKING:
+    from planner.fit_sets import FitSet
     from planner.runs import Refusal, Run
+    from planner.study import Study
     from planner.validation import Prediction, Verdict
 
+GROUPS = "source,family"
+"""Columns that make groups where none are asked for."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
 
@@ -25,7 +32,9 @@ def validate_command(
         list[Path], typer.Argument(metavar="RUNS.csv...", help="Measured runs, one a line (docs/validate.md), or a record.json.")
     ],
     as_json: AsJson = False,
-    by: Annotated[str, typer.Option("--by", help="Columns that make the groups, separated by commas.")] = "source,family",
+    by: Annotated[
+        str | None, typer.Option("--by", help="Columns that make the groups, separated by commas; source and family where given.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw predicted against measured.")] = None,
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Of a record: use this profile as it is.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Of a record of several ranks: what joins them.")] = None,
@@ -43,12 +52,12 @@ def validate_command(
     if _validated_record(runs, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
         return
     if is_serving_table(runs):
-        validate_serving(runs, as_json, by, plot)
+        validate_serving(runs, as_json, by or GROUPS, plot)
         return
     _validate_runs(files, as_json, by, plot, out)
 
 
-def _validate_runs(files: list[Path], as_json: bool, by: str, plot: Path | None, out: Path | None) -> None:
+def _validate_runs(files: list[Path], as_json: bool, by: str | None, plot: Path | None, out: Path | None) -> None:
     """Predict the runs of one or more tables and print how far off the planner is."""
     from planner.tables import check_output, write_table
     from planner.validated_runs import pairs
@@ -91,17 +100,19 @@ def _read_tables(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
     return [run for some, _ in tables for run in some], [r for _, some in tables for r in some]
 
 
-def _columns(found: list[Run], by: str, file: Path) -> tuple[str, ...]:
-    """The columns that make groups; those that nothing is read from are named."""
+def _columns(found: list[Run], by: str | None, file: Path) -> tuple[str, ...]:
+    """The columns that make groups (unasked: source and family where the runs have them); columns not read are named."""
     from planner.run_columns import columns_not_read
 
-    columns = tuple(name.strip() for name in by.split(",") if name.strip())
+    columns = tuple(name.strip() for name in (by or GROUPS).split(",") if name.strip())
+    if by is None:
+        columns = tuple(name for name in columns if any(name in run.columns for run in found))
     unread = [name for name in columns_not_read(found) if name not in columns]
     if unread:
         print(f"columns that are not read: {', '.join(unread)}; docs/validate.md lists those that are", file=sys.stderr)
     for name in columns:
         if found and name not in found[0].columns:
-            raise PlannerError(f"--by {by}: {file} has no column {name!r}; it has {', '.join(found[0].columns)}.")
+            raise PlannerError(f"--by {by}: {file} has no column {name!r}; {near(name, found[0].columns)}")
     return columns
 
 
@@ -126,25 +137,15 @@ def fit_command(
     which: Annotated[str, typer.Option("--set", help="Which constants: training or finetune.")] = "training",
 ) -> None:
     """Refit the fitted constants to measured runs, predict each run left out, and write constants and intervals."""
-    import datetime
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from planner.accuracy import report as page
-    from planner.accuracy import save_picture
-    from planner.files import write_text
     from planner.fit_sets import fit_set
-    from planner.fitted_files import write_fit
     from planner.fitting import load_constants
-    from planner.runs import read_runs
     from planner.study import study
 
     chosen = fit_set(which)
     if report is not None and (report.suffix.lower() != ".md" or report.is_dir()):
         raise PlannerError(f"--report {report}: give the path of a file that ends in .md.")
-    if report is not None and not report.parent.is_dir():
-        raise PlannerError(f"--report {report}: the folder {report.parent} does not exist.")
+    if report is not None:
+        require_folder(report, "--report")
     if len({path.resolve() for path in runs}) < len(runs):
         raise PlannerError("RUNS.csv: a file is given twice; its rows would count twice.")
     serving = [is_serving_table(path) for path in runs]
@@ -153,8 +154,33 @@ def fit_command(
         return
     if any(serving):
         raise PlannerError("RUNS.csv: serving measurements and training runs are fitted apart; give the one or the other.")
-    found = [read_runs(path) for path in runs]
+    found, refused = _rows_to_fit(runs)
+    with _progress() as say:
+        answer = study(found, jobs, say, load_constants(chosen.constants))
+    command = " ".join(["planner fit", *(path.name for path in runs), *(["--set", which] if which != "training" else [])])
+    _print_fit(answer, refused)
+    if not dry_run:
+        _write_fitted(answer, command, chosen)
+    if report is not None:
+        _write_report(answer, command, chosen, report)
+
+
+def _rows_to_fit(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
+    from planner.runs import read_runs
+
+    found = [read_runs(path) for path in files]
     rows, refused = [run for some, _ in found for run in some], [r for _, some in found for r in some]
+    if not rows and refused:
+        raise PlannerError(f"no row can be read; {refused[0].id} is refused because {refused[0].reason}.")
+    return rows, refused
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each task on standard error, where somebody looks at it."""
+    from rich.console import Console
+    from rich.progress import Progress
+
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         tasks: dict[str, Any] = {}
 
@@ -163,28 +189,41 @@ def fit_command(
                 tasks[what] = bar.add_task(what)
             bar.update(tasks[what], completed=done, total=total)
 
-        if not rows and refused:
-            raise PlannerError(f"no row can be read; {refused[0].id} is refused because {refused[0].reason}.")
-        answer = study(rows, jobs, say, load_constants(chosen.constants))
+        yield say
+
+
+def _print_fit(answer: Study, refused: list[Refusal]) -> None:
     for constant, value in zip(answer.found.constants, answer.found.values.values, strict=True):
         print(f"{constant.name} = {value:.3g} (prior {constant.prior:g})")
-    command = " ".join(["planner fit", *(path.name for path in runs), *(["--set", which] if which != "training" else [])])
     out = len(refused) + len(answer.refused)
     print(f"{len(answer.found.residuals)} steps fitted, {len(answer.runs)} predicted, {out} rows refused")
     for refusal in (*refused, *answer.refused):
         print(f"refused: {refusal.id}: {refusal.reason}", file=sys.stderr)
-    if not dry_run:
-        source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
-        today = datetime.date.today().isoformat()
-        for path in write_fit(answer.found, answer.classes, source, today, chosen.residuals, chosen.apart):
-            print(f"wrote {path}")
-        print("python benchmarks/published_gpu_hours.py --write fits the field factor to them", file=sys.stderr)
-    if report is not None:
-        picture = report.with_suffix(".png")
-        save_picture(answer, picture)
-        told = f"{command} --report {report.name}"
-        write_text(report, page(answer, told, picture.name, chosen.title, chosen.constants.name))
-        print(f"wrote {report} and {picture}")
+
+
+def _write_fitted(answer: Study, command: str, chosen: FitSet) -> None:
+    """Constants and intervals into the catalog."""
+    import datetime
+
+    from planner.fitted_files import write_fit
+
+    source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
+    today = datetime.date.today().isoformat()
+    for path in write_fit(answer.found, answer.classes, source, today, chosen.residuals, chosen.apart):
+        print(f"wrote {path}")
+    print("python benchmarks/published_gpu_hours.py --write fits the field factor to them", file=sys.stderr)
+
+
+def _write_report(answer: Study, command: str, chosen: FitSet, report: Path) -> None:
+    from planner.accuracy import report as page
+    from planner.accuracy import save_picture
+    from planner.files import write_text
+
+    picture = report.with_suffix(".png")
+    save_picture(answer, picture)
+    told = f"{command} --report {report.name}"
+    write_text(report, page(answer, told, picture.name, chosen.title, chosen.constants.name, hours=not chosen.apart))
+    print(f"wrote {report} and {picture}")
 
 
 def _validated_record(path: Path, as_json: bool, plot: Path | None, profiles: dict[str, str | None]) -> bool:

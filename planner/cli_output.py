@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import PlannerError
+from planner.files import require_folder
 
 
 def print_json(value: Any) -> None:
@@ -42,5 +43,4 @@ def check_plot(path: Path | None) -> None:
         return
     if path.suffix.lower() not in {".png", ".svg", ".pdf"}:
         raise PlannerError(f"--plot {path}: give a path that ends in .png, .svg or .pdf.")
-    if not path.parent.is_dir():
-        raise PlannerError(f"--plot {path}: the folder {path.parent} does not exist.")
+    require_folder(path, "--plot")

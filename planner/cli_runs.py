@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.errors import PlannerError
+from planner.errors import PlannerError, near, one_of
+from planner.files import require_folder
 
 prices_app = typer.Typer(help="Dated prices: list, show, import, refresh.", no_args_is_help=True)
 
@@ -82,13 +83,13 @@ def _print_prices(title: str, accelerator: str | None, term: str | None, provide
     from planner.ownership import purchases
 
     if term is not None and term not in TERMS:
-        raise PlannerError(f"--term {term}: must be one of {', '.join(TERMS)}.")
+        raise PlannerError(f"--term {term}: {one_of(term, TERMS)}.")
     found = [p for p in load_prices() if accelerator in (None, p.accelerator) and term in (None, p.term)]
     if provider is not None:
         known = sorted({p.provider for p in found})
         found = [p for p in found if p.provider.lower() == provider.lower()]
         if not found:
-            raise PlannerError(f"--provider {provider}: no such quotes; there are {', '.join(known)}.")
+            raise PlannerError(f"--provider {provider}: no such quotes; {near(provider, known)}.")
     found.sort(key=lambda p: (p.accelerator, p.term, [-ord(c) for c in p.date], p.usd_per_gpu_hour))
     bought = [p for p in purchases() if p.accelerator == accelerator]
     if as_json:
@@ -154,8 +155,8 @@ def audit_command(
         raise PlannerError(f"{files[1]}: give one file of claims at a time.")
     if markdown is not None and as_json:
         raise PlannerError("--markdown and --json exclude each other; give one.")
-    if markdown is not None and not markdown.parent.is_dir():
-        raise PlannerError(f"--markdown {markdown}: the folder {markdown.parent} does not exist.")
+    if markdown is not None:
+        require_folder(markdown, "--markdown")
     judgements = audit(ids, files[0] if files else None)
     if as_json:
         _json({"claims": [j.to_dict() for j in judgements]})
@@ -175,7 +176,7 @@ def compare_at(cases: Any, at: str, title: str, first: Path, plot: Path | None, 
     from planner.equal import TERMS, on_equal_terms
 
     if at not in TERMS:
-        raise PlannerError(f"--at {at}: must be one of {', '.join(TERMS)}.")
+        raise PlannerError(f"--at {at}: {one_of(at, TERMS)}.")
     sides = on_equal_terms([case.label for case in cases], [case.plan() for case in cases], at)
     path = plot or (Path(f"{first.stem}-{at}.png") if draw else None)
     if path is not None:

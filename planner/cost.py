@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.errors import PlannerError, near
+from planner.errors import PlannerError, near, one_of
 from planner.units import HOUR_S
 
 TABLE = Path(__file__).resolve().parent / "catalog" / "prices" / "gpu_hours.csv"
@@ -131,12 +131,12 @@ def find_price(accelerator: str, *, term: str = "on-demand", provider: str | Non
     price, the lower of two. Raises PlannerError naming what exists when nothing matches.
     """
     if term not in TERMS:
-        raise PlannerError(f"price.term = {term!r}: must be one of {', '.join(TERMS)}; {near(term, TERMS)}")
+        raise PlannerError(f"price.term = {term!r}: {one_of(term, TERMS)}.")
     quotes = [p for p in load_prices() if p.accelerator == accelerator]
     if not quotes:
         raise PlannerError(
             f"price: the catalog has no quote for {accelerator}; give price.usd_per_gpu_hour. "
-            f"It has quotes for {', '.join(sorted({p.accelerator for p in load_prices()}))}."
+            f"With quotes: {near(accelerator, {p.accelerator for p in load_prices()})}."
         )
     quotes = _narrow(quotes, "term", term, accelerator)
     if provider is not None:
@@ -164,7 +164,7 @@ def _narrow(quotes: Iterable[Price], field: str, wanted: str, accelerator: str) 
     kept = [p for p in quotes if getattr(p, field).lower() == wanted.lower()]
     if not kept:
         have = sorted({getattr(p, field) or "(none given)" for p in quotes})
-        raise PlannerError(f"price.{field} = {wanted!r}: no such quote for {accelerator}; there are {', '.join(have)}.")
+        raise PlannerError(f"price.{field} = {wanted!r}: no such quote for {accelerator}; {near(wanted, have)}.")
     return kept
 
 

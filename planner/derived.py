@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.errors import PlannerError
-from planner.files import write_text
+from planner.files import require_folder, write_text
 from planner.model import Model
 from planner.parameters import parameters_active, parameters_total
 from planner.tuning import Quantization
@@ -68,6 +68,11 @@ def derive(base: Model, changes: Changes, name: str) -> Derived:
     kept = {k: v for k, v in fields.items() if k in ALWAYS or v != defaults[k].default}
     told = f"{base.source}; changed by planner models derive {base.name}" if base.source else f"derived from {base.name}"
     after = Model.build({**kept, "name": name, "source": told}, f"planner models derive {base.name}")
+    if changes.ffn_hidden_size is not None and all(kind.moe for kind in after.layer_kinds):
+        raise PlannerError(
+            f"--width-ffn {changes.ffn_hidden_size}: every layer kept of {base.name} has experts instead of a feed-forward; give "
+            "--width-expert-ffn."
+        )
     aside = {"name", "source", "provenance"}
     if not notes and after.model_dump(exclude=aside) == base.model_dump(exclude=aside):
         raise PlannerError("planner models derive: nothing changes; give --vocab-size, --drop-layers, --width-ffn or another.")
@@ -99,6 +104,10 @@ def _widths(base: Model, changes: Changes) -> dict[str, Any]:
         old = getattr(base, field)
         if old is None:
             raise PlannerError(f"{option} {new}: {base.name} has no experts.")
+        if field == "num_kv_heads" and base.attention == "mla":
+            raise PlannerError(
+                f"--width-kv-heads {new}: {base.name} has latent attention, no key-value heads; give --width-heads."
+            )
         if not 0 < new <= old:
             raise PlannerError(f"{option} {new}: pruning keeps 1 to {old}, the {field} of {base.name}.")
         found[field] = new
@@ -222,4 +231,5 @@ def write_model(model: Model, path: Path) -> None:
     """Write a model for use by its path; PlannerError where that is no TOML file or cannot be written."""
     if path.suffix.lower() != ".toml" or path.is_dir():
         raise PlannerError(f"-o {path}: give the path of a file that ends in .toml.")
+    require_folder(path, "-o")
     write_text(path, model_text(model))

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from planner.bounds import Interval, step_time_interval
 from planner.cost import Price
-from planner.errors import PlannerError
+from planner.errors import PlannerError, one_of
 from planner.model import Model
 from planner.parameters import parameters_active, parameters_total
 from planner.planning import Plan, plan
@@ -62,7 +62,7 @@ def on_equal_terms(labels: Sequence[str], plans: Sequence[Plan], at: str) -> tup
     dense model of its own attention shape. Raises PlannerError for unknown terms, missing lengths or prices.
     """
     if at not in TERMS:
-        raise PlannerError(f"--at {at}: must be one of {', '.join(TERMS)}.")
+        raise PlannerError(f"--at {at}: {one_of(at, TERMS)}.")
     if plans[0].num_steps is None:
         raise PlannerError(f"{labels[0]}: job has no length; give num_tokens, num_samples or num_steps.")
     reference = _side(labels[0], plans[0], plans[0].tokens_per_step * plans[0].num_steps)

@@ -24,7 +24,7 @@ class PlannerError(ValueError):
 
 
 def near(name: str, known: Iterable[str], limit: int = 8) -> str:
-    """Say which known names are near to ``name``: "did you mean ...?", or the list, nearest first, when nothing is.
+    """Say which known names are near to ``name``: "did you mean ...?"; when none is, the first ``limit`` and how many more.
 
     A name is near as a whole or by a part of it: of "a100-sxm4-80gb" the "a100".
 
@@ -35,11 +35,25 @@ def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     >>> near("foo", ["megatron-core", "fsdp"])
     'known: fsdp, megatron-core'
     """
-    names = sorted(set(known), key=lambda n: (-_likeness(name.lower(), n.lower()), n))
+    names = _nearest_first(name, known)
     close = [n for n in names if _likeness(name.lower(), n.lower()) >= NEAR]
     if close:
         return f"did you mean {', '.join(close[:limit])}?"
-    return f"known: {', '.join(names)}"
+    more = f" and {len(names) - limit} more" if len(names) > limit + 4 else ""
+    return f"known: {', '.join(names[:limit] if more else names)}{more}"
+
+
+def one_of(name: str, known: Iterable[str]) -> str:
+    """All of a few known names, nearest first.
+
+    >>> one_of("memry", ["cost", "time", "memory", "energy"])
+    'must be one of memory, energy, time, cost'
+    """
+    return f"must be one of {', '.join(_nearest_first(name, known))}"
+
+
+def _nearest_first(name: str, known: Iterable[str]) -> list[str]:
+    return sorted(set(known), key=lambda n: (-_likeness(name.lower(), n.lower()), n))
 
 
 NEAR = 0.55

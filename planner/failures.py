@@ -111,23 +111,28 @@ class Losses:
         return self.checkpoint + self.lost_work + self.detection + self.preemption + self.restart
 
 
-def expected_losses_s(work_s: float, interval_s: float, write_s: float, stops: Interruptions) -> float:
-    """Expected seconds beside the work, in closed form.
+def expected_losses(work_s: float, interval_s: float, write_s: float, stops: Interruptions) -> Losses:
+    """Expected seconds by cause beside the work, in closed form; arrays of shape ``(1,)``.
 
-    An interval of length x = interval + write at rate r takes (e^(r x) - 1) / r, and each of its e^(r x) - 1
-    interruptions costs d + (e^(r R) - 1) / r with d down and R to restart: with d = 0 Daly 2006, equation 20.
+    An interval of length x = interval + write at rate r takes (e^(r x) - 1) / r in all, x of it useful or writing, and each
+    of its e^(r x) - 1 interruptions costs d + (e^(r R) - 1) / r with d down and R to restart: the sum with d = 0 is Daly
+    2006, equation 20.
     """
     whole, rest = _intervals(np.array([work_s]), interval_s)
-    rate = stops.rate_per_s
+    rate, zero = stops.rate_per_s, np.zeros(1)
+    writes = write_s * (whole + (rest > 0))
     if rate == 0:
-        return float(write_s * (whole[0] + (rest[0] > 0)))
-    down = stops.failure_share * stops.detection_s + (1.0 - stops.failure_share) * stops.preemption_wait_s
-    each = down + float(np.expm1(rate * stops.restart_s)) / rate
-    total = 0.0
-    for count, length in ((whole[0], interval_s), (float(rest[0] > 0), rest[0])):
-        again = float(np.expm1(rate * (length + write_s)))
-        total += count * again * (1.0 / rate + each)
-    return total - work_s
+        return Losses(checkpoint=writes, lost_work=zero, detection=zero, preemption=zero, restart=zero, interruptions=zero)
+    count, lost = zero, zero
+    for successes, length in ((whole, np.full(1, interval_s + write_s)), ((rest > 0).astype(float), rest + write_s)):
+        again = successes * np.expm1(rate * length)
+        count, lost = count + again, lost + again * _truncated_moments(length, rate)[0]
+    failures, restart = count * stops.failure_share, stops.restart_s
+    return Losses(
+        checkpoint=writes, lost_work=lost, detection=failures * stops.detection_s,
+        preemption=(count - failures) * stops.preemption_wait_s, restart=count * np.expm1(rate * restart) / rate,
+        interruptions=count * np.exp(rate * restart),
+    )  # fmt: skip
 
 
 def simulate_losses(work_s: Array, interval_s: float, write_s: float, stops: Interruptions, rng: np.random.Generator) -> Losses:

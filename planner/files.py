@@ -9,10 +9,16 @@ from pathlib import Path
 from planner.errors import PlannerError
 
 
+def require_folder(path: Path, option: str = "") -> None:
+    """PlannerError where the folder that ``path`` goes into does not exist: a mistyped path makes none."""
+    if not path.parent.is_dir():
+        raise PlannerError(f"{f'{option} ' if option else ''}{path}: the folder {path.parent} does not exist; make it first.")
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write beside ``path``, then move into place; PlannerError when it cannot be written."""
+    """Write beside ``path``, then move into place; PlannerError when it cannot be written. No folder is made."""
+    require_folder(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
         try:
             with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:

@@ -10,9 +10,9 @@ from planner.published_runs import Comparison, FieldFactor, Modelled, fit_field_
 HOW = """*Modelled* is undisturbed steps with failures, checkpoints and restarts: what the planner computes from the public
 configuration. Published hours also hold what nobody publishes: slower software than the stacks modelled, layouts that were
 not the best, evaluation, experiments, repeated stages. The *field factor* is published over modelled hours. Each run's is
-fitted on the other runs only, those of the same kind: hours that authors count, or a step time times steps. A run weighs
-by how sure the planner is of it (random effects, DerSimonian and Laird 1986). Its 90 % interval is the planner's own,
-wider where its class extrapolates or where the GPUs or the layout are not published, with what the others' spread adds.
+fitted on the runs of other organisations only, those of the same kind: hours that authors count, or a step time times steps.
+A run weighs by how sure the planner is of it (random effects, DerSimonian and Laird 1986). Its 90 % interval is the planner's
+own, wider where its class extrapolates or where the GPUs or the layout are not published, with what the others' spread adds.
 """
 FACTOR = """`[run] field = "published"` applies the factor of all whole runs; without it a run is what the machine can do.
 """

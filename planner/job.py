@@ -69,7 +69,10 @@ class Job(Spec):
         if tunes and self.optimizer in ("muon", "adafactor"):
             raise ValueError(f"optimizer = {self.optimizer!r} with kind = {self.kind!r}: use adamw, sgd or a kin of them")
         if self.quantization is not None and self.precision in ("fp8", "nvfp4"):
-            raise ValueError(f"precision = {self.precision!r} with kind = {self.kind!r}: quantized weights multiply in 16 bit")
+            raise ValueError(
+                f"precision = {self.precision!r} with kind = {self.kind!r}: quantized weights multiply in 16 bit; use "
+                "precision = 'bf16' ('fp16' on a chip without it), or kind = 'lora' for 8-bit multiplications"
+            )
         return self
 
     @property

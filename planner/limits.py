@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import lcm
 from typing import Any
 
-from planner.errors import PlannerError
+from planner.errors import PlannerError, one_of
 from planner.job import Job
 from planner.layout import Layout
 from planner.layout_grid import divisors
@@ -41,7 +41,7 @@ def largest(tables: Mapping[str, Any], field: str, step: int | None = None) -> L
     Raises PlannerError when nothing fits.
     """
     if field not in FIELDS:
-        raise PlannerError(f"limit {field!r}: must be one of {', '.join(FIELDS)}.")
+        raise PlannerError(f"limit {field!r}: {one_of(field, FIELDS)}.")
     if step is not None and (step < 1 or field not in MOST):
         raise PlannerError(f"step = {step}: must be at least 1, and belongs to {' and '.join(MOST)}.")
     layout = Layout.build(dict(tables["layout"]), "layout") if tables.get("layout") else None

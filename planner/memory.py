@@ -163,11 +163,7 @@ def stage_moments(
     End of backward: states + gradients + one layer. Optimizer step: states + gradients + its temporaries. Gradients
     that are freed between steps are absent from the first moment of the first micro-batch.
     """
-    copies = weight_copies(content, layouts, framework, precision)
-    if framework.mixed_precision == "master_weights":  # caches of the weights, kept through the step
-        lasting = np.where(layouts.zero >= 3, 0.0, copies)
-        states = replace(states, parameters=states.parameters + lasting)
-        copies = copies - lasting
+    states, copies = _with_lasting_copies(states, weight_copies(content, layouts, framework, precision), layouts, framework)
     always = np.where((num_microbatches > 1) | framework.persistent_gradients, 1.0, 0.0)
     early = states.gradients * always
     # while the first layer's backward runs, its own gradients are still to come
@@ -179,8 +175,7 @@ def stage_moments(
     loss_activations = kept + content.head_activations
     loss_workspace = np.maximum(content.head_workspace, content.layer_workspace - content.head_activations) + copies
     temporaries = optimizer_workspace(states, framework, precision, job) * (1.0 - layouts.offload_optimizer)
-    groups = sum((degree > 1).astype(float) for degree in (layouts.tp, layouts.pp, layouts.cp, layouts.ep, layouts.dp))
-    overhead = np.asarray(framework.context_bytes + framework.communicator_bytes * groups)
+    overhead = _overhead(layouts, framework)
     host = states.host + np.where(offloaded, content.activations, 0.0)
     moments = (
         (early, loss_activations, np.maximum(loss_workspace, 0.0)),
@@ -191,6 +186,22 @@ def stage_moments(
         _moment(states, gradients, activations, workspace, buffers, framework, usable, overhead, host, float(phase))
         for phase, (gradients, activations, workspace) in enumerate(moments)
     )
+
+
+def _with_lasting_copies(
+    states: States, copies: Array, layouts: Layouts, framework: Framework
+) -> tuple[States, Array]:  # fmt: skip
+    """States with the copies of weights that last through the step, and the copies that do not."""
+    if framework.mixed_precision != "master_weights":
+        return states, copies
+    lasting = np.where(layouts.zero >= 3, 0.0, copies)
+    return replace(states, parameters=states.parameters + lasting), copies - lasting
+
+
+def _overhead(layouts: Layouts, framework: Framework) -> Array:
+    """Bytes outside the allocator: the context, and a communicator for each group of more than one."""
+    groups = sum((degree > 1).astype(float) for degree in (layouts.tp, layouts.pp, layouts.cp, layouts.ep, layouts.dp))
+    return np.asarray(framework.context_bytes + framework.communicator_bytes * groups)
 
 
 def peak(moments: tuple[StageMemory, ...]) -> StageMemory:

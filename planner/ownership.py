@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from planner.errors import PlannerError
+from planner.errors import PlannerError, near
 from planner.hardware import Cluster
 from planner.spec import Spec, read_table
 from planner.units import HOUR_S
@@ -84,7 +84,7 @@ def find_purchase(accelerator: str) -> Purchase:
         known = sorted({p.accelerator for p in purchases()})
         raise PlannerError(
             f"cost.own: the catalog has no purchase price of {accelerator}; give cost.own.purchase_usd_per_gpu. "
-            f"It has {', '.join(known)}."
+            f"With prices: {near(accelerator, known)}."
         )
     newest = max(p.date for p in quotes)
     same = sorted((p for p in quotes if p.date == newest), key=lambda p: p.usd_per_gpu)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.checks import Question, check_sizes, require_possible
+from planner.checks import Question, check_sizes, length_notes, require_possible
 from planner.cost import Price, cost_usd, find_price, gpu_hours, own_price
 from planner.curves import curves_of
 from planner.errors import PlannerError, near
@@ -263,7 +263,7 @@ def plan(
     evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
     if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
         notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
-    notes = (*notes, *tuning_notes(the_model, the_job))
+    notes = (*notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
     return answer if answer.fits or not explain else _explained(answer)
 

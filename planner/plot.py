@@ -180,17 +180,24 @@ def save_accuracy(
             loc="left", fontsize=12,
         )  # fmt: skip
         left.legend(fontsize=9, frameon=False, ncols=2)
-        for values, name, colour in ((ratios, "planner", COLOURS[0]), (theirs, "constant utilization", COLOURS[6])):
-            errors = np.sort(np.abs(np.exp(values) - 1.0))
-            share = np.arange(1, len(errors) + 1) / len(errors)
-            right.plot(100 * errors, 100 * share, color=colour, linewidth=2)
-            here = float(np.interp(0.5, share, errors))
-            right.annotate(f" {name}: half within {here:.0%}", (100 * here, 50), color=colour, fontsize=11, va="top")
-        right.set(xlim=(0, 60), ylim=(0, 100), xlabel="error of step time, %", ylabel="steps with at most this error, %")
-        right.set_title("What the physics adds over one utilization per GPU type", loc="left", fontsize=12)
-        right.spines[["top", "right"]].set_visible(False)
+        _draw_shares(right, ratios, theirs)
         figure.savefig(path, dpi=100)
     except (OSError, ValueError) as error_:
         raise PlannerError(f"{path}: cannot be written ({error_}); give a writable .png, .svg or .pdf path.") from None
     finally:
         plt.close(figure)
+
+
+def _draw_shares(axes, ratios, theirs) -> None:  # type: ignore[no-untyped-def]
+    """How many steps lie within an error: the planner's log ratios beside the baseline's."""
+    import numpy as np
+
+    for values, name, colour in ((ratios, "planner", COLOURS[0]), (theirs, "constant utilization", COLOURS[6])):
+        errors = np.sort(np.abs(np.exp(values) - 1.0))
+        share = np.arange(1, len(errors) + 1) / len(errors)
+        axes.plot(100 * errors, 100 * share, color=colour, linewidth=2)
+        here = float(np.interp(0.5, share, errors))
+        axes.annotate(f" {name}: half within {here:.0%}", (100 * here, 50), color=colour, fontsize=11, va="top")
+    axes.set(xlim=(0, 60), ylim=(0, 100), xlabel="error of step time, %", ylabel="steps with at most this error, %")
+    axes.set_title("What the physics adds over one utilization per GPU type", loc="left", fontsize=12)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.cost import TERMS, Price, load_prices, read_price_table, user_table
-from planner.errors import PlannerError, near
+from planner.errors import PlannerError, near, one_of
 from planner.files import write_text
 from planner.hardware import accelerator_names
 
@@ -169,7 +169,7 @@ def _quote(row: dict[str, str], today: datetime.date) -> Price:
         if not row.get(name):
             raise PlannerError(f"{name} is empty")
     if row["term"] not in TERMS:
-        raise PlannerError(f"term = {row['term']!r}: must be one of {', '.join(TERMS)}")
+        raise PlannerError(f"term = {row['term']!r}: {one_of(row['term'], TERMS)}")
     if row["accelerator"] not in accelerator_names():
         raise PlannerError(
             f"accelerator = {row['accelerator']!r}: not in the catalog; {near(row['accelerator'], accelerator_names())}"
@@ -240,4 +240,8 @@ def _write(path: Path, quotes: Iterable[Price]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows([getattr(q, column) for column in COLUMNS] for q in quotes)
+    try:  # the planner's own folder, which no user names
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlannerError(f"{path}: its folder cannot be made ({error.strerror}).") from None
     write_text(path, text.getvalue())

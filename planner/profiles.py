@@ -12,6 +12,7 @@ from typing import Any
 from planner.calibration import Calibration
 from planner.curves import load_curves
 from planner.errors import PlannerError
+from planner.files import require_folder
 from planner.framework import load_framework
 from planner.spec import Spec
 
@@ -40,8 +41,7 @@ def check_target(path: Path) -> None:
     """Refuse a target before anything is computed."""
     if path.suffix != ".toml":
         raise PlannerError(f"-o {path}: give a path that ends in .toml.")
-    if not path.parent.is_dir():
-        raise PlannerError(f"-o {path}: the folder {path.parent} does not exist.")
+    require_folder(path, "-o")
 
 
 def _accelerator(calibration: Calibration) -> str:

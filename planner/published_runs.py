@@ -39,11 +39,13 @@ class FieldFactor(Spec):
 class PublishedRun(Spec):
     """One run: its public configuration, what had to be chosen, and the hours its authors report.
 
-    ``tried``: settings to try where none is published. ``stages`` follow each other; both change the tables. Hours of
-    ``measured = "steps"`` are a step time times steps, without failures and checkpoints.
+    ``organisation``: who trained it, with software and habits that its other runs share. ``tried``: settings to try where
+    none is published. ``stages`` follow each other; both change the tables. Hours of ``measured = "steps"`` are a step time
+    times steps, without failures and checkpoints.
     """
 
     name: str
+    organisation: str
     gpu_hours: Annotated[float, Field(gt=0)]
     source: str
     chosen: str
@@ -74,7 +76,7 @@ class Modelled:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A run's hours: published, modelled, and expected with a field factor fitted on the other runs, with a 90 % interval."""
+    """A run's hours: published, modelled, and expected with the factor of other organisations' runs, with a 90 % interval."""
 
     run: PublishedRun
     own: Modelled
@@ -170,7 +172,7 @@ def _hours(run: PublishedRun, setting: dict[str, dict[str, Any]]) -> tuple[float
             raise PlannerError(f"{run.name}: no layout fits {cluster['num_nodes']} nodes")
         whole = expected_run(answer, {"num_simulations": 100, **run.run, **(undisturbed if run.measured == "steps" else {})})
         slower = _layout_spread(run, cluster, job) if layout is None else 0.0
-        parts.append((whole.closed_form_s * answer.num_gpus / 3600.0, answer.intervals["step_time_s"], slower))
+        parts.append((whole.wall_s.expected * answer.num_gpus / 3600.0, answer.intervals["step_time_s"], slower))
     _, step, slower = max(parts, key=lambda part: part[0])
     return sum(hours for hours, _, _ in parts), step, slower
 
@@ -186,16 +188,19 @@ def _layout_spread(run: PublishedRun, cluster: dict[str, Any], job: dict[str, An
 
 
 def compare_published() -> tuple[Comparison, ...]:
-    """Predict every published run, each with a field factor fitted on the others only."""
+    """Predict every published run, each with a field factor fitted on the runs of other organisations only."""
     runs = published_runs()
     models = [model_run(r) for r in runs]
     return tuple(compare(runs, models, i) for i in range(len(runs)))
 
 
 def compare(runs: Sequence[PublishedRun], models: Sequence[Modelled], i: int) -> Comparison:
-    """Run ``i`` with the factor of all others whose hours hold the same: its own interval, their spread and the error of
-    their mean together."""
-    others = [j for j in range(len(runs)) if j != i and runs[j].measured == runs[i].measured]
+    """Run ``i`` with the factor of other organisations' runs whose hours hold the same: its own interval, their spread and
+    the error of their mean together. PlannerError when fewer than two such runs are left."""
+    mine = runs[i]
+    others = [j for j, r in enumerate(runs) if r.organisation != mine.organisation and r.measured == mine.measured]
+    if len(others) < 2:
+        raise PlannerError(f"{mine.name}: a factor needs two runs of other organisations than {mine.organisation}.")
     fit = fit_field_factor([runs[j].gpu_hours for j in others], [models[j] for j in others])
     own, expected = models[i], models[i].hours * fit.factor
     low, high = (math.hypot(side, Z_90 * fit.predictive_spread) for side in (own.log_lower, own.log_upper))

@@ -123,6 +123,15 @@ def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan]) -> Ren
     row("framework", [p.framework.name for p in plans])
     row("layout", [p.layout.label for p in plans])
     row("batch", [_batch(p) for p in plans])
+    for more in (_memory_rows, _step_rows, _whole_run_rows):
+        more(table, row, plans)
+    return table
+
+
+RowOf = Callable[[str, Sequence[RenderableType]], None]
+
+
+def _memory_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
     _section(table, "memory per GPU, heaviest stage", len(plans))
     row("  model states", [gib(sum(p.memory_bytes[k] for k in STATE_KINDS)) for p in plans])
     for kind in KINDS:
@@ -137,6 +146,9 @@ def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan]) -> Ren
     if not all(p.fits for p in plans):
         row("  why not", ["; ".join(p.reasons) or "-" for p in plans])
         row("  nearest layout that fits", ["-" if p.fits else p.nearest.label if p.nearest else "none" for p in plans])
+
+
+def _step_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
     _section(table, "optimizer step", len(plans))
     for part in PARTS:
         if any(p.step_parts_s[part] > 0 for p in plans):
@@ -146,6 +158,9 @@ def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan]) -> Ren
     row("  how sure", [_sure(p) for p in plans])
     row("  tokens/s (per GPU)", [f"{p.tokens_per_s:,.0f} ({p.tokens_per_s_per_gpu:,.0f})" for p in plans])
     row("  MFU", [f"{p.mfu:.1%}" for p in plans])
+
+
+def _whole_run_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
     _section(table, "whole run", len(plans))
     row(
         "  hours per epoch",
@@ -157,7 +172,6 @@ def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan]) -> Ren
     row("  cost", [Text(dollars(p.cost_usd) if p.gpu_hours is not None else "-", style="bold") for p in plans])
     if any(p.cost_usd is not None for p in plans):
         row("  90 % interval", [_between(p, "cost_usd", dollars) for p in plans])
-    return table
 
 
 def _kind_name(kind: str) -> str:

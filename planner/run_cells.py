@@ -61,3 +61,13 @@ def measured_number(row: Mapping[str, str], column: str, scale: float) -> float 
     if not math.isfinite(value) or value <= 0:
         raise PlannerError(f"{column} = {text!r}: must be a positive number")
     return value
+
+
+def usual_framework(row: Mapping[str, str]) -> str:
+    """The stack that such a run usually takes, where neither the row nor its source says: an assumption, and listed so."""
+    sharding = row.get("data_parallel", "")
+    if "fsdp" in sharding or "hsdp" in sharding:
+        return "torchtitan"
+    if any(whole(row, n, 1) > 1 for n in ("tp", "pp", "cp", "ep")) or "distopt" in sharding:
+        return "megatron-core"
+    return "deepspeed-zero" if sharding.startswith("zero") else "pytorch"

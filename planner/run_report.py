@@ -42,6 +42,7 @@ def run_table(title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills
     row("layout", [r.plan.layout.label for r in runs])
     row("steps x step time", [f"{r.num_steps:,.0f} x {seconds(r.step_time_s.expected)}" for r in runs])
     row("wall-clock (90 %)", [Text(span(r.wall_s, seconds), style="bold") for r in runs])
+    row("  mean of the simulated runs", [_mean(r, b) for r, b in zip(runs, bills, strict=True)])
     row("GPU-hours (90 %)", [span(r.gpu_hours, lambda v: f"{v:,.0f}") for r in runs])
     row("goodput (90 %)", [span(r.goodput, lambda v: f"{v:.1%}") for r in runs])
     head("what each cause costs")
@@ -87,6 +88,14 @@ def _cause(run: WholeRun, bill: Bill | None, cause: str) -> str:
     if bill is None:
         return text
     return f"{text}, {dollars(lost / HOUR_S * run.plan.num_gpus * bill.price.usd_per_gpu_hour)}"
+
+
+def _mean(run: WholeRun, bill: Bill | None) -> str:
+    """Wall-clock, and GPU dollars, that many such runs would take on average."""
+    text = seconds(run.mean_wall_s)
+    if bill is None:
+        return text
+    return f"{text}, {dollars(run.mean_wall_s / HOUR_S * run.plan.num_gpus * bill.price.usd_per_gpu_hour)} for GPUs"
 
 
 def _market(bill: Bill) -> str:

@@ -9,7 +9,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from planner.errors import PlannerError, near
+from planner.errors import PlannerError, near, one_of
 from planner.framework import Framework, framework_names, load_framework
 from planner.hardware import Cluster, load_accelerator
 from planner.hardware import cluster as build_cluster
@@ -17,7 +17,7 @@ from planner.job import Job
 from planner.layout import RECOMPUTE, Layout
 from planner.model import Model
 from planner.nodes import custom_node
-from planner.run_cells import fraction, measured_number, whole, yes
+from planner.run_cells import fraction, measured_number, usual_framework, whole, yes
 from planner.spec import read_table
 from planner.tuned_runs import catalog_model, noted, tuning_fields
 from planner.units import GIB
@@ -189,19 +189,9 @@ def _filled(given: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
     row = {**{k: v for k, v in defaults.items() if not given.get(k)}, **{k: v for k, v in given.items() if v != ""}}
     assumed = [f"{k} = {defaults[k]}" for k in defaults if not given.get(k)]
     if not row.get("framework"):
-        row["framework"] = _usual_framework(row)
+        row["framework"] = usual_framework(row)
         assumed.append(f"framework = {row['framework']}")
     return row, tuple(assumed)
-
-
-def _usual_framework(row: Mapping[str, str]) -> str:
-    """The stack that such a run usually takes, where neither the row nor its source says: an assumption, and listed so."""
-    sharding = row.get("data_parallel", "")
-    if "fsdp" in sharding or "hsdp" in sharding:
-        return "torchtitan"
-    if any(whole(row, n, 1) > 1 for n in ("tp", "pp", "cp", "ep")) or "distopt" in sharding:
-        return "megatron-core"
-    return "deepspeed-zero" if sharding.startswith("zero") else "pytorch"
 
 
 DISAGREE = 0.25
@@ -306,7 +296,7 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
     sharding = row.get("data_parallel", "") or "ddp"
     zero = _translated("data_parallel", sharding)
     if zero not in ("0", "1", "2", "3"):
-        raise PlannerError(f"data_parallel = {sharding!r}: must be one of {', '.join(_labels()['data_parallel'])}")
+        raise PlannerError(f"data_parallel = {sharding!r}: {near(sharding, _labels()['data_parallel'])}")
     fields: dict[str, Any] = {n: whole(row, n, 1) for n in ("tp", "pp", "vpp", "cp", "ep")}
     if framework.mixed_precision == "sharded_fp32":
         alone = whole(row, "dp", 1) == 1 or "data_parallel" not in row
@@ -326,7 +316,7 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
         fields["shard_group_size"] = int(group)
     recompute = _translated("recompute", row.get("recompute", ""))
     if recompute and recompute not in RECOMPUTE:
-        raise PlannerError(f"recompute = {recompute!r}: must be one of {', '.join(RECOMPUTE)}, or empty")
+        raise PlannerError(f"recompute = {recompute!r}: {one_of(recompute, RECOMPUTE)}, or empty")
     # whoever ran out of memory had not recomputed everything: without a word on it, nothing
     unknown = RECOMPUTE[:1] if yes(row, "oom") else RECOMPUTE
     return tuple(Layout.build({**fields, "recompute": r}, "row") for r in ((recompute,) if recompute else unknown))
@@ -358,7 +348,7 @@ def _model(row: Mapping[str, str]) -> Model:
     gated, biases = yes(row, "gated_ffn", default=True), yes(row, "biases")
     position = row.get("position_embedding", "") or "rope"
     if position not in POSITIONS:
-        raise PlannerError(f"position_embedding = {position!r}: must be one of {', '.join(POSITIONS)}")
+        raise PlannerError(f"position_embedding = {position!r}: {one_of(position, POSITIONS)}")
     dropout = fraction(row, "dropout")
     fields: dict[str, Any] = {
         "name": row.get("model") or "model", "norm": row.get("norm") or ("rmsnorm" if gated else "layernorm"), "gated_ffn": gated,

@@ -76,6 +76,8 @@ def read_scenario(path: Path) -> Scenario:
 def scenario_of(data: dict[str, Any], path: Path) -> Scenario:
     """The scenario of a file's tables; ``path`` stands in messages, and relative paths are looked up beside it."""
     known = {"title", "label", "compare", *TABLES}
+    if "serving" in data:
+        raise PlannerError(f"{path}: table [serving] makes it a question of serving; ask it with `planner serve {path}`.")
     for key in data:
         if key not in known:
             raise PlannerError(f"{path}: unknown table or field {key} = {_short(data[key])}; {near(key, known)}")

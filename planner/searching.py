@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from planner.checks import check_job, check_sizes
 from planner.cost import Price, cost_usd, gpu_hours
-from planner.errors import PlannerError
+from planner.errors import PlannerError, one_of
 from planner.exploration import Block, explore
 from planner.hardware import Accelerator, Cluster, Node, load_accelerator
 from planner.hardware import cluster as build_cluster
@@ -178,7 +178,7 @@ def as_question(
 ) -> SearchQuestion:  # fmt: skip
     """Check and resolve what ``search`` takes."""
     if objective not in get_args(Objective):
-        raise PlannerError(f"objective = {objective!r}: must be one of {', '.join(get_args(Objective))}.")
+        raise PlannerError(f"objective = {objective!r}: {one_of(objective, get_args(Objective))}.")
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise PlannerError(f"top = {top!r}: must be a whole number of at least 1.")
     the_model = as_model(model)

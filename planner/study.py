@@ -68,16 +68,12 @@ def study(
             for what, by in LEFT_OUT.items()
         }
     subjects = [subject_of(run) for run in timed]
-    unseen = left["source"]
-    pooled = pooled_residuals(subjects, [in_sample, left["model"], left["GPU count"]])
-    remembered = [(subject_of(run), -ratio) for run, _, ratio in memory]
-    classes = classify("step_time", pooled, (-unseen).tolist())
-    if remembered:
-        classes += classify("memory", remembered, [value for _, value in remembered])
+    classes = classify("step_time", *_left_out_residuals(timed, subjects, left), likes=_likes(timed) * 2)
+    classes += _memory_classes(memory)
     baseline, baseline_left = utilization_baseline(timed)
     return Study(
         runs=tuple(timed), found=found, in_sample=in_sample, left_out=left, baseline=baseline, baseline_left_out=baseline_left,
-        intervals=cross_intervals(timed, subjects, in_sample, left, say), memory=tuple(memory), verdicts=tuple(verdicts),
+        intervals=cross_intervals(timed, subjects, left, say), memory=tuple(memory), verdicts=tuple(verdicts),
         refused=tuple(refused), classes=tuple(classes),
     )  # fmt: skip
 
@@ -140,22 +136,43 @@ def utilization_baseline(runs: Sequence[Run]) -> tuple[Vector, Vector]:
 
 
 def pooled_residuals(subjects: Sequence[Subject], ratios: Sequence[Vector]) -> list[tuple[Subject, float]]:
-    """log(measured / predicted) of runs that the fit knew, of new GPU counts and of new models: a question is one of them."""
+    """log(measured / predicted) of the runs in each of the series, series after series."""
     return [(s, -float(r)) for series in ratios for s, r in zip(subjects, series, strict=True)]
 
 
+def _left_out_residuals(
+    runs: Sequence[Run], subjects: Sequence[Subject], left: dict[str, Vector], at: Sequence[int] | None = None
+) -> tuple[list[tuple[Subject, float]], list[float]]:
+    """Residuals of new models, then of new GPU counts, as a question may be of either; and those of new sources."""
+    chosen = list(range(len(runs)) if at is None else at)
+    pooled = pooled_residuals([subjects[i] for i in chosen], [left["model"][chosen], left["GPU count"][chosen]])
+    return pooled, (-left["source"][chosen]).tolist()
+
+
+def _likes(runs: Sequence[Run]) -> list[tuple[str, ...]]:
+    """Runs that err alike: of one model of one source."""
+    return [tuple(run.columns.get(column, "") for column in LEFT_OUT["model"]) for run in runs]
+
+
+def _memory_classes(memory: Sequence[tuple[Run, str, float]]) -> list[dict[str, Any]]:
+    """Classes of memory: nothing is fitted, so no run is left out; several figures of a run are one run."""
+    if not memory:
+        return []
+    subjects = {run.id: subject_of(run) for run, _, _ in memory}
+    rows = [(subjects[run.id], -ratio) for run, _, ratio in memory]
+    return classify("memory", rows, [value for _, value in rows], _likes([run for run, _, _ in memory]))
+
+
 def cross_intervals(
-    runs: Sequence[Run], subjects: Sequence[Subject], in_sample: Vector, left: dict[str, Vector], say: Progress
+    runs: Sequence[Run], subjects: Sequence[Subject], left: dict[str, Vector], say: Progress
 ) -> NDArray[np.float64]:
     """log(bound / predicted) of every run, from classes that hold no run of its own model: honest coverage."""
     result = np.empty((len(runs), 2))
     done = 0
     for members in folds(runs, LEFT_OUT["model"]).values():
-        keep = np.ones(len(runs), dtype=bool)
-        keep[members] = False
-        others = [subjects[int(i)] for i in np.flatnonzero(keep)]
-        pooled = pooled_residuals(others, [r[keep] for r in (in_sample, left["model"], left["GPU count"])])
-        tables = classify("step_time", pooled, (-left["source"][keep]).tolist())
+        others = sorted(set(range(len(runs))) - set(members.tolist()))
+        likes = _likes([runs[i] for i in others]) * 2
+        tables = classify("step_time", *_left_out_residuals(runs, subjects, left, others), likes=likes)
         classes = tuple(ResidualClass.build(t, "class") for t in tables)
         for i in members:
             found = interval(1.0, "step_time", subjects[int(i)], classes)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planner.errors import PlannerError, near
+from planner.errors import PlannerError, near, one_of
 from planner.hardware import Cluster, CollectiveFit, Link
 from planner.planning import Plan, as_cluster, plan
 from planner.scenario import TABLES, Case, read_scenario
@@ -122,7 +122,9 @@ def as_sweep(
     keys = [v.key for v in variations]
     for key in keys:
         if key.partition(".")[0] not in PREFIXES or "." not in key:
-            raise PlannerError(f"--vary {key}: no such table; use table.field with one of {', '.join(PREFIXES)}.")
+            raise PlannerError(
+                f"--vary {key}: no such table; use table.field, whose table {one_of(key.partition('.')[0], PREFIXES)}."
+            )
         if keys.count(key) > 1:
             raise PlannerError(f"--vary {key}: given twice; put all its values into one.")
     question = SweepQuestion(cases=cases, variations=tuple(variations))

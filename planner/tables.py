@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.errors import PlannerError
+from planner.files import require_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,8 +21,7 @@ def check_output(path: Path) -> None:
     """Refuse a path for tables before any work is done."""
     if path.suffix.lower() not in SUFFIXES:
         raise PlannerError(f"--out {path}: give a path that ends in {', '.join(SUFFIXES)}.")
-    if not path.parent.is_dir():
-        raise PlannerError(f"--out {path}: the folder {path.parent} does not exist.")
+    require_folder(path, "--out")
     if path.is_dir():
         raise PlannerError(f"--out {path}: is a folder; give the path of a file.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from planner.errors import PlannerError
+from planner.errors import PlannerError, one_of
 from planner.model import LayerKind, Model
 from planner.models import load_model
 from planner.modules import head_linear, layer_linears
@@ -43,7 +43,7 @@ def tuning_fields(row: Mapping[str, str], model: Model, labels: Labels) -> dict[
     """Fields of the job: kind, adapter and quantization; empty for a row that trains all weights."""
     method = row.get("method", "") or "full"
     if method not in METHODS:
-        raise PlannerError(f"method = {method!r}: must be one of {', '.join(METHODS)}")
+        raise PlannerError(f"method = {method!r}: {one_of(method, METHODS)}")
     if method == "full":
         return {}
     rank = whole(row, "lora_rank", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from planner.errors import PlannerError
+from planner.errors import PlannerError, one_of
 from planner.modules import check_targets
 from planner.planning import Plan, as_model, plan
 from planner.tuned import frozen_parameters, stored_bytes
@@ -43,7 +43,7 @@ def tuning_choices(
     """
     unknown = [m for m in methods if m not in METHODS]
     if unknown:
-        raise PlannerError(f"--methods {unknown[0]}: must be some of {', '.join(METHODS)}.")
+        raise PlannerError(f"--methods {unknown[0]}: {one_of(unknown[0], METHODS)}.")
     job = dict(tables["job"])
     adapter = {**({"rank": RANK} if "adapter" not in job else _table(job["adapter"]))}
     adapter |= {"rank": rank} if rank is not None else {}
@@ -58,7 +58,15 @@ def tuning_choices(
     }
     framework = tables.get("framework", {"name": "peft"})
     rest = {k: v for k, v in tables.items() if k in ("model", "cluster", "layout", "price")}
-    return [_answered(method, {**rest, "framework": framework, "job": jobs[method]}) for method in methods]
+    found = []
+    for method in methods:
+        try:
+            found.append(_answered(method, {**rest, "framework": framework, "job": jobs[method]}))
+        except PlannerError as error:
+            others = ",".join(other for other in methods if other != method)
+            leave = f" Or leave {method} out: --methods {others}." if others else ""
+            raise PlannerError(f"{method}: {error}{leave}") from None
+    return found
 
 
 def _table(value: Any) -> dict[str, Any]:

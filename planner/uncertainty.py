@@ -1,14 +1,15 @@
 """How sure: 90 % intervals from how far off predictions were of runs whose like the fit had not seen.
 
 ``planner fit`` leaves out whole groups of runs (a model, a GPU count, a source) and predicts them; the log ratios of
-measured to predicted, in-sample and left out with model and GPU count, are in ``catalog/residuals.toml`` by class of run.
+measured to predicted, left out with model and with GPU count, are in ``catalog/residuals.toml`` by class of run. Runs of one
+model of one source err alike, so that they count as fewer than they are.
 A prediction's interval is that of the narrowest class with enough runs: same stack, chip family and kind of model; then the
 stack; then everything, left out source by source. What lies outside all that was measured is ``extrapolated``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,11 @@ RESIDUALS = Path(__file__).resolve().parent / "catalog" / "residuals.toml"
 TUNING_RESIDUALS = RESIDUALS.with_name("residuals-finetune.toml")
 LEVEL = 0.90
 ENOUGH = 10
-"""Rows that a class needs for an interval of its own."""
+"""Runs that a class needs for an interval of its own."""
+ENOUGH_MODELS = 2
+"""Models that it needs: how far off a new model is shows only between models."""
+FEWEST_EFFECTIVE = 8.0
+"""Runs that a class counts as at least, however alike they err: assumed, for between few models the likeness is hardly known."""
 BEYOND = 2.0
 """GPUs or parameters beyond the largest measured by more than this factor (or below the smallest) are extrapolated."""
 WIDENING = 1.5
@@ -150,20 +155,22 @@ def _outside(c: ResidualClass, s: Subject) -> list[str]:
     return reasons
 
 
-def bounds(residuals: Sequence[float]) -> tuple[float, float]:
+def bounds(residuals: Sequence[float], num_runs: float | None = None) -> tuple[float, float]:
     """Lower and upper log factors that hold the next value with 90 %: split-conformal order statistics, two-sided.
 
     With n exchangeable residuals the k-th smallest and largest, k = floor((n + 1) 0.05), hold 90 % or more (Vovk et al.
-    2005). Too few for that: the mean and Student's t, with the sample's spread.
+    2005); n is ``num_runs`` where several residuals are of one run or runs err alike, and k is then that part of them. Too
+    few for that: the mean and Student's t, with the sample's spread.
     """
     from scipy.stats import t
 
     r = np.sort(np.asarray(residuals, dtype=float))
-    n = len(r)
-    k = int(np.floor((n + 1) * (1.0 - LEVEL) / 2.0))
-    if k >= 1:
-        return float(r[k - 1]), float(r[n - k])
-    half = float(t.ppf(0.5 + LEVEL / 2.0, n - 1) * np.std(r, ddof=1) * np.sqrt(1.0 + 1.0 / n))
+    n = float(len(r)) if num_runs is None else num_runs
+    k = float(np.floor((n + 1.0) * (1.0 - LEVEL) / 2.0))
+    if k >= 1.0:
+        at = max(int(np.ceil(k / n * len(r) * (1.0 - 1e-12))), 1)
+        return float(r[at - 1]), float(r[len(r) - at])
+    half = float(t.ppf(0.5 + LEVEL / 2.0, n - 1.0) * np.std(r, ddof=1) * np.sqrt(1.0 + 1.0 / n))
     return float(np.mean(r)) - half, float(np.mean(r)) + half
 
 
@@ -173,29 +180,63 @@ CLASSES: tuple[tuple[str, ...], ...] = (
 """From narrow to wide: what the runs of a class share."""
 
 
-def classify(metric: Metric, residuals: Iterable[tuple[Subject, float]], unseen: Iterable[float]) -> list[dict[str, Any]]:
-    """Classes with enough rows, narrow ones first, as tables for ``catalog/residuals.toml``.
+Member = tuple[Subject, float]
 
-    ``residuals``: log(measured / predicted) of runs left out with their like; ``unseen``: of runs left out with their
-    whole source, for the class of everything.
+
+def classify(
+    metric: Metric, residuals: Iterable[Member], unseen: Iterable[float], likes: Sequence[Hashable] | None = None
+) -> list[dict[str, Any]]:
+    """Classes with enough runs of enough models, narrow ones first, as tables for ``catalog/residuals.toml``.
+
+    ``residuals``: log(measured / predicted) of runs left out with their like, those of one run with the very same subject;
+    ``likes``: which of them err alike, the same for runs of one model and source (None: each run errs by itself);
+    ``unseen``: of runs left out with their whole source, for the class of everything.
     """
     rows = list(residuals)
+    alike = [id(subject) for subject, _ in rows] if likes is None else list(likes)
     tables: list[dict[str, Any]] = []
     for names in CLASSES:
-        groups: dict[tuple[str, ...], list[tuple[Subject, float]]] = {}
-        for subject, value in rows:
-            groups.setdefault(tuple(class_key(subject)[n] for n in names), []).append((subject, value))
-        for key, members in sorted(groups.items()):
-            if num_runs(members) < ENOUGH and names:
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for i, (subject, _) in enumerate(rows):
+            groups.setdefault(tuple(class_key(subject)[n] for n in names), []).append(i)
+        for key, at in sorted(groups.items()):
+            members, few = [rows[i] for i in at], len({alike[i] for i in at}) < ENOUGH_MODELS
+            if names and (few or num_runs(members) < ENOUGH):
                 continue
-            low, high = bounds(list(unseen) if not names else [value for _, value in members])
+            effective = effective_runs(members, [alike[i] for i in at])
+            low, high = bounds([value for _, value in members], effective) if names else bounds(list(unseen))
             tables.append(class_table(metric, dict(zip(names, key, strict=True)), members, low, high))
     return tables
 
 
-def num_runs(members: Sequence[tuple[Subject, float]]) -> int:
-    """Runs among residuals: a run has one in-sample and one for each way of leaving it out, of the same subject."""
+def num_runs(members: Sequence[Member]) -> int:
+    """Runs among residuals: a run has one for each way of leaving it out, of the same subject."""
     return len({id(subject) for subject, _ in members})
+
+
+def effective_runs(members: Sequence[Member], likes: Sequence[Hashable]) -> float:
+    """How many runs that err independently the members are worth: n / (1 + (m - 1) rho), Kish 1965's design effect.
+
+    m is the size of a run's group of likes in the mean over runs, rho the part of the variance that lies between groups, by
+    one-way analysis of variance of the runs' mean residuals; at least FEWEST_EFFECTIVE, at most the runs.
+    """
+    runs: dict[int, list[float]] = {}
+    groups: dict[Hashable, set[int]] = {}
+    for (subject, value), like in zip(members, likes, strict=True):
+        runs.setdefault(id(subject), []).append(value)
+        groups.setdefault(like, set()).add(id(subject))
+    values = [np.array([np.mean(runs[run]) for run in sorted(group)]) for group in groups.values()]
+    sizes = np.array([len(group) for group in values], dtype=float)
+    n, count = float(sizes.sum()), len(values)
+    if count < 2 or count == n:
+        return n if count == n else min(n, FEWEST_EFFECTIVE)
+    centre = np.concatenate(values).mean()
+    between = sum(len(v) * (v.mean() - centre) ** 2 for v in values) / (count - 1)
+    within = sum(((v - v.mean()) ** 2).sum() for v in values) / (n - count)
+    typical = (n - (sizes**2).sum() / n) / (count - 1)
+    scale = between + (typical - 1.0) * within
+    rho = max((between - within) / scale, 0.0) if scale > 0 else 0.0
+    return float(min(max(n / (1.0 + ((sizes**2).sum() / n - 1.0) * rho), FEWEST_EFFECTIVE), n))
 
 
 def class_key(s: Subject) -> Mapping[str, str]:

@@ -96,30 +96,36 @@ def predict(
         except PlannerError as error:
             refused.append(Refusal(id=run.id, reason=in_own_words(run, str(error))))
         else:
-            group = ", ".join(run.columns.get(column, "") or f"no {column}" for column in by)
+            group = ", ".join(run.columns.get(column, "") or f"no {column}" for column in by) or "all"
             verdicts.append(Verdict(id=run.id, group=group, ran=not run.out_of_memory, predicted_to_fit=answer.fits))
-            memory = answer.evaluation.memory
-            values: dict[Metric, tuple[float | None, float]] = {
-                "step_time_s": (run.step_time_s, answer.value(answer.evaluation.step_time_s)),
-                "peak_allocated_bytes": (run.memory_bytes.get("allocated"), answer.value(memory.allocated)),
-                "peak_reserved_bytes": (run.memory_bytes.get("reserved"), answer.value(memory.reserved)),
-                "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.total)),
-            }
-            subject = subject_of(run)
-            for metric, (measured, predicted) in values.items():
-                # a share of layers that was chosen to fill the card predicts no memory
-                if measured is not None and (metric == "step_time_s" or answer.share == 0.0):
-                    sure = interval(predicted, "step_time" if metric == "step_time_s" else "memory", subject)
-                    found.append(
-                        Prediction(
-                            id=run.id, metric=metric, measured=measured, predicted=predicted, lower=sure.lower,
-                            upper=sure.upper, provenance=sure.provenance, why=sure.why, fits=answer.fits,
-                            group=group, recompute=_recomputation(run, answer), assumed=run.assumed,
-                        )
-                    )  # fmt: skip
+            found += _figures(run, answer, group)
         if progress is not None:
             progress(done)
     return found, verdicts, refused
+
+
+def _figures(run: Run, answer: Answer, group: str) -> list[Prediction]:
+    """What was measured of one run, beside what is predicted."""
+    memory = answer.evaluation.memory
+    values: dict[Metric, tuple[float | None, float]] = {
+        "step_time_s": (run.step_time_s, answer.value(answer.evaluation.step_time_s)),
+        "peak_allocated_bytes": (run.memory_bytes.get("allocated"), answer.value(memory.allocated)),
+        "peak_reserved_bytes": (run.memory_bytes.get("reserved"), answer.value(memory.reserved)),
+        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.total)),
+    }
+    subject, found = subject_of(run), []
+    for metric, (measured, predicted) in values.items():
+        # a share of layers that was chosen to fill the card predicts no memory
+        if measured is not None and (metric == "step_time_s" or answer.share == 0.0):
+            sure = interval(predicted, "step_time" if metric == "step_time_s" else "memory", subject)
+            found.append(
+                Prediction(
+                    id=run.id, metric=metric, measured=measured, predicted=predicted, lower=sure.lower,
+                    upper=sure.upper, provenance=sure.provenance, why=sure.why, fits=answer.fits,
+                    group=group, recompute=_recomputation(run, answer), assumed=run.assumed,
+                )
+            )  # fmt: skip
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from planner.failures import (
     Losses,
     daly_interval_s,
     describe,
-    expected_losses_s,
+    expected_losses,
     simulate_losses,
     young_interval_s,
 )
@@ -39,10 +39,12 @@ Z_90 = NormalDist().inv_cdf(0.95)
 
 @dataclass(frozen=True, kw_only=True)
 class WholeRun:
-    """A whole run. ``causes_s`` add up to ``wall_s.expected``; intervals are 5th to 95th percentile of the simulated runs.
+    """A whole run. ``expected`` figures are those of the plan's own step time with interruptions in expectation, in closed
+    form; their bounds are the 5th and 95th percentile of the simulated runs, in which the step time varies too.
 
-    ``goodput`` is the time of the balanced, undisturbed steps over wall-clock; ``closed_form_s`` the expectation without
-    simulation.
+    ``causes_s`` add up to ``wall_s.expected``; ``goodput`` is the time of the balanced, undisturbed steps over wall-clock.
+    ``mean_wall_s`` is the mean of the simulated runs: above ``wall_s.expected`` where steps may turn out slower by more
+    than they may turn out faster.
     """
 
     plan: Plan
@@ -53,7 +55,7 @@ class WholeRun:
     gpu_hours: Interval
     goodput: Interval
     causes_s: Mapping[str, float]
-    closed_form_s: float
+    mean_wall_s: float
     interruptions: Interval
     mtbf_s: float | None
     checkpoint_bytes: float
@@ -68,7 +70,7 @@ class WholeRun:
         """Plain values for JSON; the plan under ``plan``."""
         intervals = {n: asdict(getattr(self, n)) for n in ("step_time_s", "wall_s", "gpu_hours", "goodput", "interruptions")}
         plain = (
-            "num_steps", "closed_form_s", "mtbf_s", "checkpoint_bytes", "checkpoint_write_s", "checkpoint_interval_s",
+            "num_steps", "mean_wall_s", "mtbf_s", "checkpoint_bytes", "checkpoint_write_s", "checkpoint_interval_s",
             "expert_load", "dropped_share", "notes",
         )  # fmt: skip
         return {
@@ -115,10 +117,10 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     blocked_s = 0.0 if interval_s is None else write_s * spec.blocking_fraction
     length = interval_s or float(work.total.max()) * (1.0 + 1e-9)
     losses = simulate_losses(work.total, length, blocked_s, stops, rng)
-    expected = np.full(1, field_factor().factor if spec.field == "published" else 1.0)
-    centre = _work(answer.num_steps, balanced, loaded, spec, np.ones(1), expected, None)
-    closed = float(centre.total[0]) + expected_losses_s(float(centre.total[0]), length, blocked_s, stops) + spec.restart_s
-    return _result(answer, spec, shares, loaded, work, losses, stops, size, write_s, interval_s, closed)
+    field = np.full(1, field_factor().factor if spec.field == "published" else 1.0)
+    centre = _work(answer.num_steps, balanced, loaded, spec, np.ones(1), field, None)
+    likely = expected_losses(float(centre.total[0]), length, blocked_s, stops)
+    return _result(answer, spec, shares, loaded, (work, losses), (centre, likely), stops, size, write_s, interval_s)
 
 
 def checkpoint_bytes(answer: Plan) -> float:
@@ -215,28 +217,31 @@ def _forward_s_per_token(answer: Plan) -> float:
     return parts["forward"] / passes * (answer.step_time_s - once) / answer.tokens_per_step
 
 
-def _interval(values: NDArray[np.float64], why: str = "") -> Interval:
-    """Mean with 5th and 95th percentile; a mean that rare losses pull beyond them widens the interval."""
-    mean = float(values.mean())
+def _interval(expected: float, values: NDArray[np.float64], why: str = "") -> Interval:
+    """``expected`` with the 5th and 95th percentile of simulations; it widens the interval where rare losses pull it out."""
     low, high = (float(v) for v in np.percentile(values, (5, 95)))
-    return Interval(expected=mean, lower=min(low, mean), upper=max(high, mean), why=why)
+    return Interval(expected=expected, lower=min(low, expected), upper=max(high, expected), why=why)
 
 
 def _result(
-    answer: Plan, spec: Run, shares: Array | None, loaded: Plan, work: _Work, losses: Losses, stops: Interruptions, size: float,
-    write_s: float, interval_s: float | None, closed: float,
+    answer: Plan, spec: Run, shares: Array | None, loaded: Plan, simulated: tuple[_Work, Losses],
+    expected: tuple[_Work, Losses], stops: Interruptions, size: float, write_s: float, interval_s: float | None,
 ) -> WholeRun:  # fmt: skip
-    wall = work.total + losses.total + spec.restart_s
-    found = {**vars(work), **vars(losses)}
-    causes = {name: spec.restart_s if name == "startup" else float(found[name].mean()) for name in CAUSES}
+    walls = simulated[0].total + simulated[1].total + spec.restart_s
+    found = {**vars(expected[0]), **vars(expected[1]), "startup": np.full(1, spec.restart_s)}
+    causes = {name: float(found[name][0]) for name in CAUSES}
+    wall = sum(causes.values())
     factor = answer.model.capacity_factor
     dropped = 0.0 if shares is None or factor is None else dropped_share(shares, factor)
     step = step_time_interval(loaded)
+    hours = gpu_hours(walls, float(answer.num_gpus))
     return WholeRun(
         plan=answer, run=spec, num_steps=float(answer.num_steps or 0), step_time_s=step,
-        wall_s=_interval(wall, f"{spec.num_simulations} simulated runs; {_spread(spec, step)}"),
-        gpu_hours=_interval(np.asarray(gpu_hours(wall, float(answer.num_gpus)))), goodput=_interval(work.compute / wall),
-        causes_s=causes, closed_form_s=closed, interruptions=_interval(losses.interruptions),
+        wall_s=_interval(wall, walls, f"{spec.num_simulations} simulated runs; {_spread(spec, step)}"),
+        gpu_hours=_interval(float(gpu_hours(wall, float(answer.num_gpus))), np.asarray(hours)),
+        goodput=_interval(causes["compute"] / wall, simulated[0].compute / walls), causes_s=causes,
+        mean_wall_s=float(walls.mean()),
+        interruptions=_interval(float(expected[1].interruptions[0]), simulated[1].interruptions),
         mtbf_s=1.0 / stops.rate_per_s if stops.rate_per_s else None, checkpoint_bytes=size, checkpoint_write_s=write_s,
         checkpoint_interval_s=interval_s, expert_load=loaded.job.expert_load, dropped_share=dropped,
         assumptions=spec.assumptions(), notes=_notes(answer, loaded, dropped),

@@ -147,6 +147,23 @@ def _layout(fields: dict[str, Any]) -> str:
     return "\n".join(f"{k} = {json.dumps(v)}" for k, v in fields.items() if v is not None)
 
 
+def test_sequences_beyond_the_models_context_are_a_warning(run: Run, scenario: Callable[..., Path]) -> None:
+    """Llama 2 allows 4,096 tokens (its config.json); what is not known is no ground for a warning."""
+    longer = scenario(GOOD, ("seq_len = 2048", "seq_len = 8192"))
+    code, out, _ = run("plan", longer, "--json")
+    assert code == 0
+    warnings = [note for note in json.loads(out)["notes"] if note.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert "job.seq_len = 8192" in warnings[0]
+    assert "context_length = 4096" in warnings[0]
+    assert "context_length = 4096" in run("plan", longer)[1]
+    for fine in (
+        scenario(GOOD, ("seq_len = 2048", "seq_len = 4096")),
+        scenario(GOOD, ("seq_len = 2048", "seq_len = 8192"), ('name = "llama-2-7b"', 'base = "llama-2-7b"\ncontext_length = 0')),
+    ):
+        assert "warning" not in json.dumps(json.loads(run("plan", fine, "--json")[1])["notes"])
+
+
 def test_nothing_fits_says_so(run: Run, scenario: Callable[..., Path]) -> None:
     path = scenario(GOOD, ("llama-2-7b", "gpt3-175b"), ("\n[layout]\ntp = 2\nzero = 1\nsequence_parallel = true", ""))
     code, out, _ = run("plan", path, "--json")
@@ -252,6 +269,41 @@ def test_files_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
     code, _, err = run("models", "show", tmp_path / "config.json")
     assert code == 2
     assert "not valid JSON" in err
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "compare", "search", "tune"])
+def test_a_serving_scenario_is_sent_to_its_command(command: str, run: Run) -> None:
+    path = SCENARIO.parent / "serving" / "qwen-7b.toml"
+    code, _, err = run(command, path)
+    assert code == 2
+    assert f"planner serve {path}" in err
+
+
+def test_no_command_makes_a_folder(run: Run, scenario: Callable[..., Path], tmp_path: Path) -> None:
+    """A mistyped folder is named and nothing is made, whatever the command writes."""
+    away, data = tmp_path / "no" / "such", Path(__file__).parent / "data"
+    serving = SCENARIO.parent / "serving" / "qwen-7b.toml"
+    for arguments in (
+        ("plan", scenario(), "--plot", away / "x.png"),
+        ("compare", SCENARIO, "--plot", away / "x.png"),
+        ("compare", SCENARIO, "--at", "flops", "--plot", away / "x.png"),
+        ("sweep", scenario(), "--vary", "job.seq_len=1024,2048", "--plot", away / "x.png"),
+        ("sweep", scenario(), "--vary", "job.seq_len=1024,2048", "--out", away / "x.csv"),
+        ("search", scenario(), "--out", away / "x.csv"),
+        ("export", scenario(), "--to", "megatron", "--out", away),
+        ("models", "derive", "llama-2-7b", "--drop-layers", "0", "-o", away / "x.toml"),
+        ("validate", data / "korthikanti2022.csv", "--plot", away / "x.png"),
+        ("validate", data / "korthikanti2022.csv", "--out", away / "x.csv"),
+        ("fit", data / "korthikanti2022.csv", "--dry-run", "--report", away / "x.md"),
+        ("calibrate", data / "cpu-record.json", "-o", away / "x.toml"),
+        ("audit", "--markdown", away / "x.md"),
+        ("serve", serving, "--plot", away / "x.png"),
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, ""), arguments
+        assert str(away) in err
+        assert "folder" in err
+        assert not (tmp_path / "no").exists()
 
 
 @pytest.mark.parametrize("path", ["no/such/folder/x.png", "x.txt"])

@@ -95,6 +95,12 @@ def test_fewer_bits_never_take_more_bytes(name: str) -> None:
         ("llama-2-7b", {"expert_ffn_hidden_size": 2}, "has no experts"),
         ("llama-3-8b", {"num_heads": 30}, "8 key-value heads do not divide them"),
         ("llama-2-7b", {"ffn_hidden_size": 20_000}, "--width-ffn 20000: pruning keeps 1 to 11008"),
+        (
+            "mixtral-8x7b",
+            {"ffn_hidden_size": 7168, "num_heads": 16},
+            "--width-ffn 7168: every layer kept of mixtral-8x7b has experts",
+        ),
+        ("deepseek-v2-lite", {"num_kv_heads": 4, "num_heads": 8}, "--width-kv-heads 4: deepseek-v2-lite has latent attention"),
         ("llama-2-7b", {"sparsity": 1.5}, "--sparsity 1.5"),
         ("deepseek-v2-lite", {"keep_layers": (0,)}, "leaves no layer with experts"),
     ],
@@ -103,6 +109,20 @@ def test_bad_changes_are_errors_that_name_the_option(name: str, changes: dict[st
     with pytest.raises(PlannerError) as error:
         derive(load_model(name), Changes(**changes), "x")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("field", ["ffn_hidden_size", "expert_ffn_hidden_size", "num_heads", "num_kv_heads"])
+def test_a_width_changes_the_parameters_or_is_refused(name: str, field: str) -> None:
+    base = load_model(name)
+    old = getattr(base, field) or 2
+    try:  # beside another change, so that "nothing changes" does not catch it
+        after = derive(base, Changes(vocab_size=base.vocab_size - 8, **{field: max(old // 2, 1)}), "x").after
+    except PlannerError:
+        return
+    assert old == 1 or parameters_total(after) < parameters_total(
+        derive(base, Changes(vocab_size=base.vocab_size - 8), "x").after
+    )
 
 
 def test_a_derived_model_is_used_by_its_path_in_a_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,12 +156,31 @@ def test_tune_prints_three_methods_side_by_side() -> None:
     assert "trainable parameters" in text.stdout
 
 
+def test_tuning_in_8_bit_says_what_would_be_right(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    fp8 = tmp_path / "fp8.toml"
+    fp8.write_text(
+        '[model]\nname = "llama-2-7b"\n[cluster]\nnode = "dgx-h100"\n[framework]\nname = "megatron-core"\n'
+        '[job]\nseq_len = 2048\nglobal_batch_size = 64\nprecision = "fp8"\n[layout]\nzero = 1\n'
+    )
+    failed = CliRunner().invoke(app, ["tune", str(fp8)])
+    assert failed.exit_code != 0
+    said = str(failed.exception)
+    assert "qlora: job: precision = 'fp8'" in said
+    assert "use precision = 'bf16'" in said
+    assert said.endswith("Or leave qlora out: --methods full,lora.")
+    assert CliRunner().invoke(app, ["tune", str(fp8), "--methods", "full,lora"]).exit_code == 0  # the advice holds
+    fp8.write_text(fp8.read_text().replace("fp8", "bf16"))
+    assert CliRunner().invoke(app, ["tune", str(fp8)]).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--rank", "0"], "rank"),
         (["--targets", "nope"], "'nope' is no linear layer"),
-        (["--methods", "dora"], "--methods dora: must be some of full, lora, qlora"),
+        (["--methods", "dora"], "--methods dora: must be one of lora, "),
     ],
 )
 def test_bad_input_to_tune_is_explained(arguments: list[str], message: str) -> None:

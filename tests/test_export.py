@@ -210,7 +210,7 @@ M, Z, F, D = "megatron-core", "megatron-zero-bubble", "fsdp", "deepspeed-zero"
 @pytest.mark.parametrize(
     ("stack", "framework", "changes", "message"),
     [
-        ("colossal", M, {}, "must be one of megatron"), ("megatron", F, {"zero": 3}, "the plan was made for fsdp"),
+        ("colossal", M, {}, "export to 'colossal': must be one of "), ("megatron", F, {"zero": 3}, "the plan was made for fsdp"),
         ("torchtitan", M, {}, "the plan was made for megatron-core"),
         ("megatron", M, {"model": "gpt3-175b", "nodes": 1, "zero": 1, "job": {"seq_len": 2048}}, "the plan does not fit"),
         ("megatron", Z, {"pp": 4, "schedule": "zero-bubble", "zero": 1}, "zero-bubble"),

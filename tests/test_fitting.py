@@ -24,7 +24,17 @@ from planner.hardware import PROFILES
 from planner.planning import plan
 from planner.runs import Run, read_runs
 from planner.study import utilization_baseline
-from planner.uncertainty import ENOUGH, ResidualClass, Subject, bounds, classify, interval, load_residuals
+from planner.uncertainty import (
+    ENOUGH,
+    FEWEST_EFFECTIVE,
+    ResidualClass,
+    Subject,
+    bounds,
+    classify,
+    effective_runs,
+    interval,
+    load_residuals,
+)
 from planner.validation import settled, step_time
 
 PAPER = Path(__file__).parent / "data" / "korthikanti2022.csv"
@@ -144,6 +154,52 @@ def test_bounds_hold_nine_of_ten_on_average(seed: int, count: int) -> None:
         low, high = bounds(sample.tolist())
         inside.append(low <= rng.standard_t(4) <= high)
     assert np.mean(inside) > 0.80
+
+
+@pytest.mark.parametrize("count", [10, 13, 18, 40])
+@pytest.mark.parametrize("ways", [1, 3])
+def test_a_class_of_exchangeable_runs_holds_nine_of_ten(count: int, ways: int) -> None:
+    """However many residuals a run has (left out with its model, with its GPU count), it is one run."""
+    rng, inside = np.random.default_rng(count), []
+    for _ in range(800):
+        runs = [(subject(), float(r)) for r in rng.standard_normal(count)]
+        table = classify("step_time", runs * ways, [0.0] * 9)[0]
+        assert table["rows"] == count
+        inside.append(table["lower"] <= rng.standard_normal() <= table["upper"])
+    assert np.mean(inside) > 0.90 - 2 * np.sqrt(0.9 * 0.1 / len(inside))
+
+
+def test_runs_that_err_alike_count_as_fewer() -> None:
+    """Runs of one model share its error, 0.9 of the variance: six models of ten runs each say little of a seventh."""
+    rng, inside, blind = np.random.default_rng(11), [], []
+    for _ in range(300):
+        shared, own = rng.normal(0.0, np.sqrt(0.9), 7), rng.normal(0.0, np.sqrt(0.1), (7, 10))
+        errors = shared[:, None] + own
+        rows = [(subject(), float(e)) for model in errors[:6] for e in model]
+        likes = [model for model in range(6) for _ in range(10)]
+        for found, grouped in ((inside, likes), (blind, None)):
+            table = classify("step_time", rows, [0.0] * 9, grouped)[0]
+            found.append(np.mean((table["lower"] <= errors[6]) & (errors[6] <= table["upper"])))
+    assert np.mean(blind) < 0.80 < 0.85 < np.mean(inside)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 12), min_size=2, max_size=8))
+def test_effective_runs_lie_between_none_alike_and_all_alike(seed: int, sizes: list[int]) -> None:
+    rng, count = np.random.default_rng(seed), sum(sizes)
+    likes = [group for group, size in enumerate(sizes) for _ in range(size)]
+    apart = [(subject(), float(r)) for r in rng.standard_normal(count)]
+    alike = [(subject(), float(group)) for group in likes]
+    assert effective_runs(apart, list(range(count))) == count
+    assert min(FEWEST_EFFECTIVE, count) <= effective_runs(apart, likes) <= count
+    if max(sizes) > 1:  # within a group all are the same: a group is one run, where there are more than the fewest
+        assert effective_runs(alike, likes) <= max(len(sizes), min(FEWEST_EFFECTIVE, count))
+    assert effective_runs(apart * 3, likes * 3) == pytest.approx(effective_runs(apart, likes))
+
+
+def test_one_model_makes_no_class() -> None:
+    rows = [(subject(), float(r)) for r in np.random.default_rng(0).standard_normal(30)]
+    assert [t["rows"] for t in classify("step_time", rows, [0.1, 0.2], ["only"] * 30)] == [30]  # that of everything
 
 
 def subject(**changes: object) -> Subject:

@@ -14,6 +14,7 @@ import pytest
 from planner.accuracy import _time_table as time_table
 from planner.accuracy import group_name
 from planner.checks import LARGEST, check_sizes
+from planner.cost import find_price
 from planner.errors import PlannerError, near
 from planner.framework import load_framework
 from planner.hardware import Node, accelerator_names, cluster, load_accelerator
@@ -85,6 +86,36 @@ def test_near_names_are_those_whose_part_is_near() -> None:
 
 def test_a_list_of_known_names_begins_with_the_nearest() -> None:
     assert near("foo", ["apex", "fsdp"]) == "known: fsdp, apex"  # one letter in common, against none
+
+
+def test_a_long_list_of_known_names_is_cut_and_counted() -> None:
+    said = near("zzz", accelerator_names())
+    assert said.count(",") == 7
+    assert said.endswith(f" and {len(accelerator_names()) - 8} more")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (("search", "SCENARIO", "--objective", "memry"), "must be one of memory, "),
+        (("limit", "SCENARIO", "--field", "seq_len"), "must be one of job.seq_len, "),
+        (("compare", "SCENARIO", "--at", "los"), "must be one of loss, "),
+        (("tune", "SCENARIO", "--methods", "qlorra"), "must be one of qlora, lora, full"),
+        (("prices", "list", "--term", "spott"), "must be one of spot, "),
+        (("export", "SCENARIO", "--to", "megatrn"), "must be one of megatron, "),
+    ],
+)
+def test_the_nearest_name_comes_first(arguments: tuple[str, ...], first: str, run: Run, scenario: Any) -> None:  # noqa: F811
+    code, _, err = run(*(str(scenario()) if a == "SCENARIO" else a for a in arguments))
+    assert code == 2
+    assert first in err
+
+
+def test_quotes_are_offered_of_the_nearest_gpus_only(run: Run, scenario: Any) -> None:  # noqa: F811
+    with pytest.raises(PlannerError) as caught:
+        find_price("h100-sxm6-80gb")
+    assert "did you mean h100-sxm5-80gb" in str(caught.value)
+    assert str(caught.value).count(",") < 9
 
 
 def test_an_unknown_gpu_is_reported_where_it_was_written(run: Run, scenario: Any, tmp_path: Path) -> None:  # noqa: F811

@@ -149,8 +149,9 @@ def test_an_empty_file_is_an_error(text: str, tmp_path: Path) -> None:
         read_runs(tmp_path / "runs.csv")
 
 
-def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def run(*arguments: str) -> tuple[int, str, str]:
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["planner", "validate", *arguments])
         code = 0
         try:
@@ -160,6 +161,10 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
+    return call
+
+
+def test_the_command(run: Callable[..., tuple[int, str, str]]) -> None:
     code, out, err = run(str(PAPER), "--json", "--by", "model")
     answer = json.loads(out)
     assert (code, err) == (0, "")
@@ -167,6 +172,18 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert [group["group"] for group in answer["groups"]] == ["megatron-22b", "gpt3-175b"]
     assert "median error" in run(str(PAPER))[1]
     assert run(str(PAPER), "--by", "colour")[0] == 2
+
+
+@pytest.mark.parametrize("left_out", [("source",), ("family",), ("source", "family")])
+def test_unasked_groups_are_of_the_columns_that_the_table_has(
+    left_out: tuple[str, ...], table: Callable[..., Path], run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """A table needs neither source nor family; asked for by name, a missing column is an error."""
+    path = str(table({}, {}, drop=left_out))
+    code, out, _ = run(path, "--json")
+    assert code == 0
+    assert len({row["group"] for row in json.loads(out)["rows"]}) == 1
+    assert run(path, "--by", left_out[0])[0] == 2
     assert run("absent.csv")[0] == 2
 
 

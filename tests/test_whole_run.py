@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from planner.errors import PlannerError
 from planner.failures import (
     Interruptions,
     daly_interval_s,
-    expected_losses_s,
+    expected_losses,
     failure_rates,
     load_failure_rates,
     simulate_losses,
@@ -48,6 +49,10 @@ def mean_total(work_s: float, interval_s: float, write_s: float, stops: Interrup
     return float(losses.mean()), float(losses.std() / np.sqrt(n))
 
 
+def expected_total(work_s: float, interval_s: float, write_s: float, stops: Interruptions) -> float:
+    return float(expected_losses(work_s, interval_s, write_s, stops).total[0])
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     mtbf=st.floats(2e3, 1e6), interval=st.floats(100, 5e3), write=st.floats(0, 300), restart=st.floats(0, 900),
@@ -61,21 +66,45 @@ def test_the_simulation_agrees_with_the_closed_form_for_exponential_failures(
         preemption_wait_s=2 * detection, restart_s=restart,
     )  # fmt: skip
     mean, error = mean_total(5e4, interval, write, stops, 4000)
-    assert abs(mean - expected_losses_s(5e4, interval, write, stops)) < 5 * error + 1e-6
+    assert abs(mean - expected_total(5e4, interval, write, stops)) < 5 * error + 1e-6
+
+
+@pytest.mark.parametrize("cause", ["checkpoint", "lost_work", "detection", "preemption", "restart", "interruptions"])
+def test_each_cause_is_the_mean_of_its_simulation(cause: str) -> None:
+    stops = Interruptions(
+        failure_rate_per_s=1 / 8e3, preemption_rate_per_s=1 / 2e4, detection_s=200.0, preemption_wait_s=900.0, restart_s=600.0
+    )
+    drawn = getattr(simulate_losses(np.full(20_000, 5.5e4), 2e3, 60.0, stops, np.random.default_rng(5)), cause)
+    expected = float(getattr(expected_losses(5.5e4, 2e3, 60.0, stops), cause)[0])
+    assert abs(drawn.mean() - expected) < 5 * drawn.std() / np.sqrt(len(drawn)) + 1e-9 * expected
+
+
+def test_run_and_plan_state_the_same_undisturbed_hours() -> None:
+    """However lopsided the interval of the step time is: what the plan expects is what the run's steps take."""
+    plan = moe_once()
+    lopsided = replace(plan, framework=plan.framework.replaced(name="nobody-knows"))  # any stack: the widest class
+    step = lopsided.intervals["step_time_s"]
+    assert step.upper / step.expected > 1.2 * step.expected / step.lower
+    alone, disturbed = expected_run(lopsided, NEVER), expected_run(lopsided, {"node_mtbf_s": 20 * DAY})
+    for result in (alone, disturbed):
+        assert result.causes_s["compute"] == pytest.approx(plan.run_s, rel=1e-12)
+        assert result.mean_wall_s > 1.02 * result.wall_s.expected
+    assert alone.wall_s.expected == pytest.approx(plan.run_s, rel=1e-12)
+    assert disturbed.wall_s.expected > alone.wall_s.expected
 
 
 def test_the_closed_form_is_dalys() -> None:
     mtbf, interval, write, restart, intervals = 3600.0, 500.0, 40.0, 120.0, 200
     stops = Interruptions(failure_rate_per_s=1 / mtbf, restart_s=restart)
     daly = mtbf * np.exp(restart / mtbf) * np.expm1((interval + write) / mtbf) * intervals  # Daly 2006, equation 20
-    assert intervals * interval + expected_losses_s(intervals * interval, interval, write, stops) == pytest.approx(daly)
+    assert intervals * interval + expected_total(intervals * interval, interval, write, stops) == pytest.approx(daly)
 
 
 def test_many_draws_and_the_normal_law_agree() -> None:
     stops = Interruptions(failure_rate_per_s=1 / 500.0, restart_s=20.0)
     work = 3e6  # about 11,000 interruptions a run: beyond four million draws for 2,000 runs
     losses = simulate_losses(np.full(2000, work), 300.0, 10.0, stops, np.random.default_rng(0)).total
-    assert losses.mean() == pytest.approx(expected_losses_s(work, 300.0, 10.0, stops), rel=2e-3)
+    assert losses.mean() == pytest.approx(expected_total(work, 300.0, 10.0, stops), rel=2e-3)
 
 
 @pytest.mark.parametrize(("write", "mtbf"), [(5.0, 2e4), (60.0, 1e4), (300.0, 7200.0)])
@@ -86,7 +115,7 @@ def test_daly_minimises_the_simulated_time(write: float, mtbf: float) -> None:
     times = {f: mean_total(work, f * best, write, stops)[0] for f in (0.4, 0.7, 1.0, 1.4, 2.2)}
     assert min(times, key=times.__getitem__) == 1.0
     grid = np.geomspace(best / 3, best * 3, 400)
-    exact = [expected_losses_s(1e9, float(t), write, stops) for t in grid]
+    exact = [expected_total(1e9, float(t), write, stops) for t in grid]
     assert grid[int(np.argmin(exact))] == pytest.approx(best, rel=0.03)
     assert young_interval_s(write, mtbf) == pytest.approx(np.sqrt(2 * write * mtbf))
 
@@ -95,7 +124,7 @@ def test_without_failures_a_run_is_its_steps(answer: Plan) -> None:
     result = expected_run(answer, NEVER)
     steps = -(-(10**11) // (256 * 4096))
     assert result.num_steps == steps
-    assert result.closed_form_s == pytest.approx(steps * answer.step_time_s)
+    assert result.wall_s.expected == pytest.approx(steps * answer.step_time_s)
     assert result.causes_s["compute"] == pytest.approx(result.wall_s.expected)
     assert result.goodput.expected == pytest.approx(1.0)
     assert result.interruptions.upper == 0
@@ -124,7 +153,7 @@ def test_causes_add_up_and_the_seed_decides(answer: Plan) -> None:
 def test_rarer_failures_never_cost_more(mtbf: float, factor: float) -> None:
     plan = moe_once()
     worse, better = (expected_run(plan, {"node_mtbf_s": m, "num_simulations": 100}) for m in (mtbf, mtbf * factor))
-    assert better.closed_form_s < worse.closed_form_s
+    assert better.wall_s.expected < worse.wall_s.expected
     assert (better.checkpoint_interval_s or 0) >= (worse.checkpoint_interval_s or 0)
 
 
@@ -158,7 +187,7 @@ def test_effective_time_agrees_with_kokolis_small_loss_formula() -> None:
     rate, restart, interval, write = load_failure_rates("rsc-1").rate_per_s(2048, 256), 300.0, 3600.0, 30.0
     published = (1 - rate * (restart + interval / 2)) / (1 + write / interval)
     stops = Interruptions(failure_rate_per_s=rate, restart_s=restart)
-    ours = 1 / (1 + expected_losses_s(3.6e7, interval, write, stops) / 3.6e7)
+    ours = 1 / (1 + expected_total(3.6e7, interval, write, stops) / 3.6e7)
     assert ours == pytest.approx(published, rel=0.01)
 
 
@@ -202,7 +231,7 @@ def test_uneven_experts_cost_time_only_across_ranks(answer: Plan) -> None:
     even, uneven = (expected_run(answer, {**NEVER, "expert_zipf": z}) for z in (0.0, 1.0))
     assert even.causes_s["expert_imbalance"] == 0
     assert uneven.expert_load == pytest.approx(8 / sum(1 / i for i in range(1, 9)))
-    grown = uneven.closed_form_s / even.closed_form_s
+    grown = uneven.wall_s.expected / even.wall_s.expected
     assert 1 < grown < uneven.expert_load
 
 
@@ -263,7 +292,7 @@ def test_what_is_assumed_is_listed(answer: Plan) -> None:
 
 def test_the_field_factor_multiplies_the_work(answer: Plan) -> None:
     plain, field = (expected_run(answer, {**NEVER, "field": f}) for f in ("none", "published"))
-    assert field.closed_form_s == pytest.approx(plain.closed_form_s * field_factor().factor)
+    assert field.wall_s.expected == pytest.approx(plain.wall_s.expected * field_factor().factor)
     # the error of the factor widens the step time's own interval
     assert field.wall_s.upper / field.wall_s.lower > plain.wall_s.upper / plain.wall_s.lower
     assert "published runs took" in field.wall_s.why

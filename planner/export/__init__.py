@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from planner.errors import PlannerError, near
+from planner.errors import PlannerError, one_of
 from planner.export.accelerate import accelerate_files
 from planner.export.common import require_stack
 from planner.export.deepspeed import deepspeed_files
@@ -31,7 +31,7 @@ def export_plan(plan: Plan, stack: str) -> dict[str, str]:
     run), one that does not fit, and a layout, precision or model that the stack cannot express.
     """
     if stack not in STACKS:
-        raise PlannerError(f"export to {stack!r}: must be one of {', '.join(STACKS)}; {near(stack, STACKS)}")
+        raise PlannerError(f"export to {stack!r}: {one_of(stack, STACKS)}.")
     if plan.job.kind not in ("pretrain", "finetune"):
         raise PlannerError(
             f"export of job.kind = {plan.job.kind!r}: launch files are written for jobs that train all weights; plan with kind = "

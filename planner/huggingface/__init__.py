@@ -30,9 +30,7 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     """
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        hint = f" {near(kind, FAMILIES)}" if isinstance(kind, str) else ""
-        raise PlannerError(f"{where}: model_type = {kind!r} is not supported; supported: {known}.{hint}")
+        raise PlannerError(f"{where}: model_type = {kind!r} is not supported; {near(str(kind), FAMILIES)}.")
     family = FAMILIES[kind]
     _refuse_unknown(config, family, kind, where)
     try:
