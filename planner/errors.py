@@ -39,8 +39,9 @@ def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     close = [n for n in names if _likeness(name.lower(), n.lower()) >= NEAR]
     if close:
         return f"did you mean {', '.join(close[:limit])}?"
-    more = f" and {len(names) - limit} more" if len(names) > limit + 4 else ""
-    return f"known: {', '.join(names[:limit] if more else names)}{more}"
+    if len(names) <= limit + 4:
+        return f"known: {', '.join(names)}"
+    return f"known: {', '.join(names[:limit])} and {len(names) - limit} more"
 
 
 def one_of(name: str, known: Iterable[str]) -> str:

@@ -39,7 +39,7 @@ LEFT_OUT = {
 TELLING = {
     "checks": {"world_message", "_no_feature", "LARGEST"},
     "cost": {"staleness"},
-    "errors": {"near", "explain"},
+    "errors": {"near", "one_of", "explain"},
     "huggingface/__init__": {"model_from_config", "_refuse_unknown"},
     "huggingface/reading": {"HINTS"},
     "export/megatron": {"_check_model"},
