@@ -230,7 +230,7 @@ def test_what_is_taken_along_can_be_read(opened, folder):
     assert "每卡显存" in downloaded(folder, f"{name}.html", lambda: click(opened, "单页报告")).decode()
     click(opened, "English")
     assert not re.search(r"(src|href)\s*=\s*['\"]?(https?:)?//", html)
-    click(opened, "Download")
+    click(opened, "Download figures")
     assert downloaded(folder, "memory.png", lambda: click(opened, "PNG picture")).startswith(b"\x89PNG")
     assert b"<svg" in downloaded(folder, "memory.svg", lambda: click(opened, "SVG vectors"))
     table = pd.read_csv(io.BytesIO(downloaded(folder, "memory.csv", lambda: click(opened, "CSV numbers"))))

@@ -59,17 +59,21 @@ class Figure:
         return {**spec, "data": data, "title": title, "background": "white", "padding": 14}
 
 
-def show(figure: Figure, key: str, select: str | None = None) -> Any:
-    """Draw a figure under its title; with ``select`` a click on a mark is answered."""
+def show(*figures: Figure, key: str, select: str | None = None) -> Any:
+    """Draw figures, each under its title, and one button behind which they can be taken along.
+
+    With ``select`` a click on a mark of the last one is answered.
+    """
     from planner.web.download import figure_buttons
 
-    head, take = st.columns([8, 1], vertical_alignment="bottom")
-    head.html(f"<h3 class='finding'>{escape(figure.title)}</h3>")
-    with take:
-        figure_buttons(figure, key)
-    more: dict[str, Any] = {"on_select": "rerun", "selection_mode": select} if select else {}
-    data = pa.Table.from_pylist(list(figure.rows))  # a data frame on the way would take longer than all the rest
-    return st.vega_lite_chart(data, figure.spec, key=key, width="stretch", alt=figure.alt, **more)
+    event = None
+    for figure in figures:
+        st.html(f"<h3 class='finding'>{escape(figure.title)}</h3>")
+        more: dict[str, Any] = {"on_select": "rerun", "selection_mode": select} if select else {}
+        data = pa.Table.from_pylist(list(figure.rows))  # a data frame on the way would take longer than all the rest
+        event = st.vega_lite_chart(data, figure.spec, key=f"{key}.{figure.name}", width="stretch", alt=figure.alt, **more)
+    figure_buttons(figures, key)
+    return event
 
 
 def _spec(chart: Any, height: int | None = None) -> Spec:

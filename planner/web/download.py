@@ -6,13 +6,13 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
 
-from planner.web.guard import cell
+from planner.web.guard import cell, markdown
 from planner.web.state import Scenario
 from planner.web.text import language, speaking, t
 
@@ -115,22 +115,21 @@ def _value(value: Any) -> str:
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def figure_buttons(figure: Figure, key: str) -> None:
-    """PNG, SVG and the numbers of a figure, behind one button; they are drawn once it is open."""
-    box = st.popover(
-        t("download.figure"),
-        help=t("download.figure_help"),
-        key=f"take.{key}",
-        type="tertiary",
-        width="stretch",
-        on_change="rerun",
-    )
+def figure_buttons(figures: Sequence[Figure], key: str) -> None:
+    """PNG, SVG and the numbers of each figure, behind one button; they are drawn once it is open."""
+    box = st.popover(t("download.figures"), help=t("download.figure_help"), key=f"take.{key}", type="tertiary", on_change="rerun")
     if not box.open:
         return
     with box:
-        take(t("download.png"), lambda: png(figure), file_name(figure.name, "png"), "image/png", f"png.{key}")
-        take(t("download.svg"), lambda: svg(figure), file_name(figure.name, "svg"), "image/svg+xml", f"svg.{key}")
-        take(t("download.csv"), lambda: csv_bytes(figure.table), file_name(figure.name, "csv"), "text/csv", f"csv.{key}")
+        for figure in figures:
+            own = f"{key}.{figure.name}"
+            st.caption(markdown(figure.title))
+            for words, content, suffix, mime in (
+                ("download.png", lambda figure=figure: png(figure), "png", "image/png"),
+                ("download.svg", lambda figure=figure: svg(figure), "svg", "image/svg+xml"),
+                ("download.csv", lambda figure=figure: csv_bytes(figure.table), "csv", "text/csv"),
+            ):
+                take(t(words, figure=figure.name), content, file_name(figure.name, suffix), mime, f"{suffix}.{own}")
 
 
 def take(label: str, content: Callable[[], bytes | str], name: str, mime: str, key: str, **more: Any) -> None:

@@ -158,8 +158,7 @@ def _profile(name: str) -> None:
             st.switch_page(st.session_state["pages"]["compare"])
     with right:
         take(t("calibrate.files"), lambda: profile_files(made, name), f"{name}.zip", "application/zip", f"files.{name}")
-    for figure in figures(made.fits, found.rows):
-        charts.show(figure, key=f"calibrate.{name}.{figure.name}")
+    charts.show(*figures(made.fits, found.rows), key=f"calibrate.{name}")
     _fits(made, found)
 
 

@@ -33,8 +33,7 @@ def page() -> None:
     for one in known:
         if not one.known.fits:
             notes.warning(t("compare.see_memory", label=markdown(one.label)), icon=":material/memory:")
-    for figure in figures(known):
-        charts.show(figure, key=f"compare.{figure.name}")
+    charts.show(*figures(known), key="compare")
     _whole_runs(found)
 
 

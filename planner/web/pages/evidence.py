@@ -89,7 +89,7 @@ def _pairs_view(table: pd.DataFrame, key: str) -> None:
         key=f"evidence.by.{key}.{language()}",
     )
     figure = pairs_figure(table, metric, by)
-    charts.show(figure, key=f"evidence.{key}.pairs")
+    charts.show(figure, key=f"evidence.{key}")
     groups = [
         {
             t(f"evidence.by_{by}"): g.group,

@@ -35,10 +35,8 @@ def page() -> None:
     st.html(show.card(one, wide=True))
     _remedies(case, one)
     found = memory_moments(one.tables, one.plan)
-    for figure in (stage_figure(one.plan, found), timeline_figure(one.plan, found)):
-        charts.show(figure, key=f"memory.{figure.name}")
-    figure = map_figure(one.plan, memory_map(one.tables, one.plan))
-    charts.show(figure, key="memory.map")
+    cells = memory_map(one.tables, one.plan)
+    charts.show(stage_figure(one.plan, found), timeline_figure(one.plan, found), map_figure(one.plan, cells), key="memory")
 
 
 def _chosen() -> int:

@@ -194,7 +194,7 @@ def _result(search: Search, case: int) -> None:
     else:
         st.warning(t("search.cancelled", **words))
     figure = pareto_figure(table)
-    event = charts.show(figure, key="search.pareto", select="chosen")
+    event = charts.show(figure, key="search", select="chosen")
     _rejected(about)
     if len(table) > 1:
         st.caption(markdown(said(why_second(table)), 600))

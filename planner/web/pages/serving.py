@@ -83,11 +83,8 @@ def page() -> None:
     st.html(card(found, one["label"]))
     for words in (*found.reasons, *found.warnings, *found.notes):
         st.caption(markdown(said(words), 400))
-    charts.show(memory_figure(found, one["label"]), key="serving.memory")
-    if found.fits:
-        for figure in figures(found, tables):
-            charts.show(figure, key=f"serving.{figure.name}")
-    elif found.nearest:
+    charts.show(memory_figure(found, one["label"]), *(figures(found, tables) if found.fits else ()), key="serving")
+    if not found.fits and found.nearest:
         st.info(t("serving.nearest", change=markdown(str(dict(found.nearest)), 300)))
     take(t("serving.save"), lambda: serving_toml(scenario["title"], one), "serving.toml", "application/toml", "serving.save")
 
