@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving_examples import serving_times
 
 from planner.errors import PlannerError
+from planner.models import load_model
 from planner.serving import Server, serve, simulate
 from planner.serving.load import capacity_per_s, replica
 from planner.serving.queueing import md1_wait_s, mean_wait_s, mm1_wait_s
@@ -221,3 +223,43 @@ def test_other_lengths() -> None:
     assert float(sample(table, 100_000, rng).mean()) == pytest.approx(mean_tokens(table), rel=0.02)
     assert mean_tokens(table) == 32.5
     assert (longest_tokens(uniform), longest_tokens(table)) == (9, 100)
+
+
+def last_first_token_s(groups: int, prompts: int, own: float, shared: float, chunk: float) -> float:
+    """When the last of equal prompts that arrive together has its first token, on a server that reads no weights."""
+    server = Server(step_s=np.zeros(100), token_s=np.zeros(100), pass_s=0.0, slots=99, cache_tokens=math.inf, groups=groups,
+                    prefill_tokens=100.0, chunk_tokens=chunk)  # fmt: skip
+    coming = Requests(arrivals_s=np.zeros(prompts), prompts=np.full(prompts, 100.0), outputs=np.ones(prompts))
+    return float(simulate(server, coming, np.full(prompts, own), np.full(prompts, shared)).first_s.max())
+
+
+@given(groups=st.integers(1, 8), rounds=st.integers(1, 5), own=st.floats(0.0, 2.0), shared=st.floats(0.0, 2.0),
+       chunk=st.sampled_from([0.0, 25.0]))  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_groups_prefill_side_by_side_but_for_the_part_they_share(
+    groups: int, rounds: int, own: float, shared: float, chunk: float
+) -> None:
+    """Prompts of G groups take rounds of own work, G of them at once, and all of their shared work."""
+    n = groups * rounds
+    assert last_first_token_s(groups, n, own, shared, chunk) == pytest.approx(rounds * own + n * shared)
+    assert last_first_token_s(groups, 1, own, shared, chunk) == pytest.approx(own + shared)
+
+
+@pytest.mark.parametrize("chunk", [None, 256])
+def test_prompts_on_several_groups_take_what_a_pass_of_all_takes(chunk: int | None) -> None:
+    """Experts over 8 GPUs: eight prompts at once take one pass of eight, not eight passes; one alone takes a pass of one."""
+    fields = {"ep": 8, "dp": 1, "prompt": 1024, "output": 1, "max_batch": 8}
+    times = serving_times(load_model("deepseek-v2-lite"), 8, **fields)
+    one = replica(serving_times(load_model("deepseek-v2-lite"), 8, **fields, chunked_prefill_tokens=chunk))
+    alone, together = (float(times.prefill_s(1024.0, float(n))) for n in (1, 8))
+
+    def last_s(n: int) -> float:
+        prompts = np.full(n, 1024.0)
+        coming = Requests(arrivals_s=np.zeros(n), prompts=prompts, outputs=np.ones(n))
+        return float(simulate(one.server, coming, one.work_s(prompts), one.shared_s(prompts)).first_s.max())
+
+    if chunk is None:
+        assert last_s(1) == pytest.approx(alone, rel=1e-6)
+        assert last_s(8) == pytest.approx(together, rel=1e-6)
+        assert capacity_per_s(one) >= 0.95 * 8 / together
+    assert 8 * last_s(1) > 3 * last_s(8)
