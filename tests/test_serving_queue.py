@@ -14,6 +14,7 @@ from planner.errors import PlannerError
 from planner.models import load_model
 from planner.serving import Server, serve, simulate
 from planner.serving.load import capacity_per_s, replica
+from planner.serving.memory import largest_context
 from planner.serving.queueing import md1_wait_s, mean_wait_s, mm1_wait_s
 from planner.serving.requests import Lengths, Requests, longest_tokens, mean_tokens, poisson, sample
 
@@ -263,3 +264,19 @@ def test_prompts_on_several_groups_take_what_a_pass_of_all_takes(chunk: int | No
         assert last_s(8) == pytest.approx(together, rel=1e-6)
         assert capacity_per_s(one) >= 0.95 * 8 / together
     assert 8 * last_s(1) > 3 * last_s(8)
+
+
+def test_one_request_has_the_cache_of_its_attention_group_only() -> None:
+    """What one group's GPU holds, by the bytes of a sequence: not the eightfold of it."""
+    times = serving_times(load_model("deepseek-v2-lite"), 8, ep=8, dp=1, prompt=1024)
+    server = replica(times).server
+    longest = largest_context(times.setting, 1, 64.0)
+    assert longest / 2 < server.request_tokens <= 1.02 * longest
+    assert server.cache_tokens == pytest.approx(8 * server.request_tokens)
+    for tokens, fine in ((server.request_tokens, True), (1.5 * server.request_tokens, False)):
+        coming = Requests(arrivals_s=np.zeros(3), prompts=np.full(3, tokens - 1.0), outputs=np.ones(3))
+        if fine:
+            simulate(server, coming, np.zeros(3))
+            continue
+        with pytest.raises(ValueError, match="exceeds the cache"):
+            simulate(server, coming, np.zeros(3))

@@ -26,7 +26,8 @@ class Server:
     they have at most ``prefill_tokens`` on each of ``groups`` attention groups: ``pass_s`` for reading the weights, the own
     work of the fullest group's prompts, and the work that all groups share.
     ``chunk_tokens``: prefill runs beside decoding, so many tokens a step and group; 0 = prefill goes first, decoding waits.
-    ``slots`` sequences and ``cache_tokens`` (prompt and output, reserved on admission) bound the batch. ``stages`` that work
+    ``slots`` sequences and ``cache_tokens`` (prompt and output, reserved on admission) bound the batch, ``request_tokens`` one
+    request: it lives on one attention group. ``stages`` that work
     at the same time: a prefill holds the replica for its part only, though it takes all of them to be done.
     """
 
@@ -35,6 +36,7 @@ class Server:
     pass_s: float
     slots: int
     cache_tokens: float
+    request_tokens: float = math.inf
     prefill_tokens: float = math.inf
     chunk_tokens: float = 0.0
     stages: int = 1
@@ -61,12 +63,13 @@ def simulate(server: Server, requests: Requests, work_s: Array, shared_s: Array 
 
     ``shared_s``: further time of each prompt that all attention groups work on together (experts); none when left out.
 
-    First come, first served: a request that does not fit holds back those behind it. A request larger than the whole
-    cache raises ValueError: whoever calls has checked that one sequence fits.
+    First come, first served: a request that does not fit holds back those behind it. A request larger than the cache that
+    it can use raises ValueError: whoever calls has checked that one sequence fits.
     """
     need = requests.prompts + requests.outputs
-    if len(need) and float(need.max()) > server.cache_tokens:
-        raise ValueError(f"a request of {need.max():.0f} tokens exceeds the cache of {server.cache_tokens:.0f}")
+    most = min(server.cache_tokens, server.request_tokens)
+    if len(need) and float(need.max()) > most:
+        raise ValueError(f"a request of {need.max():.0f} tokens exceeds the cache of {most:.0f}")
     loop = _Loop(server, requests, work_s, np.zeros(len(need)) if shared_s is None else shared_s)
     return loop.run()
 

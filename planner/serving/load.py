@@ -104,9 +104,11 @@ def replica(times: Times) -> Replica:
     base = near - slope * batches * low
     lengths, pass_s, own, shared = _prefill_tables(times)
     hit, chunked = s.prefix_cache_hit_rate, s.chunked_prefill_tokens
+    paged = "paged_cache" in setting.engine.features
+    cache = cache_tokens(times, slots) if paged else context * slots
     server = Server(
         step_s=np.interp(every, batches, base), token_s=np.interp(every, batches, slope), pass_s=pass_s, slots=slots,
-        cache_tokens=cache_tokens(times, slots) if "paged_cache" in setting.engine.features else context * slots,
+        cache_tokens=cache, request_tokens=cache / s.attention_groups if paged else cache,
         prefill_tokens=float(setting.engine.prefill_tokens), chunk_tokens=float(chunked or 0) / (1.0 - hit),
         stages=s.pp if setting.engine.pipelined else 1, groups=s.attention_groups,
     )  # fmt: skip
@@ -165,12 +167,14 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
 
 
 def _simulated(one: Replica, requests: Requests) -> Outcome:
-    """Simulate; PlannerError when one of the requests is longer than the whole cache."""
+    """Simulate; PlannerError when one of the requests is longer than the cache that it can use."""
     longest = float((requests.prompts + requests.outputs).max())
-    if longest > one.server.cache_tokens:
+    most = min(one.server.request_tokens, one.server.cache_tokens)
+    if longest > most:
+        where = "a replica" if one.times.setting.serving.attention_groups == 1 else "its attention group"
         raise PlannerError(
-            f"serving.prompt and serving.output: a request of {longest:.0f} tokens is drawn and the cache of a replica holds "
-            f"{one.server.cache_tokens:.0f}; give them a maximum, or the cache more room (kv_dtype, tp, weights)."
+            f"serving.prompt and serving.output: a request of {longest:.0f} tokens is drawn and the cache of {where} holds "
+            f"{most:.0f}; give them a maximum, or the cache more room (kv_dtype, tp, weights)."
         )
     return simulate(one.server, requests, one.work_s(requests.prompts), one.shared_s(requests.prompts))
 
