@@ -280,3 +280,16 @@ def test_one_request_has_the_cache_of_its_attention_group_only() -> None:
             continue
         with pytest.raises(ValueError, match="exceeds the cache"):
             simulate(server, coming, np.zeros(3))
+
+
+@given(maximum=st.integers(1, 3000), kind=st.sampled_from(["lognormal", "uniform", "histogram", "fixed"]))
+@settings(max_examples=40, deadline=None)
+def test_the_mean_is_that_of_the_lengths_that_are_drawn(maximum: int, kind: str) -> None:
+    """With the cut at ``maximum``, for every kind of length."""
+    shape = {
+        "lognormal": {"mean": 500, "standard_deviation": 900}, "uniform": {"low": 10, "high": 2000},
+        "histogram": {"values": (10, 700, 2500), "weights": (3, 1, 1)}, "fixed": {"mean": 600},
+    }[kind]  # fmt: skip
+    lengths = Lengths(kind=kind, maximum=maximum, **shape)
+    drawn = sample(lengths, 200_000, np.random.default_rng(0))
+    assert mean_tokens(lengths) == pytest.approx(float(drawn.mean()), rel=0.02)

@@ -118,14 +118,15 @@ def replica(times: Times) -> Replica:
 def _prefill_tables(times: Times) -> tuple[Array, float, Array, Array]:
     """(prompt lengths, seconds of a pass beside its prompts, own and shared seconds of a prompt of each length).
 
-    G prompts on G groups take pass + own + G shared, one takes pass + own + shared: two times give both parts.
+    G prompts on G groups take pass + own + G shared, one takes pass + own + shared: two times give both parts. The pass of
+    each chunk is counted where it runs: alone, or with a decode step.
     """
     s = times.setting.serving
     lengths = np.unique(np.rint(np.geomspace(1.0, max(longest_tokens(s.prompt), 2.0), GRID)))
     new = np.maximum(lengths * (1.0 - s.prefix_cache_hit_rate), 1.0)
     seconds = np.maximum.accumulate(times.prefill_s(new, 1.0, lengths - new))
     pass_s, groups = float(seconds[0]), s.attention_groups
-    own = np.maximum(seconds - pass_s, 0.0)
+    own = np.maximum(seconds - times.chunks(np.ones_like(new), new) * pass_s, 0.0)
     if groups == 1:
         return lengths, pass_s, own, np.zeros_like(own)
     together = np.maximum.accumulate(times.prefill_s(new, float(groups), lengths - new))
