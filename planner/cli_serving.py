@@ -57,8 +57,8 @@ def size_command(
     ] = 2048,
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once: of a replica, or per GPU in training.")] = 1,
     weights: Annotated[str, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...")] = "bf16",
-    engine: Annotated[str, typer.Option("--engine", help="Of serving: vllm, sglang ...")] = "vllm",
-    framework: Annotated[str, typer.Option("--framework", help="Of tuning: fsdp, deepspeed-zero ...")] = "fsdp",
+    engine: Annotated[str | None, typer.Option("--engine", help="Of serving: vllm, sglang ...; vllm.")] = None,
+    framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, deepspeed-zero ...; fsdp.")] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
     headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
 ) -> None:
@@ -70,11 +70,15 @@ def size_command(
 
     if weights != "bf16" and purpose != "serve":
         raise PlannerError(f"--weights {weights}: goes with --for serve; --for qlora stores frozen weights in 4 bit.")
+    if engine is not None and purpose != "serve":
+        raise PlannerError(f"--engine {engine}: goes with --for serve; --for {purpose} takes --framework.")
+    if framework is not None and purpose == "serve":
+        raise PlannerError(f"--framework {framework}: goes with tuning; --for serve takes --engine.")
     if rank is not None and purpose not in ("lora", "qlora"):
         raise PlannerError(f"--rank {rank}: only --for lora and --for qlora have adapters.")
     found = sizes(
-        load_model(model), cast(Purpose, purpose), seq_len=seq_len, batch=batch, weights=weights, engine=engine,
-        framework=framework, headroom=headroom, job=None if rank is None else {"adapter": {"rank": rank}},
+        load_model(model), cast(Purpose, purpose), seq_len=seq_len, batch=batch, weights=weights, engine=engine or "vllm",
+        framework=framework or "fsdp", headroom=headroom, job=None if rank is None else {"adapter": {"rank": rank}},
     )  # fmt: skip
     if as_json:
         print_json(found.to_dict())

@@ -215,3 +215,17 @@ def test_bad_sizes_are_explained(run: Run) -> None:
 def test_an_encoder_cannot_be_served(run: Run) -> None:
     assert load_model("bert-base").architecture == "encoder"
     assert "an encoder generates no tokens" in run("size", "bert-base", "--for", "serve")[2]
+
+
+def test_other_weights_of_a_comparison_do_not_inherit_what_belongs_to_the_first(tmp_path: Path) -> None:
+    grouped = 'weights = "int4-awq"\ngroup_size = 64\nkeep_16_bit = ["embedding"]'
+    path = written(tmp_path, ('weights = "fp8"', grouped))
+    path.write_text(path.read_text() + '[[compare]]\nserving = { weights = "bf16" }\n[[compare]]\nserving = { batch = 2 }\n')
+    first, bf16, batch = (case.serve().serving for case in read_serving_scenario(path).cases)
+    assert (first.group_size, bf16.group_size, batch.group_size) == (64, None, 64)
+    assert bf16.keep_16_bit is None
+
+
+def test_options_of_serving_and_of_tuning_do_not_mix(run: Run) -> None:
+    assert "--engine sglang: goes with --for serve" in run("size", "gpt2", "--for", "lora", "--engine", "sglang")[2]
+    assert "--framework fsdp: goes with tuning" in run("size", "gpt2", "--for", "serve", "--framework", "fsdp")[2]

@@ -150,7 +150,8 @@ def draft_setting(setting: Setting) -> Setting | None:
     if spec is None or spec.draft is None:
         return None
     own = setting.serving.replaced(weights=setting.compute_dtype, compute_dtype="auto", speculative=None, ep=1, pp=1,
-                                   expert_offload=0.0, expert_load=1.0, bits_per_weight=None, keep_16_bit=None)  # fmt: skip
+                                   expert_offload=0.0, expert_load=1.0, expert_zipf=0.0, group_size=None, bits_per_weight=None,
+                                   keep_16_bit=None)  # fmt: skip
     return replace(setting, model=load_model(spec.draft), serving=own)
 
 

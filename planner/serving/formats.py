@@ -48,6 +48,8 @@ GROUPED: dict[str, tuple[float, float]] = {
     "int8-gptq": (8.0, 24.0), "int4-gptq": (4.0, 20.0), "int4-awq": (4.0, 20.0), "int4": (4.0, 32.0),
 }  # fmt: skip
 """bits, bits of scale and zero per group: a 16-bit scale and a zero as wide as a weight; gpt-fast keeps two bf16."""
+GROUP_SIZE = 128
+"""Of AWQ and GPTQ where nothing is said: group_size of the checkpoints on the Hub (Lin et al. 2023, arXiv 2306.00978: g128)."""
 
 Q4_K, Q6_K = 4.5, 6.5625
 """Bits per weight of llama.cpp's super-blocks (ggml-common.h: 144 and 210 bytes per 256 weights)."""
@@ -57,7 +59,7 @@ NVFP4_GROUP = 16
 
 
 def weight_format(
-    name: str, group_size: int = 128, bits_per_weight: float | None = None, kept: frozenset[Part] | None = None
+    name: str, group_size: int = GROUP_SIZE, bits_per_weight: float | None = None, kept: frozenset[Part] | None = None
 ) -> WeightFormat:
     """The format of that name; ``group_size`` of AWQ, GPTQ and int4; ``bits_per_weight`` of exl2."""
     plain = {"fp32": 32.0, "fp16": 16.0, "bf16": 16.0}

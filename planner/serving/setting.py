@@ -12,7 +12,7 @@ from planner.hardware import Cluster
 from planner.model import LayerKind, Model
 from planner.parameters import ParameterTensor, embedding_parameters, head_parameters, layer_parameters
 from planner.serving.engine import Engine
-from planner.serving.formats import WeightFormat, bits_of, weight_format
+from planner.serving.formats import GROUP_SIZE, WeightFormat, bits_of, weight_format
 from planner.serving.spec import Serving
 from planner.units import DTYPE_BYTES
 
@@ -45,7 +45,7 @@ class Setting:
         """How matrices are stored."""
         s = self.serving
         return weight_format(
-            s.weights, s.group_size, s.bits_per_weight, None if s.keep_16_bit is None else frozenset(s.keep_16_bit)
+            s.weights, s.group_size or GROUP_SIZE, s.bits_per_weight, None if s.keep_16_bit is None else frozenset(s.keep_16_bit)
         )
 
     @property
