@@ -196,3 +196,13 @@ def test_a_load_above_the_number_of_expert_ranks_is_refused_and_one_below_counts
     assert tpot(2.0) > tpot(1.0) > 0
     with pytest.raises(PlannerError, match="expert_load = 9 with ep = 8: the fullest of 8"):
         tpot(9.0)
+
+
+def test_a_tied_embedding_is_stored_as_llama_cpps_output_layer() -> None:
+    """ggml-org/llama.cpp pull request 5650: token_embd.weight of Gemma 2B (256000 x 2048) takes 410.16 MiB as Q6_K."""
+    words, rest = 256_000 * 2048, {"name": "tied", "vocab_size": 256_000, "hidden_size": 2048, "num_heads": 8, "num_kv_heads": 1}
+    tied = deployment(model({**LLAMA, **rest, "tied_embeddings": True}), weights="q4_k_m")
+    loose = deployment(model({**LLAMA, **rest, "tied_embeddings": False}), weights="q4_k_m")
+    assert tied.embedding_bytes == pytest.approx(410.16 * 2**20, rel=1e-4)
+    assert loose.embedding_bytes == pytest.approx(words * 4.5 / 8)
+    assert loose.head_bytes - tied.head_bytes == pytest.approx(tied.embedding_bytes)

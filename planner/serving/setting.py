@@ -95,7 +95,7 @@ class Setting:
 
     def tensor_bytes(self, tensor: ParameterTensor) -> float:
         """Bytes of a whole tensor as stored."""
-        return tensor.elements * bits_of(self.format, tensor.name, 8.0 * self.width) / 8.0
+        return tensor.elements * bits_of(self.format, tensor.name, 8.0 * self.width, self.model.tied_embeddings) / 8.0
 
     def local_bytes(self, tensors: Iterable[ParameterTensor], start: str = "") -> float:
         """Bytes on one GPU of the tensors whose name begins with ``start``."""
