@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from serving_examples import serving_times
 from planner.errors import PlannerError
 from planner.models import load_model
 from planner.serving import Server, serve, simulate
-from planner.serving.load import capacity_per_s, replica
+from planner.serving.deployment import Deployment, capacity_of
+from planner.serving.load import capacity_per_s, replica, slowed
 from planner.serving.memory import largest_context
 from planner.serving.queueing import md1_wait_s, mean_wait_s, mm1_wait_s
 from planner.serving.requests import Lengths, Requests, longest_tokens, mean_tokens, poisson, sample
@@ -293,3 +295,55 @@ def test_the_mean_is_that_of_the_lengths_that_are_drawn(maximum: int, kind: str)
     lengths = Lengths(kind=kind, maximum=maximum, **shape)
     drawn = sample(lengths, 200_000, np.random.default_rng(0))
     assert mean_tokens(lengths) == pytest.approx(float(drawn.mean()), rel=0.02)
+
+
+def at(share: float, **fields: object) -> Deployment:
+    """Chat traffic at a share of the capacity."""
+    capacity = capacity_of(serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, **fields}))
+    return serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, **fields, "requests_per_s": share * capacity}, price=3.0)
+
+
+def test_a_slower_deployment_is_the_same_queue_on_another_clock() -> None:
+    """Each step and pass 1.3 times as long, simulated as such, against the law of scaling."""
+    d = at(0.6)
+    one = replica(d.times)
+    capacity = capacity_per_s(one)
+    found = slowed(d.times, 0.6 * capacity, 1.3, one, capacity)
+    server = replace(one.server, step_s=1.3 * one.server.step_s, token_s=1.3 * one.server.token_s, pass_s=1.3 * one.server.pass_s)
+    coming = poisson(0.6 * capacity, d.serving.num_requests, d.serving.prompt, d.serving.output, 0)
+    done = simulate(server, coming, 1.3 * one.work_s(coming.prompts)).done_s - coming.arrivals_s
+    assert found is not None
+    assert found["e2e_s"]["p95"] == pytest.approx(float(np.quantile(done[400:-200], 0.95)), rel=0.02)
+
+
+def test_intervals_under_load_know_the_queue() -> None:
+    """Wider than the residuals alone where a slower machine queues; open where it cannot carry the rate; more so near the end."""
+    low, mid, high = (at(share) for share in (0.05, 0.7, 0.97))
+
+    def spread(d: Deployment, key: str = "load.e2e_s.p95") -> float:
+        found = d.intervals[key]
+        return found.upper / found.expected
+
+    assert spread(low) < spread(mid) <= spread(high) == math.inf
+    assert high.intervals["load.e2e_s.p50"].why.startswith("at the lower bound of the capacity")
+    assert all(i.lower <= i.expected <= i.upper for d in (low, mid, high) for i in d.intervals.values())
+
+
+def test_dollars_under_load_are_as_uncertain_as_the_capacity() -> None:
+    d = at(0.5)
+    cost, most = d.intervals["usd_per_million_tokens"], d.intervals["load.capacity_requests_per_s"]
+    assert cost.upper / cost.expected == pytest.approx(most.expected / most.lower)
+    assert cost.lower < cost.expected < cost.upper
+
+
+def test_near_the_capacity_a_warning_says_that_waits_grow_with_time() -> None:
+    assert any("num_requests = 4000" in warning for warning in at(0.95).warnings)
+    assert not any("num_requests" in warning for warning in at(0.8).warnings)
+
+
+@pytest.mark.parametrize("output", [1, 64])
+def test_one_request_at_a_time_has_the_interval_of_its_seconds(output: int) -> None:
+    d = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={"prompt": 512, "output": output})
+    seconds, rate = d.intervals["e2e_s"], d.intervals["requests_per_s"]
+    assert rate.lower * seconds.upper == pytest.approx(1.0)
+    assert rate.upper * seconds.lower == pytest.approx(1.0)

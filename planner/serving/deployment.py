@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 UNUSED = ("attention_backward_fraction", "fp8_cast_passes", "fp8_latency_s", "cuda_core_fraction")
 """Constants of kernels that serving does not run, or (the last) only in fp32."""
+CROWDED = 0.9
+"""Utilisation above which a wait is about (1 / (1 - utilisation))^2 services long to settle, thousands of requests. Assumed."""
 ServingLike = Serving | Mapping[str, Any]
 
 
@@ -85,9 +88,12 @@ class Deployment:
     notes: tuple[str, ...]
     assumptions: tuple[Assumption, ...]
 
-    @property
+    @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """90 % intervals by the name of the figure (``load.e2e_s.p95`` and so on); absent where the figure is None."""
+        """90 % intervals by the name of the figure (``load.e2e_s.p95`` and so on); absent where the figure is None.
+
+        ``upper`` of a latency under load is infinite where the capacity may be too small.
+        """
         return certainty.intervals(self)
 
     @property
@@ -234,8 +240,19 @@ def _timed(d: Deployment) -> Deployment:
         prefill_tokens_per_s=s.batch * prompt / ttft * s.dp, decode_tokens_per_s=s.batch / float(figures["tpot_s"][0]) * s.dp,
         output_tokens_per_s=float(figures["output_tokens_per_s"][0]), requests_per_s=float(figures["requests_per_s"][0]),
         load=load, expense=None if unstable else expense(d.cluster, d.price, tokens, rate, prompt),
-        notes=(*d.notes, *((load.why,) if load is not None and load.why else ())),
+        warnings=(*d.warnings, *_crowded(load)), notes=(*d.notes, *((load.why,) if load is not None and load.why else ())),
     )  # fmt: skip
+
+
+def _crowded(load: Load | None) -> tuple[str, ...]:
+    """A warning that queues near the capacity have no length of their own: they grow with the time that the load lasts."""
+    if load is None or not load.stable or load.utilisation <= CROWDED:
+        return ()
+    lasts = load.num_requests / load.requests_per_s
+    return (
+        f"serving.requests_per_s = {load.requests_per_s:g} takes {load.utilisation:.0%} of the capacity: so near it waits grow "
+        f"with the time that the load lasts; percentiles are those of num_requests = {load.num_requests}, {lasts:.0f} s of it",
+    )
 
 
 def batch_figures(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:

@@ -167,6 +167,18 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
     return _measured(load, times.setting, requests, _simulated(one, requests))
 
 
+def slowed(times: Times, rate: float, factor: float, one: Replica, capacity: float) -> dict[str, Mapping[str, float]] | None:
+    """Latencies under load if all that the replicas do took ``factor`` times as long; None when the queue then grows without end.
+
+    The same requests on a clock that runs ``factor`` times as fast: ``factor`` times the latencies at ``factor`` times the rate.
+    """
+    load = under_load(times, rate * factor, one, capacity)
+    if not load.stable:
+        return None
+    found = {"ttft_s": load.ttft_s, "tpot_s": load.tpot_s, "e2e_s": load.e2e_s}
+    return {name: {k: factor * v for k, v in (values or {}).items()} for name, values in found.items()}
+
+
 def _simulated(one: Replica, requests: Requests) -> Outcome:
     """Simulate; PlannerError when one of the requests is longer than the cache that it can use."""
     longest = float((requests.prompts + requests.outputs).max())
