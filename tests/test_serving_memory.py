@@ -206,3 +206,19 @@ def test_a_tied_embedding_is_stored_as_llama_cpps_output_layer() -> None:
     assert tied.embedding_bytes == pytest.approx(410.16 * 2**20, rel=1e-4)
     assert loose.embedding_bytes == pytest.approx(words * 4.5 / 8)
     assert loose.head_bytes - tied.head_bytes == pytest.approx(tied.embedding_bytes)
+
+
+def test_the_largest_context_says_what_bounds_it() -> None:
+    """Memory where a longer one would not fit; else the model's own limit, of positions or of training."""
+
+    def longest(name: str, batch: int) -> tuple[int, str]:
+        d = serve(model=name, cluster=H100, serving={"prompt": 256, "output": 64, "batch": batch})
+        return d.max_context, d.max_context_bound
+
+    assert longest("llama-2-7b", 1) == (4096, "model.context_length")
+    assert longest("gpt2", 1) == (1024, "model.max_positions")
+    tokens, bound = longest("llama-3.1-8b", 16)
+    assert bound == "memory"
+    assert tokens < 131_072
+    spec = {"prompt": tokens, "output": 64, "batch": 16}
+    assert not serve(model="llama-3.1-8b", cluster=H100, serving=spec).fits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.errors import PlannerError
+from planner.model import Model
 from planner.parameters import embedding_parameters, head_parameters, layer_parameters
 from planner.serving.engine import engine_names, load_engine
 from planner.serving.formats import part_of, require_hardware
@@ -97,14 +98,25 @@ def _require_cut(setting: Setting) -> None:
         )
 
 
+def context_limit(m: Model) -> tuple[str, int | None]:
+    """(field, tokens) of the model's own longest context: the fewer of its positions and what it was trained on, or None."""
+    known = [(name, int(getattr(m, name))) for name in ("max_positions", "context_length") if getattr(m, name)]
+    return min(known, key=lambda pair: pair[1], default=("context_length", None))
+
+
+def bound_context(setting: Setting, fits: int) -> tuple[int, str]:
+    """(largest context in tokens, what bounds it): what ``fits`` in memory, or the model's own limit."""
+    field, limit = context_limit(setting.model)
+    return (fits, "memory") if limit is None or fits < limit else (limit, f"model.{field}")
+
+
 def warnings_of(setting: Setting) -> tuple[str, ...]:
     """Doubts worth saying, each naming its field."""
     m, s = setting.model, setting.serving
     found = []
     context = longest_tokens(s.prompt) + longest_tokens(s.output)
-    limit = m.max_positions or m.context_length
+    field, limit = context_limit(m)
     if limit and context > limit:
-        field = "max_positions" if m.max_positions else "context_length"
         found.append(
             f"serving.prompt + serving.output reach {context:.0f} tokens, beyond model.{field} = {limit} of {m.name}: "
             "quality is not to be expected there without longer positions"

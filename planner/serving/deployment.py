@@ -17,7 +17,7 @@ from planner.models import load_model
 from planner.parameters import parameters_active, parameters_total
 from planner.planning import Assumption, ClusterLike, ModelLike, PriceLike, as_cluster, as_model, as_price
 from planner.serving import certainty
-from planner.serving.checks import require_possible, warnings_of
+from planner.serving.checks import bound_context, require_possible, warnings_of
 from planner.serving.engine import Engine, load_engine
 from planner.serving.kv_cache import replica_sequence_bytes
 from planner.serving.latency import Times
@@ -50,7 +50,8 @@ class Deployment:
     ``serving.batch`` started together at mean lengths, throughput that of such batches one after the other (with continuous
     batching: requests take each other's place). ``load`` is the simulation at ``serving.requests_per_s``. Times, rates and
     money are None when it does not fit. ``kv_bytes_per_token`` and ``kv_bytes_per_sequence`` are of a whole replica,
-    ``max_batch`` per replica at mean lengths, ``max_context`` with ``serving.batch`` sequences.
+    ``max_batch`` per replica at mean lengths, ``max_context`` with ``serving.batch`` sequences; ``max_context_bound`` says what
+    keeps it from being longer: "memory", "model.max_positions" or "model.context_length".
     """
 
     model: Model
@@ -72,9 +73,9 @@ class Deployment:
     card_bytes: float
     max_batch: int
     max_context: int
+    max_context_bound: str
     fits: bool
     reasons: tuple[str, ...]
-    nearest: Mapping[str, Any] | None
     ttft_s: float | None
     tpot_s: float | None
     e2e_s: float | None
@@ -95,6 +96,11 @@ class Deployment:
         ``upper`` of a latency under load is infinite where the capacity may be too small.
         """
         return certainty.intervals(self)
+
+    @cached_property
+    def nearest(self) -> Mapping[str, Any] | None:
+        """Fields to change so that it fits; None when it does, or when no single change is enough."""
+        return nearest_change(self.times) if self.reasons else None
 
     @property
     def certainty(self) -> str:
@@ -179,7 +185,7 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
     whole = (
         -(-context // setting.block_size) * setting.block_size
     )  # full blocks of the request's own length: windows keep no more
-    longest = largest_context(setting, s.batch, output, times.draft)
+    longest, bound = bound_context(setting, largest_context(setting, s.batch, output, times.draft))
     empty = Deployment(
         model=m, cluster=setting.cluster, engine=setting.engine, serving=s, price=price, times=times, num_gpus=s.num_gpus,
         parameters_total=parameters_total(m), parameters_active=parameters_active(m), weights_bytes=total_bytes(setting),
@@ -187,14 +193,14 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
         kv_bytes_per_sequence=float(replica_sequence_bytes(setting, context)),
         memory_bytes={k: float(getattr(used, k)) for k in KINDS}, total_bytes=need, limit_bytes=limit,
         card_bytes=card_bytes(setting.cluster), max_batch=largest_batch(setting, prompt, context, times.draft),
-        max_context=min(longest, m.context_length or longest), fits=need <= limit, reasons=(), nearest=None,
+        max_context=longest, max_context_bound=bound, fits=need <= limit, reasons=(),
         ttft_s=None, tpot_s=None, e2e_s=None, prefill_tokens_per_s=None, decode_tokens_per_s=None, output_tokens_per_s=None,
         requests_per_s=None, load=None, expense=None, warnings=warnings_of(setting), notes=notes,
         assumptions=assumptions_of(setting),
     )  # fmt: skip
     reasons = _reasons(empty, longest_tokens(s.prompt) + longest_tokens(s.output))
     if reasons:
-        return replace(empty, fits=False, reasons=reasons, nearest=nearest_change(times))
+        return replace(empty, fits=False, reasons=reasons)
     return _timed(empty)
 
 
