@@ -101,9 +101,17 @@ class Setting:
         """Bytes on one GPU of the tensors whose name begins with ``start``."""
         return sum(self.tensor_bytes(t) / self.shards(t) for t in tensors if t.name.startswith(start))
 
+    @cached_property
+    def _layer_bytes(self) -> dict[tuple[LayerKind, str], float]:
+        """What ``layer_bytes`` has added up already: every pass asks for the same few sums."""
+        return {}
+
     def layer_bytes(self, kind: LayerKind, start: str = "") -> float:
         """Bytes on one GPU of a layer's tensors whose name begins with ``start``."""
-        return self.local_bytes(layer_parameters(self.model, kind), start)
+        known = self._layer_bytes
+        if (kind, start) not in known:
+            known[kind, start] = self.local_bytes(layer_parameters(self.model, kind), start)
+        return known[kind, start]
 
     @cached_property
     def embedding_bytes(self) -> float:
