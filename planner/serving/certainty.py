@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,23 +75,22 @@ def _of_capacity(capacity: Interval, value: float) -> Interval:
 
 
 def _under_load(d: Deployment, capacity: Interval) -> dict[str, Interval]:
-    """Latencies under load, simulated again as quick and as slow as the capacity's bounds; without an upper bound (infinite)
-    where the slow one cannot carry the rate. Never narrower than the figure's own residuals make it."""
+    """Latencies under load, simulated again as quick and as slow as the capacity's bounds; never narrower than the figure's own
+    residuals make it. Where the slow one cannot carry the rate, the upper bound is that of ``num_requests`` and says so."""
     assert d.load is not None
-    one, each = replica(d.times), d.load.capacity_requests_per_s * (1.0 - d.serving.response_cache_hit_rate) / d.serving.dp
-    quick, slow = (
-        slowed(d.times, d.load.requests_per_s, capacity.expected / bound, one, each) for bound in (capacity.upper, capacity.lower)
-    )
+    rate, one = d.load.requests_per_s, replica(d.times)
+    quick, slow = (slowed(d.times, rate, capacity.expected / bound, one) for bound in (capacity.upper, capacity.lower))
+    grows = "; at the lower bound of the capacity the queue grows without end: the upper bound is that of num_requests"
     found: dict[str, Interval] = {}
     for name in ("ttft_s", "tpot_s", "e2e_s"):
         for key, value in (getattr(d.load, name) or {}).items():
             if not value:
                 continue
             own = interval_of(d, name, float(value))
-            low = min(own.lower, quick[name][key] if quick else value)
-            high = max(own.upper, slow[name][key]) if slow else math.inf
-            why = own.why if slow else "at the lower bound of the capacity the queue grows without end"
-            found[f"load.{name}.{key}"] = Interval(lower=low, expected=value, upper=high, provenance=own.provenance, why=why)
+            found[f"load.{name}.{key}"] = Interval(
+                lower=min(own.lower, quick[name][key]), expected=value, upper=max(own.upper, slow[name][key]),
+                provenance=own.provenance, why=own.why + (grows if rate >= capacity.lower else ""),
+            )  # fmt: skip
     return found
 
 

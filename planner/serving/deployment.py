@@ -93,7 +93,7 @@ class Deployment:
     def intervals(self) -> dict[str, Interval]:
         """90 % intervals by the name of the figure (``load.e2e_s.p95`` and so on); absent where the figure is None.
 
-        ``upper`` of a latency under load is infinite where the capacity may be too small.
+        ``upper`` of a latency under load is that of ``num_requests`` where the capacity may be too small; ``why`` says so.
         """
         return certainty.intervals(self)
 

@@ -167,14 +167,16 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
     return _measured(load, times.setting, requests, _simulated(one, requests))
 
 
-def slowed(times: Times, rate: float, factor: float, one: Replica, capacity: float) -> dict[str, Mapping[str, float]] | None:
-    """Latencies under load if all that the replicas do took ``factor`` times as long; None when the queue then grows without end.
+def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, Mapping[str, float]]:
+    """Latencies under load if all that the replicas do took ``factor`` times as long, stable or not: those of ``num_requests``.
 
     The same requests on a clock that runs ``factor`` times as fast: ``factor`` times the latencies at ``factor`` times the rate.
     """
-    load = under_load(times, rate * factor, one, capacity)
-    if not load.stable:
-        return None
+    s = times.setting.serving
+    each = factor * rate * (1.0 - s.response_cache_hit_rate) / s.dp
+    requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
+    empty = Load(requests_per_s=factor * rate, capacity_requests_per_s=0.0, utilisation=0.0, stable=True)
+    load = _measured(empty, times.setting, requests, _simulated(one, requests))
     found = {"ttft_s": load.ttft_s, "tpot_s": load.tpot_s, "e2e_s": load.e2e_s}
     return {name: {k: factor * v for k, v in (values or {}).items()} for name, values in found.items()}
 
