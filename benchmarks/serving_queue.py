@@ -27,7 +27,7 @@ def main() -> None:
     rate = 0.7 * capacity_per_s(one)
     requests = poisson(rate, n, d.serving.prompt, d.serving.output, seed=0)
     start, cpu = time.perf_counter(), time.process_time()
-    found = simulate(one.server, requests, one.work_s(requests.prompts))
+    found = simulate(one.server, requests, one.work_s(requests.prompts), one.shared_s(requests.prompts))
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     batch = found.batch_seconds / found.end_s
     print(f"{n} requests at {rate:.1f}/s, mean batch {batch:.1f}: {seconds:.2f} s (cpu {cpu:.2f} s)")

@@ -39,6 +39,9 @@ def serve_command(
         save_serving(plot, title, labels, answers)
         if not as_json:
             print(f"wrote {plot}", file=sys.stderr)
+        for label, d in zip(labels, answers, strict=True):
+            if not d.fits:
+                print(f"not drawn: {label} does not fit: {d.reasons[0]}", file=sys.stderr)
     if as_json:
         named = [{"label": label, **d.to_dict()} for label, d in zip(labels, answers, strict=True)]
         print_json({"title": title, "cases": named})
@@ -57,10 +60,11 @@ def size_command(
     ] = 2048,
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once: of a replica, or per GPU in training.")] = 1,
     weights: Annotated[str, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...")] = "bf16",
-    engine: Annotated[str, typer.Option("--engine", help="Of serving: vllm, sglang ...")] = "vllm",
-    framework: Annotated[str, typer.Option("--framework", help="Of tuning: fsdp, deepspeed-zero ...")] = "fsdp",
+    engine: Annotated[str | None, typer.Option("--engine", help="Of serving: vllm, sglang ...; vllm.")] = None,
+    framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, deepspeed-zero ...; fsdp.")] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
     headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
+    max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
 ) -> None:
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
     from typing import cast
@@ -70,11 +74,16 @@ def size_command(
 
     if weights != "bf16" and purpose != "serve":
         raise PlannerError(f"--weights {weights}: goes with --for serve; --for qlora stores frozen weights in 4 bit.")
+    if engine is not None and purpose != "serve":
+        raise PlannerError(f"--engine {engine}: goes with --for serve; --for {purpose} takes --framework.")
+    if framework is not None and purpose == "serve":
+        raise PlannerError(f"--framework {framework}: goes with tuning; --for serve takes --engine.")
     if rank is not None and purpose not in ("lora", "qlora"):
         raise PlannerError(f"--rank {rank}: only --for lora and --for qlora have adapters.")
     found = sizes(
-        load_model(model), cast(Purpose, purpose), seq_len=seq_len, batch=batch, weights=weights, engine=engine,
-        framework=framework, headroom=headroom, job=None if rank is None else {"adapter": {"rank": rank}},
+        load_model(model), cast(Purpose, purpose), seq_len=seq_len, batch=batch, weights=weights, engine=engine or "vllm",
+        framework=framework or "fsdp", headroom=headroom, max_gpus=max_gpus,
+        job=None if rank is None else {"adapter": {"rank": rank}},
     )  # fmt: skip
     if as_json:
         print_json(found.to_dict())

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from planner.cli import main
-from planner.hardware import accelerator_names
+from planner.hardware import Cluster, accelerator_names
+from planner.hardware import cluster as build_cluster
 from planner.models import load_model
+from planner.nodes import custom_node
 from planner.serving import serve
 from planner.serving.engine import engine_names, load_engine
 from planner.serving.scenario import read_serving_scenario
@@ -50,6 +52,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return int(code), captured.out, captured.err
 
     return call
+
+
+def custom(accelerator: str, num_gpus: int) -> Cluster:
+    return build_cluster(custom_node(accelerator, min(num_gpus, 8)), num_gpus=num_gpus)
 
 
 def written(folder: Path, *changes: tuple[str, str], name: str = "question.toml") -> Path:
@@ -215,3 +221,53 @@ def test_bad_sizes_are_explained(run: Run) -> None:
 def test_an_encoder_cannot_be_served(run: Run) -> None:
     assert load_model("bert-base").architecture == "encoder"
     assert "an encoder generates no tokens" in run("size", "bert-base", "--for", "serve")[2]
+
+
+def test_other_weights_of_a_comparison_do_not_inherit_what_belongs_to_the_first(tmp_path: Path) -> None:
+    grouped = 'weights = "int4-awq"\ngroup_size = 64\nkeep_16_bit = ["embedding"]'
+    path = written(tmp_path, ('weights = "fp8"', grouped))
+    path.write_text(path.read_text() + '[[compare]]\nserving = { weights = "bf16" }\n[[compare]]\nserving = { batch = 2 }\n')
+    first, bf16, batch = (case.serve().serving for case in read_serving_scenario(path).cases)
+    assert (first.group_size, bf16.group_size, batch.group_size) == (64, None, 64)
+    assert bf16.keep_16_bit is None
+
+
+def test_options_of_serving_and_of_tuning_do_not_mix(run: Run) -> None:
+    assert "--engine sglang: goes with --for serve" in run("size", "gpt2", "--for", "lora", "--engine", "sglang")[2]
+    assert "--framework fsdp: goes with tuning" in run("size", "gpt2", "--for", "serve", "--framework", "fsdp")[2]
+
+
+def test_more_gpus_hold_what_sixteen_do_not(run: Run) -> None:
+    """405 billion weights of two bytes are 50.6 GB on each of 16: too much for 40 GB cards, and half of it on 32 is not."""
+    few, many = (sizes("llama-3.1-405b", "serve", max_gpus=n) for n in (16, 32))
+    assert "a100-sxm4-40gb" in few.left_out
+    assert {s.accelerator: s.num_gpus for s in many.rows}["a100-sxm4-40gb"] == 32
+    assert {s.accelerator: s.num_gpus for s in few.rows}.items() <= {s.accelerator: s.num_gpus for s in many.rows}.items()
+    assert "--max-gpus 0: must be" in run("size", "gpt2", "--for", "serve", "--max-gpus", "0")[2]
+
+
+def test_a_size_is_the_fastest_cut_that_keeps_its_headroom() -> None:
+    row = {s.accelerator: s for s in sizes("llama-2-70b", "serve").rows}["rtx-3090-24gb"]
+    rates = []
+    for tp in (1, 2, 4, 8):
+        cut = {"tp": tp, "pp": row.num_gpus // tp, "dp": 1}
+        d = serve(model="llama-2-70b", cluster=custom(row.accelerator, row.num_gpus),
+                  serving={"prompt": 1536, "output": 512, **cut})  # fmt: skip
+        if d.fits and 1.0 - d.total_bytes / d.card_bytes >= 0.1:
+            rates.append(d.output_tokens_per_s or 0.0)
+    assert row.tokens_per_s == pytest.approx(max(rates))
+
+
+def test_what_does_not_fit_is_named_on_the_picture(run: Run, tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_text(path.read_text() + '[[compare]]\nlabel = "too large"\nmodel = { name = "llama-3.1-405b" }\n')
+    code, _, err = run("serve", path, "--plot", tmp_path / "a.svg")
+    assert code == 0
+    assert "not drawn: too large does not fit: weights and overhead need" in err
+    assert "too large: does not fit" in (tmp_path / "a.svg").read_text()
+
+
+def test_the_draft_stands_in_the_table(run: Run, tmp_path: Path) -> None:
+    spec = 'speculative = { draft = "llama-3.2-1b", tokens = 4, acceptance = 0.7 }'
+    out = run("serve", written(tmp_path, ("output = 128", "output = 128\n" + spec)))[1]
+    assert "llama-3.2-1b: 4 tokens, 70% accepted" in out

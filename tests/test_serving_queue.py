@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving_examples import serving_times
 
 from planner.errors import PlannerError
+from planner.models import load_model
 from planner.serving import Server, serve, simulate
-from planner.serving.load import capacity_per_s, replica
+from planner.serving.deployment import Deployment, capacity_of
+from planner.serving.load import capacity_per_s, replica, slowed
+from planner.serving.memory import largest_context
 from planner.serving.queueing import md1_wait_s, mean_wait_s, mm1_wait_s
 from planner.serving.requests import Lengths, Requests, longest_tokens, mean_tokens, poisson, sample
 
@@ -221,3 +226,125 @@ def test_other_lengths() -> None:
     assert float(sample(table, 100_000, rng).mean()) == pytest.approx(mean_tokens(table), rel=0.02)
     assert mean_tokens(table) == 32.5
     assert (longest_tokens(uniform), longest_tokens(table)) == (9, 100)
+
+
+def last_first_token_s(groups: int, prompts: int, own: float, shared: float, chunk: float) -> float:
+    """When the last of equal prompts that arrive together has its first token, on a server that reads no weights."""
+    server = Server(step_s=np.zeros(100), token_s=np.zeros(100), pass_s=0.0, slots=99, cache_tokens=math.inf, groups=groups,
+                    prefill_tokens=100.0, chunk_tokens=chunk)  # fmt: skip
+    coming = Requests(arrivals_s=np.zeros(prompts), prompts=np.full(prompts, 100.0), outputs=np.ones(prompts))
+    return float(simulate(server, coming, np.full(prompts, own), np.full(prompts, shared)).first_s.max())
+
+
+@given(groups=st.integers(1, 8), rounds=st.integers(1, 5), own=st.floats(0.0, 2.0), shared=st.floats(0.0, 2.0),
+       chunk=st.sampled_from([0.0, 25.0]))  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_groups_prefill_side_by_side_but_for_the_part_they_share(
+    groups: int, rounds: int, own: float, shared: float, chunk: float
+) -> None:
+    """Prompts of G groups take rounds of own work, G of them at once, and all of their shared work."""
+    n = groups * rounds
+    assert last_first_token_s(groups, n, own, shared, chunk) == pytest.approx(rounds * own + n * shared)
+    assert last_first_token_s(groups, 1, own, shared, chunk) == pytest.approx(own + shared)
+
+
+@pytest.mark.parametrize("chunk", [None, 256])
+def test_prompts_on_several_groups_take_what_a_pass_of_all_takes(chunk: int | None) -> None:
+    """Experts over 8 GPUs: eight prompts at once take one pass of eight, not eight passes; one alone takes a pass of one."""
+    fields = {"ep": 8, "dp": 1, "prompt": 1024, "output": 1, "max_batch": 8}
+    times = serving_times(load_model("deepseek-v2-lite"), 8, **fields)
+    one = replica(serving_times(load_model("deepseek-v2-lite"), 8, **fields, chunked_prefill_tokens=chunk))
+    alone, together = (float(times.prefill_s(1024.0, float(n))) for n in (1, 8))
+
+    def last_s(n: int) -> float:
+        prompts = np.full(n, 1024.0)
+        coming = Requests(arrivals_s=np.zeros(n), prompts=prompts, outputs=np.ones(n))
+        return float(simulate(one.server, coming, one.work_s(prompts), one.shared_s(prompts)).first_s.max())
+
+    if chunk is None:
+        assert last_s(1) == pytest.approx(alone, rel=1e-6)
+        assert last_s(8) == pytest.approx(together, rel=1e-6)
+        assert capacity_per_s(one) >= 0.95 * 8 / together
+    assert 8 * last_s(1) > 3 * last_s(8)
+
+
+def test_one_request_has_the_cache_of_its_attention_group_only() -> None:
+    """What one group's GPU holds, by the bytes of a sequence: not the eightfold of it."""
+    times = serving_times(load_model("deepseek-v2-lite"), 8, ep=8, dp=1, prompt=1024)
+    server = replica(times).server
+    longest = largest_context(times.setting, 1, 64.0)
+    assert longest / 2 < server.request_tokens <= 1.02 * longest
+    assert server.cache_tokens == pytest.approx(8 * server.request_tokens)
+    for tokens, fine in ((server.request_tokens, True), (1.5 * server.request_tokens, False)):
+        coming = Requests(arrivals_s=np.zeros(3), prompts=np.full(3, tokens - 1.0), outputs=np.ones(3))
+        if fine:
+            simulate(server, coming, np.zeros(3))
+            continue
+        with pytest.raises(ValueError, match="exceeds the cache"):
+            simulate(server, coming, np.zeros(3))
+
+
+@given(maximum=st.integers(1, 3000), kind=st.sampled_from(["lognormal", "uniform", "histogram", "fixed"]))
+@settings(max_examples=40, deadline=None)
+def test_the_mean_is_that_of_the_lengths_that_are_drawn(maximum: int, kind: str) -> None:
+    """With the cut at ``maximum``, for every kind of length."""
+    shape = {
+        "lognormal": {"mean": 500, "standard_deviation": 900}, "uniform": {"low": 10, "high": 2000},
+        "histogram": {"values": (10, 700, 2500), "weights": (3, 1, 1)}, "fixed": {"mean": 600},
+    }[kind]  # fmt: skip
+    lengths = Lengths(kind=kind, maximum=maximum, **shape)
+    drawn = sample(lengths, 200_000, np.random.default_rng(0))
+    assert mean_tokens(lengths) == pytest.approx(float(drawn.mean()), rel=0.02)
+
+
+def at(share: float, **fields: object) -> Deployment:
+    """Chat traffic at a share of the capacity."""
+    capacity = capacity_of(serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, **fields}))
+    return serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, **fields, "requests_per_s": share * capacity}, price=3.0)
+
+
+def test_a_slower_deployment_is_the_same_queue_on_another_clock() -> None:
+    """Each step and pass 1.3 times as long, simulated as such, against the law of scaling."""
+    d = at(0.6)
+    one = replica(d.times)
+    capacity = capacity_per_s(one)
+    found = slowed(d.times, 0.6 * capacity, 1.3, one)
+    server = replace(one.server, step_s=1.3 * one.server.step_s, token_s=1.3 * one.server.token_s, pass_s=1.3 * one.server.pass_s)
+    coming = poisson(0.6 * capacity, d.serving.num_requests, d.serving.prompt, d.serving.output, 0)
+    done = simulate(server, coming, 1.3 * one.work_s(coming.prompts)).done_s - coming.arrivals_s
+    assert found["e2e_s"]["p95"] == pytest.approx(float(np.quantile(done[400:-200], 0.95)), rel=0.02)
+
+
+def test_intervals_under_load_know_the_queue() -> None:
+    """Wider than the residuals alone where a slower machine queues; and says where it cannot carry the rate."""
+    low, mid, high = (at(share) for share in (0.05, 0.7, 0.97))
+
+    def spread(d: Deployment, key: str = "load.e2e_s.p95") -> float:
+        found = d.intervals[key]
+        return found.upper / found.expected
+
+    assert spread(low) < spread(mid) < math.inf
+    assert spread(high) > 1.5 * spread(low)
+    assert "the queue grows without end" in high.intervals["load.e2e_s.p50"].why
+    assert "the queue grows without end" not in low.intervals["load.e2e_s.p50"].why
+    assert all(i.lower <= i.expected <= i.upper for d in (low, mid, high) for i in d.intervals.values())
+
+
+def test_dollars_under_load_are_as_uncertain_as_the_capacity() -> None:
+    d = at(0.5)
+    cost, most = d.intervals["usd_per_million_tokens"], d.intervals["load.capacity_requests_per_s"]
+    assert cost.upper / cost.expected == pytest.approx(most.expected / most.lower)
+    assert cost.lower < cost.expected < cost.upper
+
+
+def test_near_the_capacity_a_warning_says_that_waits_grow_with_time() -> None:
+    assert any("num_requests = 4000" in warning for warning in at(0.95).warnings)
+    assert not any("num_requests" in warning for warning in at(0.8).warnings)
+
+
+@pytest.mark.parametrize("output", [1, 64])
+def test_one_request_at_a_time_has_the_interval_of_its_seconds(output: int) -> None:
+    d = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={"prompt": 512, "output": output})
+    seconds, rate = d.intervals["e2e_s"], d.intervals["requests_per_s"]
+    assert rate.lower * seconds.upper == pytest.approx(1.0)
+    assert rate.upper * seconds.lower == pytest.approx(1.0)

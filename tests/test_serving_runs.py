@@ -58,6 +58,11 @@ def test_units_become_seconds_and_bytes() -> None:
         ({"metric": "speed"}, "metric = 'speed' is not known"),
         ({"value": "fast"}, "must be a number"),
         ({"value": "-3"}, "must be finite and positive"),
+        ({"batch": "0"}, "batch = '0': must be a whole number of sequences"),
+        ({"batch": "²"}, "batch = '²': must be a whole number of sequences"),
+        ({"metric": "tokens/s", "unit": "parsecs"}, "unit = 'parsecs': tokens/s is a rate"),
+        ({"metric": "requests/s", "unit": "tok/s"}, "unit = 'tok/s': requests/s is a rate"),
+        ({"metric": "tokens/s", "unit": "tok/s per GPU"}, "unit = 'tok/s per GPU': tokens/s is a rate"),
         ({"model": "llama9-7b"}, "is not in the catalog"),
         ({"weights": "int3"}, "weights = 'int3'"),
         ({"gpu": "V100-16GB", "weights": "bf16"}, "is not in hardware_profiles"),
@@ -68,6 +73,11 @@ def test_rows_that_cannot_be_modelled_are_refused_with_the_reason(changes: dict[
     with pytest.raises(PlannerError) as error:
         row(**changes)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("framework", ["vllm", "VLLM", "vLLM"])
+def test_an_engine_goes_by_its_label_or_its_own_name(framework: str) -> None:
+    assert row(framework=framework).times.setting.engine.name == "vllm"
 
 
 def test_a_batch_that_cannot_have_fitted_is_refused() -> None:

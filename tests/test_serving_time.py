@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,3 +193,32 @@ def test_a_sequence_stays_whole_on_one_attention_group() -> None:
     assert cache(1, 8) == cache(1, 1)
     assert cache(8, 8) == cache(1, 1)
     assert cache(9, 8) == pytest.approx(2 * cache(1, 1))
+
+
+def test_a_prompt_in_chunks_does_the_same_work_and_reads_the_weights_again_for_each() -> None:
+    """Chunks one after the other, each after those before: the sum of their passes, in prefill and in a batch's figures."""
+    m = load_model("llama-3.1-8b")
+    whole, cut = (serving_times(m, prompt=4096, chunked_prefill_tokens=c) for c in (None, 512))
+    one_by_one = sum(float(whole.prefill_s(512.0, 1.0, 512.0 * i)) for i in range(8))
+    assert float(cut.prefill_s(4096.0)) == pytest.approx(one_by_one, rel=0.01)
+    assert float(cut.prefill_s(4096.0)) > float(whole.prefill_s(4096.0))
+    assert float(cut.prefill_s(512.0)) == float(whole.prefill_s(512.0))
+    assert float(cut.prefill_s(128.0, 8.0)) == pytest.approx(2 * float(whole.prefill_s(128.0, 4.0)))
+
+
+@given(chunk=st.integers(16, 4096), prompt=st.integers(1, 8192), batch=st.integers(1, 32))
+@settings(max_examples=30, deadline=None)
+def test_chunks_never_save_time(chunk: int, prompt: int, batch: int) -> None:
+    m = model(LLAMA)
+    whole, cut = (serving_times(m, chunked_prefill_tokens=c) for c in (None, chunk))
+    assert float(cut.prefill_s(prompt, batch)) >= 0.999 * float(whole.prefill_s(prompt, batch))
+
+
+def test_a_drafts_prefill_holds_every_stage_in_full() -> None:
+    """The pipeline overlaps the model's own stages; the draft is whole on each of them."""
+    fields: dict[str, Any] = {"pp": 4, "batch": 8}
+    own, drafted = load_model("llama-2-13b"), load_model("llama-2-7b")
+    alone = serving_times(own, 4, **fields)
+    both = replace(alone, draft=deployment(drafted, 4, dp=4))
+    latency, busy = (float(getattr(both, f)(512.0, 8.0) - getattr(alone, f)(512.0, 8.0)) for f in ("prefill_s", "prefill_busy_s"))
+    assert busy == pytest.approx(latency)

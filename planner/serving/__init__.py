@@ -12,9 +12,10 @@
 ``serving`` takes the fields of ``Serving`` (spec.py); ``prompt`` and ``output`` are numbers or the fields of ``Lengths``.
 What comes back is a ``Deployment`` (deployment.py): ``fits certainty stability reasons nearest warnings notes``; bytes
 (``weights_bytes``, ``kv_bytes_per_token``, ``kv_bytes_per_sequence``, ``memory_bytes`` by kind, ``total_bytes limit_bytes``);
-``max_batch max_context``; ``ttft_s tpot_s e2e_s``, ``decode_tokens_per_s output_tokens_per_s requests_per_s``; ``load``
-(percentiles from the simulation, ``stable``), ``expense`` (dollars, watts, joules), ``intervals`` (name -> lower, expected,
-upper, why), ``curve()`` and ``load_curve()`` (pandas frames), ``to_dict()``. Figures of time are None when it does not fit.
+``max_batch max_context max_context_bound``; ``ttft_s tpot_s e2e_s``, ``decode_tokens_per_s output_tokens_per_s``,
+``requests_per_s``; ``load`` (percentiles from the simulation, ``stable``), ``expense`` (dollars, watts, joules),
+``intervals`` (name -> lower, expected, upper, why), ``curve()`` and ``load_curve()`` (pandas frames), ``to_dict()``.
+Figures of time are None when it does not fit.
 ``engine_names()``, ``FORMATS`` and ``Serving.model_fields`` fill menus, ``sizes()`` (sizing.py) says which GPUs,
 ``save_serving`` (plot.py) draws.
 """

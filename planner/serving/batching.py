@@ -23,9 +23,11 @@ class Server:
     """What one replica does, in seconds.
 
     A decode step of b sequences that hold K tokens takes ``step_s[b] + token_s[b] K``. Prompts prefill together as long as
-    they have at most ``prefill_tokens``: ``pass_s`` for reading the weights and each prompt's own work.
-    ``chunk_tokens``: prefill runs beside decoding, so many tokens a step; 0 = prefill goes first and decoding waits.
-    ``slots`` sequences and ``cache_tokens`` (prompt and output, reserved on admission) bound the batch. ``stages`` that work
+    they have at most ``prefill_tokens`` on each of ``groups`` attention groups: ``pass_s`` for reading the weights, the own
+    work of the fullest group's prompts, and the work that all groups share.
+    ``chunk_tokens``: prefill runs beside decoding, so many tokens a step and group; 0 = prefill goes first, decoding waits.
+    ``slots`` sequences and ``cache_tokens`` (prompt and output, reserved on admission) bound the batch, ``request_tokens`` one
+    request: it lives on one attention group. ``stages`` that work
     at the same time: a prefill holds the replica for its part only, though it takes all of them to be done.
     """
 
@@ -34,9 +36,11 @@ class Server:
     pass_s: float
     slots: int
     cache_tokens: float
+    request_tokens: float = math.inf
     prefill_tokens: float = math.inf
     chunk_tokens: float = 0.0
     stages: int = 1
+    groups: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,28 +58,32 @@ class Outcome:
     end_s: float
 
 
-def simulate(server: Server, requests: Requests, work_s: Array) -> Outcome:
+def simulate(server: Server, requests: Requests, work_s: Array, shared_s: Array | None = None) -> Outcome:
     """Serve ``requests`` in order of arrival; ``work_s`` is each prompt's own prefill time beside ``pass_s``.
 
-    First come, first served: a request that does not fit holds back those behind it. A request larger than the whole
-    cache raises ValueError: whoever calls has checked that one sequence fits.
+    ``shared_s``: further time of each prompt that all attention groups work on together (experts); none when left out.
+
+    First come, first served: a request that does not fit holds back those behind it. A request larger than the cache that
+    it can use raises ValueError: whoever calls has checked that one sequence fits.
     """
     need = requests.prompts + requests.outputs
-    if len(need) and float(need.max()) > server.cache_tokens:
-        raise ValueError(f"a request of {need.max():.0f} tokens exceeds the cache of {server.cache_tokens:.0f}")
-    loop = _Loop(server, requests, work_s)
+    most = min(server.cache_tokens, server.request_tokens)
+    if len(need) and float(need.max()) > most:
+        raise ValueError(f"a request of {need.max():.0f} tokens exceeds the cache of {most:.0f}")
+    loop = _Loop(server, requests, work_s, np.zeros(len(need)) if shared_s is None else shared_s)
     return loop.run()
 
 
 class _Loop:
     """State of the simulation; plain lists and local names, because the loop runs millions of times."""
 
-    def __init__(self, server: Server, requests: Requests, work_s: Array) -> None:
+    def __init__(self, server: Server, requests: Requests, work_s: Array, shared_s: Array) -> None:
         self.server = server
         self.arrivals: list[float] = requests.arrivals_s.tolist()
         self.prompts: list[float] = requests.prompts.tolist()
         self.outputs: list[float] = requests.outputs.tolist()
         self.work: list[float] = work_s.tolist()
+        self.shared: list[float] = shared_s.tolist()
         n = len(self.arrivals)
         self.admitted, self.first, self.done = [0.0] * n, [0.0] * n, [0.0] * n
         self.now = self.step = self.cached = self.reserved = self.batch_seconds = self.busy = 0.0
@@ -83,15 +91,16 @@ class _Loop:
         self.base: list[float] = server.step_s.tolist()
         self.slope: list[float] = server.token_s.tolist()
         self.running: list[tuple[float, int]] = []  # (step of completion, request)
+        self.chunked: list[tuple[int, int, int]] = []  # (request, chunks, chunks left)
 
     def run(self) -> Outcome:
         arrivals, n = self.arrivals, len(self.arrivals)
         prompts, outputs = self.prompts, self.outputs
         slots, capacity, chunk = self.server.slots, self.server.cache_tokens, self.server.chunk_tokens
         i = 0
-        while i < n or self.running:
+        while i < n or self.running or self.chunked:
             room = i < n and self.batch < slots and self.reserved + prompts[i] + outputs[i] <= capacity
-            if room and arrivals[i] <= self.now:
+            if self.chunked or (room and arrivals[i] <= self.now):
                 i = self._prefill_beside(i) if chunk else self._prefill(i)
             elif self.batch:
                 self._decode(arrivals[i] - self.now if room else math.inf)
@@ -103,19 +112,25 @@ class _Loop:
         )  # fmt: skip
 
     def _prefill(self, i: int) -> int:
-        """Admit all that have arrived and fit into one pass; returns the next request."""
+        """Admit all that have arrived and fit into one pass, each on the emptiest group; returns the next request."""
         server, start, now = self.server, i, self.now
         arrivals, prompts, outputs = self.arrivals, self.prompts, self.outputs
-        tokens, seconds = 0.0, server.pass_s
+        slots, capacity, budget, own, shared = server.slots, server.cache_tokens, server.prefill_tokens, self.work, self.shared
+        groups = [(0.0, 0.0)] * server.groups  # (tokens, own work) of each, a heap
+        together, fullest = server.pass_s, 0.0
         while i < len(arrivals) and arrivals[i] <= now:
             need = prompts[i] + outputs[i]
-            full = self.batch >= server.slots or self.reserved + need > server.cache_tokens
-            if full or (tokens and tokens + prompts[i] > server.prefill_tokens):
+            tokens, work = groups[0]
+            full = self.batch >= slots or self.reserved + need > capacity
+            if full or (tokens and tokens + prompts[i] > budget):
                 break
-            tokens += prompts[i]
-            seconds += self.work[i]
+            work += own[i]
+            heapq.heapreplace(groups, (tokens + prompts[i], work))
+            fullest = work if work > fullest else fullest
+            together += shared[i]
             self._admit(i, need)
             i += 1
+        seconds = together + fullest
         held = seconds / server.stages
         self._pass_time(held)
         for j in range(start, i):
@@ -123,23 +138,31 @@ class _Loop:
         return i
 
     def _prefill_beside(self, i: int) -> int:
-        """One prompt in chunks, each beside a decode step of the running batch; returns the next request."""
+        """A chunk of one prompt on each group, beside a decode step of the running batch; returns the next request."""
         server = self.server
-        chunks = max(math.ceil(self.prompts[i] / server.chunk_tokens), 1)
-        self._admit(i, self.prompts[i] + self.outputs[i])
-        part, others = self.work[i] / chunks, self.batch - 1
-        for _ in range(chunks):
-            if others:
-                seconds = part + self.base[others] + self.slope[others] * (self.cached - self.prompts[i])
-                self.step += 1
-                self.cached += others
-            else:
-                seconds = part + server.pass_s
-            self._pass_time(seconds / server.stages if not others else seconds)
-            self._finish()
-            others = self.batch - 1
-        self._first_token(i, self.now)
-        return i + 1
+        while i < len(self.arrivals) and len(self.chunked) < server.groups and self.arrivals[i] <= self.now:
+            need = self.prompts[i] + self.outputs[i]
+            if self.batch >= server.slots or self.reserved + need > server.cache_tokens:
+                break
+            chunks = max(math.ceil(self.prompts[i] / server.chunk_tokens), 1)
+            self.chunked.append((i, chunks, chunks))
+            self._admit(i, need)
+            i += 1
+        others = self.batch - len(self.chunked)
+        part = max(self.work[j] / n for j, n, _ in self.chunked) + sum(self.shared[j] / n for j, n, _ in self.chunked)
+        if others:
+            held = self.cached - sum(self.prompts[j] for j, _, _ in self.chunked)
+            self._pass_time(part + self.base[others] + self.slope[others] * held)
+            self.step += 1
+            self.cached += others
+        else:
+            self._pass_time((part + server.pass_s) / server.stages)
+        self._finish()
+        done = [j for j, _, left in self.chunked if left == 1]
+        self.chunked = [(j, n, left - 1) for j, n, left in self.chunked if left > 1]
+        for j in done:
+            self._first_token(j, self.now)
+        return i
 
     def _admit(self, i: int, need: float) -> None:
         self.admitted[i] = self.now

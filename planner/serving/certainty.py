@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.serving.engine import engine_lineage
+from planner.serving.load import replica, slowed
 from planner.uncertainty import Interval, Metric, ResidualClass, Subject, interval, load_residuals
 
 if TYPE_CHECKING:
@@ -40,36 +41,57 @@ def subject_of(setting: Setting) -> Subject:
     )  # fmt: skip
 
 
-def interval_of(d: Deployment, name: str, value: float) -> Interval:
-    """The interval of one figure; residuals are log(measured / predicted) of seconds, so rates take them reversed."""
-    subject = subject_of(d.times.setting)
+def interval_of(d: Deployment, name: str, value: float, batch: int | None = None) -> Interval:
+    """The interval of one figure; residuals are log(measured / predicted) of seconds, so rates take them reversed.
+
+    With a ``batch`` of one, throughput is the inverse of a request's seconds: the residuals of decoding hold for both.
+    """
+    subject, metric = subject_of(d.times.setting), METRICS[name]
+    metric = "decode" if batch == 1 and metric == "throughput" else metric
     if name in RATES:
-        return interval(1.0 / value, METRICS[name], subject, classes()).inverse(1.0)
-    return interval(value, METRICS[name], subject, classes())
+        return interval(1.0 / value, metric, subject, classes()).inverse(1.0)
+    return interval(value, metric, subject, classes())
 
 
 def intervals(d: Deployment) -> dict[str, Interval]:
     """Intervals of all figures that the deployment has."""
     found = {name: getattr(d, name) for name in METRICS if getattr(d, name, None) is not None}
     costs = {name: getattr(d.expense, name) for name in METRICS if getattr(d.expense, name, None) is not None}
+    sure = {name: interval_of(d, name, float(value), d.serving.batch) for name, value in found.items() if value}
     if d.load is None:
-        found |= costs
-    sure = {name: interval_of(d, name, float(value)) for name, value in found.items() if value}
-    if d.load is not None:
-        sure |= {name: _certain(float(value)) for name, value in costs.items()}
-        sure["load.capacity_requests_per_s"] = interval_of(d, "requests_per_s", d.load.capacity_requests_per_s)
-    if d.load is not None and d.load.stable:
-        for name in ("ttft_s", "tpot_s", "e2e_s"):
-            for key, value in (getattr(d.load, name) or {}).items():
-                if value:
-                    sure[f"load.{name}.{key}"] = interval_of(d, name, float(value))
-    return sure
+        return sure | {name: interval_of(d, name, float(value), d.serving.batch) for name, value in costs.items() if value}
+    sure["load.capacity_requests_per_s"] = interval_of(d, "requests_per_s", d.load.capacity_requests_per_s)
+    sure |= {name: _of_capacity(sure["load.capacity_requests_per_s"], float(value)) for name, value in costs.items()}
+    return sure | (_under_load(d, sure["load.capacity_requests_per_s"]) if d.load.stable else {})
 
 
-def _certain(value: float) -> Interval:
-    """Dollars and joules at a rate of requests that is given: the GPUs are held whether busy or not."""
-    why = "GPUs are paid and powered whether busy or not: the given rate of requests decides"
-    return Interval(lower=value, expected=value, upper=value, provenance="fitted", why=why)
+def _of_capacity(capacity: Interval, value: float) -> Interval:
+    """Dollars and joules at a rate of requests that is given: the GPUs that carry it are as many as their capacity is small."""
+    why = f"GPUs that carry the given rate, by their capacity: {capacity.why}"
+    return Interval(
+        lower=value * capacity.expected / capacity.upper, expected=value, upper=value * capacity.expected / capacity.lower,
+        provenance=capacity.provenance, why=why,
+    )  # fmt: skip
+
+
+def _under_load(d: Deployment, capacity: Interval) -> dict[str, Interval]:
+    """Latencies under load, simulated again as quick and as slow as the capacity's bounds; never narrower than the figure's own
+    residuals make it. Where the slow one cannot carry the rate, the upper bound is that of ``num_requests`` and says so."""
+    assert d.load is not None
+    rate, one = d.load.requests_per_s, replica(d.times)
+    quick, slow = (slowed(d.times, rate, capacity.expected / bound, one) for bound in (capacity.upper, capacity.lower))
+    grows = "; at the lower bound of the capacity the queue grows without end: the upper bound is that of num_requests"
+    found: dict[str, Interval] = {}
+    for name in ("ttft_s", "tpot_s", "e2e_s"):
+        for key, value in (getattr(d.load, name) or {}).items():
+            if not value:
+                continue
+            own = interval_of(d, name, float(value))
+            found[f"load.{name}.{key}"] = Interval(
+                lower=min(own.lower, quick[name][key]), expected=value, upper=max(own.upper, slow[name][key]),
+                provenance=own.provenance, why=own.why + (grows if rate >= capacity.lower else ""),
+            )  # fmt: skip
+    return found
 
 
 def certainty(d: Deployment) -> str:

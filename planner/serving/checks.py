@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from planner.errors import PlannerError
+from planner.model import Model
+from planner.parameters import embedding_parameters, head_parameters, layer_parameters
 from planner.serving.engine import engine_names, load_engine
-from planner.serving.formats import require_hardware
+from planner.serving.formats import part_of, require_hardware
 from planner.serving.requests import longest_tokens
 from planner.serving.setting import Setting
 
@@ -32,16 +34,28 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
     if m.memory_length or m.relative_attention:
         raise PlannerError(f"model.name = {m.name!r}: segment memory (Transformer-XL) cannot be served here.")
     if not m.num_experts:
-        for field, value in (("ep", s.ep > 1), ("expert_offload", s.expert_offload > 0), ("expert_load", s.expert_load > 1)):
-            if value:
+        for field, least in (("ep", 1), ("expert_offload", 0), ("expert_load", 1), ("expert_zipf", 0)):
+            if getattr(s, field) > least:
                 raise PlannerError(
                     f"serving.{field} = {getattr(s, field):g}: {m.name} is dense, it has no experts; leave it out."
                 )
+    _require_parts(setting)
     if draft is not None and draft.model.vocab_size != m.vocab_size:
         raise PlannerError(
             f"serving.speculative.draft = {draft.model.name!r}: its vocabulary has {draft.model.vocab_size} words, that of "
             f"{m.name} {m.vocab_size}; a draft model must share the vocabulary."
         )
+
+
+def _require_parts(setting: Setting) -> None:
+    """``keep_16_bit`` names parts that the model has."""
+    m = setting.model
+    layers = [t for kind in set(m.layer_kinds) for t in layer_parameters(m, kind)]
+    have = {part_of(t.name) for t in (*layers, *embedding_parameters(m), *head_parameters(m))} - {None}
+    for part in setting.serving.keep_16_bit or ():
+        if part not in have:
+            why = "its output layer is the embedding" if part == "head" and m.tied_embeddings else f"{m.name} has no such part"
+            raise PlannerError(f"serving.keep_16_bit = {part!r}: {why}; it has {', '.join(sorted(map(str, have)))}.")
 
 
 def _require_features(setting: Setting) -> None:
@@ -84,14 +98,25 @@ def _require_cut(setting: Setting) -> None:
         )
 
 
+def context_limit(m: Model) -> tuple[str, int | None]:
+    """(field, tokens) of the model's own longest context: the fewer of its positions and what it was trained on, or None."""
+    known = [(name, int(getattr(m, name))) for name in ("max_positions", "context_length") if getattr(m, name)]
+    return min(known, key=lambda pair: pair[1], default=("context_length", None))
+
+
+def bound_context(setting: Setting, fits: int) -> tuple[int, str]:
+    """(largest context in tokens, what bounds it): what ``fits`` in memory, or the model's own limit."""
+    field, limit = context_limit(setting.model)
+    return (fits, "memory") if limit is None or fits < limit else (limit, f"model.{field}")
+
+
 def warnings_of(setting: Setting) -> tuple[str, ...]:
     """Doubts worth saying, each naming its field."""
     m, s = setting.model, setting.serving
     found = []
     context = longest_tokens(s.prompt) + longest_tokens(s.output)
-    limit = m.max_positions or m.context_length
+    field, limit = context_limit(m)
     if limit and context > limit:
-        field = "max_positions" if m.max_positions else "context_length"
         found.append(
             f"serving.prompt + serving.output reach {context:.0f} tokens, beyond model.{field} = {limit} of {m.name}: "
             "quality is not to be expected there without longer positions"

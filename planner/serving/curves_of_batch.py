@@ -41,7 +41,8 @@ def curve(d: Deployment, batches: tuple[int, ...] | None = None) -> pd.DataFrame
     table["usd_per_million_tokens"] = [c.usd_per_million_tokens for c in costs]
     table["joules_per_token"] = [c.joules_per_token for c in costs]
     for name in ("tpot_s", "output_tokens_per_s"):
-        sure = [certainty.interval_of(d, name, float(v)) for v in table[name]]
+        pairs = zip(table[name], table["batch"], strict=True)
+        sure = [certainty.interval_of(d, name, float(v), int(batch)) for v, batch in pairs]
         table[f"{name}_lower"], table[f"{name}_upper"] = [i.lower for i in sure], [i.upper for i in sure]
     return table
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from planner.models import load_model
 from planner.parameters import parameters_active, parameters_total
 from planner.planning import Assumption, ClusterLike, ModelLike, PriceLike, as_cluster, as_model, as_price
 from planner.serving import certainty
-from planner.serving.checks import require_possible, warnings_of
+from planner.serving.checks import bound_context, require_possible, warnings_of
 from planner.serving.engine import Engine, load_engine
 from planner.serving.kv_cache import replica_sequence_bytes
 from planner.serving.latency import Times
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 UNUSED = ("attention_backward_fraction", "fp8_cast_passes", "fp8_latency_s", "cuda_core_fraction")
 """Constants of kernels that serving does not run, or (the last) only in fp32."""
+CROWDED = 0.9
+"""Utilisation above which a wait is about (1 / (1 - utilisation))^2 services long to settle, thousands of requests. Assumed."""
 ServingLike = Serving | Mapping[str, Any]
 
 
@@ -47,7 +50,8 @@ class Deployment:
     ``serving.batch`` started together at mean lengths, throughput that of such batches one after the other (with continuous
     batching: requests take each other's place). ``load`` is the simulation at ``serving.requests_per_s``. Times, rates and
     money are None when it does not fit. ``kv_bytes_per_token`` and ``kv_bytes_per_sequence`` are of a whole replica,
-    ``max_batch`` per replica at mean lengths, ``max_context`` with ``serving.batch`` sequences.
+    ``max_batch`` per replica at mean lengths, ``max_context`` with ``serving.batch`` sequences; ``max_context_bound`` says what
+    keeps it from being longer: "memory", "model.max_positions" or "model.context_length".
     """
 
     model: Model
@@ -69,9 +73,9 @@ class Deployment:
     card_bytes: float
     max_batch: int
     max_context: int
+    max_context_bound: str
     fits: bool
     reasons: tuple[str, ...]
-    nearest: Mapping[str, Any] | None
     ttft_s: float | None
     tpot_s: float | None
     e2e_s: float | None
@@ -85,10 +89,18 @@ class Deployment:
     notes: tuple[str, ...]
     assumptions: tuple[Assumption, ...]
 
-    @property
+    @cached_property
     def intervals(self) -> dict[str, Interval]:
-        """90 % intervals by the name of the figure (``load.e2e_s.p95`` and so on); absent where the figure is None."""
+        """90 % intervals by the name of the figure (``load.e2e_s.p95`` and so on); absent where the figure is None.
+
+        ``upper`` of a latency under load is that of ``num_requests`` where the capacity may be too small; ``why`` says so.
+        """
         return certainty.intervals(self)
+
+    @cached_property
+    def nearest(self) -> Mapping[str, Any] | None:
+        """Fields to change so that it fits; None when it does, or when no single change is enough."""
+        return nearest_change(self.times) if self.reasons else None
 
     @property
     def certainty(self) -> str:
@@ -150,7 +162,8 @@ def draft_setting(setting: Setting) -> Setting | None:
     if spec is None or spec.draft is None:
         return None
     own = setting.serving.replaced(weights=setting.compute_dtype, compute_dtype="auto", speculative=None, ep=1, pp=1,
-                                   expert_offload=0.0, expert_load=1.0, bits_per_weight=None, keep_16_bit=None)  # fmt: skip
+                                   expert_offload=0.0, expert_load=1.0, expert_zipf=0.0, group_size=None, bits_per_weight=None,
+                                   keep_16_bit=None)  # fmt: skip
     return replace(setting, model=load_model(spec.draft), serving=own)
 
 
@@ -172,7 +185,7 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
     whole = (
         -(-context // setting.block_size) * setting.block_size
     )  # full blocks of the request's own length: windows keep no more
-    longest = largest_context(setting, s.batch, output, times.draft)
+    longest, bound = bound_context(setting, largest_context(setting, s.batch, output, times.draft))
     empty = Deployment(
         model=m, cluster=setting.cluster, engine=setting.engine, serving=s, price=price, times=times, num_gpus=s.num_gpus,
         parameters_total=parameters_total(m), parameters_active=parameters_active(m), weights_bytes=total_bytes(setting),
@@ -180,14 +193,14 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
         kv_bytes_per_sequence=float(replica_sequence_bytes(setting, context)),
         memory_bytes={k: float(getattr(used, k)) for k in KINDS}, total_bytes=need, limit_bytes=limit,
         card_bytes=card_bytes(setting.cluster), max_batch=largest_batch(setting, prompt, context, times.draft),
-        max_context=min(longest, m.context_length or longest), fits=need <= limit, reasons=(), nearest=None,
+        max_context=longest, max_context_bound=bound, fits=need <= limit, reasons=(),
         ttft_s=None, tpot_s=None, e2e_s=None, prefill_tokens_per_s=None, decode_tokens_per_s=None, output_tokens_per_s=None,
         requests_per_s=None, load=None, expense=None, warnings=warnings_of(setting), notes=notes,
         assumptions=assumptions_of(setting),
     )  # fmt: skip
     reasons = _reasons(empty, longest_tokens(s.prompt) + longest_tokens(s.output))
     if reasons:
-        return replace(empty, fits=False, reasons=reasons, nearest=nearest_change(times))
+        return replace(empty, fits=False, reasons=reasons)
     return _timed(empty)
 
 
@@ -233,8 +246,19 @@ def _timed(d: Deployment) -> Deployment:
         prefill_tokens_per_s=s.batch * prompt / ttft * s.dp, decode_tokens_per_s=s.batch / float(figures["tpot_s"][0]) * s.dp,
         output_tokens_per_s=float(figures["output_tokens_per_s"][0]), requests_per_s=float(figures["requests_per_s"][0]),
         load=load, expense=None if unstable else expense(d.cluster, d.price, tokens, rate, prompt),
-        notes=(*d.notes, *((load.why,) if load is not None and load.why else ())),
+        warnings=(*d.warnings, *_crowded(load)), notes=(*d.notes, *((load.why,) if load is not None and load.why else ())),
     )  # fmt: skip
+
+
+def _crowded(load: Load | None) -> tuple[str, ...]:
+    """A warning that queues near the capacity have no length of their own: they grow with the time that the load lasts."""
+    if load is None or not load.stable or load.utilisation <= CROWDED:
+        return ()
+    lasts = load.num_requests / load.requests_per_s
+    return (
+        f"serving.requests_per_s = {load.requests_per_s:g} takes {load.utilisation:.0%} of the capacity: so near it waits grow "
+        f"with the time that the load lasts; percentiles are those of num_requests = {load.num_requests}, {lasts:.0f} s of it",
+    )
 
 
 def batch_figures(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:

@@ -48,6 +48,8 @@ GROUPED: dict[str, tuple[float, float]] = {
     "int8-gptq": (8.0, 24.0), "int4-gptq": (4.0, 20.0), "int4-awq": (4.0, 20.0), "int4": (4.0, 32.0),
 }  # fmt: skip
 """bits, bits of scale and zero per group: a 16-bit scale and a zero as wide as a weight; gpt-fast keeps two bf16."""
+GROUP_SIZE = 128
+"""Of AWQ and GPTQ where nothing is said: group_size of the checkpoints on the Hub (Lin et al. 2023, arXiv 2306.00978: g128)."""
 
 Q4_K, Q6_K = 4.5, 6.5625
 """Bits per weight of llama.cpp's super-blocks (ggml-common.h: 144 and 210 bytes per 256 weights)."""
@@ -57,7 +59,7 @@ NVFP4_GROUP = 16
 
 
 def weight_format(
-    name: str, group_size: int = 128, bits_per_weight: float | None = None, kept: frozenset[Part] | None = None
+    name: str, group_size: int = GROUP_SIZE, bits_per_weight: float | None = None, kept: frozenset[Part] | None = None
 ) -> WeightFormat:
     """The format of that name; ``group_size`` of AWQ, GPTQ and int4; ``bits_per_weight`` of exl2."""
     plain = {"fp32": 32.0, "fp16": 16.0, "bf16": 16.0}
@@ -97,18 +99,19 @@ def part_of(tensor: str) -> Part | None:
     return next((part for start, part in heads.items() if tensor.startswith(start)), None)
 
 
-def bits_of(fmt: WeightFormat, tensor: str, wide_bits: float) -> float:
+def bits_of(fmt: WeightFormat, tensor: str, wide_bits: float, tied: bool = False) -> float:
     """Bits per element of a tensor, scales included; ``wide_bits`` of what is not quantized.
 
-    llama.cpp's Q4_K_M keeps the output layer, and in half of the layers the values and the second feed-forward matrix, in
-    six bits (llama-quant.cpp); keys and values are one tensor here.
+    llama.cpp's Q4_0 and Q4_K_M keep the output layer in six bits, and so the embedding where it is the output layer (``tied``);
+    Q4_K_M also the values and the second feed-forward matrix of half of the layers. Keys and values are one tensor here.
+    Source: ggml-org/llama.cpp, src/llama-quant.cpp, llama_tensor_get_type; for tied embeddings pull request 5650 (2024).
     """
     part = part_of(tensor)
     if not fmt.quantized or part is None or part in fmt.kept:
         return wide_bits if fmt.quantized or fmt.name != "fp32" else 32.0
+    if fmt.name in ("q4_0", "q4_k_m") and tensor == ("embedding.words" if tied else "head.words"):
+        return Q6_K
     if fmt.name == "q4_k_m":
-        if tensor == "head.words":
-            return Q6_K
         share = {"ffn.out.weight": 0.5, "experts.out.weight": 0.5, "attention.qkv.key_value.weight": 0.25}.get(tensor, 0.0)
         return Q4_K + share * (Q6_K - Q4_K)
     return fmt.bits_per_weight

@@ -103,10 +103,10 @@ class Times:
         """Seconds of ``prefill_s`` that a stage works: others' prompts may fill the pipeline before and behind."""
         b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, prompt, past)))
         pp = float(self.setting.serving.pp)
-        seconds = self.prefill_s(q, b, p)
+        seconds, drafted = self._checked_s(b, q, p), self._drafted_s(b, q, p)
         if pp == 1.0 or not self.setting.engine.pipelined:
-            return seconds
-        return np.asarray(np.where(b >= pp, seconds * pp / (2.0 * pp - 1.0), seconds))
+            return seconds + drafted
+        return np.asarray(np.where(b >= pp, seconds * pp / (2.0 * pp - 1.0), seconds)) + drafted
 
     def decode_s(self, batch: Number, context: Number) -> Array:
         """Seconds per output token of each of ``batch`` sequences that hold ``context`` tokens.
@@ -126,12 +126,35 @@ class Times:
     def prefill_s(self, prompt: Number, sequences: Number = 1.0, past: Number = 0.0) -> Array:
         """Seconds until ``sequences`` prompts of ``prompt`` new tokens after ``past`` cached ones have their first token."""
         b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, prompt, past)))
-        parts, share = self._parts(b, q)
-        seconds = share * self.pass_time(self.shape("prefill", b / parts, q, p)).total
-        if self.draft is not None:
-            own = Times(setting=self.draft)
-            seconds = seconds + own.pass_time(own.shape("prefill", sequences, prompt, past)).total
-        return seconds
+        return self._checked_s(b, q, p) + self._drafted_s(b, q, p)
+
+    def _checked_s(self, sequences: Array, prompt: Array, past: Array) -> Array:
+        """Prefill of the model itself, cut over the stages of a pipeline."""
+        parts, share = self._parts(sequences, prompt)
+        return np.asarray(share * self._passes_s(sequences / parts, prompt, past))
+
+    def _drafted_s(self, sequences: Array, prompt: Array, past: Array) -> Array:
+        """Prefill of the draft model, which lies whole on every stage."""
+        if self.draft is None:
+            return np.zeros_like(prompt)
+        return Times(setting=self.draft)._passes_s(sequences, prompt, past)
+
+    def _passes_s(self, sequences: Array, prompt: Array, past: Array) -> Array:
+        """Prompts in one pass, or in n passes of equal chunks that each read the weights and the keys of those before.
+
+        Chunk i of a prompt cut into k follows (i - 1) / k of it: on average (k - 1) / (2 k), and seconds are linear in that.
+        """
+        n = self.chunks(sequences, prompt)
+        k = np.maximum(n / self.setting.serving.fullest_group(sequences), 1.0)  # chunks of one prompt
+        shape = self.shape("prefill", sequences * k / n, prompt / k, past + prompt * (k - 1.0) / (2.0 * k))
+        return np.asarray(n * self.pass_time(shape).total)
+
+    def chunks(self, sequences: Array, prompt: Array) -> Array:
+        """Passes that the prompts of the fullest attention group take: one, or their tokens over those of a chunk."""
+        s = self.setting.serving
+        if s.chunked_prefill_tokens is None:
+            return np.ones(np.broadcast_shapes(np.shape(sequences), np.shape(prompt)))
+        return np.asarray(np.maximum(np.ceil(s.fullest_group(sequences) * prompt / s.chunked_prefill_tokens), 1.0))
 
 
 def constants_of(setting: Setting, row: Row) -> str:

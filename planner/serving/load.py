@@ -58,11 +58,16 @@ class Replica:
     times: Times
     server: Server
     lengths: Array  # grid of prompt lengths
-    seconds: Array  # prefill of one prompt of that length
+    own: Array  # prefill seconds of one prompt of that length on its attention group, beside reading the weights
+    shared: Array  # seconds that it adds on all groups: its tokens at the experts
 
     def work_s(self, prompts: Array) -> Array:
-        """Each prompt's own prefill time beside reading the weights."""
-        return np.maximum(np.interp(prompts, self.lengths, self.seconds) - self.server.pass_s, 0.0)
+        """Each prompt's prefill time on its own attention group beside reading the weights."""
+        return np.asarray(np.interp(prompts, self.lengths, self.own))
+
+    def shared_s(self, prompts: Array) -> Array:
+        """Each prompt's prefill time on all groups together; zero with one group."""
+        return np.asarray(np.interp(prompts, self.lengths, self.shared))
 
 
 def slots_of(times: Times) -> int:
@@ -97,18 +102,36 @@ def replica(times: Times) -> Replica:
     slope = np.maximum(far - near, 0.0) / (batches * (high - low))
     every = np.arange(0.0, slots + 1.0)
     base = near - slope * batches * low
-    lengths = np.unique(np.rint(np.geomspace(1.0, max(longest_tokens(s.prompt), 2.0), GRID)))
-    hit = s.prefix_cache_hit_rate
-    new = np.maximum(lengths * (1.0 - hit), 1.0)
-    seconds = np.maximum.accumulate(times.prefill_s(new, 1.0, lengths - new))
-    chunked = s.chunked_prefill_tokens
+    lengths, pass_s, own, shared = _prefill_tables(times)
+    hit, chunked = s.prefix_cache_hit_rate, s.chunked_prefill_tokens
+    paged = "paged_cache" in setting.engine.features
+    cache = cache_tokens(times, slots) if paged else context * slots
     server = Server(
-        step_s=np.interp(every, batches, base), token_s=np.interp(every, batches, slope), pass_s=float(seconds[0]), slots=slots,
-        cache_tokens=cache_tokens(times, slots) if "paged_cache" in setting.engine.features else context * slots,
+        step_s=np.interp(every, batches, base), token_s=np.interp(every, batches, slope), pass_s=pass_s, slots=slots,
+        cache_tokens=cache, request_tokens=cache / s.attention_groups if paged else cache,
         prefill_tokens=float(setting.engine.prefill_tokens), chunk_tokens=float(chunked or 0) / (1.0 - hit),
-        stages=s.pp if setting.engine.pipelined else 1,
+        stages=s.pp if setting.engine.pipelined else 1, groups=s.attention_groups,
     )  # fmt: skip
-    return Replica(times=times, server=server, lengths=lengths, seconds=seconds)
+    return Replica(times=times, server=server, lengths=lengths, own=own, shared=shared)
+
+
+def _prefill_tables(times: Times) -> tuple[Array, float, Array, Array]:
+    """(prompt lengths, seconds of a pass beside its prompts, own and shared seconds of a prompt of each length).
+
+    G prompts on G groups take pass + own + G shared, one takes pass + own + shared: two times give both parts. The pass of
+    each chunk is counted where it runs: alone, or with a decode step.
+    """
+    s = times.setting.serving
+    lengths = np.unique(np.rint(np.geomspace(1.0, max(longest_tokens(s.prompt), 2.0), GRID)))
+    new = np.maximum(lengths * (1.0 - s.prefix_cache_hit_rate), 1.0)
+    seconds = np.maximum.accumulate(times.prefill_s(new, 1.0, lengths - new))
+    pass_s, groups = float(seconds[0]), s.attention_groups
+    own = np.maximum(seconds - times.chunks(np.ones_like(new), new) * pass_s, 0.0)
+    if groups == 1:
+        return lengths, pass_s, own, np.zeros_like(own)
+    together = np.maximum.accumulate(times.prefill_s(new, float(groups), lengths - new))
+    shared = np.clip((together - seconds) / (groups - 1.0), 0.0, own)
+    return lengths, pass_s, own - shared, shared
 
 
 def capacity_per_s(one: Replica, seed: int = 0) -> float:
@@ -144,15 +167,31 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
     return _measured(load, times.setting, requests, _simulated(one, requests))
 
 
+def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, Mapping[str, float]]:
+    """Latencies under load if all that the replicas do took ``factor`` times as long, stable or not: those of ``num_requests``.
+
+    The same requests on a clock that runs ``factor`` times as fast: ``factor`` times the latencies at ``factor`` times the rate.
+    """
+    s = times.setting.serving
+    each = factor * rate * (1.0 - s.response_cache_hit_rate) / s.dp
+    requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
+    empty = Load(requests_per_s=factor * rate, capacity_requests_per_s=0.0, utilisation=0.0, stable=True)
+    load = _measured(empty, times.setting, requests, _simulated(one, requests))
+    found = {"ttft_s": load.ttft_s, "tpot_s": load.tpot_s, "e2e_s": load.e2e_s}
+    return {name: {k: factor * v for k, v in (values or {}).items()} for name, values in found.items()}
+
+
 def _simulated(one: Replica, requests: Requests) -> Outcome:
-    """Simulate; PlannerError when one of the requests is longer than the whole cache."""
+    """Simulate; PlannerError when one of the requests is longer than the cache that it can use."""
     longest = float((requests.prompts + requests.outputs).max())
-    if longest > one.server.cache_tokens:
+    most = min(one.server.request_tokens, one.server.cache_tokens)
+    if longest > most:
+        where = "a replica" if one.times.setting.serving.attention_groups == 1 else "its attention group"
         raise PlannerError(
-            f"serving.prompt and serving.output: a request of {longest:.0f} tokens is drawn and the cache of a replica holds "
-            f"{one.server.cache_tokens:.0f}; give them a maximum, or the cache more room (kv_dtype, tp, weights)."
+            f"serving.prompt and serving.output: a request of {longest:.0f} tokens is drawn and the cache of {where} holds "
+            f"{most:.0f}; give them a maximum, or the cache more room (kv_dtype, tp, weights)."
         )
-    return simulate(one.server, requests, one.work_s(requests.prompts))
+    return simulate(one.server, requests, one.work_s(requests.prompts), one.shared_s(requests.prompts))
 
 
 def _measured(load: Load, setting: Setting, requests: Requests, found: Outcome) -> Load:

@@ -55,7 +55,7 @@ def _candidates(times: Times) -> Iterator[dict[str, Any]]:
 
 
 def _changed(setting: Setting, change: Mapping[str, Any]) -> Setting:
-    clean = {"bits_per_weight": None, "keep_16_bit": None} if "weights" in change else {}
+    clean = {"bits_per_weight": None, "keep_16_bit": None, "group_size": None} if "weights" in change else {}
     return replace(setting, serving=setting.serving.replaced(**{**clean, **change}))
 
 

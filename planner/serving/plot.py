@@ -29,6 +29,9 @@ def save_serving(path: Path, title: str, labels: Sequence[str], deployments: Seq
         for i, (label, d) in enumerate(drawn):
             _batch_curve(left, d, label, COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)])
             _load_curve(right, d, label, COLOURS[i % len(COLOURS)])
+        for label, d in zip(labels, deployments, strict=True):
+            if not d.fits:
+                left.plot([], [], " ", label=f"{label}: does not fit")
         left.set(xlabel="output tokens per second, all replicas", ylabel="ms per output token", xscale="log", ylim=(0, None))
         left.set_title("Batches: points are batch sizes, band 90 %", loc="left", fontsize=12)
         right.set(xlabel="requests per second", ylabel="seconds for a whole request", ylim=(0, None))

@@ -54,6 +54,7 @@ def _memory_rows(row: Rows, section: Callable[[], None]) -> None:
     row("GPUs", lambda d: d.cluster.name)
     row("engine, weights, cache", lambda d: f"{d.engine.name}, {d.serving.weights}, {d.times.setting.kv_dtype}")
     row("cut", _cut)
+    row("speculative decoding", _speculative)
     row("parameters, active", lambda d: f"{count(d.parameters_total)}, {count(d.parameters_active)}")
     row("prompt, output tokens", lambda d: f"{_lengths(d.serving.prompt)}, {_lengths(d.serving.output)}")
     section()
@@ -65,7 +66,17 @@ def _memory_rows(row: Rows, section: Callable[[], None]) -> None:
     row("memory", lambda d: Text(d.certainty, style="green" if d.fits else "bold red"))
     row("cache of a token", lambda d: f"{d.kv_bytes_per_token / 1024:.1f} KiB")
     row("largest batch, replica", lambda d: f"{d.max_batch:,}")
-    row("largest context", lambda d: f"{d.max_context:,} tokens with {d.serving.batch}")
+    row("largest context", _context)
+
+
+def _speculative(d: Deployment) -> str:
+    spec = d.serving.speculative
+    return "-" if spec is None else f"{spec.draft or 'n-gram look-up'}: {spec.tokens} tokens, {spec.acceptance:.0%} accepted"
+
+
+def _context(d: Deployment) -> str:
+    bound = "what memory holds" if d.max_context_bound == "memory" else d.max_context_bound
+    return f"{d.max_context:,} tokens with {d.serving.batch}: {bound}"
 
 
 def _time_rows(row: Rows) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,13 +45,27 @@ def _lognormal(lengths: Lengths) -> tuple[float, float]:
 
 
 def mean_tokens(lengths: Lengths) -> float:
-    """The mean length, without the cut at ``maximum`` of a lognormal one."""
+    """The mean of the lengths as ``sample`` cuts them at ``maximum``, without rounding to whole tokens."""
+    most = float(lengths.maximum or np.inf)
     if lengths.kind == "uniform":
-        return (float(lengths.low or 1) + float(lengths.high or 1)) / 2.0
+        low, high = int(lengths.low or 1), int(lengths.high or 1)
+        cut = max(min(most, high), low - 1)  # whole lengths up to it stay, those above become ``most``
+        return min((cut - low + 1) * (low + cut) / 2.0 + (high - cut) * min(most, high), (high - low + 1) * most) / (
+            high - low + 1
+        )
     if lengths.kind == "histogram":
         weights = np.asarray(lengths.weights)
-        return float(np.dot(np.asarray(lengths.values, dtype=float), weights) / weights.sum())
-    return float(lengths.mean or 1.0)
+        return float(np.dot(np.minimum(np.asarray(lengths.values, dtype=float), most), weights) / weights.sum())
+    return _lognormal_mean(lengths, most) if lengths.kind == "lognormal" else min(float(lengths.mean or 1.0), most)
+
+
+def _lognormal_mean(lengths: Lengths, most: float) -> float:
+    """E min(X, M) = m N((ln M - mu) / sigma - sigma) + M (1 - N((ln M - mu) / sigma)), N the standard normal distribution."""
+    mean, (mu, sigma) = float(lengths.mean or 1.0), _lognormal(lengths)
+    if np.isinf(most) or sigma == 0.0:
+        return min(mean, most)
+    below, normal = (float(np.log(most)) - mu) / sigma, NormalDist()
+    return mean * normal.cdf(below - sigma) + most * (1.0 - normal.cdf(below))
 
 
 def longest_tokens(lengths: Lengths) -> float:

@@ -21,7 +21,7 @@ from planner.models import load_model
 from planner.nodes import custom_node
 from planner.runs import Refusal
 from planner.serving.checks import require_possible
-from planner.serving.engine import load_engine
+from planner.serving.engine import engine_names, load_engine
 from planner.serving.latency import Times
 from planner.serving.setting import Setting
 from planner.serving.spec import Serving
@@ -44,6 +44,10 @@ REQUIRED = (
 )
 Quantity = Literal["whole", "decode", "prefill", "saturated", "memory"]
 SCALES = {"s": 1.0, "ms": 1e-3}
+RATES = {
+    "requests": ("req/s", "requests/s"), "tokens": ("tok/s", "tokens/s", "tok/s per GPU", "tokens/s per GPU"),
+}  # fmt: skip
+"""Units that a rate is printed in; whether it is one GPU's says the metric."""
 TITLES = {
     "decode": "decode, batch 1", "batched": "batched", "prefill": "prefill", "saturated": "saturated throughput",
     "memory": "memory",
@@ -174,10 +178,10 @@ def _batch(row: Mapping[str, str], quantity: Quantity) -> int:
         return 0
     if text == "" and row["metric"] == "weights file size":
         return 1
-    if not text.isdigit():
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 1_000_000):
         if text.startswith("max") and row["metric"] == "output throughput":
             raise PlannerError(f"batch = {text!r}: the rate of requests of the same run is predicted")
-        raise PlannerError(f"batch = {text!r}: must be a number of sequences")
+        raise PlannerError(f"batch = {text!r}: must be a whole number of sequences, at least 1")
     return int(text)
 
 
@@ -191,6 +195,10 @@ def _measured(row: Mapping[str, str], unit: str, value: float, batch: int, promp
         if row["unit"] not in SCALES:
             raise PlannerError(f"unit = {row['unit']!r}: must be s or ms")
         return value * SCALES[row["unit"]]
+    right = RATES["requests" if unit.startswith("requests") else "tokens"]
+    if row["unit"] not in right or (row["unit"].endswith("GPU") and not unit.endswith("GPU")):
+        fits = [u for u in right if unit.endswith("GPU") or not u.endswith("GPU")]
+        raise PlannerError(f"unit = {row['unit']!r}: {row['metric']} is a rate; its unit must be one of {', '.join(fits)}")
     if unit == "requests per second":
         return 1.0 / value
     if unit == "prompt tokens per second":
@@ -223,9 +231,7 @@ def _model(row: Mapping[str, str]) -> Model:
 
 def _times(row: Mapping[str, str], batch: int, prompt: float, output: float) -> Times:
     labels, source = _labels(), row.get("source", "")
-    if row["framework"] not in labels["engine"]:
-        raise PlannerError(f"framework = {row['framework']!r} is not modelled; engines: {', '.join(labels['engine'])}")
-    engine = labels["engine"][row["framework"]]
+    engine = _engine(row["framework"])
     for start, other in labels["engine_of_source"].items():
         engine = other.get(engine, engine) if source.startswith(start) else engine
     gpus = _count(row, "n_gpus")
@@ -239,6 +245,16 @@ def _times(row: Mapping[str, str], batch: int, prompt: float, output: float) -> 
     setting = Setting(model=_model(row), cluster=_cluster(row, gpus), engine=load_engine(engine), serving=serving)
     require_possible(setting)
     return Times(setting=setting)
+
+
+def _engine(framework: str) -> str:
+    """The engine that a table's word means: a published label, or a name of the catalog in any case."""
+    labels: Mapping[str, str] = _labels()["engine"]
+    found = labels.get(framework) or next((name for name in engine_names() if name.lower() == framework.lower()), None)
+    if found is None:
+        known = dict.fromkeys((*labels, *engine_names()))
+        raise PlannerError(f"framework = {framework!r} is not modelled; engines: {', '.join(known)}")
+    return found
 
 
 def _weights(row: Mapping[str, str], engine: str) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from planner.spec import read_table
 
 TABLES = ("model", "cluster", "serving", "price")
 REQUIRED = ("model", "cluster", "serving")
+OF_WEIGHTS = ("group_size", "bits_per_weight", "keep_16_bit")
+"""Fields that belong to the weights of the main case: other weights of a ``[[compare]]`` do not inherit them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,8 @@ def _compared(path: Path, index: int, entry: Any, base: dict[str, dict[str, Any]
     for name in TABLES:
         if name in entry:
             given = _table(path, f"compare[{index}].{name}", entry[name])
-            tables[name] = given if name == "model" else {**tables.get(name, {}), **given}
+            kept = {k: v for k, v in tables.get(name, {}).items() if "weights" not in given or k not in OF_WEIGHTS}
+            tables[name] = given if name == "model" else {**kept, **given}
     _resolve_config(path, tables)
     return ServingCase(label=str(entry.get("label", _label(tables))), tables=tables, where=where)
 

@@ -12,7 +12,7 @@ from planner.hardware import Cluster
 from planner.model import LayerKind, Model
 from planner.parameters import ParameterTensor, embedding_parameters, head_parameters, layer_parameters
 from planner.serving.engine import Engine
-from planner.serving.formats import WeightFormat, bits_of, weight_format
+from planner.serving.formats import GROUP_SIZE, WeightFormat, bits_of, weight_format
 from planner.serving.spec import Serving
 from planner.units import DTYPE_BYTES
 
@@ -45,7 +45,7 @@ class Setting:
         """How matrices are stored."""
         s = self.serving
         return weight_format(
-            s.weights, s.group_size, s.bits_per_weight, None if s.keep_16_bit is None else frozenset(s.keep_16_bit)
+            s.weights, s.group_size or GROUP_SIZE, s.bits_per_weight, None if s.keep_16_bit is None else frozenset(s.keep_16_bit)
         )
 
     @property
@@ -95,15 +95,23 @@ class Setting:
 
     def tensor_bytes(self, tensor: ParameterTensor) -> float:
         """Bytes of a whole tensor as stored."""
-        return tensor.elements * bits_of(self.format, tensor.name, 8.0 * self.width) / 8.0
+        return tensor.elements * bits_of(self.format, tensor.name, 8.0 * self.width, self.model.tied_embeddings) / 8.0
 
     def local_bytes(self, tensors: Iterable[ParameterTensor], start: str = "") -> float:
         """Bytes on one GPU of the tensors whose name begins with ``start``."""
         return sum(self.tensor_bytes(t) / self.shards(t) for t in tensors if t.name.startswith(start))
 
+    @cached_property
+    def _layer_bytes(self) -> dict[tuple[LayerKind, str], float]:
+        """What ``layer_bytes`` has added up already: every pass asks for the same few sums."""
+        return {}
+
     def layer_bytes(self, kind: LayerKind, start: str = "") -> float:
         """Bytes on one GPU of a layer's tensors whose name begins with ``start``."""
-        return self.local_bytes(layer_parameters(self.model, kind), start)
+        known = self._layer_bytes
+        if (kind, start) not in known:
+            known[kind, start] = self.local_bytes(layer_parameters(self.model, kind), start)
+        return known[kind, start]
 
     @cached_property
     def embedding_bytes(self) -> float:

@@ -18,7 +18,7 @@ from planner.job import Job
 from planner.model import Model
 from planner.nodes import custom_node
 from planner.planning import ModelLike, as_model, candidates, evaluate
-from planner.serving.deployment import serve
+from planner.serving.deployment import Deployment, serve
 from planner.serving.engine import load_engine
 from planner.serving.memory import card_bytes
 from planner.serving.spec import Serving
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 Purpose = Literal["serve", "lora", "qlora", "full"]
 PURPOSES: tuple[str, ...] = get_args(Purpose)
-COUNTS = (1, 2, 4, 8, 16)
+MAX_GPUS = 16
+MOST_GPUS = 4096
+"""More than any deployment or tuning run of one model is asked about here."""
 HEADROOM = 0.1
 """Part of a card that must stay free: drivers, longer requests, other allocators. Assumed."""
 PER_NODE = 8
@@ -70,6 +72,7 @@ class Sizes:
 
     model: Model
     purpose: Purpose
+    max_gpus: int
     rows: tuple[Size, ...]
     left_out: Mapping[str, str]
 
@@ -89,22 +92,23 @@ class Sizes:
         best = {
             name: None if s is None else s.to_dict() for name, s in (("smallest", self.smallest), ("cheapest", self.cheapest))
         }
-        return {"model": self.model.name, "purpose": self.purpose, **best, "rows": [s.to_dict() for s in self.rows],
-                "left_out": dict(self.left_out)}  # fmt: skip
+        return {"model": self.model.name, "purpose": self.purpose, "max_gpus": self.max_gpus, **best,
+                "rows": [s.to_dict() for s in self.rows], "left_out": dict(self.left_out)}  # fmt: skip
 
 
 def sizes(
     model: ModelLike, purpose: Purpose, *, seq_len: int = 2048, batch: int = 1, weights: str = "bf16", engine: str = "vllm",
-    framework: str = "fsdp", headroom: float = HEADROOM, job: Mapping[str, Any] | None = None,
+    framework: str = "fsdp", headroom: float = HEADROOM, max_gpus: int = MAX_GPUS, job: Mapping[str, Any] | None = None,
 ) -> Sizes:  # fmt: skip
-    """The fewest GPUs (1, 2, 4, 8, 16) of each accelerator that leave ``headroom`` of the card free.
+    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator that leave ``headroom`` of the card free, in the
+    fastest cut that does.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
     or per GPU in training. ``job``: further fields of the job (rank, target modules). Raises PlannerError for a bad
     model or job.
     """
     the_model = as_model(model)
-    _require(purpose, seq_len, batch, headroom)
+    _require(purpose, seq_len, batch, headroom, max_gpus)
     if purpose == "serve":
         _check_serving(the_model, seq_len, batch, weights, engine)
     else:
@@ -118,22 +122,22 @@ def sizes(
 
         def one(num_gpus: int, card: Accelerator = card) -> Size | str:
             if purpose == "serve":
-                return _served(the_model, card, num_gpus, seq_len, batch, weights, engine)
+                return _served(the_model, card, num_gpus, seq_len, batch, weights, engine, headroom)
             return _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, headroom, job)
 
-        found = _fewest(one, headroom)
+        found = _fewest(one, headroom, max_gpus)
         if isinstance(found, Size) and found.headroom >= headroom:
             rows.append(found)
         else:
             left_out[name] = found if isinstance(found, str) else f"{found.num_gpus} leave {found.headroom:.0%} free"
     rows.sort(key=lambda s: (s.usd_per_hour is None, s.usd_per_hour or 0.0, s.memory_bytes))
-    return Sizes(model=the_model, purpose=purpose, rows=tuple(rows), left_out=left_out)
+    return Sizes(model=the_model, purpose=purpose, max_gpus=max_gpus, rows=tuple(rows), left_out=left_out)
 
 
-def _fewest(one: Callable[[int], Size | str], headroom: float) -> Size | str:
-    """The first number of GPUs that leaves enough free, or why the last did not."""
+def _fewest(one: Callable[[int], Size | str], headroom: float, max_gpus: int) -> Size | str:
+    """The first power of two that leaves enough free, or why the last did not."""
     found: Size | str = "does not fit"
-    for num_gpus in COUNTS:
+    for num_gpus in (2**i for i in range(max_gpus.bit_length())):
         try:
             found = one(num_gpus)
         except PlannerError as error:
@@ -143,12 +147,14 @@ def _fewest(one: Callable[[int], Size | str], headroom: float) -> Size | str:
     return found
 
 
-def _require(purpose: str, seq_len: int, batch: int, headroom: float) -> None:
+def _require(purpose: str, seq_len: int, batch: int, headroom: float, max_gpus: int) -> None:
     if purpose not in PURPOSES:
         raise PlannerError(f"--for {purpose}: must be one of {', '.join(PURPOSES)}.")
     for option, value, least in (("--seq-len", seq_len, 2), ("--batch", batch, 1)):
         if value < least:
             raise PlannerError(f"{option} {value}: must be a whole number of at least {least}.")
+    if not 1 <= max_gpus <= MOST_GPUS:
+        raise PlannerError(f"--max-gpus {max_gpus}: must be a whole number from 1 to {MOST_GPUS}.")
     if not 0.0 <= headroom < 1.0:
         raise PlannerError(f"--headroom {headroom:g}: must be from 0 to less than 1.")
 
@@ -185,33 +191,39 @@ def _cuts(model: Model, num_gpus: int) -> Iterator[dict[str, int]]:
         tp //= 2
 
 
-def _served(model: Model, card: Accelerator, num_gpus: int, seq_len: int, batch: int, weights: str, engine: str) -> Size | str:
+def _served(
+    model: Model, card: Accelerator, num_gpus: int, seq_len: int, batch: int, weights: str, engine: str, headroom: float
+) -> Size | str:
+    """The fastest cut that keeps the headroom; where none does, the one that needs least, or why nothing runs."""
     output = max(min(seq_len // 4, 1024), 1)
-    why = "no cut over tp and pp divides its heads"
+    if weights == "bf16" and "bf16" not in card.peak_flops_per_s:
+        weights = "fp16"
+    fields = {"engine": engine, "weights": weights, "prompt": seq_len - output, "output": output, "batch": batch, "dp": 1}
+    cluster, why, found = _cluster(card, num_gpus), "no cut over tp and pp divides its heads", []
     for cut in _cuts(model, num_gpus):
-        fields = {
-            "engine": engine,
-            "weights": weights,
-            "prompt": seq_len - output,
-            "output": output,
-            "batch": batch,
-            "dp": 1,
-            **cut,
-        }
-        if weights == "bf16" and "bf16" not in card.peak_flops_per_s:
-            fields["weights"] = "fp16"
-        d = serve(model=model, cluster=_cluster(card, num_gpus), serving=fields)
-        if not d.fits or d.output_tokens_per_s is None:
-            why = d.reasons[0] if d.reasons else "does not fit"
+        try:
+            d = serve(model=model, cluster=cluster, serving={**fields, **cut})
+        except PlannerError as error:
+            why = str(error)
             continue
-        usd = _price(card.name, num_gpus)
-        return Size(
-            accelerator=card.name, num_gpus=num_gpus, cut=_text(cut), total_bytes=d.total_bytes, card_bytes=d.card_bytes,
-            headroom=1.0 - d.total_bytes / d.card_bytes, tokens_per_s=d.output_tokens_per_s, usd_per_hour=usd,
-            usd_per_million_tokens=None if usd is None else usd / 3600.0 / d.output_tokens_per_s * 1e6,
-            quote=_quote(card.name),
-        )  # fmt: skip
-    return why
+        if d.fits and d.output_tokens_per_s is not None:
+            found.append(_size_of(d, card, cut))
+        else:
+            why = d.reasons[0] if d.reasons else "does not fit"
+    if not found:
+        return why
+    enough = [s for s in found if s.headroom >= headroom]
+    return max(enough, key=lambda s: s.tokens_per_s) if enough else max(found, key=lambda s: s.headroom)
+
+
+def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int]) -> Size:
+    """A deployment that fits as a row."""
+    usd, rate = _price(card.name, d.num_gpus), d.output_tokens_per_s or 0.0
+    return Size(
+        accelerator=card.name, num_gpus=d.num_gpus, cut=_text(cut), total_bytes=d.total_bytes, card_bytes=d.card_bytes,
+        headroom=1.0 - d.total_bytes / d.card_bytes, tokens_per_s=rate, usd_per_hour=usd,
+        usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6, quote=_quote(card.name),
+    )  # fmt: skip
 
 
 def _check_serving(model: Model, seq_len: int, batch: int, weights: str, engine: str) -> None:
@@ -290,5 +302,10 @@ def sizes_table(found: Sizes) -> RenderableType:
             "" if best.usd_per_hour is None else f", ${best.usd_per_hour:.2f} per hour")  # fmt: skip
         lines.append(Text(f"{name}: {text}", style="bold"))
     lines += [Text(f"{s.accelerator}: {s.quote}", style="dim") for s in found.rows if s.quote]
-    lines.append(Text(f"{len(found.left_out)} others do not fit on up to {COUNTS[-1]} (--json says why)", style="dim"))
+    lines.append(
+        Text(
+            f"{len(found.left_out)} others do not fit on up to {found.max_gpus} (--json says why; --max-gpus tries more)",
+            style="dim",
+        )
+    )
     return Group(table, *lines)

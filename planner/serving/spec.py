@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from planner.serving.formats import Format, Part
+from planner.serving.formats import GROUPED, Format, Part
 from planner.spec import Spec
 
 Number = NDArray[np.float64] | float
@@ -84,7 +84,7 @@ class Serving(Spec):
 
     engine: str = "vllm"
     weights: Format = "bf16"
-    group_size: Positive = 128
+    group_size: Positive | None = None  # of AWQ, GPTQ and int4; None = 128
     bits_per_weight: Annotated[float, Field(gt=0, le=16)] | None = None
     keep_16_bit: tuple[Part, ...] | None = None  # parts left in 16 bit; None = the format's usual ones
     compute_dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"  # of activations
@@ -119,6 +119,7 @@ class Serving(Spec):
     def _check(self) -> Serving:
         if self.bits_per_weight is not None and self.weights != "exl2":
             raise ValueError(f"bits_per_weight = {self.bits_per_weight:g} belongs to weights = 'exl2', not {self.weights!r}")
+        self._check_format()
         if max(self.ep, self.tp) % min(self.ep, self.tp):
             raise ValueError(f"ep = {self.ep} and tp = {self.tp}: one must divide the other")
         if self.max_batch is not None and self.batch > self.max_batch:
@@ -131,7 +132,29 @@ class Serving(Spec):
         targets = (self.ttft_target_s, self.tpot_target_s, self.e2e_target_s)
         if any(t is not None for t in targets) and self.requests_per_s is None:
             raise ValueError("a latency target (ttft_target_s, tpot_target_s, e2e_target_s) needs requests_per_s")
+        if "response_cache_s" in self.model_fields_set and not self.response_cache_hit_rate:
+            raise ValueError(
+                f"response_cache_s = {self.response_cache_s:g} needs response_cache_hit_rate: else no request is answered so"
+            )
+        if self.expert_load > self.ep:
+            raise ValueError(
+                f"expert_load = {self.expert_load:g} with ep = {self.ep}: the fullest of {self.ep} expert rank(s) has at most "
+                f"{self.ep} times the mean; raise ep, or leave expert_load out"
+            )
         return self
+
+    def _check_format(self) -> None:
+        """Raise ValueError for fields that the format of the weights does not have."""
+        if self.group_size is not None and self.weights not in GROUPED:
+            raise ValueError(
+                f"group_size = {self.group_size} with weights = {self.weights!r}: only {', '.join(GROUPED)} have groups of "
+                "any size; leave it out"
+            )
+        if self.keep_16_bit is not None and self.weights in ("fp16", "bf16", "fp32"):
+            raise ValueError(
+                f"keep_16_bit = {list(self.keep_16_bit)} with weights = {self.weights!r}: nothing is quantized; leave it out, or "
+                "name a narrower format"
+            )
 
     @property
     def attention_groups(self) -> int:

@@ -37,7 +37,8 @@ def saturated_s(run: ServingRun, times: Times, slots: int) -> float:
     """
     if slots < 1:
         raise PlannerError("not even one sequence fits")
-    together = max(min(times.setting.engine.prefill_tokens / run.prompt, float(slots)), 1.0)
+    tokens = times.setting.engine.prefill_tokens * times.setting.serving.attention_groups
+    together = max(min(tokens / run.prompt, float(slots)), 1.0)
     prefill = float(times.prefill_s(run.prompt, together)) / together
     step = float(times.decode_s(float(slots), run.prompt + run.output / 2.0))
     return prefill + (run.output - 1.0) * step / slots
