@@ -272,7 +272,7 @@ def test_what_pydantic_says_is_its_own() -> None:
 
 def test_words_are_those_of_prices_and_provenance() -> None:
     kinds = {*Spec.model_fields["provenance"].annotation.__args__[1].model_fields["kind"].annotation.__args__}  # type: ignore[union-attr]
-    assert set(messages.tables()["words"]) == {*TERMS, *kinds, "own price", "extrapolated"}
+    assert set(messages.tables()["words"]) == {*TERMS, *kinds, "own price", "extrapolated", "a replica", "its attention group"}
     with speaking("zh"):
         assert all(CHINESE.search(word(name)) for name in (*messages.tables()["words"], *KINDS, *PARTS))
     with speaking("en"):

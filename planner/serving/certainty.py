@@ -80,7 +80,6 @@ def _under_load(d: Deployment, capacity: Interval) -> dict[str, Interval]:
     assert d.load is not None
     rate, one = d.load.requests_per_s, replica(d.times)
     quick, slow = (slowed(d.times, rate, capacity.expected / bound, one) for bound in (capacity.upper, capacity.lower))
-    grows = "; at the lower bound of the capacity the queue grows without end: the upper bound is that of num_requests"
     found: dict[str, Interval] = {}
     for name in ("ttft_s", "tpot_s", "e2e_s"):
         for key, value in (getattr(d.load, name) or {}).items():
@@ -89,9 +88,13 @@ def _under_load(d: Deployment, capacity: Interval) -> dict[str, Interval]:
             own = interval_of(d, name, float(value))
             found[f"load.{name}.{key}"] = Interval(
                 lower=min(own.lower, quick[name][key]), expected=value, upper=max(own.upper, slow[name][key]),
-                provenance=own.provenance, why=own.why + (grows if rate >= capacity.lower else ""),
+                provenance=own.provenance, why=own.why if rate < capacity.lower else _grows(own.why),
             )  # fmt: skip
     return found
+
+
+def _grows(why: str) -> str:
+    return f"{why}; at the lower bound of the capacity the queue grows without end: the upper bound is that of num_requests"
 
 
 def certainty(d: Deployment) -> str:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from planner.uncertainty import CLASSES, ENOUGH, Metric, Subject, bounds, class_key, class_table, num_runs
+from planner.uncertainty import CLASSES, ENOUGH, Member, Metric, bounds, class_key, class_table, effective_runs, num_runs
 
 ENOUGH_MODELS = 3
 """Models that a class needs for an interval of its own."""
 
 
 def classify(
-    metric: Metric, residuals: Sequence[tuple[Subject, float]], models: Sequence[str], unseen: Sequence[float]
+    metric: Metric, residuals: Sequence[Member], likes: Sequence[tuple[str, str]], unseen: Sequence[float]
 ) -> list[dict[str, Any]]:
     """Classes with enough measurements of enough models, narrow ones first; everything with ``unseen`` last.
 
-    ``residuals``: log(measured / predicted), ``models`` whose; ``unseen``: of measurements left out with their source.
+    ``residuals``: log(measured / predicted) of measurements left out with their model; ``likes``: (model, source) of each,
+    whose measurements err alike; ``unseen``: of measurements left out with their source.
     """
     tables: list[dict[str, Any]] = []
     for names in CLASSES:
@@ -25,12 +26,12 @@ def classify(
             groups.setdefault(tuple(class_key(subject)[n] for n in names), []).append(i)
         for key, at in sorted(groups.items()):
             members = [residuals[i] for i in at]
-            few = num_runs(members) < ENOUGH or len({models[i] for i in at}) < ENOUGH_MODELS
+            few = num_runs(members) < ENOUGH or len({likes[i][0] for i in at}) < ENOUGH_MODELS
             if few and names:
                 continue
             values = list(unseen) if not names else [value for _, value in members]
             if len(values) < 2:  # one value has no spread
                 continue
-            low, high = bounds(values)
+            low, high = bounds(values, effective_runs(members, [likes[i] for i in at]) if names else None)
             tables.append(class_table(metric, dict(zip(names, key, strict=True)), members, low, high))
     return tables

@@ -71,10 +71,10 @@ def study(runs: Sequence[ServingRun], progress: Progress | None = None) -> Servi
     subjects = [subject_of(run.times.setting) for run in timed]
     remembered = [(subject_of(run.times.setting), ratio) for run, ratio in memory]
     everything = range(len(timed))
-    classes = _classes(timed, subjects, in_sample, left, everything) + _memory_classes([run for run, _ in memory], remembered)
+    classes = _classes(timed, subjects, left, everything) + _memory_classes([run for run, _ in memory], remembered)
     return ServingStudy(
         runs=tuple(timed), found=found, in_sample=in_sample, left_out=left,
-        inside=_covered(timed, subjects, in_sample, left), memory=tuple(memory),
+        inside=_covered(timed, subjects, left), memory=tuple(memory),
         memory_inside=_memory_covered([run for run, _ in memory], remembered), refused=tuple(refused), classes=tuple(classes),
     )  # fmt: skip
 
@@ -102,36 +102,37 @@ def _settle(runs: Sequence[ServingRun], say: Progress) -> tuple[list[ServingRun]
 
 
 def _classes(
-    runs: Sequence[ServingRun], subjects: Sequence[Subject], in_sample: Vector, left: dict[str, Vector], at: Sequence[int]
+    runs: Sequence[ServingRun], subjects: Sequence[Subject], left: dict[str, Vector], at: Sequence[int]
 ) -> list[dict[str, Any]]:
     tables: list[dict[str, Any]] = []
     for metric, figures in FIGURES.items():
         here = [i for i in at if runs[i].figure in figures]
         if here:
-            pooled = pooled_residuals([subjects[i] for i in here], [in_sample[here], left["model"][here]])
-            models = [runs[i].times.setting.model.name for i in here] * 2
-            tables += classify(metric, pooled, models, (-left["source"][here]).tolist())
+            pooled = pooled_residuals([subjects[i] for i in here], [left["model"][here]])
+            tables += classify(metric, pooled, _likes([runs[i] for i in here]), (-left["source"][here]).tolist())
     return tables
 
 
 def _memory_classes(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, float]]) -> list[dict[str, Any]]:
     pooled = [(subject, -ratio) for subject, ratio in rows]
-    models = [run.times.setting.model.name for run in runs]
-    return classify("serving_memory", pooled, models, [value for _, value in pooled]) if pooled else []
+    return classify("serving_memory", pooled, _likes(runs), [value for _, value in pooled]) if pooled else []
+
+
+def _likes(runs: Sequence[ServingRun]) -> list[tuple[str, str]]:
+    """Measurements that err alike: of one model from one source."""
+    return [(run.times.setting.model.name, run.columns["source"]) for run in runs]
 
 
 def _metric(run: ServingRun) -> Metric:
     return "throughput" if run.figure == "saturated" else "prefill" if run.figure == "prefill" else "decode"
 
 
-def _covered(
-    runs: Sequence[ServingRun], subjects: Sequence[Subject], in_sample: Vector, left: dict[str, Vector]
-) -> NDArray[np.bool_]:
+def _covered(runs: Sequence[ServingRun], subjects: Sequence[Subject], left: dict[str, Vector]) -> NDArray[np.bool_]:
     """Whether each measurement lies in the interval around its prediction without its model, from classes without it."""
     inside = np.zeros(len(runs), dtype=bool)
     for members in folds(cast(Sequence[Run], runs), LEFT_OUT["model"]).values():
         others = sorted(set(range(len(runs))) - set(members.tolist()))
-        classes = _built(_classes(runs, subjects, in_sample, left, others))
+        classes = _built(_classes(runs, subjects, left, others))
         for i in members:
             inside[i] = _holds(_metric(runs[i]), subjects[i], classes, -float(left["model"][i]))
     return inside
