@@ -37,6 +37,7 @@ class Engine(Spec):
     fused_kernels: bool = True  # norm, activation and rotary embedding are one kernel each
     repeats_kv_heads: bool = False  # grouped keys and values are copied to every query head before attention
     copies_cache: bool = False  # the cache is copied whole when a token is added
+    accumulates_fp16: bool = False  # products of 16-bit numbers are added up in 16 bit, or 8-bit integers are multiplied
     prefill_rate: Rate = 1.0  # of matrix multiplies in prefill
     decode_bandwidth_rate: Rate = 1.0  # of reading 16-bit weights
     attention_bandwidth_rate: Rate = 1.0  # of reading the cache

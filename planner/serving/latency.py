@@ -201,7 +201,7 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
         "16": e.decode_bandwidth_rate, "narrow": e.narrow_bandwidth_rate, "8": e.int8_bandwidth_rate, "4": e.int4_bandwidth_rate,
     }[stored] * (e.expert_bandwidth_rate if experts else 1.0)  # fmt: skip
     expanded = stored in ("8", "4")
-    compute = e.prefill_rate * (e.expanding_compute_rate if expanded else 1.0)
+    compute = e.prefill_rate * (e.expanding_compute_rate if expanded else 1.0) * _fp16_gain(setting)
     each = e.expanding_sm_bytes_per_s if expanded else e.sm_bytes_per_s
     fraction = c.matmul_bandwidth_fraction * bandwidth
     if card.num_sms:
@@ -212,6 +212,18 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
         "matmul_bandwidth_fraction": fraction, "matmul_peak_fraction": c.matmul_peak_fraction * compute,
         "fp8_peak_fraction": c.fp8_peak_fraction * compute,
     })  # fmt: skip
+
+
+def _fp16_gain(setting: Setting) -> float:
+    """Peak with sums in 16 bit over that with sums in fp32, for engines that sum so.
+
+    Tensor cores do it at half the rate of 8-bit integers on every card; GeForce cards sum in fp32 at half of that (NVIDIA
+    GA102 and AD102 white papers), the others at the same rate. Integer kernels for quantized weights follow the same peak.
+    """
+    card = setting.cluster.accelerator
+    if not setting.engine.accumulates_fp16 or "int8" not in card.peak_flops_per_s:
+        return 1.0
+    return max(card.peak("int8") / 2.0 / card.peak("fp16"), 1.0)
 
 
 def _collective_s(setting: Setting, row: Row) -> Array:
