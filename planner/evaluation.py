@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from planner.layout import Array, Layouts
 from planner.memory import StageContent, StageMemory, host_usable_bytes, model_states, page_out, peak, stage_moments, usable_bytes
 from planner.model import LayerKind, Model
 from planner.modules import tuned_model
-from planner.operators.setting import AXES, distinct, distinct_axes
+from planner.operators.setting import AXES, Setting, distinct, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.parameters import embedding_parameters
 from planner.pipeline import Stage, bubble_s, in_flight, stages
@@ -181,8 +182,20 @@ def _context(model: Model, cluster: Cluster, framework: Framework, job: Job, cur
 
 
 def _block_costs(context: _Context, layouts: Layouts) -> tuple[BlockCosts, NDArray[np.intp]]:
-    setting, index = distinct_axes(layouts, context.model, context.framework, context.job)
-    return block_costs(build_table(setting), context.cluster, context.curves), index
+    if len(layouts) == 1:  # asked on several numbers of GPUs, whose tables are one
+        axes = tuple(float(getattr(layouts, name)[0]) for name in AXES)
+        table, index = _lone_table(context.model, context.framework, context.job, axes), np.zeros(1, dtype=np.intp)
+    else:
+        setting, index = distinct_axes(layouts, context.model, context.framework, context.job)
+        table = build_table(setting)
+    return block_costs(table, context.cluster, context.curves), index
+
+
+@lru_cache(maxsize=8)
+def _lone_table(model: Model, framework: Framework, job: Job, axes: tuple[float, ...]) -> Table:
+    """The table of one layout, whose AXES are ``axes``."""
+    values = {name: np.array([value]) for name, value in zip(AXES, axes, strict=True)}
+    return build_table(Setting(model=model, framework=framework, job=job, **values))
 
 
 def _evaluate_possible(context: _Context, layouts: Layouts) -> dict[str, Array]:

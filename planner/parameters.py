@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from planner.model import LayerKind, Model
@@ -138,6 +138,7 @@ def head_parameters(model: Model) -> tuple[ParameterTensor, ...]:
     )
 
 
+@lru_cache(maxsize=256)
 def parameters_total(model: Model) -> int:
     """All parameters; a tied output layer counts once."""
     layers = sum(t.elements for kind in model.layer_kinds for t in layer_parameters(model, kind))
@@ -145,6 +146,7 @@ def parameters_total(model: Model) -> int:
     return round(layers + ends)
 
 
+@lru_cache(maxsize=256)
 def parameters_active(model: Model) -> int:
     """Parameters that one token passes: top_k of num_experts in each MoE layer, everything else once.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from html import escape
 from typing import Any
 
@@ -43,6 +43,11 @@ class Figure:
     spec: Spec
     rows: Sequence[dict[str, Any]]
 
+    @cached_property
+    def data(self) -> pa.Table:
+        """The rows as the browser gets them; a data frame on the way would take longer than all the rest."""
+        return pa.Table.from_pylist(list(self.rows))
+
     @property
     def table(self) -> pd.DataFrame:
         """The rows as a table."""
@@ -70,8 +75,7 @@ def show(*figures: Figure, key: str, select: str | None = None) -> Any:
     for figure in figures:
         st.html(f"<h3 class='finding'>{escape(figure.title)}</h3>")
         more: dict[str, Any] = {"on_select": "rerun", "selection_mode": select} if select else {}
-        data = pa.Table.from_pylist(list(figure.rows))  # a data frame on the way would take longer than all the rest
-        event = st.vega_lite_chart(data, figure.spec, key=f"{key}.{figure.name}", width="stretch", alt=figure.alt, **more)
+        event = st.vega_lite_chart(figure.data, figure.spec, key=f"{key}.{figure.name}", width="stretch", alt=figure.alt, **more)
     figure_buttons(figures, key)
     return event
 

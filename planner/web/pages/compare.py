@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 from collections.abc import Sequence
 
 import streamlit as st
@@ -11,10 +13,10 @@ from planner.planning import Plan
 from planner.step_time import PARTS
 from planner.units import DAY_S, GIB
 from planner.web import charts, show, state
-from planner.web.answers import Answer, answers, on_other_sizes, whole_run
+from planner.web.answers import Answer, answers, key_of, on_other_sizes, remembered, whole_run
 from planner.web.charts import Figure
 from planner.web.guard import markdown, short_text
-from planner.web.text import t
+from planner.web.text import language, t
 
 
 def page() -> None:
@@ -23,25 +25,42 @@ def page() -> None:
     show.header(scenario["title"] or t("compare.title"), t("compare.lead"))
     found = answers()
     columns = st.columns(len(found), gap="small")
-    for column, one in zip(columns, found, strict=True):
-        column.html(show.card(one))
+    cards, pictures = drawn(found)
+    for column, card in zip(columns, cards, strict=True):
+        column.html(card)
     known = [one for one in found if one.plan is not None]
     if not known:
         st.info(t("compare.nothing"))
         return
-    notes = st.container()  # a place of their own, so that what follows stays where it is and is not drawn anew
-    for one in known:
-        if not one.known.fits:
-            notes.warning(t("compare.see_memory", label=markdown(one.label)), icon=":material/memory:")
-    charts.show(*figures(known), key="compare")
+    notes = st.empty()  # a place of their own, so that what follows stays where it is and is not drawn anew
+    over = [one for one in known if not one.known.fits]
+    if over:
+        with notes.container():
+            for one in over:
+                st.warning(t("compare.see_memory", label=markdown(one.label)), icon=":material/memory:")
+    charts.show(*pictures, key="compare")
     _whole_runs(found)
 
 
 def prepare() -> None:
-    """Ask what the figures need."""
-    for one in answers():
-        if one.plan is not None and one.plan.run_s is not None:
-            on_other_sizes(one.tables, one.plan)
+    """Make what the page shows before it is shown: it then arrives at once."""
+    drawn(answers())
+
+
+def drawn(found: Sequence[Answer]) -> tuple[list[str], list[Figure]]:
+    """(the cards, the figures) of the configurations."""
+    asked = [language(), datetime.date.today().isoformat(), *([one.label, key_of(one.tables)] for one in found)]
+    made: tuple[list[str], list[Figure]] = _drawn(json.dumps(asked), found)
+    return made
+
+
+@remembered
+def _drawn(key: str, _found: Sequence[Answer]) -> tuple[list[str], list[Figure]]:
+    known = [one for one in _found if one.plan is not None]
+    pictures = figures(known) if known else []
+    for figure in pictures:
+        _ = figure.data
+    return [show.card(one) for one in _found], pictures
 
 
 def figures(known: Sequence[Answer]) -> list[Figure]:
