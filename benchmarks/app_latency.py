@@ -62,7 +62,7 @@ def main() -> None:
     with b.server() as address:
         with b.browser() as driver:
             first = [first_page(driver, address) for _ in range(3)]
-            print(f"first page, cold server then twice more: {', '.join(f'{s:.2f} s' for s in first)} (wanted: 3 s)")
+            print(f"first page, new server and browser, then twice more: {', '.join(f'{s:.2f} s' for s in first)} (wanted: 3 s)")
             seconds = [slider_change(driver, i) for i in range(options.changes)]
         median, worst = statistics.median(seconds), max(seconds)
         counted = f"median {median * 1e3:.0f} ms, worst {worst * 1e3:.0f} ms of {len(seconds)}"

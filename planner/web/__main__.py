@@ -1,8 +1,8 @@
-"""``python -m planner.web [options of streamlit run]``: load the planner, then serve ``app.py``: nobody waits for imports."""
+"""``python -m planner.web [options of streamlit run]``: draw the page once, then serve ``app.py``: nobody waits for imports."""
 
 from __future__ import annotations
 
-import importlib
+import logging
 import socket
 import sys
 from collections.abc import Callable
@@ -10,10 +10,20 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from streamlit.testing.v1 import AppTest
 from streamlit.web.cli import main
 from streamlit.web.server.starlette import starlette_server
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
+
+
+def warm_up() -> None:
+    """Draw the page for nobody: catalogs, curves and charts are then there before the first visitor comes."""
+    logging.disable(logging.WARNING)  # Streamlit's words on running without a server
+    try:
+        AppTest.from_file(str(APP), default_timeout=120).run()
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def send_at_once() -> None:
@@ -36,8 +46,7 @@ def send_at_once() -> None:
 
 def serve() -> None:
     """Serve the page; options are those of ``streamlit run``."""
-    for name in ("planner.web.main", "planner.web.pages.compare"):
-        importlib.import_module(name)
+    warm_up()
     send_at_once()
     sys.argv = ["streamlit", "run", str(APP), *sys.argv[1:]]
     main()
