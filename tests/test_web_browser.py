@@ -217,7 +217,7 @@ def test_a_huge_upload_is_refused_with_the_limit(page, address, tmp_path):
 
 def test_what_is_taken_along_can_be_read(opened, folder):
     name = "4x7b-mixture-of-experts-against-a-dense-33b"
-    click(opened, "Take along", '[role="tab"]')
+    click(opened, "File", '[role="tab"]')
     toml = downloaded(folder, f"{name}.toml", lambda: click(opened, "Save scenario"))
     path = folder / "again.toml"
     path.write_bytes(toml)
@@ -226,7 +226,7 @@ def test_what_is_taken_along_can_be_read(opened, folder):
     html = downloaded(folder, f"{name}.html", lambda: click(opened, "One-page report")).decode()
     assert "<svg" in html
     click(opened, "中文")
-    click(opened, "保存与分享", '[role="tab"]')
+    click(opened, "文件", '[role="tab"]')
     assert "每卡显存" in downloaded(folder, f"{name}.html", lambda: click(opened, "单页报告")).decode()
     click(opened, "English")
     assert not re.search(r"(src|href)\s*=\s*['\"]?(https?:)?//", html)
@@ -307,7 +307,7 @@ def test_every_tab_of_the_controls_opens_and_fine_tuning_takes_less_memory(page,
         ("Work", "Sequence length"),
         ("Layout", "Training stack"),
         ("Price", "Price per GPU-hour"),
-        ("Take along", "Save scenario"),
+        ("File", "Save scenario"),
     ):
         click(page, tab, '[role="tab"]')
         assert shows in page.find_element("css selector", '[data-testid="stSidebar"]').text

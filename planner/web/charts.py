@@ -148,7 +148,7 @@ def stacked(
                 data.append({
                     "label": label, "part": part, "value": value, "order": names.index(part), "middle": end + value / 2,
                     "shown": f"{value:.4g}", "inside": f"{value:.3g}" if value > 0.055 * widest else "",
-                    "edge": widest * 1.1, "right": _beside(room, capacity, widest), "total": total, "capacity": capacity,
+                    "edge": widest * 1.22, "right": _beside(room, capacity, widest), "total": total, "capacity": capacity,
                     "capacity_text": None if capacity is None else f"{capacity:.1f}",
                 })  # fmt: skip
             end += value
