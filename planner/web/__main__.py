@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import logging
 import socket
 import sys
@@ -12,7 +14,6 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 from streamlit.web.cli import main
-from streamlit.web.server.starlette import starlette_server
 
 APP = Path(__file__).resolve().parents[2] / "app.py"
 
@@ -24,6 +25,7 @@ def warm_up() -> None:
         AppTest.from_file(str(APP), default_timeout=120).run()
     finally:
         logging.disable(logging.NOTSET)
+    gc.freeze()  # what is there now stays: no answer waits for its being looked through
 
 
 def send_at_once() -> None:
@@ -31,8 +33,10 @@ def send_at_once() -> None:
 
     asyncio does so for sockets of protocol TCP; Streamlit makes one of protocol 0. Accepted connections inherit the option.
     """
-    bind: Callable[..., socket.socket] | None = getattr(starlette_server, "_bind_socket", None)
-    if bind is None:  # another Streamlit, which binds otherwise
+    try:
+        starlette_server: Any = importlib.import_module("streamlit.web.server.starlette.starlette_server")
+        bind: Callable[..., socket.socket] = starlette_server._bind_socket
+    except (ImportError, AttributeError):  # another Streamlit, which binds otherwise
         return
 
     @wraps(bind)
