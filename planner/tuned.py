@@ -54,6 +54,11 @@ def tuning_notes(model: Model, job: Job) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _both_speak(teacher: Model, student: Model) -> bool:
+    """Whether both are language models of one kind."""
+    return teacher.architecture == student.architecture and "none" not in (teacher.head, student.head)
+
+
 def check_teacher(model: Model, job: Job) -> None:
     """PlannerError for a teacher that the student cannot learn from."""
     if job.teacher is None:
@@ -66,7 +71,7 @@ def check_teacher(model: Model, job: Job) -> None:
         )
     if job.teacher.cached_top_k is not None and job.teacher.cached_top_k > model.vocab_size:
         raise PlannerError(f"job.teacher.cached_top_k = {job.teacher.cached_top_k}: the vocabulary has {model.vocab_size} words.")
-    if teacher.architecture != model.architecture or "none" in (teacher.head, model.head):
+    if not _both_speak(teacher, model):
         raise PlannerError(f"job.teacher.model = {job.teacher.model!r}: teacher and student must both be language models.")
 
 
@@ -77,6 +82,6 @@ def teachers(model: Model) -> tuple[str, ...]:
     sizes = {
         name: parameters_total(other)
         for name, other in ((name, load_model(name)) for name in model_names())
-        if other.vocab_size == model.vocab_size and other.architecture == model.architecture and other.head != "none"
+        if other.vocab_size == model.vocab_size and _both_speak(other, model)
     }
     return tuple(sorted((name for name, size in sizes.items() if size >= own), key=lambda name: sizes[name]))
