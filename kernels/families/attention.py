@@ -8,8 +8,10 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from kernels.session import DTYPES, Case, Session, Work, relative_error
-from kernels.transformer import eager, flash, fused_attention
+from kernels.case import DTYPES, Case, Work, relative_error
+from kernels.probes import fused_attention
+from kernels.session import Session
+from kernels.transformer import eager, flash
 
 FAMILY = "attention"
 Core = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
@@ -50,8 +52,9 @@ def _case(b: int, s: int, heads: int, kv: int, d: int, causal: bool, kernel: str
                 part = [t[:1, :1, : min(s, 1024)].double() for t in (q, k, v)]
                 return relative_error(attend(q, k, v)[:1, :1, : min(s, 1024)], eager(*part, causal))
 
+        checked = check if causal else None
         if direction == "forward":
-            return Work(run=lambda: attend(q, k, v), flops=flops, bytes=moved, check=check if causal else None, tolerance=2e-2)
+            return Work(run=lambda: attend(q, k, v), flops=flops, bytes=moved, check=checked, tolerance=2e-2, graph=True)
         out = attend(q, k, v)
         gradient = torch.randn_like(out)
 
@@ -60,7 +63,7 @@ def _case(b: int, s: int, heads: int, kv: int, d: int, causal: bool, kernel: str
                 torch.autograd.grad(out, (q, k, v), gradient, retain_graph=True)
 
         times = 2.5 if kernel == "flash" else 2.0
-        return Work(run=backward, flops=times * flops, bytes=2.0 * moved, check=check if causal else None, tolerance=2e-2)
+        return Work(run=backward, flops=times * flops, bytes=2.0 * moved, check=checked, tolerance=2e-2, graph=True)
 
     shape = {"batch": b, "seq_len": s, "heads": heads, "kv_heads": kv, "head_dim": d, "causal": causal}
     return Case(family=FAMILY, name=f"{kernel} {direction}", shape=shape, dtype=dtype, build=build)

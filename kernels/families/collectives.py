@@ -8,7 +8,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from kernels.session import Case, Session, Skip, Work
+from kernels.case import Case, Work
+from kernels.faults import Skip
+from kernels.session import Session
 from kernels.timing import Timing
 
 FAMILY = "collectives"

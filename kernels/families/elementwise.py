@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kernels.session import DTYPES, Case, Session, Work, relative_error
+from kernels.case import DTYPES, Case, Work, relative_error
+from kernels.session import Session
 from kernels.transformer import RMSNorm, fused_norm, rotary_angles, rotate
 
 FAMILY = "elementwise"
@@ -38,14 +39,14 @@ def _case(name: str, tokens: int, width: int, direction: str, dtype: str) -> Cas
                 return relative_error(run(), reference())
 
         if direction == "forward":
-            return Work(run=run, bytes=moved * size, check=check, tolerance=2e-2, extra=extra)
+            return Work(run=run, bytes=moved * size, check=check, tolerance=2e-2, extra=extra, graph=True)
         out = run()
         gradient = torch.randn_like(out)
 
         def backward() -> None:
             torch.autograd.grad(out, inputs, gradient, retain_graph=True)
 
-        return Work(run=backward, bytes=1.5 * moved * size, check=check, tolerance=2e-2, extra=extra)
+        return Work(run=backward, bytes=1.5 * moved * size, check=check, tolerance=2e-2, extra=extra, graph=True)
 
     shape = {"tokens": tokens, "width": width, "direction": direction}
     return Case(family=FAMILY, name=f"{name} {direction}", shape=shape, dtype=dtype, build=build)

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from kernels.case import DTYPES, Case, Work, relative_error
+from kernels.faults import Skip
 from kernels.moe_layer import Implementation, MoEConfig, MoELayer, grouped_mm_problem
-from kernels.session import DTYPES, Case, Session, Skip, Work, relative_error
+from kernels.session import Session
 from kernels.timing import Timing
 
 FAMILY = "moe"

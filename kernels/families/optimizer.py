@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from kernels.case import DTYPES, Case, Work, relative_error
 from kernels.optimizers import MasterAdamW, adamw
-from kernels.session import DTYPES, Case, Session, Work, relative_error
+from kernels.session import Session
 
 FAMILY = "optimizer"
 RATE = 0.05
