@@ -144,8 +144,10 @@ class Session:
         now: Case | None = case
         while now is not None:
             self._mark(now, budget_s)
+            before = self._allocated()
             full = self._tried(now, budget_s)
-            gc.collect()
+            if full or not self.cuda or self._allocated() > before:  # only cycles hold it: an exception's, a model's
+                gc.collect(2 if self.cuda or "label" in now.shape else 0)
             self._empty_cache()
             now = now.smaller if full else None
             now = None if now is not None and now.key in self._known() else now
@@ -239,6 +241,9 @@ class Session:
             if not out_of_memory(error):
                 check_alive(self.device)
             return timing, {"graph_problem": first_line(error)}
+
+    def _allocated(self) -> int:
+        return int(torch.cuda.memory_allocated(self.device)) if self.cuda else 0
 
     def _empty_cache(self) -> None:
         if not self.cuda:

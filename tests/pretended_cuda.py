@@ -18,7 +18,6 @@ from typing import Any
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -87,12 +86,14 @@ class Device:
         self.live: dict[int, int] = {}
         self.now = self.peak = self.reserved = self.reserved_peak = 0
         self.launches = self.refused = 0
+        self.armed_at: int | None = 0 if after == 0 else None  # a later fault counts launches from the first timing on
         self.dead = False
 
     def launch(self, seconds: float) -> None:
         """One kernel: the host takes its time, the GPU begins when both are ready. Raises the fault when its time has come."""
         self.launches += 1
-        if self.fault and (self.launches > self.after or self.dead):
+        due = self.armed_at is not None and self.launches > self.armed_at + self.after
+        if self.fault and (due or self.dead):
             self.dead = self.fault != "cublas memory"
             raise RuntimeError(f"{FAULTS[self.fault]}\nCUDA kernel errors might be asynchronously reported")
         self.host += LAUNCH_S
@@ -245,13 +246,11 @@ class Names(TorchFunctionMode):
                     args[0], kwargs.get("gradient"), kwargs.get("retain_graph"), kwargs.get("create_graph", False)
                 )
         special = self._special(func, name, meta, args, kwargs)
-        if special is not NotImplemented:
-            return special
+        if special is not NotImplemented or func is torch.device:
+            return func(*args, **kwargs) if func is torch.device else special
         return func(*tree_map(_on_meta, args), **tree_map(_on_meta, kwargs))
 
     def _special(self, func: Any, name: str, meta: bool, args: Any, kwargs: Any) -> Any:
-        if func is torch.device:
-            return func(*args, **kwargs)
         values = {"__float__": 0.0, "item": 1.0, "__int__": 1, "__index__": 1, "__bool__": True}
         if func in (torch.equal, torch.allclose):
             return True
@@ -263,10 +262,8 @@ class Names(TorchFunctionMode):
             return [(self.pairs or groups) * (i + 1) // groups for i in range(groups)]
         if meta and name == "cpu":
             return torch.zeros(args[0].shape, dtype=args[0].dtype)
-        if name == "pin_memory":
+        if name in ("pin_memory", "record_stream"):
             return args[0]
-        if name in ("record_stream",):
-            return None
         if meta and name in ("scaled_dot_product_attention", "grouped_mm", "_grouped_mm", "_scaled_mm"):
             with torch._C.DisableTorchFunction():
                 return getattr(self, f"_{name.strip('_')}")(args, kwargs)
@@ -309,7 +306,7 @@ class Names(TorchFunctionMode):
 class Pretended(contextlib.AbstractContextManager["Device"]):
     """One pretended GPU for the time of a with block."""
 
-    def __init__(self, card: Card, fault: str = "", after: int = 0, most: int = 3) -> None:
+    def __init__(self, card: Card, fault: str = "", after: int = 0, most: int = 1) -> None:
         self.device, self.most = Device(card, fault, after), most
         self.names = Names(self.device)
 
@@ -321,7 +318,9 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
         Flash.device = Grouped.device = self.device
         for target, name, value in (*self._cuda(), *self._kernels()):
             self.stack.enter_context(mock.patch.object(target, name, value, create=True))
-        self.stack.enter_context(mock.patch.dict(sys.modules, {"pynvml": self._nvml()}))
+        before = sys.modules.get("pynvml")
+        sys.modules["pynvml"] = self._nvml()
+        self.stack.callback(self._forget_nvml, before)
         self.stack.enter_context(Account(self.device))
         self.stack.enter_context(self.names)
         return self.device
@@ -331,6 +330,12 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
 
         self.stack.close()
         probes.forget()
+
+    @staticmethod
+    def _forget_nvml(before: Any) -> None:
+        del sys.modules["pynvml"]
+        if before is not None:
+            sys.modules["pynvml"] = before
 
     def _cuda(self) -> Iterator[tuple[Any, str, Any]]:
         """What torch.cuda answers."""
@@ -395,6 +400,9 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
 
         def timed(watch: Any, *arguments: Any, **options: Any) -> Any:
             watch.most = most
+            if device.armed_at is None:
+                device.armed_at = device.launches
+            options |= {"least": 1, "warm_up": 1}
             return real_time(watch, *arguments, **options)
 
         real_forward, real_checkpoint = moe_layer.MoELayer.forward, kernels.transformer.checkpoint
@@ -408,6 +416,7 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
         yield kernels.transformer, "checkpoint", recomputed
         yield timing.Stopwatch, "time", timed
         yield timing, "WARM_UP_S", 0.0
+        yield torch.profiler, "profile", Profile
 
     def _nvml(self) -> Any:
         module = types.ModuleType("pynvml")
@@ -422,6 +431,19 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
         for name, answer in answers.items():
             setattr(module, name, answer)
         return module
+
+
+class Profile(contextlib.AbstractContextManager["Profile"]):
+    """A profiler that saw one kernel of the device and one operator of the host."""
+
+    def __init__(self, **options: Any) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def key_averages(self) -> list[Any]:
+        event = {"count": 2, "self_device_time_total": 30.0, "self_cpu_time_total": 50.0}
+        kinds = (("sm90_xmma_gemm_bf16bf16_bf16f32", "DeviceType.CUDA"), ("aten::mm", "DeviceType.CPU"))
+        return [types.SimpleNamespace(key=key, device_type=kind, **event) for key, kind in kinds]
 
 
 class Event:

@@ -58,8 +58,9 @@ def measured(step: Step, precision: str) -> int:
     return bytes_.peak
 
 
-def predicted(step: Step, precision: str) -> float:
-    found = {k: v for k, v in stack(step, precision, torch.device("cpu")).items() if k != "framework"}
+def predicted(step: Step, precision: str, **known: Any) -> float:
+    """The planner's peak; what is fused where is found on this CPU unless it is ``known``."""
+    found = {k: v for k, v in {**stack(step, precision, torch.device("cpu")), **known}.items() if k != "framework"}
     card = load_accelerator("h200-sxm-141gb")
     fields = {"seq_len": step.seq_len, "global_batch_size": step.micro_batch_size * step.num_microbatches, "precision": precision}
     layout = Layout(micro_batch_size=step.micro_batch_size, recompute=step.recompute, dp=1)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from kernels import probes
 from kernels.case import DTYPES, Case, Work
 from kernels.faults import check_alive, out_of_memory
 from kernels.footprint import fitting, peak_bytes
@@ -129,13 +130,18 @@ def make_trainer(step: Step, precision: str, device: torch.device) -> Trainer:
 def stack(step: Step, precision: str, device: torch.device) -> dict[str, Any]:
     """What is fused and kept here, in the planner's words: the software stack that a prediction must assume."""
     dtype = DTYPES[precision.removesuffix("-pure")]
-    grouped = step.experts == "auto" and step.model.capacity_factor is None and not grouped_mm_problem(device.type, dtype)
-    grouped = grouped or (step.model.capacity_factor is not None and step.experts == "auto")  # one batched product
+    batched = step.model.capacity_factor is not None  # one batched product
+    grouped = step.experts == "auto" and (batched or not grouped_mm_problem(device.type, dtype))
+    by_group = device.type == "cuda" and grouped and not batched and probes.found("cuda", dtype)["grouped_kernel"] == "loop"
     shared = step.model.num_kv_heads == step.model.num_heads or shares_kv_heads(device.type, dtype)
     return {
-        "framework": "kernels", "attention_kernel": step.attention, "fused_norm": fused_norm(device.type),
-        "repeats_kv_heads": not shared or step.attention == "eager", "grouped_experts": grouped,
-    }  # fmt: skip
+        "framework": "kernels",
+        "attention_kernel": step.attention,
+        "fused_norm": fused_norm(device.type),
+        "repeats_kv_heads": not shared or step.attention == "eager",
+        "grouped_experts": grouped,
+        "grouped_kernel": "loop" if by_group else "one",
+    }
 
 
 Maker = Callable[[Step, str, torch.device], Trainer]
@@ -189,7 +195,7 @@ def _power(seen: dict[str, Any], timing: Timing) -> dict[str, Any]:
 def _profiled(session: Session, trainer: Trainer) -> dict[str, Any]:
     """Once per model, the kernels of one step: (name, launches, seconds), the longest first. On a CPU its operators."""
     key = json.dumps([trainer.step.model.fields(), trainer.step.recompute, trainer.step.attention], sort_keys=True)
-    if key in session.profiled or session.ranks > 1:
+    if key in session.profiled or session.ranks > 1 or session.case_budget_s < (1.0 if session.cuda else 10.0):
         return {}
     session.profiled.add(key)
     kinds = torch.profiler.ProfilerActivity

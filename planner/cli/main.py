@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from planner.cli.measure import measure_command
 from planner.cli.measured import calibrate_command, fit_command, validate_command
 from planner.cli.output import check_plot, print_json, show
 from planner.cli.runs import audit_command, compare_at, prices_app, run_command
@@ -33,6 +34,7 @@ app.command("audit")(audit_command)
 app.command("validate")(validate_command)
 app.command("fit")(fit_command)
 app.command("calibrate")(calibrate_command)
+app.command("measure")(measure_command)
 app.command("tune")(tune_command)
 models_app.command("derive")(derive_command)
 app.command("serve")(serve_command)

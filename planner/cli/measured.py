@@ -47,9 +47,10 @@ def validate_command(
     runs = files[0]
     check_plot(plot)
     alone = runs.suffix.lower() == ".json" or is_serving_table(runs)
-    if alone and (len(files) > 1 or out is not None):
+    records = all(path.suffix.lower() == ".json" for path in files)
+    if alone and ((len(files) > 1 and not records) or out is not None):
         raise PlannerError(f"{runs}: a record or a table of served models is validated alone and without --out.")
-    if _validated_record(runs, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
+    if _validated_record(files, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
         return
     if is_serving_table(runs):
         validate_serving(runs, as_json, by or GROUPS, plot)
@@ -230,8 +231,9 @@ def _write_report(answer: Study, command: str, chosen: FitSet, report: Path) -> 
     print(f"wrote {report} and {picture}")
 
 
-def _validated_record(path: Path, as_json: bool, plot: Path | None, profiles: dict[str, str | None]) -> bool:
-    """Predict a record and print it; False when the file is a CSV of runs."""
+def _validated_record(files: list[Path], as_json: bool, plot: Path | None, profiles: dict[str, str | None]) -> bool:
+    """Predict a record, or several of one machine, and print it; False when the file is a CSV of runs."""
+    path = files[0]
     if path.suffix.lower() != ".json":
         for option, value in profiles.items():
             if value is not None:
@@ -241,7 +243,7 @@ def _validated_record(path: Path, as_json: bool, plot: Path | None, profiles: di
     from planner.reports.calibration import comparison_table, fits_table
 
     check_plot(plot)
-    found = compare_record(path, **profiles)
+    found = compare_record(files, **profiles)
     if plot is not None:
         from planner.reports.plots import save_validation
 
@@ -273,16 +275,20 @@ def calibrate_command(
 ) -> None:
     """Fit an accelerator's curves, the links and the host's constants to records, and write them as profiles."""
     from planner.calibration.calibrate import calibrate
+    from planner.calibration.driver_names import named
     from planner.calibration.profiles import check_target, write_profiles
     from planner.calibration.records import read_records
     from planner.reports.calibration import fits_table
 
     check_target(out)
-    found = calibrate(read_records(records), out.stem, base)
+    both = read_records(records)
+    found = calibrate(both, out.stem, base)
     paths = write_profiles(found, out)
     if found.base is None:
+        near = named(both.device.name).near
         print(
-            "no base profile: peaks and bandwidth are those of the fastest samples; --base NAME keeps a data sheet's",
+            "no base profile: peaks and bandwidth are those of the fastest samples; --base NAME keeps a data sheet's"
+            + (f" (nearest: {', '.join(near)})" if near else ""),
             file=sys.stderr,
         )
     if as_json:

@@ -55,6 +55,7 @@ class Framework(Spec):
     loss_in_fp32: bool = True  # an unfused loss upcasts 16-bit logits
     fused_router: bool
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
+    grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
     expert_dispatch: Literal["pairs", "tokens"] = "pairs"  # a token travels once per chosen expert, or once per chosen rank
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
     fused_optimizer: Literal["fused", "foreach", "loop"]  # one kernel, one per operation on all tensors, one per tensor
