@@ -87,23 +87,20 @@ def search_command(
     from planner.layout_search.api import run
     from planner.layout_search.question import as_question
     from planner.scenarios.scenario import read_scenario
-    from planner.scenarios.tables import placed
 
     if out is not None:
         check_output(out)
-    case = read_scenario(scenario).cases[0]
-    with placed(case.where):
-        question = as_question(
-            **search_tables(case, names(framework), names(term)),
-            objective=objective,
-            gpus=whole_numbers(gpus, "--gpus"),
-            accelerators=names(accelerator),
-            deadline_s=None if deadline is None else duration_s(deadline, "--deadline"),
-            budget_usd=budget_usd,
-            top=top,
-        )
-        with progress_bar("layouts", quiet=as_json) as progress:
-            result = run(question, engine=engine, address=address, progress=progress)
+    question = as_question(
+        **search_tables(read_scenario(scenario).cases[0], names(framework), names(term)),
+        objective=objective,
+        gpus=whole_numbers(gpus, "--gpus"),
+        accelerators=names(accelerator),
+        deadline_s=None if deadline is None else duration_s(deadline, "--deadline"),
+        budget_usd=budget_usd,
+        top=top,
+    )
+    with progress_bar("layouts", quiet=as_json) as progress:
+        result = run(question, engine=engine, address=address, progress=progress)
     table = result.to_frame()
     if out is not None:
         write_table(out, table)
@@ -220,8 +217,16 @@ def export_command(
 
 
 def search_tables(case: Case, frameworks: list[str] | None, terms: list[str] | None) -> dict[str, Any]:
-    """A case as arguments of ``planner.search``: without the layout, with other frameworks and price terms."""
+    """A case as arguments of ``planner.search``: without the layout, with other frameworks and price terms.
+
+    What the file itself gives is checked here, so that an error names the file; options are checked by the search.
+    """
+    from planner.scenarios.tables import placed
+    from planner.workload.resolve import as_cluster, as_job, as_model
+
     tables: dict[str, Any] = {name: table for name, table in case.asked().items() if name != "layout"}
+    with placed(case.where):
+        tables |= {"model": as_model(tables["model"]), "cluster": as_cluster(tables["cluster"]), "job": as_job(tables["job"])}
     if frameworks is not None:
         tables["framework"] = frameworks
     if terms is not None:

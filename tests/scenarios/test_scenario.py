@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import GOOD, Run, run, scenario  # noqa: F401
+from command_line import GOOD, Run
 
 from planner.common.errors import PlannerError
 from planner.scenarios.scenario import PLAN_TABLES, asked, read_scenario
@@ -38,7 +38,7 @@ def small(name: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", TRAINING)
-def test_every_command_answers_every_shipped_scenario(name: str, run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_every_command_answers_every_shipped_scenario(name: str, run: Run, tmp_path: Path) -> None:
     """An answer (0), or one paragraph that says why there is none (2): launch files of a LoRA job, 1 M tokens that do not fit."""
     path = small(name, tmp_path)
     for command, options in COMMANDS.items():
@@ -55,7 +55,7 @@ def test_every_command_answers_every_shipped_scenario(name: str, run: Run, tmp_p
 @pytest.mark.parametrize("name", ["llama4-style-moe", "qwen-7b-and-student"])
 def test_search_and_tune_answer_scenarios_with_tables_of_a_run_and_of_costs(
     name: str,
-    run: Run,  # noqa: F811
+    run: Run,
     tmp_path: Path,
 ) -> None:
     assert set(read_scenario(name).cases[0].tables) - set(PLAN_TABLES)
@@ -94,8 +94,8 @@ def test_a_shipped_scenario_is_found_by_name_and_a_file_of_the_folder_before_it(
 
 
 def test_a_row_of_a_search_with_ones_own_node_is_exported_on_that_node(
-    run: Run,  # noqa: F811
-    scenario: Any,  # noqa: F811
+    run: Run,
+    scenario: Any,
     tmp_path: Path,
 ) -> None:
     shutil.copy(scenario_path("chatlaw2-moe").parents[1] / "hardware_profiles/nodes/dgx-a100-80gb.toml", tmp_path / "own.toml")
