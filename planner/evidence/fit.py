@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -108,12 +108,12 @@ def _own_fields(framework: str) -> frozenset[str]:
     return frozenset(read_table(path)) if path.is_file() else frozenset()
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _framework(start: Framework, changes: tuple[tuple[str, float], ...]) -> Framework:
     return start.replaced(**dict(changes)) if changes else start
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _curves(name: str, changes: tuple[tuple[str, float], ...]) -> Curves:
     start = load_curves(name)
     return start.replaced(**dict(changes)) if changes else start

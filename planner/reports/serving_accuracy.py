@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from planner.common.data import PROFILES
-from planner.common.files import write_text
+from planner.common.files import write_texts
 from planner.evidence.serving.runs import TITLES
 from planner.evidence.serving.study import LEFT_OUT, ServingStudy
 from planner.evidence.write_fit import residuals_text, with_constant
@@ -148,12 +148,9 @@ def write_constants(found: ServingStudy, source: str) -> list[Path]:
         text = texts.get(path) or path.read_text(encoding="utf-8")
         texts[path] = with_constant(text, constant.field, value, f"{source}; prior {constant.prior:g}: {constant.why}", date)
     texts[RESIDUALS] = residuals_text(found.classes, source)
-    changed = []
-    for path, text in texts.items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
-            changed.append(path)
-    return changed
+    changed = {path: text for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
+    write_texts(changed)
+    return list(changed)
 
 
 def save_picture(path: Path, found: ServingStudy) -> None:
