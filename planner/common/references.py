@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,8 @@ from planner.common.errors import PlannerError, near
 from planner.common.spec import read_table
 
 REFERENCE = frozenset({"same_as", "field", "times", "source"})
+OWN = frozenset({"base", "name", "aliases", "notes"})
+"""Fields that belong to one file: no other takes them."""
 
 
 class Place(NamedTuple):
@@ -26,7 +28,14 @@ class Place(NamedTuple):
     field: str
 
 
-Changes = Mapping[Place, float]
+class Changes(dict[Place, float]):
+    """Values laid over the constants of files; hashable, so that what follows from them can be cached. Never changed."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+
+NONE = Changes()
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Catalog:
 
     def names(self) -> list[str]:
         """Stems of all files."""
-        return sorted(_files(self.folder))
+        return list(_files(self.folder))
 
     def path(self, name: str, field: str) -> Path:
         """The file of that name (or path); PlannerError in ``field`` lists the near names."""
@@ -53,30 +62,30 @@ class Catalog:
             raise PlannerError(f"{field} = {name!r} is not in {self.what}; {near(name, files)}")
         return found
 
-    def table(self, name: str, changes: Changes | None = None) -> dict[str, Any]:
+    def table(self, name: str, changes: Changes = NONE) -> dict[str, Any]:
         """All fields of a file with its base and its references resolved, under ``changes`` to constants of any file."""
-        fields = {field: None for file in self.lineage(name) for field in self._own(file)}
-        return {field: self._value(Place(name, field), changes or {}, ()) for field in fields if field != "base"}
+        own = {field: value for field, value in self._own(name).items() if field in OWN - {"base"}}
+        return own | {field: self._value(Place(name, field), changes, ()) for field in self._fields(name, ())}
 
     def lineage(self, name: str) -> tuple[str, ...]:
         """A file and those that it is based on, nearest first."""
         names = [name]
         while base := self._own(names[-1]).get("base"):
-            where = self._where(names[-1])
+            where = f"{self._path(names[-1])}: base"
+            self.path(str(base), where)
             if base in names:
-                raise PlannerError(f"{where}: base = {base!r}: the files refer to each other in a circle.")
-            self.path(base, f"{where}: base")
-            names.append(base)
+                raise PlannerError(f"{where} = {base!r}: the files refer to each other in a circle.")
+            names.append(str(base))
         return tuple(names)
 
     def changed(self, name: str, changes: Changes) -> dict[str, float]:
         """The fields of a file that ``changes`` reach, each with its value under them."""
-        reached = {f for f in self._fields(name, changes) if any(p in changes for p in self.places(Place(name, f)))}
-        return {field: _number(self._value(Place(name, field), changes, ())) for field in sorted(reached)}
+        reached = [f for f in self._fields(name, changes) if any(p in changes for p in self.places(Place(name, f)))]
+        return {field: _number(self._value(Place(name, field), changes, ())) for field in reached}
 
     def depends(self, name: str, place: Place) -> bool:
         """Whether any field of a file is, or refers to, the constant at ``place``."""
-        return any(place in self.places(Place(name, f)) for f in self._fields(name, (place,)))
+        return place in _all_places(self, name) or place in self.places(Place(name, place.field))
 
     def places(self, start: Place) -> tuple[Place, ...]:
         """All places that a field is looked up in, nearest first: its file, those it is based on, those it refers to."""
@@ -92,17 +101,17 @@ class Catalog:
 
     def clear(self) -> None:
         """Forget what was read, after files have changed."""
-        for read_before in (_files, _read, _places):
+        for read_before in (_files, _read, _places, _all_places):
             read_before.cache_clear()
 
-    def _fields(self, name: str, more: Mapping[Place, float] | tuple[Place, ...]) -> set[str]:
-        stated = {field for file in self.lineage(name) for field in self._own(file)} - {"base"}
-        return stated | {p.field for p in more if p.file in self.lineage(name)}
+    def _fields(self, name: str, more: Iterable[Place]) -> list[str]:
+        stated = [field for file in self.lineage(name) for field in self._own(file)]
+        return [f for f in dict.fromkeys([*stated, *(p.field for p in more if p.file in self.lineage(name))]) if f not in OWN]
 
     def _own(self, name: str) -> dict[str, Any]:
-        return _read(self.path(name, self.what))
+        return _read(self._path(name))
 
-    def _where(self, name: str) -> Path:
+    def _path(self, name: str) -> Path:
         return self.path(name, self.what)
 
     def _value(self, place: Place, changes: Changes, passed: tuple[Place, ...]) -> Any:
@@ -119,10 +128,10 @@ class Catalog:
             target = self._checked(here, own, passed)
             found = self._value(target, changes, (*passed, here))
             return self._borrowed(_referred(found, own, target), file, place)
-        raise PlannerError(f"{self._where(place.file)}: states no {place.field}, to which another field refers.")
+        raise PlannerError(f"{self._path(place.file)}: states no {place.field}, to which another field refers.")
 
     def _checked(self, here: Place, own: dict[str, Any], passed: tuple[Place, ...]) -> Place:
-        where = f"{self._where(here.file)}: {here.field}"
+        where = f"{self._path(here.file)}: {here.field}"
         if odd := sorted(set(own) - REFERENCE):
             raise PlannerError(f"{where}: a reference holds same_as, field, times and source; not {', '.join(odd)}.")
         target = _target(here, own)
@@ -138,7 +147,9 @@ class Catalog:
 
 
 def _is_reference(value: Any) -> bool:
-    return isinstance(value, dict) and "value" not in value and ("same_as" in value or set(value) <= REFERENCE and "field" in value)
+    if not isinstance(value, dict) or "value" in value:
+        return False
+    return "same_as" in value or {"field"} <= set(value) <= REFERENCE
 
 
 def _target(place: Place, reference: dict[str, Any]) -> Place:
@@ -177,6 +188,11 @@ def _files(folder: Path) -> dict[str, Path]:
 @cache
 def _read(path: Path) -> dict[str, Any]:
     return read_table(path)
+
+
+@cache
+def _all_places(catalog: Catalog, name: str) -> frozenset[Place]:
+    return frozenset(place for field in catalog._fields(name, ()) for place in catalog.places(Place(name, field)))
 
 
 @cache
