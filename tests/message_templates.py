@@ -19,6 +19,7 @@ REACHABLE = (
     "calibration/records",
     "common/assumption",
     "common/errors",
+    "common/references",
     "common/spec",
     "evidence/cells",
     "evidence/columns",

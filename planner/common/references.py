@@ -94,7 +94,7 @@ class Catalog:
     def refers(self, place: Place) -> str:
         """What a file's own line says of a field where it refers to another: "h100.sustained_fraction"; else empty."""
         own = self._own(place.file).get(place.field)
-        if not _is_reference(own):
+        if own is None or not _is_reference(own):
             return ""
         target = _target(place, own)
         return f"{target.file}.{target.field}"
