@@ -161,6 +161,7 @@ TELLING = {
     "evidence/columns": {"in_own_words"},
     "evidence/measured_runs": {"runs_of"},
     "export/megatron": {"_check_model"},
+    "hardware/cluster": {"cluster_notes"},
     "layout_search/found": {"NO_MEMORY", "TOO_LATE"},
     "layout_search/search": {"answered"},
     "layout_search/table": {"why_second"},
