@@ -71,7 +71,7 @@ def models_show(
 
 @hardware_app.command("list")
 def hardware_list(as_json: AsJson = False) -> None:
-    """List all accelerators and node types."""
+    """List all accelerators and node types; workstation-4x-NAME is a box of 4 of any accelerator."""
     from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 
     accelerators = [load_accelerator(n) for n in accelerator_names()]
