@@ -14,6 +14,7 @@ from kernels.session import Session
 from kernels.transformer import eager, flash
 
 FAMILY = "attention"
+Shape = tuple[int, int, int, int, int]
 Core = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
 
 
@@ -26,11 +27,20 @@ def cases(session: Session) -> Iterator[Case]:
         shapes = [(4, 128, 4, 4, 64), (2, 256, 8, 8, 32), (2, 512, 4, 2, 64), (1, 1024, 8, 8, 64), (8, 64, 4, 4, 32)]
     for kernel in ("flash", "eager"):
         chosen = shapes if kernel == "flash" else [s for s in shapes if s[1] <= (2048 if session.cuda else 512)][:4]
-        for shape in chosen:
+        for shape in chosen if kernel == "flash" else [_fitting(s, session) for s in chosen]:
             for direction in ("forward", "backward"):
                 yield _case(*shape, True, kernel, direction, session.half)
     for direction in ("forward", "backward"):
         yield _case(*shapes[0], False, "flash", direction, session.half)
+
+
+def _fitting(shape: Shape, session: Session) -> Shape:
+    """The shape with as many sequences as their score matrices, about 16 bytes an element, find room for on a GPU."""
+    b, s, heads, kv, d = shape
+    if not session.cuda:
+        return shape
+    most = 0.4 * float(session.record["device"]["memory_bytes"]) / (16.0 * heads * s * s)
+    return max(min(b, int(most)), 1), s, heads, kv, d
 
 
 def _case(b: int, s: int, heads: int, kv: int, d: int, causal: bool, kernel: str, direction: str, dtype: str) -> Case:

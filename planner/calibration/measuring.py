@@ -100,9 +100,8 @@ def _measure(out: Path, options: Options, run: Run, ranks: int) -> None:
         print(f"{out}: measured before; delete it to measure again", file=sys.stderr)
         return
     command = harness_command(out, options, ranks)
-    code = run(
-        command, {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))}
-    )
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    code = run(command, {**os.environ, "PYTHONPATH": paths})
     if code not in (0, LOST) or not out.is_file():
         raise PlannerError(
             f"the harness ended with code {code}, and said above why; {' '.join(command)} starts it alone, "
@@ -154,9 +153,7 @@ class Gain:
     def sentence(self) -> str:
         """For people."""
         if self.before is None:
-            return (
-                f"With your calibration the planner is {self.after:.1%} off on {self.steps} steps that no constant saw (median)."
-            )
+            return f"With your calibration the planner is {self.after:.1%} off (median) on {self.steps} steps that no constant saw."
         return (
             f"The catalog was {self.before:.1%} off on {self.steps} steps; with your calibration it is {self.after:.1%} "
             "(median error of the step time, on steps that no constant saw)."

@@ -44,8 +44,7 @@ def page(found: Measured, picture: str) -> str:
 def _warnings(found: Measured) -> list[str]:
     """What makes the figures doubtful: a busy or throttled device, scatter."""
     extra = found.record.device.model_extra or {}
-    steps = [s for s in found.record.measured("training")]
-    slow = sorted({r for s in steps for r in s.extra.get("seen", {}).get("clock_reasons", ())})
+    slow = sorted({r for s in found.record.measured("training") for r in s.extra.get("seen", {}).get("clock_reasons", ())})
     noisy = sum(bool(s.time and s.time.noisy) for s in found.record.samples)
     said = [
         f"The device was not free: {extra['busy']}." if extra.get("busy") else "",

@@ -1,0 +1,235 @@
+"""From a record to profiles to predictions: a short real one, a committed one, and made-up ones whose answer is known."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from made_records import as_record, fake, session
+from places import DATA, ROOT
+from typer.testing import CliRunner
+
+from kernels import record as kernel_records
+from kernels.__main__ import main
+from kernels.families.training import make_trainer, saved_bytes, training_case
+from kernels.models import Step, decoder, experts, gpu_steps
+from planner.calibration.calibrate import calibrate, step_seconds
+from planner.calibration.comparison import _saved, compare_record, summary
+from planner.calibration.profiles import write_profiles
+from planner.calibration.records import Sample, read_record, read_records, record_runs
+from planner.cli.main import app
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import Accelerator, load_accelerator, load_node
+from planner.hardware.curves import load_curves
+from planner.performance.evaluation import evaluate
+from planner.workload.framework import Framework, load_framework
+from planner.workload.layout import as_columns
+
+CPU_RECORD = DATA / "cpu-record.json"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_saved_bytes_of_a_whole_model_equal_the_rows() -> None:
+    step = Step(label="x", model=decoder(3, 128, 4, 2, 352, 512, **experts(8, 2, 96)), seq_len=64, micro_batch_size=2)
+    trainer = make_trainer(step, "fp32", torch.device("cpu"))
+    trainer.run()
+    made = session()
+    made.family("training", [training_case(step, made)], 1.0)
+    (sample,) = made.record["samples"]
+    assert sample["extra"]["saved_bytes"] == saved_bytes(trainer)
+    record = as_record(made)
+    runs, _ = record_runs(record, load_accelerator("cpu"))
+    (row,) = _saved(record, runs)
+    assert row.predicted == pytest.approx(row.measured, rel=0.01)
+
+
+def test_collectives_under_torchrun_become_links(tmp_path: Path) -> None:
+    """Two gloo ranks: every collective right before it is timed, bus bandwidth as nccl-tests define it, a link fitted to it."""
+    out = tmp_path / "two.json"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kernels", "run"]
+    command += ["--out", str(out), "--device", "cpu", "--threads", "1", "--budget", "8s", "--only", "collectives"]
+    root = ROOT
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    record = read_record(out)
+    assert record.ranks == 2
+    samples = record.measured("collectives")
+    assert len(samples) >= 4, [s.reason for s in record.samples]
+    factors = {
+        "all_reduce": 1.0,
+        "all_gather": 0.5,
+        "reduce_scatter": 0.5,
+        "all_to_all": 0.5,
+        "p2p": 1.0,
+    }  # doc/PERFORMANCE.md, n = 2
+    for sample in samples:
+        assert sample.time is not None
+        assert sample.extra["bus_bytes_per_s"] == pytest.approx(sample.bytes * factors[sample.name] / sample.time.median_s)
+    both = merged([CPU_RECORD, out], tmp_path)
+    found = calibrate(both, "two")
+    assert found.node.num_gpus == 2
+    assert "all_reduce" in found.node.links[0].collectives
+
+
+def merged(paths: list[Path], folder: Path) -> Any:
+    """Records of one machine; the committed one takes this machine's name for the test."""
+    data = json.loads(paths[0].read_text())
+    data["device"]["name"] = json.loads(paths[1].read_text())["device"]["name"]
+    target = folder / "renamed.json"
+    kernel_records.write(data, target)
+    return read_records([target, paths[1]])
+
+
+def tiny_steps() -> list[Step]:
+    """Six steps of a few milliseconds: two to fit, four to predict."""
+    a, b = decoder(2, 128, 4, 4, 352, 512), decoder(3, 64, 4, 2, 192, 512)
+    moe = decoder(2, 96, 4, 4, 256, 512, **experts(4, 2, 128))
+    return [
+        Step(label="a", model=a, seq_len=64, micro_batch_size=2, role="fit"),
+        Step(label="moe", model=moe, seq_len=64, micro_batch_size=4, role="fit"),
+        Step(label="a, long", model=a, seq_len=256, micro_batch_size=1),
+        Step(label="b", model=b, seq_len=64, micro_batch_size=4),
+        Step(label="moe, recompute", model=moe, seq_len=64, micro_batch_size=2, recompute="full"),
+        Step(label="a, two", model=a, seq_len=64, micro_batch_size=1, num_microbatches=2),
+    ]
+
+
+def test_record_calibration_prediction(tmp_path: Path, monkeypatch: Any) -> None:
+    """The whole way in short: it must work and be sane; how exact it is, a record of minutes shows (docs/calibrate.md)."""
+    out, profile = tmp_path / "record.json", tmp_path / "my-cpu.toml"
+    monkeypatch.setattr("kernels.families.training.cpu_steps", tiny_steps)
+    monkeypatch.setattr("kernels.clock.now", time.process_time)  # a budget of CPU seconds: others may use this CPU
+    only = "memory,gemm,training,attention,grouped_gemm"
+    command = ["run", "--out", str(out), "--device", "cpu", "--budget", "32s", "--only", only, "--threads", "1", "--clock", "cpu"]
+    assert main(command) == 0
+    result = CliRunner().invoke(app, ["calibrate", str(out), "-o", str(profile)])
+    assert result.exit_code == 0, result.output
+    card, node = load_accelerator(str(profile)), load_node(str(tmp_path / "my-cpu-node.toml"))
+    assert card.kernel_curves is not None
+    assert card.kernel_curves["matmul_peak_fraction"]["kind"] == "measured"
+    runs, _ = record_runs(read_record(out), card, node, role="validate")
+    assert len(runs) == 4
+    for run in runs:
+        assert run.step_time_s is not None
+        assert 1 / 4 < step_seconds(run) / run.step_time_s < 4
+    result = CliRunner().invoke(app, ["validate", str(out), "--json", "--plot", str(tmp_path / "plot.png")])
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["metrics"]["step_time_s"]["rows"] == 4
+    assert answer["metrics"]["saved_bytes"]["worst"] < 0.02  # the table of angles counts in models so small
+    assert (tmp_path / "plot.png").stat().st_size > 10_000
+    scenario = tmp_path / "scenario.toml"
+    scenario.write_text(
+        f'[model]\nname = "gpt2"\n[cluster]\nnode = "{node.name}.toml"\n[framework]\nname = "my-cpu-framework.toml"\n'
+        '[job]\nseq_len = 128\nglobal_batch_size = 2\nnum_steps = 10\nprecision = "fp32"\n[layout]\nmicro_batch_size = 1\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["plan", str(scenario), "--json"])
+    assert result.exit_code == 0, result.exception
+    assert json.loads(result.stdout)["cluster"]["accelerator"] == "my-cpu"
+
+
+def test_calibration_gives_back_the_constants_behind_made_up_samples() -> None:
+    """Samples computed from known constants must yield predictions equal to the samples: the fit itself is exact."""
+    made = session()
+    record = made.record
+    peak, bandwidth = 1e12, 1e11
+    for m in (64, 256, 1024, 4096):
+        for n, k in ((256, 256), (1024, 1024), (4096, 512)):
+            seconds = 5e-6 + 2.0 * (k + 100.0) * (m * n + 1e4) / (0.8 * peak) + 4.0 * (m * k + k * n + m * n) / (0.9 * bandwidth)
+            record["samples"].append(fake("gemm", "matmul", {"m": m, "n": n, "k": k, "layout": "nt"}, seconds, 2.0 * m * n * k,
+                                          4.0 * (m * k + k * n + m * n)))  # fmt: skip
+    for size in (2**14, 2**18, 2**22, 2**26):
+        record["samples"].append(fake("memory", "copy", {"bytes": size}, 3e-6 + 2.0 * size / (0.7 * bandwidth), 0.0, 2.0 * size))
+    found = calibrate(as_record(made), "made-up")
+    assert {fit.name.split(",")[0] for fit in found.fits} == {"matrix multiply", "memory"}
+    assert all(fit.worst < 0.02 for fit in found.fits)
+
+
+def test_steps_measured_on_a_cpu_are_predicted() -> None:
+    """Five minutes on one core of an AMD EPYC: eight steps and more that nothing was fitted to, median 10 %, worst 30 %."""
+    found = summary(compare_record(CPU_RECORD).rows)
+    assert found["step_time_s"]["rows"] >= 8
+    assert found["step_time_s"]["median"] <= 0.10
+    assert found["step_time_s"]["worst"] <= 0.30
+    assert found["saved_bytes"]["worst"] <= 0.01
+
+
+def made_up_gpu_record(card: Accelerator, stack: Framework) -> Any:
+    """What an H200 would record if the planner with ``card`` and ``stack`` were right, 1 % of noise on top."""
+    made, noise = session(), np.random.default_rng(0)
+    made.record["device"] |= {"kind": "cuda", "name": "NVIDIA H200", "memory_bytes": 150e9}
+    dispatch = fake("dispatch", "autograd linear", {"elements": 64}, 1e-3, 0.0, 1.0)
+    made.record["samples"].append(kernel_records.seal({**dispatch, "extra": {"host_s_per_kernel": 6e-6}}))
+    empty = as_record(made)
+    for step in gpu_steps():
+        shape = step.fields(step.precision or "bf16")
+        found = {"framework": "kernels", "attention_kernel": step.attention, "fused_norm": True,
+                 "repeats_kv_heads": step.attention == "eager", "grouped_experts": step.experts == "auto"}  # fmt: skip
+        sample = fake("training", "training step", shape, 1.0, 0.0, 1.0)
+        sample = kernel_records.seal({**sample, "extra": {"stack": found}})
+        (run,), _ = record_runs(empty.model_copy(update={"samples": [Sample.model_validate(sample)]}), card, None, stack)
+        columns = as_columns(list(run.layouts), 1)
+        memory = float(evaluate(run.model, run.cluster, run.framework, run.job, columns).memory.allocated[0])
+        seconds = step_seconds(run) * float(np.exp(noise.normal(0.0, 0.01)))
+        sample = fake("training", "training step", shape, seconds, 0.0, 1.0)
+        extra = {"stack": found, "peak_allocated_bytes": memory, "peak_reserved_bytes": 1.04 * memory}
+        made.record["samples"].append(kernel_records.seal({**sample, "extra": extra}))
+    return made
+
+
+def test_calibration_of_a_gpu_finds_clocks_bandwidth_and_host_time(tmp_path: Path) -> None:
+    """From a catalog card whose training clocks, memory and host differ: the fit must find them from the steps alone."""
+    base = load_accelerator("h200-sxm-141gb")
+    curves = load_curves("h200").model_copy(update={"sustained_fraction": 0.8, "memory_fraction": 0.75})
+    card = base.model_copy(update={"kernel_curves": curves.model_dump(exclude={"provenance", "name", "notes"})})
+    made = made_up_gpu_record(card, load_framework("kernels").replaced(host_s_per_kernel=9e-6))
+    path = tmp_path / "gpu.json"
+    kernel_records.write(made.record, path)
+    found = compare_record(path)
+    assert found.calibration is not None
+    fitted = found.calibration.accelerator.kernel_curves
+    assert fitted is not None
+    assert fitted["sustained_fraction"] == pytest.approx(0.8, rel=0.1)
+    assert fitted["memory_fraction"] == pytest.approx(0.75, rel=0.1)
+    assert found.calibration.framework.fragmentation == pytest.approx(0.04, abs=0.001)
+    errors = summary(found.rows)
+    assert errors["step_time_s"]["rows"] >= 12
+    assert errors["step_time_s"]["median"] < 0.03
+    assert errors["peak_allocated_bytes"]["worst"] < 1e-6
+    paths = write_profiles(found.calibration, tmp_path / "h200.toml")
+    again = compare_record(path, *(str(p) for p in paths))
+    for one, other in zip(found.rows, again.rows, strict=True):
+        assert one.predicted == pytest.approx(other.predicted, rel=1e-9), "the profile on disk is the calibration"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [(["--base", "h2000"], "--base.*h200"), (["--base", "h200"], "too few samples"), ([], "no gemm or no memory")],
+)
+def test_calibration_of_nothing_is_refused(arguments: list[str], word: str, tmp_path: Path) -> None:
+    made, path = session(), tmp_path / "record.json"
+    kernel_records.write(made.record, path)
+    result = CliRunner().invoke(app, ["calibrate", str(path), "-o", str(tmp_path / "x.toml"), *arguments])
+    assert isinstance(result.exception, PlannerError)
+    assert re.search(word, str(result.exception))
+    assert list(tmp_path.iterdir()) == [path]

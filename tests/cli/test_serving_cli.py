@@ -1,0 +1,275 @@
+"""``planner serve`` and ``planner size`` as a user meets them: scenarios, tables, JSON, pictures, errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from places import ROOT
+
+from planner.cli.main import main
+from planner.hardware.cluster import Cluster, accelerator_names
+from planner.hardware.cluster import cluster as build_cluster
+from planner.hardware.custom_nodes import custom_node
+from planner.model.catalog import load_model
+from planner.scenarios.serving import read_serving_scenario
+from planner.serving import serve
+from planner.serving.curves import curve, load_curve
+from planner.serving.engine import engine_names, load_engine
+from planner.studies.sizing import sizes
+
+Run = Callable[..., tuple[int, str, str]]
+SCENARIOS = sorted((ROOT / "scenarios" / "serving").glob("*.toml"))
+GOOD = """
+title = "test"
+[model]
+name = "llama-3.1-8b"
+[cluster]
+node = "dgx-h100"
+num_gpus = 1
+[serving]
+engine = "vllm"
+weights = "fp8"
+prompt = 512
+output = 128
+requests_per_s = 5
+num_requests = 500
+"""
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["planner", *map(str, arguments)])
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return int(code), captured.out, captured.err
+
+    return call
+
+
+def custom(accelerator: str, num_gpus: int) -> Cluster:
+    return build_cluster(custom_node(accelerator, min(num_gpus, 8)), num_gpus=num_gpus)
+
+
+def written(folder: Path, *changes: tuple[str, str], name: str = "question.toml") -> Path:
+    text = GOOD
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+@pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
+def test_ready_made_scenarios_are_answered(path: Path) -> None:
+    for case in read_serving_scenario(path).cases:
+        answer = case.serve()
+        assert answer.fits
+        assert all(i.lower <= i.expected <= i.upper for i in answer.intervals.values())
+        assert {"ttft_s", "tpot_s", "output_tokens_per_s", "total_bytes"} <= set(answer.intervals)
+
+
+def test_the_seed_tables_in_their_own_words() -> None:
+    """A 4x7B mixture is not 28B: its experts share attention. 16-bit weights halve to 8 bit; 14 GB to 3.5 GB takes four bits."""
+    moe = {c.label: c.serve() for c in read_serving_scenario(SCENARIOS[0].parent / "chatlaw2-moe.toml").cases}
+    assert moe["4x7B MoE, fp16"].parameters_total < 0.75 * 28e9
+    assert moe["4x7B MoE, fp16"].weights_bytes < 48e9
+    assert 0.5 < moe["4x7B MoE, int8"].weights_bytes / moe["4x7B MoE, fp16"].weights_bytes < 0.55
+    assert moe["4x7B MoE, fp16"].tpot_s < moe["dense 13B, fp16"].tpot_s  # type: ignore[operator]
+    qwen = {c.label: c.serve() for c in read_serving_scenario(SCENARIOS[0].parent / "qwen-7b.toml").cases}
+    assert 14e9 < qwen["fp16"].weights_bytes < 16e9
+    assert qwen["int8"].weights_bytes > 2 * 3.5e9
+    assert 3.5e9 < qwen["int4 AWQ"].weights_bytes < 6e9
+    order = [qwen[k].output_tokens_per_s or 0.0 for k in ("fp16", "int8", "int4 AWQ", "student 0.7B, int8")]
+    assert order == sorted(order)
+
+
+def test_table_json_and_pictures(run: Run, tmp_path: Path) -> None:
+    path = written(tmp_path)
+    other = written(tmp_path, ('"fp8"', '"bf16"'), name="other.toml")
+    code, out, _ = run("serve", path, "--compare", other)
+    assert code == 0
+    assert "llama-3.1-8b, fp8" in out
+    assert "llama-3.1-8b, bf16" in out
+    picture = tmp_path / "curve.png"
+    code, out, _ = run("serve", path, "--json", "--plot", picture)
+    assert code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    case = json.loads(out)["cases"][0]
+    assert case["fits"] is True
+    assert case["load"]["stable"] is True
+    assert set(case["load"]["e2e_s"]) == {"mean", "p50", "p95", "p99"}
+    assert case["memory_bytes"]["weights"] == pytest.approx(case["weights_bytes"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (('weights = "fp8"', 'weights = "fp9"'), "serving: weights = 'fp9'"),
+        (("prompt = 512", "promt = 512"), "unknown field promt = 512; did you mean prompt?"),
+        (("[serving]", "[job]"), "a scenario with [job] is for planner plan"),
+        (('name = "llama-3.1-8b"', 'name = "lama-3.1-8b"'), "did you mean llama-3.1-8b"),
+        (("num_gpus = 1", "num_gpus = 3\n[price]\nusd_per_gpu_hour = -1"), "price.usd_per_gpu_hour = -1"),
+    ],
+)
+def test_bad_scenarios_end_with_one_paragraph(run: Run, tmp_path: Path, change: tuple[str, str], words: str) -> None:
+    code, out, err = run("serve", written(tmp_path, change))
+    assert (code, out) == (2, "")
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_a_deployment_that_does_not_fit_is_an_answer(run: Run, tmp_path: Path) -> None:
+    path = written(tmp_path, ("llama-3.1-8b", "llama-3.1-70b"), ('"fp8"', '"bf16"'))
+    code, out, _ = run("serve", path)
+    assert code == 0
+    assert "does not fit" in out
+    assert "it fits with weights = fp8" in out
+    code, _, err = run("serve", path, "--plot", tmp_path / "a.png")
+    assert code == 2
+    assert "nothing to draw" in err
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_curves_are_frames_within_memory() -> None:
+    answer = serve(model="llama-2-13b", cluster={"node": "dgx-a100-80gb", "num_gpus": 1}, serving={"prompt": 1000, "output": 200})
+    table = curve(answer)
+    assert list(table["batch"]) == sorted(table["batch"])
+    assert table["output_tokens_per_s"].is_monotonic_increasing
+    assert (table["total_bytes"] <= answer.limit_bytes).all()
+    assert table["batch"].max() == answer.max_batch
+    assert (table["tpot_s_lower"] <= table["tpot_s"]).all()
+    loads = load_curve(answer, (0.2, 0.8))
+    assert (loads["e2e_s_p50"] <= loads["e2e_s_p95"]).all()
+    assert loads["e2e_s_p50"].iloc[0] < loads["e2e_s_p50"].iloc[1]
+
+
+def test_money_and_energy_add_up() -> None:
+    answer = serve(model="llama-2-13b", cluster={"node": "dgx-a100-80gb", "num_gpus": 1}, price=3.6,
+                   serving={"prompt": 1000, "output": 200, "batch": 16})  # fmt: skip
+    assert answer.expense is not None
+    rate = answer.output_tokens_per_s or 0.0
+    assert answer.expense.usd_per_million_tokens == pytest.approx(3.6 / 3600 / rate * 1e6)
+    assert answer.expense.usd_per_request == pytest.approx(200 * answer.expense.usd_per_million_tokens / 1e6)
+    assert answer.expense.joules_per_token == pytest.approx((answer.expense.power_w or 0.0) / rate)
+
+
+def test_every_engine_serves_its_own_kind(run: Run) -> None:
+    for name in engine_names():
+        assert load_engine(name).name == name
+        node = {"node": "dgx-a100-80gb", "num_gpus": 1}
+        assert serve(model="llama-2-7b", cluster=node, serving={"engine": name, "prompt": 128, "output": 32}).fits
+
+
+def test_sizes_by_the_usual_tiers() -> None:
+    """Below 7B one consumer card in 16 bit; 13B needs 40 GB or several cards; 70B two of 80 GB, or one in four bits."""
+    small, large = sizes("qwen2.5-3b", "serve"), sizes("llama-2-70b", "serve")
+    by = {s.accelerator: s.num_gpus for s in small.rows}
+    assert by["rtx-3070-8gb"] == by["rtx-3090-24gb"] == by["t4"] == 1
+    assert {s.accelerator: s.num_gpus for s in sizes("llama-2-13b", "serve").rows}["a100-sxm4-40gb"] == 1
+    assert {s.accelerator: s.num_gpus for s in large.rows}["h100-sxm5-80gb"] == 2
+    assert {s.accelerator: s.num_gpus for s in sizes("llama-2-70b", "serve", weights="int4-awq").rows}["h100-sxm5-80gb"] == 1
+    assert all(s.headroom >= 0.1 for s in (*small.rows, *large.rows))
+    assert {s.accelerator for s in small.rows} | set(small.left_out) == set(accelerator_names()) - {"cpu"}
+    cheapest = large.cheapest
+    assert cheapest is not None
+    assert cheapest.usd_per_hour == min(s.usd_per_hour for s in large.rows if s.usd_per_hour is not None)
+
+
+def test_full_tuning_needs_more_than_serving(run: Run) -> None:
+    tuned = {s.accelerator: s.num_gpus for s in sizes("llama-3.2-1b", "full").rows}
+    served = {s.accelerator: s.num_gpus for s in sizes("llama-3.2-1b", "serve").rows}
+    assert all(tuned[name] >= served[name] for name in tuned)
+    code, out, _ = run("size", "qwen2.5-0.5b", "--for", "serve", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["purpose"] == "serve"
+    assert found["smallest"]["num_gpus"] == 1
+
+
+def test_adapters_need_no_more_gpus_than_full_tuning() -> None:
+    full, lora = ({s.accelerator: s.num_gpus for s in sizes("llama-3.2-1b", kind).rows} for kind in ("full", "lora"))
+    assert all(lora[name] <= count for name, count in full.items())
+    few, many = (sizes("llama-3.2-1b", "lora", job={"adapter": {"rank": rank}}).rows[0] for rank in (8, 1024))
+    assert (many.num_gpus, many.total_bytes) > (few.num_gpus, few.total_bytes)
+
+
+def test_a_size_keeps_its_headroom_on_the_fewest_gpus_that_can() -> None:
+    """Two RTX 3090 hold 7.7 B weights of two bytes in halves, 7.2 GiB each, and adapters beside them."""
+    found = {s.accelerator: s for s in sizes("qwen-7b", "lora").rows}
+    assert found["rtx-3090-24gb"].num_gpus <= 2
+    assert all(s.headroom >= 0.1 for s in found.values())
+
+
+def test_bad_sizes_are_explained(run: Run) -> None:
+    assert run("size", "gpt2", "--for", "lora", "--framework", "foo")[0] == 2
+    assert "goes with --for serve" in run("size", "gpt2", "--for", "lora", "--weights", "int4-awq")[2]
+    assert "only --for lora and --for qlora" in run("size", "gpt2", "--for", "serve", "--rank", "8")[2]
+    assert "rank = 0" in run("size", "gpt2", "--for", "lora", "--rank", "0")[2]
+    assert "must be one of serve, lora, qlora, full" in run("size", "gpt2", "--for", "fun")[2]
+    assert "did you mean" in run("size", "llama-3-9b", "--for", "serve")[2]
+    assert run("size", "gpt2", "--for", "serve", "--seq-len", "1")[0] == 2
+
+
+def test_an_encoder_cannot_be_served(run: Run) -> None:
+    assert load_model("bert-base").architecture == "encoder"
+    assert "an encoder generates no tokens" in run("size", "bert-base", "--for", "serve")[2]
+
+
+def test_other_weights_of_a_comparison_do_not_inherit_what_belongs_to_the_first(tmp_path: Path) -> None:
+    grouped = 'weights = "int4-awq"\ngroup_size = 64\nkeep_16_bit = ["embedding"]'
+    path = written(tmp_path, ('weights = "fp8"', grouped))
+    path.write_text(path.read_text() + '[[compare]]\nserving = { weights = "bf16" }\n[[compare]]\nserving = { batch = 2 }\n')
+    first, bf16, batch = (case.serve().serving for case in read_serving_scenario(path).cases)
+    assert (first.group_size, bf16.group_size, batch.group_size) == (64, None, 64)
+    assert bf16.keep_16_bit is None
+
+
+def test_options_of_serving_and_of_tuning_do_not_mix(run: Run) -> None:
+    assert "--engine sglang: goes with --for serve" in run("size", "gpt2", "--for", "lora", "--engine", "sglang")[2]
+    assert "--framework fsdp: goes with tuning" in run("size", "gpt2", "--for", "serve", "--framework", "fsdp")[2]
+
+
+def test_more_gpus_hold_what_sixteen_do_not(run: Run) -> None:
+    """405 billion weights of two bytes are 50.6 GB on each of 16: too much for 40 GB cards, and half of it on 32 is not."""
+    few, many = (sizes("llama-3.1-405b", "serve", max_gpus=n) for n in (16, 32))
+    assert "a100-sxm4-40gb" in few.left_out
+    assert {s.accelerator: s.num_gpus for s in many.rows}["a100-sxm4-40gb"] == 32
+    assert {s.accelerator: s.num_gpus for s in few.rows}.items() <= {s.accelerator: s.num_gpus for s in many.rows}.items()
+    assert "--max-gpus 0: must be" in run("size", "gpt2", "--for", "serve", "--max-gpus", "0")[2]
+
+
+def test_a_size_is_the_fastest_cut_that_keeps_its_headroom() -> None:
+    row = {s.accelerator: s for s in sizes("llama-2-70b", "serve").rows}["rtx-3090-24gb"]
+    rates = []
+    for tp in (1, 2, 4, 8):
+        cut = {"tp": tp, "pp": row.num_gpus // tp, "dp": 1}
+        d = serve(model="llama-2-70b", cluster=custom(row.accelerator, row.num_gpus),
+                  serving={"prompt": 1536, "output": 512, **cut})  # fmt: skip
+        if d.fits and 1.0 - d.total_bytes / d.card_bytes >= 0.1:
+            rates.append(d.output_tokens_per_s or 0.0)
+    assert row.tokens_per_s == pytest.approx(max(rates))
+
+
+def test_what_does_not_fit_is_named_on_the_picture(run: Run, tmp_path: Path) -> None:
+    path = written(tmp_path)
+    path.write_text(path.read_text() + '[[compare]]\nlabel = "too large"\nmodel = { name = "llama-3.1-405b" }\n')
+    code, _, err = run("serve", path, "--plot", tmp_path / "a.svg")
+    assert code == 0
+    assert "not drawn: too large does not fit: weights and overhead need" in err
+    assert "too large: does not fit" in (tmp_path / "a.svg").read_text()
+
+
+def test_the_draft_stands_in_the_table(run: Run, tmp_path: Path) -> None:
+    spec = 'speculative = { draft = "llama-3.2-1b", tokens = 4, acceptance = 0.7 }'
+    out = run("serve", written(tmp_path, ("output = 128", "output = 128\n" + spec)))[1]
+    assert "llama-3.2-1b: 4 tokens, 70% accepted" in out

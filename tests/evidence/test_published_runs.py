@@ -1,0 +1,118 @@
+"""GPU-hours of published runs: the field factor by hand, nothing compared with itself, and what the pages say."""
+
+from __future__ import annotations
+
+import math
+from statistics import median
+
+import pytest
+from places import ROOT
+
+from planner.common.errors import PlannerError
+from planner.evidence.published_runs import (
+    Comparison,
+    Modelled,
+    PublishedRun,
+    compare,
+    compare_published,
+    fit_field_factor,
+    model_run,
+    published_runs,
+)
+from planner.lifecycle.field_factor import field_factor
+from planner.reports.gpu_hours import factors, section, table
+
+DOCS = ROOT / "docs"
+NAMED = (
+    "llama-2-7b", "llama-2-13b", "llama-2-70b", "llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "deepseek-v3", "bloom-176b",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found() -> tuple[Comparison, ...]:
+    return compare_published()
+
+
+def modelled(hours: float, spread: float) -> Modelled:
+    return Modelled(hours=hours, log_lower=-1.6448536 * spread, log_upper=1.6448536 * spread)
+
+
+def test_the_factor_of_two_equal_runs_by_hand() -> None:
+    # DerSimonian and Laird 1986 with k = 2 and equal s: Q = d^2 / (2 s^2), tau^2 = d^2 / 2 - s^2, se^2 = (s^2 + tau^2) / 2
+    fit = fit_field_factor([2.0, 8.0], [modelled(1.0, 0.5), modelled(1.0, 0.5)])
+    d = math.log(4.0)
+    assert fit.factor == pytest.approx(4.0)
+    assert fit.log_spread == pytest.approx(math.sqrt(d * d / 2 - 0.25))
+    assert fit.log_error == pytest.approx(d / 2)
+    assert fit.predictive_spread == pytest.approx(math.hypot(fit.log_spread, fit.log_error))
+
+
+def test_spread_that_the_intervals_explain_is_not_counted_again() -> None:
+    fit = fit_field_factor([1.0, 2.0, 4.0], [modelled(1.5, 1.0)] * 3)
+    assert fit.log_spread == 0
+    assert fit.log_error == pytest.approx(1.0 / math.sqrt(3))
+
+
+def test_an_unsure_run_says_less_about_the_factor() -> None:
+    sure, unsure = modelled(1.0, 0.1), modelled(1.0, 1.0)
+    assert fit_field_factor([1.2, 3.0], [sure, unsure]).factor < fit_field_factor([1.2, 3.0], [sure, sure]).factor
+
+
+def test_an_organisation_has_no_say_in_the_factor_of_its_runs(found: tuple[Comparison, ...]) -> None:
+    """Those who trained ten models with one stack err ten times alike: leaving out one of them would leave out nothing."""
+    runs, models = [c.run for c in found], [c.own for c in found]
+    for i in (0, next(i for i, r in enumerate(runs) if r.measured == "steps")):
+        mine = runs[i]
+        changed = [r.replaced(gpu_hours=100 * r.gpu_hours) if r is mine else r for r in runs]
+        for j, other in enumerate(runs):
+            same = compare(changed, models, j).field == compare(runs, models, j).field
+            assert same == (other.organisation == mine.organisation or other.measured != mine.measured), other.name
+
+
+def test_a_factor_needs_runs_of_others(found: tuple[Comparison, ...]) -> None:
+    kin = [c for c in found if c.run.organisation == "Meta"]
+    with pytest.raises(PlannerError, match="two runs of other organisations than Meta"):
+        compare([c.run for c in kin], [c.own for c in kin], 0)
+
+
+def test_settings_that_are_not_published_widen_the_interval() -> None:
+    run = next(r for r in published_runs() if r.name == "llama-2-7b")
+    known = PublishedRun.build(
+        {**run.model_dump(exclude={"tried"}), "cluster": {**run.cluster, "num_nodes": 64}}, "test"
+    )  # fmt: skip
+    wide, narrow = model_run(run), model_run(known)
+    assert wide.log_upper - wide.log_lower > narrow.log_upper - narrow.log_lower
+
+
+def test_hours_of_steps_hold_no_failures_or_checkpoints() -> None:
+    run = next(r for r in published_runs() if r.name == "bloom-176b")
+    assert model_run(run.replaced(measured="steps")).hours < model_run(run).hours
+
+
+def test_long_context_stages_add_their_hours() -> None:
+    run = next(r for r in published_runs() if r.name == "llama-3.1-405b")
+    first = run.replaced(stages=[run.stages[0]])
+    # 0.8 of 15.6 T tokens, at most three times as dear a token at 128K: 6 s L h over 6 N = 0.67 more
+    assert 1.04 < model_run(run).hours / model_run(first).hours < 1.16
+
+
+def test_published_gpu_hours_from_the_other_runs(found: tuple[Comparison, ...]) -> None:
+    assert len(found) >= 30
+    assert median(abs(c.error) for c in found) <= 0.15
+    assert sum(c.inside for c in found) >= 0.9 * len(found)
+    inside = {c.run.name: c.inside for c in found}
+    assert all(inside[name] for name in NAMED)
+    assert all(c.run.source and c.run.chosen for c in found)
+
+
+def test_the_catalog_holds_the_factor_of_whole_runs(found: tuple[Comparison, ...]) -> None:
+    fit, kept = factors(found)["run"], field_factor()
+    assert kept.factor == pytest.approx(fit.factor, abs=1e-3)
+    assert kept.log_spread == pytest.approx(fit.log_spread, abs=1e-3)
+    assert kept.log_error == pytest.approx(fit.log_error, abs=1e-3)
+    assert kept.num_runs == fit.num_runs == sum(c.run.measured == "run" for c in found)
+
+
+def test_both_pages_hold_the_table(found: tuple[Comparison, ...]) -> None:
+    assert table(found) in (DOCS / "gpu-hours.md").read_text(encoding="utf-8")
+    assert section(found) in (DOCS / "accuracy.md").read_text(encoding="utf-8")

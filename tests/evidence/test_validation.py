@@ -1,0 +1,210 @@
+"""Measured runs from a CSV: predictions, groups, refusals."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from places import DATA
+
+from planner.cli.main import main
+from planner.common.errors import PlannerError
+from planner.evidence.measured_runs import REQUIRED, read_runs
+from planner.evidence.predictions import Prediction, group_errors, predict
+from planner.reports.plots import save_validation
+
+# Korthikanti et al. 2022, arXiv 2205.05198, table 5: seconds per iteration of Megatron-LM on A100; no constant is from them
+PAPER = DATA / "korthikanti2022.csv"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Callable[..., Path]:
+    def write(*changes: dict[str, Any], drop: tuple[str, ...] = ()) -> Path:
+        with PAPER.open(newline="") as file:
+            first = next(csv.DictReader(file))
+        rows = [
+            {k: v for k, v in (first | {"id": f"row-{i}"} | change).items() if k not in drop} for i, change in enumerate(changes)
+        ]
+        path = tmp_path / "runs.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    return write
+
+
+def test_megatrons_published_step_times_are_predicted_within_ten_percent() -> None:
+    runs, refused = read_runs(PAPER)
+    assert [run.id for run in runs] == [
+        "korthikanti-megatron-22b-full", "korthikanti-megatron-22b-selective", "korthikanti-gpt3-175b-full",
+        "korthikanti-gpt3-175b-selective",
+    ]  # fmt: skip
+    predictions, _, impossible = predict(runs, ("model",))
+    assert refused == impossible == []
+    assert all(abs(p.error) < 0.10 for p in predictions), [(p.id, p.error) for p in predictions]
+    assert all(p.fits for p in predictions)
+
+
+def test_errors_of_a_group() -> None:
+    def one(predicted: float) -> Prediction:
+        return Prediction(
+            id="x", metric="step_time_s", measured=10.0, predicted=predicted, lower=predicted * 0.8, upper=predicted * 1.2,
+            provenance="fitted", why="", fits=True, group="g", recompute="none",
+        )  # fmt: skip
+
+    (group,) = group_errors([one(9.0), one(12.0), one(10.0), one(14.0)])
+    assert (group.rows, group.group) == (4, "g")
+    assert group.inside == 3  # 14 x 0.8 > 10
+    assert group.median == pytest.approx(0.15)
+    assert group.mean == pytest.approx(0.175)
+    assert group.bias == pytest.approx(0.10)
+    assert group.percentile_90 == pytest.approx(0.34)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"num_layers": "many"}, "num_layers = 'many'"),
+        ({"num_layers": "2.5"}, "num_layers = '2.5'"),
+        ({"step_time_s": "0"}, "step_time_s = '0'"),
+        ({"step_time_s": "-1"}, "step_time_s = '-1'"),
+        ({"step_time_s": "nan"}, "step_time_s = 'nan'"),
+        ({"step_time_s": "", "tokens_per_s_per_gpu": ""}, "nothing to compare with"),
+        ({"tokens_per_s_per_gpu": "5"}, "contradict each other"),
+        ({"gpus_per_node": "0"}, "gpus_per_node"),
+        ({"accelerator": ""}, "accelerator is empty"),
+        ({"gated_ffn": "perhaps"}, "gated_ffn = 'perhaps'"),
+        ({"grad_dtype": "int8"}, "grad_dtype = 'int8'"),
+        ({"num_gpus": "1e300"}, "num_gpus = '1e300'"),
+        ({"num_layers": "30000000"}, "num_layers"),
+        ({"accelerator": "A1000"}, "A1000"),
+        ({"framework": "Megatrom"}, "did you mean"),
+        ({"tp": "7"}, "layout.tp"),
+        ({"dp": "3"}, "the cluster has 8 GPUs"),
+        ({"precision": "fp8"}, "fp8"),
+        ({"recompute": "some"}, "recompute = 'some'"),
+        ({"data_parallel": "zero9"}, "data_parallel = 'zero9'"),
+        ({"attention_kernel": "magic"}, "attention_kernel = 'magic'"),
+        ({"position_embedding": "spiral"}, "position_embedding = 'spiral'"),
+        ({"num_heads": ""}, "num_heads is empty"),
+    ],
+)
+def test_a_bad_row_is_refused_by_id_and_the_others_are_predicted(
+    change: dict[str, str], named: str, table: Callable[..., Path]
+) -> None:
+    runs, refused = read_runs(table({}, change, {}))
+    predictions, _, impossible = predict(runs, ("source",))
+    (refusal,) = [*refused, *impossible]
+    assert refusal.id == "row-1"
+    assert named in refusal.reason
+    assert [p.id for p in predictions] == ["row-0", "row-2"]
+
+
+def test_runs_that_ran_out_of_memory_need_no_measurement(table: Callable[..., Path]) -> None:
+    lost = {"oom": "1", "step_time_s": "", "recompute": "none", "micro_batch_size": "16", "global_batch_size": "16"}
+    _, verdicts, refused = predict(read_runs(table({"oom": "0"}, lost))[0], ("source",))
+    assert refused == []
+    assert [(v.ran, v.predicted_to_fit) for v in verdicts] == [(True, True), (False, False)]
+
+
+def test_the_picture(tmp_path: Path) -> None:
+    save_validation(tmp_path / "runs.png", "Korthikanti et al. 2022", predict(read_runs(PAPER)[0], ("model",))[0])
+    assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("micro_batch_size", ["1", "4", "16", "64"])
+def test_unknown_recomputation_takes_the_lightest_that_fits(table: Callable[..., Path], micro_batch_size: str) -> None:
+    known = {"sequence_parallel": "1", "micro_batch_size": micro_batch_size, "global_batch_size": "64"}
+    known["tokens_per_s_per_gpu"] = ""
+    path = table(*({**known, "recompute": r} for r in ("", "none", "selective", "full")))
+    unknown, none, selective, full = predict(read_runs(path)[0], ("source",))[0]
+    light, heavy = (none, selective) if selective.fits else (selective, full)
+    if none.fits or not full.fits:  # the lightest does, or none
+        expected = none if none.fits else full
+        assert unknown.predicted == expected.predicted
+        assert unknown.recompute == expected.recompute
+        return
+    # of as many layers as memory asks for: less time than recomputing all of them
+    assert light.predicted < unknown.predicted < heavy.predicted
+    assert unknown.fits
+    assert unknown.recompute.endswith("% of the layers")
+
+
+@pytest.mark.parametrize("column", REQUIRED)
+def test_a_missing_column_is_an_error(column: str, table: Callable[..., Path]) -> None:
+    with pytest.raises(PlannerError, match=f"column {column} is missing"):
+        read_runs(table({}, drop=(column,)))
+
+
+@pytest.mark.parametrize("text", ["", "id,framework\n", "\n"])
+def test_an_empty_file_is_an_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(text)
+    with pytest.raises(PlannerError, match="holds no rows"):
+        read_runs(tmp_path / "runs.csv")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["planner", "validate", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_the_command(run: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = run(str(PAPER), "--json", "--by", "model")
+    answer = json.loads(out)
+    assert (code, err) == (0, "")
+    assert {row["metric"] for row in answer["rows"]} == {"step_time_s"}
+    assert [group["group"] for group in answer["groups"]] == ["megatron-22b", "gpt3-175b"]
+    assert "median error" in run(str(PAPER))[1]
+    assert run(str(PAPER), "--by", "colour")[0] == 2
+
+
+@pytest.mark.parametrize("left_out", [("source",), ("family",), ("source", "family")])
+def test_unasked_groups_are_of_the_columns_that_the_table_has(
+    left_out: tuple[str, ...], table: Callable[..., Path], run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """A table needs neither source nor family; asked for by name, a missing column is an error."""
+    path = str(table({}, {}, drop=left_out))
+    code, out, _ = run(path, "--json")
+    assert code == 0
+    assert len({row["group"] for row in json.loads(out)["rows"]}) == 1
+    assert run(path, "--by", left_out[0])[0] == 2
+    assert run("absent.csv")[0] == 2
+
+
+def test_validate_writes_what_it_predicted_and_several_tables_are_one(tmp_path, capsys, monkeypatch):
+    import pandas as pd
+
+    from planner.cli.main import main
+
+    source = DATA / "korthikanti2022.csv"
+    head, first, *others = source.read_text().splitlines()
+    (tmp_path / "a.csv").write_text("\n".join([head, first]))
+    (tmp_path / "b.csv").write_text("\n".join([head, *others]))
+    out = tmp_path / "pairs.parquet"
+    monkeypatch.setattr(
+        "sys.argv", ["planner", "validate", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--json", "--out", str(out)]
+    )
+    with pytest.raises(SystemExit):
+        main()
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    table = pd.read_parquet(out)
+    assert list(table["id"]) == [row["id"] for row in rows]
+    assert list(table["predicted"]) == [row["predicted"] for row in rows]
+    assert list(table["measured"]) == [row["measured"] for row in rows]

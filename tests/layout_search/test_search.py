@@ -1,0 +1,386 @@
+"""The search answers what brute force answers, its rows are plan's, and it says why nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import Run
+from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, NODE, framework, gpus, job, model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_layout_grid import listed
+
+import planner
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import cluster
+from planner.layout_search.found import Found
+from planner.layout_search.question import SearchQuestion, as_question
+from planner.layout_search.search import run_search, search_unit
+from planner.performance.evaluation import evaluate
+from planner.workload.layout import Layouts
+
+TWO = {"node": "dgx-a100-80gb", "num_gpus": 2}
+
+
+def question(fields_: dict[str, Any] = LLAMA, **changes: Any) -> SearchQuestion:
+    arguments: dict[str, Any] = {
+        "model": model(fields_), "cluster": gpus(4), "framework": framework("megatron-core"), "job": job(num_steps=1000),
+        "price": 2.0,
+    }  # fmt: skip
+    return as_question(**{**arguments, **changes})
+
+
+# --- the same as brute force ------------------------------------------------------------------------------------------
+
+clusters = st.builds(
+    lambda count, memory: cluster(
+        NODE, num_gpus=count, accelerator=ACCELERATOR.replaced(memory_bytes=memory * 2.0**30, tdp_w=400.0)
+    ),
+    st.sampled_from([1, 2, 4, 8]), st.sampled_from([1.6, 2.0, 3.0, 80.0]),
+)  # fmt: skip
+
+
+def brute_force(q: SearchQuestion) -> list[dict[str, Any]]:
+    """Every layout that fits and keeps the limits, one evaluation of plain columns for each setup."""
+    found = []
+    for i, setup in enumerate(q.setups):
+        grid = setup.grid
+        layouts = listed(grid)
+        answer = evaluate(grid.model, grid.cluster, grid.framework, grid.job, layouts)
+        for n in np.flatnonzero(answer.fits):
+            run_s = 1000.0 * float(answer.step_time_s[n])
+            usd = run_s * grid.cluster.num_gpus / 3600.0 * setup.price.usd_per_gpu_hour if setup.price else np.inf
+            if (q.deadline_s and run_s > q.deadline_s) or (q.budget_usd and usd > q.budget_usd):
+                continue
+            peak = float(answer.memory.total[n])
+            key = {"time": run_s, "cost": usd, "memory": peak, "energy": run_s * 400.0 * grid.cluster.num_gpus}[q.objective]
+            found.append({"setup": i, "layout": tuple(float(getattr(layouts, f.name)[n]) for f in fields(Layouts)),
+                          "value": key, "point": (run_s, usd, peak - answer.usable_bytes)})  # fmt: skip
+    return found
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    fields_=st.sampled_from([GPT, LLAMA, MIXTRAL]), stack=st.sampled_from(["megatron-core", "fsdp", "huggingface"]),
+    machines=st.lists(clusters, min_size=1, max_size=2), objective=st.sampled_from(["time", "cost", "memory", "energy"]),
+    top=st.sampled_from([1, 3, 50]), batch=st.sampled_from([4, 12]), limit=st.sampled_from([None, 1.2, 3.0]),
+)  # fmt: skip
+def test_search_equals_brute_force(
+    fields_: dict[str, Any], stack: str, machines: list[Any], objective: str, top: int, batch: int, limit: float | None
+) -> None:
+    work = job(num_steps=1000, global_batch_size=batch)
+    parts = [question(fields_, cluster=c, framework=framework(stack), job=work, objective=objective, top=top) for c in machines]
+    whole = SearchQuestion(
+        setups=tuple(s for q in parts for s in q.setups), objective=parts[0].objective, deadline_s=None, budget_usd=None, top=top
+    )
+    every = brute_force(whole)
+    if limit and every:
+        least = min(r["point"][0] for r in every)
+        whole = SearchQuestion(
+            setups=whole.setups, objective=whole.objective, deadline_s=limit * least, budget_usd=None, top=top
+        )  # fmt: skip
+        every = brute_force(whole)
+    if not every:
+        with pytest.raises(PlannerError, match="no layout is left"):
+            run_search(whole)
+        return
+    found = run_search(whole).found
+    rows = found.rows
+    assert sorted(rows.value[:top].tolist()) == sorted(r["value"] for r in every)[:top]
+    points = {r["point"] for r in every}
+    front = {p for p in points if not any(all(a <= b for a, b in zip(o, p, strict=True)) and o != p for o in points)}
+    table = run_search(whole).to_frame()
+    kept = table[table["front"]]
+    assert len(kept) == len(front)
+    usable = kept["peak_total_bytes"] - kept["usable_bytes"]
+    assert set(zip(kept["run_s"], kept["cost_usd"], usable, strict=True)) == front
+    for setup in {r["setup"] for r in every}:
+        own = rows.value[rows.setup == setup].min()
+        assert own == min(r["value"] for r in every if r["setup"] == setup)
+    assert found.num_layouts == whole.num_layouts == found.num_possible + sum(
+        count for reason, count in found.rejected.items() if "memory" not in reason and "deadline" not in reason
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_order_of_the_parts_does_not_matter(seed: int) -> None:
+    q = question(MIXTRAL, gpus=[2, 4], framework=["megatron-core", "fsdp"], top=7)
+    expected = run_search(q).to_frame()
+    units = np.random.default_rng(seed).permutation(len(q.units))
+    found = Found()
+    for i in units:
+        found.merge(search_unit(q, q.units[i], Found()), q.top)
+    again = run_search(q)
+    again.found.rows = found.rows
+    pd.testing.assert_frame_equal(expected, again.to_frame())
+    assert found.rejected == run_search(q).found.rejected
+
+
+def test_two_hundred_random_rows_equal_plan_bit_for_bit() -> None:
+    arguments: dict[str, Any] = {
+        "model": "mixtral-8x7b", "framework": "megatron-core", "price": {"term": "on-demand"},
+        "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**9},
+    }  # fmt: skip
+    where = {"node": "dgx-h100", "num_nodes": 2}
+    table = planner.search(**arguments, cluster=where, objective="cost", top=5000)
+    assert len(table) >= 5000
+    for row in table.sample(200, random_state=7).to_dict(orient="records"):
+        layout = {f.name: row[f.name] for f in fields(Layouts)}
+        one = planner.plan(**arguments, cluster=where, layout=layout)
+        for name in ("step_time_s", "peak_total_bytes", "headroom_bytes", "cost_usd", "cost_usd_per_step", "run_s", "mfu"):
+            assert row[name] == getattr(one, name), (name, layout)
+        assert row["num_microbatches"] == one.num_microbatches
+
+
+# --- what is asked for ------------------------------------------------------------------------------------------------
+
+
+def test_clusters_stacks_and_prices_asked_for_are_all_searched() -> None:
+    table = planner.search(
+        model="llama-2-7b", cluster="dgx-a100-80gb", job={"seq_len": 2048, "global_batch_size": 64, "num_tokens": 10**9},
+        gpus=[8, 16], accelerators=["a100-sxm4-80gb", "h100-sxm5-80gb"], framework=["megatron-core", "fsdp"],
+        price=[{"term": "on-demand"}, {"term": "reserved-1-year"}], objective="cost", top=3,
+    )  # fmt: skip
+    best = table[table["best_of_cluster"]]
+    assert len(best) == 2 * 2 * 2 * 2
+    assert set(best["num_gpus"]) == {8, 16}
+    assert set(best["accelerator"]) == {"a100-sxm4-80gb", "h100-sxm5-80gb"}
+    assert table["cost_usd"].iloc[0] == table["cost_usd"].min()
+    front = table[table["front"]]
+    assert front["step_time_s"].min() == table["step_time_s"].min()
+    assert front["headroom_bytes"].max() == table["headroom_bytes"].max()
+
+
+def test_clusters_that_cannot_run_the_job_are_left_out_and_named() -> None:
+    arguments: dict[str, Any] = {
+        "model": "llama-2-7b", "cluster": "dgx-a100-80gb", "job": {"seq_len": 2048, "global_batch_size": 64, "precision": "bf16"},
+        "gpus": [8], "top": 2,
+    }  # fmt: skip
+    table = planner.search(**arguments, accelerators=["v100-sxm2-32gb", "a100-sxm4-80gb"])
+    assert set(table["accelerator"]) == {"a100-sxm4-80gb"}
+    assert len(table.attrs["refused"]) == 1
+    assert "has no bf16" in table.attrs["refused"][0]
+    with pytest.raises(PlannerError, match="v100-sxm2-32gb has no bf16"):
+        planner.search(**arguments, accelerators=["v100-sxm2-32gb"])
+    with pytest.raises(PlannerError, match=r"v100-sxm2-32gb has no bf16.*t4 has no bf16"):
+        planner.search(**arguments, accelerators=["v100-sxm2-32gb", "t4"])
+
+
+def test_limits_are_kept_and_counted() -> None:
+    free = run_search(question(gpus=[1, 2, 4], cluster=gpus(4))).to_frame()
+    assert free["num_gpus"].min() == 1
+    limit = float(free[free["num_gpus"] == 4]["run_s"].min() * 1.01)
+    result = run_search(question(gpus=[1, 2, 4], cluster=gpus(4), deadline_s=limit))
+    table = result.to_frame()
+    assert (table["run_s"] <= limit).all()
+    assert set(table["num_gpus"]) == {4}
+    assert result.found.rejected["misses the deadline"] > 0
+
+
+def test_energy_is_rated_power_times_time() -> None:
+    watts = cluster(NODE, num_gpus=4, accelerator=ACCELERATOR.replaced(tdp_w=400.0))
+    table = run_search(question(cluster=watts, objective="energy")).to_frame()
+    assert table["energy_j"].tolist() == pytest.approx((table["run_s"] * 4 * 400.0).tolist())
+    assert table["energy_j"].iloc[0] == table["energy_j"].min()
+
+
+def test_stopping_keeps_what_was_found() -> None:
+    calls = []
+
+    def stop(done: int, size: int) -> None:
+        calls.append((done, size))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    q = question(MIXTRAL, cluster=gpus(8))
+    result = run_search(q, stop)
+    assert not result.complete
+    assert 0 < result.found.num_layouts == calls[-1][0] < result.size
+    table = result.to_frame()
+    assert len(table) > 0
+    assert table.attrs["complete"] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "speed"}, "objective = 'speed': must be one of "),
+        ({"top": 0}, "top = 0"),
+        ({"deadline_s": -1.0}, "deadline = -1.0: must be a positive"),
+        ({"deadline_s": 1.0, "job": job()}, "deadline: the job has no length"),
+        ({"budget_usd": 1.0, "job": job()}, "budget-usd: the job has no length"),
+        ({"objective": "cost", "price": None}, "no quote for test-gpu"),
+        ({"objective": "energy"}, "the power of test-gpu"),
+        ({"gpus": [13]}, "does not spread evenly"),
+        ({"gpus": []}, "at least one"),
+        ({"accelerators": ["rtx-9999"]}, "not in hardware_profiles/accelerators"),
+        ({"accelerators": ["test-gpu", "h100-sxm5-80gb"]}, "one price for h100-sxm5-80gb, test-gpu"),
+        (
+            {"gpus": list(range(8, 16000, 8)), "cluster": gpus(8), "job": job(global_batch_size=720720, seq_len=5040)},
+            "holds .* layouts, more than 1,000,000,000",
+        ),
+    ],
+)
+def test_bad_questions_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlannerError, match=message):
+        question(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cluster": cluster(NODE, num_gpus=2, accelerator=ACCELERATOR.replaced(memory_bytes=1e8))}, "the leanest needs"),
+        ({"deadline_s": 1e-6}, "the fastest that fits takes"),
+        ({"budget_usd": 1e-9}, "the cheapest that fits costs"),
+        ({"job": job(global_batch_size=1, num_steps=9), "framework": framework("huggingface")}, "do not fill the global batch"),
+    ],
+)
+def test_an_empty_answer_says_why(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PlannerError, match=message):
+        run_search(question(**changes))
+
+
+# --- command line -----------------------------------------------------------------------------------------------------
+
+
+def test_search_prints_json_and_writes_tables(run: Run, scenario: Any, tmp_path: Path) -> None:
+    out = tmp_path / "rows.parquet"
+    code, text, err = run("search", scenario(), "--json", "--top", "3", "--gpus", "4,8", "--objective", "cost", "--out", out)
+    answer = json.loads(text)
+    assert (code, err) == (0, "")
+    assert answer["complete"] is True
+    assert [row["rank"] for row in answer["rows"]] == list(range(1, len(answer["rows"]) + 1))
+    assert sum(row["best"] for row in answer["rows"]) == 3
+    written = pd.read_parquet(out)
+    assert written["step_time_s"].tolist() == [row["step_time_s"] for row in answer["rows"]]
+
+
+def test_search_prints_tables(run: Run, scenario: Any) -> None:
+    code, text, _ = run("search", scenario(), "--top", "2", "--framework", "megatron-core,fsdp", "--deadline", "30d")
+    assert code == 0
+    for part in ("best by time", "runner-up (", "front in time, dollars and memory", "best of each cluster", "rejected:"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--deadline", "soon"], "--deadline soon: give a time such as 14d"),
+        (["--gpus", "8,x"], "--gpus 8,x: give whole numbers"),
+        (["--out", "rows.xls"], "ends in .parquet, .csv, .json"),
+        (["--out", "no/such/folder/rows.csv"], "does not exist"),
+        (["--engine", "spark"], "must be local or ray"),
+        (["--address", "auto"], "belongs to engine = 'ray'"),
+        (["--deadline", "1s"], "no layout is left of"),
+        (["--budget-usd", "nan"], "must be a positive number"),
+        (["--framework", "megatron"], "not in the catalog"),
+    ],
+)
+def test_search_refuses_in_one_paragraph(run: Run, scenario: Any, arguments: list[str], message: str) -> None:
+    code, out, err = run("search", scenario(), *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_leaves_nothing(run: Run, scenario: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o500)
+    code, _, err = run("search", scenario(), "--top", "1", "--out", folder / "rows.csv")
+    assert code == 2
+    assert "cannot be written" in err
+    assert not list(folder.iterdir())
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    from planner.common.tables import write_table
+
+    path = tmp_path / "rows.csv"
+    path.write_text("before")
+
+    class Full(pd.DataFrame):
+        def to_csv(self, *_: Any, **__: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(PlannerError, match=r"No space left on device.*nothing was written"):
+        write_table(path, Full({"a": [1]}))
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# --- Ray --------------------------------------------------------------------------------------------------------------
+
+RAY = """
+import os, signal, sys
+from pathlib import Path
+import pandas as pd
+import ray
+import planner.ray_engine as engine
+from planner.searching import as_question, run_search
+
+marker = Path(sys.argv[1])
+q = as_question(
+    model="mixtral-8x7b", cluster={"node": "dgx-h100", "num_nodes": 2}, framework=["megatron-core", "fsdp"],
+    job={"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**9}, objective="cost", top=10,
+)
+whole = engine._unit
+
+def dies_once(question, unit):
+    if unit == question.units[2] and not marker.exists():
+        marker.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(question, unit)
+
+engine._unit = dies_once
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+calls = []
+answer = engine.run_on_ray(q, None, lambda done, size: calls.append(done))
+assert marker.exists(), "no worker died"
+assert calls == sorted(calls) and calls[-1] == q.num_layouts
+local = run_search(q)
+pd.testing.assert_frame_equal(local.to_frame(), answer.to_frame(), check_exact=True)
+assert local.found.rejected == answer.found.rejected
+ray.shutdown()
+print("same")
+"""
+
+
+def test_a_ray_address_without_a_cluster_is_refused_at_once(run: Run, scenario: Any) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
+    for address, message in (("127.0.0.1:1", "no Ray cluster answers there"), ("nowhere", "must be auto, host:port")):
+        code, out, err = run("search", scenario(), "--engine", "ray", "--address", address)
+        assert (code, out) == (2, "")
+        assert message in err
+
+
+def test_ray_gives_the_local_answer_though_a_worker_dies(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
+    done = subprocess.run(
+        [sys.executable, "-c", RAY, str(tmp_path / "marker")], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip().endswith("same")
+
+
+def test_rows_have_the_intervals_of_their_plans() -> None:
+    fields_ = {"model": "llama-2-7b", "cluster": {"node": "dgx-a100-80gb", "num_gpus": 2}, "framework": "fsdp", "price": 2.0,
+               "job": {"seq_len": 2048, "global_batch_size": 8, "num_steps": 100}}  # fmt: skip
+    row = planner.search(**fields_).iloc[0]
+    axes = {f.name: row[f.name] for f in fields(Layouts)}
+    layout = {k: v.item() if hasattr(v, "item") else v for k, v in axes.items()}
+    sure = planner.plan(**fields_, layout=layout).intervals
+    assert row["step_time_lower_s"] == pytest.approx(sure["step_time_s"].lower)
+    assert row["step_time_upper_s"] == pytest.approx(sure["step_time_s"].upper)
+    assert row["peak_total_upper_bytes"] == pytest.approx(sure["peak_total_bytes"].upper)
+    assert row["cost_lower_usd"] == pytest.approx(sure["cost_usd"].lower)
+    assert row["provenance"] == sure["step_time_s"].provenance

@@ -1,0 +1,282 @@
+"""Sweeps and limits: each point is plan's answer, and the next larger value really does not fit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from command_line import Run
+
+import planner
+from planner.common.errors import PlannerError
+from planner.scenarios.edited import changed_hardware, plan_with
+from planner.studies.limit import largest
+from planner.studies.sweep import MEASURES, SweepQuestion, as_sweep, crossovers, parse_variation
+from planner.studies.sweep_api import run_sweep
+from planner.workload.resolve import as_cluster
+
+TABLES: dict[str, Any] = {
+    "model": {"name": "llama-2-7b"}, "cluster": {"node": "dgx-a100-80gb"}, "framework": {"name": "megatron-core"},
+    "job": {"seq_len": 2048, "global_batch_size": 64, "num_tokens": 10**9},
+    "layout": {"tp": 2, "zero": 1, "sequence_parallel": True},
+}  # fmt: skip
+
+
+def test_each_point_is_the_answer_of_plan() -> None:
+    table = planner.sweep(TABLES, {"job.seq_len": [1024, 2048], "layout.tp": [1, 2, 4], "price.usd_per_gpu_hour": [1.0, 2.5]})
+    assert len(table) == 12
+    for row in table.to_dict(orient="records"):
+        one = planner.plan(
+            model="llama-2-7b", cluster="dgx-a100-80gb", framework="megatron-core",
+            job={**TABLES["job"], "seq_len": row["job.seq_len"]}, layout={**TABLES["layout"], "tp": row["layout.tp"]},
+            price=row["price.usd_per_gpu_hour"],
+        )  # fmt: skip
+        for name in MEASURES:
+            assert row[name] == getattr(one, name), name
+        assert one.cost_usd_per_step
+        assert row["tokens_per_usd"] == one.tokens_per_step / one.cost_usd_per_step
+
+
+def test_a_point_that_cannot_be_is_a_row_that_says_why() -> None:
+    table = planner.sweep(TABLES, {"layout.tp": [2, 3]})
+    assert table["fits"].tolist() == [True, False]
+    assert "does not divide" in table["error"][1]
+    assert np.isnan(table["step_time_s"][1])
+    with pytest.raises(PlannerError, match=r"no point can be: .*does not divide.*2 points failed"):
+        planner.sweep(TABLES, {"layout.tp": [3, 5]})
+
+
+def test_fields_of_models_clusters_frameworks_and_names_can_vary() -> None:
+    deeper = planner.sweep(TABLES, {"model.num_layers": [16, 32, 48]})
+    assert deeper["parameters_total"].is_monotonic_increasing
+    assert deeper["parameters_total"][1] == planner.plan(**TABLES).parameters_total
+    named = planner.sweep(TABLES, {"model.name": ["llama-2-7b", "llama-2-13b"], "framework.name": ["megatron-core"]})
+    assert named["parameters_total"][1] == planner.plan(**{**TABLES, "model": "llama-2-13b"}).parameters_total
+    wider = planner.sweep({**TABLES, "cluster": {"node": "dgx-a100-80gb", "num_nodes": 1}}, {"cluster.num_gpus": [8, 16, 32]})
+    assert wider["num_gpus"].tolist() == [8, 16, 32]
+    assert wider["step_time_s"].is_monotonic_decreasing
+
+
+def test_a_slower_link_is_slower_and_scales_what_was_measured_on_it() -> None:
+    node = as_cluster("dgx-h100").node
+    link = node.links[0]
+    slow = changed_hardware(as_cluster("dgx-h100"), {"link.nvlink.bytes_per_s": link.bytes_per_s / 4}).node.links[0]
+    assert {name: fit.bus_bytes_per_s for name, fit in slow.collectives.items()} == {
+        name: pytest.approx(fit.bus_bytes_per_s / 4) for name, fit in link.collectives.items()
+    }
+    rates = [link.bytes_per_s / n for n in (8, 2, 1)]
+    table = planner.sweep({**TABLES, "cluster": {"node": "dgx-h100"}}, {"link.nvlink.bytes_per_s": rates})
+    assert table["step_time_s"].is_monotonic_decreasing
+    memory = planner.sweep(TABLES, {"accelerator.memory_bytes": [1e10, 8e10], "accelerator.usable_memory_bytes": [1e10]})
+    assert memory["usable_bytes"].tolist() == [1e10, 1e10]
+
+
+def test_tensor_parallelism_loses_more_on_a_slower_link_than_zero_3(tmp_path: Path) -> None:
+    # Narayanan et al. 2021, section 3.2: tensor parallelism belongs on the fast links inside a node
+    text = """
+label = "ZeRO-3"
+[model]
+name = "llama-2-13b"
+[cluster]
+node = "dgx-h100"
+[framework]
+name = "fsdp"
+[job]
+seq_len = 4096
+global_batch_size = 64
+[layout]
+zero = 3
+recompute = "full"
+micro_batch_size = 8
+[[compare]]
+label = "tensor parallel"
+layout = { zero = 2, tp = 8, sequence_parallel = true, micro_batch_size = 8, recompute = "none" }
+"""
+    path = tmp_path / "slower.toml"
+    path.write_text(text)
+    table = planner.sweep(path, {"link.nvlink.bytes_per_s": list(np.geomspace(5e9, 450e9, 6))})
+    zero, tensor = (table[table["case"] == c]["step_time_s"].to_numpy() for c in ("ZeRO-3", "tensor parallel"))
+    assert (np.diff(tensor - zero) < 0).all()
+
+
+def test_crossovers_name_the_leaders() -> None:
+    table = pd.DataFrame({
+        "case": ["a", "b"] * 3, "k": [1, 1, 2, 2, 3, 3], "fits": True, "step_time_s": [1.0, 2.0, 1.0, 2.0, 3.0, 2.0],
+    })  # fmt: skip
+    assert crossovers(table, "k") == ["k: a leads at 2, b at 3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("job.seq_len=1024:4096:4", (1024, 2048, 3072, 4096)),
+        ("job.seq_len=1:1024:11:log", tuple(2**n for n in range(11))),
+        ("layout.recompute=none,full", ("none", "full")),
+        ("layout.sequence_parallel=true,false", (True, False)),
+        ("price.usd_per_gpu_hour=1:2:3", (1, 1.5, 2)),
+    ],
+)
+def test_ranges(text: str, values: tuple[Any, ...]) -> None:
+    assert parse_variation(text).values == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("job.seq_len", "give KEY=start:stop:steps"), ("seq_len=1:2:3", "tables: model, cluster"),
+        ("jobs.seq_len=1:2:3", "tables: model"), ("job.seq_len=1:2", "a range is start:stop:steps"),
+        ("job.seq_len=1:2:0", "at least one step"), ("job.seq_len=0:2:3:log", "needs positive ends"),
+        ("job.seq_len=1:2:3:square", "a range is"), ("job.seq_len=nan:2:3", "a range is"),
+        ("job.seq_len=1:2:1000000000", "1,000,000,000 steps; a sweep holds at most 1,000,000"),
+    ],
+)  # fmt: skip
+def test_bad_ranges_are_refused(text: str, message: str) -> None:
+    with pytest.raises(PlannerError, match=message):
+        parse_variation(text)
+
+
+def test_a_grid_of_a_billion_points_is_refused_with_its_size() -> None:
+    thousand = tuple(range(1, 1001))
+    with pytest.raises(PlannerError, match=r"1,000,000,000 points \(1 x 1000 x 1000 x 1000\).*fewer steps"):
+        as_sweep(TABLES, {"job.seq_len": thousand, "layout.tp": thousand, "layout.pp": thousand})
+    with pytest.raises(PlannerError, match="nothing to vary"):
+        as_sweep(TABLES, {})
+
+
+def test_stopping_a_sweep_keeps_the_rows_that_are_done() -> None:
+    def stop(done: int, size: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    table = run_sweep(as_sweep(TABLES, {"layout.tp": [1, 2, 4]}), progress=stop)
+    assert len(table) == 2
+    assert table.attrs == {"complete": False, "num_points": 3}
+
+
+def test_values_of_several_types_go_to_parquet_as_text(tmp_path: Path) -> None:
+    from planner.common.tables import write_table
+
+    table = planner.sweep(TABLES, {"layout.tp": [2, "four"]})
+    write_table(tmp_path / "grid.parquet", table)
+    assert pd.read_parquet(tmp_path / "grid.parquet")["layout.tp"].tolist() == ["2", "four"]
+
+
+def test_sweep_command_writes_table_and_picture(run: Run, scenario: Any, tmp_path: Path) -> None:
+    out, picture = tmp_path / "grid.csv", tmp_path / "grid.png"
+    code, text, _ = run("sweep", scenario(), "--vary", "layout.tp=1,2,3", "--vary", "job.seq_len=1024,2048", "--out", out,
+                        "--plot", picture)  # fmt: skip
+    assert code == 0
+    assert "layout.tp x pp" in text
+    assert len(pd.read_csv(out)) == 6
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    code, text, _ = run("sweep", scenario(), "--vary", "layout.tp=1,2", "--json")
+    assert [row["layout.tp"] for row in json.loads(text)["rows"]] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--vary", "link.nvlnk.bytes_per_s=1e9:2e9:2"], "has no link 'nvlnk'; did you mean nvlink"),
+        (["--vary", "job.seq_length=1,2"], "unknown field seq_length"),
+        (["--vary", "layout.tp=1,2", "--vary", "layout.tp=4"], "given twice"),
+        (["--vary", "layout.tp=1", "--vary", "layout.pp=1", "--vary", "layout.cp=1", "--plot", "a.png"], "draws one or two"),
+        (["--vary", "layout.tp=1:8:1000000", "--vary", "job.seq_len=1024,2048"], "2,000,000 points"),
+    ],
+)
+def test_sweep_refuses_in_one_paragraph(run: Run, scenario: Any, arguments: list[str], message: str) -> None:
+    code, out, err = run("sweep", scenario(), *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "step"),
+    [("job.seq_len", None), ("model.num_layers", None), ("job.seq_len", 4096), ("layout.micro_batch_size", None)],
+)
+@pytest.mark.parametrize("layout", [TABLES["layout"], {"tp": 2, "pp": 2, "zero": 1, "recompute": "full"}])
+def test_the_limit_fits_and_the_next_does_not(field: str, step: int | None, layout: dict[str, Any]) -> None:
+    tables = {**TABLES, "layout": layout}
+    found = largest(tables, field, step)
+    assert isinstance(found.value, int)
+    assert plan_with(tables, {field: found.value}).fits
+    if found.next_value is not None:
+        assert found.next_value > found.value
+        assert not plan_with(tables, {field: found.next_value}).fits
+        assert "needs" in found.reason
+    else:
+        assert field == "layout.micro_batch_size"
+
+
+def test_without_a_layout_the_limit_is_that_of_the_whole_space() -> None:
+    small = {**TABLES, "cluster": {"node": "workstation-3x-rtx-3070"}, "model": {"name": "gpt2"}, "job": {
+        "seq_len": 1024, "global_batch_size": 12, "precision": "fp16"}}  # fmt: skip
+    free = {name: table for name, table in small.items() if name != "layout"}
+    found = largest(free, "model.num_layers")
+    fixed = largest({**free, "layout": {"micro_batch_size": 1}}, "model.num_layers")
+    assert isinstance(found.value, int)
+    assert isinstance(fixed.value, int)
+    assert found.value > fixed.value
+    assert found.plan.fits
+    model = largest(free, "model")
+    assert planner.load_model(str(model.value))
+    assert model.plan.fits
+
+
+@pytest.mark.parametrize(
+    ("tables", "field", "step", "message"),
+    [
+        (TABLES, "job.batch", None, "must be one of "),
+        (TABLES, "job.seq_len", 0, "step = 0: must be at least 1"),
+        (TABLES, "model", 2, "belongs to model.num_layers and job.seq_len"),
+        ({k: v for k, v in TABLES.items() if k != "layout"}, "layout.micro_batch_size", None, r"give the scenario a \[layout\]"),
+        ({**TABLES, "model": {"name": "gpt3-175b"}}, "job.seq_len", None, "not even 128 fits: needs"),
+        ({**TABLES, "job": {**TABLES["job"], "global_batch_size": 6}}, "layout.micro_batch_size", None, "must be a multiple of"),
+    ],
+)
+def test_bad_limits_are_refused(tables: dict[str, Any], field: str, step: int | None, message: str) -> None:
+    with pytest.raises(PlannerError, match=message):
+        largest(tables, field, step)
+
+
+def test_limit_command(run: Run, scenario: Any) -> None:
+    code, text, _ = run("limit", scenario(), "--field", "model.num_layers", "--json")
+    answer = json.loads(text)
+    assert code == 0
+    assert answer["plan"]["fits"] is True
+    assert answer["next_value"] == answer["value"] + 1
+
+
+RAY = """
+import pandas as pd
+import ray
+from planner.sweeping import SweepQuestion, as_sweep, run_sweep
+q = as_sweep({"model": "llama-2-7b", "cluster": {"node": "dgx-a100-80gb"}, "framework": "megatron-core",
+              "job": {"seq_len": 2048, "global_batch_size": 64}, "layout": {"tp": 2}},
+             {"layout.tp": [1, 2, 3, 4], "job.seq_len": list(range(1024, 21504, 1024))})
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+pd.testing.assert_frame_equal(run_sweep(q), run_sweep(q, engine="ray"), check_exact=True)
+ray.shutdown()
+print("same")
+"""
+
+
+def test_ray_gives_the_local_sweep() -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
+    done = subprocess.run([sys.executable, "-c", RAY], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip().endswith("same")
+
+
+def test_points_count_cases_times_values() -> None:
+    q = as_sweep(TABLES, {"layout.tp": [1, 2], "layout.pp": [1, 2, 4]})
+    assert isinstance(q, SweepQuestion)
+    assert q.num_points == len(q.points()) == 6

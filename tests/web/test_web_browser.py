@@ -1,0 +1,328 @@
+"""The web page in headless Chromium: what a person does, on one server and in one browser."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+import zipfile
+
+import browser as b
+import pandas as pd
+import pytest
+from places import DATA
+
+pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
+pytest.importorskip("selenium", reason="selenium is not installed: pip install llm-capacity-planner[test]")
+pytestmark = pytest.mark.skipif(
+    b.browser_path() is None, reason="no browser here: apt-get install chromium chromium-driver runs the tests of the page"
+)
+
+
+from planner.scenarios.scenario import read_scenario  # noqa: E402
+from planner.web import state  # noqa: E402
+
+RECORD = DATA / "cpu-record.json"
+PAGES = ("", "memory", "search", "serving", "calibrate", "evidence")
+LARGE = {
+    "title": "a large space",
+    "cases": [{
+        "label": "DeepSeek", "tables": {
+            "model": {"name": "deepseek-v3"}, "cluster": {"node": "dgx-h100", "num_gpus": 2048},
+            "job": {"seq_len": 4096, "global_batch_size": 8192, "num_tokens": 10**12},
+            "layout": {"tp": 8, "sequence_parallel": True, "pp": 8, "ep": 32, "zero": 1},
+        },
+    }],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def address():
+    with b.server() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def page(address, folder):
+    with b.browser(downloads=folder) as driver:
+        yield driver
+
+
+@pytest.fixture
+def opened(page, address):
+    """Compare, freshly opened."""
+    page.get(f"{address}/?lang=en")
+    b.wait_ready(page)
+    b.wait_for(page, "return document.querySelectorAll('[data-testid=stVegaLiteChart] svg').length >= 3")
+    return page
+
+
+def settled(driver):
+    time.sleep(0.4)
+    b.wait_ready(driver)
+
+
+def click(driver, words, tag="button"):
+    """Click the first visible element with these words."""
+    script = """const [words, tag] = arguments; const all = [...document.querySelectorAll(tag)];
+    const found = all.find(e => e.innerText.trim().includes(words) && e.offsetParent !== null && !e.disabled);
+    if (!found) return false; found.scrollIntoView({block: 'center'}); found.click(); return true;"""
+    b.wait_for(driver, script, 20, words, tag)
+    settled(driver)
+
+
+def press(driver, label, key):
+    field = driver.find_element("css selector", f'input[type="range"][aria-label*="{label}"]')
+    driver.execute_script("arguments[0].focus()", field)
+    field.send_keys(key)
+    settled(driver)
+
+
+def problems(driver):
+    """What the console holds against the page; Streamlit probes two addresses below each page and is refused."""
+    return [m for m in b.console_errors(driver) if "_stcore/health" not in m and "_stcore/host-config" not in m]
+
+
+def text_of(driver):
+    return driver.execute_script("return document.querySelector('[data-testid=\"stMain\"]').innerText")
+
+
+def downloaded(folder, name, action, timeout=30):
+    """The bytes of the file that ``action`` makes the browser fetch."""
+    target = folder / name
+    target.unlink(missing_ok=True)
+    action()
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if target.exists() and target.stat().st_size and not list(folder.glob("*.crdownload")):
+            return target.read_bytes()
+        time.sleep(0.1)
+    raise AssertionError(f"{name} was not downloaded; there are {[p.name for p in folder.iterdir()]}")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_page_opens_asks_nobody_else_and_names_its_controls(page, address, name):
+    page.get("about:blank")
+    b.requests(page)
+    b.console_errors(page)
+    page.get(f"{address}/{name}?lang=en")
+    b.wait_ready(page)
+    settled(page)
+    assert len(text_of(page)) > 200
+    assert not page.find_elements("css selector", '[data-testid="stException"], [data-testid="stAlertContentError"]')
+    assert problems(page) == []
+    foreign = [url for url in b.requests(page) if url.startswith(("http", "ws")) and "//localhost:" not in url]
+    assert foreign == []
+    nameless = page.execute_script("""
+    const named = e => e.getAttribute('aria-label') || e.getAttribute('aria-labelledby') || e.title || e.innerText.trim() ||
+      (e.labels && [...e.labels].some(l => l.innerText.trim())) || e.closest('label')?.innerText.trim();
+    const kinds = 'button, input, select, textarea, [role=graphics-document]';
+    return [...document.querySelectorAll(kinds)]
+      .filter(e => e.offsetParent !== null && !['hidden', 'file'].includes(e.type) && !named(e))
+      .map(e => e.outerHTML.slice(0, 200));""")
+    assert nameless == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_runs_over_the_edge_of_a_phone(page, address, name):
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.get(f"{address}/{name}?lang=zh")
+        b.wait_ready(page)
+        settled(page)
+        width = page.execute_script("return document.querySelector('[data-testid=\"stMain\"]').scrollWidth")
+        assert width <= 390
+    finally:
+        page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "width": 1280, "height": 900, "mobile": False})
+
+
+def test_html_in_a_name_stays_text(page, address):
+    scenario = state.default_scenario()
+    scenario["cases"][0]["label"] = "<img src=x onerror=window.hit=1>"
+    page.get(f"{address}/?lang=en&s={state.encode(scenario)}")
+    b.wait_ready(page)
+    settled(page)
+    assert "<img src=x" in text_of(page)
+    assert page.execute_script("return !window.hit && !document.querySelector('img[src=x]')")
+
+
+def test_a_slider_changes_the_figures_and_the_shared_link_gives_the_same(opened, address):
+    bars = "return document.querySelector('[data-testid=\"stVegaLiteChart\"] svg').outerHTML"
+    before, drawn = b.figures(opened), opened.execute_script(bars)
+    press(opened, "Sequence length", "\ue012")
+    after = b.figures(opened)
+    assert after["gib"][0] != before["gib"][0]
+    assert after["gib"][1] == before["gib"][1]
+    assert opened.execute_script(bars) != drawn
+    link = opened.current_url
+    opened.get("about:blank")
+    opened.get(link)
+    b.wait_ready(opened)
+    assert b.figures(opened) == after
+
+
+def test_the_language_switch_changes_every_heading_and_the_link_keeps_it(opened):
+    english = text_of(opened)
+    numbers = b.figures(opened)["gib"]
+    click(opened, "中文")
+    chinese = text_of(opened)
+    assert "配置" in opened.find_element("css selector", '[data-testid="stSidebar"]').text
+    assert "每卡显存" in chinese
+    assert "Memory per GPU" in english
+    assert "Memory per GPU" not in chinese
+    assert b.figures(opened)["gib"] == numbers
+    assert "lang=zh" in opened.current_url
+    click(opened, "English")
+    assert "Memory per GPU" in text_of(opened)
+
+
+def test_a_bad_config_gets_a_helpful_message_and_a_good_one_is_used(opened):
+    def paste(text):
+        field = b.wait_for(opened, "return document.querySelector('textarea')")
+        opened.execute_script("arguments[0].focus(); arguments[0].select()", field)
+        field.send_keys("\ue009a\ue000")
+        field.send_keys(text)
+        field.send_keys("\ue009\ue007")  # Ctrl-Enter
+        settled(opened)
+        click(opened, "Use this model")
+
+    click(opened, "Paste or upload a config.json")
+    paste('{"model_type": "llama", "hidden_size": "huge"}')
+    said = b.wait_for(
+        opened, "const e = document.querySelector('[data-testid=\"stAlertContentError\"]'); return e && e.innerText"
+    )
+    assert "hidden_size" in said
+    assert "Traceback" not in said
+    before = b.figures(opened)["gib"]
+    paste('{"model_type": "gpt2"}')
+    settled(opened)
+    assert b.figures(opened)["gib"] != before
+    assert problems(opened) == []
+
+
+def test_a_huge_upload_is_refused_with_the_limit(page, address, tmp_path):
+    page.get(f"{address}/calibrate?lang=en")
+    b.wait_ready(page)
+    large = tmp_path / "record.json"
+    large.write_bytes(b" " * (9 << 20))
+    page.find_element("css selector", 'input[type="file"]').send_keys(str(large))
+    b.wait_for(page, "return document.body.innerText.includes('must be 8.0MB or smaller')", 20)
+    assert "8 MB" in text_of(page)
+
+
+def test_what_is_taken_along_can_be_read(opened, folder):
+    name = "4x7b-mixture-of-experts-against-a-dense-33b"
+    click(opened, "File", '[role="tab"]')
+    toml = downloaded(folder, f"{name}.toml", lambda: click(opened, "Save scenario"))
+    path = folder / "again.toml"
+    path.write_bytes(toml)
+    answer = read_scenario(path).cases[0].plan()
+    assert b.figures(opened)["gib"][0] == f"{answer.peak_total_bytes / 2**30:,.1f} GiB"
+    html = downloaded(folder, f"{name}.html", lambda: click(opened, "One-page report")).decode()
+    assert "<svg" in html
+    click(opened, "中文")
+    click(opened, "文件", '[role="tab"]')
+    assert "每卡显存" in downloaded(folder, f"{name}.html", lambda: click(opened, "单页报告")).decode()
+    click(opened, "English")
+    assert not re.search(r"(src|href)\s*=\s*['\"]?(https?:)?//", html)
+    click(opened, "Download figures")
+    assert downloaded(folder, "memory.png", lambda: click(opened, "PNG picture")).startswith(b"\x89PNG")
+    assert b"<svg" in downloaded(folder, "memory.svg", lambda: click(opened, "SVG vectors"))
+    table = pd.read_csv(io.BytesIO(downloaded(folder, "memory.csv", lambda: click(opened, "CSV numbers"))))
+    assert table[table["label"] == "4x7B MoE"]["value"].sum() == pytest.approx(answer.peak_total_bytes / 2**30)
+
+
+def test_a_search_runs_and_its_tables_and_launch_files_can_be_read(page, address, folder):
+    page.get(f"{address}/search?lang=en")
+    b.wait_ready(page)
+    click(page, "Search", '[data-testid="stMain"] button')
+    b.wait_for(page, "return document.body.innerText.includes('layouts searched in')", 60)
+    settled(page)
+    click(page, "Download", ".st-key-search-files button")
+    table = pd.read_csv(io.BytesIO(downloaded(folder, "search.csv", lambda: click(page, "Table (CSV)"))))
+    again = pd.read_parquet(io.BytesIO(downloaded(folder, "search.parquet", lambda: click(page, "Table (parquet)"))))
+    assert list(table["step_time_s"]) == pytest.approx(list(again["step_time_s"]))
+    assert table["rank"].is_monotonic_increasing
+    with zipfile.ZipFile(io.BytesIO(downloaded(folder, "nemo.zip", lambda: click(page, "Launch files for nemo")))) as archive:
+        assert any("tensor_model_parallel_size" in archive.read(entry).decode() for entry in archive.namelist())
+    page.execute_script("document.activeElement.blur(); document.body.click()")
+    click(page, "Open in Compare")
+    b.wait_for(page, "return document.querySelectorAll('[data-figure=gib]').length === 3", 30)
+
+
+def test_a_search_can_be_cancelled_and_keeps_what_it_found(page, address):
+    page.get(f"{address}/search?lang=en&s={state.encode(state.checked(LARGE))}")
+    b.wait_ready(page)
+    click(page, "Search", '[data-testid="stMain"] button')
+    click(page, "Cancel")
+    b.wait_for(page, "return /Cancelled (after|before)/.test(document.body.innerText)", 60)
+    assert problems(page) == []
+
+
+def test_a_record_calibrates_a_device_that_compare_can_use(page, address):
+    page.get(f"{address}/calibrate?lang=en")
+    b.wait_ready(page)
+    page.find_element("css selector", 'input[type="file"]').send_keys(str(RECORD))
+    b.wait_for(page, "return document.body.innerText.includes('Calibrated:')", 120)
+    settled(page)
+    assert len(page.find_elements("css selector", '[data-testid="stVegaLiteChart"]')) >= 3
+    assert problems(page) == []
+    click(page, "Use it for 4x7B MoE")
+    b.wait_for(page, "return document.body.innerText.includes('my-amd-epyc')", 30)
+    assert not page.find_elements("css selector", '[data-testid="stException"]')
+
+
+def test_a_measurement_starts_here_and_can_be_stopped(page, address):
+    page.get(f"{address}/calibrate?lang=en")
+    b.wait_ready(page)
+    click(page, "Measure this CPU")
+    b.wait_for(page, "return document.body.innerText.includes('Measuring for')", 30)
+    click(page, "Stop measuring")
+    b.wait_for(page, "return document.body.innerText.includes('nothing was kept')", 60)
+    assert problems(page) == []
+
+
+def test_every_tab_of_the_controls_opens_and_fine_tuning_takes_less_memory(page, address):
+    tables = {
+        "model": {"name": "llama-2-7b"}, "cluster": {"node": "dgx-a100-80gb", "num_gpus": 1}, "framework": {"name": "peft"},
+        "job": {"seq_len": 2048, "global_batch_size": 8, "num_samples": 1000}, "layout": {"micro_batch_size": 1},
+    }  # fmt: skip
+    word = state.encode(state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}]}))
+    page.get(f"{address}/?lang=en&s={word}")
+    b.wait_ready(page)
+    full = float(b.figures(page)["gib"][0].split()[0])
+    click(page, "Training", '[role="tab"]')
+    field = page.find_element("css selector", 'input[aria-label*="Kind of training"]')
+    field.click()
+    b.wait_for(page, "return document.querySelectorAll('[role=option]').length >= 6")
+    click(page, "QLoRA", "[role=option]")
+    b.wait_for(page, "return document.body.innerText.includes('Rank of the adapters')")
+    assert float(b.figures(page)["gib"][0].split()[0]) < full / 3
+    for tab, shows in (
+        ("Work", "Sequence length"),
+        ("Layout", "Training stack"),
+        ("Price", "Price per GPU-hour"),
+        ("File", "Save scenario"),
+    ):
+        click(page, tab, '[role="tab"]')
+        assert shows in page.find_element("css selector", '[data-testid="stSidebar"]').text
+    assert problems(page) == []
+
+
+def test_a_layout_that_does_not_fit_is_mended_with_one_click(page, address):
+    tables = {
+        "model": {"name": "llama-2-7b"}, "cluster": {"node": "dgx-a100-80gb", "num_gpus": 8},
+        "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**9}, "layout": {"micro_batch_size": 8},
+    }  # fmt: skip
+    word = state.encode(state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}]}))
+    page.get(f"{address}/memory?lang=en&s={word}")
+    b.wait_ready(page)
+    assert "not fit" in b.figures(page)["fits"][0]
+    click(page, "→")
+    assert "not fit" not in b.figures(page)["fits"][0]
