@@ -151,9 +151,9 @@ class Gain:
     after: float
 
     def sentence(self) -> str:
-        """For people."""
+        """For people: the median error of the step time."""
         if self.before is None:
-            return f"With your calibration the planner is {self.after:.1%} off (median) on {self.steps} steps that no constant saw."
+            return f"With your calibration the planner is {self.after:.1%} off on {self.steps} steps that no constant saw."
         return (
             f"The catalog was {self.before:.1%} off on {self.steps} steps; with your calibration it is {self.after:.1%} "
             "(median error of the step time, on steps that no constant saw)."

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from pretended_cuda import CARDS, CONTEXT_BYTES, FAULTS, Card, Pretended
-from test_peak_memory import predicted
+from step_memory import predicted
 
 from kernels import record as records
 from kernels.__main__ import main

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from made_records import Ticks, session
-from test_peak_memory import LiveBytes
+from step_memory import LiveBytes
 from torch.utils.checkpoint import checkpoint
 
 from kernels import apart, device, distributed, faults, power, probes
@@ -31,7 +31,7 @@ from kernels.moe_layer import MoEConfig, MoELayer
 from kernels.session import Session
 from kernels.supervisor import LOST, supervise
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def step(**changes: Any) -> Step:
