@@ -115,7 +115,9 @@ LEFT_OUT = {
     ),
     "commands and their options, which no page has": (
         "audit/expression",
+        "calibration/measuring",
         "calibration/profiles",
+        "calibration/trace",
         "cli",
         "common/ray_tasks",
         "common/tables",

@@ -29,7 +29,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 
 def validate_command(
     files: Annotated[
-        list[Path], typer.Argument(metavar="RUNS.csv...", help="Measured runs, one a line (docs/validate.md), or a record.json.")
+        list[Path],
+        typer.Argument(metavar="RUNS.csv...", help="Measured runs (docs/validate.md), a record.json, or a trace."),
     ],
     as_json: AsJson = False,
     by: Annotated[
@@ -39,6 +40,10 @@ def validate_command(
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Of a record: use this profile as it is.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Of a record of several ranks: what joins them.")] = None,
     framework: Annotated[str | None, typer.Option("--framework", help="Of a record: the calibrated host constants.")] = None,
+    scenario: Annotated[
+        Path | None, typer.Option("--scenario", metavar="S.toml", help="Of a profiler trace (Kineto JSON): what it ran.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Of a trace: the steps that it holds; unasked, its marks.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also write measured and predicted: .parquet, .csv or .json.")
     ] = None,
@@ -46,6 +51,11 @@ def validate_command(
     """Predict measured runs, group by group, or a record, step by step, and say how far off the planner is."""
     runs = files[0]
     check_plot(plot)
+    if scenario is not None:
+        _validate_trace(files, scenario, steps, as_json)
+        return
+    if steps is not None:
+        raise PlannerError(f"--steps {steps}: goes with a trace and the --scenario that it ran.")
     alone = runs.suffix.lower() == ".json" or is_serving_table(runs)
     records = all(path.suffix.lower() == ".json" for path in files)
     if alone and ((len(files) > 1 and not records) or out is not None):
@@ -56,6 +66,26 @@ def validate_command(
         validate_serving(runs, as_json, by or GROUPS, plot)
         return
     _validate_runs(files, as_json, by, plot, out)
+
+
+def _validate_trace(files: list[Path], scenario: Path, steps: int | None, as_json: bool) -> None:
+    """A trace of one's own step against the scenario's first case, kind of work by kind of work."""
+    from planner.calibration.trace import compare_trace, read_trace
+    from planner.reports.trace import trace_table
+    from planner.scenarios.scenario import read_scenario
+
+    if len(files) > 1:
+        raise PlannerError(f"{files[1]}: a trace is compared alone; give one trace and its --scenario.")
+    trace = read_trace(files[0], steps)
+    case = read_scenario(scenario).cases[0]
+    answer = case.plan()
+    found = compare_trace(trace, answer)
+    rate = answer.framework.elementwise_rate
+    if as_json:
+        rows = [{**vars(row), "error": row.error} for row in found.rows]
+        print_json({**vars(found), "rows": rows, "suggested": found.overrides(rate)})
+        return
+    show(trace_table(f"{files[0].name} against {case.label}, {answer.layout.label}", found, rate))
 
 
 def _validate_runs(files: list[Path], as_json: bool, by: str | None, plot: Path | None, out: Path | None) -> None:
