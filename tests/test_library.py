@@ -39,12 +39,8 @@ def test_a_type_checker_finds_a_wrong_argument_and_a_wrong_name(tmp_path: Path) 
     pytest.importorskip("mypy")
     script = tmp_path / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        str(script),
-    ]  # the project's settings: what `make test` has checked is not read again
+    # with the project's settings: what `make test` has checked is not read again
+    command = [sys.executable, "-m", "mypy", str(script)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     found = [line for line in done.stdout.splitlines() if ": error:" in line and "script.py" in line]
     assert done.returncode == 1, done.stdout + done.stderr
