@@ -119,6 +119,7 @@ LEFT_OUT = {
         "calibration/profiles",
         "calibration/trace",
         "cli",
+        "common/quantities",
         "common/ray_tasks",
         "common/tables",
         "evidence/serving/check",

@@ -15,6 +15,7 @@ from typing import Any
 from planner.common import data
 from planner.common.arrays import Number
 from planner.common.errors import PlannerError, as_text, near, one_of
+from planner.common.spec import fields_of, python_value
 from planner.common.units import HOUR_S
 
 TABLE = data.CATALOG / "prices" / "gpu_hours.csv"
@@ -188,9 +189,16 @@ def as_price(value: PriceLike | None, accelerator: str) -> Price | None:
     """A price from a number (USD per GPU-hour), from search fields, or None for the catalog's on-demand quote."""
     if isinstance(value, Price):
         return value
+    value = python_value(value)
     if isinstance(value, int | float):
-        return own_price(float(value))
-    fields = dict(value or {})
+        return own_price(value)
+    if isinstance(value, str):
+        raise PlannerError(
+            f"price = {value!r}: must be dollars per GPU-hour or a table; give {{'term': {value!r}}} for a term of the catalog.",
+            field="price",
+            value=value,
+        )
+    fields = fields_of({} if value is None else value, "price")
     own = "usd_per_gpu_hour" in fields
     known = {"usd_per_gpu_hour", "term"} if own else {"term", "provider", "region"}
     unknown = sorted(set(fields) - known)
