@@ -90,7 +90,15 @@ def _stack(step: Step, precision: str, card: Card) -> dict[str, object]:
 
 def table(lines: list[Line]) -> str:
     """Markdown."""
-    head = ("card", "steps with a form that fits", "whole", "the 8-expert model with a shared expert", "ran", "peak, median error", "worst")
+    head = (
+        "card",
+        "steps with a form that fits",
+        "whole",
+        "8 experts, top 2, 1 shared",
+        "ran",
+        "peak, median error",
+        "worst",
+    )
     rows = [
         (
             line.card.name,

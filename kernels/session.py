@@ -15,6 +15,7 @@ from kernels import clock
 from kernels import record as records
 from kernels.case import Case, Work, matmul_precision, sample_key
 from kernels.device import busy, describe, versions
+from kernels.distributed import ranks_per_node
 from kernels.faults import DeviceLost, Skip, check_alive, first_line, out_of_memory
 from kernels.power import PowerMeter, Watching
 from kernels.timing import HOST_BOUND, Stopwatch, Timing
@@ -69,6 +70,7 @@ class Session:
         self.meter = PowerMeter(device)
         self.watch = Stopwatch(device, self.agree if ranks > 1 else None, cpu_clock)
         self.case_budget_s = budget_s
+        self.groups: dict[str, Any] = {}  # process groups of a part of the ranks
         self.profiled: set[str] = set()  # models of which one step has been taken apart
         self.seen: dict[str, Any] = {}  # clocks, heat and energy while the last work was timed
         torch.manual_seed(seed + rank)
@@ -85,6 +87,8 @@ class Session:
             "versions": versions(),
             "samples": [],
         }
+        if ranks > 1:
+            self.record["device"]["ranks_per_node"] = ranks_per_node()
         self._before_s = self._resume(earlier) if earlier is not None else 0.0
         self.start = clock.now()
         self._written = 0.0

@@ -30,7 +30,12 @@ def _case(name: str, size: int, dtype: str) -> Case:
         x, y = torch.randn(n, **kind), torch.randn(n, **kind)
         out = torch.empty_like(x)
         if name == "copy":
-            return Work(run=lambda: out.copy_(x), bytes=2.0 * size, check=lambda: relative_error(out.copy_(x), x), graph=True)
+            return Work(
+                run=lambda: out.copy_(x),
+                bytes=2.0 * size,
+                check=lambda: relative_error(out.copy_(x)[-4096:], x[-4096:]),
+                graph=True,
+            )
         if name == "triad":
             expected = x[:4096].double() + 3.0 * y[:4096].double()
             return Work(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -393,24 +393,38 @@ def _found_stack(record: Record, framework: Framework) -> Framework:
 
 
 def _node(record: Record, accelerator: Accelerator) -> tuple[Node, list[Fit]]:
-    """A node of as many devices as the record has ranks, with a fitted line per collective."""
+    """A node of as many devices as the record has ranks on one machine, its link, and between several machines another one."""
     if record.ranks == 1:
         return single_node(accelerator), []
+    per_node = int((record.device.model_extra or {}).get("ranks_per_node", record.ranks))
+    several = per_node < record.ranks
+    near, fits = _link(record, "node" if several else "world", accelerator, per_node)
+    links = [near]
+    if several:
+        far, more = _link(record, "across", accelerator, 0)
+        links, fits = [near, far], fits + more
+    label = f"{per_node} x {accelerator.name}"
+    fields = {"name": label, "accelerator": accelerator.name, "num_gpus": per_node, "links": links}
+    return Node.build(fields, "node"), fits
+
+
+def _link(record: Record, span: str, accelerator: Accelerator, gpus: int) -> tuple[dict[str, Any], list[Fit]]:
+    """A link with a fitted line per collective, from the samples over ranks of one machine, or over one rank of each."""
     collectives, fits = {}, []
     for name in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"):
-        samples = [s for s in record.measured("collectives") if s.name == name]
+        measured = [s for s in record.measured("collectives") if s.shape.get("span", "world") == span]
+        samples = [s for s in measured if s.name == name and s.dtype == "fp32"]
         if len(samples) >= 4:
-            collectives[name], fit = _line(name, samples, record.ranks)
-            fits.append(fit)
+            ranks = int(samples[0].shape["ranks"])
+            collectives[name], fit = _line(name, samples, ranks)
+            fits.append(replace(fit, name=f"{name}, between machines") if span == "across" else fit)
     if not collectives:
         raise PlannerError(f"the record of {record.ranks} ranks holds no collectives; measure again with --only collectives.")
     rate = max(c["bus_bytes_per_s"] for c in collectives.values())
     # PCIe 5.0 x16 carries 64 GB/s in one direction: what is faster is no PCIe
     kind = "shared_memory" if record.device.kind == "cpu" else "nvlink" if rate > 6.4e10 else "pcie"
-    link = {"name": "measured link", "kind": kind, "span": record.ranks, "bytes_per_s": rate, "collectives": collectives}
-    label = f"{record.ranks} x {accelerator.name}"
-    fields = {"name": label, "accelerator": accelerator.name, "num_gpus": record.ranks, "links": [link]}
-    return Node.build(fields, "node"), fits
+    words = {"name": "measured network", "kind": "network"} if span == "across" else {"name": "measured link", "kind": kind}
+    return {**words, "span": gpus, "bytes_per_s": rate, "collectives": collectives}, fits
 
 
 def _line(name: Any, samples: Sequence[Sample], ranks: int) -> tuple[dict[str, float], Fit]:
