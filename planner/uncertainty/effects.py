@@ -1,0 +1,202 @@
+"""What held-out runs say of a question: mean and spread of log(measured / predicted) for a source never seen.
+
+``catalog/uncertainty.toml`` holds the hierarchical model that ``planner fit`` found (hierarchy.py): the effects that a question
+shares with measured runs, with their covariance, and the standard deviations of what a new source draws anew. A question adds up
+its effects; one that nobody measured counts as 0 with the spread of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from planner.common import data
+from planner.common.arrays import Array, Number
+from planner.common.spec import read_table
+from planner.uncertainty.hierarchy import LEVELS, OWN, SHARED, beyond
+
+if TYPE_CHECKING:
+    from planner.uncertainty.interval import Kind, Metric, Subject
+
+UNCERTAINTY = data.CATALOG / "uncertainty.toml"
+FAR = 2.0
+"""Doublings beyond the sizes measured from which an interval is called extrapolated: four times as large."""
+KNOWN_BIAS = 0.03
+"""Mean log error of runs of this kind from which the interval says that it is moved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Normal distribution of log(measured / predicted) for a question asked by a new source, and where it comes from."""
+
+    mean: float
+    deviation: Number
+    provenance: Kind
+    why: str
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The stored model of one metric."""
+
+    runs: int
+    sources: int
+    deviations: Mapping[str, float]
+    run: float
+    terms: Mapping[str, float]
+    scale: float  # on deviations, so that 90 % of the runs left out by source lie inside
+    pair_scale: float
+    alike: float  # correlation of the own errors of two runs of one source, model and chip
+    alike_doublings: float  # doublings of sizes and degrees over which it falls by 1 / e
+    groups: Mapping[tuple[str, ...], int]
+    means: Array
+    covariance: Array
+    measured: tuple[Mapping[str, Any], ...]
+    reach: Mapping[tuple[str, str], tuple[float, float, float]]
+
+    def standing(self, subject: Subject) -> Standing:
+        """Mean, deviation and words for one question; the deviation is a column where ``subject.kernel`` is one."""
+        at, unknown = self._shared(subject)
+        mean = float(self.means[at].sum())
+        shared = float(self.covariance[np.ix_(at, at)].sum()) + sum(self.deviations[name] ** 2 for name in unknown)
+        own = sum(self.deviations[name] ** 2 for name in OWN) + self.run**2
+        away = self.distance(subject)
+        deviation = self.scale * np.sqrt(shared + self.width(subject, away) ** 2 * own)
+        why, extrapolated = self._why(subject, away)
+        if abs(mean) >= KNOWN_BIAS:
+            why += f"; such runs took {abs(np.expm1(mean)):.0%} {'more' if mean > 0 else 'less'} than predicted: moved by as much"
+        return Standing(
+            mean=mean,
+            deviation=deviation if np.ndim(deviation) else float(deviation),
+            provenance="extrapolated" if extrapolated else "fitted",
+            why=why,
+        )
+
+    def difference(self, first: Subject, second: Subject) -> tuple[float, float]:
+        """Mean and standard deviation of the difference of two questions' logarithms, both asked by one new source.
+
+        What they share cancels: effects of the same group, the source, the source's chip and model where these are the same,
+        and the part of the runs' own errors that nearby settings have in common.
+        """
+        one, unknown_one = self._shared(first)
+        two, unknown_two = self._shared(second)
+        contrast = np.zeros(len(self.means))
+        np.add.at(contrast, one, 1.0)
+        np.add.at(contrast, two, -1.0)
+        variance = float(contrast @ self.covariance @ contrast)
+        for name, keys in SHARED.items():
+            same = all(_key(first, key) == _key(second, key) for key in keys)
+            if not same:
+                variance += self.deviations[name] ** 2 * ((name in unknown_one) + (name in unknown_two))
+        w1 = float(self.width(first, self.distance(first)))
+        w2 = float(self.width(second, self.distance(second)))
+        together = {"source": True, "source on chip": first.curves == second.curves, "source and model": first.model == second.model}
+        for name in OWN:
+            own = (w1 - w2) ** 2 if together[name] else w1**2 + w2**2
+            variance += self.deviations[name] ** 2 * own
+        variance += self.run**2 * (w1**2 + w2**2 - 2.0 * self.likeness(first, second) * w1 * w2)
+        return float(contrast @ self.means), self.pair_scale * float(np.sqrt(max(variance, 0.0)))
+
+    def likeness(self, first: Subject, second: Subject) -> float:
+        """Correlation of two runs' own errors: ``alike`` exp(-doublings between them / ``alike_doublings``)."""
+        apart = np.abs(np.asarray(first.coordinates) - np.asarray(second.coordinates)).sum()
+        return float(self.alike * np.exp(-apart / self.alike_doublings))
+
+    def width(self, subject: Subject, away: float) -> Number:
+        """w of the hierarchical model: the spread of a question of this kind over the typical one's."""
+        log = sum(self.terms.get(f"{level} {getattr(subject, level)}", 0.0) for level in LEVELS)
+        log += self.terms["distance"] * away
+        return np.exp(log + self.terms["kernel"] * np.asarray(subject.kernel))
+
+    def distance(self, subject: Subject) -> float:
+        """Doublings beyond what was measured of the subject's root framework and kind of model."""
+        reach = self.reach.get((subject.root, subject.family)) or self.reach.get(("", subject.family)) or self.reach[("", "")]
+        sizes = np.log2(np.array([subject.parameters, subject.num_gpus, *reach], dtype=float))
+        return float(beyond(sizes[:1], sizes[1:2], sizes[2], sizes[3], sizes[4])[0])
+
+    def _shared(self, subject: Subject) -> tuple[list[int], list[str]]:
+        """Positions of the subject's effects, and the names of those that nobody measured."""
+        known, unknown = [], []
+        for name, keys in SHARED.items():
+            group = (name, *(_key(subject, key) for key in keys))
+            if group in self.groups:
+                known.append(self.groups[group])
+            else:
+                unknown.append(name)
+        return known, unknown
+
+    def _why(self, s: Subject, away: float) -> tuple[str, bool]:
+        """What the interval rests on, in words, and whether it is extrapolated."""
+        on_chip = [m for m in self.measured if m["framework"] == s.framework and m["curves"] == s.curves]
+        of_root = [m for m in self.measured if m["root"] == s.root]
+        near = [m for m in of_root if m["curves"] == s.curves]
+        same = [m for m in self.measured if m["generation"] == s.generation]
+        if on_chip:
+            text = f"{_runs(on_chip)} measured runs of {s.framework} on {s.curves}"
+        elif near:
+            text = f"{_runs(near)} measured runs of {s.root} and what is based on it on {s.curves}, none of {s.framework}"
+        elif of_root:
+            text = f"{_runs(of_root)} measured runs of {s.root} and what is based on it, none on {s.curves}"
+        else:
+            text = f"no measured runs of {s.framework}; {self.runs} of other frameworks"
+        of_model = sum(int(m["models"].get(s.model, 0)) for m in on_chip or near or of_root)
+        if of_root:
+            text += f", {of_model or 'none'} of this model"
+        reasons = [text, *self._beyond(s)]
+        return "; ".join(reasons), not of_root or not same or away > FAR
+
+    def _beyond(self, s: Subject) -> list[str]:
+        fewest, most, gpus = self.reach.get((s.root, s.family)) or self.reach.get(("", s.family)) or self.reach[("", "")]
+        reasons = []
+        if s.num_gpus > gpus:
+            reasons.append(f"{s.num_gpus} GPUs, at most {gpus:.0f} were measured")
+        if s.parameters > most:
+            reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at most {most / 1e9:.3g}B were measured")
+        if s.parameters < fewest:
+            reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at least {fewest / 1e9:.3g}B were measured")
+        return reasons
+
+
+def _runs(measured: list[Mapping[str, Any]]) -> int:
+    return sum(int(m["runs"]) for m in measured)
+
+
+def _key(subject: Subject, column: str) -> str:
+    """The subject's value of a column of held-out runs."""
+    return str(getattr(subject, column))
+
+
+@cache
+def load_effects(path: Path = UNCERTAINTY) -> dict[str, Effects]:
+    """The stored models by metric."""
+    return {metric: as_effects(table) for metric, table in read_table(path).items()}
+
+
+def as_effects(table: Mapping[str, Any]) -> Effects:
+    """One metric's table of ``catalog/uncertainty.toml`` as a model."""
+    effects = table["effect"]
+    covariance = np.zeros((len(effects), len(effects)))
+    for i, effect in enumerate(effects):
+        covariance[i, : i + 1] = effect["covariance"]
+    deviations = dict(table["deviations"])
+    return Effects(
+        runs=table["runs"],
+        sources=table["sources"],
+        run=deviations.pop("run"),
+        deviations=deviations,
+        terms=table["terms"],
+        scale=table["scale"],
+        pair_scale=table["pair_scale"],
+        alike=table["alike"],
+        alike_doublings=table["alike_doublings"],
+        groups={tuple(effect["group"]): i for i, effect in enumerate(effects)},
+        means=np.array([effect["mean"] for effect in effects], dtype=float),
+        covariance=covariance + np.tril(covariance, -1).T,
+        measured=tuple(table["measured"]),
+        reach={(r["root"], r["family"]): (r["fewest_parameters"], r["most_parameters"], r["most_gpus"]) for r in table["reach"]},
+    )
