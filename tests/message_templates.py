@@ -88,6 +88,7 @@ REACHABLE = (
     "training/remedies",
     "training/trainable",
     "uncertainty/classify",
+    "uncertainty/effects",
     "uncertainty/interval",
     "web",
     "workload/adapters",
@@ -104,6 +105,7 @@ LEFT_OUT = {
     "fits of the developers": (
         "evidence/fit",
         "evidence/fit_sets",
+        "evidence/held_out",
         "evidence/serving/fit",
         "evidence/serving/residuals",
         "evidence/serving/study",
@@ -173,7 +175,8 @@ TELLING = {
     "serving/weight_formats": {"require_hardware"},
     "training/planning": {"_choose", "_explained", "_reasons", "plan"},
     "training/trainable": {"tuning_notes"},
-    "uncertainty/interval": {"_outside", "interval"},
+    "uncertainty/effects": {"_beyond", "_why", "standing"},
+    "uncertainty/interval": {"_interval_of_class", "_outside"},
     "web/state": {"checked", "decode"},
     "workload/job": {"_tables"},
 }

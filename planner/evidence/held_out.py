@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner.common import data
-from planner.common.arrays import Array, Positions
+from planner.common.arrays import Array, Mask, Positions
 from planner.evidence.measured_runs import Run
 from planner.uncertainty.effects import Effects, as_effects
 from planner.uncertainty.hierarchy import LEVELS, SHARED, SLOPES, Fitted, fit_hierarchy, source_weights
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TABLE = data.CATALOG / "held_out.parquet"
+METRICS: tuple[Metric, ...] = ("step_time", "memory")
 COORDINATES = ("tp", "pp", "cp", "ep", "micro_batch_size", "seq_len", "gpus", "size")
 FIELDS = (
     "framework",
@@ -40,7 +41,7 @@ FIELDS = (
     "figure",
     "kernel",
 )
-MOST_PAIRS = 400
+MOST_PAIRS = 200
 """Pairs of one source that are looked at, evenly spaced."""
 ALIKE = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 ALIKE_DOUBLINGS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -82,15 +83,15 @@ class Held:
 
     metric: Metric
     frame: pd.DataFrame
-    table: dict[str, Any]  # of catalog/uncertainty.toml
+    table: dict[str, Any]  # of catalog/uncertainty.toml; as_effects reads it
     mean: Array
     deviation: Array  # scaled: 90 % of the runs lie within 1.645 of it
     pairs: pd.DataFrame  # runs of one source, two and two: positions, error, mean and deviation of the difference
 
     @property
-    def inside(self) -> Array:
+    def inside(self) -> Mask:
         """Whether each run lies in its interval."""
-        return np.abs(self.frame["residual"].to_numpy() - self.mean) <= NORMAL_95 * self.deviation
+        return np.asarray(np.abs(self.frame["residual"].to_numpy() - self.mean) <= NORMAL_95 * self.deviation)
 
 
 def fit_held(frame: pd.DataFrame, metric: Metric) -> Held:
@@ -104,7 +105,7 @@ def fit_held(frame: pd.DataFrame, metric: Metric) -> Held:
     without: dict[str, Effects] = {}
     for source in chosen["source"].unique():
         others = (chosen["source"] != source).to_numpy()
-        known = as_effects(effects_table(fitted, chosen, in_sample, others))
+        known = as_effects(effects_table(fitted, chosen, in_sample, others, counted=False))
         without[source] = known
         for i in np.flatnonzero(~others):
             found = known.standing(asked[i])
@@ -118,6 +119,15 @@ def fit_held(frame: pd.DataFrame, metric: Metric) -> Held:
     return Held(metric, chosen, table, mean, scale * deviation, pairs)
 
 
+def fit_uncertainty(held_out: pd.DataFrame, name: str, *, alone: bool = False) -> tuple[pd.DataFrame, list[Held]]:
+    """The stored held-out runs with those of the set ``name`` replaced, and the model of each metric fitted to all of them.
+
+    ``alone``: to these runs only, the stored ones left aside.
+    """
+    frame = merged(None if alone else load_held_out(), held_out, name)
+    return frame, [fit_held(frame, metric) for metric in METRICS if (frame["metric"] == metric).any()]
+
+
 def both_weights(columns: Mapping[str, Any]) -> Array:
     """Half of the weight by rows, half by sources: each run 1/n, and each source the same."""
     inverse = source_weights(columns) ** 2
@@ -125,14 +135,18 @@ def both_weights(columns: Mapping[str, Any]) -> Array:
 
 
 def quantile(values: Array, weights: Array, level: float) -> float:
-    """The smallest value that holds ``level`` of the weight at or below it."""
+    """The smallest value that holds ``level`` of the weight at or below it; NORMAL_95 of no values."""
+    if not len(values):
+        return NORMAL_95
     order = np.argsort(values)
     total = np.cumsum(weights[order])
     return float(values[order][min(int(np.searchsorted(total, level * total[-1])), len(values) - 1)])
 
 
-def effects_table(fitted: Fitted, frame: pd.DataFrame, in_sample: Array, keep: Array) -> dict[str, Any]:
+def effects_table(fitted: Fitted, frame: pd.DataFrame, in_sample: Array, keep: Mask, *, counted: bool = True) -> dict[str, Any]:
     """The model as tables for ``catalog/uncertainty.toml``, from the runs that are kept; not scaled.
+
+    ``counted``: with the numbers of runs, which only words need.
 
     The means are of the errors that remain with the constants as they are (``in_sample``): what a framework's constants took up
     when its own sources were fitted is no bias of the next one.
@@ -154,7 +168,7 @@ def effects_table(fitted: Fitted, frame: pd.DataFrame, in_sample: Array, keep: A
         "alike_doublings": 1.0,
         "deviations": {**{k: round(v, DIGITS) for k, v in found.deviations.items()}, "run": round(found.run, DIGITS)},
         "terms": {k: round(v, DIGITS) for k, v in found.terms.items() if k in SLOPES or k in levels},
-        "measured": measured_table(kept),
+        "measured": measured_table(kept) if counted else [],
         "reach": reach_table(kept),
         "effect": [
             {
@@ -188,13 +202,15 @@ def reach_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
     whole = frame.assign(root="", family="")
     for part in (frame, every, whole):
         for (root, family), group in part.groupby(["root", "family"]):
-            tables.append({
-                "root": root,
-                "family": family,
-                "fewest_parameters": float(f"{group['parameters'].min():.4g}"),
-                "most_parameters": float(f"{group['parameters'].max():.4g}"),
-                "most_gpus": int(group["num_gpus"].max()),
-            })
+            tables.append(
+                {
+                    "root": root,
+                    "family": family,
+                    "fewest_parameters": float(f"{group['parameters'].min():.4g}"),
+                    "most_parameters": float(f"{group['parameters'].max():.4g}"),
+                    "most_gpus": int(group["num_gpus"].max()),
+                }
+            )
     return tables
 
 
@@ -206,7 +222,7 @@ def pairs_of(frame: pd.DataFrame) -> pd.DataFrame:
     for source, group in frame.groupby("source"):
         at = group.index.to_numpy()
         first, second = np.triu_indices(len(at), 1)
-        chosen = np.unique(np.linspace(0, len(first) - 1, min(len(first), MOST_PAIRS)).astype(int)) if len(first) else []
+        chosen = np.unique(np.linspace(0, max(len(first) - 1, 0), min(len(first), MOST_PAIRS)).astype(int))
         parts.append(pd.DataFrame({"source": source, "first": at[first[chosen]], "second": at[second[chosen]]}))
     return pd.concat(parts, ignore_index=True)
 
@@ -222,17 +238,14 @@ def fit_pairs(
     The correlation of two runs' own errors and the length over which it falls are those of the best mean log score of the pairs,
     each source left out of what predicts it.
     """
-    from dataclasses import replace
-
     first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
     error = residual[first] - residual[second]
     weights = both_weights({"source": pairs["source"].to_numpy()})
     means, base, cross = np.empty(len(pairs)), np.empty(len(pairs)), np.empty(len(pairs))
     apart = np.empty(len(pairs))
-    for p, (i, j) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-        known = without[str(pairs["source"].iloc[p])]
-        one, two = asked[i], asked[j]
-        means[p], deviation = replace(known, alike=0.0).difference(one, two)
+    for p, (i, j, source) in enumerate(zip(first.tolist(), second.tolist(), pairs["source"].tolist(), strict=True)):
+        known, one, two = without[source], asked[i], asked[j]
+        means[p], deviation = known.difference(one, two)
         base[p] = deviation**2
         w1, w2 = known.width(one, known.distance(one)), known.width(two, known.distance(two))
         cross[p] = 2.0 * known.run**2 * float(w1) * float(w2)
@@ -270,9 +283,9 @@ def uncertainty_text(models: Iterable[Held], source: str) -> str:
     """``catalog/uncertainty.toml``: one table a metric."""
     lines = [
         f"# Written by {source}; the runs are in held_out.parquet.",
-        "# The hierarchical model of log(measured / predicted): planner/uncertainty/hierarchy.py. deviations: standard deviations of",
-        "# effects; terms: of the logarithm of the spread; scale, pair_scale: factors on deviations so that 90 % of runs, and of",
-        "# pairs of runs, left out by source lie inside; covariance: of an effect with those before it and with itself.",
+        "# The hierarchical model of log(measured / predicted), hierarchy.py. deviations: standard deviations",
+        "# of effects; terms: of the logarithm of the spread; scale, pair_scale: factors on deviations so that 90 % of runs,",
+        "# and of pairs of runs, left out by source lie inside; covariance: of an effect with those before it and with itself.",
     ]
     for model in models:
         table = model.table

@@ -11,9 +11,10 @@ import numpy as np
 
 from planner.common.data import PROFILES
 from planner.common.files import write_text
+from planner.evidence.serving.residuals import residuals_text
 from planner.evidence.serving.runs import TITLES
 from planner.evidence.serving.study import LEFT_OUT, ServingStudy
-from planner.evidence.write_fit import residuals_text, with_constant
+from planner.evidence.write_fit import with_constant
 from planner.reports.serving_plots import save_scatter
 from planner.serving.engine import CATALOG
 from planner.serving.intervals import RESIDUALS

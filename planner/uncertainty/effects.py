@@ -7,11 +7,11 @@ its effects; one that nobody measured counts as 0 with the spread of its kind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,7 @@ from planner.common import data
 from planner.common.arrays import Array, Number
 from planner.common.spec import read_table
 from planner.uncertainty.hierarchy import LEVELS, OWN, SHARED, beyond
-
-if TYPE_CHECKING:
-    from planner.uncertainty.interval import Kind, Metric, Subject
+from planner.uncertainty.subject import Kind, Metric, Subject
 
 UNCERTAINTY = data.CATALOG / "uncertainty.toml"
 FAR = 2.0
@@ -68,13 +66,15 @@ class Effects:
         away = self.distance(subject)
         deviation = self.scale * np.sqrt(shared + self.width(subject, away) ** 2 * own)
         why, extrapolated = self._why(subject, away)
-        if abs(mean) >= KNOWN_BIAS:
-            why += f"; such runs took {abs(np.expm1(mean)):.0%} {'more' if mean > 0 else 'less'} than predicted: moved by as much"
+        if mean >= KNOWN_BIAS:
+            why.append(f"moved up by {np.expm1(mean):.0%}: such runs took that much more than predicted")
+        if mean <= -KNOWN_BIAS:
+            why.append(f"moved down by {-np.expm1(mean):.0%}: such runs took that much less than predicted")
         return Standing(
             mean=mean,
             deviation=deviation if np.ndim(deviation) else float(deviation),
             provenance="extrapolated" if extrapolated else "fitted",
-            why=why,
+            why="; ".join(why),
         )
 
     def difference(self, first: Subject, second: Subject) -> tuple[float, float]:
@@ -95,9 +95,9 @@ class Effects:
                 variance += self.deviations[name] ** 2 * ((name in unknown_one) + (name in unknown_two))
         w1 = float(self.width(first, self.distance(first)))
         w2 = float(self.width(second, self.distance(second)))
-        together = {"source": True, "source on chip": first.curves == second.curves, "source and model": first.model == second.model}
-        for name in OWN:
-            own = (w1 - w2) ** 2 if together[name] else w1**2 + w2**2
+        for name, keys in OWN.items():
+            together = all(key == "source" or _key(first, key) == _key(second, key) for key in keys)
+            own = (w1 - w2) ** 2 if together else w1**2 + w2**2
             variance += self.deviations[name] ** 2 * own
         variance += self.run**2 * (w1**2 + w2**2 - 2.0 * self.likeness(first, second) * w1 * w2)
         return float(contrast @ self.means), self.pair_scale * float(np.sqrt(max(variance, 0.0)))
@@ -115,9 +115,15 @@ class Effects:
 
     def distance(self, subject: Subject) -> float:
         """Doublings beyond what was measured of the subject's root framework and kind of model."""
-        reach = self.reach.get((subject.root, subject.family)) or self.reach.get(("", subject.family)) or self.reach[("", "")]
+        reach = self._reach(subject)
+        if reach is None:
+            return 0.0
         sizes = np.log2(np.array([subject.parameters, subject.num_gpus, *reach], dtype=float))
         return float(beyond(sizes[:1], sizes[1:2], sizes[2], sizes[3], sizes[4])[0])
+
+    def _reach(self, s: Subject) -> tuple[float, float, float] | None:
+        """Fewest and most parameters and most GPUs measured of the nearest kind; None where nothing was."""
+        return self.reach.get((s.root, s.family)) or self.reach.get(("", s.family)) or self.reach.get(("", ""))
 
     def _shared(self, subject: Subject) -> tuple[list[int], list[str]]:
         """Positions of the subject's effects, and the names of those that nobody measured."""
@@ -130,28 +136,28 @@ class Effects:
                 unknown.append(name)
         return known, unknown
 
-    def _why(self, s: Subject, away: float) -> tuple[str, bool]:
+    def _why(self, s: Subject, away: float) -> tuple[list[str], bool]:
         """What the interval rests on, in words, and whether it is extrapolated."""
-        on_chip = [m for m in self.measured if m["framework"] == s.framework and m["curves"] == s.curves]
         of_root = [m for m in self.measured if m["root"] == s.root]
         near = [m for m in of_root if m["curves"] == s.curves]
-        same = [m for m in self.measured if m["generation"] == s.generation]
-        if on_chip:
-            text = f"{_runs(on_chip)} measured runs of {s.framework} on {s.curves}"
+        own = _runs(m for m in near if m["framework"] == s.framework)
+        if own and own == _runs(near):
+            words = [f"{own} measured runs of {s.framework} on {s.curves} GPUs"]
         elif near:
-            text = f"{_runs(near)} measured runs of {s.root} and what is based on it on {s.curves}, none of {s.framework}"
+            words = [f"{_runs(near)} measured runs of {s.root} and frameworks based on it, on {s.curves} GPUs"]
+            words += [f"{own} of them of {s.framework} itself"] if own else [f"none of them of {s.framework} itself"]
         elif of_root:
-            text = f"{_runs(of_root)} measured runs of {s.root} and what is based on it, none on {s.curves}"
+            words = [f"{_runs(of_root)} measured runs of {s.root} and frameworks based on it", f"none of them on {s.curves} GPUs"]
         else:
-            text = f"no measured runs of {s.framework}; {self.runs} of other frameworks"
-        of_model = sum(int(m["models"].get(s.model, 0)) for m in on_chip or near or of_root)
+            words = [f"no runs of {s.framework} were measured", f"{self.runs} of other frameworks"]
+        of_model = sum(int(m["models"].get(s.model, 0)) for m in near or of_root)
         if of_root:
-            text += f", {of_model or 'none'} of this model"
-        reasons = [text, *self._beyond(s)]
-        return "; ".join(reasons), not of_root or not same or away > FAR
+            words += [f"{of_model} of this model"] if of_model else ["none of this model"]
+        same_generation = any(m["generation"] == s.generation for m in self.measured)
+        return [*words, *self._beyond(s)], not of_root or not same_generation or away > FAR
 
     def _beyond(self, s: Subject) -> list[str]:
-        fewest, most, gpus = self.reach.get((s.root, s.family)) or self.reach.get(("", s.family)) or self.reach[("", "")]
+        fewest, most, gpus = self._reach(s) or (s.parameters, s.parameters, s.num_gpus)
         reasons = []
         if s.num_gpus > gpus:
             reasons.append(f"{s.num_gpus} GPUs, at most {gpus:.0f} were measured")
@@ -162,7 +168,7 @@ class Effects:
         return reasons
 
 
-def _runs(measured: list[Mapping[str, Any]]) -> int:
+def _runs(measured: Iterable[Mapping[str, Any]]) -> int:
     return sum(int(m["runs"]) for m in measured)
 
 
@@ -175,6 +181,12 @@ def _key(subject: Subject, column: str) -> str:
 def load_effects(path: Path = UNCERTAINTY) -> dict[str, Effects]:
     """The stored models by metric."""
     return {metric: as_effects(table) for metric, table in read_table(path).items()}
+
+
+def standing(metric: Metric, subject: Subject) -> Standing:
+    """What held-out runs say of a question; memory without a figure of its own is reserved memory."""
+    asked = replace(subject, figure="reserved") if metric == "memory" and subject.figure == "step" else subject
+    return load_effects()[metric].standing(asked)
 
 
 def as_effects(table: Mapping[str, Any]) -> Effects:

@@ -217,7 +217,9 @@ def fit_hierarchy(table: Columns, residual: Array, iterations: int = 60) -> Fitt
     outlying = np.ones(len(residual))
     for _ in range(ROUNDS):
         of_round = (of, by_source, outlying)
-        found = minimize(_negative, theta, args=of_round, jac=True, method="L-BFGS-B", options={"maxiter": iterations, "ftol": 1e-6})
+        found = minimize(
+            _negative, theta, args=of_round, jac=True, method="L-BFGS-B", options={"maxiter": iterations, "ftol": 1e-6}
+        )
         theta = found.x
         outlying = (FREEDOM + 1.0) / (FREEDOM + _standardized(theta, *of_round))
     return Fitted(of, theta, by_source * outlying)
@@ -264,11 +266,13 @@ def _likelihood(theta: Array, of: Design, by_source: Array, outlying: Array) -> 
     of_own = np.asarray(own.multiply(zc).sum(1)).ravel()
     by_run = (error**2 + of_run) * precision - by_source
     by_width = by_run + precision * (error * (own @ mean) - of_own)
-    slope = np.concatenate([
-        np.bincount(of.effect, weights=(mean**2 + np.diag(covariance)) / variance - 1.0, minlength=k),
-        [by_run.sum()],
-        of.spread.T @ by_width,
-    ])
+    slope = np.concatenate(
+        [
+            np.bincount(of.effect, weights=(mean**2 + np.diag(covariance)) / variance - 1.0, minlength=k),
+            [by_run.sum()],
+            of.spread.T @ by_width,
+        ]
+    )
     before, unsure = of.prior()
     value -= 0.5 * float(np.sum(((theta[:k] - np.log(TYPICAL)) / UNSURE) ** 2) + np.sum(((beta - before) / unsure) ** 2))
     slope[:k] -= (theta[:k] - np.log(TYPICAL)) / UNSURE**2
