@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.common.data import PROFILES
-from planner.common.files import write_text
-from planner.evidence.fit import Fit
+from planner.common.errors import PlannerError
+from planner.common.files import write_texts
+from planner.common.references import Catalog
+from planner.evidence.fit import Constant, Fit
 from planner.evidence.held_out import TABLE, Held, load_held_out, uncertainty_text
-from planner.hardware.curves import load_curves
+from planner.hardware.curves import CURVES, load_curves
 from planner.uncertainty.effects import UNCERTAINTY, load_effects
-from planner.workload.framework import CATALOG, load_framework
+from planner.workload.framework import FRAMEWORKS, load_framework
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,28 +23,21 @@ if TYPE_CHECKING:
 def write_fit(found: Fit, source: str, date: str) -> list[Path]:
     """Write the constants; returns the files that changed.
 
-    Every file is first written whole beside its place and then renamed. A constant that keeps its value and source keeps
-    its date too, so that the same runs give the same files on any day.
+    All files change or none. A constant that keeps its value and source keeps
+    its date too, so that the same runs give the same files on any day. What refers to it follows when it is next read.
     """
-    texts: dict[Path, str] = {}
-    for constant, value in zip(found.constants, found.values.values, strict=True):
-        path = PROFILES / "measured" / f"{constant.curves}.toml" if constant.curves else CATALOG / f"{constant.framework}.toml"
-        text = texts.get(path) or path.read_text(encoding="utf-8")
-        texts[path] = with_constant(text, constant.field, value, f"{source}; prior {constant.prior:g}: {constant.why}", date)
-    changed = written(texts)
+    changed = written(constants_written(found, lambda c: CURVES if c.curves else FRAMEWORKS, source, date))
     for read_before in (load_framework, load_curves):
         read_before.cache_clear()
+    CURVES.clear()
     return changed
 
 
 def written(texts: Mapping[Path, str]) -> list[Path]:
     """Write the texts that differ from what the files hold; returns these files."""
-    changed = []
-    for path, text in texts.items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
-            changed.append(path)
-    return changed
+    changed = {path: text for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
+    write_texts(changed)
+    return list(changed)
 
 
 def write_uncertainty(frame: pd.DataFrame, models: Sequence[Held], source: str) -> list[Path]:
@@ -55,6 +49,24 @@ def write_uncertainty(frame: pd.DataFrame, models: Sequence[Held], source: str) 
         changed.append(TABLE)
     load_effects.cache_clear()
     return changed
+
+
+def constants_written(found: Fit, catalog_of: Callable[[Constant], Catalog], source: str, date: str) -> dict[Path, str]:
+    """The texts of all files that hold a constant of the fit, with its value in them; references stay as they are.
+
+    Raises PlannerError for a constant whose own line is a reference: the fit would cut it.
+    """
+    texts: dict[Path, str] = {}
+    for constant, value in zip(found.constants, found.values.values, strict=True):
+        catalog = catalog_of(constant)
+        if target := catalog.refers(constant.place):
+            raise PlannerError(
+                f"planner fit: {constant.name} is {target} by reference; fit {target}, or state a value of its own in its file."
+            )
+        path = catalog.path(constant.place.file, "planner fit")
+        text = texts.get(path) or path.read_text(encoding="utf-8")
+        texts[path] = with_constant(text, constant.field, value, f"{source}; prior {constant.prior:g}: {constant.why}", date)
+    return texts
 
 
 def with_constant(text: str, field: str, value: float, source: str, date: str) -> str:
