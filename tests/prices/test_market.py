@@ -185,7 +185,7 @@ def test_a_scenarios_own_price_may_be_in_another_currency() -> None:
             as_price(wrong, "h20-96gb")
 
 
-# --- the table itself -------------------------------------------------------------------------------------------------------------
+# --- the table itself ---------------------------------------------------------------------------------------------------------
 
 
 def test_no_quote_is_given_twice_and_each_is_whole() -> None:
