@@ -119,6 +119,7 @@ LEFT_OUT = {
         "audit/expression",
         "calibration/profiles",
         "cli",
+        "common/quantities",
         "common/ray_tasks",
         "common/tables",
         "evidence/serving/check",

@@ -19,7 +19,7 @@ from scipy.stats import norm
 
 from planner.common import data
 from planner.common.errors import PlannerError, as_text, near, one_of
-from planner.common.spec import read_table
+from planner.common.spec import fields_of, python_value, read_table
 from planner.hardware.cluster import Accelerator, Node, accelerator_names, load_accelerator
 from planner.prices.currency import to_usd
 from planner.prices.price import TERMS, Price, PriceLike, load_prices, own_price
@@ -356,9 +356,16 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
     """
     if isinstance(value, Price):
         return value
+    value = python_value(value)
     if isinstance(value, int | float):
-        return own_price(float(value))
-    fields = dict(value or {})
+        return own_price(value)
+    if isinstance(value, str):
+        raise PlannerError(
+            f"price = {value!r}: must be dollars per GPU-hour or a table; give {{'term': {value!r}}} for a term of the catalog.",
+            field="price",
+            value=value,
+        )
+    fields = fields_of({} if value is None else value, "price")
     if "price_per_gpu_hour" in fields:
         fields["usd_per_gpu_hour"] = _in_dollars(fields.pop("price_per_gpu_hour"), fields.pop("currency", None))
     own = "usd_per_gpu_hour" in fields

@@ -52,7 +52,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     and impossible cuts; one that does not fit in memory is an answer with ``reasons`` and the ``nearest`` change.
     """
     the_model, the_cluster = as_model(model), as_cluster(cluster)
-    spec = serving if isinstance(serving, Serving) else Serving.build(dict(serving), "serving")
+    spec = serving if isinstance(serving, Serving) else Serving.build(serving, "serving")
     spec, notes = _replicas(spec, the_cluster)
     setting = Setting(model=the_model, cluster=the_cluster, engine=load_engine(spec.engine), serving=spec)
     draft = draft_setting(setting)
