@@ -101,8 +101,8 @@ class Month:
 
 
 def cash_flow(result: WholeRun, bill: Bill) -> tuple[Month, ...]:
-    """The bill month by month: rent and storage as time passes, preprocessing before the first step, egress and bound hours that nothing
-    uses after the last.
+    """The bill month by month: rent and storage as time passes, preprocessing before the first step; egress, and bound hours
+    that nothing uses, after the last.
 
     A month is a twelfth of a year. The months add up to ``bill.total_usd.expected``.
     """
