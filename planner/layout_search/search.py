@@ -17,6 +17,7 @@ from planner.layout_search.found import NO_HOST_MEMORY, NO_MEMORY, TOO_DEAR, TOO
 from planner.layout_search.question import SearchQuestion
 from planner.layout_search.ranking import Rows, joined, pruned
 from planner.layout_search.result import SearchResult
+from planner.prices.market import run_usd
 from planner.prices.price import cost_usd, gpu_hours
 
 if TYPE_CHECKING:
@@ -121,7 +122,10 @@ def _run(q: SearchQuestion, setup: int, step_s: Array) -> tuple[Array, Array]:
     """(seconds, dollars) of the run, of one step where the job has no length."""
     price, gpus = q.setups[setup].price, q.setups[setup].grid.cluster.num_gpus
     time = step_s if q.num_steps is None else q.num_steps * step_s
-    usd = np.full(len(time), np.inf) if price is None else np.asarray(cost_usd(gpu_hours(time, gpus), price))
+    if price is None:
+        usd = np.full(len(time), np.inf)
+    else:
+        usd = np.asarray(cost_usd(gpu_hours(time, gpus), price) if q.num_steps is None else run_usd(time, gpus, price))
     return time, usd
 
 

@@ -13,7 +13,8 @@ from planner.common.units import GIB
 from planner.hardware.cluster import Cluster
 from planner.model.catalog import load_model
 from planner.model.parameters import parameters_active, parameters_total
-from planner.prices.price import Price, PriceLike, as_price
+from planner.prices.market import as_price
+from planner.prices.price import Price, PriceLike
 from planner.serving.batch_figures import batch_figures
 from planner.serving.deployment import Deployment
 from planner.serving.engine import load_engine
@@ -56,7 +57,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     setting = Setting(model=the_model, cluster=the_cluster, engine=load_engine(spec.engine), serving=spec)
     draft = draft_setting(setting)
     require_possible(setting, draft)
-    the_price = as_price(price, the_cluster.accelerator.name)
+    the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     return answer(Times(setting=setting, draft=draft), the_price, notes)
 
 
