@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from planner.collectives import collective_s
+from planner.collectives import collective_s, token_exchange_s
 from planner.curves import Curves
 from planner.framework import Framework
 from planner.hardware import Cluster
@@ -112,6 +112,7 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     }
     exposed: dict[Group, Array] = {g: np.zeros(shape) for g in GROUPS}
     waiting = {p: np.zeros(shape) for p in device}
+    waits = setting.framework.cuda_graphs == "none"
     for row in rows:
         phase = row.phase
         if row.collective is not None and row.group is not None:
@@ -123,7 +124,8 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
             device[phase] = device[phase] + seconds
             if row.name.endswith("weight gradient"):
                 sums["weight"] = sums["weight"] + seconds
-        host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel + row.host_s
+        if waits:
+            host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel + row.host_s
         _add_amounts(sums, row)
     return BlockCost(
         forward_s=np.maximum(device["forward"], host["forward"] - waiting["forward"]),
@@ -166,7 +168,10 @@ def _exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> 
     if row.collective is None or row.group is None:
         raise ValueError(f"row {row.name!r} is no collective")
     ranks, stride = group_of(setting, row.group)
-    seconds = collective_s(cluster, row.collective, row.communication_bytes, ranks, stride)
+    if row.copies is not None:
+        seconds = token_exchange_s(cluster, row.communication_bytes, row.copies, row.reach, ranks, stride)
+    else:
+        seconds = collective_s(cluster, row.collective, row.communication_bytes, ranks, stride)
     seconds = seconds * (1.0 - overlap(setting.framework, row.group))
     hides = setting.framework.overlap_tensor_parallel_gradients
     if row.beside is None or hides == 0.0:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from planner.errors import PlannerError, near
 from planner.spec import Spec, read_table
@@ -31,6 +31,7 @@ class Framework(Spec):
     # numbers in memory
     mixed_precision: Literal["master_weights", "autocast", "sharded_fp32"]
     gradient_dtype: Literal["fp32", "same"]  # of 16-bit training: fp32, or the parameters' own type
+    fp8_parameters: bool = False  # FP8 training holds matrices in fp8 only, no 16-bit copy beside them
     persistent_gradients: bool  # a buffer that lives through the step, or tensors freed at its end
     gradient_buckets_copy: bool  # data-parallel buckets hold a second copy of the gradients
     activation_accounting: Literal["megatron", "autograd"]
@@ -54,9 +55,10 @@ class Framework(Spec):
     loss_in_fp32: bool = True  # an unfused loss upcasts 16-bit logits
     fused_router: bool
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
-    expert_dispatch: Literal["pairs", "tokens"] = "pairs"  # a token travels once per chosen expert, or once per chosen rank
+    dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep"] = "alltoall"  # how tokens come to their experts' ranks
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
     fused_optimizer: Literal["fused", "foreach", "loop"]  # one kernel, one per operation on all tensors, one per tensor
+    checkpoint_stops_early: bool = False  # full recomputation ends with the last tensor that the backward pass needs
     gathers_input_again: bool = False  # sequence parallelism keeps a shard of each linear layer's input, gathered once more
     selective_recompute: Literal["attention_core", "alternate_matmuls"] = "attention_core"  # what "selective" redoes
     elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
@@ -69,6 +71,7 @@ class Framework(Spec):
     dequantize_rate: Annotated[float, Field(gt=0, le=1)] = 0.5  # of kernels that unpack weights, over streaming bandwidth
 
     # host
+    cuda_graphs: Literal["none", "full"] = "none"  # full: one launch a step, so that no kernel waits for the host
     host_s_per_kernel: Seconds
     host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging
     host_s_per_chunk: Seconds = 0.0  # the device waits for the host to enter a pipeline chunk, in one pass
@@ -94,6 +97,21 @@ class Framework(Spec):
     least_fragmentation: Annotated[float, Field(ge=0)] = 0.03  # what stays of it when memory is short
     host_optimizer_bytes_per_s: Annotated[float, Field(gt=0)]  # of a node's CPUs, when optimizer states live there
     notes: str = ""
+
+    release: str = ""  # one of ``releases``; empty = as the constants above are
+    releases: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)  # what each release changes
+
+    @model_validator(mode="before")
+    @classmethod
+    def _released(cls, data: Any) -> Any:
+        """Fields that the release changes; those given beside it hold."""
+        if not isinstance(data, dict) or not data.get("release"):
+            return data
+        known = data.get("releases") or {}
+        if data["release"] not in known:
+            have = ", ".join(known) or "none"
+            raise ValueError(f"release = {data['release']!r}: {data.get('name', 'this framework')} has {have} in the catalog")
+        return {**data, **known[data["release"]]}
 
 
 @cache

@@ -39,7 +39,10 @@ class Job(Spec):
     precision: Precision = "bf16"
     optimizer: Optimizer = "adamw"
     gradient_dtype: Literal["fp32", "same"] | None = None  # None = the framework's
-    expert_load: Annotated[float, Field(ge=1)] = 1.0  # tokens on the fullest expert rank / mean
+    # tokens on the fullest expert rank / mean; None = 1 where the benchmark forces the router to be even, else by its skew
+    expert_load: Annotated[float, Field(ge=1)] | None = None
+    routing: Literal["unforced", "forced"] = "unforced"
+    routing_skew: Annotated[float, Field(ge=0, le=3)] = 0.4
     adapter: Adapter | None = None
     quantization: Quantization | None = None  # of the frozen weights; filled for qlora and gptq-lora
     teacher: Teacher | None = None
@@ -181,6 +184,8 @@ def precisions(job: Job, framework: Framework) -> Precisions:
     state = optimizer_state_bytes(job.optimizer, 4.0)
     narrow = {"fp8": 1.0, "nvfp4": DTYPE_BYTES["fp4"] + 1.0 / 16.0}.get(job.precision)
     kept, fp8_caches = (narrow, 2.0 * narrow) if narrow else (2.0, 0.0)
+    if job.precision == "fp8" and framework.fp8_parameters:  # of matrices, both copies are all that is held
+        fp8_caches -= 2.0
     if framework.mixed_precision == "master_weights":
         return Precisions(
             matmul=dtype, activation=2.0, linear_input=kept, parameter=2.0, cast=fp8_caches,

@@ -235,6 +235,10 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
             raise PlannerError(f"attention_kernel = {kernel!r}: must be standard, eager or flash")
         if not (kernel == "standard" and start.attention_kernel == "eager"):
             changes["attention_kernel"] = kernel
+    if row.get("dispatcher"):
+        changes["dispatcher"] = row["dispatcher"].lower()
+    if row.get("release") and start.releases:
+        changes["release"] = row["release"]
     if not yes(row, "overlap_grad_reduce", default=True) and start.overlap_gradient_reduction > 0:
         changes["overlap_gradient_reduction"] = 0.0
         if start.mixed_precision == "master_weights":  # Megatron overlaps gathers of parameters only with reductions
@@ -284,6 +288,8 @@ def _job(row: Mapping[str, str], layout: Layout, model: Model) -> Job:
         "optimizer": _translated("optimizer", optimizer) if optimizer else "adamw",
         **tuning_fields(row, model, _labels()),
     }  # fmt: skip
+    if row.get("routing"):
+        fields["routing"] = row["routing"]
     if row.get("grad_dtype"):
         wide = row["grad_dtype"].lower() in ("fp32", "float32")
         if not wide and row["grad_dtype"].lower() not in ("bf16", "fp16", "bfloat16", "float16", "same"):
@@ -306,6 +312,8 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
         "sequence_parallel": yes(row, "sequence_parallel") and fields["tp"] > 1,
         "offload_optimizer": _offload(row),
     }  # fmt: skip
+    if row.get("etp"):
+        fields["etp"] = fields["tp"] if row["etp"] == "tp" else whole(row, "etp")
     fields["vpp"] = fields["vpp"] if fields["pp"] > 1 else 1
     if row.get("dp"):
         fields["dp"] = whole(row, "dp")

@@ -59,7 +59,9 @@ class Row:
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
     have this row; ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the device waits for the
     host. ``core`` marks what selective recomputation redoes; ``rate`` of memory-bound work over the stack's usual.
-    ``beside`` is the row whose computation a collective may run beside.
+    ``beside`` is the row whose computation a collective may run beside. ``copies``: each token of the message goes to that
+    many experts, but only once to a node and once to a rank; ``reach`` the part of the group's ranks that a token's experts may
+    lie on.
     """
 
     name: str
@@ -85,6 +87,8 @@ class Row:
     core: bool = False
     beside: Row | None = None
     rate: float = 1.0
+    copies: float | None = None
+    reach: float = 1.0
 
 
 def recomputed(row: Row, redo: Number) -> Row:

@@ -13,6 +13,7 @@ from planner.framework import Framework
 from planner.job import Job, Precisions, precisions, upcasts
 from planner.layout import Layouts
 from planner.model import LayerKind, Model
+from planner.operators.routing import fullest_rank_load
 from planner.operators.row import Array
 
 Positions = NDArray[np.intp]
@@ -92,6 +93,15 @@ class Setting:
     def core_recompute(self) -> Array:
         """1 where at least the attention core is recomputed."""
         return (self.recompute >= 1).astype(float)
+
+    @cached_property
+    def expert_load(self) -> Array:
+        """Tokens on the fullest rank of the expert-parallel group over the mean: as given, even where forced, else by skew."""
+        if self.job.expert_load is not None:
+            return np.minimum(self.job.expert_load, self.ep)
+        if self.job.routing == "forced" or not self.model.num_experts:
+            return np.ones_like(self.ep)
+        return fullest_rank_load(self.model.num_experts, self.model.top_k, self.ep, self.job.routing_skew)
 
     @property
     def unquantized_dtype(self) -> str:

@@ -93,10 +93,11 @@ def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ..
     if setting.framework.selective_recompute == "alternate_matmuls":
         return _alternate_recomputation(setting, rows)
     redo_full, redo_core = setting.full_recompute, setting.core_recompute
+    needed = _needed_again(setting, rows)
     result: list[Row] = []
     again: list[Row] = []
     dropped: list[Number] = []
-    for row in rows:
+    for i, row in enumerate(rows):
         if row.phase != "forward":
             result.append(row)
             dropped.append(0.0)
@@ -104,11 +105,26 @@ def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ..
         redo = redo_core if row.core else redo_full
         result.append(replace(row, saved_bytes=row.saved_bytes * (1.0 - redo)))
         dropped.append(row.saved_bytes * redo)
-        again.append(recomputed(row, redo))
+        again += [recomputed(row, redo)] if i < needed else []
     m = setting.model
     kept = setting.residual_width * float(m.hidden_size) * setting.sequence_tokens * redo_full
     entrance = Row(name="layer input kept", block="layer", phase="forward", saved_bytes=kept)
     return (entrance, *result, *again, _restored(rows, dropped, kept))
+
+
+def _needed_again(setting: Setting, rows: tuple[Row, ...]) -> int:
+    """Rows of a layer, in forward order, that a full recomputation runs again: all, or up to the last tensor that backward needs.
+
+    PyTorch's non-reentrant checkpoint stops as soon as every tensor that was kept the first time is there again
+    (``torch.utils.checkpoint.set_checkpoint_early_stop``, on by default). A multiplication keeps its input, so that the
+    last one of a layer is not run again; neither is what follows it.
+    """
+    if not setting.framework.checkpoint_stops_early:
+        return len(rows)
+    keeping = [i for i, row in enumerate(rows) if row.phase == "forward" and np.any(np.asarray(row.saved_bytes) > 0)]
+    if not keeping:
+        return len(rows)
+    return keeping[-1] + (0 if isinstance(rows[keeping[-1]].work, Matmul) else 1)
 
 
 def _restored(rows: tuple[Row, ...], dropped: list[Number], entrance: Number) -> Row:
@@ -138,13 +154,14 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
     result: list[Row] = []
     again: list[Row] = []
     dropped: list[Number] = []
-    for row in rows:
+    needed = _needed_again(setting, rows)
+    for i, row in enumerate(rows):
         if row.phase != "forward":
             result.append(row)
             dropped.append(0.0)
             continue
         share = _alternate_share(setting, row)
-        redo = redo_full + selective * share
+        redo = (redo_full + selective * share) * (1.0 if i < needed else 0.0)
         part = np.where(redo > 0, redo, 1.0)
         # attention keeps its output, which the next projection holds as its input, and its log-sums
         stays = row.core or row.name == "output projection"
