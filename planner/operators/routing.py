@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from planner.operators.row import Array
+from planner.common.arrays import Array
 
 NORMAL = NormalDist()
 

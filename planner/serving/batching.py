@@ -11,11 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from planner.common.arrays import Array
 from planner.serving.requests import Requests
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +105,13 @@ class _Loop:
             else:
                 self.now = arrivals[i]
         return Outcome(
-            admitted_s=np.array(self.admitted), first_s=np.array(self.first), done_s=np.array(self.done),
-            batch_seconds=self.batch_seconds, busy_s=self.busy, end_s=self.now,
-        )  # fmt: skip
+            admitted_s=np.array(self.admitted),
+            first_s=np.array(self.first),
+            done_s=np.array(self.done),
+            batch_seconds=self.batch_seconds,
+            busy_s=self.busy,
+            end_s=self.now,
+        )
 
     def _prefill(self, i: int) -> int:
         """Admit all that have arrived and fit into one pass, each on the emptiest group; returns the next request."""
