@@ -255,10 +255,7 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
         if start.mixed_precision == "master_weights":  # Megatron overlaps gathers of parameters only with reductions
             changes["overlap_parameter_gather"] = 0.0
     if yes(row, "compile"):
-        fusions = ("fused_norm", "fused_activation", "fused_rotary", "fused_dropout")
-        changes |= {name: True for name in fusions if not getattr(start, name)}
-        if start.extra_score_bytes:  # a compiled graph does the scaling and masking again instead of keeping both
-            changes["extra_score_bytes"] = start.extra_score_bytes / 3.0
+        changes["compile"] = True
     return _changed(start, tuple(sorted(changes.items()))) if changes else start
 
 

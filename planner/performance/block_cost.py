@@ -185,7 +185,7 @@ def _exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> 
         seconds = collective_s(cluster, row.collective, row.communication_bytes, ranks, stride)
     seconds = seconds * (1.0 - overlap(setting.framework, row.group))
     hides = setting.framework.overlap_tensor_parallel_gradients
-    if row.beside is None or hides == 0.0:
+    if row.beside is None:
         return seconds
     return np.asarray(seconds - hides * np.minimum(seconds, compute_s(row.beside, setting, cluster, curves)))
 
@@ -200,7 +200,7 @@ def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> A
         setting.precision.matmul,
         setting.unquantized_dtype,
         f.flash_attention,
-        f.elementwise_rate,
+        f.memory_rate,
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from planner.common import data
 from planner.common.errors import PlannerError, near
@@ -99,20 +99,45 @@ class Framework(Spec):
     host_optimizer_bytes_per_s: Annotated[float, Field(gt=0)]  # of a node's CPUs, when optimizer states live there
     notes: str = ""
 
+    # what a user says of a run: each word stands for several of the fields above
     release: str = ""  # one of ``releases``; empty = as the constants above are
     releases: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)  # what each release changes
+    compile: bool = False  # torch.compile of each layer and of the loss
+    liger: bool = False  # Liger's kernels for transformers: norms, rotary, gated activation, loss in chunks
+    expandable_segments: bool = False  # PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 
-    @model_validator(mode="before")
-    @classmethod
-    def _released(cls, data: Any) -> Any:
-        """Fields that the release changes; those given beside it hold."""
-        if not isinstance(data, dict) or not data.get("release"):
-            return data
-        known = data.get("releases") or {}
-        if data["release"] not in known:
-            have = ", ".join(known) or "none"
-            raise ValueError(f"release = {data['release']!r}: {data.get('name', 'this framework')} has {have} in the catalog")
-        return {**data, **known[data["release"]]}
+    @property
+    def memory_rate(self) -> float:
+        """Of memory-bound kernels over streaming bandwidth: this stack's own, or torch.compile's."""
+        return COMPILED_RATE if self.compile else self.elementwise_rate
+
+    def replaced(self, **changes: Any) -> Self:
+        """A validated copy with some fields changed; words are spelled out, and fields given beside them hold."""
+        return super().replaced(**{**self._spelled(changes), **changes})
+
+    def _spelled(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """The fields that the words among ``changes`` stand for."""
+        found: dict[str, Any] = {}
+        release = changes.get("release")
+        if release:
+            if release not in self.releases:
+                have = ", ".join(self.releases) or "none"
+                raise PlannerError(f"framework.release = {release!r}: the catalog has {have} of {self.name}")
+            found |= self.releases[release]
+        if changes.get("compile") is True and not self.compile:
+            found |= dict.fromkeys(("fused_norm", "fused_activation", "fused_rotary", "fused_dropout"), True)
+            found["extra_score_bytes"] = self.extra_score_bytes / 3.0  # it scales and masks again instead of keeping both
+        if changes.get("liger") is True:
+            found |= dict.fromkeys(("fused_norm", "fused_activation", "fused_rotary", "chunked_loss"), True)
+        if changes.get("expandable_segments") is True:
+            found |= {"fragmentation": EXPANDABLE_FRAGMENTATION, "least_fragmentation": EXPANDABLE_FRAGMENTATION}
+        return found
+
+
+COMPILED_RATE = 0.9
+"""Of torch.compile's kernels over streaming bandwidth: few, long, each tensor read once; as fitted for Megatron's fused ones."""
+EXPANDABLE_FRAGMENTATION = 0.02
+"""Reserved over allocated - 1 where segments grow page by page: pages of 2 MiB, and what is rounded up. Assumed."""
 
 
 @cache
