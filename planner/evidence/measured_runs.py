@@ -246,6 +246,9 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
             raise PlannerError(f"attention_kernel = {kernel!r}: must be standard, eager or flash")
         if not (kernel == "standard" and start.attention_kernel == "eager"):
             changes["attention_kernel"] = kernel
+    modules = _recompute_modules(row)
+    if modules:
+        changes["recompute_modules"] = modules
     if row.get("dispatcher"):
         changes["dispatcher"] = row["dispatcher"].lower()
     if row.get("release") and start.releases:
@@ -257,6 +260,14 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
     if yes(row, "compile"):
         changes["compile"] = True
     return _changed(start, tuple(sorted(changes.items()))) if changes else start
+
+
+def _recompute_modules(row: Mapping[str, str]) -> frozenset[str]:
+    """Megatron-Core's modules in parentheses, as ``selective(moe,layernorm)``; an unknown one is refused by the framework."""
+    start, _, inside = row.get("recompute", "").partition("(")
+    return (
+        frozenset(name.strip() for name in inside.rstrip(")").split(",") if name.strip()) if start == "selective" else frozenset()
+    )
 
 
 @cache
@@ -332,7 +343,7 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
         group = str(min(_per_node(row), whole(row, "num_gpus")))
     if group:
         fields["shard_group_size"] = int(group)
-    recompute = _translated("recompute", row.get("recompute", ""))
+    recompute = _translated("recompute", row.get("recompute", "").partition("(")[0])
     if recompute and recompute not in RECOMPUTE:
         raise PlannerError(f"recompute = {recompute!r}: {one_of(recompute, RECOMPUTE)}, or empty")
     # whoever ran out of memory had not recomputed everything: without a word on it, nothing

@@ -76,7 +76,9 @@ class Model(Spec):
     num_dense_layers: Count = 0  # the first layers keep a dense feed-forward
     moe_every: Positive = 1  # layer i is MoE when (i + 1) % moe_every == 0
     dense_layers: tuple[Count, ...] = ()  # further dense layers, by index
-    router_groups: Count = 0  # groups of neighbouring experts, of which a token's may come from router_top_groups only; 0 = from all
+    router_groups: Count = (
+        0  # groups of neighbouring experts, of which a token's may come from router_top_groups only; 0 = from all
+    )
     router_top_groups: Count = 0
     capacity_factor: Annotated[float, Field(gt=0)] | None = None  # None = dropless
 

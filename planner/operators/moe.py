@@ -164,7 +164,11 @@ def _exchange(name: str, setting: Setting, forward: Collective, backward: Collec
         copies = float(m.top_k) if once else None
         message = message / float(m.top_k) if once else message
         sent = tuple(
-            replace(communication(f"{name} {what}", BLOCK, phase, "all_to_all", "ep", message, ep), copies=copies, reach=m.router_reach)
+            replace(
+                communication(f"{name} {what}", BLOCK, phase, "all_to_all", "ep", message, ep),
+                copies=copies,
+                reach=m.router_reach,
+            )
             for what, phase in (("tokens", "forward"), ("gradients", "backward"))
         )
     return (

@@ -11,7 +11,7 @@ from planner.common.arrays import Array
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind
-from planner.operators.row import Group, Row
+from planner.operators.row import Group, Matmul, Row
 from planner.operators.setting import Setting
 from planner.operators.table import Table
 from planner.performance.collectives import collective_s, token_exchange_s
@@ -48,6 +48,7 @@ class BlockCost:
     flops: Array
     mean_flops: Array
     model_flops: Array
+    dummy_bytes: Array  # of Transformer Engine's cached dummy gradients: each weight of the layer once, in 16 bit
 
     @property
     def compute_s(self) -> Array:
@@ -110,10 +111,11 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     host = {p: np.zeros(shape) for p in device}
     sums = {
         name: np.zeros(shape)
-        for name in ("saved", "workspace", "dense", "expert", "flops", "mean", "model", "weight", "fdense", "fexpert")
+        for name in ("saved", "workspace", "dense", "expert", "flops", "mean", "model", "weight", "fdense", "fexpert", "dummy")
     }
     exposed: dict[Group, Array] = {g: np.zeros(shape) for g in GROUPS}
     waiting = {p: np.zeros(shape) for p in device}
+    dummies = setting.framework.dummy_weight_gradients and not setting.job.frozen
     waits = setting.framework.cuda_graphs == "none"
     for row in rows:
         phase = row.phase
@@ -129,6 +131,8 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
         if waits:
             host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel + row.host_s
         _add_amounts(sums, row)
+        if dummies and isinstance(row.work, Matmul) and _has_dummy(row):
+            sums["dummy"] = sums["dummy"] + DUMMY_WIDTH * row.work.n * row.work.k
     return BlockCost(
         forward_s=np.maximum(device["forward"], host["forward"] - waiting["forward"]),
         recompute_s=np.maximum(device["recompute"], host["recompute"] - waiting["recompute"]),
@@ -147,6 +151,20 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
         flops=sums["flops"],
         mean_flops=sums["mean"],
         model_flops=sums["model"],
+        dummy_bytes=sums["dummy"],
+    )
+
+
+DUMMY_WIDTH = 2.0
+"""Bytes of an element of Transformer Engine's dummy gradients: bf16."""
+
+
+def _has_dummy(row: Row) -> bool:
+    """A linear layer of Transformer Engine: not the router, the output layer or grouped experts (cached since its 2.10)."""
+    return (
+        row.phase == "forward"
+        and row.block in ("attention", "feed_forward", "shared_expert")
+        and bool(np.any(np.asarray(row.parameters) > 0))
     )
 
 

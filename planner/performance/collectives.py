@@ -68,9 +68,7 @@ def collective_s(
     return result
 
 
-def token_exchange_s(
-    cluster: Cluster, token_bytes: Number, copies: float, reach: float, ranks: Number, stride: Number
-) -> Array:
+def token_exchange_s(cluster: Cluster, token_bytes: Number, copies: float, reach: float, ranks: Number, stride: Number) -> Array:
     """Seconds in which every rank sends its tokens, ``token_bytes``, each to ``copies`` experts spread over ``ranks`` ranks.
 
     A token crosses the network once for each other node that has experts of it, and a node's inner links once for each rank

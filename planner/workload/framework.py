@@ -22,6 +22,9 @@ Feature = Literal[
 ]  # fmt: skip
 
 
+Module = Literal["core_attn", "layernorm", "moe_act", "mla_up_proj", "mlp", "moe"]
+
+
 class Framework(Spec):
     """One software stack. Every constant is measured, fitted or assumed; its provenance says which."""
 
@@ -34,6 +37,8 @@ class Framework(Spec):
     gradient_dtype: Literal["fp32", "same"]  # of 16-bit training: fp32, or the parameters' own type
     fp8_parameters: bool = False  # FP8 training holds matrices in fp8 only, no 16-bit copy beside them
     persistent_gradients: bool  # a buffer that lives through the step, or tensors freed at its end
+    # Transformer Engine caches a gradient that nobody reads for each shape of a weight (get_dummy_wgrad, module/base.py)
+    dummy_weight_gradients: bool = False
     gradient_buckets_copy: bool  # data-parallel buckets hold a second copy of the gradients
     activation_accounting: Literal["megatron", "autograd"]
 
@@ -62,6 +67,8 @@ class Framework(Spec):
     checkpoint_stops_early: bool = False  # full recomputation ends with the last tensor that the backward pass needs
     gathers_input_again: bool = False  # sequence parallelism keeps a shard of each linear layer's input, gathered once more
     selective_recompute: Literal["attention_core", "alternate_matmuls"] = "attention_core"  # what "selective" redoes
+    # what "selective" redoes, as Megatron-Core's --recompute-modules
+    recompute_modules: frozenset[Module] = frozenset(("core_attn",))
     elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
 
     # adapters on a frozen model
@@ -92,6 +99,8 @@ class Framework(Spec):
     context_bytes: Annotated[float, Field(ge=0)]  # CUDA context, cuBLAS, kernels
     communicator_bytes: Annotated[float, Field(ge=0)]  # NCCL, per process group
     bucket_bytes: Annotated[float, Field(ge=0)] = 0.0  # buffers of the data-parallel exchange, of a fixed size
+    step_gradients: bool = False  # the optimizer step makes an fp32 copy of its part of the gradients (DeepSpeed)
+    library_bytes: Annotated[float, Field(ge=0)] = 0.0  # workspaces of cuBLAS inside the allocator
     fragmentation: Annotated[float, Field(ge=0)]  # reserved / allocated - 1 where there is room
     # of activations and temporaries, cached beside those in use where batches differ in length and fit no old block
     length_fragmentation: Annotated[float, Field(ge=0)] = 0.0
