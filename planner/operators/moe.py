@@ -86,17 +86,18 @@ def _routing_bytes_per_pair(setting: Setting) -> float:
 
 
 def _dispatch(setting: Setting) -> tuple[Row, ...]:
-    """Sort tokens by expert, send them to the experts' ranks. The received tokens are the experts' kept input."""
+    """Sort tokens by expert, send them to the experts' ranks. The received tokens are the experts' kept input.
+
+    Without a capacity the host reads how many tokens each expert got before it can launch what follows: nothing is queued
+    ahead, and dispatch, permutation and grouped multiplications are many small calls. The pass takes as long as the host where
+    that is longer than the device's work.
+    """
     m = setting.model
     asks = m.capacity_factor is None and m.num_experts > 1 and setting.framework.cuda_graphs == "none"
-    counts = Row(
-        name="token counts to the host",
-        block=BLOCK,
-        phase="forward",
-        idle_s=setting.framework.expert_sync_s if asks else 0.0,
-    )
+    host = setting.framework.expert_host_s if asks else 0.0
     return (
-        counts,
+        Row(name="token counts to the host", block=BLOCK, phase="forward", host_s=host),
+        Row(name="token counts to the host gradient", block=BLOCK, phase="backward", host_s=host),
         *_permute("permute", setting),
         *_exchange("dispatch", setting, "all_gather", "reduce_scatter"),
         *_sort_received("sort by expert", setting),

@@ -118,8 +118,8 @@ def _link_s(
     wire = x / bus
     latency: Number = fit.latency_s
     if inner is not None and collective in ("all_gather", "reduce_scatter"):
-        # NCCL has rings only for these: a piece passes every rank in turn, a node's in the time of a collective inside it
-        latency = (fit.latency_s + np.where(local > 1, inner.latency_s, 0.0)) * np.maximum(ranks / local, 2.0)
+        # NCCL has rings only for these: a piece passes every node in turn; inside a node it moves on while the next one crosses
+        latency = fit.latency_s * np.maximum(ranks / local, 2.0) + np.where(local > 1, inner.latency_s, 0.0)
     elif inner is not None:
         latency = fit.latency_s * np.log2(np.maximum(ranks / local, 2.0))
     latency = latency + fit.latency_s_per_peer * np.maximum(ranks - 1.0, 0.0)

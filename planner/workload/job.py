@@ -39,7 +39,7 @@ class Job(Spec):
     # tokens on the fullest expert rank / mean; None = 1 where the benchmark forces the router to be even, else by its skew
     expert_load: Annotated[float, Field(ge=1)] | None = None
     routing: Literal["unforced", "forced"] = "unforced"
-    routing_skew: Annotated[float, Field(ge=0, le=3)] = 0.4
+    routing_skew: Annotated[float, Field(ge=0, le=3)] = 0.6
     adapter: Adapter | None = None
     quantization: Quantization | None = None  # of the frozen weights; filled for qlora and gptq-lora
     teacher: Teacher | None = None
