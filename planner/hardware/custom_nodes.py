@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import (
@@ -109,7 +109,7 @@ def reference_node(accelerator: str) -> Node | None:
     return max(nodes, key=lambda n: (n.num_gpus > 1, n.provider.startswith(MAKERS), n.num_gpus, n.name))
 
 
-@cache
+@lru_cache(maxsize=4096)
 def custom_node(accelerator: str, num_gpus: int, network_bytes_per_s: float | None = None) -> Node:
     """A node of ``num_gpus`` of the accelerator, with a network of ``network_bytes_per_s`` for the whole node, one direction.
 
