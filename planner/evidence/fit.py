@@ -189,12 +189,9 @@ def fit(
     spread = np.array([c.spread for c in used])
     x = prior.copy()
     for iteration in range(iterations + 1):
-
-        def tell(done: int, iteration: int = iteration) -> None:
-            if progress is not None:
-                progress(iteration * len(runs) + done, (iterations + 1) * len(runs))
-
-        base, slopes = linearized(predict, used, x, touched, tell)
+        base, slopes = linearized(predict, used, x, touched)
+        if progress is not None:
+            progress(iteration + 1, iterations + 1)
         base = base - measured
         if iteration == iterations:
             break
@@ -205,14 +202,12 @@ def fit(
     return Fit(used, x, base, slopes, weights)
 
 
-def linearized(
-    predict: Predict, constants: tuple[Constant, ...], x: Vector, touched: NDArray[np.bool_], tell: Callable[[int], None]
-) -> tuple[Vector, Matrix]:
+def linearized(predict: Predict, constants: tuple[Constant, ...], x: Vector, touched: NDArray[np.bool_]) -> tuple[Vector, Matrix]:
     """(log seconds of each run, their derivatives by finite differences), shape ``(runs,)`` and ``(runs, constants)``.
 
     Runs that the same constants touch go together: one call predicts them under every constant moved in turn.
     """
-    base, slopes, done = np.empty(len(touched)), np.zeros(touched.shape), 0
+    base, slopes = np.empty(len(touched)), np.zeros(touched.shape)
     patterns, member = np.unique(touched, axis=0, return_inverse=True)
     for k, pattern in enumerate(patterns):
         rows, moves = np.flatnonzero(member.ravel() == k), np.flatnonzero(pattern)
@@ -225,8 +220,6 @@ def linearized(
         found = np.log(predict(rows.tolist(), sets))
         base[rows] = found[:, 0]
         slopes[np.ix_(rows, moves)] = (found[:, 1:] - found[:, :1]) / np.array(steps)
-        done += len(rows)
-        tell(done)
     return base, slopes
 
 

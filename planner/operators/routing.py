@@ -8,6 +8,8 @@ from statistics import NormalDist
 import numpy as np
 
 from planner.common.arrays import Array
+from planner.model.architecture import Model
+from planner.workload.job import Job
 
 NORMAL = NormalDist()
 
@@ -44,3 +46,17 @@ def fullest_rank_load(num_experts: int, top_k: int, ep: Array, skew: float) -> A
             load = 1.0 + NORMAL.inv_cdf((degree - 0.375) / (degree + 0.25)) * deviation
             result = np.where(ep == degree, min(load, most), result)
     return result
+
+
+def expert_load(model: Model, job: Job, ep: Array) -> Array:
+    """Tokens of the fullest of ``ep`` ranks over the mean: as given, even where the router is forced, else by its skew."""
+    if job.expert_load is not None:
+        return np.minimum(job.expert_load, ep)
+    if job.routing == "forced" or not model.num_experts:
+        return np.ones_like(ep)
+    return fullest_rank_load(model.num_experts, model.top_k, ep, job.routing_skew)
+
+
+def job_load(model: Model, job: Job, ep: int) -> float:
+    """``expert_load`` of one layout."""
+    return float(expert_load(model, job, np.array([float(ep)]))[0])

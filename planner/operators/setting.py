@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.common.arrays import Array, Positions
 from planner.model.architecture import LayerKind, Model
-from planner.operators.routing import fullest_rank_load
+from planner.operators.routing import expert_load
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts
@@ -94,12 +94,8 @@ class Setting:
 
     @cached_property
     def expert_load(self) -> Array:
-        """Tokens on the fullest rank of the expert-parallel group over the mean: as given, even where forced, else by skew."""
-        if self.job.expert_load is not None:
-            return np.minimum(self.job.expert_load, self.ep)
-        if self.job.routing == "forced" or not self.model.num_experts:
-            return np.ones_like(self.ep)
-        return fullest_rank_load(self.model.num_experts, self.model.top_k, self.ep, self.job.routing_skew)
+        """Tokens of the fullest rank of the expert-parallel group over the mean."""
+        return expert_load(self.model, self.job, self.ep)
 
     @property
     def unquantized_dtype(self) -> str:

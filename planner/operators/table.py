@@ -87,9 +87,9 @@ def _flat(groups: list[tuple[Row, ...]]) -> tuple[Row, ...]:
 def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:
     """Apply the layout's recomputation to a layer's rows.
 
-    ``full`` keeps only the layer's input and does all forward rows again (Chen et al. 2016); ``selective`` redoes the stack's
-    modules: the attention core (Korthikanti et al. 2022, section 5), or those of Megatron-Core's ``--recompute-modules``. What a recomputation brings back is alive for one layer only:
-    it is workspace, not saved.
+    ``full`` keeps only the layer's input and does all forward rows again (Chen et al. 2016); ``selective`` redoes the
+    stack's modules: the attention core (Korthikanti et al. 2022, section 5), or those of Megatron-Core's
+    ``--recompute-modules``. What a recomputation brings back is alive for one layer only: it is workspace, not saved.
     """
     if setting.framework.selective_recompute == "alternate_matmuls":
         return _alternate_recomputation(setting, rows)

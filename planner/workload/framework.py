@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from planner.common import data
+from planner.common.errors import PlannerError
 from planner.common.references import Catalog
 from planner.common.spec import Spec
 

@@ -22,8 +22,8 @@ from planner.common.files import write_text
 from planner.evidence.fit import (
     LARGEST_GROUP,
     Constant,
-    Values,
     Matrix,
+    Values,
     fit,
     folds,
     left_out,
