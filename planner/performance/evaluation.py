@@ -215,6 +215,25 @@ def operator_table(model: Model, cluster: Cluster, framework: Framework, job: Jo
     return build_table(setting)
 
 
+def step_time_columns(
+    model: Model, cluster: Cluster, framework: Framework, job: Job, layout: Layouts, curves: Curves, copies: int
+) -> Array:
+    """Seconds of a step of one possible layout under ``copies`` sets of constants at once, shape ``(copies,)``.
+
+    ``framework`` and ``curves`` hold columns of that shape where the sets differ: everything after the specs is elementwise,
+    so that the derivatives of a fit come from one pass. Each number equals that of its set alone.
+    """
+    columns = Layouts(**{f.name: np.repeat(getattr(layout, f.name), copies) for f in fields(Layouts)})
+    model = tuned_model(model, job)
+    context = _context(model, cluster, framework, job, curves)
+    axes = {name: getattr(columns, name) for name in AXES}
+    blocks = block_costs(build_table(Setting(model=model, framework=framework, job=job, **axes)), cluster, curves)
+    pp, vpp = int(layout.pp[0]), int(layout.vpp[0])
+    m = job.global_batch_size / (columns.micro_batch_size * columns.dp)
+    staged = _stages(context, columns, blocks, pp, stages(model, pp, vpp), m)
+    return np.broadcast_to(_step(columns, staged, pp, m).total, (copies,))
+
+
 def _context(model: Model, cluster: Cluster, framework: Framework, job: Job, curves: Curves | None = None) -> _Context:
     return _Context(
         model=model,
@@ -287,7 +306,7 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
 def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[Staged]:
     """Memory and time of each distinct stage."""
     tied = _tied_copy(context.model, layouts, pp)
-    parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks)
+    parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks, context.curves)
     sends = pipeline_s(
         context.cluster, context.framework, layouts, context.precision.activation * context.model.hidden_size, context.job.seq_len
     )

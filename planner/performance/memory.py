@@ -76,6 +76,7 @@ class StageContent:
     frozen_expert_bytes: Array
     end_frozen_bytes: Array  # of the former, embedding and head
     largest_layer_frozen_bytes: Array
+    dummy_bytes: Array  # gradients that nobody reads, one for each shape of a weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,20 +258,35 @@ def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable
 
 
 def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions, job: Job) -> Array:
-    """Data-parallel buckets where they are a second copy of the gradients (PyTorch DistributedDataParallel)."""
+    """Data-parallel buckets where they are a second copy of the gradients (PyTorch DistributedDataParallel), and what stays.
+
+    Libraries keep workspaces of their own, and Transformer Engine a dummy gradient for each shape of a weight.
+    """
     whole = precision.gradient * (content.dense_parameters + content.expert_parameters)
     copied = framework.gradient_buckets_copy * (layouts.ranks > 1) * (layouts.zero < 2)
     extra = framework.extra_parameter_bytes * (content.dense_parameters + content.expert_parameters)
     exchanged = (layouts.ranks > 1) | (layouts.zero >= 1)  # DeepSpeed allocates them for a single rank too
-    return np.asarray(whole * copied + framework.bucket_bytes * exchanged + extra)
+    return np.asarray(whole * copied + framework.bucket_bytes * exchanged + extra + framework.library_bytes + content.dummy_bytes)
 
 
 def optimizer_workspace(states: States, framework: Framework, precision: Precisions, job: Job) -> Array:
-    """Temporaries of the update: a multi-tensor ("foreach") AdamW holds one denominator per parameter."""
+    """Temporaries of the update: a multi-tensor ("foreach") AdamW holds one denominator per parameter.
+
+    bitsandbytes' optimizers work in place. DeepSpeed's step makes an fp32 copy of its part of 16-bit gradients, of at most
+    ``sub_group_size`` elements at a time (deepspeed.ai/docs/config-json).
+    """
     width = 4.0 if precision.parameter >= 4 or precision.master else precision.parameter
+    if framework.step_gradients and precision.master and precision.gradient < 4:
+        return 4.0 * np.minimum(states.update_elements, SUB_GROUP)
+    if job.optimizer.endswith("adamw-8bit") or job.paged:
+        return np.zeros_like(states.update_elements)
     if framework.fused_optimizer != "foreach" or job.optimizer == "sgd":
         return np.zeros_like(states.update_elements)
     return width * states.update_elements
+
+
+SUB_GROUP = 1e9
+"""Elements that DeepSpeed's optimizer updates at a time (its default sub_group_size)."""
 
 
 def page_out(moment: StageMemory, usable: float) -> StageMemory:

@@ -29,7 +29,7 @@ def stage_content(
     job: Job, framework: Framework, pp: int, blocks: BlockCosts, stage: Stage, flying: Array, tied: Array
 ) -> StageContent:
     """Parameters and activation bytes of a stage; ``flying``: micro-batches in flight, ``tied``: its copy of tied words."""
-    dense = expert = ends = saved = largest = largest_saved = workspace = NOTHING
+    dense = expert = ends = saved = largest = largest_saved = workspace = dummy = NOTHING
     frozen = frozen_expert = frozen_ends = frozen_layer = NOTHING
     still = job.frozen or job.teacher is not None
     for count, block in stage_blocks(blocks, stage, pp):
@@ -48,6 +48,7 @@ def stage_content(
             largest = np.maximum(largest, block.dense_parameters + block.expert_parameters)
             largest_saved = np.maximum(largest_saved, block.saved_bytes)
             workspace = np.maximum(workspace, block.workspace_bytes)
+            dummy = np.maximum(dummy, block.dummy_bytes)
             if still:
                 frozen_layer = np.maximum(frozen_layer, block.frozen_dense_bytes + block.frozen_expert_bytes)
     if stage.head and job.frozen:
@@ -69,4 +70,5 @@ def stage_content(
         frozen_expert_bytes=frozen_expert,
         end_frozen_bytes=frozen_ends,
         largest_layer_frozen_bytes=frozen_layer,
+        dummy_bytes=dummy,
     )
