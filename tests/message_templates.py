@@ -93,6 +93,7 @@ REACHABLE = (
     "training/remedies",
     "training/trainable",
     "uncertainty/classify",
+    "uncertainty/effects",
     "uncertainty/interval",
     "web",
     "workload/adapters",
@@ -109,6 +110,7 @@ LEFT_OUT = {
     "fits of the developers": (
         "evidence/fit",
         "evidence/fit_sets",
+        "evidence/held_out",
         "evidence/serving/fit",
         "evidence/serving/residuals",
         "evidence/serving/study",
@@ -182,7 +184,8 @@ TELLING = {
     "serving/weight_formats": {"require_hardware"},
     "training/planning": {"_choose", "_explained", "_reasons", "plan"},
     "training/trainable": {"tuning_notes"},
-    "uncertainty/interval": {"_outside", "interval"},
+    "uncertainty/effects": {"_beyond", "_why", "standing"},
+    "uncertainty/interval": {"_interval_of_class", "_outside"},
     "web/state": {"checked", "decode"},
     "workload/job": {"_tables"},
 }

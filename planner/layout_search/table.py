@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planner.common.arrays import Array
 from planner.common.units import GIB
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion
@@ -17,7 +16,8 @@ from planner.performance.evaluation import Evaluation, evaluate
 from planner.performance.memory import KINDS
 from planner.performance.step_time import PARTS
 from planner.prices.price import Price, cost_usd, gpu_hours
-from planner.uncertainty.interval import Subject, interval
+from planner.uncertainty.effects import standing
+from planner.uncertainty.interval import Subject, bounding_factors
 from planner.workload.layout import Layouts
 
 if TYPE_CHECKING:
@@ -93,21 +93,23 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
         "cost_usd_per_step": cost_usd(gpu_hours(rows.step_time_s, gpus), price) if price else np.nan,
         "energy_j": rows.time_s * where.power_w if where.power_w else np.nan,
         **_parts(answer),
-        **_intervals(grid, rows.step_time_s, rows.peak_bytes, price if has_length else None, rows.usd),
+        **_intervals(grid, rows, price if has_length else None),
     }
 
 
-def _intervals(grid: LayoutGrid, step_time_s: Array, peak_bytes: Array, price: Price | None, usd: Array) -> dict[str, Any]:
-    """90 % bounds of step time, memory and dollars: one class for a stack on a cluster, so factors of the expected values."""
-    subject = Subject.of(grid.model, grid.cluster, grid.framework)
-    step, memory = interval(1.0, "step_time", subject), interval(1.0, "memory", subject)
+def _intervals(grid: LayoutGrid, rows: Rows, price: Price | None) -> dict[str, Any]:
+    """90 % bounds of step time, memory and dollars: factors of the expected values, a column as layouts differ in kernels."""
+    subject = Subject.of(grid.model, grid.cluster, grid.framework, grid.job, rows.layouts)
+    step = standing("step_time", subject)
+    lower, upper = bounding_factors(step)
+    least, most = bounding_factors(standing("memory", replace(subject, figure="reserved")))
     bounds = {
-        "step_time_lower_s": step_time_s * step.lower,
-        "step_time_upper_s": step_time_s * step.upper,
-        "peak_total_lower_bytes": peak_bytes * memory.lower,
-        "peak_total_upper_bytes": peak_bytes * memory.upper,
-        "cost_lower_usd": usd * step.lower if price else np.nan,
-        "cost_upper_usd": usd * step.upper if price else np.nan,
+        "step_time_lower_s": rows.step_time_s * lower,
+        "step_time_upper_s": rows.step_time_s * upper,
+        "peak_total_lower_bytes": rows.peak_bytes * least,
+        "peak_total_upper_bytes": rows.peak_bytes * most,
+        "cost_lower_usd": rows.usd * lower if price else np.nan,
+        "cost_upper_usd": rows.usd * upper if price else np.nan,
     }
     return {**bounds, "provenance": step.provenance, "how_sure": step.why}
 

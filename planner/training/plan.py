@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -70,13 +70,19 @@ class Plan:
     assumptions: tuple[Assumption, ...]
     notes: tuple[str, ...]
 
+    @property
+    def subject(self) -> Subject:
+        """What the intervals of this plan depend on."""
+        return Subject.of(self.model, self.cluster, self.framework, self.job, self.layout)
+
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """90 % intervals of times, memory and money, by the name of the figure; absent where the figure is None.
 
-        From the residuals of runs that the fit had not seen (uncertainty.py); a price is taken as certain.
+        From runs whose source the fit had not seen (planner/uncertainty); a price is taken as certain. What the driver
+        shows holds cache that the allocator would give back, so ``peak_total_bytes`` is as uncertain as reserved memory.
         """
-        subject = Subject.of(self.model, self.cluster, self.framework)
+        subject = self.subject
         step = interval(self.step_time_s, "step_time", subject)
         found = {"step_time_s": step}
         for name in ("epoch_s", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step"):
@@ -86,7 +92,8 @@ class Plan:
         for name in ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu"):
             found[name] = step.inverse(getattr(self, name) * self.step_time_s)
         for name in ("peak_allocated_bytes", "peak_reserved_bytes", "peak_total_bytes"):
-            found[name] = interval(getattr(self, name), "memory", subject)
+            figure = "allocated" if name == "peak_allocated_bytes" else "reserved"
+            found[name] = interval(getattr(self, name), "memory", replace(subject, figure=figure))
         return found
 
     @property
