@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -12,15 +13,12 @@ from planner.common.errors import PlannerError, one_of
 from planner.hardware.cluster import Accelerator, Cluster, Node, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import reference_node
-from planner.layout_search.space import LayoutGrid
+from planner.layout_search.space import EVERYTHING, LayoutGrid, allowed
 from planner.performance.feasibility import check_job, check_sizes
+from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.price import Price, PriceLike, as_price
 from planner.workload.job import Job
 from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_model
-
-if TYPE_CHECKING:
-    pass
-
 
 Objective = Literal["cost", "time", "memory", "energy"]
 
@@ -34,6 +32,12 @@ class Setup:
 
     grid: LayoutGrid
     price: Price | None
+    risk: float = RISK
+
+    @cached_property
+    def fit(self) -> FitRule:
+        """Which layouts fit."""
+        return fit_rule(self.grid.model, self.grid.cluster, self.grid.framework, self.risk)
 
     @property
     def label(self) -> str:
@@ -57,6 +61,10 @@ class SearchQuestion:
     budget_usd: float | None
     top: int
     refused: tuple[str, ...] = ()  # clusters and stacks that cannot run the job at all, and why
+
+    def widened(self) -> SearchQuestion:
+        """The same question with every unusual layout admitted."""
+        return replace(self, setups=tuple(replace(s, grid=replace(s.grid, allow=EVERYTHING)) for s in self.setups))
 
     @property
     def job(self) -> Job:
@@ -93,6 +101,8 @@ def as_question(
     deadline_s: float | None = None,
     budget_usd: float | None = None,
     top: int = 20,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
 ) -> SearchQuestion:
     """Check and resolve what ``search`` takes."""
     if objective not in get_args(Objective):
@@ -104,8 +114,13 @@ def as_question(
     check_sizes(the_model, the_job)
     stacks = [as_framework(f) for f in _several(framework)]
     clusters = _clusters(as_cluster(cluster), gpus, accelerators)
+    admitted, accepted = allowed(allow), check_risk(risk)
     setups = tuple(
-        Setup(grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job), price=as_price(p, c.accelerator.name))
+        Setup(
+            grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job, allow=admitted),
+            price=as_price(p, c.accelerator.name),
+            risk=accepted,
+        )
         for c in clusters
         for p in _prices(price, {c.accelerator.name for c in clusters})
         for f in stacks

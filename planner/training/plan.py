@@ -8,10 +8,12 @@ from functools import cached_property
 from typing import Any
 
 from planner.common.assumption import Assumption, vars_of
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, host_usable_bytes
+from planner.layout_search.choice import Bolder
 from planner.model.architecture import Model
+from planner.performance.risk import FitRule, fit_rule, subject_of
 from planner.prices.price import Price
-from planner.uncertainty.interval import Interval, Subject, interval
+from planner.uncertainty.interval import Interval, interval
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
@@ -54,6 +56,8 @@ class Plan:
     heaviest_stage: int
     peak_phase: str
     fits: bool
+    risk: float
+    bolder: Bolder | None
     reasons: tuple[str, ...]
     nearest: Layout | None
     num_steps: float | None
@@ -72,14 +76,7 @@ class Plan:
 
         From the residuals of runs that the fit had not seen (uncertainty.py); a price is taken as certain.
         """
-        subject = Subject(
-            framework=self.framework.name,
-            curves=self.cluster.accelerator.curves,
-            family=self.model.family,
-            num_nodes=self.cluster.num_nodes,
-            num_gpus=self.num_gpus,
-            parameters=float(self.parameters_total),
-        )
+        subject = subject_of(self.model, self.cluster, self.framework)
         step = interval(self.step_time_s, "step_time", subject)
         found = {"step_time_s": step}
         for name in ("epoch_s", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step"):
@@ -92,11 +89,26 @@ class Plan:
             found[name] = interval(getattr(self, name), "memory", subject)
         return found
 
+    @cached_property
+    def fit_probability(self) -> float:
+        """Probability that the heaviest GPU's memory is enough; 0 where the host's is not."""
+        if self.host_bytes_per_gpu > host_usable_bytes(self.cluster):
+            return 0.0
+        return float(self._rule.probability(self.peak_total_bytes))
+
+    @property
+    def recommended(self) -> bool:
+        """Whether it fits at the accepted risk."""
+        return self.fits and bool(self._rule.holds(self.peak_total_bytes))
+
+    @cached_property
+    def _rule(self) -> FitRule:
+        return fit_rule(self.model, self.cluster, self.framework, self.risk)
+
     @property
     def certainty(self) -> str:
-        """Whether it fits, by the interval of memory: "fits", "probably fits", "probably does not fit", "does not fit"."""
-        need = self.intervals["peak_total_bytes"]
-        sure = need.upper <= self.usable_bytes if self.fits else need.lower > self.usable_bytes
+        """Whether it fits at the accepted risk: "fits", "probably fits", "probably does not fit", "does not fit"."""
+        sure = self.recommended if self.fits else self.fit_probability <= self.risk
         return ("" if sure else "probably ") + ("fits" if self.fits else "does not fit")
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,15 +124,22 @@ class Plan:
             },
             "framework": self.framework.name,
             "job": self.job.model_dump(exclude={"provenance"}),
-            "layout": self.layout.model_dump(exclude={"provenance"}),
+            "layout": fields_of(self.layout),
             "price": None if self.price is None else self.price.to_dict(),
-            "nearest": None if self.nearest is None else self.nearest.model_dump(exclude={"provenance"}),
+            "bolder": None if self.bolder is None else {**vars(self.bolder), "layout": fields_of(self.bolder.layout)},
+            "nearest": None if self.nearest is None else fields_of(self.nearest),
             "assumptions": [vars_of(a) for a in self.assumptions],
         }
         numbers = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in specs}
         numbers["step_parts_s"], numbers["memory_bytes"] = dict(self.step_parts_s), dict(self.memory_bytes)
         sure = {name: found.to_dict() for name, found in self.intervals.items()}
-        return {**specs, **numbers, "certainty": self.certainty, "intervals": sure}
+        doubt = {"certainty": self.certainty, "fit_probability": self.fit_probability, "recommended": self.recommended}
+        return {**specs, **numbers, **doubt, "intervals": sure}
+
+
+def fields_of(layout: Layout) -> dict[str, Any]:
+    """A layout's fields for JSON."""
+    return layout.model_dump(exclude={"provenance"})
 
 
 def step_time_interval(plan: Plan) -> Interval:

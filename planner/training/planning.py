@@ -13,14 +13,16 @@ from planner.common.errors import PlannerError
 from planner.common.units import GIB, HOUR_S
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import curves_of
-from planner.layout_search.nearest import candidates as all_candidates
-from planner.layout_search.nearest import fastest_fitting, nearest_fitting
+from planner.layout_search.choice import Bolder, choose
+from planner.layout_search.nearest import nearest_fitting
+from planner.layout_search.space import LayoutGrid, allowed
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.evaluation import Evaluation
 from planner.performance.evaluation import evaluate as evaluate_columns
 from planner.performance.feasibility import check_sizes, length_notes, require_possible
 from planner.performance.memory import KINDS, PHASES
+from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
 from planner.prices.price import Price, PriceLike, as_price, cost_usd, gpu_hours
 from planner.training.plan import Plan
@@ -50,21 +52,28 @@ def plan(
     layout: LayoutLike | None = None,
     price: PriceLike | None = None,
     explain: bool = True,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
 ) -> Plan:
-    """What the job takes. Names, mappings of fields or objects are accepted; without a layout, the fastest that fits.
+    """What the job takes. Names, mappings of fields or objects are accepted.
 
+    Without a layout the first row of ``search``: the simplest within 2 % of the fastest that fits with a probability of
+    1 - ``risk``. ``allow`` admits layouts that are not usual ("all", or names of ``layout_search.space.UNUSUAL``).
     Raises PlannerError for unknown names, bad fields and layouts that are impossible. A layout that does not fit in
     memory is an answer: ``fits`` is False, ``reasons`` say why, ``nearest`` is the nearest layout that fits (not looked for
     without ``explain``).
     """
+    check_risk(risk)
     the_model, the_cluster, the_framework = as_model(model), as_cluster(cluster), as_framework(framework)
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     check_sizes(the_model, the_job)
     the_price = as_price(price, the_cluster.accelerator.name)
     chosen = layout if isinstance(layout, Layout) or layout is None else Layout.build(dict(layout), "layout")
     notes: tuple[str, ...] = ()
+    bolder: Bolder | None = None
     if chosen is None:
-        chosen, notes = _choose(the_model, the_cluster, the_framework, the_job)
+        choice = choose(the_model, the_cluster, the_framework, the_job, risk=risk, allow=allow)
+        chosen, notes, bolder = choice.layout, (choice.why,), choice.bolder
     columns = as_columns(chosen, the_cluster.num_gpus)
     whole = columns.dp[0] == np.floor(columns.dp[0]) and columns.dp[0] >= 1
     chosen = columns.row(0) if whole else chosen
@@ -76,6 +85,7 @@ def plan(
         notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
     notes = (*notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
+    answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)
 
 
@@ -97,30 +107,22 @@ def evaluate(
     return evaluate_columns(as_model(model), the_cluster, as_framework(framework), the_job, columns)
 
 
-def candidates(*, model: ModelLike, cluster: ClusterLike, framework: FrameworkLike = "megatron-core", job: JobLike) -> Layouts:
-    """Every layout worth asking about on the cluster, as columns for ``evaluate``."""
+def candidates(
+    *,
+    model: ModelLike,
+    cluster: ClusterLike,
+    framework: FrameworkLike = "megatron-core",
+    job: JobLike,
+    allow: Iterable[str] = (),
+) -> Layouts:
+    """The layouts that ``plan`` and ``search`` choose from, as columns for ``evaluate``; ``allow`` as in ``plan``."""
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     the_model = as_model(model)
     check_sizes(the_model, the_job)
-    return all_candidates(the_model, as_cluster(cluster), as_framework(framework), the_job)
-
-
-def _choose(model: Model, cluster: Cluster, framework: Framework, job: Job) -> tuple[Layout, tuple[str, ...]]:
-    found = all_candidates(model, cluster, framework, job, offload=False)
-    if not len(found):
-        raise PlannerError(
-            f"layout: no combination of degrees and micro-batch fills {cluster.num_gpus} GPUs with global_batch_size = "
-            f"{job.global_batch_size}; choose a batch that the GPUs divide, or give a layout."
-        )
-    evaluation = evaluate_columns(model, cluster, framework, job, found)
-    best = fastest_fitting(evaluation)
-    note = f"layout chosen: the fastest of {int(evaluation.possible.sum())} possible ones that fits"
-    if best is None:
-        if not evaluation.possible.any():
-            raise PlannerError(f"layout: none is possible; first reason: {evaluation.reasons[int(evaluation.reason[0])]}.")
-        best = int(np.nanargmin(np.where(evaluation.possible, evaluation.memory.total, np.nan)))
-        note = "layout chosen: none fits, this one needs the least memory"
-    return found.row(best), (note,)
+    grid = LayoutGrid(
+        model=the_model, cluster=as_cluster(cluster), framework=as_framework(framework), job=the_job, allow=allowed(allow)
+    )
+    return grid.columns()
 
 
 def _one(
@@ -169,6 +171,8 @@ def _one(
         heaviest_stage=int(evaluation.heaviest_stage[0]),
         peak_phase=PHASES[int(memory.phase[0])],
         fits=bool(evaluation.fits[0]),
+        risk=RISK,
+        bolder=None,
         reasons=_reasons(evaluation),
         nearest=None,
         num_steps=num_steps,
@@ -203,7 +207,9 @@ def _reasons(evaluation: Evaluation) -> tuple[str, ...]:
 
 def _explained(answer: Plan) -> Plan:
     """Add the nearest layout that fits, or say that none does."""
-    nearest, least = nearest_fitting(answer.model, answer.cluster, answer.framework, answer.job, answer.layout)
+    nearest, least = nearest_fitting(
+        answer.model, answer.cluster, answer.framework, answer.job, answer.layout, answer.risk
+    )
     if nearest is not None:
         return replace(answer, nearest=nearest)
     reason = f"no layout of {answer.framework.name} fits this cluster"
