@@ -32,9 +32,10 @@ class Bolder:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The layout chosen, in words why, and the boldest one where that is faster."""
+    """The layout chosen, whether it fits at the accepted risk, in words why, and the boldest one where that is faster."""
 
     layout: Layout
+    sure: bool
     why: str
     bolder: Bolder | None
 
@@ -47,15 +48,16 @@ def choose(
     *,
     risk: float = RISK,
     allow: Iterable[str] = (),
+    headroom: float = 0.0,
 ) -> Choice:
     """The first row of the search by time: the simplest layout within NOISE of the fastest that fits at the accepted risk.
 
-    Where none does, the one most likely to fit; where none may, the one that needs the least memory. Raises PlannerError when
-    no layout is valid.
+    ``headroom``: part of the GPU's memory to keep free besides. Where none does, the one most likely to fit; where none may,
+    the one that needs the least memory. Raises PlannerError when no layout is valid.
     """
     check_job(model, cluster, framework, job)
     grid = LayoutGrid(model=model, cluster=cluster, framework=framework, job=job, allow=allowed(allow))
-    setup = Setup(grid=grid, price=None, risk=check_risk(risk))
+    setup = Setup(grid=grid, price=None, risk=check_risk(risk), headroom=headroom)
     q = SearchQuestion(setups=(setup,), objective="time", deadline_s=None, budget_usd=None, top=1)
     result = search_all(q, searched)
     found = result.found
@@ -63,10 +65,10 @@ def choose(
     if not len(rows):
         why = "; ".join(f"{count:,} {reason}" for reason, count in found.rejected.most_common())
         raise PlannerError(
-            f"layout: none is valid on {cluster.num_gpus} GPUs with global_batch_size = {job.global_batch_size} ({why}); choose a "
-            "batch that the GPUs divide, or give a layout."
+            f"layout: none is valid on {cluster.num_gpus} GPUs with global_batch_size = {job.global_batch_size} ({why}); choose "
+            "a batch that the GPUs divide, or give a layout."
         )
-    return Choice(layout=rows.layouts.row(0), why=_why(result), bolder=_bolder(result))
+    return Choice(layout=rows.layouts.row(0), sure=len(found.rows) > 0, why=_why(result), bolder=_bolder(result))
 
 
 def _why(result: SearchResult) -> str:
@@ -77,8 +79,8 @@ def _why(result: SearchResult) -> str:
     if len(found.rows):
         equals = result.group_sizes[0]
         return (
-            f"layout chosen: the simplest of {equals:,} within {NOISE:.0%} of the fastest; {found.num_fitting:,} layouts fit with a "
-            f"probability of {sure} or more, {valid}{wide}"
+            f"layout chosen: the simplest of {equals:,} within {NOISE:.0%} of the fastest; {found.num_fitting:,} layouts fit with "
+            f"a probability of {sure} or more, {valid}{wide}"
         )
     if len(found.surest):
         most = f"{found.surest.fit_probability[0]:.0%}"

@@ -33,11 +33,12 @@ class Setup:
     grid: LayoutGrid
     price: Price | None
     risk: float = RISK
+    headroom: float = 0.0
 
     @cached_property
     def fit(self) -> FitRule:
         """Which layouts fit."""
-        return fit_rule(self.grid.model, self.grid.cluster, self.grid.framework, self.risk)
+        return fit_rule(self.grid.model, self.grid.cluster, self.grid.framework, self.risk, self.headroom)
 
     @property
     def label(self) -> str:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from planner.common.arrays import Array, Mask, Positions
 from planner.workload.layout import Layouts
 
-
 NOISE = 0.02
 """Relative difference of predicted values that means nothing: repeated runs of one layout differ by as much (MLPerf Training
 asks for several runs of each benchmark for that reason, mlcommons/training_policies, section 12)."""

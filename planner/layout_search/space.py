@@ -29,7 +29,6 @@ from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import RECOMPUTE, SCHEDULE, Layouts
 
-
 SHORTEST_CONTEXT = 4096
 """Tokens of a sequence on one context-parallel rank, at least: the shortest of 62 published runs with context parallelism
 (Llama 3 405B and Grok-1, 8,192 tokens over 2 ranks: NVIDIA-NeMo/Megatron-Bridge, docs/performance-summary.md). Shorter slices

@@ -36,7 +36,7 @@ def check_risk(risk: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class FitRule:
-    """Memory of one GPU, the prediction's relative error, and the accepted risk.
+    """Memory of one GPU, the prediction's relative error, the accepted risk, and the part of the GPU to keep free besides.
 
     The logarithm of (true need / predicted need) is normal on either side of the prediction, with the bounds of ``error``, the
     90 % interval of a predicted byte, as its 5 % and 95 % points:
@@ -46,6 +46,7 @@ class FitRule:
     usable_bytes: float
     error: Interval
     risk: float = RISK
+    headroom: float = 0.0
 
     def probability(self, need_bytes: Array | float) -> Array:
         """Probability that a predicted need fits, 0 to 1; the shape of ``need_bytes``."""
@@ -58,19 +59,24 @@ class FitRule:
 
     @cached_property
     def most_bytes(self) -> float:
-        """The largest predicted need that fits with probability 1 - ``risk``: usable over that quantile of the error."""
+        """The largest predicted need that fits with probability 1 - ``risk``, usable over that quantile of the error, and
+        leaves ``headroom`` by the prediction itself."""
         z = _NORMAL.inv_cdf(1.0 - self.risk) / _BOUND
-        return self.usable_bytes / float((self.error.upper / self.error.expected) ** z)
+        sure = self.usable_bytes / float((self.error.upper / self.error.expected) ** z)
+        return min(sure, self.usable_bytes * (1.0 - self.headroom))
 
     def holds(self, need_bytes: Array | float) -> Mask:
         """Where a predicted need fits with probability 1 - ``risk`` or more."""
         return np.asarray(need_bytes <= self.most_bytes)
 
 
-def fit_rule(model: Model, cluster: Cluster, framework: Framework, risk: float = RISK) -> FitRule:
+def fit_rule(model: Model, cluster: Cluster, framework: Framework, risk: float = RISK, headroom: float = 0.0) -> FitRule:
     """The rule for a model and stack on a cluster."""
     return FitRule(
-        usable_bytes=usable_bytes(cluster), error=interval(1.0, "memory", subject_of(model, cluster, framework)), risk=risk
+        usable_bytes=usable_bytes(cluster),
+        error=interval(1.0, "memory", subject_of(model, cluster, framework)),
+        risk=risk,
+        headroom=headroom,
     )
 
 

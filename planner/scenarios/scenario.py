@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from planner.common.errors import PlannerError, near
 from planner.common.spec import read_table
 from planner.lifecycle.bill import Bill, bill_of
 from planner.lifecycle.simulation import WholeRun, expected_run
+from planner.performance.risk import RISK
 from planner.training.plan import Plan
 from planner.training.planning import plan
 
@@ -26,13 +28,13 @@ class Case:
     tables: dict[str, dict[str, Any]]
     where: str
 
-    def plan(self) -> Plan:
-        """The answer; an error begins with file and label."""
+    def plan(self, *, risk: float = RISK, allow: Iterable[str] = ()) -> Plan:
+        """The answer; an error begins with file and label. ``risk`` and ``allow`` as in ``planner.plan``."""
         arguments: dict[str, Any] = {name: dict(values) for name, values in self.tables.items() if name not in BESIDE_THE_PLAN}
         try:
             if "name" not in arguments.get("framework", {"name": ""}):
                 raise PlannerError("framework.name is missing; give one of the catalog, e.g. megatron-core.")
-            return plan(**arguments)
+            return plan(**arguments, risk=risk, allow=allow)
         except PlannerError as error:
             raise PlannerError(f"{self.where}: {error}") from None
 

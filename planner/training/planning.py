@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from planner.common.assumption import Assumption
-from planner.common.errors import PlannerError
 from planner.common.units import GIB, HOUR_S
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import curves_of
@@ -207,9 +206,7 @@ def _reasons(evaluation: Evaluation) -> tuple[str, ...]:
 
 def _explained(answer: Plan) -> Plan:
     """Add the nearest layout that fits, or say that none does."""
-    nearest, least = nearest_fitting(
-        answer.model, answer.cluster, answer.framework, answer.job, answer.layout, answer.risk
-    )
+    nearest, least = nearest_fitting(answer.model, answer.cluster, answer.framework, answer.job, answer.layout, answer.risk)
     if nearest is not None:
         return replace(answer, nearest=nearest)
     reason = f"no layout of {answer.framework.name} fits this cluster"
