@@ -14,7 +14,7 @@ from planner.layout_search.search import search_all, searched
 from planner.layout_search.space import EVERYTHING, LayoutGrid, allowed
 from planner.model.architecture import Model
 from planner.performance.feasibility import check_job
-from planner.performance.risk import RISK, check_risk
+from planner.performance.risk import RISK, chance, check_risk
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
@@ -83,7 +83,7 @@ def _why(result: SearchResult) -> str:
             f"a probability of {sure} or more, {valid}{wide}"
         )
     if len(found.surest):
-        most = f"{found.surest.fit_probability[0]:.0%}"
+        most = f"{chance(found.surest.fit_probability[0])}"
         return f"layout chosen: none fits with a probability of {sure}, this one is the most likely to, {most}; {valid}{wide}"
     return f"layout chosen: none fits, this one needs the least memory; {valid}{wide}"
 

@@ -15,10 +15,9 @@ from planner.layout_search.ranking import Rows, best_of_setups, front, groups_of
 from planner.layout_search.space import LayoutGrid
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.performance.memory import KINDS
-from planner.performance.risk import subject_of
 from planner.performance.step_time import PARTS
 from planner.prices.price import Price, cost_usd, gpu_hours
-from planner.uncertainty.interval import interval
+from planner.uncertainty.interval import Subject, interval
 from planner.workload.layout import Layouts
 
 if TYPE_CHECKING:
@@ -122,7 +121,11 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
 
 def _intervals(grid: LayoutGrid, step_time_s: Array, peak_bytes: Array, price: Price | None, usd: Array) -> dict[str, Any]:
     """90 % bounds of step time, memory and dollars: one class for a stack on a cluster, so factors of the expected values."""
-    subject = subject_of(grid.model, grid.cluster, grid.framework)
+<<<<<<< HEAD
+    subject = Subject.of(grid.model, grid.cluster, grid.framework)
+=======
+    subject = Subject.of(grid.model, grid.cluster, grid.framework)
+>>>>>>> main
     step, memory = interval(1.0, "step_time", subject), interval(1.0, "memory", subject)
     bounds = {
         "step_time_lower_s": step_time_s * step.lower,

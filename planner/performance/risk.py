@@ -12,15 +12,21 @@ from planner.common.arrays import Array, Mask
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster, usable_bytes
 from planner.model.architecture import Model
-from planner.model.parameters import parameters_total
-from planner.uncertainty.interval import LEVEL, Interval, Subject, interval
+from planner.uncertainty.interval import NORMAL_95, Interval, Subject, interval
 from planner.workload.framework import Framework
 
 RISK = 0.05
 """Of running out of memory, that a recommended layout may take: one in twenty, the upper bound of the 90 % interval."""
 MOST_RISK = 0.5
-_NORMAL = NormalDist()
-_BOUND = _NORMAL.inv_cdf(0.5 + LEVEL / 2.0)
+
+
+def chance(probability: float) -> str:
+    """A probability for people, never rounded up to what it does not reach.
+
+    >>> chance(0.9499), chance(0.95), chance(1.0)
+    ('94.9%', '95.0%', '100%')
+    """
+    return "100%" if probability >= 1.0 else f"{np.floor(probability * 1000.0) / 10.0:.1f}%"
 
 
 def check_risk(risk: float) -> float:
@@ -38,9 +44,8 @@ def check_risk(risk: float) -> float:
 class FitRule:
     """Memory of one GPU, the prediction's relative error, the accepted risk, and the part of the GPU to keep free besides.
 
-    The logarithm of (true need / predicted need) is normal on either side of the prediction, with the bounds of ``error``, the
-    90 % interval of a predicted byte, as its 5 % and 95 % points:
-    ``P(fits) = Phi(z ln(usable / need) / ln(bound))``, z = 1.645.
+    ``error`` is the 90 % interval of the true need over the predicted one, whose logarithm is normal:
+    ``P(fits) = P(error <= usable / need)`` (``Interval.probability_below``).
     """
 
     usable_bytes: float
@@ -50,19 +55,15 @@ class FitRule:
 
     def probability(self, need_bytes: Array | float) -> Array:
         """Probability that a predicted need fits, 0 to 1; the shape of ``need_bytes``."""
-        room = np.log(self.usable_bytes / np.asarray(need_bytes, dtype=float))
-        above, below = np.log(self.error.upper / self.error.expected), np.log(self.error.expected / self.error.lower)
-        side = np.where(room >= 0, above, below)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = np.where(room == 0, 0.0, _BOUND * room / side)
-        return np.asarray(np.vectorize(_NORMAL.cdf, otypes=[float])(z))
+        return np.asarray(self.error.probability_below(self.usable_bytes / np.asarray(need_bytes, dtype=float)))
 
     @cached_property
     def most_bytes(self) -> float:
         """The largest predicted need that fits with probability 1 - ``risk``, usable over that quantile of the error, and
         leaves ``headroom`` by the prediction itself."""
-        z = _NORMAL.inv_cdf(1.0 - self.risk) / _BOUND
-        sure = self.usable_bytes / float((self.error.upper / self.error.expected) ** z)
+        lower, upper = np.log(self.error.lower), np.log(self.error.upper)
+        z = NormalDist().inv_cdf(1.0 - self.risk) / NORMAL_95
+        sure = self.usable_bytes / float(np.exp((lower + upper) / 2.0 + z * (upper - lower) / 2.0))
         return min(sure, self.usable_bytes * (1.0 - self.headroom))
 
     def holds(self, need_bytes: Array | float) -> Mask:
@@ -74,19 +75,7 @@ def fit_rule(model: Model, cluster: Cluster, framework: Framework, risk: float =
     """The rule for a model and stack on a cluster."""
     return FitRule(
         usable_bytes=usable_bytes(cluster),
-        error=interval(1.0, "memory", subject_of(model, cluster, framework)),
+        error=interval(1.0, "memory", Subject.of(model, cluster, framework)),
         risk=risk,
         headroom=headroom,
-    )
-
-
-def subject_of(model: Model, cluster: Cluster, framework: Framework) -> Subject:
-    """What the interval of a training prediction depends on."""
-    return Subject(
-        framework=framework.name,
-        curves=cluster.accelerator.curves,
-        family=model.family,
-        num_nodes=cluster.num_nodes,
-        num_gpus=cluster.num_gpus,
-        parameters=float(parameters_total(model)),
     )

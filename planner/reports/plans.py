@@ -18,6 +18,7 @@ from planner.hardware.cluster import Accelerator, Node
 from planner.model.architecture import Model
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
 from planner.operators.row import Row
+from planner.performance.risk import chance
 from planner.performance.memory import KINDS
 from planner.performance.step_time import PARTS
 from planner.prices.price import price_text
@@ -36,7 +37,7 @@ PART_NAMES = {
 def _fit_text(plan: Plan) -> Text:
     doubt = "" if plan.certainty in ("fits", "does not fit") else "probably "
     if plan.fits:
-        free = f"{doubt}yes, {gib(plan.headroom_bytes)} free, {plan.fit_probability:.0%} sure"
+        free = f"{doubt}yes, {gib(plan.headroom_bytes)} free, {chance(plan.fit_probability)} sure"
         return Text(free, style="yellow" if doubt else "green")
     over = f", {gib(-plan.headroom_bytes)} over" if plan.headroom_bytes < 0 else ""
     return Text(f"{doubt}no{over}", style="bold yellow" if doubt else "bold red")
@@ -105,7 +106,7 @@ def _bolder(plan: Plan) -> str:
     bold = plan.bolder
     if bold is None:
         return "-"
-    return f"{bold.layout.label}: {bold.gain:+.1%} steps per second, {bold.fit_probability:.0%} sure to fit"
+    return f"{bold.layout.label}: {bold.gain:+.1%} steps per second, {chance(bold.fit_probability)} sure to fit"
 
 
 def _step_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:

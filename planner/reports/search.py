@@ -13,6 +13,7 @@ from rich.text import Text
 from planner.layout_search.ranking import NOISE, NUM_GROUPS
 from planner.layout_search.result import SearchResult
 from planner.layout_search.table import why_second
+from planner.performance.risk import chance
 from planner.reports.text import dollars, gib, seconds
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _beside(result: SearchResult, table: pd.DataFrame) -> list[RenderableType]:
     if len(bold) and float(bold.value[0]) < float(result.rows.value.min()):
         gain = recommended / float(bold.value[0]) - 1.0
         lines.append(
-            Text(f"boldest that may fit: {bold.layouts.row(0).label}: {gain:.1%} better, fits with {bold.fit_probability[0]:.0%}")
+            Text(f"boldest that may fit: {bold.layouts.row(0).label}: {gain:.1%} better, fits with {chance(bold.fit_probability[0])}")
         )
     return lines
 
@@ -99,7 +100,7 @@ def _rows(title: str, rows: pd.DataFrame, sizes: Mapping[int, int] | None = None
             f"{row['mfu']:.1%}",
             gib(row["peak_total_bytes"]),
             gib(row["headroom_bytes"]),
-            f"{row['fit_probability']:.0%}",
+            f"{chance(row['fit_probability'])}",
             seconds(_known(row["run_s"])),
             _cost(row),
         )

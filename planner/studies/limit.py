@@ -11,7 +11,7 @@ from planner.common.errors import PlannerError, one_of
 from planner.layout_search.space import allowed, divisors
 from planner.model.catalog import load_model, model_names
 from planner.model.parameters import parameters_total
-from planner.performance.risk import RISK, check_risk
+from planner.performance.risk import RISK, chance, check_risk
 from planner.scenarios.edited import plan_with
 from planner.training.plan import Plan
 from planner.workload.job import Job
@@ -121,5 +121,5 @@ def attempt(tables: Mapping[str, Any], changes: Mapping[str, Any], ask: Ask) -> 
         return None, str(error).rstrip(".")
     if answer.recommended:
         return answer, ""
-    chance = f"fits with a probability of {answer.fit_probability:.0%}, {1.0 - ask.risk:.0%} is asked for"
+    chance = f"fits with a probability of {chance(answer.fit_probability)}, {1.0 - ask.risk:.0%} is asked for"
     return None, "; ".join(answer.reasons) if answer.reasons else chance

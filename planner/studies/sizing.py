@@ -13,7 +13,7 @@ from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.layout_search.choice import choose
 from planner.model.architecture import Model
-from planner.performance.risk import RISK, FitRule, check_risk
+from planner.performance.risk import RISK, FitRule, chance, check_risk
 from planner.prices.price import find_price, price_text
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
@@ -162,7 +162,7 @@ def sizes(
 
 def _short_of(found: Size) -> str:
     """Why what fits is not enough."""
-    return f"{found.num_gpus} leave {found.headroom:.0%} free and fit with a probability of {found.fit_probability:.0%}"
+    return f"{found.num_gpus} leave {found.headroom:.0%} free and fit with a probability of {chance(found.fit_probability)}"
 
 
 def _fewest(one: Callable[[int], Size | str], max_gpus: int) -> Size | str:

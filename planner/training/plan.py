@@ -11,9 +11,9 @@ from planner.common.assumption import Assumption, vars_of
 from planner.hardware.cluster import Cluster, host_usable_bytes
 from planner.layout_search.choice import Bolder
 from planner.model.architecture import Model
-from planner.performance.risk import FitRule, fit_rule, subject_of
+from planner.performance.risk import FitRule, fit_rule
 from planner.prices.price import Price
-from planner.uncertainty.interval import Interval, interval
+from planner.uncertainty.interval import Interval, Subject, interval
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
@@ -76,7 +76,7 @@ class Plan:
 
         From the residuals of runs that the fit had not seen (uncertainty.py); a price is taken as certain.
         """
-        subject = subject_of(self.model, self.cluster, self.framework)
+        subject = Subject.of(self.model, self.cluster, self.framework)
         step = interval(self.step_time_s, "step_time", subject)
         found = {"step_time_s": step}
         for name in ("epoch_s", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step"):
