@@ -62,7 +62,7 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
     return [int(part) for part in parts]
 
 
-def search_command(
+def search_command(  # noqa: PLR0913 - one parameter for each option
     scenario: ScenarioPath,
     objective: Annotated[str, typer.Option("--objective", help="cost, time, memory or energy.")] = "time",
     gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, with commas; the scenario's when left out.")] = None,

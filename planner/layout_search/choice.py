@@ -79,8 +79,8 @@ def _why(result: SearchResult) -> str:
     if len(found.rows):
         equals = result.group_sizes[0]
         return (
-            f"layout chosen: the simplest of {equals:,} within {NOISE:.0%} of the fastest; {found.num_fitting:,} layouts fit with "
-            f"a probability of {sure} or more, {valid}{wide}"
+            f"layout chosen: the simplest of {equals:,} within {NOISE:.0%} of the fastest; {found.num_fitting:,} layouts fit "
+            f"with a probability of {sure} or more, {valid}{wide}"
         )
     if len(found.surest):
         most = f"{chance(found.surest.fit_probability[0])}"

@@ -92,12 +92,12 @@ def _keep(q: SearchQuestion, setup: int, block: Block, found: Found) -> None:
     """Count a block's layouts and keep those that may be best."""
     shape = block.layouts.shape
     where = q.setups[setup]
-    peak = block.summary.peak_bytes
+    peak, firm = block.summary.peak_bytes, block.summary.firm_bytes
     _keep_leanest(q, setup, block, found)
     ok = _narrowed(found, block.possible, peak <= where.fit.usable_bytes, NO_MEMORY, shape)
     host = block.summary.host_bytes
     ok = _narrowed(found, ok, (host == 0) | (host <= host_usable_bytes(where.grid.cluster)), NO_HOST_MEMORY, shape)
-    safe = where.fit.holds(peak)
+    safe = where.fit.holds(firm)
     risky = ok & ~safe
     if risky.any():
         _keep_risky(q, setup, block, risky, found)
@@ -122,8 +122,9 @@ class _Columns:
     def __init__(self, q: SearchQuestion, setup: int, block: Block, at: NDArray[np.intp]) -> None:
         self._setup, self._layouts, self._at, self._fit = setup, block.layouts, at, q.setups[setup].fit
         index = np.unravel_index(at, block.layouts.shape)
-        step, peak = block.summary.step_time_s, block.summary.peak_bytes
-        self.step_s, self.peak_bytes = (np.broadcast_to(x, block.layouts.shape)[index] for x in (step, peak))
+        summary, shape = block.summary, block.layouts.shape
+        columns = (summary.step_time_s, summary.peak_bytes, summary.firm_bytes)
+        self.step_s, self.peak_bytes, self.firm_bytes = (np.broadcast_to(x, shape)[index] for x in columns)
         self.headroom_bytes = self._fit.usable_bytes - self.peak_bytes
         self.time_s, self.usd = _run(q, setup, self.step_s)
         self.value = _value(q, setup, self.time_s, self.usd, self.peak_bytes)
@@ -138,7 +139,7 @@ class _Columns:
             step_time_s=self.step_s[index],
             peak_bytes=self.peak_bytes[index],
             headroom_bytes=self.headroom_bytes[index],
-            fit_probability=self._fit.probability(self.peak_bytes[index]),
+            fit_probability=self._fit.probability(self.firm_bytes[index]),
             time_s=self.time_s[index],
             usd=self.usd[index],
             value=self.value[index],
@@ -171,7 +172,7 @@ def _keep_risky(q: SearchQuestion, setup: int, block: Block, risky: NDArray[np.b
         within = within if limit is None else within & (values <= limit)
     if not within.any():
         return
-    for column, name in ((rows.value, "boldest"), (rows.peak_bytes, "surest")):
+    for column, name in ((rows.value, "boldest"), (rows.firm_bytes, "surest")):
         some = rows.rows(np.flatnonzero(within & (column == column[within].min())))
         largest = name == "surest"
         best = first_by(joined([getattr(found, name), some]), "fit_probability" if largest else "value", largest)

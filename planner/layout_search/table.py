@@ -121,11 +121,7 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
 
 def _intervals(grid: LayoutGrid, step_time_s: Array, peak_bytes: Array, price: Price | None, usd: Array) -> dict[str, Any]:
     """90 % bounds of step time, memory and dollars: one class for a stack on a cluster, so factors of the expected values."""
-<<<<<<< HEAD
     subject = Subject.of(grid.model, grid.cluster, grid.framework)
-=======
-    subject = Subject.of(grid.model, grid.cluster, grid.framework)
->>>>>>> main
     step, memory = interval(1.0, "step_time", subject), interval(1.0, "memory", subject)
     bounds = {
         "step_time_lower_s": step_time_s * step.lower,

@@ -22,8 +22,11 @@ class StageMemory:
     """Bytes on one GPU of one stage at the step's peak, by kind; arrays of shape ``(n,)``.
 
     ``parameters`` + ``gradients`` + ``optimizer`` are the model states; ``buffers`` copies for communication;
-    allocated = the first six kinds; reserved = allocated + ``fragmentation``; the GPU also holds ``overhead`` (CUDA
-    context, NCCL). ``host`` is CPU memory per GPU taken by offloading. ``phase`` indexes PHASES.
+    allocated = the first six kinds; the GPU also holds ``fragmentation``, what the allocator cannot do without, and
+    ``overhead`` (CUDA context, NCCL). These add up to the total, which decides whether a job fits. ``cache`` is what the
+    allocator keeps besides where there is room, and gives back when memory is short: reserved = allocated + fragmentation +
+    cache. ``pageable`` bytes of the total may move to the host when memory is short. ``host`` is CPU memory per GPU taken by
+    offloading. ``phase`` indexes PHASES.
     """
 
     parameters: Array
@@ -34,6 +37,8 @@ class StageMemory:
     buffers: Array
     fragmentation: Array
     overhead: Array
+    cache: Array
+    pageable: Array
     host: Array
     phase: Array
 
@@ -44,13 +49,23 @@ class StageMemory:
 
     @property
     def reserved(self) -> Array:
-        """What the caching allocator has taken from the device."""
-        return self.allocated + self.fragmentation
+        """What the caching allocator takes from the device."""
+        return self.allocated + self.fragmentation + self.cache
+
+    @property
+    def device(self) -> Array:
+        """What the driver shows in use."""
+        return self.reserved + self.overhead
 
     @property
     def total(self) -> Array:
-        """All that the GPU must hold."""
-        return self.reserved + self.overhead
+        """All that the GPU holds and needs."""
+        return self.allocated + self.fragmentation + self.overhead
+
+    @property
+    def firm(self) -> Array:
+        """What of the total cannot leave the GPU: it decides whether a job fits."""
+        return self.total - self.pageable
 
     def where(self, choose: NDArray[np.bool_], other: StageMemory) -> StageMemory:
         """``self`` where ``choose``, else ``other``."""
@@ -227,6 +242,7 @@ def _moment(
     phase: float,
 ) -> StageMemory:
     allocated = states.parameters + gradients + states.optimizer + activations + workspace + buffers
+    fragmentation = framework.least_fragmentation * allocated
     varying = framework.length_fragmentation > 0
     changing = framework.length_fragmentation * (activations + np.maximum(workspace, 0.0)) if varying else None
     return StageMemory(
@@ -236,24 +252,25 @@ def _moment(
         activations=activations,
         workspace=workspace,
         buffers=buffers,
-        fragmentation=cached_bytes(allocated, overhead, framework, usable, changing),
+        fragmentation=fragmentation,
         overhead=overhead,
+        pageable=np.zeros(1),
+        cache=cached_bytes(allocated, usable - overhead - allocated - fragmentation, framework, changing),
         host=host,
         phase=np.full(1, phase),
     )
 
 
-def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable: float, changing: Array | None) -> Array:
-    """What the caching allocator holds beyond what is in use: its usual share, less when memory is short.
+def cached_bytes(allocated: Array, room: Array, framework: Framework, changing: Array | None) -> Array:
+    """What the caching allocator keeps beyond what is in use and what it cannot do without, where there is ``room`` for it.
 
     ``changing``: bytes cached on top for batches of other lengths.
     PyTorch returns cached blocks to the device and tries again before it gives up, so that only
     ``least_fragmentation`` of the allocated bytes decides whether a job fits.
     """
-    least, usual = framework.least_fragmentation, max(framework.fragmentation, framework.least_fragmentation)
-    room = usable - overhead - allocated
-    most = usual * allocated if changing is None else usual * allocated + changing
-    return np.minimum(np.maximum(room, least * allocated), most)
+    most = max(framework.fragmentation - framework.least_fragmentation, 0.0) * allocated
+    most = most if changing is None else most + changing
+    return np.clip(room, 0.0, most)
 
 
 def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions, job: Job) -> Array:
@@ -276,4 +293,5 @@ def optimizer_workspace(states: States, framework: Framework, precision: Precisi
 def page_out(moment: StageMemory, usable: float) -> StageMemory:
     """Optimizer states that do not fit move to the host (CUDA unified memory; QLoRA, section 3, paged optimizers)."""
     away = np.clip(moment.total - usable, 0.0, moment.optimizer)
-    return replace(moment, optimizer=moment.optimizer - away, host=moment.host + away)
+    left = moment.optimizer - away
+    return replace(moment, optimizer=left, host=moment.host + away, pageable=left)

@@ -18,8 +18,8 @@ from planner.hardware.cluster import Accelerator, Node
 from planner.model.architecture import Model
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
 from planner.operators.row import Row
-from planner.performance.risk import chance
 from planner.performance.memory import KINDS
+from planner.performance.risk import chance
 from planner.performance.step_time import PARTS
 from planner.prices.price import price_text
 from planner.reports.text import count, dollars, gib, seconds

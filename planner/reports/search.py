@@ -77,9 +77,8 @@ def _beside(result: SearchResult, table: pd.DataFrame) -> list[RenderableType]:
     bold = result.found.boldest
     if len(bold) and float(bold.value[0]) < float(result.rows.value.min()):
         gain = recommended / float(bold.value[0]) - 1.0
-        lines.append(
-            Text(f"boldest that may fit: {bold.layouts.row(0).label}: {gain:.1%} better, fits with {chance(bold.fit_probability[0])}")
-        )
+        sure = chance(bold.fit_probability[0])
+        lines.append(Text(f"boldest that may fit: {bold.layouts.row(0).label}: {gain:.1%} better, {sure} sure to fit"))
     return lines
 
 

@@ -40,6 +40,11 @@ def run_table(title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills
         table.add_row(Text(name, style="bold"), *[""] * len(runs))
 
     row("layout", [r.plan.layout.label for r in runs])
+    if not all(r.plan.fits for r in runs):
+        row(
+            "fits",
+            [r.plan.certainty if r.plan.fits else Text(f"no: {'; '.join(r.plan.reasons)}", style="bold red") for r in runs],
+        )
     row("steps x step time", [f"{r.num_steps:,.0f} x {seconds(r.step_time_s.expected)}" for r in runs])
     row("wall-clock (90 %)", [Text(span(r.wall_s, seconds), style="bold") for r in runs])
     row("  mean of the simulated runs", [_mean(r, b) for r, b in zip(runs, bills, strict=True)])

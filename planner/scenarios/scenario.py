@@ -47,7 +47,9 @@ class Case:
             raise PlannerError(f"{self.where}: {error}") from None
 
     def bill(self, result: WholeRun) -> Bill | None:
-        """The whole run's bill under the table [cost]; None without a price and without that table."""
+        """The whole run's bill under the table [cost]; None without a price and without that table, and where it does not fit."""
+        if not result.plan.fits:
+            return None
         if result.plan.price is None and "cost" not in self.tables:
             return None
         try:

@@ -121,5 +121,5 @@ def attempt(tables: Mapping[str, Any], changes: Mapping[str, Any], ask: Ask) -> 
         return None, str(error).rstrip(".")
     if answer.recommended:
         return answer, ""
-    chance = f"fits with a probability of {chance(answer.fit_probability)}, {1.0 - ask.risk:.0%} is asked for"
-    return None, "; ".join(answer.reasons) if answer.reasons else chance
+    doubt = f"fits with a probability of {chance(answer.fit_probability)}, {1.0 - ask.risk:.0%} is asked for"
+    return None, "; ".join(answer.reasons) if answer.reasons else doubt

@@ -23,8 +23,10 @@ from planner.workload.layout import Layout
 class Plan:
     """What one job takes on one layout. SI units; memory is that of the heaviest pipeline stage's GPU.
 
-    ``memory_bytes`` by kind adds up to ``peak_total_bytes`` (= reserved + overhead); ``step_parts_s`` add up to
-    ``step_time_s``. Durations and costs of the whole run are None when the job gives no length.
+    ``memory_bytes`` by kind adds up to ``peak_total_bytes``, of which ``firm_bytes`` cannot be paged out; ``peak_reserved_bytes``
+    holds besides what the allocator keeps where there is room; ``step_parts_s`` add up to
+    ``step_time_s``. Durations and costs of the whole run are None when the job gives no length, dollars
+    also where it does not fit.
     """
 
     model: Model
@@ -49,6 +51,7 @@ class Plan:
     peak_allocated_bytes: float
     peak_reserved_bytes: float
     peak_total_bytes: float
+    firm_bytes: float
     usable_bytes: float
     headroom_bytes: float
     memory_bytes: Mapping[str, float]
@@ -94,12 +97,12 @@ class Plan:
         """Probability that the heaviest GPU's memory is enough; 0 where the host's is not."""
         if self.host_bytes_per_gpu > host_usable_bytes(self.cluster):
             return 0.0
-        return float(self._rule.probability(self.peak_total_bytes))
+        return float(self._rule.probability(self.firm_bytes))
 
     @property
     def recommended(self) -> bool:
         """Whether it fits at the accepted risk."""
-        return self.fits and bool(self._rule.holds(self.peak_total_bytes))
+        return self.fits and bool(self._rule.holds(self.firm_bytes))
 
     @cached_property
     def _rule(self) -> FitRule:

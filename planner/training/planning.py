@@ -140,6 +140,7 @@ def _one(
     run_s = None if num_steps is None else num_steps * step_s
     hours = None if run_s is None else float(gpu_hours(run_s, cluster.num_gpus))
     memory = evaluation.memory
+    paid = price if evaluation.fits[0] else None  # what cannot run costs nothing
     return Plan(
         model=model,
         cluster=cluster,
@@ -163,6 +164,7 @@ def _one(
         peak_allocated_bytes=float(memory.allocated[0]),
         peak_reserved_bytes=float(memory.reserved[0]),
         peak_total_bytes=float(memory.total[0]),
+        firm_bytes=float(evaluation.firm_bytes[0]),
         usable_bytes=evaluation.usable_bytes,
         headroom_bytes=float(evaluation.headroom_bytes[0]),
         memory_bytes={kind: float(getattr(memory, kind)[0]) for kind in KINDS},
@@ -179,8 +181,8 @@ def _one(
         epoch_s=None if steps_per_epoch is None else steps_per_epoch * step_s,
         run_s=run_s,
         gpu_hours=hours,
-        cost_usd=None if hours is None or price is None else float(cost_usd(hours, price)),
-        cost_usd_per_step=None if price is None else float(cost_usd(gpu_hours(step_s, cluster.num_gpus), price)),
+        cost_usd=None if hours is None or paid is None else float(cost_usd(hours, paid)),
+        cost_usd_per_step=None if paid is None else float(cost_usd(gpu_hours(step_s, cluster.num_gpus), paid)),
         assumptions=_assumptions(cluster, framework),
         notes=notes,
     )
