@@ -11,7 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError, near
+from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
+
+ACCELERATORS = Catalog(PROFILES / "accelerators", "hardware_profiles/accelerators")
+NODES = Catalog(PROFILES / "nodes", "hardware_profiles/nodes")
 
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Rate = Annotated[float, Field(gt=0)]
@@ -37,7 +41,7 @@ class Link(Spec):
     """One level of the interconnect: it joins ``span`` neighbouring GPUs; levels are listed from near to far."""
 
     name: str
-    kind: Literal["nvlink", "xgmi", "pcie", "network", "shared_memory"]
+    kind: Literal["nvlink", "xgmi", "fabric", "pcie", "network", "shared_memory"]  # fabric: any other between accelerators
     span: Annotated[int, Field(ge=0, strict=True)]  # GPUs joined; 0 = the whole cluster
     bytes_per_s: Rate  # per GPU, one direction
     per_peer_bytes_per_s: Rate | None = None  # to any one peer, where GPUs are joined pairwise
@@ -174,14 +178,33 @@ def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerat
 
 @cache
 def _accelerator(path: Path) -> Accelerator:
-    return Accelerator.build(read_table(path), str(path))
+    return Accelerator.build(ACCELERATORS.table(_name(path)), str(path))
+
+
+def _name(path: Path) -> str:
+    """What a catalog calls a file: its stem in the catalog's folder, its path elsewhere."""
+    return path.stem if path.parent.parent == PROFILES else str(path)
 
 
 @cache
 def load_node(name: str) -> Node:
     """The node type of that name (or TOML path)."""
     path = _find("nodes", "cluster.node", name)
-    return Node.build(read_table(path), str(path))
+    table = NODES.table(_name(path))
+    return Node.build({**table, "links": [_link(link, str(path)) for link in table.get("links", ())]}, str(path))
+
+
+def _link(link: Any, where: str) -> Any:
+    """A link that says ``same_as`` is that node's first link of its kind, with what is stated here in its place."""
+    if not isinstance(link, dict) or "same_as" not in link:
+        return link
+    other = NODES.path(str(link["same_as"]), f"{where}: links.same_as")
+    found = next((x for x in read_table(other)["links"] if x["kind"] == link.get("kind", "nvlink")), None)
+    if found is None:
+        raise PlannerError(
+            f"{where}: links.same_as = {other.stem!r}: that node has no link of kind {link.get('kind', 'nvlink')}."
+        )
+    return {**_link(found, str(other)), **{k: v for k, v in link.items() if k != "same_as"}}
 
 
 def accelerator_names() -> list[str]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from planner.common.errors import PlannerError
 from planner.reports.plots import COLOURS, MARKS
-
-if TYPE_CHECKING:
-    from planner.serving.curves import curve, load_curve
+from planner.serving.curves import curve, load_curve
 from planner.serving.deployment import Deployment
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class Tuning:
 
 
 def tuning_choices(
-    tables: dict[str, dict[str, Any]],
+    tables: Mapping[str, Any],
     rank: int | None = None,
     targets: str | None = None,
     methods: tuple[str, ...] = METHODS,

@@ -62,6 +62,11 @@ def as_cluster(value: ClusterLike) -> Cluster:
     return build_cluster(**fields)
 
 
+def as_job(value: JobLike) -> Job:
+    """A job from its fields, or itself."""
+    return value if isinstance(value, Job) else Job.build(dict(value), "job")
+
+
 def as_framework(value: FrameworkLike) -> Framework:
     """A framework from a name, from a name with changed fields, or itself."""
     if isinstance(value, Framework):
