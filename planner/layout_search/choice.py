@@ -11,7 +11,7 @@ from planner.layout_search.question import SearchQuestion, Setup
 from planner.layout_search.ranking import NOISE
 from planner.layout_search.result import SearchResult
 from planner.layout_search.search import search_all, searched
-from planner.layout_search.space import EVERYTHING, LayoutGrid, allowed
+from planner.layout_search.space import LayoutGrid, allowed
 from planner.model.architecture import Model
 from planner.performance.feasibility import check_job
 from planner.performance.risk import RISK, chance, check_risk
@@ -36,7 +36,7 @@ class Choice:
 
     layout: Layout
     sure: bool
-    why: str
+    why: tuple[str, ...]
     bolder: Bolder | None
 
 
@@ -71,21 +71,22 @@ def choose(
     return Choice(layout=rows.layouts.row(0), sure=len(found.rows) > 0, why=_why(result), bolder=_bolder(result))
 
 
-def _why(result: SearchResult) -> str:
+def _why(result: SearchResult) -> tuple[str, ...]:
     found, (setup,) = result.found, result.question.setups
-    valid = f"{found.num_possible:,} are valid"
-    wide = ", unusual ones among them" if setup.grid.allow == EVERYTHING and found.num_layouts else ""
-    sure = f"{1.0 - setup.risk:.0%}"
+    valid, sure = f"{found.num_possible:,}", f"{1.0 - setup.risk:.0%}"
+    wide = ("no usual layout fits at this risk, so unusual ones were looked at too",) if result.widened else ()
     if len(found.rows):
-        equals = result.group_sizes[0]
-        return (
-            f"layout chosen: the simplest of {equals:,} within {NOISE:.0%} of the fastest; {found.num_fitting:,} layouts fit "
-            f"with a probability of {sure} or more, {valid}{wide}"
+        equals, fitting, noise = f"{result.group_sizes[0]:,}", f"{found.num_fitting:,}", f"{NOISE:.0%}"
+        why = (
+            f"layout chosen: the simplest of {equals} within {noise} of the fastest; {fitting} layouts fit with a probability of "
+            f"{sure} or more ({valid} are valid)"
         )
-    if len(found.surest):
-        most = f"{chance(found.surest.fit_probability[0])}"
-        return f"layout chosen: none fits with a probability of {sure}, this one is the most likely to, {most}; {valid}{wide}"
-    return f"layout chosen: none fits, this one needs the least memory; {valid}{wide}"
+    elif len(found.surest):
+        most = chance(found.surest.fit_probability[0])
+        why = f"layout chosen: none fits with a probability of {sure}, this one is likeliest to, {most} ({valid} are valid)"
+    else:
+        why = f"layout chosen: none fits, this one needs the least memory ({valid} are valid)"
+    return (why, *wide)
 
 
 def _bolder(result: SearchResult) -> Bolder | None:

@@ -62,10 +62,11 @@ class SearchQuestion:
     budget_usd: float | None
     top: int
     refused: tuple[str, ...] = ()  # clusters and stacks that cannot run the job at all, and why
+    is_wide: bool = False  # every unusual layout was admitted because no usual one fits
 
     def widened(self) -> SearchQuestion:
         """The same question with every unusual layout admitted."""
-        return replace(self, setups=tuple(replace(s, grid=replace(s.grid, allow=EVERYTHING)) for s in self.setups))
+        return replace(self, is_wide=True, setups=tuple(replace(s, grid=replace(s.grid, allow=EVERYTHING)) for s in self.setups))
 
     @property
     def job(self) -> Job:

@@ -27,6 +27,11 @@ class SearchResult:
     size: int
     complete: bool
 
+    @property
+    def widened(self) -> bool:
+        """Whether unusual layouts were searched because no usual one fits."""
+        return self.question.is_wide
+
     @cached_property
     def rows(self) -> Rows:
         """The rows kept, the recommended one first, then by objective; where none fits at the accepted risk, the most likely."""

@@ -66,15 +66,9 @@ def searched(q: SearchQuestion, progress: Progress | None = None) -> SearchResul
 
 def answered(result: SearchResult) -> SearchResult:
     """The result, or PlannerError saying why nothing is left."""
-    found = result.found
+    found, q = result.found, result.question
     if len(found.rows) or len(found.surest) or not result.complete:
         return result
-    raise PlannerError(f"{nothing_left(result)}.")
-
-
-def nothing_left(result: SearchResult) -> str:
-    """Why no layout is left, and what the nearest misses need."""
-    found, q = result.found, result.question
     parts = [f"{count:,} {reason}" for reason, count in found.rejected.most_common()]
     least = found.least
     hints = []
@@ -85,7 +79,7 @@ def nothing_left(result: SearchResult) -> str:
         hints.append(f"the fastest that fits takes {least['time_s'] / 86400:.2f} days")
     if "usd" in least and q.budget_usd is not None:
         hints.append(f"the cheapest that fits costs ${least['usd']:,.0f}")
-    return f"no layout is left of {found.num_layouts:,}: {'; '.join([*parts, *hints]) or 'the space is empty'}"
+    raise PlannerError(f"no layout is left of {found.num_layouts:,}: {'; '.join([*parts, *hints]) or 'the space is empty'}.")
 
 
 def _keep(q: SearchQuestion, setup: int, block: Block, found: Found) -> None:

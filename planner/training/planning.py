@@ -72,7 +72,7 @@ def plan(
     bolder: Bolder | None = None
     if chosen is None:
         choice = choose(the_model, the_cluster, the_framework, the_job, risk=risk, allow=allow)
-        chosen, notes, bolder = choice.layout, (choice.why,), choice.bolder
+        chosen, notes, bolder = choice.layout, choice.why, choice.bolder
     columns = as_columns(chosen, the_cluster.num_gpus)
     whole = columns.dp[0] == np.floor(columns.dp[0]) and columns.dp[0] >= 1
     chosen = columns.row(0) if whole else chosen
@@ -211,7 +211,7 @@ def _explained(answer: Plan) -> Plan:
     nearest, least = nearest_fitting(answer.model, answer.cluster, answer.framework, answer.job, answer.layout, answer.risk)
     if nearest is not None:
         return replace(answer, nearest=nearest)
-    reason = f"no layout of {answer.framework.name} fits this cluster"
+    reason = f"no layout of {answer.framework.name} fits this cluster with a probability of {1.0 - answer.risk:.0%}"
     if np.isfinite(least):
         reason += f": the leanest needs {least / GIB:.1f} GiB per GPU"
     return replace(answer, reasons=(*answer.reasons, reason))

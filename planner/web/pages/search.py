@@ -37,6 +37,7 @@ MOST_LAYOUTS = 50_000_000
 AT_ONCE = threading.Semaphore(2)
 SHOWN = (
     "rank",
+    "group",
     "layout",
     "accelerator",
     "num_gpus",
@@ -45,6 +46,7 @@ SHOWN = (
     "mfu",
     "peak_total_bytes",
     "headroom_bytes",
+    "fit_probability",
     "run_s",
     "cost_usd",
 )
@@ -264,7 +266,10 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
     for name in ("peak_total_bytes", "headroom_bytes"):
         shown[name] = shown[name] / GIB
     shown["run_s"] = shown["run_s"] / DAY_S
-    shown = shown.round({"step_time_s": 3, "mfu": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2, "cost_usd": 0})
+    digits = {"step_time_s": 3, "mfu": 3, "fit_probability": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2, "cost_usd": 0}
+    shown = shown.round(digits)
+        {"step_time_s": 3, "mfu": 3, "fit_probability": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2, "cost_usd": 0}
+    )
     shown.columns = [t(f"search.column_{name}") for name in SHOWN]
     rows = st.dataframe(
         shown,
