@@ -266,10 +266,8 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
     for name in ("peak_total_bytes", "headroom_bytes"):
         shown[name] = shown[name] / GIB
     shown["run_s"] = shown["run_s"] / DAY_S
-    digits = {"step_time_s": 3, "mfu": 3, "fit_probability": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2, "cost_usd": 0}
-    shown = shown.round(digits)
-        {"step_time_s": 3, "mfu": 3, "fit_probability": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2, "cost_usd": 0}
-    )
+    digits = {"step_time_s": 3, "mfu": 3, "fit_probability": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2}
+    shown = shown.round({**digits, "cost_usd": 0})
     shown.columns = [t(f"search.column_{name}") for name in SHOWN]
     rows = st.dataframe(
         shown,
