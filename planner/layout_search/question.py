@@ -14,9 +14,12 @@ from planner.hardware.cluster import Accelerator, Cluster, Node, load_accelerato
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import reference_node
 from planner.layout_search.space import EVERYTHING, LayoutGrid, allowed
+from planner.model.architecture import Model
 from planner.performance.feasibility import check_job, check_sizes
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.price import Price, PriceLike, as_price
+from planner.workload.default_framework import default_framework
+from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_model
 
@@ -62,6 +65,7 @@ class SearchQuestion:
     budget_usd: float | None
     top: int
     refused: tuple[str, ...] = ()  # clusters and stacks that cannot run the job at all, and why
+    notes: tuple[str, ...] = ()  # why a framework was taken where none was named
     is_wide: bool = False  # every unusual layout was admitted because no usual one fits
 
     def widened(self) -> SearchQuestion:
@@ -94,7 +98,7 @@ def as_question(
     *,
     model: ModelLike,
     cluster: ClusterLike,
-    framework: FrameworkLike | Sequence[FrameworkLike] = "megatron-core",
+    framework: FrameworkLike | Sequence[FrameworkLike] | None = None,
     job: JobLike,
     price: PriceLike | Sequence[PriceLike] | None = None,
     objective: str = "time",
@@ -114,8 +118,8 @@ def as_question(
     the_model = as_model(model)
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     check_sizes(the_model, the_job)
-    stacks = [as_framework(f) for f in _several(framework)]
     clusters = _clusters(as_cluster(cluster), gpus, accelerators)
+    stacks, notes = _frameworks(framework, the_model, clusters, the_job)
     admitted, accepted = allowed(allow), check_risk(risk)
     setups = tuple(
         Setup(
@@ -125,7 +129,7 @@ def as_question(
         )
         for c in clusters
         for p in _prices(price, {c.accelerator.name for c in clusters})
-        for f in stacks
+        for f in stacks[c]
     )
     able, refused = _able(setups)
     question = SearchQuestion(
@@ -135,6 +139,7 @@ def as_question(
         budget_usd=budget_usd,
         top=top,
         refused=refused,
+        notes=notes,
     )
     _check(question)
     return question
@@ -156,6 +161,18 @@ def _able(setups: tuple[Setup, ...]) -> tuple[tuple[Setup, ...], tuple[str, ...]
     if not able:
         raise PlannerError("; ".join(dict.fromkeys(refused)))
     return tuple(able), tuple(refused)
+
+
+def _frameworks(
+    given: FrameworkLike | Sequence[FrameworkLike] | None, model: Model, clusters: Sequence[Cluster], job: Job
+) -> tuple[dict[Cluster, list[Framework]], tuple[str, ...]]:
+    """(the frameworks of each cluster, why those that nobody named)."""
+    if given is not None:
+        named = [as_framework(f) for f in _several(given)]
+        return dict.fromkeys(clusters, named), ()
+    usual = {cluster: default_framework(model, cluster, job) for cluster in clusters}
+    whys = tuple(dict.fromkeys(f"{cluster.name}: {found.why}" for cluster, found in usual.items()))
+    return {cluster: [found.framework] for cluster, found in usual.items()}, whys
 
 
 def _several(value: Any) -> list[Any]:

@@ -82,6 +82,7 @@ def summary(q: SearchQuestion, found: Found, size: int, complete: bool) -> dict[
         "rejected": dict(found.rejected.most_common()),
         "clusters": [setup.label for setup in q.setups],
         "refused": list(q.refused),
+        "notes": list(q.notes),
     }
 
 

@@ -59,6 +59,7 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
         absent = [s.label for i, s in enumerate(q.setups) if not (found.rows.setup == i).any()]
         lines += [Text(f"nothing is left on {label}") for label in absent]
     lines += [Text("no usual layout fits at this risk, so unusual ones were searched too")] if result.widened else []
+    lines += [Text(note) for note in q.notes]
     lines += [Text(f"not searched: {reason}") for reason in q.refused]
     lines += [Text(f"rejected: {count:,} {reason}", style="dim") for reason, count in found.rejected.most_common() if count]
     if q.objective == "energy":

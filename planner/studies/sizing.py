@@ -21,6 +21,7 @@ from planner.serving.engine import load_engine
 from planner.serving.memory import card_bytes
 from planner.serving.spec import Serving
 from planner.training.planning import plan
+from planner.workload.default_framework import default_framework
 from planner.workload.framework import load_framework
 from planner.workload.job import Job
 from planner.workload.resolve import ModelLike, as_framework, as_model
@@ -119,7 +120,7 @@ def sizes(
     batch: int = 1,
     weights: str = "bf16",
     engine: str = "vllm",
-    framework: str = "fsdp",
+    framework: str | None = None,
     headroom: float = HEADROOM,
     risk: float = RISK,
     max_gpus: int = MAX_GPUS,
@@ -139,7 +140,8 @@ def sizes(
         _check_serving(the_model, seq_len, batch, weights, engine)
     else:
         _check_job(_job(purpose, seq_len, batch, 1, "bf16", job))
-        load_framework(framework)
+        if framework is not None:
+            load_framework(framework)
     rows, left_out = [], {}
     for name in accelerator_names():
         card = load_accelerator(name)
@@ -297,22 +299,22 @@ def _trained(
     purpose: str,
     seq_len: int,
     batch: int,
-    framework: str,
+    framework: str | None,
     ask: Ask,
     more: Mapping[str, Any] | None,
 ) -> Size | str:
     """The layout that ``plan`` recommends where the headroom is kept free, or why nothing runs."""
     precision = "bf16" if "bf16" in card.peak_flops_per_s else "fp16"
     cluster = _cluster(card, num_gpus)
+    build = Job.build(_job(purpose, seq_len, batch, num_gpus, precision, more), "job")
     question: dict[str, Any] = {
         "model": model,
         "cluster": cluster,
-        "framework": framework,
-        "job": _job(purpose, seq_len, batch, num_gpus, precision, more),
+        "framework": framework or default_framework(model, cluster, build).framework,
+        "job": build,
     }
     room = card_bytes(cluster)
-    build = Job.build(question["job"], "job")
-    chosen = choose(model, cluster, as_framework(framework), build, risk=ask.risk, headroom=ask.headroom)
+    chosen = choose(model, cluster, as_framework(question["framework"]), build, risk=ask.risk, headroom=ask.headroom)
     answer = plan(**question, layout=chosen.layout, explain=False, risk=ask.risk)
     if not answer.fits:
         return "does not fit"

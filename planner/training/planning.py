@@ -26,6 +26,8 @@ from planner.performance.step_time import PARTS
 from planner.prices.price import Price, PriceLike, as_price, cost_usd, gpu_hours
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
+from planner.workload.attention import attention_notes, attention_on
+from planner.workload.default_framework import default_framework
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, Layouts, as_columns
@@ -46,7 +48,7 @@ def plan(
     *,
     model: ModelLike,
     cluster: ClusterLike,
-    framework: FrameworkLike = "megatron-core",
+    framework: FrameworkLike | None = None,
     job: JobLike,
     layout: LayoutLike | None = None,
     price: PriceLike | None = None,
@@ -63,16 +65,17 @@ def plan(
     without ``explain``).
     """
     check_risk(risk)
-    the_model, the_cluster, the_framework = as_model(model), as_cluster(cluster), as_framework(framework)
+    the_model, the_cluster = as_model(model), as_cluster(cluster)
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     check_sizes(the_model, the_job)
     the_price = as_price(price, the_cluster.accelerator.name)
     chosen = layout if isinstance(layout, Layout) or layout is None else Layout.build(dict(layout), "layout")
-    notes: tuple[str, ...] = ()
+    named, notes = _framework(framework, the_model, the_cluster, the_job, chosen)
+    the_framework = attention_on(named, the_cluster.accelerator)
     bolder: Bolder | None = None
     if chosen is None:
         choice = choose(the_model, the_cluster, the_framework, the_job, risk=risk, allow=allow)
-        chosen, notes, bolder = choice.layout, choice.why, choice.bolder
+        chosen, notes, bolder = choice.layout, (*notes, *choice.why), choice.bolder
     columns = as_columns(chosen, the_cluster.num_gpus)
     whole = columns.dp[0] == np.floor(columns.dp[0]) and columns.dp[0] >= 1
     chosen = columns.row(0) if whole else chosen
@@ -82,17 +85,32 @@ def plan(
     evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
     if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
         notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
-    notes = (*notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
+    notes = (
+        *notes,
+        *attention_notes(named, the_cluster.accelerator),
+        *length_notes(the_model, the_job),
+        *tuning_notes(the_model, the_job),
+    )
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
     answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)
+
+
+def _framework(
+    given: FrameworkLike | None, model: Model, cluster: Cluster, job: Job, layout: Layout | None
+) -> tuple[Framework, tuple[str, ...]]:
+    """(the framework, why where none was named)."""
+    if given is not None:
+        return as_framework(given), ()
+    usual = default_framework(model, cluster, job, layout)
+    return usual.framework, (usual.why,)
 
 
 def evaluate(
     *,
     model: ModelLike,
     cluster: ClusterLike,
-    framework: FrameworkLike = "megatron-core",
+    framework: FrameworkLike | None = None,
     job: JobLike,
     layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]],
 ) -> Evaluation:
@@ -103,14 +121,18 @@ def evaluate(
     the_cluster = as_cluster(cluster)
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     columns = as_columns(layouts, the_cluster.num_gpus)
-    return evaluate_columns(as_model(model), the_cluster, as_framework(framework), the_job, columns)
+    the_model = as_model(model)
+    one = columns.row(0) if len(columns) and np.floor(columns.dp[0]) == columns.dp[0] else None
+    return evaluate_columns(
+        the_model, the_cluster, _framework(framework, the_model, the_cluster, the_job, one)[0], the_job, columns
+    )
 
 
 def candidates(
     *,
     model: ModelLike,
     cluster: ClusterLike,
-    framework: FrameworkLike = "megatron-core",
+    framework: FrameworkLike | None = None,
     job: JobLike,
     allow: Iterable[str] = (),
 ) -> Layouts:
@@ -118,9 +140,9 @@ def candidates(
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     the_model = as_model(model)
     check_sizes(the_model, the_job)
-    grid = LayoutGrid(
-        model=the_model, cluster=as_cluster(cluster), framework=as_framework(framework), job=the_job, allow=allowed(allow)
-    )
+    the_cluster = as_cluster(cluster)
+    the_framework, _ = _framework(framework, the_model, the_cluster, the_job, None)
+    grid = LayoutGrid(model=the_model, cluster=the_cluster, framework=the_framework, job=the_job, allow=allowed(allow))
     return grid.columns()
 
 

@@ -22,7 +22,7 @@ from planner.layout_search.search import run_search
 from planner.layout_search.table import why_second
 from planner.training.planning import plan
 from planner.web import charts, inputs, show, state
-from planner.web.answers import arguments, layout_fields
+from planner.web.answers import arguments, layout_fields, stack_name
 from planner.web.download import csv_bytes, parquet_bytes, take, zipped
 from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
@@ -116,7 +116,7 @@ def _form(tables: state.Tables, busy: bool) -> None:
         t("search.accelerators"), _first(card, others), default=[card] if card else [], key=f"search.cards.{card}"
     )
     left, middle, right = st.columns(3)
-    stack = str(tables.get("framework", {}).get("name", "megatron-core"))
+    stack = stack_name(tables)
     stacks = left.multiselect(
         t("search.frameworks"), _first(stack, framework_names()), default=[stack], key=f"search.stacks.{stack}"
     )
@@ -150,7 +150,7 @@ def _start(
             model=given["model"],
             cluster=given["cluster"],
             job=given["job"],
-            framework=names or [stack or "megatron-core"],
+            framework=names or None,
             price=given.get("price"),
             objective=objective,
             gpus=gpus or None,
