@@ -25,6 +25,7 @@ from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.performance.pipeline import Stage, stages
 from planner.workload.adapters import tuned_model
+from planner.workload.attention import attention_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import RECOMPUTE, SCHEDULE, Layouts
@@ -41,6 +42,7 @@ UNUSUAL = {
     "edge-chunks": "virtual stages that hold embedding or loss alone: their imbalance is not modelled",
     "expert-tensor": "expert tensor parallelism other than 1 and tp, the values that Megatron-Core takes",
     "shard-groups": "ZeRO groups other than one node and all ranks: they cross nodes, or leave links of a node idle",
+    "idle-recompute": "recomputation of a fused attention core: it takes time and saves one number per query and head",
     "large-micro-batches": f"micro-batches of more than {LARGEST_MICRO_BATCH_TOKENS:,} tokens on a rank: nothing is gained",
 }
 """Layouts that are looked at only where they are allowed by name, or where nothing else fits; and why."""
@@ -216,7 +218,10 @@ class LayoutGrid:
 
     @cached_property
     def _recompute(self) -> list[int]:
-        return [i for i, r in enumerate(RECOMPUTE) if r != "selective" or self._has("selective_recompute")]
+        runs = attention_on(self.framework, self.cluster.accelerator)
+        idle = runs.attention_kernel == "flash" and runs.selective_recompute == "attention_core"
+        selective = self._has("selective_recompute") and (not idle or "idle-recompute" in self.allow)
+        return [i for i, r in enumerate(RECOMPUTE) if r != "selective" or selective]
 
     def _shardings(self, ranks: int, tp: int) -> list[tuple[int, int]]:
         """(ZeRO stage, ranks of a group); 0 = all ranks. Groups of one rank and of all are stage 0 and group 0."""

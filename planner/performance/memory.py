@@ -154,15 +154,22 @@ def weight_copies(content: StageContent, layouts: Layouts, framework: Framework,
     # FSDP under ZeRO 2 keeps everything gathered; FP8 caches and autocast leave embedding and output layer alone
     inner = content.dense_parameters + content.expert_parameters - content.end_parameters
     whole = width * (inner + content.end_parameters) if sharded else precision.cast * inner
-    gathered = (2.0 * width + width) * content.largest_layer_parameters + width * content.end_parameters
+    gathered = 2.0 * width * content.largest_layer_parameters + width * content.end_parameters
+    gradient = width * content.largest_layer_parameters
     if content.frozen_bytes.any() or content.frozen_expert_bytes.any():
         # frozen weights are gathered as they are stored, one layer and the next; they have no gradients
         gathered = gathered + 2.0 * content.largest_layer_frozen_bytes + content.end_frozen_bytes
         every = content.frozen_bytes + content.frozen_expert_bytes
         whole = whole + np.where(layouts.zero >= 2, every, 0.0) if sharded else whole
     if sharded:  # in a pipeline the whole stage stays gathered, with its gradients, until the last micro-batch
-        gathered = np.where(layouts.pp > 1, whole + precision.gradient * (inner + content.end_parameters), gathered)
-    return np.asarray(np.where(layouts.zero >= 3, gathered, whole))
+        all_gradients = precision.gradient * (inner + content.end_parameters)
+        gathered = np.where(layouts.pp > 1, whole + all_gradients, np.minimum(gathered, whole) + gradient)
+        whole = np.where(layouts.pp > 1, whole + all_gradients, whole + gradient)
+    else:
+        gathered = gathered + gradient
+    # a group of one rank gathers nothing: FSDP turns to NO_SHARD, DeepSpeed's NoGatherHandle hands out the weights themselves
+    alone = (layouts.shard_ranks <= 1) & (layouts.expert_shard_ranks <= 1)
+    return np.asarray(np.where((layouts.zero >= 3) & ~alone, gathered, whole))
 
 
 def stage_moments(
