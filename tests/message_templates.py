@@ -17,6 +17,7 @@ REACHABLE = (
     "calibration/calibrate",
     "calibration/comparison",
     "calibration/records",
+    "common/files",
     "common/assumption",
     "common/errors",
     "common/references",
@@ -95,6 +96,8 @@ REACHABLE = (
     "uncertainty/interval",
     "web",
     "workload/adapters",
+    "workload/attention",
+    "workload/default_framework",
     "workload/framework",
     "workload/job",
     "workload/layout",
@@ -118,7 +121,6 @@ LEFT_OUT = {
         "audit/expression",
         "calibration/profiles",
         "cli",
-        "common/files",
         "common/ray_tasks",
         "common/tables",
         "evidence/serving/check",
@@ -158,12 +160,14 @@ LEFT_OUT = {
 """Why a page never shows the messages of some modules: reason -> modules or packages."""
 TELLING = {
     "common/errors": {"explain", "near", "one_of"},
+    "common/files": {"read_text"},
     "common/spec": {"read_table"},
     "evidence/columns": {"in_own_words"},
     "evidence/measured_runs": {"runs_of"},
     "export/megatron": {"_check_model"},
     "layout_search/choice": {"_why"},
     "layout_search/found": {"NO_MEMORY", "TOO_LATE", "TOO_RISKY"},
+    "hardware/cluster": {"cluster_notes"},
     "layout_search/search": {"answered"},
     "layout_search/table": {"why_second"},
     "lifecycle/simulation": {"_notes", "_spread"},
@@ -181,6 +185,8 @@ TELLING = {
     "training/trainable": {"tuning_notes"},
     "uncertainty/interval": {"_outside", "interval"},
     "web/state": {"checked", "decode"},
+    "workload/attention": {"attention_notes"},
+    "workload/default_framework": {"_usual", "default_framework"},
     "workload/job": {"_tables"},
 }
 """Functions and constants whose texts reach people otherwise than as errors."""

@@ -38,15 +38,15 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def duration_s(text: str, option: str) -> float:
-    """Seconds of "14d", "36h", "90m" or a number of seconds.
+    """Seconds of "14d", "36h", "90m", "600s"; a number without a unit could mean any of them.
 
     >>> duration_s("1.5d", "--deadline")
     129600.0
     """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smhdw]?)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smhdw])\s*", text)
     if match is None or float(match[1]) <= 0:
-        raise PlannerError(f"{option} {text}: give a time such as 14d, 36h or 90m.")
-    return float(match[1]) * UNITS_S[match[2] or "s"]
+        raise PlannerError(f"{option} {text}: give a number with its unit, such as 14d, 36h, 90m or 600s.")
+    return float(match[1]) * UNITS_S[match[2]]
 
 
 def whole_numbers(text: str | None, option: str) -> list[int] | None:

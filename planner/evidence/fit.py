@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -107,13 +107,13 @@ class Values:
         return Changes((c.place, v) for c, v in zip(self.constants, self.values, strict=True) if c.curves)
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _framework(start: Framework, changes: Changes) -> Framework:
     moved = FRAMEWORKS.changed(start.name, changes) if start.name in FRAMEWORKS.names() else {}
     return start.replaced(**moved) if moved else start
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _curves(name: str, changes: Changes) -> Curves:
     start = load_curves(name)
     moved = CURVES.changed(name, changes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError
-from planner.common.files import write_text
+from planner.common.files import write_texts
 from planner.common.references import Catalog
 from planner.evidence.fit import Constant, Fit
 from planner.hardware.curves import CURVES, load_curves
@@ -21,7 +21,7 @@ def write_fit(
 ) -> list[Path]:
     """Write the constants and the residual classes; returns the files that changed.
 
-    Every file is first written whole beside its place and then renamed. A constant that keeps its value and source keeps
+    All files change or none. A constant that keeps its value and source keeps
     its date too, so that the same runs give the same files on any day. What refers to it follows when it is next read.
     """
     texts = constants_written(found, lambda c: CURVES if c.curves else FRAMEWORKS, source, date)
@@ -29,15 +29,12 @@ def write_fit(
         theirs = {c.framework for c in load_residuals()}
         classes = [table for table in classes if table.get("framework", "") not in theirs]
     texts[residuals] = residuals_text(classes, source)
-    changed = []
-    for path, text in texts.items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
-            changed.append(path)
+    changed = {path: text for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
+    write_texts(changed)
     for read_before in (load_framework, load_curves, load_residuals):
         read_before.cache_clear()
     CURVES.clear()
-    return changed
+    return list(changed)
 
 
 def constants_written(found: Fit, catalog_of: Callable[[Constant], Catalog], source: str, date: str) -> dict[Path, str]:

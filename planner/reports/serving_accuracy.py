@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.common.files import write_text
+from planner.common.files import write_texts
 from planner.evidence.serving.runs import TITLES
 from planner.evidence.serving.study import LEFT_OUT, ServingStudy
 from planner.evidence.write_fit import constants_written, residuals_text
@@ -143,12 +143,9 @@ def write_constants(found: ServingStudy, source: str) -> list[Path]:
     date = datetime.date.today().isoformat()
     texts = constants_written(found.found, lambda c: CURVES if c.curves else ENGINES, source, date)
     texts[RESIDUALS] = residuals_text(found.classes, source)
-    changed = []
-    for path, text in texts.items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
-            changed.append(path)
-    return changed
+    changed = {path: text for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
+    write_texts(changed)
+    return list(changed)
 
 
 def save_picture(path: Path, found: ServingStudy) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.common.assumption import Assumption
 from planner.common.units import GIB, HOUR_S
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, cluster_notes
 from planner.hardware.curves import curves_of
 from planner.layout_search.choice import Bolder, choose
 from planner.layout_search.nearest import nearest_fitting
@@ -85,12 +85,8 @@ def plan(
     evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
     if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
         notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
-    notes = (
-        *notes,
-        *attention_notes(named, the_cluster.accelerator),
-        *length_notes(the_model, the_job),
-        *tuning_notes(the_model, the_job),
-    )
+    notes = (*notes, *cluster_notes(the_cluster), *attention_notes(named, the_cluster.accelerator))
+    notes = (*notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
     answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)
