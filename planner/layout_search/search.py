@@ -104,7 +104,7 @@ def _keep(q: SearchQuestion, setup: int, block: Block, found: Found) -> None:
     found.note("time_s", rows.time_s)
     found.note("usd", rows.usd)
     within = _within(q, found, rows.time_s, rows.usd)
-    kept = within & _promising(found.rows, setup, q.top, rows)
+    kept = within & _promising(found.rows, setup, q.top, rows, within)
     kept |= _simplest(found, setup, rows, within)
     if kept.any():
         found.rows = pruned(joined([found.rows, rows.rows(np.flatnonzero(kept))]), q.top)
@@ -187,21 +187,29 @@ def _simplest(found: Found, setup: int, rows: _Columns, within: NDArray[np.bool_
     near = np.flatnonzero(within & (rows.value <= limit))
     steps = steps_of(rows.value[near])
     found.count(steps)
-    kept[near] = _simpler(found.rows.take(np.flatnonzero(own)), steps, complexity(rows.layouts(near)), rows.headroom_bytes[near])
+    level, room = complexity(rows.layouts(near)), rows.headroom_bytes[near]
+    mine = found.rows.take(np.flatnonzero(own))
+    among = _simpler(_Ladder(steps_of(mine.value), complexity(mine.layouts), mine.headroom_bytes), steps, level, room)
+    kept[near[among]] = _simpler(_Ladder(steps[among], level[among], room[among]), steps[among], level[among], room[among])
     return kept
 
 
-def _simpler(known: Rows, steps: Array, complex_: Array, headroom: Array) -> NDArray[np.bool_]:
-    """Mask of what is as simple as the simplest ``known`` row of its step, or simpler, with as much room; all of new steps."""
-    own, level = steps_of(known.value), complexity(known.layouts)
-    order = np.lexsort((-known.headroom_bytes, level, own))
-    if not len(order):
+class _Ladder:
+    """The simplest of each step, of equals the one with the most room."""
+
+    def __init__(self, steps: Array, level: Array, room: Array) -> None:
+        order = np.lexsort((-room, level, steps))
+        self.steps, first = np.unique(steps[order], return_index=True)
+        self.level, self.room = level[order[first]], room[order[first]]
+
+
+def _simpler(ladder: _Ladder, steps: Array, level: Array, room: Array) -> NDArray[np.bool_]:
+    """Mask of what is as simple as the ladder's row of its step, or simpler, with as much room; all of new steps."""
+    if not len(ladder.steps):
         return np.ones(len(steps), dtype=bool)
-    ladder, first = np.unique(own[order], return_index=True)
-    simplest = order[first]
-    at = np.minimum(np.searchsorted(ladder, steps), len(ladder) - 1)
-    least, room = level[simplest][at], known.headroom_bytes[simplest][at]
-    return np.asarray((ladder[at] != steps) | (complex_ < least) | ((complex_ == least) & (headroom >= room)))
+    at = np.minimum(np.searchsorted(ladder.steps, steps), len(ladder.steps) - 1)
+    least, most = ladder.level[at], ladder.room[at]
+    return np.asarray((ladder.steps[at] != steps) | (level < least) | ((level == least) & (room >= most)))
 
 
 def _narrowed(
@@ -234,15 +242,17 @@ def _within(q: SearchQuestion, found: Found, time: Array, usd: Array) -> NDArray
     return ok
 
 
-def _promising(rows: Rows, setup: int, top: int, new: _Columns) -> NDArray[np.bool_]:
-    """Mask of what may enter the best or the front: never false for what belongs there."""
+def _promising(rows: Rows, setup: int, top: int, new: _Columns, within: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mask of what may enter the best or the front: never false for what is ``within`` the limits and belongs there."""
     value, time, headroom = new.value, new.time_s, new.headroom_bytes
-    if len(rows) < top:
-        return np.ones(len(value), dtype=bool)
-    best = value <= rows.value[top - 1]
     own = np.flatnonzero(rows.setup == setup)
-    if not len(own):
-        return np.ones(len(value), dtype=bool)
+    if len(rows) < top or not len(own):
+        most = np.partition(np.where(within, value, np.inf), top - 1)[top - 1] if len(value) > top else np.inf
+        order = np.lexsort((-headroom, time))
+        front = np.empty(len(value), dtype=bool)
+        front[order] = headroom[order] >= np.concatenate(([-np.inf], np.maximum.accumulate(headroom[order])[:-1]))
+        return np.asarray((value <= most) | front)
+    best = value <= rows.value[top - 1]
     order = own[np.argsort(rows.time_s[own], kind="stable")]
     most = np.concatenate(([-np.inf], np.maximum.accumulate(rows.headroom_bytes[order])))
     # equals stay: which of them is kept is for the ranking to say
