@@ -11,7 +11,7 @@ import typer
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
 
-prices_app = typer.Typer(help="Dated prices: list, show, import, refresh.", no_args_is_help=True)
+prices_app = typer.Typer(help="Dated quotes of GPU-hours.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
@@ -129,7 +129,7 @@ def prices_import(
 
 @prices_app.command("refresh")
 def prices_refresh(as_json: AsJson = False) -> None:
-    """Fetch today's quotes from the gpuhunt catalog (pip install 'planner[prices]'); without it the old table stays."""
+    """Fetch today's quotes from the gpuhunt catalog (the extra `prices`); without it the old table stays."""
     from planner.prices.price_tables import refresh_prices
 
     done, left_out = refresh_prices(datetime.date.today())
