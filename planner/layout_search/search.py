@@ -182,8 +182,8 @@ def _simplest(found: Found, setup: int, rows: _Columns, within: NDArray[np.bool_
     known = found.rows.value
     every = min(best, float(known.min())) if len(known) else best
     own = found.rows.setup == setup
-    mine = min(best, float(known[own].min())) if own.any() else best
-    limit = max(every * (1.0 + NOISE) ** (NUM_GROUPS + 1), mine * (1.0 + NOISE) ** 2)  # a little beyond the last step
+    own_best = min(best, float(known[own].min())) if own.any() else best
+    limit = max(every * (1.0 + NOISE) ** (NUM_GROUPS + 1), own_best * (1.0 + NOISE) ** 2)  # a little beyond the last step
     near = np.flatnonzero(within & (rows.value <= limit))
     steps = steps_of(rows.value[near])
     found.count(steps)
