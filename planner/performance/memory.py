@@ -82,6 +82,7 @@ class StageContent:
     expert_parameters: Array
     end_parameters: Array  # of them, embedding and head
     largest_layer_parameters: Array
+    largest_layer_experts: Array  # of the former
     activations: Array  # all micro-batches in flight, without the head
     head_activations: Array
     largest_layer_activations: Array
@@ -154,8 +155,11 @@ def weight_copies(content: StageContent, layouts: Layouts, framework: Framework,
     # FSDP under ZeRO 2 keeps everything gathered; FP8 caches and autocast leave embedding and output layer alone
     inner = content.dense_parameters + content.expert_parameters - content.end_parameters
     whole = width * (inner + content.end_parameters) if sharded else precision.cast * inner
-    gathered = 2.0 * width * content.largest_layer_parameters + width * content.end_parameters
-    gradient = width * content.largest_layer_parameters
+    # experts that no other rank of the group shares are whole as they are
+    experts = np.where(layouts.expert_shard_ranks > 1, content.largest_layer_experts, 0.0)
+    layer = content.largest_layer_parameters - content.largest_layer_experts + experts
+    gathered = 2.0 * width * layer + width * content.end_parameters
+    gradient = width * layer
     if content.frozen_bytes.any() or content.frozen_expert_bytes.any():
         # frozen weights are gathered as they are stored, one layer and the next; they have no gradients
         gathered = gathered + 2.0 * content.largest_layer_frozen_bytes + content.end_frozen_bytes

@@ -12,9 +12,10 @@ from examples import GPT, LLAMA, MIXTRAL, framework, gpus, job, model
 from planner.common.errors import PlannerError
 from planner.layout_search.space import LayoutGrid
 from planner.performance.evaluation import Evaluation, evaluate
-from planner.workload.framework import framework_names
 
-FIELDS = {"gpt": GPT, "llama": LLAMA, "mixtral": MIXTRAL}
+STACKS = ("megatron-core", "megatron-2022", "megatron-deepspeed", "megatron-fsdp", "deepspeed-zero", "fsdp", "torchtitan", "peft")
+FIELDS = {name: {**fields, "num_layers": 16} for name, fields in (("gpt", GPT), ("llama", LLAMA), ("mixtral", MIXTRAL))}
+"""Deep enough that a gathered layer and the next are a small part of the model."""
 
 
 def all_of(fields: dict[str, Any], stack: str, count: int) -> Evaluation | None:
@@ -29,7 +30,7 @@ def all_of(fields: dict[str, Any], stack: str, count: int) -> Evaluation | None:
 @pytest.mark.parametrize("name", FIELDS)
 def test_memory_never_grows_with_the_zero_stage(name: str, count: int) -> None:
     seen = 0
-    for stack in framework_names():
+    for stack in STACKS:
         found = all_of(FIELDS[name], stack, count)
         if found is None:
             continue
@@ -41,14 +42,16 @@ def test_memory_never_grows_with_the_zero_stage(name: str, count: int) -> None:
         for low, high in ((0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (0.0, 2.0)):
             both = by_stage[low].possible & by_stage[high].possible
             before, after = by_stage[low].memory.total[both], by_stage[high].memory.total[both]
-            assert (after <= before * (1 + 1e-12)).all(), (stack, low, high)
+            # DeepSpeed allocates its buckets with the first stage, on a single rank too
+            buckets = 1.1 * framework(stack).bucket_bytes if low == 0.0 else 0.0
+            assert (after <= before * (1 + 1e-12) + buckets).all(), (stack, low, high)
             seen += int(both.sum())
     assert seen > 50
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_hardware_flops_are_never_fewer_than_model_flops(name: str) -> None:
-    for stack in framework_names():
+    for stack in STACKS:
         found = all_of(FIELDS[name], stack, 4)
         if found is None:
             continue
