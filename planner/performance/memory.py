@@ -172,7 +172,7 @@ def weight_copies(content: StageContent, layouts: Layouts, framework: Framework,
     else:
         gathered = gathered + gradient
     # a group of one rank gathers nothing: FSDP turns to NO_SHARD, DeepSpeed's NoGatherHandle hands out the weights themselves
-    alone = (layouts.shard_ranks <= 1) & (layouts.expert_shard_ranks <= 1)
+    alone = (layouts.shard_ranks <= 1) & ((layouts.expert_shard_ranks <= 1) | (content.expert_parameters <= 0))
     return np.asarray(np.where((layouts.zero >= 3) & ~alone, gathered, whole))
 
 
