@@ -126,8 +126,8 @@ def sizes(
     max_gpus: int = MAX_GPUS,
     job: Mapping[str, Any] | None = None,
 ) -> Sizes:
-    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator on which it fits with a probability of 1 - ``risk``
-    and leaves ``headroom`` of the card free, in the layout that ``plan`` recommends (serving: the fastest cut that does).
+    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator that leave ``headroom`` of the card free: tuning
+    in the layout that ``plan`` recommends at ``risk``, serving in the fastest cut.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
     or per GPU in training. ``job``: further fields of the job (rank, target modules). Raises PlannerError for a bad
@@ -260,7 +260,7 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
         card_bytes=d.card_bytes,
         headroom=1.0 - d.total_bytes / d.card_bytes,
         fit_probability=float(rule.probability(d.total_bytes)),
-        enough=bool(rule.holds(d.total_bytes)),
+        enough=d.total_bytes <= d.card_bytes * (1.0 - ask.headroom),  # engines size their cache by what is free
         tokens_per_s=rate,
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
