@@ -115,7 +115,7 @@ def _figures(run: Run, answer: Answer, group: str) -> list[Prediction]:
         "step_time_s": (run.step_time_s, answer.value(answer.evaluation.step_time_s)),
         "peak_allocated_bytes": (run.memory_bytes.get("allocated"), answer.value(memory.allocated)),
         "peak_reserved_bytes": (run.memory_bytes.get("reserved"), answer.value(memory.reserved)),
-        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.total)),
+        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.device)),
     }
     subject, found = subject_of(run), []
     for metric, (measured, predicted) in values.items():

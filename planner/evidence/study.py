@@ -101,7 +101,7 @@ def _settle(
         answer = evaluate(one.model, one.cluster, one.framework, one.job, as_columns(list(one.layouts), one.cluster.num_gpus))
         settle = settled_answer(one, answer)
         verdicts.append((one, settle.fits))
-        predicted = {"allocated": answer.memory.allocated, "reserved": answer.memory.reserved, "device": answer.memory.total}
+        predicted = {"allocated": answer.memory.allocated, "reserved": answer.memory.reserved, "device": answer.memory.device}
         if settle.share == 0.0:  # else the card is full by construction
             memory += [
                 (one, kind, float(np.log(settle.value(predicted[kind]) / value))) for kind, value in run.memory_bytes.items()
