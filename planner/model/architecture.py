@@ -58,7 +58,7 @@ class Model(Spec):
     softmax_in_fp32: bool = True  # an eager kernel upcasts the scores (llama and kin; not gpt2, bert)
     attention_sinks: bool = False  # one learned logit per head (gpt_oss)
     attention_chunked: bool = False  # sliding layers see their chunk of sliding_window tokens only (llama4)
-    attention_gate: Literal["none", "head", "full"] = "none"  # a sigmoid on the output: one per head, or per element (qwen3_next)
+    attention_gate: Literal["none", "head", "full", "query"] = "none"  # a sigmoid on the output: one per head, or per element; query: made by the query projection (qwen3_next)
     attention_output_norm: bool = False  # in front of the output projection (bitnet)
     qk_norm: Literal["none", "head", "full"] = "none"  # over head_dim (qwen3) or over all heads (olmoe)
     qk_norm_weight: bool = True  # false: normalized without a weight (llama4)
@@ -329,6 +329,14 @@ class Model(Spec):
     def family(self) -> str:
         """``encoder``, ``moe`` or ``dense``."""
         return "encoder" if self.architecture == "encoder" else "moe" if self.num_experts else "dense"
+
+    @cached_property
+    def inside_experts(self) -> Model:
+        """The model as its experts see it: the width that they read, and how many of them a token's choices really reach."""
+        if self.expert_latent_size is None and not self.num_zero_experts:
+            return self
+        reached = self.top_k * self.num_experts / (self.num_experts + self.num_zero_experts)
+        return self.model_copy(update={"hidden_size": self.expert_latent_size or self.hidden_size, "top_k": reached})
 
     @property
     def attends(self) -> bool:

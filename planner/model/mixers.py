@@ -18,6 +18,15 @@ CHUNK = {"gated_delta_net": 64, "kimi_delta": 64, "lightning": 256, "mamba2": 25
 """Tokens of a chunk of the fused training kernels (fla-org/flash-linear-attention: 64; state-spaces/mamba: 256; MiniMax-01: 256)."""
 
 
+MIXER_INPUTS = (
+    "mixer_qkv", "mixer_gate", "mixer_beta", "mixer_decay", "mixer_query", "mixer_key", "mixer_value", "mixer_decay_down",
+    "mixer_gate_down", "mixer_in",
+)  # fmt: skip
+"""Names of the projections that read the layer's input."""
+MIXER_PARTS = (*MIXER_INPUTS, "mixer_decay_up", "mixer_gate_up", "mixer_select", "mixer_time_step", "mixer_out")
+"""Names of all of them."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixerLinear:
     """One projection of a mixer. ``step``: "in" reads the layer's input, "inner" what another gave, "out" leaves the block.

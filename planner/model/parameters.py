@@ -64,7 +64,7 @@ def _attention(m: Model) -> Iterator[ParameterTensor]:
 
 def _gate(m: Model, value: int) -> Iterator[ParameterTensor]:
     """A sigmoid gate on attention's output, one for each head or for each element."""
-    width = value if m.attention_gate == "full" else m.num_heads
+    width = m.num_heads if m.attention_gate == "head" else value
     yield from _tensor("attention.qkv.gate.weight", m.hidden_size * width, "tensor", m.attention_gate != "none")
 
 
@@ -153,7 +153,7 @@ def _norms(m: Model) -> Iterator[ParameterTensor]:
 
 @cache
 def embedding_parameters(model: Model) -> tuple[ParameterTensor, ...]:
-    """Weights at the entrance: words, positions, token types, norm, projection."""
+    """Weights at the entrance: words, positions, token types, norm, projection, vision towers."""
     m, width = model, model.embedding_projection_size or model.hidden_size
     learned, inner = m.position_embedding == "learned", width if m.embedding_all_narrow else m.hidden_size
     projected = m.embedding_projection_size is not None
@@ -168,6 +168,7 @@ def embedding_parameters(model: Model) -> tuple[ParameterTensor, ...]:
         *_per_layer_embeddings(m),
         *_tensor("embedding.altup", 2 * (m.altup_streams - 1) * m.hidden_size**2, "replicated", m.altup_streams > 1),
         *_tensor("embedding.vectors", m.model_vectors, "replicated"),
+        *(tensor for tower in m.towers for tensor in _tensor(f"towers.{tower.name}", tower.parameters, "replicated")),
     )
 
 
@@ -208,7 +209,7 @@ def parameters_total(model: Model) -> int:
     """All parameters, towers included; a tied output layer counts once."""
     layers = sum(t.elements for kind in model.layer_kinds for t in layer_parameters(model, kind))
     ends = sum(t.elements for t in (*embedding_parameters(model), *head_parameters(model)))
-    return round(layers + ends) + sum(tower.parameters for tower in model.towers)
+    return round(layers + ends)
 
 
 @lru_cache(maxsize=256)

@@ -35,7 +35,7 @@ class Variant(Spec):
     qk_nope_head_dim: Positive | None = None
     qk_rope_head_dim: Positive | None = None
     attention_sinks: bool | None = None
-    attention_gate: Literal["none", "head", "full"] | None = None
+    attention_gate: Literal["none", "head", "full", "query"] | None = None
     qk_norm: Literal["none", "head", "full"] | None = None
     keys_are_values: bool | None = None
     shared_kv: bool | None = None

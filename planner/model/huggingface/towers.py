@@ -173,7 +173,7 @@ VISION: dict[str, tuple[str, Callable[[Source, int], Tower], str]] = {
     "llama4": ("llama4_text", llama4, "llama4_vision_model"), "kimi_k25": ("deepseek_v3", moon_vit, "kimi_k25_vision"),
     "glm4v_moe": ("glm4_moe", glm4v, "glm4v_moe_vision"), "glm4v": ("glm4", glm4v, "glm4v_vision"),
     "mistral3": ("mistral", pixtral, "pixtral"), "llava": ("llama", clip, "clip_vision_model"),
-    "internvl": ("qwen2", internvl, "internvl_vision"), "step3p7": ("step3p7", step3p5, "step3p5_vision"),
+    "internvl": ("qwen2", internvl, "internvl_vision"), "step3p7": ("step3p5", step3p5, "step3p5_vision"),
 }  # fmt: skip
 """Models with a vision tower: the text model's reader where the file names none, the tower's, and whose defaults hold for it."""
 
@@ -183,7 +183,6 @@ EITHER_TIES = frozenset(("qwen2_5_vl", "qwen2_vl", "glm4v", "glm4v_moe", "llava"
 """Types that older releases saved with the flag in the text's table."""
 
 TEXT_TYPES = {
-    "step3p5": "step3p7",
     "qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe", "qwen2_5_vl_text": "qwen2", "qwen2_vl_text": "qwen2",
     "glm4v_moe_text": "glm4_moe", "glm4v_text": "glm4", "kimi_k2": "deepseek_v3",
 }  # fmt: skip
