@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -58,7 +58,9 @@ class Model(Spec):
     softmax_in_fp32: bool = True  # an eager kernel upcasts the scores (llama and kin; not gpt2, bert)
     attention_sinks: bool = False  # one learned logit per head (gpt_oss)
     attention_chunked: bool = False  # sliding layers see their chunk of sliding_window tokens only (llama4)
-    attention_gate: Literal["none", "head", "full", "query"] = "none"  # a sigmoid on the output: one per head, or per element; query: made by the query projection (qwen3_next)
+    attention_gate: Literal["none", "head", "full", "query"] = (
+        "none"  # a sigmoid on the output: one per head, or per element; query: made by the query projection (qwen3_next)
+    )
     attention_output_norm: bool = False  # in front of the output projection (bitnet)
     qk_norm: Literal["none", "head", "full"] = "none"  # over head_dim (qwen3) or over all heads (olmoe)
     qk_norm_weight: bool = True  # false: normalized without a weight (llama4)
@@ -227,14 +229,17 @@ class Model(Spec):
                 )
         if (self.memory_length or self.relative_attention) and self.attention == "mla":
             raise ValueError("memory_length and relative_attention belong to plain attention; use attention = 'mha'")
-        for field in ("full_attention_every", "full_attention_layers", "first_sliding_layer"):
-            if getattr(self, field) and self.sliding_window is None:
-                raise ValueError(f"{field} = {getattr(self, field)} needs sliding_window")
+        self._check_windows()
+
+    def _check_windows(self) -> None:
         index = (self.index_num_heads, self.index_head_dim, self.index_top_k)
         if any(index) and not (self.index_head_dim and self.index_top_k):
             raise ValueError("index_num_heads, index_head_dim and index_top_k belong together; give all three, or none")
         if self.attention_chunked and self.sliding_window is None:
             raise ValueError("attention_chunked = true needs sliding_window, the tokens of a chunk")
+        for field in ("full_attention_every", "full_attention_layers", "first_sliding_layer"):
+            if getattr(self, field) and self.sliding_window is None:
+                raise ValueError(f"{field} = {getattr(self, field)} needs sliding_window")
         last = self.num_layers - 1
         if self.full_attention_layers and max(self.full_attention_layers) > last:
             raise ValueError(f"full_attention_layers names layer {max(self.full_attention_layers)}; the last one is {last}")
@@ -242,11 +247,21 @@ class Model(Spec):
     def _check_mixer(self) -> None:
         """Sizes that each mixer needs; a state space has its heads as values, its B and C as keys."""
         needed = {
-            "attention": (), "none": (), "short_conv": ("conv_kernel",),
-            "mamba": ("recurrent_key_head_dim", "recurrent_value_heads", "recurrent_value_head_dim", "conv_kernel", "time_step_rank"),
+            "attention": (),
+            "none": (),
+            "short_conv": ("conv_kernel",),
+            "mamba": (
+                "recurrent_key_head_dim",
+                "recurrent_value_heads",
+                "recurrent_value_head_dim",
+                "conv_kernel",
+                "time_step_rank",
+            ),
             "lightning": ("recurrent_key_head_dim", "recurrent_value_heads", "recurrent_value_head_dim"),
-        }.get(self.mixer, ("recurrent_key_heads", "recurrent_key_head_dim", "recurrent_value_heads", "recurrent_value_head_dim",
-                           "conv_kernel"))  # fmt: skip
+        }.get(
+            self.mixer,
+            ("recurrent_key_heads", "recurrent_key_head_dim", "recurrent_value_heads", "recurrent_value_head_dim", "conv_kernel"),
+        )
         for field in needed:
             if not getattr(self, field):
                 raise ValueError(f"{field} = 0: mixer = {self.mixer!r} needs it")
@@ -265,7 +280,7 @@ class Model(Spec):
                 raise ValueError(f"variants: layer_pattern = {self.layer_pattern!r} has no layer {letter!r}")
         if len(self.layer_pattern) > self.num_layers:
             raise ValueError(
-                f"layer_pattern has {len(self.layer_pattern)} letters for num_layers = {self.num_layers}; give one a layer, or fewer"
+                f"layer_pattern has {len(self.layer_pattern)} letters, num_layers = {self.num_layers}; give one a layer, or fewer"
             )
         for model in self.layer_models:  # a variant's fields are checked as a model's
             model.layer_kinds  # noqa: B018
@@ -330,13 +345,10 @@ class Model(Spec):
         """``encoder``, ``moe`` or ``dense``."""
         return "encoder" if self.architecture == "encoder" else "moe" if self.num_experts else "dense"
 
-    @cached_property
+    @property
     def inside_experts(self) -> Model:
         """The model as its experts see it: the width that they read, and how many of them a token's choices really reach."""
-        if self.expert_latent_size is None and not self.num_zero_experts:
-            return self
-        reached = self.top_k * self.num_experts / (self.num_experts + self.num_zero_experts)
-        return self.model_copy(update={"hidden_size": self.expert_latent_size or self.hidden_size, "top_k": reached})
+        return self if self.expert_latent_size is None and not self.num_zero_experts else _inside_experts(self)
 
     @property
     def attends(self) -> bool:
@@ -373,3 +385,9 @@ def _changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     if not fields.get("q_lora_rank"):
         fields["q_lora_rank"] = None
     return fields
+
+
+@lru_cache(maxsize=256)
+def _inside_experts(model: Model) -> Model:
+    reached = model.top_k * model.num_experts / (model.num_experts + model.num_zero_experts)
+    return model.model_copy(update={"hidden_size": model.expert_latent_size or model.hidden_size, "top_k": reached})

@@ -15,7 +15,7 @@ from planner.model.architecture import Model
 STATE_BYTES = 4.0
 """State and convolution window are kept in fp32 (Hugging Face: mamba_ssm_dtype, mamba_ssm_cache_dtype = float32)."""
 CHUNK = {"gated_delta_net": 64, "kimi_delta": 64, "lightning": 256, "mamba2": 256}
-"""Tokens of a chunk of the fused training kernels (fla-org/flash-linear-attention: 64; state-spaces/mamba: 256; MiniMax-01: 256)."""
+"""Tokens of a chunk of the fused training kernels (flash-linear-attention: 64; state-spaces/mamba: 256; MiniMax-01: 256)."""
 
 
 MIXER_INPUTS = (
@@ -47,7 +47,7 @@ class MixerLinear:
 
 @dataclass(frozen=True, kw_only=True)
 class MixerShape:
-    """Widths of a mixer: elements per token of keys (one of q, k or B, C), values, convolution channels; elements of its state."""
+    """Widths of a mixer: elements per token of keys (one of q, k, or of B, C), values, channels; elements of its state."""
 
     keys: int
     values: int
@@ -93,52 +93,69 @@ def mixer_linears(m: Model) -> tuple[MixerLinear, ...]:
     if m.mixer == "gated_delta_net":
         name = "linear_attn"
         found = [
-            ("in_proj_qkv", "mixer_qkv", "in", h, 2 * s.keys + s.values), ("in_proj_z", "mixer_gate", "in", h, s.values),
-            ("in_proj_b", "mixer_beta", "in", h, heads), ("in_proj_a", "mixer_decay", "in", h, heads),
+            ("in_proj_qkv", "mixer_qkv", "in", h, 2 * s.keys + s.values),
+            ("in_proj_z", "mixer_gate", "in", h, s.values),
+            ("in_proj_b", "mixer_beta", "in", h, heads),
+            ("in_proj_a", "mixer_decay", "in", h, heads),
             ("out_proj", "mixer_out", "out", s.values, h),
-        ]  # fmt: skip
+        ]
     elif m.mixer == "kimi_delta":
         name = "self_attn"
         gates = (
-            [("forget_gate.f_a_proj", "mixer_decay_down", "in", h, rank), ("forget_gate.f_b_proj", "mixer_decay_up", "inner", rank, s.keys),
-             ("g_a_proj", "mixer_gate_down", "in", h, rank), ("g_b_proj", "mixer_gate_up", "inner", rank, s.values)]
-            if rank else
-            [("forget_gate.f_proj", "mixer_decay", "in", h, s.keys), ("g_proj", "mixer_gate", "in", h, s.values)]
-        )  # fmt: skip
+            [
+                ("forget_gate.f_a_proj", "mixer_decay_down", "in", h, rank),
+                ("forget_gate.f_b_proj", "mixer_decay_up", "inner", rank, s.keys),
+                ("g_a_proj", "mixer_gate_down", "in", h, rank),
+                ("g_b_proj", "mixer_gate_up", "inner", rank, s.values),
+            ]
+            if rank
+            else [("forget_gate.f_proj", "mixer_decay", "in", h, s.keys), ("g_proj", "mixer_gate", "in", h, s.values)]
+        )
         found = [
-            ("q_proj", "mixer_query", "in", h, s.keys), ("k_proj", "mixer_key", "in", h, s.keys),
-            ("v_proj", "mixer_value", "in", h, s.values), ("b_proj", "mixer_beta", "in", h, heads), *gates,
+            ("q_proj", "mixer_query", "in", h, s.keys),
+            ("k_proj", "mixer_key", "in", h, s.keys),
+            ("v_proj", "mixer_value", "in", h, s.values),
+            ("b_proj", "mixer_beta", "in", h, heads),
+            *gates,
             ("o_proj", "mixer_out", "out", s.values, h),
-        ]  # fmt: skip
+        ]
     elif m.mixer == "lightning":
         name = "self_attn"
         found = [
-            ("qkv_proj", "mixer_qkv", "in", h, 2 * s.keys + s.values), ("output_gate", "mixer_gate", "in", h, s.values),
+            ("qkv_proj", "mixer_qkv", "in", h, 2 * s.keys + s.values),
+            ("output_gate", "mixer_gate", "in", h, s.values),
             ("out_proj", "mixer_out", "out", s.values, h),
-        ]  # fmt: skip
+        ]
     elif m.mixer == "mamba2":
         name = "mamba"
         found = [
-            ("in_proj", "mixer_in", "in", h, 2 * s.values + 2 * s.keys + heads), ("out_proj", "mixer_out", "out", s.values, h),
-        ]  # fmt: skip
+            ("in_proj", "mixer_in", "in", h, 2 * s.values + 2 * s.keys + heads),
+            ("out_proj", "mixer_out", "out", s.values, h),
+        ]
     elif m.mixer == "mamba":
         name = "mamba"
         found = [
             ("in_proj", "mixer_in", "in", h, 2 * s.values),
             ("x_proj", "mixer_select", "inner", s.values, m.time_step_rank + 2 * s.keys),
-            ("dt_proj", "mixer_time_step", "inner", m.time_step_rank, s.values), ("out_proj", "mixer_out", "out", s.values, h),
-        ]  # fmt: skip
+            ("dt_proj", "mixer_time_step", "inner", m.time_step_rank, s.values),
+            ("out_proj", "mixer_out", "out", s.values, h),
+        ]
     else:
         name = "conv"
         found = [("in_proj", "mixer_in", "in", h, 3 * h), ("out_proj", "mixer_out", "out", h, h)]
     return tuple(
         MixerLinear(
-            path=f"{name}.{path}", part=part, step=step, inputs=inputs, outputs=outputs,  # type: ignore[arg-type]
+            path=f"{name}.{path}",
+            part=part,
+            step=step,  # type: ignore[arg-type]
+            inputs=inputs,
+            outputs=outputs,
             cut=part not in ("mixer_decay_down", "mixer_gate_down"),
-            bias=part == "mixer_time_step" or (bias and part in ("mixer_in", "mixer_out")), also=f"mixer.{path}",
+            bias=part == "mixer_time_step" or (bias and part in ("mixer_in", "mixer_out")),
+            also=f"mixer.{path}",
         )
         for path, part, step, inputs, outputs in found
-    )  # fmt: skip
+    )
 
 
 @lru_cache(maxsize=256)
@@ -149,9 +166,10 @@ def mixer_vectors(m: Model) -> tuple[tuple[str, int, bool], ...]:
     s = mixer_shape(m)
     norm = {"none": 0, "head": m.recurrent_value_head_dim, "full": s.values}[m.recurrent_norm]
     found = [
-        ("conv", s.channels * m.conv_kernel, True), ("conv_bias", s.channels * m.conv_bias, True),
+        ("conv", s.channels * m.conv_kernel, True),
+        ("conv_bias", s.channels * m.conv_bias, True),
         ("norm", norm, m.recurrent_norm == "full"),
-    ]  # fmt: skip
+    ]
     if m.mixer == "gated_delta_net":
         found += [("decay", s.heads, True), ("time_step_bias", s.heads, True)]
     elif m.mixer == "kimi_delta":

@@ -16,8 +16,8 @@ import numpy as np
 from planner.common.arrays import Number
 from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
-from planner.model.mixers import MIXER_INPUTS, MIXER_PARTS
 from planner.model.linears import Linear
+from planner.model.mixers import MIXER_INPUTS, MIXER_PARTS
 from planner.operators.row import Matmul, Row, ShardGroup
 from planner.operators.setting import Setting
 from planner.workload.adapters import adapted, adapted_head, saved_module

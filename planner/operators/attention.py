@@ -133,12 +133,23 @@ def _indexer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     heads, d, h = float(m.index_num_heads), float(m.index_head_dim), float(m.hidden_size)
     query = float(m.q_lora_rank or m.hidden_size)
     return (
-        *linear("index query", BLOCK, Matmul(m=ts, k=query, n=heads * d), width=w,
-                parameters=local_parameters(setting, kind, "attention.index.query")),
-        *linear("index key", BLOCK, Matmul(m=ts, k=h, n=d), width=w,
-                parameters=local_parameters(setting, kind, "attention.index.key")),
-        *linear("index weights", BLOCK, Matmul(m=ts, k=h, n=heads), width=w,
-                parameters=local_parameters(setting, kind, "attention.index.scores")),
+        *linear(
+            "index query",
+            BLOCK,
+            Matmul(m=ts, k=query, n=heads * d),
+            width=w,
+            parameters=local_parameters(setting, kind, "attention.index.query"),
+        ),
+        *linear(
+            "index key", BLOCK, Matmul(m=ts, k=h, n=d), width=w, parameters=local_parameters(setting, kind, "attention.index.key")
+        ),
+        *linear(
+            "index weights",
+            BLOCK,
+            Matmul(m=ts, k=h, n=heads),
+            width=w,
+            parameters=local_parameters(setting, kind, "attention.index.scores"),
+        ),
     )
 
 
@@ -160,10 +171,28 @@ def _indexer_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     )
     moved = w * t * (heads + 1.0) * d + 4.0 * t * chosen
     return (
-        Row(name="indexer", block=BLOCK, phase="forward", flops=flops, model_flops=flops, bytes_moved=moved, kernels=2.0,
-            saved_bytes=4.0 * t * chosen + w * t * (heads + 1.0) * d, work=work, core=True),
-        Row(name="indexer gradient", block=BLOCK, phase="backward", flops=2.0 * flops, model_flops=2.0 * flops,
-            bytes_moved=2.0 * moved, kernels=2.0, work=replace(work, backward=True)),
+        Row(
+            name="indexer",
+            block=BLOCK,
+            phase="forward",
+            flops=flops,
+            model_flops=flops,
+            bytes_moved=moved,
+            kernels=2.0,
+            saved_bytes=4.0 * t * chosen + w * t * (heads + 1.0) * d,
+            work=work,
+            core=True,
+        ),
+        Row(
+            name="indexer gradient",
+            block=BLOCK,
+            phase="backward",
+            flops=2.0 * flops,
+            model_flops=2.0 * flops,
+            bytes_moved=2.0 * moved,
+            kernels=2.0,
+            work=replace(work, backward=True),
+        ),
     )
 
 
@@ -431,10 +460,19 @@ def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     m, w, t = setting.model, setting.width, setting.tokens
     width = m.num_heads / setting.tp * m.value_head_dim
     parameters = local_parameters(setting, kind, "attention.output.") + local_parameters(setting, kind, "attention.sinks")
-    inner = norm(
-        "attention output norm", BLOCK, setting, t * width, rows_of=width_of_output(m), residual=False,
-        parameters=local_parameters(setting, kind, "attention.output_norm"),
-    ) if m.attention_output_norm else ()
+    inner = (
+        norm(
+            "attention output norm",
+            BLOCK,
+            setting,
+            t * width,
+            rows_of=width_of_output(m),
+            residual=False,
+            parameters=local_parameters(setting, kind, "attention.output_norm"),
+        )
+        if m.attention_output_norm
+        else ()
+    )
     return (
         *inner,
         *linear(

@@ -25,7 +25,9 @@ def mixer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     m = setting.model
     linears = mixer_linears(m)
     inside = [x for x in linears if x.step == "in"]
-    rows = tuple(row for i, x in enumerate(inside) for row in _projection(setting, kind, x, i == 0 and not m.attention_beside_mixer))
+    rows = tuple(
+        row for i, x in enumerate(inside) for row in _projection(setting, kind, x, i == 0 and not m.attention_beside_mixer)
+    )
     return (
         *tensor_parallel_entrance(setting, BLOCK, rows, inside[0].part, m.hidden_size),
         *_convolution(setting, kind),
@@ -61,8 +63,13 @@ def _convolution(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     elements = setting.tokens * float(mixer_shape(m).channels) / setting.tp
     kept = 0.0 if m.mixer in ("mamba", "mamba2") else w * elements
     return pointwise(
-        "convolution", BLOCK, forward_bytes=2.0 * w * elements, backward_bytes=4.0 * w * elements, saved_bytes=kept,
-        parameters=local_parameters(setting, kind, "mixer.vectors"), kernels=1.0 if m.conv_kernel else 0.0,
+        "convolution",
+        BLOCK,
+        forward_bytes=2.0 * w * elements,
+        backward_bytes=4.0 * w * elements,
+        saved_bytes=kept,
+        parameters=local_parameters(setting, kind, "mixer.vectors"),
+        kernels=1.0 if m.conv_kernel else 0.0,
     )
 
 
@@ -92,7 +99,7 @@ def kept_elements(m: Model) -> tuple[float, float]:
 def scan_flops(m: Model) -> tuple[float, float]:
     """Flops per token of the scan: (as chunked kernels execute it, as the recurrence needs it).
 
-    A state of dk x dv for each head is multiplied by k, updated, and read by q: 6 dk dv for the delta rule, 4 dk dv for the others
+    A state of dk x dv for each head is multiplied by k, updated, read by q: 6 dk dv for the delta rule, 4 dk dv otherwise
     (arXiv 2412.06464, equation 10; arXiv 2405.21060, section 7). In chunks of C the same goes through products within the
     chunk, 2 C (3 dk + 2 dv) more for the delta rule (its triangular inverse included), 2 C dk for each group of keys and
     2 C dv for each head otherwise. Mamba's scan is no product: 9 flops an element of the state (arXiv 2312.00752, appendix).
@@ -123,19 +130,37 @@ def _core(setting: Setting) -> tuple[Row, ...]:
     flops = t * executed / tp
     message = 4.0 * setting.micro_batch_size * s.state / tp
     present = (setting.cp > 1).astype(float)
-    work = _products(m, t, flops, tp, chunk)
-    back = _products(m, t, 2.5 * flops, tp, chunk)
+    work = products(m, t, flops, tp, chunk)
+    back = products(m, t, 2.5 * flops, tp, chunk)
     return (
-        Row(name="scan", block=BLOCK, phase="forward", flops=flops, model_flops=t * needed / tp, bytes_moved=moved,
-            saved_bytes=kept, kernels=4.0, work=work),
-        Row(name="scan gradient", block=BLOCK, phase="backward", flops=2.5 * flops, model_flops=2.0 * t * needed / tp,
-            bytes_moved=3.0 * moved, kernels=8.0, work=back, workspace_bytes=2.0 * states),
+        Row(
+            name="scan",
+            block=BLOCK,
+            phase="forward",
+            flops=flops,
+            model_flops=t * needed / tp,
+            bytes_moved=moved,
+            saved_bytes=kept,
+            kernels=4.0,
+            work=work,
+        ),
+        Row(
+            name="scan gradient",
+            block=BLOCK,
+            phase="backward",
+            flops=2.5 * flops,
+            model_flops=2.0 * t * needed / tp,
+            bytes_moved=3.0 * moved,
+            kernels=8.0,
+            work=back,
+            workspace_bytes=2.0 * states,
+        ),
         communication("state to the next rank", BLOCK, "forward", "p2p", "cp", message, present),
         communication("state gradient to the rank before", BLOCK, "backward", "p2p", "cp", message, present),
     )
 
 
-def _products(m: Model, tokens: Number, flops: Number, tp: Number, chunk: float) -> Matmul | None:
+def products(m: Model, tokens: Number, flops: Number, tp: Number, chunk: float) -> Matmul | None:
     """The scan as its chunks' matrix multiplies; None where it is no product."""
     if m.mixer not in CHUNK:
         return None
@@ -151,4 +176,6 @@ def _output_gate(setting: Setting) -> tuple[Row, ...]:
         return ()
     elements = setting.tokens * float(mixer_shape(m).values) / setting.tp
     kept = elements if m.mixer == "mamba2" else 2.0 * elements  # Mamba-2's gate is part of its in-projection
-    return pointwise("gated norm", BLOCK, forward_bytes=3.0 * w * elements, backward_bytes=6.0 * w * elements, saved_bytes=w * kept)
+    return pointwise(
+        "gated norm", BLOCK, forward_bytes=3.0 * w * elements, backward_bytes=6.0 * w * elements, saved_bytes=w * kept
+    )

@@ -27,9 +27,20 @@ def _per_layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     half = 0.5 * local_parameters(setting, kind, "streams.per_layer.weight")
     return (
         *linear("layer gate", BLOCK, Matmul(m=t, k=h, n=d), width=w, saved_bytes=setting.input_width * t * h, parameters=half),
-        *pointwise("layer vector", BLOCK, forward_bytes=4.0 * w * t * d, backward_bytes=6.0 * w * t * d, saved_bytes=3.0 * w * t * d),
-        *linear("layer projection", BLOCK, Matmul(m=t, k=d, n=h), width=w, saved_bytes=setting.input_width * t * d, parameters=half),
-        *norm("layer vector norm", BLOCK, setting, t * h, rows_of=h, parameters=local_parameters(setting, kind, "streams.per_layer_norm")),
+        *pointwise(
+            "layer vector", BLOCK, forward_bytes=4.0 * w * t * d, backward_bytes=6.0 * w * t * d, saved_bytes=3.0 * w * t * d
+        ),
+        *linear(
+            "layer projection", BLOCK, Matmul(m=t, k=d, n=h), width=w, saved_bytes=setting.input_width * t * d, parameters=half
+        ),
+        *norm(
+            "layer vector norm",
+            BLOCK,
+            setting,
+            t * h,
+            rows_of=h,
+            parameters=local_parameters(setting, kind, "streams.per_layer_norm"),
+        ),
     )
 
 
@@ -42,7 +53,9 @@ def _laurel(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     half = 0.5 * local_parameters(setting, kind, "streams.laurel.weight")
     return (
         *linear("laurel left", BLOCK, Matmul(m=t, k=h, n=rank), width=w, parameters=half),
-        *linear("laurel right", BLOCK, Matmul(m=t, k=rank, n=h), width=w, saved_bytes=setting.input_width * t * rank, parameters=half),
+        *linear(
+            "laurel right", BLOCK, Matmul(m=t, k=rank, n=h), width=w, saved_bytes=setting.input_width * t * rank, parameters=half
+        ),
         *norm("laurel norm", BLOCK, setting, t * h, rows_of=h, parameters=local_parameters(setting, kind, "streams.laurel_norm")),
     )
 
@@ -55,5 +68,10 @@ def _altup(setting: Setting) -> tuple[Row, ...]:
     if not n:
         return ()
     return pointwise(
-        "altup", BLOCK, forward_bytes=4.0 * w * elements, backward_bytes=6.0 * w * elements, saved_bytes=2.0 * w * elements, kernels=6.0
+        "altup",
+        BLOCK,
+        forward_bytes=4.0 * w * elements,
+        backward_bytes=6.0 * w * elements,
+        saved_bytes=2.0 * w * elements,
+        kernels=6.0,
     )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
 from planner.model.architecture import Model
-from planner.model.huggingface.decoders import ALIASES, READERS, Decoder
+from planner.model.huggingface.decoders import Decoder
 from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.families import FAMILIES, Family
 from planner.model.huggingface.formats import stored_weights
+from planner.model.huggingface.readers import ALIASES, READERS
 from planner.model.huggingface.reading import HINTS, IRRELEVANT, ONLY, causal_head, check_values
 from planner.model.huggingface.source import ARCHITECTURE, Source, harmless, unknown
 from planner.model.huggingface.towers import EITHER_TIES, TEXT_TYPES, TIED_BY_DEFAULT, VISION, tower_of
@@ -21,7 +23,8 @@ Config = Mapping[str, Any]
 MODULES = {
     "mixtral": "mixtral", "deepseek_v2": "deepseek", "deepseek_v3": "deepseek", "gpt2": "gpt2", "gpt_neox": "gpt_neox",
     "mpt": "mpt", "bloom": "falcon", "falcon": "falcon", "opt": "opt", "bert": "bert", "internlm2": "internlm2", "phi3": "phi3",
-    "phi": "phi", "persimmon": "falcon", "baichuan": "baichuan", "qwen": "qwen", "chatglm": "chatglm", "glm": "phi3", "glm4": "phi3",
+    "phi": "phi", "persimmon": "falcon", "baichuan": "baichuan", "qwen": "qwen", "chatglm": "chatglm", "glm": "phi3",
+    "glm4": "phi3",
     "gpt_bigcode": "gpt2", "deepseek_v32": "deepseek", "glm4_moe": "deepseek", "glm_moe_dsa": "deepseek", "dots1": "deepseek",
 }  # fmt: skip
 """Families whose linear layers are not named as llama's (``model.modules``)."""
@@ -32,34 +35,11 @@ AGREES: dict[tuple[str, str], tuple[Any, ...]] = {
 }  # fmt: skip
 """Fields of a type that transformers ignores, with the value that says what its class does."""
 
-ENCODER_DECODERS = frozenset(
-    [
-        "t5",
-        "mt5",
-        "umt5",
-        "bart",
-        "mbart",
-        "pegasus",
-        "pegasus_x",
-        "marian",
-        "led",
-        "nllb-moe",
-        "m2m_100",
-        "t5gemma",
-        "t5gemma2",
-        "blenderbot",
-        "blenderbot-small",
-        "longt5",
-        "switch_transformers",
-        "whisper",
-        "mvp",
-        "plbart",
-        "prophetnet",
-        "bigbird_pegasus",
-        "encoder-decoder",
-        "fsmt",
-    ]
-)
+ENCODER_DECODERS = frozenset((
+    "t5", "mt5", "umt5", "bart", "mbart", "pegasus", "pegasus_x", "marian", "led", "nllb-moe", "m2m_100", "t5gemma", "t5gemma2",
+    "blenderbot", "blenderbot-small", "longt5", "switch_transformers", "whisper", "mvp", "plbart", "prophetnet",
+    "bigbird_pegasus", "encoder-decoder", "fsmt",
+))  # fmt: skip
 """Types with cross-attention."""
 REFUSED = {
     "deberta": "its attention adds scores between content and positions", "albert": "its layers share one set of weights",
@@ -86,12 +66,12 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     Fields that are absent take transformers' defaults for that ``model_type``; ``architectures`` chooses the head
     (absent: the language model's, for BERT the bare encoder with its pooler). Multi-token-prediction layers are
     left out, as transformers does; so are fields that do not speak of an architecture; ``source`` says so. Raises PlannerError
-    naming ``where``, the field and the value: unknown model_type, a field that the planner cannot express, a wrong type or number.
+    naming ``where``, field and value: an unknown model_type, a field that the planner cannot express, a wrong type or number.
     """
     kind = config.get("model_type")
     try:
         if not isinstance(kind, str):
-            raise PlannerError(f"model_type = {kind!r} is not supported; give the family, such as 'llama'")
+            raise PlannerError(f"model_type = {kind!r} is not supported; give the family, such as llama")
         fields, aside = _fields(config, kind)
     except PlannerError as error:
         raise PlannerError(f"{where}: {str(error).rstrip('.')}.") from None
@@ -122,20 +102,29 @@ def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]
 
 
 def _not_read(kind: str) -> str:
+    """Why a type cannot be read, and what to do; a near name only where letters alone differ (gemma4 is not gemma2)."""
     if kind in ENCODER_DECODERS:
         return f"model_type = {kind!r}: encoder-decoder models with cross-attention cannot be planned"
     if kind in REFUSED:
         return f"model_type = {kind!r} cannot be planned: {REFUSED[kind]}"
+    meant = [name for name in difflib.get_close_matches(kind, known_types(), 1, 0.8) if _digits(name) == _digits(kind)]
+    hint = f" (did you mean {meant[0]}?)" if meant else ""
     return (
-        f"model_type = {kind!r} is not supported; planner models families lists what is. Give the model's fields in TOML, or try "
-        "planner models import, which derives them from transformers"
+        f"model_type = {kind!r} is not supported{hint}; planner models families lists what is. Give the model's fields in TOML, "
+        "or try planner models import, which derives them from transformers"
     )
+
+
+def _digits(name: str) -> str:
+    return "".join(c for c in name if c.isdigit())
 
 
 def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The text model with its vision tower; text fields may stand at the top of older files."""
     if kind not in VISION:
-        raise PlannerError(f"text_config: the planner knows no vision tower for model_type = {kind!r}; give the text's table alone")
+        raise PlannerError(
+            f"text_config: the planner knows no vision tower for model_type = {kind!r}; give the text's table alone"
+        )
     default = VISION[kind][0]
     nested = config.get("text_config")
     if nested is not None and not isinstance(nested, Mapping):
@@ -223,8 +212,10 @@ def _refuse_unknown(config: Config, family: Family, kind: str) -> tuple[str, ...
             continue
         if value in AGREES.get((kind, key), ()):
             continue
-        if key == "sliding_window_size" and value == config.get("sliding_window", value) and "sliding_window" in (
-            *family.defaults, *family.reads
+        if (
+            key == "sliding_window_size"
+            and value == config.get("sliding_window", value)
+            and "sliding_window" in (*family.defaults, *family.reads)
         ):
             continue
         if key == "layer_types" and isinstance(value, list) and all(t == "full_attention" for t in value):

@@ -34,12 +34,19 @@ def class_head(s: Source, masked: Fields, bare: Fields, classifier: Fields) -> F
 def _common(s: Source) -> Fields:
     s.only("is_decoder", False)
     return {
-        "architecture": "encoder", "num_layers": s.count("num_hidden_layers"), "hidden_size": s.count("hidden_size"),
-        "num_heads": s.count("num_attention_heads"), "vocab_size": s.count("vocab_size"),
-        "ffn_hidden_size": s.count("intermediate_size"), "activation": s.activation(otherwise="gelu"),
-        "hidden_dropout": s.rate("hidden_dropout", 0.1), "attention_dropout": s.rate("attention_dropout", 0.1),
-        "softmax_in_fp32": False, "final_norm": False, "embedding_norm": True,
-    }  # fmt: skip
+        "architecture": "encoder",
+        "num_layers": s.count("num_hidden_layers"),
+        "hidden_size": s.count("hidden_size"),
+        "num_heads": s.count("num_attention_heads"),
+        "vocab_size": s.count("vocab_size"),
+        "ffn_hidden_size": s.count("intermediate_size"),
+        "activation": s.activation(otherwise="gelu"),
+        "hidden_dropout": s.rate("hidden_dropout", 0.1),
+        "attention_dropout": s.rate("attention_dropout", 0.1),
+        "softmax_in_fp32": False,
+        "final_norm": False,
+        "embedding_norm": True,
+    }
 
 
 def bert_like(
@@ -49,13 +56,27 @@ def bert_like(
 
     def read(s: Source) -> Fields:
         s.only("position_embedding_type", "absolute", None)
-        s.ignore("pad_token_id", "use_task_id", "task_type_vocab_size", "summary_activation", "summary_last_dropout",
-                 "sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout", "output_past")  # fmt: skip
+        s.ignore(
+            "pad_token_id",
+            "use_task_id",
+            "task_type_vocab_size",
+            "summary_activation",
+            "summary_last_dropout",
+            "sinusoidal_pos_embds",
+            "qa_dropout",
+            "seq_classif_dropout",
+            "output_past",
+        )
         found = {
-            **_common(s), **PLAIN, "position_embedding": "learned", "max_positions": s.count("max_position_embeddings"),
-            "type_vocab_size": s.count(types, 0, least=0) if types else 0, "final_norm": pre_norm,
-            "embedding_norm": embedding_norm, "modules": "bert",
-        }  # fmt: skip
+            **_common(s),
+            **PLAIN,
+            "position_embedding": "learned",
+            "max_positions": s.count("max_position_embeddings"),
+            "type_vocab_size": s.count(types, 0, least=0) if types else 0,
+            "final_norm": pre_norm,
+            "embedding_norm": embedding_norm,
+            "modules": "bert",
+        }
         return {**found, **class_head(s, MASKED, {"pooler": types is not None}, {"pooler": True})}
 
     return read
@@ -80,20 +101,46 @@ def modernbert(decoder: bool = False) -> Callable[[Source], Fields]:
         s.only("classifier_bias", False)
         local = s.count("local_attention", 128)
         s.config.setdefault("sliding_window", local // 2 if decoder else local)
-        s.ignore("global_attn_every_n_layers", "local_attention", "sliding_window", "embedding_dropout", "mlp_dropout", "sparse_prediction",
-                 "sparse_pred_ignore_index", "deterministic_flash_attn", "reference_compile", "repad_logits_with_grad",
-                 "initializer_cutoff_factor", "position_embedding_type", "global_rope_theta", "local_rope_theta", "classifier_bias",
-                 "classifier_dropout", "classifier_activation", "num_labels")  # fmt: skip
+        s.ignore(
+            "global_attn_every_n_layers",
+            "local_attention",
+            "sliding_window",
+            "embedding_dropout",
+            "mlp_dropout",
+            "sparse_prediction",
+            "sparse_pred_ignore_index",
+            "deterministic_flash_attn",
+            "reference_compile",
+            "repad_logits_with_grad",
+            "initializer_cutoff_factor",
+            "position_embedding_type",
+            "global_rope_theta",
+            "local_rope_theta",
+            "classifier_bias",
+            "classifier_dropout",
+            "classifier_activation",
+            "num_labels",
+        )
         found: Fields = {
-            "architecture": "decoder" if decoder else "encoder", "num_layers": layers, "hidden_size": s.count("hidden_size"),
-            "num_heads": s.count("num_attention_heads"), "vocab_size": s.count("vocab_size"),
-            "ffn_hidden_size": s.count("intermediate_size"), "activation": s.activation("hidden_activation", "gelu"),
-            "norm": "layernorm", "norm_bias": s.flag("norm_bias"), "qkv_bias": bias, "attention_output_bias": bias,
-            "ffn_bias": s.flag("mlp_bias"), "embedding_norm": True, "attention_dropout": s.rate("attention_dropout"),
-            "softmax_in_fp32": False, **windows(s, types),
+            "architecture": "decoder" if decoder else "encoder",
+            "num_layers": layers,
+            "hidden_size": s.count("hidden_size"),
+            "num_heads": s.count("num_attention_heads"),
+            "vocab_size": s.count("vocab_size"),
+            "ffn_hidden_size": s.count("intermediate_size"),
+            "activation": s.activation("hidden_activation", "gelu"),
+            "norm": "layernorm",
+            "norm_bias": s.flag("norm_bias"),
+            "qkv_bias": bias,
+            "attention_output_bias": bias,
+            "ffn_bias": s.flag("mlp_bias"),
+            "embedding_norm": True,
+            "attention_dropout": s.rate("attention_dropout"),
+            "softmax_in_fp32": False,
+            **windows(s, types),
             "layer_pattern": "F" + "A" * (layers - 1) if layers > 1 else "F",
             "variants": ({"letter": "F", "norms_per_layer": 1},),
-        }  # fmt: skip
+        }
         masked = {**MASKED, "head_bias": s.flag("decoder_bias", True)}
         return {**found, **class_head(s, masked, {}, {})}
 
@@ -105,9 +152,13 @@ def nomic(s: Source) -> Fields:
     found = _common(s)
     s.ignore("head_dim")
     return {
-        **found, "norm": "layernorm", "norm_bias": True, "type_vocab_size": s.count("type_vocab_size", 0, least=0),
-        "activation": s.activation(otherwise="silu"), **class_head(s, MASKED, {}, {"pooler": True}),
-    }  # fmt: skip
+        **found,
+        "norm": "layernorm",
+        "norm_bias": True,
+        "type_vocab_size": s.count("type_vocab_size", 0, least=0),
+        "activation": s.activation(otherwise="silu"),
+        **class_head(s, MASKED, {}, {"pooler": True}),
+    }
 
 
 def eurobert(s: Source) -> Fields:
@@ -116,12 +167,20 @@ def eurobert(s: Source) -> Fields:
     s.ignore("head_dim", "mask_token_id", "classifier_pooling", "clf_pooling")
     s.only("architectures", None, ["EuroBertForMaskedLM"])
     return {
-        "architecture": "encoder", "num_layers": s.count("num_hidden_layers"), "hidden_size": s.count("hidden_size"),
-        "num_heads": heads, "num_kv_heads": s.optional("num_key_value_heads") or heads, "vocab_size": s.count("vocab_size"),
-        "ffn_hidden_size": s.count("intermediate_size"), "activation": s.activation(), "qkv_bias": bias,
-        "attention_output_bias": bias, "ffn_bias": s.flag("mlp_bias"), "tied_embeddings": s.flag("tie_word_embeddings"),
+        "architecture": "encoder",
+        "num_layers": s.count("num_hidden_layers"),
+        "hidden_size": s.count("hidden_size"),
+        "num_heads": heads,
+        "num_kv_heads": s.optional("num_key_value_heads") or heads,
+        "vocab_size": s.count("vocab_size"),
+        "ffn_hidden_size": s.count("intermediate_size"),
+        "activation": s.activation(),
+        "qkv_bias": bias,
+        "attention_output_bias": bias,
+        "ffn_bias": s.flag("mlp_bias"),
+        "tied_embeddings": s.flag("tie_word_embeddings"),
         "attention_dropout": s.rate("attention_dropout"),
-    }  # fmt: skip
+    }
 
 
 ENCODERS: dict[str, Callable[[Source], Fields]] = {

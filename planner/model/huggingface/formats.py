@@ -29,12 +29,14 @@ def stored_weights(config: Mapping[str, Any]) -> str:
 def _groups(q: Mapping[str, Any]) -> str:
     """compressed-tensors: type and bits of the first group's weights."""
     groups = q.get("config_groups")
-    group = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
+    group: Any = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
     weights = group.get("weights") if isinstance(group, Mapping) else None
     if not isinstance(weights, Mapping):
         return ""
     bits, kind = weights.get("num_bits"), weights.get("type")
     activations = isinstance(group.get("input_activations"), Mapping)
     if kind == "float":
-        return {8: "fp8" if activations else "fp8-weight-only", 4: "nvfp4"}.get(bits, "")  # type: ignore[call-overload, no-any-return]
-    return {8: "int8" if activations else "int8-weight-only", 4: "int4-gptq"}.get(bits, "")  # type: ignore[call-overload, no-any-return]
+        names = {8: "fp8" if activations else "fp8-weight-only", 4: "nvfp4"}
+    else:
+        names = {8: "int8" if activations else "int8-weight-only", 4: "int4-gptq"}
+    return names.get(bits, "") if isinstance(bits, int) else ""

@@ -19,7 +19,8 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "num_hidden_layers": ("n_layer", "n_layers", "num_layers"), "hidden_size": ("n_embd", "d_model", "dim"),
     "num_attention_heads": ("n_head", "n_heads", "num_heads", "attention_heads"),
     "intermediate_size": ("n_inner", "ffn_dim", "hidden_dim", "ffn_hidden_size", "d_ff"),
-    "n_routed_experts": ("num_experts", "num_local_experts"), "sliding_window": ("sliding_window_size",), "head_dim": ("attention_head_dim", "kv_channels"),
+    "n_routed_experts": ("num_experts", "num_local_experts"), "sliding_window": ("sliding_window_size",),
+    "head_dim": ("attention_head_dim", "kv_channels"),
     "max_position_embeddings": ("n_positions", "max_sequence_length", "model_max_length", "context_length", "seq_length"),
     "hidden_act": ("hidden_activation", "activation_function", "activation", "mlp_hidden_act", "afn"),
     "hidden_dropout": ("hidden_dropout_prob", "resid_pdrop", "residual_dropout", "resid_dropout", "dropout"),
@@ -60,7 +61,7 @@ class Source:
         self.aliases: dict[str, str] = stated.pop("attribute_map", {})
         self.default = stated
         self.config = dict(config)
-        self.used: set[str] = {n for n in SYNONYMS["max_position_embeddings"]} | {"max_position_embeddings"}
+        self.used: set[str] = set(SYNONYMS["max_position_embeddings"]) | {"max_position_embeddings"}
 
     def names(self, key: str) -> tuple[str, ...]:
         """The names that one field may have here, its own first."""

@@ -16,9 +16,17 @@ def _linear(inputs: int, outputs: int, bias: bool = True) -> int:
 
 
 def _blocks(
-    layers: int, d: int, f: int, *, attention_bias: int = 4, gated: bool = False, ffn_bias: bool = True, norms: int = 2,
-    norm_bias: bool = True, more: int = 0,
-) -> int:  # fmt: skip
+    layers: int,
+    d: int,
+    f: int,
+    *,
+    attention_bias: int = 4,
+    gated: bool = False,
+    ffn_bias: bool = True,
+    norms: int = 2,
+    norm_bias: bool = True,
+    more: int = 0,
+) -> int:
     """Weights of ``layers`` transformer layers of width ``d``; ``attention_bias``: how many of q, k, v and output have one."""
     lanes = 2 if gated else 1
     ffn = (lanes + 1) * d * f + ffn_bias * (lanes * f + d)
@@ -76,22 +84,36 @@ def siglip(s: Source, text: int) -> Tower:
 
 def gemma4(s: Source, text: int) -> Tower:
     d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
-    blocks = _blocks(layers, d, f, attention_bias=0, gated=True, ffn_bias=False, norms=4, norm_bias=False,
-                     more=2 * s.count("head_dim"))  # fmt: skip
+    blocks = _blocks(
+        layers, d, f, attention_bias=0, gated=True, ffn_bias=False, norms=4, norm_bias=False, more=2 * s.count("head_dim")
+    )
     total = 2 * s.count("position_embedding_size") * d + 3 * p * p * d + blocks + d * text
     tokens = s.count("default_output_length", 280)
     pooled = s.count("pooling_kernel_size") ** 2
-    return _tower(total, layers, d, s.count("num_attention_heads"), f, gated_ffn=True, tokens_per_image=tokens,
-                  patches_per_image=tokens * pooled)  # fmt: skip
+    return _tower(
+        total,
+        layers,
+        d,
+        s.count("num_attention_heads"),
+        f,
+        gated_ffn=True,
+        tokens_per_image=tokens,
+        patches_per_image=tokens * pooled,
+    )
 
 
 def llama4(s: Source, text: int) -> Tower:
     d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
     patches, inner = (_side(s) // p) ** 2, s.count("projector_input_dim")
     total = (
-        (patches + 2) * d + s.count("num_channels") * p * p * d + 4 * d + _blocks(layers, d, f)
-        + f * inner + inner * s.count("projector_output_dim") + s.count("vision_output_dim") * text
-    )  # fmt: skip
+        (patches + 2) * d
+        + s.count("num_channels") * p * p * d
+        + 4 * d
+        + _blocks(layers, d, f)
+        + f * inner
+        + inner * s.count("projector_output_dim")
+        + s.count("vision_output_dim") * text
+    )
     return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=patches // 4)
 
 
@@ -116,9 +138,14 @@ def glm4v(s: Source, text: int) -> Tower:
     blocks = _blocks(layers, d, out, attention_bias=0, gated=True, ffn_bias=False, norm_bias=False)
     merger = out * out + 2 * out + 3 * out * inner
     total = (
-        (_side(s) // p) ** 2 * d + _linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d) + blocks + merger
-        + 2 * d + d * out * merge + out
-    )  # fmt: skip
+        (_side(s) // p) ** 2 * d
+        + _linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d)
+        + blocks
+        + merger
+        + 2 * d
+        + d * out * merge
+        + out
+    )
     return _tower(total, layers, d, s.count("num_heads"), out, gated_ffn=True)
 
 
@@ -135,9 +162,14 @@ def clip(s: Source, text: int) -> Tower:
     d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
     patches = (_side(s) // p) ** 2
     total = (
-        d + s.count("num_channels") * p * p * d + (patches + 1) * d + 4 * d + _blocks(layers, d, f)
-        + _linear(d, text) + _linear(text, text)
-    )  # fmt: skip
+        d
+        + s.count("num_channels") * p * p * d
+        + (patches + 1) * d
+        + 4 * d
+        + _blocks(layers, d, f)
+        + _linear(d, text)
+        + _linear(text, text)
+    )
     return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=patches)
 
 
@@ -147,9 +179,14 @@ def internvl(s: Source, text: int) -> Tower:
     patches = (_side(s) // p) ** 2
     qkv = 4 if s.flag("attention_bias") else 1
     total = (
-        d + (patches + 1) * d + _linear(s.count("num_channels") * p * p, d) + _blocks(layers, d, f, attention_bias=qkv, more=2 * d)
-        + 8 * d + _linear(4 * d, text) + _linear(text, text)
-    )  # fmt: skip
+        d
+        + (patches + 1) * d
+        + _linear(s.count("num_channels") * p * p, d)
+        + _blocks(layers, d, f, attention_bias=qkv, more=2 * d)
+        + 8 * d
+        + _linear(4 * d, text)
+        + _linear(text, text)
+    )
     return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=patches // 4)
 
 
@@ -159,9 +196,14 @@ def step3p5(s: Source, text: int) -> Tower:
     layers, heads = s.optional("layers") or s.count("num_hidden_layers"), s.optional("heads") or s.count("num_attention_heads")
     f, patches = int(d * s.get("mlp_ratio", 8960 / 1536)), (_side(s) // p) ** 2
     total = (
-        s.count("num_channels") * p * p * d + patches * d + 2 * d + _blocks(layers, d, f, more=2 * d)
-        + _linear(9 * d, 2 * d) + _linear(18 * d, 4 * d) + 4 * d * text
-    )  # fmt: skip
+        s.count("num_channels") * p * p * d
+        + patches * d
+        + 2 * d
+        + _blocks(layers, d, f, more=2 * d)
+        + _linear(9 * d, 2 * d)
+        + _linear(18 * d, 4 * d)
+        + 4 * d * text
+    )
     return _tower(total, layers, d, heads, f, patches_per_image=patches, tokens_per_image=patches // 16)
 
 
