@@ -94,23 +94,26 @@ def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]
     elif kind in READERS or kind in ENCODERS:
         fields, aside = _by_reader(config, kind)
     else:
-        raise PlannerError(_not_read(kind))
+        raise _not_read(kind)
     allowed = config.get("max_position_embeddings")
     if isinstance(allowed, int) and not isinstance(allowed, bool) and allowed > 0:
         fields["context_length"] = allowed
     return {**named, **fields}, aside
 
 
-def _not_read(kind: str) -> str:
+def _not_read(kind: str) -> PlannerError:
     """Why a type cannot be read, and what to do; a near name only where letters alone differ (gemma4 is not gemma2)."""
     if kind in ENCODER_DECODERS:
-        return f"model_type = {kind!r}: encoder-decoder models with cross-attention cannot be planned"
+        return PlannerError(f"model_type = {kind!r}: encoder-decoder models with cross-attention cannot be planned")
     if kind in REFUSED:
-        return f"model_type = {kind!r} cannot be planned: {REFUSED[kind]}"
+        return PlannerError(f"model_type = {kind!r} cannot be planned: {REFUSED[kind]}")
     meant = [name for name in difflib.get_close_matches(kind, known_types(), 1, 0.8) if _digits(name) == _digits(kind)]
-    hint = f" (did you mean {meant[0]}?)" if meant else ""
-    return (
-        f"model_type = {kind!r} is not supported{hint}; planner models families lists what is. Give the model's fields in TOML, "
+    if meant:
+        return PlannerError(
+            f"model_type = {kind!r} is not supported; did you mean {meant[0]}? planner models families lists what is"
+        )
+    return PlannerError(
+        f"model_type = {kind!r} is not supported; planner models families lists what is. Give the model's fields in TOML, "
         "or try planner models import, which derives them from transformers"
     )
 
@@ -223,6 +226,6 @@ def _refuse_unknown(config: Config, family: Family, kind: str) -> tuple[str, ...
         if harmless(key, value):
             continue
         if ARCHITECTURE.search(key):
-            raise PlannerError(unknown(key, value, kind))
+            raise unknown(key, value, kind)
         aside.append(key)
     return tuple(aside)

@@ -37,7 +37,8 @@ class Decoder:
 
     ``fixed``: fields of the model that all of the family have. ``take``: field of the model -> key of the config (a flag).
     ``window``: ``always`` where sliding_window is set, ``types`` by layer_types, else by ``cycle``; ``never``; ``own``
-    where ``more`` says it. ``more``: what no table says. ``like``: whose defaults hold. ``own``: defaults of a family that transformers has not.
+    where ``more`` says it. ``more``: what no table says. ``like``: whose defaults hold. ``own``: defaults of a family that
+    transformers has not.
     """
 
     fixed: Fields = field(default_factory=dict)

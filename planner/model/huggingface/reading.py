@@ -47,10 +47,7 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "layer_norm_elementwise_affine": (True, None),
     "moe_layer_freq": (1, None),
 }
-HINTS = {
-    "quantization_config": " The planner takes precision and quantization from the job: remove the field.",
-    "is_encoder_decoder": " Encoder-decoder models cannot be planned.",
-}
+HINTS = {"is_encoder_decoder": ". Encoder-decoder models cannot be planned"}
 ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "swiglu": "silu", "gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",

@@ -154,7 +154,7 @@ class Source:
             if key in ONLY and value in ONLY[key]:
                 continue
             if key in ONLY or ARCHITECTURE.search(key):
-                raise PlannerError(unknown(key, value, self.kind))
+                raise unknown(key, value, self.kind)
             aside.append(key)
         return tuple(aside)
 
@@ -175,12 +175,12 @@ HARMLESS = re.compile(
 """Names of fields that change neither parameters, flops nor bytes: tokens, initial values, angles, scales, numerics."""
 
 
-def unknown(key: str, value: Any, kind: str) -> str:
+def unknown(key: str, value: Any, kind: str) -> PlannerError:
     """What is said of a field that nothing reads."""
     shown = repr(value)
     if len(shown) > 60:
         shown = f"{shown[:57]}..."
-    return (
+    return PlannerError(
         f"{key} = {shown} is no field that the planner knows for model_type = {kind!r}, and its name speaks of an architecture. "
         "Remove it if it changes nothing, or give the model's fields in TOML (planner models import tries to derive them)"
     )
