@@ -174,7 +174,7 @@ def modelsshow(
 
 @hardware_app.command("list")
 def hardware_list(as_json: AsJson = False) -> None:
-    """All accelerators and node types."""
+    """All accelerators and node types; workstation-4x-NAME is a box of 4 cards of any accelerator."""
     from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 
     accelerators = [load_accelerator(n) for n in accelerator_names()]

@@ -24,6 +24,7 @@ def tune_command(
 ) -> None:
     """Full tuning, LoRA and QLoRA of a scenario's model side by side: parameters, memory, time, cost."""
     from planner.scenarios.scenario import read_scenario
+    from planner.scenarios.tables import placed
     from planner.studies.tuning_methods import tuning_choices
 
     question = read_scenario(scenario)
@@ -31,10 +32,8 @@ def tune_command(
     wanted = tuple(part.strip() for part in methods.split(",") if part.strip())
     if not wanted:
         raise PlannerError("--methods: is empty; give some of full, lora, qlora.")
-    try:
-        found = tuning_choices(case.tables, rank, targets, wanted)
-    except PlannerError as error:
-        raise PlannerError(f"{scenario}: {error}") from None
+    with placed(case.where):
+        found = tuning_choices(case.asked(), rank, targets, wanted)
     if as_json:
         print_json({"title": question.title, "methods": [t.to_dict() for t in found]})
         return

@@ -35,6 +35,7 @@ def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     >>> near("foo", ["megatron-core", "fsdp"])
     'known: fsdp, megatron-core'
     """
+    name = name[:LONGEST_NAME]
     names = _nearest_first(name, known)
     close = [n for n in names if _likeness(name.lower(), n.lower()) >= NEAR]
     if close:
@@ -50,13 +51,15 @@ def one_of(name: str, known: Iterable[str]) -> str:
     >>> one_of("memry", ["cost", "time", "memory", "energy"])
     'must be one of memory, energy, time, cost'
     """
-    return f"must be one of {', '.join(_nearest_first(name, known))}"
+    return f"must be one of {', '.join(_nearest_first(name[:LONGEST_NAME], known))}"
 
 
 def _nearest_first(name: str, known: Iterable[str]) -> list[str]:
     return sorted(set(known), key=lambda n: (-_likeness(name.lower(), n.lower()), n))
 
 
+LONGEST_NAME = 80
+"""Of a name that others are compared with; comparing takes the square of its length."""
 NEAR = 0.55
 """Share of letters in common from which a name is near."""
 
@@ -92,7 +95,7 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
         given = item.get("input")
         if item["type"] == "extra_forbidden":
             hint = near(str(location[-1]), _field_names(model, location))
-            parts.append(f"unknown field {field} = {given!r}; {hint}")
+            parts.append(f"unknown field {_shortened(field)} = {_short(given)}; {hint}")
         elif item["type"] == "missing":
             parts.append(f"field {field} is missing")
         elif item["type"] == "value_error":
@@ -105,6 +108,10 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
 
 def _short(value: Any, limit: int = 80) -> str:
     text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _shortened(text: str, limit: int = 120) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

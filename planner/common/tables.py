@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planner.common.errors import PlannerError
-from planner.common.files import require_folder
+from planner.common.files import require_folder, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,28 +27,6 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as parquet, CSV or JSON lines; on failure PlannerError, and the file is as before."""
     check_output(path)
     write_whole(path, lambda temporary: _write(temporary, path.suffix.lower(), table))
-
-
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place: readers see the old file or all of the new.
-
-    Raises PlannerError when the folder or the disk does not take it; then nothing is left behind.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-    except OSError as error:
-        raise PlannerError(f"{path}: cannot be written ({error.strerror}).") from None
-    try:
-        write(Path(name))
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except OSError as error:
-        raise PlannerError(f"{path}: cannot be written ({error.strerror or error}); nothing was written.") from None
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _write(path: Path, suffix: str, table: pd.DataFrame) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
+from planner.common.files import read_text
 
 
 def given_shares(values: Sequence[float], num_experts: int, where: str = "run.expert_shares") -> Array:
@@ -34,15 +35,15 @@ def zipf_shares(exponent: float, num_experts: int) -> Array:
 def read_histogram(path: Path, num_experts: int) -> Array:
     """Shares from a measured histogram: a JSON list, or one count per line; a word in front of a number is skipped."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise PlannerError(f"run.expert_histogram = {str(path)!r}: cannot be read ({error}).") from None
+        text = read_text(path, "a file with one count per expert")
+    except PlannerError as error:
+        raise PlannerError(f"run.expert_histogram is not usable: {error}") from None
     try:
         if path.suffix == ".json":
             values = json.loads(text)
         else:
             values = [float(line.replace(",", " ").split()[-1]) for line in text.splitlines() if line.strip()]
-    except (ValueError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise PlannerError(f"{path}: not a histogram ({error}); give a JSON list or one count per line.") from None
     if not isinstance(values, list):
         raise PlannerError(f"{path}: holds a {type(values).__name__}; a list with one count per expert is needed.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError, near, one_of
-from planner.common.files import write_text
+from planner.common.files import locked, read_text, write_text
 from planner.hardware.cluster import accelerator_names
 from planner.prices.price import TERMS, Price, load_prices, read_price_table, user_table
 
@@ -148,11 +148,7 @@ def _from_offer(offer: Any, today: datetime.date) -> Price | None:
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise PlannerError(f"{path}: cannot be read ({reason}); give the path of a CSV file.") from None
+    text = read_text(path, "the path of a CSV file")
     reader = csv.DictReader(io.StringIO(text))
     names = [n.strip() for n in reader.fieldnames or []]
     reader.fieldnames = names
@@ -165,7 +161,10 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         raise PlannerError(f"{path}: column {', '.join(missing)} is missing; it has {', '.join(names) or 'no header'}.")
     if "usd_per_gpu_hour" not in names and "price_per_gpu_hour" not in names:
         raise PlannerError(f"{path}: has no price; give usd_per_gpu_hour, or price_per_gpu_hour and currency.")
-    return [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+    try:
+        return [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+    except csv.Error as error:
+        raise PlannerError(f"{path}: cannot be read as CSV ({error}); give the path of a CSV file.") from None
 
 
 def _quote(row: dict[str, str], today: datetime.date) -> Price:
@@ -237,10 +236,12 @@ def _key(quote: Price) -> tuple[str, ...]:
 
 def _join(quotes: Iterable[Price]) -> Imported:
     path = user_table()
-    old = {_key(q): q for q in (read_price_table(path) if path.is_file() else ())}
+    _make_folder(path)
     fresh = {_key(q): q for q in quotes}
-    both = {**old, **fresh}
-    _write(path, sorted(both.values(), key=_key))
+    with locked(path):
+        old = {_key(q): q for q in (read_price_table(path) if path.is_file() else ())}
+        both = {**old, **fresh}
+        _write(path, sorted(both.values(), key=_key))
     load_prices.cache_clear()
     return Imported(path=path, new=len(fresh.keys() - old.keys()), replaced=len(fresh.keys() & old.keys()), total=len(both))
 
@@ -250,8 +251,12 @@ def _write(path: Path, quotes: Iterable[Price]) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows([getattr(q, column) for column in COLUMNS] for q in quotes)
-    try:  # the planner's own folder, which no user names
+    write_text(path, text.getvalue())
+
+
+def _make_folder(path: Path) -> None:
+    """Make the planner's own folder, which no user names."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PlannerError(f"{path}: its folder cannot be made ({error.strerror}).") from None
-    write_text(path, text.getvalue())

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from planner.common.errors import PlannerError
 from planner.prices.price import price_text
+from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plots import COLOURS
 from planner.reports.text import count, dollars
 from planner.reports.whole_run import span
@@ -56,10 +57,7 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
 
 def save_equal(path: Path, title: str, at: str, sides: Sequence[Side]) -> None:
     """Predicted loss against dollars (GPU-hours without a price) as tokens grow, each case's point marked; PNG, SVG or PDF."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     priced = all(s.cost_usd is not None and s.cost_usd.expected > 0 for s in sides)
     figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
@@ -79,9 +77,7 @@ def save_equal(path: Path, title: str, at: str, sides: Sequence[Side]) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=11)
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise PlannerError(f"--plot {path}: cannot be written ({error}); give a writable .png, .svg or .pdf path.") from None
+        save_figure(figure, path)
     finally:
         plt.close(figure)
 

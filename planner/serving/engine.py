@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from planner.common import data
-from planner.common.errors import PlannerError, near
-from planner.common.spec import Spec, read_table
+from planner.common.references import Catalog
+from planner.common.spec import Spec
 
 CATALOG = data.CATALOG / "engines"
+ENGINES = Catalog(CATALOG, "planner/catalog/engines")
+"""Their files; one may be based on another, or take single values from it."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=2)]
@@ -84,44 +85,19 @@ class Engine(Spec):
     notes: str = ""
 
 
-def _files() -> dict[str, Path]:
-    return {p.stem: p for p in sorted(CATALOG.glob("*.toml"))}
-
-
 @cache
 def load_engine(name: str) -> Engine:
     """The engine of that name (or TOML path); an unknown name is an error that lists the near ones."""
-    files = _files()
-    path = Path(name) if name.endswith(".toml") else files.get(name.lower())
-    if path is None:
-        raise PlannerError(f"serving.engine = {name!r} is not in the catalog; {near(name, files)}")
-    return Engine.build(_table(path), str(path))
-
-
-def _table(path: Path) -> dict[str, Any]:
-    """An engine's fields; ``base`` names the one whose fields hold where this one is silent."""
-    table = read_table(path)
-    base = table.pop("base", None)
-    if base is None:
-        return table
-    files = _files()
-    if base not in files or files[base] == path:
-        raise PlannerError(f"{path}: base = {base!r} is not in the catalog; {near(str(base), files)}")
-    return {**_table(files[base]), "notes": "", **table}
+    path = ENGINES.path(name, "serving.engine")
+    return Engine.build(ENGINES.table(name if name.endswith(".toml") else path.stem), str(path))
 
 
 @cache
 def engine_lineage(name: str) -> tuple[str, ...]:
     """An engine and those that it is based on."""
-    names = [name]
-    while (CATALOG / f"{names[-1]}.toml").is_file():
-        base = read_table(CATALOG / f"{names[-1]}.toml").get("base")
-        if not base:
-            break
-        names.append(str(base))
-    return tuple(names)
+    return ENGINES.lineage(name) if name in ENGINES.names() else (name,)
 
 
 def engine_names() -> list[str]:
     """All engines of the catalog."""
-    return list(_files())
+    return ENGINES.names()

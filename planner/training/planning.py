@@ -11,7 +11,7 @@ import numpy as np
 from planner.common.assumption import Assumption
 from planner.common.errors import PlannerError
 from planner.common.units import GIB, HOUR_S
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, cluster_notes
 from planner.hardware.curves import curves_of
 from planner.layout_search.nearest import candidates as all_candidates
 from planner.layout_search.nearest import fastest_fitting, nearest_fitting
@@ -74,7 +74,7 @@ def plan(
     evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
     if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
         notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
-    notes = (*notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
+    notes = (*notes, *cluster_notes(the_cluster), *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
     return answer if answer.fits or not explain else _explained(answer)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError, as_text
 from planner.hardware.cluster import Cluster
-from planner.hardware.cluster import cluster as build_cluster
+from planner.hardware.custom_nodes import described_cluster
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.workload.framework import Framework, load_framework
@@ -46,20 +46,27 @@ def as_model(value: ModelLike) -> Model:
     return Model.build({"name": "inline model", **fields}, "model")
 
 
+CLUSTER_FIELDS = ("node", "num_nodes", "num_gpus", "accelerator", "gpus_per_node", "network_gbit_per_s")
+
+
 def as_cluster(value: ClusterLike) -> Cluster:
     """A cluster from a node's name (one node), from fields, or itself."""
     if isinstance(value, Cluster):
         return value
     fields = {"node": value} if isinstance(value, str) else dict(value)
-    unknown = set(fields) - {"node", "num_nodes", "num_gpus", "accelerator"}
+    unknown = sorted(set(fields) - set(CLUSTER_FIELDS))
     if unknown:
-        raise PlannerError(f"cluster: unknown field {', '.join(sorted(unknown))}; use node, num_nodes, num_gpus, accelerator.")
-    if "node" not in fields:
-        raise PlannerError("cluster.node is missing; give a node type (see `planner hardware list`), e.g. dgx-a100-80gb.")
+        raise PlannerError(f"cluster: unknown field {', '.join(unknown)}; use {', '.join(CLUSTER_FIELDS)}.")
     for key in ("node", "accelerator"):
         if isinstance(fields.get(key), int | float | list | tuple | dict):
             as_text(fields[key], f"cluster.{key}")
-    return build_cluster(**fields)
+    asked: dict[str, Any] = {key: fields.get(key) for key in CLUSTER_FIELDS}
+    return described_cluster(**asked)
+
+
+def as_job(value: JobLike) -> Job:
+    """A job from its fields, or itself."""
+    return value if isinstance(value, Job) else Job.build(dict(value), "job")
 
 
 def as_framework(value: FrameworkLike) -> Framework:

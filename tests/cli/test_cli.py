@@ -10,57 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import GOOD, Run
 from places import DATA, ROOT
 
-from planner.cli.main import main
-
-Run = Callable[..., tuple[int, str, str]]
 SCENARIO = ROOT / "scenarios" / "chatlaw2-moe.toml"
-GOOD = """
-title = "test"
-[model]
-name = "llama-2-7b"
-[cluster]
-node = "dgx-a100-80gb"
-[framework]
-name = "megatron-core"
-[job]
-seq_len = 2048
-global_batch_size = 64
-num_tokens = 1_000_000_000
-[layout]
-tp = 2
-zero = 1
-sequence_parallel = true
-"""
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["planner", *map(str, arguments)])
-        code: Any = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        captured = capsys.readouterr()
-        return int(code), captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
-def scenario(tmp_path: Path) -> Callable[..., Path]:
-    def write(text: str = GOOD, *changes: tuple[str, str], name: str = "question.toml") -> Path:
-        for old, new in changes:
-            assert old in text, old
-            text = text.replace(old, new)
-        path = tmp_path / name
-        path.write_text(text)
-        return path
-
-    return write
 
 
 def test_plan_prints_json_and_nothing_else(run: Run, scenario: Callable[..., Path]) -> None:

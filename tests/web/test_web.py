@@ -311,5 +311,5 @@ def test_importing_planner_loads_no_streamlit():
     import subprocess
     import sys
 
-    code = "import sys, planner, planner.cli, planner.planning; assert not {'streamlit', 'altair'} & set(sys.modules)"
+    code = "import sys, planner, planner.cli, planner.training.planning; assert not {'streamlit', 'altair'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
