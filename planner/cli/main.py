@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli.measured import calibrate_command, fit_command, validate_command
+from planner.cli.models import families_command, import_command, list_command
 from planner.cli.output import check_plot, print_json, show
 from planner.cli.runs import audit_command, compare_at, prices_app, run_command
 from planner.cli.serving import serve_command, size_command
@@ -35,6 +36,9 @@ app.command("fit")(fit_command)
 app.command("calibrate")(calibrate_command)
 app.command("tune")(tune_command)
 models_app.command("derive")(derive_command)
+models_app.command("list")(list_command)
+models_app.command("families")(families_command)
+models_app.command("import")(import_command)
 app.command("serve")(serve_command)
 app.command("size")(size_command)
 
@@ -120,31 +124,6 @@ def operators_command(scenario: ScenarioPath, as_json: AsJson = False) -> None:
         print_json({"label": case.label, "layout": answer.layout.label, "rows": [row_dict(row) for row in rows]})
         return
     show(operators_table(f"{case.label}: {answer.layout.label}, one GPU, one micro-batch, one layer", rows))
-
-
-@models_app.command("list")
-def models_list(as_json: AsJson = False) -> None:
-    """All models of the catalog with their sizes."""
-    from planner.model.catalog import load_model, model_names
-    from planner.model.parameters import parameters_active, parameters_total
-
-    rows = [(load_model(n), parameters_total(load_model(n)), parameters_active(load_model(n))) for n in model_names()]
-    if as_json:
-        print_json(
-            [
-                {"name": m.name, "family": m.family, "parameters_total": total, "parameters_active": active}
-                for m, total, active in rows
-            ]
-        )
-        return
-    from rich.table import Table
-
-    from planner.reports.text import count
-
-    table = Table("model", "family", "total", "active", "layers", "hidden", "source")
-    for m, total, active in rows:
-        table.add_row(m.name, m.family, count(total), count(active), str(m.num_layers), str(m.hidden_size), m.source)
-    show(table)
 
 
 @models_app.command("show")

@@ -13,7 +13,7 @@ from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.families import FAMILIES, Family
 from planner.model.huggingface.formats import stored_weights
 from planner.model.huggingface.readers import ALIASES, READERS
-from planner.model.huggingface.reading import HINTS, IRRELEVANT, ONLY, causal_head, check_values
+from planner.model.huggingface.reading import HINTS, IRRELEVANT, ONLY, causal_head, check_values, class_name
 from planner.model.huggingface.source import ARCHITECTURE, Source, harmless, unknown
 from planner.model.huggingface.towers import EITHER_TIES, TEXT_TYPES, TIED_BY_DEFAULT, VISION, tower_of
 
@@ -143,7 +143,9 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
     text.pop("architectures", None)
     text["tie_word_embeddings"] = _tied(config, text, kind)
     fields, aside = _fields(text, named)
-    tower = tower_of(kind, config, fields["hidden_size"])
+    named_class = class_name(config)
+    blind = named_class.endswith("ForCausalLM") and nested is not None  # the text model's class, which has no tower
+    tower = None if blind else tower_of(kind, config, fields["hidden_size"])
     if config.get("audio_config"):
         raise PlannerError("audio_config: the planner knows vision towers only; set it to null to plan without the audio encoder")
     return {**fields, **({"towers": (tower,)} if tower else {})}, aside

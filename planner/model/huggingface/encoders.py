@@ -161,6 +161,39 @@ def nomic(s: Source) -> Fields:
     }
 
 
+def gte(s: Source) -> Fields:
+    """Rotary positions, biases but for gate and up, BERT's head."""
+    found = _common(s)
+    return {
+        **found,
+        "norm": "layernorm",
+        "norm_bias": True,
+        "type_vocab_size": s.count("type_vocab_size", 0, least=0),
+        "qkv_bias": True,
+        "attention_output_bias": True,
+        "layer_vectors": found["hidden_size"],
+        **class_head(s, MASKED, {}, {"pooler": True}),
+    }
+
+
+def rotary_bert(s: Source) -> Fields:
+    """BERT with rotary positions instead of a table (jina-embeddings-v3)."""
+    return {
+        **_common(s),
+        **PLAIN,
+        "type_vocab_size": s.count("type_vocab_size", 0, least=0),
+        **class_head(s, MASKED, {"pooler": True}, {"pooler": True}),
+    }
+
+
+def roformer(s: Source) -> Fields:
+    """Rotary BERT; transformers keeps the angles' table as a weight."""
+    found = rotary_bert(s)
+    s.only("rotary_value", False)
+    s.only("embedding_size", found["hidden_size"])
+    return {**found, "model_vectors": s.count("max_position_embeddings") * (found["hidden_size"] // found["num_heads"])}
+
+
 def eurobert(s: Source) -> Fields:
     """Llama's layers without a mask."""
     heads, bias = s.count("num_attention_heads"), s.flag("attention_bias")
@@ -188,4 +221,6 @@ ENCODERS: dict[str, Callable[[Source], Fields]] = {
     "megatron-bert": bert_like(pre_norm=True, embedding_norm=False), "roberta-prelayernorm": bert_like(pre_norm=True),
     "xlm-roberta-xl": bert_like(pre_norm=True, embedding_norm=False), "distilbert": bert_like(types=None), "electra": electra,
     "modernbert": modernbert(), "modernbert-decoder": modernbert(decoder=True), "nomic_bert": nomic, "eurobert": eurobert,
+    "gte": gte,
+    "jina_embeddings_v3": rotary_bert, "roformer": roformer,
 }  # fmt: skip

@@ -49,7 +49,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     ),
     "axk1": d(
         take=BIAS,
-        more=own.latent,
+        more=own.axk1,
         experts=Experts(num="n_routed_experts", shared="n_shared_experts", first="first_k_dense_replace", first_default=1),
     ),
     "bailing_hybrid": d(
@@ -68,6 +68,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         experts=Experts(first="first_k_dense_replace", first_default=3),
         more=lambda s, f: {"layer_vectors": f["num_heads"]},
     ),
+    "biogpt": d(fixed=PLAIN, more=own.biogpt, dropout=True, ignore=("scale_embedding", "activation_dropout", "layerdrop")),
     "bitnet": d(fixed={"attention_output_norm": True}, take=BIAS, more=lambda s, f: {"layer_vectors": f["ffn_hidden_size"]}),
     "codegen": d(
         fixed={
@@ -105,6 +106,14 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
             "layer_switch",
             "use_qk_norm",
         ),
+    ),
+    "cohere2_moe": d(
+        fixed={"norm": "layernorm", "norm_bias": False, "norms_per_layer": 1, "parallel_attention": True},
+        take=BIAS,
+        window="types",
+        cycle=THREE_TO_ONE,
+        experts=Experts(width="intermediate_size", shared="num_shared_experts"),
+        more=own.cohere_experts,
     ),
     "cwm": d(take={"ffn_bias": "mlp_bias"}, window="types", cycle=(FULL, SLIDING, SLIDING, SLIDING)),
     "deepseek_v32": d(take=BIAS, more=own.indexed, experts=GLM_EXPERTS, ignore=("mlp_bias", "topk_method")),
@@ -226,6 +235,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         experts=Experts(num="num_local_experts", shared_width="shared_expert_intermediate_size"),
     ),
     "lfm2": d(more=own.lfm2),
+    "lfm3": d(take=BIAS, window="own", more=own.lfm3),
     "llama4_text": d(
         take={"qkv_bias": "attention_bias", "attention_output_bias": "attention_bias"}, more=own.llama4, window="own"
     ),
@@ -349,6 +359,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         more=own.minicpm,
         experts=Experts(width="intermediate_size"),
     ),
+    "openai-gpt": d(fixed={**PLAIN, "final_norm": False}, more=own.gpt1, dropout=True, ignore=("embd_pdrop",)),
     "orion": d(own={"attention_bias": False, "tie_word_embeddings": False}, fixed=LAYERNORM, take=BIAS),
     "phi-msft": d(
         own={"tie_word_embeddings": False, "vocab_size": 51200},
@@ -363,7 +374,6 @@ ALIASES: dict[str, str] = {
     "mistral_small": "mistral",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
-    "gemma4_unified_text": "gemma4_text",
     "deepseek_ref": "deepseek_v4",
 }
 """Types that another reader understands."""

@@ -29,6 +29,32 @@ def latent(s: Source, f: Fields) -> Fields:
     return {**found, **({"q_lora_rank": rank} if rank else {}), "attention": "mla", "num_kv_heads": None, "head_dim": None}
 
 
+def axk1(s: Source, f: Fields) -> Fields:
+    """A.X K1: latent attention; layers with experts have a third norm behind them."""
+    dense = f.get("num_dense_layers", 0)
+    letters = ["A" if i < dense else "S" for i in range(f["num_layers"])]
+    return {**latent(s, f), **marked(letters, [{"letter": "S", "norms_per_layer": 3}])}
+
+
+def biogpt(s: Source, f: Fields) -> Fields:
+    """Two rows in front of the position table, as OPT's."""
+    return {"position_embedding": "learned", "max_positions": s.count("max_position_embeddings") + 2}
+
+
+def gpt1(s: Source, f: Fields) -> Fields:
+    return {
+        "position_embedding": "learned",
+        "max_positions": s.count("max_position_embeddings"),
+        "ffn_hidden_size": f["ffn_hidden_size"] or 4 * f["hidden_size"],
+    }
+
+
+def cohere_experts(s: Source, f: Fields) -> Fields:
+    s.only("prefix_dense_intermediate_size", None)
+    s.ignore("sliding_window_pattern", "prefix_dense_sliding_window_pattern", "shared_expert_combination_strategy")
+    return {}
+
+
 def indexed(s: Source, f: Fields) -> Fields:
     """Latent attention with the lightning indexer; GLM-5.2 shares one indexer among several layers."""
     found = latent(s, f)
@@ -384,9 +410,25 @@ def lfm2(s: Source, f: Fields) -> Fields:
     }
 
 
-def lfm2_moe(s: Source, f: Fields) -> Fields:
-    width = f["ffn_hidden_size"]
-    return {**lfm2(s, f), "ffn_hidden_size": width, "router_bias": False}
+def lfm3(s: Source, f: Fields) -> Fields:
+    """Short convolutions, attention with windows in half of its layers, a gate for each head, norms behind the blocks."""
+    layers = f["num_layers"]
+    cycle = ["conv" if i % 2 or i < 2 else FULL if i % 4 == 2 else SLIDING for i in range(layers)]
+    types = layer_types(s, layers, cycle)
+    bias = s.flag("conv_bias")
+    return {
+        **windows(s, types),
+        "qk_norm": "head",
+        "conv_kernel": s.count("conv_L_cache"),
+        "conv_bias": bias,
+        "recurrent_bias": bias,
+        "activation": "silu",
+        "attention_gate": "head" if s.flag("use_attention_gate") else "none",
+        "norms_per_layer": 4 if s.flag("use_sandwich_norm") else 2,
+        **marked(
+            ["C" if t == "conv" else "A" for t in types], [{"letter": "C", "mixer": "short_conv", "attention_gate": "none"}]
+        ),
+    }
 
 
 def llama4(s: Source, f: Fields) -> Fields:
@@ -596,7 +638,7 @@ def gpt_bigcode(s: Source, f: Fields) -> Fields:
 
 def gpt_neo(s: Source, f: Fields) -> Fields:
     layers = f["num_layers"]
-    listed = s.per_layer("attention_layers", layers)
+    listed = s.per_layer("attention_layers", layers) if "attention_layers" in s.config else None
     if listed is None:
         listed = [
             kind

@@ -75,10 +75,12 @@ def qwen2_vl(s: Source, text: int) -> Tower:
 
 
 def siglip(s: Source, text: int) -> Tower:
-    """Gemma 3: 4,096 patches pooled to 256 tokens."""
+    """Gemma 3: 4,096 patches pooled to 256 tokens; SigLIP's own pooling head where the file keeps it."""
     d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
     patches = (_side(s) // p) ** 2
     total = _linear(s.count("num_channels") * p * p, d) + patches * d + _blocks(layers, d, f) + 2 * d + d * text + d
+    if s.flag("vision_use_head", True):
+        total += 4 * d * d + 4 * d + 3 * d + _linear(d, f) + _linear(f, d)
     return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=256)
 
 
