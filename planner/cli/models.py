@@ -17,7 +17,7 @@ def list_command(
     search: Annotated[str, typer.Option("--search", help="Words, all of which a name, family or source must have.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """The models of the catalog with their sizes; --search picks some."""
+    """List all models of the catalog with their sizes; --search picks some."""
     from planner.model.catalog import load_model, model_names
     from planner.model.parameters import parameters_active, parameters_total
 
@@ -28,12 +28,11 @@ def list_command(
         raise PlannerError(f"--search {search!r}: none of {len(models)} models has all of these words; leave it out to see them.")
     rows = [(m, parameters_total(m), parameters_active(m)) for m in found]
     if as_json:
-        print_json(
-            [
-                {"name": m.name, "family": m.family, "parameters_total": total, "parameters_active": active}
-                for m, total, active in rows
-            ]
-        )
+        listed = [
+            {"name": m.name, "family": m.family, "parameters_total": total, "parameters_active": active}
+            for m, total, active in rows
+        ]
+        print_json({"models": listed})
         return
     from rich.table import Table
 
@@ -46,7 +45,7 @@ def list_command(
 
 
 def families_command(as_json: AsJson = False) -> None:
-    """Every model_type of a config.json that is read, and those that cannot be planned, with the reason."""
+    """List every model_type of a config.json that is read, and those that cannot be planned, with the reason."""
     from planner.model.huggingface import ENCODER_DECODERS, REFUSED, known_types
 
     read = known_types()
@@ -69,7 +68,7 @@ def import_command(
     name: Annotated[str | None, typer.Option("--name", help="Of the model; the folder's where left out.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """A config.json checked against transformers' own modules, or derived from them; needs transformers and torch.
+    """Check a config.json against transformers' own modules, or derive it from them; needs transformers and torch.
 
     Accepted only where the parameters agree to the last one and the attention is known.
     """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,7 @@ import typer
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
 
-prices_app = typer.Typer(help="Dated prices: list, show, import, refresh.", no_args_is_help=True)
+prices_app = typer.Typer(help="Dated quotes of GPU-hours.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
@@ -31,30 +33,58 @@ def _tables(*renderables: Any) -> None:
 def run_command(
     scenarios: Annotated[list[Path], typer.Argument(metavar="SCENARIO.toml...", help="One or more scenario files.")],
     as_json: AsJson = False,
+    months: Annotated[Path | None, typer.Option("--months", help="Write dollars by month as CSV, parquet or JSON lines.")] = None,
 ) -> None:
-    """From step to bill: days with failures and checkpoints, what each cause costs, dollars, energy and CO2.
+    """Estimate a whole training run: days including failures and checkpoints, cost, energy, CO2.
 
     Reads the tables [run] and [cost] of the scenario beside those of planner plan.
     """
+    from planner.lifecycle.sensitivity import cash_flow, tornado
     from planner.scenarios.scenario import read_scenario
+
+    if months is not None:
+        from planner.common.tables import check_output
+
+        check_output(months)
 
     cases = [case for path in scenarios for case in read_scenario(path).cases]
     runs = [case.whole_run() for case in cases]
     bills = [case.bill(run) for case, run in zip(cases, runs, strict=True)]
     labels = [case.label for case in cases]
+    priced = [(label, run, bill) for label, run, bill in zip(labels, runs, bills, strict=True) if bill is not None]
+    if months is not None:
+        _write_months(months, [(label, cash_flow(run, bill)) for label, run, bill in priced])
+    swings = {label: tornado(run, bill) for label, run, bill in priced}
     if as_json:
         _json(
             {
                 "cases": [
-                    {"label": label, **run.to_dict(), "bill": None if bill is None else bill.to_dict()}
+                    {
+                        "label": label,
+                        **run.to_dict(),
+                        "bill": None if bill is None else bill.to_dict(),
+                        "tornado": [asdict(swing) for swing in swings.get(label, ())],
+                    }
                     for label, run, bill in zip(labels, runs, bills, strict=True)
                 ]
             }
         )
         return
-    from planner.reports.whole_run import run_table
+    from planner.reports.whole_run import run_table, tornado_table
 
-    _tables(run_table(" | ".join(read_scenario(path).title for path in scenarios), labels, runs, bills))
+    title = " | ".join(read_scenario(path).title for path in scenarios)
+    _tables(run_table(title, labels, runs, bills), *(tornado_table(label, found) for label, found in swings.items()))
+
+
+def _write_months(path: Path, flows: Sequence[tuple[str, Sequence[Any]]]) -> None:
+    import pandas as pd
+
+    from planner.common.tables import write_table
+
+    rows = [{"case": label, **asdict(month), "total_usd": month.total_usd} for label, flow in flows for month in flow]
+    if not rows:
+        raise PlannerError("--months: no case has a price; give price.usd_per_gpu_hour.")
+    write_table(path, pd.DataFrame(rows))
 
 
 @prices_app.command("list")
@@ -129,7 +159,7 @@ def prices_import(
 
 @prices_app.command("refresh")
 def prices_refresh(as_json: AsJson = False) -> None:
-    """Fetch today's quotes from the gpuhunt catalog (pip install 'planner[prices]'); without it the old table stays."""
+    """Fetch today's quotes from the gpuhunt catalog (the extra `prices`); without it the old table stays."""
     from planner.prices.price_tables import refresh_prices
 
     done, left_out = refresh_prices(datetime.date.today())

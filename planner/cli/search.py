@@ -28,14 +28,6 @@ Engine = Annotated[str, typer.Option("--engine", help="local (this process) or r
 Address = Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster; auto finds one.")]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Give the application these commands."""
-    app.command("search")(search_command)
-    app.command("sweep")(sweep_command)
-    app.command("limit")(limit_command)
-    app.command("export")(export_command)
-
-
 def duration_s(text: str, option: str) -> float:
     """Seconds of "14d", "36h", "90m" or a number of seconds.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class PlannerError(ValueError):
@@ -19,8 +20,31 @@ class PlannerError(ValueError):
     'first: did you mean a?'
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, code: str = "input", field: str = "", value: Any = None, remedy: str = "") -> None:
         super().__init__(re.sub(r"(?<![.?])([.?])\.(?=\s|$|;)", r"\1", message))
+        self.code = code
+        """What kind of error, stable: programs may compare it."""
+        self.field = field
+        """The field that is wrong, such as "job.seq_len"; empty where no single one is."""
+        self.value = value
+        self.remedy = remedy
+        """What would be right."""
+
+    def placed(self, where: str) -> PlannerError:
+        """The same error, its message beginning with a place: a file, a label."""
+        return PlannerError(f"{where}: {self}", code=self.code, field=self.field, value=self.value, remedy=self.remedy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_restored, (str(self), self.code, self.field, self.value, self.remedy))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        value = self.value if isinstance(self.value, bool | int | float | str | None) else repr(self.value)
+        return {"code": self.code, "message": str(self), "field": self.field, "value": value, "remedy": self.remedy}
+
+
+def _restored(message: str, code: str, field: str, value: Any, remedy: str) -> PlannerError:
+    return PlannerError(message, code=code, field=field, value=value, remedy=remedy)
 
 
 def near(name: str, known: Iterable[str], limit: int = 8) -> str:

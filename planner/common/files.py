@@ -8,6 +8,7 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_texts(texts: Mapping[Path, str]) -> None:
     """``write_together`` of UTF-8 texts."""
-    write_together({path: (lambda temporary, text=text: _write_text(temporary, text)) for path, text in texts.items()})
+    write_together({path: partial(_write_text, text=text) for path, text in texts.items()})
 
 
 @contextlib.contextmanager

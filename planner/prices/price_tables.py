@@ -14,6 +14,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import locked, read_text, write_text
+from planner.common.version import install_with
 from planner.hardware.cluster import accelerator_names
 from planner.prices.price import TERMS, Price, load_prices, read_price_table, user_table
 
@@ -77,7 +78,7 @@ def refresh_prices(today: datetime.date) -> tuple[Imported, int]:
         import gpuhunt
     except ImportError:
         raise PlannerError(
-            "prices refresh: the package gpuhunt is not installed; pip install 'planner[prices]'. The price table is unchanged."
+            f"prices refresh: the package gpuhunt is not installed; {install_with('prices')}. The price table is unchanged."
         ) from None
     logger = logging.getLogger("gpuhunt")  # it logs a traceback for each provider out of reach; ours is the one message
     level = logger.level

@@ -17,7 +17,7 @@ from planner.reports.plots import COLOURS
 from planner.reports.text import count, dollars
 from planner.reports.whole_run import span
 from planner.studies.equal_terms import Side, law_notes
-from planner.studies.scaling_law import predicted_loss
+from planner.studies.scaling_law import DENSE, optimal, predicted_loss
 
 TERM_NAMES = {
     "loss": "equal predicted loss", "flops": "equal training flops", "dollars": "equal dollars", "days": "equal days",
@@ -45,6 +45,7 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
         "GPU-hours (90 %)": [span(s.gpu_hours, lambda v: f"{v:,.0f}") for s in sides],
         "price per GPU-hour": ["-" if s.price is None else price_text(s.price, today) for s in sides],
         "cost (90 %)": ["no price" if s.cost_usd is None else span(s.cost_usd, dollars) for s in sides],
+        "best dense model for these flops (assumed)": [_optimal(s) for s in sides],
         "predicted loss, nats per token (assumed)": ["-" if s.loss is None else f"{s.loss:.4f}" for s in sides],
     }
     if not all(s.reachable for s in sides):
@@ -53,6 +54,13 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
         table.add_row(name, *values)
     lines = [Text(note) for side in sides for note in side.notes]
     return Group(table, *lines, *(Text(note, style="dim") for note in law_notes()))
+
+
+def _optimal(side: Side) -> str:
+    """Size and tokens of the dense model with the least loss, from the least to the most that the laws say."""
+    found = sorted(optimal(side.training_flops, law) for law in DENSE)
+    (small, most), (large, least) = found[0], found[-1]
+    return f"{count(small)} on {count(most)} to {count(large)} on {count(least)} tokens"
 
 
 def save_equal(path: Path, title: str, at: str, sides: Sequence[Side]) -> None:

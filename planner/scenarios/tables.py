@@ -40,7 +40,7 @@ def placed(where: str) -> Iterator[None]:
     try:
         yield
     except PlannerError as error:
-        raise error if str(error).startswith(f"{where}:") else PlannerError(f"{where}: {error}") from None
+        raise error if str(error).startswith(f"{where}:") else error.placed(where) from None
 
 
 def title_of(data: Mapping[str, Any], path: Path) -> str:

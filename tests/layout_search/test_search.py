@@ -356,7 +356,7 @@ print("same")
 
 
 def test_a_ray_address_without_a_cluster_is_refused_at_once(run: Run, scenario: Any) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'planner[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
     for address, message in (("127.0.0.1:1", "no Ray cluster answers there"), ("nowhere", "must be auto, host:port")):
         code, out, err = run("search", scenario(), "--engine", "ray", "--address", address)
         assert (code, out) == (2, "")
@@ -364,7 +364,7 @@ def test_a_ray_address_without_a_cluster_is_refused_at_once(run: Run, scenario: 
 
 
 def test_ray_gives_the_local_answer_though_a_worker_dies(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'planner[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
     done = subprocess.run(
         [sys.executable, "-c", RAY, str(tmp_path / "marker")], capture_output=True, text=True, timeout=300, check=False
     )

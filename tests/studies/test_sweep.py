@@ -270,7 +270,7 @@ print("same")
 
 
 def test_ray_gives_the_local_sweep() -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'planner[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
     done = subprocess.run([sys.executable, "-c", RAY], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip().endswith("same")

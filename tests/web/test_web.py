@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from places import ROOT
 
-st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install planner[app]")
+st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
 
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
