@@ -123,7 +123,9 @@ LEFT_OUT = {
     ),
     "commands and their options, which no page has": (
         "audit/expression",
+        "calibration/measuring",
         "calibration/profiles",
+        "calibration/trace",
         "cli",
         "common/quantities",
         "common/ray_tasks",
