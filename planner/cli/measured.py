@@ -32,7 +32,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 
 def validate_command(
     files: Annotated[
-        list[Path], typer.Argument(metavar="RUNS.csv...", help="Measured runs, one a line (docs/validate.md), or a record.json.")
+        list[Path],
+        typer.Argument(metavar="RUNS.csv...", help="Measured runs (docs/validate.md), a record.json, or a trace."),
     ],
     as_json: AsJson = False,
     by: Annotated[
@@ -42,6 +43,10 @@ def validate_command(
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Of a record: use this profile as it is.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Of a record of several ranks: what joins them.")] = None,
     framework: Annotated[str | None, typer.Option("--framework", help="Of a record: the calibrated host constants.")] = None,
+    scenario: Annotated[
+        Path | None, typer.Option("--scenario", metavar="S.toml", help="Of a profiler trace (Kineto JSON): what it ran.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Of a trace: the steps that it holds; unasked, its marks.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also write measured and predicted: .parquet, .csv or .json.")
     ] = None,
@@ -49,15 +54,41 @@ def validate_command(
     """Predict measured runs, group by group, or a record, step by step, and say how far off the planner is."""
     runs = files[0]
     check_plot(plot)
+    if scenario is not None:
+        _validate_trace(files, scenario, steps, as_json)
+        return
+    if steps is not None:
+        raise PlannerError(f"--steps {steps}: goes with a trace and the --scenario that it ran.")
     alone = runs.suffix.lower() == ".json" or is_serving_table(runs)
-    if alone and (len(files) > 1 or out is not None):
+    records = all(path.suffix.lower() == ".json" for path in files)
+    if alone and ((len(files) > 1 and not records) or out is not None):
         raise PlannerError(f"{runs}: a record or a table of served models is validated alone and without --out.")
-    if _validated_record(runs, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
+    if _validated_record(files, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
         return
     if is_serving_table(runs):
         validate_serving(runs, as_json, by or GROUPS, plot)
         return
     _validate_runs(files, as_json, by, plot, out)
+
+
+def _validate_trace(files: list[Path], scenario: Path, steps: int | None, as_json: bool) -> None:
+    """A trace of one's own step against the scenario's first case, kind of work by kind of work."""
+    from planner.calibration.trace import compare_trace, read_trace
+    from planner.reports.trace import trace_table
+    from planner.scenarios.scenario import read_scenario
+
+    if len(files) > 1:
+        raise PlannerError(f"{files[1]}: a trace is compared alone; give one trace and its --scenario.")
+    trace = read_trace(files[0], steps)
+    case = read_scenario(scenario).cases[0]
+    answer = case.plan()
+    found = compare_trace(trace, answer)
+    rate = answer.framework.elementwise_rate
+    if as_json:
+        rows = [{**vars(row), "error": row.error} for row in found.rows]
+        print_json({**vars(found), "rows": rows, "suggested": found.overrides(rate)})
+        return
+    show(trace_table(f"{files[0].name} against {case.label}, {answer.layout.label}", found, rate))
 
 
 def _validate_runs(files: list[Path], as_json: bool, by: str | None, plot: Path | None, out: Path | None) -> None:
@@ -235,8 +266,9 @@ def _write_report(answer: Study, models: Sequence[Held], command: str, chosen: F
     print(f"wrote {report} and {picture}")
 
 
-def _validated_record(path: Path, as_json: bool, plot: Path | None, profiles: dict[str, str | None]) -> bool:
-    """Predict a record and print it; False when the file is a CSV of runs."""
+def _validated_record(files: list[Path], as_json: bool, plot: Path | None, profiles: dict[str, str | None]) -> bool:
+    """Predict a record, or several of one machine, and print it; False when the file is a CSV of runs."""
+    path = files[0]
     if path.suffix.lower() != ".json":
         for option, value in profiles.items():
             if value is not None:
@@ -246,7 +278,7 @@ def _validated_record(path: Path, as_json: bool, plot: Path | None, profiles: di
     from planner.reports.calibration import comparison_table, fits_table
 
     check_plot(plot)
-    found = compare_record(path, **profiles)
+    found = compare_record(files, **profiles)
     if plot is not None:
         from planner.reports.plots import save_validation
 
@@ -278,16 +310,20 @@ def calibrate_command(
 ) -> None:
     """Fit an accelerator's curves, the links and the host's constants to records, and write them as profiles."""
     from planner.calibration.calibrate import calibrate
+    from planner.calibration.driver_names import named
     from planner.calibration.profiles import check_target, write_profiles
     from planner.calibration.records import read_records
     from planner.reports.calibration import fits_table
 
     check_target(out)
-    found = calibrate(read_records(records), out.stem, base)
+    both = read_records(records)
+    found = calibrate(both, out.stem, base)
     paths = write_profiles(found, out)
     if found.base is None:
+        near = named(both.device.name).near
         print(
-            "no base profile: peaks and bandwidth are those of the fastest samples; --base NAME keeps a data sheet's",
+            "no base profile: peaks and bandwidth are those of the fastest samples; --base NAME keeps a data sheet's"
+            + (f" (nearest: {', '.join(near)})" if near else ""),
             file=sys.stderr,
         )
     if as_json:

@@ -13,7 +13,7 @@ from planner.evidence.columns import in_own_words
 from planner.evidence.fit import Constant, Fit, ParallelPredict, Predict, Vector, fit, folds, leave_out, thinned
 from planner.evidence.held_out import rows_of
 from planner.evidence.measured_runs import Refusal, Run
-from planner.evidence.predictions import settled, settled_answer, step_time, subject_of
+from planner.evidence.predictions import settled, settled_answer, step_times, subject_of
 from planner.performance.evaluation import evaluate
 from planner.workload.layout import as_columns
 
@@ -59,11 +59,11 @@ def study(
     if not timed:
         raise PlannerError("planner fit: no run has a measured step time that can be predicted; nothing to fit.")
     kept = thinned(timed)
-    with ParallelPredict(timed, step_time, jobs) as predict:
+    with ParallelPredict(timed, step_times, jobs) as predict:
         inner = _at(predict, kept)
         found = fit([timed[i] for i in kept], inner, constants, progress=lambda done, total: say("fitting", done, total))
         measured = np.log(np.array([run.step_time_s for run in timed], dtype=float))
-        in_sample = np.log(predict(range(len(timed)), found.values)) - measured
+        in_sample = np.log(predict(range(len(timed)), [found.values])[:, 0]) - measured
         left = {
             what: leave_out(found, kept, timed, predict, by, lambda done, total, what=what: say(f"without {what}", done, total))  # type: ignore[misc]
             for what, by in LEFT_OUT.items()
@@ -101,7 +101,7 @@ def _settle(
         answer = evaluate(one.model, one.cluster, one.framework, one.job, as_columns(list(one.layouts), one.cluster.num_gpus))
         settle = settled_answer(one, answer)
         verdicts.append((one, settle.fits))
-        predicted = {"allocated": answer.memory.allocated, "reserved": answer.memory.reserved, "device": answer.memory.total}
+        predicted = {"allocated": answer.memory.allocated, "reserved": answer.memory.reserved, "device": answer.memory.device}
         if settle.share == 0.0:  # else the card is full by construction
             memory += [
                 (one, kind, float(np.log(settle.value(predicted[kind]) / value))) for kind, value in run.memory_bytes.items()
@@ -112,7 +112,7 @@ def _settle(
 
 
 def _at(predict: Predict, positions: Sequence[int]) -> Predict:
-    return lambda chosen, values: predict([positions[i] for i in chosen], values)
+    return lambda chosen, sets: predict([positions[i] for i in chosen], sets)
 
 
 def utilization_baseline(runs: Sequence[Run]) -> tuple[Vector, Vector]:
