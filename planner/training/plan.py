@@ -74,7 +74,7 @@ class Plan:
     def intervals(self) -> dict[str, Interval]:
         """90 % intervals of times, memory and money, by the name of the figure; absent where the figure is None.
 
-        From the residuals of runs that the fit had not seen (uncertainty.py); a price is taken as certain.
+        From the residuals of runs that the fit had not seen (uncertainty.py); those of money hold the price's interval too.
         """
         subject = Subject.of(self.model, self.cluster, self.framework)
         step = interval(self.step_time_s, "step_time", subject)
@@ -83,6 +83,10 @@ class Plan:
             value = getattr(self, name)
             if value is not None:
                 found[name] = step.scaled(value / self.step_time_s)
+        if self.price is not None and self.price.usd_per_gpu_hour > 0.0:
+            ends = [end / self.price.usd_per_gpu_hour for end in self.price.interval_usd_per_gpu_hour]
+            for name in {"cost_usd", "cost_usd_per_step"} & set(found):
+                found[name] = found[name].with_factor(*ends)
         for name in ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu"):
             found[name] = step.inverse(getattr(self, name) * self.step_time_s)
         for name in ("peak_allocated_bytes", "peak_reserved_bytes", "peak_total_bytes"):
