@@ -6,9 +6,10 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -74,13 +75,16 @@ class Spec(BaseModel):
                 sources[name] = {"kind": "given", **{k: v for k, v in value.items() if k != "value"}}
             else:
                 values[name] = value
+        whole = _whole_fields(cls)
+        values = {name: python_value(value, name in whole) for name, value in values.items()}
         if sources:
             values["provenance"] = sources
         return values
 
     @classmethod
-    def build(cls, data: dict[str, Any], where: str) -> Self:
+    def build(cls, data: Mapping[str, Any], where: str) -> Self:
         """Validate ``data``; on failure raise PlannerError that begins with ``where``."""
+        data = fields_of(data, where)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -136,6 +140,45 @@ def require_sane(text: str, where: str) -> None:
         deepest = max(deepest, level)
     if deepest > MOST_LEVELS:
         raise PlannerError(f"{where}: holds tables {deepest:,} levels deep; at most {MOST_LEVELS} are read.")
+
+
+@cache
+def _whole_fields(spec: type[BaseModel]) -> frozenset[str]:
+    """Fields that hold whole numbers only."""
+    return frozenset(name for name, field in spec.model_fields.items() if _is_whole(field.annotation))
+
+
+def _is_whole(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _is_whole(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return all(_is_whole(one) for one in get_args(annotation) if one is not NoneType)
+    return annotation is int
+
+
+def python_value(value: Any, whole: bool = False) -> Any:
+    """A numpy number as Python's own, and where whole numbers are asked for, 8.0 as 8."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    return int(value) if whole and isinstance(value, float) and value.is_integer() else value
+
+
+def whole_number(value: Any) -> Any:
+    """A count from code: numpy integers and floats without a fraction become Python's int; the rest stays as it is.
+
+    >>> whole_number(8.0), whole_number(8.5), whole_number(True)
+    (8, 8.5, True)
+    """
+    return python_value(value, True)
+
+
+def fields_of(value: Any, where: str) -> dict[str, Any]:
+    """The fields of a mapping; PlannerError that names the place for anything else."""
+    if isinstance(value, Mapping):
+        return {str(name): one for name, one in value.items()}
+    shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+    raise PlannerError(f"{where} = {shown}: must be a table of fields.", code="type", field=where, value=value)
 
 
 def read_table(path: Path, example: str = "") -> dict[str, Any]:

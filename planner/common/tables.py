@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from planner.common.errors import PlannerError
 from planner.common.files import require_folder, write_whole
@@ -27,6 +28,23 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as parquet, CSV or JSON lines; on failure PlannerError, and the file is as before."""
     check_output(path)
     write_whole(path, lambda temporary: _write(temporary, path.suffix.lower(), table))
+
+
+def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
+    """A frame of one row: nested tables become columns such as ``memory_bytes.parameters``, texts in a list one text."""
+    import pandas as pd
+
+    return pd.DataFrame([dict(_flat(values, ""))])
+
+
+def _flat(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        elif isinstance(value, list | tuple | set | frozenset):
+            yield f"{before}{name}", "; ".join(str(one) for one in value)
+        else:
+            yield f"{before}{name}", value
 
 
 def _write(path: Path, suffix: str, table: pd.DataFrame) -> None:

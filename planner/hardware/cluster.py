@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -111,6 +112,29 @@ class Accelerator(Spec):
             f"job.precision: {self.name} has no {dtype} matrix units ({self.architecture}); it has {have}. "
             "Choose one of these, or another accelerator."
         )
+
+
+class Software(Protocol):
+    """A training framework or a serving engine: its name and the vendors that it runs on."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def vendors(self) -> frozenset[str]: ...
+
+
+VENDORS = frozenset({"NVIDIA", "AMD", "Intel", "AWS", "Google", "Huawei", "Apple"})
+"""Whose accelerators the catalog holds; software says which of them it runs on."""
+
+
+def require_vendor(card: Accelerator, asked: Software, field: str, load: Callable[[str], Software], names: Iterable[str]) -> None:
+    """Raise PlannerError where software does not run on a vendor's accelerators; it names what does."""
+    if card.vendor not in VENDORS or card.vendor in asked.vendors:
+        return
+    others = ", ".join(name for name in names if card.vendor in load(name).vendors)
+    if not others:
+        raise PlannerError(f"{field} = {asked.name!r}: nothing of its kind in the catalog runs on {card.vendor}'s {card.name}.")
+    raise PlannerError(f"{field} = {asked.name!r} does not run on {card.vendor}'s {card.name}; use {others}.")
 
 
 class Node(Spec):

@@ -17,7 +17,8 @@ from planner.layout_search.space import EVERYTHING, LayoutGrid, allowed
 from planner.model.architecture import Model
 from planner.performance.feasibility import check_job, check_sizes
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
-from planner.prices.price import Price, PriceLike, as_price
+from planner.prices.market import as_price
+from planner.prices.price import Price, PriceLike
 from planner.workload.default_framework import default_framework
 from planner.workload.framework import Framework
 from planner.workload.job import Job
@@ -124,7 +125,7 @@ def as_question(
     setups = tuple(
         Setup(
             grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job, allow=admitted),
-            price=as_price(p, c.accelerator.name),
+            price=as_price(p, c.accelerator.name, c.node),
             risk=accepted,
         )
         for c in clusters

@@ -14,8 +14,9 @@ from planner.common.spec import Spec
 from planner.common.units import DAY_S, DTYPE_BYTES, GB, HOUR_S
 from planner.lifecycle.simulation import WholeRun
 from planner.prices.carbon import Grid, find_grid
+from planner.prices.market import market
 from planner.prices.ownership import JOULES_PER_KWH, OwnedGpu, Ownership, constants, owned_gpu, power_w_per_gpu
-from planner.prices.price import Price, market
+from planner.prices.price import Price
 from planner.uncertainty.interval import Interval
 
 Usd = Annotated[float, Field(ge=0)]

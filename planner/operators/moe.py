@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from planner.common.arrays import Number
@@ -17,13 +19,29 @@ BLOCK = "moe"
 
 def mixture_of_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Rows of one MoE block. A rank routes its own tokens (s b / cp, / tp under sequence parallelism)."""
+    inner = replace(setting, model=setting.model.inside_experts)
     return (
         *_router(setting, kind),
-        *_dispatch(setting),
-        *_experts(setting, kind),
-        *_combine(setting),
+        *_latent(setting, kind, "in"),
+        *_dispatch(inner),
+        *_experts(inner, kind),
+        *_combine(inner),
+        *_latent(setting, kind, "out"),
         *_shared_experts(setting, kind),
         *dropout_and_residual(setting, BLOCK),
+    )
+
+
+def _latent(setting: Setting, kind: LayerKind, way: str) -> tuple[Row, ...]:
+    """Experts of narrow vectors: every token goes down before it is sent, and up once it is summed (Nemotron 3, latent MoE)."""
+    m, w, t = setting.model, setting.width, setting.sequence_tokens
+    if m.expert_latent_size is None:
+        return ()
+    h, narrow = float(m.hidden_size), float(m.expert_latent_size)
+    work = Matmul(m=t, k=h, n=narrow) if way == "in" else Matmul(m=t, k=narrow, n=h)
+    kept = 0.0 if way == "in" else setting.input_width * t * narrow  # the router keeps what goes down
+    return linear(
+        f"latent {way}", BLOCK, work, width=w, saved_bytes=kept, parameters=local_parameters(setting, kind, f"latent.{way}")
     )
 
 
@@ -51,7 +69,7 @@ def _imbalance(setting: Setting) -> Number:
 def _router(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Scores of all experts (kept in fp32), softmax, top-k, load-balance loss. The input is kept for its gradient."""
     m, w, t = setting.model, setting.width, setting.sequence_tokens
-    h, experts = float(m.hidden_size), float(m.num_experts)
+    h, experts = float(m.hidden_size), float(m.num_experts + m.num_zero_experts)
     kernels = 6.0 if setting.framework.fused_router else 20.0
     return (
         *linear(

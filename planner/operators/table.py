@@ -14,10 +14,12 @@ from planner.operators.attention import attention
 from planner.operators.embedding import embedding
 from planner.operators.feed_forward import feed_forward
 from planner.operators.head import head
+from planner.operators.mixer import mixer
 from planner.operators.moe import mixture_of_experts
 from planner.operators.norm import norm
 from planner.operators.row import Matmul, Row, recomputed
 from planner.operators.setting import Setting
+from planner.operators.streams import streams
 from planner.operators.teacher import distillation_loss, teacher_rows
 from planner.operators.weights import local_parameters
 
@@ -62,6 +64,7 @@ def _tuned(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 
 def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    setting = setting.of(kind)
     m = setting.model
     elements = setting.sequence_tokens * float(m.hidden_size)
     parameters = local_parameters(setting, kind, "norms")
@@ -69,7 +72,7 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         norm(f"norm {i + 1}", "norm", setting, elements, rows_of=float(m.hidden_size), parameters=parameters if i == 0 else 0.0)
         for i in range(m.norms_per_layer)
     ]
-    inner = mixture_of_experts(setting, kind) if kind.moe else feed_forward(setting, kind)
+    inner = mixture_of_experts(setting, kind) if kind.moe else feed_forward(setting, kind) if m.feed_forward != "none" else ()
     host = setting.framework.host_s_per_layer
     bookkeeping = [
         Row(name="bookkeeping", block="layer", phase="forward", host_s=host),
@@ -77,7 +80,9 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     ]
     half = max(m.norms_per_layer // 2, 1)
     before, after = norms[:half], norms[half:]
-    return (*bookkeeping, *_flat(before), *attention(setting, kind), *_flat(after), *inner)
+    attended = attention(setting, kind) if m.attends else ()
+    mixed = mixer(setting, kind) if m.recurs else ()
+    return (*bookkeeping, *_flat(before), *attended, *mixed, *_flat(after), *inner, *streams(setting, kind))
 
 
 def _flat(groups: list[tuple[Row, ...]]) -> tuple[Row, ...]:

@@ -14,7 +14,8 @@ from planner.hardware.custom_nodes import custom_node
 from planner.layout_search.choice import choose
 from planner.model.architecture import Model
 from planner.performance.risk import RISK, FitRule, chance, check_risk
-from planner.prices.price import find_price, price_text
+from planner.prices.market import find_price
+from planner.prices.price import price_text
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.serving.engine import load_engine

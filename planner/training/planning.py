@@ -23,7 +23,8 @@ from planner.performance.feasibility import check_sizes, length_notes, require_p
 from planner.performance.memory import KINDS, PHASES
 from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
-from planner.prices.price import Price, PriceLike, as_price, cost_usd, gpu_hours
+from planner.prices.market import as_price
+from planner.prices.price import Price, PriceLike, cost_usd, gpu_hours
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
 from planner.workload.attention import attention_notes, attention_on
@@ -68,7 +69,7 @@ def plan(
     the_model, the_cluster = as_model(model), as_cluster(cluster)
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     check_sizes(the_model, the_job)
-    the_price = as_price(price, the_cluster.accelerator.name)
+    the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     chosen = layout if isinstance(layout, Layout) or layout is None else Layout.build(dict(layout), "layout")
     named, notes = _framework(framework, the_model, the_cluster, the_job, chosen)
     the_framework = attention_on(named, the_cluster.accelerator)

@@ -29,6 +29,7 @@ class Framework(Spec):
     name: str
     description: str = ""
     features: frozenset[Feature]
+    vendors: frozenset[str] = frozenset({"NVIDIA", "AMD"})  # whose accelerators it runs on; a CPU and one's own are never refused
 
     # numbers in memory
     mixed_precision: Literal["master_weights", "autocast", "sharded_fp32"]

@@ -14,6 +14,7 @@ from planner.hardware.cluster import accelerator_names, cluster
 from planner.lifecycle.bill import Bill, bill_of, embedding_bytes, energy_kwh, preprocessing_s
 from planner.lifecycle.simulation import WholeRun, expected_run
 from planner.prices.carbon import find_grid, grids
+from planner.prices.market import find_price, market
 from planner.prices.ownership import (
     Ownership,
     capital_usd,
@@ -25,7 +26,7 @@ from planner.prices.ownership import (
     purchase_usd,
     purchases,
 )
-from planner.prices.price import Price, load_prices
+from planner.prices.price import Price
 
 TODAY = datetime.date(2026, 11, 21)
 
@@ -71,15 +72,15 @@ def test_the_bill_adds_up(result: WholeRun) -> None:
 
 
 def test_money_has_date_source_interval_and_says_when_it_is_stale(result: WholeRun) -> None:
-    bill = bill_of(result, {}, TODAY)
+    old = replace(result, plan=replace(result.plan, price=find_price("a100-sxm4-80gb")))
+    old = replace(old, plan=replace(old.plan, price=replace(old.plan.price, date="2025-03-01")))
+    bill = bill_of(old, {}, TODAY)
     assert bill.price.date
     assert bill.price.source
     assert bill.stale
     assert any("stale price" in note for note in bill.notes)
     assert bill.market is not None
-    assert bill.market.num_providers == len(
-        {p.provider for p in load_prices() if (p.accelerator, p.term) == ("a100-sxm4-80gb", "on-demand")}
-    )
+    assert bill.market.num_providers == len({p.provider for p in market("a100-sxm4-80gb", "on-demand")})
     fresh = bill_of(replace(result, plan=replace(result.plan, price=replace(bill.price, date="2026-11-01"))), {}, TODAY)
     assert not fresh.stale
     assert "stale" in Bill.to_dict(bill)["price"]
