@@ -42,7 +42,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "calibrate": ("measured:calibrate_command", "Profiles fitted to records of your own machine."),
     },
     "Catalog": {
-        "models": ("catalog:models_app", "Models: list, show, derive a smaller one."),
+        "models": ("catalog:models_app", "Models: list, show, families, import, derive."),
         "hardware": ("catalog:hardware_app", "Accelerators and nodes: list, show."),
         "frameworks": ("catalog:frameworks_app", "Training software: list, show."),
         "engines": ("catalog:engines_app", "Serving software: list, show."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,10 @@ from planner.common.files import require_folder
 from planner.evidence.serving.table import is_serving_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from planner.evidence.fit_sets import FitSet
+    from planner.evidence.held_out import Held
     from planner.evidence.measured_runs import Refusal, Run
     from planner.evidence.predictions import Prediction, Verdict
     from planner.evidence.study import Study
@@ -174,6 +177,7 @@ def fit_command(
     """Refit the fitted constants to measured runs, predict each run left out, and write constants and intervals."""
     from planner.evidence.fit import load_constants
     from planner.evidence.fit_sets import fit_set
+    from planner.evidence.held_out import fit_uncertainty
     from planner.evidence.study import study
 
     chosen = fit_set(which)
@@ -192,12 +196,13 @@ def fit_command(
     found, refused = _rows_to_fit(runs)
     with _progress() as say:
         answer = study(found, jobs, say, load_constants(chosen.constants))
+    frame, models = fit_uncertainty(answer.held_out, chosen.name, alone=dry_run)
     command = " ".join(["planner fit", *(path.name for path in runs), *(["--set", which] if which != "training" else [])])
     _print_fit(answer, refused)
     if not dry_run:
-        _write_fitted(answer, command, chosen)
+        _write_fitted(answer, command, frame, models)
     if report is not None:
-        _write_report(answer, command, chosen, report)
+        _write_report(answer, models, command, chosen, report)
 
 
 def _rows_to_fit(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
@@ -236,20 +241,20 @@ def _print_fit(answer: Study, refused: list[Refusal]) -> None:
         print(f"refused: {refusal.id}: {refusal.reason}", file=sys.stderr)
 
 
-def _write_fitted(answer: Study, command: str, chosen: FitSet) -> None:
-    """Constants and intervals into the catalog."""
+def _write_fitted(answer: Study, command: str, frame: pd.DataFrame, models: Sequence[Held]) -> None:
+    """Constants, held-out runs and the model of their errors into the catalog."""
     import datetime
 
-    from planner.evidence.write_fit import write_fit
+    from planner.evidence.write_fit import write_fit, write_uncertainty
 
     source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
     today = datetime.date.today().isoformat()
-    for path in write_fit(answer.found, answer.classes, source, today, chosen.residuals, chosen.apart):
+    for path in (*write_fit(answer.found, source, today), *write_uncertainty(frame, models, command)):
         print(f"wrote {path}")
     print("python benchmarks/published_gpu_hours.py --write fits the field factor to them", file=sys.stderr)
 
 
-def _write_report(answer: Study, command: str, chosen: FitSet, report: Path) -> None:
+def _write_report(answer: Study, models: Sequence[Held], command: str, chosen: FitSet, report: Path) -> None:
     from planner.common.files import write_text
     from planner.reports.accuracy import report as page
     from planner.reports.accuracy import save_picture
@@ -257,7 +262,7 @@ def _write_report(answer: Study, command: str, chosen: FitSet, report: Path) -> 
     picture = report.with_suffix(".png")
     save_picture(answer, picture)
     told = f"{command} --report {report.name}"
-    write_text(report, page(answer, told, picture.name, chosen.title, chosen.constants.name, hours=not chosen.apart))
+    write_text(report, page(answer, models, told, picture.name, chosen.title, chosen.constants.name, hours=not chosen.apart))
     print(f"wrote {report} and {picture}")
 
 
