@@ -105,6 +105,10 @@ class Model(Spec):
     num_dense_layers: Count = 0  # the first layers keep a dense feed-forward
     moe_every: Positive = 1  # layer i is MoE when (i + 1) % moe_every == 0
     dense_layers: tuple[Count, ...] = ()  # further dense layers, by index
+    router_groups: Count = (
+        0  # groups of neighbouring experts, of which a token's may come from router_top_groups only; 0 = from all
+    )
+    router_top_groups: Count = 0
     capacity_factor: Annotated[float, Field(gt=0)] | None = None  # None = dropless
 
     # the rest
@@ -164,6 +168,11 @@ class Model(Spec):
     towers: tuple[Tower, ...] = ()
 
     _roles: tuple[int, ...] = PrivateAttr(default=())  # of each layer; set by with_roles
+
+    @property
+    def router_reach(self) -> float:
+        """The part of an expert-parallel group that a token's experts may lie on (DeepSeek-V3: 4 of 8 groups)."""
+        return self.router_top_groups / self.router_groups if self.router_groups and self.router_top_groups else 1.0
 
     @model_validator(mode="before")
     @classmethod

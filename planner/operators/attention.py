@@ -403,7 +403,7 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     batch = setting.micro_batch_size * heads
     softmax, dropped = softmax_saved_bytes(setting)
     eager = setting.framework.attention_kernel == "eager"
-    passes = 12.0 if eager else 2.0
+    forward_bytes, backward_bytes = _softmax_traffic(setting)
     scores = Matmul(m=q, k=float(m.qk_head_dim), n=s, batch=batch, dtype=setting.unquantized_dtype)
     context = Matmul(m=q, k=s, n=float(m.value_head_dim), batch=batch, dtype=setting.unquantized_dtype)
     relative = linear("position scores", BLOCK, scores, width=w) if m.relative_attention else ()
@@ -425,8 +425,8 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         *pointwise(
             "softmax",
             BLOCK,
-            forward_bytes=passes * w * pairs,
-            backward_bytes=(passes + w) * pairs,
+            forward_bytes=forward_bytes * pairs,
+            backward_bytes=backward_bytes * pairs,
             kernels=6.0 if eager else 1.0,
             backward_kernels=5.0 if eager else 1.0,
             saved_bytes=softmax * pairs,
@@ -446,6 +446,25 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     rows += linear("weighted values", BLOCK, context, width=w)
     # selective recomputation redoes scores, softmax, dropout and the weighted sum; it keeps q, k and v
     return tuple(replace(row, core=True) if row.phase == "forward" else row for row in rows)
+
+
+def _softmax_traffic(setting: Setting) -> tuple[float, float]:
+    """Bytes moved per score between the two products, forward and backward, w wide scores and u wide probabilities.
+
+    One fused kernel reads and writes scores, backward the probabilities and both gradients: 2 w and 3 w. Eager PyTorch scales
+    (2 w), masks (2 w) and takes the softmax (w + u), then casts back where it ran in fp32 (u + w); backward each has its own
+    gradient. Under autocast the cast to fp32 is a kernel of its own, both ways (w + 4).
+    """
+    w = setting.width
+    if setting.framework.attention_kernel != "eager":
+        return 2.0 * w, 3.0 * w
+    upcast = setting.autocast or (setting.model.softmax_in_fp32 and w < 4)
+    u = 4.0 if upcast else w
+    back = u + w if upcast else 0.0
+    apart = w + u if setting.autocast else 0.0
+    softmax = 2.0 * u if setting.autocast else w + u
+    gradient = 3.0 * u if setting.autocast else 2.0 * u + w
+    return 4.0 * w + apart + softmax + back, 4.0 * w + apart + gradient + back
 
 
 def softmax_saved_bytes(setting: Setting) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from planner.common.arrays import Array, Positions
 from planner.model.architecture import LayerKind, Model
+from planner.operators.routing import expert_load
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts
@@ -90,6 +91,11 @@ class Setting:
     def core_recompute(self) -> Array:
         """1 where at least the attention core is recomputed."""
         return (self.recompute >= 1).astype(float)
+
+    @cached_property
+    def expert_load(self) -> Array:
+        """Tokens of the fullest rank of the expert-parallel group over the mean."""
+        return expert_load(self.model, self.job, self.ep)
 
     @property
     def unquantized_dtype(self) -> str:
