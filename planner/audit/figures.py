@@ -18,8 +18,8 @@ from planner.hardware.cluster import cluster as build_cluster
 from planner.lifecycle.expert_load import expert_load, mixed_shares
 from planner.lifecycle.simulation import expected_run
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
+from planner.prices.market import find_price, market
 from planner.prices.ownership import constants, power_w_per_gpu
-from planner.prices.price import find_price, market
 from planner.scenarios.scenario import read_scenario
 from planner.scenarios.serving import read_serving_scenario
 from planner.serving.deploy import serve

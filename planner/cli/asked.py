@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.common.errors import PlannerError
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ class Given:
     framework: Annotated[str | None, typer.Option("--framework", help="See planner frameworks list.")] = None
     price: Annotated[str | None, typer.Option("--price", help="Dollars per GPU-hour, or a term: spot ...")] = None
     change: Set = None
+    risk: Risk = RISK
+    allow: Allow = None
+
+    def choice(self) -> dict[str, Any]:
+        """How a layout is chosen: ``risk`` and ``allow`` of ``planner.plan``."""
+        return {"risk": self.risk, "allow": allowed_names(self.allow)}
 
     def job(self) -> dict[str, Any]:
         """The fields of the job that are given."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli.asked import Given, Set, asking, scenario_with
+from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.cli.output import check_plot, print_json, show, width
 from planner.cli.runs import compare_at
 from planner.common.errors import PlannerError
@@ -35,7 +36,7 @@ def plan_command(
     check_plot(plot)
     question, usual = given.scenario()
     case = question.cases[0]
-    answer = case.plan()
+    answer = case.plan(**given.choice())
     if write is not None:
         from planner.common.files import write_text
         from planner.scenarios.quick import scenario_toml
@@ -71,6 +72,8 @@ def compare_command(
     at: Annotated[
         str | None, typer.Option("--at", help="Bring the others to the first: loss, flops, dollars, days, active, total.")
     ] = None,
+    risk: Risk = RISK,
+    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer all cases of one or more scenarios side by side.
@@ -83,10 +86,11 @@ def compare_command(
     title = " | ".join(question.title for question in questions)
     labels = [case.label for case in cases]
     if at is not None:
-        compare_at(labels, [case.plan() for case in cases], at, title, plot, as_json=as_json)
+        plans = [case.plan(risk=risk, allow=allowed_names(allow)) for case in cases]
+        compare_at(labels, plans, at, title, plot, as_json=as_json)
         return
     _check_several(cases, scenarios[0])
-    answers = [case.plan() for case in cases]
+    answers = [case.plan(risk=risk, allow=allowed_names(allow)) for case in cases]
     if plot is not None:
         _draw(plot, title, labels, answers, quiet=as_json)
     if as_json:
@@ -106,7 +110,7 @@ def operators_command(given: Given, as_json: AsJson = False) -> None:
     from planner.workload.layout import as_columns
 
     case = given.scenario()[0].cases[0]
-    answer = case.plan()
+    answer = case.plan(**given.choice())
     columns = as_columns(answer.layout, answer.cluster.num_gpus)
     rows = operator_table(answer.model, answer.cluster, answer.framework, answer.job, columns).rows()
     if as_json:

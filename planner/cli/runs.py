@@ -14,6 +14,8 @@ from planner.cli.asked import Set, scenario_with
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
 
+Currency = Annotated[str, typer.Option("--currency", help="Print in this currency (EUR, CNY, ...) instead of dollars.")]
+
 prices_app = typer.Typer(help="Dated quotes of GPU-hours.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
@@ -94,27 +96,30 @@ def prices_list(
     as_json: AsJson = False,
     term: Annotated[str | None, typer.Option("--term", help="on-demand, spot, reserved-1-year, ...")] = None,
     provider: Annotated[str | None, typer.Option("--provider", help="Only this provider.")] = None,
+    currency: Currency = "USD",
 ) -> None:
     """All quotes, newest first within each accelerator."""
-    _print_prices("prices per GPU-hour", None, term, provider, as_json)
+    _print_prices("prices per GPU-hour", None, term, provider, currency, as_json)
 
 
 @prices_app.command("show")
 def prices_show(
     accelerator: Annotated[str, typer.Argument(help="An accelerator; see planner hardware list.")],
     as_json: AsJson = False,
+    currency: Currency = "USD",
 ) -> None:
-    """All quotes of one accelerator: rent by the hour, purchase, where each comes from and how old it is."""
-    from planner.common.errors import near
-    from planner.prices.price import load_prices
+    """What one accelerator costs: by term and class of provider with intervals, all quotes, purchase prices."""
+    from planner.hardware.cluster import load_accelerator
 
-    known = {p.accelerator for p in load_prices()}
-    if accelerator not in known:
-        raise PlannerError(f"no quote for {accelerator!r}; {near(accelerator, known)}")
-    _print_prices(accelerator, accelerator, None, None, as_json)
+    name = load_accelerator(accelerator, "accelerator").name
+    _print_prices(name, name, None, None, currency, as_json)
 
 
-def _print_prices(title: str, accelerator: str | None, term: str | None, provider: str | None, as_json: bool) -> None:
+def _print_prices(
+    title: str, accelerator: str | None, term: str | None, provider: str | None, currency: str, as_json: bool
+) -> None:
+    from planner.prices.currency import exchange_rate
+    from planner.prices.market import class_prices, find_price
     from planner.prices.ownership import purchases
     from planner.prices.price import TERMS, load_prices
 
@@ -128,14 +133,23 @@ def _print_prices(title: str, accelerator: str | None, term: str | None, provide
             raise PlannerError(f"--provider {provider}: no such quotes; {near(provider, known)}.")
     found.sort(key=lambda p: (p.accelerator, p.term, [-ord(c) for c in p.date], p.usd_per_gpu_hour))
     bought = [p for p in purchases() if p.accelerator == accelerator]
+    rate = exchange_rate(currency, "--currency")
+    answers = {} if accelerator is None else {name: find_price(accelerator, term=name) for name in TERMS}
+    classes = {} if accelerator is None else class_prices(accelerator)
     if as_json:
-        _json({"rent": [p.to_dict() for p in found], **({"purchase": [vars(p) for p in bought]} if accelerator else {})})
+        one = {
+            "by_term": {name: p.to_dict() for name, p in answers.items()},
+            "by_class": {name: p.to_dict() for name, p in classes.items()},
+            "purchase": [vars(p) for p in bought],
+        }
+        _json({"rent": [p.to_dict() for p in found], "exchange_rate": vars(rate), **(one if accelerator else {})})
         return
     from rich.table import Table
 
-    from planner.reports.whole_run import prices_table
+    from planner.reports.whole_run import market_table, prices_table
 
-    tables: list[Any] = [prices_table(title, found, datetime.date.today())]
+    tables: list[Any] = [market_table(answers, classes, rate)] if answers else []
+    tables.append(prices_table(title, found, datetime.date.today(), rate))
     if bought:
         table = Table("$ per GPU", "covers", "date", "source", title="purchase", title_justify="left", pad_edge=False)
         for p in sorted(bought, key=lambda p: p.date, reverse=True):

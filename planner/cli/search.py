@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planner.cli.asked import Set, grouped, scenario_with
+from planner.cli.options import RISK, Allow, Risk, allowed_names, names
 from planner.common.errors import PlannerError
 
 if TYPE_CHECKING:
@@ -43,11 +44,6 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
     return [int(part) for part in parts]
 
 
-def names(text: str | None) -> list[str] | None:
-    """Names of a list with commas; None stays None."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Sought:
     """What is searched, what is best and what is ruled out."""
@@ -61,7 +57,9 @@ class Sought:
     term: Annotated[str | None, typer.Option("--term", help="Price terms, with commas: on-demand, spot, ...")] = None
     deadline: Annotated[str | None, typer.Option("--deadline", help="The run must end within, such as 14d.")] = None
     budget_usd: Annotated[float | None, typer.Option("--budget-usd", help="The run must cost at most this.")] = None
-    top: Annotated[int, typer.Option("--top", help="How many of the best to print.")] = 20
+    top: Annotated[int, typer.Option("--top", help="How many of the best to keep.")] = 20
+    risk: Risk = RISK
+    allow: Allow = None
 
     def question(self) -> SearchQuestion:
         """The checked question."""
@@ -76,6 +74,8 @@ class Sought:
             deadline_s=None if self.deadline is None else duration_s(self.deadline, "--deadline"),
             budget_usd=self.budget_usd,
             top=self.top,
+            risk=self.risk,
+            allow=allowed_names(self.allow),
         )
 
 
@@ -156,6 +156,8 @@ def limit_command(
         str, typer.Option("--field", help="model, model.num_layers, job.seq_len or layout.micro_batch_size.")
     ] = "job.seq_len",
     step: Annotated[int | None, typer.Option("--step", help="Between layers or tokens tried.")] = None,
+    risk: Risk = RISK,
+    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """The largest value of a field that fits: on the scenario's layout, or on any where it gives none."""
@@ -164,7 +166,7 @@ def limit_command(
 
     case = scenario_with(scenario, change).cases[0]
     with placed(case.where):
-        found = largest(case.asked(), field, step)
+        found = largest(case.asked(), field, step, risk=risk, allow=allowed_names(allow))
     if as_json:
         limit = {"field": found.field, "value": found.value, "next_value": found.next_value, "reason": found.reason}
         print_json({**limit, "plan": found.plan.to_dict()})

@@ -33,7 +33,7 @@ def tune_command(
     if not wanted:
         raise PlannerError("--methods: is empty; give some of full, lora, qlora.")
     with placed(case.where):
-        found = tuning_choices(case.asked(), rank, targets, wanted)
+        found = tuning_choices(case.asked(), rank, targets, wanted, **given.choice())
     if as_json:
         print_json({"title": question.title, "methods": [t.to_dict() for t in found]})
         return

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from planner.common.errors import PlannerError
 from planner.common.progress import Progress
 from planner.layout_search.on_ray import run_on_ray
-from planner.layout_search.question import SearchQuestion, as_question
+from planner.layout_search.question import SearchQuestion, SearchTerms, as_question
 from planner.layout_search.result import SearchResult
 from planner.layout_search.search import run_search
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 
 def search(
-    *, engine: str = "local", address: str | None = None, progress: Progress | None = None, **question: Any
+    *, engine: str = "local", address: str | None = None, progress: Progress | None = None, **question: Unpack[SearchTerms]
 ) -> pd.DataFrame:
     """Evaluate every layout and return the best, the front and the best of each cluster as a DataFrame, best first.
 
-    Takes what ``plan`` takes (``model, cluster, framework, job, price``; framework and price may be lists) and ``objective``
-    (cost, time, memory, energy), ``gpus`` and ``accelerators`` (lists; the cluster's own when left out), ``deadline_s``,
-    ``budget_usd``, ``top``. ``engine`` is "local" or "ray" (with ``address``). ``progress(done, size)`` is called as it
-    goes on; Ctrl-C ends the search with what it has found (``attrs["complete"]`` is False). Columns: ``search_frame.frame``.
+    Takes what ``plan`` takes (``model, cluster, framework, job, price, risk, allow``; framework and price may be lists) and
+    ``objective`` (cost, time, memory, energy), ``gpus`` and ``accelerators`` (lists; the cluster's own when left out),
+    ``deadline_s``, ``budget_usd``, ``top``. ``engine`` is "local" or "ray" (with ``address``). ``progress(done, size)`` is called
+    as it goes on; Ctrl-C ends the search with what it has found (``attrs["complete"]`` is False). Columns:
+    ``layout_search.table.frame``. The first row is what ``plan`` recommends.
 
     Raises PlannerError for bad input, a space of more than a billion layouts, and when nothing is left, with the reasons.
     """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, Required, TypedDict, get_args
 
 import numpy as np
 
@@ -12,15 +13,16 @@ from planner.common.errors import PlannerError, one_of
 from planner.hardware.cluster import Accelerator, Cluster, Node, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import reference_node
-from planner.layout_search.space import LayoutGrid
+from planner.layout_search.space import EVERYTHING, LayoutGrid, allowed
+from planner.model.architecture import Model
 from planner.performance.feasibility import check_job, check_sizes
-from planner.prices.price import Price, PriceLike, as_price
+from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
+from planner.prices.market import as_price
+from planner.prices.price import Price, PriceLike
+from planner.workload.default_framework import default_framework
+from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_model
-
-if TYPE_CHECKING:
-    pass
-
+from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_job, as_model
 
 Objective = Literal["cost", "time", "memory", "energy"]
 
@@ -34,6 +36,13 @@ class Setup:
 
     grid: LayoutGrid
     price: Price | None
+    risk: float = RISK
+    headroom: float = 0.0
+
+    @cached_property
+    def fit(self) -> FitRule:
+        """Which layouts fit."""
+        return fit_rule(self.grid.model, self.grid.cluster, self.grid.framework, self.grid.job, self.risk, self.headroom)
 
     @property
     def label(self) -> str:
@@ -57,6 +66,12 @@ class SearchQuestion:
     budget_usd: float | None
     top: int
     refused: tuple[str, ...] = ()  # clusters and stacks that cannot run the job at all, and why
+    notes: tuple[str, ...] = ()  # why a framework was taken where none was named
+    is_wide: bool = False  # every unusual layout was admitted because no usual one fits
+
+    def widened(self) -> SearchQuestion:
+        """The same question with every unusual layout admitted."""
+        return replace(self, is_wide=True, setups=tuple(replace(s, grid=replace(s.grid, allow=EVERYTHING)) for s in self.setups))
 
     @property
     def job(self) -> Job:
@@ -80,11 +95,29 @@ class SearchQuestion:
         return sum(self.setups[i].grid.size(tp) for i, tp in self.units)
 
 
+class SearchTerms(TypedDict, total=False):
+    """What ``planner.search`` takes, by name; what is left out is as ``as_question`` says."""
+
+    model: Required[ModelLike]
+    cluster: Required[ClusterLike]
+    framework: FrameworkLike | Sequence[FrameworkLike] | None
+    job: Required[JobLike]
+    price: PriceLike | Sequence[PriceLike] | None
+    objective: str
+    gpus: Iterable[int] | None
+    accelerators: Iterable[str] | None
+    deadline_s: float | None
+    budget_usd: float | None
+    top: int
+    risk: float
+    allow: Iterable[str]
+
+
 def as_question(
     *,
     model: ModelLike,
     cluster: ClusterLike,
-    framework: FrameworkLike | Sequence[FrameworkLike] = "megatron-core",
+    framework: FrameworkLike | Sequence[FrameworkLike] | None = None,
     job: JobLike,
     price: PriceLike | Sequence[PriceLike] | None = None,
     objective: str = "time",
@@ -93,6 +126,8 @@ def as_question(
     deadline_s: float | None = None,
     budget_usd: float | None = None,
     top: int = 20,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
 ) -> SearchQuestion:
     """Check and resolve what ``search`` takes."""
     if objective not in get_args(Objective):
@@ -100,15 +135,20 @@ def as_question(
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise PlannerError(f"top = {top!r}: must be a whole number of at least 1.")
     the_model = as_model(model)
-    the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
+    the_job = as_job(job)
     check_sizes(the_model, the_job)
-    stacks = [as_framework(f) for f in _several(framework)]
     clusters = _clusters(as_cluster(cluster), gpus, accelerators)
+    stacks, notes = _frameworks(framework, the_model, clusters, the_job)
+    admitted, accepted = allowed(allow), check_risk(risk)
     setups = tuple(
-        Setup(grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job), price=as_price(p, c.accelerator.name))
+        Setup(
+            grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job, allow=admitted),
+            price=as_price(p, c.accelerator.name, c.node),
+            risk=accepted,
+        )
         for c in clusters
         for p in _prices(price, {c.accelerator.name for c in clusters})
-        for f in stacks
+        for f in stacks[c]
     )
     able, refused = _able(setups)
     question = SearchQuestion(
@@ -118,6 +158,7 @@ def as_question(
         budget_usd=budget_usd,
         top=top,
         refused=refused,
+        notes=notes,
     )
     _check(question)
     return question
@@ -139,6 +180,18 @@ def _able(setups: tuple[Setup, ...]) -> tuple[tuple[Setup, ...], tuple[str, ...]
     if not able:
         raise PlannerError("; ".join(dict.fromkeys(refused)))
     return tuple(able), tuple(refused)
+
+
+def _frameworks(
+    given: FrameworkLike | Sequence[FrameworkLike] | None, model: Model, clusters: Sequence[Cluster], job: Job
+) -> tuple[dict[Cluster, list[Framework]], tuple[str, ...]]:
+    """(the frameworks of each cluster, why those that nobody named)."""
+    if given is not None:
+        named = [as_framework(f) for f in _several(given)]
+        return dict.fromkeys(clusters, named), ()
+    usual = {cluster: default_framework(model, cluster, job) for cluster in clusters}
+    whys = tuple(dict.fromkeys(f"{cluster.name}: {found.why}" for cluster, found in usual.items()))
+    return {cluster: [found.framework] for cluster, found in usual.items()}, whys
 
 
 def _several(value: Any) -> list[Any]:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Mask
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, require_vendor
 from planner.model.architecture import Model
 from planner.operators.teacher import teacher_model
-from planner.workload.framework import Feature, Framework
+from planner.workload.framework import Feature, Framework, framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
 from planner.workload.precision import matmul_dtype
@@ -42,6 +42,10 @@ def divisors(number: int) -> str:
 LARGEST: dict[str, tuple[int, str]] = {
     "job.seq_len": (2**27, "the longest published context is 10 million tokens"),
     "job.global_batch_size": (2**27, "published batches end at some hundred thousand sequences"),
+    "job.num_tokens": (10**16, "the largest published corpora hold some 10^13 tokens"),
+    "job.num_samples": (10**15, "the largest published corpora hold some 10^13 tokens"),
+    "job.num_steps": (10**12, "published runs end at some million steps"),
+    "job.num_epochs": (10**6, "published runs end at some thousand"),
     "model.hidden_size": (2**20, "published models end below 2^16"),
     "model.ffn_hidden_size": (2**22, "published models end below 2^18"),
     "model.vocab_size": (2**25, "published vocabularies end at a million"),
@@ -56,13 +60,14 @@ def check_sizes(model: Model, job: Job) -> None:
     for field, (most, why) in LARGEST.items():
         place, name = field.split(".")
         value = getattr(job if place == "job" else model, name)
-        if value > most:
+        if value is not None and value > most:
             raise PlannerError(f"{field} = {value}: at most {most} is answered ({why}); give a smaller one.")
 
 
 def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
     """Raise PlannerError for what no layout can mend: types the hardware lacks, positions the model lacks, absurd sizes."""
     check_sizes(model, job)
+    require_vendor(cluster.accelerator, framework, "framework.name", load_framework, framework_names())
     precision = matmul_dtype(job.precision)
     cluster.accelerator.peak(precision)
     if precision in ("fp8", "fp4"):

@@ -27,7 +27,6 @@ RANK = 16
 """Rank of adapters where none is given: peft's examples."""
 SERVING = {"engine": "vllm", "weights": "bf16", "prompt": 1024, "output": 256}
 """What serving is asked where nothing is given: a chat's turn; assumed."""
-FRAMEWORK = {"finetune": "fsdp", "lora": "peft", "qlora": "peft"}
 
 
 def cluster_table(text: str) -> Table:
@@ -79,8 +78,6 @@ def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], 
     cluster = cluster_table(on)
     the_model = as_model({"name": model})
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "job": _job(the_model, cluster, method, job)}
-    if method in FRAMEWORK:
-        tables["framework"] = {"name": FRAMEWORK[method]}
     tables |= {name: dict(other[name]) for name in TABLES if name in other}
     what = {"pretrain": "pre-training", "finetune": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}[method]
     return Scenario(

@@ -11,9 +11,11 @@ import numpy as np
 from planner.common.assumption import Assumption
 from planner.common.units import GIB
 from planner.hardware.cluster import Cluster
+from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.model.parameters import parameters_active, parameters_total
-from planner.prices.price import Price, PriceLike, as_price
+from planner.prices.market import as_price
+from planner.prices.price import Price, PriceLike
 from planner.serving.batch_figures import batch_figures
 from planner.serving.deployment import Deployment
 from planner.serving.engine import load_engine
@@ -52,12 +54,27 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     """
     the_model, the_cluster = as_model(model), as_cluster(cluster)
     spec = serving if isinstance(serving, Serving) else Serving.build(serving, "serving")
+    spec, stored = _as_stored(spec, the_model, the_cluster)
     spec, notes = _replicas(spec, the_cluster)
+    notes = (*stored, *notes)
     setting = Setting(model=the_model, cluster=the_cluster, engine=load_engine(spec.engine), serving=spec)
     draft = draft_setting(setting)
     require_possible(setting, draft)
-    the_price = as_price(price, the_cluster.accelerator.name)
+    the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     return answer(Times(setting=setting, draft=draft), the_price, notes)
+
+
+def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, tuple[str, ...]]:
+    """Weights as the checkpoint stores them (quantization_config), where the scenario says nothing and the chip can."""
+    stored = model.stored_weights
+    if not stored or "weights" in spec.model_fields_set:
+        return spec, ()
+    peaks = cluster.accelerator.peak_flops_per_s
+    if stored == "fp8" and "fp8" not in peaks:
+        stored = "fp8-weight-only"
+    if stored == "nvfp4" and "fp4" not in peaks:
+        return spec, (f"the checkpoint is in {stored}, which {cluster.accelerator.name} has no units for: counted in 16 bit",)
+    return spec.replaced(weights=stored), (f"weights in {stored}, as the checkpoint stores them",)
 
 
 def draft_setting(setting: Setting) -> Setting | None:

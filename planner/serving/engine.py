@@ -33,6 +33,7 @@ class Engine(Spec):
     name: str
     description: str = ""
     features: frozenset[Feature]
+    vendors: frozenset[str] = frozenset({"NVIDIA", "AMD"})  # whose accelerators it runs on; a CPU and one's own are never refused
 
     # kernels
     flash_attention: Literal[1, 2, 3] = 2

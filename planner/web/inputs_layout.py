@@ -8,9 +8,10 @@ import streamlit as st
 
 from planner.common.errors import PlannerError
 from planner.layout_search.space import divisors
-from planner.prices.price import TERMS, find_price, market
+from planner.prices.market import as_price, find_price
+from planner.prices.price import TERMS
 from planner.web import state
-from planner.web.answers import calibrated, chosen_layout
+from planner.web.answers import calibrated, chosen_layout, stack_name
 from planner.web.controls import choice, key_of, slider, switch
 from planner.web.guard import markdown
 from planner.web.inputs import load_or_none, node_of, num_gpus
@@ -27,9 +28,9 @@ def layout(case: int, tables: Tables) -> None:
     """The training stack and every axis that it has."""
     given, gpus, model = tables.get("layout", {}), num_gpus(tables), load_or_none(tables)
     names = [*calibrated(), *framework_names()]
-    choice(case, "framework", "name", t("in.framework"), names, tables.get("framework", {}).get("name", "megatron-core"))
+    choice(case, "framework", "name", t("in.framework"), names, stack_name(tables))
     try:
-        has = load_framework(tables.get("framework", {}).get("name", "megatron-core")).features
+        has = load_framework(stack_name(tables)).features
     except PlannerError:
         has = frozenset()
     if st.button(t("in.fastest"), key=key_of(case, "fastest"), help=t("in.fastest_help"), width="stretch"):
@@ -73,7 +74,7 @@ def price(case: int, tables: Tables) -> None:
     node = node_of(str(tables.get("cluster", {}).get("node", "")))
     card = node.accelerator if node else ""
     own = "usd_per_gpu_hour" in asked
-    terms = [term for term in TERMS if market(card, term)]
+    terms = list(TERMS) if card and as_price(None, card) is not None else []
     term = OWN if own or not terms else asked.get("term", "on-demand")
     st.session_state.setdefault(key, term)
 

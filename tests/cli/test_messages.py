@@ -19,7 +19,7 @@ from planner.evidence.predictions import predict
 from planner.evidence.study import LEFT_OUT
 from planner.hardware.cluster import Node, accelerator_names, cluster, load_accelerator
 from planner.performance.feasibility import LARGEST, check_sizes
-from planner.prices.price import find_price
+from planner.prices.market import find_price
 from planner.reports.accuracy import _time_table as time_table
 from planner.reports.accuracy import group_name
 from planner.workload.framework import load_framework

@@ -9,8 +9,12 @@ import pytest
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import accelerator_names, cluster_notes, load_accelerator, load_node, node_names
+from planner.hardware.cluster import VENDORS, accelerator_names, cluster_notes, load_accelerator, load_node, node_names
 from planner.hardware.custom_nodes import reference_node
+from planner.serving.deploy import serve
+from planner.serving.engine import engine_names, load_engine
+from planner.training.planning import plan
+from planner.workload.framework import framework_names, load_framework
 from planner.workload.resolve import as_cluster
 
 
@@ -93,3 +97,44 @@ def test_a_name_known_to_be_missing_is_not_there_and_its_siblings_are() -> None:
 def test_a_reference_node_is_the_makers() -> None:
     for accelerator, node in (("h100-sxm5-80gb", "dgx-h100"), ("b300-sxm-270gb", "dgx-b300"), ("gb200-186gb", "gb200-nvl72")):
         assert reference_node(accelerator).name == node  # type: ignore[union-attr]
+
+
+# --- which software runs on whose accelerators --------------------------------------------------------------------------------
+
+
+TRAINING = {"model": "gpt2", "job": {"seq_len": 512, "global_batch_size": 16}}
+
+
+@pytest.mark.parametrize(
+    ("cluster", "framework", "words"),
+    [
+        ("tpu-v5p", "megatron-core", "does not run on Google's tpu-v5p-95gb; use jax-xla"),
+        ("trainium2-96gb", "torchtitan", "does not run on AWS's trainium2-96gb; use .*huggingface"),
+        ("apple-m4-max-128gb", "peft", "nothing of its kind in the catalog runs on Apple's"),
+        ("gaudi3-128gb", "apex", "use .*peft"),
+    ],
+)
+def test_a_framework_that_does_not_run_there_is_refused_with_those_that_do(cluster: str, framework: str, words: str) -> None:
+    name = load_accelerator(cluster).name
+    with pytest.raises(PlannerError, match=words):
+        plan(**TRAINING, cluster={"accelerator": name, "num_gpus": 4}, framework=framework)  # type: ignore[arg-type]
+
+
+def test_jax_trains_on_a_tpu_and_llama_cpp_serves_on_a_mac() -> None:
+    tpu = plan(**TRAINING, cluster={"accelerator": "tpu-v5e-16gb", "num_gpus": 8}, framework="jax-xla")  # type: ignore[arg-type]
+    assert tpu.step_time_s > 0
+    mac = {"accelerator": "apple-m3-ultra-512gb", "num_gpus": 1}
+    request = {"engine": "llama.cpp", "prompt": 512, "output": 128}
+    served = serve(model="llama-3.1-8b", cluster=mac, serving=request)
+    assert served.tpot_s is not None
+    assert served.tpot_s > 8.03e9 * 2 / 8.19e11  # the weights are read once a token
+    with pytest.raises(PlannerError, match=r"use llama\.cpp, mlc"):
+        serve(model="llama-3.1-8b", cluster=mac, serving={**request, "engine": "vllm"})
+
+
+def test_software_names_vendors_of_the_catalog_and_every_vendor_has_some() -> None:
+    cards = {load_accelerator(n).vendor for n in accelerator_names()} - {"any"}
+    stacks = [load_framework(n) for n in framework_names()]
+    engines = [load_engine(n) for n in engine_names()]
+    assert cards == VENDORS
+    assert {v for one in (*stacks, *engines) for v in one.vendors} == VENDORS
