@@ -94,12 +94,17 @@ def compare_command(
     if plot is not None:
         _draw(plot, title, labels, answers, quiet=as_json)
     if as_json:
+        from planner.training.difference import ratios
+
         named = [{"label": label, **a.to_dict()} for label, a in zip(labels, answers, strict=True)]
+        for case, answer in zip(named[1:], answers[1:], strict=True):
+            case["over_first"] = {name: found.to_dict() for name, found in ratios(answer, answers[0]).items()}
         print_json({"title": title, "cases": named})
         return
-    from planner.reports.plans import plan_notes, plans_table
+    from planner.reports.plans import differences, plan_notes, plans_table
 
-    show(plans_table(title, labels, answers), plan_notes(labels, answers, explain=explain))
+    notes = plan_notes(labels, answers, explain=explain)
+    show(plans_table(title, labels, answers), differences(labels, answers), notes)
 
 
 @asking

@@ -73,9 +73,9 @@ class Predictor:
         self.runs = runs
         self.slots: dict[int, int] = {}
 
-    def __call__(self, positions: Sequence[int], values: Values) -> NDArray[np.float64]:
-        """Seconds or bytes of the runs at ``positions``."""
-        return np.array([self._one(i, values) for i in positions])
+    def __call__(self, positions: Sequence[int], sets: Sequence[Values]) -> NDArray[np.float64]:
+        """Seconds or bytes of the runs at ``positions`` (rows) under each set of constants (columns)."""
+        return np.array([[self._one(i, values) for values in sets] for i in positions]).reshape(len(positions), len(sets))
 
     def _one(self, i: int, values: Values) -> float:
         run = self.runs[i]

@@ -65,7 +65,7 @@ def study(runs: Sequence[ServingRun], progress: Progress | None = None) -> Servi
     )
     predict = Predictor(timed)
     measured = np.log(np.array([run.measured for run in timed]))
-    in_sample = np.log(predict(range(len(timed)), found.values)) - measured
+    in_sample = np.log(predict(range(len(timed)), [found.values])[:, 0]) - measured
     left = {
         what: leave_out(found, kept, cast(Sequence[Run], timed), predict, by, _reporter(say, f"without {what}"))
         for what, by in LEFT_OUT.items()
