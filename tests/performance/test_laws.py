@@ -29,13 +29,16 @@ from planner.workload.job import Precision
 from planner.workload.layout import Layout, Layouts, as_columns
 from planner.workload.precision import precisions
 
-
 DEVICE_BOUND = framework("megatron-core", cuda_graphs="full")
 """No kernel waits for the host: small models show what their device does."""
 
 
 def run(
-    fields_: dict[str, Any], layout: Layout | list[Layout], stack: str | Framework = "megatron-core", count: int = 8, **job_fields: Any
+    fields_: dict[str, Any],
+    layout: Layout | list[Layout],
+    stack: str | Framework = "megatron-core",
+    count: int = 8,
+    **job_fields: Any,
 ) -> Evaluation:
     cluster = gpus(count)
     frame = framework(stack) if isinstance(stack, str) else stack
