@@ -166,7 +166,7 @@ def model_from_fields(fields: Mapping[str, Any], name: str) -> Model:
             "softmax_in_fp32": True,
         }
     else:
-        given = {k: v for k, v in given.items() if k not in ("max_positions", "type_vocab_size")}
+        given = {k: v for k, v in given.items() if k not in ("max_positions", "type_vocab_size")} | {"modules": "llama"}
     return Model.build({"name": name, **given}, f"model of {name}")
 
 
@@ -191,7 +191,7 @@ def record_runs(
     for i, sample in enumerate(record.samples):
         if sample.family not in (*STEP_FAMILIES, "out_of_memory"):
             continue
-        name = f"{sample.shape.get('label', i)} ({sample.name})" if sample.family != "training" else str(sample.shape["label"])
+        name = sample_name(sample, i)
         if role is not None and sample.shape.get("role", "validate") != role:
             continue
         if sample.status == "skipped":
@@ -202,6 +202,12 @@ def record_runs(
         except (PlannerError, KeyError) as error:
             refused.append(Refusal(id=name, reason=f"{type(error).__name__}: {error}"))
     return runs, refused
+
+
+def sample_name(sample: Sample, index: int) -> str:
+    """How a step is called: its label, and what it is where it is no plain training step."""
+    label = sample.shape.get("label", index)
+    return str(label) if sample.family == "training" else f"{label} ({sample.name})"
 
 
 def single_node(accelerator: Accelerator) -> Node:
@@ -255,6 +261,9 @@ def _run(
         "ep": int(shape.get("ep", 1)),
         "zero": int(shape.get("zero", 0)),
     }
+    rank = int(shape.get("lora_rank", 0))
+    if rank:
+        job |= {"kind": "lora", "adapter": {"rank": rank, "dtype": "same"}}
     columns = {"family": model.family, "source": accelerator.name, "role": str(shape.get("role", "validate"))}
     return Run(
         id=name,

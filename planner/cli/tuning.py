@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.cli.output import print_json, show
 from planner.common.errors import PlannerError
 
@@ -20,6 +21,8 @@ def tune_command(
     rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters; the scenario's, or 16.")] = None,
     targets: Annotated[str | None, typer.Option("--targets", help="Linear layers, with commas; or all-linear.")] = None,
     methods: Annotated[str, typer.Option("--methods", help="Some of full, lora, qlora, with commas.")] = "full,lora,qlora",
+    risk: Risk = RISK,
+    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """Full tuning, LoRA and QLoRA of a scenario's model side by side: parameters, memory, time, cost."""
@@ -33,7 +36,7 @@ def tune_command(
     if not wanted:
         raise PlannerError("--methods: is empty; give some of full, lora, qlora.")
     with placed(case.where):
-        found = tuning_choices(case.asked(), rank, targets, wanted)
+        found = tuning_choices(case.asked(), rank, targets, wanted, risk=risk, allow=allowed_names(allow))
     if as_json:
         print_json({"title": question.title, "methods": [t.to_dict() for t in found]})
         return

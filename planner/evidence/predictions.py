@@ -115,13 +115,16 @@ def _figures(run: Run, answer: Answer, group: str) -> list[Prediction]:
         "step_time_s": (run.step_time_s, answer.value(answer.evaluation.step_time_s)),
         "peak_allocated_bytes": (run.memory_bytes.get("allocated"), answer.value(memory.allocated)),
         "peak_reserved_bytes": (run.memory_bytes.get("reserved"), answer.value(memory.reserved)),
-        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.total)),
+        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.device)),
     }
     subject, found = subject_of(run), []
     for metric, (measured, predicted) in values.items():
         # a share of layers that was chosen to fill the card predicts no memory
         if measured is not None and (metric == "step_time_s" or answer.share == 0.0):
-            sure = interval(predicted, "step_time" if metric == "step_time_s" else "memory", subject)
+            of_time, figure = metric == "step_time_s", metric.removeprefix("peak_").removesuffix("_bytes")
+            sure = interval(
+                predicted, "step_time" if of_time else "memory", subject if of_time else replace(subject, figure=figure)
+            )
             found.append(
                 Prediction(
                     id=run.id,
@@ -252,5 +255,5 @@ def _group_error(group: str, metric: Metric, members: Sequence[Prediction]) -> G
 
 
 def subject_of(run: Run) -> Subject:
-    """What the class of a run's interval depends on."""
-    return Subject.of(run.model, run.cluster, run.framework)
+    """What a run's interval depends on: of its heaviest layout, where recomputation is not known."""
+    return Subject.of(run.model, run.cluster, run.framework, run.job, run.layouts[-1])

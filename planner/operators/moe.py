@@ -201,7 +201,7 @@ def _experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     m = setting.model
     pairs = expert_tokens(setting)
     local = m.num_experts / setting.ep
-    grouped = setting.framework.grouped_experts
+    grouped = setting.framework.grouped_experts and setting.framework.grouped_kernel == "one"
     return gated_or_plain(
         BLOCK,
         setting,

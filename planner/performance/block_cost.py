@@ -28,7 +28,7 @@ class BlockCost:
     Seconds: ``forward_s``, ``recompute_s`` and ``backward_s`` of computation (the slower of device and host),
     ``weight_gradient_s`` the part of backward that zero-bubble schedules may delay, ``<group>_s`` of exposed
     communication. Bytes: ``saved``, ``workspace`` (largest row). ``flops`` of the fullest
-    rank, ``mean_flops`` of the average one.
+    rank, ``mean_flops`` of the average one with masked attention counted in full (Korthikanti et al. 2022, appendix A).
     """
 
     forward_s: Array
@@ -174,7 +174,8 @@ def _add_amounts(sums: dict[str, Array], row: Row) -> None:
     # backward frees from the end: beside a row's temporaries lives what the rows up to it keep
     sums["workspace"] = np.maximum(sums["workspace"], sums["saved"] + row.workspace_bytes)
     sums["flops"] = sums["flops"] + row.flops
-    sums["mean"] = sums["mean"] + row.flops / row.imbalance
+    # attention counts in full, as in model flops, so that hardware flops are never fewer
+    sums["mean"] = sums["mean"] + np.maximum(row.flops / row.imbalance, row.model_flops)
     sums["model"] = sums["model"] + row.model_flops
     if row.shard_group is not None:
         sums[row.shard_group] = sums[row.shard_group] + row.parameters

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from planner.common.files import write_texts
+from planner.evidence.serving.residuals import residuals_text
 from planner.evidence.serving.runs import TITLES
 from planner.evidence.serving.study import LEFT_OUT, ServingStudy
-from planner.evidence.write_fit import constants_written, residuals_text
+from planner.evidence.write_fit import constants_written
 from planner.hardware.curves import CURVES
 from planner.reports.serving_plots import save_scatter
 from planner.serving.engine import ENGINES

@@ -47,6 +47,7 @@ class Framework(Spec):
 
     # what is fused, hence what the backward pass needs
     attention_kernel: Literal["standard", "eager", "flash"]
+    attention_library: Literal["pytorch", "flash-attn", "transformer-engine"] = "pytorch"  # whose fused kernels it calls
     flash_attention: Literal[1, 2, 3]  # generation of the fused kernels: of 2022, FlashAttention-2, the newest (3, cuDNN)
     # what a training script keeps beyond the operators' own: per unfused attention score, per logit, per parameter
     extra_score_bytes: Annotated[float, Field(ge=0)] = 0.0
@@ -65,6 +66,7 @@ class Framework(Spec):
     fused_router: bool
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
     dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep"] = "alltoall"  # how tokens come to their experts' ranks
+    grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
     fused_optimizer: Literal["fused", "foreach", "loop"]  # one kernel, one per operation on all tensors, one per tensor
     checkpoint_stops_early: bool = False  # full recomputation ends with the last tensor that the backward pass needs

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
-from planner.layout_search.nearest import candidates
+from planner.layout_search.space import LayoutGrid
 from planner.model.catalog import load_model, model_names
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
 from planner.operators.row import Matmul, Row
@@ -178,7 +178,7 @@ def test_parts_add_up(stack: str) -> None:
 
 def test_one_plan_equals_its_row_of_a_search_bit_for_bit() -> None:
     m, cluster, stack, work = model(MIXTRAL), gpus(16), framework("megatron-core"), job(global_batch_size=64)
-    space = candidates(m, cluster, stack, work)
+    space = LayoutGrid(model=m, cluster=cluster, framework=stack, job=work).columns()
     many = evaluate(m, cluster, stack, work, space)
     assert many.possible.sum() > 1000
     chosen = np.flatnonzero(many.possible)[:: max(int(many.possible.sum()) // 150, 1)]

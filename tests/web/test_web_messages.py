@@ -298,7 +298,8 @@ def test_cards_and_the_report_speak_chinese() -> None:
         notes = report._notes([failed, made])
         assert "稠密模型" in notes
         assert "GiB per GPU" not in notes
-        assert word("extrapolated") in notes
+        assert word("fitted") in notes
+        assert "measured runs" not in notes
     with speaking("en"):
         assert failed.error in show.card(failed)
 

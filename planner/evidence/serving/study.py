@@ -14,9 +14,8 @@ from planner.evidence.fit import Fit, Vector, fit, folds, leave_out, thinned
 from planner.evidence.measured_runs import Refusal, Run
 from planner.evidence.serving.check import check, predicted
 from planner.evidence.serving.fit import Predictor, load_constants
-from planner.evidence.serving.residuals import classify
+from planner.evidence.serving.residuals import classify, pooled_residuals
 from planner.evidence.serving.runs import ServingRun
-from planner.evidence.study import pooled_residuals
 from planner.serving.intervals import subject_of
 from planner.uncertainty.interval import Metric, ResidualClass, Subject, interval
 
