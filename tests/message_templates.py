@@ -138,6 +138,7 @@ LEFT_OUT = {
         "prices/price_tables",
         "reports",
         "scenarios/edited",
+        "scenarios/quick",
         "scenarios/serving",
         "scenarios/shipped",
         "studies/limit",
