@@ -112,13 +112,10 @@ def recomputed(row: Row, redo: Number) -> Row:
 
 def alignment(*sizes: Number) -> Number:
     """The largest power of two, up to 64, that divides all ``sizes``: rows of a matrix begin at multiples of it."""
-    found: Number = 1.0
-    for power in (2.0, 4.0, 8.0, 16.0, 32.0, 64.0):
-        divides: Number = 1.0
-        for size in sizes:
-            divides = divides * np.where(np.asarray(size) % power == 0, 1.0, 0.0)
-        found = np.where(divides > 0, power, found)
-    return found
+    whole = np.asarray(0, dtype=np.int64)
+    for size in sizes:
+        whole = whole | np.asarray(size).astype(np.int64)  # the lowest bit of the union is the lowest of all
+    return np.minimum(whole & -whole, 64).astype(float)
 
 
 def linear(
