@@ -56,6 +56,7 @@ class Engine(Spec):
 
     # host
     host_s_per_step: Seconds  # scheduling, sampling, detokenizing: the device waits
+    host_overlap: Fraction = 0.0  # part of it that runs beside the device: asynchronous scheduling
     host_s_per_sequence: Seconds = 0.0  # more of it for each sequence of the batch
     host_s_per_layer: Seconds = 0.0  # launching a layer's kernels, beside the device; 0 with CUDA graphs
     host_s_per_expert: Seconds = 0.0  # a Python loop over experts
@@ -63,6 +64,11 @@ class Engine(Spec):
     int8_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     narrow_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # of layers that compute in fp8 or fp4
     host_s_per_stage: Seconds = 0.0  # handing over between devices that hold different layers
+    captured_context: Annotated[int, Field(gt=0)] | None = None  # longest sequence that CUDA graphs decode; None = any
+    captured_batch: Annotated[int, Field(gt=0)] | None = None  # largest batch that they do
+    eager_host_s_per_layer: Seconds = 0.0  # launching a layer's kernels beyond these limits
+    request_s: Seconds = 0.0  # of a request, outside the model: HTTP, tokenizer, queues between processes, first answer
+    request_s_per_token: Seconds = 0.0  # more of it for each token of the prompt
 
     # batching and placement
     pipelined: bool = True  # stages work at the same time on parts of the batch; else one after the other
@@ -70,6 +76,9 @@ class Engine(Spec):
     prefill_chunks_in_flight: Annotated[int, Field(gt=0)] = 1_000_000  # of these, at most
     max_batch: Annotated[int, Field(gt=0)] = 256
     prefill_tokens: Annotated[int, Field(gt=0)] = 8192  # most tokens of one prefill pass
+    prefill_beside: bool = False  # prefill shares a pass with decoding, as far as ``prefill_tokens`` go; else decoding waits
+    splits_prompts: bool = True  # such a pass may take the beginning of a prompt
+    reserved_output: Fraction = 1.0  # part of a request's output that is reserved in the cache when it is admitted
     block_size: Annotated[int, Field(gt=0)] = 16
 
     # memory

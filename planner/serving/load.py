@@ -70,6 +70,14 @@ class Replica:
         return np.asarray(np.interp(prompts, self.lengths, self.shared))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What memory and limits leave to one replica: places in the batch, and tokens of the cache. No constant of time counts."""
+
+    slots: int
+    cache_tokens: float
+
+
 def slots_of(times: Times) -> int:
     """Sequences that one replica decodes together at most: by the scenario or the engine, and by memory."""
     setting, s = times.setting, times.setting.serving
@@ -78,6 +86,19 @@ def slots_of(times: Times) -> int:
     return min(
         most * s.attention_groups, largest_batch(setting, prompt, prompt + output, times.draft, most=most * s.attention_groups)
     )
+
+
+def room_of(times: Times, most: int | None = None) -> Room:
+    """Places and cache of one replica; ``most``: places that are needed at most (clients of a closed loop).
+
+    An engine that reserves less than the whole output admits more than fit to the end: its cache alone bounds the batch.
+    """
+    s, engine = times.setting.serving, times.setting.engine
+    slots = max(slots_of(times), 1)
+    if engine.reserved_output < 1.0:
+        slots = max(slots, (s.max_batch or engine.max_batch) * s.attention_groups)
+    slots = slots if most is None else min(slots, max(most, 1))
+    return Room(slots=slots, cache_tokens=cache_tokens(times, slots))
 
 
 def cache_tokens(times: Times, slots: int) -> float:
@@ -91,10 +112,11 @@ def cache_tokens(times: Times, slots: int) -> float:
     return max(room, 0.0) * s.attention_groups / each
 
 
-def replica(times: Times) -> Replica:
+def replica(times: Times, room: Room | None = None) -> Replica:
     """Tables of one replica: decode steps at every batch, prefill at a grid of lengths."""
     setting, s = times.setting, times.setting.serving
-    slots = max(slots_of(times), 1)
+    room = room or room_of(times)
+    slots = room.slots
     batches = np.unique(np.concatenate([2.0 ** np.arange(0, np.log2(slots) + 1e-9), [float(slots)]]))
     context = longest_tokens(s.prompt) + longest_tokens(s.output)
     low, high = 1.0, max(context, 2.0)
@@ -103,13 +125,15 @@ def replica(times: Times) -> Replica:
     every = np.arange(0.0, slots + 1.0)
     base = near - slope * batches * low
     lengths, pass_s, own, shared = _prefill_tables(times)
-    hit, chunked = s.prefix_cache_hit_rate, s.chunked_prefill_tokens
+    hit, engine = s.prefix_cache_hit_rate, setting.engine
+    beside = s.chunked_prefill_tokens or (engine.prefill_tokens if engine.prefill_beside else 0)
     paged = "paged_cache" in setting.engine.features
-    cache = cache_tokens(times, slots) if paged else context * slots
+    cache = room.cache_tokens if paged else context * slots
     server = Server(
         step_s=np.interp(every, batches, base), token_s=np.interp(every, batches, slope), pass_s=pass_s, slots=slots,
         cache_tokens=cache, request_tokens=cache / s.attention_groups if paged else cache,
-        prefill_tokens=float(setting.engine.prefill_tokens), chunk_tokens=float(chunked or 0) / (1.0 - hit),
+        prefill_tokens=float(setting.engine.prefill_tokens), chunk_tokens=float(beside) / (1.0 - hit),
+        split=setting.engine.splits_prompts or bool(s.chunked_prefill_tokens), reserved_output=setting.engine.reserved_output,
         stages=s.pp if setting.engine.pipelined else 1, groups=s.attention_groups,
     )  # fmt: skip
     return Replica(times=times, server=server, lengths=lengths, own=own, shared=shared)
