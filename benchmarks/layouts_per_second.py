@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 import planner
-from planner.searching import as_question, run
-from planner.units import GIB
+from planner.common.units import GIB
+from planner.layout_search.api import run
+from planner.layout_search.question import as_question
 
 GPT3 = {"seq_len": 2048, "global_batch_size": 1536, "precision": "bf16", "num_tokens": 300_000_000_000}
 DEEPSEEK = {"seq_len": 4096, "global_batch_size": 8192, "precision": "bf16", "num_tokens": 14_800_000_000_000}
@@ -61,8 +62,10 @@ def main() -> None:
         with context.Pool(1) as pool:
             layouts, possible, fitting, wall, cpu, peak = pool.apply(searched, (space,))
         print(f"{label:<38} {layouts:>11,} layouts, {possible:>11,} possible, {fitting:>10,} fit")
-        print(f"{'':<38} {wall:.2f} s (cpu {cpu:.2f} s), {layouts / wall:,.0f} layouts/s, {possible / wall:,.0f} possible/s, "
-              f"peak {peak:.2f} GiB")  # fmt: skip
+        print(
+            f"{'':<38} {wall:.2f} s (cpu {cpu:.2f} s), {layouts / wall:,.0f} layouts/s, {possible / wall:,.0f} possible/s, "
+            f"peak {peak:.2f} GiB"
+        )
     print("planner.evaluate, one core: plain columns, all parts kept")
     for size in (1, 10_000, 100_000, 1_000_000):
         with context.Pool(1) as pool:

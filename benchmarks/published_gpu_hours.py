@@ -10,10 +10,11 @@ import argparse
 import re
 from pathlib import Path
 
-from planner.accuracy import GPU_HOURS
-from planner.files import write_text
-from planner.gpu_hours_report import factors, page, section
-from planner.published_runs import CATALOG, compare_published
+from planner.common.files import write_text
+from planner.evidence.published_runs import compare_published
+from planner.lifecycle.field_factor import CATALOG
+from planner.reports.accuracy import GPU_HOURS
+from planner.reports.gpu_hours import factors, page, section
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

@@ -2,37 +2,115 @@
 
 ``planner.plan(model=..., cluster=..., framework=..., job=..., layout=...)`` answers one layout, ``planner.evaluate(...)``
 many at once, as arrays. Names are loaded on first use, so that importing the package costs next to nothing.
+
+Packages, from the ground up (each imports only from those above it in this list):
+
+- ``common``: units, errors, validated specs, files, tables, where data lie
+- ``model``, ``hardware``: architectures and their parameters; accelerators, nodes, measured curves
+- ``workload``, ``prices``: question, job, framework, layout; dated quotes, ownership, carbon
+- ``operators``, ``uncertainty``: the rows, one module per block; 90 % prediction intervals
+- ``performance``: seconds and bytes of rows, stages and steps
+- ``layout_search``: the space of layouts, its evaluation and ranking
+- ``training``, ``serving``: one plan; one deployment
+- ``lifecycle``: whole runs: failures, checkpoints, energy, the bill
+- ``scenarios``, ``evidence``, ``export``: question files; measured runs and the fit; launch files
+- ``studies``, ``audit``, ``calibration``: sweeps, limits, sizes; published claims; records of one's own machine
+- ``reports``: everything that prints or draws
+- ``cli``, ``web``: the command line; the page
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from planner.common.version import VERSION as __version__
 
-_WHERE = {
-    "plan": "planner.planning", "Plan": "planner.planning", "evaluate": "planner.planning", "Evaluation": "planner.evaluation",
-    "Model": "planner.model", "load_model": "planner.models", "model_names": "planner.models",
-    "Accelerator": "planner.hardware", "Node": "planner.hardware", "Cluster": "planner.hardware",
-    "cluster": "planner.hardware", "load_accelerator": "planner.hardware", "load_node": "planner.hardware",
-    "accelerator_names": "planner.hardware", "node_names": "planner.hardware", "Framework": "planner.framework",
-    "load_framework": "planner.framework", "framework_names": "planner.framework", "Job": "planner.job",
-    "Layout": "planner.layout", "Layouts": "planner.layout", "candidates": "planner.planning",
-    "read_scenario": "planner.scenario", "search": "planner.searching", "sweep": "planner.sweeping",
-    "export_plan": "planner.export",
-    "Run": "planner.run_spec", "WholeRun": "planner.whole_run", "expected_run": "planner.whole_run",
-    "Bill": "planner.bill", "Costs": "planner.bill", "bill_of": "planner.bill",
-    "on_equal_terms": "planner.equal",
-    "Adapter": "planner.tuning", "Quantization": "planner.tuning", "Teacher": "planner.tuning",
-    "trainable_parameters": "planner.tuned", "tuning_choices": "planner.tuning_choice", "derive": "planner.derived",
-    "Changes": "planner.derived",
-    "serve": "planner.serving.deployment", "Deployment": "planner.serving.deployment", "Serving": "planner.serving.spec",
-    "sizes": "planner.serving.sizing",
-    "Price": "planner.cost", "find_price": "planner.cost", "PlannerError": "planner.errors",
-}  # fmt: skip
+if TYPE_CHECKING:
+    from planner.common.errors import PlannerError as PlannerError
+    from planner.export import export_plan as export_plan
+    from planner.hardware.cluster import Accelerator as Accelerator
+    from planner.hardware.cluster import Cluster as Cluster
+    from planner.hardware.cluster import Node as Node
+    from planner.hardware.cluster import accelerator_names as accelerator_names
+    from planner.hardware.cluster import cluster as cluster
+    from planner.hardware.cluster import load_accelerator as load_accelerator
+    from planner.hardware.cluster import load_node as load_node
+    from planner.hardware.cluster import node_names as node_names
+    from planner.layout_search.api import search as search
+    from planner.lifecycle.bill import Bill as Bill
+    from planner.lifecycle.bill import Costs as Costs
+    from planner.lifecycle.bill import bill_of as bill_of
+    from planner.lifecycle.simulation import WholeRun as WholeRun
+    from planner.lifecycle.simulation import expected_run as expected_run
+    from planner.lifecycle.spec import Run as Run
+    from planner.model.architecture import Model as Model
+    from planner.model.catalog import load_model as load_model
+    from planner.model.catalog import model_names as model_names
+    from planner.performance.evaluation import Evaluation as Evaluation
+    from planner.prices.price import Price as Price
+    from planner.prices.price import find_price as find_price
+    from planner.scenarios.scenario import read_scenario as read_scenario
+    from planner.serving.deploy import serve as serve
+    from planner.serving.deployment import Deployment as Deployment
+    from planner.serving.spec import Serving as Serving
+    from planner.studies.equal_terms import on_equal_terms as on_equal_terms
+    from planner.studies.sizing import sizes as sizes
+    from planner.studies.sweep_api import sweep as sweep
+    from planner.studies.tuning_methods import tuning_choices as tuning_choices
+    from planner.studies.what_if import Changes as Changes
+    from planner.studies.what_if import derive as derive
+    from planner.training.plan import Plan as Plan
+    from planner.training.planning import candidates as candidates
+    from planner.training.planning import evaluate as evaluate
+    from planner.training.planning import plan as plan
+    from planner.training.trainable import trainable_parameters as trainable_parameters
+    from planner.workload.framework import Framework as Framework
+    from planner.workload.framework import framework_names as framework_names
+    from planner.workload.framework import load_framework as load_framework
+    from planner.workload.job import Job as Job
+    from planner.workload.layout import Layout as Layout
+    from planner.workload.layout import Layouts as Layouts
+    from planner.workload.tuning import Adapter as Adapter
+    from planner.workload.tuning import Quantization as Quantization
+    from planner.workload.tuning import Teacher as Teacher
 
-__all__ = ["__version__", *sorted(_WHERE)]
+
+_NAMES = {
+    "common.errors": ("PlannerError",),
+    "export": ("export_plan",),
+    "hardware.cluster": (
+        *("Accelerator", "Cluster", "Node", "accelerator_names", "cluster"),
+        *("load_accelerator", "load_node", "node_names"),
+    ),
+    "layout_search.api": ("search",),
+    "lifecycle.bill": ("Bill", "Costs", "bill_of"),
+    "lifecycle.simulation": ("WholeRun", "expected_run"),
+    "lifecycle.spec": ("Run",),
+    "model.architecture": ("Model",),
+    "model.catalog": ("load_model", "model_names"),
+    "performance.evaluation": ("Evaluation",),
+    "prices.price": ("Price", "find_price"),
+    "scenarios.scenario": ("read_scenario",),
+    "serving.deploy": ("serve",),
+    "serving.deployment": ("Deployment",),
+    "serving.spec": ("Serving",),
+    "studies.equal_terms": ("on_equal_terms",),
+    "studies.sizing": ("sizes",),
+    "studies.sweep_api": ("sweep",),
+    "studies.tuning_methods": ("tuning_choices",),
+    "studies.what_if": ("Changes", "derive"),
+    "training.plan": ("Plan",),
+    "training.planning": ("candidates", "evaluate", "plan"),
+    "training.trainable": ("trainable_parameters",),
+    "workload.framework": ("Framework", "framework_names", "load_framework"),
+    "workload.job": ("Job",),
+    "workload.layout": ("Layout", "Layouts"),
+    "workload.tuning": ("Adapter", "Quantization", "Teacher"),
+}
+_WHERE = {name: f"planner.{module}" for module, names in _NAMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_WHERE)]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

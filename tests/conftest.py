@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.cost import load_prices
+from planner.prices.price import load_prices
 
 
 @pytest.fixture(autouse=True)

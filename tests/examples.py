@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from planner.framework import Framework, load_framework
-from planner.hardware import Accelerator, Cluster, Node, cluster
-from planner.job import Job
-from planner.layout import Layout, as_columns
-from planner.model import Model
+from planner.hardware.cluster import Accelerator, Cluster, Node, cluster
+from planner.model.architecture import Model
 from planner.operators.setting import Setting, distinct_axes
+from planner.workload.framework import Framework, load_framework
+from planner.workload.job import Job
+from planner.workload.layout import Layout, as_columns
 
 ACCELERATOR = Accelerator.build(
     {

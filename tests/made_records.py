@@ -16,7 +16,7 @@ def session(out: Path | None = None) -> Session:
 
 
 def as_record(made: Session) -> Any:
-    from planner.records import Record
+    from planner.calibration.records import Record
 
     return Record.model_validate(kernel_records.seal(made.record))
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from examples import ACCELERATOR, LLAMA, MIXTRAL, NODE, model
 
-from planner.hardware import Cluster, cluster
-from planner.model import Model
-from planner.serving.checks import require_possible
+from planner.hardware.cluster import Cluster, cluster
+from planner.model.architecture import Model
 from planner.serving.engine import load_engine
-from planner.serving.latency import Times
+from planner.serving.feasibility import require_possible
+from planner.serving.pass_time import Times
 from planner.serving.setting import Setting
 from planner.serving.spec import Serving
 

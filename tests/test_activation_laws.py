@@ -7,8 +7,8 @@ from examples import GPT, setting
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.layout import Layout
 from planner.operators.table import build_table
+from planner.workload.layout import Layout
 
 
 def layer_bytes(layout: Layout, s: int, a: int = 8, h: int = 512) -> float:

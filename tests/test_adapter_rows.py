@@ -16,13 +16,13 @@ from transformers import GPT2Config, LlamaConfig
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from planner.huggingface import model_from_config
-from planner.job import Job
-from planner.layout import Layout, as_columns
-from planner.model import Model
-from planner.modules import tuned_model
+from planner.model.architecture import Model
+from planner.model.huggingface import model_from_config
 from planner.operators.setting import distinct_axes
 from planner.operators.table import Table, build_table
+from planner.workload.adapters import tuned_model
+from planner.workload.job import Job
+from planner.workload.layout import Layout, as_columns
 
 TARGETS = [["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "o_proj"], ["gate_proj", "up_proj", "down_proj"], ["down_proj"],
            ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]]  # fmt: skip

@@ -9,10 +9,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from planner.errors import PlannerError
-from planner.huggingface import model_from_config
-from planner.modules import adapter_parameters, check_targets, saved_parameters
-from planner.tuning import Adapter
+from planner.common.errors import PlannerError
+from planner.model.huggingface import model_from_config
+from planner.workload.adapters import adapter_parameters, check_targets, saved_parameters
+from planner.workload.tuning import Adapter
 
 # small models of many architectures: names, fused projections, biases, transposed weights, experts
 CONFIGS: dict[str, dict[str, Any]] = {

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.audit import Finding, Judgement, audit, satisfied
-from planner.audit_report import summary
-from planner.claims import Check, catalog_claims
-from planner.cli import main
-from planner.cost import find_price
-from planner.errors import PlannerError
-from planner.expression import evaluate, names_in
+from planner.audit.claims import Check, catalog_claims
+from planner.audit.expression import evaluate, names_in
+from planner.audit.verdicts import Finding, Judgement, audit, satisfied
+from planner.cli.main import main
+from planner.common.errors import PlannerError
+from planner.prices.price import find_price
+from planner.reports.audit import summary
 from planner.serving.engine import load_engine
 
 DOCS = Path(__file__).parent.parent / "docs" / "audit.md"

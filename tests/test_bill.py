@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 import planner
-from planner.bill import Bill, bill_of, embedding_bytes, energy_kwh, preprocessing_s
-from planner.cost import Price, load_prices
-from planner.errors import PlannerError
-from planner.grid import find_grid, grids
-from planner.hardware import accelerator_names, cluster
-from planner.ownership import Ownership, constants, find_purchase, owned_gpu, power_w_per_gpu, purchase_usd, purchases
-from planner.whole_run import WholeRun, expected_run
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import accelerator_names, cluster
+from planner.lifecycle.bill import Bill, bill_of, embedding_bytes, energy_kwh, preprocessing_s
+from planner.lifecycle.simulation import WholeRun, expected_run
+from planner.prices.carbon import find_grid, grids
+from planner.prices.ownership import Ownership, constants, find_purchase, owned_gpu, power_w_per_gpu, purchase_usd, purchases
+from planner.prices.price import Price, load_prices
 
 TODAY = datetime.date(2026, 11, 21)
 

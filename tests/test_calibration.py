@@ -21,17 +21,17 @@ from kernels import record as kernel_records
 from kernels.__main__ import main
 from kernels.families.training import make_trainer, saved_bytes, training_case
 from kernels.models import Step, decoder, experts, gpu_steps
-from planner.calibration import calibrate, step_seconds
-from planner.cli import app
-from planner.curves import load_curves
-from planner.errors import PlannerError
-from planner.evaluation import evaluate
-from planner.framework import Framework, load_framework
-from planner.hardware import Accelerator, load_accelerator, load_node
-from planner.layout import as_columns
-from planner.profiles import write_profiles
-from planner.record_validation import _saved, compare_record, summary
-from planner.records import Sample, read_record, read_records, record_runs
+from planner.calibration.calibrate import calibrate, step_seconds
+from planner.calibration.comparison import _saved, compare_record, summary
+from planner.calibration.profiles import write_profiles
+from planner.calibration.records import Sample, read_record, read_records, record_runs
+from planner.cli.main import app
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import Accelerator, load_accelerator, load_node
+from planner.hardware.curves import load_curves
+from planner.performance.evaluation import evaluate
+from planner.workload.framework import Framework, load_framework
+from planner.workload.layout import as_columns
 
 CPU_RECORD = Path(__file__).parent / "data" / "cpu-record.json"
 

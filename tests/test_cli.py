@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from planner.cli import main
+from planner.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
 SCENARIO = Path(__file__).parent.parent / "scenarios" / "chatlaw2-moe.toml"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from planner.bill import Costs
-from planner.cli import main
-from planner.run_spec import Run
-from planner.scenario import read_scenario
-from planner.spec import read_table
+from planner.cli.main import main
+from planner.common.spec import read_table
+from planner.lifecycle.bill import Costs
+from planner.lifecycle.spec import Run
+from planner.scenarios.scenario import read_scenario
 
 PAGE = (Path(__file__).parent.parent / "docs" / "prices.md").read_text(encoding="utf-8")
 SCENARIO = """

@@ -7,9 +7,9 @@ import datetime
 import numpy as np
 import pytest
 
-from planner.cost import TERMS, Price, cost_usd, find_price, gpu_hours, load_prices, own_price
-from planner.errors import PlannerError
-from planner.hardware import accelerator_names
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import accelerator_names
+from planner.prices.price import TERMS, Price, cost_usd, find_price, gpu_hours, load_prices, own_price
 
 
 def test_every_quote_is_usable() -> None:

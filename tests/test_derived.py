@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from planner.cli import app
-from planner.derived import Changes, derive, forward_flops, model_text, weight_bytes
-from planner.errors import PlannerError
-from planner.models import load_model, model_names
-from planner.parameters import layer_parameters, parameters_active, parameters_total
-from planner.scenario import read_scenario
-from planner.spec import read_table
+from planner.cli.main import app
+from planner.common.errors import PlannerError
+from planner.common.spec import read_table
+from planner.model.catalog import load_model, model_names
+from planner.model.parameters import layer_parameters, parameters_active, parameters_total
+from planner.scenarios.scenario import read_scenario
+from planner.studies.what_if import Changes, derive, forward_flops, model_text, weight_bytes
 
 
 @pytest.mark.parametrize("name", model_names())

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
-from planner.cli import main
-from planner.equal import TERMS, Side, dense_of_size, on_equal_terms
-from planner.errors import PlannerError
-from planner.models import load_model
-from planner.parameters import parameters_active, parameters_total
-from planner.scaling_law import (
+from planner.cli.main import main
+from planner.common.errors import PlannerError
+from planner.model.catalog import load_model
+from planner.model.parameters import parameters_active, parameters_total
+from planner.scenarios.scenario import read_scenario
+from planner.studies.equal_terms import TERMS, Side, dense_of_size, on_equal_terms
+from planner.studies.scaling_law import (
     dense_equivalent,
     expert_ratio,
     hoffmann_loss,
@@ -26,7 +27,6 @@ from planner.scaling_law import (
     predicted_loss,
     tokens_for_loss,
 )
-from planner.scenario import read_scenario
 
 SCENARIO = Path(__file__).parent.parent / "scenarios" / "chatlaw2-moe.toml"
 

@@ -14,9 +14,9 @@ import pytest
 from test_cli import GOOD, Run, run, scenario  # noqa: F401
 
 import planner
-from planner.errors import PlannerError
+from planner.common.errors import PlannerError
 from planner.export import STACKS, export_plan
-from planner.planning import Plan
+from planner.training.plan import Plan
 
 OPTIONS = Path(__file__).parent / "data" / "megatron_options.txt"
 

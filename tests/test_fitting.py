@@ -15,27 +15,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.cli import main
-from planner.files import write_text
-from planner.fitted_files import residuals_text, with_constant
-from planner.fitting import LARGEST_GROUP, Constant, Values, Vector, fit, folds, left_out, load_constants, row_weights, thinned
-from planner.framework import CATALOG, framework_names, lineage, load_framework
-from planner.hardware import PROFILES
-from planner.planning import plan
-from planner.runs import Run, read_runs
-from planner.study import utilization_baseline
-from planner.uncertainty import (
-    ENOUGH,
-    FEWEST_EFFECTIVE,
-    ResidualClass,
-    Subject,
-    bounds,
-    classify,
-    effective_runs,
-    interval,
-    load_residuals,
+from planner.cli.main import main
+from planner.common.data import PROFILES
+from planner.common.files import write_text
+from planner.evidence.fit import (
+    LARGEST_GROUP,
+    Constant,
+    Values,
+    Vector,
+    fit,
+    folds,
+    left_out,
+    load_constants,
+    row_weights,
+    thinned,
 )
-from planner.validation import settled, step_time
+from planner.evidence.measured_runs import Run, read_runs
+from planner.evidence.predictions import settled, step_time
+from planner.evidence.study import utilization_baseline
+from planner.evidence.write_fit import residuals_text, with_constant
+from planner.training.planning import plan
+from planner.uncertainty.classify import classify, effective_runs
+from planner.uncertainty.interval import ENOUGH, FEWEST_EFFECTIVE, ResidualClass, Subject, bounds, interval, load_residuals
+from planner.workload.framework import CATALOG, framework_names, lineage, load_framework
 
 PAPER = Path(__file__).parent / "data" / "korthikanti2022.csv"
 FREE = {"spread": 10.0, "lower": 0.01, "upper": 100.0}

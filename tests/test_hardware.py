@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from planner.collectives import collective_s
-from planner.curves import load_curves
-from planner.errors import PlannerError
-from planner.hardware import accelerator_names, cluster, load_accelerator, load_node, node_names
-from planner.nodes import custom_node
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import accelerator_names, cluster, load_accelerator, load_node, node_names
+from planner.hardware.curves import load_curves
+from planner.hardware.custom_nodes import custom_node
+from planner.performance.collectives import collective_s
 
 NUMBERS = ("memory_bytes", "usable_memory_bytes", "memory_bandwidth_bytes_per_s", "host_link_bytes_per_s", "num_sms", "tdp_w")
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from published_configs import PUBLISHED, transformers_count
 from transformers import AutoConfig
 
-from planner.errors import PlannerError
-from planner.huggingface import FAMILIES, model_from_config
-from planner.model import Model
-from planner.models import load_model
-from planner.parameters import parameters_total
+from planner.common.errors import PlannerError
+from planner.model.architecture import Model
+from planner.model.catalog import load_model
+from planner.model.huggingface import FAMILIES, model_from_config
+from planner.model.parameters import parameters_total
 
 HERE = sorted(set(FAMILIES) - {"internlm", "internlm2"})  # transformers runs these two with remote code only
 TINY = {

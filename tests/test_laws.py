@@ -11,22 +11,23 @@ from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, framework, gpus, job, mod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.collectives import collective_s
-from planner.evaluation import Evaluation, evaluate
-from planner.framework import framework_names
-from planner.hardware import cluster as build_cluster
-from planner.job import Precision, precisions
-from planner.layout import Layout, Layouts, as_columns
-from planner.layout_space import candidates
-from planner.memory import KINDS
-from planner.models import load_model, model_names
-from planner.nodes import custom_node
+from planner.hardware.cluster import cluster as build_cluster
+from planner.hardware.custom_nodes import custom_node
+from planner.layout_search.nearest import candidates
+from planner.model.catalog import load_model, model_names
+from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
 from planner.operators.row import Matmul, Row
 from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table
-from planner.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
-from planner.pipeline import stages
-from planner.step_time import PARTS
+from planner.performance.collectives import collective_s
+from planner.performance.evaluation import Evaluation, evaluate
+from planner.performance.memory import KINDS
+from planner.performance.pipeline import stages
+from planner.performance.step_time import PARTS
+from planner.workload.framework import framework_names
+from planner.workload.job import Precision
+from planner.workload.layout import Layout, Layouts, as_columns
+from planner.workload.precision import precisions
 
 
 def run(
@@ -223,7 +224,7 @@ def test_more_work_takes_longer(layout: Layout, batch: int) -> None:
 def test_a_faster_accelerator_is_never_slower(layout: Layout, factor: float) -> None:
     from examples import NODE
 
-    from planner.hardware import cluster
+    from planner.hardware.cluster import cluster
 
     faster = ACCELERATOR.replaced(
         peak_flops_per_s={k: v * factor for k, v in ACCELERATOR.peak_flops_per_s.items()},
@@ -301,7 +302,7 @@ def test_unknown_host_memory_is_a_note_and_a_small_one_a_reason() -> None:
     from examples import NODE
 
     import planner
-    from planner.hardware import cluster
+    from planner.hardware.cluster import cluster
 
     layout = Layout(zero=1, offload_optimizer=True)
     small = cluster(NODE.replaced(host_memory_bytes=1e6), num_gpus=8, accelerator=ACCELERATOR)

@@ -12,15 +12,16 @@ import pytest
 from examples import GPT, LLAMA, MIXTRAL, framework, gpus, job, model
 
 import planner
-from planner.checks import Question, impossible
-from planner.evaluation import evaluate
-from planner.exploration import explore
-from planner.hardware import cluster as build_cluster
-from planner.job import Job
-from planner.layout import Layouts
-from planner.layout_grid import LayoutGrid, divisors
-from planner.layout_space import candidates
-from planner.models import load_model
+from planner.hardware.cluster import cluster as build_cluster
+from planner.layout_search.explore import explore
+from planner.layout_search.nearest import candidates
+from planner.layout_search.space import LayoutGrid, divisors
+from planner.model.catalog import load_model
+from planner.performance.evaluation import evaluate
+from planner.performance.feasibility import impossible
+from planner.workload.job import Job
+from planner.workload.layout import Layouts
+from planner.workload.question import Question
 
 
 def grid(fields_: dict[str, Any], stack: str, count: int, **job_fields: Any) -> LayoutGrid:

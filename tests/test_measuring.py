@@ -19,10 +19,10 @@ from kernels.__main__ import main
 from kernels.models import Step, cpu_steps, gpu_steps, smaller
 from kernels.session import Case, Session, Skip, Work
 from kernels.timing import summarize
-from planner.cli import app
-from planner.errors import PlannerError
-from planner.parameters import parameters_total
-from planner.records import model_from_fields, read_record
+from planner.calibration.records import model_from_fields, read_record
+from planner.cli.main import app
+from planner.common.errors import PlannerError
+from planner.model.parameters import parameters_total
 
 
 @pytest.fixture(autouse=True)

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planner.accuracy import _time_table as time_table
-from planner.accuracy import group_name
-from planner.checks import LARGEST, check_sizes
-from planner.cost import find_price
-from planner.errors import PlannerError, near
-from planner.framework import load_framework
-from planner.hardware import Node, accelerator_names, cluster, load_accelerator
-from planner.planning import as_model
-from planner.runs import read_runs
-from planner.study import LEFT_OUT
-from planner.validation import predict
+from planner.common.errors import PlannerError, near
+from planner.evidence.measured_runs import read_runs
+from planner.evidence.predictions import predict
+from planner.evidence.study import LEFT_OUT
+from planner.hardware.cluster import Node, accelerator_names, cluster, load_accelerator
+from planner.performance.feasibility import LARGEST, check_sizes
+from planner.prices.price import find_price
+from planner.reports.accuracy import _time_table as time_table
+from planner.reports.accuracy import group_name
+from planner.workload.framework import load_framework
+from planner.workload.resolve import as_model
 from tests.examples import NODE, job
 from tests.test_cli import GOOD, Run, run, scenario  # noqa: F401
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from published_configs import PUBLISHED, transformers_count
 
-from planner.errors import PlannerError
-from planner.huggingface import model_from_config
-from planner.model import LayerKind
-from planner.models import load_model, model_names
-from planner.parameters import layer_parameters, parameters_active, parameters_total
+from planner.common.errors import PlannerError
+from planner.model.architecture import LayerKind
+from planner.model.catalog import load_model, model_names
+from planner.model.huggingface import model_from_config
+from planner.model.parameters import layer_parameters, parameters_active, parameters_total
 
 # shapes that no class of transformers holds: counted by hand below
 BY_HAND = {"chatlaw2-moe-4x7b", "llama4-style-moe-1.3b", "qwen-0.7b-student"}

@@ -13,12 +13,12 @@ from torch.utils._pytree import tree_leaves
 
 from kernels.families.training import make_trainer, stack
 from kernels.models import Step, decoder, encoder, experts
-from planner.evaluation import evaluate
-from planner.framework import load_framework
-from planner.hardware import cluster, load_accelerator
-from planner.job import Job
-from planner.layout import Layout, as_columns
-from planner.records import model_from_fields, single_node
+from planner.calibration.records import model_from_fields, single_node
+from planner.hardware.cluster import cluster, load_accelerator
+from planner.performance.evaluation import evaluate
+from planner.workload.framework import load_framework
+from planner.workload.job import Job
+from planner.workload.layout import Layout, as_columns
 
 
 class LiveBytes(TorchDispatchMode):

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from planner.cli import main
-from planner.cost import find_price, load_prices
-from planner.errors import PlannerError
-from planner.prices import accelerator_of_offer, import_prices, read_quotes, refresh_prices
+from planner.cli.main import main
+from planner.common.errors import PlannerError
+from planner.prices.price import find_price, load_prices
+from planner.prices.price_tables import accelerator_of_offer, import_prices, read_quotes, refresh_prices
 
 TODAY = datetime.date(2026, 11, 21)
 HEADER = "provider,item,accelerator,term,region,usd_per_gpu_hour,date,source\n"

@@ -8,19 +8,19 @@ from statistics import median
 
 import pytest
 
-from planner.errors import PlannerError
-from planner.gpu_hours_report import factors, section, table
-from planner.published_runs import (
+from planner.common.errors import PlannerError
+from planner.evidence.published_runs import (
     Comparison,
     Modelled,
     PublishedRun,
     compare,
     compare_published,
-    field_factor,
     fit_field_factor,
     model_run,
     published_runs,
 )
+from planner.lifecycle.field_factor import field_factor
+from planner.reports.gpu_hours import factors, section, table
 
 DOCS = Path(__file__).parent.parent / "docs"
 NAMED = (

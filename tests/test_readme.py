@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from planner.models import model_names
-from planner.scenario import read_scenario
+from planner.model.catalog import model_names
+from planner.scenarios.scenario import read_scenario
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.toml"))

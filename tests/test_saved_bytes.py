@@ -18,11 +18,11 @@ from transformers.models.mixtral.modeling_mixtral import MixtralDecoderLayer
 from transformers.models.opt.modeling_opt import OPTDecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
-from planner.huggingface import model_from_config
-from planner.layout import Layout, as_columns
-from planner.model import Model
+from planner.model.architecture import Model
+from planner.model.huggingface import model_from_config
 from planner.operators.setting import distinct_axes
 from planner.operators.table import Table, build_table
+from planner.workload.layout import Layout, as_columns
 
 PRECISION = {torch.float32: "fp32", torch.bfloat16: "bf16-pure"}
 DTYPES = [torch.float32, torch.bfloat16]

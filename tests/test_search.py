@@ -20,11 +20,13 @@ from test_cli import GOOD, Run, run, scenario  # noqa: F401
 from test_layout_grid import listed
 
 import planner
-from planner.errors import PlannerError
-from planner.evaluation import evaluate
-from planner.hardware import cluster
-from planner.layout import Layouts
-from planner.searching import Found, SearchQuestion, as_question, run_search, search_unit
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import cluster
+from planner.layout_search.found import Found
+from planner.layout_search.question import SearchQuestion, as_question
+from planner.layout_search.search import run_search, search_unit
+from planner.performance.evaluation import evaluate
+from planner.workload.layout import Layouts
 
 TWO = {"node": "dgx-a100-80gb", "num_gpus": 2}
 
@@ -96,7 +98,7 @@ def test_search_equals_brute_force(
     assert sorted(rows.value[:top].tolist()) == sorted(r["value"] for r in every)[:top]
     points = {r["point"] for r in every}
     front = {p for p in points if not any(all(a <= b for a, b in zip(o, p, strict=True)) and o != p for o in points)}
-    table = run_search(whole).frame()
+    table = run_search(whole).to_frame()
     kept = table[table["front"]]
     assert len(kept) == len(front)
     usable = kept["peak_total_bytes"] - kept["usable_bytes"]
@@ -112,14 +114,14 @@ def test_search_equals_brute_force(
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_order_of_the_parts_does_not_matter(seed: int) -> None:
     q = question(MIXTRAL, gpus=[2, 4], framework=["megatron-core", "fsdp"], top=7)
-    expected = run_search(q).frame()
+    expected = run_search(q).to_frame()
     units = np.random.default_rng(seed).permutation(len(q.units))
     found = Found()
     for i in units:
         found.merge(search_unit(q, q.units[i], Found()), q.top)
     again = run_search(q)
     again.found.rows = found.rows
-    pd.testing.assert_frame_equal(expected, again.frame())
+    pd.testing.assert_frame_equal(expected, again.to_frame())
     assert found.rejected == run_search(q).found.rejected
 
 
@@ -174,11 +176,11 @@ def test_clusters_that_cannot_run_the_job_are_left_out_and_named() -> None:
 
 
 def test_limits_are_kept_and_counted() -> None:
-    free = run_search(question(gpus=[1, 2, 4], cluster=gpus(4))).frame()
+    free = run_search(question(gpus=[1, 2, 4], cluster=gpus(4))).to_frame()
     assert free["num_gpus"].min() == 1
     limit = float(free[free["num_gpus"] == 4]["run_s"].min() * 1.01)
     result = run_search(question(gpus=[1, 2, 4], cluster=gpus(4), deadline_s=limit))
-    table = result.frame()
+    table = result.to_frame()
     assert (table["run_s"] <= limit).all()
     assert set(table["num_gpus"]) == {4}
     assert result.found.rejected["misses the deadline"] > 0
@@ -186,7 +188,7 @@ def test_limits_are_kept_and_counted() -> None:
 
 def test_energy_is_rated_power_times_time() -> None:
     watts = cluster(NODE, num_gpus=4, accelerator=ACCELERATOR.replaced(tdp_w=400.0))
-    table = run_search(question(cluster=watts, objective="energy")).frame()
+    table = run_search(question(cluster=watts, objective="energy")).to_frame()
     assert table["energy_j"].tolist() == pytest.approx((table["run_s"] * 4 * 400.0).tolist())
     assert table["energy_j"].iloc[0] == table["energy_j"].min()
 
@@ -203,7 +205,7 @@ def test_stopping_keeps_what_was_found() -> None:
     result = run_search(q, stop)
     assert not result.complete
     assert 0 < result.found.num_layouts == calls[-1][0] < result.size
-    table = result.frame()
+    table = result.to_frame()
     assert len(table) > 0
     assert table.attrs["complete"] is False
 
@@ -301,7 +303,7 @@ def test_a_folder_that_cannot_be_written_leaves_nothing(run: Run, scenario: Any,
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
-    from planner.tables import write_table
+    from planner.common.tables import write_table
 
     path = tmp_path / "rows.csv"
     path.write_text("before")
@@ -346,7 +348,7 @@ answer = engine.run_on_ray(q, None, lambda done, size: calls.append(done))
 assert marker.exists(), "no worker died"
 assert calls == sorted(calls) and calls[-1] == q.num_layouts
 local = run_search(q)
-pd.testing.assert_frame_equal(local.frame(), answer.frame(), check_exact=True)
+pd.testing.assert_frame_equal(local.to_frame(), answer.to_frame(), check_exact=True)
 assert local.found.rejected == answer.found.rejected
 ray.shutdown()
 print("same")

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from planner.cli import main
-from planner.hardware import Cluster, accelerator_names
-from planner.hardware import cluster as build_cluster
-from planner.models import load_model
-from planner.nodes import custom_node
+from planner.cli.main import main
+from planner.hardware.cluster import Cluster, accelerator_names
+from planner.hardware.cluster import cluster as build_cluster
+from planner.hardware.custom_nodes import custom_node
+from planner.model.catalog import load_model
+from planner.scenarios.serving import read_serving_scenario
 from planner.serving import serve
+from planner.serving.curves import curve, load_curve
 from planner.serving.engine import engine_names, load_engine
-from planner.serving.scenario import read_serving_scenario
-from planner.serving.sizing import sizes
+from planner.studies.sizing import sizes
 
 Run = Callable[..., tuple[int, str, str]]
 SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios" / "serving").glob("*.toml"))
@@ -140,13 +141,13 @@ def test_a_deployment_that_does_not_fit_is_an_answer(run: Run, tmp_path: Path) -
 
 def test_curves_are_frames_within_memory() -> None:
     answer = serve(model="llama-2-13b", cluster={"node": "dgx-a100-80gb", "num_gpus": 1}, serving={"prompt": 1000, "output": 200})
-    table = answer.curve()
+    table = curve(answer)
     assert list(table["batch"]) == sorted(table["batch"])
     assert table["output_tokens_per_s"].is_monotonic_increasing
     assert (table["total_bytes"] <= answer.limit_bytes).all()
     assert table["batch"].max() == answer.max_batch
     assert (table["tpot_s_lower"] <= table["tpot_s"]).all()
-    loads = answer.load_curve((0.2, 0.8))
+    loads = load_curve(answer, (0.2, 0.8))
     assert (loads["e2e_s_p50"] <= loads["e2e_s_p95"]).all()
     assert loads["e2e_s_p50"].iloc[0] < loads["e2e_s_p50"].iloc[1]
 

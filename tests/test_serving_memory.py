@@ -7,15 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_examples import LLAMA, MIXTRAL, deployment, model
 
-from planner.errors import PlannerError
-from planner.models import load_model
-from planner.parameters import parameters_total
+from planner.common.errors import PlannerError
+from planner.common.units import GIB
+from planner.model.catalog import load_model
+from planner.model.parameters import parameters_total
 from planner.serving import serve
-from planner.serving.formats import FORMATS
 from planner.serving.kv_cache import replica_sequence_bytes, sequence_bytes
 from planner.serving.memory import largest_batch, largest_context, limit_bytes, memory
+from planner.serving.weight_formats import FORMATS
 from planner.serving.weights import stage_bytes, total_bytes
-from planner.units import GIB
 
 H100 = {"node": "dgx-h100", "num_gpus": 1}
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_examples import serving_times
 
-from planner.errors import PlannerError
-from planner.models import load_model
+from planner.common.errors import PlannerError
+from planner.model.catalog import load_model
 from planner.serving import Server, serve, simulate
-from planner.serving.deployment import Deployment, capacity_of
+from planner.serving.batch_figures import capacity_of
+from planner.serving.deployment import Deployment
 from planner.serving.load import capacity_per_s, replica, slowed
 from planner.serving.memory import largest_context
 from planner.serving.queueing import md1_wait_s, mean_wait_s, mm1_wait_s

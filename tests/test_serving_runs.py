@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from planner.cli import main
-from planner.errors import PlannerError
-from planner.serving.certainty import classes
-from planner.serving.fitting import load_constants
-from planner.serving.runs import ServingRun, read_serving_run, read_serving_runs
-from planner.serving.study import study
-from planner.serving.table import is_serving_table
-from planner.serving.validation import check, predicted
+from planner.cli.main import main
+from planner.common.errors import PlannerError
+from planner.evidence.serving.check import check, predicted
+from planner.evidence.serving.fit import load_constants
+from planner.evidence.serving.runs import ServingRun, read_serving_run, read_serving_runs
+from planner.evidence.serving.study import study
+from planner.evidence.serving.table import is_serving_table
+from planner.serving.intervals import classes
 
 # one row of each kind, as their sources print them; see the column source
 ROW = {

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_examples import LLAMA, MIXTRAL, deployment, model, serving_times, without_host
 
-from planner.hardware import cluster, load_accelerator
-from planner.models import load_model
+from planner.hardware.cluster import cluster, load_accelerator
+from planner.model.catalog import load_model
+from planner.model.parameters import parameters_active
 from planner.operators.row import Matmul, Row
-from planner.parameters import parameters_active
 from planner.serving import serve
 from planner.serving.experts import distinct_experts
-from planner.serving.latency import Times, kernel_constants
+from planner.serving.pass_time import Times, kernel_constants
 from planner.serving.rows import Phase, Shape, pass_rows
 from planner.serving.speculative import expected_tokens
 

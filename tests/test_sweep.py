@@ -14,19 +14,12 @@ import pytest
 from test_cli import GOOD, Run, run, scenario  # noqa: F401
 
 import planner
-from planner.errors import PlannerError
-from planner.limits import largest
-from planner.planning import as_cluster
-from planner.sweeping import (
-    MEASURES,
-    SweepQuestion,
-    as_sweep,
-    changed_hardware,
-    crossovers,
-    parse_variation,
-    plan_with,
-    run_sweep,
-)
+from planner.common.errors import PlannerError
+from planner.scenarios.edited import changed_hardware, plan_with
+from planner.studies.limit import largest
+from planner.studies.sweep import MEASURES, SweepQuestion, as_sweep, crossovers, parse_variation
+from planner.studies.sweep_api import run_sweep
+from planner.workload.resolve import as_cluster
 
 TABLES: dict[str, Any] = {
     "model": {"name": "llama-2-7b"}, "cluster": {"node": "dgx-a100-80gb"}, "framework": {"name": "megatron-core"},
@@ -167,7 +160,7 @@ def test_stopping_a_sweep_keeps_the_rows_that_are_done() -> None:
 
 
 def test_values_of_several_types_go_to_parquet_as_text(tmp_path: Path) -> None:
-    from planner.tables import write_table
+    from planner.common.tables import write_table
 
     table = planner.sweep(TABLES, {"layout.tp": [2, "four"]})
     write_table(tmp_path / "grid.parquet", table)

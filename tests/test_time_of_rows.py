@@ -8,11 +8,11 @@ from examples import gpus
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.collectives import bus_factor, collective_s
-from planner.curves import load_curves
-from planner.hardware import CollectiveName, cluster, load_accelerator
+from planner.hardware.cluster import CollectiveName, cluster, load_accelerator
+from planner.hardware.curves import load_curves
 from planner.operators.row import Matmul
-from planner.roofline import matmul_efficiency
+from planner.performance.collectives import bus_factor, collective_s
+from planner.performance.roofline import matmul_efficiency
 
 NAMES: tuple[CollectiveName, ...] = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p")
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 import planner
-from planner.evaluation import Evaluation, evaluate
-from planner.hardware import Cluster, cluster
-from planner.layout import Layout, as_columns
+from planner.hardware.cluster import Cluster, cluster
+from planner.performance.evaluation import Evaluation, evaluate
+from planner.workload.layout import Layout, as_columns
 from tests.examples import ACCELERATOR, LLAMA, NODE, framework, job, model
 
 WIDE: dict[str, Any] = {**LLAMA, "num_layers": 8, "hidden_size": 4096, "num_heads": 32, "ffn_hidden_size": 12288}

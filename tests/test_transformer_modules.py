@@ -27,12 +27,12 @@ from kernels.transformer import (
 )
 from kernels.transformer import eager as eager_attention
 from kernels.transformer import flash as flash_attention
-from planner.layout import Layout, as_columns
-from planner.model import Model
+from planner.calibration.records import model_from_fields
+from planner.model.architecture import Model
+from planner.model.parameters import parameters_total
 from planner.operators.setting import distinct_axes
 from planner.operators.table import Table, build_table
-from planner.parameters import parameters_total
-from planner.records import model_from_fields
+from planner.workload.layout import Layout, as_columns
 
 DENSE: dict[str, Any] = {
     "num_layers": 2, "hidden_size": 128, "num_heads": 8, "num_kv_heads": 2, "head_dim": 16, "ffn_hidden_size": 352,

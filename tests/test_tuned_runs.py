@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from planner.fit_sets import FIT_SETS, fit_set
-from planner.fitting import load_constants
-from planner.framework import lineage
-from planner.runs import Run, read_runs
-from planner.uncertainty import TUNING_RESIDUALS, Subject, every_class, interval, load_residuals
+from planner.evidence.fit import load_constants
+from planner.evidence.fit_sets import FIT_SETS, fit_set
+from planner.evidence.measured_runs import Run, read_runs
+from planner.uncertainty.interval import TUNING_RESIDUALS, Subject, every_class, interval, load_residuals
+from planner.workload.framework import lineage
 
 HEADER = (
     "id,source,model,num_layers,hidden_size,num_heads,vocab_size,seq_len,accelerator,num_gpus,micro_batch_size,global_batch_size,"

@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import planner
-from planner.derived import weight_bytes
-from planner.errors import PlannerError
-from planner.evaluation import evaluate, operator_table
-from planner.framework import load_framework
-from planner.job import Job
-from planner.layout import Layout, Layouts, as_columns
-from planner.model import Model
-from planner.models import load_model
-from planner.parameters import parameters_total
-from planner.scenario import read_scenario
-from planner.tuned import frozen_parameters, stored_bytes, trainable_parameters
-from planner.tuning import Adapter, Quantization
+from planner.common.errors import PlannerError
+from planner.model.architecture import Model
+from planner.model.catalog import load_model
+from planner.model.parameters import parameters_total
+from planner.performance.evaluation import evaluate, operator_table
+from planner.scenarios.scenario import read_scenario
+from planner.studies.what_if import weight_bytes
+from planner.training.trainable import frozen_parameters, stored_bytes, trainable_parameters
+from planner.workload.framework import load_framework
+from planner.workload.job import Job
+from planner.workload.layout import Layout, Layouts, as_columns
+from planner.workload.tuning import Adapter, Quantization
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 STACKS = ["peft", "fsdp", "megatron-core", "deepspeed-zero", "litgpt"]
@@ -73,7 +73,7 @@ _FILES: dict[int, Path] = {}
 def _teacher_file(m: Model) -> Path:
     import tempfile
 
-    from planner.derived import write_model
+    from planner.studies.what_if import write_model
 
     if m.vocab_size not in _FILES:
         path = Path(tempfile.mkdtemp()) / "teacher.toml"
@@ -100,7 +100,7 @@ LINEAR = {"query key value", "output projection", "in projection", "out projecti
 
 
 def planner_kinds(m: Model, work: Job) -> tuple[Any, ...]:
-    from planner.modules import tuned_model
+    from planner.workload.adapters import tuned_model
 
     return tuned_model(m, work).layer_kinds
 

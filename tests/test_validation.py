@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from planner.cli import main
-from planner.errors import PlannerError
-from planner.plot import save_validation
-from planner.runs import REQUIRED, read_runs
-from planner.validation import Prediction, group_errors, predict
+from planner.cli.main import main
+from planner.common.errors import PlannerError
+from planner.evidence.measured_runs import REQUIRED, read_runs
+from planner.evidence.predictions import Prediction, group_errors, predict
+from planner.reports.plots import save_validation
 
 # Korthikanti et al. 2022, arXiv 2205.05198, table 5: seconds per iteration of Megatron-LM on A100; no constant is from them
 PAPER = Path(__file__).parent / "data" / "korthikanti2022.csv"
@@ -190,7 +190,7 @@ def test_unasked_groups_are_of_the_columns_that_the_table_has(
 def test_validate_writes_what_it_predicted_and_several_tables_are_one(tmp_path, capsys, monkeypatch):
     import pandas as pd
 
-    from planner.cli import main
+    from planner.cli.main import main
 
     source = Path(__file__).parent / "data" / "korthikanti2022.csv"
     head, first, *others = source.read_text().splitlines()

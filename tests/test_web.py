@@ -18,17 +18,17 @@ st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: 
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
 import planner  # noqa: E402
-from planner.errors import PlannerError  # noqa: E402
-from planner.job import Job, Kind  # noqa: E402
-from planner.memory_map import fit_map, moments  # noqa: E402
-from planner.models import load_model, model_names  # noqa: E402
-from planner.modules import check_targets  # noqa: E402
-from planner.parameters import parameters_total  # noqa: E402
-from planner.remedies import remedies, scaling  # noqa: E402
-from planner.scenario import read_scenario  # noqa: E402
-from planner.tuned import teachers  # noqa: E402
-from planner.tuning import Adapter  # noqa: E402
+from planner.common.errors import PlannerError  # noqa: E402
+from planner.model.catalog import load_model, model_names  # noqa: E402
+from planner.model.parameters import parameters_total  # noqa: E402
+from planner.scenarios.scenario import read_scenario  # noqa: E402
+from planner.training.memory_map import fit_map, moments  # noqa: E402
+from planner.training.remedies import remedies, scaling  # noqa: E402
+from planner.training.trainable import teachers  # noqa: E402
 from planner.web import charts, download, inputs_job, state, text  # noqa: E402
+from planner.workload.adapters import check_targets  # noqa: E402
+from planner.workload.job import Job, Kind  # noqa: E402
+from planner.workload.tuning import Adapter  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("compare", "memory", "search", "serving", "calibrate", "evidence")
@@ -54,7 +54,7 @@ def slider(test, label):
 
 
 def test_the_page_shows_what_planner_plan_answers(app, tmp_path, capsys):
-    from planner.cli import main
+    from planner.cli.main import main
 
     path = tmp_path / "s.toml"
     path.write_text(download.scenario_toml(app.session_state["scenario"]), encoding="utf-8")

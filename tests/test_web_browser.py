@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(
     b.browser_path() is None, reason="no browser here: apt-get install chromium chromium-driver runs the tests of the page"
 )
 
-from planner.scenario import read_scenario  # noqa: E402
+from planner.scenarios.scenario import read_scenario  # noqa: E402
 from planner.web import state  # noqa: E402
 
 RECORD = Path(__file__).parent / "data" / "cpu-record.json"

@@ -17,8 +17,8 @@ st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: 
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
 import planner  # noqa: E402
-from planner.errors import PlannerError  # noqa: E402
-from planner.models import load_model, model_names  # noqa: E402
+from planner.common.errors import PlannerError  # noqa: E402
+from planner.model.catalog import load_model, model_names  # noqa: E402
 from planner.web import download, guard, inputs, state  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]

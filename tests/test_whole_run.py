@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import planner
-from planner.errors import PlannerError
-from planner.failures import (
+from planner.common.errors import PlannerError
+from planner.lifecycle.expert_load import dropped_share, expert_load, given_shares, mixed_shares, read_histogram, zipf_shares
+from planner.lifecycle.failures import (
     Interruptions,
     daly_interval_s,
     expected_losses,
@@ -22,10 +23,9 @@ from planner.failures import (
     simulate_losses,
     young_interval_s,
 )
-from planner.imbalance import dropped_share, expert_load, given_shares, mixed_shares, read_histogram, zipf_shares
-from planner.planning import Plan
-from planner.published_runs import field_factor
-from planner.whole_run import CAUSES, checkpoint_bytes, expected_run, straggler_factor
+from planner.lifecycle.field_factor import field_factor
+from planner.lifecycle.simulation import CAUSES, checkpoint_bytes, expected_run, straggler_factor
+from planner.training.plan import Plan
 
 DAY = 86400.0
 NEVER: dict[str, Any] = {"failures": "none", "checkpoint": "none", "restart_s": 0.0}

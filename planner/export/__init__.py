@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from planner.errors import PlannerError, one_of
+from planner.common.errors import PlannerError, one_of
+from planner.common.tables import write_whole
 from planner.export.accelerate import accelerate_files
 from planner.export.common import require_stack
 from planner.export.deepspeed import deepspeed_files
 from planner.export.megatron import megatron_files
 from planner.export.nemo import nemo_files
 from planner.export.torchtitan import torchtitan_files
-from planner.planning import Plan
-from planner.tables import write_whole
+from planner.training.plan import Plan
 
 STACKS: Mapping[str, tuple[Callable[[Plan], dict[str, str]], tuple[str, ...]]] = {
     "megatron": (megatron_files, ("megatron-core", "megatron-bridge", "megatron-2022")),

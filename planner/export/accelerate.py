@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from planner.export.common import comment, degrees, forbid, refuse, script
-from planner.planning import Plan
+from planner.training.plan import Plan
 
 
 def accelerate_files(plan: Plan) -> dict[str, str]:
@@ -23,10 +23,15 @@ def accelerate_files(plan: Plan) -> dict[str, str]:
     x, n = plan.layout, degrees(plan)
     accumulation = plan.job.global_batch_size // (x.micro_batch_size * n["dp"])
     words = [
-        "accelerate launch", "--config_file accelerate.yaml", '--machine_rank "${NODE_RANK:-0}"',
-        '--main_process_ip "${MASTER_ADDR:-localhost}"', '--main_process_port "${MASTER_PORT:-29500}"', "train.py",
-        f"--per_device_train_batch_size {x.micro_batch_size}", f"--gradient_accumulation_steps {accumulation}",
-    ]  # fmt: skip
+        "accelerate launch",
+        "--config_file accelerate.yaml",
+        '--machine_rank "${NODE_RANK:-0}"',
+        '--main_process_ip "${MASTER_ADDR:-localhost}"',
+        '--main_process_port "${MASTER_PORT:-29500}"',
+        "train.py",
+        f"--per_device_train_batch_size {x.micro_batch_size}",
+        f"--gradient_accumulation_steps {accumulation}",
+    ]
     return {"accelerate.yaml": text, "launch.sh": script(plan, words)}
 
 
@@ -44,17 +49,26 @@ def config(plan: Plan) -> dict[str, Any]:
     if n["shard"] % x.cp:
         raise refuse(stack, f"layout.shard_group_size = {n['shard']} must hold all cp = {x.cp} ranks", "use a multiple")
     parallel = {
-        "parallelism_config_dp_replicate_size": n["replicate"], "parallelism_config_dp_shard_size": n["shard"] // x.cp,
-        "parallelism_config_tp_size": x.tp, "parallelism_config_cp_size": x.cp,
-    }  # fmt: skip
+        "parallelism_config_dp_replicate_size": n["replicate"],
+        "parallelism_config_dp_shard_size": n["shard"] // x.cp,
+        "parallelism_config_tp_size": x.tp,
+        "parallelism_config_cp_size": x.cp,
+    }
     several = n["replicate"] > 1 or x.tp > 1 or x.cp > 1
     return {
-        "compute_environment": "LOCAL_MACHINE", "distributed_type": "FSDP", "num_machines": plan.cluster.num_nodes,
-        "num_processes": plan.num_gpus, "mixed_precision": job.precision if job.precision in ("bf16", "fp16") else "no",
+        "compute_environment": "LOCAL_MACHINE",
+        "distributed_type": "FSDP",
+        "num_machines": plan.cluster.num_nodes,
+        "num_processes": plan.num_gpus,
+        "mixed_precision": job.precision if job.precision in ("bf16", "fp16") else "no",
         "fsdp_config": {
-            "fsdp_version": 2, "fsdp_reshard_after_forward": x.zero == 3, "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
-            "fsdp_activation_checkpointing": x.recompute == "full", "fsdp_offload_params": x.offload_optimizer,
-            "fsdp_state_dict_type": "SHARDED_STATE_DICT", "fsdp_cpu_ram_efficient_loading": True,
+            "fsdp_version": 2,
+            "fsdp_reshard_after_forward": x.zero == 3,
+            "fsdp_auto_wrap_policy": "TRANSFORMER_BASED_WRAP",
+            "fsdp_activation_checkpointing": x.recompute == "full",
+            "fsdp_offload_params": x.offload_optimizer,
+            "fsdp_state_dict_type": "SHARDED_STATE_DICT",
+            "fsdp_cpu_ram_efficient_loading": True,
         },
         **({"parallelism_config": parallel} if several else {}),
-    }  # fmt: skip
+    }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import planner
-from planner.errors import PlannerError
-from planner.planning import Plan
-from planner.units import DAY_S, GIB
+from planner.common.errors import PlannerError
+from planner.common.units import DAY_S, GIB
+from planner.common.version import VERSION
+from planner.training.plan import Plan
 
 
 def refuse(stack: str, what: str, remedy: str) -> PlannerError:
@@ -49,7 +49,7 @@ def degrees(plan: Plan) -> dict[str, int]:
 
 
 def chunk_sizes(plan: Plan) -> list[int]:
-    """Layers of each pipeline chunk in the order of the model, as planned (``planner.pipeline.stages``)."""
+    """Layers of each pipeline chunk in the order of the model, as planned (``planner.performance.pipeline.stages``)."""
     chunks = plan.layout.pp * plan.layout.vpp
     base, extra = divmod(plan.model.num_layers, chunks)
     return [base + (1 if 1 <= c <= extra else 0) for c in range(chunks)]
@@ -60,7 +60,7 @@ def comment(plan: Plan, mark: str = "# ") -> str:
     lines = [
         f"{plan.model.name} on {plan.cluster.name}, {plan.framework.name}, {plan.job.precision}, {plan.job.optimizer}",
         f"layout: {plan.layout.label}",
-        f"planner {planner.__version__} predicts: {plan.step_time_s:.4g} s a step, {plan.tokens_per_s_per_gpu:,.0f} tokens/s per "
+        f"planner {VERSION} predicts: {plan.step_time_s:.4g} s a step, {plan.tokens_per_s_per_gpu:,.0f} tokens/s per "
         f"GPU, MFU {plan.mfu:.1%}, {plan.peak_total_bytes / GIB:.1f} of {plan.usable_bytes / GIB:.1f} GiB per GPU",
     ]
     if plan.run_s is not None:
@@ -72,9 +72,13 @@ def comment(plan: Plan, mark: str = "# ") -> str:
 def torchrun(plan: Plan) -> list[str]:
     """The launcher: one process per GPU; NODE_RANK and MASTER_ADDR come from the environment."""
     return [
-        "torchrun", f"--nnodes {plan.cluster.num_nodes}", f"--nproc-per-node {gpus_per_node(plan)}",
-        '--node-rank "${NODE_RANK:-0}"', '--master-addr "${MASTER_ADDR:-localhost}"', '--master-port "${MASTER_PORT:-29500}"',
-    ]  # fmt: skip
+        "torchrun",
+        f"--nnodes {plan.cluster.num_nodes}",
+        f"--nproc-per-node {gpus_per_node(plan)}",
+        '--node-rank "${NODE_RANK:-0}"',
+        '--master-addr "${MASTER_ADDR:-localhost}"',
+        '--master-port "${MASTER_PORT:-29500}"',
+    ]
 
 
 def script(plan: Plan, words: Sequence[str]) -> str:

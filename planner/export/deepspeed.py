@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from planner.export.common import degrees, forbid, gpus_per_node, refuse, script
-from planner.planning import Plan
+from planner.training.plan import Plan
 
 
 def deepspeed_files(plan: Plan) -> dict[str, str]:
@@ -19,9 +19,12 @@ def deepspeed_files(plan: Plan) -> dict[str, str]:
     The optimizer (AdamW) is train.py's: its learning rate is not planned.
     """
     words = [
-        "deepspeed", f"--num_nodes {plan.cluster.num_nodes}", f"--num_gpus {gpus_per_node(plan)}", "train.py",
+        "deepspeed",
+        f"--num_nodes {plan.cluster.num_nodes}",
+        f"--num_gpus {gpus_per_node(plan)}",
+        "train.py",
         "--deepspeed ds_config.json",
-    ]  # fmt: skip
+    ]
     return {"ds_config.json": json.dumps(config(plan), indent=2) + "\n", "launch.sh": script(plan, words)}
 
 
@@ -30,8 +33,11 @@ def config(plan: Plan) -> dict[str, Any]:
     x, job = plan.layout, plan.job
     forbid(plan, "deepspeed", tp=1, pp=1, vpp=1, cp=1, etp=1, shard_group_size=0, offload_activations=False)
     if x.ep > 1:
-        raise refuse("deepspeed", f"layout.ep = {x.ep} is an argument of deepspeed.moe.layer.MoE in the model's code",
-                     "use 1, or set ep_size there and export the rest")  # fmt: skip
+        raise refuse(
+            "deepspeed",
+            f"layout.ep = {x.ep} is an argument of deepspeed.moe.layer.MoE in the model's code",
+            "use 1, or set ep_size there and export the rest",
+        )
     if x.recompute == "selective":
         raise refuse("deepspeed", "layout.recompute = 'selective' is not configured here", "use none or full")
     if job.precision not in ("bf16", "fp16", "fp32"):
@@ -43,10 +49,13 @@ def config(plan: Plan) -> dict[str, Any]:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     accumulation = job.global_batch_size // (x.micro_batch_size * degrees(plan)["dp"])
     found: dict[str, Any] = {
-        "train_batch_size": job.global_batch_size, "train_micro_batch_size_per_gpu": x.micro_batch_size,
-        "gradient_accumulation_steps": accumulation, "zero_optimization": zero,
-        "bf16": {"enabled": job.precision == "bf16"}, "fp16": {"enabled": job.precision == "fp16"},
-    }  # fmt: skip
+        "train_batch_size": job.global_batch_size,
+        "train_micro_batch_size_per_gpu": x.micro_batch_size,
+        "gradient_accumulation_steps": accumulation,
+        "zero_optimization": zero,
+        "bf16": {"enabled": job.precision == "bf16"},
+        "fp16": {"enabled": job.precision == "fp16"},
+    }
     if (job.gradient_dtype or plan.framework.gradient_dtype) == "fp32" and job.precision == "bf16":
         found["data_types"] = {"grad_accum_dtype": "fp32"}
     if x.recompute == "full":  # the model calls deepspeed.checkpointing.checkpoint for each layer

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.export.common import chunk_sizes, degrees, num_steps, options, refuse, script, torchrun
-from planner.planning import Plan
+from planner.training.plan import Plan
 
 OPTIMIZERS = {"adamw": "adam", "sgd": "sgd", "muon": "muon"}
 
@@ -24,23 +24,41 @@ def model_arguments(plan: Plan) -> dict[str, Any]:
     m = plan.model
     _check_model(plan)
     grouped = m.attention in ("gqa", "mqa") or m.num_kv_heads < m.num_heads
-    attention: dict[str, Any] = {
-        "multi-latent-attention": True, "q-lora-rank": m.q_lora_rank, "kv-lora-rank": m.kv_lora_rank,
-        "qk-head-dim": m.qk_nope_head_dim, "qk-pos-emb-head-dim": m.qk_rope_head_dim, "v-head-dim": m.v_head_dim,
-    } if m.attention == "mla" else {
-        "kv-channels": m.head_dim, "group-query-attention": grouped, "num-query-groups": m.num_kv_heads if grouped else None,
-    }  # fmt: skip
+    attention: dict[str, Any] = (
+        {
+            "multi-latent-attention": True,
+            "q-lora-rank": m.q_lora_rank,
+            "kv-lora-rank": m.kv_lora_rank,
+            "qk-head-dim": m.qk_nope_head_dim,
+            "qk-pos-emb-head-dim": m.qk_rope_head_dim,
+            "v-head-dim": m.v_head_dim,
+        }
+        if m.attention == "mla"
+        else {
+            "kv-channels": m.head_dim,
+            "group-query-attention": grouped,
+            "num-query-groups": m.num_kv_heads if grouped else None,
+        }
+    )
     return {
-        "num-layers": m.num_layers, "hidden-size": m.hidden_size, "ffn-hidden-size": m.ffn_hidden_size,
-        "num-attention-heads": m.num_heads, **attention, "swiglu": m.gated_ffn, **_expert_arguments(plan),
+        "num-layers": m.num_layers,
+        "hidden-size": m.hidden_size,
+        "ffn-hidden-size": m.ffn_hidden_size,
+        "num-attention-heads": m.num_heads,
+        **attention,
+        "swiglu": m.gated_ffn,
+        **_expert_arguments(plan),
         "normalization": "RMSNorm" if m.norm == "rmsnorm" else "LayerNorm",
         "position-embedding-type": {"rotary": "rope", "learned": "learned_absolute", "none": "none"}[m.position_embedding],
         "max-position-embeddings": m.max_positions or plan.job.seq_len,
-        "disable-bias-linear": not m.ffn_bias, "add-qkv-bias": m.qkv_bias and not m.ffn_bias,
-        "qk-layernorm": m.qk_norm == "head", "untie-embeddings-and-output-weights": not m.tied_embeddings,
-        "hidden-dropout": m.hidden_dropout, "attention-dropout": m.attention_dropout,
+        "disable-bias-linear": not m.ffn_bias,
+        "add-qkv-bias": m.qkv_bias and not m.ffn_bias,
+        "qk-layernorm": m.qk_norm == "head",
+        "untie-embeddings-and-output-weights": not m.tied_embeddings,
+        "hidden-dropout": m.hidden_dropout,
+        "attention-dropout": m.attention_dropout,
         "transformer-impl": "transformer_engine",
-    }  # fmt: skip
+    }
 
 
 def _check_model(plan: Plan) -> None:
@@ -48,15 +66,20 @@ def _check_model(plan: Plan) -> None:
     wrong = {
         "architecture = 'encoder' (pretrain_gpt.py trains decoders)": m.architecture != "decoder",
         "position_embedding = 'alibi'": m.position_embedding == "alibi",
-        "parallel_attention": m.parallel_attention, "sliding_window": m.sliding_window is not None,
-        "attention_sinks": m.attention_sinks, "qk_norm = 'full'": m.qk_norm == "full",
-        f"norms_per_layer = {m.norms_per_layer}": m.norms_per_layer != 2, "embedding_norm": m.embedding_norm,
-        "embedding_projection_size": m.embedding_projection_size is not None, "router_bias": m.router_bias,
-        "shared_expert_gate": m.shared_expert_gate, f"head = {m.head!r}": m.head != "language_model",
+        "parallel_attention": m.parallel_attention,
+        "sliding_window": m.sliding_window is not None,
+        "attention_sinks": m.attention_sinks,
+        "qk_norm = 'full'": m.qk_norm == "full",
+        f"norms_per_layer = {m.norms_per_layer}": m.norms_per_layer != 2,
+        "embedding_norm": m.embedding_norm,
+        "embedding_projection_size": m.embedding_projection_size is not None,
+        "router_bias": m.router_bias,
+        "shared_expert_gate": m.shared_expert_gate,
+        f"head = {m.head!r}": m.head != "language_model",
         f"gated_ffn with activation = {m.activation!r}": m.gated_ffn and m.activation != "silu",
         f"activation = {m.activation!r}": not m.gated_ffn and m.activation not in ("gelu", "gelu_tanh"),
         "biases on some linear layers only": m.attention_output_bias != m.ffn_bias,
-    }  # fmt: skip
+    }
     for what, is_so in wrong.items():
         if is_so:
             raise refuse("megatron", f"{m.name} has {what}, which the command line of Megatron-LM does not set", "write the spec")
@@ -73,13 +96,18 @@ def _expert_arguments(plan: Plan) -> dict[str, Any]:
         mixed = f"'([{','.join(pattern)}])'"
     shared = m.num_shared_experts * int(m.shared_expert_ffn_hidden_size or 0)
     return {
-        "num-experts": m.num_experts, "moe-router-topk": m.top_k, "moe-ffn-hidden-size": m.expert_ffn_hidden_size,
-        "moe-shared-expert-intermediate-size": shared or None, "moe-layer-freq": mixed if "0" in pattern else None,
-        "moe-grouped-gemm": plan.framework.grouped_experts, "moe-token-dispatcher-type": "alltoall",
-        "moe-router-fusion": plan.framework.fused_router or None, "moe-permute-fusion": plan.framework.fused_router or None,
+        "num-experts": m.num_experts,
+        "moe-router-topk": m.top_k,
+        "moe-ffn-hidden-size": m.expert_ffn_hidden_size,
+        "moe-shared-expert-intermediate-size": shared or None,
+        "moe-layer-freq": mixed if "0" in pattern else None,
+        "moe-grouped-gemm": plan.framework.grouped_experts,
+        "moe-token-dispatcher-type": "alltoall",
+        "moe-router-fusion": plan.framework.fused_router or None,
+        "moe-permute-fusion": plan.framework.fused_router or None,
         "moe-expert-capacity-factor": m.capacity_factor,
         "moe-pad-expert-input-to-capacity": m.capacity_factor is not None,
-    }  # fmt: skip
+    }
 
 
 def training_arguments(plan: Plan) -> dict[str, Any]:
@@ -92,14 +120,19 @@ def training_arguments(plan: Plan) -> dict[str, Any]:
     half = job.precision in ("bf16", "fp8")
     gradient = job.gradient_dtype or plan.framework.gradient_dtype
     return {
-        "seq-length": job.seq_len, "micro-batch-size": plan.layout.micro_batch_size, "global-batch-size": job.global_batch_size,
-        "train-iters": num_steps(plan), "optimizer": OPTIMIZERS[job.optimizer], "bf16": half, "fp16": job.precision == "fp16",
+        "seq-length": job.seq_len,
+        "micro-batch-size": plan.layout.micro_batch_size,
+        "global-batch-size": job.global_batch_size,
+        "train-iters": num_steps(plan),
+        "optimizer": OPTIMIZERS[job.optimizer],
+        "bf16": half,
+        "fp16": job.precision == "fp16",
         "fp8-format": "hybrid" if job.precision == "fp8" else None,
         "accumulate-allreduce-grads-in-fp32": gradient == "fp32" and job.precision != "fp32",
         "grad-reduce-in-bf16": gradient == "same" and half,
         "cross-entropy-loss-fusion": plan.framework.fused_cross_entropy,
         "use-flash-attn": plan.framework.attention_kernel == "flash",
-    }  # fmt: skip
+    }
 
 
 def parallel_arguments(plan: Plan) -> dict[str, Any]:
@@ -113,17 +146,21 @@ def parallel_arguments(plan: Plan) -> dict[str, Any]:
     even = len(set(sizes)) == 1
     expert = plan.model.num_experts > 0
     return {
-        "tensor-model-parallel-size": x.tp, "sequence-parallel": x.sequence_parallel, "pipeline-model-parallel-size": x.pp,
+        "tensor-model-parallel-size": x.tp,
+        "sequence-parallel": x.sequence_parallel,
+        "pipeline-model-parallel-size": x.pp,
         "num-virtual-stages-per-pipeline-rank": x.vpp if even and x.vpp > 1 else None,
         "pipeline-model-parallel-layout": None if even else f"'{pipeline_layout(sizes)}'",
-        "context-parallel-size": x.cp, "expert-model-parallel-size": x.ep if expert else None,
-        "expert-tensor-parallel-size": x.etp if expert else None, "use-distributed-optimizer": x.zero == 1,
+        "context-parallel-size": x.cp,
+        "expert-model-parallel-size": x.ep if expert else None,
+        "expert-tensor-parallel-size": x.etp if expert else None,
+        "use-distributed-optimizer": x.zero == 1,
         "num-distributed-optimizer-instances": n["replicate"] if x.zero == 1 and n["replicate"] > 1 else None,
         "overlap-grad-reduce": f.overlap_gradient_reduction > 0 and n["ranks"] > 1,
         "overlap-param-gather": f.overlap_parameter_gather > 0 and x.zero == 1,
         "tp-comm-overlap": f.overlap_tensor_parallel > 0 and x.tp > 1,
         "no-overlap-p2p-communication": f.overlap_pipeline == 0 and x.pp > 1,
-    }  # fmt: skip
+    }
 
 
 def pipeline_layout(sizes: list[int]) -> str:
@@ -144,7 +181,9 @@ def memory_arguments(plan: Plan) -> dict[str, Any]:
     return {
         "recompute-granularity": None if x.recompute == "none" else x.recompute,
         "recompute-modules": "core_attn" if x.recompute == "selective" else None,
-        "recompute-method": "uniform" if full else None, "recompute-num-layers": 1 if full else None,
-        "optimizer-cpu-offload": x.offload_optimizer, "use-precision-aware-optimizer": x.offload_optimizer,
+        "recompute-method": "uniform" if full else None,
+        "recompute-num-layers": 1 if full else None,
+        "optimizer-cpu-offload": x.offload_optimizer,
+        "use-precision-aware-optimizer": x.offload_optimizer,
         "cpu-offloading-num-layers": plan.model.num_layers - 1 if x.offload_activations else None,
-    }  # fmt: skip
+    }

@@ -12,7 +12,7 @@ from typing import Any
 
 from planner.export.common import chunk_sizes, comment, degrees, num_steps, refuse
 from planner.export.megatron import memory_arguments, parallel_arguments, pipeline_layout, training_arguments
-from planner.planning import Plan
+from planner.training.plan import Plan
 
 PRECISIONS = {"bf16": "bf16_mixed", "fp16": "fp16_mixed", "fp8": "bf16_with_fp8_delayed_scaling_mixed"}
 
@@ -41,33 +41,42 @@ def config(plan: Plan) -> dict[str, Any]:
     offload = plan.model.num_layers - 1 if x.offload_activations else None
     return {
         "model": {
-            "tensor_model_parallel_size": x.tp, "sequence_parallel": x.sequence_parallel,
+            "tensor_model_parallel_size": x.tp,
+            "sequence_parallel": x.sequence_parallel,
             "pipeline_model_parallel_size": x.pp,
             "virtual_pipeline_model_parallel_size": x.vpp if even and x.vpp > 1 else None,
             "pipeline_model_parallel_layout": None if even else pipeline_layout(sizes),
-            "context_parallel_size": x.cp, "expert_model_parallel_size": x.ep if expert else None,
-            "expert_tensor_parallel_size": x.etp if expert else None, "seq_length": job.seq_len,
+            "context_parallel_size": x.cp,
+            "expert_model_parallel_size": x.ep if expert else None,
+            "expert_tensor_parallel_size": x.etp if expert else None,
+            "seq_length": job.seq_len,
             "recompute_granularity": {"none": None, "selective": "selective", "full": "full"}[x.recompute],
             "recompute_modules": ["core_attn"] if x.recompute == "selective" else None,
-            "recompute_method": "uniform" if full else None, "recompute_num_layers": 1 if full else None,
-            "cpu_offloading": True if offload else None, "cpu_offloading_num_layers": offload,
+            "recompute_method": "uniform" if full else None,
+            "recompute_num_layers": 1 if full else None,
+            "cpu_offloading": True if offload else None,
+            "cpu_offloading_num_layers": offload,
         },
         "train": {
-            "micro_batch_size": x.micro_batch_size, "global_batch_size": job.global_batch_size, "train_iters": num_steps(plan),
+            "micro_batch_size": x.micro_batch_size,
+            "global_batch_size": job.global_batch_size,
+            "train_iters": num_steps(plan),
         },
         "dataset": {"sequence_length": job.seq_len},
         "ddp": {
-            "use_distributed_optimizer": x.zero == 1, "overlap_grad_reduce": f.overlap_gradient_reduction > 0,
+            "use_distributed_optimizer": x.zero == 1,
+            "overlap_grad_reduce": f.overlap_gradient_reduction > 0,
             "overlap_param_gather": f.overlap_parameter_gather > 0 and x.zero == 1,
             "num_distributed_optimizer_instances": n["replicate"] if x.zero == 1 else 1,
             "grad_reduce_in_fp32": (job.gradient_dtype or f.gradient_dtype) == "fp32",
         },
         "optimizer": {
-            "optimizer": {"adamw": "adam"}.get(job.optimizer, job.optimizer), "use_distributed_optimizer": x.zero == 1,
+            "optimizer": {"adamw": "adam"}.get(job.optimizer, job.optimizer),
+            "use_distributed_optimizer": x.zero == 1,
             "optimizer_cpu_offload": x.offload_optimizer or None,
             "optimizer_offload_fraction": 1.0 if x.offload_optimizer else None,
             "use_precision_aware_optimizer": x.offload_optimizer or None,
         },
         "comm_overlap": {"tp_comm_overlap": f.overlap_tensor_parallel > 0 and x.tp > 1},
         "mixed_precision": PRECISIONS[job.precision],
-    }  # fmt: skip
+    }

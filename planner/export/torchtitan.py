@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.export.common import degrees, num_steps, options, refuse, script, torchrun
-from planner.planning import Plan
+from planner.training.plan import Plan
 
 MODELS = {
     "llama-3-8b": ("llama3", "llama3_8b"), "llama-3.1-8b": ("llama3", "llama3_8b"), "llama-3-70b": ("llama3", "llama3_70b"),
@@ -26,17 +26,23 @@ def torchtitan_files(plan: Plan) -> dict[str, str]:
     module, config = MODELS[plan.model.name]
     policy = {"full": "activation_checkpoint:full", "none": "activation_checkpoint:none"}[_recompute(plan)]
     words = [
-        *torchrun(plan), "-m torchtitan.train", f"--module {module}", f"--config {config}", *options(overrides(plan)), policy,
-    ]  # fmt: skip
+        *torchrun(plan),
+        "-m torchtitan.train",
+        f"--module {module}",
+        f"--config {config}",
+        *options(overrides(plan)),
+        policy,
+    ]
     return {"launch.sh": script(plan, words).replace(f'{policy} \\\n  "$@"', f'"$@" \\\n  {policy}')}
 
 
 def _recompute(plan: Plan) -> str:
     if plan.layout.recompute == "selective":
         raise refuse(
-            "torchtitan", "layout.recompute = 'selective' is the attention core; torchtitan's selective policy keeps others",
+            "torchtitan",
+            "layout.recompute = 'selective' is the attention core; torchtitan's selective policy keeps others",
             "use none or full",
-        )  # fmt: skip
+        )
     return plan.layout.recompute
 
 
@@ -55,19 +61,23 @@ def overrides(plan: Plan) -> dict[str, Any]:
         raise refuse("torchtitan", f"layout.shard_group_size = {n['shard']} must hold all cp = {x.cp} ranks", "use a multiple")
     local = job.global_batch_size // n["dp"] if x.pp > 1 else x.micro_batch_size
     return {
-        "training.seq_len": job.seq_len, "training.local_batch_size": local,
-        "training.global_batch_size": job.global_batch_size, "training.steps": num_steps(plan),
+        "training.seq_len": job.seq_len,
+        "training.local_batch_size": local,
+        "training.global_batch_size": job.global_batch_size,
+        "training.steps": num_steps(plan),
         "training.dtype": "bfloat16" if job.precision == "bf16-pure" else "float32",
         "training.mixed_precision_param": "float32" if job.precision == "fp32" else "bfloat16",
         "training.enable_cpu_offload": x.offload_optimizer,
-        "parallelism.data_parallel_replicate_degree": n["replicate"], "parallelism.data_parallel_shard_degree": shard,
+        "parallelism.data_parallel_replicate_degree": n["replicate"],
+        "parallelism.data_parallel_shard_degree": shard,
         "parallelism.fsdp_reshard_after_forward": "always" if x.zero == 3 else "never",
         "parallelism.tensor_parallel_degree": x.tp,
         "parallelism.enable_sequence_parallel": x.sequence_parallel and x.tp > 1,
         "parallelism.no_enable_sequence_parallel": not x.sequence_parallel and x.tp > 1,
         "parallelism.context_parallel_degree": x.cp,
-        "parallelism.expert_parallel_degree": x.ep if plan.model.num_experts else None, **_pipeline(plan),
-    }  # fmt: skip
+        "parallelism.expert_parallel_degree": x.ep if plan.model.num_experts else None,
+        **_pipeline(plan),
+    }
 
 
 def _pipeline(plan: Plan) -> dict[str, Any]:
@@ -85,4 +95,4 @@ def _pipeline(plan: Plan) -> dict[str, Any]:
         "parallelism.pipeline_parallel_layers_per_stage": (layers + light) // chunks,
         "parallelism.pipeline_parallel_first_stage_less_layers": min(light, 1),
         "parallelism.pipeline_parallel_last_stage_less_layers": max(light - 1, 0),
-    }  # fmt: skip
+    }

@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.job import adapter_dtype, frozen_width
-from planner.model import LayerKind
-from planner.modules import Linear, adapted, adapted_head, saved_module
-from planner.operators.row import Matmul, Number, Row, ShardGroup
+from planner.common.arrays import Number
+from planner.common.units import DTYPE_BYTES
+from planner.model.architecture import LayerKind
+from planner.model.linears import Linear
+from planner.operators.row import Matmul, Row, ShardGroup
 from planner.operators.setting import Setting
-from planner.tuning import Adapter
-from planner.units import DTYPE_BYTES
+from planner.workload.adapters import adapted, adapted_head, saved_module
+from planner.workload.precision import adapter_dtype, frozen_width
+from planner.workload.tuning import Adapter
 
 LINEARS = frozenset((
     "query key value", "output projection", "in projection", "out projection", "router", "query down", "query up", "query",
@@ -101,10 +103,15 @@ def _scaled(row: Row, part: Number) -> Row:
     if isinstance(part, float) and part == 1.0:
         return row
     return replace(
-        row, flops=row.flops * part, model_flops=row.model_flops * part, bytes_moved=row.bytes_moved * part,
-        kernels=row.kernels * part, host_s=row.host_s * part, communication_bytes=row.communication_bytes * part,
+        row,
+        flops=row.flops * part,
+        model_flops=row.model_flops * part,
+        bytes_moved=row.bytes_moved * part,
+        kernels=row.kernels * part,
+        host_s=row.host_s * part,
+        communication_bytes=row.communication_bytes * part,
         workspace_bytes=row.workspace_bytes * part,
-    )  # fmt: skip
+    )
 
 
 def _walk(
@@ -206,10 +213,13 @@ class _Weights:
         double = quantization.format in ("nf4", "fp4") and quantization.double_quantization is not False
         row = Row(
             name=f"{self.row.name.removesuffix(' input gradient')} unpacked",
-            block=self.row.block, phase="forward" if phase == "forward" else "backward",
-            bytes_moved=(self.packed + width) * self.elements, workspace_bytes=width * self.elements / separate,
-            kernels=(2.0 if double else 1.0) * separate, rate=setting.framework.dequantize_rate,
-        )  # fmt: skip
+            block=self.row.block,
+            phase="forward" if phase == "forward" else "backward",
+            bytes_moved=(self.packed + width) * self.elements,
+            workspace_bytes=width * self.elements / separate,
+            kernels=(2.0 if double else 1.0) * separate,
+            rate=setting.framework.dequantize_rate,
+        )
         yield _scaled(row, part)
 
 
@@ -247,15 +257,26 @@ def _adapters_forward(
         name = f"{linear.part} adapter"
         if copied and not fused:
             passes = 2.0 * (w + 4.0) + (2.0 * w + 1.0 if adapter.dropout > 0 else 0.0)
-            yield Row(name=f"{name} input", block=row.block, phase="forward", bytes_moved=passes * inputs,
-                      kernels=2.0 + (adapter.dropout > 0), workspace_bytes=4.0 * inputs)  # fmt: skip
+            yield Row(
+                name=f"{name} input",
+                block=row.block,
+                phase="forward",
+                bytes_moved=passes * inputs,
+                kernels=2.0 + (adapter.dropout > 0),
+                workspace_bytes=4.0 * inputs,
+            )
         down = Matmul(m=m, n=rank, k=k, batch=b, grouped=_grouped(row))
         up = Matmul(m=m, n=n, k=rank, batch=b, grouped=_grouped(row))
         yield _multiply(f"{name} A", row, down, w, saved_bytes=saved, parameters=rank * k * b, shard_group=group)
         yield from _partial_sums(setting, name, row, w * m * rank * b)
         yield _multiply(f"{name} B", row, up, w, saved_bytes=w * m * rank * b, parameters=rank * n * b, shard_group=group)
-        yield Row(name=f"{name} sum", block=row.block, phase="forward", bytes_moved=(3.0 if fused else 5.0) * w * outputs,
-                  kernels=1.0 if fused else 2.0)  # fmt: skip
+        yield Row(
+            name=f"{name} sum",
+            block=row.block,
+            phase="forward",
+            bytes_moved=(3.0 if fused else 5.0) * w * outputs,
+            kernels=1.0 if fused else 2.0,
+        )
 
 
 def _input_bytes(setting: Setting, row: Row, elements: Number) -> Number:
@@ -273,9 +294,17 @@ def _multiply(
 ) -> Row:
     moved = width * work.batch * (work.m * work.k + work.k * work.n + work.m * work.n)
     found = Row(
-        name=name, block=row.block, phase="forward" if phase == "forward" else "backward", flops=work.flops,
-        model_flops=work.flops, bytes_moved=moved, kernels=1.0, work=work, imbalance=row.imbalance, **more,  # type: ignore[arg-type]
-    )  # fmt: skip
+        name=name,
+        block=row.block,
+        phase="forward" if phase == "forward" else "backward",
+        flops=work.flops,
+        model_flops=work.flops,
+        bytes_moved=moved,
+        kernels=1.0,
+        work=work,
+        imbalance=row.imbalance,
+        **more,  # type: ignore[arg-type]
+    )
     return _scaled(found, part)
 
 
@@ -283,9 +312,14 @@ def _partial_sums(setting: Setting, name: str, row: Row, message: Number) -> Ite
     """Behind a layer that tp cuts along its inputs, the ranks' parts of A x are summed."""
     if row.name in ("output projection", "out projection") and row.shard_group != "expert":
         yield Row(
-            name=f"{name} partial sums", block=row.block, phase="forward", collective="all_reduce", group="tp",
-            communication_bytes=message * setting.tensor_parallel, kernels=setting.tensor_parallel,
-        )  # fmt: skip
+            name=f"{name} partial sums",
+            block=row.block,
+            phase="forward",
+            collective="all_reduce",
+            group="tp",
+            communication_bytes=message * setting.tensor_parallel,
+            kernels=setting.tensor_parallel,
+        )
 
 
 def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tuple[Linear, ...], flow: Number) -> Iterator[Row]:
@@ -304,6 +338,11 @@ def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tupl
         yield _multiply(f"{name} A gradient", row, Matmul(m=k, n=rank, k=m, batch=b, grouped=grouped), w, "backward")
         yield _multiply(f"{name} A input gradient", row, Matmul(m=m, n=k, k=rank, batch=b, grouped=grouped), w, "backward", flow)
         casts = 2.0 * (w + 4.0) + (2.0 * w + 1.0 if adapter.dropout > 0 else 0.0) if copied and not fused else 0.0
-        back = Row(name=f"{name} input gradient sum", block=row.block, phase="backward", bytes_moved=(3.0 * w + casts) * inputs,
-                   kernels=1.0 + (2.0 if casts else 0.0))  # fmt: skip
+        back = Row(
+            name=f"{name} input gradient sum",
+            block=row.block,
+            phase="backward",
+            bytes_moved=(3.0 * w + casts) * inputs,
+            kernels=1.0 + (2.0 if casts else 0.0),
+        )
         yield _scaled(back, flow)

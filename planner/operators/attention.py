@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.model import LayerKind
+from planner.common.arrays import Number
+from planner.model.architecture import LayerKind
 from planner.operators.norm import norm
-from planner.operators.row import FusedAttention, Matmul, Number, Row, communication, gradient_rows, linear, pointwise
+from planner.operators.row import FusedAttention, Matmul, Row, communication, gradient_rows, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters
 
@@ -76,19 +77,27 @@ def _projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     # cached hidden states of the previous segment are projected anew (Dai et al. 2019, section 3.2)
     t = t * (1.0 + m.memory_length / setting.job.seq_len)
     rows = linear(
-        "query key value", BLOCK, Matmul(m=t, k=float(m.hidden_size), n=(heads + 2.0 * kv) * m.head_dim), width=w,
-        saved_bytes=setting.input_width * m.hidden_size * setting.sequence_tokens, kernels=3.0 if eager else 1.0,
+        "query key value",
+        BLOCK,
+        Matmul(m=t, k=float(m.hidden_size), n=(heads + 2.0 * kv) * m.head_dim),
+        width=w,
+        saved_bytes=setting.input_width * m.hidden_size * setting.sequence_tokens,
+        kernels=3.0 if eager else 1.0,
         useful=(heads + 2.0 * m.num_kv_heads / setting.tp) / (heads + 2.0 * kv),
         parameters=local_parameters(setting, kind, "attention.qkv"),
-    )  # fmt: skip
+    )
     if m.qk_norm == "none":
         return rows
     per_row = float(m.head_dim) if m.qk_norm == "head" else float(m.hidden_size)
     return rows + norm(
-        "query key norm", BLOCK, setting, t * (heads + kv) * m.head_dim, rows_of=per_row, residual=False,
-        parameters=local_parameters(setting, kind, "attention.q_norm")
-        + local_parameters(setting, kind, "attention.k_norm"),
-    )  # fmt: skip
+        "query key norm",
+        BLOCK,
+        setting,
+        t * (heads + kv) * m.head_dim,
+        rows_of=per_row,
+        residual=False,
+        parameters=local_parameters(setting, kind, "attention.q_norm") + local_parameters(setting, kind, "attention.k_norm"),
+    )
 
 
 def _latent_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -101,35 +110,62 @@ def _latent_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     if m.q_lora_rank:
         rank = float(m.q_lora_rank)
         rows += linear(
-            "query down", BLOCK, Matmul(m=ts, k=h, n=rank), width=w,
+            "query down",
+            BLOCK,
+            Matmul(m=ts, k=h, n=rank),
+            width=w,
             parameters=local_parameters(setting, kind, "attention.q_down."),
-        )  # fmt: skip
+        )
         rows += norm(
-            "query latent norm", BLOCK, setting, ts * rank, rows_of=rank, residual=False,
+            "query latent norm",
+            BLOCK,
+            setting,
+            ts * rank,
+            rows_of=rank,
+            residual=False,
             parameters=local_parameters(setting, kind, "attention.q_down_norm"),
-        )  # fmt: skip
+        )
         rows += linear(
-            "query up", BLOCK, Matmul(m=t, k=rank, n=heads * (nope + rope)), width=w, saved_bytes=setting.input_width * ts * rank,
+            "query up",
+            BLOCK,
+            Matmul(m=t, k=rank, n=heads * (nope + rope)),
+            width=w,
+            saved_bytes=setting.input_width * ts * rank,
             parameters=local_parameters(setting, kind, "attention.q_up"),
-        )  # fmt: skip
+        )
     else:
         rows += linear(
-            "query", BLOCK, Matmul(m=t, k=h, n=heads * (nope + rope)), width=w,
+            "query",
+            BLOCK,
+            Matmul(m=t, k=h, n=heads * (nope + rope)),
+            width=w,
             parameters=local_parameters(setting, kind, "attention.q_up"),
-        )  # fmt: skip
+        )
     rows += linear(
-        "key value down", BLOCK, Matmul(m=ts, k=h, n=latent + rope), width=w, saved_bytes=setting.input_width * ts * h,
+        "key value down",
+        BLOCK,
+        Matmul(m=ts, k=h, n=latent + rope),
+        width=w,
+        saved_bytes=setting.input_width * ts * h,
         parameters=local_parameters(setting, kind, "attention.kv_down."),
-    )  # fmt: skip
+    )
     rows += norm(
-        "key value latent norm", BLOCK, setting, ts * latent, rows_of=latent, residual=False,
+        "key value latent norm",
+        BLOCK,
+        setting,
+        ts * latent,
+        rows_of=latent,
+        residual=False,
         parameters=local_parameters(setting, kind, "attention.kv_down_norm"),
-    )  # fmt: skip
+    )
     return rows + linear(
-        "key value up", BLOCK, Matmul(m=t, k=latent, n=heads * (nope + value)), width=w,
+        "key value up",
+        BLOCK,
+        Matmul(m=t, k=latent, n=heads * (nope + value)),
+        width=w,
         saved_bytes=setting.input_width * ts * latent,
         parameters=local_parameters(setting, kind, "attention.kv_up"),
-    )  # fmt: skip
+    )
 
 
 def _rotary(setting: Setting) -> tuple[Row, ...]:
@@ -197,27 +233,50 @@ def _flash_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     seen, convention = setting.keys(kind)
     widths = m.qk_head_dim + m.value_head_dim
     work = FusedAttention(
-        sequences=setting.micro_batch_size, heads=heads, queries=setting.queries, keys=seen,
-        qk_head_dim=float(m.qk_head_dim), value_head_dim=float(m.value_head_dim),
-    )  # fmt: skip
+        sequences=setting.micro_batch_size,
+        heads=heads,
+        queries=setting.queries,
+        keys=seen,
+        qk_head_dim=float(m.qk_head_dim),
+        value_head_dim=float(m.value_head_dim),
+    )
     pairs = 2.0 * t * heads * widths
     log_sums = 4.0 * t * heads
     qkv = qkv_saved_bytes(setting)
     backward = FusedAttention(
-        sequences=work.sequences, heads=heads, queries=work.queries, keys=seen, qk_head_dim=work.qk_head_dim,
-        value_head_dim=work.value_head_dim, backward=True,
-    )  # fmt: skip
+        sequences=work.sequences,
+        heads=heads,
+        queries=work.queries,
+        keys=seen,
+        qk_head_dim=work.qk_head_dim,
+        value_head_dim=work.value_head_dim,
+        backward=True,
+    )
     return (
         Row(
-            name="fused attention", block=BLOCK, phase="forward", flops=pairs * seen, model_flops=pairs * convention,
-            bytes_moved=qkv + w * t * heads * m.value_head_dim, saved_bytes=log_sums, kernels=1.0, work=work, core=True,
+            name="fused attention",
+            block=BLOCK,
+            phase="forward",
+            flops=pairs * seen,
+            model_flops=pairs * convention,
+            bytes_moved=qkv + w * t * heads * m.value_head_dim,
+            saved_bytes=log_sums,
+            kernels=1.0,
+            work=work,
+            core=True,
         ),
         Row(
-            name="fused attention gradient", block=BLOCK, phase="backward", flops=2.5 * pairs * seen,
-            model_flops=2.0 * pairs * convention, bytes_moved=3.0 * qkv, kernels=3.0, work=backward,
+            name="fused attention gradient",
+            block=BLOCK,
+            phase="backward",
+            flops=2.5 * pairs * seen,
+            model_flops=2.0 * pairs * convention,
+            bytes_moved=3.0 * qkv,
+            kernels=3.0,
+            work=backward,
             workspace_bytes=qkv + 4.0 * t * heads * m.qk_head_dim,
         ),
-    )  # fmt: skip
+    )
 
 
 def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -235,24 +294,42 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     scores = Matmul(m=q, k=float(m.qk_head_dim), n=s, batch=batch, dtype=setting.unquantized_dtype)
     context = Matmul(m=q, k=s, n=float(m.value_head_dim), batch=batch, dtype=setting.unquantized_dtype)
     relative = linear("position scores", BLOCK, scores, width=w) if m.relative_attention else ()
-    shift = pointwise(  # the relative shift copies the position scores, the sum with the content scores makes another
-        "relative shift", BLOCK, forward_bytes=5.0 * w * pairs, backward_bytes=4.0 * w * pairs, kernels=3.0,
-    ) if m.relative_attention else ()  # fmt: skip
+    shift = (
+        pointwise(  # the relative shift copies the position scores, the sum with the content scores makes another
+            "relative shift",
+            BLOCK,
+            forward_bytes=5.0 * w * pairs,
+            backward_bytes=4.0 * w * pairs,
+            kernels=3.0,
+        )
+        if m.relative_attention
+        else ()
+    )
     rows = [
         *linear("scores", BLOCK, scores, width=w),
         *relative,
         *shift,
         *pointwise(
-            "softmax", BLOCK, forward_bytes=passes * w * pairs, backward_bytes=(passes + w) * pairs,
-            kernels=6.0 if eager else 1.0, backward_kernels=5.0 if eager else 1.0, saved_bytes=softmax * pairs, core=True,
+            "softmax",
+            BLOCK,
+            forward_bytes=passes * w * pairs,
+            backward_bytes=(passes + w) * pairs,
+            kernels=6.0 if eager else 1.0,
+            backward_kernels=5.0 if eager else 1.0,
+            saved_bytes=softmax * pairs,
+            core=True,
             workspace_bytes=2.0 * w * pairs,
         ),
-    ]  # fmt: skip
+    ]
     if m.attention_dropout > 0:
         rows += pointwise(
-            "attention dropout", BLOCK, forward_bytes=(2.0 * w + 1.0) * pairs, backward_bytes=(2.0 * w + 1.0) * pairs,
-            saved_bytes=dropped * pairs, core=True,
-        )  # fmt: skip
+            "attention dropout",
+            BLOCK,
+            forward_bytes=(2.0 * w + 1.0) * pairs,
+            backward_bytes=(2.0 * w + 1.0) * pairs,
+            saved_bytes=dropped * pairs,
+            core=True,
+        )
     rows += linear("weighted values", BLOCK, context, width=w)
     # selective recomputation redoes scores, softmax, dropout and the weighted sum; it keeps q, k and v
     return tuple(replace(row, core=True) if row.phase == "forward" else row for row in rows)
@@ -277,12 +354,16 @@ def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     parameters = local_parameters(setting, kind, "attention.output") + local_parameters(setting, kind, "attention.sinks")
     return (
         *linear(
-            "output projection", BLOCK, Matmul(m=t, k=width, n=float(m.hidden_size)), width=w,
-            saved_bytes=setting.input_width * t * width, parameters=parameters,
+            "output projection",
+            BLOCK,
+            Matmul(m=t, k=width, n=float(m.hidden_size)),
+            width=w,
+            saved_bytes=setting.input_width * t * width,
+            parameters=parameters,
         ),
         *tensor_parallel_exit(setting, BLOCK),
         *dropout_and_residual(setting, BLOCK),
-    )  # fmt: skip
+    )
 
 
 def dropout_and_residual(setting: Setting, block: str) -> tuple[Row, ...]:
@@ -295,6 +376,10 @@ def dropout_and_residual(setting: Setting, block: str) -> tuple[Row, ...]:
     extra = (1.0 + (0.0 if fused else 2.0 * w)) if dropout else 0.0
     r = setting.residual_width
     return pointwise(
-        "dropout and residual" if dropout else "residual", block, forward_bytes=(w + 2.0 * r + extra) * elements,
-        backward_bytes=(w + r + extra) * elements, kernels=kernels, saved_bytes=(1.0 if dropout else 0.0) * elements,
-    )  # fmt: skip
+        "dropout and residual" if dropout else "residual",
+        block,
+        forward_bytes=(w + 2.0 * r + extra) * elements,
+        backward_bytes=(w + r + extra) * elements,
+        kernels=kernels,
+        saved_bytes=(1.0 if dropout else 0.0) * elements,
+    )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from planner.model.parameters import embedding_parameters
 from planner.operators.norm import norm
 from planner.operators.row import Row, communication, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import on_one_rank
-from planner.parameters import embedding_parameters
 
 BLOCK = "embedding"
 
@@ -23,19 +23,26 @@ def embedding(setting: Setting) -> tuple[Row, ...]:
     message = w * t * h
     rows = (
         *pointwise(
-            "look up", BLOCK, forward_bytes=2.0 * w * t * h * tables, backward_bytes=3.0 * w * t * h * tables,
-            kernels=2.0 * tables, saved_bytes=ids * tables,
+            "look up",
+            BLOCK,
+            forward_bytes=2.0 * w * t * h * tables,
+            backward_bytes=3.0 * w * t * h * tables,
+            kernels=2.0 * tables,
+            saved_bytes=ids * tables,
             parameters=on_one_rank(setting, embedding_parameters(m)),
         ),
         communication("scatter sequence", BLOCK, "forward", "reduce_scatter", "tp", message, split),
         communication("sum partial look-ups", BLOCK, "forward", "all_reduce", "tp", message, whole),
         communication("gather sequence gradient", BLOCK, "backward", "all_gather", "tp", message, split),
-    )  # fmt: skip
+    )
     if m.embedding_norm:
         rows += norm("embedding norm", BLOCK, setting, elements, rows_of=h)
     if m.hidden_dropout > 0:
         rows += pointwise(
-            "embedding dropout", BLOCK, forward_bytes=(2.0 * w + 1.0) * elements,
-            backward_bytes=(2.0 * w + 1.0) * elements, saved_bytes=elements,
-        )  # fmt: skip
+            "embedding dropout",
+            BLOCK,
+            forward_bytes=(2.0 * w + 1.0) * elements,
+            backward_bytes=(2.0 * w + 1.0) * elements,
+            saved_bytes=elements,
+        )
     return rows

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from planner.framework import Framework
-from planner.model import LayerKind, Model
+from planner.common.arrays import Number
+from planner.model.architecture import LayerKind, Model
 from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
-from planner.operators.row import Matmul, Number, Row, ShardGroup, linear, pointwise
+from planner.operators.row import Matmul, Row, ShardGroup, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters
+from planner.workload.framework import Framework
 
 BLOCK = "feed_forward"
 
@@ -20,9 +21,15 @@ def feed_forward(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     shared_input = m.parallel_attention and m.norms_per_layer == 1
     kept = 0.0 if shared_input else setting.input_width * setting.sequence_tokens * float(m.hidden_size)
     rows = gated_or_plain(
-        BLOCK, setting, tokens=t, width=width, batch=1.0, input_bytes=kept,
-        parameters_in=local_parameters(setting, kind, "ffn.in"), parameters_out=local_parameters(setting, kind, "ffn.out"),
-    )  # fmt: skip
+        BLOCK,
+        setting,
+        tokens=t,
+        width=width,
+        batch=1.0,
+        input_bytes=kept,
+        parameters_in=local_parameters(setting, kind, "ffn.in"),
+        parameters_out=local_parameters(setting, kind, "ffn.out"),
+    )
     if not m.parallel_attention:
         rows = (
             *tensor_parallel_entrance(setting, BLOCK, rows, "in projection", m.hidden_size),
@@ -56,21 +63,40 @@ def gated_or_plain(
     forward, backward, launches = _activation_cost(setting.framework, m, w)
     return (
         *linear(
-            "in projection", block, Matmul(m=tokens, k=h, n=lanes * width, batch=batch, grouped=grouped), width=w,
-            saved_bytes=input_bytes, parameters=parameters_in, shard_group=shard,
-            kernels=(2.0 if separate else 1.0) * kernels, useful=useful, imbalance=imbalance,
+            "in projection",
+            block,
+            Matmul(m=tokens, k=h, n=lanes * width, batch=batch, grouped=grouped),
+            width=w,
+            saved_bytes=input_bytes,
+            parameters=parameters_in,
+            shard_group=shard,
+            kernels=(2.0 if separate else 1.0) * kernels,
+            useful=useful,
+            imbalance=imbalance,
         ),
         *pointwise(
-            "activation", block, forward_bytes=forward * elements, backward_bytes=backward * elements,
-            kernels=launches * kernels, saved_bytes=activation_saved_bytes(setting.framework, m, w) * elements,
+            "activation",
+            block,
+            forward_bytes=forward * elements,
+            backward_bytes=backward * elements,
+            kernels=launches * kernels,
+            saved_bytes=activation_saved_bytes(setting.framework, m, w) * elements,
             workspace_bytes=w * elements * (1.0 + lanes),  # gradients of its output and of its inputs
         ),
         *linear(
-            "out projection", block, Matmul(m=tokens, k=width, n=h, batch=batch, grouped=grouped), width=w,
-            saved_bytes=setting.input_width * elements, parameters=parameters_out, shard_group=shard, kernels=kernels,
-            useful=useful, imbalance=imbalance, backward_workspace_bytes=w * elements,
+            "out projection",
+            block,
+            Matmul(m=tokens, k=width, n=h, batch=batch, grouped=grouped),
+            width=w,
+            saved_bytes=setting.input_width * elements,
+            parameters=parameters_out,
+            shard_group=shard,
+            kernels=kernels,
+            useful=useful,
+            imbalance=imbalance,
+            backward_workspace_bytes=w * elements,
         ),
-    )  # fmt: skip
+    )
 
 
 def activation_saved_bytes(framework: Framework, model: Model, width: float) -> float:

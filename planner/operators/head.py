@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from planner.common.arrays import Number
+from planner.model.parameters import head_parameters
 from planner.operators.attention import tensor_parallel_entrance
 from planner.operators.norm import norm
-from planner.operators.row import Matmul, Number, Row, communication, linear, pointwise
+from planner.operators.row import Matmul, Row, communication, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import on_one_rank
-from planner.parameters import head_parameters
 
 BLOCK = "head"
 
@@ -29,15 +30,22 @@ def head(setting: Setting) -> tuple[Row, ...]:
     if m.head == "masked_language_model":
         rows += linear("transform", BLOCK, Matmul(m=t, k=h, n=h), width=w, saved_bytes=w * elements, useful=1.0 / setting.tp)
         rows += pointwise(
-            "transform activation", BLOCK, forward_bytes=2.0 * w * t * h, backward_bytes=3.0 * w * t * h,
+            "transform activation",
+            BLOCK,
+            forward_bytes=2.0 * w * t * h,
+            backward_bytes=3.0 * w * t * h,
             saved_bytes=w * t * h,
-        )  # fmt: skip
+        )
         rows += norm("transform norm", BLOCK, setting, elements, rows_of=h)
     logits = linear(
-        "logits", BLOCK, Matmul(m=t, k=h, n=vocabulary, dtype=setting.unquantized_dtype), width=w,
-        saved_bytes=w * elements, parameters=parameters, 
+        "logits",
+        BLOCK,
+        Matmul(m=t, k=h, n=vocabulary, dtype=setting.unquantized_dtype),
+        width=w,
+        saved_bytes=w * elements,
+        parameters=parameters,
         backward_workspace_bytes=w * vocabulary * (h if setting.framework.chunked_loss else t + h),
-    )  # fmt: skip
+    )
     return (*rows, *tensor_parallel_entrance(setting, BLOCK, logits, "logits", h), *cross_entropy(setting))
 
 
@@ -66,12 +74,16 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     tp_messages = setting.tensor_parallel * 4.0 * setting.tokens
     return (
         *pointwise(
-            "cross-entropy", BLOCK, forward_bytes=moved * logits, backward_bytes=(4.0 + 2.0 * w) * logits,
-            kernels=kernels, saved_bytes=kept * logits + labels,
+            "cross-entropy",
+            BLOCK,
+            forward_bytes=moved * logits,
+            backward_bytes=(4.0 + 2.0 * w) * logits,
+            kernels=kernels,
+            saved_bytes=kept * logits + labels,
             workspace_bytes=(alive + framework.extra_logit_bytes) * logits,
         ),
         communication("maximum and sums", BLOCK, "forward", "all_reduce", "tp", 3.0 * tp_messages, setting.tensor_parallel),
-    )  # fmt: skip
+    )
 
 
 def _chunked(setting: Setting, logits: Number) -> tuple[Row, ...]:
@@ -82,6 +94,11 @@ def _chunked(setting: Setting, logits: Number) -> tuple[Row, ...]:
     w, h = setting.width, float(setting.model.hidden_size)
     held = w * setting.tokens * h
     return pointwise(
-        "cross-entropy", BLOCK, forward_bytes=4.0 * w * logits, backward_bytes=2.0 * held, kernels=8.0, saved_bytes=held,
+        "cross-entropy",
+        BLOCK,
+        forward_bytes=4.0 * w * logits,
+        backward_bytes=2.0 * held,
+        kernels=8.0,
+        saved_bytes=held,
         workspace_bytes=3.0 * held,
-    )  # fmt: skip
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.model import LayerKind
+from planner.common.arrays import Number
+from planner.model.architecture import LayerKind
 from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
 from planner.operators.feed_forward import gated_or_plain
-from planner.operators.row import Collective, Matmul, Number, Row, communication, linear, pointwise
+from planner.operators.row import Collective, Matmul, Row, communication, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters
 
@@ -54,14 +55,22 @@ def _router(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     kernels = 6.0 if setting.framework.fused_router else 20.0
     return (
         *linear(
-            "router", BLOCK, Matmul(m=t, k=h, n=experts, dtype=setting.unquantized_dtype), width=w, saved_bytes=w * t * h,
+            "router",
+            BLOCK,
+            Matmul(m=t, k=h, n=experts, dtype=setting.unquantized_dtype),
+            width=w,
+            saved_bytes=w * t * h,
             parameters=local_parameters(setting, kind, "router"),
         ),
         *pointwise(
-            "top-k", BLOCK, forward_bytes=24.0 * t * experts, backward_bytes=24.0 * t * experts, kernels=kernels,
+            "top-k",
+            BLOCK,
+            forward_bytes=24.0 * t * experts,
+            backward_bytes=24.0 * t * experts,
+            kernels=kernels,
             saved_bytes=t * (_router_bytes_per_expert(setting) * experts + _routing_bytes_per_pair(setting) * m.top_k),
         ),
-    )  # fmt: skip
+    )
 
 
 def _router_bytes_per_expert(setting: Setting) -> float:
@@ -78,9 +87,11 @@ def _dispatch(setting: Setting) -> tuple[Row, ...]:
     """Sort tokens by expert, send them to the experts' ranks. The received tokens are the experts' kept input."""
     m = setting.model
     counts = Row(
-        name="token counts to the host", block=BLOCK, phase="forward",
+        name="token counts to the host",
+        block=BLOCK,
+        phase="forward",
         idle_s=setting.framework.expert_sync_s if m.capacity_factor is None and m.num_experts > 1 else 0.0,
-    )  # fmt: skip
+    )
     return (
         counts,
         *_permute("permute", setting),
@@ -160,12 +171,19 @@ def _experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     local = m.num_experts / setting.ep
     grouped = setting.framework.grouped_experts
     return gated_or_plain(
-        BLOCK, setting, tokens=pairs / local, width=float(m.expert_ffn_hidden_size or 0) / setting.etp, batch=local,
-        input_bytes=setting.input_width * pairs * float(m.hidden_size), grouped=True, kernels=1.0 if grouped else local,
-        useful=1.0 / _surplus(setting), imbalance=_imbalance(setting),
+        BLOCK,
+        setting,
+        tokens=pairs / local,
+        width=float(m.expert_ffn_hidden_size or 0) / setting.etp,
+        batch=local,
+        input_bytes=setting.input_width * pairs * float(m.hidden_size),
+        grouped=True,
+        kernels=1.0 if grouped else local,
+        useful=1.0 / _surplus(setting),
+        imbalance=_imbalance(setting),
         parameters_in=local_parameters(setting, kind, "experts.in"),
         parameters_out=local_parameters(setting, kind, "experts.out"),
-    )  # fmt: skip
+    )
 
 
 def _shared_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -176,9 +194,14 @@ def _shared_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     width = float(m.num_shared_experts * (m.shared_expert_ffn_hidden_size or 0)) / setting.tp
     block = "shared_expert"
     rows = gated_or_plain(
-        block, setting, tokens=setting.tokens, width=width, batch=1.0, input_bytes=0.0,
+        block,
+        setting,
+        tokens=setting.tokens,
+        width=width,
+        batch=1.0,
+        input_bytes=0.0,
         parameters_in=local_parameters(setting, kind, "shared.in") + local_parameters(setting, kind, "shared.gate"),
         parameters_out=local_parameters(setting, kind, "shared.out"),
-    )  # fmt: skip
+    )
     entered = tensor_parallel_entrance(setting, block, rows, "in projection", m.hidden_size)
     return (*entered, *tensor_parallel_exit(setting, block))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from planner.operators.row import Number, Row, pointwise
+from planner.common.arrays import Number
+from planner.operators.row import Row, pointwise
 from planner.operators.setting import Setting
 
 
@@ -26,15 +27,26 @@ def norm(
     w = setting.residual_width if residual else setting.width
     if setting.model.norm == "layernorm" or setting.framework.fused_norm:
         return pointwise(
-            name, block, forward_bytes=2.0 * w * elements, backward_bytes=4.0 * w * elements, kernels=1.0,
-            backward_kernels=2.0, saved_bytes=norm_saved_bytes(setting, elements, rows_of, w), parameters=parameters,
-        )  # fmt: skip
+            name,
+            block,
+            forward_bytes=2.0 * w * elements,
+            backward_bytes=4.0 * w * elements,
+            kernels=1.0,
+            backward_kernels=2.0,
+            saved_bytes=norm_saved_bytes(setting, elements, rows_of, w),
+            parameters=parameters,
+        )
     upcast = 2.0 * (w + 4.0) if w < 4 else 0.0
     return pointwise(
-        name, block, forward_bytes=(16.0 + upcast + 2.0 * w) * elements,
-        backward_bytes=2.0 * (16.0 + upcast + 2.0 * w) * elements, kernels=7.0 if w < 4 else 5.0, backward_kernels=12.0,
-        saved_bytes=norm_saved_bytes(setting, elements, rows_of, w), parameters=parameters,
-    )  # fmt: skip
+        name,
+        block,
+        forward_bytes=(16.0 + upcast + 2.0 * w) * elements,
+        backward_bytes=2.0 * (16.0 + upcast + 2.0 * w) * elements,
+        kernels=7.0 if w < 4 else 5.0,
+        backward_kernels=12.0,
+        saved_bytes=norm_saved_bytes(setting, elements, rows_of, w),
+        parameters=parameters,
+    )
 
 
 def norm_saved_bytes(setting: Setting, elements: Number, rows_of: float, w: float) -> Number:

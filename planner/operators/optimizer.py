@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from planner.framework import Framework
-from planner.job import Job, Precisions
-from planner.operators.row import Number, Row
+from planner.common.arrays import Number
+from planner.operators.row import Row
+from planner.workload.framework import Framework
+from planner.workload.job import Job
+from planner.workload.precision import Precisions
 
 FOREACH_PASSES = 2.5
 """A multi-tensor AdamW of separate kernels reads and writes its operands about 2.5 times as often as a fused one:
@@ -32,7 +34,10 @@ def optimizer_row(elements: Number, hidden_size: float, job: Job, framework: Fra
     if job.optimizer == "muon":
         flops = NEWTON_SCHULZ_STEPS * 6.0 * hidden_size * elements
     return Row(
-        name=f"{job.optimizer} update", block="optimizer", phase="optimizer", flops=flops,
+        name=f"{job.optimizer} update",
+        block="optimizer",
+        phase="optimizer",
+        flops=flops,
         bytes_moved=update_bytes(job, framework, precision) * elements,
         kernels=20.0 if framework.fused_optimizer == "fused" else 200.0,
-    )  # fmt: skip
+    )

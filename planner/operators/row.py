@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[np.float64]
-Number = Array | float
+from planner.common.arrays import Number
 
 Phase = Literal["forward", "recompute", "backward", "gradient_sync", "optimizer", "prefill", "decode"]
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
@@ -90,11 +86,21 @@ class Row:
 def recomputed(row: Row, redo: Number) -> Row:
     """The same work done again in the backward pass where ``redo`` is 1; it saves nothing and has no parameters."""
     return replace(
-        row, phase="recompute", flops=row.flops * redo, model_flops=0.0, bytes_moved=row.bytes_moved * redo,
-        saved_bytes=0.0, workspace_bytes=0.0, parameters=0.0, frozen_bytes=0.0, shard_group=None,
-        communication_bytes=row.communication_bytes * redo, kernels=row.kernels * redo, host_s=row.host_s * redo,
+        row,
+        phase="recompute",
+        flops=row.flops * redo,
+        model_flops=0.0,
+        bytes_moved=row.bytes_moved * redo,
+        saved_bytes=0.0,
+        workspace_bytes=0.0,
+        parameters=0.0,
+        frozen_bytes=0.0,
+        shard_group=None,
+        communication_bytes=row.communication_bytes * redo,
+        kernels=row.kernels * redo,
+        host_s=row.host_s * redo,
         idle_s=row.idle_s * redo,
-    )  # fmt: skip
+    )
 
 
 def linear(
@@ -123,19 +129,43 @@ def linear(
     dw = replace(work, m=k, n=n, k=m)
     return (
         Row(
-            name=name, block=block, phase="forward", flops=work.flops, model_flops=work.flops * useful, bytes_moved=moved,
-            saved_bytes=saved_bytes, parameters=parameters, shard_group=shard_group, kernels=kernels, work=work,
+            name=name,
+            block=block,
+            phase="forward",
+            flops=work.flops,
+            model_flops=work.flops * useful,
+            bytes_moved=moved,
+            saved_bytes=saved_bytes,
+            parameters=parameters,
+            shard_group=shard_group,
+            kernels=kernels,
+            work=work,
             imbalance=imbalance,
         ),
         Row(
-            name=f"{name} input gradient", block=block, phase="backward", flops=work.flops, model_flops=work.flops * useful,
-            bytes_moved=moved, kernels=kernels, work=dx, workspace_bytes=backward_workspace_bytes, imbalance=imbalance,
+            name=f"{name} input gradient",
+            block=block,
+            phase="backward",
+            flops=work.flops,
+            model_flops=work.flops * useful,
+            bytes_moved=moved,
+            kernels=kernels,
+            work=dx,
+            workspace_bytes=backward_workspace_bytes,
+            imbalance=imbalance,
         ),
         Row(
-            name=f"{name} weight gradient", block=block, phase="backward", flops=work.flops, model_flops=work.flops * useful,
-            bytes_moved=moved, kernels=kernels, work=dw, imbalance=imbalance,
+            name=f"{name} weight gradient",
+            block=block,
+            phase="backward",
+            flops=work.flops,
+            model_flops=work.flops * useful,
+            bytes_moved=moved,
+            kernels=kernels,
+            work=dw,
+            imbalance=imbalance,
         ),
-    )  # fmt: skip
+    )
 
 
 def pointwise(
@@ -154,25 +184,48 @@ def pointwise(
     """Memory-bound work (norms, activations, dropout, residuals): bytes and kernels forward and backward."""
     return (
         Row(
-            name=name, block=block, phase="forward", bytes_moved=forward_bytes, saved_bytes=saved_bytes,
-            parameters=parameters, shard_group="dense", kernels=kernels, core=core, workspace_bytes=workspace_bytes,
+            name=name,
+            block=block,
+            phase="forward",
+            bytes_moved=forward_bytes,
+            saved_bytes=saved_bytes,
+            parameters=parameters,
+            shard_group="dense",
+            kernels=kernels,
+            core=core,
+            workspace_bytes=workspace_bytes,
         ),
         Row(
-            name=f"{name} gradient", block=block, phase="backward", bytes_moved=backward_bytes,
+            name=f"{name} gradient",
+            block=block,
+            phase="backward",
+            bytes_moved=backward_bytes,
             kernels=kernels if backward_kernels is None else backward_kernels,
         ),
-    )  # fmt: skip
+    )
 
 
 def communication(
-    name: str, block: str, phase: Phase, collective: Collective, group: Group, message_bytes: Number, present: Number,
+    name: str,
+    block: str,
+    phase: Phase,
+    collective: Collective,
+    group: Group,
+    message_bytes: Number,
+    present: Number,
     beside: Row | None = None,
-) -> Row:  # fmt: skip
+) -> Row:
     """A collective of ``message_bytes`` where ``present`` is 1 (the group has more than one rank)."""
     return Row(
-        name=name, block=block, phase=phase, communication_bytes=message_bytes * present, collective=collective,
-        group=group, kernels=1.0 * present, beside=beside,
-    )  # fmt: skip
+        name=name,
+        block=block,
+        phase=phase,
+        communication_bytes=message_bytes * present,
+        collective=collective,
+        group=group,
+        kernels=1.0 * present,
+        beside=beside,
+    )
 
 
 def gradient_rows(rows: tuple[Row, ...], name: str) -> tuple[Row, Row]:

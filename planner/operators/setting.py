@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from planner.framework import Framework
-from planner.job import Job, Precisions, precisions, upcasts
-from planner.layout import Layouts
-from planner.model import LayerKind, Model
-from planner.operators.row import Array
-
-Positions = NDArray[np.intp]
+from planner.common.arrays import Array, Positions
+from planner.model.architecture import LayerKind, Model
+from planner.workload.framework import Framework
+from planner.workload.job import Job
+from planner.workload.layout import Layouts
+from planner.workload.precision import Precisions, precisions, upcasts
 
 AXES = ("tp", "sequence_parallel", "cp", "ep", "etp", "micro_batch_size", "recompute")
 

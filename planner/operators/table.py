@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.model import LayerKind
+from planner.common.arrays import Number
+from planner.model.architecture import LayerKind
 from planner.operators.adapter import tuned_embedding, tuned_head, tuned_layer
 from planner.operators.attention import attention
 from planner.operators.embedding import embedding
@@ -15,7 +16,7 @@ from planner.operators.feed_forward import feed_forward
 from planner.operators.head import head
 from planner.operators.moe import mixture_of_experts
 from planner.operators.norm import norm
-from planner.operators.row import Matmul, Number, Row, recomputed
+from planner.operators.row import Matmul, Row, recomputed
 from planner.operators.setting import Setting
 from planner.operators.teacher import distillation_loss, teacher_rows
 from planner.operators.weights import local_parameters
@@ -67,7 +68,7 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     norms = [
         norm(f"norm {i + 1}", "norm", setting, elements, rows_of=float(m.hidden_size), parameters=parameters if i == 0 else 0.0)
         for i in range(m.norms_per_layer)
-    ]  # fmt: skip
+    ]
     inner = mixture_of_experts(setting, kind) if kind.moe else feed_forward(setting, kind)
     host = setting.framework.host_s_per_layer
     bookkeeping = [

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 
-from planner.job import Job
-from planner.model import LayerKind, Model
-from planner.models import load_model
+from planner.model.architecture import LayerKind, Model
+from planner.model.catalog import load_model
 from planner.operators.row import Matmul, Row, pointwise
 from planner.operators.setting import Setting
-from planner.tuning import Quantization, Teacher
+from planner.workload.job import Job
+from planner.workload.tuning import Quantization, Teacher
 
 WIDTH = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0}
 
@@ -57,8 +57,16 @@ def _forward_only(setting: Setting, teacher: Teacher, rows: tuple[Row, ...]) -> 
         result.append(replace(row, saved_bytes=0.0, workspace_bytes=0.0, parameters=0.0, frozen_bytes=stored, model_flops=useful))
         if linear and width is None:
             moved = (packed + setting.width) * row.parameters
-            result.append(Row(name=f"{row.name} unpacked", block=row.block, phase="forward", bytes_moved=moved,
-                              kernels=2.0, rate=setting.framework.dequantize_rate))  # fmt: skip
+            result.append(
+                Row(
+                    name=f"{row.name} unpacked",
+                    block=row.block,
+                    phase="forward",
+                    bytes_moved=moved,
+                    kernels=2.0,
+                    rate=setting.framework.dequantize_rate,
+                )
+            )
     return tuple(result)
 
 
@@ -74,11 +82,20 @@ def distillation_loss(setting: Setting, job: Job) -> tuple[Row, ...]:
     if teacher.cached_top_k is not None:
         chosen = tokens * float(teacher.cached_top_k)
         return pointwise(
-            "distillation loss", "head", forward_bytes=30.0 * chosen, backward_bytes=16.0 * chosen, kernels=4.0,
+            "distillation loss",
+            "head",
+            forward_bytes=30.0 * chosen,
+            backward_bytes=16.0 * chosen,
+            kernels=4.0,
             saved_bytes=12.0 * chosen,
-        )  # fmt: skip
+        )
     logits = tokens * setting.model.vocab_size / setting.tp
     return pointwise(
-        "distillation loss", "head", forward_bytes=(w + 16.0) * logits, backward_bytes=12.0 * logits, kernels=5.0,
-        saved_bytes=4.0 * logits, workspace_bytes=w * logits,
-    )  # fmt: skip
+        "distillation loss",
+        "head",
+        forward_bytes=(w + 16.0) * logits,
+        backward_bytes=12.0 * logits,
+        kernels=5.0,
+        saved_bytes=4.0 * logits,
+        workspace_bytes=w * logits,
+    )

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from planner.model import LayerKind
-from planner.operators.row import Array
+from planner.common.arrays import Array
+from planner.model.architecture import LayerKind
+from planner.model.parameters import ParameterTensor, layer_parameters
 from planner.operators.setting import Setting
-from planner.parameters import ParameterTensor, layer_parameters
 
 
 def on_one_rank(setting: Setting, tensors: Iterable[ParameterTensor]) -> Array:

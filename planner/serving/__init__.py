@@ -14,10 +14,10 @@ What comes back is a ``Deployment`` (deployment.py): ``fits certainty stability 
 (``weights_bytes``, ``kv_bytes_per_token``, ``kv_bytes_per_sequence``, ``memory_bytes`` by kind, ``total_bytes limit_bytes``);
 ``max_batch max_context max_context_bound``; ``ttft_s tpot_s e2e_s``, ``decode_tokens_per_s output_tokens_per_s``,
 ``requests_per_s``; ``load`` (percentiles from the simulation, ``stable``), ``expense`` (dollars, watts, joules),
-``intervals`` (name -> lower, expected, upper, why), ``curve()`` and ``load_curve()`` (pandas frames), ``to_dict()``.
+``intervals`` (name -> lower, expected, upper, why), ``to_dict()``. ``curve(deployment)`` and
+``load_curve(deployment)`` (curves.py) are pandas frames over batches and over request rates.
 Figures of time are None when it does not fit.
-``engine_names()``, ``FORMATS`` and ``Serving.model_fields`` fill menus, ``sizes()`` (sizing.py) says which GPUs,
-``save_serving`` (plot.py) draws.
+``engine_names()``, ``FORMATS`` and ``Serving.model_fields`` fill menus; ``planner.sizes()`` says which GPUs.
 """
 
 from __future__ import annotations
@@ -26,11 +26,21 @@ import importlib
 from typing import Any
 
 _WHERE = {
-    "serve": "deployment", "Deployment": "deployment", "Serving": "spec", "Lengths": "spec", "Speculative": "spec",
-    "FORMATS": "formats", "Engine": "engine", "engine_names": "engine", "load_engine": "engine", "Load": "load",
-    "simulate": "batching", "Server": "batching", "sizes": "sizing", "read_serving_scenario": "scenario",
-    "save_serving": "plot",
-}  # fmt: skip
+    "serve": "deploy",
+    "Deployment": "deployment",
+    "Serving": "spec",
+    "Lengths": "spec",
+    "Speculative": "spec",
+    "FORMATS": "weight_formats",
+    "Engine": "engine",
+    "engine_names": "engine",
+    "load_engine": "engine",
+    "Load": "load",
+    "simulate": "batching",
+    "curve": "curves",
+    "load_curve": "curves",
+    "Server": "batching",
+}
 
 __all__ = sorted(_WHERE)
 

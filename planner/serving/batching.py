@@ -11,11 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from planner.common.arrays import Array
 from planner.serving.requests import Requests
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,9 +68,13 @@ class Outcome:
 
 
 def simulate(
-    server: Server, requests: Requests, work_s: Array, shared_s: Array | None = None, clients: int | None = None,
+    server: Server,
+    requests: Requests,
+    work_s: Array,
+    shared_s: Array | None = None,
+    clients: int | None = None,
     between_s: float = 0.0,
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Serve ``requests`` in order of arrival; ``work_s`` is each prompt's own prefill time beside ``pass_s``.
 
     ``shared_s``: further time of each prompt that all attention groups work on together (experts); none when left out.
@@ -132,10 +134,18 @@ class _Loop:
             else:
                 self.now = arrivals[i]
         return Outcome(
-            arrived_s=np.array(arrivals), admitted_s=np.array(self.admitted), first_s=np.array(self.first),
-            done_s=np.array(self.done), batch_seconds=self.batch_seconds, busy_s=self.busy, end_s=self.now,
-            preemptions=self.preemptions, steps=np.array(self.steps), step_tokens=np.array(self.step_tokens), passes=self.passes,
-        )  # fmt: skip
+            arrived_s=np.array(arrivals),
+            admitted_s=np.array(self.admitted),
+            first_s=np.array(self.first),
+            done_s=np.array(self.done),
+            batch_seconds=self.batch_seconds,
+            busy_s=self.busy,
+            end_s=self.now,
+            preemptions=self.preemptions,
+            steps=np.array(self.steps),
+            step_tokens=np.array(self.step_tokens),
+            passes=self.passes,
+        )
 
     def _fits(self, j: int) -> bool:
         if self.batch >= self.server.slots:

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from planner.errors import PlannerError, near
-from planner.spec import Spec, read_table
+from planner.common import data
+from planner.common.errors import PlannerError, near
+from planner.common.spec import Spec, read_table
 
-CATALOG = Path(__file__).resolve().parent.parent / "catalog" / "engines"
+CATALOG = data.CATALOG / "engines"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=2)]

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from planner.operators.row import Array, Number
+from planner.common.arrays import Array, Number
 
 
 def distinct_experts(num_experts: int, top_k: int, tokens: Number, zipf: float = 0.0) -> Array:

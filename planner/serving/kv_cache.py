@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.model import LayerKind
-from planner.operators.row import Array, Number
+from planner.common.arrays import Array, Number
+from planner.common.units import DTYPE_BYTES
+from planner.model.architecture import LayerKind
 from planner.serving.setting import KV_SCALE_BYTES, Setting
-from planner.units import DTYPE_BYTES
 
 
 def token_layer_bytes(setting: Setting, whole: bool = False) -> float:

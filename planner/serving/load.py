@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from planner.errors import PlannerError
-from planner.operators.row import Array
+from planner.common.arrays import Array
+from planner.common.errors import PlannerError
 from planner.serving.batching import Outcome, Server, simulate
-from planner.serving.latency import Times
 from planner.serving.memory import largest_batch, limit_bytes, memory
+from planner.serving.pass_time import Times
 from planner.serving.requests import Requests, longest_tokens, mean_tokens, poisson, sample
 from planner.serving.setting import Setting
 
@@ -130,12 +130,19 @@ def replica(times: Times, room: Room | None = None) -> Replica:
     paged = "paged_cache" in setting.engine.features
     cache = room.cache_tokens if paged else context * slots
     server = Server(
-        step_s=np.interp(every, batches, base), token_s=np.interp(every, batches, slope), pass_s=pass_s, slots=slots,
-        cache_tokens=cache, request_tokens=cache / s.attention_groups if paged else cache,
-        prefill_tokens=float(setting.engine.prefill_tokens), chunk_tokens=float(beside) / (1.0 - hit),
-        split=setting.engine.splits_prompts or bool(s.chunked_prefill_tokens), reserved_output=setting.engine.reserved_output,
-        stages=s.pp if setting.engine.pipelined else 1, groups=s.attention_groups,
-    )  # fmt: skip
+        step_s=np.interp(every, batches, base),
+        token_s=np.interp(every, batches, slope),
+        pass_s=pass_s,
+        slots=slots,
+        cache_tokens=cache,
+        request_tokens=cache / s.attention_groups if paged else cache,
+        prefill_tokens=float(setting.engine.prefill_tokens),
+        chunk_tokens=float(beside) / (1.0 - hit),
+        split=setting.engine.splits_prompts or bool(s.chunked_prefill_tokens),
+        reserved_output=setting.engine.reserved_output,
+        stages=s.pp if setting.engine.pipelined else 1,
+        groups=s.attention_groups,
+    )
     return Replica(times=times, server=server, lengths=lengths, own=own, shared=shared)
 
 
@@ -233,11 +240,17 @@ def _measured(load: Load, setting: Setting, requests: Requests, found: Outcome) 
     within = float(good[kept].mean()) * (1.0 - hit) + (hit if quick else 0.0)
     tokens = float(requests.outputs[kept].mean())
     return replace(
-        load, output_tokens_per_s=load.requests_per_s * tokens, ttft_s=_summary(ttft[kept], hit, s.response_cache_s),
-        tpot_s=_summary(tpot[kept][several[kept]], 0.0, 0.0), e2e_s=_summary(e2e[kept], hit, s.response_cache_s),
-        goodput_requests_per_s=load.requests_per_s * within if targets else None, within_targets=within if targets else None,
-        mean_batch=found.batch_seconds / found.end_s, busy=found.busy_s / found.end_s, num_requests=n,
-    )  # fmt: skip
+        load,
+        output_tokens_per_s=load.requests_per_s * tokens,
+        ttft_s=_summary(ttft[kept], hit, s.response_cache_s),
+        tpot_s=_summary(tpot[kept][several[kept]], 0.0, 0.0),
+        e2e_s=_summary(e2e[kept], hit, s.response_cache_s),
+        goodput_requests_per_s=load.requests_per_s * within if targets else None,
+        within_targets=within if targets else None,
+        mean_batch=found.batch_seconds / found.end_s,
+        busy=found.busy_s / found.end_s,
+        num_requests=n,
+    )
 
 
 def _summary(values: Array, hit: float, hit_s: float) -> dict[str, float]:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.hardware import Cluster
-from planner.memory import usable_bytes
-from planner.operators.row import Array, Number
+from planner.common.arrays import Array, Number
+from planner.hardware.cluster import Cluster, usable_bytes
 from planner.serving.kv_cache import sequence_bytes
 from planner.serving.setting import Setting
 from planner.serving.weights import stage_bytes

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from planner.errors import PlannerError
-from planner.serving.checks import require_possible
-from planner.serving.latency import Times
+from planner.common.errors import PlannerError
+from planner.serving.feasibility import require_possible
 from planner.serving.memory import largest_batch, largest_context, limit_bytes, memory
+from planner.serving.pass_time import Times
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
 

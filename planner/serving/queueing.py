@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.errors import PlannerError
+from planner.common.errors import PlannerError
 
 
 def mean_wait_s(rate_per_s: float, service_s: float, squared_variation: float) -> float:

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
+from planner.common.arrays import Array
 from planner.serving.spec import Lengths
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from planner.model import LayerKind
-from planner.operators.row import Array, FusedAttention, Matmul, Number, Row, communication
+from planner.common.arrays import Array, Number
+from planner.model.architecture import LayerKind
+from planner.operators.row import FusedAttention, Matmul, Row, communication
 from planner.serving.experts import distinct_experts
 from planner.serving.kv_cache import token_layer_bytes
 from planner.serving.setting import Setting
@@ -41,8 +42,11 @@ def pass_rows(setting: Setting, shape: Shape) -> tuple[Row, ...]:
     rows: list[Row] = [_embedding(setting, local)]
     for kind, count in Counter(setting.model.layer_kinds).items():
         inner = _experts(setting, kind, shape, local) if kind.moe else _feed_forward(setting, kind, local)
-        layer = (_pointwise("norms", local, 2.0 * setting.model.norms_per_layer * _hidden(setting, local), setting),
-                 *_attention(setting, kind, local), *inner)  # fmt: skip
+        layer = (
+            _pointwise("norms", local, 2.0 * setting.model.norms_per_layer * _hidden(setting, local), setting),
+            *_attention(setting, kind, local),
+            *inner,
+        )
         rows += [replace(row, repeats=float(count)) for row in layer]
     return (*rows, *_head(setting, local), *_handover(setting, local))
 
@@ -58,17 +62,35 @@ def _pointwise(name: str, shape: Shape, moved: Number, setting: Setting, kernels
 
 
 def _linear(
-    name: str, block: str, setting: Setting, shape: Shape, *, k: float, n: float, weight_bytes: Number, tokens: Number,
-    quantized: bool = True, batch: Number = 1.0, grouped: bool = False, imbalance: Number = 1.0,
-) -> Row:  # fmt: skip
+    name: str,
+    block: str,
+    setting: Setting,
+    shape: Shape,
+    *,
+    k: float,
+    n: float,
+    weight_bytes: Number,
+    tokens: Number,
+    quantized: bool = True,
+    batch: Number = 1.0,
+    grouped: bool = False,
+    imbalance: Number = 1.0,
+) -> Row:
     """y = x W: weights are read once in a pass, as stored; ``tokens`` per matrix of the ``batch``."""
     dtype = setting.matmul_dtype if quantized and setting.format.quantized else setting.compute_dtype
     work = Matmul(m=tokens, k=k, n=n, batch=batch, grouped=grouped, dtype=dtype)
     moved = weight_bytes + setting.width * batch * tokens * (k + n)
     return Row(
-        name=name, block=block, phase=shape.phase, flops=work.flops, model_flops=work.flops / imbalance, bytes_moved=moved,
-        kernels=1.0, work=work, imbalance=imbalance,
-    )  # fmt: skip
+        name=name,
+        block=block,
+        phase=shape.phase,
+        flops=work.flops,
+        model_flops=work.flops / imbalance,
+        bytes_moved=moved,
+        kernels=1.0,
+        work=work,
+        imbalance=imbalance,
+    )
 
 
 def _embedding(setting: Setting, shape: Shape) -> Row:
@@ -86,12 +108,29 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
         down = setting.layer_bytes(kind, "attention.q_down") + setting.layer_bytes(kind, "attention.kv_down")
         rows += [
             _linear("latents", "attention", setting, shape, k=h, n=wide, weight_bytes=down, tokens=t, quantized=q),
-            _linear("query heads", "attention", setting, shape, k=float(rank or h), n=m.num_heads / tp * m.qk_head_dim, tokens=t,
-                    weight_bytes=setting.layer_bytes(kind, "attention.q_up"), quantized=q),
-            _linear("key and value heads", "attention", setting, shape, k=float(latent), tokens=t, quantized=q,
-                    n=m.num_heads / tp * (int(m.qk_nope_head_dim or 0) + m.value_head_dim),
-                    weight_bytes=setting.layer_bytes(kind, "attention.kv_up")),
-        ]  # fmt: skip
+            _linear(
+                "query heads",
+                "attention",
+                setting,
+                shape,
+                k=float(rank or h),
+                n=m.num_heads / tp * m.qk_head_dim,
+                tokens=t,
+                weight_bytes=setting.layer_bytes(kind, "attention.q_up"),
+                quantized=q,
+            ),
+            _linear(
+                "key and value heads",
+                "attention",
+                setting,
+                shape,
+                k=float(latent),
+                tokens=t,
+                quantized=q,
+                n=m.num_heads / tp * (int(m.qk_nope_head_dim or 0) + m.value_head_dim),
+                weight_bytes=setting.layer_bytes(kind, "attention.kv_up"),
+            ),
+        ]
     else:
         n = (m.num_heads * m.head_dim) / tp + 2.0 * max(m.num_kv_heads / tp, 1.0) * m.head_dim
         weights = setting.layer_bytes(kind, "attention.qkv")
@@ -100,10 +139,19 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
     rows += [
         _pointwise("rotary embedding, cache write", shape, moved, setting, 2.0),
         *_core(setting, kind, shape),
-        _linear("attention output", "attention", setting, shape, k=output, n=h, tokens=t, quantized=q,
-                weight_bytes=setting.layer_bytes(kind, "attention.output")),
+        _linear(
+            "attention output",
+            "attention",
+            setting,
+            shape,
+            k=output,
+            n=h,
+            tokens=t,
+            quantized=q,
+            weight_bytes=setting.layer_bytes(kind, "attention.output"),
+        ),
         _all_reduce("attention output", "attention", setting, shape),
-    ]  # fmt: skip
+    ]
     return tuple(rows)
 
 
@@ -129,11 +177,19 @@ def _core(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     flops = 2.0 * shape.tokens * keys * heads * (qk + value)
     work = FusedAttention(
         sequences=shape.sequences, heads=heads, queries=shape.queries, keys=keys, qk_head_dim=qk, value_head_dim=value
-    )  # fmt: skip
+    )
     return (
-        Row(name="attention", block="attention", phase=shape.phase, flops=flops, model_flops=flops, bytes_moved=moved,
-            kernels=1.0, work=work),
-    )  # fmt: skip
+        Row(
+            name="attention",
+            block="attention",
+            phase=shape.phase,
+            flops=flops,
+            model_flops=flops,
+            bytes_moved=moved,
+            kernels=1.0,
+            work=work,
+        ),
+    )
 
 
 def _feed_forward(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
@@ -172,18 +228,57 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
     quantized = "experts" not in setting.format.kept
     sorted_bytes = local.tokens * (12.0 * m.num_experts + 4.0 * k * h * setting.width / s.tp)
     rows = [
-        _linear("router", "moe", setting, local, k=h, n=float(m.num_experts), tokens=local.tokens,
-                weight_bytes=setting.layer_bytes(kind, "router"), quantized=False),
+        _linear(
+            "router",
+            "moe",
+            setting,
+            local,
+            k=h,
+            n=float(m.num_experts),
+            tokens=local.tokens,
+            weight_bytes=setting.layer_bytes(kind, "router"),
+            quantized=False,
+        ),
         _pointwise("top-k and sort", local, sorted_bytes, setting, 3.0),
-        _linear("experts in", "experts", setting, shape, k=h, n=lanes * f, tokens=pairs / touched, batch=touched, grouped=True,
-                weight_bytes=touched * first, quantized=quantized, imbalance=load),
+        _linear(
+            "experts in",
+            "experts",
+            setting,
+            shape,
+            k=h,
+            n=lanes * f,
+            tokens=pairs / touched,
+            batch=touched,
+            grouped=True,
+            weight_bytes=touched * first,
+            quantized=quantized,
+            imbalance=load,
+        ),
         _pointwise("experts activation", shape, setting.width * pairs * f * (lanes + 1.0), setting),
-        _linear("experts out", "experts", setting, shape, k=f, n=h, tokens=pairs / touched, batch=touched, grouped=True,
-                weight_bytes=touched * (each - first), quantized=quantized, imbalance=load),
-    ]  # fmt: skip
+        _linear(
+            "experts out",
+            "experts",
+            setting,
+            shape,
+            k=f,
+            n=h,
+            tokens=pairs / touched,
+            batch=touched,
+            grouped=True,
+            weight_bytes=touched * (each - first),
+            quantized=quantized,
+            imbalance=load,
+        ),
+    ]
     if s.expert_offload:
-        rows.append(Row(name="experts over the host link", block="host_link", phase=shape.phase,
-                        bytes_moved=s.expert_offload * touched * each))  # fmt: skip
+        rows.append(
+            Row(
+                name="experts over the host link",
+                block="host_link",
+                phase=shape.phase,
+                bytes_moved=s.expert_offload * touched * each,
+            )
+        )
     rows += _exchange(setting, shape, local, pairs / load)
     if m.num_shared_experts:
         width = float(m.num_shared_experts * (m.shared_expert_ffn_hidden_size or 0)) / s.tp
@@ -224,11 +319,20 @@ def _head(setting: Setting, shape: Shape) -> tuple[Row, ...]:
     gathered = setting.width * logits * (1.0 if tp > 1 else 0.0)
     return (
         _pointwise("final norm", shape, 2.0 * _hidden(setting, shape), setting),
-        _linear("logits", "head", setting, shape, k=h, n=m.vocab_size / tp, weight_bytes=weights, tokens=tokens,
-                quantized=part not in setting.format.kept),
+        _linear(
+            "logits",
+            "head",
+            setting,
+            shape,
+            k=h,
+            n=m.vocab_size / tp,
+            weight_bytes=weights,
+            tokens=tokens,
+            quantized=part not in setting.format.kept,
+        ),
         communication("logits over tp", "head", shape.phase, "all_gather", "tp", gathered, float(tp > 1)),
         _pointwise("sampling", shape, shape.sequences * m.vocab_size * (setting.width + 8.0), setting, 3.0),
-    )  # fmt: skip
+    )
 
 
 def _handover(setting: Setting, shape: Shape) -> tuple[Row, ...]:
@@ -237,6 +341,13 @@ def _handover(setting: Setting, shape: Shape) -> tuple[Row, ...]:
     if not steps:
         return ()
     message = _hidden(setting, shape)
-    row = Row(name="to the next stage", block="pipeline", phase=shape.phase, communication_bytes=message, collective="p2p",
-              kernels=1.0, repeats=steps)  # fmt: skip
+    row = Row(
+        name="to the next stage",
+        block="pipeline",
+        phase=shape.phase,
+        communication_bytes=message,
+        collective="p2p",
+        kernels=1.0,
+        repeats=steps,
+    )
     return (row,)

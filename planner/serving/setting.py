@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
-from planner.curves import Curves, curves_of
-from planner.hardware import Cluster
-from planner.model import LayerKind, Model
-from planner.parameters import ParameterTensor, embedding_parameters, head_parameters, layer_parameters
+from planner.common.units import DTYPE_BYTES
+from planner.hardware.cluster import Cluster
+from planner.hardware.curves import Curves, curves_of
+from planner.model.architecture import LayerKind, Model
+from planner.model.parameters import ParameterTensor, embedding_parameters, head_parameters, layer_parameters
 from planner.serving.engine import Engine
-from planner.serving.formats import GROUP_SIZE, WeightFormat, bits_of, weight_format
 from planner.serving.spec import Serving
-from planner.units import DTYPE_BYTES
+from planner.serving.weight_formats import GROUP_SIZE, WeightFormat, bits_of, weight_format
 
 KV_SCALE_BYTES = 8.0
 """Of an int8 cache: fp32 scale and zero per token, head and key or value (LMDeploy, kv_int8.md: "per-head per-token")."""
@@ -89,9 +89,13 @@ class Setting:
         """GPUs over which a tensor is cut."""
         tp, kv_heads = float(self.serving.tp), float(self.model.num_kv_heads)
         return {
-            "tensor": tp, "kv_heads": min(tp, kv_heads), "vocabulary": tp, "replicated": 1.0,
-            "expert": self.serving.ep * self.etp, "expert_replicated": float(self.serving.ep),
-        }[tensor.shard]  # fmt: skip
+            "tensor": tp,
+            "kv_heads": min(tp, kv_heads),
+            "vocabulary": tp,
+            "replicated": 1.0,
+            "expert": self.serving.ep * self.etp,
+            "expert_replicated": float(self.serving.ep),
+        }[tensor.shard]
 
     def tensor_bytes(self, tensor: ParameterTensor) -> float:
         """Bytes of a whole tensor as stored."""

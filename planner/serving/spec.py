@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from planner.serving.formats import GROUPED, Format, Part
-from planner.spec import Spec
-
-Number = NDArray[np.float64] | float
+from planner.common.arrays import Number
+from planner.common.spec import Spec
+from planner.serving.weight_formats import GROUPED, Format, Part
 
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -39,9 +38,11 @@ class Lengths(Spec):
     @model_validator(mode="after")
     def _check(self) -> Lengths:
         needs = {
-            "fixed": ("mean",), "lognormal": ("mean", "standard_deviation"), "uniform": ("low", "high"),
+            "fixed": ("mean",),
+            "lognormal": ("mean", "standard_deviation"),
+            "uniform": ("low", "high"),
             "histogram": ("values", "weights"),
-        }  # fmt: skip
+        }
         given = {n for n in ("mean", "standard_deviation", "low", "high", "values", "weights") if getattr(self, n)}
         missing = [n for n in needs[self.kind] if (n not in given and getattr(self, n) is None) or getattr(self, n) == ()]
         if missing:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from planner.model import LayerKind
-from planner.parameters import embedding_parameters, head_parameters, layer_parameters
+from planner.model.architecture import LayerKind
+from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
 from planner.serving.setting import Setting
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 from streamlit.web.cli import main
 
-APP = Path(__file__).resolve().parents[2] / "app.py"
+APP = Path(__file__).with_name("app.py")
 
 
 def warm_up() -> None:

@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from planner.errors import PlannerError
-from planner.evaluation import operator_table
-from planner.hardware import cluster as build_cluster
-from planner.layout import Layout, as_columns
-from planner.memory_map import Cell, Moment, fit_map, map_axes, moments
-from planner.planning import Plan, plan
-from planner.remedies import Remedy, remedies, scaling
-from planner.report import row_dict
-from planner.scenario import BESIDE_THE_PLAN
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import cluster as build_cluster
+from planner.lifecycle.simulation import WholeRun, expected_run
+from planner.performance.evaluation import operator_table
+from planner.reports.plans import row_dict
+from planner.scenarios.scenario import BESIDE_THE_PLAN
+from planner.training.memory_map import Cell, Moment, fit_map, map_axes, moments
+from planner.training.plan import Plan
+from planner.training.planning import plan
+from planner.training.remedies import Remedy, remedies, scaling
 from planner.web import state
 from planner.web.state import Tables
-from planner.whole_run import WholeRun, expected_run
+from planner.workload.layout import Layout, as_columns
 
 if TYPE_CHECKING:
-    from planner.audit import Judgement
-    from planner.calibration import Calibration
+    from planner.audit.verdicts import Judgement
+    from planner.calibration.calibrate import Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +176,7 @@ def whole_run(tables: Tables, found: Plan) -> tuple[WholeRun | None, str]:
 @st.cache_resource(show_spinner=False)
 def claims() -> tuple[Judgement, ...]:
     """The audit of the catalog's claims; the same for everybody."""
-    from planner.audit import audit
+    from planner.audit.verdicts import audit
 
     return audit()
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from html import escape
 from typing import Any
 
 import altair as alt
 import pandas as pd
-import pyarrow as pa
 import streamlit as st
 
-from planner.plot import COLOURS
+from planner.reports.plots import COLOURS
+from planner.web.figure import Figure, Spec
 from planner.web.guard import short_text
 from planner.web.text import language, say
 
@@ -25,43 +24,10 @@ INK = "#76828e"
 """Of labels and lines: readable on the light and on the dark page."""
 CASES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 """Of configurations, from Okabe and Ito's palette."""
-EXPORT_WIDTH = 760
 COLUMNS: Any = alt.ExprRef("width < 450 ? 2 : 4")
 """Of a legend: fewer on a phone."""
 NARROW: Any = alt.ExprRef("width < 450 ? 105 : 190")
 """Pixels of a legend's text."""
-Spec = dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """One figure: file name, title, description for screen readers, specification without data, the rows behind it."""
-
-    name: str
-    title: str
-    alt: str
-    spec: Spec
-    rows: Sequence[dict[str, Any]]
-
-    @cached_property
-    def data(self) -> pa.Table:
-        """The rows as the browser gets them; a data frame on the way would take longer than all the rest."""
-        return pa.Table.from_pylist(list(self.rows))
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """The rows as a table."""
-        return pd.DataFrame(list(self.rows))
-
-    def whole(self) -> Spec:
-        """The specification with its data and title, for files."""
-        lines = [self.title[i : i + 90] for i in range(0, len(self.title), 90)] or [""]
-        spec = json.loads(json.dumps(self.spec))
-        if spec.get("width") == "container":
-            spec["width"] = EXPORT_WIDTH
-        data = {"values": json.loads(self.table.to_json(orient="records"))}
-        title = {"text": lines, "anchor": "start", "fontSize": 15, "offset": 12}
-        return {**spec, "data": data, "title": title, "background": "white", "padding": 14}
 
 
 def show(*figures: Figure, key: str, select: str | None = None) -> Any:
@@ -99,16 +65,21 @@ def _stacked(names: Sequence[str], axis: str, legend: str, capacity: str | None)
     bars = base.mark_bar(size=BAR - 10).encode(
         x=alt.X("value:Q", title=axis, stack="zero"),
         color=alt.Color(
-            "part:N", title=None, sort=list(names), scale=alt.Scale(domain=list(names), range=list(COLOURS[: len(names)])),
+            "part:N",
+            title=None,
+            sort=list(names),
+            scale=alt.Scale(domain=list(names), range=list(COLOURS[: len(names)])),
             legend=alt.Legend(orient="bottom", columns=COLUMNS, labelLimit=NARROW, symbolType="square"),
         ),
         order=alt.Order("order:Q"),
         tooltip=[alt.Tooltip("label:N", title=" "), alt.Tooltip("part:N", title=legend), alt.Tooltip("shown:N", title=axis)],
-    )  # fmt: skip
+    )
     inside = base.mark_text(fontSize=11).encode(
         color=alt.condition("datum.order === 0", alt.value("white"), alt.value("black")),
-        x=alt.X("middle:Q", title=axis), text="inside:N", detail="part:N",
-    )  # fmt: skip
+        x=alt.X("middle:Q", title=axis),
+        text="inside:N",
+        detail="part:N",
+    )
     total = base.mark_text(align="left", dx=7, fontSize=12, fontWeight="bold", color=INK).encode(
         x=alt.X("max(right):Q", title=axis), text="max(total):N"
     )
@@ -145,12 +116,22 @@ def stacked(
         room = sum(v for _, v in parts)
         for part, value in parts:
             if value > 0:
-                data.append({
-                    "label": label, "part": part, "value": value, "order": names.index(part), "middle": end + value / 2,
-                    "shown": f"{value:.4g}", "inside": f"{value:.3g}" if value > 0.055 * widest else "",
-                    "edge": widest * 1.22, "right": _beside(room, capacity, widest), "total": total, "capacity": capacity,
-                    "capacity_text": None if capacity is None else f"{capacity:.1f}",
-                })  # fmt: skip
+                data.append(
+                    {
+                        "label": label,
+                        "part": part,
+                        "value": value,
+                        "order": names.index(part),
+                        "middle": end + value / 2,
+                        "shown": f"{value:.4g}",
+                        "inside": f"{value:.3g}" if value > 0.055 * widest else "",
+                        "edge": widest * 1.22,
+                        "right": _beside(room, capacity, widest),
+                        "total": total,
+                        "capacity": capacity,
+                        "capacity_text": None if capacity is None else f"{capacity:.1f}",
+                    }
+                )
             end += value
     spec = stacked_spec(language(), kind, tuple(names), len(rows))
     return Figure(name=name, title=title, alt=description, spec=spec, rows=data)
@@ -179,9 +160,12 @@ def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
     """Dollars (or GPU-hours) against days, one line for each configuration over its GPU counts."""
     days, cost = say(lang, "chart.days_axis"), say(lang, "chart.usd_axis" if priced else "chart.gpu_hours_axis")
     colour = alt.Color(
-        "label:N", title=None, sort=list(labels), scale=alt.Scale(domain=list(labels), range=list(CASES[: len(labels)])),
+        "label:N",
+        title=None,
+        sort=list(labels),
+        scale=alt.Scale(domain=list(labels), range=list(CASES[: len(labels)])),
         legend=alt.Legend(orient="bottom", labelLimit=240),
-    )  # fmt: skip
+    )
     base = alt.Chart(pd.DataFrame()).encode(
         x=alt.X(
             "days:Q", title=days, scale=alt.Scale(type="log", nice=False, padding=28), axis=alt.Axis(format=",~r", tickCount=6)
@@ -195,9 +179,11 @@ def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
         base.mark_rule(strokeWidth=2).encode(x=alt.X("days_lower:Q", title=days), x2="days_upper:Q").transform_filter("datum.now")
     )
     tips = [
-        alt.Tooltip("label:N", title=" "), alt.Tooltip("gpus:Q", title="GPUs"), alt.Tooltip("days:Q", title=days, format=".3g"),
+        alt.Tooltip("label:N", title=" "),
+        alt.Tooltip("gpus:Q", title="GPUs"),
+        alt.Tooltip("days:Q", title=days, format=".3g"),
         alt.Tooltip("cost:Q", title=cost, format=",.4g"),
-    ]  # fmt: skip
+    ]
     points = base.mark_point(filled=True, opacity=1).encode(
         size=alt.Size("now:N", legend=None, scale=alt.Scale(domain=[False, True], range=[50, 170])), tooltip=tips
     )
@@ -222,20 +208,26 @@ def fit_map_spec(lang: str, rows: int) -> Spec:
     states = [say(lang, f"chart.{state}") for state in ("fits", "tight", "over", "impossible")]
     colours = alt.Scale(domain=states, range=[FITS, TIGHT, OVER, IMPOSSIBLE])
     tips = [
-        alt.Tooltip("micro:O", title=say(lang, "chart.micro_axis")), alt.Tooltip("seq:O", title=say(lang, "chart.seq_axis")),
-        alt.Tooltip("headroom:Q", title=headroom, format=".1f"), alt.Tooltip("step:N", title=say(lang, "chart.step_axis")),
+        alt.Tooltip("micro:O", title=say(lang, "chart.micro_axis")),
+        alt.Tooltip("seq:O", title=say(lang, "chart.seq_axis")),
+        alt.Tooltip("headroom:Q", title=headroom, format=".1f"),
+        alt.Tooltip("step:N", title=say(lang, "chart.step_axis")),
         alt.Tooltip("reason:N", title=say(lang, "chart.reason")),
-    ]  # fmt: skip
+    ]
     cells = base.mark_rect(stroke="white", strokeWidth=1).encode(
         color=alt.Color(
-            "state:N", scale=colours,
+            "state:N",
+            scale=colours,
             legend=alt.Legend(orient="bottom", labelLimit=NARROW, columns=COLUMNS, title=None),
         ),
-        opacity=alt.Opacity("strength:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.45, 1])), tooltip=tips,
-    )  # fmt: skip
+        opacity=alt.Opacity("strength:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.45, 1])),
+        tooltip=tips,
+    )
     text = base.mark_text(fontSize=11, fontWeight="bold").encode(
-        text="cell:N", color=alt.condition("datum.dark", alt.value("white"), alt.value("black")), tooltip=tips,
-    )  # fmt: skip
+        text="cell:N",
+        color=alt.condition("datum.dark", alt.value("white"), alt.value("black")),
+        tooltip=tips,
+    )
     own = base.mark_rect(fill=None, stroke="#111111", strokeWidth=3).transform_filter("datum.own")
     return _spec(alt.layer(cells, text, own), rows * 36)
 
@@ -259,12 +251,14 @@ def scatter_spec(
     )
     points = base.mark_point(filled=True, size=60, opacity=0.8).encode(
         color=alt.Color(
-            "group:N", title=None, sort=list(colours),
+            "group:N",
+            title=None,
+            sort=list(colours),
             scale=alt.Scale(domain=list(colours), range=[COLOURS[i % len(COLOURS)] for i in range(len(colours))]),
             legend=alt.Legend(orient="bottom", columns=COLUMNS, labelLimit=NARROW, symbolLimit=24),
         ),
         tooltip=[alt.Tooltip(f"{tip}:N", title=say(lang, f"chart.tip_{tip}")) for tip in tips],
-    )  # fmt: skip
+    )
     layers = []
     if diagonal:
         layers.append(
@@ -288,9 +282,18 @@ def scatter_spec(
 
 
 def scatter(
-    name: str, title: str, description: str, rows: Sequence[dict[str, Any]], *, x: str, y: str, tips: Sequence[str],
-    logarithmic: bool = False, select: bool = False, diagonal: bool = False,
-) -> Figure:  # fmt: skip
+    name: str,
+    title: str,
+    description: str,
+    rows: Sequence[dict[str, Any]],
+    *,
+    x: str,
+    y: str,
+    tips: Sequence[str],
+    logarithmic: bool = False,
+    select: bool = False,
+    diagonal: bool = False,
+) -> Figure:
     """``rows``: x, y, group and the columns of ``tips``."""
     groups = tuple(dict.fromkeys(str(row["group"]) for row in rows))
     spec = scatter_spec(language(), x, y, logarithmic, groups, tuple(tips), select, diagonal)
@@ -303,9 +306,11 @@ def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, 
     scale = {"type": "log", "nice": False, "padding": 12} if logarithmic else {"zero": False, "padding": 12}
     range_ = [COLOURS[i % len(COLOURS)] for i in range(len(groups))]
     colour = alt.Color(
-        "group:N", title=None, scale=alt.Scale(domain=list(groups), range=range_),
+        "group:N",
+        title=None,
+        scale=alt.Scale(domain=list(groups), range=range_),
         legend=alt.Legend(orient="bottom", labelLimit=240, columns=COLUMNS) if samples else None,
-    )  # fmt: skip
+    )
     base = alt.Chart(pd.DataFrame()).encode(
         x=alt.X("x:Q", title=say(lang, f"chart.{x}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6)),
         color=colour,
@@ -333,9 +338,16 @@ def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, 
 
 
 def lines(
-    name: str, title: str, description: str, rows: Sequence[dict[str, Any]], *, x: str, y: str, logarithmic: bool = False,
+    name: str,
+    title: str,
+    description: str,
+    rows: Sequence[dict[str, Any]],
+    *,
+    x: str,
+    y: str,
+    logarithmic: bool = False,
     samples: bool = False,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """``rows``: x, y, group, note; of samples also ``fitted``."""
     groups = tuple(dict.fromkeys(str(row["group"]) for row in rows))
     last = {group: max(row["x"] for row in rows if row["group"] == group) for group in groups}

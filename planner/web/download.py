@@ -17,7 +17,7 @@ from planner.web.state import Scenario
 from planner.web.text import language, speaking, t
 
 if TYPE_CHECKING:
-    from planner.web.charts import Figure
+    from planner.web.figure import Figure
 
 
 def file_name(text: str, suffix: str) -> str:

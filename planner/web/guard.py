@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from planner.errors import PlannerError
-from planner.limits import MOST
+from planner.common.errors import PlannerError
+from planner.studies.limit import MOST
 
 MAX_CASES = 4
 MAX_TEXT = 200

@@ -8,13 +8,12 @@ from typing import Any
 
 import streamlit as st
 
-from planner.errors import PlannerError
-from planner.hardware import Node, load_node, node_names
-from planner.huggingface import model_from_config
-from planner.layout_grid import divisors
-from planner.model import Model
-from planner.models import model_names
-from planner.planning import as_model
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import Node, load_node, node_names
+from planner.layout_search.space import divisors
+from planner.model.architecture import Model
+from planner.model.catalog import model_names
+from planner.model.huggingface import model_from_config
 from planner.web import state
 from planner.web.answers import answer, calibrated
 from planner.web.controls import key_of, slider, with_value
@@ -22,6 +21,7 @@ from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
 from planner.web.messages import said
 from planner.web.state import Tables
 from planner.web.text import t
+from planner.workload.resolve import as_model
 
 MOST_GPUS = 16_384
 

@@ -6,14 +6,14 @@ from typing import Any, get_args
 
 import streamlit as st
 
-from planner.job import Kind, Optimizer, Precision
-from planner.model import Model
-from planner.modules import layer_linears
-from planner.tuned import teachers
+from planner.model.architecture import Model
+from planner.model.linears import layer_linears
+from planner.training.trainable import teachers
 from planner.web.controls import choice, key_of, slider
 from planner.web.inputs import load_or_none
 from planner.web.state import Tables
 from planner.web.text import t
+from planner.workload.job import Kind, Optimizer, Precision
 
 SEQUENCES = [2**i for i in range(7, 21)]
 BATCHES = [2**i for i in range(15)]

@@ -6,11 +6,9 @@ from typing import Any
 
 import streamlit as st
 
-from planner.cost import TERMS, find_price, market
-from planner.errors import PlannerError
-from planner.framework import framework_names, load_framework
-from planner.layout import RECOMPUTE
-from planner.layout_grid import divisors
+from planner.common.errors import PlannerError
+from planner.layout_search.space import divisors
+from planner.prices.price import TERMS, find_price, market
 from planner.web import state
 from planner.web.answers import calibrated, chosen_layout
 from planner.web.controls import choice, key_of, slider, switch
@@ -19,6 +17,8 @@ from planner.web.inputs import load_or_none, node_of, num_gpus
 from planner.web.messages import said
 from planner.web.state import Tables
 from planner.web.text import t
+from planner.workload.framework import framework_names, load_framework
+from planner.workload.layout import RECOMPUTE
 
 OWN = "own price"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from planner.errors import PlannerError
+from planner.common.errors import PlannerError
 from planner.web import download, inputs, inputs_job, inputs_layout, show, state
 from planner.web.answers import Answer, answers, with_layouts
 from planner.web.guard import MAX_CASES, UPLOAD_MB, markdown
@@ -81,9 +81,14 @@ def _language() -> None:
         st.session_state["language"] = st.session_state[key] or "en"
 
     st.segmented_control(
-        "Language / 语言", list(LANGUAGES), key=key, format_func=lambda name: LANGUAGES[name], on_change=store, required=True,
+        "Language / 语言",
+        list(LANGUAGES),
+        key=key,
+        format_func=lambda name: LANGUAGES[name],
+        on_change=store,
+        required=True,
         label_visibility="collapsed",
-    )  # fmt: skip
+    )
 
 
 def _cases() -> None:
@@ -99,9 +104,12 @@ def _cases() -> None:
 
     if count > 1:
         st.radio(
-            t("in.case"), list(range(count)), key=key, on_change=store,
+            t("in.case"),
+            list(range(count)),
+            key=key,
+            on_change=store,
             format_func=lambda i: f"{i + 1} · {markdown(scenario['cases'][i]['label'])}",
-        )  # fmt: skip
+        )
     left, right = st.columns(2)
     if left.button(t("in.add"), disabled=count >= MAX_CASES, width="stretch", help=t("in.add_help", most=MAX_CASES)):
         add_case(scenario["cases"][case]["tables"], f"{scenario['cases'][case]['label']} {count + 1}")
@@ -149,9 +157,14 @@ def _files() -> None:
     )
     found = answers()  # here: the content is made later, outside of the session
     download.take(
-        t("file.report"), lambda: _report(scenario, found), page, "text/html", "save.report", help=t("file.report_help"),
+        t("file.report"),
+        lambda: _report(scenario, found),
+        page,
+        "text/html",
+        "save.report",
+        help=t("file.report_help"),
         icon=":material/description:",
-    )  # fmt: skip
+    )
     box = st.popover(t("file.load"), width="stretch", icon=":material/folder_open:", key="load", on_change="rerun")
     if box.open:
         with box:

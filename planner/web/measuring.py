@@ -14,9 +14,10 @@ from pathlib import Path
 
 import streamlit as st
 
+from planner.common import data
 from planner.web.guard import short_text
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = data.ROOT
 ONE = threading.Lock()
 """One measurement at a time: two would measure each other."""
 SWITCH = "PLANNER_MEASURE"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 
-from planner.cost import Price
+from planner.prices.price import Price
 from planner.web.text import FOLDER, language, words
 
 LONGEST = 4000
@@ -155,8 +155,12 @@ class Reading:
         if text in whole():
             return whole()[text]
         ways: tuple[Callable[[str, int], str | None], ...] = (
-            self.message, self._placed, self._listed, self._any, self._counted,
-        )  # fmt: skip
+            self.message,
+            self._placed,
+            self._listed,
+            self._any,
+            self._counted,
+        )
         return next((found for way in ways if (found := way(text, depth)) is not None), None)
 
     def message(self, text: str, depth: int) -> str | None:

@@ -14,7 +14,7 @@ import pydantic
 import planner
 from planner.web import download, show
 from planner.web.answers import Answer
-from planner.web.charts import Figure
+from planner.web.figure import Figure
 from planner.web.messages import priced, said, word
 from planner.web.state import Scenario
 from planner.web.text import language, t

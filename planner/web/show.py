@@ -10,10 +10,10 @@ from typing import Any
 
 import streamlit as st
 
-from planner.planning import Plan
-from planner.report import count
-from planner.uncertainty import Interval
-from planner.units import DAY_S, GIB, HOUR_S
+from planner.common.units import DAY_S, GIB, HOUR_S
+from planner.reports.text import count
+from planner.training.plan import Plan
+from planner.uncertainty.interval import Interval
 from planner.web.answers import Answer
 from planner.web.guard import markdown, short_text
 from planner.web.messages import priced, said

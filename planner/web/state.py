@@ -13,18 +13,19 @@ from typing import Any
 
 import streamlit as st
 
-from planner.bill import Costs
-from planner.cost import own_price
-from planner.errors import PlannerError
-from planner.job import Job
-from planner.layout import Layout
-from planner.planning import as_model
-from planner.run_spec import Run
-from planner.scenario import REQUIRED, TABLES, scenario_of
+from planner.common import data
+from planner.common.errors import PlannerError
+from planner.common.spec import Spec
+from planner.lifecycle.bill import Costs
+from planner.lifecycle.spec import Run
+from planner.prices.price import own_price
+from planner.scenarios.scenario import REQUIRED, TABLES, scenario_of
 from planner.serving.spec import Serving
-from planner.spec import Spec
 from planner.web.guard import MAX_CASES, require_safe, short_text
 from planner.web.text import LANGUAGES
+from planner.workload.job import Job
+from planner.workload.layout import Layout
+from planner.workload.resolve import as_model
 
 Tables = dict[str, dict[str, Any]]
 Scenario = dict[str, Any]
@@ -32,26 +33,32 @@ Scenario = dict[str, Any]
 
 LONGEST_LINK = 16_000
 MOST_BYTES = 200_000
-EXAMPLES = Path(__file__).resolve().parents[2] / "scenarios"
+EXAMPLES = data.SCENARIOS
 
 
 def default_scenario() -> Scenario:
     """What a first visitor sees: the mixture of four 7B experts against a dense 33B model on one server."""
     job = {
-        "kind": "pretrain", "seq_len": 2048, "global_batch_size": 32, "num_samples": 1_200_000, "precision": "bf16",
+        "kind": "pretrain",
+        "seq_len": 2048,
+        "global_batch_size": 32,
+        "num_samples": 1_200_000,
+        "precision": "bf16",
         "optimizer": "adamw",
-    }  # fmt: skip
+    }
     common = {"cluster": {"node": "dgx-a100-80gb", "num_gpus": 8}, "framework": {"name": "megatron-core"}, "job": job}
     mixture = {"tp": 2, "sequence_parallel": True, "ep": 4, "zero": 1, "micro_batch_size": 2}
     dense = {"tp": 4, "sequence_parallel": True, "pp": 2, "vpp": 6, "micro_batch_size": 1}
     cases = [("4x7B MoE", "chatlaw2-moe-4x7b", mixture), ("dense 33B", "dense-33b", dense)]
-    return checked({
-        "title": "4x7B mixture of experts against a dense 33B",
-        "cases": [
-            {"label": label, "tables": {"model": {"name": model}, **common, "layout": layout, "price": {"term": "on-demand"}}}
-            for label, model, layout in cases
-        ],
-    })  # fmt: skip
+    return checked(
+        {
+            "title": "4x7B mixture of experts against a dense 33B",
+            "cases": [
+                {"label": label, "tables": {"model": {"name": model}, **common, "layout": layout, "price": {"term": "on-demand"}}}
+                for label, model, layout in cases
+            ],
+        }
+    )
 
 
 def checked(scenario: Mapping[str, Any]) -> Scenario:

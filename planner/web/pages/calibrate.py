@@ -13,16 +13,16 @@ from typing import Any
 
 import streamlit as st
 
-from planner.calibration import Calibration, Fit
-from planner.errors import PlannerError
-from planner.profiles import write_profiles
-from planner.record_validation import Comparison, Row, compared
-from planner.records import Record, record_of
-from planner.units import GB, GIB, TERA
+from planner.calibration.calibrate import Calibration, Fit
+from planner.calibration.comparison import Comparison, Row, compared
+from planner.calibration.profiles import write_profiles
+from planner.calibration.records import Record, record_of
+from planner.common.errors import PlannerError
+from planner.common.units import GB, GIB, TERA
 from planner.web import charts, show, state
 from planner.web.answers import calibrated, fingerprint
-from planner.web.charts import Figure
 from planner.web.download import file_name, take, zipped
+from planner.web.figure import Figure
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
 from planner.web.measuring import SWITCH, Measurement, allowed
 from planner.web.messages import said

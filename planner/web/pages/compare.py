@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from planner.memory import KINDS
-from planner.planning import Plan
-from planner.step_time import PARTS
-from planner.units import DAY_S, GIB
+from planner.common.units import DAY_S, GIB
+from planner.performance.memory import KINDS
+from planner.performance.step_time import PARTS
+from planner.training.plan import Plan
 from planner.web import charts, show, state
 from planner.web.answers import Answer, answers, key_of, on_other_sizes, remembered, whole_run
-from planner.web.charts import Figure
+from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
 from planner.web.text import language, t
 

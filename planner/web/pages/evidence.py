@@ -10,18 +10,18 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from planner.audit_report import claimed_text, interval_text, sentence
-from planner.cost import Price
-from planner.errors import PlannerError
-from planner.runs import runs_of
-from planner.uncertainty import load_residuals
-from planner.units import GIB
-from planner.validated_runs import errors_by, load_pairs, pairs
-from planner.validation import predict
+from planner.common.errors import PlannerError
+from planner.common.units import GIB
+from planner.evidence.measured_runs import runs_of
+from planner.evidence.pairs import errors_by, load_pairs, pairs
+from planner.evidence.predictions import predict
+from planner.prices.price import Price
+from planner.reports.audit import claimed_text, interval_text, sentence
+from planner.uncertainty.interval import load_residuals
 from planner.web import charts, show
 from planner.web.answers import answers, claims, fingerprint, operators
-from planner.web.charts import Figure
 from planner.web.download import csv_bytes, take
+from planner.web.figure import Figure
 from planner.web.guard import UPLOAD_MB, markdown, short_text
 from planner.web.messages import priced, said
 from planner.web.text import language, t

@@ -7,15 +7,15 @@ from typing import Any
 
 import streamlit as st
 
-from planner.errors import PlannerError
-from planner.memory import KINDS
-from planner.memory_map import Cell, Moment
-from planner.planning import Plan
-from planner.remedies import Remedy
-from planner.units import GIB
+from planner.common.errors import PlannerError
+from planner.common.units import GIB
+from planner.performance.memory import KINDS
+from planner.training.memory_map import Cell, Moment
+from planner.training.plan import Plan
+from planner.training.remedies import Remedy
 from planner.web import charts, show, state
 from planner.web.answers import Answer, answers, memory_map, memory_moments, what_would_fit
-from planner.web.charts import Figure
+from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
 from planner.web.messages import said
 from planner.web.text import t

@@ -12,23 +12,24 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from planner.errors import PlannerError
+from planner.common.errors import PlannerError
+from planner.common.units import DAY_S, GIB
 from planner.export import STACKS, export_plan
-from planner.framework import framework_names
-from planner.hardware import accelerator_names
-from planner.layout import Layout, Layouts
-from planner.nodes import reference_node
-from planner.planning import plan
-from planner.search_frame import why_second
-from planner.searching import SearchQuestion, as_question, run_search
-from planner.units import DAY_S, GIB
+from planner.hardware.cluster import accelerator_names
+from planner.hardware.custom_nodes import reference_node
+from planner.layout_search.question import SearchQuestion, as_question
+from planner.layout_search.search import run_search
+from planner.layout_search.table import why_second
+from planner.training.planning import plan
 from planner.web import charts, inputs, show, state
 from planner.web.answers import arguments, layout_fields
-from planner.web.charts import Figure
 from planner.web.download import csv_bytes, parquet_bytes, take, zipped
+from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
 from planner.web.messages import said
 from planner.web.text import language, t
+from planner.workload.framework import framework_names
+from planner.workload.layout import Layout, Layouts
 
 OBJECTIVES = ("time", "cost", "memory", "energy")
 MOST_LAYOUTS = 50_000_000
@@ -68,7 +69,7 @@ class Search:
         """Search until done or cancelled; errors become words."""
         with AT_ONCE:
             try:
-                self.table = run_search(self.question, self._progress).frame()
+                self.table = run_search(self.question, self._progress).to_frame()
             except PlannerError as error:
                 self.error = str(error)
             except KeyboardInterrupt:

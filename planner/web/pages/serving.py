@@ -9,16 +9,17 @@ from typing import Any, get_args
 import pandas as pd
 import streamlit as st
 
-from planner.errors import PlannerError
-from planner.layout_grid import divisors
+from planner.common.errors import PlannerError
+from planner.common.units import GIB
+from planner.layout_search.space import divisors
 from planner.serving import FORMATS, Deployment, engine_names, serve
+from planner.serving.curves import curve, load_curve
 from planner.serving.memory import KINDS
 from planner.serving.spec import KvDtype
-from planner.units import GIB
 from planner.web import charts, controls, inputs, show, state
 from planner.web.answers import arguments, key_of, remembered
-from planner.web.charts import Figure
 from planner.web.download import serving_toml, take
+from planner.web.figure import Figure
 from planner.web.guard import markdown, require_safe, short_text
 from planner.web.messages import said
 from planner.web.text import t
@@ -142,9 +143,9 @@ def deployment(tables: state.Tables) -> Deployment:
 @remembered
 def _curves(key: str, _found: Deployment) -> tuple[pd.DataFrame, pd.DataFrame | None, str]:
     try:
-        return _found.curve(), _found.load_curve(), ""
+        return curve(_found), load_curve(_found), ""
     except PlannerError as error:
-        return _found.curve(), None, str(error)
+        return curve(_found), None, str(error)
 
 
 def card(found: Deployment, label: str) -> str:

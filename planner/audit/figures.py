@@ -1,0 +1,276 @@
+"""Our own figures behind a verdict, each with its 90 % interval."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.audit.claims import SCENARIO_TABLES, ClaimFile, Figure
+from planner.common.errors import PlannerError, near
+from planner.hardware.cluster import Cluster, Node, load_accelerator, usable_bytes
+from planner.hardware.cluster import cluster as build_cluster
+from planner.lifecycle.expert_load import expert_load, mixed_shares
+from planner.lifecycle.simulation import expected_run
+from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
+from planner.prices.ownership import constants, power_w_per_gpu
+from planner.prices.price import find_price, market
+from planner.scenarios.scenario import read_scenario
+from planner.scenarios.serving import read_serving_scenario
+from planner.serving.deploy import serve
+from planner.serving.deployment import Deployment
+from planner.training.plan import Plan, memory_interval, step_time_interval
+from planner.training.planning import candidates, evaluate, plan
+from planner.uncertainty.interval import Interval
+from planner.workload.resolve import as_cluster, as_model
+
+TIMES = ("step_time_s", "epoch_s", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step")
+RATES = ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu")
+STALE = "stale: older than 90 days"
+MEMORY = ("peak_total_bytes", "peak_allocated_bytes", "peak_reserved_bytes")
+
+
+def exact(value: float) -> Interval:
+    """A figure that arithmetic settles."""
+    return Interval(expected=float(value), lower=float(value), upper=float(value), why="exact")
+
+
+def figure_of(figure: Figure, claims: ClaimFile, folder: Path) -> Interval:
+    """The figure with its interval; PlannerError when its scenario cannot be computed."""
+    return QUANTITIES[figure.quantity](figure, _tables(figure, claims, folder))
+
+
+def _tables(figure: Figure, claims: ClaimFile, folder: Path) -> dict[str, Any]:
+    """The scenario's tables, completed or replaced by the figure's own."""
+    tables: dict[str, Any] = {}
+    if figure.scenario in claims.scenarios:
+        tables = {name: dict(values) for name, values in claims.scenarios[figure.scenario].items()}
+    elif figure.scenario.endswith(".toml"):
+        path = folder / figure.scenario
+        found = read_serving_scenario(path).cases[0] if figure.quantity == "serve" else read_scenario(path).cases[0]
+        tables = {name: dict(values) for name, values in found.tables.items() if name in SCENARIO_TABLES}
+    elif figure.scenario:
+        raise PlannerError(f"scenario = {figure.scenario!r}: not in [scenarios]; {near(figure.scenario, claims.scenarios)}")
+    for name in SCENARIO_TABLES:
+        own = getattr(figure, name)
+        if own and name == "model":
+            tables[name] = dict(own)
+        elif own is not None and (own or name == "layout"):
+            tables[name] = {**tables.get(name, {}), **own}
+    return tables
+
+
+def _plan(tables: dict[str, Any]) -> Plan:
+    return _cached_plan(json.dumps({k: v for k, v in tables.items() if k not in ("run", "serving")}, sort_keys=True))
+
+
+@cache
+def _cached_plan(text: str) -> Plan:
+    tables = json.loads(text)
+    if "model" not in tables or "cluster" not in tables or "job" not in tables:
+        raise PlannerError("a plan needs model, cluster and job; name a scenario or give the tables")
+    return plan(**tables)
+
+
+def _plan_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
+    answer, field = _plan(tables), figure.field
+    if field == "total_memory_bytes":
+        return memory_interval(answer).scaled(answer.num_gpus)
+    if field == "fits":
+        return exact(answer.fits)
+    if field == "needed_over_usable":
+        return memory_interval(answer).scaled(1.0 / answer.usable_bytes)
+    if field == "state_bytes":
+        return exact(sum(answer.memory_bytes[k] for k in ("parameters", "gradients", "optimizer")) * answer.num_gpus)
+    if field.startswith("step_part."):
+        return exact(answer.step_parts_s[field.removeprefix("step_part.")])
+    value = getattr(answer, field, None)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        numbers = [n for n in Plan.__dataclass_fields__ if isinstance(getattr(answer, n), int | float)]
+        raise PlannerError(f"field = {field!r}: not a number of a plan; {near(field, [*numbers, 'total_memory_bytes', 'fits'])}")
+    if field in MEMORY:
+        memory = memory_interval(answer)
+        return memory.scaled(float(value) / memory.expected)
+    step = step_time_interval(answer)
+    if field in TIMES:
+        return step.scaled(float(value) / step.expected)
+    if field in RATES:
+        low, high = value * step.expected / step.upper, value * step.expected / step.lower
+        return Interval(expected=float(value), lower=low, upper=high, why=step.why)
+    return exact(float(value))
+
+
+def _run_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
+    result = expected_run(_plan(tables), tables.get("run"))
+    if figure.field.startswith("cause."):
+        name = figure.field.removeprefix("cause.")
+        if name not in result.causes_s:
+            raise PlannerError(f"field = {figure.field!r}: {near(name, result.causes_s)}")
+        return exact(result.causes_s[name])
+    value = getattr(result, figure.field, None)
+    if isinstance(value, Interval):
+        return value
+    if not isinstance(value, int | float):
+        raise PlannerError(
+            f"field = {figure.field!r}: not a number of a whole run; {near(figure.field, result.__dataclass_fields__)}"
+        )
+    return exact(float(value))
+
+
+SERVED = ("model", "cluster", "serving", "price")
+
+
+@cache
+def _cached_serve(text: str) -> Deployment:
+    tables = json.loads(text)
+    if missing := [name for name in SERVED[:3] if name not in tables]:
+        raise PlannerError(f"serving needs model, cluster and serving; {missing[0]} is missing")
+    return serve(**tables)
+
+
+def _serve_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
+    """A figure of a deployment: one with an interval (load.ttft_s.p95 and so on), another number of it, or load.NAME."""
+    answer, field = _cached_serve(json.dumps({k: v for k, v in tables.items() if k in SERVED}, sort_keys=True)), figure.field
+    if field in answer.intervals:
+        return answer.intervals[field]
+    owner, name = (answer.load, field.removeprefix("load.")) if field.startswith("load.") else (answer, field)
+    value = getattr(owner, name, None)
+    if isinstance(value, int | float):
+        return exact(float(value))
+    if answer.reasons:
+        raise PlannerError(f"field = {field!r}: {answer.model.name} does not fit: {'; '.join(answer.reasons)}")
+    if answer.load is not None and not answer.load.stable:
+        raise PlannerError(f"field = {field!r}: {answer.load.why}")
+    numbers = [n for n in Deployment.__dataclass_fields__ if isinstance(getattr(answer, n), int | float)]
+    raise PlannerError(f"field = {field!r}: not a number of a deployment; {near(field, [*numbers, *answer.intervals])}")
+
+
+def _leanest(figure: Figure, tables: dict[str, Any]) -> Interval:
+    """All GPUs' memory under the layout that needs least, among those without offloading."""
+    asked = {k: tables[k] for k in ("model", "cluster", "framework", "job") if k in tables}
+    found = candidates(**asked)
+    answer = evaluate(**asked, layouts=found)
+    kept = answer.possible & (found.offload_optimizer == 0) & (found.offload_activations == 0)
+    if not kept.any():
+        raise PlannerError("no layout is possible")
+    least = found.row(int(np.nanargmin(np.where(kept, answer.memory.total, np.nan))))
+    best = _plan({**tables, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})
+    return memory_interval(best).scaled(best.num_gpus)
+
+
+def _block(figure: Figure, tables: dict[str, Any]) -> Interval:
+    """Parameters whose tensor begins with ``field``: embedding, attention, ffn, experts, shared, router, head, layers."""
+    model = as_model(tables["model"])
+    layers = [t for kind in model.layer_kinds for t in layer_parameters(model, kind)]
+    if figure.field == "layers":
+        return exact(sum(t.elements for t in layers))
+    every = (*embedding_parameters(model), *layers, *head_parameters(model))
+    found = [t.elements for t in every if t.name.startswith(figure.field)]
+    if not found:
+        known = {"layers", *(t.name.split(".")[0] for t in every)}
+        raise PlannerError(f"field = {figure.field!r}: {model.name} has no such block; {near(figure.field, known)}")
+    return exact(sum(found))
+
+
+def _model_field(figure: Figure, tables: dict[str, Any]) -> Interval:
+    model = as_model(tables["model"])
+    value = getattr(model, figure.field, None)
+    if not isinstance(value, int | float):
+        raise PlannerError(f"field = {figure.field!r}: not a number of a model; {near(figure.field, type(model).model_fields)}")
+    return exact(value)
+
+
+def _forward_flops(figure: Figure, tables: dict[str, Any]) -> Interval:
+    """Flops of one forward pass over the job's batch: a third of a step's (the backward pass takes twice as many)."""
+    return exact(_plan(tables).model_flops_per_step / 3.0)
+
+
+def _load(figure: Figure, tables: dict[str, Any]) -> Interval:
+    if not figure.shares_by_type or len(figure.shares_by_type) != len(figure.parts):
+        raise PlannerError("expert_load needs shares_by_type and one entry of parts for each of its rows")
+    shares = mixed_shares(figure.shares_by_type, figure.parts)
+    return exact(expert_load(shares, int(figure.field or len(shares))))
+
+
+def _usable(figure: Figure, tables: dict[str, Any]) -> Interval:
+    cluster = as_cluster(tables["cluster"])
+    return exact(usable_bytes(cluster) * cluster.num_gpus)
+
+
+def _price(figure: Figure, tables: dict[str, Any]) -> Interval:
+    """Dollars per GPU-hour: the median provider's quote, from the cheapest to the dearest provider."""
+    quotes = market(figure.accelerator, figure.term)
+    chosen = find_price(figure.accelerator, term=figure.term)
+    low, high = quotes[0].usd_per_gpu_hour, quotes[-1].usd_per_gpu_hour
+    dates = sorted({quotes[0].date, chosen.date, quotes[-1].date})
+    stale = f", {STALE}" if chosen.is_stale(datetime.date.today()) else ""
+    return Interval(
+        expected=chosen.usd_per_gpu_hour,
+        lower=low,
+        upper=high,
+        why=f"{len(quotes)} providers, quotes of {' to '.join(dates)}{stale}",
+    )
+
+
+def _crossover(figure: Figure, tables: dict[str, Any]) -> Interval:
+    """Link bandwidth per GPU (bytes/s, one direction) below which ZeRO-3 beats tensor parallelism on one node.
+
+    Both stacks pick their fastest layout that fits: FSDP with zero = 3 and data parallelism alone, Megatron-Core with tp > 1.
+    The interval is where one of them could be 10 % faster or slower than computed.
+    """
+    base = as_cluster(tables["cluster"])
+    low, high, middle = (_crossing(tables, base, factor) for factor in (1.1, 1 / 1.1, 1.0))
+    return Interval(expected=middle, lower=low, upper=high, why="either stack may be 10 % off")
+
+
+def _crossing(tables: dict[str, Any], base: Cluster, factor: float) -> float:
+    ends = [1e9, 1e12]
+    if _zero3_wins(tables, base, ends[1], factor):
+        return ends[1]
+    if not _zero3_wins(tables, base, ends[0], factor):
+        return ends[0]
+    for _ in range(14):
+        middle = float(np.sqrt(ends[0] * ends[1]))
+        ends[0 if _zero3_wins(tables, base, middle, factor) else 1] = middle
+    return float(np.sqrt(ends[0] * ends[1]))
+
+
+def _zero3_wins(tables: dict[str, Any], base: Cluster, bytes_per_s: float, factor: float) -> bool:
+    node = Node.build(
+        {
+            "name": "crossover",
+            "accelerator": base.accelerator.name,
+            "num_gpus": base.num_gpus,
+            "links": [{"name": "link", "kind": "pcie", "span": base.num_gpus, "bytes_per_s": bytes_per_s}],
+        },
+        "crossover",
+    )
+    times = []
+    for framework in ("fsdp", "megatron-core"):
+        asked = {"model": tables["model"], "cluster": build_cluster(node), "framework": framework, "job": tables["job"]}
+        found = candidates(**asked)
+        answer = evaluate(**asked, layouts=found)
+        alone = (found.zero == 3) & (found.tp == 1) & (found.pp == 1)
+        kept = answer.fits & (found.offload_optimizer == 0) & (alone if framework == "fsdp" else found.tp > 1)
+        times.append(float(np.where(kept, answer.step_time_s, np.inf).min()))
+    return times[0] * factor < times[1]
+
+
+QUANTITIES: dict[str, Callable[[Figure, dict[str, Any]], Interval]] = {
+    "plan": _plan_figure, "run": _run_figure, "serve": _serve_figure, "leanest_memory_bytes": _leanest,
+    "forward_flops": _forward_flops,
+    "parameters_of_block": _block, "model_field": _model_field, "expert_load": _load, "usable_memory_bytes": _usable,
+    "price": _price, "zero3_crossover_bytes_per_s": _crossover,
+    "parameters_total": lambda f, t: exact(parameters_total(as_model(t["model"]))),
+    "parameters_active": lambda f, t: exact(parameters_active(as_model(t["model"]))),
+    "memory_bytes": lambda f, t: exact(as_cluster(t["cluster"]).num_gpus * as_cluster(t["cluster"]).accelerator.memory_bytes),
+    "peak_flops_per_s": lambda f, t: exact(load_accelerator(f.accelerator, "accelerator").peak(f.field)),
+    "power_w_per_gpu": lambda f, t: exact(power_w_per_gpu(as_cluster(t["cluster"]))),
+    "electricity_usd_per_kwh": lambda f, t: exact(constants().electricity_usd_per_kwh),
+    "given": lambda f, t: exact(f.value or 0.0),
+}  # fmt: skip

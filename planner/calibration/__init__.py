@@ -1,0 +1,1 @@
+"""Records of the measuring harness: read, fitted, compared, written as profiles."""

@@ -1,0 +1,404 @@
+"""From a record of measurements to profiles: the constants of an accelerator's kernels, of its links and of the host."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from planner.calibration.records import Record, Sample, record_runs, single_node
+from planner.common.arrays import Array
+from planner.common.errors import PlannerError
+from planner.common.units import DTYPE_BYTES
+from planner.evidence.measured_runs import Run
+from planner.hardware.cluster import Accelerator, Node, cluster, load_accelerator
+from planner.hardware.curves import Curves, curves_of
+from planner.operators.row import FusedAttention, Matmul, Phase, Row
+from planner.performance.collectives import bus_factor
+from planner.performance.evaluation import evaluate
+from planner.performance.roofline import device_s
+from planner.workload.framework import Framework, load_framework
+from planner.workload.layout import as_columns
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "matmul_latency_s": (1e-8, 1e-3), "matmul_peak_fraction": (0.02, 1.25), "matmul_bandwidth_fraction": (0.02, 1.3),
+    "matmul_exponent": (1.0, 8.0), "matmul_output": (1.0, 1e7), "matmul_depth": (0.1, 2e3), "grouped_tokens": (0.1, 1e3),
+    "grouped_fraction": (0.05, 1.3), "attention_latency_s": (1e-8, 1e-3), "attention_forward_fraction": (0.005, 1.3),
+    "attention_backward_fraction": (0.005, 1.3), "memory_fraction": (0.02, 1.3), "memory_latency_s": (1e-8, 1e-3),
+    "sustained_fraction": (0.1, 1.3), "host_s_per_kernel": (1e-9, 1e-3),
+}  # fmt: skip
+STEP_CONSTANTS = {"cuda": ("sustained_fraction", "memory_fraction", "host_s_per_kernel"),
+                  "cpu": ("sustained_fraction", "memory_fraction", "memory_latency_s",
+                          "attention_backward_fraction")}  # fmt: skip
+STEP_SPREAD, PRIOR_SPREAD = 0.05, 0.5
+"""Relative spread of a measured step, and of a constant between its kernel benchmark and training: the step fit's weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How well the fitted constants give back what they were fitted to: relative errors.
+
+    ``points``: (flops, bytes, measured seconds, fitted seconds) of every sample of a kernel, empty for other fits.
+    """
+
+    name: str
+    samples: int
+    median: float
+    worst: float
+    points: tuple[tuple[float, float, float, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Profiles made from one record, and the errors of the fits behind them."""
+
+    accelerator: Accelerator
+    node: Node
+    framework: Framework
+    fits: tuple[Fit, ...]
+    measured: frozenset[str]  # constants that the record gave
+    source: str
+    base: str | None  # the catalog's profile whose data sheet stays; None = the fastest samples are the peaks
+
+
+def calibrate(record: Record, name: str, base: str | None = None) -> Calibration:
+    """Fit everything that the record holds samples for; the rest stays as in the base profile, with its own provenance.
+
+    The base is the catalog's profile of the card that the record names, or ``base``; a device that no profile describes
+    (a CPU) takes its peaks and its bandwidth from the fastest samples. Raises PlannerError when there are no samples to
+    fit matrix multiplies and memory, or when ``base`` is unknown.
+    """
+    start = _start(record, name, base)
+    curves = _start_curves(start)
+    fits: list[Fit] = []
+    done: set[str] = set()
+    for fit in (_matmul, _memory, _attention, _grouped):
+        curves, found, constants = fit(record, start, curves)
+        fits += [found] if found is not None else []
+        done |= set(constants if found is not None else ())
+    framework = load_framework("kernels")
+    host = _host_s(record)
+    if host is not None:
+        framework = framework.replaced(host_s_per_kernel=host)
+        done.add("host_s_per_kernel")
+    if not any(s.shape.get("role") == "fit" for s in record.measured("training")):  # no step shows the clocks of training
+        curves = curves.model_copy(update={"sustained_fraction": curves_of(start).sustained_fraction})
+    accelerator = _with_curves(start, curves)
+    node, link_fits = _node(record, accelerator)
+    fits += link_fits
+    runs, _ = record_runs(record, accelerator, node, framework, role="fit")
+    steps = [run for run in runs if run.step_time_s is not None and run.cluster.num_gpus == 1]
+    if steps:
+        accelerator, framework, found, constants = _steps(record, accelerator, framework, steps)
+        fits.append(found)
+        done |= set(constants)
+    if not fits:
+        raise PlannerError(
+            "the record holds too few samples to fit anything; measure again without --only, or with more --budget."
+        )
+    source = f"{record.device.name}, torch {record.versions.get('torch', '?')}, {record.created}"
+    return Calibration(
+        accelerator=accelerator,
+        node=node,
+        framework=_found_stack(record, framework),
+        fits=tuple(fits),
+        measured=frozenset(done),
+        source=source,
+        base=_base(record, base),
+    )
+
+
+def known_accelerator(device: str) -> str | None:
+    """The catalog's name for the card that a driver calls ``device``; None when no profile has that name or alias.
+
+    >>> known_accelerator("NVIDIA H200"), known_accelerator("NVIDIA GeForce RTX 3070"), known_accelerator("AMD EPYC")
+    ('h200-sxm-141gb', 'rtx-3070-8gb', None)
+    """
+    plain = re.sub(r"\b(nvidia|tesla|geforce|quadro|amd|instinct)\b", "", device, flags=re.IGNORECASE)
+    try:
+        return load_accelerator("-".join(plain.split())).name
+    except PlannerError:
+        return None
+
+
+def _base(record: Record, base: str | None) -> str | None:
+    return base or (known_accelerator(record.device.name) if record.device.kind == "cuda" else None)
+
+
+def _known(name: str) -> Accelerator:
+    return load_accelerator(name, "--base")
+
+
+def _start(record: Record, name: str, base: str | None) -> Accelerator:
+    """The accelerator before fitting: datasheet values of a known card, or the fastest samples of an unknown device."""
+    known = _base(record, base)
+    if known is not None:
+        return _known(known).replaced(name=name, aliases=(), memory_bytes=record.device.memory_bytes)
+    peaks: dict[str, Any] = {}
+    for sample in record.measured("gemm"):
+        peaks[sample.dtype] = max(peaks.get(sample.dtype, 0.0), sample.flops_per_s or 0.0)
+    streams = [s for s in record.measured("memory") if s.name in ("copy", "triad")]
+    if not peaks or not streams:
+        raise PlannerError("the record holds no gemm or no memory samples; measure again without --only, or with more --budget.")
+    largest = max(int(s.shape["bytes"]) for s in streams)
+    bandwidth = max(s.bytes_per_s or 0.0 for s in streams if s.shape["bytes"] >= largest // 8)
+    links = [s.bytes_per_s or 0.0 for s in record.measured("copies") if s.shape.get("pinned")]
+    return Accelerator.build(
+        {
+            "name": name,
+            "vendor": "unknown",
+            "architecture": record.device.name,
+            "peak_flops_per_s": peaks,
+            "memory_bytes": record.device.memory_bytes,
+            "memory_bandwidth_bytes_per_s": bandwidth,
+            "host_link_bytes_per_s": max(links, default=bandwidth),
+            "curves": "cpu" if record.device.kind == "cpu" else "generic",
+        },
+        "record",
+    )
+
+
+def _start_curves(accelerator: Accelerator) -> Curves:
+    curves = curves_of(accelerator)
+    return curves.replaced(name=accelerator.name, sustained_fraction=1.0, notes="")
+
+
+def _with_curves(accelerator: Accelerator, curves: Curves) -> Accelerator:
+    values = curves.model_dump(exclude={"provenance", "name", "notes"})
+    return accelerator.model_copy(update={"kernel_curves": values})
+
+
+Predict = Callable[[Curves], Array]
+
+
+def _fit(
+    label: str, samples: Sequence[Sample], start: Curves, constants: Sequence[str], predict: Predict
+) -> tuple[Curves, Fit | None, Sequence[str]]:
+    """Least squares on the logarithm of time over ``constants``; a quarter of the weight for noisy samples."""
+    if len(samples) < len(constants) + 1:
+        return start, None, ()
+    measured = np.array([s.time.median_s for s in samples if s.time is not None])
+    weight = np.array([0.25 if s.time is not None and s.time.noisy else 1.0 for s in samples])
+    first = np.array([_inside(name, float(getattr(start, name))) for name in constants])
+    low, high = (np.log([BOUNDS[name][side] for name in constants]) for side in (0, 1))
+
+    def changed(x: Array) -> Curves:
+        return start.model_copy(update=dict(zip(constants, np.exp(x).tolist(), strict=True)))
+
+    def residuals(x: Array) -> Array:
+        return np.asarray(weight * np.log(predict(changed(x)) / measured))
+
+    found = least_squares(residuals, np.log(first), bounds=(low, high), loss="soft_l1", f_scale=0.1)
+    curves = changed(found.x)
+    fitted = predict(curves)
+    errors = np.abs(fitted / measured - 1.0)
+    points = tuple((s.flops, s.bytes, float(m), float(p)) for s, m, p in zip(samples, measured, fitted, strict=True))
+    fit = Fit(name=label, samples=len(samples), median=float(np.median(errors)), worst=float(errors.max()), points=points)
+    return curves, fit, constants
+
+
+def _inside(name: str, value: float) -> float:
+    low, high = BOUNDS[name]
+    return min(max(value, low * 1.01), high / 1.01)
+
+
+def _column(samples: Sequence[Sample], field: str) -> Array:
+    return np.array([float(s.shape[field]) for s in samples])
+
+
+def _main_dtype(samples: Sequence[Sample]) -> str:
+    """The type with the most samples: that of training."""
+    kinds = [s.dtype for s in samples]
+    return max(set(kinds), key=kinds.count)
+
+
+def _matmul(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Curves, Fit | None, Sequence[str]]:
+    samples = record.measured("gemm")
+    if not samples:
+        return start, None, ()
+    dtype = _main_dtype(samples)
+    samples = [s for s in samples if s.dtype == dtype]
+    work = Matmul(m=_column(samples, "m"), n=_column(samples, "n"), k=_column(samples, "k"))
+    row = Row(
+        name="matmul", block="", phase="forward", flops=work.flops, bytes_moved=np.array([s.bytes for s in samples]), work=work
+    )
+    constants = (
+        "matmul_latency_s",
+        "matmul_peak_fraction",
+        "matmul_bandwidth_fraction",
+        "matmul_exponent",
+        "matmul_output",
+        "matmul_depth",
+    )
+    label = f"matrix multiply, {dtype}"
+    return _fit(label, samples, start, constants, lambda c: device_s(row, accelerator, c, dtype, dtype))
+
+
+def _memory(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Curves, Fit | None, Sequence[str]]:
+    samples = [s for s in record.measured("memory") if s.name in ("copy", "triad")]
+    row = Row(name="stream", block="", phase="forward", bytes_moved=np.array([s.bytes for s in samples]), kernels=1.0)
+    constants = ("memory_fraction", "memory_latency_s")
+    return _fit("memory", samples, start, constants, lambda c: device_s(row, accelerator, c, "fp32", "fp32"))
+
+
+def _attention(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Curves, Fit | None, Sequence[str]]:
+    samples = [s for s in record.measured("attention") if s.name.startswith("flash") and s.dtype in accelerator.peak_flops_per_s]
+    if not samples:
+        return start, None, ()
+    dtype = _main_dtype(samples)
+    rows = [_attention_row(s) for s in samples]
+
+    def predict(curves: Curves) -> Array:
+        return np.array([float(device_s(row, accelerator, curves, dtype, dtype)) for row in rows])
+
+    constants = ("attention_latency_s", "attention_forward_fraction", "attention_backward_fraction")
+    return _fit(f"attention, {dtype}", samples, start, constants, predict)
+
+
+def _attention_row(sample: Sample) -> Row:
+    x = sample.shape
+    s = float(x["seq_len"])
+    work = FusedAttention(
+        sequences=float(x["batch"]),
+        heads=float(x["heads"]),
+        queries=s,
+        keys=(s + 1.0) / 2.0 if x["causal"] else s,
+        qk_head_dim=float(x["head_dim"]),
+        value_head_dim=float(x["head_dim"]),
+        backward=sample.name.endswith("backward"),
+    )
+    phase: Phase = "backward" if work.backward else "forward"
+    return Row(name="attention", block="", phase=phase, flops=sample.flops, bytes_moved=sample.bytes, kernels=1.0, work=work)
+
+
+def _grouped(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Curves, Fit | None, Sequence[str]]:
+    balanced = ("balanced", "weight_gradient")
+    samples = [s for s in record.measured("grouped_gemm") if s.shape["spread"] in balanced and s.dtype in DTYPE_BYTES]
+    samples = [s for s in samples if s.dtype in accelerator.peak_flops_per_s]
+    if not samples:
+        return start, None, ()
+    dtype = _main_dtype(samples)
+    work = Matmul(
+        m=_column(samples, "tokens_per_expert"),
+        n=_column(samples, "n"),
+        k=_column(samples, "k"),
+        batch=_column(samples, "experts"),
+        grouped=True,
+    )
+    row = Row(
+        name="grouped", block="", phase="forward", flops=work.flops, bytes_moved=np.array([s.bytes for s in samples]), work=work
+    )
+    constants = ("grouped_tokens", "grouped_fraction")
+    label = f"grouped matrix multiply, {dtype}"
+    return _fit(label, samples, start, constants, lambda c: device_s(row, accelerator, c, dtype, dtype))
+
+
+def _host_s(record: Record) -> float | None:
+    """Host seconds per kernel with autograd; on a CPU the kernels themselves contain it, so it is nothing extra."""
+    if record.device.kind == "cpu":
+        return 1e-9
+    found = [s for s in record.measured("dispatch") if s.name == "autograd linear"]
+    return float(found[0].extra["host_s_per_kernel"]) if found else None
+
+
+def step_seconds(run: Run) -> float:
+    """Predicted seconds of one step of a run's first layout."""
+    columns = as_columns(list(run.layouts[:1]), run.cluster.num_gpus)
+    return float(evaluate(run.model, run.cluster, run.framework, run.job, columns).step_time_s[0])
+
+
+def _steps(
+    record: Record, accelerator: Accelerator, framework: Framework, runs: Sequence[Run]
+) -> tuple[Accelerator, Framework, Fit, Sequence[str]]:
+    """Scale a few constants so that the record's steps of role "fit" come out; kernels alone are the prior.
+
+    In training, clocks, caches and the allocator differ from a benchmark of one kernel: this fit carries the difference.
+    """
+    constants = STEP_CONSTANTS[record.device.kind]
+    curves = curves_of(accelerator)
+    first = np.log([_inside(n, float(getattr(framework if n.startswith("host") else curves, n))) for n in constants])
+    low, high = (np.log([BOUNDS[name][side] for name in constants]) for side in (0, 1))
+    measured = np.array([run.step_time_s for run in runs], dtype=float)
+
+    def profiles(x: Array) -> tuple[Accelerator, Mapping[str, float]]:
+        values = dict(zip(constants, np.exp(x).tolist(), strict=True))
+        host = {n: values.pop(n) for n in list(values) if n.startswith("host")}
+        return _with_curves(accelerator, curves.model_copy(update=values)), host
+
+    def predicted(x: Array) -> Array:
+        card, host = profiles(x)
+        return np.array([step_seconds(_on(run, card, host)) for run in runs])
+
+    def residuals(x: Array) -> Array:
+        return np.concatenate([np.log(predicted(x) / measured) / STEP_SPREAD, (x - first) / PRIOR_SPREAD])
+
+    found = least_squares(residuals, first, bounds=(low, high), loss="soft_l1", diff_step=1e-3)
+    card, host = profiles(found.x)
+    errors = np.abs(predicted(found.x) / measured - 1.0)
+    fit = Fit(name="training steps used to fit", samples=len(runs), median=float(np.median(errors)), worst=float(errors.max()))
+    return card, framework.replaced(**host) if host else framework, fit, constants
+
+
+def _on(run: Run, accelerator: Accelerator, host: Mapping[str, float]) -> Run:
+    """The run on another accelerator, with other host constants."""
+    moved = cluster(single_node(accelerator), num_gpus=1, accelerator=accelerator)
+    changed = run.framework.replaced(**host) if host else run.framework
+    return Run(**{**vars(run), "cluster": moved, "framework": changed})
+
+
+def _found_stack(record: Record, framework: Framework) -> Framework:
+    """What torch fuses here; medians of what its allocator reserves over what is allocated, and of what the GPU holds beside."""
+    for sample in record.measured("training")[:1]:
+        found = sample.extra.get("stack", {})
+        framework = framework.replaced(**{n: found[n] for n in ("fused_norm", "grouped_experts") if n in found})
+    extras = [s.extra for s in record.measured("training") if s.extra.get("peak_reserved_bytes")]
+    if not extras:
+        return framework
+    fragmentation = [e["peak_reserved_bytes"] / e["peak_allocated_bytes"] - 1.0 for e in extras if e["peak_allocated_bytes"]]
+    beside = [e["used_by_all_bytes"] - e["peak_reserved_bytes"] for e in extras if e.get("used_by_all_bytes")]
+    context = {"context_bytes": float(np.median(beside))} if beside and np.median(beside) > 0 else {}
+    return framework.replaced(fragmentation=max(float(np.median(fragmentation)), 0.0), **context)
+
+
+def _node(record: Record, accelerator: Accelerator) -> tuple[Node, list[Fit]]:
+    """A node of as many devices as the record has ranks, with a fitted line per collective."""
+    if record.ranks == 1:
+        return single_node(accelerator), []
+    collectives, fits = {}, []
+    for name in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"):
+        samples = [s for s in record.measured("collectives") if s.name == name]
+        if len(samples) >= 4:
+            collectives[name], fit = _line(name, samples, record.ranks)
+            fits.append(fit)
+    if not collectives:
+        raise PlannerError(f"the record of {record.ranks} ranks holds no collectives; measure again with --only collectives.")
+    rate = max(c["bus_bytes_per_s"] for c in collectives.values())
+    # PCIe 5.0 x16 carries 64 GB/s in one direction: what is faster is no PCIe
+    kind = "shared_memory" if record.device.kind == "cpu" else "nvlink" if rate > 6.4e10 else "pcie"
+    link = {"name": "measured link", "kind": kind, "span": record.ranks, "bytes_per_s": rate, "collectives": collectives}
+    label = f"{record.ranks} x {accelerator.name}"
+    fields = {"name": label, "accelerator": accelerator.name, "num_gpus": record.ranks, "links": [link]}
+    return Node.build(fields, "node"), fits
+
+
+def _line(name: Any, samples: Sequence[Sample], ranks: int) -> tuple[dict[str, float], Fit]:
+    """t = latency + x / bus + c sqrt(latency x / bus), least squares on its logarithm."""
+    x = np.array([s.bytes * float(bus_factor(name, float(ranks))) for s in samples])
+    seconds = np.array([s.time.median_s for s in samples if s.time is not None])
+
+    def predict(p: Array) -> Array:
+        latency, wire = math.exp(p[0]), x / math.exp(p[1])
+        return np.asarray(latency + wire + p[2] * np.sqrt(latency * wire))
+
+    start = np.array([math.log(seconds.min()), math.log((x / seconds).max()), 0.5])
+    bounds = ([-25.0, 10.0, 0.0], [5.0, 35.0, 10.0])
+    found = least_squares(lambda p: np.log(predict(p) / seconds), start, bounds=bounds, loss="soft_l1", f_scale=0.1)
+    errors = np.abs(predict(found.x) / seconds - 1.0)
+    fit = Fit(name=name, samples=len(samples), median=float(np.median(errors)), worst=float(errors.max()))
+    values = {"latency_s": math.exp(found.x[0]), "bus_bytes_per_s": math.exp(found.x[1]), "sqrt_coefficient": float(found.x[2])}
+    return values, fit

@@ -1,0 +1,154 @@
+"""A record against the planner: every step and memory figure that no constant was fitted to, with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from planner.calibration.calibrate import Calibration, calibrate, step_seconds
+from planner.calibration.records import Record, read_record, record_runs
+from planner.common.errors import PlannerError
+from planner.evidence.measured_runs import Refusal, Run
+from planner.evidence.predictions import Prediction, Verdict, predict
+from planner.hardware.cluster import Accelerator, Node, load_accelerator, load_node
+from planner.performance.evaluation import operator_table
+from planner.workload.framework import Framework, load_framework
+from planner.workload.layout import as_columns
+
+if TYPE_CHECKING:
+    pass
+
+NORMAL_90 = 1.645
+"""Half-width of a 90 % interval in standard deviations."""
+LEAST_SPREAD = 0.05
+"""Never claim less: two runs of one step on one machine differ by a few percent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One figure of one step, SI units; ``lower`` and ``upper`` bound the prediction with 90 %."""
+
+    id: str
+    metric: str
+    measured: float
+    predicted: float
+    lower: float
+    upper: float
+
+    @property
+    def error(self) -> float:
+        """predicted / measured - 1."""
+        return self.predicted / self.measured - 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "error": self.error}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All rows of a record, what was refused, and the calibration behind it where it was made from the record itself."""
+
+    rows: tuple[Row, ...]
+    predictions: tuple[Prediction, ...]
+    verdicts: tuple[Verdict, ...]
+    refused: tuple[Refusal, ...]
+    calibration: Calibration | None
+
+
+def compare_record(
+    path: Path, accelerator: str | None = None, node: str | None = None, framework: str | None = None
+) -> Comparison:
+    """Predict the record's steps of role "validate".
+
+    With no ``accelerator``, calibrate on the rest of the record first; with one, use that profile as it is.
+    """
+    return compared(read_record(path), path.stem, accelerator, node, framework)
+
+
+def compared(
+    record: Record, name: str, accelerator: str | None = None, node: str | None = None, framework: str | None = None
+) -> Comparison:
+    """``compare_record`` of a record that was read already; ``name`` is the calibrated profile's."""
+    made: Calibration | None = None
+    place: Node | None
+    if accelerator is None:
+        if node is not None or framework is not None:
+            raise PlannerError("--node and --framework go with --accelerator: all three profiles come from one calibration.")
+        made = calibrate(record, name)
+        card, place, stack = made.accelerator, made.node, made.framework
+    else:
+        card = load_accelerator(accelerator, "--accelerator")
+        place = _node(node, card, record)
+        stack = load_framework(framework or "kernels", "--framework")
+    runs, refused = record_runs(record, card, place, stack, role="validate")
+    if not runs:
+        raise PlannerError(
+            f"{name}: the record holds no training step to predict; measure with --only training, or a larger --budget."
+        )
+    predictions, verdicts, impossible = predict(runs, ("source", "family"))
+    spread = _spread(record, card, place, stack)
+    rows = [_row(p, spread if p.metric == "step_time_s" else LEAST_SPREAD) for p in predictions]
+    rows += _saved(record, runs)
+    return Comparison(
+        rows=tuple(rows),
+        predictions=tuple(predictions),
+        verdicts=tuple(verdicts),
+        refused=(*refused, *impossible),
+        calibration=made,
+    )
+
+
+def _node(name: str | None, card: Accelerator, record: Record) -> Node | None:
+    if name is None and record.ranks > 1:
+        raise PlannerError(f"the record has {record.ranks} ranks: give --node, the profile that joins them.")
+    return load_node(name) if name is not None else None
+
+
+def _spread(record: Record, card: Accelerator, node: Node | None, stack: Framework) -> float:
+    """Standard deviation of the logarithmic error on the steps that were fitted, at least LEAST_SPREAD."""
+    runs, _ = record_runs(record, card, node, stack, role="fit")
+    errors = [math.log(step_seconds(run) / run.step_time_s) for run in runs if run.step_time_s]
+    return max(math.sqrt(float(np.mean(np.square(errors)))), LEAST_SPREAD) if errors else 0.2
+
+
+def _row(p: Prediction, spread: float) -> Row:
+    factor = math.exp(NORMAL_90 * spread)
+    lower, upper = p.predicted / factor, p.predicted * factor
+    return Row(id=p.id, metric=p.metric, measured=p.measured, predicted=p.predicted, lower=lower, upper=upper)
+
+
+def _saved(record: Record, runs: Sequence[Run]) -> list[Row]:
+    """What autograd keeps of one micro-batch, counted by its hooks, against the sum of the rows."""
+    found = []
+    measured = {str(s.shape["label"]): s.extra.get("saved_bytes") for s in record.measured("training")}
+    for run in runs:
+        real = measured.get(run.id)
+        if real:
+            columns = as_columns(list(run.layouts[:1]), run.cluster.num_gpus)
+            rows = operator_table(run.model, run.cluster, run.framework, run.job, columns).rows()
+            ours = float(sum(float(np.ravel(r.saved_bytes)[0]) * r.repeats for r in rows))
+            found.append(Row(id=run.id, metric="saved_bytes", measured=float(real), predicted=ours, lower=ours, upper=ours))
+    return found
+
+
+def summary(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+    """Per metric: rows, median and worst absolute error, bias, and the part of the rows inside their interval."""
+    found: dict[str, dict[str, float]] = {}
+    for metric in dict.fromkeys(row.metric for row in rows):
+        here = [row for row in rows if row.metric == metric]
+        errors = np.array([row.error for row in here])
+        inside = np.mean([row.lower <= row.measured <= row.upper for row in here])
+        found[metric] = {
+            "rows": float(len(here)),
+            "median": float(np.median(np.abs(errors))),
+            "worst": float(np.abs(errors).max()),
+            "bias": float(np.median(errors)),
+            "inside_interval": float(inside),
+        }
+    return found

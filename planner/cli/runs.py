@@ -1,0 +1,204 @@
+"""The commands of whole runs, prices and claims: ``run``, ``prices``, ``audit``."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from planner.common.errors import PlannerError, near, one_of
+from planner.common.files import require_folder
+
+prices_app = typer.Typer(help="Dated prices: list, show, import, refresh.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
+
+
+def _json(value: Any) -> None:
+    from planner.cli.output import print_json
+
+    print_json(value)
+
+
+def _tables(*renderables: Any) -> None:
+    from planner.cli.output import show
+
+    show(*renderables)
+
+
+def run_command(
+    scenarios: Annotated[list[Path], typer.Argument(metavar="SCENARIO.toml...", help="One or more scenario files.")],
+    as_json: AsJson = False,
+) -> None:
+    """From step to bill: days with failures and checkpoints, what each cause costs, dollars, energy and CO2.
+
+    Reads the tables [run] and [cost] of the scenario beside those of planner plan.
+    """
+    from planner.scenarios.scenario import read_scenario
+
+    cases = [case for path in scenarios for case in read_scenario(path).cases]
+    runs = [case.whole_run() for case in cases]
+    bills = [case.bill(run) for case, run in zip(cases, runs, strict=True)]
+    labels = [case.label for case in cases]
+    if as_json:
+        _json(
+            {
+                "cases": [
+                    {"label": label, **run.to_dict(), "bill": None if bill is None else bill.to_dict()}
+                    for label, run, bill in zip(labels, runs, bills, strict=True)
+                ]
+            }
+        )
+        return
+    from planner.reports.whole_run import run_table
+
+    _tables(run_table(" | ".join(read_scenario(path).title for path in scenarios), labels, runs, bills))
+
+
+@prices_app.command("list")
+def prices_list(
+    as_json: AsJson = False,
+    term: Annotated[str | None, typer.Option("--term", help="on-demand, spot, reserved-1-year, ...")] = None,
+    provider: Annotated[str | None, typer.Option("--provider", help="Only this provider.")] = None,
+) -> None:
+    """All quotes, newest first within each accelerator."""
+    _print_prices("prices per GPU-hour", None, term, provider, as_json)
+
+
+@prices_app.command("show")
+def prices_show(
+    accelerator: Annotated[str, typer.Argument(help="An accelerator; see planner hardware list.")],
+    as_json: AsJson = False,
+) -> None:
+    """All quotes of one accelerator: rent by the hour, purchase, where each comes from and how old it is."""
+    from planner.common.errors import near
+    from planner.prices.price import load_prices
+
+    known = {p.accelerator for p in load_prices()}
+    if accelerator not in known:
+        raise PlannerError(f"no quote for {accelerator!r}; {near(accelerator, known)}")
+    _print_prices(accelerator, accelerator, None, None, as_json)
+
+
+def _print_prices(title: str, accelerator: str | None, term: str | None, provider: str | None, as_json: bool) -> None:
+    from planner.prices.ownership import purchases
+    from planner.prices.price import TERMS, load_prices
+
+    if term is not None and term not in TERMS:
+        raise PlannerError(f"--term {term}: {one_of(term, TERMS)}.")
+    found = [p for p in load_prices() if accelerator in (None, p.accelerator) and term in (None, p.term)]
+    if provider is not None:
+        known = sorted({p.provider for p in found})
+        found = [p for p in found if p.provider.lower() == provider.lower()]
+        if not found:
+            raise PlannerError(f"--provider {provider}: no such quotes; {near(provider, known)}.")
+    found.sort(key=lambda p: (p.accelerator, p.term, [-ord(c) for c in p.date], p.usd_per_gpu_hour))
+    bought = [p for p in purchases() if p.accelerator == accelerator]
+    if as_json:
+        _json({"rent": [p.to_dict() for p in found], **({"purchase": [vars(p) for p in bought]} if accelerator else {})})
+        return
+    from rich.table import Table
+
+    from planner.reports.whole_run import prices_table
+
+    tables: list[Any] = [prices_table(title, found, datetime.date.today())]
+    if bought:
+        table = Table("$ per GPU", "covers", "date", "source", title="purchase", title_justify="left", pad_edge=False)
+        for p in sorted(bought, key=lambda p: p.date, reverse=True):
+            table.add_row(f"{p.usd_per_gpu:,.0f}", p.covers, p.date, p.source)
+        tables.append(table)
+    _tables(*tables)
+
+
+@prices_app.command("import")
+def prices_import(
+    path: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Quotes, one a line; see docs/prices.md.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check a file of quotes and add it to your table; a file with any bad line changes nothing."""
+    from planner.prices.price_tables import import_prices
+
+    done = import_prices(path, datetime.date.today())
+    if as_json:
+        _json({**vars(done), "path": str(done.path)})
+        return
+    print(f"{done.new} new quotes and {done.replaced} replaced in {done.path}, which now holds {done.total}.")
+
+
+@prices_app.command("refresh")
+def prices_refresh(as_json: AsJson = False) -> None:
+    """Fetch today's quotes from the gpuhunt catalog (pip install 'planner[prices]'); without it the old table stays."""
+    from planner.prices.price_tables import refresh_prices
+
+    done, left_out = refresh_prices(datetime.date.today())
+    if as_json:
+        _json({**vars(done), "path": str(done.path), "left_out": left_out})
+        return
+    print(
+        f"{done.new} new quotes and {done.replaced} replaced in {done.path}, which now holds {done.total}; {left_out} offers "
+        "were left out: not in the hardware catalog, the same twice, or unclear which board they are."
+    )
+
+
+def audit_command(
+    what: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID|CLAIMS.toml]...", help="Claims by identifier, or your own file of claims.")
+    ] = None,
+    as_json: AsJson = False,
+    markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE.md", help="Write the page instead.")] = None,
+) -> None:
+    """Judge published claims: holds, holds if, cannot be; with our figure, its interval and why."""
+    from planner.audit.verdicts import audit
+    from planner.reports.audit import audit_page, audit_table
+
+    files = [Path(name) for name in what or [] if name.endswith(".toml")]
+    ids = [name for name in what or [] if not name.endswith(".toml")]
+    if len(files) > 1:
+        raise PlannerError(f"{files[1]}: give one file of claims at a time.")
+    if markdown is not None and as_json:
+        raise PlannerError("--markdown and --json exclude each other; give one.")
+    if markdown is not None:
+        require_folder(markdown, "--markdown")
+    judgements = audit(ids, files[0] if files else None)
+    if as_json:
+        _json({"claims": [j.to_dict() for j in judgements]})
+    elif markdown is not None:
+        from planner.common.files import write_text
+
+        write_text(markdown, audit_page(judgements))
+        print(f"wrote {markdown}")
+    else:
+        _tables(audit_table(judgements))
+
+
+def compare_at(cases: Any, at: str, title: str, first: Path, plot: Path | None, *, draw: bool, as_json: bool) -> None:
+    """planner compare --at: the other cases on the first one's terms."""
+    import sys
+
+    from planner.studies.equal_terms import TERMS, on_equal_terms
+
+    if at not in TERMS:
+        raise PlannerError(f"--at {at}: {one_of(at, TERMS)}.")
+    sides = on_equal_terms([case.label for case in cases], [case.plan() for case in cases], at)
+    path = plot or (Path(f"{first.stem}-{at}.png") if draw else None)
+    if path is not None:
+        from planner.reports.equal_terms import save_equal
+
+        try:
+            save_equal(path, title, at, sides)
+            if not as_json:
+                print(f"wrote {path}", file=sys.stderr)
+        except PlannerError as error:
+            if plot is not None:
+                raise
+            print(f"no picture: {error}", file=sys.stderr)
+    if as_json:
+        from planner.studies.equal_terms import law_notes
+
+        _json({"title": title, "at": at, "cases": [s.to_dict() for s in sides], "laws": law_notes()})
+        return
+    from planner.reports.equal_terms import equal_table
+
+    _tables(equal_table(title, at, sides))

@@ -1,0 +1,248 @@
+"""The command line's searches: best layouts and clusters, grids over scenario fields, limits, launch files."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from planner.common.errors import PlannerError
+
+if TYPE_CHECKING:
+    from planner.common.progress import Progress
+
+STOPPED = 130
+"""Exit code after Ctrl-C, with the rows found so far printed all the same."""
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+
+ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="A scenario file; see scenarios/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the rows: .parquet, .csv or .json.")]
+Engine = Annotated[str, typer.Option("--engine", help="local (this process) or ray.")]
+Address = Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster; auto finds one.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Give the application these commands."""
+    app.command("search")(search_command)
+    app.command("sweep")(sweep_command)
+    app.command("limit")(limit_command)
+    app.command("export")(export_command)
+
+
+def duration_s(text: str, option: str) -> float:
+    """Seconds of "14d", "36h", "90m" or a number of seconds.
+
+    >>> duration_s("1.5d", "--deadline")
+    129600.0
+    """
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smhdw]?)\s*", text)
+    if match is None or float(match[1]) <= 0:
+        raise PlannerError(f"{option} {text}: give a time such as 14d, 36h or 90m.")
+    return float(match[1]) * UNITS_S[match[2] or "s"]
+
+
+def whole_numbers(text: str | None, option: str) -> list[int] | None:
+    """Numbers of a list with commas.
+
+    >>> whole_numbers("8, 16", "--gpus")
+    [8, 16]
+    """
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise PlannerError(f"{option} {text}: give whole numbers with commas between, such as 8,16,32.")
+    return [int(part) for part in parts]
+
+
+def names(text: str | None) -> list[str] | None:
+    """Names of a list with commas; None stays None."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def search_command(
+    scenario: ScenarioPath,
+    objective: Annotated[str, typer.Option("--objective", help="cost, time, memory or energy.")] = "time",
+    gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, with commas; the scenario's when left out.")] = None,
+    accelerator: Annotated[str | None, typer.Option("--accelerator", help="Accelerators, with commas.")] = None,
+    framework: Annotated[str | None, typer.Option("--framework", help="Stacks, with commas.")] = None,
+    term: Annotated[str | None, typer.Option("--term", help="Price terms, with commas: on-demand, spot, ...")] = None,
+    deadline: Annotated[str | None, typer.Option("--deadline", help="The run must end within, such as 14d.")] = None,
+    budget_usd: Annotated[float | None, typer.Option("--budget-usd", help="The run must cost at most this.")] = None,
+    top: Annotated[int, typer.Option("--top", help="How many of the best to print.")] = 20,
+    as_json: AsJson = False,
+    out: Out = None,
+    engine: Engine = "local",
+    address: Address = None,
+) -> None:
+    """Evaluate every layout on every cluster asked for: the best, the front in time, dollars and memory, what was rejected."""
+    from planner.common.tables import check_output, write_table
+    from planner.layout_search.api import run
+    from planner.layout_search.question import as_question
+
+    if out is not None:
+        check_output(out)
+    question = as_question(
+        **scenario_tables(scenario, names(framework), names(term)),
+        objective=objective,
+        gpus=whole_numbers(gpus, "--gpus"),
+        accelerators=names(accelerator),
+        deadline_s=None if deadline is None else duration_s(deadline, "--deadline"),
+        budget_usd=budget_usd,
+        top=top,
+    )
+    with progress_bar("layouts", quiet=as_json) as progress:
+        result = run(question, engine=engine, address=address, progress=progress)
+    table = result.to_frame()
+    if out is not None:
+        write_table(out, table)
+    if as_json:
+        print_json({**table.attrs, "rows": table.to_dict(orient="records")})
+    else:
+        from planner.reports.search import search_report
+
+        show(search_report(str(scenario), result, table))
+    if not result.complete:
+        raise typer.Exit(STOPPED)
+
+
+def sweep_command(
+    scenario: ScenarioPath,
+    vary: Annotated[
+        list[str], typer.Option("--vary", metavar="KEY=start:stop:steps", help="A field and its values; again for more fields.")
+    ],
+    as_json: AsJson = False,
+    out: Out = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw step time, memory and cost.")] = None,
+    engine: Engine = "local",
+    address: Address = None,
+) -> None:
+    """Answer all cases of a scenario over a grid of changed fields: a table, a file, a picture.
+
+    KEY: a field of the scenario (job.seq_len), of its accelerator (accelerator.memory_bytes) or of a link, by kind or by name
+    (link.nvlink.bytes_per_s). Values: start:stop:steps, start:stop:steps:log, or a,b,c.
+    """
+    from planner.cli.output import check_plot
+    from planner.common.tables import check_output, write_table
+    from planner.reports.sweep import save_sweep, sweep_table
+    from planner.studies.sweep import as_sweep, crossovers, parse_variation
+    from planner.studies.sweep_api import run_sweep
+
+    check_plot(plot)
+    if out is not None:
+        check_output(out)
+    question = as_sweep(scenario, [parse_variation(text) for text in vary])
+    if plot is not None and len(question.variations) > 2:
+        raise PlannerError(f"--plot {plot}: draws one or two varied fields, not {len(question.variations)}; use --out.")
+    with progress_bar("points", quiet=as_json) as progress:
+        table = run_sweep(question, engine=engine, address=address, progress=progress)
+    if out is not None:
+        write_table(out, table)
+    if plot is not None:
+        save_sweep(plot, scenario.stem, table, question.keys)
+    turns = crossovers(table, question.keys[0]) if len(question.keys) == 1 else []
+    if as_json:
+        print_json({**table.attrs, "crossovers": turns, "rows": table.to_dict(orient="records")})
+    else:
+        show(sweep_table(str(scenario), table, question.keys), *turns)
+    if not table.attrs["complete"]:
+        raise typer.Exit(STOPPED)
+
+
+def limit_command(
+    scenario: ScenarioPath,
+    field: Annotated[
+        str, typer.Option("--field", help="model, model.num_layers, job.seq_len or layout.micro_batch_size.")
+    ] = "job.seq_len",
+    step: Annotated[int | None, typer.Option("--step", help="Between layers or tokens tried.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The largest value of a field that fits: on the scenario's layout, or on any where it gives none."""
+    from planner.scenarios.scenario import read_scenario
+    from planner.studies.limit import largest
+
+    case = read_scenario(scenario).cases[0]
+    found = largest(case.tables, field, step)
+    if as_json:
+        limit = {"field": found.field, "value": found.value, "next_value": found.next_value, "reason": found.reason}
+        print_json({**limit, "plan": found.plan.to_dict()})
+        return
+    from planner.reports.plans import plans_table
+
+    after = f"; {found.next_value}: {found.reason}" if found.next_value is not None else f"; {found.reason}"
+    show(plans_table(f"largest {field} that fits: {found.value}{after}", [str(found.value)], [found.plan]))
+
+
+def export_command(
+    scenario: ScenarioPath,
+    stack: Annotated[str, typer.Option("--to", help="megatron, deepspeed, torchtitan, accelerate-fsdp or nemo.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Write the files there instead of printing.")
+    ] = None,
+    rows: Annotated[Path | None, typer.Option("--rows", metavar="FILE", help="Rows that search --out wrote.")] = None,
+    rank: Annotated[int, typer.Option("--rank", help="Which row of --rows to export.")] = 1,
+) -> None:
+    """A plan as launch arguments or configuration files of a training stack, with the prediction as a comment.
+
+    The plan is the scenario's main case; with --rows its cluster, stack and layout are those of a row of a search.
+    """
+    from planner.export import export_plan, write_files
+    from planner.scenarios.edited import plan_with
+    from planner.scenarios.picked import chosen_row
+    from planner.scenarios.scenario import read_scenario
+
+    if rows is None and rank != 1:
+        raise PlannerError(f"--rank {rank}: belongs to --rows.")
+    tables = read_scenario(scenario).cases[0].tables
+    files = export_plan(plan_with(tables if rows is None else chosen_row(tables, rows, rank), {}), stack)
+    if out is not None:
+        for path in write_files(out, files):
+            print(f"wrote {path}", file=sys.stderr)
+        return
+    for name, text in files.items():
+        print(f"# --- {name}\n{text}" if len(files) > 1 else text, end="")
+
+
+def scenario_tables(path: Path, frameworks: list[str] | None, terms: list[str] | None) -> dict[str, Any]:
+    """The main case of a scenario as arguments of ``planner.search``: without the layout, with other stacks and price terms."""
+    from planner.scenarios.scenario import read_scenario
+
+    tables: dict[str, Any] = {name: dict(values) for name, values in read_scenario(path).cases[0].tables.items()}
+    tables.pop("layout", None)
+    if frameworks is not None:
+        tables["framework"] = frameworks
+    if terms is not None:
+        tables["price"] = [{**tables.get("price", {}), "term": term} for term in terms]
+    return tables
+
+
+@contextmanager
+def progress_bar(what: str, *, quiet: bool) -> Iterator[Progress]:
+    """A bar on standard error, told (done, size)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, size: bar.update(task, completed=done, total=size)
+
+
+def print_json(value: Any) -> None:
+    """JSON with null for what is not finite."""
+    from planner.cli.output import print_json
+
+    print_json(value)
+
+
+def show(*renderables: Any) -> None:
+    """Tables on standard output."""
+    from planner.cli.output import show
+
+    show(*renderables)

@@ -1,0 +1,99 @@
+"""The commands of serving: ``serve`` and ``size``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner.cli.output import check_plot, print_json, show
+from planner.common.errors import PlannerError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
+
+
+def serve_command(
+    scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="A serving scenario; see docs/serving.md.")],
+    as_json: AsJson = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw latency against throughput and request rate.")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option("--compare", metavar="OTHER.toml", help="Further scenarios, side by side; may be repeated."),
+    ] = None,
+) -> None:
+    """Memory, latency, throughput, queueing and cost of a model that answers requests; several deployments side by side."""
+    from planner.scenarios.serving import read_serving_scenario
+
+    check_plot(plot)
+    questions = [read_serving_scenario(path) for path in (scenario, *(compare or ()))]
+    cases = [case for question in questions for case in question.cases]
+    title = " | ".join(question.title for question in questions)
+    answers, labels = [case.serve() for case in cases], [case.label for case in cases]
+    if plot is not None:
+        from planner.reports.serving_plots import save_serving
+
+        save_serving(plot, title, labels, answers)
+        if not as_json:
+            print(f"wrote {plot}", file=sys.stderr)
+        for label, d in zip(labels, answers, strict=True):
+            if not d.fits:
+                print(f"not drawn: {label} does not fit: {d.reasons[0]}", file=sys.stderr)
+    if as_json:
+        named = [{"label": label, **d.to_dict()} for label, d in zip(labels, answers, strict=True)]
+        print_json({"title": title, "cases": named})
+        return
+    from planner.reports.serving import deployments_table
+
+    show(deployments_table(title, labels, answers))
+
+
+def size_command(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A catalog name, a .toml file, or a Hugging Face config.json.")],
+    purpose: Annotated[str, typer.Option("--for", help="serve, lora, qlora or full (fine-tuning of all weights).")],
+    as_json: AsJson = False,
+    seq_len: Annotated[
+        int, typer.Option("--seq-len", help="Tokens of a request with its answer, or of a training sequence.")
+    ] = 2048,
+    batch: Annotated[int, typer.Option("--batch", help="Sequences at once: of a replica, or per GPU in training.")] = 1,
+    weights: Annotated[str, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...")] = "bf16",
+    engine: Annotated[str | None, typer.Option("--engine", help="Of serving: vllm, sglang ...; vllm.")] = None,
+    framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, deepspeed-zero ...; fsdp.")] = None,
+    rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
+    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
+    max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
+) -> None:
+    """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
+    from typing import cast
+
+    from planner.model.catalog import load_model
+    from planner.reports.sizing import sizes_table
+    from planner.studies.sizing import Purpose, sizes
+
+    if weights != "bf16" and purpose != "serve":
+        raise PlannerError(f"--weights {weights}: goes with --for serve; --for qlora stores frozen weights in 4 bit.")
+    if engine is not None and purpose != "serve":
+        raise PlannerError(f"--engine {engine}: goes with --for serve; --for {purpose} takes --framework.")
+    if framework is not None and purpose == "serve":
+        raise PlannerError(f"--framework {framework}: goes with tuning; --for serve takes --engine.")
+    if rank is not None and purpose not in ("lora", "qlora"):
+        raise PlannerError(f"--rank {rank}: only --for lora and --for qlora have adapters.")
+    found = sizes(
+        load_model(model),
+        cast(Purpose, purpose),
+        seq_len=seq_len,
+        batch=batch,
+        weights=weights,
+        engine=engine or "vllm",
+        framework=framework or "fsdp",
+        headroom=headroom,
+        max_gpus=max_gpus,
+        job=None if rank is None else {"adapter": {"rank": rank}},
+    )
+    if as_json:
+        print_json(found.to_dict())
+        return
+    show(sizes_table(found))

@@ -1,0 +1,104 @@
+"""The commands of fine-tuning: ``tune``, ``models derive``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner.cli.output import print_json, show
+from planner.common.errors import PlannerError
+
+ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="A scenario file; see scenarios/.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
+
+
+def tune_command(
+    scenario: ScenarioPath,
+    rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters; the scenario's, or 16.")] = None,
+    targets: Annotated[str | None, typer.Option("--targets", help="Linear layers, with commas; or all-linear.")] = None,
+    methods: Annotated[str, typer.Option("--methods", help="Some of full, lora, qlora, with commas.")] = "full,lora,qlora",
+    as_json: AsJson = False,
+) -> None:
+    """Full tuning, LoRA and QLoRA of a scenario's model side by side: parameters, memory, time, cost."""
+    from planner.scenarios.scenario import read_scenario
+    from planner.studies.tuning_methods import tuning_choices
+
+    question = read_scenario(scenario)
+    case = question.cases[0]
+    wanted = tuple(part.strip() for part in methods.split(",") if part.strip())
+    if not wanted:
+        raise PlannerError("--methods: is empty; give some of full, lora, qlora.")
+    try:
+        found = tuning_choices(case.tables, rank, targets, wanted)
+    except PlannerError as error:
+        raise PlannerError(f"{scenario}: {error}") from None
+    if as_json:
+        print_json({"title": question.title, "methods": [t.to_dict() for t in found]})
+        return
+    from planner.reports.tuning import tuning_table
+
+    show(tuning_table(question.title, found))
+
+
+def derive_command(
+    base: Annotated[str, typer.Argument(help="A catalog name, a .toml file, or a Hugging Face config.json.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.toml", help="Write the changed model here.")] = None,
+    vocab_size: Annotated[int | None, typer.Option("--vocab-size", help="Words kept.")] = None,
+    keep_layers: Annotated[str | None, typer.Option("--keep-layers", help="Such as 0-15,28-31.")] = None,
+    drop_layers: Annotated[str | None, typer.Option("--drop-layers", help="Such as 21-27.")] = None,
+    heads: Annotated[int | None, typer.Option("--width-heads", help="Attention heads kept.")] = None,
+    kv_heads: Annotated[int | None, typer.Option("--width-kv-heads", help="Key-value heads kept.")] = None,
+    ffn: Annotated[int | None, typer.Option("--width-ffn", help="Inner size of the feed-forward.")] = None,
+    expert_ffn: Annotated[int | None, typer.Option("--width-expert-ffn", help="Inner size of an expert.")] = None,
+    experts: Annotated[int | None, typer.Option("--experts-kept", help="Experts kept in each layer.")] = None,
+    sparsity: Annotated[float | None, typer.Option("--sparsity", help="Part of single weights set to zero.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A smaller model as a what-if: prune layers, heads, widths or experts, trim the vocabulary; parameters, bytes, flops."""
+    from planner.model.catalog import load_model
+    from planner.studies.what_if import Changes, derive, write_model
+
+    keep, drop = numbers(keep_layers, "--keep-layers"), numbers(drop_layers, "--drop-layers")
+    changes = Changes(
+        vocab_size=vocab_size,
+        keep_layers=keep,
+        drop_layers=drop,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        ffn_hidden_size=ffn,
+        expert_ffn_hidden_size=expert_ffn,
+        experts_kept=experts,
+        sparsity=sparsity,
+    )
+    start = load_model(base)
+    found = derive(start, changes, out.stem if out is not None else f"{start.name}-derived")
+    if out is not None:
+        write_model(found.after, out)
+        if not as_json:
+            print(f"wrote {out}", file=sys.stderr)
+    if as_json:
+        print_json({"model": found.after.model_dump(exclude={"provenance"}), "figures": found.rows(), "notes": list(found.notes)})
+        return
+    from planner.reports.tuning import derived_table
+
+    show(derived_table(found))
+
+
+def numbers(text: str | None, option: str) -> tuple[int, ...]:
+    """Whole numbers and ranges.
+
+    >>> numbers("0-2,7", "--keep-layers")
+    (0, 1, 2, 7)
+    """
+    if text is None:
+        return ()
+    found: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or not (last or first).isdigit() or int(last or first) < int(first):
+            raise PlannerError(f"{option} {text}: give layers and ranges with commas between, such as 0-15,28-31.")
+        found += range(int(first), int(last or first) + 1)
+    return tuple(found)

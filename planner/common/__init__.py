@@ -1,0 +1,1 @@
+"""Units, errors, validated specs, files and tables: what every package may use."""

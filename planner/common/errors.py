@@ -1,0 +1,115 @@
+"""The one error that users see: which file, which field, which value, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+
+class PlannerError(ValueError):
+    """Bad input. The message is one paragraph for people; the command line prints it and exits with 2.
+
+    Messages are composed of others: a sentence that ends twice ("?.", "..") ends once.
+
+    >>> str(PlannerError("first: did you mean a?."))
+    'first: did you mean a?'
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(re.sub(r"(?<![.?])([.?])\.(?=\s|$|;)", r"\1", message))
+
+
+def near(name: str, known: Iterable[str], limit: int = 8) -> str:
+    """Say which known names are near to ``name``: "did you mean ...?"; when none is, the first ``limit`` and how many more.
+
+    A name is near as a whole or by a part of it: of "a100-sxm4-80gb" the "a100".
+
+    >>> near("lama-2-7b", ["llama-2-7b", "gpt2"])
+    'did you mean llama-2-7b?'
+    >>> near("A900", ["a100-sxm4-80gb", "h100-sxm5-80gb", "a40"])
+    'did you mean a100-sxm4-80gb, a40?'
+    >>> near("foo", ["megatron-core", "fsdp"])
+    'known: fsdp, megatron-core'
+    """
+    names = _nearest_first(name, known)
+    close = [n for n in names if _likeness(name.lower(), n.lower()) >= NEAR]
+    if close:
+        return f"did you mean {', '.join(close[:limit])}?"
+    if len(names) <= limit + 4:
+        return f"known: {', '.join(names)}"
+    return f"known: {', '.join(names[:limit])} and {len(names) - limit} more"
+
+
+def one_of(name: str, known: Iterable[str]) -> str:
+    """All of a few known names, nearest first.
+
+    >>> one_of("memry", ["cost", "time", "memory", "energy"])
+    'must be one of memory, energy, time, cost'
+    """
+    return f"must be one of {', '.join(_nearest_first(name, known))}"
+
+
+def _nearest_first(name: str, known: Iterable[str]) -> list[str]:
+    return sorted(set(known), key=lambda n: (-_likeness(name.lower(), n.lower()), n))
+
+
+NEAR = 0.55
+"""Share of letters in common from which a name is near."""
+
+
+def _likeness(name: str, known: str) -> float:
+    if name and name in known:
+        return 1.0 + len(name) / len(known)
+    whole = difflib.SequenceMatcher(None, name, known).ratio()
+    parts = [difflib.SequenceMatcher(None, name, part).ratio() for part in known.split("-") if len(part) > 2]
+    return max(whole, *(0.95 * p for p in parts)) if parts and "-" not in name else whole
+
+
+def _field_names(model: Any, location: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields allowed where ``location`` points, for suggestions on a typo."""
+    for part in location[:-1]:
+        fields = getattr(model, "model_fields", {})
+        if part not in fields:
+            return []
+        annotation = fields[part].annotation
+        inner = [a for a in (annotation, *getattr(annotation, "__args__", ())) if hasattr(a, "model_fields")]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(getattr(model, "model_fields", {}))
+
+
+def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerError:
+    """Turn pydantic's report into one paragraph that names place, field, value and remedy."""
+    parts = []
+    for item in error.errors(include_url=False):
+        location = tuple(item["loc"])
+        field = ".".join(str(p) for p in location) or "the whole table"
+        given = item.get("input")
+        if item["type"] == "extra_forbidden":
+            hint = near(str(location[-1]), _field_names(model, location))
+            parts.append(f"unknown field {field} = {given!r}; {hint}")
+        elif item["type"] == "missing":
+            parts.append(f"field {field} is missing")
+        elif item["type"] == "value_error":
+            message = str(item.get("ctx", {}).get("error", item["msg"]))
+            parts.append(f"{field}: {message}" if location else message)
+        else:
+            parts.append(f"{field} = {_short(given)}: {item['msg'][0].lower()}{item['msg'][1:]}")
+    return PlannerError(f"{where}: {'; '.join(parts)}.")
+
+
+def _short(value: Any, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def as_text(value: Any, field: str) -> str:
+    """``value`` where it is text; PlannerError that names the field otherwise."""
+    if not isinstance(value, str):
+        raise PlannerError(f"{field} = {value!r}: must be text, a name in quotes.")
+    return value

@@ -1,0 +1,51 @@
+"""The same search on a Ray cluster: one task per cluster, stack, price and tp; workers that die are tried again."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import Any
+
+from planner.common.errors import PlannerError
+
+RETRIES = 5
+"""Times a unit is started again after its worker died."""
+
+
+def result_of(ray: Any, reference: Any) -> Any:
+    try:
+        found = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, PlannerError):
+            raise PlannerError(str(error.cause)) from None
+        raise
+    except ray.exceptions.WorkerCrashedError:
+        raise PlannerError(f"engine = 'ray': a worker died {RETRIES + 1} times on the same part; is memory short?") from None
+    return found
+
+
+def _reach(address: str | None) -> None:
+    """PlannerError at once for an address where nothing listens: Ray itself waits for minutes."""
+    if address in (None, "auto", "local"):
+        return
+    host, colon, port = str(address).removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        raise PlannerError(f"address = {address!r}: must be auto, host:port or ray://host:port.")
+    try:
+        socket.create_connection((host, int(port)), timeout=10.0).close()
+    except (OSError, OverflowError) as error:
+        raise PlannerError(f"address = {address!r}: no Ray cluster answers there ({error}).") from None
+
+
+def connected(address: str | None) -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise PlannerError("engine = 'ray': Ray is not installed; pip install 'planner[ray]', or use engine = 'local'.") from None
+    if not ray.is_initialized():
+        _reach(address)
+        try:
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise PlannerError(f"address = {address!r}: no Ray cluster answers there ({error}).") from None
+    return ray

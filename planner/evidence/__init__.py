@@ -1,0 +1,1 @@
+"""Measured runs, predictions of them, the fit and its residuals."""

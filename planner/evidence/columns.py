@@ -1,0 +1,38 @@
+"""The columns of a table of runs that a setting is read from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from planner.evidence.measured_runs import ANSWERS, REQUIRED, Run
+
+READ = frozenset((
+    *ANSWERS, *REQUIRED, "source", "family", "model", "framework", "num_kv_heads", "head_dim", "attention", "q_lora_rank",
+    "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "ffn_hidden_size", "gated_ffn", "biases",
+    "position_embedding", "tied_embeddings", "num_experts", "top_k", "num_shared_experts", "num_dense_layers",
+    "expert_ffn_hidden_size", "gpus_per_node", "inter_node_gbit_per_s_per_node", "tp", "sequence_parallel", "pp", "vpp", "cp",
+    "ep", "dp", "data_parallel", "micro_batch_size", "global_batch_size", "grad_accum", "grad_dtype", "recompute",
+    "attention_kernel", "offload", "overlap_grad_reduce", "optimizer", "compile", "oom", "dropout", "norm", "architecture",
+    "head", "embedding_norm", "final_norm", "softmax_in_fp32", "max_positions", "type_vocab_size", "memory_length",
+    "relative_attention", "method", "lora_rank", "lora_targets", "lora_dropout", "quant_bits",
+    "quantization", "double_quantization", "modules",
+))  # fmt: skip
+"""Columns that mean something here; others may group rows, and are named where they are not read."""
+
+
+def in_own_words(run: Run, reason: str) -> str:
+    """A reason that speaks of the precision as the table writes it: mxfp8 is trained as fp8, and called mxfp8.
+
+    The reasons themselves name the fields of a scenario."""
+    written = run.columns.get("precision", "")
+    if written == run.job.precision:
+        return reason
+    named = f"precision = {written!r} (taken as {run.job.precision})"
+    return re.sub(r"job\.precision( = '[^']*')?", lambda _: named, reason, count=1)
+
+
+def columns_not_read(runs: Iterable[Run]) -> list[str]:
+    """Columns of a table that no setting is read from, in order of appearance."""
+    first = next(iter(runs), None)
+    return [name for name in first.columns if name not in READ] if first else []

@@ -1,0 +1,300 @@
+"""Fit the few constants that ``catalog/fit.toml`` names to measured runs, and predict each run by a fit that never saw it.
+
+A constant belongs to a chip family or to a software stack. The fit minimizes, over log ratios of predicted to measured step
+time, a robust loss (soft L1) with each source weighed by the square root of its rows, plus the distance of every
+constant from its prior. Gauss-Newton; derivatives by finite differences on those rows that a constant can touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.common import data
+from planner.common.errors import PlannerError
+from planner.common.spec import Spec, read_table
+from planner.evidence.measured_runs import Run
+from planner.hardware.curves import Curves, load_curves
+from planner.workload.framework import CATALOG, Framework, lineage
+
+CONSTANTS = data.CATALOG / "fit.toml"
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+ROBUST_SCALE = 0.1
+"""Log ratio from which a row pulls less than in proportion: ten percent."""
+LARGEST_GROUP = 48
+"""Rows of one source and accelerator that a fit looks at; the others are predicted only."""
+STEP = 0.02
+"""Finite difference, in units of a constant's own scale."""
+
+
+class Constant(Spec):
+    """One number that runs may change: where it stands, what is known of it beforehand, and its limits."""
+
+    curves: str = ""
+    framework: str = ""
+    field: str
+    prior: float
+    spread: float
+    lower: float
+    upper: float
+    scale: Literal["log", "linear"] = "log"
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        """For people and files: "h100.sustained_fraction"."""
+        return f"{self.curves or self.framework}.{self.field}"
+
+    def inner(self, value: float) -> float:
+        """The coordinate in which the prior is normal with standard deviation ``spread``."""
+        return float(np.log(value)) if self.scale == "log" else value
+
+    def outer(self, coordinate: float) -> float:
+        """The value at a coordinate, within its limits."""
+        return float(np.clip(np.exp(coordinate) if self.scale == "log" else coordinate, self.lower, self.upper))
+
+    def touches(self, run: Run) -> bool:
+        """Whether a run's prediction can depend on it."""
+        if self.curves:
+            return run.cluster.accelerator.curves == self.curves
+        return self.framework in lineage(run.framework.name)
+
+
+@cache
+def load_constants(path: Path = CONSTANTS) -> tuple[Constant, ...]:
+    """The constants that a fit may change."""
+    return tuple(Constant.build(c, f"{path}: constant {i}") for i, c in enumerate(read_table(path)["constant"], start=1))
+
+
+@dataclass(frozen=True)
+class Values:
+    """Constants with values, ready to be laid over the catalog."""
+
+    constants: tuple[Constant, ...]
+    values: tuple[float, ...]
+
+    def framework(self, run: Run) -> Framework:
+        """The run's framework with these values; a nearer ancestor's value goes before a farther one's."""
+        return _framework(run.framework, self._of(run.framework.name))
+
+    def curves(self, run: Run) -> Curves:
+        """The run's curves with these values."""
+        name = run.cluster.accelerator.curves
+        changes = tuple((c.field, v) for c, v in zip(self.constants, self.values, strict=True) if c.curves == name)
+        return _curves(name, changes)
+
+    def _of(self, framework: str) -> tuple[tuple[str, float], ...]:
+        found: dict[str, float] = {}
+        own = _own_fields(framework)
+        for ancestor in reversed(lineage(framework)):
+            for c, v in zip(self.constants, self.values, strict=True):
+                if c.framework == ancestor and (ancestor == framework or c.field not in own):
+                    found[c.field] = v
+        return tuple(sorted(found.items()))
+
+
+@cache
+def _own_fields(framework: str) -> frozenset[str]:
+    """Fields that a framework states itself although it is based on another."""
+    path = CATALOG / f"{framework}.toml"
+    return frozenset(read_table(path)) if path.is_file() else frozenset()
+
+
+@cache
+def _framework(start: Framework, changes: tuple[tuple[str, float], ...]) -> Framework:
+    return start.replaced(**dict(changes)) if changes else start
+
+
+@cache
+def _curves(name: str, changes: tuple[tuple[str, float], ...]) -> Curves:
+    start = load_curves(name)
+    return start.replaced(**dict(changes)) if changes else start
+
+
+Predict = Callable[[Sequence[int], Values], Vector]
+"""Seconds of a step, predicted, for the runs at some positions."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The result: coordinates of the constants, log ratios of all rows, and their derivatives."""
+
+    constants: tuple[Constant, ...]
+    coordinates: Vector
+    residuals: Vector  # log(predicted / measured), one per run
+    derivatives: Matrix  # (runs, constants)
+    weights: Vector
+
+    @property
+    def values(self) -> Values:
+        """The constants at the optimum."""
+        return values_at(self.constants, self.coordinates)
+
+
+def values_at(constants: tuple[Constant, ...], coordinates: Sequence[float] | Vector) -> Values:
+    """Values of constants at coordinates."""
+    return Values(constants, tuple(c.outer(float(x)) for c, x in zip(constants, coordinates, strict=True)))
+
+
+def row_weights(runs: Sequence[Run]) -> Vector:
+    """n^(-1/4) for n rows of the same source and accelerator, half for quality B: squared, a group counts as sqrt(n) rows."""
+    groups: dict[tuple[str, str], int] = {}
+    keys = [(run.columns.get("source", ""), run.columns.get("accelerator", "")) for run in runs]
+    for key in keys:
+        groups[key] = groups.get(key, 0) + 1
+    quality = np.array([0.5 if run.columns.get("quality") == "B" else 1.0 for run in runs])
+    return quality / np.array([groups[key] for key in keys], dtype=float) ** 0.25
+
+
+def thinned(runs: Sequence[Run]) -> list[int]:
+    """Positions of at most LARGEST_GROUP rows, evenly spaced, of each source and accelerator: what a fit looks at."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, run in enumerate(runs):
+        groups.setdefault((run.columns.get("source", ""), run.columns.get("accelerator", "")), []).append(i)
+    kept = []
+    for members in groups.values():
+        count = min(len(members), LARGEST_GROUP)
+        kept += [members[round(k * (len(members) - 1) / max(count - 1, 1))] for k in range(count)]
+    return sorted(kept)
+
+
+def fit(
+    runs: Sequence[Run],
+    predict: Predict,
+    constants: tuple[Constant, ...] | None = None,
+    iterations: int = 3,
+    progress: Callable[[int, int], None] | None = None,
+) -> Fit:
+    """Fit the constants to the step times of ``runs``.
+
+    Raises PlannerError when there is nothing to fit on.
+    """
+    chosen = load_constants() if constants is None else constants
+    used = tuple(c for c in chosen if any(c.touches(run) for run in runs))
+    if not runs or not used:
+        raise PlannerError("planner fit: no measured step time touches a constant of catalog/fit.toml; nothing to fit.")
+    measured = np.log(np.array([run.step_time_s for run in runs], dtype=float))
+    touched = np.array([[c.touches(run) for c in used] for run in runs])
+    weights = row_weights(runs)
+    prior = np.array([c.inner(c.prior) for c in used])
+    spread = np.array([c.spread for c in used])
+    x = prior.copy()
+    work = (iterations + 1) * len(used)
+    for iteration in range(iterations + 1):
+        base = np.log(predict(range(len(runs)), values_at(used, x))) - measured
+        slopes = np.zeros((len(runs), len(used)))
+        for j, constant in enumerate(used):
+            moved = x.copy()
+            moved[j] += STEP if constant.outer(x[j] + STEP) != constant.outer(x[j]) else -STEP
+            rows = np.flatnonzero(touched[:, j])
+            changed = np.log(predict(rows.tolist(), values_at(used, moved))) - measured[rows]
+            slopes[rows, j] = (changed - base[rows]) / (moved[j] - x[j])
+            if progress is not None:
+                progress(iteration * len(used) + j + 1, work)
+        if iteration == iterations:
+            break
+        step = gauss_newton_step(x, base, slopes, weights, prior, spread)
+        x = _clipped(used, x + step)
+        if np.max(np.abs(step) / spread) < 1e-4:
+            iterations = iteration + 1
+    return Fit(used, x, base, slopes, weights)
+
+
+def gauss_newton_step(x: Vector, residuals: Vector, slopes: Matrix, weights: Vector, prior: Vector, spread: Vector) -> Vector:
+    """One step towards the minimum of sum w^2 rho(r / 0.1) + sum ((x - prior) / spread)^2, residuals linearized."""
+    robust = weights**2 / np.sqrt(1.0 + (residuals / ROBUST_SCALE) ** 2) / ROBUST_SCALE**2
+    hessian = slopes.T @ (robust[:, None] * slopes) + np.diag(1.0 / spread**2)
+    gradient = slopes.T @ (robust * residuals) + (x - prior) / spread**2
+    step: Vector = np.negative(np.linalg.solve(hessian, gradient), dtype=np.float64)
+    return step
+
+
+def left_out(found: Fit, keep: NDArray[np.bool_], steps: int = 8) -> Values:
+    """The constants that a fit without the other rows gives, by the residuals' derivatives at the full fit's optimum."""
+    prior = np.array([c.inner(c.prior) for c in found.constants])
+    spread = np.array([c.spread for c in found.constants])
+    x = found.coordinates.copy()
+    slopes, weights = found.derivatives[keep], found.weights[keep]
+    for _ in range(steps):
+        residuals = found.residuals[keep] + slopes @ (x - found.coordinates)
+        x = _clipped(found.constants, x + gauss_newton_step(x, residuals, slopes, weights, prior, spread))
+    return values_at(found.constants, x)
+
+
+def _clipped(constants: tuple[Constant, ...], x: Vector) -> Vector:
+    return np.array([c.inner(c.outer(float(v))) for c, v in zip(constants, x, strict=True)])
+
+
+def folds(runs: Sequence[Run], by: Sequence[str]) -> dict[tuple[str, ...], NDArray[np.intp]]:
+    """Positions of the runs by the values of columns ``by``."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    for i, run in enumerate(runs):
+        found.setdefault(tuple(run.columns.get(column, "") for column in by), []).append(i)
+    return {key: np.array(members, dtype=np.intp) for key, members in found.items()}
+
+
+def leave_out(
+    found: Fit,
+    fitted: Sequence[int],
+    runs: Sequence[Run],
+    predict: Predict,
+    by: Sequence[str],
+    progress: Callable[[int, int], None] | None = None,
+) -> Vector:
+    """log(predicted / measured) of every run, each predicted with constants fitted without its group.
+
+    ``fitted``: the positions in ``runs`` that ``found`` was fitted on.
+    """
+    measured = np.log(np.array([run.step_time_s for run in runs], dtype=float))
+    result = np.empty(len(runs))
+    done = 0
+    for members in folds(runs, by).values():
+        keep = ~np.isin(np.asarray(fitted), members)
+        result[members] = np.log(predict(members.tolist(), left_out(found, keep))) - measured[members]
+        done += len(members)
+        if progress is not None:
+            progress(done, len(runs))
+    return result
+
+
+class ParallelPredict:
+    """``predict`` over a pool of processes that each hold all runs; ``one(run, values)`` gives seconds of a step."""
+
+    def __init__(self, runs: Sequence[Run], one: Callable[[Run, Values], float], jobs: int) -> None:
+        self._pool = ProcessPoolExecutor(jobs, initializer=_remember, initargs=(list(runs), one))
+        self._jobs = jobs
+
+    def __enter__(self) -> ParallelPredict:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def __call__(self, positions: Sequence[int], values: Values) -> Vector:
+        """Seconds for the runs at ``positions``, in their order."""
+        parts = [list(positions)[k :: 4 * self._jobs] for k in range(4 * self._jobs)]
+        result = np.empty(len(positions))
+        for k, seconds in enumerate(self._pool.map(_predict_part, parts, [values] * len(parts))):
+            result[k :: 4 * self._jobs] = seconds
+        return result
+
+
+_RUNS: list[Run] = []
+_ONE: list[Callable[[Run, Values], float]] = []
+
+
+def _remember(runs: list[Run], one: Callable[[Run, Values], float]) -> None:
+    _RUNS[:] = runs
+    _ONE[:] = [one]
+
+
+def _predict_part(positions: list[int], values: Values) -> list[float]:
+    return [_ONE[0](_RUNS[i], values) for i in positions]

@@ -1,0 +1,417 @@
+"""Measured training runs from a CSV: each row a question for the planner and the answer that somebody measured."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from planner.common import data
+from planner.common.errors import PlannerError, near, one_of
+from planner.common.spec import read_table
+from planner.common.units import GIB
+from planner.evidence.cells import fraction, measured_number, usual_framework, whole, yes
+from planner.evidence.tuning_columns import catalog_model, noted, tuning_fields
+from planner.hardware.cluster import Cluster, load_accelerator
+from planner.hardware.cluster import cluster as build_cluster
+from planner.hardware.custom_nodes import custom_node
+from planner.model.architecture import Model
+from planner.workload.framework import Framework, framework_names, load_framework
+from planner.workload.job import Job
+from planner.workload.layout import RECOMPUTE, Layout
+
+LABELS = data.CATALOG / "run_labels.toml"
+REQUIRED = (
+    "id", "num_layers", "hidden_size", "num_heads", "vocab_size", "seq_len", "accelerator", "num_gpus", "precision",
+)  # fmt: skip
+GPUS_PER_NODE = {"gb200-186gb": 4, "gb300-278gb": 4, "v100-sxm3-32gb": 16, "v100-sxm3-32gb-450w": 16}
+"""Where it is not 8: trays of NVL72 racks, DGX-2."""
+
+MemoryKind = Literal["allocated", "reserved", "device"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One measured run: the question as specs, the candidates for a layout whose recomputation is unknown, the answers.
+
+    ``memory_bytes`` by what was measured: ``allocated`` and ``reserved`` of torch's caching allocator, ``device`` as the
+    driver reports it. ``assumed`` names what the row left out and how it was filled.
+    """
+
+    id: str
+    columns: Mapping[str, str]
+    key: tuple[tuple[str, str], ...]  # equal for runs that ask the same
+    model: Model
+    cluster: Cluster
+    framework: Framework
+    job: Job
+    layouts: tuple[Layout, ...]  # lightest recomputation first; the first that fits is predicted
+    step_time_s: float | None
+    memory_bytes: Mapping[MemoryKind, float]
+    out_of_memory: bool  # it was tried and did not fit
+    assumed: tuple[str, ...] = ()
+    heavier_share: float = 0.0  # of the layers, with the last of two layouts: once it is settled what is predicted
+
+    @property
+    def peak_allocated_bytes(self) -> float | None:
+        """Peak of torch's caching allocator, where that was measured."""
+        return self.memory_bytes.get("allocated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A row that is not predicted, and why."""
+
+    id: str
+    reason: str
+
+
+def read_runs(path: Path) -> tuple[list[Run], list[Refusal]]:
+    """Rows of a CSV with the columns of published training runs; bad rows are refused by id, the others kept.
+
+    Raises PlannerError when the file cannot be read, is empty or lacks a column that every row needs.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return runs_of(file, str(path))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PlannerError(f"{path}: cannot be read as CSV ({error}).") from None
+
+
+def runs_of(lines: Iterable[str], path: str) -> tuple[list[Run], list[Refusal]]:
+    """``read_runs`` of the lines of a file; ``path`` stands in messages."""
+    reader = csv.DictReader(lines)
+    header, rows = reader.fieldnames, list(reader)
+    if not header or not rows:
+        raise PlannerError(f"{path}: holds no rows; give a CSV with a header and one measured run a line.")
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise PlannerError(f"{path}: column {twice[0]} is there twice; keep one.")
+    missing = [name for name in REQUIRED if name not in header]
+    if missing:
+        hint = " The cells are not separated by commas." if len(header) == 1 else ""
+        raise PlannerError(f"{path}: column {missing[0]} is missing; every run needs {', '.join(REQUIRED)}.{hint}")
+    runs: list[Run] = []
+    refused: list[Refusal] = []
+    seen: set[str] = set()
+    for number, row in enumerate(rows, start=2):
+        name = (row.get("id") or "").strip() or f"line {number}"
+        try:
+            if None in row:
+                raise PlannerError(f"line {number} has more cells than the header: a text with a comma needs quotes")
+            if name in seen:
+                raise PlannerError(f"id = {name!r} is there twice; the first row counts")
+            seen.add(name)
+            runs.append(read_run(name, {k: (v or "").strip() for k, v in row.items() if k is not None}))
+        except PlannerError as error:
+            refused.append(Refusal(id=name, reason=str(error)))
+    return runs, refused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a row asks, without what was measured."""
+
+    model: Model
+    cluster: Cluster
+    framework: Framework
+    job: Job
+    layouts: tuple[Layout, ...]
+    assumed: tuple[str, ...]
+
+
+ANSWERS = frozenset((
+    "id", "source_ref", "notes", "step_time_s", "tokens_per_s_per_gpu", "published_mfu_pct", "peak_allocated_gib",
+    "peak_reserved_gib", "memory_kind", "quality", "consistency_note",
+))  # fmt: skip
+"""Columns that tell what was measured, not what was run."""
+
+
+def read_run(name: str, given: Mapping[str, str]) -> Run:
+    """One row: empty cells take the defaults of its source and family, labels are translated, then specs are built."""
+    for words, why in _labels()["not_told"].items():
+        if words in given.get("notes", ""):
+            raise PlannerError(f"notes = {given['notes']!r}: {why}")
+    given = noted(given, _labels())
+    key = tuple((k, v) for k, v in given.items() if v != "" and k not in ANSWERS)
+    asked = _question(key)
+    measured = _step_time(given, asked.job)
+    memory = _memory(given)
+    out_of_memory = yes(given, "oom")
+    if measured is None and not memory and not out_of_memory:
+        raise PlannerError(
+            "none of step_time_s, tokens_per_s_per_gpu, peak_allocated_gib, peak_reserved_gib and oom is given: "
+            "nothing to compare with"
+        )
+    return Run(
+        id=name,
+        columns=given,
+        key=key,
+        model=asked.model,
+        cluster=asked.cluster,
+        framework=asked.framework,
+        job=asked.job,
+        layouts=asked.layouts,
+        step_time_s=measured,
+        memory_bytes=memory,
+        out_of_memory=out_of_memory,
+        assumed=asked.assumed,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _question(key: tuple[tuple[str, str], ...]) -> Question:
+    """The specs of a row; tables often repeat a setting, and rows that only differ in what was measured share them."""
+    row, assumed = _filled(dict(key))
+    label = _translated("framework", row["framework"])
+    if label not in framework_names():
+        known = [*framework_names(), *_labels()["framework"]]
+        raise PlannerError(f"framework = {row['framework']!r} is not known; {near(row['framework'], known)}")
+    if _translated("data_parallel", row.get("data_parallel", "")) in ("2", "3"):
+        label = _labels()["sharded"].get(label, label)
+    row = {**_labels()["framework_defaults"].get(label, {}), **{k: v for k, v in row.items() if v != ""}}
+    row["accelerator"] = _translated("accelerator", row.get("accelerator", ""))
+    framework = _framework(row, load_framework(label))
+    layouts = _layouts(row, framework)
+    model = catalog_model(row, _labels()) or _model(row)
+    job = _job(row, layouts[0], model)
+    return Question(model=model, cluster=_cluster(row), framework=framework, job=job, layouts=layouts, assumed=assumed)
+
+
+@cache
+def _labels() -> dict[str, dict[str, Any]]:
+    return read_table(LABELS)
+
+
+def _translated(column: str, text: str) -> str:
+    return str(_labels()[column].get(text, text))
+
+
+def _filled(given: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The row with defaults for empty cells, and what was assumed about it."""
+    labels = _labels()
+    named: dict[str, str] = {}
+    for start, values in labels["model"].items():
+        named |= values if given.get("model", "").startswith(start) else {}
+    defaults = {**labels["family"].get(given.get("family", ""), {}), **named, **labels["source"].get(given.get("source", ""), {})}
+    row = {**{k: v for k, v in defaults.items() if not given.get(k)}, **{k: v for k, v in given.items() if v != ""}}
+    assumed = [f"{k} = {defaults[k]}" for k in defaults if not given.get(k)]
+    if not row.get("framework"):
+        row["framework"] = usual_framework(row)
+        assumed.append(f"framework = {row['framework']}")
+    return row, tuple(assumed)
+
+
+DISAGREE = 0.25
+"""Step time and rate of one row may differ by this part: rates are often over fewer steps than the mean time."""
+
+
+def _step_time(row: Mapping[str, str], job: Job) -> float | None:
+    """Seconds of one optimizer step, from tokens/s where only that was published."""
+    seconds = measured_number(row, "step_time_s", 1.0)
+    rate = measured_number(row, "tokens_per_s_per_gpu", 1.0)
+    if rate is None:
+        return seconds
+    implied = job.tokens_per_step / rate / whole(row, "num_gpus")
+    if seconds is not None and abs(seconds / implied - 1.0) > DISAGREE:
+        raise PlannerError(
+            f"step_time_s = {seconds:g} and tokens_per_s_per_gpu = {rate:g} contradict each other: that rate is a step of "
+            f"{implied:.4g} s; correct one, or leave one empty"
+        )
+    return implied if seconds is None else seconds
+
+
+def _memory(row: Mapping[str, str]) -> dict[MemoryKind, float]:
+    found: dict[MemoryKind, float] = {}
+    said = row.get("memory_kind", "")
+    unit = next((float(scale) for words, scale in _labels()["memory_unit"].items() if words in said), GIB)
+    allocated = measured_number(row, "peak_allocated_gib", GIB)
+    if allocated is not None:
+        found["allocated"] = allocated
+    other = measured_number(row, "peak_reserved_gib", unit)
+    if other is not None:
+        kind: MemoryKind = next((k for words, k in _labels()["memory_kind"].items() if words in said), "reserved")
+        found.setdefault(kind, other)
+    return found
+
+
+def _framework(row: Mapping[str, str], start: Framework) -> Framework:
+    changes: dict[str, Any] = {}
+    kernel = _translated("attention_kernel", row.get("attention_kernel", ""))
+    if kernel not in ("", start.attention_kernel):
+        if kernel not in ("standard", "eager", "flash"):
+            raise PlannerError(f"attention_kernel = {kernel!r}: must be standard, eager or flash")
+        if not (kernel == "standard" and start.attention_kernel == "eager"):
+            changes["attention_kernel"] = kernel
+    if not yes(row, "overlap_grad_reduce", default=True) and start.overlap_gradient_reduction > 0:
+        changes["overlap_gradient_reduction"] = 0.0
+        if start.mixed_precision == "master_weights":  # Megatron overlaps gathers of parameters only with reductions
+            changes["overlap_parameter_gather"] = 0.0
+    if yes(row, "compile"):
+        fusions = ("fused_norm", "fused_activation", "fused_rotary", "fused_dropout")
+        changes |= {name: True for name in fusions if not getattr(start, name)}
+        if start.extra_score_bytes:  # a compiled graph does the scaling and masking again instead of keeping both
+            changes["extra_score_bytes"] = start.extra_score_bytes / 3.0
+    return _changed(start, tuple(sorted(changes.items()))) if changes else start
+
+
+@cache
+def _changed(start: Framework, changes: tuple[tuple[str, Any], ...]) -> Framework:
+    return start.replaced(**dict(changes))
+
+
+def _cluster(row: Mapping[str, str]) -> Cluster:
+    gpus = whole(row, "num_gpus")
+    if not row.get("accelerator"):
+        raise PlannerError("accelerator is empty: every run needs it")
+    accelerator = load_accelerator(row["accelerator"], "accelerator")
+    per_node = min(_per_node(row), gpus)
+    if per_node < 1:
+        raise PlannerError("gpus_per_node = '0': must be at least 1")
+    network = measured_number(row, "inter_node_gbit_per_s_per_node", 1e9 / 8.0)
+    return build_cluster(custom_node(accelerator.name, max(per_node, 1), network), num_gpus=gpus)
+
+
+def _per_node(row: Mapping[str, str]) -> int:
+    return whole(row, "gpus_per_node", GPUS_PER_NODE.get(load_accelerator(row["accelerator"]).name, 8))
+
+
+def _global_batch(row: Mapping[str, str], layout: Layout) -> int:
+    """Sequences of a step: as given, else micro-batch x data-parallel ranks x accumulation (one where that is empty)."""
+    if row.get("global_batch_size"):
+        return whole(row, "global_batch_size")
+    ranks = layout.dp or max(whole(row, "num_gpus") // (layout.tp * layout.pp * layout.cp), 1)
+    return layout.micro_batch_size * ranks * whole(row, "grad_accum", 1)
+
+
+def _job(row: Mapping[str, str], layout: Layout, model: Model) -> Job:
+    optimizer = row.get("optimizer", "")
+    fields: dict[str, Any] = {
+        "seq_len": whole(row, "seq_len"),
+        "global_batch_size": _global_batch(row, layout),
+        "precision": _translated("precision", row.get("precision", "")),
+        "optimizer": _translated("optimizer", optimizer) if optimizer else "adamw",
+        **tuning_fields(row, model, _labels()),
+    }
+    if row.get("grad_dtype"):
+        wide = row["grad_dtype"].lower() in ("fp32", "float32")
+        if not wide and row["grad_dtype"].lower() not in ("bf16", "fp16", "bfloat16", "float16", "same"):
+            raise PlannerError(f"grad_dtype = {row['grad_dtype']!r}: must be fp32, bf16 or fp16")
+        fields["gradient_dtype"] = "fp32" if wide else "same"
+    return Job.build(fields, "row")
+
+
+def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]:
+    sharding = row.get("data_parallel", "") or "ddp"
+    zero = _translated("data_parallel", sharding)
+    if zero not in ("0", "1", "2", "3"):
+        raise PlannerError(f"data_parallel = {sharding!r}: {near(sharding, _labels()['data_parallel'])}")
+    fields: dict[str, Any] = {n: whole(row, n, 1) for n in ("tp", "pp", "vpp", "cp", "ep")}
+    if framework.mixed_precision == "sharded_fp32":
+        alone = whole(row, "dp", 1) == 1 or "data_parallel" not in row
+        zero = "3" if int(zero) < 2 and alone else zero  # it shards by its nature
+    fields |= {
+        "micro_batch_size": _micro_batch(row),
+        "zero": int(zero),
+        "sequence_parallel": yes(row, "sequence_parallel") and fields["tp"] > 1,
+        "offload_optimizer": _offload(row),
+    }
+    fields["vpp"] = fields["vpp"] if fields["pp"] > 1 else 1
+    if row.get("dp"):
+        fields["dp"] = whole(row, "dp")
+    group = _labels()["shard_group"].get(sharding)
+    if group == "node":
+        group = str(min(_per_node(row), whole(row, "num_gpus")))
+    if group:
+        fields["shard_group_size"] = int(group)
+    recompute = _translated("recompute", row.get("recompute", ""))
+    if recompute and recompute not in RECOMPUTE:
+        raise PlannerError(f"recompute = {recompute!r}: {one_of(recompute, RECOMPUTE)}, or empty")
+    # whoever ran out of memory had not recomputed everything: without a word on it, nothing
+    unknown = RECOMPUTE[:1] if yes(row, "oom") else RECOMPUTE
+    return tuple(Layout.build({**fields, "recompute": r}, "row") for r in ((recompute,) if recompute else unknown))
+
+
+def _micro_batch(row: Mapping[str, str]) -> int:
+    """Sequences of a micro-batch; where the table is silent, all of a rank's without a pipeline, one with it."""
+    if row.get("micro_batch_size"):
+        return whole(row, "micro_batch_size")
+    ranks = whole(row, "dp", 0)
+    if not ranks or not row.get("global_batch_size"):
+        raise PlannerError("micro_batch_size is empty, and global_batch_size or dp is too: every run needs one of them")
+    accumulated = max(whole(row, "grad_accum", 1), 1)
+    return 1 if whole(row, "pp", 1) > 1 else max(whole(row, "global_batch_size") // ranks // accumulated, 1)
+
+
+def _offload(row: Mapping[str, str]) -> bool:
+    what = row.get("offload", "")
+    if what not in ("", "none", "0", "optimizer-cpu", "optimizer"):
+        raise PlannerError(f"offload = {what!r}: only optimizer states can be offloaded here; use none or optimizer-cpu")
+    return what in ("optimizer-cpu", "optimizer")
+
+
+POSITIONS: dict[str, str] = {"rope": "rotary", "rotary": "rotary", "learned": "learned", "alibi": "alibi", "none": "none"}
+
+
+def _model(row: Mapping[str, str]) -> Model:
+    """The model of a row. Where a table does not name the norm, gated models use RMS norm and plain ones layer norm."""
+    gated, biases = yes(row, "gated_ffn", default=True), yes(row, "biases")
+    position = row.get("position_embedding", "") or "rope"
+    if position not in POSITIONS:
+        raise PlannerError(f"position_embedding = {position!r}: {one_of(position, POSITIONS)}")
+    dropout = fraction(row, "dropout")
+    fields: dict[str, Any] = {
+        "name": row.get("model") or "model",
+        "norm": row.get("norm") or ("rmsnorm" if gated else "layernorm"),
+        "gated_ffn": gated,
+        "activation": "silu" if gated else "gelu",
+        "qkv_bias": biases,
+        "attention_output_bias": biases,
+        "ffn_bias": biases,
+        "tied_embeddings": yes(row, "tied_embeddings"),
+        "position_embedding": POSITIONS[position],
+        "hidden_dropout": dropout,
+        "attention_dropout": dropout,
+        "architecture": row.get("architecture", "decoder"),
+        "embedding_norm": yes(row, "embedding_norm"),
+        "final_norm": yes(row, "final_norm", default=True),
+        "head": _head(row),
+        "softmax_in_fp32": yes(row, "softmax_in_fp32", default=True),
+    }
+    if fields["head"] == "none":
+        fields["tied_embeddings"] = False
+    if POSITIONS[position] == "learned":
+        fields["max_positions"] = max(whole(row, "max_positions", 0), whole(row, "seq_len"))
+    if row.get("memory_length"):
+        fields["memory_length"] = whole(row, "seq_len" if row["memory_length"] == "seq_len" else "memory_length")
+        fields["relative_attention"] = yes(row, "relative_attention")
+    for column in ("num_layers", "hidden_size", "num_heads", "vocab_size"):
+        fields[column] = whole(row, column)
+    latent = row.get("attention") == "mla"
+    optional = ["ffn_hidden_size", "num_experts", "top_k", "expert_ffn_hidden_size", "num_shared_experts", "num_dense_layers"]
+    optional += ["q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"] if latent else []
+    optional += ["type_vocab_size"] + ([] if latent else ["num_kv_heads", "head_dim"])
+    for column in optional:
+        if row.get(column):
+            fields[column] = whole(row, column)
+    if latent:
+        fields["attention"] = "mla"
+    return _built(tuple(sorted(fields.items())))
+
+
+def _head(row: Mapping[str, str]) -> str:
+    """What an encoder is trained on: a masked language model unless the row says fine-tuning."""
+    if row.get("head"):
+        return row["head"]
+    if row.get("architecture") != "encoder":
+        return "language_model"
+    tuned = any(word in row.get("model", "").lower() for word in ("squad", "fine-tune", "seq-cls"))
+    return "none" if tuned else "masked_language_model"
+
+
+@cache
+def _built(fields: tuple[tuple[str, Any], ...]) -> Model:
+    return Model.build(dict(fields), "model")

@@ -1,0 +1,238 @@
+"""Predicted against measured: what the planner says of runs that somebody timed, and how far off it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from planner.common.arrays import Array
+from planner.common.errors import PlannerError
+from planner.evidence.columns import in_own_words
+from planner.evidence.fit import Values
+from planner.evidence.measured_runs import Refusal, Run
+from planner.model.parameters import parameters_total
+from planner.performance.evaluation import Evaluation, evaluate
+from planner.performance.feasibility import require_possible
+from planner.uncertainty.interval import Subject, interval
+from planner.workload.layout import as_columns
+from planner.workload.question import Question
+
+Metric = Literal["step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes"]
+METRICS: tuple[Metric, ...] = ("step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """One figure of one run, measured and predicted, SI units."""
+
+    id: str
+    metric: Metric
+    measured: float
+    predicted: float
+    lower: float
+    upper: float
+    provenance: str
+    why: str
+    fits: bool
+    group: str
+    recompute: str
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def inside(self) -> bool:
+        """Whether the measured value lies in the 90 % interval."""
+        return self.lower <= self.measured <= self.upper
+
+    @property
+    def error(self) -> float:
+        """predicted / measured - 1."""
+        return self.predicted / self.measured - 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields, the relative error and whether the interval holds the measurement, for JSON."""
+        return {**asdict(self), "error": self.error, "inside": self.inside}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupError:
+    """Errors of one metric over a group of runs, as fractions."""
+
+    group: str
+    metric: Metric
+    rows: int
+    median: float
+    mean: float
+    percentile_90: float
+    bias: float  # median of the signed error
+    inside: int  # rows whose measured value lies in the 90 % interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Whether a run is predicted to fit in memory, and whether it did."""
+
+    id: str
+    group: str
+    ran: bool
+    predicted_to_fit: bool
+
+
+def predict(
+    runs: Sequence[Run], by: Sequence[str], progress: Callable[[int], None] | None = None
+) -> tuple[list[Prediction], list[Verdict], list[Refusal]]:
+    """Predict every run; impossible layouts are refused with the reason.
+
+    A run whose recomputation is not known takes the lightest that fits, of part of the layers where that is enough, or the
+    heaviest when none does. ``by`` names the columns that make a run's group; ``progress`` is told how many runs are done.
+    """
+    found: list[Prediction] = []
+    verdicts: list[Verdict] = []
+    refused: list[Refusal] = []
+    answers: dict[Any, Answer] = {}
+    for done, run in enumerate(runs, start=1):
+        try:
+            answer = answers.get(run.key) or answers.setdefault(run.key, _answer(run))
+        except PlannerError as error:
+            refused.append(Refusal(id=run.id, reason=in_own_words(run, str(error))))
+        else:
+            group = ", ".join(run.columns.get(column, "") or f"no {column}" for column in by) or "all"
+            verdicts.append(Verdict(id=run.id, group=group, ran=not run.out_of_memory, predicted_to_fit=answer.fits))
+            found += _figures(run, answer, group)
+        if progress is not None:
+            progress(done)
+    return found, verdicts, refused
+
+
+def _figures(run: Run, answer: Answer, group: str) -> list[Prediction]:
+    """What was measured of one run, beside what is predicted."""
+    memory = answer.evaluation.memory
+    values: dict[Metric, tuple[float | None, float]] = {
+        "step_time_s": (run.step_time_s, answer.value(answer.evaluation.step_time_s)),
+        "peak_allocated_bytes": (run.memory_bytes.get("allocated"), answer.value(memory.allocated)),
+        "peak_reserved_bytes": (run.memory_bytes.get("reserved"), answer.value(memory.reserved)),
+        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.total)),
+    }
+    subject, found = subject_of(run), []
+    for metric, (measured, predicted) in values.items():
+        # a share of layers that was chosen to fill the card predicts no memory
+        if measured is not None and (metric == "step_time_s" or answer.share == 0.0):
+            sure = interval(predicted, "step_time" if metric == "step_time_s" else "memory", subject)
+            found.append(
+                Prediction(
+                    id=run.id,
+                    metric=metric,
+                    measured=measured,
+                    predicted=predicted,
+                    lower=sure.lower,
+                    upper=sure.upper,
+                    provenance=sure.provenance,
+                    why=sure.why,
+                    fits=answer.fits,
+                    group=group,
+                    recompute=_recomputation(run, answer),
+                    assumed=run.assumed,
+                )
+            )
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The evaluation of a run's layouts and which of them is predicted: ``light``, and ``heavy`` in a share of the layers.
+
+    Where the lighter recomputation of two does not fit and the heavier does, as many layers recompute more as memory asks
+    for (Megatron's ``--recompute-num-layers``); time and memory are then linear in that share.
+    """
+
+    evaluation: Evaluation
+    light: int
+    heavy: int
+    share: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether what is predicted fits."""
+        return bool(self.evaluation.fits[self.heavy])
+
+    def value(self, of_layouts: Array) -> float:
+        """What is predicted, from the values of all layouts."""
+        return float((1.0 - self.share) * of_layouts[self.light] + self.share * of_layouts[self.heavy])
+
+
+def _recomputation(run: Run, answer: Answer) -> str:
+    heavy = run.layouts[answer.heavy].recompute
+    return heavy if answer.light == answer.heavy else f"{heavy} in {answer.share:.0%} of the layers"
+
+
+def _answer(run: Run) -> Answer:
+    """The lightest recomputation that fits, of a part of the layers where that is enough. Raises PlannerError."""
+    columns = as_columns(list(run.layouts), run.cluster.num_gpus)
+    question = Question(
+        model=run.model, cluster=run.cluster, framework=run.framework, job=run.job, layouts=columns.take(slice(0, 1))
+    )
+    require_possible(question, run.layouts[0])
+    answer = evaluate(run.model, run.cluster, run.framework, run.job, columns)
+    fitting = np.flatnonzero(answer.fits)
+    heavy = int(fitting[0]) if len(fitting) else len(run.layouts) - 1
+    if heavy == 0 or not len(fitting):
+        return Answer(evaluation=answer, light=heavy, heavy=heavy, share=0.0)
+    room = answer.headroom_bytes
+    share = float(room[heavy - 1] / (room[heavy - 1] - room[heavy]))
+    return Answer(evaluation=answer, light=heavy - 1, heavy=heavy, share=share)
+
+
+def settled(run: Run) -> Run:
+    """The run with what is predicted alone: one layout, or two with the share of the second. Raises PlannerError."""
+    answer = _answer(run)
+    if answer.light == answer.heavy:
+        return replace(run, layouts=(run.layouts[answer.light],))
+    return replace(run, layouts=(run.layouts[answer.light], run.layouts[answer.heavy]), heavier_share=answer.share)
+
+
+def settled_answer(run: Run, evaluation: Evaluation) -> Answer:
+    """What is predicted of a settled run, from an evaluation of its layouts."""
+    return Answer(evaluation=evaluation, light=0, heavy=len(run.layouts) - 1, share=run.heavier_share)
+
+
+def step_time(run: Run, values: Values) -> float:
+    """Seconds of a step of a settled run with other constants than the catalog's."""
+    columns = as_columns(list(run.layouts), run.cluster.num_gpus)
+    answer = evaluate(run.model, run.cluster, values.framework(run), run.job, columns, values.curves(run))
+    return settled_answer(run, answer).value(answer.step_time_s)
+
+
+def group_errors(predictions: Iterable[Prediction]) -> list[GroupError]:
+    """Errors by group and metric, groups in order of appearance."""
+    groups: dict[tuple[str, Metric], list[Prediction]] = {}
+    for p in predictions:
+        groups.setdefault((p.group, p.metric), []).append(p)
+    return [_group_error(group, metric, members) for (group, metric), members in groups.items()]
+
+
+def _group_error(group: str, metric: Metric, members: Sequence[Prediction]) -> GroupError:
+    errors = np.array([p.error for p in members])
+    return GroupError(
+        group=group,
+        metric=metric,
+        rows=len(errors),
+        median=float(np.median(np.abs(errors))),
+        mean=float(np.mean(np.abs(errors))),
+        percentile_90=float(np.quantile(np.abs(errors), 0.9)),
+        bias=float(np.median(errors)),
+        inside=sum(p.inside for p in members),
+    )
+
+
+def subject_of(run: Run) -> Subject:
+    """What the class of a run's interval depends on."""
+    return Subject(
+        framework=run.framework.name,
+        curves=run.cluster.accelerator.curves,
+        family=run.model.family,
+        num_nodes=run.cluster.num_nodes,
+        num_gpus=run.cluster.num_gpus,
+        parameters=float(parameters_total(run.model)),
+    )

@@ -1,0 +1,191 @@
+"""Published runs and their GPU-hours: how far field totals lie from undisturbed steps with the failure model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import NormalDist
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from planner.common.errors import PlannerError
+from planner.common.spec import Spec, read_table
+from planner.lifecycle.field_factor import CATALOG, FieldFactor
+from planner.lifecycle.simulation import expected_run
+from planner.training.planning import candidates, evaluate, plan
+from planner.uncertainty.interval import Interval
+
+Z_90 = NormalDist().inv_cdf(0.95)
+
+
+class PublishedRun(Spec):
+    """One run: its public configuration, what had to be chosen, and the hours its authors report.
+
+    ``organisation``: who trained it, with software and habits that its other runs share. ``tried``: settings to try where
+    none is published. ``stages`` follow each other; both change the tables. Hours of ``measured = "steps"`` are a step time
+    times steps, without failures and checkpoints.
+    """
+
+    name: str
+    organisation: str
+    gpu_hours: Annotated[float, Field(gt=0)]
+    source: str
+    chosen: str
+    measured: Literal["run", "steps"] = "run"
+    model: dict[str, Any]
+    cluster: dict[str, Any]
+    tried: tuple[dict[str, dict[str, Any]], ...] = ({},)
+    framework: dict[str, Any] = Field(default_factory=lambda: {"name": "megatron-core"})
+    job: dict[str, Any]
+    layout: dict[str, Any] | None = None
+    stages: tuple[dict[str, dict[str, Any]], ...] = ({},)
+    run: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modelled:
+    """What the planner makes of a run's configuration: hours, and its own 90 % interval as logarithms around them."""
+
+    hours: float
+    log_lower: float
+    log_upper: float
+
+    @property
+    def log_spread(self) -> float:
+        """The interval as a standard deviation."""
+        return (self.log_upper - self.log_lower) / 2.0 / Z_90
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A run's hours: published, modelled, and expected with the factor of other organisations' runs, with a 90 % interval."""
+
+    run: PublishedRun
+    own: Modelled
+    field: FieldFactor
+    expected: float
+    lower: float
+    upper: float
+
+    @property
+    def modelled(self) -> float:
+        """Hours without a field factor."""
+        return self.own.hours
+
+    @property
+    def error(self) -> float:
+        """Expected over published, less one."""
+        return self.expected / self.run.gpu_hours - 1.0
+
+    @property
+    def inside(self) -> bool:
+        """Does the interval hold the published hours?"""
+        return self.lower <= self.run.gpu_hours <= self.upper
+
+
+@cache
+def published_runs() -> tuple[PublishedRun, ...]:
+    """All published runs of the catalog."""
+    table = read_table(CATALOG)["runs"]
+    return tuple(PublishedRun.build({"name": name, **fields}, f"{CATALOG}: {name}") for name, fields in table.items())
+
+
+def fit_field_factor(published: Sequence[float], modelled: Sequence[Modelled]) -> FieldFactor:
+    """Mean and spread of log(published / modelled), two runs or more: a random-effects mean, DerSimonian and Laird 1986.
+
+    A run whose own interval is wide (an extrapolated class, GPUs not published) says less about the mean; what spread the
+    intervals explain is not counted again: tau^2 = max(0, (Q - (k - 1)) / (sum w - sum w^2 / sum w)), w = 1 / s^2.
+    """
+    logs = np.array([math.log(p / m.hours) for p, m in zip(published, modelled, strict=True)])
+    own = np.array([max(m.log_spread, 1e-6) for m in modelled]) ** 2
+    weights = 1.0 / own
+    surplus = float(np.sum(weights * (logs - np.average(logs, weights=weights)) ** 2)) - (len(logs) - 1)
+    between = max(surplus, 0.0) / float(np.sum(weights) - np.sum(weights**2) / np.sum(weights))
+    weights = 1.0 / (own + between)
+    return FieldFactor(
+        factor=math.exp(float(np.average(logs, weights=weights))),
+        log_spread=math.sqrt(between),
+        log_error=float(np.sum(weights)) ** -0.5,
+        num_runs=len(logs),
+    )
+
+
+def model_run(run: PublishedRun) -> Modelled:
+    """GPU-hours of a run's stages, with failures, checkpoints and restarts where its hours hold them.
+
+    Where settings are not published: the geometric mean over those tried, and the spread of a uniform choice between
+    them beside the step time's own; where the layout is not, the spread of a choice among the fastest quarter of those
+    that fit. Raises PlannerError when none of them fits.
+    """
+    tried: list[tuple[float, Interval, float]] = []
+    refused = ""
+    for setting in run.tried:
+        try:
+            tried.append(_hours(run, setting))
+        except PlannerError as error:
+            refused = str(error)
+    if not tried:
+        raise PlannerError(f"{run.name}: nothing tried can run it; {refused}")
+    logs = [math.log(hours) for hours, _, _ in tried]
+    _, step, slower = tried[len(tried) // 2]
+    between = Z_90 * math.hypot(max(logs) - min(logs), slower) / math.sqrt(12.0)
+    low, high = (math.hypot(math.log(bound / step.expected), between) for bound in (step.lower, step.upper))
+    return Modelled(hours=math.exp(sum(logs) / len(logs)), log_lower=-low, log_upper=high)
+
+
+def _hours(run: PublishedRun, setting: dict[str, dict[str, Any]]) -> tuple[float, Interval, float]:
+    """Hours of all stages with what ``setting`` changes; the step time of the longest; how far its layouts spread."""
+    undisturbed = {"failures": "none", "checkpoint": "none", "restart_s": 0.0}
+    parts: list[tuple[float, Interval, float]] = []
+    for stage in run.stages:
+        cluster, job = (
+            {**base, **setting.get(n, {}), **stage.get(n, {})} for n, base in (("cluster", run.cluster), ("job", run.job))
+        )
+        layout = None if run.layout is None else {**run.layout, **stage.get("layout", {})}
+        answer = plan(model=run.model, cluster=cluster, framework=run.framework, job=job, layout=layout, explain=False)
+        if layout is None and not answer.fits:
+            raise PlannerError(f"{run.name}: no layout fits {cluster['num_nodes']} nodes")
+        whole = expected_run(answer, {"num_simulations": 100, **run.run, **(undisturbed if run.measured == "steps" else {})})
+        slower = _layout_spread(run, cluster, job) if layout is None else 0.0
+        parts.append((whole.wall_s.expected * answer.num_gpus / 3600.0, answer.intervals["step_time_s"], slower))
+    _, step, slower = max(parts, key=lambda part: part[0])
+    return sum(hours for hours, _, _ in parts), step, slower
+
+
+def _layout_spread(run: PublishedRun, cluster: dict[str, Any], job: dict[str, Any]) -> float:
+    """Logarithm of the step time of the layout at the fastest quarter of those that fit, over the fastest's."""
+    question: dict[str, Any] = {"model": run.model, "cluster": cluster, "framework": run.framework, "job": job}
+    answer = evaluate(**question, layouts=candidates(**question))
+    seconds = answer.step_time_s[answer.fits]
+    return math.log(float(np.quantile(seconds, 0.25)) / float(seconds.min()))
+
+
+def compare_published() -> tuple[Comparison, ...]:
+    """Predict every published run, each with a field factor fitted on the runs of other organisations only."""
+    runs = published_runs()
+    models = [model_run(r) for r in runs]
+    return tuple(compare(runs, models, i) for i in range(len(runs)))
+
+
+def compare(runs: Sequence[PublishedRun], models: Sequence[Modelled], i: int) -> Comparison:
+    """Run ``i`` with the factor of other organisations' runs whose hours hold the same: its own interval, their spread and
+    the error of their mean together. PlannerError when fewer than two such runs are left."""
+    mine = runs[i]
+    others = [j for j, r in enumerate(runs) if r.organisation != mine.organisation and r.measured == mine.measured]
+    if len(others) < 2:
+        raise PlannerError(f"{mine.name}: a factor needs two runs of other organisations than {mine.organisation}.")
+    fit = fit_field_factor([runs[j].gpu_hours for j in others], [models[j] for j in others])
+    own, expected = models[i], models[i].hours * fit.factor
+    low, high = (math.hypot(side, Z_90 * fit.predictive_spread) for side in (own.log_lower, own.log_upper))
+    return Comparison(
+        run=runs[i],
+        own=own,
+        field=fit,
+        expected=expected,
+        lower=expected * math.exp(-low),
+        upper=expected * math.exp(high),
+    )

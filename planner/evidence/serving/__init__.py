@@ -1,0 +1,1 @@
+"""Measured serving runs, their predictions and the fit of engines."""

@@ -1,0 +1,74 @@
+"""Predicted against measured for serving: seconds of requests, steps and prompts, and bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from planner.common.errors import PlannerError
+from planner.evidence.serving.runs import ServingRun
+from planner.serving.kv_cache import sequence_bytes
+from planner.serving.load import slots_of
+from planner.serving.memory import largest_batch, memory
+from planner.serving.pass_time import Times
+from planner.serving.weights import total_bytes
+
+
+def predicted(run: ServingRun, times: Times | None = None, slots: int | None = None) -> float:
+    """What the planner says of a run: seconds or bytes, in the run's own terms.
+
+    Raises PlannerError where the batch cannot have fitted: then it was not what the table says.
+    """
+    times = times or run.times
+    if run.quantity == "memory":
+        return _bytes(run, times)
+    if run.quantity == "saturated":
+        return saturated_s(run, times, slots_of(times) if slots is None else slots)
+    prefill = 0.0 if run.quantity == "decode" else float(times.prefill_s(max(run.prompt, 1.0), float(run.batch)))
+    if run.quantity == "prefill":
+        return prefill
+    step = float(times.decode_s(float(run.batch), run.prompt + run.output / 2.0))
+    return step if run.quantity == "decode" else prefill + (run.output - 1.0) * step
+
+
+def saturated_s(run: ServingRun, times: Times, slots: int) -> float:
+    """Seconds per request of a replica that is never idle, at the batch that memory and engine allow.
+
+    Each request takes its own share of prefill passes, which are full, and holds one of the batch's places while it decodes.
+    """
+    if slots < 1:
+        raise PlannerError("not even one sequence fits")
+    tokens = times.setting.engine.prefill_tokens * times.setting.serving.attention_groups
+    together = max(min(tokens / run.prompt, float(slots)), 1.0)
+    prefill = float(times.prefill_s(run.prompt, together)) / together
+    step = float(times.decode_s(float(slots), run.prompt + run.output / 2.0))
+    return prefill + (run.output - 1.0) * step / slots
+
+
+def _bytes(run: ServingRun, times: Times) -> float:
+    """Bytes over all GPUs: of weights alone, of tensors (weights, cache, workspace), or with the context of each GPU."""
+    setting = times.setting
+    weights = total_bytes(setting)
+    if run.unit == "bytes of weights":
+        return weights
+    context = run.prompt + run.output
+    used = memory(setting, float(run.batch), max(run.prompt, 1.0), context)
+    stages = range(len(setting.stages))
+    cache = setting.serving.tp * run.batch * sum(float(sequence_bytes(setting, context, i)) for i in stages)
+    workspace = float(used.workspace) * setting.serving.gpus_per_replica
+    found = weights + cache + workspace
+    return found if run.unit == "bytes of tensors" else found + float(used.overhead) * setting.serving.gpus_per_replica
+
+
+def check(run: ServingRun) -> None:
+    """Raise PlannerError when the run's batch does not fit: somewhere else than on these GPUs, or not all at once."""
+    setting = run.times.setting
+    loose = replace(
+        setting,
+        engine=setting.engine.model_copy(
+            update={"memory_fraction": 1.0, "workspace_hidden": 0.0, "workspace_ffn": 0.0, "logits_bytes": 0.0}
+        ),
+    )
+    if run.quantity != "memory" and run.batch > 1:
+        fits = largest_batch(loose, max(run.prompt, 1.0), run.prompt + run.output)
+        if fits < run.batch:
+            raise PlannerError(f"batch = {run.batch}: only {fits} sequences fit; the others waited")

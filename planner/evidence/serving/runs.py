@@ -1,0 +1,318 @@
+"""Published serving measurements from a CSV: each row a deployment and what somebody measured of it."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from planner.common import data
+from planner.common.errors import PlannerError, near
+from planner.common.spec import read_table
+from planner.evidence.measured_runs import Refusal
+from planner.hardware.cluster import Cluster, load_accelerator
+from planner.hardware.cluster import cluster as build_cluster
+from planner.hardware.custom_nodes import custom_node
+from planner.model.architecture import Model
+from planner.model.catalog import load_model
+from planner.serving.engine import engine_names, load_engine
+from planner.serving.feasibility import require_possible
+from planner.serving.pass_time import Times
+from planner.serving.setting import Setting
+from planner.serving.spec import Serving
+
+LABELS = data.CATALOG / "serving_labels.toml"
+REQUIRED = (
+    "id",
+    "model",
+    "gpu",
+    "n_gpus",
+    "framework",
+    "weights",
+    "batch",
+    "prompt_len",
+    "output_len",
+    "metric",
+    "value",
+    "unit",
+)
+Quantity = Literal["whole", "decode", "prefill", "saturated", "memory"]
+SCALES = {"s": 1.0, "ms": 1e-3}
+RATES = {
+    "requests": ("req/s", "requests/s"), "tokens": ("tok/s", "tokens/s", "tok/s per GPU", "tokens/s per GPU"),
+}  # fmt: skip
+"""Units that a rate is printed in; whether it is one GPU's says the metric."""
+TITLES = {
+    "decode": "decode, batch 1", "batched": "batched", "prefill": "prefill", "saturated": "saturated throughput",
+    "memory": "memory",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingRun:
+    """One measured figure. ``measured``: seconds (of a request, a step, a prompt) or bytes over all GPUs.
+
+    ``columns`` carry ``accelerator`` and ``source`` for the fit; ``step_time_s`` is the fit's name of the figure.
+    """
+
+    id: str
+    columns: Mapping[str, str]
+    times: Times
+    quantity: Quantity
+    measured: float
+    unit: str
+    batch: int
+    prompt: float
+    output: float
+
+    @property
+    def step_time_s(self) -> float:
+        """What is fitted."""
+        return self.measured
+
+    @property
+    def figure(self) -> str:
+        """For which accuracy it counts: decode (batch 1, from a short prompt or not), batched, prefill, saturated, memory."""
+        if self.quantity in ("memory", "prefill", "saturated"):
+            return self.quantity
+        return "decode" if self.batch == 1 else "batched"
+
+
+def read_serving_runs(path: Path) -> tuple[list[ServingRun], list[Refusal]]:
+    """Rows of a CSV; those that cannot be modelled are refused by id. PlannerError when a column is missing."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PlannerError(f"{path}: cannot be read ({error}); give a CSV of serving measurements.") from None
+    if not rows:
+        raise PlannerError(f"{path}: holds no row; give a CSV of serving measurements, see docs/serving.md.")
+    missing = [name for name in REQUIRED if name not in rows[0]]
+    if missing:
+        raise PlannerError(f"{path}: column {missing[0]} is missing; serving measurements need {', '.join(REQUIRED)}.")
+    found: list[ServingRun] = []
+    refused: list[Refusal] = []
+    for i, row in enumerate(rows, start=2):
+        name = (row.get("id") or f"line {i}").strip()
+        try:
+            found.append(read_serving_run(name, {k: (v or "").replace("\xa0", " ").strip() for k, v in row.items() if k}))
+        except PlannerError as error:
+            refused.append(Refusal(id=name, reason=str(error)))
+    return found, refused
+
+
+@cache
+def _labels() -> dict[str, Any]:
+    return read_table(LABELS)
+
+
+def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
+    """One row: labels are translated, then specs are built; what is not modelled is refused with the reason."""
+    for column, words in _labels()["refused"].items():
+        for text, why in words.items():
+            if text in row.get(column, ""):
+                raise PlannerError(f"{column} = {row[column]!r}: {why}")
+    metric = _labels()["metric"].get(row["metric"])
+    if metric is None:
+        raise PlannerError(f"metric = {row['metric']!r} is not known; {near(row['metric'], _labels()['metric'])}")
+    quantity: Quantity = metric["quantity"]
+    prompt, output = _tokens(row, "prompt_len"), _tokens(row, "output_len")
+    if metric["unit"] == "all tokens per second" and not row["prompt_len"]:
+        raise PlannerError("prompt_len is empty: a rate over prompt and output needs it")
+    if (quantity == "decode" and output < 1) or (quantity in ("whole", "saturated") and output < 1):
+        raise PlannerError(f"output_len = {row['output_len']!r}: a decode rate needs output tokens")
+    if quantity == "prefill" and prompt < 1:
+        raise PlannerError(f"prompt_len = {row['prompt_len']!r}: a prefill rate needs prompt tokens")
+    batch = _batch(row, quantity)
+    if row["metric"] == "ttft mean" and row["prompt_len"] in _labels()["tokens_of_data"]:
+        raise PlannerError("metric = 'ttft mean' of requests that arrive all at once: mostly time in the queue")
+    times = _times(row, batch, prompt, output)
+    ahead = "paged_cache" in times.setting.engine.features and row.get("source", "") not in _labels()["tokens_of_source"]
+    if quantity == "memory" and metric["unit"] != "bytes of weights" and ahead:
+        raise PlannerError(f"metric = {row['metric']!r}: {times.setting.engine.name} fills the card with its cache ahead of time")
+    value = _number(row, "value")
+    measured = _measured(row, metric["unit"], value, batch, prompt, output, times.setting.serving.num_gpus)
+    setting = times.setting
+    columns = {**row, "accelerator": setting.cluster.accelerator.name, "catalog_model": setting.model.name}
+    return ServingRun(
+        id=name,
+        columns=columns,
+        times=times,
+        quantity=quantity,
+        measured=measured,
+        unit=metric["unit"],
+        batch=batch,
+        prompt=prompt,
+        output=output,
+    )
+
+
+def _number(row: Mapping[str, str], column: str) -> float:
+    try:
+        value = float(row[column])
+    except ValueError:
+        raise PlannerError(f"{column} = {row[column]!r}: must be a number") from None
+    if not np.isfinite(value) or value <= 0:
+        raise PlannerError(f"{column} = {row[column]!r}: must be finite and positive")
+    return value
+
+
+def _tokens(row: Mapping[str, str], column: str) -> float:
+    text, labels = row[column], _labels()
+    if not text and row.get("source", "") in labels["tokens_of_source"]:
+        return float(labels["tokens_of_source"][row["source"]][column])
+    if text in labels["tokens_of_data"]:
+        return float(labels["tokens_of_data"][text][column])
+    if text in labels["tokens"]:
+        stated = (
+            column == "prompt_len" or row["metric"] == "weights file size" or row["metric"] in ("GPU memory", "decode tokens/s")
+        )
+        if text == "" and not stated:
+            raise PlannerError(f"{column} is empty: the length is not stated")
+        return float(labels["tokens"][text]) if column == "prompt_len" or text != "" else 128.0
+    return _number(row, column) if text != "0" else 0.0
+
+
+def _batch(row: Mapping[str, str], quantity: Quantity) -> int:
+    text = row["batch"]
+    if quantity == "saturated":
+        return 0
+    if text == "" and row["metric"] == "weights file size":
+        return 1
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 1_000_000):
+        if text.startswith("max") and row["metric"] == "output throughput":
+            raise PlannerError(f"batch = {text!r}: the rate of requests of the same run is predicted")
+        raise PlannerError(f"batch = {text!r}: must be a whole number of sequences, at least 1")
+    return int(text)
+
+
+def _measured(row: Mapping[str, str], unit: str, value: float, batch: int, prompt: float, output: float, gpus: int) -> float:
+    """Seconds of a request, a step or a prompt of the whole batch; of a saturated replica, per request; or bytes."""
+    if unit.startswith("bytes"):
+        if row["unit"] not in _labels()["bytes"]:
+            raise PlannerError(f"unit = {row['unit']!r} is not known; {near(row['unit'], _labels()['bytes'])}")
+        return value * float(_labels()["bytes"][row["unit"]])
+    if unit == "seconds":
+        if row["unit"] not in SCALES:
+            raise PlannerError(f"unit = {row['unit']!r}: must be s or ms")
+        return value * SCALES[row["unit"]]
+    right = RATES["requests" if unit.startswith("requests") else "tokens"]
+    if row["unit"] not in right or (row["unit"].endswith("GPU") and not unit.endswith("GPU")):
+        fits = [u for u in right if unit.endswith("GPU") or not u.endswith("GPU")]
+        raise PlannerError(f"unit = {row['unit']!r}: {row['metric']} is a rate; its unit must be one of {', '.join(fits)}")
+    if unit == "requests per second":
+        return 1.0 / value
+    if unit == "prompt tokens per second":
+        return batch * prompt / value
+    if unit == "all tokens per second":
+        return batch * (prompt + output) / value
+    quantity = _labels()["metric"][row["metric"]]["quantity"]
+    if quantity == "saturated":
+        return output / (value * (gpus if unit.endswith("GPU") else 1))
+    return batch / value if quantity == "decode" else batch * output / value
+
+
+def _model(row: Mapping[str, str]) -> Model:
+    labels, name = _labels(), row["model"]
+    name = re.sub(r"\s*\((SGLang|Transformers)\)$", "", name)
+    if name in labels["model_fields"]:
+        return Model.build({"name": name, **labels["model_fields"][name]}, "model")
+    shape = dict(re.findall(r"(head_num|size_per_head|num_layers)=(\d+)", row.get("notes", "")))
+    if len(shape) == 3:  # a GPT of FasterTransformer's guide: Megatron's vocabulary
+        heads, width, layers = int(shape["head_num"]), int(shape["size_per_head"]), int(shape["num_layers"])
+        return Model.build(
+            {
+                "name": name,
+                "num_layers": layers,
+                "hidden_size": heads * width,
+                "num_heads": heads,
+                "vocab_size": 51200,
+                "ffn_hidden_size": 4 * heads * width,
+                "gated_ffn": False,
+                "activation": "gelu",
+                "norm": "layernorm",
+                "qkv_bias": True,
+                "attention_output_bias": True,
+                "ffn_bias": True,
+                "position_embedding": "learned",
+                "max_positions": 2048,
+                "tied_embeddings": True,
+            },
+            "model",
+        )
+    short = name.removesuffix("-Instruct").removesuffix("-Chat")
+    return load_model(str(labels["model"].get(name, labels["model"].get(short, short))))
+
+
+def _times(row: Mapping[str, str], batch: int, prompt: float, output: float) -> Times:
+    labels, source = _labels(), row.get("source", "")
+    engine = _engine(row["framework"])
+    for start, other in labels["engine_of_source"].items():
+        engine = other.get(engine, engine) if source.startswith(start) else engine
+    gpus = _count(row, "n_gpus")
+    cut = _cut(row, gpus)
+    fields = {"engine": engine, "prompt": max(int(prompt), 1), "output": max(int(output), 1), "batch": max(batch, 1), **cut}
+    fields |= _weights(row, engine)
+    kv = {"fp8": "fp8", "int8": "int8"}.get(row.get("kv_dtype", ""))
+    if kv:
+        fields["kv_dtype"] = kv
+    serving = Serving.build(fields, "row")
+    setting = Setting(model=_model(row), cluster=_cluster(row, gpus), engine=load_engine(engine), serving=serving)
+    require_possible(setting)
+    return Times(setting=setting)
+
+
+def _engine(framework: str) -> str:
+    """The engine that a table's word means: a published label, or a name of the catalog in any case."""
+    labels: Mapping[str, str] = _labels()["engine"]
+    found = labels.get(framework) or next((name for name in engine_names() if name.lower() == framework.lower()), None)
+    if found is None:
+        known = dict.fromkeys((*labels, *engine_names()))
+        raise PlannerError(f"framework = {framework!r} is not modelled; engines: {', '.join(known)}")
+    return found
+
+
+def _weights(row: Mapping[str, str], engine: str) -> dict[str, Any]:
+    labels = _labels()
+    fields = dict(labels["weights"].get(row["weights"], {"weights": row["weights"]}))
+    own: dict[str, Any] = {}
+    for name, changes in labels["weights_of_engine"].items():
+        own |= changes if engine.startswith(name) else {}
+    return dict(own.get(fields["weights"], fields))
+
+
+def _count(row: Mapping[str, str], column: str) -> int:
+    """A number of GPUs; empty = 1."""
+    text = row.get(column) or "1"
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value != int(value) or not 1 <= value <= 100_000:
+        raise PlannerError(f"{column} = {text!r}: must be a whole number of at least 1")
+    return int(value)
+
+
+def _cut(row: Mapping[str, str], gpus: int) -> dict[str, int]:
+    """tp as given; a device map or layer split is pp over all GPUs; what is left of the GPUs is pp."""
+    tp = _count(row, "tp")
+    if "EP set" in row.get("pp_ep", ""):
+        return {"tp": tp, "ep": tp}
+    return {"tp": tp, "pp": max(gpus // tp, 1)}
+
+
+@cache
+def _node_of(accelerator: str, gpus: int) -> Cluster:
+    per_node = min(gpus, 8)
+    return build_cluster(custom_node(load_accelerator(accelerator).name, per_node), num_gpus=gpus)
+
+
+def _cluster(row: Mapping[str, str], gpus: int) -> Cluster:
+    return _node_of(str(_labels()["accelerator"].get(row["gpu"], row["gpu"])), gpus)

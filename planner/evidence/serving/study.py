@@ -1,0 +1,169 @@
+"""The accuracy study of serving behind ``planner fit serving.csv``: fit, leave groups out, intervals and their coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.common.errors import PlannerError
+from planner.evidence.fit import Fit, Vector, fit, folds, leave_out, thinned
+from planner.evidence.measured_runs import Refusal, Run
+from planner.evidence.serving.check import check, predicted
+from planner.evidence.serving.fit import Predictor, load_constants
+from planner.evidence.serving.residuals import classify
+from planner.evidence.serving.runs import ServingRun
+from planner.evidence.study import pooled_residuals
+from planner.serving.intervals import subject_of
+from planner.uncertainty.interval import Metric, ResidualClass, Subject, interval
+
+LEFT_OUT: dict[str, tuple[str, ...]] = {"model": ("catalog_model",), "source": ("source",), "GPU type": ("accelerator",)}
+"""What is left out at a time: each measurement is predicted by constants that never saw its group."""
+FIGURES: dict[Metric, tuple[str, ...]] = {
+    "decode": ("decode", "batched"), "prefill": ("prefill",), "throughput": ("batched", "saturated"),
+    "serving_memory": ("memory",),
+}  # fmt: skip
+"""Which measurements make the intervals of which figures."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingStudy:
+    """log(predicted / measured) of every measurement, and what follows."""
+
+    runs: tuple[ServingRun, ...]  # of time
+    found: Fit
+    in_sample: Vector
+    left_out: dict[str, Vector]  # by LEFT_OUT
+    inside: NDArray[np.bool_]  # measured within 90 % intervals of classes without the run's model
+    memory: tuple[tuple[ServingRun, float], ...]
+    memory_inside: NDArray[np.bool_]
+    refused: tuple[Refusal, ...]
+    classes: tuple[dict[str, Any], ...]
+
+
+def study(runs: Sequence[ServingRun], progress: Progress | None = None) -> ServingStudy:
+    """Fit the constants to all measured times and predict each left out with its like; memory has no fitted constant.
+
+    Raises PlannerError when no measurement of time can be predicted.
+    """
+    say = progress or (lambda what, done, total: None)
+    timed, memory, refused = _settle(runs, say)
+    if not timed:
+        raise PlannerError("planner fit: no measured time can be predicted; nothing to fit.")
+    kept = thinned(cast(Sequence[Run], timed))
+    chosen = [timed[i] for i in kept]
+    found = fit(
+        cast(Sequence[Run], chosen),
+        Predictor(chosen),
+        cast(Any, load_constants()),
+        6,
+        lambda done, total: say("fitting", done, total),
+    )
+    predict = Predictor(timed)
+    measured = np.log(np.array([run.measured for run in timed]))
+    in_sample = np.log(predict(range(len(timed)), found.values)) - measured
+    left = {
+        what: leave_out(found, kept, cast(Sequence[Run], timed), predict, by, _reporter(say, f"without {what}"))
+        for what, by in LEFT_OUT.items()
+    }
+    subjects = [subject_of(run.times.setting) for run in timed]
+    remembered = [(subject_of(run.times.setting), ratio) for run, ratio in memory]
+    everything = range(len(timed))
+    classes = _classes(timed, subjects, left, everything) + _memory_classes([run for run, _ in memory], remembered)
+    return ServingStudy(
+        runs=tuple(timed),
+        found=found,
+        in_sample=in_sample,
+        left_out=left,
+        inside=_covered(timed, subjects, left),
+        memory=tuple(memory),
+        memory_inside=_memory_covered([run for run, _ in memory], remembered),
+        refused=tuple(refused),
+        classes=tuple(classes),
+    )
+
+
+def _reporter(say: Progress, what: str) -> Callable[[int, int], None]:
+    return lambda done, total: say(what, done, total)
+
+
+def _settle(runs: Sequence[ServingRun], say: Progress) -> tuple[list[ServingRun], list[tuple[ServingRun, float]], list[Refusal]]:
+    timed: list[ServingRun] = []
+    memory: list[tuple[ServingRun, float]] = []
+    refused: list[Refusal] = []
+    for done, run in enumerate(runs, start=1):
+        say("reading", done, len(runs))
+        try:
+            check(run)
+            if run.quantity == "memory":
+                memory.append((run, float(np.log(predicted(run) / run.measured))))
+            else:
+                predicted(run)
+                timed.append(run)
+        except PlannerError as error:
+            refused.append(Refusal(id=run.id, reason=str(error)))
+    return timed, memory, refused
+
+
+def _classes(
+    runs: Sequence[ServingRun], subjects: Sequence[Subject], left: dict[str, Vector], at: Sequence[int]
+) -> list[dict[str, Any]]:
+    tables: list[dict[str, Any]] = []
+    for metric, figures in FIGURES.items():
+        here = [i for i in at if runs[i].figure in figures]
+        if here:
+            pooled = pooled_residuals([subjects[i] for i in here], [left["model"][here]])
+            tables += classify(metric, pooled, _likes([runs[i] for i in here]), (-left["source"][here]).tolist())
+    return tables
+
+
+def _memory_classes(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, float]]) -> list[dict[str, Any]]:
+    pooled = [(subject, -ratio) for subject, ratio in rows]
+    return classify("serving_memory", pooled, _likes(runs), [value for _, value in pooled]) if pooled else []
+
+
+def _likes(runs: Sequence[ServingRun]) -> list[tuple[str, str]]:
+    """Measurements that err alike: of one model from one source."""
+    return [(run.times.setting.model.name, run.columns["source"]) for run in runs]
+
+
+def _metric(run: ServingRun) -> Metric:
+    return "throughput" if run.figure == "saturated" else "prefill" if run.figure == "prefill" else "decode"
+
+
+def _covered(runs: Sequence[ServingRun], subjects: Sequence[Subject], left: dict[str, Vector]) -> NDArray[np.bool_]:
+    """Whether each measurement lies in the interval around its prediction without its model, from classes without it."""
+    inside = np.zeros(len(runs), dtype=bool)
+    for members in folds(cast(Sequence[Run], runs), LEFT_OUT["model"]).values():
+        others = sorted(set(range(len(runs))) - set(members.tolist()))
+        classes = _built(_classes(runs, subjects, left, others))
+        for i in members:
+            inside[i] = _holds(_metric(runs[i]), subjects[i], classes, -float(left["model"][i]))
+    return inside
+
+
+def _memory_covered(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, float]]) -> NDArray[np.bool_]:
+    inside = np.zeros(len(rows), dtype=bool)
+    for members in folds(cast(Sequence[Run], runs), LEFT_OUT["model"]).values():
+        others = [i for i in range(len(rows)) if i not in set(members.tolist())]
+        classes = _built(_memory_classes([runs[i] for i in others], [rows[i] for i in others]))
+        for i in members:
+            inside[i] = _holds("serving_memory", rows[i][0], classes, -rows[i][1])
+    return inside
+
+
+def _built(tables: Sequence[dict[str, Any]]) -> tuple[ResidualClass, ...]:
+    return tuple(ResidualClass.build(table, "class") for table in tables)
+
+
+def _holds(metric: Metric, subject: Subject, classes: tuple[ResidualClass, ...], truth: float) -> bool:
+    """``truth``: log(measured / predicted). False when nothing else was measured of this metric."""
+    if not any(c.metric == metric for c in classes):
+        return False
+    found = interval(1.0, metric, subject, classes)
+    return bool(np.log(found.lower) <= truth <= np.log(found.upper))

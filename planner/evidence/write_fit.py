@@ -1,0 +1,78 @@
+"""Write what a fit found into the catalog: constants into their TOML files, left-out residuals into residuals.toml."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from planner.common.data import PROFILES
+from planner.common.files import write_text
+from planner.evidence.fit import Fit
+from planner.hardware.curves import load_curves
+from planner.uncertainty.interval import RESIDUALS, load_residuals
+from planner.workload.framework import CATALOG, load_framework
+
+
+def write_fit(
+    found: Fit, classes: Sequence[dict[str, Any]], source: str, date: str, residuals: Path = RESIDUALS, apart: bool = False
+) -> list[Path]:
+    """Write the constants and the residual classes; returns the files that changed.
+
+    Every file is first written whole beside its place and then renamed. A constant that keeps its value and source keeps
+    its date too, so that the same runs give the same files on any day.
+    """
+    texts: dict[Path, str] = {}
+    for constant, value in zip(found.constants, found.values.values, strict=True):
+        path = PROFILES / "measured" / f"{constant.curves}.toml" if constant.curves else CATALOG / f"{constant.framework}.toml"
+        text = texts.get(path) or path.read_text(encoding="utf-8")
+        texts[path] = with_constant(text, constant.field, value, f"{source}; prior {constant.prior:g}: {constant.why}", date)
+    if apart:  # a set beside the training set: its own stacks only
+        theirs = {c.framework for c in load_residuals()}
+        classes = [table for table in classes if table.get("framework", "") not in theirs]
+    texts[residuals] = residuals_text(classes, source)
+    changed = []
+    for path, text in texts.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+            changed.append(path)
+    for read_before in (load_framework, load_curves, load_residuals):
+        read_before.cache_clear()
+    return changed
+
+
+def with_constant(text: str, field: str, value: float, source: str, date: str) -> str:
+    """The TOML text with ``field`` set to ``value`` (three digits), marked fitted; it is appended where it was not there.
+
+    >>> with_constant('a = 1\\n', "a", 0.123456, "runs", "2026-01-01")
+    'a = { value = 0.123, kind = "fitted", source = "runs", date = "2026-01-01" }\\n'
+    """
+    head = f'{field} = {{ value = {_digits(value)}, kind = "fitted", source = "{source}", date = '
+    old = re.search(rf"^{re.escape(field)} = .*$", text, flags=re.MULTILINE)
+    if old is None:
+        return f'{text.rstrip()}\n{head}"{date}" }}\n'
+    if old.group().startswith(head):
+        return text
+    return text[: old.start()] + f'{head}"{date}" }}' + text[old.end() :]
+
+
+def _digits(value: float) -> str:
+    text = f"{value:.3g}"
+    return text if any(c in text for c in ".e") else f"{text}.0"
+
+
+def residuals_text(classes: Sequence[dict[str, Any]], source: str) -> str:
+    """``catalog/residuals.toml``: one table a class."""
+    lines = [
+        f"# Written by {source}.",
+        "# log(measured / predicted) of runs that the fit had not seen: its 5 % and 95 % points by class, narrow classes first;",
+        "# an empty key stands for any. Memory has no fitted constant: its residuals are those of the model as it is.",
+    ]
+    for table in classes:
+        lines += ["", "[[class]]", *(f"{k} = {_toml(v)}" for k, v in table.items() if v != "")]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)

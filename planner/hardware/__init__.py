@@ -1,0 +1,1 @@
+"""Accelerators, nodes, links and measured kernel curves."""

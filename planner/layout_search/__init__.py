@@ -1,0 +1,1 @@
+"""The space of parallel layouts, its evaluation and ranking."""

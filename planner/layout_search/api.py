@@ -1,0 +1,43 @@
+"""``planner.search``: a checked question, an engine, a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from planner.common.errors import PlannerError
+from planner.common.progress import Progress
+from planner.layout_search.on_ray import run_on_ray
+from planner.layout_search.question import SearchQuestion, as_question
+from planner.layout_search.result import SearchResult
+from planner.layout_search.search import run_search
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def search(
+    *, engine: str = "local", address: str | None = None, progress: Progress | None = None, **question: Any
+) -> pd.DataFrame:
+    """Evaluate every layout and return the best, the front and the best of each cluster as a DataFrame, best first.
+
+    Takes what ``plan`` takes (``model, cluster, framework, job, price``; framework and price may be lists) and ``objective``
+    (cost, time, memory, energy), ``gpus`` and ``accelerators`` (lists; the cluster's own when left out), ``deadline_s``,
+    ``budget_usd``, ``top``. ``engine`` is "local" or "ray" (with ``address``). ``progress(done, size)`` is called as it
+    goes on; Ctrl-C ends the search with what it has found (``attrs["complete"]`` is False). Columns: ``search_frame.frame``.
+
+    Raises PlannerError for bad input, a space of more than a billion layouts, and when nothing is left, with the reasons.
+    """
+    return run(as_question(**question), engine=engine, address=address, progress=progress).to_frame()
+
+
+def run(
+    q: SearchQuestion, *, engine: str = "local", address: str | None = None, progress: Progress | None = None
+) -> SearchResult:
+    """Search with an engine: "local" in this process, "ray" on a Ray cluster; both give the same answer."""
+    if engine == "local":
+        if address is not None:
+            raise PlannerError(f"address = {address!r}: belongs to engine = 'ray'.")
+        return run_search(q, progress)
+    if engine != "ray":
+        raise PlannerError(f"engine = {engine!r}: must be local or ray.")
+    return run_on_ray(q, address, progress)

@@ -1,0 +1,196 @@
+"""What a search is asked: setups, objective, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from planner.common.errors import PlannerError, one_of
+from planner.hardware.cluster import Accelerator, Cluster, Node, load_accelerator
+from planner.hardware.cluster import cluster as build_cluster
+from planner.hardware.custom_nodes import reference_node
+from planner.layout_search.space import LayoutGrid
+from planner.performance.feasibility import check_job, check_sizes
+from planner.prices.price import Price, PriceLike, as_price
+from planner.workload.job import Job
+from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_model
+
+if TYPE_CHECKING:
+    pass
+
+
+Objective = Literal["cost", "time", "memory", "energy"]
+
+
+MAX_LAYOUTS = 1_000_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """One cluster, stack and price to search layouts on."""
+
+    grid: LayoutGrid
+    price: Price | None
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        price = "no price" if self.price is None else f"${self.price.usd_per_gpu_hour:.2f} {self.price.describe()}"
+        return f"{self.grid.cluster.name}, {self.grid.framework.name}, {price}"
+
+    @property
+    def power_w(self) -> float:
+        """Rated power of all GPUs; hosts and cooling are not counted."""
+        return self.grid.cluster.num_gpus * self.grid.cluster.accelerator.tdp_w
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchQuestion:
+    """What is searched, what is best, and what is ruled out."""
+
+    setups: tuple[Setup, ...]
+    objective: Objective
+    deadline_s: float | None
+    budget_usd: float | None
+    top: int
+    refused: tuple[str, ...] = ()  # clusters and stacks that cannot run the job at all, and why
+
+    @property
+    def job(self) -> Job:
+        """The job, the same everywhere."""
+        return self.setups[0].grid.job
+
+    @property
+    def num_steps(self) -> float | None:
+        """Optimizer steps of the run; None when the job has no length."""
+        steps = self.job.steps_per_epoch
+        return None if steps is None else steps * self.job.num_epochs
+
+    @property
+    def units(self) -> list[tuple[int, int]]:
+        """(setup, tp): pieces of the space that are searched one at a time, or by different workers."""
+        return [(i, tp) for i, setup in enumerate(self.setups) for tp in setup.grid.tps]
+
+    @property
+    def num_layouts(self) -> int:
+        """Size of the space."""
+        return sum(self.setups[i].grid.size(tp) for i, tp in self.units)
+
+
+def as_question(
+    *,
+    model: ModelLike,
+    cluster: ClusterLike,
+    framework: FrameworkLike | Sequence[FrameworkLike] = "megatron-core",
+    job: JobLike,
+    price: PriceLike | Sequence[PriceLike] | None = None,
+    objective: str = "time",
+    gpus: Iterable[int] | None = None,
+    accelerators: Iterable[str] | None = None,
+    deadline_s: float | None = None,
+    budget_usd: float | None = None,
+    top: int = 20,
+) -> SearchQuestion:
+    """Check and resolve what ``search`` takes."""
+    if objective not in get_args(Objective):
+        raise PlannerError(f"objective = {objective!r}: {one_of(objective, get_args(Objective))}.")
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise PlannerError(f"top = {top!r}: must be a whole number of at least 1.")
+    the_model = as_model(model)
+    the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
+    check_sizes(the_model, the_job)
+    stacks = [as_framework(f) for f in _several(framework)]
+    clusters = _clusters(as_cluster(cluster), gpus, accelerators)
+    setups = tuple(
+        Setup(grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job), price=as_price(p, c.accelerator.name))
+        for c in clusters
+        for p in _prices(price, {c.accelerator.name for c in clusters})
+        for f in stacks
+    )
+    able, refused = _able(setups)
+    question = SearchQuestion(
+        setups=able,
+        objective=objective,
+        deadline_s=deadline_s,
+        budget_usd=budget_usd,
+        top=top,  # type: ignore[arg-type]
+        refused=refused,
+    )
+    _check(question)
+    return question
+
+
+def _able(setups: tuple[Setup, ...]) -> tuple[tuple[Setup, ...], tuple[str, ...]]:
+    """(setups that can run the job, why the others cannot); PlannerError when none can."""
+    able, refused = [], []
+    for setup in setups:
+        grid = setup.grid
+        try:
+            check_job(grid.model, grid.cluster, grid.framework, grid.job)
+        except PlannerError as error:
+            refused.append(f"{setup.label}: {error}")
+            if len(setups) == 1:
+                raise
+        else:
+            able.append(setup)
+    if not able:
+        raise PlannerError("; ".join(dict.fromkeys(refused)))
+    return tuple(able), tuple(refused)
+
+
+def _several(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _prices(price: Any, accelerators: set[str]) -> list[Any]:
+    prices = [None] if price is None else _several(price)
+    for p in prices:
+        own = isinstance(p, int | float | Price) or (isinstance(p, Mapping) and "usd_per_gpu_hour" in p)
+        if own and len(accelerators) > 1:
+            raise PlannerError(
+                f"price.usd_per_gpu_hour: one price for {', '.join(sorted(accelerators))}; leave it out or give price.term, so "
+                "that each has its own quote, or search one accelerator at a time."
+            )
+    return prices
+
+
+def _clusters(given: Cluster, gpus: Iterable[int] | None, accelerators: Iterable[str] | None) -> list[Cluster]:
+    """The given cluster's node type in every size, and the reference node of every other accelerator."""
+    kinds: list[tuple[Node, Accelerator]] = []
+    for name in [given.accelerator.name] if accelerators is None else accelerators:
+        card = given.accelerator if name == given.accelerator.name else load_accelerator(name, "accelerator")
+        node = given.node if card.name == given.accelerator.name else reference_node(card.name)
+        if node is None:
+            raise PlannerError(f"accelerator = {name!r}: no node type has it; give cluster.node and search it alone.")
+        kinds.append((node, card))
+    sizes = [given.num_gpus] if gpus is None else list(gpus)
+    if not sizes or not kinds:
+        raise PlannerError("gpus and accelerators must each name at least one; leave them out for the cluster's own.")
+    return [
+        given if node is given.node and size == given.num_gpus else build_cluster(node, num_gpus=size, accelerator=card)
+        for node, card in kinds
+        for size in sizes
+    ]
+
+
+def _check(q: SearchQuestion) -> None:
+    for name, value in (("deadline", q.deadline_s), ("budget-usd", q.budget_usd)):
+        if value is not None and (not np.isfinite(value) or value <= 0):
+            raise PlannerError(f"{name} = {value}: must be a positive number.")
+        if value is not None and q.num_steps is None:
+            raise PlannerError(f"{name}: the job has no length; give job.num_tokens, num_samples or num_steps.")
+    for setup in q.setups:
+        if setup.price is None and (q.objective == "cost" or q.budget_usd is not None):
+            raise PlannerError(
+                f"price: no quote for {setup.grid.cluster.accelerator.name}; give price.usd_per_gpu_hour, or search by time."
+            )
+        if setup.power_w == 0 and q.objective == "energy":
+            raise PlannerError(f"objective = 'energy': the power of {setup.grid.cluster.accelerator.name} (tdp_w) is not known.")
+    size = q.num_layouts
+    if size > MAX_LAYOUTS:
+        raise PlannerError(
+            f"the space holds {size:,} layouts, more than {MAX_LAYOUTS:,}; name fewer GPU counts, accelerators or stacks."
+        )

@@ -1,0 +1,187 @@
+"""The full space of layouts of a job on one cluster, cut into blocks whose columns broadcast against each other.
+
+A block holds all layouts of one (tp, pp) whose stages hold the same layers. Its last axis lists degrees, micro-batch and
+recomputation; before it stand sharding (ZeRO stage and group), optimizer offload, activation offload, and the schedule with
+its chunks per stage. What depends on few of these axes is computed on few numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.common.arrays import Array
+from planner.hardware.cluster import Cluster
+from planner.model.architecture import Model
+from planner.performance.pipeline import Stage, stages
+from planner.workload.adapters import tuned_model
+from planner.workload.framework import Framework
+from planner.workload.job import Job
+from planner.workload.layout import RECOMPUTE, SCHEDULE, Layouts
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayoutGrid:
+    """Every layout of ``job`` on ``cluster`` that multiplies out, along the axes that the framework offers.
+
+    Degrees divide the GPUs (tp also the heads, cp the sequence in two slices a rank, ep the experts; etp stays in a node);
+    micro-batches divide what one data-parallel rank does a step; ZeRO groups divide the data-parallel ranks. Rules between
+    the axes are left to ``planner.performance.feasibility``.
+    """
+
+    model: Model
+    cluster: Cluster
+    framework: Framework
+    job: Job
+
+    @cached_property
+    def tps(self) -> list[int]:
+        """Tensor-parallel degrees, the parts of the space."""
+        return [d for d in divisors(self.cluster.num_gpus) if self.model.num_heads % d == 0] if self._has("tp") else [1]
+
+    def pps(self, tp: int) -> list[int]:
+        """Pipeline degrees beside ``tp``."""
+        return [d for d in divisors(self.cluster.num_gpus // tp) if d <= self.model.num_layers] if self._has("pp") else [1]
+
+    def vpps(self, pp: int) -> list[int]:
+        """Chunks per stage: 1, and all that the layers fill evenly, alone or with embedding and loss counted.
+
+        Uneven cuts, which some stacks take stage by stage (``uneven_vpp``), are not searched.
+        """
+        if pp == 1 or not self._has("vpp"):
+            return [1]
+        layers = self.model.num_layers
+        most = (layers + 2) // pp  # the first and last chunk may hold embedding and loss alone
+        even = [v for v in range(2, most + 1) if any((layers + more) % (pp * v) == 0 for more in (0, 1, 2))]
+        return [1, *even]
+
+    def rows(self, tp: int, pp: int) -> Layouts:
+        """The choices of a block's last axis, columns of shape ``(n,)``; vpp 1 and nothing sharded or offloaded."""
+        rest = self.cluster.num_gpus // (tp * pp)
+        choices: list[tuple[float, ...]] = []
+        for cp in self._cps(rest):
+            dp, batch = rest // cp, self.job.global_batch_size
+            # a batch that does not divide is one impossible layout, counted with its reason
+            micro = divisors(batch // dp) if batch % dp == 0 else [1]
+            experts = self._experts(tp * rest)
+            choices += [
+                (s, cp, e, x, dp, b, r)
+                for s, (e, x), b, r in itertools.product(self._sequence_parallel(tp), experts, micro, self._recompute)
+            ]
+        table = np.array(choices, dtype=float).reshape(-1, 7).T
+        names = ("sequence_parallel", "cp", "ep", "etp", "dp", "micro_batch_size", "recompute")
+        values = {f.name: np.zeros(1) for f in fields(Layouts)}
+        values |= {name: np.ascontiguousarray(column) for name, column in zip(names, table, strict=True)}
+        values |= {"tp": np.full(table.shape[1], float(tp)), "pp": np.full(1, float(pp)), "vpp": np.ones(1)}
+        return Layouts(**values)
+
+    def cuts(self, pp: int) -> dict[tuple[Stage, ...], list[tuple[int, str]]]:
+        """(vpp, schedule) of every way to run ``pp`` stages, by the stages' content."""
+        found: dict[tuple[Stage, ...], list[tuple[int, str]]] = {}
+        for vpp in self.vpps(pp):
+            found.setdefault(stages(tuned_model(self.model, self.job), pp, vpp), []).extend(
+                (vpp, s) for s in self._schedules(pp, vpp)
+            )
+        return found
+
+    def block(self, rows: Layouts, schedules: list[tuple[int, str]]) -> Layouts:
+        """All layouts of ``rows`` with every sharding, offload and (vpp, schedule) of ``schedules`` before the last axis."""
+        ranks = int(rows.dp[0] * rows.cp[0])
+        zero, group = (np.array(column, dtype=float)[:, None] for column in zip(*self._shardings(ranks), strict=True))
+        vpp = np.array([float(v) for v, _ in schedules])
+        schedule = np.array([float(SCHEDULE.index(s)) for _, s in schedules])
+        return replace(
+            rows,
+            vpp=vpp.reshape(-1, 1, 1, 1, 1),
+            zero=zero,
+            shard_group_size=group,
+            offload_optimizer=self._switch("offload_optimizer").reshape(-1, 1, 1),
+            offload_activations=self._switch("offload_activations").reshape(-1, 1, 1, 1),
+            schedule=schedule.reshape(-1, 1, 1, 1, 1),
+        )
+
+    def size(self, tp: int) -> int:
+        """Number of layouts of one part."""
+        total = 0
+        for pp in self.pps(tp):
+            rows = self._num_rows(tp, pp)
+            ranks = self.cluster.num_gpus // (tp * pp)
+            switches = len(self._switch("offload_optimizer")) * len(self._switch("offload_activations"))
+            tails = len(self._shardings(ranks)) * switches
+            total += rows * tails * sum(map(len, self.cuts(pp).values()))
+        return total
+
+    def _num_rows(self, tp: int, pp: int) -> int:
+        rest, batch = self.cluster.num_gpus // (tp * pp), self.job.global_batch_size
+        micro = sum(len(divisors(batch // (rest // cp))) if batch % (rest // cp) == 0 else 1 for cp in self._cps(rest))
+        return micro * len(self._experts(tp * rest)) * len(self._sequence_parallel(tp)) * len(self._recompute)
+
+    def _has(self, feature: str) -> bool:
+        return feature in self.framework.features
+
+    def _switch(self, feature: str) -> Array:
+        return np.arange(2.0 if self._has(feature) else 1.0)
+
+    def _cps(self, rest: int) -> list[int]:
+        s = self.job.seq_len
+        return [d for d in divisors(rest) if d == 1 or s % (2 * d) == 0] if self._has("cp") else [1]
+
+    def _experts(self, ranks: int) -> list[tuple[int, int]]:
+        """(ep, etp) that divide the ranks of a stage."""
+        m = self.model
+        if not m.num_experts:
+            return [(1, 1)]
+        ep = [d for d in divisors(m.num_experts) if d == 1 or self._has("ep")]
+        node, width = min(self.cluster.node.num_gpus, self.cluster.num_gpus), int(m.expert_ffn_hidden_size or 1)
+        etp = [d for d in divisors(node) if width % d == 0] if self._has("etp") else [1]
+        return [(e, x) for e, x in itertools.product(ep, etp) if ranks % (e * x) == 0]
+
+    def _sequence_parallel(self, tp: int) -> list[int]:
+        if tp == 1 or not self._has("sequence_parallel"):
+            return [0]
+        return [1] if self.model.num_experts else [0, 1]
+
+    @cached_property
+    def _recompute(self) -> list[int]:
+        return [i for i, r in enumerate(RECOMPUTE) if r != "selective" or self._has("selective_recompute")]
+
+    def _shardings(self, ranks: int) -> list[tuple[int, int]]:
+        """(ZeRO stage, ranks of a group); 0 = all ranks. Groups of one rank and of all are stage 0 and group 0."""
+        groups = [0, *(d for d in divisors(ranks) if 1 < d < ranks and self._has("hybrid_shard"))]
+        none = [] if self.framework.mixed_precision == "sharded_fp32" else [(0, 0)]
+        return [*none, *((z, g) for z in (1, 2, 3) if self._has(f"zero{z}") for g in groups)]
+
+    def _schedules(self, pp: int, vpp: int) -> list[str]:
+        if vpp > 1:
+            return ["interleaved"]
+        return ["1f1b", "zero-bubble"] if pp > 1 and self._has("zero_bubble") else ["1f1b"]
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors, ascending.
+
+    >>> divisors(12)
+    [1, 2, 3, 4, 6, 12]
+    """
+    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
+
+
+def select(layouts: Layouts, rows: NDArray[np.bool_] | slice) -> Layouts:
+    """The layouts at some positions of a block's last axis."""
+    return Layouts(**{f.name: _cut(getattr(layouts, f.name), rows) for f in fields(Layouts)})
+
+
+def _cut(column: Array, rows: NDArray[np.bool_] | slice) -> Array:
+    return column[..., rows] if column.shape[-1] > 1 else column
+
+
+def slices(rows: int, tails: int, elements: int) -> Iterator[slice]:
+    """Cut ``rows`` so that a block of ``tails`` choices each holds about ``elements`` numbers."""
+    step = max(elements // max(tails, 1), 64)
+    return (slice(start, start + step) for start in range(0, rows, step))

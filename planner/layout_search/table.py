@@ -1,0 +1,150 @@
+"""A search's answer as a table, and in words why the runner-up lost."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from planner.common.arrays import Array
+from planner.common.units import GIB
+from planner.layout_search.found import Found
+from planner.layout_search.question import SearchQuestion
+from planner.layout_search.ranking import Rows, best_of_setups, front
+from planner.layout_search.space import LayoutGrid
+from planner.model.parameters import parameters_total
+from planner.performance.evaluation import Evaluation, evaluate
+from planner.performance.memory import KINDS
+from planner.performance.step_time import PARTS
+from planner.prices.price import Price, cost_usd, gpu_hours
+from planner.uncertainty.interval import Subject, interval
+from planner.workload.layout import Layouts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def frame(q: SearchQuestion, found: Found, size: int, complete: bool) -> pd.DataFrame:
+    """Rows ranked by the objective: cluster, stack, layout, step time and its parts, memory and its kinds, run, dollars.
+
+    ``rank`` counts from 1; ``best`` marks the ``top`` best, ``front`` the front in time, dollars and headroom,
+    ``best_of_cluster`` the best of each cluster, stack and price. SI units; run columns are empty without a job length.
+    ``attrs`` holds what was searched and how many were rejected for which reason.
+    """
+    import pandas as pd
+
+    rows = found.rows
+    parts = []
+    for setup in np.unique(rows.setup):
+        at = np.flatnonzero(rows.setup == setup)
+        parts.append(pd.DataFrame(_columns(q, rows.take(at), int(setup)), index=at))
+    table = pd.concat(parts).sort_index() if parts else pd.DataFrame(columns=["rank", "front", "layout"])
+    if parts:
+        table.insert(0, "rank", np.arange(1, len(rows) + 1))
+        table.insert(1, "best", np.arange(len(rows)) < q.top)
+        table.insert(2, "front", front(rows))
+        table.insert(3, "best_of_cluster", np.isin(np.arange(len(rows)), best_of_setups(rows)))
+    table.attrs.update(summary(q, found, size, complete))
+    return table
+
+
+def summary(q: SearchQuestion, found: Found, size: int, complete: bool) -> dict[str, Any]:
+    """What was searched: sizes and rejections, plain values for JSON."""
+    return {
+        "objective": q.objective,
+        "complete": complete,
+        "num_layouts": size,
+        "num_searched": found.num_layouts,
+        "num_possible": found.num_possible,
+        "num_fitting": found.num_fitting,
+        "rejected": dict(found.rejected.most_common()),
+        "clusters": [setup.label for setup in q.setups],
+        "refused": list(q.refused),
+    }
+
+
+def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
+    where = q.setups[setup]
+    grid, price = where.grid, where.price
+    answer = evaluate(grid.model, grid.cluster, grid.framework, grid.job, rows.layouts)
+    gpus = grid.cluster.num_gpus
+    has_length = q.num_steps is not None
+    return {
+        "model": grid.model.name,
+        "accelerator": grid.cluster.accelerator.name,
+        "node": grid.cluster.node.name,
+        "num_gpus": gpus,
+        "framework": grid.framework.name,
+        "usd_per_gpu_hour": price.usd_per_gpu_hour if price else np.nan,
+        "price": price.describe() if price else "",
+        "layout": [rows.layouts.row(i).label for i in range(len(rows))],
+        **{f.name: _named(rows.layouts, f.name) for f in fields(Layouts)},
+        "num_microbatches": answer.num_microbatches.astype(int),
+        "step_time_s": rows.step_time_s,
+        "tokens_per_s": answer.tokens_per_step / rows.step_time_s,
+        "tokens_per_s_per_gpu": answer.tokens_per_s_per_gpu,
+        "mfu": answer.mfu,
+        "peak_total_bytes": rows.peak_bytes,
+        "usable_bytes": answer.usable_bytes,
+        "headroom_bytes": rows.headroom_bytes,
+        "host_bytes_per_gpu": answer.memory.host,
+        "run_s": rows.time_s if has_length else np.nan,
+        "cost_usd": rows.usd if has_length and price else np.nan,
+        "cost_usd_per_step": cost_usd(gpu_hours(rows.step_time_s, gpus), price) if price else np.nan,
+        "energy_j": rows.time_s * where.power_w if where.power_w else np.nan,
+        **_parts(answer),
+        **_intervals(grid, rows.step_time_s, rows.peak_bytes, price if has_length else None, rows.usd),
+    }
+
+
+def _intervals(grid: LayoutGrid, step_time_s: Array, peak_bytes: Array, price: Price | None, usd: Array) -> dict[str, Any]:
+    """90 % bounds of step time, memory and dollars: one class for a stack on a cluster, so factors of the expected values."""
+    subject = Subject(
+        framework=grid.framework.name,
+        curves=grid.cluster.accelerator.curves,
+        family=grid.model.family,
+        num_nodes=grid.cluster.num_nodes,
+        num_gpus=grid.cluster.num_gpus,
+        parameters=float(parameters_total(grid.model)),
+    )
+    step, memory = interval(1.0, "step_time", subject), interval(1.0, "memory", subject)
+    bounds = {
+        "step_time_lower_s": step_time_s * step.lower,
+        "step_time_upper_s": step_time_s * step.upper,
+        "peak_total_lower_bytes": peak_bytes * memory.lower,
+        "peak_total_upper_bytes": peak_bytes * memory.upper,
+        "cost_lower_usd": usd * step.lower if price else np.nan,
+        "cost_upper_usd": usd * step.upper if price else np.nan,
+    }
+    return {**bounds, "provenance": step.provenance, "how_sure": step.why}
+
+
+def _parts(answer: Evaluation) -> dict[str, Any]:
+    seconds = {f"{part}_s": getattr(answer.step, part) for part in PARTS}
+    return {**seconds, **{f"{kind}_bytes": getattr(answer.memory, kind) for kind in KINDS}}
+
+
+def _named(layouts: Layouts, name: str) -> Any:
+    values = [layouts.row(i) for i in range(len(layouts))]
+    return [getattr(v, name) for v in values]
+
+
+def why_second(table: pd.DataFrame) -> str:
+    """One sentence on what the second of the ranking does worse than the first."""
+    best, second = (table.iloc[i] for i in (0, 1))
+    changed = [
+        f"{name} {best[name]} -> {second[name]}"
+        for name in ("accelerator", "num_gpus", "framework", *(f.name for f in fields(Layouts)))
+        if best[name] != second[name]
+    ]
+    slower = second["step_time_s"] / best["step_time_s"] - 1.0
+    parts = sorted(((second[f"{p}_s"] - best[f"{p}_s"], p) for p in PARTS), reverse=True)
+    worse = [f"{name.replace('_', ' ')} +{gain:.3g} s" for gain, name in parts if gain > 1e-3 * best["step_time_s"]][:3]
+    better = [f"{name.replace('_', ' ')} {gain:.3g} s" for gain, name in parts[::-1] if -gain > 1e-3 * best["step_time_s"]][:2]
+    memory = (second["peak_total_bytes"] - best["peak_total_bytes"]) / GIB
+    parted = f" ({', '.join(worse + better)})" if worse or better else ""
+    priced = np.isfinite(best["cost_usd_per_step"]) and best["cost_usd_per_step"] > 0
+    dollars = f", dollars {second['cost_usd_per_step'] / best['cost_usd_per_step'] - 1.0:+.2%}" if priced else ""
+    layouts = ", ".join(changed) or "the same layout"
+    return f"runner-up ({layouts}): step {100.0 * slower:+.2f}%{parted}, memory {memory:+.2f} GiB{dollars}"

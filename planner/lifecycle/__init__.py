@@ -1,0 +1,1 @@
+"""From one step to a whole run: failures, checkpoints, energy, the bill."""

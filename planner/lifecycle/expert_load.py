@@ -1,0 +1,70 @@
+"""How unevenly tokens fall on experts, and what that makes of the fullest rank."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from planner.common.arrays import Array
+from planner.common.errors import PlannerError
+
+
+def given_shares(values: Sequence[float], num_experts: int, where: str = "run.expert_shares") -> Array:
+    """Shares of tokens per expert, shape ``(num_experts,)``, from shares or counts. PlannerError names the bad entry."""
+    if len(values) != num_experts:
+        raise PlannerError(f"{where}: has {len(values)} entries; the model has {num_experts} experts, give one entry each.")
+    for i, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
+            raise PlannerError(f"{where}[{i}] = {value!r}: must be a finite number that is not negative.")
+    shares = np.asarray(values, dtype=float)
+    if shares.sum() <= 0:
+        raise PlannerError(f"{where}: all entries are zero; give the tokens or the share of each expert.")
+    return np.asarray(shares / shares.sum())
+
+
+def zipf_shares(exponent: float, num_experts: int) -> Array:
+    """Share of the i-th expert ~ 1 / i^exponent; 0 is balanced. Shape ``(num_experts,)``."""
+    weights = np.arange(1, num_experts + 1, dtype=float) ** -exponent
+    return np.asarray(weights / weights.sum())
+
+
+def read_histogram(path: Path, num_experts: int) -> Array:
+    """Shares from a measured histogram: a JSON list, or one count per line; a word in front of a number is skipped."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlannerError(f"run.expert_histogram = {str(path)!r}: cannot be read ({error}).") from None
+    try:
+        if path.suffix == ".json":
+            values = json.loads(text)
+        else:
+            values = [float(line.replace(",", " ").split()[-1]) for line in text.splitlines() if line.strip()]
+    except (ValueError, json.JSONDecodeError) as error:
+        raise PlannerError(f"{path}: not a histogram ({error}); give a JSON list or one count per line.") from None
+    if not isinstance(values, list):
+        raise PlannerError(f"{path}: holds a {type(values).__name__}; a list with one count per expert is needed.")
+    return given_shares(values, num_experts, str(path))
+
+
+def mixed_shares(shares_by_type: Sequence[Sequence[float]], parts: Sequence[float]) -> Array:
+    """Shares per expert of a mixture of data types: row i of ``shares_by_type`` weighted by ``parts[i]``."""
+    rows = np.asarray(shares_by_type, dtype=float)
+    weights = np.asarray(parts, dtype=float)
+    return np.asarray((rows / rows.sum(axis=1, keepdims=True)).T @ (weights / weights.sum()))
+
+
+def expert_load(shares: Array, ep: int) -> float:
+    """Tokens on the fullest of ``ep`` ranks over the mean; neighbouring experts share a rank. 1 = balanced."""
+    if len(shares) % ep:
+        raise PlannerError(f"layout.ep = {ep}: does not divide {len(shares)} experts.")
+    ranks = shares.reshape(ep, -1).sum(axis=1)
+    return float(max(ranks.max() * ep, 1.0))
+
+
+def dropped_share(shares: Array, capacity_factor: float) -> float:
+    """Part of the token-expert pairs that overflow experts of capacity ``capacity_factor`` times the mean (Switch)."""
+    room = capacity_factor / len(shares)
+    return float(np.maximum(shares - room, 0.0).sum())

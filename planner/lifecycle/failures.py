@@ -1,0 +1,216 @@
+"""What interruptions cost a long run: rates, the checkpoint interval, the closed form, and a simulation of many runs.
+
+A run is work cut into intervals, each followed by a checkpoint. An interruption loses the interval's work so far, then
+costs detection (or waiting for a node), then a restart, which may itself be interrupted and begins again. Times to the
+next interruption are exponential.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from planner.common import data
+from planner.common.arrays import Array
+from planner.common.errors import PlannerError, near
+from planner.common.spec import Spec, read_table
+
+CATALOG = data.CATALOG / "failures.toml"
+MOST_DRAWS = 4_000_000
+MOST_ATTEMPTS_LOG = 12.0
+"""An interval that needs more than exp(12) attempts is refused: such a run never ends."""
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class FailureRates(Spec):
+    """Mean seconds between failures of one GPU and of one node, from a published run."""
+
+    name: str
+    description: str = ""
+    gpu_mtbf_s: Seconds | None = None
+    node_mtbf_s: Seconds | None = None
+
+    def rate_per_s(self, num_gpus: float, num_nodes: float) -> float:
+        """Failures per second of a cluster: GPUs / their mean time + nodes / theirs."""
+        gpus = num_gpus / self.gpu_mtbf_s if self.gpu_mtbf_s else 0.0
+        nodes = num_nodes / self.node_mtbf_s if self.node_mtbf_s else 0.0
+        return gpus + nodes
+
+
+@cache
+def failure_rates() -> dict[str, FailureRates]:
+    """All published rates by name."""
+    table = read_table(CATALOG)
+    return {name: FailureRates.build({"name": name, **fields}, f"{CATALOG}: {name}") for name, fields in table.items()}
+
+
+def load_failure_rates(name: str) -> FailureRates:
+    """The published rates of that name; ``none`` never fails. PlannerError lists the names."""
+    if name == "none":
+        return FailureRates(name="none", description="no failures")
+    known = failure_rates()
+    if name not in known:
+        raise PlannerError(f"run.failures = {name!r}: not a published set of rates; {near(name, {*known, 'none'})}")
+    return known[name]
+
+
+def young_interval_s(write_s: float, mtbf_s: float) -> float:
+    """Seconds of work between checkpoints: sqrt(2 delta M) (Young 1974)."""
+    return float(np.sqrt(2.0 * write_s * mtbf_s))
+
+
+def daly_interval_s(write_s: float, mtbf_s: float) -> float:
+    """Seconds of work between checkpoints: Daly 2006, equation 37, the higher-order optimum; M when delta >= 2 M."""
+    if write_s >= 2.0 * mtbf_s:
+        return mtbf_s
+    x = np.sqrt(write_s / (2.0 * mtbf_s))
+    return float(np.sqrt(2.0 * write_s * mtbf_s) * (1.0 + x / 3.0 + x * x / 9.0) - write_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interruptions:
+    """What may stop the job, and what it costs: rates per second, and seconds down before each restart."""
+
+    failure_rate_per_s: float = 0.0
+    preemption_rate_per_s: float = 0.0
+    detection_s: float = 0.0
+    preemption_wait_s: float = 0.0
+    restart_s: float = 0.0
+
+    @property
+    def rate_per_s(self) -> float:
+        """All interruptions per second of running."""
+        return self.failure_rate_per_s + self.preemption_rate_per_s
+
+    @property
+    def failure_share(self) -> float:
+        """Part of the interruptions that are failures."""
+        return self.failure_rate_per_s / self.rate_per_s if self.rate_per_s else 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """Seconds by cause of each simulated run, arrays of shape ``(n,)``; ``interruptions`` counts them."""
+
+    checkpoint: Array
+    lost_work: Array
+    detection: Array
+    preemption: Array
+    restart: Array
+    interruptions: Array
+
+    @property
+    def total(self) -> Array:
+        """All seconds beside the work itself."""
+        return self.checkpoint + self.lost_work + self.detection + self.preemption + self.restart
+
+
+def expected_losses(work_s: float, interval_s: float, write_s: float, stops: Interruptions) -> Losses:
+    """Expected seconds by cause beside the work, in closed form; arrays of shape ``(1,)``.
+
+    An interval of length x = interval + write at rate r takes (e^(r x) - 1) / r in all, x of it useful or writing, and each
+    of its e^(r x) - 1 interruptions costs d + (e^(r R) - 1) / r with d down and R to restart: the sum with d = 0 is Daly
+    2006, equation 20.
+    """
+    whole, rest = _intervals(np.array([work_s]), interval_s)
+    rate, zero = stops.rate_per_s, np.zeros(1)
+    writes = write_s * (whole + (rest > 0))
+    if rate == 0:
+        return Losses(checkpoint=writes, lost_work=zero, detection=zero, preemption=zero, restart=zero, interruptions=zero)
+    count, lost = zero, zero
+    for successes, length in ((whole, np.full(1, interval_s + write_s)), ((rest > 0).astype(float), rest + write_s)):
+        again = successes * np.expm1(rate * length)
+        count, lost = count + again, lost + again * _truncated_moments(length, rate)[0]
+    failures, restart = count * stops.failure_share, stops.restart_s
+    return Losses(
+        checkpoint=writes,
+        lost_work=lost,
+        detection=failures * stops.detection_s,
+        preemption=(count - failures) * stops.preemption_wait_s,
+        restart=count * np.expm1(rate * restart) / rate,
+        interruptions=count * np.exp(rate * restart),
+    )
+
+
+def simulate_losses(work_s: Array, interval_s: float, write_s: float, stops: Interruptions, rng: np.random.Generator) -> Losses:
+    """Simulate one run per entry of ``work_s`` (seconds of work, shape ``(n,)``).
+
+    Attempts per interval are geometric, so a run's interruptions are negative binomial and the seconds lost by each are
+    truncated exponentials: exact, with no loop over time. Above four million draws sums are taken from the normal law
+    with the exact mean and variance. Raises PlannerError when an interval can hardly ever be finished.
+    """
+    whole, rest = _intervals(work_s, interval_s)
+    rate, zero = stops.rate_per_s, np.zeros(work_s.shape)
+    writes = write_s * (whole + (rest > 0))
+    if rate == 0:
+        return Losses(checkpoint=writes, lost_work=zero, detection=zero, preemption=zero, restart=zero, interruptions=zero)
+    longest = rate * (interval_s if whole.any() else float(rest.max())) + rate * write_s
+    if max(longest, rate * stops.restart_s) > MOST_ATTEMPTS_LOG:
+        raise PlannerError(
+            f"run: an interruption every {1 / rate:,.0f} s against checkpoints every {interval_s:,.0f} s that take "
+            f"{write_s:,.0f} s and restarts of {stops.restart_s:,.0f} s: the run would never end; checkpoint more often, write "
+            "faster, or use fewer GPUs."
+        )
+    lost, count = _failed_attempts(rng, whole, np.full(work_s.shape, interval_s + write_s), rate)
+    lost_rest, count_rest = _failed_attempts(rng, (rest > 0).astype(float), rest + write_s, rate)
+    count = count + count_rest
+    failures = rng.binomial(count.astype(np.int64), stops.failure_share).astype(float)
+    broken, again = _failed_attempts(rng, count, np.full(work_s.shape, stops.restart_s), rate)
+    return Losses(
+        checkpoint=writes,
+        lost_work=lost + lost_rest,
+        detection=failures * stops.detection_s,
+        preemption=(count - failures) * stops.preemption_wait_s,
+        restart=count * stops.restart_s + broken,
+        interruptions=count + again,
+    )
+
+
+def _intervals(work_s: Array, interval_s: float) -> tuple[Array, Array]:
+    """(whole intervals, seconds of the last, shorter one) of each run."""
+    whole = np.floor(work_s / interval_s * (1.0 + 1e-12))
+    rest = work_s - whole * interval_s
+    return whole, np.where(rest > 1e-9 * work_s, rest, 0.0)
+
+
+def _failed_attempts(rng: np.random.Generator, successes: Array, length_s: Array, rate: float) -> tuple[Array, Array]:
+    """(seconds lost, failed attempts) until each run has had its successes of that length."""
+    needed = np.maximum(successes, 1.0)
+    count = np.where(successes > 0, rng.negative_binomial(needed, np.exp(-rate * length_s)), 0).astype(float)
+    return _sum_of_truncated(rng, count, length_s, rate), count
+
+
+def _sum_of_truncated(rng: np.random.Generator, count: Array, length_s: Array, rate: float) -> Array:
+    """Sums of ``count`` exponential times, each known to be shorter than ``length_s``; shape ``(n,)``."""
+    if count.sum() <= MOST_DRAWS:
+        owner = np.repeat(np.arange(len(count)), count.astype(np.int64))
+        reach = -np.expm1(-rate * length_s)[owner]
+        times = -np.log1p(-rng.random(len(owner)) * reach) / rate
+        return np.bincount(owner, weights=times, minlength=len(count)).astype(np.float64)
+    mean, variance = _truncated_moments(length_s, rate)
+    drawn = rng.normal(count * mean, np.sqrt(count * variance))
+    return np.asarray(np.clip(drawn, 0.0, count * length_s))
+
+
+def _truncated_moments(length_s: Array, rate: float) -> tuple[Array, Array]:
+    """Mean and variance of an exponential time known to be shorter than ``length_s``."""
+    x = np.maximum(rate * length_s, 1e-9)
+    small = x < 1e-3
+    safe = np.where(small, 1.0, x)
+    mean = np.where(small, x / 2.0 - x * x / 12.0, 1.0 - safe / np.expm1(safe)) / rate
+    variance = np.where(small, x * x / 12.0, 1.0 - safe**2 * np.exp(safe) / np.expm1(safe) ** 2) / rate**2
+    return mean, variance
+
+
+def describe(rates: FailureRates) -> dict[str, Any]:
+    """Name, values and sources, for reports."""
+    return {
+        "name": rates.name,
+        "description": rates.description,
+        **{field: {"value": getattr(rates, field), **source.model_dump()} for field, source in rates.provenance.items()},
+    }

@@ -1,0 +1,306 @@
+"""From steps to days: expected wall-clock of a whole run with its 90 % interval, and what each cause costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.common.arrays import Array
+from planner.common.errors import PlannerError
+from planner.lifecycle.expert_load import dropped_share, expert_load, given_shares, read_histogram, zipf_shares
+from planner.lifecycle.failures import (
+    Interruptions,
+    Losses,
+    daly_interval_s,
+    describe,
+    expected_losses,
+    simulate_losses,
+    young_interval_s,
+)
+from planner.lifecycle.field_factor import field_factor
+from planner.lifecycle.spec import Run
+from planner.prices.price import gpu_hours
+from planner.training.plan import Plan, step_time_interval
+from planner.training.planning import plan
+from planner.uncertainty.interval import Interval
+from planner.workload.precision import precisions
+
+CAUSES = (
+    "compute", "expert_imbalance", "stragglers", "warmup", "evaluation", "startup", "checkpoint", "lost_work", "detection",
+    "preemption", "restart", "field",
+)  # fmt: skip
+"""Seconds of wall-clock, by cause; ``compute`` is steps times the step time with balanced experts,
+``field`` what published runs took beyond what is modelled (only with ``run.field = "published"``)."""
+Z_90 = NormalDist().inv_cdf(0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WholeRun:
+    """A whole run. ``expected`` figures are those of the plan's own step time with interruptions in expectation, in closed
+    form; their bounds are the 5th and 95th percentile of the simulated runs, in which the step time varies too.
+
+    ``causes_s`` add up to ``wall_s.expected``; ``goodput`` is the time of the balanced, undisturbed steps over wall-clock.
+    ``mean_wall_s`` is the mean of the simulated runs: above ``wall_s.expected`` where steps may turn out slower by more
+    than they may turn out faster.
+    """
+
+    plan: Plan
+    run: Run
+    num_steps: float
+    step_time_s: Interval
+    wall_s: Interval
+    gpu_hours: Interval
+    goodput: Interval
+    causes_s: Mapping[str, float]
+    mean_wall_s: float
+    interruptions: Interval
+    mtbf_s: float | None
+    checkpoint_bytes: float
+    checkpoint_write_s: float
+    checkpoint_interval_s: float | None
+    expert_load: float
+    dropped_share: float
+    assumptions: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the plan under ``plan``."""
+        intervals = {n: asdict(getattr(self, n)) for n in ("step_time_s", "wall_s", "gpu_hours", "goodput", "interruptions")}
+        plain = (
+            "num_steps",
+            "mean_wall_s",
+            "mtbf_s",
+            "checkpoint_bytes",
+            "checkpoint_write_s",
+            "checkpoint_interval_s",
+            "expert_load",
+            "dropped_share",
+            "notes",
+        )
+        return {
+            **intervals,
+            **{n: getattr(self, n) for n in plain},
+            "causes_s": dict(self.causes_s),
+            "assumptions": dict(self.assumptions),
+            "failure_rates": describe(self.run.rates()),
+            "run": self.run.model_dump(exclude={"provenance"}),
+            "plan": self.plan.to_dict(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """Seconds that every run needs, before anything is interrupted; arrays over the simulated runs."""
+
+    compute: Array
+    expert_imbalance: Array
+    stragglers: Array
+    warmup: Array
+    evaluation: Array
+    field: Array
+
+    @property
+    def total(self) -> Array:
+        return self.compute + self.expert_imbalance + self.stragglers + self.warmup + self.evaluation + self.field
+
+
+def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> WholeRun:
+    """Simulate the plan's whole run ``run.num_simulations`` times and say what it takes and why.
+
+    A step's time varies by the plan's own 90 % interval (log-normal), interruptions as ``failures`` describes. Raises
+    PlannerError when the job gives no length, the histogram is bad, or the run would never end.
+    """
+    spec = run if isinstance(run, Run) else Run.build(dict(run or {}), "run")
+    if answer.num_steps is None:
+        raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps.")
+    shares = _shares(answer, spec)
+    balanced, loaded = _with_load(answer, 1.0), _with_load(answer, _load(answer, shares))
+    num_nodes = answer.cluster.num_nodes
+    size = spec.checkpoint_bytes or checkpoint_bytes(answer)
+    write_s = size / spec.bandwidth_bytes_per_s(num_nodes)
+    stops = spec.interruptions(answer.num_gpus, num_nodes, write_s)
+    rng = np.random.default_rng(spec.seed)
+    work = _work(answer.num_steps, balanced, loaded, spec, *_draws(answer, spec, rng), rng)
+    interval_s = checkpoint_interval_s(spec, loaded.step_time_s, write_s, stops)
+    blocked_s = 0.0 if interval_s is None else write_s * spec.blocking_fraction
+    length = interval_s or float(work.total.max()) * (1.0 + 1e-9)
+    losses = simulate_losses(work.total, length, blocked_s, stops, rng)
+    field = np.full(1, field_factor().factor if spec.field == "published" else 1.0)
+    centre = _work(answer.num_steps, balanced, loaded, spec, np.ones(1), field, None)
+    likely = expected_losses(float(centre.total[0]), length, blocked_s, stops)
+    return _result(answer, spec, shares, loaded, (work, losses), (centre, likely), stops, size, write_s, interval_s)
+
+
+def checkpoint_bytes(answer: Plan) -> float:
+    """Weights, master weights and optimizer states of what trains; gradients and frozen weights are not written."""
+    width = precisions(answer.job, answer.framework)
+    return answer.parameters_trainable * (width.parameter + width.master + width.state)
+
+
+def checkpoint_interval_s(spec: Run, step_time_s: float, write_s: float, stops: Interruptions) -> float | None:
+    """Seconds of work between checkpoints, a whole number of steps; None when the job writes none."""
+    if spec.checkpoint_every_steps is not None:
+        return spec.checkpoint_every_steps * step_time_s
+    wanted = spec.checkpoint_interval_s
+    if wanted is None:
+        if spec.checkpoint == "none" or stops.rate_per_s == 0:
+            return None
+        rule = young_interval_s if spec.checkpoint == "young" else daly_interval_s
+        wanted = max(rule(write_s * spec.blocking_fraction, 1.0 / stops.rate_per_s), write_s)  # one write at a time
+    return max(round(wanted / step_time_s), 1) * step_time_s
+
+
+def straggler_factor(jitter: float, num_gpus: int) -> float:
+    """Slowest of n GPUs over their mean, with step times normal around it: 1 + jitter x E(max of n).
+
+    Blom 1958: E(max of n) = the normal quantile at (n - 0.375) / (n + 0.25), within 1 % for n >= 2.
+    """
+    return 1.0 + jitter * max(NormalDist().inv_cdf((num_gpus - 0.375) / (num_gpus + 0.25)), 0.0)
+
+
+def _shares(answer: Plan, spec: Run) -> Array | None:
+    given = spec.expert_shares is not None or spec.expert_zipf is not None or spec.expert_histogram is not None
+    if not given:
+        return None
+    experts = answer.model.num_experts
+    if not experts:
+        raise PlannerError(f"run: an expert distribution is given, but {answer.model.name} is dense; leave it out.")
+    if spec.expert_shares is not None:
+        return given_shares(spec.expert_shares, experts)
+    path = spec.histogram_path()
+    return zipf_shares(spec.expert_zipf or 0.0, experts) if path is None else read_histogram(path, experts)
+
+
+def _load(answer: Plan, shares: Array | None) -> float:
+    return answer.job.expert_load if shares is None else expert_load(shares, answer.layout.ep)
+
+
+def _with_load(answer: Plan, load: float) -> Plan:
+    if load == answer.job.expert_load:
+        return answer
+    return plan(
+        model=answer.model,
+        cluster=answer.cluster,
+        framework=answer.framework,
+        job=answer.job.replaced(expert_load=load),
+        layout=answer.layout,
+        price=answer.price,
+    )
+
+
+def _draws(answer: Plan, spec: Run, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Factors on the work, log-normal, one per simulation: the step time's own, with its 5th and 95th percentile, and the
+    field's, as published runs took more than modelled (1 unless asked for)."""
+    z = rng.standard_normal(spec.num_simulations)
+    step = step_time_interval(answer)
+    low, high = np.log(step.lower / step.expected), np.log(step.upper / step.expected)
+    own = np.asarray(np.exp(z / Z_90 * np.where(z < 0, -low, high)))
+    if spec.field == "none":
+        return own, np.ones(own.shape)
+    field = field_factor()
+    return own, np.asarray(np.exp(rng.standard_normal(spec.num_simulations) * field.predictive_spread) * field.factor)
+
+
+def _work(
+    steps: float, balanced: Plan, loaded: Plan, spec: Run, own: Array, field: Array, rng: np.random.Generator | None
+) -> _Work:
+    """Seconds of work; without ``rng`` slow nodes count by their probability."""
+    compute = steps * balanced.step_time_s * own
+    uneven = steps * (loaded.step_time_s - balanced.step_time_s) * own
+    slow = np.full(own.shape, 1.0 - (1.0 - spec.slow_node_probability) ** loaded.cluster.num_nodes)
+    if rng is not None and spec.slow_node_probability:
+        slow = (rng.random(len(own)) < slow).astype(float)
+    stretch = straggler_factor(spec.straggler_jitter, loaded.num_gpus) * (1.0 + slow * (spec.slow_node_slowdown - 1.0))
+    warm = min(float(spec.warmup_steps), steps) * loaded.step_time_s * (spec.warmup_slowdown - 1.0)
+    evaluations = np.floor(steps / spec.evaluation_every_steps) if spec.evaluation_every_steps else 0.0
+    warmup = warm * own * stretch
+    evaluation = evaluations * (spec.evaluation_tokens or 0) * _forward_s_per_token(loaded) * own * stretch
+    return _Work(
+        compute=compute,
+        expert_imbalance=uneven,
+        stragglers=(compute + uneven) * (stretch - 1.0),
+        warmup=warmup,
+        evaluation=evaluation,
+        field=((compute + uneven) * stretch + warmup + evaluation) * (field - 1.0),
+    )
+
+
+def _forward_s_per_token(answer: Plan) -> float:
+    """Seconds per evaluated token: the forward pass's part of a step's passes, with bubble and exposed messages in scale."""
+    parts = answer.step_parts_s
+    passes = parts["forward"] + parts["backward"] + parts["recompute"]
+    once = parts["optimizer"] + parts["data_parallel"]
+    return parts["forward"] / passes * (answer.step_time_s - once) / answer.tokens_per_step
+
+
+def _interval(expected: float, values: NDArray[np.float64], why: str = "") -> Interval:
+    """``expected`` with the 5th and 95th percentile of simulations; it widens the interval where rare losses pull it out."""
+    low, high = (float(v) for v in np.percentile(values, (5, 95)))
+    return Interval(expected=expected, lower=min(low, expected), upper=max(high, expected), why=why)
+
+
+def _result(
+    answer: Plan,
+    spec: Run,
+    shares: Array | None,
+    loaded: Plan,
+    simulated: tuple[_Work, Losses],
+    expected: tuple[_Work, Losses],
+    stops: Interruptions,
+    size: float,
+    write_s: float,
+    interval_s: float | None,
+) -> WholeRun:
+    walls = simulated[0].total + simulated[1].total + spec.restart_s
+    found = {**vars(expected[0]), **vars(expected[1]), "startup": np.full(1, spec.restart_s)}
+    causes = {name: float(found[name][0]) for name in CAUSES}
+    wall = sum(causes.values())
+    factor = answer.model.capacity_factor
+    dropped = 0.0 if shares is None or factor is None else dropped_share(shares, factor)
+    step = step_time_interval(loaded)
+    hours = gpu_hours(walls, float(answer.num_gpus))
+    return WholeRun(
+        plan=answer,
+        run=spec,
+        num_steps=float(answer.num_steps or 0),
+        step_time_s=step,
+        wall_s=_interval(wall, walls, f"{spec.num_simulations} simulated runs; {_spread(spec, step)}"),
+        gpu_hours=_interval(float(gpu_hours(wall, float(answer.num_gpus))), np.asarray(hours)),
+        goodput=_interval(causes["compute"] / wall, simulated[0].compute / walls),
+        causes_s=causes,
+        mean_wall_s=float(walls.mean()),
+        interruptions=_interval(float(expected[1].interruptions[0]), simulated[1].interruptions),
+        mtbf_s=1.0 / stops.rate_per_s if stops.rate_per_s else None,
+        checkpoint_bytes=size,
+        checkpoint_write_s=write_s,
+        checkpoint_interval_s=interval_s,
+        expert_load=loaded.job.expert_load,
+        dropped_share=dropped,
+        assumptions=spec.assumptions(),
+        notes=_notes(answer, loaded, dropped),
+    )
+
+
+def _spread(spec: Run, step: Interval) -> str:
+    if spec.field == "none":
+        return step.why
+    fit = field_factor()
+    return (
+        f"published runs took {fit.factor:.2f} times the modelled hours (+- {fit.predictive_spread:.0%} at one sigma); {step.why}"
+    )
+
+
+def _notes(answer: Plan, loaded: Plan, dropped: float) -> tuple[str, ...]:
+    notes = list(answer.notes)
+    if answer.fits and not loaded.fits:
+        notes.append(f"with experts this uneven the fullest GPU runs out of memory: {'; '.join(loaded.reasons)}")
+    if not answer.fits:
+        notes.append(f"the plan does not fit: {'; '.join(answer.reasons)}")
+    if dropped:
+        notes.append(f"{dropped:.1%} of the token-expert pairs overflow the capacity factor and are dropped")
+    return tuple(notes)

@@ -1,0 +1,126 @@
+"""What happens to a run beside its steps: failures, checkpoints, evaluation, stragglers, uneven experts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from planner.common.spec import Spec
+from planner.lifecycle.failures import FailureRates, Interruptions, load_failure_rates
+
+Seconds = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(gt=0, strict=True)]
+
+ASSUMED = {
+    "failures": "the rates of Llama 3's run (arXiv 2407.21783) hold for this cluster",
+    "detection_s": "health checks every five minutes, as Kokolis et al. 2024 describe",
+    "restart_s": "five minutes to start, load and compile: the restart overhead in Kokolis et al. 2024's estimates",
+    "node_storage_bytes_per_s": "2 GB/s to and from storage for each node",
+    "blocking_fraction": "the job waits for the whole write",
+    "preemption_wait_s": "ten minutes until another spot node is there",
+}
+"""Defaults that nobody measured on this cluster; those a user leaves alone are listed in every answer."""
+
+
+class Run(Spec):
+    """The ``[run]`` table of a scenario. Times in seconds, bandwidths in bytes per second."""
+
+    failures: str = "llama-3"  # a table of catalog/failures.toml, or "none"
+    gpu_mtbf_s: Positive | None = None  # of one GPU, instead of the published one
+    node_mtbf_s: Positive | None = None
+    detection_s: Seconds = 300.0
+    restart_s: Seconds = 300.0  # without reading the checkpoint, which is added
+    preemption_mtbf_s: Positive | None = None  # of one spot node
+    preemption_wait_s: Seconds = 600.0
+
+    checkpoint: Literal["daly", "young", "none"] = "daly"
+    checkpoint_interval_s: Positive | None = None  # given instead of computed
+    checkpoint_every_steps: Count | None = None
+    checkpoint_bytes: Positive | None = None  # given instead of computed
+    node_storage_bytes_per_s: Positive = 2e9
+    storage_bytes_per_s: Positive | None = None  # of all nodes together
+    blocking_fraction: Annotated[float, Field(ge=0, le=1)] = 1.0  # of a write that the job waits for
+
+    evaluation_every_steps: Count | None = None
+    evaluation_tokens: Count | None = None
+    warmup_steps: Annotated[int, Field(ge=0, strict=True)] = 0  # slow first steps: compiling, tuning, filling caches
+    warmup_slowdown: Annotated[float, Field(ge=1)] = 1.0
+
+    straggler_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0  # standard deviation / mean of one GPU's step time
+    slow_node_probability: Annotated[float, Field(ge=0, le=1)] = 0.0
+    slow_node_slowdown: Annotated[float, Field(ge=1)] = 1.0
+
+    expert_shares: tuple[float, ...] | None = None  # of the tokens, one per expert
+    expert_zipf: Annotated[float, Field(ge=0)] | None = None  # exponent; 0 = balanced
+    expert_histogram: str | None = None  # file of measured counts
+
+    field: Literal["none", "published"] = "none"  # multiply by what published runs took over what was modelled for them
+
+    num_simulations: Annotated[int, Field(ge=100, le=100_000, strict=True)] = 2000
+    seed: Annotated[int, Field(ge=0, strict=True)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> Run:
+        self._only_one(("checkpoint_interval_s", "checkpoint_every_steps"))
+        self._only_one(("expert_shares", "expert_zipf", "expert_histogram"))
+        if (self.evaluation_every_steps is None) != (self.evaluation_tokens is None):
+            raise ValueError("evaluation needs both evaluation_every_steps and evaluation_tokens; give both or neither")
+        given = self.checkpoint_interval_s is not None or self.checkpoint_every_steps is not None
+        if given and "checkpoint" in self.model_fields_set:
+            raise ValueError(
+                f"checkpoint = {self.checkpoint!r} with a given interval; give a rule (daly, young, none) or an interval"
+            )
+        if self.warmup_slowdown > 1 and not self.warmup_steps:
+            raise ValueError(f"warmup_slowdown = {self.warmup_slowdown} needs warmup_steps")
+        if (self.slow_node_slowdown > 1) != (self.slow_node_probability > 0):
+            raise ValueError("slow_node_probability and slow_node_slowdown work together; give both or neither")
+        return self
+
+    def _only_one(self, names: tuple[str, ...]) -> None:
+        given = [name for name in names if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are all given; give one of {', '.join(names)}")
+
+    def rates(self) -> FailureRates:
+        """Published rates with the given ones in their place."""
+        start = load_failure_rates(self.failures)
+        own = {n: getattr(self, n) for n in ("gpu_mtbf_s", "node_mtbf_s") if getattr(self, n) is not None}
+        if not own:
+            return start
+        if "failures" not in self.model_fields_set:  # a given rate alone stands for all failures
+            return FailureRates.build({"name": "given", **own}, "run")
+        return start.replaced(**own)
+
+    def interruptions(self, num_gpus: int, num_nodes: int, read_s: float) -> Interruptions:
+        """Rates of a cluster, and what an interruption costs when a checkpoint takes ``read_s`` to read."""
+        preempted = num_nodes / self.preemption_mtbf_s if self.preemption_mtbf_s else 0.0
+        return Interruptions(
+            failure_rate_per_s=self.rates().rate_per_s(num_gpus, num_nodes),
+            preemption_rate_per_s=preempted,
+            detection_s=self.detection_s,
+            preemption_wait_s=self.preemption_wait_s,
+            restart_s=self.restart_s + read_s,
+        )
+
+    def bandwidth_bytes_per_s(self, num_nodes: int) -> float:
+        """Checkpoint bytes per second: what the nodes send together, at most what the storage takes."""
+        nodes = self.node_storage_bytes_per_s * num_nodes
+        return min(nodes, self.storage_bytes_per_s) if self.storage_bytes_per_s is not None else nodes
+
+    def assumptions(self) -> dict[str, str]:
+        """Defaults in use that nobody measured: field -> what they suppose."""
+        unused = set(self.model_fields_set)
+        if self.preemption_mtbf_s is None:
+            unused.add("preemption_wait_s")
+        if self.gpu_mtbf_s is not None or self.node_mtbf_s is not None:
+            unused.add("failures")
+        if self.checkpoint == "none":
+            unused |= {"node_storage_bytes_per_s", "blocking_fraction"}
+        return {name: why for name, why in ASSUMED.items() if name not in unused}
+
+    def histogram_path(self) -> Path | None:
+        """The file of measured expert counts."""
+        return None if self.expert_histogram is None else Path(self.expert_histogram)

@@ -1,0 +1,1 @@
+"""Architectures, exact parameter counts, the catalog and config.json readers."""

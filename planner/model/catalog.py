@@ -1,0 +1,45 @@
+"""Models by name, from TOML, or from a Hugging Face config.json."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from planner.common import data
+from planner.common.errors import PlannerError, near
+from planner.common.spec import read_table
+from planner.model.architecture import Model
+from planner.model.huggingface import model_from_config
+
+CATALOG = data.CATALOG / "models"
+
+
+@cache
+def _files() -> dict[str, Path]:
+    return {p.stem: p for p in sorted(CATALOG.glob("*.toml"))}
+
+
+@cache
+def load_model(name: str) -> Model:
+    """The model of that catalog name, or of a path: ``.toml`` with our fields, ``.json`` with Hugging Face's.
+
+    Raises PlannerError: unknown name (the near ones are listed), unreadable file, bad field.
+    """
+    if name.endswith((".toml", ".json")):
+        path = Path(name)
+        data = read_table(path)
+        if path.suffix == ".json":
+            return model_from_config(data, name=path.parent.name or path.stem, where=str(path))
+        return Model.build({"name": path.stem, **data}, str(path))
+    files = _files()
+    wanted = name.lower().replace("_", "-").replace(" ", "-")
+    if wanted not in files:
+        raise PlannerError(
+            f"model.name = {name!r} is not in the catalog; {near(wanted, files)}. Or give its fields, or a config.json."
+        )
+    return Model.build(read_table(files[wanted]), str(files[wanted]))
+
+
+def model_names() -> list[str]:
+    """All models of the catalog."""
+    return list(_files())

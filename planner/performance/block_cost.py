@@ -1,0 +1,209 @@
+"""Rows of one block summed to what memory and step time need: seconds by pass and by communication, bytes, parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from planner.common.arrays import Array
+from planner.hardware.cluster import Cluster
+from planner.hardware.curves import Curves
+from planner.model.architecture import LayerKind
+from planner.operators.row import Group, Row
+from planner.operators.setting import Setting
+from planner.operators.table import Table
+from planner.performance.collectives import collective_s
+from planner.performance.roofline import device_s
+from planner.workload.framework import Framework
+
+GROUPS: tuple[Group, ...] = ("tp", "cp", "ep", "etp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockCost:
+    """One block (a layer, the embedding, the head) for one micro-batch on one rank; arrays of shape ``(n,)``.
+
+    Seconds: ``forward_s``, ``recompute_s`` and ``backward_s`` of computation (the slower of device and host),
+    ``weight_gradient_s`` the part of backward that zero-bubble schedules may delay, ``<group>_s`` of exposed
+    communication. Bytes: ``saved``, ``workspace`` (largest row). ``flops`` of the fullest
+    rank, ``mean_flops`` of the average one.
+    """
+
+    forward_s: Array
+    recompute_s: Array
+    backward_s: Array
+    weight_gradient_s: Array
+    tp_s: Array
+    cp_s: Array
+    ep_s: Array
+    etp_s: Array
+    saved_bytes: Array
+    workspace_bytes: Array
+    dense_parameters: Array
+    expert_parameters: Array
+    frozen_dense_bytes: Array
+    frozen_expert_bytes: Array
+    flops: Array
+    mean_flops: Array
+    model_flops: Array
+
+    @property
+    def compute_s(self) -> Array:
+        """Forward, recomputation and backward."""
+        return self.forward_s + self.recompute_s + self.backward_s
+
+    @property
+    def communication_s(self) -> Array:
+        """Exposed communication of one micro-batch inside the block."""
+        return self.tp_s + self.cp_s + self.ep_s + self.etp_s
+
+    @property
+    def total_s(self) -> Array:
+        """All of one micro-batch."""
+        return self.compute_s + self.communication_s
+
+    def take(self, index: np.ndarray[tuple[int], np.dtype[np.intp]]) -> BlockCost:
+        """The entries that ``index`` selects: from distinct axes to layouts."""
+        return BlockCost(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockCosts:
+    """Costs of all blocks of a model: the embedding, one layer of each kind, the head."""
+
+    embedding: BlockCost
+    layers: dict[LayerKind, BlockCost]
+    head: BlockCost
+    teacher: tuple[tuple[float, BlockCost], ...] = ()  # how often each block of a teacher occurs
+
+    def take(self, index: np.ndarray[tuple[int], np.dtype[np.intp]]) -> BlockCosts:
+        """The entries that ``index`` selects."""
+        return BlockCosts(
+            embedding=self.embedding.take(index),
+            head=self.head.take(index),
+            layers={kind: cost.take(index) for kind, cost in self.layers.items()},
+            teacher=tuple((count, cost.take(index)) for count, cost in self.teacher),
+        )
+
+
+def block_costs(table: Table, cluster: Cluster, curves: Curves) -> BlockCosts:
+    """Reduce every block of a table."""
+    setting = table.setting
+    return BlockCosts(
+        embedding=block_cost(table.embedding, setting, cluster, curves),
+        layers={kind: block_cost(rows, setting, cluster, curves) for kind, rows in table.layers.items()},
+        head=block_cost(table.head, setting, cluster, curves),
+        teacher=tuple((count, block_cost(rows, setting, cluster, curves)) for count, rows in table.teacher),
+    )
+
+
+def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: Curves) -> BlockCost:
+    """Reduce ``rows`` row by row (a stack would be larger, slower, and would round differently for one layout).
+
+    In each pass the device waits for the host where launching takes longer than computing and communicating: the passes'
+    sums are compared, since kernels queue up ahead of the device.
+    """
+    shape = setting.tp.shape
+    device = {p: np.zeros(shape) for p in ("forward", "recompute", "backward")}
+    host = {p: np.zeros(shape) for p in device}
+    sums = {
+        name: np.zeros(shape)
+        for name in ("saved", "workspace", "dense", "expert", "flops", "mean", "model", "weight", "fdense", "fexpert")
+    }
+    exposed: dict[Group, Array] = {g: np.zeros(shape) for g in GROUPS}
+    waiting = {p: np.zeros(shape) for p in device}
+    for row in rows:
+        phase = row.phase
+        if row.collective is not None and row.group is not None:
+            seconds = _exposed_s(row, setting, cluster, curves)
+            exposed[row.group] = exposed[row.group] + seconds
+            waiting[phase] = waiting[phase] + seconds
+        else:
+            seconds = compute_s(row, setting, cluster, curves)
+            device[phase] = device[phase] + seconds
+            if row.name.endswith("weight gradient"):
+                sums["weight"] = sums["weight"] + seconds
+        host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel + row.host_s
+        _add_amounts(sums, row)
+    return BlockCost(
+        forward_s=np.maximum(device["forward"], host["forward"] - waiting["forward"]),
+        recompute_s=np.maximum(device["recompute"], host["recompute"] - waiting["recompute"]),
+        backward_s=np.maximum(device["backward"], host["backward"] - waiting["backward"]),
+        weight_gradient_s=sums["weight"],
+        tp_s=exposed["tp"],
+        cp_s=exposed["cp"],
+        ep_s=exposed["ep"],
+        etp_s=exposed["etp"],
+        saved_bytes=sums["saved"],
+        workspace_bytes=np.maximum(sums["workspace"] - sums["saved"], 0.0),
+        dense_parameters=sums["dense"],
+        expert_parameters=sums["expert"],
+        frozen_dense_bytes=sums["fdense"],
+        frozen_expert_bytes=sums["fexpert"],
+        flops=sums["flops"],
+        mean_flops=sums["mean"],
+        model_flops=sums["model"],
+    )
+
+
+def _add_amounts(sums: dict[str, Array], row: Row) -> None:
+    """Add a row's bytes, flops and parameters to ``sums``."""
+    sums["saved"] = sums["saved"] + row.saved_bytes
+    # backward frees from the end: beside a row's temporaries lives what the rows up to it keep
+    sums["workspace"] = np.maximum(sums["workspace"], sums["saved"] + row.workspace_bytes)
+    sums["flops"] = sums["flops"] + row.flops
+    sums["mean"] = sums["mean"] + row.flops / row.imbalance
+    sums["model"] = sums["model"] + row.model_flops
+    if row.shard_group is not None:
+        sums[row.shard_group] = sums[row.shard_group] + row.parameters
+        sums[f"f{row.shard_group}"] = sums[f"f{row.shard_group}"] + row.frozen_bytes
+
+
+def group_of(setting: Setting, group: Group) -> tuple[Array, Array]:
+    """Ranks of a group and how many GPUs apart they lie, in Megatron's order tp - cp - dp - pp (experts: etp - ep)."""
+    one = np.ones_like(setting.tp)
+    return {
+        "tp": (setting.tp, one),
+        "cp": (setting.cp, setting.tp),
+        "ep": (setting.ep, setting.etp),
+        "etp": (setting.etp, one),
+    }[group]
+
+
+def _exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
+    """Seconds of a collective that computation does not hide: what is left of it beside the row it runs with."""
+    if row.collective is None or row.group is None:
+        raise ValueError(f"row {row.name!r} is no collective")
+    ranks, stride = group_of(setting, row.group)
+    seconds = collective_s(cluster, row.collective, row.communication_bytes, ranks, stride)
+    seconds = seconds * (1.0 - overlap(setting.framework, row.group))
+    hides = setting.framework.overlap_tensor_parallel_gradients
+    if row.beside is None or hides == 0.0:
+        return seconds
+    return np.asarray(seconds - hides * np.minimum(seconds, compute_s(row.beside, setting, cluster, curves)))
+
+
+def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
+    """Seconds that a row keeps the device busy, on this stack and at this job's precision."""
+    f = setting.framework
+    return device_s(
+        row,
+        cluster.accelerator,
+        curves,
+        setting.precision.matmul,
+        setting.unquantized_dtype,
+        f.flash_attention,
+        f.elementwise_rate,
+    )
+
+
+def overlap(framework: Framework, group: Group) -> float:
+    """The part of a group's communication that the framework hides behind computation."""
+    return {
+        "tp": framework.overlap_tensor_parallel,
+        "cp": framework.overlap_context,
+        "ep": framework.overlap_expert,
+        "etp": framework.overlap_expert,
+    }[group]

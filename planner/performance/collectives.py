@@ -1,0 +1,94 @@
+"""Seconds of one collective over a group of ranks, on the links that the group spans."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.common.arrays import Array, Number
+from planner.hardware.cluster import Cluster, CollectiveFit, CollectiveName, Link
+
+
+def bus_factor(collective: CollectiveName, ranks: Number) -> Number:
+    """Bytes that cross a rank's link per message byte, as nccl-tests define bus bandwidth.
+
+    2 (n-1)/n for all-reduce, (n-1)/n for all-gather, reduce-scatter and all-to-all, 1 for p2p.
+    Source: NVIDIA nccl-tests, doc/PERFORMANCE.md.
+    """
+    if collective == "p2p":
+        return np.where(np.asarray(ranks) > 1, 1.0, 0.0)
+    share = (ranks - 1.0) / np.maximum(ranks, 1.0)
+    return 2.0 * share if collective == "all_reduce" else share
+
+
+def _fit(link: Link, collective: CollectiveName, captured: bool = False) -> CollectiveFit:
+    """The measured fit of this link, or one made from its rate, its reached fraction and its latency."""
+    if captured and collective in link.captured:
+        return link.captured[collective]
+    if collective in link.collectives:
+        return link.collectives[collective]
+    bandwidth = link.bytes_per_s * link.efficiency
+    return CollectiveFit(latency_s=link.latency_s, bus_bytes_per_s=bandwidth, sqrt_coefficient=link.sqrt_coefficient)
+
+
+def collective_s(
+    cluster: Cluster, collective: CollectiveName, message_bytes: Number, ranks: Number, stride: Number, captured: bool = False
+) -> Array:
+    """Seconds of ``collective`` on ``message_bytes`` over ``ranks`` ranks that lie ``stride`` GPUs apart.
+
+    The narrowest link that joins the whole group rules. A ring (or tree) over several nodes crosses a node's edge once,
+    with all of the group's local ranks feeding their own network ports: bus bandwidth is the port's rate times the
+    ranks per node, never above the inner link's. All-to-all sends each rank's share for other nodes through its own
+    port. Each: ``t = latency + x / bus + c sqrt(latency x / bus)``. Message: bytes as nccl-tests count them (per-rank
+    buffer for all-reduce, all-to-all and p2p; the whole output or input for all-gather and reduce-scatter).
+    Groups of one rank, and empty messages, take no time. ``captured``: launched from CUDA graphs, as serving engines do.
+    """
+    ranks, stride, message = (np.asarray(x, dtype=float) for x in (ranks, stride, message_bytes))
+    result = np.zeros(np.broadcast_shapes(ranks.shape, stride.shape, message.shape))
+    done = (ranks <= 1) | (message <= 0)
+    if done.all():
+        return result
+    x = message * bus_factor(collective, ranks)
+    inner: float | None = None
+    reach = 1.0
+    for link in cluster.node.links:
+        reach_now = float(link.span) if link.span else float("inf")
+        # a group that does not divide its nodes straddles their edge somewhere, and the slowest group rules
+        aligned = (cluster.num_gpus <= reach_now) or (reach_now % np.maximum(ranks * stride, 1.0) == 0)
+        fits = ~done & (ranks * stride <= reach_now) & aligned
+        if fits.any():
+            result = np.where(fits, _link_s(link, collective, x, ranks, stride, reach, inner, captured), result)
+            done = done | fits
+            if done.all():
+                break
+        fit = _fit(link, collective, captured)
+        inner, reach = fit.bus_bytes_per_s, reach_now
+    if not done.all():
+        # a cluster without a network link is refused when it is built; a group cannot outgrow it
+        raise AssertionError(f"no link of {cluster.node.name} spans {float((ranks * stride).max()):.0f} GPUs")
+    return result
+
+
+def _link_s(
+    link: Link,
+    collective: CollectiveName,
+    x: Array,
+    ranks: Array,
+    stride: Array,
+    reach: float,
+    inner: float | None,
+    captured: bool,
+) -> Array:
+    """Seconds where ``link`` joins the group; ``reach`` GPUs share the next nearer link, of bus rate ``inner``."""
+    fit = _fit(link, collective, captured)
+    local = np.minimum(np.maximum(np.floor(reach / stride), 1.0), ranks)
+    bus: Number = fit.bus_bytes_per_s
+    if link.per_peer_bytes_per_s is not None:
+        bus = np.minimum(bus, link.per_peer_bytes_per_s * link.efficiency * np.maximum(ranks - 1.0, 1.0))
+    if inner is not None and collective == "all_to_all":
+        x = x * (ranks - local) / np.maximum(ranks - 1.0, 1.0)
+    elif inner is not None and collective != "p2p":
+        bus = np.minimum(bus * local, inner)
+    wire = x / bus
+    groups = np.log2(np.maximum(ranks / local, 2.0)) if inner is not None else 1.0
+    latency = fit.latency_s * groups + fit.latency_s_per_peer * np.maximum(ranks - 1.0, 0.0)
+    return np.asarray(latency + wire + fit.sqrt_coefficient * np.sqrt(latency * wire))

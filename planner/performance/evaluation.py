@@ -1,0 +1,424 @@
+"""The only composition: specs and layouts in, arrays of memory, time and dollars out. Everything else calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.common.arrays import Array
+from planner.hardware.cluster import Cluster, host_usable_bytes, usable_bytes
+from planner.hardware.curves import Curves, curves_of
+from planner.model.architecture import LayerKind, Model
+from planner.model.parameters import embedding_parameters
+from planner.operators.setting import AXES, Setting, distinct, distinct_axes
+from planner.operators.table import Table, build_table
+from planner.performance.block_cost import BlockCost, BlockCosts, block_costs
+from planner.performance.feasibility import check_job, impossible
+from planner.performance.memory import StageContent, StageMemory, model_states, page_out, peak, stage_moments
+from planner.performance.pipeline import Stage, bubble_s, in_flight, stages
+from planner.performance.stage_content import NOTHING, stage_blocks, stage_content
+from planner.performance.step_time import Exchange, StageTime, StepTime, combine, exchange, synchronization_s, update_s
+from planner.performance.transfers import offload_s, pipeline_s
+from planner.workload.adapters import tuned_model
+from planner.workload.framework import Framework
+from planner.workload.job import Job
+from planner.workload.layout import Layouts
+from planner.workload.precision import Precisions, precisions
+from planner.workload.question import Question
+
+CHUNK = 16_384
+"""Layouts evaluated at a time: their columns stay in the processor's cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What each of ``n`` layouts takes; arrays of shape ``(n,)``. Impossible layouts hold NaN and a reason.
+
+    ``memory`` is that of the heaviest stage, ``step`` follows the slowest. ``reason`` indexes ``reasons``, -1 = none.
+    ``model_flops`` of one step and all GPUs.
+    """
+
+    layouts: Layouts
+    possible: NDArray[np.bool_]
+    reason: NDArray[np.intp]
+    reasons: tuple[str, ...]
+    memory: StageMemory
+    heaviest_stage: Array
+    step: StepTime
+    model_flops: Array
+    hardware_flops: Array
+    num_microbatches: Array
+    usable_bytes: float
+    host_usable_bytes: float
+    tokens_per_step: float
+    num_gpus: int
+    peak_flops_per_s: float
+
+    @property
+    def step_time_s(self) -> Array:
+        """Seconds of one optimizer step."""
+        return self.step.total
+
+    @property
+    def tokens_per_s_per_gpu(self) -> Array:
+        """Training tokens per second and GPU."""
+        return self.tokens_per_step / self.step_time_s / self.num_gpus
+
+    @property
+    def mfu(self) -> Array:
+        """Model flops utilization: needed flops (no recomputation, attention in full) over peak (PaLM, appendix B)."""
+        return self.model_flops / (self.step_time_s * self.num_gpus * self.peak_flops_per_s)
+
+    @property
+    def headroom_bytes(self) -> Array:
+        """Usable memory less what the heaviest GPU needs; negative = does not fit."""
+        return self.usable_bytes - self.memory.total
+
+    @property
+    def fits(self) -> NDArray[np.bool_]:
+        """Possible, fits in GPU memory, and what is offloaded fits in the host's."""
+        host = (self.memory.host == 0) | (self.memory.host <= self.host_usable_bytes)
+        return np.asarray(self.possible & (self.headroom_bytes >= 0) & host)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Context:
+    model: Model
+    cluster: Cluster
+    framework: Framework
+    job: Job
+    precision: Precisions
+    curves: Curves
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """One distinct pipeline stage: memory at each moment of a step, seconds of a micro-batch."""
+
+    stage: Stage
+    moments: tuple[StageMemory, ...]
+    time: StageTime
+
+
+def evaluate(
+    model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts, curves: Curves | None = None
+) -> Evaluation:
+    """Memory, step time and flops of every layout.
+
+    Operator rows are evaluated once per distinct combination of the few axes they depend on; then layouts of equal
+    (pp, vpp) share their stages. One layout gives the same bits alone as among millions: every step is elementwise.
+    ``curves`` replaces those of the accelerator's chip family.
+    Raises PlannerError for a precision that the accelerator lacks or a sequence that the model cannot take.
+    """
+    check_job(model, cluster, framework, job)
+    model = tuned_model(model, job)
+    question = Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts)
+    broken, reason, reasons = impossible(question)
+    context = _context(model, cluster, framework, job, curves)
+    valid = np.flatnonzero(~broken)
+    good = layouts.take(valid)
+    columns = _evaluate_possible(context, good) if len(good) else {}
+    return _assemble(context, layouts, ~broken, reason, reasons, valid, columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a search asks of each layout: its heaviest GPU, that GPU's share of the host, one step; they broadcast."""
+
+    peak_bytes: Array
+    host_bytes: Array
+    step_time_s: Array
+
+
+class GridEvaluator:
+    """Evaluates layouts whose columns broadcast against each other, so that nothing is computed twice.
+
+    The same functions as ``evaluate``, elementwise: every number equals that of the layout alone, bit for bit.
+    """
+
+    def __init__(self, model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
+        check_job(model, cluster, framework, job)
+        self._context = _context(tuned_model(model, job), cluster, framework, job)
+
+    def block_costs(self, parts: Sequence[Layouts]) -> tuple[BlockCosts, list[NDArray[np.intp]]]:
+        """Costs of the blocks on the distinct axes of all ``parts``, and for each part the positions of its rows' own."""
+        axes = {name: np.concatenate([getattr(part, name) for part in parts]) for name in AXES}
+        costs, index = _block_costs(self._context, Layouts(**{f.name: axes.get(f.name, NOTHING) for f in fields(Layouts)}))
+        return costs, np.split(index, np.cumsum([len(part) for part in parts])[:-1])
+
+    def summary(self, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...]) -> Summary:
+        """Peak and step time of layouts of one ``pp`` and equal stages; ``blocks`` along their last axis."""
+        m = self._context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
+        staged = _stages(self._context, layouts, blocks, pp, cut, m)
+        need = host = NOTHING
+        for here in staged:  # the largest total is the total of the largest: ``peak`` without its parts
+            total = np.maximum(np.maximum(here.moments[0].total, here.moments[1].total), here.moments[2].total)
+            host = np.maximum(host, here.moments[0].host)
+            need = np.maximum(need, total)
+        return Summary(peak_bytes=need, host_bytes=host, step_time_s=_step(layouts, staged, pp, m).total)
+
+
+def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
+    """Memory of each distinct pipeline stage at the moments of a step (memory.PHASES); possible layouts of one (pp, vpp)."""
+    context = _context(model, cluster, framework, job)
+    blocks, index = _block_costs(context, layouts)
+    pp, m = int(layouts.pp[0]), job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
+    return _stages(context, layouts, blocks.take(index), pp, stages(model, pp, int(layouts.vpp[0])), m)
+
+
+def operator_table(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> Table:
+    """The rows themselves, for the distinct axes of ``layouts``."""
+    check_job(model, cluster, framework, job)
+    setting, _ = distinct_axes(layouts, tuned_model(model, job), framework, job)
+    return build_table(setting)
+
+
+def _context(model: Model, cluster: Cluster, framework: Framework, job: Job, curves: Curves | None = None) -> _Context:
+    return _Context(
+        model=model,
+        cluster=cluster,
+        framework=framework,
+        job=job,
+        precision=precisions(job, framework),
+        curves=curves or curves_of(cluster.accelerator),
+    )
+
+
+def _block_costs(context: _Context, layouts: Layouts) -> tuple[BlockCosts, NDArray[np.intp]]:
+    if len(layouts) == 1:  # asked on several numbers of GPUs, whose tables are one
+        axes = tuple(float(getattr(layouts, name)[0]) for name in AXES)
+        table, index = _lone_table(context.model, context.framework, context.job, axes), np.zeros(1, dtype=np.intp)
+    else:
+        setting, index = distinct_axes(layouts, context.model, context.framework, context.job)
+        table = build_table(setting)
+    return block_costs(table, context.cluster, context.curves), index
+
+
+@lru_cache(maxsize=8)
+def _lone_table(model: Model, framework: Framework, job: Job, axes: tuple[float, ...]) -> Table:
+    """The table of one layout, whose AXES are ``axes``."""
+    values = {name: np.array([value]) for name, value in zip(AXES, axes, strict=True)}
+    return build_table(Setting(model=model, framework=framework, job=job, **values))
+
+
+def _evaluate_possible(context: _Context, layouts: Layouts) -> dict[str, Array]:
+    blocks, index = _block_costs(context, layouts)
+    columns: dict[str, Array] = {}
+    first, group = distinct([layouts.pp, layouts.vpp])
+    order = np.argsort(group, kind="stable")
+    ends = np.cumsum(np.bincount(group))
+    for representative, members in zip(first, np.split(order, ends[:-1]), strict=True):
+        pp, vpp = int(layouts.pp[representative]), int(layouts.vpp[representative])
+        for chunk in np.split(members, range(CHUNK, len(members), CHUNK)):
+            part = _pipeline_group(context, layouts.take(chunk), blocks.take(index[chunk]), pp, vpp)
+            for name, values in part.items():
+                if name not in columns:
+                    columns[name] = np.empty(len(layouts))
+                columns[name][chunk] = values
+    return columns
+
+
+def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, vpp: int) -> dict[str, Array]:
+    """Columns for layouts of one (pp, vpp): heaviest and slowest of the distinct stages."""
+    m = context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
+    staged = _stages(context, layouts, blocks, pp, stages(context.model, pp, vpp), m)
+    memory, heaviest, host = peak(staged[0].moments), NOTHING, staged[0].moments[0].host
+    for here in staged[1:]:
+        most = peak(here.moments)
+        heavier = most.total > memory.total
+        heaviest = np.where(heavier, float(here.stage.first), heaviest)
+        memory = most.where(heavier, memory)
+        host = np.maximum(host, here.moments[0].host)
+    memory = replace(memory, host=host)  # the stages of a pipeline may share a host
+    step = _step(layouts, staged, pp, m)
+    model_flops, hardware_flops = _flops(context, layouts, blocks, m)
+    return {
+        **{f"memory.{n}": getattr(memory, n) for n in memory.__dataclass_fields__},
+        **{f"step.{n}": getattr(step, n) for n in step.__dataclass_fields__},
+        "heaviest_stage": heaviest,
+        "model_flops": model_flops,
+        "hardware_flops": hardware_flops,
+        "num_microbatches": m,
+    }
+
+
+def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[Staged]:
+    """Memory and time of each distinct stage."""
+    tied = _tied_copy(context.model, layouts, pp)
+    parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks)
+    sends = pipeline_s(
+        context.cluster, context.framework, layouts, context.precision.activation * context.model.hidden_size, context.job.seq_len
+    )
+    staged = []
+    for stage in cut:
+        content = stage_content(
+            context.job, context.framework, pp, blocks, stage, in_flight(pp, layouts.vpp, stage.first, m), tied
+        )
+        parts = stage_blocks(blocks, stage, pp)
+        copies = offload_s(context.cluster, layouts, [part for part in parts if part[1] is not blocks.head])
+        moments, time = _stage(context, layouts, parts, content, m, parallel, sends, copies)
+        staged.append(Staged(stage=stage, moments=moments, time=time))
+    return staged
+
+
+def _step(layouts: Layouts, staged: list[Staged], pp: int, m: Array) -> StepTime:
+    """The step of a pipeline: its slowest stage sets the pace, the others delay its start."""
+    slowest = staged[0].time
+    crossing = once_dp = once_optimizer = weight = NOTHING
+    for here in staged:
+        time = here.time
+        if here is not staged[0]:
+            slowest = time.where(time.microbatch > slowest.microbatch, slowest)
+        crossing = crossing + here.stage.count * time.microbatch
+        once_dp = np.maximum(once_dp, time.once_data_parallel)
+        once_optimizer = np.maximum(once_optimizer, time.once_optimizer)
+        weight = weight + here.stage.count * time.weight_gradient
+    others = crossing - slowest.microbatch
+    other_weights = weight - slowest.weight_gradient
+    bubble = bubble_s(layouts.schedule, layouts.vpp, others, other_weights) if pp > 1 else NOTHING
+    return combine(slowest, once_dp, once_optimizer, m, bubble)
+
+
+def _tied_copy(model: Model, layouts: Layouts, pp: int) -> Array:
+    """Elements of the last stage's own copy of a tied word embedding (Megatron keeps both in step)."""
+    if not model.tied_embeddings or pp == 1 or model.head == "none":
+        return NOTHING
+    words = sum(t.elements for t in embedding_parameters(model) if t.shard == "vocabulary")
+    return np.asarray(words / layouts.tp)
+
+
+def _stage(
+    context: _Context,
+    layouts: Layouts,
+    parts: list[tuple[float, BlockCost]],
+    content: StageContent,
+    m: Array,
+    parallel: Exchange,
+    sends: Array,
+    copies: Array,
+) -> tuple[tuple[StageMemory, ...], StageTime]:
+    job, framework, precision = context.job, context.framework, context.precision
+    # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
+    factored = 8.0 / context.model.hidden_size if precision.factored else 0.0
+    gathers = framework.mixed_precision == "sharded_fp32"
+    states = model_states(content, layouts, precision, factored_width=factored, shards_from=2.0 if gathers else 3.0)
+    moments = stage_moments(
+        content,
+        layouts,
+        states,
+        framework=framework,
+        precision=precision,
+        job=job,
+        num_microbatches=m,
+        usable=usable_bytes(context.cluster),
+    )
+    away: Array = NOTHING
+    if job.paged:
+        usable = usable_bytes(context.cluster)
+        paged = [page_out(moment, usable) for moment in moments]
+        for before, after in zip(moments, paged, strict=True):
+            away = np.maximum(away, after.host - before.host)
+        moments = tuple(replace(after, host=before.host + away) for before, after in zip(moments, paged, strict=True))
+    return moments, _stage_time(context, layouts, parts, content, parallel, sends, copies, states.update_elements, away)
+
+
+def _stage_time(
+    context: _Context,
+    layouts: Layouts,
+    parts: list[tuple[float, BlockCost]],
+    content: StageContent,
+    parallel: Exchange,
+    sends: Array,
+    copies: Array,
+    update_elements: Array,
+    paged: Array,
+) -> StageTime:
+    names = ("forward_s", "backward_s", "recompute_s", "tp_s", "ep_s", "etp_s", "cp_s", "weight_gradient_s")
+    sums = dict.fromkeys(names, NOTHING)
+    gather = NOTHING
+    for count, block in parts:
+        for name in names:
+            sums[name] = sums[name] + count * getattr(block, name)
+        gather = gather + count * parallel.gathers[id(block)]
+    backward = sums["backward_s"] + sums["recompute_s"]
+    once = synchronization_s(parallel.sync, content.dense_parameters, content.expert_parameters, sums["forward_s"], backward)
+    optimizer = update_s(
+        update_elements,
+        layouts,
+        context.cluster,
+        context.curves,
+        context.job,
+        context.framework,
+        context.precision,
+        float(context.model.hidden_size),
+        paged,
+    )
+    return StageTime(
+        forward=sums["forward_s"],
+        backward=sums["backward_s"],
+        recompute=sums["recompute_s"],
+        tensor_parallel=sums["tp_s"],
+        expert_parallel=sums["ep_s"] + sums["etp_s"],
+        context_parallel=sums["cp_s"],
+        pipeline=sends,
+        gather=gather,
+        offload=copies,
+        weight_gradient=sums["weight_gradient_s"],
+        once_data_parallel=once,
+        once_optimizer=optimizer,
+    )
+
+
+def _flops(context: _Context, layouts: Layouts, blocks: BlockCosts, m: Array) -> tuple[Array, Array]:
+    """(model flops, executed flops) of one step on all GPUs: rows of a rank x ranks of a stage, over all stages."""
+    model_flops = blocks.embedding.model_flops + blocks.head.model_flops
+    executed = blocks.embedding.mean_flops + blocks.head.mean_flops
+    counts: dict[LayerKind, int] = {}
+    for kind in context.model.layer_kinds:
+        counts[kind] = counts.get(kind, 0) + 1
+    for kind, count in counts.items():
+        model_flops = model_flops + count * blocks.layers[kind].model_flops
+        executed = executed + count * blocks.layers[kind].mean_flops
+    for times, block in blocks.teacher:
+        model_flops, executed = model_flops + times * block.model_flops, executed + times * block.mean_flops
+    ranks = layouts.tp * layouts.cp * layouts.dp * m
+    return model_flops * ranks, executed * ranks
+
+
+def _assemble(
+    context: _Context,
+    layouts: Layouts,
+    possible: NDArray[np.bool_],
+    reason: NDArray[np.intp],
+    reasons: tuple[str, ...],
+    valid: NDArray[np.intp],
+    columns: dict[str, Array],
+) -> Evaluation:
+    def full(name: str) -> Array:
+        values = np.full(len(layouts), np.nan)
+        if name in columns:
+            values[valid] = columns[name]
+        return values
+
+    dtype = context.precision.matmul
+    return Evaluation(
+        layouts=layouts,
+        possible=possible,
+        reason=reason,
+        reasons=reasons,
+        memory=StageMemory(**{n: full(f"memory.{n}") for n in StageMemory.__dataclass_fields__}),
+        heaviest_stage=full("heaviest_stage"),
+        step=StepTime(**{n: full(f"step.{n}") for n in StepTime.__dataclass_fields__}),
+        model_flops=full("model_flops"),
+        hardware_flops=full("hardware_flops"),
+        num_microbatches=full("num_microbatches"),
+        usable_bytes=usable_bytes(context.cluster),
+        host_usable_bytes=host_usable_bytes(context.cluster),
+        tokens_per_step=context.job.tokens_per_step,
+        num_gpus=context.cluster.num_gpus,
+        peak_flops_per_s=context.cluster.accelerator.peak(dtype),
+    )

@@ -1,0 +1,395 @@
+"""Which layouts are possible at all: rules with a mask over layouts and a sentence that names field, value and remedy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.common.arrays import Mask
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import Cluster
+from planner.model.architecture import Model
+from planner.operators.teacher import teacher_model
+from planner.workload.framework import Feature, Framework
+from planner.workload.job import Job
+from planner.workload.layout import Layout
+from planner.workload.precision import matmul_dtype
+from planner.workload.question import Question
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A short reason for tables, the layouts that break the rule, and the sentence for one of them."""
+
+    reason: str
+    broken: Mask
+    message: Callable[[Layout], str]
+
+
+def divisors(number: int) -> str:
+    """The divisors of a number, for messages.
+
+    >>> divisors(12)
+    '1, 2, 3, 4, 6, 12'
+    """
+    return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)
+
+
+LARGEST: dict[str, tuple[int, str]] = {
+    "job.seq_len": (2**27, "the longest published context is 10 million tokens"),
+    "job.global_batch_size": (2**27, "published batches end at some hundred thousand sequences"),
+    "model.hidden_size": (2**20, "published models end below 2^16"),
+    "model.ffn_hidden_size": (2**22, "published models end below 2^18"),
+    "model.vocab_size": (2**25, "published vocabularies end at a million"),
+    "model.num_heads": (2**16, "published models end at some hundred"),
+    "model.num_experts": (2**16, "published models end at some thousand"),
+}
+"""The largest values that are answered, far above everything ever trained: beyond them no measured curve says anything."""
+
+
+def check_sizes(model: Model, job: Job) -> None:
+    """Raise PlannerError for sizes far beyond all that was ever trained, which would be answered with numbers from nowhere."""
+    for field, (most, why) in LARGEST.items():
+        place, name = field.split(".")
+        value = getattr(job if place == "job" else model, name)
+        if value > most:
+            raise PlannerError(f"{field} = {value}: at most {most} is answered ({why}); give a smaller one.")
+
+
+def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
+    """Raise PlannerError for what no layout can mend: types the hardware lacks, positions the model lacks, absurd sizes."""
+    check_sizes(model, job)
+    precision = matmul_dtype(job.precision)
+    cluster.accelerator.peak(precision)
+    if precision in ("fp8", "fp4"):
+        cluster.accelerator.peak("bf16")
+    if job.precision in ("fp8", "nvfp4") and "fp8" not in framework.features:
+        raise PlannerError(
+            f"job.precision = {job.precision!r}: {framework.name} has no FP8 training; use megatron-core, torchtitan or fsdp, "
+            "or bf16 or fp16."
+        )
+    check_teacher(model, job)
+    if job.quantization is not None and job.quantization.compute_dtype is not None:
+        cluster.accelerator.peak(job.quantization.compute_dtype)
+    if (model.memory_length or model.relative_attention) and framework.attention_kernel == "flash":
+        raise PlannerError(
+            f"framework.attention_kernel = 'flash': {model.name} attends to a memory or by relative positions, which the fused "
+            "kernels do not; use standard or eager."
+        )
+    if model.position_embedding == "learned" and job.seq_len > model.max_positions:
+        raise PlannerError(
+            f"job.seq_len = {job.seq_len}: {model.name} has a learned position table of max_positions = "
+            f"{model.max_positions} rows; use a sequence of at most that, or give the model a longer table."
+        )
+
+
+def length_notes(model: Model, job: Job) -> tuple[str, ...]:
+    """A warning where sequences are longer than the model's configuration allows: not refused, for contexts get extended."""
+    if not model.context_length or job.seq_len <= model.context_length:
+        return ()
+    return (
+        f"warning: job.seq_len = {job.seq_len} is beyond the context_length = {model.context_length} of {model.name}: the "
+        "model has not learned positions that far; extend its context (other rotary frequencies), or train on shorter sequences",
+    )
+
+
+def rules(q: Question) -> Iterator[Rule]:
+    """All rules, most basic first: the first broken one explains the layout."""
+    yield from _degree_rules(q)
+    yield from _model_rules(q)
+    if q.job.teacher is not None and q.job.teacher.cached_top_k is None:  # it runs on the student's layout
+        yield from _model_rules(replace(q, model=teacher_model(q.job.teacher)))
+    yield from _batch_rules(q)
+    yield from _pipeline_rules(q)
+    yield from _sharding_rules(q)
+    yield from _feature_rules(q)
+
+
+def _degree_rules(q: Question) -> Iterator[Rule]:
+    x, gpus = q.layouts, q.cluster.num_gpus
+    world = x.tp * x.cp * x.pp * x.dp
+    whole = np.floor(x.dp) == x.dp
+
+    def world_message(y: Layout) -> str:
+        model_ranks = y.tp * y.cp * y.pp
+        if gpus % model_ranks:
+            return (
+                f"layout.tp x pp x cp = {y.tp} x {y.pp} x {y.cp} = {model_ranks}: does not divide the cluster's {gpus} GPUs; "
+                f"their product must be one of {divisors(gpus)}"
+            )
+        return (
+            f"layout.dp = {y.dp}: tp x pp x cp x dp = {model_ranks * (y.dp or 1)}, but the cluster has {gpus} GPUs; "
+            f"use dp = {gpus // model_ranks} or leave dp out"
+        )
+
+    yield Rule(reason="degrees do not multiply to the number of GPUs", broken=~whole | (world != gpus), message=world_message)
+
+
+def _model_rules(q: Question) -> Iterator[Rule]:
+    x, m = q.layouts, q.model
+    yield Rule(
+        reason="tp does not divide the attention heads",
+        broken=(m.num_heads % x.tp) != 0,
+        message=lambda y: (
+            f"layout.tp = {y.tp}: does not divide num_heads = {m.num_heads} of {m.name}; use one of {divisors(m.num_heads)}"
+        ),
+    )
+    kv = m.num_kv_heads
+    yield Rule(
+        reason="tp and the key-value heads do not divide",
+        broken=((kv % x.tp) != 0) & ((x.tp % kv) != 0),
+        message=lambda y: f"layout.tp = {y.tp}: neither divides nor is a multiple of num_kv_heads = {kv} of {m.name}",
+    )
+    dense = m.num_experts == 0 or any(not kind.moe for kind in m.layer_kinds)
+    if dense:
+        yield Rule(
+            reason="tp does not divide the feed-forward",
+            broken=(m.ffn_hidden_size % x.tp) != 0,
+            message=lambda y: f"layout.tp = {y.tp}: does not divide ffn_hidden_size = {m.ffn_hidden_size} of {m.name}",
+        )
+    yield from _expert_rules(q)
+    s = q.job.seq_len
+    folds = np.where(x.cp > 1, 2.0 * x.cp, 1.0)
+    yield Rule(
+        reason="cp does not divide the sequence",
+        broken=(s % folds) != 0,
+        message=lambda y: (
+            f"layout.cp = {y.cp}: seq_len = {s} must divide by 2 x cp = {2 * y.cp} (two slices per rank balance the causal mask)"
+        ),
+    )
+    split = np.where(x.sequence_parallel > 0, x.tp * x.cp, 1.0)
+    yield Rule(
+        reason="sequence parallelism does not divide the sequence",
+        broken=(s % split) != 0,
+        message=lambda y: f"layout.sequence_parallel: seq_len = {s} must divide by tp x cp = {y.tp * y.cp}",
+    )
+
+
+def _expert_rules(q: Question) -> Iterator[Rule]:
+    x, m = q.layouts, q.model
+    if not m.num_experts:
+        yield Rule(
+            reason="expert parallelism without experts",
+            broken=(x.ep > 1) | (x.etp > 1),
+            message=lambda y: f"layout.{'ep' if y.ep > 1 else 'etp'} = {max(y.ep, y.etp)}: {m.name} is dense; use 1",
+        )
+        return
+    yield Rule(
+        reason="ep does not divide the experts",
+        broken=(m.num_experts % x.ep) != 0,
+        message=lambda y: (
+            f"layout.ep = {y.ep}: does not divide num_experts = {m.num_experts} of {m.name}; use one of {divisors(m.num_experts)}"
+        ),
+    )
+    width = int(m.expert_ffn_hidden_size or 1)
+    yield Rule(
+        reason="etp does not divide an expert",
+        broken=(width % x.etp) != 0,
+        message=lambda y: f"layout.etp = {y.etp}: does not divide expert_ffn_hidden_size = {width} of {m.name}",
+    )
+    ranks = x.tp * x.cp * x.dp
+    yield Rule(
+        reason="ep x etp does not divide a stage's ranks",
+        broken=(ranks % (x.ep * x.etp)) != 0,
+        message=lambda y: (
+            f"layout.ep x etp = {y.ep * y.etp}: does not divide tp x cp x dp = "
+            f"{y.tp * y.cp * (y.dp or 1)}, the ranks of one pipeline stage"
+        ),
+    )
+    yield Rule(
+        reason="MoE with tp needs sequence parallelism",
+        broken=(x.tp > 1) & (x.sequence_parallel == 0),
+        message=lambda y: (
+            f"layout.sequence_parallel = false with tp = {y.tp}: MoE layers with tensor parallelism route "
+            "each rank's own tokens; set sequence_parallel = true"
+        ),
+    )
+
+
+def _batch_rules(q: Question) -> Iterator[Rule]:
+    x, batch = q.layouts, q.job.global_batch_size
+    yield Rule(
+        reason="micro-batches do not fill the global batch",
+        broken=(batch % (x.micro_batch_size * x.dp)) != 0,
+        message=lambda y: (
+            f"job.global_batch_size = {batch}: must be a multiple of micro_batch_size x dp = "
+            f"{y.micro_batch_size} x {y.dp} = {y.micro_batch_size * (y.dp or 1)}"
+        ),
+    )
+
+
+def _pipeline_rules(q: Question) -> Iterator[Rule]:
+    x, m, batch = q.layouts, q.model, q.job.global_batch_size
+    yield Rule(
+        reason="more pipeline chunks than layers",
+        broken=x.pp * x.vpp > m.num_layers + np.where(x.vpp > 1, 2, 0),
+        message=lambda y: (
+            f"layout.pp x vpp = {y.pp} x {y.vpp} = {y.pp * y.vpp}: {m.name} has only {m.num_layers} layers; "
+            f"use a product of at most {m.num_layers}"
+        ),
+    )
+    yield Rule(
+        reason="virtual stages without a pipeline",
+        broken=(x.vpp > 1) & (x.pp == 1),
+        message=lambda y: f"layout.vpp = {y.vpp}: needs pp > 1",
+    )
+    chunks = x.pp * x.vpp
+    # Megatron may count the embedding, the loss or both as layers (account_for_embedding_in_pipeline_split, ..._loss_...)
+    even = ((m.num_layers % chunks) == 0) | (((m.num_layers + 1) % chunks) == 0) | (((m.num_layers + 2) % chunks) == 0)
+    even = even | ("uneven_vpp" in q.framework.features)  # a pipeline layout given stage by stage
+    yield Rule(
+        reason="virtual stages do not divide the layers",
+        broken=(x.vpp > 1) & ~even,
+        message=lambda y: (
+            f"layout.vpp = {y.vpp}: pp x vpp = {y.pp * y.vpp} must divide num_layers = {m.num_layers}, or one or "
+            "two more (embedding and loss counted as layers)"
+        ),
+    )
+    microbatches = batch / (x.micro_batch_size * x.dp)
+    yield Rule(
+        reason="virtual stages need a multiple of pp micro-batches",
+        broken=(x.vpp > 1) & ((microbatches % x.pp) != 0),
+        message=lambda y: (
+            f"layout.vpp = {y.vpp}: the interleaved schedule needs a multiple of pp = {y.pp} micro-batches, "
+            f"not {batch // (y.micro_batch_size * (y.dp or 1))}"
+        ),
+    )
+    yield Rule(
+        reason="schedule and virtual stages disagree",
+        broken=((x.schedule == 1) != (x.vpp > 1)),
+        message=lambda y: (
+            f"layout.schedule = {y.schedule!r} with vpp = {y.vpp}: the interleaved schedule is the one with "
+            "vpp > 1; set vpp, or leave schedule out"
+        ),
+    )
+    yield Rule(
+        reason="zero-bubble without a pipeline",
+        broken=(x.schedule == 2) & (x.pp == 1),
+        message=lambda y: "layout.schedule = 'zero-bubble': needs pp > 1",
+    )
+
+
+def _sharding_rules(q: Question) -> Iterator[Rule]:
+    x = q.layouts
+    group = np.where(x.shard_group_size > 0, x.shard_group_size, 1.0)
+    yield Rule(
+        reason="shard group without ZeRO",
+        broken=(x.shard_group_size > 0) & (x.zero == 0),
+        message=lambda y: f"layout.shard_group_size = {y.shard_group_size}: needs zero = 1, 2 or 3",
+    )
+    yield Rule(
+        reason="shard group does not divide the data-parallel ranks",
+        broken=(x.ranks % group) != 0,
+        message=lambda y: f"layout.shard_group_size = {y.shard_group_size}: does not divide dp x cp = {(y.dp or 1) * y.cp}",
+    )
+    expert_group = np.minimum(group, x.expert_ranks)
+    yield Rule(
+        reason="shard group does not divide the expert data-parallel ranks",
+        broken=(x.expert_ranks % expert_group) != 0,
+        message=lambda y: f"layout.shard_group_size = {y.shard_group_size}: does not divide the ranks that hold the same experts",
+    )
+    yield Rule(
+        reason="ZeRO 2 and 3 with this stack's pipeline",
+        broken=(x.zero >= 2) & (x.pp > 1) & (q.framework.mixed_precision != "sharded_fp32"),
+        message=lambda y: (
+            f"layout.zero = {y.zero} with pp = {y.pp}: {q.framework.name} shards gradients only without a "
+            "pipeline; use zero = 1, or pp = 1"
+        ),
+    )
+    if q.framework.mixed_precision == "sharded_fp32":
+        yield Rule(
+            reason="FSDP shards",
+            broken=(x.zero < 2),
+            message=lambda y: f"layout.zero = {y.zero}: {q.framework.name} shards gradients or parameters; use 2 or 3",
+        )
+
+
+def _feature_rules(q: Question) -> Iterator[Rule]:
+    x, have = q.layouts, q.framework.features
+    wanted: dict[Feature, Mask] = {
+        "tp": x.tp > 1,
+        "sequence_parallel": (x.sequence_parallel > 0) & (x.tp > 1),
+        "pp": x.pp > 1,
+        "vpp": x.vpp > 1,
+        "zero_bubble": x.schedule == 2,
+        "cp": x.cp > 1,
+        "ep": x.ep > 1,
+        "etp": x.etp > 1,
+        "zero1": x.zero == 1,
+        "zero2": x.zero == 2,
+        "zero3": x.zero == 3,
+        "hybrid_shard": x.shard_group_size > 0,
+        "offload_optimizer": x.offload_optimizer > 0,
+        "offload_activations": x.offload_activations > 0,
+        "selective_recompute": x.recompute == 1,
+    }
+    for feature, mask in wanted.items():
+        if feature not in have:
+            yield Rule(reason=f"{q.framework.name} has no {feature}", broken=mask, message=_no_feature(q.framework, feature))
+
+
+def _no_feature(framework: Framework, feature: Feature) -> Callable[[Layout], str]:
+    have = ", ".join(sorted(framework.features))
+    return lambda y: f"layout: {framework.name} does not offer {feature}; it offers {have}"
+
+
+def impossible(q: Question) -> tuple[Mask, NDArray[np.intp], tuple[str, ...]]:
+    """(mask of impossible layouts, index of the first broken rule or -1, the rules' reasons)."""
+    first = np.full(len(q.layouts), -1, dtype=np.intp)
+    reasons = []
+    for i, rule in enumerate(rules(q)):
+        reasons.append(rule.reason)
+        first = np.where((first < 0) & rule.broken, i, first)
+    return first >= 0, first, tuple(reasons)
+
+
+def screen(q: Question) -> tuple[Mask, dict[str, int]]:
+    """(mask of possible layouts, how many break which rule first) of a block whose columns broadcast.
+
+    The mask is as small as the rules allow: it broadcasts to the block's shape.
+    """
+    size = math.prod(q.layouts.shape)
+    alive = np.ones(1, dtype=bool)
+    counts: dict[str, int] = {}
+    for rule in rules(q):
+        if not rule.broken.any():
+            continue
+        broken = alive & rule.broken
+        found = int(broken.sum()) * (size // broken.size)
+        if found:
+            counts[rule.reason] = counts.get(rule.reason, 0) + found
+            alive = alive & ~rule.broken
+    return alive, counts
+
+
+def require_possible(q: Question, layout: Layout, where: str = "") -> None:
+    """Raise PlannerError with the first broken rule's sentence, for a single layout."""
+    for rule in rules(q):
+        if rule.broken[0]:
+            prefix = f"{where}: " if where else ""
+            raise PlannerError(f"{prefix}{rule.message(layout)}.")
+
+
+def check_teacher(model: Model, job: Job) -> None:
+    """PlannerError for a teacher that the student cannot learn from."""
+    if job.teacher is None:
+        return
+    teacher = teacher_model(job.teacher)
+    if teacher.vocab_size != model.vocab_size:
+        raise PlannerError(
+            f"job.teacher.model = {job.teacher.model!r}: has a vocabulary of {teacher.vocab_size} words and {model.name} one of "
+            f"{model.vocab_size}; a student learns the teacher's probabilities word by word, so take models of one vocabulary."
+        )
+    if job.teacher.cached_top_k is not None and job.teacher.cached_top_k > model.vocab_size:
+        raise PlannerError(f"job.teacher.cached_top_k = {job.teacher.cached_top_k}: the vocabulary has {model.vocab_size} words.")
+    if not both_speak(teacher, model):
+        raise PlannerError(f"job.teacher.model = {job.teacher.model!r}: teacher and student must both be language models.")
+
+
+def both_speak(teacher: Model, student: Model) -> bool:
+    """Whether both are language models of one kind."""
+    return teacher.architecture == student.architecture and "none" not in (teacher.head, student.head)

@@ -1,0 +1,279 @@
+"""Peak bytes on one GPU, by kind: states, activations, workspace, buffers, and what the allocator and CUDA add."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.common.arrays import Array
+from planner.workload.framework import Framework
+from planner.workload.job import Job
+from planner.workload.layout import Layouts
+from planner.workload.precision import Precisions
+
+KINDS = ("parameters", "gradients", "optimizer", "activations", "workspace", "buffers", "fragmentation", "overhead")
+PHASES = ("forward end and loss", "backward end", "optimizer step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageMemory:
+    """Bytes on one GPU of one stage at the step's peak, by kind; arrays of shape ``(n,)``.
+
+    ``parameters`` + ``gradients`` + ``optimizer`` are the model states; ``buffers`` copies for communication;
+    allocated = the first six kinds; reserved = allocated + ``fragmentation``; the GPU also holds ``overhead`` (CUDA
+    context, NCCL). ``host`` is CPU memory per GPU taken by offloading. ``phase`` indexes PHASES.
+    """
+
+    parameters: Array
+    gradients: Array
+    optimizer: Array
+    activations: Array
+    workspace: Array
+    buffers: Array
+    fragmentation: Array
+    overhead: Array
+    host: Array
+    phase: Array
+
+    @property
+    def allocated(self) -> Array:
+        """What the caching allocator has given out at the peak."""
+        return self.parameters + self.gradients + self.optimizer + self.activations + self.workspace + self.buffers
+
+    @property
+    def reserved(self) -> Array:
+        """What the caching allocator has taken from the device."""
+        return self.allocated + self.fragmentation
+
+    @property
+    def total(self) -> Array:
+        """All that the GPU must hold."""
+        return self.reserved + self.overhead
+
+    def where(self, choose: NDArray[np.bool_], other: StageMemory) -> StageMemory:
+        """``self`` where ``choose``, else ``other``."""
+        if choose.all():
+            return self
+        return StageMemory(**{f.name: np.where(choose, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageContent:
+    """What a stage holds, before sharding: parameters and activation bytes; arrays of shape ``(n,)``."""
+
+    dense_parameters: Array
+    expert_parameters: Array
+    end_parameters: Array  # of them, embedding and head
+    largest_layer_parameters: Array
+    activations: Array  # all micro-batches in flight, without the head
+    head_activations: Array
+    largest_layer_activations: Array
+    layer_workspace: Array
+    head_workspace: Array
+    frozen_bytes: Array  # of weights that do not train, as stored
+    frozen_expert_bytes: Array
+    end_frozen_bytes: Array  # of the former, embedding and head
+    largest_layer_frozen_bytes: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class States:
+    """Sharded model states on one GPU; arrays of shape ``(n,)``."""
+
+    parameters: Array
+    gradients: Array
+    optimizer: Array
+    host: Array
+    update_elements: Array  # parameters that this rank updates
+
+
+def model_states(
+    content: StageContent, layouts: Layouts, precision: Precisions, *, factored_width: float, shards_from: float = 3.0
+) -> States:
+    """Bytes of parameters, gradients and optimizer states on one GPU.
+
+    ZeRO 1, 2, 3 divide optimizer states, then gradients, then parameters by the ranks that hold copies (Rajbhandari
+    et al. 2020, figure 1); experts by their own, smaller group. Offloading moves optimizer states and master weights
+    to the host, and from ZeRO 2 on the gradients too (ZeRO-Offload, Ren et al. 2021). ``factored_width`` is the bytes per
+    parameter of Adafactor's sums of rows and columns; ``shards_from`` the ZeRO stage
+    from which kept parameters are sharded: 3, but 2 in FSDP, which keeps fp32 shards and gathers 16-bit copies.
+    """
+    dense, expert = content.dense_parameters, content.expert_parameters
+    shards, expert_shards = layouts.shard_ranks, layouts.expert_shard_ranks
+    zero = layouts.zero
+
+    def held(stage: float, width: float) -> Array:
+        cut = zero >= stage
+        return np.asarray(width * (dense / np.where(cut, shards, 1.0) + expert / np.where(cut, expert_shards, 1.0)))
+
+    update = held(1.0, 1.0)
+    ends = precision.vector_state * content.end_parameters / shards
+    parameters = held(shards_from, precision.parameter)
+    if content.frozen_bytes.any() or content.frozen_expert_bytes.any():
+        cut = zero >= shards_from
+        parameters = parameters + content.frozen_bytes / np.where(cut, shards, 1.0)
+        parameters = parameters + content.frozen_expert_bytes / np.where(cut, expert_shards, 1.0)
+    optimizer = held(1.0, precision.master + precision.state + factored_width) + ends
+    gradients = held(2.0, precision.gradient)
+    away = layouts.offload_optimizer
+    gradients_away = away * (zero >= 2)
+    return States(
+        parameters=parameters,
+        gradients=gradients * (1.0 - gradients_away),
+        optimizer=optimizer * (1.0 - away),
+        host=optimizer * away + gradients * gradients_away,
+        update_elements=update,
+    )
+
+
+def weight_copies(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions) -> Array:
+    """Bytes of compute-type copies of the weights: the whole stage's, or two gathered layers under ZeRO 3.
+
+    Autocast keeps them from forward to backward; FSDP gathers one layer and prefetches the next, holds one layer's whole
+    gradient until it is scattered, and keeps the root (embedding and head) gathered from forward to backward.
+    """
+    sharded = framework.mixed_precision == "sharded_fp32"
+    width = precision.cast if sharded and precision.cast else precision.parameter
+    # FSDP under ZeRO 2 keeps everything gathered; FP8 caches and autocast leave embedding and output layer alone
+    inner = content.dense_parameters + content.expert_parameters - content.end_parameters
+    whole = width * (inner + content.end_parameters) if sharded else precision.cast * inner
+    gathered = (2.0 * width + width) * content.largest_layer_parameters + width * content.end_parameters
+    if content.frozen_bytes.any() or content.frozen_expert_bytes.any():
+        # frozen weights are gathered as they are stored, one layer and the next; they have no gradients
+        gathered = gathered + 2.0 * content.largest_layer_frozen_bytes + content.end_frozen_bytes
+        every = content.frozen_bytes + content.frozen_expert_bytes
+        whole = whole + np.where(layouts.zero >= 2, every, 0.0) if sharded else whole
+    if sharded:  # in a pipeline the whole stage stays gathered, with its gradients, until the last micro-batch
+        gathered = np.where(layouts.pp > 1, whole + precision.gradient * (inner + content.end_parameters), gathered)
+    return np.asarray(np.where(layouts.zero >= 3, gathered, whole))
+
+
+def stage_moments(
+    content: StageContent,
+    layouts: Layouts,
+    states: States,
+    *,
+    framework: Framework,
+    precision: Precisions,
+    job: Job,
+    num_microbatches: Array,
+    usable: float,
+) -> tuple[StageMemory, ...]:
+    """Memory of one stage at the moments of a step that can be its peak, in the order of PHASES.
+
+    End of forward and first backward: states + all activations + the larger of (head, loss) and one layer's backward.
+    End of backward: states + gradients + one layer. Optimizer step: states + gradients + its temporaries. Gradients
+    that are freed between steps are absent from the first moment of the first micro-batch.
+    """
+    states, copies = _with_lasting_copies(states, weight_copies(content, layouts, framework, precision), layouts, framework)
+    always = np.where((num_microbatches > 1) | framework.persistent_gradients, 1.0, 0.0)
+    early = states.gradients * always
+    # while the first layer's backward runs, its own gradients are still to come
+    coming = content.largest_layer_parameters / np.maximum(content.dense_parameters + content.expert_parameters, 1.0)
+    late = states.gradients * (1.0 - coming * (1.0 - always))
+    offloaded = layouts.offload_activations > 0
+    kept = np.where(offloaded, np.minimum(content.activations, 2.0 * content.largest_layer_activations), content.activations)
+    buffers = gradient_buffers(content, layouts, framework, precision, job)
+    loss_activations = kept + content.head_activations
+    loss_workspace = np.maximum(content.head_workspace, content.layer_workspace - content.head_activations) + copies
+    temporaries = optimizer_workspace(states, framework, precision, job) * (1.0 - layouts.offload_optimizer)
+    overhead = _overhead(layouts, framework)
+    host = states.host + np.where(offloaded, content.activations, 0.0)
+    moments = (
+        (early, loss_activations, np.maximum(loss_workspace, 0.0)),
+        (late, content.largest_layer_activations, content.layer_workspace + copies),
+        (states.gradients, np.zeros(1), temporaries),
+    )
+    return tuple(
+        _moment(states, gradients, activations, workspace, buffers, framework, usable, overhead, host, float(phase))
+        for phase, (gradients, activations, workspace) in enumerate(moments)
+    )
+
+
+def _with_lasting_copies(states: States, copies: Array, layouts: Layouts, framework: Framework) -> tuple[States, Array]:
+    """States with the copies of weights that last through the step, and the copies that do not."""
+    if framework.mixed_precision != "master_weights":
+        return states, copies
+    lasting = np.where(layouts.zero >= 3, 0.0, copies)
+    return replace(states, parameters=states.parameters + lasting), copies - lasting
+
+
+def _overhead(layouts: Layouts, framework: Framework) -> Array:
+    """Bytes outside the allocator: the context, and a communicator for each group of more than one."""
+    groups = sum((degree > 1).astype(float) for degree in (layouts.tp, layouts.pp, layouts.cp, layouts.ep, layouts.dp))
+    return np.asarray(framework.context_bytes + framework.communicator_bytes * groups)
+
+
+def peak(moments: tuple[StageMemory, ...]) -> StageMemory:
+    """The moment that needs the most memory, the first of equals."""
+    best = moments[0]
+    for now in moments[1:]:
+        best = best.where(best.total >= now.total, now)
+    return best
+
+
+def _moment(
+    states: States,
+    gradients: Array,
+    activations: Array,
+    workspace: Array,
+    buffers: Array,
+    framework: Framework,
+    usable: float,
+    overhead: Array,
+    host: Array,
+    phase: float,
+) -> StageMemory:
+    allocated = states.parameters + gradients + states.optimizer + activations + workspace + buffers
+    varying = framework.length_fragmentation > 0
+    changing = framework.length_fragmentation * (activations + np.maximum(workspace, 0.0)) if varying else None
+    return StageMemory(
+        parameters=states.parameters,
+        gradients=gradients,
+        optimizer=states.optimizer,
+        activations=activations,
+        workspace=workspace,
+        buffers=buffers,
+        fragmentation=cached_bytes(allocated, overhead, framework, usable, changing),
+        overhead=overhead,
+        host=host,
+        phase=np.full(1, phase),
+    )
+
+
+def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable: float, changing: Array | None) -> Array:
+    """What the caching allocator holds beyond what is in use: its usual share, less when memory is short.
+
+    ``changing``: bytes cached on top for batches of other lengths.
+    PyTorch returns cached blocks to the device and tries again before it gives up, so that only
+    ``least_fragmentation`` of the allocated bytes decides whether a job fits.
+    """
+    least, usual = framework.least_fragmentation, max(framework.fragmentation, framework.least_fragmentation)
+    room = usable - overhead - allocated
+    most = usual * allocated if changing is None else usual * allocated + changing
+    return np.minimum(np.maximum(room, least * allocated), most)
+
+
+def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions, job: Job) -> Array:
+    """Data-parallel buckets where they are a second copy of the gradients (PyTorch DistributedDataParallel)."""
+    whole = precision.gradient * (content.dense_parameters + content.expert_parameters)
+    copied = framework.gradient_buckets_copy * (layouts.ranks > 1) * (layouts.zero < 2)
+    extra = framework.extra_parameter_bytes * (content.dense_parameters + content.expert_parameters)
+    exchanged = (layouts.ranks > 1) | (layouts.zero >= 1)  # DeepSpeed allocates them for a single rank too
+    return np.asarray(whole * copied + framework.bucket_bytes * exchanged + extra)
+
+
+def optimizer_workspace(states: States, framework: Framework, precision: Precisions, job: Job) -> Array:
+    """Temporaries of the update: a multi-tensor ("foreach") AdamW holds one denominator per parameter."""
+    width = 4.0 if precision.parameter >= 4 or precision.master else precision.parameter
+    if framework.fused_optimizer != "foreach" or job.optimizer == "sgd":
+        return np.zeros_like(states.update_elements)
+    return width * states.update_elements
+
+
+def page_out(moment: StageMemory, usable: float) -> StageMemory:
+    """Optimizer states that do not fit move to the host (CUDA unified memory; QLoRA, section 3, paged optimizers)."""
+    away = np.clip(moment.total - usable, 0.0, moment.optimizer)
+    return replace(moment, optimizer=moment.optimizer - away, host=moment.host + away)

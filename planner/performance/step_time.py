@@ -1,0 +1,254 @@
+"""Seconds of one optimizer step: micro-batches through the slowest stage, bubble, exposed communication, update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.common.arrays import Array
+from planner.hardware.cluster import Cluster, host_link_rate
+from planner.hardware.curves import Curves
+from planner.operators.optimizer import optimizer_row
+from planner.performance.block_cost import BlockCost, BlockCosts
+from planner.performance.collectives import collective_s
+from planner.workload.framework import Framework
+from planner.workload.job import Job
+from planner.workload.layout import Layouts
+from planner.workload.precision import Precisions
+
+PARTS = (
+    "forward", "backward", "recompute", "tensor_parallel", "expert_parallel", "context_parallel", "pipeline",
+    "data_parallel", "offload", "bubble", "optimizer",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTime:
+    """Seconds of a step by part; they add up to the step. ``(n,)`` each. Communication is what is exposed of it."""
+
+    forward: Array
+    backward: Array
+    recompute: Array
+    tensor_parallel: Array
+    expert_parallel: Array
+    context_parallel: Array
+    pipeline: Array
+    data_parallel: Array
+    offload: Array
+    bubble: Array
+    optimizer: Array
+
+    @property
+    def total(self) -> Array:
+        """The whole step."""
+        total = np.zeros_like(self.forward)
+        for f in fields(self):
+            total = total + getattr(self, f.name)
+        return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageTime:
+    """One stage: seconds of one micro-batch by part, and of what happens once a step; ``(n,)`` each."""
+
+    forward: Array
+    backward: Array
+    recompute: Array
+    tensor_parallel: Array
+    expert_parallel: Array
+    context_parallel: Array
+    pipeline: Array
+    gather: Array  # ZeRO-3 gathers and scatters of every micro-batch, exposed
+    offload: Array  # activations to the host and back, exposed
+    weight_gradient: Array
+    once_data_parallel: Array
+    once_optimizer: Array
+
+    @property
+    def microbatch(self) -> Array:
+        """Seconds of one micro-batch."""
+        return (
+            self.forward
+            + self.backward
+            + self.recompute
+            + self.tensor_parallel
+            + self.expert_parallel
+            + self.context_parallel
+            + self.pipeline
+            + self.gather
+            + self.offload
+        )
+
+    def where(self, choose: NDArray[np.bool_], other: StageTime) -> StageTime:
+        """``self`` where ``choose``, else ``other``."""
+        if not choose.any():
+            return other
+        return StageTime(**{f.name: np.where(choose, getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synchronization:
+    """How data-parallel ranks exchange: groups, message widths (bytes per parameter) and what may overlap."""
+
+    cluster: Cluster
+    framework: Framework
+    layouts: Layouts
+    gather_width: float
+    reduce_width: float
+    gathers_16: bool  # ZeRO 2 gathers every micro-batch too (FSDP's shard-grad-op), once instead of twice
+
+    @property
+    def once_a_step(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Where FSDP keeps a stage gathered over all micro-batches: in pipelines, whose chunks would gather too often."""
+        return np.asarray(self.gathers_16 & (self.layouts.pp > 1))
+
+    def _groups(self, expert: bool) -> tuple[Array, Array, Array]:
+        """(ranks that hold copies, ranks that shard among them, stride)."""
+        x = self.layouts
+        if expert:
+            return x.expert_ranks, x.expert_shard_ranks, x.ep * x.etp
+        return x.ranks, x.shard_ranks, x.tp
+
+    @staticmethod
+    def _exchanged(dense: Array, expert: Array) -> tuple[tuple[Array, bool], ...]:
+        return ((dense, False), (expert, True)) if expert.any() else ((dense, False),)
+
+    def gather_s(self, dense: Array, expert: Array, frozen: Array | float = 0.0, frozen_expert: Array | float = 0.0) -> Array:
+        """All-gather of parameters from the shards, and of frozen weights' bytes as they are stored."""
+        total = np.zeros_like(dense)
+        for is_expert, elements, still in ((False, dense, frozen), (True, expert, frozen_expert)):
+            if is_expert and not (elements.any() or np.any(still)):
+                continue
+            _, shards, stride = self._groups(is_expert)
+            message = self.gather_width * elements
+            message = message if isinstance(still, float) else message + still
+            total = total + collective_s(self.cluster, "all_gather", message, shards, stride)
+        return total
+
+    def reduce_s(self, dense: Array, expert: Array) -> Array:
+        """Reduce-scatter of gradients to the shards, and all-reduce of the shards between replicas of the group.
+
+        Without ZeRO a plain all-reduce; with hybrid sharding both (Zhao et al. 2023, section 3.2.2).
+        """
+        total = np.zeros_like(dense)
+        for elements, is_expert in self._exchanged(dense, expert):
+            ranks, shards, stride = self._groups(is_expert)
+            message = self.reduce_width * elements
+            total = total + collective_s(self.cluster, "reduce_scatter", message, shards, stride)
+            replicas = ranks / np.maximum(shards, 1.0)
+            total = total + collective_s(self.cluster, "all_reduce", message / shards, replicas, stride * shards)
+        return total
+
+
+def hidden_s(communication_s: Array, fraction: float, window_s: Array) -> Array:
+    """The part of a communication that computation of ``window_s`` seconds can hide, at most ``fraction`` of it."""
+    return np.minimum(communication_s * fraction, window_s)
+
+
+def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
+    """Exposed gathers and scatters of one block and micro-batch under ZeRO 2 and 3.
+
+    ZeRO 3 gathers a block's parameters before its forward and again before its backward pass; FSDP under ZeRO 2 keeps them
+    in between; both stages scatter its gradients after it. Each runs beside the block's computation. In a pipeline FSDP
+    does this once a step (``once_a_step``).
+    """
+    dense, expert = block.dense_parameters, block.expert_parameters
+    zero = np.where(sync.once_a_step, 0.0, sync.layouts.zero) if sync.gathers_16 else sync.layouts.zero
+    if not (zero >= 2).any():
+        return np.zeros(1)
+    frozen = (block.frozen_dense_bytes, block.frozen_expert_bytes)
+    gathered = sync.gather_s(dense, expert, *(frozen if frozen[0].any() or frozen[1].any() else ()))
+    gather = np.where(zero >= (2 if sync.gathers_16 else 3), gathered, 0.0)
+    window = block.recompute_s + block.backward_s
+    # a teacher, and what lies below the lowest adapter, has no backward pass
+    again = np.where((zero >= 3) & (window > 0), gather, 0.0)
+    reduce = np.where(zero >= 2, sync.reduce_s(dense, expert), 0.0)
+    f = sync.framework
+    forward = gather - hidden_s(gather, f.overlap_parameter_gather, block.forward_s)
+    hidden = np.minimum(again * f.overlap_parameter_gather + reduce * f.overlap_gradient_reduction, window)
+    return forward + again + reduce - hidden
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """What data-parallel ranks exchange, the same in every stage; ``gathers`` per micro-batch, by the identity of the block."""
+
+    sync: Synchronization
+    gathers: dict[int, Array]
+
+
+def exchange(
+    cluster: Cluster, framework: Framework, job: Job, precision: Precisions, layouts: Layouts, blocks: BlockCosts
+) -> Exchange:
+    """The data-parallel exchange of ``layouts`` and its exposed seconds for every block and micro-batch."""
+    reduce_16 = (job.gradient_dtype or framework.gradient_dtype) == "same" and precision.activation < 4
+    sync = Synchronization(
+        cluster=cluster,
+        framework=framework,
+        layouts=layouts,
+        gather_width=precision.activation if precision.cast else precision.parameter,
+        reduce_width=precision.activation if reduce_16 else precision.gradient,
+        gathers_16=framework.mixed_precision == "sharded_fp32",
+    )
+    parts = (blocks.embedding, *blocks.layers.values(), blocks.head, *(block for _, block in blocks.teacher))
+    return Exchange(sync=sync, gathers={id(block): sharded_block_s(sync, block) for block in parts})
+
+
+def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forward_s: Array, backward_s: Array) -> Array:
+    """Exposed exchange once a step: gradients after the last micro-batch (ZeRO 0, 1), updated parameters (ZeRO 1, 2)."""
+    zero, f = sync.layouts.zero, sync.framework
+    every = zero < 2 if not sync.gathers_16 else (zero < 2) | sync.once_a_step
+    reduce = np.where(every, sync.reduce_s(dense, expert), 0.0) if every.any() else np.zeros(1)
+    late = (zero == 1) | (zero == (1 if sync.gathers_16 else 2))
+    late = late | sync.once_a_step if sync.gathers_16 else late
+    gather = np.where(late, sync.gather_s(dense, expert), 0.0) if late.any() else np.zeros(1)
+    exposed = reduce - hidden_s(reduce, f.overlap_gradient_reduction, backward_s)
+    return np.asarray(exposed + gather - hidden_s(gather, f.overlap_parameter_gather, forward_s))
+
+
+def update_s(
+    elements: Array,
+    layouts: Layouts,
+    cluster: Cluster,
+    curves: Curves,
+    job: Job,
+    framework: Framework,
+    precision: Precisions,
+    hidden_size: float,
+    paged_bytes: Array | float = 0.0,
+) -> Array:
+    """Seconds of what happens once a step: the update on the device, or on the host with transfers, and the stack's own work."""
+    row = optimizer_row(elements, hidden_size, job, framework, precision)
+    accelerator = cluster.accelerator
+    swept = row.bytes_moved / (curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
+    if job.optimizer == "muon":
+        dtype = precision.matmul if precision.matmul not in ("fp8", "fp4") else "bf16"
+        swept = swept + row.flops / (curves.matmul_peak_fraction * accelerator.peak(dtype))
+    on_device = swept + row.kernels * curves.memory_latency_s + framework.host_s_per_step
+    link = host_link_rate(cluster)
+    transfers = elements * (precision.gradient + precision.parameter) / link
+    if job.paged:
+        on_device = on_device + 2.0 * paged_bytes / link  # what was paged out comes in and goes out again
+    gpus = min(cluster.node.num_gpus, cluster.num_gpus)
+    on_host = transfers + row.bytes_moved * gpus / framework.host_optimizer_bytes_per_s
+    return np.asarray(np.where(layouts.offload_optimizer > 0, on_host + framework.host_s_per_step, on_device))
+
+
+def combine(slowest: StageTime, once_dp: Array, once_optimizer: Array, num_microbatches: Array, bubble: Array) -> StepTime:
+    """A step from its slowest stage: m micro-batches, the bubble, and what happens once."""
+    m = num_microbatches
+    return StepTime(
+        forward=slowest.forward * m,
+        backward=slowest.backward * m,
+        recompute=slowest.recompute * m,
+        tensor_parallel=slowest.tensor_parallel * m,
+        expert_parallel=slowest.expert_parallel * m,
+        context_parallel=slowest.context_parallel * m,
+        pipeline=slowest.pipeline * m,
+        data_parallel=slowest.gather * m + once_dp,
+        offload=slowest.offload * m,
+        bubble=bubble,
+        optimizer=once_optimizer,
+    )

@@ -1,0 +1,1 @@
+"""Dated prices, ownership and the carbon of electricity."""

@@ -1,0 +1,257 @@
+"""Tables of prices: read strictly, import, refresh. Imported quotes join the shipped ones; nothing is half-written."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner.common.errors import PlannerError, near, one_of
+from planner.common.files import write_text
+from planner.hardware.cluster import accelerator_names
+from planner.prices.price import TERMS, Price, load_prices, read_price_table, user_table
+
+COLUMNS = ("provider", "item", "accelerator", "term", "region", "usd_per_gpu_hour", "date", "source")
+NEEDED = ("provider", "accelerator", "term", "date", "source")
+OPTIONAL = ("item", "region", "num_gpus_per_instance", "notes")
+MONEY = ("usd_per_gpu_hour", "price_per_gpu_hour", "currency", "usd_per_currency_unit")
+MOST_LISTED = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What an import did."""
+
+    path: Path
+    new: int
+    replaced: int
+    total: int
+
+
+def read_quotes(path: Path, today: datetime.date) -> tuple[Price, ...]:
+    """Quotes of a CSV file. Needs provider, accelerator, term, date, source and either ``usd_per_gpu_hour`` or
+    ``price_per_gpu_hour`` with ``currency`` (other than USD: with ``usd_per_currency_unit``).
+
+    Raises PlannerError that lists every bad line: missing currency, negative or odd price, unknown accelerator or term,
+    bad or future date, a quote given twice.
+    """
+    rows = _rows(path)
+    quotes: list[Price] = []
+    wrong: list[str] = []
+    seen: dict[tuple[str, ...], int] = {}
+    for line, row in rows:
+        try:
+            quote = _quote(row, today)
+        except PlannerError as error:
+            wrong.append(f"line {line}: {error}")
+            continue
+        if _key(quote) in seen:
+            wrong.append(f"line {line}: the same quote as line {seen[_key(quote)]}; keep one")
+        seen[_key(quote)] = line
+        quotes.append(quote)
+    if wrong:
+        more = f" (and {len(wrong) - MOST_LISTED} more)" if len(wrong) > MOST_LISTED else ""
+        raise PlannerError(f"{path}: nothing imported. {'; '.join(wrong[:MOST_LISTED])}{more}.")
+    if not quotes:
+        raise PlannerError(f"{path}: holds no quotes, only a header.")
+    return tuple(quotes)
+
+
+def import_prices(path: Path, today: datetime.date) -> Imported:
+    """Check a file of quotes and join it to the user's table (replaced as a whole, or not at all)."""
+    return _join(read_quotes(path, today))
+
+
+def refresh_prices(today: datetime.date) -> tuple[Imported, int]:
+    """Fetch the ``gpuhunt`` catalog and join its quotes; (what was imported, offers left out as ambiguous).
+
+    Raises PlannerError, with the old table untouched, when gpuhunt is not installed or the network gives nothing.
+    """
+    try:
+        import gpuhunt
+    except ImportError:
+        raise PlannerError(
+            "prices refresh: the package gpuhunt is not installed; pip install 'planner[prices]'. The price table is unchanged."
+        ) from None
+    logger = logging.getLogger("gpuhunt")  # it logs a traceback for each provider out of reach; ours is the one message
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        catalog = gpuhunt.Catalog(auto_reload=False)
+        catalog.load()
+        offers = catalog.query(min_gpu_count=1)
+    except Exception as error:  # whatever the network or the provider's API raises, the answer is the same
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise PlannerError(
+            f"prices refresh: the gpuhunt catalog could not be fetched ({reason[:200]}); check the network. "
+            "The price table is unchanged."
+        ) from None
+    finally:
+        logger.setLevel(level)
+    quotes = {_key(q): q for q in (_from_offer(o, today) for o in offers) if q is not None}
+    if not quotes:
+        raise PlannerError(
+            "prices refresh: the gpuhunt catalog holds no offer of a known accelerator. The price table is unchanged."
+        )
+    return _join(tuple(quotes.values())), len(offers) - len(quotes)
+
+
+PROVIDERS = {"aws": "AWS", "azure": "Azure", "gcp": "GCP", "lambdalabs": "Lambda", "nebius": "Nebius", "oci": "Oracle Cloud",
+             "runpod": "RunPod", "vastai": "Vast.ai"}  # fmt: skip
+MARKETPLACES = ("vastai", "tensordock")
+SXM = ("sxm", "p4d", "p4de", "p5.", "p5e", "p5en", "a2-", "a3-", "nd96", "nd40")
+PCIE = ("pcie", "nc24ads", "nc48ads", "nc96ads")
+GPUHUNT_NAMES = {
+    ("A10", 24): "a10", ("A10G", 24): "a10g", ("L4", 24): "l4", ("L40S", 48): "l40s", ("T4", 16): "t4",
+    ("H200", 141): "h200-sxm-141gb", ("B200", 180): "b200-sxm-180gb", ("H100NVL", 94): "h100-nvl-94gb",
+    ("MI300X", 192): "mi300x-192gb", ("RTX3070", 8): "rtx-3070-8gb", ("RTX3080", 10): "rtx-3080-10gb",
+    ("RTX3090", 24): "rtx-3090-24gb", ("RTX4090", 24): "rtx-4090-24gb", ("RTX5090", 32): "rtx-5090-32gb",
+}  # fmt: skip
+BOARDS = {("A100", 40): ("a100-sxm4-40gb", "a100-pcie-40gb"), ("A100", 80): ("a100-sxm4-80gb", "a100-pcie-80gb"),
+          ("H100", 80): ("h100-sxm5-80gb", "h100-pcie-80gb")}  # fmt: skip
+
+
+def accelerator_of_offer(gpu_name: str, gpu_memory_gb: float, instance: str) -> str | None:
+    """Our accelerator for a gpuhunt offer, or None: an A100 or H100 counts only where the instance says which board."""
+    key = (gpu_name, round(gpu_memory_gb))
+    if key in GPUHUNT_NAMES:
+        return GPUHUNT_NAMES[key]
+    if key not in BOARDS:
+        return None
+    text = instance.lower()
+    if any(mark in text for mark in PCIE):
+        return BOARDS[key][1]
+    return BOARDS[key][0] if any(mark in text for mark in SXM) else None
+
+
+def _from_offer(offer: Any, today: datetime.date) -> Price | None:
+    accelerator = accelerator_of_offer(str(offer.gpu_name), float(offer.gpu_memory or 0), str(offer.instance_name))
+    if accelerator is None or not offer.price or offer.price <= 0:
+        return None
+    name = str(offer.provider)
+    return Price(
+        usd_per_gpu_hour=round(float(offer.price) / int(offer.gpu_count), 6),
+        term="spot" if offer.spot else "marketplace" if name in MARKETPLACES else "on-demand",
+        provider=PROVIDERS.get(name, name),
+        region=str(offer.location),
+        item=str(offer.instance_name),
+        accelerator=accelerator,
+        date=today.isoformat(),
+        source="gpuhunt catalog",
+    )
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise PlannerError(f"{path}: cannot be read ({reason}); give the path of a CSV file.") from None
+    reader = csv.DictReader(io.StringIO(text))
+    names = [n.strip() for n in reader.fieldnames or []]
+    reader.fieldnames = names
+    known = {*NEEDED, *OPTIONAL, *MONEY}
+    for name in names:
+        if name not in known:
+            raise PlannerError(f"{path}: unknown column {name!r}; {near(name, known)}")
+    missing = [n for n in NEEDED if n not in names]
+    if missing:
+        raise PlannerError(f"{path}: column {', '.join(missing)} is missing; it has {', '.join(names) or 'no header'}.")
+    if "usd_per_gpu_hour" not in names and "price_per_gpu_hour" not in names:
+        raise PlannerError(f"{path}: has no price; give usd_per_gpu_hour, or price_per_gpu_hour and currency.")
+    return [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+
+
+def _quote(row: dict[str, str], today: datetime.date) -> Price:
+    for name in NEEDED:
+        if not row.get(name):
+            raise PlannerError(f"{name} is empty")
+    if row["term"] not in TERMS:
+        raise PlannerError(f"term = {row['term']!r}: {one_of(row['term'], TERMS)}")
+    if row["accelerator"] not in accelerator_names():
+        raise PlannerError(
+            f"accelerator = {row['accelerator']!r}: not in the catalog; {near(row['accelerator'], accelerator_names())}"
+        )
+    return Price(
+        usd_per_gpu_hour=_dollars(row),
+        term=row["term"],
+        provider=row["provider"],
+        region=row.get("region", ""),
+        item=row.get("item", ""),
+        accelerator=row["accelerator"],
+        date=_date(row["date"], today),
+        source=row["source"],
+    )
+
+
+def _dollars(row: dict[str, str]) -> float:
+    if row.get("usd_per_gpu_hour"):
+        if row.get("currency", "USD") not in ("", "USD"):
+            raise PlannerError(
+                f"currency = {row['currency']!r} with usd_per_gpu_hour; use price_per_gpu_hour for other currencies"
+            )
+        return _positive("usd_per_gpu_hour", row["usd_per_gpu_hour"])
+    price = _positive("price_per_gpu_hour", row.get("price_per_gpu_hour", ""))
+    currency = row.get("currency", "")
+    if not currency:
+        raise PlannerError("currency is missing; give USD, or another currency with usd_per_currency_unit")
+    if currency == "USD":
+        return price
+    if not row.get("usd_per_currency_unit"):
+        raise PlannerError(f"currency = {currency!r} without usd_per_currency_unit, the dollars that one unit buys")
+    return price * _positive("usd_per_currency_unit", row["usd_per_currency_unit"])
+
+
+def _positive(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise PlannerError(f"{name} = {text!r}: must be a number") from None
+    if not math.isfinite(value) or value <= 0:
+        raise PlannerError(f"{name} = {text}: must be finite and above zero")
+    return value
+
+
+def _date(text: str, today: datetime.date) -> str:
+    parts = text.split("-")
+    try:
+        first = datetime.date(int(parts[0]), int(parts[1]) if len(parts) > 1 else 1, int(parts[2]) if len(parts) > 2 else 1)
+    except (ValueError, IndexError):
+        raise PlannerError(f"date = {text!r}: must be YYYY, YYYY-MM or YYYY-MM-DD") from None
+    if len(parts) > 3 or len(parts[0]) != 4 or any(len(p) != 2 for p in parts[1:]):
+        raise PlannerError(f"date = {text!r}: must be YYYY, YYYY-MM or YYYY-MM-DD")
+    if first > today:
+        raise PlannerError(f"date = {text}: lies in the future; today is {today.isoformat()}")
+    return text
+
+
+def _key(quote: Price) -> tuple[str, ...]:
+    return (quote.provider, quote.item, quote.accelerator, quote.term, quote.region, quote.date)
+
+
+def _join(quotes: Iterable[Price]) -> Imported:
+    path = user_table()
+    old = {_key(q): q for q in (read_price_table(path) if path.is_file() else ())}
+    fresh = {_key(q): q for q in quotes}
+    both = {**old, **fresh}
+    _write(path, sorted(both.values(), key=_key))
+    load_prices.cache_clear()
+    return Imported(path=path, new=len(fresh.keys() - old.keys()), replaced=len(fresh.keys() & old.keys()), total=len(both))
+
+
+def _write(path: Path, quotes: Iterable[Price]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([getattr(q, column) for column in COLUMNS] for q in quotes)
+    try:  # the planner's own folder, which no user names
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlannerError(f"{path}: its folder cannot be made ({error.strerror}).") from None
+    write_text(path, text.getvalue())

@@ -1,0 +1,1 @@
+"""Everything that prints or draws for a terminal or a file."""

@@ -1,0 +1,93 @@
+"""Equal-terms comparisons for people: one table, one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from planner.common.errors import PlannerError
+from planner.prices.price import price_text
+from planner.reports.plots import COLOURS
+from planner.reports.text import count, dollars
+from planner.reports.whole_run import span
+from planner.studies.equal_terms import Side, law_notes
+from planner.studies.scaling_law import predicted_loss
+
+TERM_NAMES = {
+    "loss": "equal predicted loss", "flops": "equal training flops", "dollars": "equal dollars", "days": "equal days",
+    "active": "equal active parameters", "total": "equal total parameters",
+}  # fmt: skip
+
+
+def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
+    """One column per case on the common terms."""
+    import datetime
+
+    today = datetime.date.today()
+    table = Table(title=f"{title}: {TERM_NAMES[at]}", title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for side in sides:
+        table.add_column(side.label, justify="right", overflow="fold")
+    rows = {
+        "parameters, total": [count(s.parameters_total) for s in sides],
+        "parameters, active per token": [count(s.parameters_active) for s in sides],
+        "layout": [s.plan.layout.label for s in sides],
+        "fits": ["yes" if s.plan.fits else "no" for s in sides],
+        "tokens": [count(s.tokens) for s in sides],
+        "training flops": [f"{s.training_flops:.3g}" for s in sides],
+        "days (90 %)": [span(s.days, lambda v: f"{v:,.1f}") for s in sides],
+        "GPU-hours (90 %)": [span(s.gpu_hours, lambda v: f"{v:,.0f}") for s in sides],
+        "price per GPU-hour": ["-" if s.price is None else price_text(s.price, today) for s in sides],
+        "cost (90 %)": ["no price" if s.cost_usd is None else span(s.cost_usd, dollars) for s in sides],
+        "predicted loss, nats per token (assumed)": ["-" if s.loss is None else f"{s.loss:.4f}" for s in sides],
+    }
+    if not all(s.reachable for s in sides):
+        rows["reaches the reference's loss"] = ["yes" if s.reachable else "never" for s in sides]
+    for name, values in rows.items():
+        table.add_row(name, *values)
+    lines = [Text(note) for side in sides for note in side.notes]
+    return Group(table, *lines, *(Text(note, style="dim") for note in law_notes()))
+
+
+def save_equal(path: Path, title: str, at: str, sides: Sequence[Side]) -> None:
+    """Predicted loss against dollars (GPU-hours without a price) as tokens grow, each case's point marked; PNG, SVG or PDF."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    priced = all(s.cost_usd is not None and s.cost_usd.expected > 0 for s in sides)
+    figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
+    try:
+        for i, side in enumerate(sides):
+            spent = side.cost_usd.expected if priced and side.cost_usd is not None else side.gpu_hours.expected
+            tokens = side.tokens * np.geomspace(0.1, 10, 60)
+            losses = [_loss(side, t) for t in tokens]
+            axes.plot(spent * tokens / side.tokens, losses, color=COLOURS[(6 * i) % len(COLOURS)], linewidth=2, label=side.label)
+            if side.loss is not None:
+                axes.plot([spent], [side.loss], "o", color=COLOURS[(6 * i) % len(COLOURS)], markersize=10)
+                axes.annotate(
+                    f" {side.tokens / 1e9:,.3g} B tokens", (spent, side.loss), color=COLOURS[(6 * i) % len(COLOURS)], fontsize=11
+                )
+        axes.set(xscale="log", xlabel="US dollars" if priced else "GPU-hours", ylabel="predicted loss, nats per token (assumed)")
+        axes.set_title(f"{title}\n{TERM_NAMES[at]}", loc="left", fontsize=13, weight="bold")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, fontsize=11)
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise PlannerError(f"--plot {path}: cannot be written ({error}); give a writable .png, .svg or .pdf path.") from None
+    finally:
+        plt.close(figure)
+
+
+def _loss(side: Side, tokens: float) -> float:
+    try:
+        return predicted_loss(side.plan.model, float(tokens))
+    except PlannerError:
+        return float("nan")

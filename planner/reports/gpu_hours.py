@@ -1,0 +1,87 @@
+"""GPU-hours of published runs as Markdown: the page ``docs/gpu-hours.md`` and its table in ``docs/accuracy.md``."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from planner.evidence.published_runs import Comparison, Modelled, fit_field_factor
+from planner.lifecycle.field_factor import FieldFactor
+
+HOW = """*Modelled* is undisturbed steps with failures, checkpoints and restarts: what the planner computes from the public
+configuration. Published hours also hold what nobody publishes: slower software than the stacks modelled, layouts that were
+not the best, evaluation, experiments, repeated stages. The *field factor* is published over modelled hours. Each run's is
+fitted on the runs of other organisations only, those of the same kind: hours that authors count, or a step time times steps.
+A run weighs by how sure the planner is of it (random effects, DerSimonian and Laird 1986). Its 90 % interval is the planner's
+own, wider where its class extrapolates or where the GPUs or the layout are not published, with what the others' spread adds.
+"""
+FACTOR = """`[run] field = "published"` applies the factor of all whole runs; without it a run is what the machine can do.
+"""
+LEFT_OUT = """Left out: GLM-130B (60 days of access, not of training), OPT-175B (no one number of tokens), Falcon-180B (hours from
+a third party's page; with tp 8, pp 8 and no recomputation we model 1.3 times them), models trained by distillation or on
+several kinds of GPUs.
+"""
+HEADER = "| run | published | modelled | error | with the others' factor (90 %) | error | inside | what was chosen for it |\n"
+
+
+def row(c: Comparison) -> str:
+    """One line of the table."""
+    own = c.modelled / c.run.gpu_hours - 1.0
+    inside = "yes" if c.inside else "**no**"
+    kind = " (steps)" if c.run.measured == "steps" else ""
+    return (
+        f"| {c.run.name}{kind} | {c.run.gpu_hours:,.0f} | {c.modelled:,.0f} | {own:+.0%} | {c.expected:,.0f} ({c.lower:,.0f} to "
+        f"{c.upper:,.0f}) | {c.error:+.0%} | {inside} | {c.run.chosen} |\n"
+    )
+
+
+def table(found: Sequence[Comparison]) -> str:
+    """The table of all runs."""
+    return HEADER + "|---|---|---|---|---|---|---|---|\n" + "".join(row(c) for c in found)
+
+
+def summary(found: Sequence[Comparison]) -> str:
+    """Median errors and coverage in a sentence."""
+    own = statistics.median(abs(c.modelled / c.run.gpu_hours - 1.0) for c in found)
+    left_out = statistics.median(abs(c.error) for c in found)
+    inside = sum(c.inside for c in found)
+    return (
+        f"Median absolute error: {own:.1%} modelled, {left_out:.1%} with the others' factor; {inside} of {len(found)} published "
+        f"figures lie inside their 90 % interval ({inside / len(found):.0%}).\n"
+    )
+
+
+def factors(found: Sequence[Comparison]) -> dict[str, FieldFactor]:
+    """The factor of all runs of each kind."""
+    kinds = sorted({c.run.measured for c in found})
+    return {kind: fit_field_factor(*_of_kind(found, kind)) for kind in kinds}
+
+
+def _of_kind(found: Sequence[Comparison], kind: str) -> tuple[list[float], list[Modelled]]:
+    members = [c for c in found if c.run.measured == kind]
+    return [c.run.gpu_hours for c in members], [c.own for c in members]
+
+
+def factor_sentence(found: Sequence[Comparison]) -> str:
+    """The factors in words."""
+    words = {"run": "whole runs", "steps": "step times"}
+    parts = [
+        f"{words[kind]} {f.factor:.2f} ({f.num_runs} of them, spread beyond their own intervals {f.log_spread:.2f}, error of the "
+        f"mean {f.log_error:.2f})"
+        for kind, f in factors(found).items()
+    ]
+    return f"Field factors, logarithmic spreads: {'; '.join(parts)}.\n"
+
+
+def section(found: Sequence[Comparison]) -> str:
+    """What ``docs/accuracy.md`` says of published runs, under its heading."""
+    return f"{HOW}\n{table(found)}\n{summary(found)}\n{factor_sentence(found)}\nSources: docs/gpu-hours.md.\n"
+
+
+def page(found: Sequence[Comparison]) -> str:
+    """``docs/gpu-hours.md``."""
+    sources = "".join(f"- {c.run.name}: {c.run.source}\n" for c in found)
+    return (
+        "# GPU-hours of published runs\n\nMade by `python benchmarks/published_gpu_hours.py --write`. "
+        f"{HOW}{FACTOR}\n{table(found)}\n{summary(found)}\n{factor_sentence(found)}\n{LEFT_OUT}\nSources:\n\n{sources}"
+    )

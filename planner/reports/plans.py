@@ -1,0 +1,315 @@
+"""Answers for people: rich tables from plans, models, hardware and rows. Numbers are shown in GiB, hours, TFLOP/s."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from planner.common.units import GB, GIB, HOUR_S, TERA
+from planner.evidence.measured_runs import Refusal
+from planner.evidence.predictions import GroupError, Verdict
+from planner.hardware.cluster import Accelerator, Node
+from planner.model.architecture import Model
+from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
+from planner.operators.row import Row
+from planner.performance.memory import KINDS
+from planner.performance.step_time import PARTS
+from planner.prices.price import price_text
+from planner.reports.text import count, dollars, gib, seconds
+from planner.training.plan import Plan
+
+STATE_KINDS = ("parameters", "gradients", "optimizer")
+PART_NAMES = {
+    "forward": "forward", "backward": "backward", "recompute": "recomputation", "tensor_parallel": "tensor parallel, exposed",
+    "expert_parallel": "expert all-to-all, exposed", "context_parallel": "context ring, exposed",
+    "pipeline": "pipeline sends, exposed", "data_parallel": "data parallel, exposed", "offload": "offload transfers, exposed",
+    "bubble": "pipeline bubble", "optimizer": "optimizer",
+}  # fmt: skip
+
+
+def _fit_text(plan: Plan) -> Text:
+    doubt = "" if plan.certainty in ("fits", "does not fit") else "probably "
+    if plan.fits:
+        return Text(f"{doubt}yes, {gib(plan.headroom_bytes)} free", style="yellow" if doubt else "green")
+    over = f", {gib(-plan.headroom_bytes)} over" if plan.headroom_bytes < 0 else ""
+    return Text(f"{doubt}no{over}", style="bold yellow" if doubt else "bold red")
+
+
+def _between(plan: Plan, name: str, show: Callable[[float], str]) -> str:
+    """The 90 % interval of a figure, "3.10 s to 3.90 s"; "-" where there is none."""
+    found = plan.intervals.get(name)
+    return "-" if found is None else f"{show(found.lower)} to {show(found.upper)}"
+
+
+def _sure(plan: Plan) -> str:
+    found = plan.intervals["step_time_s"]
+    return f"{found.provenance}: {found.why}"
+
+
+def _section(table: Table, title: str, columns: int) -> None:
+    table.add_section()
+    table.add_row(Text(title, style="bold"), *[""] * columns)
+
+
+def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
+    """One column per plan: size, memory of the heaviest stage, step, throughput, time and money."""
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for label in labels:
+        table.add_column(label, justify="right", overflow="fold")
+
+    def row(name: str, values: Sequence[RenderableType]) -> None:
+        table.add_row(name, *values)
+
+    row("parameters, total", [count(p.parameters_total) for p in plans])
+    row("parameters, active per token", [count(p.parameters_active) for p in plans])
+    row("cluster", [p.cluster.name for p in plans])
+    row("framework", [p.framework.name for p in plans])
+    row("layout", [p.layout.label for p in plans])
+    row("batch", [_batch(p) for p in plans])
+    for more in (_memory_rows, _step_rows, _whole_run_rows):
+        more(table, row, plans)
+    return table
+
+
+RowOf = Callable[[str, Sequence[RenderableType]], None]
+
+
+def _memory_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
+    _section(table, "memory per GPU, heaviest stage", len(plans))
+    row("  model states", [gib(sum(p.memory_bytes[k] for k in STATE_KINDS)) for p in plans])
+    for kind in KINDS:
+        if any(p.memory_bytes[kind] > 0 for p in plans):
+            indent = "    " if kind in STATE_KINDS else "  "
+            row(indent + _kind_name(kind), [gib(p.memory_bytes[kind]) for p in plans])
+    row("  needed / usable", [f"{gib(p.peak_total_bytes)} / {gib(p.usable_bytes)}" for p in plans])
+    row("  90 % interval", [_between(p, "peak_total_bytes", gib) for p in plans])
+    if any(p.host_bytes_per_gpu for p in plans):
+        row("  host memory per GPU", [gib(p.host_bytes_per_gpu) for p in plans])
+    row("  fits", [_fit_text(p) for p in plans])
+    if not all(p.fits for p in plans):
+        row("  why not", ["; ".join(p.reasons) or "-" for p in plans])
+        row("  nearest layout that fits", ["-" if p.fits else p.nearest.label if p.nearest else "none" for p in plans])
+
+
+def _step_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
+    _section(table, "optimizer step", len(plans))
+    for part in PARTS:
+        if any(p.step_parts_s[part] > 0 for p in plans):
+            row("  " + PART_NAMES[part], [_part(p, part) for p in plans])
+    row("  step time", [Text(seconds(p.step_time_s), style="bold") for p in plans])
+    row("  90 % interval", [_between(p, "step_time_s", seconds) for p in plans])
+    row("  how sure", [_sure(p) for p in plans])
+    row("  tokens/s (per GPU)", [f"{p.tokens_per_s:,.0f} ({p.tokens_per_s_per_gpu:,.0f})" for p in plans])
+    row("  MFU", [f"{p.mfu:.1%}" for p in plans])
+
+
+def _whole_run_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
+    _section(table, "whole run", len(plans))
+    row(
+        "  hours per epoch",
+        [f"{p.epoch_s / HOUR_S:,.2f}" if p.epoch_s is not None else "no length given" for p in plans],
+    )
+    row("  run time", [seconds(p.run_s) for p in plans])
+    row("  GPU-hours", [f"{p.gpu_hours:,.1f}" if p.gpu_hours is not None else "-" for p in plans])
+    row("  price per GPU-hour", [quote_text(p) for p in plans])
+    row("  cost", [Text(dollars(p.cost_usd) if p.gpu_hours is not None else "-", style="bold") for p in plans])
+    if any(p.cost_usd is not None for p in plans):
+        row("  90 % interval", [_between(p, "cost_usd", dollars) for p in plans])
+
+
+def _kind_name(kind: str) -> str:
+    return {
+        "optimizer": "optimizer states",
+        "buffers": "communication buffers",
+        "fragmentation": "allocator fragmentation",
+        "overhead": "overhead (CUDA, NCCL)",
+    }.get(kind, kind)
+
+
+def _batch(plan: Plan) -> str:
+    return f"{plan.job.global_batch_size} x {plan.job.seq_len} tokens, {plan.num_microbatches} micro-batches"
+
+
+def _part(plan: Plan, part: str) -> str:
+    value = plan.step_parts_s[part]
+    return f"{seconds(value)} ({value / plan.step_time_s:.0%})" if value > 0 else "-"
+
+
+def quote_text(plan: Plan) -> str:
+    """The quote behind a plan's dollars, or that there is none."""
+    price = plan.price
+    if price is None:
+        return "no quote"
+    return price_text(price, datetime.date.today())
+
+
+def plan_notes(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
+    """What stands behind the tables: notes, and the constants that nobody measured."""
+    lines = [Text(f"{label}: {note}") for label, plan in zip(labels, plans, strict=True) for note in plan.notes]
+    assumed = {(a.where, a.field): a for plan in plans for a in plan.assumptions}
+    wheres: dict[str, list[str]] = {}
+    for (where, field), assumption in sorted(assumed.items()):
+        value = assumption.value
+        wheres.setdefault(where, []).append(f"{field} = {value:.4g}" if isinstance(value, float) else f"{field} = {value}")
+    if assumed:
+        lines.append(Text(f"{len(assumed)} constants are assumed, not measured:", style="dim"))
+        lines += [Text(f"  {where}: {', '.join(fields)}", style="dim") for where, fields in wheres.items()]
+    return Group(*lines)
+
+
+def model_table(model: Model) -> RenderableType:
+    """A model's architecture and where its parameters lie."""
+    table = Table(title=f"{model.name} ({model.family})", title_justify="left", show_header=False, pad_edge=False)
+    table.add_row("parameters, total", count(parameters_total(model)))
+    table.add_row("parameters, active per token", count(parameters_active(model)))
+    for name, value in model.model_dump(exclude={"provenance", "name"}, exclude_defaults=True).items():
+        table.add_row(name, str(value))
+    table.add_section()
+    for name, elements in parameters_by_block(model).items():
+        table.add_row(f"parameters in {name}", count(elements))
+    return table
+
+
+def parameters_by_block(model: Model) -> dict[str, float]:
+    """Elements by block over the whole model."""
+    blocks: dict[str, float] = {}
+    layers = [t for kind in model.layer_kinds for t in layer_parameters(model, kind)]
+    for tensor in (*embedding_parameters(model), *layers, *head_parameters(model)):
+        block = tensor.name.split(".")[0]
+        blocks[block] = blocks.get(block, 0.0) + tensor.elements
+    return blocks
+
+
+def accelerator_table(accelerator: Accelerator) -> RenderableType:
+    """A profile with the kind and source of each value."""
+    table = Table(title=f"{accelerator.vendor} {accelerator.name}", title_justify="left", pad_edge=False)
+    for column in ("field", "value", "kind", "source"):
+        table.add_column(column, overflow="fold")
+    for dtype, peak in accelerator.peak_flops_per_s.items():
+        table.add_row(f"dense peak {dtype}", f"{peak / TERA:,.1f} TFLOP/s", *_source(accelerator, f"peak_flops_per_s.{dtype}"))
+    names = {
+        "memory_bytes": GIB,
+        "usable_memory_bytes": GIB,
+        "memory_bandwidth_bytes_per_s": GB,
+        "host_link_bytes_per_s": GB,
+        "num_sms": 1.0,
+        "tdp_w": 1.0,
+    }
+    for field, unit in names.items():
+        value = getattr(accelerator, field)
+        if value:
+            suffix = {GIB: "GiB", GB: "GB/s"}.get(unit, "W" if field == "tdp_w" else "")
+            table.add_row(field, f"{value / unit:,.5g} {suffix}", *_source(accelerator, field))
+    own = accelerator.kernel_curves is not None
+    where = "this profile" if own else f"hardware_profiles/measured/{accelerator.curves}.toml"
+    table.add_row("curves", accelerator.curves, "", where)
+    if accelerator.notes:
+        table.add_row("notes", accelerator.notes, "", "")
+    return table
+
+
+def node_table(node: Node) -> RenderableType:
+    """A node type: its GPUs and links."""
+    table = Table(title=f"{node.provider} {node.name}: {node.num_gpus} x {node.accelerator}", title_justify="left")
+    for column in ("link", "kind", "joins", "GB/s per GPU and direction", "latency"):
+        table.add_column(column, overflow="fold")
+    for link in node.links:
+        joins = f"{link.span} GPUs" if link.span else "nodes"
+        table.add_row(link.name, link.kind, joins, f"{link.bytes_per_s / GB:,.4g}", f"{link.latency_s * 1e6:.1f} us")
+    return table
+
+
+def _source(spec: Accelerator, field: str) -> tuple[str, str]:
+    source = spec.provenance.get(field)
+    return (source.kind, source.source) if source else ("", "")
+
+
+def operators_table(title: str, rows: Sequence[Row]) -> RenderableType:
+    """The table of operators of one layout: what each row costs one GPU for one micro-batch, one layer."""
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    for name in ("block", "operator", "phase"):
+        table.add_column(name, no_wrap=True)
+    for name in ("layers", "GFLOP", "moved MB", "saved MB", "workspace MB", "parameters", "kernels", "message MB"):
+        table.add_column(name, justify="right")
+    table.add_column("collective", no_wrap=True)
+    for row in rows:
+        values = row_values(row)
+        if not any(
+            values[k] for k in ("flops", "bytes_moved", "saved_bytes", "workspace_bytes", "parameters", "communication_bytes")
+        ):
+            continue
+        collective = f"{row.collective} over {row.group}" if row.collective and values["communication_bytes"] else ""
+        table.add_row(
+            row.block,
+            row.name,
+            row.phase,
+            f"{row.repeats:.0f}",
+            _cell(values["flops"], GB),
+            _cell(values["bytes_moved"], 1e6),
+            _cell(values["saved_bytes"], 1e6),
+            _cell(values["workspace_bytes"], 1e6),
+            _cell(values["parameters"], 1.0, 0),
+            _cell(values["kernels"], 1.0, 0),
+            _cell(values["communication_bytes"], 1e6),
+            collective,
+        )
+    return table
+
+
+def row_values(row: Row) -> dict[str, float]:
+    """The numbers of a row for the first layout."""
+    names = (
+        "flops",
+        "model_flops",
+        "bytes_moved",
+        "saved_bytes",
+        "workspace_bytes",
+        "parameters",
+        "communication_bytes",
+        "kernels",
+        "host_s",
+        "repeats",
+    )
+    return {name: float(np.ravel(np.asarray(getattr(row, name)))[0]) for name in names}
+
+
+def row_dict(row: Row) -> dict[str, Any]:
+    """A row for JSON."""
+    texts = {n: getattr(row, n) for n in ("name", "block", "phase", "shard_group", "collective", "group")}
+    return {**texts, **row_values(row)}
+
+
+def _cell(value: float, unit: float, digits: int = 2) -> str:
+    return "" if value == 0 else f"{value / unit:,.{digits}f}"
+
+
+def validation_table(
+    title: str, groups: Sequence[GroupError], verdicts: Sequence[Verdict], refusals: Sequence[Refusal]
+) -> RenderableType:
+    """Errors by group and metric, how many were rightly said to fit, and the rows that were refused."""
+    table = Table("group", "metric", title=title, title_justify="left", pad_edge=False)
+    for name in ("rows", "median error", "mean error", "90th percentile", "bias", "in 90 % interval"):
+        table.add_column(name, justify="right")
+    for g in groups:
+        numbers = (f"{g.median:.1%}", f"{g.mean:.1%}", f"{g.percentile_90:.1%}", f"{g.bias:+.1%}")
+        table.add_row(g.group, g.metric, str(g.rows), *numbers, f"{g.inside} ({g.inside / g.rows:.0%})")
+    lines = [Text(line) for line in _verdict_lines(verdicts)]
+    lines += [Text(f"refused: {r.id}: {r.reason}", style="dim") for r in refusals]
+    return Group(table, *lines)
+
+
+def _verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
+    lines = []
+    for ran, said in ((True, "ran; predicted to fit"), (False, "ran out of memory; predicted not to fit")):
+        rows = [v for v in verdicts if v.ran == ran]
+        if rows:
+            right = sum(v.predicted_to_fit == ran for v in rows)
+            lines.append(f"{len(rows)} runs {said}: {right} ({right / len(rows):.1%})")
+    return lines

@@ -1,0 +1,163 @@
+"""Deployments for people: one column each, from memory to dollars."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from planner.prices.price import price_text
+from planner.reports.text import count, gib, seconds
+from planner.serving.deployment import Deployment
+from planner.serving.memory import KINDS
+from planner.serving.requests import mean_tokens
+from planner.serving.spec import Lengths
+
+Show = Callable[[float], str]
+
+
+def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[Deployment]) -> RenderableType:
+    """One column a deployment; where something else than the figure is meant the row says so."""
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for label in labels:
+        table.add_column(label, justify="right", overflow="fold")
+
+    def row(name: str, cell: Callable[[Deployment], Any]) -> None:
+        cells = [cell(d) for d in deployments]
+        if any(str(c) not in ("-", "") for c in cells):
+            table.add_row(name, *cells)
+
+    _memory_rows(row, table.add_section)
+    table.add_section()
+    _time_rows(row)
+    table.add_section()
+    _load_rows(row)
+    table.add_section()
+    today = datetime.date.today()
+    row("price per GPU-hour", lambda d: "no price" if d.price is None else price_text(d.price, today))
+    row("per million output tokens", lambda d: _expense(d, "usd_per_million_tokens", lambda v: f"${v:,.2f}"))
+    row("per million tokens, in and out", lambda d: _expense(d, "usd_per_million_tokens_in_and_out", lambda v: f"${v:,.3f}"))
+    row("per request", lambda d: _expense(d, "usd_per_request", lambda v: f"${v:.6f}"))
+    row("power", lambda d: f"{d.expense.power_w:,.0f} W" if d.expense and d.expense.power_w else "-")
+    row("per output token", lambda d: _expense(d, "joules_per_token", lambda v: f"{v:.3g} J"))
+    return Group(table, *notes(labels, deployments))
+
+
+Rows = Callable[[str, Callable[[Deployment], Any]], None]
+
+
+def _memory_rows(row: Rows, section: Callable[[], None]) -> None:
+    row("GPUs", lambda d: d.cluster.name)
+    row("engine, weights, cache", lambda d: f"{d.engine.name}, {d.serving.weights}, {d.times.setting.kv_dtype}")
+    row("cut", _cut)
+    row("speculative decoding", _speculative)
+    row("parameters, active", lambda d: f"{count(d.parameters_total)}, {count(d.parameters_active)}")
+    row("prompt, output tokens", lambda d: f"{_lengths(d.serving.prompt)}, {_lengths(d.serving.output)}")
+    section()
+    row("weights, all", lambda d: gib(d.weights_bytes))
+    row("experts in host memory", lambda d: gib(d.host_weights_bytes) if d.host_weights_bytes else "-")
+    for kind in KINDS:
+        row(f"  {kind.replace('_', ' ')}, one GPU", lambda d, kind=kind: gib(d.memory_bytes[kind]))  # type: ignore[misc]
+    row("needed of usable, one GPU", lambda d: f"{gib(d.total_bytes)} of {gib(d.limit_bytes)}")
+    row("memory", lambda d: Text(d.certainty, style="green" if d.fits else "bold red"))
+    row("cache of a token", lambda d: f"{d.kv_bytes_per_token / 1024:.1f} KiB")
+    row("largest batch, replica", lambda d: f"{d.max_batch:,}")
+    row("largest context", _context)
+
+
+def _speculative(d: Deployment) -> str:
+    spec = d.serving.speculative
+    return "-" if spec is None else f"{spec.draft or 'n-gram look-up'}: {spec.tokens} tokens, {spec.acceptance:.0%} accepted"
+
+
+def _context(d: Deployment) -> str:
+    bound = "what memory holds" if d.max_context_bound == "memory" else d.max_context_bound
+    return f"{d.max_context:,} tokens with {d.serving.batch}: {bound}"
+
+
+def _time_rows(row: Rows) -> None:
+    row("batch", lambda d: f"{d.serving.batch}")
+    row("time to first token", lambda d: _sure(d, "ttft_s", seconds))
+    row("time per output token", lambda d: _sure(d, "tpot_s", seconds))
+    row("whole request", lambda d: _sure(d, "e2e_s", seconds))
+    row("output tokens/s", lambda d: _sure(d, "output_tokens_per_s", _number))
+    row("requests/s", lambda d: _sure(d, "requests_per_s", _number))
+
+
+def _load_rows(row: Rows) -> None:
+    row("request rate", lambda d: f"{d.load.requests_per_s:g}/s" if d.load else "-")
+    row("capacity", lambda d: f"{d.load.capacity_requests_per_s:.3g}/s, {d.load.utilisation:.0%} used" if d.load else "-")
+    row("queue", lambda d: Text(d.stability or "", style="" if d.load.stable else "bold red") if d.load else "-")
+    for name, title in (("ttft_s", "first token"), ("tpot_s", "per token"), ("e2e_s", "request")):
+        row(f"  {title} p50, p95, p99", lambda d, name=name: _percentiles(d, name))  # type: ignore[misc]
+    row("goodput", _goodput)
+    row("mean batch, replica", lambda d: f"{d.load.mean_batch:.1f}" if d.load and d.load.mean_batch is not None else "-")
+
+
+def _cut(d: Deployment) -> str:
+    parts = [f"{name} {getattr(d.serving, name)}" for name in ("tp", "pp", "ep", "dp") if getattr(d.serving, name) > 1]
+    return ", ".join(parts) or "one GPU"
+
+
+def _lengths(lengths: Lengths) -> str:
+    text = f"{mean_tokens(lengths):g}"
+    return text if lengths.kind == "fixed" else f"{lengths.kind} {text}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _sure(d: Deployment, name: str, show: Show) -> str:
+    value = getattr(d, name)
+    if value is None:
+        return "-"
+    found = d.intervals[name]
+    return f"{show(value)} ({show(found.lower)} to {show(found.upper)})"
+
+
+def _expense(d: Deployment, name: str, show: Show) -> str:
+    value = None if d.expense is None else getattr(d.expense, name)
+    if value is None:
+        return "-"
+    found = d.intervals.get(name)
+    return show(value) + (f" ({show(found.lower)} to {show(found.upper)})" if found and found.lower < found.upper else "")
+
+
+def _percentiles(d: Deployment, name: str) -> str:
+    found = None if d.load is None else getattr(d.load, name)
+    return "-" if found is None else ", ".join(seconds(found[k]) for k in ("p50", "p95", "p99"))
+
+
+def _goodput(d: Deployment) -> str:
+    if d.load is None or d.load.goodput_requests_per_s is None:
+        return "-"
+    return f"{d.load.goodput_requests_per_s:.3g}/s ({d.load.within_targets:.1%})"
+
+
+def notes(labels: Sequence[str], deployments: Sequence[Deployment]) -> list[RenderableType]:
+    """Reasons, nearest changes, warnings, where the intervals come from, and how much is assumed."""
+    lines: list[RenderableType] = []
+    several = len(deployments) > 1
+    for label, d in zip(labels, deployments, strict=True):
+        start = f"{label}: " if several else ""
+        lines += [Text(f"{start}does not fit: {reason}", style="bold red") for reason in d.reasons]
+        if d.reasons:
+            change = "no single change of batch, cache, cut, context or weights makes it fit on these GPUs"
+            if d.nearest:
+                change = "it fits with " + ", ".join(f"{k} = {v}" for k, v in d.nearest.items())
+            lines.append(Text(f"{start}{change}"))
+        lines += [Text(f"{start}warning: {warning}", style="yellow") for warning in d.warnings]
+        lines += [Text(f"{start}{note}") for note in d.notes]
+        if d.tpot_s is not None:
+            found = d.intervals["tpot_s"]
+            lines.append(Text(f"{start}90 % interval of decoding: {found.provenance}, {found.why}", style="dim"))
+        if d.assumptions:
+            names = ", ".join(sorted({a.field for a in d.assumptions}))
+            lines.append(Text(f"{start}assumed: {names} (--json gives value and reason)", style="dim"))
+    return lines

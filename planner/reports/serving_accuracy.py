@@ -1,0 +1,168 @@
+"""The page that ``planner fit serving.csv --report`` writes: errors, coverage, refusals and constants."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from planner.common.data import PROFILES
+from planner.common.files import write_text
+from planner.evidence.serving.runs import TITLES
+from planner.evidence.serving.study import LEFT_OUT, ServingStudy
+from planner.evidence.write_fit import residuals_text, with_constant
+from planner.reports.serving_plots import save_scatter
+from planner.serving.engine import CATALOG
+from planner.serving.intervals import RESIDUALS
+
+HOW = (
+    "*In-sample*: the constants saw the measurement. *Without its model* (*source*, *GPU type*): they were fitted without all "
+    "measurements of that model in any source, of that source, or of that GPU type. Errors are |predicted / measured - 1|; a "
+    "median over all rows. *Inside*: measured within the 90 % interval, from residuals of other models.\n"
+)
+
+
+def report(found: ServingStudy, command: str, picture: str) -> str:
+    """The page, as Markdown."""
+    sources = {run.columns.get("source", "") for run in found.runs}
+    parts = [
+        "# Accuracy of serving\n",
+        f"Printed by `{command}`. {len(found.runs)} measured times and {len(found.memory)} measured bytes of {len(sources)} "
+        "sources; "
+        f"{len(found.found.constants)} constants (catalog/serving_fit.toml) fitted on {len(found.found.residuals)} of the times. "
+        "Memory has no constant that the command fits.\n",
+        HOW,
+        f"![predicted against measured]({picture})\n",
+        "## By figure\n",
+        _figures(found),
+        "## By source and engine\n",
+        _groups(found),
+        "## Memory\n",
+        _memory(found),
+        "## Not predicted\n",
+        _refusals(found),
+        "## The constants\n",
+        _constants(found),
+    ]
+    return "\n".join(parts)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def median_error(ratios: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+    """Median of |predicted / measured - 1| in percent, from log ratios."""
+    return 100.0 * float(np.median(np.abs(np.expm1(np.asarray(ratios, dtype=float)))))
+
+
+HEADER = [
+    "figure",
+    "rows",
+    "in-sample",
+    *(f"without its {what}" for what in LEFT_OUT),
+    "p90 without its model",
+    "bias",
+    "inside, %",
+]
+
+
+def _line(name: str, found: ServingStudy, at: Sequence[int]) -> list[str]:
+    i = np.array(at, dtype=int)
+    model = found.left_out["model"][i]
+    return [
+        name,
+        str(len(i)),
+        f"{median_error(found.in_sample[i]):.1f}",
+        *(f"{median_error(found.left_out[what][i]):.1f}" for what in LEFT_OUT),
+        f"{100.0 * float(np.quantile(np.abs(np.expm1(model)), 0.9)):.0f}",
+        f"{100.0 * float(np.expm1(np.median(model))):+.1f}",
+        f"{100.0 * float(np.mean(found.inside[i])):.0f}",
+    ]
+
+
+def _figures(found: ServingStudy) -> str:
+    by: dict[str, list[int]] = {}
+    for i, run in enumerate(found.runs):
+        by.setdefault(TITLES[run.figure], []).append(i)
+        if run.figure in ("batched", "saturated"):
+            by.setdefault("batched and saturated", []).append(i)
+    rows = [_line(name, found, at) for name, at in sorted(by.items())]
+    return "Median errors in percent.\n\n" + _table(HEADER, [*rows, _line("all", found, range(len(found.runs)))])
+
+
+def _groups(found: ServingStudy) -> str:
+    by: dict[tuple[str, str], list[int]] = {}
+    for i, run in enumerate(found.runs):
+        name = f"{run.columns.get('source', '')}, {run.times.setting.engine.name}"
+        by.setdefault((TITLES[run.figure], name), []).append(i)
+    rows = [[key[0], *_line(key[1], found, at)] for key, at in sorted(by.items())]
+    return _table(["figure", "source, engine", *HEADER[1:]], rows)
+
+
+def _memory(found: ServingStudy) -> str:
+    by: dict[str, list[int]] = {}
+    for i, (run, _) in enumerate(found.memory):
+        by.setdefault(f"{run.columns.get('source', '')}, {run.times.setting.engine.name}", []).append(i)
+    everything = {**by, "all": list(range(len(found.memory)))}
+    rows = []
+    for name, at in everything.items():
+        ratios = np.array([found.memory[i][1] for i in at])
+        rows.append(
+            [
+                name,
+                str(len(at)),
+                f"{median_error(ratios):.1f}",
+                f"{100.0 * float(np.max(np.abs(np.expm1(ratios)))):.1f}",
+                f"{100.0 * float(np.expm1(np.median(ratios))):+.1f}",
+                f"{100.0 * float(np.mean(found.memory_inside[at])):.0f}",
+            ]
+        )
+    return _table(["source, engine", "rows", "median", "largest", "bias", "inside, %"], rows)
+
+
+def _refusals(found: ServingStudy) -> str:
+    counts = Counter(r.reason.split(";")[0].split("; did you mean")[0] for r in found.refused)
+    return _table(["rows", "because"], ([str(n), reason] for reason, n in counts.most_common()))
+
+
+def _constants(found: ServingStudy) -> str:
+    fitted = zip(found.found.constants, found.found.values.values, strict=True)
+    return _table(
+        ["constant", "prior", "fitted", "what is known beforehand"],
+        ([c.name, f"{c.prior:.3g}", f"{v:.3g}", c.why] for c, v in fitted),
+    )
+
+
+def write_constants(found: ServingStudy, source: str) -> list[Path]:
+    """Constants into engines and curves, residual classes into serving_residuals.toml; returns the files that changed."""
+    texts: dict[Path, str] = {}
+    date = datetime.date.today().isoformat()
+    for constant, value in zip(found.found.constants, found.found.values.values, strict=True):
+        engine = str(getattr(constant, "engine", ""))
+        path = PROFILES / "measured" / f"{constant.curves}.toml" if constant.curves else CATALOG / f"{engine}.toml"
+        text = texts.get(path) or path.read_text(encoding="utf-8")
+        texts[path] = with_constant(text, constant.field, value, f"{source}; prior {constant.prior:g}: {constant.why}", date)
+    texts[RESIDUALS] = residuals_text(found.classes, source)
+    changed = []
+    for path, text in texts.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+            changed.append(path)
+    return changed
+
+
+def save_picture(path: Path, found: ServingStudy) -> None:
+    """Predicted without the run's model against measured, one panel a figure; memory last."""
+    panels: dict[str, list[tuple[float, float, str]]] = {}
+    for run, ratio in zip(found.runs, found.left_out["model"], strict=True):
+        point = (run.measured, run.measured * float(np.exp(ratio)), run.times.setting.engine.name)
+        panels.setdefault(f"{TITLES[run.figure]}, s", []).append(point)
+    for run, ratio in found.memory:
+        point = (run.measured / 2**30, run.measured * float(np.exp(ratio)) / 2**30, run.times.setting.engine.name)
+        panels.setdefault("memory, GiB", []).append(point)
+    save_scatter(path, panels)

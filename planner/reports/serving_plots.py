@@ -1,0 +1,102 @@
+"""Pictures of serving: latency against throughput, and predicted against measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from planner.common.errors import PlannerError
+from planner.reports.plots import COLOURS, MARKS
+
+if TYPE_CHECKING:
+    from planner.serving.curves import curve, load_curve
+from planner.serving.deployment import Deployment
+
+
+def save_serving(path: Path, title: str, labels: Sequence[str], deployments: Sequence[Deployment]) -> None:
+    """Left: time per token against throughput, a point a batch, with the 90 % band. Right: latency against request rate.
+
+    Deployments that do not fit, and engines without continuous batching on the right, are left out and named. PlannerError
+    when nothing can be drawn or the path cannot be written.
+    """
+    drawn = [(label, d) for label, d in zip(labels, deployments, strict=True) if d.fits]
+    if not drawn:
+        raise PlannerError(f"--plot {path}: no deployment fits, there is nothing to draw.")
+    plt = _pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(14, 6), layout="constrained")
+    try:
+        figure.suptitle(title, fontsize=14, x=0.01, ha="left", weight="bold")
+        for i, (label, d) in enumerate(drawn):
+            _batch_curve(left, d, label, COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)])
+            _load_curve(right, d, label, COLOURS[i % len(COLOURS)])
+        for label, d in zip(labels, deployments, strict=True):
+            if not d.fits:
+                left.plot([], [], " ", label=f"{label}: does not fit")
+        left.set(xlabel="output tokens per second, all replicas", ylabel="ms per output token", xscale="log", ylim=(0, None))
+        left.set_title("Batches: points are batch sizes, band 90 %", loc="left", fontsize=12)
+        right.set(xlabel="requests per second", ylabel="seconds for a whole request", ylim=(0, None))
+        right.set_title("Request rates: p50 (line) and p95 (dashed) to 95 % of the capacity", loc="left", fontsize=12)
+        for axes in (left, right):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, fontsize=9)
+        _save(figure, path)
+    finally:
+        plt.close(figure)
+
+
+def _batch_curve(axes: Any, d: Deployment, label: str, colour: str, mark: str) -> None:
+    table = curve(d)
+    x, y = table["output_tokens_per_s"], 1e3 * table["tpot_s"]
+    axes.plot(x, y, color=colour, marker=mark, markersize=4, label=label)
+    axes.fill_between(x, 1e3 * table["tpot_s_lower"], 1e3 * table["tpot_s_upper"], color=colour, alpha=0.12, linewidth=0)
+    axes.annotate(f" {int(table['batch'].iloc[-1])}", (x.iloc[-1], y.iloc[-1]), fontsize=9, color=colour)
+
+
+def _load_curve(axes: Any, d: Deployment, label: str, colour: str) -> None:
+    if "continuous_batching" not in d.engine.features:
+        axes.plot([], [], color=colour, label=f"{label}: static batches only")
+        return
+    table = load_curve(d)
+    axes.plot(table["requests_per_s"], table["e2e_s_p50"], color=colour, label=label)
+    axes.plot(table["requests_per_s"], table["e2e_s_p95"], color=colour, linestyle="--")
+
+
+def save_scatter(path: Path, panels: Mapping[str, Sequence[tuple[float, float, str]]]) -> None:
+    """Predicted against measured, log-log, one panel a figure, one colour a group of (measured, predicted, group)."""
+    plt = _pyplot()
+    figure, rows = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 5.4), layout="constrained", squeeze=False)
+    groups = sorted({group for points in panels.values() for _, _, group in points})
+    try:
+        for axes, (name, points) in zip(rows[0], panels.items(), strict=True):
+            for i, group in enumerate(groups):
+                here = [(m, p) for m, p, g in points if g == group]
+                if here:
+                    style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKS[(i // len(COLOURS)) % len(MARKS)]}
+                    axes.scatter(*zip(*here, strict=True), s=12, alpha=0.6, label=group, **style)
+            ends = [min(m for m, _, _ in points) / 1.5, max(m for m, _, _ in points) * 1.5]
+            axes.plot(ends, ends, color="black", linewidth=1)
+            axes.fill_between(ends, [e / 1.2 for e in ends], [e * 1.2 for e in ends], color="black", alpha=0.08)
+            axes.set(xscale="log", yscale="log", xlabel="measured", ylabel="predicted")
+            errors = sorted(abs(p / m - 1.0) for m, p, _ in points)
+            axes.set_title(f"{name}: median error {errors[len(errors) // 2]:.1%}", loc="left", fontsize=11)
+            axes.legend(fontsize=7, frameon=False)
+        _save(figure, path)
+    finally:
+        plt.close(figure)
+
+
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    return plt
+
+
+def _save(figure: Any, path: Path) -> None:
+    try:
+        figure.savefig(path, dpi=110)
+    except (OSError, ValueError) as error:
+        raise PlannerError(f"--plot {path}: cannot be written ({error}); give a writable .png, .svg or .pdf path.") from None

@@ -1,0 +1,61 @@
+"""Tables of ``planner tune`` and ``planner models derive``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from planner.common.units import GB
+from planner.performance.memory import KINDS
+from planner.reports.plans import quote_text
+from planner.reports.text import count, dollars, gib, seconds
+from planner.studies.tuning_methods import Tuning
+from planner.studies.what_if import Derived
+from planner.uncertainty.interval import Interval
+
+
+def tuning_table(title: str, found: Sequence[Tuning]) -> RenderableType:
+    """One column a method; 90 % intervals behind time, memory and money."""
+    table = Table("", *(t.method for t in found), title=title, title_justify="left", pad_edge=False)
+    rows: list[tuple[str, Callable[[Tuning], str]]] = [
+        ("trainable parameters", lambda t: count(t.plan.parameters_trainable)),
+        ("frozen parameters", lambda t: count(t.parameters_frozen) if t.parameters_frozen else "-"),
+        ("file that tuning writes", lambda t: f"{t.stored_bytes / GB:,.3f} GB"),
+        ("layout", lambda t: t.plan.layout.label),
+        *((f"memory: {kind}", lambda t, kind=kind: gib(t.plan.memory_bytes[kind])) for kind in KINDS),
+        ("memory of the fullest GPU", lambda t: _between(t.plan.intervals["peak_total_bytes"], gib)),
+        ("fits", lambda t: t.plan.certainty),
+        ("step", lambda t: _between(t.plan.intervals["step_time_s"], seconds)),
+        ("tokens/s", lambda t: _between(t.plan.intervals["tokens_per_s"], lambda x: f"{x:,.0f}")),
+        ("whole run", lambda t: _maybe(t.plan.intervals.get("run_s"), seconds)),
+        ("cost", lambda t: _maybe(t.plan.intervals.get("cost_usd"), dollars)),
+        ("price per GPU-hour", lambda t: quote_text(t.plan)),
+    ]
+    for name, cell in rows:
+        table.add_row(name, *(cell(t) for t in found))
+    notes = dict.fromkeys(f"{t.method}: {note}" for t in found for note in (*t.plan.reasons, *t.plan.notes))
+    return Group(table, *(Text(note, style="dim") for note in notes))
+
+
+def _between(found: Interval, show: Callable[[float], str]) -> str:
+    return f"{show(found.expected)} ({show(found.lower)} - {show(found.upper)})"
+
+
+def _maybe(found: Interval | None, show: Callable[[float], str]) -> str:
+    return "-" if found is None else _between(found, show)
+
+
+def derived_table(found: Derived) -> RenderableType:
+    """Before and after, and what must be said."""
+    table = Table("", found.before.name, found.after.name, "after / before", pad_edge=False)
+    for row in found.rows():
+        show = _shown(str(row["unit"]))
+        table.add_row(str(row["figure"]), show(row["before"]), show(row["after"]), f"{row['after'] / row['before']:.1%}")
+    return Group(table, *(Text(note) for note in found.notes))
+
+
+def _shown(unit: str) -> Callable[[float], str]:
+    return {"bytes": lambda x: f"{x / GB:,.2f} GB", "flop": lambda x: f"{x / 1e9:,.2f} GFLOP"}.get(unit, count)

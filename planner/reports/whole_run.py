@@ -1,0 +1,164 @@
+"""Whole runs, bills and prices for people."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from planner.common.units import DAY_S, GB, HOUR_S
+from planner.lifecycle.bill import ITEMS, Bill
+from planner.lifecycle.simulation import CAUSES, WholeRun
+from planner.prices.price import Price, price_text
+from planner.reports.text import dollars, seconds
+from planner.uncertainty.interval import Interval
+
+CAUSE_NAMES = {
+    "compute": "steps, balanced and undisturbed", "expert_imbalance": "uneven experts", "warmup": "slow first steps",
+    "startup": "first start", "checkpoint": "writing checkpoints", "lost_work": "work lost to interruptions",
+    "detection": "noticing failures", "preemption": "waiting for spot nodes", "restart": "restarts",
+    "field": "beyond the model, as in published runs",
+}  # fmt: skip
+ITEM_NAMES = {"gpu_hours": "GPU-hours", "storage": "storage", "egress": "egress", "preprocessing": "preprocessing (CPU)"}
+
+
+def run_table(title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None]) -> RenderableType:
+    """One column per run: days, goodput, each cause in time and money, checkpoints, the bill, energy and CO2."""
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for label in labels:
+        table.add_column(label, justify="right", overflow="fold")
+
+    def row(name: str, values: Sequence[RenderableType]) -> None:
+        table.add_row(name, *values)
+
+    def head(name: str) -> None:
+        table.add_section()
+        table.add_row(Text(name, style="bold"), *[""] * len(runs))
+
+    row("layout", [r.plan.layout.label for r in runs])
+    row("steps x step time", [f"{r.num_steps:,.0f} x {seconds(r.step_time_s.expected)}" for r in runs])
+    row("wall-clock (90 %)", [Text(span(r.wall_s, seconds), style="bold") for r in runs])
+    row("  mean of the simulated runs", [_mean(r, b) for r, b in zip(runs, bills, strict=True)])
+    row("GPU-hours (90 %)", [span(r.gpu_hours, lambda v: f"{v:,.0f}") for r in runs])
+    row("goodput (90 %)", [span(r.goodput, lambda v: f"{v:.1%}") for r in runs])
+    head("what each cause costs")
+    for cause in CAUSES:
+        if any(r.causes_s[cause] > 0 for r in runs):
+            row("  " + CAUSE_NAMES.get(cause, cause), [_cause(r, b, cause) for r, b in zip(runs, bills, strict=True)])
+    head("interruptions and checkpoints")
+    row("  mean time between interruptions", [seconds(r.mtbf_s) for r in runs])
+    row("  interruptions (90 %)", [span(r.interruptions, lambda v: f"{v:,.3g}") for r in runs])
+    row("  checkpoint", [f"{r.checkpoint_bytes / GB:,.0f} GB in {seconds(r.checkpoint_write_s)}" for r in runs])
+    row("  every", ["never" if r.checkpoint_interval_s is None else seconds(r.checkpoint_interval_s) for r in runs])
+    if any(bills):
+        _bill_rows(table, head, bills)
+    return Group(table, *_notes(labels, runs, bills))
+
+
+def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # type: ignore[no-untyped-def]
+    head("bill")
+    table.add_row("  price per GPU-hour", *["-" if b is None else price_text(b.price, datetime.date.today()) for b in bills])
+    table.add_row("  asked elsewhere", *["-" if b is None or b.market is None else _market(b) for b in bills])
+    for item in ITEMS:
+        if any(b is not None and b.items_usd[item].expected > 0 for b in bills):
+            name = "  " + ITEM_NAMES[item]
+            table.add_row(name, *["-" if b is None else span(b.items_usd[item], dollars) for b in bills])
+    table.add_row("  total (90 %)", *[Text("-" if b is None else span(b.total_usd, dollars), style="bold") for b in bills])
+    table.add_row("  energy", *["-" if b is None else span(b.energy_kwh, lambda v: f"{v:,.0f} kWh") for b in bills])
+    if any(b is not None and b.grams_co2 for b in bills):
+        table.add_row("  CO2", *[_carbon(b) for b in bills])
+    if any(b is not None and b.owned for b in bills):
+        table.add_row("  on own hardware (90 %)", *[_own(b) for b in bills])
+        table.add_row("  owning pays above", *[_break_even(b) for b in bills])
+
+
+def span(interval: Interval, show) -> str:  # type: ignore[no-untyped-def]
+    if interval.lower == interval.upper:
+        return str(show(interval.expected))
+    return f"{show(interval.expected)} ({show(interval.lower)} to {show(interval.upper)})"
+
+
+def _cause(run: WholeRun, bill: Bill | None, cause: str) -> str:
+    lost = run.causes_s[cause]
+    text = f"{seconds(lost)}, {lost / run.wall_s.expected:.1%}"
+    if bill is None:
+        return text
+    return f"{text}, {dollars(lost / HOUR_S * run.plan.num_gpus * bill.price.usd_per_gpu_hour)}"
+
+
+def _mean(run: WholeRun, bill: Bill | None) -> str:
+    """Wall-clock, and GPU dollars, that many such runs would take on average."""
+    text = seconds(run.mean_wall_s)
+    if bill is None:
+        return text
+    return f"{text}, {dollars(run.mean_wall_s / HOUR_S * run.plan.num_gpus * bill.price.usd_per_gpu_hour)} for GPUs"
+
+
+def _market(bill: Bill) -> str:
+    assert bill.market is not None
+    low, high = bill.market.cheapest, bill.market.dearest
+    return (
+        f"${low.usd_per_gpu_hour:.2f} ({low.provider}, {low.date}) to ${high.usd_per_gpu_hour:.2f} ({high.provider}, "
+        f"{high.date}), {bill.market.num_providers} providers"
+    )
+
+
+def _carbon(bill: Bill | None) -> str:
+    if bill is None or bill.grams_co2 is None or bill.grid is None:
+        return "-"
+    return f"{span(bill.grams_co2, lambda v: f'{v / 1e6:,.3g} t')}, {bill.grid.region} {bill.grid.date}"
+
+
+def _own(bill: Bill | None) -> str:
+    if bill is None or bill.owned is None or bill.owned_usd is None:
+        return "-"
+    return f"{span(bill.owned_usd, dollars)}, ${bill.owned.usd_per_gpu_hour:.2f} per GPU-hour"
+
+
+def _break_even(bill: Bill | None) -> str:
+    if bill is None or bill.owned is None:
+        return "-"
+    share, hours = bill.owned.break_even_utilisation, bill.owned.break_even_gpu_hours
+    if share is None or hours is None:
+        return "never: power alone costs more"
+    if share > 1:
+        return f"never within {bill.owned.years:.0f} years: {hours * HOUR_S / DAY_S / 365.25:.1f} years of full use"
+    return f"{share:.0%} use over {bill.owned.years:.0f} years ({hours:,.0f} hours of use)"
+
+
+def _notes(labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None]) -> list[RenderableType]:
+    lines: list[RenderableType] = []
+    for label, run, bill in zip(labels, runs, bills, strict=True):
+        lines += [Text(f"{label}: {note}") for note in (*run.notes, *(bill.notes if bill else ()))]
+    lines.append(Text(f"intervals: {runs[0].wall_s.why}", style="dim"))
+    rates = {s.source for r in runs for s in r.run.rates().provenance.values() if s.source}
+    lines += [Text(f"failure rates: {source}", style="dim") for source in sorted(rates)]
+    assumed = {name: why for run in runs for name, why in run.assumptions.items()}
+    lines += [Text(f"assumed: run.{name}: {why}", style="dim") for name, why in assumed.items()]
+    return lines
+
+
+def prices_table(title: str, prices: Sequence[Price], today: datetime.date) -> RenderableType:
+    """Quotes with date, age and source; stale ones say so."""
+    table = Table(title=title, title_justify="left", pad_edge=False)
+    for name in ("accelerator", "term", "$/GPU-hour", "provider", "region", "item", "date", "age", "source"):
+        table.add_column(name, justify="right" if name == "$/GPU-hour" else "left", overflow="fold")
+    for p in prices:
+        age = p.age_days(today)
+        stale = " stale" if p.is_stale(today) else " or more, may be stale" if p.may_be_stale(today) else ""
+        table.add_row(
+            p.accelerator,
+            p.term,
+            f"{p.usd_per_gpu_hour:.3f}",
+            p.provider,
+            p.region,
+            p.item,
+            p.date,
+            "-" if age is None else f"{age} d{stale}",
+            p.source,
+        )
+    return table

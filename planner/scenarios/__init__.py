@@ -1,0 +1,1 @@
+"""Scenario files: read, edited, picked from a search."""

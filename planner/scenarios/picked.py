@@ -1,0 +1,57 @@
+"""A scenario's case on a row of a search's table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from planner.common.errors import PlannerError
+from planner.workload.layout import Layouts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def _rows_of(path: Path) -> pd.DataFrame:
+    """A table that ``search --out`` wrote; PlannerError when it cannot be read or is something else."""
+    import pandas as pd
+
+    kind = path.suffix.lower()
+    if kind not in (".parquet", ".csv", ".json"):
+        raise PlannerError(f"--rows {path}: must end in .parquet, .csv or .json, as planner search --out writes them.")
+    try:
+        if kind == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            table = pd.read_json(path, lines=True) if kind == ".json" else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else f"not a {kind[1:]} table of rows"
+        raise PlannerError(f"--rows {path}: cannot be read ({why}); give a file that planner search --out wrote.") from None
+    needed = ("rank", "framework", "node", "num_gpus", *(f.name for f in fields(Layouts)))
+    missing = [name for name in needed if name not in table.columns]
+    if missing:
+        raise PlannerError(f"--rows {path}: has no column {missing[0]!r}; give a file that planner search --out wrote.")
+    if not len(table):
+        raise PlannerError(f"--rows {path}: holds no rows; the search that wrote it found nothing that fits.")
+    return table
+
+
+def chosen_row(tables: Mapping[str, Any], path: Path, rank: int) -> dict[str, Any]:
+    """The tables of a case with cluster, stack and layout of one row of a search's table (``search --out``)."""
+    table = _rows_of(path)
+    found = table[table["rank"] == rank]
+    if not len(found):
+        raise PlannerError(
+            f"--rank {rank}: {path} has no such row; its ranks are {table['rank'].min()} to {table['rank'].max()}."
+        )
+    row = found.iloc[0].to_dict()
+    fields_of = {f.name: row[f.name] for f in fields(Layouts)}
+    if "framework" in tables and tables["framework"].get("name") == row["framework"]:
+        framework = dict(tables["framework"])
+    else:
+        framework = {"name": row["framework"]}
+    layout = {name: value.item() if hasattr(value, "item") else value for name, value in fields_of.items()}
+    cluster = {"node": row["node"], "num_gpus": int(row["num_gpus"])}
+    return {**tables, "framework": framework, "cluster": cluster, "layout": layout}

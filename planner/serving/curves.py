@@ -1,0 +1,85 @@
+"""Latency against throughput as tables: over batches, and over request rates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from planner.common.errors import PlannerError
+from planner.serving.batch_figures import batch_figures
+from planner.serving.deployment import Deployment
+from planner.serving.expense import expense
+from planner.serving.intervals import interval_of
+from planner.serving.load import capacity_per_s, replica, under_load
+from planner.serving.memory import memory
+from planner.serving.requests import longest_tokens, mean_tokens
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def curve(d: Deployment, batches: tuple[int, ...] | None = None) -> pd.DataFrame:
+    """Latency and throughput against batch, one row a batch (per replica): powers of two to the largest that fits and that the
+    engine takes, or the given ones.
+
+    Columns: batch, ttft_s, tpot_s, e2e_s, output_tokens_per_s, requests_per_s, total_bytes, usd_per_million_tokens,
+    joules_per_token, and lower and upper of tpot_s and output_tokens_per_s.
+    """
+    import pandas as pd
+
+    s = d.serving
+    most = min(d.max_batch, (s.max_batch or d.engine.max_batch) * s.attention_groups)
+    if most < 1:
+        raise PlannerError("this deployment does not fit: it has no curve.")
+    chosen = batches or tuple(sorted({*(2**i for i in range(int(np.log2(most)) + 1)), most}))
+    sizes = np.array([b for b in chosen if b <= most], dtype=float)
+    table = pd.DataFrame({"batch": sizes.astype(int), **batch_figures(d.times, sizes)})
+    prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
+    table["total_bytes"] = memory(d.times.setting, sizes, longest_tokens(s.prompt), prompt + output, d.times.draft).total
+    costs = [
+        expense(d.cluster, d.price, tokens, rate, prompt)
+        for tokens, rate in zip(table["output_tokens_per_s"], table["requests_per_s"], strict=True)
+    ]
+    table["usd_per_million_tokens"] = [c.usd_per_million_tokens for c in costs]
+    table["joules_per_token"] = [c.joules_per_token for c in costs]
+    for name in ("tpot_s", "output_tokens_per_s"):
+        pairs = zip(table[name], table["batch"], strict=True)
+        sure = [interval_of(d.times.setting, name, float(v), int(batch)) for v, batch in pairs]
+        table[f"{name}_lower"], table[f"{name}_upper"] = [i.lower for i in sure], [i.upper for i in sure]
+    return table
+
+
+SHARES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.8, 0.9, 0.95)
+"""Of the capacity, at which ``load_curve`` simulates."""
+
+
+def load_curve(d: Deployment, shares: tuple[float, ...] = SHARES) -> pd.DataFrame:
+    """Latencies at shares of the capacity, one row a request rate: mean, percentiles, goodput, mean batch."""
+    import pandas as pd
+
+    if not d.fits:
+        raise PlannerError("this deployment does not fit: it has no curve.")
+    if "continuous_batching" not in d.engine.features:
+        raise PlannerError(
+            f"serving.engine = {d.engine.name!r} does not batch continuously: there is no curve over request rates."
+        )
+    one, s = replica(d.times), d.serving
+    capacity = capacity_per_s(one, s.seed)
+    total = capacity * s.dp / (1.0 - s.response_cache_hit_rate)
+    rows = []
+    for share in shares:
+        load = under_load(d.times, share * total, one, capacity)
+        row = {
+            "share": share,
+            "requests_per_s": load.requests_per_s,
+            "stable": load.stable,
+            "output_tokens_per_s": load.output_tokens_per_s,
+            "goodput_requests_per_s": load.goodput_requests_per_s,
+            "mean_batch": load.mean_batch,
+        }
+        for name in ("ttft_s", "tpot_s", "e2e_s"):
+            for key, value in (getattr(load, name) or {}).items():
+                row[f"{name}_{key}"] = value
+        rows.append(row)
+    return pd.DataFrame(rows)

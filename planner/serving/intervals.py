@@ -1,0 +1,116 @@
+"""90 % intervals of a deployment's figures, from residuals of measurements that the fit had not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from planner.common import data
+from planner.model.parameters import parameters_total
+from planner.serving.engine import engine_lineage
+from planner.serving.expense import Expense
+from planner.serving.load import Load, replica, slowed
+from planner.serving.pass_time import Times
+from planner.serving.setting import Setting
+from planner.uncertainty.interval import Interval, Metric, ResidualClass, Subject, interval, load_residuals
+
+RESIDUALS = data.CATALOG / "serving_residuals.toml"
+
+METRICS: dict[str, Metric] = {
+    "ttft_s": "prefill", "tpot_s": "decode", "e2e_s": "decode", "prefill_tokens_per_s": "prefill",
+    "decode_tokens_per_s": "decode", "output_tokens_per_s": "throughput", "requests_per_s": "throughput",
+    "total_bytes": "serving_memory", "usd_per_million_tokens": "throughput", "usd_per_request": "throughput",
+    "usd_per_million_tokens_in_and_out": "throughput", "joules_per_token": "throughput",
+}  # fmt: skip
+"""Whose residuals hold for a figure."""
+RATES = ("prefill_tokens_per_s", "decode_tokens_per_s", "output_tokens_per_s", "requests_per_s")
+
+
+def classes() -> tuple[ResidualClass, ...]:
+    """The classes of serving residuals, narrowest first."""
+    return load_residuals(RESIDUALS)
+
+
+def subject_of(setting: Setting) -> Subject:
+    """What the class of an interval depends on; an engine counts as the one that it is based on."""
+    return Subject(
+        framework=engine_lineage(setting.engine.name)[-1],
+        curves=setting.cluster.accelerator.curves,
+        family=setting.model.family,
+        num_nodes=setting.cluster.num_nodes,
+        num_gpus=setting.serving.gpus_per_replica,
+        parameters=float(parameters_total(setting.model)),
+    )
+
+
+def interval_of(setting: Setting, name: str, value: float, batch: int | None = None) -> Interval:
+    """The interval of one figure; residuals are log(measured / predicted) of seconds, so rates take them reversed.
+
+    With a ``batch`` of one, throughput is the inverse of a request's seconds: the residuals of decoding hold for both.
+    """
+    subject, metric = subject_of(setting), METRICS[name]
+    metric = "decode" if batch == 1 and metric == "throughput" else metric
+    if name in RATES:
+        return interval(1.0 / value, metric, subject, classes()).inverse(1.0)
+    return interval(value, metric, subject, classes())
+
+
+def intervals(figures: Mapping[str, float], times: Times, load: Load | None, expense: Expense | None) -> dict[str, Interval]:
+    """Intervals of ``figures`` (names of METRICS), of what a token costs and of latencies under load."""
+    setting, batch = times.setting, times.setting.serving.batch
+    costs = {name: float(getattr(expense, name)) for name in METRICS if getattr(expense, name, None) is not None}
+    sure = {name: interval_of(setting, name, value, batch) for name, value in figures.items() if value}
+    if load is None:
+        return sure | {name: interval_of(setting, name, value, batch) for name, value in costs.items() if value}
+    capacity = interval_of(setting, "requests_per_s", load.capacity_requests_per_s)
+    sure["load.capacity_requests_per_s"] = capacity
+    sure |= {name: _of_capacity(capacity, value) for name, value in costs.items()}
+    return sure | (_under_load(times, load, capacity) if load.stable else {})
+
+
+def _of_capacity(capacity: Interval, value: float) -> Interval:
+    """Dollars and joules at a rate of requests that is given: the GPUs that carry it are as many as their capacity is small."""
+    why = f"GPUs that carry the given rate, by their capacity: {capacity.why}"
+    return Interval(
+        lower=value * capacity.expected / capacity.upper,
+        expected=value,
+        upper=value * capacity.expected / capacity.lower,
+        provenance=capacity.provenance,
+        why=why,
+    )
+
+
+def _under_load(times: Times, load: Load, capacity: Interval) -> dict[str, Interval]:
+    """Latencies under load, simulated again as quick and as slow as the capacity's bounds; never narrower than the figure's own
+    residuals make it. Where the slow one cannot carry the rate, the upper bound is that of ``num_requests`` and says so."""
+    rate, one = load.requests_per_s, replica(times)
+    quick, slow = (slowed(times, rate, capacity.expected / bound, one) for bound in (capacity.upper, capacity.lower))
+    found: dict[str, Interval] = {}
+    for name in ("ttft_s", "tpot_s", "e2e_s"):
+        for key, value in (getattr(load, name) or {}).items():
+            if not value:
+                continue
+            own = interval_of(times.setting, name, float(value))
+            found[f"load.{name}.{key}"] = Interval(
+                lower=min(own.lower, quick[name][key]),
+                expected=value,
+                upper=max(own.upper, slow[name][key]),
+                provenance=own.provenance,
+                why=own.why if rate < capacity.lower else _grows(own.why),
+            )
+    return found
+
+
+def _grows(why: str) -> str:
+    return f"{why}; at the lower bound of the capacity the queue grows without end: the upper bound is that of num_requests"
+
+
+def certainty(need: Interval, limit_bytes: float, fits: bool) -> str:
+    """Whether it fits, by the interval of memory: "fits", "probably fits", "probably does not fit", "does not fit"."""
+    sure = need.upper <= limit_bytes if fits else need.lower > limit_bytes
+    return ("" if sure else "probably ") + ("fits" if fits else "does not fit")
+
+
+def stability(capacity: Interval, load: Load) -> str:
+    """Whether the queue is stable, by the interval of the capacity: "stable", "probably stable" ..."""
+    sure = capacity.lower > load.requests_per_s if load.stable else capacity.upper < load.requests_per_s
+    return ("" if sure else "probably ") + ("stable" if load.stable else "unstable")

@@ -1,0 +1,247 @@
+"""Seconds of a pass: rows by the roofline, collectives, and what the host adds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from planner.common.arrays import Array, Number
+from planner.hardware.curves import Curves
+from planner.operators.row import FusedAttention, Matmul, Row
+from planner.performance.collectives import collective_s
+from planner.performance.roofline import device_s
+from planner.serving.rows import Phase, Shape, pass_rows
+from planner.serving.setting import Setting
+from planner.serving.speculative import expected_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassTime:
+    """Seconds of one pass of a batch, by part; arrays of shape ``(n,)``."""
+
+    device_s: Array
+    communication_s: Array
+    host_link_s: Array
+    host_layers_s: Array
+    host_step_s: Array
+
+    @property
+    def total(self) -> Array:
+        """Launching runs beside the device, the longer of the two counts; scheduling and sampling wait for it."""
+        return np.maximum(self.device_s + self.communication_s + self.host_link_s, self.host_layers_s) + self.host_step_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """Seconds of decoding and prefill of one deployment, as functions of batch and lengths."""
+
+    setting: Setting
+    draft: Setting | None = None
+
+    @cached_property
+    def _kernels(self) -> dict[str, Curves]:
+        return kernel_constants(self.setting)
+
+    def row_s(self, row: Row) -> Array:
+        """Seconds of one row on the device or its links."""
+        setting, engine = self.setting, self.setting.engine
+        if row.collective is not None:
+            return np.asarray(engine.collective_rate * _collective_s(setting, row))
+        if row.block == "host_link":
+            node, card = setting.cluster.node, setting.cluster.accelerator
+            return np.asarray(row.bytes_moved / (node.host_link_bytes_per_s or card.host_link_bytes_per_s))
+        curves = self._kernels[constants_of(setting, row)]
+        flash = engine.flash_attention
+        return device_s(row, setting.cluster.accelerator, curves, setting.compute_dtype, setting.compute_dtype, flash)
+
+    def pass_time(self, shape: Shape) -> PassTime:
+        """Seconds of a whole pass by part."""
+        setting, engine, model = self.setting, self.setting.engine, self.setting.model
+        zero = np.zeros(np.broadcast_shapes(np.shape(shape.tokens), np.shape(shape.past)))
+        parts = {"device": zero, "communication": zero, "host_link": zero}
+        for row in pass_rows(setting, shape):
+            part = "communication" if row.collective else "host_link" if row.block == "host_link" else "device"
+            parts[part] = parts[part] + row.repeats * self.row_s(row)
+        rate = {16: 1.0, 8: engine.int8_host_rate, 4: engine.int4_host_rate}[setting.format.family]
+        rate = engine.narrow_host_rate if setting.format.compute else rate
+        loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
+        layers = model.num_layers * engine.host_s_per_layer * rate + loops
+        step = engine.host_s_per_step + engine.host_s_per_sequence * shape.sequences
+        step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
+        return PassTime(
+            device_s=parts["device"],
+            communication_s=parts["communication"],
+            host_link_s=parts["host_link"],
+            host_layers_s=zero + layers,
+            host_step_s=zero + step,
+        )
+
+    def shape(self, phase: Phase, sequences: Number, queries: Number, past: Number) -> Shape:
+        """A pass over this deployment; stages that work at the same time each hold a part of the batch when decoding."""
+        pp = self.setting.serving.pp if self.setting.engine.pipelined and phase == "decode" else 1
+        b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, queries, past)))
+        return Shape(phase=phase, sequences=np.maximum(b / pp, 1.0), queries=q, past=p)
+
+    def _parts(self, sequences: Array, prompt: Array) -> tuple[Array, Array]:
+        """(parts that the prompts of a pass are split into over the sequences, seconds of all stages over one part's pass).
+
+        n parts fill and drain a pipeline of pp stages: (n + pp - 1) / pp passes of one part; parts of a prompt, over those of
+        the whole: (n + pp - 1) / (n pp).
+        """
+        pp, engine = float(self.setting.serving.pp), self.setting.engine
+        one = np.ones_like(sequences)
+        if pp == 1.0:
+            return one, one
+        if engine.prefill_chunk:
+            n = np.maximum(np.ceil(prompt * sequences / engine.prefill_chunk), 1.0)
+            n = np.minimum(n, engine.prefill_chunks_in_flight)
+            return one, (n + pp - 1.0) / (n * pp)
+        if not engine.pipelined:
+            return one, one
+        several = sequences >= pp
+        return np.where(several, pp, 1.0), np.where(several, (2.0 * pp - 1.0) / pp, 1.0)
+
+    def prefill_busy_s(self, prompt: Number, sequences: Number = 1.0, past: Number = 0.0) -> Array:
+        """Seconds of ``prefill_s`` that a stage works: others' prompts may fill the pipeline before and behind."""
+        b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, prompt, past)))
+        pp = float(self.setting.serving.pp)
+        seconds, drafted = self._checked_s(b, q, p), self._drafted_s(b, q, p)
+        if pp == 1.0 or not self.setting.engine.pipelined:
+            return seconds + drafted
+        return np.asarray(np.where(b >= pp, seconds * pp / (2.0 * pp - 1.0), seconds)) + drafted
+
+    def decode_s(self, batch: Number, context: Number) -> Array:
+        """Seconds per output token of each of ``batch`` sequences that hold ``context`` tokens.
+
+        With speculation: seconds of a round of drafting and checking over the tokens that it yields.
+        """
+        spec = self.setting.serving.speculative
+        queries = 1.0 if spec is None else spec.tokens + 1.0
+        round_s = self.pass_time(self.shape("decode", batch, queries, context)).total
+        if spec is None:
+            return round_s
+        if self.draft is not None:
+            own = Times(setting=self.draft)
+            round_s = round_s + spec.tokens * own.pass_time(own.shape("decode", batch, 1.0, context)).total
+        return round_s / expected_tokens(spec.tokens, spec.acceptance)
+
+    def prefill_s(self, prompt: Number, sequences: Number = 1.0, past: Number = 0.0) -> Array:
+        """Seconds until ``sequences`` prompts of ``prompt`` new tokens after ``past`` cached ones have their first token."""
+        b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, prompt, past)))
+        return self._checked_s(b, q, p) + self._drafted_s(b, q, p)
+
+    def _checked_s(self, sequences: Array, prompt: Array, past: Array) -> Array:
+        """Prefill of the model itself, cut over the stages of a pipeline."""
+        parts, share = self._parts(sequences, prompt)
+        return np.asarray(share * self._passes_s(sequences / parts, prompt, past))
+
+    def _drafted_s(self, sequences: Array, prompt: Array, past: Array) -> Array:
+        """Prefill of the draft model, which lies whole on every stage."""
+        if self.draft is None:
+            return np.zeros_like(prompt)
+        return Times(setting=self.draft)._passes_s(sequences, prompt, past)
+
+    def _passes_s(self, sequences: Array, prompt: Array, past: Array) -> Array:
+        """Prompts in one pass, or in n passes of equal chunks that each read the weights and the keys of those before.
+
+        Chunk i of a prompt cut into k follows (i - 1) / k of it: on average (k - 1) / (2 k), and seconds are linear in that.
+        """
+        n = self.chunks(sequences, prompt)
+        k = np.maximum(n / self.setting.serving.fullest_group(sequences), 1.0)  # chunks of one prompt
+        shape = self.shape("prefill", sequences * k / n, prompt / k, past + prompt * (k - 1.0) / (2.0 * k))
+        return np.asarray(n * self.pass_time(shape).total)
+
+    def chunks(self, sequences: Array, prompt: Array) -> Array:
+        """Passes that the prompts of the fullest attention group take: one, or their tokens over those of a chunk."""
+        s = self.setting.serving
+        if s.chunked_prefill_tokens is None:
+            return np.ones(np.broadcast_shapes(np.shape(sequences), np.shape(prompt)))
+        return np.asarray(np.maximum(np.ceil(s.fullest_group(sequences) * prompt / s.chunked_prefill_tokens), 1.0))
+
+
+def constants_of(setting: Setting, row: Row) -> str:
+    """Which kernel constants hold for a row: by phase, block and stored format."""
+    if isinstance(row.work, FusedAttention):
+        return f"{row.phase} attention"
+    if not isinstance(row.work, Matmul):
+        return "pointwise"
+    fmt = setting.format
+    kept = row.block if row.block != "moe" else "router"
+    stored = "16" if not fmt.quantized or kept in fmt.kept else "narrow" if fmt.compute else str(fmt.family)
+    if kept == "head" and setting.model.tied_embeddings and "embedding" in fmt.kept:
+        stored = "16"
+    return f"{row.phase} {stored}{' experts' if row.block == 'experts' else ''}"
+
+
+def kernel_constants(setting: Setting) -> dict[str, Curves]:
+    """The chip's curves under the engine's rates, by what ``constants_of`` names."""
+    e, c = setting.engine, setting.curves
+    latency = {
+        name: getattr(c, name) * e.kernel_latency_rate for name in ("matmul_latency_s", "attention_latency_s", "memory_latency_s")
+    }
+    found = {"pointwise": c.model_copy(update=latency)}
+    for phase in ("prefill", "decode"):
+        attention = {
+            "memory_fraction": c.memory_fraction * e.attention_bandwidth_rate,
+            "attention_forward_fraction": c.attention_forward_fraction
+            * (e.prefill_attention_rate if phase == "prefill" else 1.0),
+        }
+        found[f"{phase} attention"] = c.model_copy(update={**latency, **attention})
+        for stored in ("16", "narrow", "8", "4"):
+            for block in ("", " experts"):
+                found[f"{phase} {stored}{block}"] = _matmul_constants(setting, phase, stored, bool(block), latency)
+    return found
+
+
+def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, latency: dict[str, float]) -> Curves:
+    """The curves of a matrix multiply whose weights are stored in 16 bit, narrow with arithmetic in that type, or expanded.
+
+    Bandwidth: that of the memory and what the multiprocessors can take in, one after the other: 1 / (1 / W + 1 / (n s)).
+    """
+    e, c, card = setting.engine, setting.curves, setting.cluster.accelerator
+    bandwidth = {
+        "16": e.decode_bandwidth_rate,
+        "narrow": e.narrow_bandwidth_rate,
+        "8": e.int8_bandwidth_rate,
+        "4": e.int4_bandwidth_rate,
+    }[stored] * (e.expert_bandwidth_rate if experts else 1.0)
+    expanded = stored in ("8", "4")
+    compute = e.prefill_rate * (e.expanding_compute_rate if expanded else 1.0) * _fp16_gain(setting)
+    each = e.expanding_sm_bytes_per_s if expanded else e.sm_bytes_per_s
+    fraction = c.matmul_bandwidth_fraction * bandwidth
+    if card.num_sms:
+        fraction = 1.0 / (1.0 / fraction + card.memory_bandwidth_bytes_per_s / (each * card.num_sms))
+    grouped = {"grouped_tokens": min(e.decode_grouped_tokens, c.grouped_tokens)} if phase == "decode" else {}
+    return c.model_copy(
+        update={
+            **latency,
+            **grouped,
+            "matmul_latency_s": latency["matmul_latency_s"] + (e.expanding_kernel_s if expanded else 0.0),
+            "matmul_bandwidth_fraction": fraction,
+            "matmul_peak_fraction": c.matmul_peak_fraction * compute,
+            "fp8_peak_fraction": c.fp8_peak_fraction * compute,
+        }
+    )
+
+
+def _fp16_gain(setting: Setting) -> float:
+    """Peak with sums in 16 bit over that with sums in fp32, for engines that sum so.
+
+    Tensor cores do it at half the rate of 8-bit integers on every card; GeForce cards sum in fp32 at half of that (NVIDIA
+    GA102 and AD102 white papers), the others at the same rate. Integer kernels for quantized weights follow the same peak.
+    """
+    card = setting.cluster.accelerator
+    if not setting.engine.accumulates_fp16 or "int8" not in card.peak_flops_per_s:
+        return 1.0
+    return max(card.peak("int8") / 2.0 / card.peak("fp16"), 1.0)
+
+
+def _collective_s(setting: Setting, row: Row) -> Array:
+    """A group of tp ranks sits on neighbouring GPUs, one of ep too; stages lie tp (or ep) GPUs apart."""
+    s = setting.serving
+    ranks = {"tp": s.tp, "ep": s.ep}.get(row.group or "", 2)
+    stride = max(s.tp, s.ep) if row.collective == "p2p" else 1
+    assert row.collective is not None
+    return collective_s(setting.cluster, row.collective, row.communication_bytes, float(ranks), float(stride), captured=True)

@@ -1,0 +1,1 @@
+"""Questions over many plans: sweeps, limits, sizes, methods, equal terms."""

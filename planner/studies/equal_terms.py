@@ -1,0 +1,221 @@
+"""Mixtures against dense models on equal terms: total or active parameters, training flops, dollars, days, or predicted loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from planner.common.errors import PlannerError, one_of
+from planner.common.units import DAY_S, HOUR_S
+from planner.model.architecture import Model
+from planner.model.parameters import parameters_active, parameters_total
+from planner.prices.price import Price
+from planner.studies.scaling_law import beyond_fit, laws, predicted_loss, tokens_for_loss
+from planner.training.plan import Plan, step_time_interval
+from planner.training.planning import plan
+from planner.uncertainty.interval import Interval
+
+Terms = Literal["loss", "flops", "dollars", "active", "total", "days"]
+TERMS: tuple[str, ...] = get_args(Terms)
+LLAMA_FFN = 2.6875
+"""Feed-forward over hidden size of a dense model made from a mixture: Llama-7B's 11008 / 4096, kind: assumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One case on the common terms. ``loss`` is predicted (nats per token, assumed); None where the law cannot say.
+
+    ``reachable`` is False when no number of tokens brings the case to the reference's loss.
+    """
+
+    label: str
+    plan: Plan
+    parameters_total: int
+    parameters_active: int
+    tokens: float
+    training_flops: float
+    days: Interval
+    gpu_hours: Interval
+    cost_usd: Interval | None
+    price: Price | None
+    loss: float | None
+    reachable: bool
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        data = {n: getattr(self, n) for n in self.__dataclass_fields__ if n not in ("plan", "price")}
+        for name in ("days", "gpu_hours", "cost_usd"):
+            data[name] = None if data[name] is None else asdict(data[name])
+        own = self.plan
+        return {
+            **data,
+            "model": own.model.name,
+            "family": own.model.family,
+            "layout": own.layout.label,
+            "fits": own.fits,
+            "price": None if self.price is None else self.price.to_dict(),
+        }
+
+
+def on_equal_terms(labels: Sequence[str], plans: Sequence[Plan], at: str) -> tuple[Side, ...]:
+    """The first case as it is, every other one brought to the same total, active, flops, dollars, days or loss.
+
+    ``total`` and ``active`` resize dense models at the same tokens; the others change the tokens. A single mixture is met by a
+    dense model of its own attention shape. Raises PlannerError for unknown terms, missing lengths or prices.
+    """
+    if at not in TERMS:
+        raise PlannerError(f"--at {at}: {one_of(at, TERMS)}.")
+    if plans[0].num_steps is None:
+        raise PlannerError(f"{labels[0]}: job has no length; give num_tokens, num_samples or num_steps.")
+    reference = _side(labels[0], plans[0], plans[0].tokens_per_step * plans[0].num_steps)
+    others = list(zip(labels[1:], plans[1:], strict=True))
+    if not others and not plans[0].model.num_experts:
+        raise PlannerError(f"{labels[0]}: a single dense case has nothing to be compared with; add a [[compare]] table.")
+    if not others:
+        others = [("dense", _replan(plans[0], dense_of_size(plans[0].model, reference.parameters_active)))]
+    return (reference, *(_matched(label, other, reference, at) for label, other in others))
+
+
+def _matched(label: str, other: Plan, reference: Side, at: str) -> Side:
+    if at in ("total", "active"):
+        if other.model.num_experts:
+            raise PlannerError(
+                f"--at {at}: resizes dense models, but {label} is a mixture; compare it at flops, loss or dollars."
+            )
+        wanted = reference.parameters_total if at == "total" else reference.parameters_active
+        resized = dense_of_size(other.model, wanted)
+        return _side(f"{label}, resized", _replan(other, resized), reference.tokens)
+    tokens = _tokens(other, reference, at)
+    if tokens is None:
+        side = _side(label, other, reference.tokens)
+        note = f"{label}: no number of tokens brings it to the loss {reference.loss:.3f}; shown at the reference's tokens"
+        return replace(side, reachable=False, notes=(*side.notes, note))
+    return _side(label, other, tokens)
+
+
+def _tokens(other: Plan, reference: Side, at: str) -> float | None:
+    """Tokens at which the other case meets the reference; None when it never does."""
+    if at == "flops":
+        return reference.training_flops / (other.model_flops_per_step / other.tokens_per_step)
+    if at == "days":
+        return reference.days.expected * DAY_S * other.tokens_per_s
+    if at == "loss":
+        return None if reference.loss is None else tokens_for_loss(other.model, reference.loss)
+    if reference.cost_usd is None or other.cost_usd_per_step is None:
+        raise PlannerError("--at dollars: a case has no price; give price.usd_per_gpu_hour.")
+    if other.cost_usd_per_step == 0:
+        raise PlannerError("--at dollars: the price is zero; any number of tokens costs as much.")
+    return reference.cost_usd.expected / other.cost_usd_per_step * other.tokens_per_step
+
+
+def _side(label: str, answer: Plan, tokens: float) -> Side:
+    step = step_time_interval(answer)
+    seconds = step.scaled(tokens / answer.tokens_per_step)
+    hours = seconds.scaled(answer.num_gpus / HOUR_S)
+    try:
+        loss, notes = predicted_loss(answer.model, tokens), beyond_fit(answer.model, tokens)
+    except PlannerError as error:
+        loss, notes = math.nan, (str(error),)
+    return Side(
+        label=label,
+        plan=answer,
+        parameters_total=parameters_total(answer.model),
+        parameters_active=parameters_active(answer.model),
+        tokens=tokens,
+        training_flops=answer.model_flops_per_step / answer.tokens_per_step * tokens,
+        days=seconds.scaled(1.0 / DAY_S),
+        gpu_hours=hours,
+        cost_usd=None if answer.price is None else hours.scaled(answer.price.usd_per_gpu_hour),
+        price=answer.price,
+        loss=None if math.isnan(loss) else loss,
+        reachable=True,
+        notes=notes if answer.fits else (*notes, f"{label}: does not fit ({'; '.join(answer.reasons)})"),
+    )
+
+
+def _replan(like: Plan, model: Model) -> Plan:
+    """The same question of another model; the layout is chosen anew."""
+    return plan(model=model, cluster=like.cluster, framework=like.framework, job=like.job, price=like.price)
+
+
+def dense_of_size(like: Model, parameters: float) -> Model:
+    """A dense model in the shape of ``like`` with about that many parameters (layers and width grow together).
+
+    Heads keep their width and come in eights; of the pairs of layers and heads near the shape's proportion the closest wins.
+    Raises PlannerError when the vocabulary alone is larger.
+    """
+    ratio = LLAMA_FFN if like.num_experts else like.ffn_hidden_size / like.hidden_size
+    head = like.qk_head_dim if like.attention == "mla" else like.head_dim
+
+    def natural(heads: int) -> int:
+        return max(round(like.num_layers * heads * head / like.hidden_size), 1)
+
+    def off(heads: int, layers: int) -> float:
+        return parameters_total(_shaped(like, heads * head, heads, head, layers, ratio)) / parameters - 1.0
+
+    step = 8 if like.num_heads >= 16 else 2  # tensor parallelism must divide the heads
+    low, high = 1, 64
+    while low < high:  # the smallest width whose own depth is large enough
+        middle = (low + high) // 2
+        low, high = (low, middle) if off(step * middle, natural(step * middle)) >= 0 else (middle + 1, high)
+    tried = {
+        (heads, layers): abs(off(heads, layers))
+        for heads in (step * n for n in range(max(low - 1, 1), low + 1))
+        for layers in range(max(round(natural(heads) * 0.7), 1), round(natural(heads) * 1.3) + 2)
+    }
+    (heads, layers), error = min(tried.items(), key=lambda item: item[1])
+    if error > 0.1:
+        raise PlannerError(
+            f"no dense model like {like.name} has about {parameters:.3g} parameters; the closest is {error:.0%} off."
+        )
+    return _shaped(like, heads * head, heads, head, layers, ratio)
+
+
+def _shaped(like: Model, hidden: int, heads: int, head: int, layers: int, ratio: float) -> Model:
+    share = like.num_heads // like.num_kv_heads
+    kept = {
+        name: getattr(like, name)
+        for name in (
+            "vocab_size",
+            "architecture",
+            "gated_ffn",
+            "activation",
+            "norm",
+            "norm_bias",
+            "position_embedding",
+            "max_positions",
+            "qkv_bias",
+            "attention_output_bias",
+            "ffn_bias",
+            "head_bias",
+            "tied_embeddings",
+            "head",
+        )
+    }
+    fields = {
+        **kept,
+        "name": f"dense like {like.name}",
+        "source": f"scaled from {like.name}, kind: assumed",
+        "num_layers": layers,
+        "hidden_size": hidden,
+        "num_heads": heads,
+        "num_kv_heads": heads // share if heads % share == 0 else heads,
+        "head_dim": head,
+        "ffn_hidden_size": max(round(ratio * hidden / 64), 1) * 64,
+    }
+    return Model.build(fields, "model")
+
+
+def law_notes() -> tuple[str, ...]:
+    """The laws behind the predicted losses, with their sources and ranges."""
+    words = []
+    for name, law in laws().items():
+        p, t = law["parameters"], law["tokens"]
+        words.append(
+            f"assumed: loss by {name}: {law['source']}; fitted on {p[0] / 1e9:.2g} to {p[1] / 1e9:.2g} B parameters and "
+            f"{t[0] / 1e9:.2g} to {t[1] / 1e9:.2g} B tokens"
+        )
+    return tuple(words)

@@ -1,0 +1,123 @@
+"""The largest that fits: model of the catalog, number of layers, sequence or micro-batch on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import lcm
+from typing import Any
+
+from planner.common.errors import PlannerError, one_of
+from planner.layout_search.question import as_question
+from planner.layout_search.search import run_search
+from planner.layout_search.space import divisors
+from planner.model.catalog import load_model, model_names
+from planner.model.parameters import parameters_total
+from planner.scenarios.edited import plan_with
+from planner.training.plan import Plan
+from planner.workload.job import Job
+from planner.workload.layout import Layout
+from planner.workload.resolve import as_cluster
+
+FIELDS = ("model", "model.num_layers", "job.seq_len", "layout.micro_batch_size")
+MOST = {"model.num_layers": 4096, "job.seq_len": 2**24}
+"""Larger values are not tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """The largest value that fits and its plan; the next larger one tried and why it does not do (None: none is left)."""
+
+    field: str
+    value: int | str
+    plan: Plan
+    next_value: int | str | None
+    reason: str
+
+
+def largest(tables: Mapping[str, Any], field: str, step: int | None = None) -> Limit:
+    """The largest value of ``field`` with which the case of ``tables`` fits, on its layout, or on any where it has none.
+
+    ``model`` walks the catalog by parameters. Layers and sequence grow in multiples of ``step`` (by default what the layout
+    divides them by) and are found by halving: memory grows with both. Micro-batches are the divisors of a rank's batch.
+    Raises PlannerError when nothing fits.
+    """
+    if field not in FIELDS:
+        raise PlannerError(f"limit {field!r}: {one_of(field, FIELDS)}.")
+    if step is not None and (step < 1 or field not in MOST):
+        raise PlannerError(f"step = {step}: must be at least 1, and belongs to {' and '.join(MOST)}.")
+    layout = Layout.build(dict(tables["layout"]), "layout") if tables.get("layout") else None
+    if field == "model":
+        names = sorted(model_names(), key=lambda name: (parameters_total(load_model(name)), name))
+        return _scanned(tables, "model.name", names)
+    if field == "layout.micro_batch_size":
+        if layout is None:
+            raise PlannerError("limit 'layout.micro_batch_size': depends on the layout; give the scenario a [layout].")
+        return _scanned(tables, field, divisors(_rank_batch(tables, layout)))
+    cut = layout or Layout()
+    width = step or (cut.pp * cut.vpp if field == "model.num_layers" else lcm(128, 2 * cut.cp * cut.tp))
+    return _halved(tables, field, width, MOST[field] // width)
+
+
+def _rank_batch(tables: Mapping[str, Any], layout: Layout) -> int:
+    """Sequences that one data-parallel rank does a step."""
+    batch = Job.build(dict(tables["job"]), "job").global_batch_size
+    ranks = layout.dp or as_cluster(tables["cluster"]).num_gpus // (layout.tp * layout.pp * layout.cp)
+    if ranks < 1 or batch % ranks:
+        raise PlannerError(f"job.global_batch_size = {batch}: must be a multiple of the {ranks} data-parallel ranks.")
+    return batch // ranks
+
+
+def _scanned(tables: Mapping[str, Any], field: str, values: list[Any]) -> Limit:
+    """The last of ``values`` that fits; those after it do not, or cannot be."""
+    following, reason = None, "no larger one is in the list"
+    for value in reversed(values):
+        answer, why = attempt(tables, {field: value})
+        if answer is not None:
+            return Limit(field=field, value=value, plan=answer, next_value=following, reason=reason)
+        following, reason = value, why
+    raise PlannerError(f"{field}: none fits; the smallest, {values[0]}: {reason}.")
+
+
+def _halved(tables: Mapping[str, Any], field: str, width: int, most: int) -> Limit:
+    """The largest multiple of ``width`` up to ``most`` times it that fits, found by doubling, then halving."""
+    low, high, best, reason = 0, 1, None, ""
+    while True:
+        answer, why = attempt(tables, {field: high * width})
+        if answer is None:
+            reason = why
+            break
+        low, best = high, answer
+        if high == most:
+            return Limit(field=field, value=low * width, plan=best, next_value=None, reason="larger ones were not tried")
+        high = min(2 * high, most)
+    while high - low > 1:
+        middle = (low + high) // 2
+        answer, why = attempt(tables, {field: middle * width})
+        if answer is None:
+            high, reason = middle, why
+        else:
+            low, best = middle, answer
+    if best is None:
+        raise PlannerError(f"{field}: not even {width} fits: {reason}.")
+    return Limit(field=field, value=low * width, plan=best, next_value=high * width, reason=reason)
+
+
+def attempt(tables: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[Plan | None, str]:
+    """(plan that fits or None, why not) of a case with changes: on its layout, or on the fastest of all that fit."""
+    try:
+        answer = plan_with(tables, changes)
+        if answer.fits:
+            return answer, ""
+        if tables.get("layout"):
+            return None, "; ".join(answer.reasons)
+        # what plan chooses among is part of the space only
+        found = run_search(
+            as_question(
+                model=answer.model, cluster=answer.cluster, framework=answer.framework, job=answer.job, price=answer.price, top=1
+            )
+        ).found
+        layout = found.rows.layouts.row(0).model_dump(exclude={"provenance"})
+        return plan_with({**tables, "layout": layout}, changes), ""
+    except PlannerError as error:
+        return None, str(error).rstrip(".")

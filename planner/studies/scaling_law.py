@@ -1,0 +1,122 @@
+"""Predicted loss of dense models and mixtures, by two published laws; assumed wherever it is used.
+
+Dense models follow Hoffmann et al. 2022. A mixture is first turned into the dense model that the joint law of Ludziejewski et
+al. 2025 gives the same loss at the same tokens, so that both stand on one scale: the two laws were fitted on different texts
+and their losses must not be compared directly.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+from scipy.optimize import brentq
+
+from planner.common import data
+from planner.common.errors import PlannerError
+from planner.common.spec import read_table
+from planner.common.units import GB
+from planner.model.architecture import Model
+from planner.model.parameters import layer_parameters, parameters_active, parameters_total
+
+CATALOG = data.CATALOG / "scaling_laws.toml"
+LEAST, MOST = 1e6, 1e16
+
+
+@cache
+def laws() -> dict[str, dict[str, Any]]:
+    """Constants, sources and fitted ranges of the laws."""
+    return read_table(CATALOG)
+
+
+def hoffmann_loss(parameters: float, tokens: float) -> float:
+    """Loss of a dense model: E + A / N^alpha + B / D^beta."""
+    law = laws()["hoffmann-2022"]
+    return float(law["E"] + law["A"] / parameters ** law["alpha"] + law["B"] / tokens ** law["beta"])
+
+
+def effective_experts(experts: float) -> float:
+    """Ê: 1 / Ê = 1 / (E - 1 + 1 / (1 / E_start - 1 / E_max)) + 1 / E_max (Clark et al. 2022)."""
+    law = laws()["ludziejewski-2025"]
+    start = 1.0 / (1.0 / law["E_start"] - 1.0 / law["E_max"])
+    return float(1.0 / (1.0 / (experts - 1.0 + start) + 1.0 / law["E_max"]))
+
+
+def joint_coefficients(experts: float) -> tuple[float, float, float, float, float]:
+    """(m, mu, n, nu, c) of L = m N^mu + n D^nu + c for E experts."""
+    law, hat = laws()["ludziejewski-2025"], effective_experts(experts)
+    return (
+        law["a"] * hat ** law["delta"],
+        law["alpha"] + law["gamma"] * math.log(hat),
+        law["b"] * hat ** law["omega"],
+        law["beta"] + law["zeta"] * math.log(hat),
+        law["c"],
+    )
+
+
+def joint_loss(active: float, tokens: float, experts: float) -> float:
+    """Loss of a mixture (or with one expert of a dense model) by the joint law."""
+    m, mu, n, nu, c = joint_coefficients(experts)
+    return float(m * active**mu + n * tokens**nu + c)
+
+
+def expert_ratio(model: Model) -> float:
+    """E: feed-forward parameters of an MoE layer over those a token passes, shared experts among them; 1 for dense models."""
+    for kind in model.layer_kinds:
+        if kind.moe:
+            routed = sum(t.elements for t in layer_parameters(model, kind) if t.shard.startswith("expert"))
+            shared = sum(t.elements for t in layer_parameters(model, kind) if t.name.startswith("shared"))
+            return (routed + shared) / (routed * model.top_k / model.num_experts + shared)
+    return 1.0
+
+
+def dense_equivalent(model: Model, tokens: float) -> float:
+    """Parameters of the dense model with the same loss at the same tokens, by the joint law."""
+    experts = expert_ratio(model)
+    if experts == 1.0:
+        return float(parameters_total(model))
+    m, mu, n, nu, c = joint_coefficients(1.0)
+    left = joint_loss(float(parameters_active(model)), tokens, experts) - n * tokens**nu - c
+    if left <= 0:
+        raise PlannerError(f"scaling law: {model.name} at {tokens:.3g} tokens lies beyond every dense model; use fewer tokens.")
+    return float((left / m) ** (1.0 / mu))
+
+
+def predicted_loss(model: Model, tokens: float) -> float:
+    """Loss on Hoffmann's scale, nats per token."""
+    return hoffmann_loss(dense_equivalent(model, tokens), tokens)
+
+
+def tokens_for_loss(model: Model, loss: float) -> float | None:
+    """Tokens after which the predicted loss is reached; None when no number of tokens reaches it."""
+
+    def above(log_tokens: float) -> float:
+        return predicted_loss(model, math.exp(log_tokens)) - loss
+
+    low, high = math.log(LEAST), math.log(MOST)
+    try:
+        if above(low) < 0 or above(high) > 0:
+            return None
+    except PlannerError:
+        return None
+    return math.exp(brentq(above, low, high, xtol=1e-10))
+
+
+def beyond_fit(model: Model, tokens: float) -> tuple[str, ...]:
+    """What lies outside the ranges the laws were fitted on, in words."""
+    name = "hoffmann-2022" if expert_ratio(model) == 1.0 else "ludziejewski-2025"
+    law = laws()[name]
+    size = float(parameters_active(model))
+    values = {"parameters": (size, "active parameters"), "tokens": (tokens, "tokens")}
+    found = [
+        f"{model.name}: {value / GB:.3g} B {word} lie outside the {law[key][0] / GB:.3g} to {law[key][1] / GB:.3g} B of {name}"
+        for key, (value, word) in values.items()
+        if not law[key][0] <= value <= law[key][1]
+    ]
+    experts = expert_ratio(model)
+    if name == "ludziejewski-2025" and experts > law["experts"][1]:
+        found.append(f"{model.name}: {experts:.1f} times as many expert parameters as active ones; fitted up to 32")
+    if name == "ludziejewski-2025" and model.top_k > 1:
+        found.append(f"{model.name}: the law was fitted on one expert per token; top-{model.top_k} enters as E = {experts:.2f}")
+    return tuple(found)

@@ -1,0 +1,315 @@
+"""Which GPUs for a model: the smallest and the cheapest of the catalog that serve or tune it with room to spare."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator
+from planner.hardware.cluster import cluster as build_cluster
+from planner.hardware.custom_nodes import custom_node
+from planner.model.architecture import Model
+from planner.prices.price import find_price, price_text
+from planner.serving.deploy import serve
+from planner.serving.deployment import Deployment
+from planner.serving.engine import load_engine
+from planner.serving.memory import card_bytes
+from planner.serving.spec import Serving
+from planner.training.planning import candidates, evaluate
+from planner.workload.framework import load_framework
+from planner.workload.job import Job
+from planner.workload.resolve import ModelLike, as_model
+
+if TYPE_CHECKING:
+    pass
+
+Purpose = Literal["serve", "lora", "qlora", "full"]
+PURPOSES: tuple[str, ...] = get_args(Purpose)
+MAX_GPUS = 16
+MOST_GPUS = 4096
+"""More than any deployment or tuning run of one model is asked about here."""
+HEADROOM = 0.1
+"""Part of a card that must stay free: drivers, longer requests, other allocators. Assumed."""
+PER_NODE = 8
+RANK = 16
+"""Of adapters on all linear layers, where nothing else is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """One way to do it. Bytes of the fullest GPU; dollars per hour of all GPUs, None without a quote.
+
+    ``tokens_per_s``: of output at the given batch when serving, of training otherwise.
+    """
+
+    accelerator: str
+    num_gpus: int
+    cut: str
+    total_bytes: float
+    card_bytes: float
+    headroom: float
+    tokens_per_s: float
+    usd_per_hour: float | None
+    usd_per_million_tokens: float | None
+    quote: str  # rate, provider, term, region and date of the price; empty without one
+
+    @property
+    def memory_bytes(self) -> float:
+        """Memory of all GPUs: what "smallest" means."""
+        return self.card_bytes * self.num_gpus
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """All accelerators on which it fits, each with its fewest GPUs, by price; and why the others are left out."""
+
+    model: Model
+    purpose: Purpose
+    max_gpus: int
+    rows: tuple[Size, ...]
+    left_out: Mapping[str, str]
+
+    @property
+    def smallest(self) -> Size | None:
+        """The least memory in all; of equals the fewer GPUs."""
+        return min(self.rows, key=lambda s: (s.memory_bytes, s.num_gpus), default=None)
+
+    @property
+    def cheapest(self) -> Size | None:
+        """The fewest dollars per hour."""
+        priced = [s for s in self.rows if s.usd_per_hour is not None]
+        return min(priced, key=lambda s: (s.usd_per_hour or 0.0, s.memory_bytes), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        best = {
+            name: None if s is None else s.to_dict() for name, s in (("smallest", self.smallest), ("cheapest", self.cheapest))
+        }
+        return {
+            "model": self.model.name,
+            "purpose": self.purpose,
+            "max_gpus": self.max_gpus,
+            **best,
+            "rows": [s.to_dict() for s in self.rows],
+            "left_out": dict(self.left_out),
+        }
+
+
+def sizes(
+    model: ModelLike,
+    purpose: Purpose,
+    *,
+    seq_len: int = 2048,
+    batch: int = 1,
+    weights: str = "bf16",
+    engine: str = "vllm",
+    framework: str = "fsdp",
+    headroom: float = HEADROOM,
+    max_gpus: int = MAX_GPUS,
+    job: Mapping[str, Any] | None = None,
+) -> Sizes:
+    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator that leave ``headroom`` of the card free, in the
+    fastest cut that does.
+
+    ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
+    or per GPU in training. ``job``: further fields of the job (rank, target modules). Raises PlannerError for a bad
+    model or job.
+    """
+    the_model = as_model(model)
+    _require(purpose, seq_len, batch, headroom, max_gpus)
+    if purpose == "serve":
+        _check_serving(the_model, seq_len, batch, weights, engine)
+    else:
+        _check_job(_job(purpose, seq_len, batch, 1, "bf16", job))
+        load_framework(framework)
+    rows, left_out = [], {}
+    for name in accelerator_names():
+        card = load_accelerator(name)
+        if card.vendor.lower() == "cpu" or name == "cpu":
+            continue
+
+        def one(num_gpus: int, card: Accelerator = card) -> Size | str:
+            if purpose == "serve":
+                return _served(the_model, card, num_gpus, seq_len, batch, weights, engine, headroom)
+            return _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, headroom, job)
+
+        found = _fewest(one, headroom, max_gpus)
+        if isinstance(found, Size) and found.headroom >= headroom:
+            rows.append(found)
+        else:
+            left_out[name] = found if isinstance(found, str) else f"{found.num_gpus} leave {found.headroom:.0%} free"
+    rows.sort(key=lambda s: (s.usd_per_hour is None, s.usd_per_hour or 0.0, s.memory_bytes))
+    return Sizes(model=the_model, purpose=purpose, max_gpus=max_gpus, rows=tuple(rows), left_out=left_out)
+
+
+def _fewest(one: Callable[[int], Size | str], headroom: float, max_gpus: int) -> Size | str:
+    """The first power of two that leaves enough free, or why the last did not."""
+    found: Size | str = "does not fit"
+    for num_gpus in (2**i for i in range(max_gpus.bit_length())):
+        try:
+            found = one(num_gpus)
+        except PlannerError as error:
+            found = found if isinstance(found, Size) else str(error)
+        if isinstance(found, Size) and found.headroom >= headroom:
+            break
+    return found
+
+
+def _require(purpose: str, seq_len: int, batch: int, headroom: float, max_gpus: int) -> None:
+    if purpose not in PURPOSES:
+        raise PlannerError(f"--for {purpose}: must be one of {', '.join(PURPOSES)}.")
+    for option, value, least in (("--seq-len", seq_len, 2), ("--batch", batch, 1)):
+        if value < least:
+            raise PlannerError(f"{option} {value}: must be a whole number of at least {least}.")
+    if not 1 <= max_gpus <= MOST_GPUS:
+        raise PlannerError(f"--max-gpus {max_gpus}: must be a whole number from 1 to {MOST_GPUS}.")
+    if not 0.0 <= headroom < 1.0:
+        raise PlannerError(f"--headroom {headroom:g}: must be from 0 to less than 1.")
+
+
+def _cluster(card: Accelerator, num_gpus: int) -> Cluster:
+    """GPUs in nodes of eight: links of the reference node where the catalog has one."""
+    return build_cluster(custom_node(card.name, min(num_gpus, PER_NODE)), num_gpus=num_gpus)
+
+
+def _quote(accelerator: str) -> str:
+    """The quote behind the dollars, marked where it is or may be stale."""
+    try:
+        return price_text(find_price(accelerator), datetime.date.today())
+    except PlannerError:
+        return ""
+
+
+def _price(accelerator: str, num_gpus: int) -> float | None:
+    try:
+        return find_price(accelerator).usd_per_gpu_hour * num_gpus
+    except PlannerError:
+        return None
+
+
+def _cuts(model: Model, num_gpus: int) -> Iterator[dict[str, int]]:
+    """tp within a node, pp for what is left; for head counts that tp does not divide, more pp."""
+    tp = min(num_gpus, PER_NODE)
+    while tp >= 1:
+        pp = num_gpus // tp
+        if model.num_heads % tp == 0 and tp * pp == num_gpus and pp <= model.num_layers:
+            yield {"tp": tp, "pp": pp}
+        tp //= 2
+
+
+def _served(
+    model: Model, card: Accelerator, num_gpus: int, seq_len: int, batch: int, weights: str, engine: str, headroom: float
+) -> Size | str:
+    """The fastest cut that keeps the headroom; where none does, the one that needs least, or why nothing runs."""
+    output = max(min(seq_len // 4, 1024), 1)
+    if weights == "bf16" and "bf16" not in card.peak_flops_per_s:
+        weights = "fp16"
+    fields = {"engine": engine, "weights": weights, "prompt": seq_len - output, "output": output, "batch": batch, "dp": 1}
+    cluster, why, found = _cluster(card, num_gpus), "no cut over tp and pp divides its heads", []
+    for cut in _cuts(model, num_gpus):
+        try:
+            d = serve(model=model, cluster=cluster, serving={**fields, **cut})
+        except PlannerError as error:
+            why = str(error)
+            continue
+        if d.fits and d.output_tokens_per_s is not None:
+            found.append(_size_of(d, card, cut))
+        else:
+            why = d.reasons[0] if d.reasons else "does not fit"
+    if not found:
+        return why
+    enough = [s for s in found if s.headroom >= headroom]
+    return max(enough, key=lambda s: s.tokens_per_s) if enough else max(found, key=lambda s: s.headroom)
+
+
+def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int]) -> Size:
+    """A deployment that fits as a row."""
+    usd, rate = _price(card.name, d.num_gpus), d.output_tokens_per_s or 0.0
+    return Size(
+        accelerator=card.name,
+        num_gpus=d.num_gpus,
+        cut=_text(cut),
+        total_bytes=d.total_bytes,
+        card_bytes=d.card_bytes,
+        headroom=1.0 - d.total_bytes / d.card_bytes,
+        tokens_per_s=rate,
+        usd_per_hour=usd,
+        usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
+        quote=_quote(card.name),
+    )
+
+
+def _check_serving(model: Model, seq_len: int, batch: int, weights: str, engine: str) -> None:
+    """Say what is wrong with a question once, not for every accelerator."""
+    if model.architecture == "encoder":
+        raise PlannerError(f"model.name = {model.name!r}: an encoder generates no tokens; serve a decoder.")
+    load_engine(engine)
+    Serving.build({"engine": engine, "weights": weights, "prompt": max(seq_len - 1, 1), "output": 1, "batch": batch}, "size")
+
+
+def _text(cut: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in cut.items() if value > 1) or "one GPU"
+
+
+def _job(purpose: str, seq_len: int, batch: int, num_gpus: int, precision: str, more: Mapping[str, Any] | None) -> dict[str, Any]:
+    kind = "finetune" if purpose == "full" else purpose
+    if purpose in ("lora", "qlora"):
+        more = {"adapter": {"rank": RANK}, **(more or {})}
+    return {"kind": kind, "seq_len": seq_len, "global_batch_size": batch * num_gpus, "precision": precision, **(more or {})}
+
+
+def _check_job(job: Mapping[str, Any]) -> None:
+    """Say what is wrong with a job once, not for every accelerator."""
+    Job.build(dict(job), "job")
+
+
+def _trained(
+    model: Model,
+    card: Accelerator,
+    num_gpus: int,
+    purpose: str,
+    seq_len: int,
+    batch: int,
+    framework: str,
+    headroom: float,
+    more: Mapping[str, Any] | None,
+) -> Size | str:
+    """The fastest layout that keeps the headroom; where none does, the one that needs least, or why nothing runs."""
+    precision = "bf16" if "bf16" in card.peak_flops_per_s else "fp16"
+    cluster = _cluster(card, num_gpus)
+    question: dict[str, Any] = {
+        "model": model,
+        "cluster": cluster,
+        "framework": framework,
+        "job": _job(purpose, seq_len, batch, num_gpus, precision, more),
+    }
+    found = evaluate(**question, layouts=candidates(**question))
+    room = card_bytes(cluster)
+    free = 1.0 - found.memory.total / room
+    if not found.fits.any():
+        return "does not fit"
+    enough = found.fits & (free >= headroom)
+    i = int(np.nanargmin(np.where(enough, found.step_time_s, np.inf)) if enough.any() else np.nanargmax(free))
+    usd = _price(card.name, num_gpus)
+    rate = float(found.tokens_per_s_per_gpu[i]) * num_gpus
+    return Size(
+        accelerator=card.name,
+        num_gpus=num_gpus,
+        cut=found.layouts.row(i).label,
+        total_bytes=float(found.memory.total[i]),
+        card_bytes=room,
+        headroom=float(free[i]),
+        tokens_per_s=rate,
+        usd_per_hour=usd,
+        usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
+        quote=_quote(card.name),
+    )

@@ -1,0 +1,170 @@
+"""Sweeps: a scenario's cases over a grid of changed fields, one row a point."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from planner.common.errors import PlannerError, one_of
+from planner.scenarios.edited import Value, plan_with
+from planner.scenarios.scenario import TABLES, Case, read_scenario
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+MAX_POINTS = 1_000_000
+MEASURES = (
+    "fits", "step_time_s", "tokens_per_s", "tokens_per_s_per_gpu", "mfu", "peak_total_bytes", "usable_bytes", "headroom_bytes",
+    "num_gpus", "parameters_total", "parameters_active", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step",
+)  # fmt: skip
+PREFIXES = (*TABLES, "accelerator", "link")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """One field and the values it takes."""
+
+    key: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepQuestion:
+    """The cases of a scenario and what is varied, the last field fastest."""
+
+    cases: tuple[Case, ...]
+    variations: tuple[Variation, ...]
+
+    @property
+    def keys(self) -> list[str]:
+        """The varied fields."""
+        return [v.key for v in self.variations]
+
+    @property
+    def num_points(self) -> int:
+        """Cases times the sizes of all variations."""
+        return len(self.cases) * int(np.prod([float(len(v.values)) for v in self.variations]))
+
+    def points(self) -> list[tuple[int, tuple[Value, ...]]]:
+        """(case, values) of every point in order."""
+        grid = itertools.product(*(v.values for v in self.variations))
+        return [(case, values) for case, values in itertools.product(range(len(self.cases)), list(grid))]
+
+
+def parse_variation(text: str) -> Variation:
+    """``KEY=start:stop:steps`` (even steps, both ends in), ``KEY=start:stop:steps:log`` (even ratios) or ``KEY=a,b,c``.
+
+    >>> parse_variation("job.seq_len=1024:4096:3:log").values
+    (1024, 2048, 4096)
+    """
+    key, equals, right = text.partition("=")
+    key, right = key.strip(), right.strip()
+    if not equals or not right or key.partition(".")[0] not in PREFIXES or "." not in key:
+        raise PlannerError(
+            f"--vary {text}: give KEY=start:stop:steps or KEY=a,b,c, with a KEY like job.seq_len; tables: {', '.join(PREFIXES)}."
+        )
+    if ":" not in right:
+        return Variation(key=key, values=tuple(_value(part.strip()) for part in right.split(",")))
+    parts = right.split(":")
+    logarithmic = len(parts) == 4 and parts[3].strip() == "log"
+    try:
+        start, stop, steps = float(parts[0]), float(parts[1]), int(parts[2])
+    except (ValueError, IndexError):
+        steps = 0
+    if steps < 1 or len(parts) not in (3, 4) or (len(parts) == 4 and not logarithmic) or not np.isfinite([start, stop]).all():
+        raise PlannerError(f"--vary {text}: a range is start:stop:steps or start:stop:steps:log, with at least one step.")
+    if logarithmic and (start <= 0 or stop <= 0):
+        raise PlannerError(f"--vary {text}: a logarithmic range needs positive ends.")
+    if steps > MAX_POINTS:
+        raise PlannerError(f"--vary {text}: {steps:,} steps; a sweep holds at most {MAX_POINTS:,} points. Take fewer steps.")
+    numbers = np.geomspace(start, stop, steps) if logarithmic else np.linspace(start, stop, steps)
+    return Variation(key=key, values=tuple(_whole(float(n)) for n in numbers))
+
+
+def _whole(number: float) -> int | float:
+    """A whole number where it is one but for rounding."""
+    nearest = round(number)
+    return nearest if abs(number - nearest) <= 1e-9 * max(abs(number), 1.0) else number
+
+
+def _value(text: str) -> Value:
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return _whole(float(text))
+    except (ValueError, OverflowError):
+        return text
+
+
+def as_sweep(
+    scenario: str | Path | Mapping[str, Any], vary: Mapping[str, Sequence[Value]] | Sequence[Variation]
+) -> SweepQuestion:
+    """Check what is swept. ``scenario`` is a file or the tables of one case; ``vary`` maps keys to values."""
+    if isinstance(scenario, str | Path):
+        cases = read_scenario(Path(scenario)).cases
+    else:
+        tables = {name: dict(t) if isinstance(t, Mapping) else {"name": t} for name, t in scenario.items()}
+        cases = (Case(label="case", tables=tables, where="scenario"),)
+    variations = (
+        [Variation(key=key, values=tuple(values)) for key, values in vary.items()] if isinstance(vary, Mapping) else list(vary)
+    )
+    if not variations or not all(v.values for v in variations):
+        raise PlannerError("--vary: nothing to vary; give at least one KEY=start:stop:steps.")
+    keys = [v.key for v in variations]
+    for key in keys:
+        if key.partition(".")[0] not in PREFIXES or "." not in key:
+            raise PlannerError(
+                f"--vary {key}: no such table; use table.field, whose table {one_of(key.partition('.')[0], PREFIXES)}."
+            )
+        if keys.count(key) > 1:
+            raise PlannerError(f"--vary {key}: given twice; put all its values into one.")
+    question = SweepQuestion(cases=cases, variations=tuple(variations))
+    if question.num_points > MAX_POINTS:
+        sizes = " x ".join(str(n) for n in (len(cases), *(len(v.values) for v in variations)))
+        raise PlannerError(
+            f"the grid holds {question.num_points:,} points ({sizes}), more than {MAX_POINTS:,}; take fewer steps, or vary fewer "
+            "fields at a time."
+        )
+    return question
+
+
+def evaluate_points(q: SweepQuestion, points: Sequence[tuple[int, tuple[Value, ...]]]) -> list[dict[str, Any]]:
+    """Rows of some points; one that cannot be is a row with ``error``."""
+    return [_row(q, case, values) for case, values in points]
+
+
+def _row(q: SweepQuestion, case: int, values: tuple[Value, ...]) -> dict[str, Any]:
+    changes = {v.key: value for v, value in zip(q.variations, values, strict=True)}
+    row: dict[str, Any] = {"case": q.cases[case].label, **changes}
+    try:
+        answer = plan_with(q.cases[case].tables, changes)
+    except PlannerError as error:
+        return {**row, "layout": "", "error": str(error)}
+    measures = {name: getattr(answer, name) for name in MEASURES}
+    sure = answer.intervals
+    for name in ("step_time_s", "peak_total_bytes", "cost_usd"):
+        stem, _, unit = name.rpartition("_")
+        measures[f"{stem}_lower_{unit}"] = sure[name].lower if name in sure else None
+        measures[f"{stem}_upper_{unit}"] = sure[name].upper if name in sure else None
+    measures["provenance"] = sure["step_time_s"].provenance
+    usd = answer.cost_usd_per_step
+    measures["tokens_per_usd"] = answer.tokens_per_step / usd if usd else None
+    return {**row, **measures, "layout": answer.layout.label, "error": "; ".join(answer.reasons)}
+
+
+def crossovers(table: pd.DataFrame, key: str, measure: str = "step_time_s") -> list[str]:
+    """Where the best case changes along one numeric field: one sentence for each change."""
+    leaders: list[tuple[Any, str]] = []
+    for value, rows in table[table["fits"]].groupby(key, sort=True):
+        leaders.append((value, list(rows["case"])[int(np.argmin(rows[measure].to_numpy(dtype=float)))]))
+    text = []
+    for (before, left), (after, right) in itertools.pairwise(leaders):
+        if left != right:
+            text.append(f"{key}: {left} leads at {before:g}, {right} at {after:g}")
+    return text

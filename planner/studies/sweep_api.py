@@ -1,0 +1,70 @@
+"""``planner.sweep``: a checked question, an engine, a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from planner.common.errors import PlannerError
+from planner.common.progress import Progress
+from planner.scenarios.edited import Value
+from planner.studies.sweep import MEASURES, SweepQuestion, as_sweep, evaluate_points
+from planner.studies.sweep_on_ray import sweep_on_ray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def run_sweep(
+    q: SweepQuestion, *, engine: str = "local", address: str | None = None, progress: Progress | None = None
+) -> pd.DataFrame:
+    """Evaluate all points; Ctrl-C keeps the rows that are done (``attrs["complete"]``). PlannerError when every point fails."""
+    points = q.points()
+    rows: list[dict[str, Any]] = []
+    complete = True
+    if engine == "ray":
+        rows, complete = sweep_on_ray(q, points, address, progress)
+    elif engine != "local":
+        raise PlannerError(f"engine = {engine!r}: must be local or ray.")
+    elif address is not None:
+        raise PlannerError(f"address = {address!r}: belongs to engine = 'ray'.")
+    else:
+        try:
+            for point in points:
+                rows += evaluate_points(q, [point])
+                if progress is not None:
+                    progress(len(rows), len(points))
+        except KeyboardInterrupt:
+            complete = False
+    return _table(q, rows, complete, len(points))
+
+
+def _table(q: SweepQuestion, rows: list[dict[str, Any]], complete: bool, size: int) -> pd.DataFrame:
+    import pandas as pd
+
+    if rows and all("fits" not in row for row in rows):
+        raise PlannerError(f"no point can be: {rows[0]['error']}" + (f" ({len(rows):,} points failed)" if len(rows) > 1 else ""))
+    table = pd.DataFrame(
+        [{"fits": False, **row} for row in rows], columns=["case", *q.keys, *MEASURES, "tokens_per_usd", "layout", "error"]
+    )
+    table.attrs.update({"complete": complete, "num_points": size})
+    return table
+
+
+def sweep(
+    scenario: str | Path | Mapping[str, Any],
+    vary: Mapping[str, Sequence[Value]],
+    *,
+    engine: str = "local",
+    address: str | None = None,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Evaluate a scenario over a grid of changed fields; a DataFrame with one row a case and point, SI units.
+
+    ``scenario`` is a file, or the tables ``plan`` takes; ``vary`` maps ``table.field`` to values: fields of a scenario's
+    tables, ``accelerator.FIELD`` and ``link.NAME.FIELD``. Without a layout each point takes the fastest that fits. A point
+    that cannot be, or does not fit, says why in ``error``. Raises PlannerError for unknown tables, more than a million
+    points, and when no point can be.
+    """
+    return run_sweep(as_sweep(scenario, vary), engine=engine, address=address, progress=progress)

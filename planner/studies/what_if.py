@@ -1,0 +1,238 @@
+"""What-if changes of a model: layers and experts dropped, widths pruned, a vocabulary trimmed; what they save, and what not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner.common.errors import PlannerError
+from planner.common.files import require_folder, write_text
+from planner.model.architecture import Model
+from planner.model.parameters import layer_parameters, parameters_active, parameters_total
+from planner.workload.tuning import Quantization
+
+PRECISIONS = ("fp32", "fp16", "int8", "nf4")
+ALWAYS = ("name", "source", "norm_bias")
+"""Fields that are written even where they have their default: left out, norm_bias would follow the norm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What to change; None and empty = as it is."""
+
+    vocab_size: int | None = None
+    keep_layers: tuple[int, ...] = ()
+    drop_layers: tuple[int, ...] = ()
+    num_heads: int | None = None
+    num_kv_heads: int | None = None
+    ffn_hidden_size: int | None = None
+    expert_ffn_hidden_size: int | None = None
+    experts_kept: int | None = None
+    sparsity: float | None = None  # of single weights, without a pattern
+
+
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    """A model before and after, and what must be said of the change."""
+
+    before: Model
+    after: Model
+    notes: tuple[str, ...]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Figures before and after: parameters, bytes of the weights by precision, flops of a forward pass per token."""
+        figures = [
+            ("parameters", "count", float(parameters_total(self.before)), float(parameters_total(self.after))),
+            ("active parameters", "count", float(parameters_active(self.before)), float(parameters_active(self.after))),
+            *(
+                (f"weights in {precision}", "bytes", weight_bytes(self.before, precision), weight_bytes(self.after, precision))
+                for precision in PRECISIONS
+            ),
+            ("forward flops per token", "flop", forward_flops(self.before), forward_flops(self.after)),
+        ]
+        return [{"figure": name, "unit": unit, "before": b, "after": a} for name, unit, b, a in figures]
+
+
+def derive(base: Model, changes: Changes, name: str) -> Derived:
+    """The changed model. Raises PlannerError that names the option and what would be right."""
+    fields = base.model_dump(exclude={"provenance"})
+    notes: list[str] = []
+    fields |= _vocabulary(base, changes, notes)
+    fields |= _widths(base, changes)
+    fields |= _experts(base, changes, notes)
+    fields |= _layers(base, changes, fields)
+    notes += _sparsity(changes)
+    defaults = Model.model_fields
+    kept = {k: v for k, v in fields.items() if k in ALWAYS or v != defaults[k].default}
+    told = f"{base.source}; changed by planner models derive {base.name}" if base.source else f"derived from {base.name}"
+    after = Model.build({**kept, "name": name, "source": told}, f"planner models derive {base.name}")
+    if changes.ffn_hidden_size is not None and all(kind.moe for kind in after.layer_kinds):
+        raise PlannerError(
+            f"--width-ffn {changes.ffn_hidden_size}: every layer kept of {base.name} has experts instead of a feed-forward; give "
+            "--width-expert-ffn."
+        )
+    aside = {"name", "source", "provenance"}
+    if not notes and after.model_dump(exclude=aside) == base.model_dump(exclude=aside):
+        raise PlannerError("planner models derive: nothing changes; give --vocab-size, --drop-layers, --width-ffn or another.")
+    return Derived(before=base, after=after, notes=tuple(notes))
+
+
+def _vocabulary(base: Model, changes: Changes, notes: list[str]) -> dict[str, Any]:
+    if changes.vocab_size is None:
+        return {}
+    if not 0 < changes.vocab_size <= base.vocab_size:
+        raise PlannerError(f"--vocab-size {changes.vocab_size}: must be 1 to {base.vocab_size}, the words of {base.name}.")
+    rows = 1 if base.tied_embeddings or base.head == "none" else 2
+    notes.append(
+        f"the trimmed vocabulary drops {base.vocab_size - changes.vocab_size:,} words, {rows} row(s) of {base.hidden_size:,} "
+        "each; text then takes more tokens, which this does not count"
+    )
+    return {"vocab_size": changes.vocab_size}
+
+
+def _widths(base: Model, changes: Changes) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for option, field, new in (
+        ("--width-heads", "num_heads", changes.num_heads),
+        ("--width-kv-heads", "num_kv_heads", changes.num_kv_heads),
+        ("--width-ffn", "ffn_hidden_size", changes.ffn_hidden_size),
+        ("--width-expert-ffn", "expert_ffn_hidden_size", changes.expert_ffn_hidden_size),
+    ):
+        if new is None:
+            continue
+        old = getattr(base, field)
+        if old is None:
+            raise PlannerError(f"{option} {new}: {base.name} has no experts.")
+        if field == "num_kv_heads" and base.attention == "mla":
+            raise PlannerError(
+                f"--width-kv-heads {new}: {base.name} has latent attention, no key-value heads; give --width-heads."
+            )
+        if not 0 < new <= old:
+            raise PlannerError(f"{option} {new}: pruning keeps 1 to {old}, the {field} of {base.name}.")
+        found[field] = new
+    if "num_heads" in found or "num_kv_heads" in found:
+        heads, kv = found.get("num_heads", base.num_heads), found.get("num_kv_heads", base.num_kv_heads)
+        if base.num_kv_heads == base.num_heads and "num_kv_heads" not in found:
+            kv = heads  # each head has its own keys and values: they go together
+        if heads % kv:
+            raise PlannerError(f"--width-heads {heads}: {kv} key-value heads do not divide them; give --width-kv-heads, too.")
+        latent = base.attention == "mla"
+        kind = "mla" if latent else "mha" if heads == kv else "mqa" if kv == 1 else "gqa"
+        found |= {"num_heads": heads, "num_kv_heads": heads if latent else kv, "head_dim": base.head_dim, "attention": kind}
+    return found
+
+
+def _experts(base: Model, changes: Changes, notes: list[str]) -> dict[str, Any]:
+    kept = changes.experts_kept
+    if kept is None:
+        return {}
+    if not base.num_experts:
+        raise PlannerError(f"--experts-kept {kept}: {base.name} is dense.")
+    if not base.top_k <= kept <= base.num_experts:
+        raise PlannerError(
+            f"--experts-kept {kept}: must be {base.top_k} (top_k) to {base.num_experts}, the experts of {base.name}."
+        )
+    notes.append(
+        f"{base.num_experts - kept} of {base.num_experts} experts are dropped from memory; a token still passes {base.top_k}, so "
+        "the flops per token stay. Which experts are least used, and what quality goes with them, only your data can tell"
+    )
+    return {"num_experts": kept}
+
+
+def _layers(base: Model, changes: Changes, fields: dict[str, Any]) -> dict[str, Any]:
+    keep, drop = changes.keep_layers, changes.drop_layers
+    if not keep and not drop:
+        return {}
+    if keep and drop:
+        raise PlannerError("--keep-layers and --drop-layers exclude each other; give one.")
+    option, given = ("--keep-layers", keep) if keep else ("--drop-layers", drop)
+    beyond = [i for i in given if i >= base.num_layers]
+    if beyond:
+        raise PlannerError(f"{option} {beyond[0]}: {base.name} has layers 0 to {base.num_layers - 1}.")
+    stay = sorted(set(keep)) if keep else [i for i in range(base.num_layers) if i not in set(drop)]
+    if not stay:
+        raise PlannerError(f"{option}: drops every layer of {base.name}; keep at least one.")
+    kinds = [base.layer_kinds[i] for i in stay]
+    sliding = any(kind.sliding for kind in kinds)
+    found: dict[str, Any] = {
+        "num_layers": len(stay),
+        "full_attention_every": 0,
+        "first_sliding_layer": 0,
+        "num_dense_layers": 0,
+        "moe_every": 1,
+        "full_attention_layers": tuple(i for i, kind in enumerate(kinds) if not kind.sliding) if sliding else (),
+        "sliding_window": base.sliding_window if sliding else None,
+        "dense_layers": tuple(i for i, kind in enumerate(kinds) if not kind.moe) if base.num_experts else (),
+    }
+    if base.num_experts and not any(kind.moe for kind in kinds):
+        raise PlannerError(f"{option}: leaves no layer with experts of {base.name}; keep one of them.")
+    return found
+
+
+def _sparsity(changes: Changes) -> list[str]:
+    if changes.sparsity is None:
+        return []
+    if not 0 < changes.sparsity < 1:
+        raise PlannerError(f"--sparsity {changes.sparsity:g}: must be between 0 and 1, the part of single weights set to zero.")
+    return [
+        f"zeroing {changes.sparsity:.0%} of single weights changes none of these figures: a dense tensor stores its zeros and "
+        "dense kernels multiply them. Only 2:4 patterns with sparse kernels halve the multiplications"
+        " and nearly halve the weights"
+    ]
+
+
+def weight_bytes(model: Model, precision: str) -> float:
+    """Bytes of all weights; nf4 (bitsandbytes, double quantization) leaves embeddings, norms, output layer in 16 bit."""
+    total = float(parameters_total(model))
+    if precision != "nf4":
+        return total * {"fp32": 4.0, "fp16": 2.0, "int8": 1.0}[precision]
+    matrices = _layer_matrices(model)
+    return matrices * Quantization(format="nf4").bytes_per_weight(float(model.hidden_size)) + 2.0 * (total - matrices)
+
+
+def _layer_matrices(model: Model) -> float:
+    """Elements of the linear layers inside the layers, without routers."""
+    names = ("attention.", "ffn.", "experts.", "shared.")
+    return sum(
+        t.elements
+        for kind in model.layer_kinds
+        for t in layer_parameters(model, kind)
+        if t.name.endswith(".weight") and t.name.startswith(names) and "norm" not in t.name
+    )
+
+
+def forward_flops(model: Model) -> float:
+    """Flops of a forward pass per token without attention's own products: two for each active weight but the look-up's."""
+    width = model.embedding_projection_size or model.hidden_size
+    table = model.vocab_size * width if not model.tied_embeddings else 0
+    positions = model.max_positions * model.hidden_size if model.position_embedding == "learned" else 0
+    return 2.0 * (parameters_active(model) - table - positions)
+
+
+def model_text(model: Model) -> str:
+    """The model as TOML: what differs from the defaults."""
+    lines = []
+    for field, value in model.model_dump(exclude={"provenance"}).items():
+        default = Model.model_fields[field].default
+        if field not in ALWAYS and (value == default or value is None or value == ()):
+            continue
+        lines.append(f"{field} = {_toml(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(list(value)) if isinstance(value, Sequence) else repr(value)
+
+
+def write_model(model: Model, path: Path) -> None:
+    """Write a model for use by its path; PlannerError where that is no TOML file or cannot be written."""
+    if path.suffix.lower() != ".toml" or path.is_dir():
+        raise PlannerError(f"-o {path}: give the path of a file that ends in .toml.")
+    require_folder(path, "-o")
+    write_text(path, model_text(model))

@@ -1,0 +1,1 @@
+"""One training plan: composed, explained, mapped in memory."""

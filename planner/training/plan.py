@@ -1,0 +1,133 @@
+"""The answer of ``planner.plan``: a frozen result with names instead of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from planner.common.assumption import Assumption, vars_of
+from planner.hardware.cluster import Cluster
+from planner.model.architecture import Model
+from planner.prices.price import Price
+from planner.uncertainty.interval import Interval, Subject, interval
+from planner.workload.framework import Framework
+from planner.workload.job import Job
+from planner.workload.layout import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one job takes on one layout. SI units; memory is that of the heaviest pipeline stage's GPU.
+
+    ``memory_bytes`` by kind adds up to ``peak_total_bytes`` (= reserved + overhead); ``step_parts_s`` add up to
+    ``step_time_s``. Durations and costs of the whole run are None when the job gives no length.
+    """
+
+    model: Model
+    cluster: Cluster
+    framework: Framework
+    job: Job
+    layout: Layout
+    price: Price | None
+    parameters_total: int
+    parameters_active: int
+    parameters_trainable: int
+    num_gpus: int
+    num_microbatches: int
+    step_time_s: float
+    step_parts_s: Mapping[str, float]
+    tokens_per_step: float
+    tokens_per_s: float
+    tokens_per_s_per_gpu: float
+    mfu: float
+    hfu: float
+    model_flops_per_step: float
+    peak_allocated_bytes: float
+    peak_reserved_bytes: float
+    peak_total_bytes: float
+    usable_bytes: float
+    headroom_bytes: float
+    memory_bytes: Mapping[str, float]
+    host_bytes_per_gpu: float
+    heaviest_stage: int
+    peak_phase: str
+    fits: bool
+    reasons: tuple[str, ...]
+    nearest: Layout | None
+    num_steps: float | None
+    steps_per_epoch: float | None
+    epoch_s: float | None
+    run_s: float | None
+    gpu_hours: float | None
+    cost_usd: float | None
+    cost_usd_per_step: float | None
+    assumptions: tuple[Assumption, ...]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """90 % intervals of times, memory and money, by the name of the figure; absent where the figure is None.
+
+        From the residuals of runs that the fit had not seen (uncertainty.py); a price is taken as certain.
+        """
+        subject = Subject(
+            framework=self.framework.name,
+            curves=self.cluster.accelerator.curves,
+            family=self.model.family,
+            num_nodes=self.cluster.num_nodes,
+            num_gpus=self.num_gpus,
+            parameters=float(self.parameters_total),
+        )
+        step = interval(self.step_time_s, "step_time", subject)
+        found = {"step_time_s": step}
+        for name in ("epoch_s", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step"):
+            value = getattr(self, name)
+            if value is not None:
+                found[name] = step.scaled(value / self.step_time_s)
+        for name in ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu"):
+            found[name] = step.inverse(getattr(self, name) * self.step_time_s)
+        for name in ("peak_allocated_bytes", "peak_reserved_bytes", "peak_total_bytes"):
+            found[name] = interval(getattr(self, name), "memory", subject)
+        return found
+
+    @property
+    def certainty(self) -> str:
+        """Whether it fits, by the interval of memory: "fits", "probably fits", "probably does not fit", "does not fit"."""
+        need = self.intervals["peak_total_bytes"]
+        sure = need.upper <= self.usable_bytes if self.fits else need.lower > self.usable_bytes
+        return ("" if sure else "probably ") + ("fits" if self.fits else "does not fit")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, SI units, stable names."""
+        specs = {
+            "model": {"name": self.model.name, "family": self.model.family},
+            "cluster": {
+                "name": self.cluster.name,
+                "node": self.cluster.node.name,
+                "accelerator": self.cluster.accelerator.name,
+                "num_nodes": self.cluster.num_nodes,
+                "num_gpus": self.cluster.num_gpus,
+            },
+            "framework": self.framework.name,
+            "job": self.job.model_dump(exclude={"provenance"}),
+            "layout": self.layout.model_dump(exclude={"provenance"}),
+            "price": None if self.price is None else self.price.to_dict(),
+            "nearest": None if self.nearest is None else self.nearest.model_dump(exclude={"provenance"}),
+            "assumptions": [vars_of(a) for a in self.assumptions],
+        }
+        numbers = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in specs}
+        numbers["step_parts_s"], numbers["memory_bytes"] = dict(self.step_parts_s), dict(self.memory_bytes)
+        sure = {name: found.to_dict() for name, found in self.intervals.items()}
+        return {**specs, **numbers, "certainty": self.certainty, "intervals": sure}
+
+
+def step_time_interval(plan: Plan) -> Interval:
+    """Lower, expected and upper seconds of one step."""
+    return plan.intervals["step_time_s"]
+
+
+def memory_interval(plan: Plan) -> Interval:
+    """Lower, expected and upper bytes needed on the heaviest GPU."""
+    return plan.intervals["peak_total_bytes"]

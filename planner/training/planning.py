@@ -1,0 +1,232 @@
+"""One answer: what a job on a layout takes, as a frozen result with names instead of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from planner.common.assumption import Assumption
+from planner.common.errors import PlannerError
+from planner.common.units import GIB, HOUR_S
+from planner.hardware.cluster import Cluster
+from planner.hardware.curves import curves_of
+from planner.layout_search.nearest import candidates as all_candidates
+from planner.layout_search.nearest import fastest_fitting, nearest_fitting
+from planner.model.architecture import Model
+from planner.model.parameters import parameters_active, parameters_total
+from planner.performance.evaluation import Evaluation
+from planner.performance.evaluation import evaluate as evaluate_columns
+from planner.performance.feasibility import check_sizes, length_notes, require_possible
+from planner.performance.memory import KINDS, PHASES
+from planner.performance.step_time import PARTS
+from planner.prices.price import Price, PriceLike, as_price, cost_usd, gpu_hours
+from planner.training.plan import Plan
+from planner.training.trainable import trainable_parameters, tuning_notes
+from planner.workload.framework import Framework
+from planner.workload.job import Job
+from planner.workload.layout import Layout, Layouts, as_columns
+from planner.workload.question import Question
+from planner.workload.resolve import (
+    ClusterLike,
+    FrameworkLike,
+    JobLike,
+    LayoutLike,
+    ModelLike,
+    as_cluster,
+    as_framework,
+    as_model,
+)
+
+
+def plan(
+    *,
+    model: ModelLike,
+    cluster: ClusterLike,
+    framework: FrameworkLike = "megatron-core",
+    job: JobLike,
+    layout: LayoutLike | None = None,
+    price: PriceLike | None = None,
+    explain: bool = True,
+) -> Plan:
+    """What the job takes. Names, mappings of fields or objects are accepted; without a layout, the fastest that fits.
+
+    Raises PlannerError for unknown names, bad fields and layouts that are impossible. A layout that does not fit in
+    memory is an answer: ``fits`` is False, ``reasons`` say why, ``nearest`` is the nearest layout that fits (not looked for
+    without ``explain``).
+    """
+    the_model, the_cluster, the_framework = as_model(model), as_cluster(cluster), as_framework(framework)
+    the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
+    check_sizes(the_model, the_job)
+    the_price = as_price(price, the_cluster.accelerator.name)
+    chosen = layout if isinstance(layout, Layout) or layout is None else Layout.build(dict(layout), "layout")
+    notes: tuple[str, ...] = ()
+    if chosen is None:
+        chosen, notes = _choose(the_model, the_cluster, the_framework, the_job)
+    columns = as_columns(chosen, the_cluster.num_gpus)
+    whole = columns.dp[0] == np.floor(columns.dp[0]) and columns.dp[0] >= 1
+    chosen = columns.row(0) if whole else chosen
+    require_possible(
+        Question(model=the_model, cluster=the_cluster, framework=the_framework, job=the_job, layouts=columns), chosen
+    )
+    evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
+    if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
+        notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
+    notes = (*notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
+    answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
+    return answer if answer.fits or not explain else _explained(answer)
+
+
+def evaluate(
+    *,
+    model: ModelLike,
+    cluster: ClusterLike,
+    framework: FrameworkLike = "megatron-core",
+    job: JobLike,
+    layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]],
+) -> Evaluation:
+    """The array form of ``plan``: memory, step time and flops of many layouts at once, as columns of shape ``(n,)``.
+
+    Impossible layouts are masked (``possible``), with ``reasons[reason]``. Takes what ``plan`` takes.
+    """
+    the_cluster = as_cluster(cluster)
+    the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
+    columns = as_columns(layouts, the_cluster.num_gpus)
+    return evaluate_columns(as_model(model), the_cluster, as_framework(framework), the_job, columns)
+
+
+def candidates(*, model: ModelLike, cluster: ClusterLike, framework: FrameworkLike = "megatron-core", job: JobLike) -> Layouts:
+    """Every layout worth asking about on the cluster, as columns for ``evaluate``."""
+    the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
+    the_model = as_model(model)
+    check_sizes(the_model, the_job)
+    return all_candidates(the_model, as_cluster(cluster), as_framework(framework), the_job)
+
+
+def _choose(model: Model, cluster: Cluster, framework: Framework, job: Job) -> tuple[Layout, tuple[str, ...]]:
+    found = all_candidates(model, cluster, framework, job, offload=False)
+    if not len(found):
+        raise PlannerError(
+            f"layout: no combination of degrees and micro-batch fills {cluster.num_gpus} GPUs with global_batch_size = "
+            f"{job.global_batch_size}; choose a batch that the GPUs divide, or give a layout."
+        )
+    evaluation = evaluate_columns(model, cluster, framework, job, found)
+    best = fastest_fitting(evaluation)
+    note = f"layout chosen: the fastest of {int(evaluation.possible.sum())} possible ones that fits"
+    if best is None:
+        if not evaluation.possible.any():
+            raise PlannerError(f"layout: none is possible; first reason: {evaluation.reasons[int(evaluation.reason[0])]}.")
+        best = int(np.nanargmin(np.where(evaluation.possible, evaluation.memory.total, np.nan)))
+        note = "layout chosen: none fits, this one needs the least memory"
+    return found.row(best), (note,)
+
+
+def _one(
+    evaluation: Evaluation,
+    model: Model,
+    cluster: Cluster,
+    framework: Framework,
+    job: Job,
+    layout: Layout,
+    price: Price | None,
+    notes: tuple[str, ...],
+) -> Plan:
+    step_s = float(evaluation.step_time_s[0])
+    steps_per_epoch = job.steps_per_epoch
+    num_steps = None if steps_per_epoch is None else steps_per_epoch * job.num_epochs
+    run_s = None if num_steps is None else num_steps * step_s
+    hours = None if run_s is None else float(gpu_hours(run_s, cluster.num_gpus))
+    memory = evaluation.memory
+    return Plan(
+        model=model,
+        cluster=cluster,
+        framework=framework,
+        job=job,
+        layout=layout,
+        price=price,
+        parameters_total=parameters_total(model),
+        parameters_active=parameters_active(model),
+        parameters_trainable=trainable_parameters(model, job),
+        num_gpus=cluster.num_gpus,
+        num_microbatches=int(evaluation.num_microbatches[0]),
+        step_time_s=step_s,
+        step_parts_s={part: float(getattr(evaluation.step, part)[0]) for part in PARTS},
+        tokens_per_step=job.tokens_per_step,
+        tokens_per_s=job.tokens_per_step / step_s,
+        tokens_per_s_per_gpu=float(evaluation.tokens_per_s_per_gpu[0]),
+        mfu=float(evaluation.mfu[0]),
+        hfu=float(evaluation.hardware_flops[0] / (step_s * cluster.num_gpus * evaluation.peak_flops_per_s)),
+        model_flops_per_step=float(evaluation.model_flops[0]),
+        peak_allocated_bytes=float(memory.allocated[0]),
+        peak_reserved_bytes=float(memory.reserved[0]),
+        peak_total_bytes=float(memory.total[0]),
+        usable_bytes=evaluation.usable_bytes,
+        headroom_bytes=float(evaluation.headroom_bytes[0]),
+        memory_bytes={kind: float(getattr(memory, kind)[0]) for kind in KINDS},
+        host_bytes_per_gpu=float(memory.host[0]),
+        heaviest_stage=int(evaluation.heaviest_stage[0]),
+        peak_phase=PHASES[int(memory.phase[0])],
+        fits=bool(evaluation.fits[0]),
+        reasons=_reasons(evaluation),
+        nearest=None,
+        num_steps=num_steps,
+        steps_per_epoch=steps_per_epoch,
+        epoch_s=None if steps_per_epoch is None else steps_per_epoch * step_s,
+        run_s=run_s,
+        gpu_hours=hours,
+        cost_usd=None if hours is None or price is None else float(cost_usd(hours, price)),
+        cost_usd_per_step=None if price is None else float(cost_usd(gpu_hours(step_s, cluster.num_gpus), price)),
+        assumptions=_assumptions(cluster, framework),
+        notes=notes,
+    )
+
+
+def _reasons(evaluation: Evaluation) -> tuple[str, ...]:
+    """Why the single layout of ``evaluation`` does not fit; empty when it does."""
+    reasons = []
+    need, usable = float(evaluation.memory.total[0]), evaluation.usable_bytes
+    if need > usable:
+        heaviest = max(KINDS, key=lambda kind: float(getattr(evaluation.memory, kind)[0]))
+        largest = float(getattr(evaluation.memory, heaviest)[0])
+        reasons.append(
+            f"needs {need / GIB:.1f} GiB per GPU, {usable / GIB:.1f} GiB usable; largest part: {heaviest} {largest / GIB:.1f} GiB"
+        )
+    host = float(evaluation.memory.host[0])
+    if host > evaluation.host_usable_bytes:
+        reasons.append(
+            f"offloading needs {host / GIB:.1f} GiB of host memory per GPU, {evaluation.host_usable_bytes / GIB:.1f} GiB there"
+        )
+    return tuple(reasons)
+
+
+def _explained(answer: Plan) -> Plan:
+    """Add the nearest layout that fits, or say that none does."""
+    nearest, least = nearest_fitting(answer.model, answer.cluster, answer.framework, answer.job, answer.layout)
+    if nearest is not None:
+        return replace(answer, nearest=nearest)
+    reason = f"no layout of {answer.framework.name} fits this cluster"
+    if np.isfinite(least):
+        reason += f": the leanest needs {least / GIB:.1f} GiB per GPU"
+    return replace(answer, reasons=(*answer.reasons, reason))
+
+
+def _assumptions(cluster: Cluster, framework: Framework) -> tuple[Assumption, ...]:
+    specs = {
+        f"accelerator {cluster.accelerator.name}": cluster.accelerator,
+        f"curves {cluster.accelerator.curves}": curves_of(cluster.accelerator),
+        f"node {cluster.node.name}": cluster.node,
+        f"framework {framework.name}": framework,
+        **{f"link {link.name}": link for link in cluster.node.links},
+    }
+    return tuple(
+        Assumption(where=where, field=field, value=value, source=spec.provenance[field].source)
+        for where, spec in specs.items()
+        for field, value in spec.assumed().items()
+    )
+
+
+def run_hours(answer: Plan) -> float | None:
+    """Hours of the whole run."""
+    return None if answer.run_s is None else answer.run_s / HOUR_S

@@ -1,0 +1,154 @@
+"""What would make a plan fit: every small change that does, with what it costs in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import cluster as build_cluster
+from planner.performance.evaluation import Evaluation, evaluate
+from planner.training.plan import Plan
+from planner.training.planning import plan
+from planner.workload.framework import Framework
+from planner.workload.layout import RECOMPUTE, Layout, as_columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """Fields to change (table -> field -> value) and what the plan takes then."""
+
+    changes: Mapping[str, Mapping[str, Any]]
+    step_time_s: float
+    headroom_bytes: float
+
+
+def remedies(wanted: Plan) -> list[Remedy]:
+    """Single changes with which ``wanted`` fits, and the nearest layout that fits, fastest first.
+
+    Changes of the layout (micro-batch, recomputation, sharding, degrees, offload), of the optimizer, of the sequence length
+    and of the number of GPUs. A layout that fits needs none.
+    """
+    if wanted.fits:
+        return []
+    found = [*_layouts(wanted), *_jobs(wanted), *_clusters(wanted)]
+    nearest = wanted.nearest
+    if nearest is not None:
+        changed = _difference(wanted.layout, nearest)
+        if len(changed) > 1:
+            found += _tried(wanted, [{"layout": changed}])
+    return sorted(found, key=lambda r: r.step_time_s)
+
+
+def _difference(before: Layout, after: Layout) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in after.model_dump(exclude={"provenance", "dp", "schedule"}).items()
+        if value != getattr(before, name)
+    }
+
+
+def _layouts(wanted: Plan) -> list[Remedy]:
+    changes = [{name: value} for name, value in _layout_steps(wanted.layout, wanted.framework)]
+    if not changes:
+        return []
+    layouts = [wanted.layout.replaced(**{"dp": None, "schedule": None, **change}) for change in changes]
+    columns = as_columns(layouts, wanted.cluster.num_gpus)
+    answer = evaluate(wanted.model, wanted.cluster, wanted.framework, wanted.job, columns)
+    return [_remedy({"layout": change}, answer, i) for i, change in enumerate(changes) if answer.fits[i]]
+
+
+def _layout_steps(layout: Layout, framework: Framework) -> Iterable[tuple[str, Any]]:
+    """One step of one field, in the direction that saves memory."""
+    has = framework.features
+    size = layout.micro_batch_size
+    yield from (("micro_batch_size", size // d) for d in (2, 4, 8, 16) if size % d == 0)
+    for name in RECOMPUTE[RECOMPUTE.index(layout.recompute) + 1 :]:
+        if name != "selective" or "selective_recompute" in has:
+            yield "recompute", name
+    yield from (("zero", z) for z in (1, 2, 3) if z > layout.zero and f"zero{z}" in has)
+    for degree in ("tp", "pp", "cp", "ep"):
+        if degree in has:
+            yield from ((degree, getattr(layout, degree) * k) for k in (2, 4, 8))
+    for name in ("sequence_parallel", "offload_optimizer", "offload_activations"):
+        if name in has and not getattr(layout, name):
+            yield name, True
+
+
+def _remedy(changes: Mapping[str, Mapping[str, Any]], answer: Evaluation, i: int) -> Remedy:
+    return Remedy(changes=changes, step_time_s=float(answer.step_time_s[i]), headroom_bytes=float(answer.headroom_bytes[i]))
+
+
+def _jobs(wanted: Plan) -> list[Remedy]:
+    job = wanted.job
+    changes: list[dict[str, Any]] = [{"seq_len": job.seq_len // d} for d in (2, 4) if job.seq_len % d == 0]
+    changes += [{"optimizer": name} for name in ("adamw-8bit", "adafactor") if job.optimizer == "adamw"]
+    changes += [{"precision": "bf16"}] if job.precision in ("fp32", "tf32") else []
+    return _tried(wanted, [{"job": change} for change in changes])
+
+
+def _clusters(wanted: Plan) -> list[Remedy]:
+    return _tried(wanted, [{"cluster": {"num_gpus": wanted.num_gpus * k}} for k in (2, 4)])
+
+
+def _tried(wanted: Plan, changes: Iterable[Mapping[str, Mapping[str, Any]]]) -> list[Remedy]:
+    """Those of the changes with which the plan is possible and fits."""
+    found = []
+    for change in changes:
+        try:
+            job = wanted.job.replaced(**change.get("job", {}))
+            cluster = _cluster(wanted.cluster, change.get("cluster", {}))
+            layout = wanted.layout.replaced(**{"dp": None, "schedule": None, **change.get("layout", {})})
+            answer = plan(
+                model=wanted.model,
+                cluster=cluster,
+                framework=wanted.framework,
+                job=job,
+                layout=layout,
+                price=wanted.price,
+                explain=False,
+            )
+        except PlannerError:
+            continue
+        if answer.fits:
+            found.append(Remedy(changes=change, step_time_s=answer.step_time_s, headroom_bytes=answer.headroom_bytes))
+    return found
+
+
+def _cluster(cluster: Cluster, changes: Mapping[str, Any]) -> Cluster:
+    if not changes:
+        return cluster
+    whole = cluster.node.name.split(",")[0]  # a partly used node is called "NAME, 4 of 8 GPUs"
+    node = cluster.node if whole == cluster.node.name else whole
+    return build_cluster(node, num_gpus=int(changes["num_gpus"]), accelerator=cluster.accelerator)
+
+
+def scaling(answer: Plan, factors: Iterable[float] = (0.5, 1, 2)) -> list[Plan]:
+    """The plan on fewer and more GPUs of the same kind, its layout and batch kept; those that are possible and fit."""
+    found = []
+    for factor in factors:
+        gpus = answer.num_gpus * factor
+        if factor == 1:
+            found.append(answer)
+            continue
+        try:
+            if gpus < 1 or gpus != np.floor(gpus):
+                continue
+            other = plan(
+                model=answer.model,
+                cluster=_cluster(answer.cluster, {"num_gpus": int(gpus)}),
+                framework=answer.framework,
+                job=answer.job,
+                layout=answer.layout.replaced(dp=None),
+                price=answer.price,
+                explain=False,
+            )
+        except PlannerError:
+            continue
+        if other.fits:
+            found.append(other)
+    return found

@@ -1,0 +1,1 @@
+"""90 % prediction intervals from held-out runs."""

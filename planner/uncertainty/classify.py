@@ -1,0 +1,95 @@
+"""Classes of runs that share their residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from planner.uncertainty.interval import ENOUGH, ENOUGH_MODELS, FEWEST_EFFECTIVE, Member, Metric, Subject, bounds, num_runs
+
+CLASSES: tuple[tuple[str, ...], ...] = (
+    ("framework", "curves", "family", "nodes"), ("framework", "curves", "family"), ("framework", "curves"), ("framework",), (),
+)  # fmt: skip
+"""From narrow to wide: what the runs of a class share."""
+
+
+def classify(
+    metric: Metric, residuals: Iterable[Member], unseen: Iterable[float], likes: Sequence[Hashable] | None = None
+) -> list[dict[str, Any]]:
+    """Classes with enough runs of enough models, narrow ones first, as tables for ``catalog/residuals.toml``.
+
+    ``residuals``: log(measured / predicted) of runs left out with their like, those of one run with the very same subject;
+    ``likes``: which of them err alike, the same for runs of one model and source (None: each run errs by itself);
+    ``unseen``: of runs left out with their whole source, for the class of everything.
+    """
+    rows = list(residuals)
+    alike = [id(subject) for subject, _ in rows] if likes is None else list(likes)
+    tables: list[dict[str, Any]] = []
+    for names in CLASSES:
+        groups: dict[tuple[str, ...], list[int]] = {}
+        for i, (subject, _) in enumerate(rows):
+            groups.setdefault(tuple(class_key(subject)[n] for n in names), []).append(i)
+        for key, at in sorted(groups.items()):
+            members, few = [rows[i] for i in at], len({alike[i] for i in at}) < ENOUGH_MODELS
+            if names and (few or num_runs(members) < ENOUGH):
+                continue
+            effective = effective_runs(members, [alike[i] for i in at])
+            low, high = bounds([value for _, value in members], effective) if names else bounds(list(unseen))
+            tables.append(class_table(metric, dict(zip(names, key, strict=True)), members, low, high))
+    return tables
+
+
+def effective_runs(members: Sequence[Member], likes: Sequence[Hashable]) -> float:
+    """How many runs that err independently the members are worth: n / (1 + (m - 1) rho), Kish 1965's design effect.
+
+    m is the size of a run's group of likes in the mean over runs, rho the part of the variance that lies between groups, by
+    one-way analysis of variance of the runs' mean residuals; at least FEWEST_EFFECTIVE, at most the runs.
+    """
+    runs: dict[int, list[float]] = {}
+    groups: dict[Hashable, set[int]] = {}
+    for (subject, value), like in zip(members, likes, strict=True):
+        runs.setdefault(id(subject), []).append(value)
+        groups.setdefault(like, set()).add(id(subject))
+    values = [np.array([np.mean(runs[run]) for run in sorted(group)]) for group in groups.values()]
+    sizes = np.array([len(group) for group in values], dtype=float)
+    n, count = float(sizes.sum()), len(values)
+    if count < 2 or count == n:
+        return n if count == n else min(n, FEWEST_EFFECTIVE)
+    centre = np.concatenate(values).mean()
+    between = sum(len(v) * (v.mean() - centre) ** 2 for v in values) / (count - 1)
+    within = sum(((v - v.mean()) ** 2).sum() for v in values) / (n - count)
+    typical = (n - (sizes**2).sum() / n) / (count - 1)
+    scale = between + (typical - 1.0) * within
+    rho = max((between - within) / scale, 0.0) if scale > 0 else 0.0
+    return float(min(max(n / (1.0 + ((sizes**2).sum() / n - 1.0) * rho), FEWEST_EFFECTIVE), n))
+
+
+def class_key(s: Subject) -> Mapping[str, str]:
+    """What tells the class of a subject."""
+    return {
+        "framework": s.framework,
+        "curves": s.curves,
+        "family": s.family,
+        "nodes": "one" if s.num_nodes == 1 else "several",
+    }
+
+
+def class_table(
+    metric: Metric, key: Mapping[str, str], members: Sequence[tuple[Subject, float]], low: float, high: float
+) -> dict[str, Any]:
+    """One class as a table for a residuals file."""
+    subjects = [subject for subject, _ in members]
+    gpus, sizes = [s.num_gpus for s in subjects], [s.parameters for s in subjects]
+    return {
+        "metric": metric,
+        **key,
+        "rows": num_runs(members),
+        "lower": round(low, 4),
+        "upper": round(high, 4),
+        "fewest_gpus": min(gpus),
+        "most_gpus": max(gpus),
+        "fewest_parameters": float(f"{min(sizes):.4g}"),
+        "most_parameters": float(f"{max(sizes):.4g}"),
+    }

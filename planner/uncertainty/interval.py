@@ -1,0 +1,191 @@
+"""How sure: 90 % intervals from how far off predictions were of runs whose like the fit had not seen.
+
+``planner fit`` leaves out whole groups of runs (a model, a GPU count, a source) and predicts them; the log ratios of
+measured to predicted, left out with model and with GPU count, are in ``catalog/residuals.toml`` by class of run. Runs of one
+model of one source err alike, so that they count as fewer than they are.
+A prediction's interval is that of the narrowest class with enough runs: same stack, chip family and kind of model; then the
+stack; then everything, left out source by source. What lies outside all that was measured is ``extrapolated``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from planner.common import data
+from planner.common.spec import Spec, read_table
+from planner.workload.framework import lineage
+
+RESIDUALS = data.CATALOG / "residuals.toml"
+TUNING_RESIDUALS = RESIDUALS.with_name("residuals-finetune.toml")
+LEVEL = 0.90
+ENOUGH = 10
+"""Runs that a class needs for an interval of its own."""
+ENOUGH_MODELS = 2
+"""Models that it needs: how far off a new model is shows only between models."""
+FEWEST_EFFECTIVE = 8.0
+"""Runs that a class counts as at least, however alike they err: assumed, for between few models the likeness is hardly known."""
+BEYOND = 2.0
+"""GPUs or parameters beyond the largest measured by more than this factor (or below the smallest) are extrapolated."""
+WIDENING = 1.5
+"""Factor on the half-width of an extrapolated interval, in logarithms: assumed."""
+
+Metric = Literal["step_time", "memory", "prefill", "decode", "throughput", "serving_memory"]
+Kind = Literal["measured", "fitted", "extrapolated"]
+
+
+class ResidualClass(Spec):
+    """Left-out residuals of one class of runs: log(measured / predicted), its 5 % and 95 % points and the sizes covered.
+
+    Empty ``framework``, ``curves`` or ``family`` = any.
+    """
+
+    metric: Metric
+    framework: str = ""
+    curves: str = ""
+    family: str = ""
+    nodes: Literal["", "one", "several"] = ""
+    rows: int
+    lower: float
+    upper: float
+    fewest_gpus: int
+    most_gpus: int
+    fewest_parameters: float
+    most_parameters: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What the class of a prediction depends on."""
+
+    framework: str
+    curves: str
+    family: str
+    num_nodes: int
+    num_gpus: int
+    parameters: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A value with its 90 % bounds and how it came about; ``why`` in words."""
+
+    lower: float
+    expected: float
+    upper: float
+    provenance: Kind = "fitted"
+    why: str = ""
+
+    def scaled(self, factor: float) -> Interval:
+        """The interval of ``factor`` times the value: dollars from seconds."""
+        return Interval(
+            lower=self.lower * factor,
+            expected=self.expected * factor,
+            upper=self.upper * factor,
+            provenance=self.provenance,
+            why=self.why,
+        )
+
+    def inverse(self, numerator: float) -> Interval:
+        """The interval of ``numerator`` over the value: tokens per second from seconds."""
+        return Interval(
+            lower=numerator / self.upper,
+            expected=numerator / self.expected,
+            upper=numerator / self.lower,
+            provenance=self.provenance,
+            why=self.why,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return vars(self)
+
+
+@cache
+def load_residuals(path: Path = RESIDUALS) -> tuple[ResidualClass, ...]:
+    """The classes, narrowest first within a metric."""
+    return tuple(ResidualClass.build(c, f"{path}: class {i}") for i, c in enumerate(read_table(path)["class"], start=1))
+
+
+@cache
+def every_class() -> tuple[ResidualClass, ...]:
+    """Classes of fine-tuning stacks, then of all others: no stack has both."""
+    return (*(load_residuals(TUNING_RESIDUALS) if TUNING_RESIDUALS.is_file() else ()), *load_residuals())
+
+
+def interval(value: float, metric: Metric, subject: Subject, classes: Sequence[ResidualClass] | None = None) -> Interval:
+    """The 90 % interval of a predicted ``value``: value x exp(left-out residuals of its class)."""
+    known = [c for c in (every_class() if classes is None else classes) if c.metric == metric]
+    found = min((c for c in known if _holds(c, subject)), key=lambda c: _distance(c, subject))
+    reasons = _outside(found, subject)
+    widening = WIDENING if reasons else 1.0
+    middle, half = (found.upper + found.lower) / 2.0, (found.upper - found.lower) / 2.0
+    lower, upper = middle - widening * half, middle + widening * half
+    label = " ".join(x for x in (found.framework, found.curves, found.family) if x) or "all stacks and chips"
+    return Interval(
+        lower=value * float(np.exp(min(lower, 0.0))),
+        expected=value,
+        upper=value * float(np.exp(max(upper, 0.0))),
+        provenance="extrapolated" if reasons else "fitted",
+        why="; ".join(reasons) if reasons else f"{found.rows} measured runs of {label}",
+    )
+
+
+def _distance(c: ResidualClass, s: Subject) -> tuple[int, bool, int]:
+    """Smaller is nearer: what is shared, then several sizes of models before one, then the stack itself before its bases."""
+    shared = sum(1 for name in (c.framework, c.curves, c.family, c.nodes) if name)
+    return -shared, c.fewest_parameters == c.most_parameters, lineage(s.framework).index(c.framework) if c.framework else 0
+
+
+def _holds(c: ResidualClass, s: Subject) -> bool:
+    stack = not c.framework or c.framework in lineage(s.framework)
+    nodes = not c.nodes or c.nodes == ("one" if s.num_nodes == 1 else "several")
+    return stack and nodes and c.curves in ("", s.curves) and c.family in ("", s.family)
+
+
+def _outside(c: ResidualClass, s: Subject) -> list[str]:
+    """Why the subject lies outside what the class has seen; empty when it does not."""
+    reasons = []
+    if not c.framework:
+        reasons.append(f"no measured runs of {s.framework} like this")
+    elif not c.curves:
+        reasons.append(f"no measured runs of {s.framework} on {s.curves} chips like this")
+    if s.num_gpus > BEYOND * c.most_gpus:
+        reasons.append(f"{s.num_gpus} GPUs, at most {c.most_gpus} were measured")
+    if s.parameters > BEYOND * c.most_parameters:
+        reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at most {c.most_parameters / 1e9:.3g}B were measured")
+    if s.parameters < c.fewest_parameters / BEYOND:
+        reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at least {c.fewest_parameters / 1e9:.3g}B were measured")
+    return reasons
+
+
+def bounds(residuals: Sequence[float], num_runs: float | None = None) -> tuple[float, float]:
+    """Lower and upper log factors that hold the next value with 90 %: split-conformal order statistics, two-sided.
+
+    With n exchangeable residuals the k-th smallest and largest, k = floor((n + 1) 0.05), hold 90 % or more (Vovk et al.
+    2005); n is ``num_runs`` where several residuals are of one run or runs err alike, and k is then that part of them. Too
+    few for that: the mean and Student's t, with the sample's spread.
+    """
+    from scipy.stats import t
+
+    r = np.sort(np.asarray(residuals, dtype=float))
+    n = float(len(r)) if num_runs is None else num_runs
+    k = float(np.floor((n + 1.0) * (1.0 - LEVEL) / 2.0))
+    if k >= 1.0:
+        at = max(int(np.ceil(k / n * len(r) * (1.0 - 1e-12))), 1)
+        return float(r[at - 1]), float(r[len(r) - at])
+    half = float(t.ppf(0.5 + LEVEL / 2.0, n - 1.0) * np.std(r, ddof=1) * np.sqrt(1.0 + 1.0 / n))
+    return float(np.mean(r)) - half, float(np.mean(r)) + half
+
+
+Member = tuple[Subject, float]
+
+
+def num_runs(members: Sequence[Member]) -> int:
+    """Runs among residuals: a run has one for each way of leaving it out, of the same subject."""
+    return len({id(subject) for subject, _ in members})

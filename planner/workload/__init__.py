@@ -1,0 +1,1 @@
+"""What is asked: question, job, framework, precision, adapters, layout."""

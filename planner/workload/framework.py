@@ -1,0 +1,135 @@
+"""By which software stack: what it fuses, what it keeps for the backward pass, what it overlaps, what the host does."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from planner.common import data
+from planner.common.errors import PlannerError, near
+from planner.common.spec import Spec, read_table
+
+CATALOG = data.CATALOG / "frameworks"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+Feature = Literal[
+    "tp", "sequence_parallel", "pp", "vpp", "zero_bubble", "cp", "ep", "etp", "zero1", "zero2", "zero3",
+    "hybrid_shard", "offload_optimizer", "offload_activations", "selective_recompute", "uneven_vpp", "fp8",
+]  # fmt: skip
+
+
+class Framework(Spec):
+    """One software stack. Every constant is measured, fitted or assumed; its provenance says which."""
+
+    name: str
+    description: str = ""
+    features: frozenset[Feature]
+
+    # numbers in memory
+    mixed_precision: Literal["master_weights", "autocast", "sharded_fp32"]
+    gradient_dtype: Literal["fp32", "same"]  # of 16-bit training: fp32, or the parameters' own type
+    persistent_gradients: bool  # a buffer that lives through the step, or tensors freed at its end
+    gradient_buckets_copy: bool  # data-parallel buckets hold a second copy of the gradients
+    activation_accounting: Literal["megatron", "autograd"]
+
+    # what is fused, hence what the backward pass needs
+    attention_kernel: Literal["standard", "eager", "flash"]
+    flash_attention: Literal[1, 2, 3]  # generation of the fused kernels: of 2022, FlashAttention-2, the newest (3, cuDNN)
+    # what a training script keeps beyond the operators' own: per unfused attention score, per logit, per parameter
+    extra_score_bytes: Annotated[float, Field(ge=0)] = 0.0
+    extra_logit_bytes: Annotated[float, Field(ge=0)] = 0.0
+    extra_parameter_bytes: Annotated[float, Field(ge=0)] = 0.0
+    repeats_kv_heads: bool  # copies grouped keys and values to every query head
+    layer_linears: Literal["fused", "separate"]  # q, k, v (and gate, up) as one matrix multiply or several
+    fused_norm: bool
+    fused_activation: bool
+    fused_rotary: bool
+    fused_dropout: bool
+    fused_cross_entropy: bool
+    chunked_loss: bool = False  # output layer and loss chunk by chunk (Liger's fused linear cross-entropy): no logits are held
+    logits_kept: bool = False  # a variable of the training script holds them until the backward pass is over
+    loss_in_fp32: bool = True  # an unfused loss upcasts 16-bit logits
+    fused_router: bool
+    grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
+    expert_dispatch: Literal["pairs", "tokens"] = "pairs"  # a token travels once per chosen expert, or once per chosen rank
+    weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
+    fused_optimizer: Literal["fused", "foreach", "loop"]  # one kernel, one per operation on all tensors, one per tensor
+    gathers_input_again: bool = False  # sequence parallelism keeps a shard of each linear layer's input, gathered once more
+    selective_recompute: Literal["attention_core", "alternate_matmuls"] = "attention_core"  # what "selective" redoes
+    elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
+
+    # adapters on a frozen model
+    adapter_dtype: Literal["fp32", "same"] = "fp32"  # peft keeps A and B in fp32; others in the type of the model
+    fused_adapters: bool = False  # A and B, their scaling and sum as few kernels that share the layer's kept input
+    upcasts_unquantized: bool = False  # peft's prepare_model_for_kbit_training: embeddings, norms and output layer in fp32
+    quantized_keeps_input: bool = False  # bitsandbytes until 0.41: each 4-bit layer keeps its input although no weight trains
+    dequantize_rate: Annotated[float, Field(gt=0, le=1)] = 0.5  # of kernels that unpack weights, over streaming bandwidth
+
+    # host
+    host_s_per_kernel: Seconds
+    host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging
+    host_s_per_chunk: Seconds = 0.0  # the device waits for the host to enter a pipeline chunk, in one pass
+    expert_sync_s: Seconds = 0.0  # the device waits while the host reads how many tokens each expert got, dropless layers
+    host_s_per_layer: Seconds  # module calls, checkpoint and random-state bookkeeping of one layer in one pass
+
+    # overlap of communication with computation: the part of it that may hide
+    overlap_gradient_reduction: Fraction
+    overlap_parameter_gather: Fraction
+    overlap_tensor_parallel: Fraction
+    overlap_tensor_parallel_gradients: Fraction = 0.0  # of the exchanges that run beside a layer's gradient multiplications
+    overlap_expert: Fraction
+    overlap_pipeline: Fraction
+    overlap_context: Fraction
+
+    # memory beside the tensors
+    context_bytes: Annotated[float, Field(ge=0)]  # CUDA context, cuBLAS, kernels
+    communicator_bytes: Annotated[float, Field(ge=0)]  # NCCL, per process group
+    bucket_bytes: Annotated[float, Field(ge=0)] = 0.0  # buffers of the data-parallel exchange, of a fixed size
+    fragmentation: Annotated[float, Field(ge=0)]  # reserved / allocated - 1 where there is room
+    # of activations and temporaries, cached beside those in use where batches differ in length and fit no old block
+    length_fragmentation: Annotated[float, Field(ge=0)] = 0.0
+    least_fragmentation: Annotated[float, Field(ge=0)] = 0.03  # what stays of it when memory is short
+    host_optimizer_bytes_per_s: Annotated[float, Field(gt=0)]  # of a node's CPUs, when optimizer states live there
+    notes: str = ""
+
+
+@cache
+def load_framework(name: str, field: str = "framework.name") -> Framework:
+    """The framework of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
+    files = {p.stem: p for p in sorted(CATALOG.glob("*.toml"))}
+    path = Path(name) if name.endswith(".toml") else files.get(name.lower())
+    if path is None:
+        raise PlannerError(f"{field} = {name!r} is not in the catalog; {near(name, files)}")
+    return Framework.build(_table(path, files), str(path))
+
+
+def _table(path: Path, files: dict[str, Path]) -> dict[str, Any]:
+    """A framework's fields; ``base`` names the one whose fields hold where this one is silent."""
+    table = read_table(path)
+    base = table.pop("base", None)
+    if base is None:
+        return table
+    if base not in files or files[base] == path:
+        raise PlannerError(f"{path}: base = {base!r} is not in the catalog; {near(str(base), files)}")
+    return {**_table(files[base], files), "notes": "", **table}
+
+
+def framework_names() -> list[str]:
+    """All frameworks of the catalog."""
+    return sorted(p.stem for p in CATALOG.glob("*.toml"))
+
+
+@cache
+def lineage(name: str) -> tuple[str, ...]:
+    """A framework and those that it is based on."""
+    names = [name]
+    while (CATALOG / f"{names[-1]}.toml").is_file():
+        base = read_table(CATALOG / f"{names[-1]}.toml").get("base")
+        if not base:
+            break
+        names.append(str(base))
+    return tuple(names)

@@ -1,0 +1,106 @@
+"""Doing what: how many tokens, in which precision, with which optimizer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from planner.common.spec import Spec
+from planner.workload.tuning import Adapter, Quantization, Teacher
+
+Precision = Literal["fp32", "tf32", "fp16", "bf16", "bf16-pure", "fp8", "nvfp4"]
+Optimizer = Literal["adamw", "adamw-8bit", "adafactor", "sgd", "muon", "paged-adamw", "paged-adamw-8bit"]
+Kind = Literal["pretrain", "finetune", "lora", "qlora", "gptq-lora", "distil"]
+Positive = Annotated[int, Field(gt=0, strict=True)]
+
+ADAM_BLOCK = 256
+"""Elements per fp32 scale of 8-bit Adam's states (Dettmers et al. 2022, section 2; bitsandbytes' default block)."""
+
+
+class Job(Spec):
+    """One training run; ``finetune`` is full fine-tuning, which costs what pre-training costs per token.
+
+    ``lora``, ``qlora`` and ``gptq-lora`` train adapters on a frozen model, stored in 16 bit, NF4 or GPTQ integers; ``distil``
+    trains the model on a teacher's outputs.
+
+    Exactly one of ``num_samples``, ``num_tokens`` and ``num_steps`` says how long an epoch is."""
+
+    kind: Kind = "pretrain"
+    seq_len: Positive
+    global_batch_size: Positive  # sequences per optimizer step
+    num_samples: Positive | None = None
+    num_tokens: Positive | None = None
+    num_steps: Positive | None = None
+    num_epochs: Annotated[float, Field(gt=0)] = 1.0
+    precision: Precision = "bf16"
+    optimizer: Optimizer = "adamw"
+    gradient_dtype: Literal["fp32", "same"] | None = None  # None = the framework's
+    expert_load: Annotated[float, Field(ge=1)] = 1.0  # tokens on the fullest expert rank / mean
+    adapter: Adapter | None = None
+    quantization: Quantization | None = None  # of the frozen weights; filled for qlora and gptq-lora
+    teacher: Teacher | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("quantization") is not None:
+            return data
+        usual = {"qlora": {"format": "nf4"}, "gptq-lora": {"format": "gptq-int4"}}.get(str(data.get("kind")))
+        return {**data, "quantization": usual} if usual else data
+
+    @model_validator(mode="after")
+    def _tables(self) -> Job:
+        tunes = self.kind in ("lora", "qlora", "gptq-lora")
+        if tunes and self.adapter is None:
+            raise ValueError(f"kind = {self.kind!r} needs the table [job.adapter] with a rank")
+        if self.adapter is not None and not tunes:
+            raise ValueError(f"adapter with kind = {self.kind!r}: adapters belong to lora, qlora and gptq-lora")
+        if self.quantization is not None and self.kind not in ("qlora", "gptq-lora"):
+            raise ValueError(f"quantization with kind = {self.kind!r}: use kind = 'qlora' or 'gptq-lora'")
+        if self.quantization is not None and (self.kind == "gptq-lora") != (self.quantization.format[:4] == "gptq"):
+            right = "gptq-int4 or gptq-int8" if self.kind == "gptq-lora" else "nf4, fp4 or int8"
+            raise ValueError(f"quantization.format = {self.quantization.format!r} with kind = {self.kind!r}: use {right}")
+        if (self.teacher is not None) != (self.kind == "distil"):
+            raise ValueError(f"kind = {self.kind!r}: distil needs the table [job.teacher], and only distil has one")
+        if tunes and self.optimizer in ("muon", "adafactor"):
+            raise ValueError(f"optimizer = {self.optimizer!r} with kind = {self.kind!r}: use adamw, sgd or a kin of them")
+        if self.quantization is not None and self.precision in ("fp8", "nvfp4"):
+            raise ValueError(
+                f"precision = {self.precision!r} with kind = {self.kind!r}: quantized weights multiply in 16 bit; use "
+                "precision = 'bf16' ('fp16' on a chip without it), or kind = 'lora' for 8-bit multiplications"
+            )
+        return self
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the model's own weights stay as they are."""
+        return self.adapter is not None
+
+    @property
+    def paged(self) -> bool:
+        """Whether optimizer states may move to the host when memory is short (bitsandbytes' paged optimizers)."""
+        return self.optimizer.startswith("paged-")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Job:
+        given = [n for n in ("num_samples", "num_tokens", "num_steps") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} are all given; give one of num_samples, num_tokens, num_steps")
+        return self
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens of one optimizer step."""
+        return float(self.global_batch_size) * float(self.seq_len)
+
+    @property
+    def steps_per_epoch(self) -> float | None:
+        """Optimizer steps of one epoch, the last one filled up; None when no length was given."""
+        if self.num_steps is not None:
+            return float(self.num_steps)
+        if self.num_samples is not None:
+            return float(-(-self.num_samples // self.global_batch_size))
+        if self.num_tokens is not None:
+            return float(-(-self.num_tokens // (self.global_batch_size * self.seq_len)))
+        return None

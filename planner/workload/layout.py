@@ -1,0 +1,162 @@
+"""Cut how: parallel degrees, sharding, micro-batch, recomputation and offload, for one layout or for millions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from planner.common.arrays import Array
+from planner.common.errors import PlannerError
+from planner.common.spec import Spec
+
+Degree = Annotated[int, Field(gt=0, strict=True)]
+
+RECOMPUTE = ("none", "selective", "full")
+SCHEDULE = ("1f1b", "interleaved", "zero-bubble")
+
+
+class Layout(Spec):
+    """One way to spread a job over a cluster. Degrees are numbers of ranks; ``dp`` follows from the others."""
+
+    tp: Degree = 1
+    sequence_parallel: bool = False
+    pp: Degree = 1
+    vpp: Degree = 1  # model chunks per pipeline stage
+    cp: Degree = 1
+    ep: Degree = 1
+    etp: Degree = 1  # tensor parallel degree inside an expert
+    dp: Degree | None = None
+    zero: Annotated[int, Field(ge=0, le=3, strict=True)] = 0  # 1 optimizer, 2 + gradients, 3 + parameters (FSDP)
+    shard_group_size: Annotated[int, Field(ge=0, strict=True)] = 0  # ranks that ZeRO shards over; 0 = all of dp x cp
+    micro_batch_size: Degree = 1
+    recompute: Literal["none", "selective", "full"] = "none"
+    schedule: Literal["1f1b", "interleaved", "zero-bubble"] | None = None  # None = interleaved when vpp > 1, else 1f1b
+    offload_optimizer: bool = False
+    offload_activations: bool = False
+
+    @property
+    def label(self) -> str:
+        """Short text for tables, with what departs from the defaults."""
+        parts = [
+            f"{n}{getattr(self, n)}" for n in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp") if getattr(self, n) not in (1, None)
+        ]
+        parts += ["sp"] if self.sequence_parallel else []
+        parts += [f"zero{self.zero}"] if self.zero else []
+        parts += [f"shard{self.shard_group_size}"] if self.shard_group_size else []
+        parts += [f"mbs{self.micro_batch_size}", f"recompute {self.recompute}"]
+        parts += ["zero-bubble"] if self.schedule == "zero-bubble" else []
+        parts += ["offload optimizer"] if self.offload_optimizer else []
+        parts += ["offload activations"] if self.offload_activations else []
+        return " ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layouts:
+    """Many layouts as columns, each of shape ``(n_layouts,)``, float64 (whole numbers: int64 products would wrap).
+
+    ``recompute`` and ``schedule`` hold indices into RECOMPUTE and SCHEDULE; booleans are 0.0 or 1.0.
+    """
+
+    tp: Array
+    sequence_parallel: Array
+    pp: Array
+    vpp: Array
+    cp: Array
+    ep: Array
+    etp: Array
+    dp: Array
+    zero: Array
+    shard_group_size: Array
+    micro_batch_size: Array
+    recompute: Array
+    schedule: Array
+    offload_optimizer: Array
+    offload_activations: Array
+
+    def __len__(self) -> int:
+        return int(self.tp.shape[0])
+
+    def take(self, index: Any) -> Layouts:
+        """The rows that ``index`` selects (mask or positions)."""
+        return Layouts(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Shape that the columns broadcast to: ``(n,)``, or one axis for each choice of a block of layouts."""
+        return np.broadcast_shapes(*(getattr(self, f.name).shape for f in fields(self)))
+
+    def at(self, positions: NDArray[np.intp]) -> Layouts:
+        """The layouts at flat ``positions`` of a block, as columns of shape ``(n,)``."""
+        index = np.unravel_index(positions, self.shape)
+        return Layouts(**{f.name: np.broadcast_to(getattr(self, f.name), self.shape)[index] for f in fields(self)})
+
+    def row(self, i: int) -> Layout:
+        """Row ``i`` as a Layout."""
+        values: dict[str, Any] = {f.name: int(getattr(self, f.name)[i]) for f in fields(self)}
+        values["recompute"] = RECOMPUTE[values["recompute"]]
+        values["schedule"] = SCHEDULE[values["schedule"]]
+        for name in ("sequence_parallel", "offload_optimizer", "offload_activations"):
+            values[name] = bool(values[name])
+        return Layout(**values)
+
+    @cached_property
+    def ranks(self) -> Array:
+        """Data-parallel ranks that hold the same dense parameters: dp x cp, shape ``(n,)``."""
+        return self.dp * self.cp
+
+    @cached_property
+    def expert_ranks(self) -> Array:
+        """Ranks that hold the same experts: world / (pp ep etp), shape ``(n,)`` (Megatron's expert data parallel)."""
+        return self.tp * self.cp * self.dp / (self.ep * self.etp)
+
+    @cached_property
+    def shard_ranks(self) -> Array:
+        """Ranks that ZeRO shards dense states over, shape ``(n,)``; 1 without ZeRO."""
+        group = np.where(self.shard_group_size > 0, self.shard_group_size, self.ranks)
+        return np.where(self.zero > 0, group, 1.0)
+
+    @cached_property
+    def expert_shard_ranks(self) -> Array:
+        """Ranks that ZeRO shards expert states over, shape ``(n,)``: their own group, never wider than it."""
+        group = np.where(self.shard_group_size > 0, np.minimum(self.shard_group_size, self.expert_ranks), self.expert_ranks)
+        return np.where(self.zero > 0, group, 1.0)
+
+
+def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]], num_gpus: int) -> Layouts:
+    """Layouts in columns. ``dp`` left open becomes num_gpus / (tp cp pp), a fraction when they do not divide."""
+    if isinstance(layouts, Layouts):
+        return layouts
+    rows: Sequence[Layout | Mapping[str, Any]] = [layouts] if isinstance(layouts, Layout) else list(layouts)
+    specs = [r if isinstance(r, Layout) else Layout.build(dict(r), f"layout {i}") for i, r in enumerate(rows)]
+    if not specs:
+        raise PlannerError("layouts: the list is empty; give at least one layout.")
+
+    def column(name: str) -> Array:
+        return np.array([float(getattr(s, name) or 0) for s in specs])
+
+    tp, pp, vpp, cp = column("tp"), column("pp"), column("vpp"), column("cp")
+    schedule = [s.schedule or ("interleaved" if s.vpp > 1 else "1f1b") for s in specs]
+    dp = np.array([float("nan") if s.dp is None else float(s.dp) for s in specs])
+    return Layouts(
+        tp=tp,
+        sequence_parallel=column("sequence_parallel"),
+        pp=pp,
+        vpp=vpp,
+        cp=cp,
+        ep=column("ep"),
+        etp=column("etp"),
+        dp=np.where(np.isnan(dp), num_gpus / (tp * cp * pp), dp),
+        zero=column("zero"),
+        shard_group_size=column("shard_group_size"),
+        micro_batch_size=column("micro_batch_size"),
+        recompute=np.array([float(RECOMPUTE.index(s.recompute)) for s in specs]),
+        schedule=np.array([float(SCHEDULE.index(s)) for s in schedule]),
+        offload_optimizer=column("offload_optimizer"),
+        offload_activations=column("offload_activations"),
+    )

@@ -1,0 +1,87 @@
+"""The house: which package may import which, what the package offers by name, and that every floor has its tests."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import planner
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "planner"
+
+
+def modules() -> list[Path]:
+    return [path for path in PACKAGE.rglob("*.py") if path.name not in ("__main__.py", "app.py")]
+
+
+def dotted(path: Path) -> str:
+    name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    return name.removesuffix(".__init__")
+
+
+def test_the_contracts_hold() -> None:
+    """Layers, no screen below the reports, no circle: the contracts of pyproject.toml."""
+    linter = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    done = subprocess.run([*linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    grimp = pytest.importorskip("grimp")
+    graph = grimp.build_graph("planner", cache_dir=None)
+    left = {name: set(graph.find_modules_directly_imported_by(name)) - {"planner"} for name in graph.modules - {"planner"}}
+    while leaves := [name for name, imported in left.items() if not imported & left.keys()]:
+        for name in leaves:
+            del left[name]
+    assert not left, f"these import each other, or something that does: {sorted(left)}"
+
+
+def test_the_top_holds_packages_and_three_files() -> None:
+    assert sorted(path.name for path in PACKAGE.iterdir() if path.is_file()) == ["__init__.py", "__main__.py", "py.typed"]
+
+
+def test_type_checkers_see_the_names_that_are_loaded_on_first_use() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    checked = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.name: node.module for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert seen == planner._WHERE
+
+
+@pytest.mark.parametrize("name", [name for name in planner.__all__ if name != "__version__"])
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(planner, name) is getattr(importlib.import_module(planner._WHERE[name]), name)
+
+
+def test_no_submodule_bears_the_name_of_something_public() -> None:
+    """Importing planner/search/ would put the package in the place of the function ``planner.search``."""
+    for package in (planner, importlib.import_module("planner.serving")):
+        folder = Path(str(package.__file__)).parent
+        submodules = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+        assert not submodules & set(package.__all__)
+
+
+def test_a_floor_does_not_hide_an_import_in_a_function() -> None:
+    """Heavy libraries may be loaded late; our own modules are imported at the top, but for the doors' lazy tables."""
+    hidden = [
+        f"{dotted(path)} line {node.lineno}: {node.module}"
+        for path in modules()
+        if path.relative_to(PACKAGE).parts[0] not in ("cli", "web")
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("planner.")
+    ]
+    assert not hidden, hidden
+
+
+def test_import_is_light() -> None:
+    heavy = ("numpy", "pandas", "torch", "scipy", "pydantic", "rich")
+    code = f"import sys, planner; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
