@@ -51,7 +51,8 @@ class Outcome:
 
     ``batch_seconds``: integral of the batch over time. ``busy_s``: time with work. ``end_s``: when the last one was done.
     ``preemptions``: how often a request lost its place because the cache was full. ``steps`` and ``step_tokens``: decode steps by
-    batch, and the cached tokens that they read, shape ``(slots + 1,)``; ``passes``: prefill passes that no decode step shared.
+    batch, and the cached tokens that they read, shape ``(slots + 1,)``; ``passes``: prefill passes that no decode step shared;
+    ``prefill_s``: time that prefill took, without the decode steps beside it.
     """
 
     arrived_s: Array
@@ -65,6 +66,7 @@ class Outcome:
     steps: Array
     step_tokens: Array
     passes: int
+    prefill_s: float
 
 
 def simulate(
@@ -107,7 +109,7 @@ class _Loop:
         self.closed, self.between_s = clients is not None, between_s
         self.arrivals: list[float] = requests.arrivals_s.tolist() if clients is None else [0.0] * min(clients, n)
         self.admitted, self.first, self.done = [-1.0] * n, [-1.0] * n, [0.0] * n
-        self.now = self.step = self.cached = self.reserved = self.batch_seconds = self.busy = 0.0
+        self.now = self.step = self.cached = self.reserved = self.batch_seconds = self.busy = self.prefill_s = 0.0
         self.batch = self.preemptions = self.passes = 0
         self.steps, self.step_tokens = [0.0] * len(server.step_s), [0.0] * len(server.step_s)
         self.keeps = server.reserved_output
@@ -145,6 +147,7 @@ class _Loop:
             steps=np.array(self.steps),
             step_tokens=np.array(self.step_tokens),
             passes=self.passes,
+            prefill_s=self.prefill_s,
         )
 
     def _fits(self, j: int) -> bool:
@@ -176,6 +179,7 @@ class _Loop:
         self.passes += 1
         held = seconds / server.stages
         self._pass_time(held)
+        self.prefill_s += held
         for j in taken:
             self._first_token(j, self.now + seconds - held)
         return i
@@ -211,6 +215,7 @@ class _Loop:
             else:
                 complete.append(j)
         part = max(own) + together
+        self.prefill_s += part
         if others:
             held = self.cached - sum(prompts[j] for j in complete) - sum(prompts[j] for j, _, _ in going)
             self._pass_time(part + self.base[others] + self.slope[others] * held)
@@ -220,6 +225,7 @@ class _Loop:
             self.step_tokens[others] += held
         else:
             self.passes += 1
+            self.prefill_s += (part + server.pass_s) / server.stages - part
             self._pass_time((part + server.pass_s) / server.stages)
         self._finish()
         for j in complete:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from planner.common.errors import PlannerError, near
 from planner.common.spec import Spec, read_table
 
 CATALOG = data.CATALOG / "engines"
+NAMES = data.CATALOG / "engine_names.toml"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=2)]
@@ -26,17 +28,19 @@ Feature = Literal[
 class Engine(Spec):
     """One serving stack. Rates are over the chip's kernel curves: 1 = as its measured kernels.
 
-    Time of a pass = max(device + communication, host per layer) + host per step and sequence (latency.py).
+    Time of a pass = max(device + communication, host per layer) + host per step and sequence (pass_time.py).
     """
 
     name: str
     description: str = ""
+    abstract: bool = False  # holds what several engines share; nobody serves with it
     features: frozenset[Feature]
 
     # kernels
     flash_attention: Literal[1, 2, 3] = 2
     fused_kernels: bool = True  # norm, activation and rotary embedding are one kernel each
     repeats_kv_heads: bool = False  # grouped keys and values are copied to every query head before attention
+    reads_kv_per_head: bool = False  # decoding reads grouped keys and values once for every query head
     copies_cache: bool = False  # the cache is copied whole when a token is added
     accumulates_fp16: bool = False  # products of 16-bit numbers are added up in 16 bit, or 8-bit integers are multiplied
     prefill_rate: Rate = 1.0  # of matrix multiplies in prefill
@@ -44,6 +48,7 @@ class Engine(Spec):
     attention_bandwidth_rate: Rate = 1.0  # of reading the cache
     prefill_attention_rate: Rate = 1.0
     expert_bandwidth_rate: Rate = 1.0  # of reading experts' weights
+    expert_compute_rate: Annotated[float, Field(gt=0, le=8)] = 1.0  # of multiplying by them, over the chip's grouped kernels
     narrow_bandwidth_rate: Rate = 1.0  # of reading fp8 and fp4 weights with arithmetic in that type
     int4_bandwidth_rate: Rate = 0.7  # of reading 4-bit weights that are expanded on the way
     int8_bandwidth_rate: Rate = 0.8  # of reading 8-bit weights that are expanded on the way
@@ -57,7 +62,6 @@ class Engine(Spec):
 
     # host
     host_s_per_step: Seconds  # scheduling, sampling, detokenizing: the device waits
-    host_overlap: Fraction = 0.0  # part of it that runs beside the device: asynchronous scheduling
     host_s_per_sequence: Seconds = 0.0  # more of it for each sequence of the batch
     host_s_per_layer: Seconds = 0.0  # launching a layer's kernels, beside the device; 0 with CUDA graphs
     host_s_per_expert: Seconds = 0.0  # a Python loop over experts
@@ -98,12 +102,58 @@ def _files() -> dict[str, Path]:
 
 
 @cache
+def _families() -> dict[str, dict[str, Any]]:
+    """Software by name: ``names`` that people use for it, ``releases`` (first version -> engine), oldest first."""
+    return dict(read_table(NAMES)["family"])
+
+
+@cache
+def _families_by_name() -> dict[str, str]:
+    return {str(n).lower(): family for family, entry in _families().items() for n in (family, *entry.get("names", ()))}
+
+
+def resolve_engine(name: str) -> str | None:
+    """The catalog's engine behind a name as people write it; None for an unknown one.
+
+    A file's name, a family ("vLLM" is its newest engine), or a family with a version: "vLLM 0.6.3", "sglang==0.5.9",
+    "llama.cpp b3622" are the engine of that release. A version that is no number ("dev") is the newest.
+    """
+    text = " ".join(name.lower().split())
+    if text in _files() and not _table(_files()[text]).get("abstract"):
+        return text
+    known = _families_by_name()
+    family, version = known.get(text), ""
+    if family is None:
+        start = max((n for n in known if text.startswith(n) and not text[len(n)].isalnum()), key=len, default=None)
+        if start is None:
+            return None
+        family, version = known[start], text[len(start) :].strip(" =@-_()v")
+    releases = {tuple(map(int, first.split("."))): engine for first, engine in _families()[family]["releases"].items()}
+    numbers = re.match(r"\d+(\.\d+)*", version)
+    asked = tuple(map(int, numbers.group().split("."))) if numbers else None
+    older = [first for first in releases if asked is None or first <= asked]
+    return str(releases[max(older, default=min(releases))])
+
+
+def older_releases(engine: str) -> tuple[str, ...]:
+    """The other engines of its family, newest first; empty for a family of one."""
+    for entry in _families().values():
+        every = [str(e) for e in entry["releases"].values()]
+        if engine in every:
+            return tuple(e for e in reversed(every) if e != engine)
+    return ()
+
+
+@cache
 def load_engine(name: str) -> Engine:
-    """The engine of that name (or TOML path); an unknown name is an error that lists the near ones."""
-    files = _files()
-    path = Path(name) if name.endswith(".toml") else files.get(name.lower())
-    if path is None:
-        raise PlannerError(f"serving.engine = {name!r} is not in the catalog; {near(name, files)}")
+    """The engine of that name, family or release (or TOML path); an unknown name is an error that lists the near ones."""
+    if name.endswith(".toml"):
+        path = Path(name)
+    else:
+        found = resolve_engine(name)
+        if found is None:
+            raise PlannerError(f"serving.engine = {name!r} is not in the catalog; {near(name, [*engine_names(), *_families()])}")
+        path = _files()[found]
     return Engine.build(_table(path), str(path))
 
 
@@ -116,7 +166,7 @@ def _table(path: Path) -> dict[str, Any]:
     files = _files()
     if base not in files or files[base] == path:
         raise PlannerError(f"{path}: base = {base!r} is not in the catalog; {near(str(base), files)}")
-    return {**_table(files[base]), "notes": "", **table}
+    return {**_table(files[base]), "notes": "", "abstract": False, **table}
 
 
 @cache
@@ -131,6 +181,17 @@ def engine_lineage(name: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+@cache
+def engine_family(name: str) -> str:
+    """The software that an engine is a release of; the engine itself where it is the only one."""
+    return next((f for f, entry in _families().items() if name in entry["releases"].values()), name)
+
+
+@cache
+def _engine_names() -> tuple[str, ...]:
+    return tuple(name for name, path in _files().items() if not read_table(path).get("abstract"))
+
+
 def engine_names() -> list[str]:
     """All engines of the catalog."""
-    return list(_files())
+    return list(_engine_names())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from planner.common.arrays import Array, Number
@@ -36,12 +38,17 @@ def sequence_bytes(setting: Setting, tokens: Number, stage: int | None = None) -
     """Bytes on one GPU of one sequence of ``tokens``: of pipeline ``stage``, or of the fullest one."""
     each = token_layer_bytes(setting)
     stages = setting.stages if stage is None else (setting.stages[stage],)
-    sums = [sum((each * kept_tokens(setting, kind, tokens) for kind in kinds), np.zeros(np.shape(tokens))) for kinds in stages]
+    zero = np.zeros(np.shape(tokens))
+    sums = [
+        sum((count * each * kept_tokens(setting, kind, tokens) for kind, count in Counter(kinds).items()), zero)
+        for kinds in stages
+    ]
     return np.asarray(np.maximum.reduce(sums))
 
 
 def replica_sequence_bytes(setting: Setting, tokens: Number) -> Array:
     """Bytes of one sequence over all GPUs of a replica, copies not counted."""
     each = token_layer_bytes(setting, whole=True)
-    kinds = setting.model.layer_kinds
-    return np.asarray(sum((each * kept_tokens(setting, kind, tokens) for kind in kinds), np.zeros(np.shape(tokens))))
+    kinds = Counter(setting.model.layer_kinds)
+    sums = (count * each * kept_tokens(setting, kind, tokens) for kind, count in kinds.items())
+    return np.asarray(sum(sums, np.zeros(np.shape(tokens))))

@@ -11,6 +11,7 @@ import numpy as np
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.serving.batching import Outcome, Server, simulate
+from planner.serving.engine import Engine
 from planner.serving.memory import largest_batch, limit_bytes, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import Requests, longest_tokens, mean_tokens, poisson, sample
@@ -28,7 +29,9 @@ class Load:
     """What happens at a request rate, over all replicas. Latencies by "mean", "p50", "p95", "p99"; None when unstable.
 
     ``capacity_requests_per_s``: what the replicas can do at most; ``utilisation``: the rate over it. ``goodput_requests_per_s``:
-    requests that meet every target, None without targets. ``mean_batch`` per replica.
+    requests that meet every target, None without targets. ``mean_batch`` per replica. ``clients``: of a closed loop, whose rate
+    is a result; ``preemptions_per_request``: how often a request lost its place because the cache was full. ``prefill_share``:
+    part of the busy time.
     """
 
     requests_per_s: float
@@ -44,6 +47,9 @@ class Load:
     mean_batch: float | None = None
     busy: float | None = None
     num_requests: int = 0
+    clients: int | None = None
+    preemptions_per_request: float = 0.0
+    prefill_share: float | None = None
     why: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -195,7 +201,7 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
         why = f"{rate:g} requests per second arrive and at most {total:.3g} can be served: the queue grows without end"
         return replace(load, why=why)
     requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
-    return _measured(load, times.setting, requests, _simulated(one, requests))
+    return measured(load, times.setting, requests, _simulated(one, requests), _counted(s.num_requests))
 
 
 def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, Mapping[str, float]]:
@@ -207,13 +213,13 @@ def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, 
     each = factor * rate * (1.0 - s.response_cache_hit_rate) / s.dp
     requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
     empty = Load(requests_per_s=factor * rate, capacity_requests_per_s=0.0, utilisation=0.0, stable=True)
-    load = _measured(empty, times.setting, requests, _simulated(one, requests))
+    load = measured(empty, times.setting, requests, _simulated(one, requests), _counted(s.num_requests))
     found = {"ttft_s": load.ttft_s, "tpot_s": load.tpot_s, "e2e_s": load.e2e_s}
     return {name: {k: factor * v for k, v in (values or {}).items()} for name, values in found.items()}
 
 
-def _simulated(one: Replica, requests: Requests) -> Outcome:
-    """Simulate; PlannerError when one of the requests is longer than the cache that it can use."""
+def require_room(one: Replica, requests: Requests) -> None:
+    """PlannerError when one of the requests is longer than the cache that it can use."""
     longest = float((requests.prompts + requests.outputs).max())
     most = min(one.server.request_tokens, one.server.cache_tokens)
     if longest > most:
@@ -222,13 +228,28 @@ def _simulated(one: Replica, requests: Requests) -> Outcome:
             f"serving.prompt and serving.output: a request of {longest:.0f} tokens is drawn and the cache of {where} holds "
             f"{most:.0f}; give them a maximum, or the cache more room (kv_dtype, tp, weights)."
         )
+
+
+def _counted(n: int) -> slice:
+    return slice(int(n * WARM_UP), max(int(n * (1.0 - TAIL)), 1))
+
+
+def _simulated(one: Replica, requests: Requests) -> Outcome:
+    """Simulate; PlannerError when one of the requests is longer than the cache that it can use."""
+    require_room(one, requests)
     return simulate(one.server, requests, one.work_s(requests.prompts), one.shared_s(requests.prompts))
 
 
-def _measured(load: Load, setting: Setting, requests: Requests, found: Outcome) -> Load:
+def server_s(engine: Engine, prompts: Array) -> Array:
+    """Seconds of a request outside the model: HTTP, tokenizer, the way to the scheduler and of the first token back."""
+    return np.asarray(engine.request_s + engine.request_s_per_token * prompts)
+
+
+def measured(load: Load, setting: Setting, requests: Requests, found: Outcome, kept: slice) -> Load:
+    """``load`` with the latencies of the requests ``kept``; those of the server's front included."""
     s, n = setting.serving, len(requests.arrivals_s)
-    kept = slice(int(n * WARM_UP), max(int(n * (1.0 - TAIL)), 1))
-    ttft, e2e = found.first_s - requests.arrivals_s, found.done_s - requests.arrivals_s
+    front = server_s(setting.engine, requests.prompts)
+    ttft, e2e = found.first_s - found.arrived_s + front, found.done_s - found.arrived_s + front
     several = requests.outputs > 1
     tpot = np.where(several, (found.done_s - found.first_s) / np.maximum(requests.outputs - 1.0, 1.0), 0.0)
     good = np.ones(n, dtype=bool)
@@ -250,6 +271,8 @@ def _measured(load: Load, setting: Setting, requests: Requests, found: Outcome) 
         mean_batch=found.batch_seconds / found.end_s,
         busy=found.busy_s / found.end_s,
         num_requests=n,
+        preemptions_per_request=found.preemptions / n,
+        prefill_share=found.prefill_s / found.busy_s,
     )
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from planner.common import data
 from planner.common.spec import read_table
 from planner.evidence.fit import Constant, Values
-from planner.evidence.serving.check import predicted
+from planner.evidence.serving.check import Loop, predicted, table_key
 from planner.evidence.serving.runs import ServingRun
 from planner.serving.engine import CATALOG, engine_lineage
-from planner.serving.load import slots_of
+from planner.serving.load import Replica, replica, slots_of
 from planner.serving.pass_time import Times
 
 CONSTANTS = data.CATALOG / "serving_fit.toml"
@@ -34,11 +34,39 @@ class ServingConstant(Constant):
         return f"{self.curves or self.engine}.{self.field}"
 
     def touches(self, run: Any) -> bool:
-        """Whether a run's prediction can depend on it."""
+        """Whether a run's prediction can depend on it: of its chip, or of its engine where no nearer engine says otherwise."""
         setting = run.times.setting
         if self.curves:
             return bool(setting.cluster.accelerator.curves == self.curves)
-        return self.engine in engine_lineage(setting.engine.name)
+        lineage = engine_lineage(setting.engine.name)
+        if self.engine not in lineage or not _concerns(self.field, run):
+            return False
+        nearer = lineage[: lineage.index(self.engine)]
+        own = {c.field for c in load_constants() if c.engine in nearer} | {f for e in nearer for f in _own_fields(e)}
+        return self.field not in own
+
+
+def _concerns(field: str, run: ServingRun) -> bool:
+    """Whether a run of its kind can depend on an engine's field at all; True in doubt."""
+    setting = run.times.setting
+    fmt, loop = setting.format, run.quantity in ("loop_token", "loop_first")
+    never = {
+        "request_s": not loop,
+        "request_s_per_token": not loop,
+        "collective_rate": setting.serving.num_gpus == 1,
+        "host_s_per_stage": setting.serving.pp == 1,
+        "expert_bandwidth_rate": not setting.model.num_experts,
+        "expert_compute_rate": not setting.model.num_experts,
+        "narrow_bandwidth_rate": fmt.compute is None,
+        "narrow_host_rate": fmt.compute is None,
+        "int4_bandwidth_rate": fmt.family != 4 or fmt.compute is not None,
+        "int4_host_rate": fmt.family != 4,
+        "int8_bandwidth_rate": fmt.family != 8 or fmt.compute is not None,
+        "int8_host_rate": fmt.family != 8,
+        "prefill_rate": run.quantity == "decode",
+        "prefill_attention_rate": run.quantity == "decode",
+    }
+    return not never.get(field, False)
 
 
 @cache
@@ -77,18 +105,46 @@ def with_values(times: Times, values: Values) -> Times:
 
 
 class Predictor:
-    """``predict`` of planner/evidence/fit.py for serving runs; what fits in memory is looked up once a run."""
+    """``predict`` of planner/evidence/fit.py for serving runs; what fits in memory is looked up once a run.
+
+    ``near`` predicts close to the values of the last call: closed loops keep the schedule that it found. Closed loops that
+    differ in their clients alone share their tables.
+    """
 
     def __init__(self, runs: Sequence[ServingRun]) -> None:
         self.runs = runs
         self.slots: dict[int, int] = {}
+        self.loops: dict[int, Loop] = {}
+        self.widest: dict[str, Loop] = {}
+        known: dict[str, Loop] = {}  # both figures of a loop come from one simulation
+        for i, run in enumerate(runs):
+            if run.quantity in ("loop_token", "loop_first"):
+                name = f"{run.batch} {table_key(run)}"
+                self.loops[i] = known[name] = known.get(name) or Loop(run)
+        for loop in known.values():
+            before = self.widest.setdefault(loop.key, loop)
+            self.widest[loop.key] = loop if loop.room.slots > before.room.slots else before
+        self.tables: dict[str, Replica] = {}
 
     def __call__(self, positions: Sequence[int], values: Values) -> NDArray[np.float64]:
         """Seconds or bytes of the runs at ``positions``."""
-        return np.array([self._one(i, values) for i in positions])
+        self.tables.clear()
+        return np.array([self._one(i, values, simulated=True) for i in positions])
 
-    def _one(self, i: int, values: Values) -> float:
-        run = self.runs[i]
+    def near(self, positions: Sequence[int], values: Values) -> NDArray[np.float64]:
+        """As a call with these positions, without a new simulation."""
+        self.tables.clear()
+        return np.array([self._one(i, values, simulated=False) for i in positions])
+
+    def _one(self, i: int, values: Values, simulated: bool) -> float:
+        run, loop = self.runs[i], self.loops.get(i)
+        if loop is not None:
+            if loop.key not in self.tables:
+                widest = self.widest[loop.key]
+                self.tables[loop.key] = replica(with_values(widest.run.times, values), widest.room)
+            table = self.tables[loop.key]
+            token_s, first_s = loop.simulated(table) if simulated else loop.near(table)
+            return token_s if run.quantity == "loop_token" else first_s
         if run.quantity == "saturated" and i not in self.slots:
             self.slots[i] = slots_of(run.times)
         return predicted(run, with_values(run.times, values), self.slots.get(i))

@@ -20,10 +20,20 @@ from planner.evidence.study import pooled_residuals
 from planner.serving.intervals import subject_of
 from planner.uncertainty.interval import Metric, ResidualClass, Subject, interval
 
-LEFT_OUT: dict[str, tuple[str, ...]] = {"model": ("catalog_model",), "source": ("source",), "GPU type": ("accelerator",)}
+LIKE = "engine, GPU and model"
+LEFT_OUT: dict[str, tuple[str, ...]] = {
+    LIKE: ("engine", "accelerator", "catalog_model"),
+    "model": ("catalog_model",),
+    "GPU type": ("accelerator",),
+    "engine": ("engine",),
+}
 """What is left out at a time: each measurement is predicted by constants that never saw its group."""
+ALIKE = ("engine", "accelerator", "catalog_model", "figure")
+"""Columns of measurements that err alike: the fit looks at few of each, and weighs them by the root of their number."""
+MOST_ALIKE = 16
+ITERATIONS = 3
 FIGURES: dict[Metric, tuple[str, ...]] = {
-    "decode": ("decode", "batched"), "prefill": ("prefill",), "throughput": ("batched", "saturated"),
+    "decode": ("decode", "batched", "loop_token"), "prefill": ("prefill", "loop_first"), "throughput": ("batched", "saturated"),
     "serving_memory": ("memory",),
 }  # fmt: skip
 """Which measurements make the intervals of which figures."""
@@ -55,14 +65,15 @@ def study(runs: Sequence[ServingRun], progress: Progress | None = None) -> Servi
     timed, memory, refused = _settle(runs, say)
     if not timed:
         raise PlannerError("planner fit: no measured time can be predicted; nothing to fit.")
-    kept = thinned(cast(Sequence[Run], timed))
+    kept = thinned(cast(Sequence[Run], timed), ALIKE, MOST_ALIKE)
     chosen = [timed[i] for i in kept]
     found = fit(
         cast(Sequence[Run], chosen),
         Predictor(chosen),
         cast(Any, load_constants()),
-        6,
+        ITERATIONS,
         lambda done, total: say("fitting", done, total),
+        ALIKE,
     )
     predict = Predictor(timed)
     measured = np.log(np.array([run.measured for run in timed]))
@@ -103,7 +114,8 @@ def _settle(runs: Sequence[ServingRun], say: Progress) -> tuple[list[ServingRun]
             if run.quantity == "memory":
                 memory.append((run, float(np.log(predicted(run) / run.measured))))
             else:
-                predicted(run)
+                if run.quantity not in ("loop_token", "loop_first"):
+                    predicted(run)
                 timed.append(run)
         except PlannerError as error:
             refused.append(Refusal(id=run.id, reason=str(error)))
@@ -117,8 +129,8 @@ def _classes(
     for metric, figures in FIGURES.items():
         here = [i for i in at if runs[i].figure in figures]
         if here:
-            pooled = pooled_residuals([subjects[i] for i in here], [left["model"][here]])
-            tables += classify(metric, pooled, _likes([runs[i] for i in here]), (-left["source"][here]).tolist())
+            pooled = pooled_residuals([subjects[i] for i in here], [left[LIKE][here]])
+            tables += classify(metric, pooled, _likes([runs[i] for i in here]), (-left["engine"][here]).tolist())
     return tables
 
 
@@ -133,23 +145,23 @@ def _likes(runs: Sequence[ServingRun]) -> list[tuple[str, str]]:
 
 
 def _metric(run: ServingRun) -> Metric:
-    return "throughput" if run.figure == "saturated" else "prefill" if run.figure == "prefill" else "decode"
+    return "throughput" if run.figure == "saturated" else "prefill" if run.figure in FIGURES["prefill"] else "decode"
 
 
 def _covered(runs: Sequence[ServingRun], subjects: Sequence[Subject], left: dict[str, Vector]) -> NDArray[np.bool_]:
     """Whether each measurement lies in the interval around its prediction without its model, from classes without it."""
     inside = np.zeros(len(runs), dtype=bool)
-    for members in folds(cast(Sequence[Run], runs), LEFT_OUT["model"]).values():
+    for members in folds(cast(Sequence[Run], runs), LEFT_OUT[LIKE]).values():
         others = sorted(set(range(len(runs))) - set(members.tolist()))
         classes = _built(_classes(runs, subjects, left, others))
         for i in members:
-            inside[i] = _holds(_metric(runs[i]), subjects[i], classes, -float(left["model"][i]))
+            inside[i] = _holds(_metric(runs[i]), subjects[i], classes, -float(left[LIKE][i]))
     return inside
 
 
 def _memory_covered(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, float]]) -> NDArray[np.bool_]:
     inside = np.zeros(len(rows), dtype=bool)
-    for members in folds(cast(Sequence[Run], runs), LEFT_OUT["model"]).values():
+    for members in folds(cast(Sequence[Run], runs), LEFT_OUT[LIKE]).values():
         others = [i for i in range(len(rows)) if i not in set(members.tolist())]
         classes = _built(_memory_classes([runs[i] for i in others], [rows[i] for i in others]))
         for i in members:
