@@ -8,7 +8,7 @@ multiplies, whatever E is; E only decides how many weights there are to choose f
     y = sum_j p_j expert_{chosen_j}(x)  +  shared(x)
     expert(x) = (silu(x W_gate) * (x W_up)) W_down
 
-Three ways to run the experts, equal in their results (tests/test_moe_layer.py):
+Three ways to run the experts, equal in their results (tests/kernels/test_moe_layer.py):
 
 ``loop``     one expert after the other on the tokens that chose it: the reference, and the fallback
 ``grouped``  pairs sorted by expert, then one grouped matrix multiply over ragged groups (dropless)

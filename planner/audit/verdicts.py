@@ -89,8 +89,8 @@ def _finding(check: Check, file: ClaimFile, folder: Path) -> Finding:
         what=check.what,
         verdict=verdict,
         unit=check.unit,
-        claimed=claimed,
-        relation=check.relation,  # type: ignore[arg-type]
+        claimed=claimed,  # type: ignore[arg-type]
+        relation=check.relation,
         figure=ours,
         condition=condition,
         condition_figure=other,

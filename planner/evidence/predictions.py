@@ -13,7 +13,6 @@ from planner.common.errors import PlannerError
 from planner.evidence.columns import in_own_words
 from planner.evidence.fit import Values
 from planner.evidence.measured_runs import Refusal, Run
-from planner.model.parameters import parameters_total
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.performance.feasibility import require_possible
 from planner.uncertainty.interval import Subject, interval
@@ -228,11 +227,4 @@ def _group_error(group: str, metric: Metric, members: Sequence[Prediction]) -> G
 
 def subject_of(run: Run) -> Subject:
     """What the class of a run's interval depends on."""
-    return Subject(
-        framework=run.framework.name,
-        curves=run.cluster.accelerator.curves,
-        family=run.model.family,
-        num_nodes=run.cluster.num_nodes,
-        num_gpus=run.cluster.num_gpus,
-        parameters=float(parameters_total(run.model)),
-    )
+    return Subject.of(run.model, run.cluster, run.framework)

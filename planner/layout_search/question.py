@@ -113,10 +113,10 @@ def as_question(
     able, refused = _able(setups)
     question = SearchQuestion(
         setups=able,
-        objective=objective,
+        objective=objective,  # type: ignore[arg-type]
         deadline_s=deadline_s,
         budget_usd=budget_usd,
-        top=top,  # type: ignore[arg-type]
+        top=top,
         refused=refused,
     )
     _check(question)

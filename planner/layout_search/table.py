@@ -13,7 +13,6 @@ from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion
 from planner.layout_search.ranking import Rows, best_of_setups, front
 from planner.layout_search.space import LayoutGrid
-from planner.model.parameters import parameters_total
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.performance.memory import KINDS
 from planner.performance.step_time import PARTS
@@ -100,14 +99,7 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
 
 def _intervals(grid: LayoutGrid, step_time_s: Array, peak_bytes: Array, price: Price | None, usd: Array) -> dict[str, Any]:
     """90 % bounds of step time, memory and dollars: one class for a stack on a cluster, so factors of the expected values."""
-    subject = Subject(
-        framework=grid.framework.name,
-        curves=grid.cluster.accelerator.curves,
-        family=grid.model.family,
-        num_nodes=grid.cluster.num_nodes,
-        num_gpus=grid.cluster.num_gpus,
-        parameters=float(parameters_total(grid.model)),
-    )
+    subject = Subject.of(grid.model, grid.cluster, grid.framework)
     step, memory = interval(1.0, "step_time", subject), interval(1.0, "memory", subject)
     bounds = {
         "step_time_lower_s": step_time_s * step.lower,

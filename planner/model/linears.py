@@ -190,8 +190,8 @@ def _two_layers(
             inputs=h,
             outputs=width * lanes // len(into),
             share=1.0 / len(into),
-            **where,
-        )  # type: ignore[arg-type]
+            **where,  # type: ignore[arg-type]
+        )
     down = "down" if m.gated_ffn else "out"
     yield Linear(path=out, part=prefix + down, operator="out projection", inputs=width, outputs=h, **where)  # type: ignore[arg-type]
 

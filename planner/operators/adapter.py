@@ -3,7 +3,7 @@
 Frozen weights have no gradient: the weight-gradient rows go, and an input stays in memory only where something else needs it.
 A gradient flows down to the lowest adapter and no further, unless checkpointing redoes the layers: then transformers makes the
 embeddings' output require a gradient, and the backward pass runs through all of them. Oracle: autograd's saved tensors under
-peft (tests/test_adapter_rows.py).
+peft (tests/operators/test_adapter_rows.py).
 """
 
 from __future__ import annotations

@@ -72,14 +72,7 @@ class Plan:
 
         From the residuals of runs that the fit had not seen (uncertainty.py); a price is taken as certain.
         """
-        subject = Subject(
-            framework=self.framework.name,
-            curves=self.cluster.accelerator.curves,
-            family=self.model.family,
-            num_nodes=self.cluster.num_nodes,
-            num_gpus=self.num_gpus,
-            parameters=float(self.parameters_total),
-        )
+        subject = Subject.of(self.model, self.cluster, self.framework)
         step = interval(self.step_time_s, "step_time", subject)
         found = {"step_time_s": step}
         for name in ("epoch_s", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step"):

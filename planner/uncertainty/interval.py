@@ -9,6 +9,7 @@ stack; then everything, left out source by source. What lies outside all that wa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -18,12 +19,18 @@ from typing import Any, Literal
 import numpy as np
 
 from planner.common import data
+from planner.common.arrays import Array, Number
 from planner.common.spec import Spec, read_table
-from planner.workload.framework import lineage
+from planner.hardware.cluster import Cluster
+from planner.model.architecture import Model
+from planner.model.parameters import parameters_total
+from planner.workload.framework import Framework, lineage
 
 RESIDUALS = data.CATALOG / "residuals.toml"
 TUNING_RESIDUALS = RESIDUALS.with_name("residuals-finetune.toml")
 LEVEL = 0.90
+NORMAL_95 = 1.6448536269514722
+"""The 95 % point of the standard normal distribution."""
 ENOUGH = 10
 """Runs that a class needs for an interval of its own."""
 ENOUGH_MODELS = 2
@@ -34,6 +41,8 @@ BEYOND = 2.0
 """GPUs or parameters beyond the largest measured by more than this factor (or below the smallest) are extrapolated."""
 WIDENING = 1.5
 """Factor on the half-width of an extrapolated interval, in logarithms: assumed."""
+
+_ERF = np.frompyfunc(math.erf, 1, 1)
 
 Metric = Literal["step_time", "memory", "prefill", "decode", "throughput", "serving_memory"]
 Kind = Literal["measured", "fitted", "extrapolated"]
@@ -70,6 +79,18 @@ class Subject:
     num_gpus: int
     parameters: float
 
+    @classmethod
+    def of(cls, model: Model, cluster: Cluster, framework: Framework) -> Subject:
+        """The subject of a training question."""
+        return cls(
+            framework=framework.name,
+            curves=cluster.accelerator.curves,
+            family=model.family,
+            num_nodes=cluster.num_nodes,
+            num_gpus=cluster.num_gpus,
+            parameters=float(parameters_total(model)),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
@@ -101,9 +122,38 @@ class Interval:
             why=self.why,
         )
 
+    def probability_below(self, limit: Number) -> Number:
+        """Probability that the true value is at most ``limit``: of one limit or of an array of them.
+
+        The logarithm of the true value is taken as normal between the two bounds, its 5 % and 95 % points:
+        P = Phi(1.645 (2 ln(limit) - ln(lower) - ln(upper)) / (ln(upper) - ln(lower))). So it is 0.95 exactly where the
+        limit is the upper bound. Limits and bounds share a unit and are positive; a limit of 0 has probability 0. An interval
+        without width gives 0 or 1.
+        """
+        room = np.asarray(limit, dtype=float)
+        with np.errstate(divide="ignore"):
+            above = 2.0 * np.log(room) - np.log(self.lower) - np.log(self.upper)
+        width = float(np.log(self.upper) - np.log(self.lower))
+        found = normal_below(NORMAL_95 * above / width) if width > 0.0 else np.where(above >= 0.0, 1.0, 0.0)
+        return np.asarray(found, dtype=float) if np.ndim(limit) else float(found)
+
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return vars(self)
+
+
+def normal_below(z: Number) -> Array:
+    """The standard normal distribution function, Phi(z) = (1 + erf(z / sqrt 2)) / 2; of the standard library, so the same bits
+    for one value and for a column."""
+    return np.asarray(0.5 + 0.5 * np.asarray(_ERF(np.divide(z, math.sqrt(2.0))), dtype=float))
+
+
+def probability_below(limit: Number, value: Number, metric: Metric, subject: Subject) -> Number:
+    """Probability that the truth is at most ``limit`` where ``value`` is predicted: of one value or an array of them.
+
+    With ``metric`` "memory", a predicted peak of bytes and the usable bytes of the card: the probability that it fits.
+    """
+    return interval(1.0, metric, subject).probability_below(np.divide(limit, value))
 
 
 @cache

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 
 from planner.cli.main import main
 from planner.hardware.cluster import Cluster, accelerator_names
@@ -22,7 +23,7 @@ from planner.serving.engine import engine_names, load_engine
 from planner.studies.sizing import sizes
 
 Run = Callable[..., tuple[int, str, str]]
-SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios" / "serving").glob("*.toml"))
+SCENARIOS = sorted((ROOT / "scenarios" / "serving").glob("*.toml"))
 GOOD = """
 title = "test"
 [model]

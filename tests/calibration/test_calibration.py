@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from made_records import as_record, fake, session
+from places import DATA, ROOT
 from typer.testing import CliRunner
 
 from kernels import record as kernel_records
@@ -33,7 +34,7 @@ from planner.performance.evaluation import evaluate
 from planner.workload.framework import Framework, load_framework
 from planner.workload.layout import as_columns
 
-CPU_RECORD = Path(__file__).parent / "data" / "cpu-record.json"
+CPU_RECORD = DATA / "cpu-record.json"
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +64,7 @@ def test_collectives_under_torchrun_become_links(tmp_path: Path) -> None:
     out = tmp_path / "two.json"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "kernels", "run"]
     command += ["--out", str(out), "--device", "cpu", "--threads", "1", "--budget", "8s", "--only", "collectives"]
-    root = Path(__file__).parent.parent
+    root = ROOT
     done = subprocess.run(
         command, capture_output=True, text=True, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False
     )

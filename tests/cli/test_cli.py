@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import DATA, ROOT
 
 from planner.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
-SCENARIO = Path(__file__).parent.parent / "scenarios" / "chatlaw2-moe.toml"
+SCENARIO = ROOT / "scenarios" / "chatlaw2-moe.toml"
 GOOD = """
 title = "test"
 [model]
@@ -281,7 +282,7 @@ def test_a_serving_scenario_is_sent_to_its_command(command: str, run: Run) -> No
 
 def test_no_command_makes_a_folder(run: Run, scenario: Callable[..., Path], tmp_path: Path) -> None:
     """A mistyped folder is named and nothing is made, whatever the command writes."""
-    away, data = tmp_path / "no" / "such", Path(__file__).parent / "data"
+    away, data = tmp_path / "no" / "such", DATA
     serving = SCENARIO.parent / "serving" / "qwen-7b.toml"
     for arguments in (
         ("plan", scenario(), "--plot", away / "x.png"),

@@ -6,11 +6,11 @@ import io
 import re
 import time
 import zipfile
-from pathlib import Path
 
 import browser as b
 import pandas as pd
 import pytest
+from places import DATA
 
 pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install planner[app]")
 pytest.importorskip("selenium", reason="selenium is not installed: pip install planner[test]")
@@ -18,10 +18,11 @@ pytestmark = pytest.mark.skipif(
     b.browser_path() is None, reason="no browser here: apt-get install chromium chromium-driver runs the tests of the page"
 )
 
+
 from planner.scenarios.scenario import read_scenario  # noqa: E402
 from planner.web import state  # noqa: E402
 
-RECORD = Path(__file__).parent / "data" / "cpu-record.json"
+RECORD = DATA / "cpu-record.json"
 PAGES = ("", "memory", "search", "serving", "calibrate", "evidence")
 LARGE = {
     "title": "a large space",

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import DATA
 
 from planner.cli.main import main
 from planner.common.data import PROFILES
@@ -39,7 +40,7 @@ from planner.uncertainty.classify import classify, effective_runs
 from planner.uncertainty.interval import ENOUGH, FEWEST_EFFECTIVE, ResidualClass, Subject, bounds, interval, load_residuals
 from planner.workload.framework import CATALOG, framework_names, lineage, load_framework
 
-PAPER = Path(__file__).parent / "data" / "korthikanti2022.csv"
+PAPER = DATA / "korthikanti2022.csv"
 FREE = {"spread": 10.0, "lower": 0.01, "upper": 100.0}
 
 

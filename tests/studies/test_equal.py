@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import ROOT
 from scipy.optimize import minimize_scalar
 
 from planner.cli.main import main
@@ -28,7 +29,7 @@ from planner.studies.scaling_law import (
     tokens_for_loss,
 )
 
-SCENARIO = Path(__file__).parent.parent / "scenarios" / "chatlaw2-moe.toml"
+SCENARIO = ROOT / "scenarios" / "chatlaw2-moe.toml"
 
 
 def test_hoffmann_at_chinchilla_and_gopher() -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from planner.cli.main import main
 from planner.common.spec import read_table
@@ -15,7 +16,7 @@ from planner.lifecycle.bill import Costs
 from planner.lifecycle.spec import Run
 from planner.scenarios.scenario import read_scenario
 
-PAGE = (Path(__file__).parent.parent / "docs" / "prices.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "prices.md").read_text(encoding="utf-8")
 SCENARIO = """
 title = "test"
 [model]
@@ -127,7 +128,7 @@ def test_a_scenario_with_run_and_cost_still_plans(
     assert call(monkeypatch, capsys, "plan", scenario, "--json")[0] == 0
 
 
-SCENARIOS = sorted((Path(__file__).parent.parent / "scenarios").glob("*.toml"))
+SCENARIOS = sorted((ROOT / "scenarios").glob("*.toml"))
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)

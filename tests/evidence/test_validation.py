@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import DATA
 
 from planner.cli.main import main
 from planner.common.errors import PlannerError
@@ -18,7 +19,7 @@ from planner.evidence.predictions import Prediction, group_errors, predict
 from planner.reports.plots import save_validation
 
 # Korthikanti et al. 2022, arXiv 2205.05198, table 5: seconds per iteration of Megatron-LM on A100; no constant is from them
-PAPER = Path(__file__).parent / "data" / "korthikanti2022.csv"
+PAPER = DATA / "korthikanti2022.csv"
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_validate_writes_what_it_predicted_and_several_tables_are_one(tmp_path, 
 
     from planner.cli.main import main
 
-    source = Path(__file__).parent / "data" / "korthikanti2022.csv"
+    source = DATA / "korthikanti2022.csv"
     head, first, *others = source.read_text().splitlines()
     (tmp_path / "a.csv").write_text("\n".join([head, first]))
     (tmp_path / "b.csv").write_text("\n".join([head, *others]))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
+from places import ROOT
 
 st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install planner[app]")
 
@@ -20,8 +21,6 @@ import planner  # noqa: E402
 from planner.common.errors import PlannerError  # noqa: E402
 from planner.model.catalog import load_model, model_names  # noqa: E402
 from planner.web import download, guard, inputs, state  # noqa: E402
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import DATA
 from test_cli import GOOD, Run, run, scenario  # noqa: F401
 
 import planner
@@ -18,7 +19,7 @@ from planner.common.errors import PlannerError
 from planner.export import STACKS, export_plan
 from planner.training.plan import Plan
 
-OPTIONS = Path(__file__).parent / "data" / "megatron_options.txt"
+OPTIONS = DATA / "megatron_options.txt"
 
 
 def plan(model: Any = "llama-3-8b", framework: Any = "megatron-core", nodes: int = 4, job: Any = None, **layout: Any) -> Plan:

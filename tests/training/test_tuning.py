@@ -11,6 +11,7 @@ import pytest
 from examples import GPT, LLAMA, MIXTRAL, gpus, job, model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import ROOT
 
 import planner
 from planner.common.errors import PlannerError
@@ -26,7 +27,7 @@ from planner.workload.job import Job
 from planner.workload.layout import Layout, Layouts, as_columns
 from planner.workload.tuning import Adapter, Quantization
 
-SCENARIOS = Path(__file__).parent.parent / "scenarios"
+SCENARIOS = ROOT / "scenarios"
 STACKS = ["peft", "fsdp", "megatron-core", "deepspeed-zero", "litgpt"]
 NAMES = {"llama": LLAMA, "gpt": {**GPT, "modules": "gpt2"}, "mixtral": {**MIXTRAL, "modules": "mixtral"}}
 

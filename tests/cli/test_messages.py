@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import DATA
+from test_cli import GOOD, Run, run, scenario  # noqa: F401
 
 from planner.common.errors import PlannerError, near
 from planner.evidence.measured_runs import read_runs
@@ -23,10 +25,9 @@ from planner.reports.accuracy import group_name
 from planner.workload.framework import load_framework
 from planner.workload.resolve import as_model
 from tests.examples import NODE, job
-from tests.test_cli import GOOD, Run, run, scenario  # noqa: F401
 
-RECORD = Path(__file__).parent / "data" / "cpu-record.json"
-PAPER = Path(__file__).parent / "data" / "korthikanti2022.csv"
+RECORD = DATA / "cpu-record.json"
+PAPER = DATA / "korthikanti2022.csv"
 ROWS = (
     "id,source,family,framework,num_layers,hidden_size,num_heads,num_kv_heads,ffn_hidden_size,vocab_size,seq_len,accelerator,"
     "num_gpus,precision,micro_batch_size,global_batch_size,step_time_s\n"

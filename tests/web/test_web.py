@@ -7,11 +7,11 @@ import json
 import re
 import string
 import zipfile
-from pathlib import Path
 from typing import get_args
 
 import pandas as pd
 import pytest
+from places import ROOT
 
 st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install planner[app]")
 
@@ -30,7 +30,6 @@ from planner.workload.adapters import check_targets  # noqa: E402
 from planner.workload.job import Job, Kind  # noqa: E402
 from planner.workload.tuning import Adapter  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("compare", "memory", "search", "serving", "calibrate", "evidence")
 
 

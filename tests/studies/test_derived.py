@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from places import ROOT
 
 from planner.cli.main import app
 from planner.common.errors import PlannerError
@@ -143,7 +144,7 @@ def test_a_derived_model_is_used_by_its_path_in_a_scenario(tmp_path: Path, monke
 def test_tune_prints_three_methods_side_by_side() -> None:
     from typer.testing import CliRunner
 
-    scenario = Path(__file__).parent.parent / "scenarios" / "qwen-7b-lora.toml"
+    scenario = ROOT / "scenarios" / "qwen-7b-lora.toml"
     result = CliRunner().invoke(app, ["tune", str(scenario), "--rank", "4", "--json"])
     found = {m["method"]: m for m in json.loads(result.stdout)["methods"]}
     assert set(found) == {"full", "lora", "qlora"}
@@ -186,7 +187,7 @@ def test_tuning_in_8_bit_says_what_would_be_right(tmp_path: Path) -> None:
 def test_bad_input_to_tune_is_explained(arguments: list[str], message: str) -> None:
     from typer.testing import CliRunner
 
-    scenario = Path(__file__).parent.parent / "scenarios" / "qwen-7b-lora.toml"
+    scenario = ROOT / "scenarios" / "qwen-7b-lora.toml"
     result = CliRunner().invoke(app, ["tune", str(scenario), *arguments])
     assert isinstance(result.exception, PlannerError)
     assert message in str(result.exception)

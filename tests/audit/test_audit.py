@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import ROOT
 
 from planner.audit.claims import Check, catalog_claims
 from planner.audit.expression import evaluate, names_in
@@ -21,7 +22,7 @@ from planner.prices.price import find_price
 from planner.reports.audit import summary
 from planner.serving.engine import load_engine
 
-DOCS = Path(__file__).parent.parent / "docs" / "audit.md"
+DOCS = ROOT / "docs" / "audit.md"
 IDS = [
     *(f"C{i:02}" for i in range(1, 12)), *(f"S{i:02}" for i in range(1, 10)), *(f"O{i:02}" for i in range(1, 7)),
     *(f"L{i:02}" for i in range(1, 9)), *(f"I{i:02}" for i in range(1, 8)),

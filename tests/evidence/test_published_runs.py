@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from statistics import median
 
 import pytest
+from places import ROOT
 
 from planner.common.errors import PlannerError
 from planner.evidence.published_runs import (
@@ -22,7 +22,7 @@ from planner.evidence.published_runs import (
 from planner.lifecycle.field_factor import field_factor
 from planner.reports.gpu_hours import factors, section, table
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = ROOT / "docs"
 NAMED = (
     "llama-2-7b", "llama-2-13b", "llama-2-70b", "llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "deepseek-v3", "bloom-176b",
 )  # fmt: skip
