@@ -258,9 +258,10 @@ class _Loop:
     def _preempt(self) -> None:
         """Take the cache from the running request that was admitted last; it waits first in line, its tokens a longer prompt."""
         steps = {j: step for step, j in self.running}
-        while self.order[-1] not in steps:  # done, or not yet past its prompt
-            self.order.pop()
-        j = self.order.pop()
+        filling = {j for j, _, _ in self.chunked}
+        self.order = [j for j in self.order if j in steps or j in filling]  # those done are forgotten
+        j = next(j for j in reversed(self.order) if j in steps)
+        self.order.remove(j)
         self.running.remove((steps[j], j))
         heapq.heapify(self.running)
         left = steps[j] - self.step

@@ -144,6 +144,8 @@ def certainty(need: Interval, limit_bytes: float, fits: bool) -> str:
 
 
 def stability(capacity: Interval, load: Load) -> str:
-    """Whether the queue is stable, by the interval of the capacity: "stable", "probably stable" ..."""
+    """Whether the queue is stable, by the interval of the capacity: "stable", "probably stable" ...; a closed loop always is."""
+    if load.clients is not None:
+        return "stable"
     sure = capacity.lower > load.requests_per_s if load.stable else capacity.upper < load.requests_per_s
     return ("" if sure else "probably ") + ("stable" if load.stable else "unstable")

@@ -140,19 +140,29 @@ def _memory_classes(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, fl
 
 
 def _likes(runs: Sequence[ServingRun]) -> list[tuple[str, str]]:
-    """Measurements that err alike: of one model from one source."""
-    return [(run.times.setting.model.name, run.columns["source"]) for run in runs]
+    """Measurements that err alike: of one model on one accelerator from one source."""
+    return [(run.times.setting.model.name, f"{run.columns['accelerator']} {run.columns['source']}") for run in runs]
 
 
 def _metric(run: ServingRun) -> Metric:
     return "throughput" if run.figure == "saturated" else "prefill" if run.figure in FIGURES["prefill"] else "decode"
 
 
+COVERAGE_FOLDS = 16
+"""Parts that the groups LEFT_OUT[LIKE] are dealt into: an interval is checked on measurements whose whole part made none of it."""
+
+
+def _parts(runs: Sequence[ServingRun]) -> list[tuple[list[int], list[int]]]:
+    """(members, others) of each part."""
+    groups = [members.tolist() for _, members in sorted(folds(cast(Sequence[Run], runs), LEFT_OUT[LIKE]).items())]
+    parts = [sorted(i for group in groups[k::COVERAGE_FOLDS] for i in group) for k in range(COVERAGE_FOLDS)]
+    return [(part, sorted(set(range(len(runs))) - set(part))) for part in parts if part]
+
+
 def _covered(runs: Sequence[ServingRun], subjects: Sequence[Subject], left: dict[str, Vector]) -> NDArray[np.bool_]:
-    """Whether each measurement lies in the interval around its prediction without its model, from classes without it."""
+    """Whether each measurement lies in the interval around its prediction without its like, from classes without its part."""
     inside = np.zeros(len(runs), dtype=bool)
-    for members in folds(cast(Sequence[Run], runs), LEFT_OUT[LIKE]).values():
-        others = sorted(set(range(len(runs))) - set(members.tolist()))
+    for members, others in _parts(runs):
         classes = _built(_classes(runs, subjects, left, others))
         for i in members:
             inside[i] = _holds(_metric(runs[i]), subjects[i], classes, -float(left[LIKE][i]))
@@ -161,8 +171,7 @@ def _covered(runs: Sequence[ServingRun], subjects: Sequence[Subject], left: dict
 
 def _memory_covered(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, float]]) -> NDArray[np.bool_]:
     inside = np.zeros(len(rows), dtype=bool)
-    for members in folds(cast(Sequence[Run], runs), LEFT_OUT[LIKE]).values():
-        others = [i for i in range(len(rows)) if i not in set(members.tolist())]
+    for members, others in _parts(runs):
         classes = _built(_memory_classes([runs[i] for i in others], [rows[i] for i in others]))
         for i in members:
             inside[i] = _holds("serving_memory", rows[i][0], classes, -rows[i][1])
