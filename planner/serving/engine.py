@@ -42,6 +42,7 @@ class Engine(Spec):
     repeats_kv_heads: bool = False  # grouped keys and values are copied to every query head before attention
     reads_kv_per_head: bool = False  # decoding reads grouped keys and values once for every query head
     copies_cache: bool = False  # the cache is copied whole when a token is added
+    score_passes: Annotated[float, Field(ge=0)] = 0.0  # over the fp32 scores of prefill, where attention is not one kernel
     accumulates_fp16: bool = False  # products of 16-bit numbers are added up in 16 bit, or 8-bit integers are multiplied
     prefill_rate: Rate = 1.0  # of matrix multiplies in prefill
     decode_bandwidth_rate: Rate = 1.0  # of reading 16-bit weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,7 @@ from planner.serving.feasibility import require_possible
 from planner.serving.pass_time import Times
 from planner.serving.setting import Setting
 from planner.serving.spec import Serving
+from planner.serving.weights import total_bytes
 
 REQUIRED = (
     "id",
@@ -109,7 +110,45 @@ def read_serving_runs(path: Path) -> tuple[list[ServingRun], list[Refusal]]:
             found.append(read_serving_run(name, {k: (v or "").replace("\xa0", " ").strip() for k, v in row.items() if k}))
         except PlannerError as error:
             refused.append(Refusal(id=name, reason=str(error)))
-    return found, refused
+    broken = _inconsistent(found)
+    kept = [run for run in found if run.id not in broken]
+    return kept, [*refused, *(Refusal(id=name, reason=reason) for name, reason in broken.items())]
+
+
+WIDEST = 2.0
+"""Times that 16-bit weights may be slower than narrower ones beyond the ratio of their bytes."""
+
+
+def _inconsistent(runs: Sequence[ServingRun]) -> dict[str, str]:
+    """Refusals, by id, of 16-bit weights that decode slower than their bytes explain: a host that paged or throttled.
+
+    Decoding one sequence reads the weights: on the same GPUs a table's 16-bit row takes at most the ratio of the stored bytes
+    times that of the same model's narrow row.
+    """
+    narrow: dict[tuple[str, ...], ServingRun] = {}
+    decoding = [run for run in runs if run.figure == "decode"]
+    for run in decoding:
+        if run.times.setting.format.family != 16:
+            key = _same(run)
+            narrow[key] = min(run, narrow.get(key, run), key=lambda r: r.measured)
+    found = {}
+    for run in decoding:
+        other = narrow.get(_same(run))
+        if run.times.setting.format.family == 16 and other is not None:
+            most = WIDEST * total_bytes(run.times.setting) / total_bytes(other.times.setting)
+            if run.measured > most * other.measured:
+                times = run.measured / other.measured
+                found[run.id] = (
+                    f"16-bit weights {times:.0f} times as slow as {other.id}'s on the same GPUs: the host is not sound"
+                )
+    return found
+
+
+def _same(run: ServingRun) -> tuple[str, ...]:
+    """What a 16-bit row and a narrow one share: all but the weights."""
+    setting = run.times.setting
+    where = (setting.engine.name, setting.model.name, setting.cluster.accelerator.name, str(setting.cluster.num_gpus))
+    return (*where, run.columns.get("source", ""), run.quantity, str(run.prompt), str(run.output))
 
 
 def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:

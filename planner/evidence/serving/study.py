@@ -149,7 +149,7 @@ def _metric(run: ServingRun) -> Metric:
 
 
 COVERAGE_FOLDS = 16
-"""Parts that the groups LEFT_OUT[LIKE] are dealt into: an interval is checked on measurements whose whole part made none of it."""
+"""Parts that the groups of LEFT_OUT[LIKE] are dealt into: an interval is checked on measurements whose part did not make it."""
 
 
 def _parts(runs: Sequence[ServingRun]) -> list[tuple[list[int], list[int]]]:
