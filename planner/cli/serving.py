@@ -65,6 +65,8 @@ def size_command(
     rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
     headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
+    accelerator: Annotated[str | None, typer.Option("--accelerator", help="Only this one, e.g. rtx-3090.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly so many GPUs: what fits on yours.")] = None,
 ) -> None:
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
     from typing import cast
@@ -92,6 +94,8 @@ def size_command(
         headroom=headroom,
         max_gpus=max_gpus,
         job=None if rank is None else {"adapter": {"rank": rank}},
+        accelerator=accelerator,
+        gpus=gpus,
     )
     if as_json:
         print_json(found.to_dict())

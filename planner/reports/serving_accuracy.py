@@ -23,8 +23,8 @@ HOW = (
     "*In-sample*: the constants saw the measurement. *Without its like*: they were fitted without all measurements of that "
     "engine on that GPU type with that model; *without its model*, *GPU type*, *engine*: without all of that model, GPU type or "
     "engine. Errors are |predicted / measured - 1|; a median over all rows. *Inside*: measured within the 90 % interval, from "
-    "residuals of measurements unlike it, each predicted without its like. An engine that was measured fewer than 20 times has no "
-    "constant of its own: it inherits those of the engine that it is based on.\n"
+    "residuals of measurements unlike it, each predicted without its like. An engine that was measured fewer than 20 times "
+    "has no constant of its own: it inherits those of the engine that it is based on.\n"
 )
 
 

@@ -68,7 +68,9 @@ def _released(spec: Serving, engine: Engine) -> tuple[Serving, tuple[str, ...]]:
     named = spec.replaced(engine=engine.name)
     if not others or spec.engine.lower() != engine_family(engine.name):
         return named, ()
-    return named, (f"engine {spec.engine}: {engine.name}, the newest release known; older ones: {', '.join(others)}",)
+    return named, (
+        f"serving.engine = {spec.engine!r} is {engine.name}, the newest release known; older ones: {', '.join(others)}",
+    )
 
 
 def draft_setting(setting: Setting) -> Setting | None:

@@ -95,11 +95,21 @@ def _of_capacity(capacity: Interval, value: float) -> Interval:
 
 def _at_rate(capacity: Interval, rate: float, value: float) -> Interval:
     """Dollars and joules at a given rate: price over rate, exact, unless the GPUs may carry less than the rate."""
-    surely = capacity.lower >= rate
-    why = "price over the given rate of requests, which the lower bound of the capacity carries"
-    less = f"price over the given rate of requests; the GPUs may carry less: {capacity.why}"
-    upper = value if surely else value * rate / capacity.lower
-    return Interval(lower=value, expected=value, upper=upper, provenance=capacity.provenance, why=why if surely else less)
+    if capacity.lower >= rate:
+        return Interval(
+            lower=value,
+            expected=value,
+            upper=value,
+            provenance=capacity.provenance,
+            why="price over the given rate of requests, which the lower bound of the capacity carries",
+        )
+    return Interval(
+        lower=value,
+        expected=value,
+        upper=value * rate / capacity.lower,
+        provenance=capacity.provenance,
+        why=f"price over the given rate of requests; the GPUs may carry less: {capacity.why}",
+    )
 
 
 def _of_clients(setting: Setting, load: Load) -> dict[str, Interval]:

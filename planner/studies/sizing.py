@@ -116,9 +116,11 @@ def sizes(
     headroom: float = HEADROOM,
     max_gpus: int = MAX_GPUS,
     job: Mapping[str, Any] | None = None,
+    accelerator: str | None = None,
+    gpus: int | None = None,
 ) -> Sizes:
     """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator that leave ``headroom`` of the card free, in the
-    fastest cut that does.
+    fastest cut that does. ``accelerator``: only this one; ``gpus``: exactly so many, for what fits on cards that are there.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
     or per GPU in training. ``job``: further fields of the job (rank, target modules). Raises PlannerError for a bad
@@ -126,13 +128,16 @@ def sizes(
     """
     the_model = as_model(model)
     _require(purpose, seq_len, batch, headroom, max_gpus)
+    if gpus is not None and not 1 <= gpus <= MOST_GPUS:
+        raise PlannerError(f"--gpus {gpus}: must be a whole number from 1 to {MOST_GPUS}.")
+    names = accelerator_names() if accelerator is None else [_named(accelerator)]
     if purpose == "serve":
         _check_serving(the_model, seq_len, batch, weights, engine)
     else:
         _check_job(_job(purpose, seq_len, batch, 1, "bf16", job))
         load_framework(framework)
     rows, left_out = [], {}
-    for name in accelerator_names():
+    for name in names:
         card = load_accelerator(name)
         if card.vendor.lower() == "cpu" or name == "cpu":
             continue
@@ -142,13 +147,33 @@ def sizes(
                 return _served(the_model, card, num_gpus, seq_len, batch, weights, engine, headroom)
             return _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, headroom, job)
 
-        found = _fewest(one, headroom, max_gpus)
+        found = _fewest(one, headroom, max_gpus) if gpus is None else _exactly(one, gpus)
         if isinstance(found, Size) and found.headroom >= headroom:
             rows.append(found)
         else:
             left_out[name] = found if isinstance(found, str) else f"{found.num_gpus} leave {found.headroom:.0%} free"
     rows.sort(key=lambda s: (s.usd_per_hour is None, s.usd_per_hour or 0.0, s.memory_bytes))
-    return Sizes(model=the_model, purpose=purpose, max_gpus=max_gpus, rows=tuple(rows), left_out=left_out)
+    most = max_gpus if gpus is None else gpus
+    return Sizes(model=the_model, purpose=purpose, max_gpus=most, rows=tuple(rows), left_out=left_out)
+
+
+def _named(accelerator: str) -> str:
+    """The accelerator of that name, or the only one whose name begins so ("rtx-3090")."""
+    names = accelerator_names()
+    longer = [name for name in names if name.startswith(f"{accelerator.lower()}-")]
+    if accelerator.lower() in names or len(longer) != 1:
+        if len(longer) > 1 and accelerator.lower() not in names:
+            raise PlannerError(f"--accelerator {accelerator}: may be {', '.join(longer)}; say which.")
+        return load_accelerator(accelerator.lower()).name
+    return longer[0]
+
+
+def _exactly(one: Callable[[int], Size | str], gpus: int) -> Size | str:
+    """What runs on so many, or why nothing does."""
+    try:
+        return one(gpus)
+    except PlannerError as error:
+        return str(error)
 
 
 def _fewest(one: Callable[[int], Size | str], headroom: float, max_gpus: int) -> Size | str:
