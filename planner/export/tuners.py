@@ -25,7 +25,7 @@ def export_tuning(plan: Plan, tool: str) -> dict[str, str]:
     if tool not in TUNERS:
         raise PlannerError(f"export to {tool!r}: {one_of(tool, TUNERS)}.")
     if plan.job.kind not in KINDS:
-        raise refuse(tool, f"job.kind = {plan.job.kind!r} is no tuning", f"plan with kind = {', '.join(KINDS)}")
+        raise refuse(tool, f"job.kind = {plan.job.kind!r} is not exported", f"plan with kind = {', '.join(KINDS)}")
     if not plan.fits:
         raise refuse(tool, f"the plan does not fit ({'; '.join(plan.reasons)})", "plan a layout that fits, or leave it out")
     forbid(plan, tool, tp=1, pp=1, vpp=1, ep=1, etp=1, cp=1)

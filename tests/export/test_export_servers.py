@@ -147,7 +147,7 @@ def test_torchtune_recipes_follow_the_plan() -> None:
     ("job", "tool", "words"),
     [
         ({"kind": "finetune"}, "peft", "trains all weights"),
-        ({"kind": "lora", "quantization": {"format": "gptq-int4"}}, "trl", "is the checkpoint's own"),
+        ({"kind": "gptq-lora"}, "trl", "job.kind = 'gptq-lora' is not exported"),
         ({"kind": "finetune", "optimizer": "muon"}, "axolotl", "job.optimizer = 'muon' is not exported"),
     ],
 )
