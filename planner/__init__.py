@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from planner.model.catalog import load_model as load_model
     from planner.model.catalog import model_names as model_names
     from planner.performance.evaluation import Evaluation as Evaluation
+    from planner.prices.market import find_price as find_price
     from planner.prices.price import Price as Price
-    from planner.prices.price import find_price as find_price
     from planner.scenarios.scenario import read_scenario as read_scenario
     from planner.serving.deploy import serve as serve
     from planner.serving.deployment import Deployment as Deployment
@@ -90,7 +90,8 @@ _NAMES = {
     "model.architecture": ("Model",),
     "model.catalog": ("load_model", "model_names"),
     "performance.evaluation": ("Evaluation",),
-    "prices.price": ("Price", "find_price"),
+    "prices.market": ("find_price",),
+    "prices.price": ("Price",),
     "scenarios.scenario": ("read_scenario",),
     "serving.deploy": ("serve",),
     "serving.deployment": ("Deployment",),

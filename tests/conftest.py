@@ -1,12 +1,16 @@
-"""No test reads or writes the price table of the person who runs it."""
+"""What all tests share: the command line in this process, a scenario file, and no price table of the person who runs them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from command_line import GOOD, Run
 
+from planner.cli.main import main
 from planner.prices.price import load_prices
 
 
@@ -18,3 +22,31 @@ def own_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     load_prices.cache_clear()
     yield path
     load_prices.cache_clear()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["planner", *map(str, arguments)])
+        code: Any = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        captured = capsys.readouterr()
+        return int(code), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Callable[..., Path]:
+    def write(text: str = GOOD, *changes: tuple[str, str], name: str = "question.toml") -> Path:
+        for old, new in changes:
+            assert old in text, old
+            text = text.replace(old, new)
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write

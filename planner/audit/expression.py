@@ -6,7 +6,7 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import lru_cache
 
 from planner.common.errors import PlannerError, near
 
@@ -20,7 +20,7 @@ FUNCTIONS: dict[str, Callable[..., float]] = {
 }  # fmt: skip
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _parse(text: str) -> ast.expr:
     try:
         return ast.parse(text, mode="eval").body

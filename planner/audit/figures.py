@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from planner.hardware.cluster import cluster as build_cluster
 from planner.lifecycle.expert_load import expert_load, mixed_shares
 from planner.lifecycle.simulation import expected_run
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
+from planner.prices.market import find_price, market
 from planner.prices.ownership import constants, power_w_per_gpu
-from planner.prices.price import find_price, market
 from planner.scenarios.scenario import read_scenario
 from planner.scenarios.serving import read_serving_scenario
 from planner.serving.deploy import serve
@@ -69,7 +69,7 @@ def _plan(tables: dict[str, Any]) -> Plan:
     return _cached_plan(json.dumps({k: v for k, v in tables.items() if k not in ("run", "serving")}, sort_keys=True))
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _cached_plan(text: str) -> Plan:
     tables = json.loads(text)
     if "model" not in tables or "cluster" not in tables or "job" not in tables:
@@ -125,7 +125,7 @@ def _run_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
 SERVED = ("model", "cluster", "serving", "price")
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _cached_serve(text: str) -> Deployment:
     tables = json.loads(text)
     if missing := [name for name in SERVED[:3] if name not in tables]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from planner.calibration.calibrate import Calibration
 from planner.common.errors import PlannerError
-from planner.common.files import require_folder
+from planner.common.files import require_folder, write_text
 from planner.common.spec import Spec
 from planner.hardware.curves import load_curves
 from planner.workload.framework import load_framework
@@ -34,7 +32,7 @@ def write_profiles(calibration: Calibration, path: Path) -> tuple[Path, Path, Pa
         framework_path: _framework(calibration, framework),
     }
     for target, text in texts.items():
-        _write(target, text)
+        write_text(target, text)
     return path, node_path, framework_path
 
 
@@ -136,15 +134,3 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(v) for v in value) + "]"
     return json.dumps(value, ensure_ascii=False)
-
-
-def _write(path: Path, text: str) -> None:
-    """Atomically: write beside the target, then rename."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    except OSError as error:
-        raise PlannerError(f"{path}: cannot be written ({error.strerror}).") from None

@@ -2,276 +2,163 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+import os
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from planner.cli.measured import calibrate_command, fit_command, validate_command
-from planner.cli.output import check_plot, print_json, show
-from planner.cli.runs import audit_command, compare_at, prices_app, run_command
-from planner.cli.serving import serve_command, size_command
-from planner.cli.tuning import derive_command, tune_command
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, near
+from planner.common.version import VERSION
+
+GROUPS: dict[str, dict[str, tuple[str, str]]] = {
+    "Ask": {
+        "plan": ("plans:plan_command", "Memory, step time, days and dollars of one configuration."),
+        "compare": ("plans:compare_command", "The same for several configurations, side by side."),
+        "run": ("runs:run_command", "A whole run: failures, checkpoints, energy, the bill."),
+        "tune": ("tuning:tune_command", "Full fine-tuning, LoRA and QLoRA side by side."),
+        "operators": ("plans:operators_command", "The table of operators behind a plan."),
+    },
+    "Search": {
+        "search": ("search:search_command", "The best of all layouts, clusters and frameworks."),
+        "sweep": ("search:sweep_command", "Answers over a grid of changed fields."),
+        "limit": ("search:limit_command", "The largest value of a field that still fits."),
+        "size": ("serving:size_command", "The fewest GPUs of each type that hold a model."),
+    },
+    "Serve": {"serve": ("serving:serve_command", "Latency, throughput, queues and cost of serving.")},
+    "Launch": {"export": ("search:export_command", "A plan as launch files of a training framework.")},
+    "Money": {"prices": ("runs:prices_app", "Dated quotes: list, show, import, refresh.")},
+    "Evidence": {
+        "audit": ("runs:audit_command", "Published claims, judged."),
+        "validate": ("measured:validate_command", "Measured runs against their predictions."),
+        "fit": ("measured:fit_command", "Refit the fitted constants to measured runs."),
+    },
+    "Measure": {"calibrate": ("measured:calibrate_command", "Profiles fitted to records of your own machine.")},
+    "Catalog": {
+        "models": ("catalog:models_app", "Models: list, show, derive a smaller one."),
+        "hardware": ("catalog:hardware_app", "Accelerators and nodes: list, show."),
+        "frameworks": ("catalog:frameworks_app", "Training software: list, show."),
+        "engines": ("catalog:engines_app", "Serving software: list, show."),
+        "scenarios": ("catalog:scenarios_app", "Shipped questions: list, show."),
+    },
+    "Page": {"app": ("page:app_command", "The same in a browser, on this machine.")},
+}
+"""Every command: group -> name -> (module of this package and what it holds, its line in ``planner --help``)."""
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class Doors(TyperGroup):
+    """Commands that are imported when they are asked for, and listed by what people want."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the groups."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command, imported now."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        found = getattr(importlib.import_module(f"planner.cli.{module}"), name)
+        if not isinstance(found, typer.Typer):
+            one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP)
+            one.command(cmd_name)(found)
+            found = one
+        found.rich_markup_mode, found._add_completion, found.pretty_exceptions_enable = None, False, False
+        found.info.context_settings = HELP
+        command = typer.main.get_command(found)
+        command.name = cmd_name
+        return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As the parser does; an unknown command is answered with the nearest ones."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise PlannerError(f"unknown command {args[0]!r}; {near(args[0], COMMANDS)}", code="usage", value=args[0])
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """A section for each group; each command's own line, whole."""
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, text) for name, (_, text) in commands.items()], col_max=12)
+
 
 app = typer.Typer(
     name="planner",
-    help="Memory, time and money to train a dense or mixture-of-experts language model on given GPUs.",
+    cls=Doors,
+    help="Memory, time and money to train, fine-tune or serve a language model on given GPUs.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings=HELP,
 )
-models_app = typer.Typer(help="The catalog of models.", no_args_is_help=True)
-hardware_app = typer.Typer(help="The catalog of accelerators and nodes.", no_args_is_help=True)
-app.add_typer(models_app, name="models")
-app.add_typer(hardware_app, name="hardware")
-app.add_typer(prices_app, name="prices")
-app.command("run")(run_command)
-app.command("audit")(audit_command)
-app.command("validate")(validate_command)
-app.command("fit")(fit_command)
-app.command("calibrate")(calibrate_command)
-app.command("tune")(tune_command)
-models_app.command("derive")(derive_command)
-app.command("serve")(serve_command)
-app.command("size")(size_command)
-
-ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="A scenario file; see scenarios/.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
-PlotPath = Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw memory and step time.")]
 
 
-@app.command("plan")
-def plan_command(scenario: ScenarioPath, as_json: AsJson = False, plot: PlotPath = None) -> None:
-    """Answer a scenario's main case: memory, step time, days and dollars."""
-    from planner.scenarios.scenario import read_scenario
-
-    check_plot(plot)
-    question = read_scenario(scenario)
-    case = question.cases[0]
-    answer = case.plan()
-    if plot is not None:
-        _draw(plot, question.title, [case.label], [answer], quiet=as_json)
-    if as_json:
-        print_json({"label": case.label, **answer.to_dict()})
-        return
-    from planner.reports.plans import plan_notes, plans_table
-
-    show(plans_table(question.title, [case.label], [answer]), plan_notes([case.label], [answer]))
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"planner {VERSION}")
+        raise typer.Exit
 
 
-@app.command("compare")
-def compare_command(
-    scenarios: Annotated[list[Path], typer.Argument(metavar="SCENARIO.toml...", help="One or more scenario files.")],
-    as_json: AsJson = False,
-    plot: PlotPath = None,
-    no_plot: Annotated[bool, typer.Option("--no-plot", help="Draw nothing.")] = False,
-    at: Annotated[
-        str | None, typer.Option("--at", help="Bring the others to the first: loss, flops, dollars, days, active, total.")
-    ] = None,
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
-    """Answer all cases of one or more scenarios side by side, and draw them.
-
-    The picture goes to SCENARIO.png in the current folder unless --plot names another; with --json only --plot draws.
-    With --at the other cases are brought to the first one's loss, flops, dollars, days, active or total parameters.
-    """
-    from planner.scenarios.scenario import read_scenario
-
-    if plot is not None and no_plot:
-        raise PlannerError("--plot and --no-plot exclude each other; give one.")
-    check_plot(plot)
-    questions = [read_scenario(path) for path in scenarios]
-    cases = [case for question in questions for case in question.cases]
-    title = " | ".join(question.title for question in questions)
-    if at is not None:
-        compare_at(cases, at, title, scenarios[0], plot, draw=not (as_json or no_plot), as_json=as_json)
-        return
-    _check_several(cases, scenarios[0])
-    answers = [case.plan() for case in cases]
-    labels = [case.label for case in cases]
-    if plot is not None:
-        _draw(plot, title, labels, answers, quiet=as_json)
-    elif not (as_json or no_plot):
-        _draw_beside(Path(f"{scenarios[0].stem}.png"), title, labels, answers)
-    if as_json:
-        named = [{"label": label, **a.to_dict()} for label, a in zip(labels, answers, strict=True)]
-        print_json({"title": title, "cases": named})
-        return
-    from planner.reports.plans import plan_notes, plans_table
-
-    show(plans_table(title, labels, answers), plan_notes(labels, answers))
+    """Options of planner itself."""
 
 
-@app.command("operators")
-def operators_command(scenario: ScenarioPath, as_json: AsJson = False) -> None:
-    """The table of operators behind a scenario's main case: one GPU, one micro-batch, one layer of each kind."""
-    from planner.performance.evaluation import operator_table
-    from planner.reports.plans import operators_table, row_dict
-    from planner.scenarios.scenario import read_scenario
-    from planner.workload.layout import as_columns
-
-    case = read_scenario(scenario).cases[0]
-    answer = case.plan()
-    columns = as_columns(answer.layout, answer.cluster.num_gpus)
-    rows = operator_table(answer.model, answer.cluster, answer.framework, answer.job, columns).rows()
-    if as_json:
-        print_json({"label": case.label, "layout": answer.layout.label, "rows": [row_dict(row) for row in rows]})
-        return
-    show(operators_table(f"{case.label}: {answer.layout.label}, one GPU, one micro-batch, one layer", rows))
+USAGE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+"""What the parser raises on unknown options and bad values; typer does not export it."""
 
 
-@models_app.command("list")
-def models_list(as_json: AsJson = False) -> None:
-    """All models of the catalog with their sizes."""
-    from planner.model.catalog import load_model, model_names
-    from planner.model.parameters import parameters_active, parameters_total
-
-    rows = [(load_model(n), parameters_total(load_model(n)), parameters_active(load_model(n))) for n in model_names()]
-    if as_json:
-        print_json(
-            [
-                {"name": m.name, "family": m.family, "parameters_total": total, "parameters_active": active}
-                for m, total, active in rows
-            ]
-        )
-        return
-    from rich.table import Table
-
-    from planner.reports.text import count
-
-    table = Table("model", "family", "total", "active", "layers", "hidden", "source")
-    for m, total, active in rows:
-        table.add_row(m.name, m.family, count(total), count(active), str(m.num_layers), str(m.hidden_size), m.source)
-    show(table)
-
-
-@models_app.command("show")
-def modelsshow(
-    name: Annotated[str, typer.Argument(help="A catalog name, a .toml file, or a Hugging Face config.json.")],
-    as_json: AsJson = False,
-) -> None:
-    """One model: architecture, total and active parameters, where they lie."""
-    from planner.model.catalog import load_model
-    from planner.model.parameters import parameters_active, parameters_total
-    from planner.reports.plans import model_table, parameters_by_block
-
-    model = load_model(name)
-    if as_json:
-        print_json(
-            {
-                **model.model_dump(exclude={"provenance"}),
-                "family": model.family,
-                "parameters_total": parameters_total(model),
-                "parameters_active": parameters_active(model),
-                "parameters_by_block": parameters_by_block(model),
-            }
-        )
-        return
-    show(model_table(model))
-
-
-@hardware_app.command("list")
-def hardware_list(as_json: AsJson = False) -> None:
-    """All accelerators and node types."""
-    from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
-
-    accelerators = [load_accelerator(n) for n in accelerator_names()]
-    nodes = [load_node(n) for n in node_names()]
-    if as_json:
-        print_json(
-            {
-                "accelerators": [a.model_dump(exclude={"provenance"}) for a in accelerators],
-                "nodes": [n.model_dump(include={"name", "provider", "accelerator", "num_gpus"}) for n in nodes],
-            }
-        )
-        return
-    from rich.table import Table
-
-    from planner.common.units import GB, GIB, TERA
-
-    table = Table("accelerator", "dense 16-bit TFLOP/s", "memory GiB", "GB/s", "released")
-    for a in accelerators:
-        peak = a.peak_flops_per_s.get("bf16", a.peak_flops_per_s.get("fp16"))
-        table.add_row(
-            a.name,
-            f"{peak / TERA:,.1f}" if peak else "-",
-            f"{a.memory_bytes / GIB:.1f}",
-            f"{a.memory_bandwidth_bytes_per_s / GB:,.0f}",
-            a.released,
-        )
-    second = Table("node", "provider", "GPUs", "accelerator", "links")
-    for n in nodes:
-        second.add_row(n.name, n.provider, str(n.num_gpus), n.accelerator, ", ".join(link.name for link in n.links))
-    show(table, second)
-
-
-@hardware_app.command("show")
-def hardwareshow(name: Annotated[str, typer.Argument(help="An accelerator or a node type.")], as_json: AsJson = False) -> None:
-    """One accelerator or node type, each value with its source."""
-    from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
-    from planner.reports.plans import accelerator_table, node_table
-
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; bad input ends with one paragraph on standard error, or JSON with --json, and exit code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        spec: Any = load_accelerator(name)
-    except PlannerError as not_an_accelerator:
-        try:
-            spec = load_node(name)
-        except PlannerError:
-            if name.endswith(".toml"):
-                raise not_an_accelerator from None
-            from planner.common.errors import near
-
-            known = [*accelerator_names(), *node_names()]
-            raise PlannerError(f"{name!r} is neither an accelerator nor a node type; {near(name, known)}") from None
-    if as_json:
-        print_json(spec.model_dump())
-        return
-    show(accelerator_table(spec) if hasattr(spec, "peak_flops_per_s") else node_table(spec))
-
-
-def _check_several(cases: list[Any], path: Path) -> None:
-    if len(cases) < 2:
-        raise PlannerError(
-            f"{path}: holds a single case; add a [[compare]] table or give a second file (planner plan answers one case)."
-        )
-
-
-def _draw(path: Path, title: str, labels: list[str], answers: list[Any], *, quiet: bool) -> None:
-    from planner.reports.plots import save_comparison
-
-    save_comparison(path, title, labels, answers)
-    if not quiet:
-        print(f"wrote {path}", file=sys.stderr)
-
-
-def _draw_beside(path: Path, title: str, labels: list[str], answers: list[Any]) -> None:
-    """Draw unasked: where the folder cannot be written, the tables still come."""
-    try:
-        _draw(path, title, labels, answers, quiet=False)
+        code = app(given, prog_name="planner", standalone_mode=False)
+        sys.stdout.flush()
     except PlannerError as error:
-        print(f"no picture: {error}", file=sys.stderr)
-
-
-def _more_commands() -> None:
-    from planner.cli.search import add_commands
-
-    add_commands(app)
-
-
-_more_commands()
-
-
-def main() -> None:
-    """Run the command line; bad input ends with one paragraph on standard error and exit code 2."""
-    try:
-        app()
-    except PlannerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        refuse(error, "--json" in given)
+    except USAGE as error:
+        refuse(_of_usage(error), "--json" in given)
     except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
         sys.exit(0)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("stopped", file=sys.stderr)
         sys.exit(130)
+    except OSError as error:
+        refuse(PlannerError(f"standard output: cannot be written ({error.strerror or error}).", code="output"), "--json" in given)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _of_usage(error: Any) -> PlannerError:
+    """The parser's complaint as one of ours, with the command whose --help tells more; help where nothing was given."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error.format_message())
+        sys.exit(2)
+    text = error.format_message().strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "planner"
+    remedy = f"`{command} --help` lists what it takes"
+    return PlannerError(f"{text}; {remedy}." if text else f"{remedy}.", code="usage", remedy=remedy)
+
+
+def refuse(error: PlannerError, as_json: bool) -> None:
+    """Print the error on standard error and exit with 2."""
+    if as_json:
+        from planner.cli.output import SCHEMA_VERSION, plain
+
+        print(
+            json.dumps(plain({"schema_version": SCHEMA_VERSION, "error": error.to_dict()}), ensure_ascii=False), file=sys.stderr
+        )
+    else:
+        print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError
 from planner.common.files import require_folder
 
+WIDEST = 1000
+"""Columns that a table into a pipe may take."""
+SCHEMA_VERSION = 1
+"""Of the JSON that commands print: raised when a name goes or changes its meaning, not when one is added."""
 
-def print_json(value: Any) -> None:
-    """JSON on standard output, nothing else."""
-    print(json.dumps(plain(value), indent=2, allow_nan=False))
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """JSON on standard output, nothing else: an object that begins with ``schema_version``."""
+    print(json.dumps(plain({"schema_version": SCHEMA_VERSION, **value}), indent=2, allow_nan=False))
 
 
 def plain(value: Any) -> Any:
@@ -29,10 +36,15 @@ def plain(value: Any) -> Any:
 
 
 def show(*renderables: Any) -> None:
-    """Tables on standard output, as wide as the terminal."""
+    """Tables on standard output: as wide as the terminal or ``COLUMNS`` says; into a file or a pipe, as they must be."""
     from rich.console import Console
+    from rich.measure import Measurement
 
-    console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=180)
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
+        console = Console(soft_wrap=False)
+    else:
+        wide = Console(width=WIDEST)
+        console = Console(width=max((Measurement.get(wide, wide.options, one).maximum for one in renderables), default=80))
     for renderable in renderables:
         console.print(renderable)
 

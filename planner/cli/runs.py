@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,9 @@ import typer
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
 
-prices_app = typer.Typer(help="Dated prices: list, show, import, refresh.", no_args_is_help=True)
+Currency = Annotated[str, typer.Option("--currency", help="Print in this currency (EUR, CNY, ...) instead of dollars.")]
+
+prices_app = typer.Typer(help="Dated quotes of GPU-hours.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
@@ -31,30 +35,58 @@ def _tables(*renderables: Any) -> None:
 def run_command(
     scenarios: Annotated[list[Path], typer.Argument(metavar="SCENARIO.toml...", help="One or more scenario files.")],
     as_json: AsJson = False,
+    months: Annotated[Path | None, typer.Option("--months", help="Write dollars by month as CSV, parquet or JSON lines.")] = None,
 ) -> None:
-    """From step to bill: days with failures and checkpoints, what each cause costs, dollars, energy and CO2.
+    """Estimate a whole training run: days including failures and checkpoints, cost, energy, CO2.
 
     Reads the tables [run] and [cost] of the scenario beside those of planner plan.
     """
+    from planner.lifecycle.sensitivity import cash_flow, tornado
     from planner.scenarios.scenario import read_scenario
+
+    if months is not None:
+        from planner.common.tables import check_output
+
+        check_output(months)
 
     cases = [case for path in scenarios for case in read_scenario(path).cases]
     runs = [case.whole_run() for case in cases]
     bills = [case.bill(run) for case, run in zip(cases, runs, strict=True)]
     labels = [case.label for case in cases]
+    priced = [(label, run, bill) for label, run, bill in zip(labels, runs, bills, strict=True) if bill is not None]
+    if months is not None:
+        _write_months(months, [(label, cash_flow(run, bill)) for label, run, bill in priced])
+    swings = {label: tornado(run, bill) for label, run, bill in priced}
     if as_json:
         _json(
             {
                 "cases": [
-                    {"label": label, **run.to_dict(), "bill": None if bill is None else bill.to_dict()}
+                    {
+                        "label": label,
+                        **run.to_dict(),
+                        "bill": None if bill is None else bill.to_dict(),
+                        "tornado": [asdict(swing) for swing in swings.get(label, ())],
+                    }
                     for label, run, bill in zip(labels, runs, bills, strict=True)
                 ]
             }
         )
         return
-    from planner.reports.whole_run import run_table
+    from planner.reports.whole_run import run_table, tornado_table
 
-    _tables(run_table(" | ".join(read_scenario(path).title for path in scenarios), labels, runs, bills))
+    title = " | ".join(read_scenario(path).title for path in scenarios)
+    _tables(run_table(title, labels, runs, bills), *(tornado_table(label, found) for label, found in swings.items()))
+
+
+def _write_months(path: Path, flows: Sequence[tuple[str, Sequence[Any]]]) -> None:
+    import pandas as pd
+
+    from planner.common.tables import write_table
+
+    rows = [{"case": label, **asdict(month), "total_usd": month.total_usd} for label, flow in flows for month in flow]
+    if not rows:
+        raise PlannerError("--months: no case has a price; give price.usd_per_gpu_hour.")
+    write_table(path, pd.DataFrame(rows))
 
 
 @prices_app.command("list")
@@ -62,27 +94,30 @@ def prices_list(
     as_json: AsJson = False,
     term: Annotated[str | None, typer.Option("--term", help="on-demand, spot, reserved-1-year, ...")] = None,
     provider: Annotated[str | None, typer.Option("--provider", help="Only this provider.")] = None,
+    currency: Currency = "USD",
 ) -> None:
     """All quotes, newest first within each accelerator."""
-    _print_prices("prices per GPU-hour", None, term, provider, as_json)
+    _print_prices("prices per GPU-hour", None, term, provider, currency, as_json)
 
 
 @prices_app.command("show")
 def prices_show(
     accelerator: Annotated[str, typer.Argument(help="An accelerator; see planner hardware list.")],
     as_json: AsJson = False,
+    currency: Currency = "USD",
 ) -> None:
-    """All quotes of one accelerator: rent by the hour, purchase, where each comes from and how old it is."""
-    from planner.common.errors import near
-    from planner.prices.price import load_prices
+    """What one accelerator costs: by term and class of provider with intervals, all quotes, purchase prices."""
+    from planner.hardware.cluster import load_accelerator
 
-    known = {p.accelerator for p in load_prices()}
-    if accelerator not in known:
-        raise PlannerError(f"no quote for {accelerator!r}; {near(accelerator, known)}")
-    _print_prices(accelerator, accelerator, None, None, as_json)
+    name = load_accelerator(accelerator, "accelerator").name
+    _print_prices(name, name, None, None, currency, as_json)
 
 
-def _print_prices(title: str, accelerator: str | None, term: str | None, provider: str | None, as_json: bool) -> None:
+def _print_prices(
+    title: str, accelerator: str | None, term: str | None, provider: str | None, currency: str, as_json: bool
+) -> None:
+    from planner.prices.currency import exchange_rate
+    from planner.prices.market import class_prices, find_price
     from planner.prices.ownership import purchases
     from planner.prices.price import TERMS, load_prices
 
@@ -96,14 +131,23 @@ def _print_prices(title: str, accelerator: str | None, term: str | None, provide
             raise PlannerError(f"--provider {provider}: no such quotes; {near(provider, known)}.")
     found.sort(key=lambda p: (p.accelerator, p.term, [-ord(c) for c in p.date], p.usd_per_gpu_hour))
     bought = [p for p in purchases() if p.accelerator == accelerator]
+    rate = exchange_rate(currency, "--currency")
+    answers = {} if accelerator is None else {name: find_price(accelerator, term=name) for name in TERMS}
+    classes = {} if accelerator is None else class_prices(accelerator)
     if as_json:
-        _json({"rent": [p.to_dict() for p in found], **({"purchase": [vars(p) for p in bought]} if accelerator else {})})
+        one = {
+            "by_term": {name: p.to_dict() for name, p in answers.items()},
+            "by_class": {name: p.to_dict() for name, p in classes.items()},
+            "purchase": [vars(p) for p in bought],
+        }
+        _json({"rent": [p.to_dict() for p in found], "exchange_rate": vars(rate), **(one if accelerator else {})})
         return
     from rich.table import Table
 
-    from planner.reports.whole_run import prices_table
+    from planner.reports.whole_run import market_table, prices_table
 
-    tables: list[Any] = [prices_table(title, found, datetime.date.today())]
+    tables: list[Any] = [market_table(answers, classes, rate)] if answers else []
+    tables.append(prices_table(title, found, datetime.date.today(), rate))
     if bought:
         table = Table("$ per GPU", "covers", "date", "source", title="purchase", title_justify="left", pad_edge=False)
         for p in sorted(bought, key=lambda p: p.date, reverse=True):
@@ -129,7 +173,7 @@ def prices_import(
 
 @prices_app.command("refresh")
 def prices_refresh(as_json: AsJson = False) -> None:
-    """Fetch today's quotes from the gpuhunt catalog (pip install 'planner[prices]'); without it the old table stays."""
+    """Fetch today's quotes from the gpuhunt catalog (the extra `prices`); without it the old table stays."""
     from planner.prices.price_tables import refresh_prices
 
     done, left_out = refresh_prices(datetime.date.today())

@@ -15,6 +15,7 @@ from planner.common.errors import PlannerError
 
 if TYPE_CHECKING:
     from planner.common.progress import Progress
+    from planner.scenarios.scenario import Case
 
 STOPPED = 130
 """Exit code after Ctrl-C, with the rows found so far printed all the same."""
@@ -25,14 +26,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the rows: .parquet, .csv or .json.")]
 Engine = Annotated[str, typer.Option("--engine", help="local (this process) or ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster; auto finds one.")]
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Give the application these commands."""
-    app.command("search")(search_command)
-    app.command("sweep")(sweep_command)
-    app.command("limit")(limit_command)
-    app.command("export")(export_command)
 
 
 def duration_s(text: str, option: str) -> float:
@@ -85,11 +78,12 @@ def search_command(
     from planner.common.tables import check_output, write_table
     from planner.layout_search.api import run
     from planner.layout_search.question import as_question
+    from planner.scenarios.scenario import read_scenario
 
     if out is not None:
         check_output(out)
     question = as_question(
-        **scenario_tables(scenario, names(framework), names(term)),
+        **search_tables(read_scenario(scenario).cases[0], names(framework), names(term)),
         objective=objective,
         gpus=whole_numbers(gpus, "--gpus"),
         accelerators=names(accelerator),
@@ -165,10 +159,12 @@ def limit_command(
 ) -> None:
     """The largest value of a field that fits: on the scenario's layout, or on any where it gives none."""
     from planner.scenarios.scenario import read_scenario
+    from planner.scenarios.tables import placed
     from planner.studies.limit import largest
 
     case = read_scenario(scenario).cases[0]
-    found = largest(case.tables, field, step)
+    with placed(case.where):
+        found = largest(case.asked(), field, step)
     if as_json:
         limit = {"field": found.field, "value": found.value, "next_value": found.next_value, "reason": found.reason}
         print_json({**limit, "plan": found.plan.to_dict()})
@@ -228,18 +224,26 @@ def _exported(scenario: Path, stack: str, rows: Path | None, rank: int) -> dict[
     from planner.scenarios.edited import plan_with
     from planner.scenarios.picked import chosen_row
     from planner.scenarios.scenario import read_scenario
+    from planner.scenarios.tables import placed
 
-    tables = read_scenario(scenario).cases[0].tables
-    plan = plan_with(tables if rows is None else chosen_row(tables, rows, rank), {})
-    return export_tuning(plan, stack) if stack in TUNERS else export_plan(plan, stack)
+    case = read_scenario(scenario).cases[0]
+    with placed(case.where):
+        tables = case.asked()
+        plan = plan_with(tables if rows is None else chosen_row(tables, rows, rank), {})
+        return export_tuning(plan, stack) if stack in TUNERS else export_plan(plan, stack)
 
 
-def scenario_tables(path: Path, frameworks: list[str] | None, terms: list[str] | None) -> dict[str, Any]:
-    """The main case of a scenario as arguments of ``planner.search``: without the layout, with other stacks and price terms."""
-    from planner.scenarios.scenario import read_scenario
+def search_tables(case: Case, frameworks: list[str] | None, terms: list[str] | None) -> dict[str, Any]:
+    """A case as arguments of ``planner.search``: without the layout, with other frameworks and price terms.
 
-    tables: dict[str, Any] = {name: dict(values) for name, values in read_scenario(path).cases[0].tables.items()}
-    tables.pop("layout", None)
+    What the file itself gives is checked here, so that an error names the file; options are checked by the search.
+    """
+    from planner.scenarios.tables import placed
+    from planner.workload.resolve import as_cluster, as_job, as_model
+
+    tables: dict[str, Any] = {name: table for name, table in case.asked().items() if name != "layout"}
+    with placed(case.where):
+        tables |= {"model": as_model(tables["model"]), "cluster": as_cluster(tables["cluster"]), "job": as_job(tables["job"])}
     if frameworks is not None:
         tables["framework"] = frameworks
     if terms is not None:

@@ -27,6 +27,7 @@ def tune_command(
 ) -> None:
     """Full tuning, LoRA and QLoRA of a scenario's model side by side: parameters, memory, time, cost."""
     from planner.scenarios.scenario import read_scenario
+    from planner.scenarios.tables import placed
     from planner.studies.tuning_methods import BATCHES, CONTEXTS, memory_cells, tuning_choices
 
     question = read_scenario(scenario)
@@ -39,10 +40,8 @@ def tune_command(
             raise PlannerError(f"{option} {text}: goes with --table.")
     if table:
         sizes = _whole(contexts, "--contexts", CONTEXTS), _whole(batches, "--batches", BATCHES)
-        try:
-            cells = memory_cells(case.tables, rank, targets, wanted, *sizes)
-        except PlannerError as error:
-            raise PlannerError(f"{scenario}: {error}") from None
+        with placed(case.where):
+            cells = memory_cells(case.asked(), rank, targets, wanted, *sizes)
         if as_json:
             print_json({"title": question.title, "cells": [cell.to_dict() for cell in cells]})
             return
@@ -50,10 +49,8 @@ def tune_command(
 
         show(memory_table(question.title, cells))
         return
-    try:
-        found = tuning_choices(case.tables, rank, targets, wanted)
-    except PlannerError as error:
-        raise PlannerError(f"{scenario}: {error}") from None
+    with placed(case.where):
+        found = tuning_choices(case.asked(), rank, targets, wanted)
     if as_json:
         print_json({"title": question.title, "methods": [t.to_dict() for t in found]})
         return

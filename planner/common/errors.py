@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class PlannerError(ValueError):
@@ -19,8 +20,31 @@ class PlannerError(ValueError):
     'first: did you mean a?'
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, code: str = "input", field: str = "", value: Any = None, remedy: str = "") -> None:
         super().__init__(re.sub(r"(?<![.?])([.?])\.(?=\s|$|;)", r"\1", message))
+        self.code = code
+        """What kind of error, stable: programs may compare it."""
+        self.field = field
+        """The field that is wrong, such as "job.seq_len"; empty where no single one is."""
+        self.value = value
+        self.remedy = remedy
+        """What would be right."""
+
+    def placed(self, where: str) -> PlannerError:
+        """The same error, its message beginning with a place: a file, a label."""
+        return PlannerError(f"{where}: {self}", code=self.code, field=self.field, value=self.value, remedy=self.remedy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_restored, (str(self), self.code, self.field, self.value, self.remedy))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        value = self.value if isinstance(self.value, bool | int | float | str | None) else repr(self.value)
+        return {"code": self.code, "message": str(self), "field": self.field, "value": value, "remedy": self.remedy}
+
+
+def _restored(message: str, code: str, field: str, value: Any, remedy: str) -> PlannerError:
+    return PlannerError(message, code=code, field=field, value=value, remedy=remedy)
 
 
 def near(name: str, known: Iterable[str], limit: int = 8) -> str:
@@ -35,6 +59,7 @@ def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     >>> near("foo", ["megatron-core", "fsdp"])
     'known: fsdp, megatron-core'
     """
+    name = name[:LONGEST_NAME]
     names = _nearest_first(name, known)
     close = [n for n in names if _likeness(name.lower(), n.lower()) >= NEAR]
     if close:
@@ -50,13 +75,15 @@ def one_of(name: str, known: Iterable[str]) -> str:
     >>> one_of("memry", ["cost", "time", "memory", "energy"])
     'must be one of memory, energy, time, cost'
     """
-    return f"must be one of {', '.join(_nearest_first(name, known))}"
+    return f"must be one of {', '.join(_nearest_first(name[:LONGEST_NAME], known))}"
 
 
 def _nearest_first(name: str, known: Iterable[str]) -> list[str]:
     return sorted(set(known), key=lambda n: (-_likeness(name.lower(), n.lower()), n))
 
 
+LONGEST_NAME = 80
+"""Of a name that others are compared with; comparing takes the square of its length."""
 NEAR = 0.55
 """Share of letters in common from which a name is near."""
 
@@ -92,7 +119,7 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
         given = item.get("input")
         if item["type"] == "extra_forbidden":
             hint = near(str(location[-1]), _field_names(model, location))
-            parts.append(f"unknown field {field} = {given!r}; {hint}")
+            parts.append(f"unknown field {_shortened(field)} = {_short(given)}; {hint}")
         elif item["type"] == "missing":
             parts.append(f"field {field} is missing")
         elif item["type"] == "value_error":
@@ -105,6 +132,10 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
 
 def _short(value: Any, limit: int = 80) -> str:
     text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def _shortened(text: str, limit: int = 120) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -1,12 +1,29 @@
-"""Files written as a whole or not at all."""
+"""Files are written whole or not at all; what is read is a regular file of a size that can be what it should be."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-import tempfile
+import re
+import secrets
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from planner.common.errors import PlannerError
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+MARK = "planner-"
+"""Begins the last part of a temporary file's name, before the number of the process that writes it."""
+MOST_BYTES = 256 * 2**20
+"""The largest file that is read: tables of a million runs are smaller."""
 
 
 def require_folder(path: Path, option: str = "") -> None:
@@ -15,18 +32,143 @@ def require_folder(path: Path, option: str = "") -> None:
         raise PlannerError(f"{f'{option} ' if option else ''}{path}: the folder {path.parent} does not exist; make it first.")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write beside ``path``, then move into place; PlannerError when it cannot be written. No folder is made."""
-    require_folder(path)
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then put it in place: readers see the old file or all of the new.
+
+    The bytes are on the disk before the name changes, so that neither a killed process nor a lost machine leaves half a file.
+    Raises PlannerError when the folder or the disk does not take it; then the old file is as before and nothing is left behind.
+    """
+    write_together({path: write})
+
+
+def write_together(files: Mapping[Path, Callable[[Path], None]]) -> None:
+    """``write_whole`` for files that belong together: all are written beside their places before the first is put in place.
+
+    A failure before that changes nothing; one while they are put in place (milliseconds) restores those already replaced.
+    """
+    staged: list[tuple[Path, Path]] = []
+    at = Path()
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-        try:
-            with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
-                file.write(text)
-            Path(name).chmod(0o644)
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        for at, write in files.items():
+            require_folder(at)
+            staged.append((at, _temporary(at)))
+            write(staged[-1][1])
+            _flushed(staged[-1][1])
+        _put_in_place(staged)
+    except OSError as error:
+        raise PlannerError(f"{at}: cannot be written ({error.strerror or error}); nothing was written.") from None
+    finally:
+        for _, temporary in staged:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """``write_whole`` of UTF-8 text."""
+    write_whole(path, lambda temporary: _write_text(temporary, text))
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """``write_together`` of UTF-8 texts."""
+    write_together({path: partial(_write_text, text=text) for path, text in texts.items()})
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock on the folder of ``path`` while it is read, changed and written: no other process loses what this one adds.
+
+    Advisory, of the operating system: a killed process frees it. Windows has none; there the last writer wins.
+    """
+    if fcntl is None:
+        yield
+        return
+    try:
+        handle = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
         raise PlannerError(f"{path}: cannot be written ({error.strerror}); give a path in a writable folder.") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def require_regular(path: Path, what: str = "the path of a file", most_bytes: int = MOST_BYTES) -> None:
+    """PlannerError unless ``path`` is a regular file of at most ``most_bytes``: a pipe would be waited for without end."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise PlannerError(f"{path}: cannot be read ({reason}); give {what}.") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise PlannerError(f"{path}: is a folder; give {what}.")
+    if not stat.S_ISREG(found.st_mode):
+        raise PlannerError(f"{path}: is no regular file; give {what}.")
+    if found.st_size > most_bytes:
+        raise PlannerError(f"{path}: holds {found.st_size / 2**20:.0f} MiB; at most {most_bytes / 2**20:.0f} MiB are read.")
+
+
+def read_text(path: Path, what: str = "the path of a file", most_bytes: int = MOST_BYTES) -> str:
+    """The UTF-8 text of a file that a user named, without a byte-order mark; PlannerError says what is wrong with it."""
+    require_regular(path, what, most_bytes)
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise PlannerError(f"{path}: cannot be read ({reason}); give {what}.") from None
+
+
+def _temporary(path: Path) -> Path:
+    """A new, empty file beside ``path``; what killed processes left of the same file is removed."""
+    for old in path.parent.glob(f".{path.name}.{MARK}*"):
+        writer = re.fullmatch(
+            rf"{MARK}(\d+)-[0-9a-f]+", old.stem.rpartition(".")[2] if path.suffix else old.name.rpartition(".")[2]
+        )
+        if writer is not None and not _alive(int(writer[1])):
+            old.unlink(missing_ok=True)
+    fresh = path.with_name(f".{path.name}.{MARK}{os.getpid()}-{secrets.token_hex(4)}{path.suffix}")
+    os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    return fresh
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def _write_text(path: Path, text: str) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _flushed(path: Path) -> None:
+    """Wait until the file's bytes are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _put_in_place(staged: list[tuple[Path, Path]]) -> None:
+    """Rename all; on failure those already renamed get their old content back."""
+    before: list[tuple[Path, bytes | None]] = []
+    try:
+        for path, temporary in staged:
+            if path.is_dir():
+                raise OSError(21, "is a folder")
+            before.append((path, path.read_bytes() if len(staged) > 1 and path.exists() else None))
+            if path.exists():
+                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+            os.replace(temporary, path)
+    except OSError:
+        for path, old in before[:-1]:
+            if old is None:
+                path.unlink(missing_ok=True)
+            else:
+                path.write_bytes(old)
+        raise

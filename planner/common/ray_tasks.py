@@ -7,6 +7,7 @@ import socket
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.common.version import install_with
 
 RETRIES = 5
 """Times a unit is started again after its worker died."""
@@ -41,7 +42,7 @@ def connected(address: str | None) -> Any:
     try:
         import ray
     except ImportError:
-        raise PlannerError("engine = 'ray': Ray is not installed; pip install 'planner[ray]', or use engine = 'local'.") from None
+        raise PlannerError(f"engine = 'ray': Ray is not installed; {install_with('ray')}, or use engine = 'local'.") from None
     if not ray.is_initialized():
         _reach(address)
         try:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
+from collections.abc import Mapping
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from planner.common.errors import PlannerError, explain
+from planner.common.files import read_text
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed", "given", "published"]
 
@@ -36,8 +41,27 @@ class Spec(BaseModel):
     provenance: dict[str, Provenance] = Field(default_factory=dict, repr=False)
 
     def __hash__(self) -> int:
-        """Equal specs have equal names; hashing every field would cost more than the caches keyed by it save."""
-        return hash((type(self).__name__, getattr(self, "name", "")))
+        return self.hash_of_fields
+
+    @cached_property
+    def hash_of_fields(self) -> int:
+        """Hash of the values of all fields, kept with the object; of one process, so neither pickled nor copied.
+
+        Variants of one base differ in few fields: a hash of the name alone would make each cache keyed by them a list.
+        """
+        values = (getattr(self, name) for name in type(self).model_fields if name != "provenance")
+        return hash((type(self).__name__, *(_hashable(value) for value in values)))
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        state["__dict__"] = {name: value for name, value in state["__dict__"].items() if name != "hash_of_fields"}
+        return state
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some fields changed, unchecked; its hash is its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("hash_of_fields", None)
+        return copy
 
     @model_validator(mode="before")
     @classmethod
@@ -51,13 +75,16 @@ class Spec(BaseModel):
                 sources[name] = {"kind": "given", **{k: v for k, v in value.items() if k != "value"}}
             else:
                 values[name] = value
+        whole = _whole_fields(cls)
+        values = {name: python_value(value, name in whole) for name, value in values.items()}
         if sources:
             values["provenance"] = sources
         return values
 
     @classmethod
-    def build(cls, data: dict[str, Any], where: str) -> Self:
+    def build(cls, data: Mapping[str, Any], where: str) -> Self:
         """Validate ``data``; on failure raise PlannerError that begins with ``where``."""
+        data = fields_of(data, where)
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -73,21 +100,99 @@ class Spec(BaseModel):
         return {n: getattr(self, n) for n, p in self.provenance.items() if p.kind == "assumed" and hasattr(self, n)}
 
 
+def _hashable(value: Any) -> Any:
+    """The value, its lists as tuples and its tables as sets of pairs."""
+    if isinstance(value, Mapping):
+        return frozenset((key, _hashable(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return tuple(_hashable(item) for item in value)
+    return value
+
+
+MOST_TEXT_BYTES = 32 * 2**20
+"""The largest table of fields that is read: records of hundreds of measurements are smaller."""
+MOST_DIGITS = 300
+"""Of a number in a file: 64-bit numbers have at most 309."""
+MOST_LEVELS = 32
+"""Of tables within tables, and of parts of a key with dots."""
+LONG_NUMBER = re.compile(rf"\d(?:_?\d){{{MOST_DIGITS},}}")
+KEY = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+LONG_KEY = re.compile(rf"(?<![\w.-]){KEY}(?:[ \t]*+\.[ \t]*+{KEY}){{{MOST_LEVELS},}}+")
+TOKENS = re.compile(
+    r'''"""(?s:.)*?"""|'''
+    r"'''(?s:.)*?'''|"
+    r""""(?:[^"\\\n]|\\.)*"|'[^'\n]*'|#[^\n]*|[\[{\]}]"""
+)
+
+
+def require_sane(text: str, where: str) -> None:
+    """PlannerError for text whose reading would take minutes or gigabytes: long numbers, long keys, deep tables. Linear."""
+    found = LONG_NUMBER.search(text)
+    if found is not None:
+        raise PlannerError(f"{where}: holds a number of {len(found[0]):,} digits; at most {MOST_DIGITS} are read.")
+    found = LONG_KEY.search(text)
+    if found is not None:
+        parts = found[0].count(".") + 1
+        raise PlannerError(f"{where}: holds a key of {parts:,} parts with dots between them; at most {MOST_LEVELS} are read.")
+    level = deepest = 0
+    for token in TOKENS.finditer(text):
+        level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        deepest = max(deepest, level)
+    if deepest > MOST_LEVELS:
+        raise PlannerError(f"{where}: holds tables {deepest:,} levels deep; at most {MOST_LEVELS} are read.")
+
+
+@cache
+def _whole_fields(spec: type[BaseModel]) -> frozenset[str]:
+    """Fields that hold whole numbers only."""
+    return frozenset(name for name, field in spec.model_fields.items() if _is_whole(field.annotation))
+
+
+def _is_whole(annotation: Any) -> bool:
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _is_whole(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return all(_is_whole(one) for one in get_args(annotation) if one is not NoneType)
+    return annotation is int
+
+
+def python_value(value: Any, whole: bool = False) -> Any:
+    """A numpy number as Python's own, and where whole numbers are asked for, 8.0 as 8."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    return int(value) if whole and isinstance(value, float) and value.is_integer() else value
+
+
+def whole_number(value: Any) -> Any:
+    """A count from code: numpy integers and floats without a fraction become Python's int; the rest stays as it is.
+
+    >>> whole_number(8.0), whole_number(8.5), whole_number(True)
+    (8, 8.5, True)
+    """
+    return python_value(value, True)
+
+
+def fields_of(value: Any, where: str) -> dict[str, Any]:
+    """The fields of a mapping; PlannerError that names the place for anything else."""
+    if isinstance(value, Mapping):
+        return {str(name): one for name, one in value.items()}
+    shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
+    raise PlannerError(f"{where} = {shown}: must be a table of fields.", code="type", field=where, value=value)
+
+
 def read_table(path: Path, example: str = "") -> dict[str, Any]:
     """Read one TOML or JSON file that must hold a table; PlannerError says what is wrong and where.
 
-    ``example``: where to look for what belongs into an empty file.
+    ``example``: where to look for what belongs into an empty file. A byte-order mark is skipped.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise PlannerError(f"{path}: cannot be read ({reason}); give the path of a .toml or .json file.") from None
+    text = read_text(path, "the path of a .toml or .json file", MOST_TEXT_BYTES)
     if not text.strip():
         raise PlannerError(f"{path}: the file is empty{'; ' * bool(example)}{example}.")
+    require_sane(text, str(path))
     try:
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (json.JSONDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise PlannerError(f"{path}: not valid {kind}: {error}.") from None
     if not isinstance(data, dict):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from planner.common.errors import PlannerError
-from planner.common.files import require_folder
+from planner.common.files import require_folder, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,26 +30,21 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_whole(path, lambda temporary: _write(temporary, path.suffix.lower(), table))
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, then put it in place: readers see the old file or all of the new.
+def one_row(values: Mapping[str, Any]) -> pd.DataFrame:
+    """A frame of one row: nested tables become columns such as ``memory_bytes.parameters``, texts in a list one text."""
+    import pandas as pd
 
-    Raises PlannerError when the folder or the disk does not take it; then nothing is left behind.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
-    except OSError as error:
-        raise PlannerError(f"{path}: cannot be written ({error.strerror}).") from None
-    try:
-        write(Path(name))
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except OSError as error:
-        raise PlannerError(f"{path}: cannot be written ({error.strerror or error}); nothing was written.") from None
-    finally:
-        Path(name).unlink(missing_ok=True)
+    return pd.DataFrame([dict(_flat(values, ""))])
+
+
+def _flat(values: Mapping[str, Any], before: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{before}{name}.")
+        elif isinstance(value, list | tuple | set | frozenset):
+            yield f"{before}{name}", "; ".join(str(one) for one in value)
+        else:
+            yield f"{before}{name}", value
 
 
 def _write(path: Path, suffix: str, table: pd.DataFrame) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from planner.common import data
 from planner.common.errors import PlannerError
+from planner.common.references import Changes, Place
 from planner.common.spec import Spec, read_table
 from planner.evidence.measured_runs import Run
-from planner.hardware.curves import Curves, load_curves
-from planner.workload.framework import CATALOG, Framework, lineage
+from planner.hardware.curves import CURVES, Curves, load_curves
+from planner.workload.framework import FRAMEWORKS, Framework
 
 CONSTANTS = data.CATALOG / "fit.toml"
 Vector = NDArray[np.float64]
@@ -64,8 +65,14 @@ class Constant(Spec):
     def touches(self, run: Run) -> bool:
         """Whether a run's prediction can depend on it."""
         if self.curves:
-            return run.cluster.accelerator.curves == self.curves
-        return self.framework in lineage(run.framework.name)
+            return CURVES.depends(run.cluster.accelerator.curves, self.place)
+        name = run.framework.name
+        return name in FRAMEWORKS.names() and FRAMEWORKS.depends(name, self.place)
+
+    @property
+    def place(self) -> Place:
+        """The file and the field that it stands in."""
+        return Place(self.curves or self.framework, self.field)
 
 
 @cache
@@ -82,41 +89,35 @@ class Values:
     values: tuple[float, ...]
 
     def framework(self, run: Run) -> Framework:
-        """The run's framework with these values; a nearer ancestor's value goes before a farther one's."""
-        return _framework(run.framework, self._of(run.framework.name))
+        """The run's framework with these values, and with all that its file takes from others by reference."""
+        return _framework(run.framework, self.places)
 
     def curves(self, run: Run) -> Curves:
-        """The run's curves with these values."""
-        name = run.cluster.accelerator.curves
-        changes = tuple((c.field, v) for c, v in zip(self.constants, self.values, strict=True) if c.curves == name)
-        return _curves(name, changes)
+        """The run's curves with these values, and with all that its chip takes from others by reference."""
+        return _curves(run.cluster.accelerator.curves, self.chip_places)
 
-    def _of(self, framework: str) -> tuple[tuple[str, float], ...]:
-        found: dict[str, float] = {}
-        own = _own_fields(framework)
-        for ancestor in reversed(lineage(framework)):
-            for c, v in zip(self.constants, self.values, strict=True):
-                if c.framework == ancestor and (ancestor == framework or c.field not in own):
-                    found[c.field] = v
-        return tuple(sorted(found.items()))
+    @cached_property
+    def places(self) -> Changes:
+        """Value by place of the constants of frameworks."""
+        return Changes((c.place, v) for c, v in zip(self.constants, self.values, strict=True) if not c.curves)
 
-
-@cache
-def _own_fields(framework: str) -> frozenset[str]:
-    """Fields that a framework states itself although it is based on another."""
-    path = CATALOG / f"{framework}.toml"
-    return frozenset(read_table(path)) if path.is_file() else frozenset()
+    @cached_property
+    def chip_places(self) -> Changes:
+        """Value by place of the constants of chips."""
+        return Changes((c.place, v) for c, v in zip(self.constants, self.values, strict=True) if c.curves)
 
 
-@cache
-def _framework(start: Framework, changes: tuple[tuple[str, float], ...]) -> Framework:
-    return start.replaced(**dict(changes)) if changes else start
+@lru_cache(maxsize=4096)
+def _framework(start: Framework, changes: Changes) -> Framework:
+    moved = FRAMEWORKS.changed(start.name, changes) if start.name in FRAMEWORKS.names() else {}
+    return start.replaced(**moved) if moved else start
 
 
-@cache
-def _curves(name: str, changes: tuple[tuple[str, float], ...]) -> Curves:
+@lru_cache(maxsize=4096)
+def _curves(name: str, changes: Changes) -> Curves:
     start = load_curves(name)
-    return start.replaced(**dict(changes)) if changes else start
+    moved = CURVES.changed(name, changes)
+    return start.replaced(**moved) if moved else start
 
 
 Predict = Callable[[Sequence[int], Values], Vector]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -11,6 +12,7 @@ from typing import Any, Literal
 
 from planner.common import data
 from planner.common.errors import PlannerError, near, one_of
+from planner.common.files import read_text
 from planner.common.spec import read_table
 from planner.common.units import GIB
 from planner.evidence.cells import fraction, measured_number, usual_framework, whole, yes
@@ -74,17 +76,16 @@ def read_runs(path: Path) -> tuple[list[Run], list[Refusal]]:
 
     Raises PlannerError when the file cannot be read, is empty or lacks a column that every row needs.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            return runs_of(file, str(path))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PlannerError(f"{path}: cannot be read as CSV ({error}).") from None
+    return runs_of(io.StringIO(read_text(path, "a CSV of measured runs"), newline=""), str(path))
 
 
 def runs_of(lines: Iterable[str], path: str) -> tuple[list[Run], list[Refusal]]:
     """``read_runs`` of the lines of a file; ``path`` stands in messages."""
     reader = csv.DictReader(lines)
-    header, rows = reader.fieldnames, list(reader)
+    try:
+        header, rows = reader.fieldnames, list(reader)
+    except csv.Error as error:
+        raise PlannerError(f"{path}: cannot be read as CSV ({error}).") from None
     if not header or not rows:
         raise PlannerError(f"{path}: holds no rows; give a CSV with a header and one measured run a line.")
     twice = [name for name in header if header.count(name) > 1]
@@ -258,7 +259,7 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
     return _changed(start, tuple(sorted(changes.items()))) if changes else start
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _changed(start: Framework, changes: tuple[tuple[str, Any], ...]) -> Framework:
     return start.replaced(**dict(changes))
 
@@ -412,6 +413,6 @@ def _head(row: Mapping[str, str]) -> str:
     return "none" if tuned else "masked_language_model"
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _built(fields: tuple[tuple[str, Any], ...]) -> Model:
     return Model.build(dict(fields), "model")

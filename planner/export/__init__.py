@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from planner.common.errors import PlannerError, one_of
-from planner.common.tables import write_whole
+from planner.common.files import write_texts
 from planner.export.accelerate import accelerate_files
 from planner.export.common import require_stack
 from planner.export.deepspeed import deepspeed_files
@@ -43,14 +43,12 @@ def export_plan(plan: Plan, stack: str) -> dict[str, str]:
 
 
 def write_files(folder: Path, files: Mapping[str, str]) -> list[Path]:
-    """Write the texts into an existing folder, each file whole or not at all; the paths written."""
+    """Write the texts into an existing folder, all of them or none; the paths written."""
     if not folder.is_dir():
         raise PlannerError(f"--out {folder}: is no folder; make it first.")
-    paths = []
-    for name, text in files.items():
-        path = folder / name
-        write_whole(path, lambda temporary, text=text: temporary.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+    texts = {folder / name: text for name, text in files.items()}
+    write_texts(texts)
+    for path, text in texts.items():
         if text.startswith("#!"):
             path.chmod(path.stat().st_mode | 0o111)
-        paths.append(path)
-    return paths
+    return list(texts)

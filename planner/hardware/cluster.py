@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError, near
+from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
+
+ACCELERATORS = Catalog(PROFILES / "accelerators", "hardware_profiles/accelerators")
+NODES = Catalog(PROFILES / "nodes", "hardware_profiles/nodes")
 
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Rate = Annotated[float, Field(gt=0)]
@@ -37,7 +43,7 @@ class Link(Spec):
     """One level of the interconnect: it joins ``span`` neighbouring GPUs; levels are listed from near to far."""
 
     name: str
-    kind: Literal["nvlink", "xgmi", "pcie", "network", "shared_memory"]
+    kind: Literal["nvlink", "xgmi", "fabric", "pcie", "network", "shared_memory"]  # fabric: any other between accelerators
     span: Annotated[int, Field(ge=0, strict=True)]  # GPUs joined; 0 = the whole cluster
     bytes_per_s: Rate  # per GPU, one direction
     per_peer_bytes_per_s: Rate | None = None  # to any one peer, where GPUs are joined pairwise
@@ -94,6 +100,29 @@ class Accelerator(Spec):
             f"job.precision: {self.name} has no {dtype} matrix units ({self.architecture}); it has {have}. "
             "Choose one of these, or another accelerator."
         )
+
+
+class Software(Protocol):
+    """A training framework or a serving engine: its name and the vendors that it runs on."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def vendors(self) -> frozenset[str]: ...
+
+
+VENDORS = frozenset({"NVIDIA", "AMD", "Intel", "AWS", "Google", "Huawei", "Apple"})
+"""Whose accelerators the catalog holds; software says which of them it runs on."""
+
+
+def require_vendor(card: Accelerator, asked: Software, field: str, load: Callable[[str], Software], names: Iterable[str]) -> None:
+    """Raise PlannerError where software does not run on a vendor's accelerators; it names what does."""
+    if card.vendor not in VENDORS or card.vendor in asked.vendors:
+        return
+    others = ", ".join(name for name in names if card.vendor in load(name).vendors)
+    if not others:
+        raise PlannerError(f"{field} = {asked.name!r}: nothing of its kind in the catalog runs on {card.vendor}'s {card.name}.")
+    raise PlannerError(f"{field} = {asked.name!r} does not run on {card.vendor}'s {card.name}; use {others}.")
 
 
 class Node(Spec):
@@ -164,7 +193,20 @@ def _find(folder: str, what: str, name: str) -> Path:
         aliases = [str(a).lower().replace("_", "-").replace(" ", "-") for a in read_table(path).get("aliases", ())]
         if wanted in aliases:
             return path
+    for known in _known():
+        if wanted in known["names"]:
+            siblings = ", ".join(known["near"])
+            raise PlannerError(
+                f"{what} = {name!r} is known but has no profile: {known['reason']}. "
+                f"Write one from {siblings or 'a measurement'} (docs/calibrate.md), or choose another."
+            )
     raise PlannerError(f"{what} = {name!r} is not in hardware_profiles/{folder}; {near(wanted, files)}")
+
+
+@cache
+def _known() -> tuple[dict[str, Any], ...]:
+    """Names that people ask for and that have no profile, with the reason."""
+    return tuple(read_table(PROFILES / "known.toml")["known"])
 
 
 def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerator:
@@ -174,14 +216,75 @@ def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerat
 
 @cache
 def _accelerator(path: Path) -> Accelerator:
-    return Accelerator.build(read_table(path), str(path))
+    return Accelerator.build(ACCELERATORS.table(_name(path)), str(path))
+
+
+def _name(path: Path) -> str:
+    """What a catalog calls a file: its stem in the catalog's folder, its path elsewhere."""
+    return path.stem if path.parent.parent == PROFILES else str(path)
 
 
 @cache
 def load_node(name: str) -> Node:
-    """The node type of that name (or TOML path)."""
+    """The node type of that name (or TOML path), or ``workstation-4x-NAME``: so many cards of that name in one box."""
+    box = re.fullmatch(r"workstation-(\d+)x-(.+)", name.lower())
+    if box and name.lower() not in _index("nodes"):
+        return workstation(load_accelerator(box[2], "cluster.node"), int(box[1]))
     path = _find("nodes", "cluster.node", name)
-    return Node.build(read_table(path), str(path))
+    table = NODES.table(_name(path))
+    return Node.build({**table, "links": [_link(link, str(path)) for link in table.get("links", ())]}, str(path))
+
+
+def _link(link: Any, where: str) -> Any:
+    """A link that says ``same_as`` is that node's first link of its kind, with what is stated here in its place."""
+    if not isinstance(link, dict) or "same_as" not in link:
+        return link
+    other = NODES.path(str(link["same_as"]), f"{where}: links.same_as")
+    found = next((x for x in read_table(other)["links"] if x["kind"] == link.get("kind", "nvlink")), None)
+    if found is None:
+        raise PlannerError(
+            f"{where}: links.same_as = {other.stem!r}: that node has no link of kind {link.get('kind', 'nvlink')}."
+        )
+    return {**_link(found, str(other)), **{k: v for k, v in link.items() if k != "same_as"}}
+
+
+BOX_GPUS = 8
+"""The most cards of one box."""
+BOX_NETWORK_BYTES_PER_S = 1.25e9
+"""Of a box that nobody described: 10 Gbit/s Ethernet."""
+
+
+def workstation(card: Accelerator, num_gpus: int) -> Node:
+    """A box of ``num_gpus`` cards on PCIe, assumed throughout: what its board gives each card, 10 Gbit/s Ethernet, 64 GiB a card.
+
+    One card has all its lanes; two share those of a desktop board; from three on the board is a workstation's or a
+    server's. GeForce drivers deny peer-to-peer: copies bounce through host memory (20 of 32 GB/s on RTX 4090, half of 13.2
+    on RTX 3070). Raises PlannerError beyond 8 cards.
+    """
+    if not 1 <= num_gpus <= BOX_GPUS:
+        raise PlannerError(f"cluster.node: a workstation of {num_gpus} cards: must hold 1 to {BOX_GPUS}; use several boxes.")
+    lanes = card.host_link_bytes_per_s * (0.5 if num_gpus == 2 else 1.0)
+    bounces = card.aliases and any(alias.startswith("GeForce") for alias in card.aliases)
+    source = "a box that nobody described: planner/hardware/cluster.py, workstation"
+    links = [_assumed_link("PCIe", "pcie", num_gpus, lanes, 0.5 if bounces else 0.6, 3e-5 if bounces else 2e-5, source)]
+    network = _assumed_link("Ethernet, 10 Gbit/s", "network", 0, BOX_NETWORK_BYTES_PER_S / num_gpus, 0.8, 4e-5, source)
+    return Node.build(
+        {
+            "name": f"workstation-{num_gpus}x-{card.name}", "provider": "on-prem", "accelerator": card.name,
+            "num_gpus": num_gpus, "links": [*(links if num_gpus > 1 else ()), network],
+            "host_memory_bytes": {"value": 64 * 2.0**30 * num_gpus, "kind": "assumed", "source": source},
+            "host_link_bytes_per_s": {"value": lanes, "kind": "assumed", "source": source},
+        },
+        "workstation",
+    )  # fmt: skip
+
+
+def _assumed_link(
+    name: str, kind: str, span: int, rate: float, efficiency: float, latency_s: float, source: str
+) -> dict[str, Any]:
+    numbers = {"bytes_per_s": rate, "efficiency": efficiency, "latency_s": latency_s}
+    stated = {field: {"value": value, "kind": "assumed", "source": source} for field, value in numbers.items()}
+    return {"name": name, "kind": kind, "span": span, **stated}
 
 
 def accelerator_names() -> list[str]:
@@ -232,6 +335,24 @@ def cluster(
     if num_nodes > 1 and gpus < num_nodes * node_type.num_gpus:
         node_type = partly_used(node_type, gpus // num_nodes)
     return Cluster(node=node_type, accelerator=gpu, num_nodes=num_nodes, num_gpus=gpus)
+
+
+def cluster_notes(machine: Cluster) -> tuple[str, ...]:
+    """A warning where the GPUs do not fit one node and what joins the nodes is a slow network."""
+    network = machine.node.links[-1] if machine.node.links else None
+    if machine.num_nodes == 1 or network is None or network.kind != "network":
+        return ()
+    per_node = network.bytes_per_s * machine.node.num_gpus
+    if network.bytes_per_s >= SLOW_NETWORK_BYTES_PER_S:
+        return ()
+    return (
+        f"warning: {machine.num_gpus} GPUs are {machine.num_nodes} boxes of {machine.node.name}, joined by {network.name} "
+        f"({per_node * 8e-9:g} Gbit/s a box): exchanges between boxes may take most of the time",
+    )
+
+
+SLOW_NETWORK_BYTES_PER_S = 2.5e9
+"""Of one GPU: below 20 Gbit/s the exchange between nodes is the first thing to look at."""
 
 
 def partly_used(node: Node, num_gpus: int) -> Node:

@@ -8,9 +8,12 @@ from typing import Annotated
 from pydantic import Field
 
 from planner.common.data import PROFILES
-from planner.common.errors import PlannerError, near
-from planner.common.spec import Spec, read_table
+from planner.common.references import Catalog
+from planner.common.spec import Spec
 from planner.hardware.cluster import Accelerator
+
+CURVES = Catalog(PROFILES / "measured", "hardware_profiles/measured", borrowed_is_assumed=True)
+"""Files of constants; one chip's may refer to another's."""
 
 Fraction = Annotated[float, Field(gt=0, le=1.3)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -63,9 +66,5 @@ def curves_of(accelerator: Accelerator) -> Curves:
 
 @cache
 def load_curves(name: str) -> Curves:
-    """The curves of that name; PlannerError lists the near ones."""
-    folder = PROFILES / "measured"
-    path = folder / f"{name}.toml"
-    if not path.is_file():
-        raise PlannerError(f"curves = {name!r}: no such file in {folder}; {near(name, [p.stem for p in folder.glob('*.toml')])}")
-    return Curves.build(read_table(path), str(path))
+    """The curves of that name, their references followed; PlannerError lists the near ones."""
+    return Curves.build(CURVES.table(name), str(CURVES.path(name, "curves")))

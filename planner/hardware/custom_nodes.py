@@ -2,24 +2,114 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
-from planner.hardware.cluster import Accelerator, Link, Node, load_accelerator, load_node, node_names
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import (
+    BOX_GPUS,
+    Accelerator,
+    Cluster,
+    Link,
+    Node,
+    cluster,
+    load_accelerator,
+    load_node,
+    node_names,
+    workstation,
+)
 
 ASSUMED_PCIE_EFFICIENCY = 0.6
 """Bus bandwidth over the wire's on cards without NVLink: 24 to 35 of 64 GB/s are measured on PCIe 5 cards."""
 
 
+MAKERS = ("NVIDIA", "HGX", "AMD", "Intel", "Huawei")
+"""Providers whose nodes are the makers' own designs."""
+LEAST_GBIT_PER_S = 0.1
+MOST_GBIT_PER_S = 51_200.0
+"""Of a node, that a scenario may ask for: 100 Mbit/s to 8 x 6.4 Tbit/s."""
+
+
+def described_cluster(
+    accelerator: str | None,
+    node: str | Node | None,
+    num_nodes: int | None,
+    num_gpus: int | None,
+    gpus_per_node: int | None,
+    network_gbit_per_s: float | None,
+) -> Cluster:
+    """A cluster from what a scenario says of it: a node type or only an accelerator, and perhaps a network of its own.
+
+    Without ``node``: the accelerator's reference node (``reference_node``), else a workstation of up to 8 cards.
+    ``gpus_per_node`` builds the node with so many; ``network_gbit_per_s`` is the network of one node, one direction, all
+    its cards together. Raises PlannerError for what does not fit together.
+    """
+    if network_gbit_per_s is not None:
+        _check_network(network_gbit_per_s)
+    if node is not None:
+        if gpus_per_node is not None:
+            raise PlannerError("cluster.gpus_per_node belongs to an accelerator; give it without cluster.node.")
+        found = load_node(node) if isinstance(node, str) else node
+    elif accelerator is not None:
+        found = _node_of(load_accelerator(accelerator), num_nodes, num_gpus, gpus_per_node)
+    else:
+        raise PlannerError(
+            "cluster: give a node type (see `planner hardware list`), e.g. dgx-a100-80gb, or an accelerator with num_gpus."
+        )
+    return cluster(_networked(found, network_gbit_per_s), num_nodes=num_nodes, num_gpus=num_gpus, accelerator=accelerator)
+
+
+def _node_of(card: Accelerator, num_nodes: int | None, num_gpus: int | None, gpus_per_node: int | None) -> Node:
+    reference = reference_node(card.name)
+    if gpus_per_node is not None:
+        whole = isinstance(gpus_per_node, int) and not isinstance(gpus_per_node, bool)
+        if not whole or not 1 <= gpus_per_node <= MOST_GPUS_PER_NODE:
+            raise PlannerError(
+                f"cluster.gpus_per_node = {gpus_per_node!r}: must be a whole number from 1 to {MOST_GPUS_PER_NODE}."
+            )
+        if reference is not None:
+            return reference if gpus_per_node == reference.num_gpus else custom_node(card.name, gpus_per_node)
+        return workstation(card, gpus_per_node)
+    if reference is not None:
+        return reference
+    if not isinstance(num_gpus, int) or num_gpus < 1:
+        return workstation(card, 1)
+    if isinstance(num_nodes, int) and num_nodes > 0:
+        return workstation(card, max(num_gpus // num_nodes, 1))
+    return workstation(card, min(num_gpus, BOX_GPUS))
+
+
+MOST_GPUS_PER_NODE = 72
+
+
+def _check_network(gbit_per_s: float) -> None:
+    number = isinstance(gbit_per_s, int | float) and not isinstance(gbit_per_s, bool)
+    if not number or not LEAST_GBIT_PER_S <= gbit_per_s <= MOST_GBIT_PER_S:
+        raise PlannerError(
+            f"cluster.network_gbit_per_s = {gbit_per_s!r}: must be the Gbit/s of one node, {LEAST_GBIT_PER_S:g} to "
+            f"{MOST_GBIT_PER_S:g}, e.g. 3200 for eight cards of 400."
+        )
+
+
+def _networked(node: Node, gbit_per_s: float | None) -> Node:
+    """The node with a network of so many Gbit/s for all its cards together."""
+    if gbit_per_s is None:
+        return node
+    old = next((link for link in node.links if link.kind == "network"), None)
+    start = old or Link(name="network", kind="network", span=0, bytes_per_s=1.0, latency_s=1.5e-5)
+    link = start.replaced(name=f"network, {gbit_per_s:g} Gbit/s", bytes_per_s=gbit_per_s * 1e9 / 8 / node.num_gpus)
+    return node.replaced(links=(*(x for x in node.links if x.kind != "network"), link))
+
+
 @cache
 def reference_node(accelerator: str) -> Node | None:
-    """The profile with the most of these GPUs and NVLink or a full mesh first, a DGX before others; None when there is none."""
+    """The profile with the most of these GPUs, a maker's own before a cloud's; None when there is none."""
     nodes = [node for node in map(load_node, node_names()) if node.accelerator == accelerator]
     if not nodes:
         return None
-    return max(nodes, key=lambda n: (n.num_gpus > 1, n.name.startswith("dgx"), n.num_gpus, n.name))
+    return max(nodes, key=lambda n: (n.num_gpus > 1, n.provider.startswith(MAKERS), n.num_gpus, n.name))
 
 
-@cache
+@lru_cache(maxsize=4096)
 def custom_node(accelerator: str, num_gpus: int, network_bytes_per_s: float | None = None) -> Node:
     """A node of ``num_gpus`` of the accelerator, with a network of ``network_bytes_per_s`` for the whole node, one direction.
 

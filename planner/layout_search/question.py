@@ -14,7 +14,8 @@ from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import reference_node
 from planner.layout_search.space import LayoutGrid
 from planner.performance.feasibility import check_job, check_sizes
-from planner.prices.price import Price, PriceLike, as_price
+from planner.prices.market import as_price
+from planner.prices.price import Price, PriceLike
 from planner.workload.job import Job
 from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_model
 
@@ -105,7 +106,9 @@ def as_question(
     stacks = [as_framework(f) for f in _several(framework)]
     clusters = _clusters(as_cluster(cluster), gpus, accelerators)
     setups = tuple(
-        Setup(grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job), price=as_price(p, c.accelerator.name))
+        Setup(
+            grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job), price=as_price(p, c.accelerator.name, c.node)
+        )
         for c in clusters
         for p in _prices(price, {c.accelerator.name for c in clusters})
         for f in stacks

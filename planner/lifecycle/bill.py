@@ -14,8 +14,9 @@ from planner.common.spec import Spec
 from planner.common.units import DAY_S, DTYPE_BYTES, GB, HOUR_S
 from planner.lifecycle.simulation import WholeRun
 from planner.prices.carbon import Grid, find_grid
+from planner.prices.market import market
 from planner.prices.ownership import JOULES_PER_KWH, OwnedGpu, Ownership, constants, owned_gpu, power_w_per_gpu
-from planner.prices.price import Price, market
+from planner.prices.price import Price
 from planner.uncertainty.interval import Interval
 
 Usd = Annotated[float, Field(ge=0)]
@@ -78,7 +79,8 @@ class Market:
 class Bill:
     """Dollars of a whole run with 90 % intervals. ``items_usd`` add up to ``total_usd``; owning is an alternative, not an item.
 
-    Intervals follow the run's GPU-hours at the quoted price; ``market`` says how far quotes are apart.
+    ``budget_usd`` is the total with GPU-hours as published runs took them (``WholeRun.budget_gpu_hours``). Intervals follow the
+    run's GPU-hours at the quoted price; ``market`` says how far quotes are apart.
     """
 
     price: Price
@@ -86,6 +88,7 @@ class Bill:
     market: Market | None
     items_usd: Mapping[str, Interval]
     total_usd: Interval
+    budget_usd: Interval
     preprocessing_s: float
     preprocessing_cpu_hours: float
     embedding_bytes: float
@@ -149,6 +152,7 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
         market=_market(price),
         items_usd=items,
         total_usd=_sum(items.values()),
+        budget_usd=_sum([result.budget_gpu_hours.scaled(price.usd_per_gpu_hour), *(items[n] for n in ITEMS if n != "gpu_hours")]),
         preprocessing_s=wall_s,
         preprocessing_cpu_hours=cpu_hours,
         embedding_bytes=embeddings,

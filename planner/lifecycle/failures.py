@@ -7,9 +7,11 @@ next interruption are exponential.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Annotated, Any
+from statistics import NormalDist
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -24,6 +26,11 @@ MOST_DRAWS = 4_000_000
 MOST_ATTEMPTS_LOG = 12.0
 """An interval that needs more than exp(12) attempts is refused: such a run never ends."""
 
+PER_NODE = 8
+"""GPUs of a node, where rates of whole nodes are shared out."""
+STRATA = 8
+"""Equal parts of the simulated runs, each at one rate of failures of those that clusters have."""
+
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -34,6 +41,8 @@ class FailureRates(Spec):
     description: str = ""
     gpu_mtbf_s: Seconds | None = None
     node_mtbf_s: Seconds | None = None
+    counts: Literal["jobs", "nodes"] = "jobs"  # what was counted: interruptions of jobs, or failed nodes alone
+    log_spread: Annotated[float, Field(ge=0)] = 0.0  # of clusters around these rates, natural logarithm
 
     def rate_per_s(self, num_gpus: float, num_nodes: float) -> float:
         """Failures per second of a cluster: GPUs / their mean time + nodes / theirs."""
@@ -49,13 +58,43 @@ def failure_rates() -> dict[str, FailureRates]:
     return {name: FailureRates.build({"name": name, **fields}, f"{CATALOG}: {name}") for name, fields in table.items()}
 
 
+def _papers(rates: FailureRates) -> str:
+    """The sources of a table, each once."""
+    return "; ".join(dict.fromkeys(found.source for found in rates.provenance.values()))
+
+
+@cache
+def typical_rates() -> FailureRates:
+    """The geometric mean of the published rates of interruptions of jobs, per node of eight GPUs, and their spread.
+
+    Between GPUs and the rest of a node they are shared as in the one table that counts both.
+    """
+    tables = [rates for rates in failure_rates().values() if rates.counts == "jobs"]
+    both = next(rates for rates in tables if rates.gpu_mtbf_s and rates.node_mtbf_s)
+    logs = np.log([rates.rate_per_s(PER_NODE, 1) for rates in tables])
+    rate, share = float(np.exp(logs.mean())), PER_NODE / float(both.gpu_mtbf_s or 1.0) / both.rate_per_s(PER_NODE, 1)
+    source = "geometric mean of " + "; ".join(f"{rates.name} ({_papers(rates)})" for rates in tables)
+    return FailureRates.build(
+        {
+            "name": "published",
+            "description": "interruptions of jobs on published clusters",
+            "gpu_mtbf_s": {"value": PER_NODE / (rate * share), "kind": "published", "source": source},
+            "node_mtbf_s": {"value": 1.0 / (rate * (1.0 - share)), "kind": "published", "source": source},
+            "log_spread": {"value": float(logs.std(ddof=1)), "kind": "published", "source": source},
+        },
+        "run.failures",
+    )
+
+
 def load_failure_rates(name: str) -> FailureRates:
-    """The published rates of that name; ``none`` never fails. PlannerError lists the names."""
+    """The rates of that name: ``published`` is their mean, ``none`` never fails. PlannerError lists the names."""
     if name == "none":
         return FailureRates(name="none", description="no failures")
+    if name == "published":
+        return typical_rates()
     known = failure_rates()
     if name not in known:
-        raise PlannerError(f"run.failures = {name!r}: not a published set of rates; {near(name, {*known, 'none'})}")
+        raise PlannerError(f"run.failures = {name!r}: not a published set of rates; {near(name, {*known, 'none', 'published'})}")
     return known[name]
 
 
@@ -135,6 +174,29 @@ def expected_losses(work_s: float, interval_s: float, write_s: float, stops: Int
         restart=count * np.expm1(rate * restart) / rate,
         interruptions=count * np.exp(rate * restart),
     )
+
+
+def simulate_clusters(
+    work_s: Array, interval_s: float, write_s: float, stops: Interruptions, log_spread: float, rng: np.random.Generator
+) -> Losses:
+    """``simulate_losses`` on clusters that fail more or less often than ``stops``: log-normal, the middles of equal parts.
+
+    A rate at which an interval would hardly ever be finished is lowered to one at which it is: nobody goes on like that.
+    """
+    if not log_spread or not stops.failure_rate_per_s:
+        return simulate_losses(work_s, interval_s, write_s, stops, rng)
+    middles = (np.arange(STRATA) + 0.5) / STRATA
+    factors = [math.exp(log_spread * NormalDist().inv_cdf(float(middle))) for middle in middles]
+    longest = max(min(interval_s, float(work_s.max())) + write_s, stops.restart_s)
+    most = max(0.5 * MOST_ATTEMPTS_LOG / longest - stops.preemption_rate_per_s, stops.failure_rate_per_s)
+    part = np.arange(len(work_s)) % STRATA
+    found = {name: np.zeros(len(work_s)) for name in Losses.__dataclass_fields__}
+    for i, factor in enumerate(factors):
+        rate = min(stops.failure_rate_per_s * factor, most)
+        losses = simulate_losses(work_s[part == i], interval_s, write_s, replace(stops, failure_rate_per_s=rate), rng)
+        for name, values in found.items():
+            values[part == i] = getattr(losses, name)
+    return Losses(**found)
 
 
 def simulate_losses(work_s: Array, interval_s: float, write_s: float, stops: Interruptions, rng: np.random.Generator) -> Losses:

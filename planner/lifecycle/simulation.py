@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
-from planner.lifecycle.expert_load import dropped_share, expert_load, given_shares, read_histogram, zipf_shares
+from planner.common.units import HOUR_S
+from planner.lifecycle.expert_load import dropped_share, expert_load, given_shares, placed_load, read_histogram, zipf_shares
 from planner.lifecycle.failures import (
     Interruptions,
     Losses,
     daly_interval_s,
     describe,
     expected_losses,
-    simulate_losses,
+    simulate_clusters,
     young_interval_s,
 )
 from planner.lifecycle.field_factor import field_factor
@@ -44,6 +45,9 @@ class WholeRun:
     """A whole run. ``expected`` figures are those of the plan's own step time with interruptions in expectation, in closed
     form; their bounds are the 5th and 95th percentile of the simulated runs, in which the step time varies too.
 
+    ``budget_s`` and ``budget_gpu_hours`` are what published runs of such a configuration took: the same times the field factor,
+    for what no plan names (experiments, restarts of the whole run, slower software at first, evaluation).
+
     ``causes_s`` add up to ``wall_s.expected``; ``goodput`` is the time of the balanced, undisturbed steps over wall-clock.
     ``mean_wall_s`` is the mean of the simulated runs: above ``wall_s.expected`` where steps may turn out slower by more
     than they may turn out faster.
@@ -55,6 +59,8 @@ class WholeRun:
     step_time_s: Interval
     wall_s: Interval
     gpu_hours: Interval
+    budget_s: Interval
+    budget_gpu_hours: Interval
     goodput: Interval
     causes_s: Mapping[str, float]
     mean_wall_s: float
@@ -70,7 +76,18 @@ class WholeRun:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the plan under ``plan``."""
-        intervals = {n: asdict(getattr(self, n)) for n in ("step_time_s", "wall_s", "gpu_hours", "goodput", "interruptions")}
+        intervals = {
+            n: asdict(getattr(self, n))
+            for n in (
+                "step_time_s",
+                "wall_s",
+                "gpu_hours",
+                "budget_s",
+                "budget_gpu_hours",
+                "goodput",
+                "interruptions",
+            )
+        }
         plain = (
             "num_steps",
             "mean_wall_s",
@@ -118,8 +135,13 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     spec = run if isinstance(run, Run) else Run.build(dict(run or {}), "run")
     if answer.num_steps is None:
         raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps.")
+    if answer.price is not None and answer.price.term == "spot" and spec.preemption_mtbf_s is None:
+        raise PlannerError(
+            "run.preemption_mtbf_s is missing: spot nodes are taken away; give the mean seconds between preemptions of one node, "
+            "86400 for once a day."
+        )
     shares = _shares(answer, spec)
-    balanced, loaded = _with_load(answer, 1.0), _with_load(answer, _load(answer, shares))
+    balanced, loaded = _with_load(answer, 1.0), _with_load(answer, _load(answer, spec, shares))
     num_nodes = answer.cluster.num_nodes
     size = spec.checkpoint_bytes or checkpoint_bytes(answer)
     write_s = size / spec.bandwidth_bytes_per_s(num_nodes)
@@ -129,11 +151,16 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     interval_s = checkpoint_interval_s(spec, loaded.step_time_s, write_s, stops)
     blocked_s = 0.0 if interval_s is None else write_s * spec.blocking_fraction
     length = interval_s or float(work.total.max()) * (1.0 + 1e-9)
-    losses = simulate_losses(work.total, length, blocked_s, stops, rng)
+    losses = simulate_clusters(work.total, length, blocked_s, stops, _spread_of_rates(spec), rng)
     field = np.full(1, field_factor().factor if spec.field == "published" else 1.0)
     centre = _work(answer.num_steps, balanced, loaded, spec, np.ones(1), field, None)
     likely = expected_losses(float(centre.total[0]), length, blocked_s, stops)
     return _result(answer, spec, shares, loaded, (work, losses), (centre, likely), stops, size, write_s, interval_s)
+
+
+def _spread_of_rates(spec: Run) -> float:
+    """How far clusters are apart; 0 where the user gives the rates of this one."""
+    return 0.0 if spec.gpu_mtbf_s or spec.node_mtbf_s else spec.rates().log_spread
 
 
 def checkpoint_bytes(answer: Plan) -> float:
@@ -176,8 +203,11 @@ def _shares(answer: Plan, spec: Run) -> Array | None:
     return zipf_shares(spec.expert_zipf or 0.0, experts) if path is None else read_histogram(path, experts)
 
 
-def _load(answer: Plan, shares: Array | None) -> float:
-    return answer.job.expert_load if shares is None else expert_load(shares, answer.layout.ep)
+def _load(answer: Plan, spec: Run, shares: Array | None) -> float:
+    if shares is None:
+        return answer.job.expert_load
+    placement = spec.expert_placement or ("given" if spec.expert_zipf is None else "random")
+    return (placed_load if placement == "random" else expert_load)(shares, answer.layout.ep)
 
 
 def _with_load(answer: Plan, load: float) -> Plan:
@@ -264,6 +294,7 @@ def _result(
     dropped = 0.0 if shares is None or factor is None else dropped_share(shares, factor)
     step = step_time_interval(loaded)
     hours = gpu_hours(walls, float(answer.num_gpus))
+    budget = _budget(spec, wall, walls)
     return WholeRun(
         plan=answer,
         run=spec,
@@ -271,6 +302,8 @@ def _result(
         step_time_s=step,
         wall_s=_interval(wall, walls, f"{spec.num_simulations} simulated runs; {_spread(spec, step)}"),
         gpu_hours=_interval(float(gpu_hours(wall, float(answer.num_gpus))), np.asarray(hours)),
+        budget_s=budget,
+        budget_gpu_hours=budget.scaled(answer.num_gpus / HOUR_S),
         goodput=_interval(causes["compute"] / wall, simulated[0].compute / walls),
         causes_s=causes,
         mean_wall_s=float(walls.mean()),
@@ -284,6 +317,17 @@ def _result(
         assumptions=spec.assumptions(),
         notes=_notes(answer, loaded, dropped),
     )
+
+
+def _budget(spec: Run, wall: float, walls: NDArray[np.float64]) -> Interval:
+    """The wall-clock as published runs went; the wall-clock itself where ``run.field`` has put the factor into it."""
+    fit = field_factor()
+    why = f"{fit.num_runs} published runs took {fit.factor:.2f} times what is modelled for them"
+    if spec.field == "published":
+        return _interval(wall, walls, why)
+    rng = np.random.default_rng(spec.seed + 1)
+    factors = np.exp(rng.standard_normal(len(walls)) * fit.predictive_spread) * fit.factor
+    return _interval(wall * fit.factor, np.asarray(walls * factors), why)
 
 
 def _spread(spec: Run, step: Interval) -> str:

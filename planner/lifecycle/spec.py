@@ -15,7 +15,7 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0, strict=True)]
 
 ASSUMED = {
-    "failures": "the rates of Llama 3's run (arXiv 2407.21783) hold for this cluster",
+    "failures": "this cluster fails as often as published ones do; they are apart by a factor of six, which the interval holds",
     "detection_s": "health checks every five minutes, as Kokolis et al. 2024 describe",
     "restart_s": "five minutes to start, load and compile: the restart overhead in Kokolis et al. 2024's estimates",
     "node_storage_bytes_per_s": "2 GB/s to and from storage for each node",
@@ -28,7 +28,7 @@ ASSUMED = {
 class Run(Spec):
     """The ``[run]`` table of a scenario. Times in seconds, bandwidths in bytes per second."""
 
-    failures: str = "llama-3"  # a table of catalog/failures.toml, or "none"
+    failures: str = "published"  # the mean of catalog/failures.toml, one of its tables, or "none"
     gpu_mtbf_s: Positive | None = None  # of one GPU, instead of the published one
     node_mtbf_s: Positive | None = None
     detection_s: Seconds = 300.0
@@ -56,6 +56,7 @@ class Run(Spec):
     expert_shares: tuple[float, ...] | None = None  # of the tokens, one per expert
     expert_zipf: Annotated[float, Field(ge=0)] | None = None  # exponent; 0 = balanced
     expert_histogram: str | None = None  # file of measured counts
+    expert_placement: Literal["random", "given"] | None = None  # of experts on ranks; given = in their order. None = by kind
 
     field: Literal["none", "published"] = "none"  # multiply by what published runs took over what was modelled for them
 

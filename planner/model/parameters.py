@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Literal
 
 from planner.model.architecture import LayerKind, Model
@@ -31,7 +31,7 @@ def _tensor(name: str, elements: float, shard: Shard, wanted: bool = True) -> It
         yield ParameterTensor(name=name, elements=float(elements), shard=shard)
 
 
-@cache
+@lru_cache(maxsize=4096)
 def layer_parameters(model: Model, kind: LayerKind) -> tuple[ParameterTensor, ...]:
     """All weights of one layer of that kind."""
     attention = _latent_attention(model) if model.attention == "mla" else _attention(model)
@@ -101,7 +101,7 @@ def _norms(m: Model) -> Iterator[ParameterTensor]:
     yield from _tensor("norms.bias", m.norms_per_layer * m.hidden_size, "replicated", m.norm_bias)
 
 
-@cache
+@lru_cache(maxsize=4096)
 def embedding_parameters(model: Model) -> tuple[ParameterTensor, ...]:
     """Weights at the entrance: words, positions, token types, norm, projection."""
     m, width = model, model.embedding_projection_size or model.hidden_size
@@ -116,7 +116,7 @@ def embedding_parameters(model: Model) -> tuple[ParameterTensor, ...]:
     )
 
 
-@cache
+@lru_cache(maxsize=4096)
 def head_parameters(model: Model) -> tuple[ParameterTensor, ...]:
     """Weights at the exit: final norm, transform of a masked head, output layer (absent when tied), biases, pooler."""
     m, h = model, model.hidden_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,17 +19,21 @@ from planner.operators.setting import AXES, Setting, distinct, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.performance.block_cost import BlockCost, BlockCosts, block_costs
 from planner.performance.feasibility import check_job, impossible
-from planner.performance.memory import StageContent, StageMemory, model_states, page_out, peak, stage_moments
+from planner.performance.memory import KINDS, StageContent, StageMemory, model_states, page_out, peak, stage_moments
 from planner.performance.pipeline import Stage, bubble_s, in_flight, stages
 from planner.performance.stage_content import NOTHING, stage_blocks, stage_content
-from planner.performance.step_time import Exchange, StageTime, StepTime, combine, exchange, synchronization_s, update_s
+from planner.performance.step_time import PARTS, Exchange, StageTime, StepTime, combine, exchange, synchronization_s, update_s
 from planner.performance.transfers import offload_s, pipeline_s
+from planner.prices.price import gpu_hours
 from planner.workload.adapters import tuned_model
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts
 from planner.workload.precision import Precisions, precisions
 from planner.workload.question import Question
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHUNK = 16_384
 """Layouts evaluated at a time: their columns stay in the processor's cache."""
@@ -83,6 +88,39 @@ class Evaluation:
         """Possible, fits in GPU memory, and what is offloaded fits in the host's."""
         host = (self.memory.host == 0) | (self.memory.host <= self.host_usable_bytes)
         return np.asarray(self.possible & (self.headroom_bytes >= 0) & host)
+
+    def to_frame(self, *, usd_per_gpu_hour: float | None = None, num_steps: float | None = None) -> pd.DataFrame:
+        """One row a layout, SI units: its fields, whether it is possible and fits, memory by kind, step time by part.
+
+        With a price the dollars of a step, with ``num_steps`` the seconds, GPU-hours and dollars of the run. A layout that is
+        impossible has its ``reason`` and empty figures.
+        """
+        import pandas as pd
+
+        step_hours = gpu_hours(self.step_time_s, self.num_gpus)
+        columns: dict[str, Any] = {
+            **self.layouts.to_columns(),
+            "possible": self.possible,
+            "fits": self.fits,
+            "reason": ["" if i < 0 else self.reasons[i] for i in self.reason],
+            "num_gpus": self.num_gpus,
+            "num_microbatches": self.num_microbatches,
+            "step_time_s": self.step_time_s,
+            "tokens_per_s": self.tokens_per_step / self.step_time_s,
+            "tokens_per_s_per_gpu": self.tokens_per_s_per_gpu,
+            "mfu": self.mfu,
+            "peak_total_bytes": self.memory.total,
+            "headroom_bytes": self.headroom_bytes,
+            **{f"{kind}_bytes": getattr(self.memory, kind) for kind in KINDS},
+            **{f"{part}_s": getattr(self.step, part) for part in PARTS},
+        }
+        if usd_per_gpu_hour is not None:
+            columns["cost_usd_per_step"] = step_hours * usd_per_gpu_hour
+        if num_steps is not None:
+            columns |= {"run_s": self.step_time_s * num_steps, "gpu_hours": step_hours * num_steps}
+        if usd_per_gpu_hour is not None and num_steps is not None:
+            columns["cost_usd"] = step_hours * num_steps * usd_per_gpu_hour
+        return pd.DataFrame(columns)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Mask
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, require_vendor
 from planner.model.architecture import Model
 from planner.operators.teacher import teacher_model
-from planner.workload.framework import Feature, Framework
+from planner.workload.framework import Feature, Framework, framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
 from planner.workload.precision import matmul_dtype
@@ -63,6 +63,7 @@ def check_sizes(model: Model, job: Job) -> None:
 def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
     """Raise PlannerError for what no layout can mend: types the hardware lacks, positions the model lacks, absurd sizes."""
     check_sizes(model, job)
+    require_vendor(cluster.accelerator, framework, "framework.name", load_framework, framework_names())
     precision = matmul_dtype(job.precision)
     cluster.accelerator.peak(precision)
     if precision in ("fp8", "fp4"):

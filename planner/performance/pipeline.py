@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class Stage:
     head: bool
 
 
-@cache
+@lru_cache(maxsize=4096)
 def stages(model: Model, pp: int, vpp: int) -> tuple[Stage, ...]:
     """The distinct stages of ``model`` cut into ``pp x vpp`` chunks, dealt round to the stages (Narayanan et al. 2021).
 

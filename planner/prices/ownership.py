@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import datetime
+import math
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Annotated, Any
@@ -20,6 +22,9 @@ PURCHASES = FOLDER / "prices" / "purchase.csv"
 YEAR_S = 365.25 * 86400.0
 JOULES_PER_KWH = 3.6e6
 
+RECENT_DAYS = 550
+"""How far back quotes for a purchase count beside the newest: one shop's list price is no market."""
+
 Positive = Annotated[float, Field(gt=0)]
 Usd = Annotated[float, Field(ge=0)]
 
@@ -35,6 +40,23 @@ class Constants(Spec):
     interconnect_share: Annotated[float, Field(ge=0, lt=1)]
     years: Positive
     utilisation: Annotated[float, Field(gt=0, le=1)]
+    capital_rate: Annotated[float, Field(ge=0, lt=1)]
+    maintenance_share: Annotated[float, Field(ge=0, lt=1)]
+    colocation_usd_per_kw_month: Usd
+    idle_power_share: Annotated[float, Field(ge=0, le=1)]
+    rent_change_per_year: Annotated[float, Field(gt=-1, lt=1)]
+
+    def owned_defaults(self) -> dict[str, str]:
+        """Constants that ``Ownership`` falls back on, with where they come from: field -> "value: source"."""
+        fields = (
+            "utilisation",
+            "capital_rate",
+            "maintenance_share",
+            "colocation_usd_per_kw_month",
+            "idle_power_share",
+            "rent_change_per_year",
+        )
+        return {name: f"{getattr(self, name):g}: {self.provenance[name].source}" for name in fields}
 
 
 @cache
@@ -50,6 +72,11 @@ class Ownership(Spec):
     purchase_usd_per_gpu: Positive | None = None  # with its share of server and network
     years: Positive | None = None
     utilisation: Annotated[float, Field(gt=0, le=1)] | None = None  # hours used over hours owned
+    capital_rate: Annotated[float, Field(ge=0, lt=1)] | None = None  # yearly cost of the money in it
+    maintenance_share: Annotated[float, Field(ge=0, lt=1)] | None = None  # of the purchase, each year
+    colocation_usd_per_kw_month: Usd | None = None  # room and cooling for rated power, without the energy
+    idle_power_share: Annotated[float, Field(ge=0, le=1)] | None = None  # power of an idle GPU over its power in training
+    rent_change_per_year: Annotated[float, Field(gt=-1, lt=1)] | None = None  # of the rent that owning is compared with
     residual_share: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the purchase, when it is sold
     staff_usd_per_year: Usd = 0.0  # for the whole cluster
     space_usd_per_year: Usd = 0.0
@@ -83,7 +110,8 @@ def purchases() -> tuple[Purchase, ...]:
 
 
 def find_purchase(accelerator: str) -> Purchase:
-    """The quote of the newest day, a server's before a card's, the lower median of several; PlannerError without any."""
+    """The lower median of the quotes of the last ``RECENT_DAYS`` before the newest, a server's before a card's; PlannerError
+    without any."""
     quotes = [p for p in purchases() if p.accelerator == accelerator]
     if not quotes:
         known = sorted({p.accelerator for p in purchases()})
@@ -91,18 +119,20 @@ def find_purchase(accelerator: str) -> Purchase:
             f"cost.own: the catalog has no purchase price of {accelerator}; give cost.own.purchase_usd_per_gpu. "
             f"With prices: {near(accelerator, known)}."
         )
-    newest = max(p.date for p in quotes)
-    same = sorted((p for p in quotes if p.date == newest), key=lambda p: p.usd_per_gpu)
-    servers = [p for p in same if p.covers == "server"] or same
-    return servers[(len(servers) - 1) // 2]
+    kind = "server" if any(p.covers == "server" for p in quotes) else "card"
+    alike = [p for p in quotes if p.covers == kind]
+    newest = max(datetime.date.fromisoformat(p.date) for p in alike)
+    recent = [p for p in alike if (newest - datetime.date.fromisoformat(p.date)).days <= RECENT_DAYS]
+    return sorted(recent, key=lambda p: p.usd_per_gpu)[(len(recent) - 1) // 2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnedGpu:
-    """What one owned GPU costs. ``usd_per_gpu_hour`` is per hour of use; ``break_even_*`` against a rent.
+    """What one owned GPU costs. ``usd_per_gpu_hour`` is per hour of use, the sum of its parts; ``break_even_*`` against a rent.
 
-    ``break_even_utilisation``: above it owning is cheaper over the years; None when power alone costs more than the rent.
-    ``break_even_gpu_hours``: hours of use per GPU after which the purchase has paid off.
+    ``rent_usd_per_gpu_hour`` is the mean over the years of a rent that changes each year. ``break_even_utilisation``: above it
+    owning is cheaper over the years; None when power alone costs more than the rent. ``break_even_gpu_hours``: hours of use
+    per GPU after which the purchase has paid off.
     """
 
     purchase_usd_per_gpu: float
@@ -113,6 +143,9 @@ class OwnedGpu:
     usd_per_gpu_hour: float
     capital_usd_per_gpu_hour: float
     energy_usd_per_gpu_hour: float
+    idle_energy_usd_per_gpu_hour: float
+    maintenance_usd_per_gpu_hour: float
+    colocation_usd_per_gpu_hour: float
     staff_and_space_usd_per_gpu_hour: float
     rent_usd_per_gpu_hour: float | None
     break_even_utilisation: float | None
@@ -140,34 +173,71 @@ def purchase_usd(accelerator: str) -> tuple[float, Purchase]:
     return server / (1.0 - c.interconnect_share), quote
 
 
+def capital_usd(price: float, residual_share: float, rate: float, years: float) -> float:
+    """What a purchase costs over its years: an annuity on what the resale does not pay back.
+
+    (price - residual / (1 + r)^n) r / (1 - (1 + r)^-n) n; price - residual where the rate r is 0.
+    """
+    if rate == 0:
+        return price * (1.0 - residual_share)
+    discount = (1.0 + rate) ** -years
+    return price * (1.0 - residual_share * discount) * rate / (1.0 - discount) * years
+
+
+def mean_rent(rent: float, change_per_year: float, years: float) -> float:
+    """Mean over the years of a rent that changes by a share each year: rent ((1 + g)^n - 1) / (n ln(1 + g))."""
+    if change_per_year == 0:
+        return rent
+    growth = math.log1p(change_per_year)
+    return rent * math.expm1(growth * years) / (growth * years)
+
+
 def owned_gpu(
     cluster: Cluster, own: Ownership, *, power_w: float, pue: float, electricity_usd_per_kwh: float, rent: float | None
 ) -> OwnedGpu:
-    """Dollars per used hour of an owned GPU: capital / used hours + power x PUE x price + staff and space / used hours."""
+    """Dollars per used hour of an owned GPU: (capital + maintenance + colocation + staff and space) / used hours + energy in use
+    and, for the hours between, energy of an idle GPU. What ``own`` leaves out comes from the catalog's constants."""
     c = constants()
     quote: Purchase | None = None
     price = own.purchase_usd_per_gpu
     if price is None:
         price, quote = purchase_usd(cluster.accelerator.name)
-    years, utilisation = own.years or c.years, own.utilisation or c.utilisation
+    years = own.years or c.years
+    given = own.model_dump(exclude={"provenance"})
+    use, rate, care, room, idle, change = (
+        getattr(c, name) if given[name] is None else float(given[name])
+        for name in (
+            "utilisation",
+            "capital_rate",
+            "maintenance_share",
+            "colocation_usd_per_kw_month",
+            "idle_power_share",
+            "rent_change_per_year",
+        )
+    )
     owned_hours = years * YEAR_S / HOUR_S
-    capital = price * (1.0 - own.residual_share)
+    capital = capital_usd(price, own.residual_share, rate, years)
+    maintenance = care * price * years
+    colocation = room * power_w / c.power_share / 1e3 * 12.0 * years
     yearly = (own.staff_usd_per_year + own.space_usd_per_year) * years / cluster.num_gpus
     energy = power_w * pue * HOUR_S / JOULES_PER_KWH * electricity_usd_per_kwh
-    used = owned_hours * utilisation
-    saved = None if rent is None else rent - energy
-    pays = saved is not None and saved > 0
+    fixed, used = capital + maintenance + colocation + yearly, owned_hours * use
+    average = None if rent is None else mean_rent(rent, change, years)
+    saved = 0.0 if average is None else average - energy
     return OwnedGpu(
         purchase_usd_per_gpu=price,
         purchase=quote,
         years=years,
-        utilisation=utilisation,
+        utilisation=use,
         power_w_per_gpu=power_w,
-        usd_per_gpu_hour=capital / used + energy + yearly / used,
+        usd_per_gpu_hour=fixed / used + energy * (1.0 + idle * (1.0 / use - 1.0)),
         capital_usd_per_gpu_hour=capital / used,
         energy_usd_per_gpu_hour=energy,
+        idle_energy_usd_per_gpu_hour=energy * idle * (1.0 / use - 1.0),
+        maintenance_usd_per_gpu_hour=maintenance / used,
+        colocation_usd_per_gpu_hour=colocation / used,
         staff_and_space_usd_per_gpu_hour=yearly / used,
-        rent_usd_per_gpu_hour=rent,
-        break_even_utilisation=(capital + yearly) / (saved * owned_hours) if pays and saved else None,
-        break_even_gpu_hours=(capital + yearly) / saved if pays and saved else None,
+        rent_usd_per_gpu_hour=average,
+        break_even_utilisation=(fixed / owned_hours + energy * idle) / (saved + energy * idle) if saved > 0 else None,
+        break_even_gpu_hours=fixed / saved if saved > 0 else None,
     )

@@ -6,7 +6,7 @@ import csv
 import datetime
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -14,17 +14,21 @@ from typing import Any
 
 from planner.common import data
 from planner.common.arrays import Number
-from planner.common.errors import PlannerError, as_text, near, one_of
+from planner.common.errors import PlannerError
 from planner.common.units import HOUR_S
 
 TABLE = data.CATALOG / "prices" / "gpu_hours.csv"
-TERMS = ("on-demand", "spot", "reserved-1-year", "reserved-3-year", "marketplace")
+TERMS = ("on-demand", "spot", "reserved-1-year", "reserved-3-year", "capacity-block", "marketplace")
 STALE_AFTER_DAYS = 90
 
 
 @dataclass(frozen=True, kw_only=True)
 class Price:
-    """One quote per GPU-hour. ``date`` is ISO, as exact as its source: a year, a month or a day."""
+    """Dollars per GPU-hour: one quote, or what a market asks (``basis`` says how it was found).
+
+    ``date`` is ISO, as exact as its source: a year, a month or a day. ``lower`` and ``upper`` hold 90 % of what one would
+    pay; a price that the user gives is certain and has none.
+    """
 
     usd_per_gpu_hour: float
     term: str
@@ -34,22 +38,34 @@ class Price:
     accelerator: str = ""
     date: str = ""
     source: str = ""
+    num_gpus: int = 0  # of the instance quoted; 0 = not stated
+    lower_usd_per_gpu_hour: float | None = None
+    upper_usd_per_gpu_hour: float | None = None
+    basis: str = ""
+
+    @property
+    def interval_usd_per_gpu_hour(self) -> tuple[float, float]:
+        """The 90 % interval; the price itself twice where it is certain."""
+        lower, upper = self.lower_usd_per_gpu_hour, self.upper_usd_per_gpu_hour
+        return (self.usd_per_gpu_hour if lower is None else lower, self.usd_per_gpu_hour if upper is None else upper)
 
     def describe(self) -> str:
         """For people: "Azure on-demand, eastus, 2026-06-18"."""
-        if not self.provider:
-            return self.term
-        return ", ".join(part for part in (f"{self.provider} {self.term}", self.region, self.date) if part)
+        quote = f"{self.provider} {self.term}" if self.provider else self.term
+        return ", ".join(part for part in (quote, self.region, self.date) if part)
+
+    def last_day(self) -> datetime.date:
+        """The latest day that its date can mean; ValueError for a price without a date."""
+        parts = [int(p) for p in self.date.split("-")]
+        year, month = parts[0], parts[1] if len(parts) > 1 else 12
+        last = (datetime.date(year + month // 12, month % 12 + 1, 1) - datetime.timedelta(days=1)).day
+        return datetime.date(year, month, parts[2] if len(parts) > 2 else last)
 
     def age_days(self, today: datetime.date) -> int | None:
         """Days since the quote, from the latest day its date can mean; None for a price without a date."""
         if not self.date:
             return None
-        parts = [int(p) for p in self.date.split("-")]
-        year, month = parts[0], parts[1] if len(parts) > 1 else 12
-        last = (datetime.date(year + month // 12, month % 12 + 1, 1) - datetime.timedelta(days=1)).day
-        day = parts[2] if len(parts) > 2 else last
-        return max((today - datetime.date(year, month, day)).days, 0)
+        return max((today - self.last_day()).days, 0)
 
     def may_be_stale(self, today: datetime.date) -> bool:
         """Not surely older than 90 days, but it may be: its date is a year or a month."""
@@ -113,6 +129,7 @@ def read_price_table(path: Path) -> tuple[Price, ...]:
                 accelerator=row["accelerator"],
                 date=row["date"],
                 source=row["source"],
+                num_gpus=int(row.get("num_gpus_per_instance") or 0),
             )
             for row in csv.DictReader(file)
         )
@@ -125,50 +142,6 @@ def own_price(usd_per_gpu_hour: float, term: str = "own price") -> Price:
     if not math.isfinite(usd_per_gpu_hour) or usd_per_gpu_hour < 0:
         raise PlannerError(f"price.usd_per_gpu_hour = {usd_per_gpu_hour}: must be finite and not negative.")
     return Price(usd_per_gpu_hour=float(usd_per_gpu_hour), term=term)
-
-
-def find_price(accelerator: str, *, term: str = "on-demand", provider: str | None = None, region: str | None = None) -> Price:
-    """The catalog's quote for an accelerator.
-
-    Of each provider the newest quote counts (the cheapest region of that day); of the providers the one with the median
-    price, the lower of two. Raises PlannerError naming what exists when nothing matches.
-    """
-    if term not in TERMS:
-        raise PlannerError(f"price.term = {term!r}: {one_of(term, TERMS)}.")
-    quotes = [p for p in load_prices() if p.accelerator == accelerator]
-    if not quotes:
-        raise PlannerError(
-            f"price: the catalog has no quote for {accelerator}; give price.usd_per_gpu_hour. "
-            f"With quotes: {near(accelerator, {p.accelerator for p in load_prices()})}."
-        )
-    quotes = _narrow(quotes, "term", term, accelerator)
-    if provider is not None:
-        quotes = _narrow(quotes, "provider", provider, accelerator)
-    if region is not None:
-        quotes = _narrow(quotes, "region", region, accelerator)
-    ranked = _newest(quotes)
-    return ranked[(len(ranked) - 1) // 2]
-
-
-def market(accelerator: str, term: str) -> tuple[Price, ...]:
-    """The newest quote of each provider (the cheapest region of that day), cheapest first."""
-    return tuple(_newest(p for p in load_prices() if p.accelerator == accelerator and p.term == term))
-
-
-def _newest(quotes: Iterable[Price]) -> list[Price]:
-    newest: dict[str, Price] = {}
-    for quote in sorted(quotes, key=lambda p: (p.date, -p.usd_per_gpu_hour)):
-        newest[quote.provider] = quote
-    return sorted(newest.values(), key=lambda p: (p.usd_per_gpu_hour, p.provider))
-
-
-def _narrow(quotes: Iterable[Price], field: str, wanted: str, accelerator: str) -> list[Price]:
-    quotes = list(quotes)
-    kept = [p for p in quotes if getattr(p, field).lower() == wanted.lower()]
-    if not kept:
-        have = sorted({getattr(p, field) or "(none given)" for p in quotes})
-        raise PlannerError(f"price.{field} = {wanted!r}: no such quote for {accelerator}; {near(wanted, have)}.")
-    return kept
 
 
 def gpu_hours(seconds: Number, num_gpus: Number) -> Number:
@@ -184,33 +157,10 @@ def cost_usd(hours: Number, price: Price) -> Number:
 PriceLike = Price | float | Mapping[str, Any]
 
 
-def as_price(value: PriceLike | None, accelerator: str) -> Price | None:
-    """A price from a number (USD per GPU-hour), from search fields, or None for the catalog's on-demand quote."""
-    if isinstance(value, Price):
-        return value
-    if isinstance(value, int | float):
-        return own_price(float(value))
-    fields = dict(value or {})
-    own = "usd_per_gpu_hour" in fields
-    known = {"usd_per_gpu_hour", "term"} if own else {"term", "provider", "region"}
-    unknown = sorted(set(fields) - known)
-    for key in known & set(fields) - {"usd_per_gpu_hour"}:
-        as_text(fields[key], f"price.{key}")
-    if unknown:
-        raise PlannerError(
-            f"price: unknown field {unknown[0]} = {fields[unknown[0]]!r}; {near(unknown[0], {*known, 'usd_per_gpu_hour'})}"
-        )
-    if own:
-        return own_price(**fields)
-    if fields:
-        return find_price(accelerator, **fields)
-    try:
-        return find_price(accelerator)
-    except PlannerError:
-        return None
-
-
 def price_text(price: Price, today: datetime.date) -> str:
-    """A quote in one line, marked when it is older than 90 days, or may be."""
+    """A price in one line with its interval, marked when it is older than 90 days, or may be."""
     mark = price.staleness(today)
-    return f"${price.usd_per_gpu_hour:.2f} {price.describe()}{f' ({mark})' if mark else ''}"
+    lower, upper = price.interval_usd_per_gpu_hour
+    between = "" if lower == upper else f" ({lower:.2f} to {upper:.2f})"
+    found = f", {price.basis}" if price.basis else ""
+    return f"${price.usd_per_gpu_hour:.2f}{between} {price.describe()}{found}{f' ({mark})' if mark else ''}"

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError, near, one_of
-from planner.common.files import write_text
+from planner.common.files import locked, read_text, write_text
+from planner.common.version import install_with
 from planner.hardware.cluster import accelerator_names
+from planner.prices.currency import to_usd
 from planner.prices.price import TERMS, Price, load_prices, read_price_table, user_table
 
-COLUMNS = ("provider", "item", "accelerator", "term", "region", "usd_per_gpu_hour", "date", "source")
+COLUMNS = ("provider", "item", "accelerator", "term", "region", "usd_per_gpu_hour", "date", "source", "num_gpus_per_instance")
+FIELD = {"num_gpus_per_instance": "num_gpus"}
+"""Columns that a price names otherwise."""
 NEEDED = ("provider", "accelerator", "term", "date", "source")
 OPTIONAL = ("item", "region", "num_gpus_per_instance", "notes")
 MONEY = ("usd_per_gpu_hour", "price_per_gpu_hour", "currency", "usd_per_currency_unit")
@@ -36,7 +40,7 @@ class Imported:
 
 def read_quotes(path: Path, today: datetime.date) -> tuple[Price, ...]:
     """Quotes of a CSV file. Needs provider, accelerator, term, date, source and either ``usd_per_gpu_hour`` or
-    ``price_per_gpu_hour`` with ``currency`` (other than USD: with ``usd_per_currency_unit``).
+    ``price_per_gpu_hour`` with ``currency`` (at the catalog's rate, or at ``usd_per_currency_unit``).
 
     Raises PlannerError that lists every bad line: missing currency, negative or odd price, unknown accelerator or term,
     bad or future date, a quote given twice.
@@ -77,7 +81,7 @@ def refresh_prices(today: datetime.date) -> tuple[Imported, int]:
         import gpuhunt
     except ImportError:
         raise PlannerError(
-            "prices refresh: the package gpuhunt is not installed; pip install 'planner[prices]'. The price table is unchanged."
+            f"prices refresh: the package gpuhunt is not installed; {install_with('prices')}. The price table is unchanged."
         ) from None
     logger = logging.getLogger("gpuhunt")  # it logs a traceback for each provider out of reach; ours is the one message
     level = logger.level
@@ -112,6 +116,19 @@ GPUHUNT_NAMES = {
     ("H200", 141): "h200-sxm-141gb", ("B200", 180): "b200-sxm-180gb", ("H100NVL", 94): "h100-nvl-94gb",
     ("MI300X", 192): "mi300x-192gb", ("RTX3070", 8): "rtx-3070-8gb", ("RTX3080", 10): "rtx-3080-10gb",
     ("RTX3090", 24): "rtx-3090-24gb", ("RTX4090", 24): "rtx-4090-24gb", ("RTX5090", 32): "rtx-5090-32gb",
+    ("A30", 24): "a30-24gb", ("A40", 48): "a40", ("A4000", 16): "rtx-a4000", ("A4500", 20): "rtx-a4500",
+    ("A5000", 24): "rtx-a5000", ("A6000", 48): "rtx-a6000", ("L40", 48): "l40",
+    ("P100", 16): "p100-sxm2-16gb", ("H200NVL", 141): "h200-nvl-141gb",
+    ("GB200", 186): "gb200-186gb", ("B300", 270): "b300-sxm-270gb", ("GB300", 270): "gb300-278gb", ("GH200", 96): "gh200-96gb",
+    ("RTX2080Ti", 11): "rtx-2080-ti", ("RTX3060", 12): "rtx-3060-12gb", ("RTX3060Ti", 8): "rtx-3060-ti-8gb",
+    ("RTX3070Ti", 8): "rtx-3070-ti-8gb", ("RTX3080Ti", 12): "rtx-3080-ti-12gb", ("RTX3090Ti", 24): "rtx-3090-ti-24gb",
+    ("RTX4060", 8): "rtx-4060-8gb", ("RTX4060Ti", 16): "rtx-4060-ti-16gb", ("RTX4070", 12): "rtx-4070-12gb",
+    ("RTX4070Ti", 12): "rtx-4070-ti-12gb", ("RTX4070TiSUPER", 16): "rtx-4070-ti-super", ("RTX4080", 16): "rtx-4080-16gb",
+    ("RTX4080SUPER", 16): "rtx-4080-super-16gb", ("RTX5060Ti", 16): "rtx-5060-ti-16gb", ("RTX5070", 12): "rtx-5070-12gb",
+    ("RTX5070Ti", 16): "rtx-5070-ti-16gb", ("RTX5080", 16): "rtx-5080-16gb", ("RTX4000Ada", 20): "rtx-4000-ada",
+    ("RTX6000Ada", 48): "rtx-6000-ada", ("RTXPRO4500", 32): "rtx-pro-4500-blackwell",
+    ("RTXPRO6000", 96): "rtx-pro-6000-blackwell-server", ("MI325X", 256): "mi325x-256gb", ("MI350X", 288): "mi350x-288gb",
+    ("MI355X", 288): "mi355x-288gb", ("Gaudi2", 96): "gaudi2-96gb", ("Gaudi3", 128): "gaudi3-128gb",
 }  # fmt: skip
 BOARDS = {("A100", 40): ("a100-sxm4-40gb", "a100-pcie-40gb"), ("A100", 80): ("a100-sxm4-80gb", "a100-pcie-80gb"),
           ("H100", 80): ("h100-sxm5-80gb", "h100-pcie-80gb")}  # fmt: skip
@@ -144,15 +161,12 @@ def _from_offer(offer: Any, today: datetime.date) -> Price | None:
         accelerator=accelerator,
         date=today.isoformat(),
         source="gpuhunt catalog",
+        num_gpus=int(offer.gpu_count),
     )
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise PlannerError(f"{path}: cannot be read ({reason}); give the path of a CSV file.") from None
+    text = read_text(path, "the path of a CSV file")
     reader = csv.DictReader(io.StringIO(text))
     names = [n.strip() for n in reader.fieldnames or []]
     reader.fieldnames = names
@@ -165,7 +179,10 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
         raise PlannerError(f"{path}: column {', '.join(missing)} is missing; it has {', '.join(names) or 'no header'}.")
     if "usd_per_gpu_hour" not in names and "price_per_gpu_hour" not in names:
         raise PlannerError(f"{path}: has no price; give usd_per_gpu_hour, or price_per_gpu_hour and currency.")
-    return [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+    try:
+        return [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
+    except csv.Error as error:
+        raise PlannerError(f"{path}: cannot be read as CSV ({error}); give the path of a CSV file.") from None
 
 
 def _quote(row: dict[str, str], today: datetime.date) -> Price:
@@ -187,7 +204,14 @@ def _quote(row: dict[str, str], today: datetime.date) -> Price:
         accelerator=row["accelerator"],
         date=_date(row["date"], today),
         source=row["source"],
+        num_gpus=_count(row.get("num_gpus_per_instance", "")),
     )
+
+
+def _count(text: str) -> int:
+    if text and not (text.isdecimal() and int(text) > 0):
+        raise PlannerError(f"num_gpus_per_instance = {text!r}: must be a whole number of at least 1")
+    return int(text or 0)
 
 
 def _dollars(row: dict[str, str]) -> float:
@@ -200,12 +224,10 @@ def _dollars(row: dict[str, str]) -> float:
     price = _positive("price_per_gpu_hour", row.get("price_per_gpu_hour", ""))
     currency = row.get("currency", "")
     if not currency:
-        raise PlannerError("currency is missing; give USD, or another currency with usd_per_currency_unit")
-    if currency == "USD":
-        return price
-    if not row.get("usd_per_currency_unit"):
-        raise PlannerError(f"currency = {currency!r} without usd_per_currency_unit, the dollars that one unit buys")
-    return price * _positive("usd_per_currency_unit", row["usd_per_currency_unit"])
+        raise PlannerError("currency is missing; give its code, e.g. USD, EUR or CNY")
+    if row.get("usd_per_currency_unit"):
+        return price * _positive("usd_per_currency_unit", row["usd_per_currency_unit"])
+    return to_usd(price, currency)
 
 
 def _positive(name: str, text: str) -> float:
@@ -237,10 +259,12 @@ def _key(quote: Price) -> tuple[str, ...]:
 
 def _join(quotes: Iterable[Price]) -> Imported:
     path = user_table()
-    old = {_key(q): q for q in (read_price_table(path) if path.is_file() else ())}
+    _make_folder(path)
     fresh = {_key(q): q for q in quotes}
-    both = {**old, **fresh}
-    _write(path, sorted(both.values(), key=_key))
+    with locked(path):
+        old = {_key(q): q for q in (read_price_table(path) if path.is_file() else ())}
+        both = {**old, **fresh}
+        _write(path, sorted(both.values(), key=_key))
     load_prices.cache_clear()
     return Imported(path=path, new=len(fresh.keys() - old.keys()), replaced=len(fresh.keys() & old.keys()), total=len(both))
 
@@ -249,9 +273,13 @@ def _write(path: Path, quotes: Iterable[Price]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([getattr(q, column) for column in COLUMNS] for q in quotes)
-    try:  # the planner's own folder, which no user names
+    writer.writerows([getattr(q, FIELD.get(column, column)) for column in COLUMNS] for q in quotes)
+    write_text(path, text.getvalue())
+
+
+def _make_folder(path: Path) -> None:
+    """Make the planner's own folder, which no user names."""
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise PlannerError(f"{path}: its folder cannot be made ({error.strerror}).") from None
-    write_text(path, text.getvalue())

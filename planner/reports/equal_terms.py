@@ -12,11 +12,12 @@ from rich.text import Text
 
 from planner.common.errors import PlannerError
 from planner.prices.price import price_text
+from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plots import COLOURS
 from planner.reports.text import count, dollars
 from planner.reports.whole_run import span
 from planner.studies.equal_terms import Side, law_notes
-from planner.studies.scaling_law import predicted_loss
+from planner.studies.scaling_law import DENSE, optimal, predicted_loss
 
 TERM_NAMES = {
     "loss": "equal predicted loss", "flops": "equal training flops", "dollars": "equal dollars", "days": "equal days",
@@ -44,6 +45,7 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
         "GPU-hours (90 %)": [span(s.gpu_hours, lambda v: f"{v:,.0f}") for s in sides],
         "price per GPU-hour": ["-" if s.price is None else price_text(s.price, today) for s in sides],
         "cost (90 %)": ["no price" if s.cost_usd is None else span(s.cost_usd, dollars) for s in sides],
+        "best dense model for these flops (assumed)": [_optimal(s) for s in sides],
         "predicted loss, nats per token (assumed)": ["-" if s.loss is None else f"{s.loss:.4f}" for s in sides],
     }
     if not all(s.reachable for s in sides):
@@ -54,12 +56,16 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
     return Group(table, *lines, *(Text(note, style="dim") for note in law_notes()))
 
 
+def _optimal(side: Side) -> str:
+    """Size and tokens of the dense model with the least loss, from the least to the most that the laws say."""
+    found = sorted(optimal(side.training_flops, law) for law in DENSE)
+    (small, most), (large, least) = found[0], found[-1]
+    return f"{count(small)} on {count(most)} to {count(large)} on {count(least)} tokens"
+
+
 def save_equal(path: Path, title: str, at: str, sides: Sequence[Side]) -> None:
     """Predicted loss against dollars (GPU-hours without a price) as tokens grow, each case's point marked; PNG, SVG or PDF."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     priced = all(s.cost_usd is not None and s.cost_usd.expected > 0 for s in sides)
     figure, axes = plt.subplots(figsize=(10, 6), layout="constrained")
@@ -79,9 +85,7 @@ def save_equal(path: Path, title: str, at: str, sides: Sequence[Side]) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=11)
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise PlannerError(f"--plot {path}: cannot be written ({error}); give a writable .png, .svg or .pdf path.") from None
+        save_figure(figure, path)
     finally:
         plt.close(figure)
 

@@ -10,6 +10,7 @@ from planner.common.units import GIB
 from planner.evidence.predictions import Prediction
 from planner.performance.memory import KINDS
 from planner.performance.step_time import PARTS
+from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plans import PART_NAMES
 from planner.reports.text import seconds
 from planner.training.plan import Plan
@@ -41,10 +42,7 @@ def save_comparison(path: Path, title: str, labels: Sequence[str], plans: Sequen
 
     Raises PlannerError when the path cannot be written. Nothing is left behind on failure.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     height = 2.6 + 0.75 * len(plans)
     figure, (memory, step) = plt.subplots(2, 1, figsize=(11, 2 * height), layout="constrained")
@@ -68,9 +66,7 @@ def save_comparison(path: Path, title: str, labels: Sequence[str], plans: Sequen
         step.set_xlim(0, max(p.step_time_s for p in plans) * 1.25)
         step.set_xlabel("seconds of one optimizer step")
         step.set_title(_time_finding(labels, plans), loc="left", fontsize=12)
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise PlannerError(f"--plot {path}: cannot be written ({error}); give a writable .png, .svg or .pdf path.") from None
+        save_figure(figure, path)
     finally:
         plt.close(figure)
 
@@ -112,10 +108,7 @@ def _time_finding(labels: Sequence[str], plans: Sequence[Plan]) -> str:
 
 def save_validation(path: Path, title: str, predictions: Sequence[Prediction]) -> None:
     """Draw predicted against measured, log-log, one panel a metric, one colour a group; PlannerError when it cannot be."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     metrics = [m for m in UNITS if any(p.metric == m for p in predictions)]
     if not metrics:
@@ -140,9 +133,7 @@ def save_validation(path: Path, title: str, predictions: Sequence[Prediction]) -
                 f"median error {errors[len(errors) // 2]:.1%} over {len(here)} runs; band: 10 %", loc="left", fontsize=12
             )
             axes.legend(fontsize=8, frameon=False)
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise PlannerError(f"--plot {path}: cannot be written ({error}); give a writable .png, .svg or .pdf path.") from None
+        save_figure(figure, path)
     finally:
         plt.close(figure)
 
@@ -159,11 +150,9 @@ def save_accuracy(
 
     ``measured`` in seconds; ``ours`` and ``baseline`` log(predicted / measured). PlannerError when it cannot be written.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
     import numpy as np
-    from matplotlib import pyplot as plt
+
+    plt = pyplot()
 
     seconds_, ratios, theirs = (np.asarray(x, dtype=float) for x in (measured, ours, baseline))
     figure, (left, right) = plt.subplots(1, 2, figsize=(15, 7), layout="constrained")
@@ -183,9 +172,7 @@ def save_accuracy(
         )
         left.legend(fontsize=9, frameon=False, ncols=2)
         _draw_shares(right, ratios, theirs)
-        figure.savefig(path, dpi=100)
-    except (OSError, ValueError) as error_:
-        raise PlannerError(f"{path}: cannot be written ({error_}); give a writable .png, .svg or .pdf path.") from None
+        save_figure(figure, path, option="", dpi=100)
     finally:
         plt.close(figure)
 

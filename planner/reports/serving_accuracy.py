@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from planner.common.data import PROFILES
-from planner.common.files import write_text
+from planner.common.files import write_texts
 from planner.evidence.serving.runs import TITLES
 from planner.evidence.serving.study import LEFT_OUT, LIKE, ServingStudy
-from planner.evidence.write_fit import residuals_text, with_constant
+from planner.evidence.write_fit import constants_written, residuals_text
+from planner.hardware.curves import CURVES
 from planner.reports.serving_plots import save_scatter
-from planner.serving.engine import CATALOG
+from planner.serving.engine import ENGINES
 from planner.serving.intervals import RESIDUALS
 
 HOW = (
@@ -169,20 +169,12 @@ def _constants(found: ServingStudy) -> str:
 
 def write_constants(found: ServingStudy, source: str) -> list[Path]:
     """Constants into engines and curves, residual classes into serving_residuals.toml; returns the files that changed."""
-    texts: dict[Path, str] = {}
     date = datetime.date.today().isoformat()
-    for constant, value in zip(found.found.constants, found.found.values.values, strict=True):
-        engine = str(getattr(constant, "engine", ""))
-        path = PROFILES / "measured" / f"{constant.curves}.toml" if constant.curves else CATALOG / f"{engine}.toml"
-        text = texts.get(path) or path.read_text(encoding="utf-8")
-        texts[path] = with_constant(text, constant.field, value, f"{source}; prior {constant.prior:g}: {constant.why}", date)
+    texts = constants_written(found.found, lambda c: CURVES if c.curves else ENGINES, source, date)
     texts[RESIDUALS] = residuals_text(found.classes, source)
-    changed = []
-    for path, text in texts.items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
-            changed.append(path)
-    return changed
+    changed = {path: text for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
+    write_texts(changed)
+    return list(changed)
 
 
 def save_picture(path: Path, found: ServingStudy) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plots import COLOURS, MARKS
-
-if TYPE_CHECKING:
-    from planner.serving.curves import curve, load_curve
+from planner.serving.curves import curve, load_curve
 from planner.serving.deployment import Deployment
 
 
@@ -23,7 +22,7 @@ def save_serving(path: Path, title: str, labels: Sequence[str], deployments: Seq
     drawn = [(label, d) for label, d in zip(labels, deployments, strict=True) if d.fits]
     if not drawn:
         raise PlannerError(f"--plot {path}: no deployment fits, there is nothing to draw.")
-    plt = _pyplot()
+    plt = pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(14, 6), layout="constrained")
     try:
         figure.suptitle(title, fontsize=14, x=0.01, ha="left", weight="bold")
@@ -40,7 +39,7 @@ def save_serving(path: Path, title: str, labels: Sequence[str], deployments: Seq
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False, fontsize=9)
-        _save(figure, path)
+        save_figure(figure, path)
     finally:
         plt.close(figure)
 
@@ -64,7 +63,7 @@ def _load_curve(axes: Any, d: Deployment, label: str, colour: str) -> None:
 
 def save_scatter(path: Path, panels: Mapping[str, Sequence[tuple[float, float, str]]]) -> None:
     """Predicted against measured, log-log, one panel a figure, one colour a group of (measured, predicted, group)."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, rows = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 5.4), layout="constrained", squeeze=False)
     groups = sorted({group for points in panels.values() for _, _, group in points})
     try:
@@ -81,22 +80,6 @@ def save_scatter(path: Path, panels: Mapping[str, Sequence[tuple[float, float, s
             errors = sorted(abs(p / m - 1.0) for m, p, _ in points)
             axes.set_title(f"{name}: median error {errors[len(errors) // 2]:.1%}", loc="left", fontsize=11)
             axes.legend(fontsize=7, frameon=False)
-        _save(figure, path)
+        save_figure(figure, path)
     finally:
         plt.close(figure)
-
-
-def _pyplot() -> Any:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    return plt
-
-
-def _save(figure: Any, path: Path) -> None:
-    try:
-        figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise PlannerError(f"--plot {path}: cannot be written ({error}); give a writable .png, .svg or .pdf path.") from None

@@ -10,8 +10,8 @@ import numpy as np
 from rich.console import RenderableType
 from rich.table import Table
 
-from planner.common.tables import write_whole
 from planner.common.units import GIB
+from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plots import COLOURS
 from planner.reports.text import dollars, gib, seconds
 
@@ -56,10 +56,7 @@ def save_sweep(path: Path, title: str, table: pd.DataFrame, keys: Sequence[str])
 
     Hollow points do not fit. Raises PlannerError when the file cannot be written.
     """
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    plt = pyplot()
 
     panels = [p for p in PANELS if np.isfinite(table[p[0]].astype(float)).any()]
     figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 5), layout="constrained", squeeze=False)
@@ -76,7 +73,7 @@ def save_sweep(path: Path, title: str, table: pd.DataFrame, keys: Sequence[str])
             panel.set_ylim(0, 1.08 * float(np.nanmax(table[name].astype(float))) / unit)
             panel.spines[["top", "right"]].set_visible(False)
         axes[0][0].legend(fontsize=8, frameon=False)
-        write_whole(path, lambda temporary: figure.savefig(temporary, dpi=110))
+        save_figure(figure, path)
     finally:
         plt.close(figure)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,7 +11,9 @@ from rich.text import Text
 
 from planner.common.units import DAY_S, GB, HOUR_S
 from planner.lifecycle.bill import ITEMS, Bill
+from planner.lifecycle.sensitivity import Swing
 from planner.lifecycle.simulation import CAUSES, WholeRun
+from planner.prices.currency import ExchangeRate
 from planner.prices.price import Price, price_text
 from planner.reports.text import dollars, seconds
 from planner.uncertainty.interval import Interval
@@ -41,9 +43,11 @@ def run_table(title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills
 
     row("layout", [r.plan.layout.label for r in runs])
     row("steps x step time", [f"{r.num_steps:,.0f} x {seconds(r.step_time_s.expected)}" for r in runs])
-    row("wall-clock (90 %)", [Text(span(r.wall_s, seconds), style="bold") for r in runs])
+    row("budget, as published runs went (90 %)", [Text(span(r.budget_s, seconds), style="bold") for r in runs])
+    row("  GPU-hours", [span(r.budget_gpu_hours, lambda v: f"{v:,.0f}") for r in runs])
+    row("as modelled (90 %)", [span(r.wall_s, seconds) for r in runs])
     row("  mean of the simulated runs", [_mean(r, b) for r, b in zip(runs, bills, strict=True)])
-    row("GPU-hours (90 %)", [span(r.gpu_hours, lambda v: f"{v:,.0f}") for r in runs])
+    row("  GPU-hours", [span(r.gpu_hours, lambda v: f"{v:,.0f}") for r in runs])
     row("goodput (90 %)", [span(r.goodput, lambda v: f"{v:.1%}") for r in runs])
     head("what each cause costs")
     for cause in CAUSES:
@@ -67,13 +71,25 @@ def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # typ
         if any(b is not None and b.items_usd[item].expected > 0 for b in bills):
             name = "  " + ITEM_NAMES[item]
             table.add_row(name, *["-" if b is None else span(b.items_usd[item], dollars) for b in bills])
-    table.add_row("  total (90 %)", *[Text("-" if b is None else span(b.total_usd, dollars), style="bold") for b in bills])
+    table.add_row("  total as modelled (90 %)", *["-" if b is None else span(b.total_usd, dollars) for b in bills])
+    budgets = [Text("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills]
+    table.add_row("  budget, as published runs went (90 %)", *budgets)
     table.add_row("  energy", *["-" if b is None else span(b.energy_kwh, lambda v: f"{v:,.0f} kWh") for b in bills])
     if any(b is not None and b.grams_co2 for b in bills):
         table.add_row("  CO2", *[_carbon(b) for b in bills])
     if any(b is not None and b.owned for b in bills):
         table.add_row("  on own hardware (90 %)", *[_own(b) for b in bills])
         table.add_row("  owning pays above", *[_break_even(b) for b in bills])
+
+
+def tornado_table(label: str, swings: Sequence[Swing]) -> RenderableType:
+    """What moves the total of one case, the widest first."""
+    table = Table(title=f"{label}: what moves the total", title_justify="left", pad_edge=False)
+    for name in ("input", "low", "total", "high", "total "):
+        table.add_column(name, justify="right" if "total" in name else "left", overflow="fold")
+    for s in swings:
+        table.add_row(s.name, s.low, dollars(s.low_usd), s.high, dollars(s.high_usd))
+    return table
 
 
 def span(interval: Interval, show) -> str:  # type: ignore[no-untyped-def]
@@ -142,18 +158,35 @@ def _notes(labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill
     return lines
 
 
-def prices_table(title: str, prices: Sequence[Price], today: datetime.date) -> RenderableType:
+def market_table(by_term: Mapping[str, Price], by_class: Mapping[str, Price], rate: ExchangeRate) -> RenderableType:
+    """The price at each term and of each class of provider, with its 90 % interval and how it was found."""
+    note = "" if rate.currency == "USD" else f"; 1 {rate.currency} = {rate.usd_per_unit:g} USD, {rate.date}"
+    table = Table(title=f"{rate.currency} per GPU-hour, 90 % interval{note}", title_justify="left", pad_edge=False)
+    for name in ("term", "price", "from", "to", "how"):
+        table.add_column(name, justify="right" if name in ("price", "from", "to") else "left", overflow="fold")
+    named = {**by_term, **{f"on-demand, {name}": price for name, price in by_class.items()}}
+    for name, price in named.items():
+        figures = (price.usd_per_gpu_hour, *price.interval_usd_per_gpu_hour)
+        table.add_row(
+            name, *(f"{x / rate.usd_per_unit:.2f}" for x in figures), ", ".join(x for x in (price.describe(), price.basis) if x)
+        )
+    return table
+
+
+def prices_table(title: str, prices: Sequence[Price], today: datetime.date, rate: ExchangeRate | None = None) -> RenderableType:
     """Quotes with date, age and source; stale ones say so."""
     table = Table(title=title, title_justify="left", pad_edge=False)
-    for name in ("accelerator", "term", "$/GPU-hour", "provider", "region", "item", "date", "age", "source"):
-        table.add_column(name, justify="right" if name == "$/GPU-hour" else "left", overflow="fold")
+    unit, per_usd = ("$", 1.0) if rate is None or rate.currency == "USD" else (rate.currency, 1.0 / rate.usd_per_unit)
+    money = f"{unit}/GPU-hour"
+    for name in ("accelerator", "term", money, "provider", "region", "item", "date", "age", "source"):
+        table.add_column(name, justify="right" if name == money else "left", overflow="fold")
     for p in prices:
         age = p.age_days(today)
         stale = " stale" if p.is_stale(today) else " or more, may be stale" if p.may_be_stale(today) else ""
         table.add_row(
             p.accelerator,
             p.term,
-            f"{p.usd_per_gpu_hour:.3f}",
+            f"{p.usd_per_gpu_hour * per_usd:.3f}",
             p.provider,
             p.region,
             p.item,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.common.errors import PlannerError
 from planner.workload.layout import Layouts
+from planner.workload.resolve import as_cluster, as_framework
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +47,23 @@ def chosen_row(tables: Mapping[str, Any], path: Path, rank: int) -> dict[str, An
         raise PlannerError(
             f"--rank {rank}: {path} has no such row; its ranks are {table['rank'].min()} to {table['rank'].max()}."
         )
-    row = found.iloc[0].to_dict()
+    row: dict[str, Any] = {str(name): value for name, value in found.iloc[0].items()}
     fields_of = {f.name: row[f.name] for f in fields(Layouts)}
-    if "framework" in tables and tables["framework"].get("name") == row["framework"]:
+    if "framework" in tables and as_framework(tables["framework"]).name == row["framework"]:
         framework = dict(tables["framework"])
     else:
         framework = {"name": row["framework"]}
     layout = {name: value.item() if hasattr(value, "item") else value for name, value in fields_of.items()}
-    cluster = {"node": row["node"], "num_gpus": int(row["num_gpus"])}
-    return {**tables, "framework": framework, "cluster": cluster, "layout": layout}
+    return {**tables, "framework": framework, "cluster": _cluster(tables["cluster"], row), "layout": layout}
+
+
+def _cluster(given: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row's cluster; where it is of the scenario's own node type, that table with the row's GPUs: its node may be a file."""
+    own, num_gpus = as_cluster(given), int(row["num_gpus"])
+    accelerator = row.get("accelerator", own.accelerator.name)
+    if num_gpus == own.num_gpus and (row["node"], accelerator) == (own.node.name, own.accelerator.name):
+        return dict(given)
+    table = {name: value for name, value in given.items() if name not in ("num_nodes", "num_gpus")}
+    if (row["node"], accelerator) != (as_cluster(table).node.name, own.accelerator.name):
+        table = {"node": row["node"], "accelerator": accelerator}
+    return {**table, "num_gpus": num_gpus}

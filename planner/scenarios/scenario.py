@@ -2,56 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
-from planner.common.errors import PlannerError, near
+from planner.common.errors import PlannerError
 from planner.common.spec import read_table
 from planner.lifecycle.bill import Bill, bill_of
 from planner.lifecycle.simulation import WholeRun, expected_run
+from planner.scenarios.shipped import scenario_path
+from planner.scenarios.tables import Form, Table, Tables, cases_of, model_label, placed, title_of
 from planner.training.plan import Plan
 from planner.training.planning import plan
 
-TABLES = ("model", "cluster", "framework", "job", "layout", "price", "run", "cost")
-BESIDE_THE_PLAN = ("run", "cost")  # what a whole run meets, and what it costs beside GPU-hours
+PLAN_TABLES = ("model", "cluster", "framework", "job", "layout", "price")
+"""What ``planner.plan`` reads."""
+TABLES = (*PLAN_TABLES, "run", "cost")
+"""Those, what a whole run meets, and what it costs beside GPU-hours."""
 REQUIRED = ("model", "cluster", "job")
+SCENARIO = "scenario"
+"""The place that errors begin with where no file is known."""
+FORM = Form(tables=TABLES, required=REQUIRED, label=model_label, not_inherited={})
+
+
+class Asked(TypedDict):
+    """What ``planner.plan`` takes of a case: its tables without [run] and [cost]."""
+
+    model: Table
+    cluster: Table
+    job: Table
+    framework: NotRequired[Table]
+    layout: NotRequired[Table]
+    price: NotRequired[Table]
+
+
+def asked(tables: Mapping[str, Mapping[str, Any]]) -> Asked:
+    """The one way from a case's tables to a question: copies of those that ``planner.plan`` reads."""
+    for name in REQUIRED:
+        if name not in tables:
+            raise PlannerError(f"{SCENARIO}: table [{name}] is missing; a scenario needs [model], [cluster] and [job].")
+    return cast(Asked, {name: dict(tables[name]) for name in PLAN_TABLES if name in tables})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One configuration of a scenario: a label and its tables."""
+    """One configuration of a scenario: a label and its tables. Errors of what it answers begin with file and label."""
 
     label: str
-    tables: dict[str, dict[str, Any]]
+    tables: Tables
     where: str
 
-    def plan(self) -> Plan:
-        """The answer; an error begins with file and label."""
-        arguments: dict[str, Any] = {name: dict(values) for name, values in self.tables.items() if name not in BESIDE_THE_PLAN}
-        try:
-            if "name" not in arguments.get("framework", {"name": ""}):
+    def asked(self) -> Asked:
+        """What ``planner.plan`` takes."""
+        with placed(self.where):
+            if "name" not in self.tables.get("framework", {"name": ""}):
                 raise PlannerError("framework.name is missing; give one of the catalog, e.g. megatron-core.")
-            return plan(**arguments)
-        except PlannerError as error:
-            raise PlannerError(f"{self.where}: {error}") from None
+            return asked(self.tables)
+
+    def plan(self) -> Plan:
+        """The answer."""
+        question = self.asked()
+        with placed(self.where):
+            return plan(**question)
 
     def whole_run(self) -> WholeRun:
-        """The plan's whole run under the tables [run] and [cost]; an error begins with file and label."""
+        """The plan's whole run under the tables [run] and [cost]."""
         answer = self.plan()
-        try:
+        with placed(self.where):
             return expected_run(answer, self.tables.get("run"))
-        except PlannerError as error:
-            raise PlannerError(f"{self.where}: {error}") from None
 
     def bill(self, result: WholeRun) -> Bill | None:
         """The whole run's bill under the table [cost]; None without a price and without that table."""
         if result.plan.price is None and "cost" not in self.tables:
             return None
-        try:
+        with placed(self.where):
             return bill_of(result, self.tables.get("cost"))
-        except PlannerError as error:
-            raise PlannerError(f"{self.where}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,103 +88,25 @@ class Scenario:
     cases: tuple[Case, ...]
 
 
-def read_scenario(path: Path) -> Scenario:
-    """Read a scenario file.
+def read_scenario(path: str | Path) -> Scenario:
+    """Read a scenario: a file, or a shipped one by its name.
 
     Tables ``[model] [cluster] [framework] [job] [layout] [price] [run] [cost]``; each ``[[compare]]`` entry has a
     ``label`` and any of the tables, whose fields replace those of the main case (a ``model`` replaces the whole model);
     with ``standalone = true`` it takes nothing from the main case and brings all its tables.
-    Relative paths of models, of ``job.teacher.model`` and of ``run.expert_histogram`` are looked up beside the file. Raises
-    PlannerError naming file, field and value.
+    Relative paths of models, nodes, of ``job.teacher.model`` and of ``run.expert_histogram`` are looked up beside the file.
+    Raises PlannerError naming file, field and value.
     """
-    return scenario_of(read_table(path, "see scenarios/ for complete examples"), path)
+    file = scenario_path(path)
+    return scenario_of(read_table(file, "`planner scenarios show NAME` prints a complete example"), file)
 
 
 def scenario_of(data: dict[str, Any], path: Path) -> Scenario:
     """The scenario of a file's tables; ``path`` stands in messages, and relative paths are looked up beside it."""
-    known = {"title", "label", "compare", *TABLES}
     if "serving" in data:
         raise PlannerError(f"{path}: table [serving] makes it a question of serving; ask it with `planner serve {path}`.")
-    for key in data:
-        if key not in known:
-            raise PlannerError(f"{path}: unknown table or field {key} = {_short(data[key])}; {near(key, known)}")
     missing = [name for name in REQUIRED if name not in data]
-    if missing:
+    if missing and not set(data) - {"title", "label", "compare", *TABLES}:
         raise PlannerError(f"{path}: table [{missing[0]}] is missing; a scenario needs [model], [cluster] and [job].")
-    base = {name: _table(path, name, data[name]) for name in TABLES if name in data}
-    _resolve_config(path, base)
-    _resolve_histogram(path, base)
-    _resolve_teacher(path, base)
-    title = data.get("title", path.stem)
-    if not isinstance(title, str):
-        raise PlannerError(f"{path}: title = {title!r}: must be text.")
-    cases = [Case(label=str(data.get("label", _label(base))), tables=base, where=str(path))]
-    entries = data.get("compare", [])
-    if not isinstance(entries, list):
-        raise PlannerError(f"{path}: compare = {_short(entries)}: must be a list of tables, each headed [[compare]].")
-    cases += [_compared(path, i, entry, base) for i, entry in enumerate(entries)]
-    return Scenario(title=title, cases=tuple(cases))
-
-
-def _compared(path: Path, index: int, entry: Any, base: dict[str, dict[str, Any]]) -> Case:
-    where = f"{path}: compare[{index}]"
-    if not isinstance(entry, dict):
-        raise PlannerError(f"{where} = {_short(entry)}: must be a table.")
-    for key in entry:
-        if key not in {"label", "standalone", *TABLES}:
-            raise PlannerError(
-                f"{where}: unknown field {key} = {_short(entry[key])}; {near(key, {'label', 'standalone', *TABLES})}"
-            )
-    alone = entry.get("standalone", False)
-    if not isinstance(alone, bool):
-        raise PlannerError(f"{where}: standalone = {_short(alone)}: must be true or false.")
-    missing = [name for name in REQUIRED if alone and name not in entry]
-    if missing:
-        raise PlannerError(f"{where}: table {missing[0]} is missing; a standalone case needs model, cluster and job.")
-    tables = {} if alone else {name: dict(values) for name, values in base.items()}
-    for name in TABLES:
-        if name in entry:
-            given = _table(path, f"compare[{index}].{name}", entry[name])
-            tables[name] = given if name == "model" else {**tables.get(name, {}), **given}
-    _resolve_config(path, tables)
-    _resolve_histogram(path, tables)
-    _resolve_teacher(path, tables)
-    return Case(label=str(entry.get("label", _label(tables))), tables=tables, where=where)
-
-
-def _table(path: Path, name: str, value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise PlannerError(f"{path}: {name} = {_short(value)}: must be a table, [{name}].")
-    return dict(value)
-
-
-def _label(tables: dict[str, dict[str, Any]]) -> str:
-    model = tables["model"]
-    return str(model.get("name", model.get("base", model.get("config", "model"))))
-
-
-def _resolve_config(path: Path, tables: dict[str, dict[str, Any]]) -> None:
-    for key in ("config", "name", "base"):
-        file = tables["model"].get(key)
-        if not isinstance(file, str) or not (key == "config" or file.endswith((".toml", ".json"))):
-            continue
-        if not Path(file).is_absolute() and not Path(file).exists():
-            tables["model"] = {**tables["model"], key: str(path.parent / file)}
-
-
-def _resolve_histogram(path: Path, tables: dict[str, dict[str, Any]]) -> None:
-    name = tables.get("run", {}).get("expert_histogram")
-    if isinstance(name, str) and not Path(name).is_absolute() and not Path(name).exists():
-        tables["run"] = {**tables["run"], "expert_histogram": str(path.parent / name)}
-
-
-def _resolve_teacher(path: Path, tables: dict[str, dict[str, Any]]) -> None:
-    teacher = tables["job"].get("teacher")
-    name = teacher.get("model") if isinstance(teacher, dict) else None
-    if isinstance(teacher, dict) and isinstance(name, str) and name.endswith((".toml", ".json")) and not Path(name).exists():
-        tables["job"] = {**tables["job"], "teacher": {**teacher, "model": str(path.parent / name)}}
-
-
-def _short(value: Any, limit: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    cases = cases_of(data, path, FORM)
+    return Scenario(title=title_of(data, path), cases=tuple(Case(label=c.label, tables=c.tables, where=c.where) for c in cases))

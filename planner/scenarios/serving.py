@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from planner.common.errors import PlannerError, near
 from planner.common.spec import read_table
-from planner.scenarios.scenario import _resolve_config, _short, _table
+from planner.scenarios.shipped import scenario_path
+from planner.scenarios.tables import Form, Table, Tables, cases_of, model_label, placed, title_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 
@@ -27,17 +27,25 @@ class ServingCase:
     """One deployment of a scenario: a label and its tables."""
 
     label: str
-    tables: dict[str, dict[str, Any]]
+    tables: Tables
     where: str
 
     def serve(self) -> Deployment:
         """The answer; an error begins with the file."""
-        try:
+        with placed(self.where):
             tables = {name: dict(values) for name, values in self.tables.items()}
-            tables["serving"] |= tables.pop("load", {})
+            tables["serving"] |= _load(tables.pop("load", {}), tables["serving"])
             return serve(**tables)
-        except PlannerError as error:
-            raise PlannerError(f"{self.where}: {error}") from None
+
+
+def _load(load: Table, serving: Table) -> Table:
+    """The fields of ``[load]``; PlannerError for one that does not belong there, or stands in ``[serving]`` too."""
+    for key in load:
+        if key not in OF_LOAD:
+            raise PlannerError(f"load: unknown field {key}; {near(key, OF_LOAD)}")
+        if key in serving:
+            raise PlannerError(f"load.{key} and serving.{key}: give it once.")
+    return load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,62 +56,27 @@ class ServingScenario:
     cases: tuple[ServingCase, ...]
 
 
-def read_serving_scenario(path: Path) -> ServingScenario:
-    """Read ``[model] [cluster] [serving] [load] [price]``; each ``[[compare]]`` has a ``label`` and tables whose fields replace
-    those of the main case (a ``model`` replaces the whole model). Raises PlannerError naming file, field and value."""
-    data = read_table(path)
-    known = {"title", "label", "compare", *TABLES}
-    for key in data:
-        if key not in known:
-            raise PlannerError(f"{path}: unknown table or field {key} = {_short(data[key])}; {near(key, known)}")
+def _label(tables: Tables) -> str:
+    return f"{model_label(tables)}, {tables['serving'].get('weights', 'bf16')}"
+
+
+NOT_INHERITED = {"weights": OF_WEIGHTS, "clients": ("requests_per_s",), "requests_per_s": ("clients",)}
+FORM = Form(tables=TABLES, required=REQUIRED, label=_label, not_inherited=NOT_INHERITED)
+
+
+def read_serving_scenario(path: str | Path) -> ServingScenario:
+    """Read ``[model] [cluster] [serving] [load] [price]``: a file, or a shipped scenario by its name.
+
+    Each ``[[compare]]`` has a ``label`` and tables whose fields replace those of the main case (a ``model`` replaces the whole
+    model). Raises PlannerError naming file, field and value.
+    """
+    file = scenario_path(path, "serving")
+    data = read_table(file, "`planner scenarios show serving/NAME` prints a complete example")
     missing = [name for name in REQUIRED if name not in data]
-    if missing:
+    if missing and ("job" in data or not set(data) - {"title", "label", "compare", *TABLES}):
         hint = " (a scenario with [job] is for planner plan)" if "job" in data else ""
-        raise PlannerError(f"{path}: table [{missing[0]}] is missing; serving needs [model], [cluster] and [serving]{hint}.")
-    base = {name: _table(path, name, data[name]) for name in TABLES if name in data}
-    _resolve_config(path, base)
-    _check_load(path, "load", base)
-    title = data.get("title", path.stem)
-    if not isinstance(title, str):
-        raise PlannerError(f"{path}: title = {title!r}: must be text.")
-    cases = [ServingCase(label=str(data.get("label", _label(base))), tables=base, where=str(path))]
-    entries = data.get("compare", [])
-    if not isinstance(entries, list):
-        raise PlannerError(f"{path}: compare = {_short(entries)}: must be a list of tables, each headed [[compare]].")
-    cases += [_compared(path, i, entry, base) for i, entry in enumerate(entries)]
-    return ServingScenario(title=title, cases=tuple(cases))
-
-
-def _check_load(path: Path, where: str, tables: dict[str, dict[str, Any]]) -> None:
-    """PlannerError for a field of ``[load]`` that does not belong there, or stands in ``[serving]`` too."""
-    for key in tables.get("load", {}):
-        if key not in OF_LOAD:
-            raise PlannerError(f"{path}: unknown field {where}.{key}; {near(key, OF_LOAD)}")
-        if key in tables["serving"]:
-            raise PlannerError(f"{path}: {where}.{key} and serving.{key}: give it once.")
-
-
-def _compared(path: Path, index: int, entry: Any, base: dict[str, dict[str, Any]]) -> ServingCase:
-    where = f"{path}: compare[{index}]"
-    if not isinstance(entry, dict):
-        raise PlannerError(f"{where} = {_short(entry)}: must be a table.")
-    for key in entry:
-        if key not in {"label", *TABLES}:
-            raise PlannerError(f"{where}: unknown field {key} = {_short(entry[key])}; {near(key, {'label', *TABLES})}")
-    tables = {name: dict(values) for name, values in base.items()}
-    for name in TABLES:
-        if name in entry:
-            given = _table(path, f"compare[{index}].{name}", entry[name])
-            kept = {k: v for k, v in tables.get(name, {}).items() if "weights" not in given or k not in OF_WEIGHTS}
-            tables[name] = given if name == "model" else {**kept, **given}
-    if "load" in entry and {"clients", "requests_per_s"} & set(entry["load"]):  # another kind of load replaces the first
-        tables["load"] = {k: v for k, v in tables["load"].items() if k not in ("clients", "requests_per_s") or k in entry["load"]}
-    _check_load(path, f"compare[{index}].load", tables)
-    _resolve_config(path, tables)
-    return ServingCase(label=str(entry.get("label", _label(tables))), tables=tables, where=where)
-
-
-def _label(tables: dict[str, dict[str, Any]]) -> str:
-    model = tables["model"]
-    name = str(model.get("name", model.get("base", model.get("config", "model"))))
-    return f"{name}, {tables['serving'].get('weights', 'bf16')}"
+        raise PlannerError(f"{file}: table [{missing[0]}] is missing; serving needs [model], [cluster] and [serving]{hint}.")
+    cases = cases_of(data, file, FORM)
+    return ServingScenario(
+        title=title_of(data, file), cases=tuple(ServingCase(label=c.label, tables=c.tables, where=c.where) for c in cases)
+    )

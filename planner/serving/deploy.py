@@ -13,7 +13,8 @@ from planner.common.units import GIB
 from planner.hardware.cluster import Cluster
 from planner.model.catalog import load_model
 from planner.model.parameters import parameters_active, parameters_total
-from planner.prices.price import Price, PriceLike, as_price
+from planner.prices.market import as_price
+from planner.prices.price import Price, PriceLike
 from planner.serving.batch_figures import batch_figures
 from planner.serving.closed_loop import closed_loop
 from planner.serving.deployment import Deployment
@@ -48,7 +49,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     and impossible cuts; one that does not fit in memory is an answer with ``reasons`` and the ``nearest`` change.
     """
     the_model, the_cluster = as_model(model), as_cluster(cluster)
-    spec = serving if isinstance(serving, Serving) else Serving.build(dict(serving), "serving")
+    spec = serving if isinstance(serving, Serving) else Serving.build(serving, "serving")
     spec, notes = _replicas(spec, the_cluster)
     engine = load_engine(spec.engine)
     spec, newest = _released(spec, engine)
@@ -56,7 +57,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     setting = Setting(model=the_model, cluster=the_cluster, engine=engine, serving=spec)
     draft = draft_setting(setting)
     require_possible(setting, draft)
-    the_price = as_price(price, the_cluster.accelerator.name)
+    the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     return answer(Times(setting=setting, draft=draft), the_price, notes)
 
 

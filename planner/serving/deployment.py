@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from planner.common.assumption import Assumption
+from planner.common.tables import one_row
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.prices.price import Price
@@ -21,7 +22,7 @@ from planner.serving.spec import Serving
 from planner.uncertainty.interval import Interval
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,10 @@ class Deployment:
     def weights_bytes_per_gpu(self) -> float:
         """Bytes of weights on the fullest GPU."""
         return self.memory_bytes["weights"]
+
+    def to_frame(self) -> pd.DataFrame:
+        """The figures of ``to_dict`` as a table of one row, SI units: ``pd.concat`` puts deployments under each other."""
+        return one_row({name: value for name, value in self.to_dict().items() if name != "assumptions"})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, SI units, stable names."""

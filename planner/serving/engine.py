@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from planner.common import data
 from planner.common.errors import PlannerError, near
+from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
 
 CATALOG = data.CATALOG / "engines"
 NAMES = data.CATALOG / "engine_names.toml"
+ENGINES = Catalog(CATALOG, "planner/catalog/engines")
+"""Their files; one may be based on another, or take single values from it."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=2)]
@@ -33,8 +35,8 @@ class Engine(Spec):
 
     name: str
     description: str = ""
-    abstract: bool = False  # holds what several engines share; nobody serves with it
     features: frozenset[Feature]
+    vendors: frozenset[str] = frozenset({"NVIDIA", "AMD"})  # whose accelerators it runs on; a CPU and one's own are never refused
 
     # kernels
     flash_attention: Literal[1, 2, 3] = 2
@@ -98,10 +100,6 @@ class Engine(Spec):
     notes: str = ""
 
 
-def _files() -> dict[str, Path]:
-    return {p.stem: p for p in sorted(CATALOG.glob("*.toml"))}
-
-
 @cache
 def _families() -> dict[str, dict[str, Any]]:
     """Software by name: ``names`` that people use for it, ``releases`` (first version -> engine), oldest first."""
@@ -120,7 +118,7 @@ def resolve_engine(name: str) -> str | None:
     "llama.cpp b3622" are the engine of that release. A version that is no number ("dev") is the newest.
     """
     text = " ".join(name.lower().split())
-    if text in _files() and not _table(_files()[text]).get("abstract"):
+    if text in engine_names():
         return text
     known = _families_by_name()
     family, version = known.get(text), ""
@@ -149,37 +147,17 @@ def older_releases(engine: str) -> tuple[str, ...]:
 def load_engine(name: str) -> Engine:
     """The engine of that name, family or release (or TOML path); an unknown name is an error that lists the near ones."""
     if name.endswith(".toml"):
-        path = Path(name)
-    else:
-        found = resolve_engine(name)
-        if found is None:
-            raise PlannerError(f"serving.engine = {name!r} is not in the catalog; {near(name, [*engine_names(), *_families()])}")
-        path = _files()[found]
-    return Engine.build(_table(path), str(path))
-
-
-def _table(path: Path) -> dict[str, Any]:
-    """An engine's fields; ``base`` names the one whose fields hold where this one is silent."""
-    table = read_table(path)
-    base = table.pop("base", None)
-    if base is None:
-        return table
-    files = _files()
-    if base not in files or files[base] == path:
-        raise PlannerError(f"{path}: base = {base!r} is not in the catalog; {near(str(base), files)}")
-    return {**_table(files[base]), "notes": "", "abstract": False, **table}
+        return Engine.build(ENGINES.table(name), name)
+    found = resolve_engine(name)
+    if found is None:
+        raise PlannerError(f"serving.engine = {name!r} is not in {ENGINES.what}; {near(name, [*engine_names(), *_families()])}")
+    return Engine.build(ENGINES.table(found), str(ENGINES.path(found, "serving.engine")))
 
 
 @cache
 def engine_lineage(name: str) -> tuple[str, ...]:
     """An engine and those that it is based on."""
-    names = [name]
-    while (CATALOG / f"{names[-1]}.toml").is_file():
-        base = read_table(CATALOG / f"{names[-1]}.toml").get("base")
-        if not base:
-            break
-        names.append(str(base))
-    return tuple(names)
+    return ENGINES.lineage(name) if name in ENGINES.names() else (name,)
 
 
 @cache
@@ -190,9 +168,10 @@ def engine_family(name: str) -> str:
 
 @cache
 def _engine_names() -> tuple[str, ...]:
-    return tuple(name for name, path in _files().items() if not read_table(path).get("abstract"))
+    shared = read_table(NAMES)["shared"]
+    return tuple(name for name in ENGINES.names() if name not in shared)
 
 
 def engine_names() -> list[str]:
-    """All engines of the catalog."""
+    """All engines of the catalog that one can serve with."""
     return list(_engine_names())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.common.errors import PlannerError
+from planner.hardware.cluster import require_vendor
 from planner.model.architecture import Model
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
 from planner.serving.engine import engine_names, load_engine
@@ -13,6 +14,7 @@ from planner.serving.weight_formats import part_of, require_hardware
 
 def require_possible(setting: Setting, draft: Setting | None = None) -> None:
     """Raise PlannerError for a deployment that no memory would make possible."""
+    require_vendor(setting.cluster.accelerator, setting.engine, "serving.engine", load_engine, engine_names())
     _require_model(setting, draft)
     _require_features(setting)
     _require_cut(setting)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -12,7 +12,7 @@ from planner.common.units import DAY_S, HOUR_S
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.prices.price import Price
-from planner.studies.scaling_law import beyond_fit, laws, predicted_loss, tokens_for_loss
+from planner.studies.scaling_law import NAMES, beyond_fit, laws, predicted_loss, tokens_for_loss, tokens_per_parameter_note
 from planner.training.plan import Plan, step_time_interval
 from planner.training.planning import plan
 from planner.uncertainty.interval import Interval
@@ -27,7 +27,8 @@ LLAMA_FFN = 2.6875
 class Side:
     """One case on the common terms. ``loss`` is predicted (nats per token, assumed); None where the law cannot say.
 
-    ``reachable`` is False when no number of tokens brings the case to the reference's loss.
+    ``tokens_by_law``: at equal loss, the tokens that each law asks for (None: never); empty on other terms. ``reachable`` is
+    False when no number of tokens brings the case to the reference's loss.
     """
 
     label: str
@@ -41,6 +42,7 @@ class Side:
     cost_usd: Interval | None
     price: Price | None
     loss: float | None
+    tokens_by_law: Mapping[str, float | None]
     reachable: bool
     notes: tuple[str, ...]
 
@@ -93,7 +95,36 @@ def _matched(label: str, other: Plan, reference: Side, at: str) -> Side:
         side = _side(label, other, reference.tokens)
         note = f"{label}: no number of tokens brings it to the loss {reference.loss:.3f}; shown at the reference's tokens"
         return replace(side, reachable=False, notes=(*side.notes, note))
-    return _side(label, other, tokens)
+    side = _side(label, other, tokens)
+    return side if at != "loss" else _by_laws(side, reference)
+
+
+def _by_laws(side: Side, reference: Side) -> Side:
+    """The side with what every law says, and how far they are apart: no law is better known than that."""
+    found: dict[str, float | None] = {}
+    for law in NAMES:
+        try:
+            found[law] = tokens_for_loss(side.plan.model, predicted_loss(reference.plan.model, reference.tokens, law), law)
+        except PlannerError:
+            found[law] = None
+    known = {law: tokens / side.tokens for law, tokens in found.items() if tokens is not None}
+    words = ", ".join(f"{side.tokens * ratio / 1e9:,.3g} B by {law}" for law, ratio in known.items())
+    never = ", ".join(law for law in found if law not in known)
+    note = f"{side.label}: tokens for the same loss: {words}" + (f"; never by {never}" if never else "")
+    spread = (min(known.values(), default=1.0), max(known.values(), default=1.0))
+
+    def widened(interval: Interval) -> Interval:
+        return replace(interval, lower=interval.lower * spread[0], upper=interval.upper * spread[1])
+
+    cost = None if side.cost_usd is None else widened(side.cost_usd)
+    return replace(
+        side,
+        tokens_by_law=found,
+        days=widened(side.days),
+        gpu_hours=widened(side.gpu_hours),
+        cost_usd=cost,
+        notes=(*side.notes, note),
+    )
 
 
 def _tokens(other: Plan, reference: Side, at: str) -> float | None:
@@ -116,7 +147,8 @@ def _side(label: str, answer: Plan, tokens: float) -> Side:
     seconds = step.scaled(tokens / answer.tokens_per_step)
     hours = seconds.scaled(answer.num_gpus / HOUR_S)
     try:
-        loss, notes = predicted_loss(answer.model, tokens), beyond_fit(answer.model, tokens)
+        loss = predicted_loss(answer.model, tokens)
+        notes = (*tokens_per_parameter_note(answer.model, tokens), *beyond_fit(answer.model, tokens))
     except PlannerError as error:
         loss, notes = math.nan, (str(error),)
     return Side(
@@ -131,6 +163,7 @@ def _side(label: str, answer: Plan, tokens: float) -> Side:
         cost_usd=None if answer.price is None else hours.scaled(answer.price.usd_per_gpu_hour),
         price=answer.price,
         loss=None if math.isnan(loss) else loss,
+        tokens_by_law={},
         reachable=True,
         notes=notes if answer.fits else (*notes, f"{label}: does not fit ({'; '.join(answer.reasons)})"),
     )

@@ -1,8 +1,8 @@
 """Predicted loss of dense models and mixtures, by two published laws; assumed wherever it is used.
 
-Dense models follow Hoffmann et al. 2022. A mixture is first turned into the dense model that the joint law of Ludziejewski et
-al. 2025 gives the same loss at the same tokens, so that both stand on one scale: the two laws were fitted on different texts
-and their losses must not be compared directly.
+Dense models follow Hoffmann et al. 2022 or its refit by Besiroglu et al. 2024. A mixture is first turned into the dense model
+that the joint law of Ludziejewski et al. 2025 gives the same loss at the same tokens, so that both stand on one scale: the laws
+were fitted on different texts and their losses must not be compared directly.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from functools import cache
 from typing import Any
 
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 
 from planner.common import data
 from planner.common.errors import PlannerError
@@ -22,6 +22,13 @@ from planner.model.parameters import layer_parameters, parameters_active, parame
 
 CATALOG = data.CATALOG / "scaling_laws.toml"
 LEAST, MOST = 1e6, 1e16
+DENSE = ("hoffmann-2022", "besiroglu-2024")
+"""Laws of dense models; a mixture enters them as the dense model that the joint law holds for as good."""
+JOINT = "ludziejewski-2025"
+FEW, MANY = 1.0, 600.0
+"""Tokens per parameter of the runs behind the laws: 5 B tokens on 5 B parameters to 40 B on 70 M (Hoffmann et al. 2022)."""
+NAMES = (*DENSE, JOINT)
+"""All that a comparison at equal loss is made with."""
 
 
 @cache
@@ -30,9 +37,9 @@ def laws() -> dict[str, dict[str, Any]]:
     return read_table(CATALOG)
 
 
-def hoffmann_loss(parameters: float, tokens: float) -> float:
+def dense_loss(parameters: float, tokens: float, name: str = DENSE[0]) -> float:
     """Loss of a dense model: E + A / N^alpha + B / D^beta."""
-    law = laws()["hoffmann-2022"]
+    law = laws()[name]
     return float(law["E"] + law["A"] / parameters ** law["alpha"] + law["B"] / tokens ** law["beta"])
 
 
@@ -83,16 +90,18 @@ def dense_equivalent(model: Model, tokens: float) -> float:
     return float((left / m) ** (1.0 / mu))
 
 
-def predicted_loss(model: Model, tokens: float) -> float:
-    """Loss on Hoffmann's scale, nats per token."""
-    return hoffmann_loss(dense_equivalent(model, tokens), tokens)
+def predicted_loss(model: Model, tokens: float, law: str = DENSE[0]) -> float:
+    """Loss by one of ``NAMES``, nats per token: of the joint law alone, or of a dense law for the equivalent dense model."""
+    if law == JOINT:
+        return joint_loss(float(parameters_active(model)), tokens, expert_ratio(model))
+    return dense_loss(dense_equivalent(model, tokens), tokens, law)
 
 
-def tokens_for_loss(model: Model, loss: float) -> float | None:
+def tokens_for_loss(model: Model, loss: float, law: str = DENSE[0]) -> float | None:
     """Tokens after which the predicted loss is reached; None when no number of tokens reaches it."""
 
     def above(log_tokens: float) -> float:
-        return predicted_loss(model, math.exp(log_tokens)) - loss
+        return predicted_loss(model, math.exp(log_tokens), law) - loss
 
     low, high = math.log(LEAST), math.log(MOST)
     try:
@@ -101,6 +110,42 @@ def tokens_for_loss(model: Model, loss: float) -> float | None:
     except PlannerError:
         return None
     return math.exp(brentq(above, low, high, xtol=1e-10))
+
+
+def optimal(flops: float, law: str = DENSE[0], served_tokens: float = 0.0) -> tuple[float, float]:
+    """(parameters, tokens) of the dense model with the least loss for training flops, C = 6 N D.
+
+    With ``served_tokens`` T the budget pays for them, too: C = 6 N D + 2 N T (Sardana et al. 2024, arXiv 2401.00448): the more
+    is served, the smaller and the longer trained. Closed form without them: Hoffmann et al. 2022, equation 4.
+    """
+    if not (math.isfinite(flops) and flops > 0 and math.isfinite(served_tokens) and served_tokens >= 0):
+        raise PlannerError(f"flops = {flops}, served_tokens = {served_tokens}: must be positive numbers.")
+
+    def tokens(log_parameters: float) -> float:
+        size = math.exp(log_parameters)
+        return (flops - 2.0 * size * served_tokens) / (6.0 * size)
+
+    most = math.log(flops / (6.0 * LEAST + 2.0 * served_tokens))
+    found = minimize_scalar(
+        lambda x: dense_loss(math.exp(x), tokens(x), law),
+        bounds=(math.log(1e3), most),
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
+    return math.exp(found.x), tokens(found.x)
+
+
+def tokens_per_parameter_note(model: Model, tokens: float) -> tuple[str, ...]:
+    """A warning where a model sees far fewer or more tokens than what the laws were fitted on."""
+    ratio = tokens / parameters_active(model)
+    if FEW <= ratio <= MANY:
+        return ()
+    why = (
+        "continued training is no training from scratch: no law here says its loss"
+        if ratio < FEW
+        else ("losses fall more slowly there than the laws say")
+    )
+    return (f"{model.name}: {ratio:,.2g} tokens per active parameter, the laws were fitted on {FEW:g} to {MANY:g}; {why}",)
 
 
 def beyond_fit(model: Model, tokens: float) -> tuple[str, ...]:

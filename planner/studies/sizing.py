@@ -14,7 +14,8 @@ from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, lo
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.model.architecture import Model
-from planner.prices.price import find_price, price_text
+from planner.prices.market import find_price
+from planner.prices.price import price_text
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.serving.engine import load_engine

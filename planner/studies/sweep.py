@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planner.common.errors import PlannerError, one_of
+from planner.common.errors import PlannerError, near, one_of
 from planner.scenarios.edited import Value, plan_with
-from planner.scenarios.scenario import TABLES, Case, read_scenario
+from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, read_scenario
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +23,7 @@ MEASURES = (
     "fits", "step_time_s", "tokens_per_s", "tokens_per_s_per_gpu", "mfu", "peak_total_bytes", "usable_bytes", "headroom_bytes",
     "num_gpus", "parameters_total", "parameters_active", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step",
 )  # fmt: skip
-PREFIXES = (*TABLES, "accelerator", "link")
+PREFIXES = (*PLAN_TABLES, "accelerator", "link")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,9 +107,12 @@ def as_sweep(
 ) -> SweepQuestion:
     """Check what is swept. ``scenario`` is a file or the tables of one case; ``vary`` maps keys to values."""
     if isinstance(scenario, str | Path):
-        cases = read_scenario(Path(scenario)).cases
+        cases = read_scenario(scenario).cases
     else:
         tables = {name: dict(t) if isinstance(t, Mapping) else {"name": t} for name, t in scenario.items()}
+        unknown = sorted(set(tables) - set(TABLES))
+        if unknown:
+            raise PlannerError(f"scenario: unknown table {unknown[0]}; {near(unknown[0], TABLES)}")
         cases = (Case(label="case", tables=tables, where="scenario"),)
     variations = (
         [Variation(key=key, values=tuple(values)) for key, values in vary.items()] if isinstance(vary, Mapping) else list(vary)
@@ -143,7 +146,7 @@ def _row(q: SweepQuestion, case: int, values: tuple[Value, ...]) -> dict[str, An
     changes = {v.key: value for v, value in zip(q.variations, values, strict=True)}
     row: dict[str, Any] = {"case": q.cases[case].label, **changes}
     try:
-        answer = plan_with(q.cases[case].tables, changes)
+        answer = plan_with(q.cases[case].asked(), changes)
     except PlannerError as error:
         return {**row, "layout": "", "error": str(error)}
     measures = {name: getattr(answer, name) for name in MEASURES}

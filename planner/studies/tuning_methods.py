@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -42,7 +43,7 @@ class Tuning:
 
 
 def tuning_choices(
-    tables: dict[str, dict[str, Any]], rank: int | None = None, targets: str | None = None, methods: tuple[str, ...] = METHODS
+    tables: Mapping[str, Any], rank: int | None = None, targets: str | None = None, methods: tuple[str, ...] = METHODS
 ) -> list[Tuning]:
     """Plans of the scenario's tables with ``job.kind`` finetune, lora and qlora.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planner.common.assumption import Assumption, vars_of
+from planner.common.tables import one_row
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.prices.price import Price
@@ -15,6 +16,9 @@ from planner.uncertainty.interval import Interval, Subject, interval
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,10 @@ class Plan:
         need = self.intervals["peak_total_bytes"]
         sure = need.upper <= self.usable_bytes if self.fits else need.lower > self.usable_bytes
         return ("" if sure else "probably ") + ("fits" if self.fits else "does not fit")
+
+    def to_frame(self) -> pd.DataFrame:
+        """The figures of ``to_dict`` as a table of one row, SI units: ``pd.concat`` puts plans under each other."""
+        return one_row({name: value for name, value in self.to_dict().items() if name != "assumptions"})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, SI units, stable names."""

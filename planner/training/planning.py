@@ -11,7 +11,7 @@ import numpy as np
 from planner.common.assumption import Assumption
 from planner.common.errors import PlannerError
 from planner.common.units import GIB, HOUR_S
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, cluster_notes
 from planner.hardware.curves import curves_of
 from planner.layout_search.nearest import candidates as all_candidates
 from planner.layout_search.nearest import fastest_fitting, nearest_fitting
@@ -22,7 +22,8 @@ from planner.performance.evaluation import evaluate as evaluate_columns
 from planner.performance.feasibility import check_sizes, length_notes, require_possible
 from planner.performance.memory import KINDS, PHASES
 from planner.performance.step_time import PARTS
-from planner.prices.price import Price, PriceLike, as_price, cost_usd, gpu_hours
+from planner.prices.market import as_price
+from planner.prices.price import Price, PriceLike, cost_usd, gpu_hours
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
 from planner.workload.framework import Framework
@@ -60,7 +61,7 @@ def plan(
     the_model, the_cluster, the_framework = as_model(model), as_cluster(cluster), as_framework(framework)
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     check_sizes(the_model, the_job)
-    the_price = as_price(price, the_cluster.accelerator.name)
+    the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     chosen = layout if isinstance(layout, Layout) or layout is None else Layout.build(dict(layout), "layout")
     notes: tuple[str, ...] = ()
     if chosen is None:
@@ -74,7 +75,7 @@ def plan(
     evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
     if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
         notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
-    notes = (*notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
+    notes = (*notes, *cluster_notes(the_cluster), *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
     return answer if answer.fits or not explain else _explained(answer)
 

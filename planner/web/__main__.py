@@ -12,10 +12,16 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from streamlit.testing.v1 import AppTest
-from streamlit.web.cli import main
+from planner.common.version import install_with
+
+try:
+    from streamlit.testing.v1 import AppTest
+    from streamlit.web.cli import main
+except ModuleNotFoundError:
+    sys.exit(f"error: the page needs the extra `app`, which is not installed; {install_with('app')}.")
 
 APP = Path(__file__).with_name("app.py")
+"""Streamlit reads .streamlit/config.toml beside it, wherever the command is given."""
 
 
 def warm_up() -> None:

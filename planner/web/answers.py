@@ -15,7 +15,7 @@ from planner.hardware.cluster import cluster as build_cluster
 from planner.lifecycle.simulation import WholeRun, expected_run
 from planner.performance.evaluation import operator_table
 from planner.reports.plans import row_dict
-from planner.scenarios.scenario import BESIDE_THE_PLAN
+from planner.scenarios.scenario import asked
 from planner.training.memory_map import Cell, Moment, fit_map, map_axes, moments
 from planner.training.plan import Plan
 from planner.training.planning import plan
@@ -53,7 +53,7 @@ def calibrated() -> dict[str, Calibration]:
 
 def arguments(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What ``planner.plan`` takes for a configuration; calibrated profiles of the session stand in for catalog names."""
-    found: dict[str, Any] = {name: dict(table) for name, table in tables.items() if name not in (*BESIDE_THE_PLAN, "serving")}
+    found: dict[str, Any] = dict(asked(tables))
     if not found.get("layout"):
         found.pop("layout", None)
     own = calibrated().get(str(found.get("cluster", {}).get("node", "")))

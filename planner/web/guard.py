@@ -15,7 +15,7 @@ MAX_ITEMS = 10_000
 """Members of a list in a pasted configuration (layer types, expert shares)."""
 MAX_DEPTH = 6
 UPLOAD_MB = 8
-"""The same as server.maxUploadSize in .streamlit/config.toml."""
+"""The same as server.maxUploadSize in planner/web/.streamlit/config.toml."""
 FILES = (".toml", ".json", ".csv", ".parquet")
 PATH_FIELDS = {"config": "model.config", "expert_histogram": "run.expert_histogram", "trace": "serve.trace"}
 LOOKED_UP = {"name", "base", "node", "accelerator", "framework", "adapter", "draft", "model", "engine", "teacher", "curves"}

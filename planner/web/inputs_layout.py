@@ -8,7 +8,8 @@ import streamlit as st
 
 from planner.common.errors import PlannerError
 from planner.layout_search.space import divisors
-from planner.prices.price import TERMS, find_price, market
+from planner.prices.market import as_price, find_price
+from planner.prices.price import TERMS
 from planner.web import state
 from planner.web.answers import calibrated, chosen_layout
 from planner.web.controls import choice, key_of, slider, switch
@@ -73,7 +74,7 @@ def price(case: int, tables: Tables) -> None:
     node = node_of(str(tables.get("cluster", {}).get("node", "")))
     card = node.accelerator if node else ""
     own = "usd_per_gpu_hour" in asked
-    terms = [term for term in TERMS if market(card, term)]
+    terms = list(TERMS) if card and as_price(None, card) is not None else []
     term = OWN if own or not terms else asked.get("term", "on-demand")
     st.session_state.setdefault(key, term)
 

@@ -100,7 +100,8 @@ def word(text: str) -> str:
 
 def priced(price: Price) -> str:
     """``price.describe()`` in that language."""
-    return replace(price, term=word(price.term)).describe()
+    found = replace(price, term=word(price.term)).describe()
+    return f"{found}, {said(price.basis)}" if price.basis else found
 
 
 def _word(text: str) -> str:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from planner.common import data
-from planner.common.errors import PlannerError, near
-from planner.common.spec import Spec, read_table
+from planner.common.references import Catalog
+from planner.common.spec import Spec
 
 CATALOG = data.CATALOG / "frameworks"
+FRAMEWORKS = Catalog(CATALOG, "planner/catalog/frameworks")
+"""Their files; one may be based on another, or take single values from it."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -28,6 +29,7 @@ class Framework(Spec):
     name: str
     description: str = ""
     features: frozenset[Feature]
+    vendors: frozenset[str] = frozenset({"NVIDIA", "AMD"})  # whose accelerators it runs on; a CPU and one's own are never refused
 
     # numbers in memory
     mixed_precision: Literal["master_weights", "autocast", "sharded_fp32"]
@@ -100,36 +102,16 @@ class Framework(Spec):
 @cache
 def load_framework(name: str, field: str = "framework.name") -> Framework:
     """The framework of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
-    files = {p.stem: p for p in sorted(CATALOG.glob("*.toml"))}
-    path = Path(name) if name.endswith(".toml") else files.get(name.lower())
-    if path is None:
-        raise PlannerError(f"{field} = {name!r} is not in the catalog; {near(name, files)}")
-    return Framework.build(_table(path, files), str(path))
-
-
-def _table(path: Path, files: dict[str, Path]) -> dict[str, Any]:
-    """A framework's fields; ``base`` names the one whose fields hold where this one is silent."""
-    table = read_table(path)
-    base = table.pop("base", None)
-    if base is None:
-        return table
-    if base not in files or files[base] == path:
-        raise PlannerError(f"{path}: base = {base!r} is not in the catalog; {near(str(base), files)}")
-    return {**_table(files[base], files), "notes": "", **table}
+    path = FRAMEWORKS.path(name, field)
+    return Framework.build(FRAMEWORKS.table(name if name.endswith(".toml") else path.stem), str(path))
 
 
 def framework_names() -> list[str]:
     """All frameworks of the catalog."""
-    return sorted(p.stem for p in CATALOG.glob("*.toml"))
+    return FRAMEWORKS.names()
 
 
 @cache
 def lineage(name: str) -> tuple[str, ...]:
     """A framework and those that it is based on."""
-    names = [name]
-    while (CATALOG / f"{names[-1]}.toml").is_file():
-        base = read_table(CATALOG / f"{names[-1]}.toml").get("base")
-        if not base:
-            break
-        names.append(str(base))
-    return tuple(names)
+    return FRAMEWORKS.lineage(name) if name in FRAMEWORKS.names() else (name,)

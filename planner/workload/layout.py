@@ -96,6 +96,21 @@ class Layouts:
         index = np.unravel_index(positions, self.shape)
         return Layouts(**{f.name: np.broadcast_to(getattr(self, f.name), self.shape)[index] for f in fields(self)})
 
+    def to_columns(self) -> dict[str, NDArray[Any]]:
+        """The fields by name, as people read them: whole numbers, truth values, names of recomputation and schedule."""
+        names = {"recompute": np.array(RECOMPUTE), "schedule": np.array(SCHEDULE)}
+        flags = ("sequence_parallel", "offload_optimizer", "offload_activations")
+        found: dict[str, NDArray[Any]] = {}
+        for f in fields(self):
+            column = getattr(self, f.name)
+            if f.name in names:
+                found[f.name] = names[f.name][column.astype(int)]
+            elif f.name == "dp":  # a fraction where the degrees do not divide the GPUs
+                found[f.name] = column
+            else:
+                found[f.name] = column.astype(bool if f.name in flags else int)
+        return found
+
     def row(self, i: int) -> Layout:
         """Row ``i`` as a Layout."""
         values: dict[str, Any] = {f.name: int(getattr(self, f.name)[i]) for f in fields(self)}
@@ -133,7 +148,7 @@ def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]],
     if isinstance(layouts, Layouts):
         return layouts
     rows: Sequence[Layout | Mapping[str, Any]] = [layouts] if isinstance(layouts, Layout) else list(layouts)
-    specs = [r if isinstance(r, Layout) else Layout.build(dict(r), f"layout {i}") for i, r in enumerate(rows)]
+    specs = [r if isinstance(r, Layout) else Layout.build(r, f"layout {i}") for i, r in enumerate(rows)]
     if not specs:
         raise PlannerError("layouts: the list is empty; give at least one layout.")
 

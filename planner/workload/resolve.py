@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError, as_text
+from planner.common.spec import fields_of, whole_number
 from planner.hardware.cluster import Cluster
-from planner.hardware.cluster import cluster as build_cluster
+from planner.hardware.custom_nodes import described_cluster
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.workload.framework import Framework, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
 
-ModelLike = Model | str | Mapping[str, Any]
+ModelLike = Model | str | Path | Mapping[str, Any]
 
 
 ClusterLike = Cluster | str | Mapping[str, Any]
@@ -33,9 +35,14 @@ def as_model(value: ModelLike) -> Model:
     """A model from a name, a path to TOML or config.json, fields, or itself. ``base`` starts from a catalog model."""
     if isinstance(value, Model):
         return value
-    if isinstance(value, str):
-        return load_model(value)
-    fields = dict(value)
+    if isinstance(value, str | Path):
+        return load_model(str(value))
+    fields = fields_of(value, "model")
+    given = [key for key in ("name", "config") if fields.get(key)]
+    if len(given) > 1 and "base" not in fields:
+        raise PlannerError(
+            f"model: name = {fields['name']!r} and config = {fields['config']!r} are both given; give one.", field="model"
+        )
     if set(fields) == {"name"}:
         return load_model(as_text(fields["name"], "model.name"))
     for key in ("config", "base"):
@@ -46,27 +53,40 @@ def as_model(value: ModelLike) -> Model:
     return Model.build({"name": "inline model", **fields}, "model")
 
 
+CLUSTER_FIELDS = ("node", "num_nodes", "num_gpus", "accelerator", "gpus_per_node", "network_gbit_per_s")
+
+
 def as_cluster(value: ClusterLike) -> Cluster:
     """A cluster from a node's name (one node), from fields, or itself."""
     if isinstance(value, Cluster):
         return value
-    fields = {"node": value} if isinstance(value, str) else dict(value)
-    unknown = set(fields) - {"node", "num_nodes", "num_gpus", "accelerator"}
+    fields = {"node": value} if isinstance(value, str) else fields_of(value, "cluster")
+    unknown = sorted(set(fields) - set(CLUSTER_FIELDS))
     if unknown:
-        raise PlannerError(f"cluster: unknown field {', '.join(sorted(unknown))}; use node, num_nodes, num_gpus, accelerator.")
-    if "node" not in fields:
-        raise PlannerError("cluster.node is missing; give a node type (see `planner hardware list`), e.g. dgx-a100-80gb.")
+        raise PlannerError(f"cluster: unknown field {', '.join(unknown)}; use {', '.join(CLUSTER_FIELDS)}.")
     for key in ("node", "accelerator"):
         if isinstance(fields.get(key), int | float | list | tuple | dict):
             as_text(fields[key], f"cluster.{key}")
-    return build_cluster(**fields)
+    counts = ("num_nodes", "num_gpus", "gpus_per_node")
+    asked: dict[str, Any] = {k: whole_number(fields.get(k)) if k in counts else fields.get(k) for k in CLUSTER_FIELDS}
+    return described_cluster(**asked)
+
+
+def as_job(value: JobLike) -> Job:
+    """A job from its fields, or itself."""
+    return value if isinstance(value, Job) else Job.build(value, "job")
+
+
+def as_layout(value: LayoutLike) -> Layout:
+    """A layout from its fields, or itself."""
+    return value if isinstance(value, Layout) else Layout.build(value, "layout")
 
 
 def as_framework(value: FrameworkLike) -> Framework:
     """A framework from a name, from a name with changed fields, or itself."""
     if isinstance(value, Framework):
         return value
-    fields = {"name": value} if isinstance(value, str) else dict(value)
+    fields = {"name": value} if isinstance(value, str) else fields_of(value, "framework")
     if "name" not in fields:
         raise PlannerError("framework.name is missing; give one of the catalog, e.g. megatron-core.")
     start = load_framework(as_text(fields.pop("name"), "framework.name"))

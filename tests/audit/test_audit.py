@@ -18,7 +18,7 @@ from planner.audit.expression import evaluate, names_in
 from planner.audit.verdicts import Finding, Judgement, audit, satisfied
 from planner.cli.main import main
 from planner.common.errors import PlannerError
-from planner.prices.price import find_price
+from planner.prices.market import find_price
 from planner.reports.audit import summary
 from planner.serving.engine import load_engine
 

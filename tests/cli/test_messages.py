@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import GOOD, Run
 from places import DATA
-from test_cli import GOOD, Run, run, scenario  # noqa: F401
 
 from planner.common.errors import PlannerError, near
 from planner.evidence.measured_runs import read_runs
@@ -19,7 +19,7 @@ from planner.evidence.predictions import predict
 from planner.evidence.study import LEFT_OUT
 from planner.hardware.cluster import Node, accelerator_names, cluster, load_accelerator
 from planner.performance.feasibility import LARGEST, check_sizes
-from planner.prices.price import find_price
+from planner.prices.market import find_price
 from planner.reports.accuracy import _time_table as time_table
 from planner.reports.accuracy import group_name
 from planner.workload.framework import load_framework
@@ -55,7 +55,7 @@ def test_a_composed_message_ends_once(composed: str, said: str) -> None:
     assert str(PlannerError(composed)) == said
 
 
-def test_messages_of_the_command_line_end_once(run: Run, scenario: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_messages_of_the_command_line_end_once(run: Run, scenario: Any, tmp_path: Path) -> None:
     bad = [
         ("plan", scenario(GOOD, ("llama-2-7b", "lama-2-7b"))),
         ("validate", table(tmp_path / "r.csv", precision="fp99")),
@@ -106,20 +106,20 @@ def test_a_long_list_of_known_names_is_cut_and_counted() -> None:
         (("export", "SCENARIO", "--to", "megatrn"), "must be one of megatron, "),
     ],
 )
-def test_the_nearest_name_comes_first(arguments: tuple[str, ...], first: str, run: Run, scenario: Any) -> None:  # noqa: F811
+def test_the_nearest_name_comes_first(arguments: tuple[str, ...], first: str, run: Run, scenario: Any) -> None:
     code, _, err = run(*(str(scenario()) if a == "SCENARIO" else a for a in arguments))
     assert code == 2
     assert first in err
 
 
-def test_quotes_are_offered_of_the_nearest_gpus_only(run: Run, scenario: Any) -> None:  # noqa: F811
+def test_quotes_are_offered_of_the_nearest_gpus_only(run: Run, scenario: Any) -> None:
     with pytest.raises(PlannerError) as caught:
         find_price("h100-sxm6-80gb")
     assert "did you mean h100-sxm5-80gb" in str(caught.value)
     assert str(caught.value).count(",") < 9
 
 
-def test_an_unknown_gpu_is_reported_where_it_was_written(run: Run, scenario: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_an_unknown_gpu_is_reported_where_it_was_written(run: Run, scenario: Any, tmp_path: Path) -> None:
     with pytest.raises(PlannerError, match=r"^cluster\.accelerator = 'A900'.*a100"):
         cluster("dgx-a100-80gb", accelerator="A900")
     with pytest.raises(PlannerError, match=r"^node test-node: accelerator = 'A900'.*a100"):
@@ -137,9 +137,10 @@ def test_an_unknown_gpu_is_reported_where_it_was_written(run: Run, scenario: Any
     assert load_framework("kernels") is load_framework("kernels")
 
 
-def test_an_empty_file_points_to_what_belongs_into_it(run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_an_empty_file_points_to_what_belongs_into_it(run: Run, tmp_path: Path) -> None:
     for command, name, where in (
-        ("plan", "x.toml", "scenarios/"), ("audit", "x.toml", "docs/audit.md"), ("validate", "x.json", "docs/calibrate.md"),
+        ("plan", "x.toml", "planner scenarios show"),
+        ("audit", "x.toml", "docs/audit.md"), ("validate", "x.json", "docs/calibrate.md"),
     ):  # fmt: skip
         path = tmp_path / name
         path.write_text("", encoding="utf-8")
@@ -147,7 +148,7 @@ def test_an_empty_file_points_to_what_belongs_into_it(run: Run, tmp_path: Path) 
         assert (code, "is empty" in err, where in err) == (2, True, True)
 
 
-def test_a_record_counts_once(run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_a_record_counts_once(run: Run, tmp_path: Path) -> None:
     copy = tmp_path / "copy.json"
     shutil.copy(RECORD, copy)
     for again in (RECORD, copy):
@@ -167,8 +168,8 @@ def test_a_record_counts_once(run: Run, tmp_path: Path) -> None:  # noqa: F811
     ],
 )
 def test_rows_that_no_search_wrote_are_an_error(
-    run: Run,  # noqa: F811
-    scenario: Any,  # noqa: F811
+    run: Run,
+    scenario: Any,
     tmp_path: Path,
     name: str,
     text: str | None,
@@ -198,7 +199,7 @@ def test_absurd_sizes_are_refused_with_the_limit(field: str, most: int) -> None:
             check_sizes(model, asked)
 
 
-def test_an_absurd_question_is_refused_at_once(run: Run, scenario: Any) -> None:  # noqa: F811
+def test_an_absurd_question_is_refused_at_once(run: Run, scenario: Any) -> None:
     long = scenario(GOOD, ("seq_len = 2048", "seq_len = 1_000_000_000_000"))
     for command in ("plan", "search"):
         code, _, err = run(command, long)
@@ -217,7 +218,7 @@ def test_a_table_without_lines_says_why() -> None:
     assert time_table(found, lambda one: "all", least=2).startswith("| group |")
 
 
-def test_no_blank_line_comes_before_a_table(run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_no_blank_line_comes_before_a_table(run: Run, tmp_path: Path) -> None:
     code, out, err = run("validate", PAPER)
     assert code == 0
     assert err.strip() == err

@@ -116,7 +116,7 @@ def test_table_json_and_pictures(run: Run, tmp_path: Path) -> None:
     [
         (('weights = "fp8"', 'weights = "fp9"'), "serving: weights = 'fp9'"),
         (("prompt = 512", "promt = 512"), "unknown field promt = 512; did you mean prompt?"),
-        (("[serving]", "[job]"), "unknown table or field job"),
+        (("[serving]", "[job]"), "a scenario with [job] is for planner plan"),
         (('name = "llama-3.1-8b"', 'name = "lama-3.1-8b"'), "did you mean llama-3.1-8b"),
         (("num_gpus = 1", "num_gpus = 3\n[price]\nusd_per_gpu_hour = -1"), "price.usd_per_gpu_hour = -1"),
     ],

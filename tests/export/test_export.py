@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Run
 from places import DATA
-from test_cli import GOOD, Run, run, scenario  # noqa: F401
 
 import planner
 from planner.common.errors import PlannerError
@@ -246,7 +246,7 @@ def test_every_stack_is_covered() -> None:
 # --- command line -----------------------------------------------------------------------------------------------------
 
 
-def test_export_command_prints_or_writes(run: Run, scenario: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_export_command_prints_or_writes(run: Run, scenario: Any, tmp_path: Path) -> None:
     code, text, _ = run("export", scenario(), "--to", "megatron")
     assert code == 0
     assert "--tensor-model-parallel-size 2" in text
@@ -259,7 +259,7 @@ def test_export_command_prints_or_writes(run: Run, scenario: Any, tmp_path: Path
     assert "is no folder" in err
 
 
-def test_a_row_of_a_search_can_be_exported(run: Run, scenario: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_row_of_a_search_can_be_exported(run: Run, scenario: Any, tmp_path: Path) -> None:
     for suffix in ("parquet", "csv", "json"):
         rows = tmp_path / f"rows.{suffix}"
         code, text, _ = run("search", scenario(), "--gpus", "16", "--top", "3", "--out", rows, "--json")

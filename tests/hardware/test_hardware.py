@@ -30,7 +30,7 @@ def test_peaks_are_dense_and_ordered(name: str) -> None:
     if "tf32" in peaks:
         assert peaks["tf32"] <= peaks["bf16"]
     if "fp8" in peaks:
-        assert peaks["bf16"] < peaks["fp8"] <= 2.5 * peaks["bf16"]
+        assert peaks["bf16"] <= peaks["fp8"] <= 2.5 * peaks["bf16"]  # Gaudi 3 and Trainium: no faster
     if "fp32" in peaks and "fp16" in peaks:
         assert peaks["fp32"] <= peaks["fp16"]  # equal on chips that only store fp16
 

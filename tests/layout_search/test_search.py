@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import Run
 from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, NODE, framework, gpus, job, model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cli import GOOD, Run, run, scenario  # noqa: F401
 from test_layout_grid import listed
 
 import planner
@@ -252,7 +252,7 @@ def test_an_empty_answer_says_why(changes: dict[str, Any], message: str) -> None
 # --- command line -----------------------------------------------------------------------------------------------------
 
 
-def test_search_prints_json_and_writes_tables(run: Run, scenario: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_search_prints_json_and_writes_tables(run: Run, scenario: Any, tmp_path: Path) -> None:
     out = tmp_path / "rows.parquet"
     code, text, err = run("search", scenario(), "--json", "--top", "3", "--gpus", "4,8", "--objective", "cost", "--out", out)
     answer = json.loads(text)
@@ -264,7 +264,7 @@ def test_search_prints_json_and_writes_tables(run: Run, scenario: Any, tmp_path:
     assert written["step_time_s"].tolist() == [row["step_time_s"] for row in answer["rows"]]
 
 
-def test_search_prints_tables(run: Run, scenario: Any) -> None:  # noqa: F811
+def test_search_prints_tables(run: Run, scenario: Any) -> None:
     code, text, _ = run("search", scenario(), "--top", "2", "--framework", "megatron-core,fsdp", "--deadline", "30d")
     assert code == 0
     for part in ("best by time", "runner-up (", "front in time, dollars and memory", "best of each cluster", "rejected:"):
@@ -285,7 +285,7 @@ def test_search_prints_tables(run: Run, scenario: Any) -> None:  # noqa: F811
         (["--framework", "megatron"], "not in the catalog"),
     ],
 )
-def test_search_refuses_in_one_paragraph(run: Run, scenario: Any, arguments: list[str], message: str) -> None:  # noqa: F811
+def test_search_refuses_in_one_paragraph(run: Run, scenario: Any, arguments: list[str], message: str) -> None:
     code, out, err = run("search", scenario(), *arguments)
     assert (code, out) == (2, "")
     assert message in err
@@ -293,7 +293,7 @@ def test_search_refuses_in_one_paragraph(run: Run, scenario: Any, arguments: lis
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_leaves_nothing(run: Run, scenario: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_folder_that_cannot_be_written_leaves_nothing(run: Run, scenario: Any, tmp_path: Path) -> None:
     folder = tmp_path / "closed"
     folder.mkdir(mode=0o500)
     code, _, err = run("search", scenario(), "--top", "1", "--out", folder / "rows.csv")
@@ -355,8 +355,8 @@ print("same")
 """
 
 
-def test_a_ray_address_without_a_cluster_is_refused_at_once(run: Run, scenario: Any) -> None:  # noqa: F811
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'planner[ray]'")
+def test_a_ray_address_without_a_cluster_is_refused_at_once(run: Run, scenario: Any) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
     for address, message in (("127.0.0.1:1", "no Ray cluster answers there"), ("nowhere", "must be auto, host:port")):
         code, out, err = run("search", scenario(), "--engine", "ray", "--address", address)
         assert (code, out) == (2, "")
@@ -364,7 +364,7 @@ def test_a_ray_address_without_a_cluster_is_refused_at_once(run: Run, scenario: 
 
 
 def test_ray_gives_the_local_answer_though_a_worker_dies(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'planner[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
     done = subprocess.run(
         [sys.executable, "-c", RAY, str(tmp_path / "marker")], capture_output=True, text=True, timeout=300, check=False
     )

@@ -14,8 +14,19 @@ from planner.hardware.cluster import accelerator_names, cluster
 from planner.lifecycle.bill import Bill, bill_of, embedding_bytes, energy_kwh, preprocessing_s
 from planner.lifecycle.simulation import WholeRun, expected_run
 from planner.prices.carbon import find_grid, grids
-from planner.prices.ownership import Ownership, constants, find_purchase, owned_gpu, power_w_per_gpu, purchase_usd, purchases
-from planner.prices.price import Price, load_prices
+from planner.prices.market import find_price, market
+from planner.prices.ownership import (
+    Ownership,
+    capital_usd,
+    constants,
+    find_purchase,
+    mean_rent,
+    owned_gpu,
+    power_w_per_gpu,
+    purchase_usd,
+    purchases,
+)
+from planner.prices.price import Price
 
 TODAY = datetime.date(2026, 11, 21)
 
@@ -61,15 +72,15 @@ def test_the_bill_adds_up(result: WholeRun) -> None:
 
 
 def test_money_has_date_source_interval_and_says_when_it_is_stale(result: WholeRun) -> None:
-    bill = bill_of(result, {}, TODAY)
+    old = replace(result, plan=replace(result.plan, price=find_price("a100-sxm4-80gb")))
+    old = replace(old, plan=replace(old.plan, price=replace(old.plan.price, date="2025-03-01")))
+    bill = bill_of(old, {}, TODAY)
     assert bill.price.date
     assert bill.price.source
     assert bill.stale
     assert any("stale price" in note for note in bill.notes)
     assert bill.market is not None
-    assert bill.market.num_providers == len(
-        {p.provider for p in load_prices() if (p.accelerator, p.term) == ("a100-sxm4-80gb", "on-demand")}
-    )
+    assert bill.market.num_providers == len({p.provider for p in market("a100-sxm4-80gb", "on-demand")})
     fresh = bill_of(replace(result, plan=replace(result.plan, price=replace(bill.price, date="2026-11-01"))), {}, TODAY)
     assert not fresh.stale
     assert "stale" in Bill.to_dict(bill)["price"]
@@ -83,7 +94,17 @@ def test_a_million_vectors_of_claim_c07() -> None:
 
 def test_owning_by_hand() -> None:
     """10,000 USD over 5 years at half use, 1 kW at PUE 1.2 and 0.10 USD/kWh, 8 GPUs with 4,000 USD of staff a year."""
-    own = Ownership(purchase_usd_per_gpu=10_000, years=5, utilisation=0.5, staff_usd_per_year=4000)
+    own = Ownership(
+        purchase_usd_per_gpu=10_000,
+        years=5,
+        utilisation=0.5,
+        staff_usd_per_year=4000,
+        capital_rate=0.0,
+        maintenance_share=0.0,
+        colocation_usd_per_kw_month=0.0,
+        idle_power_share=0.0,
+        rent_change_per_year=0.0,
+    )
     gpu = owned_gpu(cluster("dgx-a100-80gb"), own, power_w=1000, pue=1.2, electricity_usd_per_kwh=0.10, rent=2.12)
     used = 5 * 365.25 * 24 * 0.5
     assert gpu.capital_usd_per_gpu_hour == pytest.approx(10_000 / used)
@@ -108,7 +129,67 @@ def test_owning_from_the_catalog(result: WholeRun) -> None:
     price, quote = purchase_usd("rtx-3070-8gb")
     assert (quote.usd_per_gpu, quote.covers) == (499.0, "card")
     assert price == pytest.approx(499 * 1.64 / 0.81)
-    assert find_purchase("h100-sxm5-80gb").date == max(p.date for p in purchases() if p.accelerator == "h100-sxm5-80gb")
+    servers = sorted(
+        p.usd_per_gpu
+        for p in purchases()
+        if p.accelerator == "h100-sxm5-80gb" and p.covers == "server" and p.date >= "2023-09-01"
+    )
+    assert servers[0] < find_purchase("h100-sxm5-80gb").usd_per_gpu < servers[-1]
+
+
+def test_capital_maintenance_room_and_waiting_cost_by_hand() -> None:
+    """40,000 USD at 10 % over 4 years: an annuity of 12,618.83 USD a year (Brealey, Myers: 40,000 / 3.169865); half use; 1 kW in
+    training of 4/3 kW rated at 150 USD per kW and month; 5 % maintenance; 30 % of the power while it waits."""
+    own = Ownership(
+        purchase_usd_per_gpu=40_000,
+        years=4,
+        utilisation=0.5,
+        capital_rate=0.10,
+        maintenance_share=0.05,
+        colocation_usd_per_kw_month=150.0,
+        idle_power_share=0.3,
+        rent_change_per_year=0.0,
+    )
+    gpu = owned_gpu(cluster("dgx-h100"), own, power_w=1000, pue=1.0, electricity_usd_per_kwh=0.10, rent=None)
+    used = 4 * 365.25 * 24 * 0.5
+    assert gpu.capital_usd_per_gpu_hour * used == pytest.approx(4 * 12_618.83, rel=1e-6)
+    assert gpu.maintenance_usd_per_gpu_hour * used == pytest.approx(8_000)
+    assert gpu.colocation_usd_per_gpu_hour * used == pytest.approx(4 / 3 * 150 * 48)
+    assert gpu.idle_energy_usd_per_gpu_hour == pytest.approx(0.03)
+    parts = (
+        gpu.capital_usd_per_gpu_hour,
+        gpu.energy_usd_per_gpu_hour,
+        gpu.idle_energy_usd_per_gpu_hour,
+        gpu.maintenance_usd_per_gpu_hour,
+        gpu.colocation_usd_per_gpu_hour,
+        gpu.staff_and_space_usd_per_gpu_hour,
+    )
+    assert gpu.usd_per_gpu_hour == pytest.approx(sum(parts))
+
+
+def test_a_resale_pays_back_its_value_of_today() -> None:
+    assert capital_usd(1000.0, 0.25, 0.0, 5) == 750.0
+    assert capital_usd(1000.0, 1.0, 0.10, 1) == pytest.approx(100.0)  # bought and sold at the price: a year's interest
+    assert mean_rent(2.0, 0.0, 4) == 2.0
+    assert mean_rent(2.0, -0.5, 1) == pytest.approx(2.0 * 0.5 / 0.693147, rel=1e-5)  # from 2 to 1, exponentially
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"capital_rate": 0.2},
+        {"idle_power_share": 0.9},
+        {"maintenance_share": 0.1},
+        {"colocation_usd_per_kw_month": 400.0},
+        {"utilisation": 0.4},
+    ],
+)
+def test_what_costs_more_makes_owning_pay_later(change: dict[str, float]) -> None:
+    at = {"power_w": 1000.0, "pue": 1.2, "electricity_usd_per_kwh": 0.1, "rent": 3.0}
+    base, dear = (owned_gpu(cluster("dgx-h100"), Ownership.build(f, "own"), **at) for f in ({}, change))
+    assert dear.usd_per_gpu_hour > base.usd_per_gpu_hour
+    if "utilisation" not in change:
+        assert (dear.break_even_utilisation or 9.0) > (base.break_even_utilisation or 0.0)
 
 
 def test_every_constant_and_quote_has_a_source() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,15 @@ from hypothesis import strategies as st
 
 import planner
 from planner.common.errors import PlannerError
-from planner.lifecycle.expert_load import dropped_share, expert_load, given_shares, mixed_shares, read_histogram, zipf_shares
+from planner.lifecycle.expert_load import (
+    dropped_share,
+    expert_load,
+    given_shares,
+    mixed_shares,
+    placed_load,
+    read_histogram,
+    zipf_shares,
+)
 from planner.lifecycle.failures import (
     Interruptions,
     daly_interval_s,
@@ -25,6 +34,7 @@ from planner.lifecycle.failures import (
 )
 from planner.lifecycle.field_factor import field_factor
 from planner.lifecycle.simulation import CAUSES, checkpoint_bytes, expected_run, straggler_factor
+from planner.prices.price import Price
 from planner.training.plan import Plan
 
 DAY = 86400.0
@@ -189,6 +199,48 @@ def test_effective_time_agrees_with_kokolis_small_loss_formula() -> None:
     stops = Interruptions(failure_rate_per_s=rate, restart_s=restart)
     ours = 1 / (1 + expected_total(3.6e7, interval, write, stops) / 3.6e7)
     assert ours == pytest.approx(published, rel=0.01)
+
+
+def test_mean_times_of_jobs_are_within_the_spread_of_the_default_rates() -> None:
+    """Kokolis et al. 2024: 47.7 days at 8 GPUs, 7.9 hours at 1,024; Grattafiori et al. 2024: 54 days / 419 at 16,384."""
+    rates = load_failure_rates("published")
+    for gpus, measured_s in ((8, 47.7 * DAY), (1024, 7.9 * 3600), (16384, 54 * DAY / 419)):
+        off = math.log(1 / rates.rate_per_s(gpus, gpus / 8) / measured_s)
+        assert abs(off) < 1.645 * rates.log_spread
+    assert load_failure_rates("kokolis-jobs").rate_per_s(8, 1) == pytest.approx(1 / (47.7 * DAY), rel=0.1)
+    assert load_failure_rates("kokolis-jobs").rate_per_s(1024, 128) == pytest.approx(1 / (7.9 * 3600), rel=0.1)
+
+
+def test_not_knowing_the_rate_widens_the_run_and_keeps_its_centre(answer: Plan) -> None:
+    rates = load_failure_rates("published")
+    known = {"gpu_mtbf_s": rates.gpu_mtbf_s, "node_mtbf_s": rates.node_mtbf_s}
+    sure, unsure = (expected_run(answer, fields) for fields in (known, {}))
+    assert sure.wall_s.expected == pytest.approx(unsure.wall_s.expected)
+    assert unsure.interruptions.upper >= sure.interruptions.upper
+
+
+def test_a_spot_plan_needs_the_time_between_preemptions(answer: Plan) -> None:
+    spot = replace(answer, price=Price(usd_per_gpu_hour=1.0, term="spot"))
+    with pytest.raises(PlannerError, match="preemption_mtbf_s is missing"):
+        expected_run(spot)
+    assert expected_run(spot, {"preemption_mtbf_s": 86400.0}).goodput.expected < expected_run(answer).goodput.expected
+
+
+def test_the_budget_is_the_run_times_the_field_factor(answer: Plan) -> None:
+    run = expected_run(answer)
+    assert run.budget_s.expected == pytest.approx(run.wall_s.expected * field_factor().factor)
+    assert run.budget_s.upper / run.budget_s.lower > run.wall_s.upper / run.wall_s.lower
+    inside = expected_run(answer, {"field": "published"})
+    assert inside.budget_s.expected == pytest.approx(inside.wall_s.expected)
+
+
+def test_experts_are_not_placed_by_their_load() -> None:
+    """64 Zipf(0.5) experts on 8 ranks: sorted 2.0 and more on the first rank, at random about 1.3; never under the mean."""
+    shares = zipf_shares(0.5, 64)
+    assert expert_load(shares, 8) > 2.0
+    assert 1.1 < placed_load(shares, 8) < 1.5
+    assert placed_load(np.full(64, 1 / 64), 8) == 1.0
+    assert placed_load(shares, 64) == pytest.approx(expert_load(shares, 64))  # one expert a rank: no placement to choose
 
 
 def test_rates_of_opt_175b() -> None:

@@ -13,7 +13,9 @@ import pytest
 
 from planner.cli.main import main
 from planner.common.errors import PlannerError
-from planner.prices.price import find_price, load_prices
+from planner.prices.currency import exchange_rates
+from planner.prices.market import find_price
+from planner.prices.price import load_prices
 from planner.prices.price_tables import accelerator_of_offer, import_prices, read_quotes, refresh_prices
 
 TODAY = datetime.date(2026, 11, 21)
@@ -38,15 +40,19 @@ def test_an_import_joins_the_catalog_and_may_be_repeated(tmp_path: Path, own_pri
     assert [p.name for p in own_prices.parent.iterdir()] == ["prices.csv"]
 
 
-def test_other_currencies_need_their_rate(tmp_path: Path) -> None:
+def test_other_currencies_are_read_at_the_catalogs_rate_or_at_ones_own(tmp_path: Path) -> None:
     head = "provider,accelerator,term,price_per_gpu_hour,currency,usd_per_currency_unit,date,source\n"
     text = head + "A,t4,spot,2,EUR,1.1,2026,x\nB,t4,spot,2,USD,,2026-05,x\n"
-    assert [q.usd_per_gpu_hour for q in read_quotes(write(tmp_path / "a.csv", text), TODAY)] == [pytest.approx(2.2), 2.0]
-    bad = head + "A,t4,spot,2,,,2026,x\nB,t4,spot,2,EUR,,2026,x\nC,t4,spot,2,USD,,2026,x\n"
+    text += "C,t4,spot,2,EUR,,2026-05,x\n"
+    rates = exchange_rates()
+    assert [q.usd_per_gpu_hour for q in read_quotes(write(tmp_path / "a.csv", text), TODAY)] == [
+        pytest.approx(2.2), 2.0, pytest.approx(2 * rates["EUR"].usd_per_unit),
+    ]  # fmt: skip
+    bad = head + "A,t4,spot,2,,,2026,x\nB,t4,spot,2,EURO,,2026,x\nC,t4,spot,2,USD,,2026,x\n"
     with pytest.raises(PlannerError) as caught:
         read_quotes(write(tmp_path / "b.csv", bad), TODAY)
     assert "line 2: currency is missing" in str(caught.value)
-    assert "line 3: currency = 'EUR' without usd_per_currency_unit" in str(caught.value)
+    assert "line 3: currency = 'EURO': no rate is known; did you mean EUR" in str(caught.value)
     assert "line 4" not in str(caught.value)
 
 

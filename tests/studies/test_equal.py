@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -21,10 +22,11 @@ from planner.scenarios.scenario import read_scenario
 from planner.studies.equal_terms import TERMS, Side, dense_of_size, on_equal_terms
 from planner.studies.scaling_law import (
     dense_equivalent,
+    dense_loss,
     expert_ratio,
-    hoffmann_loss,
     joint_coefficients,
     joint_loss,
+    optimal,
     predicted_loss,
     tokens_for_loss,
 )
@@ -33,9 +35,43 @@ SCENARIO = ROOT / "scenarios" / "chatlaw2-moe.toml"
 
 
 def test_hoffmann_at_chinchilla_and_gopher() -> None:
-    """406.4 / 70e9^0.34 + 410.7 / 1.4e12^0.28 + 1.69 by hand: Chinchilla is better than the four times larger Gopher."""
-    assert hoffmann_loss(70e9, 1.4e12) == pytest.approx(1.69 + 0.0835 + 0.1631, abs=2e-3)
-    assert hoffmann_loss(70e9, 1.4e12) < hoffmann_loss(280e9, 300e9)
+    """406.4 / 70e9^0.3392 + 410.7 / 1.4e12^0.2849 + 1.6934 by hand: Chinchilla is better than the four times larger Gopher."""
+    by_hand = 1.6934 + math.exp(math.log(406.4) - 0.3392 * math.log(7e10)) + math.exp(math.log(410.7) - 0.2849 * math.log(1.4e12))
+    assert dense_loss(70e9, 1.4e12) == pytest.approx(by_hand, rel=1e-12)
+    assert dense_loss(70e9, 1.4e12) < dense_loss(280e9, 300e9)
+
+
+@pytest.mark.parametrize(("law", "exponent"), [("hoffmann-2022", 0.46), ("besiroglu-2024", 0.512)])
+def test_the_best_size_grows_with_the_papers_exponent(law: str, exponent: float) -> None:
+    """Hoffmann et al. 2022, table 2, approach 3: N ~ C^0.46; Besiroglu et al. 2024: C^0.512."""
+    (small, _), (large, _) = optimal(1e20, law), optimal(1e24, law)
+    assert math.log(large / small) / math.log(1e4) == pytest.approx(exponent, abs=0.006)
+
+
+def test_the_refit_asks_for_twenty_tokens_per_parameter_at_chinchillas_budget() -> None:
+    """Besiroglu et al. 2024, section 4: about 20 tokens per parameter, as Chinchilla was trained; C = 5.76e23 (Gopher's)."""
+    parameters, tokens = optimal(5.76e23, "besiroglu-2024")
+    assert 15 < tokens / parameters < 30
+    assert 6 * parameters * tokens == pytest.approx(5.76e23, rel=1e-6)
+
+
+def test_what_is_served_is_smaller_and_trained_longer() -> None:
+    """Sardana et al. 2024, finding 1; the loss for the whole budget grows with what is served."""
+    (alone, seen), (served, longer) = optimal(1e23), optimal(1e23, served_tokens=1e12)
+    assert served < alone
+    assert longer / served > seen / alone
+    assert 6 * served * longer + 2 * served * 1e12 == pytest.approx(1e23, rel=1e-6)
+
+
+def test_equal_loss_says_what_every_law_asks_for() -> None:
+    cases = read_scenario(SCENARIO).cases
+    sides = on_equal_terms([c.label for c in cases], [c.plan() for c in cases], "loss")
+    side = sides[1]
+    assert set(side.tokens_by_law) == {"hoffmann-2022", "besiroglu-2024", "ludziejewski-2025"}
+    asked = [tokens for tokens in side.tokens_by_law.values() if tokens is not None]
+    assert min(asked) < max(asked)
+    assert side.gpu_hours.upper / side.gpu_hours.lower > max(asked) / min(asked)
+    assert any("by besiroglu-2024" in note for note in side.notes)
 
 
 TABLE_4 = {  # Ludziejewski et al. 2025, table 4: E -> m, mu, n, nu

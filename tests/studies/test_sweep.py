@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from test_cli import GOOD, Run, run, scenario  # noqa: F401
+from command_line import Run
 
 import planner
 from planner.common.errors import PlannerError
@@ -167,7 +167,7 @@ def test_values_of_several_types_go_to_parquet_as_text(tmp_path: Path) -> None:
     assert pd.read_parquet(tmp_path / "grid.parquet")["layout.tp"].tolist() == ["2", "four"]
 
 
-def test_sweep_command_writes_table_and_picture(run: Run, scenario: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_sweep_command_writes_table_and_picture(run: Run, scenario: Any, tmp_path: Path) -> None:
     out, picture = tmp_path / "grid.csv", tmp_path / "grid.png"
     code, text, _ = run("sweep", scenario(), "--vary", "layout.tp=1,2,3", "--vary", "job.seq_len=1024,2048", "--out", out,
                         "--plot", picture)  # fmt: skip
@@ -189,7 +189,7 @@ def test_sweep_command_writes_table_and_picture(run: Run, scenario: Any, tmp_pat
         (["--vary", "layout.tp=1:8:1000000", "--vary", "job.seq_len=1024,2048"], "2,000,000 points"),
     ],
 )
-def test_sweep_refuses_in_one_paragraph(run: Run, scenario: Any, arguments: list[str], message: str) -> None:  # noqa: F811
+def test_sweep_refuses_in_one_paragraph(run: Run, scenario: Any, arguments: list[str], message: str) -> None:
     code, out, err = run("sweep", scenario(), *arguments)
     assert (code, out) == (2, "")
     assert message in err
@@ -247,7 +247,7 @@ def test_bad_limits_are_refused(tables: dict[str, Any], field: str, step: int | 
         largest(tables, field, step)
 
 
-def test_limit_command(run: Run, scenario: Any) -> None:  # noqa: F811
+def test_limit_command(run: Run, scenario: Any) -> None:
     code, text, _ = run("limit", scenario(), "--field", "model.num_layers", "--json")
     answer = json.loads(text)
     assert code == 0
@@ -270,7 +270,7 @@ print("same")
 
 
 def test_ray_gives_the_local_sweep() -> None:
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'planner[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
     done = subprocess.run([sys.executable, "-c", RAY], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip().endswith("same")

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from places import ROOT
 
-st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install planner[app]")
+st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
 
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
@@ -311,5 +311,5 @@ def test_importing_planner_loads_no_streamlit():
     import subprocess
     import sys
 
-    code = "import sys, planner, planner.cli, planner.planning; assert not {'streamlit', 'altair'} & set(sys.modules)"
+    code = "import sys, planner, planner.cli, planner.training.planning; assert not {'streamlit', 'altair'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

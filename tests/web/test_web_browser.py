@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from places import DATA
 
-pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install planner[app]")
-pytest.importorskip("selenium", reason="selenium is not installed: pip install planner[test]")
+pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
+pytest.importorskip("selenium", reason="selenium is not installed: pip install llm-capacity-planner[test]")
 pytestmark = pytest.mark.skipif(
     b.browser_path() is None, reason="no browser here: apt-get install chromium chromium-driver runs the tests of the page"
 )

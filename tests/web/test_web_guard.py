@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from places import ROOT
 
-st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install planner[app]")
+st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
 
 from streamlit.testing.v1 import AppTest  # noqa: E402
 
@@ -170,7 +170,7 @@ def test_a_model_as_fields_is_the_same_model(name):
 
 
 def test_the_upload_limit_is_the_one_that_the_pages_state():
-    config = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())
+    config = tomllib.loads((ROOT / "planner" / "web" / ".streamlit" / "config.toml").read_text())
     assert config["server"]["maxUploadSize"] == guard.UPLOAD_MB
     assert config["browser"]["gatherUsageStats"] is False
 

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common import data
+from planner.common.references import Changes, Place
 from planner.common.spec import read_table
 from planner.evidence.fit import Constant, Values
 from planner.evidence.serving.check import Loop, predicted, table_key
 from planner.evidence.serving.runs import ServingRun
-from planner.serving.engine import CATALOG, engine_lineage
+from planner.hardware.curves import CURVES
+from planner.serving.engine import ENGINES
 from planner.serving.load import Replica, replica, slots_of
 from planner.serving.pass_time import Times
 
@@ -37,13 +39,18 @@ class ServingConstant(Constant):
         """Whether a run's prediction can depend on it: of its chip, or of its engine where no nearer engine says otherwise."""
         setting = run.times.setting
         if self.curves:
-            return bool(setting.cluster.accelerator.curves == self.curves)
-        lineage = engine_lineage(setting.engine.name)
-        if self.engine not in lineage or not _concerns(self.field, run):
+            return CURVES.depends(setting.cluster.accelerator.curves, self.place)
+        name = setting.engine.name
+        if name not in ENGINES.names() or not ENGINES.depends(name, self.place) or not _concerns(self.field, run):
             return False
-        nearer = lineage[: lineage.index(self.engine)]
-        own = {c.field for c in load_constants() if c.engine in nearer} | {f for e in nearer for f in _own_fields(e)}
-        return self.field not in own
+        lineage = ENGINES.lineage(name)
+        nearer = lineage[: lineage.index(self.engine)] if self.engine in lineage else ()
+        return not any(c.field == self.field and c.engine in nearer for c in load_constants())
+
+    @property
+    def place(self) -> Place:
+        """The file and the field that it stands in."""
+        return Place(self.curves or self.engine, self.field)
 
 
 def _concerns(field: str, run: ServingRun) -> bool:
@@ -76,31 +83,14 @@ def load_constants(path: Path = CONSTANTS) -> tuple[ServingConstant, ...]:
     return tuple(ServingConstant.build(c, f"{path}: constant {i}") for i, c in enumerate(table, start=1))
 
 
-@cache
-def _own_fields(engine: str) -> frozenset[str]:
-    """Fields that an engine states itself although it is based on another."""
-    path = CATALOG / f"{engine}.toml"
-    return frozenset(read_table(path)) if path.is_file() else frozenset()
-
-
-def engine_changes(engine: str, values: Values) -> dict[str, float]:
-    """Fields of an engine under ``values``: a nearer ancestor's value goes before a farther one's."""
-    found: dict[str, float] = {}
-    own = _own_fields(engine)
-    for ancestor in reversed(engine_lineage(engine)):
-        for c, v in zip(values.constants, values.values, strict=True):
-            if getattr(c, "engine", "") == ancestor and (ancestor == engine or c.field not in own):
-                found[c.field] = v
-    return found
-
-
 def with_values(times: Times, values: Values) -> Times:
-    """The same deployment under other constants."""
+    """The same deployment under other constants, and under all that its files take from others by reference."""
     setting = times.setting
-    engine = setting.engine.model_copy(update=engine_changes(setting.engine.name, values))
-    name = setting.cluster.accelerator.curves
-    changes = {c.field: v for c, v in zip(values.constants, values.values, strict=True) if c.curves == name}
-    curves = setting.curves.model_copy(update=changes) if changes else None
+    changes = Changes((c.place, v) for c, v in zip(values.constants, values.values, strict=True) if not c.curves)
+    moved = ENGINES.changed(setting.engine.name, changes) if setting.engine.name in ENGINES.names() else {}
+    engine = setting.engine.model_copy(update=moved)
+    chip = CURVES.changed(setting.cluster.accelerator.curves, values.chip_places)
+    curves = setting.curves.model_copy(update=chip) if chip else None
     return replace(times, setting=replace(setting, engine=engine, own_curves=curves))
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
 
 from planner.common.errors import PlannerError, near
+from planner.common.files import read_text
 from planner.evidence.measured_runs import Refusal
 from planner.evidence.serving.names import accelerator_of, format_of, labels, model_of, require_modelled
 from planner.hardware.cluster import Cluster, load_accelerator
@@ -92,10 +94,10 @@ def _figure(quantity: Quantity, batch: int) -> str:
 
 def read_serving_runs(path: Path) -> tuple[list[ServingRun], list[Refusal]]:
     """Rows of a CSV; those that cannot be modelled are refused by id. PlannerError when a column is missing."""
+    text = read_text(path, "a CSV of serving measurements")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
         raise PlannerError(f"{path}: cannot be read ({error}); give a CSV of serving measurements.") from None
     if not rows:
         raise PlannerError(f"{path}: holds no row; give a CSV of serving measurements, see docs/serving.md.")
@@ -365,7 +367,7 @@ def _cut(row: Mapping[str, str], gpus: int) -> dict[str, int]:
     return {"tp": tp, "pp": max(gpus // tp, 1)}
 
 
-@cache
+@lru_cache(maxsize=4096)
 def _node_of(accelerator: str, gpus: int) -> Cluster:
     per_node = min(gpus, 8)
     return build_cluster(custom_node(load_accelerator(accelerator).name, per_node), num_gpus=gpus)

@@ -1,0 +1,144 @@
+"""Numbers as people write them: 100B tokens, 4k of context, 14d, 400Gb/s, 80GiB. A number whose unit is open is refused."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from planner.common.errors import PlannerError
+
+COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+LENGTHS = {"": 1.0, "k": 1024.0, "m": 1024.0**2}
+"""A context of 4k is 4,096 tokens."""
+SECONDS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("d", "day", "days"), 86400.0),
+    **dict.fromkeys(("w", "week", "weeks"), 7 * 86400.0),
+}
+PREFIXES = {
+    "": 1.0,
+    "k": 1e3,
+    "K": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+    "T": 1e12,
+    "Ki": 2.0**10,
+    "Mi": 2.0**20,
+    "Gi": 2.0**30,
+    "Ti": 2.0**40,
+}
+LENGTH_FIELDS = ("seq_len", "context_length", "max_positions", "prompt", "output")
+"""Fields in tokens of one sequence, where k is 1,024."""
+
+
+def _split(text: str, what: str, right: str) -> tuple[float, str]:
+    match = re.fullmatch(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z/]*)\s*", text)
+    number = float(match[1].replace(",", "").replace("_", "")) if match else math.nan
+    if match is None or not math.isfinite(number):
+        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+    return number, match[2]
+
+
+def _whole(number: float, text: str, what: str, right: str) -> int:
+    if abs(number - round(number)) > 1e-9 * max(number, 1.0):
+        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+    return round(number)
+
+
+def count(text: str, what: str) -> int:
+    """A whole number: 100B, 1.5e9, 10_000, 300k.
+
+    >>> count("100B", "tokens"), count("1.5e9", "tokens"), count("10,000", "samples")
+    (100000000000, 1500000000, 10000)
+    """
+    right = "must be a whole number such as 1000, 300k, 1e9 or 100B"
+    number, unit = _split(text, what, right)
+    if unit.lower() not in COUNTS:
+        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+    return _whole(number * COUNTS[unit.lower()], text, what, right)
+
+
+def length(text: str, what: str) -> int:
+    """Tokens of one sequence; k is 1,024.
+
+    >>> length("4k", "seq_len"), length("128K", "seq_len"), length("2000", "seq_len")
+    (4096, 131072, 2000)
+    """
+    right = "must be a number of tokens such as 2048, 4k (4,096) or 128k (131,072)"
+    number, unit = _split(text, what, right)
+    if unit.lower() not in LENGTHS:
+        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+    return _whole(number * LENGTHS[unit.lower()], text, what, right)
+
+
+def duration_s(text: str, what: str) -> float:
+    """Seconds of a time with its unit: 14d, 36h, "2 weeks"; a bare number could be any of them and is refused.
+
+    >>> duration_s("1.5d", "--deadline"), duration_s("2 weeks", "--deadline")
+    (129600.0, 1209600.0)
+    """
+    right = "must be a number with its unit, such as 14d, 36h, 90m, 600s or '2 weeks'"
+    number, unit = _split(text, what, right)
+    if unit.lower() not in SECONDS or number <= 0:
+        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+    return number * SECONDS[unit.lower()]
+
+
+def size_bytes(text: str, what: str) -> float:
+    """Bytes: 80GiB (2**30), 80GB (10**9), 512 (bytes).
+
+    >>> size_bytes("80GiB", "memory") == 80 * 2**30, size_bytes("16 GB", "memory")
+    (True, 16000000000.0)
+    """
+    right = "must be a number of bytes such as 80GiB, 80GB or 8.6e10"
+    number, unit = _split(text, what, right)
+    prefix = unit.removesuffix("B") if unit else ""
+    if unit and (not unit.endswith("B") or prefix not in PREFIXES):
+        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+    return number * PREFIXES[prefix]
+
+
+def rate_bytes_per_s(text: str, what: str) -> float:
+    """Bytes per second: 400Gb/s (bits: 5e10), 50GB/s (bytes), 5e10.
+
+    >>> rate_bytes_per_s("400Gb/s", "network"), rate_bytes_per_s("50GB/s", "network"), rate_bytes_per_s("400 Gbit/s", "network")
+    (50000000000.0, 50000000000.0, 50000000000.0)
+    """
+    right = "must be a rate such as 400Gb/s (bits), 50GB/s (bytes) or 5e10 (bytes per second)"
+    number, unit = _split(text, what, right)
+    match = re.fullmatch(r"([kKMGT]i?)?(B|b|bit|bits)(/s|ps)", unit)
+    if unit and match is None:
+        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+    return number * (PREFIXES[match[1] or ""] / (1.0 if match[2] == "B" else 8.0) if match else 1.0)
+
+
+def value_of(field: str, text: str) -> bool | int | float | str:
+    """The value of a field written on the command line: by its name a length, bytes, a rate, seconds, a count; else text.
+
+    >>> value_of("job.seq_len", "4k"), value_of("job.num_tokens", "100B"), value_of("job.precision", "fp16")
+    (4096, 100000000000, 'fp16')
+    >>> value_of("layout.sequence_parallel", "true"), value_of("price.usd_per_gpu_hour", "2.1")
+    (True, 2.1)
+    """
+    text, name = text.strip(), field.rpartition(".")[2]
+    if text in ("true", "false"):
+        return text == "true"
+    if not re.match(r"[0-9.]", text):
+        return text
+    if name in LENGTH_FIELDS:
+        return length(text, field)
+    if name.endswith("_bytes_per_s") or name == "bytes_per_s":
+        return rate_bytes_per_s(text, field)
+    if name.endswith("_bytes"):
+        return size_bytes(text, field)
+    if name.endswith("_s") and re.search(r"[A-Za-z]$", text):
+        return duration_s(text, field)
+    match = re.fullmatch(r"([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+)([kKmMbBgGtT]?)", text)
+    if match is None:
+        return text
+    number = float(match[1].replace(",", "").replace("_", "")) * COUNTS[match[2].lower()]
+    if not math.isfinite(number):
+        raise PlannerError(f"{field} = {text!r}: must be a finite number.", code="quantity", field=field, value=text)
+    return int(number) if number.is_integer() else number

@@ -1,0 +1,120 @@
+"""What moves a bill, and when it falls due: one input at a time from its low to its high end; dollars by month."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from planner.common.units import HOUR_S
+from planner.lifecycle.bill import MONTH_S, Bill
+from planner.lifecycle.simulation import Z_90, WholeRun, expected_run
+
+RECOVERY_S = (600.0, 3.0 * HOUR_S)
+"""From an interruption to work again: with automation and spare nodes, and where people must act. Assumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swing:
+    """The bill's total with one input at either end of what is known of it, all others as they are."""
+
+    name: str
+    low: str
+    high: str
+    low_usd: float
+    high_usd: float
+
+    @property
+    def width_usd(self) -> float:
+        """How far the ends are apart."""
+        return abs(self.high_usd - self.low_usd)
+
+
+def tornado(result: WholeRun, bill: Bill) -> tuple[Swing, ...]:
+    """What moves the total, the widest first: step time, what no plan names, failures, recovery, price.
+
+    Ends are the 5th and 95th percentile where the input has an interval; of the price the cheapest and dearest newest quote.
+    """
+    return tuple(sorted(_swings(result, bill), key=lambda swing: -swing.width_usd))
+
+
+def _swings(result: WholeRun, bill: Bill) -> Iterator[Swing]:
+    rent = bill.price.usd_per_gpu_hour
+    rest = bill.total_usd.expected - bill.items_usd["gpu_hours"].expected
+
+    def total(hours: float, usd_per_gpu_hour: float = rent) -> float:
+        return rest + hours * usd_per_gpu_hour
+
+    hours, step = result.gpu_hours.expected, result.step_time_s
+    ends = [step.lower / step.expected, step.upper / step.expected]
+    yield _swing("step time", [f"{end - 1.0:+.0%}" for end in ends], [total(hours * end) for end in ends])
+    budget = result.budget_gpu_hours
+    if budget.expected > hours:
+        names = ["as modelled", "as published runs went"]
+        yield _swing("what no plan names", names, [total(hours), total(budget.expected)])
+    spread = result.run.rates().log_spread
+    if result.mtbf_s is not None and spread:
+        factors = [math.exp(-spread * Z_90), math.exp(spread * Z_90)]
+        yield _swing("failures", [f"{f:.1f} x as many" for f in factors], [total(_hours(result, rates=f)) for f in factors])
+    if result.mtbf_s is not None:
+        texts = [f"{seconds / 60:.0f} min" for seconds in RECOVERY_S]
+        yield _swing("recovery after a failure", texts, [total(_hours(result, recovery_s=s)) for s in RECOVERY_S])
+    if bill.market is not None:
+        quotes = (bill.market.cheapest, bill.market.dearest)
+        texts = [f"${quote.usd_per_gpu_hour:.2f} {quote.provider}" for quote in quotes]
+        yield _swing("price", texts, [total(hours, quote.usd_per_gpu_hour) for quote in quotes])
+
+
+def _swing(name: str, texts: list[str], usd: list[float]) -> Swing:
+    return Swing(name=name, low=texts[0], high=texts[1], low_usd=usd[0], high_usd=usd[1])
+
+
+def _hours(result: WholeRun, rates: float = 1.0, recovery_s: float | None = None) -> float:
+    """Expected GPU-hours of the run with other failures or another recovery."""
+    spec, known = result.run, result.run.rates()
+    changes: dict[str, Any] = {"num_simulations": 100}
+    for name in ("gpu_mtbf_s", "node_mtbf_s"):
+        value = getattr(spec, name) or getattr(known, name)
+        if value is not None:
+            changes[name] = value / rates
+    if recovery_s is not None:
+        changes["detection_s"] = max(recovery_s - spec.restart_s, 0.0)
+    return expected_run(result.plan, spec.replaced(**changes)).gpu_hours.expected
+
+
+@dataclass(frozen=True, kw_only=True)
+class Month:
+    """Dollars that fall due in one month of the run; ``month`` counts from 1."""
+
+    month: int
+    gpu_hours_usd: float
+    storage_usd: float
+    preprocessing_usd: float
+    egress_usd: float
+
+    @property
+    def total_usd(self) -> float:
+        """All of it."""
+        return self.gpu_hours_usd + self.storage_usd + self.preprocessing_usd + self.egress_usd
+
+
+def cash_flow(result: WholeRun, bill: Bill) -> tuple[Month, ...]:
+    """The bill month by month: rent and storage as time passes, preprocessing before the first step, egress after the last.
+
+    A month is a twelfth of a year. The months add up to ``bill.total_usd.expected``.
+    """
+    wall_s = result.wall_s.expected
+    count = max(math.ceil(wall_s / MONTH_S), 1)
+    usd = {name: item.expected for name, item in bill.items_usd.items()}
+    shares = [min(MONTH_S, wall_s - i * MONTH_S) / wall_s for i in range(count)]
+    return tuple(
+        Month(
+            month=i + 1,
+            gpu_hours_usd=usd["gpu_hours"] * share,
+            storage_usd=usd["storage"] * share,
+            preprocessing_usd=usd["preprocessing"] if i == 0 else 0.0,
+            egress_usd=usd["egress"] if i == count - 1 else 0.0,
+        )
+        for i, share in enumerate(shares)
+    )

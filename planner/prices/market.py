@@ -1,0 +1,401 @@
+"""What an accelerator costs to rent: comparable quotes, terms by paired ratios, and an estimate where nobody rents it.
+
+The price without a provider is the median of the newest quotes of comparable providers; its interval holds 90 % of what
+they ask, widened by the age of the quotes. A term that binds is priced within providers: the on-demand price times the
+median ratio of one provider's two terms, so that a commitment never looks dearer because other providers sell it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+from scipy.optimize import lsq_linear
+from scipy.stats import norm
+
+from planner.common import data
+from planner.common.errors import PlannerError, as_text, near, one_of
+from planner.common.spec import fields_of, python_value, read_table
+from planner.hardware.cluster import Accelerator, Node, accelerator_names, load_accelerator
+from planner.prices.currency import to_usd
+from planner.prices.price import TERMS, Price, PriceLike, load_prices, own_price
+
+FOLDER = data.CATALOG / "prices"
+COMPARABLE_DAYS = 400
+"""A quote counts as long as it is at most so much older than the newest one of its accelerator and term."""
+FEWEST = 3
+"""From so many providers on, resellers, and for ratios other accelerators, are left out."""
+TAIL = float(norm.ppf(0.95))
+ORDER = ("on-demand", "reserved-1-year", "reserved-3-year")
+"""Longer commitments, in order: none is dearer than the one before it."""
+PRIOR_WEIGHT = 2.0
+"""How many providers the spread of all accelerators together counts for beside an accelerator's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commitment:
+    """What a term binds one to: ``minimum_usd`` of an order is due whether or not it is used."""
+
+    name: str
+    length_days: float
+    upfront_fraction: float
+    minimum_gpus: int
+    interruptible: bool
+    source: str
+    kind: str
+
+    def minimum_usd(self, price: Price, num_gpus: int) -> float:
+        """Dollars due for the whole term: price x GPUs (at least the smallest order) x its hours; 0 without a commitment."""
+        return price.usd_per_gpu_hour * max(num_gpus, self.minimum_gpus) * self.length_days * 24.0
+
+    def upfront_usd(self, price: Price, num_gpus: int) -> float:
+        """The part of ``minimum_usd`` that is paid at the start."""
+        return self.upfront_fraction * self.minimum_usd(price, num_gpus)
+
+
+@cache
+def _commitments() -> dict[str, Commitment]:
+    return {row["name"]: Commitment(**row) for row in read_table(FOLDER / "terms.toml")["term"]}
+
+
+def commitment(term: str) -> Commitment:
+    """The commitment behind a term; one's own price binds to nothing. PlannerError lists the terms."""
+    if term == "own price":
+        return Commitment(
+            name=term, length_days=0, upfront_fraction=0.0, minimum_gpus=1, interruptible=False, source="given", kind="given"
+        )
+    if term not in _commitments():
+        raise PlannerError(f"price.term = {term!r}: {one_of(term, TERMS)}.")
+    return _commitments()[term]
+
+
+@cache
+def _classes() -> dict[str, str]:
+    return dict(read_table(FOLDER / "providers.toml")["class"])
+
+
+def provider_class(provider: str) -> str:
+    """hyperscaler, gpu-cloud, marketplace or reseller; a provider that the catalog does not class is a gpu-cloud."""
+    return _classes().get(provider, "gpu-cloud")
+
+
+def find_price(
+    accelerator: str,
+    *,
+    term: str = "on-demand",
+    provider: str | None = None,
+    region: str | None = None,
+    item: str | None = None,
+    today: datetime.date | None = None,
+) -> Price:
+    """The price of an accelerator, with the interval that holds 90 % of what one would pay.
+
+    With a provider or region: its newest quote (of the instance ``item`` where it has one). Without: the lower median of
+    comparable providers; a term that binds by paired ratio. An accelerator that nobody rents is estimated from those that
+    are. Raises PlannerError that names what exists when the term, the provider or the region is unknown.
+    """
+    if term not in TERMS:
+        raise PlannerError(f"price.term = {term!r}: {one_of(term, TERMS)}.")
+    now = today or datetime.date.today()
+    quotes = [p for p in load_prices() if p.accelerator == accelerator]
+    if not quotes:
+        return _with_interval(_estimated(accelerator, term), _estimate_spread(), now)
+    if provider is not None or region is not None:
+        quotes = _narrow(quotes, "term", term, accelerator)
+        for field, wanted in (("provider", provider), ("region", region)):
+            if wanted is not None:
+                quotes = _narrow(quotes, field, wanted, accelerator)
+        return _with_interval(_newest_of(quotes, item), 0.0, now)
+    ranked = _comparable(quotes, term)
+    if ranked and (term in ("on-demand", "marketplace") or not _comparable(quotes, "on-demand")):
+        chosen = ranked[(len(ranked) - 1) // 2]
+        return _with_interval(_of_market(chosen, len(ranked)), _spread(ranked), now)
+    base, ranked = _base(quotes)
+    ratio, pairs, spread = _ratio(term, base.term, accelerator)
+    scaled = _by_ratio(base, term, ratio, pairs)
+    return _with_interval(scaled, float(np.hypot(_spread(ranked), spread)), now)
+
+
+def price_on(node: Node, term: str = "on-demand", accelerator: str | None = None) -> Price:
+    """The price on a node: of the provider whose node it is; a term that it does not quote by ratio to one that it does.
+
+    The market's where that provider quotes the accelerator at no term, or has none.
+    """
+    card = accelerator or node.accelerator
+    own = [p for p in load_prices() if p.accelerator == card and p.provider == node.provider]
+    if not own or term not in TERMS:
+        return find_price(card, term=term)
+    names = {node.name.lower(), *(alias.lower() for alias in node.aliases)}
+    same = [p for p in own if p.item.lower() in names] or own
+    if exact := [p for p in same if p.term == term] or [p for p in own if p.term == term]:
+        return _with_interval(_newest_of(exact, None), 0.0, datetime.date.today())
+    base = _base(same)[0]
+    ratio, pairs, spread = _ratio(term, base.term, card, node.provider)
+    return _with_interval(_by_ratio(base, term, ratio, pairs), spread, datetime.date.today())
+
+
+class _Book:
+    """What follows from all quotes together, worked out once for each state of the tables."""
+
+    def __init__(self, quotes: tuple[Price, ...]) -> None:
+        self.quotes = quotes
+
+    @cached_property
+    def pairs(self) -> dict[tuple[str, str, str, str], float]:
+        """Price over the on-demand price of the same provider, instance and date, by (term, accelerator, provider, item)."""
+        demand = {(p.provider, p.accelerator, p.item, p.date, p.region): p for p in self.quotes if p.term == "on-demand"}
+        loose = {(p.provider, p.accelerator, p.date): p for p in self.quotes if p.term == "on-demand"}
+        found = {}
+        for p in self.quotes:
+            other = demand.get((p.provider, p.accelerator, p.item, p.date, p.region))
+            if p.term == "marketplace":  # sold under another name than the provider's own machines
+                other = loose.get((p.provider, p.accelerator, p.date))
+            if p.term != "on-demand" and other is not None:
+                found[(p.term, p.accelerator, p.provider, p.item)] = p.usd_per_gpu_hour / other.usd_per_gpu_hour
+        return found
+
+    @cached_property
+    def spread(self) -> float:
+        """Standard deviation of log price over the comparable providers of an accelerator, pooled over accelerators."""
+        squares, degrees = 0.0, 0
+        for accelerator in {p.accelerator for p in self.quotes}:
+            logs = np.log([p.usd_per_gpu_hour for p in market(accelerator, "on-demand")])
+            if len(logs) >= FEWEST:
+                squares += float(np.var(logs)) * len(logs)
+                degrees += len(logs) - 1
+        return float(np.sqrt(squares / degrees)) if degrees else UNKNOWN_SPREAD
+
+    @cached_property
+    def drift(self) -> float:
+        """How far one provider's price of one accelerator moves in a year: standard deviation of its logarithm."""
+        cheapest: dict[tuple[str, str], dict[datetime.date, float]] = {}
+        for p in self.quotes:
+            if p.term == "on-demand":
+                days = cheapest.setdefault((p.provider, p.accelerator), {})
+                days[p.last_day()] = min(days.get(p.last_day(), np.inf), p.usd_per_gpu_hour)
+        squares = []
+        for days in cheapest.values():
+            first, last = min(days), max(days)
+            years = (last - first).days / 365.25
+            if years > 0.25:
+                squares.append(np.log(days[last] / days[first]) ** 2 / years)
+        return float(np.sqrt(np.mean(squares))) if squares else UNKNOWN_DRIFT
+
+    @cached_property
+    def hedonic(self) -> tuple[tuple[float, ...], float, int]:
+        """log price = a + b log(peak) + c log(memory) + d log(bandwidth), b, c, d >= 0: (a, b, c, d), spread, accelerators."""
+        rows, prices = [], []
+        for name in accelerator_names():
+            ranked = market(name, "on-demand")
+            if ranked:
+                rows.append([1.0, *_features(load_accelerator(name))])
+                prices.append(np.log(ranked[(len(ranked) - 1) // 2].usd_per_gpu_hour))
+        solved = lsq_linear(np.array(rows), np.array(prices), bounds=([-np.inf, 0.0, 0.0, 0.0], [np.inf] * 4))
+        spread = float(np.sqrt(2.0 * solved.cost / max(len(rows) - 4, 1)))
+        return tuple(float(x) for x in solved.x), spread, len(rows)
+
+
+UNKNOWN_SPREAD = 0.45
+"""Of log price between providers where there are too few to tell; what the shipped table gives."""
+UNKNOWN_DRIFT = 0.15
+_HELD: list[_Book] = []
+
+
+def _book() -> _Book:
+    """The book of the tables as they are read now."""
+    quotes = load_prices()
+    if not _HELD or _HELD[0].quotes is not quotes:
+        _HELD[:] = [_Book(quotes)]
+    return _HELD[0]
+
+
+def market(accelerator: str, term: str) -> tuple[Price, ...]:
+    """The newest quote of each comparable provider, cheapest first."""
+    return _comparable([p for p in load_prices() if p.accelerator == accelerator], term)
+
+
+def class_prices(accelerator: str, term: str = "on-demand", today: datetime.date | None = None) -> dict[str, Price]:
+    """The median price by class of provider, each with its interval: what hyperscalers ask, and what others do."""
+    now = today or datetime.date.today()
+    found: dict[str, list[Price]] = {}
+    for quote in market(accelerator, term):
+        found.setdefault(provider_class(quote.provider), []).append(quote)
+    return {
+        name: _with_interval(_of_market(ranked[(len(ranked) - 1) // 2], len(ranked)), _spread(ranked), now)
+        for name, ranked in sorted(found.items())
+    }
+
+
+def _comparable(quotes: Iterable[Price], term: str) -> tuple[Price, ...]:
+    """Of each provider the newest quote (the largest instance, then the cheapest), cheapest first; see the module."""
+    newest: dict[str, Price] = {}
+    for quote in sorted((p for p in quotes if p.term == term), key=lambda p: (p.date, p.num_gpus, -p.usd_per_gpu_hour)):
+        newest[quote.provider] = quote
+    kept = sorted(newest.values(), key=lambda p: (p.usd_per_gpu_hour, p.provider))
+    if not kept:
+        return ()
+    last = max(p.last_day() for p in kept)
+    kept = [p for p in kept if (last - p.last_day()).days <= COMPARABLE_DAYS]
+    first_hand = [p for p in kept if provider_class(p.provider) != "reseller"]
+    return tuple(first_hand if len(first_hand) >= FEWEST else kept)
+
+
+def _newest_of(quotes: Sequence[Price], item: str | None) -> Price:
+    """The newest of some quotes, of the instance ``item`` where one is, the cheapest of that day."""
+    same = [p for p in quotes if item is not None and p.item == item] or list(quotes)
+    last = max(p.date for p in same)
+    return min((p for p in same if p.date == last), key=lambda p: (p.usd_per_gpu_hour, p.item))
+
+
+def _base(quotes: Sequence[Price]) -> tuple[Price, tuple[Price, ...]]:
+    """The median quote of the first term, from on-demand on, that anybody quotes; and the quotes beside it."""
+    for term in (*ORDER, "capacity-block", "spot", "marketplace"):
+        ranked = _comparable(quotes, term)
+        if ranked:
+            return ranked[(len(ranked) - 1) // 2], ranked
+    raise AssertionError(f"quotes of no known term: {quotes}")
+
+
+def _of_market(chosen: Price, providers: int) -> Price:
+    return replace(chosen, basis=f"median of {providers} providers" if providers > 1 else "the only provider that quotes it")
+
+
+def _by_ratio(base: Price, term: str, ratio: float, pairs: int) -> Price:
+    how = f"its {base.term} price times {ratio:.2f}, the median of {pairs} pairs of one provider's two terms"
+    return replace(base, term=term, usd_per_gpu_hour=base.usd_per_gpu_hour * ratio, basis=how)
+
+
+def _ratio(term: str, base: str, accelerator: str, provider: str | None = None) -> tuple[float, int, float]:
+    """Price at ``term`` over price at ``base``, the number of pairs behind it and the spread of its logarithm."""
+    over, pairs, spread = _over_demand(term, accelerator, provider)
+    under, other, more = _over_demand(base, accelerator, provider)
+    return over / under, pairs or other, float(np.hypot(spread, more))
+
+
+def _over_demand(term: str, accelerator: str, provider: str | None) -> tuple[float, int, float]:
+    if term == "on-demand":
+        return 1.0, 0, 0.0
+    rows = [(a, p, r) for (t, a, p, _), r in _book().pairs.items() if t == term]
+    own = [r for _, p, r in rows if provider is not None and p == provider]
+    card = [r for a, _, r in rows if a == accelerator]
+    everyone = [r for _, _, r in rows]
+    ratios = own if len(own) >= FEWEST else card if len(card) >= FEWEST else everyone
+    if not ratios:
+        raise PlannerError(f"price.term = {term!r}: no provider quotes it beside on-demand; give price.usd_per_gpu_hour.")
+    value = min(float(np.median(ratios)), 1.0)
+    if term in ORDER[1:]:
+        shorter = ORDER[ORDER.index(term) - 1]
+        value = min(value, _over_demand(shorter, accelerator, provider)[0])
+    return value, len(ratios), float(np.std(np.log(everyone)))
+
+
+def _spread(ranked: Sequence[Price]) -> float:
+    """Standard deviation of log price among providers: their own, drawn towards that of all accelerators together."""
+    logs = np.log([p.usd_per_gpu_hour for p in ranked])
+    own = float(np.var(logs)) * len(logs)
+    return float(np.sqrt((own + PRIOR_WEIGHT * _book().spread ** 2) / (len(logs) - 1 + PRIOR_WEIGHT)))
+
+
+def _with_interval(price: Price, spread: float, today: datetime.date) -> Price:
+    """The price with the 90 % interval that its spread and the age of its quote leave."""
+    years = (price.age_days(today) or 0) / 365.25
+    reach = TAIL * float(np.hypot(spread, _book().drift * np.sqrt(years)))
+    centre = price.usd_per_gpu_hour
+    return replace(
+        price, lower_usd_per_gpu_hour=centre * float(np.exp(-reach)), upper_usd_per_gpu_hour=centre * float(np.exp(reach))
+    )
+
+
+def _features(card: Accelerator) -> list[float]:
+    peaks = card.peak_flops_per_s
+    peak = peaks.get("bf16") or peaks.get("fp16") or peaks["fp32"]
+    return [float(np.log(x)) for x in (peak, card.memory_bytes, card.memory_bandwidth_bytes_per_s)]
+
+
+def _estimate_spread() -> float:
+    return float(np.hypot(_book().hedonic[1], _book().spread))
+
+
+def _estimated(accelerator: str, term: str) -> Price:
+    """An estimate from rented accelerators of other sizes; PlannerError for one that the catalog does not know."""
+    known = accelerator_names()
+    if accelerator not in known or accelerator == "cpu":
+        raise PlannerError(
+            f"price: the catalog has no quote for {accelerator}; give price.usd_per_gpu_hour. "
+            f"With quotes: {near(accelerator, {p.accelerator for p in load_prices()})}."
+        )
+    (intercept, *slopes), _, cards = _book().hedonic
+    logarithm = intercept + float(np.dot(slopes, _features(load_accelerator(accelerator))))
+    ratio, _, _ = _ratio(term, "on-demand", accelerator)
+    newest = max(load_prices(), key=lambda p: p.date)
+    return Price(
+        usd_per_gpu_hour=float(np.exp(logarithm)) * ratio, term=term, accelerator=accelerator, date=newest.date,
+        source="peak, memory and bandwidth against the prices of rented accelerators",
+        basis=f"estimated from {cards} accelerators that are rented: nobody quotes this one",
+    )  # fmt: skip
+
+
+def _narrow(quotes: Sequence[Price], field: str, wanted: str, accelerator: str) -> list[Price]:
+    kept = [p for p in quotes if getattr(p, field).lower() == wanted.lower()]
+    if not kept:
+        have = sorted({getattr(p, field) or "(none given)" for p in quotes})
+        raise PlannerError(f"price.{field} = {wanted!r}: no such quote for {accelerator}; {near(wanted, have)}.")
+    return kept
+
+
+def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None) -> Price | None:
+    """A price from a number (USD per GPU-hour), from search fields, or the catalog's; None where nobody can say.
+
+    ``price_per_gpu_hour`` with ``currency`` is a price of one's own in another currency, at the catalog's rate.
+
+    On a provider's ``node`` it is that provider's, unless the fields name another provider or a region.
+    """
+    if isinstance(value, Price):
+        return value
+    value = python_value(value)
+    if isinstance(value, int | float):
+        return own_price(value)
+    if isinstance(value, str):
+        raise PlannerError(
+            f"price = {value!r}: must be dollars per GPU-hour or a table; give {{'term': {value!r}}} for a term of the catalog.",
+            field="price",
+            value=value,
+        )
+    fields = fields_of({} if value is None else value, "price")
+    if "price_per_gpu_hour" in fields:
+        fields["usd_per_gpu_hour"] = _in_dollars(fields.pop("price_per_gpu_hour"), fields.pop("currency", None))
+    own = "usd_per_gpu_hour" in fields
+    known = {"usd_per_gpu_hour", "term"} if own else {"term", "provider", "region"}
+    unknown = sorted(set(fields) - known)
+    for key in known & set(fields) - {"usd_per_gpu_hour"}:
+        as_text(fields[key], f"price.{key}")
+    if unknown:
+        raise PlannerError(
+            f"price: unknown field {unknown[0]} = {fields[unknown[0]]!r}; {near(unknown[0], {*known, 'usd_per_gpu_hour'})}"
+        )
+    if own:
+        return own_price(**fields)
+    if node is not None and not {"provider", "region"} & set(fields):
+        return _or_none(lambda: price_on(node, accelerator=accelerator, **fields), bool(fields))
+    return _or_none(lambda: find_price(accelerator, **fields), bool(fields))
+
+
+def _in_dollars(amount: Any, currency: Any) -> float:
+    if not isinstance(currency, str):
+        raise PlannerError("price.currency is missing; give the code of price_per_gpu_hour's currency, e.g. EUR or CNY.")
+    own_price(amount)  # refuses what is no price
+    return to_usd(float(amount), currency, "price.currency")
+
+
+def _or_none(find: Callable[[], Price], asked: bool) -> Price | None:
+    """The price; None where there is none and nobody asked for one."""
+    try:
+        return find()
+    except PlannerError:
+        if asked:
+            raise
+        return None

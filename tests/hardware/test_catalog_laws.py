@@ -1,0 +1,117 @@
+"""Laws over the catalog of machines: on the same layout a newer chip of a line is never slower and needs no more memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from planner.hardware.cluster import Cluster, accelerator_names, cluster, load_accelerator, load_node, node_names
+from planner.hardware.curves import curves_of
+from planner.hardware.custom_nodes import custom_node
+from planner.model.catalog import load_model
+from planner.performance.evaluation import Evaluation, evaluate
+from planner.workload.framework import load_framework
+from planner.workload.job import Job
+from planner.workload.layout import Layout, as_columns
+
+OLDER_AND_NEWER = [
+    ("dgx-1v-32gb", "dgx-a100-80gb", "fp16"), ("dgx-a100-80gb", "dgx-h100", "bf16"), ("dgx-h100", "dgx-h200", "bf16"),
+    ("dgx-h100", "dgx-h200", "fp8"), ("dgx-b200", "dgx-b300", "bf16"), ("dgx-b200", "dgx-b300", "fp8"),
+    ("dgx-a100-40gb", "dgx-a100-80gb", "bf16"), ("mi325x-8", "bm-gpu-mi355x-8", "bf16"),
+    ("standard-nd96isr-mi300x-v5", "mi325x-8", "bf16"), ("mi350x-8", "bm-gpu-mi355x-8", "bf16"),
+]  # fmt: skip
+SLOWER_AND_FASTER_CARD = [
+    ("a100-pcie-80gb", "a100-sxm4-80gb"), ("a100-pcie-40gb", "a100-sxm4-40gb"), ("h100-pcie-80gb", "h100-sxm5-80gb"),
+    ("h100-nvl-94gb", "h200-nvl-141gb"), ("h200-nvl-141gb", "h200-sxm-141gb"), ("v100-pcie-16gb", "v100-sxm2-16gb"),
+    ("a100-sxm4-40gb", "a100-sxm4-80gb"), ("a100-pcie-40gb", "a100-pcie-80gb"), ("h100-sxm5-80gb", "gh200-96gb"),
+    ("rtx-pro-6000-blackwell-max-q", "rtx-pro-6000-blackwell"), ("rtx-5080-16gb", "rtx-5090-32gb"),
+    ("rtx-4080-16gb", "rtx-4090-24gb"),
+    ("rtx-3090-24gb", "rtx-3090-ti-24gb"), ("rtx-4090-laptop-16gb", "rtx-4080-16gb"), ("a10g", "a10"),
+]  # fmt: skip
+DENSE = [
+    Layout(dp=8, zero=1), Layout(tp=2, dp=4, zero=1, sequence_parallel=True), Layout(tp=4, pp=2, dp=1, sequence_parallel=True),
+    Layout(tp=8, dp=1, sequence_parallel=True), Layout(pp=4, dp=2),
+]  # fmt: skip
+EXPERTS = [Layout(dp=8, ep=8, zero=1), Layout(tp=2, sequence_parallel=True, dp=4, ep=4, zero=1)]
+QUESTIONS = [
+    ("llama-3.1-8b", 1024, DENSE),
+    ("llama-3.1-8b", 4096, DENSE),
+    ("mixtral-8x7b", 4096, EXPERTS),
+    ("qwen3-30b-a3b", 1024, EXPERTS),
+]
+
+
+def on(machine: Cluster, model: str, seq_len: int, layouts: list[Layout], precision: str) -> Evaluation:
+    job = Job.build({"seq_len": seq_len, "global_batch_size": 64, "precision": precision, "optimizer": "adamw"}, "job")
+    columns = as_columns(layouts, machine.num_gpus)
+    return evaluate(load_model(model), machine, load_framework("megatron-core"), job, columns)
+
+
+@pytest.mark.parametrize(("older", "newer", "precision"), OLDER_AND_NEWER)
+@pytest.mark.parametrize(("model", "seq_len", "layouts"), QUESTIONS)
+def test_a_newer_node_is_never_slower(
+    older: str, newer: str, precision: str, model: str, seq_len: int, layouts: list[Layout]
+) -> None:
+    first, second = (on(cluster(n, num_gpus=8), model, seq_len, layouts, precision) for n in (older, newer))
+    assert np.all(second.step_time_s <= first.step_time_s * (1 + 1e-9))
+    assert np.all(second.memory.allocated <= first.memory.allocated)
+
+
+@pytest.mark.parametrize(("slower", "faster"), SLOWER_AND_FASTER_CARD)
+@pytest.mark.parametrize("model", ["gpt2", "llama-3.2-1b"])
+@pytest.mark.parametrize("micro", [1, 8])
+def test_a_faster_card_of_a_line_is_never_slower(slower: str, faster: str, model: str, micro: int) -> None:
+    precision = "fp16" if slower.startswith("v100") else "bf16"
+    layouts = [Layout(dp=1, micro_batch_size=micro)]
+    first, second = (on(cluster(custom_node(n, 1), num_gpus=1), model, 1024, layouts, precision) for n in (slower, faster))
+    assert second.step_time_s <= first.step_time_s * (1 + 1e-9)
+    assert second.memory.allocated <= first.memory.allocated
+
+
+# --- what every profile must hold ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", accelerator_names())
+def test_every_number_of_an_accelerator_has_a_source(name: str) -> None:
+    card = load_accelerator(name)
+    stated = {"memory_bytes", "memory_bandwidth_bytes_per_s", "host_link_bytes_per_s"} | {
+        f"peak_flops_per_s.{t}" for t in card.peak_flops_per_s
+    }
+    missing = {field for field in stated if not card.provenance.get(field) or not card.provenance[field].source}
+    assert name == "cpu" or not missing
+
+
+@pytest.mark.parametrize("name", accelerator_names())
+def test_every_accelerator_is_plausible(name: str) -> None:
+    """Dates, and the flop per byte that chips of 2016 to 2026 have: 10 (no matrix units) to 600 (Trillium: 560)."""
+    card = load_accelerator(name)
+    curves_of(card)
+    if name == "cpu":
+        return
+    assert "2015" <= card.released[:4] <= "2026"
+    assert len(card.released) in (7, 10)
+    peak = card.peak_flops_per_s.get("bf16", card.peak_flops_per_s.get("fp16", card.peak_flops_per_s["fp32"]))
+    assert 10 <= peak / card.memory_bandwidth_bytes_per_s <= 600
+    assert 4e9 <= (card.usable_memory_bytes or card.memory_bytes) <= card.memory_bytes <= 6e11
+    assert card.peak_flops_per_s["fp32"] <= peak
+
+
+@pytest.mark.parametrize("name", node_names())
+def test_every_node_holds_together(name: str) -> None:
+    node = load_node(name)
+    card = load_accelerator(node.accelerator)
+    for link in node.links:
+        assert link.provenance["bytes_per_s"].source
+        assert link.kind == "network" or link.bytes_per_s >= 0.25 * min(card.host_link_bytes_per_s, 3.2e10)
+        assert link.bytes_per_s <= 1.2e12
+    networks = [link for link in node.links if link.kind == "network"]
+    assert len(networks) <= 1
+    assert not networks or networks[0] is node.links[-1]
+
+
+def test_names_and_aliases_are_unique() -> None:
+    for load, names in ((load_accelerator, accelerator_names()), (load_node, node_names())):
+        found: dict[str, str] = {}
+        for name in names:
+            for alias in {name, *(a.lower().replace("_", "-").replace(" ", "-") for a in load(name).aliases)}:
+                assert found.setdefault(alias, name) == name, f"{alias} names {found[alias]} and {name}"

@@ -1,0 +1,224 @@
+"""What an accelerator costs: the market's price with its interval, terms within a provider, an answer for every accelerator."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from planner.common.data import CATALOG
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
+from planner.prices.currency import exchange_rate, exchange_rates, from_usd, to_usd
+from planner.prices.market import (
+    COMPARABLE_DAYS,
+    ORDER,
+    as_price,
+    class_prices,
+    commitment,
+    find_price,
+    market,
+    price_on,
+    provider_class,
+)  # fmt: skip
+from planner.prices.price import TABLE, TERMS, Price, load_prices, own_price
+from planner.training.planning import plan
+
+RENTED = sorted({p.accelerator for p in load_prices()})
+PRICED = [name for name in accelerator_names() if name != "cpu"]
+
+
+@pytest.mark.parametrize("name", PRICED)
+def test_every_accelerator_has_a_price_with_an_interval_and_an_age_at_every_term(name: str) -> None:
+    for term in TERMS:
+        price = find_price(name, term=term)
+        lower, upper = price.interval_usd_per_gpu_hour
+        assert 0 < lower < price.usd_per_gpu_hour < upper
+        assert price.term == term
+        assert price.date
+        assert price.source
+        assert price.basis
+    assert name in RENTED or "estimated" in find_price(name).basis
+
+
+@pytest.mark.parametrize("name", PRICED)
+def test_a_longer_commitment_is_never_dearer_and_spot_never_dearer_than_on_demand(name: str) -> None:
+    by_length = [find_price(name, term=term).usd_per_gpu_hour for term in ORDER]
+    assert by_length == sorted(by_length, reverse=True)
+    if not market(name, "spot") or market(name, "on-demand"):
+        assert find_price(name, term="spot").usd_per_gpu_hour <= by_length[0]
+
+
+@pytest.mark.parametrize("name", [n for n in node_names() if load_node(n).accelerator != "cpu"])
+def test_on_a_providers_node_terms_are_that_providers(name: str) -> None:
+    node = load_node(name)
+    prices = [price_on(node, term) for term in ORDER]
+    quoted = {p.provider for p in load_prices() if p.accelerator == node.accelerator}
+    if node.provider in quoted:
+        assert {p.provider for p in prices} == {node.provider}
+        assert [p.usd_per_gpu_hour for p in prices] == sorted((p.usd_per_gpu_hour for p in prices), reverse=True)
+
+
+def test_a_node_takes_the_quote_of_its_own_instance() -> None:
+    for node, item in (
+        ("standard-nd96isr-h100-v5", "Standard_ND96isr_H100_v5"),
+        ("p5-48xlarge", "p5.48xlarge"),
+        ("g4-standard-48", "g4-standard-48"),
+    ):
+        assert price_on(load_node(node)).item == item
+    question = {"model": "llama-2-7b", "cluster": "standard-nd96isr-h100-v5", "job": {"seq_len": 1024, "global_batch_size": 64}}
+    assert plan(**question).price.provider == "Azure"  # type: ignore[arg-type, union-attr]
+    other = plan(**question, price={"provider": "AWS"})  # type: ignore[arg-type]
+    assert other.price.provider == "AWS"  # type: ignore[union-attr]
+
+
+def test_the_median_mixes_comparable_quotes_only() -> None:
+    for name in RENTED:
+        ranked = market(name, "on-demand")
+        if not ranked:
+            continue
+        days = [p.last_day() for p in ranked]
+        assert (max(days) - min(days)).days <= COMPARABLE_DAYS
+        assert len({p.provider for p in ranked}) == len(ranked)
+        classes = [provider_class(p.provider) for p in ranked]
+        assert "reseller" not in classes or classes.count("reseller") > len(classes) - 3
+
+
+def test_hyperscalers_ask_more_than_gpu_clouds_for_an_h100() -> None:
+    """aimultiple.com/gpu-index, May 2026: hyperscaler listings are typically 2 to 3 times higher."""
+    by_class = class_prices("h100-sxm5-80gb")
+    assert 1.7 < by_class["hyperscaler"].usd_per_gpu_hour / by_class["gpu-cloud"].usd_per_gpu_hour < 3.5
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("a100-sxm4-80gb", 0.8, 3.0), ("h100-sxm5-80gb", 1.99, 5.0), ("h200-sxm-141gb", 2.5, 7.0)]
+)
+def test_the_median_lies_in_the_range_that_a_price_guide_gives(name: str, low: float, high: float) -> None:
+    """mercatus-ai.com/blog/cloud-gpu-pricing, May 2026: the span over long-tail, specialty and hyperscale providers."""
+    assert low < find_price(name).usd_per_gpu_hour < high
+
+
+def test_one_and_three_years_cost_what_discounts_are_published_as() -> None:
+    """packet.ai, June 2026: reserved contracts take 20 to 40 % off; Azure's own three-year reservations 56 % off."""
+    one, three = (find_price("h100-sxm5-80gb", term=t).usd_per_gpu_hour for t in ORDER[1:])
+    demand = find_price("h100-sxm5-80gb").usd_per_gpu_hour
+    assert 0.6 <= one / demand <= 0.8
+    assert three / demand == pytest.approx(0.44, abs=0.08)
+
+
+def test_an_interval_widens_with_age_and_the_markets_is_wider_than_one_providers() -> None:
+    today = datetime.date(2026, 12, 1)
+    now, later = (find_price("h100-sxm5-80gb", today=d) for d in (today, datetime.date(2030, 1, 1)))
+    assert later.interval_usd_per_gpu_hour[1] > now.interval_usd_per_gpu_hour[1]
+    assert later.usd_per_gpu_hour == now.usd_per_gpu_hour
+    azure = find_price("h100-sxm5-80gb", provider="Azure", today=today)
+    reach = [math.log(p.interval_usd_per_gpu_hour[1] / p.usd_per_gpu_hour) for p in (azure, now)]
+    assert reach[0] < reach[1]
+
+
+def test_the_interval_holds_nine_of_ten_providers() -> None:
+    inside = [
+        lower <= quote.usd_per_gpu_hour <= upper
+        for name in RENTED
+        for lower, upper in [find_price(name).interval_usd_per_gpu_hour]
+        for quote in market(name, "on-demand")
+    ]
+    assert 0.85 <= np.mean(inside) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("small", "large"), [("rtx-4060-8gb", "rtx-4090-d-24gb"), ("rtx-5070-12gb", "rtx-5080-16gb"), ("gaudi2-96gb", "gaudi3-128gb")]
+)
+def test_an_estimate_never_makes_the_larger_card_the_cheaper(small: str, large: str) -> None:
+    first, second = find_price(small), find_price(large)
+    assert "estimated" in first.basis
+    assert first.usd_per_gpu_hour <= second.usd_per_gpu_hour
+
+
+# --- what a term binds to -----------------------------------------------------------------------------------------------------
+
+
+def test_every_term_says_what_it_binds_to() -> None:
+    for term in TERMS:
+        assert commitment(term).source
+    assert commitment("own price").length_days == 0
+    with pytest.raises(PlannerError, match="reserved-1-year"):
+        commitment("reserved-one-year")
+
+
+def test_a_three_year_reservation_of_512_gpus_by_hand() -> None:
+    """2 USD x 512 GPUs x 1,095 days x 24 hours; on demand binds to nothing."""
+    price = replace(own_price(2.0), term="reserved-3-year")
+    assert commitment("reserved-3-year").minimum_usd(price, 512) == 2 * 512 * 1095 * 24 == 26_910_720
+    assert commitment("reserved-3-year").upfront_usd(price, 512) == 0
+    assert commitment("capacity-block").upfront_usd(price, 8) == 2 * 8 * 24
+    assert commitment("on-demand").minimum_usd(price, 512) == 0
+
+
+# --- currencies ---------------------------------------------------------------------------------------------------------------
+
+
+def test_rates_are_dated_sourced_and_those_of_the_ecb() -> None:
+    """Reference rates of 30 October 2026: 1 EUR = 1.1172 USD = 7.4326 CNY."""
+    assert exchange_rate("eur").usd_per_unit == pytest.approx(1.1172)
+    assert to_usd(7.4326, "CNY") == pytest.approx(1.1172, rel=1e-5)
+    assert from_usd(to_usd(5.0, "JPY"), "JPY") == pytest.approx(5.0)
+    assert exchange_rate("USD").usd_per_unit == 1.0
+    assert all(rate.source and len(rate.date) == 10 for code, rate in exchange_rates().items() if code != "USD")
+    with pytest.raises(PlannerError, match="did you mean CNY"):
+        exchange_rate("CNT")
+
+
+def test_a_scenarios_own_price_may_be_in_another_currency() -> None:
+    price = as_price({"price_per_gpu_hour": 10, "currency": "CNY"}, "h20-96gb")
+    assert price is not None
+    assert price.usd_per_gpu_hour == pytest.approx(10 * 1.1172 / 7.4326, rel=1e-5)
+    for wrong, words in (
+        ({"price_per_gpu_hour": 10}, "currency is missing"),
+        ({"price_per_gpu_hour": -1, "currency": "EUR"}, "negative"),
+    ):
+        with pytest.raises(PlannerError, match=words):
+            as_price(wrong, "h20-96gb")
+
+
+# --- the table itself ---------------------------------------------------------------------------------------------------------
+
+
+def test_no_quote_is_given_twice_and_each_is_whole() -> None:
+    with TABLE.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    keys = [tuple(row[c] for c in ("provider", "item", "accelerator", "term", "region", "date")) for row in rows]
+    assert len(set(keys)) == len(keys)
+    for row in rows:
+        assert not row["num_gpus_per_instance"] or int(row["num_gpus_per_instance"]) >= 1
+        assert row["source"]
+        Price(usd_per_gpu_hour=1.0, term=row["term"], date=row["date"]).last_day()
+
+
+def test_the_snapshot_of_what_is_rented_everywhere_is_of_2026() -> None:
+    """Accelerators that most providers quote: their newest quotes are at most a quarter older than the newest of all."""
+    newest = max(p.last_day() for p in load_prices() if len(p.date) == 10)
+    for name in (
+        "a100-sxm4-80gb",
+        "h100-sxm5-80gb",
+        "h200-sxm-141gb",
+        "b200-sxm-180gb",
+        "b300-sxm-270gb",
+        "gb200-186gb",
+        "mi300x-192gb",
+        "l40s",
+    ):
+        assert (newest - datetime.date.fromisoformat(find_price(name).date)).days <= 92
+
+
+def test_classes_are_of_providers_that_quote_or_whose_nodes_are_here() -> None:
+    import tomllib
+
+    named = set(tomllib.loads((CATALOG / "prices" / "providers.toml").read_text())["class"])
+    assert named <= {p.provider for p in load_prices()} | {load_node(n).provider for n in node_names()}
+    assert {provider_class(p.provider) for p in load_prices()} <= {"hyperscaler", "gpu-cloud", "marketplace", "reseller"}
+    assert load_accelerator("h100-sxm5-80gb").name in RENTED
