@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run app test lint bench measure screenshots clean
+.PHONY: run app test lint bench measure records screenshots clean
 
 run: $(VENV)/.base
 	$(BIN)/planner compare scenarios/chatlaw2-moe.toml
@@ -27,10 +27,15 @@ bench: $(VENV)/.test
 screenshots: $(VENV)/.test
 	$(BIN)/python benchmarks/screenshots.py
 
-# needs torch and numpy only, in PYTHON's own environment: on a GPU box make measure PYTHON=python3 BUDGET=15m
-BUDGET ?= 5m
-measure:
-	$(PYTHON) -m kernels run --out record.json --budget $(BUDGET)
+# on a GPU box: measures, calibrates and writes measured/measured.md; MEASURE_PYTHON is the python that has torch for its GPUs
+BUDGET ?= 15m
+MEASURE_PYTHON ?= $(PYTHON)
+measure: $(VENV)/.base
+	$(BIN)/planner measure --budget $(BUDGET) --python $(MEASURE_PYTHON)
+
+# the records alone, with torch and numpy only: nothing is installed, calibration follows elsewhere
+records:
+	$(MEASURE_PYTHON) -m kernels run --out record.json --resume --budget $(BUDGET)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "planner needs Python >= 3.11; set PYTHON=/path/to/python3.11"; exit 1; }

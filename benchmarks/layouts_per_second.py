@@ -40,7 +40,7 @@ SPACES: list[tuple[str, dict[str, Any]]] = [
 def searched(space: dict[str, Any]) -> tuple[int, int, int, float, float, float]:
     """(layouts, possible, fitting, seconds, processor seconds, peak GiB) of one search, imports not counted."""
     wall, cpu = time.perf_counter(), time.process_time()
-    found = run(as_question(**space, objective="cost", top=20)).found
+    found = run(as_question(**space, objective="cost", top=20, allow=["all"])).found
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
     return found.num_layouts, found.num_possible, found.num_fitting, wall, cpu, peak
@@ -48,10 +48,10 @@ def searched(space: dict[str, Any]) -> tuple[int, int, int, float, float, float]
 
 def columns(size: int) -> tuple[float, float]:
     """(seconds, peak GiB) of ``size`` layouts as plain columns, all parts of memory and step kept."""
-    some = planner.candidates(model="gpt3-175b", cluster=A100, job=GPT3)
+    some = planner.candidates(model="gpt3-175b", cluster=A100, framework="megatron-core", job=GPT3)
     layouts = some.take(np.arange(size) % len(some))
     start = time.perf_counter()
-    planner.evaluate(model="gpt3-175b", cluster=A100, job=GPT3, layouts=layouts)
+    planner.evaluate(model="gpt3-175b", cluster=A100, framework="megatron-core", job=GPT3, layouts=layouts)
     return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
 
 

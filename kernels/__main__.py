@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -18,21 +19,30 @@ def budget(text: str) -> float:
     return float(match[1]) * UNITS[match[2] or "s"]
 
 
+def device(text: str) -> str:
+    """cpu, cuda or cuda:N."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: give cuda, cuda:N or cpu")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m kernels", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="measure this machine and write a record")
-    run.add_argument("--out", type=Path, required=True, metavar="record.json", help="where the record goes; overwritten")
-    run.add_argument("--device", choices=("cuda", "cpu"), help="default: cuda when there is a GPU")
+    run.add_argument("--out", type=Path, required=True, metavar="record.json", help="where the record goes")
+    there = run.add_mutually_exclusive_group()
+    there.add_argument("--resume", action="store_true", help="go on with the record that --out names, where it exists")
+    there.add_argument("--overwrite", action="store_true", help="replace a record that exists")
+    run.add_argument("--device", type=device, help="cuda, cuda:N or cpu; default: cuda when there is a GPU")
     run.add_argument("--budget", type=budget, default=300.0, metavar="60s|5m|15m", help="time for everything; default 5m")
-    run.add_argument("--only", metavar="gemm,attention,...", help="families to measure, by name; see --list")
+    run.add_argument("--only", metavar="gemm,attention,...", help="families to measure, by name; see list")
     run.add_argument("--threads", type=int, help="threads of a CPU's kernels; default: what torch takes")
-    run.add_argument(
-        "--clock", choices=("wall", "cpu"), default="wall",
-        help="cpu: this process's CPU time, for a CPU that others use too; needs --threads 1",
-    )  # fmt: skip
+    clock = "cpu: this process's CPU time, for a CPU that others use too; needs --threads 1"
+    run.add_argument("--clock", choices=("wall", "cpu"), default="wall", help=clock)
     run.add_argument("--seed", type=int, default=0, help="of the random inputs")
+    run.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     commands.add_parser("list", help="print the families")
     show = commands.add_parser("show", help="print the summary of a record")
     show.add_argument("record", type=Path)
@@ -41,34 +51,49 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0, or 2 with one line on standard error."""
-    from kernels.record import RecordError, read
+    """Exit code 0; 1 when nothing could be measured; 2 with one line on standard error; 130 when stopped."""
+    from kernels.record import RecordError
 
     given = parser().parse_args(arguments)
+    given.line = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        if given.command == "show":
-            from kernels.summary import summary
-
-            print(summary(read(given.record), every=given.all))
-            return 0
-        from kernels.runner import FAMILIES, Unusable, run
-
-        if given.command == "list":
-            print("\n".join(f"{name:<18} {family.what}" for name, family in FAMILIES.items()))
-            return 0
-        try:
-            run(given)
-        except Unusable as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+        return _run(given) if given.command == "run" else _print(given)
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped; the record holds what was measured so far", file=sys.stderr)
-        return 130
+
+
+def _print(given: argparse.Namespace) -> int:
+    if given.command == "show":
+        from kernels.record import read
+        from kernels.summary import summary
+
+        print(summary(read(given.record), every=given.all))
+    else:
+        from kernels.runner import FAMILIES
+
+        print("\n".join(f"{name:<18} {family.what}" for name, family in FAMILIES.items()))
     return 0
 
 
+def _run(given: argparse.Namespace) -> int:
+    from kernels.faults import DeviceLost
+    from kernels.runner import Unusable, run
+    from kernels.supervisor import LOST
+
+    try:
+        return run(given)
+    except Unusable as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except DeviceLost as error:
+        print(f"the device does not answer any more: {error}", file=sys.stderr)
+        return LOST
+    except KeyboardInterrupt:
+        print("stopped; the record holds what was measured so far, --resume goes on with it", file=sys.stderr)
+        return 130
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end, too, saves what was measured
     sys.exit(main())

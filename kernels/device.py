@@ -1,124 +1,68 @@
-"""What the measurements ran on: name, memory, driver, clocks, power, throttling; versions of what ran them."""
+"""What the measurements ran on: name, memory, driver, versions, settings that change results; whether it is free to measure."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
-import threading
 from typing import Any
 
 import numpy
 import torch
 
+from kernels.faults import scrubbed
+from kernels.power import PowerMeter
 
-class PowerMeter:
-    """Clocks, temperature, throttling and energy of one GPU through NVML; without it (or on a CPU) everything is absent."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.problem, self._nvml, self._handle = "", None, None
-        if device.type != "cuda":
-            self.problem = "no NVML on a CPU"
-            return
-        try:
-            nvml: Any = importlib.import_module("pynvml")
-            nvml.nvmlInit()
-            self._handle = _handle(nvml, device)
-            self._nvml = nvml
-        except Exception as error:  # the library, the driver or the permission may be absent: measure without
-            self.problem = f"{type(error).__name__}: {error}"
-
-    def _ask(self, function: str, *arguments: Any) -> Any:
-        """One NVML query; None where the driver does not answer it."""
-        if self._nvml is None:
-            return None
-        try:
-            return getattr(self._nvml, function)(self._handle, *arguments)
-        except Exception:
-            return None
-
-    def state(self) -> dict[str, Any]:
-        """Clocks (Hz), power (W), temperature (C), throttle reasons (NVML's bits), other processes; absent ones left out."""
-        power, limit = self._ask("nvmlDeviceGetPowerUsage"), self._ask("nvmlDeviceGetEnforcedPowerLimit")
-        sm, memory = self._ask("nvmlDeviceGetClockInfo", 1), self._ask("nvmlDeviceGetClockInfo", 2)
-        usage = self._ask("nvmlDeviceGetUtilizationRates")
-        found = {
-            "sm_clock_hz": sm * 1e6 if sm is not None else None,
-            "memory_clock_hz": memory * 1e6 if memory is not None else None,
-            "power_w": power / 1e3 if power is not None else None,
-            "power_limit_w": limit / 1e3 if limit is not None else None,
-            "temperature_c": self._ask("nvmlDeviceGetTemperature", 0),
-            "throttle_reasons": self._ask("nvmlDeviceGetCurrentClocksThrottleReasons"),
-            "utilization_percent": usage.gpu if usage is not None else None,
-        }
-        return {name: value for name, value in found.items() if value is not None}
-
-    def driver(self) -> str:
-        """The driver's version; empty when unknown."""
-        if self._nvml is None:
-            return ""
-        try:
-            version = self._nvml.nvmlSystemGetDriverVersion()
-        except Exception:
-            return ""
-        return version.decode() if isinstance(version, bytes) else str(version)
+SETTINGS = (
+    "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TORCH_BLAS_PREFER_CUBLASLT", "CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_MODULE_LOADING",
+    "CUBLAS_WORKSPACE_CONFIG", "CUBLASLT_WORKSPACE_SIZE", "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS", "TORCH_CUDNN_SDPA_ENABLED", "TORCH_NCCL_ASYNC_ERROR_HANDLING", "PYTORCH_NO_CUDA_MEMORY_CACHING",
+)  # fmt: skip
+"""Variables of the environment that change what is measured; those that begin with NCCL_ are recorded too."""
+UNSAFE = ("NCCL_DEBUG_FILE", "NCCL_TOPO_FILE", "NCCL_TOPO_DUMP_FILE", "NCCL_GRAPH_FILE", "NCCL_HOSTID", "NCCL_COMM_ID")
+"""They name files and hosts: only that they are set is recorded."""
 
 
-class PowerSampling:
-    """``with PowerSampling(meter) as s: ...`` then ``s.average_w``: mean of readings every 50 ms, None without NVML."""
-
-    def __init__(self, meter: PowerMeter) -> None:
-        self.meter, self.average_w = meter, None
-        self._readings: list[float] = []
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-
-    def _read(self) -> None:
-        while not self._stop.wait(0.05):
-            watts = self.meter.state().get("power_w")
-            if watts is None:
-                return
-            self._readings.append(watts)
-
-    def __enter__(self) -> PowerSampling:
-        if not self.meter.problem:
-            self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        self.average_w = sum(self._readings) / len(self._readings) if self._readings else None
+def environment() -> dict[str, str]:
+    """The settings that are set, without paths, host names and serial numbers."""
+    found = {k: v for k, v in os.environ.items() if k in SETTINGS or k.startswith("NCCL_")}
+    private = {k for k, v in found.items() if k in UNSAFE or "GPU-" in v or "MIG-" in v}
+    return {k: "set" if k in private else scrubbed(v) for k, v in sorted(found.items())}
 
 
-def _handle(nvml: Any, device: torch.device) -> Any:
-    """NVML counts all GPUs, torch the visible ones: the UUID is the same in both."""
-    index = device.index if device.index is not None else torch.cuda.current_device()
-    uuid = str(getattr(torch.cuda.get_device_properties(index), "uuid", ""))
-    if uuid:
-        return nvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}")
-    return nvml.nvmlDeviceGetHandleByIndex(index)
+def spills() -> bool:
+    """Whether the driver moves GPU memory to the host instead of refusing it: on Windows and in its Linux subsystem."""
+    return platform.system() == "Windows" or "microsoft" in platform.release().lower()
+
+
+def forbid_spilling(device: torch.device) -> None:
+    """Where the driver would spill, let torch's allocator refuse at 95 % of what is free: a spilled step measures PCIe."""
+    if device.type == "cuda" and spills():
+        free, total = torch.cuda.mem_get_info(device)
+        torch.cuda.set_per_process_memory_fraction(0.95 * free / total, device)
 
 
 def describe(device: torch.device, meter: PowerMeter) -> dict[str, Any]:
     """Identity of the device, without serial numbers or bus ids."""
-    state = meter.state()
-    common = {"kind": device.type, "num_threads": torch.get_num_threads(), "before": state, "after": {}, "nvml": meter.problem}
+    common = {
+        "kind": device.type, "num_threads": torch.get_num_threads(), "before": meter.state(), "after": {},
+        "nvml": meter.problem, "environment": environment(), "num_cpus": os.cpu_count() or 1,
+    }  # fmt: skip
     if device.type != "cuda":
-        return {
-            **common, "name": _cpu_name(), "memory_bytes": float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
-            "num_cpus": os.cpu_count() or 1, "capability": torch.backends.cpu.get_cpu_capability(),
-        }  # fmt: skip
+        memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) if hasattr(os, "sysconf") else 1.0
+        return {**common, "name": cpu_name(), "memory_bytes": memory, "capability": torch.backends.cpu.get_cpu_capability()}
     p = torch.cuda.get_device_properties(device)
+    free, _ = torch.cuda.mem_get_info(device)
     return {
-        **common, "name": p.name, "memory_bytes": float(p.total_memory), "num_sms": p.multi_processor_count,
-        "capability": f"{p.major}.{p.minor}", "l2_bytes": float(getattr(p, "L2_cache_size", 0)), "driver": meter.driver(),
-        "num_devices": torch.cuda.device_count(), "num_cpus": os.cpu_count() or 1, "cpu": _cpu_name(),
+        **common, "name": p.name, "memory_bytes": float(p.total_memory), "free_bytes": float(free),
+        "num_sms": p.multi_processor_count, "capability": f"{p.major}.{p.minor}", "cpu": cpu_name(), "spills": spills(),
+        "l2_bytes": float(getattr(p, "L2_cache_size", 0)), "driver": meter.driver(), "num_devices": torch.cuda.device_count(),
+        "mig": meter.mig or "MIG" in p.name, "architectures": list(torch.cuda.get_arch_list()),
     }  # fmt: skip
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's model."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
@@ -153,5 +97,41 @@ def busy(device: torch.device, meter: PowerMeter) -> str:
         if meter.state().get("utilization_percent", 0) > 20:
             return f"the GPU is already {meter.state()['utilization_percent']} % busy"
         return ""
+    if not hasattr(os, "getloadavg"):
+        return ""
     load = os.getloadavg()[0]
     return f"load average {load:.1f} on {os.cpu_count()} CPUs before the start" if load > 0.5 * (os.cpu_count() or 1) else ""
+
+
+def smoke_problem(device: torch.device, half: torch.dtype) -> str:
+    """Why this torch cannot compute on this device, and what would help; empty when one product per type works."""
+    try:
+        for dtype in (torch.float32, half):
+            x = torch.ones(64, 64, device=device, dtype=dtype)
+            correct = torch.equal((x @ x).float(), torch.full((64, 64), 64.0, device=device))
+            if not correct:
+                return f"a product of 64 x 64 ones in {dtype} is not 64 everywhere: the device computes wrongly"
+    except Exception as error:
+        return _advice(device, error)
+    return ""
+
+
+def _advice(device: torch.device, error: Exception) -> str:
+    text = scrubbed((str(error).strip().splitlines() or [type(error).__name__])[0])
+    if device.type != "cuda":
+        return text
+    p = torch.cuda.get_device_properties(device)
+    here = f"{p.major}.{p.minor}"
+    built = ", ".join(torch.cuda.get_arch_list()) or "no GPU"
+    if "no kernel image" not in text and "not compatible" not in text:
+        return f"torch {torch.__version__} cannot multiply on the {p.name}: {text}"
+    if (p.major, p.minor) < (7, 5):  # pytorch/pytorch issues 172352 and 190385: the support matrices of 2.11 and 2.15
+        wheel = "a build for CUDA 12.6 (+cu126, torch 2.14 or older): newer builds leave out cards before Turing"
+    elif p.major >= 10:
+        wheel = "a build for CUDA 12.8 or newer (+cu128, +cu129, +cu130), torch 2.7 or newer"
+    else:
+        wheel = "the standard build for your CUDA driver"
+    return (
+        f"torch {torch.__version__} has no kernels for the {p.name} (compute capability {here}; built for {built}): "
+        f"install {wheel}, as pytorch.org's start page lists it."
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from kernels.transformer import ModelConfig
@@ -24,13 +24,18 @@ class Step:
     experts: Literal["auto", "loop"] = "auto"
     precision: str | None = None  # None = the session's own type of training
     role: Role = "validate"
+    reduced: str = ""  # what was made smaller to fit the card, in words
+    balance_loss: Literal["switch", "variation"] = "switch"
+    theta: float = 10000.0  # of the rotary positions
 
     def fields(self, precision: str) -> dict[str, Any]:
         """The sample's shape: everything that a prediction needs."""
+        more = {"reduced": self.reduced} if self.reduced else {}
         return {
             "label": self.label, "model": self.model.fields(), "seq_len": self.seq_len,
             "micro_batch_size": self.micro_batch_size, "num_microbatches": self.num_microbatches, "recompute": self.recompute,
             "attention": self.attention, "experts": self.experts, "precision": precision, "optimizer": "adamw", "role": self.role,
+            "balance_loss": self.balance_loss, "theta": self.theta, **more,
         }  # fmt: skip
 
 
@@ -62,6 +67,7 @@ def gpu_steps() -> list[Step]:
     d1b = decoder(16, 2048, 32, 8, 8192, 32000)
     d3b = decoder(26, 3072, 24, 8, 8192, 32000)
     m8 = decoder(12, 1024, 16, 16, 2816, 32000, **experts(8, 2, 2816))
+    capped = decoder(12, 1024, 16, 16, 2816, 32000, **experts(8, 2, 2816, capacity_factor=1.25))
     seed = decoder(24, 1024, 16, 16, 4096, 32000, **experts(8, 2, 4096, 1))
     m16 = decoder(16, 1536, 16, 4, 4096, 32000, **experts(16, 2, 2048))
     m64 = decoder(8, 2048, 16, 16, 10944, 32000, **experts(64, 6, 1408, 2, num_dense_layers=1))
@@ -91,13 +97,9 @@ def gpu_steps() -> list[Step]:
         Step(label="dense 350M, fp32", model=d350, seq_len=1024, micro_batch_size=4, precision="fp32"),
         Step(label="dense 350M, tf32", model=d350, seq_len=1024, micro_batch_size=4, precision="tf32"),
         Step(label="MoE 8 x top 2, loop", model=m8, seq_len=2048, micro_batch_size=4, experts="loop"),
+        Step(label="MoE 8 x top 2, capacity 1.25", model=capped, seq_len=2048, micro_batch_size=8, balance_loss="variation"),
+        Step(label="dense 350M, theta 500000", model=d350, seq_len=4096, micro_batch_size=4, theta=500000.0),
     ]
-
-
-def smaller(step: Step, memory_bytes: float) -> Step:
-    """The step with a micro-batch for cards of less memory than the 80 GB that the list is made for."""
-    divisor = next((d for limit, d in ((12e9, 8), (28e9, 4), (60e9, 2)) if memory_bytes < limit), 1)
-    return replace(step, micro_batch_size=max(step.micro_batch_size // divisor, 1))
 
 
 def cpu_steps() -> list[Step]:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -27,7 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kernels import probes
 from kernels.expert_parallel import exchange_experts
+from kernels.probes import grouped_mm
 
 Implementation = Literal["auto", "loop", "grouped", "batched"]
 
@@ -45,6 +46,7 @@ class MoEConfig:
     capacity_factor: float | None = None
     router_noise: float = 0.0  # standard deviation of what is added to the logits in training
     balance_loss: Literal["switch", "variation"] = "switch"
+    shared_stream: bool = False  # on a GPU: the shared experts beside the routed ones, on a stream of their own
     implementation: Implementation = "auto"
 
     def __post_init__(self) -> None:
@@ -164,37 +166,9 @@ def _swiglu(gate_up: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
-def grouped_mm(x: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
-    """Rows of ``x`` times the weight of their group; torch's public function where it has one (2.10), else the private one."""
-    public = getattr(F, "grouped_mm", None)
-    return public(x, weights, offs=ends) if public is not None else torch._grouped_mm(x, weights, offs=ends)
-
-
-@cache
 def grouped_mm_problem(device_type: str, dtype: torch.dtype) -> str:
-    """Why grouped multiplication does not serve here, found by trying it forward and backward; empty when it does.
-
-    Before torch 2.9 its backward pass on CUDA hangs where an expert has no tokens (pytorch/pytorch issue 152668, mended by
-    CUTLASS 4.0, pull request 157903): a hang cannot be tried. On some chips an empty group's weight gradient is left as the
-    memory was (issue 172439): memory is filled with NaN before, so that it shows.
-    """
-    if device_type == "cuda" and tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 9):
-        return "its backward pass hangs on empty experts before torch 2.9"
-    try:
-        x = torch.randn(16, 32, device=device_type, dtype=dtype, requires_grad=True)
-        weights = torch.randn(3, 64, 32, device=device_type, dtype=dtype, requires_grad=True)
-        ends = torch.tensor([5, 5, 16], dtype=torch.int32, device=device_type)  # ragged, one group empty
-        result = grouped_mm(x, weights.transpose(-2, -1), ends)
-        expected = torch.cat([x[:5] @ weights[0].t(), x[5:] @ weights[2].t()])
-        direction = torch.randn_like(result)
-        torch.full_like(weights, float("nan"))
-        found = (result, *torch.autograd.grad(result, (x, weights), direction))
-        wanted = (expected, *torch.autograd.grad(expected, (x, weights), direction))
-        if not all(torch.allclose(a.float(), b.float(), rtol=5e-2, atol=0.5) for a, b in zip(found, wanted, strict=True)):
-            return "torch's grouped_mm gives wrong results for this type"
-    except (RuntimeError, AttributeError, NotImplementedError) as error:
-        return (str(error).splitlines() or [type(error).__name__])[0][:200]
-    return ""
+    """Why grouped multiplication does not serve here, found by trying (``kernels.probes``); empty when it does."""
+    return str(probes.found(device_type, dtype)["grouped_mm"])
 
 
 class MoELayer(nn.Module):
@@ -212,6 +186,7 @@ class MoELayer(nn.Module):
         self.experts = Experts(config.num_experts // ranks, config.hidden_size, config.expert_hidden_size)
         inner = config.num_shared_experts * (config.shared_hidden_size or config.expert_hidden_size)
         self.shared = SwiGLU(config.hidden_size, inner) if inner else None
+        self.second: Any = None  # the stream of the shared experts, made when it is first used
 
     def implementation(self, x: Tensor) -> str:
         """What runs the experts for this input: the configured choice, or the fastest that works here."""
@@ -224,14 +199,34 @@ class MoELayer(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(..., h) to (..., h), and the load-balance loss."""
         tokens = x.reshape(-1, x.shape[-1])
+        beside = self._beside(tokens) if self.config.shared_stream and x.is_cuda else None
         routing = self.router(tokens)
         if self.group is not None:
             y = self._parallel(tokens, routing)
         else:
             y = getattr(self, f"_{self.implementation(x)}")(tokens, routing)
         if self.shared is not None:
-            y = y + self.shared(tokens)
+            y = y + (self.shared(tokens) if beside is None else self._joined(beside))
         return y.view_as(x), routing.loss
+
+    def _beside(self, x: Tensor) -> Tensor | None:
+        """The shared experts on the layer's second stream, which starts when the input is there."""
+        if self.shared is None:
+            return None
+        if self.second is None:
+            self.second = torch.cuda.Stream(x.device)
+        self.second.wait_stream(torch.cuda.current_stream(x.device))
+        with torch.cuda.stream(self.second):
+            y: Tensor = self.shared(x)
+        x.record_stream(self.second)
+        return y
+
+    def _joined(self, beside: Tensor) -> Tensor:
+        """Wait for the second stream."""
+        current = torch.cuda.current_stream(beside.device)
+        current.wait_stream(self.second)
+        beside.record_stream(current)
+        return beside
 
     def _loop(self, x: Tensor, routing: Routing) -> Tensor:
         y = torch.zeros_like(x)

@@ -66,6 +66,46 @@ def write(record: dict[str, Any], path: Path) -> None:
         raise
 
 
+def mark_path(path: Path) -> Path:
+    """Where a run says what it is measuring."""
+    return path.with_name(f".{path.name}.running")
+
+
+def mark(path: Path, case: dict[str, Any]) -> None:
+    """Leave word beside the record of the case that is measured now."""
+    mark_path(path).write_text(json.dumps(case), encoding="utf-8")
+
+
+def marked(path: Path) -> dict[str, Any] | None:
+    """The case that a run was measuring when it ended; None when there is no word of one."""
+    try:
+        found: dict[str, Any] = json.loads(mark_path(path).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+    return found
+
+
+def unmark(path: Path) -> None:
+    """Nothing is measured any more."""
+    mark_path(path).unlink(missing_ok=True)
+
+
+def note_lost(path: Path, reason: str) -> bool:
+    """Put the case that was being measured into the record as skipped, for ``reason``; False when no case was marked."""
+    case = marked(path)
+    unmark(path)
+    if case is None or not path.is_file():
+        return False
+    record = read(path)
+    identity = {name: case[name] for name in ("family", "name", "shape", "dtype")}
+    if any(all(s[name] == value for name, value in identity.items()) for s in record["samples"]):
+        return True
+    empty = {"time": None, "flops": 0.0, "bytes": 0.0, "flops_per_s": None, "bytes_per_s": None, "error": None, "extra": {}}
+    record["samples"].append(seal({**identity, "status": "skipped", "reason": reason, **empty}))
+    write(record, path)
+    return True
+
+
 def read(path: Path) -> dict[str, Any]:
     """Read and check a record; RecordError says what is wrong and where."""
     try:
@@ -114,7 +154,7 @@ def _sample(where: str, sample: Any) -> None:
         raise RecordError(f"{where}: status = {sample['status']!r}: must be measured or skipped.")
     if sample["status"] == "skipped" and not sample["reason"]:
         raise RecordError(f"{where}: reason is empty: a skipped sample says why.")
-    if sample["status"] == "measured" and sample["time"] is None and sample["family"] != "out_of_memory":
+    if sample["status"] == "measured" and sample["time"] is None and sample["family"] not in ("out_of_memory", "compile"):
         raise RecordError(f"{where}: time is null: a measured sample has one.")
     if sample["time"] is not None:
         _fields(f"{where}: time", sample["time"], TIME)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from kernels import distributed
+from kernels import distributed, probes
+from kernels import record as records
+from kernels.case import Case
+from kernels.device import forbid_spilling, smoke_problem
 from kernels.families import (
     attention,
     collectives,
@@ -26,8 +33,9 @@ from kernels.families import (
     out_of_memory,
     training,
 )
-from kernels.session import Case, Session
+from kernels.session import Session
 from kernels.summary import summary
+from kernels.supervisor import supervise, worker
 
 
 class Unusable(ValueError):
@@ -77,39 +85,158 @@ def chosen(only: str | None, ranks: int) -> dict[str, Family]:
     return found
 
 
-def run(given: argparse.Namespace) -> Path:
-    """Measure and write; prints the summary. Raises Unusable before anything is measured."""
-    rank, ranks, _ = distributed.ranks()
+def run(given: argparse.Namespace) -> int:
+    """Measure and write; prints the summary. Raises Unusable before anything is measured. 1 when nothing was measured.
+
+    On a GPU the work is done by processes of their own, one after the other where the device is lost.
+    """
+    _, ranks, _ = distributed.ranks()
     families = chosen(given.only, ranks)
-    kind = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise Unusable("--device cuda: torch sees no GPU here; use --device cpu, or a torch built for CUDA")
-    if not given.out.parent.is_dir():
-        raise Unusable(f"--out {given.out}: the folder {given.out.parent} does not exist")
-    if given.out.is_dir():
-        raise Unusable(f"--out {given.out}: is a folder; give a file name")
-    if given.threads is not None:
-        if given.threads < 1:
-            raise Unusable(f"--threads {given.threads}: must be at least 1")
-        torch.set_num_threads(given.threads)
-    if given.clock == "cpu" and (kind != "cpu" or torch.get_num_threads() != 1 or ranks > 1):
-        raise Unusable("--clock cpu: adds up the time of all threads; it needs --device cpu and --threads 1, without torchrun")
-    device = distributed.start(kind)
-    if kind == "cuda":
-        torch.cuda.set_device(device)
-        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True  # torch's default, stated
+    kind = _kind(given, ranks)
+    if not given.worker and distributed.ranks()[0] == 0:
+        _check_out(given)
+    if kind.startswith("cuda") and ranks == 1 and not given.worker:
+        line = [part for part in given.line if part not in ("--resume", "--overwrite")]
+        code = supervise(worker([*line, "--worker"]), given.out, first=["--resume"] if given.resume else [])
+        _say(given.out)
+        return code
     try:
-        session = Session(
-            device, given.budget, given.out, sys.argv[1:] or ["run"], rank=rank, ranks=ranks,
-            agree=distributed.agreement(device), seed=given.seed, cpu_clock=given.clock == "cpu",
-        )  # fmt: skip
-        measure(session, families)
+        session = _measured(given, kind, families)
     finally:
         distributed.stop()
+    if session.rank:
+        return 0
+    if not given.worker:
+        _say(given.out)
+    return int(not any(s["status"] == "measured" for s in session.record["samples"]))
+
+
+def _say(path: Path) -> None:
+    """The summary of what was written."""
+    if not path.is_file():
+        return
+    record = records.read(path)
+    print(summary(record))
+    nothing = not any(s["status"] == "measured" for s in record["samples"])
+    print(f"\nwrote {path}" + ("; nothing could be measured: the reasons stand above" if nothing else ""), file=sys.stderr)
+
+
+def _kind(given: argparse.Namespace, ranks: int) -> str:
+    """The device to measure; Unusable when it is not here."""
+    kind: str = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if kind.startswith("cuda") and not torch.cuda.is_available():
+        raise Unusable(f"--device {kind}: torch sees no GPU here; use --device cpu, or a torch built for CUDA")
+    _, _, index = kind.partition(":")
+    if index and ranks > 1:
+        raise Unusable(f"--device {kind}: under torchrun every rank has its own GPU; use --device cuda")
+    if index and int(index) >= torch.cuda.device_count():
+        raise Unusable(f"--device {kind}: torch sees {torch.cuda.device_count()} GPUs, numbered from 0")
+    if ranks > 1 and not distributed.available():
+        raise Unusable(f"{ranks} ranks: this torch was built without torch.distributed; measure one GPU without torchrun")
+    if given.threads is not None and given.threads < 1:
+        raise Unusable(f"--threads {given.threads}: must be at least 1")
+    if given.clock == "cpu" and (kind != "cpu" or (given.threads or torch.get_num_threads()) != 1 or ranks > 1):
+        raise Unusable("--clock cpu: adds up the time of all threads; it needs --device cpu and --threads 1, without torchrun")
+    return kind
+
+
+def _check_out(given: argparse.Namespace) -> None:
+    """The record's place: a folder that exists, and no record there unless it is to be replaced or continued."""
+    out: Path = given.out
+    if not out.parent.is_dir():
+        raise Unusable(f"--out {out}: the folder {out.parent} does not exist")
+    if out.is_dir():
+        raise Unusable(f"--out {out}: is a folder; give a file name")
+    if out.exists() and not (given.resume or given.overwrite):
+        raise Unusable(f"--out {out}: exists; --resume goes on with it, --overwrite replaces it, another name keeps both")
+    if out.exists() and given.resume:
+        records.read(out)
+    if given.overwrite:
+        out.unlink(missing_ok=True)
+        records.unmark(out)
+
+
+def _measured(given: argparse.Namespace, kind: str, families: dict[str, Family]) -> Session:
+    """The session of this process, with everything measured."""
+    if given.threads is not None:
+        torch.set_num_threads(given.threads)
+    rank, ranks, _ = distributed.ranks()
+    device = distributed.start(kind)
+    if device.type == "cuda":
+        _prepare(device)
+    agreement = distributed.Agreement(device)
+    earlier = agreement.shared(_earlier(given, device) if rank == 0 else None)
+    session = Session(
+        device,
+        given.budget,
+        given.out,
+        _command(given),
+        rank=rank,
+        ranks=ranks,
+        agree=agreement,
+        seed=given.seed,
+        cpu_clock=given.clock == "cpu",
+        earlier=earlier,
+    )
+    try:
+        with own_stream(device):
+            measure(session, families)
+    except KeyboardInterrupt:
+        _save(session)
+        raise
     if rank == 0:
-        print(summary(session.record))
-        print(f"\nwrote {given.out}", file=sys.stderr)
-    return Path(given.out)
+        records.unmark(given.out)
+    return session
+
+
+def _prepare(device: torch.device) -> None:
+    """Before the first measurement: does this torch compute here at all, and what can it do?"""
+    torch.cuda.set_device(device)
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = True  # torch's default, stated
+    half = torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
+    problem = smoke_problem(device, half)
+    if problem:
+        raise Unusable(problem)
+    forbid_spilling(device)
+    for dtype in (half, torch.float32):
+        probes.found("cuda", dtype)
+
+
+def _earlier(given: argparse.Namespace, device: torch.device) -> dict[str, Any] | None:
+    """The record to go on with, of the same device and the same random numbers; None where there is none."""
+    if not (given.resume and given.out.exists()):
+        return None
+    records.note_lost(given.out, "the run ended while this was measured")
+    earlier = records.read(given.out)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else earlier["device"]["name"]
+    if (earlier["device"]["kind"], earlier["device"]["name"]) != (device.type, name):
+        raise Unusable(f"--resume: {given.out} is of {earlier['device']['name']}, this is {name}; give another --out")
+    if earlier["device"].get("seed", given.seed) != given.seed:
+        raise Unusable(f"--seed {given.seed}: {given.out} was begun with {earlier['device']['seed']}; use that one")
+    return earlier
+
+
+def _command(given: argparse.Namespace) -> list[str]:
+    """The options, without folders: a record names none."""
+    private = {str(given.out): given.out.name}
+    return [private.get(part, part) for part in given.line if part != "--worker"] or ["run"]
+
+
+def own_stream(device: torch.device) -> AbstractContextManager[Any]:
+    """A stream beside the default one, on which graphs can be captured; gradients run on the stream of their forward pass."""
+    return torch.cuda.stream(torch.cuda.Stream(device)) if device.type == "cuda" else nullcontext()
+
+
+def _save(session: Session) -> None:
+    """Write the record, whatever else is pressed meanwhile."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            session.write()
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+    else:
+        session.write()
 
 
 def measure(session: Session, families: dict[str, Family]) -> None:

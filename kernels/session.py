@@ -5,87 +5,107 @@ from __future__ import annotations
 import datetime
 import gc
 import sys
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
+from kernels import clock
 from kernels import record as records
-from kernels.device import PowerMeter, busy, describe, versions
-from kernels.timing import Stopwatch, Timing
+from kernels.case import Case, Work, matmul_precision, sample_key
+from kernels.device import busy, describe, versions
+from kernels.distributed import ranks_per_node
+from kernels.faults import DeviceLost, Skip, check_alive, first_line, out_of_memory
+from kernels.power import PowerMeter, Watching
+from kernels.timing import HOST_BOUND, Stopwatch, Timing
 
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
-
-
-class Skip(Exception):
-    """Raised by a case that cannot be measured here; the text goes into the record."""
-
-
-@dataclass(kw_only=True)
-class Work:
-    """What a case measures: ``run`` is timed; ``check`` returns its relative error, at most ``tolerance``, before that.
-
-    ``prepare`` runs untimed before each repeat; ``finish`` after all of them and returns more fields for the record.
-    """
-
-    run: Callable[[], Any] | None  # None: building it was the measurement, and ``extra`` is the result
-    flops: float = 0.0
-    bytes: float = 0.0
-    check: Callable[[], float] | None = None
-    tolerance: float = 1e-2
-    prepare: Callable[[], Any] | None = None
-    finish: Callable[[Timing], dict[str, Any]] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-    cold: bool = True
-    warm_up: int = 2
-    least: int = 5
-    inner: int = 1
+NO_TIME = "the family's time of"
+"""How the reason begins of a case for which no time was left: another run may measure it."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One sample to be: its name and shape, and ``build`` that allocates and returns the work."""
+class Ranks(Protocol):
+    """How ranks agree: on a number, and on whether all of them came through a part of a case."""
 
-    family: str
-    name: str
-    shape: dict[str, Any]
-    dtype: str
-    build: Callable[[Session], Work]
-    weight: float = 1.0  # of the family's time, relative to its other cases
-    extra: dict[str, Any] = field(default_factory=dict)  # recorded even when the case is skipped
+    def number(self, value: int) -> int: ...
+    def problem(self, problem: str) -> str: ...
+
+
+class Alone:
+    """One rank agrees with itself."""
+
+    def number(self, value: int) -> int:
+        """The same."""
+        return value
+
+    def problem(self, problem: str) -> str:
+        """The same."""
+        return problem
 
 
 class Session:
-    """Device, clock, record and progress of one run. Under torchrun all ranks work, rank 0 writes."""
+    """Device, clock, record and progress of one run. Under torchrun all ranks work, rank 0 writes.
+
+    ``earlier``: the record that this run goes on with; what it holds is not measured again. ``elapsed_s`` counts its time too.
+    """
 
     def __init__(
-        self, device: torch.device, budget_s: float, out: Path | None, command: list[str], *, rank: int = 0, ranks: int = 1,
-        agree: Callable[[int], int] = lambda n: n, seed: int = 0, cpu_clock: bool = False,
-    ) -> None:  # fmt: skip
-        self.device, self.budget_s, self.out, self.rank, self.ranks, self.agree = device, budget_s, out, rank, ranks, agree
+        self,
+        device: torch.device,
+        budget_s: float,
+        out: Path | None,
+        command: list[str],
+        *,
+        rank: int = 0,
+        ranks: int = 1,
+        agree: Ranks | None = None,
+        seed: int = 0,
+        cpu_clock: bool = False,
+        earlier: dict[str, Any] | None = None,
+    ) -> None:
+        self.device, self.budget_s, self.out, self.rank, self.ranks = device, budget_s, out, rank, ranks
+        self.together: Ranks = agree or Alone()
+        self.agree = self.together.number
         self.cuda = device.type == "cuda"
         self.meter = PowerMeter(device)
-        self.watch = Stopwatch(device, agree if ranks > 1 else None, cpu_clock)
-        self.start = time.perf_counter()
+        self.watch = Stopwatch(device, self.agree if ranks > 1 else None, cpu_clock)
+        self.case_budget_s = budget_s
+        self.groups: dict[str, Any] = {}  # process groups of a part of the ranks
+        self.profiled: set[str] = set()  # models of which one step has been taken apart
+        self.seen: dict[str, Any] = {}  # clocks, heat and energy while the last work was timed
         torch.manual_seed(seed + rank)
         found = describe(device, self.meter)
         self.record: dict[str, Any] = {
-            "schema": records.SCHEMA, "version": records.VERSION,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "finished": False, "command": command,
-            "budget_s": float(budget_s), "ranks": ranks,
-            "device": {**found, "busy": busy(device, self.meter), "clock": "cpu" if cpu_clock else "wall"},
-            "versions": versions(), "samples": [],
-        }  # fmt: skip
+            "schema": records.SCHEMA,
+            "version": records.VERSION,
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),  # noqa: UP017 (Python 3.10)
+            "finished": False,
+            "command": command,
+            "budget_s": float(budget_s),
+            "ranks": ranks,
+            "device": {**found, "busy": busy(device, self.meter), "clock": "cpu" if cpu_clock else "wall", "seed": seed},
+            "versions": versions(),
+            "samples": [],
+        }
+        if ranks > 1:
+            self.record["device"]["ranks_per_node"] = ranks_per_node()
+        self._before_s = self._resume(earlier) if earlier is not None else 0.0
+        self.start = clock.now()
         self._written = 0.0
         self.write()
 
+    def _resume(self, earlier: dict[str, Any]) -> float:
+        """Keep the earlier samples, except those for which only time was missing; seconds that they took."""
+        kept = [s for s in earlier["samples"] if not s["reason"].startswith(NO_TIME)]
+        self.record["samples"] = kept
+        self.record["created"] = earlier["created"]
+        self.record["device"]["resumed"] = int(earlier["device"].get("resumed", 0)) + 1
+        return 0.0 if earlier["finished"] else float(earlier["device"].get("elapsed_s", 0.0))
+
     @property
     def elapsed_s(self) -> float:
-        """Since the start."""
-        return time.perf_counter() - self.start
+        """Since the start, of the first run where this one goes on."""
+        return self._before_s + clock.now() - self.start
 
     def has_dtype(self, dtype: str) -> str:
         """Why the device cannot work in that type; empty when it can."""
@@ -106,59 +126,144 @@ class Session:
 
     def family(self, name: str, cases: Iterable[Case], budget_s: float) -> None:
         """Measure the cases of one family in their order, within its time; what is left over is skipped with that reason."""
-        todo = list(cases)
+        todo = [case for case in cases if case.key not in self._known()]
         total = sum(case.weight for case in todo) or 1.0
         deadline = self.elapsed_s + budget_s
         for i, case in enumerate(todo):
             self._progress(name, i, len(todo))
             left = deadline - self.elapsed_s
             if self.agree(int(left <= 0)):
-                self._add(case, "skipped", reason=f"the family's time of {budget_s:.0f} s was used up")
+                self._add(case, "skipped", reason=f"{NO_TIME} {max(budget_s, 0.0):.0f} s was used up")
                 continue
             remaining = sum(c.weight for c in todo[i:])
             self._case(case, min(left, max(left * case.weight / remaining, budget_s * case.weight / total * 0.5)))
         self._progress(name, len(todo), len(todo), last=True)
         self.write()
 
+    def _known(self) -> set[str]:
+        return {sample_key(s) for s in self.record["samples"]}
+
     def _case(self, case: Case, budget_s: float) -> None:
-        problem = self.has_dtype(case.dtype)
-        if problem:
-            self._add(case, "skipped", reason=problem)
-            return
-        work: Work | None = None
-        try:
-            with matmul_precision(case.dtype):
-                work = case.build(self)
-                error = self._checked(work)
-                timing = self._timed(work, 0.6 * budget_s)
-                extra = work.finish(timing) if work.finish is not None and timing is not None else {}
-            self._add(case, "measured", work=work, timing=timing, error=error, extra=extra)
-        except Skip as reason:
-            self._add(case, "skipped", reason=str(reason))
-        except torch.OutOfMemoryError as error:
-            self._add(case, "skipped", reason=f"out of memory: {_first_line(error)}")
-        except Exception as error:  # one failing case must not end the run; what it was stands in the record
-            self._add(case, "skipped", reason=f"{type(error).__name__}: {_first_line(error)}")
-        finally:
-            del work
-            gc.collect()
-            if self.cuda:
-                self._empty_cache()
+        """Measure one case, or its smaller form when memory runs out; a lost device ends the run."""
+        now: Case | None = case
+        while now is not None:
+            self._mark(now, budget_s)
+            before = self._allocated()
+            full = self._tried(now, budget_s)
+            if full or not self.cuda or self._allocated() > before:  # only cycles hold it: an exception's, a model's
+                gc.collect(2 if self.cuda or "label" in now.shape else 0)
+            self._empty_cache()
+            now = now.smaller if full else None
+            now = None if now is not None and now.key in self._known() else now
         if self.elapsed_s - self._written > 5.0:
             self.write()
 
-    def _timed(self, work: Work, budget_s: float) -> Timing | None:
+    def _tried(self, case: Case, budget_s: float) -> bool:
+        """Record the sample, or the reason why there is none; True when memory ran out and a smaller form may fit."""
+        problem = self.has_dtype(case.dtype)
+        work: Work | None = None
+        result: dict[str, Any] = {}
+        self.case_budget_s = budget_s
+        full = fault = False
+        if not problem:
+            try:
+                work = made = self._stage(lambda: self._built(case))
+                result = self._stage(lambda: self._measured(made, case, budget_s))
+            except Exception as error:  # one failing case must not end the run; what it was stands in the record
+                problem, fault = _reason(error), not isinstance(error, Skip)
+                full = "out of memory:" in problem  # on this rank or on another
+        if full and case.smaller is not None:
+            self._add_tried(case, problem)
+            return True
+        self._add(case, "skipped" if problem else "measured", work=work, reason=problem, **result)
+        if fault:
+            self._check_alive()
+        return False
+
+    def _stage(self, part: Callable[[], Any]) -> Any:
+        """Do a part of a case, then agree with the other ranks that all of them did: no rank waits for one that failed."""
+        answer, error = None, None
+        try:
+            answer = part()
+        except Exception as caught:
+            error = caught
+        if self.ranks > 1:
+            common = self.together.problem("" if error is None else _reason(error))
+            if error is None and common:
+                raise Skip(common)
+        if error is not None:
+            raise error
+        return answer
+
+    def _built(self, case: Case) -> Work:
+        with matmul_precision(case.dtype):
+            return case.build(self)
+
+    def _measured(self, work: Work, case: Case, budget_s: float) -> dict[str, Any]:
+        """Check, time and finish the work."""
+        with matmul_precision(case.dtype):
+            error = self._stage(lambda: self._checked(work))
+            timing, extra = self._stage(lambda: self._timed(work, 0.6 * budget_s))
+            extra |= work.finish(timing) if work.finish is not None and timing is not None else {}
+        return {"timing": timing, "error": error, "extra": extra}
+
+    def _timed(self, work: Work, budget_s: float) -> tuple[Timing | None, dict[str, Any]]:
+        """The timing, and how it was taken: on the host's launches, as a graph, host-bound or not, at which clocks."""
         if work.run is None:
-            return None
+            return None, {}
+        with Watching(self.meter) as seen:
+            timing, extra = self._repeated(work, work.run, budget_s), {}
+            host_bound = self.cuda and self.watch.host_s > HOST_BOUND * timing.median_s
+            if host_bound and work.graph and self.ranks == 1:
+                timing, extra = self._as_graph(work, timing, budget_s)
+                host_bound = "graph" not in extra
+        self.seen = {**seen.found, "repeats": timing.repeats}
+        if self.cuda:
+            extra |= {"host_s": self.watch.host_s, "host_bound": host_bound, "seen": seen.found}
+        return timing, extra
+
+    def _repeated(self, work: Work, run: Callable[[], Any], budget_s: float) -> Timing:
         return self.watch.time(
-            work.run, budget_s, prepare=work.prepare, cold=work.cold, warm_up=work.warm_up, least=work.least, inner=work.inner
+            run,
+            budget_s,
+            prepare=work.prepare,
+            cold=work.cold,
+            warm_up=work.warm_up,
+            least=work.least,
+            inner=work.inner,
         )
 
+    def _as_graph(self, work: Work, timing: Timing, budget_s: float) -> tuple[Timing, dict[str, Any]]:
+        """The same work replayed as a CUDA graph, since the host launches it more slowly than the device runs it."""
+        assert work.run is not None
+        launched, host_s = {"launched_s": timing.median_s}, self.watch.host_s
+        try:
+            replay = self.watch.captured(work.run)
+            return self._repeated(work, replay, 0.5 * budget_s), {**launched, "graph": True}
+        except Exception as error:
+            self.watch.host_s = host_s
+            if not out_of_memory(error):
+                check_alive(self.device)
+            return timing, {"graph_problem": first_line(error)}
+
+    def _allocated(self) -> int:
+        return int(torch.cuda.memory_allocated(self.device)) if self.cuda else 0
+
     def _empty_cache(self) -> None:
+        if not self.cuda:
+            return
         try:
             torch.cuda.empty_cache()
-        except Exception as error:  # after a device-side fault every call fails: say so once, keep what there is
-            print(f"the device does not answer any more: {_first_line(error)}", file=sys.stderr)
+        except Exception as error:
+            raise DeviceLost(first_line(error)) from None
+
+    def _check_alive(self) -> None:
+        """After a fault that was no lack of memory: a device that answers nothing ends this process, not the record."""
+        try:
+            check_alive(self.device)
+        except DeviceLost:
+            self.write()
+            raise
 
     @staticmethod
     def _checked(work: Work) -> float | None:
@@ -169,31 +274,56 @@ class Session:
             raise Skip(f"wrong result: relative error {error:.2e} above {work.tolerance:.0e}")
         return error
 
+    def _add_tried(self, case: Case, problem: str) -> None:
+        """A case that gives way to a smaller one leaves only a line in the device's notes, not a sample."""
+        notes = self.record["device"].setdefault("did_not_fit", [])
+        notes.append(f"{case.family}: {case.shape.get('label', case.name)}, {case.shape.get('reduced') or 'whole'}: {problem}")
+
     def _add(
-        self, case: Case, status: str, *, work: Work | None = None, timing: Timing | None = None, error: float | None = None,
-        extra: dict[str, Any] | None = None, reason: str = "",
-    ) -> None:  # fmt: skip
+        self,
+        case: Case,
+        status: str,
+        *,
+        work: Work | None = None,
+        timing: Timing | None = None,
+        error: float | None = None,
+        extra: dict[str, Any] | None = None,
+        reason: str = "",
+    ) -> None:
         flops, moved = (float(work.flops), float(work.bytes)) if work is not None else (0.0, 0.0)
         median = timing.median_s if timing is not None else None
-        more = {**case.extra, **(work.extra if work is not None else {}), **(extra or {})}
-        self.record["samples"].append(
-            records.seal({
-                "family": case.family, "name": case.name, "shape": case.shape, "dtype": case.dtype, "status": status,
-                "reason": reason, "time": timing.to_dict() if timing is not None else None, "flops": flops, "bytes": moved,
-                "flops_per_s": flops / median if median and flops else None,
-                "bytes_per_s": moved / median if median and moved else None, "error": error, "extra": more,
-            })
-        )  # fmt: skip
+        sample = {
+            "family": case.family,
+            "name": case.name,
+            "shape": case.shape,
+            "dtype": case.dtype,
+            "status": status,
+            "reason": reason,
+            "time": timing.to_dict() if timing is not None else None,
+            "flops": flops,
+            "bytes": moved,
+            "flops_per_s": flops / median if median and flops else None,
+            "bytes_per_s": moved / median if median and moved else None,
+            "error": error,
+            "extra": {**case.extra, **(work.extra if work is not None else {}), **(extra or {})},
+        }
+        self.record["samples"].append(records.seal(sample))
+
+    def _mark(self, case: Case, budget_s: float) -> None:
+        """Leave word of what is being measured, for whoever finds this process gone or hanging."""
+        if self.out is not None and self.rank == 0 and self.cuda:
+            records.mark(self.out, {**case.identity(), "limit_s": 120.0 + 5.0 * budget_s})
 
     def write(self) -> None:
         """Put what was measured so far on disk."""
         self._written = self.elapsed_s
+        self.record["device"]["elapsed_s"] = self._written
         if self.out is not None and self.rank == 0:
             records.write(self.record, self.out)
 
     def finish(self) -> None:
         """Last state of the device; the record is complete."""
-        self.record["device"]["after"] = self.meter.state()
+        self.record["device"] |= {"after": self.meter.state(), "nvml_failed": self.meter.failed}
         self.record["finished"] = True
         self.write()
 
@@ -203,32 +333,18 @@ class Session:
         width = 24
         filled = width * done // max(total, 1)
         bar = "#" * filled + "." * (width - filled)
-        line = f"{name:<17} [{bar}] {done}/{total}  {self.elapsed_s:5.0f} s of {self.budget_s:.0f} s"
+        left = max(self.budget_s - self.elapsed_s, 0.0)
+        line = f"{name:<17} [{bar}] {done}/{total}  {self.elapsed_s:5.0f} s of {self.budget_s:.0f} s, {left:.0f} s left"
         if sys.stderr.isatty():
             print(f"\r{line}", end="\n" if last else "", file=sys.stderr, flush=True)
         elif last:
             print(line, file=sys.stderr, flush=True)
 
 
-class matmul_precision:
-    """TF32 on for dtype tf32, off for all others, for the time of a with block."""
-
-    def __init__(self, dtype: str) -> None:
-        self.wanted = "high" if dtype == "tf32" else "highest"
-
-    def __enter__(self) -> None:
-        self.before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(self.wanted)
-
-    def __exit__(self, *error: object) -> None:
-        torch.set_float32_matmul_precision(self.before)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-def relative_error(result: torch.Tensor, expected: torch.Tensor) -> float:
-    """Norm of the difference over norm of the expected, in float64."""
-    a, b = result.detach().double(), expected.detach().double()
-    return float((a - b).norm() / b.norm().clamp_min(1e-30))
+def _reason(error: BaseException) -> str:
+    """Why a case has no sample."""
+    if isinstance(error, Skip):
+        return str(error)
+    if out_of_memory(error):
+        return f"out of memory: {first_line(error)}"
+    return f"{type(error).__name__}: {first_line(error)}"

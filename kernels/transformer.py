@@ -6,18 +6,16 @@ Weights and activations have one type (fp32, bf16 or fp16); softmax, norms and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
+from kernels import probes
 from kernels.moe_layer import Implementation, MoEConfig, MoELayer, SwiGLU
 
 
@@ -55,13 +53,13 @@ class ModelConfig:
         if self.head_dim % 2:
             raise ValueError(f"head_dim = {self.head_dim}: rotary positions need an even one")
 
-    def moe(self, implementation: Implementation = "auto") -> MoEConfig:
+    def moe(self, implementation: Implementation = "auto", balance_loss: Literal["switch", "variation"] = "switch") -> MoEConfig:
         """The expert layer of this model."""
         return MoEConfig(
             hidden_size=self.hidden_size, num_experts=self.num_experts, top_k=self.top_k,
             expert_hidden_size=self.expert_ffn_hidden_size or self.ffn_hidden_size, num_shared_experts=self.num_shared_experts,
             shared_hidden_size=self.shared_expert_ffn_hidden_size, capacity_factor=self.capacity_factor,
-            implementation=implementation,
+            implementation=implementation, balance_loss=balance_loss,
         )  # fmt: skip
 
     def fields(self) -> dict[str, Any]:
@@ -77,6 +75,8 @@ class Choices:
     recompute: Literal["none", "full"] = "none"
     experts: Implementation = "auto"
     expert_group: Any = None
+    balance_loss: Literal["switch", "variation"] = "switch"
+    theta: float = 10000.0  # base of the rotary positions' wavelengths
 
 
 class RMSNorm(nn.Module):
@@ -95,12 +95,9 @@ class RMSNorm(nn.Module):
         return self.weight * wide.to(x.dtype)
 
 
-@cache
 def fused_norm(device_type: str) -> bool:
-    """Whether torch runs an RMS norm as one kernel here (CUDA since 2.9); seen from what autograd records."""
-    x = torch.ones(1, 8, device=device_type, requires_grad=True)
-    result = F.rms_norm(x, (8,), torch.ones(8, device=device_type, requires_grad=True), 1e-5)
-    return "rmsnorm" in type(result.grad_fn).__name__.lower()
+    """Whether torch runs an RMS norm as one kernel here, found by trying."""
+    return bool(probes.found(device_type, torch.float32)["fused_norm"])
 
 
 def rotary_angles(length: int, head_dim: int, device: torch.device, theta: float = 10000.0) -> tuple[Tensor, Tensor]:
@@ -165,24 +162,9 @@ def eager(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     return torch.softmax(scores, dim=-1, dtype=wide).to(q.dtype) @ v
 
 
-@cache
 def shares_kv_heads(device_type: str, dtype: torch.dtype) -> bool:
     """Whether the fused kernel reads grouped keys and values without copies, found by trying."""
-    q = torch.randn(1, 4, 8, 32, device=device_type, dtype=dtype, requires_grad=True)
-    k = torch.randn(1, 2, 8, 32, device=device_type, dtype=dtype)
-    try:
-        with fused_attention():
-            F.scaled_dot_product_attention(q, k, k, is_causal=True, enable_gqa=True).sum().backward()
-    except (RuntimeError, TypeError):
-        return False
-    return True
-
-
-@contextmanager
-def fused_attention() -> Iterator[None]:
-    """Only fused kernels: no silent fall to the one that keeps the score matrix. Wraps forward and backward."""
-    with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]):
-        yield
+    return bool(probes.found(device_type, dtype)["shared_kv_heads"])
 
 
 class DecoderBlock(nn.Module):
@@ -196,7 +178,7 @@ class DecoderBlock(nn.Module):
         self.moe = bool(config.num_experts) and layer >= config.num_dense_layers
         self.feed_forward: nn.Module
         if self.moe:
-            self.feed_forward = MoELayer(config.moe(choices.experts), choices.expert_group)
+            self.feed_forward = MoELayer(config.moe(choices.experts, choices.balance_loss), choices.expert_group)
         else:
             self.feed_forward = SwiGLU(config.hidden_size, config.ffn_hidden_size)
 
@@ -274,7 +256,7 @@ class Transformer(nn.Module):
         if self.encoder is not None:
             x = self.encoder.enter(x)
         else:
-            cos, sin = rotary_angles(ids.shape[1], self.config.head_dim, ids.device)
+            cos, sin = rotary_angles(ids.shape[1], self.config.head_dim, ids.device, self.choices.theta)
             angles = (cos.to(x.dtype)[:, None], sin.to(x.dtype)[:, None])
         losses = []
         for block in self.blocks:

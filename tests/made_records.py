@@ -11,6 +11,17 @@ from kernels import record as kernel_records
 from kernels.session import Session
 
 
+class Ticks:
+    """A clock that moves by itself at every look: what a test measures then depends on no machine."""
+
+    def __init__(self, step_s: float = 1e-3) -> None:
+        self.now_s, self.step_s = 0.0, step_s
+
+    def __call__(self) -> float:
+        self.now_s += self.step_s
+        return self.now_s
+
+
 def session(out: Path | None = None) -> Session:
     return Session(torch.device("cpu"), 10.0, out, ["test"])
 

@@ -8,10 +8,13 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from kernels.session import DTYPES, Case, Session, Work, relative_error
-from kernels.transformer import eager, flash, fused_attention
+from kernels.case import DTYPES, Case, Work, relative_error
+from kernels.probes import fused_attention
+from kernels.session import Session
+from kernels.transformer import eager, flash
 
 FAMILY = "attention"
+Shape = tuple[int, int, int, int, int]
 Core = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
 
 
@@ -24,11 +27,20 @@ def cases(session: Session) -> Iterator[Case]:
         shapes = [(4, 128, 4, 4, 64), (2, 256, 8, 8, 32), (2, 512, 4, 2, 64), (1, 1024, 8, 8, 64), (8, 64, 4, 4, 32)]
     for kernel in ("flash", "eager"):
         chosen = shapes if kernel == "flash" else [s for s in shapes if s[1] <= (2048 if session.cuda else 512)][:4]
-        for shape in chosen:
+        for shape in chosen if kernel == "flash" else [_fitting(s, session) for s in chosen]:
             for direction in ("forward", "backward"):
                 yield _case(*shape, True, kernel, direction, session.half)
     for direction in ("forward", "backward"):
         yield _case(*shapes[0], False, "flash", direction, session.half)
+
+
+def _fitting(shape: Shape, session: Session) -> Shape:
+    """The shape with as many sequences as their score matrices, about 16 bytes an element, find room for on a GPU."""
+    b, s, heads, kv, d = shape
+    if not session.cuda:
+        return shape
+    most = 0.4 * float(session.record["device"]["memory_bytes"]) / (16.0 * heads * s * s)
+    return max(min(b, int(most)), 1), s, heads, kv, d
 
 
 def _case(b: int, s: int, heads: int, kv: int, d: int, causal: bool, kernel: str, direction: str, dtype: str) -> Case:
@@ -50,8 +62,9 @@ def _case(b: int, s: int, heads: int, kv: int, d: int, causal: bool, kernel: str
                 part = [t[:1, :1, : min(s, 1024)].double() for t in (q, k, v)]
                 return relative_error(attend(q, k, v)[:1, :1, : min(s, 1024)], eager(*part, causal))
 
+        checked = check if causal else None
         if direction == "forward":
-            return Work(run=lambda: attend(q, k, v), flops=flops, bytes=moved, check=check if causal else None, tolerance=2e-2)
+            return Work(run=lambda: attend(q, k, v), flops=flops, bytes=moved, check=checked, tolerance=2e-2, graph=True)
         out = attend(q, k, v)
         gradient = torch.randn_like(out)
 
@@ -60,7 +73,7 @@ def _case(b: int, s: int, heads: int, kv: int, d: int, causal: bool, kernel: str
                 torch.autograd.grad(out, (q, k, v), gradient, retain_graph=True)
 
         times = 2.5 if kernel == "flash" else 2.0
-        return Work(run=backward, flops=times * flops, bytes=2.0 * moved, check=check if causal else None, tolerance=2e-2)
+        return Work(run=backward, flops=times * flops, bytes=2.0 * moved, check=checked, tolerance=2e-2, graph=True)
 
     shape = {"batch": b, "seq_len": s, "heads": heads, "kv_heads": kv, "head_dim": d, "causal": causal}
     return Case(family=FAMILY, name=f"{kernel} {direction}", shape=shape, dtype=dtype, build=build)

@@ -11,10 +11,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from kernels.case import DTYPES, Case
 from kernels.families.training import Trainer, choices, make_trainer, training_work
+from kernels.faults import Skip
 from kernels.models import Step, decoder, experts
 from kernels.optimizers import adamw
-from kernels.session import DTYPES, Case, Session, Skip
+from kernels.session import Session
 from kernels.transformer import build
 
 FAMILY = "distributed_steps"

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.session import DTYPES, Case, Session, Work, relative_error
+from kernels import probes
+from kernels.case import DTYPES, Case, Work, relative_error
+from kernels.faults import Skip
+from kernels.session import Session
 
 FAMILY = "gemm"
 TOLERANCE = {"fp32": 1e-4, "tf32": 5e-3, "bf16": 2e-2, "fp16": 5e-3}
@@ -20,6 +23,8 @@ def cases(session: Session) -> Iterator[Case]:
     yield from (_case(*shape, main) for shape in _layers(session))
     for dtype in [d for d in ("bf16", "fp16", "tf32", "fp32") if d != main and (session.cuda or d == "bf16")]:
         yield from (_case(*shape, dtype) for shape in _few(session))
+    if session.cuda:
+        yield from (_fp8_case(m, n, k) for m, n, k, _ in (*_few(session), *_layers(session)[6:30]))
     yield from (_case(*shape, main) for shape in (*_cubes(session), *_thin(session)))
     yield from (_case(*shape, main) for shape in _backward(session))
 
@@ -74,10 +79,31 @@ def _case(m: int, n: int, k: int, layout: str, dtype: str) -> Case:
         width = a.element_size()
         return Work(
             run=lambda: torch.matmul(a, b), flops=2.0 * m * n * k, bytes=float(width * (m * k + k * n + m * n)),
-            check=lambda: check(a, b), tolerance=TOLERANCE[dtype],
+            check=lambda: check(a, b), tolerance=TOLERANCE[dtype], graph=True,
         )  # fmt: skip
 
     return Case(family=FAMILY, name="matmul", shape={"m": m, "n": n, "k": k, "layout": layout}, dtype=dtype, build=build)
+
+
+def _fp8_case(m: int, n: int, k: int) -> Case:
+    """torch._scaled_mm with scales per tensor, bf16 result; nothing is quantized while it is timed."""
+
+    def build(session: Session) -> Work:
+        problem = str(probes.found("cuda", DTYPES[session.half])["fp8"])
+        if problem:
+            raise Skip(f"fp8: {problem}")
+        a, b = (torch.randn(*size, device=session.device).to(torch.float8_e4m3fn) for size in ((m, k), (n, k)))
+        one = torch.ones((), device=session.device)
+
+        def error() -> float:
+            return relative_error(probes.scaled_mm(a, b.t(), one)[:64, :64], a[:64].double() @ b[:64].double().t())
+
+        return Work(
+            run=lambda: probes.scaled_mm(a, b.t(), one), flops=2.0 * m * n * k, bytes=float(m * k + k * n + 2 * m * n),
+            check=error, tolerance=2e-2, graph=True,
+        )  # fmt: skip
+
+    return Case(family=FAMILY, name="scaled_mm", shape={"m": m, "n": n, "k": k, "layout": "nt"}, dtype="fp8", build=build)
 
 
 def operands(session: Session, m: int, n: int, k: int, layout: str, dtype: str) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels import probes
+from kernels.case import DTYPES, Case, Work, relative_error
+from kernels.faults import Skip
 from kernels.moe_layer import grouped_mm, grouped_mm_problem
-from kernels.session import DTYPES, Case, Session, Skip, Work, relative_error
+from kernels.session import Session
 
 FAMILY = "grouped_gemm"
 
@@ -49,7 +52,9 @@ def _case(experts: int, tokens: int, n: int, k: int, spread: str, dtype: str) ->
         problem = grouped_mm_problem(session.device.type, DTYPES[dtype])
         if problem:
             raise Skip(f"grouped_mm: {problem}")
-        sizes = group_sizes(experts, rows, spread)
+        kernel = str(probes.found(session.device.type, DTYPES[dtype])["grouped_kernel"])
+        sizes, kind_of = group_sizes(experts, rows, spread), {"kernel": kernel, "groups": experts}
+        once = kernel == "grouped"
         ends = torch.tensor(sizes).cumsum(0).to(torch.int32).to(session.device)
         kind: dict[str, Any] = {"device": session.device, "dtype": DTYPES[dtype]}
         x = torch.randn(rows, k, **kind)
@@ -57,11 +62,11 @@ def _case(experts: int, tokens: int, n: int, k: int, spread: str, dtype: str) ->
         moved = float(width * (rows * k + sum(1 for s in sizes if s) * k * n + rows * n))
         if spread == "weight_gradient":
             dy = torch.randn(rows, n, **kind)
-            return Work(run=lambda: grouped_mm(dy.t(), x, ends), flops=2.0 * rows * n * k, bytes=moved)
+            return Work(run=lambda: grouped_mm(dy.t(), x, ends), flops=2.0 * rows * n * k, bytes=moved, extra=kind_of, graph=once)
         weights = torch.randn(experts, n, k, **kind)
         return Work(
             run=lambda: grouped_mm(x, weights.transpose(-2, -1), ends), flops=2.0 * rows * n * k, bytes=moved,
-            check=lambda: _check(x, weights, sizes, ends), tolerance=2e-2,
+            check=lambda: _check(x, weights, sizes, ends), tolerance=2e-2, extra=kind_of, graph=once,
         )  # fmt: skip
 
     shape = {"experts": experts, "tokens_per_expert": tokens, "n": n, "k": k, "spread": spread}

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from kernels.case import DTYPES, Case, Work, relative_error
+from kernels.faults import Skip
 from kernels.moe_layer import Implementation, MoEConfig, MoELayer, grouped_mm_problem
-from kernels.session import DTYPES, Case, Session, Skip, Work, relative_error
+from kernels.session import Session
 from kernels.timing import Timing
 
 FAMILY = "moe"
@@ -22,15 +24,31 @@ def cases(session: Session) -> Iterator[Case]:
                  (4096, 2048, 768, 128, 8, 0), (2048, 2048, 1024, 16, 1, 1)]  # fmt: skip
     else:
         sizes = [(512, 256, 384, 8, 2, 1), (256, 128, 256, 16, 4, 0), (1024, 256, 512, 4, 1, 0)]
-    for size in sizes:
+    for size in [_fitting(s, session) for s in sizes]:
         for implementation in ("grouped", "batched", "loop"):
             for direction in ("forward", "both"):
                 yield _case(*size, implementation, direction, session.half)
+    for size in [_fitting(s, session) for s in sizes if s[-1] and session.cuda]:  # claim L04 of the audit
+        for direction in ("forward", "both"):
+            yield _case(*size, "auto", direction, session.half, beside=True)
+            yield _case(*size, "auto", direction, session.half)
+
+
+Size = tuple[int, int, int, int, int, int]
+
+
+def _fitting(size: Size, session: Session) -> Size:
+    """The layer with experts so narrow that eight times its 16-bit weights fit: gradients, and another layer to check it by."""
+    tokens, hidden, inner, experts, top_k, shared = size
+    room = 0.7 * float(session.record["device"]["memory_bytes"]) if session.cuda else float("inf")
+    while 8.0 * 2.0 * 3.0 * hidden * inner * (experts + shared) > room and inner % 128 == 0:
+        inner //= 2
+    return tokens, hidden, inner, experts, top_k, shared
 
 
 def _case(
     tokens: int, hidden: int, inner: int, experts: int, top_k: int, shared: int, implementation: Implementation, direction: str,
-    dtype: str,
+    dtype: str, beside: bool = False,
 ) -> Case:  # fmt: skip
     capacity = 1.25 if implementation == "batched" else None
 
@@ -40,7 +58,7 @@ def _case(
             raise Skip(f"grouped_mm: {problem}")
         config = MoEConfig(
             hidden_size=hidden, num_experts=experts, top_k=top_k, expert_hidden_size=inner, num_shared_experts=shared,
-            capacity_factor=capacity, implementation=implementation,
+            capacity_factor=capacity, implementation=implementation, shared_stream=beside,
         )  # fmt: skip
         with torch.device(session.device):
             layer = MoELayer(config).to(DTYPES[dtype])
@@ -67,7 +85,8 @@ def _case(
 
     shape = {"tokens": tokens, "hidden_size": hidden, "expert_ffn_hidden_size": inner, "num_experts": experts, "top_k": top_k,
              "num_shared_experts": shared, "capacity_factor": capacity}  # fmt: skip
-    return Case(family=FAMILY, name=f"{implementation} {direction}", shape=shape, dtype=dtype, build=build)
+    name = f"{implementation} {direction}" + (", shared experts beside" if beside else "")
+    return Case(family=FAMILY, name=name, shape=shape, dtype=dtype, build=build)
 
 
 def _check(layer: MoELayer, x: torch.Tensor) -> float:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from kernels.case import DTYPES, Case, Work, relative_error
 from kernels.optimizers import MasterAdamW, adamw
-from kernels.session import DTYPES, Case, Session, Work, relative_error
+from kernels.session import Session
 
 FAMILY = "optimizer"
 RATE = 0.05
@@ -20,7 +21,8 @@ BYTES = {"fp32": 28.0, "tf32": 28.0, "bf16-pure": 14.0, "bf16": 40.0, "fp16": 40
 
 def cases(session: Session) -> Iterator[Case]:
     """(parameters, number of tensors) by precision."""
-    sizes = [(10**8, 100), (10**9, 200)] if session.cuda else [(10**6, 20), (10**7, 60), (3 * 10**7, 60)]
+    most = min(10, int(float(session.record["device"]["memory_bytes"]) * 0.5 / 16.0 / 1e8))  # 16 bytes for each parameter
+    sizes = [(10**8, 100), (max(most, 2) * 10**8, 200)] if session.cuda else [(10**6, 20), (10**7, 60), (3 * 10**7, 60)]
     precisions = [session.half, f"{session.half}-pure"] if session.half == "bf16" else [session.half]
     for precision in [*precisions, *(["fp32"] if session.cuda else [])]:
         for size in sizes:

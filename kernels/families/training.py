@@ -2,44 +2,69 @@
 
 from __future__ import annotations
 
-import gc
-import time
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from kernels.device import PowerSampling
-from kernels.models import Step, cpu_steps, gpu_steps, smaller
+from kernels import probes
+from kernels.case import DTYPES, Case, Work
+from kernels.faults import check_alive, out_of_memory
+from kernels.footprint import fitting, peak_bytes
+from kernels.models import Step, cpu_steps, gpu_steps
 from kernels.moe_layer import grouped_mm_problem
 from kernels.optimizers import Optimizer, adamw
-from kernels.session import DTYPES, Case, Session, Skip, Work
+from kernels.probes import fused_attention
+from kernels.session import Session
 from kernels.timing import Timing
-from kernels.transformer import Choices, build, fused_attention, fused_norm, shares_kv_heads
+from kernels.transformer import Choices, build, fused_norm, shares_kv_heads
 
 FAMILY = "training"
-PROBE_S = 90.0
-"""Time for one out-of-memory probe."""
+MOST_KERNELS = 60
+"""Lines of a profiled step; the rest is added up."""
+FORMS = 4
+"""How many smaller forms of a step are tried when memory runs out."""
 
 
 def cases(session: Session) -> Iterator[Case]:
-    """Every step of the list, in its order."""
-    memory = float(session.record["device"]["memory_bytes"])
-    for step in [smaller(s, memory) for s in gpu_steps()] if session.cuda else cpu_steps():
+    """Every step of the list, in its order, on a GPU in the form that should fit."""
+    for step in gpu_steps() if session.cuda else cpu_steps():
         yield training_case(step, session)
 
 
 def training_case(step: Step, session: Session) -> Case:
-    """The sample of one step."""
+    """The sample of one step; on a GPU with smaller forms behind it, should memory run out."""
     precision = step.precision or session.half
-    return Case(
-        family=FAMILY, name="training step", shape=step.fields(precision), dtype=precision.removesuffix("-pure"),
-        build=lambda s: training_work(step, precision, s),
-    )  # fmt: skip
+    case: Case | None = None
+    for form in reversed(forms(step, precision, session)):
+        case = Case(
+            family=FAMILY,
+            name="training step",
+            shape=form.fields(precision),
+            dtype=precision.removesuffix("-pure"),
+            build=lambda s, form=form: training_work(form, precision, s),
+            smaller=case,
+        )
+    assert case is not None
+    return case
+
+
+def forms(step: Step, precision: str, session: Session) -> list[Step]:
+    """The step as it should fit, then a few forms that each take a tenth less memory than the one before."""
+    if not session.cuda:
+        return [step]
+    free, _ = torch.cuda.mem_get_info(session.device)
+    grouped = not grouped_mm_problem("cuda", DTYPES[precision.removesuffix("-pure")])
+    found: list[Step] = []
+    for form in fitting(step, precision, float(free), grouped=grouped, fused_norm=fused_norm("cuda")):
+        if len(found) < FORMS and (not found or peak_bytes(form, precision) < 0.9 * peak_bytes(found[-1], precision)):
+            found.append(form)
+    return found
 
 
 @dataclass(kw_only=True)
@@ -86,7 +111,14 @@ def attention_kernels(step: Step) -> AbstractContextManager[None]:
 
 def choices(step: Step, expert_group: Any = None) -> Choices:
     """How the model is to run."""
-    return Choices(attention=step.attention, recompute=step.recompute, experts=step.experts, expert_group=expert_group)
+    return Choices(
+        attention=step.attention,
+        recompute=step.recompute,
+        experts=step.experts,
+        expert_group=expert_group,
+        balance_loss=step.balance_loss,
+        theta=step.theta,
+    )
 
 
 def make_trainer(step: Step, precision: str, device: torch.device) -> Trainer:
@@ -98,12 +130,18 @@ def make_trainer(step: Step, precision: str, device: torch.device) -> Trainer:
 def stack(step: Step, precision: str, device: torch.device) -> dict[str, Any]:
     """What is fused and kept here, in the planner's words: the software stack that a prediction must assume."""
     dtype = DTYPES[precision.removesuffix("-pure")]
-    grouped = step.experts == "auto" and not grouped_mm_problem(device.type, dtype)
+    batched = step.model.capacity_factor is not None  # one batched product
+    grouped = step.experts == "auto" and (batched or not grouped_mm_problem(device.type, dtype))
+    by_group = device.type == "cuda" and grouped and not batched and probes.found("cuda", dtype)["grouped_kernel"] == "loop"
     shared = step.model.num_kv_heads == step.model.num_heads or shares_kv_heads(device.type, dtype)
     return {
-        "framework": "kernels", "attention_kernel": step.attention, "fused_norm": fused_norm(device.type),
-        "repeats_kv_heads": not shared or step.attention == "eager", "grouped_experts": grouped,
-    }  # fmt: skip
+        "framework": "kernels",
+        "attention_kernel": step.attention,
+        "fused_norm": fused_norm(device.type),
+        "repeats_kv_heads": not shared or step.attention == "eager",
+        "grouped_experts": grouped,
+        "grouped_kernel": "loop" if by_group else "one",
+    }
 
 
 Maker = Callable[[Step, str, torch.device], Trainer]
@@ -123,22 +161,20 @@ def training_work(
     losses = [float(trainer.run())]  # allocates the optimizer's states
     saved = None if sharded else saved_bytes(trainer)
     _reset(session)
-    power = PowerSampling(session.meter)
 
     def finish(timing: Timing) -> dict[str, Any]:
         memory = _memory(session, before)
-        again = 0 if session.meter.problem else min(200, max(3, int(1.0 / timing.median_s)))
-        again = session.agree(again)  # ranks that step unequally often would wait for each other for ever
-        with power:
-            for _ in range(again):
-                trainer.run()
-            session.watch.synchronize()
         tokens = step.micro_batch_size * step.num_microbatches * step.seq_len
         return {
-            "parameters": parameters, "saved_bytes": saved, "tokens_per_s": tokens / timing.median_s, "first_loss": losses[0],
-            "power_w": power.average_w, "state": session.meter.state(), **memory,
+            "parameters": parameters,
+            "saved_bytes": saved,
+            "tokens_per_s": tokens / timing.median_s,
+            "first_loss": losses[0],
+            **_power(session.seen, timing),
+            **memory,
+            **_profiled(session, trainer),
             "stack": {**stack(step, precision, session.device), **more},
-        }  # fmt: skip
+        }
 
     def check() -> float:
         """The first loss of a random model is about ln V: anything else, and the step is not a step."""
@@ -146,6 +182,45 @@ def training_work(
         return abs(losses[0] - expected) / expected
 
     return Work(run=trainer.run, check=check, tolerance=0.25, finish=finish, cold=False, warm_up=2, least=5)
+
+
+def _power(seen: dict[str, Any], timing: Timing) -> dict[str, Any]:
+    """Average power, and joules of one step by the board's counter where the timing lasted for half a second."""
+    found = {"power_w": seen.get("power_w")}
+    if "energy_j" in seen and timing.median_s * timing.repeats > 0.5:
+        found["energy_j_per_step"] = seen["energy_j"] / timing.repeats
+    return found
+
+
+def _profiled(session: Session, trainer: Trainer) -> dict[str, Any]:
+    """Once per model, the kernels of one step: (name, launches, seconds), the longest first. On a CPU its operators."""
+    key = json.dumps([trainer.step.model.fields(), trainer.step.recompute, trainer.step.attention], sort_keys=True)
+    if key in session.profiled or session.ranks > 1 or session.case_budget_s < (1.0 if session.cuda else 10.0):
+        return {}
+    session.profiled.add(key)
+    kinds = torch.profiler.ProfilerActivity
+    try:
+        with torch.profiler.profile(activities=[kinds.CPU, *([kinds.CUDA] if session.cuda else [])]) as seen:
+            trainer.run()
+            session.watch.synchronize()
+        return {"kernels": kernel_table(seen.key_averages(), session.cuda)}
+    except Exception as error:  # the profiler needs counters that a driver or a container may deny
+        if not out_of_memory(error):
+            check_alive(session.device)
+        return {"kernels_problem": f"{type(error).__name__}"}
+
+
+def kernel_table(events: Any, cuda: bool) -> list[list[Any]]:
+    """Rows [name, count, seconds] of the profiler's averages: device kernels on a GPU, operators' own time on a CPU."""
+    rows = []
+    for event in events:
+        on_device = str(event.device_type).endswith(("CUDA", "HIP"))
+        seconds = (event.self_device_time_total if cuda else event.self_cpu_time_total) * 1e-6
+        if on_device == cuda and seconds > 0:
+            rows.append([str(event.key)[:160], int(event.count), float(seconds)])
+    rows.sort(key=lambda row: -row[2])
+    rest = rows[MOST_KERNELS:]
+    return [*rows[:MOST_KERNELS], *([["others", sum(r[1] for r in rest), sum(r[2] for r in rest)]] if rest else [])]
 
 
 def _reset(session: Session) -> int:
@@ -171,60 +246,24 @@ def _memory(session: Session, before: int) -> dict[str, Any]:
 
 
 def saved_bytes(trainer: Trainer) -> int:
-    """Bytes of all storages that one micro-batch's forward pass keeps for its backward pass, without weights, each once."""
-    weights = {p.untyped_storage().data_ptr() for p in trainer.model.parameters()}
-    kept: dict[int, int] = {}
-    alive: list[torch.UntypedStorage] = []
+    """Bytes of all storages that one micro-batch's forward pass keeps for its backward pass, without weights, each once.
 
-    def pack(tensor: Tensor) -> Tensor:
+    Nothing is packed: a saved output that held its own graph would keep every activation of this pass for ever.
+    """
+    weights = {p.untyped_storage()._cdata for p in trainer.model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}  # alive until the end, so that no later one takes its place
+
+    def pack(tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights and storage.data_ptr() not in kept:
-            kept[storage.data_ptr()] = storage.nbytes()
-            alive.append(storage)  # so that no later tensor takes the address
-        return tensor
+        if storage._cdata not in weights:
+            kept.setdefault(storage._cdata, storage)
+
+    def unpack(_: None) -> Tensor:
+        raise RuntimeError("the pass that counts saved bytes has no backward pass")
 
     ids, labels = trainer.batch()
-    with saved_tensors_hooks(pack, lambda tensor: tensor), attention_kernels(trainer.step):
+    with saved_tensors_hooks(pack, unpack), attention_kernels(trainer.step):
         loss = trainer.forward(ids, labels)
     del loss
-    alive.clear()
     trainer.optimizer.zero_grad()
-    return sum(kept.values())
-
-
-def largest_micro_batch(session: Session, step: Step, precision: str) -> dict[str, Any]:
-    """Double the micro-batch until memory runs out, then halve the interval: what really fits, and its peak.
-
-    When the time is over before they meet, the largest that fits and the smallest that fails lie apart.
-    """
-    if not session.cuda:
-        raise Skip("a CPU swaps instead of refusing memory")
-    fits, fails, peak, limit, start = 0, 0, 0, 4096, time.perf_counter()
-    while (fails == 0 or fails - fits > 1) and time.perf_counter() - start < PROBE_S:
-        size = (fits + fails) // 2 if fails else max(2 * fits, 1)
-        if size > limit:
-            break
-        found = _try(session, step, precision, size)
-        fits, fails, peak = (size, fails, found) if found is not None else (fits, size, peak)
-    if not fits:
-        raise Skip("not even one sequence fits")
-    if not fails:
-        raise Skip(f"{fits} sequences fit; where it ends was not found in {PROBE_S:.0f} s")
-    return {"largest_micro_batch_size": fits, "smallest_that_fails": fails, "peak_allocated_bytes": peak}
-
-
-def _try(session: Session, step: Step, precision: str, size: int) -> int | None:
-    """Peak bytes of two steps with that micro-batch; None when they do not fit."""
-    before, peak = _reset(session), None
-    try:
-        trainer = make_trainer(replace(step, micro_batch_size=size), precision, session.device)
-        trainer.run()
-        trainer.run()
-        session.watch.synchronize()
-        peak = int(torch.cuda.max_memory_allocated(session.device)) - before
-    except torch.OutOfMemoryError:
-        pass  # its traceback keeps the activations alive until here
-    trainer = None
-    gc.collect()
-    torch.cuda.empty_cache()
-    return peak
+    return sum(storage.nbytes() for storage in kept.values())

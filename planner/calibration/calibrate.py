@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
 
+from planner.calibration.driver_names import known_accelerator, named
 from planner.calibration.records import Record, Sample, record_runs, single_node
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
@@ -44,6 +44,7 @@ class Fit:
     """How well the fitted constants give back what they were fitted to: relative errors.
 
     ``points``: (flops, bytes, measured seconds, fitted seconds) of every sample of a kernel, empty for other fits.
+    ``left_out`` is filled for training steps only.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Fit:
     median: float
     worst: float
     points: tuple[tuple[float, float, float, float], ...] = ()
+    left_out: tuple[float, ...] = ()  # log(predicted / measured) of each sample by constants fitted without it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,19 +115,6 @@ def calibrate(record: Record, name: str, base: str | None = None) -> Calibration
     )
 
 
-def known_accelerator(device: str) -> str | None:
-    """The catalog's name for the card that a driver calls ``device``; None when no profile has that name or alias.
-
-    >>> known_accelerator("NVIDIA H200"), known_accelerator("NVIDIA GeForce RTX 3070"), known_accelerator("AMD EPYC")
-    ('h200-sxm-141gb', 'rtx-3070-8gb', None)
-    """
-    plain = re.sub(r"\b(nvidia|tesla|geforce|quadro|amd|instinct)\b", "", device, flags=re.IGNORECASE)
-    try:
-        return load_accelerator("-".join(plain.split())).name
-    except PlannerError:
-        return None
-
-
 def _base(record: Record, base: str | None) -> str | None:
     return base or (known_accelerator(record.device.name) if record.device.kind == "cuda" else None)
 
@@ -138,7 +127,9 @@ def _start(record: Record, name: str, base: str | None) -> Accelerator:
     """The accelerator before fitting: datasheet values of a known card, or the fastest samples of an unknown device."""
     known = _base(record, base)
     if known is not None:
-        return _known(known).replaced(name=name, aliases=(), memory_bytes=record.device.memory_bytes)
+        whole = _known(known)
+        card = whole.replaced(name=name, aliases=(), memory_bytes=record.device.memory_bytes)
+        return _sliced(card, whole, record) if named(record.device.name).is_slice else card
     peaks: dict[str, Any] = {}
     for sample in record.measured("gemm"):
         peaks[sample.dtype] = max(peaks.get(sample.dtype, 0.0), sample.flops_per_s or 0.0)
@@ -171,6 +162,22 @@ def _start_curves(accelerator: Accelerator) -> Curves:
 def _with_curves(accelerator: Accelerator, curves: Curves) -> Accelerator:
     values = curves.model_dump(exclude={"provenance", "name", "notes"})
     return accelerator.model_copy(update={"kernel_curves": values})
+
+
+def _sliced(card: Accelerator, whole: Accelerator, record: Record) -> Accelerator:
+    """A MIG slice: the card's peaks by its share of the multiprocessors, the bandwidth by its share of the memory."""
+    sms = float((record.device.model_extra or {}).get("num_sms", 0.0))
+    if not sms or not whole.num_sms:
+        raise PlannerError(
+            f"device.name = {record.device.name!r}: a MIG slice whose multiprocessors are unknown; give --base a profile of it."
+        )
+    compute, memory = sms / whole.num_sms, record.device.memory_bytes / whole.memory_bytes
+    peaks = {dtype: peak * compute for dtype, peak in whole.peak_flops_per_s.items()}
+    return card.replaced(
+        peak_flops_per_s=peaks,
+        num_sms=round(sms),
+        memory_bandwidth_bytes_per_s=whole.memory_bandwidth_bytes_per_s * memory,
+    )
 
 
 Predict = Callable[[Curves], Array]
@@ -280,6 +287,8 @@ def _grouped(record: Record, accelerator: Accelerator, start: Curves) -> tuple[C
     balanced = ("balanced", "weight_gradient")
     samples = [s for s in record.measured("grouped_gemm") if s.shape["spread"] in balanced and s.dtype in DTYPE_BYTES]
     samples = [s for s in samples if s.dtype in accelerator.peak_flops_per_s]
+    on_gpu = record.device.kind == "cuda"  # where torch multiplies group after group, this measures the host: no curve
+    samples = [s for s in samples if not (on_gpu and s.extra.get("kernel") == "loop")]
     if not samples:
         return start, None, ()
     dtype = _main_dtype(samples)
@@ -339,9 +348,27 @@ def _steps(
 
     found = least_squares(residuals, first, bounds=(low, high), loss="soft_l1", diff_step=1e-3)
     card, host = profiles(found.x)
-    errors = np.abs(predicted(found.x) / measured - 1.0)
-    fit = Fit(name="training steps used to fit", samples=len(runs), median=float(np.median(errors)), worst=float(errors.max()))
+    logs = np.log(predicted(found.x) / measured)
+    errors = np.abs(np.expm1(logs))
+    fit = Fit(
+        name="training steps used to fit",
+        samples=len(runs),
+        median=float(np.median(errors)),
+        worst=float(errors.max()),
+        left_out=tuple(float(x) for x in logs / (1.0 - leverage(found.jac)[: len(runs)])),
+    )
     return card, framework.replaced(**host) if host else framework, fit, constants
+
+
+def leverage(jacobian: Array) -> Array:
+    """How much each residual's own measurement pulls its prediction: diag(J (J'J)^-1 J'), 0 to 1.
+
+    The error of a sample predicted by a fit without it is, to first order, its residual / (1 - leverage): the PRESS residual
+    (Allen 1974, The relationship between variable selection and data augmentation). The prior's rows keep it below 1.
+    """
+    left, sizes, _ = np.linalg.svd(jacobian, full_matrices=False)
+    kept = left[:, sizes > 1e-9 * max(float(sizes.max()), 1e-300)]
+    return np.asarray(np.minimum(np.sum(kept**2, axis=1), 0.99))
 
 
 def _on(run: Run, accelerator: Accelerator, host: Mapping[str, float]) -> Run:
@@ -355,7 +382,7 @@ def _found_stack(record: Record, framework: Framework) -> Framework:
     """What torch fuses here; medians of what its allocator reserves over what is allocated, and of what the GPU holds beside."""
     for sample in record.measured("training")[:1]:
         found = sample.extra.get("stack", {})
-        framework = framework.replaced(**{n: found[n] for n in ("fused_norm", "grouped_experts") if n in found})
+        framework = framework.replaced(**{n: found[n] for n in ("fused_norm", "grouped_experts", "grouped_kernel") if n in found})
     extras = [s.extra for s in record.measured("training") if s.extra.get("peak_reserved_bytes")]
     if not extras:
         return framework
@@ -366,24 +393,38 @@ def _found_stack(record: Record, framework: Framework) -> Framework:
 
 
 def _node(record: Record, accelerator: Accelerator) -> tuple[Node, list[Fit]]:
-    """A node of as many devices as the record has ranks, with a fitted line per collective."""
+    """A node of as many devices as the record has ranks on one machine, its link, and between several machines another one."""
     if record.ranks == 1:
         return single_node(accelerator), []
+    per_node = int((record.device.model_extra or {}).get("ranks_per_node", record.ranks))
+    several = per_node < record.ranks
+    near, fits = _link(record, "node" if several else "world", accelerator, per_node)
+    links = [near]
+    if several:
+        far, more = _link(record, "across", accelerator, 0)
+        links, fits = [near, far], fits + more
+    label = f"{per_node} x {accelerator.name}"
+    fields = {"name": label, "accelerator": accelerator.name, "num_gpus": per_node, "links": links}
+    return Node.build(fields, "node"), fits
+
+
+def _link(record: Record, span: str, accelerator: Accelerator, gpus: int) -> tuple[dict[str, Any], list[Fit]]:
+    """A link with a fitted line per collective, from the samples over ranks of one machine, or over one rank of each."""
     collectives, fits = {}, []
     for name in ("all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"):
-        samples = [s for s in record.measured("collectives") if s.name == name]
+        measured = [s for s in record.measured("collectives") if s.shape.get("span", "world") == span]
+        samples = [s for s in measured if s.name == name and s.dtype == "fp32"]
         if len(samples) >= 4:
-            collectives[name], fit = _line(name, samples, record.ranks)
-            fits.append(fit)
+            ranks = int(samples[0].shape["ranks"])
+            collectives[name], fit = _line(name, samples, ranks)
+            fits.append(replace(fit, name=f"{name}, between machines") if span == "across" else fit)
     if not collectives:
         raise PlannerError(f"the record of {record.ranks} ranks holds no collectives; measure again with --only collectives.")
     rate = max(c["bus_bytes_per_s"] for c in collectives.values())
     # PCIe 5.0 x16 carries 64 GB/s in one direction: what is faster is no PCIe
     kind = "shared_memory" if record.device.kind == "cpu" else "nvlink" if rate > 6.4e10 else "pcie"
-    link = {"name": "measured link", "kind": kind, "span": record.ranks, "bytes_per_s": rate, "collectives": collectives}
-    label = f"{record.ranks} x {accelerator.name}"
-    fields = {"name": label, "accelerator": accelerator.name, "num_gpus": record.ranks, "links": [link]}
-    return Node.build(fields, "node"), fits
+    words = {"name": "measured network", "kind": "network"} if span == "across" else {"name": "measured link", "kind": kind}
+    return {**words, "span": gpus, "bytes_per_s": rate, "collectives": collectives}, fits
 
 
 def _line(name: Any, samples: Sequence[Sample], ranks: int) -> tuple[dict[str, float], Fit]:

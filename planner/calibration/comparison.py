@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import t as student_t
 
 from planner.calibration.calibrate import Calibration, calibrate, step_seconds
-from planner.calibration.records import Record, read_record, record_runs
+from planner.calibration.records import Record, Sample, read_records, record_runs, sample_name
 from planner.common.errors import PlannerError
 from planner.evidence.measured_runs import Refusal, Run
 from planner.evidence.predictions import Prediction, Verdict, predict
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 
 NORMAL_90 = 1.645
 """Half-width of a 90 % interval in standard deviations."""
-LEAST_SPREAD = 0.05
-"""Never claim less: two runs of one step on one machine differ by a few percent."""
+LEAST_SPREAD = 0.02
+"""Never claim less for a time: two runs of one step on one quiet GPU differ by a percent or two."""
+MEMORY_SPREAD = 0.02
+"""Of peak memory: the part that the rows leave out, cuBLAS workspaces above all."""
+FEW_SPREAD = 0.2
+"""Where fewer than three steps were fitted, no spread can be estimated: a fifth is assumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,25 +67,30 @@ class Comparison:
 
 
 def compare_record(
-    path: Path, accelerator: str | None = None, node: str | None = None, framework: str | None = None
+    path: Path | Sequence[Path], accelerator: str | None = None, node: str | None = None, framework: str | None = None
 ) -> Comparison:
-    """Predict the record's steps of role "validate".
+    """Predict the steps of role "validate" of a record, or of several of one machine.
 
     With no ``accelerator``, calibrate on the rest of the record first; with one, use that profile as it is.
     """
-    return compared(read_record(path), path.stem, accelerator, node, framework)
+    paths = [path] if isinstance(path, Path) else list(path)
+    return compared(read_records(paths), paths[0].stem, accelerator, node, framework)
 
 
 def compared(
-    record: Record, name: str, accelerator: str | None = None, node: str | None = None, framework: str | None = None
+    record: Record,
+    name: str,
+    accelerator: str | None = None,
+    node: str | None = None,
+    framework: str | None = None,
+    made: Calibration | None = None,
 ) -> Comparison:
-    """``compare_record`` of a record that was read already; ``name`` is the calibrated profile's."""
-    made: Calibration | None = None
+    """``compare_record`` of a record that was read already; ``name`` is the calibrated profile's, ``made`` its calibration."""
     place: Node | None
     if accelerator is None:
         if node is not None or framework is not None:
             raise PlannerError("--node and --framework go with --accelerator: all three profiles come from one calibration.")
-        made = calibrate(record, name)
+        made = made or calibrate(record, name)
         card, place, stack = made.accelerator, made.node, made.framework
     else:
         card = load_accelerator(accelerator, "--accelerator")
@@ -92,8 +102,9 @@ def compared(
             f"{name}: the record holds no training step to predict; measure with --only training, or a larger --budget."
         )
     predictions, verdicts, impossible = predict(runs, ("source", "family"))
-    spread = _spread(record, card, place, stack)
-    rows = [_row(p, spread if p.metric == "step_time_s" else LEAST_SPREAD) for p in predictions]
+    spread = _spread(record, card, place, stack, made)
+    noise = {sample_name(s, i): _noise(s) for i, s in enumerate(record.samples)}
+    rows = [_row(p, spread, noise.get(p.id, 0.0)) for p in predictions]
     rows += _saved(record, runs)
     return Comparison(
         rows=tuple(rows),
@@ -110,16 +121,43 @@ def _node(name: str | None, card: Accelerator, record: Record) -> Node | None:
     return load_node(name) if name is not None else None
 
 
-def _spread(record: Record, card: Accelerator, node: Node | None, stack: Framework) -> float:
-    """Standard deviation of the logarithmic error on the steps that were fitted, at least LEAST_SPREAD."""
-    runs, _ = record_runs(record, card, node, stack, role="fit")
-    errors = [math.log(step_seconds(run) / run.step_time_s) for run in runs if run.step_time_s]
-    return max(math.sqrt(float(np.mean(np.square(errors)))), LEAST_SPREAD) if errors else 0.2
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Standard deviation of the logarithmic error of a step's time, and the degrees of freedom that it was estimated with."""
+
+    sigma: float
+    freedom: float
+
+    def half_width(self, noise: float) -> float:
+        """Half of a 90 % prediction interval, logarithmic: t s sqrt(1 + 1 / n), beside the scatter of the measurement itself."""
+        known = student_t.ppf(0.95, self.freedom) * self.sigma * math.sqrt(1.0 + 1.0 / (self.freedom + 1.0))
+        return math.hypot(known, NORMAL_90 * noise)
 
 
-def _row(p: Prediction, spread: float) -> Row:
-    factor = math.exp(NORMAL_90 * spread)
-    lower, upper = p.predicted / factor, p.predicted * factor
+def _spread(record: Record, card: Accelerator, node: Node | None, stack: Framework, made: Calibration | None) -> Spread:
+    """From the errors of the steps of role "fit", each predicted without itself; by a profile from elsewhere, as they are."""
+    left_out = [fit.left_out for fit in made.fits if fit.left_out] if made is not None else []
+    if left_out:
+        errors = list(left_out[0])
+    else:
+        runs, _ = record_runs(record, card, node, stack, role="fit")
+        errors = [math.log(step_seconds(run) / run.step_time_s) for run in runs if run.step_time_s]
+    if len(errors) < 3:
+        return Spread(sigma=FEW_SPREAD, freedom=30.0)
+    return Spread(sigma=max(math.sqrt(float(np.mean(np.square(errors)))), LEAST_SPREAD), freedom=float(len(errors) - 1))
+
+
+def _noise(sample: Sample) -> float:
+    """Logarithmic standard deviation of the repeats, from their 10 and 90 % quantiles, 2 x 1.2816 of a normal one's apart."""
+    if sample.time is None:
+        return 0.0
+    return (sample.time.p90_s - sample.time.p10_s) / 2.5631 / sample.time.median_s
+
+
+def _row(p: Prediction, spread: Spread, noise: float) -> Row:
+    """Of a time with the spread of steps, of memory with that of memory."""
+    half = spread.half_width(noise) if p.metric == "step_time_s" else NORMAL_90 * MEMORY_SPREAD
+    lower, upper = p.predicted / math.exp(half), p.predicted * math.exp(half)
     return Row(id=p.id, metric=p.metric, measured=p.measured, predicted=p.predicted, lower=lower, upper=upper)
 
 

@@ -191,7 +191,7 @@ def record_runs(
     for i, sample in enumerate(record.samples):
         if sample.family not in (*STEP_FAMILIES, "out_of_memory"):
             continue
-        name = f"{sample.shape.get('label', i)} ({sample.name})" if sample.family != "training" else str(sample.shape["label"])
+        name = sample_name(sample, i)
         if role is not None and sample.shape.get("role", "validate") != role:
             continue
         if sample.status == "skipped":
@@ -202,6 +202,12 @@ def record_runs(
         except (PlannerError, KeyError) as error:
             refused.append(Refusal(id=name, reason=f"{type(error).__name__}: {error}"))
     return runs, refused
+
+
+def sample_name(sample: Sample, index: int) -> str:
+    """How a step is called: its label, and what it is where it is no plain training step."""
+    label = sample.shape.get("label", index)
+    return str(label) if sample.family == "training" else f"{label} ({sample.name})"
 
 
 def single_node(accelerator: Accelerator) -> Node:

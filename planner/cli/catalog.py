@@ -6,42 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
+from planner.cli.models import families_command, import_command, list_command
 from planner.cli.output import print_json, show
 from planner.cli.tuning import derive_command
 from planner.common.errors import PlannerError, near
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
-models_app = typer.Typer(help="The catalog of models: list, show, derive.", no_args_is_help=True)
+models_app = typer.Typer(help="The catalog of models: list, show, families, import, derive.", no_args_is_help=True)
 hardware_app = typer.Typer(help="Accelerators and nodes: list, show.", no_args_is_help=True)
 scenarios_app = typer.Typer(help="Shipped scenarios: list, show.", no_args_is_help=True)
 frameworks_app = typer.Typer(help="Training software: list, show.", no_args_is_help=True)
 engines_app = typer.Typer(help="Serving software: list, show.", no_args_is_help=True)
+models_app.command("list")(list_command)
+models_app.command("families")(families_command)
+models_app.command("import")(import_command)
 models_app.command("derive")(derive_command)
-
-
-@models_app.command("list")
-def models_list(as_json: AsJson = False) -> None:
-    """List all models of the catalog with their sizes."""
-    from planner.model.catalog import load_model, model_names
-    from planner.model.parameters import parameters_active, parameters_total
-
-    rows = [(load_model(n), parameters_total(load_model(n)), parameters_active(load_model(n))) for n in model_names()]
-    if as_json:
-        found = [
-            {"name": m.name, "family": m.family, "parameters_total": total, "parameters_active": active}
-            for m, total, active in rows
-        ]
-        print_json({"models": found})
-        return
-    from rich.table import Table
-
-    from planner.reports.text import count
-
-    table = Table("model", "family", "total", "active", "layers", "hidden", "source")
-    for m, total, active in rows:
-        table.add_row(m.name, m.family, count(total), count(active), str(m.num_layers), str(m.hidden_size), m.source)
-    show(table)
 
 
 @models_app.command("show")

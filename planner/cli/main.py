@@ -37,9 +37,12 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "validate": ("measured:validate_command", "Measured runs against their predictions."),
         "fit": ("measured:fit_command", "Refit the fitted constants to measured runs."),
     },
-    "Measure": {"calibrate": ("measured:calibrate_command", "Profiles fitted to records of your own machine.")},
+    "Measure": {
+        "measure": ("measure:measure_command", "Measure this machine, calibrate, and say how far off the planner was."),
+        "calibrate": ("measured:calibrate_command", "Profiles fitted to records of your own machine."),
+    },
     "Catalog": {
-        "models": ("catalog:models_app", "Models: list, show, derive a smaller one."),
+        "models": ("catalog:models_app", "Models: list, show, families, import, derive."),
         "hardware": ("catalog:hardware_app", "Accelerators and nodes: list, show."),
         "frameworks": ("catalog:frameworks_app", "Training software: list, show."),
         "engines": ("catalog:engines_app", "Serving software: list, show."),

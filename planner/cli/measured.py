@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +17,10 @@ from planner.common.files import require_folder
 from planner.evidence.serving.table import is_serving_table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from planner.evidence.fit_sets import FitSet
+    from planner.evidence.held_out import Held
     from planner.evidence.measured_runs import Refusal, Run
     from planner.evidence.predictions import Prediction, Verdict
     from planner.evidence.study import Study
@@ -29,7 +32,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 
 def validate_command(
     files: Annotated[
-        list[Path], typer.Argument(metavar="RUNS.csv...", help="Measured runs, one a line (docs/validate.md), or a record.json.")
+        list[Path],
+        typer.Argument(metavar="RUNS.csv...", help="Measured runs (docs/validate.md), a record.json, or a trace."),
     ],
     as_json: AsJson = False,
     by: Annotated[
@@ -39,6 +43,10 @@ def validate_command(
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Of a record: use this profile as it is.")] = None,
     node: Annotated[str | None, typer.Option("--node", help="Of a record of several ranks: what joins them.")] = None,
     framework: Annotated[str | None, typer.Option("--framework", help="Of a record: the calibrated host constants.")] = None,
+    scenario: Annotated[
+        Path | None, typer.Option("--scenario", metavar="S.toml", help="Of a profiler trace (Kineto JSON): what it ran.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Of a trace: the steps that it holds; unasked, its marks.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Also write measured and predicted: .parquet, .csv or .json.")
     ] = None,
@@ -46,15 +54,41 @@ def validate_command(
     """Predict measured runs, group by group, or a record, step by step, and say how far off the planner is."""
     runs = files[0]
     check_plot(plot)
+    if scenario is not None:
+        _validate_trace(files, scenario, steps, as_json)
+        return
+    if steps is not None:
+        raise PlannerError(f"--steps {steps}: goes with a trace and the --scenario that it ran.")
     alone = runs.suffix.lower() == ".json" or is_serving_table(runs)
-    if alone and (len(files) > 1 or out is not None):
+    records = all(path.suffix.lower() == ".json" for path in files)
+    if alone and ((len(files) > 1 and not records) or out is not None):
         raise PlannerError(f"{runs}: a record or a table of served models is validated alone and without --out.")
-    if _validated_record(runs, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
+    if _validated_record(files, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
         return
     if is_serving_table(runs):
         validate_serving(runs, as_json, by or GROUPS, plot)
         return
     _validate_runs(files, as_json, by, plot, out)
+
+
+def _validate_trace(files: list[Path], scenario: Path, steps: int | None, as_json: bool) -> None:
+    """A trace of one's own step against the scenario's first case, kind of work by kind of work."""
+    from planner.calibration.trace import compare_trace, read_trace
+    from planner.reports.trace import trace_table
+    from planner.scenarios.scenario import read_scenario
+
+    if len(files) > 1:
+        raise PlannerError(f"{files[1]}: a trace is compared alone; give one trace and its --scenario.")
+    trace = read_trace(files[0], steps)
+    case = read_scenario(scenario).cases[0]
+    answer = case.plan()
+    found = compare_trace(trace, answer)
+    rate = answer.framework.elementwise_rate
+    if as_json:
+        rows = [{**vars(row), "error": row.error} for row in found.rows]
+        print_json({**vars(found), "rows": rows, "suggested": found.overrides(rate)})
+        return
+    show(trace_table(f"{files[0].name} against {case.label}, {answer.layout.label}", found, rate))
 
 
 def _validate_runs(files: list[Path], as_json: bool, by: str | None, plot: Path | None, out: Path | None) -> None:
@@ -143,6 +177,7 @@ def fit_command(
     """Refit the fitted constants to measured runs, predict each run left out, and write constants and intervals."""
     from planner.evidence.fit import load_constants
     from planner.evidence.fit_sets import fit_set
+    from planner.evidence.held_out import fit_uncertainty
     from planner.evidence.study import study
 
     chosen = fit_set(which)
@@ -161,12 +196,13 @@ def fit_command(
     found, refused = _rows_to_fit(runs)
     with _progress() as say:
         answer = study(found, jobs, say, load_constants(chosen.constants))
+    frame, models = fit_uncertainty(answer.held_out, chosen.name, alone=dry_run)
     command = " ".join(["planner fit", *(path.name for path in runs), *(["--set", which] if which != "training" else [])])
     _print_fit(answer, refused)
     if not dry_run:
-        _write_fitted(answer, command, chosen)
+        _write_fitted(answer, command, frame, models)
     if report is not None:
-        _write_report(answer, command, chosen, report)
+        _write_report(answer, models, command, chosen, report)
 
 
 def _rows_to_fit(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
@@ -205,20 +241,20 @@ def _print_fit(answer: Study, refused: list[Refusal]) -> None:
         print(f"refused: {refusal.id}: {refusal.reason}", file=sys.stderr)
 
 
-def _write_fitted(answer: Study, command: str, chosen: FitSet) -> None:
-    """Constants and intervals into the catalog."""
+def _write_fitted(answer: Study, command: str, frame: pd.DataFrame, models: Sequence[Held]) -> None:
+    """Constants, held-out runs and the model of their errors into the catalog."""
     import datetime
 
-    from planner.evidence.write_fit import write_fit
+    from planner.evidence.write_fit import write_fit, write_uncertainty
 
     source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
     today = datetime.date.today().isoformat()
-    for path in write_fit(answer.found, answer.classes, source, today, chosen.residuals, chosen.apart):
+    for path in (*write_fit(answer.found, source, today), *write_uncertainty(frame, models, command)):
         print(f"wrote {path}")
     print("python benchmarks/published_gpu_hours.py --write fits the field factor to them", file=sys.stderr)
 
 
-def _write_report(answer: Study, command: str, chosen: FitSet, report: Path) -> None:
+def _write_report(answer: Study, models: Sequence[Held], command: str, chosen: FitSet, report: Path) -> None:
     from planner.common.files import write_text
     from planner.reports.accuracy import report as page
     from planner.reports.accuracy import save_picture
@@ -226,12 +262,13 @@ def _write_report(answer: Study, command: str, chosen: FitSet, report: Path) -> 
     picture = report.with_suffix(".png")
     save_picture(answer, picture)
     told = f"{command} --report {report.name}"
-    write_text(report, page(answer, told, picture.name, chosen.title, chosen.constants.name, hours=not chosen.apart))
+    write_text(report, page(answer, models, told, picture.name, chosen.title, chosen.constants.name, hours=not chosen.apart))
     print(f"wrote {report} and {picture}")
 
 
-def _validated_record(path: Path, as_json: bool, plot: Path | None, profiles: dict[str, str | None]) -> bool:
-    """Predict a record and print it; False when the file is a CSV of runs."""
+def _validated_record(files: list[Path], as_json: bool, plot: Path | None, profiles: dict[str, str | None]) -> bool:
+    """Predict a record, or several of one machine, and print it; False when the file is a CSV of runs."""
+    path = files[0]
     if path.suffix.lower() != ".json":
         for option, value in profiles.items():
             if value is not None:
@@ -241,7 +278,7 @@ def _validated_record(path: Path, as_json: bool, plot: Path | None, profiles: di
     from planner.reports.calibration import comparison_table, fits_table
 
     check_plot(plot)
-    found = compare_record(path, **profiles)
+    found = compare_record(files, **profiles)
     if plot is not None:
         from planner.reports.plots import save_validation
 
@@ -273,16 +310,20 @@ def calibrate_command(
 ) -> None:
     """Fit an accelerator's curves, the links and the host's constants to records, and write them as profiles."""
     from planner.calibration.calibrate import calibrate
+    from planner.calibration.driver_names import named
     from planner.calibration.profiles import check_target, write_profiles
     from planner.calibration.records import read_records
     from planner.reports.calibration import fits_table
 
     check_target(out)
-    found = calibrate(read_records(records), out.stem, base)
+    both = read_records(records)
+    found = calibrate(both, out.stem, base)
     paths = write_profiles(found, out)
     if found.base is None:
+        near = named(both.device.name).near
         print(
-            "no base profile: peaks and bandwidth are those of the fastest samples; --base NAME keeps a data sheet's",
+            "no base profile: peaks and bandwidth are those of the fastest samples; --base NAME keeps a data sheet's"
+            + (f" (nearest: {', '.join(near)})" if near else ""),
             file=sys.stderr,
         )
     if as_json:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.cli.output import check_plot, print_json, show
 from planner.cli.runs import compare_at
 from planner.common.errors import PlannerError
@@ -17,14 +18,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 PlotPath = Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw memory and step time.")]
 
 
-def plan_command(scenario: ScenarioPath, as_json: AsJson = False, plot: PlotPath = None) -> None:
+def plan_command(
+    scenario: ScenarioPath, as_json: AsJson = False, plot: PlotPath = None, risk: Risk = RISK, allow: Allow = None
+) -> None:
     """Answer a scenario's main case: memory, step time, days and dollars."""
     from planner.scenarios.scenario import read_scenario
 
     check_plot(plot)
     question = read_scenario(scenario)
     case = question.cases[0]
-    answer = case.plan()
+    answer = case.plan(risk=risk, allow=allowed_names(allow))
     if plot is not None:
         _draw(plot, question.title, [case.label], [answer], quiet=as_json)
     if as_json:
@@ -43,6 +46,8 @@ def compare_command(
     at: Annotated[
         str | None, typer.Option("--at", help="Bring the others to the first: loss, flops, dollars, days, active, total.")
     ] = None,
+    risk: Risk = RISK,
+    allow: Allow = None,
 ) -> None:
     """Answer all cases of one or more scenarios side by side, and draw them.
 
@@ -58,10 +63,12 @@ def compare_command(
     cases = [case for question in questions for case in question.cases]
     title = " | ".join(question.title for question in questions)
     if at is not None:
-        compare_at(cases, at, title, scenarios[0], plot, draw=not (as_json or no_plot), as_json=as_json)
+        plans = [case.plan(risk=risk, allow=allowed_names(allow)) for case in cases]
+        draw = not (as_json or no_plot)
+        compare_at([case.label for case in cases], plans, at, title, scenarios[0], plot, draw=draw, as_json=as_json)
         return
     _check_several(cases, scenarios[0])
-    answers = [case.plan() for case in cases]
+    answers = [case.plan(risk=risk, allow=allowed_names(allow)) for case in cases]
     labels = [case.label for case in cases]
     if plot is not None:
         _draw(plot, title, labels, answers, quiet=as_json)

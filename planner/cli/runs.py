@@ -217,7 +217,9 @@ def audit_command(
         _tables(audit_table(judgements))
 
 
-def compare_at(cases: Any, at: str, title: str, first: Path, plot: Path | None, *, draw: bool, as_json: bool) -> None:
+def compare_at(
+    labels: list[str], plans: list[Any], at: str, title: str, first: Path, plot: Path | None, *, draw: bool, as_json: bool
+) -> None:
     """planner compare --at: the other cases on the first one's terms."""
     import sys
 
@@ -225,7 +227,7 @@ def compare_at(cases: Any, at: str, title: str, first: Path, plot: Path | None, 
 
     if at not in TERMS:
         raise PlannerError(f"--at {at}: {one_of(at, TERMS)}.")
-    sides = on_equal_terms([case.label for case in cases], [case.plan() for case in cases], at)
+    sides = on_equal_terms(labels, plans, at)
     path = plot or (Path(f"{first.stem}-{at}.png") if draw else None)
     if path is not None:
         from planner.reports.equal_terms import save_equal

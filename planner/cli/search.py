@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from planner.cli.options import RISK, Allow, Risk, allowed_names, names
 from planner.common.errors import PlannerError
 
 if TYPE_CHECKING:
@@ -29,15 +30,15 @@ Address = Annotated[str | None, typer.Option("--address", help="Of a running Ray
 
 
 def duration_s(text: str, option: str) -> float:
-    """Seconds of "14d", "36h", "90m" or a number of seconds.
+    """Seconds of "14d", "36h", "90m", "600s"; a number without a unit could mean any of them.
 
     >>> duration_s("1.5d", "--deadline")
     129600.0
     """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smhdw]?)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smhdw])\s*", text)
     if match is None or float(match[1]) <= 0:
-        raise PlannerError(f"{option} {text}: give a time such as 14d, 36h or 90m.")
-    return float(match[1]) * UNITS_S[match[2] or "s"]
+        raise PlannerError(f"{option} {text}: give a number with its unit, such as 14d, 36h, 90m or 600s.")
+    return float(match[1]) * UNITS_S[match[2]]
 
 
 def whole_numbers(text: str | None, option: str) -> list[int] | None:
@@ -54,12 +55,7 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
     return [int(part) for part in parts]
 
 
-def names(text: str | None) -> list[str] | None:
-    """Names of a list with commas; None stays None."""
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
-def search_command(
+def search_command(  # noqa: PLR0913 - one parameter for each option
     scenario: ScenarioPath,
     objective: Annotated[str, typer.Option("--objective", help="cost, time, memory or energy.")] = "time",
     gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, with commas; the scenario's when left out.")] = None,
@@ -68,7 +64,9 @@ def search_command(
     term: Annotated[str | None, typer.Option("--term", help="Price terms, with commas: on-demand, spot, ...")] = None,
     deadline: Annotated[str | None, typer.Option("--deadline", help="The run must end within, such as 14d.")] = None,
     budget_usd: Annotated[float | None, typer.Option("--budget-usd", help="The run must cost at most this.")] = None,
-    top: Annotated[int, typer.Option("--top", help="How many of the best to print.")] = 20,
+    top: Annotated[int, typer.Option("--top", help="How many of the best to keep.")] = 20,
+    risk: Risk = RISK,
+    allow: Allow = None,
     as_json: AsJson = False,
     out: Out = None,
     engine: Engine = "local",
@@ -90,6 +88,8 @@ def search_command(
         deadline_s=None if deadline is None else duration_s(deadline, "--deadline"),
         budget_usd=budget_usd,
         top=top,
+        risk=risk,
+        allow=allowed_names(allow),
     )
     with progress_bar("layouts", quiet=as_json) as progress:
         result = run(question, engine=engine, address=address, progress=progress)
@@ -155,6 +155,8 @@ def limit_command(
         str, typer.Option("--field", help="model, model.num_layers, job.seq_len or layout.micro_batch_size.")
     ] = "job.seq_len",
     step: Annotated[int | None, typer.Option("--step", help="Between layers or tokens tried.")] = None,
+    risk: Risk = RISK,
+    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """The largest value of a field that fits: on the scenario's layout, or on any where it gives none."""
@@ -164,7 +166,7 @@ def limit_command(
 
     case = read_scenario(scenario).cases[0]
     with placed(case.where):
-        found = largest(case.asked(), field, step)
+        found = largest(case.asked(), field, step, risk=risk, allow=allowed_names(allow))
     if as_json:
         limit = {"field": found.field, "value": found.value, "next_value": found.next_value, "reason": found.reason}
         print_json({**limit, "plan": found.plan.to_dict()})

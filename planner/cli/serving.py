@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show
 from planner.common.errors import PlannerError
 
@@ -51,7 +52,7 @@ def serve_command(
     show(deployments_table(title, labels, answers))
 
 
-def size_command(
+def size_command(  # noqa: PLR0913  (options of the command line)
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A catalog name, a .toml file, or a Hugging Face config.json.")],
     purpose: Annotated[str, typer.Option("--for", help="serve, lora, qlora or full (fine-tuning of all weights).")],
     as_json: AsJson = False,
@@ -61,9 +62,10 @@ def size_command(
     batch: Annotated[int, typer.Option("--batch", help="Sequences at once: of a replica, or per GPU in training.")] = 1,
     weights: Annotated[str, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...")] = "bf16",
     engine: Annotated[str | None, typer.Option("--engine", help="Of serving: vllm, sglang ...; vllm.")] = None,
-    framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, deepspeed-zero ...; fsdp.")] = None,
+    framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual.")] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
     headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
+    risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Only this one, e.g. rtx-3090.")] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly so many GPUs: what fits on yours.")] = None,
@@ -90,8 +92,9 @@ def size_command(
         batch=batch,
         weights=weights,
         engine=engine or "vllm",
-        framework=framework or "fsdp",
+        framework=framework,
         headroom=headroom,
+        risk=risk,
         max_gpus=max_gpus,
         job=None if rank is None else {"adapter": {"rank": rank}},
         accelerator=accelerator,

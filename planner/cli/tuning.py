@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.cli.output import print_json, show
 from planner.common.errors import PlannerError
 
@@ -23,6 +24,8 @@ def tune_command(
     table: Annotated[bool, typer.Option("--table", help="Memory over context, batch and method instead.")] = False,
     contexts: Annotated[str | None, typer.Option("--contexts", help="Of the table: tokens of a sequence, with commas.")] = None,
     batches: Annotated[str | None, typer.Option("--batches", help="Of the table: sequences on a GPU, with commas.")] = None,
+    risk: Risk = RISK,
+    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """Full tuning, LoRA and QLoRA of a scenario's model side by side: parameters, memory, time, cost."""
@@ -50,7 +53,7 @@ def tune_command(
         show(memory_table(question.title, cells))
         return
     with placed(case.where):
-        found = tuning_choices(case.asked(), rank, targets, wanted)
+        found = tuning_choices(case.asked(), rank, targets, wanted, risk=risk, allow=allowed_names(allow))
     if as_json:
         print_json({"title": question.title, "methods": [t.to_dict() for t in found]})
         return

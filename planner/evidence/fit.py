@@ -120,8 +120,8 @@ def _curves(name: str, changes: Changes) -> Curves:
     return start.replaced(**moved) if moved else start
 
 
-Predict = Callable[[Sequence[int], Values], Vector]
-"""Seconds of a step, predicted, for the runs at some positions."""
+Predict = Callable[[Sequence[int], Sequence[Values]], Matrix]
+"""Seconds of a step, predicted, for the runs at some positions (rows) under some sets of constants (columns)."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def fit(
     progress: Callable[[int, int], None] | None = None,
     by: Sequence[str] = GROUP,
 ) -> Fit:
-    """Fit the constants to the step times of ``runs``; a ``predict`` with a method ``near`` takes derivatives from that.
+    """Fit the constants to the step times of ``runs``; rows alike in columns ``by`` weigh less each.
 
     Raises PlannerError when there is nothing to fit on.
     """
@@ -190,23 +190,14 @@ def fit(
     measured = np.log(np.array([run.step_time_s for run in runs], dtype=float))
     touched = np.array([[c.touches(run) for c in used] for run in runs])
     weights = row_weights(runs, by)
-    near: Predict = getattr(predict, "near", predict)
     prior = np.array([c.inner(c.prior) for c in used])
     spread = np.array([c.spread for c in used])
     x = prior.copy()
-    work = (iterations + 1) * len(used)
     for iteration in range(iterations + 1):
-        base = np.log(predict(range(len(runs)), values_at(used, x))) - measured
-        start = base if near is predict else np.log(near(range(len(runs)), values_at(used, x))) - measured
-        slopes = np.zeros((len(runs), len(used)))
-        for j, constant in enumerate(used):
-            moved = x.copy()
-            moved[j] += STEP if constant.outer(x[j] + STEP) != constant.outer(x[j]) else -STEP
-            rows = np.flatnonzero(touched[:, j])
-            changed = np.log(near(rows.tolist(), values_at(used, moved))) - measured[rows]
-            slopes[rows, j] = (changed - start[rows]) / (moved[j] - x[j])
-            if progress is not None:
-                progress(iteration * len(used) + j + 1, work)
+        base, slopes = linearized(predict, used, x, touched)
+        if progress is not None:
+            progress(iteration + 1, iterations + 1)
+        base = base - measured
         if iteration == iterations:
             break
         step = gauss_newton_step(x, base, slopes, weights, prior, spread)
@@ -214,6 +205,27 @@ def fit(
         if np.max(np.abs(step) / spread) < 1e-4:
             iterations = iteration + 1
     return Fit(used, x, base, slopes, weights)
+
+
+def linearized(predict: Predict, constants: tuple[Constant, ...], x: Vector, touched: NDArray[np.bool_]) -> tuple[Vector, Matrix]:
+    """(log seconds of each run, their derivatives by finite differences), shape ``(runs,)`` and ``(runs, constants)``.
+
+    Runs that the same constants touch go together: one call predicts them under every constant moved in turn.
+    """
+    base, slopes = np.empty(len(touched)), np.zeros(touched.shape)
+    patterns, member = np.unique(touched, axis=0, return_inverse=True)
+    for k, pattern in enumerate(patterns):
+        rows, moves = np.flatnonzero(member.ravel() == k), np.flatnonzero(pattern)
+        sets = [values_at(constants, x)]
+        steps = [STEP if constants[j].outer(x[j] + STEP) != constants[j].outer(x[j]) else -STEP for j in moves]
+        for j, step in zip(moves, steps, strict=True):
+            moved = x.copy()
+            moved[j] += step
+            sets.append(values_at(constants, moved))
+        found = np.log(predict(rows.tolist(), sets))
+        base[rows] = found[:, 0]
+        slopes[np.ix_(rows, moves)] = (found[:, 1:] - found[:, :1]) / np.array(steps)
+    return base, slopes
 
 
 def gauss_newton_step(x: Vector, residuals: Vector, slopes: Matrix, weights: Vector, prior: Vector, spread: Vector) -> Vector:
@@ -266,7 +278,7 @@ def leave_out(
     done = 0
     for members in folds(runs, by).values():
         keep = ~np.isin(np.asarray(fitted), members)
-        result[members] = np.log(predict(members.tolist(), left_out(found, keep))) - measured[members]
+        result[members] = np.log(predict(members.tolist(), [left_out(found, keep)])[:, 0]) - measured[members]
         done += len(members)
         if progress is not None:
             progress(done, len(runs))
@@ -274,9 +286,9 @@ def leave_out(
 
 
 class ParallelPredict:
-    """``predict`` over a pool of processes that each hold all runs; ``one(run, values)`` gives seconds of a step."""
+    """``predict`` over a pool of processes that each hold all runs; ``one(run, sets)`` gives seconds of a step under each set."""
 
-    def __init__(self, runs: Sequence[Run], one: Callable[[Run, Values], float], jobs: int) -> None:
+    def __init__(self, runs: Sequence[Run], one: Callable[[Run, Sequence[Values]], Vector], jobs: int) -> None:
         self._pool = ProcessPoolExecutor(jobs, initializer=_remember, initargs=(list(runs), one))
         self._jobs = jobs
 
@@ -286,23 +298,23 @@ class ParallelPredict:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def __call__(self, positions: Sequence[int], values: Values) -> Vector:
-        """Seconds for the runs at ``positions``, in their order."""
+    def __call__(self, positions: Sequence[int], sets: Sequence[Values]) -> Matrix:
+        """Seconds for the runs at ``positions``, in their order, under each set of constants."""
         parts = [list(positions)[k :: 4 * self._jobs] for k in range(4 * self._jobs)]
-        result = np.empty(len(positions))
-        for k, seconds in enumerate(self._pool.map(_predict_part, parts, [values] * len(parts))):
+        result = np.empty((len(positions), len(sets)))
+        for k, seconds in enumerate(self._pool.map(_predict_part, parts, [list(sets)] * len(parts))):
             result[k :: 4 * self._jobs] = seconds
         return result
 
 
 _RUNS: list[Run] = []
-_ONE: list[Callable[[Run, Values], float]] = []
+_ONE: list[Callable[[Run, Sequence[Values]], Vector]] = []
 
 
-def _remember(runs: list[Run], one: Callable[[Run, Values], float]) -> None:
+def _remember(runs: list[Run], one: Callable[[Run, Sequence[Values]], Vector]) -> None:
     _RUNS[:] = runs
     _ONE[:] = [one]
 
 
-def _predict_part(positions: list[int], values: Values) -> list[float]:
-    return [_ONE[0](_RUNS[i], values) for i in positions]
+def _predict_part(positions: list[int], sets: list[Values]) -> Matrix:
+    return np.array([_ONE[0](_RUNS[i], sets) for i in positions]).reshape(len(positions), len(sets))

@@ -7,27 +7,24 @@ from pathlib import Path
 
 from planner.common.errors import PlannerError, near
 from planner.evidence.fit import CONSTANTS
-from planner.uncertainty.interval import RESIDUALS, TUNING_RESIDUALS
 
 CATALOG = CONSTANTS.parent
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitSet:
-    """Which constants a fit may change and where its residuals go; a set leaves the other's files alone."""
+    """Which constants a fit may change; a set leaves the other's constants and held-out runs alone."""
 
     name: str
     title: str
     constants: Path
-    residuals: Path
-    apart: bool = False  # classes of stacks that the training set knows, or of all stacks, stay out
+    apart: bool = False  # beside the training set
 
 
 FIT_SETS = {
-    "training": FitSet(name="training", title="Accuracy", constants=CONSTANTS, residuals=RESIDUALS),
+    "training": FitSet(name="training", title="Accuracy", constants=CONSTANTS),
     "finetune": FitSet(
-        name="finetune", title="Accuracy of fine-tuning", constants=CATALOG / "fit-finetune.toml", residuals=TUNING_RESIDUALS,
-        apart=True,
+        name="finetune", title="Accuracy of fine-tuning", constants=CATALOG / "fit-finetune.toml", apart=True,
     ),
 }  # fmt: skip
 

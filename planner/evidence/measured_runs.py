@@ -247,16 +247,28 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
             raise PlannerError(f"attention_kernel = {kernel!r}: must be standard, eager or flash")
         if not (kernel == "standard" and start.attention_kernel == "eager"):
             changes["attention_kernel"] = kernel
+    modules = _recompute_modules(row)
+    if modules:
+        changes["recompute_modules"] = modules
+    if row.get("dispatcher"):
+        changes["dispatcher"] = row["dispatcher"].lower()
+    if row.get("release") and start.releases:
+        changes["release"] = row["release"]
     if not yes(row, "overlap_grad_reduce", default=True) and start.overlap_gradient_reduction > 0:
         changes["overlap_gradient_reduction"] = 0.0
         if start.mixed_precision == "master_weights":  # Megatron overlaps gathers of parameters only with reductions
             changes["overlap_parameter_gather"] = 0.0
     if yes(row, "compile"):
-        fusions = ("fused_norm", "fused_activation", "fused_rotary", "fused_dropout")
-        changes |= {name: True for name in fusions if not getattr(start, name)}
-        if start.extra_score_bytes:  # a compiled graph does the scaling and masking again instead of keeping both
-            changes["extra_score_bytes"] = start.extra_score_bytes / 3.0
+        changes["compile"] = True
     return _changed(start, tuple(sorted(changes.items()))) if changes else start
+
+
+def _recompute_modules(row: Mapping[str, str]) -> frozenset[str]:
+    """Megatron-Core's modules in parentheses, as ``selective(moe,layernorm)``; an unknown one is refused by the framework."""
+    start, _, inside = row.get("recompute", "").partition("(")
+    return (
+        frozenset(name.strip() for name in inside.rstrip(")").split(",") if name.strip()) if start == "selective" else frozenset()
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -297,6 +309,8 @@ def _job(row: Mapping[str, str], layout: Layout, model: Model) -> Job:
         "optimizer": _translated("optimizer", optimizer) if optimizer else "adamw",
         **tuning_fields(row, model, _labels()),
     }
+    if row.get("routing"):
+        fields["routing"] = row["routing"]
     if row.get("grad_dtype"):
         wide = row["grad_dtype"].lower() in ("fp32", "float32")
         if not wide and row["grad_dtype"].lower() not in ("bf16", "fp16", "bfloat16", "float16", "same"):
@@ -320,6 +334,8 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
         "sequence_parallel": yes(row, "sequence_parallel") and fields["tp"] > 1,
         "offload_optimizer": _offload(row),
     }
+    if row.get("etp"):
+        fields["etp"] = fields["tp"] if row["etp"] == "tp" else whole(row, "etp")
     fields["vpp"] = fields["vpp"] if fields["pp"] > 1 else 1
     if row.get("dp"):
         fields["dp"] = whole(row, "dp")
@@ -328,7 +344,7 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
         group = str(min(_per_node(row), whole(row, "num_gpus")))
     if group:
         fields["shard_group_size"] = int(group)
-    recompute = _translated("recompute", row.get("recompute", ""))
+    recompute = _translated("recompute", row.get("recompute", "").partition("(")[0])
     if recompute and recompute not in RECOMPUTE:
         raise PlannerError(f"recompute = {recompute!r}: {one_of(recompute, RECOMPUTE)}, or empty")
     # whoever ran out of memory had not recomputed everything: without a word on it, nothing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -13,12 +13,15 @@ from planner.common.errors import PlannerError
 from planner.evidence.columns import in_own_words
 from planner.evidence.fit import Values
 from planner.evidence.measured_runs import Refusal, Run
-from planner.performance.evaluation import Evaluation, evaluate
+from planner.hardware.curves import Curves
+from planner.performance.evaluation import Evaluation, evaluate, step_time_columns
 from planner.performance.feasibility import require_possible
 from planner.uncertainty.interval import Subject, interval
+from planner.workload.framework import Framework
 from planner.workload.layout import as_columns
 from planner.workload.question import Question
 
+S = TypeVar("S", Framework, Curves)
 Metric = Literal["step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes"]
 METRICS: tuple[Metric, ...] = ("step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
 
@@ -112,13 +115,16 @@ def _figures(run: Run, answer: Answer, group: str) -> list[Prediction]:
         "step_time_s": (run.step_time_s, answer.value(answer.evaluation.step_time_s)),
         "peak_allocated_bytes": (run.memory_bytes.get("allocated"), answer.value(memory.allocated)),
         "peak_reserved_bytes": (run.memory_bytes.get("reserved"), answer.value(memory.reserved)),
-        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.total)),
+        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.device)),
     }
     subject, found = subject_of(run), []
     for metric, (measured, predicted) in values.items():
         # a share of layers that was chosen to fill the card predicts no memory
         if measured is not None and (metric == "step_time_s" or answer.share == 0.0):
-            sure = interval(predicted, "step_time" if metric == "step_time_s" else "memory", subject)
+            of_time, figure = metric == "step_time_s", metric.removeprefix("peak_").removesuffix("_bytes")
+            sure = interval(
+                predicted, "step_time" if of_time else "memory", subject if of_time else replace(subject, figure=figure)
+            )
             found.append(
                 Prediction(
                     id=run.id,
@@ -203,6 +209,29 @@ def step_time(run: Run, values: Values) -> float:
     return settled_answer(run, answer).value(answer.step_time_s)
 
 
+def step_times(run: Run, many: Sequence[Values]) -> Array:
+    """``step_time`` under many sets of constants in one pass, shape ``(len(many),)``."""
+    framework = _stacked([values.framework(run) for values in many])
+    curves = _stacked([values.curves(run) for values in many])
+    total = np.zeros(len(many))
+    for layout, share in zip(run.layouts, (1.0 - run.heavier_share, run.heavier_share), strict=False):
+        columns = as_columns(layout, run.cluster.num_gpus)
+        weight = share if len(run.layouts) > 1 else 1.0
+        total = total + weight * step_time_columns(run.model, run.cluster, framework, run.job, columns, curves, len(many))
+    return total
+
+
+def _stacked(specs: Sequence[S]) -> S:
+    """One spec whose numbers are columns where the given ones differ. For elementwise work only."""
+    first = specs[0]
+    differing = {
+        name: np.array([getattr(spec, name) for spec in specs])
+        for name in type(first).model_fields
+        if isinstance(getattr(first, name), float) and any(getattr(spec, name) != getattr(first, name) for spec in specs)
+    }
+    return first.model_copy(update=differing) if differing else first
+
+
 def group_errors(predictions: Iterable[Prediction]) -> list[GroupError]:
     """Errors by group and metric, groups in order of appearance."""
     groups: dict[tuple[str, Metric], list[Prediction]] = {}
@@ -226,5 +255,5 @@ def _group_error(group: str, metric: Metric, members: Sequence[Prediction]) -> G
 
 
 def subject_of(run: Run) -> Subject:
-    """What the class of a run's interval depends on."""
-    return Subject.of(run.model, run.cluster, run.framework)
+    """What a run's interval depends on: of its heaviest layout, where recomputation is not known."""
+    return Subject.of(run.model, run.cluster, run.framework, run.job, run.layouts[-1])

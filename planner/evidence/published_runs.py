@@ -94,18 +94,20 @@ def published_runs() -> tuple[PublishedRun, ...]:
     return tuple(PublishedRun.build({"name": name, **fields}, f"{CATALOG}: {name}") for name, fields in table.items())
 
 
-def fit_field_factor(published: Sequence[float], modelled: Sequence[Modelled]) -> FieldFactor:
+def fit_field_factor(published: Sequence[float], modelled: Sequence[Modelled], organisations: Sequence[str]) -> FieldFactor:
     """Mean and spread of log(published / modelled), two runs or more: a random-effects mean, DerSimonian and Laird 1986.
 
     A run whose own interval is wide (an extrapolated class, GPUs not published) says less about the mean; what spread the
-    intervals explain is not counted again: tau^2 = max(0, (Q - (k - 1)) / (sum w - sum w^2 / sum w)), w = 1 / s^2.
+    intervals explain is not counted again: tau^2 = max(0, (Q - (k - 1)) / (sum w - sum w^2 / sum w)), w = 1 / (m s^2). Runs of
+    one organisation err alike: each of its m runs counts as 1 / m, so that the organisation counts as one.
     """
     logs = np.array([math.log(p / m.hours) for p, m in zip(published, modelled, strict=True)])
     own = np.array([max(m.log_spread, 1e-6) for m in modelled]) ** 2
-    weights = 1.0 / own
+    alike = np.array([organisations.count(name) for name in organisations], dtype=float)
+    weights = 1.0 / (alike * own)
     surplus = float(np.sum(weights * (logs - np.average(logs, weights=weights)) ** 2)) - (len(logs) - 1)
     between = max(surplus, 0.0) / float(np.sum(weights) - np.sum(weights**2) / np.sum(weights))
-    weights = 1.0 / (own + between)
+    weights = 1.0 / (alike * (own + between))
     return FieldFactor(
         factor=math.exp(float(np.average(logs, weights=weights))),
         log_spread=math.sqrt(between),
@@ -178,7 +180,9 @@ def compare(runs: Sequence[PublishedRun], models: Sequence[Modelled], i: int) ->
     others = [j for j, r in enumerate(runs) if r.organisation != mine.organisation and r.measured == mine.measured]
     if len(others) < 2:
         raise PlannerError(f"{mine.name}: a factor needs two runs of other organisations than {mine.organisation}.")
-    fit = fit_field_factor([runs[j].gpu_hours for j in others], [models[j] for j in others])
+    fit = fit_field_factor(
+        [runs[j].gpu_hours for j in others], [models[j] for j in others], [runs[j].organisation for j in others]
+    )
     own, expected = models[i], models[i].hours * fit.factor
     low, high = (math.hypot(side, Z_90 * fit.predictive_spread) for side in (own.log_lower, own.log_upper))
     return Comparison(

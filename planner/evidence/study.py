@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from planner.common.errors import PlannerError
 from planner.evidence.columns import in_own_words
 from planner.evidence.fit import Constant, Fit, ParallelPredict, Predict, Vector, fit, folds, leave_out, thinned
+from planner.evidence.held_out import rows_of
 from planner.evidence.measured_runs import Refusal, Run
-from planner.evidence.predictions import settled, settled_answer, step_time, subject_of
+from planner.evidence.predictions import settled, settled_answer, step_times, subject_of
 from planner.performance.evaluation import evaluate
-from planner.uncertainty.classify import classify
-from planner.uncertainty.interval import ResidualClass, Subject, interval
 from planner.workload.layout import as_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEFT_OUT: dict[str, tuple[str, ...]] = {
     "model": ("source", "model"),
@@ -40,11 +41,10 @@ class Study:
     left_out: dict[str, Vector]  # by LEFT_OUT
     baseline: Vector
     baseline_left_out: Vector
-    intervals: NDArray[np.float64]  # (runs, 2): log(bound / predicted) from classes without the run's model
+    held_out: pd.DataFrame  # of this set's figures: held_out.rows_of
     memory: tuple[tuple[Run, str, float], ...]  # run, kind, log(predicted / measured)
     verdicts: tuple[tuple[Run, bool], ...]  # run, predicted to fit
     refused: tuple[Refusal, ...]
-    classes: tuple[dict[str, Any], ...]
 
 
 def study(
@@ -59,18 +59,15 @@ def study(
     if not timed:
         raise PlannerError("planner fit: no run has a measured step time that can be predicted; nothing to fit.")
     kept = thinned(timed)
-    with ParallelPredict(timed, step_time, jobs) as predict:
+    with ParallelPredict(timed, step_times, jobs) as predict:
         inner = _at(predict, kept)
         found = fit([timed[i] for i in kept], inner, constants, progress=lambda done, total: say("fitting", done, total))
         measured = np.log(np.array([run.step_time_s for run in timed], dtype=float))
-        in_sample = np.log(predict(range(len(timed)), found.values)) - measured
+        in_sample = np.log(predict(range(len(timed)), [found.values])[:, 0]) - measured
         left = {
             what: leave_out(found, kept, timed, predict, by, lambda done, total, what=what: say(f"without {what}", done, total))  # type: ignore[misc]
             for what, by in LEFT_OUT.items()
         }
-    subjects = [subject_of(run) for run in timed]
-    classes = classify("step_time", *_left_out_residuals(timed, subjects, left), likes=_likes(timed) * 2)
-    classes += _memory_classes(memory)
     baseline, baseline_left = utilization_baseline(timed)
     return Study(
         runs=tuple(timed),
@@ -79,11 +76,10 @@ def study(
         left_out=left,
         baseline=baseline,
         baseline_left_out=baseline_left,
-        intervals=cross_intervals(timed, subjects, left, say),
+        held_out=_held_out(timed, left["source"], in_sample, memory),
         memory=tuple(memory),
         verdicts=tuple(verdicts),
         refused=tuple(refused),
-        classes=tuple(classes),
     )
 
 
@@ -105,7 +101,7 @@ def _settle(
         answer = evaluate(one.model, one.cluster, one.framework, one.job, as_columns(list(one.layouts), one.cluster.num_gpus))
         settle = settled_answer(one, answer)
         verdicts.append((one, settle.fits))
-        predicted = {"allocated": answer.memory.allocated, "reserved": answer.memory.reserved, "device": answer.memory.total}
+        predicted = {"allocated": answer.memory.allocated, "reserved": answer.memory.reserved, "device": answer.memory.device}
         if settle.share == 0.0:  # else the card is full by construction
             memory += [
                 (one, kind, float(np.log(settle.value(predicted[kind]) / value))) for kind, value in run.memory_bytes.items()
@@ -116,7 +112,7 @@ def _settle(
 
 
 def _at(predict: Predict, positions: Sequence[int]) -> Predict:
-    return lambda chosen, values: predict([positions[i] for i in chosen], values)
+    return lambda chosen, sets: predict([positions[i] for i in chosen], sets)
 
 
 def utilization_baseline(runs: Sequence[Run]) -> tuple[Vector, Vector]:
@@ -144,54 +140,14 @@ def utilization_baseline(runs: Sequence[Run]) -> tuple[Vector, Vector]:
     return whole, left
 
 
-def pooled_residuals(subjects: Sequence[Subject], ratios: Sequence[Vector]) -> list[tuple[Subject, float]]:
-    """log(measured / predicted) of the runs in each of the series, series after series."""
-    return [(s, -float(r)) for series in ratios for s, r in zip(subjects, series, strict=True)]
+def _held_out(timed: Sequence[Run], left: Vector, in_sample: Vector, memory: Sequence[tuple[Run, str, float]]) -> pd.DataFrame:
+    """One row a figure: step times without their source; memory as it is, for no constant of memory is fitted."""
+    import pandas as pd
 
-
-def _left_out_residuals(
-    runs: Sequence[Run], subjects: Sequence[Subject], left: dict[str, Vector], at: Sequence[int] | None = None
-) -> tuple[list[tuple[Subject, float]], list[float]]:
-    """Residuals of new models, then of new GPU counts, as a question may be of either; and those of new sources."""
-    chosen = list(range(len(runs)) if at is None else at)
-    pooled = pooled_residuals([subjects[i] for i in chosen], [left["model"][chosen], left["GPU count"][chosen]])
-    return pooled, (-left["source"][chosen]).tolist()
-
-
-def _likes(runs: Sequence[Run]) -> list[tuple[str, ...]]:
-    """Runs that err alike: of one model of one source."""
-    return [tuple(run.columns.get(column, "") for column in LEFT_OUT["model"]) for run in runs]
-
-
-def _memory_classes(memory: Sequence[tuple[Run, str, float]]) -> list[dict[str, Any]]:
-    """Classes of memory: nothing is fitted, so no run is left out; several figures of a run are one run."""
-    if not memory:
-        return []
-    subjects = {run.id: subject_of(run) for run, _, _ in memory}
-    rows = [(subjects[run.id], -ratio) for run, _, ratio in memory]
-    return classify("memory", rows, [value for _, value in rows], _likes([run for run, _, _ in memory]))
-
-
-def cross_intervals(
-    runs: Sequence[Run], subjects: Sequence[Subject], left: dict[str, Vector], say: Progress
-) -> NDArray[np.float64]:
-    """log(bound / predicted) of every run, from classes that hold no run of its own model: honest coverage."""
-    result = np.empty((len(runs), 2))
-    done = 0
-    for members in folds(runs, LEFT_OUT["model"]).values():
-        others = sorted(set(range(len(runs))) - set(members.tolist()))
-        likes = _likes([runs[i] for i in others]) * 2
-        tables = classify("step_time", *_left_out_residuals(runs, subjects, left, others), likes=likes)
-        classes = tuple(ResidualClass.build(t, "class") for t in tables)
-        for i in members:
-            found = interval(1.0, "step_time", subjects[int(i)], classes)
-            result[i] = np.log(found.lower), np.log(found.upper)
-        done += len(members)
-        say("intervals", done, len(runs))
-    return result
-
-
-def covered(found: Study) -> NDArray[np.bool_]:
-    """Whether each run's measured step time lies in its 90 % interval, both without its model."""
-    truth = -found.left_out["model"]
-    return np.asarray((truth >= found.intervals[:, 0]) & (truth <= found.intervals[:, 1]))
+    of_run = {run.id: subject_of(run) for run in (*timed, *(run for run, _, _ in memory))}
+    rows = [
+        rows_of(run, of_run[run.id], "step_time", "step", -float(out), -float(seen))
+        for run, out, seen in zip(timed, left, in_sample, strict=True)
+    ]
+    rows += [rows_of(run, of_run[run.id], "memory", kind, -ratio, -ratio) for run, kind, ratio in memory]
+    return pd.DataFrame(rows)

@@ -21,7 +21,7 @@ def noted(given: Mapping[str, str], labels: Labels) -> dict[str, str]:
     Words that hold for one method only name it.
     """
     found: dict[str, str] = {}
-    for words, cells in labels["noted"].get(given.get("source", ""), {}).items():
+    for words, cells in {**labels["said"], **labels["noted"].get(given.get("source", ""), {})}.items():
         meant = cells.get("method", given.get("method")) == given.get("method")
         found |= cells if words in given.get("notes", "") and meant else {}
     return {**given, **found}

@@ -1,40 +1,54 @@
-"""Write what a fit found into the catalog: constants into their TOML files, left-out residuals into residuals.toml."""
+"""Write what a fit found into the catalog: constants into their TOML files, held-out runs and the model of their errors."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from planner.common.errors import PlannerError
 from planner.common.files import write_texts
 from planner.common.references import Catalog
 from planner.evidence.fit import Constant, Fit
+from planner.evidence.held_out import TABLE, Held, load_held_out, uncertainty_text
 from planner.hardware.curves import CURVES, load_curves
-from planner.uncertainty.interval import RESIDUALS, load_residuals
+from planner.uncertainty.effects import UNCERTAINTY, load_effects
 from planner.workload.framework import FRAMEWORKS, load_framework
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def write_fit(
-    found: Fit, classes: Sequence[dict[str, Any]], source: str, date: str, residuals: Path = RESIDUALS, apart: bool = False
-) -> list[Path]:
-    """Write the constants and the residual classes; returns the files that changed.
+
+def write_fit(found: Fit, source: str, date: str) -> list[Path]:
+    """Write the constants; returns the files that changed.
 
     All files change or none. A constant that keeps its value and source keeps
     its date too, so that the same runs give the same files on any day. What refers to it follows when it is next read.
     """
-    texts = constants_written(found, lambda c: CURVES if c.curves else FRAMEWORKS, source, date)
-    if apart:  # a set beside the training set: its own stacks only
-        theirs = {c.framework for c in load_residuals()}
-        classes = [table for table in classes if table.get("framework", "") not in theirs]
-    texts[residuals] = residuals_text(classes, source)
-    changed = {path: text for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
-    write_texts(changed)
-    for read_before in (load_framework, load_curves, load_residuals):
+    changed = written(constants_written(found, lambda c: CURVES if c.curves else FRAMEWORKS, source, date))
+    for read_before in (load_framework, load_curves):
         read_before.cache_clear()
     CURVES.clear()
+    return changed
+
+
+def written(texts: Mapping[Path, str]) -> list[Path]:
+    """Write the texts that differ from what the files hold; returns these files."""
+    changed = {path: text for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
+    write_texts(changed)
     return list(changed)
+
+
+def write_uncertainty(frame: pd.DataFrame, models: Sequence[Held], source: str) -> list[Path]:
+    """Write the held-out runs and the model of their errors; returns the files that changed."""
+    changed = written({UNCERTAINTY: uncertainty_text(models, source)})
+    old = load_held_out()
+    if old is None or not old.equals(frame):
+        frame.to_parquet(TABLE, index=False)
+        changed.append(TABLE)
+    load_effects.cache_clear()
+    return changed
 
 
 def constants_written(found: Fit, catalog_of: Callable[[Constant], Catalog], source: str, date: str) -> dict[Path, str]:
@@ -73,19 +87,3 @@ def with_constant(text: str, field: str, value: float, source: str, date: str) -
 def _digits(value: float) -> str:
     text = f"{value:.3g}"
     return text if any(c in text for c in ".e") else f"{text}.0"
-
-
-def residuals_text(classes: Sequence[dict[str, Any]], source: str) -> str:
-    """``catalog/residuals.toml``: one table a class."""
-    lines = [
-        f"# Written by {source}.",
-        "# log(measured / predicted) of runs that the fit had not seen: its 5 % and 95 % points by class, narrow classes first;",
-        "# an empty key stands for any. Memory has no fitted constant: its residuals are those of the model as it is.",
-    ]
-    for table in classes:
-        lines += ["", "[[class]]", *(f"{k} = {_toml(v)}" for k, v in table.items() if v != "")]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError, near
@@ -21,6 +21,18 @@ NODES = Catalog(PROFILES / "nodes", "hardware_profiles/nodes")
 
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Rate = Annotated[float, Field(gt=0)]
+SLOWEST, FASTEST = 1e6, 1e15
+"""Bytes per second that a link or a memory carries: from a slow home line to far beyond every chip's own memory."""
+
+
+def _plausible(value: float) -> float:
+    """A rate in bytes per second; 400 is most likely meant as 400 GB/s."""
+    if not SLOWEST <= value <= FASTEST:
+        raise ValueError(f"must be from {SLOWEST:.0e} to {FASTEST:.0e} bytes per second; 400 GB/s are 400e9")
+    return value
+
+
+BytesPerSecond = Annotated[float, AfterValidator(_plausible)]
 CollectiveName = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
 
 
@@ -45,8 +57,8 @@ class Link(Spec):
     name: str
     kind: Literal["nvlink", "xgmi", "fabric", "pcie", "network", "shared_memory"]  # fabric: any other between accelerators
     span: Annotated[int, Field(ge=0, strict=True)]  # GPUs joined; 0 = the whole cluster
-    bytes_per_s: Rate  # per GPU, one direction
-    per_peer_bytes_per_s: Rate | None = None  # to any one peer, where GPUs are joined pairwise
+    bytes_per_s: BytesPerSecond  # per GPU, one direction
+    per_peer_bytes_per_s: BytesPerSecond | None = None  # to any one peer, where GPUs are joined pairwise
     efficiency: Annotated[float, Field(gt=0, le=1.2)] = 0.8  # bus bandwidth reached / bytes_per_s
     latency_s: Annotated[float, Field(ge=0)] = 1e-5
     sqrt_coefficient: Annotated[float, Field(ge=0)] = 1.0
@@ -64,8 +76,8 @@ class Accelerator(Spec):
     peak_flops_per_s: dict[Dtype, Rate]  # a type that the hardware lacks is absent
     memory_bytes: Rate  # as the driver reports it
     usable_memory_bytes: Rate | None = None  # what the framework sees; None = memory_bytes less reserve
-    memory_bandwidth_bytes_per_s: Rate
-    host_link_bytes_per_s: Rate  # to the host, one direction
+    memory_bandwidth_bytes_per_s: BytesPerSecond
+    host_link_bytes_per_s: BytesPerSecond  # to the host, one direction
     l2_bytes: Annotated[float, Field(ge=0)] = 0.0
     num_sms: Annotated[int, Field(ge=0)] = 0
     tdp_w: Annotated[float, Field(ge=0)] = 0.0
@@ -138,7 +150,7 @@ class Node(Spec):
     host_memory_bytes: Annotated[float, Field(ge=0)] = 0.0
     local_storage_bytes: Annotated[float, Field(ge=0)] = 0.0
     max_power_w: Annotated[float, Field(ge=0)] = 0.0
-    host_link_bytes_per_s: Rate | None = None  # where the board gives a GPU fewer lanes than the card has
+    host_link_bytes_per_s: BytesPerSecond | None = None  # where the board gives a GPU fewer lanes than the card has
     gpus_per_host_link: Annotated[int, Field(gt=0, strict=True)] = 1  # GPUs behind one switch share its lanes to the host
     notes: str = ""
 

@@ -49,6 +49,8 @@ class Curves(Spec):
     flash2_rate: Fraction = 1.0  # FlashAttention-2 over the newest kernels on this chip
     attention_keys: Size = 128.0
     attention_head_dim: Size = 20.0
+    # seconds that computation loses to a second of data-parallel exchange beside it: NCCL's kernels hold processors of the chip
+    exchange_contention: Annotated[float, Field(ge=0, le=1)] = 0.3
     memory_fraction: Fraction
     memory_latency_s: Seconds  # shortest kernel
     # clocks of minutes of training over those of a short burst, of matrix multiplies: they draw the most power

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from planner.common.progress import Progress
 from planner.common.ray_tasks import RETRIES, connected, result_of
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion
 from planner.layout_search.result import SearchResult
-from planner.layout_search.search import answered, search_unit
+from planner.layout_search.search import answered, search_all, search_unit
 
 
 def run_on_ray(q: SearchQuestion, address: str | None = None, progress: Progress | None = None) -> SearchResult:
@@ -17,6 +19,10 @@ def run_on_ray(q: SearchQuestion, address: str | None = None, progress: Progress
     search. Raises PlannerError when Ray is not installed or not reachable, or a unit's workers keep dying.
     """
     ray = connected(address)
+    return answered(search_all(q, lambda part: _searched(ray, part, progress)))
+
+
+def _searched(ray: Any, q: SearchQuestion, progress: Progress | None) -> SearchResult:
     task = ray.remote(max_retries=RETRIES)(_unit)
     shared = ray.put(q)
     waiting = [task.remote(shared, unit) for unit in _largest_first(q)]
@@ -32,7 +38,7 @@ def run_on_ray(q: SearchQuestion, address: str | None = None, progress: Progress
     finally:
         for reference in waiting:
             ray.cancel(reference, force=True)
-    return answered(SearchResult(question=q, found=found, size=size, complete=complete))
+    return SearchResult(question=q, found=found, size=size, complete=complete)
 
 
 def _unit(q: SearchQuestion, unit: tuple[int, int]) -> Found:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -12,16 +13,16 @@ from planner.common.errors import PlannerError, one_of
 from planner.hardware.cluster import Accelerator, Cluster, Node, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import reference_node
-from planner.layout_search.space import LayoutGrid
+from planner.layout_search.space import EVERYTHING, LayoutGrid, allowed
+from planner.model.architecture import Model
 from planner.performance.feasibility import check_job, check_sizes
+from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price
 from planner.prices.price import Price, PriceLike
+from planner.workload.default_framework import default_framework
+from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_model
-
-if TYPE_CHECKING:
-    pass
-
 
 Objective = Literal["cost", "time", "memory", "energy"]
 
@@ -35,6 +36,13 @@ class Setup:
 
     grid: LayoutGrid
     price: Price | None
+    risk: float = RISK
+    headroom: float = 0.0
+
+    @cached_property
+    def fit(self) -> FitRule:
+        """Which layouts fit."""
+        return fit_rule(self.grid.model, self.grid.cluster, self.grid.framework, self.grid.job, self.risk, self.headroom)
 
     @property
     def label(self) -> str:
@@ -58,6 +66,12 @@ class SearchQuestion:
     budget_usd: float | None
     top: int
     refused: tuple[str, ...] = ()  # clusters and stacks that cannot run the job at all, and why
+    notes: tuple[str, ...] = ()  # why a framework was taken where none was named
+    is_wide: bool = False  # every unusual layout was admitted because no usual one fits
+
+    def widened(self) -> SearchQuestion:
+        """The same question with every unusual layout admitted."""
+        return replace(self, is_wide=True, setups=tuple(replace(s, grid=replace(s.grid, allow=EVERYTHING)) for s in self.setups))
 
     @property
     def job(self) -> Job:
@@ -85,7 +99,7 @@ def as_question(
     *,
     model: ModelLike,
     cluster: ClusterLike,
-    framework: FrameworkLike | Sequence[FrameworkLike] = "megatron-core",
+    framework: FrameworkLike | Sequence[FrameworkLike] | None = None,
     job: JobLike,
     price: PriceLike | Sequence[PriceLike] | None = None,
     objective: str = "time",
@@ -94,6 +108,8 @@ def as_question(
     deadline_s: float | None = None,
     budget_usd: float | None = None,
     top: int = 20,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
 ) -> SearchQuestion:
     """Check and resolve what ``search`` takes."""
     if objective not in get_args(Objective):
@@ -103,15 +119,18 @@ def as_question(
     the_model = as_model(model)
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     check_sizes(the_model, the_job)
-    stacks = [as_framework(f) for f in _several(framework)]
     clusters = _clusters(as_cluster(cluster), gpus, accelerators)
+    stacks, notes = _frameworks(framework, the_model, clusters, the_job)
+    admitted, accepted = allowed(allow), check_risk(risk)
     setups = tuple(
         Setup(
-            grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job), price=as_price(p, c.accelerator.name, c.node)
+            grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job, allow=admitted),
+            price=as_price(p, c.accelerator.name, c.node),
+            risk=accepted,
         )
         for c in clusters
         for p in _prices(price, {c.accelerator.name for c in clusters})
-        for f in stacks
+        for f in stacks[c]
     )
     able, refused = _able(setups)
     question = SearchQuestion(
@@ -121,6 +140,7 @@ def as_question(
         budget_usd=budget_usd,
         top=top,
         refused=refused,
+        notes=notes,
     )
     _check(question)
     return question
@@ -142,6 +162,18 @@ def _able(setups: tuple[Setup, ...]) -> tuple[tuple[Setup, ...], tuple[str, ...]
     if not able:
         raise PlannerError("; ".join(dict.fromkeys(refused)))
     return tuple(able), tuple(refused)
+
+
+def _frameworks(
+    given: FrameworkLike | Sequence[FrameworkLike] | None, model: Model, clusters: Sequence[Cluster], job: Job
+) -> tuple[dict[Cluster, list[Framework]], tuple[str, ...]]:
+    """(the frameworks of each cluster, why those that nobody named)."""
+    if given is not None:
+        named = [as_framework(f) for f in _several(given)]
+        return dict.fromkeys(clusters, named), ()
+    usual = {cluster: default_framework(model, cluster, job) for cluster in clusters}
+    whys = tuple(dict.fromkeys(f"{cluster.name}: {found.why}" for cluster, found in usual.items()))
+    return {cluster: [found.framework] for cluster, found in usual.items()}, whys
 
 
 def _several(value: Any) -> list[Any]:

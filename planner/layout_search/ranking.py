@@ -1,4 +1,4 @@
-"""What a search keeps: the best layouts, the front in time, dollars and headroom, and the best of every cluster."""
+"""What a search keeps: the simplest of each group of equals, the best, the front in time, dollars and headroom."""
 
 from __future__ import annotations
 
@@ -8,13 +8,21 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.common.arrays import Array, Positions
+from planner.common.arrays import Array, Mask, Positions
 from planner.workload.layout import Layouts
+
+NOISE = 0.02
+"""Relative difference of predicted values that means nothing: repeated runs of one layout differ by as much (MLPerf Training
+asks for several runs of each benchmark for that reason, mlcommons/training_policies, section 12)."""
+STEPS = 8
+"""Into how many steps a group is cut while a search goes on: bounds of groups are exact to NOISE / STEPS."""
+NUM_GROUPS = 10
+"""Groups whose simplest layouts are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """Layouts that fit and keep the limits; arrays of shape ``(n,)``.
+    """Layouts that keep the limits; arrays of shape ``(n,)``.
 
     ``setup`` numbers the cluster, stack and price; ``time_s`` and ``usd`` are of the whole run, of one step where the job
     has no length; ``usd`` is infinite without a price. ``value`` is the objective, less is better.
@@ -25,6 +33,7 @@ class Rows:
     step_time_s: Array
     peak_bytes: Array
     headroom_bytes: Array
+    fit_probability: Array
     time_s: Array
     usd: Array
     value: Array
@@ -59,6 +68,74 @@ def ranked(rows: Rows) -> Positions:
     return np.lexsort((*layout, rows.setup, -rows.headroom_bytes, rows.usd, rows.time_s, rows.value))
 
 
+def recommended_first(rows: Rows) -> Rows:
+    """Ranked ``rows`` with the recommended one, the simplest of the best group, before the others."""
+    if not len(rows):
+        return rows
+    first = int(simplest_first(rows)[0])
+    return rows.take(np.concatenate(([first], np.delete(np.arange(len(rows)), first))))
+
+
+def steps_of(value: Array) -> Array:
+    """The step of each value on a logarithmic ladder, STEPS to a group of width NOISE; values of zero are lowest."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.floor(np.log(value) / np.log1p(NOISE) * STEPS))
+
+
+def groups_of(value: Array) -> Array:
+    """The group of each value, 0 = the best: within NOISE of each other, they are equal for all we know."""
+    return groups_of_steps(steps_of(value))
+
+
+def groups_of_steps(steps: Array) -> Array:
+    """The group of each step."""
+    least = steps.min() if len(steps) else 0.0
+    return np.floor((np.where(np.isfinite(steps), steps, 0.0) - (least if np.isfinite(least) else 0.0)) / STEPS)
+
+
+def kinds(layouts: Layouts) -> Array:
+    """How many kinds of parallelism and offload a layout takes: tensor, pipeline, context, expert, expert tensor other than
+    1 and tp, ZeRO within groups, offloaded states, offloaded activations."""
+    x = layouts
+    used: tuple[Mask, ...] = (
+        x.tp > 1,
+        x.pp > 1,
+        x.cp > 1,
+        x.ep > 1,
+        (x.etp > 1) & (x.etp != x.tp),
+        x.shard_group_size > 0,
+        x.offload_optimizer > 0,
+        x.offload_activations > 0,
+    )
+    return np.asarray(sum((mask.astype(float) for mask in used), np.zeros(1)))
+
+
+def complexity(layouts: Layouts) -> Array:
+    """One number to compare layouts by what it takes to run them: kinds first, then offload, then the schedule.
+
+    A schedule counts its virtual stages, and a zero-bubble schedule one more.
+    """
+    away = layouts.offload_optimizer + layouts.offload_activations
+    return np.asarray(1e6 * kinds(layouts) + 1e5 * away + layouts.vpp + (layouts.schedule == 2))
+
+
+def simplest_first(rows: Rows) -> Positions:
+    """Positions of ranked ``rows`` by group, complexity, and room: the recommended one first, and each group's simplest."""
+    order = (np.arange(len(rows)), -rows.headroom_bytes, complexity(rows.layouts), groups_of(rows.value))
+    return np.lexsort(order)
+
+
+def champions(rows: Rows, steps: Array) -> NDArray[np.bool_]:
+    """Mask of the simplest of each setup and step of ranked ``rows``: whatever the best turns out to be, the simplest of its
+    group is one of them."""
+    order = np.lexsort((np.arange(len(rows)), -rows.headroom_bytes, complexity(rows.layouts), steps, rows.setup))
+    mask = np.zeros(len(rows), dtype=bool)
+    if len(order):
+        setup, step = rows.setup[order], steps[order]
+        mask[order[np.concatenate(([True], (setup[1:] != setup[:-1]) | (step[1:] != step[:-1])))]] = True
+    return mask
+
+
 def front(rows: Rows) -> NDArray[np.bool_]:
     """Mask of the rows that no other row matches in time, dollars and headroom and beats in one; the first of equals.
 
@@ -90,15 +167,28 @@ def _dominated(costs: Array) -> NDArray[np.bool_]:
 
 
 def best_of_setups(rows: Rows) -> Positions:
-    """The first row of every setup; ``rows`` must be ranked."""
-    _, first = np.unique(rows.setup, return_index=True)
-    return first
+    """The recommended row of every setup, the simplest of its own best group; ``rows`` must be ranked."""
+    members = [np.flatnonzero(rows.setup == setup) for setup in np.unique(rows.setup)]
+    return np.array([own[simplest_first(rows.take(own))[0]] for own in members], dtype=np.intp)
+
+
+def ahead(steps: Array, groups: int) -> NDArray[np.bool_]:
+    """Mask of the steps within the first so many groups."""
+    least = steps.min() if len(steps) else 0.0
+    return np.asarray((steps == least) | (steps < least + groups * STEPS))
 
 
 def pruned(rows: Rows, top: int) -> Rows:
-    """The ``top`` best, the front and the best of every setup, ranked. The same for any order of the rows."""
+    """The ``top`` best, the front, and the simplest of each step of the best groups and of each setup's best group, ranked.
+
+    The same for any order of the rows.
+    """
     rows = rows.take(ranked(rows))
     keep = front(rows)
     keep[:top] = True
-    keep[best_of_setups(rows)] = True
-    return rows.take(np.flatnonzero(keep))
+    steps = steps_of(rows.value)
+    near = ahead(steps, NUM_GROUPS)
+    for setup in np.unique(rows.setup):
+        own = np.flatnonzero(rows.setup == setup)
+        near[own] |= ahead(steps[own], 1)
+    return rows.take(np.flatnonzero(keep | (champions(rows, steps) & near)))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from planner.common.arrays import Array
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion
+from planner.layout_search.ranking import NUM_GROUPS, Rows, groups_of, groups_of_steps, recommended_first
 from planner.layout_search.table import frame, summary
 
 if TYPE_CHECKING:
@@ -22,9 +27,32 @@ class SearchResult:
     size: int
     complete: bool
 
+    @property
+    def widened(self) -> bool:
+        """Whether unusual layouts were searched because no usual one fits."""
+        return self.question.is_wide
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The rows kept, the recommended one first, then by objective; where none fits at the accepted risk, the most likely."""
+        return recommended_first(self.found.rows) if len(self.found.rows) else self.found.surest
+
+    @cached_property
+    def groups(self) -> Array:
+        """The group of each of ``rows``, 0 = the best."""
+        return groups_of(self.rows.value)
+
+    @cached_property
+    def group_sizes(self) -> list[int]:
+        """How many layouts fit and keep the limits in each of the best groups."""
+        steps = np.array(sorted(self.found.counts))
+        number = np.zeros(NUM_GROUPS, dtype=int)
+        np.add.at(number, groups_of_steps(steps).astype(np.intp), [self.found.counts[step] for step in steps.tolist()])
+        return [int(n) for n in number]
+
     def to_frame(self) -> pd.DataFrame:
         """The best layouts, the front and the best of every cluster as a table, SI units, best first."""
-        return frame(self.question, self.found, self.size, self.complete)
+        return frame(self.question, self.rows, summary(self.question, self.found, self.size, self.complete))
 
     def summary(self) -> dict[str, Any]:
         """What was searched: sizes and rejections, plain values for JSON."""

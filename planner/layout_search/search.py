@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +12,14 @@ from planner.common.errors import PlannerError
 from planner.common.progress import Progress
 from planner.hardware.cluster import host_usable_bytes, usable_bytes
 from planner.layout_search.explore import Block, explore
-from planner.layout_search.found import NO_HOST_MEMORY, NO_MEMORY, TOO_DEAR, TOO_LATE, Found
-from planner.layout_search.question import SearchQuestion
-from planner.layout_search.ranking import Rows, joined, pruned
+from planner.layout_search.found import NO_HOST_MEMORY, NO_MEMORY, TOO_DEAR, TOO_LATE, TOO_RISKY, Found, first_by
+from planner.layout_search.question import MAX_LAYOUTS, SearchQuestion
+from planner.layout_search.ranking import NOISE, NUM_GROUPS, Rows, complexity, joined, pruned, steps_of
 from planner.layout_search.result import SearchResult
+from planner.layout_search.space import EVERYTHING
+from planner.prices.market import run_usd
 from planner.prices.price import cost_usd, gpu_hours
-
-if TYPE_CHECKING:
-    pass
+from planner.workload.layout import Layouts
 
 
 def search_unit(q: SearchQuestion, unit: tuple[int, int], found: Found, progress: Callable[[int], None] | None = None) -> Found:
@@ -38,7 +37,21 @@ def search_unit(q: SearchQuestion, unit: tuple[int, int], found: Found, progress
 
 
 def run_search(q: SearchQuestion, progress: Progress | None = None) -> SearchResult:
-    """Search in this process. Stopped by Ctrl-C it answers with what it has found."""
+    """Search in this process. Stopped by Ctrl-C it answers with what it has found. Raises PlannerError when nothing is left."""
+    return answered(search_all(q, lambda part: searched(part, progress)))
+
+
+def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
+    """The usual layouts, and where none of them fits at the accepted risk, everything that UNUSUAL names too."""
+    result = searcher(q)
+    if not result.complete or len(result.found.rows) or all(s.grid.allow == EVERYTHING for s in q.setups):
+        return result
+    wider = q.widened()
+    return searcher(wider) if wider.num_layouts <= MAX_LAYOUTS else result
+
+
+def searched(q: SearchQuestion, progress: Progress | None = None) -> SearchResult:
+    """What the question's own space holds; nothing may be left."""
     found, size, complete = Found(), q.num_layouts, True
     for unit in q.units:
         part = Found()
@@ -49,18 +62,18 @@ def run_search(q: SearchQuestion, progress: Progress | None = None) -> SearchRes
         found.merge(part, q.top)
         if not complete:
             break
-    return answered(SearchResult(question=q, found=found, size=size, complete=complete))
+    return SearchResult(question=q, found=found, size=size, complete=complete)
 
 
 def answered(result: SearchResult) -> SearchResult:
     """The result, or PlannerError saying why nothing is left."""
     found, q = result.found, result.question
-    if len(found.rows) or not result.complete:
+    if len(found.rows) or len(found.surest) or not result.complete:
         return result
     parts = [f"{count:,} {reason}" for reason, count in found.rejected.most_common()]
     least = found.least
     hints = []
-    if "peak_bytes" in least and not found.num_fitting:
+    if "peak_bytes" in least and np.isfinite(least["peak_bytes"]) and not found.num_fitting:
         usable = max(usable_bytes(s.grid.cluster) for s in q.setups)
         hints.append(f"the leanest needs {least['peak_bytes'] / 2**30:.1f} GiB per GPU of {usable / 2**30:.1f} usable")
     if "time_s" in least and q.deadline_s is not None:
@@ -73,36 +86,131 @@ def answered(result: SearchResult) -> SearchResult:
 def _keep(q: SearchQuestion, setup: int, block: Block, found: Found) -> None:
     """Count a block's layouts and keep those that may be best."""
     shape = block.layouts.shape
-    cluster = q.setups[setup].grid.cluster
-    headroom = usable_bytes(cluster) - block.summary.peak_bytes
-    found.note("peak_bytes", np.where(block.possible, block.summary.peak_bytes, np.inf))
-    ok = _narrowed(found, block.possible, headroom >= 0, NO_MEMORY, shape)
+    where = q.setups[setup]
+    peak, firm = block.summary.peak_bytes, block.summary.firm_bytes
+    _keep_leanest(q, setup, block, found)
+    ok = _narrowed(found, block.possible, peak <= where.fit.usable_bytes, NO_MEMORY, shape)
     host = block.summary.host_bytes
-    ok = _narrowed(found, ok, (host == 0) | (host <= host_usable_bytes(cluster)), NO_HOST_MEMORY, shape)
-    where = np.flatnonzero(np.broadcast_to(ok, shape))
-    found.num_fitting += len(where)
-    if not len(where):
+    ok = _narrowed(found, ok, (host == 0) | (host <= host_usable_bytes(where.grid.cluster)), NO_HOST_MEMORY, shape)
+    safe = where.fit.holds(firm)
+    risky = ok & ~safe
+    if risky.any():
+        _keep_risky(q, setup, block, risky, found)
+    ok = _narrowed(found, ok, safe, TOO_RISKY, shape)
+    at = np.flatnonzero(np.broadcast_to(ok, shape))
+    found.num_fitting += len(at)
+    if not len(at):
         return
-    at = np.unravel_index(where, shape)
-    step, peak, free = (np.broadcast_to(x, shape)[at] for x in (block.summary.step_time_s, block.summary.peak_bytes, headroom))
-    time, usd = _run(q, setup, step)
-    found.note("time_s", time)
-    found.note("usd", usd)
-    value = {"time": time, "cost": usd, "memory": peak, "energy": time * q.setups[setup].power_w}[q.objective]
-    kept = _within(q, found, time, usd) & _promising(found.rows, setup, q.top, value, time, free)
+    rows = _Columns(q, setup, block, at)
+    found.note("time_s", rows.time_s)
+    found.note("usd", rows.usd)
+    within = _within(q, found, rows.time_s, rows.usd)
+    kept = within & _promising(found.rows, setup, q.top, rows, within)
+    kept |= _simplest(found, setup, rows, within)
     if kept.any():
-        index = np.flatnonzero(kept)
-        new = Rows(
-            setup=np.full(len(index), float(setup)),
-            layouts=block.layouts.at(where[index]),
-            step_time_s=step[index],
-            peak_bytes=peak[index],
-            headroom_bytes=free[index],
-            time_s=time[index],
-            usd=usd[index],
-            value=value[index],
+        found.rows = pruned(joined([found.rows, rows.rows(np.flatnonzero(kept))]), q.top)
+
+
+class _Columns:
+    """Values of a block's layouts at some flat positions; ``rows`` makes Rows of a few of them."""
+
+    def __init__(self, q: SearchQuestion, setup: int, block: Block, at: NDArray[np.intp]) -> None:
+        self._setup, self._layouts, self._at, self._fit = setup, block.layouts, at, q.setups[setup].fit
+        index = np.unravel_index(at, block.layouts.shape)
+        summary, shape = block.summary, block.layouts.shape
+        columns = (summary.step_time_s, summary.peak_bytes, summary.firm_bytes)
+        self.step_s, self.peak_bytes, self.firm_bytes = (np.broadcast_to(x, shape)[index] for x in columns)
+        self.headroom_bytes = self._fit.usable_bytes - self.peak_bytes
+        self.time_s, self.usd = _run(q, setup, self.step_s)
+        self.value = _value(q, setup, self.time_s, self.usd, self.peak_bytes)
+
+    def layouts(self, index: NDArray[np.intp]) -> Layouts:
+        return self._layouts.at(self._at[index])
+
+    def rows(self, index: NDArray[np.intp]) -> Rows:
+        return Rows(
+            setup=np.full(len(index), float(self._setup)),
+            layouts=self.layouts(index),
+            step_time_s=self.step_s[index],
+            peak_bytes=self.peak_bytes[index],
+            headroom_bytes=self.headroom_bytes[index],
+            fit_probability=self._fit.probability(self.firm_bytes[index]),
+            time_s=self.time_s[index],
+            usd=self.usd[index],
+            value=self.value[index],
         )
-        found.rows = pruned(joined([found.rows, new]), q.top)
+
+
+def _value(q: SearchQuestion, setup: int, time_s: Array, usd: Array, peak_bytes: Array) -> Array:
+    """The objective, less is better."""
+    return {"time": time_s, "cost": usd, "memory": peak_bytes, "energy": time_s * q.setups[setup].power_w}[q.objective]
+
+
+def _keep_leanest(q: SearchQuestion, setup: int, block: Block, found: Found) -> None:
+    """Keep the possible layout that needs least memory, of equals the fastest."""
+    need = np.where(block.possible, block.summary.peak_bytes, np.inf)
+    found.note("peak_bytes", need)
+    least = float(need.min())
+    if not np.isfinite(least) or (len(found.leanest) and least > found.leanest.peak_bytes[0]):
+        return
+    at = np.flatnonzero(np.broadcast_to(need == least, block.layouts.shape))
+    rows = _Columns(q, setup, block, at)
+    some = rows.rows(np.flatnonzero(rows.step_s == rows.step_s.min()))
+    found.leanest = first_by(joined([found.leanest, some]), "peak_bytes")
+
+
+def _keep_risky(q: SearchQuestion, setup: int, block: Block, risky: NDArray[np.bool_], found: Found) -> None:
+    """Of layouts that fit by the prediction itself, at more risk than accepted, keep the best and the most likely."""
+    rows = _Columns(q, setup, block, np.flatnonzero(np.broadcast_to(risky, block.layouts.shape)))
+    within = np.ones(len(rows.time_s), dtype=bool)
+    for limit, values in ((q.deadline_s, rows.time_s), (q.budget_usd, rows.usd)):
+        within = within if limit is None else within & (values <= limit)
+    if not within.any():
+        return
+    for column, name in ((rows.value, "boldest"), (rows.firm_bytes, "surest")):
+        some = rows.rows(np.flatnonzero(within & (column == column[within].min())))
+        largest = name == "surest"
+        best = first_by(joined([getattr(found, name), some]), "fit_probability" if largest else "value", largest)
+        setattr(found, name, best)
+
+
+def _simplest(found: Found, setup: int, rows: _Columns, within: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Count rows by step; mask of those that may be the simplest of a step of the best groups, or of the setup's best."""
+    kept = np.zeros(len(rows.value), dtype=bool)
+    if not within.any():
+        return kept
+    best = float(rows.value[within].min())
+    known = found.rows.value
+    every = min(best, float(known.min())) if len(known) else best
+    own = found.rows.setup == setup
+    own_best = min(best, float(known[own].min())) if own.any() else best
+    limit = max(every * (1.0 + NOISE) ** (NUM_GROUPS + 1), own_best * (1.0 + NOISE) ** 2)  # a little beyond the last step
+    near = np.flatnonzero(within & (rows.value <= limit))
+    steps = steps_of(rows.value[near])
+    found.count(steps)
+    level, room = complexity(rows.layouts(near)), rows.headroom_bytes[near]
+    mine = found.rows.take(np.flatnonzero(own))
+    among = _simpler(_Ladder(steps_of(mine.value), complexity(mine.layouts), mine.headroom_bytes), steps, level, room)
+    kept[near[among]] = _simpler(_Ladder(steps[among], level[among], room[among]), steps[among], level[among], room[among])
+    return kept
+
+
+class _Ladder:
+    """The simplest of each step, of equals the one with the most room."""
+
+    def __init__(self, steps: Array, level: Array, room: Array) -> None:
+        order = np.lexsort((-room, level, steps))
+        self.steps, first = np.unique(steps[order], return_index=True)
+        self.level, self.room = level[order[first]], room[order[first]]
+
+
+def _simpler(ladder: _Ladder, steps: Array, level: Array, room: Array) -> NDArray[np.bool_]:
+    """Mask of what is as simple as the ladder's row of its step, or simpler, with as much room; all of new steps."""
+    if not len(ladder.steps):
+        return np.ones(len(steps), dtype=bool)
+    at = np.minimum(np.searchsorted(ladder.steps, steps), len(ladder.steps) - 1)
+    least, most = ladder.level[at], ladder.room[at]
+    return np.asarray((ladder.steps[at] != steps) | (level < least) | ((level == least) & (room >= most)))
 
 
 def _narrowed(
@@ -121,7 +229,10 @@ def _run(q: SearchQuestion, setup: int, step_s: Array) -> tuple[Array, Array]:
     """(seconds, dollars) of the run, of one step where the job has no length."""
     price, gpus = q.setups[setup].price, q.setups[setup].grid.cluster.num_gpus
     time = step_s if q.num_steps is None else q.num_steps * step_s
-    usd = np.full(len(time), np.inf) if price is None else np.asarray(cost_usd(gpu_hours(time, gpus), price))
+    if price is None:
+        usd = np.full(len(time), np.inf)
+    else:
+        usd = np.asarray(cost_usd(gpu_hours(time, gpus), price) if q.num_steps is None else run_usd(time, gpus, price))
     return time, usd
 
 
@@ -135,14 +246,17 @@ def _within(q: SearchQuestion, found: Found, time: Array, usd: Array) -> NDArray
     return ok
 
 
-def _promising(rows: Rows, setup: int, top: int, value: Array, time: Array, headroom: Array) -> NDArray[np.bool_]:
-    """Mask of what may enter the best or the front: never false for what belongs there."""
-    if len(rows) < top:
-        return np.ones(len(value), dtype=bool)
-    best = value <= rows.value[top - 1]
+def _promising(rows: Rows, setup: int, top: int, new: _Columns, within: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Mask of what may enter the best or the front: never false for what is ``within`` the limits and belongs there."""
+    value, time, headroom = new.value, new.time_s, new.headroom_bytes
     own = np.flatnonzero(rows.setup == setup)
-    if not len(own):
-        return np.ones(len(value), dtype=bool)
+    if len(rows) < top or not len(own):
+        most = np.partition(np.where(within, value, np.inf), top - 1)[top - 1] if len(value) > top else np.inf
+        order = np.lexsort((-headroom, time))
+        front = np.empty(len(value), dtype=bool)
+        front[order] = headroom[order] >= np.concatenate(([-np.inf], np.maximum.accumulate(headroom[order])[:-1]))
+        return np.asarray((value <= most) | front)
+    best = value <= rows.value[top - 1]
     order = own[np.argsort(rows.time_s[own], kind="stable")]
     most = np.concatenate(([-np.inf], np.maximum.accumulate(rows.headroom_bytes[order])))
     # equals stay: which of them is kept is for the ranking to say

@@ -1,4 +1,7 @@
-"""The full space of layouts of a job on one cluster, cut into blocks whose columns broadcast against each other.
+"""The space of layouts of a job on one cluster, cut into blocks whose columns broadcast against each other.
+
+This is the only enumeration: ``plan``, ``search``, ``limit``, ``size``, ``tune``, ``audit`` and the page choose from it. By
+default it holds the *usual* layouts; UNUSUAL names the others with the reason, and ``allow`` admits them.
 
 A block holds all layouts of one (tp, pp) whose stages hold the same layers. Its last axis lists degrees, micro-batch and
 recomputation; before it stand sharding (ZeRO stage and group), optimizer offload, activation offload, and the schedule with
@@ -8,7 +11,8 @@ its chunks per stage. What depends on few of these axes is computed on few numbe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -16,13 +20,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array
+from planner.common.errors import PlannerError, one_of
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.performance.pipeline import Stage, stages
 from planner.workload.adapters import tuned_model
+from planner.workload.attention import attention_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import RECOMPUTE, SCHEDULE, Layouts
+
+SHORTEST_CONTEXT = 4096
+"""Tokens of a sequence on one context-parallel rank, at least: the shortest of 62 published runs with context parallelism
+(Llama 3 405B and Grok-1, 8,192 tokens over 2 ranks: NVIDIA-NeMo/Megatron-Bridge, docs/performance-summary.md). Shorter slices
+leave the ring exchange, whose latency is not measured, in the open."""
+LARGEST_MICRO_BATCH_TOKENS = 131_072
+"""Tokens of a micro-batch on one rank, at most: far beyond where matrix multiplications gain from more rows."""
+UNUSUAL = {
+    "offload": "states or activations on the host: copies contend for its memory and its links, which is not modelled",
+    "short-context": f"context parallelism with fewer than {SHORTEST_CONTEXT:,} tokens on a rank: no published run does it",
+    "edge-chunks": "virtual stages that hold embedding or loss alone: their imbalance is not modelled",
+    "expert-tensor": "expert tensor parallelism other than 1 and tp, the values that Megatron-Core takes",
+    "shard-groups": "ZeRO groups other than one node and all ranks: they cross nodes, or leave links of a node idle",
+    "idle-recompute": "recomputation of a fused attention core: it takes time and saves one number per query and head",
+    "large-micro-batches": f"micro-batches of more than {LARGEST_MICRO_BATCH_TOKENS:,} tokens on a rank: nothing is gained",
+}
+"""Layouts that are looked at only where they are allowed by name, or where nothing else fits; and why."""
+EVERYTHING = frozenset(UNUSUAL)
+MAX_COLUMNS = 5_000_000
+"""Layouts listed one by one at most: 15 columns of them take 600 MB."""
+
+
+def allowed(names: Iterable[str]) -> frozenset[str]:
+    """What ``allow`` admits; "all" admits everything. PlannerError for an unknown name."""
+    wanted = list(names)
+    for name in wanted:
+        if name not in (*UNUSUAL, "all"):
+            raise PlannerError(f"allow = {name!r}: {one_of(name, (*UNUSUAL, 'all'))}.")
+    return EVERYTHING if "all" in wanted else frozenset(wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +66,14 @@ class LayoutGrid:
 
     Degrees divide the GPUs (tp also the heads, cp the sequence in two slices a rank, ep the experts; etp stays in a node);
     micro-batches divide what one data-parallel rank does a step; ZeRO groups divide the data-parallel ranks. Rules between
-    the axes are left to ``planner.performance.feasibility``.
+    the axes are left to ``planner.performance.feasibility``. ``allow`` names the UNUSUAL layouts that are admitted.
     """
 
     model: Model
     cluster: Cluster
     framework: Framework
     job: Job
+    allow: frozenset[str] = EVERYTHING
 
     @cached_property
     def tps(self) -> list[int]:
@@ -56,7 +92,8 @@ class LayoutGrid:
         if pp == 1 or not self._has("vpp"):
             return [1]
         layers = self.model.num_layers
-        most = (layers + 2) // pp  # the first and last chunk may hold embedding and loss alone
+        # the first and last chunk may hold embedding and loss alone
+        most = (layers + (2 if "edge-chunks" in self.allow else 0)) // pp
         even = [v for v in range(2, most + 1) if any((layers + more) % (pp * v) == 0 for more in (0, 1, 2))]
         return [1, *even]
 
@@ -67,8 +104,8 @@ class LayoutGrid:
         for cp in self._cps(rest):
             dp, batch = rest // cp, self.job.global_batch_size
             # a batch that does not divide is one impossible layout, counted with its reason
-            micro = divisors(batch // dp) if batch % dp == 0 else [1]
-            experts = self._experts(tp * rest)
+            micro = self._micro_batches(batch // dp, cp) if batch % dp == 0 else [1]
+            experts = self._experts(tp, rest)
             choices += [
                 (s, cp, e, x, dp, b, r)
                 for s, (e, x), b, r in itertools.product(self._sequence_parallel(tp), experts, micro, self._recompute)
@@ -92,7 +129,8 @@ class LayoutGrid:
     def block(self, rows: Layouts, schedules: list[tuple[int, str]]) -> Layouts:
         """All layouts of ``rows`` with every sharding, offload and (vpp, schedule) of ``schedules`` before the last axis."""
         ranks = int(rows.dp[0] * rows.cp[0])
-        zero, group = (np.array(column, dtype=float)[:, None] for column in zip(*self._shardings(ranks), strict=True))
+        shardings = self._shardings(ranks, int(rows.tp[0]))
+        zero, group = (np.array(column, dtype=float)[:, None] for column in zip(*shardings, strict=True))
         vpp = np.array([float(v) for v, _ in schedules])
         schedule = np.array([float(SCHEDULE.index(s)) for _, s in schedules])
         return replace(
@@ -112,33 +150,65 @@ class LayoutGrid:
             rows = self._num_rows(tp, pp)
             ranks = self.cluster.num_gpus // (tp * pp)
             switches = len(self._switch("offload_optimizer")) * len(self._switch("offload_activations"))
-            tails = len(self._shardings(ranks)) * switches
+            tails = len(self._shardings(ranks, tp)) * switches
             total += rows * tails * sum(map(len, self.cuts(pp).values()))
         return total
 
+    def blocks(self) -> Iterator[Layouts]:
+        """All layouts, a block of broadcasting columns at a time."""
+        for tp in self.tps:
+            for pp in self.pps(tp):
+                rows = self.rows(tp, pp)
+                yield from (self.block(rows, schedules) for schedules in self.cuts(pp).values())
+
+    def columns(self) -> Layouts:
+        """All layouts as columns of shape ``(n,)``, for ``evaluate``; PlannerError beyond MAX_COLUMNS."""
+        size = sum(self.size(tp) for tp in self.tps)
+        if size > MAX_COLUMNS:
+            raise PlannerError(f"the space holds {size:,} layouts, too many to list at once; use planner.search instead.")
+        parts = [block.at(np.arange(math.prod(block.shape))) for block in self.blocks()]
+        return Layouts(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Layouts)})
+
     def _num_rows(self, tp: int, pp: int) -> int:
         rest, batch = self.cluster.num_gpus // (tp * pp), self.job.global_batch_size
-        micro = sum(len(divisors(batch // (rest // cp))) if batch % (rest // cp) == 0 else 1 for cp in self._cps(rest))
-        return micro * len(self._experts(tp * rest)) * len(self._sequence_parallel(tp)) * len(self._recompute)
+        micro = sum(
+            len(self._micro_batches(batch // (rest // cp), cp)) if batch % (rest // cp) == 0 else 1 for cp in self._cps(rest)
+        )
+        return micro * len(self._experts(tp, rest)) * len(self._sequence_parallel(tp)) * len(self._recompute)
+
+    @property
+    def _node(self) -> int:
+        """GPUs of a node that take part."""
+        return min(self.cluster.node.num_gpus, self.cluster.num_gpus)
 
     def _has(self, feature: str) -> bool:
         return feature in self.framework.features
 
     def _switch(self, feature: str) -> Array:
-        return np.arange(2.0 if self._has(feature) else 1.0)
+        return np.arange(2.0 if self._has(feature) and "offload" in self.allow else 1.0)
 
     def _cps(self, rest: int) -> list[int]:
         s = self.job.seq_len
-        return [d for d in divisors(rest) if d == 1 or s % (2 * d) == 0] if self._has("cp") else [1]
+        shortest = 1 if "short-context" in self.allow else SHORTEST_CONTEXT
+        usual = [d for d in divisors(rest) if d == 1 or (s % (2 * d) == 0 and s // d >= shortest)]
+        return usual if self._has("cp") else [1]
 
-    def _experts(self, ranks: int) -> list[tuple[int, int]]:
-        """(ep, etp) that divide the ranks of a stage."""
-        m = self.model
+    def _micro_batches(self, batch: int, cp: int) -> list[int]:
+        """Micro-batch sizes of a rank that does ``batch`` sequences a step."""
+        if "large-micro-batches" in self.allow:
+            return divisors(batch)
+        most = LARGEST_MICRO_BATCH_TOKENS * cp // self.job.seq_len
+        return [b for b in divisors(batch) if b == 1 or b <= most]
+
+    def _experts(self, tp: int, rest: int) -> list[tuple[int, int]]:
+        """(ep, etp) that divide the ranks of a stage, tp x ``rest``."""
+        m, ranks = self.model, tp * rest
         if not m.num_experts:
             return [(1, 1)]
         ep = [d for d in divisors(m.num_experts) if d == 1 or self._has("ep")]
-        node, width = min(self.cluster.node.num_gpus, self.cluster.num_gpus), int(m.expert_ffn_hidden_size or 1)
-        etp = [d for d in divisors(node) if width % d == 0] if self._has("etp") else [1]
+        node, width = self._node, int(m.expert_ffn_hidden_size or 1)
+        usual = divisors(node) if "expert-tensor" in self.allow else sorted({1, tp} & set(divisors(node)))
+        etp = [d for d in usual if width % d == 0] if self._has("etp") else [1]
         return [(e, x) for e, x in itertools.product(ep, etp) if ranks % (e * x) == 0]
 
     def _sequence_parallel(self, tp: int) -> list[int]:
@@ -148,11 +218,15 @@ class LayoutGrid:
 
     @cached_property
     def _recompute(self) -> list[int]:
-        return [i for i, r in enumerate(RECOMPUTE) if r != "selective" or self._has("selective_recompute")]
+        runs = attention_on(self.framework, self.cluster.accelerator)
+        idle = runs.attention_kernel == "flash" and runs.selective_recompute == "attention_core"
+        selective = self._has("selective_recompute") and (not idle or "idle-recompute" in self.allow)
+        return [i for i, r in enumerate(RECOMPUTE) if r != "selective" or selective]
 
-    def _shardings(self, ranks: int) -> list[tuple[int, int]]:
+    def _shardings(self, ranks: int, tp: int) -> list[tuple[int, int]]:
         """(ZeRO stage, ranks of a group); 0 = all ranks. Groups of one rank and of all are stage 0 and group 0."""
-        groups = [0, *(d for d in divisors(ranks) if 1 < d < ranks and self._has("hybrid_shard"))]
+        usual = divisors(ranks) if "shard-groups" in self.allow else [d for d in divisors(ranks) if d * tp == self._node]
+        groups = [0, *(d for d in usual if 1 < d < ranks and self._has("hybrid_shard"))]
         none = [] if self.framework.mixed_precision == "sharded_fp32" else [(0, 0)]
         return [*none, *((z, g) for z in (1, 2, 3) if self._has(f"zero{z}") for g in groups)]
 

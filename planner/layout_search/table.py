@@ -2,50 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planner.common.arrays import Array
 from planner.common.units import GIB
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion
-from planner.layout_search.ranking import Rows, best_of_setups, front
+from planner.layout_search.ranking import Rows, best_of_setups, front, groups_of, ranked, simplest_first
 from planner.layout_search.space import LayoutGrid
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.performance.memory import KINDS
 from planner.performance.step_time import PARTS
 from planner.prices.price import Price, cost_usd, gpu_hours
-from planner.uncertainty.interval import Subject, interval
+from planner.uncertainty.effects import standing
+from planner.uncertainty.interval import Subject, bounding_factors
 from planner.workload.layout import Layouts
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def frame(q: SearchQuestion, found: Found, size: int, complete: bool) -> pd.DataFrame:
-    """Rows ranked by the objective: cluster, stack, layout, step time and its parts, memory and its kinds, run, dollars.
+def frame(q: SearchQuestion, rows: Rows, about: dict[str, Any]) -> pd.DataFrame:
+    """Rows as ``SearchResult.rows`` orders them: cluster, stack, layout, step time and its parts, memory and its kinds, dollars.
 
-    ``rank`` counts from 1; ``best`` marks the ``top`` best, ``front`` the front in time, dollars and headroom,
-    ``best_of_cluster`` the best of each cluster, stack and price. SI units; run columns are empty without a job length.
-    ``attrs`` holds what was searched and how many were rejected for which reason.
+    ``rank`` counts from 1, the recommended row; ``group`` from 1, the best; ``simplest`` marks the simplest of each group,
+    ``best`` the ``top`` first, ``front`` the front in time, dollars and headroom, ``best_of_cluster`` the recommended one of each
+    cluster, stack and price. SI units; run columns are empty without a job length. ``attrs`` is ``about``.
     """
     import pandas as pd
 
-    rows = found.rows
     parts = []
     for setup in np.unique(rows.setup):
         at = np.flatnonzero(rows.setup == setup)
         parts.append(pd.DataFrame(_columns(q, rows.take(at), int(setup)), index=at))
-    table = pd.concat(parts).sort_index() if parts else pd.DataFrame(columns=["rank", "front", "layout"])
+    table = pd.concat(parts).sort_index() if parts else pd.DataFrame(columns=["rank", "group", "front", "layout"])
     if parts:
         table.insert(0, "rank", np.arange(1, len(rows) + 1))
-        table.insert(1, "best", np.arange(len(rows)) < q.top)
-        table.insert(2, "front", front(rows))
-        table.insert(3, "best_of_cluster", np.isin(np.arange(len(rows)), best_of_setups(rows)))
-    table.attrs.update(summary(q, found, size, complete))
+        for i, (name, column) in enumerate(_marks(q, rows).items(), start=1):
+            table.insert(i, name, column)
+    table.attrs.update(about)
     return table
+
+
+def _marks(q: SearchQuestion, rows: Rows) -> dict[str, Any]:
+    """What a row stands for."""
+    order = ranked(rows)
+    own, place = rows.take(order), np.arange(len(rows))
+    groups = groups_of(own.value)
+    by_group = simplest_first(own)
+    first = by_group[np.unique(groups[by_group], return_index=True)[1]]
+
+    def back(mask: Any) -> Any:
+        found = np.empty(len(rows), dtype=np.asarray(mask).dtype)
+        found[order] = mask
+        return found
+
+    return {
+        "group": back(groups.astype(int) + 1),
+        "simplest": back(np.isin(place, first)),
+        "best": place < q.top,
+        "front": back(front(own)),
+        "best_of_cluster": back(np.isin(place, best_of_setups(own))),
+    }
 
 
 def summary(q: SearchQuestion, found: Found, size: int, complete: bool) -> dict[str, Any]:
@@ -57,9 +77,12 @@ def summary(q: SearchQuestion, found: Found, size: int, complete: bool) -> dict[
         "num_searched": found.num_layouts,
         "num_possible": found.num_possible,
         "num_fitting": found.num_fitting,
+        "widened": q.is_wide,
+        "fits_at_risk": q.setups[0].risk,
         "rejected": dict(found.rejected.most_common()),
         "clusters": [setup.label for setup in q.setups],
         "refused": list(q.refused),
+        "notes": list(q.notes),
     }
 
 
@@ -87,27 +110,30 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
         "peak_total_bytes": rows.peak_bytes,
         "usable_bytes": answer.usable_bytes,
         "headroom_bytes": rows.headroom_bytes,
+        "fit_probability": rows.fit_probability,
         "host_bytes_per_gpu": answer.memory.host,
         "run_s": rows.time_s if has_length else np.nan,
         "cost_usd": rows.usd if has_length and price else np.nan,
         "cost_usd_per_step": cost_usd(gpu_hours(rows.step_time_s, gpus), price) if price else np.nan,
         "energy_j": rows.time_s * where.power_w if where.power_w else np.nan,
         **_parts(answer),
-        **_intervals(grid, rows.step_time_s, rows.peak_bytes, price if has_length else None, rows.usd),
+        **_intervals(grid, rows, price if has_length else None),
     }
 
 
-def _intervals(grid: LayoutGrid, step_time_s: Array, peak_bytes: Array, price: Price | None, usd: Array) -> dict[str, Any]:
-    """90 % bounds of step time, memory and dollars: one class for a stack on a cluster, so factors of the expected values."""
-    subject = Subject.of(grid.model, grid.cluster, grid.framework)
-    step, memory = interval(1.0, "step_time", subject), interval(1.0, "memory", subject)
+def _intervals(grid: LayoutGrid, rows: Rows, price: Price | None) -> dict[str, Any]:
+    """90 % bounds of step time, memory and dollars: factors of the expected values, a column as layouts differ in kernels."""
+    subject = Subject.of(grid.model, grid.cluster, grid.framework, grid.job, rows.layouts)
+    step = standing("step_time", subject)
+    lower, upper = bounding_factors(step)
+    least, most = bounding_factors(standing("memory", replace(subject, figure="reserved")))
     bounds = {
-        "step_time_lower_s": step_time_s * step.lower,
-        "step_time_upper_s": step_time_s * step.upper,
-        "peak_total_lower_bytes": peak_bytes * memory.lower,
-        "peak_total_upper_bytes": peak_bytes * memory.upper,
-        "cost_lower_usd": usd * step.lower if price else np.nan,
-        "cost_upper_usd": usd * step.upper if price else np.nan,
+        "step_time_lower_s": rows.step_time_s * lower,
+        "step_time_upper_s": rows.step_time_s * upper,
+        "peak_total_lower_bytes": rows.peak_bytes * least,
+        "peak_total_upper_bytes": rows.peak_bytes * most,
+        "cost_lower_usd": rows.usd * lower if price else np.nan,
+        "cost_upper_usd": rows.usd * upper if price else np.nan,
     }
     return {**bounds, "provenance": step.provenance, "how_sure": step.why}
 
@@ -122,9 +148,15 @@ def _named(layouts: Layouts, name: str) -> Any:
     return [getattr(v, name) for v in values]
 
 
+def runner_up(table: pd.DataFrame) -> int:
+    """Position of the next answer: the simplest of the second group, or where there is only one group the second row."""
+    others = np.flatnonzero(np.asarray((table["group"] > 1) & table["simplest"]))
+    return int(others[np.argmin(table["group"].to_numpy()[others])]) if len(others) else 1
+
+
 def why_second(table: pd.DataFrame) -> str:
-    """One sentence on what the second of the ranking does worse than the first."""
-    best, second = (table.iloc[i] for i in (0, 1))
+    """One sentence on what the next answer does worse than the recommended one."""
+    best, second = (table.iloc[i] for i in (0, runner_up(table)))
     changed = [
         f"{name} {best[name]} -> {second[name]}"
         for name in ("accelerator", "num_gpus", "framework", *(f.name for f in fields(Layouts)))

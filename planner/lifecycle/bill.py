@@ -14,7 +14,7 @@ from planner.common.spec import Spec
 from planner.common.units import DAY_S, DTYPE_BYTES, GB, HOUR_S
 from planner.lifecycle.simulation import WholeRun
 from planner.prices.carbon import Grid, find_grid
-from planner.prices.market import market
+from planner.prices.market import market, run_usd
 from planner.prices.ownership import JOULES_PER_KWH, OwnedGpu, Ownership, constants, owned_gpu, power_w_per_gpu
 from planner.prices.price import Price
 from planner.uncertainty.interval import Interval
@@ -23,7 +23,7 @@ Usd = Annotated[float, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0, strict=True)]
 MONTH_S = 365.25 / 12.0 * DAY_S
-ITEMS = ("gpu_hours", "storage", "egress", "preprocessing")
+ITEMS = ("gpu_hours", "commitment", "storage", "egress", "preprocessing")
 
 
 class Costs(Spec):
@@ -137,6 +137,7 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
     wall_s, cpu_hours = preprocessing_s(spec.num_documents or 0, spec.seconds_per_document or 0.0, spec.num_workers)
     items = {
         "gpu_hours": result.gpu_hours.scaled(price.usd_per_gpu_hour),
+        "commitment": _exact(_left_over(result, price)),
         "storage": _storage(result, spec, stored),
         "egress": _exact(spec.egress_bytes / GB * (spec.egress_usd_per_gb or 0.0)),
         "preprocessing": _exact(cpu_hours * (spec.usd_per_cpu_hour or 0.0)),
@@ -164,6 +165,12 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
         owned_usd=None if owned is None else result.gpu_hours.scaled(owned.usd_per_gpu_hour),
         notes=_notes(spec, price, day, owned),
     )
+
+
+def _left_over(result: WholeRun, price: Price) -> float:
+    """Dollars of a term that binds longer than the run, for hours that nothing uses."""
+    run_s, gpus = result.wall_s.expected, result.plan.num_gpus
+    return float(run_usd(run_s, gpus, price)) - price.usd_per_gpu_hour * gpus * run_s / HOUR_S
 
 
 def _storage(result: WholeRun, spec: Costs, stored: float) -> Interval:

@@ -89,6 +89,7 @@ class Month:
 
     month: int
     gpu_hours_usd: float
+    commitment_usd: float
     storage_usd: float
     preprocessing_usd: float
     egress_usd: float
@@ -96,11 +97,12 @@ class Month:
     @property
     def total_usd(self) -> float:
         """All of it."""
-        return self.gpu_hours_usd + self.storage_usd + self.preprocessing_usd + self.egress_usd
+        return self.gpu_hours_usd + self.commitment_usd + self.storage_usd + self.preprocessing_usd + self.egress_usd
 
 
 def cash_flow(result: WholeRun, bill: Bill) -> tuple[Month, ...]:
-    """The bill month by month: rent and storage as time passes, preprocessing before the first step, egress after the last.
+    """The bill month by month: rent and storage as time passes, preprocessing before the first step; egress, and bound hours
+    that nothing uses, after the last.
 
     A month is a twelfth of a year. The months add up to ``bill.total_usd.expected``.
     """
@@ -112,6 +114,7 @@ def cash_flow(result: WholeRun, bill: Bill) -> tuple[Month, ...]:
         Month(
             month=i + 1,
             gpu_hours_usd=usd["gpu_hours"] * share,
+            commitment_usd=usd["commitment"] if i == count - 1 else 0.0,
             storage_usd=usd["storage"] * share,
             preprocessing_usd=usd["preprocessing"] if i == 0 else 0.0,
             egress_usd=usd["egress"] if i == count - 1 else 0.0,

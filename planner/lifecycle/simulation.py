@@ -25,6 +25,7 @@ from planner.lifecycle.failures import (
 )
 from planner.lifecycle.field_factor import field_factor
 from planner.lifecycle.spec import Run
+from planner.operators.routing import job_load
 from planner.prices.price import gpu_hours
 from planner.training.plan import Plan, step_time_interval
 from planner.training.planning import plan
@@ -205,13 +206,13 @@ def _shares(answer: Plan, spec: Run) -> Array | None:
 
 def _load(answer: Plan, spec: Run, shares: Array | None) -> float:
     if shares is None:
-        return answer.job.expert_load
+        return job_load(answer.model, answer.job, answer.layout.ep)
     placement = spec.expert_placement or ("given" if spec.expert_zipf is None else "random")
     return (placed_load if placement == "random" else expert_load)(shares, answer.layout.ep)
 
 
 def _with_load(answer: Plan, load: float) -> Plan:
-    if load == answer.job.expert_load:
+    if load == job_load(answer.model, answer.job, answer.layout.ep):
         return answer
     return plan(
         model=answer.model,
@@ -312,7 +313,7 @@ def _result(
         checkpoint_bytes=size,
         checkpoint_write_s=write_s,
         checkpoint_interval_s=interval_s,
-        expert_load=loaded.job.expert_load,
+        expert_load=job_load(loaded.model, loaded.job, loaded.layout.ep),
         dropped_share=dropped,
         assumptions=spec.assumptions(),
         notes=_notes(answer, loaded, dropped),

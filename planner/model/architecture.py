@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from planner.common.spec import Spec
-
-Positive = Annotated[int, Field(gt=0, strict=True)]
-Count = Annotated[int, Field(ge=0, strict=True)]
+from planner.model.variants import Count, Mixer, Positive, Tower, Variant
 
 
 class LayerKind(NamedTuple):
@@ -19,6 +17,7 @@ class LayerKind(NamedTuple):
     moe: bool
     sliding: bool
     role: int = 0  # what it does in fine-tuning with adapters: an index of ROLES
+    variant: int = 0  # whose fields hold: 0 = the model's, i = those of its i-th variant
 
 
 ROLES = ("trained", "adapted", "first adapted", "passing", "still")
@@ -58,12 +57,40 @@ class Model(Spec):
     full_attention_layers: tuple[Count, ...] = ()  # further layers that attend to everything, by index
     softmax_in_fp32: bool = True  # an eager kernel upcasts the scores (llama and kin; not gpt2, bert)
     attention_sinks: bool = False  # one learned logit per head (gpt_oss)
+    attention_chunked: bool = False  # sliding layers see their chunk of sliding_window tokens only (llama4)
+    attention_gate: Literal["none", "head", "full", "query"] = (
+        "none"  # a sigmoid on the output: one per head, or per element; query: made by the query projection (qwen3_next)
+    )
+    attention_output_norm: bool = False  # in front of the output projection (bitnet)
     qk_norm: Literal["none", "head", "full"] = "none"  # over head_dim (qwen3) or over all heads (olmoe)
+    qk_norm_weight: bool = True  # false: normalized without a weight (llama4)
+    qk_norm_bias: bool = False
+    keys_are_values: bool = False  # one projection for both (gemma4's full layers)
+    shared_kv: bool = False  # no keys and values of its own: those of an earlier layer (gemma3n)
+    index_num_heads: Count = 0  # heads of the lightning indexer that picks index_top_k keys (DeepSeek-V3.2, section 2.1)
+    index_head_dim: Count = 0
+    index_top_k: Count = 0
+
+    # what mixes tokens where it is not attention; for a state space, keys are its B and C, values its heads
+    mixer: Mixer = "attention"
+    attention_beside_mixer: bool = False  # attention reads the same input and its output is added (falcon_h1)
+    recurrent_key_heads: Count = 0
+    recurrent_key_head_dim: Count = 0
+    recurrent_value_heads: Count = 0
+    recurrent_value_head_dim: Count = 0
+    conv_kernel: Count = 0
+    conv_bias: bool = False
+    recurrent_bias: bool = False  # of its projections
+    recurrent_norm: Literal["none", "head", "full"] = "none"  # of its output: a weight over one head, or over all
+    recurrent_gate_rank: Count = 0  # inner width of decay and output gates (kimi_delta); 0 = one matrix
+    time_step_rank: Count = 0  # inner width of the time step (mamba)
 
     # feed-forward
     ffn_hidden_size: Positive = 0  # filled from the experts' when left out
+    feed_forward: Literal["by_layer", "none", "dense", "experts"] = "by_layer"  # by_layer: as the fields on experts say
     gated_ffn: bool = True
-    activation: Literal["silu", "gelu", "relu", "gelu_tanh"] = "silu"  # gelu_tanh: GPT-2's formula, written in Python
+    # gelu_tanh: GPT-2's formula, written in Python; relu2: the square of relu
+    activation: Literal["silu", "gelu", "relu", "gelu_tanh", "relu2"] = "silu"
 
     # mixture of experts
     num_experts: Count = 0
@@ -73,15 +100,23 @@ class Model(Spec):
     shared_expert_ffn_hidden_size: Positive | None = None  # of one shared expert; default as a routed one
     shared_expert_gate: bool = False
     router_bias: bool = False
+    expert_latent_size: Positive | None = None  # experts read and write vectors of this width (nemotron_h)
+    num_zero_experts: Count = 0  # further choices of the router that compute nothing (longcat_flash)
     num_dense_layers: Count = 0  # the first layers keep a dense feed-forward
     moe_every: Positive = 1  # layer i is MoE when (i + 1) % moe_every == 0
     dense_layers: tuple[Count, ...] = ()  # further dense layers, by index
+    router_groups: Count = (
+        0  # groups of neighbouring experts, of which a token's may come from router_top_groups only; 0 = from all
+    )
+    router_top_groups: Count = 0
     capacity_factor: Annotated[float, Field(gt=0)] | None = None  # None = dropless
 
     # the rest
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     norm_bias: bool = False  # layer norms have one unless it says false
-    norms_per_layer: Annotated[int, Field(ge=1, le=4)] = 2
+    norm_weight: bool = True  # false: norms without weights (olmo)
+    norms_per_layer: Annotated[int, Field(ge=1, le=8)] = 2
+    layer_vectors: Count = 0  # elements of a layer's vectors and scalars that no other field names
     parallel_attention: bool = False  # attention and feed-forward read the same input (falcon, gpt_neox)
     final_norm: bool = True
     embedding_norm: bool = False
@@ -89,6 +124,12 @@ class Model(Spec):
     max_positions: Count = 0  # rows of a learned position table
     context_length: Count = 0  # tokens that its configuration allows; 0 = not known
     embedding_projection_size: Positive | None = None  # word embeddings narrower than hidden_size (opt-350m)
+    embedding_all_narrow: bool = False  # positions, types, norm and the head's transform as narrow, too (electra)
+    per_layer_embedding_size: Count = 0  # of a second table that gives each layer a vector per token (gemma3n)
+    per_layer_vocab_size: Count = 0
+    altup_streams: Count = 0  # copies of the residual stream that each layer predicts and corrects (gemma3n)
+    laurel_rank: Count = 0  # of a low-rank path beside attention (gemma3n)
+    model_vectors: Count = 0  # elements outside the layers that no other field names
     type_vocab_size: Count = 0
     qkv_bias: bool = False
     attention_output_bias: bool = False
@@ -116,10 +157,22 @@ class Model(Spec):
         "bert",
     ] = "llama"
     num_labels: Count = 0  # outputs of a small classification layer with bias (BERT's next-sentence prediction: 2)
+    label_bias: bool = True
+    stored_weights: str = ""  # how its checkpoint stores matrices, where not in 16 bit: the default of serve and of frozen bases
     hidden_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     attention_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    # layers that differ: one letter a layer, repeated until the last layer; letters that no variant has mean the fields above
+    layer_pattern: str = ""
+    variants: tuple[Variant, ...] = ()
+    towers: tuple[Tower, ...] = ()
+
     _roles: tuple[int, ...] = PrivateAttr(default=())  # of each layer; set by with_roles
+
+    @property
+    def router_reach(self) -> float:
+        """The part of an expert-parallel group that a token's experts may lie on (DeepSeek-V3: 4 of 8 groups)."""
+        return self.router_top_groups / self.router_groups if self.router_groups and self.router_top_groups else 1.0
 
     @model_validator(mode="before")
     @classmethod
@@ -152,10 +205,12 @@ class Model(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> Model:
-        if not self.ffn_hidden_size:
+        if not self.ffn_hidden_size and self.feed_forward != "none":
             raise ValueError("field ffn_hidden_size is missing")
         self._check_attention()
+        self._check_mixer()
         self._check_moe()
+        self._check_variants()
         if self.position_embedding == "learned" and not self.max_positions:
             raise ValueError("max_positions = 0 with position_embedding = 'learned'; give the rows of the position table")
         if self.head == "none" and self.tied_embeddings:
@@ -168,12 +223,12 @@ class Model(Spec):
                 f"num_kv_heads = {self.num_kv_heads} does not divide num_heads = {self.num_heads}; "
                 f"use a divisor of {self.num_heads}"
             )
-        mla = (self.kv_lora_rank, self.qk_nope_head_dim, self.qk_rope_head_dim, self.v_head_dim)
+        latent = (self.kv_lora_rank, self.qk_nope_head_dim, self.qk_rope_head_dim)
         if self.attention == "mla":
-            if None in mla:
+            if None in (*latent, self.v_head_dim):
                 raise ValueError("attention = 'mla' needs kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim")
         else:
-            if any(x is not None for x in (*mla, self.q_lora_rank)):
+            if any(x is not None for x in (*latent, self.q_lora_rank)):
                 raise ValueError(f"attention = {self.attention!r} with latent sizes (kv_lora_rank, ...); use attention = 'mla'")
             right = _kind_of_heads(self.num_heads, self.num_kv_heads)
             if self.attention != right:
@@ -183,6 +238,14 @@ class Model(Spec):
                 )
         if (self.memory_length or self.relative_attention) and self.attention == "mla":
             raise ValueError("memory_length and relative_attention belong to plain attention; use attention = 'mha'")
+        self._check_windows()
+
+    def _check_windows(self) -> None:
+        index = (self.index_num_heads, self.index_head_dim, self.index_top_k)
+        if any(index) and not (self.index_head_dim and self.index_top_k):
+            raise ValueError("index_num_heads, index_head_dim and index_top_k belong together; give all three, or none")
+        if self.attention_chunked and self.sliding_window is None:
+            raise ValueError("attention_chunked = true needs sliding_window, the tokens of a chunk")
         for field in ("full_attention_every", "full_attention_layers", "first_sliding_layer"):
             if getattr(self, field) and self.sliding_window is None:
                 raise ValueError(f"{field} = {getattr(self, field)} needs sliding_window")
@@ -190,7 +253,50 @@ class Model(Spec):
         if self.full_attention_layers and max(self.full_attention_layers) > last:
             raise ValueError(f"full_attention_layers names layer {max(self.full_attention_layers)}; the last one is {last}")
 
+    def _check_mixer(self) -> None:
+        """Sizes that each mixer needs; a state space has its heads as values, its B and C as keys."""
+        needed = {
+            "attention": (),
+            "none": (),
+            "short_conv": ("conv_kernel",),
+            "mamba": (
+                "recurrent_key_head_dim",
+                "recurrent_value_heads",
+                "recurrent_value_head_dim",
+                "conv_kernel",
+                "time_step_rank",
+            ),
+            "lightning": ("recurrent_key_head_dim", "recurrent_value_heads", "recurrent_value_head_dim"),
+        }.get(
+            self.mixer,
+            ("recurrent_key_heads", "recurrent_key_head_dim", "recurrent_value_heads", "recurrent_value_head_dim", "conv_kernel"),
+        )
+        for field in needed:
+            if not getattr(self, field):
+                raise ValueError(f"{field} = 0: mixer = {self.mixer!r} needs it")
+        if self.recurrent_key_heads and self.recurrent_value_heads % self.recurrent_key_heads:
+            raise ValueError(
+                f"recurrent_key_heads = {self.recurrent_key_heads} does not divide "
+                f"recurrent_value_heads = {self.recurrent_value_heads}"
+            )
+
+    def _check_variants(self) -> None:
+        letters = [variant.letter for variant in self.variants]
+        if len(set(letters)) < len(letters):
+            raise ValueError(f"variants: the letters {letters} must differ")
+        for letter in letters:
+            if letter not in self.layer_pattern:
+                raise ValueError(f"variants: layer_pattern = {self.layer_pattern!r} has no layer {letter!r}")
+        if len(self.layer_pattern) > self.num_layers:
+            raise ValueError(
+                f"layer_pattern has {len(self.layer_pattern)} letters, num_layers = {self.num_layers}; give one a layer, or fewer"
+            )
+        for model in self.layer_models:  # a variant's fields are checked as a model's
+            model.layer_kinds  # noqa: B018
+
     def _check_moe(self) -> None:
+        if self.num_experts and self.feed_forward in ("none", "dense"):
+            return
         if self.num_experts:
             if not 1 <= self.top_k <= self.num_experts:
                 raise ValueError(f"top_k = {self.top_k}; a model of {self.num_experts} experts needs 1 to {self.num_experts}")
@@ -209,16 +315,31 @@ class Model(Spec):
                 raise ValueError(f"{field} = {getattr(self, field)} needs num_experts; without it the model is dense")
 
     @cached_property
+    def layer_models(self) -> tuple[Model, ...]:
+        """The model as each of its variants has it."""
+        base = self.model_dump(exclude={"variants", "layer_pattern", "towers", "provenance"})
+        return tuple(Model.model_validate(_changed(base, variant.changes)) for variant in self.variants)
+
+    def of(self, kind: LayerKind) -> Model:
+        """The model with the fields that hold in a layer of that kind."""
+        return self.layer_models[kind.variant - 1] if kind.variant and self.variants else self
+
+    @cached_property
     def layer_kinds(self) -> tuple[LayerKind, ...]:
         """The kind of each layer, from first to last."""
         kinds = []
+        number = {variant.letter: i + 1 for i, variant in enumerate(self.variants)}
         for i in range(self.num_layers):
+            variant = number.get(self.layer_pattern[i % len(self.layer_pattern)], 0) if number else 0
+            model = self.layer_models[variant - 1] if variant else self
             moe = bool(self.num_experts) and i >= self.num_dense_layers
             moe = moe and i not in self.dense_layers and (i + 1 - self.num_dense_layers) % self.moe_every == 0
             full = bool(self.full_attention_every) and (i + 1) % self.full_attention_every == 0
             full = full or i in self.full_attention_layers
-            sliding = self.sliding_window is not None and i >= self.first_sliding_layer and not full
-            kinds.append(LayerKind(moe, sliding, self._roles[i] if self._roles else 0))
+            sliding = self.sliding_window is not None and i >= self.first_sliding_layer and not full and model.attends
+            if model.feed_forward != "by_layer":
+                moe = model.feed_forward == "experts"
+            kinds.append(LayerKind(moe, sliding, self._roles[i] if self._roles else 0, variant))
         return tuple(kinds)
 
     def with_roles(self, roles: tuple[int, ...]) -> Model:
@@ -234,6 +355,21 @@ class Model(Spec):
         return "encoder" if self.architecture == "encoder" else "moe" if self.num_experts else "dense"
 
     @property
+    def inside_experts(self) -> Model:
+        """The model as its experts see it: the width that they read, and how many of them a token's choices really reach."""
+        return self if self.expert_latent_size is None and not self.num_zero_experts else _inside_experts(self)
+
+    @property
+    def attends(self) -> bool:
+        """Whether its layers have attention."""
+        return self.mixer == "attention" or self.attention_beside_mixer
+
+    @property
+    def recurs(self) -> bool:
+        """Whether its layers keep a state instead of, or beside, keys and values."""
+        return self.mixer not in ("attention", "none")
+
+    @property
     def qk_head_dim(self) -> int:
         """Width of one query or key head."""
         if self.attention == "mla":
@@ -243,8 +379,24 @@ class Model(Spec):
     @property
     def value_head_dim(self) -> int:
         """Width of one value head."""
-        return int(self.v_head_dim or 0) if self.attention == "mla" else self.head_dim
+        return self.v_head_dim or self.head_dim
 
 
 def _kind_of_heads(heads: int, kv_heads: int) -> Literal["mha", "gqa", "mqa"]:
     return "mha" if heads == kv_heads else "mqa" if kv_heads == 1 else "gqa"
+
+
+def _changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A model's fields with a variant's; what follows from the heads is derived again."""
+    fields = {**base, **changes}
+    if base["attention"] != "mla" and "attention" not in changes:
+        fields["attention"] = None
+    if not fields.get("q_lora_rank"):
+        fields["q_lora_rank"] = None
+    return fields
+
+
+@lru_cache(maxsize=256)
+def _inside_experts(model: Model) -> Model:
+    reached = model.top_k * model.num_experts / (model.num_experts + model.num_zero_experts)
+    return model.model_copy(update={"hidden_size": model.expert_latent_size or model.hidden_size, "top_k": reached})

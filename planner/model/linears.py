@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from planner.model.architecture import LayerKind, Model
+from planner.model.mixers import mixer_linears
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,21 +112,56 @@ def names_of(model: Model) -> Names:
 @lru_cache(maxsize=1024)
 def layer_linears(model: Model, kind: LayerKind) -> tuple[Linear, ...]:
     """All linear layers of one layer of that kind."""
-    attention = _latent(model) if model.attention == "mla" else _attention(model)
-    inner = _experts(model) if kind.moe else _feed_forward(model)
-    return (*attention, *inner)
+    m = model.of(kind)
+    attention = (_latent(m) if m.attention == "mla" else _attention(m)) if m.attends else ()
+    inner = _experts(m) if kind.moe else _feed_forward(m) if m.feed_forward != "none" else ()
+    mixed = (
+        Linear(path=x.path, part=x.part, block="mixer", operator=x.part, inputs=x.inputs, outputs=x.outputs, also=x.also)
+        for x in mixer_linears(m)
+    )
+    return (*attention, *mixed, *inner)
 
 
 def _attention(m: Model) -> Iterator[Linear]:
-    names, h, q, kv = names_of(m), m.hidden_size, m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
-    whole = q + 2 * kv
-    fused = len(names.qkv) == 1
-    parts = (("query_key_value", whole),) if fused else (("query", q), ("key", kv), ("value", kv))
-    for path, (part, width) in zip(names.qkv, parts, strict=True):
+    names, h = names_of(m), m.hidden_size
+    q, key = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
+    value = m.num_kv_heads * m.value_head_dim
+    gate = {"none": 0, "head": m.num_heads}.get(m.attention_gate, m.num_heads * m.value_head_dim)
+    q += gate if m.attention_gate == "query" else 0
+    if len(names.qkv) == 1:
+        parts = [(names.qkv[0], "query_key_value", q + key + value)]
+    else:
+        parts = [(names.qkv[0], "query", q)]
+        parts += [] if m.shared_kv else [(names.qkv[1], "key", key)]
+        parts += [] if m.shared_kv or m.keys_are_values else [(names.qkv[2], "value", value)]
+    if m.attention_gate in ("head", "full"):
+        parts.append(("self_attn.gate_proj" if m.attention_gate == "full" else "self_attn.g_proj", "attention_gate", gate))
+    whole = sum(width for _, _, width in parts)
+    for path, part, width in parts:
         yield Linear(
             path=path, part=part, block="attention", operator="query key value", inputs=h, outputs=width, share=width / whole
         )
-    yield Linear(path=names.output, part="attention_output", block="attention", operator="output projection", inputs=q, outputs=h)
+    yield Linear(
+        path=names.output,
+        part="attention_output",
+        block="attention",
+        operator="output projection",
+        inputs=m.num_heads * m.value_head_dim,
+        outputs=h,
+    )
+    yield from _indexer(m)
+
+
+def _indexer(m: Model) -> Iterator[Linear]:
+    d, name = m.index_head_dim, "self_attn.indexer"
+    if not m.index_num_heads:
+        return
+    for path, part, operator, inputs, outputs in (
+        ("wq_b", "index_query", "index query", m.q_lora_rank or m.hidden_size, m.index_num_heads * d),
+        ("wk", "index_key", "index key", m.hidden_size, d),
+        ("weights_proj", "index_weights", "index weights", m.hidden_size, m.index_num_heads),
+    ):
+        yield Linear(path=f"{name}.{path}", part=part, block="attention", operator=operator, inputs=inputs, outputs=outputs)
 
 
 def _latent(m: Model) -> Iterator[Linear]:
@@ -174,6 +210,16 @@ def _latent(m: Model) -> Iterator[Linear]:
         inputs=heads * value,
         outputs=h,
     )
+    if m.attention_gate != "none":
+        yield Linear(
+            path="self_attn.g_proj",
+            part="attention_gate",
+            block="attention",
+            operator="attention gate projection",
+            inputs=h,
+            outputs=heads if m.attention_gate == "head" else heads * value,
+        )
+    yield from _indexer(m)
 
 
 def _two_layers(
@@ -211,11 +257,12 @@ def _experts(m: Model) -> Iterator[Linear]:
         block="moe",
         operator="router",
         inputs=m.hidden_size,
-        outputs=m.num_experts,
+        outputs=m.num_experts + m.num_zero_experts,
         module=False,
     )
     into = names.experts_in if m.gated_ffn else names.experts_in[1:]
-    for linear in _two_layers(m, "moe", into, names.experts_out, width, "experts_", m.num_experts, False):
+    inside = m.inside_experts
+    for linear in _two_layers(inside, "moe", into, names.experts_out, width, "experts_", m.num_experts, False):
         one = linear.operator == "out projection" and linear.path != "mlp.experts.down_proj"
         yield replace(linear, also="mlp.experts.down_proj") if one else linear
     yield Linear(
@@ -224,10 +271,17 @@ def _experts(m: Model) -> Iterator[Linear]:
         block="moe",
         operator="in projection",
         copies=m.num_experts,
-        inputs=m.hidden_size,
+        inputs=inside.hidden_size,
         outputs=width * (2 if m.gated_ffn else 1),
         module=False,
     )
+    if m.expert_latent_size:
+        for path, operator, inputs, outputs in (
+            ("fc1_latent_proj", "latent in", m.hidden_size, m.expert_latent_size),
+            ("fc2_latent_proj", "latent out", m.expert_latent_size, m.hidden_size),
+        ):
+            part = operator.replace(" ", "_")
+            yield Linear(path=f"mixer.{path}", part=part, block="moe", operator=operator, inputs=inputs, outputs=outputs)
     if m.num_shared_experts:
         shared = m.num_shared_experts * int(m.shared_expert_ffn_hidden_size or 0)
         inner = (f"{names.shared}.gate_proj", f"{names.shared}.up_proj")

@@ -17,6 +17,7 @@ from planner.common.arrays import Number
 from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
 from planner.model.linears import Linear
+from planner.model.mixers import MIXER_INPUTS, MIXER_PARTS
 from planner.operators.row import Matmul, Row, ShardGroup
 from planner.operators.setting import Setting
 from planner.workload.adapters import adapted, adapted_head, saved_module
@@ -25,13 +26,16 @@ from planner.workload.tuning import Adapter
 
 LINEARS = frozenset((
     "query key value", "output projection", "in projection", "out projection", "router", "query down", "query up", "query",
-    "key value down", "key value up", "logits", "transform",
+    "key value down", "key value up", "logits", "transform", "attention gate projection", "index query", "index key",
+    "index weights", "latent in", "latent out", "layer gate", "layer projection", "laurel left", "laurel right", *MIXER_PARTS,
 ))  # fmt: skip
 """Rows that multiply by a weight; attention's own products are not among them."""
 ADAPTED, FIRST, STILL = 1, 2, 4
 COMMON_INPUT = {
     ("attention", "query"): "entrance", ("attention", "query down"): "entrance", ("attention", "key value down"): "entrance",
-    ("moe", "router"): "tokens", ("shared_expert", "in projection"): "tokens",
+    ("moe", "router"): "tokens", ("shared_expert", "in projection"): "tokens", ("moe", "latent in"): "tokens",
+    ("attention", "attention gate projection"): "entrance", ("attention", "index key"): "entrance",
+    ("attention", "index weights"): "entrance", **{("mixer", part): "mixer entrance" for part in MIXER_INPUTS},
 }  # fmt: skip
 """Linear layers that read the same tensor, which is kept once."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from planner.common.arrays import Number
-from planner.model.architecture import LayerKind
+from planner.model.architecture import LayerKind, Model
 from planner.operators.norm import norm
 from planner.operators.row import FusedAttention, Matmul, Row, communication, gradient_rows, linear, pointwise
 from planner.operators.setting import Setting
@@ -19,7 +19,9 @@ def attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     return (
         *_enter(setting, kind),
         *_rotary(setting),
+        *_indexer_core(setting, kind),
         *_core(setting, kind),
+        *_gate(setting),
         *_output(setting, kind),
     )
 
@@ -76,16 +78,18 @@ def _projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     eager = setting.framework.layer_linears == "separate"
     # cached hidden states of the previous segment are projected anew (Dai et al. 2019, section 3.2)
     t = t * (1.0 + m.memory_length / setting.job.seq_len)
+    query, key_value = heads * (m.head_dim + gate_width(m)), float(key_value_width(m))
     rows = linear(
         "query key value",
         BLOCK,
-        Matmul(m=t, k=float(m.hidden_size), n=(heads + 2.0 * kv) * m.head_dim),
+        Matmul(m=t, k=float(m.hidden_size), n=query + kv * key_value),
         width=w,
         saved_bytes=setting.input_width * m.hidden_size * setting.sequence_tokens,
         kernels=3.0 if eager else 1.0,
-        useful=(heads + 2.0 * m.num_kv_heads / setting.tp) / (heads + 2.0 * kv),
+        useful=(query + m.num_kv_heads / setting.tp * key_value) / (query + kv * key_value),
         parameters=local_parameters(setting, kind, "attention.qkv"),
     )
+    rows += _indexer(setting, kind)
     if m.qk_norm == "none":
         return rows
     per_row = float(m.head_dim) if m.qk_norm == "head" else float(m.hidden_size)
@@ -93,10 +97,102 @@ def _projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         "query key norm",
         BLOCK,
         setting,
-        t * (heads + kv) * m.head_dim,
+        t * (heads + (0.0 if m.shared_kv else kv)) * m.head_dim,
         rows_of=per_row,
         residual=False,
         parameters=local_parameters(setting, kind, "attention.q_norm") + local_parameters(setting, kind, "attention.k_norm"),
+    )
+
+
+def key_value_width(m: Model) -> int:
+    """Outputs of the key and value projections for each head of them: none where an earlier layer's are read."""
+    return 0 if m.shared_kv else m.head_dim + (0 if m.keys_are_values else m.value_head_dim)
+
+
+def gate_width(m: Model) -> int:
+    """Gates of each query head: one, or one for each element of its output."""
+    return {"none": 0, "head": 1}.get(m.attention_gate, m.value_head_dim)
+
+
+def _gate(setting: Setting) -> tuple[Row, ...]:
+    """A sigmoid of a projection of the input multiplies the output; it keeps the projection and the output (Qwen3-Next)."""
+    m, w = setting.model, setting.width
+    if m.attention_gate == "none":
+        return ()
+    heads = setting.tokens * m.num_heads / setting.tp
+    kept = heads * (gate_width(m) + m.value_head_dim)
+    moved = w * (kept + heads * m.value_head_dim)
+    return pointwise("attention gate", BLOCK, forward_bytes=moved, backward_bytes=2.0 * moved, saved_bytes=w * kept)
+
+
+def _indexer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Projections of the lightning indexer, whole on every rank: queries of few heads, one key, a weight for each head."""
+    m, w, ts = setting.model, setting.width, setting.sequence_tokens
+    if not m.index_num_heads:
+        return ()
+    heads, d, h = float(m.index_num_heads), float(m.index_head_dim), float(m.hidden_size)
+    query = float(m.q_lora_rank or m.hidden_size)
+    return (
+        *linear(
+            "index query",
+            BLOCK,
+            Matmul(m=ts, k=query, n=heads * d),
+            width=w,
+            parameters=local_parameters(setting, kind, "attention.index.query"),
+        ),
+        *linear(
+            "index key", BLOCK, Matmul(m=ts, k=h, n=d), width=w, parameters=local_parameters(setting, kind, "attention.index.key")
+        ),
+        *linear(
+            "index weights",
+            BLOCK,
+            Matmul(m=ts, k=h, n=heads),
+            width=w,
+            parameters=local_parameters(setting, kind, "attention.index.scores"),
+        ),
+    )
+
+
+def _indexer_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Scores of every key in front, by all heads of the indexer, and the choice of the best index_top_k.
+
+    2 t keys heads width flops (DeepSeek-V3.2-Exp, section 2.1: the part that stays quadratic); nothing but the chosen
+    indices is kept, 4 bytes each. Its backward pass is that of the small attention it resembles.
+    """
+    m, w, t = setting.model, setting.width, setting.tokens
+    if not m.index_num_heads:
+        return ()
+    heads, d = float(m.index_num_heads), float(m.index_head_dim)
+    seen, _ = replace(setting, model=m.model_copy(update={"index_top_k": 0})).keys(kind)
+    chosen = min(float(m.index_top_k), float(setting.job.seq_len))
+    flops = 2.0 * t * seen * heads * d
+    work = FusedAttention(
+        sequences=setting.micro_batch_size, heads=heads, queries=setting.queries, keys=seen, qk_head_dim=d, value_head_dim=d
+    )
+    moved = w * t * (heads + 1.0) * d + 4.0 * t * chosen
+    return (
+        Row(
+            name="indexer",
+            block=BLOCK,
+            phase="forward",
+            flops=flops,
+            model_flops=flops,
+            bytes_moved=moved,
+            kernels=2.0,
+            saved_bytes=4.0 * t * chosen + w * t * (heads + 1.0) * d,
+            work=work,
+            core=True,
+        ),
+        Row(
+            name="indexer gradient",
+            block=BLOCK,
+            phase="backward",
+            flops=2.0 * flops,
+            model_flops=2.0 * flops,
+            bytes_moved=2.0 * moved,
+            kernels=2.0,
+            work=replace(work, backward=True),
+        ),
     )
 
 
@@ -141,6 +237,15 @@ def _latent_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
             width=w,
             parameters=local_parameters(setting, kind, "attention.q_up"),
         )
+    if m.attention_gate != "none":
+        rows += linear(
+            "attention gate projection",
+            BLOCK,
+            Matmul(m=t, k=h, n=heads * gate_width(m)),
+            width=w,
+            parameters=local_parameters(setting, kind, "attention.qkv.gate"),
+        )
+    rows += _indexer(setting, kind)
     rows += linear(
         "key value down",
         BLOCK,
@@ -220,7 +325,10 @@ def qkv_saved_bytes(setting: Setting) -> Number:
         return w * t * heads * (2.0 * m.qk_head_dim + m.value_head_dim)
     # eager and scaled-dot-product attention of transformers copy keys and values to every query head
     copies = heads if setting.framework.repeats_kv_heads else setting.local_kv_heads()
-    return w * t * (heads + 2.0 * copies * (1.0 + m.memory_length / setting.job.seq_len)) * m.head_dim
+    if m.shared_kv and not setting.framework.repeats_kv_heads:  # the earlier layer keeps them
+        return w * t * heads * m.head_dim
+    widths = m.head_dim + m.value_head_dim
+    return w * t * (heads * m.head_dim + widths * copies * (1.0 + m.memory_length / setting.job.seq_len))
 
 
 def _flash_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -290,7 +398,7 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     batch = setting.micro_batch_size * heads
     softmax, dropped = softmax_saved_bytes(setting)
     eager = setting.framework.attention_kernel == "eager"
-    passes = 12.0 if eager else 2.0
+    forward_bytes, backward_bytes = _softmax_traffic(setting)
     scores = Matmul(m=q, k=float(m.qk_head_dim), n=s, batch=batch, dtype=setting.unquantized_dtype)
     context = Matmul(m=q, k=s, n=float(m.value_head_dim), batch=batch, dtype=setting.unquantized_dtype)
     relative = linear("position scores", BLOCK, scores, width=w) if m.relative_attention else ()
@@ -312,8 +420,8 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         *pointwise(
             "softmax",
             BLOCK,
-            forward_bytes=passes * w * pairs,
-            backward_bytes=(passes + w) * pairs,
+            forward_bytes=forward_bytes * pairs,
+            backward_bytes=backward_bytes * pairs,
             kernels=6.0 if eager else 1.0,
             backward_kernels=5.0 if eager else 1.0,
             saved_bytes=softmax * pairs,
@@ -335,6 +443,25 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     return tuple(replace(row, core=True) if row.phase == "forward" else row for row in rows)
 
 
+def _softmax_traffic(setting: Setting) -> tuple[float, float]:
+    """Bytes moved per score between the two products, forward and backward, w wide scores and u wide probabilities.
+
+    One fused kernel reads and writes scores, backward the probabilities and both gradients: 2 w and 3 w. Eager PyTorch scales
+    (2 w), masks (2 w) and takes the softmax (w + u), then casts back where it ran in fp32 (u + w); backward each has its own
+    gradient. Under autocast the cast to fp32 is a kernel of its own, both ways (w + 4).
+    """
+    w = setting.width
+    if setting.framework.attention_kernel != "eager":
+        return 2.0 * w, 3.0 * w
+    upcast = setting.autocast or (setting.model.softmax_in_fp32 and w < 4)
+    u = 4.0 if upcast else w
+    back = u + w if upcast else 0.0
+    apart = w + u if setting.autocast else 0.0
+    softmax = 2.0 * u if setting.autocast else w + u
+    gradient = 3.0 * u if setting.autocast else 2.0 * u + w
+    return 4.0 * w + apart + softmax + back, 4.0 * w + apart + gradient + back
+
+
 def softmax_saved_bytes(setting: Setting) -> tuple[float, float]:
     """Bytes per score kept by softmax and by dropout (its mask, and its output for the weighted sum)."""
     m, w = setting.model, setting.width
@@ -351,8 +478,22 @@ def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Output projection (keeps its input), dropout (keeps a one-byte mask) and the residual sum."""
     m, w, t = setting.model, setting.width, setting.tokens
     width = m.num_heads / setting.tp * m.value_head_dim
-    parameters = local_parameters(setting, kind, "attention.output") + local_parameters(setting, kind, "attention.sinks")
+    parameters = local_parameters(setting, kind, "attention.output.") + local_parameters(setting, kind, "attention.sinks")
+    inner = (
+        norm(
+            "attention output norm",
+            BLOCK,
+            setting,
+            t * width,
+            rows_of=width_of_output(m),
+            residual=False,
+            parameters=local_parameters(setting, kind, "attention.output_norm"),
+        )
+        if m.attention_output_norm
+        else ()
+    )
     return (
+        *inner,
         *linear(
             "output projection",
             BLOCK,
@@ -364,6 +505,11 @@ def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         *tensor_parallel_exit(setting, BLOCK),
         *dropout_and_residual(setting, BLOCK),
     )
+
+
+def width_of_output(m: Model) -> float:
+    """Inputs of the output projection."""
+    return float(m.num_heads * m.value_head_dim)
 
 
 def dropout_and_residual(setting: Setting, block: str) -> tuple[Row, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from planner.model.parameters import embedding_parameters
 from planner.operators.norm import norm
-from planner.operators.row import Row, communication, pointwise
+from planner.operators.row import Matmul, Row, communication, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import on_one_rank
 
@@ -29,12 +31,13 @@ def embedding(setting: Setting) -> tuple[Row, ...]:
             backward_bytes=3.0 * w * t * h * tables,
             kernels=2.0 * tables,
             saved_bytes=ids * tables,
-            parameters=on_one_rank(setting, embedding_parameters(m)),
+            parameters=on_one_rank(setting, [x for x in embedding_parameters(m) if not x.name.startswith("towers.")]),
         ),
         communication("scatter sequence", BLOCK, "forward", "reduce_scatter", "tp", message, split),
         communication("sum partial look-ups", BLOCK, "forward", "all_reduce", "tp", message, whole),
         communication("gather sequence gradient", BLOCK, "backward", "all_gather", "tp", message, split),
     )
+    rows += (*_per_layer_vectors(setting), *_towers(setting))
     if m.embedding_norm:
         rows += norm("embedding norm", BLOCK, setting, elements, rows_of=h)
     if m.hidden_dropout > 0:
@@ -46,3 +49,41 @@ def embedding(setting: Setting) -> tuple[Row, ...]:
             saved_bytes=elements,
         )
     return rows
+
+
+def _per_layer_vectors(setting: Setting) -> tuple[Row, ...]:
+    """The second table's look-up and the projection of the words, a vector of each layer; both are kept for all layers."""
+    m, w, t = setting.model, setting.width, setting.tokens
+    wide = float(m.num_layers * m.per_layer_embedding_size)
+    if not wide:
+        return ()
+    return (
+        *linear("per-layer projection", BLOCK, Matmul(m=t, k=float(m.hidden_size), n=wide), width=w),
+        *pointwise(
+            "per-layer vectors",
+            BLOCK,
+            forward_bytes=8.0 * w * t * wide,
+            backward_bytes=8.0 * w * t * wide,
+            kernels=4.0,
+            saved_bytes=2.0 * w * t * wide,
+        ),
+    )
+
+
+def _towers(setting: Setting) -> tuple[Row, ...]:
+    """Vision towers: their weights, which train unless they are frozen. A sequence without images does not run them."""
+    rows = []
+    for tower in setting.model.towers:
+        count = float(tower.parameters) * np.ones_like(setting.tp)
+        frozen = tower.frozen and setting.job.adapter is None
+        rows.append(
+            Row(
+                name=f"{tower.name} tower",
+                block=BLOCK,
+                phase="forward",
+                parameters=0.0 if frozen else count,
+                frozen_bytes=setting.precision.parameter * count if frozen else 0.0,
+                shard_group="dense",
+            )
+        )
+    return tuple(rows)

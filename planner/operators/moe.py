@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from planner.common.arrays import Number
@@ -17,13 +19,29 @@ BLOCK = "moe"
 
 def mixture_of_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Rows of one MoE block. A rank routes its own tokens (s b / cp, / tp under sequence parallelism)."""
+    inner = replace(setting, model=setting.model.inside_experts)
     return (
         *_router(setting, kind),
-        *_dispatch(setting),
-        *_experts(setting, kind),
-        *_combine(setting),
+        *_latent(setting, kind, "in"),
+        *_dispatch(inner),
+        *_experts(inner, kind),
+        *_combine(inner),
+        *_latent(setting, kind, "out"),
         *_shared_experts(setting, kind),
         *dropout_and_residual(setting, BLOCK),
+    )
+
+
+def _latent(setting: Setting, kind: LayerKind, way: str) -> tuple[Row, ...]:
+    """Experts of narrow vectors: every token goes down before it is sent, and up once it is summed (Nemotron 3, latent MoE)."""
+    m, w, t = setting.model, setting.width, setting.sequence_tokens
+    if m.expert_latent_size is None:
+        return ()
+    h, narrow = float(m.hidden_size), float(m.expert_latent_size)
+    work = Matmul(m=t, k=h, n=narrow) if way == "in" else Matmul(m=t, k=narrow, n=h)
+    kept = 0.0 if way == "in" else setting.input_width * t * narrow  # the router keeps what goes down
+    return linear(
+        f"latent {way}", BLOCK, work, width=w, saved_bytes=kept, parameters=local_parameters(setting, kind, f"latent.{way}")
     )
 
 
@@ -40,7 +58,7 @@ def expert_tokens(setting: Setting) -> Number:
 def _surplus(setting: Setting) -> Number:
     """Pairs on the fullest rank over the mean: a rank with all experts has the mean, one of ep at most ep times it."""
     m = setting.model
-    return m.capacity_factor if m.capacity_factor is not None else np.minimum(setting.job.expert_load, setting.ep)
+    return m.capacity_factor if m.capacity_factor is not None else setting.expert_load
 
 
 def _imbalance(setting: Setting) -> Number:
@@ -51,7 +69,7 @@ def _imbalance(setting: Setting) -> Number:
 def _router(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Scores of all experts (kept in fp32), softmax, top-k, load-balance loss. The input is kept for its gradient."""
     m, w, t = setting.model, setting.width, setting.sequence_tokens
-    h, experts = float(m.hidden_size), float(m.num_experts)
+    h, experts = float(m.hidden_size), float(m.num_experts + m.num_zero_experts)
     kernels = 6.0 if setting.framework.fused_router else 20.0
     return (
         *linear(
@@ -84,16 +102,18 @@ def _routing_bytes_per_pair(setting: Setting) -> float:
 
 
 def _dispatch(setting: Setting) -> tuple[Row, ...]:
-    """Sort tokens by expert, send them to the experts' ranks. The received tokens are the experts' kept input."""
+    """Sort tokens by expert, send them to the experts' ranks. The received tokens are the experts' kept input.
+
+    Without a capacity the host reads how many tokens each expert got before it can launch what follows: nothing is queued
+    ahead, and dispatch, permutation and grouped multiplications are many small calls. The pass takes as long as the host where
+    that is longer than the device's work.
+    """
     m = setting.model
-    counts = Row(
-        name="token counts to the host",
-        block=BLOCK,
-        phase="forward",
-        idle_s=setting.framework.expert_sync_s if m.capacity_factor is None and m.num_experts > 1 else 0.0,
-    )
+    asks = m.capacity_factor is None and m.num_experts > 1 and setting.framework.cuda_graphs == "none"
+    host = setting.framework.expert_host_s if asks else 0.0
     return (
-        counts,
+        Row(name="token counts to the host", block=BLOCK, phase="forward", host_s=host),
+        Row(name="token counts to the host gradient", block=BLOCK, phase="backward", host_s=host),
         *_permute("permute", setting),
         *_exchange("dispatch", setting, "all_gather", "reduce_scatter"),
         *_sort_received("sort by expert", setting),
@@ -128,10 +148,10 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
 def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
     """Received pairs lie by sending rank; a rank with several experts sorts them once more, and back after the experts.
 
-    Where a token travels once per rank, its copies are made in expert order on arrival: that is the permutation itself.
+    Where a token travels once to a rank, its copies are made in expert order on arrival: that is the permutation itself.
     """
     m, f = setting.model, setting.framework
-    if f.expert_dispatch == "tokens":
+    if f.dispatcher != "alltoall":
         return ()
     several = ((setting.ep > 1) & (setting.ep < m.num_experts)).astype(float)
     moved = np.asarray(2.0 * setting.width * expert_tokens(setting) * float(m.hidden_size) * several)
@@ -139,29 +159,40 @@ def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
 
 
 def _exchange(name: str, setting: Setting, forward: Collective, backward: Collective) -> tuple[Row, ...]:
-    """All-to-all over the expert-parallel group, gather or scatter over an expert's tensor-parallel group."""
-    m, w = setting.model, setting.width
+    """Tokens to their experts' ranks or back; gather or scatter over an expert's tensor-parallel group.
+
+    ``alltoall`` sends each token-expert pair (Megatron-Core, AllToAllDispatcher). ``deepep`` and ``hybridep`` send a token once
+    to each node of its experts, over the network, and there once to each of their ranks (DeepSeek-V3 report, section
+    3.2.2). ``allgather`` gives every rank all tokens and sums the results over all ranks.
+    """
+    m, w, f = setting.model, setting.width, setting.framework
     pairs = expert_tokens(setting)
-    message = w * pairs / setting.etp * float(m.hidden_size) * _distinct_ranks(setting)
     gathered = w * pairs * float(m.hidden_size)
     ep, etp = (setting.ep > 1).astype(float), (setting.etp > 1).astype(float)
+    if f.dispatcher == "allgather":
+        everything = w * setting.sequence_tokens * setting.ep * float(m.hidden_size)
+        sent: tuple[Row, ...] = (
+            communication(f"{name} tokens", BLOCK, "forward", forward, "ep", everything, ep),
+            communication(f"{name} gradients", BLOCK, "backward", backward, "ep", everything, ep),
+        )
+    else:
+        message = gathered / setting.etp
+        once = f.dispatcher != "alltoall"
+        copies = float(m.top_k) if once else None
+        message = message / float(m.top_k) if once else message
+        sent = tuple(
+            replace(
+                communication(f"{name} {what}", BLOCK, phase, "all_to_all", "ep", message, ep),
+                copies=copies,
+                reach=m.router_reach,
+            )
+            for what, phase in (("tokens", "forward"), ("gradients", "backward"))
+        )
     return (
-        communication(f"{name} tokens", BLOCK, "forward", "all_to_all", "ep", message, ep),
-        communication(f"{name} gradients", BLOCK, "backward", "all_to_all", "ep", message, ep),
+        *sent,
         communication(f"{name} over etp", BLOCK, "forward", forward, "etp", gathered, etp),
         communication(f"{name} gradients over etp", BLOCK, "backward", backward, "etp", gathered, etp),
     )
-
-
-def _distinct_ranks(setting: Setting) -> Number:
-    """Ranks that a token's experts lie on over its experts: n (1 - (1 - 1/n)^k) / k, where copies for one rank travel once.
-
-    Uniform routing of k experts over n ranks; DeepEP and HybridEP send so (DeepSeek-V3 report, section 3.2.2).
-    """
-    if setting.framework.expert_dispatch == "pairs":
-        return 1.0
-    k = float(setting.model.top_k)
-    return np.asarray(setting.ep * (1.0 - np.power(1.0 - 1.0 / setting.ep, k)) / k)
 
 
 def _experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -169,7 +200,7 @@ def _experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     m = setting.model
     pairs = expert_tokens(setting)
     local = m.num_experts / setting.ep
-    grouped = setting.framework.grouped_experts
+    grouped = setting.framework.grouped_experts and setting.framework.grouped_kernel == "one"
     return gated_or_plain(
         BLOCK,
         setting,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from planner.common.arrays import Number
 
 Phase = Literal["forward", "recompute", "backward", "gradient_sync", "optimizer", "prefill", "decode"]
@@ -24,6 +26,7 @@ class Matmul:
     grouped: bool = False
     dtype: str | None = None  # None = the job's matrix-multiply type
     cast: Number = 0.0  # elements quantized for it, where the type is fp8
+    aligned: Number = 64.0  # the largest power of two, up to 64, that divides both sizes of the weight
 
     @property
     def flops(self) -> Number:
@@ -55,7 +58,9 @@ class Row:
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
     have this row; ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the device waits for the
     host. ``core`` marks what selective recomputation redoes; ``rate`` of memory-bound work over the stack's usual.
-    ``beside`` is the row whose computation a collective may run beside.
+    ``beside`` is the row whose computation a collective may run beside. ``copies``: each token of the message goes to that
+    many experts, but only once to a node and once to a rank; ``reach`` the part of the group's ranks that a token's experts may
+    lie on.
     """
 
     name: str
@@ -81,6 +86,8 @@ class Row:
     core: bool = False
     beside: Row | None = None
     rate: float = 1.0
+    copies: float | None = None
+    reach: float = 1.0
 
 
 def recomputed(row: Row, redo: Number) -> Row:
@@ -103,6 +110,17 @@ def recomputed(row: Row, redo: Number) -> Row:
     )
 
 
+def alignment(*sizes: Number) -> Number:
+    """The largest power of two, up to 64, that divides all ``sizes``: rows of a matrix begin at multiples of it."""
+    found: Number = 1.0
+    for power in (2.0, 4.0, 8.0, 16.0, 32.0, 64.0):
+        divides: Number = 1.0
+        for size in sizes:
+            divides = divides * np.where(np.asarray(size) % power == 0, 1.0, 0.0)
+        found = np.where(divides > 0, power, found)
+    return found
+
+
 def linear(
     name: str,
     block: str,
@@ -123,6 +141,7 @@ def linear(
     flops that the model needs (less than 1 where expert capacity is padded or the fullest rank computes more).
     """
     m, n, k, b = work.m, work.n, work.k, work.batch
+    work = replace(work, aligned=alignment(n, k))
     moved = width * b * (m * k + k * n + m * n)
     # forward, the norm or activation before it writes fp8; backward, dy is cast once for both gradients
     dx = replace(work, n=k, k=n, cast=b * m * n)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from planner.common.arrays import Array, Positions
 from planner.model.architecture import LayerKind, Model
+from planner.operators.routing import expert_load
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts
@@ -91,6 +92,11 @@ class Setting:
         """1 where at least the attention core is recomputed."""
         return (self.recompute >= 1).astype(float)
 
+    @cached_property
+    def expert_load(self) -> Array:
+        """Tokens of the fullest rank of the expert-parallel group over the mean."""
+        return expert_load(self.model, self.job, self.ep)
+
     @property
     def unquantized_dtype(self) -> str:
         """The type of what FP8 training leaves in 16 bit: attention, router, output layer (Transformer Engine)."""
@@ -103,12 +109,19 @@ class Setting:
 
     def keys(self, kind: LayerKind) -> tuple[float, float]:
         """Keys that a query attends to on average: (executed by a fused kernel, by the MFU convention)."""
-        s = float(self.job.seq_len)
-        window = float(self.model.sliding_window or s) if kind.sliding else s
-        window = min(window, s)
+        s, m = float(self.job.seq_len), self.model
+        window = float(m.sliding_window or s) if kind.sliding else s
+        window = min(window, s, float(m.index_top_k or s))  # an indexer picks that many keys
+        if kind.sliding and m.attention_chunked:  # of its own chunk, a query sees what is in front of it
+            return (window + 1.0) / 2.0 if self.causal else window, window
         # the first `window` queries see 1 .. window keys, the others see `window`
         seen = (window * (window + 1.0) / 2.0 + (s - window) * window) / s if self.causal else window
         return seen, window
+
+    def of(self, kind: LayerKind) -> Setting:
+        """The same axes with the fields that hold in a layer of that kind."""
+        model = self.model.of(kind)
+        return self if model is self.model else replace(self, model=model)
 
     def local_kv_heads(self) -> Array:
         """Key-value heads on one rank: k / tp, but at least one (they are copied when tp exceeds them)."""

@@ -14,10 +14,12 @@ from planner.operators.attention import attention
 from planner.operators.embedding import embedding
 from planner.operators.feed_forward import feed_forward
 from planner.operators.head import head
+from planner.operators.mixer import mixer
 from planner.operators.moe import mixture_of_experts
 from planner.operators.norm import norm
 from planner.operators.row import Matmul, Row, recomputed
 from planner.operators.setting import Setting
+from planner.operators.streams import streams
 from planner.operators.teacher import distillation_loss, teacher_rows
 from planner.operators.weights import local_parameters
 
@@ -62,6 +64,7 @@ def _tuned(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 
 def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    setting = setting.of(kind)
     m = setting.model
     elements = setting.sequence_tokens * float(m.hidden_size)
     parameters = local_parameters(setting, kind, "norms")
@@ -69,7 +72,7 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         norm(f"norm {i + 1}", "norm", setting, elements, rows_of=float(m.hidden_size), parameters=parameters if i == 0 else 0.0)
         for i in range(m.norms_per_layer)
     ]
-    inner = mixture_of_experts(setting, kind) if kind.moe else feed_forward(setting, kind)
+    inner = mixture_of_experts(setting, kind) if kind.moe else feed_forward(setting, kind) if m.feed_forward != "none" else ()
     host = setting.framework.host_s_per_layer
     bookkeeping = [
         Row(name="bookkeeping", block="layer", phase="forward", host_s=host),
@@ -77,7 +80,9 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     ]
     half = max(m.norms_per_layer // 2, 1)
     before, after = norms[:half], norms[half:]
-    return (*bookkeeping, *_flat(before), *attention(setting, kind), *_flat(after), *inner)
+    attended = attention(setting, kind) if m.attends else ()
+    mixed = mixer(setting, kind) if m.recurs else ()
+    return (*bookkeeping, *_flat(before), *attended, *mixed, *_flat(after), *inner, *streams(setting, kind))
 
 
 def _flat(groups: list[tuple[Row, ...]]) -> tuple[Row, ...]:
@@ -88,28 +93,78 @@ def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ..
     """Apply the layout's recomputation to a layer's rows.
 
     ``full`` keeps only the layer's input and does all forward rows again (Chen et al. 2016); ``selective`` redoes the
-    attention core (Korthikanti et al. 2022, section 5). What a recomputation brings back is alive for one layer only:
-    it is workspace, not saved.
+    stack's modules: the attention core (Korthikanti et al. 2022, section 5), or those of Megatron-Core's
+    ``--recompute-modules``. What a recomputation brings back is alive for one layer only: it is workspace, not saved.
     """
     if setting.framework.selective_recompute == "alternate_matmuls":
         return _alternate_recomputation(setting, rows)
-    redo_full, redo_core = setting.full_recompute, setting.core_recompute
+    redo_full, redo_selective = setting.full_recompute, setting.core_recompute
+    modules = setting.framework.recompute_modules
+    needed = _needed_again(setting, rows)
     result: list[Row] = []
     again: list[Row] = []
     dropped: list[Number] = []
-    for row in rows:
+    for i, row in enumerate(rows):
         if row.phase != "forward":
             result.append(row)
             dropped.append(0.0)
             continue
-        redo = redo_core if row.core else redo_full
-        result.append(replace(row, saved_bytes=row.saved_bytes * (1.0 - redo)))
-        dropped.append(row.saved_bytes * redo)
-        again.append(recomputed(row, redo))
+        drop = redo_selective if dropped_by(row, modules) else redo_full
+        redo = redo_selective if redone_by(row, modules) else redo_full
+        result.append(replace(row, saved_bytes=row.saved_bytes * (1.0 - drop)))
+        dropped.append(row.saved_bytes * drop)
+        again += [recomputed(row, redo)] if i < needed or modules - {"core_attn"} else []
     m = setting.model
     kept = setting.residual_width * float(m.hidden_size) * setting.sequence_tokens * redo_full
     entrance = Row(name="layer input kept", block="layer", phase="forward", saved_bytes=kept)
     return (entrance, *result, *again, _restored(rows, dropped, kept))
+
+
+def dropped_by(row: Row, modules: frozenset[str]) -> bool:
+    """Whether recomputing ``modules`` (Megatron-Core, transformer_config.py) spares what a forward row keeps.
+
+    ``core_attn``, ``mlp`` and ``moe`` keep their input only. ``layernorm``, ``moe_act`` and ``mla_up_proj`` drop their output,
+    which is what the next multiplication or the attention core keeps.
+    """
+    if row.core:
+        return "core_attn" in modules
+    if row.block in ("moe", "shared_expert"):
+        inner = row.name == "out projection" and row.block == "moe" and "moe_act" in modules
+        return inner or (row.name != "router" and "moe" in modules) or (row.name == "router" and "layernorm" in modules)
+    if row.block == "feed_forward":
+        kept_input = row.name == "in projection"
+        return ("layernorm" if kept_input else "mlp") in modules
+    if row.block == "attention" and row.name in ("query key value", "query down", "key value down", "query"):
+        return "layernorm" in modules
+    return row.name == "queries, keys, values kept" and "mla_up_proj" in modules
+
+
+def redone_by(row: Row, modules: frozenset[str]) -> bool:
+    """Whether recomputing ``modules`` runs a forward row again."""
+    if row.core:
+        return "core_attn" in modules
+    if row.block == "norm":
+        return "layernorm" in modules
+    if row.block in ("moe", "shared_expert"):
+        return "moe" in modules or (row.block == "moe" and row.name == "activation" and "moe_act" in modules)
+    if row.block == "feed_forward":
+        return "mlp" in modules
+    return row.name in ("query up", "key value up", "query latent norm", "key value latent norm") and "mla_up_proj" in modules
+
+
+def _needed_again(setting: Setting, rows: tuple[Row, ...]) -> int:
+    """Rows of a layer, in forward order, that a full recomputation runs again: all, or up to the last tensor that backward needs.
+
+    PyTorch's non-reentrant checkpoint stops as soon as every tensor that was kept the first time is there again
+    (``torch.utils.checkpoint.set_checkpoint_early_stop``, on by default). A multiplication keeps its input, so that the
+    last one of a layer is not run again; neither is what follows it.
+    """
+    if not setting.framework.checkpoint_stops_early:
+        return len(rows)
+    keeping = [i for i, row in enumerate(rows) if row.phase == "forward" and np.any(np.asarray(row.saved_bytes) > 0)]
+    if not keeping:
+        return len(rows)
+    return keeping[-1] + (0 if isinstance(rows[keeping[-1]].work, Matmul) else 1)
 
 
 def _restored(rows: tuple[Row, ...], dropped: list[Number], entrance: Number) -> Row:
@@ -139,13 +194,14 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
     result: list[Row] = []
     again: list[Row] = []
     dropped: list[Number] = []
-    for row in rows:
+    needed = _needed_again(setting, rows)
+    for i, row in enumerate(rows):
         if row.phase != "forward":
             result.append(row)
             dropped.append(0.0)
             continue
         share = _alternate_share(setting, row)
-        redo = redo_full + selective * share
+        redo = (redo_full + selective * share) * (1.0 if i < needed else 0.0)
         part = np.where(redo > 0, redo, 1.0)
         # attention keeps its output, which the next projection holds as its input, and its log-sums
         stays = row.core or row.name == "output projection"

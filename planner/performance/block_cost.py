@@ -11,10 +11,10 @@ from planner.common.arrays import Array
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind
-from planner.operators.row import Group, Row
+from planner.operators.row import Group, Matmul, Row
 from planner.operators.setting import Setting
 from planner.operators.table import Table
-from planner.performance.collectives import collective_s
+from planner.performance.collectives import collective_s, token_exchange_s
 from planner.performance.roofline import device_s
 from planner.workload.framework import Framework
 
@@ -28,7 +28,7 @@ class BlockCost:
     Seconds: ``forward_s``, ``recompute_s`` and ``backward_s`` of computation (the slower of device and host),
     ``weight_gradient_s`` the part of backward that zero-bubble schedules may delay, ``<group>_s`` of exposed
     communication. Bytes: ``saved``, ``workspace`` (largest row). ``flops`` of the fullest
-    rank, ``mean_flops`` of the average one.
+    rank, ``mean_flops`` of the average one with masked attention counted in full (Korthikanti et al. 2022, appendix A).
     """
 
     forward_s: Array
@@ -48,6 +48,7 @@ class BlockCost:
     flops: Array
     mean_flops: Array
     model_flops: Array
+    dummy_bytes: Array  # of Transformer Engine's cached dummy gradients: each weight of the layer once, in 16 bit
 
     @property
     def compute_s(self) -> Array:
@@ -110,10 +111,12 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     host = {p: np.zeros(shape) for p in device}
     sums = {
         name: np.zeros(shape)
-        for name in ("saved", "workspace", "dense", "expert", "flops", "mean", "model", "weight", "fdense", "fexpert")
+        for name in ("saved", "workspace", "dense", "expert", "flops", "mean", "model", "weight", "fdense", "fexpert", "dummy")
     }
     exposed: dict[Group, Array] = {g: np.zeros(shape) for g in GROUPS}
     waiting = {p: np.zeros(shape) for p in device}
+    dummies = setting.framework.dummy_weight_gradients and not setting.job.frozen
+    waits = setting.framework.cuda_graphs == "none"
     for row in rows:
         phase = row.phase
         if row.collective is not None and row.group is not None:
@@ -125,8 +128,11 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
             device[phase] = device[phase] + seconds
             if row.name.endswith("weight gradient"):
                 sums["weight"] = sums["weight"] + seconds
-        host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel + row.host_s
+        if waits:
+            host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel + row.host_s
         _add_amounts(sums, row)
+        if dummies and isinstance(row.work, Matmul) and _has_dummy(row):
+            sums["dummy"] = sums["dummy"] + DUMMY_WIDTH * row.work.n * row.work.k
     return BlockCost(
         forward_s=np.maximum(device["forward"], host["forward"] - waiting["forward"]),
         recompute_s=np.maximum(device["recompute"], host["recompute"] - waiting["recompute"]),
@@ -145,6 +151,20 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
         flops=sums["flops"],
         mean_flops=sums["mean"],
         model_flops=sums["model"],
+        dummy_bytes=sums["dummy"],
+    )
+
+
+DUMMY_WIDTH = 2.0
+"""Bytes of an element of Transformer Engine's dummy gradients: bf16."""
+
+
+def _has_dummy(row: Row) -> bool:
+    """A linear layer of Transformer Engine: not the router, the output layer or grouped experts (cached since its 2.10)."""
+    return (
+        row.phase == "forward"
+        and row.block in ("attention", "feed_forward", "shared_expert")
+        and bool(np.any(np.asarray(row.parameters) > 0))
     )
 
 
@@ -154,7 +174,8 @@ def _add_amounts(sums: dict[str, Array], row: Row) -> None:
     # backward frees from the end: beside a row's temporaries lives what the rows up to it keep
     sums["workspace"] = np.maximum(sums["workspace"], sums["saved"] + row.workspace_bytes)
     sums["flops"] = sums["flops"] + row.flops
-    sums["mean"] = sums["mean"] + row.flops / row.imbalance
+    # attention counts in full, as in model flops, so that hardware flops are never fewer
+    sums["mean"] = sums["mean"] + np.maximum(row.flops / row.imbalance, row.model_flops)
     sums["model"] = sums["model"] + row.model_flops
     if row.shard_group is not None:
         sums[row.shard_group] = sums[row.shard_group] + row.parameters
@@ -177,10 +198,13 @@ def _exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> 
     if row.collective is None or row.group is None:
         raise ValueError(f"row {row.name!r} is no collective")
     ranks, stride = group_of(setting, row.group)
-    seconds = collective_s(cluster, row.collective, row.communication_bytes, ranks, stride)
+    if row.copies is not None:
+        seconds = token_exchange_s(cluster, row.communication_bytes, row.copies, row.reach, ranks, stride)
+    else:
+        seconds = collective_s(cluster, row.collective, row.communication_bytes, ranks, stride)
     seconds = seconds * (1.0 - overlap(setting.framework, row.group))
     hides = setting.framework.overlap_tensor_parallel_gradients
-    if row.beside is None or hides == 0.0:
+    if row.beside is None:
         return seconds
     return np.asarray(seconds - hides * np.minimum(seconds, compute_s(row.beside, setting, cluster, curves)))
 
@@ -195,7 +219,7 @@ def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> A
         setting.precision.matmul,
         setting.unquantized_dtype,
         f.flash_attention,
-        f.elementwise_rate,
+        f.memory_rate,
     )
 
 

@@ -48,7 +48,7 @@ def collective_s(
     if done.all():
         return result
     x = message * bus_factor(collective, ranks)
-    inner: float | None = None
+    inner: CollectiveFit | None = None
     reach = 1.0
     for link in cluster.node.links:
         reach_now = float(link.span) if link.span else float("inf")
@@ -61,11 +61,38 @@ def collective_s(
             if done.all():
                 break
         fit = _fit(link, collective, captured)
-        inner, reach = fit.bus_bytes_per_s, reach_now
+        inner, reach = fit, reach_now
     if not done.all():
         # a cluster without a network link is refused when it is built; a group cannot outgrow it
         raise AssertionError(f"no link of {cluster.node.name} spans {float((ranks * stride).max()):.0f} GPUs")
     return result
+
+
+def token_exchange_s(cluster: Cluster, token_bytes: Number, copies: float, reach: float, ranks: Number, stride: Number) -> Array:
+    """Seconds in which every rank sends its tokens, ``token_bytes``, each to ``copies`` experts spread over ``ranks`` ranks.
+
+    A token crosses the network once for each other node that has experts of it, and a node's inner links once for each rank
+    (DeepSeek-V3 report, section 3.2.2: DeepEP; NVIDIA's HybridEP likewise). Both legs run as a pipeline: the slower counts.
+    With r = ``reach`` x ``ranks`` places to choose from, k experts lie on r (1 - (1 - 1/r)^k) of them.
+    """
+    ranks, stride, message = (np.asarray(x, dtype=float) for x in (ranks, stride, token_bytes))
+    inner = cluster.node.links[0].span or cluster.num_gpus
+    for link in cluster.node.links:
+        if link.kind != "network":
+            inner = link.span or cluster.num_gpus
+    local = np.clip(np.floor(inner / stride), 1.0, ranks)
+    nodes = np.maximum(ranks / local, 1.0)
+    at_ranks, at_nodes = distinct_places(ranks, reach, copies), distinct_places(nodes, reach, copies)
+    # as nccl-tests count an all-to-all: what a rank sends if its own share counts too
+    inside = collective_s(cluster, "all_to_all", message * at_ranks, local, stride)
+    across = collective_s(cluster, "all_to_all", message * at_nodes, nodes, stride * local)
+    return np.asarray(np.maximum(inside, across))
+
+
+def distinct_places(places: Number, reach: float, copies: float) -> Array:
+    """Of ``places`` with equal parts of the experts, those that a token's ``copies`` experts lie on, in ``reach`` of them."""
+    open_ = np.maximum(np.asarray(places) * reach, 1.0)
+    return np.asarray(open_ * (1.0 - np.power(1.0 - 1.0 / open_, copies)))
 
 
 def _link_s(
@@ -75,7 +102,7 @@ def _link_s(
     ranks: Array,
     stride: Array,
     reach: float,
-    inner: float | None,
+    inner: CollectiveFit | None,
     captured: bool,
 ) -> Array:
     """Seconds where ``link`` joins the group; ``reach`` GPUs share the next nearer link, of bus rate ``inner``."""
@@ -87,8 +114,13 @@ def _link_s(
     if inner is not None and collective == "all_to_all":
         x = x * (ranks - local) / np.maximum(ranks - 1.0, 1.0)
     elif inner is not None and collective != "p2p":
-        bus = np.minimum(bus * local, inner)
+        bus = np.minimum(bus * local, inner.bus_bytes_per_s)
     wire = x / bus
-    groups = np.log2(np.maximum(ranks / local, 2.0)) if inner is not None else 1.0
-    latency = fit.latency_s * groups + fit.latency_s_per_peer * np.maximum(ranks - 1.0, 0.0)
+    latency: Number = fit.latency_s
+    if inner is not None and collective in ("all_gather", "reduce_scatter"):
+        # NCCL has rings only for these: a piece passes every node in turn; inside a node it moves on while the next one crosses
+        latency = fit.latency_s * np.maximum(ranks / local, 2.0) + np.where(local > 1, inner.latency_s, 0.0)
+    elif inner is not None:
+        latency = fit.latency_s * np.log2(np.maximum(ranks / local, 2.0))
+    latency = latency + fit.latency_s_per_peer * np.maximum(ranks - 1.0, 0.0)
     return np.asarray(latency + wire + fit.sqrt_coefficient * np.sqrt(latency * wire))

@@ -26,6 +26,7 @@ from planner.performance.step_time import PARTS, Exchange, StageTime, StepTime, 
 from planner.performance.transfers import offload_s, pipeline_s
 from planner.prices.price import gpu_hours
 from planner.workload.adapters import tuned_model
+from planner.workload.attention import attention_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts
@@ -43,8 +44,8 @@ CHUNK = 16_384
 class Evaluation:
     """What each of ``n`` layouts takes; arrays of shape ``(n,)``. Impossible layouts hold NaN and a reason.
 
-    ``memory`` is that of the heaviest stage, ``step`` follows the slowest. ``reason`` indexes ``reasons``, -1 = none.
-    ``model_flops`` of one step and all GPUs.
+    ``memory`` is that of the heaviest stage, ``firm_bytes`` what of it cannot be paged out, ``step`` follows the slowest.
+    ``reason`` indexes ``reasons``, -1 = none. ``model_flops`` of one step and all GPUs.
     """
 
     layouts: Layouts
@@ -52,6 +53,7 @@ class Evaluation:
     reason: NDArray[np.intp]
     reasons: tuple[str, ...]
     memory: StageMemory
+    firm_bytes: Array
     heaviest_stage: Array
     step: StepTime
     model_flops: Array
@@ -152,6 +154,7 @@ def evaluate(
     ``curves`` replaces those of the accelerator's chip family.
     Raises PlannerError for a precision that the accelerator lacks or a sequence that the model cannot take.
     """
+    framework = attention_on(framework, cluster.accelerator)
     check_job(model, cluster, framework, job)
     model = tuned_model(model, job)
     question = Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts)
@@ -165,9 +168,11 @@ def evaluate(
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a search asks of each layout: its heaviest GPU, that GPU's share of the host, one step; they broadcast."""
+    """What a search asks of each layout: its heaviest GPU, what of that cannot be paged out, that GPU's share of the host, one
+    step; they broadcast."""
 
     peak_bytes: Array
+    firm_bytes: Array
     host_bytes: Array
     step_time_s: Array
 
@@ -179,6 +184,7 @@ class GridEvaluator:
     """
 
     def __init__(self, model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
+        framework = attention_on(framework, cluster.accelerator)
         check_job(model, cluster, framework, job)
         self._context = _context(tuned_model(model, job), cluster, framework, job)
 
@@ -197,11 +203,13 @@ class GridEvaluator:
             total = np.maximum(np.maximum(here.moments[0].total, here.moments[1].total), here.moments[2].total)
             host = np.maximum(host, here.moments[0].host)
             need = np.maximum(need, total)
-        return Summary(peak_bytes=need, host_bytes=host, step_time_s=_step(layouts, staged, pp, m).total)
+        firm = _firm(staged) if self._context.job.paged else need
+        return Summary(peak_bytes=need, firm_bytes=firm, host_bytes=host, step_time_s=_step(layouts, staged, pp, m).total)
 
 
 def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
     """Memory of each distinct pipeline stage at the moments of a step (memory.PHASES); possible layouts of one (pp, vpp)."""
+    framework = attention_on(framework, cluster.accelerator)
     context = _context(model, cluster, framework, job)
     blocks, index = _block_costs(context, layouts)
     pp, m = int(layouts.pp[0]), job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
@@ -210,9 +218,29 @@ def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job,
 
 def operator_table(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> Table:
     """The rows themselves, for the distinct axes of ``layouts``."""
+    framework = attention_on(framework, cluster.accelerator)
     check_job(model, cluster, framework, job)
     setting, _ = distinct_axes(layouts, tuned_model(model, job), framework, job)
     return build_table(setting)
+
+
+def step_time_columns(
+    model: Model, cluster: Cluster, framework: Framework, job: Job, layout: Layouts, curves: Curves, copies: int
+) -> Array:
+    """Seconds of a step of one possible layout under ``copies`` sets of constants at once, shape ``(copies,)``.
+
+    ``framework`` and ``curves`` hold columns of that shape where the sets differ: everything after the specs is elementwise,
+    so that the derivatives of a fit come from one pass. Each number equals that of its set alone.
+    """
+    columns = Layouts(**{f.name: np.repeat(getattr(layout, f.name), copies) for f in fields(Layouts)})
+    model = tuned_model(model, job)
+    context = _context(model, cluster, framework, job, curves)
+    axes = {name: getattr(columns, name) for name in AXES}
+    blocks = block_costs(build_table(Setting(model=model, framework=framework, job=job, **axes)), cluster, curves)
+    pp, vpp = int(layout.pp[0]), int(layout.vpp[0])
+    m = job.global_batch_size / (columns.micro_batch_size * columns.dp)
+    staged = _stages(context, columns, blocks, pp, stages(model, pp, vpp), m)
+    return np.broadcast_to(_step(columns, staged, pp, m).total, (copies,))
 
 
 def _context(model: Model, cluster: Cluster, framework: Framework, job: Job, curves: Curves | None = None) -> _Context:
@@ -271,12 +299,14 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
         heaviest = np.where(heavier, float(here.stage.first), heaviest)
         memory = most.where(heavier, memory)
         host = np.maximum(host, here.moments[0].host)
+    firm = _firm(staged) if context.job.paged else memory.total
     memory = replace(memory, host=host)  # the stages of a pipeline may share a host
     step = _step(layouts, staged, pp, m)
     model_flops, hardware_flops = _flops(context, layouts, blocks, m)
     return {
         **{f"memory.{n}": getattr(memory, n) for n in memory.__dataclass_fields__},
         **{f"step.{n}": getattr(step, n) for n in step.__dataclass_fields__},
+        "firm_bytes": firm,
         "heaviest_stage": heaviest,
         "model_flops": model_flops,
         "hardware_flops": hardware_flops,
@@ -284,10 +314,18 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
     }
 
 
+def _firm(staged: list[Staged]) -> Array:
+    """The most that a GPU needs once all that may be paged out is."""
+    most = NOTHING
+    for moment in (moment for here in staged for moment in here.moments):
+        most = np.maximum(most, moment.firm)
+    return most
+
+
 def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[Staged]:
     """Memory and time of each distinct stage."""
     tied = _tied_copy(context.model, layouts, pp)
-    parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks)
+    parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks, context.curves)
     sends = pipeline_s(
         context.cluster, context.framework, layouts, context.precision.activation * context.model.hidden_size, context.job.seq_len
     )
@@ -449,6 +487,7 @@ def _assemble(
         reason=reason,
         reasons=reasons,
         memory=StageMemory(**{n: full(f"memory.{n}") for n in StageMemory.__dataclass_fields__}),
+        firm_bytes=full("firm_bytes"),
         heaviest_stage=full("heaviest_stage"),
         step=StepTime(**{n: full(f"step.{n}") for n in StepTime.__dataclass_fields__}),
         model_flops=full("model_flops"),

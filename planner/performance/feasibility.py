@@ -42,6 +42,10 @@ def divisors(number: int) -> str:
 LARGEST: dict[str, tuple[int, str]] = {
     "job.seq_len": (2**27, "the longest published context is 10 million tokens"),
     "job.global_batch_size": (2**27, "published batches end at some hundred thousand sequences"),
+    "job.num_tokens": (10**16, "the largest published corpora hold some 10^13 tokens"),
+    "job.num_samples": (10**15, "the largest published corpora hold some 10^13 tokens"),
+    "job.num_steps": (10**12, "published runs end at some million steps"),
+    "job.num_epochs": (10**6, "published runs end at some thousand"),
     "model.hidden_size": (2**20, "published models end below 2^16"),
     "model.ffn_hidden_size": (2**22, "published models end below 2^18"),
     "model.vocab_size": (2**25, "published vocabularies end at a million"),
@@ -56,7 +60,7 @@ def check_sizes(model: Model, job: Job) -> None:
     for field, (most, why) in LARGEST.items():
         place, name = field.split(".")
         value = getattr(job if place == "job" else model, name)
-        if value > most:
+        if value is not None and value > most:
             raise PlannerError(f"{field} = {value}: at most {most} is answered ({why}); give a smaller one.")
 
 

@@ -22,8 +22,11 @@ class StageMemory:
     """Bytes on one GPU of one stage at the step's peak, by kind; arrays of shape ``(n,)``.
 
     ``parameters`` + ``gradients`` + ``optimizer`` are the model states; ``buffers`` copies for communication;
-    allocated = the first six kinds; reserved = allocated + ``fragmentation``; the GPU also holds ``overhead`` (CUDA
-    context, NCCL). ``host`` is CPU memory per GPU taken by offloading. ``phase`` indexes PHASES.
+    allocated = the first six kinds; the GPU also holds ``fragmentation``, what the allocator cannot do without, and
+    ``overhead`` (CUDA context, NCCL). These add up to the total, which decides whether a job fits. ``cache`` is what the
+    allocator keeps besides where there is room, and gives back when memory is short: reserved = allocated + fragmentation +
+    cache. ``pageable`` bytes of the total may move to the host when memory is short. ``host`` is CPU memory per GPU taken by
+    offloading. ``phase`` indexes PHASES.
     """
 
     parameters: Array
@@ -34,6 +37,8 @@ class StageMemory:
     buffers: Array
     fragmentation: Array
     overhead: Array
+    cache: Array
+    pageable: Array
     host: Array
     phase: Array
 
@@ -44,13 +49,23 @@ class StageMemory:
 
     @property
     def reserved(self) -> Array:
-        """What the caching allocator has taken from the device."""
-        return self.allocated + self.fragmentation
+        """What the caching allocator takes from the device."""
+        return self.allocated + self.fragmentation + self.cache
+
+    @property
+    def device(self) -> Array:
+        """What the driver shows in use."""
+        return self.reserved + self.overhead
 
     @property
     def total(self) -> Array:
-        """All that the GPU must hold."""
-        return self.reserved + self.overhead
+        """All that the GPU holds and needs."""
+        return self.allocated + self.fragmentation + self.overhead
+
+    @property
+    def firm(self) -> Array:
+        """What of the total cannot leave the GPU: it decides whether a job fits."""
+        return self.total - self.pageable
 
     def where(self, choose: NDArray[np.bool_], other: StageMemory) -> StageMemory:
         """``self`` where ``choose``, else ``other``."""
@@ -67,6 +82,7 @@ class StageContent:
     expert_parameters: Array
     end_parameters: Array  # of them, embedding and head
     largest_layer_parameters: Array
+    largest_layer_experts: Array  # of the former
     activations: Array  # all micro-batches in flight, without the head
     head_activations: Array
     largest_layer_activations: Array
@@ -76,6 +92,7 @@ class StageContent:
     frozen_expert_bytes: Array
     end_frozen_bytes: Array  # of the former, embedding and head
     largest_layer_frozen_bytes: Array
+    dummy_bytes: Array  # gradients that nobody reads, one for each shape of a weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,15 +156,25 @@ def weight_copies(content: StageContent, layouts: Layouts, framework: Framework,
     # FSDP under ZeRO 2 keeps everything gathered; FP8 caches and autocast leave embedding and output layer alone
     inner = content.dense_parameters + content.expert_parameters - content.end_parameters
     whole = width * (inner + content.end_parameters) if sharded else precision.cast * inner
-    gathered = (2.0 * width + width) * content.largest_layer_parameters + width * content.end_parameters
+    # experts that no other rank of the group shares are whole as they are
+    experts = np.where(layouts.expert_shard_ranks > 1, content.largest_layer_experts, 0.0)
+    layer = content.largest_layer_parameters - content.largest_layer_experts + experts
+    gathered = 2.0 * width * layer + width * content.end_parameters
+    gradient = width * layer
     if content.frozen_bytes.any() or content.frozen_expert_bytes.any():
         # frozen weights are gathered as they are stored, one layer and the next; they have no gradients
         gathered = gathered + 2.0 * content.largest_layer_frozen_bytes + content.end_frozen_bytes
         every = content.frozen_bytes + content.frozen_expert_bytes
         whole = whole + np.where(layouts.zero >= 2, every, 0.0) if sharded else whole
     if sharded:  # in a pipeline the whole stage stays gathered, with its gradients, until the last micro-batch
-        gathered = np.where(layouts.pp > 1, whole + precision.gradient * (inner + content.end_parameters), gathered)
-    return np.asarray(np.where(layouts.zero >= 3, gathered, whole))
+        all_gradients = precision.gradient * (inner + content.end_parameters)
+        gathered = np.where(layouts.pp > 1, whole + all_gradients, np.minimum(gathered, whole) + gradient)
+        whole = np.where(layouts.pp > 1, whole + all_gradients, whole + gradient)
+    else:
+        gathered = gathered + gradient
+    # a group of one rank gathers nothing: FSDP turns to NO_SHARD, DeepSpeed's NoGatherHandle hands out the weights themselves
+    alone = (layouts.shard_ranks <= 1) & ((layouts.expert_shard_ranks <= 1) | (content.expert_parameters <= 0))
+    return np.asarray(np.where((layouts.zero >= 3) & ~alone, gathered, whole))
 
 
 def stage_moments(
@@ -227,6 +254,7 @@ def _moment(
     phase: float,
 ) -> StageMemory:
     allocated = states.parameters + gradients + states.optimizer + activations + workspace + buffers
+    fragmentation = framework.least_fragmentation * allocated
     varying = framework.length_fragmentation > 0
     changing = framework.length_fragmentation * (activations + np.maximum(workspace, 0.0)) if varying else None
     return StageMemory(
@@ -236,44 +264,61 @@ def _moment(
         activations=activations,
         workspace=workspace,
         buffers=buffers,
-        fragmentation=cached_bytes(allocated, overhead, framework, usable, changing),
+        fragmentation=fragmentation,
         overhead=overhead,
+        pageable=np.zeros(1),
+        cache=cached_bytes(allocated, usable - overhead - allocated - fragmentation, framework, changing),
         host=host,
         phase=np.full(1, phase),
     )
 
 
-def cached_bytes(allocated: Array, overhead: Array, framework: Framework, usable: float, changing: Array | None) -> Array:
-    """What the caching allocator holds beyond what is in use: its usual share, less when memory is short.
+def cached_bytes(allocated: Array, room: Array, framework: Framework, changing: Array | None) -> Array:
+    """What the caching allocator keeps beyond what is in use and what it cannot do without, where there is ``room`` for it.
 
     ``changing``: bytes cached on top for batches of other lengths.
     PyTorch returns cached blocks to the device and tries again before it gives up, so that only
     ``least_fragmentation`` of the allocated bytes decides whether a job fits.
     """
-    least, usual = framework.least_fragmentation, max(framework.fragmentation, framework.least_fragmentation)
-    room = usable - overhead - allocated
-    most = usual * allocated if changing is None else usual * allocated + changing
-    return np.minimum(np.maximum(room, least * allocated), most)
+    most = max(framework.fragmentation - framework.least_fragmentation, 0.0) * allocated
+    most = most if changing is None else most + changing
+    return np.clip(room, 0.0, most)
 
 
 def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions, job: Job) -> Array:
-    """Data-parallel buckets where they are a second copy of the gradients (PyTorch DistributedDataParallel)."""
+    """Data-parallel buckets where they are a second copy of the gradients (PyTorch DistributedDataParallel), and what stays.
+
+    Libraries keep workspaces of their own, and Transformer Engine a dummy gradient for each shape of a weight.
+    """
     whole = precision.gradient * (content.dense_parameters + content.expert_parameters)
     copied = framework.gradient_buckets_copy * (layouts.ranks > 1) * (layouts.zero < 2)
     extra = framework.extra_parameter_bytes * (content.dense_parameters + content.expert_parameters)
     exchanged = (layouts.ranks > 1) | (layouts.zero >= 1)  # DeepSpeed allocates them for a single rank too
-    return np.asarray(whole * copied + framework.bucket_bytes * exchanged + extra)
+    return np.asarray(whole * copied + framework.bucket_bytes * exchanged + extra + framework.library_bytes + content.dummy_bytes)
 
 
 def optimizer_workspace(states: States, framework: Framework, precision: Precisions, job: Job) -> Array:
-    """Temporaries of the update: a multi-tensor ("foreach") AdamW holds one denominator per parameter."""
+    """Temporaries of the update: a multi-tensor ("foreach") AdamW holds one denominator per parameter.
+
+    bitsandbytes' optimizers work in place. DeepSpeed's step makes an fp32 copy of its part of 16-bit gradients, of at most
+    ``sub_group_size`` elements at a time (deepspeed.ai/docs/config-json).
+    """
     width = 4.0 if precision.parameter >= 4 or precision.master else precision.parameter
+    if framework.step_gradients and precision.master and precision.gradient < 4:
+        return 4.0 * np.minimum(states.update_elements, SUB_GROUP)
+    if job.optimizer.endswith("adamw-8bit") or job.paged:
+        return np.zeros_like(states.update_elements)
     if framework.fused_optimizer != "foreach" or job.optimizer == "sgd":
         return np.zeros_like(states.update_elements)
     return width * states.update_elements
 
 
+SUB_GROUP = 1e9
+"""Elements that DeepSpeed's optimizer updates at a time (its default sub_group_size)."""
+
+
 def page_out(moment: StageMemory, usable: float) -> StageMemory:
     """Optimizer states that do not fit move to the host (CUDA unified memory; QLoRA, section 3, paged optimizers)."""
     away = np.clip(moment.total - usable, 0.0, moment.optimizer)
-    return replace(moment, optimizer=moment.optimizer - away, host=moment.host + away)
+    left = moment.optimizer - away
+    return replace(moment, optimizer=left, host=moment.host + away, pageable=left)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from planner.common.arrays import Array
+from planner.common.arrays import Array, Number
 from planner.hardware.cluster import Accelerator
 from planner.hardware.curves import Curves
 from planner.operators.row import FusedAttention, Matmul, Row
@@ -66,6 +66,7 @@ def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, 
     if work.grouped:
         fraction = fraction * curves.grouped_fraction
         m = m + curves.grouped_tokens
+    peak = peak * _aligned_share(work, accelerator, dtype)
     outputs = work.batch * m * work.n + curves.matmul_output
     # a recomputed row that is not recomputed has zero flops: `active` turns it off
     active = np.where(np.asarray(row.flops) > 0, 1.0, 0.0)
@@ -82,11 +83,38 @@ def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, 
     return np.asarray(active * (latency + seconds + cast))
 
 
+TENSOR_ROW_BYTES = 16.0
+"""Rows of a matrix must begin at multiples of it for tensor cores to be fed in whole words (NVIDIA, Matrix Multiplication
+Background User's Guide, section 3)."""
+MISALIGNED_EXPONENT = 1.0 / 3.0
+"""From cuBLAS 11 on, tensor cores also take rows at narrower boundaries, a bytes, at (a / 16)^(1/3) of the rate: half of it
+for odd sizes in 16 bit. Assumed form; Anthony et al. 2024 (arXiv 2401.14489) measure losses of that size on A100."""
+
+
+def _aligned_share(work: Matmul, accelerator: Accelerator, dtype: str) -> Number:
+    """The part of the peak that the boundaries of a 16-bit weight's rows leave. Volta and Turing (cuBLAS 10) leave the tensor
+    cores alone where they are narrower than 16 bytes: fp16 then runs on the CUDA cores, at twice the fp32 rate."""
+    if dtype not in ("fp16", "bf16") or (isinstance(work.aligned, float) and 2.0 * work.aligned >= TENSOR_ROW_BYTES):
+        return 1.0
+    boundary = 2.0 * np.asarray(work.aligned)
+    capability = accelerator.compute_capability.partition(".")[0]
+    if capability.isdigit() and int(capability) < 8:
+        low: Number = min(2.0 * accelerator.peak_flops_per_s.get("fp32", np.inf) / accelerator.peak(dtype), 1.0)
+    else:
+        low = np.power(np.minimum(boundary / TENSOR_ROW_BYTES, 1.0), MISALIGNED_EXPONENT)
+    return np.where(boundary >= TENSOR_ROW_BYTES, 1.0, low)
+
+
+FLASH_HEAD_STEP = 32.0
+"""Fused attention kernels are compiled for head dimensions in steps of 32 and pad to the next (flash-attn 2, csrc)."""
+
+
 def _attention_s(row: Row, work: FusedAttention, accelerator: Accelerator, curves: Curves, dtype: str, rate: float) -> Array:
     fraction = curves.attention_backward_fraction if work.backward else curves.attention_forward_fraction
     head = (work.qk_head_dim + work.value_head_dim) / 2.0
     reached = rate * fraction / (1.0 + curves.attention_head_dim / head)
-    compute = row.flops * (1.0 + curves.attention_keys / work.keys) / (reached * accelerator.peak(dtype))
+    padded = np.ceil(head / FLASH_HEAD_STEP) * FLASH_HEAD_STEP / head
+    compute = padded * row.flops * (1.0 + curves.attention_keys / work.keys) / (reached * accelerator.peak(dtype))
     memory = row.bytes_moved / (curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
     active = np.where(np.asarray(row.flops) > 0, 1.0, 0.0)
     return np.asarray(active * (curves.attention_latency_s + np.maximum(compute, memory)))

@@ -29,7 +29,7 @@ def stage_content(
     job: Job, framework: Framework, pp: int, blocks: BlockCosts, stage: Stage, flying: Array, tied: Array
 ) -> StageContent:
     """Parameters and activation bytes of a stage; ``flying``: micro-batches in flight, ``tied``: its copy of tied words."""
-    dense = expert = ends = saved = largest = largest_saved = workspace = NOTHING
+    dense = expert = ends = saved = largest = largest_experts = largest_saved = workspace = dummy = NOTHING
     frozen = frozen_expert = frozen_ends = frozen_layer = NOTHING
     still = job.frozen or job.teacher is not None
     for count, block in stage_blocks(blocks, stage, pp):
@@ -46,8 +46,10 @@ def stage_content(
         saved = saved + count * block.saved_bytes
         if block is not blocks.embedding:
             largest = np.maximum(largest, block.dense_parameters + block.expert_parameters)
+            largest_experts = np.maximum(largest_experts, block.expert_parameters)
             largest_saved = np.maximum(largest_saved, block.saved_bytes)
             workspace = np.maximum(workspace, block.workspace_bytes)
+            dummy = np.maximum(dummy, block.dummy_bytes)
             if still:
                 frozen_layer = np.maximum(frozen_layer, block.frozen_dense_bytes + block.frozen_expert_bytes)
     if stage.head and job.frozen:
@@ -60,6 +62,7 @@ def stage_content(
         expert_parameters=expert,
         end_parameters=ends,
         largest_layer_parameters=largest,
+        largest_layer_experts=largest_experts,
         activations=saved * flying,
         head_activations=head.saved_bytes if head else NOTHING,
         largest_layer_activations=largest_saved,
@@ -69,4 +72,5 @@ def stage_content(
         frozen_expert_bytes=frozen_expert,
         end_frozen_bytes=frozen_ends,
         largest_layer_frozen_bytes=frozen_layer,
+        dummy_bytes=dummy,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.common.arrays import Array
+from planner.common.arrays import Array, Number
 from planner.hardware.cluster import Cluster, host_link_rate
 from planner.hardware.curves import Curves
 from planner.operators.optimizer import optimizer_row
@@ -97,6 +97,7 @@ class Synchronization:
     layouts: Layouts
     gather_width: float
     reduce_width: float
+    contention: Number  # seconds that computation loses to a second of exchange beside it
     gathers_16: bool  # ZeRO 2 gathers every micro-batch too (FSDP's shard-grad-op), once instead of twice
 
     @property
@@ -151,7 +152,9 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     """Exposed gathers and scatters of one block and micro-batch under ZeRO 2 and 3.
 
     ZeRO 3 gathers a block's parameters before its forward and again before its backward pass; FSDP under ZeRO 2 keeps them
-    in between; both stages scatter its gradients after it. Each runs beside the block's computation. In a pipeline FSDP
+    in between; both stages scatter its gradients after it. Each runs beside the block's computation, which it delays: NCCL's
+    kernels hold some of the chip's processors, and on Hopper multiplications that own all of them wait for a second turn
+    (``Curves.exchange_contention``). In a pipeline FSDP
     does this once a step (``once_a_step``).
     """
     dense, expert = block.dense_parameters, block.expert_parameters
@@ -166,9 +169,10 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     again = np.where((zero >= 3) & (window > 0), gather, 0.0)
     reduce = np.where(zero >= 2, sync.reduce_s(dense, expert), 0.0)
     f = sync.framework
-    forward = gather - hidden_s(gather, f.overlap_parameter_gather, block.forward_s)
+    free = 1.0 - sync.contention
+    forward = gather - free * hidden_s(gather, f.overlap_parameter_gather, block.forward_s)
     hidden = np.minimum(again * f.overlap_parameter_gather + reduce * f.overlap_gradient_reduction, window)
-    return forward + again + reduce - hidden
+    return forward + again + reduce - free * hidden
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,16 +184,25 @@ class Exchange:
 
 
 def exchange(
-    cluster: Cluster, framework: Framework, job: Job, precision: Precisions, layouts: Layouts, blocks: BlockCosts
+    cluster: Cluster,
+    framework: Framework,
+    job: Job,
+    precision: Precisions,
+    layouts: Layouts,
+    blocks: BlockCosts,
+    curves: Curves,
 ) -> Exchange:
     """The data-parallel exchange of ``layouts`` and its exposed seconds for every block and micro-batch."""
+    in_fp8 = job.precision == "fp8" and framework.fp8_parameters and not job.frozen
+    gathered = 1.0 if in_fp8 else precision.activation if precision.cast else precision.parameter
     reduce_16 = (job.gradient_dtype or framework.gradient_dtype) == "same" and precision.activation < 4
     sync = Synchronization(
         cluster=cluster,
         framework=framework,
         layouts=layouts,
-        gather_width=precision.activation if precision.cast else precision.parameter,
+        gather_width=gathered,
         reduce_width=precision.activation if reduce_16 else precision.gradient,
+        contention=curves.exchange_contention,
         gathers_16=framework.mixed_precision == "sharded_fp32",
     )
     parts = (blocks.embedding, *blocks.layers.values(), blocks.head, *(block for _, block in blocks.teacher))
@@ -204,8 +217,9 @@ def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forwar
     late = (zero == 1) | (zero == (1 if sync.gathers_16 else 2))
     late = late | sync.once_a_step if sync.gathers_16 else late
     gather = np.where(late, sync.gather_s(dense, expert), 0.0) if late.any() else np.zeros(1)
-    exposed = reduce - hidden_s(reduce, f.overlap_gradient_reduction, backward_s)
-    return np.asarray(exposed + gather - hidden_s(gather, f.overlap_parameter_gather, forward_s))
+    free = 1.0 - sync.contention
+    exposed = reduce - free * hidden_s(reduce, f.overlap_gradient_reduction, backward_s)
+    return np.asarray(exposed + gather - free * hidden_s(gather, f.overlap_parameter_gather, forward_s))
 
 
 def update_s(

@@ -8,7 +8,7 @@ median ratio of one provider's two terms, so that a commitment never looks deare
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
@@ -18,8 +18,10 @@ from scipy.optimize import lsq_linear
 from scipy.stats import norm
 
 from planner.common import data
+from planner.common.arrays import Number
 from planner.common.errors import PlannerError, as_text, near, one_of
 from planner.common.spec import fields_of, python_value, read_table
+from planner.common.units import DAY_S, HOUR_S
 from planner.hardware.cluster import Accelerator, Node, accelerator_names, load_accelerator
 from planner.prices.currency import to_usd
 from planner.prices.price import TERMS, Price, PriceLike, load_prices, own_price
@@ -365,11 +367,12 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
             field="price",
             value=value,
         )
-    fields = fields_of({} if value is None else value, "price")
+    fields = dict(fields_of({} if value is None else value, "price"))
     if "price_per_gpu_hour" in fields:
         fields["usd_per_gpu_hour"] = _in_dollars(fields.pop("price_per_gpu_hour"), fields.pop("currency", None))
+    other_use = _share(fields.pop("other_use", 0.0))
     own = "usd_per_gpu_hour" in fields
-    known = {"usd_per_gpu_hour", "term"} if own else {"term", "provider", "region"}
+    known = {"usd_per_gpu_hour", "term"} if own else {"term", "provider", "region"}  # other_use beside them
     unknown = sorted(set(fields) - known)
     for key in known & set(fields) - {"usd_per_gpu_hour"}:
         as_text(fields[key], f"price.{key}")
@@ -378,10 +381,47 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
             f"price: unknown field {unknown[0]} = {fields[unknown[0]]!r}; {near(unknown[0], {*known, 'usd_per_gpu_hour'})}"
         )
     if own:
-        return own_price(**fields)
+        return replace(own_price(**fields), other_use=other_use)
+    found = _quoted(fields, accelerator, node)
+    return found if found is None else replace(found, other_use=other_use)
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise PlannerError(f"price.other_use = {value!r}: must be a number from 0 to 1.")
+    return float(value)
+
+
+def _quoted(fields: Mapping[str, Any], accelerator: str, node: Node | None) -> Price | None:
+    """The catalog's price for what the fields ask."""
     if node is not None and not {"provider", "region"} & set(fields):
         return _or_none(lambda: price_on(node, accelerator=accelerator, **fields), bool(fields))
     return _or_none(lambda: find_price(accelerator, **fields), bool(fields))
+
+
+def run_usd(run_s: Number, num_gpus: int, price: Price) -> Number:
+    """Dollars of a run: its GPU-hours, and of a term that binds longer the hours left over that no other work uses.
+
+    price x GPUs x (run + max(term - run, 0) x (1 - other_use)); a term's smallest order counts as GPUs of no use.
+    """
+    bound = _commitments().get(price.term)  # a price of one's own under another name binds to nothing
+    bound_s = bound.length_days * DAY_S if bound is not None else 0.0
+    gpus = max(num_gpus, bound.minimum_gpus) if bound is not None and bound_s else num_gpus
+    left_s = np.maximum(bound_s - np.asarray(run_s), 0.0) * (1.0 - price.other_use)
+    total = price.usd_per_gpu_hour * gpus * (np.asarray(run_s) + left_s) / HOUR_S
+    return float(total) if np.ndim(total) == 0 else total
+
+
+def commitment_note(run_s: float, num_gpus: int, price: Price) -> tuple[str, ...]:
+    """What a term costs beyond the run, in words; nothing where it binds no longer than the run."""
+    beyond = float(run_usd(run_s, num_gpus, price)) - price.usd_per_gpu_hour * num_gpus * run_s / HOUR_S
+    if beyond <= 0:
+        return ()
+    days = commitment(price.term).length_days
+    return (
+        f"{price.term} binds for {days:g} days and the run takes {run_s / DAY_S:.3g}: ${beyond:,.0f} of the cost are hours that "
+        "nothing uses; give price.other_use, the share of them that other work uses",
+    )
 
 
 def _in_dollars(amount: Any, currency: Any) -> float:

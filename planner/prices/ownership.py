@@ -180,7 +180,7 @@ def capital_usd(price: float, residual_share: float, rate: float, years: float) 
     """
     if rate == 0:
         return price * (1.0 - residual_share)
-    discount = (1.0 + rate) ** -years
+    discount = math.exp(-years * math.log1p(rate))
     return price * (1.0 - residual_share * discount) * rate / (1.0 - discount) * years
 
 

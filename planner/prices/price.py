@@ -42,6 +42,7 @@ class Price:
     lower_usd_per_gpu_hour: float | None = None
     upper_usd_per_gpu_hour: float | None = None
     basis: str = ""
+    other_use: float = 0.0  # of a term that binds: the share of the hours left over that other work uses and pays
 
     @property
     def interval_usd_per_gpu_hour(self) -> tuple[float, float]:

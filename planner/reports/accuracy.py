@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.common.arrays import Positions
 from planner.evidence.fit import Vector
+from planner.evidence.held_out import Held
 from planner.evidence.measured_runs import Run
 from planner.evidence.published_runs import compare_published
-from planner.evidence.study import LEFT_OUT, Study, covered
+from planner.evidence.study import LEFT_OUT, Study
 from planner.reports.gpu_hours import section
 from planner.reports.plots import save_accuracy
-from planner.uncertainty.interval import ENOUGH
+from planner.reports.uncertainty import intervals_section, markdown_table
 
 Key = Callable[[Run], str]
 GPU_HOURS = "## GPU-hours of published runs"
@@ -37,7 +40,14 @@ def complete(run: Run) -> bool:
 
 
 def report(
-    found: Study, command: str, picture: str, title: str = "Accuracy", constants: str = "fit.toml", *, hours: bool = True
+    found: Study,
+    models: Sequence[Held],
+    command: str,
+    picture: str,
+    title: str = "Accuracy",
+    constants: str = "fit.toml",
+    *,
+    hours: bool = True,
 ) -> str:
     """The page, as Markdown; ``hours``: with the GPU-hours of published runs, which are of training."""
     runs = found.runs
@@ -52,6 +62,8 @@ def report(
         _time_table(found, group_name, least=3),
         "## Step time, by GPU type\n",
         _time_table(found, lambda run: run.columns.get("accelerator", ""), least=3),
+        "## Step time, by what errors depend on\n",
+        *(part for title, key in EFFECTS.items() for part in (f"By {title}:\n", _time_table(found, key, least=10, brief=True))),
         "## Over sources\n",
         _over_sources(found),
         "## Peak memory\n",
@@ -60,8 +72,7 @@ def report(
         "## Fits or not\n",
         _fits(found),
         "## 90 % intervals\n",
-        "Each run's interval comes from residuals of runs of other models. Sources of 10 steps or more:\n",
-        _coverage(found),
+        intervals_section(models),
         *([f"{GPU_HOURS}\n", section(compare_published())] if hours else []),
         "## The constants\n",
         _constants(found),
@@ -93,12 +104,43 @@ def _groups(runs: Sequence[Run], key: Key) -> dict[str, NDArray[np.intp]]:
     return {k: np.array(v, dtype=np.intp) for k, v in found.items()}
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+def _bin(value: float, edges: Sequence[float], unit: str = "") -> str:
+    """The range between two edges that a value lies in."""
+    at = int(np.searchsorted(edges, value, side="right"))
+    if at == 0:
+        return f"below {edges[0]:,.0f}{unit}"
+    return f"{edges[at - 1]:,.0f}{unit} and more" if at == len(edges) else f"{edges[at - 1]:,.0f} to {edges[at]:,.0f}{unit}"
 
 
-def _time_table(found: Study, key: Key, least: int) -> str:
+def _experts(run: Run) -> str:
+    layout = run.layouts[-1]
+    if run.model.family != "moe":
+        return "no experts"
+    if layout.ep == 1:
+        return "experts not parallel"
+    across = layout.ep * layout.tp > run.cluster.node.num_gpus
+    return "experts across nodes" if across else "experts inside a node"
+
+
+def _release(run: Run) -> str:
+    told = run.columns.get("release") or next(iter(re.findall(r"release (\S+?)[;,. ]", run.columns.get("notes", "") + " ")), "")
+    return f"{run.framework.name} {told or 'of a release not told'}"
+
+
+EFFECTS: dict[str, Key] = {
+    "tensor parallel degree": lambda run: f"tp {run.layouts[-1].tp}",
+    "experts and nodes": _experts,
+    "tokens of a micro-batch on a GPU": lambda run: _bin(
+        run.layouts[-1].micro_batch_size * run.job.seq_len / run.layouts[-1].cp, (512, 1024, 2048, 4096, 8192, 16384)
+    ),
+    "precision": lambda run: run.columns.get("precision", "") or run.job.precision,
+    "sequence length": lambda run: _bin(run.job.seq_len, (512, 1024, 2048, 4096, 8192, 16384, 32768)),
+    "framework and release": _release,
+}
+"""What tables are cut by beside source and GPU type, for effects that these hide."""
+
+
+def _time_table(found: Study, key: Key, least: int, *, brief: bool = False) -> str:
     header = [
         "group",
         "steps",
@@ -112,8 +154,13 @@ def _time_table(found: Study, key: Key, least: int) -> str:
         "without its model",
     ]
     rows = []
-    for name, at in _groups(found.runs, key).items():
+    if brief:
+        header = ["group", "steps", "sources", "in-sample median", "without its source median", "p90", "bias"]
+    for name, at in (sorted if brief else list)(_groups(found.runs, key).items()):
         if len(at) < least:
+            continue
+        if brief:
+            rows.append(_brief(found, name, at))
             continue
         left = found.left_out["model"][at]
         rows.append(
@@ -132,7 +179,21 @@ def _time_table(found: Study, key: Key, least: int) -> str:
         )
     if not rows:
         return f"No group has {least} steps; it takes as many for a line here. All steps together: {_all_steps(found)}.\n"
-    return _table(header, rows)
+    return markdown_table(header, rows)
+
+
+def _brief(found: Study, name: str, at: Positions) -> list[str]:
+    """A group in a few numbers, each run without its source."""
+    out = found.left_out["source"][at]
+    return [
+        name,
+        str(len(at)),
+        str(len({source_name(found.runs[int(i)]) for i in at})),
+        _percent(found.in_sample[at]),
+        _percent(out),
+        _percent(out, "p90"),
+        f"{100.0 * (float(np.exp(np.median(out))) - 1.0):+.1f}",
+    ]
 
 
 def _all_steps(found: Study) -> str:
@@ -166,7 +227,7 @@ def _over_sources(found: Study) -> str:
         "utilization in-sample",
         "utilization, other models",
     ]
-    return "Median over sources of each source's median error, in percent.\n\n" + _table(header, rows)
+    return "Median over sources of each source's median error, in percent.\n\n" + markdown_table(header, rows)
 
 
 def _old(run: Run) -> bool:
@@ -192,7 +253,7 @@ def _memory_table(found: Study) -> str:
     ]
     over = [float(np.median(np.abs(np.exp(r) - 1))) for r in groups.values()]
     note = f"Median over sources and kinds: {100.0 * float(np.median(over)):.1f} %.\n" if over else ""
-    return _table(["source", "figure", "runs", "median", "mean", "largest", "bias"], rows) + "\n" + note
+    return markdown_table(["source", "figure", "runs", "median", "mean", "largest", "bias"], rows) + "\n" + note
 
 
 def _fits(found: Study) -> str:
@@ -205,21 +266,9 @@ def _fits(found: Study) -> str:
     return text + ".\n"
 
 
-def _coverage(found: Study) -> str:
-    inside = covered(found)
-    rows = []
-    for name, at in _groups(found.runs, source_name).items():
-        if len(at) >= ENOUGH:
-            width = float(np.median(found.intervals[at, 1] - found.intervals[at, 0])) / 2.0
-            rows.append([name, str(len(at)), f"{100.0 * float(np.mean(inside[at])):.0f}", f"{100.0 * (np.exp(width) - 1.0):.0f}"])
-    width = float(np.median(found.intervals[:, 1] - found.intervals[:, 0])) / 2.0
-    rows.append(["all", str(len(inside)), f"{100.0 * float(np.mean(inside)):.0f}", f"{100.0 * (np.exp(width) - 1.0):.0f}"])
-    return _table(["source", "steps", "inside, %", "median half-width, %"], rows)
-
-
 def _constants(found: Study) -> str:
     fitted = zip(found.found.constants, found.found.values.values, strict=True)
-    return _table(
+    return markdown_table(
         ["constant", "prior", "fitted", "what is known beforehand"],
         ([c.name, f"{c.prior:.3g}", f"{v:.3g}", c.why] for c, v in fitted),
     )

@@ -12,8 +12,9 @@ HOW = """*Modelled* is undisturbed steps with failures, checkpoints and restarts
 configuration. Published hours also hold what nobody publishes: slower software than the stacks modelled, layouts that were
 not the best, evaluation, experiments, repeated stages. The *field factor* is published over modelled hours. Each run's is
 fitted on the runs of other organisations only, those of the same kind: hours that authors count, or a step time times steps.
-A run weighs by how sure the planner is of it (random effects, DerSimonian and Laird 1986). Its 90 % interval is the planner's
-own, wider where its class extrapolates or where the GPUs or the layout are not published, with what the others' spread adds.
+A run weighs by how sure the planner is of it (random effects, DerSimonian and Laird 1986), and the runs of one organisation,
+which err alike, together count as one. Its 90 % interval is the planner's own, wider where its class extrapolates or where
+the GPUs or the layout are not published, with what the others' spread adds.
 """
 FACTOR = """`[run] field = "published"` applies the factor of all whole runs; without it a run is what the machine can do.
 """
@@ -57,9 +58,9 @@ def factors(found: Sequence[Comparison]) -> dict[str, FieldFactor]:
     return {kind: fit_field_factor(*_of_kind(found, kind)) for kind in kinds}
 
 
-def _of_kind(found: Sequence[Comparison], kind: str) -> tuple[list[float], list[Modelled]]:
+def _of_kind(found: Sequence[Comparison], kind: str) -> tuple[list[float], list[Modelled], list[str]]:
     members = [c for c in found if c.run.measured == kind]
-    return [c.run.gpu_hours for c in members], [c.own for c in members]
+    return [c.run.gpu_hours for c in members], [c.own for c in members], [c.run.organisation for c in members]
 
 
 def factor_sentence(found: Sequence[Comparison]) -> str:

@@ -19,6 +19,7 @@ from planner.model.architecture import Model
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
 from planner.operators.row import Row
 from planner.performance.memory import KINDS
+from planner.performance.risk import chance
 from planner.performance.step_time import PARTS
 from planner.prices.price import price_text
 from planner.reports.text import count, dollars, gib, seconds
@@ -36,7 +37,8 @@ PART_NAMES = {
 def _fit_text(plan: Plan) -> Text:
     doubt = "" if plan.certainty in ("fits", "does not fit") else "probably "
     if plan.fits:
-        return Text(f"{doubt}yes, {gib(plan.headroom_bytes)} free", style="yellow" if doubt else "green")
+        free = f"{doubt}yes, {gib(plan.headroom_bytes)} free, {chance(plan.fit_probability)} sure"
+        return Text(free, style="yellow" if doubt else "green")
     over = f", {gib(-plan.headroom_bytes)} over" if plan.headroom_bytes < 0 else ""
     return Text(f"{doubt}no{over}", style="bold yellow" if doubt else "bold red")
 
@@ -93,9 +95,18 @@ def _memory_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
     if any(p.host_bytes_per_gpu for p in plans):
         row("  host memory per GPU", [gib(p.host_bytes_per_gpu) for p in plans])
     row("  fits", [_fit_text(p) for p in plans])
+    if any(p.bolder for p in plans):
+        row("  boldest that may fit", [_bolder(p) for p in plans])
     if not all(p.fits for p in plans):
         row("  why not", ["; ".join(p.reasons) or "-" for p in plans])
         row("  nearest layout that fits", ["-" if p.fits else p.nearest.label if p.nearest else "none" for p in plans])
+
+
+def _bolder(plan: Plan) -> str:
+    bold = plan.bolder
+    if bold is None:
+        return "-"
+    return f"{bold.layout.label}: {bold.gain:+.1%} steps per second, {chance(bold.fit_probability)} sure to fit"
 
 
 def _step_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:

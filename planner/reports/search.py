@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.layout_search.ranking import NOISE, NUM_GROUPS
 from planner.layout_search.result import SearchResult
 from planner.layout_search.table import why_second
+from planner.performance.risk import chance
 from planner.reports.text import dollars, gib, seconds
 
 if TYPE_CHECKING:
@@ -26,11 +29,18 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
     if not result.complete:
         share = found.num_layouts / max(result.size, 1)
         lines.append(Text(f"stopped after {found.num_layouts:,} of {result.size:,} layouts ({share:.0%})", style="bold red"))
-    counts = f"{found.num_layouts:,} layouts, {found.num_possible:,} possible, {found.num_fitting:,} fit"
+    sure = f"{1.0 - q.setups[0].risk:.0%}"
+    counts = f"{found.num_fitting:,} layouts fit with a probability of {sure}, {found.num_possible:,} are valid"
     if not len(table):
         return Group(*lines, Text(counts))
-    lines.append(_rows(f"{title}: best by {q.objective} ({counts})", table[table["best"]]))
     first = table.iloc[0]
+    if len(found.rows):
+        shown = table[table["simplest"] & (table["group"] <= NUM_GROUPS)].sort_values("group", kind="stable")
+        name = f"{title}: by {q.objective}, the simplest of each group of layouts within {NOISE:.0%} ({counts})"
+        lines.append(_rows(name, shown, dict(enumerate(result.group_sizes, start=1))))
+    else:
+        lines.append(_rows(f"{title}: none fits with a probability of {sure}, the most likely ({counts})", table.iloc[:1]))
+    lines += _beside(result, table)
     lines.append(
         Text(
             f"90 % interval of rank {first['rank']}: step {seconds(first['step_time_lower_s'])} to "
@@ -38,7 +48,7 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
             f"{gib(first['peak_total_upper_bytes'])} ({first['provenance']}: {first['how_sure']})"
         )
     )
-    if table["best"].sum() > 1:
+    if len(table) > 1:
         lines.append(Text(why_second(table)))
     front = table[table["front"]].sort_values(["step_time_s", "headroom_bytes"], kind="stable")
     shown = front.iloc[np.unique(np.linspace(0, len(front) - 1, min(FRONT_ROWS, len(front))).astype(int))]
@@ -48,6 +58,8 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
         lines.append(_rows("best of each cluster, stack and price", table[table["best_of_cluster"]]))
         absent = [s.label for i, s in enumerate(q.setups) if not (found.rows.setup == i).any()]
         lines += [Text(f"nothing is left on {label}") for label in absent]
+    lines += [Text("no usual layout fits at this risk, so unusual ones were searched too")] if result.widened else []
+    lines += [Text(note) for note in q.notes]
     lines += [Text(f"not searched: {reason}") for reason in q.refused]
     lines += [Text(f"rejected: {count:,} {reason}", style="dim") for reason, count in found.rejected.most_common() if count]
     if q.objective == "energy":
@@ -55,22 +67,41 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
     return Group(*lines)
 
 
-def _rows(title: str, rows: pd.DataFrame) -> Table:
+def _beside(result: SearchResult, table: pd.DataFrame) -> list[RenderableType]:
+    """The fastest of those that fit, and the boldest that may: what the recommended row gives up."""
+    lines: list[RenderableType] = []
+    best = result.question.objective
+    recommended = float(result.rows.value[0])
+    fastest = int(np.argmin(result.rows.value))
+    if fastest:
+        gain = recommended / float(result.rows.value[fastest]) - 1.0
+        lines.append(Text(f"best by {best} alone: {table.iloc[fastest]['layout']}: {gain:.1%} better, less simple"))
+    bold = result.found.boldest
+    if len(bold) and float(bold.value[0]) < float(result.rows.value.min()):
+        gain = recommended / float(bold.value[0]) - 1.0
+        sure = chance(bold.fit_probability[0])
+        lines.append(Text(f"boldest that may fit: {bold.layouts.row(0).label}: {gain:.1%} better, {sure} sure to fit"))
+    return lines
+
+
+def _rows(title: str, rows: pd.DataFrame, sizes: Mapping[int, int] | None = None) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     several = rows[["accelerator", "num_gpus", "framework", "price"]].drop_duplicates().shape[0] > 1
-    for name in ("rank", "cluster", "layout", "step", "MFU", "needs", "free", "run", "cost"):
-        if name != "cluster" or several:
+    for name in ("rank", "equals", "cluster", "layout", "step", "MFU", "needs", "free", "sure", "run", "cost"):
+        if (name != "cluster" or several) and (name != "equals" or sizes is not None):
             table.add_column(name, justify="left" if name in ("cluster", "layout") else "right", overflow="fold")
     for row in rows.to_dict(orient="records"):
         where = [f"{row['num_gpus']} x {row['accelerator']}, {row['framework']}, {row['price'] or 'no price'}"] if several else []
         table.add_row(
             str(row["rank"]),
+            *([f"{sizes.get(row['group'], 1):,}"] if sizes is not None else []),
             *where,
             row["layout"],
             seconds(row["step_time_s"]),
             f"{row['mfu']:.1%}",
             gib(row["peak_total_bytes"]),
             gib(row["headroom_bytes"]),
+            f"{chance(row['fit_probability'])}",
             seconds(_known(row["run_s"])),
             _cost(row),
         )

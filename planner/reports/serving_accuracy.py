@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from planner.common.files import write_texts
+from planner.evidence.serving.residuals import residuals_text
 from planner.evidence.serving.runs import TITLES
 from planner.evidence.serving.study import LEFT_OUT, LIKE, ServingStudy
-from planner.evidence.write_fit import constants_written, residuals_text
+from planner.evidence.write_fit import constants_written
 from planner.hardware.curves import CURVES
 from planner.reports.serving_plots import save_scatter
 from planner.serving.engine import ENGINES

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from planner.common.units import GB, GIB
 from planner.performance.memory import KINDS
+from planner.performance.risk import chance
 from planner.reports.plans import quote_text
 from planner.reports.text import count, dollars, gib, seconds
 from planner.studies.tuning_methods import MemoryCell, Tuning
@@ -54,7 +55,7 @@ def tuning_table(title: str, found: Sequence[Tuning]) -> RenderableType:
         ("layout", lambda t: t.plan.layout.label),
         *((f"memory: {kind}", lambda t, kind=kind: gib(t.plan.memory_bytes[kind])) for kind in KINDS),
         ("memory of the fullest GPU", lambda t: _between(t.plan.intervals["peak_total_bytes"], gib)),
-        ("fits", lambda t: t.plan.certainty),
+        ("fits", lambda t: f"{t.plan.certainty}, {chance(t.plan.fit_probability)}"),
         ("step", lambda t: _between(t.plan.intervals["step_time_s"], seconds)),
         ("tokens/s", lambda t: _between(t.plan.intervals["tokens_per_s"], lambda x: f"{x:,.0f}")),
         ("whole run", lambda t: _maybe(t.plan.intervals.get("run_s"), seconds)),

@@ -24,7 +24,13 @@ CAUSE_NAMES = {
     "detection": "noticing failures", "preemption": "waiting for spot nodes", "restart": "restarts",
     "field": "beyond the model, as in published runs",
 }  # fmt: skip
-ITEM_NAMES = {"gpu_hours": "GPU-hours", "storage": "storage", "egress": "egress", "preprocessing": "preprocessing (CPU)"}
+ITEM_NAMES = {
+    "gpu_hours": "GPU-hours",
+    "commitment": "bound hours that nothing uses",
+    "storage": "storage",
+    "egress": "egress",
+    "preprocessing": "preprocessing (CPU)",
+}
 
 
 def run_table(title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None]) -> RenderableType:
@@ -42,6 +48,11 @@ def run_table(title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills
         table.add_row(Text(name, style="bold"), *[""] * len(runs))
 
     row("layout", [r.plan.layout.label for r in runs])
+    if not all(r.plan.fits for r in runs):
+        row(
+            "fits",
+            [r.plan.certainty if r.plan.fits else Text(f"no: {'; '.join(r.plan.reasons)}", style="bold red") for r in runs],
+        )
     row("steps x step time", [f"{r.num_steps:,.0f} x {seconds(r.step_time_s.expected)}" for r in runs])
     row("budget, as published runs went (90 %)", [Text(span(r.budget_s, seconds), style="bold") for r in runs])
     row("  GPU-hours", [span(r.budget_gpu_hours, lambda v: f"{v:,.0f}") for r in runs])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from planner.common.errors import PlannerError, near
 from planner.hardware.cluster import Cluster, CollectiveFit, Link
+from planner.performance.risk import RISK
 from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.workload.resolve import as_cluster
@@ -29,8 +30,8 @@ def _set(table: dict[str, Any], name: str, value: Value) -> None:
     _set(table[first], rest, value)
 
 
-def plan_with(tables: Mapping[str, Any], changes: Mapping[str, Value]) -> Plan:
-    """The plan of a case with some fields changed; no nearest layout is looked for."""
+def plan_with(tables: Mapping[str, Any], changes: Mapping[str, Value], *, risk: float = RISK, allow: Iterable[str] = ()) -> Plan:
+    """The plan of a case with some fields changed; no nearest layout is looked for. ``risk`` and ``allow`` as in ``plan``."""
     changed = {name: dict(table) for name, table in tables.items()}
     hardware: dict[str, Value] = {}
     for key, value in changes.items():
@@ -49,7 +50,7 @@ def plan_with(tables: Mapping[str, Any], changes: Mapping[str, Value]) -> Plan:
     arguments: dict[str, Any] = changed
     if hardware:
         arguments["cluster"] = changed_hardware(as_cluster(changed["cluster"]), hardware)
-    return plan(**arguments, explain=False)
+    return plan(**arguments, explain=False, risk=risk, allow=allow)
 
 
 def changed_hardware(cluster: Cluster, changes: Mapping[str, Value]) -> Cluster:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
@@ -11,6 +11,7 @@ from planner.common.errors import PlannerError
 from planner.common.spec import read_table
 from planner.lifecycle.bill import Bill, bill_of
 from planner.lifecycle.simulation import WholeRun, expected_run
+from planner.performance.risk import RISK
 from planner.scenarios.shipped import scenario_path
 from planner.scenarios.tables import Form, Table, Tables, cases_of, model_label, placed, title_of
 from planner.training.plan import Plan
@@ -60,11 +61,11 @@ class Case:
                 raise PlannerError("framework.name is missing; give one of the catalog, e.g. megatron-core.")
             return asked(self.tables)
 
-    def plan(self) -> Plan:
-        """The answer."""
+    def plan(self, *, risk: float = RISK, allow: Iterable[str] = ()) -> Plan:
+        """The answer. ``risk`` and ``allow`` as in ``planner.plan``."""
         question = self.asked()
         with placed(self.where):
-            return plan(**question)
+            return plan(**question, risk=risk, allow=allow)
 
     def whole_run(self) -> WholeRun:
         """The plan's whole run under the tables [run] and [cost]."""
@@ -73,7 +74,9 @@ class Case:
             return expected_run(answer, self.tables.get("run"))
 
     def bill(self, result: WholeRun) -> Bill | None:
-        """The whole run's bill under the table [cost]; None without a price and without that table."""
+        """The whole run's bill under the table [cost]; None without a price and without that table, and where it does not fit."""
+        if not result.plan.fits:
+            return None
         if result.plan.price is None and "cost" not in self.tables:
             return None
         with placed(self.where):

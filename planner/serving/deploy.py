@@ -11,6 +11,7 @@ import numpy as np
 from planner.common.assumption import Assumption
 from planner.common.units import GIB
 from planner.hardware.cluster import Cluster
+from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.prices.market import as_price
@@ -50,10 +51,11 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     """
     the_model, the_cluster = as_model(model), as_cluster(cluster)
     spec = serving if isinstance(serving, Serving) else Serving.build(serving, "serving")
+    spec, stored = _as_stored(spec, the_model, the_cluster)
     spec, notes = _replicas(spec, the_cluster)
     engine = load_engine(spec.engine)
     spec, newest = _released(spec, engine)
-    notes = (*notes, *newest)
+    notes = (*stored, *notes, *newest)
     setting = Setting(model=the_model, cluster=the_cluster, engine=engine, serving=spec)
     draft = draft_setting(setting)
     require_possible(setting, draft)
@@ -72,6 +74,19 @@ def _released(spec: Serving, engine: Engine) -> tuple[Serving, tuple[str, ...]]:
     return named, (
         f"serving.engine = {spec.engine!r} is {engine.name}, the newest release known; older ones: {', '.join(others)}",
     )
+
+
+def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, tuple[str, ...]]:
+    """Weights as the checkpoint stores them (quantization_config), where the scenario says nothing and the chip can."""
+    stored = model.stored_weights
+    if not stored or "weights" in spec.model_fields_set:
+        return spec, ()
+    peaks = cluster.accelerator.peak_flops_per_s
+    if stored == "fp8" and "fp8" not in peaks:
+        stored = "fp8-weight-only"
+    if stored == "nvfp4" and "fp4" not in peaks:
+        return spec, (f"the checkpoint is in {stored}, which {cluster.accelerator.name} has no units for: counted in 16 bit",)
+    return spec.replaced(weights=stored), (f"weights in {stored}, as the checkpoint stores them",)
 
 
 def draft_setting(setting: Setting) -> Setting | None:

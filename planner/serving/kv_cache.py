@@ -1,30 +1,44 @@
-"""Bytes of keys and values: per token and layer, per sequence in whole blocks, and how many sequences fit."""
+"""Bytes of keys, values and states: per token and layer, per sequence in whole blocks."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 
 from planner.common.arrays import Array, Number
 from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
+from planner.model.mixers import state_bytes
 from planner.serving.setting import KV_SCALE_BYTES, Setting
 
+INDEX_KEY_BYTES = 1.0 + 4.0 / 128.0
+"""Of one element of an indexer's key: fp8 with an fp32 scale for 128 (DeepSeek-V3.2-Exp, inference/model.py)."""
 
-def token_layer_bytes(setting: Setting, whole: bool = False) -> float:
+
+def token_layer_bytes(setting: Setting, kind: LayerKind, whole: bool = False) -> float:
     """Bytes that one token keeps in one layer, on one GPU (``whole``: on all GPUs of a tp group, without copies).
 
     2 x kv heads x head width; with multi-head latent attention one latent vector and the rotary key, which every GPU of
-    the tp group holds in full (DeepSeek-V2, arXiv 2405.04434, section 2.1).
+    the tp group holds in full (DeepSeek-V2, arXiv 2405.04434, section 2.1); an indexer's key beside them. Nothing where an
+    earlier layer's keys are read, or where a state is kept instead.
     """
-    m, dtype = setting.model, setting.kv_dtype
+    m, dtype = setting.model.of(kind), setting.kv_dtype
+    if not m.attends or m.shared_kv:
+        return 0.0
     width = DTYPE_BYTES[dtype]
     scale = KV_SCALE_BYTES if dtype == "int8" else 0.0
+    index = INDEX_KEY_BYTES * m.index_head_dim if m.index_num_heads else 0.0
     if m.attention == "mla":
-        return float(int(m.kv_lora_rank or 0) + int(m.qk_rope_head_dim or 0)) * width + scale
+        return float(int(m.kv_lora_rank or 0) + int(m.qk_rope_head_dim or 0)) * width + scale + index
     heads = float(m.num_kv_heads) if whole else max(m.num_kv_heads / setting.serving.tp, 1.0)
-    return heads * ((m.head_dim + m.value_head_dim) * width + 2.0 * scale)
+    return heads * ((m.head_dim + m.value_head_dim) * width + 2.0 * scale) + index
+
+
+def layer_state_bytes(setting: Setting, kind: LayerKind, whole: bool = False) -> float:
+    """Bytes that one sequence keeps in one layer however long it is, on one GPU: a recurrent state is cut by its heads."""
+    return state_bytes(setting.model.of(kind)) / (1.0 if whole else float(setting.serving.tp))
 
 
 def kept_tokens(setting: Setting, kind: LayerKind, tokens: Number) -> Array:
@@ -36,19 +50,18 @@ def kept_tokens(setting: Setting, kind: LayerKind, tokens: Number) -> Array:
 
 def sequence_bytes(setting: Setting, tokens: Number, stage: int | None = None) -> Array:
     """Bytes on one GPU of one sequence of ``tokens``: of pipeline ``stage``, or of the fullest one."""
-    each = token_layer_bytes(setting)
     stages = setting.stages if stage is None else (setting.stages[stage],)
-    zero = np.zeros(np.shape(tokens))
-    sums = [
-        sum((count * each * kept_tokens(setting, kind, tokens) for kind, count in Counter(kinds).items()), zero)
-        for kinds in stages
-    ]
-    return np.asarray(np.maximum.reduce(sums))
+    return np.asarray(np.maximum.reduce([_layers_bytes(setting, kinds, tokens, False) for kinds in stages]))
 
 
 def replica_sequence_bytes(setting: Setting, tokens: Number) -> Array:
     """Bytes of one sequence over all GPUs of a replica, copies not counted."""
-    each = token_layer_bytes(setting, whole=True)
-    kinds = Counter(setting.model.layer_kinds)
-    sums = (count * each * kept_tokens(setting, kind, tokens) for kind, count in kinds.items())
-    return np.asarray(sum(sums, np.zeros(np.shape(tokens))))
+    return _layers_bytes(setting, setting.model.layer_kinds, tokens, True)
+
+
+def _layers_bytes(setting: Setting, kinds: Iterable[LayerKind], tokens: Number, whole: bool) -> Array:
+    total = np.zeros(np.shape(tokens))
+    for kind, count in Counter(kinds).items():
+        cache = token_layer_bytes(setting, kind, whole) * kept_tokens(setting, kind, tokens)
+        total = total + count * (cache + layer_state_bytes(setting, kind, whole))
+    return np.asarray(total)

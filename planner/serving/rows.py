@@ -10,9 +10,13 @@ import numpy as np
 
 from planner.common.arrays import Array, Number
 from planner.model.architecture import LayerKind
+from planner.model.mixers import CHUNK, mixer_linears, mixer_shape, state_bytes
+from planner.model.parameters import embedding_parameters
+from planner.operators.attention import gate_width, key_value_width
+from planner.operators.mixer import kept_elements, products, scan_flops
 from planner.operators.row import FusedAttention, Matmul, Row, communication
 from planner.serving.experts import distinct_experts
-from planner.serving.kv_cache import token_layer_bytes
+from planner.serving.kv_cache import INDEX_KEY_BYTES, token_layer_bytes
 from planner.serving.setting import Setting
 
 Phase = Literal["prefill", "decode"]
@@ -41,14 +45,21 @@ def pass_rows(setting: Setting, shape: Shape) -> tuple[Row, ...]:
     local = replace(shape, sequences=s.fullest_group(shape.sequences))
     rows: list[Row] = [_embedding(setting, local)]
     for kind, count in Counter(setting.model.layer_kinds).items():
-        inner = _experts(setting, kind, shape, local) if kind.moe else _feed_forward(setting, kind, local)
-        layer = (
-            _pointwise("norms", local, 2.0 * setting.model.norms_per_layer * _hidden(setting, local), setting),
-            *_attention(setting, kind, local),
-            *inner,
-        )
-        rows += [replace(row, repeats=float(count)) for row in layer]
+        rows += [replace(row, repeats=float(count)) for row in _layer(setting.of(kind), kind, shape, local)]
     return (*rows, *_head(setting, local), *_handover(setting, local))
+
+
+def _layer(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> tuple[Row, ...]:
+    """Rows of one layer; ``setting`` has the fields that hold in it."""
+    m = setting.model
+    norms = _pointwise("norms", local, 2.0 * m.norms_per_layer * _hidden(setting, local), setting)
+    attended = _attention(setting, kind, local) if m.attends else ()
+    mixed = _mixer(setting, kind, local) if m.recurs else ()
+    if kind.moe:
+        inner = _experts(setting, kind, shape, local)
+    else:
+        inner = _feed_forward(setting, kind, local) if m.feed_forward != "none" else ()
+    return (norms, *attended, *mixed, *inner, *_streams(setting, kind, local))
 
 
 def _hidden(setting: Setting, shape: Shape) -> Array:
@@ -132,12 +143,14 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
             ),
         ]
     else:
-        n = (m.num_heads * m.head_dim) / tp + 2.0 * max(m.num_kv_heads / tp, 1.0) * m.head_dim
+        n = m.num_heads * (m.head_dim + gate_width(m)) / tp + max(m.num_kv_heads / tp, 1.0) * key_value_width(m)
         weights = setting.layer_bytes(kind, "attention.qkv")
         rows.append(_linear("qkv", "attention", setting, shape, k=h, n=n, weight_bytes=weights, tokens=t, quantized=q))
-    moved = 2.0 * setting.width * t * m.num_heads / tp * m.qk_head_dim + t * token_layer_bytes(setting)
+    moved = 2.0 * setting.width * t * m.num_heads / tp * m.qk_head_dim + t * token_layer_bytes(setting, kind)
     rows += [
+        *_attention_gate(setting, kind, shape),
         _pointwise("rotary embedding, cache write", shape, moved, setting, 2.0),
+        *_indexer(setting, kind, shape, present_tokens(setting, kind, shape)),
         *_core(setting, kind, shape),
         _linear(
             "attention output",
@@ -161,14 +174,14 @@ def _core(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     An engine that repeats grouped heads or copies the cache moves it that many times more.
     """
     m, tp, engine = setting.model, float(setting.serving.tp), setting.engine
-    window = float(m.sliding_window or np.inf) if kind.sliding else np.inf
-    present = np.minimum(shape.past + shape.queries, window)  # read for the last query of a sequence
+    present = present_tokens(setting, kind, shape)  # read for the last query of a sequence
+    present = np.minimum(present, float(m.index_top_k or np.inf))  # an indexer picks that many
     keys = np.minimum(shape.past + (shape.queries + 1.0) / 2.0, present)
     heads = m.num_heads / tp
     absorbed = m.attention == "mla" and shape.phase == "decode"
     qk = float(int(m.kv_lora_rank or 0) + int(m.qk_rope_head_dim or 0)) if absorbed else float(m.qk_head_dim)
     value = float(m.kv_lora_rank or 0) if absorbed else float(m.value_head_dim)
-    cache = shape.sequences * present * token_layer_bytes(setting)
+    cache = shape.sequences * present * (token_layer_bytes(setting, kind) or _earlier_keys(setting, kind))
     moved = cache + setting.width * shape.tokens * heads * (qk + value)
     if engine.copies_cache:
         moved = moved + 2.0 * cache
@@ -196,6 +209,149 @@ def _core(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     )
 
 
+def present_tokens(setting: Setting, kind: LayerKind, shape: Shape) -> Array:
+    """Cached tokens that a layer's last query may see: all, those of its window, or on average half of its chunk."""
+    m = setting.model
+    window = float(m.sliding_window or np.inf) if kind.sliding else np.inf
+    if kind.sliding and m.attention_chunked:
+        window = (window + 1.0) / 2.0
+    return np.asarray(np.minimum(shape.past + shape.queries, window))
+
+
+def _earlier_keys(setting: Setting, kind: LayerKind) -> float:
+    """Bytes a token of the earlier layer's cache that a layer without keys of its own reads."""
+    own = replace(setting, model=setting.model.model_copy(update={"shared_kv": False}))
+    return token_layer_bytes(own, kind._replace(variant=0))
+
+
+def _attention_gate(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
+    """The gate on attention's output; latent attention has a projection of its own for it."""
+    m, tp = setting.model, float(setting.serving.tp)
+    if m.attention_gate == "none":
+        return ()
+    heads = m.num_heads / tp
+    moved = setting.width * shape.tokens * heads * (gate_width(m) + 2.0 * m.value_head_dim)
+    rows = (_pointwise("attention gate", shape, moved, setting),)
+    if m.attention != "mla":
+        return rows
+    weights = setting.layer_bytes(kind, "attention.qkv.gate")
+    n = heads * gate_width(m)
+    projection = _linear(
+        "gate",
+        "attention",
+        setting,
+        shape,
+        k=float(m.hidden_size),
+        n=n,
+        tokens=shape.tokens,
+        weight_bytes=weights,
+        quantized="attention" not in setting.format.kept,
+    )
+    return (projection, *rows)
+
+
+def _indexer(setting: Setting, kind: LayerKind, shape: Shape, present: Array) -> tuple[Row, ...]:
+    """The lightning indexer reads the short key of every cached token and picks the best (DeepSeek-V3.2, section 2.1)."""
+    m = setting.model
+    if not m.index_num_heads:
+        return ()
+    heads, d = float(m.index_num_heads), float(m.index_head_dim)
+    keys = np.minimum(shape.past + (shape.queries + 1.0) / 2.0, present)
+    flops = 2.0 * shape.tokens * keys * heads * d
+    moved = shape.sequences * present * INDEX_KEY_BYTES * d + setting.width * shape.tokens * heads * d + 4.0 * shape.tokens * keys
+    work = FusedAttention(
+        sequences=shape.sequences, heads=heads, queries=shape.queries, keys=keys, qk_head_dim=d, value_head_dim=d
+    )
+    n = heads * d * (m.q_lora_rank or m.hidden_size) / m.hidden_size + d + heads
+    return (
+        _linear(
+            "index projections",
+            "attention",
+            setting,
+            shape,
+            k=float(m.hidden_size),
+            n=n,
+            tokens=shape.tokens,
+            weight_bytes=setting.layer_bytes(kind, "attention.index"),
+            quantized="attention" not in setting.format.kept,
+        ),
+        Row(
+            name="indexer",
+            block="attention",
+            phase=shape.phase,
+            flops=flops,
+            model_flops=flops,
+            bytes_moved=moved,
+            kernels=2.0,
+            work=work,
+        ),
+    )
+
+
+def _mixer(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
+    """Projections, convolution and state: read and written once for each new token in decoding, once a chunk in prefill."""
+    m, tp, t, w = setting.model, float(setting.serving.tp), shape.tokens, setting.width
+    quantized = "attention" not in setting.format.kept
+    sizes = mixer_shape(m)
+    linears = [
+        _linear(
+            x.part,
+            "mixer",
+            setting,
+            shape,
+            tokens=t,
+            quantized=quantized,
+            k=x.inputs / (tp if x.step == "out" else 1.0),
+            n=float(x.outputs) / (1.0 if x.step == "out" or not x.cut else tp),
+            weight_bytes=setting.layer_bytes(kind, f"mixer.{x.step}.{x.part}."),
+        )
+        for x in mixer_linears(m)
+    ]
+    executed, needed = scan_flops(m)
+    narrow, wide = kept_elements(m)
+    state = state_bytes(m) / tp
+    if shape.phase == "decode":
+        flops, moved = t * needed / tp, 2.0 * shape.sequences * state
+    else:
+        chunk = float(CHUNK.get(m.mixer, 64))
+        flops, moved = t * executed / tp, 2.0 * shape.sequences * state + w * t * sizes.state / tp / chunk
+    moved = moved + t * (w * narrow + 4.0 * wide + w * sizes.values) / tp
+    work = products(m, t, flops, tp, float(CHUNK.get(m.mixer, 64))) if shape.phase == "prefill" else None
+    scan = Row(
+        name="scan", block="mixer", phase=shape.phase, flops=flops, model_flops=flops, bytes_moved=moved, kernels=4.0, work=work
+    )
+    conv = _pointwise("convolution", shape, 2.0 * w * t * float(sizes.channels) / tp, setting)
+    gate = _pointwise("gated norm", shape, 3.0 * w * t * float(sizes.values) / tp, setting)
+    return (*linears[:-1], conv, scan, gate, linears[-1], _all_reduce("mixer output", "mixer", setting, shape))
+
+
+def _streams(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
+    """The layer's own vector of each token, low-rank path and further residual streams (Gemma 3n and 4)."""
+    m, t, w = setting.model, shape.tokens, setting.width
+    rows: tuple[Row, ...] = ()
+    for name, width, prefix in (
+        ("layer vectors", m.per_layer_embedding_size, "streams.per_layer."),
+        ("laurel", m.laurel_rank, "streams.laurel."),
+    ):
+        if width:
+            rows += (
+                _linear(
+                    name,
+                    "streams",
+                    setting,
+                    shape,
+                    k=float(m.hidden_size),
+                    n=2.0 * width,
+                    tokens=t,
+                    weight_bytes=setting.layer_bytes(kind, prefix),
+                ),
+                _pointwise(f"{name} sum", shape, 4.0 * w * t * m.hidden_size, setting),
+            )
+    if m.altup_streams:
+        rows += (_pointwise("altup", shape, 4.0 * w * t * m.hidden_size * m.altup_streams, setting, 6.0),)
+    return rows
+
+
 def _feed_forward(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     m, tp = setting.model, float(setting.serving.tp)
     rows = _gated(setting, kind, shape, "ffn", float(m.ffn_hidden_size) / tp, shape.tokens, "ffn" not in setting.format.kept)
@@ -220,7 +376,8 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
 
     ``shape`` holds the tokens of all attention groups: their experts lie on the same GPUs.
     """
-    m, s = setting.model, setting.serving
+    inside, wide = setting.inside_experts, float(setting.model.hidden_size)
+    m, s = inside.model, setting.serving
     h, f, k = float(m.hidden_size), float(m.expert_ffn_hidden_size or 0) / setting.etp, float(m.top_k)
     lanes = 2.0 if m.gated_ffn else 1.0
     load = min(s.expert_load, float(s.ep))
@@ -237,8 +394,8 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
             "moe",
             setting,
             local,
-            k=h,
-            n=float(m.num_experts),
+            k=wide,
+            n=float(m.num_experts + m.num_zero_experts),
             tokens=local.tokens,
             weight_bytes=setting.layer_bytes(kind, "router"),
             quantized=False,
@@ -283,7 +440,22 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
                 bytes_moved=s.expert_offload * touched * each,
             )
         )
-    rows += _exchange(setting, shape, local, pairs / load)
+    rows += _exchange(inside, shape, local, pairs / load)
+    if m.expert_latent_size:
+        rows += [
+            _linear(
+                f"latent {way}",
+                "moe",
+                setting,
+                local,
+                k=k_,
+                n=n_,
+                tokens=local.tokens,
+                weight_bytes=setting.layer_bytes(kind, f"latent.{way}"),
+                quantized="shared" not in setting.format.kept,
+            )
+            for way, k_, n_ in (("in", wide, h), ("out", h, wide))
+        ]
     if m.num_shared_experts:
         width = float(m.num_shared_experts * (m.shared_expert_ffn_hidden_size or 0)) / s.tp
         rows += _gated(setting, kind, local, "shared", width, local.tokens, "shared" not in setting.format.kept)
@@ -317,7 +489,8 @@ def _head(setting: Setting, shape: Shape) -> tuple[Row, ...]:
     every = shape.phase == "decode" or setting.engine.logits == "all"
     tokens = shape.tokens if every else shape.sequences
     h = float(m.embedding_projection_size or m.hidden_size)
-    weights = setting.embedding_bytes if m.tied_embeddings else setting.head_bytes
+    tied = setting.local_bytes(embedding_parameters(m), "embedding.words")
+    weights = tied if m.tied_embeddings else setting.head_bytes
     part = "embedding" if m.tied_embeddings else "head"
     logits = tokens * m.vocab_size
     gathered = setting.width * logits * (1.0 if tp > 1 else 0.0)

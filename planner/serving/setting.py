@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
@@ -72,6 +72,25 @@ class Setting:
     def curves(self) -> Curves:
         """Kernel curves of the accelerator."""
         return self.own_curves or curves_of(self.cluster.accelerator)
+
+    @cached_property
+    def _variants(self) -> dict[int, Setting]:
+        return {}
+
+    def of(self, kind: LayerKind) -> Setting:
+        """The same deployment with the fields that hold in a layer of that kind."""
+        model = self.model.of(kind)
+        if model is self.model:
+            return self
+        if kind.variant not in self._variants:
+            self._variants[kind.variant] = replace(self, model=model)
+        return self._variants[kind.variant]
+
+    @cached_property
+    def inside_experts(self) -> Setting:
+        """The same deployment with the model as its experts see it."""
+        model = self.model.inside_experts
+        return self if model is self.model else replace(self, model=model)
 
     @cached_property
     def etp(self) -> float:

@@ -118,6 +118,9 @@ def part_of(tensor: str) -> Part | None:
         "ffn.": "ffn",
         "shared.": "shared",
         "experts.": "experts",
+        "mixer.": "attention",
+        "latent.": "shared",
+        "streams.": "ffn",
     }
     return next((part for start, part in heads.items() if tensor.startswith(start)), None)
 

@@ -29,6 +29,7 @@ def stage_bytes(setting: Setting) -> tuple[float, ...]:
 
 
 def _layer_bytes(setting: Setting, kind: LayerKind) -> float:
+    setting = setting.of(kind)
     offloaded = setting.serving.expert_offload * setting.layer_bytes(kind, "experts.") if kind.moe else 0.0
     return setting.layer_bytes(kind) - offloaded
 

@@ -90,7 +90,7 @@ def _matched(label: str, other: Plan, reference: Side, at: str) -> Side:
         wanted = reference.parameters_total if at == "total" else reference.parameters_active
         resized = dense_of_size(other.model, wanted)
         return _side(f"{label}, resized", _replan(other, resized), reference.tokens)
-    tokens = _tokens(other, reference, at)
+    tokens = _tokens(other, label, reference, at)
     if tokens is None:
         side = _side(label, other, reference.tokens)
         note = f"{label}: no number of tokens brings it to the loss {reference.loss:.3f}; shown at the reference's tokens"
@@ -127,7 +127,7 @@ def _by_laws(side: Side, reference: Side) -> Side:
     )
 
 
-def _tokens(other: Plan, reference: Side, at: str) -> float | None:
+def _tokens(other: Plan, label_of_other: str, reference: Side, at: str) -> float | None:
     """Tokens at which the other case meets the reference; None when it never does."""
     if at == "flops":
         return reference.training_flops / (other.model_flops_per_step / other.tokens_per_step)
@@ -135,6 +135,9 @@ def _tokens(other: Plan, reference: Side, at: str) -> float | None:
         return reference.days.expected * DAY_S * other.tokens_per_s
     if at == "loss":
         return None if reference.loss is None else tokens_for_loss(other.model, reference.loss)
+    for label, answer in ((reference.label, reference.plan), (label_of_other, other)):
+        if not answer.fits:
+            raise PlannerError(f"--at dollars: {label} does not fit and costs nothing; give it a layout or a cluster that does.")
     if reference.cost_usd is None or other.cost_usd_per_step is None:
         raise PlannerError("--at dollars: a case has no price; give price.usd_per_gpu_hour.")
     if other.cost_usd_per_step == 0:
@@ -160,7 +163,7 @@ def _side(label: str, answer: Plan, tokens: float) -> Side:
         training_flops=answer.model_flops_per_step / answer.tokens_per_step * tokens,
         days=seconds.scaled(1.0 / DAY_S),
         gpu_hours=hours,
-        cost_usd=None if answer.price is None else hours.scaled(answer.price.usd_per_gpu_hour),
+        cost_usd=None if answer.price is None or not answer.fits else hours.scaled(answer.price.usd_per_gpu_hour),
         price=answer.price,
         loss=None if math.isnan(loss) else loss,
         tokens_by_law={},

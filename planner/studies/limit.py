@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import lcm
 from typing import Any
 
 from planner.common.errors import PlannerError, one_of
-from planner.layout_search.question import as_question
-from planner.layout_search.search import run_search
-from planner.layout_search.space import divisors
+from planner.layout_search.space import allowed, divisors
 from planner.model.catalog import load_model, model_names
 from planner.model.parameters import parameters_total
+from planner.performance.risk import RISK, chance, check_risk
 from planner.scenarios.edited import plan_with
 from planner.training.plan import Plan
 from planner.workload.job import Job
@@ -22,6 +21,14 @@ from planner.workload.resolve import as_cluster
 FIELDS = ("model", "model.num_layers", "job.seq_len", "layout.micro_batch_size")
 MOST = {"model.num_layers": 4096, "job.seq_len": 2**24}
 """Larger values are not tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """At which risk a layout fits, and which unusual layouts are admitted; as in ``planner.plan``."""
+
+    risk: float = RISK
+    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +42,16 @@ class Limit:
     reason: str
 
 
-def largest(tables: Mapping[str, Any], field: str, step: int | None = None) -> Limit:
+def largest(
+    tables: Mapping[str, Any], field: str, step: int | None = None, *, risk: float = RISK, allow: Iterable[str] = ()
+) -> Limit:
     """The largest value of ``field`` with which the case of ``tables`` fits, on its layout, or on any where it has none.
 
     ``model`` walks the catalog by parameters. Layers and sequence grow in multiples of ``step`` (by default what the layout
     divides them by) and are found by halving: memory grows with both. Micro-batches are the divisors of a rank's batch.
-    Raises PlannerError when nothing fits.
+    It fits when its probability to is 1 - ``risk`` or more. Raises PlannerError when nothing fits.
     """
+    ask = Ask(risk=check_risk(risk), allow=tuple(sorted(allowed(allow))))
     if field not in FIELDS:
         raise PlannerError(f"limit {field!r}: {one_of(field, FIELDS)}.")
     if step is not None and (step < 1 or field not in MOST):
@@ -49,14 +59,14 @@ def largest(tables: Mapping[str, Any], field: str, step: int | None = None) -> L
     layout = Layout.build(dict(tables["layout"]), "layout") if tables.get("layout") else None
     if field == "model":
         names = sorted(model_names(), key=lambda name: (parameters_total(load_model(name)), name))
-        return _scanned(tables, "model.name", names)
+        return _scanned(tables, "model.name", names, ask)
     if field == "layout.micro_batch_size":
         if layout is None:
             raise PlannerError("limit 'layout.micro_batch_size': depends on the layout; give the scenario a [layout].")
-        return _scanned(tables, field, divisors(_rank_batch(tables, layout)))
+        return _scanned(tables, field, divisors(_rank_batch(tables, layout)), ask)
     cut = layout or Layout()
     width = step or (cut.pp * cut.vpp if field == "model.num_layers" else lcm(128, 2 * cut.cp * cut.tp))
-    return _halved(tables, field, width, MOST[field] // width)
+    return _halved(tables, field, width, MOST[field] // width, ask)
 
 
 def _rank_batch(tables: Mapping[str, Any], layout: Layout) -> int:
@@ -68,22 +78,22 @@ def _rank_batch(tables: Mapping[str, Any], layout: Layout) -> int:
     return batch // ranks
 
 
-def _scanned(tables: Mapping[str, Any], field: str, values: list[Any]) -> Limit:
+def _scanned(tables: Mapping[str, Any], field: str, values: list[Any], ask: Ask) -> Limit:
     """The last of ``values`` that fits; those after it do not, or cannot be."""
     following, reason = None, "no larger one is in the list"
     for value in reversed(values):
-        answer, why = attempt(tables, {field: value})
+        answer, why = attempt(tables, {field: value}, ask)
         if answer is not None:
             return Limit(field=field, value=value, plan=answer, next_value=following, reason=reason)
         following, reason = value, why
     raise PlannerError(f"{field}: none fits; the smallest, {values[0]}: {reason}.")
 
 
-def _halved(tables: Mapping[str, Any], field: str, width: int, most: int) -> Limit:
+def _halved(tables: Mapping[str, Any], field: str, width: int, most: int, ask: Ask) -> Limit:
     """The largest multiple of ``width`` up to ``most`` times it that fits, found by doubling, then halving."""
     low, high, best, reason = 0, 1, None, ""
     while True:
-        answer, why = attempt(tables, {field: high * width})
+        answer, why = attempt(tables, {field: high * width}, ask)
         if answer is None:
             reason = why
             break
@@ -93,7 +103,7 @@ def _halved(tables: Mapping[str, Any], field: str, width: int, most: int) -> Lim
         high = min(2 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
-        answer, why = attempt(tables, {field: middle * width})
+        answer, why = attempt(tables, {field: middle * width}, ask)
         if answer is None:
             high, reason = middle, why
         else:
@@ -103,21 +113,13 @@ def _halved(tables: Mapping[str, Any], field: str, width: int, most: int) -> Lim
     return Limit(field=field, value=low * width, plan=best, next_value=high * width, reason=reason)
 
 
-def attempt(tables: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[Plan | None, str]:
-    """(plan that fits or None, why not) of a case with changes: on its layout, or on the fastest of all that fit."""
+def attempt(tables: Mapping[str, Any], changes: Mapping[str, Any], ask: Ask) -> tuple[Plan | None, str]:
+    """(plan that fits at the accepted risk or None, why not) of a case with changes: on its layout, or on the best of all."""
     try:
-        answer = plan_with(tables, changes)
-        if answer.fits:
-            return answer, ""
-        if tables.get("layout"):
-            return None, "; ".join(answer.reasons)
-        # what plan chooses among is part of the space only
-        found = run_search(
-            as_question(
-                model=answer.model, cluster=answer.cluster, framework=answer.framework, job=answer.job, price=answer.price, top=1
-            )
-        ).found
-        layout = found.rows.layouts.row(0).model_dump(exclude={"provenance"})
-        return plan_with({**tables, "layout": layout}, changes), ""
+        answer = plan_with(tables, changes, risk=ask.risk, allow=ask.allow)
     except PlannerError as error:
         return None, str(error).rstrip(".")
+    if answer.recommended:
+        return answer, ""
+    doubt = f"fits with a probability of {chance(answer.fit_probability)}, {1.0 - ask.risk:.0%} is asked for"
+    return None, "; ".join(answer.reasons) if answer.reasons else doubt

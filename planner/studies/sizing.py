@@ -5,15 +5,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
-
-import numpy as np
+from typing import Any, Literal, get_args
 
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
+from planner.layout_search.choice import choose
 from planner.model.architecture import Model
+from planner.performance.risk import RISK, FitRule, chance, check_risk
 from planner.prices.market import find_price
 from planner.prices.price import price_text
 from planner.serving.deploy import serve
@@ -21,13 +21,11 @@ from planner.serving.deployment import Deployment
 from planner.serving.engine import load_engine
 from planner.serving.memory import card_bytes
 from planner.serving.spec import Serving
-from planner.training.planning import candidates, evaluate
+from planner.training.planning import plan
+from planner.workload.default_framework import default_framework
 from planner.workload.framework import load_framework
 from planner.workload.job import Job
-from planner.workload.resolve import ModelLike, as_model
-
-if TYPE_CHECKING:
-    pass
+from planner.workload.resolve import ModelLike, as_framework, as_model
 
 Purpose = Literal["serve", "lora", "qlora", "full"]
 PURPOSES: tuple[str, ...] = get_args(Purpose)
@@ -39,6 +37,14 @@ HEADROOM = 0.1
 PER_NODE = 8
 RANK = 16
 """Of adapters on all linear layers, where nothing else is asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """At which risk a layout fits, and which part of a card it must leave free."""
+
+    risk: float
+    headroom: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,8 @@ class Size:
     total_bytes: float
     card_bytes: float
     headroom: float
+    fit_probability: float
+    enough: bool  # fits at the accepted risk and leaves the headroom asked for
     tokens_per_s: float
     usd_per_hour: float | None
     usd_per_million_tokens: float | None
@@ -113,15 +121,17 @@ def sizes(
     batch: int = 1,
     weights: str = "bf16",
     engine: str = "vllm",
-    framework: str = "fsdp",
+    framework: str | None = None,
     headroom: float = HEADROOM,
+    risk: float = RISK,
     max_gpus: int = MAX_GPUS,
     job: Mapping[str, Any] | None = None,
     accelerator: str | None = None,
     gpus: int | None = None,
 ) -> Sizes:
-    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator that leave ``headroom`` of the card free, in the
-    fastest cut that does. ``accelerator``: only this one; ``gpus``: exactly so many, for what fits on cards that are there.
+    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator that leave ``headroom`` of the card free: tuning
+    in the layout that ``plan`` recommends at ``risk``, serving in the fastest cut. ``accelerator``: only this one; ``gpus``:
+    exactly so many, for what fits on one's own cards.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
     or per GPU in training. ``job``: further fields of the job (rank, target modules). Raises PlannerError for a bad
@@ -132,11 +142,13 @@ def sizes(
     if gpus is not None and not 1 <= gpus <= MOST_GPUS:
         raise PlannerError(f"--gpus {gpus}: must be a whole number from 1 to {MOST_GPUS}.")
     names = accelerator_names() if accelerator is None else [_named(accelerator)]
+    ask = Ask(risk=check_risk(risk), headroom=headroom)
     if purpose == "serve":
         _check_serving(the_model, seq_len, batch, weights, engine)
     else:
         _check_job(_job(purpose, seq_len, batch, 1, "bf16", job))
-        load_framework(framework)
+        if framework is not None:
+            load_framework(framework)
     rows, left_out = [], {}
     for name in names:
         card = load_accelerator(name)
@@ -145,14 +157,14 @@ def sizes(
 
         def one(num_gpus: int, card: Accelerator = card) -> Size | str:
             if purpose == "serve":
-                return _served(the_model, card, num_gpus, seq_len, batch, weights, engine, headroom)
-            return _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, headroom, job)
+                return _served(the_model, card, num_gpus, seq_len, batch, weights, engine, ask)
+            return _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, ask, job)
 
-        found = _fewest(one, headroom, max_gpus) if gpus is None else _exactly(one, gpus)
-        if isinstance(found, Size) and found.headroom >= headroom:
+        found = _fewest(one, max_gpus) if gpus is None else _exactly(one, gpus)
+        if isinstance(found, Size) and found.enough:
             rows.append(found)
         else:
-            left_out[name] = found if isinstance(found, str) else f"{found.num_gpus} leave {found.headroom:.0%} free"
+            left_out[name] = found if isinstance(found, str) else _short_of(found)
     rows.sort(key=lambda s: (s.usd_per_hour is None, s.usd_per_hour or 0.0, s.memory_bytes))
     most = max_gpus if gpus is None else gpus
     return Sizes(model=the_model, purpose=purpose, max_gpus=most, rows=tuple(rows), left_out=left_out)
@@ -177,7 +189,12 @@ def _exactly(one: Callable[[int], Size | str], gpus: int) -> Size | str:
         return str(error)
 
 
-def _fewest(one: Callable[[int], Size | str], headroom: float, max_gpus: int) -> Size | str:
+def _short_of(found: Size) -> str:
+    """Why what fits is not enough."""
+    return f"{found.num_gpus} leave {found.headroom:.0%} free and fit with a probability of {chance(found.fit_probability)}"
+
+
+def _fewest(one: Callable[[int], Size | str], max_gpus: int) -> Size | str:
     """The first power of two that leaves enough free, or why the last did not."""
     found: Size | str = "does not fit"
     for num_gpus in (2**i for i in range(max_gpus.bit_length())):
@@ -185,7 +202,7 @@ def _fewest(one: Callable[[int], Size | str], headroom: float, max_gpus: int) ->
             found = one(num_gpus)
         except PlannerError as error:
             found = found if isinstance(found, Size) else str(error)
-        if isinstance(found, Size) and found.headroom >= headroom:
+        if isinstance(found, Size) and found.enough:
             break
     return found
 
@@ -233,7 +250,7 @@ def _cuts(model: Model, num_gpus: int) -> Iterator[dict[str, int]]:
 
 
 def _served(
-    model: Model, card: Accelerator, num_gpus: int, seq_len: int, batch: int, weights: str, engine: str, headroom: float
+    model: Model, card: Accelerator, num_gpus: int, seq_len: int, batch: int, weights: str, engine: str, ask: Ask
 ) -> Size | str:
     """The fastest cut that keeps the headroom; where none does, the one that needs least, or why nothing runs."""
     output = max(min(seq_len // 4, 1024), 1)
@@ -248,17 +265,19 @@ def _served(
             why = str(error)
             continue
         if d.fits and d.output_tokens_per_s is not None:
-            found.append(_size_of(d, card, cut))
+            found.append(_size_of(d, card, cut, ask))
         else:
             why = d.reasons[0] if d.reasons else "does not fit"
     if not found:
         return why
-    enough = [s for s in found if s.headroom >= headroom]
+    enough = [s for s in found if s.enough]
     return max(enough, key=lambda s: s.tokens_per_s) if enough else max(found, key=lambda s: s.headroom)
 
 
-def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int]) -> Size:
+def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask) -> Size:
     """A deployment that fits as a row."""
+    error = d.intervals["total_bytes"].scaled(1.0 / d.total_bytes)
+    rule = FitRule(usable_bytes=d.card_bytes, error=error, risk=ask.risk, headroom=ask.headroom)
     usd, rate = _price(card.name, d.num_gpus), d.output_tokens_per_s or 0.0
     return Size(
         accelerator=card.name,
@@ -267,6 +286,8 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int]) -> Size:
         total_bytes=d.total_bytes,
         card_bytes=d.card_bytes,
         headroom=1.0 - d.total_bytes / d.card_bytes,
+        fit_probability=float(rule.probability(d.total_bytes)),
+        enough=d.total_bytes <= d.card_bytes * (1.0 - ask.headroom),  # engines size their cache by what is free
         tokens_per_s=rate,
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
@@ -305,35 +326,36 @@ def _trained(
     purpose: str,
     seq_len: int,
     batch: int,
-    framework: str,
-    headroom: float,
+    framework: str | None,
+    ask: Ask,
     more: Mapping[str, Any] | None,
 ) -> Size | str:
-    """The fastest layout that keeps the headroom; where none does, the one that needs least, or why nothing runs."""
+    """The layout that ``plan`` recommends where the headroom is kept free, or why nothing runs."""
     precision = "bf16" if "bf16" in card.peak_flops_per_s else "fp16"
     cluster = _cluster(card, num_gpus)
+    build = Job.build(_job(purpose, seq_len, batch, num_gpus, precision, more), "job")
     question: dict[str, Any] = {
         "model": model,
         "cluster": cluster,
-        "framework": framework,
-        "job": _job(purpose, seq_len, batch, num_gpus, precision, more),
+        "framework": framework or default_framework(model, cluster, build).framework,
+        "job": build,
     }
-    found = evaluate(**question, layouts=candidates(**question))
     room = card_bytes(cluster)
-    free = 1.0 - found.memory.total / room
-    if not found.fits.any():
+    chosen = choose(model, cluster, as_framework(question["framework"]), build, risk=ask.risk, headroom=ask.headroom)
+    answer = plan(**question, layout=chosen.layout, explain=False, risk=ask.risk)
+    if not answer.fits:
         return "does not fit"
-    enough = found.fits & (free >= headroom)
-    i = int(np.nanargmin(np.where(enough, found.step_time_s, np.inf)) if enough.any() else np.nanargmax(free))
     usd = _price(card.name, num_gpus)
-    rate = float(found.tokens_per_s_per_gpu[i]) * num_gpus
+    rate = answer.tokens_per_s
     return Size(
         accelerator=card.name,
         num_gpus=num_gpus,
-        cut=found.layouts.row(i).label,
-        total_bytes=float(found.memory.total[i]),
+        cut=answer.layout.label,
+        total_bytes=answer.peak_total_bytes,
         card_bytes=room,
-        headroom=float(free[i]),
+        headroom=1.0 - answer.peak_total_bytes / room,
+        fit_probability=answer.fit_probability,
+        enough=chosen.sure,
         tokens_per_s=rate,
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,

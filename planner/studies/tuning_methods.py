@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from planner.common.errors import PlannerError, one_of
 from planner.hardware.cluster import Cluster, usable_bytes
+from planner.performance.risk import RISK
 from planner.training.plan import Plan
 from planner.training.planning import candidates, evaluate, plan
 from planner.training.trainable import frozen_parameters, stored_bytes
@@ -43,7 +44,13 @@ class Tuning:
 
 
 def tuning_choices(
-    tables: Mapping[str, Any], rank: int | None = None, targets: str | None = None, methods: tuple[str, ...] = METHODS
+    tables: Mapping[str, Any],
+    rank: int | None = None,
+    targets: str | None = None,
+    methods: tuple[str, ...] = METHODS,
+    *,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
 ) -> list[Tuning]:
     """Plans of the scenario's tables with ``job.kind`` finetune, lora and qlora.
 
@@ -53,6 +60,7 @@ def tuning_choices(
     jobs = _jobs(tables, rank, targets, methods)
     framework = tables.get("framework", {"name": "peft"})
     rest = {k: v for k, v in tables.items() if k in ("model", "cluster", "layout", "price")}
+    rest |= {"risk": risk, "allow": tuple(allow)}
     found = []
     for method in methods:
         try:

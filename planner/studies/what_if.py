@@ -14,6 +14,8 @@ from planner.model.parameters import layer_parameters, parameters_active, parame
 from planner.workload.tuning import Quantization
 
 PRECISIONS = ("fp32", "fp16", "int8", "nf4")
+TABLES = ("variants", "towers")
+"""Fields that hold tables."""
 ALWAYS = ("name", "source", "norm_bias")
 """Fields that are written even where they have their default: left out, norm_bias would follow the norm."""
 
@@ -166,6 +168,10 @@ def _layers(base: Model, changes: Changes, fields: dict[str, Any]) -> dict[str, 
         "sliding_window": base.sliding_window if sliding else None,
         "dense_layers": tuple(i for i, kind in enumerate(kinds) if not kind.moe) if base.num_experts else (),
     }
+    if base.variants:
+        letters = ["A", *(variant.letter for variant in base.variants)]
+        pattern = "".join(letters[kind.variant] for kind in kinds)
+        found |= {"layer_pattern": pattern, "variants": [v for v in fields["variants"] if v["letter"] in pattern]}
     if base.num_experts and not any(kind.moe for kind in kinds):
         raise PlannerError(f"{option}: leaves no layer with experts of {base.name}; keep one of them.")
     return found
@@ -212,14 +218,22 @@ def forward_flops(model: Model) -> float:
 
 
 def model_text(model: Model) -> str:
-    """The model as TOML: what differs from the defaults."""
-    lines = []
+    """The model as TOML: what differs from the defaults; layers that differ and towers as tables behind it."""
+    lines, tables = [], []
     for field, value in model.model_dump(exclude={"provenance"}).items():
         default = Model.model_fields[field].default
         if field not in ALWAYS and (value == default or value is None or value == ()):
             continue
-        lines.append(f"{field} = {_toml(value)}")
-    return "\n".join(lines) + "\n"
+        if field in TABLES:
+            tables += [f"[[{field}]]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in _said(part).items()) for part in value]
+        else:
+            lines.append(f"{field} = {_toml(value)}")
+    return "\n".join([*lines, "", *tables]) if tables else "\n".join(lines) + "\n"
+
+
+def _said(part: dict[str, Any]) -> dict[str, Any]:
+    """What a table says: no nulls, no provenance."""
+    return {k: v for k, v in part.items() if v is not None and k != "provenance"}
 
 
 def _toml(value: Any) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from planner.common.assumption import Assumption, vars_of
 from planner.common.tables import one_row
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, host_usable_bytes
+from planner.layout_search.choice import Bolder
 from planner.model.architecture import Model
+from planner.performance.risk import FitRule, fit_rule
 from planner.prices.price import Price
 from planner.uncertainty.interval import Interval, Subject, interval
 from planner.workload.framework import Framework
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
 class Plan:
     """What one job takes on one layout. SI units; memory is that of the heaviest pipeline stage's GPU.
 
-    ``memory_bytes`` by kind adds up to ``peak_total_bytes`` (= reserved + overhead); ``step_parts_s`` add up to
-    ``step_time_s``. Durations and costs of the whole run are None when the job gives no length.
+    ``memory_bytes`` by kind adds up to ``peak_total_bytes``, of which ``firm_bytes`` cannot be paged out; ``peak_reserved_bytes``
+    holds besides what the allocator keeps where there is room; ``step_parts_s`` add up to
+    ``step_time_s``. Durations and costs of the whole run are None when the job gives no length, dollars
+    also where it does not fit.
     """
 
     model: Model
@@ -51,6 +55,7 @@ class Plan:
     peak_allocated_bytes: float
     peak_reserved_bytes: float
     peak_total_bytes: float
+    firm_bytes: float
     usable_bytes: float
     headroom_bytes: float
     memory_bytes: Mapping[str, float]
@@ -58,6 +63,8 @@ class Plan:
     heaviest_stage: int
     peak_phase: str
     fits: bool
+    risk: float
+    bolder: Bolder | None
     reasons: tuple[str, ...]
     nearest: Layout | None
     num_steps: float | None
@@ -70,13 +77,19 @@ class Plan:
     assumptions: tuple[Assumption, ...]
     notes: tuple[str, ...]
 
+    @property
+    def subject(self) -> Subject:
+        """What the intervals of this plan depend on."""
+        return Subject.of(self.model, self.cluster, self.framework, self.job, self.layout)
+
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """90 % intervals of times, memory and money, by the name of the figure; absent where the figure is None.
 
-        From the residuals of runs that the fit had not seen (uncertainty.py); a price is taken as certain.
+        From runs whose source the fit had not seen (planner/uncertainty); a price is taken as certain. What the driver
+        shows holds cache that the allocator would give back, so ``peak_total_bytes`` is as uncertain as reserved memory.
         """
-        subject = Subject.of(self.model, self.cluster, self.framework)
+        subject = self.subject
         step = interval(self.step_time_s, "step_time", subject)
         found = {"step_time_s": step}
         for name in ("epoch_s", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step"):
@@ -86,14 +99,30 @@ class Plan:
         for name in ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu"):
             found[name] = step.inverse(getattr(self, name) * self.step_time_s)
         for name in ("peak_allocated_bytes", "peak_reserved_bytes", "peak_total_bytes"):
-            found[name] = interval(getattr(self, name), "memory", subject)
+            figure = "allocated" if name == "peak_allocated_bytes" else "reserved"
+            found[name] = interval(getattr(self, name), "memory", replace(subject, figure=figure))
         return found
+
+    @cached_property
+    def fit_probability(self) -> float:
+        """Probability that the heaviest GPU's memory is enough; 0 where the host's is not."""
+        if self.host_bytes_per_gpu > host_usable_bytes(self.cluster):
+            return 0.0
+        return float(self._rule.probability(self.firm_bytes))
+
+    @property
+    def recommended(self) -> bool:
+        """Whether it fits at the accepted risk."""
+        return self.fits and bool(self._rule.holds(self.firm_bytes))
+
+    @cached_property
+    def _rule(self) -> FitRule:
+        return fit_rule(self.model, self.cluster, self.framework, self.job, self.risk)
 
     @property
     def certainty(self) -> str:
-        """Whether it fits, by the interval of memory: "fits", "probably fits", "probably does not fit", "does not fit"."""
-        need = self.intervals["peak_total_bytes"]
-        sure = need.upper <= self.usable_bytes if self.fits else need.lower > self.usable_bytes
+        """Whether it fits at the accepted risk: "fits", "probably fits", "probably does not fit", "does not fit"."""
+        sure = self.recommended if self.fits else self.fit_probability <= self.risk
         return ("" if sure else "probably ") + ("fits" if self.fits else "does not fit")
 
     def to_frame(self) -> pd.DataFrame:
@@ -113,15 +142,22 @@ class Plan:
             },
             "framework": self.framework.name,
             "job": self.job.model_dump(exclude={"provenance"}),
-            "layout": self.layout.model_dump(exclude={"provenance"}),
+            "layout": fields_of(self.layout),
             "price": None if self.price is None else self.price.to_dict(),
-            "nearest": None if self.nearest is None else self.nearest.model_dump(exclude={"provenance"}),
+            "bolder": None if self.bolder is None else {**vars(self.bolder), "layout": fields_of(self.bolder.layout)},
+            "nearest": None if self.nearest is None else fields_of(self.nearest),
             "assumptions": [vars_of(a) for a in self.assumptions],
         }
         numbers = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in specs}
         numbers["step_parts_s"], numbers["memory_bytes"] = dict(self.step_parts_s), dict(self.memory_bytes)
         sure = {name: found.to_dict() for name, found in self.intervals.items()}
-        return {**specs, **numbers, "certainty": self.certainty, "intervals": sure}
+        doubt = {"certainty": self.certainty, "fit_probability": self.fit_probability, "recommended": self.recommended}
+        return {**specs, **numbers, **doubt, "intervals": sure}
+
+
+def fields_of(layout: Layout) -> dict[str, Any]:
+    """A layout's fields for JSON."""
+    return layout.model_dump(exclude={"provenance"})
 
 
 def step_time_interval(plan: Plan) -> Interval:

@@ -9,23 +9,26 @@ from typing import Any
 import numpy as np
 
 from planner.common.assumption import Assumption
-from planner.common.errors import PlannerError
 from planner.common.units import GIB, HOUR_S
 from planner.hardware.cluster import Cluster, cluster_notes
 from planner.hardware.curves import curves_of
-from planner.layout_search.nearest import candidates as all_candidates
-from planner.layout_search.nearest import fastest_fitting, nearest_fitting
+from planner.layout_search.choice import Bolder, choose
+from planner.layout_search.nearest import nearest_fitting
+from planner.layout_search.space import LayoutGrid, allowed
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.evaluation import Evaluation
 from planner.performance.evaluation import evaluate as evaluate_columns
 from planner.performance.feasibility import check_sizes, length_notes, require_possible
 from planner.performance.memory import KINDS, PHASES
+from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
-from planner.prices.market import as_price
+from planner.prices.market import as_price, commitment_note, run_usd
 from planner.prices.price import Price, PriceLike, cost_usd, gpu_hours
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
+from planner.workload.attention import attention_notes, attention_on
+from planner.workload.default_framework import default_framework
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, Layouts, as_columns
@@ -46,26 +49,34 @@ def plan(
     *,
     model: ModelLike,
     cluster: ClusterLike,
-    framework: FrameworkLike = "megatron-core",
+    framework: FrameworkLike | None = None,
     job: JobLike,
     layout: LayoutLike | None = None,
     price: PriceLike | None = None,
     explain: bool = True,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
 ) -> Plan:
-    """What the job takes. Names, mappings of fields or objects are accepted; without a layout, the fastest that fits.
+    """What the job takes. Names, mappings of fields or objects are accepted.
 
+    Without a layout the first row of ``search``: the simplest within 2 % of the fastest that fits with a probability of
+    1 - ``risk``. ``allow`` admits layouts that are not usual ("all", or names of ``layout_search.space.UNUSUAL``).
     Raises PlannerError for unknown names, bad fields and layouts that are impossible. A layout that does not fit in
     memory is an answer: ``fits`` is False, ``reasons`` say why, ``nearest`` is the nearest layout that fits (not looked for
     without ``explain``).
     """
-    the_model, the_cluster, the_framework = as_model(model), as_cluster(cluster), as_framework(framework)
+    check_risk(risk)
+    the_model, the_cluster = as_model(model), as_cluster(cluster)
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     check_sizes(the_model, the_job)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     chosen = layout if isinstance(layout, Layout) or layout is None else Layout.build(dict(layout), "layout")
-    notes: tuple[str, ...] = ()
+    named, notes = _framework(framework, the_model, the_cluster, the_job, chosen)
+    the_framework = attention_on(named, the_cluster.accelerator)
+    bolder: Bolder | None = None
     if chosen is None:
-        chosen, notes = _choose(the_model, the_cluster, the_framework, the_job)
+        choice = choose(the_model, the_cluster, the_framework, the_job, risk=risk, allow=allow)
+        chosen, notes, bolder = choice.layout, (*notes, *choice.why), choice.bolder
     columns = as_columns(chosen, the_cluster.num_gpus)
     whole = columns.dp[0] == np.floor(columns.dp[0]) and columns.dp[0] >= 1
     chosen = columns.row(0) if whole else chosen
@@ -75,16 +86,28 @@ def plan(
     evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
     if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
         notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
-    notes = (*notes, *cluster_notes(the_cluster), *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
+    notes = (*notes, *cluster_notes(the_cluster), *attention_notes(named, the_cluster.accelerator))
+    notes = (*notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
+    answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)
+
+
+def _framework(
+    given: FrameworkLike | None, model: Model, cluster: Cluster, job: Job, layout: Layout | None
+) -> tuple[Framework, tuple[str, ...]]:
+    """(the framework, why where none was named)."""
+    if given is not None:
+        return as_framework(given), ()
+    usual = default_framework(model, cluster, job, layout)
+    return usual.framework, (usual.why,)
 
 
 def evaluate(
     *,
     model: ModelLike,
     cluster: ClusterLike,
-    framework: FrameworkLike = "megatron-core",
+    framework: FrameworkLike | None = None,
     job: JobLike,
     layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]],
 ) -> Evaluation:
@@ -95,33 +118,29 @@ def evaluate(
     the_cluster = as_cluster(cluster)
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     columns = as_columns(layouts, the_cluster.num_gpus)
-    return evaluate_columns(as_model(model), the_cluster, as_framework(framework), the_job, columns)
+    the_model = as_model(model)
+    one = columns.row(0) if len(columns) and np.floor(columns.dp[0]) == columns.dp[0] else None
+    return evaluate_columns(
+        the_model, the_cluster, _framework(framework, the_model, the_cluster, the_job, one)[0], the_job, columns
+    )
 
 
-def candidates(*, model: ModelLike, cluster: ClusterLike, framework: FrameworkLike = "megatron-core", job: JobLike) -> Layouts:
-    """Every layout worth asking about on the cluster, as columns for ``evaluate``."""
+def candidates(
+    *,
+    model: ModelLike,
+    cluster: ClusterLike,
+    framework: FrameworkLike | None = None,
+    job: JobLike,
+    allow: Iterable[str] = (),
+) -> Layouts:
+    """The layouts that ``plan`` and ``search`` choose from, as columns for ``evaluate``; ``allow`` as in ``plan``."""
     the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
     the_model = as_model(model)
     check_sizes(the_model, the_job)
-    return all_candidates(the_model, as_cluster(cluster), as_framework(framework), the_job)
-
-
-def _choose(model: Model, cluster: Cluster, framework: Framework, job: Job) -> tuple[Layout, tuple[str, ...]]:
-    found = all_candidates(model, cluster, framework, job, offload=False)
-    if not len(found):
-        raise PlannerError(
-            f"layout: no combination of degrees and micro-batch fills {cluster.num_gpus} GPUs with global_batch_size = "
-            f"{job.global_batch_size}; choose a batch that the GPUs divide, or give a layout."
-        )
-    evaluation = evaluate_columns(model, cluster, framework, job, found)
-    best = fastest_fitting(evaluation)
-    note = f"layout chosen: the fastest of {int(evaluation.possible.sum())} possible ones that fits"
-    if best is None:
-        if not evaluation.possible.any():
-            raise PlannerError(f"layout: none is possible; first reason: {evaluation.reasons[int(evaluation.reason[0])]}.")
-        best = int(np.nanargmin(np.where(evaluation.possible, evaluation.memory.total, np.nan)))
-        note = "layout chosen: none fits, this one needs the least memory"
-    return found.row(best), (note,)
+    the_cluster = as_cluster(cluster)
+    the_framework, _ = _framework(framework, the_model, the_cluster, the_job, None)
+    grid = LayoutGrid(model=the_model, cluster=the_cluster, framework=the_framework, job=the_job, allow=allowed(allow))
+    return grid.columns()
 
 
 def _one(
@@ -140,6 +159,7 @@ def _one(
     run_s = None if num_steps is None else num_steps * step_s
     hours = None if run_s is None else float(gpu_hours(run_s, cluster.num_gpus))
     memory = evaluation.memory
+    paid = price if evaluation.fits[0] else None  # what cannot run costs nothing
     return Plan(
         model=model,
         cluster=cluster,
@@ -163,6 +183,7 @@ def _one(
         peak_allocated_bytes=float(memory.allocated[0]),
         peak_reserved_bytes=float(memory.reserved[0]),
         peak_total_bytes=float(memory.total[0]),
+        firm_bytes=float(evaluation.firm_bytes[0]),
         usable_bytes=evaluation.usable_bytes,
         headroom_bytes=float(evaluation.headroom_bytes[0]),
         memory_bytes={kind: float(getattr(memory, kind)[0]) for kind in KINDS},
@@ -170,6 +191,8 @@ def _one(
         heaviest_stage=int(evaluation.heaviest_stage[0]),
         peak_phase=PHASES[int(memory.phase[0])],
         fits=bool(evaluation.fits[0]),
+        risk=RISK,
+        bolder=None,
         reasons=_reasons(evaluation),
         nearest=None,
         num_steps=num_steps,
@@ -177,10 +200,10 @@ def _one(
         epoch_s=None if steps_per_epoch is None else steps_per_epoch * step_s,
         run_s=run_s,
         gpu_hours=hours,
-        cost_usd=None if hours is None or price is None else float(cost_usd(hours, price)),
-        cost_usd_per_step=None if price is None else float(cost_usd(gpu_hours(step_s, cluster.num_gpus), price)),
+        cost_usd=None if run_s is None or paid is None else float(run_usd(run_s, cluster.num_gpus, paid)),
+        cost_usd_per_step=None if paid is None else float(cost_usd(gpu_hours(step_s, cluster.num_gpus), paid)),
         assumptions=_assumptions(cluster, framework),
-        notes=notes,
+        notes=notes if run_s is None or paid is None else (*notes, *commitment_note(run_s, cluster.num_gpus, paid)),
     )
 
 
@@ -204,10 +227,10 @@ def _reasons(evaluation: Evaluation) -> tuple[str, ...]:
 
 def _explained(answer: Plan) -> Plan:
     """Add the nearest layout that fits, or say that none does."""
-    nearest, least = nearest_fitting(answer.model, answer.cluster, answer.framework, answer.job, answer.layout)
+    nearest, least = nearest_fitting(answer.model, answer.cluster, answer.framework, answer.job, answer.layout, answer.risk)
     if nearest is not None:
         return replace(answer, nearest=nearest)
-    reason = f"no layout of {answer.framework.name} fits this cluster"
+    reason = f"no layout of {answer.framework.name} fits this cluster with a probability of {1.0 - answer.risk:.0%}"
     if np.isfinite(least):
         reason += f": the leanest needs {least / GIB:.1f} GiB per GPU"
     return replace(answer, reasons=(*answer.reasons, reason))

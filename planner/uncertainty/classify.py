@@ -18,7 +18,7 @@ CLASSES: tuple[tuple[str, ...], ...] = (
 def classify(
     metric: Metric, residuals: Iterable[Member], unseen: Iterable[float], likes: Sequence[Hashable] | None = None
 ) -> list[dict[str, Any]]:
-    """Classes with enough runs of enough models, narrow ones first, as tables for ``catalog/residuals.toml``.
+    """Classes with enough runs of enough models, narrow ones first, as tables for ``catalog/serving_residuals.toml``.
 
     ``residuals``: log(measured / predicted) of runs left out with their like, those of one run with the very same subject;
     ``likes``: which of them err alike, the same for runs of one model and source (None: each run errs by itself);

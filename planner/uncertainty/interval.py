@@ -1,10 +1,8 @@
-"""How sure: 90 % intervals from how far off predictions were of runs whose like the fit had not seen.
+"""How sure: 90 % intervals from how far off predictions were of runs whose source the fit had not seen.
 
-``planner fit`` leaves out whole groups of runs (a model, a GPU count, a source) and predicts them; the log ratios of
-measured to predicted, left out with model and with GPU count, are in ``catalog/residuals.toml`` by class of run. Runs of one
-model of one source err alike, so that they count as fewer than they are.
-A prediction's interval is that of the narrowest class with enough runs: same stack, chip family and kind of model; then the
-stack; then everything, left out source by source. What lies outside all that was measured is ``extrapolated``.
+``planner fit`` leaves out whole sources and predicts their runs; the log ratios of measured to predicted are in
+``catalog/held_out.parquet``, the hierarchical model of them in ``catalog/uncertainty.toml`` (hierarchy.py, effects.py). Its
+prediction for a new source is the interval. Serving's figures take theirs from classes of residuals.
 """
 
 from __future__ import annotations
@@ -18,16 +16,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from planner.common import data
 from planner.common.arrays import Array, Number
 from planner.common.spec import Spec, read_table
-from planner.hardware.cluster import Cluster
-from planner.model.architecture import Model
-from planner.model.parameters import parameters_total
-from planner.workload.framework import Framework, lineage
+from planner.uncertainty.effects import Standing, standing
+from planner.uncertainty.subject import Kind, Metric, Subject
+from planner.workload.framework import lineage
 
-RESIDUALS = data.CATALOG / "residuals.toml"
-TUNING_RESIDUALS = RESIDUALS.with_name("residuals-finetune.toml")
+__all__ = [
+    "Interval", "Kind", "Member", "Metric", "ResidualClass", "Subject", "bounding_factors", "bounds", "interval",
+    "load_residuals", "normal_below", "num_runs", "probability_below",
+]  # fmt: skip
 LEVEL = 0.90
 NORMAL_95 = 1.6448536269514722
 """The 95 % point of the standard normal distribution."""
@@ -43,9 +41,6 @@ WIDENING = 1.5
 """Factor on the half-width of an extrapolated interval, in logarithms: assumed."""
 
 _ERF = np.frompyfunc(math.erf, 1, 1)
-
-Metric = Literal["step_time", "memory", "prefill", "decode", "throughput", "serving_memory"]
-Kind = Literal["measured", "fitted", "extrapolated"]
 
 
 class ResidualClass(Spec):
@@ -66,30 +61,6 @@ class ResidualClass(Spec):
     most_gpus: int
     fewest_parameters: float
     most_parameters: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """What the class of a prediction depends on."""
-
-    framework: str
-    curves: str
-    family: str
-    num_nodes: int
-    num_gpus: int
-    parameters: float
-
-    @classmethod
-    def of(cls, model: Model, cluster: Cluster, framework: Framework) -> Subject:
-        """The subject of a training question."""
-        return cls(
-            framework=framework.name,
-            curves=cluster.accelerator.curves,
-            family=model.family,
-            num_nodes=cluster.num_nodes,
-            num_gpus=cluster.num_gpus,
-            parameters=float(parameters_total(model)),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,20 +128,34 @@ def probability_below(limit: Number, value: Number, metric: Metric, subject: Sub
 
 
 @cache
-def load_residuals(path: Path = RESIDUALS) -> tuple[ResidualClass, ...]:
+def load_residuals(path: Path) -> tuple[ResidualClass, ...]:
     """The classes, narrowest first within a metric."""
     return tuple(ResidualClass.build(c, f"{path}: class {i}") for i, c in enumerate(read_table(path)["class"], start=1))
 
 
-@cache
-def every_class() -> tuple[ResidualClass, ...]:
-    """Classes of fine-tuning stacks, then of all others: no stack has both."""
-    return (*(load_residuals(TUNING_RESIDUALS) if TUNING_RESIDUALS.is_file() else ()), *load_residuals())
-
-
 def interval(value: float, metric: Metric, subject: Subject, classes: Sequence[ResidualClass] | None = None) -> Interval:
-    """The 90 % interval of a predicted ``value``: value x exp(left-out residuals of its class)."""
-    known = [c for c in (every_class() if classes is None else classes) if c.metric == metric]
+    """The 90 % interval of a predicted ``value``: that of a source never seen, by the hierarchical model (effects.py).
+
+    It always holds the value itself. Serving's figures have ``classes`` of residuals instead.
+    """
+    if classes is not None:
+        return _interval_of_class(value, metric, subject, classes)
+    found = standing(metric, subject)
+    lower, upper = bounding_factors(found)
+    return Interval(
+        lower=value * float(lower), expected=value, upper=value * float(upper), provenance=found.provenance, why=found.why
+    )
+
+
+def bounding_factors(found: Standing) -> tuple[Number, Number]:
+    """What a predicted value is multiplied by to get its two bounds; they hold the value itself."""
+    lower, upper = found.mean - NORMAL_95 * found.deviation, found.mean + NORMAL_95 * found.deviation
+    return np.exp(np.minimum(lower, 0.0)), np.exp(np.maximum(upper, 0.0))
+
+
+def _interval_of_class(value: float, metric: Metric, subject: Subject, classes: Sequence[ResidualClass]) -> Interval:
+    """The interval by the narrowest class with enough runs: value x exp(left-out residuals of its class)."""
+    known = [c for c in classes if c.metric == metric]
     found = min((c for c in known if _holds(c, subject)), key=lambda c: _distance(c, subject))
     reasons = _outside(found, subject)
     widening = WIDENING if reasons else 1.0

@@ -22,7 +22,10 @@ from planner.training.planning import plan
 from planner.training.remedies import Remedy, remedies, scaling
 from planner.web import state
 from planner.web.state import Tables
+from planner.workload.default_framework import default_framework
+from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
+from planner.workload.resolve import as_cluster, as_model
 
 if TYPE_CHECKING:
     from planner.audit.verdicts import Judgement
@@ -64,6 +67,19 @@ def arguments(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if stack is not None:
         found["framework"] = stack.framework
     return found
+
+
+def stack_name(tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """The configuration's framework, the usual one where it names none."""
+    name = tables.get("framework", {}).get("name")
+    if name:
+        return str(name)
+    try:
+        given = arguments(tables)
+        job = Job.build(dict(given["job"]), "job")
+        return default_framework(as_model(given["model"]), as_cluster(given["cluster"]), job).framework.name
+    except (PlannerError, KeyError):
+        return "megatron-core"  # the page shows the error of its plan
 
 
 def key_of(tables: Mapping[str, Mapping[str, Any]]) -> str:

@@ -19,7 +19,6 @@ SEQUENCES = [2**i for i in range(7, 21)]
 BATCHES = [2**i for i in range(15)]
 LENGTHS = ("num_tokens", "num_samples", "num_steps")
 RANKS = [2**i for i in range(11)]
-LOADS = [round(1 + i / 10, 1) for i in range(21)]
 FORMATS = {"qlora": ("nf4", "fp4", "int8"), "gptq-lora": ("gptq-int4", "gptq-int8")}
 """How the frozen weights of a kind of fine-tuning may be stored."""
 
@@ -43,8 +42,10 @@ def training(case: int, tables: Tables) -> None:
         choice(case, "job.teacher", "model", t("in.teacher"), names, str(job["teacher"].get("model", "")))
     choice(case, "job", "optimizer", t("in.optimizer"), get_args(Optimizer), job.get("optimizer", "adamw"))
     if model is not None and model.num_experts:
-        value = float(job.get("expert_load", 1.0))
-        slider(case, "job", "expert_load", t("in.expert_load"), LOADS, value, help=t("in.expert_load_help"))
+        choice(
+            case, "job", "routing", t("in.routing"), ("unforced", "forced"), job.get("routing", "unforced"),
+            lambda name: t(f"in.routing_{name}"),
+        )  # fmt: skip
     _length(case, job)
 
 

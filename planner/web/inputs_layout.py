@@ -11,7 +11,7 @@ from planner.layout_search.space import divisors
 from planner.prices.market import as_price, find_price
 from planner.prices.price import TERMS
 from planner.web import state
-from planner.web.answers import calibrated, chosen_layout
+from planner.web.answers import calibrated, chosen_layout, stack_name
 from planner.web.controls import choice, key_of, slider, switch
 from planner.web.guard import markdown
 from planner.web.inputs import load_or_none, node_of, num_gpus
@@ -28,9 +28,9 @@ def layout(case: int, tables: Tables) -> None:
     """The training stack and every axis that it has."""
     given, gpus, model = tables.get("layout", {}), num_gpus(tables), load_or_none(tables)
     names = [*calibrated(), *framework_names()]
-    choice(case, "framework", "name", t("in.framework"), names, tables.get("framework", {}).get("name", "megatron-core"))
+    choice(case, "framework", "name", t("in.framework"), names, stack_name(tables))
     try:
-        has = load_framework(tables.get("framework", {}).get("name", "megatron-core")).features
+        has = load_framework(stack_name(tables)).features
     except PlannerError:
         has = frozenset()
     if st.button(t("in.fastest"), key=key_of(case, "fastest"), help=t("in.fastest_help"), width="stretch"):

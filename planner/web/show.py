@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from planner.common.units import DAY_S, GIB, HOUR_S
+from planner.performance.risk import chance
 from planner.reports.text import count
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval
@@ -65,7 +66,7 @@ def verdict(plan: Plan) -> tuple[str, str]:
     """(class of the colour, words) on whether it fits."""
     sure = plan.certainty in ("fits", "does not fit")
     if plan.fits:
-        words = t("show.fits" if sure else "show.probably_fits", free=gib(plan.headroom_bytes))
+        words = t("show.fits" if sure else "show.probably_fits", free=gib(plan.headroom_bytes), sure=chance(plan.fit_probability))
         return ("yes" if sure else "perhaps"), words
     if plan.headroom_bytes < 0:
         return "no", t("show.does_not_fit" if sure else "show.probably_not", over=gib(-plan.headroom_bytes))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from planner.common import data
+from planner.common.errors import PlannerError
 from planner.common.references import Catalog
 from planner.common.spec import Spec
 
@@ -23,6 +24,9 @@ Feature = Literal[
 ]  # fmt: skip
 
 
+Module = Literal["core_attn", "layernorm", "moe_act", "mla_up_proj", "mlp", "moe"]
+
+
 class Framework(Spec):
     """One software stack. Every constant is measured, fitted or assumed; its provenance says which."""
 
@@ -34,12 +38,16 @@ class Framework(Spec):
     # numbers in memory
     mixed_precision: Literal["master_weights", "autocast", "sharded_fp32"]
     gradient_dtype: Literal["fp32", "same"]  # of 16-bit training: fp32, or the parameters' own type
+    fp8_parameters: bool = False  # FP8 training holds matrices in fp8 only, no 16-bit copy beside them
     persistent_gradients: bool  # a buffer that lives through the step, or tensors freed at its end
+    # Transformer Engine caches a gradient that nobody reads for each shape of a weight (get_dummy_wgrad, module/base.py)
+    dummy_weight_gradients: bool = False
     gradient_buckets_copy: bool  # data-parallel buckets hold a second copy of the gradients
     activation_accounting: Literal["megatron", "autograd"]
 
     # what is fused, hence what the backward pass needs
     attention_kernel: Literal["standard", "eager", "flash"]
+    attention_library: Literal["pytorch", "flash-attn", "transformer-engine"] = "pytorch"  # whose fused kernels it calls
     flash_attention: Literal[1, 2, 3]  # generation of the fused kernels: of 2022, FlashAttention-2, the newest (3, cuDNN)
     # what a training script keeps beyond the operators' own: per unfused attention score, per logit, per parameter
     extra_score_bytes: Annotated[float, Field(ge=0)] = 0.0
@@ -57,11 +65,15 @@ class Framework(Spec):
     loss_in_fp32: bool = True  # an unfused loss upcasts 16-bit logits
     fused_router: bool
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
-    expert_dispatch: Literal["pairs", "tokens"] = "pairs"  # a token travels once per chosen expert, or once per chosen rank
+    dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep"] = "alltoall"  # how tokens come to their experts' ranks
+    grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
     fused_optimizer: Literal["fused", "foreach", "loop"]  # one kernel, one per operation on all tensors, one per tensor
+    checkpoint_stops_early: bool = False  # full recomputation ends with the last tensor that the backward pass needs
     gathers_input_again: bool = False  # sequence parallelism keeps a shard of each linear layer's input, gathered once more
     selective_recompute: Literal["attention_core", "alternate_matmuls"] = "attention_core"  # what "selective" redoes
+    # what "selective" redoes, as Megatron-Core's --recompute-modules
+    recompute_modules: frozenset[Module] = frozenset(("core_attn",))
     elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
 
     # adapters on a frozen model
@@ -72,10 +84,11 @@ class Framework(Spec):
     dequantize_rate: Annotated[float, Field(gt=0, le=1)] = 0.5  # of kernels that unpack weights, over streaming bandwidth
 
     # host
+    cuda_graphs: Literal["none", "full"] = "none"  # full: one launch a step, so that no kernel waits for the host
     host_s_per_kernel: Seconds
     host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging
     host_s_per_chunk: Seconds = 0.0  # the device waits for the host to enter a pipeline chunk, in one pass
-    expert_sync_s: Seconds = 0.0  # the device waits while the host reads how many tokens each expert got, dropless layers
+    expert_host_s: Seconds = 0.0  # host work of one dropless layer of experts in one pass: token counts, dispatch, many launches
     host_s_per_layer: Seconds  # module calls, checkpoint and random-state bookkeeping of one layer in one pass
 
     # overlap of communication with computation: the part of it that may hide
@@ -91,12 +104,54 @@ class Framework(Spec):
     context_bytes: Annotated[float, Field(ge=0)]  # CUDA context, cuBLAS, kernels
     communicator_bytes: Annotated[float, Field(ge=0)]  # NCCL, per process group
     bucket_bytes: Annotated[float, Field(ge=0)] = 0.0  # buffers of the data-parallel exchange, of a fixed size
+    step_gradients: bool = False  # the optimizer step makes an fp32 copy of its part of the gradients (DeepSpeed)
+    library_bytes: Annotated[float, Field(ge=0)] = 0.0  # workspaces of cuBLAS inside the allocator
     fragmentation: Annotated[float, Field(ge=0)]  # reserved / allocated - 1 where there is room
     # of activations and temporaries, cached beside those in use where batches differ in length and fit no old block
     length_fragmentation: Annotated[float, Field(ge=0)] = 0.0
     least_fragmentation: Annotated[float, Field(ge=0)] = 0.03  # what stays of it when memory is short
     host_optimizer_bytes_per_s: Annotated[float, Field(gt=0)]  # of a node's CPUs, when optimizer states live there
     notes: str = ""
+
+    # what a user says of a run: each word stands for several of the fields above
+    release: str = ""  # one of ``releases``; empty = as the constants above are
+    releases: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)  # what each release changes
+    compile: bool = False  # torch.compile of each layer and of the loss
+    liger: bool = False  # Liger's kernels for transformers: norms, rotary, gated activation, loss in chunks
+    expandable_segments: bool = False  # PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
+
+    @property
+    def memory_rate(self) -> float:
+        """Of memory-bound kernels over streaming bandwidth: this stack's own, or torch.compile's."""
+        return COMPILED_RATE if self.compile else self.elementwise_rate
+
+    def replaced(self, **changes: Any) -> Self:
+        """A validated copy with some fields changed; words are spelled out, and fields given beside them hold."""
+        return super().replaced(**{**self._spelled(changes), **changes})
+
+    def _spelled(self, changes: dict[str, Any]) -> dict[str, Any]:
+        """The fields that the words among ``changes`` stand for."""
+        found: dict[str, Any] = {}
+        release = changes.get("release")
+        if release:
+            if release not in self.releases:
+                have = ", ".join(self.releases) or "none"
+                raise PlannerError(f"framework.release = {release!r}: the catalog has {have} of {self.name}")
+            found |= self.releases[release]
+        if changes.get("compile") is True and not self.compile:
+            found |= dict.fromkeys(("fused_norm", "fused_activation", "fused_rotary", "fused_dropout"), True)
+            found["extra_score_bytes"] = self.extra_score_bytes / 3.0  # it scales and masks again instead of keeping both
+        if changes.get("liger") is True:
+            found |= dict.fromkeys(("fused_norm", "fused_activation", "fused_rotary", "chunked_loss"), True)
+        if changes.get("expandable_segments") is True:
+            found |= {"fragmentation": EXPANDABLE_FRAGMENTATION, "least_fragmentation": EXPANDABLE_FRAGMENTATION}
+        return found
+
+
+COMPILED_RATE = 0.9
+"""Of torch.compile's kernels over streaming bandwidth: few, long, each tensor read once; as fitted for Megatron's fused ones."""
+EXPANDABLE_FRAGMENTATION = 0.02
+"""Reserved over allocated - 1 where segments grow page by page: pages of 2 MiB, and what is rounded up. Assumed."""
 
 
 @cache

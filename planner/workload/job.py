@@ -36,7 +36,10 @@ class Job(Spec):
     precision: Precision = "bf16"
     optimizer: Optimizer = "adamw"
     gradient_dtype: Literal["fp32", "same"] | None = None  # None = the framework's
-    expert_load: Annotated[float, Field(ge=1)] = 1.0  # tokens on the fullest expert rank / mean
+    # tokens on the fullest expert rank / mean; None = 1 where the benchmark forces the router to be even, else by its skew
+    expert_load: Annotated[float, Field(ge=1)] | None = None
+    routing: Literal["unforced", "forced"] = "unforced"
+    routing_skew: Annotated[float, Field(ge=0, le=3)] = 0.6
     adapter: Adapter | None = None
     quantization: Quantization | None = None  # of the frozen weights; filled for qlora and gptq-lora
     teacher: Teacher | None = None

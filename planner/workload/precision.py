@@ -90,6 +90,8 @@ def precisions(job: Job, framework: Framework) -> Precisions:
     state = optimizer_state_bytes(job.optimizer, 4.0)
     narrow = {"fp8": 1.0, "nvfp4": DTYPE_BYTES["fp4"] + 1.0 / 16.0}.get(job.precision)
     kept, fp8_caches = (narrow, 2.0 * narrow) if narrow else (2.0, 0.0)
+    if job.precision == "fp8" and framework.fp8_parameters:  # of matrices, both copies are all that is held
+        fp8_caches -= 2.0
     if framework.mixed_precision == "master_weights":
         return Precisions(
             matmul=dtype,
@@ -159,6 +161,8 @@ def frozen_width(job: Job, framework: Framework) -> tuple[float, float]:
     base = 4.0 if job.precision in ("fp32", "tf32") else 2.0
     narrow = {"fp8": 1.0, "nvfp4": DTYPE_BYTES["fp4"] + 1.0 / 16.0}.get(job.precision, 0.0)
     caches = 2.0 * narrow if framework.mixed_precision == "master_weights" else 0.0
+    if job.precision == "fp8" and framework.fp8_parameters:  # held once, transposed when the gradient needs it
+        caches = narrow - base
     return (4.0 if upcasts(job, framework) else base), caches
 
 

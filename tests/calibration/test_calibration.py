@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,29 @@ def merged(paths: list[Path], folder: Path) -> Any:
     return read_records([target, paths[1]])
 
 
+def test_two_machines_give_two_links() -> None:
+    """Ranks of one machine, and one rank of each: 100 GB/s and 10 GB/s, both found from made-up samples."""
+    made = session()
+    made.record |= {"ranks": 8}
+    made.record["device"] |= {"ranks_per_node": 4}
+    for span, ranks, bus in (("node", 4, 1e11), ("across", 2, 1e10), ("world", 8, 5e9)):
+        for message in (2**12, 2**16, 2**20, 2**24, 2**28):
+            seconds = 1e-5 + message * 2.0 * (ranks - 1) / ranks / bus
+            shape = {"bytes": message, "ranks": ranks, "span": span}
+            made.record["samples"].append(fake("collectives", "all_reduce", shape, seconds, 0.0, float(message)))
+    for m in (64, 256, 1024, 4096):
+        for n, k in ((256, 256), (1024, 1024)):
+            shape = {"m": m, "n": n, "k": k, "layout": "nt"}
+            made.record["samples"].append(fake("gemm", "matmul", shape, 2.0 * m * n * k / 1e12 + 1e-6, 2.0 * m * n * k, 1.0))
+    for size in (2**14, 2**18, 2**22, 2**26):
+        made.record["samples"].append(fake("memory", "copy", {"bytes": size}, 3e-6 + 2e-11 * size, 0.0, 2.0 * size))
+    node = calibrate(as_record(made), "two").node
+    assert node.num_gpus == 4
+    assert [(link.span, link.kind) for link in node.links] == [(4, "shared_memory"), (0, "network")]
+    rates = [link.collectives["all_reduce"].bus_bytes_per_s for link in node.links]
+    assert rates == pytest.approx([1e11, 1e10], rel=0.05)
+
+
 def tiny_steps() -> list[Step]:
     """Six steps of a few milliseconds: two to fit, four to predict."""
     a, b = decoder(2, 128, 4, 4, 352, 512), decoder(3, 64, 4, 2, 192, 512)
@@ -116,6 +140,7 @@ def test_record_calibration_prediction(tmp_path: Path, monkeypatch: Any) -> None
     """The whole way in short: it must work and be sane; how exact it is, a record of minutes shows (docs/calibrate.md)."""
     out, profile = tmp_path / "record.json", tmp_path / "my-cpu.toml"
     monkeypatch.setattr("kernels.families.training.cpu_steps", tiny_steps)
+    monkeypatch.setattr("kernels.clock.now", time.process_time)  # a budget of CPU seconds: others may use this CPU
     only = "memory,gemm,training,attention,grouped_gemm"
     command = ["run", "--out", str(out), "--device", "cpu", "--budget", "32s", "--only", only, "--threads", "1", "--clock", "cpu"]
     assert main(command) == 0

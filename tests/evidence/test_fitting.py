@@ -22,8 +22,8 @@ from planner.common.files import write_text
 from planner.evidence.fit import (
     LARGEST_GROUP,
     Constant,
+    Matrix,
     Values,
-    Vector,
     fit,
     folds,
     left_out,
@@ -32,9 +32,10 @@ from planner.evidence.fit import (
     thinned,
 )
 from planner.evidence.measured_runs import Run, read_runs
-from planner.evidence.predictions import settled, step_time
+from planner.evidence.predictions import settled, step_time, step_times
+from planner.evidence.serving.residuals import residuals_text
 from planner.evidence.study import utilization_baseline
-from planner.evidence.write_fit import residuals_text, with_constant
+from planner.evidence.write_fit import with_constant
 from planner.training.planning import plan
 from planner.uncertainty.classify import classify, effective_runs
 from planner.uncertainty.interval import ENOUGH, FEWEST_EFFECTIVE, ResidualClass, Subject, bounds, interval, load_residuals
@@ -65,8 +66,8 @@ def made_up(seconds: Sequence[float], sources: Sequence[str]) -> list[Run]:
 def power_law(slopes: np.ndarray) -> object:
     """Seconds = product of constants to the power of each run's slopes: exactly linear in logarithms."""
 
-    def predict(positions: Sequence[int], values: Values) -> Vector:
-        return np.exp(slopes[list(positions)] @ np.log(np.array(values.values)))
+    def predict(positions: Sequence[int], sets: Sequence[Values]) -> Matrix:
+        return np.exp(slopes[list(positions)] @ np.log(np.array([values.values for values in sets])).T)
 
     return predict
 
@@ -229,12 +230,11 @@ def test_what_was_never_measured_gets_a_wider_interval_and_says_so() -> None:
         assert far.lower < known.lower < known.upper < far.upper
 
 
-def test_every_prediction_finds_a_class() -> None:
+def test_every_prediction_has_an_interval() -> None:
     for metric in ("step_time", "memory"):
         for name in ("fsdp", "nobody-knows"):
             found = interval(1.0, metric, subject(framework=name, curves="new", family="moe"))  # type: ignore[arg-type]
             assert 0 < found.lower <= 1.0 <= found.upper
-    assert all(c.lower <= c.upper for c in load_residuals())
 
 
 def test_a_plan_states_its_intervals() -> None:
@@ -307,3 +307,12 @@ def test_a_settled_run_keeps_one_layout() -> None:
         one = settled(run)
         assert len(one.layouts) == 1
         assert step_time(one, Values((), ())) > 0
+
+
+def test_many_sets_of_constants_at_once_give_what_each_gives_alone() -> None:
+    constants = tuple(c for c in load_constants() if c.framework == "megatron-2022" or c.curves == "a100")
+    prior = [c.prior for c in constants]
+    sets = [Values(constants, tuple(v * (1.03 if i == j else 1.0) for i, v in enumerate(prior))) for j in range(-1, len(prior))]
+    for run in read_runs(PAPER)[0]:
+        one = settled(run)
+        assert step_times(one, sets).tolist() == [step_time(one, values) for values in sets]  # bit for bit

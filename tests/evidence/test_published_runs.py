@@ -39,7 +39,7 @@ def modelled(hours: float, spread: float) -> Modelled:
 
 def test_the_factor_of_two_equal_runs_by_hand() -> None:
     # DerSimonian and Laird 1986 with k = 2 and equal s: Q = d^2 / (2 s^2), tau^2 = d^2 / 2 - s^2, se^2 = (s^2 + tau^2) / 2
-    fit = fit_field_factor([2.0, 8.0], [modelled(1.0, 0.5), modelled(1.0, 0.5)])
+    fit = fit_field_factor([2.0, 8.0], [modelled(1.0, 0.5), modelled(1.0, 0.5)], ["a", "b"])
     d = math.log(4.0)
     assert fit.factor == pytest.approx(4.0)
     assert fit.log_spread == pytest.approx(math.sqrt(d * d / 2 - 0.25))
@@ -48,14 +48,21 @@ def test_the_factor_of_two_equal_runs_by_hand() -> None:
 
 
 def test_spread_that_the_intervals_explain_is_not_counted_again() -> None:
-    fit = fit_field_factor([1.0, 2.0, 4.0], [modelled(1.5, 1.0)] * 3)
+    fit = fit_field_factor([1.0, 2.0, 4.0], [modelled(1.5, 1.0)] * 3, list("abc"))
     assert fit.log_spread == 0
     assert fit.log_error == pytest.approx(1.0 / math.sqrt(3))
 
 
 def test_an_unsure_run_says_less_about_the_factor() -> None:
     sure, unsure = modelled(1.0, 0.1), modelled(1.0, 1.0)
-    assert fit_field_factor([1.2, 3.0], [sure, unsure]).factor < fit_field_factor([1.2, 3.0], [sure, sure]).factor
+    by_one = fit_field_factor([1.2, 3.0], [sure, unsure], ["a", "b"])
+    assert by_one.factor < fit_field_factor([1.2, 3.0], [sure, sure], ["a", "b"]).factor
+
+
+def test_an_organisation_counts_as_one_run() -> None:
+    """However often it is listed: three equal runs of one and one of another have the factor of one run each."""
+    alike = fit_field_factor([2.0, 2.0, 2.0, 8.0], [modelled(1.0, 0.5)] * 4, ["a", "a", "a", "b"])
+    assert alike.factor == pytest.approx(4.0)
 
 
 def test_an_organisation_has_no_say_in_the_factor_of_its_runs(found: tuple[Comparison, ...]) -> None:

@@ -155,13 +155,12 @@ def test_closed_loops_are_predicted_whole_and_by_a_frozen_schedule() -> None:
     runs = [row(**LOOP, metric="tpot p50", value="0.01"), row(**LOOP, metric="ttft", value="0.1")]
     assert [run.figure for run in runs] == ["loop_token", "loop_first"]
     predict = Predictor(runs)
-    values = values_at((), [])
-    whole = predict([0, 1], values)
-    assert np.allclose(whole, [predicted(run) for run in runs], rtol=1e-6)
-    assert np.allclose(predict.near([0, 1], values), whole, rtol=1e-9)
     constant = next(c for c in load_constants() if c.engine == "captured-graphs" and c.field == "narrow_bandwidth_rate")
-    faster = Values((constant,), (1.05,))
-    near, again = predict.near([0, 1], faster), predict([0, 1], faster)
+    now, faster = values_at((), []), Values((constant,), (1.05,))
+    found = predict([0, 1], [now, now, faster])
+    assert np.allclose(found[:, 0], [predicted(run) for run in runs], rtol=1e-6)
+    assert np.allclose(found[:, 1], found[:, 0], rtol=1e-9)
+    near, again = found[:, 2], predict([0, 1], [faster])[:, 0]
     assert near[0] == pytest.approx(again[0], rel=0.01)
     assert near[1] == pytest.approx(again[1], rel=0.15)  # who waits for whom changes with the speed
 

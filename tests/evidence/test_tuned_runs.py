@@ -9,7 +9,6 @@ import pytest
 from planner.evidence.fit import load_constants
 from planner.evidence.fit_sets import FIT_SETS, fit_set
 from planner.evidence.measured_runs import Run, read_runs
-from planner.uncertainty.interval import TUNING_RESIDUALS, Subject, every_class, interval, load_residuals
 from planner.workload.framework import lineage
 
 HEADER = (
@@ -98,13 +97,3 @@ def test_the_sets_of_constants_share_no_stack_so_that_neither_fit_moves_the_othe
 def test_an_unknown_set_is_an_error_that_lists_them() -> None:
     with pytest.raises(Exception, match="--set tuning"):
         fit_set("tuning")
-
-
-def test_classes_of_fine_tuning_leave_the_intervals_of_training_stacks_alone() -> None:
-    mine = load_residuals(TUNING_RESIDUALS)
-    assert mine
-    assert not {c.framework for c in mine} & {c.framework for c in load_residuals()}
-    for stack in ("megatron-core", "fsdp", "torchtitan", "huggingface"):
-        subject = Subject(framework=stack, curves="a100", family="dense", num_nodes=1, num_gpus=8, parameters=7e9)
-        assert interval(1.0, "memory", subject) == interval(1.0, "memory", subject, load_residuals())
-    assert every_class()[: len(mine)] == mine

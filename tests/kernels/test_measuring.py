@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from made_records import session
+from made_records import Ticks, session
 from typer.testing import CliRunner
 
 from kernels import record as kernel_records
 from kernels.__main__ import main
-from kernels.models import Step, cpu_steps, gpu_steps, smaller
+from kernels.models import Step, cpu_steps, gpu_steps
 from kernels.session import Case, Session, Skip, Work
 from kernels.timing import summarize
 from planner.calibration.records import model_from_fields, read_record
@@ -33,8 +33,8 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-def case(build: Callable[[Session], Work], dtype: str = "fp32") -> Case:
-    return Case(family="gemm", name="matmul", shape={"m": 1}, dtype=dtype, build=build)
+def case(build: Callable[[Session], Work], dtype: str = "fp32", m: int = 1) -> Case:
+    return Case(family="gemm", name="matmul", shape={"m": m}, dtype=dtype, build=build)
 
 
 def refuse(error: Exception) -> Callable[[Session], Work]:
@@ -71,12 +71,13 @@ def test_cases_beyond_the_time_are_skipped_with_that_reason() -> None:
     assert "time" in made.record["samples"][0]["reason"]
 
 
-def test_a_killed_run_leaves_a_valid_record(tmp_path: Path) -> None:
+def test_a_killed_run_leaves_a_valid_record(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("kernels.clock.now", Ticks())
     out = tmp_path / "record.json"
     made = session(out)
     made.family("gemm", [case(lambda _: Work(run=lambda: None))], 4.0)
     with pytest.raises(KeyboardInterrupt):
-        made.family("memory", [case(lambda _: Work(run=None, extra={})), case(refuse(KeyboardInterrupt()))], 1.0)  # type: ignore[arg-type]
+        made.family("memory", [case(lambda _: Work(run=None, extra={}), m=2), case(refuse(KeyboardInterrupt()), m=3)], 1.0)  # type: ignore[arg-type]
     data = kernel_records.read(out)
     assert data["finished"] is False
     assert len(data["samples"]) == 1
@@ -177,13 +178,15 @@ def test_bad_commands_end_with_one_line(arguments: list[str], word: str, tmp_pat
     assert not (tmp_path / "r.json").exists()
 
 
-def test_a_short_run_measures_checks_and_prints(tmp_path: Path, capsys: Any) -> None:
+def test_a_short_run_measures_checks_and_prints(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    """On a clock that its own looks move: what is measured within the budget is the same on every machine."""
+    monkeypatch.setattr("kernels.clock.now", Ticks(2e-3))
     out = tmp_path / "record.json"
     only = "memory,gemm,attention,elementwise,grouped_gemm,optimizer,moe,dispatch,copies,out_of_memory,collectives"
     assert main(["run", "--out", str(out), "--device", "cpu", "--budget", "8s", "--only", only, "--threads", "1"]) == 0
     record = read_record(out)
     measured = {s.family for s in record.samples if s.status == "measured"}
-    assert {"dispatch", "memory", "gemm"} <= measured  # on a busy machine later families may find no time left
+    assert measured == {"memory", "gemm", "attention", "elementwise", "grouped_gemm", "optimizer", "moe", "dispatch"}
     for sample in record.samples:
         if sample.status == "measured" and sample.time is not None:
             assert sample.time.repeats >= 5
@@ -216,5 +219,3 @@ def test_steps_cover_what_a_calibration_must_be_tested_on(steps: Callable[[], li
         assert min(sizes) < 1.5e8
         assert max(sizes) > 2.9e9
         assert {8, 64} <= {s.model.num_experts for s in held_out}
-        assert smaller(found[0], 8e9).micro_batch_size == 1
-        assert smaller(found[0], 80e9) == found[0]

@@ -12,8 +12,8 @@ from saved_tensors import saved_bytes
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from kernels.families.training import fused_attention
 from kernels.optimizers import adamw
+from kernels.probes import fused_attention
 from kernels.transformer import (
     Choices,
     DecoderBlock,

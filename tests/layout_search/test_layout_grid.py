@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from dataclasses import fields
@@ -12,10 +13,10 @@ import pytest
 from examples import GPT, LLAMA, MIXTRAL, framework, gpus, job, model
 
 import planner
+from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster as build_cluster
 from planner.layout_search.explore import explore
-from planner.layout_search.nearest import candidates
-from planner.layout_search.space import LayoutGrid, divisors
+from planner.layout_search.space import EVERYTHING, SHORTEST_CONTEXT, UNUSUAL, LayoutGrid, allowed, divisors
 from planner.model.catalog import load_model
 from planner.performance.evaluation import evaluate
 from planner.performance.feasibility import impossible
@@ -108,11 +109,26 @@ def test_the_grid_holds_every_layout_that_the_rules_allow(
     assert here.sum() > 3
 
 
-def test_the_grid_holds_every_candidate_of_plan() -> None:
-    space = grid(MIXTRAL, "megatron-core", 16, global_batch_size=64)
-    some = candidates(space.model, space.cluster, space.framework, space.job)
-    broken, _, _ = impossible(question(space, some))
-    assert as_set(some.take(~broken)) <= as_set(listed(space))
+def test_usual_layouts_are_part_of_the_space_and_each_name_admits_more() -> None:
+    space = grid(MIXTRAL, "megatron-core", 16, global_batch_size=64, seq_len=8192)
+    usual = dataclasses.replace(space, allow=frozenset())
+    few, every = as_set(usual.columns()), as_set(space.columns())
+    assert few < every
+    assert not usual.columns().offload_optimizer.any()
+    assert (8192 / usual.columns().cp >= SHORTEST_CONTEXT)[usual.columns().cp > 1].all()
+    union = set(few)
+    for name in UNUSUAL:
+        more = as_set(dataclasses.replace(space, allow=frozenset({name})).columns())
+        assert few <= more <= every
+        union |= more
+    assert len(union) > len(few)
+
+
+def test_names_of_unusual_layouts_are_checked() -> None:
+    assert allowed(["all"]) == EVERYTHING
+    assert allowed(["offload"]) == {"offload"}
+    with pytest.raises(PlannerError, match="allow = 'ofload': must be one of offload"):
+        allowed(["ofload"])
 
 
 BIG = [

@@ -24,6 +24,7 @@ from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion, as_question
+from planner.layout_search.result import SearchResult
 from planner.layout_search.search import run_search, search_unit
 from planner.performance.evaluation import evaluate
 from planner.workload.layout import Layouts
@@ -36,7 +37,7 @@ def question(fields_: dict[str, Any] = LLAMA, **changes: Any) -> SearchQuestion:
         "model": model(fields_), "cluster": gpus(4), "framework": framework("megatron-core"), "job": job(num_steps=1000),
         "price": 2.0,
     }  # fmt: skip
-    return as_question(**{**arguments, **changes})
+    return as_question(**{"allow": ["all"], **arguments, **changes})
 
 
 # --- the same as brute force ------------------------------------------------------------------------------------------
@@ -49,14 +50,14 @@ clusters = st.builds(
 )  # fmt: skip
 
 
-def brute_force(q: SearchQuestion) -> list[dict[str, Any]]:
-    """Every layout that fits and keeps the limits, one evaluation of plain columns for each setup."""
+def brute_force(q: SearchQuestion, sure: bool = True) -> list[dict[str, Any]]:
+    """Every layout that fits (at the accepted risk) and keeps the limits, one evaluation of plain columns for each setup."""
     found = []
     for i, setup in enumerate(q.setups):
         grid = setup.grid
         layouts = listed(grid)
         answer = evaluate(grid.model, grid.cluster, grid.framework, grid.job, layouts)
-        for n in np.flatnonzero(answer.fits):
+        for n in np.flatnonzero(answer.fits & (setup.fit.holds(answer.firm_bytes) if sure else True)):
             run_s = 1000.0 * float(answer.step_time_s[n])
             usd = run_s * grid.cluster.num_gpus / 3600.0 * setup.price.usd_per_gpu_hour if setup.price else np.inf
             if (q.deadline_s and run_s > q.deadline_s) or (q.budget_usd and usd > q.budget_usd):
@@ -89,6 +90,9 @@ def test_search_equals_brute_force(
             setups=whole.setups, objective=whole.objective, deadline_s=limit * least, budget_usd=None, top=top
         )  # fmt: skip
         every = brute_force(whole)
+    if not every and brute_force(whole, sure=False):
+        assert not run_search(whole).found.rows.setup.size
+        return
     if not every:
         with pytest.raises(PlannerError, match="no layout is left"):
             run_search(whole)
@@ -103,12 +107,36 @@ def test_search_equals_brute_force(
     assert len(kept) == len(front)
     usable = kept["peak_total_bytes"] - kept["usable_bytes"]
     assert set(zip(kept["run_s"], kept["cost_usd"], usable, strict=True)) == front
+    assert_recommended_is_the_simplest_of_equals(every, run_search(whole))
     for setup in {r["setup"] for r in every}:
         own = rows.value[rows.setup == setup].min()
         assert own == min(r["value"] for r in every if r["setup"] == setup)
     assert found.num_layouts == whole.num_layouts == found.num_possible + sum(
-        count for reason, count in found.rejected.items() if "memory" not in reason and "deadline" not in reason
+        count
+        for reason, count in found.rejected.items()
+        if not any(word in reason for word in ("memory", "deadline", "likely"))
     )  # fmt: skip
+
+
+def assert_recommended_is_the_simplest_of_equals(every: list[dict[str, Any]], result: SearchResult) -> None:
+    """By hand: of all within 2 % (in steps of a quarter percent) the fewest kinds, least offload, fewest chunks, most room."""
+    names = [f.name for f in fields(Layouts)]
+
+    def complexity(row: dict[str, Any]) -> tuple[float, ...]:
+        x = dict(zip(names, row["layout"], strict=True))
+        kinds = sum(x[n] > 1 for n in ("tp", "pp", "cp", "ep")) + (x["etp"] > 1 and x["etp"] != x["tp"])
+        away = x["offload_optimizer"] + x["offload_activations"]
+        return (kinds + (x["shard_group_size"] > 0) + away, away, x["vpp"] + (x["schedule"] == 2), row["point"][2])
+
+    step = [np.floor(np.log(r["value"]) / np.log(1.02) * 8) for r in every]
+    equals = [r for r, s in zip(every, step, strict=True) if s < min(step) + 8]
+    best = min(equals, key=complexity)
+    rows = result.rows
+    assert complexity(best)[:3] == complexity({"layout": tuple(float(getattr(rows.layouts, n)[0]) for n in names),
+                                               "point": (0.0, 0.0, 0.0)})[:3]  # fmt: skip
+    assert -rows.headroom_bytes[0] == best["point"][2]
+    assert result.group_sizes[0] == len(equals)
+    assert rows.value[0] <= 1.02 * rows.value.min()
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -125,13 +153,65 @@ def test_the_order_of_the_parts_does_not_matter(seed: int) -> None:
     assert found.rejected == run_search(q).found.rejected
 
 
+def random_questions(count: int, seed: int) -> list[dict[str, Any]]:
+    """Small questions, drawn from models, nodes, stacks, batches, lengths and precisions."""
+    draw = np.random.default_rng(seed)
+    found = []
+    while len(found) < count:
+        node, cards, memory = [
+            ("dgx-h100", 8, True),
+            ("dgx-a100-40gb", 8, True),
+            ("g5-12xlarge", 4, True),
+            ("p3-8xlarge", 4, False),
+        ][int(draw.integers(4))]
+        found.append(
+            {
+                "model": ["gpt2", "llama-3.2-1b", "tinyllama-1.1b", "olmoe-1b-7b", "qwen2.5-7b", "mixtral-8x7b"][
+                    int(draw.integers(6))
+                ],
+                "cluster": {"node": node, "num_gpus": int(draw.choice([1, 2, cards // 2]))},
+                "framework": ["megatron-core", "fsdp", "deepspeed-zero", "torchtitan"][int(draw.integers(4))],
+                "job": {
+                    "seq_len": int(draw.choice([512, 1024])),
+                    "global_batch_size": int(draw.choice([8, 12, 16])),
+                    "precision": "bf16" if memory else "fp16",
+                },
+            }
+        )
+    return found
+
+
+def first_row(question_: dict[str, Any]) -> Any:
+    """What search recommends, None where nothing is left."""
+    try:
+        return planner.search(**question_, top=1).iloc[0]
+    except PlannerError:
+        return None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_plan_without_a_layout_is_the_first_row_of_search(seed: int) -> None:
+    """200 questions in all: the same layout, or both say that none fits."""
+    for question_ in random_questions(50, seed):
+        answer = planner.plan(**question_, explain=False)
+        first = first_row(question_)
+        if first is None:
+            assert not answer.fits, question_
+            continue
+        assert {f.name: first[f.name] for f in fields(Layouts)} == {
+            f.name: getattr(answer.layout, f.name) for f in fields(Layouts)
+        }, question_
+        assert (first["step_time_s"], first["fit_probability"]) == (answer.step_time_s, answer.fit_probability)
+        assert answer.fits
+
+
 def test_two_hundred_random_rows_equal_plan_bit_for_bit() -> None:
     arguments: dict[str, Any] = {
         "model": "mixtral-8x7b", "framework": "megatron-core", "price": {"term": "on-demand"},
         "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**9},
     }  # fmt: skip
     where = {"node": "dgx-h100", "num_nodes": 2}
-    table = planner.search(**arguments, cluster=where, objective="cost", top=5000)
+    table = planner.search(**arguments, cluster=where, objective="cost", top=5000, allow=["all"])
     assert len(table) >= 5000
     for row in table.sample(200, random_state=7).to_dict(orient="records"):
         layout = {f.name: row[f.name] for f in fields(Layouts)}
@@ -154,7 +234,7 @@ def test_clusters_stacks_and_prices_asked_for_are_all_searched() -> None:
     assert len(best) == 2 * 2 * 2 * 2
     assert set(best["num_gpus"]) == {8, 16}
     assert set(best["accelerator"]) == {"a100-sxm4-80gb", "h100-sxm5-80gb"}
-    assert table["cost_usd"].iloc[0] == table["cost_usd"].min()
+    assert table["cost_usd"].iloc[0] <= 1.02 * table["cost_usd"].min()
     front = table[table["front"]]
     assert front["step_time_s"].min() == table["step_time_s"].min()
     assert front["headroom_bytes"].max() == table["headroom_bytes"].max()
@@ -190,7 +270,7 @@ def test_energy_is_rated_power_times_time() -> None:
     watts = cluster(NODE, num_gpus=4, accelerator=ACCELERATOR.replaced(tdp_w=400.0))
     table = run_search(question(cluster=watts, objective="energy")).to_frame()
     assert table["energy_j"].tolist() == pytest.approx((table["run_s"] * 4 * 400.0).tolist())
-    assert table["energy_j"].iloc[0] == table["energy_j"].min()
+    assert table["energy_j"].iloc[0] <= 1.02 * table["energy_j"].min()
 
 
 def test_stopping_keeps_what_was_found() -> None:
@@ -225,7 +305,12 @@ def test_stopping_keeps_what_was_found() -> None:
         ({"accelerators": ["rtx-9999"]}, "not in hardware_profiles/accelerators"),
         ({"accelerators": ["test-gpu", "h100-sxm5-80gb"]}, "one price for h100-sxm5-80gb, test-gpu"),
         (
-            {"gpus": list(range(8, 16000, 8)), "cluster": gpus(8), "job": job(global_batch_size=720720, seq_len=5040)},
+            {
+                "gpus": list(range(8, 16000, 8)),
+                "allow": ["all"],
+                "cluster": gpus(8),
+                "job": job(global_batch_size=720720, seq_len=5040),
+            },
             "holds .* layouts, more than 1,000,000,000",
         ),
     ],

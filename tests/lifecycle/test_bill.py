@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import planner
 from planner.common.errors import PlannerError
@@ -14,7 +16,7 @@ from planner.hardware.cluster import accelerator_names, cluster
 from planner.lifecycle.bill import Bill, bill_of, embedding_bytes, energy_kwh, preprocessing_s
 from planner.lifecycle.simulation import WholeRun, expected_run
 from planner.prices.carbon import find_grid, grids
-from planner.prices.market import find_price, market
+from planner.prices.market import find_price, market, run_usd
 from planner.prices.ownership import (
     Ownership,
     capital_usd,
@@ -200,6 +202,36 @@ def test_every_constant_and_quote_has_a_source() -> None:
     assert all(p.source and p.date and p.usd_per_gpu > 100 for p in purchases())
     assert all(g.source and g.date and 0 < g.grams_co2_per_kwh < 1000 for g in grids().values())
     assert find_grid("us-central1").country == "United States"
+
+
+def test_a_term_that_binds_longer_than_the_run_is_charged_by_hand() -> None:
+    """44 hours on 64 GPUs at 2 USD: 5,632 USD; a year of them: 1,121,280 USD, unless other work uses the rest."""
+    year = Price(usd_per_gpu_hour=2.0, term="reserved-1-year")
+    used, whole = 44 * 64 * 2.0, 365 * 24 * 64 * 2.0
+    assert run_usd(44 * 3600, 64, year) == pytest.approx(whole)
+    assert run_usd(44 * 3600, 64, replace(year, other_use=1.0)) == pytest.approx(used)
+    assert run_usd(44 * 3600, 64, replace(year, other_use=0.5)) == pytest.approx((used + whole) / 2)
+    assert run_usd(44 * 3600, 64, replace(year, term="on-demand")) == pytest.approx(used)
+    assert run_usd(2 * 365 * 86400, 64, year) == pytest.approx(2 * whole)
+
+
+@given(hours=st.floats(1, 50_000), gpus=st.integers(1, 4096))
+@settings(max_examples=50, deadline=None)
+def test_a_longer_commitment_is_never_cheaper_for_a_short_run(hours: float, gpus: int) -> None:
+    """At equal rates the longer term costs at least as much, and never less than the hours used."""
+    costs = [
+        run_usd(hours * 3600, gpus, Price(usd_per_gpu_hour=1.0, term=term))
+        for term in ("on-demand", "reserved-1-year", "reserved-3-year")
+    ]
+    assert costs == sorted(costs)
+    assert costs[0] == pytest.approx(hours * gpus)
+
+
+def test_a_bill_states_the_hours_that_nothing_uses(result: WholeRun) -> None:
+    bound = replace(result, plan=replace(result.plan, price=Price(usd_per_gpu_hour=2.0, term="reserved-1-year")))
+    bill = bill_of(bound, {}, TODAY)
+    assert bill.items_usd["commitment"].expected > bill.items_usd["gpu_hours"].expected
+    assert bill.total_usd.expected == pytest.approx(365 * 24 * 8 * 2.0)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {

@@ -97,8 +97,7 @@ def with_values(times: Times, values: Values) -> Times:
 class Predictor:
     """``predict`` of planner/evidence/fit.py for serving runs; what fits in memory is looked up once a run.
 
-    ``near`` predicts close to the values of the last call: closed loops keep the schedule that it found. Closed loops that
-    differ in their clients alone share their tables.
+    Closed loops that differ in their clients alone share their tables.
     """
 
     def __init__(self, runs: Sequence[ServingRun]) -> None:
@@ -116,15 +115,16 @@ class Predictor:
             self.widest[loop.key] = loop if loop.room.slots > before.room.slots else before
         self.tables: dict[str, Replica] = {}
 
-    def __call__(self, positions: Sequence[int], values: Values) -> NDArray[np.float64]:
-        """Seconds or bytes of the runs at ``positions``."""
-        self.tables.clear()
-        return np.array([self._one(i, values, simulated=True) for i in positions])
+    def __call__(self, positions: Sequence[int], sets: Sequence[Values]) -> NDArray[np.float64]:
+        """Seconds or bytes of the runs at ``positions`` under each set of constants, shape ``(positions, sets)``.
 
-    def near(self, positions: Sequence[int], values: Values) -> NDArray[np.float64]:
-        """As a call with these positions, without a new simulation."""
-        self.tables.clear()
-        return np.array([self._one(i, values, simulated=False) for i in positions])
+        Closed loops are simulated under the first; under the others, which lie close by, they keep its schedule.
+        """
+        found = []
+        for number, values in enumerate(sets):
+            self.tables.clear()
+            found.append([self._one(i, values, simulated=number == 0) for i in positions])
+        return np.array(found).T
 
     def _one(self, i: int, values: Values, simulated: bool) -> float:
         run, loop = self.runs[i], self.loops.get(i)

@@ -14,9 +14,8 @@ from planner.evidence.fit import Fit, Vector, fit, folds, leave_out, thinned
 from planner.evidence.measured_runs import Refusal, Run
 from planner.evidence.serving.check import check, predicted
 from planner.evidence.serving.fit import Predictor, load_constants
-from planner.evidence.serving.residuals import classify
+from planner.evidence.serving.residuals import classify, pooled_residuals
 from planner.evidence.serving.runs import ServingRun
-from planner.evidence.study import pooled_residuals
 from planner.serving.intervals import subject_of
 from planner.uncertainty.interval import Metric, ResidualClass, Subject, interval
 
@@ -77,7 +76,7 @@ def study(runs: Sequence[ServingRun], progress: Progress | None = None) -> Servi
     )
     predict = Predictor(timed)
     measured = np.log(np.array([run.measured for run in timed]))
-    in_sample = np.log(predict(range(len(timed)), found.values)) - measured
+    in_sample = np.log(predict(range(len(timed)), [found.values])[:, 0]) - measured
     left = {
         what: leave_out(found, kept, cast(Sequence[Run], timed), predict, by, _reporter(say, f"without {what}"))
         for what, by in LEFT_OUT.items()

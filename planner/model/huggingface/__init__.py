@@ -2,56 +2,195 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from planner.common.errors import PlannerError, near
+from planner.common.errors import PlannerError
 from planner.model.architecture import Model
+from planner.model.huggingface.decoders import Decoder
+from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.families import FAMILIES, Family
-from planner.model.huggingface.reading import HINTS, IRRELEVANT, ONLY, causal_head, check_values
+from planner.model.huggingface.formats import stored_weights
+from planner.model.huggingface.readers import ALIASES, READERS
+from planner.model.huggingface.reading import HINTS, IRRELEVANT, ONLY, causal_head, check_values, class_name
+from planner.model.huggingface.source import ARCHITECTURE, Source, harmless, unknown
+from planner.model.huggingface.towers import EITHER_TIES, TEXT_TYPES, TIED_BY_DEFAULT, VISION, tower_of
 
-__all__ = ["FAMILIES", "model_from_config"]
+__all__ = ["FAMILIES", "known_types", "model_from_config"]
 
 Config = Mapping[str, Any]
 MODULES = {
     "mixtral": "mixtral", "deepseek_v2": "deepseek", "deepseek_v3": "deepseek", "gpt2": "gpt2", "gpt_neox": "gpt_neox",
     "mpt": "mpt", "bloom": "falcon", "falcon": "falcon", "opt": "opt", "bert": "bert", "internlm2": "internlm2", "phi3": "phi3",
+    "phi": "phi", "persimmon": "falcon", "baichuan": "baichuan", "qwen": "qwen", "chatglm": "chatglm", "glm": "phi3",
+    "glm4": "phi3",
+    "gpt_bigcode": "gpt2", "deepseek_v32": "deepseek", "glm4_moe": "deepseek", "glm_moe_dsa": "deepseek", "dots1": "deepseek",
 }  # fmt: skip
 """Families whose linear layers are not named as llama's (``model.modules``)."""
+
+AGREES: dict[tuple[str, str], tuple[Any, ...]] = {
+    ("qwen2", "attention_bias"): (True,), ("qwen3", "use_qk_norm"): (True,), ("qwen3_moe", "use_qk_norm"): (True,),
+    ("qwen3_moe", "shared_expert_intermediate_size"): (0,), ("phi3", "interpolate_factor"): (1,),
+}  # fmt: skip
+"""Fields of a type that transformers ignores, with the value that says what its class does."""
+
+ENCODER_DECODERS = frozenset((
+    "t5", "mt5", "umt5", "bart", "mbart", "pegasus", "pegasus_x", "marian", "led", "nllb-moe", "m2m_100", "t5gemma", "t5gemma2",
+    "blenderbot", "blenderbot-small", "longt5", "switch_transformers", "whisper", "mvp", "plbart", "prophetnet",
+    "bigbird_pegasus", "encoder-decoder", "fsmt",
+))  # fmt: skip
+"""Types with cross-attention."""
+REFUSED = {
+    "deberta": "its attention adds scores between content and positions", "albert": "its layers share one set of weights",
+    "deberta-v2": "its attention adds scores between content and positions",
+    "longformer": "its attention is sliding and global by token", "big_bird": "its attention is sparse by blocks",
+    "mpnet": "its attention adds a learned bias of positions", "zamba": "its layers share attention blocks",
+    "zamba2": "its layers share attention blocks", "rwkv": "its time mixing is none of the planner's blocks",
+    "rwkv5": "its time mixing is none of the planner's blocks", "mllama": "its vision layers attend across to the image",
+    "deepseek_v4": "its compressed caches and hyper-connections are none of the planner's blocks",
+    "diffllama": "its attention is a difference of two softmaxes", "jetmoe": "its attention is a mixture of experts",
+}  # fmt: skip
+"""Known types that the planner's blocks cannot express, and why."""
+
+
+def known_types() -> dict[str, str]:
+    """Every ``model_type`` that is read: decoder, encoder, or with a vision tower."""
+    found = dict.fromkeys((*FAMILIES, *READERS, *ALIASES), "decoder") | dict.fromkeys((*ENCODERS, "bert"), "encoder")
+    return dict(sorted((found | dict.fromkeys(VISION, "vision and text")).items()))
 
 
 def model_from_config(config: Config, name: str, where: str) -> Model:
     """The model that ``config`` (a parsed config.json) describes.
 
     Fields that are absent take transformers' defaults for that ``model_type``; ``architectures`` chooses the head
-    (absent: the language model's, for BERT the bare encoder with its pooler). DeepSeek's multi-token-prediction layers are
-    left out, as transformers does; ``source`` says so. Raises PlannerError naming ``where``, the field and the value:
-    unknown model_type, a field that the planner cannot express, a wrong type or number.
+    (absent: the language model's, for BERT the bare encoder with its pooler). Multi-token-prediction layers are
+    left out, as transformers does; so are fields that do not speak of an architecture; ``source`` says so. Raises PlannerError
+    naming ``where``, field and value: an unknown model_type, a field that the planner cannot express, a wrong type or number.
     """
     kind = config.get("model_type")
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        raise PlannerError(f"{where}: model_type = {kind!r} is not supported; {near(str(kind), FAMILIES)}.")
-    family = FAMILIES[kind]
-    _refuse_unknown(config, family, kind, where)
     try:
-        filled = {**family.defaults, **_renamed(config, family)}
-        check_values(filled, family)
-        fields = family.build(filled)
-        if fields.get("architecture") != "encoder":
-            fields |= causal_head(filled, fields)
+        if not isinstance(kind, str):
+            raise PlannerError(f"model_type = {kind!r} is not supported; give the family, such as llama")
+        fields, aside = _fields(config, kind)
     except PlannerError as error:
-        raise PlannerError(f"{where}: {error}") from None
+        raise PlannerError(f"{where}: {str(error).rstrip('.')}.") from None
+    stored = stored_weights(config) or stored_weights(config.get("text_config") or {})
+    format_ = {"stored_weights": stored} if stored else {}
+    return Model.build({"name": name, "source": _source(config, kind, aside), **format_, **fields}, where)
+
+
+def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Fields of the model, and keys that were set aside."""
+    text = config.get("text_config")
+    if kind in VISION:
+        return _with_tower(config, kind)
+    if isinstance(text, Mapping) and text.get("model_type") == kind:  # a text model with its vision tower
+        return _with_tower(config, "mistral3" if kind in ("ministral3", "mistral") else kind)
+    kind = TEXT_TYPES.get(kind, ALIASES.get(kind, kind))
     named = {"modules": MODULES[kind]} if kind in MODULES else {}
+    if kind in FAMILIES:
+        fields, aside = _by_family(config, FAMILIES[kind], kind)
+    elif kind in READERS or kind in ENCODERS:
+        fields, aside = _by_reader(config, kind)
+    else:
+        raise _not_read(kind)
     allowed = config.get("max_position_embeddings")
     if isinstance(allowed, int) and not isinstance(allowed, bool) and allowed > 0:
         fields["context_length"] = allowed
-    return Model.build({"name": name, "source": _source(config, kind), **named, **fields}, where)
+    return {**named, **fields}, aside
 
 
-def _source(config: Config, kind: str) -> str:
-    left_out = config.get("num_nextn_predict_layers")
+def _not_read(kind: str) -> PlannerError:
+    """Why a type cannot be read, and what to do; a near name only where letters alone differ (gemma4 is not gemma2)."""
+    if kind in ENCODER_DECODERS:
+        return PlannerError(f"model_type = {kind!r}: encoder-decoder models with cross-attention cannot be planned")
+    if kind in REFUSED:
+        return PlannerError(f"model_type = {kind!r} cannot be planned: {REFUSED[kind]}")
+    meant = [name for name in difflib.get_close_matches(kind, known_types(), 1, 0.8) if _digits(name) == _digits(kind)]
+    if meant:
+        return PlannerError(
+            f"model_type = {kind!r} is not supported; did you mean {meant[0]}? planner models families lists what is"
+        )
+    return PlannerError(
+        f"model_type = {kind!r} is not supported; planner models families lists what is. Give the model's fields in TOML, "
+        "or try planner models import, which derives them from transformers"
+    )
+
+
+def _digits(name: str) -> str:
+    return "".join(c for c in name if c.isdigit())
+
+
+def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The text model with its vision tower; text fields may stand at the top of older files."""
+    if kind not in VISION:
+        raise PlannerError(
+            f"text_config: the planner knows no vision tower for model_type = {kind!r}; give the text's table alone"
+        )
+    default = VISION[kind][0]
+    nested = config.get("text_config")
+    if nested is not None and not isinstance(nested, Mapping):
+        raise PlannerError(f"text_config = {nested!r}: must be a table")
+    top = {
+        k: v
+        for k, v in config.items()
+        if k not in ("text_config", "vision_config", "audio_config", "model_type", "architectures")
+    }
+    text = dict(nested) if nested is not None else {k: v for k, v in top.items() if not k.startswith(("vision_", "image_"))}
+    named = text.pop("model_type", default)
+    named = default if named == kind or named not in (*FAMILIES, *READERS, *TEXT_TYPES, *ALIASES) else named
+    text.pop("architectures", None)
+    text["tie_word_embeddings"] = _tied(config, text, kind)
+    fields, aside = _fields(text, named)
+    named_class = class_name(config)
+    blind = named_class.endswith("ForCausalLM") and nested is not None  # the text model's class, which has no tower
+    tower = None if blind else tower_of(kind, config, fields["hidden_size"])
+    if config.get("audio_config"):
+        raise PlannerError("audio_config: the planner knows vision towers only; set it to null to plan without the audio encoder")
+    return {**fields, **({"towers": (tower,)} if tower else {})}, aside
+
+
+def _tied(config: Config, text: Config, kind: str) -> bool:
+    """Whether head and words are one: as the outer table says, else the text's, else transformers' default of the outer class."""
+    outer, inner = config.get("tie_word_embeddings"), text.get("tie_word_embeddings")
+    if isinstance(outer, bool):
+        return outer or (inner is True and kind in EITHER_TIES)
+    return inner if isinstance(inner, bool) else kind in TIED_BY_DEFAULT
+
+
+def _by_reader(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    read = READERS.get(kind) or ENCODERS[kind]
+    if isinstance(read, Decoder):
+        s = Source(config, read.like or kind, read.own)
+        fields = read.read(s)
+    else:
+        s = Source(config, kind)
+        fields = read(s)
+    if kind in READERS:
+        fields |= causal_head(config, fields)
+    aside = s.left()
+    return {k: v for k, v in fields.items() if v is not None}, aside
+
+
+def _by_family(config: Config, family: Family, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    aside = _refuse_unknown(config, family, kind)
+    filled = {**family.defaults, **_renamed(config, family)}
+    check_values(filled, family)
+    fields = family.build(filled)
+    if fields.get("architecture") != "encoder":
+        fields |= causal_head(filled, fields)
+    return fields, aside
+
+
+def _source(config: Config, kind: str, aside: tuple[str, ...]) -> str:
+    text = config.get("text_config")
+    left_out = config.get("num_nextn_predict_layers") or (
+        text.get("num_nextn_predict_layers") if isinstance(text, Mapping) else 0
+    )
     note = f", without its {left_out} multi-token-prediction layer(s)" if left_out else ""
-    return f"Hugging Face config.json ({kind}){note}"
+    ignored = f"; set aside: {', '.join(aside)}" if aside else ""
+    return f"Hugging Face config.json ({kind}){note}{ignored}"
 
 
 def _renamed(config: Config, family: Family) -> dict[str, Any]:
@@ -63,24 +202,32 @@ def _renamed(config: Config, family: Family) -> dict[str, Any]:
     return renamed
 
 
-def _refuse_unknown(config: Config, family: Family, kind: str, where: str) -> None:
+def _refuse_unknown(config: Config, family: Family, kind: str) -> tuple[str, ...]:
+    """Fields set aside. Raises PlannerError for one that may change the architecture."""
+    aside = []
     for key, value in config.items():
         if key in family.defaults or key in family.reads or key in family.aliases or key in IRRELEVANT:
             continue
         if key in ONLY:
             if value not in ONLY[key]:
                 raise PlannerError(
-                    f"{where}: {key} = {value!r}: the planner cannot express this for {kind}; it knows {ONLY[key][0]!r}."
+                    f"{key} = {value!r}: the planner cannot express this for {kind}; it knows {ONLY[key][0]!r}."
                     + HINTS.get(key, "")
                 )
             continue
+        if value in AGREES.get((kind, key), ()):
+            continue
+        if (
+            key == "sliding_window_size"
+            and value == config.get("sliding_window", value)
+            and "sliding_window" in (*family.defaults, *family.reads)
+        ):
+            continue
         if key == "layer_types" and isinstance(value, list) and all(t == "full_attention" for t in value):
             continue
-        if key == "quantization_config" and family.stores_quantized:
+        if harmless(key, value):
             continue
-        if value is None or value is False:
-            continue
-        hint = HINTS.get(key, " Remove it if it has no effect on the architecture, or give the model's fields in TOML.")
-        raise PlannerError(
-            f"{where}: {key} = {value!r} is not a field that the planner can express for model_type = {kind!r}.{hint}"
-        )
+        if ARCHITECTURE.search(key):
+            raise unknown(key, value, kind)
+        aside.append(key)
+    return tuple(aside)

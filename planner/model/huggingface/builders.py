@@ -287,6 +287,7 @@ def _bert_head(c: Config) -> dict[str, Any]:
         "": {"head": "none", "pooler": True},
         "BertModel": {"head": "none", "pooler": True},
         "MaskedLM": masked,
+        "BertLMHeadModel": masked,
         "PreTraining": {**masked, "pooler": True, "num_labels": 2},
         "NextSentencePrediction": {"head": "none", "pooler": True, "num_labels": 2},
         "SequenceClassification": {"head": "none", "pooler": True, "num_labels": labels},

@@ -47,13 +47,11 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "layer_norm_elementwise_affine": (True, None),
     "moe_layer_freq": (1, None),
 }
-HINTS = {
-    "quantization_config": " The planner takes precision and quantization from the job: remove the field.",
-    "is_encoder_decoder": " Encoder-decoder models cannot be planned.",
-}
+HINTS = {"is_encoder_decoder": ". Encoder-decoder models cannot be planned"}
 ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "swiglu": "silu", "gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
+    "gelu_pytorch": "gelu", "geglu": "gelu", "relu2": "relu2", "relu_2": "relu2", "xielu": "relu2",
 }  # fmt: skip
 # fields for which null means "as derived from the others", or "none"
 NULLABLE = frozenset({
@@ -120,11 +118,17 @@ def class_name(c: Config) -> str:
 def causal_head(c: Config, fields: dict[str, Any]) -> dict[str, Any]:
     """The head of a decoder: a language model's unless ``architectures`` names the bare model."""
     name = class_name(c)
-    if not name or name.endswith(("ForCausalLM", "LMHeadModel")):
+    if not name or name.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
         return {"tied_embeddings": fields["tied_embeddings"]}
     if name.endswith("Model"):
         return {"head": "none", "tied_embeddings": False}
-    raise PlannerError(f"architectures = [{name!r}]: the planner knows a decoder's ...ForCausalLM and ...Model")
+    if name.endswith(("ForSequenceClassification", "ForTokenClassification")):
+        token = name.endswith("ForTokenClassification")
+        labels = len(c.get("id2label") or ()) or c.get("num_labels") or 2
+        return {"head": "none", "tied_embeddings": False, "num_labels": labels, "label_bias": token}
+    raise PlannerError(
+        f"architectures = [{name!r}]: the planner knows a decoder's ...ForCausalLM, ...Model and ...ForSequenceClassification"
+    )
 
 
 def sliding(c: Config, types: Any, default_window: int | None = None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from planner.evidence.pairs import errors_by, load_pairs, pairs
 from planner.evidence.predictions import predict
 from planner.prices.price import Price
 from planner.reports.audit import claimed_text, interval_text, sentence
-from planner.uncertainty.interval import load_residuals
+from planner.uncertainty.effects import load_effects
 from planner.web import charts, show
 from planner.web.answers import answers, claims, fingerprint, operators
 from planner.web.download import csv_bytes, take
@@ -60,19 +60,19 @@ def _accuracy() -> None:
     _pairs_view(_shipped(), "shipped")
     with st.expander(t("evidence.intervals")):
         st.markdown(t("evidence.intervals_text"))
-        classes = [
+        measured = [
             {
-                t("evidence.metric"): t(f"metric.{c.metric}"),
-                t("evidence.framework"): c.framework or t("evidence.any"),
-                t("evidence.chips"): c.curves or t("evidence.any"),
-                t("evidence.family"): c.family or t("evidence.any"),
-                t("evidence.rows"): c.rows,
-                "5 %": f"{c.lower:+.2f}",
-                "95 %": f"{c.upper:+.2f}",
+                t("evidence.metric"): t(f"metric.{metric}"),
+                t("evidence.framework"): row["framework"],
+                t("evidence.chips"): row["curves"],
+                t("evidence.rows"): row["runs"],
+                t("evidence.sources"): row["sources"],
+                t("evidence.models"): len(row["models"]),
             }
-            for c in load_residuals()
+            for metric, effects in load_effects().items()
+            for row in effects.measured
         ]
-        st.dataframe(classes, hide_index=True, alt=t("evidence.intervals"))
+        st.dataframe(measured, hide_index=True, alt=t("evidence.intervals"))
 
 
 def _pairs_view(table: pd.DataFrame, key: str) -> None:

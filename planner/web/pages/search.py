@@ -22,7 +22,7 @@ from planner.layout_search.search import run_search
 from planner.layout_search.table import why_second
 from planner.training.planning import plan
 from planner.web import charts, inputs, show, state
-from planner.web.answers import arguments, layout_fields
+from planner.web.answers import arguments, layout_fields, stack_name
 from planner.web.download import csv_bytes, parquet_bytes, take, zipped
 from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
@@ -37,6 +37,7 @@ MOST_LAYOUTS = 50_000_000
 AT_ONCE = threading.Semaphore(2)
 SHOWN = (
     "rank",
+    "group",
     "layout",
     "accelerator",
     "num_gpus",
@@ -45,6 +46,7 @@ SHOWN = (
     "mfu",
     "peak_total_bytes",
     "headroom_bytes",
+    "fit_probability",
     "run_s",
     "cost_usd",
 )
@@ -114,7 +116,7 @@ def _form(tables: state.Tables, busy: bool) -> None:
         t("search.accelerators"), _first(card, others), default=[card] if card else [], key=f"search.cards.{card}"
     )
     left, middle, right = st.columns(3)
-    stack = str(tables.get("framework", {}).get("name", "megatron-core"))
+    stack = stack_name(tables)
     stacks = left.multiselect(
         t("search.frameworks"), _first(stack, framework_names()), default=[stack], key=f"search.stacks.{stack}"
     )
@@ -148,7 +150,7 @@ def _start(
             model=given["model"],
             cluster=given["cluster"],
             job=given["job"],
-            framework=names or [stack or "megatron-core"],
+            framework=names or None,
             price=given.get("price"),
             objective=objective,
             gpus=gpus or None,
@@ -264,7 +266,8 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
     for name in ("peak_total_bytes", "headroom_bytes"):
         shown[name] = shown[name] / GIB
     shown["run_s"] = shown["run_s"] / DAY_S
-    shown = shown.round({"step_time_s": 3, "mfu": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2, "cost_usd": 0})
+    digits = {"step_time_s": 3, "mfu": 3, "fit_probability": 3, "peak_total_bytes": 1, "headroom_bytes": 1, "run_s": 2}
+    shown = shown.round({**digits, "cost_usd": 0})
     shown.columns = [t(f"search.column_{name}") for name in SHOWN]
     rows = st.dataframe(
         shown,

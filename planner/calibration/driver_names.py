@@ -1,0 +1,80 @@
+"""What a driver calls a card, and the profile of the catalog that describes it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from planner.common.data import PROFILES
+from planner.common.errors import PlannerError
+from planner.common.spec import read_table
+from planner.hardware.cluster import accelerator_names, load_accelerator
+
+MIG = re.compile(r"\s+MIG\s+(\d+)g\.(\d+)gb.*$", re.IGNORECASE)
+BRANDS = re.compile(r"\b(nvidia|tesla|geforce|quadro|amd|instinct)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """What is known of a driver's name: the profile, or the nearest ones; of a MIG slice, that it is one."""
+
+    profile: str | None
+    near: tuple[str, ...] = ()
+    is_slice: bool = False
+
+
+@cache
+def _names() -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    table = read_table(PROFILES / "driver_names.toml")
+    known = {_plain(name): profile for name, profile in table["known"].items()}
+    return known, {_plain(name): tuple(profiles) for name, profiles in table["unknown"].items()}
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").split())
+
+
+def named(device: str) -> Named:
+    """The profile of the card that a driver calls ``device``.
+
+    Exact names come from ``hardware_profiles/driver_names.toml``, then the catalog's own names and aliases. A MIG slice
+    is described by the card that it is cut from (``is_slice``). Of other names the profiles with the same model number are
+    near.
+
+    >>> named("NVIDIA H100 80GB HBM3").profile, named("NVIDIA GeForce RTX 3070 Laptop GPU").near
+    ('h100-sxm5-80gb', ('rtx-3070-8gb',))
+    >>> named("NVIDIA A100-SXM4-40GB MIG 3g.20gb")
+    Named(profile='a100-sxm4-40gb', near=(), is_slice=True)
+    """
+    whole = MIG.sub("", device)
+    is_slice, plain = whole != device, _plain(whole)
+    known, unknown = _names()
+    if plain in known:
+        return Named(profile=known[plain], is_slice=is_slice)
+    if plain in unknown:
+        return Named(profile=None, near=unknown[plain], is_slice=is_slice)
+    profile = _by_alias(whole)
+    return Named(profile=profile, near=() if profile else _same_number(plain), is_slice=is_slice)
+
+
+def known_accelerator(device: str) -> str | None:
+    """The catalog's name for the card that a driver calls ``device``; None when no profile describes it.
+
+    >>> known_accelerator("NVIDIA H200"), known_accelerator("NVIDIA GeForce RTX 3070"), known_accelerator("AMD EPYC")
+    ('h200-sxm-141gb', 'rtx-3070-8gb', None)
+    """
+    return named(device).profile
+
+
+def _by_alias(device: str) -> str | None:
+    try:
+        return load_accelerator("-".join(BRANDS.sub("", device).split())).name
+    except PlannerError:
+        return None
+
+
+def _same_number(plain: str) -> tuple[str, ...]:
+    """Profiles whose model number (3070, h100, mi300x) stands in the name."""
+    numbers = set(re.findall(r"[a-z]*\d{2,4}[a-z]?", plain.replace("-", " ")))
+    return tuple(name for name in accelerator_names() if numbers & set(name.split("-")))[:3]

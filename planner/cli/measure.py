@@ -1,0 +1,85 @@
+"""``planner measure``: from a box to its calibration and a page about it, in one command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planner.cli.output import print_json, show
+from planner.common.errors import PlannerError
+from planner.common.files import write_text
+
+if TYPE_CHECKING:
+    from planner.calibration.measuring import Measured, Options
+
+
+def measure_command(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where records, profiles and page go.")] = Path(
+        "measured"
+    ),
+    budget: Annotated[str, typer.Option("--budget", help="Time to measure in: 5m, 15m.")] = "15m",
+    python: Annotated[str, typer.Option("--python", help="The python that has torch for this GPU.")] = sys.executable,
+    device: Annotated[str | None, typer.Option("--device", help="cuda, cuda:N or cpu; a GPU where there is one.")] = None,
+    only: Annotated[str | None, typer.Option("--only", help="Families to measure, as python -m kernels list names them.")] = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="Threads of a CPU's kernels.")] = None,
+    clock: Annotated[str, typer.Option("--clock", help="wall; or cpu for a CPU that others use too.")] = "wall",
+    base: Annotated[str | None, typer.Option("--base", help="Catalog accelerator whose datasheet values to keep.")] = None,
+    one_gpu: Annotated[bool, typer.Option("--one-gpu", help="Do not measure all GPUs together.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")] = False,
+) -> None:
+    """Measure this machine, calibrate on it, and say how far off the planner was and is. Goes on where it was stopped."""
+    from planner.calibration.measuring import Options, measured
+
+    _check_folder(out)
+    options = Options(
+        python=python, device=device, budget=budget, only=only, threads=threads, clock=clock, base=base, alone=one_gpu
+    )
+    found = measured(out, options)
+    _finish(found, out, options, as_json)
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise PlannerError(f"--out {out}: is a file; give a folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PlannerError(f"--out {out}: cannot be made ({error.strerror}).") from None
+
+
+def _finish(found: Measured, out: Path, options: Options, as_json: bool) -> None:
+    """Write page and picture, print the tables."""
+    from planner.calibration.measuring import gain, to_json
+    from planner.reports.calibration import comparison_table, fits_table
+    from planner.reports.measured import page, save_picture
+
+    picture, text = out / "measured.png", out / "measured.md"
+    save_picture(picture, found)
+    write_text(text, page(found, picture.name))
+    if as_json:
+        print_json({**to_json(found), "page": str(text), "picture": str(picture)})
+        return
+    show(fits_table(found.calibration), comparison_table("Steps that no constant saw", found.after))
+    print(gain(found).sentence())
+    print("\n".join(f"wrote {path}" for path in (*found.profiles, text, picture)), file=sys.stderr)
+    _hints(found, out, options)
+
+
+def _hints(found: Measured, out: Path, options: Options) -> None:
+    """What may be done next: a base profile for an unknown card, several nodes."""
+    from planner.calibration.driver_names import named
+    from planner.calibration.measuring import harness_command
+
+    if found.calibration.base is None and found.record.device.kind == "cuda":
+        near = named(found.record.device.name).near
+        nearest = f"; the nearest of the catalog: {', '.join(f'--base {name}' for name in near)}" if near else ""
+        print(
+            f"{found.record.device.name}: no profile describes it, so its fastest samples are its peaks{nearest}", file=sys.stderr
+        )
+    gpus = int((found.record.device.model_extra or {}).get("num_devices", 1))
+    if gpus > 1:
+        command = " ".join(harness_command(out / "record-2-nodes.json", options, gpus, nodes=2))
+        print(f"two nodes: on each, with HOST the first one's name:\n  {command}", file=sys.stderr)

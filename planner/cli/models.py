@@ -1,0 +1,90 @@
+"""The commands on models beside ``show``: ``list``, ``families``, ``import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner.cli.output import print_json, show
+from planner.common.errors import PlannerError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
+
+
+def list_command(
+    search: Annotated[str, typer.Option("--search", help="Words, all of which a name, family or source must have.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List all models of the catalog with their sizes; --search picks some."""
+    from planner.model.catalog import load_model, model_names
+    from planner.model.parameters import parameters_active, parameters_total
+
+    words = search.lower().split()
+    models = [load_model(name) for name in model_names()]
+    found = [m for m in models if all(word in f"{m.name} {m.family} {m.source}".lower() for word in words)]
+    if not found:
+        raise PlannerError(f"--search {search!r}: none of {len(models)} models has all of these words; leave it out to see them.")
+    rows = [(m, parameters_total(m), parameters_active(m)) for m in found]
+    if as_json:
+        listed = [
+            {"name": m.name, "family": m.family, "parameters_total": total, "parameters_active": active}
+            for m, total, active in rows
+        ]
+        print_json({"models": listed})
+        return
+    from rich.table import Table
+
+    from planner.reports.text import count
+
+    table = Table("model", "family", "total", "active", "layers", "hidden", "source")
+    for m, total, active in rows:
+        table.add_row(m.name, m.family, count(total), count(active), str(m.num_layers), str(m.hidden_size), m.source)
+    show(table)
+
+
+def families_command(as_json: AsJson = False) -> None:
+    """List every model_type of a config.json that is read, and those that cannot be planned, with the reason."""
+    from planner.model.huggingface import ENCODER_DECODERS, REFUSED, known_types
+
+    read = known_types()
+    refused = {**REFUSED, **dict.fromkeys(sorted(ENCODER_DECODERS), "encoder-decoder with cross-attention")}
+    if as_json:
+        print_json({"read": read, "refused": refused})
+        return
+    from rich.table import Table
+
+    table = Table("model_type", "read as", title=f"{len(read)} types of config.json")
+    for kind, what in read.items():
+        table.add_row(kind, what)
+    notes = [f"{kind}: cannot be planned: {why}" for kind, why in refused.items()]
+    show(table, "\n".join(notes))
+
+
+def import_command(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.json", help="A Hugging Face config.json.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.toml", help="Write the model here.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the model; the folder's where left out.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a config.json against transformers' own modules, or derive it from them; needs transformers and torch.
+
+    Accepted only where the parameters agree to the last one and the attention is known.
+    """
+    from planner.cli.module_shapes import imported_model
+    from planner.common.spec import read_table
+    from planner.model.parameters import parameters_active, parameters_total
+    from planner.reports.plans import model_table
+    from planner.studies.what_if import model_text, write_model
+
+    model, how = imported_model(read_table(config), name or config.resolve().parent.name, str(config))
+    if out is not None:
+        write_model(model, out)
+    if as_json:
+        total, active = parameters_total(model), parameters_active(model)
+        print_json({"name": model.name, "how": how, "parameters_total": total, "parameters_active": active,
+                    "toml": model_text(model)})  # fmt: skip
+        return
+    where = f"written to {out}" if out else "give -o FILE.toml to keep it"
+    show(model_table(model), f"{how}, equal to transformers' modules to the last parameter; {where}")

@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+RISK = 0.05  # planner.performance.risk.RISK, kept here so that --help imports nothing; a test holds them equal
+
+Risk = Annotated[float, typer.Option("--risk", help="Accepted probability of running out of GPU memory.")]
+Allow = Annotated[
+    str | None,
+    typer.Option("--allow", metavar="NAMES", help="Unusual layouts to admit: all, or some of docs/search.md."),
+]
+
+
+def names(text: str | None) -> list[str] | None:
+    """Names of a list with commas; None stays None."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def allowed_names(text: str | None) -> tuple[str, ...]:
+    """What --allow admits, none where it is absent."""
+    return tuple(names(text) or ())

@@ -1,0 +1,314 @@
+"""Held-out runs as one table, and the model of their errors that intervals come from.
+
+``catalog/held_out.parquet`` has one row for each measured figure of each run that ``planner fit`` predicted without its source:
+what the run was, and log(measured / predicted). Each set of runs replaces its own rows; the model is fitted to all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from planner.common import data
+from planner.common.arrays import Array, Mask, Positions
+from planner.evidence.measured_runs import Run
+from planner.uncertainty.effects import Effects, as_effects
+from planner.uncertainty.hierarchy import LEVELS, SHARED, SLOPES, Fitted, fit_hierarchy, source_weights
+from planner.uncertainty.interval import LEVEL, NORMAL_95, Metric, Subject
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE = data.CATALOG / "held_out.parquet"
+METRICS: tuple[Metric, ...] = ("step_time", "memory")
+COORDINATES = ("tp", "pp", "cp", "ep", "micro_batch_size", "seq_len", "gpus", "size")
+FIELDS = (
+    "framework",
+    "curves",
+    "family",
+    "num_nodes",
+    "num_gpus",
+    "parameters",
+    "root",
+    "generation",
+    "precision",
+    "job",
+    "model",
+    "figure",
+    "kernel",
+)
+MOST_PAIRS = 200
+"""Pairs of one source that are looked at, evenly spaced."""
+ALIKE = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+ALIKE_DOUBLINGS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Correlations of two runs' own errors and lengths over which they fall that are tried."""
+DIGITS = 6
+
+
+def rows_of(run: Run, subject: Subject, metric: Metric, figure: str, residual: float, in_sample: float) -> dict[str, Any]:
+    """One row: ``residual`` = log(measured / predicted) without the run's source, ``in_sample`` with it."""
+    return {
+        "metric": metric,
+        "id": run.id,
+        "source": run.columns.get("source", "") or "no source",
+        **{name: getattr(subject, name) for name in FIELDS},
+        "figure": figure,
+        **dict(zip(COORDINATES, subject.coordinates, strict=True)),
+        "incomplete": float(run.columns.get("quality") == "B"),
+        "residual": residual,
+        "in_sample": in_sample,
+    }
+
+
+def subjects(frame: pd.DataFrame) -> list[Subject]:
+    """The rows' subjects."""
+    return [
+        Subject(
+            **{name: row[name] for name in FIELDS if name not in ("num_nodes", "num_gpus")},
+            num_nodes=int(row["num_nodes"]),
+            num_gpus=int(row["num_gpus"]),
+            coordinates=tuple(float(row[name]) for name in COORDINATES),
+        )
+        for row in frame.to_dict(orient="records")
+    ]
+
+
+@dataclass(frozen=True)
+class Held:
+    """The model of one metric over all held-out runs, and what it said of each run when its source was left out."""
+
+    metric: Metric
+    frame: pd.DataFrame
+    table: dict[str, Any]  # of catalog/uncertainty.toml; as_effects reads it
+    mean: Array
+    deviation: Array  # scaled: 90 % of the runs lie within 1.645 of it
+    pairs: pd.DataFrame  # runs of one source, two and two: positions, error, mean and deviation of the difference
+
+    @property
+    def inside(self) -> Mask:
+        """Whether each run lies in its interval."""
+        return np.asarray(np.abs(self.frame["residual"].to_numpy() - self.mean) <= NORMAL_95 * self.deviation)
+
+
+def fit_held(frame: pd.DataFrame, metric: Metric) -> Held:
+    """Fit the hierarchical model to one metric's rows and predict each source without its own runs."""
+    chosen = frame[frame["metric"] == metric].reset_index(drop=True)
+    columns = {name: chosen[name].to_numpy() for name in chosen.columns}
+    residual, in_sample = columns["residual"].astype(float), columns["in_sample"].astype(float)
+    fitted = fit_hierarchy(columns, residual)
+    asked = subjects(chosen)
+    mean, deviation = np.empty(len(chosen)), np.empty(len(chosen))
+    without: dict[str, Effects] = {}
+    for source in chosen["source"].unique():
+        others = (chosen["source"] != source).to_numpy()
+        known = as_effects(effects_table(fitted, chosen, in_sample, others, counted=False))
+        without[source] = known
+        for i in np.flatnonzero(~others):
+            found = known.standing(asked[i])
+            mean[i], deviation[i] = found.mean, float(found.deviation)
+    weights = both_weights(columns)
+    scale = quantile(np.abs(residual - mean) / deviation, weights, LEVEL) / NORMAL_95
+    table = effects_table(fitted, chosen, in_sample, np.ones(len(chosen), dtype=bool))
+    pairs = pairs_of(chosen)
+    told, pairs = fit_pairs(pairs, residual, asked, without)
+    table |= {"scale": round(float(scale), 4), **told}
+    return Held(metric, chosen, table, mean, scale * deviation, pairs)
+
+
+def fit_uncertainty(held_out: pd.DataFrame, name: str, *, alone: bool = False) -> tuple[pd.DataFrame, list[Held]]:
+    """The stored held-out runs with those of the set ``name`` replaced, and the model of each metric fitted to all of them.
+
+    ``alone``: to these runs only, the stored ones left aside.
+    """
+    frame = merged(None if alone else load_held_out(), held_out, name)
+    return frame, [fit_held(frame, metric) for metric in METRICS if (frame["metric"] == metric).any()]
+
+
+def both_weights(columns: Mapping[str, Any]) -> Array:
+    """Half of the weight by rows, half by sources: each run 1/n, and each source the same."""
+    inverse = source_weights(columns) ** 2
+    return np.asarray(0.5 / len(inverse) + 0.5 * inverse / inverse.sum())
+
+
+def quantile(values: Array, weights: Array, level: float) -> float:
+    """The smallest value that holds ``level`` of the weight at or below it; NORMAL_95 of no values."""
+    if not len(values):
+        return NORMAL_95
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][min(int(np.searchsorted(total, level * total[-1])), len(values) - 1)])
+
+
+def effects_table(fitted: Fitted, frame: pd.DataFrame, in_sample: Array, keep: Mask, *, counted: bool = True) -> dict[str, Any]:
+    """The model as tables for ``catalog/uncertainty.toml``, from the runs that are kept; not scaled.
+
+    ``counted``: with the numbers of runs, which only words need.
+
+    The means are of the errors that remain with the constants as they are (``in_sample``): what a framework's constants took up
+    when its own sources were fitted is no bias of the next one.
+    """
+    of, found = fitted.of, fitted.components
+    means, covariance = fitted.posterior(in_sample, keep.astype(float))
+    seen = np.zeros(len(of.groups), dtype=bool)
+    seen[np.unique(of.columns[keep])] = True
+    chosen = [g for g in range(len(of.groups)) if seen[g] and of.groups[g][0] in SHARED]
+    part = covariance[np.ix_(chosen, chosen)]
+    kept = frame[keep]
+    levels = {f"{column} {value}" for column in LEVELS for value in kept[column].unique()}
+    return {
+        "runs": len(kept),
+        "sources": int(kept["source"].nunique()),
+        "scale": 1.0,
+        "pair_scale": 1.0,
+        "alike": 0.0,
+        "alike_doublings": 1.0,
+        "deviations": {**{k: round(v, DIGITS) for k, v in found.deviations.items()}, "run": round(found.run, DIGITS)},
+        "terms": {k: round(v, DIGITS) for k, v in found.terms.items() if k in SLOPES or k in levels},
+        "measured": measured_table(kept) if counted else [],
+        "reach": reach_table(kept),
+        "effect": [
+            {
+                "group": list(of.groups[g]),
+                "mean": round(float(means[g]), DIGITS),
+                "covariance": [round(float(v), DIGITS + 2) for v in part[i, : i + 1]],
+            }
+            for i, g in enumerate(chosen)
+        ],
+    }
+
+
+def measured_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """How many runs there are of each framework on each family of chips, and of which models."""
+    keys = ["root", "framework", "generation", "curves"]
+    return [
+        {
+            **dict(zip(keys, key, strict=True)),
+            "runs": int(group["id"].nunique()),
+            "sources": int(group["source"].nunique()),
+            "models": {str(k): int(v) for k, v in group.groupby("model")["id"].nunique().sort_index().items()},
+        }
+        for key, group in frame.groupby(keys)
+    ]
+
+
+def reach_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Sizes measured by root framework and kind of model; an empty key is any."""
+    tables = []
+    every = frame.assign(root="", family=frame["family"])
+    whole = frame.assign(root="", family="")
+    for part in (frame, every, whole):
+        for (root, family), group in part.groupby(["root", "family"]):
+            tables.append(
+                {
+                    "root": root,
+                    "family": family,
+                    "fewest_parameters": float(f"{group['parameters'].min():.4g}"),
+                    "most_parameters": float(f"{group['parameters'].max():.4g}"),
+                    "most_gpus": int(group["num_gpus"].max()),
+                }
+            )
+    return tables
+
+
+def pairs_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """Pairs of different runs of one source, at most MOST_PAIRS of each, evenly spaced; positions, and each pair's weight."""
+    import pandas as pd
+
+    parts = []
+    for source, group in frame.groupby("source"):
+        at = group.index.to_numpy()
+        first, second = np.triu_indices(len(at), 1)
+        chosen = np.unique(np.linspace(0, max(len(first) - 1, 0), min(len(first), MOST_PAIRS)).astype(int))
+        parts.append(pd.DataFrame({"source": source, "first": at[first[chosen]], "second": at[second[chosen]]}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def fit_pairs(
+    pairs: pd.DataFrame,
+    residual: Array,
+    asked: Sequence[Subject],
+    without: Mapping[str, Effects],
+) -> tuple[dict[str, float], pd.DataFrame]:
+    """How alike two runs of one source err, and the factor on the deviation that makes 90 % of the pairs lie inside.
+
+    The correlation of two runs' own errors and the length over which it falls are those of the best mean log score of the pairs,
+    each source left out of what predicts it.
+    """
+    first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
+    error = residual[first] - residual[second]
+    weights = both_weights({"source": pairs["source"].to_numpy()})
+    means, base, cross = np.empty(len(pairs)), np.empty(len(pairs)), np.empty(len(pairs))
+    apart = np.empty(len(pairs))
+    for p, (i, j, source) in enumerate(zip(first.tolist(), second.tolist(), pairs["source"].tolist(), strict=True)):
+        known, one, two = without[source], asked[i], asked[j]
+        means[p], deviation = known.difference(one, two)
+        base[p] = deviation**2
+        w1, w2 = known.width(one, known.distance(one)), known.width(two, known.distance(two))
+        cross[p] = 2.0 * known.run**2 * float(w1) * float(w2)
+        apart[p] = np.abs(np.asarray(one.coordinates) - np.asarray(two.coordinates)).sum()
+    best = (np.inf, 0.0, 1.0, base)
+    for alike in ALIKE:
+        for length in ALIKE_DOUBLINGS:
+            variance = np.maximum(base - alike * np.exp(-apart / length) * cross, 1e-6)
+            z = np.abs(error - means) / np.sqrt(variance)
+            scale = quantile(z, weights, LEVEL) / NORMAL_95
+            score = float(np.sum(weights * (np.log(np.sqrt(variance) * scale) + np.maximum(z / scale - NORMAL_95, 0.0))))
+            best = min(best, (score, alike, length, variance), key=lambda x: x[0])
+    _, alike, length, variance = best
+    scale = quantile(np.abs(error - means) / np.sqrt(variance), weights, LEVEL) / NORMAL_95
+    told = {"pair_scale": round(scale, 4), "alike": alike, "alike_doublings": length}
+    return told, pairs.assign(error=error, mean=means, deviation=scale * np.sqrt(variance))
+
+
+def merged(old: pd.DataFrame | None, new: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The table with one set's rows replaced."""
+    import pandas as pd
+
+    named = new.assign(set=name)
+    return named if old is None else pd.concat([old[old["set"] != name], named], ignore_index=True)
+
+
+def load_held_out(path: Path = TABLE) -> pd.DataFrame | None:
+    """The stored table; None where there is none yet."""
+    import pandas as pd
+
+    return pd.read_parquet(path) if path.is_file() else None
+
+
+def uncertainty_text(models: Iterable[Held], source: str) -> str:
+    """``catalog/uncertainty.toml``: one table a metric."""
+    lines = [
+        f"# Written by {source}; the runs are in held_out.parquet.",
+        "# The hierarchical model of log(measured / predicted), hierarchy.py. deviations: standard deviations",
+        "# of effects; terms: of the logarithm of the spread; scale, pair_scale: factors on deviations so that 90 % of runs,",
+        "# and of pairs of runs, left out by source lie inside; covariance: of an effect with those before it and with itself.",
+    ]
+    for model in models:
+        table = model.table
+        plain = {k: v for k, v in table.items() if not isinstance(v, dict | list)}
+        lines += ["", f"[{model.metric}]", *(f"{k} = {v!r}" for k, v in plain.items())]
+        for name in ("deviations", "terms"):
+            lines += ["", f"[{model.metric}.{name}]", *(f'"{k}" = {v!r}' for k, v in table[name].items())]
+        for name in ("measured", "reach", "effect"):
+            for row in table[name]:
+                lines += ["", f"[[{model.metric}.{name}]]", *(f"{k} = {_toml(v)}" for k, v in row.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f'"{k}" = {v!r}' for k, v in value.items()) + " }"
+    return repr(value)
+
+
+def positions(frame: pd.DataFrame, column: str) -> dict[str, Positions]:
+    """Positions of a column's values, in their order."""
+    return {str(key): np.flatnonzero((frame[column] == key).to_numpy()) for key in frame[column].unique()}

@@ -1,0 +1,102 @@
+"""The layout that is recommended for one question: the first row of its search, what stands beside it, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import Cluster
+from planner.layout_search.question import SearchQuestion, Setup
+from planner.layout_search.ranking import NOISE
+from planner.layout_search.result import SearchResult
+from planner.layout_search.search import search_all, searched
+from planner.layout_search.space import LayoutGrid, allowed
+from planner.model.architecture import Model
+from planner.performance.feasibility import check_job
+from planner.performance.risk import RISK, chance, check_risk
+from planner.workload.framework import Framework
+from planner.workload.job import Job
+from planner.workload.layout import Layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bolder:
+    """A layout that is faster than the recommended one and may run out of memory; ``gain``: steps per second, relative."""
+
+    layout: Layout
+    step_time_s: float
+    gain: float
+    fit_probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The layout chosen, whether it fits at the accepted risk, in words why, and the boldest one where that is faster."""
+
+    layout: Layout
+    sure: bool
+    why: tuple[str, ...]
+    bolder: Bolder | None
+
+
+def choose(
+    model: Model,
+    cluster: Cluster,
+    framework: Framework,
+    job: Job,
+    *,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
+    headroom: float = 0.0,
+) -> Choice:
+    """The first row of the search by time: the simplest layout within NOISE of the fastest that fits at the accepted risk.
+
+    ``headroom``: part of the GPU's memory to keep free besides. Where none does, the one most likely to fit; where none may,
+    the one that needs the least memory. Raises PlannerError when no layout is valid.
+    """
+    check_job(model, cluster, framework, job)
+    grid = LayoutGrid(model=model, cluster=cluster, framework=framework, job=job, allow=allowed(allow))
+    setup = Setup(grid=grid, price=None, risk=check_risk(risk), headroom=headroom)
+    q = SearchQuestion(setups=(setup,), objective="time", deadline_s=None, budget_usd=None, top=1)
+    result = search_all(q, searched)
+    found = result.found
+    rows = result.rows if len(result.rows) else found.leanest
+    if not len(rows):
+        why = "; ".join(f"{count:,} {reason}" for reason, count in found.rejected.most_common())
+        raise PlannerError(
+            f"layout: none is valid on {cluster.num_gpus} GPUs with global_batch_size = {job.global_batch_size} ({why}); choose "
+            "a batch that the GPUs divide, or give a layout."
+        )
+    return Choice(layout=rows.layouts.row(0), sure=len(found.rows) > 0, why=_why(result), bolder=_bolder(result))
+
+
+def _why(result: SearchResult) -> tuple[str, ...]:
+    found, (setup,) = result.found, result.question.setups
+    valid, sure = f"{found.num_possible:,}", f"{1.0 - setup.risk:.0%}"
+    wide = ("no usual layout fits at this risk, so unusual ones were looked at too",) if result.widened else ()
+    if len(found.rows):
+        equals, fitting, noise = f"{result.group_sizes[0]:,}", f"{found.num_fitting:,}", f"{NOISE:.0%}"
+        why = (
+            f"layout chosen: the simplest of {equals} within {noise} of the fastest; {fitting} layouts fit with a probability of "
+            f"{sure} or more ({valid} are valid)"
+        )
+    elif len(found.surest):
+        most = chance(found.surest.fit_probability[0])
+        why = f"layout chosen: none fits with a probability of {sure}, this one is likeliest to, {most} ({valid} are valid)"
+    else:
+        why = f"layout chosen: none fits, this one needs the least memory ({valid} are valid)"
+    return (why, *wide)
+
+
+def _bolder(result: SearchResult) -> Bolder | None:
+    bold, safe = result.found.boldest, result.rows
+    if not len(bold) or not len(result.found.rows) or bold.step_time_s[0] >= safe.step_time_s.min():
+        return None
+    seconds = float(bold.step_time_s[0])
+    return Bolder(
+        layout=bold.layouts.row(0),
+        step_time_s=seconds,
+        gain=float(safe.step_time_s[0]) / seconds - 1.0,
+        fit_probability=float(bold.fit_probability[0]),
+    )

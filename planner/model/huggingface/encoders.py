@@ -1,0 +1,226 @@
+"""Encoders: BERT and its kin, and those with rotary positions and gated feed-forwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from planner.common.errors import PlannerError
+from planner.model.huggingface.decoders import PLAIN, SLIDING, Fields, layer_types, windows
+from planner.model.huggingface.source import Source
+
+FULL = "full_attention"
+MASKED: Fields = {"head": "masked_language_model", "tied_embeddings": True, "head_bias": True}
+
+
+def class_head(s: Source, masked: Fields, bare: Fields, classifier: Fields) -> Fields:
+    """The head that ``architectures`` names: masked language model (default), bare encoder, or a classifier."""
+    named = s.get("architectures") or []
+    name = named[0] if isinstance(named, list) and named else ""
+    labels = len(s.get("id2label") or {}) or s.count("num_labels", 2)
+    s.ignore("id2label", "label2id", "classifier_dropout", "classifier_pooling", "classifier_bias", "classifier_activation")
+    if name == "" or name.endswith(("ForMaskedLM", "ForCausalLM", "LMHeadModel", "ForPreTraining")):
+        if name.endswith("ForPreTraining"):
+            return {**masked, "pooler": True, "num_labels": 2}
+        return masked
+    if name.endswith("Model"):
+        return {"head": "none", **bare}
+    if name.endswith(("ForTokenClassification", "ForQuestionAnswering")):
+        return {"head": "none", "num_labels": labels}
+    if name.endswith("ForSequenceClassification"):
+        return {"head": "none", "num_labels": labels, **classifier}
+    raise PlannerError(f"architectures = [{name!r}]: the planner knows masked language models, bare encoders and classifiers")
+
+
+def _common(s: Source) -> Fields:
+    s.only("is_decoder", False)
+    return {
+        "architecture": "encoder",
+        "num_layers": s.count("num_hidden_layers"),
+        "hidden_size": s.count("hidden_size"),
+        "num_heads": s.count("num_attention_heads"),
+        "vocab_size": s.count("vocab_size"),
+        "ffn_hidden_size": s.count("intermediate_size"),
+        "activation": s.activation(otherwise="gelu"),
+        "hidden_dropout": s.rate("hidden_dropout", 0.1),
+        "attention_dropout": s.rate("attention_dropout", 0.1),
+        "softmax_in_fp32": False,
+        "final_norm": False,
+        "embedding_norm": True,
+    }
+
+
+def bert_like(
+    pre_norm: bool = False, embedding_norm: bool = True, types: str | None = "type_vocab_size"
+) -> Callable[[Source], Fields]:
+    """BERT's layers with learned positions; ``pre_norm``: norms in front and one behind the last layer."""
+
+    def read(s: Source) -> Fields:
+        s.only("position_embedding_type", "absolute", None)
+        s.ignore(
+            "pad_token_id",
+            "use_task_id",
+            "task_type_vocab_size",
+            "summary_activation",
+            "summary_last_dropout",
+            "sinusoidal_pos_embds",
+            "qa_dropout",
+            "seq_classif_dropout",
+            "output_past",
+        )
+        found = {
+            **_common(s),
+            **PLAIN,
+            "position_embedding": "learned",
+            "max_positions": s.count("max_position_embeddings"),
+            "type_vocab_size": s.count(types, 0, least=0) if types else 0,
+            "final_norm": pre_norm,
+            "embedding_norm": embedding_norm,
+            "modules": "bert",
+        }
+        return {**found, **class_head(s, MASKED, {"pooler": types is not None}, {"pooler": True})}
+
+    return read
+
+
+def electra(s: Source) -> Fields:
+    """Embeddings narrower than the layers; the generator's head goes back to their width."""
+    found = bert_like()(s)
+    width = s.count("embedding_size")
+    if width != found["hidden_size"]:
+        found |= {"embedding_projection_size": width, "embedding_all_narrow": True}
+    return found
+
+
+def modernbert(decoder: bool = False) -> Callable[[Source], Fields]:
+    """Local attention in two of three layers, gated feed-forward, no biases, no norm in front of the first attention."""
+
+    def read(s: Source) -> Fields:
+        layers, every = s.count("num_hidden_layers"), s.count("global_attn_every_n_layers", 3)
+        types = layer_types(s, layers, (FULL,) + (SLIDING,) * (every - 1))
+        bias = s.flag("attention_bias")
+        s.only("classifier_bias", False)
+        local = s.count("local_attention", 128)
+        s.config.setdefault("sliding_window", local // 2 if decoder else local)
+        s.ignore(
+            "global_attn_every_n_layers",
+            "local_attention",
+            "sliding_window",
+            "embedding_dropout",
+            "mlp_dropout",
+            "sparse_prediction",
+            "sparse_pred_ignore_index",
+            "deterministic_flash_attn",
+            "reference_compile",
+            "repad_logits_with_grad",
+            "initializer_cutoff_factor",
+            "position_embedding_type",
+            "global_rope_theta",
+            "local_rope_theta",
+            "classifier_bias",
+            "classifier_dropout",
+            "classifier_activation",
+            "num_labels",
+        )
+        found: Fields = {
+            "architecture": "decoder" if decoder else "encoder",
+            "num_layers": layers,
+            "hidden_size": s.count("hidden_size"),
+            "num_heads": s.count("num_attention_heads"),
+            "vocab_size": s.count("vocab_size"),
+            "ffn_hidden_size": s.count("intermediate_size"),
+            "activation": s.activation("hidden_activation", "gelu"),
+            "norm": "layernorm",
+            "norm_bias": s.flag("norm_bias"),
+            "qkv_bias": bias,
+            "attention_output_bias": bias,
+            "ffn_bias": s.flag("mlp_bias"),
+            "embedding_norm": True,
+            "attention_dropout": s.rate("attention_dropout"),
+            "softmax_in_fp32": False,
+            **windows(s, types),
+            "layer_pattern": "F" + "A" * (layers - 1) if layers > 1 else "F",
+            "variants": ({"letter": "F", "norms_per_layer": 1},),
+        }
+        masked = {**MASKED, "head_bias": s.flag("decoder_bias", True)}
+        return {**found, **class_head(s, masked, {}, {})}
+
+    return read
+
+
+def nomic(s: Source) -> Fields:
+    """Rotary positions, gated feed-forward without biases, BERT's head."""
+    found = _common(s)
+    s.ignore("head_dim")
+    return {
+        **found,
+        "norm": "layernorm",
+        "norm_bias": True,
+        "type_vocab_size": s.count("type_vocab_size", 0, least=0),
+        "activation": s.activation(otherwise="silu"),
+        **class_head(s, MASKED, {}, {"pooler": True}),
+    }
+
+
+def gte(s: Source) -> Fields:
+    """Rotary positions, biases but for gate and up, BERT's head."""
+    found = _common(s)
+    return {
+        **found,
+        "norm": "layernorm",
+        "norm_bias": True,
+        "type_vocab_size": s.count("type_vocab_size", 0, least=0),
+        "qkv_bias": True,
+        "attention_output_bias": True,
+        "layer_vectors": found["hidden_size"],
+        **class_head(s, MASKED, {}, {"pooler": True}),
+    }
+
+
+def rotary_bert(s: Source) -> Fields:
+    """BERT with rotary positions instead of a table (jina-embeddings-v3)."""
+    return {
+        **_common(s),
+        **PLAIN,
+        "type_vocab_size": s.count("type_vocab_size", 0, least=0),
+        **class_head(s, MASKED, {"pooler": True}, {"pooler": True}),
+    }
+
+
+def roformer(s: Source) -> Fields:
+    """Rotary BERT; transformers keeps the angles' table as a weight."""
+    found = rotary_bert(s)
+    s.only("rotary_value", False)
+    s.only("embedding_size", found["hidden_size"])
+    return {**found, "model_vectors": s.count("max_position_embeddings") * (found["hidden_size"] // found["num_heads"])}
+
+
+def eurobert(s: Source) -> Fields:
+    """Llama's layers without a mask."""
+    heads, bias = s.count("num_attention_heads"), s.flag("attention_bias")
+    s.ignore("head_dim", "mask_token_id", "classifier_pooling", "clf_pooling")
+    s.only("architectures", None, ["EuroBertForMaskedLM"])
+    return {
+        "architecture": "encoder",
+        "num_layers": s.count("num_hidden_layers"),
+        "hidden_size": s.count("hidden_size"),
+        "num_heads": heads,
+        "num_kv_heads": s.optional("num_key_value_heads") or heads,
+        "vocab_size": s.count("vocab_size"),
+        "ffn_hidden_size": s.count("intermediate_size"),
+        "activation": s.activation(),
+        "qkv_bias": bias,
+        "attention_output_bias": bias,
+        "ffn_bias": s.flag("mlp_bias"),
+        "tied_embeddings": s.flag("tie_word_embeddings"),
+        "attention_dropout": s.rate("attention_dropout"),
+    }
+
+
+ENCODERS: dict[str, Callable[[Source], Fields]] = {
+    **dict.fromkeys(("roberta", "camembert", "xlm-roberta", "data2vec-text", "ernie"), bert_like()),
+    "megatron-bert": bert_like(pre_norm=True, embedding_norm=False), "roberta-prelayernorm": bert_like(pre_norm=True),
+    "xlm-roberta-xl": bert_like(pre_norm=True, embedding_norm=False), "distilbert": bert_like(types=None), "electra": electra,
+    "modernbert": modernbert(), "modernbert-decoder": modernbert(decoder=True), "nomic_bert": nomic, "eurobert": eurobert,
+    "gte": gte,
+    "jina_embeddings_v3": rotary_bert, "roformer": roformer,
+}  # fmt: skip

@@ -1,0 +1,823 @@
+"""What single families of decoders say beyond sizes and flags: latent attention, hybrids, layers of different widths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from planner.common.errors import PlannerError
+from planner.model.huggingface.decoders import (
+    CHUNKED,
+    FULL,
+    LINEAR,
+    RECURS,
+    SLIDING,
+    Fields,
+    dense_from,
+    layer_types,
+    marked,
+    windows,
+)
+from planner.model.huggingface.source import Source
+
+
+def latent(s: Source, f: Fields) -> Fields:
+    """Sizes of multi-head latent attention."""
+    found: Fields = {k: s.count(k) for k in ("kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")}
+    rank = s.optional("q_lora_rank")
+    s.get("qk_head_dim"), s.get("head_dim"), s.get("num_key_value_heads")
+    return {**found, **({"q_lora_rank": rank} if rank else {}), "attention": "mla", "num_kv_heads": None, "head_dim": None}
+
+
+def axk1(s: Source, f: Fields) -> Fields:
+    """A.X K1: latent attention; layers with experts have a third norm behind them."""
+    dense = f.get("num_dense_layers", 0)
+    letters = ["A" if i < dense else "S" for i in range(f["num_layers"])]
+    return {**latent(s, f), **marked(letters, [{"letter": "S", "norms_per_layer": 3}])}
+
+
+def biogpt(s: Source, f: Fields) -> Fields:
+    """Two rows in front of the position table, as OPT's."""
+    return {"position_embedding": "learned", "max_positions": s.count("max_position_embeddings") + 2}
+
+
+def gpt1(s: Source, f: Fields) -> Fields:
+    return {
+        "position_embedding": "learned",
+        "max_positions": s.count("max_position_embeddings"),
+        "ffn_hidden_size": f["ffn_hidden_size"] or 4 * f["hidden_size"],
+    }
+
+
+def cohere_experts(s: Source, f: Fields) -> Fields:
+    s.only("prefix_dense_intermediate_size", None)
+    s.ignore("sliding_window_pattern", "prefix_dense_sliding_window_pattern", "shared_expert_combination_strategy")
+    return {}
+
+
+def indexed(s: Source, f: Fields) -> Fields:
+    """Latent attention with the lightning indexer; GLM-5.2 shares one indexer among several layers."""
+    found = latent(s, f)
+    found |= {
+        "index_num_heads": s.count("index_n_heads"),
+        "index_head_dim": s.count("index_head_dim"),
+        "index_top_k": s.count("index_topk"),
+    }
+    layers = f["num_layers"]
+    kinds = s.per_layer("indexer_types", layers)
+    every, offset = s.optional("index_topk_freq"), s.get("index_skip_topk_offset", 0)
+    s.ignore("index_topk_pattern", "index_share_for_mtp_iteration", "indexer_rope_interleave", "layer_types")
+    if kinds is None and every and every > 1:
+        kinds = ["full" if max(i - offset + 1, 0) % every == 0 else "shared" for i in range(layers)]
+    if kinds is not None:
+        found |= marked(["A" if k == "full" else "S" for k in kinds], [{"letter": "S", "index_num_heads": 0}])
+    return found
+
+
+def qk_norm_flag(key: str, kind: str = "head", **more: Any) -> Callable[[Source, Fields], Fields]:
+    """Norms of queries and keys where a flag says so."""
+    return lambda s, f: {"qk_norm": kind, **more} if s.flag(key) else {}
+
+
+def gated_delta(s: Source, f: Fields) -> Fields:
+    """Three layers of gated delta net to one of gated attention (Qwen3-Next)."""
+    layers, every = f["num_layers"], s.optional("full_attention_interval") or 4
+    types = layer_types(s, layers, (LINEAR,) * (every - 1) + (FULL,))
+    s.ignore("attn_output_gate")
+    return {
+        **delta_sizes(s),
+        **marked(["L" if t == LINEAR else "A" for t in types], [{"letter": "L", "mixer": "gated_delta_net"}]),
+    }
+
+
+def delta_sizes(s: Source) -> Fields:
+    return {
+        "recurrent_key_heads": s.count("linear_num_key_heads"),
+        "recurrent_key_head_dim": s.count("linear_key_head_dim"),
+        "recurrent_value_heads": s.count("linear_num_value_heads"),
+        "recurrent_value_head_dim": s.count("linear_value_head_dim"),
+        "conv_kernel": s.count("linear_conv_kernel_dim"),
+        "recurrent_norm": "head",
+    }
+
+
+def olmo_hybrid(s: Source, f: Fields) -> Fields:
+    return {**gated_delta(s, f), "qk_norm": "full"}
+
+
+def kimi_delta(s: Source, f: Fields) -> Fields:
+    """Layers of Kimi delta attention among latent ones; the first files put the list into linear_attn_config."""
+    layers, nested = f["num_layers"], s.get("linear_attn_config") or {}
+    every = s.optional("layer_group_size") or 4
+    if nested:
+        full = set(nested.get("full_attn_layers") or ())  # counted from one
+        types = [FULL if i + 1 in full else LINEAR for i in range(layers)]
+        heads, width, kernel = nested.get("num_heads"), nested.get("head_dim"), nested.get("short_conv_kernel_size")
+    else:
+        cycle = (
+            [FULL if i and i % 4 == 0 else LINEAR for i in range(layers)]
+            if s.kind == "kimi_linear"
+            else (LINEAR,) * (every - 1) + (FULL,)
+        )
+        types = layer_types(s, layers, cycle)
+        heads, width, kernel = (
+            s.count("linear_num_heads", f["num_heads"]),
+            s.count("linear_head_dim", 128),
+            s.count("linear_conv_kernel_dim", 4),
+        )
+    s.ignore("layer_group_size", "short_conv_kernel_size", "kda_safe_gate", "kda_lower_bound")
+    return {
+        **latent(s, f),
+        "recurrent_key_heads": heads,
+        "recurrent_value_heads": heads,
+        "recurrent_key_head_dim": width,
+        "recurrent_value_head_dim": width,
+        "conv_kernel": kernel,
+        "recurrent_norm": "head",
+        "recurrent_gate_rank": width if s.kind == "kimi_linear" else 0,
+        "attention_gate": "none" if s.kind == "kimi_linear" else "head",
+        **marked(
+            ["L" if t == LINEAR else "A" for t in types], [{"letter": "L", "mixer": "kimi_delta", "attention_gate": "none"}]
+        ),
+    }
+
+
+def lightning(s: Source, f: Fields) -> Fields:
+    """MiniMax-Text-01 and M1: lightning attention, every eighth layer (or as listed) softmax."""
+    layers = f["num_layers"]
+    listed = s.per_layer("attn_type_list", layers)
+    types = [FULL if t else LINEAR for t in listed] if listed else layer_types(s, layers, (FULL, LINEAR))
+    width = f["head_dim"] or f["hidden_size"] // f["num_heads"]
+    s.ignore("block_size", "layernorm_full_attention_alpha", "postnorm", "shared_moe_mode")
+    return {
+        "recurrent_key_heads": f["num_heads"],
+        "recurrent_value_heads": f["num_heads"],
+        "recurrent_key_head_dim": width,
+        "recurrent_value_head_dim": width,
+        "recurrent_norm": "full",
+        **marked(["L" if t == LINEAR else "A" for t in types], [{"letter": "L", "mixer": "lightning"}]),
+    }
+
+
+def mamba2_sizes(s: Source, f: Fields, heads: str, width: str, groups: str, state: str, kernel: str) -> Fields:
+    return {
+        "recurrent_value_heads": s.count(heads),
+        "recurrent_value_head_dim": s.count(width),
+        "recurrent_key_heads": s.count(groups),
+        "recurrent_key_head_dim": s.count(state),
+        "conv_kernel": s.count(kernel),
+        "recurrent_norm": "full",
+    }
+
+
+_MAMBA = ("mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv")
+_MAMBA_ASIDE = ("mamba_expand", "mamba_chunk_size", "chunk_size", "expand", "attn_rotary_emb", "head_dim", "ssm_multipliers",
+                "mlp_multipliers", "time_step_rank", "num_logits_to_keep", "z_loss_coefficient")  # fmt: skip
+
+
+def _mamba_bias(s: Source) -> Fields:
+    return {"conv_bias": s.flag("mamba_conv_bias", True), "recurrent_bias": s.flag("mamba_proj_bias")}
+
+
+def bamba(s: Source, f: Fields) -> Fields:
+    """Mamba-2 layers with attention at attn_layer_indices."""
+    layers, chosen = f["num_layers"], s.get("attn_layer_indices") or []
+    types = s.per_layer("layer_types", layers) or s.per_layer("layers_block_type", layers)
+    letters = ["M" if t in RECURS else "A" for t in types] if types else ["A" if i in chosen else "M" for i in range(layers)]
+    s.ignore(*_MAMBA_ASIDE)
+    if s.optional("mamba_d_head") is None:  # "auto"
+        s.ignore("mamba_d_head")
+    return {
+        **mamba2_sizes(s, f, *_MAMBA),
+        **_mamba_bias(s),
+        "position_embedding": "rotary",
+        **marked(letters, [{"letter": "M", "mixer": "mamba2"}]),
+    }
+
+
+def granite_hybrid(s: Source, f: Fields) -> Fields:
+    """Granite 4: Mamba-2 or attention, a dense block (shared_mlp) and, in some, experts beside it."""
+    found = bamba(s, f)
+    layers = f["num_layers"]
+    types = s.per_layer("layer_types", layers) or s.per_layer("layers_block_type", layers)
+    if types is None:
+        found |= marked(["M"] * layers, [{"letter": "M", "mixer": "mamba2"}])
+    rotary = s.get("position_embedding_type") == "rope"
+    found["position_embedding"] = "rotary" if rotary else "none"
+    width = s.count("shared_intermediate_size")
+    if not f.get("num_experts"):
+        found["ffn_hidden_size"] = width
+    return found
+
+
+def falcon_h1(s: Source, f: Fields) -> Fields:
+    """Attention and Mamba-2 read the same input in every layer."""
+    found = mamba2_sizes(s, f, *_MAMBA)
+    found["recurrent_norm"] = "full" if s.flag("mamba_rms_norm") else "none"
+    s.ignore(*_MAMBA_ASIDE, "mamba_d_ssm", "mamba_norm_before_gate", "mamba_use_mlp", "projectors_bias")
+    return {**found, **_mamba_bias(s), "mixer": "mamba2", "attention_beside_mixer": True}
+
+
+def jamba(s: Source, f: Fields) -> Fields:
+    """Mamba with attention in every eighth layer and experts in every second."""
+    layers = f["num_layers"]
+    types = s.per_layer("layer_types", layers) or s.per_layer("layers_block_type", layers)
+    period, offset = s.count("attn_layer_period", 8), s.count("attn_layer_offset", 4, least=0)
+    letters = (
+        ["M" if t in RECURS else "A" for t in types] if types else ["A" if i % period == offset else "M" for i in range(layers)]
+    )
+    every, start = s.count("expert_layer_period", 2), s.count("expert_layer_offset", 1, least=0)
+    rank = s.get("mamba_dt_rank")
+    rank = -(-f["hidden_size"] // 16) if rank in (None, "auto") else s.count("mamba_dt_rank")
+    inner, state = s.count("mamba_expand", 2) * f["hidden_size"], s.count("mamba_d_state")
+    moe = dense_from([i % every != start for i in range(layers)]) if f.get("num_experts", 0) > 1 else dense_from([True])
+    variants = [{"letter": "M", "mixer": "mamba", "layer_vectors": rank + 2 * state}]
+    return {
+        "recurrent_value_heads": inner,
+        "recurrent_value_head_dim": 1,
+        "recurrent_key_head_dim": state,
+        "conv_kernel": s.count("mamba_d_conv"),
+        "time_step_rank": rank,
+        **_mamba_bias(s),
+        "position_embedding": "none",
+        **moe,
+        **marked(letters, variants),
+    }
+
+
+def mamba1(s: Source) -> Fields:
+    """State spaces alone: no attention, no feed-forward."""
+    hidden, layers = s.count("hidden_size"), s.count("num_hidden_layers")
+    rank = s.get("time_step_rank")
+    rank = -(-hidden // 16) if rank in (None, "auto") else s.count("time_step_rank")
+    inner = s.optional("intermediate_size") or s.count("expand", 2) * hidden
+    s.ignore("expand", "residual_in_fp32", "hidden_act", "use_associative_scan", "mixer_rms_eps", "use_falcon_mambapy")
+    return {
+        "num_layers": layers,
+        "hidden_size": hidden,
+        "vocab_size": s.count("vocab_size"),
+        "num_heads": 1,
+        "head_dim": hidden,
+        "ffn_hidden_size": None,
+        "feed_forward": "none",
+        "norms_per_layer": 1,
+        "mixer": "mamba",
+        "position_embedding": "none",
+        "recurrent_value_heads": inner,
+        "recurrent_value_head_dim": 1,
+        "recurrent_key_head_dim": s.count("state_size"),
+        "conv_kernel": s.count("conv_kernel"),
+        "conv_bias": s.flag("use_conv_bias", True),
+        "time_step_rank": rank,
+        "recurrent_bias": s.flag("use_bias"),
+        "tied_embeddings": s.flag("tie_word_embeddings"),
+    }
+
+
+def mamba2(s: Source) -> Fields:
+    hidden, heads = s.count("hidden_size"), s.count("num_heads")
+    s.ignore("expand", "residual_in_fp32", "hidden_act", "chunk_size", "time_step_rank", "norm_before_gate", "rms_norm")
+    return {
+        "num_layers": s.count("num_hidden_layers"),
+        "hidden_size": hidden,
+        "vocab_size": s.count("vocab_size"),
+        "num_heads": heads,
+        "head_dim": s.count("head_dim"),
+        "ffn_hidden_size": None,
+        "feed_forward": "none",
+        "norms_per_layer": 1,
+        "mixer": "mamba2",
+        "position_embedding": "none",
+        **mamba2_sizes(s, {}, "num_heads", "head_dim", "n_groups", "state_size", "conv_kernel"),
+        "conv_bias": s.flag("use_conv_bias", True),
+        "recurrent_bias": s.flag("use_bias"),
+        "tied_embeddings": s.flag("tie_word_embeddings"),
+    }
+
+
+BLOCKS = {"M": LINEAR, "E": "moe", "*": FULL, "-": "mlp"}
+
+
+def nemotron_h(s: Source) -> Fields:
+    """One block a layer: Mamba-2, attention, experts or a plain feed-forward."""
+    written = s.get("hybrid_override_pattern")
+    names = [BLOCKS.get(c, c) for c in written] if isinstance(written, str) and "hybrid_override_pattern" in s.config else None
+    kinds = names or s.get("layers_block_type")
+    letters = {LINEAR: "M", "mamba": "M", "moe": "E", FULL: "A", "attention": "A", "mlp": "F"}
+    if not isinstance(kinds, list) or not kinds or any(k not in letters for k in kinds):
+        raise PlannerError(
+            f"hybrid_override_pattern = {written!r}: must be made of M (Mamba-2), E (experts), * (attention) and -"
+        )
+    s.ignore(
+        "num_hidden_layers",
+        "layers_block_type",
+        "layer_types",
+        *_MAMBA_ASIDE,
+        "sliding_window",
+        "moe_shared_expert_overlap",
+        "mtp_layers_block_type",
+        "mtp_hybrid_override_pattern",
+        "use_bias",
+    )
+    fields = sizes_of_blocks(s, len(kinds))
+    marks = [letters[k] for k in kinds]
+    alone = {"mixer": "none", "norms_per_layer": 1}
+    if "E" in marks:
+        latent_size = s.optional("moe_latent_size")
+        fields |= {
+            "num_experts": s.count("n_routed_experts"),
+            "top_k": s.count("num_experts_per_tok"),
+            "expert_ffn_hidden_size": s.count("moe_intermediate_size"),
+            **({"expert_latent_size": latent_size} if latent_size else {}),
+        }
+        shared = s.optional("n_shared_experts")
+        if shared:
+            fields |= {"num_shared_experts": 1, "shared_expert_ffn_hidden_size": s.count("moe_shared_expert_intermediate_size")}
+    else:
+        s.ignore(
+            "n_routed_experts",
+            "num_experts_per_tok",
+            "moe_intermediate_size",
+            "moe_latent_size",
+            "n_shared_experts",
+            "moe_shared_expert_intermediate_size",
+        )
+    variants: list[Fields] = [
+        {"letter": "M", "mixer": "mamba2", "feed_forward": "none"},
+        {"letter": "E", **alone, "feed_forward": "experts"},
+        {"letter": "F", **alone, "feed_forward": "dense"},
+    ]
+    return {**fields, "feed_forward": "none", "norms_per_layer": 1, **marked(marks, variants)}
+
+
+def sizes_of_blocks(s: Source, layers: int) -> Fields:
+    bias = s.flag("attention_bias")
+    return {
+        "num_layers": layers,
+        "hidden_size": s.count("hidden_size"),
+        "vocab_size": s.count("vocab_size"),
+        "num_heads": s.count("num_attention_heads"),
+        "num_kv_heads": s.count("num_key_value_heads"),
+        "head_dim": s.optional("head_dim"),
+        "ffn_hidden_size": s.count("intermediate_size"),
+        "activation": s.activation("mlp_hidden_act", "relu2"),
+        "gated_ffn": False,
+        "qkv_bias": bias,
+        "attention_output_bias": bias,
+        "ffn_bias": s.flag("mlp_bias"),
+        "position_embedding": "none",
+        "tied_embeddings": s.flag("tie_word_embeddings"),
+        "attention_dropout": s.rate("attention_dropout"),
+        **mamba2_sizes(s, {}, "mamba_num_heads", "mamba_head_dim", "n_groups", "ssm_state_size", "conv_kernel"),
+        "conv_bias": s.flag("use_conv_bias", True),
+        "recurrent_bias": s.flag("mamba_proj_bias"),
+    }
+
+
+def lfm2(s: Source, f: Fields) -> Fields:
+    """Gated short convolutions with some layers of attention; the feed-forward's width is adjusted."""
+    layers, chosen = f["num_layers"], s.get("full_attn_idxs")
+    types = s.per_layer("layer_types", layers)
+    if types is None:
+        types = [FULL if chosen is None or i in chosen else "conv" for i in range(layers)]
+    width = f["ffn_hidden_size"]
+    if s.flag("block_auto_adjust_ff_dim", True):
+        multiple = s.count("block_multiple_of", 256)
+        width = int(s.get("block_ffn_dim_multiplier", 1.0) * int(2 * width / 3))
+        width = multiple * -(-width // multiple)
+    s.ignore(
+        "full_attn_idxs",
+        "conv_dim",
+        "conv_dim_out",
+        "block_dim",
+        "block_mlp_init_scale",
+        "block_norm_eps",
+        "block_out_init_scale",
+        "block_use_swiglu",
+        "block_use_xavier_init",
+        "conv_use_xavier_init",
+        "block_ff_dim",
+        "use_pos_enc",
+    )
+    return {
+        "ffn_hidden_size": width,
+        "qk_norm": "head",
+        "conv_kernel": s.count("conv_L_cache"),
+        "conv_bias": s.flag("conv_bias"),
+        "recurrent_bias": s.flag("conv_bias"),
+        "activation": "silu",
+        **marked(["C" if t == "conv" else "A" for t in types], [{"letter": "C", "mixer": "short_conv"}]),
+    }
+
+
+def lfm3(s: Source, f: Fields) -> Fields:
+    """Short convolutions, attention with windows in half of its layers, a gate for each head, norms behind the blocks."""
+    layers = f["num_layers"]
+    cycle = ["conv" if i % 2 or i < 2 else FULL if i % 4 == 2 else SLIDING for i in range(layers)]
+    types = layer_types(s, layers, cycle)
+    bias = s.flag("conv_bias")
+    return {
+        **windows(s, types),
+        "qk_norm": "head",
+        "conv_kernel": s.count("conv_L_cache"),
+        "conv_bias": bias,
+        "recurrent_bias": bias,
+        "activation": "silu",
+        "attention_gate": "head" if s.flag("use_attention_gate") else "none",
+        "norms_per_layer": 4 if s.flag("use_sandwich_norm") else 2,
+        **marked(
+            ["C" if t == "conv" else "A" for t in types], [{"letter": "C", "mixer": "short_conv", "attention_gate": "none"}]
+        ),
+    }
+
+
+def llama4(s: Source, f: Fields) -> Fields:
+    """Chunked attention in three of four layers, experts in every or every second layer, one shared expert."""
+    layers = f["num_layers"]
+    step = s.count("interleave_moe_layer_step")
+    chosen = s.get("moe_layers")
+    dense = (
+        [i not in chosen for i in range(layers)]
+        if isinstance(chosen, list) and chosen
+        else [(i + 1) % step != 0 for i in range(layers)]
+    )
+    rotary = (s.get("no_rope_layers") and s.per_layer("no_rope_layers", layers)) or [int((i + 1) % 4 != 0) for i in range(layers)]
+    types = s.per_layer("layer_types", layers) or [CHUNKED if r else FULL for r in rotary]
+    s.ignore(
+        "no_rope_layer_interval", "attn_temperature_tuning", "floor_scale", "attn_scale", "rope_scaling", "for_llm_compressor"
+    )
+    return {
+        "ffn_hidden_size": s.count("intermediate_size_mlp"),
+        "num_experts": s.count("num_local_experts"),
+        "top_k": s.count("num_experts_per_tok"),
+        "expert_ffn_hidden_size": s.count("intermediate_size"),
+        "num_shared_experts": 1,
+        **windows(s, types, "attention_chunk_size"),
+        **dense_from(dense),
+        **({"qk_norm": "head", "qk_norm_weight": False} if s.flag("use_qk_norm") else {}),
+    }
+
+
+def gemma4(s: Source, f: Fields) -> Fields:
+    """Full layers have wider heads, and fewer of keys; experts may stand beside the dense block; some reuse earlier keys."""
+    layers, kv = f["num_layers"], f["num_kv_heads"]
+    types = layer_types(s, layers, (SLIDING,) * 5 + (FULL,))
+    if s.per_layer("layer_types", layers) is None:
+        types[-1] = FULL
+    wide, few = s.optional("global_head_dim") or 512, s.optional("num_global_key_value_heads")
+    nested = s.get("per_layer_config") or {}
+    equal = s.flag("attention_k_eq_v")
+    own = {"head_dim": wide, "num_kv_heads": few if equal and few else kv, "keys_are_values": equal}
+    shared = s.get("num_kv_shared_layers") or 0
+    double = s.flag("use_double_wide_mlp")
+    letters = []
+    for i, kind in enumerate(types):
+        reuses = bool(shared) and i >= layers - shared
+        letters.append(("X" if reuses else "F") if kind == FULL else ("Y" if reuses else "S"))
+    tail = {"shared_kv": True, **({"ffn_hidden_size": 2 * f["ffn_hidden_size"]} if double else {})}
+    experts_ = {}
+    norms, vectors = 4, 1
+    if s.flag("enable_moe_block"):
+        experts_ = {
+            "num_experts": s.count("num_experts"),
+            "top_k": s.count("top_k_experts"),
+            "expert_ffn_hidden_size": s.count("moe_intermediate_size"),
+            "num_shared_experts": 1,
+            "shared_expert_ffn_hidden_size": f["ffn_hidden_size"],
+        }
+        norms, vectors = 7, f["hidden_size"] + experts_["num_experts"]
+    else:
+        s.ignore("num_experts", "top_k_experts", "moe_intermediate_size")
+    del nested
+    s.ignore("use_bidirectional_attention", "vocab_size_per_layer_input", "hidden_size_per_layer_input")
+    ple = s.get("hidden_size_per_layer_input") or 0
+    return {
+        **windows(s, types),
+        **experts_,
+        "norms_per_layer": norms,
+        "layer_vectors": 0 if norms == 4 else vectors,
+        "qk_norm": "head",
+        "per_layer_embedding_size": ple,
+        "per_layer_vocab_size": s.count("vocab_size_per_layer_input") if ple else 0,
+        **marked(letters, [{"letter": "F", **own}, {"letter": "X", **own, **tail}, {"letter": "Y", **tail}]),
+    }
+
+
+def gemma3n(s: Source, f: Fields) -> Fields:
+    """AltUp, LAuReL, per-layer embeddings; the last layers reuse keys and values."""
+    layers = f["num_layers"]
+    types = layer_types(s, layers, (SLIDING,) * 4 + (FULL,))
+    shared = s.count("num_kv_shared_layers", 0, least=0)
+    letters = ["Y" if i >= layers - shared else "A" for i in range(layers)]
+    s.ignore("altup_active_idx", "altup_coef_clip", "altup_correct_scale", "activation_sparsity_pattern")
+    return {
+        **windows(s, types),
+        "norms_per_layer": 4,
+        "qk_norm": "head",
+        "per_layer_embedding_size": s.count("hidden_size_per_layer_input"),
+        "per_layer_vocab_size": s.count("vocab_size_per_layer_input"),
+        "altup_streams": s.count("altup_num_inputs"),
+        "laurel_rank": s.count("laurel_rank"),
+        **marked(letters, [{"letter": "Y", "shared_kv": True}]),
+    }
+
+
+def mimo_v2(s: Source, f: Fields) -> Fields:
+    """Sliding layers have twice the key heads and a sink; values are narrower than keys."""
+    layers = f["num_layers"]
+    hybrid = s.per_layer("hybrid_layer_pattern", layers)
+    types = (
+        [SLIDING if t else FULL for t in hybrid]
+        if hybrid
+        else layer_types(s, layers, [SLIDING if i % 6 else FULL for i in range(layers)])
+    )
+    heads = s.optional("swa_num_attention_heads") or f["num_heads"]
+    kv = s.optional("swa_num_key_value_heads") or 2 * f["num_kv_heads"]
+    sinks, full_sinks = s.flag("add_swa_attention_sink_bias", True), s.flag("add_full_attention_sink_bias")
+    s.ignore(
+        "swa_head_dim",
+        "swa_v_head_dim",
+        "attention_value_scale",
+        "attention_chunk_size",
+        "hybrid_block_size",
+        "attention_projection_layout",
+        "sliding_window_size",
+        "hybrid_layer_pattern",
+    )
+    return {
+        **windows(s, types),
+        "v_head_dim": s.count("v_head_dim"),
+        "attention_sinks": full_sinks,
+        **marked(
+            ["S" if t == SLIDING else "A" for t in types],
+            [{"letter": "S", "num_heads": heads, "num_kv_heads": kv, "attention_sinks": sinks}],
+        ),
+    }
+
+
+def unslid(s: Source, f: Fields) -> Fields:
+    s.only("use_sliding_window", False)
+    s.ignore("sliding_window")
+    return {}
+
+
+def stablelm(s: Source, f: Fields) -> Fields:
+    parallel = s.flag("use_parallel_residual")
+    s.only("qk_layernorm", False)
+    return {"parallel_attention": parallel, "norms_per_layer": 1 if parallel else 2}
+
+
+def starcoder2(s: Source, f: Fields) -> Fields:
+    bias = s.flag("use_bias", True)
+    return {"qkv_bias": bias, "attention_output_bias": bias, "ffn_bias": bias}
+
+
+def ernie(s: Source, f: Fields) -> Fields:
+    bias = s.flag("use_bias")
+    return {"qkv_bias": bias, "attention_output_bias": bias, "ffn_bias": bias}
+
+
+def ernie_moe(s: Source, f: Fields) -> Fields:
+    layers, start, every = f["num_layers"], s.get("moe_layer_start_index", 1), s.count("moe_layer_interval", 1)
+    last = s.get("moe_layer_end_index", layers - 1)
+    last = layers - 1 if last in (-1, None) else last
+    first, last = (start, last) if isinstance(start, int) and isinstance(last, int) else (start[0], last[0])
+    dense = [not (first <= i <= last and (i + 1) % every == 0) for i in range(layers)]
+    s.ignore(
+        "moe_capacity",
+        "moe_gate",
+        "moe_use_aux_free",
+        "moe_group",
+        "moe_norm_min",
+        "moe_dropout_prob",
+        "moe_norm_gate_logits",
+        "moe_all_to_all_dropout",
+        "moe_gate_act",
+        "moe_orthogonal_loss_lambda",
+        "moe_group_experts",
+        "moe_layer_end_index",
+    )
+    return {**ernie(s, f), **dense_from(dense)}
+
+
+def phi(s: Source, f: Fields) -> Fields:
+    s.only("qk_layernorm", False)
+    return {}
+
+
+def persimmon(s: Source, f: Fields) -> Fields:
+    return {"qk_norm": "head", "qk_norm_bias": True} if s.flag("qk_layernorm", True) else {}
+
+
+def gptj(s: Source, f: Fields) -> Fields:
+    s.ignore("rotary_dim", "embd_pdrop")
+    return {"ffn_hidden_size": f["ffn_hidden_size"] or 4 * f["hidden_size"]}
+
+
+def gpt_bigcode(s: Source, f: Fields) -> Fields:
+    kv = 1 if s.flag("multi_query", True) else f["num_heads"]
+    s.ignore(
+        "num_key_value_heads",
+        "attention_softmax_in_fp32",
+        "scale_attention_softmax_in_fp32",
+        "embd_pdrop",
+        "inference_runner",
+        "pre_allocate_kv_cache",
+        "pad_key_length",
+        "max_batch_size",
+        "max_sequence_length",
+        "validate_runner_input",
+    )
+    return {
+        "ffn_hidden_size": f["ffn_hidden_size"] or 4 * f["hidden_size"],
+        "num_kv_heads": kv,
+        "position_embedding": "learned",
+        "max_positions": s.count("max_position_embeddings"),
+    }
+
+
+def gpt_neo(s: Source, f: Fields) -> Fields:
+    layers = f["num_layers"]
+    listed = s.per_layer("attention_layers", layers) if "attention_layers" in s.config else None
+    if listed is None:
+        listed = [
+            kind
+            for kinds, times in (s.get("attention_types") or [[["global", "local"], layers // 2]])
+            for _ in range(times)
+            for kind in kinds
+        ]
+    if len(listed) != layers:
+        raise PlannerError(f"attention_types gives {len(listed)} layers; num_layers = {layers}")
+    s.ignore("attention_types", "embed_dropout")
+    return {
+        **windows(s, listed, "window_size"),
+        "ffn_hidden_size": f["ffn_hidden_size"] or 4 * f["hidden_size"],
+        "position_embedding": "learned",
+        "max_positions": s.count("max_position_embeddings"),
+    }
+
+
+def cohere(s: Source, f: Fields) -> Fields:
+    return {"qk_norm": "full"} if s.flag("use_qk_norm") else {}
+
+
+def granite_experts(s: Source, f: Fields) -> Fields:
+    shared = s.optional("shared_intermediate_size") if s.kind != "granitemoe" else None
+    return {"num_shared_experts": 1, "shared_expert_ffn_hidden_size": shared} if shared else {}
+
+
+def nemotron_nas(s: Source) -> Fields:
+    """Each block of its own: attention with its own groups, or none; a feed-forward of its own width, or none (DeciLM)."""
+    blocks = s.get("block_configs")
+    hidden, heads = s.count("hidden_size"), s.count("num_attention_heads")
+    if not isinstance(blocks, list) or not blocks:
+        raise PlannerError(f"block_configs = {blocks!r}: must list the blocks of all layers")
+    s.ignore("num_hidden_layers", "intermediate_size", "num_key_value_heads", "mlp_bias")
+    seen: dict[tuple[Any, ...], str] = {}
+    letters, variants = [], []
+    for block in blocks:
+        attention, ffn = block["attention"], block["ffn"]
+        if attention.get("replace_with_linear") or ffn.get("replace_with_linear"):
+            raise PlannerError(
+                "block_configs: replace_with_linear = true: the planner cannot express a linear layer in a block's place"
+            )
+        group = None if attention.get("no_op") else attention["n_heads_in_group"]
+        width = 0 if ffn.get("no_op") else _multiple(int(2 * ffn["ffn_mult"] * hidden / 3), 256)
+        key = (group, width)
+        if key not in seen:
+            seen[key] = chr(ord("a") + len(seen))
+            variants.append(
+                {
+                    "letter": seen[key],
+                    "norms_per_layer": (group is not None) + (width > 0) or 1,
+                    **({"num_kv_heads": heads // group} if group else {"mixer": "none"}),
+                    **({"ffn_hidden_size": width} if width else {"feed_forward": "none"}),
+                }
+            )
+        letters.append(seen[key])
+    groups = [g for g, _ in seen if g]
+    return {
+        "num_layers": len(blocks),
+        "hidden_size": hidden,
+        "vocab_size": s.count("vocab_size"),
+        "num_heads": heads,
+        "num_kv_heads": heads // groups[0],
+        "head_dim": s.optional("head_dim"),
+        "ffn_hidden_size": max(w for _, w in seen),
+        "activation": s.activation(),
+        "tied_embeddings": s.flag("tie_word_embeddings"),
+        "attention_dropout": s.rate("attention_dropout"),
+        "qkv_bias": s.flag("attention_bias"),
+        "attention_output_bias": s.flag("attention_bias"),
+        **marked(letters, variants),
+    }
+
+
+def _multiple(value: int, of: int) -> int:
+    return of * -(-value // of)
+
+
+def step3(s: Source, f: Fields) -> Fields:
+    """Step-3.5 and 3.7: a gate for each head; sliding layers may have more heads; the first three layers dense."""
+    layers = f["num_layers"]
+    other = s.get("attention_other_setting") or {}
+    heads = s.optional("num_sliding_attention_heads") or other.get("num_attention_heads") or f["num_heads"]
+    types = layer_types(s, layers, (FULL,)) if s.optional("sliding_window") else [FULL] * layers
+    listed = s.get("moe_layers_enum")
+    sparse = {int(i) for i in (listed.split(",") if isinstance(listed, str) else listed)} if listed else None
+    dense = dense_from([i not in sparse for i in range(layers)]) if sparse is not None else {}
+    s.ignore(
+        "att_impl_type",
+        "use_head_wise_attn_gate",
+        "use_moe",
+        "use_moe_router_bias",
+        "moe_router_activation",
+        "need_fp32_gate",
+        "layer_types",
+        "rope_theta",
+        "swiglu_limits",
+        "swiglu_limits_shared",
+        "yarn_only_types",
+        "use_rope_layers",
+        "moe_router_scaling_factor",
+        "partial_rotary_factors",
+        "n_shared_experts",
+    )
+    return {
+        **windows(s, types),
+        **dense,
+        **marked(
+            ["S" if t == SLIDING and heads != f["num_heads"] else "A" for t in types], [{"letter": "S", "num_heads": heads}]
+        ),
+    }
+
+
+def minicpm(s: Source, f: Fields) -> Fields:
+    s.ignore("scale_emb", "dim_model_base", "scale_depth", "rope_scaling")
+    return {}
+
+
+def chatglm(s: Source) -> Fields:
+    """THUDM's own class: fused projections, grouped keys, RMS norms."""
+    s.only("rmsnorm", True)
+    heads, bias = s.count("num_attention_heads"), s.flag("add_bias_linear")
+    kv = s.count("multi_query_group_num") if s.flag("multi_query_attention") else heads
+    s.ignore(
+        "architectures",
+        "kv_channels",
+        "apply_residual_connection_post_layernorm",
+        "apply_query_key_layer_scaling",
+        "attention_softmax_in_fp32",
+        "fp32_residual_connection",
+        "original_rope",
+        "quantization_bit",
+        "pre_seq_len",
+        "prefix_projection",
+        "layernorm_epsilon",
+        "classifier_dropout",
+        "post_layer_norm",
+        "interleaved_qkv",
+        "rope_ratio",
+    )
+    return {
+        "num_layers": s.count("num_layers"),
+        "hidden_size": s.count("hidden_size"),
+        "vocab_size": s.count("padded_vocab_size"),
+        "num_heads": heads,
+        "num_kv_heads": kv,
+        "head_dim": s.optional("kv_channels"),
+        "ffn_hidden_size": s.count("ffn_hidden_size"),
+        "activation": "silu",
+        "qkv_bias": s.flag("add_qkv_bias") or bias,
+        "attention_output_bias": bias,
+        "ffn_bias": bias,
+        "tied_embeddings": s.flag("tie_word_embeddings"),
+        "final_norm": s.flag("post_layer_norm", True),
+        "attention_dropout": s.rate("attention_dropout"),
+        "hidden_dropout": s.rate("hidden_dropout"),
+    }
+
+
+def qwen(s: Source, f: Fields) -> Fields:
+    """The first Qwen: a fused projection with bias; the inner width is half of intermediate_size."""
+    bias = not s.flag("no_bias", True)
+    s.ignore(
+        "kv_channels",
+        "emb_dropout_prob",
+        "attn_dropout_prob",
+        "use_dynamic_ntk",
+        "use_logn_attn",
+        "use_cache_quantization",
+        "use_cache_kernel",
+        "softmax_in_fp32",
+    )
+    return {"ffn_hidden_size": f["ffn_hidden_size"] // 2, "attention_output_bias": bias, "ffn_bias": bias}
+
+
+def phi_msft(s: Source, f: Fields) -> Fields:
+    s.ignore("rotary_dim", "embd_pdrop", "flash_attn", "flash_rotary", "fused_dense", "img_processor")
+    return {
+        "ffn_hidden_size": f["ffn_hidden_size"] or 4 * f["hidden_size"],
+        "num_kv_heads": s.optional("n_head_kv") or f["num_heads"],
+        "activation": "gelu_tanh",
+    }

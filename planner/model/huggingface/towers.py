@@ -1,0 +1,252 @@
+"""Vision encoders in front of a language model, and their projectors: counted weight by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from planner.common.errors import PlannerError
+from planner.model.huggingface.source import Source, defaults
+
+Tower = dict[str, Any]
+
+
+def _linear(inputs: int, outputs: int, bias: bool = True) -> int:
+    return inputs * outputs + outputs * bias
+
+
+def _blocks(
+    layers: int,
+    d: int,
+    f: int,
+    *,
+    attention_bias: int = 4,
+    gated: bool = False,
+    ffn_bias: bool = True,
+    norms: int = 2,
+    norm_bias: bool = True,
+    more: int = 0,
+) -> int:
+    """Weights of ``layers`` transformer layers of width ``d``; ``attention_bias``: how many of q, k, v and output have one."""
+    lanes = 2 if gated else 1
+    ffn = (lanes + 1) * d * f + ffn_bias * (lanes * f + d)
+    return layers * (4 * d * d + attention_bias * d + ffn + norms * d * (1 + norm_bias) + more)
+
+
+def _tower(parameters: int, layers: int, d: int, heads: int, f: int, **more: Any) -> Tower:
+    return {"parameters": parameters, "num_layers": layers, "hidden_size": d, "num_heads": heads, "ffn_hidden_size": f, **more}
+
+
+def _side(s: Source, key: str = "image_size") -> int:
+    value = s.get(key)
+    if isinstance(value, list) and value and all(isinstance(x, int) for x in value):
+        value = value[0]
+    if not isinstance(value, int) or value < 1:
+        raise PlannerError(f"vision_config.{key} = {value!r}: must be a whole number of pixels")
+    return value
+
+
+def qwen_vl(s: Source, text: int) -> Tower:
+    """Qwen3-VL and Qwen3.5: patches merged 2 x 2 behind the encoder, and for Qwen3-VL behind three of its layers too."""
+    d, f, out = s.count("hidden_size"), s.count("intermediate_size"), s.count("out_hidden_size")
+    layers, p, merge = s.count("depth"), s.count("patch_size"), s.count("spatial_merge_size") ** 2 * s.count("hidden_size")
+    patch = _linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d)
+    merger = _linear(merge, merge) + _linear(merge, out)
+    deep = len(s.get("deepstack_visual_indexes") or []) * (merger + 2 * merge)
+    total = patch + s.count("num_position_embeddings") * d + _blocks(layers, d, f) + merger + 2 * d + deep
+    return _tower(total, layers, d, s.count("num_heads"), f)
+
+
+def qwen2_5_vl(s: Source, text: int) -> Tower:
+    d, f, out = s.count("hidden_size"), s.count("intermediate_size"), s.count("out_hidden_size")
+    layers, p, merge = s.count("depth"), s.count("patch_size"), s.count("spatial_merge_size") ** 2 * s.count("hidden_size")
+    patch = _linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d, False)
+    total = patch + _blocks(layers, d, f, gated=True, norm_bias=False) + d + _linear(merge, merge) + _linear(merge, out)
+    return _tower(total, layers, d, s.count("num_heads"), f, gated_ffn=True)
+
+
+def qwen2_vl(s: Source, text: int) -> Tower:
+    d, out = s.count("embed_dim"), s.count("hidden_size")
+    f = int(d * s.get("mlp_ratio"))
+    layers, p, merge = s.count("depth"), s.count("patch_size"), s.count("spatial_merge_size") ** 2 * d
+    patch = _linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d, False)
+    total = patch + _blocks(layers, d, f) + 2 * d + _linear(merge, merge) + _linear(merge, out)
+    return _tower(total, layers, d, s.count("num_heads"), f)
+
+
+def siglip(s: Source, text: int) -> Tower:
+    """Gemma 3: 4,096 patches pooled to 256 tokens; SigLIP's own pooling head where the file keeps it."""
+    d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
+    patches = (_side(s) // p) ** 2
+    total = _linear(s.count("num_channels") * p * p, d) + patches * d + _blocks(layers, d, f) + 2 * d + d * text + d
+    if s.flag("vision_use_head", True):
+        total += 4 * d * d + 4 * d + 3 * d + _linear(d, f) + _linear(f, d)
+    return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=256)
+
+
+def gemma4(s: Source, text: int) -> Tower:
+    d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
+    blocks = _blocks(
+        layers, d, f, attention_bias=0, gated=True, ffn_bias=False, norms=4, norm_bias=False, more=2 * s.count("head_dim")
+    )
+    total = 2 * s.count("position_embedding_size") * d + 3 * p * p * d + blocks + d * text
+    tokens = s.count("default_output_length", 280)
+    pooled = s.count("pooling_kernel_size") ** 2
+    return _tower(
+        total,
+        layers,
+        d,
+        s.count("num_attention_heads"),
+        f,
+        gated_ffn=True,
+        tokens_per_image=tokens,
+        patches_per_image=tokens * pooled,
+    )
+
+
+def llama4(s: Source, text: int) -> Tower:
+    d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
+    patches, inner = (_side(s) // p) ** 2, s.count("projector_input_dim")
+    total = (
+        (patches + 2) * d
+        + s.count("num_channels") * p * p * d
+        + 4 * d
+        + _blocks(layers, d, f)
+        + f * inner
+        + inner * s.count("projector_output_dim")
+        + s.count("vision_output_dim") * text
+    )
+    return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=patches // 4)
+
+
+def moon_vit(s: Source, text: int) -> Tower:
+    """Kimi K2.5: positions of 64 x 64 patches, merged 2 x 2."""
+    d = s.optional("vt_hidden_size") or s.count("hidden_size")
+    f = s.optional("vt_intermediate_size") or s.count("intermediate_size")
+    layers = s.optional("vt_num_hidden_layers") or s.count("num_hidden_layers")
+    heads = s.optional("vt_num_attention_heads") or s.count("num_attention_heads")
+    p, merge = s.count("patch_size"), s.get("merge_kernel_size")
+    wide = d * merge[0] * merge[1]
+    rows = (s.optional("init_pos_emb_height") or s.count("pos_emb_height")) * (
+        s.optional("init_pos_emb_width") or s.count("pos_emb_width")
+    )
+    total = _linear(3 * p * p, d) + rows * d + 2 * d + _blocks(layers, d, f) + 2 * d + _linear(wide, wide) + _linear(wide, text)
+    return _tower(total, layers, d, heads, f)
+
+
+def glm4v(s: Source, text: int) -> Tower:
+    d, out, layers, p = s.count("hidden_size"), s.count("out_hidden_size"), s.count("depth"), s.count("patch_size")
+    inner, merge = s.count("intermediate_size"), s.count("spatial_merge_size") ** 2
+    blocks = _blocks(layers, d, out, attention_bias=0, gated=True, ffn_bias=False, norm_bias=False)
+    merger = out * out + 2 * out + 3 * out * inner
+    total = (
+        (_side(s) // p) ** 2 * d
+        + _linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d)
+        + blocks
+        + merger
+        + 2 * d
+        + d * out * merge
+        + out
+    )
+    return _tower(total, layers, d, s.count("num_heads"), out, gated_ffn=True)
+
+
+def pixtral(s: Source, text: int) -> Tower:
+    d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
+    merge = s.count("spatial_merge_size", 2) ** 2
+    blocks = _blocks(layers, d, f, attention_bias=0, gated=True, ffn_bias=False, norm_bias=False)
+    total = s.count("num_channels") * p * p * d + d + blocks + d + d * d * merge + d * text + text * text
+    return _tower(total, layers, d, s.count("num_attention_heads"), f, gated_ffn=True)
+
+
+def clip(s: Source, text: int) -> Tower:
+    """LLaVA 1.5: the patches of the last layer but one, without the class token."""
+    d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
+    patches = (_side(s) // p) ** 2
+    total = (
+        d
+        + s.count("num_channels") * p * p * d
+        + (patches + 1) * d
+        + 4 * d
+        + _blocks(layers, d, f)
+        + _linear(d, text)
+        + _linear(text, text)
+    )
+    return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=patches)
+
+
+def internvl(s: Source, text: int) -> Tower:
+    d, f, layers = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers")
+    p = _side(s, "patch_size")
+    patches = (_side(s) // p) ** 2
+    qkv = 4 if s.flag("attention_bias") else 1
+    total = (
+        d
+        + (patches + 1) * d
+        + _linear(s.count("num_channels") * p * p, d)
+        + _blocks(layers, d, f, attention_bias=qkv, more=2 * d)
+        + 8 * d
+        + _linear(4 * d, text)
+        + _linear(text, text)
+    )
+    return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=patches // 4)
+
+
+def step3p5(s: Source, text: int) -> Tower:
+    """Step-3.7: two strided convolutions behind the encoder, a fourth of a fourth of the patches."""
+    d, p = s.optional("width") or s.count("hidden_size"), s.count("patch_size")
+    layers, heads = s.optional("layers") or s.count("num_hidden_layers"), s.optional("heads") or s.count("num_attention_heads")
+    f, patches = int(d * s.get("mlp_ratio", 8960 / 1536)), (_side(s) // p) ** 2
+    total = (
+        s.count("num_channels") * p * p * d
+        + patches * d
+        + 2 * d
+        + _blocks(layers, d, f, more=2 * d)
+        + _linear(9 * d, 2 * d)
+        + _linear(18 * d, 4 * d)
+        + 4 * d * text
+    )
+    return _tower(total, layers, d, heads, f, patches_per_image=patches, tokens_per_image=patches // 16)
+
+
+VISION: dict[str, tuple[str, Callable[[Source, int], Tower], str]] = {
+    "qwen3_vl": ("qwen3", qwen_vl, "qwen3_vl_vision"), "qwen3_vl_moe": ("qwen3_moe", qwen_vl, "qwen3_vl_moe_vision"),
+    "qwen3_5": ("qwen3_5_text", qwen_vl, "qwen3_5_vision"), "qwen3_5_moe": ("qwen3_5_moe_text", qwen_vl, "qwen3_5_moe_vision"),
+    "qwen2_5_vl": ("qwen2", qwen2_5_vl, "qwen2_5_vl_vision"), "qwen2_vl": ("qwen2", qwen2_vl, "qwen2_vl_vision"),
+    "gemma3": ("gemma3_text", siglip, "siglip_vision_model"), "gemma4": ("gemma4_text", gemma4, "gemma4_vision"),
+    "llama4": ("llama4_text", llama4, "llama4_vision_model"), "kimi_k25": ("deepseek_v3", moon_vit, "kimi_k25_vision"),
+    "glm4v_moe": ("glm4_moe", glm4v, "glm4v_moe_vision"), "glm4v": ("glm4", glm4v, "glm4v_vision"),
+    "mistral3": ("mistral", pixtral, "pixtral"), "llava": ("llama", clip, "clip_vision_model"),
+    "internvl": ("qwen2", internvl, "internvl_vision"), "step3p7": ("step3p5", step3p5, "step3p5_vision"),
+}  # fmt: skip
+"""Models with a vision tower: the text model's reader where the file names none, the tower's, and whose defaults hold for it."""
+
+TIED_BY_DEFAULT = frozenset(("gemma3", "gemma4", "mistral3", "internvl", "qwen3_vl_moe", "kimi_k25"))
+"""Types whose head is tied where neither table says (tie_word_embeddings of transformers' outer class)."""
+EITHER_TIES = frozenset(("qwen2_5_vl", "qwen2_vl", "glm4v", "glm4v_moe", "llava"))
+"""Types that older releases saved with the flag in the text's table."""
+
+TEXT_TYPES = {
+    "qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe", "qwen2_5_vl_text": "qwen2", "qwen2_vl_text": "qwen2",
+    "glm4v_moe_text": "glm4_moe", "glm4v_text": "glm4", "kimi_k2": "deepseek_v3",
+}  # fmt: skip
+"""Text parts that are read as another family."""
+
+
+def tower_of(kind: str, config: Mapping[str, Any], text_width: int) -> Tower | None:
+    """Fields of the tower that ``config`` describes; None where the file leaves the tower out (``vision_config`` null)."""
+    if "vision_config" in config and config["vision_config"] is None:
+        return None
+    _, read, default = VISION[kind]
+    vision = config.get("vision_config") or {}
+    if not isinstance(vision, Mapping):
+        raise PlannerError(f"vision_config = {vision!r}: must be a table")
+    named = vision.get("model_type")
+    known = defaults()
+    s = Source(vision, named if isinstance(named, str) and named in known else default)
+    if kind == "mistral3" and "spatial_merge_size" in config:
+        s.config.setdefault("spatial_merge_size", config["spatial_merge_size"])
+    try:
+        return read(s, text_width)
+    except PlannerError as error:
+        raise PlannerError(f"vision_config: {error}") from None

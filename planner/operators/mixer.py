@@ -1,0 +1,181 @@
+"""What mixes tokens where it is not attention: gated delta rule, linear attention, state spaces, short convolutions.
+
+Rows are those of the fused chunked kernels (flash-linear-attention, mamba-ssm, causal-conv1d), not of transformers' plain
+PyTorch code, which keeps about ten times as much for the backward pass. How fast they run nobody has published as a curve: their
+products are counted as the matrix multiplies of their chunks, at the speed that such small ones reach.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from planner.common.arrays import Number
+from planner.model.architecture import LayerKind, Model
+from planner.model.mixers import CHUNK, MixerLinear, mixer_linears, mixer_shape
+from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
+from planner.operators.row import Matmul, Row, communication, linear, pointwise
+from planner.operators.setting import Setting
+from planner.operators.weights import local_parameters
+
+BLOCK = "mixer"
+
+
+def mixer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Rows of one block, forward and backward, from the normalized input to the residual sum."""
+    m = setting.model
+    linears = mixer_linears(m)
+    inside = [x for x in linears if x.step == "in"]
+    rows = tuple(
+        row for i, x in enumerate(inside) for row in _projection(setting, kind, x, i == 0 and not m.attention_beside_mixer)
+    )
+    return (
+        *tensor_parallel_entrance(setting, BLOCK, rows, inside[0].part, m.hidden_size),
+        *_convolution(setting, kind),
+        *(row for x in linears if x.step == "inner" for row in _projection(setting, kind, x, True)),
+        *_core(setting),
+        *_output_gate(setting),
+        *_projection(setting, kind, linears[-1], True),
+        *tensor_parallel_exit(setting, BLOCK),
+        *dropout_and_residual(setting, BLOCK),
+    )
+
+
+def _projection(setting: Setting, kind: LayerKind, x: MixerLinear, keeps: bool) -> tuple[Row, ...]:
+    """One linear layer; of those that read the layer's input the first keeps it for all."""
+    cut = setting.tp if x.cut else np.ones_like(setting.tp)
+    out = x.step == "out"
+    inputs, outputs = (x.inputs / setting.tp, float(x.outputs)) if out else (float(x.inputs), x.outputs / cut)
+    kept: Number = 0.0
+    if keeps:
+        tokens = setting.sequence_tokens if x.step == "in" else setting.tokens
+        kept = setting.input_width * tokens * (inputs if out else float(x.inputs) / (1.0 if x.step == "in" else setting.tp))
+    parameters = local_parameters(setting, kind, f"mixer.{x.step}.{x.part}.")
+    work = Matmul(m=setting.tokens, k=inputs, n=outputs)
+    return linear(x.part, BLOCK, work, width=setting.width, saved_bytes=kept, parameters=parameters)
+
+
+def _convolution(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Depthwise causal convolution with its activation, one kernel; it keeps its input unless the scan's kernel contains it.
+
+    The vectors of the block (decay, time step, skip, norm) are counted here.
+    """
+    m, w = setting.model, setting.width
+    elements = setting.tokens * float(mixer_shape(m).channels) / setting.tp
+    kept = 0.0 if m.mixer in ("mamba", "mamba2") else w * elements
+    return pointwise(
+        "convolution",
+        BLOCK,
+        forward_bytes=2.0 * w * elements,
+        backward_bytes=4.0 * w * elements,
+        saved_bytes=kept,
+        parameters=local_parameters(setting, kind, "mixer.vectors"),
+        kernels=1.0 if m.conv_kernel else 0.0,
+    )
+
+
+def kept_elements(m: Model) -> tuple[float, float]:
+    """Elements per token that the scan's kernel keeps: (in the activations' type, in fp32). The output is the next one's input.
+
+    Delta rules: q and k repeated to the value heads, v, beta and the chunk's triangular matrices; decays in fp32
+    (fla.ops.gated_delta_rule.chunk, fla.ops.kda.chunk). Lightning: q, k, v before and behind their activation. Mamba-2: the whole
+    in-projection (mamba_split_conv1d_scan_combined). Mamba: x and z, time step, B and C (mamba_inner_fn, which redoes the
+    convolution). Short convolution: its two gates and the product.
+    """
+    s = mixer_shape(m)
+    wide = float(s.heads * m.recurrent_key_head_dim)
+    if m.mixer == "gated_delta_net":
+        return 2.0 * wide + s.values + s.heads * (1.0 + CHUNK[m.mixer]), 2.0 * s.heads
+    if m.mixer == "kimi_delta":
+        return 2.0 * wide + s.values + s.heads * (1.0 + 2.0 * CHUNK[m.mixer]), wide
+    if m.mixer == "lightning":
+        return 2.0 * (2.0 * s.keys + s.values), 0.0
+    if m.mixer == "mamba2":
+        return 2.0 * s.values + 2.0 * s.keys + s.heads, 0.0
+    if m.mixer == "mamba":
+        return 2.0 * s.values + m.time_step_rank + 2.0 * s.keys, 0.0
+    return 3.0 * s.values, 0.0
+
+
+def scan_flops(m: Model) -> tuple[float, float]:
+    """Flops per token of the scan: (as chunked kernels execute it, as the recurrence needs it).
+
+    A state of dk x dv for each head is multiplied by k, updated, read by q: 6 dk dv for the delta rule, 4 dk dv otherwise
+    (arXiv 2412.06464, equation 10; arXiv 2405.21060, section 7). In chunks of C the same goes through products within the
+    chunk, 2 C (3 dk + 2 dv) more for the delta rule (its triangular inverse included), 2 C dk for each group of keys and
+    2 C dv for each head otherwise. Mamba's scan is no product: 9 flops an element of the state (arXiv 2312.00752, appendix).
+    """
+    s, dk, dv = mixer_shape(m), float(m.recurrent_key_head_dim), float(m.recurrent_value_head_dim)
+    if m.mixer in ("gated_delta_net", "kimi_delta"):
+        chunk = float(CHUNK[m.mixer])
+        return s.heads * (6.0 * dk * dv + 2.0 * chunk * (3.0 * dk + 2.0 * dv)), 6.0 * s.state
+    if m.mixer in ("mamba2", "lightning"):
+        chunk, groups = float(CHUNK[m.mixer]), float(m.recurrent_key_heads or s.heads)
+        return 4.0 * s.state + 2.0 * chunk * (s.heads * dv + groups * dk), 4.0 * s.state
+    return (9.0 * s.state, 9.0 * s.state) if m.mixer == "mamba" else (2.0 * s.values * m.conv_kernel,) * 2
+
+
+def _core(setting: Setting) -> tuple[Row, ...]:
+    """The scan, forward and backward: 2.5 times the flops backward, as for attention, since it redoes the states.
+
+    Backward, the states at the ends of all chunks are alive, and their gradients.
+    """
+    m, w, tp = setting.model, setting.width, setting.tp
+    s, t = mixer_shape(m), setting.tokens
+    narrow, wide = kept_elements(m)
+    executed, needed = scan_flops(m)
+    kept = t / tp * (w * narrow + 4.0 * wide)
+    chunk = float(CHUNK.get(m.mixer, 64))
+    states = w * t / chunk * s.state / tp if m.mixer in CHUNK else 0.0 * t
+    moved = kept + w * t * s.values / tp + states
+    flops = t * executed / tp
+    message = 4.0 * setting.micro_batch_size * s.state / tp
+    present = (setting.cp > 1).astype(float)
+    work = products(m, t, flops, tp, chunk)
+    back = products(m, t, 2.5 * flops, tp, chunk)
+    return (
+        Row(
+            name="scan",
+            block=BLOCK,
+            phase="forward",
+            flops=flops,
+            model_flops=t * needed / tp,
+            bytes_moved=moved,
+            saved_bytes=kept,
+            kernels=4.0,
+            work=work,
+        ),
+        Row(
+            name="scan gradient",
+            block=BLOCK,
+            phase="backward",
+            flops=2.5 * flops,
+            model_flops=2.0 * t * needed / tp,
+            bytes_moved=3.0 * moved,
+            kernels=8.0,
+            work=back,
+            workspace_bytes=2.0 * states,
+        ),
+        communication("state to the next rank", BLOCK, "forward", "p2p", "cp", message, present),
+        communication("state gradient to the rank before", BLOCK, "backward", "p2p", "cp", message, present),
+    )
+
+
+def products(m: Model, tokens: Number, flops: Number, tp: Number, chunk: float) -> Matmul | None:
+    """The scan as its chunks' matrix multiplies; None where it is no product."""
+    if m.mixer not in CHUNK:
+        return None
+    k = float(m.recurrent_key_head_dim)
+    batch = tokens / chunk * mixer_shape(m).heads / tp
+    return Matmul(m=chunk, k=k, n=flops / (2.0 * chunk * k * batch), batch=batch)
+
+
+def _output_gate(setting: Setting) -> tuple[Row, ...]:
+    """Norm of the output and its gate, one kernel (gated RMS norm): it keeps both of its inputs."""
+    m, w = setting.model, setting.width
+    if m.mixer in ("mamba", "short_conv"):
+        return ()
+    elements = setting.tokens * float(mixer_shape(m).values) / setting.tp
+    kept = elements if m.mixer == "mamba2" else 2.0 * elements  # Mamba-2's gate is part of its in-projection
+    return pointwise(
+        "gated norm", BLOCK, forward_bytes=3.0 * w * elements, backward_bytes=6.0 * w * elements, saved_bytes=w * kept
+    )

@@ -1,0 +1,62 @@
+"""How unevenly a router fills the ranks of an expert-parallel group."""
+
+from __future__ import annotations
+
+from functools import cache
+from statistics import NormalDist
+
+import numpy as np
+
+from planner.common.arrays import Array
+from planner.model.architecture import Model
+from planner.workload.job import Job
+
+NORMAL = NormalDist()
+
+
+@cache
+def expert_shares(num_experts: int, top_k: int, skew: float) -> tuple[float, ...]:
+    """Tokens of each expert over the mean, fullest first, under a router with preferences of its own.
+
+    A token takes the ``top_k`` experts of highest score. Scores are normal with deviation 1 from token to token, around a
+    preference of the expert that is itself normal with deviation ``skew``: the chance of expert e is Phi(b_e - tau), with tau
+    such that ``top_k`` are taken on average. 0 = balanced. The preferences stand at the normal quantiles of their ranks
+    (Blom 1958), so that the shares are a typical draw, not a random one.
+    """
+    places = [NORMAL.inv_cdf((i - 0.375) / (num_experts + 0.25)) for i in range(1, num_experts + 1)]
+    threshold = NORMAL.inv_cdf(1.0 - top_k / num_experts) * (1.0 + skew * skew) ** 0.5 if top_k < num_experts else -np.inf
+    chance = np.array([NORMAL.cdf(skew * z - threshold) if np.isfinite(threshold) else 1.0 for z in places])
+    return tuple((chance / chance.mean())[::-1].tolist())
+
+
+def fullest_rank_load(num_experts: int, top_k: int, ep: Array, skew: float) -> Array:
+    """Tokens of the fullest of ``ep`` ranks over the mean, shape of ``ep``.
+
+    Ranks hold n = E / ep experts each, placed without regard to their shares: a rank's mean share has the deviation
+    v sqrt((1 - (n - 1) / (E - 1)) / n), v that of the experts (draws without replacement), and the fullest of ep lies
+    E(max of ep) deviations above the mean (Blom 1958) - at most where the n fullest experts are together. 1 on one rank.
+    """
+    shares = np.array(expert_shares(num_experts, top_k, skew))
+    result = np.ones(ep.shape)
+    for degree in np.unique(ep):
+        if degree > 1:
+            local = max(num_experts / degree, 1.0)
+            deviation = shares.std() * np.sqrt((1.0 - (local - 1.0) / max(num_experts - 1.0, 1.0)) / local)
+            most = float(shares[: max(int(local), 1)].mean())
+            load = 1.0 + NORMAL.inv_cdf((degree - 0.375) / (degree + 0.25)) * deviation
+            result = np.where(ep == degree, min(load, most), result)
+    return result
+
+
+def expert_load(model: Model, job: Job, ep: Array) -> Array:
+    """Tokens of the fullest of ``ep`` ranks over the mean: as given, even where the router is forced, else by its skew."""
+    if job.expert_load is not None:
+        return np.minimum(job.expert_load, ep)
+    if job.routing == "forced" or not model.num_experts:
+        return np.ones_like(ep)
+    return fullest_rank_load(model.num_experts, model.top_k, ep, job.routing_skew)
+
+
+def job_load(model: Model, job: Job, ep: int) -> float:
+    """``expert_load`` of one layout."""
+    return float(expert_load(model, job, np.array([float(ep)]))[0])

@@ -1,0 +1,77 @@
+"""What some layers have beside their blocks: a vector of their own for each token, several residual streams (Gemma 3n and 4)."""
+
+from __future__ import annotations
+
+from planner.model.architecture import LayerKind
+from planner.operators.norm import norm
+from planner.operators.row import Matmul, Row, linear, pointwise
+from planner.operators.setting import Setting
+from planner.operators.weights import local_parameters
+
+BLOCK = "streams"
+
+
+def streams(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Rows of per-layer embeddings, of LAuReL and of AltUp, and the vectors that no other block counts."""
+    parameters = local_parameters(setting, kind, "streams.vectors") + local_parameters(setting, kind, "streams.altup")
+    counted = Row(name="vectors", block=BLOCK, phase="forward", parameters=parameters, shard_group="dense")
+    return (*_per_layer(setting, kind), *_laurel(setting, kind), *_altup(setting), counted)
+
+
+def _per_layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """The layer's own vector of each token, gated by the hidden one: down, product, up, norm, sum."""
+    m, w, t = setting.model, setting.width, setting.sequence_tokens
+    if not m.per_layer_embedding_size:
+        return ()
+    h, d = float(m.hidden_size), float(m.per_layer_embedding_size)
+    half = 0.5 * local_parameters(setting, kind, "streams.per_layer.weight")
+    return (
+        *linear("layer gate", BLOCK, Matmul(m=t, k=h, n=d), width=w, saved_bytes=setting.input_width * t * h, parameters=half),
+        *pointwise(
+            "layer vector", BLOCK, forward_bytes=4.0 * w * t * d, backward_bytes=6.0 * w * t * d, saved_bytes=3.0 * w * t * d
+        ),
+        *linear(
+            "layer projection", BLOCK, Matmul(m=t, k=d, n=h), width=w, saved_bytes=setting.input_width * t * d, parameters=half
+        ),
+        *norm(
+            "layer vector norm",
+            BLOCK,
+            setting,
+            t * h,
+            rows_of=h,
+            parameters=local_parameters(setting, kind, "streams.per_layer_norm"),
+        ),
+    )
+
+
+def _laurel(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """A low-rank path beside attention (Menghani et al. 2024, arXiv 2411.07501)."""
+    m, w, t = setting.model, setting.width, setting.sequence_tokens
+    if not m.laurel_rank:
+        return ()
+    h, rank = float(m.hidden_size), float(m.laurel_rank)
+    half = 0.5 * local_parameters(setting, kind, "streams.laurel.weight")
+    return (
+        *linear("laurel left", BLOCK, Matmul(m=t, k=h, n=rank), width=w, parameters=half),
+        *linear(
+            "laurel right", BLOCK, Matmul(m=t, k=rank, n=h), width=w, saved_bytes=setting.input_width * t * rank, parameters=half
+        ),
+        *norm("laurel norm", BLOCK, setting, t * h, rows_of=h, parameters=local_parameters(setting, kind, "streams.laurel_norm")),
+    )
+
+
+def _altup(setting: Setting) -> tuple[Row, ...]:
+    """All streams are predicted from all before the layer and corrected behind it (Baykal et al. 2023, arXiv 2301.13310)."""
+    m, w = setting.model, setting.width
+    n = float(m.altup_streams)
+    elements = setting.sequence_tokens * float(m.hidden_size) * n
+    if not n:
+        return ()
+    return pointwise(
+        "altup",
+        BLOCK,
+        forward_bytes=4.0 * w * elements,
+        backward_bytes=6.0 * w * elements,
+        saved_bytes=2.0 * w * elements,
+        kernels=6.0,
+    )

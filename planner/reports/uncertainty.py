@@ -1,0 +1,115 @@
+"""How often intervals hold what was measured: tables of the accuracy pages, each source left out of what predicts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from planner.common.arrays import Array, Mask, Positions
+from planner.evidence.held_out import Held, positions
+from planner.uncertainty.interval import NORMAL_95
+
+ENOUGH = 10
+"""Runs that a source needs for a line of its own."""
+CLASS = 30
+"""Runs that a class needs for a line of its own."""
+TITLES = {"step_time": "step time", "memory": "peak memory"}
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lines of a Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
+
+
+def intervals_section(models: Sequence[Held]) -> str:
+    """Coverage and width of single intervals by source and class, and of ratios of two runs of one source."""
+    parts = [
+        "Each run's interval comes from runs of other sources alone: a new source's (planner/uncertainty/hierarchy.py). "
+        "A source counts as the square root of its runs. Half-widths are upper bound over middle less 1, median over runs.\n"
+    ]
+    for model in models:
+        title = TITLES[model.metric]
+        parts += [
+            f"### Of {title}\n",
+            _whole(model),
+            f"By source, those of {ENOUGH} figures or more:\n",
+            markdown_table(
+                ["source", "figures", "inside, %", "half-width, %"], _rows(model, positions(model.frame, "source"), ENOUGH)
+            ),
+            f"By framework that others are based on, generation of chip and kind of model, classes of {CLASS} figures or more:\n",
+            markdown_table(["class", "figures", "inside, %", "half-width, %"], _rows(model, _classes(model), CLASS)),
+            f"### Of ratios of {title}\n",
+            _ratios(model),
+        ]
+    return "\n".join(parts)
+
+
+def _rows(model: Held, groups: dict[str, Positions], least: int) -> list[list[str]]:
+    inside, half = model.inside, NORMAL_95 * model.deviation
+    return [
+        [name, str(len(at)), _percent(np.mean(inside[at])), _percent(np.expm1(np.median(half[at])))]
+        for name, at in groups.items()
+        if len(at) >= least
+    ]
+
+
+def _classes(model: Held) -> dict[str, Positions]:
+    named = model.frame["root"] + ", " + model.frame["generation"] + ", " + model.frame["family"]
+    return positions(model.frame.assign(named=named), "named")
+
+
+def by_source(model: Held, inside: Array | Mask) -> float:
+    """Mean over sources of the part of their figures that lie inside."""
+    return float(np.mean([np.mean(inside[at]) for at in positions(model.frame, "source").values()]))
+
+
+def _whole(model: Held) -> str:
+    half = NORMAL_95 * model.deviation
+    widths = [float(np.median(half[at])) for at in positions(model.frame, "source").values()]
+    over_runs, over_sources = (_percent(np.expm1(np.median(values))) for values in (half, widths))
+    return (
+        f"{len(half)} figures of {len(widths)} sources: {_percent(np.mean(model.inside))} % of figures inside, "
+        f"{_percent(by_source(model, model.inside))} % in the mean over sources; half-width {over_runs} % in the median over "
+        f"figures, {over_sources} % over sources.\n"
+    )
+
+
+def _ratios(model: Held) -> str:
+    pairs = model.pairs
+    own = NORMAL_95 * pairs["deviation"].to_numpy()
+    inside = np.abs(pairs["error"].to_numpy() - pairs["mean"].to_numpy()) <= own
+    half = NORMAL_95 * model.deviation
+    quotient = half[pairs["first"].to_numpy()] + half[pairs["second"].to_numpy()]
+    same = model.frame["curves"].to_numpy()
+    alike = same[pairs["first"].to_numpy()] == same[pairs["second"].to_numpy()]
+    rows = []
+    for name, at in {"same chip": alike, "other chip": ~alike, "all": np.ones(len(pairs), dtype=bool)}.items():
+        if at.any():
+            of_source = pairs[at].assign(inside=inside[at]).groupby("source")["inside"].mean()
+            rows.append(
+                [
+                    name,
+                    str(int(at.sum())),
+                    _percent(np.mean(inside[at])),
+                    _percent(of_source.mean()),
+                    _percent(np.expm1(np.median(own[at]))),
+                    _percent(np.expm1(np.median(quotient[at]))),
+                    _percent(np.median(own[at] / quotient[at])),
+                ]
+            )
+    header = [
+        "pairs of one source",
+        "pairs",
+        "inside, %",
+        "mean over sources",
+        "half-width, %",
+        "of the quotient of two",
+        "part, %",
+    ]
+    return markdown_table(header, rows)
+
+
+def _percent(value: float | np.floating) -> str:
+    return f"{100.0 * float(value):.0f}"

@@ -1,0 +1,220 @@
+"""What held-out runs say of a question: mean and spread of log(measured / predicted) for a source never seen.
+
+``catalog/uncertainty.toml`` holds the hierarchical model that ``planner fit`` found (hierarchy.py): the effects that a question
+shares with measured runs, with their covariance, and the standard deviations of what a new source draws anew. A question adds up
+its effects; one that nobody measured counts as 0 with the spread of its kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from planner.common import data
+from planner.common.arrays import Array, Number
+from planner.common.spec import read_table
+from planner.uncertainty.hierarchy import LEVELS, OWN, SHARED, beyond
+from planner.uncertainty.subject import Kind, Metric, Subject
+
+UNCERTAINTY = data.CATALOG / "uncertainty.toml"
+FAR = 2.0
+"""Doublings beyond the sizes measured from which an interval is called extrapolated: four times as large."""
+KNOWN_BIAS = 0.03
+"""Mean log error of runs of this kind from which the interval says that it is moved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """Normal distribution of log(measured / predicted) for a question asked by a new source, and where it comes from."""
+
+    mean: float
+    deviation: Number
+    provenance: Kind
+    why: str
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The stored model of one metric."""
+
+    runs: int
+    sources: int
+    deviations: Mapping[str, float]
+    run: float
+    terms: Mapping[str, float]
+    scale: float  # on deviations, so that 90 % of the runs left out by source lie inside
+    pair_scale: float
+    alike: float  # correlation of the own errors of two runs of one source, model and chip
+    alike_doublings: float  # doublings of sizes and degrees over which it falls by 1 / e
+    groups: Mapping[tuple[str, ...], int]
+    means: Array
+    covariance: Array
+    measured: tuple[Mapping[str, Any], ...]
+    reach: Mapping[tuple[str, str], tuple[float, float, float]]
+
+    def standing(self, subject: Subject) -> Standing:
+        """Mean, deviation and words for one question; the deviation is a column where ``subject.kernel`` is one."""
+        at, unknown = self._shared(subject)
+        mean = float(self.means[at].sum())
+        shared = float(self.covariance[np.ix_(at, at)].sum()) + sum(self.deviations[name] ** 2 for name in unknown)
+        own = sum(self.deviations[name] ** 2 for name in OWN) + self.run**2
+        away = self.distance(subject)
+        deviation = self.scale * np.sqrt(shared + self.width(subject, away) ** 2 * own)
+        why, extrapolated = self._why(subject, away)
+        if mean >= KNOWN_BIAS:
+            why.append(f"moved up by {np.expm1(mean):.0%}: such runs took that much more than predicted")
+        if mean <= -KNOWN_BIAS:
+            why.append(f"moved down by {-np.expm1(mean):.0%}: such runs took that much less than predicted")
+        return Standing(
+            mean=mean,
+            deviation=deviation if np.ndim(deviation) else float(deviation),
+            provenance="extrapolated" if extrapolated else "fitted",
+            why="; ".join(why),
+        )
+
+    def difference(self, first: Subject, second: Subject) -> tuple[float, float]:
+        """Mean and standard deviation of the difference of two questions' logarithms, both asked by one new source.
+
+        What they share cancels: effects of the same group, the source, the source's chip and model where these are the same,
+        and the part of the runs' own errors that nearby settings have in common.
+        """
+        one, unknown_one = self._shared(first)
+        two, unknown_two = self._shared(second)
+        contrast = np.zeros(len(self.means))
+        np.add.at(contrast, one, 1.0)
+        np.add.at(contrast, two, -1.0)
+        variance = float(contrast @ self.covariance @ contrast)
+        for name, keys in SHARED.items():
+            same = all(_key(first, key) == _key(second, key) for key in keys)
+            if not same:
+                variance += self.deviations[name] ** 2 * ((name in unknown_one) + (name in unknown_two))
+        w1 = float(self.width(first, self.distance(first)))
+        w2 = float(self.width(second, self.distance(second)))
+        for name, keys in OWN.items():
+            together = all(key == "source" or _key(first, key) == _key(second, key) for key in keys)
+            own = (w1 - w2) ** 2 if together else w1**2 + w2**2
+            variance += self.deviations[name] ** 2 * own
+        variance += self.run**2 * (w1**2 + w2**2 - 2.0 * self.likeness(first, second) * w1 * w2)
+        return float(contrast @ self.means), self.pair_scale * float(np.sqrt(max(variance, 0.0)))
+
+    def likeness(self, first: Subject, second: Subject) -> float:
+        """Correlation of two runs' own errors: ``alike`` exp(-doublings between them / ``alike_doublings``)."""
+        apart = np.abs(np.asarray(first.coordinates) - np.asarray(second.coordinates)).sum()
+        return float(self.alike * np.exp(-apart / self.alike_doublings))
+
+    def width(self, subject: Subject, away: float) -> Number:
+        """w of the hierarchical model: the spread of a question of this kind over the typical one's."""
+        log = sum(self.terms.get(f"{level} {getattr(subject, level)}", 0.0) for level in LEVELS)
+        log += self.terms["distance"] * away
+        return np.exp(log + self.terms["kernel"] * np.asarray(subject.kernel))
+
+    def distance(self, subject: Subject) -> float:
+        """Doublings beyond what was measured of the subject's root framework and kind of model."""
+        reach = self._reach(subject)
+        if reach is None:
+            return 0.0
+        sizes = np.log2(np.array([subject.parameters, subject.num_gpus, *reach], dtype=float))
+        return float(beyond(sizes[:1], sizes[1:2], sizes[2], sizes[3], sizes[4])[0])
+
+    def _reach(self, s: Subject) -> tuple[float, float, float] | None:
+        """Fewest and most parameters and most GPUs measured of the nearest kind; None where nothing was."""
+        return self.reach.get((s.root, s.family)) or self.reach.get(("", s.family)) or self.reach.get(("", ""))
+
+    def _shared(self, subject: Subject) -> tuple[list[int], list[str]]:
+        """Positions of the subject's effects, and the names of those that nobody measured."""
+        known, unknown = [], []
+        for name, keys in SHARED.items():
+            group = (name, *(_key(subject, key) for key in keys))
+            if group in self.groups:
+                known.append(self.groups[group])
+            else:
+                unknown.append(name)
+        return known, unknown
+
+    def _why(self, s: Subject, away: float) -> tuple[list[str], bool]:
+        """What the interval rests on, in words, and whether it is extrapolated."""
+        of_root = [m for m in self.measured if m["root"] == s.root]
+        near = [m for m in of_root if m["curves"] == s.curves]
+        own = _runs(m for m in near if m["framework"] == s.framework)
+        if own and own == _runs(near):
+            words = [f"{own} measured runs of {s.framework} on {s.curves} GPUs"]
+        elif near:
+            words = [f"{_runs(near)} measured runs of {s.root} and frameworks based on it, on {s.curves} GPUs"]
+            words += [f"{own} of them of {s.framework} itself"] if own else [f"none of them of {s.framework} itself"]
+        elif of_root:
+            words = [f"{_runs(of_root)} measured runs of {s.root} and frameworks based on it", f"none of them on {s.curves} GPUs"]
+        else:
+            words = [f"no runs of {s.framework} were measured", f"{self.runs} of other frameworks"]
+        of_model = sum(int(m["models"].get(s.model, 0)) for m in near or of_root)
+        if of_root:
+            words += [f"{of_model} of this model"] if of_model else ["none of this model"]
+        same_generation = any(m["generation"] == s.generation for m in self.measured)
+        return [*words, *self._beyond(s)], not of_root or not same_generation or away > FAR
+
+    def _beyond(self, s: Subject) -> list[str]:
+        fewest, most, gpus = self._reach(s) or (s.parameters, s.parameters, s.num_gpus)
+        reasons = []
+        if s.num_gpus > gpus:
+            reasons.append(f"{s.num_gpus} GPUs, at most {gpus:.0f} were measured")
+        if s.parameters > most:
+            reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at most {most / 1e9:.3g}B were measured")
+        if s.parameters < fewest:
+            reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at least {fewest / 1e9:.3g}B were measured")
+        return reasons
+
+
+def _runs(measured: Iterable[Mapping[str, Any]]) -> int:
+    return sum(int(m["runs"]) for m in measured)
+
+
+def _key(subject: Subject, column: str) -> str:
+    """The subject's value of a column of held-out runs."""
+    return str(getattr(subject, column))
+
+
+@cache
+def load_effects(path: Path = UNCERTAINTY) -> dict[str, Effects]:
+    """The stored models by metric."""
+    return {metric: as_effects(table) for metric, table in read_table(path).items()}
+
+
+def standing(metric: Metric, subject: Subject) -> Standing:
+    """What held-out runs say of a question; memory without a figure of its own is reserved memory.
+
+    How small multiplications are says next to nothing of memory (3 % of the spread a doubling): it is left out there, so that
+    one rule of what fits holds for all layouts.
+    """
+    asked = subject
+    if metric == "memory":
+        asked = replace(subject, kernel=0.0, figure="reserved" if subject.figure == "step" else subject.figure)
+    return load_effects()[metric].standing(asked)
+
+
+def as_effects(table: Mapping[str, Any]) -> Effects:
+    """One metric's table of ``catalog/uncertainty.toml`` as a model."""
+    effects = table["effect"]
+    covariance = np.zeros((len(effects), len(effects)))
+    for i, effect in enumerate(effects):
+        covariance[i, : i + 1] = effect["covariance"]
+    deviations = dict(table["deviations"])
+    return Effects(
+        runs=table["runs"],
+        sources=table["sources"],
+        run=deviations.pop("run"),
+        deviations=deviations,
+        terms=table["terms"],
+        scale=table["scale"],
+        pair_scale=table["pair_scale"],
+        alike=table["alike"],
+        alike_doublings=table["alike_doublings"],
+        groups={tuple(effect["group"]): i for i, effect in enumerate(effects)},
+        means=np.array([effect["mean"] for effect in effects], dtype=float),
+        covariance=covariance + np.tril(covariance, -1).T,
+        measured=tuple(table["measured"]),
+        reach={(r["root"], r["family"]): (r["fewest_parameters"], r["most_parameters"], r["most_gpus"]) for r in table["reach"]},
+    )

@@ -1,0 +1,280 @@
+"""One hierarchical model of log(measured / predicted) over held-out runs, fitted by maximum a posteriori marginal likelihood.
+
+For run i of source s on a chip c,
+
+    y_i = sum_k u_k[g_k(i)] + w_i (v_s + v_sc + v_sm + e_i),   w_i = exp(sum_j x_ij beta_j).
+
+The shared effects u are what a new source has in common with the measured ones (framework and what it is based on, framework and
+generation of chip, kind of model, precision, kind of job); the effects v of a source, of a source and a chip, of a source and a
+model, and the run's own e are redrawn by a new source. All are normal with a variance of their own, which the fit finds; w is
+the spread by kind of model, by generation, by how large a run's kernels are and by how far it lies from what other sources
+measured. The prediction for a new source is the interval.
+
+Runs of one source say much the same: a source of n runs counts as sqrt(n), as in the fit of the constants. Outlying runs count
+less: e is Student's t with 8 degrees of freedom, as a scale mixture (Lange, Little and Taylor 1989). The likelihood with random
+effects integrated out and its derivatives: Searle, Casella and McCulloch 1992, chapter 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.common.arrays import Array, Mask
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+Columns = Mapping[str, NDArray[Any]]
+"""Held-out runs, one column a field."""
+
+SHARED: dict[str, tuple[str, ...]] = {
+    "all": (),
+    "root": ("root",),
+    "framework": ("framework",),
+    "framework on chip": ("framework", "generation"),
+    "kind of model": ("family",),
+    "precision": ("precision",),
+    "job": ("job",),
+    "figure": ("figure",),
+}
+"""Effects that a new source shares with the measured ones, by the columns that name their groups."""
+OWN: dict[str, tuple[str, ...]] = {
+    "source": ("source",),
+    "source on chip": ("source", "curves"),
+    "source and model": ("source", "model"),
+}
+"""Effects that a new source draws anew."""
+LEVELS = ("family", "generation", "framework", "figure")
+"""Columns whose values have a spread of their own."""
+FREEDOM = 8.0
+"""Degrees of freedom of a run's own error: assumed."""
+TYPICAL = 0.05
+"""What a standard deviation of an effect is before any run is looked at: assumed; its logarithm is known to UNSURE."""
+UNSURE = 0.7
+LEVEL_UNSURE = 0.4
+"""Standard deviation of the logarithm of a level's spread: assumed."""
+SLOPES = {"kernel": (0.0, 0.1), "distance": (0.05, 0.05), "incomplete": (0.2, 0.2)}
+"""Further terms of log(w), mean and standard deviation beforehand: assumed. ``kernel``: log2 of typical over the run's size of a
+multiplication; ``distance``: of ``distances``; ``incomplete``: 1 where the row says that something is missing (quality B)."""
+ROUNDS = 5
+"""Times that the weights of outlying runs are found anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Components:
+    """What the fit found: standard deviations of effects, of a run's own error, and the terms of log(w)."""
+
+    deviations: dict[str, float]
+    run: float
+    terms: dict[str, float]
+
+
+class Design:
+    """The model's matrices for a table of held-out runs: which effects each has, what its spread depends on."""
+
+    def __init__(self, table: Columns, residual: Array, terms: Sequence[str], spread: Array) -> None:
+        self.effects = [*SHARED, *OWN]
+        self.residual = residual
+        self.terms, self.spread = list(terms), spread
+        self.groups: list[tuple[str, ...]] = []
+        seen: dict[tuple[str, ...], int] = {}
+        columns = np.empty((len(residual), len(self.effects)), dtype=np.intp)
+        for e, (name, keys) in enumerate({**SHARED, **OWN}.items()):
+            for i in range(len(residual)):
+                group = (name, *(str(table[key][i]) for key in keys))
+                columns[i, e] = seen.setdefault(group, len(seen))
+        self.groups = list(seen)
+        self.columns = columns
+        self.effect = np.array([self.effects.index(group[0]) for group in self.groups])
+
+    @cached_property
+    def shared(self) -> csr_matrix:
+        """(runs, groups): 1 where a run has a shared effect."""
+        return self._matrix(np.arange(len(self.effects)) < len(SHARED))
+
+    @cached_property
+    def own(self) -> csr_matrix:
+        """(runs, groups): 1 where a run has an effect of its source."""
+        return self._matrix(np.arange(len(self.effects)) >= len(SHARED))
+
+    def _matrix(self, chosen: Mask) -> csr_matrix:
+        from scipy.sparse import csr_matrix
+
+        n, k = self.columns.shape
+        ends = np.arange(0, n * k + 1, k)
+        return csr_matrix((np.tile(chosen, n).astype(float), self.columns.ravel(), ends), shape=(n, len(self.groups)))
+
+    def prior(self) -> tuple[Array, Array]:
+        """Mean and standard deviation of the terms beforehand."""
+        known = [SLOPES.get(term, (0.0, LEVEL_UNSURE)) for term in self.terms]
+        return np.array([m for m, _ in known]), np.array([s for _, s in known])
+
+    def components(self, theta: Array) -> Components:
+        """Coordinates as numbers with names."""
+        k = len(self.effects)
+        return Components(
+            deviations={name: float(v) for name, v in zip(self.effects, np.exp(theta[:k]), strict=True)},
+            run=float(np.exp(theta[k])),
+            terms={term: float(v) for term, v in zip(self.terms, theta[k + 1 :], strict=True)},
+        )
+
+
+def design(table: Columns, residual: Array, away: Array) -> Design:
+    """The design of a table; ``away`` as ``distances`` gives it."""
+    n = len(residual)
+    terms: list[str] = []
+    columns: list[Array] = []
+    for column in LEVELS:
+        for value in sorted({str(v) for v in table[column]}):
+            terms.append(f"{column} {value}")
+            columns.append(np.array([str(v) == value for v in table[column]], dtype=float))
+    terms += list(SLOPES)
+    columns += [np.asarray(table["kernel"], float), away, np.asarray(table["incomplete"], float)]
+    return Design(table, residual, terms, np.column_stack(columns) if n else np.empty((0, len(terms))))
+
+
+def distances(table: Columns) -> Array:
+    """How far each run lies from what other sources measured of its root framework and kind of model, in doublings.
+
+    log2 of parameters beyond their range there, plus log2 of GPUs beyond the most there; of its kind of model under any
+    framework where no other source has its own.
+    """
+    size, gpus = np.log2(np.asarray(table["parameters"], float)), np.log2(np.asarray(table["num_gpus"], float))
+    source, root, family = (np.asarray(table[c]).astype(str) for c in ("source", "root", "family"))
+    found = np.zeros(len(size))
+    cells = sorted(set(zip(source.tolist(), root.tolist(), family.tolist(), strict=True)))
+    for of_source, of_root, of_family in cells:
+        mine = (source == of_source) & (root == of_root) & (family == of_family)
+        others = (source != of_source) & (family == of_family)
+        near = others & (root == of_root)
+        chosen = near if near.any() else others
+        if chosen.any():
+            found[mine] = beyond(size[mine], gpus[mine], size[chosen].min(), size[chosen].max(), gpus[chosen].max())
+    return found
+
+
+def beyond(size: Array, gpus: Array, smallest: float, largest: float, most: float) -> Array:
+    """Doublings of parameters outside a range, plus doublings of GPUs beyond the most; all logarithms to base 2."""
+    return np.maximum(np.maximum(size - largest, smallest - size), 0.0) + np.maximum(gpus - most, 0.0)
+
+
+def source_weights(table: Columns) -> Array:
+    """n^(-1/2) for a run of a source of n runs."""
+    _, inverse, counts = np.unique(np.asarray(table["source"]).astype(str), return_inverse=True, return_counts=True)
+    return np.asarray(counts[inverse].astype(float) ** -0.5)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The fitted model of one metric: coordinates, the weights of the runs, and the design that they belong to."""
+
+    of: Design
+    theta: Array
+    weights: Array  # of the likelihood: by source and by how outlying a run is
+
+    @property
+    def components(self) -> Components:
+        """The variance components and terms of the spread."""
+        return self.of.components(self.theta)
+
+    @cached_property
+    def widths(self) -> Array:
+        """w of every run."""
+        return np.asarray(np.exp(self.of.spread @ self.theta[len(self.of.effects) + 1 :]))
+
+    def posterior(self, residual: Array, keep: Array | None = None) -> tuple[Array, Array]:
+        """Means and covariance of all effects given the runs with weights ``keep``; groups without runs stay at the prior."""
+        from scipy.sparse import diags
+
+        found = self.components
+        precision = self.weights * (1.0 if keep is None else keep) / (found.run * self.widths) ** 2
+        z = self.of.shared + diags(self.widths) @ self.of.own
+        variance = np.array(list(found.deviations.values()))[self.of.effect] ** 2
+        inverse = (z.T @ diags(precision) @ z).toarray() + np.diag(1.0 / variance)
+        covariance = np.linalg.inv(inverse)
+        return np.asarray(covariance @ (z.T @ (precision * residual))), covariance
+
+    def own_variance(self) -> float:
+        """Variance that a new source's run adds where w = 1."""
+        found = self.components
+        return float(sum(found.deviations[name] ** 2 for name in OWN) + found.run**2)
+
+
+def fit_hierarchy(table: Columns, residual: Array, iterations: int = 60) -> Fitted:
+    """Variance components and spread that make the held-out residuals most likely; some seconds for 2,000 runs."""
+    from scipy.optimize import minimize
+
+    of = design(table, residual, distances(table))
+    mean, _ = of.prior()
+    theta = np.concatenate([np.full(len(of.effects), np.log(TYPICAL)), [np.log(2.0 * TYPICAL)], mean])
+    by_source = source_weights(table)
+    outlying = np.ones(len(residual))
+    for _ in range(ROUNDS):
+        of_round = (of, by_source, outlying)
+        found = minimize(
+            _negative, theta, args=of_round, jac=True, method="L-BFGS-B", options={"maxiter": iterations, "ftol": 1e-6}
+        )
+        theta = found.x
+        outlying = (FREEDOM + 1.0) / (FREEDOM + _standardized(theta, *of_round))
+    return Fitted(of, theta, by_source * outlying)
+
+
+def _negative(theta: Array, of: Design, by_source: Array, outlying: Array) -> tuple[float, Array]:
+    """Minus the logarithm of the marginal posterior, and its derivatives by the coordinates."""
+    value, slope, _ = _likelihood(theta, of, by_source, outlying)
+    return -value, -slope
+
+
+def _standardized(theta: Array, of: Design, by_source: Array, outlying: Array) -> Array:
+    """Expected squares of the runs' own errors over their variance."""
+    return _likelihood(theta, of, by_source, outlying)[2]
+
+
+def _likelihood(theta: Array, of: Design, by_source: Array, outlying: Array) -> tuple[float, Array, Array]:
+    from scipy.linalg import cho_factor, cho_solve
+    from scipy.sparse import diags
+
+    k = len(of.effects)
+    deviation, run, beta = np.exp(theta[:k]), np.exp(theta[k]), theta[k + 1 :]
+    w = np.exp(of.spread @ beta)
+    scale = (run * w) ** 2
+    precision = by_source * outlying / scale
+    own = diags(w) @ of.own
+    z = of.shared + own
+    variance = deviation[of.effect] ** 2
+    factor = cho_factor((z.T @ diags(precision) @ z).toarray() + np.diag(1.0 / variance), lower=True)
+    covariance = cho_solve(factor, np.eye(len(variance)))
+    y = of.residual
+    right = z.T @ (precision * y)
+    mean = covariance @ right
+    error = y - z @ mean
+    value = -0.5 * float(
+        np.sum(y * y * precision)
+        - right @ mean
+        + np.sum(np.log(scale / outlying) * by_source)
+        + np.sum(np.log(variance))
+        + 2.0 * np.sum(np.log(np.diag(factor[0])))
+    )
+    zc = z @ covariance
+    of_run = np.asarray(z.multiply(zc).sum(1)).ravel()
+    of_own = np.asarray(own.multiply(zc).sum(1)).ravel()
+    by_run = (error**2 + of_run) * precision - by_source
+    by_width = by_run + precision * (error * (own @ mean) - of_own)
+    slope = np.concatenate(
+        [
+            np.bincount(of.effect, weights=(mean**2 + np.diag(covariance)) / variance - 1.0, minlength=k),
+            [by_run.sum()],
+            of.spread.T @ by_width,
+        ]
+    )
+    before, unsure = of.prior()
+    value -= 0.5 * float(np.sum(((theta[:k] - np.log(TYPICAL)) / UNSURE) ** 2) + np.sum(((beta - before) / unsure) ** 2))
+    slope[:k] -= (theta[:k] - np.log(TYPICAL)) / UNSURE**2
+    slope[k + 1 :] -= (beta - before) / unsure**2
+    return value, slope, np.asarray((error**2 + of_run) / scale)

@@ -1,0 +1,63 @@
+"""Which attention kernel a framework runs on an accelerator: not every chip has the one that its library prefers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from planner.hardware.cluster import Accelerator
+from planner.workload.framework import Framework
+
+AMPERE, TURING = (8, 0), (7, 5)
+"""Compute capabilities from which FlashAttention-2 and cuDNN's fused attention, and FlashAttention of 2022, run.
+
+Sources: github.com/Dao-AILab/flash-attention, README ("Ampere, Ada, or Hopper GPUs"; of 2022: "Turing or Ampere GPUs");
+NVIDIA/TransformerEngine, common/fused_attn/fused_attn.cpp ("sm_arch_ >= 80").
+"""
+LIBRARIES = {
+    "transformer-engine": "Transformer Engine",
+    "flash-attn": "flash-attn",
+    "pytorch": "PyTorch's scaled_dot_product_attention",
+}
+
+
+def compute_capability(accelerator: Accelerator) -> tuple[int, int] | None:
+    """(major, minor) of an NVIDIA accelerator, None of others.
+
+    >>> from planner.hardware.cluster import load_accelerator
+    >>> compute_capability(load_accelerator("t4"))
+    (7, 5)
+    """
+    major, dot, minor = accelerator.compute_capability.partition(".")
+    return (int(major), int(minor)) if dot and major.isdigit() and minor.isdigit() else None
+
+
+@lru_cache(maxsize=256)
+def attention_on(framework: Framework, accelerator: Accelerator) -> Framework:
+    """The framework with the attention kernel that it runs on the accelerator.
+
+    Before Ampere, PyTorch takes its memory-efficient kernel, which keeps as little as FlashAttention and counts as its first
+    generation; flash-attn has its first generation from Turing on; Transformer Engine computes scores, softmax and sum one by
+    one, and so does everything without a fused kernel.
+    """
+    capability = compute_capability(accelerator)
+    if framework.attention_kernel != "flash" or capability is None or capability >= AMPERE:
+        return framework
+    fused = framework.attention_library == "pytorch" or (framework.attention_library == "flash-attn" and capability >= TURING)
+    return framework.replaced(flash_attention=1) if fused else framework.replaced(attention_kernel="standard")
+
+
+def attention_notes(framework: Framework, accelerator: Accelerator) -> tuple[str, ...]:
+    """What a reader should know where the framework's usual kernel does not run on the accelerator."""
+    runs = attention_on(framework, accelerator)
+    if (runs.attention_kernel, runs.flash_attention) == (framework.attention_kernel, framework.flash_attention):
+        return ()
+    library = LIBRARIES[framework.attention_library]
+    if runs.attention_kernel == "standard":
+        return (
+            f"attention: {library} has no fused kernel for {accelerator.name} (compute capability "
+            f"{accelerator.compute_capability}): scores are computed and kept in full",
+        )
+    return (
+        f"attention: {accelerator.name} (compute capability {accelerator.compute_capability}) has no FlashAttention-2; {library} "
+        "takes its older fused kernel",
+    )

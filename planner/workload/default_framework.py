@@ -1,0 +1,82 @@
+"""The framework that is taken where none is named: by job, model, accelerator and number of GPUs, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from planner.hardware.cluster import Cluster
+from planner.model.architecture import Model
+from planner.workload.attention import AMPERE, compute_capability
+from planner.workload.framework import Framework, load_framework
+from planner.workload.job import Job
+from planner.workload.layout import Layout
+
+ADAPTERS = ("lora", "qlora", "gptq-lora")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefaultFramework:
+    """A framework and in words why it is the usual one."""
+
+    framework: Framework
+    why: str
+
+
+def default_framework(model: Model, cluster: Cluster, job: Job, layout: Layout | None = None) -> DefaultFramework:
+    """The framework that such a job is usually run with; a ``layout`` must be one that it offers.
+
+    peft for adapters; transformers' Trainer for one GPU and for encoders; FSDP for a dense model on one node; Megatron-Core for
+    several nodes and mixtures of experts, its 2022 ancestor before Ampere, which Transformer Engine's fused kernels need.
+    """
+    usual = list(_usual(model, cluster, job))
+    for name, why in usual:
+        framework = load_framework(name)
+        if _able(framework, job) and (layout is None or _offers(framework, layout)):
+            return DefaultFramework(framework=framework, why=f"framework chosen: {name}, {why}; name another in [framework]")
+    name, why = "megatron-core", "which offers what the layout asks for"
+    return DefaultFramework(framework=load_framework(name), why=f"framework chosen: {name}, {why}; name another in [framework]")
+
+
+def _usual(model: Model, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]]:
+    """(name, reason), the most usual first; the later ones for layouts or precisions that the first does not offer."""
+    old = (compute_capability(cluster.accelerator) or AMPERE) < AMPERE
+    megatron = "megatron-2022" if old else "megatron-core"
+    single = model.memory_length > 0 or model.relative_attention
+    if job.kind in ADAPTERS:
+        yield "peft", "the usual one for adapters"
+    if cluster.num_gpus == 1:
+        yield "huggingface", "the usual one for a single GPU"
+    if model.architecture == "encoder" or single:
+        yield "huggingface", "the usual one for encoders and relative positions"
+    if model.num_experts:
+        yield "megatron-core", "which spreads experts over GPUs and multiplies them in groups"
+    if cluster.num_nodes == 1:
+        yield "fsdp", "the usual one for a model on a single node"
+    yield megatron, "the usual one for several nodes"
+
+
+def _able(framework: Framework, job: Job) -> bool:
+    """Whether the framework trains in the job's precision."""
+    return job.precision not in ("fp8", "nvfp4") or "fp8" in framework.features
+
+
+def _offers(framework: Framework, layout: Layout) -> bool:
+    """Whether the framework has every feature that the layout takes."""
+    wanted = {
+        "tp": layout.tp > 1,
+        "sequence_parallel": layout.sequence_parallel and layout.tp > 1,
+        "pp": layout.pp > 1,
+        "vpp": layout.vpp > 1,
+        "zero_bubble": layout.schedule == "zero-bubble",
+        "cp": layout.cp > 1,
+        "ep": layout.ep > 1,
+        "etp": layout.etp > 1,
+        f"zero{layout.zero}": layout.zero > 0,
+        "hybrid_shard": layout.shard_group_size > 0,
+        "offload_optimizer": layout.offload_optimizer,
+        "offload_activations": layout.offload_activations,
+        "selective_recompute": layout.recompute == "selective",
+    }
+    shards = framework.mixed_precision != "sharded_fp32" or layout.zero >= 2
+    return shards and all(feature in framework.features for feature, asked in wanted.items() if asked)

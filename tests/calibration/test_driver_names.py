@@ -1,0 +1,67 @@
+"""Names that drivers give to cards, each as nvidia-smi or rocm-smi prints it, and the profile that must answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from planner.calibration.driver_names import _names, known_accelerator, named
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import load_accelerator
+
+
+@pytest.mark.parametrize(
+    ("device", "profile"),
+    [
+        ("NVIDIA H100 80GB HBM3", "h100-sxm5-80gb"),
+        ("NVIDIA A100 80GB PCIe", "a100-pcie-80gb"),
+        ("NVIDIA A100-SXM4-40GB", "a100-sxm4-40gb"),
+        ("Tesla V100-SXM2-32GB", "v100-sxm2-32gb"),
+        ("Tesla V100-PCIE-16GB", "v100-pcie-16gb"),
+        ("NVIDIA GeForce RTX 3070", "rtx-3070-8gb"),
+        ("NVIDIA H200", "h200-sxm-141gb"),
+        ("AMD Instinct MI300X OAM", "mi300x-192gb"),
+        ("NVIDIA B300 SXM6 AC", "b300-sxm-270gb"),
+        ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
+        ("nvidia  geforce rtx 4090", "rtx-4090-24gb"),
+    ],
+)
+def test_a_drivers_name_finds_its_profile(device: str, profile: str) -> None:
+    assert known_accelerator(device) == profile
+    assert load_accelerator(profile).name == profile
+
+
+@pytest.mark.parametrize(
+    ("device", "near"),
+    [
+        ("NVIDIA H200 NVL", "h200-sxm-141gb"), ("NVIDIA GH200 480GB", "h100-sxm5-80gb"),
+        ("NVIDIA GeForce RTX 3070 Laptop GPU", "rtx-3070-8gb"), ("NVIDIA GeForce RTX 3070 Ti", "rtx-3070-8gb"),
+        ("NVIDIA A100-SXM-64GB", "a100"), ("NVIDIA GeForce RTX 4090 Super Laptop GPU", "rtx-4090-24gb"),
+    ],
+)  # fmt: skip
+def test_an_unknown_card_is_no_other_but_the_nearest_are_named(device: str, near: str) -> None:
+    """A laptop's or another memory's card has other clocks: it is never taken for the one that it is named after."""
+    found = named(device)
+    assert found.profile is None
+    assert any(name.startswith(near) for name in found.near)
+
+
+@pytest.mark.parametrize("device", ["NVIDIA A100-SXM4-40GB MIG 3g.20gb", "NVIDIA H100 80GB HBM3 MIG 1g.10gb"])
+def test_a_slice_is_of_the_card_that_it_is_cut_from(device: str) -> None:
+    found = named(device)
+    assert found.is_slice
+    assert found.profile == known_accelerator(device.split(" MIG")[0])
+
+
+@pytest.mark.parametrize("device", ["AMD EPYC", "NVIDIA", "Some GPU 9999"])
+def test_a_stranger_has_no_profile(device: str) -> None:
+    assert known_accelerator(device) is None
+
+
+def test_every_profile_of_the_table_exists() -> None:
+    known, unknown = _names()
+    for name in {*known.values(), *(n for some in unknown.values() for n in some)}:
+        try:
+            load_accelerator(name)
+        except PlannerError as error:
+            pytest.fail(str(error))
+    assert not known.keys() & unknown.keys()

@@ -1,0 +1,174 @@
+"""Traces of a profiler: read, grouped by kind of work, compared with a plan; made on this CPU and made up by hand."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from command_line import Run
+
+from kernels.families.training import make_trainer
+from kernels.models import Step, decoder
+from planner.calibration.trace import KINDS, UNKNOWN, compare_trace, kind_of, read_trace
+from planner.common.errors import PlannerError
+from planner.scenarios.scenario import read_scenario
+
+SCENARIO = """
+[model]
+name = "tiny"
+num_layers = 2
+hidden_size = 64
+num_heads = 4
+num_kv_heads = 4
+head_dim = 16
+ffn_hidden_size = 128
+vocab_size = 256
+[cluster]
+node = "local-cpu"
+[framework]
+name = "kernels"
+[job]
+seq_len = 32
+global_batch_size = 2
+num_steps = 10
+precision = "fp32"
+[layout]
+micro_batch_size = 2
+"""
+
+
+def kernel(name: str, begin: float, seconds: float, **more: Any) -> dict[str, Any]:
+    place = {"device": more.pop("device", 0), "stream": more.pop("stream", 7)}
+    return {"ph": "X", "cat": "kernel", "name": name, "ts": begin * 1e6, "dur": seconds * 1e6, "args": place, **more}
+
+
+def written(path: Path, events: list[dict[str, Any]]) -> Path:
+    path.write_text(json.dumps({"traceEvents": events}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("nvjet_tst_256x128_64x4_1x2_h_bz_coopA_NTN", "matrix multiply"),
+        ("void cutlass::Kernel2<cutlass_80_tensorop_bf16_s16816gemm_relu_bf16_256x128_32x3_tn_align8>", "matrix multiply"),
+        ("Cijk_Alik_Bljk_BBS_BH_Bias_HA_S_SAV_UserArgs_MT256x256x64", "matrix multiply"),
+        ("void deep_gemm::fp8_gemm_kernel<7168u, 4096u>", "matrix multiply"),
+        ("at::cuda::detail::prepare_grouped_gemm_data", "grouped multiply"),
+        ("void flash::flash_bwd_dq_dk_dv_loop_seqk_parallel_kernel<Flash_bwd_kernel_traits<128>>", "attention backward"),
+        ("cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob", "attention forward"),
+        ("fmha_cutlassF_f16_aligned_64x128_rf_sm80", "attention forward"),
+        ("fmha_cutlassB_f16_aligned_64x64_k128_sm80", "attention backward"),
+        ("ncclDevKernel_ReduceScatter_Sum_bf16_RING_LL", "communication"),
+        ("void deep_ep::intranode::dispatch<8, 768>", "communication"),
+        ("void at::native::multi_tensor_apply_kernel<FusedAdamMathFunctor<float, 4>>", "optimizer"),
+        ("void at::native::vectorized_elementwise_kernel<4, SiluFunctor>", "memory-bound"),
+        ("triton_red_fused__to_copy_mean_mul_pow_rsqrt_3", "memory-bound"),
+        ("Memcpy DtoH (Device -> Pinned)", "host copies"),
+        ("Memcpy DtoD (Device -> Device)", "memory-bound"),
+        ("aten::addmm", "matrix multiply"),
+        ("aten::native_layer_norm_backward", "memory-bound"),
+        ("my_company_secret_kernel", UNKNOWN),
+    ],
+)
+def test_kernels_of_many_libraries_are_known_by_name(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
+    assert kind in (*KINDS, UNKNOWN)
+
+
+def test_overlap_and_idle_time_are_lengths_of_unions(tmp_path: Path) -> None:
+    """0 to 4 compute; 3 to 6 communication, of which 4 to 5 alone, since copies run from 5 to 7; 7 to 8 idle; 8 to 9 compute."""
+    events = [
+        kernel("nvjet_a", 0.0, 4.0), kernel("ncclDevKernel_AllReduce", 3.0, 3.0, stream=9),
+        kernel("vectorized_elementwise_kernel", 5.0, 2.0), kernel("my_secret", 8.0, 1.0),
+        kernel("nvjet_of_another_device", 0.0, 1.0, device=1),
+        {"ph": "X", "cat": "user_annotation", "name": "ProfilerStep#3", "ts": 0.0, "dur": 9e6},
+        {"ph": "M", "name": "process_name"},
+    ]  # fmt: skip
+    scenario = tmp_path / "s.toml"
+    scenario.write_text(SCENARIO)
+    trace = read_trace(written(tmp_path / "t.json", events))
+    found = compare_trace(trace, read_scenario(scenario).cases[0].plan())
+    assert found.step_s == pytest.approx(9.0)
+    assert found.busy_s == pytest.approx(8.0)
+    assert found.idle_s == pytest.approx(1.0)
+    assert found.communication_s == pytest.approx(3.0)
+    assert found.exposed_s == pytest.approx(1.0)
+    by_kind = {row.kind: row.measured_s for row in found.rows}
+    assert by_kind["matrix multiply"] == pytest.approx(4.0)
+    assert by_kind["memory-bound"] == pytest.approx(2.0)
+    assert found.unknown == (("my_secret", pytest.approx(1.0)),)
+    assert found.overrides(1.0)["overlap_gradient_reduction"] == pytest.approx(2.0 / 3.0)
+
+
+def test_steps_are_counted_by_their_marks_and_may_be_told(tmp_path: Path) -> None:
+    marks = [{"ph": "X", "cat": "user_annotation", "name": f"ProfilerStep#{i}", "ts": i, "dur": 1} for i in (3, 4, 5, 6)]
+    path = written(tmp_path / "t.json", [kernel("nvjet", 0.0, 8.0), *marks])
+    assert read_trace(path).steps == 4
+    assert read_trace(path, 8).steps == 8
+    packed = tmp_path / "t.json.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_trace(packed) == read_trace(path)
+
+
+def test_own_time_of_nested_operators_adds_up(tmp_path: Path) -> None:
+    def operator(name: str, begin: float, length: float) -> dict[str, Any]:
+        return {"ph": "X", "cat": "cpu_op", "name": name, "ts": begin, "dur": length, "tid": 1}
+
+    events = [operator("aten::linear", 0, 100), operator("aten::addmm", 10, 80), operator("aten::copy_", 20, 10)]
+    trace = read_trace(written(tmp_path / "t.json", [*events, operator("aten::add", 120, 5)]))
+    assert trace.on_cpu
+    own = {e.name: e.own_s * 1e6 for e in trace.events}
+    assert own == pytest.approx({"aten::linear": 20, "aten::addmm": 70, "aten::copy_": 10, "aten::add": 5})
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("", "cannot be read"), ("{}", "traceEvents"), ('{"traceEvents": []}', "no kernel"), ("[1, 2]", "no kernel")],
+)
+def test_what_is_no_trace_is_refused(text: str, word: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(text)
+    with pytest.raises(PlannerError, match=word):
+        read_trace(path)
+
+
+def test_a_real_step_is_compared_by_the_command_line(tmp_path: Path, run: Run) -> None:
+    """A step of the harness's own model on this CPU: its products are seen, counted, and set beside the plan's."""
+    step = Step(label="x", model=decoder(2, 64, 4, 4, 128, 256), seq_len=32, micro_batch_size=2)
+    trainer = make_trainer(step, "fp32", torch.device("cpu"))
+    trainer.run()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        trainer.run()
+    trace, scenario = tmp_path / "trace.json", tmp_path / "s.toml"
+    seen.export_chrome_trace(str(trace))
+    scenario.write_text(SCENARIO)
+    code, out, err = run("validate", trace, "--scenario", scenario, "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    rows = {row["kind"]: row for row in answer["rows"]}
+    assert rows["matrix multiply"]["kernels"] >= 2 * 7 + 1, "seven products in each of two layers, and the output layer"
+    assert {"memory-bound", "optimizer", "attention forward", "attention backward"} <= rows.keys()
+    known = sum(row["measured_s"] for row in rows.values())
+    assert sum(s for _, s in answer["unknown"]) < 0.2 * known
+    code, out, err = run("validate", trace, "--scenario", scenario)
+    assert code == 0, err
+    assert "matrix multiply" in out
+    code, _, err = run("validate", trace, "--steps", "2")
+    assert code == 2
+    assert "--scenario" in err
+
+
+def test_a_pipeline_is_refused(tmp_path: Path) -> None:
+    scenario = tmp_path / "s.toml"
+    scenario.write_text(
+        '[model]\nname = "llama-2-7b"\n[cluster]\nnode = "dgx-h100"\n[framework]\nname = "megatron-core"\n'
+        '[job]\nseq_len = 4096\nglobal_batch_size = 64\nnum_steps = 10\nprecision = "bf16"\n[layout]\npp = 2\ntp = 4\n'
+    )
+    trace = read_trace(written(tmp_path / "t.json", [kernel("nvjet", 0.0, 8.0)]))
+    with pytest.raises(PlannerError, match=r"layout\.pp = 2"):
+        compare_trace(trace, read_scenario(scenario).cases[0].plan())

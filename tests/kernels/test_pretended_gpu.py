@@ -1,0 +1,258 @@
+"""The harness on GPUs that are pretended: every family, every card's ladder of steps, and what happens when a device fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pretended_cuda import CARDS, CONTEXT_BYTES, FAULTS, Card, Pretended
+from step_memory import predicted
+
+from kernels import record as records
+from kernels.__main__ import main
+from kernels.case import Case
+from kernels.families.training import cases as training_cases
+from kernels.footprint import SHARE, fitting, ladder, peak_bytes
+from kernels.models import Step, gpu_steps
+from kernels.runner import FAMILIES, Family
+from kernels.session import Session
+from kernels.supervisor import LOST
+
+KERNELS = "dispatch,memory,gemm,attention,grouped_gemm,moe,elementwise,optimizer,copies,compile,out_of_memory"
+SEED = "MoE 8 x top 2, 1 shared"
+SHORT = {SEED, "dense 125M", "dense 1B, recompute"}
+
+
+def free_bytes(card: Card) -> int:
+    return card.memory_bytes - CONTEXT_BYTES
+
+
+def half(card: Card) -> str:
+    return "bf16" if card.capability >= (8, 0) else "fp16"
+
+
+def usable(step: Step, card: Card) -> bool:
+    return card.capability >= (8, 0) or step.precision not in ("bf16-pure", "tf32")
+
+
+def few_layers() -> list[Step]:
+    """Every kind of step once, two layers deep: a pretended operator costs the same at every size."""
+    labels = {
+        "dense 125M", SEED, "MoE 64 x top 6, 2 shared", "dense 1B, recompute", "encoder large", "dense 350M, eager attention",
+        "MoE 8 x top 2, loop", "MoE 8 x top 2, capacity 1.25", "dense 350M, fp32", "dense 1B, 4 micro-batches",
+    }  # fmt: skip
+    return [replace(s, model=replace(s.model, num_layers=2)) for s in gpu_steps() if s.label in labels]
+
+
+def thinned(family: Family) -> Family:
+    """Some cases of each kind: (name, dtype) in turn, without layers of so many experts that a loop takes minutes."""
+
+    def cases(session: Session) -> Iterator[Case]:
+        seen: dict[tuple[str, str], int] = {}
+        for case in family.cases(session):
+            key = (case.name, case.dtype)
+            seen[key] = seen.get(key, 0) + 1
+            if seen[key] <= 2 and case.shape.get("num_experts", 0) <= 8:
+                yield case
+
+    return replace(family, cases=cases)
+
+
+@pytest.fixture
+def small(monkeypatch: Any) -> None:
+    monkeypatch.setattr("kernels.families.training.gpu_steps", few_layers)
+    monkeypatch.setattr("kernels.runner.FAMILIES", {n: f if n == "training" else thinned(f) for n, f in FAMILIES.items()})
+
+
+def measured(card: Card, out: Path, only: str, more: tuple[str, ...] = (), **device: Any) -> tuple[int, Any]:
+    with Pretended(card, **device) as found:
+        code = main(["run", "--out", str(out), "--budget", "600s", "--only", only, "--worker", *more])
+    return code, found
+
+
+def no_surprises(record: dict[str, Any]) -> None:
+    """Whatever was skipped was skipped for a reason that the harness knows, and nothing for lack of memory."""
+    for sample in record["samples"]:
+        assert not sample["reason"].split(":")[0].endswith(("Error", "Exception")), sample
+        assert "out of memory" not in sample["reason"], sample
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", ["v100-sxm2-16gb", "h100-sxm5-80gb"])
+def test_every_family_runs(name: str, tmp_path: Path) -> None:
+    card, out = CARDS[name], tmp_path / "record.json"
+    code, _ = measured(card, out, KERNELS)
+    assert code == 0
+    record = records.read(out)
+    no_surprises(record)
+    families = {s["family"] for s in record["samples"] if s["status"] == "measured"}
+    assert families >= set(KERNELS.split(",")) - {"compile"}
+    grouped = [s for s in record["samples"] if s["family"] == "grouped_gemm" and s["status"] == "measured"]
+    assert {s["extra"]["kernel"] for s in grouped} == {"grouped" if name.startswith("h100") else "loop"}
+    fp8 = [s for s in record["samples"] if s["dtype"] == "fp8"]
+    assert {s["status"] for s in fp8} == {"measured" if card.capability >= (8, 9) else "skipped"}
+    assert not records.mark_path(out).exists()
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", CARDS)
+def test_training_steps_run_on_every_card(name: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """All kinds of step on two cards, and on the others the mixture that the project began with beside a dense model."""
+    card, out = CARDS[name], tmp_path / "record.json"
+    steps = few_layers() if name in ("v100-sxm2-16gb", "h100-sxm5-80gb") else [s for s in few_layers() if s.label in SHORT]
+    monkeypatch.setattr("kernels.families.training.gpu_steps", lambda: steps)
+    code, device = measured(card, out, "training")
+    assert code == 0
+    record = records.read(out)
+    no_surprises(record)
+    found = {s["shape"]["label"]: s for s in record["samples"] if s["status"] == "measured"}
+    assert set(found) == {s.label for s in steps}
+    assert device.refused == 0, "the ladder chose a form that did not fit"
+    for sample in found.values():
+        extra = sample["extra"]
+        assert extra["saved_bytes"] > 0
+        assert 0 < extra["peak_allocated_bytes"] < SHARE * free_bytes(card) * 1.05
+        assert extra["seen"] == {} or extra["seen"]["clock_reasons"] == ["software power cap", "software thermal slowdown"]
+    assert found["dense 1B, recompute"]["status"] == "measured"
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_every_step_has_a_form_that_fits(name: str) -> None:
+    """By the planner's own peak: on 8 GB, too, and the mixture that the project began with among them."""
+    card = CARDS[name]
+    for step in gpu_steps():
+        if not usable(step, card):
+            continue
+        precision = step.precision or half(card)
+        form = fitting(step, precision, free_bytes(card))[0]
+        assert predicted(form, precision) < 0.95 * free_bytes(card), (step.label, form.reduced)
+        assert form.model.num_experts == step.model.num_experts
+        assert form.model.top_k == step.model.top_k
+        assert form.model.num_layers > form.model.num_dense_layers
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_forms_of_fit_and_validate_stay_apart(name: str) -> None:
+    card = CARDS[name]
+    forms = {}
+    for step in gpu_steps():
+        if usable(step, card):
+            precision = step.precision or half(card)
+            form = fitting(step, precision, free_bytes(card))[0]
+            forms[step.label] = {k: v for k, v in form.fields(precision).items() if k not in ("label", "role", "reduced")}
+    roles = {s.label: s.role for s in gpu_steps()}
+    fits = [f for label, f in forms.items() if roles[label] == "fit"]
+    assert all(f not in fits for label, f in forms.items() if roles[label] == "validate")
+
+
+def test_the_counted_footprint_is_the_planners_peak() -> None:
+    """Counting serves to choose: never 3 % below the planner's peak, and at most a quarter above, where the model is tiny."""
+    for step in gpu_steps():
+        precision = step.precision or "bf16"
+        for form in islice(ladder(step), 0, None, 40):
+            ours = peak_bytes(form, precision, grouped=step.experts == "auto")
+            assert 0.97 < ours / predicted_as(form, precision) < 1.25, (form.label, form.reduced)
+
+
+def predicted_as(step: Step, precision: str) -> float:
+    """The planner's peak with fused norms, as a GPU has them."""
+    return predicted(step, precision, fused_norm=True)
+
+
+@pytest.mark.parametrize("name", ["v100-sxm2-16gb", "rtx-3070-8gb", "a100-sxm4-40gb"])
+def test_peak_memory_of_pretended_steps_is_the_planners(name: str) -> None:
+    from kernels.families.training import make_trainer, stack
+
+    card, errors = CARDS[name], []
+    for step in few_layers():
+        precision = step.precision or half(card)
+        if not usable(step, card) or step.experts == "loop":  # the loop's group sizes are made up here
+            continue
+        form = fitting(step, precision, free_bytes(card))[0]
+        with Pretended(card) as device:
+            trainer = make_trainer(form, precision, torch.device("cuda", 0))
+            trainer.run()
+            device.peak = device.now
+            trainer.run()
+            peak, found = device.peak, stack(form, precision, torch.device("cuda", 0))
+            del trainer
+        errors.append(predicted(form, precision, **found) / peak - 1.0)
+    assert float(np.median(np.abs(errors))) <= 0.02
+    assert float(np.max(np.abs(errors))) <= 0.08, errors
+
+
+@pytest.mark.usefixtures("small")
+def test_a_torch_without_kernels_for_the_card_says_which_to_install(tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "record.json"
+    code, _ = measured(CARDS["v100-sxm2-16gb"], out, "gemm", fault="no kernel image")
+    assert code == 2
+    said = capsys.readouterr().err
+    assert "Tesla V100-SXM2-16GB" in said
+    assert "cu126" in said
+    assert "sm_75" in said
+    assert not out.exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_lost_device_keeps_the_record_and_another_process_goes_on(tmp_path: Path) -> None:
+    card, out = CARDS["rtx-3090-24gb"], tmp_path / "record.json"
+    code, device = measured(card, out, "memory,gemm", fault="illegal access", after=100)
+    assert code == LOST
+    assert device.dead
+    before = records.read(out)
+    assert not before["finished"]
+    kept = [s for s in before["samples"] if s["status"] == "measured"]
+    assert kept
+    assert "illegal memory access" in before["samples"][-1]["reason"]
+    records.note_lost(out, "the device was lost in this case")
+    code, _ = measured(card, out, "memory,gemm", more=("--resume",))
+    assert code == 0
+    after = records.read(out)
+    assert after["finished"]
+    assert after["samples"][: len(before["samples"])] == before["samples"]
+    assert {s["family"] for s in after["samples"] if s["status"] == "measured"} == {"memory", "gemm"}
+    keys = [(s["family"], s["name"], str(s["shape"]), s["dtype"]) for s in after["samples"]]
+    assert len(keys) == len(set(keys)), "nothing is measured twice"
+
+
+@pytest.mark.usefixtures("small")
+def test_memory_that_runs_out_in_a_library_is_no_fault_of_the_device(tmp_path: Path) -> None:
+    out = tmp_path / "record.json"
+    code, _ = measured(CARDS["rtx-3090-24gb"], out, "memory", fault="cublas memory", after=30)
+    assert code == 0
+    skipped = [s for s in records.read(out)["samples"] if s["status"] == "skipped"]
+    assert skipped
+    assert all(s["reason"].startswith("out of memory: ") for s in skipped), skipped
+    assert FAULTS["cublas memory"].split(" when")[0] in skipped[-1]["reason"]
+
+
+def test_a_step_that_does_not_fit_gives_way_to_a_smaller_form(tmp_path: Path, monkeypatch: Any) -> None:
+    """Others take memory between the choice and the step: what is recorded is the form that ran."""
+    steps = [replace(s, model=replace(s.model, num_layers=2)) for s in gpu_steps() if s.label == "dense 350M"]
+    monkeypatch.setattr("kernels.families.training.gpu_steps", lambda: steps)
+    out = tmp_path / "record.json"
+    tight = replace(CARDS["rtx-3070-8gb"], memory_bytes=int(1.9 * 2**30))
+    with Pretended(tight):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda d=None: (int(6e9), int(8e9)))
+        assert main(["run", "--out", str(out), "--budget", "600s", "--only", "training", "--worker"]) == 0
+    record = records.read(out)
+    (sample,) = record["samples"]
+    assert sample["status"] == "measured"
+    assert sample["shape"]["reduced"]
+    assert record["device"]["did_not_fit"]
+
+
+def test_cases_of_a_gpu_are_what_the_card_can_hold(tmp_path: Path) -> None:
+    """The list itself, whole models and all: one case per step, on the smallest card, too."""
+    with Pretended(CARDS["rtx-3070-8gb"]):
+        session = Session(torch.device("cuda", 0), 60.0, None, ["test"])
+        found = list(training_cases(session))
+    assert [c.shape["label"] for c in found] == [s.label for s in gpu_steps()]
+    chains: Callable[[Case], int] = lambda c: 1 + (chains(c.smaller) if c.smaller else 0)  # noqa: E731
+    assert all(chains(c) >= 2 for c in found)

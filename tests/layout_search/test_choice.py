@@ -1,0 +1,161 @@
+"""Laws of the recommended layout: it surely fits, nothing bolder hides, and more freedom or memory never makes it worse."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, NODE, framework, gpus, job, model
+
+import planner
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import cluster
+from planner.layout_search.choice import choose
+from planner.layout_search.question import as_question
+from planner.layout_search.ranking import complexity, kinds
+from planner.layout_search.search import run_search, search_all, searched
+from planner.performance.risk import RISK, FitRule, chance, fit_rule
+from planner.uncertainty.interval import Interval
+from planner.workload.layout import Layout, as_columns
+
+STACKS = ("megatron-core", "fsdp", "deepspeed-zero")
+GIBS = (1.6, 2.0, 2.4, 3.2, 80.0)
+
+
+def card(gib: float) -> Any:
+    return ACCELERATOR.replaced(memory_bytes=gib * 2.0**30)
+
+
+def best(fields: dict[str, Any], stack: str, gib: float = 80.0, **changes: Any) -> float:
+    """Seconds of the fastest layout that fits at the accepted risk, infinite where none does."""
+    asked: dict[str, Any] = {
+        "model": model(fields),
+        "cluster": cluster(NODE, num_gpus=8, accelerator=card(gib)),
+        "framework": framework(stack),
+        "job": job(),
+    }
+    found = search_all(as_question(**{**asked, **changes}), searched).found.rows
+    return float(found.value.min()) if len(found) else np.inf
+
+
+# --- the rule ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_rule_accepts_what_its_probability_allows() -> None:
+    rule = FitRule(usable_bytes=80e9, error=Interval(lower=0.9, expected=1.0, upper=1.2))
+    need = np.linspace(40e9, 120e9, 400)
+    assert (np.diff(rule.probability(need)) <= 0).all()
+    assert (rule.holds(need) == (rule.probability(need) >= 1.0 - RISK - 1e-12)).all()
+    assert rule.probability(80e9 / 1.2) == pytest.approx(0.95)
+    assert rule.most_bytes == pytest.approx(80e9 / 1.2)  # the upper bound just inside the card
+    assert dataclasses.replace(rule, risk=0.2).most_bytes > rule.most_bytes
+    assert dataclasses.replace(rule, headroom=0.5).most_bytes == 40e9
+
+
+@pytest.mark.parametrize("risk", [0.0, -0.1, 0.6, 1.0, float("nan"), "0.05", True])
+def test_a_risk_is_a_probability(risk: Any) -> None:
+    with pytest.raises(PlannerError, match="must be a probability above 0"):
+        planner.plan(model="gpt2", cluster="dgx-a100-80gb", job={"seq_len": 512, "global_batch_size": 8}, risk=risk)
+
+
+def test_a_chance_is_never_rounded_up_to_what_it_misses() -> None:
+    assert (chance(0.94999), chance(0.95), chance(0.9996)) == ("94.9%", "95.0%", "99.9%")
+
+
+# --- the choice -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("gib", GIBS)
+def test_what_is_recommended_has_its_upper_bound_inside_the_card(stack: str, gib: float) -> None:
+    for fields in (GPT, LLAMA, MIXTRAL):
+        answer = planner.plan(
+            model=model(fields),
+            cluster=cluster(NODE, num_gpus=8, accelerator=card(gib)),
+            framework=framework(stack),
+            job=job(),
+            explain=False,
+        )
+        upper = answer.intervals["peak_total_bytes"].upper
+        assert answer.recommended == (answer.fit_probability >= 1.0 - RISK - 1e-9)
+        assert answer.recommended == (upper <= answer.usable_bytes * (1 + 1e-12))
+        if answer.bolder is not None:
+            assert answer.bolder.fit_probability < 1.0 - RISK
+            assert answer.bolder.step_time_s < answer.step_time_s
+            assert answer.bolder.gain == pytest.approx(answer.step_time_s / answer.bolder.step_time_s - 1.0)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_more_memory_never_makes_the_best_slower(stack: str) -> None:
+    for fields in (GPT, LLAMA, MIXTRAL):
+        seconds = [best(fields, stack, gib, allow=["all"]) for gib in GIBS]
+        assert (np.diff([s for s in seconds if np.isfinite(s)]) <= 0).all()
+        assert seconds == sorted(seconds, reverse=True)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("fields", [GPT, MIXTRAL])
+def test_dropping_a_constraint_never_makes_the_best_worse(fields: dict[str, Any], stack: str) -> None:
+    usual = best(fields, stack, 2.4)
+    freer: list[dict[str, Any]] = [{"risk": 0.2}, {"allow": ["all"]}, {"allow": ["shard-groups"]}, {"gpus": [4, 8]}]
+    assert all(best(fields, stack, 2.4, **more) <= usual for more in freer)
+    tight = best(fields, stack, job=job(num_steps=10), deadline_s=1e3)
+    assert best(fields, stack, job=job(num_steps=10)) <= tight
+
+
+def test_unusual_layouts_are_taken_where_nothing_else_fits() -> None:
+    small = cluster(NODE, num_gpus=1, accelerator=card(1.05))
+    work, stack = job(global_batch_size=1, seq_len=128), framework("deepspeed-zero")
+    choice = choose(model(LLAMA, num_layers=24), small, stack, work)
+    assert choice.layout.offload_optimizer
+    assert any("unusual" in why for why in choice.why)
+    large = cluster(NODE, num_gpus=1, accelerator=card(80.0))
+    assert not choose(model(LLAMA, num_layers=24), large, stack, work).layout.offload_optimizer
+
+
+def test_simple_is_fewer_kinds_then_no_offload_then_fewer_chunks() -> None:
+    order = [
+        Layout(zero=3),
+        Layout(tp=2, sequence_parallel=True),
+        Layout(pp=2),
+        Layout(pp=2, schedule="zero-bubble"),
+        Layout(pp=2, vpp=2),
+        Layout(tp=2, pp=2),
+        Layout(tp=2, offload_optimizer=True),
+    ]
+    columns = as_columns(order, 8)
+    assert kinds(columns).tolist() == [0, 1, 1, 1, 1, 2, 2]
+    assert (np.diff(complexity(columns)) >= 0).all()
+
+
+def test_no_layout_fits_is_said_after_the_whole_space() -> None:
+    tiny = cluster(NODE, num_gpus=2, accelerator=card(0.8))
+    asked: dict[str, Any] = {"model": model(LLAMA), "cluster": tiny, "framework": framework("megatron-core"), "job": job()}
+    every = planner.candidates(**asked, allow=["all"])
+    assert not planner.evaluate(**asked, layouts=every).fits.any()
+    answer = planner.plan(**asked)
+    assert not answer.fits
+    assert answer.nearest is None
+    assert "no layout of megatron-core fits this cluster" in answer.reasons[-1]
+    with pytest.raises(PlannerError, match="no layout is left"):
+        run_search(as_question(**asked))
+
+
+def test_the_nearest_layout_that_fits_surely_fits() -> None:
+    asked: dict[str, Any] = {"model": "llama-2-13b", "cluster": "dgx-a100-40gb", "framework": "megatron-core",
+                             "job": {"seq_len": 2048, "global_batch_size": 32}}  # fmt: skip
+    wanted = planner.plan(**asked, layout={"tp": 1})
+    assert not wanted.fits
+    assert wanted.nearest is not None
+    assert planner.plan(**asked, layout=wanted.nearest).recommended
+
+
+def test_the_sentence_counts_layouts_that_fit() -> None:
+    asked: dict[str, Any] = {"model": model(LLAMA), "cluster": gpus(8), "framework": framework("megatron-core"), "job": job()}
+    table = planner.evaluate(**asked, layouts=planner.candidates(**asked))
+    rule = fit_rule(asked["model"], asked["cluster"], asked["framework"], asked["job"])
+    fitting = int((table.fits & rule.holds(table.firm_bytes)).sum())
+    assert f"{fitting:,} layouts fit" in planner.plan(**asked).notes[0]
+    assert f"({int(table.possible.sum()):,} are valid)" in planner.plan(**asked).notes[0]

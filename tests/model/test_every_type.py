@@ -1,0 +1,126 @@
+"""transformers' configuration classes are read with their own count and attention, or refused; nothing is read wrong.
+
+Every ``model_type`` of transformers' two mappings with the defaults of its class, cut to a few layers so that building it on the
+meta device is cheap. What the fields cannot express must be refused.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+
+from planner.common.errors import PlannerError
+from planner.model.architecture import Model
+from planner.model.huggingface import ENCODER_DECODERS, known_types, model_from_config
+from planner.model.huggingface.source import defaults
+from planner.model.parameters import parameters_total
+
+LOOK_ALIKES = ("deberta", "deberta-v2", "longformer", "big_bird", "albert", "mpnet", "jetmoe", "diffllama", "zamba2")
+"""Types whose sizes read like a plain model's and whose attention, or sharing of weights, is another."""
+
+
+said: list[str] = []
+"""What refusals said."""
+
+
+@cache
+def default(kind: str, causal: bool) -> dict[str, Any] | None:
+    """The default configuration as it is saved; None where transformers itself cannot make it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            saved = json.loads(json.dumps(AutoConfig.for_model(kind).to_dict(), default=str))
+        except Exception:
+            return None
+    named = (CAUSAL if causal else MASKED)[kind]
+    return {**saved, "model_type": kind, "architectures": [named if isinstance(named, str) else named[0]]}
+
+
+@cache
+def read(kind: str, causal: bool) -> Model | None:
+    """The planner's model of that default; None where it is refused in one short paragraph."""
+    config = default(kind, causal)
+    if config is None:
+        return None
+    try:
+        return model_from_config(config, kind, "config.json")
+    except PlannerError as error:
+        said.append(str(error))
+        return None
+
+
+def transformers_total(kind: str, causal: bool) -> int | None:
+    """Parameters of transformers' modules on the meta device; None where it cannot build its own default."""
+    auto = AutoModelForCausalLM if causal else AutoModelForMaskedLM
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        try:
+            made = auto.from_config(AutoConfig.for_model(kind))
+        except Exception:
+            return None
+    return sum(weight.numel() for weight in made.parameters())
+
+
+@pytest.mark.parametrize(("causal", "least"), [(True, 120), (False, 14)])
+def test_defaults_are_read_with_transformers_count_or_refused(causal: bool, least: int) -> None:
+    names = CAUSAL if causal else MASKED
+    counted = {kind: parameters_total(model) for kind in names if (model := read(kind, causal)) is not None}
+    theirs = {kind: transformers_total(kind, causal) for kind in counted}
+    equal = {kind for kind, total in counted.items() if theirs[kind] == total}
+    assert {
+        kind: (total, theirs[kind]) for kind, total in counted.items() if kind not in equal and theirs[kind] is not None
+    } == {}
+    assert len(equal) >= least, sorted(set(names) - equal)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_windows_are_those_of_transformers_layer_types(causal: bool) -> None:
+    for kind in CAUSAL if causal else MASKED:
+        model, config = read(kind, causal), default(kind, causal)
+        if model is None or config is None or isinstance(config.get("text_config"), dict):
+            continue
+        types = config.get("layer_types")
+        if not isinstance(types, list) or len(types) != model.num_layers:
+            continue
+        slides = [t in ("sliding_attention", "chunked_attention") for t in types]
+        if config.get("sliding_window") or config.get("attention_chunk_size"):
+            assert [k.sliding for k in model.layer_kinds] == slides, kind
+        recurs = [t in ("linear_attention", "mamba", "conv") for t in types]
+        assert [model.of(k).recurs and not model.of(k).attends for k in model.layer_kinds] == recurs, kind
+
+
+@pytest.mark.parametrize("kind", [*LOOK_ALIKES, *sorted(ENCODER_DECODERS)])
+def test_what_looks_right_and_is_not_is_refused(kind: str) -> None:
+    with pytest.raises(PlannerError) as caught:
+        model_from_config({"model_type": kind, "hidden_size": 64, "num_hidden_layers": 2}, "x", "config.json")
+    assert len(str(caught.value)) <= 400
+
+
+def test_no_near_name_across_generations() -> None:
+    with pytest.raises(PlannerError) as caught:
+        model_from_config({"model_type": "gemma9"}, "x", "config.json")
+    assert "gemma2" not in str(caught.value)
+
+
+def test_defaults_were_written_from_this_major_release() -> None:
+    stated = defaults()
+    assert int(transformers.__version__.split(".")[0]) == 5
+    for kind in ("olmo3", "granite", "glm4_moe", "qwen3_next", "nemotron_h", "gemma3_text"):
+        theirs = AutoConfig.for_model(kind).to_dict()
+        for key in set(stated[kind]) - {"attribute_map"}:
+            assert json.loads(json.dumps(theirs[key], default=str)) == stated[kind][key], (kind, key)
+
+
+def test_every_type_that_is_read_is_listed() -> None:
+    listed = known_types()
+    assert len(listed) > 120
+    assert {"llama", "qwen3_5", "kimi_k2", "modernbert", "nemotron_h"} <= set(listed)

@@ -1,0 +1,109 @@
+"""Exchanges of tokens and of parameters: what crosses a network, what a ring costs, what computation pays for company."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from examples import LLAMA, MIXTRAL, framework, gpus, job, model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.hardware.cluster import cluster as build_cluster
+from planner.hardware.cluster import load_accelerator
+from planner.hardware.curves import curves_of, load_curves
+from planner.operators.row import Matmul, Row, alignment, linear
+from planner.performance.collectives import collective_s, distinct_places, token_exchange_s
+from planner.performance.evaluation import evaluate
+from planner.performance.roofline import device_s
+from planner.workload.layout import Layout, as_columns
+
+
+def test_deepseek_sends_a_token_to_fewer_nodes_than_experts() -> None:
+    """Eight experts in at most four of eight nodes: never more than four copies on the network (DeepSeek-V3, section 3.2.2)."""
+    nodes = distinct_places(8.0, 0.5, 8.0)
+    assert 3.5 < nodes <= 4.0
+    assert distinct_places(8.0, 1.0, 8.0) > nodes
+    assert distinct_places(1.0, 1.0, 8.0) == 1.0
+    assert distinct_places(1e9, 1.0, 8.0) == pytest.approx(8.0, rel=1e-6)  # ever more places: each expert its own
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([8.0, 16.0, 32.0, 64.0]), st.floats(1e6, 1e9), st.sampled_from([2.0, 6.0, 8.0]))
+def test_sending_a_token_once_to_a_node_takes_no_longer_than_once_to_an_expert(ranks: float, tokens: float, k: float) -> None:
+    cluster = build_cluster("dgx-h100", num_nodes=8)
+    once = float(token_exchange_s(cluster, tokens, k, 1.0, ranks, 1.0))
+    pairs = float(collective_s(cluster, "all_to_all", tokens * k, ranks, 1.0))
+    assert once <= pairs * 1.0001
+    assert token_exchange_s(cluster, tokens, k, 1.0, 1.0, 1.0) == 0.0
+
+
+def test_a_rings_latency_grows_with_its_nodes_and_a_trees_with_their_logarithm() -> None:
+    cluster = build_cluster("dgx-h100", num_nodes=64)
+    times = {c: [float(collective_s(cluster, c, 1.0, 8.0 * n, 1.0)) for n in (16, 32, 64)] for c in ("all_gather", "all_reduce")}
+    ring, tree = (np.diff(times[c]) for c in ("all_gather", "all_reduce"))
+    assert ring[1] == pytest.approx(2.0 * ring[0], rel=0.01)
+    assert tree[1] == pytest.approx(tree[0], rel=0.01)
+
+
+def test_computation_that_loses_all_of_an_exchange_hides_nothing() -> None:
+    layout, stack = as_columns(Layout(zero=3), 8), framework("fsdp")
+    alone = stack.replaced(overlap_parameter_gather=0.0, overlap_gradient_reduction=0.0)
+    curves = curves_of(gpus(8).accelerator)
+
+    def step(frame: object, contention: float) -> float:
+        chip = curves.replaced(exchange_contention=contention)
+        return float(evaluate(model(LLAMA), gpus(8), frame, job(), layout, chip).step_time_s[0])  # type: ignore[arg-type]
+
+    assert step(stack, 1.0) == pytest.approx(step(alone, 0.0))
+    assert step(stack, 0.0) < step(stack, 0.5) < step(stack, 1.0)
+
+
+def test_a_dispatcher_that_sends_pairs_sends_more_than_one_that_sends_tokens() -> None:
+    layout = as_columns(Layout(ep=8, zero=1), 16)
+    cluster = build_cluster("dgx-h100", num_nodes=2)
+
+    def exchange(dispatcher: str) -> float:
+        stack = framework("megatron-core").replaced(dispatcher=dispatcher, overlap_expert=0.0)
+        answer = evaluate(model(MIXTRAL), cluster, stack, job(routing="forced", global_batch_size=16), layout)
+        return float(answer.step.expert_parallel[0])
+
+    assert exchange("deepep") == exchange("hybridep") < exchange("alltoall") < exchange("allgather")
+
+
+# --- shapes of multiplications ------------------------------------------------------------------------------------------
+
+
+def test_alignment_is_the_largest_power_of_two_that_divides_both() -> None:
+    assert float(np.max(alignment(4096.0, 11008.0))) == 64.0
+    assert float(np.max(alignment(4096.0, 50257.0))) == 1.0  # GPT-2's vocabulary
+    assert float(np.max(alignment(30522.0, 768.0))) == 2.0  # BERT's
+    assert float(np.max(alignment(1024.0, 30528.0))) == 64.0  # the same, padded
+
+
+@pytest.mark.parametrize("name", ["v100-sxm2-16gb", "a100-sxm4-80gb", "h100-sxm5-80gb"])
+def test_padding_an_odd_vocabulary_is_faster(name: str) -> None:
+    chip = load_accelerator(name)
+    curves = load_curves(chip.curves)
+
+    def seconds(vocabulary: float) -> float:
+        row = linear("logits", "head", Matmul(m=4096.0, k=1024.0, n=vocabulary), width=2.0)[0]
+        return float(device_s(row, chip, curves, "fp16", "fp16"))
+
+    assert seconds(50304.0) < seconds(50257.0)
+    flops = 2.0 * 4096 * 1024 * 50257
+    if name.startswith("v100"):  # cuBLAS 10 leaves the tensor cores alone: at most twice the fp32 peak
+        assert flops / seconds(50257.0) < 2.0 * chip.peak("fp32")
+
+
+def test_fused_attention_pads_heads_to_the_next_kernel() -> None:
+    from planner.operators.row import FusedAttention
+
+    chip = load_accelerator("a100-sxm4-80gb")
+
+    def seconds(head: float) -> float:
+        work = FusedAttention(sequences=8.0, heads=16.0, queries=4096.0, keys=2048.0, qk_head_dim=head, value_head_dim=head)
+        flops = 4.0 * 8 * 16 * 4096 * 2048 * head
+        row = Row(name="fused attention", block="attention", phase="forward", flops=flops, work=work)
+        return float(device_s(row, chip, load_curves(chip.curves), "bf16", "bf16"))
+
+    assert seconds(128.0) / 128.0 < seconds(100.0) / 100.0

@@ -1,0 +1,68 @@
+"""Which framework is usual for a question, and which attention kernel it runs on an accelerator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import planner
+from planner.export import export_plan
+from planner.hardware.cluster import accelerator_names, load_accelerator
+from planner.workload.attention import AMPERE, attention_on, compute_capability
+from planner.workload.framework import framework_names, load_framework
+
+JOB: dict[str, Any] = {"seq_len": 1024, "global_batch_size": 64}
+LORA = {**JOB, "kind": "lora", "adapter": {"rank": 8}}
+
+
+@pytest.mark.parametrize(
+    ("model", "cluster", "job", "layout", "expected"),
+    [
+        ("gpt2", {"node": "workstation-3x-rtx-3070", "num_gpus": 1}, JOB, None, "huggingface"),
+        ("bert-base", {"node": "workstation-3x-rtx-3070"}, {**JOB, "seq_len": 512, "global_batch_size": 48}, None, "huggingface"),
+        ("llama-3.1-8b", {"node": "dgx-h100", "num_gpus": 1}, LORA, None, "peft"),
+        ("llama-3.1-8b", {"node": "dgx-h100"}, JOB, None, "fsdp"),
+        ("llama-3.1-8b", {"node": "dgx-h100"}, {**JOB, "precision": "fp8"}, None, "fsdp"),
+        ("mixtral-8x7b", {"node": "dgx-h100"}, JOB, None, "megatron-core"),
+        ("llama-3-70b", {"node": "dgx-h100", "num_nodes": 4}, JOB, None, "megatron-core"),
+        ("gpt2-xl", {"node": "p3-16xlarge", "num_nodes": 2}, {**JOB, "precision": "fp16"}, None, "megatron-2022"),
+        ("llama-3.1-8b", {"node": "dgx-h100"}, JOB, {"tp": 2}, "megatron-core"),
+        ("llama-3.1-8b", {"node": "dgx-h100"}, JOB, {"zero": 3}, "fsdp"),
+    ],
+)
+def test_the_usual_framework(model: str, cluster: dict[str, Any], job: dict[str, Any], layout: Any, expected: str) -> None:
+    answer = planner.plan(model=model, cluster=cluster, job=job, layout=layout, explain=False)
+    assert answer.framework.name == expected
+    assert answer.notes[0].startswith(f"framework chosen: {expected}, ")
+    named = planner.plan(model=model, cluster=cluster, job=job, layout=answer.layout, framework=expected, explain=False)
+    assert named.step_time_s == answer.step_time_s
+    assert not any("framework chosen" in note for note in named.notes)
+
+
+def test_no_framework_runs_flashattention_2_before_ampere() -> None:
+    """Dao-AILab/flash-attention and Transformer Engine ask for compute capability 8.0; of 2022, for 7.5."""
+    for name in accelerator_names():
+        accelerator = load_accelerator(name)
+        capability = compute_capability(accelerator)
+        for stack in framework_names():
+            framework = load_framework(stack)
+            runs = attention_on(framework, accelerator)
+            if capability is None or capability >= AMPERE:
+                assert runs == framework
+            elif runs.attention_kernel == "flash":
+                assert runs.flash_attention == 1
+                assert runs.attention_library == "pytorch" or capability >= (7, 5)
+
+
+def test_attention_before_ampere_is_said_and_exported() -> None:
+    job = {"seq_len": 1024, "global_batch_size": 64, "precision": "fp16"}
+    asked: dict[str, Any] = {"model": "gpt2-medium", "framework": "megatron-core", "job": job, "layout": {"tp": 2, "zero": 1}}
+    old = planner.plan(**asked, cluster={"node": "p3dn-24xlarge"}, explain=False)
+    new = planner.plan(**asked, cluster={"node": "dgx-a100-40gb"}, explain=False)
+    assert any("no fused kernel for v100" in note for note in old.notes)
+    assert not any("attention" in note for note in new.notes)
+    # Korthikanti et al. 2022: scores and softmax keep 2 x 2 a s^2 b bytes a layer without dropout, 5 with
+    assert old.memory_bytes["activations"] > 2 * new.memory_bytes["activations"]
+    assert "use-flash-attn" not in "".join(export_plan(old, "megatron").values()).replace("no-use-flash-attn", "")
+    assert "use-flash-attn" in "".join(export_plan(new, "megatron").values())
