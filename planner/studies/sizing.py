@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -171,14 +172,12 @@ def sizes(
 
 
 def _named(accelerator: str) -> str:
-    """The accelerator of that name, or the only one whose name begins so ("rtx-3090")."""
-    names = accelerator_names()
-    longer = [name for name in names if name.startswith(f"{accelerator.lower()}-")]
-    if accelerator.lower() in names or len(longer) != 1:
-        if len(longer) > 1 and accelerator.lower() not in names:
-            raise PlannerError(f"--accelerator {accelerator}: may be {', '.join(longer)}; say which.")
-        return load_accelerator(accelerator.lower()).name
-    return longer[0]
+    """The accelerator of that name, or the only one that differs from it by its memory alone ("rtx-3090")."""
+    names, asked = accelerator_names(), accelerator.lower()
+    sizes_of = [name for name in names if re.fullmatch(rf"{re.escape(asked)}-\d+gb", name)]
+    if len(sizes_of) > 1 and asked not in names:
+        raise PlannerError(f"--accelerator {accelerator}: may be {', '.join(sizes_of)}; say which.")
+    return sizes_of[0] if asked not in names and sizes_of else load_accelerator(accelerator).name
 
 
 def _exactly(one: Callable[[int], Size | str], gpus: int) -> Size | str:

@@ -19,6 +19,9 @@ from planner.serving.weight_formats import FORMATS
 LABELS = data.CATALOG / "serving_labels.toml"
 
 
+BRANDS = frozenset({"rtx", "gtx", "quadro"})
+
+
 @cache
 def labels() -> dict[str, Any]:
     """The tables of ``serving_labels.toml``."""
@@ -76,6 +79,8 @@ def accelerator_of(name: str) -> str:
     if not found:  # a size of memory that the profile's name does not repeat
         bare = {w for w in wanted if not re.fullmatch(r"\d+gb", w)}
         found = [p for p in profiles if bare and bare <= _words(p)]
+    plain = [p for p in found if not {w for w in _words(p) - wanted - BRANDS if not re.fullmatch(r"\d+gb", w)}]
+    found = plain or found  # "3070" is no 3070 Ti
     if len(found) == 1:
         return found[0]
     if found:
