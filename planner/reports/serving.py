@@ -112,7 +112,7 @@ def _load_rows(row: Rows) -> None:
         lambda d: _number(d.load.output_tokens_per_s) if d.load and d.load.output_tokens_per_s else "-",
     )
     row("capacity", lambda d: _capacity(d))
-    row("queue", lambda d: Text(d.stability or "", style="" if d.load.stable else "bold red") if _queues(d) else "-")
+    row("queue", _queue)
     for name, title in (("ttft_s", "first token"), ("tpot_s", "per token"), ("e2e_s", "request")):
         row(f"  {title} p50, p95, p99", lambda d, name=name: _percentiles(d, name))  # type: ignore[misc]
     row("goodput", _goodput)
@@ -120,12 +120,14 @@ def _load_rows(row: Rows) -> None:
     row("preemptions", _preempted)
 
 
-def _queues(d: Deployment) -> bool:
-    return d.load is not None and d.load.clients is None
+def _queue(d: Deployment) -> Text | str:
+    if d.load is None or d.load.clients is not None:
+        return "-"
+    return Text(d.stability or "", style="" if d.load.stable else "bold red")
 
 
 def _capacity(d: Deployment) -> str:
-    if d.load is None or not _queues(d):
+    if d.load is None or d.load.clients is not None:
         return "-"
     return f"{d.load.capacity_requests_per_s:.3g}/s, {d.load.utilisation:.0%} used"
 

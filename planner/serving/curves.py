@@ -113,6 +113,6 @@ def client_curve(d: Deployment, clients: tuple[int, ...] | None = None) -> pd.Da
     return pd.DataFrame(rows)
 
 
-def _latencies(load: Load) -> dict[str, float]:
+def _latencies(load: Load) -> dict[str, float | None]:
     names = ("ttft_s", "tpot_s", "e2e_s")
     return {f"{name}_{key}": value for name in names for key, value in (getattr(load, name) or {}).items()}

@@ -67,8 +67,7 @@ class Times:
         rate = {16: 1.0, 8: engine.int8_host_rate, 4: engine.int4_host_rate}[setting.format.family]
         rate = engine.narrow_host_rate if setting.format.compute else rate
         loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
-        layers = model.num_layers * engine.host_s_per_layer * rate + loops
-        layers = layers + model.num_layers * self._eager_host_s_per_layer(shape)
+        layers = model.num_layers * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
         step = engine.host_s_per_step + engine.host_s_per_sequence * shape.sequences
         step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
         return PassTime(

@@ -73,7 +73,7 @@ def tuning_choices(
 
 
 def _jobs(
-    tables: dict[str, dict[str, Any]], rank: int | None, targets: str | None, methods: tuple[str, ...]
+    tables: Mapping[str, Any], rank: int | None, targets: str | None, methods: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
     """The scenario's job by each method."""
     unknown = [m for m in methods if m not in METHODS]
@@ -117,7 +117,7 @@ class MemoryCell:
 
 
 def memory_cells(
-    tables: dict[str, dict[str, Any]],
+    tables: Mapping[str, Any],
     rank: int | None = None,
     targets: str | None = None,
     methods: tuple[str, ...] = METHODS,
@@ -140,12 +140,12 @@ def memory_cells(
 
 
 def _cell(
-    method: str, job: dict[str, Any], batch: int, tables: dict[str, dict[str, Any]], framework: dict[str, Any], cluster: Cluster
+    method: str, job: dict[str, Any], batch: int, tables: Mapping[str, Any], framework: dict[str, Any], cluster: Cluster
 ) -> MemoryCell:
     fields: dict[str, Any] = {"method": method, "seq_len": job["seq_len"], "batch": batch, "card_bytes": usable_bytes(cluster)}
-    nothing = {"total_bytes": None, "fits": False, "layout": ""}
+    nothing: dict[str, Any] = {"total_bytes": None, "fits": False, "layout": ""}
     job = {**job, "global_batch_size": batch * cluster.num_gpus}
-    question = {"model": tables["model"], "cluster": cluster, "framework": framework, "job": job}
+    question: dict[str, Any] = {"model": tables["model"], "cluster": cluster, "framework": framework, "job": job}
     try:
         layouts = candidates(**question) if "layout" not in tables else [{**tables["layout"], "micro_batch_size": batch}]
         found = evaluate(**question, layouts=layouts)
