@@ -66,14 +66,17 @@ def peak_bytes(step: Step, precision: str, *, grouped: bool = True, fused_norm: 
     """The larger of two moments: the loss with everything saved, and the update of the weights."""
     m, width = step.model, WIDTHS[precision]
     total = parameters(m)
-    states = total * STATES[precision]
-    gradients = total * width
+    states, gradients = total * STATES[precision], total * width
+    if step.lora_rank:  # frozen weights alone; the adapters are a hundredth of them
+        states, gradients = total * width * 1.05, 0.0
     logits = float(step.micro_batch_size * step.seq_len) * m.vocab_size * (width + 4 + 4 + 4)
     forward = states - (gradients if step.num_microbatches == 1 else 0) + logits
     forward += saved_bytes(step, precision, grouped=grouped, fused_norm=fused_norm)
     largest = m.vocab_size * m.hidden_size
     if m.num_experts:
         largest = max(largest, m.num_experts * 2 * (m.expert_ffn_hidden_size or m.ffn_hidden_size) * m.hidden_size)
+    if step.lora_rank:
+        largest = 0
     update = states + (max(GROUP_BYTES, 4 * largest) if precision in ("bf16", "fp16") else 0)
     return max(forward, float(update))
 

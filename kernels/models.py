@@ -27,6 +27,7 @@ class Step:
     reduced: str = ""  # what was made smaller to fit the card, in words
     balance_loss: Literal["switch", "variation"] = "switch"
     theta: float = 10000.0  # of the rotary positions
+    lora_rank: int = 0  # of adapters on the frozen model; 0 = everything trains
 
     def fields(self, precision: str) -> dict[str, Any]:
         """The sample's shape: everything that a prediction needs."""
@@ -35,7 +36,7 @@ class Step:
             "label": self.label, "model": self.model.fields(), "seq_len": self.seq_len,
             "micro_batch_size": self.micro_batch_size, "num_microbatches": self.num_microbatches, "recompute": self.recompute,
             "attention": self.attention, "experts": self.experts, "precision": precision, "optimizer": "adamw", "role": self.role,
-            "balance_loss": self.balance_loss, "theta": self.theta, **more,
+            "balance_loss": self.balance_loss, "theta": self.theta, "lora_rank": self.lora_rank, **more,
         }  # fmt: skip
 
 
@@ -98,6 +99,7 @@ def gpu_steps() -> list[Step]:
         Step(label="dense 350M, tf32", model=d350, seq_len=1024, micro_batch_size=4, precision="tf32"),
         Step(label="MoE 8 x top 2, loop", model=m8, seq_len=2048, micro_batch_size=4, experts="loop"),
         Step(label="MoE 8 x top 2, capacity 1.25", model=capped, seq_len=2048, micro_batch_size=8, balance_loss="variation"),
+        Step(label="dense 3B, LoRA 16", model=d3b, seq_len=2048, micro_batch_size=2, lora_rank=16),
         Step(label="dense 350M, theta 500000", model=d350, seq_len=4096, micro_batch_size=4, theta=500000.0),
     ]
 
@@ -133,5 +135,6 @@ def cpu_steps() -> list[Step]:
         Step(label="dense 192 wide, long", model=d, seq_len=512, micro_batch_size=2),
         Step(label="dense 384 wide, eager attention", model=b, seq_len=128, micro_batch_size=8, attention="eager"),
         Step(label="MoE 8 x top 2, loop", model=m8, seq_len=256, micro_batch_size=2, experts="loop"),
+        Step(label="dense 384 wide, LoRA 8", model=b, seq_len=256, micro_batch_size=4, lora_rank=8),
         Step(label="dense 640 wide, small", model=e, seq_len=128, micro_batch_size=1, role="fit"),
     ]

@@ -61,6 +61,8 @@ def predicted(step: Step, precision: str, **known: Any) -> float:
     found = {k: v for k, v in {**stack(step, precision, torch.device("cpu")), **known}.items() if k != "framework"}
     card = load_accelerator("h200-sxm-141gb")
     fields = {"seq_len": step.seq_len, "global_batch_size": step.micro_batch_size * step.num_microbatches, "precision": precision}
+    if step.lora_rank:
+        fields |= {"kind": "lora", "adapter": {"rank": step.lora_rank, "dtype": "same"}}
     layout = Layout(micro_batch_size=step.micro_batch_size, recompute=step.recompute, dp=1)
     answer = evaluate(
         model_from_fields(step.model.fields(), "test"), cluster(single_node(card), num_gpus=1, accelerator=card),

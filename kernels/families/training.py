@@ -16,6 +16,7 @@ from kernels import probes
 from kernels.case import DTYPES, Case, Work
 from kernels.faults import check_alive, out_of_memory
 from kernels.footprint import fitting, peak_bytes
+from kernels.lora import add_adapters
 from kernels.models import Step, cpu_steps, gpu_steps
 from kernels.moe_layer import grouped_mm_problem
 from kernels.optimizers import Optimizer, adamw
@@ -124,7 +125,10 @@ def choices(step: Step, expert_group: Any = None) -> Choices:
 def make_trainer(step: Step, precision: str, device: torch.device) -> Trainer:
     """Model and optimizer on the device."""
     model = build(step.model, choices(step), device, DTYPES[precision.removesuffix("-pure")])
-    return Trainer(step=step, model=model, optimizer=adamw(model.parameters(), precision), device=device)
+    if step.lora_rank:
+        add_adapters(model, step.lora_rank)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return Trainer(step=step, model=model, optimizer=adamw(trained, precision), device=device)
 
 
 def stack(step: Step, precision: str, device: torch.device) -> dict[str, Any]:

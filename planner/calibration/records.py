@@ -166,7 +166,7 @@ def model_from_fields(fields: Mapping[str, Any], name: str) -> Model:
             "softmax_in_fp32": True,
         }
     else:
-        given = {k: v for k, v in given.items() if k not in ("max_positions", "type_vocab_size")}
+        given = {k: v for k, v in given.items() if k not in ("max_positions", "type_vocab_size")} | {"modules": "llama"}
     return Model.build({"name": name, **given}, f"model of {name}")
 
 
@@ -261,6 +261,9 @@ def _run(
         "ep": int(shape.get("ep", 1)),
         "zero": int(shape.get("zero", 0)),
     }
+    rank = int(shape.get("lora_rank", 0))
+    if rank:
+        job |= {"kind": "lora", "adapter": {"rank": rank, "dtype": "same"}}
     columns = {"family": model.family, "source": accelerator.name, "role": str(shape.get("role", "validate"))}
     return Run(
         id=name,

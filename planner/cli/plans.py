@@ -75,12 +75,16 @@ def compare_command(
     elif not (as_json or no_plot):
         _draw_beside(Path(f"{scenarios[0].stem}.png"), title, labels, answers)
     if as_json:
+        from planner.training.difference import ratios
+
         named = [{"label": label, **a.to_dict()} for label, a in zip(labels, answers, strict=True)]
+        for case, answer in zip(named[1:], answers[1:], strict=True):
+            case["over_first"] = {name: found.to_dict() for name, found in ratios(answer, answers[0]).items()}
         print_json({"title": title, "cases": named})
         return
-    from planner.reports.plans import plan_notes, plans_table
+    from planner.reports.plans import differences, plan_notes, plans_table
 
-    show(plans_table(title, labels, answers), plan_notes(labels, answers))
+    show(plans_table(title, labels, answers), differences(labels, answers), plan_notes(labels, answers))
 
 
 def operators_command(scenario: ScenarioPath, as_json: AsJson = False) -> None:

@@ -127,9 +127,14 @@ VENDORS = frozenset({"NVIDIA", "AMD", "Intel", "AWS", "Google", "Huawei", "Apple
 """Whose accelerators the catalog holds; software says which of them it runs on."""
 
 
+def runs_on(card: Accelerator, asked: Software) -> bool:
+    """Whether software runs on an accelerator; a CPU and one's own are never refused."""
+    return card.vendor not in VENDORS or card.vendor in asked.vendors
+
+
 def require_vendor(card: Accelerator, asked: Software, field: str, load: Callable[[str], Software], names: Iterable[str]) -> None:
     """Raise PlannerError where software does not run on a vendor's accelerators; it names what does."""
-    if card.vendor not in VENDORS or card.vendor in asked.vendors:
+    if runs_on(card, asked):
         return
     others = ", ".join(name for name in names if card.vendor in load(name).vendors)
     if not others:

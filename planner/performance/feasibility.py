@@ -61,7 +61,8 @@ def check_sizes(model: Model, job: Job) -> None:
         place, name = field.split(".")
         value = getattr(job if place == "job" else model, name)
         if value is not None and value > most:
-            raise PlannerError(f"{field} = {value}: at most {most} is answered ({why}); give a smaller one.")
+            shown = int(value) if float(value).is_integer() else value
+            raise PlannerError(f"{field} = {shown}: at most {most} is answered ({why}); give a smaller one.")
 
 
 def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:

@@ -54,7 +54,7 @@ def matmul_efficiency(work: Matmul, accelerator: Accelerator, curves: Curves, dt
 
 
 def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str) -> Array:
-    peak = accelerator.peak(dtype)
+    peak: Number = accelerator.peak(dtype)
     fp8 = dtype in ("fp8", "fp4")
     fraction = curves.fp8_peak_fraction if fp8 else curves.matmul_peak_fraction
     if dtype == "fp32" and curves.cuda_core_fraction is not None:

@@ -13,8 +13,8 @@ configuration. Published hours also hold what nobody publishes: slower software 
 not the best, evaluation, experiments, repeated stages. The *field factor* is published over modelled hours. Each run's is
 fitted on the runs of other organisations only, those of the same kind: hours that authors count, or a step time times steps.
 A run weighs by how sure the planner is of it (random effects, DerSimonian and Laird 1986), and the runs of one organisation,
-which err alike, together count as one. Its 90 % interval is the planner's own, wider where its class extrapolates or where
-the GPUs or the layout are not published, with what the others' spread adds.
+which err alike, together count as one. Its 90 % interval is the planner's own, wider where it extrapolates or where the GPUs or
+the layout are not published, with what the others' spread adds.
 """
 FACTOR = """`[run] field = "published"` applies the factor of all whole runs; without it a run is what the machine can do.
 """

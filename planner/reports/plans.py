@@ -23,7 +23,9 @@ from planner.performance.risk import chance
 from planner.performance.step_time import PARTS
 from planner.prices.price import price_text
 from planner.reports.text import count, dollars, gib, seconds
+from planner.training.difference import ratios
 from planner.training.plan import Plan
+from planner.uncertainty.ratio import Ratio
 
 STATE_KINDS = ("parameters", "gradients", "optimizer")
 PART_NAMES = {
@@ -173,6 +175,29 @@ def plan_notes(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
         lines.append(Text(f"{len(assumed)} constants are assumed, not measured:", style="dim"))
         lines += [Text(f"  {where}: {', '.join(fields)}", style="dim") for where, fields in wheres.items()]
     return Group(*lines)
+
+
+RATIOS = {"run_s": "time", "step_time_s": "time of a step", "cost_usd": "dollars", "peak_total_bytes": "memory"}
+"""Figures whose ratio is told, the whole run's time before that of a step."""
+
+
+def differences(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
+    """Each case over the first: ratios with their 90 % intervals, and which order is not decidable."""
+    lines = []
+    for label, plan in zip(labels[1:], plans[1:], strict=True):
+        found = ratios(plan, plans[0])
+        told = [name for name in RATIOS if name in found and not (name == "step_time_s" and "run_s" in found)]
+        parts = [f"{RATIOS[name]} {_ratio(found[name])}" for name in told]
+        lines.append(Text(f"{label} over {labels[0]}: {'; '.join(parts)}"))
+    return Group(*lines)
+
+
+def _ratio(found: Ratio) -> str:
+    """ "1.35 (1.20 to 1.50)", and that the order is not decidable where it is not."""
+    if found.lower == found.upper:
+        return f"{found.expected:.2f}"
+    undecided = "" if found.decidable else f", order not decidable: less with {found.probability_first_smaller:.0%}"
+    return f"{found.expected:.2f} ({found.lower:.2f} to {found.upper:.2f}{undecided})"
 
 
 def model_table(model: Model) -> RenderableType:

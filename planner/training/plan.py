@@ -86,8 +86,8 @@ class Plan:
     def intervals(self) -> dict[str, Interval]:
         """90 % intervals of times, memory and money, by the name of the figure; absent where the figure is None.
 
-        From runs whose source the fit had not seen (planner/uncertainty); a price is taken as certain. What the driver
-        shows holds cache that the allocator would give back, so ``peak_total_bytes`` is as uncertain as reserved memory.
+        From runs whose source the fit had not seen (planner/uncertainty); money holds the price's own interval too. What the
+        driver shows holds cache that the allocator would give back, so ``peak_total_bytes`` is as uncertain as reserved memory.
         """
         subject = self.subject
         step = interval(self.step_time_s, "step_time", subject)
@@ -96,6 +96,10 @@ class Plan:
             value = getattr(self, name)
             if value is not None:
                 found[name] = step.scaled(value / self.step_time_s)
+        if self.price is not None and self.price.usd_per_gpu_hour > 0.0:
+            ends = [end / self.price.usd_per_gpu_hour for end in self.price.interval_usd_per_gpu_hour]
+            for name in {"cost_usd", "cost_usd_per_step"} & set(found):
+                found[name] = found[name].with_factor(*ends)
         for name in ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu"):
             found[name] = step.inverse(getattr(self, name) * self.step_time_s)
         for name in ("peak_allocated_bytes", "peak_reserved_bytes", "peak_total_bytes"):

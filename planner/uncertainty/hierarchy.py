@@ -59,7 +59,7 @@ TYPICAL = 0.05
 UNSURE = 0.7
 LEVEL_UNSURE = 0.4
 """Standard deviation of the logarithm of a level's spread: assumed."""
-SLOPES = {"kernel": (0.0, 0.1), "distance": (0.05, 0.05), "incomplete": (0.2, 0.2)}
+SLOPES = {"kernel": (0.0, 0.1), "distance": (0.15, 0.03), "incomplete": (0.2, 0.2)}
 """Further terms of log(w), mean and standard deviation beforehand: assumed. ``kernel``: log2 of typical over the run's size of a
 multiplication; ``distance``: of ``distances``; ``incomplete``: 1 where the row says that something is missing (quality B)."""
 ROUNDS = 5

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -92,6 +92,17 @@ class Interval:
             provenance=self.provenance,
             why=self.why,
         )
+
+    def with_factor(self, lower: float, upper: float) -> Interval:
+        """The interval of the value times an independent factor whose own 90 % interval around 1 is (lower, upper).
+
+        Logarithms are taken as normal on either side: reaches add as squares, so a wider factor never narrows the product.
+        """
+        if not self.lower > 0.0:
+            return self
+        down = math.hypot(math.log(self.expected / self.lower), math.log(1.0 / lower))
+        up = math.hypot(math.log(self.upper / self.expected), math.log(upper))
+        return replace(self, lower=self.expected * math.exp(-down), upper=self.expected * math.exp(up))
 
     def probability_below(self, limit: Number) -> Number:
         """Probability that the true value is at most ``limit``: of one limit or of an array of them.

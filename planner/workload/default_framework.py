@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, runs_on
 from planner.model.architecture import Model
 from planner.workload.attention import AMPERE, compute_capability
 from planner.workload.framework import Framework, load_framework
@@ -32,7 +32,7 @@ def default_framework(model: Model, cluster: Cluster, job: Job, layout: Layout |
     usual = list(_usual(model, cluster, job))
     for name, why in usual:
         framework = load_framework(name)
-        if _able(framework, job) and (layout is None or _offers(framework, layout)):
+        if _able(framework, cluster, job) and (layout is None or _offers(framework, layout)):
             return DefaultFramework(framework=framework, why=f"framework chosen: {name}, {why}; name another in [framework]")
     name, why = "megatron-core", "which offers what the layout asks for"
     return DefaultFramework(framework=load_framework(name), why=f"framework chosen: {name}, {why}; name another in [framework]")
@@ -54,10 +54,14 @@ def _usual(model: Model, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]
     if cluster.num_nodes == 1:
         yield "fsdp", "the usual one for a model on a single node"
     yield megatron, "the usual one for several nodes"
+    yield "fsdp", "which runs on these accelerators"
+    yield "jax-xla", "which runs on these accelerators"
 
 
-def _able(framework: Framework, job: Job) -> bool:
-    """Whether the framework trains in the job's precision."""
+def _able(framework: Framework, cluster: Cluster, job: Job) -> bool:
+    """Whether the framework runs on the accelerators and trains in the job's precision."""
+    if not runs_on(cluster.accelerator, framework):
+        return False
     return job.precision not in ("fp8", "nvfp4") or "fp8" in framework.features
 
 

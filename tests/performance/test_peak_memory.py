@@ -22,6 +22,7 @@ STEPS = [
     Step(label="encoder", model=encoder(3, 128, 4, 800), seq_len=256, micro_batch_size=4),
     Step(label="two micro-batches", model=DENSE, seq_len=256, micro_batch_size=2, num_microbatches=2),
     Step(label="eager attention", model=DENSE, seq_len=256, micro_batch_size=2, attention="eager"),
+    Step(label="LoRA", model=DENSE, seq_len=256, micro_batch_size=4, lora_rank=8),
     Step(label="MoE, recompute", model=MOE, seq_len=256, micro_batch_size=4, recompute="full"),
 ]  # fmt: skip
 

@@ -120,6 +120,20 @@ def test_an_interval_widens_with_age_and_the_markets_is_wider_than_one_providers
     assert reach[0] < reach[1]
 
 
+def test_a_wider_spread_of_quotes_never_narrows_what_a_plan_costs() -> None:
+    question = {"model": "llama-2-7b", "cluster": "dgx-h100", "job": {"seq_len": 1024, "global_batch_size": 64, "num_steps": 100}}
+    market_price = find_price("h100-sxm5-80gb")
+    certain = plan(**question, price=market_price.usd_per_gpu_hour)  # type: ignore[arg-type]
+    spread = plan(**question, price=market_price)  # type: ignore[arg-type]
+    far = replace(market_price, upper_usd_per_gpu_hour=99.0, lower_usd_per_gpu_hour=0.1)
+    wider = plan(**question, price=far)  # type: ignore[arg-type]
+    reach = [(a.intervals["cost_usd"].lower, a.intervals["cost_usd"].upper) for a in (certain, spread, wider)]
+    assert reach[0][0] > reach[1][0] > reach[2][0]
+    assert reach[0][1] < reach[1][1] < reach[2][1]
+    assert certain.cost_usd == spread.cost_usd == wider.cost_usd
+    assert certain.intervals["run_s"] == wider.intervals["run_s"]
+
+
 def test_the_interval_holds_nine_of_ten_providers() -> None:
     inside = [
         lower <= quote.usd_per_gpu_hour <= upper

@@ -124,7 +124,7 @@ class Predictor:
         for number, values in enumerate(sets):
             self.tables.clear()
             found.append([self._one(i, values, simulated=number == 0) for i in positions])
-        return np.array(found).T
+        return np.array(found).T.reshape(len(positions), len(sets))
 
     def _one(self, i: int, values: Values, simulated: bool) -> float:
         run, loop = self.runs[i], self.loops.get(i)

@@ -1,0 +1,30 @@
+"""How sure the difference of two plans is: ratios of time, memory and dollars, with 90 % bounds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from planner.training.plan import Plan
+from planner.uncertainty.ratio import Ratio, ratio
+
+
+def ratios(plan: Plan, first: Plan) -> dict[str, Ratio]:
+    """``plan`` over ``first`` by the name of the figure: time and dollars of the whole run where both have a length, else of a
+    step, and peak memory.
+
+    Prices and numbers of steps are taken as certain: they scale the ratio of the step times.
+    """
+    step = ratio(plan.step_time_s, first.step_time_s, "step_time", plan.subject, first.subject)
+    memory = ratio(
+        plan.peak_total_bytes,
+        first.peak_total_bytes,
+        "memory",
+        replace(plan.subject, figure="reserved"),
+        replace(first.subject, figure="reserved"),
+    )
+    found = {"step_time_s": step, "peak_total_bytes": memory}
+    for name in ("run_s", "cost_usd_per_step", "cost_usd"):
+        ours, theirs = getattr(plan, name), getattr(first, name)
+        if ours and theirs:
+            found[name] = step.scaled(ours / theirs / step.expected)
+    return found
