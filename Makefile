@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 .PHONY: run app test lint bench measure records screenshots clean
 
 run: $(VENV)/.base
-	$(BIN)/planner compare scenarios/chatlaw2-moe.toml
+	$(BIN)/planner compare scenarios/chatlaw2-moe.toml --plot chatlaw2-moe.png
 
 app: $(VENV)/.app
 	$(BIN)/python -m planner.web

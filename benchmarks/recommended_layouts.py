@@ -18,7 +18,6 @@ from planner.common.errors import PlannerError
 from planner.layout_search.question import as_question
 from planner.layout_search.search import search_all, searched
 from planner.performance.risk import RISK
-from planner.uncertainty.interval import Subject, interval
 
 MODELS = (
     "gpt2-xl",
@@ -69,9 +68,8 @@ def main() -> None:
         if not len(result.found.rows):
             none += 1
             continue
-        grid = setup.grid
-        error = interval(1.0, "memory", Subject.of(grid.model, grid.cluster, grid.framework))
-        inside.append(bool(result.rows.peak_bytes[0] * error.upper <= setup.fit.usable_bytes * (1 + 1e-12)))
+        upper = result.rows.peak_bytes[0] * setup.fit.error.upper
+        inside.append(bool(upper <= setup.fit.usable_bytes * (1 + 1e-12)))
         seconds, fastest = float(rows.time_s[0]), float(rows.time_s.min())
         bold = float(result.found.boldest.time_s[0]) if len(result.found.boldest) else fastest
         simpler.append(seconds / fastest - 1.0)

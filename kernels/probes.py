@@ -147,6 +147,8 @@ def _grouped_kernel(device_type: str, dtype: torch.dtype) -> str:
     Seen from the operators that one call runs: the fall-back (outside bf16 on compute capability 9.0 and 10.0) copies the
     group sizes to the host and calls one product per group.
     """
+    if device_type != "cuda":
+        return "loop"
     x, weights, ends = _groups(device_type, dtype)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen, torch.no_grad():
         grouped_mm(x, weights.transpose(-2, -1), ends)

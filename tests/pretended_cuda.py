@@ -262,7 +262,7 @@ class Names(TorchFunctionMode):
             return [(self.pairs or groups) * (i + 1) // groups for i in range(groups)]
         if meta and name == "cpu":
             return torch.zeros(args[0].shape, dtype=args[0].dtype)
-        if name in ("pin_memory", "record_stream"):
+        if name == "pin_memory":
             return args[0]
         if meta and name in ("scaled_dot_product_attention", "grouped_mm", "_grouped_mm", "_scaled_mm"):
             with torch._C.DisableTorchFunction():
@@ -370,6 +370,7 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
         yield cuda, "Event", lambda enable_timing=False: Event(device)
         yield cuda, "Stream", Stream
         yield cuda, "CUDAGraph", CUDAGraph
+        yield torch.Tensor, "record_stream", lambda tensor, stream: None  # torch would ask for a real stream
         yield cuda.nccl, "version", lambda: (2, 27, 3)
 
     def _kernels(self) -> Iterator[tuple[Any, str, Any]]:

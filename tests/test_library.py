@@ -68,6 +68,9 @@ def test_numbers_of_numpy_and_whole_floats_are_whole_numbers() -> None:
 
 
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
+    "layout": (lambda: asked(layout="tp2"), r"layout = 'tp2': must be a table of fields"),
+    "job": (lambda: asked(job=["seq_len"]), r"job = \['seq_len'\]: must be a table"),
+    "search": (lambda: planner.search(model=MODEL, cluster=CLUSTER, job=5), r"job = 5: must be a table"),
     "price": (lambda: asked(price="spot"), r"price = 'spot': .*\{'term': 'spot'\}"),
     "cluster": (lambda: asked(cluster=8), r"cluster = 8: must be a table of fields"),
     "no model": (lambda: asked(model=None), r"model = None: must be a table of fields"),

@@ -26,12 +26,12 @@ def bus_factor(name: str, ranks: int) -> float:
 
 
 def cases(session: Session) -> Iterator[Case]:
-    """1 KiB to 512 MiB on GPUs, to 16 MiB on CPUs: the largest, the smallest, and so on inwards, each collective in turn.
+    """1 KiB to 512 MiB on GPUs, to 4 MiB on CPUs: the largest, the smallest, and so on inwards, each collective in turn.
 
     So a short run has both ends of every line. On several machines over three groups of ranks: all of them (``world``),
     those of one machine (``node``), one of each machine (``across``). The experts' all-to-all runs in 16 bit too.
     """
-    for message in inwards([2**power for power in range(10, 30 if session.cuda else 25, 2)] + [2**29] * session.cuda):
+    for message in inwards([2**power for power in range(10, 30 if session.cuda else 23, 2)] + [2**29] * session.cuda):
         for span in SPANS if several_nodes(session.ranks) else ("world",):
             size = len(members(0, session.ranks, distributed.ranks_per_node(), span))
             for name in NAMES:

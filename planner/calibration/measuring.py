@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,7 +174,7 @@ def _times(rows: Sequence[Row]) -> dict[str, float]:
     return {row.id: abs(row.error) for row in rows if row.metric == "step_time_s"}
 
 
-def _median(values: Any) -> float:
+def _median(values: Iterable[float]) -> float:
     ordered = sorted(values)
     if not ordered:
         raise PlannerError("the record holds no step that no constant saw; measure longer: --budget 15m.")
@@ -195,13 +195,14 @@ class Share:
 def shares(found: Measured) -> list[Share]:
     """What the device reaches of its data sheet: products by type, grouped products, attention, memory, the host link."""
     card, known = found.calibration.accelerator, found.calibration.base is not None
+    peaks: dict[str, float] = {str(dtype): peak for dtype, peak in card.peak_flops_per_s.items()}
     answer = []
     kinds = (("gemm", "matrix multiply"), ("grouped_gemm", "grouped multiply"), ("attention", "attention"))
     for family, words in kinds:
         samples = [s for s in found.record.measured(family) if s.flops_per_s]
         for dtype in sorted({s.dtype for s in samples}):
             rate = max(s.flops_per_s or 0.0 for s in samples if s.dtype == dtype)
-            peak = card.peak_flops_per_s.get(dtype) if known else None
+            peak = peaks.get(dtype) if known else None
             answer.append(Share(what=f"{words}, {dtype}", unit="flop/s", rate=rate, peak=peak))
     for family, words, peak_rate in (
         ("memory", "memory", card.memory_bandwidth_bytes_per_s),

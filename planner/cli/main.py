@@ -38,7 +38,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "fit": ("measured:fit_command", "Refit the fitted constants to measured runs."),
     },
     "Measure": {
-        "measure": ("measure:measure_command", "Measure this machine, calibrate, and say how far off the planner was."),
+        "measure": ("measure:measure_command", "Measure this machine: kernels, training steps, links."),
         "calibrate": ("measured:calibrate_command", "Profiles fitted to records of your own machine."),
     },
     "Catalog": {

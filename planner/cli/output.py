@@ -49,6 +49,13 @@ def show(*renderables: Any) -> None:
         console.print(renderable)
 
 
+def width() -> int:
+    """Columns of text: the terminal's or those of ``COLUMNS``, at most 100; 80 into a pipe."""
+    from shutil import get_terminal_size
+
+    return min(get_terminal_size((80, 24)).columns, 100) if sys.stdout.isatty() or os.environ.get("COLUMNS") else 80
+
+
 def check_plot(path: Path | None) -> None:
     """Refuse a plot path before any work is done."""
     if path is None:

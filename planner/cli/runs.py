@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from planner.cli.asked import Set, scenario_with
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
 
@@ -33,7 +34,8 @@ def _tables(*renderables: Any) -> None:
 
 
 def run_command(
-    scenarios: Annotated[list[Path], typer.Argument(metavar="SCENARIO.toml...", help="One or more scenario files.")],
+    scenarios: Annotated[list[str], typer.Argument(metavar="SCENARIO...", help="One or more scenarios: files or shipped names.")],
+    change: Set = None,
     as_json: AsJson = False,
     months: Annotated[Path | None, typer.Option("--months", help="Write dollars by month as CSV, parquet or JSON lines.")] = None,
 ) -> None:
@@ -42,14 +44,14 @@ def run_command(
     Reads the tables [run] and [cost] of the scenario beside those of planner plan.
     """
     from planner.lifecycle.sensitivity import cash_flow, tornado
-    from planner.scenarios.scenario import read_scenario
 
     if months is not None:
         from planner.common.tables import check_output
 
         check_output(months)
 
-    cases = [case for path in scenarios for case in read_scenario(path).cases]
+    questions = [scenario_with(path, change) for path in scenarios]
+    cases = [case for question in questions for case in question.cases]
     runs = [case.whole_run() for case in cases]
     bills = [case.bill(run) for case, run in zip(cases, runs, strict=True)]
     labels = [case.label for case in cases]
@@ -74,7 +76,7 @@ def run_command(
         return
     from planner.reports.whole_run import run_table, tornado_table
 
-    title = " | ".join(read_scenario(path).title for path in scenarios)
+    title = " | ".join(question.title for question in questions)
     _tables(run_table(title, labels, runs, bills), *(tornado_table(label, found) for label, found in swings.items()))
 
 
@@ -217,9 +219,7 @@ def audit_command(
         _tables(audit_table(judgements))
 
 
-def compare_at(
-    labels: list[str], plans: list[Any], at: str, title: str, first: Path, plot: Path | None, *, draw: bool, as_json: bool
-) -> None:
+def compare_at(labels: list[str], plans: list[Any], at: str, title: str, plot: Path | None, *, as_json: bool) -> None:
     """planner compare --at: the other cases on the first one's terms."""
     import sys
 
@@ -228,18 +228,12 @@ def compare_at(
     if at not in TERMS:
         raise PlannerError(f"--at {at}: {one_of(at, TERMS)}.")
     sides = on_equal_terms(labels, plans, at)
-    path = plot or (Path(f"{first.stem}-{at}.png") if draw else None)
-    if path is not None:
+    if plot is not None:
         from planner.reports.equal_terms import save_equal
 
-        try:
-            save_equal(path, title, at, sides)
-            if not as_json:
-                print(f"wrote {path}", file=sys.stderr)
-        except PlannerError as error:
-            if plot is not None:
-                raise
-            print(f"no picture: {error}", file=sys.stderr)
+        save_equal(plot, title, at, sides)
+        if not as_json:
+            print(f"wrote {plot}", file=sys.stderr)
     if as_json:
         from planner.studies.equal_terms import law_notes
 

@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from planner.cli.asked import Set, grouped, scenario_with
 from planner.cli.options import RISK, Allow, Risk, allowed_names, names
 from planner.common.errors import PlannerError
 
 if TYPE_CHECKING:
     from planner.common.progress import Progress
+    from planner.layout_search.question import SearchQuestion
     from planner.scenarios.scenario import Case
 
 STOPPED = 130
 """Exit code after Ctrl-C, with the rows found so far printed all the same."""
-UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 
-ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="A scenario file; see scenarios/.")]
+ScenarioPath = Annotated[str, typer.Argument(metavar="SCENARIO", help="A scenario: a file or a shipped name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the rows: .parquet, .csv or .json.")]
 Engine = Annotated[str, typer.Option("--engine", help="local (this process) or ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster; auto finds one.")]
-
-
-def duration_s(text: str, option: str) -> float:
-    """Seconds of "14d", "36h", "90m", "600s"; a number without a unit could mean any of them.
-
-    >>> duration_s("1.5d", "--deadline")
-    129600.0
-    """
-    match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([smhdw])\s*", text)
-    if match is None or float(match[1]) <= 0:
-        raise PlannerError(f"{option} {text}: give a number with its unit, such as 14d, 36h, 90m or 600s.")
-    return float(match[1]) * UNITS_S[match[2]]
 
 
 def whole_numbers(text: str | None, option: str) -> list[int] | None:
@@ -55,42 +44,52 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
     return [int(part) for part in parts]
 
 
-def search_command(  # noqa: PLR0913 - one parameter for each option
-    scenario: ScenarioPath,
-    objective: Annotated[str, typer.Option("--objective", help="cost, time, memory or energy.")] = "time",
-    gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, with commas; the scenario's when left out.")] = None,
-    accelerator: Annotated[str | None, typer.Option("--accelerator", help="Accelerators, with commas.")] = None,
-    framework: Annotated[str | None, typer.Option("--framework", help="Stacks, with commas.")] = None,
-    term: Annotated[str | None, typer.Option("--term", help="Price terms, with commas: on-demand, spot, ...")] = None,
-    deadline: Annotated[str | None, typer.Option("--deadline", help="The run must end within, such as 14d.")] = None,
-    budget_usd: Annotated[float | None, typer.Option("--budget-usd", help="The run must cost at most this.")] = None,
-    top: Annotated[int, typer.Option("--top", help="How many of the best to keep.")] = 20,
-    risk: Risk = RISK,
-    allow: Allow = None,
-    as_json: AsJson = False,
-    out: Out = None,
-    engine: Engine = "local",
-    address: Address = None,
+@dataclass(frozen=True, kw_only=True)
+class Sought:
+    """What is searched, what is best and what is ruled out."""
+
+    scenario: ScenarioPath
+    change: Set = None
+    objective: Annotated[str, typer.Option("--objective", help="cost, time, memory or energy.")] = "time"
+    gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, with commas; the scenario's when left out.")] = None
+    accelerator: Annotated[str | None, typer.Option("--accelerator", help="Accelerators, with commas.")] = None
+    framework: Annotated[str | None, typer.Option("--framework", help="Frameworks, with commas.")] = None
+    term: Annotated[str | None, typer.Option("--term", help="Price terms, with commas: on-demand, spot, ...")] = None
+    deadline: Annotated[str | None, typer.Option("--deadline", help="The run must end within, such as 14d.")] = None
+    budget_usd: Annotated[float | None, typer.Option("--budget-usd", help="The run must cost at most this.")] = None
+    top: Annotated[int, typer.Option("--top", help="How many of the best to keep.")] = 20
+    risk: Risk = RISK
+    allow: Allow = None
+
+    def question(self) -> SearchQuestion:
+        """The checked question."""
+        from planner.common.quantities import duration_s
+        from planner.layout_search.question import as_question
+
+        return as_question(
+            **search_tables(scenario_with(self.scenario, self.change).cases[0], names(self.framework), names(self.term)),
+            objective=self.objective,
+            gpus=whole_numbers(self.gpus, "--gpus"),
+            accelerators=names(self.accelerator),
+            deadline_s=None if self.deadline is None else duration_s(self.deadline, "--deadline"),
+            budget_usd=self.budget_usd,
+            top=self.top,
+            risk=self.risk,
+            allow=allowed_names(self.allow),
+        )
+
+
+@grouped(Sought)
+def search_command(
+    sought: Sought, as_json: AsJson = False, out: Out = None, engine: Engine = "local", address: Address = None
 ) -> None:
     """Evaluate every layout on every cluster asked for: the best, the front in time, dollars and memory, what was rejected."""
     from planner.common.tables import check_output, write_table
     from planner.layout_search.api import run
-    from planner.layout_search.question import as_question
-    from planner.scenarios.scenario import read_scenario
 
     if out is not None:
         check_output(out)
-    question = as_question(
-        **search_tables(read_scenario(scenario).cases[0], names(framework), names(term)),
-        objective=objective,
-        gpus=whole_numbers(gpus, "--gpus"),
-        accelerators=names(accelerator),
-        deadline_s=None if deadline is None else duration_s(deadline, "--deadline"),
-        budget_usd=budget_usd,
-        top=top,
-        risk=risk,
-        allow=allowed_names(allow),
-    )
+    question = sought.question()
     with progress_bar("layouts", quiet=as_json) as progress:
         result = run(question, engine=engine, address=address, progress=progress)
     table = result.to_frame()
@@ -101,7 +100,7 @@ def search_command(  # noqa: PLR0913 - one parameter for each option
     else:
         from planner.reports.search import search_report
 
-        show(search_report(str(scenario), result, table))
+        show(search_report(sought.scenario, result, table))
     if not result.complete:
         raise typer.Exit(STOPPED)
 
@@ -111,6 +110,7 @@ def sweep_command(
     vary: Annotated[
         list[str], typer.Option("--vary", metavar="KEY=start:stop:steps", help="A field and its values; again for more fields.")
     ],
+    change: Set = None,
     as_json: AsJson = False,
     out: Out = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw step time, memory and cost.")] = None,
@@ -131,7 +131,7 @@ def sweep_command(
     check_plot(plot)
     if out is not None:
         check_output(out)
-    question = as_sweep(scenario, [parse_variation(text) for text in vary])
+    question = as_sweep(scenario_with(scenario, change), [parse_variation(text) for text in vary])
     if plot is not None and len(question.variations) > 2:
         raise PlannerError(f"--plot {plot}: draws one or two varied fields, not {len(question.variations)}; use --out.")
     with progress_bar("points", quiet=as_json) as progress:
@@ -139,18 +139,19 @@ def sweep_command(
     if out is not None:
         write_table(out, table)
     if plot is not None:
-        save_sweep(plot, scenario.stem, table, question.keys)
+        save_sweep(plot, Path(scenario).stem, table, question.keys)
     turns = crossovers(table, question.keys[0]) if len(question.keys) == 1 else []
     if as_json:
         print_json({**table.attrs, "crossovers": turns, "rows": table.to_dict(orient="records")})
     else:
-        show(sweep_table(str(scenario), table, question.keys), *turns)
+        show(sweep_table(scenario, table, question.keys), *turns)
     if not table.attrs["complete"]:
         raise typer.Exit(STOPPED)
 
 
 def limit_command(
     scenario: ScenarioPath,
+    change: Set = None,
     field: Annotated[
         str, typer.Option("--field", help="model, model.num_layers, job.seq_len or layout.micro_batch_size.")
     ] = "job.seq_len",
@@ -160,11 +161,10 @@ def limit_command(
     as_json: AsJson = False,
 ) -> None:
     """The largest value of a field that fits: on the scenario's layout, or on any where it gives none."""
-    from planner.scenarios.scenario import read_scenario
     from planner.scenarios.tables import placed
     from planner.studies.limit import largest
 
-    case = read_scenario(scenario).cases[0]
+    case = scenario_with(scenario, change).cases[0]
     with placed(case.where):
         found = largest(case.asked(), field, step, risk=risk, allow=allowed_names(allow))
     if as_json:
@@ -186,6 +186,7 @@ TO = (
 def export_command(
     scenario: ScenarioPath,
     stack: Annotated[str, typer.Option("--to", help=TO)],
+    change: Set = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Write the files there instead of printing.")
     ] = None,
@@ -200,7 +201,7 @@ def export_command(
 
     if rows is None and rank != 1:
         raise PlannerError(f"--rank {rank}: belongs to --rows.")
-    files = _exported(scenario, stack, rows, rank)
+    files = _exported(scenario, stack, rows, rank, change)
     if out is not None:
         for path in write_files(out, files):
             print(f"wrote {path}", file=sys.stderr)
@@ -209,7 +210,7 @@ def export_command(
         print(f"# --- {name}\n{text}" if len(files) > 1 else text, end="")
 
 
-def _exported(scenario: Path, stack: str, rows: Path | None, rank: int) -> dict[str, str]:
+def _exported(scenario: Path, stack: str, rows: Path | None, rank: int, change: list[str] | None) -> dict[str, str]:
     from planner.common.errors import one_of
     from planner.export import STACKS, export_plan
     from planner.export.servers import SERVERS, export_deployment
@@ -225,10 +226,9 @@ def _exported(scenario: Path, stack: str, rows: Path | None, rank: int) -> dict[
         raise PlannerError(f"export to {stack!r}: {one_of(stack, (*STACKS, *TUNERS, *SERVERS))}.")
     from planner.scenarios.edited import plan_with
     from planner.scenarios.picked import chosen_row
-    from planner.scenarios.scenario import read_scenario
     from planner.scenarios.tables import placed
 
-    case = read_scenario(scenario).cases[0]
+    case = scenario_with(scenario, change).cases[0]
     with placed(case.where):
         tables = case.asked()
         plan = plan_with(tables if rows is None else chosen_row(tables, rows, rank), {})

@@ -3,34 +3,95 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from planner.cli.asked import Set, grouped
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show
 from planner.common.errors import PlannerError
 
+if TYPE_CHECKING:
+    from planner.scenarios.serving import ServingScenario
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What the command line says of the question."""
+
+    target: Annotated[
+        str, typer.Argument(metavar="SCENARIO|MODEL", help="A serving scenario (file or shipped name), or a model with --on.")
+    ]
+    on: Annotated[str | None, typer.Option("--on", metavar="GPUS", help="h100, 2x rtx-4090, dgx-h100 ...")] = None
+    clients: Annotated[str | None, typer.Option("--clients", metavar="N", help="Requests answered at once.")] = None
+    rate: Annotated[float | None, typer.Option("--rate", metavar="N", help="Requests per second that arrive.")] = None
+    prompt: Annotated[str | None, typer.Option("--prompt", metavar="N", help="Tokens of a prompt: 512, 2k.")] = None
+    output: Annotated[str | None, typer.Option("--output", metavar="N", help="Tokens of an answer.")] = None
+    weights: Annotated[str | None, typer.Option("--weights", help="bf16, fp8, int4-awq ...")] = None
+    engine: Annotated[str | None, typer.Option("--engine", help="See planner engines list.")] = None
+    change: Set = None
+
+    def serving(self) -> dict[str, Any]:
+        """The fields of [serving] that are given."""
+        from planner.common.quantities import count, length
+
+        found = {
+            "batch": None if self.clients is None else count(self.clients, "--clients"),
+            "requests_per_s": self.rate,
+            "prompt": None if self.prompt is None else length(self.prompt, "--prompt"),
+            "output": None if self.output is None else length(self.output, "--output"),
+            "weights": self.weights,
+            "engine": self.engine,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def scenario(self) -> tuple[ServingScenario, tuple[str, ...]]:
+        """(the question, what was taken as usual in it)."""
+        from planner.model.catalog import model_names
+        from planner.scenarios.quick import changed_tables, cluster_table, parse_changes, quick_serving
+        from planner.scenarios.serving import ServingCase, ServingScenario, read_serving_scenario
+
+        own = {f"serving.{name}": value for name, value in self.serving().items()}
+        changes = own | parse_changes(self.change)
+        if self.on is not None and (self.target.lower() in model_names() or self.target.endswith(".json")):
+            found, notes = quick_serving(self.target, self.on, self.serving())
+        else:
+            found, notes = read_serving_scenario(self.target), ()
+        cluster = None if self.on is None else cluster_table(self.on)
+        cases = [
+            ServingCase(
+                label=case.label,
+                tables=changed_tables(case.tables if cluster is None else {**case.tables, "cluster": cluster}, changes),
+                where=case.where,
+            )
+            for case in found.cases
+        ]
+        return ServingScenario(title=found.title, cases=tuple(cases)), notes
+
+
+@grouped(Served)
 def serve_command(
-    scenario: Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="A serving scenario; see docs/serving.md.")],
+    given: Served,
     as_json: AsJson = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw latency against throughput and request rate.")
     ] = None,
     compare: Annotated[
-        list[Path] | None,
-        typer.Option("--compare", metavar="OTHER.toml", help="Further scenarios, side by side; may be repeated."),
+        list[str] | None,
+        typer.Option("--compare", metavar="OTHER", help="Further scenarios, side by side; may be repeated."),
     ] = None,
 ) -> None:
     """Memory, latency, throughput, queueing and cost of a model that answers requests; several deployments side by side."""
     from planner.scenarios.serving import read_serving_scenario
 
     check_plot(plot)
-    questions = [read_serving_scenario(path) for path in (scenario, *(compare or ()))]
+    first, usual = given.scenario()
+    questions = [first, *(read_serving_scenario(path) for path in compare or ())]
     cases = [case for question in questions for case in question.cases]
     title = " | ".join(question.title for question in questions)
     answers, labels = [case.serve() for case in cases], [case.label for case in cases]
@@ -49,7 +110,7 @@ def serve_command(
         return
     from planner.reports.serving import deployments_table
 
-    show(deployments_table(title, labels, answers))
+    show(deployments_table(title, labels, answers), *usual)
 
 
 def size_command(  # noqa: PLR0913  (options of the command line)

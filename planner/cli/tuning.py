@@ -8,32 +8,29 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.options import RISK, Allow, Risk, allowed_names
+from planner.cli.asked import Given, asking
 from planner.cli.output import print_json, show
 from planner.common.errors import PlannerError
 
-ScenarioPath = Annotated[Path, typer.Argument(metavar="SCENARIO.toml", help="A scenario file; see scenarios/.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
 
+@asking
 def tune_command(
-    scenario: ScenarioPath,
+    given: Given,
     rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters; the scenario's, or 16.")] = None,
     targets: Annotated[str | None, typer.Option("--targets", help="Linear layers, with commas; or all-linear.")] = None,
     methods: Annotated[str, typer.Option("--methods", help="Some of full, lora, qlora, with commas.")] = "full,lora,qlora",
     table: Annotated[bool, typer.Option("--table", help="Memory over context, batch and method instead.")] = False,
     contexts: Annotated[str | None, typer.Option("--contexts", help="Of the table: tokens of a sequence, with commas.")] = None,
     batches: Annotated[str | None, typer.Option("--batches", help="Of the table: sequences on a GPU, with commas.")] = None,
-    risk: Risk = RISK,
-    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """Full tuning, LoRA and QLoRA of a scenario's model side by side: parameters, memory, time, cost."""
-    from planner.scenarios.scenario import read_scenario
     from planner.scenarios.tables import placed
     from planner.studies.tuning_methods import BATCHES, CONTEXTS, memory_cells, tuning_choices
 
-    question = read_scenario(scenario)
+    question = given.scenario("finetune")[0]
     case = question.cases[0]
     wanted = tuple(part.strip() for part in methods.split(",") if part.strip())
     if not wanted:
@@ -53,7 +50,7 @@ def tune_command(
         show(memory_table(question.title, cells))
         return
     with placed(case.where):
-        found = tuning_choices(case.asked(), rank, targets, wanted, risk=risk, allow=allowed_names(allow))
+        found = tuning_choices(case.asked(), rank, targets, wanted, **given.choice())
     if as_json:
         print_json({"title": question.title, "methods": [t.to_dict() for t in found]})
         return

@@ -188,7 +188,18 @@ def _labels() -> dict[str, dict[str, Any]]:
 
 
 def _translated(column: str, text: str) -> str:
-    return str(_labels()[column].get(text, text))
+    """Our word for what a table writes, whatever its case and spaces; the text itself where it is ours or nobody's."""
+    return _spellings(column).get(_plain(text), text)
+
+
+@cache
+def _spellings(column: str) -> dict[str, str]:
+    ours = {name: name for name in framework_names()} if column == "framework" else {}
+    return {_plain(text): str(word) for text, word in {**ours, **_labels()[column]}.items()}
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
 
 
 def _filled(given: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from planner.common.errors import PlannerError, one_of
-from planner.common.files import write_texts
+from planner.common.files import require_folder, write_texts
 from planner.export.accelerate import accelerate_files
 from planner.export.common import require_stack
 from planner.export.deepspeed import deepspeed_files
@@ -43,9 +43,14 @@ def export_plan(plan: Plan, stack: str) -> dict[str, str]:
 
 
 def write_files(folder: Path, files: Mapping[str, str]) -> list[Path]:
-    """Write the texts into an existing folder, all of them or none; the paths written."""
-    if not folder.is_dir():
-        raise PlannerError(f"--out {folder}: is no folder; make it first.")
+    """Write the texts into a folder, made where its parent exists, all of them or none; the paths written."""
+    if folder.exists() and not folder.is_dir():
+        raise PlannerError(f"--out {folder}: is a file; give a folder.")
+    require_folder(folder, "--out")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise PlannerError(f"--out {folder}: cannot be made ({error.strerror}); give a writable folder.") from None
     texts = {folder / name: text for name, text in files.items()}
     write_texts(texts)
     for path, text in texts.items():

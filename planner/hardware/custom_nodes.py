@@ -95,7 +95,7 @@ def _networked(node: Node, gbit_per_s: float | None) -> Node:
     if gbit_per_s is None:
         return node
     old = next((link for link in node.links if link.kind == "network"), None)
-    start = old or Link(name="network", kind="network", span=0, bytes_per_s=1.0, latency_s=1.5e-5)
+    start = old or Link(name="network", kind="network", span=0, bytes_per_s=1e9, latency_s=1.5e-5)
     link = start.replaced(name=f"network, {gbit_per_s:g} Gbit/s", bytes_per_s=gbit_per_s * 1e9 / 8 / node.num_gpus)
     return node.replaced(links=(*(x for x in node.links if x.kind != "network"), link))
 
@@ -130,7 +130,7 @@ def custom_node(accelerator: str, num_gpus: int, network_bytes_per_s: float | No
     links = [link for link in links if link.span > 1]  # a node of one GPU has a network only
     network = next((link for link in reference.links if link.kind == "network"), None) if reference else None
     if network_bytes_per_s is not None:
-        start = network or Link(name="network", kind="network", span=0, bytes_per_s=1.0, latency_s=1.5e-5)
+        start = network or Link(name="network", kind="network", span=0, bytes_per_s=1e9, latency_s=1.5e-5)
         network = start.replaced(name="network", bytes_per_s=network_bytes_per_s / num_gpus)
     host = {
         name: getattr(reference, name)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from planner.common.errors import PlannerError
 from planner.common.progress import Progress
 from planner.layout_search.on_ray import run_on_ray
-from planner.layout_search.question import SearchQuestion, as_question
+from planner.layout_search.question import SearchQuestion, SearchTerms, as_question
 from planner.layout_search.result import SearchResult
 from planner.layout_search.search import run_search
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def search(
-    *, engine: str = "local", address: str | None = None, progress: Progress | None = None, **question: Any
+    *, engine: str = "local", address: str | None = None, progress: Progress | None = None, **question: Unpack[SearchTerms]
 ) -> pd.DataFrame:
     """Evaluate every layout and return the best, the front and the best of each cluster as a DataFrame, best first.
 

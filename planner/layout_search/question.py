@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Required, TypedDict, get_args
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from planner.prices.price import Price, PriceLike
 from planner.workload.default_framework import default_framework
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_model
+from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_job, as_model
 
 Objective = Literal["cost", "time", "memory", "energy"]
 
@@ -95,6 +95,24 @@ class SearchQuestion:
         return sum(self.setups[i].grid.size(tp) for i, tp in self.units)
 
 
+class SearchTerms(TypedDict, total=False):
+    """What ``planner.search`` takes, by name; what is left out is as ``as_question`` says."""
+
+    model: Required[ModelLike]
+    cluster: Required[ClusterLike]
+    framework: FrameworkLike | Sequence[FrameworkLike] | None
+    job: Required[JobLike]
+    price: PriceLike | Sequence[PriceLike] | None
+    objective: str
+    gpus: Iterable[int] | None
+    accelerators: Iterable[str] | None
+    deadline_s: float | None
+    budget_usd: float | None
+    top: int
+    risk: float
+    allow: Iterable[str]
+
+
 def as_question(
     *,
     model: ModelLike,
@@ -117,7 +135,7 @@ def as_question(
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise PlannerError(f"top = {top!r}: must be a whole number of at least 1.")
     the_model = as_model(model)
-    the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
+    the_job = as_job(job)
     check_sizes(the_model, the_job)
     clusters = _clusters(as_cluster(cluster), gpus, accelerators)
     stacks, notes = _frameworks(framework, the_model, clusters, the_job)

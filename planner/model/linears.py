@@ -161,7 +161,8 @@ def _indexer(m: Model) -> Iterator[Linear]:
         ("wk", "index_key", "index key", m.hidden_size, d),
         ("weights_proj", "index_weights", "index weights", m.hidden_size, m.index_num_heads),
     ):
-        yield Linear(path=f"{name}.{path}", part=part, block="attention", operator=operator, inputs=inputs, outputs=outputs)
+        if part != "index_weights" or m.attention == "mla":
+            yield Linear(path=f"{name}.{path}", part=part, block="attention", operator=operator, inputs=inputs, outputs=outputs)
 
 
 def _latent(m: Model) -> Iterator[Linear]:

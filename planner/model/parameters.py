@@ -76,7 +76,8 @@ def _indexer(m: Model) -> Iterator[ParameterTensor]:
     )
     yield from _tensor("attention.index.key.weight", m.hidden_size * d, "replicated", wanted)
     yield from _tensor("attention.index.key_norm", 2 * d, "replicated", wanted)
-    yield from _tensor("attention.index.scores.weight", m.hidden_size * m.index_num_heads, "replicated", wanted)
+    weighted = wanted and m.attention == "mla"  # beside grouped heads all of the indexer's heads weigh the same (MiniMax-M3)
+    yield from _tensor("attention.index.scores.weight", m.hidden_size * m.index_num_heads, "replicated", weighted)
 
 
 def _latent_attention(m: Model) -> Iterator[ParameterTensor]:

@@ -40,6 +40,8 @@ class Variant(Spec):
     keys_are_values: bool | None = None
     shared_kv: bool | None = None
     index_num_heads: Count | None = None
+    index_head_dim: Count | None = None
+    index_top_k: Count | None = None
     position_embedding: Literal["rotary", "none"] | None = None
     ffn_hidden_size: Positive | None = None
     expert_ffn_hidden_size: Positive | None = None

@@ -132,7 +132,7 @@ def _indexer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         return ()
     heads, d, h = float(m.index_num_heads), float(m.index_head_dim), float(m.hidden_size)
     query = float(m.q_lora_rank or m.hidden_size)
-    return (
+    rows = (
         *linear(
             "index query",
             BLOCK,
@@ -143,6 +143,11 @@ def _indexer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         *linear(
             "index key", BLOCK, Matmul(m=ts, k=h, n=d), width=w, parameters=local_parameters(setting, kind, "attention.index.key")
         ),
+    )
+    if m.attention != "mla":
+        return rows
+    return (
+        *rows,
         *linear(
             "index weights",
             BLOCK,

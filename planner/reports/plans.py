@@ -163,15 +163,17 @@ def quote_text(plan: Plan) -> str:
     return price_text(price, datetime.date.today())
 
 
-def plan_notes(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
-    """What stands behind the tables: notes, and the constants that nobody measured."""
+def plan_notes(labels: Sequence[str], plans: Sequence[Plan], *, explain: bool = True) -> RenderableType:
+    """What stands behind the tables: notes, and the constants that nobody measured; their number without ``explain``."""
     lines = [Text(f"{label}: {note}") for label, plan in zip(labels, plans, strict=True) for note in plan.notes]
     assumed = {(a.where, a.field): a for plan in plans for a in plan.assumptions}
     wheres: dict[str, list[str]] = {}
     for (where, field), assumption in sorted(assumed.items()):
         value = assumption.value
         wheres.setdefault(where, []).append(f"{field} = {value:.4g}" if isinstance(value, float) else f"{field} = {value}")
-    if assumed:
+    if assumed and not explain:
+        lines.append(Text(f"{len(assumed)} constants are assumed, not measured: --explain lists them", style="dim"))
+    elif assumed:
         lines.append(Text(f"{len(assumed)} constants are assumed, not measured:", style="dim"))
         lines += [Text(f"  {where}: {', '.join(fields)}", style="dim") for where, fields in wheres.items()]
     return Group(*lines)

@@ -17,17 +17,18 @@ def batch_figures(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) 
     """Latency and throughput of batches of a replica at mean lengths; rates over all replicas; arrays of ``batches``' shape.
 
     ttft: all prompts in one pass, after the server's front. e2e = ttft + (outputs - 1) x step at the middle of the output.
-    Throughput: batch over e2e; stages of a pipeline prefill different prompts at the same time. Cached answers come on top.
+    Throughput: batch over e2e (Little's law); stages of a pipeline prefill different prompts at the same time. Cached answers come on top.
     prefill_share: part of the GPUs' time.
     """
     s = times.setting.serving
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
     hit = prompt * s.prefix_cache_hit_rate
-    ttft = times.prefill_s(max(prompt - hit, 1.0), batches, hit) + server_s(times.setting.engine, np.asarray(prompt))
+    front = server_s(times.setting.engine, np.asarray(prompt))
+    ttft = times.prefill_s(max(prompt - hit, 1.0), batches, hit) + front
     tpot = times.decode_s(batches, prompt + output / 2.0)
     held = times.prefill_busy_s(max(prompt - hit, 1.0), batches, hit)
     e2e = ttft + (output - 1.0) * tpot
-    rate = s.dp * batches / (held + (output - 1.0) * tpot) / (1.0 - s.response_cache_hit_rate)
+    rate = s.dp * batches / (front + held + (output - 1.0) * tpot) / (1.0 - s.response_cache_hit_rate)
     share = held / (held + (output - 1.0) * tpot)
     return {
         "ttft_s": ttft,

@@ -27,7 +27,8 @@ class Server:
     0 = prefill goes first, decoding waits. ``split``: the last prompt of such a pass may go on in the next one.
     ``slots`` sequences and ``cache_tokens`` bound the batch, ``request_tokens`` one request: it lives on one attention group.
     ``reserved_output``: part of its output that a request reserves in the cache on admission, beside its prompt. Below 1 the
-    cache may run full: the request admitted last is preempted, and computes its tokens again later.
+    cache may run full: the request admitted last is preempted, and computes its tokens again later. ``spare_tokens`` of each
+    running sequence stay free when one is admitted: its last block is not full.
     ``stages`` that work at the same time: a prefill holds the replica for its part only, though it takes all of them to be done.
     """
 
@@ -41,6 +42,7 @@ class Server:
     chunk_tokens: float = 0.0
     split: bool = True
     reserved_output: float = 1.0
+    spare_tokens: float = 0.0
     stages: int = 1
     groups: int = 1
 
@@ -154,7 +156,8 @@ class _Loop:
         if self.batch >= self.server.slots:
             return False
         held = self.reserved if self.reserved > self.cached else self.cached
-        return held + self.prompts[j] + self.keeps * self.outputs[j] <= self.server.cache_tokens
+        need = self.prompts[j] + self.keeps * self.outputs[j] + self.server.spare_tokens * self.batch
+        return held + need <= self.server.cache_tokens
 
     def _prefill(self, i: int) -> int:
         """Admit all that have arrived and fit into one pass, each on the emptiest group; returns the next request."""

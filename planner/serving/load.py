@@ -146,6 +146,7 @@ def replica(times: Times, room: Room | None = None) -> Replica:
         chunk_tokens=float(beside) / (1.0 - hit),
         split=setting.engine.splits_prompts or bool(s.chunked_prefill_tokens),
         reserved_output=setting.engine.reserved_output,
+        spare_tokens=float(setting.block_size) if paged and setting.engine.reserved_output < 1.0 else 0.0,
         stages=s.pp if setting.engine.pipelined else 1,
         groups=s.attention_groups,
     )

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator
+from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.layout_search.choice import choose
@@ -19,12 +19,12 @@ from planner.prices.market import find_price
 from planner.prices.price import price_text
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
-from planner.serving.engine import load_engine
+from planner.serving.engine import engine_names, load_engine
 from planner.serving.memory import card_bytes
 from planner.serving.spec import Serving
 from planner.training.planning import plan
 from planner.workload.default_framework import default_framework
-from planner.workload.framework import load_framework
+from planner.workload.framework import framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.resolve import ModelLike, as_framework, as_model
 
@@ -157,6 +157,7 @@ def sizes(
             continue
 
         def one(num_gpus: int, card: Accelerator = card) -> Size | str:
+            _require_runs_on(card, purpose, engine, framework)
             if purpose == "serve":
                 return _served(the_model, card, num_gpus, seq_len, batch, weights, engine, ask)
             return _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, ask, job)
@@ -191,6 +192,14 @@ def _exactly(one: Callable[[int], Size | str], gpus: int) -> Size | str:
 def _short_of(found: Size) -> str:
     """Why what fits is not enough."""
     return f"{found.num_gpus} leave {found.headroom:.0%} free and fit with a probability of {chance(found.fit_probability)}"
+
+
+def _require_runs_on(card: Accelerator, purpose: str, engine: str, framework: str | None) -> None:
+    """PlannerError where the software that was named does not run on the card."""
+    if purpose == "serve":
+        require_vendor(card, load_engine(engine), "serving.engine", load_engine, engine_names())
+    elif framework is not None:
+        require_vendor(card, load_framework(framework), "framework.name", load_framework, framework_names())
 
 
 def _fewest(one: Callable[[int], Size | str], max_gpus: int) -> Size | str:

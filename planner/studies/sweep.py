@@ -12,7 +12,7 @@ import numpy as np
 
 from planner.common.errors import PlannerError, near, one_of
 from planner.scenarios.edited import Value, plan_with
-from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, read_scenario
+from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, Scenario, read_scenario
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,10 +103,12 @@ def _value(text: str) -> Value:
 
 
 def as_sweep(
-    scenario: str | Path | Mapping[str, Any], vary: Mapping[str, Sequence[Value]] | Sequence[Variation]
+    scenario: str | Path | Scenario | Mapping[str, Any], vary: Mapping[str, Sequence[Value]] | Sequence[Variation]
 ) -> SweepQuestion:
     """Check what is swept. ``scenario`` is a file or the tables of one case; ``vary`` maps keys to values."""
-    if isinstance(scenario, str | Path):
+    if isinstance(scenario, Scenario):
+        cases = scenario.cases
+    elif isinstance(scenario, str | Path):
         cases = read_scenario(scenario).cases
     else:
         tables = {name: dict(t) if isinstance(t, Mapping) else {"name": t} for name, t in scenario.items()}

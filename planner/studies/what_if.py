@@ -75,10 +75,28 @@ def derive(base: Model, changes: Changes, name: str) -> Derived:
             f"--width-ffn {changes.ffn_hidden_size}: every layer kept of {base.name} has experts instead of a feed-forward; give "
             "--width-expert-ffn."
         )
+    _require_effect(base, after, changes)
     aside = {"name", "source", "provenance"}
     if not notes and after.model_dump(exclude=aside) == base.model_dump(exclude=aside):
         raise PlannerError("planner models derive: nothing changes; give --vocab-size, --drop-layers, --width-ffn or another.")
     return Derived(before=base, after=after, notes=tuple(notes))
+
+
+def _require_effect(base: Model, after: Model, changes: Changes) -> None:
+    """PlannerError for a width that no layer of the model has: attention's of a state space, a dense block's of experts alone."""
+    given = {
+        "--width-heads": changes.num_heads,
+        "--width-kv-heads": changes.num_kv_heads,
+        "--width-ffn": changes.ffn_hidden_size,
+        "--width-expert-ffn": changes.expert_ffn_hidden_size,
+    }
+    option = next((name for name, value in given.items() if value is not None), None)
+    if option is None or changes.keep_layers or changes.drop_layers:
+        return
+    same = _layer_elements(after) == _layer_elements(base)
+    fields = ("num_heads", "num_kv_heads", "ffn_hidden_size", "expert_ffn_hidden_size")
+    if same and changes.experts_kept is None and any(getattr(after, field) != getattr(base, field) for field in fields):
+        raise PlannerError(f"{option} {given[option]}: no layer of {base.name} has such a width; nothing would change.")
 
 
 def _vocabulary(base: Model, changes: Changes, notes: list[str]) -> dict[str, Any]:
@@ -198,9 +216,13 @@ def weight_bytes(model: Model, precision: str) -> float:
     return matrices * Quantization(format="nf4").bytes_per_weight(float(model.hidden_size)) + 2.0 * (total - matrices)
 
 
+def _layer_elements(model: Model) -> float:
+    return sum(t.elements for kind in model.layer_kinds for t in layer_parameters(model, kind))
+
+
 def _layer_matrices(model: Model) -> float:
     """Elements of the linear layers inside the layers, without routers."""
-    names = ("attention.", "ffn.", "experts.", "shared.")
+    names = ("attention.", "ffn.", "experts.", "shared.", "mixer.", "latent.", "streams.")
     return sum(
         t.elements
         for kind in model.layer_kinds

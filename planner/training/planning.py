@@ -41,6 +41,8 @@ from planner.workload.resolve import (
     ModelLike,
     as_cluster,
     as_framework,
+    as_job,
+    as_layout,
     as_model,
 )
 
@@ -67,10 +69,10 @@ def plan(
     """
     check_risk(risk)
     the_model, the_cluster = as_model(model), as_cluster(cluster)
-    the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
+    the_job = as_job(job)
     check_sizes(the_model, the_job)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
-    chosen = layout if isinstance(layout, Layout) or layout is None else Layout.build(dict(layout), "layout")
+    chosen = None if layout is None else as_layout(layout)
     named, notes = _framework(framework, the_model, the_cluster, the_job, chosen)
     the_framework = attention_on(named, the_cluster.accelerator)
     bolder: Bolder | None = None
@@ -116,7 +118,7 @@ def evaluate(
     Impossible layouts are masked (``possible``), with ``reasons[reason]``. Takes what ``plan`` takes.
     """
     the_cluster = as_cluster(cluster)
-    the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
+    the_job = as_job(job)
     columns = as_columns(layouts, the_cluster.num_gpus)
     the_model = as_model(model)
     one = columns.row(0) if len(columns) and np.floor(columns.dp[0]) == columns.dp[0] else None
@@ -134,7 +136,7 @@ def candidates(
     allow: Iterable[str] = (),
 ) -> Layouts:
     """The layouts that ``plan`` and ``search`` choose from, as columns for ``evaluate``; ``allow`` as in ``plan``."""
-    the_job = job if isinstance(job, Job) else Job.build(dict(job), "job")
+    the_job = as_job(job)
     the_model = as_model(model)
     check_sizes(the_model, the_job)
     the_cluster = as_cluster(cluster)

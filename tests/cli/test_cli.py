@@ -63,14 +63,13 @@ def test_compare_json_holds_both_cases_and_the_moe_is_cheaper(run: Run) -> None:
     assert cases[0]["parameters_active"] < cases[0]["parameters_total"] < cases[1]["parameters_total"]
 
 
-def test_compare_draws_beside_unless_told_not_to(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compare_draws_only_where_it_is_asked_to(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run("compare", SCENARIO, "--no-plot")[0] == 0
+    assert run("compare", SCENARIO)[0] == 0
     assert run("compare", SCENARIO, "--json")[0] == 0
     assert not list(tmp_path.iterdir())
-    assert run("compare", SCENARIO)[0] == 0
-    assert [p.name for p in tmp_path.iterdir()] == ["chatlaw2-moe.png"]
-    assert run("compare", SCENARIO, "--plot", "x.png", "--no-plot")[0] == 2
+    assert run("compare", SCENARIO, "--plot", "x.png")[0] == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
 
 
 def test_compare_takes_several_files(run: Run, scenario: Callable[..., Path]) -> None:

@@ -254,9 +254,13 @@ def test_export_command_prints_or_writes(run: Run, scenario: Any, tmp_path: Path
     assert (code, out) == (0, "")
     assert "wrote" in err
     assert "tensor_model_parallel_size: 2" in (tmp_path / "overrides.yaml").read_text()
-    code, _, err = run("export", scenario(), "--to", "megatron", "--out", tmp_path / "none")
+    assert run("export", scenario(), "--to", "megatron", "--out", tmp_path / "made")[0] == 0
+    assert list((tmp_path / "made").iterdir())
+    code, _, err = run("export", scenario(), "--to", "megatron", "--out", tmp_path / "no" / "such")
     assert code == 2
-    assert "is no folder" in err
+    assert "does not exist" in err
+    code, _, err = run("export", scenario(), "--to", "megatron", "--out", tmp_path / "overrides.yaml")
+    assert (code, "is a file" in err) == (2, True)
 
 
 def test_a_row_of_a_search_can_be_exported(run: Run, scenario: Any, tmp_path: Path) -> None:

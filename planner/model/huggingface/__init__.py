@@ -35,6 +35,8 @@ AGREES: dict[tuple[str, str], tuple[Any, ...]] = {
 }  # fmt: skip
 """Fields of a type that transformers ignores, with the value that says what its class does."""
 
+NESTED_ONLY = frozenset(("step3p7",))
+"""Types of which transformers reads the text's fields in text_config only: at the top of a file they are set aside."""
 ENCODER_DECODERS = frozenset((
     "t5", "mt5", "umt5", "bart", "mbart", "pegasus", "pegasus_x", "marian", "led", "nllb-moe", "m2m_100", "t5gemma", "t5gemma2",
     "blenderbot", "blenderbot-small", "longt5", "switch_transformers", "whisper", "mvp", "plbart", "prophetnet",
@@ -138,11 +140,15 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
         if k not in ("text_config", "vision_config", "audio_config", "model_type", "architectures")
     }
     text = dict(nested) if nested is not None else {k: v for k, v in top.items() if not k.startswith(("vision_", "image_"))}
+    outside: tuple[str, ...] = ()
+    if nested is None and kind in NESTED_ONLY:
+        outside, text = tuple(key for key in text if ARCHITECTURE.search(key)), {}
     named = text.pop("model_type", default)
     named = default if named == kind or named not in (*FAMILIES, *READERS, *TEXT_TYPES, *ALIASES) else named
     text.pop("architectures", None)
     text["tie_word_embeddings"] = _tied(config, text, kind)
     fields, aside = _fields(text, named)
+    aside = (*outside, *aside)
     named_class = class_name(config)
     blind = named_class.endswith("ForCausalLM") and nested is not None  # the text model's class, which has no tower
     tower = None if blind else tower_of(kind, config, fields["hidden_size"])

@@ -273,6 +273,8 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
             "shared_intermediate_size",
         ),
     ),
+    "minimax_m3": d(own=own.MINIMAX_M3, fixed=HEAD_NORM, window="own", more=own.minimax_m3),
+    "minimax_m3_vl_text": d(fixed=HEAD_NORM, window="own", more=own.minimax_m3),
     "ministral": d(window="types", cycle=(SLIDING,)),
     "ministral3": d(window="always"),
     "nanochat": d(fixed={"qk_norm": "head", "qk_norm_weight": False, "norm_weight": False, "gated_ffn": False}, take=BIAS),

@@ -51,7 +51,7 @@ HINTS = {"is_encoder_decoder": ". Encoder-decoder models cannot be planned"}
 ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "swiglu": "silu", "gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
-    "gelu_pytorch": "gelu", "geglu": "gelu", "relu2": "relu2", "relu_2": "relu2", "xielu": "relu2",
+    "gelu_pytorch": "gelu", "geglu": "gelu", "relu2": "relu2", "relu_2": "relu2", "xielu": "relu2", "swigluoai": "silu",
 }  # fmt: skip
 # fields for which null means "as derived from the others", or "none"
 NULLABLE = frozenset({

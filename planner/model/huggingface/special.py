@@ -561,6 +561,55 @@ def unslid(s: Source, f: Fields) -> Fields:
     return {}
 
 
+MINIMAX_M3: Fields = {"tie_word_embeddings": False, "index_block_size": 128}
+"""Of the text part that is published as a type of its own; transformers has it inside minimax_m3_vl."""
+
+
+def minimax_m3(s: Source, f: Fields) -> Fields:
+    """Grouped heads behind an indexer of four in most layers: sixteen blocks of 128 keys; the first layers are dense and full."""
+    layers, nested = f["num_layers"], s.get("sparse_attention_config") or {}
+
+    def said(key: str, first: str) -> int:
+        return int(nested[first]) if first in nested else s.count(key)
+
+    chosen = nested.get("sparse_attention_freq")
+    types = s.per_layer("layer_types", layers) or [FULL] * layers
+    sparse = [bool(x) for x in chosen] if chosen else [t == "minimax_m3_sparse" for t in types]
+    freq = s.per_layer("moe_layer_freq", layers)
+    listed = s.per_layer("mlp_layer_types", layers)
+    dense = [not x for x in freq] if freq else [t == "dense" for t in listed or ["sparse"] * layers]
+    s.ignore(
+        "index_local_blocks",
+        "first_k_dense_replace",
+        "qk_norm_type",
+        "use_qk_norm",
+        "attention_output_gate",
+        "num_mtp_modules",
+        "use_gemma_norm",
+        "use_routing_bias",
+        "rotary_dim",
+        "moe_intermediate_size",
+        "n_shared_experts",
+        "swiglu_alpha",
+    )
+    index = {
+        "index_num_heads": said("index_n_heads", "sparse_num_index_heads"),
+        "index_head_dim": said("index_head_dim", "sparse_index_dim"),
+        "index_top_k": said("index_topk_blocks", "sparse_topk_blocks") * said("index_block_size", "sparse_block_size"),
+    }
+    mixed = marked(["S" if x else "A" for x in sparse], [{"letter": "S", **index}])
+    return {
+        **mixed,
+        "ffn_hidden_size": s.count("dense_intermediate_size"),
+        "num_experts": s.count("num_local_experts"),
+        "top_k": s.count("num_experts_per_tok"),
+        "expert_ffn_hidden_size": s.count("intermediate_size"),
+        "num_shared_experts": 1,
+        "shared_expert_ffn_hidden_size": s.count("shared_intermediate_size"),
+        **dense_from(dense),
+    }
+
+
 def stablelm(s: Source, f: Fields) -> Fields:
     parallel = s.flag("use_parallel_residual")
     s.only("qk_layernorm", False)

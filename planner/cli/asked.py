@@ -1,0 +1,159 @@
+"""The question of a command: a scenario, or a model with ``--on``, and what is changed in it. Options shared by reference."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from planner.cli.options import RISK, Allow, Risk, allowed_names
+from planner.common.errors import PlannerError
+
+if TYPE_CHECKING:
+    from planner.scenarios.scenario import Scenario
+
+Target = Annotated[str, typer.Argument(metavar="SCENARIO|MODEL", help="A scenario (file or shipped name), or a model with --on.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="TABLE.FIELD=VALUE", help="Change a field of the scenario; may be repeated.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What the command line says of the question."""
+
+    target: Target
+    on: Annotated[str | None, typer.Option("--on", metavar="GPUS", help="32xh100, rtx-4090, 2x dgx-h100 ...")] = None
+    lora: Annotated[bool, typer.Option("--lora", help="Tune with LoRA.")] = False
+    qlora: Annotated[bool, typer.Option("--qlora", help="Tune with QLoRA.")] = False
+    finetune: Annotated[bool, typer.Option("--finetune", help="Tune all weights.")] = False
+    tokens: Annotated[str | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 100B, 1e9.")] = None
+    samples: Annotated[str | None, typer.Option("--samples", metavar="N", help="Samples to train on: 300k.")] = None
+    seq_len: Annotated[str | None, typer.Option("--seq-len", metavar="N", help="Tokens of a sequence: 4096, 4k.")] = None
+    batch: Annotated[str | None, typer.Option("--batch", metavar="N", help="Sequences of a step, all GPUs together.")] = None
+    precision: Annotated[str | None, typer.Option("--precision", help="bf16, fp16, fp8, nvfp4, tf32, fp32.")] = None
+    framework: Annotated[str | None, typer.Option("--framework", help="See planner frameworks list.")] = None
+    price: Annotated[str | None, typer.Option("--price", help="Dollars per GPU-hour, or a term: spot ...")] = None
+    change: Set = None
+    risk: Risk = RISK
+    allow: Allow = None
+
+    def choice(self) -> dict[str, Any]:
+        """How a layout is chosen: ``risk`` and ``allow`` of ``planner.plan``."""
+        return {"risk": self.risk, "allow": allowed_names(self.allow)}
+
+    def job(self) -> dict[str, Any]:
+        """The fields of the job that are given."""
+        from planner.common.quantities import count, length
+
+        found = {
+            "num_tokens": None if self.tokens is None else count(self.tokens, "--tokens"),
+            "num_samples": None if self.samples is None else count(self.samples, "--samples"),
+            "seq_len": None if self.seq_len is None else length(self.seq_len, "--seq-len"),
+            "global_batch_size": None if self.batch is None else count(self.batch, "--batch"),
+            "precision": self.precision,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def scenario(self, usually: str = "pretrain") -> tuple[Scenario, tuple[str, ...]]:
+        """(the question, what was taken as usual in it); ``usually``: what a model is asked for where no option says it."""
+        from planner.model.catalog import model_names
+        from planner.scenarios.quick import changed_scenario, cluster_table, parse_changes, quick_scenario, usual_notes
+        from planner.scenarios.scenario import read_scenario
+
+        changes = parse_changes(self.change)
+        named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
+        if len(named) > 1:
+            raise PlannerError(f"{named[0]} and {named[1]} exclude each other; give one.", code="usage", field=named[0])
+        is_model = self.target.lower() in model_names() or self.target.endswith(".json")
+        if self.on is not None and (is_model or not self._is_scenario()):
+            method: Any = named[0].lstrip("-") if named else usually
+            found = quick_scenario(self.target, self.on, method, self.job(), self._others())
+            return changed_scenario(found, changes), usual_notes(found, self.job() | _names_of_job(changes))
+        if is_model and not self._is_scenario():
+            raise PlannerError(
+                f"{self.target}: is a model; say on which GPUs, such as --on 8xh100, or give a scenario.",
+                code="usage",
+                field="--on",
+            )
+        scenario = read_scenario(self.target)
+        if named:
+            raise PlannerError(f"{named[0]}: goes with a model and --on; a scenario has its own job.kind.", code="usage")
+        own = {f"job.{name}": value for name, value in self.job().items()}
+        own |= {f"{table}.{name}": value for table, values in self._others().items() for name, value in values.items()}
+        if self.on is not None:
+            from planner.scenarios.scenario import Case, Scenario
+
+            cluster = cluster_table(self.on)
+            cases = (Case(label=c.label, tables={**c.tables, "cluster": cluster}, where=c.where) for c in scenario.cases)
+            scenario = Scenario(title=scenario.title, cases=tuple(cases))
+        return changed_scenario(scenario, own | changes), ()
+
+    def _is_scenario(self) -> bool:
+        from planner.scenarios.shipped import scenario_names
+
+        return self.target in scenario_names() or self.target.endswith(".toml") or Path(self.target).is_file()
+
+    def _others(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        if self.framework is not None:
+            found["framework"] = {"name": self.framework}
+        if self.price is not None:
+            try:
+                found["price"] = {"usd_per_gpu_hour": float(self.price.lstrip("$"))}
+            except ValueError:
+                found["price"] = {"term": self.price}
+        return found
+
+
+def scenario_with(name: str | Path, change: list[str] | None) -> Scenario:
+    """A scenario by file or name, changed by ``--set``."""
+    from planner.scenarios.quick import changed_scenario, parse_changes
+    from planner.scenarios.scenario import read_scenario
+
+    return changed_scenario(read_scenario(name), parse_changes(change))
+
+
+def _names_of_job(changes: dict[str, Any]) -> dict[str, Any]:
+    return {name.partition(".")[2].partition(".")[0]: value for name, value in changes.items() if name.startswith("job.")}
+
+
+def grouped(*groups: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command whose first parameters are dataclasses: their fields become its arguments and options."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        mine = [parameter for group in groups for parameter in _parameters(group)]
+        others = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in list(own.parameters.values())[len(groups) :]]
+
+        def called(**values: Any) -> None:
+            given = [group(**{f.name: values.pop(f.name) for f in fields(group)}) for group in groups]
+            command(*given, **values)
+
+        called.__doc__, called.__name__, called.__module__ = command.__doc__, command.__name__, command.__module__
+        vars(called)["__signature__"] = own.replace(parameters=[*mine, *others])
+        called.__annotations__ = {p.name: p.annotation for p in (*mine, *others)}
+        return called
+
+    return decorate
+
+
+def _parameters(group: type[Any]) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            f.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if f.default is MISSING else f.default,
+            annotation=hints[f.name],
+        )
+        for f in fields(group)
+    ]
+
+
+asking = grouped(Given)
+"""A command whose first parameter is a ``Given``."""

@@ -1,0 +1,212 @@
+"""Questions without a file: a model, "32xh100", and what the job departs from the usual in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from planner.common.errors import PlannerError, near
+from planner.common.quantities import value_of
+from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
+from planner.hardware.custom_nodes import reference_node
+from planner.model.architecture import Model
+from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, Scenario
+from planner.scenarios.serving import ServingCase, ServingScenario
+from planner.scenarios.tables import Table, Tables
+from planner.workload.resolve import as_model
+
+Method = Literal["pretrain", "finetune", "lora", "qlora"]
+TOKENS_PER_STEP = 4 * 2**20
+"""Global batch of pre-training where none is given: 4M tokens, as Llama 2 (arXiv 2307.09288, section 2)."""
+TUNING_BATCH = 64
+"""Sequences of a fine-tuning step where none are given; assumed."""
+SEQ_LEN = {"pretrain": 4096, "finetune": 2048, "lora": 2048, "qlora": 2048}
+"""Tokens of a sequence where none are given, at most what the model allows; assumed."""
+RANK = 16
+"""Rank of adapters where none is given: peft's examples."""
+SERVING = {"engine": "vllm", "weights": "bf16", "prompt": 1024, "output": 256}
+"""What serving is asked where nothing is given: a chat's turn; assumed."""
+
+
+def cluster_table(text: str) -> Table:
+    """The [cluster] of "32xh100", "8 x a100-80gb", "2x dgx-h100", "rtx-4090": GPUs of an accelerator, or nodes of a type.
+
+    A part of a name is enough where it means one accelerator, or where one of those it means has a DGX.
+    """
+    match = re.fullmatch(r"\s*(?:(\d+)\s*x\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
+    if match is None or (match[1] and int(match[1]) < 1):
+        raise PlannerError(f"--on {text}: give a number and a GPU, such as 32xh100, or a node type.", field="--on", value=text)
+    number, name = match[1], match[2]
+    if _is_node(name):
+        return {"node": name, **({"num_nodes": int(number)} if number else {})}
+    return {"accelerator": accelerator_named(name), "num_gpus": int(number or 1)}
+
+
+def _is_node(name: str) -> bool:
+    try:
+        load_node(name)
+    except PlannerError:
+        if name.endswith(".toml"):
+            raise
+        return False
+    return True
+
+
+def accelerator_named(name: str) -> str:
+    """The catalog's accelerator that a name or a part of one means: h100 is h100-sxm5-80gb."""
+    try:
+        return load_accelerator(name, "--on").name
+    except PlannerError:
+        parts = set(re.split(r"[-_ ]+", name.lower()))
+        found = [one for one in accelerator_names() if parts <= set(one.split("-"))]
+        usual = [one for one in found if (node := reference_node(one)) is not None and node.name.startswith("dgx")]
+        chosen = found if len(found) == 1 else usual
+        if len(chosen) == 1:
+            return chosen[0]
+        if found:
+            raise PlannerError(f"--on {name}: means any of {', '.join(found)}; name one.", field="--on", value=name) from None
+        known = [*accelerator_names(), *node_names()]
+        raise PlannerError(f"--on {name}: no such GPU or node type; {near(name, known)}", field="--on", value=name) from None
+
+
+def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], other: Mapping[str, Table]) -> Scenario:
+    """A scenario of a model and a cluster; what ``job`` leaves open is usual, and ``usual_notes`` says it.
+
+    ``other``: tables framework, layout, price, run and cost as far as they are given.
+    """
+    cluster = cluster_table(on)
+    the_model = as_model({"name": model})
+    tables: Tables = {"model": {"name": model}, "cluster": cluster, "job": _job(the_model, cluster, method, job)}
+    tables |= {name: dict(other[name]) for name in TABLES if name in other}
+    what = {"pretrain": "pre-training", "finetune": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}[method]
+    return Scenario(
+        title=f"{the_model.name}, {what}, on {on}", cases=(Case(label=the_model.name, tables=tables, where=f"{model} on {on}"),)
+    )
+
+
+def _job(model: Model, cluster: Table, method: Method, given: Mapping[str, Any]) -> Table:
+    """The job's fields, the usual ones where they are not given."""
+    longest = min((n for n in (model.context_length, model.max_positions) if n), default=SEQ_LEN[method])
+    seq_len = given.get("seq_len", min(SEQ_LEN[method], longest))
+    node = load_node(str(cluster["node"])) if "node" in cluster else None
+    num_gpus = cluster["num_gpus"] if node is None else cluster.get("num_nodes", 1) * node.num_gpus
+    accelerator = load_accelerator(cluster["accelerator"] if node is None else node.accelerator)
+    wanted = TUNING_BATCH if method != "pretrain" else max(TOKENS_PER_STEP // max(int(seq_len), 1), 1)
+    fields: Table = {
+        "kind": method,
+        "seq_len": seq_len,
+        "global_batch_size": -(-wanted // num_gpus) * num_gpus,
+        "precision": "bf16" if "bf16" in accelerator.peak_flops_per_s else "fp16",
+    }
+    if method in ("lora", "qlora"):
+        fields["adapter"] = {"rank": RANK}
+    return {**fields, **given}
+
+
+def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[ServingScenario, tuple[str, ...]]:
+    """(a serving scenario of a model and a cluster, what was taken as usual in it)."""
+    the_model, cluster = as_model({"name": model}), cluster_table(on)
+    missing = {name: value for name, value in SERVING.items() if name not in given}
+    tables: Tables = {"model": {"name": model}, "cluster": cluster, "serving": {**missing, **given}}
+    case = ServingCase(label=the_model.name, tables=tables, where=f"{model} on {on}")
+    taken = ", ".join(f"{name} = {value}" for name, value in missing.items())
+    notes = (f"taken as usual, not given: {taken}",) if taken else ()
+    return ServingScenario(title=f"{the_model.name}, serving, on {on}", cases=(case,)), notes
+
+
+def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]:
+    """What was not given and is as usual, in one sentence."""
+    job = scenario.cases[0].tables["job"]
+    names = [name for name in ("seq_len", "global_batch_size", "precision") if name not in given]
+    taken = [f"{name} = {job[name]}" for name in names]
+    if "adapter" in job and "adapter" not in given:
+        taken.append(f"rank = {job['adapter']['rank']}")
+    return (f"taken as usual, not given: {', '.join(taken)}",) if taken else ()
+
+
+def parse_changes(texts: list[str] | None) -> dict[str, Any]:
+    """``--set job.precision=fp16`` as a mapping; numbers as people write them, by the field's unit."""
+    found: dict[str, Any] = {}
+    for text in texts or ():
+        key, equals, value = text.partition("=")
+        key = key.strip()
+        if not equals or not value.strip() or "." not in key:
+            raise PlannerError(f"--set {text}: give TABLE.FIELD=VALUE, such as job.precision=fp16.", field="--set", value=text)
+        table = key.partition(".")[0]
+        known = (*TABLES, "serving")
+        if table not in known:
+            raise PlannerError(f"--set {text}: no such table {table!r}; {near(table, known)}", field="--set", value=text)
+        found[key] = value_of(key, value)
+    return found
+
+
+def changed_tables(tables: Tables, changes: Mapping[str, Any]) -> Tables:
+    """The tables with some fields changed: a catalog model with a field changed is its ``base``; counts of GPUs replace nodes."""
+    found = {name: dict(table) for name, table in tables.items()}
+    for key, value in changes.items():
+        name, _, field = key.partition(".")
+        table = found.setdefault(name, {})
+        if key == "model.name":
+            table.clear()
+        elif name == "model" and set(table) == {"name"}:
+            table["base"] = table.pop("name")
+        if key in LENGTHS:
+            for other in LENGTHS:
+                table.pop(other.partition(".")[2], None)
+        if key in ("cluster.num_gpus", "cluster.num_nodes"):
+            table.pop("num_nodes" if key.endswith("gpus") else "num_gpus", None)
+        _put(table, field, value)
+    return found
+
+
+LENGTHS = ("job.num_tokens", "job.num_samples", "job.num_steps")
+"""A job has one of them: one that is set takes the place of the others."""
+
+
+def _put(table: Table, field: str, value: Any) -> None:
+    first, _, rest = field.partition(".")
+    if not rest:
+        table[first] = value
+        return
+    inner = table.get(first)
+    table[first] = dict(inner) if isinstance(inner, Mapping) else {}
+    _put(table[first], rest, value)
+
+
+def changed_scenario(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario:
+    """The scenario with some fields of every case changed."""
+    if not changes:
+        return scenario
+    cases = (Case(label=c.label, tables=changed_tables(c.tables, changes), where=c.where) for c in scenario.cases)
+    return Scenario(title=scenario.title, cases=tuple(cases))
+
+
+def scenario_toml(scenario: Scenario) -> str:
+    """The main case as a scenario file."""
+    case = scenario.cases[0]
+    lines = [f"title = {_literal(scenario.title)}", f"label = {_literal(case.label)}"]
+    for name in (*PLAN_TABLES, "run", "cost"):
+        if name in case.tables:
+            lines += ["", *_table_lines(name, case.tables[name])]
+    return "\n".join(lines) + "\n"
+
+
+def _table_lines(name: str, table: Mapping[str, Any]) -> list[str]:
+    plain = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
+    lines = [f"[{name}]", *(f"{key} = {_literal(value)}" for key, value in plain.items() if value is not None)]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += _table_lines(f"{name}.{key}", value)
+    return lines
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_literal(one) for one in value)}]"
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{text}"'

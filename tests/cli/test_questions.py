@@ -1,0 +1,170 @@
+"""Questions as a new user types them, from an empty folder: one command each, right, readable at 80 columns."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from command_line import GOOD, Run
+
+from planner.hardware.cluster import load_accelerator
+from planner.scenarios.quick import accelerator_named, cluster_table, parse_changes, scenario_toml
+from planner.scenarios.scenario import read_scenario
+from planner.scenarios.shipped import scenario_names
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "80")
+    return folder
+
+
+TASKS = {
+    "pre-training": ("plan", "mixtral-8x7b", "--on", "32xh100", "--tokens", "100B", "--seq-len", "4096", "--set", "layout.ep=8"),
+    "lora": ("plan", "llama-3-8b", "--lora", "--on", "rtx-4090"),
+    "a scenario": ("plan", "llama-3-70b-h100"),
+    "a scenario changed": ("plan", "llama-3-70b-h100", "--set", "job.precision=bf16", "--tokens", "1T"),
+    "a scenario elsewhere": ("plan", "llama-3-70b-h100", "--on", "8x dgx-h200"),
+    "what does not fit": ("plan", "llama-3-70b", "--on", "4xa100-80gb", "--set", "layout.tp=4"),
+    "serving": ("serve", "llama-3.1-8b", "--on", "h100", "--clients", "64"),
+    "a whole run": ("run", "llama4-style-moe", "--set", "run.expert_zipf=0.1"),
+    "tuning": ("tune", "qwen-7b", "--on", "a100-80gb", "--samples", "100k", "--methods", "lora"),
+    "a comparison": ("compare", "chatlaw2-moe", "--set", "layout.micro_batch_size=1"),
+    "hardware": ("hardware", "show", "h100-sxm5-80gb"),
+    "scenarios": ("scenarios", "list"),
+}
+
+
+@pytest.mark.parametrize("what", sorted(TASKS))
+def test_a_task_is_one_command_that_fits_80_columns_and_leaves_no_file(what: str, run: Run, empty_folder: Path) -> None:
+    code, out, err = run(*TASKS[what])
+    assert (code, err) == (0, "")
+    assert out
+    assert max(map(len, out.rstrip().splitlines())) <= 80
+    assert not list(empty_folder.iterdir())
+
+
+def test_the_answer_comes_first_in_eight_lines_each_figure_with_its_interval(run: Run) -> None:
+    out = run("plan", "llama-3-70b-h100")[1]
+    plan = read_scenario("llama-3-70b-h100").cases[0].plan()
+    title, *lines = re.sub(r"\n {12}", " ", out).splitlines()[:8]
+    assert title == "Llama-3 70B on 64 H100, FP8"
+    assert [line.split()[0] for line in lines] == ["fits", "step", "run", "cost", "layout", "on", "based"]
+    fits, step, days, cost = lines[:4]
+    assert f"{plan.peak_total_bytes / 2**30:.1f} of {plan.usable_bytes / 2**30:.1f} GiB" in fits
+    assert f"{plan.step_time_s:.3g} s ({plan.intervals['step_time_s'].lower:.3g} to" in step
+    assert plan.run_s is not None
+    assert f"{plan.run_s / 86400:,.4g} days" in days
+    assert f"${plan.cost_usd:,.0f} (${plan.intervals['cost_usd'].lower:,.0f} to" in cost
+
+
+def test_what_does_not_fit_gets_no_bill(run: Run) -> None:
+    out = run(*TASKS["what does not fit"])[1]
+    assert "$" not in out
+    assert "why not" in out
+    assert "nearest layout that fits" in out
+
+
+def test_details_and_explain_say_the_rest(run: Run) -> None:
+    short, table = run("plan", "llama-3-70b-h100")[1], run("plan", "llama-3-70b-h100", "--details")[1]
+    assert "optimizer states" in table
+    assert "optimizer states" not in short
+    assert "--explain lists them" in short
+    assert "framework megatron-core:" in run("plan", "llama-3-70b-h100", "--explain")[1]
+
+
+def test_a_question_without_a_file_is_the_scenario_that_it_writes(run: Run, empty_folder: Path) -> None:
+    asked = ("plan", "llama-2-7b", "--on", "8xa100-80gb", "--tokens", "1B", "--set", "layout.tp=2", "--set", "layout.zero=1")
+    code, out, err = run(*asked, "--write", "mine.toml", "--json")
+    assert (code, err) == (0, "wrote mine.toml\n")
+    assert [path.name for path in empty_folder.iterdir()] == ["mine.toml"]
+    table = tomllib.loads(Path("mine.toml").read_text(encoding="utf-8"))
+    assert (table["job"]["num_tokens"], table["job"]["seq_len"], table["job"]["global_batch_size"]) == (10**9, 4096, 1024)
+    first, again = json.loads(out), json.loads(run("plan", "mine.toml", "--json")[1])
+    assert {**again, "usual": 0} == {**first, "usual": 0}
+    assert first["usual"] == ["taken as usual, not given: seq_len = 4096, global_batch_size = 1024, precision = bf16"]
+
+
+@pytest.mark.parametrize("name", [name for name in scenario_names() if not name.startswith("serving/")])
+def test_a_scenario_written_again_is_read_as_the_same_tables(name: str, empty_folder: Path) -> None:
+    scenario = read_scenario(name)
+    Path("again.toml").write_text(scenario_toml(scenario), encoding="utf-8")
+    again = read_scenario("again.toml")
+    assert again.cases[0].tables == scenario.cases[0].tables
+    assert (again.title, again.cases[0].label) == (scenario.title, scenario.cases[0].label)
+
+
+def test_a_gpu_without_bf16_is_asked_in_fp16(run: Run) -> None:
+    answer = json.loads(run("plan", "gpt2", "--on", "2x v100-sxm2-32gb", "--tokens", "1M", "--json")[1])
+    assert answer["job"]["precision"] == "fp16"
+    assert answer["num_gpus"] == 2
+    assert answer["job"]["seq_len"] == 1024  # what gpt2's position table holds
+
+
+def test_part_of_a_name_is_enough_where_it_means_one() -> None:
+    assert accelerator_named("h100") == "h100-sxm5-80gb"  # that of the DGX H100
+    assert accelerator_named("a100-80gb") == "a100-sxm4-80gb"
+    assert load_accelerator(accelerator_named("RTX 4090")).name == "rtx-4090-24gb"
+    assert cluster_table("32xH100") == {"accelerator": "h100-sxm5-80gb", "num_gpus": 32}
+    assert cluster_table("2 x dgx-h100") == {"node": "dgx-h100", "num_nodes": 2}
+    assert cluster_table("dgx-h100") == {"node": "dgx-h100"}
+
+
+def test_a_length_that_is_set_takes_the_place_of_the_scenario_s(run: Run) -> None:
+    answer = json.loads(run("plan", "chatlaw2-moe", "--set", "layout.ep=4", "--tokens", "2B", "--json")[1])
+    assert (answer["job"]["num_tokens"], answer["job"]["num_samples"]) == (2_000_000_000, None)
+
+
+def test_set_reads_numbers_by_the_field_s_unit() -> None:
+    found = parse_changes(["job.seq_len=4k", "job.num_tokens=1e9", "cost.storage_bytes=2GB", "run.restart_s=10m", "layout.tp=2"])
+    assert found == {
+        "job.seq_len": 4096,
+        "job.num_tokens": 10**9,
+        "cost.storage_bytes": 2e9,
+        "run.restart_s": 600.0,
+        "layout.tp": 2,
+    }
+
+
+MISTAKES = [
+    (("plan", "llama-3-8b"), "llama-3-8b: is a model; say on which GPUs"),
+    (("plan", "lama-3-8b", "--on", "h100"), "did you mean llama-3-8b"),
+    (("plan", "gpt2", "--on", "a100"), "--on a100: means any of a100-pcie-40gb"),
+    (("plan", "gpt2", "--on", "h1000"), "--on h1000: no such GPU or node type"),
+    (("plan", "gpt2", "--on", "0xh100"), "--on 0xh100: give a number and a GPU"),
+    (("plan", "gpt2", "--on", "h100", "--tokens", "many"), "--tokens = 'many': must be a whole number"),
+    (("plan", "gpt2", "--on", "h100", "--tokens", "1.5"), "--tokens = '1.5': must be a whole number"),
+    (("plan", "gpt2", "--on", "h100", "--seq-len", "4q"), "--seq-len = '4q': must be a number of tokens"),
+    (("plan", "gpt2", "--on", "h100", "--lora", "--qlora"), "--lora and --qlora exclude each other"),
+    (("plan", "llama-3-70b-h100", "--lora"), "--lora: goes with a model and --on"),
+    (("plan", "llama-3-70b-h100", "--set", "precision=fp16"), "--set precision=fp16: give TABLE.FIELD=VALUE"),
+    (("plan", "llama-3-70b-h100", "--set", "jb.precision=fp16"), "no such table 'jb'; did you mean job?"),
+    (("plan", "llama-3-70b-h100", "--set", "job.precison=fp16"), "unknown field precison = 'fp16'; did you mean precision"),
+    (("search", "llama-3-70b-h100", "--deadline", "14"), "--deadline = '14': must be a number with its unit, such as 14d"),
+    (("search", "llama-3-70b-h100", "--deadline", "2 fortnights"), "--deadline = '2 fortnights'"),
+    (("serve", "llama-3-70b-h100"), "a scenario with [job] is for planner plan"),
+    (("plan", "serving/qwen-7b"), "ask it with `planner serve"),
+    (("plan", "chatlaw2-mo"), "did you mean chatlaw2-moe"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES)
+def test_a_mistake_ends_with_one_paragraph_that_says_what_would_be_right(
+    arguments: tuple[str, ...], words: str, run: Run
+) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, ""), err
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+    assert json.loads(run(*arguments, "--json")[2])["error"]["message"] == err.removeprefix("error: ").strip()
+
+
+def test_a_file_named_like_a_model_is_a_scenario(run: Run) -> None:
+    Path("gpt2").write_text(GOOD, encoding="utf-8")
+    assert json.loads(run("plan", "gpt2", "--json")[1])["model"]["name"] == "llama-2-7b"

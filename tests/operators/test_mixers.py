@@ -1,0 +1,211 @@
+"""Recurrent blocks, sparse attention, gates and vision towers: laws of their rows, and bytes by hand and from the literature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from released_configs import RELEASED
+from serving_examples import deployment
+
+import planner
+from planner.model.architecture import Model
+from planner.model.catalog import load_model
+from planner.model.linears import layer_linears
+from planner.model.mixers import state_bytes
+from planner.model.parameters import layer_parameters, parameters_total
+from planner.operators.mixer import scan_flops
+from planner.operators.setting import Setting
+from planner.operators.table import Table, build_table
+from planner.serving.kv_cache import layer_state_bytes, replica_sequence_bytes, token_layer_bytes
+from planner.workload.framework import load_framework
+from planner.workload.job import Job
+
+MIB = 2.0**20
+NEW = [
+    "qwen3.5-27b", "qwen3-next-80b-a3b", "nemotron-3-super-120b-a12b", "granite-4.0-h-small", "falcon-h1-7b", "jamba-1.5-mini",
+    "mamba-130m", "mamba-codestral-7b", "minimax-m1", "lfm2-1.2b", "deepseek-v3.2", "glm-5", "llama-4-scout", "gemma-3-4b",
+    "command-r7b", "modernbert-base",
+]  # fmt: skip
+
+
+def table(name: str | Model, seq_len: int = 4096, tp: float = 1.0, micro_batch: float = 1.0, recompute: float = 0.0) -> Table:
+    one = np.ones(1)
+    job = Job.build({"seq_len": seq_len, "global_batch_size": 8, "num_tokens": 10**6}, "job")
+    model = load_model(name) if isinstance(name, str) else name
+    axes: dict[str, Any] = {"sequence_parallel": 0 * one, "cp": one, "ep": one, "etp": one}
+    setting = Setting(
+        model=model, framework=load_framework("megatron-core"), job=job, tp=tp * one, micro_batch_size=micro_batch * one,
+        recompute=recompute * one, **axes,
+    )  # fmt: skip
+    return build_table(setting)
+
+
+def total(rows: Table, what: str, phase: str | None = None) -> float:
+    chosen = [row for row in rows.rows() if phase is None or row.phase == phase]
+    return sum(float(np.sum(getattr(row, what))) * row.repeats for row in chosen)
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_rows_hold_every_parameter_once(name: str) -> None:
+    assert round(total(table(name, 512), "parameters")) == parameters_total(load_model(name))
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_linear_layers_are_the_matrices_of_the_parameters(name: str) -> None:
+    model = load_model(name)
+    for kind in set(model.layer_kinds):
+        if kind.moe:
+            continue
+        matrices = sum(t.elements for t in layer_parameters(model, kind) if t.name.endswith(".weight") and "norm" not in t.name)
+        assert sum(x.inputs * x.outputs for x in layer_linears(model, kind)) == matrices
+
+
+@pytest.mark.parametrize("name", ["mamba-codestral-7b", "falcon-h1-7b", "qwen3.5-27b", "jamba-1.5-mini"])
+def test_a_recurrent_block_grows_linearly_with_the_sequence_and_attention_does_not(name: str) -> None:
+    def scans(seq_len: int) -> float:
+        return sum(float(np.sum(r.flops)) * r.repeats for r in table(name, seq_len).rows() if r.name == "scan")
+
+    assert scans(8192) == pytest.approx(2.0 * scans(4096), rel=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(micro_batch=st.sampled_from([1.0, 2.0, 4.0]), name=st.sampled_from(["qwen3.5-27b", "mamba-130m", "lfm2-1.2b"]))
+def test_saved_bytes_and_flops_are_proportional_to_the_micro_batch(micro_batch: float, name: str) -> None:
+    for what in ("saved_bytes", "flops"):
+        assert total(table(name, 512, micro_batch=micro_batch), what) == pytest.approx(
+            micro_batch * total(table(name, 512), what), rel=1e-9
+        )
+
+
+@pytest.mark.parametrize("name", ["qwen3.5-27b", "nemotron-3-super-120b-a12b", "falcon-h1-7b"])
+def test_full_recomputation_keeps_model_flops_and_less_memory(name: str) -> None:
+    kept, redone = table(name, 512), table(name, 512, recompute=2.0)
+    assert total(redone, "model_flops") == total(kept, "model_flops")
+    assert total(redone, "saved_bytes") < 0.5 * total(kept, "saved_bytes")
+    assert total(redone, "flops", "recompute") > 0.0
+
+
+def test_tensor_parallelism_divides_the_scan() -> None:
+    def scan(tp: float) -> float:
+        return sum(
+            float(np.sum(r.flops)) * r.repeats
+            for r in table("qwen3.5-27b", 512, tp=tp).rows()
+            if r.block == "mixer" and r.name == "scan"
+        )
+
+    assert scan(4.0) == pytest.approx(scan(1.0) / 4.0)
+
+
+def test_the_recurrence_needs_six_or_four_products_a_state_element() -> None:
+    # delta rule: k'S, the outer product and q'S (arXiv 2412.06464, equation 10); state space: B x' and C'S (arXiv 2405.21060)
+    qwen, mamba = load_model("qwen3.5-27b"), load_model("mamba-codestral-7b")
+    layer = next(qwen.of(kind) for kind in qwen.layer_kinds if qwen.of(kind).recurs)
+    assert scan_flops(layer)[1] == 6 * 48 * 128 * 128
+    assert scan_flops(mamba)[1] == 4 * 128 * 64 * 128
+    assert scan_flops(layer)[0] > scan_flops(layer)[1]
+
+
+def test_cache_and_state_of_qwen_27b_by_hand() -> None:
+    # 16 layers of 4 heads of 256, keys and values, 2 bytes, 8,192 tokens: 512 MiB; 48 states of 48 x 128 x 128 and three
+    # tokens of 10,240 channels in fp32: 149.6 MiB
+    setting = deployment(load_model("qwen3.5-27b"), 4, tp=4)
+    cache = 16 * 4 * 256 * 2 * 2 * 8192
+    state = 48 * 4 * (48 * 128 * 128 + 3 * 10240)
+    assert cache == 512 * MIB
+    assert state / MIB == pytest.approx(149.6, abs=0.05)
+    assert float(replica_sequence_bytes(setting, 8192.0)) == cache + state
+
+
+def test_state_of_falcon_h1_7b_by_hand() -> None:
+    # 24 heads of 128 x 256 and three tokens of 3,072 + 2 x 256 channels in fp32
+    model = load_model("falcon-h1-7b")
+    assert state_bytes(model.of(model.layer_kinds[0])) == 3_188_736
+    setting = deployment(model, 4, tp=4)
+    assert sum(layer_state_bytes(setting, kind, whole=True) for kind in model.layer_kinds) == 44 * 3_188_736
+
+
+def test_state_of_mamba_2_8b_does_not_grow() -> None:
+    model = load_model("mamba-2.8b")
+    setting = deployment(model)
+    assert float(replica_sequence_bytes(setting, 10.0)) == float(replica_sequence_bytes(setting, 100_000.0))
+    assert float(replica_sequence_bytes(setting, 10.0)) == 64 * 4 * (5120 * 16 + 3 * 5120)
+
+
+def test_an_indexer_adds_its_short_key_to_the_latent_one() -> None:
+    # vLLM's blog on DeepSeek-V3.2: 128 bytes of fp8 and a 4-byte scale a token beside the latent cache
+    sparse = deployment(load_model("deepseek-v3.2"), 8, tp=8, weights="fp8")
+    dense = deployment(load_model("deepseek-v3"), 8, tp=8, weights="fp8")
+    kinds = sparse.model.layer_kinds[0], dense.model.layer_kinds[0]
+    assert token_layer_bytes(sparse, kinds[0]) - token_layer_bytes(dense, kinds[1]) == 132.0
+
+
+def test_sparse_attention_stops_growing_with_the_sequence() -> None:
+    def cores(name: str, seq_len: int) -> float:
+        rows = table(name, seq_len).rows()
+        return sum(float(np.sum(r.flops)) * r.repeats for r in rows if r.name == "fused attention") / seq_len
+
+    assert cores("deepseek-v3.2", 65536) < 1.1 * cores("deepseek-v3.2", 16384)
+    assert cores("deepseek-v3", 65536) > 3.9 * cores("deepseek-v3", 16384)
+
+
+def test_chunked_layers_see_half_of_their_chunk() -> None:
+    model = load_model("llama-4-scout")
+    setting = table(model, 32768).setting
+    sliding = next(kind for kind in model.layer_kinds if kind.sliding)
+    assert setting.keys(sliding)[0] == (8192 + 1) / 2
+
+
+def test_experts_of_narrow_vectors_cost_their_own_width() -> None:
+    # Nemotron 3 Super: 22 of 512 experts on vectors of 1,024, a shared one on 4,096
+    model = load_model("nemotron-3-super-120b-a12b")
+    rows = table(model, 512).rows()
+    routed = sum(float(np.sum(r.flops)) for r in rows if r.block == "moe" and r.name in ("in projection", "out projection"))
+    assert routed == pytest.approx(2.0 * 512 * 22 * 2 * 1024 * 2688)
+
+
+def test_a_frozen_tower_takes_weights_and_no_optimizer() -> None:
+    model = load_model("gemma-3-4b")
+    frozen = model.replaced(towers=[{**model.towers[0].model_dump(exclude={"provenance"}), "frozen": True}])
+    kept, trained = table(frozen, 512), table(model, 512)
+    assert total(trained, "parameters") - total(kept, "parameters") == model.towers[0].parameters == 419_816_304
+    assert total(kept, "frozen_bytes") == 2.0 * model.towers[0].parameters
+
+
+@pytest.mark.parametrize("name", ["qwen3.5-35b-a3b", "nemotron-3-nano-30b-a3b", "falcon-h1-7b", "gemma-3-12b", "kimi-k2"])
+def test_new_blocks_can_be_planned_tuned_and_served(name: str) -> None:
+    nodes, job = {"node": "dgx-h100", "num_nodes": 4}, {"seq_len": 4096, "global_batch_size": 32, "num_tokens": 10**9}
+    layout = {"zero": 3}
+    full = planner.plan(model=name, cluster=nodes, framework="fsdp", job=job, layout=layout)
+    lora = planner.plan(
+        model=name, cluster=nodes, framework="fsdp", job={**job, "kind": "lora", "adapter": {"rank": 8}}, layout=layout
+    )
+    assert full.step_time_s > 0.0
+    assert full.peak_allocated_bytes > lora.peak_allocated_bytes > 0.0
+    served = planner.serve(
+        model=name, cluster={"accelerator": "h200-sxm-141gb", "num_gpus": 8},
+        serving={"engine": "vllm", "weights": "fp8", "tp": 4, "prompt": 512, "output": 64, "batch": 4},
+    )  # fmt: skip
+    assert served.kv_bytes_per_sequence > 0.0
+
+
+def test_quantization_config_sets_the_format_of_serve() -> None:
+    from planner.model.huggingface import model_from_config
+
+    config = {**RELEASED["llama-3.3-70b"][1], "quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}
+    model = model_from_config(config, "quantized", "config.json")
+    nodes = {"accelerator": "h200-sxm-141gb", "num_gpus": 1}
+    asked = {"engine": "vllm", "prompt": 512, "output": 64, "batch": 4}
+    assert planner.serve(model=model, cluster=nodes, serving=asked).serving.weights == "fp8"
+    assert planner.serve(model=model, cluster=nodes, serving={**asked, "weights": "int4-awq"}).serving.weights == "int4-awq"
+
+
+def test_reading_needs_no_torch_and_names_what_it_sets_aside() -> None:
+    from planner.model.huggingface import model_from_config
+
+    model = model_from_config({**RELEASED["qwen2-0.5b"][1], "unsloth_fixed": True, "my_note": 3}, "x", "config.json")
+    assert "set aside: my_note" in model.source
+    assert parameters_total(model) == parameters_total(load_model("qwen2-0.5b"))

@@ -1,0 +1,76 @@
+"""The hierarchical model on made-up truths, and the ratios that follow from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.uncertainty.hierarchy import Fitted, distances, fit_hierarchy, source_weights
+from planner.uncertainty.hierarchy import _likelihood as likelihood
+
+SOURCES, RUNS = 24, 8
+BETWEEN, WITHIN = 0.10, 0.05
+
+
+def made_up(seed: int, sources: int = SOURCES) -> tuple[dict[str, NDArray[Any]], NDArray[np.float64]]:
+    """Runs of sources that differ by BETWEEN, and among themselves by WITHIN; one framework, two chips."""
+    rng = np.random.default_rng(seed)
+    n = sources * RUNS
+    source = np.repeat([f"s{i}" for i in range(sources)], RUNS)
+    table = {
+        "source": source,
+        "root": np.full(n, "fsdp"),
+        "framework": np.full(n, "fsdp"),
+        "generation": np.where(rng.random(n) < 0.5, "Hopper", "Ampere"),
+        "curves": np.full(n, "h100"),
+        "family": np.full(n, "dense"),
+        "precision": np.full(n, "bf16"),
+        "job": np.full(n, "full"),
+        "figure": np.full(n, "step"),
+        "model": np.array([f"m{i % 3}" for i in range(n)]),
+        "parameters": np.full(n, 7e9),
+        "num_gpus": np.full(n, 8),
+        "kernel": np.zeros(n),
+        "incomplete": np.zeros(n),
+    }
+    return table, np.repeat(rng.normal(0.0, BETWEEN, sources), RUNS) + rng.normal(0.0, WITHIN, n)
+
+
+def spread_of_a_new_source(fitted: Fitted, residual: NDArray[np.float64]) -> float:
+    _, covariance = fitted.posterior(residual)
+    shared = fitted.of.shared[0].toarray().ravel()
+    return float(np.sqrt(shared @ covariance @ shared + fitted.widths[0] ** 2 * fitted.own_variance()))
+
+
+def test_derivatives_are_those_of_finite_differences() -> None:
+    table, residual = made_up(0, sources=5)
+    of = fit_hierarchy(table, residual, iterations=1).of
+    weights, outlying = source_weights(table), np.linspace(0.5, 1.5, len(residual))
+    theta = np.full(len(of.effects) + 1 + len(of.terms), -1.5)
+    theta[len(of.effects) + 1 :] = 0.1
+    _, slope, _ = likelihood(theta, of, weights, outlying)
+    step = 1e-5
+    for i, unit in enumerate(np.eye(len(theta))):
+        up, down = (likelihood(theta + sign * step * unit, of, weights, outlying)[0] for sign in (1.0, -1.0))
+        assert abs((up - down) / (2.0 * step) - slope[i]) < 1e-4 * max(1.0, abs(slope[i]))
+
+
+def test_a_new_sources_spread_is_that_of_sources_and_runs_together() -> None:
+    table, residual = made_up(1)
+    truth = float(np.hypot(BETWEEN, WITHIN))
+    assert 0.7 * truth < spread_of_a_new_source(fit_hierarchy(table, residual), residual) < 1.6 * truth
+
+
+def test_more_runs_of_one_source_teach_little_of_the_next() -> None:
+    """n runs count as sqrt(n): what is told of a new source hangs on sources, not on rows."""
+    table, _ = made_up(2)
+    assert np.allclose(source_weights(table), RUNS**-0.5)
+
+
+def test_distance_is_counted_from_other_sources_only() -> None:
+    table, _ = made_up(3, sources=2)
+    assert (distances(table) == 0.0).all()
+    table["parameters"] = np.where(table["source"] == "s1", 28e9, 7e9)
+    assert np.allclose(distances(table), 2.0)
