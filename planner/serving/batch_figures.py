@@ -17,8 +17,8 @@ def batch_figures(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) 
     """Latency and throughput of batches of a replica at mean lengths; rates over all replicas; arrays of ``batches``' shape.
 
     ttft: all prompts in one pass, after the server's front. e2e = ttft + (outputs - 1) x step at the middle of the output.
-    Throughput: batch over e2e (Little's law); stages of a pipeline prefill different prompts at the same time. Cached answers come on top.
-    prefill_share: part of the GPUs' time.
+    Throughput: batch over e2e (Little's law); stages of a pipeline prefill different prompts at the same time. Cached answers
+    come on top. prefill_share: part of the GPUs' time.
     """
     s = times.setting.serving
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
