@@ -177,9 +177,15 @@ def limit_command(
     show(plans_table(f"largest {field} that fits: {found.value}{after}", [str(found.value)], [found.plan]))
 
 
+TO = (
+    "megatron, deepspeed, torchtitan, accelerate-fsdp or nemo; of tuning: axolotl, llama-factory, trl, torchtune or peft; of a "
+    "serving scenario: vllm, sglang, tensorrt-llm or llama.cpp."
+)
+
+
 def export_command(
     scenario: ScenarioPath,
-    stack: Annotated[str, typer.Option("--to", help="megatron, deepspeed, torchtitan, accelerate-fsdp or nemo.")],
+    stack: Annotated[str, typer.Option("--to", help=TO)],
     change: Set = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Write the files there instead of printing.")
@@ -187,27 +193,46 @@ def export_command(
     rows: Annotated[Path | None, typer.Option("--rows", metavar="FILE", help="Rows that search --out wrote.")] = None,
     rank: Annotated[int, typer.Option("--rank", help="Which row of --rows to export.")] = 1,
 ) -> None:
-    """A plan as launch arguments or configuration files of a training stack, with the prediction as a comment.
+    """A plan or a deployment as launch arguments or configuration files, with the prediction as a comment.
 
     The plan is the scenario's main case; with --rows its cluster, stack and layout are those of a row of a search.
     """
-    from planner.export import export_plan, write_files
-    from planner.scenarios.edited import plan_with
-    from planner.scenarios.picked import chosen_row
-    from planner.scenarios.tables import placed
+    from planner.export import write_files
 
     if rows is None and rank != 1:
         raise PlannerError(f"--rank {rank}: belongs to --rows.")
-    case = scenario_with(scenario, change).cases[0]
-    with placed(case.where):
-        tables = case.asked()
-        files = export_plan(plan_with(tables if rows is None else chosen_row(tables, rows, rank), {}), stack)
+    files = _exported(scenario, stack, rows, rank, change)
     if out is not None:
         for path in write_files(out, files):
             print(f"wrote {path}", file=sys.stderr)
         return
     for name, text in files.items():
         print(f"# --- {name}\n{text}" if len(files) > 1 else text, end="")
+
+
+def _exported(scenario: Path, stack: str, rows: Path | None, rank: int, change: list[str] | None) -> dict[str, str]:
+    from planner.common.errors import one_of
+    from planner.export import STACKS, export_plan
+    from planner.export.servers import SERVERS, export_deployment
+    from planner.export.tuners import TUNERS, export_tuning
+
+    if stack in SERVERS:
+        from planner.scenarios.serving import read_serving_scenario
+
+        if rows is not None:
+            raise PlannerError(f"--rows {rows}: rows of a search are of training; --to {stack} takes a serving scenario.")
+        return export_deployment(read_serving_scenario(scenario).cases[0].serve(), stack)
+    if stack not in STACKS and stack not in TUNERS:
+        raise PlannerError(f"export to {stack!r}: {one_of(stack, (*STACKS, *TUNERS, *SERVERS))}.")
+    from planner.scenarios.edited import plan_with
+    from planner.scenarios.picked import chosen_row
+    from planner.scenarios.tables import placed
+
+    case = scenario_with(scenario, change).cases[0]
+    with placed(case.where):
+        tables = case.asked()
+        plan = plan_with(tables if rows is None else chosen_row(tables, rows, rank), {})
+        return export_tuning(plan, stack) if stack in TUNERS else export_plan(plan, stack)
 
 
 def search_tables(case: Case, frameworks: list[str] | None, terms: list[str] | None) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def serve_command(
     show(deployments_table(title, labels, answers), *usual)
 
 
-def size_command(
+def size_command(  # noqa: PLR0913  (options of the command line)
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A catalog name, a .toml file, or a Hugging Face config.json.")],
     purpose: Annotated[str, typer.Option("--for", help="serve, lora, qlora or full (fine-tuning of all weights).")],
     as_json: AsJson = False,
@@ -128,6 +128,8 @@ def size_command(
     headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
+    accelerator: Annotated[str | None, typer.Option("--accelerator", help="Only this one, e.g. rtx-3090.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly so many GPUs: what fits on yours.")] = None,
 ) -> None:
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
     from typing import cast
@@ -156,6 +158,8 @@ def size_command(
         risk=risk,
         max_gpus=max_gpus,
         job=None if rank is None else {"adapter": {"rank": rank}},
+        accelerator=accelerator,
+        gpus=gpus,
     )
     if as_json:
         print_json(found.to_dict())

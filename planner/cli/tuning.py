@@ -21,17 +21,34 @@ def tune_command(
     rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters; the scenario's, or 16.")] = None,
     targets: Annotated[str | None, typer.Option("--targets", help="Linear layers, with commas; or all-linear.")] = None,
     methods: Annotated[str, typer.Option("--methods", help="Some of full, lora, qlora, with commas.")] = "full,lora,qlora",
+    table: Annotated[bool, typer.Option("--table", help="Memory over context, batch and method instead.")] = False,
+    contexts: Annotated[str | None, typer.Option("--contexts", help="Of the table: tokens of a sequence, with commas.")] = None,
+    batches: Annotated[str | None, typer.Option("--batches", help="Of the table: sequences on a GPU, with commas.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Full tuning, LoRA and QLoRA of a scenario's model side by side: parameters, memory, time, cost."""
     from planner.scenarios.tables import placed
-    from planner.studies.tuning_methods import tuning_choices
+    from planner.studies.tuning_methods import BATCHES, CONTEXTS, memory_cells, tuning_choices
 
     question = given.scenario("finetune")[0]
     case = question.cases[0]
     wanted = tuple(part.strip() for part in methods.split(",") if part.strip())
     if not wanted:
         raise PlannerError("--methods: is empty; give some of full, lora, qlora.")
+    for option, text in (("--contexts", contexts), ("--batches", batches)):
+        if text is not None and not table:
+            raise PlannerError(f"{option} {text}: goes with --table.")
+    if table:
+        sizes = _whole(contexts, "--contexts", CONTEXTS), _whole(batches, "--batches", BATCHES)
+        with placed(case.where):
+            cells = memory_cells(case.asked(), rank, targets, wanted, *sizes)
+        if as_json:
+            print_json({"title": question.title, "cells": [cell.to_dict() for cell in cells]})
+            return
+        from planner.reports.tuning import memory_table
+
+        show(memory_table(question.title, cells))
+        return
     with placed(case.where):
         found = tuning_choices(case.asked(), rank, targets, wanted, **given.choice())
     if as_json:
@@ -40,6 +57,16 @@ def tune_command(
     from planner.reports.tuning import tuning_table
 
     show(tuning_table(question.title, found))
+
+
+def _whole(text: str | None, option: str, otherwise: tuple[int, ...]) -> tuple[int, ...]:
+    """Positive whole numbers with commas between them."""
+    if text is None:
+        return otherwise
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
+        raise PlannerError(f"{option} {text}: must be positive whole numbers with commas, such as 1,2,4.")
+    return tuple(int(part) for part in parts)
 
 
 def derive_command(

@@ -145,24 +145,28 @@ def values_at(constants: tuple[Constant, ...], coordinates: Sequence[float] | Ve
     return Values(constants, tuple(c.outer(float(x)) for c, x in zip(constants, coordinates, strict=True)))
 
 
-def row_weights(runs: Sequence[Run]) -> Vector:
-    """n^(-1/4) for n rows of the same source and accelerator, half for quality B: squared, a group counts as sqrt(n) rows."""
-    groups: dict[tuple[str, str], int] = {}
-    keys = [(run.columns.get("source", ""), run.columns.get("accelerator", "")) for run in runs]
+GROUP = ("source", "accelerator")
+"""Columns that name rows that err alike."""
+
+
+def row_weights(runs: Sequence[Run], by: Sequence[str] = GROUP) -> Vector:
+    """n^(-1/4) for n rows alike in columns ``by``, half for quality B: squared, a group counts as sqrt(n) rows."""
+    groups: dict[tuple[str, ...], int] = {}
+    keys = [tuple(run.columns.get(column, "") for column in by) for run in runs]
     for key in keys:
         groups[key] = groups.get(key, 0) + 1
     quality = np.array([0.5 if run.columns.get("quality") == "B" else 1.0 for run in runs])
     return quality / np.array([groups[key] for key in keys], dtype=float) ** 0.25
 
 
-def thinned(runs: Sequence[Run]) -> list[int]:
-    """Positions of at most LARGEST_GROUP rows, evenly spaced, of each source and accelerator: what a fit looks at."""
-    groups: dict[tuple[str, str], list[int]] = {}
+def thinned(runs: Sequence[Run], by: Sequence[str] = GROUP, most: int = LARGEST_GROUP) -> list[int]:
+    """Positions of at most ``most`` rows, evenly spaced, of those alike in columns ``by``: what a fit looks at."""
+    groups: dict[tuple[str, ...], list[int]] = {}
     for i, run in enumerate(runs):
-        groups.setdefault((run.columns.get("source", ""), run.columns.get("accelerator", "")), []).append(i)
+        groups.setdefault(tuple(run.columns.get(column, "") for column in by), []).append(i)
     kept = []
     for members in groups.values():
-        count = min(len(members), LARGEST_GROUP)
+        count = min(len(members), most)
         kept += [members[round(k * (len(members) - 1) / max(count - 1, 1))] for k in range(count)]
     return sorted(kept)
 
@@ -173,8 +177,9 @@ def fit(
     constants: tuple[Constant, ...] | None = None,
     iterations: int = 3,
     progress: Callable[[int, int], None] | None = None,
+    by: Sequence[str] = GROUP,
 ) -> Fit:
-    """Fit the constants to the step times of ``runs``.
+    """Fit the constants to the step times of ``runs``; rows alike in columns ``by`` weigh less each.
 
     Raises PlannerError when there is nothing to fit on.
     """
@@ -184,7 +189,7 @@ def fit(
         raise PlannerError("planner fit: no measured step time touches a constant of catalog/fit.toml; nothing to fit.")
     measured = np.log(np.array([run.step_time_s for run in runs], dtype=float))
     touched = np.array([[c.touches(run) for c in used] for run in runs])
-    weights = row_weights(runs)
+    weights = row_weights(runs, by)
     prior = np.array([c.inner(c.prior) for c in used])
     spread = np.array([c.spread for c in used])
     x = prior.copy()

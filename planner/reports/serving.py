@@ -40,12 +40,27 @@ def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[D
     table.add_section()
     today = datetime.date.today()
     row("price per GPU-hour", lambda d: "no price" if d.price is None else price_text(d.price, today))
-    row("per million output tokens", lambda d: _expense(d, "usd_per_million_tokens", lambda v: f"${v:,.2f}"))
-    row("per million tokens, in and out", lambda d: _expense(d, "usd_per_million_tokens_in_and_out", lambda v: f"${v:,.3f}"))
+    for name, title in DOLLARS.items():
+        row(title, lambda d, name=name: _expense(d, name, _dollars))  # type: ignore[misc]
     row("per request", lambda d: _expense(d, "usd_per_request", lambda v: f"${v:.6f}"))
     row("power", lambda d: f"{d.expense.power_w:,.0f} W" if d.expense and d.expense.power_w else "-")
     row("per output token", lambda d: _expense(d, "joules_per_token", lambda v: f"{v:.3g} J"))
+    for name, title in DOLLARS.items():
+        row(f"at capacity, {title}", lambda d, name=name: _expense(d, name, _dollars, "at_capacity"))  # type: ignore[misc]
     return Group(table, *notes(labels, deployments))
+
+
+DOLLARS = {
+    "usd_per_million_input_tokens": "per million input tokens",
+    "usd_per_million_output_tokens": "per million output tokens",
+    "usd_per_million_tokens": "all, per million output tokens",
+    "usd_per_million_tokens_in_and_out": "all, per million tokens in and out",
+}
+"""The first two divide the dollars as prefill and decoding divide the time; the others put all on the tokens named."""
+
+
+def _dollars(value: float) -> str:
+    return f"${value:,.2f}" if value >= 1 else f"${value:.3f}"
 
 
 Rows = Callable[[str, Callable[[Deployment], Any]], None]
@@ -90,13 +105,36 @@ def _time_rows(row: Rows) -> None:
 
 
 def _load_rows(row: Rows) -> None:
-    row("request rate", lambda d: f"{d.load.requests_per_s:g}/s" if d.load else "-")
-    row("capacity", lambda d: f"{d.load.capacity_requests_per_s:.3g}/s, {d.load.utilisation:.0%} used" if d.load else "-")
-    row("queue", lambda d: Text(d.stability or "", style="" if d.load.stable else "bold red") if d.load else "-")
+    row("clients", lambda d: f"{d.load.clients:,}" if d.load and d.load.clients else "-")
+    row("request rate", lambda d: f"{d.load.requests_per_s:.4g}/s" if d.load else "-")
+    row(
+        "output tokens/s under load",
+        lambda d: _number(d.load.output_tokens_per_s) if d.load and d.load.output_tokens_per_s else "-",
+    )
+    row("capacity", lambda d: _capacity(d))
+    row("queue", _queue)
     for name, title in (("ttft_s", "first token"), ("tpot_s", "per token"), ("e2e_s", "request")):
         row(f"  {title} p50, p95, p99", lambda d, name=name: _percentiles(d, name))  # type: ignore[misc]
     row("goodput", _goodput)
     row("mean batch, replica", lambda d: f"{d.load.mean_batch:.1f}" if d.load and d.load.mean_batch is not None else "-")
+    row("preemptions", _preempted)
+
+
+def _queue(d: Deployment) -> Text | str:
+    if d.load is None or d.load.clients is not None:
+        return "-"
+    return Text(d.stability or "", style="" if d.load.stable else "bold red")
+
+
+def _capacity(d: Deployment) -> str:
+    if d.load is None or d.load.clients is not None:
+        return "-"
+    return f"{d.load.capacity_requests_per_s:.3g}/s, {d.load.utilisation:.0%} used"
+
+
+def _preempted(d: Deployment) -> str:
+    often = d.load.preemptions_per_request if d.load else 0.0
+    return f"{often:.2g} a request" if often else "-"
 
 
 def _cut(d: Deployment) -> str:
@@ -121,11 +159,12 @@ def _sure(d: Deployment, name: str, show: Show) -> str:
     return f"{show(value)} ({show(found.lower)} to {show(found.upper)})"
 
 
-def _expense(d: Deployment, name: str, show: Show) -> str:
-    value = None if d.expense is None else getattr(d.expense, name)
+def _expense(d: Deployment, name: str, show: Show, of: str = "expense") -> str:
+    spent = getattr(d, of)
+    value = None if spent is None else getattr(spent, name)
     if value is None:
         return "-"
-    found = d.intervals.get(name)
+    found = d.intervals.get(name if of == "expense" else f"{of}.{name}")
     return show(value) + (f" ({show(found.lower)} to {show(found.upper)})" if found and found.lower < found.upper else "")
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from planner.common.files import write_texts
 from planner.evidence.serving.residuals import residuals_text
 from planner.evidence.serving.runs import TITLES
-from planner.evidence.serving.study import LEFT_OUT, ServingStudy
+from planner.evidence.serving.study import LEFT_OUT, LIKE, ServingStudy
 from planner.evidence.write_fit import constants_written
 from planner.hardware.curves import CURVES
 from planner.reports.serving_plots import save_scatter
@@ -20,9 +21,11 @@ from planner.serving.engine import ENGINES
 from planner.serving.intervals import RESIDUALS
 
 HOW = (
-    "*In-sample*: the constants saw the measurement. *Without its model* (*source*, *GPU type*): they were fitted without all "
-    "measurements of that model in any source, of that source, or of that GPU type. Errors are |predicted / measured - 1|; a "
-    "median over all rows. *Inside*: measured within the 90 % interval, from residuals of other models.\n"
+    "*In-sample*: the constants saw the measurement. *Without its like*: they were fitted without all measurements of that "
+    "engine on that GPU type with that model; *without its model*, *GPU type*, *engine*: without all of that model, GPU type or "
+    "engine. Errors are |predicted / measured - 1|; a median over all rows. *Inside*: measured within the 90 % interval, from "
+    "residuals of measurements unlike it, each predicted without its like. An engine that was measured fewer than 20 times "
+    "has no constant of its own: it inherits those of the engine that it is based on.\n"
 )
 
 
@@ -39,6 +42,8 @@ def report(found: ServingStudy, command: str, picture: str) -> str:
         f"![predicted against measured]({picture})\n",
         "## By figure\n",
         _figures(found),
+        "## Intervals\n",
+        _half_widths(found),
         "## By source and engine\n",
         _groups(found),
         "## Memory\n",
@@ -51,6 +56,27 @@ def report(found: ServingStudy, command: str, picture: str) -> str:
     return "\n".join(parts)
 
 
+def _half_widths(found: ServingStudy) -> str:
+    """How wide the classes' intervals are: half of upper less lower, over the expected value."""
+    rows = []
+    for metric in dict.fromkeys(str(c["metric"]) for c in found.classes):
+        widths = {
+            own: [
+                50.0 * (np.exp(c["upper"]) - np.exp(c["lower"]))
+                for c in found.classes
+                if c["metric"] == metric and own == _own(c)
+            ]
+            for own in (True, False)
+        }
+        text = [f"{np.median(w):.0f}" if w else "-" for w in widths.values()]
+        rows.append([metric, str(len(widths[True])), *text])
+    return _table(["residuals of", "classes of an engine", "their median half-width, %", "of everything else, %"], rows)
+
+
+def _own(group: Mapping[str, Any]) -> bool:
+    return bool(group.get("framework"))
+
+
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)]) + "\n"
@@ -61,12 +87,13 @@ def median_error(ratios: Sequence[float] | np.ndarray[tuple[int], np.dtype[np.fl
     return 100.0 * float(np.median(np.abs(np.expm1(np.asarray(ratios, dtype=float)))))
 
 
+FEW_CLIENTS = 4
 HEADER = [
     "figure",
     "rows",
     "in-sample",
-    *(f"without its {what}" for what in LEFT_OUT),
-    "p90 without its model",
+    *(f"without its {'like' if what == LIKE else what}" for what in LEFT_OUT),
+    "p90 without its like",
     "bias",
     "inside, %",
 ]
@@ -74,14 +101,14 @@ HEADER = [
 
 def _line(name: str, found: ServingStudy, at: Sequence[int]) -> list[str]:
     i = np.array(at, dtype=int)
-    model = found.left_out["model"][i]
+    like = found.left_out[LIKE][i]
     return [
         name,
         str(len(i)),
         f"{median_error(found.in_sample[i]):.1f}",
         *(f"{median_error(found.left_out[what][i]):.1f}" for what in LEFT_OUT),
-        f"{100.0 * float(np.quantile(np.abs(np.expm1(model)), 0.9)):.0f}",
-        f"{100.0 * float(np.expm1(np.median(model))):+.1f}",
+        f"{100.0 * float(np.quantile(np.abs(np.expm1(like)), 0.9)):.0f}",
+        f"{100.0 * float(np.expm1(np.median(like))):+.1f}",
         f"{100.0 * float(np.mean(found.inside[i])):.0f}",
     ]
 
@@ -92,6 +119,8 @@ def _figures(found: ServingStudy) -> str:
         by.setdefault(TITLES[run.figure], []).append(i)
         if run.figure in ("batched", "saturated"):
             by.setdefault("batched and saturated", []).append(i)
+        if run.figure == "loop_first" and run.batch <= FEW_CLIENTS:
+            by.setdefault(f"{TITLES['loop_first']}, at most {FEW_CLIENTS} clients", []).append(i)
     rows = [_line(name, found, at) for name, at in sorted(by.items())]
     return "Median errors in percent.\n\n" + _table(HEADER, [*rows, _line("all", found, range(len(found.runs)))])
 
@@ -150,9 +179,9 @@ def write_constants(found: ServingStudy, source: str) -> list[Path]:
 
 
 def save_picture(path: Path, found: ServingStudy) -> None:
-    """Predicted without the run's model against measured, one panel a figure; memory last."""
+    """Predicted without the run's like against measured, one panel a figure; memory last."""
     panels: dict[str, list[tuple[float, float, str]]] = {}
-    for run, ratio in zip(found.runs, found.left_out["model"], strict=True):
+    for run, ratio in zip(found.runs, found.left_out[LIKE], strict=True):
         point = (run.measured, run.measured * float(np.exp(ratio)), run.times.setting.engine.name)
         panels.setdefault(f"{TITLES[run.figure]}, s", []).append(point)
     for run, ratio in found.memory:

@@ -45,6 +45,11 @@ def sizes_table(found: Sizes) -> RenderableType:
         )
         lines.append(Text(f"{name}: {text}", style="bold"))
     lines += [Text(f"{s.accelerator}: {s.quote}", style="dim") for s in found.rows if s.quote]
+    if len(found.left_out) == 1 and not found.rows:
+        ((name, why),) = found.left_out.items()
+        return Group(
+            Text(f"{found.model.name}, {found.purpose}: does not fit on {found.max_gpus} x {name}: {why}", style="bold red")
+        )
     lines.append(
         Text(
             f"{len(found.left_out)} others do not fit on up to {found.max_gpus} (--json says why; --max-gpus tries more)",

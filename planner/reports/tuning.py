@@ -8,14 +8,41 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.common.units import GB
+from planner.common.units import GB, GIB
 from planner.performance.memory import KINDS
 from planner.performance.risk import chance
 from planner.reports.plans import quote_text
 from planner.reports.text import count, dollars, gib, seconds
-from planner.studies.tuning_methods import Tuning
+from planner.studies.tuning_methods import MemoryCell, Tuning
 from planner.studies.what_if import Derived
 from planner.uncertainty.interval import Interval
+
+
+def memory_table(title: str, cells: Sequence[MemoryCell]) -> RenderableType:
+    """GiB of the fullest GPU: one row a method and context, one column a batch; red where it does not fit."""
+    batches = sorted({cell.batch for cell in cells})
+    table = Table("method", "context", title=f"{title}: memory of the fullest GPU, GiB", title_justify="left", pad_edge=False)
+    for batch in batches:
+        table.add_column(f"batch {batch}", justify="right")
+    by = {(cell.method, cell.seq_len, cell.batch): cell for cell in cells}
+    rows = dict.fromkeys((cell.method, cell.seq_len) for cell in cells)
+    last = None
+    for method, seq_len in rows:
+        if last not in (None, method):
+            table.add_section()
+        last = method
+        texts = []
+        for batch in batches:
+            cell = by[method, seq_len, batch]
+            text = "-" if cell.total_bytes is None else f"{cell.total_bytes / GIB:.1f}"
+            texts.append(Text(text, style="green" if cell.fits else "red"))
+        table.add_row(method, f"{seq_len:,}", *texts)
+    card = cells[0].card_bytes / GIB
+    lines = [
+        f"Green fits in the {card:.1f} GiB that the framework sees of a card, red does not; a batch is on each GPU at a time."
+    ]
+    lines += dict.fromkeys(f"{cell.method} at {cell.seq_len:,}: {cell.why}" for cell in cells if cell.why)
+    return Group(table, *(Text(line, style="dim") for line in lines))
 
 
 def tuning_table(title: str, found: Sequence[Tuning]) -> RenderableType:

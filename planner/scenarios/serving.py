@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, near
 from planner.common.spec import read_table
 from planner.scenarios.shipped import scenario_path
-from planner.scenarios.tables import Form, Tables, cases_of, model_label, placed, title_of
+from planner.scenarios.tables import Form, Table, Tables, cases_of, model_label, placed, title_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 
-TABLES = ("model", "cluster", "serving", "price")
+TABLES = ("model", "cluster", "serving", "load", "price")
 REQUIRED = ("model", "cluster", "serving")
+OF_LOAD = (
+    "clients", "requests_per_s", "num_requests", "seed", "prompt", "output", "ttft_target_s", "tpot_target_s", "e2e_target_s",
+)  # fmt: skip
+"""Fields of ``[load]``: who asks, for what, and what counts as good. They may also stand in ``[serving]``."""
 OF_WEIGHTS = ("group_size", "bits_per_weight", "keep_16_bit")
 """Fields that belong to the weights of the main case: other weights of a ``[[compare]]`` do not inherit them."""
 
@@ -29,7 +33,19 @@ class ServingCase:
     def serve(self) -> Deployment:
         """The answer; an error begins with the file."""
         with placed(self.where):
-            return serve(**{name: dict(values) for name, values in self.tables.items()})
+            tables = {name: dict(values) for name, values in self.tables.items()}
+            tables["serving"] |= _load(tables.pop("load", {}), tables["serving"])
+            return serve(**tables)
+
+
+def _load(load: Table, serving: Table) -> Table:
+    """The fields of ``[load]``; PlannerError for one that does not belong there, or stands in ``[serving]`` too."""
+    for key in load:
+        if key not in OF_LOAD:
+            raise PlannerError(f"load: unknown field {key}; {near(key, OF_LOAD)}")
+        if key in serving:
+            raise PlannerError(f"load.{key} and serving.{key}: give it once.")
+    return load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +60,12 @@ def _label(tables: Tables) -> str:
     return f"{model_label(tables)}, {tables['serving'].get('weights', 'bf16')}"
 
 
-FORM = Form(tables=TABLES, required=REQUIRED, label=_label, not_inherited={"weights": OF_WEIGHTS})
+NOT_INHERITED = {"weights": OF_WEIGHTS, "clients": ("requests_per_s",), "requests_per_s": ("clients",)}
+FORM = Form(tables=TABLES, required=REQUIRED, label=_label, not_inherited=NOT_INHERITED)
 
 
 def read_serving_scenario(path: str | Path) -> ServingScenario:
-    """Read ``[model] [cluster] [serving] [price]``: a file, or a shipped scenario by its name.
+    """Read ``[model] [cluster] [serving] [load] [price]``: a file, or a shipped scenario by its name.
 
     Each ``[[compare]]`` has a ``label`` and tables whose fields replace those of the main case (a ``model`` replaces the whole
     model). Raises PlannerError naming file, field and value.

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from planner.common.errors import PlannerError
 from planner.serving.deployment import Deployment
-from planner.serving.load import capacity_per_s, replica, slots_of
+from planner.serving.load import capacity_per_s, replica, server_s, slots_of
 from planner.serving.pass_time import Times
 from planner.serving.requests import mean_tokens
-
-if TYPE_CHECKING:
-    pass
 
 
 def batch_figures(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
     """Latency and throughput of batches of a replica at mean lengths; rates over all replicas; arrays of ``batches``' shape.
 
-    ttft: all prompts in one pass. e2e = ttft + (outputs - 1) x step at the middle of the output. Throughput: batch over e2e;
-    stages of a pipeline prefill different prompts at the same time. Cached answers come on top.
+    ttft: all prompts in one pass, after the server's front. e2e = ttft + (outputs - 1) x step at the middle of the output.
+    Throughput: batch over e2e (Little's law); stages of a pipeline prefill different prompts at the same time. Cached answers
+    come on top. prefill_share: part of the GPUs' time.
     """
     s = times.setting.serving
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
     hit = prompt * s.prefix_cache_hit_rate
-    ttft = times.prefill_s(max(prompt - hit, 1.0), batches, hit)
+    front = server_s(times.setting.engine, np.asarray(prompt))
+    ttft = times.prefill_s(max(prompt - hit, 1.0), batches, hit) + front
     tpot = times.decode_s(batches, prompt + output / 2.0)
     held = times.prefill_busy_s(max(prompt - hit, 1.0), batches, hit)
     e2e = ttft + (output - 1.0) * tpot
-    rate = s.dp * batches / (held + (output - 1.0) * tpot) / (1.0 - s.response_cache_hit_rate)
-    return {"ttft_s": ttft, "tpot_s": tpot, "e2e_s": e2e, "requests_per_s": rate, "output_tokens_per_s": rate * output}
+    rate = s.dp * batches / (front + held + (output - 1.0) * tpot) / (1.0 - s.response_cache_hit_rate)
+    share = held / (held + (output - 1.0) * tpot)
+    return {
+        "ttft_s": ttft,
+        "tpot_s": tpot,
+        "e2e_s": e2e,
+        "requests_per_s": rate,
+        "output_tokens_per_s": rate * output,
+        "prefill_share": share,
+    }
 
 
 def capacity_of(d: Deployment) -> float:

@@ -23,10 +23,13 @@ class Server:
     A decode step of b sequences that hold K tokens takes ``step_s[b] + token_s[b] K``. Prompts prefill together as long as
     they have at most ``prefill_tokens`` on each of ``groups`` attention groups: ``pass_s`` for reading the weights, the own
     work of the fullest group's prompts, and the work that all groups share.
-    ``chunk_tokens``: prefill runs beside decoding, so many tokens a step and group; 0 = prefill goes first, decoding waits.
-    ``slots`` sequences and ``cache_tokens`` (prompt and output, reserved on admission) bound the batch, ``request_tokens`` one
-    request: it lives on one attention group. ``stages`` that work
-    at the same time: a prefill holds the replica for its part only, though it takes all of them to be done.
+    ``chunk_tokens``: prefill runs beside decoding, and a pass takes so many tokens on each group, those of decoding counted;
+    0 = prefill goes first, decoding waits. ``split``: the last prompt of such a pass may go on in the next one.
+    ``slots`` sequences and ``cache_tokens`` bound the batch, ``request_tokens`` one request: it lives on one attention group.
+    ``reserved_output``: part of its output that a request reserves in the cache on admission, beside its prompt. Below 1 the
+    cache may run full: the request admitted last is preempted, and computes its tokens again later. ``spare_tokens`` of each
+    running sequence stay free when one is admitted: its last block is not full.
+    ``stages`` that work at the same time: a prefill holds the replica for its part only, though it takes all of them to be done.
     """
 
     step_s: Array
@@ -37,29 +40,50 @@ class Server:
     request_tokens: float = math.inf
     prefill_tokens: float = math.inf
     chunk_tokens: float = 0.0
+    split: bool = True
+    reserved_output: float = 1.0
+    spare_tokens: float = 0.0
     stages: int = 1
     groups: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """When each request was admitted, had its first token, and was done; seconds, shape ``(n,)``.
+    """When each request arrived, was admitted, had its first token, and was done; seconds, shape ``(n,)``.
 
     ``batch_seconds``: integral of the batch over time. ``busy_s``: time with work. ``end_s``: when the last one was done.
+    ``preemptions``: how often a request lost its place because the cache was full. ``steps`` and ``step_tokens``: decode steps by
+    batch, and the cached tokens that they read, shape ``(slots + 1,)``; ``passes``: prefill passes that no decode step shared;
+    ``prefill_s``: time that prefill took, without the decode steps beside it.
     """
 
+    arrived_s: Array
     admitted_s: Array
     first_s: Array
     done_s: Array
     batch_seconds: float
     busy_s: float
     end_s: float
+    preemptions: int
+    steps: Array
+    step_tokens: Array
+    passes: int
+    prefill_s: float
 
 
-def simulate(server: Server, requests: Requests, work_s: Array, shared_s: Array | None = None) -> Outcome:
+def simulate(
+    server: Server,
+    requests: Requests,
+    work_s: Array,
+    shared_s: Array | None = None,
+    clients: int | None = None,
+    between_s: float = 0.0,
+) -> Outcome:
     """Serve ``requests`` in order of arrival; ``work_s`` is each prompt's own prefill time beside ``pass_s``.
 
     ``shared_s``: further time of each prompt that all attention groups work on together (experts); none when left out.
+    ``clients``: a closed loop. So many requests arrive at the start, and each of the others ``between_s`` after one is done;
+    ``requests.arrivals_s`` does not count then.
 
     First come, first served: a request that does not fit holds back those behind it. A request larger than the cache that
     it can use raises ValueError: whoever calls has checked that one sequence fits.
@@ -68,124 +92,200 @@ def simulate(server: Server, requests: Requests, work_s: Array, shared_s: Array 
     most = min(server.cache_tokens, server.request_tokens)
     if len(need) and float(need.max()) > most:
         raise ValueError(f"a request of {need.max():.0f} tokens exceeds the cache of {most:.0f}")
-    loop = _Loop(server, requests, work_s, np.zeros(len(need)) if shared_s is None else shared_s)
+    loop = _Loop(server, requests, work_s, np.zeros(len(need)) if shared_s is None else shared_s, clients, between_s)
     return loop.run()
 
 
 class _Loop:
     """State of the simulation; plain lists and local names, because the loop runs millions of times."""
 
-    def __init__(self, server: Server, requests: Requests, work_s: Array, shared_s: Array) -> None:
+    def __init__(
+        self, server: Server, requests: Requests, work_s: Array, shared_s: Array, clients: int | None, between_s: float
+    ) -> None:
         self.server = server
-        self.arrivals: list[float] = requests.arrivals_s.tolist()
         self.prompts: list[float] = requests.prompts.tolist()
         self.outputs: list[float] = requests.outputs.tolist()
         self.work: list[float] = work_s.tolist()
         self.shared: list[float] = shared_s.tolist()
-        n = len(self.arrivals)
-        self.admitted, self.first, self.done = [0.0] * n, [0.0] * n, [0.0] * n
-        self.now = self.step = self.cached = self.reserved = self.batch_seconds = self.busy = 0.0
-        self.batch = 0
+        self.total = n = len(self.prompts)
+        self.closed, self.between_s = clients is not None, between_s
+        self.arrivals: list[float] = requests.arrivals_s.tolist() if clients is None else [0.0] * min(clients, n)
+        self.admitted, self.first, self.done = [-1.0] * n, [-1.0] * n, [0.0] * n
+        self.now = self.step = self.cached = self.reserved = self.batch_seconds = self.busy = self.prefill_s = 0.0
+        self.batch = self.preemptions = self.passes = 0
+        self.steps, self.step_tokens = [0.0] * len(server.step_s), [0.0] * len(server.step_s)
+        self.keeps = server.reserved_output
         self.base: list[float] = server.step_s.tolist()
         self.slope: list[float] = server.token_s.tolist()
         self.running: list[tuple[float, int]] = []  # (step of completion, request)
-        self.chunked: list[tuple[int, int, int]] = []  # (request, chunks, chunks left)
+        self.chunked: list[tuple[int, float, int]] = []  # (request, tokens left to prefill, group)
+        self.again: list[int] = []  # preempted, the next one last
+        self.order: list[int] = []  # admitted, where preemption is possible
 
     def run(self) -> Outcome:
-        arrivals, n = self.arrivals, len(self.arrivals)
-        prompts, outputs = self.prompts, self.outputs
-        slots, capacity, chunk = self.server.slots, self.server.cache_tokens, self.server.chunk_tokens
+        arrivals, chunk, lazy = self.arrivals, self.server.chunk_tokens, self.keeps < 1.0
         i = 0
-        while i < n or self.running or self.chunked:
-            room = i < n and self.batch < slots and self.reserved + prompts[i] + outputs[i] <= capacity
-            if self.chunked or (room and arrivals[i] <= self.now):
+        while i < len(arrivals) or self.running or self.chunked or self.again:
+            if lazy and self.running and self.cached + len(self.running) > self.server.cache_tokens and self.batch > 1:
+                self._preempt()
+                continue
+            waiting = self.again[-1] if self.again else i if i < len(arrivals) else -1
+            room = waiting >= 0 and self._fits(waiting)
+            if self.chunked or (room and (self.again or arrivals[i] <= self.now)):
                 i = self._prefill_beside(i) if chunk else self._prefill(i)
             elif self.batch:
                 self._decode(arrivals[i] - self.now if room else math.inf)
             else:
                 self.now = arrivals[i]
         return Outcome(
+            arrived_s=np.array(arrivals),
             admitted_s=np.array(self.admitted),
             first_s=np.array(self.first),
             done_s=np.array(self.done),
             batch_seconds=self.batch_seconds,
             busy_s=self.busy,
             end_s=self.now,
+            preemptions=self.preemptions,
+            steps=np.array(self.steps),
+            step_tokens=np.array(self.step_tokens),
+            passes=self.passes,
+            prefill_s=self.prefill_s,
         )
+
+    def _fits(self, j: int) -> bool:
+        if self.batch >= self.server.slots:
+            return False
+        held = self.reserved if self.reserved > self.cached else self.cached
+        need = self.prompts[j] + self.keeps * self.outputs[j] + self.server.spare_tokens * self.batch
+        return held + need <= self.server.cache_tokens
 
     def _prefill(self, i: int) -> int:
         """Admit all that have arrived and fit into one pass, each on the emptiest group; returns the next request."""
-        server, start, now = self.server, i, self.now
-        arrivals, prompts, outputs = self.arrivals, self.prompts, self.outputs
-        slots, capacity, budget, own, shared = server.slots, server.cache_tokens, server.prefill_tokens, self.work, self.shared
+        server, now = self.server, self.now
+        arrivals, prompts = self.arrivals, self.prompts
+        budget, own, shared, again = server.prefill_tokens, self.work, self.shared, self.again
         groups = [(0.0, 0.0)] * server.groups  # (tokens, own work) of each, a heap
         together, fullest = server.pass_s, 0.0
-        while i < len(arrivals) and arrivals[i] <= now:
-            need = prompts[i] + outputs[i]
+        taken: list[int] = []
+        while again or (i < len(arrivals) and arrivals[i] <= now):
+            j = again[-1] if again else i
             tokens, work = groups[0]
-            full = self.batch >= slots or self.reserved + need > capacity
-            if full or (tokens and tokens + prompts[i] > budget):
+            if (tokens and tokens + prompts[j] > budget) or not self._fits(j):
                 break
-            work += own[i]
-            heapq.heapreplace(groups, (tokens + prompts[i], work))
+            work += own[j]
+            heapq.heapreplace(groups, (tokens + prompts[j], work))
             fullest = work if work > fullest else fullest
-            together += shared[i]
-            self._admit(i, need)
-            i += 1
+            together += shared[j]
+            i = self._admit(j, i)
+            taken.append(j)
         seconds = together + fullest
+        self.passes += 1
         held = seconds / server.stages
         self._pass_time(held)
-        for j in range(start, i):
+        self.prefill_s += held
+        for j in taken:
             self._first_token(j, self.now + seconds - held)
         return i
 
     def _prefill_beside(self, i: int) -> int:
-        """A chunk of one prompt on each group, beside a decode step of the running batch; returns the next request."""
-        server = self.server
-        while i < len(self.arrivals) and len(self.chunked) < server.groups and self.arrivals[i] <= self.now:
-            need = self.prompts[i] + self.outputs[i]
-            if self.batch >= server.slots or self.reserved + need > server.cache_tokens:
-                break
-            chunks = max(math.ceil(self.prompts[i] / server.chunk_tokens), 1)
-            self.chunked.append((i, chunks, chunks))
-            self._admit(i, need)
-            i += 1
+        """A pass of prefill beside a decode step of the running batch, as far as its tokens go; returns the next request."""
+        server, prompts, now = self.server, self.prompts, self.now
         others = self.batch - len(self.chunked)
-        part = max(self.work[j] / n for j, n, _ in self.chunked) + sum(self.shared[j] / n for j, n, _ in self.chunked)
+        each = max(server.chunk_tokens - others / server.groups, 1.0)
+        room, own, together = [each] * server.groups, [0.0] * server.groups, 0.0
+        going: list[tuple[int, float, int]] = []
+        complete: list[int] = []
+        waiting, self.chunked = self.chunked, going
+        while True:
+            if waiting:
+                j, left, group = waiting.pop(0)
+            else:
+                if not self.again and (i >= len(self.arrivals) or self.arrivals[i] > now):
+                    break
+                j = self.again[-1] if self.again else i
+                left, group = prompts[j], room.index(max(room))
+                full = room[group] <= 0.0 or (not server.split and left > room[group] < each)
+                if full or not self._fits(j):
+                    break
+                i = self._admit(j, i)
+            take = min(left, max(room[group], 0.0)) if server.split else left
+            share = take / prompts[j]
+            room[group] -= take
+            own[group] += share * self.work[j]
+            together += share * self.shared[j]
+            if take < left:
+                going.append((j, left - take, group))
+            else:
+                complete.append(j)
+        part = max(own) + together
+        self.prefill_s += part
         if others:
-            held = self.cached - sum(self.prompts[j] for j, _, _ in self.chunked)
+            held = self.cached - sum(prompts[j] for j in complete) - sum(prompts[j] for j, _, _ in going)
             self._pass_time(part + self.base[others] + self.slope[others] * held)
             self.step += 1
             self.cached += others
+            self.steps[others] += 1.0
+            self.step_tokens[others] += held
         else:
+            self.passes += 1
+            self.prefill_s += (part + server.pass_s) / server.stages - part
             self._pass_time((part + server.pass_s) / server.stages)
         self._finish()
-        done = [j for j, _, left in self.chunked if left == 1]
-        self.chunked = [(j, n, left - 1) for j, n, left in self.chunked if left > 1]
-        for j in done:
+        for j in complete:
             self._first_token(j, self.now)
         return i
 
-    def _admit(self, i: int, need: float) -> None:
-        self.admitted[i] = self.now
-        self.reserved += need
+    def _admit(self, j: int, i: int) -> int:
+        """Give request j its place; returns the next one that was never admitted."""
+        if self.admitted[j] < 0.0:
+            self.admitted[j] = self.now
+        self.reserved += self.prompts[j] + self.keeps * self.outputs[j]
         self.batch += 1
-        self.cached += self.prompts[i]
+        self.cached += self.prompts[j]
+        if self.keeps < 1.0:
+            self.order.append(j)
+        if self.again:
+            self.again.pop()
+            return i
+        return i + 1
 
-    def _first_token(self, i: int, when: float) -> None:
-        self.first[i] = when
-        heapq.heappush(self.running, (self.step + self.outputs[i] - 1.0, i))
+    def _first_token(self, j: int, when: float) -> None:
+        if self.first[j] < 0.0:
+            self.first[j] = when
+        heapq.heappush(self.running, (self.step + self.outputs[j] - 1.0, j))
         self.cached += 1.0
-        if self.outputs[i] <= 1.0:
+        if self.outputs[j] <= 1.0:
             self._finish()
-            self.done[i] = when
+            self.done[j] = when
+
+    def _preempt(self) -> None:
+        """Take the cache from the running request that was admitted last; it waits first in line, its tokens a longer prompt."""
+        steps = {j: step for step, j in self.running}
+        filling = {j for j, _, _ in self.chunked}
+        self.order = [j for j in self.order if j in steps or j in filling]  # those done are forgotten
+        j = next(j for j in reversed(self.order) if j in steps)
+        self.order.remove(j)
+        self.running.remove((steps[j], j))
+        heapq.heapify(self.running)
+        left = steps[j] - self.step
+        made = self.outputs[j] - left
+        self.batch -= 1
+        self.reserved -= self.prompts[j] + self.keeps * self.outputs[j]
+        self.cached -= self.prompts[j] + made
+        longer = (self.prompts[j] + made) / self.prompts[j]
+        self.prompts[j], self.outputs[j] = self.prompts[j] + made, left
+        self.work[j], self.shared[j] = self.work[j] * longer, self.shared[j] * longer
+        self.again.append(j)
+        self.preemptions += 1
 
     def _decode(self, until: float) -> None:
-        """Advance to the next completion, or to the first step that ends ``until`` seconds from now or later."""
+        """Advance to the next completion, to a full cache, or to the first step that ends ``until`` seconds from now or later."""
         b = self.batch
         slope = self.slope[b]
         a, growth = self.base[b] + slope * self.cached, slope * b
         steps = self.running[0][0] - self.step
+        if self.keeps < 1.0:
+            steps = max(min(steps, math.floor((self.server.cache_tokens - self.cached) / b)), 1.0)
         seconds = steps * a + growth * steps * (steps - 1.0) / 2.0
         if seconds > until:
             linear = a - growth / 2.0
@@ -194,6 +294,8 @@ class _Loop:
             seconds = steps * a + growth * steps * (steps - 1.0) / 2.0
         self._pass_time(seconds)
         self.step += steps
+        self.steps[b] += steps
+        self.step_tokens[b] += steps * (self.cached + b * (steps - 1.0) / 2.0)
         self.cached += steps * b
         self._finish()
 
@@ -205,9 +307,10 @@ class _Loop:
     def _finish(self) -> None:
         running = self.running
         while running and running[0][0] <= self.step:
-            _, i = heapq.heappop(running)
-            tokens = self.prompts[i] + self.outputs[i]
-            self.done[i] = self.now
+            _, j = heapq.heappop(running)
+            self.done[j] = self.now
             self.batch -= 1
-            self.cached -= tokens
-            self.reserved -= tokens
+            self.cached -= self.prompts[j] + self.outputs[j]
+            self.reserved -= self.prompts[j] + self.keeps * self.outputs[j]
+            if self.closed and len(self.arrivals) < self.total:
+                self.arrivals.append(self.now + self.between_s)

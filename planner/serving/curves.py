@@ -8,10 +8,11 @@ import numpy as np
 
 from planner.common.errors import PlannerError
 from planner.serving.batch_figures import batch_figures
+from planner.serving.closed_loop import closed_loop
 from planner.serving.deployment import Deployment
 from planner.serving.expense import expense
 from planner.serving.intervals import interval_of
-from planner.serving.load import capacity_per_s, replica, under_load
+from planner.serving.load import Load, capacity_per_s, replica, room_of, slots_of, under_load
 from planner.serving.memory import memory
 from planner.serving.requests import longest_tokens, mean_tokens
 
@@ -23,8 +24,8 @@ def curve(d: Deployment, batches: tuple[int, ...] | None = None) -> pd.DataFrame
     """Latency and throughput against batch, one row a batch (per replica): powers of two to the largest that fits and that the
     engine takes, or the given ones.
 
-    Columns: batch, ttft_s, tpot_s, e2e_s, output_tokens_per_s, requests_per_s, total_bytes, usd_per_million_tokens,
-    joules_per_token, and lower and upper of tpot_s and output_tokens_per_s.
+    Columns: batch, ttft_s, tpot_s, e2e_s, output_tokens_per_s, requests_per_s, prefill_share, total_bytes,
+    usd_per_million_tokens, joules_per_token, and lower and upper of tpot_s and output_tokens_per_s.
     """
     import pandas as pd
 
@@ -38,8 +39,8 @@ def curve(d: Deployment, batches: tuple[int, ...] | None = None) -> pd.DataFrame
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
     table["total_bytes"] = memory(d.times.setting, sizes, longest_tokens(s.prompt), prompt + output, d.times.draft).total
     costs = [
-        expense(d.cluster, d.price, tokens, rate, prompt)
-        for tokens, rate in zip(table["output_tokens_per_s"], table["requests_per_s"], strict=True)
+        expense(d.cluster, d.price, tokens, rate, prompt, share)
+        for tokens, rate, share in zip(table["output_tokens_per_s"], table["requests_per_s"], table["prefill_share"], strict=True)
     ]
     table["usd_per_million_tokens"] = [c.usd_per_million_tokens for c in costs]
     table["joules_per_token"] = [c.joules_per_token for c in costs]
@@ -78,8 +79,40 @@ def load_curve(d: Deployment, shares: tuple[float, ...] = SHARES) -> pd.DataFram
             "goodput_requests_per_s": load.goodput_requests_per_s,
             "mean_batch": load.mean_batch,
         }
-        for name in ("ttft_s", "tpot_s", "e2e_s"):
-            for key, value in (getattr(load, name) or {}).items():
-                row[f"{name}_{key}"] = value
-        rows.append(row)
+        rows.append(row | _latencies(load))
     return pd.DataFrame(rows)
+
+
+def client_curve(d: Deployment, clients: tuple[int, ...] | None = None) -> pd.DataFrame:
+    """Latencies and throughput of a closed loop against the number of clients, over all replicas, one row a number.
+
+    Powers of two to twice the places that the replicas have, or the given numbers. Columns: clients, requests_per_s,
+    output_tokens_per_s, goodput_requests_per_s, mean_batch, preemptions_per_request, and mean and percentiles of the latencies.
+    """
+    import pandas as pd
+
+    if not d.fits:
+        raise PlannerError("this deployment does not fit: it has no curve.")
+    if "continuous_batching" not in d.engine.features:
+        raise PlannerError(f"serving.engine = {d.engine.name!r} does not batch continuously: there is no curve over clients.")
+    most = max(min(2 * slots_of(d.times), 1024), 2) * d.serving.dp
+    chosen = clients or tuple(2**i for i in range(int(np.log2(most)) + 1))
+    one = replica(d.times, room_of(d.times, -(-max(chosen) // d.serving.dp)))
+    rows = []
+    for number in chosen:
+        load = closed_loop(d.times, number, one)
+        row = {
+            "clients": number,
+            "requests_per_s": load.requests_per_s,
+            "output_tokens_per_s": load.output_tokens_per_s,
+            "goodput_requests_per_s": load.goodput_requests_per_s,
+            "mean_batch": load.mean_batch,
+            "preemptions_per_request": load.preemptions_per_request,
+        }
+        rows.append(row | _latencies(load))
+    return pd.DataFrame(rows)
+
+
+def _latencies(load: Load) -> dict[str, float | None]:
+    names = ("ttft_s", "tpot_s", "e2e_s")
+    return {f"{name}_{key}": value for name in names for key, value in (getattr(load, name) or {}).items()}

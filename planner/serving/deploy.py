@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +17,13 @@ from planner.model.parameters import parameters_active, parameters_total
 from planner.prices.market import as_price
 from planner.prices.price import Price, PriceLike
 from planner.serving.batch_figures import batch_figures
+from planner.serving.closed_loop import closed_loop
 from planner.serving.deployment import Deployment
-from planner.serving.engine import load_engine
-from planner.serving.expense import expense
+from planner.serving.engine import Engine, engine_family, load_engine, older_releases
+from planner.serving.expense import Expense, expense
 from planner.serving.feasibility import bound_context, require_possible, warnings_of
 from planner.serving.kv_cache import replica_sequence_bytes
-from planner.serving.load import Load, under_load
+from planner.serving.load import Load, server_s, under_load
 from planner.serving.memory import KINDS, card_bytes, largest_batch, largest_context, limit_bytes, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import longest_tokens, mean_tokens
@@ -30,10 +31,6 @@ from planner.serving.setting import Setting
 from planner.serving.spec import Serving
 from planner.serving.weights import host_bytes, total_bytes
 from planner.workload.resolve import ClusterLike, ModelLike, as_cluster, as_model
-
-if TYPE_CHECKING:
-    pass
-
 
 UNUSED = ("attention_backward_fraction", "fp8_cast_passes", "fp8_latency_s", "cuda_core_fraction")
 """Constants of kernels that serving does not run, or (the last) only in fp32."""
@@ -56,12 +53,27 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec = serving if isinstance(serving, Serving) else Serving.build(serving, "serving")
     spec, stored = _as_stored(spec, the_model, the_cluster)
     spec, notes = _replicas(spec, the_cluster)
-    notes = (*stored, *notes)
-    setting = Setting(model=the_model, cluster=the_cluster, engine=load_engine(spec.engine), serving=spec)
+    engine = load_engine(spec.engine)
+    spec, newest = _released(spec, engine)
+    notes = (*stored, *notes, *newest)
+    setting = Setting(model=the_model, cluster=the_cluster, engine=engine, serving=spec)
     draft = draft_setting(setting)
     require_possible(setting, draft)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     return answer(Times(setting=setting, draft=draft), the_price, notes)
+
+
+def _released(spec: Serving, engine: Engine) -> tuple[Serving, tuple[str, ...]]:
+    """The deployment under its engine's own name; a note when a name without a version meant the newest of several."""
+    if spec.engine.endswith(".toml") or spec.engine == engine.name:
+        return spec, ()
+    others = older_releases(engine.name)
+    named = spec.replaced(engine=engine.name)
+    if not others or spec.engine.lower() != engine_family(engine.name):
+        return named, ()
+    return named, (
+        f"serving.engine = {spec.engine!r} is {engine.name}, the newest release known; older ones: {', '.join(others)}",
+    )
 
 
 def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, tuple[str, ...]]:
@@ -149,6 +161,7 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
         requests_per_s=None,
         load=None,
         expense=None,
+        at_capacity=None,
         warnings=warnings_of(setting),
         notes=notes,
         assumptions=assumptions_of(setting),
@@ -187,34 +200,54 @@ def _reasons(d: Deployment, longest: float) -> tuple[str, ...]:
 def _timed(d: Deployment) -> Deployment:
     times, s = d.times, d.serving
     prompt = mean_tokens(s.prompt)
-    figures = batch_figures(times, np.array([float(s.batch)]))
-    rate, tokens = float(figures["requests_per_s"][0]), float(figures["output_tokens_per_s"][0])
-    load = None
-    if s.requests_per_s is not None:
-        load = under_load(times, s.requests_per_s)
-        if load.output_tokens_per_s is not None:
-            rate, tokens = load.requests_per_s, load.output_tokens_per_s
-    unstable = load is not None and not load.stable
-    ttft = float(figures["ttft_s"][0])
+    figures = {name: float(values[0]) for name, values in batch_figures(times, np.array([float(s.batch)])).items()}
+    load = _load(times)
+    spent, full = _expenses(d, figures, load)
+    front = float(server_s(times.setting.engine, np.array(prompt)))
     return replace(
         d,
-        ttft_s=ttft,
-        tpot_s=float(figures["tpot_s"][0]),
-        e2e_s=float(figures["e2e_s"][0]),
-        prefill_tokens_per_s=s.batch * prompt / ttft * s.dp,
-        decode_tokens_per_s=s.batch / float(figures["tpot_s"][0]) * s.dp,
-        output_tokens_per_s=float(figures["output_tokens_per_s"][0]),
-        requests_per_s=float(figures["requests_per_s"][0]),
+        ttft_s=figures["ttft_s"],
+        tpot_s=figures["tpot_s"],
+        e2e_s=figures["e2e_s"],
+        prefill_tokens_per_s=s.batch * prompt / (figures["ttft_s"] - front) * s.dp,
+        decode_tokens_per_s=s.batch / figures["tpot_s"] * s.dp,
+        output_tokens_per_s=figures["output_tokens_per_s"],
+        requests_per_s=figures["requests_per_s"],
         load=load,
-        expense=None if unstable else expense(d.cluster, d.price, tokens, rate, prompt),
+        expense=spent,
+        at_capacity=full,
         warnings=(*d.warnings, *_crowded(load)),
         notes=(*d.notes, *((load.why,) if load is not None and load.why else ())),
     )
 
 
+def _load(times: Times) -> Load | None:
+    s = times.setting.serving
+    if s.clients is not None:
+        return closed_loop(times, s.clients)
+    return None if s.requests_per_s is None else under_load(times, s.requests_per_s)
+
+
+def _expenses(d: Deployment, figures: Mapping[str, float], load: Load | None) -> tuple[Expense | None, Expense | None]:
+    """(at the batch or the load, at the capacity); None of a queue that grows without end, and of a capacity not asked for."""
+    prompt, output, share = mean_tokens(d.serving.prompt), mean_tokens(d.serving.output), figures["prefill_share"]
+    if load is None:
+        return expense(d.cluster, d.price, figures["output_tokens_per_s"], figures["requests_per_s"], prompt, share), None
+    share = share if load.prefill_share is None else load.prefill_share
+    now = None
+    if load.output_tokens_per_s is not None:
+        now = expense(d.cluster, d.price, load.output_tokens_per_s, load.requests_per_s, prompt, share, load.busy or 1.0)
+    if load.clients is not None:
+        return now, None
+    most = load.capacity_requests_per_s
+    if load.busy is not None:  # a request's prefill takes the same time at any rate
+        share = min(share * load.busy * most / load.requests_per_s, 1.0)
+    return now, expense(d.cluster, d.price, most * output, most, prompt, share)
+
+
 def _crowded(load: Load | None) -> tuple[str, ...]:
     """A warning that queues near the capacity have no length of their own: they grow with the time that the load lasts."""
-    if load is None or not load.stable or load.utilisation <= CROWDED:
+    if load is None or load.clients or not load.stable or load.utilisation <= CROWDED:
         return ()
     lasts = load.num_requests / load.requests_per_s
     return (

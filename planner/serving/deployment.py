@@ -31,7 +31,8 @@ class Deployment:
 
     Latencies (``ttft_s`` time to first token, ``tpot_s`` per output token, ``e2e_s`` whole request) are those of a batch of
     ``serving.batch`` started together at mean lengths, throughput that of such batches one after the other (with continuous
-    batching: requests take each other's place). ``load`` is the simulation at ``serving.requests_per_s``. Times, rates and
+    batching: requests take each other's place). ``load`` is the simulation of ``serving.requests_per_s`` or of
+    ``serving.clients``; ``expense`` is at that load (else at the batch), ``at_capacity`` at the highest rate. Times, rates and
     money are None when it does not fit. ``kv_bytes_per_token`` and ``kv_bytes_per_sequence`` are of a whole replica,
     ``max_batch`` per replica at mean lengths, ``max_context`` with ``serving.batch`` sequences; ``max_context_bound`` says what
     keeps it from being longer: "memory", "model.max_positions" or "model.context_length".
@@ -68,6 +69,7 @@ class Deployment:
     requests_per_s: float | None
     load: Load | None
     expense: Expense | None
+    at_capacity: Expense | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     assumptions: tuple[Assumption, ...]
@@ -79,7 +81,7 @@ class Deployment:
         ``upper`` of a latency under load is that of ``num_requests`` where the capacity may be too small; ``why`` says so.
         """
         figures = {name: getattr(self, name) for name in sure.METRICS if getattr(self, name, None) is not None}
-        return sure.intervals(figures, self.times, self.load, self.expense)
+        return sure.intervals(figures, self.times, self.load, self.expense, self.at_capacity)
 
     @cached_property
     def nearest(self) -> Mapping[str, Any] | None:
@@ -107,7 +109,7 @@ class Deployment:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, SI units, stable names."""
-        skipped = {"model", "cluster", "engine", "serving", "price", "times", "load", "expense", "assumptions"}
+        skipped = {"model", "cluster", "engine", "serving", "price", "times", "load", "expense", "at_capacity", "assumptions"}
         numbers = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in skipped}
         return {
             "model": {"name": self.model.name, "family": self.model.family},
@@ -128,6 +130,7 @@ class Deployment:
             "stability": self.stability,
             "load": None if self.load is None else self.load.to_dict(),
             "expense": None if self.expense is None else self.expense.to_dict(),
+            "at_capacity": None if self.at_capacity is None else self.at_capacity.to_dict(),
             "intervals": {name: found.to_dict() for name, found in self.intervals.items()},
             "assumptions": [vars(a) for a in self.assumptions],
         }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from planner.common import data
+from planner.common.errors import PlannerError, near
 from planner.common.references import Catalog
-from planner.common.spec import Spec
+from planner.common.spec import Spec, read_table
 
 CATALOG = data.CATALOG / "engines"
+NAMES = data.CATALOG / "engine_names.toml"
 ENGINES = Catalog(CATALOG, "planner/catalog/engines")
 """Their files; one may be based on another, or take single values from it."""
 
@@ -27,7 +30,7 @@ Feature = Literal[
 class Engine(Spec):
     """One serving stack. Rates are over the chip's kernel curves: 1 = as its measured kernels.
 
-    Time of a pass = max(device + communication, host per layer) + host per step and sequence (latency.py).
+    Time of a pass = max(device + communication, host per layer) + host per step and sequence (pass_time.py).
     """
 
     name: str
@@ -39,13 +42,16 @@ class Engine(Spec):
     flash_attention: Literal[1, 2, 3] = 2
     fused_kernels: bool = True  # norm, activation and rotary embedding are one kernel each
     repeats_kv_heads: bool = False  # grouped keys and values are copied to every query head before attention
+    reads_kv_per_head: bool = False  # decoding reads grouped keys and values once for every query head
     copies_cache: bool = False  # the cache is copied whole when a token is added
+    score_passes: Annotated[float, Field(ge=0)] = 0.0  # over the fp32 scores of prefill, where attention is not one kernel
     accumulates_fp16: bool = False  # products of 16-bit numbers are added up in 16 bit, or 8-bit integers are multiplied
     prefill_rate: Rate = 1.0  # of matrix multiplies in prefill
     decode_bandwidth_rate: Rate = 1.0  # of reading 16-bit weights
     attention_bandwidth_rate: Rate = 1.0  # of reading the cache
     prefill_attention_rate: Rate = 1.0
     expert_bandwidth_rate: Rate = 1.0  # of reading experts' weights
+    expert_compute_rate: Annotated[float, Field(gt=0, le=8)] = 1.0  # of multiplying by them, over the chip's grouped kernels
     narrow_bandwidth_rate: Rate = 1.0  # of reading fp8 and fp4 weights with arithmetic in that type
     int4_bandwidth_rate: Rate = 0.7  # of reading 4-bit weights that are expanded on the way
     int8_bandwidth_rate: Rate = 0.8  # of reading 8-bit weights that are expanded on the way
@@ -66,6 +72,11 @@ class Engine(Spec):
     int8_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     narrow_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # of layers that compute in fp8 or fp4
     host_s_per_stage: Seconds = 0.0  # handing over between devices that hold different layers
+    captured_context: Annotated[int, Field(gt=0)] | None = None  # longest sequence that CUDA graphs decode; None = any
+    captured_batch: Annotated[int, Field(gt=0)] | None = None  # largest batch that they do
+    eager_host_s_per_layer: Seconds = 0.0  # launching a layer's kernels beyond these limits
+    request_s: Seconds = 0.0  # of a request, outside the model: HTTP, tokenizer, queues between processes, first answer
+    request_s_per_token: Seconds = 0.0  # more of it for each token of the prompt
 
     # batching and placement
     pipelined: bool = True  # stages work at the same time on parts of the batch; else one after the other
@@ -73,6 +84,9 @@ class Engine(Spec):
     prefill_chunks_in_flight: Annotated[int, Field(gt=0)] = 1_000_000  # of these, at most
     max_batch: Annotated[int, Field(gt=0)] = 256
     prefill_tokens: Annotated[int, Field(gt=0)] = 8192  # most tokens of one prefill pass
+    prefill_beside: bool = False  # prefill shares a pass with decoding, as far as ``prefill_tokens`` go; else decoding waits
+    splits_prompts: bool = True  # such a pass may take the beginning of a prompt
+    reserved_output: Fraction = 1.0  # part of a request's output that is reserved in the cache when it is admitted
     block_size: Annotated[int, Field(gt=0)] = 16
 
     # memory
@@ -87,10 +101,57 @@ class Engine(Spec):
 
 
 @cache
+def _families() -> dict[str, dict[str, Any]]:
+    """Software by name: ``names`` that people use for it, ``releases`` (first version -> engine), oldest first."""
+    return dict(read_table(NAMES)["family"])
+
+
+@cache
+def _families_by_name() -> dict[str, str]:
+    return {str(n).lower(): family for family, entry in _families().items() for n in (family, *entry.get("names", ()))}
+
+
+def resolve_engine(name: str) -> str | None:
+    """The catalog's engine behind a name as people write it; None for an unknown one.
+
+    A file's name, a family ("vLLM" is its newest engine), or a family with a version: "vLLM 0.6.3", "sglang==0.5.9",
+    "llama.cpp b3622" are the engine of that release. A version that is no number ("dev") is the newest.
+    """
+    text = " ".join(name.lower().split())
+    if text in engine_names():
+        return text
+    known = _families_by_name()
+    family, version = known.get(text), ""
+    if family is None:
+        start = max((n for n in known if text.startswith(n) and not text[len(n)].isalnum()), key=len, default=None)
+        if start is None:
+            return None
+        family, version = known[start], text[len(start) :].strip(" =@-_()v")
+    releases = {tuple(map(int, first.split("."))): engine for first, engine in _families()[family]["releases"].items()}
+    numbers = re.match(r"\d+(\.\d+)*", version)
+    asked = tuple(map(int, numbers.group().split("."))) if numbers else None
+    older = [first for first in releases if asked is None or first <= asked]
+    return str(releases[max(older, default=min(releases))])
+
+
+def older_releases(engine: str) -> tuple[str, ...]:
+    """The other engines of its family, newest first; empty for a family of one."""
+    for entry in _families().values():
+        every = [str(e) for e in entry["releases"].values()]
+        if engine in every:
+            return tuple(e for e in reversed(every) if e != engine)
+    return ()
+
+
+@cache
 def load_engine(name: str) -> Engine:
-    """The engine of that name (or TOML path); an unknown name is an error that lists the near ones."""
-    path = ENGINES.path(name, "serving.engine")
-    return Engine.build(ENGINES.table(name if name.endswith(".toml") else path.stem), str(path))
+    """The engine of that name, family or release (or TOML path); an unknown name is an error that lists the near ones."""
+    if name.endswith(".toml"):
+        return Engine.build(ENGINES.table(name), name)
+    found = resolve_engine(name)
+    if found is None:
+        raise PlannerError(f"serving.engine = {name!r} is not in {ENGINES.what}; {near(name, [*engine_names(), *_families()])}")
+    return Engine.build(ENGINES.table(found), str(ENGINES.path(found, "serving.engine")))
 
 
 @cache
@@ -99,6 +160,18 @@ def engine_lineage(name: str) -> tuple[str, ...]:
     return ENGINES.lineage(name) if name in ENGINES.names() else (name,)
 
 
+@cache
+def engine_family(name: str) -> str:
+    """The software that an engine is a release of; the engine itself where it is the only one."""
+    return next((f for f, entry in _families().items() if name in entry["releases"].values()), name)
+
+
+@cache
+def _engine_names() -> tuple[str, ...]:
+    shared = read_table(NAMES)["shared"]
+    return tuple(name for name in ENGINES.names() if name not in shared)
+
+
 def engine_names() -> list[str]:
-    """All engines of the catalog."""
-    return ENGINES.names()
+    """All engines of the catalog that one can serve with."""
+    return list(_engine_names())

@@ -66,7 +66,7 @@ def _require_features(setting: Setting) -> None:
         "tp": s.tp > 1,
         "pp": s.pp > 1,
         "ep": s.ep > 1,
-        "continuous_batching": s.requests_per_s is not None,
+        "continuous_batching": s.requests_per_s is not None or s.clients is not None,
         "chunked_prefill": s.chunked_prefill_tokens is not None,
         "prefix_cache": s.prefix_cache_hit_rate > 0,
         "speculative": s.speculative is not None,
@@ -76,7 +76,7 @@ def _require_features(setting: Setting) -> None:
         "expert_offload": s.expert_offload > 0,
     }
     fields = {
-        "continuous_batching": "requests_per_s",
+        "continuous_batching": "requests_per_s" if s.clients is None else "clients",
         "chunked_prefill": "chunked_prefill_tokens",
         "prefix_cache": "prefix_cache_hit_rate",
         "kv_fp8": "kv_dtype",

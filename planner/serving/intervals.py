@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from planner.common import data
 from planner.model.parameters import parameters_total
-from planner.serving.engine import engine_lineage
+from planner.serving.engine import engine_family
 from planner.serving.expense import Expense
 from planner.serving.load import Load, replica, slowed
 from planner.serving.pass_time import Times
@@ -19,7 +19,8 @@ METRICS: dict[str, Metric] = {
     "ttft_s": "prefill", "tpot_s": "decode", "e2e_s": "decode", "prefill_tokens_per_s": "prefill",
     "decode_tokens_per_s": "decode", "output_tokens_per_s": "throughput", "requests_per_s": "throughput",
     "total_bytes": "serving_memory", "usd_per_million_tokens": "throughput", "usd_per_request": "throughput",
-    "usd_per_million_tokens_in_and_out": "throughput", "joules_per_token": "throughput",
+    "usd_per_million_tokens_in_and_out": "throughput", "usd_per_million_input_tokens": "throughput",
+    "usd_per_million_output_tokens": "throughput", "joules_per_token": "throughput",
 }  # fmt: skip
 """Whose residuals hold for a figure."""
 RATES = ("prefill_tokens_per_s", "decode_tokens_per_s", "output_tokens_per_s", "requests_per_s")
@@ -31,9 +32,9 @@ def classes() -> tuple[ResidualClass, ...]:
 
 
 def subject_of(setting: Setting) -> Subject:
-    """What the class of an interval depends on; an engine counts as the one that it is based on."""
+    """What the class of an interval depends on; releases of one engine count as one."""
     return Subject(
-        framework=engine_lineage(setting.engine.name)[-1],
+        framework=engine_family(setting.engine.name),
         curves=setting.cluster.accelerator.curves,
         family=setting.model.family,
         num_nodes=setting.cluster.num_nodes,
@@ -54,29 +55,71 @@ def interval_of(setting: Setting, name: str, value: float, batch: int | None = N
     return interval(value, metric, subject, classes())
 
 
-def intervals(figures: Mapping[str, float], times: Times, load: Load | None, expense: Expense | None) -> dict[str, Interval]:
+COSTS = (
+    "usd_per_million_tokens", "usd_per_million_tokens_in_and_out", "usd_per_million_input_tokens",
+    "usd_per_million_output_tokens", "usd_per_request", "joules_per_token",
+)  # fmt: skip
+"""Figures of an ``Expense`` that follow from a throughput."""
+
+
+def intervals(
+    figures: Mapping[str, float], times: Times, load: Load | None, expense: Expense | None, at_capacity: Expense | None = None
+) -> dict[str, Interval]:
     """Intervals of ``figures`` (names of METRICS), of what a token costs and of latencies under load."""
     setting, batch = times.setting, times.setting.serving.batch
-    costs = {name: float(getattr(expense, name)) for name in METRICS if getattr(expense, name, None) is not None}
+    costs = {name: float(getattr(expense, name)) for name in COSTS if getattr(expense, name, None) is not None}
+    full = {name: float(getattr(at_capacity, name)) for name in COSTS if getattr(at_capacity, name, None) is not None}
     sure = {name: interval_of(setting, name, value, batch) for name, value in figures.items() if value}
     if load is None:
         return sure | {name: interval_of(setting, name, value, batch) for name, value in costs.items() if value}
     capacity = interval_of(setting, "requests_per_s", load.capacity_requests_per_s)
     sure["load.capacity_requests_per_s"] = capacity
-    sure |= {name: _of_capacity(capacity, value) for name, value in costs.items()}
+    sure |= {f"at_capacity.{name}": _of_capacity(capacity, value) for name, value in full.items()}
+    if load.clients is not None:
+        sure |= {name: _of_capacity(capacity, value) for name, value in costs.items()}
+        return sure | _of_clients(setting, load)
+    sure |= {name: _at_rate(capacity, load.requests_per_s, value) for name, value in costs.items()}
     return sure | (_under_load(times, load, capacity) if load.stable else {})
 
 
 def _of_capacity(capacity: Interval, value: float) -> Interval:
-    """Dollars and joules at a rate of requests that is given: the GPUs that carry it are as many as their capacity is small."""
-    why = f"GPUs that carry the given rate, by their capacity: {capacity.why}"
+    """Dollars and joules of a token at the most that the GPUs do: the inverse of their throughput."""
     return Interval(
         lower=value * capacity.expected / capacity.upper,
         expected=value,
         upper=value * capacity.expected / capacity.lower,
         provenance=capacity.provenance,
-        why=why,
+        why=f"price over throughput: {capacity.why}",
     )
+
+
+def _at_rate(capacity: Interval, rate: float, value: float) -> Interval:
+    """Dollars and joules at a given rate: price over rate, exact, unless the GPUs may carry less than the rate."""
+    if capacity.lower >= rate:
+        return Interval(
+            lower=value,
+            expected=value,
+            upper=value,
+            provenance=capacity.provenance,
+            why="price over the given rate of requests, which the lower bound of the capacity carries",
+        )
+    return Interval(
+        lower=value,
+        expected=value,
+        upper=value * rate / capacity.lower,
+        provenance=capacity.provenance,
+        why=f"price over the given rate of requests; the GPUs may carry less: {capacity.why}",
+    )
+
+
+def _of_clients(setting: Setting, load: Load) -> dict[str, Interval]:
+    """Latencies of a closed loop by their own residuals, and its throughput."""
+    found = {}
+    for name in ("ttft_s", "tpot_s", "e2e_s"):
+        for key, value in (getattr(load, name) or {}).items():
+            if value:
+                found[f"load.{name}.{key}"] = interval_of(setting, name, float(value))
+    return found
 
 
 def _under_load(times: Times, load: Load, capacity: Interval) -> dict[str, Interval]:
@@ -111,6 +154,8 @@ def certainty(need: Interval, limit_bytes: float, fits: bool) -> str:
 
 
 def stability(capacity: Interval, load: Load) -> str:
-    """Whether the queue is stable, by the interval of the capacity: "stable", "probably stable" ..."""
+    """Whether the queue is stable, by the interval of the capacity: "stable", "probably stable" ...; a closed loop always is."""
+    if load.clients is not None:
+        return "stable"
     sure = capacity.lower > load.requests_per_s if load.stable else capacity.upper < load.requests_per_s
     return ("" if sure else "probably ") + ("stable" if load.stable else "unstable")

@@ -11,6 +11,7 @@ import numpy as np
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.serving.batching import Outcome, Server, simulate
+from planner.serving.engine import Engine
 from planner.serving.memory import largest_batch, limit_bytes, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import Requests, longest_tokens, mean_tokens, poisson, sample
@@ -28,7 +29,9 @@ class Load:
     """What happens at a request rate, over all replicas. Latencies by "mean", "p50", "p95", "p99"; None when unstable.
 
     ``capacity_requests_per_s``: what the replicas can do at most; ``utilisation``: the rate over it. ``goodput_requests_per_s``:
-    requests that meet every target, None without targets. ``mean_batch`` per replica.
+    requests that meet every target, None without targets. ``mean_batch`` per replica. ``clients``: of a closed loop, whose rate
+    is a result; ``preemptions_per_request``: how often a request lost its place because the cache was full. ``prefill_share``:
+    part of the busy time.
     """
 
     requests_per_s: float
@@ -44,6 +47,9 @@ class Load:
     mean_batch: float | None = None
     busy: float | None = None
     num_requests: int = 0
+    clients: int | None = None
+    preemptions_per_request: float = 0.0
+    prefill_share: float | None = None
     why: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,6 +76,14 @@ class Replica:
         return np.asarray(np.interp(prompts, self.lengths, self.shared))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What memory and limits leave to one replica: places in the batch, and tokens of the cache. No constant of time counts."""
+
+    slots: int
+    cache_tokens: float
+
+
 def slots_of(times: Times) -> int:
     """Sequences that one replica decodes together at most: by the scenario or the engine, and by memory."""
     setting, s = times.setting, times.setting.serving
@@ -78,6 +92,19 @@ def slots_of(times: Times) -> int:
     return min(
         most * s.attention_groups, largest_batch(setting, prompt, prompt + output, times.draft, most=most * s.attention_groups)
     )
+
+
+def room_of(times: Times, most: int | None = None) -> Room:
+    """Places and cache of one replica; ``most``: places that are needed at most (clients of a closed loop).
+
+    An engine that reserves less than the whole output admits more than fit to the end: its cache alone bounds the batch.
+    """
+    s, engine = times.setting.serving, times.setting.engine
+    slots = max(slots_of(times), 1)
+    if engine.reserved_output < 1.0:
+        slots = max(slots, (s.max_batch or engine.max_batch) * s.attention_groups)
+    slots = slots if most is None else min(slots, max(most, 1))
+    return Room(slots=slots, cache_tokens=cache_tokens(times, slots))
 
 
 def cache_tokens(times: Times, slots: int) -> float:
@@ -91,10 +118,11 @@ def cache_tokens(times: Times, slots: int) -> float:
     return max(room, 0.0) * s.attention_groups / each
 
 
-def replica(times: Times) -> Replica:
+def replica(times: Times, room: Room | None = None) -> Replica:
     """Tables of one replica: decode steps at every batch, prefill at a grid of lengths."""
     setting, s = times.setting, times.setting.serving
-    slots = max(slots_of(times), 1)
+    room = room or room_of(times)
+    slots = room.slots
     batches = np.unique(np.concatenate([2.0 ** np.arange(0, np.log2(slots) + 1e-9), [float(slots)]]))
     context = longest_tokens(s.prompt) + longest_tokens(s.output)
     low, high = 1.0, max(context, 2.0)
@@ -103,9 +131,10 @@ def replica(times: Times) -> Replica:
     every = np.arange(0.0, slots + 1.0)
     base = near - slope * batches * low
     lengths, pass_s, own, shared = _prefill_tables(times)
-    hit, chunked = s.prefix_cache_hit_rate, s.chunked_prefill_tokens
+    hit, engine = s.prefix_cache_hit_rate, setting.engine
+    beside = s.chunked_prefill_tokens or (engine.prefill_tokens if engine.prefill_beside else 0)
     paged = "paged_cache" in setting.engine.features
-    cache = cache_tokens(times, slots) if paged else context * slots
+    cache = room.cache_tokens if paged else context * slots
     server = Server(
         step_s=np.interp(every, batches, base),
         token_s=np.interp(every, batches, slope),
@@ -114,7 +143,10 @@ def replica(times: Times) -> Replica:
         cache_tokens=cache,
         request_tokens=cache / s.attention_groups if paged else cache,
         prefill_tokens=float(setting.engine.prefill_tokens),
-        chunk_tokens=float(chunked or 0) / (1.0 - hit),
+        chunk_tokens=float(beside) / (1.0 - hit),
+        split=setting.engine.splits_prompts or bool(s.chunked_prefill_tokens),
+        reserved_output=setting.engine.reserved_output,
+        spare_tokens=float(setting.block_size) if paged and setting.engine.reserved_output < 1.0 else 0.0,
         stages=s.pp if setting.engine.pipelined else 1,
         groups=s.attention_groups,
     )
@@ -170,7 +202,7 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
         why = f"{rate:g} requests per second arrive and at most {total:.3g} can be served: the queue grows without end"
         return replace(load, why=why)
     requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
-    return _measured(load, times.setting, requests, _simulated(one, requests))
+    return measured(load, times.setting, requests, _simulated(one, requests), _counted(s.num_requests))
 
 
 def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, Mapping[str, float]]:
@@ -182,13 +214,13 @@ def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, 
     each = factor * rate * (1.0 - s.response_cache_hit_rate) / s.dp
     requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
     empty = Load(requests_per_s=factor * rate, capacity_requests_per_s=0.0, utilisation=0.0, stable=True)
-    load = _measured(empty, times.setting, requests, _simulated(one, requests))
+    load = measured(empty, times.setting, requests, _simulated(one, requests), _counted(s.num_requests))
     found = {"ttft_s": load.ttft_s, "tpot_s": load.tpot_s, "e2e_s": load.e2e_s}
     return {name: {k: factor * v for k, v in (values or {}).items()} for name, values in found.items()}
 
 
-def _simulated(one: Replica, requests: Requests) -> Outcome:
-    """Simulate; PlannerError when one of the requests is longer than the cache that it can use."""
+def require_room(one: Replica, requests: Requests) -> None:
+    """PlannerError when one of the requests is longer than the cache that it can use."""
     longest = float((requests.prompts + requests.outputs).max())
     most = min(one.server.request_tokens, one.server.cache_tokens)
     if longest > most:
@@ -197,13 +229,28 @@ def _simulated(one: Replica, requests: Requests) -> Outcome:
             f"serving.prompt and serving.output: a request of {longest:.0f} tokens is drawn and the cache of {where} holds "
             f"{most:.0f}; give them a maximum, or the cache more room (kv_dtype, tp, weights)."
         )
+
+
+def _counted(n: int) -> slice:
+    return slice(int(n * WARM_UP), max(int(n * (1.0 - TAIL)), 1))
+
+
+def _simulated(one: Replica, requests: Requests) -> Outcome:
+    """Simulate; PlannerError when one of the requests is longer than the cache that it can use."""
+    require_room(one, requests)
     return simulate(one.server, requests, one.work_s(requests.prompts), one.shared_s(requests.prompts))
 
 
-def _measured(load: Load, setting: Setting, requests: Requests, found: Outcome) -> Load:
+def server_s(engine: Engine, prompts: Array) -> Array:
+    """Seconds of a request outside the model: HTTP, tokenizer, the way to the scheduler and of the first token back."""
+    return np.asarray(engine.request_s + engine.request_s_per_token * prompts)
+
+
+def measured(load: Load, setting: Setting, requests: Requests, found: Outcome, kept: slice) -> Load:
+    """``load`` with the latencies of the requests ``kept``; those of the server's front included."""
     s, n = setting.serving, len(requests.arrivals_s)
-    kept = slice(int(n * WARM_UP), max(int(n * (1.0 - TAIL)), 1))
-    ttft, e2e = found.first_s - requests.arrivals_s, found.done_s - requests.arrivals_s
+    front = server_s(setting.engine, requests.prompts)
+    ttft, e2e = found.first_s - found.arrived_s + front, found.done_s - found.arrived_s + front
     several = requests.outputs > 1
     tpot = np.where(several, (found.done_s - found.first_s) / np.maximum(requests.outputs - 1.0, 1.0), 0.0)
     good = np.ones(n, dtype=bool)
@@ -225,6 +272,8 @@ def _measured(load: Load, setting: Setting, requests: Requests, found: Outcome) 
         mean_batch=found.batch_seconds / found.end_s,
         busy=found.busy_s / found.end_s,
         num_requests=n,
+        preemptions_per_request=found.preemptions / n,
+        prefill_share=found.prefill_s / found.busy_s,
     )
 
 

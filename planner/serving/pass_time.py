@@ -67,7 +67,7 @@ class Times:
         rate = {16: 1.0, 8: engine.int8_host_rate, 4: engine.int4_host_rate}[setting.format.family]
         rate = engine.narrow_host_rate if setting.format.compute else rate
         loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
-        layers = model.num_layers * engine.host_s_per_layer * rate + loops
+        layers = model.num_layers * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
         step = engine.host_s_per_step + engine.host_s_per_sequence * shape.sequences
         step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
         return PassTime(
@@ -77,6 +77,14 @@ class Times:
             host_layers_s=zero + layers,
             host_step_s=zero + step,
         )
+
+    def _eager_host_s_per_layer(self, shape: Shape) -> Array:
+        """Seconds of launching a layer of a decode step that no captured graph covers: longer or wider than those."""
+        engine = self.setting.engine
+        longest = np.inf if engine.captured_context is None else float(engine.captured_context)
+        widest = np.inf if engine.captured_batch is None else float(engine.captured_batch)
+        beyond = (shape.past + shape.queries > longest) | (shape.sequences > widest)
+        return np.where(beyond & (shape.phase == "decode"), engine.eager_host_s_per_layer, 0.0)
 
     def shape(self, phase: Phase, sequences: Number, queries: Number, past: Number) -> Shape:
         """A pass over this deployment; stages that work at the same time each hold a part of the batch when decoding."""
@@ -209,6 +217,7 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
     }[stored] * (e.expert_bandwidth_rate if experts else 1.0)
     expanded = stored in ("8", "4")
     compute = e.prefill_rate * (e.expanding_compute_rate if expanded else 1.0) * _fp16_gain(setting)
+    compute *= e.expert_compute_rate if experts else 1.0
     each = e.expanding_sm_bytes_per_s if expanded else e.sm_bytes_per_s
     fraction = c.matmul_bandwidth_fraction * bandwidth
     if card.num_sms:

@@ -187,6 +187,10 @@ def _core(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
         moved = moved + 2.0 * cache
     if engine.repeats_kv_heads and m.num_kv_heads < m.num_heads and m.attention != "mla":
         moved = moved + 2.0 * cache * m.num_heads / m.num_kv_heads
+    if engine.reads_kv_per_head and shape.phase == "decode" and m.attention != "mla":
+        moved = moved + cache * (m.num_heads / m.num_kv_heads - 1.0)
+    if shape.phase == "prefill":
+        moved = moved + engine.score_passes * 4.0 * shape.tokens * keys * heads
     flops = 2.0 * shape.tokens * keys * heads * (qk + value)
     work = FusedAttention(
         sequences=shape.sequences, heads=heads, queries=shape.queries, keys=keys, qk_head_dim=qk, value_head_dim=value

@@ -16,6 +16,8 @@ Positive = Annotated[int, Field(gt=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
 KvDtype = Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8"]
+MOST_CLIENTS = 16_384
+"""Of a closed loop, on each replica."""
 LENGTH_KINDS = ("fixed", "lognormal", "uniform", "histogram")
 
 
@@ -81,7 +83,7 @@ class Speculative(Spec):
 
 
 class Serving(Spec):
-    """One deployment. ``batch``: sequences decoded together on a replica when no request rate is given."""
+    """One deployment. ``batch``: sequences decoded together on a replica when no load is given."""
 
     engine: str = "vllm"
     weights: Format = "bf16"
@@ -102,6 +104,7 @@ class Serving(Spec):
     prompt: Lengths
     output: Lengths
     requests_per_s: Annotated[float, Field(gt=0)] | None = None  # all replicas together
+    clients: Positive | None = None  # of a closed loop, all replicas together: each waits for its answer before it asks again
     ttft_target_s: Seconds | None = None
     tpot_target_s: Seconds | None = None
     e2e_target_s: Seconds | None = None
@@ -131,8 +134,9 @@ class Serving(Spec):
                 "own type; drop compute_dtype"
             )
         targets = (self.ttft_target_s, self.tpot_target_s, self.e2e_target_s)
-        if any(t is not None for t in targets) and self.requests_per_s is None:
-            raise ValueError("a latency target (ttft_target_s, tpot_target_s, e2e_target_s) needs requests_per_s")
+        if any(t is not None for t in targets) and self.requests_per_s is None and self.clients is None:
+            raise ValueError("a latency target (ttft_target_s, tpot_target_s, e2e_target_s) needs requests_per_s or clients")
+        self._check_load()
         if "response_cache_s" in self.model_fields_set and not self.response_cache_hit_rate:
             raise ValueError(
                 f"response_cache_s = {self.response_cache_s:g} needs response_cache_hit_rate: else no request is answered so"
@@ -143,6 +147,22 @@ class Serving(Spec):
                 f"{self.ep} times the mean; raise ep, or leave expert_load out"
             )
         return self
+
+    def _check_load(self) -> None:
+        """Raise ValueError for two loads at once, or a closed loop of more than the simulation takes."""
+        if self.clients is None:
+            return
+        if self.requests_per_s is not None:
+            raise ValueError(
+                f"clients = {self.clients} and requests_per_s = {self.requests_per_s:g}: clients who wait for their answers make "
+                "the rate a result; give one of the two"
+            )
+        if self.response_cache_hit_rate:
+            raise ValueError(f"response_cache_hit_rate = {self.response_cache_hit_rate:g} needs requests_per_s, not clients")
+        if self.clients > MOST_CLIENTS * self.dp:
+            raise ValueError(
+                f"clients = {self.clients}: at most {MOST_CLIENTS} a replica are simulated; give requests_per_s instead"
+            )
 
     def _check_format(self) -> None:
         """Raise ValueError for fields that the format of the weights does not have."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from planner.common.errors import PlannerError
@@ -10,7 +10,7 @@ from planner.hardware.cluster import Accelerator
 
 Format = Literal[
     "fp32", "fp16", "bf16", "fp8", "fp8-weight-only", "int8", "int8-weight-only", "int8-gptq", "int4", "int4-awq", "int4-gptq",
-    "nf4", "nvfp4", "q4_0", "q4_k_m", "q8_0", "exl2",
+    "fp8-block", "w4a8", "mxfp4", "nf4", "nvfp4", "q4_0", "q4_k_m", "q8_0", "exl2",
 ]  # fmt: skip
 FORMATS: tuple[str, ...] = get_args(Format)
 Part = Literal["embedding", "head", "router", "attention", "ffn", "shared", "experts"]
@@ -45,7 +45,7 @@ class WeightFormat:
 
 
 GROUPED: dict[str, tuple[float, float]] = {
-    "int8-gptq": (8.0, 24.0), "int4-gptq": (4.0, 20.0), "int4-awq": (4.0, 20.0), "int4": (4.0, 32.0),
+    "int8-gptq": (8.0, 24.0), "int4-gptq": (4.0, 20.0), "int4-awq": (4.0, 20.0), "int4": (4.0, 32.0), "w4a8": (4.0, 16.0),
 }  # fmt: skip
 """bits, bits of scale and zero per group: a 16-bit scale and a zero as wide as a weight; gpt-fast keeps two bf16."""
 GROUP_SIZE = 128
@@ -56,36 +56,54 @@ Q4_K, Q6_K = 4.5, 6.5625
 NF4_SCALE_BITS = 8.0 + 32.0 / 256.0
 """8-bit scale per block of 64 and an fp32 scale of 256 of these (Dettmers et al. 2023, section 3: 0.127 bit a parameter)."""
 NVFP4_GROUP = 16
+MXFP4_GROUP = 32
+"""Numbers that share an 8-bit scale: 4.25 bits a weight (OCP Microscaling Formats 1.0, section 5.2). gpt-oss keeps its attention,
+embedding, router and output layer in bf16 (openai/gpt-oss, README: "MXFP4 ... linear projection weights in the MoE layer")."""
+FP8_BLOCK = 128 * 128
+"""Weights that share an fp32 scale (DeepSeek-V3, arXiv 2412.19437, section 3.3: blocks of 128 x 128)."""
+
+
+_USUAL: frozenset[Part] = frozenset({"embedding", "head", "router"})
+_NO_HEAD: frozenset[Part] = frozenset({"embedding", "router"})
+_ROUTER: frozenset[Part] = frozenset({"router"})
+_FIXED: dict[str, WeightFormat] = {
+    f.name: f
+    for f in (
+        WeightFormat(name="fp32", bits=32.0, kept=frozenset()),
+        WeightFormat(name="fp16", bits=16.0, kept=frozenset()),
+        WeightFormat(name="bf16", bits=16.0, kept=frozenset()),
+        WeightFormat(name="fp8", bits=8.0, compute="fp8", family=8),  # scales per channel: less than 0.1 %
+        WeightFormat(name="fp8-block", bits=8.0, scale_bits=32.0, group=FP8_BLOCK, compute="fp8", family=8),
+        WeightFormat(name="int8", bits=8.0, compute="int8", family=8),
+        WeightFormat(name="fp8-weight-only", bits=8.0, family=8),
+        WeightFormat(name="int8-weight-only", bits=8.0, family=8),
+        WeightFormat(name="mxfp4", bits=4.0, scale_bits=8.0, group=MXFP4_GROUP, kept=_USUAL | {"attention"}, family=4),
+        WeightFormat(name="nf4", bits=4.0, scale_bits=NF4_SCALE_BITS, group=64, family=4),
+        WeightFormat(name="nvfp4", bits=4.0, scale_bits=8.0, group=NVFP4_GROUP, compute="fp4", family=4),
+        WeightFormat(name="q4_0", bits=4.5, kept=_ROUTER, family=4),
+        WeightFormat(name="q4_k_m", bits=Q4_K, kept=_ROUTER, family=4),
+        WeightFormat(name="q8_0", bits=8.5, kept=_ROUTER, family=8),
+    )
+}
+"""Formats that nothing else describes."""
 
 
 def weight_format(
     name: str, group_size: int = GROUP_SIZE, bits_per_weight: float | None = None, kept: frozenset[Part] | None = None
 ) -> WeightFormat:
-    """The format of that name; ``group_size`` of AWQ, GPTQ and int4; ``bits_per_weight`` of exl2."""
-    plain = {"fp32": 32.0, "fp16": 16.0, "bf16": 16.0}
-    if name in plain:
-        found = WeightFormat(name=name, bits=plain[name], kept=frozenset())
-    elif name in ("fp8", "int8"):  # scales per channel or per block of 128 x 128: less than 0.1 %
-        found = WeightFormat(name=name, bits=8.0, compute=name, family=8)
-    elif name in ("fp8-weight-only", "int8-weight-only"):
-        found = WeightFormat(name=name, bits=8.0, family=8)
-    elif name in GROUPED:
+    """The format of that name; ``group_size`` of AWQ, GPTQ, int4 and w4a8; ``bits_per_weight`` of exl2."""
+    if name in GROUPED:
         bits, scale = GROUPED[name]
-        found = WeightFormat(name=name, bits=bits, scale_bits=scale, group=group_size, family=8 if bits == 8.0 else 4)
-    elif name == "nf4":
-        found = WeightFormat(name=name, bits=4.0, scale_bits=NF4_SCALE_BITS, group=64, family=4)
-    elif name == "nvfp4":
-        found = WeightFormat(name=name, bits=4.0, scale_bits=8.0, group=NVFP4_GROUP, compute="fp4", family=4)
+        compute = "fp8" if name == "w4a8" else None
+        family: Width = 8 if bits == 8.0 else 4
+        found = WeightFormat(name=name, bits=bits, scale_bits=scale, group=group_size, compute=compute, family=family)
     elif name == "exl2":
         if bits_per_weight is None:
             raise PlannerError("serving.bits_per_weight is missing: weights = 'exl2' needs it, e.g. 4.0.")
-        found = WeightFormat(name=name, bits=bits_per_weight, kept=frozenset({"embedding", "router"}), family=4)
+        found = WeightFormat(name=name, bits=bits_per_weight, kept=_NO_HEAD, family=4)
     else:
-        bits = {"q4_0": 4.5, "q4_k_m": Q4_K, "q8_0": 8.5}[name]
-        found = WeightFormat(name=name, bits=bits, kept=frozenset({"router"}), family=8 if name == "q8_0" else 4)
-    if kept is not None and found.quantized:
-        found = WeightFormat(**{**{f: getattr(found, f) for f in found.__dataclass_fields__}, "kept": kept})
-    return found
+        found = _FIXED[name]
+    return found if kept is None or not found.quantized else replace(found, kept=kept)
 
 
 def part_of(tensor: str) -> Part | None:

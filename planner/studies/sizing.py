@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -126,9 +127,12 @@ def sizes(
     risk: float = RISK,
     max_gpus: int = MAX_GPUS,
     job: Mapping[str, Any] | None = None,
+    accelerator: str | None = None,
+    gpus: int | None = None,
 ) -> Sizes:
     """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator that leave ``headroom`` of the card free: tuning
-    in the layout that ``plan`` recommends at ``risk``, serving in the fastest cut.
+    in the layout that ``plan`` recommends at ``risk``, serving in the fastest cut. ``accelerator``: only this one; ``gpus``:
+    exactly so many, for what fits on one's own cards.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
     or per GPU in training. ``job``: further fields of the job (rank, target modules). Raises PlannerError for a bad
@@ -136,6 +140,9 @@ def sizes(
     """
     the_model = as_model(model)
     _require(purpose, seq_len, batch, headroom, max_gpus)
+    if gpus is not None and not 1 <= gpus <= MOST_GPUS:
+        raise PlannerError(f"--gpus {gpus}: must be a whole number from 1 to {MOST_GPUS}.")
+    names = accelerator_names() if accelerator is None else [_named(accelerator)]
     ask = Ask(risk=check_risk(risk), headroom=headroom)
     if purpose == "serve":
         _check_serving(the_model, seq_len, batch, weights, engine)
@@ -144,7 +151,7 @@ def sizes(
         if framework is not None:
             load_framework(framework)
     rows, left_out = [], {}
-    for name in accelerator_names():
+    for name in names:
         card = load_accelerator(name)
         if card.vendor.lower() == "cpu" or name == "cpu":
             continue
@@ -155,13 +162,31 @@ def sizes(
                 return _served(the_model, card, num_gpus, seq_len, batch, weights, engine, ask)
             return _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, ask, job)
 
-        found = _fewest(one, max_gpus)
+        found = _fewest(one, max_gpus) if gpus is None else _exactly(one, gpus)
         if isinstance(found, Size) and found.enough:
             rows.append(found)
         else:
             left_out[name] = found if isinstance(found, str) else _short_of(found)
     rows.sort(key=lambda s: (s.usd_per_hour is None, s.usd_per_hour or 0.0, s.memory_bytes))
-    return Sizes(model=the_model, purpose=purpose, max_gpus=max_gpus, rows=tuple(rows), left_out=left_out)
+    most = max_gpus if gpus is None else gpus
+    return Sizes(model=the_model, purpose=purpose, max_gpus=most, rows=tuple(rows), left_out=left_out)
+
+
+def _named(accelerator: str) -> str:
+    """The accelerator of that name, or the only one that differs from it by its memory alone ("rtx-3090")."""
+    names, asked = accelerator_names(), accelerator.lower()
+    sizes_of = [name for name in names if re.fullmatch(rf"{re.escape(asked)}-\d+gb", name)]
+    if len(sizes_of) > 1 and asked not in names:
+        raise PlannerError(f"--accelerator {accelerator}: may be {', '.join(sizes_of)}; say which.")
+    return sizes_of[0] if asked not in names and sizes_of else load_accelerator(accelerator).name
+
+
+def _exactly(one: Callable[[int], Size | str], gpus: int) -> Size | str:
+    """What runs on so many, or why nothing does."""
+    try:
+        return one(gpus)
+    except PlannerError as error:
+        return str(error)
 
 
 def _short_of(found: Size) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from planner.common.errors import PlannerError, one_of
+from planner.hardware.cluster import Cluster, usable_bytes
 from planner.performance.risk import RISK
 from planner.training.plan import Plan
-from planner.training.planning import plan
+from planner.training.planning import candidates, evaluate, plan
 from planner.training.trainable import frozen_parameters, stored_bytes
 from planner.workload.adapters import check_targets
-from planner.workload.resolve import as_model
+from planner.workload.resolve import as_cluster, as_model
 from planner.workload.tuning import Adapter
 
 METHODS = ("full", "lora", "qlora")
@@ -54,21 +57,7 @@ def tuning_choices(
     The adapter is the scenario's, with ``rank`` and ``targets`` instead of its own where given. A scenario without [framework]
     takes peft's stack. Raises PlannerError for a bad rank, target or method.
     """
-    unknown = [m for m in methods if m not in METHODS]
-    if unknown:
-        raise PlannerError(f"--methods {unknown[0]}: {one_of(unknown[0], METHODS)}.")
-    job = dict(tables["job"])
-    adapter = {**({"rank": RANK} if "adapter" not in job else _table(job["adapter"]))}
-    adapter |= {"rank": rank} if rank is not None else {}
-    adapter |= {"target_modules": targets} if targets is not None else {}
-    check_targets(as_model(tables["model"]), Adapter.build(adapter, "job.adapter"))
-    common = {k: v for k, v in job.items() if k not in ("kind", "adapter", "quantization", "teacher")}
-    quantization = job.get("quantization") if str(job.get("kind")) == "qlora" else None
-    jobs = {
-        "full": {**common, "kind": "finetune"},
-        "lora": {**common, "kind": "lora", "adapter": adapter},
-        "qlora": {**common, "kind": "qlora", "adapter": adapter, **({"quantization": quantization} if quantization else {})},
-    }
+    jobs = _jobs(tables, rank, targets, methods)
     framework = tables.get("framework", {"name": "peft"})
     rest = {k: v for k, v in tables.items() if k in ("model", "cluster", "layout", "price")}
     rest |= {"risk": risk, "allow": tuple(allow)}
@@ -81,6 +70,96 @@ def tuning_choices(
             leave = f" Or leave {method} out: --methods {others}." if others else ""
             raise PlannerError(f"{method}: {error}{leave}") from None
     return found
+
+
+def _jobs(
+    tables: Mapping[str, Any], rank: int | None, targets: str | None, methods: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    """The scenario's job by each method."""
+    unknown = [m for m in methods if m not in METHODS]
+    if unknown:
+        raise PlannerError(f"--methods {unknown[0]}: {one_of(unknown[0], METHODS)}.")
+    job = dict(tables["job"])
+    adapter = {**({"rank": RANK} if "adapter" not in job else _table(job["adapter"]))}
+    adapter |= {"rank": rank} if rank is not None else {}
+    adapter |= {"target_modules": targets} if targets is not None else {}
+    check_targets(as_model(tables["model"]), Adapter.build(adapter, "job.adapter"))
+    common = {k: v for k, v in job.items() if k not in ("kind", "adapter", "quantization", "teacher")}
+    quantization = job.get("quantization") if str(job.get("kind")) == "qlora" else None
+    return {
+        "full": {**common, "kind": "finetune"},
+        "lora": {**common, "kind": "lora", "adapter": adapter},
+        "qlora": {**common, "kind": "qlora", "adapter": adapter, **({"quantization": quantization} if quantization else {})},
+    }
+
+
+CONTEXTS = (1024, 2048, 4096, 8192, 16384, 32768)
+BATCHES = (1, 2, 4, 8)
+"""Of ``memory_cells``: tokens of a sequence, and sequences on each GPU at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryCell:
+    """Memory of the fullest GPU of one method at one context and batch; None where nothing runs, and ``why``."""
+
+    method: str
+    seq_len: int
+    batch: int
+    total_bytes: float | None
+    card_bytes: float
+    fits: bool
+    layout: str
+    why: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, SI units."""
+        return asdict(self)
+
+
+def memory_cells(
+    tables: Mapping[str, Any],
+    rank: int | None = None,
+    targets: str | None = None,
+    methods: tuple[str, ...] = METHODS,
+    contexts: tuple[int, ...] = CONTEXTS,
+    batches: tuple[int, ...] = BATCHES,
+) -> list[MemoryCell]:
+    """Memory over context, batch and method on the scenario's GPUs: of the scenario's layout, or of the fastest that fits.
+
+    ``batches`` are sequences on each data-parallel rank at a time. Where nothing fits, the layout that needs least is shown.
+    """
+    jobs = _jobs(tables, rank, targets, methods)
+    framework = tables.get("framework", {"name": "peft"})
+    cluster = as_cluster(tables["cluster"])
+    return [
+        _cell(method, {**jobs[method], "seq_len": seq_len}, batch, tables, framework, cluster)
+        for method in methods
+        for seq_len in contexts
+        for batch in batches
+    ]
+
+
+def _cell(
+    method: str, job: dict[str, Any], batch: int, tables: Mapping[str, Any], framework: dict[str, Any], cluster: Cluster
+) -> MemoryCell:
+    fields: dict[str, Any] = {"method": method, "seq_len": job["seq_len"], "batch": batch, "card_bytes": usable_bytes(cluster)}
+    nothing: dict[str, Any] = {"total_bytes": None, "fits": False, "layout": ""}
+    job = {**job, "global_batch_size": batch * cluster.num_gpus}
+    question: dict[str, Any] = {"model": tables["model"], "cluster": cluster, "framework": framework, "job": job}
+    try:
+        layouts = candidates(**question) if "layout" not in tables else [{**tables["layout"], "micro_batch_size": batch}]
+        found = evaluate(**question, layouts=layouts)
+    except PlannerError as error:
+        return MemoryCell(**fields, **nothing, why=str(error))
+    here = np.broadcast_to(np.asarray(found.layouts.micro_batch_size) == batch, np.shape(found.fits))
+    if not here.any():
+        return MemoryCell(**fields, **nothing, why=f"no layout holds {batch} sequences on a GPU at a time")
+    total = np.asarray(found.memory.total, dtype=float)
+    fitting = here & np.asarray(found.fits)
+    best = np.where(fitting, found.step_time_s, np.inf) if fitting.any() else np.where(here, total, np.inf)
+    i = int(np.nanargmin(best))
+    label = found.layouts.row(i).label
+    return MemoryCell(**fields, total_bytes=float(total[i]), fits=bool(fitting[i]), layout=label, why="")
 
 
 def _table(value: Any) -> dict[str, Any]:

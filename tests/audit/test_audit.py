@@ -57,7 +57,7 @@ def test_every_claim_has_a_verdict_and_a_reason(judged: dict[str, Judgement]) ->
 
 VERDICTS = {
     "C01": "holds if", "C02": "cannot be", "C03": "cannot be", "C04": "holds", "C05": "cannot be", "C06": "cannot be",
-    "C07": "cannot be", "C08": "cannot be", "C09": "holds if", "C10": "cannot be", "C11": "holds if", "S01": "holds if",
+    "C07": "cannot be", "C08": "cannot be", "C09": "holds if", "C10": "cannot be", "C11": "cannot be", "S01": "holds if",
     "S02": "holds if", "S03": "holds if", "S04": "cannot be", "S05": "holds", "S09": "out of scope", "O01": "holds if",
     "S07": "holds if", "O03": "holds if", "O04": "holds if", "O05": "holds if", "L08": "holds", "I04": "holds if",
     "I05": "holds if", "O06": "holds if", "L01": "holds if", "L02": "holds if", "L03": "out of scope", "L06": "holds if",
@@ -261,7 +261,7 @@ def test_serving_seven_billion_by_hand(judged: dict[str, Judgement]) -> None:
     assert most / 5 < expected(judged, "O05", "1000 queries") / (8 * 0.85) < most
     fleet = find(judged, "O05", "1000 queries").condition_figure
     assert fleet is not None
-    assert fleet.expected == pytest.approx(21 * expected(judged, "O05", "1000 queries"))
+    assert fleet.expected == pytest.approx(23 * expected(judged, "O05", "1000 queries"))
     first = find(judged, "O05", "whole answer").condition_figure
     assert first is not None
     assert 512 * 2 * 6.6e9 / 312e12 < first.expected < 0.2
@@ -279,7 +279,7 @@ def test_small_cards_students_and_chunks_by_hand(judged: dict[str, Judgement]) -
     words = 2 * WORDS * 4096
     # an L4 reads all but the words for each token
     assert 0.5 * L4 < expected(judged, "I03", "16 bits, 24 GB") * (2 * QWEN - words) < L4
-    assert 0.4 * L4 < expected(judged, "I03", "second, quantized") * (QWEN + words / 2 - words) < L4  # one byte but for words
+    assert 0.35 * L4 < expected(judged, "I03", "second, quantized") * (QWEN + words / 2 - words) < L4  # one byte but for words
     launches = eager.host_s_per_step + 16 * eager.host_s_per_layer * eager.int8_host_rate
     assert expected(judged, "I03", "second, distilled") == pytest.approx(1 / launches, rel=0.02)
     # half of the layers, half of the launches

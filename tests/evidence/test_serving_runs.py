@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 
 from planner.cli.main import main
+from planner.common import data
 from planner.common.errors import PlannerError
+from planner.evidence.fit import Values, values_at
 from planner.evidence.serving.check import check, predicted
-from planner.evidence.serving.fit import load_constants
+from planner.evidence.serving.fit import Predictor, load_constants
+from planner.evidence.serving.names import accelerator_of, format_of, model_of
 from planner.evidence.serving.runs import ServingRun, read_serving_run, read_serving_runs
 from planner.evidence.serving.study import study
 from planner.evidence.serving.table import is_serving_table
@@ -65,7 +68,11 @@ def test_units_become_seconds_and_bytes() -> None:
         ({"metric": "tokens/s", "unit": "tok/s per GPU"}, "unit = 'tok/s per GPU': tokens/s is a rate"),
         ({"model": "llama9-7b"}, "is not in the catalog"),
         ({"weights": "int3"}, "weights = 'int3'"),
-        ({"gpu": "V100-16GB", "weights": "bf16"}, "is not in hardware_profiles"),
+        ({"gpu": "V100-16GB", "weights": "bf16"}, "v100-sxm2-16gb has no bf16 arithmetic"),
+        ({"gpu": "V99"}, "is not in hardware_profiles"),
+        ({"gpu": "H100 80GB HBM3"}, "may be h100-pcie-80gb, h100-sxm5-80gb; say which"),
+        ({"weights": "int4 AWQ GEMV"}, "one row at a time"),
+        ({"load": "closed-loop", "metric": "prefill tokens/s"}, "not predicted of clients in a closed loop"),
         ({"metric": "total throughput"}, "follows from the output throughput"),
     ],
 )
@@ -75,9 +82,87 @@ def test_rows_that_cannot_be_modelled_are_refused_with_the_reason(changes: dict[
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize("framework", ["vllm", "VLLM", "vLLM"])
-def test_an_engine_goes_by_its_label_or_its_own_name(framework: str) -> None:
-    assert row(framework=framework).times.setting.engine.name == "vllm"
+@pytest.mark.parametrize(
+    ("framework", "notes", "engine"),
+    [
+        ("vLLM", "", "vllm-v1"),
+        ("VLLM", "version 0.6.3; offline", "vllm-v0"),
+        ("vLLM 0.12.0", "", "vllm-v1"),
+        ("sglang", "version 0.4.6", "sglang-0.4"),
+        ("llama.cpp b3622", "", "llama.cpp"),
+        ("TRT-LLM", "version 1.0.0rc3; closed loop", "tensorrt-llm-1"),
+        ("tensorrt-llm", "version gpt-oss-dev", "tensorrt-llm-1"),
+        ("tensorrt-llm 0.5", "", "tensorrt-llm-2023"),
+        ("HF 4.51", "", "huggingface"),
+        ("transformers 4.40", "", "huggingface-all-logits"),
+    ],
+)
+def test_an_engine_goes_by_its_name_and_its_release(framework: str, notes: str, engine: str) -> None:
+    assert row(framework=framework, notes=notes, weights="fp16").times.setting.engine.name == engine
+
+
+@pytest.mark.parametrize(
+    ("word", "model"),
+    [
+        ("LLaMA 7B", "llama-2-7b"),
+        ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
+        ("Qwen2-1.5B-Instruct-AWQ", "qwen2.5-1.5b"),
+        ("qwen2.5 7b", "qwen2.5-7b"),
+    ],
+)
+def test_a_model_goes_by_many_spellings(word: str, model: str) -> None:
+    assert model_of(word).name == model
+
+
+def test_a_model_may_be_a_file(tmp_path: Path) -> None:
+    """The path of a configuration file works in the column, and an unknown name lists near ones."""
+    path = tmp_path / "mine.toml"
+    path.write_text((data.CATALOG / "models" / "llama-2-7b.toml").read_text().replace('"llama-2-7b"', '"mine"'))
+    assert model_of(str(path)).num_layers == model_of("llama-2-7b").num_layers
+    with pytest.raises(PlannerError, match="did you mean"):
+        model_of("llama-2-8b")
+
+
+@pytest.mark.parametrize(
+    ("word", "accelerator"),
+    [("3070 8GB", "rtx-3070-8gb"), ("NVIDIA GeForce RTX 4090", "rtx-4090-24gb"), ("T4 16 GB", "t4"), ("A6000", "rtx-a6000")],
+)
+def test_an_accelerator_goes_by_its_words(word: str, accelerator: str) -> None:
+    assert accelerator_of(word) == accelerator
+
+
+@pytest.mark.parametrize(("word", "weights"), [("Q8_0", "q8_0"), ("INT4 AWQ", "int4-awq"), ("MXFP4", "mxfp4"), ("BF16", "bf16")])
+def test_a_format_goes_by_its_letters(word: str, weights: str) -> None:
+    assert format_of(word)["weights"] == weights
+
+
+def test_a_stated_batch_bounds_a_saturated_server() -> None:
+    """Sixteen places serve fewer requests a second than all that memory allows."""
+    fields = {"metric": "requests/s", "unit": "req/s", "value": "1", "prompt_len": "512", "output_len": "128"}
+    few, stated, free = (predicted(row(batch=b, **fields)) for b in ("16", "max 16", "saturating"))
+    assert few == stated
+    assert few > 1.2 * free
+
+
+LOOP = {
+    "framework": "vllm", "notes": "version 0.12.0", "gpu": "H200", "model": "llama-3.1-70b", "weights": "fp8", "n_gpus": "4",
+    "tp": "4", "batch": "8", "prompt_len": "1024", "output_len": "256", "unit": "s", "load": "closed-loop",
+}  # fmt: skip
+
+
+def test_closed_loops_are_predicted_whole_and_by_a_frozen_schedule() -> None:
+    """Both figures of a loop from one simulation; near the values that it was made with, its schedule gives the same."""
+    runs = [row(**LOOP, metric="tpot p50", value="0.01"), row(**LOOP, metric="ttft", value="0.1")]
+    assert [run.figure for run in runs] == ["loop_token", "loop_first"]
+    predict = Predictor(runs)
+    constant = next(c for c in load_constants() if c.engine == "captured-graphs" and c.field == "narrow_bandwidth_rate")
+    now, faster = values_at((), []), Values((constant,), (1.05,))
+    found = predict([0, 1], [now, now, faster])
+    assert np.allclose(found[:, 0], [predicted(run) for run in runs], rtol=1e-6)
+    assert np.allclose(found[:, 1], found[:, 0], rtol=1e-9)
+    near, again = found[:, 2], predict([0, 1], [faster])[:, 0]
+    assert near[0] == pytest.approx(again[0], rel=0.01)
+    assert near[1] == pytest.approx(again[1], rel=0.15)  # who waits for whom changes with the speed
 
 
 def test_a_batch_that_cannot_have_fitted_is_refused() -> None:
@@ -178,13 +263,13 @@ def test_a_fit_finds_a_common_factor_and_leaves_models_out(tmp_path: Path) -> No
 
 
 def test_constants_belong_to_engines_and_chips_and_lie_within_their_limits() -> None:
-    from planner.serving.engine import load_engine
+    from planner.serving.engine import CATALOG, load_engine
 
     for c in load_constants():
         assert bool(c.engine) != bool(c.curves)
         assert c.lower <= c.prior <= c.upper
         if c.engine:
-            assert c.lower <= getattr(load_engine(c.engine), c.field) <= c.upper
+            assert c.lower <= getattr(load_engine(str(CATALOG / f"{c.engine}.toml")), c.field) <= c.upper
 
 
 def test_every_figure_has_a_class_for_everything() -> None:

@@ -331,11 +331,30 @@ def test_intervals_under_load_know_the_queue() -> None:
     assert all(i.lower <= i.expected <= i.upper for d in (low, mid, high) for i in d.intervals.values())
 
 
-def test_dollars_under_load_are_as_uncertain_as_the_capacity() -> None:
-    d = at(0.5)
+def test_dollars_at_a_rate_are_exact_and_at_the_capacity_as_sure_as_it() -> None:
+    """Price over a given rate has no error while the GPUs carry it; at the capacity it has the capacity's."""
+    d, near = at(0.2), at(0.97)
+    assert d.at_capacity is not None
     cost, most = d.intervals["usd_per_million_tokens"], d.intervals["load.capacity_requests_per_s"]
-    assert cost.upper / cost.expected == pytest.approx(most.expected / most.lower)
-    assert cost.lower < cost.expected < cost.upper
+    assert cost.lower == cost.upper == pytest.approx(3.0 / 3600 / (d.load.requests_per_s * 128) * 1e6)  # type: ignore[union-attr]
+    full = d.intervals["at_capacity.usd_per_million_tokens"]
+    assert full.upper / full.expected == pytest.approx(most.expected / most.lower)
+    assert full.expected == pytest.approx(0.2 * cost.expected, rel=0.01)
+    dear = near.intervals["usd_per_million_tokens"]
+    assert dear.lower == dear.expected < dear.upper
+
+
+@pytest.mark.parametrize("fields", [{}, {"clients": 8}, {"requests_per_s": 2.0}])
+def test_dollars_of_input_and_output_tokens_add_up(fields: dict[str, object]) -> None:
+    d = serve(model="llama-3.1-8b", cluster=CLUSTER, serving={**CHAT, **fields}, price=3.0)
+    spent = d.expense
+    assert spent is not None
+    rate = d.requests_per_s if d.load is None else d.load.requests_per_s
+    assert rate is not None
+    inputs, outputs = spent.usd_per_million_input_tokens, spent.usd_per_million_output_tokens
+    assert inputs is not None
+    assert outputs is not None
+    assert rate * (512 * inputs + 128 * outputs) / 1e6 == pytest.approx(3.0 / 3600, rel=1e-6)
 
 
 def test_near_the_capacity_a_warning_says_that_waits_grow_with_time() -> None:

@@ -128,7 +128,8 @@ def test_a_hit_in_the_prefix_cache_saves_its_part_of_the_prefill() -> None:
     warm = serve(model="llama-3.1-8b", cluster=cluster, serving={**plain, "prefix_cache_hit_rate": 0.75})
     assert cold.ttft_s is not None
     assert warm.ttft_s is not None
-    assert 0.15 < warm.ttft_s / cold.ttft_s < 0.45
+    front = cold.engine.request_s + cold.engine.request_s_per_token * 4000  # HTTP and the tokenizer see the whole prompt
+    assert 0.15 < (warm.ttft_s - front) / (cold.ttft_s - front) < 0.45
 
 
 def test_speculation_yields_what_leviathan_says_and_costs_the_draft() -> None:

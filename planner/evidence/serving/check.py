@@ -6,11 +6,49 @@ from dataclasses import replace
 
 from planner.common.errors import PlannerError
 from planner.evidence.serving.runs import ServingRun
+from planner.serving.batching import Outcome
+from planner.serving.closed_loop import ROUNDS, drawn, loop_figures, near_figures, run_loop
 from planner.serving.kv_cache import sequence_bytes
-from planner.serving.load import slots_of
+from planner.serving.load import Replica, replica, room_of, slots_of
 from planner.serving.memory import largest_batch, memory
 from planner.serving.pass_time import Times
 from planner.serving.weights import total_bytes
+
+
+def table_key(run: ServingRun) -> str:
+    """What the tables of a closed loop depend on: all but the number of clients."""
+    setting = run.times.setting
+    cut = setting.serving.replaced(batch=1).model_dump_json(exclude={"provenance"})
+    return f"{setting.model.name} {setting.cluster.accelerator.name} {setting.cluster.num_gpus} {cut}"
+
+
+class Loop:
+    """A measured closed loop: its requests, what memory leaves to them, and the schedule that was simulated last."""
+
+    def __init__(self, run: ServingRun) -> None:
+        s = run.times.setting.serving
+        self.run, self.clients = run, run.batch
+        self.requests = drawn(s.prompt, s.output, ROUNDS * run.batch, s.seed)
+        self.room = room_of(run.times, run.batch)
+        self.key = table_key(run)
+        self.last: tuple[Replica, Outcome] | None = None
+
+    def _own(self, one: Replica) -> Replica:
+        server = replace(one.server, slots=self.room.slots, cache_tokens=self.room.cache_tokens)
+        return replace(one, server=replace(server, request_tokens=self.room.cache_tokens))
+
+    def simulated(self, one: Replica) -> tuple[float, float]:
+        """(median seconds per token, mean seconds to the first token)."""
+        if self.last is None or self.last[0].times is not one.times:
+            own = self._own(one)
+            self.last = (own, run_loop(own, self.requests, self.clients))
+        return loop_figures(self.last[0], self.requests, self.last[1])
+
+    def near(self, one: Replica) -> tuple[float, float]:
+        """The same with the schedule of the last simulation."""
+        if self.last is None:
+            return self.simulated(one)
+        return near_figures(self.last[0], one, self.requests, self.last[1])
 
 
 def predicted(run: ServingRun, times: Times | None = None, slots: int | None = None) -> float:
@@ -21,6 +59,9 @@ def predicted(run: ServingRun, times: Times | None = None, slots: int | None = N
     times = times or run.times
     if run.quantity == "memory":
         return _bytes(run, times)
+    if run.quantity in ("loop_token", "loop_first"):
+        loop = Loop(run)
+        return loop.simulated(replica(times, loop.room))[run.quantity == "loop_first"]
     if run.quantity == "saturated":
         return saturated_s(run, times, slots_of(times) if slots is None else slots)
     prefill = 0.0 if run.quantity == "decode" else float(times.prefill_s(max(run.prompt, 1.0), float(run.batch)))
@@ -37,6 +78,7 @@ def saturated_s(run: ServingRun, times: Times, slots: int) -> float:
     """
     if slots < 1:
         raise PlannerError("not even one sequence fits")
+    slots = min(slots, run.batch) if run.batch else slots
     tokens = times.setting.engine.prefill_tokens * times.setting.serving.attention_groups
     together = max(min(tokens / run.prompt, float(slots)), 1.0)
     prefill = float(times.prefill_s(run.prompt, together)) / together
@@ -68,7 +110,10 @@ def check(run: ServingRun) -> None:
             update={"memory_fraction": 1.0, "workspace_hidden": 0.0, "workspace_ffn": 0.0, "logits_bytes": 0.0}
         ),
     )
-    if run.quantity != "memory" and run.batch > 1:
+    if run.quantity in ("loop_token", "loop_first"):
+        if largest_batch(loose, run.prompt, run.prompt + run.output, most=1) < 1:
+            raise PlannerError("not even one sequence fits")
+    elif run.quantity not in ("memory", "saturated") and run.batch > 1:
         fits = largest_batch(loose, max(run.prompt, 1.0), run.prompt + run.output)
         if fits < run.batch:
             raise PlannerError(f"batch = {run.batch}: only {fits} sequences fit; the others waited")

@@ -15,11 +15,11 @@ from planner.common import data
 from planner.common.references import Changes, Place
 from planner.common.spec import read_table
 from planner.evidence.fit import Constant, Values
-from planner.evidence.serving.check import predicted
+from planner.evidence.serving.check import Loop, predicted, table_key
 from planner.evidence.serving.runs import ServingRun
 from planner.hardware.curves import CURVES
 from planner.serving.engine import ENGINES
-from planner.serving.load import slots_of
+from planner.serving.load import Replica, replica, slots_of
 from planner.serving.pass_time import Times
 
 CONSTANTS = data.CATALOG / "serving_fit.toml"
@@ -36,16 +36,44 @@ class ServingConstant(Constant):
         return f"{self.curves or self.engine}.{self.field}"
 
     def touches(self, run: Any) -> bool:
-        """Whether a run's prediction can depend on it."""
+        """Whether a run's prediction can depend on it: of its chip, or of its engine where no nearer engine says otherwise."""
         setting = run.times.setting
         if self.curves:
             return CURVES.depends(setting.cluster.accelerator.curves, self.place)
-        return setting.engine.name in ENGINES.names() and ENGINES.depends(setting.engine.name, self.place)
+        name = setting.engine.name
+        if name not in ENGINES.names() or not ENGINES.depends(name, self.place) or not _concerns(self.field, run):
+            return False
+        lineage = ENGINES.lineage(name)
+        nearer = lineage[: lineage.index(self.engine)] if self.engine in lineage else ()
+        return not any(c.field == self.field and c.engine in nearer for c in load_constants())
 
     @property
     def place(self) -> Place:
         """The file and the field that it stands in."""
         return Place(self.curves or self.engine, self.field)
+
+
+def _concerns(field: str, run: ServingRun) -> bool:
+    """Whether a run of its kind can depend on an engine's field at all; True in doubt."""
+    setting = run.times.setting
+    fmt, loop = setting.format, run.quantity in ("loop_token", "loop_first")
+    never = {
+        "request_s": not loop,
+        "request_s_per_token": not loop,
+        "collective_rate": setting.serving.num_gpus == 1,
+        "host_s_per_stage": setting.serving.pp == 1,
+        "expert_bandwidth_rate": not setting.model.num_experts,
+        "expert_compute_rate": not setting.model.num_experts,
+        "narrow_bandwidth_rate": fmt.compute is None,
+        "narrow_host_rate": fmt.compute is None,
+        "int4_bandwidth_rate": fmt.family != 4 or fmt.compute is not None,
+        "int4_host_rate": fmt.family != 4,
+        "int8_bandwidth_rate": fmt.family != 8 or fmt.compute is not None,
+        "int8_host_rate": fmt.family != 8,
+        "prefill_rate": run.quantity == "decode",
+        "prefill_attention_rate": run.quantity == "decode",
+    }
+    return not never.get(field, False)
 
 
 @cache
@@ -67,18 +95,46 @@ def with_values(times: Times, values: Values) -> Times:
 
 
 class Predictor:
-    """``predict`` of planner/evidence/fit.py for serving runs; what fits in memory is looked up once a run."""
+    """``predict`` of planner/evidence/fit.py for serving runs; what fits in memory is looked up once a run.
+
+    Closed loops that differ in their clients alone share their tables.
+    """
 
     def __init__(self, runs: Sequence[ServingRun]) -> None:
         self.runs = runs
         self.slots: dict[int, int] = {}
+        self.loops: dict[int, Loop] = {}
+        self.widest: dict[str, Loop] = {}
+        known: dict[str, Loop] = {}  # both figures of a loop come from one simulation
+        for i, run in enumerate(runs):
+            if run.quantity in ("loop_token", "loop_first"):
+                name = f"{run.batch} {table_key(run)}"
+                self.loops[i] = known[name] = known.get(name) or Loop(run)
+        for loop in known.values():
+            before = self.widest.setdefault(loop.key, loop)
+            self.widest[loop.key] = loop if loop.room.slots > before.room.slots else before
+        self.tables: dict[str, Replica] = {}
 
     def __call__(self, positions: Sequence[int], sets: Sequence[Values]) -> NDArray[np.float64]:
-        """Seconds or bytes of the runs at ``positions`` (rows) under each set of constants (columns)."""
-        return np.array([[self._one(i, values) for values in sets] for i in positions]).reshape(len(positions), len(sets))
+        """Seconds or bytes of the runs at ``positions`` under each set of constants, shape ``(positions, sets)``.
 
-    def _one(self, i: int, values: Values) -> float:
-        run = self.runs[i]
+        Closed loops are simulated under the first; under the others, which lie close by, they keep its schedule.
+        """
+        found = []
+        for number, values in enumerate(sets):
+            self.tables.clear()
+            found.append([self._one(i, values, simulated=number == 0) for i in positions])
+        return np.array(found).T.reshape(len(positions), len(sets))
+
+    def _one(self, i: int, values: Values, simulated: bool) -> float:
+        run, loop = self.runs[i], self.loops.get(i)
+        if loop is not None:
+            if loop.key not in self.tables:
+                widest = self.widest[loop.key]
+                self.tables[loop.key] = replica(with_values(widest.run.times, values), widest.room)
+            table = self.tables[loop.key]
+            token_s, first_s = loop.simulated(table) if simulated else loop.near(table)
+            return token_s if run.quantity == "loop_token" else first_s
         if run.quantity == "saturated" and i not in self.slots:
             self.slots[i] = slots_of(run.times)
         return predicted(run, with_values(run.times, values), self.slots.get(i))

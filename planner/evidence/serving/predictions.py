@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 METRIC: dict[str, Metric] = {
     "decode": "decode", "batched": "decode", "prefill": "prefill", "saturated": "throughput", "memory": "serving_memory",
+    "loop_token": "decode", "loop_first": "prefill",
 }  # fmt: skip
 
 

@@ -6,31 +6,29 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from planner.common import data
 from planner.common.errors import PlannerError, near
 from planner.common.files import read_text
-from planner.common.spec import read_table
 from planner.evidence.measured_runs import Refusal
+from planner.evidence.serving.names import accelerator_of, format_of, labels, model_of, require_modelled
 from planner.hardware.cluster import Cluster, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.model.architecture import Model
-from planner.model.catalog import load_model
-from planner.serving.engine import engine_names, load_engine
+from planner.serving.engine import engine_family, engine_names, load_engine, resolve_engine
 from planner.serving.feasibility import require_possible
 from planner.serving.pass_time import Times
 from planner.serving.setting import Setting
 from planner.serving.spec import Serving
+from planner.serving.weights import total_bytes
 
-LABELS = data.CATALOG / "serving_labels.toml"
 REQUIRED = (
     "id",
     "model",
@@ -45,7 +43,9 @@ REQUIRED = (
     "value",
     "unit",
 )
-Quantity = Literal["whole", "decode", "prefill", "saturated", "memory"]
+Quantity = Literal["whole", "decode", "prefill", "saturated", "memory", "loop_token", "loop_first"]
+CLOSED = "closed-loop"
+"""In the column ``load``: ``batch`` clients who each send the next request when the last one is answered."""
 SCALES = {"s": 1.0, "ms": 1e-3}
 RATES = {
     "requests": ("req/s", "requests/s"), "tokens": ("tok/s", "tokens/s", "tok/s per GPU", "tokens/s per GPU"),
@@ -53,7 +53,7 @@ RATES = {
 """Units that a rate is printed in; whether it is one GPU's says the metric."""
 TITLES = {
     "decode": "decode, batch 1", "batched": "batched", "prefill": "prefill", "saturated": "saturated throughput",
-    "memory": "memory",
+    "memory": "memory", "loop_token": "closed loop, time per token", "loop_first": "closed loop, time to first token",
 }  # fmt: skip
 
 
@@ -81,10 +81,15 @@ class ServingRun:
 
     @property
     def figure(self) -> str:
-        """For which accuracy it counts: decode (batch 1, from a short prompt or not), batched, prefill, saturated, memory."""
-        if self.quantity in ("memory", "prefill", "saturated"):
-            return self.quantity
-        return "decode" if self.batch == 1 else "batched"
+        """For which accuracy it counts: decode (batch 1, from a short prompt or not), batched, prefill, saturated, memory, or
+        clients in a closed loop, of which ``batch`` is the number."""
+        return _figure(self.quantity, self.batch)
+
+
+def _figure(quantity: Quantity, batch: int) -> str:
+    if quantity in ("whole", "decode"):
+        return "decode" if batch == 1 else "batched"
+    return quantity
 
 
 def read_serving_runs(path: Path) -> tuple[list[ServingRun], list[Refusal]]:
@@ -107,53 +112,100 @@ def read_serving_runs(path: Path) -> tuple[list[ServingRun], list[Refusal]]:
             found.append(read_serving_run(name, {k: (v or "").replace("\xa0", " ").strip() for k, v in row.items() if k}))
         except PlannerError as error:
             refused.append(Refusal(id=name, reason=str(error)))
-    return found, refused
+    broken = _inconsistent(found)
+    kept = [run for run in found if run.id not in broken]
+    return kept, [*refused, *(Refusal(id=name, reason=reason) for name, reason in broken.items())]
 
 
-@cache
-def _labels() -> dict[str, Any]:
-    return read_table(LABELS)
+WIDEST = 2.0
+"""Times that 16-bit weights may be slower than narrower ones beyond the ratio of their bytes."""
+
+
+def _inconsistent(runs: Sequence[ServingRun]) -> dict[str, str]:
+    """Refusals, by id, of 16-bit weights that decode slower than their bytes explain: a host that paged or throttled.
+
+    Decoding one sequence reads the weights: on the same GPUs a table's 16-bit row takes at most the ratio of the stored bytes
+    times that of the same model's narrow row.
+    """
+    narrow: dict[tuple[str, ...], ServingRun] = {}
+    decoding = [run for run in runs if run.figure == "decode"]
+    for run in decoding:
+        if run.times.setting.format.family != 16:
+            key = _same(run)
+            narrow[key] = min(run, narrow.get(key, run), key=lambda r: r.measured)
+    found = {}
+    for run in decoding:
+        other = narrow.get(_same(run))
+        if run.times.setting.format.family == 16 and other is not None:
+            most = WIDEST * total_bytes(run.times.setting) / total_bytes(other.times.setting)
+            if run.measured > most * other.measured:
+                times = run.measured / other.measured
+                found[run.id] = (
+                    f"16-bit weights {times:.0f} times as slow as {other.id}'s on the same GPUs: the host is not sound"
+                )
+    return found
+
+
+def _same(run: ServingRun) -> tuple[str, ...]:
+    """What a 16-bit row and a narrow one share: all but the weights."""
+    setting = run.times.setting
+    where = (setting.engine.name, setting.model.name, setting.cluster.accelerator.name, str(setting.cluster.num_gpus))
+    return (*where, run.columns.get("source", ""), run.quantity, str(run.prompt), str(run.output))
 
 
 def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
     """One row: labels are translated, then specs are built; what is not modelled is refused with the reason."""
-    for column, words in _labels()["refused"].items():
-        for text, why in words.items():
-            if text in row.get(column, ""):
-                raise PlannerError(f"{column} = {row[column]!r}: {why}")
-    metric = _labels()["metric"].get(row["metric"])
+    require_modelled(row)
+    metric = labels()["metric"].get(row["metric"])
     if metric is None:
-        raise PlannerError(f"metric = {row['metric']!r} is not known; {near(row['metric'], _labels()['metric'])}")
-    quantity: Quantity = metric["quantity"]
+        raise PlannerError(f"metric = {row['metric']!r} is not known; {near(row['metric'], labels()['metric'])}")
+    quantity = _quantity(row, metric)
     prompt, output = _tokens(row, "prompt_len"), _tokens(row, "output_len")
-    if metric["unit"] == "all tokens per second" and not row["prompt_len"]:
-        raise PlannerError("prompt_len is empty: a rate over prompt and output needs it")
-    if (quantity == "decode" and output < 1) or (quantity in ("whole", "saturated") and output < 1):
-        raise PlannerError(f"output_len = {row['output_len']!r}: a decode rate needs output tokens")
-    if quantity == "prefill" and prompt < 1:
-        raise PlannerError(f"prompt_len = {row['prompt_len']!r}: a prefill rate needs prompt tokens")
+    _require_tokens(row, metric, quantity, prompt, output)
     batch = _batch(row, quantity)
-    if row["metric"] == "ttft mean" and row["prompt_len"] in _labels()["tokens_of_data"]:
-        raise PlannerError("metric = 'ttft mean' of requests that arrive all at once: mostly time in the queue")
-    times = _times(row, batch, prompt, output)
-    ahead = "paged_cache" in times.setting.engine.features and row.get("source", "") not in _labels()["tokens_of_source"]
-    if quantity == "memory" and metric["unit"] != "bytes of weights" and ahead:
-        raise PlannerError(f"metric = {row['metric']!r}: {times.setting.engine.name} fills the card with its cache ahead of time")
-    value = _number(row, "value")
-    measured = _measured(row, metric["unit"], value, batch, prompt, output, times.setting.serving.num_gpus)
+    times = _times(row, batch, prompt, output, quantity)
     setting = times.setting
-    columns = {**row, "accelerator": setting.cluster.accelerator.name, "catalog_model": setting.model.name}
+    ahead = "paged_cache" in setting.engine.features and row.get("source", "") not in labels()["tokens_of_source"]
+    if quantity == "memory" and metric["unit"] != "bytes of weights" and ahead:
+        raise PlannerError(f"metric = {row['metric']!r}: {setting.engine.name} fills the card with its cache ahead of time")
+    columns = {
+        **row,
+        "accelerator": setting.cluster.accelerator.name,
+        "catalog_model": setting.model.name,
+        "engine": engine_family(setting.engine.name),
+        "figure": TITLES[_figure(quantity, batch)],
+    }
     return ServingRun(
         id=name,
         columns=columns,
         times=times,
         quantity=quantity,
-        measured=measured,
+        measured=_measured(row, metric["unit"], _number(row, "value"), batch, prompt, output, setting.serving.num_gpus),
         unit=metric["unit"],
         batch=batch,
         prompt=prompt,
         output=output,
     )
+
+
+def _quantity(row: Mapping[str, str], metric: Mapping[str, str]) -> Quantity:
+    if row.get("load", "") != CLOSED:
+        if row["metric"] == "ttft mean" and row["prompt_len"] in labels()["tokens_of_data"]:
+            raise PlannerError("metric = 'ttft mean' of requests that arrive all at once: mostly time in the queue")
+        return cast(Quantity, metric["quantity"])
+    if "closed_loop" not in metric:
+        raise PlannerError(f"metric = {row['metric']!r}: not predicted of clients in a closed loop")
+    return cast(Quantity, metric["closed_loop"])
+
+
+def _require_tokens(row: Mapping[str, str], metric: Mapping[str, str], quantity: Quantity, prompt: float, output: float) -> None:
+    """Raise PlannerError when a length is missing that the figure needs."""
+    if metric["unit"] == "all tokens per second" and not row["prompt_len"]:
+        raise PlannerError("prompt_len is empty: a rate over prompt and output needs it")
+    if quantity in ("decode", "whole", "saturated", "loop_token") and output < 1:
+        raise PlannerError(f"output_len = {row['output_len']!r}: a decode rate needs output tokens")
+    if quantity in ("prefill", "loop_first") and prompt < 1:
+        raise PlannerError(f"prompt_len = {row['prompt_len']!r}: a prefill rate needs prompt tokens")
 
 
 def _number(row: Mapping[str, str], column: str) -> float:
@@ -167,25 +219,26 @@ def _number(row: Mapping[str, str], column: str) -> float:
 
 
 def _tokens(row: Mapping[str, str], column: str) -> float:
-    text, labels = row[column], _labels()
-    if not text and row.get("source", "") in labels["tokens_of_source"]:
-        return float(labels["tokens_of_source"][row["source"]][column])
-    if text in labels["tokens_of_data"]:
-        return float(labels["tokens_of_data"][text][column])
-    if text in labels["tokens"]:
+    text, own = row[column], labels()
+    if not text and row.get("source", "") in own["tokens_of_source"]:
+        return float(own["tokens_of_source"][row["source"]][column])
+    if text in own["tokens_of_data"]:
+        return float(own["tokens_of_data"][text][column])
+    if text in own["tokens"]:
         stated = (
             column == "prompt_len" or row["metric"] == "weights file size" or row["metric"] in ("GPU memory", "decode tokens/s")
         )
         if text == "" and not stated:
             raise PlannerError(f"{column} is empty: the length is not stated")
-        return float(labels["tokens"][text]) if column == "prompt_len" or text != "" else 128.0
+        return float(own["tokens"][text]) if column == "prompt_len" or text != "" else 128.0
     return _number(row, column) if text != "0" else 0.0
 
 
 def _batch(row: Mapping[str, str], quantity: Quantity) -> int:
     text = row["batch"]
-    if quantity == "saturated":
-        return 0
+    if quantity == "saturated":  # 0: as many as memory and engine allow
+        stated = re.fullmatch(r"(?:max\s*)?(\d+)", text)
+        return int(stated.group(1)) if stated else 0
     if text == "" and row["metric"] == "weights file size":
         return 1
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 1_000_000):
@@ -198,9 +251,9 @@ def _batch(row: Mapping[str, str], quantity: Quantity) -> int:
 def _measured(row: Mapping[str, str], unit: str, value: float, batch: int, prompt: float, output: float, gpus: int) -> float:
     """Seconds of a request, a step or a prompt of the whole batch; of a saturated replica, per request; or bytes."""
     if unit.startswith("bytes"):
-        if row["unit"] not in _labels()["bytes"]:
-            raise PlannerError(f"unit = {row['unit']!r} is not known; {near(row['unit'], _labels()['bytes'])}")
-        return value * float(_labels()["bytes"][row["unit"]])
+        if row["unit"] not in labels()["bytes"]:
+            raise PlannerError(f"unit = {row['unit']!r} is not known; {near(row['unit'], labels()['bytes'])}")
+        return value * float(labels()["bytes"][row["unit"]])
     if unit == "seconds":
         if row["unit"] not in SCALES:
             raise PlannerError(f"unit = {row['unit']!r}: must be s or ms")
@@ -215,17 +268,14 @@ def _measured(row: Mapping[str, str], unit: str, value: float, batch: int, promp
         return batch * prompt / value
     if unit == "all tokens per second":
         return batch * (prompt + output) / value
-    quantity = _labels()["metric"][row["metric"]]["quantity"]
+    quantity = labels()["metric"][row["metric"]]["quantity"]
     if quantity == "saturated":
         return output / (value * (gpus if unit.endswith("GPU") else 1))
     return batch / value if quantity == "decode" else batch * output / value
 
 
 def _model(row: Mapping[str, str]) -> Model:
-    labels, name = _labels(), row["model"]
-    name = re.sub(r"\s*\((SGLang|Transformers)\)$", "", name)
-    if name in labels["model_fields"]:
-        return Model.build({"name": name, **labels["model_fields"][name]}, "model")
+    name = re.sub(r"\s*\((SGLang|Transformers)\)$", "", row["model"])
     shape = dict(re.findall(r"(head_num|size_per_head|num_layers)=(\d+)", row.get("notes", "")))
     if len(shape) == 3:  # a GPT of FasterTransformer's guide: Megatron's vocabulary
         heads, width, layers = int(shape["head_num"]), int(shape["size_per_head"]), int(shape["num_layers"])
@@ -249,19 +299,17 @@ def _model(row: Mapping[str, str]) -> Model:
             },
             "model",
         )
-    short = name.removesuffix("-Instruct").removesuffix("-Chat")
-    return load_model(str(labels["model"].get(name, labels["model"].get(short, short))))
+    return model_of(name)
 
 
-def _times(row: Mapping[str, str], batch: int, prompt: float, output: float) -> Times:
-    labels, source = _labels(), row.get("source", "")
-    engine = _engine(row["framework"])
-    for start, other in labels["engine_of_source"].items():
-        engine = other.get(engine, engine) if source.startswith(start) else engine
+def _times(row: Mapping[str, str], batch: int, prompt: float, output: float, quantity: Quantity) -> Times:
+    engine = _engine(row)
     gpus = _count(row, "n_gpus")
-    cut = _cut(row, gpus)
-    fields = {"engine": engine, "prompt": max(int(prompt), 1), "output": max(int(output), 1), "batch": max(batch, 1), **cut}
-    fields |= _weights(row, engine)
+    fields: dict[str, Any] = {"engine": engine, "batch": max(batch, 1), **_cut(row, gpus), **_weights(row, engine)}
+    for name, tokens in (("prompt", prompt), ("output", output)):
+        most = max(int(tokens), 1)
+        least = _shortest(row) if quantity in ("loop_token", "loop_first") else 1.0
+        fields[name] = most if least == 1.0 else {"kind": "uniform", "low": max(round(least * most), 1), "high": most}
     kv = {"fp8": "fp8", "int8": "int8"}.get(row.get("kv_dtype", ""))
     if kv:
         fields["kv_dtype"] = kv
@@ -271,21 +319,30 @@ def _times(row: Mapping[str, str], batch: int, prompt: float, output: float) -> 
     return Times(setting=setting)
 
 
-def _engine(framework: str) -> str:
-    """The engine that a table's word means: a published label, or a name of the catalog in any case."""
-    labels: Mapping[str, str] = _labels()["engine"]
-    found = labels.get(framework) or next((name for name in engine_names() if name.lower() == framework.lower()), None)
+def _shortest(row: Mapping[str, str]) -> float:
+    """The shortest length over the nominal one, of requests in a closed loop."""
+    own = labels()["closed_loop"]
+    found = (share for text, share in own["shortest_of_source"].items() if text in row.get("source_ref", ""))
+    return float(next(found, own["shortest"]))
+
+
+def _engine(row: Mapping[str, str]) -> str:
+    """The engine that a table's word means: of the version that the word or the notes state, or of the source's time."""
+    framework = row["framework"]
+    version = re.search(r"\bversion ([\w.]+)", row.get("notes", ""))
+    stated = resolve_engine(f"{framework} {version.group(1)}") if version else None
+    found = stated or resolve_engine(framework)
     if found is None:
-        known = dict.fromkeys((*labels, *engine_names()))
-        raise PlannerError(f"framework = {framework!r} is not modelled; engines: {', '.join(known)}")
+        raise PlannerError(f"framework = {framework!r} is not modelled; engines: {', '.join(engine_names())}")
+    for start, other in labels()["engine_of_source"].items():
+        found = other.get(engine_family(found), found) if row.get("source", "").startswith(start) else found
     return found
 
 
 def _weights(row: Mapping[str, str], engine: str) -> dict[str, Any]:
-    labels = _labels()
-    fields = dict(labels["weights"].get(row["weights"], {"weights": row["weights"]}))
+    fields = format_of(row["weights"])
     own: dict[str, Any] = {}
-    for name, changes in labels["weights_of_engine"].items():
+    for name, changes in labels()["weights_of_engine"].items():
         own |= changes if engine.startswith(name) else {}
     return dict(own.get(fields["weights"], fields))
 
@@ -317,4 +374,4 @@ def _node_of(accelerator: str, gpus: int) -> Cluster:
 
 
 def _cluster(row: Mapping[str, str], gpus: int) -> Cluster:
-    return _node_of(str(_labels()["accelerator"].get(row["gpu"], row["gpu"])), gpus)
+    return _node_of(accelerator_of(row["gpu"]), gpus)

@@ -19,10 +19,20 @@ from planner.evidence.serving.runs import ServingRun
 from planner.serving.intervals import subject_of
 from planner.uncertainty.interval import Metric, ResidualClass, Subject, interval
 
-LEFT_OUT: dict[str, tuple[str, ...]] = {"model": ("catalog_model",), "source": ("source",), "GPU type": ("accelerator",)}
+LIKE = "engine, GPU and model"
+LEFT_OUT: dict[str, tuple[str, ...]] = {
+    LIKE: ("engine", "accelerator", "catalog_model"),
+    "model": ("catalog_model",),
+    "GPU type": ("accelerator",),
+    "engine": ("engine",),
+}
 """What is left out at a time: each measurement is predicted by constants that never saw its group."""
+ALIKE = ("engine", "accelerator", "catalog_model", "figure")
+"""Columns of measurements that err alike: the fit looks at few of each, and weighs them by the root of their number."""
+MOST_ALIKE = 16
+ITERATIONS = 3
 FIGURES: dict[Metric, tuple[str, ...]] = {
-    "decode": ("decode", "batched"), "prefill": ("prefill",), "throughput": ("batched", "saturated"),
+    "decode": ("decode", "batched", "loop_token"), "prefill": ("prefill", "loop_first"), "throughput": ("batched", "saturated"),
     "serving_memory": ("memory",),
 }  # fmt: skip
 """Which measurements make the intervals of which figures."""
@@ -54,14 +64,15 @@ def study(runs: Sequence[ServingRun], progress: Progress | None = None) -> Servi
     timed, memory, refused = _settle(runs, say)
     if not timed:
         raise PlannerError("planner fit: no measured time can be predicted; nothing to fit.")
-    kept = thinned(cast(Sequence[Run], timed))
+    kept = thinned(cast(Sequence[Run], timed), ALIKE, MOST_ALIKE)
     chosen = [timed[i] for i in kept]
     found = fit(
         cast(Sequence[Run], chosen),
         Predictor(chosen),
         cast(Any, load_constants()),
-        6,
+        ITERATIONS,
         lambda done, total: say("fitting", done, total),
+        ALIKE,
     )
     predict = Predictor(timed)
     measured = np.log(np.array([run.measured for run in timed]))
@@ -102,7 +113,8 @@ def _settle(runs: Sequence[ServingRun], say: Progress) -> tuple[list[ServingRun]
             if run.quantity == "memory":
                 memory.append((run, float(np.log(predicted(run) / run.measured))))
             else:
-                predicted(run)
+                if run.quantity not in ("loop_token", "loop_first"):
+                    predicted(run)
                 timed.append(run)
         except PlannerError as error:
             refused.append(Refusal(id=run.id, reason=str(error)))
@@ -116,8 +128,8 @@ def _classes(
     for metric, figures in FIGURES.items():
         here = [i for i in at if runs[i].figure in figures]
         if here:
-            pooled = pooled_residuals([subjects[i] for i in here], [left["model"][here]])
-            tables += classify(metric, pooled, _likes([runs[i] for i in here]), (-left["source"][here]).tolist())
+            pooled = pooled_residuals([subjects[i] for i in here], [left[LIKE][here]])
+            tables += classify(metric, pooled, _likes([runs[i] for i in here]), (-left["engine"][here]).tolist())
     return tables
 
 
@@ -127,29 +139,38 @@ def _memory_classes(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, fl
 
 
 def _likes(runs: Sequence[ServingRun]) -> list[tuple[str, str]]:
-    """Measurements that err alike: of one model from one source."""
-    return [(run.times.setting.model.name, run.columns["source"]) for run in runs]
+    """Measurements that err alike: of one model on one accelerator from one source."""
+    return [(run.times.setting.model.name, f"{run.columns['accelerator']} {run.columns['source']}") for run in runs]
 
 
 def _metric(run: ServingRun) -> Metric:
-    return "throughput" if run.figure == "saturated" else "prefill" if run.figure == "prefill" else "decode"
+    return "throughput" if run.figure == "saturated" else "prefill" if run.figure in FIGURES["prefill"] else "decode"
+
+
+COVERAGE_FOLDS = 16
+"""Parts that the groups of LEFT_OUT[LIKE] are dealt into: an interval is checked on measurements whose part did not make it."""
+
+
+def _parts(runs: Sequence[ServingRun]) -> list[tuple[list[int], list[int]]]:
+    """(members, others) of each part."""
+    groups = [members.tolist() for _, members in sorted(folds(cast(Sequence[Run], runs), LEFT_OUT[LIKE]).items())]
+    parts = [sorted(i for group in groups[k::COVERAGE_FOLDS] for i in group) for k in range(COVERAGE_FOLDS)]
+    return [(part, sorted(set(range(len(runs))) - set(part))) for part in parts if part]
 
 
 def _covered(runs: Sequence[ServingRun], subjects: Sequence[Subject], left: dict[str, Vector]) -> NDArray[np.bool_]:
-    """Whether each measurement lies in the interval around its prediction without its model, from classes without it."""
+    """Whether each measurement lies in the interval around its prediction without its like, from classes without its part."""
     inside = np.zeros(len(runs), dtype=bool)
-    for members in folds(cast(Sequence[Run], runs), LEFT_OUT["model"]).values():
-        others = sorted(set(range(len(runs))) - set(members.tolist()))
+    for members, others in _parts(runs):
         classes = _built(_classes(runs, subjects, left, others))
         for i in members:
-            inside[i] = _holds(_metric(runs[i]), subjects[i], classes, -float(left["model"][i]))
+            inside[i] = _holds(_metric(runs[i]), subjects[i], classes, -float(left[LIKE][i]))
     return inside
 
 
 def _memory_covered(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, float]]) -> NDArray[np.bool_]:
     inside = np.zeros(len(rows), dtype=bool)
-    for members in folds(cast(Sequence[Run], runs), LEFT_OUT["model"]).values():
-        others = [i for i in range(len(rows)) if i not in set(members.tolist())]
+    for members, others in _parts(runs):
         classes = _built(_memory_classes([runs[i] for i in others], [rows[i] for i in others]))
         for i in members:
             inside[i] = _holds("serving_memory", rows[i][0], classes, -rows[i][1])

@@ -12,7 +12,7 @@ import streamlit as st
 from planner.common.errors import PlannerError
 from planner.common.units import GIB
 from planner.layout_search.space import divisors
-from planner.serving import FORMATS, Deployment, engine_names, serve
+from planner.serving import FORMATS, Deployment, engine_names, load_engine, serve
 from planner.serving.curves import curve, load_curve
 from planner.serving.memory import KINDS
 from planner.serving.spec import KvDtype
@@ -103,7 +103,9 @@ def _controls(case: int, tables: state.Tables) -> None:
     left, middle, right = st.columns(3, gap="medium")
     cut = [d for d in divisors(gpus) if d <= 64]
     with left:
-        controls.choice(case, "serving", "engine", t("serving.engine"), engine_names(), given.get("engine", "vllm"))
+        controls.choice(
+            case, "serving", "engine", t("serving.engine"), engine_names(), load_engine(given.get("engine", "vllm")).name
+        )
         controls.choice(case, "serving", "weights", t("serving.weights"), FORMATS, given.get("weights", "bf16"))
         controls.choice(case, "serving", "kv_dtype", t("serving.kv_dtype"), get_args(KvDtype), given.get("kv_dtype", "auto"))
     with middle:

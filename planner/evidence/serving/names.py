@@ -1,0 +1,119 @@
+"""What tables call models, accelerators and formats, and what the catalog calls them: exact labels first, then spelling."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from planner.common import data
+from planner.common.errors import PlannerError, near
+from planner.common.spec import read_table
+from planner.hardware.cluster import load_accelerator
+from planner.model.architecture import Model
+from planner.model.catalog import load_model
+from planner.serving.weight_formats import FORMATS
+
+LABELS = data.CATALOG / "serving_labels.toml"
+
+
+BRANDS = frozenset({"rtx", "gtx", "quadro"})
+
+
+@cache
+def labels() -> dict[str, Any]:
+    """The tables of ``serving_labels.toml``."""
+    return read_table(LABELS)
+
+
+@cache
+def _stems(folder: Path) -> tuple[str, ...]:
+    return tuple(p.stem for p in sorted(folder.glob("*.toml")))
+
+
+def spelling(text: str) -> str:
+    """A name without what spellings differ in: case, blanks, hyphens, the publisher, words for tuning and for formats.
+
+    >>> spelling("meta-llama/LLaMA 2-7B-Chat-hf"), spelling("Qwen2.5-7B-Instruct-GPTQ-Int4"), spelling("llama-2-7b")
+    ('llama27b', 'qwen2.57b', 'llama27b')
+    """
+    plain = re.sub(r"\(.*?\)", " ", text.lower()).rsplit("/", 1)[-1]
+    words = [w for w in re.split(r"[\s_\-]+", plain) if w and w not in labels()["spelling"]["dropped_words"]]
+    return "".join(words)
+
+
+def model_of(name: str) -> Model:
+    """The model of a table's word: a label, a name of the catalog, a path of a file, or another spelling of these."""
+    own = labels()
+    if name in own["model_fields"]:
+        return Model.build({"name": name, **own["model_fields"][name]}, "model")
+    if name in own["model"]:
+        return load_model(str(own["model"][name]))
+    names = _stems(data.CATALOG / "models")
+    if name in names or "/" in name or name.endswith((".toml", ".json")):
+        try:
+            return load_model(name)
+        except PlannerError:
+            if name.endswith((".toml", ".json")):
+                raise
+    wanted = spelling(name)
+    known = {spelling(n): n for n in (*names, *own["model_fields"], *own["model"])}
+    if wanted not in known:
+        return load_model(name)  # raises, and lists the near ones
+    found = known[wanted]
+    return model_of(found) if found != name else load_model(found)
+
+
+def accelerator_of(name: str) -> str:
+    """The accelerator of a table's word: a label, or the only profile that has all of its words ("3070 8GB")."""
+    own: Mapping[str, str] = labels()["accelerator"]
+    if name in own:
+        return own[name]
+    profiles = _stems(data.PROFILES / "accelerators")
+    if name.lower() in profiles:
+        return name.lower()
+    wanted = _words(name) - set(labels()["spelling"]["dropped_words"])
+    found = [p for p in profiles if wanted and wanted <= _words(p)]
+    if not found:  # a size of memory that the profile's name does not repeat
+        bare = {w for w in wanted if not re.fullmatch(r"\d+gb", w)}
+        found = [p for p in profiles if bare and bare <= _words(p)]
+    plain = [p for p in found if not {w for w in _words(p) - wanted - BRANDS if not re.fullmatch(r"\d+gb", w)}]
+    found = plain or found  # "3070" is no 3070 Ti
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise PlannerError(f"gpu = {name!r}: may be {', '.join(found)}; say which")
+    return load_accelerator(name).name  # raises, and lists the near ones
+
+
+def _words(name: str) -> set[str]:
+    """Lower-case words; "80 GB" is one, and memory's binary unit counts as the decimal one."""
+    text = re.sub(r"(\d+)\s*gi?b\b", r"\1gb", name.lower())
+    return {w for w in re.split(r"[^a-z0-9.]+", text) if w}
+
+
+def format_of(name: str) -> dict[str, Any]:
+    """Fields of ``Serving`` for a table's word for a format; in any case and with blanks or hyphens."""
+    own = labels()["weights"]
+    if name in own:
+        return dict(own[name])
+    by_spelling = {_format_spelling(n): dict(fields) for n, fields in own.items()}
+    by_spelling = {_format_spelling(n): {"weights": n} for n in FORMATS} | by_spelling
+    found = by_spelling.get(_format_spelling(name))
+    if found is None:
+        raise PlannerError(f"weights = {name!r} is not known; {near(name, [*own, *FORMATS])}")
+    return found
+
+
+def _format_spelling(name: str) -> str:
+    return re.sub(r"[^a-z0-9.]", "", name.lower())
+
+
+def require_modelled(row: Mapping[str, str]) -> None:
+    """Raise PlannerError for a word in one of the row's columns that says what is not modelled."""
+    for column, words in labels()["refused"].items():
+        for text, why in words.items():
+            if text in row.get(column, ""):
+                raise PlannerError(f"{column} = {row[column]!r}: {why}")

@@ -1,0 +1,200 @@
+"""A deployment as the command that starts its server, with the prediction as a comment.
+
+Options: vLLM 0.11 ``vllm serve`` (docs.vllm.ai, engine arguments); SGLang 0.5 python/sglang/srt/server_args.py; TensorRT-LLM
+1.0 ``trtllm-serve`` and tensorrt_llm/llmapi/llm_args.py; llama.cpp tools/server/README.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from planner.common.errors import PlannerError, one_of
+from planner.common.units import GIB
+from planner.common.version import VERSION
+from planner.export.common import options, refuse
+from planner.serving.deployment import Deployment
+from planner.serving.engine import engine_family
+from planner.serving.load import slots_of
+from planner.serving.requests import longest_tokens
+
+GGUF = {"fp16": "F16", "bf16": "BF16", "q4_0": "Q4_0", "q4_k_m": "Q4_K_M", "q8_0": "Q8_0"}
+"""Formats that a llama.cpp file may hold."""
+OF_CHECKPOINT = ("int8", "int8-gptq", "int4-awq", "int4-gptq", "fp8-block", "w4a8", "mxfp4", "nvfp4")
+"""Formats that a server reads from the checkpoint's own configuration."""
+
+
+def export_deployment(d: Deployment, server: str) -> dict[str, str]:
+    """File names and texts that start ``server`` as planned.
+
+    Raises PlannerError for an unknown server, a deployment of another engine, one that does not fit, and what the server
+    cannot express.
+    """
+    if server not in SERVERS:
+        raise PlannerError(f"export to {server!r}: {one_of(server, SERVERS)}.")
+    family = engine_family(d.engine.name)
+    if family != server:
+        what = f"the deployment was planned for {d.engine.name}, whose memory and time are others"
+        raise refuse(server, what, f"plan with serving.engine = {server!r}")
+    if not d.fits:
+        raise refuse(server, f"the deployment does not fit ({'; '.join(d.reasons)})", "plan one that fits")
+    return SERVERS[server](d)
+
+
+def _places(d: Deployment) -> int:
+    """Sequences that one replica decodes together, as planned."""
+    s = d.serving
+    return max(s.batch, s.max_batch or min(slots_of(d.times), d.engine.max_batch))
+
+
+def _context(d: Deployment) -> int:
+    return int(longest_tokens(d.serving.prompt) + longest_tokens(d.serving.output))
+
+
+def _comment(d: Deployment) -> str:
+    s = d.serving
+    kind = f"in {s.weights}" if s.weights not in ("bf16", "fp16", "fp32") else f"({s.weights})"
+    lines = [
+        f"{d.model.name} {kind} on {d.cluster.name}, {d.engine.name}",
+        f"planner {VERSION} predicts: {d.total_bytes / GIB:.1f} of {d.limit_bytes / GIB:.1f} GiB per GPU at batch {s.batch}, "
+        f"{1e3 * (d.ttft_s or 0.0):.0f} ms to the first token, {1e3 * (d.tpot_s or 0.0):.1f} ms per token",
+    ]
+    if d.load is not None and d.load.output_tokens_per_s is not None:
+        who = f"{d.load.clients} clients" if d.load.clients else f"{d.load.requests_per_s:g} requests/s"
+        lines.append(f"under {who}: {d.load.output_tokens_per_s:,.0f} output tokens/s")
+    lines.append("MODEL names the checkpoint: a folder or a repository")
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def _script(d: Deployment, words: list[str]) -> str:
+    body = " \\\n  ".join([*words, '"$@"'])
+    return f"#!/usr/bin/env bash\n{_comment(d)}set -euo pipefail\n\n{body}\n"
+
+
+def _quantization(d: Deployment, server: str) -> str | None:
+    """The option where the server quantizes on loading; None where the checkpoint says it, or nothing is quantized."""
+    weights = d.serving.weights
+    if weights in ("bf16", "fp16", "fp32", *OF_CHECKPOINT):
+        return None
+    found = {"fp8": "fp8", "nf4": "bitsandbytes"}.get(weights)
+    if found is None:
+        raise refuse(server, f"serving.weights = {weights!r} is not a format of this server", "use bf16, fp8, int4-awq or mxfp4")
+    return found
+
+
+def _dtype(d: Deployment) -> str:
+    return {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}[d.times.setting.compute_dtype]
+
+
+def vllm_files(d: Deployment) -> dict[str, str]:
+    """``launch.sh`` with ``vllm serve``."""
+    s = d.serving
+    wide = s.ep > 1
+    if wide and s.ep % s.tp:
+        raise refuse("vllm", f"serving.ep = {s.ep} with tp = {s.tp}: experts spread over tp x dp ranks", "use a multiple of tp")
+    spec = s.speculative
+    proposals = None
+    if spec is not None:
+        draft = {"method": "ngram", "prompt_lookup_max": spec.tokens} if spec.draft is None else {"model": spec.draft}
+        proposals = f"'{json.dumps({**draft, 'num_speculative_tokens': spec.tokens})}'"
+    values: dict[str, Any] = {
+        "tensor-parallel-size": s.tp,
+        "pipeline-parallel-size": s.pp,
+        "data-parallel-size": s.dp * (s.ep // s.tp if wide else 1),
+        "enable-expert-parallel": wide,
+        "dtype": _dtype(d),
+        "quantization": _quantization(d, "vllm"),
+        "kv-cache-dtype": "fp8" if s.kv_dtype == "fp8" else None,
+        "block-size": s.block_size,
+        "max-model-len": _context(d),
+        "max-num-seqs": _places(d),
+        "max-num-batched-tokens": s.chunked_prefill_tokens or d.engine.prefill_tokens,
+        "gpu-memory-utilization": d.engine.memory_fraction,
+        "cpu-offload-gb": round(d.host_weights_bytes / d.num_gpus / GIB, 1) or None,
+        "speculative-config": proposals,
+    }
+    return {"launch.sh": _script(d, ['vllm serve "${MODEL:?}"', *options(values)])}
+
+
+def sglang_files(d: Deployment) -> dict[str, str]:
+    """``launch.sh`` with SGLang's server."""
+    s = d.serving
+    if s.speculative is not None:
+        raise refuse("sglang", "serving.speculative needs an EAGLE head there", "leave it out, or export to vllm")
+    groups = s.attention_groups
+    values: dict[str, Any] = {
+        "tp-size": max(s.tp, s.ep),
+        "pp-size": s.pp,
+        "dp-size": groups if groups > 1 else s.dp,
+        "enable-dp-attention": groups > 1,
+        "ep-size": s.ep if s.ep > 1 else None,
+        "dtype": _dtype(d),
+        "quantization": _quantization(d, "sglang"),
+        "kv-cache-dtype": "fp8_e4m3" if s.kv_dtype == "fp8" else None,
+        "context-length": _context(d),
+        "max-running-requests": _places(d),
+        "chunked-prefill-size": s.chunked_prefill_tokens or d.engine.prefill_tokens,
+        "enable-mixed-chunk": s.chunked_prefill_tokens is not None,
+        "mem-fraction-static": d.engine.memory_fraction,
+    }
+    if groups > 1 and s.dp > 1:
+        raise refuse(
+            "sglang", f"serving.dp = {s.dp} replicas beside data-parallel attention", "start one server a replica: dp = 1"
+        )
+    return {"launch.sh": _script(d, ["python -m sglang.launch_server", '--model-path "${MODEL:?}"', *options(values)])}
+
+
+def tensorrt_files(d: Deployment) -> dict[str, str]:
+    """``launch.sh`` with ``trtllm-serve`` and ``config.yaml`` (YAML whose values are JSON)."""
+    s = d.serving
+    if s.dp > 1:
+        raise refuse("tensorrt-llm", f"serving.dp = {s.dp}: one server is one replica", "start one a replica: dp = 1")
+    if s.speculative is not None:
+        raise refuse("tensorrt-llm", "serving.speculative is not exported", "leave it out, or export to vllm")
+    if s.weights not in ("bf16", "fp16", "fp8", *OF_CHECKPOINT):
+        raise refuse("tensorrt-llm", f"serving.weights = {s.weights!r} is not a format of this server", "use bf16, fp8 or nvfp4")
+    values: dict[str, Any] = {
+        "tp_size": max(s.tp, s.ep),
+        "pp_size": s.pp,
+        "ep_size": s.ep if s.ep > 1 else None,
+        "max_batch_size": _places(d),
+        "max_num_tokens": s.chunked_prefill_tokens or d.engine.prefill_tokens,
+        "max_seq_len": _context(d),
+        "kv_cache_free_gpu_memory_fraction": d.engine.memory_fraction,
+        "extra_llm_api_options": "config.yaml",
+    }
+    config = {
+        "enable_chunked_prefill": s.chunked_prefill_tokens is not None,
+        "enable_attention_dp": s.attention_groups > 1,
+        "kv_cache_config": {"dtype": s.kv_dtype if s.kv_dtype in ("fp8", "int8") else "auto"},
+    }
+    text = "".join(f"{name}: {json.dumps(value)}\n" for name, value in config.items())
+    return {"config.yaml": _comment(d) + text, "launch.sh": _script(d, ['trtllm-serve "${MODEL:?}"', *options(values)])}
+
+
+def llama_cpp_files(d: Deployment) -> dict[str, str]:
+    """``launch.sh`` with ``llama-server``; the cache is shared by the places, so its context is theirs together."""
+    s = d.serving
+    if s.weights not in GGUF:
+        raise refuse("llama.cpp", f"serving.weights = {s.weights!r} is no format of its files", f"use {', '.join(GGUF)}")
+    if s.dp > 1:
+        raise refuse("llama.cpp", f"serving.dp = {s.dp}: one server is one replica", "start one a replica: dp = 1")
+    places = _places(d)
+    values: dict[str, Any] = {
+        "n-gpu-layers": d.model.num_layers + 1,
+        "split-mode": "layer" if s.pp > 1 else None,
+        "ctx-size": places * _context(d),
+        "parallel": places,
+        "ubatch-size": d.engine.prefill_tokens,
+        "cont-batching": True,
+    }
+    return {"launch.sh": _script(d, [f'llama-server --model "${{MODEL:?a {GGUF[s.weights]} file}}"', *options(values)])}
+
+
+SERVERS: Mapping[str, Callable[[Deployment], dict[str, str]]] = {
+    "vllm": vllm_files,
+    "sglang": sglang_files,
+    "tensorrt-llm": tensorrt_files,
+    "llama.cpp": llama_cpp_files,
+}

@@ -1,0 +1,282 @@
+"""A plan of fine-tuning as the configuration of a tuning tool, LoRA and QLoRA included, with the prediction as a comment.
+
+Keys: axolotl docs/config-reference (0.12); LLaMA-Factory examples/train_lora (0.9); torchtune recipes/configs (0.6);
+trl 0.24 SFTConfig and ModelConfig; peft 0.17 LoraConfig.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from planner.common.errors import PlannerError, one_of
+from planner.export.common import comment, degrees, forbid, num_steps, refuse, script
+from planner.training.plan import Plan
+
+KINDS = ("finetune", "lora", "qlora")
+
+
+def export_tuning(plan: Plan, tool: str) -> dict[str, str]:
+    """File names and texts that run a plan of kind finetune, lora or qlora with ``tool``.
+
+    Raises PlannerError for an unknown tool, another kind of job, a plan that does not fit, and what the tool cannot express.
+    """
+    if tool not in TUNERS:
+        raise PlannerError(f"export to {tool!r}: {one_of(tool, TUNERS)}.")
+    if plan.job.kind not in KINDS:
+        raise refuse(tool, f"job.kind = {plan.job.kind!r} is not exported", f"plan with kind = {', '.join(KINDS)}")
+    if not plan.fits:
+        raise refuse(tool, f"the plan does not fit ({'; '.join(plan.reasons)})", "plan a layout that fits, or leave it out")
+    forbid(plan, tool, tp=1, pp=1, vpp=1, ep=1, etp=1, cp=1)
+    if plan.layout.recompute == "selective":
+        raise refuse(tool, "layout.recompute = 'selective' cannot be expressed", "use none or full")
+    if plan.job.precision not in ("bf16", "bf16-pure", "fp16", "fp32", "tf32"):
+        raise refuse(tool, f"job.precision = {plan.job.precision!r} is not exported", "use bf16, fp16 or fp32")
+    return TUNERS[tool](plan)
+
+
+def _optimizer(plan: Plan, tool: str, names: Mapping[str, str]) -> str:
+    found = names.get(plan.job.optimizer)
+    if found is None:
+        raise refuse(tool, f"job.optimizer = {plan.job.optimizer!r} is not exported", f"use {', '.join(names)}")
+    return found
+
+
+HUGGING_FACE = {"adamw": "adamw_torch_fused", "adamw-8bit": "adamw_bnb_8bit", "adafactor": "adafactor", "sgd": "sgd"}
+"""transformers.training_args.OptimizerNames."""
+
+
+def _yaml(plan: Plan, values: Mapping[str, Any]) -> str:
+    """YAML whose values are JSON; None is left out."""
+    return comment(plan) + "".join(f"{name}: {json.dumps(value)}\n" for name, value in values.items() if value is not None)
+
+
+def _accumulation(plan: Plan) -> int:
+    return max(plan.job.global_batch_size // (plan.layout.micro_batch_size * degrees(plan)["dp"]), 1)
+
+
+def _targets(plan: Plan) -> list[str] | str:
+    adapter = plan.job.adapter
+    assert adapter is not None
+    return adapter.target_modules if isinstance(adapter.target_modules, str) else list(adapter.target_modules)
+
+
+def _alpha(plan: Plan) -> float:
+    adapter = plan.job.adapter
+    assert adapter is not None
+    return adapter.alpha if adapter.alpha is not None else 2.0 * adapter.rank
+
+
+def _four_bit(plan: Plan, tool: str) -> bool:
+    """Whether frozen weights are stored in 4 bit as bitsandbytes does; PlannerError for other formats."""
+    q = plan.job.quantization
+    if q is not None and q.format not in ("nf4", "fp4", "int8"):
+        raise refuse(tool, f"job.quantization.format = {q.format!r} is the checkpoint's own", "use nf4, fp4 or int8")
+    return plan.job.kind == "qlora" and (q is None or q.format != "int8")
+
+
+def _training(plan: Plan, tool: str) -> dict[str, Any]:
+    """Fields of transformers' TrainingArguments."""
+    job = plan.job
+    return {
+        "per_device_train_batch_size": plan.layout.micro_batch_size,
+        "gradient_accumulation_steps": _accumulation(plan),
+        "gradient_checkpointing": plan.layout.recompute == "full",
+        "optim": _optimizer(plan, tool, HUGGING_FACE),
+        "bf16": job.precision in ("bf16", "bf16-pure"),
+        "fp16": job.precision == "fp16",
+        "max_steps": num_steps(plan) or -1,
+    }
+
+
+def _fsdp(plan: Plan) -> dict[str, Any] | None:
+    """transformers' ``fsdp`` and ``fsdp_config`` where the plan shards; None for plain data parallelism or one GPU."""
+    if plan.layout.zero < 3 or degrees(plan)["dp"] == 1:
+        return None
+    return {"fsdp": "full_shard auto_wrap", "fsdp_config": {"fsdp_version": 2, "reshard_after_forward": True}}
+
+
+def axolotl_files(plan: Plan) -> dict[str, str]:
+    """``axolotl.yaml`` and ``launch.sh``."""
+    job, tool = plan.job, "axolotl"
+    four = _four_bit(plan, tool)
+    adapter: dict[str, Any] = {}
+    if job.adapter is not None:
+        every = _targets(plan) == "all-linear"
+        adapter = {
+            "adapter": job.kind,
+            "lora_r": job.adapter.rank,
+            "lora_alpha": _alpha(plan),
+            "lora_dropout": job.adapter.dropout,
+            "lora_target_linear": True if every else None,
+            "lora_target_modules": None if every else _targets(plan),
+            "lora_modules_to_save": list(job.adapter.modules_to_save) or None,
+        }
+    values = {
+        "base_model": "${MODEL}",
+        "load_in_4bit": four,
+        "load_in_8bit": job.kind == "qlora" and not four,
+        **adapter,
+        "sequence_len": job.seq_len,
+        "micro_batch_size": plan.layout.micro_batch_size,
+        "gradient_accumulation_steps": _accumulation(plan),
+        "gradient_checkpointing": plan.layout.recompute == "full",
+        "optimizer": _optimizer(plan, tool, HUGGING_FACE),
+        "bf16": job.precision in ("bf16", "bf16-pure"),
+        "fp16": job.precision == "fp16",
+        "flash_attention": True,
+        "max_steps": num_steps(plan),
+        "datasets": [{"path": "data.jsonl", "type": "completion"}],
+        "output_dir": "out",
+        **(_fsdp(plan) or {}),
+    }
+    words = ['sed "s|\\${MODEL}|${MODEL:?}|" axolotl.yaml > run.yaml &&', "axolotl train run.yaml"]
+    return {"axolotl.yaml": _yaml(plan, values), "launch.sh": script(plan, [" ".join(words)])}
+
+
+def llama_factory_files(plan: Plan) -> dict[str, str]:
+    """``train.yaml`` and ``launch.sh``."""
+    job, tool = plan.job, "llama-factory"
+    four = _four_bit(plan, tool)
+    adapter: dict[str, Any] = {"finetuning_type": "full"}
+    if job.adapter is not None:
+        targets = _targets(plan)
+        adapter = {
+            "finetuning_type": "lora",
+            "lora_rank": job.adapter.rank,
+            "lora_alpha": int(_alpha(plan)),
+            "lora_dropout": job.adapter.dropout,
+            "lora_target": "all" if targets == "all-linear" else ",".join(targets),
+            "quantization_bit": None if job.kind == "lora" else 4 if four else 8,
+            "quantization_method": "bnb" if job.kind == "qlora" else None,
+        }
+    values = {
+        "stage": "sft",
+        "do_train": True,
+        **adapter,
+        "dataset": "mine",
+        "template": "default",
+        "cutoff_len": job.seq_len,
+        "output_dir": "out",
+        **{k: v for k, v in _training(plan, tool).items() if k != "gradient_checkpointing"},
+        "disable_gradient_checkpointing": plan.layout.recompute != "full",
+        **(_fsdp(plan) or {}),
+    }
+    words = ["llamafactory-cli train train.yaml", 'model_name_or_path="${MODEL:?}"']
+    return {"train.yaml": _yaml(plan, values), "launch.sh": script(plan, words)}
+
+
+def trl_files(plan: Plan) -> dict[str, str]:
+    """``sft.yaml`` and ``launch.sh`` for ``trl sft``."""
+    job, tool = plan.job, "trl"
+    four = _four_bit(plan, tool)
+    adapter: dict[str, Any] = {}
+    if job.adapter is not None:
+        targets = _targets(plan)
+        adapter = {
+            "use_peft": True,
+            "lora_r": job.adapter.rank,
+            "lora_alpha": int(_alpha(plan)),
+            "lora_dropout": job.adapter.dropout,
+            "lora_target_modules": [targets] if isinstance(targets, str) else targets,
+            "lora_modules_to_save": list(job.adapter.modules_to_save) or None,
+            "load_in_4bit": four or None,
+            "load_in_8bit": (job.kind == "qlora" and not four) or None,
+        }
+    values = {
+        "dataset_name": "data",
+        **adapter,
+        "dtype": {"fp16": "float16", "fp32": "float32", "tf32": "float32"}.get(job.precision, "bfloat16"),
+        "max_length": job.seq_len,
+        "packing": True,
+        **_training(plan, tool),
+        "output_dir": "out",
+        **(_fsdp(plan) or {}),
+    }
+    words = ["accelerate launch", f"--num_processes {plan.num_gpus}", "--module trl.scripts.sft", "--config sft.yaml"]
+    words.append('--model_name_or_path "${MODEL:?}"')
+    return {"sft.yaml": _yaml(plan, values), "launch.sh": script(plan, words)}
+
+
+def torchtune_files(plan: Plan) -> dict[str, str]:
+    """``overrides.sh``: a recipe of torchtune with batch, adapter and checkpointing overridden."""
+    job, tool = plan.job, "torchtune"
+    recipe = {"finetune": "full_finetune", "lora": "lora_finetune", "qlora": "lora_finetune"}[job.kind]
+    if job.kind == "qlora" and job.quantization is not None and job.quantization.format != "nf4":
+        raise refuse(tool, f"job.quantization.format = {job.quantization.format!r} is not stored there", "use nf4")
+    recipe += "_distributed" if plan.num_gpus > 1 else "_single_device"
+    names = {"q_proj", "k_proj", "v_proj", "output_proj"}
+    values: dict[str, Any] = {
+        "batch_size": plan.layout.micro_batch_size,
+        "gradient_accumulation_steps": _accumulation(plan),
+        "tokenizer.max_seq_len": job.seq_len,
+        "dtype": "fp32" if job.precision in ("fp32", "tf32") else "bf16",
+        "enable_activation_checkpointing": plan.layout.recompute == "full",
+        "enable_activation_offloading": plan.layout.offload_activations,
+        "optimizer": _optimizer(plan, tool, {"adamw": "torch.optim.AdamW", "adamw-8bit": "bitsandbytes.optim.PagedAdamW8bit"}),
+        "max_steps_per_epoch": num_steps(plan),
+    }
+    if job.adapter is not None:
+        targets = _targets(plan)
+        every = targets == "all-linear"
+        theirs = [{"o_proj": "output_proj"}.get(name, name) for name in ([] if every else targets)]
+        values |= {
+            "model.lora_rank": job.adapter.rank,
+            "model.lora_alpha": _alpha(plan),
+            "model.lora_dropout": job.adapter.dropout,
+            "model.lora_attn_modules": json.dumps(sorted(names) if every else [n for n in theirs if n in names]).replace(" ", ""),
+            "model.apply_lora_to_mlp": every or bool({"gate_proj", "up_proj", "down_proj"} & set(theirs)),
+            "model.apply_lora_to_output": "lm_head" in theirs,
+            "model.quantize_base": True if job.kind == "qlora" else None,
+        }
+    words = ["tune run"]
+    words += [f"--nproc_per_node {plan.num_gpus // plan.cluster.num_nodes}"] if plan.num_gpus > 1 else []
+    words += [recipe, '--config "${CONFIG:?}"']
+    pairs = (f"{name}={json.dumps(v) if isinstance(v, bool) else v}" for name, v in values.items() if v is not None)
+    words += [f"'{pair}'" if "[" in pair else pair for pair in pairs]
+    return {"launch.sh": script(plan, words)}
+
+
+def peft_files(plan: Plan) -> dict[str, str]:
+    """``adapter_config.json`` for ``LoraConfig.from_pretrained``, and ``training_args.json`` for transformers' Trainer."""
+    job, tool = plan.job, "peft"
+    if job.adapter is None:
+        raise refuse(tool, "job.kind = 'finetune' trains all weights", "plan with kind = 'lora' or 'qlora', or export to trl")
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": job.adapter.rank,
+        "lora_alpha": _alpha(plan),
+        "lora_dropout": job.adapter.dropout,
+        "target_modules": _targets(plan),
+        "layers_to_transform": None if job.adapter.layers is None else list(job.adapter.layers),
+        "modules_to_save": list(job.adapter.modules_to_save) or None,
+    }
+    arguments = {**_training(plan, tool), "output_dir": "out", **(_fsdp(plan) or {})}
+    files = {
+        "adapter_config.json": json.dumps(config, indent=2) + "\n",
+        "training_args.json": json.dumps(arguments, indent=2) + "\n",
+    }
+    if job.kind == "qlora":
+        four = _four_bit(plan, tool)
+        q = job.quantization
+        bits: dict[str, Any] = {"load_in_4bit": four, "load_in_8bit": not four}
+        if four:
+            double = q is None or q.double_quantization is not False
+            bits |= {
+                "bnb_4bit_quant_type": "nf4" if q is None else q.format,
+                "bnb_4bit_use_double_quant": double,
+                "bnb_4bit_compute_dtype": "float16" if job.precision == "fp16" else "bfloat16",
+            }
+        files["quantization_config.json"] = json.dumps(bits, indent=2) + "\n"
+    return files
+
+
+TUNERS: Mapping[str, Callable[[Plan], dict[str, str]]] = {
+    "axolotl": axolotl_files,
+    "llama-factory": llama_factory_files,
+    "trl": trl_files,
+    "torchtune": torchtune_files,
+    "peft": peft_files,
+}
