@@ -179,7 +179,8 @@ def ahead(steps: Array, groups: int) -> NDArray[np.bool_]:
 
 
 def pruned(rows: Rows, top: int) -> Rows:
-    """The ``top`` best, the front, and the simplest of each step of the best groups and of each setup's best group, ranked.
+    """The ``top`` best, the best of each setup, the front, and the simplest of each step of the best groups and of each setup's
+    best group, ranked.
 
     The same for any order of the rows.
     """
@@ -190,5 +191,6 @@ def pruned(rows: Rows, top: int) -> Rows:
     near = ahead(steps, NUM_GROUPS)
     for setup in np.unique(rows.setup):
         own = np.flatnonzero(rows.setup == setup)
+        keep[own[0]] = True
         near[own] |= ahead(steps[own], 1)
     return rows.take(np.flatnonzero(keep | (champions(rows, steps) & near)))

@@ -24,9 +24,9 @@ from planner.serving.memory import card_bytes
 from planner.serving.spec import Serving
 from planner.training.planning import plan
 from planner.workload.default_framework import default_framework
-from planner.workload.framework import framework_names, load_framework
+from planner.workload.framework import Framework, framework_names, load_framework
 from planner.workload.job import Job
-from planner.workload.resolve import ModelLike, as_framework, as_model
+from planner.workload.resolve import ModelLike, as_model
 
 Purpose = Literal["serve", "lora", "qlora", "full"]
 PURPOSES: tuple[str, ...] = get_args(Purpose)
@@ -338,18 +338,31 @@ def _trained(
     ask: Ask,
     more: Mapping[str, Any] | None,
 ) -> Size | str:
-    """The layout that ``plan`` recommends where the headroom is kept free, or why nothing runs."""
+    """The layout that ``plan`` recommends where the headroom is kept free, or why nothing runs.
+
+    Where no framework is named: the usual one, and FSDP where that one leaves too little free.
+    """
     precision = "bf16" if "bf16" in card.peak_flops_per_s else "fp16"
     cluster = _cluster(card, num_gpus)
     build = Job.build(_job(purpose, seq_len, batch, num_gpus, precision, more), "job")
-    question: dict[str, Any] = {
-        "model": model,
-        "cluster": cluster,
-        "framework": framework or default_framework(model, cluster, build).framework,
-        "job": build,
-    }
+    if framework is not None:
+        return _tuned(model, card, cluster, load_framework(framework), build, ask)
+    usual = _tuned(model, card, cluster, default_framework(model, cluster, build).framework, build, ask)
+    if isinstance(usual, Size) and usual.enough and usual.headroom >= ask.headroom:
+        return usual
+    try:
+        other = _tuned(model, card, cluster, load_framework("fsdp"), build, ask)
+    except PlannerError:
+        return usual
+    return other if isinstance(other, Size) and (other.enough or isinstance(usual, str)) else usual
+
+
+def _tuned(model: Model, card: Accelerator, cluster: Cluster, framework: Framework, build: Job, ask: Ask) -> Size | str:
+    """The size of one tuning job under one framework."""
+    num_gpus = cluster.num_gpus
+    question: dict[str, Any] = {"model": model, "cluster": cluster, "framework": framework, "job": build}
     room = card_bytes(cluster)
-    chosen = choose(model, cluster, as_framework(question["framework"]), build, risk=ask.risk, headroom=ask.headroom)
+    chosen = choose(model, cluster, framework, build, risk=ask.risk, headroom=ask.headroom)
     answer = plan(**question, layout=chosen.layout, explain=False, risk=ask.risk)
     if not answer.fits:
         return "does not fit"

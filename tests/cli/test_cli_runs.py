@@ -32,6 +32,7 @@ global_batch_size = 256
 num_tokens = 100_000_000_000
 [layout]
 tp = 2
+pp = 2
 sequence_parallel = true
 ep = 8
 zero = 1

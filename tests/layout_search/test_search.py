@@ -352,14 +352,20 @@ def test_search_prints_json_and_writes_tables(run: Run, scenario: Any, tmp_path:
 def test_search_prints_tables(run: Run, scenario: Any) -> None:
     code, text, _ = run("search", scenario(), "--top", "2", "--framework", "megatron-core,fsdp", "--deadline", "30d")
     assert code == 0
-    for part in ("best by time", "runner-up (", "front in time, dollars and memory", "best of each cluster", "rejected:"):
+    for part in (
+        "by time, the simplest of each group",
+        "runner-up (",
+        "front in time, dollars and memory",
+        "best of each cluster",
+        "rejected:",
+    ):
         assert part in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--deadline", "soon"], "--deadline soon: give a time such as 14d"),
+        (["--deadline", "soon"], "--deadline = 'soon': must be a number with its unit"),
         (["--gpus", "8,x"], "--gpus 8,x: give whole numbers"),
         (["--out", "rows.xls"], "ends in .parquet, .csv, .json"),
         (["--out", "no/such/folder/rows.csv"], "does not exist"),
@@ -367,7 +373,7 @@ def test_search_prints_tables(run: Run, scenario: Any) -> None:
         (["--address", "auto"], "belongs to engine = 'ray'"),
         (["--deadline", "1s"], "no layout is left of"),
         (["--budget-usd", "nan"], "must be a positive number"),
-        (["--framework", "megatron"], "not in the catalog"),
+        (["--framework", "megatron"], "is not in planner/catalog/frameworks"),
     ],
 )
 def test_search_refuses_in_one_paragraph(run: Run, scenario: Any, arguments: list[str], message: str) -> None:
