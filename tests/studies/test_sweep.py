@@ -207,10 +207,10 @@ def test_the_limit_fits_and_the_next_does_not(field: str, step: int | None, layo
     tables = {**TABLES, "layout": layout}
     found = largest(tables, field, step)
     assert isinstance(found.value, int)
-    assert plan_with(tables, {field: found.value}).fits
+    assert plan_with(tables, {field: found.value}).recommended
     if found.next_value is not None:
         assert found.next_value > found.value
-        assert not plan_with(tables, {field: found.next_value}).fits
+        assert not plan_with(tables, {field: found.next_value}).recommended
         assert "needs" in found.reason
     else:
         assert field == "layout.micro_batch_size"
