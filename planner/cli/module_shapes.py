@@ -77,7 +77,7 @@ def _built(config: Mapping[str, Any], where: str) -> tuple[Shapes, Any, str]:
     }
     try:
         settings = transformers.AutoConfig.for_model(str(config.get("model_type")), **own)
-        auto = transformers.AutoModelForCausalLM
+        auto: Any = transformers.AutoModelForCausalLM
         mapped = type(settings) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
         nested = isinstance(config.get("text_config"), Mapping)
         auto = auto if mapped and not nested else transformers.AutoModelForImageTextToText

@@ -210,7 +210,7 @@ def export_command(
         print(f"# --- {name}\n{text}" if len(files) > 1 else text, end="")
 
 
-def _exported(scenario: Path, stack: str, rows: Path | None, rank: int, change: list[str] | None) -> dict[str, str]:
+def _exported(scenario: str, stack: str, rows: Path | None, rank: int, change: list[str] | None) -> dict[str, str]:
     from planner.common.errors import one_of
     from planner.export import STACKS, export_plan
     from planner.export.servers import SERVERS, export_deployment

@@ -115,7 +115,7 @@ def alignment(*sizes: Number) -> Number:
     whole = np.asarray(0, dtype=np.int64)
     for size in sizes:
         whole = whole | np.asarray(size).astype(np.int64)  # the lowest bit of the union is the lowest of all
-    return np.minimum(whole & -whole, 64).astype(float)
+    return np.asarray(np.minimum(whole & -whole, 64), dtype=float)
 
 
 def linear(
