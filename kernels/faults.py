@@ -60,7 +60,7 @@ def first_line(error: BaseException) -> str:
 def scrubbed(text: str) -> str:
     """``text`` with each absolute path reduced to its last part: a record names no home directory.
 
-    >>> scrubbed("cannot open /home/ann/work/lib.so: no such file")
+    >>> scrubbed("cannot open /home/ann/lib.so: no such file")
     'cannot open lib.so: no such file'
     """
     home = os.path.expanduser("~")

@@ -105,7 +105,7 @@ def test_long_context_stages_add_their_hours() -> None:
 
 def test_published_gpu_hours_from_the_other_runs(found: tuple[Comparison, ...]) -> None:
     assert len(found) >= 30
-    assert median(abs(c.error) for c in found) <= 0.18  # 17.3 % since the physics of 2026-11; 14 % before, 12 % is wanted
+    assert median(abs(c.error) for c in found) <= 0.15
     assert sum(c.inside for c in found) >= 0.9 * len(found)
     inside = {c.run.name: c.inside for c in found}
     assert all(inside[name] for name in NAMED)
