@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from planner.common.errors import PlannerError
+from planner.hardware.cluster import Cluster
 from planner.hardware.cluster import cluster as build_cluster
+from planner.lifecycle.bill import Bill, bill_of
+from planner.lifecycle.sensitivity import Swing, tornado
 from planner.lifecycle.simulation import WholeRun, expected_run
 from planner.performance.evaluation import operator_table
 from planner.reports.plans import row_dict
@@ -48,10 +52,36 @@ class Answer:
         return self.plan
 
 
+_KEPT: OrderedDict[str, Calibration] = OrderedDict()
+"""Profiles that visitors calibrated, by names that hold a fingerprint: a reload and a shared link find them again."""
+MOST_KEPT = 256
+
+
 def calibrated() -> dict[str, Calibration]:
     """Profiles that this session made of records, by name."""
     found: dict[str, Calibration] = st.session_state.setdefault("calibrated", {})
     return found
+
+
+def keep_profile(name: str, made: Calibration) -> None:
+    """For this session, and for whoever has a link that names it, until the server ends or many newer ones come."""
+    calibrated()[name] = made
+    _KEPT[name] = made
+    while len(_KEPT) > MOST_KEPT:
+        _KEPT.popitem(last=False)
+
+
+def profiles_of(scenario: state.Scenario) -> list[str]:
+    """Names of the calibrated profiles that a scenario uses; those that another session made here become this one's too."""
+    found = []
+    for case in scenario["cases"]:
+        tables = case["tables"]
+        for name in (tables.get("cluster", {}).get("node"), tables.get("framework", {}).get("name")):
+            if isinstance(name, str) and name not in calibrated() and name in _KEPT:
+                calibrated()[name] = _KEPT[name]
+            if isinstance(name, str) and name in calibrated():
+                found.append(name)
+    return list(dict.fromkeys(found))
 
 
 def arguments(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -59,6 +89,8 @@ def arguments(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = dict(asked(tables))
     if not found.get("layout"):
         found.pop("layout", None)
+    if not found.get("framework"):
+        found.pop("framework", None)
     own = calibrated().get(str(found.get("cluster", {}).get("node", "")))
     if own is not None:
         fields = {k: v for k, v in found["cluster"].items() if k in ("num_gpus", "num_nodes")}
@@ -67,6 +99,14 @@ def arguments(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if stack is not None:
         found["framework"] = stack.framework
     return found
+
+
+def cluster_of(tables: Mapping[str, Mapping[str, Any]]) -> Cluster | None:
+    """The cluster of a configuration, or None where it cannot be."""
+    try:
+        return as_cluster(arguments(tables)["cluster"])
+    except (PlannerError, KeyError):
+        return None
 
 
 def stack_name(tables: Mapping[str, Mapping[str, Any]]) -> str:
@@ -175,17 +215,29 @@ def operators(tables: Tables, found: Plan) -> list[dict[str, Any]]:
     return rows
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A whole run with its bill and what moves it; or in words why there is none."""
+
+    whole: WholeRun | None
+    bill: Bill | None
+    swings: tuple[Swing, ...]
+    error: str = ""
+
+
 @remembered
-def _whole_run(key: str, _plan: Plan, run: Mapping[str, Any] | None) -> tuple[WholeRun | None, str]:
+def _whole_run(key: str, _plan: Plan, run: Mapping[str, Any] | None, cost: Mapping[str, Any] | None) -> Run:
     try:
-        return expected_run(_plan, run), ""
+        whole = expected_run(_plan, run)
+        bill = bill_of(whole, cost) if _plan.fits and (_plan.price is not None or cost) else None
     except PlannerError as error:
-        return None, str(error)
+        return Run(whole=None, bill=None, swings=(), error=str(error))
+    return Run(whole=whole, bill=bill, swings=() if bill is None else tornado(whole, bill))
 
 
-def whole_run(tables: Tables, found: Plan) -> tuple[WholeRun | None, str]:
-    """(the run with its interruptions under the table [run], why there is none)."""
-    result: tuple[WholeRun | None, str] = _whole_run(key_of(tables), found, tables.get("run"))
+def whole_run(tables: Tables, found: Plan) -> Run:
+    """The run with its interruptions under the tables [run] and [cost], its bill, and what moves it."""
+    result: Run = _whole_run(key_of(tables), found, tables.get("run"), tables.get("cost"))
     return result
 
 
@@ -197,10 +249,9 @@ def claims() -> tuple[Judgement, ...]:
     return audit()
 
 
-def chosen_layout(tables: Tables) -> dict[str, Any]:
-    """Fields of the fastest layout that fits: what the planner chooses where no layout is given."""
-    given = {name: value for name, value in arguments(tables).items() if name != "layout"}
-    return layout_fields(plan(**given, explain=False).layout)
+def automatic(tables: Tables) -> Answer:
+    """The plan of a configuration with the layout that the planner chooses."""
+    return answer("", {name: table for name, table in tables.items() if name != "layout"})
 
 
 def layout_fields(layout: Layout) -> dict[str, Any]:
@@ -209,18 +260,6 @@ def layout_fields(layout: Layout) -> dict[str, Any]:
     if fields.get("schedule") != "zero-bubble":
         fields.pop("schedule", None)
     return fields or {"micro_batch_size": 1}
-
-
-def with_layouts(scenario: state.Scenario) -> state.Scenario:
-    """The scenario with a layout in every configuration, so that the controls have something to show."""
-    found: state.Scenario = json.loads(json.dumps(scenario))
-    for case in found["cases"]:
-        if not case["tables"].get("layout"):
-            try:
-                case["tables"]["layout"] = chosen_layout(case["tables"])
-            except PlannerError:
-                continue  # the page shows the error of its plan
-    return found
 
 
 def fingerprint(text: str | bytes) -> str:
