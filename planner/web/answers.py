@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tempfile
+import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, load_accelerator, load_node
 from planner.hardware.cluster import cluster as build_cluster
 from planner.lifecycle.bill import Bill, bill_of
 from planner.lifecycle.sensitivity import Swing, tornado
@@ -25,8 +30,11 @@ from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.training.remedies import Remedy, remedies, scaling
 from planner.web import state
+from planner.web.download import scenario_toml, zipped
+from planner.web.guard import MOST_CHARACTERS, require_safe, toml_tables
 from planner.web.state import Tables
 from planner.workload.default_framework import default_framework
+from planner.workload.framework import load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
 from planner.workload.resolve import as_cluster, as_model
@@ -99,6 +107,92 @@ def arguments(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if stack is not None:
         found["framework"] = stack.framework
     return found
+
+
+def profile_archive(scenario: state.Scenario) -> bytes:
+    """The scenario as a file beside the calibrated profiles that it names: ``planner plan`` reads it where it is unpacked."""
+    texts: dict[str, str] = {}
+    for name in profiles_of(scenario):
+        texts |= profile_texts(calibrated()[name], name)
+    renamed: state.Scenario = json.loads(json.dumps(scenario))
+    for case in renamed["cases"]:
+        cluster, framework = case["tables"].get("cluster", {}), case["tables"].get("framework", {})
+        if cluster.get("node") in calibrated():
+            name = str(cluster["node"])
+            case["tables"]["cluster"] = {**cluster, "node": f"{name}-node.toml", "accelerator": f"{name}.toml"}
+        if framework.get("name") in calibrated():
+            case["tables"]["framework"] = {**framework, "name": f"{framework['name']}-framework.toml"}
+    return zipped({SCENARIO_FILE: scenario_toml(renamed), **texts})
+
+
+SCENARIO_FILE = "scenario.toml"
+MOST_FILES = 20
+
+
+def profile_texts(made: Calibration, name: str) -> dict[str, str]:
+    """The three profiles as the command line writes them, by file name."""
+    from planner.calibration.profiles import write_profiles
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_profiles(made, Path(folder) / f"{name}.toml")
+        return {path.name: path.read_text(encoding="utf-8").replace(f"{Path(folder).resolve()}/", "") for path in paths}
+
+
+def load_archive(content: bytes, name: str) -> state.Scenario:
+    """The scenario of a saved archive; its profiles become this session's. PlannerError says what is wrong with it."""
+    texts = _texts(content, name)
+    if SCENARIO_FILE not in texts:
+        raise PlannerError(f"{name}: holds no {SCENARIO_FILE}; save it on the page anew.")
+    for profile in [n.removesuffix("-node.toml") for n in texts if n.endswith("-node.toml")]:
+        files = [f"{profile}.toml", f"{profile}-node.toml", f"{profile}-framework.toml"]
+        if missing := [n for n in files if n not in texts]:
+            raise PlannerError(f"{name}: {missing[0]} is missing; the three files of a profile belong together.")
+        keep_profile(f"{profile}-{fingerprint(content)[:8]}" if profile in _KEPT else profile, _profile(texts, files))
+    plain = toml_tables(texts[SCENARIO_FILE], name)
+    for table in [plain, *plain.get("compare", [])]:
+        cluster, framework = table.get("cluster", {}), table.get("framework", {})
+        if str(cluster.get("node", "")).endswith("-node.toml"):
+            cluster["node"] = _kept_name(cluster["node"].removesuffix("-node.toml"), content)
+            cluster.pop("accelerator", None)
+        if str(framework.get("name", "")).endswith("-framework.toml"):
+            framework["name"] = _kept_name(framework["name"].removesuffix("-framework.toml"), content)
+    return state.from_tables(plain, name)
+
+
+def _kept_name(profile: str, content: bytes) -> str:
+    other = f"{profile}-{fingerprint(content)[:8]}"
+    return other if other in calibrated() else profile
+
+
+def _texts(content: bytes, name: str) -> dict[str, str]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = archive.infolist()
+            if len(entries) > MOST_FILES or any(entry.file_size > MOST_CHARACTERS for entry in entries):
+                raise PlannerError(f"{name}: holds more than {MOST_FILES} files, or one of more than {MOST_CHARACTERS:,} bytes.")
+            return {entry.filename: archive.read(entry).decode("utf-8") for entry in entries}
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise PlannerError(f"{name}: cannot be read as an archive of text ({error}).") from None
+
+
+def _profile(texts: Mapping[str, str], files: list[str]) -> Calibration:
+    """A calibration from its files, without the fits that are in the record."""
+    from planner.calibration.calibrate import Calibration
+
+    for file in files:
+        tables = toml_tables(texts[file], file, require=False)
+        require_safe({k: v for k, v in tables.items() if k != "accelerator"}, file)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / Path(file).name for file in files]
+        for path, file in zip(paths, files, strict=True):
+            path.write_text(texts[file], encoding="utf-8")
+        card = load_accelerator(str(paths[0]))
+        node = load_node(str(paths[1]))
+        stack = load_framework(str(paths[2]))
+    source = next((line[2:] for line in texts[files[0]].splitlines() if line.startswith("# ")), files[0])
+    return Calibration(
+        accelerator=card, node=node, framework=stack, fits=(), measured=frozenset(), source=source, base=None
+    )  # fmt: skip
 
 
 def cluster_of(tables: Mapping[str, Mapping[str, Any]]) -> Cluster | None:

@@ -131,7 +131,7 @@ def _stacked(names: Sequence[str], colours: Sequence[str], axis: str, legend: st
 
 @lru_cache(maxsize=256)
 def stacked_spec(lang: str, kind: str, names: tuple[str, ...], colours: tuple[str, ...], rows: int) -> Spec:
-    """Bars of GiB ("memory") or of seconds ("step")."""
+    """Bars of GiB ("memory"), of seconds ("step") or of days ("days")."""
     axis, legend = say(lang, f"chart.{kind}_axis"), say(lang, f"chart.{kind}_legend")
     chart = _stacked(names, colours, axis, legend, say(lang, "chart.capacity") if kind == "memory" else None)
     return _spec(chart, rows * (BAR + 22))
@@ -194,6 +194,49 @@ def unlike(labels: Sequence[str]) -> list[str]:
 
 
 @lru_cache(maxsize=64)
+def areas_spec(lang: str, names: tuple[str, ...]) -> Spec:
+    """GiB by kind over the moments of a step, stacked, a line at the capacity."""
+    axis = say(lang, "chart.memory_axis")
+    base = alt.Chart(pd.DataFrame()).encode(
+        x=alt.X("when:N", title=say(lang, "chart.moment_axis"), axis=alt.Axis(labelAngle=0, labelLimit=150)),
+    )
+    scale = alt.Scale(nice=False, zero=True)
+    areas = base.mark_area(line={"strokeWidth": 1}).encode(
+        y=alt.Y("value:Q", title=axis, stack="zero", scale=scale),
+        color=alt.Color(
+            "part:N",
+            sort=list(names),
+            scale=alt.Scale(domain=list(names), range=list(KINDS[: len(names)])),
+            legend=_legend(symbolType="square"),
+        ),
+        order=alt.Order("order:Q"),
+        tooltip=[
+            alt.Tooltip("when:N", title=" "),
+            alt.Tooltip("part:N", title=say(lang, "chart.memory_legend")),
+            alt.Tooltip("value:Q", title=axis, format=".1f"),
+        ],
+    )
+    line = base.mark_line(color=INK, strokeWidth=2, strokeDash=[6, 4]).encode(y=alt.Y("max(capacity):Q", title=axis, scale=scale))
+    word = (
+        base.mark_text(align="left", baseline="bottom", dx=6, dy=-4, color=INK, aria=False)
+        .encode(y=alt.Y("capacity:Q", title=axis, scale=scale), text="capacity_text:N")
+        .transform_filter("datum.at === 0 && datum.order === 0")
+    )
+    edge = base.mark_point(opacity=0, aria=False).encode(y=alt.Y("max(edge):Q", title=axis, scale=scale), tooltip=alt.value(None))
+    return _spec(alt.layer(edge, areas, line, word), 320)
+
+
+def areas(
+    name: str, title: str, description: str, rows: Sequence[dict[str, Any]], names: Sequence[str], capacity: float
+) -> Figure:
+    """``rows``: at (order of the moment), when, part, value (GiB), order of the part."""
+    totals = {row["at"]: sum(r["value"] for r in rows if r["at"] == row["at"]) for row in rows}
+    words, edge = t("chart.usable", gib=f"{capacity:.1f}"), 1.05 * max(*totals.values(), capacity)
+    data = [{**row, "capacity": capacity, "capacity_text": words, "edge": edge} for row in rows]
+    return Figure(name=name, title=title, alt=description, spec=areas_spec(language(), tuple(names)), rows=data)
+
+
+@lru_cache(maxsize=64)
 def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
     """Dollars (or GPU-hours) against days, one line for each configuration over its GPU counts."""
     days, cost = say(lang, "chart.days_axis"), say(lang, "chart.usd_axis" if priced else "chart.gpu_hours_axis")
@@ -207,7 +250,7 @@ def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
         x=alt.X(
             "days:Q", title=days, scale=alt.Scale(type="log", nice=False, padding=28), axis=alt.Axis(format=",~r", tickCount=6)
         ),
-        y=alt.Y("cost:Q", title=cost, scale=alt.Scale(zero=False, padding=22), axis=alt.Axis(format="~s")),
+        y=alt.Y("cost:Q", title=cost, scale=alt.Scale(zero=True), axis=alt.Axis(format="~s")),
         color=colour,
     )
     line = base.mark_line(strokeWidth=2, opacity=0.6).encode(order="gpus:Q", detail="label:N")
@@ -388,3 +431,102 @@ def lines(
     rows = [{**row, "end": str(row["group"]) if not samples and row["x"] == last[str(row["group"])] else ""} for row in rows]
     spec = lines_spec(language(), x, y, logarithmic, groups, samples)
     return Figure(name=name, title=title, alt=description, spec=spec, rows=rows)
+
+
+@lru_cache(maxsize=64)
+def tornado_spec(lang: str, rows: int) -> Spec:
+    """From the low to the high end of each input, a line at the total as it is."""
+    axis = say(lang, "chart.usd_axis")
+    base = alt.Chart(pd.DataFrame()).encode(y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=170)))
+    scale = alt.Scale(zero=False, nice=True, padding=40)
+    tips = [
+        alt.Tooltip("name:N", title=" "),
+        alt.Tooltip("low:N", title=say(lang, "chart.tip_low")),
+        alt.Tooltip("high:N", title=say(lang, "chart.tip_high")),
+    ]
+    bars = base.mark_bar(size=16).encode(
+        x=alt.X("from:Q", title=axis, scale=scale, axis=alt.Axis(format="~s", tickCount=6)),
+        x2="to:Q",
+        color=alt.Color(
+            "end:N", scale=alt.Scale(range=[GROUPS[0], GROUPS[1]]), legend=_legend(symbolType="square")
+        ),
+        tooltip=tips,
+    )
+    now = base.mark_rule(color=INK, strokeWidth=2).encode(x=alt.X("now:Q", title=axis, scale=scale), y=alt.Y(), tooltip=tips)
+    return _spec(alt.layer(bars, now), rows * 30 + 20)
+
+
+def tornado(name: str, title: str, description: str, rows: Sequence[dict[str, Any]]) -> Figure:
+    """``rows``: name, end (which end), from, to, now (US dollars), low, high (words)."""
+    inputs = len({row["name"] for row in rows})
+    return Figure(name=name, title=title, alt=description, spec=tornado_spec(language(), inputs), rows=rows)
+
+
+@lru_cache(maxsize=64)
+def roofline_spec(lang: str, groups: tuple[str, ...]) -> Spec:
+    """Rate against intensity of operators on logarithmic axes, area = time, under the chip's roof."""
+    x = alt.X("x:Q", title=say(lang, "chart.intensity_axis"), scale=alt.Scale(type="log", nice=False, padding=16),
+              axis=alt.Axis(format="~s", tickCount=6))  # fmt: skip
+    y = alt.Y("y:Q", title=say(lang, "chart.tflops_axis"), scale=alt.Scale(type="log", nice=False, padding=16),
+              axis=alt.Axis(format="~g", tickCount=6))  # fmt: skip
+    base = alt.Chart(pd.DataFrame()).encode(x=x, y=y)
+    roof = base.mark_line(color=INK, strokeWidth=2).encode(order="x:Q").transform_filter("datum.roof")
+    chosen = alt.selection_point(name="chosen", fields=["id"], on="click")
+    tips = [
+        alt.Tooltip("name:N", title=" "),
+        alt.Tooltip("x:Q", title=say(lang, "chart.intensity_axis"), format=",.3g"),
+        alt.Tooltip("y:Q", title=say(lang, "chart.tflops_axis"), format=",.3g"),
+        alt.Tooltip("share:Q", title=say(lang, "chart.tip_share"), format=".1%"),
+    ]
+    points = (
+        base.mark_point(filled=True, opacity=0.75)
+        .encode(
+            color=alt.Color(
+                "group:N",
+                scale=alt.Scale(domain=list(groups), range=[GROUPS[i % len(GROUPS)] for i in range(len(groups))]),
+                legend=_legend(),
+            ),
+            size=alt.Size("share:Q", legend=None, scale=alt.Scale(range=[20, 1400], zero=True)),
+            tooltip=tips,
+        )
+        .transform_filter("!datum.roof")
+        .add_params(chosen)
+    )
+    return _spec(alt.layer(roof, points), 380)
+
+
+def roofline(name: str, title: str, description: str, rows: Sequence[dict[str, Any]]) -> Figure:
+    """``rows``: id, name, group, x (flop per byte), y (TFLOP/s), share, roof (of the two limits' line)."""
+    groups = tuple(dict.fromkeys(str(row["group"]) for row in rows if not row["roof"]))
+    return Figure(name=name, title=title, alt=description, spec=roofline_spec(language(), groups), rows=rows)
+
+
+@lru_cache(maxsize=64)
+def swept_spec(lang: str, x: str, y: str, numeric: bool, groups: tuple[str, ...]) -> Spec:
+    """A line for each configuration over the values of a field."""
+    title = say(lang, f"chart.{y}")
+    across = alt.X("x:Q", title=x, axis=alt.Axis(format="~s"), scale=alt.Scale(zero=False, padding=14)) if numeric else alt.X(
+        "x:N", title=x, sort=None, axis=alt.Axis(labelAngle=0)
+    )  # fmt: skip
+    base = alt.Chart(pd.DataFrame()).encode(
+        x=across,
+        y=alt.Y("y:Q", title=title, scale=alt.Scale(zero=False, padding=14), axis=alt.Axis(format="~s")),
+        color=alt.Color(
+            "group:N", sort=list(groups), scale=alt.Scale(domain=list(groups), range=list(CASES[: len(groups)])), legend=_legend()
+        ),
+        tooltip=[
+            alt.Tooltip("group:N", title=" "),
+            alt.Tooltip("x:N", title=x),
+            alt.Tooltip("y:Q", title=title, format=".4g"),
+            alt.Tooltip("note:N", title=say(lang, "chart.tip_note")),
+        ],
+    )
+    return _spec(base.mark_line(strokeWidth=2.5, point={"size": 60}), 320)
+
+
+def swept(
+    name: str, title: str, description: str, rows: Sequence[dict[str, Any]], *, x: str, y: str, numeric: bool
+) -> Figure:
+    """``rows``: x (a field's value), y, group (configuration), note."""
+    groups = tuple(dict.fromkeys(str(row["group"]) for row in rows))
+    return Figure(name=name, title=title, alt=description, spec=swept_spec(language(), x, y, numeric, groups), rows=rows)

@@ -80,3 +80,15 @@ def number(case: int, table: str, name: str, label: str, value: float | int | No
     key = key_of(case, f"{table}.{name}")
     st.session_state.setdefault(key, value)
     st.number_input(label, key=key, on_change=_store, args=(case, table, name, key, None), **more)
+
+
+def switch_to(case: int, table: str, name: str, label: str, value: Any, now: Any, **more: Any) -> None:
+    """A switch that writes ``value``, or takes the field out."""
+    key = key_of(case, f"{table}.{name}")
+    st.session_state.setdefault(key, now is not None and (now == value or not isinstance(value, str)))
+
+    def store() -> None:
+        tables = state.current()["cases"][case]["tables"]
+        state.put(tables, table, {name: value if st.session_state[key] else None})
+
+    st.checkbox(label, key=key, on_change=store, **more)

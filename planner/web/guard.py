@@ -80,7 +80,7 @@ def _require_field(key: str, value: Any, where: str) -> None:
         raise PlannerError(f"{where}.{key} = {value:,}: the web page takes no less than {least:,}.")
 
 
-def toml_tables(text: str, name: str) -> dict[str, Any]:
+def toml_tables(text: str, name: str, *, require: bool = True) -> dict[str, Any]:
     """The tables of a TOML text that the parser reads in a moment and that hold nothing unsafe; PlannerError otherwise.
 
     >>> toml_tables("a.b = 1", "x.toml")
@@ -98,7 +98,8 @@ def toml_tables(text: str, name: str) -> dict[str, Any]:
         raise PlannerError(f"{name}: not valid TOML: {short_text(error, 300)}.") from None
     except ValueError:
         raise PlannerError(f"{name}: holds a number of more digits than any field has.") from None
-    require_safe(found, name)
+    if require:
+        require_safe(found, name)
     return found
 
 

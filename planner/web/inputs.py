@@ -69,10 +69,10 @@ def _model(case: int, tables: Tables) -> None:
 
     options = [*([own] if pasted else []), *with_value(model_names(), name if not pasted else model_names()[0])]
     st.selectbox(t("in.model"), options, key=key, on_change=store, help=t("in.model_help"))
-    _pasted_config(case)
+    pasted_config(case)
 
 
-def _pasted_config(case: int) -> None:
+def pasted_config(case: int) -> None:
     box = st.popover(t("in.config"), width="stretch", key=key_of(case, "config"), on_change="rerun")
     if not box.open:
         return
@@ -121,6 +121,23 @@ def cards() -> tuple[str, ...]:
     """Accelerators of the catalog, those that somebody rents first."""
     rented = {price.accelerator for price in load_prices()}
     return tuple(sorted(accelerator_names(), key=lambda name: (name not in rented, name)))
+
+
+def all_cards() -> list[str]:
+    """Those that were calibrated in this session, then the catalog's."""
+    return [*calibrated(), *cards()]
+
+
+def usual_cut(tables: Tables) -> dict[str, Any]:
+    """The deployment of a configuration with its GPUs used: tensor parallel inside a node where nothing else is said."""
+    serving, gpus = dict(tables.get("serving", {})), num_gpus(tables)
+    if serving.get("tp", 1) * serving.get("pp", 1) * serving.get("dp", 1) != gpus:
+        found, model = cluster_of(tables), load_or_none(tables)
+        wide = min(gpus, found.node.num_gpus if found else gpus)
+        tp = max(d for d in divisors(gpus) if d <= wide and (model is None or model.num_heads % d == 0))
+        serving |= {"tp": tp, "pp": gpus // tp, "dp": 1}
+        serving.pop("ep", None)
+    return serving
 
 
 def card_of(tables: Tables) -> str:
@@ -177,10 +194,10 @@ def _hardware(case: int, tables: Tables) -> None:
         changed(case)
 
     options = [*calibrated(), *cards()]
-    left, right = st.columns([3, 2])
     values = options if name in options else [name, *options]
-    left.selectbox(t("in.card"), values, key=card_key, on_change=store_card, format_func=card_label, help=t("in.card_help"))
-    right.number_input(t("in.gpus"), 1, max(MOST_GPUS, gpus), step=1, key=count_key, on_change=store_count)
+    st.selectbox(t("in.card"), values, key=card_key, on_change=store_card, format_func=card_label, help=t("in.card_help"))
+    left, right = st.columns(2)
+    left.number_input(t("in.gpus"), 1, max(MOST_GPUS, gpus), step=1, key=count_key, on_change=store_count)
     nodes = _nodes(name)
     if not nodes:
         return
@@ -194,7 +211,7 @@ def _hardware(case: int, tables: Tables) -> None:
         changed(case)
 
     values = ["automatic", *nodes] if given in ("automatic", *nodes) else ["automatic", given, *nodes]
-    st.selectbox(t("in.node"), values, key=node_key, on_change=store_node, format_func=_node_label, help=t("in.node_help"))
+    right.selectbox(t("in.node"), values, key=node_key, on_change=store_node, format_func=_node_label, help=t("in.node_help"))
 
 
 def _node_label(name: str) -> str:

@@ -159,7 +159,12 @@ def decode(word: str) -> Scenario:
 def from_toml(text: str, name: str) -> Scenario:
     """The scenario of an uploaded file. PlannerError names file, field and value."""
     name = short_text(name)
-    found = scenario_of(toml_tables(text, name), Path(name))
+    return from_tables(toml_tables(text, name), name)
+
+
+def from_tables(tables: dict[str, Any], name: str) -> Scenario:
+    """The scenario of a file's tables."""
+    found = scenario_of(tables, Path(name))
     if len(found.cases) > MAX_CASES:
         raise PlannerError(f"{name}: holds {len(found.cases)} configurations; the page compares up to {MAX_CASES}.")
     return checked({"title": found.title, "cases": [{"label": c.label, "tables": c.tables} for c in found.cases]})
