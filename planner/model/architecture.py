@@ -350,6 +350,11 @@ class Model(Spec):
         return copy
 
     @property
+    def reading_notes(self) -> tuple[str, ...]:
+        """What its reader took for granted or left out, a sentence each."""
+        return tuple(f"{self.name}: {self.provenance[field].source}" for field in self.assumed())
+
+    @property
     def family(self) -> str:
         """``encoder``, ``moe`` or ``dense``."""
         return "encoder" if self.architecture == "encoder" else "moe" if self.num_experts else "dense"
