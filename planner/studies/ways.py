@@ -27,6 +27,10 @@ MOST_GPUS = 16
 """Powers of two up to this many are tried where nothing limits the time; with a deadline up to MOST_IN_TIME."""
 MOST_IN_TIME = 16_384
 PER_NODE = 8
+NO_ROOM, UNSURE, LATE, DEAR, TOO_MUCH = (
+    "does not fit", "does not fit surely enough", "takes too long", "costs too much", "the rate is more than it can carry",
+)  # fmt: skip
+"""What a way may fail in, beside the reasons of its plan."""
 SATURATED = 0.95
 """Of a deployment's capacity: above it latencies grow without a bound that a short simulation could tell."""
 LEAST_FLOPS = 3.0
@@ -112,7 +116,7 @@ def moved(tables: Mapping[str, Mapping[str, Any]], accelerator: str, num_gpus: i
 def way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -> Way:
     """Train on the fewest GPUs of an accelerator that keep to the wish; of those that do not, the last that was tried."""
     card, model = load_accelerator(accelerator), as_model(tables["model"])
-    found = Way(accelerator=card.name, num_gpus=0, tables={}, why="does not fit")
+    found = Way(accelerator=card.name, num_gpus=0, tables={}, why=NO_ROOM)
     for num_gpus in wish.counts():
         why = _hopeless(card, model, tables, num_gpus, wish)
         if why:
@@ -134,11 +138,11 @@ def way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -
 
 def _short_of(answer: Plan, wish: Wish) -> str:
     if not answer.recommended:
-        return "; ".join(answer.reasons) or "does not fit surely enough"
+        return "; ".join(answer.reasons) or UNSURE
     if wish.deadline_s is not None and answer.run_s is not None and answer.run_s > wish.deadline_s:
-        return "takes too long"
+        return LATE
     if wish.budget_usd is not None and answer.run_s is not None and (answer.cost_usd or 0.0) > wish.budget_usd:
-        return "costs too much"
+        return DEAR
     return ""
 
 
@@ -147,20 +151,20 @@ def _hopeless(card: Accelerator, model: Model, tables: Mapping[str, Mapping[str,
     job = Job.build(dict(tables["job"]), "job")
     least = LEAST_BYTES.get(job.kind, 2.0) * parameters_total(model) / num_gpus
     if least > card.memory_bytes:
-        return "does not fit"
+        return NO_ROOM
     if wish.deadline_s is None or job.steps_per_epoch is None:
         return ""
     tokens = job.steps_per_epoch * job.num_epochs * job.tokens_per_step
     peak = max(card.peak_flops_per_s.values())
     fastest_s = LEAST_FLOPS * parameters_active(model) * tokens / (num_gpus * peak)
-    return "takes too long" if fastest_s > wish.deadline_s else ""
+    return LATE if fastest_s > wish.deadline_s else ""
 
 
 def serving_way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -> Way:
     """Serve on the fewest GPUs of an accelerator that hold the model and carry the rate with room to spare: replicas of the
     narrowest cut that surely fits, as many as the capacity of one asks for."""
     card = load_accelerator(accelerator)
-    found = Way(accelerator=card.name, num_gpus=0, tables={}, why="does not fit")
+    found = Way(accelerator=card.name, num_gpus=0, tables={}, why=NO_ROOM)
     counts = wish.counts()
     least = 0
     for num_gpus in counts:
@@ -195,9 +199,9 @@ def _surely(question: Mapping[str, Mapping[str, Any]]) -> Deployment:
 
 def _overloaded(answer: Deployment) -> str:
     if not answer.fits or answer.fit_probability < 1.0 - RISK:
-        return "; ".join(answer.reasons) or "does not fit surely enough"
+        return "; ".join(answer.reasons) or UNSURE
     load = answer.load
-    return "" if load is None or (load.stable and load.utilisation <= SATURATED) else "the rate is more than it can carry"
+    return "" if load is None or (load.stable and load.utilisation <= SATURATED) else TOO_MUCH
 
 
 def _cuts(

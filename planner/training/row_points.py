@@ -17,8 +17,8 @@ from planner.workload.layout import as_columns
 class RowPoint:
     """One operator of one layer for one micro-batch on one GPU. ``share``: of the time that all operators take together.
 
-    ``intensity`` = flops / bytes moved, ``rate_flops_per_s`` = flops / seconds. ``bound``: "compute" or "memory", by which side of
-    the ridge (peak over bandwidth) it lies.
+    ``intensity`` = flops / bytes moved, ``rate_flops_per_s`` = flops / seconds. ``bound``: "compute" or "memory", by which side
+    of the ridge (peak over bandwidth) it lies.
     """
 
     block: str
@@ -88,4 +88,3 @@ def row_points(plan: Plan) -> tuple[Roof, list[RowPoint]]:
         if flops > 0 and moved > 0 and seconds > 0
     ]
     return roof, sorted(points, key=lambda p: -p.share)
-

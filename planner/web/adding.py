@@ -67,7 +67,9 @@ def _derived(case: int, tables: state.Tables) -> None:
         "experts_kept": kept if 0 < kept < experts else None,
     }
     same = not any(changes.values())
-    if st.button(t("add.derived"), key="add.derived", disabled=same or len(state.current()["cases"]) >= MAX_CASES, width="stretch"):
+    if st.button(
+        t("add.derived"), key="add.derived", disabled=same or len(state.current()["cases"]) >= MAX_CASES, width="stretch"
+    ):
         try:
             found = derive(model, Changes(**changes), short_text(f"{model.name}-derived", 40))  # type: ignore[arg-type]
         except PlannerError as error:

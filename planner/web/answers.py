@@ -148,15 +148,23 @@ def load_archive(content: bytes, name: str) -> state.Scenario:
         if missing := [n for n in files if n not in texts]:
             raise PlannerError(f"{name}: {missing[0]} is missing; the three files of a profile belong together.")
         keep_profile(f"{profile}-{fingerprint(content)[:8]}" if profile in _KEPT else profile, _profile(texts, files))
-    plain = toml_tables(texts[SCENARIO_FILE], name)
-    for table in [plain, *plain.get("compare", [])]:
-        cluster, framework = table.get("cluster", {}), table.get("framework", {})
-        if str(cluster.get("node", "")).endswith("-node.toml"):
+    plain = toml_tables(texts[SCENARIO_FILE], name, require=False)
+    others = plain.get("compare", [])
+    for table in [plain, *(others if isinstance(others, list) else ())]:
+        cluster, framework = (_table(table, part) for part in ("cluster", "framework"))
+        if cluster.get("node") in texts:
             cluster["node"] = _kept_name(cluster["node"].removesuffix("-node.toml"), content)
             cluster.pop("accelerator", None)
-        if str(framework.get("name", "")).endswith("-framework.toml"):
+        if framework.get("name") in texts:
             framework["name"] = _kept_name(framework["name"].removesuffix("-framework.toml"), content)
+    require_safe(plain, name)
     return state.from_tables(plain, name)
+
+
+def _table(tables: Any, name: str) -> dict[str, Any]:
+    """A table of a file that nobody has checked; empty where it is none."""
+    found = tables.get(name) if isinstance(tables, dict) else None
+    return found if isinstance(found, dict) and all(isinstance(v, str | int | float) for v in found.values()) else {}
 
 
 def _kept_name(profile: str, content: bytes) -> str:

@@ -27,7 +27,7 @@ CASES = ("#7048c8", "#c2570c", "#0f8a7e", "#b03a78")
 KINDS = ("#3f6fb5", "#86aede", "#5b4fa0", "#d98032", "#efbf8d", "#4f9d94", "#b7b0c9", "#87909a")
 """Of what memory is used for, in the order of ``performance.memory.KINDS``."""
 PARTS = (
-    "#2a7f9e", "#16556e", "#84c0d4", "#b5559a", "#863c7e", "#dc9cc6", "#a57ad0", "#6a4bb0", "#9b8f5a", "#b9bfc5", "#6d7780",
+    "#2a7f9e", "#16556e", "#84c0d4", "#b04f95", "#863c7e", "#dc9cc6", "#a57ad0", "#6a4bb0", "#9b8f5a", "#b9bfc5", "#6d7780",
 )  # fmt: skip
 """Of what a step consists of, in the order of ``performance.step_time.PARTS``."""
 GROUPS = ("#3a53a4", "#d07a1f", "#1d8f6d", "#a13d63", "#7a6bc9", "#7d6a1e", "#4aa0b8", "#7b8791", "#c65fb0", "#4f7f2a")
@@ -405,7 +405,9 @@ def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, 
     vertical = alt.Y("y:Q", title=say(lang, f"chart.{y}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6))
     if not samples:
         line = base.mark_line(strokeWidth=2.5, point=True).encode(y=vertical, tooltip=tips)
-        names = base.mark_text(align="right", dx=-8, dy=-10, fontWeight="bold", color=INK, aria=False).encode(y=vertical, text="end:N", color=alt.value(INK))
+        names = base.mark_text(align="right", dx=-8, dy=-10, fontWeight="bold", color=INK, aria=False).encode(
+            y=vertical, text="end:N", color=alt.value(INK)
+        )
         return _spec(alt.layer(line, names), 320)
     apart = base.mark_rule(opacity=0.45).encode(y=vertical, y2="fitted:Q")
     measured = base.mark_point(size=40, opacity=0.85).encode(y=vertical, tooltip=tips)
@@ -447,9 +449,7 @@ def tornado_spec(lang: str, rows: int) -> Spec:
     bars = base.mark_bar(size=16).encode(
         x=alt.X("from:Q", title=axis, scale=scale, axis=alt.Axis(format="~s", tickCount=6)),
         x2="to:Q",
-        color=alt.Color(
-            "end:N", scale=alt.Scale(range=[GROUPS[0], GROUPS[1]]), legend=_legend(symbolType="square")
-        ),
+        color=alt.Color("end:N", scale=alt.Scale(range=[GROUPS[0], GROUPS[1]]), legend=_legend(symbolType="square")),
         tooltip=tips,
     )
     now = base.mark_rule(color=INK, strokeWidth=2).encode(x=alt.X("now:Q", title=axis, scale=scale), y=alt.Y(), tooltip=tips)
@@ -524,9 +524,7 @@ def swept_spec(lang: str, x: str, y: str, numeric: bool, groups: tuple[str, ...]
     return _spec(base.mark_line(strokeWidth=2.5, point={"size": 60}), 320)
 
 
-def swept(
-    name: str, title: str, description: str, rows: Sequence[dict[str, Any]], *, x: str, y: str, numeric: bool
-) -> Figure:
+def swept(name: str, title: str, description: str, rows: Sequence[dict[str, Any]], *, x: str, y: str, numeric: bool) -> Figure:
     """``rows``: x (a field's value), y, group (configuration), note."""
     groups = tuple(dict.fromkeys(str(row["group"]) for row in rows))
     return Figure(name=name, title=title, alt=description, spec=swept_spec(language(), x, y, numeric, groups), rows=rows)

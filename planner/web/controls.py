@@ -33,10 +33,18 @@ def with_value(options: Sequence[Any], value: Any) -> list[Any]:
 
 
 def slider(
-    case: int, table: str, name: str, label: str, options: Sequence[Any], value: Any, *, tag: str = "", before: Stored | None = None,
+    case: int,
+    table: str,
+    name: str,
+    label: str,
+    options: Sequence[Any],
+    value: Any,
+    *,
+    tag: str = "",
+    before: Stored | None = None,
     **more: Any,
-) -> None:  # fmt: skip
-    """A slider over given values; a text where there is only one. ``tag``: another control where the value comes from elsewhere."""
+) -> None:
+    """A slider over given values; a text where there is only one. ``tag``: another control for a value from elsewhere."""
     values = with_value(options, value)
     if len(values) < 2:
         st.caption(f"{label}: {values[0]}")

@@ -56,12 +56,17 @@ def require_safe(value: Any, where: str = "scenario", depth: int = 0) -> None:
             raise PlannerError(f"{where}: holds {len(value):,} items; at most {MAX_ITEMS:,} are read.")
         for inner in value:
             require_safe(inner, where, depth + 1)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise PlannerError(f"{where} = {value}: must be a finite number.")
-    elif isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-        raise PlannerError(f"{where}: is a number of {value.bit_length() * 0.30103 + 1:.0f} digits; at most 10^18 is read.")
+    elif isinstance(value, int | float):
+        _require_number(value, where)
     elif isinstance(value, str) and len(value) > MAX_TEXT * 10:
         raise PlannerError(f"{where}: holds {len(value):,} characters; at most {MAX_TEXT * 10:,} are read.")
+
+
+def _require_number(value: float, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PlannerError(f"{where} = {value}: must be a finite number.")
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        raise PlannerError(f"{where}: is a number of {value.bit_length() * 0.30103 + 1:.0f} digits; at most 10^18 is read.")
 
 
 def _require_field(key: str, value: Any, where: str) -> None:
@@ -72,7 +77,12 @@ def _require_field(key: str, value: Any, where: str) -> None:
     if key in LOOKED_UP and isinstance(value, str):
         require_name(value, f"{where}.{key}")
     largest = LARGEST.get(key)
-    if largest is not None and isinstance(value, int | float) and not isinstance(value, bool) and largest < value <= LARGEST_NUMBER:
+    if (
+        largest is not None
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and largest < value <= LARGEST_NUMBER
+    ):
         raise PlannerError(f"{where}.{key} = {value:,}: the web page takes at most {largest:,}.")
 
     least = SMALLEST.get(key)

@@ -66,7 +66,7 @@ def _draw() -> None:
     prepare(name)
     with st.sidebar:
         _language()
-        if name == FIRST:
+        if name == "ask":
             _files()
         else:
             _cases()
@@ -89,7 +89,7 @@ def _links(pages: dict[str, Any], now: str) -> None:
 
 def prepare(name: str) -> None:
     """Compute what a page shows before anything of it is drawn: the browser then draws once, not while the server computes."""
-    if name == FIRST:
+    if name == "ask":
         return
     answers()
     if name == "compare":
@@ -185,7 +185,12 @@ def _files() -> None:
     else:
         toml = download.file_name(name, "toml")
         download.take(
-            t("file.save"), lambda: download.scenario_toml(scenario), toml, "application/toml", "save.toml", icon=":material/save:"
+            t("file.save"),
+            lambda: download.scenario_toml(scenario),
+            toml,
+            "application/toml",
+            "save.toml",
+            icon=":material/save:",
         )
     box = st.popover(t("file.take"), width="stretch", icon=":material/description:", key="report", on_change="rerun")
     if box.open:

@@ -95,7 +95,8 @@ def card(answer: Answer, wide: bool = False) -> str:
     return (
         f"<section class='card{' wide' if wide else ''}' aria-label='{escape(answer.label, quote=True)}'>{head}"
         f"<p class='sub'>{sub}</p>"
-        f"<span class='verdict {colour}' data-figure='fits'>{escape(words)}</span>{chip}{why}<dl>{items(_rows(plan))}</dl></section>"
+        f"<span class='verdict {colour}' data-figure='fits'>{escape(words)}</span>{chip}{why}"
+        f"<dl>{items(_rows(plan))}</dl></section>"
     )
 
 

@@ -12,7 +12,7 @@ import streamlit as st
 from planner.common.errors import PlannerError
 from planner.model.catalog import model_names
 from planner.performance.risk import chance
-from planner.studies.ways import Way
+from planner.studies.ways import DEAR, LATE, NO_ROOM, TOO_MUCH, UNSURE, Way
 from planner.training.plan import Plan
 from planner.web import background, inputs, inputs_job, presets, question, show, state
 from planner.web.answers import Answer, answer
@@ -297,7 +297,9 @@ def verdict(one: Answer, scenario: state.Scenario) -> tuple[str, str, str, list[
         return "no", t("ask.no"), words, ["; ".join(show.reasons(one))]
     sure = chance(plan.fit_probability)
     parts = [
-        escape(t("ask.yes_holds", gpus=gpus_of(plan), room=show.gib(plan.usable_bytes), sure=sure, need="{}")).replace("{}", memory),
+        escape(t("ask.yes_holds", gpus=gpus_of(plan), room=show.gib(plan.usable_bytes), sure=sure, need="{}")).replace(
+            "{}", memory
+        ),
         escape(t("ask.speed", tokens="{}")).replace("{}", _figure("tokens", show.number(plan.tokens_per_s))),
     ]
     notes, late = [], ""
@@ -351,9 +353,13 @@ def _serving_words(found: Any) -> tuple[str, str, str, list[str]]:
     good = True
     if load is not None:
         good = load.stable and load.utilisation <= 0.95
-        parts.append(t("ask.carries" if good else "ask.overloaded", rate=f"{load.requests_per_s:g}", share=f"{load.utilisation:.0%}"))
+        parts.append(
+            t("ask.carries" if good else "ask.overloaded", rate=f"{load.requests_per_s:g}", share=f"{load.utilisation:.0%}")
+        )
         if good and load.ttft_s is not None:
-            parts.append(t("ask.first", ttft=show.duration(load.ttft_s["p95"]), tpot=show.duration((load.tpot_s or {}).get("p95"))))
+            parts.append(
+                t("ask.first", ttft=show.duration(load.ttft_s["p95"]), tpot=show.duration((load.tpot_s or {}).get("p95")))
+            )
     if found.price is not None:
         hourly = found.price.usd_per_gpu_hour * found.num_gpus
         parts.append(t("ask.hourly", usd=show.dollars(hourly)))
@@ -362,7 +368,12 @@ def _serving_words(found: Any) -> tuple[str, str, str, list[str]]:
     sentence = f"{parts[0]}{t('show.comma')}" + escape(t("show.comma").join(parts[1:])) + t("ask.stop")
     if not good:
         return "no", t("ask.no"), sentence, notes
-    return ("yes" if found.certainty == "fits" else "perhaps"), t("ask.yes" if found.certainty == "fits" else "ask.perhaps"), sentence, notes
+    return (
+        ("yes" if found.certainty == "fits" else "perhaps"),
+        t("ask.yes" if found.certainty == "fits" else "ask.perhaps"),
+        sentence,
+        notes,
+    )
 
 
 def _best(case: int, scenario: state.Scenario, tables: state.Tables) -> None:
@@ -376,10 +387,10 @@ def _best(case: int, scenario: state.Scenario, tables: state.Tables) -> None:
     best = enough[0]
     so_far = "" if task is not None and task.finished else t("ask.so_far")
     if best.deployment is not None:
-        colour, word, sentence, notes = _serving_words(best.deployment)
+        colour, _, sentence, notes = _serving_words(best.deployment)
     else:
         one = Answer(label="", tables=dict(best.tables), plan=best.plan)  # type: ignore[arg-type]
-        colour, word, sentence, notes = verdict(one, scenario)
+        colour, _, sentence, notes = verdict(one, scenario)
     _say(colour, t("ask.cheapest"), sentence, [so_far, *notes])
     if st.button(t("ask.take"), key="ask.take", type="primary", icon=":material/arrow_forward:"):
         take(case, best)
@@ -430,7 +441,7 @@ def _growing(case: int, key: str) -> None:
     words = t("search.waiting", place=before) if before else t("ask.progress", done=task.done, size=task.size)
     st.progress(min(task.done / max(task.size, 1), 1.0), text=words)
     choosing = state.current().get("ask", {}).get("choose")
-    if choosing and task.found and not st.session_state.get("ask.first") == key and question.in_order(task.found)[0]:
+    if choosing and task.found and st.session_state.get("ask.first") != key and question.in_order(task.found)[0]:
         st.session_state["ask.first"] = key  # the first way that was found makes the verdict
         st.rerun(scope="app")
     _rows(case, task)
@@ -461,7 +472,15 @@ def _rows(case: int, task: Task) -> None:
     if rest and task.finished:
         with st.expander(t("ask.left_out", count=len(rest))):
             for one in rest:
-                st.caption(f"{markdown(one.accelerator)}: {markdown(said(one.why), 300)}")
+                st.caption(f"{markdown(one.accelerator)}: {markdown(why_not(one), 300)}")
+
+
+WHY = {NO_ROOM: "no_room", UNSURE: "unsure", LATE: "late_way", DEAR: "dear_way", TOO_MUCH: "too_much"}
+
+
+def why_not(one: Way) -> str:
+    """What a way fails in, in the language of the session."""
+    return t(f"ask.{WHY[one.why]}") if one.why in WHY else said(one.why)
 
 
 def _row(one: Way) -> dict[str, Any]:
@@ -498,4 +517,3 @@ def take(case: int, one: Way) -> None:
     inputs.changed(case)
     state.replace(scenario)
     st.switch_page(st.session_state["pages"]["serving" if one.deployment is not None else "compare"])
-

@@ -23,7 +23,8 @@ from planner.uncertainty.ratio import Ratio
 from planner.web import charts, show, state
 from planner.web.answers import Answer, answers, key_of, on_other_sizes, remembered
 from planner.web.figure import Figure
-from planner.web.guard import short_text
+from planner.web.guard import markdown, short_text
+from planner.web.launch import launch_files
 from planner.web.messages import said
 from planner.web.pages import memory
 from planner.web.text import language, t
@@ -49,6 +50,18 @@ def page() -> None:
         with notes.container():
             _remedies(found)
     charts.show(*pictures, key="compare")
+    box = st.popover(
+        t("compare.launch"), key="compare.launch", type="tertiary", on_change="rerun", icon=":material/rocket_launch:"
+    )
+    if box.open:
+        with box:
+            case = min(int(st.session_state.get("case", 0)), len(found) - 1)
+            chosen = found[case]
+            if chosen.plan is None or not chosen.plan.fits:
+                st.caption(t("compare.no_launch", label=markdown(chosen.label)))
+            else:
+                st.caption(markdown(chosen.label))
+                launch_files(chosen.plan, "compare")
 
 
 def _terms(cases: int) -> str:
@@ -58,7 +71,12 @@ def _terms(cases: int) -> str:
     key = f"compare.at.{language()}"
     st.session_state.setdefault(key, st.session_state.get("compare.at", "given"))
     chosen = st.segmented_control(
-        t("compare.at"), ("given", *TERMS), format_func=lambda n: t(f"compare.at_{n}"), key=key, required=True, help=t("compare.at_help")
+        t("compare.at"),
+        ("given", *TERMS),
+        format_func=lambda n: t(f"compare.at_{n}"),
+        key=key,
+        required=True,
+        help=t("compare.at_help"),
     )
     st.session_state["compare.at"] = chosen
     return str(chosen)
@@ -81,11 +99,10 @@ def table(found: Sequence[Answer]) -> str:
     others = [one for one in found[1:] if one.plan is not None] if first is not None else []
     head = "".join(f"<th scope='col'>{_head(one)}</th>" for one in found)
     single = len(others) == 1
-    head += "".join(
-        f"<th scope='col'>{escape(t('compare.difference') if single else t('compare.difference_of', label=short_text(one.label, 40)))}"
-        f"<small>{escape(t('compare.over_first', label=short_text(found[0].label, 40)))}</small></th>"
-        for one in others
-    )
+    over = escape(t("compare.over_first", label=short_text(found[0].label, 40)))
+    for one in others:
+        name = t("compare.difference") if single else t("compare.difference_of", label=short_text(one.label, 40))
+        head += f"<th scope='col'>{escape(name)}<small>{over}</small></th>"
     rows = []
     between = {one.label: ratios(one.known, first) for one in others} if first is not None else {}
     for key, name, figure, ratio in ROWS:
@@ -151,17 +168,42 @@ def _cost(plan: Plan) -> Cell:
     return (show.dollars(plan.cost_usd) if plan.run_s is not None else "–"), show.cost_note(plan)
 
 
+def _where(plan: Plan) -> Cell:
+    return f"{plan.num_gpus} x {plan.cluster.accelerator.name}", f"{plan.cluster.node.name} · {plan.framework.name}"
+
+
+def _layout(plan: Plan) -> Cell:
+    return plan.layout.label, ""
+
+
+def _memory(plan: Plan) -> Cell:
+    usable = t("show.of_usable", usable=show.gib(plan.usable_bytes))
+    return show.gib(plan.peak_total_bytes), f"{usable}; {_span(plan, 'peak_total_bytes', show.gib)}"
+
+
+def _step(plan: Plan) -> Cell:
+    return show.duration(plan.step_time_s), _span(plan, "step_time_s", show.duration)
+
+
+def _tokens(plan: Plan) -> Cell:
+    return show.number(plan.tokens_per_s), _span(plan, "tokens_per_s", show.number)
+
+
+def _mfu(plan: Plan) -> Cell:
+    return f"{plan.mfu:.1%}", _span(plan, "mfu", lambda v: f"{v:.1%}")
+
+
 ROWS: tuple[tuple[str, str, Callable[[Plan], Cell], str], ...] = (
     ("parameters", "compare.parameters", _parameters, ""),
-    ("where", "compare.hardware", lambda p: (f"{p.num_gpus} x {p.cluster.accelerator.name}", f"{p.cluster.node.name} · {p.framework.name}"), ""),
-    ("layout", "in.layout", lambda p: (p.layout.label, ""), ""),
-    ("gib", "show.memory", lambda p: (show.gib(p.peak_total_bytes), f"{t('show.of_usable', usable=show.gib(p.usable_bytes))}; {_span(p, 'peak_total_bytes', show.gib)}"), "peak_total_bytes"),
-    ("step", "show.step", lambda p: (show.duration(p.step_time_s), _span(p, "step_time_s", show.duration)), "step_time_s"),
-    ("tokens", "show.tokens", lambda p: (show.number(p.tokens_per_s), _span(p, "tokens_per_s", show.number)), ""),
-    ("mfu", "show.mfu", lambda p: (f"{p.mfu:.1%}", _span(p, "mfu", lambda v: f"{v:.1%}")), ""),
+    ("where", "compare.hardware", _where, ""),
+    ("layout", "in.layout", _layout, ""),
+    ("gib", "show.memory", _memory, "peak_total_bytes"),
+    ("step", "show.step", _step, "step_time_s"),
+    ("tokens", "show.tokens", _tokens, ""),
+    ("mfu", "show.mfu", _mfu, ""),
     ("run", "show.run", _run, "run_s"),
     ("cost", "show.cost", _cost, "cost_usd"),
-)  # fmt: skip
+)
 """(key, text, figure and note of a plan, the figure's name in ``difference.ratios``)."""
 
 
@@ -199,7 +241,10 @@ def equal_table(sides: Sequence[Side]) -> str:
         return ("–", "") if found is None else (say(found.expected), show.between(found, say))
 
     rows: list[tuple[str, list[Cell]]] = [
-        (t("compare.parameters"), [(count(s.parameters_total), t("show.active", count=count(s.parameters_active))) for s in sides]),
+        (
+            t("compare.parameters"),
+            [(count(s.parameters_total), t("show.active", count=count(s.parameters_active))) for s in sides],
+        ),
         (t("in.layout"), [(s.plan.layout.label, show.verdict(s.plan)[1]) for s in sides]),
         (t("in.num_tokens"), [(count(s.tokens), "" if s.reachable else t("compare.never")) for s in sides]),
         (t("compare.flops"), [(f"{s.training_flops:.3g}", "") for s in sides]),
@@ -294,7 +339,9 @@ def step_figure(known: Sequence[Answer]) -> Figure:
         )
         for one in known
     ]
-    return charts.stacked("step-time", "step", t("compare.step_title", list=show.listed(parts)), t("compare.step_alt"), rows, colours)
+    return charts.stacked(
+        "step-time", "step", t("compare.step_title", list=show.listed(parts)), t("compare.step_alt"), rows, colours
+    )
 
 
 def _any(known: Sequence[Answer], part: str) -> bool:

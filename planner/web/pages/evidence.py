@@ -19,7 +19,7 @@ from planner.evidence.predictions import predict
 from planner.prices.price import Price
 from planner.reports.audit import claimed_text, interval_text, sentence
 from planner.uncertainty.effects import load_effects
-from planner.web import charts, show
+from planner.web import charts, commands, show
 from planner.web.answers import answers, claims, fingerprint, operators
 from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
@@ -85,7 +85,16 @@ def _bottom_line(table: pd.DataFrame) -> None:
         if len(some):
             found = errors_by(some.assign(all=""), ["all"])[0]
             inside = f"{found.inside / found.rows:.0%}"
-            parts.append(t("evidence.verdict_of", metric=t(f"metric.{metric}"), median=f"{found.median:.1%}", p90=f"{found.percentile_90:.0%}", inside=inside, rows=f"{found.rows:,}"))
+            parts.append(
+                t(
+                    "evidence.verdict_of",
+                    metric=t(f"metric.{metric}"),
+                    median=f"{found.median:.1%}",
+                    p90=f"{found.percentile_90:.0%}",
+                    inside=inside,
+                    rows=f"{found.rows:,}",
+                )
+            )
     st.html(f"<p class='answer'>{escape(show.listed(parts))}{t('ask.stop')}</p>")
 
 
@@ -257,6 +266,14 @@ def _assumptions() -> None:
     if rows:
         st.html(f"<h3 class='finding'>{t('evidence.assumed', count=len(rows))}</h3>")
         st.dataframe(list(rows.values()), hide_index=True, height=480, alt=t("evidence.assumptions"))
+    _elsewhere()
+
+
+def _elsewhere() -> None:
+    """What only the command line does."""
+    with st.expander(t("evidence.elsewhere")):
+        for name, command in commands.ELSEWHERE.items():
+            st.markdown(f"`{command}`: {t(f'evidence.command_{name}')}")
 
 
 def _price_age(label: str, price: Price | None) -> None:

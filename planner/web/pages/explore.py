@@ -89,7 +89,9 @@ def _wait(key: str) -> None:
 def _sweep(scenario: state.Scenario) -> None:
     st.subheader(t("explore.sweep"))
     left, right = st.columns(2)
-    field = left.selectbox(t("explore.field"), list(USUAL), key="explore.field", accept_new_options=True, help=t("explore.field_help"))
+    field = left.selectbox(
+        t("explore.field"), list(USUAL), key="explore.field", accept_new_options=True, help=t("explore.field_help")
+    )
     values = right.text_input(
         t("explore.values"), USUAL.get(field, ""), key=f"explore.values.{field}", max_chars=200, help=t("explore.values_help")
     )
@@ -116,7 +118,9 @@ def sweep_of(scenario: state.Scenario, variation: Variation) -> Any:
     cases = tuple(Case(label=case["label"], tables=_plain(case["tables"]), where=case["label"]) for case in scenario["cases"])
     question = as_sweep(Scenario(title="", cases=cases), [variation])
     if question.num_points > MOST_POINTS:
-        raise PlannerError(f"the sweep holds {question.num_points:,} points; the page takes {MOST_POINTS}, planner sweep all of them.")
+        raise PlannerError(
+            f"the sweep holds {question.num_points:,} points; the page takes {MOST_POINTS}, planner sweep all of them."
+        )
     return question
 
 
@@ -161,7 +165,12 @@ def _limit(one: Mapping[str, Any]) -> None:
     st.subheader(t("explore.limit"))
     st.caption(t("memory.which", label=markdown(one["label"])))
     fields = [name for name in FIELDS if name != "layout.micro_batch_size" or one["tables"].get("layout")]
-    field = st.selectbox(t("explore.limit_field"), fields, key=f"explore.limit.{language()}", format_func=lambda n: t(f"explore.limit_{n.replace('.', '_')}"))
+    field = st.selectbox(
+        t("explore.limit_field"),
+        fields,
+        key=f"explore.limit.{language()}",
+        format_func=lambda n: t(f"explore.limit_{n.replace('.', '_')}"),
+    )
     try:
         tables = asked(_plain(one["tables"]))
     except PlannerError as error:
@@ -175,8 +184,9 @@ def _limited(found: Limit) -> None:
     value = f"{found.value:,}" if isinstance(found.value, int) else short_text(found.value)
     st.success(t("explore.limited", field=t(f"explore.limit_{found.field.replace('.', '_')}"), value=markdown(value)))
     plan = found.plan
-    words = t("explore.limit_plan", layout=plan.layout.label, need=show.gib(plan.peak_total_bytes), room=show.gib(plan.usable_bytes))
+    words = t(
+        "explore.limit_plan", layout=plan.layout.label, need=show.gib(plan.peak_total_bytes), room=show.gib(plan.usable_bytes)
+    )
     st.caption(markdown(words, 300))
     if found.next_value is not None:
         st.caption(markdown(f"{found.next_value}: {said(found.reason)}", 400))
-

@@ -86,7 +86,9 @@ def timeline_figure(plan: Plan, found: Sequence[Moment]) -> Figure:
     begin = start_of(moments)
     rows = [
         {"at": at, "when": f"{at + 1}. {when}", "part": t(f"kind.{kind}"), "value": kinds[kind] / GIB, "order": KINDS.index(kind)}
-        for at, (when, kinds) in enumerate([(t("memory.begin"), begin), *zip(names, [m.kinds_bytes for m in moments], strict=True)])
+        for at, (when, kinds) in enumerate(
+            [(t("memory.begin"), begin), *zip(names, [m.kinds_bytes for m in moments], strict=True)]
+        )
         for kind in KINDS
     ]
     phase = t(f"phase.{heaviest.phase.replace(' ', '_')}")

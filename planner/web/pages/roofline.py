@@ -61,7 +61,15 @@ def figure(roof: Roof, points: Sequence[RowPoint]) -> Figure:
     ]
     ends = [min([row["x"] for row in rows], default=0.1), roof.ridge, max([row["x"] for row in rows], default=1e4)]
     line = [
-        {"id": -1, "name": "", "group": "", "x": x, "y": min(x * roof.bytes_per_s, roof.peak_flops_per_s) / TERA, "share": 0.0, "roof": True}
+        {
+            "id": -1,
+            "name": "",
+            "group": "",
+            "x": x,
+            "y": min(x * roof.bytes_per_s, roof.peak_flops_per_s) / TERA,
+            "share": 0.0,
+            "roof": True,
+        }
         for x in sorted({min(ends[0], roof.ridge / 2), roof.ridge, max(ends[2], roof.ridge * 2)})
     ]
     bound = sum(p.share for p in points if p.bound == "compute")
@@ -73,7 +81,9 @@ def _detail(plan: Plan, roof: Roof, point: RowPoint) -> None:
     """The formula behind one operator's time, with its numbers and their source."""
     card = plan.cluster.accelerator
     compute, memory = point.flops / roof.peak_flops_per_s, point.bytes_moved / roof.bytes_per_s
-    st.html(f"<h3 class='finding'>{escape(t('roofline.picked', name=f'{point.block}: {point.name}', phase=word(point.phase)))}</h3>")
+    st.html(
+        f"<h3 class='finding'>{escape(t('roofline.picked', name=f'{point.block}: {point.name}', phase=word(point.phase)))}</h3>"
+    )
     st.markdown(
         t(
             "roofline.formula", flops=f"{point.flops / 1e9:,.3g}", peak=f"{roof.peak_flops_per_s / TERA:,.0f}",

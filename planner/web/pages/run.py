@@ -119,7 +119,9 @@ def table(labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill 
     head = "".join(f"<th scope='col'>{escape(label)}</th>" for label in labels)
     body = "".join(
         f"<tr><th scope='row'>{show.term(name)}</th>"
-        + "".join(f"<td><span data-figure='{key}'>{escape(value)}</span><small>{escape(note)}</small></td>" for value, note in cells)
+        + "".join(
+            f"<td><span data-figure='{key}'>{escape(value)}</span><small>{escape(note)}</small></td>" for value, note in cells
+        )
         + "</tr>"
         for key, name, cells in rows
     )
@@ -143,7 +145,9 @@ def _bill_rows(bills: Sequence[Bill | None]) -> Rows:
     rows: Rows = [("", t("run.price"), [("–", t("show.no_price")) if b is None else _price(b) for b in bills])]
     for item in ITEMS:
         if any(b.items_usd[item].expected > 0 for b in known):
-            rows.append(("", t(f"run.item_{item}"), [_span(None if b is None else b.items_usd[item], show.dollars) for b in bills]))
+            rows.append(
+                ("", t(f"run.item_{item}"), [_span(None if b is None else b.items_usd[item], show.dollars) for b in bills])
+            )
     rows.append(("total", t("run.total"), [_span(None if b is None else b.total_usd, show.dollars) for b in bills]))
     rows.append(("budget", t("run.budget"), [_span(None if b is None else b.budget_usd, show.dollars) for b in bills]))
     rows.append(("energy", t("run.energy"), [_span(None if b is None else b.energy_kwh, _kwh) for b in bills]))
@@ -184,6 +188,15 @@ def causes_figure(labels: Sequence[str], runs: Sequence[WholeRun]) -> Figure:
     )
 
 
+def end_words(text: str) -> str:
+    """An end of an input in the language of the session: "0.5 x as many", "10 min", "as modelled"."""
+    value, _, unit = text.partition(" ")
+    if unit in ("x as many", "min"):
+        return t("run.as_many" if unit == "x as many" else "run.minutes", value=value)
+    known = {"as modelled": "run.as_modelled", "as published runs went": "run.as_published"}
+    return t(known[text]) if text in known else text
+
+
 def tornado_figure(label: str, bill: Bill, swings: Sequence[Swing]) -> Figure:
     """What moves the total, the widest first."""
     now = bill.total_usd.expected
@@ -191,8 +204,8 @@ def tornado_figure(label: str, bill: Bill, swings: Sequence[Swing]) -> Figure:
     for swing in swings:
         words = {
             "name": t(f"run.swing_{swing.name.replace(' ', '_')}"),
-            "low": f"{said(swing.low)}: {show.dollars(swing.low_usd)}",
-            "high": f"{said(swing.high)}: {show.dollars(swing.high_usd)}",
+            "low": f"{end_words(swing.low)}: {show.dollars(swing.low_usd)}",
+            "high": f"{end_words(swing.high)}: {show.dollars(swing.high_usd)}",
             "now": now,
         }
         rows += [

@@ -13,7 +13,6 @@ import streamlit as st
 
 from planner.common.errors import PlannerError
 from planner.common.units import DAY_S, GIB
-from planner.export import STACKS, export_plan
 from planner.hardware.cluster import accelerator_names
 from planner.layout_search.question import SearchQuestion, as_question
 from planner.layout_search.search import run_search
@@ -22,9 +21,10 @@ from planner.training.planning import plan
 from planner.web import background, charts, inputs, show, state
 from planner.web.answers import arguments, calibrated, key_of, layout_fields, stack_name
 from planner.web.background import Task
-from planner.web.download import csv_bytes, parquet_bytes, take, zipped
+from planner.web.download import csv_bytes, parquet_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
+from planner.web.launch import launch_files
 from planner.web.messages import said
 from planner.web.text import language, t
 from planner.workload.framework import framework_names
@@ -111,7 +111,12 @@ def _form(tables: state.Tables) -> Wanted:
     )
     limits = state.current().get("ask", {})
     deadline = middle.number_input(
-        t("search.deadline"), 0.0, value=float(limits.get("days", 0.0)), step=1.0, key="search.deadline", help=t("search.zero_none")
+        t("search.deadline"),
+        0.0,
+        value=float(limits.get("days", 0.0)),
+        step=1.0,
+        key="search.deadline",
+        help=t("search.zero_none"),
     )
     budget = right.number_input(
         t("search.budget"), 0.0, value=float(limits.get("usd", 0.0)), step=1000.0, key="search.budget", help=t("search.zero_none")
@@ -339,21 +344,16 @@ def _take(table: pd.DataFrame, rank: int, case: int) -> None:
     box = right.popover(t("search.files"), width="stretch", key="search.files", on_change="rerun")
     if box.open:
         with box:
-            _downloads(table, tables, str(row["framework"]))
+            _downloads(table, tables)
 
 
-def _downloads(table: pd.DataFrame, tables: state.Tables, framework: str) -> None:
+def _downloads(table: pd.DataFrame, tables: state.Tables) -> None:
     take(t("download.table_csv"), lambda: csv_bytes(table), "search.csv", "text/csv", "search.csv")
     parquet = "application/vnd.apache.parquet"
     take(t("download.table_parquet"), lambda: parquet_bytes(table), "search.parquet", parquet, "search.parquet")
-    stacks = [name for name, (_, frameworks) in STACKS.items() if framework in frameworks]
-    for stack in stacks:
-        try:
-            archive = zipped(export_plan(plan(**arguments(tables), explain=False), stack))
-        except PlannerError as error:
-            st.caption(t("search.no_launch", stack=stack, why=markdown(said(str(error)), 300)))
-        else:
-            name = t("download.launch", stack=stack)
-            take(name, lambda archive=archive: archive, f"{stack}.zip", "application/zip", f"launch.{stack}")  # type: ignore[misc]
-    if not stacks:
-        st.caption(t("search.no_stack", framework=framework))
+    try:
+        found = plan(**arguments(tables), explain=False)
+    except PlannerError as error:
+        st.caption(markdown(said(str(error)), 300))
+    else:
+        launch_files(found, "launch")

@@ -212,7 +212,9 @@ def card(found: Deployment, label: str) -> str:
         ("serving-gib", t("show.memory"), show.gib(found.total_bytes), t("show.of_usable", usable=show.gib(found.limit_bytes)))
     ]
     rows += _under_load(found) if found.load is not None else _of_batch(found)
-    rows.append(("most", t("serving.max_batch"), f"{found.max_batch:,}", t("serving.max_context", tokens=f"{found.max_context:,}")))
+    rows.append(
+        ("most", t("serving.max_batch"), f"{found.max_batch:,}", t("serving.max_context", tokens=f"{found.max_context:,}"))
+    )
     colour = "no" if not found.fits else "yes" if found.certainty == "fits" else "perhaps"
     verdict = words if found.fits else t("serving.does_not_fit")
     if found.load is not None and found.load.clients is None and not found.load.stable:
@@ -251,7 +253,12 @@ def _under_load(found: Deployment) -> list[show.Item]:
     most = t("serving.capacity", rate=f"{load.capacity_requests_per_s:.3g}")
     if load.clients is not None:
         rows: list[show.Item] = [
-            ("load", t("serving.with_clients", clients=f"{load.clients:,}"), t("serving.per_s", rate=f"{load.requests_per_s:.3g}"), "")
+            (
+                "load",
+                t("serving.with_clients", clients=f"{load.clients:,}"),
+                t("serving.per_s", rate=f"{load.requests_per_s:.3g}"),
+                "",
+            )
         ]
     else:
         if load.mean_batch is not None:
@@ -302,7 +309,9 @@ def _pareto(found: Deployment, tables: state.Tables) -> None:
     """Tokens per second of a GPU against milliseconds of a token, a line for each GPU that is named."""
     here = inputs.card_of(tables)
     others = [name for name in inputs.all_cards() if name not in (here, "cpu")]
-    names = st.multiselect(t("serving.beside"), others, key="serving.beside", max_selections=MOST_LINES, format_func=inputs.card_label)
+    names = st.multiselect(
+        t("serving.beside"), others, key="serving.beside", max_selections=MOST_LINES, format_func=inputs.card_label
+    )
     lines, refused = [(here, _line(key_of(tables), found))], []
     for name in names:
         asked = {k: dict(v) for k, v in tables.items() if k != "price" or "usd_per_gpu_hour" not in v}
