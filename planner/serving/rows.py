@@ -331,6 +331,7 @@ def _indexer(setting: Setting, kind: LayerKind, shape: Shape, present: Array) ->
     else:
         keys = np.minimum(shape.past + (shape.queries + 1.0) / 2.0, present)
     flops = 2.0 * shape.tokens * keys * heads * d
+    keys = np.maximum(keys, 1.0)  # a short prompt has made none yet
     moved = shape.sequences * present * INDEX_KEY_BYTES * d + setting.width * shape.tokens * heads * d + 4.0 * shape.tokens * keys
     work = FusedAttention(
         sequences=shape.sequences, heads=heads, queries=shape.queries, keys=keys, qk_head_dim=d, value_head_dim=d
