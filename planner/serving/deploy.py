@@ -66,7 +66,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, chosen = with_cut(spec, the_model, the_cluster, times)
     spec, notes = _replicas(spec, the_cluster)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
-    return answer(times(spec), the_price, (*stored, *chosen, *notes, *newest))
+    return answer(times(spec), the_price, (*the_model.reading_notes, *stored, *chosen, *notes, *newest))
 
 
 def _released(spec: Serving, engine: Engine) -> tuple[Serving, tuple[str, ...]]:
@@ -265,6 +265,7 @@ def _crowded(load: Load | None) -> tuple[str, ...]:
 def assumptions_of(setting: Setting) -> tuple[Assumption, ...]:
     """Constants behind the answer that nobody measured."""
     specs = (
+        ("model " + setting.model.name, setting.model),
         ("engine " + setting.engine.name, setting.engine),
         ("accelerator " + setting.cluster.accelerator.name, setting.cluster.accelerator),
         ("curves " + setting.curves.name, setting.curves),
