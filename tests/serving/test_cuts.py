@@ -9,12 +9,13 @@ from planner.scenarios.quick import cluster_table
 from planner.serving.batch_figures import capacity_of
 from planner.serving.cuts import CUT, cuts
 from planner.serving.deploy import serve
+from planner.serving.deployment import Deployment
 from planner.workload.resolve import as_cluster
 
 ASKED = {"engine": "vllm", "prompt": 1024, "output": 256}
 
 
-def asked(model: str, on: str, **fields: object):
+def asked(model: str, on: str, **fields: object) -> Deployment:
     return serve(model=model, cluster=cluster_table(on), serving={**ASKED, **fields})
 
 
