@@ -72,7 +72,7 @@ def _axes(case: int, tables: Tables, given: dict[str, Any], more: dict[str, Any]
             switch(case, "layout", name, t(f"in.{name}"), bool(given.get(name, False)), **more)
 
 
-def _help(name: str) -> dict[str, str]:
+def _help(name: str) -> dict[str, Any]:
     return {"help": t(f"help.{name}")} if name in ("tp", "pp", "vpp", "cp", "ep", "etp") else {}
 
 

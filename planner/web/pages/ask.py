@@ -19,7 +19,7 @@ from planner.web.answers import Answer, answer
 from planner.web.background import Task
 from planner.web.controls import key_of, with_value
 from planner.web.guard import markdown, short_text
-from planner.web.messages import said
+from planner.web.messages import priced, said
 from planner.web.pages.serving import deployment
 from planner.web.text import language, t
 
@@ -316,7 +316,7 @@ def verdict(one: Answer, scenario: state.Scenario) -> tuple[str, str, str, list[
     else:
         notes.append(t("ask.no_length"))
     if plan.price is not None and (old := show.staleness(plan.price)):
-        notes.append(t("ask.price", what=f"{show.priced(plan.price)}: {old}"))
+        notes.append(t("ask.price", what=f"{priced(plan.price)}: {old}"))
     sentence = t("show.comma").join(parts) + t("ask.stop")
     if late:
         return "no", t("ask.no"), sentence, [late, *notes]
@@ -364,7 +364,7 @@ def _serving_words(found: Any) -> tuple[str, str, str, list[str]]:
         hourly = found.price.usd_per_gpu_hour * found.num_gpus
         parts.append(t("ask.hourly", usd=show.dollars(hourly)))
         if old := show.staleness(found.price):
-            notes.append(t("ask.price", what=f"{show.priced(found.price)}: {old}"))
+            notes.append(t("ask.price", what=f"{priced(found.price)}: {old}"))
     sentence = f"{parts[0]}{t('show.comma')}" + escape(t("show.comma").join(parts[1:])) + t("ask.stop")
     if not good:
         return "no", t("ask.no"), sentence, notes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import streamlit as st
 
@@ -47,7 +48,7 @@ def _points(key: str, _plan: Plan) -> tuple[Roof, list[RowPoint]]:
 
 def figure(roof: Roof, points: Sequence[RowPoint]) -> Figure:
     """Every operator a point, the two limits a line."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "id": i,
             "name": f"{p.block}: {p.name}, {word(p.phase)}",

@@ -13,6 +13,7 @@ from planner.common.errors import PlannerError
 from planner.common.units import GIB
 from planner.export.servers import SERVERS, export_deployment
 from planner.layout_search.space import divisors
+from planner.performance.risk import chance
 from planner.scenarios.quick import SERVING
 from planner.serving import FORMATS, Deployment, engine_names, load_engine, serve
 from planner.serving.curves import curve, load_curve
@@ -207,7 +208,7 @@ def saturated(found: Deployment) -> bool:
 def card(found: Deployment, label: str) -> str:
     """Headline figures of the operating point that was asked for, and of no other, as HTML."""
     kind = "show.fits" if found.certainty == "fits" else "show.probably_fits"
-    words = t(kind, free=show.gib(found.limit_bytes - found.total_bytes), sure=show.chance(found.fit_probability))
+    words = t(kind, free=show.gib(found.limit_bytes - found.total_bytes), sure=chance(found.fit_probability))
     rows: list[show.Item] = [
         ("serving-gib", t("show.memory"), show.gib(found.total_bytes), t("show.of_usable", usable=show.gib(found.limit_bytes)))
     ]
