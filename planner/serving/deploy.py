@@ -54,6 +54,8 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, stored = _as_stored(spec, the_model, the_cluster)
     spec, notes = _replicas(spec, the_cluster)
     engine = load_engine(spec.engine)
+    if spec.memory_fraction is not None:
+        engine = engine.replaced(memory_fraction=spec.memory_fraction)
     spec, newest = _released(spec, engine)
     notes = (*stored, *notes, *newest)
     setting = Setting(model=the_model, cluster=the_cluster, engine=engine, serving=spec)
