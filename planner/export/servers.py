@@ -200,8 +200,11 @@ def tensorrt_files(d: Deployment) -> dict[str, str]:
     if s.dp > 1:
         raise refuse("tensorrt-llm", f"serving.dp = {s.dp}: one server is one replica", "start one a replica: dp = 1")
     if s.attention_groups > 1 and s.tp > 1:
-        what = f"serving.tp = {s.tp} with ep = {s.ep}: enable_attention_dp gives each GPU an attention of its own"
-        raise refuse("tensorrt-llm", what, "use tp = 1, or ep = tp")
+        raise refuse(
+            "tensorrt-llm",
+            f"serving.tp = {s.tp} with ep = {s.ep}: enable_attention_dp gives each GPU an attention of its own",
+            "use tp = 1, or ep = tp",
+        )
     if s.speculative is not None:
         raise refuse("tensorrt-llm", "serving.speculative is not exported", "leave it out, or export to vllm")
     if s.weights not in ("bf16", "fp16", "fp8", *OF_CHECKPOINT):
