@@ -55,6 +55,8 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec = serving if isinstance(serving, Serving) else Serving.build(serving, "serving")
     spec, stored = _as_stored(spec, the_model, the_cluster)
     engine = load_engine(spec.engine)
+    if spec.memory_fraction is not None:
+        engine = engine.replaced(memory_fraction=spec.memory_fraction)
     spec, newest = _released(spec, engine)
 
     def times(tried: Serving) -> Times:
