@@ -194,9 +194,10 @@ def audit_command(
     ] = None,
     as_json: AsJson = False,
     markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE.md", help="Write the page instead.")] = None,
+    language: Annotated[str, typer.Option("--language", metavar="en|zh", help="Language of the table and of the page.")] = "en",
 ) -> None:
-    """Judge published claims: holds, holds if, cannot be; with our figure, its interval and why."""
-    from planner.audit.verdicts import audit
+    """Judge published claims: holds, holds if, cannot tell, cannot be; with our figure, its interval and why."""
+    from planner.audit.verdicts import audit_articles
     from planner.reports.audit import audit_page, audit_table
 
     files = [Path(name) for name in what or [] if name.endswith(".toml")]
@@ -207,16 +208,19 @@ def audit_command(
         raise PlannerError("--markdown and --json exclude each other; give one.")
     if markdown is not None:
         require_folder(markdown, "--markdown")
-    judgements = audit(ids, files[0] if files else None)
+    if language not in ("en", "zh"):
+        raise PlannerError(f"--language = {language!r}: use en or zh.")
+    readings = audit_articles(ids, files[0] if files else None)
     if as_json:
-        _json({"claims": [j.to_dict() for j in judgements]})
+        articles = [r.to_dict() for r in readings if r.article.title]
+        _json({"articles": articles, "claims": [j.to_dict() for r in readings for j in r.judgements]})
     elif markdown is not None:
         from planner.common.files import write_text
 
-        write_text(markdown, audit_page(judgements))
+        write_text(markdown, audit_page(readings, language))
         print(f"wrote {markdown}")
     else:
-        _tables(audit_table(judgements))
+        _tables(audit_table(readings, language))
 
 
 def compare_at(labels: list[str], plans: list[Any], at: str, title: str, plot: Path | None, *, as_json: bool) -> None:
