@@ -164,6 +164,7 @@ class Article(Spec):
     title: str
     title_en: str = ""
     source: str = ""
+    source_zh: str = ""
     file: str = ""
     setting: list[str] = Field(default_factory=list)
     setting_zh: list[str] = Field(default_factory=list)

@@ -160,7 +160,8 @@ def _article(reading: Reading, language: str) -> list[str]:
         return []
     parts = [f"\n## {_escape(title)}\n\n"]
     original = f"{article.title}. " if language == "en" and article.title_en else ""
-    parts.append(f"*{_escape(original)}{_escape(article.source)}. {words['file']}{words['colon']}{article.file}.*\n")
+    source = (article.source_zh if language == "zh" else "") or article.source
+    parts.append(f"*{_escape(original)}{_escape(source)}. {words['file']}{words['colon']}{article.file}.*\n")
     for name in ("short", "setting", "reading"):
         if lines := _lines(reading, name, language):
             parts.append(f"\n**{words[name]}**\n\n" + "".join(f"- {_escape(line)}\n" for line in lines))
