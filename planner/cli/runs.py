@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +39,8 @@ def run_command(
     change: Set = None,
     as_json: AsJson = False,
     months: Annotated[Path | None, typer.Option("--months", help="Write dollars by month as CSV, parquet or JSON lines.")] = None,
+    focus: Annotated[Path | None, typer.Option("--focus", help="Write the bill's rows in the columns of FOCUS.")] = None,
+    tags: Annotated[str, typer.Option("--tags", metavar="KEY=VALUE,...", help="Tags of those rows, such as team=nlp.")] = "",
 ) -> None:
     """Estimate a whole training run: days including failures and checkpoints, cost, energy, CO2.
 
@@ -45,10 +48,13 @@ def run_command(
     """
     from planner.lifecycle.sensitivity import cash_flow, tornado
 
-    if months is not None:
-        from planner.common.tables import check_output
+    for path in (months, focus):
+        if path is not None:
+            from planner.common.tables import check_output
 
-        check_output(months)
+            check_output(path)
+    if tags and focus is None:
+        raise PlannerError("--tags belongs to --focus; give both or neither.")
 
     questions = [scenario_with(path, change) for path in scenarios]
     cases = [case for question in questions for case in question.cases]
@@ -58,6 +64,8 @@ def run_command(
     priced = [(label, run, bill) for label, run, bill in zip(labels, runs, bills, strict=True) if bill is not None]
     if months is not None:
         _write_months(months, [(label, cash_flow(run, bill)) for label, run, bill in priced])
+    if focus is not None:
+        _write_focus(focus, priced, tags)
     swings = {label: tornado(run, bill) for label, run, bill in priced}
     if as_json:
         _json(
@@ -78,6 +86,21 @@ def run_command(
 
     title = " | ".join(question.title for question in questions)
     _tables(run_table(title, labels, runs, bills), *(tornado_table(label, found) for label, found in swings.items()))
+
+
+def _write_focus(path: Path, priced: Sequence[tuple[str, Any, Any]], tags: str) -> None:
+    import pandas as pd
+
+    from planner.common.tables import write_table
+    from planner.reports.focus import focus_table
+
+    parts = [part.partition("=") for part in tags.split(",") if part]
+    if any(not key or not value for key, _, value in parts):
+        raise PlannerError(f"--tags = {tags!r}: write KEY=VALUE pairs with commas between them, such as team=nlp,project=a.")
+    rows = focus_table(priced, datetime.date.today(), json.dumps({key: value for key, _, value in parts}) if parts else "")
+    if not rows:
+        raise PlannerError("--focus: no case has a price; give price.usd_per_gpu_hour.")
+    write_table(path, pd.DataFrame(rows))
 
 
 def _write_months(path: Path, flows: Sequence[tuple[str, Sequence[Any]]]) -> None:
