@@ -24,7 +24,8 @@ STYLES = {
 @cache
 def words_of(table: str) -> dict[str, str]:
     """The words of the pages, by language; also the names of verdicts and units in Chinese."""
-    return read_table(data.CATALOG / "audit_page.toml")[table]
+    found: dict[str, str] = read_table(data.CATALOG / "audit_page.toml")[table]
+    return found
 
 
 def number(value: float | None) -> str:
