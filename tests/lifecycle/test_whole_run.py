@@ -64,6 +64,17 @@ def expected_total(work_s: float, interval_s: float, write_s: float, stops: Inte
     return float(expected_losses(work_s, interval_s, write_s, stops).total[0])
 
 
+@pytest.mark.parametrize("write", [0.0, 30.0])
+def test_an_interval_beyond_the_end_is_one_checkpoint_at_the_end(write: float) -> None:
+    stops = Interruptions(
+        failure_rate_per_s=1e-5, preemption_rate_per_s=0.0, detection_s=60.0, preemption_wait_s=0.0, restart_s=60.0
+    )
+    work = 5e4
+    for interval in (1.01 * work, 1e12, 1e300):
+        assert expected_total(work, interval, write, stops) == expected_total(work, 2.0 * work, write, stops)
+        assert mean_total(work, interval, write, stops, 500) == mean_total(work, 2.0 * work, write, stops, 500)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     mtbf=st.floats(2e3, 1e6), interval=st.floats(100, 5e3), write=st.floats(0, 300), restart=st.floats(0, 900),
