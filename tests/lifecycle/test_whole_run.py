@@ -274,6 +274,14 @@ def test_blooms_checkpoint_is_the_published_size() -> None:
     assert checkpoint_bytes(plan) / 7 / 2**30 == pytest.approx(329, rel=0.01)
 
 
+def test_stragglers_lengthen_every_step_by_their_expected_maximum(answer: Plan) -> None:
+    plain, jittery = expected_run(answer, NEVER), expected_run(answer, {**NEVER, "straggler_jitter": 0.05})
+    longer = straggler_factor(0.05, 16) - 1.0
+    assert longer > 0.0
+    assert jittery.causes_s["stragglers"] == pytest.approx(plain.causes_s["compute"] * longer)
+    assert jittery.wall_s.expected == pytest.approx(plain.wall_s.expected * (1.0 + longer))
+
+
 def test_stragglers_are_the_expected_maximum() -> None:
     assert straggler_factor(0.05, 1) == 1.0
     draws = np.random.default_rng(0).standard_normal((20_000, 64)).max(axis=1).mean()
