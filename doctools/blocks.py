@@ -23,11 +23,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from doctools.figures import with_figures
 from planner.cli.main import COMMANDS, app, main
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^(?P<mark>```)(?P<language>\w+)(?P<rest>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 TITLE = re.compile(r'title="([^"]+)"')
+
+
+GENERATED = ("accuracy.md", "accuracy-finetune.md", "accuracy-serving.md", "audit.md", "gpu-hours.md")
+"""Pages that commands write whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +49,8 @@ class Block:
 def pages() -> list[Path]:
     """The pages whose blocks are run: all but the generated ones and the Chinese ones, whose blocks are the same."""
     found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    return [path for path in found if "zh" not in path.relative_to(ROOT).parts]
+    generated = {ROOT / "docs" / name for name in GENERATED}
+    return [path for path in found if "zh" not in path.relative_to(ROOT).parts and path not in generated]
 
 
 def blocks_of(text: str) -> list[Block]:
@@ -87,7 +93,7 @@ def run_page(text: str) -> str:
                 _shell(block.body)
     for start, end, body in reversed(changes):
         text = text[:start] + body + text[end:]
-    return text
+    return with_figures(text)
 
 
 @contextlib.contextmanager
@@ -170,17 +176,41 @@ def _parsed(context: object, group: object) -> None:
         context = command.make_context(name, rest, parent=context)  # type: ignore[attr-defined]
 
 
-def check(write: bool) -> list[str]:
+def translated(path: Path) -> Path | None:
+    """The Chinese page of a page, where there is one."""
+    if path == ROOT / "README.md":
+        return ROOT / "README.zh.md"
+    found = ROOT / "docs" / "zh" / path.relative_to(ROOT / "docs")
+    return found if found.is_file() else None
+
+
+def with_blocks_of(text: str, original: str) -> str:
+    """A translated page with the blocks of the original, which are the same in the same order."""
+    mine, theirs = blocks_of(text), blocks_of(original)
+    assert [(b.language, b.title) for b in mine] == [(b.language, b.title) for b in theirs], "other blocks than the original"
+    for here, there in zip(reversed(mine), reversed(theirs), strict=True):
+        text = text[: here.start] + there.body + text[here.end :]
+    return with_figures(text, "zh")
+
+
+def check(write: bool, paths: list[Path] | None = None) -> list[str]:
     """The pages that say what is not printed today; ``write`` corrects them."""
     wrong = []
-    for path in pages():
+    for path in pages() if paths is None else paths:
         text = path.read_text(encoding="utf-8")
         today = run_page(text)
-        if today != text:
-            wrong.append(str(path.relative_to(ROOT)))
-            if write:
-                path.write_text(today, encoding="utf-8")
+        wrong += _differs(path, text, today, write)
+        chinese = translated(path)
+        if chinese is not None:
+            text = chinese.read_text(encoding="utf-8")
+            wrong += _differs(chinese, text, with_blocks_of(text, today), write)
     return wrong
+
+
+def _differs(path: Path, text: str, today: str, write: bool) -> list[str]:
+    if today != text and write:
+        path.write_text(today, encoding="utf-8")
+    return [str(path.relative_to(ROOT))] if today != text else []
 
 
 if __name__ == "__main__":

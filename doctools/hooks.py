@@ -1,4 +1,4 @@
-"""What mkdocs runs: pages and pictures that code makes, equations as MathML, and a refusal of public names without a docstring."""
+"""What mkdocs runs: pages and pictures made by code, equations as MathML, no public name without a docstring."""
 
 from __future__ import annotations
 

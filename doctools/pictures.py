@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 
 from planner.hardware.cluster import load_accelerator
 from planner.hardware.curves import curves_of
-from planner.operators.row import Matmul
 from planner.operators.routing import fullest_rank_load
+from planner.operators.row import Matmul
 from planner.performance.pipeline import in_flight
 from planner.performance.roofline import matmul_efficiency
 from planner.scenarios.scenario import read_scenario
@@ -42,7 +42,13 @@ def pictures() -> dict[str, bytes]:
 
 
 def _drawn(draw: Callable[[Axes], None]) -> bytes:
-    style = {"svg.hashsalt": "planner", "svg.fonttype": "none", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    style = {
+        "svg.hashsalt": "planner",
+        "svg.fonttype": "none",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     with plt.rc_context(style):
         figure, axes = plt.subplots(figsize=(6.4, 2.8))
         draw(axes)
@@ -130,7 +136,9 @@ def _in_flight(axes: Axes) -> None:
     pp, m = 8, np.array([64.0])
     for vpp, colour in zip((1.0, 2.0, 4.0), COLOURS, strict=False):
         held = [float(in_flight(pp, np.array([vpp]), stage, m)[0]) for stage in range(pp)]
-        axes.plot(range(1, pp + 1), held, marker="o", color=colour, label="1F1B" if vpp == 1 else f"interleaved, {vpp:.0f} chunks")
+        axes.plot(
+            range(1, pp + 1), held, marker="o", color=colour, label="1F1B" if vpp == 1 else f"interleaved, {vpp:.0f} chunks"
+        )
     axes.set_xlabel("pipeline stage, of 8")
     axes.set_ylabel("micro-batches held")
     axes.set_ylim(bottom=0)
@@ -160,7 +168,11 @@ def _distinct_experts(axes: Axes) -> None:
 
 
 def _interval(axes: Axes) -> None:
-    cases = [(case.label, case.plan()) for name in ("llama-3-70b-h100", "chatlaw2-moe", "bert-3x-rtx-3070") for case in read_scenario(name).cases[:1]]
+    cases = [
+        (case.label, case.plan())
+        for name in ("llama-3-70b-h100", "chatlaw2-moe", "bert-3x-rtx-3070")
+        for case in read_scenario(name).cases[:1]
+    ]
     for place, (_, plan) in enumerate(cases):
         found = plan.intervals["step_time_s"]
         axes.plot([found.lower / plan.step_time_s, found.upper / plan.step_time_s], [place, place], color=COLOURS[0], linewidth=4)

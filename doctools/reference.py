@@ -22,7 +22,10 @@ from planner.serving.engine import engine_names, load_engine
 from planner.workload.framework import framework_names, load_framework
 
 FIELDS = {
-    "scenario": ("Scenario fields", ("cluster", "job", "job.adapter", "job.quantization", "job.teacher", "layout", "price", "run", "cost", "cost.own")),
+    "scenario": (
+        "Scenario fields",
+        ("cluster", "job", "job.adapter", "job.quantization", "job.teacher", "layout", "price", "run", "cost", "cost.own"),
+    ),
     "model-fields": ("Model fields", ("model", "model.variants", "model.towers")),
     "serving-fields": ("Serving fields", ("serving", "load", "serving.prompt", "serving.speculative")),
     "hardware-fields": ("Accelerator and node files", ("accelerator", "node", "node.links", "curves")),
@@ -39,7 +42,20 @@ JSON = {
 """Command -> the call whose answer shows its names."""
 PYTHON = {
     "Plans": ("plan", "candidates", "evaluate", "Plan", "Evaluation"),
-    "Questions": ("read_scenario", "Job", "Layout", "Layouts", "Adapter", "Quantization", "Teacher", "Framework", "Model", "Cluster", "Accelerator", "Node"),
+    "Questions": (
+        "read_scenario",
+        "Job",
+        "Layout",
+        "Layouts",
+        "Adapter",
+        "Quantization",
+        "Teacher",
+        "Framework",
+        "Model",
+        "Cluster",
+        "Accelerator",
+        "Node",
+    ),
     "Searches": ("search", "sweep", "sizes", "on_equal_terms", "tuning_choices"),
     "Whole runs": ("expected_run", "WholeRun", "Run", "bill_of", "Bill", "Costs"),
     "Serving": ("serve", "Serving", "Deployment"),
@@ -56,7 +72,7 @@ def pages() -> dict[str, str]:
     found = {"reference/command-line.md": _command_line(), "reference/json.md": _json(), "reference/python.md": _python()}
     for page, (title, tables) in FIELDS.items():
         sections = [fields_markdown(TABLES[name], table_fields(name)) for name in tables]
-        lead = "`planner schema TABLE` prints the same. \"-\" in the column default: may be left out."
+        lead = '`planner schema TABLE` prints the same. "-" in the column default: may be left out.'
         found[f"reference/{page}.md"] = "\n\n".join([f"# {title}", lead, *sections]) + "\n"
     found["reference/catalog.md"] = _catalog()
     return found
@@ -129,9 +145,9 @@ def _json() -> str:
     lines = [
         "# JSON",
         "",
-        "Commands with `--json` print one object: `schema_version`, then the answer, in SI units. Names of dimensional values end in their",
-        "unit. A name that goes or changes its meaning raises `schema_version`. An error is an object, too, on standard error: `error` with",
-        "`code`, `message`, `field`, `value`, `remedy`.",
+        "Commands with `--json` print one object: `schema_version`, then the answer, in SI units. Names of dimensional",
+        "values end in their unit. A name that goes or changes its meaning raises `schema_version`. An error is an object,",
+        "too, on standard error: `error` with `code`, `message`, `field`, `value`, `remedy`.",
     ]
     for name, arguments in JSON.items():
         out = io.StringIO()
@@ -143,7 +159,14 @@ def _json() -> str:
 
 
 DEEPEST = 3
-KINDS = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "NoneType": "null here", "dict": "object"}
+KINDS = {
+    "str": "text",
+    "int": "whole number",
+    "float": "number",
+    "bool": "true or false",
+    "NoneType": "null here",
+    "dict": "object",
+}
 
 
 def _leaves(prefix: str, value: dict[str, Any], depth: int) -> list[str]:
@@ -152,7 +175,9 @@ def _leaves(prefix: str, value: dict[str, Any], depth: int) -> list[str]:
         path = f"{prefix}{name}"
         if isinstance(one, list):
             first = one[0] if one else None
-            rows.append(f"| `{path}[]` | list of {KINDS.get(type(first).__name__, 'values') if one else 'values'} | {unit_of(name)} |")
+            rows.append(
+                f"| `{path}[]` | list of {KINDS.get(type(first).__name__, 'values') if one else 'values'} | {unit_of(name)} |"
+            )
             rows += _leaves(f"{path}[].", first, depth + 1) if isinstance(first, dict) and depth < DEEPEST - 1 else []
         elif isinstance(one, dict) and one and depth < DEEPEST - 1 and len(one) <= 40:
             rows += _leaves(f"{path}.", one, depth + 1)
@@ -167,7 +192,13 @@ def _python() -> str:
         lines += [f"## {title}", ""]
         for name in names:
             value = getattr(planner, name)
-            lines += [f"::: {value.__module__}.{value.__qualname__}", "    options:", "      heading_level: 3", f"      heading: \"planner.{name}\"", ""]
+            lines += [
+                f"::: {value.__module__}.{value.__qualname__}",
+                "    options:",
+                "      heading_level: 3",
+                f'      heading: "planner.{name}"',
+                "",
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -176,8 +207,16 @@ def _catalog() -> str:
     for name in model_names():
         model = load_model(name)
         experts = f"{model.num_experts}, {model.top_k} a token" if model.num_experts else ""
-        lines.append(f"| {name} | {count(parameters_total(model))} | {count(parameters_active(model))} | {model.num_layers} | {experts} |")
-    lines += ["", "## Accelerators", "", "| name | vendor | memory, GiB | bandwidth, GB/s | bf16, TFLOP/s | power, W |", "|---|---|---|---|---|---|"]
+        lines.append(
+            f"| {name} | {count(parameters_total(model))} | {count(parameters_active(model))} | {model.num_layers} | {experts} |"
+        )
+    lines += [
+        "",
+        "## Accelerators",
+        "",
+        "| name | vendor | memory, GiB | bandwidth, GB/s | bf16, TFLOP/s | power, W |",
+        "|---|---|---|---|---|---|",
+    ]
     for name in accelerator_names():
         gpu = load_accelerator(name)
         peak = gpu.peak_flops_per_s.get("bf16")
@@ -188,7 +227,16 @@ def _catalog() -> str:
     lines += ["", "## Nodes", "", "| name | provider | accelerators | links |", "|---|---|---|---|"]
     for name in node_names():
         node = load_node(name)
-        lines.append(f"| {name} | {node.provider} | {node.num_gpus} x {node.accelerator} | {', '.join(link.name for link in node.links)} |")
+        lines.append(
+            f"| {name} | {node.provider} | {node.num_gpus} x {node.accelerator} | {', '.join(link.name for link in node.links)} |"
+        )
     for title, names, load in (("Frameworks", framework_names(), load_framework), ("Engines", engine_names(), load_engine)):
-        lines += ["", f"## {title}", "", "| name | what |", "|---|---|", *(f"| {n} | {_text(load(n).description)} |" for n in names)]
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| name | what |",
+            "|---|---|",
+            *(f"| {n} | {_text(load(n).description)} |" for n in names),
+        ]
     return "\n".join(lines) + "\n"
