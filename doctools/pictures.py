@@ -70,7 +70,7 @@ def _stacked(axes: Axes, parts: dict[str, float], unit: str) -> None:
         left += value
     axes.set_yticks([])
     axes.set_ylim(-0.5, 0.5)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.25), ncol=2, frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.42), ncol=2, frameon=False)
 
 
 def _memory(axes: Axes) -> None:

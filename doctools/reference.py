@@ -125,8 +125,8 @@ def _command(command: Any, parent: Any, path: str, level: int) -> list[str]:
 
 def _names(parameter: Any) -> str:
     if not parameter.opts or parameter.param_type_name == "argument":
-        return f"`{parameter.make_metavar() if not parameter.metavar else parameter.metavar}`"
-    shown = parameter.metavar or ("" if parameter.is_flag else parameter.type.name.upper())
+        return f"`{parameter.metavar or parameter.name.upper()}`".replace("|", "\\|")
+    shown = parameter.metavar or ("" if parameter.is_flag else "VALUE")
     return f"`{', '.join(parameter.opts)}{f' {shown}' if shown else ''}`".replace("|", "\\|")
 
 
