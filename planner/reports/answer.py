@@ -17,12 +17,19 @@ NAME = 10
 
 def answer_text(title: str, plan: Plan, width: int = 80) -> str:
     """Title, whether it fits, step, run, cost, layout, on what, based on what; no bill where it does not fit."""
-    lines = [title]
-    for name, text in answer_lines(plan):
-        lines += textwrap.wrap(
-            text, width, initial_indent=f"  {name:<{NAME}}", subsequent_indent=" " * (NAME + 2), break_on_hyphens=False
+    return "\n".join([title, *wrapped(answer_lines(plan), width)])
+
+
+def wrapped(lines: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """Names on the left, texts beside them."""
+    indent = " " * (NAME + 2)
+    return [
+        line
+        for name, text in lines
+        for line in textwrap.wrap(
+            text, width, initial_indent=f"  {name:<{NAME}}", subsequent_indent=indent, break_on_hyphens=False
         )
-    return "\n".join(lines)
+    ]
 
 
 def answer_lines(plan: Plan) -> list[tuple[str, str]]:
@@ -71,8 +78,12 @@ def _run(plan: Plan) -> str:
     if plan.run_s is None or plan.gpu_hours is None:
         return "no length given: add job.num_tokens, num_samples or num_steps (--tokens 100B)"
     unit, name = (DAY_S, "days") if plan.run_s >= 2 * DAY_S else (HOUR_S, "hours")
-    span = _span(plan, "run_s", lambda value: f"{value / unit:,.3g}" if value < 1000 * unit else f"{value / unit:,.0f}")
-    return f"{plan.run_s / unit:,.4g} {name} ({span}), {plan.gpu_hours:,.0f} GPU-hours"
+    span = _span(plan, "run_s", lambda value: _three(value / unit))
+    return f"{_three(plan.run_s / unit)} {name} ({span}), {_three(plan.gpu_hours)} GPU-hours"
+
+
+def _three(value: float) -> str:
+    return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def _cost(plan: Plan) -> str:
