@@ -184,7 +184,12 @@ class Plan:
         numbers["step_parts_s"], numbers["memory_bytes"] = dict(self.step_parts_s), dict(self.memory_bytes)
         sure = {name: found.to_dict() for name, found in self.intervals.items()}
         even = None if self.even_routing is None else dict(vars(self.even_routing))
-        doubt = {"even_routing": even, "certainty": self.certainty, "fit_probability": self.fit_probability, "recommended": self.recommended}
+        doubt = {
+            "even_routing": even,
+            "certainty": self.certainty,
+            "fit_probability": self.fit_probability,
+            "recommended": self.recommended,
+        }
         return {**specs, **numbers, **doubt, "intervals": sure}
 
 

@@ -48,6 +48,7 @@ class Framework(Spec):
     # what is fused, hence what the backward pass needs
     attention_kernel: Literal["standard", "eager", "flash"]
     attention_library: Literal["pytorch", "flash-attn", "transformer-engine"] = "pytorch"  # whose fused kernels it calls
+    fused_sinks: bool = True  # its fused kernels know attention sinks (gpt-oss); else scores are computed one by one
     flash_attention: Literal[1, 2, 3]  # generation of the fused kernels: of 2022, FlashAttention-2, the newest (3, cuDNN)
     # what a training script keeps beyond the operators' own: per unfused attention score, per logit, per parameter
     extra_score_bytes: Annotated[float, Field(ge=0)] = 0.0

@@ -47,7 +47,7 @@ def test_no_framework_runs_flashattention_2_before_ampere() -> None:
         capability = compute_capability(accelerator)
         for stack in framework_names():
             framework = load_framework(stack)
-            runs = attention_on(framework, accelerator)
+            runs = attention_on(framework, accelerator, False)
             if capability is None or capability >= AMPERE:
                 assert runs == framework
             elif runs.attention_kernel == "flash":
