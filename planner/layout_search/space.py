@@ -139,6 +139,7 @@ class LayoutGrid:
             zero=zero,
             shard_group_size=group,
             offload_optimizer=self._switch("offload_optimizer").reshape(-1, 1, 1),
+            offload_parameters=np.zeros((1, 1, 1)),
             offload_activations=self._switch("offload_activations").reshape(-1, 1, 1, 1),
             schedule=schedule.reshape(-1, 1, 1, 1, 1),
         )

@@ -223,7 +223,7 @@ class _Weights:
         return replace(row, work=replace(self.work, dtype="int8"), bytes_moved=b * (m * k + k * n + 4.0 * m * n))
 
     def int8_casts(self, setting: Setting) -> Iterator[Row]:
-        """Tokens are scaled by row, cast and searched for outliers; int32 results are scaled back (bitsandbytes, MatMul8bitLt)."""
+        """Tokens are scaled, cast and searched for outliers; int32 results are scaled back (bitsandbytes, MatMul8bitLt)."""
         m, n, k, b = self.work.m, self.work.n, self.work.k, self.work.batch
         w, separate = setting.width, np.maximum(self.row.kernels, self.work.batch)
         yield Row(

@@ -19,7 +19,16 @@ from planner.operators.setting import AXES, Setting, distinct, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.performance.block_cost import BlockCost, BlockCosts, block_costs
 from planner.performance.feasibility import check_job, impossible
-from planner.performance.memory import KINDS, StageContent, StageMemory, model_states, page_out, peak, stage_moments
+from planner.performance.memory import (
+    KINDS,
+    StageContent,
+    StageMemory,
+    model_states,
+    page_out,
+    parameters_away,
+    peak,
+    stage_moments,
+)
 from planner.performance.pipeline import Stage, bubble_s, in_flight, stages
 from planner.performance.stage_content import NOTHING, stage_blocks, stage_content
 from planner.performance.step_time import PARTS, Exchange, StageTime, StepTime, combine, exchange, synchronization_s, update_s
@@ -381,7 +390,14 @@ def _stage(
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
     factored = 8.0 / context.model.hidden_size if precision.factored else 0.0
     gathers = framework.mixed_precision == "sharded_fp32"
-    states = model_states(content, layouts, precision, factored_width=factored, shards_from=2.0 if gathers else 3.0)
+    states = model_states(
+        content,
+        layouts,
+        precision,
+        factored_width=factored,
+        shards_from=2.0 if gathers else 3.0,
+        on_host=parameters_away(layouts, framework),
+    )
     moments = stage_moments(
         content,
         layouts,

@@ -190,7 +190,7 @@ class Plan:
             "fit_probability": self.fit_probability,
             "recommended": self.recommended,
         }
-        return {**specs, **numbers, **doubt, "intervals": sure}
+        return {**specs, **numbers, **doubt, "even_routing": even, "intervals": sure}
 
 
 def fields_of(layout: Layout) -> dict[str, Any]:

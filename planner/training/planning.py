@@ -86,7 +86,9 @@ def plan(
         Question(model=the_model, cluster=the_cluster, framework=the_framework, job=the_job, layouts=columns), chosen
     )
     evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
-    if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
+    if the_cluster.node.host_memory_bytes == 0 and (
+        chosen.offload_optimizer or chosen.offload_parameters or chosen.offload_activations
+    ):
         notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
     notes = (*notes, *cluster_notes(the_cluster), *attention_notes(named, the_cluster.accelerator, the_model.attention_sinks))
     notes = (*notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))

@@ -55,10 +55,8 @@ def attention_notes(framework: Framework, accelerator: Accelerator, sinks: bool)
         return ()
     library = LIBRARIES[framework.attention_library]
     if attention_on(framework, accelerator, False).attention_kernel == "flash" != runs.attention_kernel:
-        release = f" {framework.release}" if framework.release else ""
-        return (
-            f"attention: {framework.name}{release} has no fused kernel with attention sinks: scores are computed and kept in full",
-        )
+        name = f"{framework.name} {framework.release}".rstrip()
+        return (f"attention: {name} has no fused kernel with attention sinks: scores are computed and kept in full",)
     if runs.attention_kernel == "standard":
         return (
             f"attention: {library} has no fused kernel for {accelerator.name} (compute capability "

@@ -48,7 +48,7 @@ def test_trained_routers_have_the_loads_that_were_published() -> None:
     a load near 1.9 where the experts' part is a quarter of the step.
     """
     skew = job().routing_skew
-    assert 1.94 < expert_shares(64, 6, skew)[0]
+    assert expert_shares(64, 6, skew)[0] > 1.94
     assert 1.1 < fullest_rank_load(128, 8, np.array([8.0]), skew)[0] < 1.9
     assert 1.35 < fullest_rank_load(8, 2, np.array([8.0]), skew)[0] < 1.6
 
