@@ -86,7 +86,7 @@ class Model(Spec):
     time_step_rank: Count = 0  # inner width of the time step (mamba)
 
     # feed-forward
-    ffn_hidden_size: Positive = 0  # filled from the experts' when left out
+    ffn_hidden_size: Count = 0  # filled from the experts' when left out; 0 = no feed-forward
     feed_forward: Literal["by_layer", "none", "dense", "experts"] = "by_layer"  # by_layer: as the fields on experts say
     gated_ffn: bool = True
     # gelu_tanh: GPT-2's formula, written in Python; relu2: the square of relu
@@ -348,6 +348,11 @@ class Model(Spec):
         copy.__dict__.pop("layer_kinds", None)  # of the roles before
         copy._roles = roles
         return copy
+
+    @property
+    def reading_notes(self) -> tuple[str, ...]:
+        """What its reader took for granted or left out, a sentence each."""
+        return tuple(f"{self.name}: {self.provenance[field].source}" for field in self.assumed())
 
     @property
     def family(self) -> str:
