@@ -315,6 +315,11 @@ def _sharding_rules(q: Question) -> Iterator[Rule]:
     )
     if q.framework.mixed_precision == "sharded_fp32":
         yield Rule(
+            reason="FSDP's parameters on the host without its optimizer",
+            broken=(x.offload_parameters > 0) & (x.offload_optimizer == 0),
+            message=lambda y: f"layout.offload_parameters: {q.framework.name} moves both; set offload_optimizer = true, too",
+        )
+        yield Rule(
             reason="FSDP shards",
             broken=(x.zero < 2),
             message=lambda y: f"layout.zero = {y.zero}: {q.framework.name} shards gradients or parameters; use 2 or 3",
