@@ -108,6 +108,8 @@ def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[Servin
     """(a serving scenario of a model and a cluster, what was taken as usual in it)."""
     the_model, cluster = as_model({"name": model}), cluster_table(on)
     missing = {name: value for name, value in SERVING.items() if name not in given}
+    if the_model.stored_weights:
+        missing.pop("weights", None)  # as stored
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "serving": {**missing, **given}}
     case = ServingCase(label=the_model.name, tables=tables, where=f"{model} on {on}")
     taken = ", ".join(f"{name} = {value}" for name, value in missing.items())

@@ -51,7 +51,6 @@ REFUSED = {
     "mpnet": "its attention adds a learned bias of positions", "zamba": "its layers share attention blocks",
     "zamba2": "its layers share attention blocks", "rwkv": "its time mixing is none of the planner's blocks",
     "rwkv5": "its time mixing is none of the planner's blocks", "mllama": "its vision layers attend across to the image",
-    "deepseek_v4": "its compressed caches and hyper-connections are none of the planner's blocks",
     "diffllama": "its attention is a difference of two softmaxes", "jetmoe": "its attention is a mixture of experts",
 }  # fmt: skip
 """Known types that the planner's blocks cannot express, and why."""
