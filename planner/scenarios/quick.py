@@ -11,7 +11,8 @@ from planner.common.quantities import value_of
 from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 from planner.hardware.custom_nodes import reference_node
 from planner.model.architecture import Model
-from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, Scenario
+from planner.scenarios.literals import literal
+from planner.scenarios.scenario import TABLES, Case, Scenario
 from planner.scenarios.serving import ServingCase, ServingScenario
 from planner.scenarios.tables import Table, Tables
 from planner.workload.resolve import as_model
@@ -187,28 +188,22 @@ def changed_scenario(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario
 def scenario_toml(scenario: Scenario) -> str:
     """The main case as a scenario file."""
     case = scenario.cases[0]
-    lines = [f"title = {_literal(scenario.title)}", f"label = {_literal(case.label)}"]
-    for name in (*PLAN_TABLES, "run", "cost"):
-        if name in case.tables:
-            lines += ["", *_table_lines(name, case.tables[name])]
-    return "\n".join(lines) + "\n"
+    tables = {name: case.tables[name] for name in TABLES if name in case.tables}
+    return tables_toml({"title": scenario.title, "label": case.label}, tables)
+
+
+def tables_toml(head: Mapping[str, str], tables: Tables) -> str:
+    """Tables as a scenario file, ``head`` above them."""
+    lines = [f"{name} = {literal(value)}" for name, value in head.items()]
+    for name, table in tables.items():
+        lines += ["", *_table_lines(name, table)]
+    return "\n".join(lines).lstrip("\n") + "\n"
 
 
 def _table_lines(name: str, table: Mapping[str, Any]) -> list[str]:
     plain = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
-    lines = [f"[{name}]", *(f"{key} = {_literal(value)}" for key, value in plain.items() if value is not None)]
+    lines = [f"[{name}]", *(f"{key} = {literal(value)}" for key, value in plain.items() if value is not None)]
     for key, value in table.items():
         if isinstance(value, Mapping):
             lines += _table_lines(f"{name}.{key}", value)
     return lines
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_literal(one) for one in value)}]"
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{text}"'
