@@ -49,9 +49,19 @@ def test_the_rule_accepts_what_its_probability_allows() -> None:
     assert (np.diff(rule.probability(need)) <= 0).all()
     assert (rule.holds(need) == (rule.probability(need) >= 1.0 - RISK - 1e-12)).all()
     assert rule.probability(80e9 / 1.2) == pytest.approx(0.95)
-    assert rule.most_bytes == pytest.approx(80e9 / 1.2)  # the upper bound just inside the card
-    assert dataclasses.replace(rule, risk=0.2).most_bytes > rule.most_bytes
-    assert dataclasses.replace(rule, headroom=0.5).most_bytes == 40e9
+    assert rule.most_bytes(0.5) == pytest.approx(80e9 / 1.2)  # the upper bound just inside the card
+    assert dataclasses.replace(rule, risk=0.2).most_bytes(0.5) > rule.most_bytes(0.5)
+    assert dataclasses.replace(rule, headroom=0.5).most_bytes(0.5) == 40e9
+
+
+def test_what_is_counted_is_surer_than_what_is_modelled() -> None:
+    """Model states are exact, activations are not: of two equal needs the one with more states is the surer to fit."""
+    rule = FitRule(usable_bytes=80e9, error=Interval(lower=0.9, expected=1.0, upper=1.2))
+    states = np.linspace(0.0, 75e9, 16)
+    assert (np.diff(rule.probability(75e9, states)) >= 0).all()
+    assert (np.diff(rule.most_bytes(np.linspace(0.0, 1.0, 11))) <= 0).all()
+    assert (rule.holds(75e9, states) == (rule.probability(75e9, states) >= 1.0 - RISK - 1e-12)).all()
+    assert rule.most_bytes(1.0) > 80e9 / 1.2**2  # and yet all modelled is no more than twice as unsure as half
 
 
 @pytest.mark.parametrize("risk", [0.0, -0.1, 0.6, 1.0, float("nan"), "0.05", True])
