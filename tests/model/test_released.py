@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from published_configs import as_stored
 from released_configs import RELEASED
 
 from planner.model.catalog import load_model, model_names
@@ -49,7 +50,7 @@ def test_every_released_model_has_transformers_count() -> None:
 
 def test_the_catalog_says_what_the_released_config_says() -> None:
     for name, (hub, config) in RELEASED.items():
-        ours, theirs = load_model(name), model_from_config(config, name, name)
+        ours, theirs = load_model(name), model_from_config(as_stored(name, config), name, name)
         aside = {"name", "source", "provenance"}
         assert ours.model_dump(exclude=aside) == theirs.model_dump(exclude=aside), name
         assert hub in ours.source
@@ -73,6 +74,8 @@ def test_the_catalog_holds_what_people_train_tune_and_serve() -> None:
         ("dots.llm1", 142.8, 14.0),
         ("solar-open-100b", 102.7, 12.1),
         ("deepseek-v3.2", 671.9, 38.4),
+        ("deepseek-v4-pro", 1573, 49.8),
+        ("deepseek-v4-flash", 284.3, 13.8),
         ("falcon-h1-34b", 33.6, 33.6),
         ("mamba-2.8b", 2.77, 2.77),
         ("command-r-plus", 103.8, 103.8),
