@@ -18,7 +18,7 @@ import numpy as np
 from planner.common import data
 from planner.common.arrays import Array, Number
 from planner.common.spec import read_table
-from planner.uncertainty.hierarchy import LEVELS, OWN, SHARED, beyond
+from planner.uncertainty.hierarchy import LEVELS, OWN, SHARED, beyond, counted_gpus
 from planner.uncertainty.subject import Kind, Metric, Subject, lever
 
 UNCERTAINTY = data.CATALOG / "uncertainty.toml"
@@ -131,8 +131,9 @@ class Effects:
         reach = self._reach(subject)
         if reach is None:
             return 0.0
-        sizes = np.log2(np.array([subject.parameters, subject.num_gpus, *reach], dtype=float))
-        return float(beyond(sizes[:1], sizes[1:2], sizes[2], sizes[3], sizes[4])[0])
+        size, fewest, most = np.log2(np.array([subject.parameters, *reach[:2]], dtype=float))
+        gpus, most_gpus = counted_gpus(np.array([subject.num_gpus, reach[2]], dtype=float), self.metric)
+        return float(beyond(size, gpus, fewest, most, most_gpus))
 
     def _reach(self, s: Subject) -> tuple[float, float, float] | None:
         """Fewest and most parameters and most GPUs measured of the nearest kind; None where nothing was."""
@@ -172,7 +173,7 @@ class Effects:
     def _beyond(self, s: Subject) -> list[str]:
         fewest, most, gpus = self._reach(s) or (s.parameters, s.parameters, s.num_gpus)
         reasons = []
-        if s.num_gpus > gpus:
+        if s.num_gpus > gpus and self.metric != "memory":
             reasons.append(f"{s.num_gpus} GPUs, at most {gpus:.0f} were measured")
         if s.parameters > most:
             reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at most {most / 1e9:.3g}B were measured")

@@ -171,13 +171,13 @@ def design(table: Columns, residual: Array, away: Array, metric: str = "step_tim
     return Design(table, residual, terms, spread, before, metric)
 
 
-def distances(table: Columns) -> Array:
+def distances(table: Columns, metric: str = "step_time") -> Array:
     """How far each run lies from what other sources measured of its root framework and kind of model, in doublings.
 
-    log2 of parameters beyond their range there, plus log2 of GPUs beyond the most there; of its kind of model under any
-    framework where no other source has its own.
+    log2 of parameters beyond their range there, plus log2 of GPUs beyond the most there (memory is that of one GPU, however many
+    there are); of its kind of model under any framework where no other source has its own.
     """
-    size, gpus = np.log2(np.asarray(table["parameters"], float)), np.log2(np.asarray(table["num_gpus"], float))
+    size, gpus = np.log2(np.asarray(table["parameters"], float)), counted_gpus(np.asarray(table["num_gpus"], float), metric)
     source, root, family = (np.asarray(table[c]).astype(str) for c in ("source", "root", "family"))
     found = np.zeros(len(size))
     cells = sorted(set(zip(source.tolist(), root.tolist(), family.tolist(), strict=True)))
@@ -189,6 +189,11 @@ def distances(table: Columns) -> Array:
         if chosen.any():
             found[mine] = beyond(size[mine], gpus[mine], size[chosen].min(), size[chosen].max(), gpus[chosen].max())
     return found
+
+
+def counted_gpus(num_gpus: Array, metric: str) -> Array:
+    """log2 of GPUs where their number makes an error, else 0."""
+    return np.zeros_like(num_gpus) if metric == "memory" else np.log2(num_gpus)
 
 
 def beyond(size: Array, gpus: Array, smallest: float, largest: float, most: float) -> Array:
@@ -255,7 +260,7 @@ class Fitted:
 
 def fit_hierarchy(table: Columns, residual: Array, metric: str = "step_time", iterations: int = 60) -> Fitted:
     """Variance components and spread that make the held-out residuals most likely; some seconds for 2,000 runs."""
-    of = design(table, residual, distances(table), metric)
+    of = design(table, residual, distances(table, metric), metric)
     mean, _ = of.prior()
     theta = np.concatenate([np.full(len(of.effects), np.log(TYPICAL)), [np.log(2.0 * TYPICAL)], mean])
     return _fitted(Fitted(of, theta, source_weights(table), np.ones(len(residual))), ROUNDS, iterations)

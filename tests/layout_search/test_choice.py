@@ -169,3 +169,23 @@ def test_the_sentence_counts_layouts_that_fit() -> None:
     fitting = int((table.fits & rule.holds(table.firm_bytes)).sum())
     assert f"{fitting:,} layouts fit" in planner.plan(**asked).notes[0]
     assert f"({int(table.possible.sum()):,} are valid)" in planner.plan(**asked).notes[0]
+
+
+def test_a_search_tells_how_sure_its_order_is() -> None:
+    """Times over the recommended one's: narrower than the quotient of the two intervals, for most of the error is shared."""
+    asked = {"seq_len": 1024, "global_batch_size": 64}
+    q = as_question(model="llama-3.2-1b", cluster="dgx-a100-80gb", framework="megatron-core", job=asked, top=8)
+    result = run_search(q)
+    table = result.to_frame()
+    first = table.iloc[0]
+    assert (first["time_over_first_lower"], first["time_over_first"], first["time_over_first_upper"]) == (1.0, 1.0, 1.0)
+    assert not first["order_decidable"]
+    assert np.allclose(table["time_over_first"], table["step_time_s"] / first["step_time_s"])
+    assert (table["time_over_first_lower"] <= table["time_over_first"]).all()
+    assert (table["time_over_first"] <= table["time_over_first_upper"]).all()
+    own = table["time_over_first_upper"] / table["time_over_first_lower"]
+    single = (table["step_time_upper_s"] / table["step_time_lower_s"]) * (first["step_time_upper_s"] / first["step_time_lower_s"])
+    assert (own < single).all()
+    sure = table["probability_faster_than_first"]
+    assert (table["order_decidable"] == ((sure <= 0.05) | (sure >= 0.95))).all()
+    assert (table.attrs["boldest"] is None) == (result.bold_ratio is None)
