@@ -21,6 +21,8 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "compare": ("plans:compare_command", "The same for several configurations, side by side."),
         "run": ("runs:run_command", "A whole run: failures, checkpoints, energy, the bill."),
         "tune": ("tuning:tune_command", "Full fine-tuning, LoRA and QLoRA side by side."),
+        "trace": ("trace:trace_command", "One step as a timeline for Perfetto; memory over it."),
+        "init": ("schema:init_command", "A commented scenario to edit."),
         "operators": ("plans:operators_command", "The table of operators behind a plan."),
     },
     "Search": {
@@ -35,6 +37,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Evidence": {
         "audit": ("runs:audit_command", "Published claims, judged."),
         "validate": ("measured:validate_command", "Measured runs against their predictions."),
+        "debug": ("debug:debug_command", "Versions, question and answer for a report of a mistake."),
         "fit": ("measured:fit_command", "Refit the fitted constants to measured runs."),
     },
     "Measure": {
@@ -47,6 +50,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "frameworks": ("catalog:frameworks_app", "Training software: list, show."),
         "engines": ("catalog:engines_app", "Serving software: list, show."),
         "scenarios": ("catalog:scenarios_app", "Shipped questions: list, show."),
+        "schema": ("schema:schema_command", "Every table and field that can be written."),
     },
     "Page": {"app": ("page:app_command", "The same in a browser, on this machine.")},
 }

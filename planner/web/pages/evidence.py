@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
@@ -16,9 +17,9 @@ from planner.evidence.measured_runs import runs_of
 from planner.evidence.pairs import errors_by, load_pairs, pairs
 from planner.evidence.predictions import predict
 from planner.prices.price import Price
-from planner.reports.audit import claimed_text, interval_text, sentence
+from planner.reports.audit import claimed_text, interval_text, ordered, sentence, spoken, unit_words, what_text
 from planner.uncertainty.effects import load_effects
-from planner.web import charts, show
+from planner.web import charts, commands, show
 from planner.web.answers import answers, claims, fingerprint, operators
 from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
@@ -26,10 +27,13 @@ from planner.web.guard import UPLOAD_MB, markdown, short_text
 from planner.web.messages import priced, said
 from planner.web.text import language, t
 
+if TYPE_CHECKING:
+    from planner.audit.verdicts import Reading
+
 METRICS = ("step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
 MOST_ROWS = 2000
 MOST_COLOURS = 7
-SECTIONS = ("accuracy", "own", "claims", "assumptions", "operators")
+SECTIONS = ("accuracy", "claims", "assumptions", "own", "operators")
 
 
 def page() -> None:
@@ -56,6 +60,7 @@ def _shipped() -> pd.DataFrame:
 
 
 def _accuracy() -> None:
+    _bottom_line(_shipped())
     st.markdown(t("evidence.accuracy_text"))
     _pairs_view(_shipped(), "shipped")
     with st.expander(t("evidence.intervals")):
@@ -73,6 +78,27 @@ def _accuracy() -> None:
             for row in effects.measured
         ]
         st.dataframe(measured, hide_index=True, alt=t("evidence.intervals"))
+
+
+def _bottom_line(table: pd.DataFrame) -> None:
+    """The verdict first: how far off steps and memory were."""
+    parts = []
+    for metric in METRICS[:2]:
+        some = table[table["metric"] == metric]
+        if len(some):
+            found = errors_by(some.assign(all=""), ["all"])[0]
+            inside = f"{found.inside / found.rows:.0%}"
+            parts.append(
+                t(
+                    "evidence.verdict_of",
+                    metric=t(f"metric.{metric}"),
+                    median=f"{found.median:.1%}",
+                    p90=f"{found.percentile_90:.0%}",
+                    inside=inside,
+                    rows=f"{found.rows:,}",
+                )
+            )
+    st.html(f"<p class='answer'>{escape(show.listed(parts))}{t('ask.stop')}</p>")
 
 
 def _pairs_view(table: pd.DataFrame, key: str) -> None:
@@ -189,29 +215,50 @@ def own_pairs(content: bytes, name: str) -> tuple[pd.DataFrame, list[tuple[str, 
 def _claims() -> None:
     st.markdown(t("evidence.claims_text"))
     with st.spinner(t("evidence.judging")):
-        found = claims()
+        readings = claims()
+    found, speech = [j for r in readings for j in r.judgements], language()
     counts = {v: sum(j.verdict == v for j in found) for v in dict.fromkeys(j.verdict for j in found)}
     columns = st.columns(len(counts))
     for column, (verdict, count) in zip(columns, counts.items(), strict=True):
         column.metric(t(f"verdict.{verdict.replace(' ', '_')}"), count, border=True)
+    for reading in readings:
+        _article(reading, speech)
     rows = [
         {
             t("evidence.claim"): j.id,
-            t("evidence.says"): j.text,
-            t("evidence.what"): f.what,
-            t("evidence.claimed"): claimed_text(f),
-            t("evidence.ours"): interval_text(f.figure),
-            t("evidence.unit"): f.unit,
+            t("evidence.quote"): j.quote,
+            t("evidence.says"): spoken(j.text, speech),
+            t("evidence.what"): what_text(f, speech),
+            t("evidence.claimed"): claimed_text(f, speech),
+            t("evidence.ours"): interval_text(f.figure, speech),
+            t("evidence.unit"): unit_words(f.unit, speech),
             t("evidence.verdict"): t(f"verdict.{f.verdict.replace(' ', '_')}"),
-            t("evidence.why"): sentence(f),
-            t("evidence.source"): j.source,
+            t("evidence.why"): sentence(f, speech),
+            t("evidence.instead"): spoken(j.instead, speech),
+            t("evidence.do"): j.do,
+            t("evidence.stake"): spoken(j.stake, speech),
+            t("evidence.source"): f"{r.article.file}, {j.heading}",
         }
-        for j in found
+        for r in readings
+        for j in ordered(r)
         for f in j.findings
     ]
     table = pd.DataFrame(rows)
     st.dataframe(table, hide_index=True, height=520, row_height=64, alt=t("evidence.claims"))
     take(t("download.table_csv"), lambda: csv_bytes(table), "claims.csv", "text/csv", "evidence.claims.csv")
+
+
+def _article(reading: Reading, speech: str) -> None:
+    """One article: what to rely on, the setting of our figures, and how its open points are read."""
+    article, chinese = reading.article, speech == "zh"
+    with st.expander(article.title if chinese else article.title_en):
+        for name, lines in (
+            ("short", article.summary_zh if chinese else article.summary),
+            ("setting", article.setting_zh if chinese else article.setting),
+            ("reading", reading.words(speech)),
+        ):
+            if lines:
+                st.markdown(f"**{t(f'evidence.{name}')}**\n\n" + "\n".join(f"- {markdown(line, 1000)}" for line in lines))
 
 
 def _assumptions() -> None:
@@ -243,6 +290,14 @@ def _assumptions() -> None:
     if rows:
         st.html(f"<h3 class='finding'>{t('evidence.assumed', count=len(rows))}</h3>")
         st.dataframe(list(rows.values()), hide_index=True, height=480, alt=t("evidence.assumptions"))
+    _elsewhere()
+
+
+def _elsewhere() -> None:
+    """What only the command line does."""
+    with st.expander(t("evidence.elsewhere")):
+        for name, command in commands.ELSEWHERE.items():
+            st.markdown(f"`{command}`: {t(f'evidence.command_{name}')}")
 
 
 def _price_age(label: str, price: Price | None) -> None:
@@ -250,6 +305,9 @@ def _price_age(label: str, price: Price | None) -> None:
     today, name = datetime.date.today(), markdown(label)
     if price is not None and price.is_stale(today):
         words = t("evidence.stale", label=name, quote=markdown(priced(price)), days=f"{price.age_days(today):,}")
+        st.warning(words, icon=":material/schedule:")
+    elif price is not None and price.may_be_stale(today):
+        words = t("evidence.may_be_stale", label=name, quote=markdown(priced(price)), date=price.date)
         st.warning(words, icon=":material/schedule:")
     elif price is not None and price.provider:
         st.success(t("evidence.fresh", label=name, quote=markdown(priced(price))), icon=":material/schedule:")
