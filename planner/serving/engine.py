@@ -23,7 +23,7 @@ Rate = Annotated[float, Field(gt=0, le=2)]
 Seconds = Annotated[float, Field(ge=0)]
 Feature = Literal[
     "tp", "pp", "ep", "continuous_batching", "paged_cache", "chunked_prefill", "prefix_cache", "speculative", "expert_offload",
-    "kv_fp8", "kv_int8",
+    "kv_fp8", "kv_int8", "prefill_wait",
 ]  # fmt: skip
 
 
@@ -86,6 +86,7 @@ class Engine(Spec):
     prefill_tokens: Annotated[int, Field(gt=0)] = 8192  # most tokens of one prefill pass
     prefill_beside: bool = False  # prefill shares a pass with decoding, as far as ``prefill_tokens`` go; else decoding waits
     splits_prompts: bool = True  # such a pass may take the beginning of a prompt
+    schedules_ahead: bool = False  # the next pass is put together while one runs: who comes meanwhile joins the one after
     reserved_output: Fraction = 1.0  # part of a request's output that is reserved in the cache when it is admitted
     block_size: Annotated[int, Field(gt=0)] = 16
 

@@ -112,6 +112,9 @@ class Serving(Spec):
     response_cache_hit_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # part of the requests answered without the model
     response_cache_s: Annotated[float, Field(ge=0)] = 0.005  # latency of such an answer: a look-up over the network, assumed
     chunked_prefill_tokens: Positive | None = None  # tokens of a pass that prefill may take beside decoding
+    pass_tokens: Positive | None = None  # most tokens of one prefill pass; None = the engine's
+    prefill_wait_steps: Annotated[int, Field(ge=0, le=10_000, strict=True)] = 0  # decode steps that prompts wait for company
+    prefill_wait_share: Fraction = 0.0  # of a pass's tokens, at which they wait no longer
     speculative: Speculative | None = None
     expert_offload: Fraction = 0.0  # part of the experts in host memory, read over the host link when touched
     expert_load: Annotated[float, Field(ge=1)] = 1.0  # tokens on the fullest expert rank / mean
@@ -137,6 +140,7 @@ class Serving(Spec):
         if any(t is not None for t in targets) and self.requests_per_s is None and self.clients is None:
             raise ValueError("a latency target (ttft_target_s, tpot_target_s, e2e_target_s) needs requests_per_s or clients")
         self._check_load()
+        self._check_waiting()
         if "response_cache_s" in self.model_fields_set and not self.response_cache_hit_rate:
             raise ValueError(
                 f"response_cache_s = {self.response_cache_s:g} needs response_cache_hit_rate: else no request is answered so"
@@ -162,6 +166,23 @@ class Serving(Spec):
         if self.clients > MOST_CLIENTS * self.dp:
             raise ValueError(
                 f"clients = {self.clients}: at most {MOST_CLIENTS} a replica are simulated; give requests_per_s instead"
+            )
+
+    def _check_waiting(self) -> None:
+        """Raise ValueError for two sizes of a pass, half of a rule for waiting prompts, or one that nothing follows."""
+        if self.pass_tokens is not None and self.chunked_prefill_tokens is not None:
+            raise ValueError(
+                f"pass_tokens = {self.pass_tokens} and chunked_prefill_tokens = {self.chunked_prefill_tokens}: chunks are the "
+                "size of a pass; give one of the two"
+            )
+        if (self.prefill_wait_steps > 0) != (self.prefill_wait_share > 0):
+            raise ValueError(
+                f"prefill_wait_steps = {self.prefill_wait_steps} and prefill_wait_share = {self.prefill_wait_share:g}: prompts "
+                "wait while both bounds are open; give both, or neither"
+            )
+        if self.prefill_wait_steps and self.requests_per_s is None and self.clients is None:
+            raise ValueError(
+                f"prefill_wait_steps = {self.prefill_wait_steps} needs requests_per_s or clients: a prompt alone does not wait"
             )
 
     def _check_format(self) -> None:

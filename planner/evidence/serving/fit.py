@@ -69,6 +69,7 @@ def _concerns(field: str, run: ServingRun) -> bool:
         "int4_bandwidth_rate": fmt.family != 4 or fmt.compute is not None,
         "int4_host_rate": fmt.family != 4,
         "int8_bandwidth_rate": fmt.family != 8 or fmt.compute is not None,
+        "expanding_sm_bytes_per_s": fmt.family == 16 or fmt.compute is not None,
         "int8_host_rate": fmt.family != 8,
         "prefill_rate": run.quantity == "decode",
         "prefill_attention_rate": run.quantity == "decode",
