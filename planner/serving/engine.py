@@ -23,7 +23,7 @@ Rate = Annotated[float, Field(gt=0, le=2)]
 Seconds = Annotated[float, Field(ge=0)]
 Feature = Literal[
     "tp", "pp", "ep", "continuous_batching", "paged_cache", "chunked_prefill", "prefix_cache", "speculative", "expert_offload",
-    "kv_fp8", "kv_int8", "prefill_wait",
+    "kv_fp8", "kv_int8", "prefill_wait", "disaggregated",
 ]  # fmt: skip
 
 

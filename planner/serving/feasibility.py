@@ -75,6 +75,7 @@ def _require_features(setting: Setting) -> None:
         "paged_cache": s.block_size is not None,
         "expert_offload": s.expert_offload > 0,
         "prefill_wait": s.prefill_wait_steps > 0,
+        "disaggregated": s.prefill_pool is not None,
         "pass_tokens": s.pass_tokens is not None,
     }
     fields = {
@@ -85,6 +86,7 @@ def _require_features(setting: Setting) -> None:
         "kv_int8": "kv_dtype",
         "paged_cache": "block_size",
         "prefill_wait": "prefill_wait_steps",
+        "disaggregated": "prefill_pool",
     }
     for feature, want in wanted.items():
         needs = "continuous_batching" if feature == "pass_tokens" else feature

@@ -205,7 +205,7 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
         why = f"{rate:g} requests per second arrive and at most {total:.3g} can be served: the queue grows without end"
         return replace(load, why=why)
     requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
-    return measured(load, times.setting, requests, _simulated(one, requests), _counted(s.num_requests))
+    return measured(load, times.setting, requests, _simulated(one, requests), counted(s.num_requests))
 
 
 def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, Mapping[str, float]]:
@@ -217,7 +217,7 @@ def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, 
     each = factor * rate * (1.0 - s.response_cache_hit_rate) / s.dp
     requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
     empty = Load(requests_per_s=factor * rate, capacity_requests_per_s=0.0, utilisation=0.0, stable=True)
-    load = measured(empty, times.setting, requests, _simulated(one, requests), _counted(s.num_requests))
+    load = measured(empty, times.setting, requests, _simulated(one, requests), counted(s.num_requests))
     found = {"ttft_s": load.ttft_s, "tpot_s": load.tpot_s, "e2e_s": load.e2e_s}
     return {name: {k: factor * v for k, v in (values or {}).items()} for name, values in found.items()}
 
@@ -234,7 +234,8 @@ def require_room(one: Replica, requests: Requests) -> None:
         )
 
 
-def _counted(n: int) -> slice:
+def counted(n: int) -> slice:
+    """The requests that statistics count: those between warm-up and tail."""
     return slice(int(n * WARM_UP), max(int(n * (1.0 - TAIL)), 1))
 
 

@@ -82,6 +82,20 @@ class Speculative(Spec):
     acceptance: Fraction
 
 
+class PrefillPool(Spec):
+    """GPUs of their own for prompts, beside those of ``tp``, ``pp``, ``ep`` and ``dp``, which then only decode."""
+
+    replicas: Positive = 1
+    tp: Positive = 1
+    pp: Positive = 1
+    ep: Positive = 1
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of all prefill replicas."""
+        return max(self.tp, self.ep) * self.pp * self.replicas
+
+
 class Serving(Spec):
     """One deployment. ``batch``: sequences decoded together on a replica when no load is given."""
 
@@ -98,6 +112,7 @@ class Serving(Spec):
     pp: Positive = 1
     ep: Positive = 1
     dp: Positive = 1  # replicas of the whole
+    prefill_pool: PrefillPool | None = None  # replicas that only prefill; the others only decode
 
     batch: Positive = 1
     max_batch: Positive | None = None
@@ -141,6 +156,7 @@ class Serving(Spec):
             raise ValueError("a latency target (ttft_target_s, tpot_target_s, e2e_target_s) needs requests_per_s or clients")
         self._check_load()
         self._check_waiting()
+        self._check_pool()
         if "response_cache_s" in self.model_fields_set and not self.response_cache_hit_rate:
             raise ValueError(
                 f"response_cache_s = {self.response_cache_s:g} needs response_cache_hit_rate: else no request is answered so"
@@ -167,6 +183,20 @@ class Serving(Spec):
             raise ValueError(
                 f"clients = {self.clients}: at most {MOST_CLIENTS} a replica are simulated; give requests_per_s instead"
             )
+
+    def _check_pool(self) -> None:
+        """Raise ValueError for a prefill pool with what is not modelled beside it."""
+        pool = self.prefill_pool
+        if pool is None:
+            return
+        if max(pool.ep, pool.tp) % min(pool.ep, pool.tp):
+            raise ValueError(f"prefill_pool: ep = {pool.ep} and tp = {pool.tp}: one must divide the other")
+        for field in ("clients", "speculative"):
+            if getattr(self, field) is not None:
+                raise ValueError(f"prefill_pool with {field}: not modelled together; leave one of the two out")
+        for field in ("expert_offload", "prefill_wait_steps"):
+            if getattr(self, field):
+                raise ValueError(f"prefill_pool with {field}: not modelled together; leave one of the two out")
 
     def _check_waiting(self) -> None:
         """Raise ValueError for two sizes of a pass, half of a rule for waiting prompts, or one that nothing follows."""
@@ -215,5 +245,5 @@ class Serving(Spec):
 
     @property
     def num_gpus(self) -> int:
-        """GPUs of all replicas."""
-        return self.gpus_per_replica * self.dp
+        """GPUs of all replicas, those that only prefill included."""
+        return self.gpus_per_replica * self.dp + (self.prefill_pool.num_gpus if self.prefill_pool else 0)
