@@ -38,7 +38,9 @@ def export_deployment(d: Deployment, server: str) -> dict[str, str]:
         what = f"the deployment was planned for {d.engine.name}, whose memory and time are others"
         raise refuse(server, what, f"plan with serving.engine = {server!r}")
     if d.serving.prefill_pool is not None:
-        raise refuse(server, "serving.prefill_pool: two kinds of servers behind a router", "export each pool as its own deployment")
+        raise refuse(
+            server, "serving.prefill_pool: two kinds of servers behind a router", "export each pool as its own deployment"
+        )
     if not d.fits:
         raise refuse(server, f"the deployment does not fit ({'; '.join(d.reasons)})", "plan one that fits")
     return SERVERS[server](d)
