@@ -68,6 +68,8 @@ def _concerns(field: str, run: ServingRun) -> bool:
         "narrow_host_rate": fmt.compute is None,
         "int4_bandwidth_rate": fmt.family != 4 or fmt.compute is not None,
         "int4_host_rate": fmt.family != 4,
+        "awq_bandwidth_rate": fmt.name != "int4-awq",
+        "awq_host_rate": fmt.name != "int4-awq",
         "int8_bandwidth_rate": fmt.family != 8 or fmt.compute is not None,
         "expanding_sm_bytes_per_s": fmt.family == 16 or fmt.compute is not None,
         "int8_host_rate": fmt.family != 8,
