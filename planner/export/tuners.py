@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError, one_of
-from planner.export.common import comment, degrees, forbid, num_steps, refuse, script
+from planner.export.common import comment, degrees, forbid, num_steps, refuse, require_usual_update, script
 from planner.training.plan import Plan
 
 KINDS = ("finetune", "lora", "qlora")
@@ -33,6 +33,8 @@ def export_tuning(plan: Plan, tool: str) -> dict[str, str]:
         raise refuse(tool, "layout.recompute = 'selective' cannot be expressed", "use none or full")
     if plan.job.precision not in ("bf16", "bf16-pure", "fp16", "fp32", "tf32"):
         raise refuse(tool, f"job.precision = {plan.job.precision!r} is not exported", "use bf16, fp16 or fp32")
+    if tool != "torchtune":
+        require_usual_update(plan, tool)
     return TUNERS[tool](plan)
 
 
@@ -214,8 +216,17 @@ def torchtune_files(plan: Plan) -> dict[str, str]:
         "dtype": "fp32" if job.precision in ("fp32", "tf32") else "bf16",
         "enable_activation_checkpointing": plan.layout.recompute == "full",
         "enable_activation_offloading": plan.layout.offload_activations,
-        "optimizer": _optimizer(plan, tool, {"adamw": "torch.optim.AdamW", "adamw-8bit": "bitsandbytes.optim.PagedAdamW8bit"}),
+        "optimizer": _optimizer(
+            plan,
+            tool,
+            {
+                "adamw": "torch.optim.AdamW",
+                "adamw-8bit": "bitsandbytes.optim.AdamW8bit",
+                "paged-adamw-8bit": "bitsandbytes.optim.PagedAdamW8bit",
+            },
+        ),
         "max_steps_per_epoch": num_steps(plan),
+        "optimizer_in_bwd": True if job.optimizer_in_backward else None,
     }
     if job.adapter is not None:
         targets = _targets(plan)

@@ -194,6 +194,8 @@ def stage_moments(
     End of backward: states + gradients + one layer. Optimizer step: states + gradients + its temporaries. Gradients
     that are freed between steps are absent from the first moment of the first micro-batch.
     """
+    if job.optimizer_in_backward:
+        states = _freed_at_once(states, content)
     states, copies = _with_lasting_copies(states, weight_copies(content, layouts, framework, precision), layouts, framework)
     always = np.where((num_microbatches > 1) | framework.persistent_gradients, 1.0, 0.0)
     early = states.gradients * always
@@ -217,6 +219,13 @@ def stage_moments(
         _moment(states, gradients, activations, workspace, buffers, framework, usable, overhead, host, float(phase))
         for phase, (gradients, activations, workspace) in enumerate(moments)
     )
+
+
+def _freed_at_once(states: States, content: StageContent) -> States:
+    """States whose gradients are those of one layer, or of embedding and output layer, at a time: an optimizer in backward."""
+    every = content.dense_parameters + content.expert_parameters
+    share = np.minimum(np.maximum(content.largest_layer_parameters, content.end_parameters) / np.maximum(every, 1.0), 1.0)
+    return replace(states, gradients=states.gradients * share, update_elements=states.update_elements * share)
 
 
 def _with_lasting_copies(states: States, copies: Array, layouts: Layouts, framework: Framework) -> tuple[States, Array]:
