@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from planner.common.arrays import Array
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import Layouts
+from planner.workload.layout import RECOMPUTE, Layouts
 from planner.workload.precision import Precisions
 
 KINDS = ("parameters", "gradients", "optimizer", "activations", "workspace", "buffers", "fragmentation", "overhead")
@@ -210,9 +210,13 @@ def stage_moments(
     temporaries = optimizer_workspace(states, framework, precision, job) * (1.0 - layouts.offload_optimizer)
     overhead = _overhead(layouts, framework)
     host = states.host + np.where(offloaded, content.activations, 0.0)
+    # checkpointed inputs that backward does not free, and as many gradients of them beside
+    held = framework.sharded_backward_keeps_inputs & (layouts.zero >= 3) & (layouts.recompute == RECOMPUTE.index("full"))
+    held = held & (content.frozen_bytes > 0)
+    late_activations = content.largest_layer_activations + np.where(held, 2.0 * kept, 0.0)
     moments = (
         (early, loss_activations, np.maximum(loss_workspace, 0.0)),
-        (late, content.largest_layer_activations, content.layer_workspace + copies),
+        (late, late_activations, content.layer_workspace + copies),
         (states.gradients, np.zeros(1), temporaries),
     )
     return tuple(
