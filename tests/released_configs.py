@@ -25,6 +25,19 @@ def sized(kind: str, layers: int, hidden: int, heads: int, kv_heads: int, inner:
     }
 
 
+def compressed(
+    layers: int, hidden: int, heads: int, groups: int, query_rank: int, inner: int, experts: int, picked: int, ratios: list[int]
+) -> Config:
+    """DeepSeek-V4: tokens to a compressed key in each layer, 0 = a window alone."""
+    return {
+        "model_type": "deepseek_v4", "num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads,
+        "num_key_value_heads": 1, "head_dim": 512, "vocab_size": 129280, "o_groups": groups, "o_lora_rank": 1024,
+        "q_lora_rank": query_rank, "moe_intermediate_size": inner, "n_routed_experts": experts, "n_shared_experts": 1,
+        "num_experts_per_tok": 6, "index_n_heads": 64, "index_head_dim": 128, "index_topk": picked, "sliding_window": 128,
+        "hc_mult": 4, "num_hash_layers": 3, "compress_ratios": ratios,
+    }  # fmt: skip
+
+
 def neox(layers: int, hidden: int, heads: int, words: int = 50304) -> Config:
     return {
         "model_type": "gpt_neox",
@@ -503,6 +516,14 @@ RELEASED: dict[str, tuple[str, Config]] = {
             index_n_heads=64,
             index_topk=2048,
         ),
+    ),
+    "deepseek-v4-flash": (
+        "deepseek-ai/DeepSeek-V4-Flash",
+        compressed(43, 4096, 64, 8, 1024, 2048, 256, 512, [0, 0, *[4, 128] * 20, 4]),
+    ),
+    "deepseek-v4-pro": (
+        "deepseek-ai/DeepSeek-V4-Pro",
+        compressed(61, 7168, 128, 16, 1536, 3072, 384, 1024, [128, *[128, 4] * 30]),
     ),
     # Moonshot
     "kimi-k2": (

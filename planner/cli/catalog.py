@@ -40,6 +40,7 @@ def models_show(
             {
                 **model.model_dump(exclude={"provenance"}),
                 "family": model.family,
+                "assumed": {field: model.provenance[field].source for field in model.assumed()},
                 "parameters_total": parameters_total(model),
                 "parameters_active": parameters_active(model),
                 "parameters_by_block": parameters_by_block(model),

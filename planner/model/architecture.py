@@ -62,10 +62,17 @@ class Model(Spec):
         "none"  # a sigmoid on the output: one per head, or per element; query: made by the query projection (qwen3_next)
     )
     attention_output_norm: bool = False  # in front of the output projection (bitnet)
-    qk_norm: Literal["none", "head", "full"] = "none"  # over head_dim (qwen3) or over all heads (olmoe)
+    # over head_dim (qwen3) or over all heads (olmoe); key: over head_dim, without a weight for queries (deepseek_v4)
+    qk_norm: Literal["none", "head", "full", "key"] = "none"
     qk_norm_weight: bool = True  # false: normalized without a weight (llama4)
     qk_norm_bias: bool = False
     keys_are_values: bool = False  # one projection for both (gemma4's full layers)
+    one_key_value: bool = False  # one vector a token is key and value of all heads, and is cached once (DeepSeek-V4)
+    compress_ratio: Count = 0  # so many tokens make one further key beside those of the window (DeepSeek-V4, CSA and HCA)
+    compress_overlap: bool = False  # each from two such runs of tokens, in projections twice as wide (CSA)
+    output_groups: Count = 0  # of heads, each brought down to output_lora_rank before the output projection (DeepSeek-V4)
+    output_lora_rank: Count = 0
+    hyper_streams: Count = 0  # copies of the residual stream, mixed before and behind each block (mHC, arXiv 2512.24880)
     shared_kv: bool = False  # no keys and values of its own: those of an earlier layer (gemma3n)
     index_num_heads: Count = 0  # heads of the lightning indexer that picks index_top_k keys (DeepSeek-V3.2, section 2.1)
     index_head_dim: Count = 0
@@ -86,7 +93,7 @@ class Model(Spec):
     time_step_rank: Count = 0  # inner width of the time step (mamba)
 
     # feed-forward
-    ffn_hidden_size: Positive = 0  # filled from the experts' when left out
+    ffn_hidden_size: Count = 0  # filled from the experts' when left out; 0 = no feed-forward
     feed_forward: Literal["by_layer", "none", "dense", "experts"] = "by_layer"  # by_layer: as the fields on experts say
     gated_ffn: bool = True
     # gelu_tanh: GPT-2's formula, written in Python; relu2: the square of relu
@@ -228,7 +235,7 @@ class Model(Spec):
             if None in (*latent, self.v_head_dim):
                 raise ValueError("attention = 'mla' needs kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim")
         else:
-            if any(x is not None for x in (*latent, self.q_lora_rank)):
+            if any(x is not None for x in latent):
                 raise ValueError(f"attention = {self.attention!r} with latent sizes (kv_lora_rank, ...); use attention = 'mla'")
             right = _kind_of_heads(self.num_heads, self.num_kv_heads)
             if self.attention != right:
@@ -238,7 +245,18 @@ class Model(Spec):
                 )
         if (self.memory_length or self.relative_attention) and self.attention == "mla":
             raise ValueError("memory_length and relative_attention belong to plain attention; use attention = 'mha'")
+        self._check_compressed()
         self._check_windows()
+
+    def _check_compressed(self) -> None:
+        if self.one_key_value and self.num_kv_heads != 1:
+            raise ValueError(f"one_key_value = true with num_kv_heads = {self.num_kv_heads}; it needs 1")
+        if self.compress_ratio and not self.one_key_value:
+            raise ValueError(f"compress_ratio = {self.compress_ratio} needs one_key_value = true")
+        if bool(self.output_groups) != bool(self.output_lora_rank):
+            raise ValueError("output_groups and output_lora_rank belong together; give both, or none")
+        if self.output_groups and self.num_heads % self.output_groups:
+            raise ValueError(f"output_groups = {self.output_groups} does not divide num_heads = {self.num_heads}")
 
     def _check_windows(self) -> None:
         index = (self.index_num_heads, self.index_head_dim, self.index_top_k)
@@ -348,6 +366,11 @@ class Model(Spec):
         copy.__dict__.pop("layer_kinds", None)  # of the roles before
         copy._roles = roles
         return copy
+
+    @property
+    def reading_notes(self) -> tuple[str, ...]:
+        """What its reader took for granted or left out, a sentence each."""
+        return tuple(f"{self.name}: {self.provenance[field].source}" for field in self.assumed())
 
     @property
     def family(self) -> str:

@@ -128,6 +128,9 @@ def _attention(m: Model) -> Iterator[Linear]:
     value = m.num_kv_heads * m.value_head_dim
     gate = {"none": 0, "head": m.num_heads}.get(m.attention_gate, m.num_heads * m.value_head_dim)
     q += gate if m.attention_gate == "query" else 0
+    if m.q_lora_rank:
+        yield from _narrow(m)
+        return
     if len(names.qkv) == 1:
         parts = [(names.qkv[0], "query_key_value", q + key + value)]
     else:
@@ -150,6 +153,54 @@ def _attention(m: Model) -> Iterator[Linear]:
         outputs=h,
     )
     yield from _indexer(m)
+
+
+def _narrow(m: Model) -> Iterator[Linear]:
+    """DeepSeek-V4: queries through a narrow vector, one key and value, grouped outputs, compressors."""
+    h, lanes, at = m.hidden_size, 1 + m.compress_overlap, "self_attn.compressor"
+    inner = m.output_groups * m.output_lora_rank
+    found = [
+        ("self_attn.q_a_proj", "query_down", "query down", h, m.q_lora_rank or 0),
+        ("self_attn.q_b_proj", "query_up", "query up", m.q_lora_rank or 0, m.num_heads * m.head_dim),
+        ("self_attn.kv_proj", "key_value", "key value", h, m.num_kv_heads * m.head_dim * (1 if m.one_key_value else 2)),
+    ]
+    if m.compress_ratio:
+        found += [
+            (f"{at}.kv_proj", "compressed", "compressor", h, lanes * m.head_dim),
+            (f"{at}.gate_proj", "compressor_gate", "compressor", h, lanes * m.head_dim),
+        ]
+    if m.compress_ratio and m.index_num_heads:
+        index, d = f"{at}.indexer", m.index_head_dim
+        found += [
+            (f"{index}.q_b_proj", "index_query", "index query", m.q_lora_rank or 0, m.index_num_heads * d),
+            (f"{index}.kv_proj", "index_key", "index key", h, lanes * d),
+            (f"{index}.gate_proj", "index_gate", "index key", h, lanes * d),
+            (f"{index}.scorer.weights_proj", "index_weights", "index weights", h, m.index_num_heads),
+        ]
+    if inner:
+        found.append(
+            ("self_attn.o_a_proj", "output_down", "output down", m.num_heads * m.value_head_dim // m.output_groups, inner)
+        )
+    found.append(
+        (
+            "self_attn.o_b_proj" if inner else "self_attn.o_proj",
+            "attention_output",
+            "output projection",
+            inner or m.num_heads * m.value_head_dim,
+            h,
+        )
+    )
+    for path, part, operator, inputs, outputs in found:
+        shared = operator in ("compressor", "index key")
+        yield Linear(
+            path=path,
+            part=part,
+            block="attention",
+            operator=operator,
+            inputs=inputs,
+            outputs=outputs,
+            share=0.5 if shared else 1.0,
+        )
 
 
 def _indexer(m: Model) -> Iterator[Linear]:

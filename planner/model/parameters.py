@@ -44,22 +44,38 @@ def layer_parameters(model: Model, kind: LayerKind) -> tuple[ParameterTensor, ..
 def _attention(m: Model) -> Iterator[ParameterTensor]:
     h, q, kv = m.hidden_size, m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
     value, own = m.num_heads * m.value_head_dim, not m.shared_kv
-    kv_value = 0 if m.keys_are_values else m.num_kv_heads * m.value_head_dim
-    yield from _tensor("attention.qkv.query.weight", h * q, "tensor")
+    kv_value = 0 if m.keys_are_values or m.one_key_value else m.num_kv_heads * m.value_head_dim
+    if m.q_lora_rank:
+        yield from _tensor("attention.q_down.weight", h * m.q_lora_rank, "replicated")
+        yield from _tensor("attention.q_down_norm.weight", m.q_lora_rank, "replicated")
+    yield from _tensor(
+        "attention.q_up.weight" if m.q_lora_rank else "attention.qkv.query.weight", (m.q_lora_rank or h) * q, "tensor"
+    )
     yield from _tensor("attention.qkv.key_value.weight", h * (kv + kv_value), "kv_heads", own)
     yield from _tensor("attention.qkv.query.bias", q, "tensor", m.qkv_bias)
     yield from _tensor("attention.qkv.key_value.bias", kv + kv_value, "kv_heads", m.qkv_bias and own)
     yield from _gate(m, value)
     yield from _tensor("attention.output_norm", value, "tensor", m.attention_output_norm)
-    yield from _tensor("attention.output.weight", value * h, "tensor")
+    yield from _tensor("attention.output_down.weight", value * m.output_lora_rank, "tensor")
+    yield from _tensor("attention.output.weight", (m.output_groups * m.output_lora_rank or value) * h, "tensor")
     yield from _tensor("attention.output.bias", h, "replicated", m.attention_output_bias)
     if m.qk_norm != "none":
-        widths = (m.head_dim, m.head_dim) if m.qk_norm == "head" else (q, kv)
-        for name, width, wanted in (("q_norm", widths[0], True), ("k_norm", widths[1], own)):
+        widths = (q, kv) if m.qk_norm == "full" else (m.head_dim, m.head_dim)
+        for name, width, wanted in (("q_norm", widths[0], m.qk_norm != "key"), ("k_norm", widths[1], own)):
             yield from _tensor(f"attention.{name}.weight", width, "replicated", m.qk_norm_weight and wanted)
             yield from _tensor(f"attention.{name}.bias", width, "replicated", m.qk_norm_bias and wanted)
     yield from _tensor("attention.sinks", m.num_heads, "tensor", m.attention_sinks)
+    yield from _compressor(m, "compress", m.head_dim)
     yield from _indexer(m)
+
+
+def _compressor(m: Model, name: str, width: int) -> Iterator[ParameterTensor]:
+    """One key of ``width`` from ``compress_ratio`` tokens, weighted by a softmax over them: a projection of what is summed, one
+    of its weights, a bias for each place in the run, a norm. Overlapping runs need each twice as wide."""
+    lanes, wanted = 1 + m.compress_overlap, m.compress_ratio > 0
+    yield from _tensor(f"attention.{name}.weight", 2 * m.hidden_size * lanes * width, "replicated", wanted)
+    yield from _tensor(f"attention.{name}.bias", m.compress_ratio * lanes * width, "replicated", wanted)
+    yield from _tensor(f"attention.{name}.norm", width, "replicated", wanted)
 
 
 def _gate(m: Model, value: int) -> Iterator[ParameterTensor]:
@@ -74,9 +90,14 @@ def _indexer(m: Model) -> Iterator[ParameterTensor]:
     yield from _tensor(
         "attention.index.query.weight", (m.q_lora_rank or m.hidden_size) * m.index_num_heads * d, "replicated", wanted
     )
-    yield from _tensor("attention.index.key.weight", m.hidden_size * d, "replicated", wanted)
-    yield from _tensor("attention.index.key_norm", 2 * d, "replicated", wanted)
-    weighted = wanted and m.attention == "mla"  # beside grouped heads all of the indexer's heads weigh the same (MiniMax-M3)
+    if wanted and m.compress_ratio:
+        yield from _compressor(m, "index.key", d)
+    else:
+        yield from _tensor("attention.index.key.weight", m.hidden_size * d, "replicated", wanted)
+        yield from _tensor("attention.index.key_norm", 2 * d, "replicated", wanted)
+    weighted = wanted and (
+        m.attention == "mla" or m.compress_ratio > 0
+    )  # beside grouped heads all of the indexer's heads weigh the same (MiniMax-M3)
     yield from _tensor("attention.index.scores.weight", m.hidden_size * m.index_num_heads, "replicated", weighted)
 
 
@@ -119,7 +140,14 @@ def _streams(m: Model) -> Iterator[ParameterTensor]:
     yield from _tensor("streams.altup", n**3 + n**2 + n * h + 2 * h, "replicated", n > 0)
     yield from _tensor("streams.laurel.weight", 2 * h * m.laurel_rank, "replicated")
     yield from _tensor("streams.laurel_norm", h, "replicated", m.laurel_rank > 0)
+    yield from _tensor("streams.hyper.weight", 2 * hyper_outputs(m) * m.hyper_streams * h, "replicated")
+    yield from _tensor("streams.hyper_vectors", 2 * (hyper_outputs(m) + 3), "replicated", m.hyper_streams > 0)
     yield from _tensor("streams.vectors", m.layer_vectors, "replicated")
+
+
+def hyper_outputs(m: Model) -> int:
+    """Weights that a hyper-connection computes for a token: into the block, out of it, and of each stream on each."""
+    return m.hyper_streams * (2 + m.hyper_streams)
 
 
 def _feed_forward(m: Model) -> Iterator[ParameterTensor]:
@@ -190,6 +218,7 @@ def head_parameters(model: Model) -> tuple[ParameterTensor, ...]:
     inner = width if m.embedding_all_narrow else h
     projected = m.embedding_projection_size is not None and not m.embedding_all_narrow
     return (
+        *_tensor("head.hyper", m.hyper_streams**2 * h + m.hyper_streams + 1, "replicated", m.hyper_streams > 0),
         *_tensor("head.norm.weight", h, "replicated", m.final_norm and m.norm_weight),
         *_tensor("head.norm.bias", h, "replicated", m.final_norm and m.norm_weight and m.norm_bias),
         *_tensor("head.transform.weight", h * inner, "replicated", masked),

@@ -36,9 +36,11 @@ class Variant(Spec):
     qk_rope_head_dim: Positive | None = None
     attention_sinks: bool | None = None
     attention_gate: Literal["none", "head", "full", "query"] | None = None
-    qk_norm: Literal["none", "head", "full"] | None = None
+    qk_norm: Literal["none", "head", "full", "key"] | None = None
     keys_are_values: bool | None = None
     shared_kv: bool | None = None
+    compress_ratio: Count | None = None
+    compress_overlap: bool | None = None
     index_num_heads: Count | None = None
     index_head_dim: Count | None = None
     index_top_k: Count | None = None

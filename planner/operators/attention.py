@@ -8,7 +8,7 @@ from planner.common.arrays import Number
 from planner.model.architecture import LayerKind, Model
 from planner.operators.norm import norm
 from planner.operators.row import FusedAttention, Matmul, Row, communication, gradient_rows, linear, pointwise
-from planner.operators.setting import Setting
+from planner.operators.setting import Setting, compressed_keys
 from planner.operators.weights import local_parameters
 
 BLOCK = "attention"
@@ -30,7 +30,9 @@ def _enter(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Projections behind the tensor-parallel entrance. Latent attention gathers the latents, not the hidden states."""
     m = setting.model
     if m.attention != "mla":
-        return tensor_parallel_entrance(setting, BLOCK, _projections(setting, kind), "query key value", m.hidden_size)
+        gathered = m.q_lora_rank + m.head_dim if m.q_lora_rank else m.hidden_size
+        first = "query up" if m.q_lora_rank else "query key value"
+        return tensor_parallel_entrance(setting, BLOCK, _projections(setting, kind), first, gathered)
     first, query = ("query up", m.q_lora_rank) if m.q_lora_rank else ("query", m.hidden_size)
     gathered = query + int(m.kv_lora_rank or 0) + int(m.qk_rope_head_dim or 0)
     return tensor_parallel_entrance(setting, BLOCK, _latent_projections(setting, kind), first, gathered)
@@ -75,6 +77,8 @@ def _projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     m, w, t = setting.model, setting.width, setting.tokens
     heads = m.num_heads / setting.tp
     kv = setting.local_kv_heads()
+    if m.q_lora_rank:
+        return _narrow_projections(setting, kind) + _key_norm(setting, kind)
     eager = setting.framework.layer_linears == "separate"
     # cached hidden states of the previous segment are projected anew (Dai et al. 2019, section 3.2)
     t = t * (1.0 + m.memory_length / setting.job.seq_len)
@@ -89,11 +93,87 @@ def _projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         useful=(query + m.num_kv_heads / setting.tp * key_value) / (query + kv * key_value),
         parameters=local_parameters(setting, kind, "attention.qkv"),
     )
-    rows += _indexer(setting, kind)
+    return rows + _indexer(setting, kind) + _key_norm(setting, kind)
+
+
+def _narrow_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Queries through a narrow vector, one key that is the value too, whole on every rank (DeepSeek-V4)."""
+    m, w, t, ts = setting.model, setting.width, setting.tokens, setting.sequence_tokens
+    rank, h = float(m.q_lora_rank or 0), float(m.hidden_size)
+    return (
+        *linear(
+            "query down",
+            BLOCK,
+            Matmul(m=ts, k=h, n=rank),
+            width=w,
+            saved_bytes=setting.input_width * ts * h,
+            parameters=local_parameters(setting, kind, "attention.q_down."),
+        ),
+        *norm(
+            "query latent norm",
+            BLOCK,
+            setting,
+            ts * rank,
+            rows_of=rank,
+            residual=False,
+            parameters=local_parameters(setting, kind, "attention.q_down_norm"),
+        ),
+        *linear(
+            "query up",
+            BLOCK,
+            Matmul(m=t, k=rank, n=m.num_heads / setting.tp * m.head_dim),
+            width=w,
+            saved_bytes=setting.input_width * ts * rank,
+            parameters=local_parameters(setting, kind, "attention.q_up"),
+        ),
+        *linear(
+            "key value",
+            BLOCK,
+            Matmul(m=ts, k=h, n=float(m.num_kv_heads * key_value_width(m))),
+            width=w,
+            parameters=local_parameters(setting, kind, "attention.qkv."),
+        ),
+        *_compressor(setting, kind, "compressor", "attention.compress.", float(m.head_dim)),
+        *_indexer(setting, kind),
+    )
+
+
+def _compressor(setting: Setting, kind: LayerKind, name: str, prefix: str, width: float) -> tuple[Row, ...]:
+    """What is summed and its weights from the block's input; softmax over each run of tokens, weighted sum, norm.
+
+    The fused kernel keeps both projections and recomputes the softmax: 2 lanes width elements a token.
+    """
+    m, w, ts = setting.model, setting.width, setting.sequence_tokens
+    if not m.compress_ratio:
+        return ()
+    both = 2.0 * (1.0 + m.compress_overlap) * width
+    made = ts * width / m.compress_ratio
+    return (
+        *linear(
+            name,
+            BLOCK,
+            Matmul(m=ts, k=float(m.hidden_size), n=both),
+            width=w,
+            parameters=local_parameters(setting, kind, prefix),
+        ),
+        *pointwise(
+            f"{name} sum",
+            BLOCK,
+            forward_bytes=w * (ts * both + made),
+            backward_bytes=w * (2.0 * ts * both + made),
+            saved_bytes=w * ts * both,
+        ),
+    )
+
+
+def _key_norm(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Norms of queries and keys."""
+    m, t = setting.model, setting.tokens
+    heads, kv = m.num_heads / setting.tp, setting.local_kv_heads()
     if m.qk_norm == "none":
-        return rows
-    per_row = float(m.head_dim) if m.qk_norm == "head" else float(m.hidden_size)
-    return rows + norm(
+        return ()
+    per_row = float(m.hidden_size) if m.qk_norm == "full" else float(m.head_dim)
+    return norm(
         "query key norm",
         BLOCK,
         setting,
@@ -106,7 +186,7 @@ def _projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 def key_value_width(m: Model) -> int:
     """Outputs of the key and value projections for each head of them: none where an earlier layer's are read."""
-    return 0 if m.shared_kv else m.head_dim + (0 if m.keys_are_values else m.value_head_dim)
+    return 0 if m.shared_kv else m.head_dim + (0 if m.keys_are_values or m.one_key_value else m.value_head_dim)
 
 
 def gate_width(m: Model) -> int:
@@ -140,11 +220,19 @@ def _indexer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
             width=w,
             parameters=local_parameters(setting, kind, "attention.index.query"),
         ),
-        *linear(
-            "index key", BLOCK, Matmul(m=ts, k=h, n=d), width=w, parameters=local_parameters(setting, kind, "attention.index.key")
+        *(
+            _compressor(setting, kind, "index key", "attention.index.key.", d)
+            if m.compress_ratio
+            else linear(
+                "index key",
+                BLOCK,
+                Matmul(m=ts, k=h, n=d),
+                width=w,
+                parameters=local_parameters(setting, kind, "attention.index.key"),
+            )
         ),
     )
-    if m.attention != "mla":
+    if m.attention != "mla" and not m.compress_ratio:
         return rows
     return (
         *rows,
@@ -168,8 +256,12 @@ def _indexer_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     if not m.index_num_heads:
         return ()
     heads, d = float(m.index_num_heads), float(m.index_head_dim)
-    seen, _ = replace(setting, model=m.model_copy(update={"index_top_k": 0})).keys(kind)
-    chosen = min(float(m.index_top_k), float(setting.job.seq_len))
+    if m.compress_ratio:
+        seen, made = compressed_keys(float(setting.job.seq_len), m.compress_ratio)
+        chosen = min(float(m.index_top_k), made)
+    else:
+        seen, _ = replace(setting, model=m.model_copy(update={"index_top_k": 0})).keys(kind)
+        chosen = min(float(m.index_top_k), float(setting.job.seq_len))
     flops = 2.0 * t * seen * heads * d
     work = FusedAttention(
         sequences=setting.micro_batch_size, heads=heads, queries=setting.queries, keys=seen, qk_head_dim=d, value_head_dim=d
@@ -332,6 +424,9 @@ def qkv_saved_bytes(setting: Setting) -> Number:
     copies = heads if setting.framework.repeats_kv_heads else setting.local_kv_heads()
     if m.shared_kv and not setting.framework.repeats_kv_heads:  # the earlier layer keeps them
         return w * t * heads * m.head_dim
+    if m.one_key_value:
+        runs = 1.0 + (1.0 / m.compress_ratio if m.compress_ratio else 0.0)
+        return w * t * m.head_dim * (heads + runs)
     widths = m.head_dim + m.value_head_dim
     return w * t * (heads * m.head_dim + widths * copies * (1.0 + m.memory_length / setting.job.seq_len))
 
@@ -484,6 +579,18 @@ def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     m, w, t = setting.model, setting.width, setting.tokens
     width = m.num_heads / setting.tp * m.value_head_dim
     parameters = local_parameters(setting, kind, "attention.output.") + local_parameters(setting, kind, "attention.sinks")
+    grouped: tuple[Row, ...] = ()
+    if m.output_groups:
+        groups, rank = m.output_groups / setting.tp, float(m.output_lora_rank)
+        grouped = linear(
+            "output down",
+            BLOCK,
+            Matmul(m=t, k=float(m.num_heads * m.value_head_dim) / m.output_groups, n=rank, batch=groups),
+            width=w,
+            saved_bytes=setting.input_width * t * width,
+            parameters=local_parameters(setting, kind, "attention.output_down"),
+        )
+        width = groups * rank
     inner = (
         norm(
             "attention output norm",
@@ -499,6 +606,7 @@ def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     )
     return (
         *inner,
+        *grouped,
         *linear(
             "output projection",
             BLOCK,

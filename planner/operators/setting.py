@@ -111,11 +111,15 @@ class Setting:
         """Keys that a query attends to on average: (executed by a fused kernel, by the MFU convention)."""
         s, m = float(self.job.seq_len), self.model
         window = float(m.sliding_window or s) if kind.sliding else s
-        window = min(window, s, float(m.index_top_k or s))  # an indexer picks that many keys
+        picked = s if m.compress_ratio else float(m.index_top_k or s)  # an indexer picks that many keys
+        window = min(window, s, picked)
         if kind.sliding and m.attention_chunked:  # of its own chunk, a query sees what is in front of it
             return (window + 1.0) / 2.0 if self.causal else window, window
         # the first `window` queries see 1 .. window keys, the others see `window`
         seen = (window * (window + 1.0) / 2.0 + (s - window) * window) / s if self.causal else window
+        if m.compress_ratio:
+            mean, made = compressed_keys(s, m.compress_ratio, m.index_top_k)
+            return seen + mean, window + made
         return seen, window
 
     def of(self, kind: LayerKind) -> Setting:
@@ -126,6 +130,13 @@ class Setting:
     def local_kv_heads(self) -> Array:
         """Key-value heads on one rank: k / tp, but at least one (they are copied when tp exceeds them)."""
         return np.maximum(self.model.num_kv_heads / self.tp, 1.0)
+
+
+def compressed_keys(tokens: float, ratio: int, most: int = 0) -> tuple[float, float]:
+    """Compressed keys that a query sees, on average and at most: token t sees t / ratio of them, or the ``most`` best."""
+    made = tokens / ratio
+    kept = min(made, float(most)) if most else made
+    return kept * (1.0 - kept / (2.0 * made)), kept
 
 
 def distinct_axes(layouts: Layouts, model: Model, framework: Framework, job: Job) -> tuple[Setting, Positions]:

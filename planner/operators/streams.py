@@ -15,7 +15,41 @@ def streams(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Rows of per-layer embeddings, of LAuReL and of AltUp, and the vectors that no other block counts."""
     parameters = local_parameters(setting, kind, "streams.vectors") + local_parameters(setting, kind, "streams.altup")
     counted = Row(name="vectors", block=BLOCK, phase="forward", parameters=parameters, shard_group="dense")
-    return (*_per_layer(setting, kind), *_laurel(setting, kind), *_altup(setting), counted)
+    return (*_per_layer(setting, kind), *_laurel(setting, kind), *_altup(setting), *_hyper(setting, kind), counted)
+
+
+def _hyper(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Manifold-constrained hyper-connections around both blocks (Xie et al. 2025, arXiv 2512.24880, section 4).
+
+    Each reads all streams once for the weights and their sum, and once more to mix them with the block's output. The fused
+    kernels keep the streams in front of the block in the width of the residual and compute weights again: n h elements a block.
+    """
+    m, t = setting.model, setting.sequence_tokens
+    n, h, r = float(m.hyper_streams), float(m.hidden_size), setting.residual_width
+    if not n:
+        return ()
+    half = 0.5 * (
+        local_parameters(setting, kind, "streams.hyper.weight") + local_parameters(setting, kind, "streams.hyper_vectors")
+    )
+    moved = r * t * h * (3.0 * n + 2.0)
+    rows: tuple[Row, ...] = ()
+    for block in ("attention", "feed-forward"):
+        rows += linear(
+            f"hyper weights {block}",
+            BLOCK,
+            Matmul(m=t, k=n * h, n=n * (n + 2.0), dtype="fp32"),
+            width=4.0,
+            parameters=half,
+        )
+        rows += pointwise(
+            f"hyper streams {block}",
+            BLOCK,
+            forward_bytes=moved,
+            backward_bytes=2.0 * moved,
+            saved_bytes=r * t * h * n,
+            kernels=2.0,
+        )
+    return rows
 
 
 def _per_layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:

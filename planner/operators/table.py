@@ -115,7 +115,7 @@ def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ..
         dropped.append(row.saved_bytes * drop)
         again += [recomputed(row, redo)] if i < needed or modules - {"core_attn"} else []
     m = setting.model
-    kept = setting.residual_width * float(m.hidden_size) * setting.sequence_tokens * redo_full
+    kept = setting.residual_width * float(m.hidden_size * max(m.hyper_streams, 1)) * setting.sequence_tokens * redo_full
     entrance = Row(name="layer input kept", block="layer", phase="forward", saved_bytes=kept)
     return (entrance, *result, *again, _restored(rows, dropped, kept))
 
@@ -215,7 +215,8 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
             result.append(
                 Row(name=f"{row.name} kept", block=row.block, phase="forward", saved_bytes=outputs * (1.0 - share) * selective)
             )
-    kept = setting.width * float(setting.model.hidden_size) * setting.sequence_tokens * (redo_full + selective)
+    wide = float(setting.model.hidden_size * max(setting.model.hyper_streams, 1))
+    kept = setting.width * wide * setting.sequence_tokens * (redo_full + selective)
     entrance = Row(name="layer input kept", block="layer", phase="forward", saved_bytes=kept)
     return (entrance, *result, *again, _restored(rows, dropped, kept))
 

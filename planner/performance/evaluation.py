@@ -326,9 +326,8 @@ def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cu
     """Memory and time of each distinct stage."""
     tied = _tied_copy(context.model, layouts, pp)
     parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks, context.curves)
-    sends = pipeline_s(
-        context.cluster, context.framework, layouts, context.precision.activation * context.model.hidden_size, context.job.seq_len
-    )
+    wide = context.precision.activation * context.model.hidden_size * max(context.model.hyper_streams, 1)
+    sends = pipeline_s(context.cluster, context.framework, layouts, wide, context.job.seq_len)
     staged = []
     for stage in cut:
         content = stage_content(

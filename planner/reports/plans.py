@@ -209,6 +209,8 @@ def model_table(model: Model) -> RenderableType:
     table.add_row("parameters, active per token", count(parameters_active(model)))
     for name, value in model.model_dump(exclude={"provenance", "name"}, exclude_defaults=True).items():
         table.add_row(name, str(value))
+    for name in model.assumed():
+        table.add_row(f"assumed: {name}", model.provenance[name].source)
     table.add_section()
     for name, elements in parameters_by_block(model).items():
         table.add_row(f"parameters in {name}", count(elements))

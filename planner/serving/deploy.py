@@ -56,7 +56,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, notes = _replicas(spec, the_cluster)
     engine = load_engine(spec.engine)
     spec, newest = _released(spec, engine)
-    notes = (*stored, *notes, *newest)
+    notes = (*the_model.reading_notes, *stored, *notes, *newest)
     setting = Setting(model=the_model, cluster=the_cluster, engine=engine, serving=spec)
     draft = draft_setting(setting)
     require_possible(setting, draft)
@@ -268,6 +268,7 @@ def _crowded(load: Load | None) -> tuple[str, ...]:
 def assumptions_of(setting: Setting) -> tuple[Assumption, ...]:
     """Constants behind the answer that nobody measured."""
     specs = (
+        ("model " + setting.model.name, setting.model),
         ("engine " + setting.engine.name, setting.engine),
         ("accelerator " + setting.cluster.accelerator.name, setting.cluster.accelerator),
         ("curves " + setting.curves.name, setting.curves),

@@ -94,6 +94,11 @@ class Deployment:
         return sure.certainty(self.intervals["total_bytes"], self.limit_bytes, self.fits)
 
     @property
+    def fit_probability(self) -> float:
+        """Probability that the fullest GPU's memory is enough."""
+        return float(self.intervals["total_bytes"].probability_below(self.limit_bytes))
+
+    @property
     def stability(self) -> str | None:
         """ "stable", "probably stable", "probably unstable" or "unstable"; None without a request rate."""
         return None if self.load is None else sure.stability(self.intervals["load.capacity_requests_per_s"], self.load)

@@ -29,6 +29,8 @@ def token_layer_bytes(setting: Setting, kind: LayerKind, whole: bool = False) ->
         return 0.0
     width = DTYPE_BYTES[dtype]
     scale = KV_SCALE_BYTES if dtype == "int8" else 0.0
+    if m.one_key_value:
+        return m.head_dim * width + scale
     index = INDEX_KEY_BYTES * m.index_head_dim if m.index_num_heads else 0.0
     if m.attention == "mla":
         return float(int(m.kv_lora_rank or 0) + int(m.qk_rope_head_dim or 0)) * width + scale + index
@@ -36,9 +38,29 @@ def token_layer_bytes(setting: Setting, kind: LayerKind, whole: bool = False) ->
     return heads * ((m.head_dim + m.value_head_dim) * width + 2.0 * scale) + index
 
 
+def compressed_bytes(setting: Setting, kind: LayerKind) -> float:
+    """Bytes of one compressed key, and of the indexer's beside it; every GPU of a tp group holds them in full."""
+    m = setting.model.of(kind)
+    index = INDEX_KEY_BYTES * m.index_head_dim if m.index_num_heads else 0.0
+    return token_layer_bytes(setting, kind) + index if m.compress_ratio else 0.0
+
+
+def compressed_tokens(setting: Setting, kind: LayerKind, tokens: Number) -> Array:
+    """Compressed keys that ``tokens`` have made."""
+    ratio = setting.model.of(kind).compress_ratio
+    return np.floor(np.asarray(tokens, dtype=float) / ratio) if ratio else np.zeros(np.shape(tokens))
+
+
 def layer_state_bytes(setting: Setting, kind: LayerKind, whole: bool = False) -> float:
-    """Bytes that one sequence keeps in one layer however long it is, on one GPU: a recurrent state is cut by its heads."""
-    return state_bytes(setting.model.of(kind)) / (1.0 if whole else float(setting.serving.tp))
+    """Bytes that one sequence keeps in one layer however long it is, on one GPU: a recurrent state is cut by its heads.
+
+    A compressor keeps the projections of the run that is not yet full, and where runs overlap of the one before, whole on
+    every GPU.
+    """
+    m = setting.model.of(kind)
+    lanes, width = 1.0 + m.compress_overlap, float(m.head_dim + (m.index_head_dim if m.index_num_heads else 0))
+    open_run = m.compress_ratio * lanes * 2.0 * lanes * width * setting.width
+    return state_bytes(m) / (1.0 if whole else float(setting.serving.tp)) + open_run
 
 
 def kept_tokens(setting: Setting, kind: LayerKind, tokens: Number) -> Array:
@@ -63,5 +85,6 @@ def _layers_bytes(setting: Setting, kinds: Iterable[LayerKind], tokens: Number, 
     total = np.zeros(np.shape(tokens))
     for kind, count in Counter(kinds).items():
         cache = token_layer_bytes(setting, kind, whole) * kept_tokens(setting, kind, tokens)
+        cache = cache + compressed_bytes(setting, kind) * compressed_tokens(setting, kind, tokens)
         total = total + count * (cache + layer_state_bytes(setting, kind, whole))
     return np.asarray(total)

@@ -110,7 +110,7 @@ def _embedding(setting: Setting, shape: Shape) -> Row:
 
 def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     m, tp, t = setting.model, float(setting.serving.tp), shape.tokens
-    h, output = float(m.hidden_size), m.num_heads * m.value_head_dim / tp
+    h, output = float(m.hidden_size), (m.output_groups * m.output_lora_rank or m.num_heads * m.value_head_dim) / tp
     q = "attention" not in setting.format.kept
     rows: list[Row] = []
     if m.attention == "mla":
@@ -142,6 +142,16 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
                 weight_bytes=setting.layer_bytes(kind, "attention.kv_up"),
             ),
         ]
+    elif m.q_lora_rank:
+        rank, narrow = float(m.q_lora_rank), float(m.head_dim)
+        down = setting.layer_bytes(kind, "attention.q_down") + setting.layer_bytes(kind, "attention.qkv")
+        up = setting.layer_bytes(kind, "attention.q_up")
+        n = m.num_heads / tp * m.head_dim
+        rows += [
+            _linear("latents", "attention", setting, shape, k=h, n=rank + narrow, weight_bytes=down, tokens=t, quantized=q),
+            _linear("query heads", "attention", setting, shape, k=rank, n=n, weight_bytes=up, tokens=t, quantized=q),
+            *_compressor(setting, kind, shape),
+        ]
     else:
         n = m.num_heads * (m.head_dim + gate_width(m)) / tp + max(m.num_kv_heads / tp, 1.0) * key_value_width(m)
         weights = setting.layer_bytes(kind, "attention.qkv")
@@ -152,6 +162,7 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
         _pointwise("rotary embedding, cache write", shape, moved, setting, 2.0),
         *_indexer(setting, kind, shape, present_tokens(setting, kind, shape)),
         *_core(setting, kind, shape),
+        *_output_down(setting, kind, shape),
         _linear(
             "attention output",
             "attention",
@@ -161,11 +172,66 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
             n=h,
             tokens=t,
             quantized=q,
-            weight_bytes=setting.layer_bytes(kind, "attention.output"),
+            weight_bytes=setting.layer_bytes(kind, "attention.output."),
         ),
         _all_reduce("attention output", "attention", setting, shape),
     ]
     return tuple(rows)
+
+
+def _compressor(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
+    """What is summed and its weights for each token, and their softmax over the run (DeepSeek-V4)."""
+    m, t = setting.model, shape.tokens
+    if not m.compress_ratio:
+        return ()
+    both = 2.0 * (1.0 + m.compress_overlap) * m.head_dim
+    weights = setting.layer_bytes(kind, "attention.compress.")
+    return (
+        _linear(
+            "compressor",
+            "attention",
+            setting,
+            shape,
+            k=float(m.hidden_size),
+            n=both,
+            weight_bytes=weights,
+            tokens=t,
+            quantized="attention" not in setting.format.kept,
+        ),
+        _pointwise("compressor sum", shape, 2.0 * setting.width * t * both, setting),
+    )
+
+
+def _output_down(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
+    """Each group of heads to its rank, in front of the output projection (DeepSeek-V4)."""
+    m, groups = setting.model, setting.model.output_groups / float(setting.serving.tp)
+    if not groups:
+        return ()
+    return (
+        _linear(
+            "output down",
+            "attention",
+            setting,
+            shape,
+            k=m.num_heads * m.value_head_dim / m.output_groups,
+            n=float(m.output_lora_rank),
+            tokens=shape.tokens,
+            batch=groups,
+            weight_bytes=setting.layer_bytes(kind, "attention.output_down"),
+            quantized="attention" not in setting.format.kept,
+        ),
+    )
+
+
+def _compressed(setting: Setting, shape: Shape) -> tuple[Array, Array]:
+    """Compressed keys that the last query of a sequence attends to, and an average one."""
+    m = setting.model
+    if not m.compress_ratio:
+        return np.zeros_like(shape.past), np.zeros_like(shape.past)
+    most = float(m.index_top_k or np.inf)
+    last = np.minimum(np.floor((shape.past + shape.queries) / m.compress_ratio), most)
+    mean = np.minimum((shape.past + (shape.queries + 1.0) / 2.0) / m.compress_ratio, most)
+    return last, np.minimum(mean, last)
 
 
 def _core(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
@@ -175,8 +241,11 @@ def _core(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     """
     m, tp, engine = setting.model, float(setting.serving.tp), setting.engine
     present = present_tokens(setting, kind, shape)  # read for the last query of a sequence
-    present = np.minimum(present, float(m.index_top_k or np.inf))  # an indexer picks that many
+    if not m.compress_ratio:
+        present = np.minimum(present, float(m.index_top_k or np.inf))  # an indexer picks that many
     keys = np.minimum(shape.past + (shape.queries + 1.0) / 2.0, present)
+    last, mean = _compressed(setting, shape)
+    present, keys = present + last, keys + mean
     heads = m.num_heads / tp
     absorbed = m.attention == "mla" and shape.phase == "decode"
     qk = float(int(m.kv_lora_rank or 0) + int(m.qk_rope_head_dim or 0)) if absorbed else float(m.qk_head_dim)
@@ -256,13 +325,19 @@ def _indexer(setting: Setting, kind: LayerKind, shape: Shape, present: Array) ->
     if not m.index_num_heads:
         return ()
     heads, d = float(m.index_num_heads), float(m.index_head_dim)
-    keys = np.minimum(shape.past + (shape.queries + 1.0) / 2.0, present)
+    if m.compress_ratio:  # of all compressed keys, which the window does not bound
+        present = np.floor((shape.past + shape.queries) / m.compress_ratio)
+        keys = np.minimum((shape.past + (shape.queries + 1.0) / 2.0) / m.compress_ratio, present)
+    else:
+        keys = np.minimum(shape.past + (shape.queries + 1.0) / 2.0, present)
     flops = 2.0 * shape.tokens * keys * heads * d
+    keys = np.maximum(keys, 1.0)  # a short prompt has made none yet
     moved = shape.sequences * present * INDEX_KEY_BYTES * d + setting.width * shape.tokens * heads * d + 4.0 * shape.tokens * keys
     work = FusedAttention(
         sequences=shape.sequences, heads=heads, queries=shape.queries, keys=keys, qk_head_dim=d, value_head_dim=d
     )
-    n = heads * d * (m.q_lora_rank or m.hidden_size) / m.hidden_size + d + heads
+    made = 2.0 * (1.0 + m.compress_overlap) * d if m.compress_ratio else d
+    n = heads * d * (m.q_lora_rank or m.hidden_size) / m.hidden_size + made + heads
     return (
         _linear(
             "index projections",
@@ -347,6 +422,22 @@ def _streams(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]
                 ),
                 _pointwise(f"{name} sum", shape, 4.0 * w * t * m.hidden_size, setting),
             )
+    if m.hyper_streams:  # for each of two blocks: weights from all streams, their sum, their mixture with the block's output
+        wide = float(m.hidden_size * m.hyper_streams)
+        rows += (
+            _linear(
+                "hyper weights",
+                "streams",
+                setting,
+                shape,
+                k=wide,
+                n=2.0 * m.hyper_streams * (m.hyper_streams + 2.0),
+                tokens=t,
+                weight_bytes=setting.layer_bytes(kind, "streams.hyper"),
+                quantized=False,
+            ),
+            _pointwise("hyper streams", shape, 2.0 * w * t * (3.0 * wide + 2.0 * m.hidden_size), setting, 6.0),
+        )
     if m.altup_streams:
         rows += (_pointwise("altup", shape, 4.0 * w * t * m.hidden_size * m.altup_streams, setting, 6.0),)
     return rows

@@ -89,7 +89,7 @@ def plan(
     if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
         notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
     notes = (*notes, *cluster_notes(the_cluster), *attention_notes(named, the_cluster.accelerator))
-    notes = (*notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
+    notes = (*notes, *the_model.reading_notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
     answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)
@@ -204,7 +204,7 @@ def _one(
         gpu_hours=hours,
         cost_usd=None if run_s is None or paid is None else float(run_usd(run_s, cluster.num_gpus, paid)),
         cost_usd_per_step=None if paid is None else float(cost_usd(gpu_hours(step_s, cluster.num_gpus), paid)),
-        assumptions=_assumptions(cluster, framework),
+        assumptions=_assumptions(model, cluster, framework),
         notes=notes if run_s is None or paid is None else (*notes, *commitment_note(run_s, cluster.num_gpus, paid)),
     )
 
@@ -238,8 +238,9 @@ def _explained(answer: Plan) -> Plan:
     return replace(answer, reasons=(*answer.reasons, reason))
 
 
-def _assumptions(cluster: Cluster, framework: Framework) -> tuple[Assumption, ...]:
+def _assumptions(model: Model, cluster: Cluster, framework: Framework) -> tuple[Assumption, ...]:
     specs = {
+        f"model {model.name}": model,
         f"accelerator {cluster.accelerator.name}": cluster.accelerator,
         f"curves {cluster.accelerator.curves}": curves_of(cluster.accelerator),
         f"node {cluster.node.name}": cluster.node,

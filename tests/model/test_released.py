@@ -73,6 +73,8 @@ def test_the_catalog_holds_what_people_train_tune_and_serve() -> None:
         ("dots.llm1", 142.8, 14.0),
         ("solar-open-100b", 102.7, 12.1),
         ("deepseek-v3.2", 671.9, 38.4),
+        ("deepseek-v4-pro", 1573, 49.8),
+        ("deepseek-v4-flash", 284.3, 13.8),
         ("falcon-h1-34b", 33.6, 33.6),
         ("mamba-2.8b", 2.77, 2.77),
         ("command-r-plus", 103.8, 103.8),

@@ -8,6 +8,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError
 from planner.model.architecture import Model
+from planner.model.huggingface.by_keys import read_by_keys
 from planner.model.huggingface.decoders import Decoder
 from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.families import FAMILIES, Family
@@ -50,10 +51,15 @@ REFUSED = {
     "mpnet": "its attention adds a learned bias of positions", "zamba": "its layers share attention blocks",
     "zamba2": "its layers share attention blocks", "rwkv": "its time mixing is none of the planner's blocks",
     "rwkv5": "its time mixing is none of the planner's blocks", "mllama": "its vision layers attend across to the image",
-    "deepseek_v4": "its compressed caches and hyper-connections are none of the planner's blocks",
     "diffllama": "its attention is a difference of two softmaxes", "jetmoe": "its attention is a mixture of experts",
 }  # fmt: skip
 """Known types that the planner's blocks cannot express, and why."""
+
+
+SIZES = ("num_hidden_layers", "hidden_size", "text_config")
+"""Keys that speak of a model, not of a name alone."""
+MOST_REASON = 150
+"""Characters of a reason inside a message."""
 
 
 def known_types() -> dict[str, str]:
@@ -96,19 +102,55 @@ def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]
     elif kind in READERS or kind in ENCODERS:
         fields, aside = _by_reader(config, kind)
     else:
-        raise _not_read(kind)
+        fields, aside = _unknown(config, kind)
     allowed = config.get("max_position_embeddings")
     if isinstance(allowed, int) and not isinstance(allowed, bool) and allowed > 0:
         fields["context_length"] = allowed
     return {**named, **fields}, aside
 
 
-def _not_read(kind: str) -> PlannerError:
-    """Why a type cannot be read, and what to do; a near name only where letters alone differ (gemma4 is not gemma2)."""
-    if kind in ENCODER_DECODERS:
-        return PlannerError(f"model_type = {kind!r}: encoder-decoder models with cross-attention cannot be planned")
+def _unknown(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A type without a reader: its text with an unknown tower left out, or what its keys say alone."""
+    if kind in ENCODER_DECODERS or config.get("is_encoder_decoder") is True:
+        raise PlannerError(f"model_type = {kind!r}: encoder-decoder models with cross-attention cannot be planned")
     if kind in REFUSED:
-        return PlannerError(f"model_type = {kind!r} cannot be planned: {REFUSED[kind]}")
+        raise PlannerError(f"model_type = {kind!r} cannot be planned: {REFUSED[kind]}")
+    speaking = config.get("thinker_config")
+    if isinstance(speaking, Mapping) and isinstance(speaking.get("text_config"), Mapping):
+        return _without_tower(speaking, kind)
+    if isinstance(config.get("text_config"), Mapping):
+        return _without_tower(config, kind)
+    if not any(config.get(key) is not None for key in SIZES):
+        raise _not_read(kind)
+    try:
+        return read_by_keys(config, kind), ()
+    except PlannerError as error:
+        why = str(error).rstrip(".")
+        why = why if len(why) <= MOST_REASON else f"{why[: MOST_REASON - 3]}..."
+        raise PlannerError(
+            f"model_type = {kind!r} has no reader, and its keys leave open what it is: {why}. Give the model's fields in "
+            "TOML; planner models import tries to derive them"
+        ) from None
+
+
+def _without_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The text of a model whose tower and projector no reader counts; the answer says that they are left out."""
+    nested = config["text_config"]
+    if config.get("vision_config") is None and config.get("audio_config") is None:
+        raise PlannerError(f"model_type = {kind!r} has no reader, and text_config is not all of it; give the text's table alone")
+    class_name(config)
+    text = {**nested, "tie_word_embeddings": _tied(config, nested, kind), "architectures": ["ForCausalLM"]}
+    named = nested.get("model_type")
+    if not isinstance(named, str):
+        raise PlannerError(f"text_config.model_type = {named!r}: give the family, such as llama")
+    fields, aside = _fields(text, named)
+    source = f"no reader for {kind!r}: this is its text; encoders of images and sound, projectors and speech are left out"
+    known = fields.get("provenance", {})
+    return {**fields, "provenance": {**known, "towers": {"kind": "assumed", "source": source}}}, aside
+
+
+def _not_read(kind: str) -> PlannerError:
+    """What to do about a name that says nothing; a near one only where letters alone differ (gemma4 is not gemma2)."""
     meant = [name for name in difflib.get_close_matches(kind, known_types(), 1, 0.8) if _digits(name) == _digits(kind)]
     if meant:
         return PlannerError(

@@ -116,6 +116,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         more=own.cohere_experts,
     ),
     "cwm": d(take={"ffn_bias": "mlp_bias"}, window="types", cycle=(FULL, SLIDING, SLIDING, SLIDING)),
+    "deepseek_v4": d(take=BIAS, more=own.compressed, window="own", ignore=("mlp_bias",)),
     "deepseek_v32": d(take=BIAS, more=own.indexed, experts=GLM_EXPERTS, ignore=("mlp_bias", "topk_method")),
     "dots1": d(
         fixed=HEAD_NORM,

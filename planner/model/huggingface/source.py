@@ -34,7 +34,7 @@ LOOSE = frozenset(("hidden_act",))
 ARCHITECTURE = re.compile(
     r"expert|moe|layer|head|hidden|size|dim|rank|window|bias|attn|attention|norm|ffn|mlp|conv|ssm|state|mamba|linear|vision|"
     r"audio|encoder|decoder_(?!start)|sparse|pattern|block|chunk|kernel|width|depth|memory|lora|tower|tie_|vocab|embed|compress|"
-    r"group|factor|multiplier|text_config|cross"
+    r"group|factor|multiplier|text_config|cross|^hc_"
 )
 """Parts of names that speak of an architecture: an unknown field with one of them is refused, any other is set aside."""
 
@@ -145,18 +145,21 @@ class Source:
 
     def left(self) -> tuple[str, ...]:
         """Fields that were set aside because they do not speak of an architecture. Raises PlannerError for the others."""
-        aside = []
-        for key, value in self.config.items():
-            if key in self.used or key in IRRELEVANT or harmless(key, value):
-                continue
-            if key in self.default and value == self.default[key]:
-                continue
-            if key in ONLY and value in ONLY[key]:
-                continue
+        aside = self.unread()
+        for key in aside:
             if key in ONLY or ARCHITECTURE.search(key):
-                raise unknown(key, value, self.kind)
-            aside.append(key)
-        return tuple(aside)
+                raise unknown(key, self.config[key], self.kind)
+        return aside
+
+    def unread(self) -> tuple[str, ...]:
+        """Fields that nobody asked for and that may mean something."""
+        return tuple(
+            key
+            for key, value in self.config.items()
+            if not (key in self.used or key in IRRELEVANT or harmless(key, value))
+            and not (key in self.default and value == self.default[key])
+            and not (key in ONLY and value in ONLY[key])
+        )
 
 
 def harmless(key: str, value: Any) -> bool:

@@ -74,6 +74,64 @@ def indexed(s: Source, f: Fields) -> Fields:
     return found
 
 
+def compressed(s: Source, f: Fields) -> Fields:
+    """DeepSeek-V4: one key beside a window, compressed ones behind it (CSA picks by an indexer, HCA takes all), grouped
+    outputs, hyper-connections. The first layers choose experts by the token's number: a table that does not train."""
+    layers = f["num_layers"]
+    types = _compressed_types(s, layers)
+    rates = s.get("compress_rates") or {}
+    few = rates.get("compressed_sparse_attention", s.count("compress_rate_csa", 4))
+    many = rates.get("heavily_compressed_attention", s.count("compress_rate_hca", 128))
+    s.only("scoring_func", "sqrtsoftplus", "softmax", "sigmoid")
+    s.ignore(
+        "qk_rope_head_dim", "hc_sinkhorn_iters", "hc_eps", "num_hash_layers", "topk_method", "expert_dtype", "mlp_layer_types"
+    )
+    s.ignore("compress_rope_theta", "intermediate_size")
+    index = {k: s.count(key) for k, key in (
+        ("index_num_heads", "index_n_heads"), ("index_head_dim", "index_head_dim"), ("index_top_k", "index_topk"),
+    )}  # fmt: skip
+    letters = {"sliding_attention": "A", "compressed_sparse_attention": "C", "heavily_compressed_attention": "H"}
+    shared = s.optional("n_shared_experts")
+    return {
+        "q_lora_rank": s.count("q_lora_rank"),
+        "one_key_value": True,
+        "qk_norm": "key",
+        "attention_sinks": True,
+        "sliding_window": s.count("sliding_window"),
+        "output_groups": s.count("o_groups"),
+        "output_lora_rank": s.count("o_lora_rank"),
+        "hyper_streams": s.count("hc_mult"),
+        "num_experts": s.count("n_routed_experts"),
+        "top_k": s.count("num_experts_per_tok"),
+        "expert_ffn_hidden_size": s.count("moe_intermediate_size"),
+        "ffn_hidden_size": None,
+        **({"num_shared_experts": shared} if shared else {}),
+        **marked(
+            [letters[t] for t in types],
+            [
+                {"letter": "C", "compress_ratio": few, "compress_overlap": True, **index},
+                {"letter": "H", "compress_ratio": many},
+            ],
+        ),
+    }
+
+
+def _compressed_types(s: Source, layers: int) -> list[str]:
+    """As listed; by the ratios of released files, which go on to the layers of multi-token prediction; two of HCA, then CSA and
+    HCA in turn."""
+    named = {0: SLIDING, 4: "compressed_sparse_attention", 128: "heavily_compressed_attention"}
+    listed, ratios = s.per_layer("layer_types", layers), s.get("compress_ratios")
+    if isinstance(ratios, list) and len(ratios) >= layers and all(r in named for r in ratios):
+        return [named[r] for r in ratios[:layers]]
+    if ratios is not None:
+        raise PlannerError(f"compress_ratios = {ratios!r}: must give 0, 4 or 128 for each of {layers} layers")
+    types = listed or [named[128] if i < 2 or i % 2 else named[4] for i in range(layers)]
+    other = next((t for t in types if t not in named.values()), None)
+    if other is not None:
+        raise PlannerError(f"layer_types holds {other!r}; known are {', '.join(named.values())}")
+    return types
+
+
 def qk_norm_flag(key: str, kind: str = "head", **more: Any) -> Callable[[Source, Fields], Fields]:
     """Norms of queries and keys where a flag says so."""
     return lambda s, f: {"qk_norm": kind, **more} if s.flag(key) else {}

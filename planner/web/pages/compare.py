@@ -127,6 +127,8 @@ def cost_figure(known: Sequence[Answer]) -> Figure:
         for other in on_other_sizes(one.tables, one.known):
             assert other.run_s is not None
             cost = other.cost_usd if priced else other.gpu_hours
+            if cost is None:  # no bill for what does not fit
+                continue
             sure = other.intervals["cost_usd" if priced else "gpu_hours"]
             rows.append(
                 {

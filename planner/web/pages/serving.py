@@ -153,7 +153,8 @@ def _curves(key: str, _found: Deployment) -> tuple[pd.DataFrame, pd.DataFrame | 
 def card(found: Deployment, label: str) -> str:
     """Headline figures as HTML."""
     sure = found.intervals
-    words = t("show.fits", free=show.gib(found.limit_bytes - found.total_bytes))
+    kind = "show.fits" if found.certainty == "fits" else "show.probably_fits"
+    words = t(kind, free=show.gib(found.limit_bytes - found.total_bytes), sure=show.chance(found.fit_probability))
     verdict = words if found.fits else t("serving.does_not_fit")
     rows = [
         ("serving-gib", t("show.memory"), show.gib(found.total_bytes), t("show.of_usable", usable=show.gib(found.limit_bytes))),
@@ -174,7 +175,7 @@ def card(found: Deployment, label: str) -> str:
         f"<div><dt>{escape(name)}</dt><dd data-figure='{key}'>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for key, name, value, note in rows
     )
-    colour = "yes" if found.fits else "no"
+    colour = "no" if not found.fits else "yes" if found.certainty == "fits" else "perhaps"
     sub = " · ".join((short_text(found.model.name), found.cluster.name, f"{found.engine.name} {found.serving.weights}"))
     name = escape(short_text(label), quote=True)
     return (
