@@ -13,7 +13,7 @@ Packages, from the ground up (each imports only from those above it in this list
 - ``layout_search``: the space of layouts, its evaluation and ranking
 - ``training``, ``serving``: one plan; one deployment
 - ``lifecycle``: whole runs: failures, checkpoints, energy, the bill
-- ``scenarios``, ``evidence``, ``export``: question files; measured runs and the fit; launch files
+- ``scenarios``, ``evidence``, ``export``, ``launchfiles``: question files; measured runs, the fit; launch files, written, read
 - ``studies``, ``audit``, ``calibration``: sweeps, limits, sizes; published claims; records of one's own machine
 - ``reports``: everything that prints or draws
 - ``cli``, ``web``: the command line; the page

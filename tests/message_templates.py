@@ -137,6 +137,7 @@ LEFT_OUT = {
         "evidence/serving/predictions",
         "evidence/serving/runs",
         "evidence/serving/table",
+        "launchfiles",
         "layout_search/on_ray",
         "prices/price_tables",
         "reports",

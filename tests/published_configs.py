@@ -94,6 +94,20 @@ def _deepseek(kind: str, layers: int, hidden: int, heads: int, inner: int, vocab
     }  # fmt: skip
 
 
+FP8_BLOCKS = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
+MXFP4 = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.embed_tokens", "lm_head"]}
+STORED: dict[str, Config] = {
+    **dict.fromkeys(("deepseek-v3", "deepseek-r1", "deepseek-v3.2", "kimi-k2", "minimax-m2"), FP8_BLOCKS),
+    **dict.fromkeys(("gpt-oss-20b", "gpt-oss-120b"), MXFP4),
+}
+"""quantization_config of the released config.json files that have one."""
+
+
+def as_stored(name: str, config: Config) -> Config:
+    """The configuration with the quantization_config of its file."""
+    return {**config, "quantization_config": STORED[name]} if name in STORED else config
+
+
 def transformers_count(config: Config) -> int:
     """Parameters of transformers' own model, built on the meta device (no memory); tied weights count once."""
     fields = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}

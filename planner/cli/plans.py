@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from planner.cli.asked import Given, Set, asking, scenario_with
+from planner.cli.asked import Given, Set, asking, grouped, scenario_with
+from planner.cli.launch import Launched, plan_of_launch, show_answer
 from planner.cli.options import RISK, Allow, Risk, allowed_names
-from planner.cli.output import check_plot, print_json, show, width
+from planner.cli.output import check_plot, print_json, show
 from planner.cli.runs import compare_at
 from planner.common.errors import PlannerError
 
@@ -19,9 +19,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 PlotPath = Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw memory and step time.")]
 
 
-@asking
+@grouped(Launched)
 def plan_command(
-    given: Given,
+    given: Launched,
     details: Annotated[bool, typer.Option("--details", help="The whole table: memory by kind, step by part.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Also assumptions, sources and constants.")] = False,
     write: Annotated[Path | None, typer.Option("--write", metavar="FILE.toml", help="Write the question as a scenario.")] = None,
@@ -31,9 +31,14 @@ def plan_command(
     """Answer one configuration: memory, step time, days and dollars.
 
     planner plan llama-3-70b-h100, planner plan my.toml --set job.precision=fp16,
-    planner plan mixtral-8x7b --on 32xh100 --tokens 100B --seq-len 4k, planner plan llama-3-8b --lora --on rtx-4090.
+    planner plan mixtral-8x7b --on 32xh100 --tokens 100B --seq-len 4k, planner plan llama-3-8b --lora --on rtx-4090,
+    planner plan --from launch.sh ds_config.json --on h100: launch files of Megatron-LM, DeepSpeed, torchtitan, NeMo,
+    Accelerate, TRL, axolotl, LLaMA-Factory, torchtune, peft, vLLM, SGLang, TensorRT-LLM or llama.cpp.
     """
     check_plot(plot)
+    if given.launch_files:
+        plan_of_launch(given, details=details, explain=explain, write=write, plot=plot, as_json=as_json)
+        return
     question, usual = given.scenario()
     case = question.cases[0]
     answer = case.plan(**given.choice())
@@ -48,20 +53,7 @@ def plan_command(
     if as_json:
         print_json({"label": case.label, "usual": list(usual), **answer.to_dict()})
         return
-    from planner.reports.answer import answer_notes, answer_text, notes_text
-    from planner.reports.plans import plan_notes, plans_table
-
-    if details:
-        show(plans_table(question.title, [case.label], [answer]))
-    else:
-        print(answer_text(question.title, answer, width()))
-    notes = [*answer_notes(answer, datetime.date.today()), *usual]
-    if not explain:
-        notes.append(f"{len(answer.assumptions)} constants are assumed, not measured: --explain lists them")
-    if notes:
-        print(notes_text(notes, width()))
-    if explain:
-        show(plan_notes([case.label], [answer]))
+    show_answer(question.title, case.label, answer, usual, details=details, explain=explain)
 
 
 def compare_command(

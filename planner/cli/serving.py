@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import typer
 
 from planner.cli.asked import Set, grouped
 from planner.cli.options import RISK, Risk
-from planner.cli.output import check_plot, print_json, show
+from planner.cli.output import check_plot, print_json, show, width
 from planner.common.errors import PlannerError
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ class Served:
         str, typer.Argument(metavar="SCENARIO|MODEL", help="A serving scenario (file or shipped name), or a model with --on.")
     ]
     on: Annotated[str | None, typer.Option("--on", metavar="GPUS", help="h100, 2x rtx-4090, dgx-h100 ...")] = None
-    clients: Annotated[str | None, typer.Option("--clients", metavar="N", help="Requests answered at once.")] = None
+    clients: Annotated[
+        str | None, typer.Option("--clients", metavar="N", help="Clients who each wait for their answer, then ask again.")
+    ] = None
     rate: Annotated[float | None, typer.Option("--rate", metavar="N", help="Requests per second that arrive.")] = None
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="N", help="Tokens of a prompt: 512, 2k.")] = None
     output: Annotated[str | None, typer.Option("--output", metavar="N", help="Tokens of an answer.")] = None
@@ -41,7 +44,7 @@ class Served:
         from planner.common.quantities import count, length
 
         found = {
-            "batch": None if self.clients is None else count(self.clients, "--clients"),
+            "clients": None if self.clients is None else count(self.clients, "--clients"),
             "requests_per_s": self.rate,
             "prompt": None if self.prompt is None else length(self.prompt, "--prompt"),
             "output": None if self.output is None else length(self.output, "--output"),
@@ -78,6 +81,7 @@ class Served:
 def serve_command(
     given: Served,
     as_json: AsJson = False,
+    details: Annotated[bool, typer.Option("--details", help="The whole table: memory by kind, percentiles, dollars.")] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw latency against throughput and request rate.")
     ] = None,
@@ -107,6 +111,17 @@ def serve_command(
     if as_json:
         named = [{"label": label, **d.to_dict()} for label, d in zip(labels, answers, strict=True)]
         print_json({"title": title, "cases": named})
+        return
+    if len(answers) == 1 and not details:
+        from planner.reports.answer import notes_text
+        from planner.reports.serving_answer import serving_notes, serving_text
+
+        only = answers[0]
+        print(serving_text(title, only, width()))
+        notes = [*serving_notes(only, datetime.date.today()), *usual]
+        if only.assumptions:
+            notes.append(f"{len(only.assumptions)} constants are assumed, not measured: --json lists them; --details: the table")
+        print(notes_text(notes, width()))
         return
     from planner.reports.serving import deployments_table
 

@@ -1,6 +1,6 @@
 """Accelerate's configuration file for FSDP 2, and its launcher.
 
-Keys: accelerate 1.15, accelerate/commands/config/cluster.py and config_args.py (ClusterConfig), parallelism_config.py.
+Keys: accelerate 1.11, accelerate/commands/config/cluster.py and config_args.py (ClusterConfig), parallelism_config.py.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from typing import Any
 from planner.export.common import comment, degrees, forbid, refuse, script
 from planner.training.plan import Plan
 
+CHECKED = "Accelerate 1.11 and transformers 5"
+ELSEWHERE = ("job.kind", "job.seq_len", "job.num_steps", "job.optimizer", "job.precision", "job.gradient_dtype")
+"""What the training script holds."""
+
 
 def accelerate_files(plan: Plan) -> dict[str, str]:
     """``accelerate.yaml`` (YAML whose values are JSON) and ``launch.sh`` with the batch as transformers' Trainer takes it."""
-    text = comment(plan)
+    text = comment(plan, CHECKED, ELSEWHERE)
     for name, value in config(plan).items():
         if isinstance(value, dict):
             text += f"{name}:\n" + "".join(f"  {key}: {json.dumps(v)}\n" for key, v in value.items())
@@ -32,7 +36,7 @@ def accelerate_files(plan: Plan) -> dict[str, str]:
         f"--per_device_train_batch_size {x.micro_batch_size}",
         f"--gradient_accumulation_steps {accumulation}",
     ]
-    return {"accelerate.yaml": text, "launch.sh": script(plan, words)}
+    return {"accelerate.yaml": text, "launch.sh": script(plan, CHECKED, words, ELSEWHERE)}
 
 
 def config(plan: Plan) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from planner.common.errors import PlannerError
 from planner.common.units import DAY_S, GIB
 from planner.common.version import VERSION
+from planner.export.carried import carried_lines
 from planner.training.plan import Plan
 
 
@@ -61,8 +62,11 @@ def chunk_sizes(plan: Plan) -> list[int]:
     return [base + (1 if 1 <= c <= extra else 0) for c in range(chunks)]
 
 
-def comment(plan: Plan, mark: str = "# ") -> str:
-    """The question and the prediction, one commented line each."""
+def comment(plan: Plan, checked: str, extra: Sequence[str] = (), mark: str = "# ") -> str:
+    """The question and the prediction, one commented line each; the release that the file was ``checked`` against.
+
+    ``extra``: fields of the job that the file's options do not hold (``carried_lines``).
+    """
     lines = [
         f"{plan.model.name} on {plan.cluster.name}, {plan.framework.name}, {plan.job.precision}, {plan.job.optimizer}",
         f"layout: {plan.layout.label}",
@@ -72,7 +76,8 @@ def comment(plan: Plan, mark: str = "# ") -> str:
     if plan.run_s is not None:
         cost = "" if plan.cost_usd is None else f", ${plan.cost_usd:,.0f}"
         lines.append(f"the whole run: {plan.run_s / DAY_S:.2f} days, {plan.gpu_hours:,.0f} GPU-hours{cost}")
-    return "".join(f"{mark}{line}\n" for line in lines)
+    lines.append(f"written for {checked}")
+    return "".join(f"{mark}{line}\n" for line in lines) + carried_lines(plan, extra, mark)
 
 
 def torchrun(plan: Plan) -> list[str]:
@@ -87,10 +92,10 @@ def torchrun(plan: Plan) -> list[str]:
     ]
 
 
-def script(plan: Plan, words: Sequence[str]) -> str:
+def script(plan: Plan, checked: str, words: Sequence[str], extra: Sequence[str] = ()) -> str:
     """A bash script with the prediction; further arguments of the caller are handed on."""
     body = " \\\n  ".join([*words, '"$@"'])
-    return f"#!/usr/bin/env bash\n{comment(plan)}set -euo pipefail\n\n{body}\n"
+    return f"#!/usr/bin/env bash\n{comment(plan, checked, extra)}set -euo pipefail\n\n{body}\n"
 
 
 def options(pairs: dict[str, object], prefix: str = "--", joiner: str = " ") -> list[str]:

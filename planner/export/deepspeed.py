@@ -1,6 +1,6 @@
 """DeepSpeed's configuration file and its launcher.
 
-Keys: deepspeed.ai/docs/config-json; deepspeed 0.19, deepspeed/runtime/constants.py, runtime/zero/config.py and
+Keys: deepspeed.ai/docs/config-json; deepspeed 0.18, deepspeed/runtime/constants.py, runtime/zero/config.py and
 runtime/zero/offload_config.py.
 """
 
@@ -11,6 +11,10 @@ from typing import Any
 
 from planner.export.common import degrees, forbid, gpus_per_node, refuse, script
 from planner.training.plan import Plan
+
+CHECKED = "DeepSpeed 0.18"
+ELSEWHERE = ("job.kind", "job.seq_len", "job.num_steps")
+"""What the training script holds."""
 
 
 def deepspeed_files(plan: Plan) -> dict[str, str]:
@@ -25,7 +29,7 @@ def deepspeed_files(plan: Plan) -> dict[str, str]:
         "train.py",
         "--deepspeed ds_config.json",
     ]
-    return {"ds_config.json": json.dumps(config(plan), indent=2) + "\n", "launch.sh": script(plan, words)}
+    return {"ds_config.json": json.dumps(config(plan), indent=2) + "\n", "launch.sh": script(plan, CHECKED, words, ELSEWHERE)}
 
 
 def config(plan: Plan) -> dict[str, Any]:
@@ -56,7 +60,7 @@ def config(plan: Plan) -> dict[str, Any]:
         "bf16": {"enabled": job.precision == "bf16"},
         "fp16": {"enabled": job.precision == "fp16"},
     }
-    if (job.gradient_dtype or plan.framework.gradient_dtype) == "fp32" and job.precision == "bf16":
+    if (job.gradient_dtype or plan.framework.gradient_dtype) == "fp32" and job.precision != "fp32":
         found["data_types"] = {"grad_accum_dtype": "fp32"}
     if x.recompute == "full":  # the model calls deepspeed.checkpointing.checkpoint for each layer
         found["activation_checkpointing"] = {"partition_activations": False, "cpu_checkpointing": False}

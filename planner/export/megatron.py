@@ -10,13 +10,14 @@ from typing import Any
 from planner.export.common import chunk_sizes, degrees, num_steps, options, refuse, script, torchrun
 from planner.training.plan import Plan
 
+CHECKED = "Megatron-LM with Megatron-Core 0.15"
 OPTIMIZERS = {"adamw": "adam", "sgd": "sgd", "muon": "muon"}
 
 
 def megatron_files(plan: Plan) -> dict[str, str]:
     """``launch.sh``: model, batch, precision, parallel degrees, sharding and recomputation; data and tokenizer are the user's."""
     arguments = {**model_arguments(plan), **training_arguments(plan), **parallel_arguments(plan), **memory_arguments(plan)}
-    return {"launch.sh": script(plan, [*torchrun(plan), "pretrain_gpt.py", *options(arguments)])}
+    return {"launch.sh": script(plan, CHECKED, [*torchrun(plan), "pretrain_gpt.py", *options(arguments)])}
 
 
 def model_arguments(plan: Plan) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def training_arguments(plan: Plan) -> dict[str, Any]:
         raise refuse("megatron", f"job.optimizer = {job.optimizer!r} is not offered", f"use {', '.join(OPTIMIZERS)}")
     if job.precision in ("tf32", "bf16-pure"):
         raise refuse("megatron", f"job.precision = {job.precision!r} has no option", "use fp32, fp16, bf16 or fp8")
-    half = job.precision in ("bf16", "fp8")
+    half = job.precision in ("bf16", "fp8", "nvfp4")
     gradient = job.gradient_dtype or plan.framework.gradient_dtype
     return {
         "seq-length": job.seq_len,
@@ -128,6 +129,8 @@ def training_arguments(plan: Plan) -> dict[str, Any]:
         "bf16": half,
         "fp16": job.precision == "fp16",
         "fp8-format": "hybrid" if job.precision == "fp8" else None,
+        "fp8-param-gather": job.precision == "fp8" and plan.framework.fp8_parameters,
+        "fp4-format": "e2m1" if job.precision == "nvfp4" else None,
         "accumulate-allreduce-grads-in-fp32": gradient == "fp32" and job.precision != "fp32",
         "grad-reduce-in-bf16": gradient == "same" and half,
         "cross-entropy-loss-fusion": plan.framework.fused_cross_entropy,
@@ -180,7 +183,7 @@ def memory_arguments(plan: Plan) -> dict[str, Any]:
     full = x.recompute == "full"
     return {
         "recompute-granularity": None if x.recompute == "none" else x.recompute,
-        "recompute-modules": "core_attn" if x.recompute == "selective" else None,
+        "recompute-modules": " ".join(sorted(plan.framework.recompute_modules)) if x.recompute == "selective" else None,
         "recompute-method": "uniform" if full else None,
         "recompute-num-layers": 1 if full else None,
         "optimizer-cpu-offload": x.offload_optimizer,

@@ -14,6 +14,7 @@ from planner.export.common import chunk_sizes, comment, degrees, num_steps, refu
 from planner.export.megatron import memory_arguments, parallel_arguments, pipeline_layout, training_arguments
 from planner.training.plan import Plan
 
+CHECKED = "Megatron-Bridge 0.2 with Megatron-Core 0.16"
 PRECISIONS = {"bf16": "bf16_mixed", "fp16": "fp16_mixed", "fp8": "bf16_with_fp8_delayed_scaling_mixed"}
 
 
@@ -23,7 +24,7 @@ def nemo_files(plan: Plan) -> dict[str, str]:
         check(plan)
     if plan.job.precision not in PRECISIONS:
         raise refuse("nemo", f"job.precision = {plan.job.precision!r} has no recipe", f"use {', '.join(PRECISIONS)}")
-    text = comment(plan) + "# the model itself comes from the recipe that these fields override\n"
+    text = comment(plan, CHECKED, ("cluster.num_gpus",)) + "# the model itself comes from the recipe that these fields override\n"
     for group, fields in config(plan).items():
         if not isinstance(fields, dict):
             text += f"{group}: {json.dumps(fields)}\n"
@@ -51,7 +52,7 @@ def config(plan: Plan) -> dict[str, Any]:
             "expert_tensor_parallel_size": x.etp if expert else None,
             "seq_length": job.seq_len,
             "recompute_granularity": {"none": None, "selective": "selective", "full": "full"}[x.recompute],
-            "recompute_modules": ["core_attn"] if x.recompute == "selective" else None,
+            "recompute_modules": sorted(f.recompute_modules) if x.recompute == "selective" else None,
             "recompute_method": "uniform" if full else None,
             "recompute_num_layers": 1 if full else None,
             "cpu_offloading": True if offload else None,

@@ -13,11 +13,13 @@ from typing import Any
 from planner.common.errors import PlannerError, one_of
 from planner.common.units import GIB
 from planner.common.version import VERSION
+from planner.export.carried import cluster_fields, literal, model_fields
 from planner.export.common import options, refuse
 from planner.serving.deployment import Deployment
 from planner.serving.engine import engine_family
 from planner.serving.load import slots_of
 from planner.serving.requests import longest_tokens
+from planner.serving.spec import Serving
 
 GGUF = {"fp16": "F16", "bf16": "BF16", "q4_0": "Q4_0", "q4_k_m": "Q4_K_M", "q8_0": "Q8_0"}
 """Formats that a llama.cpp file may hold."""
@@ -56,6 +58,48 @@ def _context(d: Deployment) -> int:
     return int(longest_tokens(d.serving.prompt) + longest_tokens(d.serving.output))
 
 
+CHECKED = {"vllm": "vLLM 0.11", "sglang": "SGLang 0.5", "tensorrt-llm": "TensorRT-LLM 1.0", "llama.cpp": "llama.cpp b6700"}
+OF_REQUESTS = (
+    "weights",
+    "group_size",
+    "bits_per_weight",
+    "keep_16_bit",
+    "batch",
+    "requests_per_s",
+    "clients",
+    "ttft_target_s",
+    "tpot_target_s",
+    "e2e_target_s",
+    "prefix_cache_hit_rate",
+    "response_cache_hit_rate",
+    "expert_load",
+    "expert_zipf",
+    "num_requests",
+    "seed",
+)
+"""Fields of a deployment that no server's command says: who asks for what, and how the checkpoint stores its weights."""
+
+
+def carried(d: Deployment) -> str:
+    """``# planner:`` comments with model, cluster, engine and requests, which ``planner plan --from`` reads back."""
+    s = d.serving
+    found = [*model_fields(d.model), *cluster_fields(d.cluster, sized=True), ("serving.engine", d.engine.name)]
+    for name in ("prompt", "output"):
+        lengths = getattr(s, name).model_dump(exclude={"provenance"}, exclude_unset=True, exclude_none=True)
+        plain = lengths.pop("kind", "fixed") == "fixed"
+        found += [(f"serving.{name}", int(lengths["mean"]))] if plain else [
+            (f"serving.{name}.kind", getattr(s, name).kind), *((f"serving.{name}.{field}", v) for field, v in lengths.items())
+        ]  # fmt: skip
+    found += [
+        (f"serving.{name}", value) for name in OF_REQUESTS if (value := getattr(s, name)) != Serving.model_fields[name].default
+    ]
+    if s.weights == Serving.model_fields["weights"].default:
+        found.append(("serving.weights", s.weights))
+    if s.speculative is not None:
+        found.append(("serving.speculative.acceptance", s.speculative.acceptance))
+    return "".join(f"# planner: {name} = {literal(value)}\n" for name, value in found)
+
+
 def _comment(d: Deployment) -> str:
     s = d.serving
     kind = f"in {s.weights}" if s.weights not in ("bf16", "fp16", "fp32") else f"({s.weights})"
@@ -68,7 +112,8 @@ def _comment(d: Deployment) -> str:
         who = f"{d.load.clients} clients" if d.load.clients else f"{d.load.requests_per_s:g} requests/s"
         lines.append(f"under {who}: {d.load.output_tokens_per_s:,.0f} output tokens/s")
     lines.append("MODEL names the checkpoint: a folder or a repository")
-    return "".join(f"# {line}\n" for line in lines)
+    lines.append(f"written for {CHECKED[engine_family(d.engine.name)]}")
+    return "".join(f"# {line}\n" for line in lines) + carried(d)
 
 
 def _script(d: Deployment, words: list[str]) -> str:
@@ -95,6 +140,10 @@ def vllm_files(d: Deployment) -> dict[str, str]:
     """``launch.sh`` with ``vllm serve``."""
     s = d.serving
     wide = s.ep > 1
+    if wide and s.dp > 1:
+        raise refuse(
+            "vllm", f"serving.dp = {s.dp} beside spread experts: they spread over all ranks", "start one a replica: dp = 1"
+        )
     if wide and s.ep % s.tp:
         raise refuse("vllm", f"serving.ep = {s.ep} with tp = {s.tp}: experts spread over tp x dp ranks", "use a multiple of tp")
     spec = s.speculative
@@ -105,7 +154,7 @@ def vllm_files(d: Deployment) -> dict[str, str]:
     values: dict[str, Any] = {
         "tensor-parallel-size": s.tp,
         "pipeline-parallel-size": s.pp,
-        "data-parallel-size": s.dp * (s.ep // s.tp if wide else 1),
+        "data-parallel-size": s.ep // s.tp if wide else s.dp,
         "enable-expert-parallel": wide,
         "dtype": _dtype(d),
         "quantization": _quantization(d, "vllm"),
@@ -154,6 +203,12 @@ def tensorrt_files(d: Deployment) -> dict[str, str]:
     s = d.serving
     if s.dp > 1:
         raise refuse("tensorrt-llm", f"serving.dp = {s.dp}: one server is one replica", "start one a replica: dp = 1")
+    if s.attention_groups > 1 and s.tp > 1:
+        raise refuse(
+            "tensorrt-llm",
+            f"serving.tp = {s.tp} with ep = {s.ep}: enable_attention_dp gives each GPU an attention of its own",
+            "use tp = 1, or ep = tp",
+        )
     if s.speculative is not None:
         raise refuse("tensorrt-llm", "serving.speculative is not exported", "leave it out, or export to vllm")
     if s.weights not in ("bf16", "fp16", "fp8", *OF_CHECKPOINT):
@@ -189,7 +244,7 @@ def llama_cpp_files(d: Deployment) -> dict[str, str]:
     places = _places(d)
     values: dict[str, Any] = {
         "n-gpu-layers": d.model.num_layers + 1,
-        "split-mode": "layer" if s.pp > 1 else None,
+        "split-mode": "layer" if s.pp > 1 else "row" if s.tp > 1 else None,
         "ctx-size": places * _context(d),
         "parallel": places,
         "ubatch-size": s.pass_tokens or d.engine.prefill_tokens,

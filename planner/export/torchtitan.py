@@ -10,6 +10,7 @@ from typing import Any
 from planner.export.common import degrees, num_steps, options, refuse, script, torchrun
 from planner.training.plan import Plan
 
+CHECKED = "torchtitan 0.3"
 MODELS = {
     "llama-3-8b": ("llama3", "llama3_8b"), "llama-3.1-8b": ("llama3", "llama3_8b"), "llama-3-70b": ("llama3", "llama3_70b"),
     "llama-3.1-70b": ("llama3", "llama3_70b"), "llama-3.1-405b": ("llama3", "llama3_405b"),
@@ -33,7 +34,7 @@ def torchtitan_files(plan: Plan) -> dict[str, str]:
         *options(overrides(plan)),
         policy,
     ]
-    return {"launch.sh": script(plan, words).replace(f'{policy} \\\n  "$@"', f'"$@" \\\n  {policy}')}
+    return {"launch.sh": script(plan, CHECKED, words).replace(f'{policy} \\\n  "$@"', f'"$@" \\\n  {policy}')}
 
 
 def _recompute(plan: Plan) -> str:
@@ -54,6 +55,8 @@ def overrides(plan: Plan) -> dict[str, Any]:
             raise refuse("torchtitan", f"layout.{field} = {getattr(x, field)!r} cannot be expressed", f"use {only!r}")
     if job.precision not in ("bf16", "fp32", "bf16-pure"):
         raise refuse("torchtitan", f"job.precision = {job.precision!r} is a model converter there", "use bf16, bf16-pure or fp32")
+    if job.gradient_dtype == "same":
+        raise refuse("torchtitan", "job.gradient_dtype = 'same' cannot be expressed: it reduces in fp32", "leave it out")
     if job.optimizer != "adamw":
         raise refuse("torchtitan", f"job.optimizer = {job.optimizer!r} is not exported", "use adamw")
     shard = n["shard"] // x.cp  # context-parallel ranks shard with the data-parallel ones

@@ -11,9 +11,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError, one_of
-from planner.export.common import comment, degrees, forbid, num_steps, refuse, require_usual_update, script
+from planner.export.common import comment, degrees, forbid, num_steps, refuse, require_usual_update, script, torchrun
 from planner.training.plan import Plan
 
+CHECKED = {
+    "axolotl": "axolotl 0.12",
+    "llama-factory": "LLaMA-Factory 0.9",
+    "trl": "TRL 0.24 with peft 0.17",
+    "torchtune": "torchtune 0.6",
+    "peft": "peft 0.17 and transformers 5",
+}
+ELSEWHERE = ("job.precision", "job.gradient_dtype")
+"""Of a job, what no option of these tools says exactly."""
 KINDS = ("finetune", "lora", "qlora")
 
 
@@ -29,6 +38,7 @@ def export_tuning(plan: Plan, tool: str) -> dict[str, str]:
     if not plan.fits:
         raise refuse(tool, f"the plan does not fit ({'; '.join(plan.reasons)})", "plan a layout that fits, or leave it out")
     forbid(plan, tool, tp=1, pp=1, vpp=1, ep=1, etp=1, cp=1)
+    _check_sharding(plan, tool)
     if plan.layout.recompute == "selective":
         raise refuse(tool, "layout.recompute = 'selective' cannot be expressed", "use none or full")
     if plan.job.precision not in ("bf16", "bf16-pure", "fp16", "fp32", "tf32"):
@@ -38,6 +48,22 @@ def export_tuning(plan: Plan, tool: str) -> dict[str, str]:
     return TUNERS[tool](plan)
 
 
+def _check_sharding(plan: Plan, tool: str) -> None:
+    """Refuse what the tools' ``fsdp`` does not say: optimizer states or gradients sharded alone, groups, offloading."""
+    x = plan.layout
+    if degrees(plan)["dp"] > 1 and x.zero in (1, 2):
+        raise refuse(tool, f"layout.zero = {x.zero} cannot be expressed", "use zero = 0 or 3, or export to deepspeed")
+    forbid(plan, tool, shard_group_size=0, offload_optimizer=False)
+    if tool != "torchtune":
+        forbid(plan, tool, offload_activations=False)
+        return
+    if degrees(plan)["dp"] > 1 and x.zero != 3:
+        raise refuse(tool, f"layout.zero = {x.zero} cannot be expressed: its recipes for several GPUs shard all", "use zero = 3")
+    if plan.job.adapter is not None and plan.job.adapter.modules_to_save:
+        saved = list(plan.job.adapter.modules_to_save)
+        raise refuse(tool, f"job.adapter.modules_to_save = {saved} cannot be expressed", "leave it out, or export to peft")
+
+
 def _optimizer(plan: Plan, tool: str, names: Mapping[str, str]) -> str:
     found = names.get(plan.job.optimizer)
     if found is None:
@@ -45,13 +71,26 @@ def _optimizer(plan: Plan, tool: str, names: Mapping[str, str]) -> str:
     return found
 
 
-HUGGING_FACE = {"adamw": "adamw_torch_fused", "adamw-8bit": "adamw_bnb_8bit", "adafactor": "adafactor", "sgd": "sgd"}
+HUGGING_FACE = {
+    "adamw": "adamw_torch_fused",
+    "adamw-8bit": "adamw_bnb_8bit",
+    "paged-adamw": "paged_adamw_32bit",
+    "paged-adamw-8bit": "paged_adamw_8bit",
+    "adafactor": "adafactor",
+    "sgd": "sgd",
+}
 """transformers.training_args.OptimizerNames."""
 
 
-def _yaml(plan: Plan, values: Mapping[str, Any]) -> str:
+def _yaml(plan: Plan, tool: str, values: Mapping[str, Any]) -> str:
     """YAML whose values are JSON; None is left out."""
-    return comment(plan) + "".join(f"{name}: {json.dumps(value)}\n" for name, value in values.items() if value is not None)
+    return comment(plan, CHECKED[tool], (*ELSEWHERE, "cluster.num_gpus")) + "".join(
+        f"{name}: {json.dumps(value)}\n" for name, value in values.items() if value is not None
+    )
+
+
+def _script(plan: Plan, tool: str, words: list[str], extra: tuple[str, ...] = ()) -> str:
+    return script(plan, CHECKED[tool], words, (*ELSEWHERE, "cluster.num_gpus", *extra))
 
 
 def _accumulation(plan: Plan) -> int:
@@ -88,6 +127,7 @@ def _training(plan: Plan, tool: str) -> dict[str, Any]:
         "optim": _optimizer(plan, tool, HUGGING_FACE),
         "bf16": job.precision in ("bf16", "bf16-pure"),
         "fp16": job.precision == "fp16",
+        "tf32": job.precision == "tf32" or None,
         "max_steps": num_steps(plan) or -1,
     }
 
@@ -133,8 +173,8 @@ def axolotl_files(plan: Plan) -> dict[str, str]:
         "output_dir": "out",
         **(_fsdp(plan) or {}),
     }
-    words = ['sed "s|\\${MODEL}|${MODEL:?}|" axolotl.yaml > run.yaml &&', "axolotl train run.yaml"]
-    return {"axolotl.yaml": _yaml(plan, values), "launch.sh": script(plan, [" ".join(words)])}
+    words = ["axolotl train axolotl.yaml", '--base-model "${MODEL:?}"']
+    return {"axolotl.yaml": _yaml(plan, tool, values), "launch.sh": _script(plan, tool, words)}
 
 
 def llama_factory_files(plan: Plan) -> dict[str, str]:
@@ -149,6 +189,7 @@ def llama_factory_files(plan: Plan) -> dict[str, str]:
             "lora_rank": job.adapter.rank,
             "lora_alpha": int(_alpha(plan)),
             "lora_dropout": job.adapter.dropout,
+            "additional_target": ",".join(job.adapter.modules_to_save) or None,
             "lora_target": "all" if targets == "all-linear" else ",".join(targets),
             "quantization_bit": None if job.kind == "lora" else 4 if four else 8,
             "quantization_method": "bnb" if job.kind == "qlora" else None,
@@ -161,12 +202,22 @@ def llama_factory_files(plan: Plan) -> dict[str, str]:
         "template": "default",
         "cutoff_len": job.seq_len,
         "output_dir": "out",
+        "pure_bf16": job.precision == "bf16-pure" or None,
         **{k: v for k, v in _training(plan, tool).items() if k != "gradient_checkpointing"},
         "disable_gradient_checkpointing": plan.layout.recompute != "full",
         **(_fsdp(plan) or {}),
     }
     words = ["llamafactory-cli train train.yaml", 'model_name_or_path="${MODEL:?}"']
-    return {"train.yaml": _yaml(plan, values), "launch.sh": script(plan, words)}
+    return {"train.yaml": _yaml(plan, tool, values), "launch.sh": _script(plan, tool, words)}
+
+
+def _loaded(plan: Plan) -> str:
+    """The type that TRL loads weights in: 16 bit where they are frozen, fp32 beside autocast where they train."""
+    if plan.job.precision == "bf16-pure":
+        return "bfloat16"
+    if plan.job.adapter is None:
+        return "float32"
+    return {"fp16": "float16", "fp32": "float32", "tf32": "float32"}.get(plan.job.precision, "bfloat16")
 
 
 def trl_files(plan: Plan) -> dict[str, str]:
@@ -189,7 +240,7 @@ def trl_files(plan: Plan) -> dict[str, str]:
     values = {
         "dataset_name": "data",
         **adapter,
-        "dtype": {"fp16": "float16", "fp32": "float32", "tf32": "float32"}.get(job.precision, "bfloat16"),
+        "dtype": _loaded(plan),
         "max_length": job.seq_len,
         "packing": True,
         **_training(plan, tool),
@@ -198,7 +249,7 @@ def trl_files(plan: Plan) -> dict[str, str]:
     }
     words = ["accelerate launch", f"--num_processes {plan.num_gpus}", "--module trl.scripts.sft", "--config sft.yaml"]
     words.append('--model_name_or_path "${MODEL:?}"')
-    return {"sft.yaml": _yaml(plan, values), "launch.sh": script(plan, words)}
+    return {"sft.yaml": _yaml(plan, tool, values), "launch.sh": _script(plan, tool, words)}
 
 
 def torchtune_files(plan: Plan) -> dict[str, str]:
@@ -246,11 +297,11 @@ def torchtune_files(plan: Plan) -> dict[str, str]:
     words += [recipe, '--config "${CONFIG:?}"']
     pairs = (f"{name}={json.dumps(v) if isinstance(v, bool) else v}" for name, v in values.items() if v is not None)
     words += [f"'{pair}'" if "[" in pair else pair for pair in pairs]
-    return {"launch.sh": script(plan, words)}
+    return {"launch.sh": _script(plan, tool, words)}
 
 
 def peft_files(plan: Plan) -> dict[str, str]:
-    """``adapter_config.json`` for ``LoraConfig.from_pretrained``, and ``training_args.json`` for transformers' Trainer."""
+    """``adapter_config.json`` for ``LoraConfig.from_pretrained``, ``training_args.json`` for Trainer, ``launch.sh``."""
     job, tool = plan.job, "peft"
     if job.adapter is None:
         raise refuse(tool, "job.kind = 'finetune' trains all weights", "plan with kind = 'lora' or 'qlora', or export to trl")
@@ -264,7 +315,8 @@ def peft_files(plan: Plan) -> dict[str, str]:
         "layers_to_transform": None if job.adapter.layers is None else list(job.adapter.layers),
         "modules_to_save": list(job.adapter.modules_to_save) or None,
     }
-    arguments = {**_training(plan, tool), "output_dir": "out", **(_fsdp(plan) or {})}
+    arguments = {name: value for name, value in _training(plan, tool).items() if value is not None}
+    arguments |= {"output_dir": "out", **(_fsdp(plan) or {})}
     files = {
         "adapter_config.json": json.dumps(config, indent=2) + "\n",
         "training_args.json": json.dumps(arguments, indent=2) + "\n",
@@ -281,6 +333,8 @@ def peft_files(plan: Plan) -> dict[str, str]:
                 "bnb_4bit_compute_dtype": "float16" if job.precision == "fp16" else "bfloat16",
             }
         files["quantization_config.json"] = json.dumps(bits, indent=2) + "\n"
+    words = [*torchrun(plan), "train.py training_args.json"]
+    files["launch.sh"] = _script(plan, tool, words, ("job.seq_len",))
     return files
 
 

@@ -17,12 +17,19 @@ NAME = 10
 
 def answer_text(title: str, plan: Plan, width: int = 80) -> str:
     """Title, whether it fits, step, run, cost, layout, on what, based on what; no bill where it does not fit."""
-    lines = [title]
-    for name, text in answer_lines(plan):
-        lines += textwrap.wrap(
-            text, width, initial_indent=f"  {name:<{NAME}}", subsequent_indent=" " * (NAME + 2), break_on_hyphens=False
+    return "\n".join([title, *wrapped(answer_lines(plan), width)])
+
+
+def wrapped(lines: Sequence[tuple[str, str]], width: int) -> list[str]:
+    """Names on the left, texts beside them."""
+    indent = " " * (NAME + 2)
+    return [
+        line
+        for name, text in lines
+        for line in textwrap.wrap(
+            text, width, initial_indent=f"  {name:<{NAME}}", subsequent_indent=indent, break_on_hyphens=False
         )
-    return "\n".join(lines)
+    ]
 
 
 def answer_lines(plan: Plan) -> list[tuple[str, str]]:

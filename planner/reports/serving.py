@@ -70,7 +70,7 @@ def _memory_rows(row: Rows, section: Callable[[], None]) -> None:
     row("GPUs", lambda d: d.cluster.name)
     row("engine, weights, cache", lambda d: f"{d.engine.name}, {d.serving.weights}, {d.times.setting.kv_dtype}")
     row("cut", _cut)
-    row("speculative decoding", _speculative)
+    row("speculative decoding", speculative_words)
     row("parameters, active", lambda d: f"{count(d.parameters_total)}, {count(d.parameters_active)}")
     row("prompt, output tokens", lambda d: f"{_lengths(d.serving.prompt)}, {_lengths(d.serving.output)}")
     section()
@@ -85,7 +85,8 @@ def _memory_rows(row: Rows, section: Callable[[], None]) -> None:
     row("largest context", _context)
 
 
-def _speculative(d: Deployment) -> str:
+def speculative_words(d: Deployment) -> str:
+    """The draft model, its tokens and how many are accepted; "-" without one."""
     spec = d.serving.speculative
     return "-" if spec is None else f"{spec.draft or 'n-gram look-up'}: {spec.tokens} tokens, {spec.acceptance:.0%} accepted"
 

@@ -11,7 +11,7 @@ from planner.common.quantities import value_of
 from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 from planner.hardware.custom_nodes import reference_node
 from planner.model.architecture import Model
-from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, Scenario
+from planner.scenarios.scenario import TABLES, Case, Scenario
 from planner.scenarios.serving import ServingCase, ServingScenario
 from planner.scenarios.tables import Table, Tables
 from planner.workload.resolve import as_model
@@ -108,6 +108,8 @@ def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[Servin
     """(a serving scenario of a model and a cluster, what was taken as usual in it)."""
     the_model, cluster = as_model({"name": model}), cluster_table(on)
     missing = {name: value for name, value in SERVING.items() if name not in given}
+    if the_model.stored_weights:
+        missing.pop("weights", None)  # as stored
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "serving": {**missing, **given}}
     case = ServingCase(label=the_model.name, tables=tables, where=f"{model} on {on}")
     taken = ", ".join(f"{name} = {value}" for name, value in missing.items())
@@ -185,11 +187,16 @@ def changed_scenario(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario
 def scenario_toml(scenario: Scenario) -> str:
     """The main case as a scenario file."""
     case = scenario.cases[0]
-    lines = [f"title = {_literal(scenario.title)}", f"label = {_literal(case.label)}"]
-    for name in (*PLAN_TABLES, "run", "cost"):
-        if name in case.tables:
-            lines += ["", *_table_lines(name, case.tables[name])]
-    return "\n".join(lines) + "\n"
+    tables = {name: case.tables[name] for name in TABLES if name in case.tables}
+    return tables_toml({"title": scenario.title, "label": case.label}, tables)
+
+
+def tables_toml(head: Mapping[str, str], tables: Tables) -> str:
+    """Tables as a scenario file, ``head`` above them."""
+    lines = [f"{name} = {_literal(value)}" for name, value in head.items()]
+    for name, table in tables.items():
+        lines += ["", *_table_lines(name, table)]
+    return "\n".join(lines).lstrip("\n") + "\n"
 
 
 def _table_lines(name: str, table: Mapping[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from planner.prices.market import as_price
 from planner.prices.price import Price, PriceLike
 from planner.serving.batch_figures import batch_figures
 from planner.serving.closed_loop import closed_loop
+from planner.serving.cuts import with_cut
 from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, load_apart, matched, misfit, prefill_setting
 from planner.serving.engine import Engine, engine_family, load_engine, older_releases
@@ -47,24 +48,31 @@ ServingLike = Serving | Mapping[str, Any]
 def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price: PriceLike | None = None) -> Deployment:
     """What the deployment needs and does. Takes names, mappings of fields or objects, as ``planner.plan``.
 
-    ``serving.dp`` left out = as many replicas as the cluster's GPUs hold. Raises PlannerError for unknown names, bad fields
-    and impossible cuts; one that does not fit in memory is an answer with ``reasons`` and the ``nearest`` change.
+    ``serving.dp`` left out = as many replicas as the cluster's GPUs hold; tp, pp, ep and dp all left out = the best cut that
+    fits (``with_cut``); ``batch`` left out with ``clients`` = the clients of a replica. Raises PlannerError for unknown names,
+    bad fields and impossible cuts; one that does not fit in memory is an answer with ``reasons`` and the ``nearest`` change.
     """
     the_model, the_cluster = as_model(model), as_cluster(cluster)
     spec = serving if isinstance(serving, Serving) else Serving.build(serving, "serving")
     spec, stored = _as_stored(spec, the_model, the_cluster)
-    spec, notes = _replicas(spec, the_cluster)
     engine = load_engine(spec.engine)
+    if spec.memory_fraction is not None:
+        engine = engine.replaced(memory_fraction=spec.memory_fraction)
     spec, newest = _released(spec, engine)
-    notes = (*the_model.reading_notes, *stored, *notes, *newest)
-    setting = Setting(model=the_model, cluster=the_cluster, engine=engine, serving=spec)
-    draft = draft_setting(setting)
-    require_possible(setting, draft)
-    if spec.prefill_pool is not None:
-        pool = prefill_setting(setting)
-        require_possible(replace(pool, cluster=the_cluster.replaced(num_gpus=pool.serving.num_gpus)))
+
+    def times(tried: Serving) -> Times:
+        setting = Setting(model=the_model, cluster=the_cluster, engine=engine, serving=tried)
+        draft = draft_setting(setting)
+        require_possible(setting, draft)
+        if tried.prefill_pool is not None:
+            pool = prefill_setting(setting)
+            require_possible(replace(pool, cluster=the_cluster.replaced(num_gpus=pool.serving.num_gpus)))
+        return Times(setting=setting, draft=draft)
+
+    spec, chosen = with_cut(spec, the_model, the_cluster, times)
+    spec, notes = _replicas(spec, the_cluster)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
-    return answer(Times(setting=setting, draft=draft), the_price, notes)
+    return answer(times(spec), the_price, (*the_model.reading_notes, *stored, *chosen, *notes, *newest))
 
 
 def _released(spec: Serving, engine: Engine) -> tuple[Serving, tuple[str, ...]]:
@@ -86,7 +94,7 @@ def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, 
     if not stored or "weights" in spec.model_fields_set:
         return spec, ()
     peaks = cluster.accelerator.peak_flops_per_s
-    if stored == "fp8" and "fp8" not in peaks:
+    if stored in ("fp8", "fp8-block") and "fp8" not in peaks:
         stored = "fp8-weight-only"
     if stored == "nvfp4" and "fp4" not in peaks:
         return spec, (f"the checkpoint is in {stored}, which {cluster.accelerator.name} has no units for: counted in 16 bit",)

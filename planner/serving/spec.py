@@ -107,6 +107,7 @@ class Serving(Spec):
     compute_dtype: Literal["auto", "fp32", "fp16", "bf16"] = "auto"  # of activations
     kv_dtype: KvDtype = "auto"
     block_size: Positive | None = None  # tokens of a cache block; None = the engine's
+    memory_fraction: Annotated[float, Field(gt=0, le=1)] | None = None  # of the card that it may take; None = the engine's
 
     tp: Positive = 1
     pp: Positive = 1

@@ -132,8 +132,9 @@ def test_a_deployment_that_does_not_fit_is_an_answer(run: Run, tmp_path: Path) -
     path = written(tmp_path, ("llama-3.1-8b", "llama-3.1-70b"), ('"fp8"', '"bf16"'))
     code, out, _ = run("serve", path)
     assert code == 0
-    assert "does not fit" in out
+    assert "fits      no: " in out
     assert "it fits with weights = fp8" in out
+    assert "does not fit" in run("serve", path, "--details")[1]
     code, _, err = run("serve", path, "--plot", tmp_path / "a.png")
     assert code == 2
     assert "nothing to draw" in err
@@ -272,4 +273,20 @@ def test_what_does_not_fit_is_named_on_the_picture(run: Run, tmp_path: Path) -> 
 def test_the_draft_stands_in_the_table(run: Run, tmp_path: Path) -> None:
     spec = 'speculative = { draft = "llama-3.2-1b", tokens = 4, acceptance = 0.7 }'
     out = run("serve", written(tmp_path, ("output = 128", "output = 128\n" + spec)))[1]
-    assert "llama-3.2-1b: 4 tokens, 70% accepted" in out
+    assert "draft llama-3.2-1b: 4 tokens, 70% accepted" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("load", [("--clients", "40"), ("--rate", "3"), ()])
+def test_the_answer_comes_first_and_fits_a_narrow_terminal(
+    run: Run, monkeypatch: pytest.MonkeyPatch, load: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run("serve", "llama-3-70b", "--on", "8xh100", *load)
+    assert code == 0
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 80
+    names = [
+        line.split("  ")[1] for line in lines[1:] if line.startswith("  ") and line[2] != " " and len(line[:12].split("  ")) > 2
+    ]
+    assert names[:8] == ["fits", "latency", "output", "capacity", "cost", "cut", "on", "based on"]
+    assert "\ncut chosen: tp = " in out

@@ -9,7 +9,7 @@ import pytest
 from examples import GPT, LLAMA, MIXTRAL, model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from published_configs import PUBLISHED, transformers_count
+from published_configs import PUBLISHED, as_stored, transformers_count
 from released_configs import RELEASED
 
 from planner.common.errors import PlannerError
@@ -37,7 +37,7 @@ def test_parameters_equal_transformers_to_the_last_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_catalog_says_what_the_published_config_says(name: str) -> None:
-    ours, theirs = load_model(name), model_from_config(PUBLISHED[name], name, "published")
+    ours, theirs = load_model(name), model_from_config(as_stored(name, PUBLISHED[name]), name, "published")
     # some configs stand for another family's names; most entries leave the context length out
     skipped = {"name", "source", "provenance", "modules", "context_length"}
     skipped |= STAND_IN if name.startswith(("megatron", "mpt", "gpt3")) else set()

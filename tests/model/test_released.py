@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from published_configs import as_stored
 from released_configs import RELEASED
 
 from planner.model.catalog import load_model, model_names
@@ -49,7 +50,7 @@ def test_every_released_model_has_transformers_count() -> None:
 
 def test_the_catalog_says_what_the_released_config_says() -> None:
     for name, (hub, config) in RELEASED.items():
-        ours, theirs = load_model(name), model_from_config(config, name, name)
+        ours, theirs = load_model(name), model_from_config(as_stored(name, config), name, name)
         aside = {"name", "source", "provenance"}
         assert ours.model_dump(exclude=aside) == theirs.model_dump(exclude=aside), name
         assert hub in ours.source

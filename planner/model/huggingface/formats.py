@@ -18,8 +18,10 @@ def stored_weights(config: Mapping[str, Any]) -> str:
         return {4: "int4-gptq", 8: "int8-gptq"}.get(bits, "") if isinstance(bits, int) else ""
     if method == "bitsandbytes":
         return "nf4" if q.get("load_in_4bit") or q.get("_load_in_4bit") else "int8"
+    if method == "mxfp4":
+        return "mxfp4"
     if method in ("fp8", "fbgemm_fp8"):
-        return "fp8"
+        return "fp8-block" if q.get("weight_block_size") else "fp8"
     if method == "modelopt" or "quant_algo" in q:
         algorithm = str(q.get("quant_algo") or (q.get("quantization") or {}).get("quant_algo") or "").upper()
         return "nvfp4" if "NVFP4" in algorithm else "fp8" if "FP8" in algorithm else _groups(q)

@@ -1,0 +1,166 @@
+"""``planner plan --from``: launch files of other tools as questions."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from planner.cli.asked import Given
+from planner.cli.output import print_json, show, width
+from planner.common.errors import PlannerError
+
+if TYPE_CHECKING:
+    from planner.launchfiles import Launch
+    from planner.training.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launched(Given):
+    """What the command line says of the question, launch files among it."""
+
+    target: Annotated[
+        str, typer.Argument(metavar="[SCENARIO|MODEL]", help="A scenario (file or shipped name), or a model with --on.")
+    ] = ""
+    more: Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)] = None
+    launch_files: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="FILE...", help="Launch scripts and configuration files to read the question from."),
+    ] = None
+
+    def scenario(self, usually: str = "pretrain") -> tuple[Any, tuple[str, ...]]:
+        """As ``Given.scenario``; one question at a time."""
+        if not self.target:
+            remedy = "give a scenario, a model with --on, or --from launch.sh; `planner plan --help` lists what it takes"
+            raise PlannerError(
+                f"Missing argument 'SCENARIO|MODEL'; {remedy}.", code="usage", field="SCENARIO|MODEL", remedy=remedy
+            )
+        if self.more:
+            raise PlannerError(
+                f"{self.more[0]}: planner plan answers one question; planner compare answers several.",
+                code="usage",
+                value=self.more[0],
+            )
+        return super().scenario(usually)
+
+    def launch(self) -> Launch:
+        """The launch files' question."""
+        from planner.launchfiles import read_launch
+        from planner.scenarios.quick import cluster_table, parse_changes
+
+        named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
+        if named:
+            raise PlannerError(
+                f"{named[0]}: goes with a model and --on; a launch file says it itself.", code="usage", field=named[0]
+            )
+        words = [word for word in (self.target, *(self.more or ())) if word]
+        files = [Path(name) for name in self.launch_files or ()]
+        models: list[Path] = []
+        for word in words:
+            (files if _is_launch_file(word) else models).append(Path(word))
+        if len(models) > 1:
+            raise PlannerError(
+                f"{models[1]}: is no file, and the model is {models[0]}; give one model.", code="usage", value=str(models[1])
+            )
+        cluster = None if self.on is None else cluster_table(self.on)
+        if cluster is not None and not re.match(r"\s*\d+\s*x", str(self.on)):  # a GPU without a number: the file says how many
+            cluster.pop("num_gpus", None)
+        over = {f"job.{name}": value for name, value in self.job().items()} | parse_changes(self.change)
+        if self.framework is not None:
+            over["framework.name"] = self.framework
+        return read_launch(files, model=str(models[0]) if models else None, cluster=cluster, over=over)
+
+
+def _is_launch_file(word: str) -> bool:
+    path = Path(word)
+    if path.name == "config.json" or not path.suffix:
+        return False
+    return path.is_file() or path.suffix.lower() in (".sh", ".json", ".yaml", ".yml")
+
+
+def plan_of_launch(
+    given: Launched, *, details: bool, explain: bool, write: Path | None, plot: Path | None, as_json: bool
+) -> None:
+    """Answer launch files: what was understood as a scenario, what was not, and the plan or the deployment."""
+    from planner.scenarios.quick import changed_tables, parse_changes, tables_toml
+
+    launch = given.launch()
+    tables = changed_tables(launch.tables, parse_changes(given.change))
+    tables |= {name: table for name, table in given._others().items() if name == "price"}
+    title = f"{Path((given.launch_files or ['launch'])[0]).name} ({', '.join(launch.tools)})"
+    if write is not None:
+        from planner.common.files import write_text
+
+        write_text(write, tables_toml({"title": title}, tables))
+        print(f"wrote {write}", file=sys.stderr)
+    if launch.serves:
+        _deployment(given, launch, tables, title, details or explain or plot is not None, as_json=as_json)
+        return
+    from planner.scenarios.scenario import Case
+    from planner.scenarios.tables import model_label
+
+    case = Case(label=model_label(tables), tables=tables, where=title)
+    answer = case.plan(**given.choice())
+    if plot is not None:
+        from planner.reports.plots import save_comparison
+
+        save_comparison(plot, title, [case.label], [answer])
+        if not as_json:
+            print(f"wrote {plot}", file=sys.stderr)
+    if as_json:
+        print_json({"label": case.label, "launch": launch.to_dict(), **answer.to_dict()})
+        return
+    _understood(launch, tables)
+    show_answer(title, case.label, answer, (), details=details, explain=explain)
+
+
+def _deployment(given: Launched, launch: Launch, tables: dict[str, Any], title: str, asked: bool, *, as_json: bool) -> None:
+    from planner.scenarios.serving import ServingCase
+    from planner.scenarios.tables import model_label
+
+    options = [
+        f"--{name.replace('_', '-')}" for name in ("tokens", "samples", "seq_len", "batch", "precision") if getattr(given, name)
+    ]
+    if asked or options:
+        what = options[0] if options else "--details, --explain and --plot"
+        raise PlannerError(
+            f"{what}: of training; this launch file serves. --write it and ask `planner serve`.", code="usage", field="--from"
+        )
+    deployment = ServingCase(label=model_label(tables), tables=tables, where=title).serve()
+    if as_json:
+        print_json({"label": model_label(tables), "launch": launch.to_dict(), **deployment.to_dict()})
+        return
+    from planner.reports.serving import deployments_table
+
+    _understood(launch, tables)
+    show(deployments_table(title, [model_label(tables)], [deployment]))
+
+
+def _understood(launch: Launch, tables: dict[str, Any]) -> None:
+    from planner.reports.launch import launch_text
+    from planner.scenarios.quick import tables_toml
+
+    print(launch_text(launch, tables_toml({}, tables), width()))
+
+
+def show_answer(title: str, label: str, answer: Plan, usual: tuple[str, ...], *, details: bool, explain: bool) -> None:
+    """A plan for people: the answer first, then what it rests on."""
+    from planner.reports.answer import answer_notes, answer_text, notes_text
+    from planner.reports.plans import plan_notes, plans_table
+
+    if details:
+        show(plans_table(title, [label], [answer]))
+    else:
+        print(answer_text(title, answer, width()))
+    notes = [*answer_notes(answer, datetime.date.today()), *usual]
+    if not explain:
+        notes.append(f"{len(answer.assumptions)} constants are assumed, not measured: --explain lists them")
+    if notes:
+        print(notes_text(notes, width()))
+    if explain:
+        show(plan_notes([label], [answer]))

@@ -1,0 +1,98 @@
+"""Launch files of training frameworks and servers read as scenarios: what was understood, what was not, what is not modelled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from planner.common.errors import PlannerError
+from planner.launchfiles.reading import collect
+from planner.launchfiles.serving import serving_tables
+from planner.launchfiles.training import Tables, training_tables
+from planner.launchfiles.understanding import Line, Said, understand
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A launch file as a question: ``serves`` or trains, with the tables of its scenario.
+
+    ``lines``: each option that was understood; ``not_understood``: options that are in no table; ``unmodelled``: options that
+    change memory or time and are not modelled, with what they change; ``notes``: what was taken as usual.
+    """
+
+    tools: tuple[str, ...]
+    serves: bool
+    tables: Tables
+    lines: tuple[Line, ...]
+    not_understood: tuple[str, ...]
+    unmodelled: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "tools": list(self.tools),
+            "serves": self.serves,
+            "scenario": self.tables,
+            "understood": [vars(line) for line in self.lines if not line.field.startswith("said.")],
+            "not_understood": list(self.not_understood),
+            "not_modelled": list(self.unmodelled),
+            "notes": list(self.notes),
+        }
+
+
+def read_launch(
+    paths: Sequence[Path],
+    *,
+    model: str | None = None,
+    cluster: Mapping[str, Any] | None = None,
+    over: Mapping[str, Any] | None = None,
+) -> Launch:
+    """The question that launch files ask: scripts, JSON, TOML and YAML of the tools in ``planner/catalog/launch``.
+
+    ``model`` (a catalog name, a config.json), ``cluster`` (a [cluster] table, without ``num_gpus`` where the file says it) and
+    ``over`` (field -> value) hold against what the files say. Comments ``# planner: FIELD = VALUE`` say what a tool's own
+    options do not hold; ``planner export`` writes them. Raises PlannerError for files that cannot be read, in which no tool is
+    known, and for what no option says.
+    """
+    if not paths:
+        raise PlannerError("--from: name at least one file.", code="usage", field="--from")
+    found = collect(paths)
+    said = understand(found)
+    said.fields = {**{name: value for name, value in found.carried.items() if name not in said.fields}, **said.fields}
+    serves = any(form.kind == "serve" for form in said.formats)
+    if serves and any(form.kind == "train" for form in said.formats):
+        raise PlannerError("--from: these files train and serve; read them one after the other.", code="usage", field="--from")
+    make = serving_tables if serves else training_tables
+    tables = make(said, model, cluster or {}, over or {})
+    if not {"node", "accelerator"} & set(tables["cluster"]):
+        raise PlannerError(
+            "on which GPUs? A launch file does not say it; give --on, such as --on h100 or --on 32xh100.",
+            code="missing",
+            field="--on",
+        )
+    return Launch(
+        tools=tuple(form.title for form in said.formats),
+        serves=serves,
+        tables=_plain(tables),
+        lines=tuple(said.lines),
+        not_understood=tuple(dict.fromkeys(said.not_understood)),
+        unmodelled=tuple(dict.fromkeys(said.unmodelled)),
+        notes=tuple(dict.fromkeys(said.notes)),
+    )
+
+
+def _plain(tables: Tables) -> Tables:
+    """Tables as a file holds them: sets as sorted lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, frozenset | set):
+            return sorted(value)
+        return {k: plain(v) for k, v in value.items()} if isinstance(value, Mapping) else value
+
+    return {name: plain(table) for name, table in tables.items()}
+
+
+__all__ = ["Launch", "Line", "Said", "read_launch"]

@@ -1,0 +1,110 @@
+"""Formats of launch files as data: what each option is called, and which field of a scenario it is.
+
+``planner/catalog/launch/NAME.toml`` holds one tool each, with the release and the page that its names were checked against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from typing import Any
+
+from planner.common import data
+from planner.common.spec import read_table
+
+CATALOG = data.CATALOG / "launch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """What one option means: ``field`` of a scenario, or of ``said``, which several options decide together.
+
+    ``values`` translates the option's words; a flag sets ``on`` where it is true and ``off`` where it is false.
+    """
+
+    field: str
+    values: Mapping[str, Any] | None = None
+    on: Any = None
+    off: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One tool's launch file.
+
+    ``programs``: words of a command that start it; ``marks``: keys that only its files have; ``files``: options that name a
+    further file; ``absent``: what an option means that is left out; ``unmodelled``: options that change memory or time and are
+    not modelled, with what they change; ``neutral``: patterns of those that change neither.
+    """
+
+    name: str
+    title: str
+    release: str
+    source: str
+    kind: str
+    framework: str
+    programs: tuple[str, ...]
+    marks: tuple[tuple[str, ...], ...]
+    positional: str
+    options: Mapping[str, Option]
+    files: frozenset[str]
+    absent: Mapping[str, Any]
+    unmodelled: Mapping[str, str]
+    neutral: tuple[str, ...]
+
+    def is_neutral(self, name: str) -> bool:
+        """Whether an option changes neither memory nor time."""
+        return any(fnmatchcase(name, pattern) for pattern in self.neutral)
+
+
+def plain_name(name: str) -> str:
+    """An option as tables spell it.
+
+    >>> plain_name("--Tensor_Parallel-Size")
+    'tensor-parallel-size'
+    """
+    return name.lstrip("-").replace("_", "-").lower()
+
+
+def _option(entry: Any) -> Option:
+    return Option(field=entry) if isinstance(entry, str) else Option(**entry)
+
+
+def _named(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {plain_name(name): value for name, value in table.items()}
+
+
+@cache
+def load_format(name: str) -> Format:
+    """The format of that name, options of the formats that it ``takes`` included."""
+    table = read_table(CATALOG / f"{name}.toml")
+    taken = [load_format(other) for other in table.get("takes", ())]
+    options = {key: option for other in taken for key, option in other.options.items()}
+    options |= {key: _option(entry) for key, entry in _named(table.get("options", {})).items()}
+    unmodelled = {key: text for other in taken for key, text in other.unmodelled.items()}
+    unmodelled |= _named(table.get("unmodelled", {}))
+    return Format(
+        name=name,
+        title=table["title"],
+        release=table["release"],
+        source=table["source"],
+        kind=table["kind"],
+        framework=table.get("framework", ""),
+        programs=tuple(table.get("programs", ())),
+        marks=tuple(tuple(plain_name(key) for key in keys) for keys in table.get("marks", ())),
+        positional=table.get("positional", ""),
+        options=options,
+        files=frozenset({plain_name(one) for one in table.get("files", ())}.union(*(other.files for other in taken))),
+        absent={**{k: v for other in taken for k, v in other.absent.items()}, **_named(table.get("absent", {}))},
+        unmodelled={key: text for key, text in unmodelled.items() if key not in options or key in table.get("unmodelled", {})},
+        neutral=(*(one for other in taken for one in other.neutral), *(plain_name(one) for one in table.get("neutral", ()))),
+    )
+
+
+@cache
+def formats() -> tuple[Format, ...]:
+    """All formats; launchers last, since their words begin commands of the others."""
+    found = [load_format(path.stem) for path in sorted(CATALOG.glob("*.toml"))]
+    return tuple(sorted(found, key=lambda one: (one.kind == "launcher", one.name)))

@@ -1,0 +1,155 @@
+"""Which model of the catalog a launch file means: by the name of its checkpoint, or by its sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from planner.common import data
+from planner.common.errors import PlannerError, near
+from planner.common.spec import read_table
+from planner.model.architecture import Model
+from planner.model.catalog import load_model, model_names
+
+SIZES = ("num_layers", "hidden_size", "num_heads")
+"""Sizes that a search of the catalog needs."""
+LONGEST_NAME = 200
+
+
+@cache
+def _names() -> dict[str, Any]:
+    return read_table(data.CATALOG / "launch_models.toml")
+
+
+@cache
+def _catalog() -> frozenset[str]:
+    return frozenset(model_names())
+
+
+def torchtitan_model(module: str, flavor: str) -> str | None:
+    """The catalog's name of a registered configuration, or of a model's name and flavor."""
+    found = _names()["torchtitan"].get(f"{module}/{flavor}".lower())
+    return None if found is None else str(found)
+
+
+def catalog_name(checkpoint: str) -> str | None:
+    """The catalog's name of a checkpoint, or None.
+
+    >>> catalog_name("meta-llama/Meta-Llama-3-8B-Instruct"), catalog_name("Qwen/Qwen2.5-7B-Instruct-AWQ")
+    ('llama-3-8b', 'qwen2.5-7b')
+    """
+    names = _names()
+    text = checkpoint.strip().rstrip("/").rpartition("/")[2].lower().replace("_", "-")[:LONGEST_NAME]
+    tried = [text]
+    for prefix in names["prefixes"]:
+        text = text.removeprefix(prefix)
+    tried.append(text)
+    suffixes = sorted(names["suffixes"], key=len, reverse=True)
+    while suffix := next((one for one in suffixes if text.endswith(one)), ""):
+        text = text.removesuffix(suffix)
+        tried.append(text)
+    return next((one for one in tried if one in _catalog()), None)
+
+
+def quantized_name(checkpoint: str) -> str | None:
+    """The format of weights that a checkpoint's name ends with, such as AWQ."""
+    text = checkpoint.strip().lower().replace("_", "-")
+    return next((f for ending, f in _names()["quantized"].items() if text.endswith(f"-{ending}")), None)
+
+
+def model_table(checkpoint: str) -> dict[str, Any]:
+    """The [model] of a checkpoint: a folder with a config.json, or a name; PlannerError with the nearest names."""
+    folder = Path(checkpoint)
+    try:
+        own = (
+            folder / "config.json"
+            if folder.is_dir()
+            else folder
+            if folder.suffix in (".json", ".toml") and folder.is_file()
+            else None
+        )
+    except (OSError, ValueError):
+        own = None
+    if own is not None and own.is_file():
+        return {"config": str(own)} if own.suffix == ".json" else {"name": str(own)}
+    found = catalog_name(checkpoint)
+    if found is not None:
+        return {"name": found}
+    hint = near(checkpoint.rpartition("/")[2].lower()[:80], _catalog())
+    raise PlannerError(
+        f"model {checkpoint[:120]!r} is not in the catalog; {hint} Name it before --from, or give its config.json.",
+        code="model",
+        field="model.name",
+        value=checkpoint[:120],
+    )
+
+
+def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str]) -> dict[str, Any]:
+    """The [model] of sizes as options give them: the named model where they agree, else the catalog's that has them all.
+
+    Where the named one differs, it is the ``base`` with the fields that differ. Without a name and with none that agrees, the
+    fields themselves. ``notes`` takes what a reader should know.
+    """
+    if name is not None:
+        return _table_of(name, _differences(load_model(name), fields))
+    if not all(field in fields for field in SIZES):
+        missing = next(field for field in SIZES if field not in fields)
+        raise PlannerError(
+            f"model.{missing} is missing: the launch file does not say which model it trains; name one before --from.",
+            code="missing",
+            field=f"model.{missing}",
+        )
+    found = [one for one in sorted(model_names(), key=lambda name: (len(name), name)) if _is_plain(load_model(one), fields)]
+    if found:
+        others = f"; so are those of {', '.join(found[1:6])}" if found[1:] else ""
+        notes.append(f"model: the sizes are those of {found[0]}{others}")
+        return {"name": found[0]}
+    if "vocab_size" not in fields:
+        raise PlannerError(
+            "model.vocab_size is missing: the tokenizer has it, not the launch file, and no catalog model has these sizes; "
+            "give --set model.vocab_size=N, or name a model before --from.",
+            code="missing",
+            field="model.vocab_size",
+        )
+    return {"name": "of the launch file", **fields}
+
+
+PLAIN = {
+    "architecture": "decoder",
+    "mixer": "attention",
+    "variants": (),
+    "towers": (),
+    "sliding_window": None,
+    "index_top_k": 0,
+    "attention_sinks": False,
+    "attention_gate": "none",
+    "norms_per_layer": 2,
+    "parallel_attention": False,
+    "embedding_norm": False,
+    "embedding_projection_size": None,
+    "shared_expert_gate": False,
+    "head": "language_model",
+    "num_experts": 0,
+}
+"""What sizes on a command line do not say, as a plain decoder has it."""
+
+
+def _is_plain(model: Model, fields: Mapping[str, Any]) -> bool:
+    """Whether a model is a plain decoder of these sizes."""
+    same = all(getattr(model, field) == fields[field] for field in SIZES)
+    return same and not _differences(model, {**PLAIN, **fields})
+
+
+def _table_of(name: str, changed: Mapping[str, Any]) -> dict[str, Any]:
+    return {"base": name, **changed} if changed else {"name": name}
+
+
+def _differences(model: Model, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields in which a model differs from what options say; what its class derives is compared as derived."""
+    return {name: value for name, value in fields.items() if _plain(getattr(model, name, None)) != _plain(value)}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,43 @@
+"""Numbers of options, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from planner.common.errors import PlannerError
+from planner.launchfiles.understanding import shown
+
+MOST = 10**12
+
+
+def whole(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
+    """A whole number that an option gives, None where none does; PlannerError for anything else.
+
+    ``least`` = -1 admits "-1", by which several tools mean: what is left.
+    """
+    value = fields.get(name)
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+        what = name.removeprefix("said.").replace("_", " ")
+        raise PlannerError(
+            f"{what} = {shown(value)!r} in the launch file: must be a whole number of at least {least}.",
+            code="quantity",
+            field=name,
+            value=shown(value),
+        )
+    return value
+
+
+def names_of(value: Any) -> list[str]:
+    """A list of names, written as a list, with commas or spaces, or as Python's or JSON's list.
+
+    >>> names_of("['q_proj', 'v_proj']"), names_of("q_proj,v_proj"), names_of(["all-linear"])
+    (['q_proj', 'v_proj'], ['q_proj', 'v_proj'], ['all-linear'])
+    """
+    text = " ".join(str(one) for one in value) if isinstance(value, list | tuple) else str(value)
+    return [name for name in re.split(r"[\s,\[\]\"']+", text) if name]

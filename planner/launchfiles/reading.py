@@ -1,0 +1,316 @@
+"""Launch files to options: which tool a file or command is of, and what it is given."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from planner.common.errors import PlannerError
+from planner.common.files import read_text
+from planner.common.spec import require_sane
+from planner.launchfiles.formats import Format, formats, load_format, plain_name
+from planner.launchfiles.shell import Script, read_script
+
+MOST_BYTES = 2**20
+MOST_OPTIONS = 20_000
+MOST_LEVELS = 16
+"""Of tables within tables: no tool's configuration has more than five."""
+MARK = re.compile(r"^#+\s*planner:\s*([\w.]+)\s*=\s*(.+?)\s*$")
+"""A comment that says a field of the scenario which the tool's own options do not hold."""
+SBATCH = re.compile(r"^#SBATCH\s+(.*)$")
+REDIRECTION = re.compile(r"\d?>{1,2}&?|<")
+OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
+PAIR = re.compile(r"\+{0,2}([A-Za-z_][\w.]*)[=](.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """One option as it stands in a file: its tool, its name as written, its value, and the file."""
+
+    form: Format
+    name: str
+    value: Any
+    where: str
+
+
+@dataclass
+class Collected:
+    """All that was found: options, ``# planner:`` comments, notes, and the files read."""
+
+    given: list[Given] = field(default_factory=list)
+    carried: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    files: set[Path] = field(default_factory=set)
+
+
+def collect(paths: Sequence[Path]) -> Collected:
+    """The options of all files, further files that they name included; later ones hold against earlier ones.
+
+    Raises PlannerError for a file that cannot be read, or in which no tool is known.
+    """
+    found = Collected()
+    tables = [path for path in paths if path.suffix.lower() in (".json", ".toml", ".yaml", ".yml")]
+    for path in [*tables, *(path for path in paths if path not in tables)]:  # a command's own options hold against its file's
+        _read(path, found, None)
+    if not found.given:
+        named = ", ".join(str(path) for path in paths)
+        raise PlannerError(f"--from {named}: no option of {', '.join(one.title for one in formats())} was found there.")
+    return found
+
+
+def _read(path: Path, found: Collected, named: Format | None) -> None:
+    if path.resolve() in found.files:
+        return
+    found.files.add(path.resolve())
+    text = read_text(path, "a launch script or its configuration file", MOST_BYTES)
+    _carried(text.splitlines(), found)
+    kind = path.suffix.lower()
+    if kind in (".json", ".toml", ".yaml", ".yml"):
+        _configuration(path, _parsed(path, text, kind), found, named)
+    else:
+        _script(path, text, found)
+
+
+def _carried(lines: Sequence[str], found: Collected) -> None:
+    for line in lines:
+        match = MARK.match(line.strip())
+        if match is None:
+            continue
+        try:
+            value = tomllib.loads(f"value = {match[2]}")["value"]
+        except (ValueError, RecursionError):
+            raise PlannerError(f"{line.strip()[:80]}: the value must be as in TOML, text in quotes.") from None
+        found.carried[match[1]] = value
+
+
+def _parsed(path: Path, text: str, kind: str) -> Mapping[str, Any]:
+    """The table of a configuration file."""
+    try:
+        if kind in (".yaml", ".yml"):
+            import yaml
+
+            data = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        else:
+            require_sane(text, str(path))
+            data = json.loads(text) if kind == ".json" else tomllib.loads(text)
+    except PlannerError:
+        raise
+    except (ValueError, RecursionError, OverflowError, TypeError, LookupError, AttributeError) as error:
+        raise PlannerError(f"{path}: not valid {kind[1:].upper()}: {_first_line(error)}.") from None
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "yaml":
+            raise
+        raise PlannerError(f"{path}: not valid YAML: {_first_line(error)}.") from None
+    if not isinstance(data, Mapping):
+        raise PlannerError(f"{path}: holds no table of options; give a launch script or its configuration file.")
+    return data
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def _flat(table: Mapping[Any, Any], prefix: str, level: int = 0) -> Iterator[tuple[str, Any]]:
+    """Options of nested tables, joined with dots."""
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and level < MOST_LEVELS and value:
+            yield name, value
+            yield from _flat(value, f"{name}.", level + 1)
+        else:
+            yield name, value
+
+
+def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named: Format | None) -> None:
+    pairs: list[tuple[str, Any]] = []
+    for pair in _flat(data, ""):
+        pairs.append(pair)
+        if len(pairs) > MOST_OPTIONS:
+            raise PlannerError(f"{path}: holds over {MOST_OPTIONS:,} options; a configuration of hundreds is read.")
+    keys = {plain_name(name) for name, _ in pairs}
+    form = _form_of(keys) or named
+    if form is None:
+        raise PlannerError(
+            f"{path}: none of the tools is known by these keys; --from reads "
+            f"{', '.join(one.title for one in formats() if one.marks)}."
+        )
+    further: list[tuple[str, Any]] = []
+    for name, value in pairs:
+        plain = plain_name(name)
+        if isinstance(value, Mapping):
+            option = form.options.get(plain)
+            if plain in form.unmodelled or (option is not None and option.values is None and option.on is None):
+                found.given.append(Given(form=form, name=name, value=value, where=path.name))
+            continue
+        if plain in form.files:
+            further.append((name, value))
+        found.given.append(Given(form=form, name=name, value=value, where=path.name))
+    for name, value in further:
+        _further(path, form, name, value, found)
+
+
+def _form_of(keys: set[str]) -> Format | None:
+    """The format whose marks the keys hold; the most telling one."""
+    hits = [(len(marks), form) for form in formats() for marks in form.marks if set(marks) <= keys]
+    return max(hits, key=lambda hit: hit[0])[1] if hits else None
+
+
+def _further(path: Path, form: Format, name: str, value: Any, found: Collected) -> None:
+    """Read a file that an option names, where it lies beside the one that names it."""
+    if not isinstance(value, str) or not value.lower().endswith((".json", ".toml", ".yaml", ".yml")):
+        return
+    beside = [Path(value), path.parent / value, path.parent / Path(value).name]
+    there = next((one for one in beside if "$" not in value and _is_file(one)), None)
+    if there is None:
+        if not any(one.name == Path(value).name for one in found.files):
+            found.notes.append(f"{path.name}: {name} {value} was not found beside it; give it with --from")
+        return
+    held = list(found.given)
+    found.given.clear()
+    _read(there, found, load_format(form.name) if form.kind != "launcher" else None)
+    found.given[:] = [*found.given, *held]  # the options beside the file's name hold against the file
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+# --- scripts ----------------------------------------------------------------------------------------------------------
+
+
+def _script(path: Path, text: str, found: Collected) -> None:
+    script = read_script(text)
+    _batch_lines(path, script, found)
+    found.environment |= {name: value for name, value in script.variables.items() if isinstance(value, str)}
+    known = [parts for words in script.commands for parts in [_parts(words)] if parts]
+    tools = [parts for parts in known if any(form.kind != "launcher" for form, _ in parts)]
+    for form in {id(form): form for parts in tools for form, _ in parts if form.kind != "launcher"}.values():
+        if sum(any(one is form for one, _ in parts) for parts in tools) > 1:
+            found.notes.append(f"{path.name}: starts {form.title} more than once; the last one's options hold")
+    for parts in tools or known:
+        for form, words in parts:
+            _options(path, form, words, found)
+
+
+def _batch_lines(path: Path, script: Script, found: Collected) -> None:
+    """``#SBATCH`` comments: nodes and GPUs."""
+    form = load_format("srun")
+    for line in script.comments:
+        match = SBATCH.match(line)
+        if match:
+            _options(path, form, match[1].split("#")[0].replace("=", " ", 1).split(), found)
+
+
+def _parts(words: Sequence[str]) -> list[tuple[Format, list[str]]]:
+    """A command cut at the programs that it starts: launchers and the tool, each with the words after it."""
+    end = next((i for i, word in enumerate(words) if REDIRECTION.fullmatch(word)), len(words))
+    words = list(words[:end])
+    starts: list[tuple[int, int, Format]] = []
+    at = 0
+    while at < len(words):
+        hit = _program_at(words, at)
+        if hit is not None:
+            starts.append((at, hit[0], hit[1]))
+            at += hit[0]
+        else:
+            at += 1
+    tool = next((form for _, _, form in starts if form.kind != "launcher"), None)
+    if tool is None and starts:
+        script = _trainer_at(words, starts[-1][0] + starts[-1][1])
+        if script is not None:
+            starts.append((script, 1, load_format("transformers")))
+    if not starts:
+        return []
+    ends = [start for start, _, _ in starts[1:]] + [len(words)]
+    return [(form, words[start + length : end]) for (start, length, form), end in zip(starts, ends, strict=True)]
+
+
+def _program_at(words: Sequence[str], at: int) -> tuple[int, Format] | None:
+    """(number of words, format) of the program that begins at a word."""
+    if words[at].startswith("-"):
+        return None
+    best: tuple[int, Format] | None = None
+    for form in formats():
+        for program in form.programs:
+            parts = program.split()
+            heard = list(words[at : at + len(parts)])
+            if len(heard) == len(parts) and all(map(_same, heard, parts)) and (best is None or len(parts) > best[0]):
+                best = (len(parts), form)
+    return best
+
+
+def _same(word: str, part: str) -> bool:
+    return word == part or word.rpartition("/")[2] == part or word.endswith(f"/{part}")
+
+
+def _trainer_at(words: Sequence[str], start: int) -> int | None:
+    """Where a training script of one's own stands after a launcher."""
+    for at in range(start, len(words)):
+        if words[at].endswith(".py") or (words[at - 1] in ("-m", "--module") and not words[at].startswith("-")):
+            return at
+    return None
+
+
+def _options(path: Path, form: Format, words: Sequence[str], found: Collected) -> None:
+    further: list[tuple[str, Any]] = []
+    for name, value in _pairs(form, words):
+        if plain_name(name) in form.files:
+            further += [(name, one) for one in (value if isinstance(value, list) else [value])]
+        found.given.append(Given(form=form, name=name, value=value, where=path.name))
+    for name, value in further:
+        _further(path, form, name, value, found)
+
+
+def _pairs(form: Format, words: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Options with their values: True for a bare flag, a list for several words."""
+    at = 0
+    while at < len(words):
+        word = words[at]
+        at += 1
+        if word in ("$@", "--", "\\") or not word:
+            continue
+        if not OPTION.match(word):
+            yield from _loose(form, word)
+            continue
+        name, equals, value = word.partition("=")
+        if equals:
+            yield name, value
+            continue
+        values: list[str] = []
+        while at < len(words) and not _ends_values(form, words[at], values):
+            values.append(words[at])
+            at += 1
+        yield name, True if not values else values[0] if len(values) == 1 else values
+
+
+def _ends_values(form: Format, word: str, values: Sequence[str]) -> bool:
+    """Whether a word is no further value of an option: the next option, a pair, or what stands alone after a number."""
+    if OPTION.match(word) or word == "$@":
+        return True
+    if not values:
+        return False
+    alone = bool(form.positional) and values[-1].isdigit()
+    return alone or PAIR.fullmatch(word) is not None or re.fullmatch(r"[a-z_]+:[a-z]+", word) is not None
+
+
+def _loose(form: Format, word: str) -> Iterator[tuple[str, Any]]:
+    """A word that is no option: ``key=value``, torchtitan's ``activation_checkpoint:full``, or what stands alone."""
+    pair = PAIR.fullmatch(word)
+    if pair:
+        yield pair[1], pair[2]
+    elif re.fullmatch(r"[a-z_]+:[a-z]+", word):
+        name, _, value = word.partition(":")
+        yield name, value
+    elif word.lower().endswith((".json", ".yaml", ".yml", ".toml")):
+        yield "config", word
+    elif form.positional:
+        yield form.positional, word

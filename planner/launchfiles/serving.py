@@ -1,0 +1,159 @@
+"""Fields of a server's command to the tables of a serving scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planner.common.errors import PlannerError
+from planner.launchfiles.models import model_table, quantized_name
+from planner.launchfiles.numbers import whole
+from planner.launchfiles.training import Tables, _table, speculative_of
+from planner.launchfiles.understanding import Said
+from planner.serving.engine import load_engine
+from planner.workload.resolve import as_model
+
+PROMPT, OUTPUT = 1024, 256
+"""Tokens of a prompt and an answer where nothing says them: a chat's turn; assumed, as ``planner serve`` does."""
+UNQUANTIZED = ("bf16", "fp16", "fp32")
+
+
+def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], over: Mapping[str, Any]) -> Tables:
+    """[model] [cluster] [serving] of a server's command; what the command line says holds against the file."""
+    f = said.fields
+    f |= over
+    engine = str(f.get("serving.engine") or next(form.framework for form in said.formats if form.kind == "serve"))
+    f["serving.engine"] = engine
+    _cut(said)
+    named = _model(said, model)
+    _weights(said, model or f.get("said.model"))
+    _passes(said, engine)
+    _lengths(said)
+    _speculative(said)
+    layers = f.get("said.gpu_layers")
+    if isinstance(layers, int) and 0 <= layers < as_model(named).num_layers:
+        said.unmodelled.append(f"n-gpu-layers = {layers}: the other layers run on the CPU; all are taken to be on the GPU")
+    carried = _table(f, "cluster")
+    table = {**({} if cluster else carried), **cluster}
+    needed = _gpus(f)
+    if f.get("said.split") is not None or said.has("llama.cpp"):
+        gpus = int(table.get("num_gpus", 1))
+        if "serving.pp" not in f and "serving.tp" not in f:
+            f["serving.tp" if f.get("said.split") == "row" else "serving.pp"] = 1 if f.get("said.split") == "none" else gpus
+    elif "num_gpus" not in table and "num_nodes" not in table:
+        table["num_gpus"] = needed
+    return {"model": named, "cluster": table, "serving": _table(f, "serving")}
+
+
+def _gpus(f: Mapping[str, Any]) -> int:
+    tp, pp, ep, dp = (whole(f, f"serving.{name}") or 1 for name in ("tp", "pp", "ep", "dp"))
+    return max(tp, ep) * pp * dp
+
+
+def _cut(said: Said) -> None:
+    """tp, ep and dp where the tool counts ranks another way."""
+    f = said.fields
+    replicas, ranks = whole(f, "said.replicas") or 1, whole(f, "said.tp")
+    if ranks is not None:
+        f.setdefault("serving.tp", ranks)
+    if f.get("said.experts_spread"):  # vLLM: experts over all ranks of tp x dp
+        f.setdefault("serving.ep", (whole(f, "serving.tp") or 1) * replicas)
+    elif f.get("said.attention_groups") and replicas > 1 and ranks:
+        f["serving.tp"] = max(ranks // replicas, 1)
+        f["serving.ep"] = ranks
+    elif f.get("said.attention_each") and ranks:
+        f["serving.tp"] = 1
+        f["serving.ep"] = ranks
+    elif replicas > 1:
+        f.setdefault("serving.dp", replicas)
+    for name in ("tp", "pp", "ep", "dp"):
+        if f.get(f"serving.{name}") is not None:
+            f[f"serving.{name}"] = whole(f, f"serving.{name}")
+
+
+def _model(said: Said, given: str | None) -> dict[str, Any]:
+    if given is not None:
+        return model_table(given)
+    f = said.fields
+    if f.get("model.name") or f.get("model.base"):
+        return _table(f, "model")
+    checkpoint = f.get("said.model") or f.get("said.gguf")
+    if isinstance(checkpoint, str) and "$" not in checkpoint:
+        return model_table(checkpoint.removesuffix(".gguf") if checkpoint.endswith(".gguf") else checkpoint)
+    raise PlannerError(
+        "which model? The command does not say it here; name one before --from: planner plan llama-3.1-8b --from FILE.",
+        code="missing",
+        field="model.name",
+    )
+
+
+def _weights(said: Said, checkpoint: Any) -> None:
+    """serving.weights: the option's, the comment's, else the type that it computes in."""
+    f = said.fields
+    dtype = f.get("said.dtype")
+    if "serving.weights" in f:
+        if f["serving.weights"] not in UNQUANTIZED and dtype in UNQUANTIZED:
+            f.setdefault("serving.compute_dtype", dtype)
+        return
+    named = quantized_name(checkpoint) if isinstance(checkpoint, str) else None
+    if named is not None:
+        said.unmodelled.append(
+            f"the checkpoint's name ends as {named} weights do; 16-bit ones are taken: --set serving.weights={named} if they are"
+        )
+    if dtype in UNQUANTIZED:
+        f["serving.weights"] = dtype
+
+
+def _passes(said: Said, engine: str) -> None:
+    """Tokens of a prefill pass: said only where they are not the engine's own."""
+    f = said.fields
+    tokens = whole(f, "said.prefill", -1)
+    found = load_engine(engine)
+    if tokens is not None and tokens > 0 and (tokens != found.prefill_tokens or f.get("said.mixed_chunk")):
+        f.setdefault("serving.chunked_prefill_tokens", tokens)
+    if f.get("serving.memory_fraction") == found.memory_fraction:
+        del f["serving.memory_fraction"]
+    if f.get("serving.kv_dtype") == "auto":
+        del f["serving.kv_dtype"]
+
+
+def _lengths(said: Said) -> None:
+    """Prompt and output: no server's command says them."""
+    f = said.fields
+    places = whole(f, "said.places")
+    if places is not None:
+        f.setdefault("serving.max_batch", places)
+    context = whole(f, "said.context")
+    everything = whole(f, "said.all_context", -1)
+    if everything is not None and everything > 0:
+        context = everything // (places or 1)
+    missing = [name for name in ("prompt", "output") if not any(f"{key}.".startswith(f"serving.{name}.") for key in f)]
+    if not missing:
+        return
+    prompt, output = PROMPT, OUTPUT
+    if context is not None and context < prompt + output:
+        prompt = max(context * 4 // 5, 1)
+        output = max(context - prompt, 1)
+    usual = {"prompt": prompt, "output": output}
+    for name in missing:
+        f[f"serving.{name}"] = usual[name]
+    listed = ", ".join(f"serving.{name} = {usual[name]}" for name in missing)
+    said.notes.append(f"not in the command, taken as usual: {listed}")
+
+
+def _speculative(said: Said) -> None:
+    f = said.fields
+    if f.get("said.speculative") is None:
+        for name in [name for name in f if name.startswith("serving.speculative.")]:
+            del f[name]
+        return
+    table = speculative_of(f["said.speculative"])
+    tokens = None if table is None else table.get("num_speculative_tokens")
+    acceptance = f.get("serving.speculative.acceptance")
+    if table is None or not isinstance(tokens, int) or acceptance is None:
+        f.pop("serving.speculative.acceptance", None)
+        said.unmodelled.append("speculative-config: say serving.speculative with the acceptance of its proposals")
+        return
+    f["serving.speculative.tokens"] = tokens
+    if isinstance(table.get("model"), str):
+        f["serving.speculative.draft"] = table["model"]

@@ -1,0 +1,546 @@
+"""Fields of a training launch to the tables of a scenario: what several options decide together."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from planner.common.errors import PlannerError
+from planner.launchfiles.models import described_model, model_table, torchtitan_model
+from planner.launchfiles.numbers import names_of, whole
+from planner.launchfiles.understanding import Said, shown
+from planner.workload.framework import load_framework
+from planner.workload.resolve import as_model
+
+Tables = dict[str, dict[str, Any]]
+TUNERS = ("transformers", "trl", "llama-factory", "axolotl", "peft", "bitsandbytes", "torchtune")
+FIELDS = ("layout", "job", "framework")
+DEFAULT_MICRO_BATCH = 8
+"""TrainingArguments' per_device_train_batch_size where none is given."""
+
+
+def training_tables(said: Said, model: str | None, cluster: Mapping[str, Any], over: Mapping[str, Any]) -> Tables:
+    """[model] [cluster] [framework] [job] [layout] of a training launch.
+
+    ``model``, ``cluster`` and ``over`` (field -> value) are what the command line says and hold against the file. Raises
+    PlannerError for what is missing or impossible, with the option that would give it.
+    """
+    f = said.fields
+    f |= over
+    if str(f.get("said.tuning")).endswith("-sharded"):  # torchtune's recipes for several GPUs
+        f["said.tuning"] = str(f["said.tuning"]).removesuffix("-sharded")
+        f.setdefault("said.fsdp", "full_shard")
+    framework = _framework(said)
+    _precision(said, framework)
+    _tuning(said, framework)
+    _recomputation(said)
+    _experts(said)
+    table = _cluster(said, cluster)
+    num_gpus = _sharding_and_batch(said, table)
+    if num_gpus is not None and "num_nodes" not in table:
+        table["num_gpus"] = num_gpus
+    tables: Tables = {"model": _model(said, model), "cluster": table}
+    _titan_chunks(said, tables["model"])
+    for name in FIELDS:
+        tables[name] = _table(f, name)
+    tables["framework"] = _framework_table(framework, tables["framework"], said, num_gpus or 0)
+    if "seq_len" not in tables["job"]:
+        raise PlannerError(
+            "job.seq_len is missing: the launch file does not say how long a sequence is; give --seq-len.",
+            code="missing",
+            field="job.seq_len",
+        )
+    return {name: values for name, values in tables.items() if values or name == "layout"}
+
+
+def _table(fields: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The fields of one table, tables inside it nested."""
+    found: dict[str, Any] = {}
+    for key, value in fields.items():
+        table, _, rest = key.partition(".")
+        if table != name or value is None or not rest:
+            continue
+        *inner, last = rest.split(".")
+        at = found
+        for part in inner:
+            at = at.setdefault(part, {})
+        at[last] = value
+    return found
+
+
+def _framework(said: Said) -> str:
+    """The framework of the catalog that the tool is."""
+    f = said.fields
+    if "framework.name" in f:
+        return str(f["framework.name"])
+    if f.get("said.megatron_fsdp"):
+        return "megatron-fsdp"
+    if f.get("said.torch_fsdp"):
+        return "fsdp"
+    for name in ("megatron", "nemo", "torchtitan", "torchtune"):
+        form = next((one for one in said.formats if one.name == name), None)
+        if form is not None:
+            return form.framework
+    adapter = said.has("peft", "bitsandbytes") or bool(f.get("said.peft")) or f.get("said.tuning") in ("lora", "qlora")
+    if adapter:
+        return "peft"
+    if said.has("deepspeed") or f.get("said.sharder") == "deepspeed":
+        return "deepspeed-zero"
+    if f.get("said.fsdp") or f.get("said.sharder") == "fsdp" or f.get("said.shard"):
+        return "fsdp"
+    return "huggingface"
+
+
+def _framework_table(name: str, changed: dict[str, Any], said: Said, num_gpus: int) -> dict[str, Any]:
+    """[framework]: its name and what options change of it, without what makes no difference here."""
+    catalog = load_framework(name)
+    _overlap_of_tensors(said, catalog.overlap_tensor_parallel)
+    dense = "model.num_experts" not in said.fields
+    found: dict[str, Any] = {"name": name}
+    for field, value in changed.items():
+        of_experts = field in ("grouped_experts", "fused_router") and dense
+        alone = field.startswith("overlap_") and num_gpus == 1
+        if field != "name" and not of_experts and not alone and getattr(catalog, field, None) != value:
+            found[field] = value
+    return found
+
+
+def _overlap_of_tensors(said: Said, in_catalog: float) -> None:
+    on = said.fields.get("said.tensor_overlap")
+    if on and in_catalog == 0:
+        said.unmodelled.append(
+            "tp-comm-overlap: tensor parallelism beside computation: less time; framework.overlap_tensor_parallel says how much"
+        )
+
+
+# --- numbers in memory ------------------------------------------------------------------------------------------------
+
+
+def _precision(said: Said, framework: str) -> None:
+    """job.precision and job.gradient_dtype."""
+    f = said.fields
+    converters = " ".join(names_of(f.get("said.converters", "")))
+    if "job.precision" not in f:
+        found = _precision_of(said, "float8" in converters or "mxfp8" in converters)
+        if found is not None:
+            f["job.precision"] = found
+    if said.has("megatron") and "job.gradient_dtype" not in f:
+        half = f.get("job.precision") in ("bf16", "fp8", "nvfp4")
+        wide = half and not f.get("said.gradients_16")
+        f["job.gradient_dtype"] = "fp32" if wide or f.get("said.gradients_fp32") else "same"
+        if f.get("job.precision") == "fp32":
+            del f["job.gradient_dtype"]
+    if f.get("job.gradient_dtype") == load_framework(framework).gradient_dtype:
+        del f["job.gradient_dtype"]
+
+
+def _precision_of(said: Said, converted: bool) -> str | None:
+    f = said.fields
+    if f.get("said.fp4"):
+        return "nvfp4"
+    if f.get("said.fp8") or converted:
+        return "fp8"
+    if f.get("said.bf16") == "pure" or f.get("said.stored") == "bf16":
+        return "bf16-pure"
+    whole_model = f.get("said.tuning", "full") == "full" and not f.get("said.peft") and not said.has("peft")
+    if f.get("said.bf16"):
+        return "bf16-pure" if said.has("trl") and f.get("said.dtype") == "bf16" and whole_model else "bf16"
+    if f.get("said.fp16"):
+        return "fp16"
+    found = f.get("said.precision") or f.get("said.compute")
+    if found not in (None, "fp32"):
+        return str(found)
+    if f.get("said.tf32"):
+        return "tf32"
+    if found is not None or said.has("megatron", "deepspeed", *TUNERS):
+        return "fp32"
+    return None
+
+
+def _recomputation(said: Said) -> None:
+    """layout.recompute, its modules, and what is offloaded."""
+    f = said.fields
+    checkpointing = f.get("said.checkpointing")
+    if checkpointing == "offload":
+        said.unmodelled.append("gradient_checkpointing = offload: layer inputs in host memory: less GPU memory")
+    if checkpointing is not None and "layout.recompute" not in f:
+        f["layout.recompute"] = "full" if checkpointing else "none"
+    if f.get("said.deepspeed_checkpointing") is not None and not said.has(*TUNERS):
+        f.setdefault("layout.recompute", "full")
+    if isinstance(f.get("said.offloaded_layers"), int) and f["said.offloaded_layers"] > 0:
+        f["layout.offload_activations"] = True
+        layers = f.get("model.num_layers")
+        if isinstance(layers, int) and f["said.offloaded_layers"] < layers - 1:
+            said.unmodelled.append(
+                f"cpu-offloading-num-layers = {f['said.offloaded_layers']}: activations of all layers are offloaded"
+            )
+    modules = f.get("said.recompute_modules")
+    if modules is not None and f.get("layout.recompute") == "selective":
+        f["framework.recompute_modules"] = frozenset(names_of(modules))
+    per_chunk = f.get("said.recompute_layers")
+    if f.get("said.recompute_method") == "block" and f.get("layout.recompute") == "full":
+        said.unmodelled.append(
+            f"recompute-method = block with {per_chunk} layers: all layers are computed again: less memory, more time"
+        )
+    elif f.get("layout.recompute") == "full" and isinstance(per_chunk, int) and per_chunk > 1:
+        said.unmodelled.append(f"recompute-num-layers = {per_chunk}: one input is kept for so many layers: less memory")
+
+
+def _experts(said: Said) -> None:
+    """How tokens come to their experts, and by how many GPUs an expert is cut."""
+    f = said.fields
+    if f.get("said.implementation") == "local":
+        said.unmodelled.append(
+            "transformer-impl = local: layers without Transformer Engine's fused kernels: more memory and time"
+        )
+    dispatcher = f.get("said.dispatcher")
+    if dispatcher == "flex":
+        dispatcher = f.get("said.flex") or "deepep"
+    if dispatcher is not None and f.get("model.num_experts"):
+        f["framework.dispatcher"] = dispatcher
+    if said.has("megatron") and f.get("model.num_experts") and "layout.etp" not in f:
+        f["layout.etp"] = f.get("layout.tp", 1)  # Megatron-Core: as tensor-model-parallel-size
+
+
+# --- adapters ---------------------------------------------------------------------------------------------------------
+
+
+def _tuning(said: Said, framework: str) -> None:
+    """job.kind, adapters and quantization."""
+    f = said.fields
+    tuning = f.get("said.tuning")
+    bits = f.get("said.bits") or (4 if f.get("said.four_bit") else 8 if f.get("said.eight_bit") else None)
+    adapts = tuning in ("lora", "qlora") or bool(f.get("said.peft")) or said.has("peft")
+    _torchtune_targets(f)
+    if not adapts:
+        for name in [name for name in f if name.startswith(("job.adapter.", "job.quantization."))]:
+            del f[name]
+        tunes = said.has(*TUNERS) and f.get("said.stage") != "pt"
+        f.setdefault("job.kind", "finetune" if tunes else "pretrain")
+        if tuning not in (None, "full"):
+            said.unmodelled.append(f"finetuning_type = {tuning}: all weights are taken as trained")
+    else:
+        _adapter(f, bits, tuning)
+    if f.get("said.stage") in ("rm", "ppo", "dpo", "kto"):
+        said.unmodelled.append(f"stage = {f['said.stage']}: pairs of answers, reference or reward models: more passes and memory")
+    if f.get("said.packing") is False:
+        said.notes.append("sequences are not packed: as many tokens as job.seq_len are taken for each sample")
+
+
+def _adapter(f: dict[str, Any], bits: int | None, tuning: Any) -> None:
+    if "job.kind" not in f:
+        f["job.kind"] = "qlora" if bits or tuning == "qlora" else "lora"
+    if f["job.kind"] != "qlora":
+        for name in [name for name in f if name.startswith("job.quantization.")]:
+            del f[name]
+    elif bits == 8:
+        f["job.quantization.format"] = "int8"
+        f.pop("job.quantization.double_quantization", None)
+    elif any(name.startswith("job.quantization.") for name in f):
+        f.setdefault("job.quantization.format", "nf4")
+    f.setdefault("job.adapter.rank", 8)  # LoraConfig's own default
+    targets = f.get("job.adapter.target_modules")
+    if targets is not None:
+        listed = names_of(targets)
+        every = listed in (["all"], ["all-linear"])
+        f["job.adapter.target_modules"] = "all-linear" if every else [name.rpartition(".")[2] or name for name in listed]
+    if "job.adapter.modules_to_save" in f:
+        f["job.adapter.modules_to_save"] = names_of(f["job.adapter.modules_to_save"])
+    layers = f.get("job.adapter.layers")
+    if isinstance(layers, int):
+        f["job.adapter.layers"] = [layers]
+
+
+def _torchtune_targets(f: dict[str, Any]) -> None:
+    attention = f.get("said.attention_targets")
+    if attention is None:
+        return
+    theirs = {"output_proj": "o_proj"}
+    listed = [theirs.get(name, name) for name in names_of(attention)]
+    listed += ["gate_proj", "up_proj", "down_proj"] if f.get("said.mlp_targets") else []
+    listed += ["lm_head"] if f.get("said.head_target") else []
+    every = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    f.setdefault("job.adapter.target_modules", "all-linear" if set(listed) == every else listed)
+
+
+# --- GPUs, sharding, batch --------------------------------------------------------------------------------------------
+
+
+def _cluster(said: Said, cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """[cluster] as far as the command line and ``# planner:`` comments say it."""
+    carried = _table(said.fields, "cluster")
+    return {**({} if cluster else carried), **cluster}
+
+
+def _world(said: Said, table: Mapping[str, Any]) -> int | None:
+    """GPUs of the run: the command line's, else the launcher's."""
+    f = said.fields
+    if "num_gpus" in table:
+        return int(table["num_gpus"])
+    if "num_nodes" in table:
+        return None
+    per_node = f.get("said.gpus_per_node")
+    gres = re.search(r"gpu(?::\w+)?:(\d+)", str(f.get("said.gres", "")))
+    if not isinstance(per_node, int) and gres:
+        f["said.gpus_per_node"] = int(gres[1])
+    elif isinstance(per_node, str):
+        f.pop("said.gpus_per_node")
+        said.notes.append(f"{per_node} processes a node: their number is not in the file")
+    if isinstance(f.get("said.num_nodes"), str):
+        f["said.num_nodes"] = f["said.num_nodes"].rpartition(":")[2].rpartition("-")[2]
+        f["said.num_nodes"] = int(f["said.num_nodes"]) if f["said.num_nodes"].isdigit() else 1
+    processes = whole(f, "said.num_gpus")
+    if processes is not None:
+        return processes
+    per_node, nodes = whole(f, "said.gpus_per_node"), whole(f, "said.num_nodes")
+    return None if per_node is None else per_node * (nodes or 1)
+
+
+def _sharding_and_batch(said: Said, table: Mapping[str, Any]) -> int | None:
+    """layout.zero, shard_group_size, vpp, micro-batch and job.global_batch_size; GPUs of the run where they are known."""
+    f = said.fields
+    tp, pp, cp = (whole(f, f"layout.{name}") or 1 for name in ("tp", "pp", "cp"))
+    world = _world(said, table)
+    replicate, shard = whole(f, "said.replicate", -1), whole(f, "said.shard", -1)
+    dp = None if world is None else world // (tp * pp * cp)
+    if world is not None and (not dp or world % (tp * pp * cp)):
+        raise PlannerError(
+            f"tp x pp x cp = {tp} x {pp} x {cp} does not divide {world} GPUs; give their number with --on, such as --on 32xh100.",
+            code="layout",
+            field="cluster.num_gpus",
+            value=world,
+        )
+    if world is None and (replicate or 0) > 0 and (shard or 0) > 0:
+        dp = int(replicate or 1) * int(shard or 1)
+        world = dp * tp * pp * cp
+    _sharding(said, dp, cp, replicate, shard)
+    _chunks(said, pp)
+    dp = _batch(said, dp, pp)
+    return world if world is not None or dp is None else dp * tp * pp * cp
+
+
+def _sharding(said: Said, dp: int | None, cp: int, replicate: int | None, shard: int | None) -> None:
+    f = said.fields
+    if f.get("said.megatron_fsdp"):
+        f["layout.zero"] = f.get("said.sharding", 0)
+    elif f.get("said.torch_fsdp"):
+        f["layout.zero"] = 3
+    instances = whole(f, "said.instances")
+    if instances is not None and instances > 1 and dp is not None and "layout.shard_group_size" not in f:
+        f["layout.shard_group_size"] = max(dp * cp // instances, 1)
+    words = names_of(f.get("said.fsdp", ""))
+    reshard = f.get("said.reshard")
+    fully = {"full_shard": 3, "hybrid_shard": 3, "shard_grad_op": 2, "hybrid_shard_zero2": 2, "no_shard": 0}
+    named = next((stage for word, stage in fully.items() if word in words), None)
+    if "offload" in words:
+        f["layout.offload_optimizer"] = True
+    sharded = (
+        said.has("torchtitan") or f.get("said.sharder") == "fsdp" or f.get("said.fsdp") not in (None, False) or shard is not None
+    )
+    if "layout.zero" not in f and sharded and f.get("said.sharder") != "deepspeed":
+        f["layout.zero"] = _stage(f, named, reshard, dp, replicate, shard)
+    hybrid = "hybrid_shard" in words or reshard == "hybrid"
+    if hybrid and "layout.shard_group_size" not in f and (per_node := whole(f, "said.gpus_per_node")) and dp and dp > per_node:
+        f["layout.shard_group_size"] = per_node
+    if replicate is not None and replicate > 1 and dp is not None and f.get("layout.zero") and "layout.shard_group_size" not in f:
+        f["layout.shard_group_size"] = max(dp * cp // replicate, 1)
+    if f.get("layout.shard_group_size") in (0, -1) or (dp is not None and f.get("layout.shard_group_size") == dp * cp):
+        f.pop("layout.shard_group_size", None)
+
+
+def _stage(
+    f: Mapping[str, Any], named: int | None, reshard: Any, dp: int | None, replicate: int | None, shard: int | None
+) -> int:
+    """The ZeRO stage of FSDP's words."""
+    alone = shard == 1 and (replicate or 1) > 1  # replicated only: DistributedDataParallel
+    if alone or reshard == "none" or named == 0:
+        return 0
+    if named is not None and reshard in (None, "default"):
+        return named
+    if reshard == "default":
+        return 2 if (f.get("layout.pp") or 1) != 1 else 3
+    return 2 if reshard is False else 3
+
+
+def _chunks(said: Said, pp: int) -> None:
+    """layout.vpp and schedule from layers a chunk or a written pipeline layout; sequence parallelism of torchtitan."""
+    f = said.fields
+    per_chunk, layers = whole(f, "said.layers_per_chunk"), whole(f, "model.num_layers")
+    written = f.get("said.pipeline_layout")
+    if isinstance(written, str) and pp > 1:
+        f["layout.vpp"] = max((written.count("|") + 1) // pp, 1)
+        said.notes.append(
+            "layers are dealt to stages as planned here, not letter by letter as pipeline-model-parallel-layout says"
+        )
+    elif said.has("megatron") and per_chunk and layers and pp > 1:
+        f["layout.vpp"] = max(layers // pp // per_chunk, 1)
+    schedule = f.get("said.schedule")
+    if schedule == "zero-bubble":
+        f["layout.schedule"] = "zero-bubble"
+    elif schedule in ("gpipe", "looped", "dualpipe") and pp > 1:
+        said.unmodelled.append(f"pipeline_parallel_schedule = {schedule}: 1F1B is taken")
+    if "said.sequence" in f and "layout.sequence_parallel" not in f:
+        f["layout.sequence_parallel"] = bool(f["said.sequence"]) and (f.get("layout.tp") or 1) > 1
+
+
+def _titan_chunks(said: Said, model: Mapping[str, Any]) -> None:
+    """layout.vpp of torchtitan's interleaved schedules: layers, embedding and head over layers of a stage; else 2."""
+    f = said.fields
+    pp = whole(f, "layout.pp") or 1
+    if not said.has("torchtitan") or pp == 1 or f.get("said.schedule") != "interleaved" or "layout.vpp" in f:
+        return
+    per_chunk = whole(f, "said.layers_per_chunk")
+    less = (whole(f, "said.first_less", 0) or 0) + (whole(f, "said.last_less", 0) or 0)
+    layers = as_model(model).num_layers
+    f["layout.vpp"] = 2 if per_chunk is None else max(-(-(layers + less) // per_chunk) // pp, 1)
+
+
+def _batch(said: Said, dp: int | None, pp: int) -> int | None:
+    """Micro-batch and global batch; data-parallel ranks, from the batch where nothing else says them."""
+    f = said.fields
+    micro = whole(f, "layout.micro_batch_size")
+    local = whole(f, "said.local_batch")
+    accumulation = f.get("said.accumulation")
+    steps = whole(f, "said.accumulation") if accumulation is not None else None
+    everything = whole(f, "job.global_batch_size", -1)
+    everything = None if everything == -1 else everything
+    if local is not None:
+        micro = local if pp == 1 else whole(f, "said.pipeline_batch") or 1
+        everything = everything or (None if dp is None else local * dp)
+    elif micro is None and everything and steps and dp:
+        micro = max(everything // (steps * dp), 1)
+    elif micro is None:
+        micro = DEFAULT_MICRO_BATCH if said.has("transformers", "trl", "llama-factory") else 1
+    f["layout.micro_batch_size"] = micro
+    if dp is None and everything and steps:
+        dp = max(everything // (micro * steps), 1)
+    if everything is None:
+        if dp is None:
+            raise PlannerError(
+                "on how many GPUs? The launch file does not say it; give --on, such as --on 32xh100.",
+                code="missing",
+                field="--on",
+            )
+        everything = micro * (steps or 1) * dp
+    f["job.global_batch_size"] = everything
+    steps_of_run = f.get("said.max_steps")
+    if isinstance(steps_of_run, int) and steps_of_run > 0 and not isinstance(steps_of_run, bool):
+        f["job.num_steps"] = steps_of_run
+        f.pop("job.num_epochs", None)
+    if not any(f.get(f"job.{name}") for name in ("num_steps", "num_samples", "num_tokens")):
+        f.pop("job.num_epochs", None)
+    if f.get("job.num_steps") and f.get("job.num_samples"):
+        f.pop("job.num_samples")
+    return dp
+
+
+# --- the model --------------------------------------------------------------------------------------------------------
+
+
+def _model(said: Said, given: str | None) -> dict[str, Any]:
+    f = said.fields
+    if given is not None:
+        named: dict[str, Any] = model_table(given)
+        name = named.get("name")
+        sizes = _sizes(said) if said.has("megatron") else {}
+        return described_model(sizes, str(name), said.notes) if name and sizes else named
+    carried = f.get("model.name") or f.get("model.base")
+    checkpoint = f.get("said.model")
+    titan = torchtitan_model(str(f.get("said.module", "")), str(f.get("said.flavor", ""))) if said.has("torchtitan") else None
+    if said.has("megatron"):
+        return described_model(_sizes(said), None if carried is None else str(carried), said.notes)
+    if carried is not None:
+        return _table(f, "model")
+    if titan is not None:
+        return {"name": titan}
+    if isinstance(checkpoint, str) and "$" not in checkpoint:
+        return model_table(checkpoint)
+    what = f"{said.formats[0].title}" if said.formats else "the launch file"
+    raise PlannerError(
+        f"which model? {what} does not say it here; name one before --from: planner plan llama-3-8b --from FILE.",
+        code="missing",
+        field="model.name",
+    )
+
+
+MEGATRON_CHUNK = 64
+
+
+def _sizes(said: Said) -> dict[str, Any]:
+    """Fields of the model as Megatron-LM's arguments and their defaults say them."""
+    f = said.fields
+    sizes = {name: value for name, value in _table(f, "model").items() if name not in ("name", "base", "config")}
+    if not all(isinstance(sizes.get(name), int) for name in ("num_layers", "hidden_size", "num_heads")):
+        return {name: value for name, value in sizes.items() if name not in ("norm", "position_embedding", *DEFAULTS)}
+    hidden, heads = whole(f, "model.hidden_size") or 1, whole(f, "model.num_heads") or 1
+    gated = bool(f.get("said.gated"))
+    sizes["gated_ffn"] = gated
+    sizes.setdefault("activation", "silu" if gated else "gelu")
+    if "ffn_hidden_size" not in sizes:  # arguments.py: 4 h, with swiglu 2/3 of it in steps of 64
+        sizes["ffn_hidden_size"] = int(4 * hidden * 2 / 3) // MEGATRON_CHUNK * MEGATRON_CHUNK if gated else 4 * hidden
+    if f.get("said.mla"):
+        sizes["attention"] = "mla"
+        sizes.pop("head_dim", None)
+    else:
+        for name in ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"):
+            sizes.pop(name, None)
+        groups = whole(f, "said.groups")
+        sizes["num_kv_heads"] = groups if f.get("said.grouped") and groups else heads
+        sizes.setdefault("head_dim", max(hidden // heads, 1))
+    biased = not f.get("said.no_bias")
+    sizes |= {"ffn_bias": biased, "attention_output_bias": biased, "qkv_bias": biased or bool(f.get("said.qkv_bias"))}
+    if sizes.get("position_embedding") == "learned" and f.get("said.positions"):
+        sizes["max_positions"] = f["said.positions"]
+    return {**sizes, **_expert_sizes(said, sizes)}
+
+
+DEFAULTS = ("hidden_dropout", "attention_dropout", "tied_embeddings", "qk_norm")
+
+
+def _expert_sizes(said: Said, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    f = said.fields
+    if not sizes.get("num_experts"):
+        return {}
+    found: dict[str, Any] = {"top_k": sizes.get("top_k", 2)}
+    inner = sizes.get("expert_ffn_hidden_size", sizes["ffn_hidden_size"])
+    found["expert_ffn_hidden_size"] = inner
+    shared = whole(f, "said.shared_size")
+    if shared and inner:
+        found |= {"num_shared_experts": 1, "shared_expert_ffn_hidden_size": shared}
+        if isinstance(inner, int) and shared % inner == 0:
+            found |= {"num_shared_experts": shared // inner, "shared_expert_ffn_hidden_size": inner}
+    pattern = _pattern(f.get("said.moe_pattern"), whole(f, "model.num_layers") or 1)
+    if pattern is not None:
+        first = pattern.index(1) if 1 in pattern else len(pattern)
+        later = [i for i, moe in enumerate(pattern) if not moe and i >= first]
+        every = next((n for n in range(2, 9) if pattern == [int((i + 1) % n == 0) for i in range(len(pattern))]), None)
+        if every is not None and 1 in pattern:
+            found["moe_every"] = every
+        else:
+            found |= {"num_dense_layers": first, **({"dense_layers": later} if later else {})}
+    return found
+
+
+def _pattern(written: Any, num_layers: int) -> list[int] | None:
+    """moe-layer-freq as one number a layer: N means every N-th, a Python list says each, "([0]*3+[1]*58)" too."""
+    if isinstance(written, int) and not isinstance(written, bool) and written > 1:
+        return [int(i % written == 0) for i in range(min(num_layers, 10_000))]
+    if not isinstance(written, str):
+        return None
+    found: list[int] = []
+    for inside, times in re.findall(r"\[([\s\d,]*)\](?:\s*\*\s*(\d{1,5}))?", written[:20_000]):
+        found += [int(one) for one in re.findall(r"\d", inside)] * int(times or 1)
+        if len(found) > 10_000:
+            return None
+    return found if len(found) == num_layers else None
+
+
+def speculative_of(text: Any) -> dict[str, Any] | None:
+    """vLLM's speculative-config, a JSON object, as a table; None for what is none."""
+    try:
+        found = json.loads(text) if isinstance(text, str) else text
+    except (ValueError, RecursionError):
+        return None
+    return dict(found) if isinstance(found, Mapping) and shown(found) else None

@@ -1,0 +1,82 @@
+"""Which cut over the GPUs a deployment takes when none is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import Cluster
+from planner.model.architecture import Model
+from planner.serving.batch_figures import batch_figures
+from planner.serving.intervals import interval_of
+from planner.serving.load import slots_of
+from planner.serving.memory import limit_bytes, memory
+from planner.serving.pass_time import Times
+from planner.serving.requests import longest_tokens, mean_tokens
+from planner.serving.spec import Serving
+
+CUT = ("tp", "pp", "ep", "dp")
+"""Fields of ``Serving`` that cut a deployment; where one is given, nothing is chosen."""
+
+
+def cuts(model: Model, cluster: Cluster) -> Iterator[dict[str, int]]:
+    """Cuts that fill the cluster with equal replicas: tp as wide as the node and the heads allow, pp for the rest of a replica,
+    with every expert cut over tp (ep = 1) and with whole experts spread over it (ep = tp)."""
+    most = min(cluster.node.num_gpus, cluster.num_gpus)
+    for replica_gpus in (n for n in range(1, cluster.num_gpus + 1) if cluster.num_gpus % n == 0):
+        tp = max(n for n in range(1, min(most, replica_gpus) + 1) if replica_gpus % n == 0 and model.num_heads % n == 0)
+        pp = replica_gpus // tp
+        if pp > model.num_layers:
+            continue
+        cut = {"tp": tp, "pp": pp, "dp": cluster.num_gpus // replica_gpus}
+        yield {**cut, "ep": 1}
+        if tp > 1 and model.num_experts and model.num_experts % tp == 0:
+            yield {**cut, "ep": tp}
+
+
+def with_cut(spec: Serving, model: Model, cluster: Cluster, times: Callable[[Serving], Times]) -> tuple[Serving, tuple[str, ...]]:
+    """(the deployment with a cut that fills the cluster, a note on it), where the question names none.
+
+    Of those that surely fit (else of those that may, else of all: the widest replica), the one with the most output tokens
+    per second: with ``serving.clients`` at their number, else at the capacity. ``times``: how a deployment's passes are timed.
+    """
+    if cluster.num_gpus == 1 or spec.prefill_pool is not None or set(CUT) & spec.model_fields_set:
+        return _shared(spec, times), ()
+    found: list[tuple[int, float, Serving]] = []
+    for cut in cuts(model, cluster):
+        try:
+            tried = _shared(spec.replaced(**cut), times)
+            found.append((*_rank(times(tried)), tried))
+        except PlannerError:
+            continue
+    if not found:
+        return _shared(spec, times), ()
+    certainty, _, best = max(found, key=lambda one: one[:2])
+    words = ", ".join(f"{name} = {getattr(best, name)}" for name in CUT if getattr(best, name) > 1)
+    fit = sum(one[0] > 0 for one in found)
+    if not certainty:
+        return best, (f"cut chosen: {words}, the widest replica; no cut of {len(found)} fits",)
+    aim = "output with these clients" if spec.clients is not None else "capacity"
+    return best, (f"cut chosen: {words}, the most {aim} of {fit} cuts that fit; serving.tp, pp, ep and dp name another",)
+
+
+def _shared(spec: Serving, times: Callable[[Serving], Times]) -> Serving:
+    """With clients and no batch: the clients of a replica are its batch, as far as they find room."""
+    if spec.clients is None or "batch" in spec.model_fields_set:
+        return spec
+    return spec.replaced(batch=min(-(-spec.clients // spec.dp), max(slots_of(times(spec)), 1)))
+
+
+def _rank(times: Times) -> tuple[int, float]:
+    """(2 surely fits, 1 may fit, 0 does not fit; output tokens per second, or for what does not fit less the bytes)."""
+    setting, s = times.setting, times.setting.serving
+    context = mean_tokens(s.prompt) + mean_tokens(s.output)
+    need = float(memory(setting, float(s.batch), longest_tokens(s.prompt), context, times.draft).total)
+    limit = limit_bytes(setting)
+    if need > limit or slots_of(times) < 1:
+        return 0, -need
+    fits = 2 if interval_of(setting, "total_bytes", need).upper <= limit else 1
+    batch = s.batch if s.clients is not None else slots_of(times)
+    return fits, float(batch_figures(times, np.array([float(batch)]))["output_tokens_per_s"][0])

@@ -1,0 +1,482 @@
+"""Launch files read as scenarios: what export writes comes back as the same plan, and what people write is understood."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Run
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import planner
+from planner.common.errors import PlannerError
+from planner.export import STACKS, export_plan
+from planner.export.servers import SERVERS, export_deployment
+from planner.export.tuners import TUNERS, export_tuning
+from planner.launchfiles import Launch, read_launch
+from planner.launchfiles.formats import formats
+from planner.launchfiles.shell import read_script
+from planner.model.architecture import Model
+from planner.serving import serve
+from planner.serving.spec import Serving
+from planner.training.plan import Plan
+from planner.workload.framework import Framework
+from planner.workload.job import Job
+from planner.workload.layout import Layout
+
+
+def written(folder: Path, files: dict[str, str]) -> list[Path]:
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return [folder / name for name in files]
+
+
+def read(folder: Path, files: dict[str, str], **said: Any) -> Launch:
+    return read_launch(written(folder, files), **said)
+
+
+H100 = {"accelerator": "h100-sxm5-80gb"}
+
+# --- the law: export and read back ------------------------------------------------------------------------------------
+
+FULL = {"tp": 2, "sequence_parallel": True, "pp": 4, "vpp": 2, "cp": 2, "zero": 1, "micro_batch_size": 2, "recompute": "full"}
+TRAINED: list[tuple[str, str, dict[str, Any]]] = [
+    ("megatron", "megatron-core", {"layout": FULL}),
+    ("megatron", "megatron-core", {"layout": {"tp": 2, "zero": 1, "shard_group_size": 4}}),
+    ("megatron", "megatron-core", {"layout": {"zero": 1, "offload_optimizer": True, "offload_activations": True},
+                                   "job": {"precision": "fp16"}}),
+    ("megatron", "megatron-core", {"layout": {"zero": 1, "pp": 5, "vpp": 1}, "nodes": 5, "job": {"global_batch_size": 80}}),
+    ("megatron", "megatron-core", {"layout": {"tp": 8, "zero": 1, "sequence_parallel": True}, "job": {"precision": "nvfp4"},
+                                   "node": "dgx-b200"}),
+    ("megatron", "megatron-core", {"model": "mixtral-8x7b", "nodes": 8, "layout": {"tp": 4, "sequence_parallel": True, "ep": 8,
+                                   "zero": 1, "recompute": "selective"}}),
+    ("megatron", "megatron-core", {"model": "deepseek-v3", "nodes": 128, "layout": {"tp": 4, "sequence_parallel": True, "pp": 16,
+                                   "ep": 32, "etp": 1, "zero": 1, "recompute": "full"},
+                                   "job": {"precision": "fp8", "global_batch_size": 4096, "gradient_dtype": "same"}}),
+    ("megatron", "megatron-2022", {"layout": {"tp": 2, "zero": 0}, "model": "llama-3.2-1b"}),
+    ("nemo", "megatron-bridge", {"layout": FULL}),
+    ("nemo", "megatron-core", {"model": "mixtral-8x7b", "layout": {"tp": 2, "sequence_parallel": True, "pp": 2, "vpp": 4, "ep": 4,
+                                                                   "zero": 1, "recompute": "selective"}}),
+    ("deepspeed", "deepspeed-zero", {"model": "llama-3.2-1b", "layout": {"zero": 0, "micro_batch_size": 2}}),
+    ("deepspeed", "deepspeed-zero", {"model": "llama-3.2-1b", "job": {"kind": "finetune"},
+                                     "layout": {"zero": 3, "offload_optimizer": True, "recompute": "full"}}),
+    ("torchtitan", "fsdp", {"layout": {"tp": 2, "sequence_parallel": True, "pp": 2, "vpp": 2, "cp": 2, "zero": 3,
+                                       "shard_group_size": 4, "recompute": "full"}}),
+    ("torchtitan", "torchtitan", {"layout": {"zero": 2}}),
+    ("torchtitan", "torchtitan", {"layout": {"zero": 3, "pp": 4}, "framework": {"compile": True}}),
+    ("accelerate-fsdp", "fsdp", {"layout": {"zero": 2, "cp": 2, "micro_batch_size": 2, "recompute": "full"}}),
+    ("accelerate-fsdp", "torchtitan", {"nodes": 1, "layout": {"zero": 3, "tp": 2, "micro_batch_size": 2}}),
+]  # fmt: skip
+
+
+def trained(framework: str, question: dict[str, Any]) -> Plan:
+    return planner.plan(
+        model=question.get("model", "llama-3-8b"),
+        cluster={"node": question.get("node", "dgx-h100"), "num_nodes": question.get("nodes", 4)},
+        framework={"name": framework, **question.get("framework", {})},
+        job={"seq_len": 4096, "global_batch_size": 128, "num_steps": 500, **question.get("job", {})},
+        layout=question["layout"],
+    )
+
+
+def assert_same(before: Plan, launch: Launch) -> None:
+    assert not launch.not_understood
+    assert not launch.unmodelled
+    after = planner.plan(**launch.tables)
+    assert after.layout == before.layout
+    assert after.step_parts_s == before.step_parts_s
+    assert after.memory_bytes == before.memory_bytes
+    assert (after.num_steps, after.num_gpus, after.job.seq_len) == (before.num_steps, before.num_gpus, before.job.seq_len)
+    assert (after.job.kind, after.job.optimizer, after.job.precision) == (
+        before.job.kind,
+        before.job.optimizer,
+        before.job.precision,
+    )
+    assert after.model == before.model
+
+
+@pytest.mark.parametrize(("stack", "framework", "question"), TRAINED)
+def test_what_export_writes_reads_back_to_the_same_plan(
+    stack: str, framework: str, question: dict[str, Any], tmp_path: Path
+) -> None:
+    before = trained(framework, question)
+    assert_same(before, read(tmp_path, export_plan(before, stack)))
+
+
+def test_every_stack_is_read_back() -> None:
+    assert {stack for stack, _, _ in TRAINED} == set(STACKS)
+
+
+ADAPTER = {"rank": 16, "target_modules": ["q_proj", "v_proj"]}
+TUNED: list[dict[str, Any]] = [
+    {"kind": "finetune"},
+    {"kind": "finetune", "precision": "bf16-pure", "optimizer": "adamw-8bit"},
+    {"kind": "lora", "adapter": ADAPTER, "precision": "fp16"},
+    {"kind": "lora", "adapter": {"rank": 8, "last_layers": 4, "modules_to_save": ["lm_head"]}},
+    {"kind": "qlora", "adapter": ADAPTER},
+    {"kind": "qlora", "adapter": {"rank": 8}, "quantization": {"format": "int8"}},
+]
+
+
+@pytest.mark.parametrize("tool", list(TUNERS))
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_what_export_writes_of_tuning_reads_back(tool: str, gpus: int, tmp_path: Path) -> None:
+    exported = 0
+    for job in TUNED:
+        before = planner.plan(
+            model="qwen2.5-0.5b", cluster={"node": "dgx-h100", "num_gpus": gpus}, framework="peft",
+            job={"seq_len": 1024, "global_batch_size": 16, "num_steps": 100, **job},
+            layout={"micro_batch_size": 2, "recompute": "full", "zero": 3 if gpus > 1 else 0},
+        )  # fmt: skip
+        try:
+            files = export_tuning(before, tool)
+        except PlannerError:  # what the tool cannot express
+            continue
+        exported += 1
+        assert_same(before, read(tmp_path, files))
+    assert exported >= 2
+
+
+SERVED: list[tuple[str, int, str, dict[str, Any]]] = [
+    ("vllm", 1, "llama-3.1-8b", {"memory_fraction": 0.8, "weights": "fp16"}),
+    ("vllm", 4, "llama-3.1-8b", {"tp": 2, "dp": 2, "weights": "fp8", "kv_dtype": "fp8", "chunked_prefill_tokens": 2048,
+                                 "speculative": {"draft": "llama-3.2-1b", "tokens": 4, "acceptance": 0.7}}),
+    ("vllm", 8, "mixtral-8x7b", {"tp": 2, "ep": 8}),
+    ("vllm", 1, "llama-3.1-8b", {"clients": 8, "num_requests": 200, "weights": "int4-awq",
+                                 "prompt": {"kind": "lognormal", "mean": 800, "standard_deviation": 300, "maximum": 4000}}),
+    ("sglang", 8, "deepseek-v2-lite", {"tp": 2, "ep": 8, "dp": 1}),
+    ("sglang", 4, "llama-3.1-8b", {"tp": 2, "dp": 2, "weights": "fp8"}),
+    ("tensorrt-llm", 8, "deepseek-v2-lite", {"ep": 8, "dp": 1}),
+    ("tensorrt-llm", 2, "llama-3.1-8b", {"tp": 2, "weights": "fp8", "kv_dtype": "fp8"}),
+    ("llama.cpp", 1, "llama-3.1-8b", {"weights": "q8_0"}),
+    ("llama.cpp", 2, "llama-3.1-8b", {"pp": 2, "weights": "q4_k_m"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("server", "gpus", "model", "fields"), SERVED)
+def test_what_export_writes_of_a_server_reads_back(
+    server: str, gpus: int, model: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    plain = {"engine": server, "prompt": 1000, "output": 200, "batch": 8}
+    before = serve(model=model, cluster={"node": "dgx-h100", "num_gpus": gpus}, serving={**plain, **fields})
+    launch = read(tmp_path, export_deployment(before, server))
+    assert launch.serves
+    assert not launch.not_understood + launch.unmodelled
+    after = serve(**launch.tables)
+    for name in ("total_bytes", "limit_bytes", "ttft_s", "tpot_s", "num_gpus", "serving"):
+        if name != "serving":
+            assert getattr(after, name) == getattr(before, name), name
+    assert (after.load is None) == (before.load is None)
+    if after.load is not None and before.load is not None:
+        assert after.load.to_dict() == before.load.to_dict()
+
+
+def test_every_server_is_read_back() -> None:
+    assert {server for server, *_ in SERVED} == set(SERVERS)
+
+
+@pytest.mark.parametrize(("old", "new", "field", "value"), [
+    ("--tensor-model-parallel-size 2", "--tensor-model-parallel-size 4", "layout.tp", 4),
+    ("--micro-batch-size 2", "--micro-batch-size 1", "layout.micro_batch_size", 1),
+    ("--recompute-granularity full", "--recompute-granularity selective", "layout.recompute", "selective"),
+    ("--seq-length 4096", "--seq-length 2048", "job.seq_len", 2048),
+    ("--train-iters 500", "--train-iters 7", "job.num_steps", 7),
+    ("--nnodes 4", "--nnodes 8", "cluster.num_gpus", 64),
+    ("--num-layers 32", "--num-layers 48", "model.num_layers", 48),
+    ("  --cross-entropy-loss-fusion \\\n", "", "framework.fused_cross_entropy", False),
+    ("  --overlap-grad-reduce \\\n", "", "framework.overlap_gradient_reduction", 0.0),
+    ("  --use-distributed-optimizer \\\n", "", "layout.zero", None),
+])  # fmt: skip
+def test_the_options_themselves_are_read_not_the_comments(old: str, new: str, field: str, value: Any, tmp_path: Path) -> None:
+    text = export_plan(trained("megatron-core", {"layout": FULL}), "megatron")["launch.sh"]
+    assert old in text
+    table, _, name = field.partition(".")
+    assert read(tmp_path, {"launch.sh": text.replace(old, new)}).tables[table].get(name) == value
+
+
+def test_comments_hold_no_field_that_the_layout_has(tmp_path: Path) -> None:
+    for stack, framework, question in TRAINED:
+        for text in export_plan(trained(framework, question), stack).values():
+            assert not re.search(r"planner: layout\.", text)
+            assert f"written for {'' if stack != 'torchtitan' else 'torchtitan'}" in text or text.startswith("{")
+
+
+# --- what people write ------------------------------------------------------------------------------------------------
+
+MEGATRON = """#!/bin/bash
+#SBATCH --nodes=4
+export CUDA_DEVICE_MAX_CONNECTIONS=1
+GPUS_PER_NODE=8
+DISTRIBUTED_ARGS=(
+    --nproc_per_node $GPUS_PER_NODE
+    --nnodes ${NUM_NODES:-4}   # as many as Slurm gives
+)
+MODEL_ARGS=(
+    --num-layers 32 --hidden-size 4096 --num-attention-heads 32 --ffn-hidden-size 14336
+    --group-query-attention --num-query-groups 8 --swiglu --normalization RMSNorm
+    --position-embedding-type rope --disable-bias-linear --untie-embeddings-and-output-weights
+    --hidden-dropout 0 --attention-dropout 0 --seq-length 8192 --max-position-embeddings 8192
+)
+TRAINING_ARGS="--micro-batch-size 1 --global-batch-size $((GPUS_PER_NODE * 16)) --bf16 --fp8-format hybrid \\
+    --overlap-grad-reduce --overlap-param-gather --use-distributed-optimizer --cross-entropy-loss-fusion \\
+    --overlap-moe-expert-parallel-comm --frobnicate 3"
+torchrun ${DISTRIBUTED_ARGS[@]} pretrain_gpt.py "${MODEL_ARGS[@]}" $TRAINING_ARGS \\
+    --tensor-model-parallel-size 4 --sequence-parallel --pipeline-model-parallel-size 2 --data-path ${DATA} 2>&1 | tee log
+"""
+
+
+def test_a_megatron_script_with_arrays_and_arithmetic(tmp_path: Path) -> None:
+    launch = read(tmp_path, {"run.sh": MEGATRON}, cluster=H100)
+    assert launch.tables["model"] == {"name": "llama-3-8b"}
+    assert launch.tables["cluster"] == {**H100, "num_gpus": 32}
+    assert launch.tables["job"] == {
+        "kind": "pretrain", "seq_len": 8192, "global_batch_size": 128, "precision": "fp8",
+    }  # fmt: skip
+    assert (launch.tables["layout"]["tp"], launch.tables["layout"]["pp"], launch.tables["layout"]["zero"]) == (4, 2, 1)
+    assert launch.tables["framework"] == {"name": "megatron-core"}
+    assert [line.partition(":")[0] for line in launch.unmodelled] == ["--overlap-moe-expert-parallel-comm"]
+    assert launch.not_understood == ("--frobnicate = 3 (run.sh)",)
+    assert any("llama-3-8b" in note for note in launch.notes)
+
+
+TITAN = """
+[model]
+name = "llama3"
+flavor = "70B"
+converters = ["float8"]
+[training]
+local_batch_size = 8
+seq_len = 8192
+steps = 1000
+[parallelism]
+data_parallel_shard_degree = -1
+tensor_parallel_degree = 8
+enable_async_tensor_parallel = true
+[activation_checkpoint]
+mode = "full"
+[compile]
+enable = true
+"""
+
+
+def test_a_torchtitan_configuration(tmp_path: Path) -> None:
+    launch = read(tmp_path, {"llama3_70b.toml": TITAN}, cluster={**H100, "num_gpus": 256})
+    assert launch.tables["model"] == {"name": "llama-3-70b"}
+    assert launch.tables["job"] == {
+        "kind": "pretrain", "seq_len": 8192, "num_steps": 1000, "precision": "fp8", "global_batch_size": 8 * 32,
+    }  # fmt: skip
+    assert launch.tables["framework"] == {"name": "torchtitan", "compile": True}
+    assert (launch.tables["layout"]["zero"], launch.tables["layout"]["recompute"]) == (3, "full")
+    assert "enable_async_tensor_parallel" in launch.unmodelled[0]
+
+
+AXOLOTL = """
+base_model: NousResearch/Meta-Llama-3-8B
+load_in_4bit: true
+adapter: qlora
+lora_r: 32
+lora_alpha: 16
+lora_target_modules: [q_proj, v_proj]
+sequence_len: 4096
+micro_batch_size: 2
+gradient_accumulation_steps: 4
+num_epochs: 4
+optimizer: paged_adamw_8bit
+bf16: auto
+gradient_checkpointing: true
+flash_attention: true
+deepspeed: zero2.json
+datasets:
+  - path: mine
+    type: alpaca
+"""
+ZERO2 = """{"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 2},
+"bf16": {"enabled": "auto"}}"""
+
+
+def test_axolotl_with_the_deepspeed_file_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "zero2.json").write_text(ZERO2)
+    launch = read(tmp_path, {"qlora.yml": AXOLOTL}, cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 4})
+    assert launch.tables["job"] == {
+        "kind": "qlora", "seq_len": 4096, "global_batch_size": 32, "precision": "bf16", "optimizer": "paged-adamw-8bit",
+        "adapter": {"rank": 32, "alpha": 16, "target_modules": ["q_proj", "v_proj"]},
+    }  # fmt: skip
+    assert launch.tables["layout"] == {"zero": 2, "micro_batch_size": 2, "recompute": "full"}
+    assert launch.tables["model"] == {"name": "llama-3-8b"}
+    (tmp_path / "zero2.json").unlink()
+    again = read(tmp_path, {"qlora.yml": AXOLOTL}, cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 4})
+    assert any("zero2.json was not found" in note for note in again.notes)
+
+
+@pytest.mark.parametrize(("command", "expected"), [
+    ("vllm serve meta-llama/Llama-3.1-70B-Instruct --tensor-parallel-size 4 --max-model-len 1000 --gpu-memory-utilization 0.95 "
+     "--max-num-seqs=128 --enforce-eager -q fp8",
+     {"tp": 4, "memory_fraction": 0.95, "max_batch": 128, "weights": "fp8", "engine": "vllm", "prompt": 800, "output": 200}),
+    ("python3 -m vllm.entrypoints.openai.api_server --model Qwen/Qwen2.5-7B-Instruct -tp 2 --dtype half",
+     {"tp": 2, "weights": "fp16", "engine": "vllm", "prompt": 1024, "output": 256}),
+    ("python -m sglang.launch_server --model-path deepseek-ai/DeepSeek-V3 --tp 8 --trust-remote-code --enable-dp-attention "
+     "--dp 8",
+     {"tp": 1, "ep": 8, "engine": "sglang", "prompt": 1024, "output": 256}),
+])  # fmt: skip
+def test_commands_of_servers(command: str, expected: dict[str, Any], tmp_path: Path) -> None:
+    launch = read(tmp_path, {"serve.sh": command}, cluster=H100)
+    assert launch.tables["serving"] == expected
+    assert launch.serves
+    assert not launch.not_understood
+    assert any("--enforce-eager" in line for line in launch.unmodelled) == ("enforce-eager" in command)
+    serve(**launch.tables)
+
+
+def test_trainer_arguments_on_a_command_line_with_deepspeed(tmp_path: Path) -> None:
+    script = (
+        "deepspeed --num_gpus 8 train.py --deepspeed ds.json --model_name_or_path meta-llama/Llama-2-7b-hf --bf16 True "
+        "--per_device_train_batch_size 4 --gradient_accumulation_steps 2 --model_max_length 2048 --num_train_epochs 3 "
+        "--gradient_checkpointing True --output_dir out --learning_rate 2e-5"
+    )
+    zero3 = '{"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}}}'
+    launch = read(tmp_path, {"train.sh": script, "ds.json": zero3}, cluster=H100)
+    assert launch.tables["framework"] == {"name": "deepspeed-zero"}
+    assert launch.tables["job"] == {"kind": "finetune", "seq_len": 2048, "global_batch_size": 64, "precision": "bf16"}
+    assert launch.tables["layout"] == {"zero": 3, "offload_optimizer": True, "micro_batch_size": 4, "recompute": "full"}
+    assert [line.partition(" ")[0] for line in launch.unmodelled] == ["zero_optimization.offload_param.device"]
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def test_options_lead_to_fields_that_exist_and_every_file_has_its_source() -> None:
+    known = {
+        "model": set(Model.model_fields),
+        "job": set(Job.model_fields) | {"adapter", "quantization"},
+        "layout": set(Layout.model_fields),
+        "framework": set(Framework.model_fields),
+        "serving": set(Serving.model_fields),
+    }
+    said: set[str] = set()
+    for form in formats():
+        assert form.title
+        assert re.search(r"\d", form.release)
+        assert re.search(r"https://|/", form.source)
+        assert form.programs or form.marks
+        for option in form.options.values():
+            table, _, name = option.field.partition(".")
+            if table == "said":
+                said.add(option.field)
+            else:
+                assert name.partition(".")[0] in known[table], (form.name, option.field)
+        assert not set(form.absent) - set(form.options)
+    code = "".join(path.read_text() for path in Path(planner.launchfiles.__file__).parent.glob("*.py"))
+    unread = {name for name in said if f'"{name}"' not in code}
+    assert not unread
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("files", "said", "words"), [
+    ({"run.sh": "echo hello\n"}, {}, "no option of"),
+    ({"x.json": "{"}, {}, "not valid JSON"),
+    ({"x.yaml": "a: [1"}, {}, "not valid YAML"),
+    ({"x.yaml": "- 1\n- 2"}, {}, "holds no table"),
+    ({"x.json": '{"a": 1}'}, {}, "none of the tools is known"),
+    ({"run.sh": MEGATRON}, {}, "on which GPUs"),
+    ({"run.sh": MEGATRON}, {"cluster": {**H100, "num_gpus": 12}}, "does not divide 12 GPUs"),
+    ({"run.sh": "vllm serve nobody/knows-this --port 1"}, {"cluster": H100}, "is not in the catalog"),
+    ({"run.sh": "vllm serve $MODEL --port 1"}, {"cluster": H100}, "which model"),
+    ({"t.toml": TITAN.replace("seq_len = 8192", "")}, {"cluster": {**H100, "num_gpus": 256}}, "job.seq_len is missing"),
+    ({"t.toml": TITAN.replace("= 8\ns", "= 'x'\ns")}, {"cluster": {**H100, "num_gpus": 256}}, "local batch = 'x'"),
+    ({"run.sh": "# planner: job.seq_len = four\nvllm serve x"}, {"cluster": H100}, "the value must be as in TOML"),
+])  # fmt: skip
+def test_what_is_missing_or_wrong_is_said(files: dict[str, str], said: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(PlannerError, match=re.escape(words)):
+        read(tmp_path, files, **said)
+
+
+GOOD = {
+    "run.sh": MEGATRON,
+    "t.toml": TITAN,
+    "q.yml": AXOLOTL,
+    "z.json": ZERO2,
+    "v.sh": "vllm serve Qwen/Qwen2.5-7B -tp 2 --dtype half",
+}
+PIECES = st.sampled_from(
+    ["$(", "${", "$((1/0))", '"', "'", "[", "{", "]]", "\n", "\\", "&a *a", "!!python/object:x", "-1", "1e999", "9" * 30, "null",
+     "\x00", "é", "auto", "- -", ": ", "<<EOF\n", "#", "true", "--", "=", "A=$A$A", "0"]
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_spoiled_files_are_read_or_refused(data: st.DataObject, tmp_path: Path) -> None:
+    name = data.draw(st.sampled_from(sorted(GOOD)))
+    text = GOOD[name]
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(text)))
+        cut = data.draw(st.integers(0, 12))
+        text = text[:at] + data.draw(PIECES) + text[at + cut :]
+    try:
+        launch = read(tmp_path, {name: text}, cluster={**H100, "num_gpus": 64})
+        json.dumps(launch.to_dict())
+        if not launch.serves:
+            planner.plan(**launch.tables, explain=False)
+    except PlannerError:
+        pass
+
+
+def test_expansion_has_an_end() -> None:
+    bomb = "A=xxxxxxxxxx\n" + 'A="$A$A$A$A$A$A$A$A"\n' * 30
+    with pytest.raises(PlannerError, match="is not read"):
+        read_script(bomb)
+
+
+# --- command line -----------------------------------------------------------------------------------------------------
+
+
+def test_plan_from_files_shows_what_it_understood_and_writes_a_scenario(run: Run, tmp_path: Path) -> None:
+    (script,) = written(tmp_path, {"run.sh": MEGATRON})
+    code, out, _ = run("plan", "--from", script, "--on", "h100", "--write", tmp_path / "mine.toml")
+    assert code == 0
+    assert 'name = "llama-3-8b"' in out
+    assert "--overlap-moe-expert-parallel-comm" in out
+    assert "--frobnicate" in out
+    assert max(map(len, out.splitlines())) <= 80
+    code, first, _ = run("plan", "--from", script, "--on", "h100", "--json")
+    assert code == 0
+    code, second, _ = run("plan", tmp_path / "mine.toml", "--json")
+    assert code == 0
+    assert json.loads(first)["step_time_s"] == json.loads(second)["step_time_s"]
+    assert json.loads(first)["launch"]["not_understood"] == ["--frobnicate = 3 (run.sh)"]
+    code, third, _ = run("plan", "--from", script, "--on", "h100", "--json", "--set", "job.precision=bf16", "--seq-len", "4k")
+    assert json.loads(third)["job"]["precision"] == "bf16"
+    assert json.loads(third)["job"]["seq_len"] == 4096
+
+
+def test_plan_from_a_server_answers_as_serve_does(run: Run, tmp_path: Path) -> None:
+    (script,) = written(tmp_path, {"v.sh": GOOD["v.sh"]})
+    code, out, _ = run("plan", "--from", script, "--on", "h100", "--write", tmp_path / "mine.toml", "--json")
+    assert code == 0
+    code, again, _ = run("serve", tmp_path / "mine.toml", "--json")
+    assert code == 0
+    assert json.loads(again)["cases"][0]["tpot_s"] == json.loads(out)["tpot_s"]
+    code, _, err = run("plan", "--from", script, "--on", "h100", "--details")
+    assert (code, "of training" in err) == (2, True)
+
+
+def test_several_files_and_a_model_beside_them(run: Run, tmp_path: Path) -> None:
+    (ds,) = written(
+        tmp_path,
+        {"ds.json": '{"train_micro_batch_size_per_gpu": 2, "zero_optimization": {"stage": 3}, "bf16": {"enabled": true}}'},
+    )
+    code, out, _ = run("plan", "llama-3.2-1b", "--from", ds, "--on", "8xh100", "--seq-len", "2048", "--json")
+    assert code == 0
+    assert json.loads(out)["layout"]["zero"] == 3
+    code, _, err = run("plan", "llama-3.2-1b", "gpt2", "--from", ds, "--on", "8xh100")
+    assert (code, "give one model" in err) == (2, True)
+    code, _, err = run("plan", "--from", ds, "--on", "8xh100", "--lora")
+    assert (code, "a launch file says it itself" in err) == (2, True)
+    code, _, err = run("plan")
+    assert (code, "Missing argument" in err) == (2, True)

@@ -1,0 +1,64 @@
+"""The cut that is chosen where a deployment names none."""
+
+from __future__ import annotations
+
+import pytest
+
+from planner.model.catalog import load_model
+from planner.scenarios.quick import cluster_table
+from planner.serving.batch_figures import capacity_of
+from planner.serving.cuts import CUT, cuts
+from planner.serving.deploy import serve
+from planner.serving.deployment import Deployment
+from planner.workload.resolve import as_cluster
+
+ASKED = {"engine": "vllm", "prompt": 1024, "output": 256}
+
+
+def asked(model: str, on: str, **fields: object) -> Deployment:
+    return serve(model=model, cluster=cluster_table(on), serving={**ASKED, **fields})
+
+
+@pytest.mark.parametrize(
+    ("model", "on"), [("llama-3-70b", "4xh100"), ("mixtral-8x7b", "8x a100-sxm4-80gb"), ("llama-2-7b", "8xh100")]
+)
+def test_a_chosen_cut_fits_where_one_does_and_none_that_fits_serves_more(model: str, on: str) -> None:
+    chosen = asked(model, on)
+    every = [asked(model, on, **cut) for cut in cuts(load_model(model), as_cluster(cluster_table(on)))]
+    fitting = [d for d in every if d.certainty == "fits"]
+    assert fitting
+    assert chosen.certainty == "fits"
+    assert {name: getattr(chosen.serving, name) for name in CUT} in [{n: getattr(d.serving, n) for n in CUT} for d in fitting]
+    # by a queue that is never empty, where the choice goes by full batches: within what mixing prefill in makes of it
+    assert capacity_of(chosen) > 0.8 * max(capacity_of(d) for d in fitting)
+
+
+def test_every_cut_fills_the_cluster_and_divides_the_heads() -> None:
+    model, cluster = load_model("llama-3-70b"), as_cluster(cluster_table("16xh100"))
+    found = list(cuts(model, cluster))
+    assert {cut["tp"] * cut["pp"] * cut["dp"] for cut in found} == {16}
+    assert all(model.num_heads % cut["tp"] == 0 and cut["tp"] <= 8 for cut in found)
+    assert max(cut["pp"] for cut in found) == 2  # two nodes
+
+
+def test_a_given_degree_is_kept() -> None:
+    assert asked("llama-2-7b", "8xh100", tp=8).serving.dp == 1
+    assert asked("llama-2-7b", "8xh100", dp=4, tp=2).serving.tp == 2
+
+
+def test_clients_are_spread_over_the_replicas() -> None:
+    found = asked("llama-2-7b", "8xh100", clients=33)
+    assert found.serving.batch == -(-33 // found.serving.dp)
+    assert asked("llama-2-7b", "8xh100", clients=33, batch=5).serving.batch == 5
+
+
+def test_what_fits_nowhere_says_how_many_cuts_were_tried() -> None:
+    found = asked("deepseek-v3", "8xh100", weights="bf16")
+    assert not found.fits
+    assert any("no cut of" in note for note in found.notes)
+
+
+def test_weights_are_as_the_checkpoint_stores_them() -> None:
+    assert asked("gpt-oss-120b", "h100").serving.weights == "mxfp4"
+    assert asked("deepseek-v3", "8xh200").serving.weights == "fp8-block"
+    assert asked("gpt-oss-120b", "h100", weights="bf16").serving.weights == "bf16"
