@@ -19,7 +19,16 @@ from planner.operators.setting import AXES, Setting, distinct, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.performance.block_cost import BlockCost, BlockCosts, block_costs
 from planner.performance.feasibility import check_job, impossible
-from planner.performance.memory import KINDS, StageContent, StageMemory, model_states, page_out, peak, stage_moments
+from planner.performance.memory import (
+    KINDS,
+    StageContent,
+    StageMemory,
+    model_states,
+    page_out,
+    parameters_away,
+    peak,
+    stage_moments,
+)
 from planner.performance.pipeline import Stage, bubble_s, in_flight, stages
 from planner.performance.stage_content import NOTHING, stage_blocks, stage_content
 from planner.performance.step_time import PARTS, Exchange, StageTime, StepTime, combine, exchange, synchronization_s, update_s
@@ -154,7 +163,7 @@ def evaluate(
     ``curves`` replaces those of the accelerator's chip family.
     Raises PlannerError for a precision that the accelerator lacks or a sequence that the model cannot take.
     """
-    framework = attention_on(framework, cluster.accelerator)
+    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
     check_job(model, cluster, framework, job)
     model = tuned_model(model, job)
     question = Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts)
@@ -184,7 +193,7 @@ class GridEvaluator:
     """
 
     def __init__(self, model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
-        framework = attention_on(framework, cluster.accelerator)
+        framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
         check_job(model, cluster, framework, job)
         self._context = _context(tuned_model(model, job), cluster, framework, job)
 
@@ -209,7 +218,7 @@ class GridEvaluator:
 
 def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
     """Memory of each distinct pipeline stage at the moments of a step (memory.PHASES); possible layouts of one (pp, vpp)."""
-    framework = attention_on(framework, cluster.accelerator)
+    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
     context = _context(model, cluster, framework, job)
     blocks, index = _block_costs(context, layouts)
     pp, m = int(layouts.pp[0]), job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
@@ -218,7 +227,7 @@ def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job,
 
 def operator_table(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> Table:
     """The rows themselves, for the distinct axes of ``layouts``."""
-    framework = attention_on(framework, cluster.accelerator)
+    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
     check_job(model, cluster, framework, job)
     setting, _ = distinct_axes(layouts, tuned_model(model, job), framework, job)
     return build_table(setting)
@@ -380,7 +389,14 @@ def _stage(
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
     factored = 8.0 / context.model.hidden_size if precision.factored else 0.0
     gathers = framework.mixed_precision == "sharded_fp32"
-    states = model_states(content, layouts, precision, factored_width=factored, shards_from=2.0 if gathers else 3.0)
+    states = model_states(
+        content,
+        layouts,
+        precision,
+        factored_width=factored,
+        shards_from=2.0 if gathers else 3.0,
+        on_host=parameters_away(layouts, framework),
+    )
     moments = stage_moments(
         content,
         layouts,

@@ -330,7 +330,19 @@ def _sharding_rules(q: Question) -> Iterator[Rule]:
             "pipeline; use zero = 1, or pp = 1"
         ),
     )
+    yield Rule(
+        reason="parameters on the host without ZeRO 3",
+        broken=(x.offload_parameters > 0) & (x.zero < 3),
+        message=lambda y: (
+            f"layout.offload_parameters with zero = {y.zero}: only shards of zero = 3 come in and go layer by layer"
+        ),
+    )
     if q.framework.mixed_precision == "sharded_fp32":
+        yield Rule(
+            reason="FSDP's parameters on the host without its optimizer",
+            broken=(x.offload_parameters > 0) & (x.offload_optimizer == 0),
+            message=lambda y: f"layout.offload_parameters: {q.framework.name} moves both; set offload_optimizer = true, too",
+        )
         yield Rule(
             reason="FSDP shards",
             broken=(x.zero < 2),
@@ -354,6 +366,7 @@ def _feature_rules(q: Question) -> Iterator[Rule]:
         "zero3": x.zero == 3,
         "hybrid_shard": x.shard_group_size > 0,
         "offload_optimizer": x.offload_optimizer > 0,
+        "offload_parameters": x.offload_parameters > 0,
         "offload_activations": x.offload_activations > 0,
         "selective_recompute": x.recompute == 1,
     }

@@ -106,8 +106,20 @@ class States:
     update_elements: Array  # parameters that this rank updates
 
 
+def parameters_away(layouts: Layouts, framework: Framework) -> Array:
+    """1 where the shards of the parameters live on the host: as asked for, and where FSDP's optimizer updates them there."""
+    updated_there = layouts.offload_optimizer if framework.mixed_precision == "sharded_fp32" else 0.0
+    return np.asarray(np.maximum(layouts.offload_parameters, updated_there * (layouts.zero >= 3)))
+
+
 def model_states(
-    content: StageContent, layouts: Layouts, precision: Precisions, *, factored_width: float, shards_from: float = 3.0
+    content: StageContent,
+    layouts: Layouts,
+    precision: Precisions,
+    *,
+    factored_width: float,
+    shards_from: float = 3.0,
+    on_host: Array | float = 0.0,
 ) -> States:
     """Bytes of parameters, gradients and optimizer states on one GPU.
 
@@ -115,7 +127,8 @@ def model_states(
     et al. 2020, figure 1); experts by their own, smaller group. Offloading moves optimizer states and master weights
     to the host, and from ZeRO 2 on the gradients too (ZeRO-Offload, Ren et al. 2021). ``factored_width`` is the bytes per
     parameter of Adafactor's sums of rows and columns; ``shards_from`` the ZeRO stage
-    from which kept parameters are sharded: 3, but 2 in FSDP, which keeps fp32 shards and gathers 16-bit copies.
+    from which kept parameters are sharded: 3, but 2 in FSDP, which keeps fp32 shards and gathers 16-bit copies; ``on_host`` is 1
+    where the shards of parameters live on the host (``parameters_away``).
     """
     dense, expert = content.dense_parameters, content.expert_parameters
     shards, expert_shards = layouts.shard_ranks, layouts.expert_shard_ranks
@@ -137,10 +150,10 @@ def model_states(
     away = layouts.offload_optimizer
     gradients_away = away * (zero >= 2)
     return States(
-        parameters=parameters,
+        parameters=parameters * (1.0 - on_host),
         gradients=gradients * (1.0 - gradients_away),
         optimizer=optimizer * (1.0 - away),
-        host=optimizer * away + gradients * gradients_away,
+        host=optimizer * away + gradients * gradients_away + parameters * on_host,
         update_elements=update,
     )
 
@@ -306,8 +319,10 @@ def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framewo
     whole = precision.gradient * (content.dense_parameters + content.expert_parameters)
     copied = framework.gradient_buckets_copy * (layouts.ranks > 1) * (layouts.zero < 2)
     extra = framework.extra_parameter_bytes * (content.dense_parameters + content.expert_parameters)
+    elements = content.dense_parameters + content.expert_parameters
+    buckets = np.minimum(framework.bucket_bytes, BUCKET_WIDTH * elements)  # a bucket holds no more than there is
     exchanged = (layouts.ranks > 1) | (layouts.zero >= 1)  # DeepSpeed allocates them for a single rank too
-    return np.asarray(whole * copied + framework.bucket_bytes * exchanged + extra + framework.library_bytes + content.dummy_bytes)
+    return np.asarray(whole * copied + buckets * exchanged + extra + framework.library_bytes + content.dummy_bytes)
 
 
 def optimizer_workspace(states: States, framework: Framework, precision: Precisions, job: Job) -> Array:
@@ -326,6 +341,8 @@ def optimizer_workspace(states: States, framework: Framework, precision: Precisi
     return width * states.update_elements
 
 
+BUCKET_WIDTH = 18.0
+"""Bytes of DeepSpeed's buckets per element: 4.5 each for reducing and gathering under overlap_comm, of 2 bytes."""
 SUB_GROUP = 1e9
 """Elements that DeepSpeed's optimizer updates at a time (its default sub_group_size)."""
 

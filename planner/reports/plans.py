@@ -94,6 +94,8 @@ def _memory_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
             row(indent + _kind_name(kind), [gib(p.memory_bytes[kind]) for p in plans])
     row("  needed / usable", [f"{gib(p.peak_total_bytes)} / {gib(p.usable_bytes)}" for p in plans])
     row("  90 % interval", [_between(p, "peak_total_bytes", gib) for p in plans])
+    if any(p.even_routing for p in plans):
+        row("  needed if experts were even", [gib(e.peak_total_bytes) if (e := p.even_routing) else "-" for p in plans])
     if any(p.host_bytes_per_gpu for p in plans):
         row("  host memory per GPU", [gib(p.host_bytes_per_gpu) for p in plans])
     row("  fits", [_fit_text(p) for p in plans])
@@ -118,9 +120,17 @@ def _step_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
             row("  " + PART_NAMES[part], [_part(p, part) for p in plans])
     row("  step time", [Text(seconds(p.step_time_s), style="bold") for p in plans])
     row("  90 % interval", [_between(p, "step_time_s", seconds) for p in plans])
+    if any(p.even_routing for p in plans):
+        row("  if experts were even", [_even(p) for p in plans])
     row("  how sure", [_sure(p) for p in plans])
     row("  tokens/s (per GPU)", [f"{p.tokens_per_s:,.0f} ({p.tokens_per_s_per_gpu:,.0f})" for p in plans])
     row("  MFU", [f"{p.mfu:.1%}" for p in plans])
+
+
+def _even(plan: Plan) -> str:
+    """The step with forced routing, and the load that it has without."""
+    even = plan.even_routing
+    return "-" if even is None else f"{seconds(even.step_time_s)} (fullest rank {even.expert_load:.2f} x mean)"
 
 
 def _whole_run_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:

@@ -53,7 +53,7 @@ def layout(case: int, tables: Tables) -> None:
     choice(
         case, "layout", "recompute", t("in.recompute"), modes, given.get("recompute", "none"), lambda r: t(f"in.recompute_{r}")
     )
-    for name in ("sequence_parallel", "offload_optimizer", "offload_activations"):
+    for name in ("sequence_parallel", "offload_optimizer", "offload_parameters", "offload_activations"):
         if name in has or given.get(name):
             switch(case, "layout", name, t(f"in.{name}"), bool(given.get(name, False)))
 

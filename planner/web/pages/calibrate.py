@@ -173,6 +173,7 @@ LAYOUT = (
     "zero",
     "sequence_parallel",
     "offload_optimizer",
+    "offload_parameters",
     "offload_activations",
     "schedule",
     "shard_group_size",
