@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run app test lint bench measure records screenshots clean
+.PHONY: run app docs outputs test lint bench measure records screenshots clean
 
 run: $(VENV)/.base
 	$(BIN)/planner compare scenarios/chatlaw2-moe.toml --plot chatlaw2-moe.png
@@ -17,6 +17,14 @@ test: $(VENV)/.test
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# the documentation into build/site, for a browser without a network; a broken link or an undocumented public name fails
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+# what the commands and programs in the documentation print, written into it; after a fit or a change of the output
+outputs: $(VENV)/.test
+	$(BIN)/python -m doctools.blocks --write
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/layouts_per_second.py
@@ -54,4 +62,4 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@ $(VENV)/.base
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

@@ -1,6 +1,6 @@
 """Every card's list of training steps on a pretended GPU: what form runs, its peak memory, and the planner's.
 
-``python benchmarks/pretended_cards.py`` prints the table of docs/calibrate.md; ``--write`` puts it there. Nothing is timed:
+``python benchmarks/pretended_cards.py`` prints the table of docs/guide/calibrate.md; ``--write`` puts it there. Nothing is timed:
 the device of tests/pretended_cuda.py counts memory, operator by operator. ``--run N`` runs every Nth step (default: all);
 the others are only chosen.
 """
@@ -118,7 +118,7 @@ def main() -> None:
     """Print the table, or write it."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--run", type=int, default=1, metavar="N", help="run every Nth step of each card")
-    options.add_argument("--write", action="store_true", help="write the table into docs/calibrate.md")
+    options.add_argument("--write", action="store_true", help="write the table into docs/guide/calibrate.md")
     given = options.parse_args()
     torch.set_num_threads(1)
     lines = []
@@ -129,7 +129,7 @@ def main() -> None:
     if not given.write:
         print(text)
         return
-    page = ROOT / "docs" / "calibrate.md"
+    page = ROOT / "docs" / "guide" / "calibrate.md"
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")

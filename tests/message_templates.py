@@ -142,6 +142,7 @@ LEFT_OUT = {
         "prices/price_tables",
         "reports",
         "scenarios/edited",
+        "scenarios/fields",
         "scenarios/quick",
         "scenarios/serving",
         "scenarios/shipped",

@@ -100,7 +100,7 @@ class Record(_Strict):
 
 def read_record(path: Path) -> Record:
     """The record of that file. PlannerError names the field that is old, cut off, foreign or edited."""
-    return record_of(read_table(path, "python -m kernels run writes records (docs/calibrate.md)"), str(path))
+    return record_of(read_table(path, "python -m kernels run writes records (docs/guide/calibrate.md)"), str(path))
 
 
 def record_of(data: dict[str, Any], where: str) -> Record:

@@ -70,11 +70,11 @@ class Given:
         if len(named) > 1:
             raise PlannerError(f"{named[0]} and {named[1]} exclude each other; give one.", code="usage", field=named[0])
         is_model = self.target.lower() in model_names() or self.target.endswith(".json")
-        if self.on is not None and (is_model or not self._is_scenario()):
+        if self.on is not None and (is_model or not self.is_scenario()):
             method: Any = named[0].lstrip("-") if named else usually
-            found = quick_scenario(self.target, self.on, method, self.job(), self._others())
+            found = quick_scenario(self.target, self.on, method, self.job(), self.others())
             return changed_scenario(found, changes), usual_notes(found, self.job() | _names_of_job(changes))
-        if is_model and not self._is_scenario():
+        if is_model and not self.is_scenario():
             raise PlannerError(
                 f"{self.target}: is a model; say on which GPUs, such as --on 8xh100, or give a scenario.",
                 code="usage",
@@ -84,7 +84,7 @@ class Given:
         if named:
             raise PlannerError(f"{named[0]}: goes with a model and --on; a scenario has its own job.kind.", code="usage")
         own = {f"job.{name}": value for name, value in self.job().items()}
-        own |= {f"{table}.{name}": value for table, values in self._others().items() for name, value in values.items()}
+        own |= {f"{table}.{name}": value for table, values in self.others().items() for name, value in values.items()}
         if self.on is not None:
             from planner.scenarios.scenario import Case, Scenario
 
@@ -93,12 +93,14 @@ class Given:
             scenario = Scenario(title=scenario.title, cases=tuple(cases))
         return changed_scenario(scenario, own | changes), ()
 
-    def _is_scenario(self) -> bool:
+    def is_scenario(self) -> bool:
+        """Whether the target is a scenario: a file, or a shipped name."""
         from planner.scenarios.shipped import scenario_names
 
         return self.target in scenario_names() or self.target.endswith(".toml") or Path(self.target).is_file()
 
-    def _others(self) -> dict[str, dict[str, Any]]:
+    def others(self) -> dict[str, dict[str, Any]]:
+        """The tables beside the job that options give: framework and price."""
         found: dict[str, dict[str, Any]] = {}
         if self.framework is not None:
             found["framework"] = {"name": self.framework}

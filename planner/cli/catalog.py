@@ -69,7 +69,7 @@ def hardware_list(as_json: AsJson = False) -> None:
 
     from planner.common.units import GB, GIB, TERA
 
-    table = Table("accelerator", "dense 16-bit TFLOP/s", "memory GiB", "GB/s", "released")
+    table = Table("accelerator", "16-bit TFLOP/s", "memory GiB", "GB/s", "released")
     for a in accelerators:
         peak = a.peak_flops_per_s.get("bf16", a.peak_flops_per_s.get("fp16"))
         table.add_row(

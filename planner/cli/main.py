@@ -21,6 +21,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "compare": ("plans:compare_command", "The same for several configurations, side by side."),
         "run": ("runs:run_command", "A whole run: failures, checkpoints, energy, the bill."),
         "tune": ("tuning:tune_command", "Full fine-tuning, LoRA and QLoRA side by side."),
+        "init": ("schema:init_command", "A commented scenario to edit."),
         "operators": ("plans:operators_command", "The table of operators behind a plan."),
     },
     "Search": {
@@ -47,6 +48,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "frameworks": ("catalog:frameworks_app", "Training software: list, show."),
         "engines": ("catalog:engines_app", "Serving software: list, show."),
         "scenarios": ("catalog:scenarios_app", "Shipped questions: list, show."),
+        "schema": ("schema:schema_command", "Every table and field that can be written."),
     },
     "Page": {"app": ("page:app_command", "The same in a browser, on this machine.")},
 }

@@ -33,7 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and 
 def validate_command(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="RUNS.csv...", help="Measured runs (docs/validate.md), a record.json, or a trace."),
+        typer.Argument(metavar="RUNS.csv...", help="Measured runs (docs/guide/validate.md), a record.json, or a trace."),
     ],
     as_json: AsJson = False,
     by: Annotated[
@@ -147,7 +147,7 @@ def _columns(found: list[Run], by: str | None, file: Path) -> tuple[str, ...]:
         columns = tuple(name for name in columns if any(name in run.columns for run in found))
     unread = [name for name in columns_not_read(found) if name not in columns]
     if unread:
-        print(f"columns that are not read: {', '.join(unread)}; docs/validate.md lists those that are", file=sys.stderr)
+        print(f"columns that are not read: {', '.join(unread)}; docs/guide/validate.md lists those that are", file=sys.stderr)
     for name in columns:
         if found and name not in found[0].columns:
             raise PlannerError(f"--by {by}: {file} has no column {name!r}; {near(name, found[0].columns)}")
@@ -168,7 +168,7 @@ def _predicted(
 
 
 def fit_command(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUNS.csv...", help="Measured runs; see docs/validate.md.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS.csv...", help="Measured runs; see docs/guide/validate.md.")],
     report: Annotated[Path | None, typer.Option("--report", metavar="FILE.md", help="Write the accuracy study here.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what was fitted, write no constant.")] = False,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes.")] = 2,

@@ -11,7 +11,7 @@ RISK = 0.05  # planner.performance.risk.RISK, kept here so that --help imports n
 Risk = Annotated[float, typer.Option("--risk", help="Accepted probability of running out of GPU memory.")]
 Allow = Annotated[
     str | None,
-    typer.Option("--allow", metavar="NAMES", help="Unusual layouts to admit: all, or some of docs/search.md."),
+    typer.Option("--allow", metavar="NAMES", help="Unusual layouts to admit: all, or some of docs/guide/search.md."),
 ]
 
 

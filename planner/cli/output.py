@@ -6,7 +6,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,23 @@ def show(*renderables: Any) -> None:
     else:
         wide = Console(width=WIDEST)
         console = Console(width=max((Measurement.get(wide, wide.options, one).maximum for one in renderables), default=80))
-    for renderable in renderables:
-        console.print(renderable)
+    from rich.table import Table
+
+    from planner.reports.narrow import narrowed
+
+    for one in _each(renderables):
+        console.print(narrowed(one, console.width) if isinstance(one, Table) else one)
+
+
+def _each(renderables: Iterable[Any]) -> Iterator[Any]:
+    """The renderables, those of groups one by one."""
+    from rich.console import Group
+
+    for one in renderables:
+        if isinstance(one, Group):
+            yield from _each(one.renderables)
+        else:
+            yield one
 
 
 def width() -> int:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli.asked import Set, scenario_with
+from planner.cli.asked import Given, asking, scenario_with
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
 
@@ -33,9 +33,10 @@ def _tables(*renderables: Any) -> None:
     show(*renderables)
 
 
+@asking
 def run_command(
-    scenarios: Annotated[list[str], typer.Argument(metavar="SCENARIO...", help="One or more scenarios: files or shipped names.")],
-    change: Set = None,
+    given: Given,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[SCENARIO]...", help="More scenarios, side by side.")] = None,
     as_json: AsJson = False,
     months: Annotated[Path | None, typer.Option("--months", help="Write dollars by month as CSV, parquet or JSON lines.")] = None,
 ) -> None:
@@ -50,9 +51,10 @@ def run_command(
 
         check_output(months)
 
-    questions = [scenario_with(path, change) for path in scenarios]
+    first, usual = given.scenario()
+    questions = [first, *(scenario_with(path, given.change) for path in more or ())]
     cases = [case for question in questions for case in question.cases]
-    runs = [case.whole_run() for case in cases]
+    runs = [case.whole_run(**given.choice()) for case in cases]
     bills = [case.bill(run) for case, run in zip(cases, runs, strict=True)]
     labels = [case.label for case in cases]
     priced = [(label, run, bill) for label, run, bill in zip(labels, runs, bills, strict=True) if bill is not None]
@@ -77,7 +79,7 @@ def run_command(
     from planner.reports.whole_run import run_table, tornado_table
 
     title = " | ".join(question.title for question in questions)
-    _tables(run_table(title, labels, runs, bills), *(tornado_table(label, found) for label, found in swings.items()))
+    _tables(run_table(title, labels, runs, bills), *(tornado_table(label, found) for label, found in swings.items()), *usual)
 
 
 def _write_months(path: Path, flows: Sequence[tuple[str, Sequence[Any]]]) -> None:
@@ -160,7 +162,7 @@ def _print_prices(
 
 @prices_app.command("import")
 def prices_import(
-    path: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Quotes, one a line; see docs/prices.md.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE.csv", help="Quotes, one a line; see docs/guide/prices.md.")],
     as_json: AsJson = False,
 ) -> None:
     """Check a file of quotes and add it to your table; a file with any bad line changes nothing."""

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Set, grouped, scenario_with
-from planner.cli.options import RISK, Allow, Risk, allowed_names, names
+from planner.cli.asked import Given, Set, asking, grouped, scenario_with
+from planner.cli.options import allowed_names, names
 from planner.common.errors import PlannerError
 
 if TYPE_CHECKING:
     from planner.common.progress import Progress
     from planner.layout_search.question import SearchQuestion
-    from planner.scenarios.scenario import Case
+    from planner.scenarios.scenario import Case, Scenario
 
 STOPPED = 130
 """Exit code after Ctrl-C, with the rows found so far printed all the same."""
@@ -45,11 +45,9 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sought:
+class Sought(Given):
     """What is searched, what is best and what is ruled out."""
 
-    scenario: ScenarioPath
-    change: Set = None
     objective: Annotated[str, typer.Option("--objective", help="cost, time, memory or energy.")] = "time"
     gpus: Annotated[str | None, typer.Option("--gpus", help="GPU counts, with commas; the scenario's when left out.")] = None
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Accelerators, with commas.")] = None
@@ -58,16 +56,18 @@ class Sought:
     deadline: Annotated[str | None, typer.Option("--deadline", help="The run must end within, such as 14d.")] = None
     budget_usd: Annotated[float | None, typer.Option("--budget-usd", help="The run must cost at most this.")] = None
     top: Annotated[int, typer.Option("--top", help="How many of the best to keep.")] = 20
-    risk: Risk = RISK
-    allow: Allow = None
 
-    def question(self) -> SearchQuestion:
+    def others(self) -> dict[str, dict[str, Any]]:
+        """As of one question, but frameworks are a list that is searched."""
+        return {name: table for name, table in super().others().items() if name != "framework"}
+
+    def question(self, scenario: Scenario) -> SearchQuestion:
         """The checked question."""
         from planner.common.quantities import duration_s
         from planner.layout_search.question import as_question
 
         return as_question(
-            **search_tables(scenario_with(self.scenario, self.change).cases[0], names(self.framework), names(self.term)),
+            **search_tables(scenario.cases[0], names(self.framework), names(self.term)),
             objective=self.objective,
             gpus=whole_numbers(self.gpus, "--gpus"),
             accelerators=names(self.accelerator),
@@ -89,7 +89,8 @@ def search_command(
 
     if out is not None:
         check_output(out)
-    question = sought.question()
+    scenario, usual = sought.scenario()
+    question = sought.question(scenario)
     with progress_bar("layouts", quiet=as_json) as progress:
         result = run(question, engine=engine, address=address, progress=progress)
     table = result.to_frame()
@@ -100,17 +101,18 @@ def search_command(
     else:
         from planner.reports.search import search_report
 
-        show(search_report(sought.scenario, result, table))
+        show(search_report(sought.target, result, table), *usual)
     if not result.complete:
         raise typer.Exit(STOPPED)
 
 
+@asking
 def sweep_command(
-    scenario: ScenarioPath,
+    given: Given,
+    *,
     vary: Annotated[
         list[str], typer.Option("--vary", metavar="KEY=start:stop:steps", help="A field and its values; again for more fields.")
     ],
-    change: Set = None,
     as_json: AsJson = False,
     out: Out = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw step time, memory and cost.")] = None,
@@ -131,7 +133,8 @@ def sweep_command(
     check_plot(plot)
     if out is not None:
         check_output(out)
-    question = as_sweep(scenario_with(scenario, change), [parse_variation(text) for text in vary])
+    scenario, usual = given.scenario()
+    question = as_sweep(scenario, [parse_variation(text) for text in vary])
     if plot is not None and len(question.variations) > 2:
         raise PlannerError(f"--plot {plot}: draws one or two varied fields, not {len(question.variations)}; use --out.")
     with progress_bar("points", quiet=as_json) as progress:
@@ -139,34 +142,33 @@ def sweep_command(
     if out is not None:
         write_table(out, table)
     if plot is not None:
-        save_sweep(plot, Path(scenario).stem, table, question.keys)
+        save_sweep(plot, Path(given.target).stem, table, question.keys)
     turns = crossovers(table, question.keys[0]) if len(question.keys) == 1 else []
     if as_json:
         print_json({**table.attrs, "crossovers": turns, "rows": table.to_dict(orient="records")})
     else:
-        show(sweep_table(scenario, table, question.keys), *turns)
+        show(sweep_table(given.target, table, question.keys), *turns, *usual)
     if not table.attrs["complete"]:
         raise typer.Exit(STOPPED)
 
 
+@asking
 def limit_command(
-    scenario: ScenarioPath,
-    change: Set = None,
+    given: Given,
     field: Annotated[
         str, typer.Option("--field", help="model, model.num_layers, job.seq_len or layout.micro_batch_size.")
     ] = "job.seq_len",
     step: Annotated[int | None, typer.Option("--step", help="Between layers or tokens tried.")] = None,
-    risk: Risk = RISK,
-    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
     """The largest value of a field that fits: on the scenario's layout, or on any where it gives none."""
     from planner.scenarios.tables import placed
     from planner.studies.limit import largest
 
-    case = scenario_with(scenario, change).cases[0]
+    scenario, usual = given.scenario()
+    case = scenario.cases[0]
     with placed(case.where):
-        found = largest(case.asked(), field, step, risk=risk, allow=allowed_names(allow))
+        found = largest(case.asked(), field, step, **given.choice())
     if as_json:
         limit = {"field": found.field, "value": found.value, "next_value": found.next_value, "reason": found.reason}
         print_json({**limit, "plan": found.plan.to_dict()})
@@ -174,7 +176,7 @@ def limit_command(
     from planner.reports.plans import plans_table
 
     after = f"; {found.next_value}: {found.reason}" if found.next_value is not None else f"; {found.reason}"
-    show(plans_table(f"largest {field} that fits: {found.value}{after}", [str(found.value)], [found.plan]))
+    show(plans_table(f"largest {field} that fits: {found.value}{after}", [str(found.value)], [found.plan]), *usual)
 
 
 TO = (

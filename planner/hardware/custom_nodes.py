@@ -7,6 +7,7 @@ from functools import cache, lru_cache
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import (
     BOX_GPUS,
+    BOX_NETWORK_BYTES_PER_S,
     Accelerator,
     Cluster,
     Link,
@@ -39,7 +40,8 @@ def described_cluster(
 ) -> Cluster:
     """A cluster from what a scenario says of it: a node type or only an accelerator, and perhaps a network of its own.
 
-    Without ``node``: the accelerator's reference node (``reference_node``), else a workstation of up to 8 cards.
+    Without ``node``: the accelerator's reference node (``reference_node``) where the GPUs fill such nodes evenly, else nodes of
+    up to eight with its links; a workstation of up to 8 cards where the catalog has no node.
     ``gpus_per_node`` builds the node with so many; ``network_gbit_per_s`` is the network of one node, one direction, all
     its cards together. Raises PlannerError for what does not fit together.
     """
@@ -70,12 +72,35 @@ def _node_of(card: Accelerator, num_nodes: int | None, num_gpus: int | None, gpu
             return reference if gpus_per_node == reference.num_gpus else custom_node(card.name, gpus_per_node)
         return workstation(card, gpus_per_node)
     if reference is not None:
-        return reference
+        return reference if num_nodes is not None or _holds(reference, num_gpus) else _nodes_of_eight(card, num_gpus or 1)
     if not isinstance(num_gpus, int) or num_gpus < 1:
         return workstation(card, 1)
     if isinstance(num_nodes, int) and num_nodes > 0:
         return workstation(card, max(num_gpus // num_nodes, 1))
-    return workstation(card, min(num_gpus, BOX_GPUS))
+    box = min(num_gpus, BOX_GPUS)
+    return workstation(card, box if num_gpus % -(-num_gpus // box) == 0 else _evenly(num_gpus))
+
+
+def _evenly(num_gpus: int) -> int:
+    """The most cards of a box that so many divide into."""
+    return max(n for n in range(1, BOX_GPUS + 1) if num_gpus % n == 0)
+
+
+def _holds(node: Node, num_gpus: int | None) -> bool:
+    """Whether so many GPUs stand in such nodes: in one of them, or evenly in several that a network joins."""
+    if not isinstance(num_gpus, int) or num_gpus <= node.num_gpus:
+        return True
+    num_nodes = -(-num_gpus // node.num_gpus)
+    return num_gpus % num_nodes == 0 and any(link.kind == "network" for link in node.links)
+
+
+def _nodes_of_eight(card: Accelerator, num_gpus: int) -> Node:
+    """The widest node of at most eight such cards that so many divide into, with the reference's links, a box's network where
+    it has none."""
+    reference = reference_node(card.name)
+    wide = _evenly(num_gpus)
+    joined = reference is not None and any(link.kind == "network" for link in reference.links)
+    return custom_node(card.name, wide, None if joined or num_gpus <= wide else BOX_NETWORK_BYTES_PER_S)
 
 
 MOST_GPUS_PER_NODE = 72

@@ -78,8 +78,12 @@ def _run(plan: Plan) -> str:
     if plan.run_s is None or plan.gpu_hours is None:
         return "no length given: add job.num_tokens, num_samples or num_steps (--tokens 100B)"
     unit, name = (DAY_S, "days") if plan.run_s >= 2 * DAY_S else (HOUR_S, "hours")
-    span = _span(plan, "run_s", lambda value: f"{value / unit:,.3g}" if value < 1000 * unit else f"{value / unit:,.0f}")
-    return f"{plan.run_s / unit:,.4g} {name} ({span}), {plan.gpu_hours:,.0f} GPU-hours"
+    span = _span(plan, "run_s", lambda value: _three(value / unit))
+    return f"{_three(plan.run_s / unit)} {name} ({span}), {_three(plan.gpu_hours)} GPU-hours"
+
+
+def _three(value: float) -> str:
+    return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def _cost(plan: Plan) -> str:

@@ -11,6 +11,7 @@ from planner.common.quantities import value_of
 from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 from planner.hardware.custom_nodes import reference_node
 from planner.model.architecture import Model
+from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
 from planner.scenarios.serving import ServingCase, ServingScenario
 from planner.scenarios.tables import Table, Tables
@@ -193,7 +194,7 @@ def scenario_toml(scenario: Scenario) -> str:
 
 def tables_toml(head: Mapping[str, str], tables: Tables) -> str:
     """Tables as a scenario file, ``head`` above them."""
-    lines = [f"{name} = {_literal(value)}" for name, value in head.items()]
+    lines = [f"{name} = {literal(value)}" for name, value in head.items()]
     for name, table in tables.items():
         lines += ["", *_table_lines(name, table)]
     return "\n".join(lines).lstrip("\n") + "\n"
@@ -201,19 +202,8 @@ def tables_toml(head: Mapping[str, str], tables: Tables) -> str:
 
 def _table_lines(name: str, table: Mapping[str, Any]) -> list[str]:
     plain = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
-    lines = [f"[{name}]", *(f"{key} = {_literal(value)}" for key, value in plain.items() if value is not None)]
+    lines = [f"[{name}]", *(f"{key} = {literal(value)}" for key, value in plain.items() if value is not None)]
     for key, value in table.items():
         if isinstance(value, Mapping):
             lines += _table_lines(f"{name}.{key}", value)
     return lines
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(_literal(one) for one in value)}]"
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{text}"'

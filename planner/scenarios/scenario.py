@@ -67,9 +67,9 @@ class Case:
         with placed(self.where):
             return plan(**question, risk=risk, allow=allow)
 
-    def whole_run(self) -> WholeRun:
-        """The plan's whole run under the tables [run] and [cost]."""
-        answer = self.plan()
+    def whole_run(self, *, risk: float = RISK, allow: Iterable[str] = ()) -> WholeRun:
+        """The plan's whole run under the tables [run] and [cost]. ``risk`` and ``allow`` as in ``planner.plan``."""
+        answer = self.plan(risk=risk, allow=allow)
         with placed(self.where):
             return expected_run(answer, self.tables.get("run"))
 

@@ -103,9 +103,12 @@ class Plan:
 
         From runs whose source the fit had not seen (planner/uncertainty); money holds the price's own interval too. What the
         driver shows holds cache that the allocator would give back, so ``peak_total_bytes`` is as uncertain as reserved memory.
+        No step is faster than the chip's peak allows: with its operations at that peak all the time.
         """
         subject = self.subject
         step = interval(self.step_time_s, "step_time", subject)
+        least_s = self.step_time_s * min(max(self.hfu, self.mfu), 1.0)
+        step = replace(step, lower=max(step.lower, least_s))
         found = {"step_time_s": step}
         for name in ("epoch_s", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step"):
             value = getattr(self, name)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import tempfile
+import zipfile
+import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from planner.common.errors import PlannerError
+from planner.hardware.cluster import Cluster, load_accelerator, load_node
 from planner.hardware.cluster import cluster as build_cluster
+from planner.lifecycle.bill import Bill, bill_of
+from planner.lifecycle.sensitivity import Swing, tornado
 from planner.lifecycle.simulation import WholeRun, expected_run
 from planner.performance.evaluation import operator_table
 from planner.reports.plans import row_dict
@@ -21,8 +30,11 @@ from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.training.remedies import Remedy, remedies, scaling
 from planner.web import state
+from planner.web.download import scenario_toml, zipped
+from planner.web.guard import MOST_CHARACTERS, require_safe, toml_tables
 from planner.web.state import Tables
 from planner.workload.default_framework import default_framework
+from planner.workload.framework import load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
 from planner.workload.resolve import as_cluster, as_model
@@ -48,10 +60,36 @@ class Answer:
         return self.plan
 
 
+_KEPT: OrderedDict[str, Calibration] = OrderedDict()
+"""Profiles that visitors calibrated, by names that hold a fingerprint: a reload and a shared link find them again."""
+MOST_KEPT = 256
+
+
 def calibrated() -> dict[str, Calibration]:
     """Profiles that this session made of records, by name."""
     found: dict[str, Calibration] = st.session_state.setdefault("calibrated", {})
     return found
+
+
+def keep_profile(name: str, made: Calibration) -> None:
+    """For this session, and for whoever has a link that names it, until the server ends or many newer ones come."""
+    calibrated()[name] = made
+    _KEPT[name] = made
+    while len(_KEPT) > MOST_KEPT:
+        _KEPT.popitem(last=False)
+
+
+def profiles_of(scenario: state.Scenario) -> list[str]:
+    """Names of the calibrated profiles that a scenario uses; those that another session made here become this one's too."""
+    found = []
+    for case in scenario["cases"]:
+        tables = case["tables"]
+        for name in (tables.get("cluster", {}).get("node"), tables.get("framework", {}).get("name")):
+            if isinstance(name, str) and name not in calibrated() and name in _KEPT:
+                calibrated()[name] = _KEPT[name]
+            if isinstance(name, str) and name in calibrated():
+                found.append(name)
+    return list(dict.fromkeys(found))
 
 
 def arguments(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -59,6 +97,8 @@ def arguments(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = dict(asked(tables))
     if not found.get("layout"):
         found.pop("layout", None)
+    if not found.get("framework"):
+        found.pop("framework", None)
     own = calibrated().get(str(found.get("cluster", {}).get("node", "")))
     if own is not None:
         fields = {k: v for k, v in found["cluster"].items() if k in ("num_gpus", "num_nodes")}
@@ -67,6 +107,108 @@ def arguments(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     if stack is not None:
         found["framework"] = stack.framework
     return found
+
+
+def profile_archive(scenario: state.Scenario) -> bytes:
+    """The scenario as a file beside the calibrated profiles that it names: ``planner plan`` reads it where it is unpacked."""
+    texts: dict[str, str] = {}
+    for name in profiles_of(scenario):
+        texts |= profile_texts(calibrated()[name], name)
+    renamed: state.Scenario = json.loads(json.dumps(scenario))
+    for case in renamed["cases"]:
+        cluster, framework = case["tables"].get("cluster", {}), case["tables"].get("framework", {})
+        if cluster.get("node") in calibrated():
+            name = str(cluster["node"])
+            case["tables"]["cluster"] = {**cluster, "node": f"{name}-node.toml", "accelerator": f"{name}.toml"}
+        if framework.get("name") in calibrated():
+            case["tables"]["framework"] = {**framework, "name": f"{framework['name']}-framework.toml"}
+    return zipped({SCENARIO_FILE: scenario_toml(renamed), **texts})
+
+
+SCENARIO_FILE = "scenario.toml"
+MOST_FILES = 20
+
+
+def profile_texts(made: Calibration, name: str) -> dict[str, str]:
+    """The three profiles as the command line writes them, by file name."""
+    from planner.calibration.profiles import write_profiles
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_profiles(made, Path(folder) / f"{name}.toml")
+        return {path.name: path.read_text(encoding="utf-8").replace(f"{Path(folder).resolve()}/", "") for path in paths}
+
+
+def load_archive(content: bytes, name: str) -> state.Scenario:
+    """The scenario of a saved archive; its profiles become this session's. PlannerError says what is wrong with it."""
+    texts = _texts(content, name)
+    if SCENARIO_FILE not in texts:
+        raise PlannerError(f"{name}: holds no {SCENARIO_FILE}; save it on the page anew.")
+    for profile in [n.removesuffix("-node.toml") for n in texts if n.endswith("-node.toml")]:
+        files = [f"{profile}.toml", f"{profile}-node.toml", f"{profile}-framework.toml"]
+        if missing := [n for n in files if n not in texts]:
+            raise PlannerError(f"{name}: {missing[0]} is missing; the three files of a profile belong together.")
+        keep_profile(f"{profile}-{fingerprint(content)[:8]}" if profile in _KEPT else profile, _profile(texts, files))
+    plain = toml_tables(texts[SCENARIO_FILE], name, require=False)
+    others = plain.get("compare", [])
+    for table in [plain, *(others if isinstance(others, list) else ())]:
+        cluster, framework = (_table(table, part) for part in ("cluster", "framework"))
+        if cluster.get("node") in texts:
+            cluster["node"] = _kept_name(cluster["node"].removesuffix("-node.toml"), content)
+            cluster.pop("accelerator", None)
+        if framework.get("name") in texts:
+            framework["name"] = _kept_name(framework["name"].removesuffix("-framework.toml"), content)
+    require_safe(plain, name)
+    return state.from_tables(plain, name)
+
+
+def _table(tables: Any, name: str) -> dict[str, Any]:
+    """A table of a file that nobody has checked; empty where it is none."""
+    found = tables.get(name) if isinstance(tables, dict) else None
+    return found if isinstance(found, dict) and all(isinstance(v, str | int | float) for v in found.values()) else {}
+
+
+def _kept_name(profile: str, content: bytes) -> str:
+    other = f"{profile}-{fingerprint(content)[:8]}"
+    return other if other in calibrated() else profile
+
+
+def _texts(content: bytes, name: str) -> dict[str, str]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = archive.infolist()
+            if len(entries) > MOST_FILES or any(entry.file_size > MOST_CHARACTERS for entry in entries):
+                raise PlannerError(f"{name}: holds more than {MOST_FILES} files, or one of more than {MOST_CHARACTERS:,} bytes.")
+            return {entry.filename: archive.read(entry).decode("utf-8") for entry in entries}
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise PlannerError(f"{name}: cannot be read as an archive of text ({error}).") from None
+
+
+def _profile(texts: Mapping[str, str], files: list[str]) -> Calibration:
+    """A calibration from its files, without the fits that are in the record."""
+    from planner.calibration.calibrate import Calibration
+
+    for file in files:
+        tables = toml_tables(texts[file], file, require=False)
+        require_safe({k: v for k, v in tables.items() if k != "accelerator"}, file)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / Path(file).name for file in files]
+        for path, file in zip(paths, files, strict=True):
+            path.write_text(texts[file], encoding="utf-8")
+        card = load_accelerator(str(paths[0]))
+        node = load_node(str(paths[1]))
+        stack = load_framework(str(paths[2]))
+    source = next((line[2:] for line in texts[files[0]].splitlines() if line.startswith("# ")), files[0])
+    return Calibration(
+        accelerator=card, node=node, framework=stack, fits=(), measured=frozenset(), source=source, base=None
+    )  # fmt: skip
+
+
+def cluster_of(tables: Mapping[str, Mapping[str, Any]]) -> Cluster | None:
+    """The cluster of a configuration, or None where it cannot be."""
+    try:
+        return as_cluster(arguments(tables)["cluster"])
+    except (PlannerError, KeyError):
+        return None
 
 
 def stack_name(tables: Mapping[str, Mapping[str, Any]]) -> str:
@@ -175,17 +317,29 @@ def operators(tables: Tables, found: Plan) -> list[dict[str, Any]]:
     return rows
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A whole run with its bill and what moves it; or in words why there is none."""
+
+    whole: WholeRun | None
+    bill: Bill | None
+    swings: tuple[Swing, ...]
+    error: str = ""
+
+
 @remembered
-def _whole_run(key: str, _plan: Plan, run: Mapping[str, Any] | None) -> tuple[WholeRun | None, str]:
+def _whole_run(key: str, _plan: Plan, run: Mapping[str, Any] | None, cost: Mapping[str, Any] | None) -> Run:
     try:
-        return expected_run(_plan, run), ""
+        whole = expected_run(_plan, run)
+        bill = bill_of(whole, cost) if _plan.fits and (_plan.price is not None or cost) else None
     except PlannerError as error:
-        return None, str(error)
+        return Run(whole=None, bill=None, swings=(), error=str(error))
+    return Run(whole=whole, bill=bill, swings=() if bill is None else tornado(whole, bill))
 
 
-def whole_run(tables: Tables, found: Plan) -> tuple[WholeRun | None, str]:
-    """(the run with its interruptions under the table [run], why there is none)."""
-    result: tuple[WholeRun | None, str] = _whole_run(key_of(tables), found, tables.get("run"))
+def whole_run(tables: Tables, found: Plan) -> Run:
+    """The run with its interruptions under the tables [run] and [cost], its bill, and what moves it."""
+    result: Run = _whole_run(key_of(tables), found, tables.get("run"), tables.get("cost"))
     return result
 
 
@@ -197,10 +351,9 @@ def claims() -> tuple[Judgement, ...]:
     return audit()
 
 
-def chosen_layout(tables: Tables) -> dict[str, Any]:
-    """Fields of the fastest layout that fits: what the planner chooses where no layout is given."""
-    given = {name: value for name, value in arguments(tables).items() if name != "layout"}
-    return layout_fields(plan(**given, explain=False).layout)
+def automatic(tables: Tables) -> Answer:
+    """The plan of a configuration with the layout that the planner chooses."""
+    return answer("", {name: table for name, table in tables.items() if name != "layout"})
 
 
 def layout_fields(layout: Layout) -> dict[str, Any]:
@@ -209,18 +362,6 @@ def layout_fields(layout: Layout) -> dict[str, Any]:
     if fields.get("schedule") != "zero-bubble":
         fields.pop("schedule", None)
     return fields or {"micro_batch_size": 1}
-
-
-def with_layouts(scenario: state.Scenario) -> state.Scenario:
-    """The scenario with a layout in every configuration, so that the controls have something to show."""
-    found: state.Scenario = json.loads(json.dumps(scenario))
-    for case in found["cases"]:
-        if not case["tables"].get("layout"):
-            try:
-                case["tables"]["layout"] = chosen_layout(case["tables"])
-            except PlannerError:
-                continue  # the page shows the error of its plan
-    return found
 
 
 def fingerprint(text: str | bytes) -> str:

@@ -12,22 +12,55 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from planner.reports.plots import COLOURS
 from planner.web.figure import Figure, Spec
 from planner.web.guard import short_text
-from planner.web.text import language, say
+from planner.web.text import language, say, t
 
 BAR = 34
 """Height of a bar, pixels."""
-FITS, TIGHT, OVER, IMPOSSIBLE = "#0072B2", "#E69F00", "#D55E00", "#c8cdd2"
-INK = "#76828e"
-"""Of labels and lines: readable on the light and on the dark page."""
-CASES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-"""Of configurations, from Okabe and Ito's palette."""
+FITS, TIGHT, OVER, IMPOSSIBLE = "#177245", "#f0c24b", "#b3261e", "#c8cdd2"
+"""Of verdicts, and of nothing else."""
+INK = "currentColor"
+"""Of labels and lines: the text's colour, on the light and on the dark page."""
+CASES = ("#7048c8", "#c2570c", "#0f8a7e", "#b03a78")
+"""Of configurations."""
+KINDS = ("#3f6fb5", "#86aede", "#5b4fa0", "#d98032", "#efbf8d", "#4f9d94", "#b7b0c9", "#87909a")
+"""Of what memory is used for, in the order of ``performance.memory.KINDS``."""
+PARTS = (
+    "#2a7f9e", "#16556e", "#84c0d4", "#b04f95", "#863c7e", "#dc9cc6", "#a57ad0", "#6a4bb0", "#9b8f5a", "#b9bfc5", "#6d7780",
+)  # fmt: skip
+"""Of what a step consists of, in the order of ``performance.step_time.PARTS``."""
+GROUPS = ("#3a53a4", "#d07a1f", "#1d8f6d", "#a13d63", "#7a6bc9", "#7d6a1e", "#4aa0b8", "#7b8791", "#c65fb0", "#4f7f2a")
+"""Of groups that a chart tells apart."""
+TEXT = 12
+"""Pixels of the smallest text."""
 COLUMNS: Any = alt.ExprRef("width < 450 ? 2 : 4")
 """Of a legend: fewer on a phone."""
 NARROW: Any = alt.ExprRef("width < 450 ? 105 : 190")
 """Pixels of a legend's text."""
+CONFIG = {
+    "axis": {"labelFontSize": TEXT, "titleFontSize": TEXT},
+    "legend": {"labelFontSize": TEXT, "titleFontSize": TEXT},
+    "text": {"fontSize": TEXT},
+}
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb (WCAG 2.2)."""
+    parts = (int(colour[i : i + 2], 16) / 255.0 for i in (1, 3, 5))
+    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours (WCAG 2.2), 1 to 21."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def ink_on(colour: str) -> str:
+    """White or near black, whichever reads better on a colour."""
+    return max("#ffffff", "#101418", key=lambda ink: contrast(ink, colour))
 
 
 def show(*figures: Figure, key: str, select: str | None = None) -> Any:
@@ -51,45 +84,45 @@ def _spec(chart: Any, height: int | None = None) -> Spec:
     found: Spec = json.loads(
         chart.properties(width="container", **({"height": height} if height else {})).to_json(validate=False)
     )
-    for name in ("data", "datasets", "$schema", "config"):
+    for name in ("data", "datasets", "$schema"):
         found.pop(name, None)
+    found["config"] = CONFIG
     found["autosize"] = {"type": "fit-x", "contains": "padding"}
     return found
 
 
-def _stacked(names: Sequence[str], axis: str, legend: str, capacity: str | None) -> Any:
-    """Horizontal stacked bars by ``part``, a tick at ``capacity``, the total written at the end."""
+def _legend(**more: Any) -> alt.Legend:
+    """Above the chart."""
+    return alt.Legend(**{"orient": "top", "columns": COLUMNS, "labelLimit": NARROW, "title": None, **more})
+
+
+def _stacked(names: Sequence[str], colours: Sequence[str], axis: str, legend: str, capacity: str | None) -> Any:
+    """Horizontal stacked bars by ``part``, the total under the label, a line at ``capacity`` with its number."""
     base = alt.Chart(pd.DataFrame()).encode(
-        y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=130, labelFontSize=12)),
+        y=alt.Y("label:N", title=None, sort=None, axis=alt.Axis(labelLimit=130, labelExpr="split(datum.label, '\\n')")),
     )
+    room = alt.Scale(nice=False, zero=True)
     bars = base.mark_bar(size=BAR - 10).encode(
-        x=alt.X("value:Q", title=axis, stack="zero"),
+        x=alt.X("value:Q", title=axis, stack="zero", scale=room),
         color=alt.Color(
             "part:N",
-            title=None,
             sort=list(names),
-            scale=alt.Scale(domain=list(names), range=list(COLOURS[: len(names)])),
-            legend=alt.Legend(orient="bottom", columns=COLUMNS, labelLimit=NARROW, symbolType="square"),
+            scale=alt.Scale(domain=list(names), range=list(colours)),
+            legend=_legend(symbolType="square"),
         ),
         order=alt.Order("order:Q"),
-        tooltip=[alt.Tooltip("label:N", title=" "), alt.Tooltip("part:N", title=legend), alt.Tooltip("shown:N", title=axis)],
+        tooltip=[alt.Tooltip("name:N", title=" "), alt.Tooltip("part:N", title=legend), alt.Tooltip("shown:N", title=axis)],
     )
-    inside = base.mark_text(fontSize=11).encode(
-        color=alt.condition("datum.order === 0", alt.value("white"), alt.value("black")),
-        x=alt.X("middle:Q", title=axis),
-        text="inside:N",
-        detail="part:N",
+    inside = base.mark_text(aria=False).encode(
+        color=alt.Color("ink:N", scale=None), x=alt.X("middle:Q", title=axis), text="inside:N", detail="part:N"
     )
-    total = base.mark_text(align="left", dx=7, fontSize=12, fontWeight="bold", color=INK).encode(
-        x=alt.X("max(right):Q", title=axis), text="max(total):N"
-    )
-    room = base.mark_point(opacity=0).encode(x=alt.X("max(edge):Q", title=axis), tooltip=alt.value(None))
-    layers = [room, bars, inside, total]
+    edge = base.mark_point(opacity=0, aria=False).encode(x=alt.X("max(edge):Q", title=axis), tooltip=alt.value(None))
+    layers = [edge, bars, inside]
     if capacity:
-        line = base.mark_tick(thickness=3, size=BAR + 2, color=OVER).encode(
+        line = base.mark_tick(thickness=3, size=BAR + 2, color=INK).encode(
             x=alt.X("max(capacity):Q", title=axis), tooltip=[alt.Tooltip("max(capacity):Q", title=capacity, format=".1f")]
         )
-        word = base.mark_text(align="right", dx=-5, dy=-BAR / 2 - 1, fontSize=11, color=OVER).encode(
+        word = base.mark_text(align="right", dx=-5, dy=-BAR / 2 - 2, color=INK, aria=False).encode(
             x=alt.X("max(capacity):Q", title=axis), text="max(capacity_text):N"
         )
         layers += [line, word]
@@ -97,49 +130,54 @@ def _stacked(names: Sequence[str], axis: str, legend: str, capacity: str | None)
 
 
 @lru_cache(maxsize=256)
-def stacked_spec(lang: str, kind: str, names: tuple[str, ...], rows: int) -> Spec:
-    """Bars of GiB ("memory") or of seconds ("step")."""
+def stacked_spec(lang: str, kind: str, names: tuple[str, ...], colours: tuple[str, ...], rows: int) -> Spec:
+    """Bars of GiB ("memory"), of seconds ("step") or of days ("days")."""
     axis, legend = say(lang, f"chart.{kind}_axis"), say(lang, f"chart.{kind}_legend")
-    chart = _stacked(names, axis, legend, say(lang, "chart.capacity") if kind == "memory" else None)
-    return _spec(chart, rows * (BAR + 16))
+    chart = _stacked(names, colours, axis, legend, say(lang, "chart.capacity") if kind == "memory" else None)
+    return _spec(chart, rows * (BAR + 22))
 
 
 def stacked(
-    name: str, kind: str, title: str, description: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]], str, float | None]]
+    name: str,
+    kind: str,
+    title: str,
+    description: str,
+    rows: Sequence[tuple[str, Sequence[tuple[str, float]], str, float | None]],
+    colours: Sequence[str],
 ) -> Figure:
-    """``rows``: label, (part, value) in order, text of the total, capacity. Labels are told apart where two are equal."""
+    """``rows``: label, (part, value) in order, text of the total, capacity; a colour for each part, present or not.
+
+    Labels are told apart where two are equal.
+    """
     data: list[dict[str, Any]] = []
     widest = max([sum(v for _, v in parts) for _, parts, _, _ in rows] + [c or 0.0 for *_, c in rows])
     names = list(dict.fromkeys(p for _, parts, _, _ in rows for p, _ in parts))
+    paint = dict(zip(names, colours, strict=False))
     for label, (_, parts, total, capacity) in zip(unlike([row[0] for row in rows]), rows, strict=True):
         end = 0.0
-        room = sum(v for _, v in parts)
         for part, value in parts:
             if value > 0:
                 data.append(
                     {
-                        "label": label,
+                        "label": f"{label}\n{total}",
+                        "name": label,
                         "part": part,
                         "value": value,
                         "order": names.index(part),
                         "middle": end + value / 2,
                         "shown": f"{value:.4g}",
                         "inside": f"{value:.3g}" if value > 0.055 * widest else "",
-                        "edge": widest * 1.22,
-                        "right": _beside(room, capacity, widest),
+                        "ink": ink_on(paint[part]),
                         "total": total,
+                        "edge": 1.05 * widest,
                         "capacity": capacity,
-                        "capacity_text": None if capacity is None else f"{capacity:.1f}",
+                        "capacity_text": None if capacity is None else t("chart.usable", gib=f"{capacity:.1f}"),
                     }
                 )
             end += value
-    spec = stacked_spec(language(), kind, tuple(names), len(rows))
+    used = tuple(part for part in names if any(row["part"] == part for row in data))
+    spec = stacked_spec(language(), kind, used, tuple(paint[part] for part in used), len(rows))
     return Figure(name=name, title=title, alt=description, spec=spec, rows=data)
-
-
-def _beside(end: float, capacity: float | None, widest: float) -> float:
-    """Where the total is written: at the bar's end, or past the mark of the capacity where that is near."""
-    return max(end, capacity) if capacity is not None and capacity - end < 0.2 * widest else end
 
 
 def unlike(labels: Sequence[str]) -> list[str]:
@@ -156,21 +194,63 @@ def unlike(labels: Sequence[str]) -> list[str]:
 
 
 @lru_cache(maxsize=64)
+def areas_spec(lang: str, names: tuple[str, ...]) -> Spec:
+    """GiB by kind over the moments of a step, stacked, a line at the capacity."""
+    axis = say(lang, "chart.memory_axis")
+    base = alt.Chart(pd.DataFrame()).encode(
+        x=alt.X("when:N", title=say(lang, "chart.moment_axis"), axis=alt.Axis(labelAngle=0, labelLimit=150)),
+    )
+    scale = alt.Scale(nice=False, zero=True)
+    areas = base.mark_area(line={"strokeWidth": 1}).encode(
+        y=alt.Y("value:Q", title=axis, stack="zero", scale=scale),
+        color=alt.Color(
+            "part:N",
+            sort=list(names),
+            scale=alt.Scale(domain=list(names), range=list(KINDS[: len(names)])),
+            legend=_legend(symbolType="square"),
+        ),
+        order=alt.Order("order:Q"),
+        tooltip=[
+            alt.Tooltip("when:N", title=" "),
+            alt.Tooltip("part:N", title=say(lang, "chart.memory_legend")),
+            alt.Tooltip("value:Q", title=axis, format=".1f"),
+        ],
+    )
+    line = base.mark_line(color=INK, strokeWidth=2, strokeDash=[6, 4]).encode(y=alt.Y("max(capacity):Q", title=axis, scale=scale))
+    word = (
+        base.mark_text(align="left", baseline="bottom", dx=6, dy=-4, color=INK, aria=False)
+        .encode(y=alt.Y("capacity:Q", title=axis, scale=scale), text="capacity_text:N")
+        .transform_filter("datum.at === 0 && datum.order === 0")
+    )
+    edge = base.mark_point(opacity=0, aria=False).encode(y=alt.Y("max(edge):Q", title=axis, scale=scale), tooltip=alt.value(None))
+    return _spec(alt.layer(edge, areas, line, word), 320)
+
+
+def areas(
+    name: str, title: str, description: str, rows: Sequence[dict[str, Any]], names: Sequence[str], capacity: float
+) -> Figure:
+    """``rows``: at (order of the moment), when, part, value (GiB), order of the part."""
+    totals = {row["at"]: sum(r["value"] for r in rows if r["at"] == row["at"]) for row in rows}
+    words, edge = t("chart.usable", gib=f"{capacity:.1f}"), 1.05 * max(*totals.values(), capacity)
+    data = [{**row, "capacity": capacity, "capacity_text": words, "edge": edge} for row in rows]
+    return Figure(name=name, title=title, alt=description, spec=areas_spec(language(), tuple(names)), rows=data)
+
+
+@lru_cache(maxsize=64)
 def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
     """Dollars (or GPU-hours) against days, one line for each configuration over its GPU counts."""
     days, cost = say(lang, "chart.days_axis"), say(lang, "chart.usd_axis" if priced else "chart.gpu_hours_axis")
     colour = alt.Color(
         "label:N",
-        title=None,
         sort=list(labels),
         scale=alt.Scale(domain=list(labels), range=list(CASES[: len(labels)])),
-        legend=alt.Legend(orient="bottom", labelLimit=240),
+        legend=_legend(labelLimit=240),
     )
     base = alt.Chart(pd.DataFrame()).encode(
         x=alt.X(
             "days:Q", title=days, scale=alt.Scale(type="log", nice=False, padding=28), axis=alt.Axis(format=",~r", tickCount=6)
         ),
-        y=alt.Y("cost:Q", title=cost, scale=alt.Scale(zero=False, padding=22), axis=alt.Axis(format="~s")),
+        y=alt.Y("cost:Q", title=cost, scale=alt.Scale(zero=True), axis=alt.Axis(format="~s")),
         color=colour,
     )
     line = base.mark_line(strokeWidth=2, opacity=0.6).encode(order="gpus:Q", detail="label:N")
@@ -187,7 +267,7 @@ def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
     points = base.mark_point(filled=True, opacity=1).encode(
         size=alt.Size("now:N", legend=None, scale=alt.Scale(domain=[False, True], range=[50, 170])), tooltip=tips
     )
-    names = base.mark_text(dy=-14, dx=14, fontSize=11).encode(text="gpus_text:N", color=alt.value(INK))
+    names = base.mark_text(dy=-14, dx=14, aria=False).encode(text="gpus_text:N", color=alt.value(INK))
     return _spec(alt.layer(line, span, wide, points, names), 300)
 
 
@@ -218,22 +298,21 @@ def fit_map_spec(lang: str, rows: int) -> Spec:
         color=alt.Color(
             "state:N",
             scale=colours,
-            legend=alt.Legend(orient="bottom", labelLimit=NARROW, columns=COLUMNS, title=None),
+            legend=_legend(),
         ),
-        opacity=alt.Opacity("strength:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0.45, 1])),
         tooltip=tips,
     )
-    text = base.mark_text(fontSize=11, fontWeight="bold").encode(
+    text = base.mark_text(fontWeight="bold", aria=False).encode(
         text="cell:N",
-        color=alt.condition("datum.dark", alt.value("white"), alt.value("black")),
+        color=alt.Color("ink:N", scale=None),
         tooltip=tips,
     )
-    own = base.mark_rect(fill=None, stroke="#111111", strokeWidth=3).transform_filter("datum.own")
+    own = base.mark_rect(fill=None, stroke=INK, strokeWidth=3).transform_filter("datum.own")
     return _spec(alt.layer(cells, text, own), rows * 36)
 
 
 def fit_map(title: str, description: str, rows: Sequence[dict[str, Any]]) -> Figure:
-    """``rows``: micro, seq, headroom (GiB), state, strength, cell, dark, step, reason, own."""
+    """``rows``: micro, seq, headroom (GiB), state, cell, ink, step, reason, own."""
     lengths = len({row["seq"] for row in rows})
     return Figure(name="fit-map", title=title, alt=description, spec=fit_map_spec(language(), lengths), rows=rows)
 
@@ -252,10 +331,9 @@ def scatter_spec(
     points = base.mark_point(filled=True, size=60, opacity=0.8).encode(
         color=alt.Color(
             "group:N",
-            title=None,
             sort=list(colours),
-            scale=alt.Scale(domain=list(colours), range=[COLOURS[i % len(COLOURS)] for i in range(len(colours))]),
-            legend=alt.Legend(orient="bottom", columns=COLUMNS, labelLimit=NARROW, symbolLimit=24),
+            scale=alt.Scale(domain=list(colours), range=[GROUPS[i % len(GROUPS)] for i in range(len(colours))]),
+            legend=_legend(symbolLimit=24),
         ),
         tooltip=[alt.Tooltip(f"{tip}:N", title=say(lang, f"chart.tip_{tip}")) for tip in tips],
     )
@@ -304,12 +382,11 @@ def scatter(
 def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, ...], samples: bool) -> Spec:
     """Lines of ``y`` over ``x`` by group; or samples, ``y`` measured, with a dash where the fit ``fitted`` lies."""
     scale = {"type": "log", "nice": False, "padding": 12} if logarithmic else {"zero": False, "padding": 12}
-    range_ = [COLOURS[i % len(COLOURS)] for i in range(len(groups))]
+    range_ = [GROUPS[i % len(GROUPS)] for i in range(len(groups))]
     colour = alt.Color(
         "group:N",
-        title=None,
         scale=alt.Scale(domain=list(groups), range=range_),
-        legend=alt.Legend(orient="bottom", labelLimit=240, columns=COLUMNS) if samples else None,
+        legend=_legend(labelLimit=240) if samples else None,
     )
     base = alt.Chart(pd.DataFrame()).encode(
         x=alt.X("x:Q", title=say(lang, f"chart.{x}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6)),
@@ -328,7 +405,9 @@ def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, 
     vertical = alt.Y("y:Q", title=say(lang, f"chart.{y}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6))
     if not samples:
         line = base.mark_line(strokeWidth=2.5, point=True).encode(y=vertical, tooltip=tips)
-        names = base.mark_text(align="right", dx=-8, dy=-10, fontSize=12, fontWeight="bold").encode(y=vertical, text="end:N")
+        names = base.mark_text(align="right", dx=-8, dy=-10, fontWeight="bold", color=INK, aria=False).encode(
+            y=vertical, text="end:N", color=alt.value(INK)
+        )
         return _spec(alt.layer(line, names), 320)
     apart = base.mark_rule(opacity=0.45).encode(y=vertical, y2="fitted:Q")
     measured = base.mark_point(size=40, opacity=0.85).encode(y=vertical, tooltip=tips)
@@ -354,3 +433,98 @@ def lines(
     rows = [{**row, "end": str(row["group"]) if not samples and row["x"] == last[str(row["group"])] else ""} for row in rows]
     spec = lines_spec(language(), x, y, logarithmic, groups, samples)
     return Figure(name=name, title=title, alt=description, spec=spec, rows=rows)
+
+
+@lru_cache(maxsize=64)
+def tornado_spec(lang: str, rows: int) -> Spec:
+    """From the low to the high end of each input, a line at the total as it is."""
+    axis = say(lang, "chart.usd_axis")
+    base = alt.Chart(pd.DataFrame()).encode(y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=170)))
+    scale = alt.Scale(zero=False, nice=True, padding=40)
+    tips = [
+        alt.Tooltip("name:N", title=" "),
+        alt.Tooltip("low:N", title=say(lang, "chart.tip_low")),
+        alt.Tooltip("high:N", title=say(lang, "chart.tip_high")),
+    ]
+    bars = base.mark_bar(size=16).encode(
+        x=alt.X("from:Q", title=axis, scale=scale, axis=alt.Axis(format="~s", tickCount=6)),
+        x2="to:Q",
+        color=alt.Color("end:N", scale=alt.Scale(range=[GROUPS[0], GROUPS[1]]), legend=_legend(symbolType="square")),
+        tooltip=tips,
+    )
+    now = base.mark_rule(color=INK, strokeWidth=2).encode(x=alt.X("now:Q", title=axis, scale=scale), y=alt.Y(), tooltip=tips)
+    return _spec(alt.layer(bars, now), rows * 30 + 20)
+
+
+def tornado(name: str, title: str, description: str, rows: Sequence[dict[str, Any]]) -> Figure:
+    """``rows``: name, end (which end), from, to, now (US dollars), low, high (words)."""
+    inputs = len({row["name"] for row in rows})
+    return Figure(name=name, title=title, alt=description, spec=tornado_spec(language(), inputs), rows=rows)
+
+
+@lru_cache(maxsize=64)
+def roofline_spec(lang: str, groups: tuple[str, ...]) -> Spec:
+    """Rate against intensity of operators on logarithmic axes, area = time, under the chip's roof."""
+    x = alt.X("x:Q", title=say(lang, "chart.intensity_axis"), scale=alt.Scale(type="log", nice=False, padding=16),
+              axis=alt.Axis(format="~s", tickCount=6))  # fmt: skip
+    y = alt.Y("y:Q", title=say(lang, "chart.tflops_axis"), scale=alt.Scale(type="log", nice=False, padding=16),
+              axis=alt.Axis(format="~g", tickCount=6))  # fmt: skip
+    base = alt.Chart(pd.DataFrame()).encode(x=x, y=y)
+    roof = base.mark_line(color=INK, strokeWidth=2).encode(order="x:Q").transform_filter("datum.roof")
+    chosen = alt.selection_point(name="chosen", fields=["id"], on="click")
+    tips = [
+        alt.Tooltip("name:N", title=" "),
+        alt.Tooltip("x:Q", title=say(lang, "chart.intensity_axis"), format=",.3g"),
+        alt.Tooltip("y:Q", title=say(lang, "chart.tflops_axis"), format=",.3g"),
+        alt.Tooltip("share:Q", title=say(lang, "chart.tip_share"), format=".1%"),
+    ]
+    points = (
+        base.mark_point(filled=True, opacity=0.75)
+        .encode(
+            color=alt.Color(
+                "group:N",
+                scale=alt.Scale(domain=list(groups), range=[GROUPS[i % len(GROUPS)] for i in range(len(groups))]),
+                legend=_legend(),
+            ),
+            size=alt.Size("share:Q", legend=None, scale=alt.Scale(range=[20, 1400], zero=True)),
+            tooltip=tips,
+        )
+        .transform_filter("!datum.roof")
+        .add_params(chosen)
+    )
+    return _spec(alt.layer(roof, points), 380)
+
+
+def roofline(name: str, title: str, description: str, rows: Sequence[dict[str, Any]]) -> Figure:
+    """``rows``: id, name, group, x (flop per byte), y (TFLOP/s), share, roof (of the two limits' line)."""
+    groups = tuple(dict.fromkeys(str(row["group"]) for row in rows if not row["roof"]))
+    return Figure(name=name, title=title, alt=description, spec=roofline_spec(language(), groups), rows=rows)
+
+
+@lru_cache(maxsize=64)
+def swept_spec(lang: str, x: str, y: str, numeric: bool, groups: tuple[str, ...]) -> Spec:
+    """A line for each configuration over the values of a field."""
+    title = say(lang, f"chart.{y}")
+    across = alt.X("x:Q", title=x, axis=alt.Axis(format="~s"), scale=alt.Scale(zero=False, padding=14)) if numeric else alt.X(
+        "x:N", title=x, sort=None, axis=alt.Axis(labelAngle=0)
+    )  # fmt: skip
+    base = alt.Chart(pd.DataFrame()).encode(
+        x=across,
+        y=alt.Y("y:Q", title=title, scale=alt.Scale(zero=False, padding=14), axis=alt.Axis(format="~s")),
+        color=alt.Color(
+            "group:N", sort=list(groups), scale=alt.Scale(domain=list(groups), range=list(CASES[: len(groups)])), legend=_legend()
+        ),
+        tooltip=[
+            alt.Tooltip("group:N", title=" "),
+            alt.Tooltip("x:N", title=x),
+            alt.Tooltip("y:Q", title=title, format=".4g"),
+            alt.Tooltip("note:N", title=say(lang, "chart.tip_note")),
+        ],
+    )
+    return _spec(base.mark_line(strokeWidth=2.5, point={"size": 60}), 320)
+
+
+def swept(name: str, title: str, description: str, rows: Sequence[dict[str, Any]], *, x: str, y: str, numeric: bool) -> Figure:
+    """``rows``: x (a field's value), y, group (configuration), note."""
+    groups = tuple(dict.fromkeys(str(row["group"]) for row in rows))
+    return Figure(name=name, title=title, alt=description, spec=swept_spec(language(), x, y, numeric, groups), rows=rows)

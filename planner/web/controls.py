@@ -16,7 +16,13 @@ def key_of(case: int, name: str) -> str:
     return f"in.{language()}.{st.session_state['revision']}.{case}.{name}"
 
 
-def _store(case: int, table: str, name: str, key: str) -> None:
+Stored = Callable[[], None]
+"""What is done once a value has been written: other values may follow from it."""
+
+
+def _store(case: int, table: str, name: str, key: str, before: Stored | None) -> None:
+    if before is not None:
+        before()
     tables = state.current()["cases"][case]["tables"]
     state.put(tables, table, {name: st.session_state[key]})
 
@@ -26,29 +32,71 @@ def with_value(options: Sequence[Any], value: Any) -> list[Any]:
     return list(options) if value in options else sorted([*options, value])
 
 
-def slider(case: int, table: str, name: str, label: str, options: Sequence[Any], value: Any, **more: Any) -> None:
-    """A slider over given values; a text where there is only one."""
+def slider(
+    case: int,
+    table: str,
+    name: str,
+    label: str,
+    options: Sequence[Any],
+    value: Any,
+    *,
+    tag: str = "",
+    before: Stored | None = None,
+    **more: Any,
+) -> None:
+    """A slider over given values; a text where there is only one. ``tag``: another control for a value from elsewhere."""
     values = with_value(options, value)
     if len(values) < 2:
         st.caption(f"{label}: {values[0]}")
         return
-    key = key_of(case, f"{table}.{name}")
+    key = key_of(case, f"{table}.{name}{tag}")
     st.session_state.setdefault(key, value)
-    st.select_slider(label, values, key=key, on_change=_store, args=(case, table, name, key), **more)
+    st.select_slider(label, values, key=key, on_change=_store, args=(case, table, name, key, before), **more)
 
 
 def choice(
-    case: int, table: str, name: str, label: str, options: Sequence[Any], value: Any, show: Callable[[Any], str] = str
+    case: int,
+    table: str,
+    name: str,
+    label: str,
+    options: Sequence[Any],
+    value: Any,
+    show: Callable[[Any], str] = str,
+    *,
+    tag: str = "",
+    before: Stored | None = None,
+    **more: Any,
 ) -> None:
     """A list to choose from."""
-    key = key_of(case, f"{table}.{name}")
+    key = key_of(case, f"{table}.{name}{tag}")
     values = list(options) if value in options else [value, *options]
     st.session_state.setdefault(key, value)
-    st.selectbox(label, values, key=key, on_change=_store, args=(case, table, name, key), format_func=show)
+    st.selectbox(label, values, key=key, on_change=_store, args=(case, table, name, key, before), format_func=show, **more)
 
 
-def switch(case: int, table: str, name: str, label: str, value: bool) -> None:
+def switch(
+    case: int, table: str, name: str, label: str, value: bool, *, tag: str = "", before: Stored | None = None, **more: Any
+) -> None:
     """A switch."""
+    key = key_of(case, f"{table}.{name}{tag}")
+    st.session_state.setdefault(key, value)
+    st.checkbox(label, key=key, on_change=_store, args=(case, table, name, key, before), **more)
+
+
+def number(case: int, table: str, name: str, label: str, value: float | int | None, **more: Any) -> None:
+    """A number; empty takes the field out."""
     key = key_of(case, f"{table}.{name}")
     st.session_state.setdefault(key, value)
-    st.checkbox(label, key=key, on_change=_store, args=(case, table, name, key))
+    st.number_input(label, key=key, on_change=_store, args=(case, table, name, key, None), **more)
+
+
+def switch_to(case: int, table: str, name: str, label: str, value: Any, now: Any, **more: Any) -> None:
+    """A switch that writes ``value``, or takes the field out."""
+    key = key_of(case, f"{table}.{name}")
+    st.session_state.setdefault(key, now is not None and (now == value or not isinstance(value, str)))
+
+    def store() -> None:
+        tables = state.current()["cases"][case]["tables"]
+        state.put(tables, table, {name: value if st.session_state[key] else None})
+
+    st.checkbox(label, key=key, on_change=store, **more)

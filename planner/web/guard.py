@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +19,12 @@ MAX_DEPTH = 6
 UPLOAD_MB = 8
 """The same as server.maxUploadSize in planner/web/.streamlit/config.toml."""
 FILES = (".toml", ".json", ".csv", ".parquet")
+MOST_CHARACTERS = 200_000
+"""Of a scenario as text."""
+MOST_DOTS = 32
+"""Of one name in TOML: the parser's time grows with their square."""
+LARGEST_NUMBER = 10**18
+"""No field of a scenario holds more; longer whole numbers fit into no float."""
 PATH_FIELDS = {"config": "model.config", "expert_histogram": "run.expert_histogram", "trace": "serve.trace"}
 LOOKED_UP = {"name", "base", "node", "accelerator", "framework", "adapter", "draft", "model", "engine", "teacher", "curves"}
 """Fields whose text the planner looks up in its catalog: there no path may stand."""
@@ -48,10 +56,17 @@ def require_safe(value: Any, where: str = "scenario", depth: int = 0) -> None:
             raise PlannerError(f"{where}: holds {len(value):,} items; at most {MAX_ITEMS:,} are read.")
         for inner in value:
             require_safe(inner, where, depth + 1)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise PlannerError(f"{where} = {value}: must be a finite number.")
+    elif isinstance(value, int | float):
+        _require_number(value, where)
     elif isinstance(value, str) and len(value) > MAX_TEXT * 10:
         raise PlannerError(f"{where}: holds {len(value):,} characters; at most {MAX_TEXT * 10:,} are read.")
+
+
+def _require_number(value: float, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise PlannerError(f"{where} = {value}: must be a finite number.")
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        raise PlannerError(f"{where}: is a number of {value.bit_length() * 0.30103 + 1:.0f} digits; at most 10^18 is read.")
 
 
 def _require_field(key: str, value: Any, where: str) -> None:
@@ -62,12 +77,40 @@ def _require_field(key: str, value: Any, where: str) -> None:
     if key in LOOKED_UP and isinstance(value, str):
         require_name(value, f"{where}.{key}")
     largest = LARGEST.get(key)
-    if largest is not None and isinstance(value, int | float) and not isinstance(value, bool) and value > largest:
+    if (
+        largest is not None
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and largest < value <= LARGEST_NUMBER
+    ):
         raise PlannerError(f"{where}.{key} = {value:,}: the web page takes at most {largest:,}.")
 
     least = SMALLEST.get(key)
     if least is not None and isinstance(value, int | float) and not isinstance(value, bool) and value < least:
         raise PlannerError(f"{where}.{key} = {value:,}: the web page takes no less than {least:,}.")
+
+
+def toml_tables(text: str, name: str, *, require: bool = True) -> dict[str, Any]:
+    """The tables of a TOML text that the parser reads in a moment and that hold nothing unsafe; PlannerError otherwise.
+
+    >>> toml_tables("a.b = 1", "x.toml")
+    {'a': {'b': 1}}
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise PlannerError(f"{name}: holds {len(text):,} characters; at most {MOST_CHARACTERS:,} are read.")
+    joined = re.sub(r"[ \t]+", " ", text).replace(" .", ".").replace(". ", ".")
+    longest = max((part.count(".") for part in re.split(r"[\s=\[\]{},#]+", joined)), default=0)
+    if longest > MOST_DOTS:
+        raise PlannerError(f"{name}: a name in it has {longest:,} dots; a scenario needs two, at most {MOST_DOTS} are read.")
+    try:
+        found = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PlannerError(f"{name}: not valid TOML: {short_text(error, 300)}.") from None
+    except ValueError:
+        raise PlannerError(f"{name}: holds a number of more digits than any field has.") from None
+    if require:
+        require_safe(found, name)
+    return found
 
 
 def require_name(name: str, where: str) -> None:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import streamlit as st
 
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import Node, load_node, node_names
+from planner.common.units import GIB
+from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 from planner.layout_search.space import divisors
 from planner.model.architecture import Model
 from planner.model.catalog import model_names
 from planner.model.huggingface import model_from_config
+from planner.prices.price import load_prices
 from planner.web import state
-from planner.web.answers import answer, calibrated
-from planner.web.controls import key_of, slider, with_value
+from planner.web.answers import calibrated, cluster_of
+from planner.web.controls import key_of, with_value
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
 from planner.web.messages import said
 from planner.web.state import Tables
@@ -35,13 +37,21 @@ def controls(case: int) -> None:
 
 
 def _label(case: int) -> None:
-    key = key_of(case, "label")
-    st.session_state.setdefault(key, state.current()["cases"][case]["label"])
+    label = state.current()["cases"][case]["label"]
+    key = key_of(case, f"label.{label}")
+    st.session_state.setdefault(key, label)
 
     def store() -> None:
-        state.current()["cases"][case]["label"] = short_text(st.session_state[key] or str(case + 1), 40)
+        scenario = state.current()
+        if words := short_text(st.session_state[key], 40):
+            scenario["cases"][case]["label"] = words
+            state.claim(scenario, case, "label")
+        else:
+            state.disclaim(scenario, case, "label")
+            state.rename(scenario, case)
+            st.session_state["revision"] += 1
 
-    st.text_input(t("in.label"), key=key, on_change=store, max_chars=40)
+    st.text_input(t("in.label"), key=key, on_change=store, max_chars=40, help=t("in.label_help"))
 
 
 def _model(case: int, tables: Tables) -> None:
@@ -55,14 +65,14 @@ def _model(case: int, tables: Tables) -> None:
     def store() -> None:
         if st.session_state[key] != own:
             tables["model"] = {"name": st.session_state[key]}
-            drop_impossible_layout(tables)
+            changed(case)
 
     options = [*([own] if pasted else []), *with_value(model_names(), name if not pasted else model_names()[0])]
     st.selectbox(t("in.model"), options, key=key, on_change=store, help=t("in.model_help"))
-    _pasted_config(case)
+    pasted_config(case)
 
 
-def _pasted_config(case: int) -> None:
+def pasted_config(case: int) -> None:
     box = st.popover(t("in.config"), width="stretch", key=key_of(case, "config"), on_change="rerun")
     if not box.open:
         return
@@ -81,6 +91,7 @@ def _pasted_config(case: int) -> None:
                 st.error(markdown(said(str(error)), 1200))
             else:
                 state.current()["cases"][case]["tables"]["model"] = fields
+                changed(case)
                 state.replace(state.current())
                 st.rerun()
 
@@ -105,80 +116,130 @@ def fields_of(model: Model) -> dict[str, Any]:
     return fields
 
 
-def _nodes() -> list[str]:
-    return [*calibrated(), *node_names()]
+@cache
+def cards() -> tuple[str, ...]:
+    """Accelerators of the catalog, those that somebody rents first."""
+    rented = {price.accelerator for price in load_prices()}
+    return tuple(sorted(accelerator_names(), key=lambda name: (name not in rented, name)))
 
 
-def node_label(name: str) -> str:
-    """A node type for people: "dgx-a100-80gb · 8 × a100-sxm4-80gb"."""
-    return t("in.calibrated", name=name) if name in calibrated() else _catalog_label(name)
+def all_cards() -> list[str]:
+    """Those that were calibrated in this session, then the catalog's."""
+    return [*calibrated(), *cards()]
+
+
+def usual_cut(tables: Tables) -> dict[str, Any]:
+    """The deployment of a configuration with its GPUs used: tensor parallel inside a node where nothing else is said."""
+    serving, gpus = dict(tables.get("serving", {})), num_gpus(tables)
+    if serving.get("tp", 1) * serving.get("pp", 1) * serving.get("dp", 1) != gpus:
+        found, model = cluster_of(tables), load_or_none(tables)
+        wide = min(gpus, found.node.num_gpus if found else gpus)
+        tp = max(d for d in divisors(gpus) if d <= wide and (model is None or model.num_heads % d == 0))
+        serving |= {"tp": tp, "pp": gpus // tp, "dp": 1}
+        serving.pop("ep", None)
+    return serving
+
+
+def card_of(tables: Tables) -> str:
+    """The accelerator of a configuration, or the name of the calibrated profile that stands for one."""
+    given = tables.get("cluster", {})
+    if str(given.get("node", "")) in calibrated():
+        return str(given["node"])
+    found = cluster_of(tables)
+    return str(given.get("accelerator", given.get("node", ""))) if found is None else found.accelerator.name
+
+
+def card_label(name: str) -> str:
+    """A GPU for people: "rtx-4090-24gb · 24 GiB"."""
+    return t("in.calibrated", name=name) if name in calibrated() else _card_label(name)
 
 
 @lru_cache(maxsize=512)
-def _catalog_label(name: str) -> str:
+def _card_label(name: str) -> str:
     try:
-        node = load_node(name)
+        card = load_accelerator(name)
     except PlannerError:
         return short_text(name)
-    return f"{node.name} · {node.num_gpus} × {node.accelerator}"
+    return f"{card.name} · {card.memory_bytes / GIB:,.0f} GiB"
 
 
-def node_of(name: str) -> Node | None:
-    own = calibrated().get(name)
-    if own is not None:
-        return own.node
-    try:
-        return load_node(name)
-    except PlannerError:
-        return None
+def _nodes(card: str) -> list[str]:
+    """Node types with this accelerator."""
+    return [name for name in node_names() if load_node(name).accelerator == card]
+
+
+def on_cards(tables: Tables, card: str, gpus: int) -> None:
+    """Put a configuration on so many GPUs of that name; the node is the accelerator's own."""
+    if card in calibrated():
+        tables["cluster"] = {"node": card, "num_gpus": min(gpus, calibrated()[card].node.num_gpus)}
+    else:
+        tables["cluster"] = {"accelerator": card, "num_gpus": gpus}
 
 
 def _hardware(case: int, tables: Tables) -> None:
-    given = tables.get("cluster", {})
-    name = str(given.get("node", ""))
-    key = key_of(case, "node")
-    st.session_state.setdefault(key, name)
+    """GPU and how many; the node that they stand in is a detail."""
+    name, gpus = card_of(tables), num_gpus(tables)
+    card_key, count_key, node_key = (key_of(case, what) for what in ("card", "gpus", "node"))
+    st.session_state.setdefault(card_key, name)
+    st.session_state.setdefault(count_key, gpus)
 
-    def store() -> None:
-        chosen = st.session_state[key]
-        sizes = gpu_counts(node_of(chosen))
-        before = num_gpus(tables)
-        tables["cluster"] = {"node": chosen, "num_gpus": before if before in sizes else sizes[-1] if len(sizes) < 4 else sizes[3]}
-        drop_impossible_layout(tables)
+    def store_card() -> None:
+        on_cards(tables, st.session_state[card_key], num_gpus(tables))
+        changed(case)
         st.session_state["revision"] += 1
 
-    options = _nodes()
+    def store_count() -> None:
+        tables["cluster"].pop("num_nodes", None)
+        tables["cluster"]["num_gpus"] = int(st.session_state[count_key])
+        changed(case)
+
+    options = [*calibrated(), *cards()]
     values = options if name in options else [name, *options]
-    st.selectbox(t("in.node"), values, key=key, on_change=store, format_func=node_label)
-    slider(case, "cluster", "num_gpus", t("in.gpus"), gpu_counts(node_of(name)), num_gpus(tables))
+    st.selectbox(t("in.card"), values, key=card_key, on_change=store_card, format_func=card_label, help=t("in.card_help"))
+    left, right = st.columns(2)
+    left.number_input(t("in.gpus"), 1, max(MOST_GPUS, gpus), step=1, key=count_key, on_change=store_count)
+    nodes = _nodes(name)
+    if not nodes:
+        return
+    given = str(tables["cluster"].get("node", "")) or "automatic"
+    st.session_state.setdefault(node_key, given)
+
+    def store_node() -> None:
+        chosen = st.session_state[node_key]
+        place = {"accelerator": name} if chosen == "automatic" else {"node": chosen}
+        tables["cluster"] = {**place, "num_gpus": num_gpus(tables)}
+        changed(case)
+
+    values = ["automatic", *nodes] if given in ("automatic", *nodes) else ["automatic", given, *nodes]
+    right.selectbox(t("in.node"), values, key=node_key, on_change=store_node, format_func=_node_label, help=t("in.node_help"))
+
+
+def _node_label(name: str) -> str:
+    return t("in.node_automatic") if name == "automatic" else short_text(name)
+
+
+def changed(case: int) -> None:
+    """What follows from another model, other GPUs or another kind of training: name and layout, unless the user set them."""
+    state.rename(state.current(), case)
+    state.settle_layout(case)
 
 
 def num_gpus(tables: Tables) -> int:
     """GPUs of a configuration; a number of nodes is turned into GPUs."""
     given = tables.get("cluster", {})
-    node = node_of(str(given.get("node", "")))
-    per_node = node.num_gpus if node else 1
     if "num_gpus" not in given:
-        given["num_gpus"] = int(given.get("num_nodes", 1)) * per_node
+        found = cluster_of(tables)
+        given["num_gpus"] = int(given.get("num_nodes", 1)) if found is None else found.num_gpus
     given.pop("num_nodes", None)
     return int(given["num_gpus"])
 
 
-def gpu_counts(node: Node | None) -> list[int]:
-    """Counts that fill a node in powers of two, then whole nodes in powers of two where a network joins them."""
-    if node is None:
-        return [1]
-    found = [d for d in divisors(node.num_gpus) if d == node.num_gpus or d & (d - 1) == 0]
-    if any(link.kind == "network" for link in node.links):
-        found += [node.num_gpus * 2**i for i in range(1, 15) if node.num_gpus * 2**i <= MOST_GPUS]
-    return found
-
-
-def drop_impossible_layout(tables: Tables) -> None:
-    """Forget a layout that the new model or hardware cannot have; the page then takes the fastest that fits."""
-    if tables.get("layout") and answer("", tables).plan is None:
-        tables["layout"] = {}
-        st.session_state["revision"] += 1
+def gpu_counts(tables: Tables) -> list[int]:
+    """Counts to offer: powers of two up to a node, then whole nodes in powers of two."""
+    found = cluster_of(tables)
+    per_node = 8 if found is None else max(found.node.num_gpus, 1)
+    inside = [d for d in divisors(per_node) if d == per_node or d & (d - 1) == 0]
+    return [*inside, *(per_node * 2**i for i in range(1, 15) if per_node * 2**i <= MOST_GPUS)]
 
 
 def load_or_none(tables: Tables) -> Model | None:

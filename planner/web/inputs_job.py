@@ -10,7 +10,7 @@ from planner.model.architecture import Model
 from planner.model.linears import layer_linears
 from planner.training.trainable import teachers
 from planner.web.controls import choice, key_of, slider
-from planner.web.inputs import load_or_none
+from planner.web.inputs import changed, load_or_none
 from planner.web.state import Tables
 from planner.web.text import t
 from planner.workload.job import Kind, Optimizer, Precision
@@ -56,6 +56,7 @@ def _kind(case: int, job: dict[str, Any], model: Model | None) -> None:
 
     def store() -> None:
         of_kind(job, st.session_state[key], model)
+        changed(case)
         st.session_state["revision"] += 1
 
     kinds = get_args(Kind)

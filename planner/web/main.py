@@ -3,53 +3,76 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from planner.common.errors import PlannerError
-from planner.web import download, inputs, inputs_job, inputs_layout, show, state
-from planner.web.answers import Answer, answers, with_layouts
+from planner.web import adding, download, inputs, inputs_job, inputs_layout, show, state
+from planner.web.answers import Answer, answers, load_archive, profile_archive, profiles_of
 from planner.web.guard import MAX_CASES, UPLOAD_MB, markdown
 from planner.web.text import LANGUAGES, language, speaking, t
 
 ICON = Path(__file__).with_name("icon.png")
 PAGES = {
+    "ask": ":material/question_answer:",
     "compare": ":material/compare_arrows:",
     "memory": ":material/memory:",
+    "run": ":material/receipt_long:",
     "search": ":material/search:",
     "serving": ":material/bolt:",
+    "roofline": ":material/show_chart:",
+    "explore": ":material/tune:",
     "calibrate": ":material/speed:",
     "evidence": ":material/fact_check:",
 }
+FIRST = "ask"
+CODES = {"en": "en", "zh": "zh-CN"}
+LOG = logging.getLogger("planner.web")
 
 
 def main() -> None:
-    """Draw the whole page in the language of the session."""
-    state.current()
-    with speaking(language()):
-        _draw()
+    """Draw the whole page in the language of the session; whatever goes wrong is said in words."""
+    try:
+        state.current()
+        with speaking(language()):
+            _draw()
+    except Exception:
+        LOG.exception("the page could not be drawn")
+        st.error(t("page.broken"), icon=":material/error:")
+        if st.button(t("page.start_anew"), key="broken"):
+            st.session_state.clear()
+            st.query_params.clear()
+            st.rerun()
 
 
 def _draw() -> None:
     st.set_page_config(page_title="planner", page_icon=str(ICON), layout="wide", initial_sidebar_state="auto")
     scenario = state.current()
-    if not all(case["tables"].get("layout") for case in scenario["cases"]):
-        st.session_state["scenario"] = with_layouts(scenario)
+    profiles_of(scenario)
     st.html(f"<style>{show.STYLE}</style>")
+    code = CODES[language()]
+    st.html(f"<script>document.documentElement.lang = '{code}';</script>", unsafe_allow_javascript=True)
     pages = {
-        name: st.Page(drawn(name), title=t(f"page.{name}"), icon=icon, url_path=name, default=name == "compare")
+        name: st.Page(drawn(name), title=t(f"page.{name}"), icon=icon, url_path=name, default=name == FIRST)
         for name, icon in PAGES.items()
     }
     st.session_state["pages"] = pages  # where other pages lead to
     chosen = st.navigation(list(pages.values()), position="top")
-    prepare(chosen.url_path or "compare")
+    name = chosen.url_path or FIRST
+    prepare(name)
     with st.sidebar:
         _language()
-        _cases()
-        case = int(st.session_state.get("case", 0))
-        _tabs(min(case, len(state.current()["cases"]) - 1))
+        if name == "ask":
+            _files()
+        else:
+            _cases()
+            case = int(st.session_state.get("case", 0))
+            _tabs(min(case, len(state.current()["cases"]) - 1))
+    _links(pages, name)
     if "refused_link" in st.session_state:
         show.problem(st.session_state.pop("refused_link"))
     chosen.run()
@@ -57,8 +80,17 @@ def _draw() -> None:
     st.caption(t("page.footer"))
 
 
+def _links(pages: dict[str, Any], now: str) -> None:
+    """The pages in one row, for a narrow screen: there Streamlit hides them behind a button."""
+    with st.container(horizontal=True, key="narrow-pages", gap="small"):
+        for name, page in pages.items():
+            st.page_link(page, label=t(f"page.{name}"), disabled=name == now)
+
+
 def prepare(name: str) -> None:
     """Compute what a page shows before anything of it is drawn: the browser then draws once, not while the server computes."""
+    if name == "ask":
+        return
     answers()
     if name == "compare":
         importlib.import_module("planner.web.pages.compare").prepare()
@@ -111,22 +143,15 @@ def _cases() -> None:
             format_func=lambda i: f"{i + 1} · {markdown(scenario['cases'][i]['label'])}",
         )
     left, right = st.columns(2)
-    if left.button(t("in.add"), disabled=count >= MAX_CASES, width="stretch", help=t("in.add_help", most=MAX_CASES)):
-        add_case(scenario["cases"][case]["tables"], f"{scenario['cases'][case]['label']} {count + 1}")
-        st.rerun()
+    box = left.popover(t("in.add"), disabled=count >= MAX_CASES, width="stretch", key=f"add.{count}", on_change="rerun")
+    if box.open:
+        with box:
+            adding.ways_to_add(case)
     if right.button(t("in.remove"), disabled=count < 2, width="stretch"):
         cases = [one for i, one in enumerate(scenario["cases"]) if i != case]
         st.session_state["case"] = 0
         state.replace({**scenario, "cases": cases})
         st.rerun()
-
-
-def add_case(tables: state.Tables, label: str) -> None:
-    """One more configuration, which the controls then change."""
-    scenario = state.current()
-    cases = [*scenario["cases"], {"label": label, "tables": tables}]
-    st.session_state["case"] = len(cases) - 1
-    state.replace({**scenario, "cases": cases})
 
 
 def _tabs(case: int) -> None:
@@ -150,26 +175,37 @@ def _tabs(case: int) -> None:
 def _files() -> None:
     """Save, load, share, report."""
     scenario = state.current()
-    name = scenario["title"] or "scenario"
-    toml, page = download.file_name(name, "toml"), download.file_name(name, "html")
-    download.take(
-        t("file.save"), lambda: download.scenario_toml(scenario), toml, "application/toml", "save.toml", icon=":material/save:"
-    )
-    found = answers()  # here: the content is made later, outside of the session
-    download.take(
-        t("file.report"),
-        lambda: _report(scenario, found),
-        page,
-        "text/html",
-        "save.report",
-        help=t("file.report_help"),
-        icon=":material/description:",
-    )
+    name, own = state.title_of(scenario), profiles_of(scenario)
+    page = download.file_name(name, "html")
+    if own:  # with the profiles that the scenario names
+        archive = download.file_name(name, "zip")
+        download.take(
+            t("file.save_zip"), lambda: profile_archive(scenario), archive, "application/zip", "save.zip", icon=":material/save:"
+        )
+    else:
+        toml = download.file_name(name, "toml")
+        download.take(
+            t("file.save"),
+            lambda: download.scenario_toml(scenario),
+            toml,
+            "application/toml",
+            "save.toml",
+            icon=":material/save:",
+        )
+    box = st.popover(t("file.take"), width="stretch", icon=":material/description:", key="report", on_change="rerun")
+    if box.open:
+        with box:
+            found = answers()  # here: the content is made later, outside of the session
+            download.take(
+                t("file.report"), lambda: _report(scenario, found), page, "text/html", "save.report", help=t("file.report_help")
+            )
     box = st.popover(t("file.load"), width="stretch", icon=":material/folder_open:", key="load", on_change="rerun")
     if box.open:
         with box:
             _load()
     st.caption(t("file.share"))
+    if own:
+        st.caption(t("file.share_profile", names=markdown(", ".join(own), 200)))
 
 
 def _report(scenario: state.Scenario, found: list[Answer]) -> str:
@@ -179,20 +215,23 @@ def _report(scenario: state.Scenario, found: list[Answer]) -> str:
 
 
 def _load() -> None:
-    file = st.file_uploader(t("file.upload", mb=UPLOAD_MB), type=["toml"], key="load.file")
+    file = st.file_uploader(t("file.upload", mb=UPLOAD_MB), type=["toml", "zip"], key="load.file")
     if st.button(t("file.use"), disabled=file is None, key="load.use") and file is not None:
-        _use(file.getvalue().decode("utf-8", errors="replace"), file.name)
+        if file.name.endswith(".zip"):
+            _use(lambda: load_archive(file.getvalue(), file.name))
+        else:
+            _use(lambda: state.from_toml(file.getvalue().decode("utf-8", errors="replace"), file.name))
     examples = sorted(state.EXAMPLES.glob("*.toml")) if state.EXAMPLES.is_dir() else []
     if examples:
         chosen = st.selectbox(t("file.example"), [path.stem for path in examples], key="load.example")
         if st.button(t("file.use_example"), key="load.use_example"):
             path = next(path for path in examples if path.stem == chosen)
-            _use(path.read_text(encoding="utf-8"), path.name)
+            _use(lambda: state.from_toml(path.read_text(encoding="utf-8"), path.name))
 
 
-def _use(text: str, name: str) -> None:
+def _use(read: Callable[[], state.Scenario]) -> None:
     try:
-        state.replace(with_layouts(state.from_toml(text, name)))
+        state.replace(read())
     except PlannerError as error:
         show.problem(error)
     else:

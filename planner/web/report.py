@@ -16,7 +16,7 @@ from planner.web import download, show
 from planner.web.answers import Answer
 from planner.web.figure import Figure
 from planner.web.messages import priced, said, word
-from planner.web.state import Scenario
+from planner.web.state import Scenario, title_of
 from planner.web.text import language, t
 
 STYLE = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
@@ -29,7 +29,7 @@ def page(scenario: Scenario, answers: Sequence[Answer]) -> str:
     known = [one for one in answers if one.plan is not None]
     pictures: Iterable[Figure] = figures(known) if known else ()
     parts = [
-        f"<h1>{escape(scenario['title'] or 'planner')}</h1>",
+        f"<h1>{escape(title_of(scenario))}</h1>",
         f"<p>{escape(t('report.made', version=planner.__version__, date=datetime.date.today().isoformat()))}</p>",
         "<div class='cards'>",
         *(show.card(one) for one in answers),
@@ -45,7 +45,7 @@ def page(scenario: Scenario, answers: Sequence[Answer]) -> str:
         f"<h2>{escape(t('report.versions'))}</h2>",
         _table(_versions()),
     ]
-    title, lang = escape(scenario["title"] or "planner"), language()
+    title, lang = escape(title_of(scenario)), language()
     return (
         f"<!doctype html><html lang='{lang}'><head><meta charset='utf-8'><title>{title}</title>"
         "<meta name='viewport' content='width=device-width'>"

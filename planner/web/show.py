@@ -12,6 +12,7 @@ import streamlit as st
 
 from planner.common.units import DAY_S, GIB, HOUR_S
 from planner.performance.risk import chance
+from planner.prices.price import Price
 from planner.reports.text import count
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval
@@ -74,7 +75,7 @@ def verdict(plan: Plan) -> tuple[str, str]:
 
 
 def card(answer: Answer, wide: bool = False) -> str:
-    """One configuration's headline figures as HTML, in one column or side by side."""
+    """One configuration's headline figures as HTML, in one column or side by side; no bill for what does not fit."""
     head = f"<h2>{escape(short_text(answer.label))}</h2>"
     if answer.plan is None:
         return (
@@ -89,45 +90,76 @@ def card(answer: Answer, wide: bool = False) -> str:
         model += " · " + t("show.active", count=count(plan.parameters_active))
     where = f"{short_text(plan.cluster.name, 80)} · {short_text(plan.framework.name)}"
     sub = "<br>".join(escape(line) for line in (model, where, plan.layout.label))
-    items = "".join(
-        f"<div><dt>{escape(name)}</dt><dd data-figure='{key}'>{escape(value)}<small>{escape(note)}</small></dd></div>"
-        for key, name, value, note in _rows(plan)
-    )
+    chip = f"<span class='chip'>{escape(t('show.automatic'))}</span>" if not answer.tables.get("layout") else ""
+    why = "" if plan.fits else f"<p class='why'>{escape(short_text('; '.join(reasons(answer)), 400))}</p>"
     return (
         f"<section class='card{' wide' if wide else ''}' aria-label='{escape(answer.label, quote=True)}'>{head}"
         f"<p class='sub'>{sub}</p>"
-        f"<span class='verdict {colour}' data-figure='fits'>{escape(words)}</span><dl>{items}</dl></section>"
+        f"<span class='verdict {colour}' data-figure='fits'>{escape(words)}</span>{chip}{why}"
+        f"<dl>{items(_rows(plan))}</dl></section>"
     )
 
 
-def _rows(plan: Plan) -> list[tuple[str, str, str, str]]:
-    """(key, name, value, interval or note) of the headline figures."""
-    sure = plan.intervals
-    return [
-        (
-            "gib",
-            t("show.memory"),
-            gib(plan.peak_total_bytes),
-            t("show.of_usable", usable=gib(plan.usable_bytes)) + "; " + between(sure["peak_total_bytes"], gib),
-        ),
-        ("step", t("show.step"), duration(plan.step_time_s), between(sure["step_time_s"], duration)),
-        ("tokens", t("show.tokens"), number(plan.tokens_per_s), between(sure["tokens_per_s"], number)),
-        ("mfu", t("show.mfu"), f"{plan.mfu:.1%}", between(sure["mfu"], lambda v: f"{v:.1%}")),
-        (
-            "run",
-            t("show.run"),
-            duration(plan.run_s) if plan.run_s is not None else t("show.no_length"),
-            between(sure.get("run_s"), duration),
-        ),
-        ("cost", t("show.cost"), dollars(plan.cost_usd) if plan.run_s is not None else "–", cost_note(plan)),
+Item = tuple[str, str, str, str]
+"""(key, name, value, interval or note)."""
+
+
+def items(rows: Iterable[Item]) -> str:
+    """Names with figures as HTML; where the key begins with "-" in plain weight, since nothing of it will come to pass."""
+    return "".join(
+        f"<div{' class=moot' if key.startswith('-') else ''}><dt>{term(name)}</dt>"
+        f"<dd data-figure='{key.lstrip('-')}'>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        for key, name, value, note in rows
+    )
+
+
+TERMS = ("MFU", "TTFT", "TPOT", "ZeRO", "LoRA", "QLoRA", "KV", "MTBF", "NCCL", "GiB", "PUE")
+
+
+def term(name: str) -> str:
+    """A name as HTML, its abbreviation explained on hover."""
+    known = next((one for one in TERMS if one in name), None)
+    if known is None:
+        return escape(name)
+    explained = f"<abbr title='{escape(t(f'glossary.{known}'), quote=True)}'>{known}</abbr>"
+    return escape(name).replace(known, explained, 1)
+
+
+def _rows(plan: Plan) -> list[Item]:
+    """The headline figures."""
+    sure, moot = plan.intervals, "" if plan.fits else "-"
+    memory = t("show.of_usable", usable=gib(plan.usable_bytes)) + "; " + between(sure["peak_total_bytes"], gib)
+    found = [
+        ("gib", t("show.memory"), gib(plan.peak_total_bytes), memory),
+        (f"{moot}step", t("show.step"), duration(plan.step_time_s), between(sure["step_time_s"], duration)),
+        (f"{moot}tokens", t("show.tokens"), number(plan.tokens_per_s), between(sure["tokens_per_s"], number)),
+        (f"{moot}mfu", t("show.mfu"), f"{plan.mfu:.1%}", between(sure["mfu"], lambda v: f"{v:.1%}")),
     ]
+    if not plan.fits:
+        return found
+    run = duration(plan.run_s) if plan.run_s is not None else t("show.no_length")
+    cost = dollars(plan.cost_usd) if plan.run_s is not None else "–"
+    return [
+        *found,
+        ("run", t("show.run"), run, between(sure.get("run_s"), duration)),
+        ("cost", t("show.cost"), cost, cost_note(plan)),
+    ]
+
+
+def staleness(price: Price) -> str:
+    """That a quote is old, or may be; nothing where it is fresh."""
+    today = datetime.date.today()
+    if price.is_stale(today):
+        return t("show.stale")
+    return t("show.may_be_stale", date=price.date) if price.may_be_stale(today) else ""
 
 
 def cost_note(plan: Plan) -> str:
     """The interval of the cost and where the price comes from."""
     if plan.price is None:
         return t("show.no_price")
-    stale = " · " + t("show.stale") if plan.price.is_stale(datetime.date.today()) else ""
+    old = staleness(plan.price)
+    stale = f" · {old}" if old else ""
     quote = t("show.quote", usd=f"{plan.price.usd_per_gpu_hour:.2f}", what=priced(plan.price)) + stale
     found = plan.intervals.get("cost_usd")
     return f"{between(found, dollars)}; {quote}" if found else quote

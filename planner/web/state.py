@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import tomllib
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from planner.lifecycle.spec import Run
 from planner.prices.price import own_price
 from planner.scenarios.scenario import REQUIRED, TABLES, scenario_of
 from planner.serving.spec import Serving
-from planner.web.guard import MAX_CASES, require_safe, short_text
+from planner.web.guard import MAX_CASES, require_safe, short_text, toml_tables
 from planner.web.text import LANGUAGES
 from planner.workload.job import Job
 from planner.workload.layout import Layout
@@ -29,7 +28,13 @@ from planner.workload.resolve import as_model
 
 Tables = dict[str, dict[str, Any]]
 Scenario = dict[str, Any]
-"""``{"title": text, "cases": [{"label": text, "tables": {...}}, ...]}``: what a scenario file holds, plain values only."""
+"""``{"title": text, "cases": [{"label": text, "tables": {...}, "own": [...]}, ...], "ask": {...}}``: plain values only.
+
+Cases are what a scenario file holds; without a table ``layout`` the planner chooses it. ``own`` names what the user set by hand:
+"label", "layout". ``ask`` holds the limits of the first page: days, usd, whether it asks for serving, whether for any GPU.
+"""
+OWN = ("label", "layout")
+ASKED: Mapping[str, type] = {"days": float, "usd": float, "serve": bool, "choose": bool}
 
 LONGEST_LINK = 16_000
 MOST_BYTES = 200_000
@@ -52,7 +57,7 @@ def default_scenario() -> Scenario:
     cases = [("4x7B MoE", "chatlaw2-moe-4x7b", mixture), ("dense 33B", "dense-33b", dense)]
     return checked(
         {
-            "title": "4x7B mixture of experts against a dense 33B",
+            "title": "",
             "cases": [
                 {"label": label, "tables": {"model": {"name": model}, **common, "layout": layout, "price": {"term": "on-demand"}}}
                 for label, model, layout in cases
@@ -81,8 +86,27 @@ def checked(scenario: Mapping[str, Any]) -> Scenario:
             plain = json.loads(json.dumps(tables, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise PlannerError(f"scenario: configuration {i + 1} holds a value that no scenario has ({error}).") from None
-        found.append({"label": short_text(case.get("label") or f"{i + 1}", 40), "tables": plain})
-    return {"title": short_text(scenario.get("title") or "", 120), "cases": found}
+        one = {"label": short_text(case.get("label") or f"{i + 1}", 40), "tables": plain}
+        own = case.get("own")
+        if isinstance(own, list) and (kept := [name for name in OWN if name in own]):
+            one["own"] = kept
+        found.append(one)
+    title = {"title": short_text(scenario.get("title") or "", 120), "cases": found}
+    limits = _asked(scenario.get("ask"))
+    return {**title, "ask": limits} if limits else title
+
+
+def _asked(given: Any) -> dict[str, Any]:
+    """The limits of the first page, those that it knows."""
+    if not isinstance(given, Mapping):
+        return {}
+    require_safe(given, "ask")
+    found: dict[str, Any] = {}
+    for name, kind in ASKED.items():
+        value = given.get(name)
+        if isinstance(value, bool) == (kind is bool) and isinstance(value, int | float) and value > 0:
+            found[name] = kind(value)
+    return found
 
 
 def _require_types(tables: Mapping[str, Mapping[str, Any]], where: str) -> None:
@@ -135,12 +159,12 @@ def decode(word: str) -> Scenario:
 def from_toml(text: str, name: str) -> Scenario:
     """The scenario of an uploaded file. PlannerError names file, field and value."""
     name = short_text(name)
-    try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PlannerError(f"{name}: not valid TOML: {error}.") from None
-    require_safe(data, name)
-    found = scenario_of(data, Path(name))
+    return from_tables(toml_tables(text, name), name)
+
+
+def from_tables(tables: dict[str, Any], name: str) -> Scenario:
+    """The scenario of a file's tables."""
+    found = scenario_of(tables, Path(name))
     if len(found.cases) > MAX_CASES:
         raise PlannerError(f"{name}: holds {len(found.cases)} configurations; the page compares up to {MAX_CASES}.")
     return checked({"title": found.title, "cases": [{"label": c.label, "tables": c.tables} for c in found.cases]})
@@ -178,7 +202,61 @@ def change(case: int, changes: Mapping[str, Mapping[str, Any]]) -> None:
     scenario = json.loads(json.dumps(current()))
     for table, fields in changes.items():
         put(scenario["cases"][case]["tables"], table, fields)
+    if {"model", "cluster"} & set(changes):
+        rename(scenario, case)
+    if changes.get("layout"):
+        claim(scenario, case, "layout")
     replace(scenario)
+
+
+def claim(scenario: Scenario, case: int, name: str) -> None:
+    """The user set it by hand: it stays."""
+    one = scenario["cases"][case]
+    one["own"] = [known for known in OWN if known == name or known in one.get("own", ())]
+
+
+def disclaim(scenario: Scenario, case: int, name: str) -> None:
+    """The planner may set it again."""
+    one = scenario["cases"][case]
+    one["own"] = [known for known in one.get("own", ()) if known != name]
+
+
+def owns(case: Mapping[str, Any], name: str) -> bool:
+    """Whether the user set it by hand."""
+    return name in case.get("own", ())
+
+
+def rename(scenario: Scenario, case: int) -> None:
+    """Call a configuration what it is now, unless the user named it; a title that a file brought holds no longer.
+
+    The model; the kind of training but pre-training; the GPUs where another configuration would be called the same.
+    """
+    scenario["title"] = ""
+    one = scenario["cases"][case]
+    if owns(one, "label"):
+        return
+    tables = one["tables"]
+    model, job = tables.get("model", {}), tables.get("job", {})
+    name = short_text(model.get("name") or model.get("base") or "model", 40)
+    if (kind := job.get("kind", "pretrain")) != "pretrain":
+        name = f"{name}, {kind}"
+    others = [other["label"] for i, other in enumerate(scenario["cases"]) if i != case]
+    if any(other == name or other.startswith(f"{name}, ") for other in others):
+        cluster = tables.get("cluster", {})
+        name = f"{name}, {cluster.get('num_gpus', '')} x {cluster.get('accelerator') or cluster.get('node', '')}"
+    one["label"] = short_text(name, 40)
+
+
+def title_of(scenario: Scenario) -> str:
+    """What the scenario is called: its title, else its configurations."""
+    return scenario["title"] or " / ".join(short_text(case["label"], 40) for case in scenario["cases"])
+
+
+def settle_layout(case: int) -> None:
+    """On another model, other GPUs or another kind of training the planner chooses the layout, unless the user set it."""
+    one = current()["cases"][case]
+    if not owns(one, "layout"):
+        one["tables"].pop("layout", None)
 
 
 def put(tables: Tables, table: str, fields: Mapping[str, Any]) -> None:

@@ -137,7 +137,7 @@ def tiny_steps() -> list[Step]:
 
 
 def test_record_calibration_prediction(tmp_path: Path, monkeypatch: Any) -> None:
-    """The whole way in short: it must work and be sane; how exact it is, a record of minutes shows (docs/calibrate.md)."""
+    """The whole way in short: it must work and be sane; how exact it is, a record of minutes shows (docs/guide/calibrate.md)."""
     out, profile = tmp_path / "record.json", tmp_path / "my-cpu.toml"
     monkeypatch.setattr("kernels.families.training.cpu_steps", tiny_steps)
     monkeypatch.setattr("kernels.clock.now", time.process_time)  # a budget of CPU seconds: others may use this CPU

@@ -16,7 +16,7 @@ from planner.lifecycle.bill import Costs
 from planner.lifecycle.spec import Run
 from planner.scenarios.scenario import read_scenario
 
-PAGE = (ROOT / "docs" / "prices.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "guide" / "prices.md").read_text(encoding="utf-8")
 SCENARIO = """
 title = "test"
 [model]

@@ -25,16 +25,16 @@ from planner.scenarios.scenario import read_scenario  # noqa: E402
 from planner.training.memory_map import fit_map, moments  # noqa: E402
 from planner.training.remedies import remedies, scaling  # noqa: E402
 from planner.training.trainable import teachers  # noqa: E402
-from planner.web import charts, download, inputs_job, state, text  # noqa: E402
+from planner.web import charts, download, inputs_job, main, state, text  # noqa: E402
 from planner.workload.adapters import check_targets  # noqa: E402
 from planner.workload.job import Job, Kind  # noqa: E402
 from planner.workload.tuning import Adapter  # noqa: E402
 
-PAGES = ("compare", "memory", "search", "serving", "calibrate", "evidence")
-
 
 @pytest.fixture
-def app():
+def app(monkeypatch):
+    """The page opened on Compare: AppTest knows no address of st.navigation."""
+    monkeypatch.setattr(main, "FIRST", "compare")
     test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     return test.run()
 
@@ -53,14 +53,14 @@ def slider(test, label):
 
 
 def test_the_page_shows_what_planner_plan_answers(app, tmp_path, capsys):
-    from planner.cli.main import main
+    from planner.cli.main import main as command
 
     path = tmp_path / "s.toml"
     path.write_text(download.scenario_toml(app.session_state["scenario"]), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["planner", "plan", str(path), "--json"])
         with pytest.raises(SystemExit):
-            main()
+            command()
     answer = json.loads(capsys.readouterr().out)
     assert figures(app, "gib")[0] == f"{answer['peak_total_bytes'] / 2**30:,.1f} GiB"
     assert figures(app, "tokens")[0] == f"{answer['tokens_per_s']:,.0f}"
@@ -156,7 +156,7 @@ def test_fine_tuning_on_the_page_is_planners_answer(app):
 
 
 @pytest.mark.parametrize("language", text.LANGUAGES)
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", main.PAGES)
 def test_every_page_opens_in_every_language(page, language):
     """One function a page: AppTest knows no st.navigation address."""
 
@@ -217,7 +217,7 @@ def test_every_key_in_the_code_has_words_and_every_word_is_used():
 def test_every_figure_becomes_png_and_svg(app):
     del app
     figure = charts.stacked(
-        "memory", "memory", 'A & B <i>"x"', "bars", [("a", [("parameters", 3.0), ("gradients", 4.0)], "7", 10.0)]
+        "memory", "memory", 'A & B <i>"x"', "bars", [("a", [("parameters", 3.0), ("gradients", 4.0)], "7", 10.0)], charts.KINDS
     )
     assert download.png(figure).startswith(b"\x89PNG")
     svg = download.svg(figure)

@@ -23,7 +23,7 @@ from planner.scenarios.scenario import read_scenario  # noqa: E402
 from planner.web import state  # noqa: E402
 
 RECORD = DATA / "cpu-record.json"
-PAGES = ("", "memory", "search", "serving", "calibrate", "evidence")
+PAGES = ("", "compare", "memory", "run", "search", "serving", "roofline", "explore", "calibrate", "evidence")
 LARGE = {
     "title": "a large space",
     "cases": [{
@@ -56,7 +56,7 @@ def page(address, folder):
 @pytest.fixture
 def opened(page, address):
     """Compare, freshly opened."""
-    page.get(f"{address}/?lang=en")
+    page.get(f"{address}/compare?lang=en")
     b.wait_ready(page)
     b.wait_for(page, "return document.querySelectorAll('[data-testid=stVegaLiteChart] svg').length >= 3")
     return page
@@ -145,7 +145,7 @@ def test_nothing_runs_over_the_edge_of_a_phone(page, address, name):
 def test_html_in_a_name_stays_text(page, address):
     scenario = state.default_scenario()
     scenario["cases"][0]["label"] = "<img src=x onerror=window.hit=1>"
-    page.get(f"{address}/?lang=en&s={state.encode(scenario)}")
+    page.get(f"{address}/compare?lang=en&s={state.encode(scenario)}")
     b.wait_ready(page)
     settled(page)
     assert "<img src=x" in text_of(page)
@@ -217,17 +217,19 @@ def test_a_huge_upload_is_refused_with_the_limit(page, address, tmp_path):
 
 
 def test_what_is_taken_along_can_be_read(opened, folder):
-    name = "4x7b-mixture-of-experts-against-a-dense-33b"
+    name = "4x7b-moe-dense-33b"
     click(opened, "File", '[role="tab"]')
     toml = downloaded(folder, f"{name}.toml", lambda: click(opened, "Save scenario"))
     path = folder / "again.toml"
     path.write_bytes(toml)
     answer = read_scenario(path).cases[0].plan()
     assert b.figures(opened)["gib"][0] == f"{answer.peak_total_bytes / 2**30:,.1f} GiB"
+    click(opened, "Report", '[data-testid="stSidebar"] button')
     html = downloaded(folder, f"{name}.html", lambda: click(opened, "One-page report")).decode()
     assert "<svg" in html
     click(opened, "中文")
     click(opened, "文件", '[role="tab"]')
+    click(opened, "报告", '[data-testid="stSidebar"] button')
     assert "每卡显存" in downloaded(folder, f"{name}.html", lambda: click(opened, "单页报告")).decode()
     click(opened, "English")
     assert not re.search(r"(src|href)\s*=\s*['\"]?(https?:)?//", html)
@@ -235,7 +237,7 @@ def test_what_is_taken_along_can_be_read(opened, folder):
     assert downloaded(folder, "memory.png", lambda: click(opened, "PNG picture")).startswith(b"\x89PNG")
     assert b"<svg" in downloaded(folder, "memory.svg", lambda: click(opened, "SVG vectors"))
     table = pd.read_csv(io.BytesIO(downloaded(folder, "memory.csv", lambda: click(opened, "CSV numbers"))))
-    assert table[table["label"] == "4x7B MoE"]["value"].sum() == pytest.approx(answer.peak_total_bytes / 2**30)
+    assert table[table["name"] == "4x7B MoE"]["value"].sum() == pytest.approx(answer.peak_total_bytes / 2**30)
 
 
 def test_a_search_runs_and_its_tables_and_launch_files_can_be_read(page, address, folder):
@@ -294,7 +296,7 @@ def test_every_tab_of_the_controls_opens_and_fine_tuning_takes_less_memory(page,
         "job": {"seq_len": 2048, "global_batch_size": 8, "num_samples": 1000}, "layout": {"micro_batch_size": 1},
     }  # fmt: skip
     word = state.encode(state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}]}))
-    page.get(f"{address}/?lang=en&s={word}")
+    page.get(f"{address}/compare?lang=en&s={word}")
     b.wait_ready(page)
     full = float(b.figures(page)["gib"][0].split()[0])
     click(page, "Training", '[role="tab"]')

@@ -20,11 +20,12 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 import planner  # noqa: E402
 from planner.common.errors import PlannerError  # noqa: E402
 from planner.model.catalog import load_model, model_names  # noqa: E402
-from planner.web import download, guard, inputs, state  # noqa: E402
+from planner.web import download, guard, inputs, main, state  # noqa: E402
 
 
 @pytest.fixture
-def app():
+def app(monkeypatch):
+    monkeypatch.setattr(main, "FIRST", "compare")
     test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     return test.run()
 
@@ -108,7 +109,8 @@ def test_a_link_that_unpacks_to_gigabytes_is_refused():
         state.decode(base64.urlsafe_b64encode(zlib.compress(b" " * 10_000_000)).decode().rstrip("="))
 
 
-def test_a_hostile_link_gives_a_message_and_the_default():
+def test_a_hostile_link_gives_a_message_and_the_default(monkeypatch):
+    monkeypatch.setattr(main, "FIRST", "compare")
     bad = {"title": "t", "cases": [{"label": "a", "tables": {"model": {"config": "/etc/passwd"}}}]}
     test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     test.query_params["s"] = state.encode(bad)

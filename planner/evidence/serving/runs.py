@@ -100,7 +100,7 @@ def read_serving_runs(path: Path) -> tuple[list[ServingRun], list[Refusal]]:
     except csv.Error as error:
         raise PlannerError(f"{path}: cannot be read ({error}); give a CSV of serving measurements.") from None
     if not rows:
-        raise PlannerError(f"{path}: holds no row; give a CSV of serving measurements, see docs/serving.md.")
+        raise PlannerError(f"{path}: holds no row; give a CSV of serving measurements, see docs/guide/serving.md.")
     missing = [name for name in REQUIRED if name not in rows[0]]
     if missing:
         raise PlannerError(f"{path}: column {missing[0]} is missing; serving measurements need {', '.join(REQUIRED)}.")

@@ -5,22 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from planner.calibration.calibrate import Calibration, Fit
 from planner.calibration.comparison import Comparison, Row, compared
-from planner.calibration.profiles import write_profiles
 from planner.calibration.records import Record, record_of
 from planner.common.errors import PlannerError
 from planner.common.units import GB, GIB, TERA
 from planner.web import charts, show, state
-from planner.web.answers import calibrated, fingerprint
+from planner.web.answers import calibrated, fingerprint, keep_profile, profile_texts
 from planner.web.download import file_name, take, zipped
 from planner.web.figure import Figure
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
@@ -61,7 +58,8 @@ def _read(content: bytes, name: str) -> None:
     except PlannerError as error:
         st.session_state["calibrate.error"] = str(error)
         return
-    calibrated()[profile] = found.calibration  # type: ignore[assignment]
+    assert found.calibration is not None
+    keep_profile(profile, found.calibration)
     st.session_state.setdefault("comparisons", {})[profile] = found
 
 
@@ -82,8 +80,8 @@ def fitted(content: bytes, name: str) -> tuple[Comparison, str]:
 
 
 def profile_name(record: Record, content: bytes) -> str:
-    """A name that tells this record's profile from others: "my amd-epyc 1f3a"."""
-    return f"my-{file_name(record.device.name, 'x')[:-2]}-{fingerprint(content)[:4]}"
+    """A name that tells this record's profile from others: "my-amd-epyc-1f3a5c7d9e0b"."""
+    return f"my-{file_name(record.device.name, 'x')[:-2]}-{fingerprint(content)[:12]}"
 
 
 def _measure() -> None:
@@ -136,7 +134,7 @@ def _waiting() -> None:
 
 def _profile(name: str) -> None:
     """One calibrated device: use it, its curves, its errors, its files."""
-    found: Comparison = st.session_state["comparisons"][name]
+    found: Comparison | None = st.session_state.get("comparisons", {}).get(name)
     made = calibrated()[name]
     st.divider()
     st.html(f"<h2>{t('calibrate.profile')} {short_text(name)}</h2>")
@@ -145,39 +143,23 @@ def _profile(name: str) -> None:
     left, right = st.columns(2)
     for i, case in enumerate(cases):
         if left.button(t("calibrate.use", label=markdown(case["label"])), key=f"use.{name}.{i}", width="stretch"):
-            state.change(
-                i,
-                {
-                    "cluster": {"node": name, "num_gpus": made.node.num_gpus, "num_nodes": None},
-                    "framework": {"name": name},
-                    "price": {"term": None, "provider": None, "region": None, "usd_per_gpu_hour": None},
-                    "layout": dict.fromkeys(LAYOUT),
-                },
-            )
+            scenario = state.current()
+            tables = scenario["cases"][i]["tables"]
+            tables["cluster"] = {"node": name, "num_gpus": made.node.num_gpus}
+            tables["framework"] = {"name": name}
+            for table in ("price", "layout"):
+                tables.pop(table, None)
+            state.disclaim(scenario, i, "layout")
+            state.rename(scenario, i)
+            state.replace(scenario)
             st.session_state["case"] = i
             st.switch_page(st.session_state["pages"]["compare"])
     with right:
         take(t("calibrate.files"), lambda: profile_files(made, name), f"{name}.zip", "application/zip", f"files.{name}")
+    if found is None:  # read from a file, or made in another session: its record is not here
+        return
     charts.show(*figures(made.fits, found.rows), key=f"calibrate.{name}")
     _fits(made, found)
-
-
-LAYOUT = (
-    "tp",
-    "pp",
-    "vpp",
-    "cp",
-    "ep",
-    "etp",
-    "dp",
-    "zero",
-    "sequence_parallel",
-    "offload_optimizer",
-    "offload_parameters",
-    "offload_activations",
-    "schedule",
-    "shard_group_size",
-)
 
 
 def figures(fits: Sequence[Fit], rows: Sequence[Row]) -> list[Figure]:
@@ -262,7 +244,4 @@ def _fits(made: Calibration, found: Comparison) -> None:
 
 def profile_files(made: Calibration, name: str) -> bytes:
     """The three profiles as the command line writes them, in an archive."""
-    with tempfile.TemporaryDirectory() as folder:
-        paths = write_profiles(made, Path(folder) / f"{name}.toml")
-        texts = {path.name: path.read_text(encoding="utf-8").replace(f"{Path(folder).resolve()}/", "") for path in paths}
-    return zipped(texts)
+    return zipped(profile_texts(made, name))

@@ -4,42 +4,267 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from html import escape
 
 import streamlit as st
 
+from planner.common.errors import PlannerError
 from planner.common.units import DAY_S, GIB
 from planner.performance.memory import KINDS
 from planner.performance.step_time import PARTS
+from planner.reports.text import count
+from planner.studies.equal_terms import TERMS, Side, on_equal_terms
+from planner.studies.scaling_law import NAMES as LAWS
+from planner.training.difference import ratios
 from planner.training.plan import Plan
+from planner.uncertainty.interval import Interval
+from planner.uncertainty.ratio import Ratio
 from planner.web import charts, show, state
-from planner.web.answers import Answer, answers, key_of, on_other_sizes, remembered, whole_run
+from planner.web.answers import Answer, answers, key_of, on_other_sizes, remembered
 from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
+from planner.web.launch import launch_files
+from planner.web.messages import said
+from planner.web.pages import memory
 from planner.web.text import language, t
 
 
 def page() -> None:
-    """Headline figures, memory, step time, cost against time, whole runs."""
+    """One table of figures with the difference, memory, step time, cost against time."""
     scenario = state.current()
-    show.header(scenario["title"] or t("compare.title"), t("compare.lead"))
+    show.header(state.title_of(scenario), t("compare.lead"))
     found = answers()
-    columns = st.columns(len(found), gap="small")
-    cards, pictures = drawn(found)
-    for column, card in zip(columns, cards, strict=True):
-        column.html(card)
+    at = _terms(len(found))
+    heads, pictures = drawn(found)
+    if at == "given":
+        st.html(heads)
+    else:
+        _equal(found, at)
     known = [one for one in found if one.plan is not None]
     if not known:
         st.info(t("compare.nothing"))
         return
     notes = st.empty()  # a place of their own, so that what follows stays where it is and is not drawn anew
-    over = [one for one in known if not one.known.fits]
-    if over:
+    if any(not one.known.fits for one in known):
         with notes.container():
-            for one in over:
-                st.warning(t("compare.see_memory", label=markdown(one.label)), icon=":material/memory:")
+            _remedies(found)
     charts.show(*pictures, key="compare")
-    _whole_runs(found)
+    box = st.popover(
+        t("compare.launch"), key="compare.launch", type="tertiary", on_change="rerun", icon=":material/rocket_launch:"
+    )
+    if box.open:
+        with box:
+            case = min(int(st.session_state.get("case", 0)), len(found) - 1)
+            chosen = found[case]
+            if chosen.plan is None or not chosen.plan.fits:
+                st.caption(t("compare.no_launch", label=markdown(chosen.label)))
+            else:
+                st.caption(markdown(chosen.label))
+                launch_files(chosen.plan, "compare")
+
+
+def _terms(cases: int) -> str:
+    """As given, or everything brought to the first configuration's loss, operations, dollars, days or parameters."""
+    if cases < 2:
+        return "given"
+    key = f"compare.at.{language()}"
+    st.session_state.setdefault(key, st.session_state.get("compare.at", "given"))
+    chosen = st.segmented_control(
+        t("compare.at"),
+        ("given", *TERMS),
+        format_func=lambda n: t(f"compare.at_{n}"),
+        key=key,
+        required=True,
+        help=t("compare.at_help"),
+    )
+    st.session_state["compare.at"] = chosen
+    return str(chosen)
+
+
+def _remedies(found: Sequence[Answer]) -> None:
+    """For each configuration that does not fit the three quickest changes with which it does, and what they cost."""
+    for case, one in enumerate(found):
+        if one.plan is not None and not one.plan.fits:
+            memory.remedies_of(case, one, most=3)
+
+
+Cell = tuple[str, str]
+"""Figure and note."""
+
+
+def table(found: Sequence[Answer]) -> str:
+    """Figures down, configurations across, the difference of each from the first last."""
+    first = found[0].plan
+    others = [one for one in found[1:] if one.plan is not None] if first is not None else []
+    head = "".join(f"<th scope='col'>{_head(one)}</th>" for one in found)
+    single = len(others) == 1
+    over = escape(t("compare.over_first", label=short_text(found[0].label, 40)))
+    for one in others:
+        name = t("compare.difference") if single else t("compare.difference_of", label=short_text(one.label, 40))
+        head += f"<th scope='col'>{escape(name)}<small>{over}</small></th>"
+    rows = []
+    between = {one.label: ratios(one.known, first) for one in others} if first is not None else {}
+    for key, name, figure, ratio in ROWS:
+        cells = []
+        for one in found:
+            if one.plan is None:
+                cells.append("<td>–</td>")
+                continue
+            value, note = figure(one.plan)
+            moot = " class='moot'" if not one.plan.fits and key not in ("gib", "parameters", "where", "layout") else ""
+            cells.append(f"<td{moot}><span data-figure='{key}'>{escape(value)}</span><small>{escape(note)}</small></td>")
+        cells += [f"<td>{_difference(between[one.label], ratio)}</td>" for one in others]
+        rows.append(f"<tr><th scope='row'>{show.term(t(name))}</th>{''.join(cells)}</tr>")
+    caption = escape(t("compare.caption"))
+    return (
+        f"<div class='scroll' tabindex='0' role='region' aria-label='{caption}'><table class='figures'>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _head(one: Answer) -> str:
+    label = f"{escape(short_text(one.label))}<br>"
+    if one.plan is None:
+        return (
+            f"{label}<span class='verdict error'>{escape(t('show.impossible'))}</span>"
+            f"<small class='why'>{escape(short_text(said(one.error), 900))}</small>"
+        )
+    colour, words = show.verdict(one.plan)
+    why = "" if one.plan.fits else f"<small class='why'>{escape(short_text('; '.join(show.reasons(one)), 300))}</small>"
+    return f"{label}<span class='verdict {colour}' data-figure='fits'>{escape(words)}</span>{why}"
+
+
+def _difference(found: dict[str, Ratio], name: str) -> str:
+    """ "× 1.35 (1.20 to 1.50)", and that the order is not decidable where it is not."""
+    ratio = found.get(name)
+    if ratio is None:
+        return ""
+    span = t("show.between", lower=f"{ratio.lower:.2f}", upper=f"{ratio.upper:.2f}")
+    note = span if ratio.lower != ratio.upper else ""
+    if not ratio.decidable and note:
+        note += f"; {t('compare.undecided')}"
+    return f"× {ratio.expected:.2f}<small>{escape(note)}</small>"
+
+
+def _span(plan: Plan, name: str, say: Callable[[float], str]) -> str:
+    return show.between(plan.intervals.get(name), say)
+
+
+def _parameters(plan: Plan) -> Cell:
+    active = "" if plan.parameters_active == plan.parameters_total else t("show.active", count=count(plan.parameters_active))
+    return count(plan.parameters_total), active
+
+
+def _run(plan: Plan) -> Cell:
+    if not plan.fits or plan.run_s is None:
+        return ("–" if plan.run_s is not None else t("show.no_length")), ""
+    return show.duration(plan.run_s), _span(plan, "run_s", show.duration)
+
+
+def _cost(plan: Plan) -> Cell:
+    if not plan.fits:
+        return "–", t("show.no_bill")
+    return (show.dollars(plan.cost_usd) if plan.run_s is not None else "–"), show.cost_note(plan)
+
+
+def _where(plan: Plan) -> Cell:
+    return f"{plan.num_gpus} x {plan.cluster.accelerator.name}", f"{plan.cluster.node.name} · {plan.framework.name}"
+
+
+def _layout(plan: Plan) -> Cell:
+    return plan.layout.label, ""
+
+
+def _memory(plan: Plan) -> Cell:
+    usable = t("show.of_usable", usable=show.gib(plan.usable_bytes))
+    return show.gib(plan.peak_total_bytes), f"{usable}; {_span(plan, 'peak_total_bytes', show.gib)}"
+
+
+def _step(plan: Plan) -> Cell:
+    return show.duration(plan.step_time_s), _span(plan, "step_time_s", show.duration)
+
+
+def _tokens(plan: Plan) -> Cell:
+    return show.number(plan.tokens_per_s), _span(plan, "tokens_per_s", show.number)
+
+
+def _mfu(plan: Plan) -> Cell:
+    return f"{plan.mfu:.1%}", _span(plan, "mfu", lambda v: f"{v:.1%}")
+
+
+ROWS: tuple[tuple[str, str, Callable[[Plan], Cell], str], ...] = (
+    ("parameters", "compare.parameters", _parameters, ""),
+    ("where", "compare.hardware", _where, ""),
+    ("layout", "in.layout", _layout, ""),
+    ("gib", "show.memory", _memory, "peak_total_bytes"),
+    ("step", "show.step", _step, "step_time_s"),
+    ("tokens", "show.tokens", _tokens, ""),
+    ("mfu", "show.mfu", _mfu, ""),
+    ("run", "show.run", _run, "run_s"),
+    ("cost", "show.cost", _cost, "cost_usd"),
+)
+"""(key, text, figure and note of a plan, the figure's name in ``difference.ratios``)."""
+
+
+@remembered
+def _sides(key: str, _labels: Sequence[str], _plans: Sequence[Plan], at: str) -> tuple[tuple[Side, ...], str]:
+    try:
+        return on_equal_terms(_labels, _plans, at), ""
+    except PlannerError as error:
+        return (), str(error)
+
+
+def _equal(found: Sequence[Answer], at: str) -> None:
+    """All configurations on the first one's terms."""
+    known = [one for one in found if one.plan is not None]
+    if len(known) < 2:
+        st.info(t("compare.nothing"))
+        return
+    labels, plans = [short_text(one.label, 40) for one in known], [one.known for one in known]
+    key = json.dumps([at, labels, *(key_of(one.tables) for one in known)])
+    sides, error = _sides(key, labels, plans, at)
+    if error:
+        show.problem(error)
+        return
+    st.html(equal_table(sides))
+    for note in dict.fromkeys(note for side in sides for note in side.notes):
+        st.caption(short_text(said(note), 400).replace("$", "\\$"))
+    if at == "loss":
+        st.caption(t("compare.laws", laws=", ".join(LAWS)))
+
+
+def equal_table(sides: Sequence[Side]) -> str:
+    """Figures of equal terms, configurations across."""
+
+    def span(found: Interval | None, say: Callable[[float], str]) -> Cell:
+        return ("–", "") if found is None else (say(found.expected), show.between(found, say))
+
+    rows: list[tuple[str, list[Cell]]] = [
+        (
+            t("compare.parameters"),
+            [(count(s.parameters_total), t("show.active", count=count(s.parameters_active))) for s in sides],
+        ),
+        (t("in.layout"), [(s.plan.layout.label, show.verdict(s.plan)[1]) for s in sides]),
+        (t("in.num_tokens"), [(count(s.tokens), "" if s.reachable else t("compare.never")) for s in sides]),
+        (t("compare.flops"), [(f"{s.training_flops:.3g}", "") for s in sides]),
+        (t("show.run"), [span(s.days.scaled(DAY_S), show.duration) if s.plan.fits else ("–", "") for s in sides]),
+        (t("compare.gpu_hours"), [span(s.gpu_hours, show.number) if s.plan.fits else ("–", "") for s in sides]),
+        (t("show.cost"), [span(s.cost_usd, show.dollars) for s in sides]),
+        (t("compare.loss"), [("–" if s.loss is None else f"{s.loss:.3f}", t("compare.assumed")) for s in sides]),
+    ]
+    head = "".join(f"<th scope='col'>{escape(s.label)}</th>" for s in sides)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th>"
+        + "".join(f"<td>{escape(value)}<small>{escape(note)}</small></td>" for value, note in cells)
+        + "</tr>"
+        for name, cells in rows
+    )
+    caption = escape(t("compare.caption"))
+    return (
+        f"<div class='scroll' tabindex='0' role='region' aria-label='{caption}'><table class='figures'>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def prepare() -> None:
@@ -47,20 +272,20 @@ def prepare() -> None:
     drawn(answers())
 
 
-def drawn(found: Sequence[Answer]) -> tuple[list[str], list[Figure]]:
-    """(the cards, the figures) of the configurations."""
+def drawn(found: Sequence[Answer]) -> tuple[str, list[Figure]]:
+    """(the table, the figures) of the configurations."""
     asked = [language(), datetime.date.today().isoformat(), *([one.label, key_of(one.tables)] for one in found)]
-    made: tuple[list[str], list[Figure]] = _drawn(json.dumps(asked), found)
+    made: tuple[str, list[Figure]] = _drawn(json.dumps(asked), found)
     return made
 
 
 @remembered
-def _drawn(key: str, _found: Sequence[Answer]) -> tuple[list[str], list[Figure]]:
+def _drawn(key: str, _found: Sequence[Answer]) -> tuple[str, list[Figure]]:
     known = [one for one in _found if one.plan is not None]
     pictures = figures(known) if known else []
     for figure in pictures:
         _ = figure.data
-    return [show.card(one) for one in _found], pictures
+    return table(_found), pictures
 
 
 def figures(known: Sequence[Answer]) -> list[Figure]:
@@ -81,23 +306,30 @@ def memory_figure(known: Sequence[Answer]) -> Figure:
     ]
     parts = [t("compare.needs", label=short_text(one.label, 40), gib=show.gib(one.known.peak_total_bytes)) for one in known]
     over = [short_text(one.label, 40) for one in known if not one.known.fits]
-    title = show.listed(parts) + (
-        t("compare.over", labels=show.listed(over)) if over else t("compare.all_fit" if len(known) > 1 else "compare.it_fits")
-    )
-    return charts.stacked("memory", "memory", title, t("compare.memory_alt"), rows)
+    unsure = [short_text(one.label, 40) for one in known if one.known.fits and not one.known.recommended]
+    title = show.listed(parts)
+    if over:
+        title += t("compare.over", labels=show.listed(over))
+    if unsure:
+        title += t("compare.unsure", labels=show.listed(unsure))
+    if not over and not unsure:
+        title += t("compare.all_fit" if len(known) > 1 else "compare.it_fits")
+    return charts.stacked("memory", "memory", title, t("compare.memory_alt"), rows, charts.KINDS)
 
 
 def step_figure(known: Sequence[Answer]) -> Figure:
     """Seconds of a step by part."""
+    used = [part for part in PARTS if _any(known, part)]
     rows = [
         (
             one.label,
-            [(t(f"part.{part}"), one.known.step_parts_s[part]) for part in PARTS if _any(known, part)],
+            [(t(f"part.{part}"), one.known.step_parts_s[part]) for part in used],
             show.duration(one.known.step_time_s),
             None,
         )
         for one in known
     ]
+    colours = [charts.PARTS[PARTS.index(part)] for part in used]
     parts = [
         t(
             "compare.takes",
@@ -107,7 +339,9 @@ def step_figure(known: Sequence[Answer]) -> Figure:
         )
         for one in known
     ]
-    return charts.stacked("step-time", "step", t("compare.step_title", list=show.listed(parts)), t("compare.step_alt"), rows)
+    return charts.stacked(
+        "step-time", "step", t("compare.step_title", list=show.listed(parts)), t("compare.step_alt"), rows, colours
+    )
 
 
 def _any(known: Sequence[Answer], part: str) -> bool:
@@ -158,29 +392,3 @@ def cost_figure(known: Sequence[Answer]) -> Figure:
             time=show.duration(best.known.run_s),
         )
     return charts.cost_time(title, t("compare.cost_alt"), rows, priced)
-
-
-def _whole_runs(found: Sequence[Answer]) -> None:
-    """What interruptions, checkpoints and uneven experts add: asked for, since it simulates thousands of runs."""
-    if not st.toggle(t("compare.whole_run"), help=t("compare.whole_run_help"), key="whole_run"):
-        return
-    rows = []
-    for one in found:
-        if one.plan is None:
-            continue
-        run, error = whole_run(one.tables, one.plan)
-        if run is None:
-            show.problem(f"{one.label}: {error}")
-            continue
-        rows.append(
-            {
-                t("compare.case"): short_text(one.label),
-                t("compare.wall"): show.duration(run.wall_s.expected),
-                t("compare.interval"): show.between(run.wall_s, show.duration),
-                t("compare.goodput"): f"{run.goodput.expected:.1%}",
-                t("compare.interruptions"): f"{run.interruptions.expected:,.2f}",
-                **{t(f"cause.{cause}"): show.duration(value) for cause, value in run.causes_s.items() if value > 0},
-            }
-        )
-    if rows:
-        st.dataframe(rows, hide_index=True, alt=t("compare.whole_run"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -18,7 +19,7 @@ from planner.evidence.predictions import predict
 from planner.prices.price import Price
 from planner.reports.audit import claimed_text, interval_text, sentence
 from planner.uncertainty.effects import load_effects
-from planner.web import charts, show
+from planner.web import charts, commands, show
 from planner.web.answers import answers, claims, fingerprint, operators
 from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
@@ -29,7 +30,7 @@ from planner.web.text import language, t
 METRICS = ("step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
 MOST_ROWS = 2000
 MOST_COLOURS = 7
-SECTIONS = ("accuracy", "own", "claims", "assumptions", "operators")
+SECTIONS = ("accuracy", "claims", "assumptions", "own", "operators")
 
 
 def page() -> None:
@@ -56,6 +57,7 @@ def _shipped() -> pd.DataFrame:
 
 
 def _accuracy() -> None:
+    _bottom_line(_shipped())
     st.markdown(t("evidence.accuracy_text"))
     _pairs_view(_shipped(), "shipped")
     with st.expander(t("evidence.intervals")):
@@ -73,6 +75,27 @@ def _accuracy() -> None:
             for row in effects.measured
         ]
         st.dataframe(measured, hide_index=True, alt=t("evidence.intervals"))
+
+
+def _bottom_line(table: pd.DataFrame) -> None:
+    """The verdict first: how far off steps and memory were."""
+    parts = []
+    for metric in METRICS[:2]:
+        some = table[table["metric"] == metric]
+        if len(some):
+            found = errors_by(some.assign(all=""), ["all"])[0]
+            inside = f"{found.inside / found.rows:.0%}"
+            parts.append(
+                t(
+                    "evidence.verdict_of",
+                    metric=t(f"metric.{metric}"),
+                    median=f"{found.median:.1%}",
+                    p90=f"{found.percentile_90:.0%}",
+                    inside=inside,
+                    rows=f"{found.rows:,}",
+                )
+            )
+    st.html(f"<p class='answer'>{escape(show.listed(parts))}{t('ask.stop')}</p>")
 
 
 def _pairs_view(table: pd.DataFrame, key: str) -> None:
@@ -243,6 +266,14 @@ def _assumptions() -> None:
     if rows:
         st.html(f"<h3 class='finding'>{t('evidence.assumed', count=len(rows))}</h3>")
         st.dataframe(list(rows.values()), hide_index=True, height=480, alt=t("evidence.assumptions"))
+    _elsewhere()
+
+
+def _elsewhere() -> None:
+    """What only the command line does."""
+    with st.expander(t("evidence.elsewhere")):
+        for name, command in commands.ELSEWHERE.items():
+            st.markdown(f"`{command}`: {t(f'evidence.command_{name}')}")
 
 
 def _price_age(label: str, price: Price | None) -> None:
@@ -250,6 +281,9 @@ def _price_age(label: str, price: Price | None) -> None:
     today, name = datetime.date.today(), markdown(label)
     if price is not None and price.is_stale(today):
         words = t("evidence.stale", label=name, quote=markdown(priced(price)), days=f"{price.age_days(today):,}")
+        st.warning(words, icon=":material/schedule:")
+    elif price is not None and price.may_be_stale(today):
+        words = t("evidence.may_be_stale", label=name, quote=markdown(priced(price)), date=price.date)
         st.warning(words, icon=":material/schedule:")
     elif price is not None and price.provider:
         st.success(t("evidence.fresh", label=name, quote=markdown(priced(price))), icon=":material/schedule:")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import streamlit as st
@@ -14,12 +15,13 @@ from planner.training.memory_map import Cell, Moment
 from planner.training.plan import Plan
 from planner.training.remedies import Remedy
 from planner.web import charts, show, state
-from planner.web.answers import Answer, answers, memory_map, memory_moments, what_would_fit
+from planner.web.answers import Answer, answers, layout_fields, memory_map, memory_moments, what_would_fit
 from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
 from planner.web.messages import said
 from planner.web.text import t
 
+MAP = {"fits": charts.FITS, "tight": charts.TIGHT, "over": charts.OVER, "impossible": charts.IMPOSSIBLE}
 TIGHT = 0.05
 """Of the usable memory: less headroom than this is shown as tight."""
 
@@ -33,7 +35,7 @@ def page() -> None:
         show.problem(one.error)
         return
     st.html(show.card(one, wide=True))
-    _remedies(case, one)
+    remedies_of(case, one)
     found = memory_moments(one.tables, one.plan)
     cells = memory_map(one.tables, one.plan)
     charts.show(stage_figure(one.plan, found), timeline_figure(one.plan, found), map_figure(one.plan, cells), key="memory")
@@ -73,22 +75,39 @@ def stage_figure(plan: Plan, found: Sequence[Moment]) -> Figure:
         kind=t(f"kind.{largest}"),
         part=show.gib(heaviest.kinds_bytes[largest]),
     )
-    return charts.stacked("memory-by-stage", "memory", title, t("memory.stage_alt"), rows)
+    return charts.stacked("memory-by-stage", "memory", title, t("memory.stage_alt"), rows, charts.KINDS)
 
 
 def timeline_figure(plan: Plan, found: Sequence[Moment]) -> Figure:
-    """The heaviest stage at the moments of a step, in order."""
+    """The heaviest stage over one step as areas by kind: it begins as the step before ended, between moments it is a line."""
     heaviest = max(found, key=lambda m: m.total_bytes)
     moments = [m for m in found if m.first == heaviest.first]
-    names = [t("memory.moment", number=i + 1, phase=t(f"phase.{m.phase.replace(' ', '_')}")) for i, m in enumerate(moments)]
-    rows = [(name, _kinds(m), show.gib(m.total_bytes), plan.usable_bytes / GIB) for name, m in zip(names, moments, strict=True)]
+    names = [t(f"phase.{m.phase.replace(' ', '_')}") for m in moments]
+    begin = start_of(moments)
+    rows = [
+        {"at": at, "when": f"{at + 1}. {when}", "part": t(f"kind.{kind}"), "value": kinds[kind] / GIB, "order": KINDS.index(kind)}
+        for at, (when, kinds) in enumerate(
+            [(t("memory.begin"), begin), *zip(names, [m.kinds_bytes for m in moments], strict=True)]
+        )
+        for kind in KINDS
+    ]
     phase = t(f"phase.{heaviest.phase.replace(' ', '_')}")
     title = t("memory.timeline_title", phase=phase, gib=show.gib(heaviest.total_bytes), stage=stage_name(heaviest))
-    return charts.stacked("memory-timeline", "memory", title, t("memory.timeline_alt"), rows)
+    return charts.areas(
+        "memory-timeline", title, t("memory.timeline_alt"), rows, [t(f"kind.{kind}") for kind in KINDS], plan.usable_bytes / GIB
+    )
+
+
+def start_of(moments: Sequence[Moment]) -> dict[str, float]:
+    """What a GPU holds when a step begins: states and what no step frees; nothing saved, no workspace."""
+    held = {kind: min(m.kinds_bytes[kind] for m in moments) for kind in KINDS}
+    return {**held, "activations": 0.0, "workspace": 0.0}
 
 
 def map_figure(plan: Plan, cells: Sequence[Cell]) -> Figure:
     """Micro-batch against sequence length, coloured by headroom."""
+    possible = {cell.micro_batch_size for cell in cells if cell.headroom_bytes is not None}
+    cells = [cell for cell in cells if cell.micro_batch_size in possible or not possible]  # no column that cannot be
     rows = [_map_row(plan, cell) for cell in cells]
     fitting = [c for c in cells if c.headroom_bytes is not None and c.headroom_bytes >= 0]
     if fitting:
@@ -103,26 +122,24 @@ def _map_row(plan: Plan, cell: Cell) -> dict[str, Any]:
     headroom = cell.headroom_bytes
     share = 0.0 if headroom is None else headroom / plan.usable_bytes
     kind = "impossible" if headroom is None else "over" if share < 0 else "tight" if share < TIGHT else "fits"
-    strength = 1.0 if kind == "impossible" else min(1.0, abs(share) * 1.5)
     return {
         "micro": cell.micro_batch_size,
         "seq": cell.seq_len,
         "headroom": None if headroom is None else headroom / GIB,
         "state": t(f"chart.{kind}"),
-        "strength": strength,
         "cell": "–" if headroom is None else f"{headroom / GIB:+.0f}",
-        "dark": kind in ("fits", "over") and strength > 0.35,
+        "ink": charts.ink_on(MAP[kind]),
         "step": show.duration(cell.step_time_s),
         "reason": said(cell.reason),
         "own": cell.micro_batch_size == plan.layout.micro_batch_size and cell.seq_len == plan.job.seq_len,
     }
 
 
-def _remedies(case: int, one: Answer) -> None:
-    """What would make it fit, each with a button that does it."""
+def remedies_of(case: int, one: Answer, most: int = 8) -> None:
+    """What would make it fit, each with a button that does it, and what it costs."""
     if one.known.fits:
         return
-    st.html(f"<h3 class='finding'>{t('memory.remedies')}</h3>")
+    st.html(f"<h3 class='finding'>{escape(t('memory.remedies_of', label=short_text(one.label, 40)))}</h3>")
     try:
         _, found = what_would_fit(one.tables)
     except PlannerError as error:
@@ -131,10 +148,10 @@ def _remedies(case: int, one: Answer) -> None:
     if not found:
         st.info(t("memory.no_remedy", reason=markdown("; ".join(show.reasons(one)), 600)))
         return
-    for i, remedy in enumerate(found[:8]):
+    for i, remedy in enumerate(found[:most]):
         left, right = st.columns([3, 2], vertical_alignment="center")
         right.markdown(t("memory.remedy_costs", step=show.duration(remedy.step_time_s), free=show.gib(remedy.headroom_bytes)))
-        if left.button(change_words(remedy), key=f"remedy.{st.session_state['revision']}.{i}", width="stretch"):
+        if left.button(change_words(remedy), key=f"remedy.{st.session_state['revision']}.{case}.{i}", width="stretch"):
             apply(case, remedy, one.known)
             st.rerun()
 
@@ -142,6 +159,8 @@ def _remedies(case: int, one: Answer) -> None:
 def apply(case: int, remedy: Remedy, plan: Plan) -> None:
     """Write a remedy into the scenario."""
     changes: dict[str, Mapping[str, Any]] = dict(remedy.changes)
+    if "layout" in changes and not state.current()["cases"][case]["tables"].get("layout"):
+        changes["layout"] = {**layout_fields(plan.layout), **changes["layout"]}
     if "layout" in changes:
         changes["layout"] = {"dp": None, "schedule": None, **changes["layout"]}
     if "cluster" in changes:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-import time
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from html import escape
 from typing import Any
 
@@ -14,18 +13,18 @@ import streamlit as st
 
 from planner.common.errors import PlannerError
 from planner.common.units import DAY_S, GIB
-from planner.export import STACKS, export_plan
 from planner.hardware.cluster import accelerator_names
-from planner.hardware.custom_nodes import reference_node
 from planner.layout_search.question import SearchQuestion, as_question
 from planner.layout_search.search import run_search
 from planner.layout_search.table import why_second
 from planner.training.planning import plan
-from planner.web import charts, inputs, show, state
-from planner.web.answers import arguments, layout_fields, stack_name
-from planner.web.download import csv_bytes, parquet_bytes, take, zipped
+from planner.web import background, charts, inputs, show, state
+from planner.web.answers import arguments, calibrated, key_of, layout_fields, stack_name
+from planner.web.background import Task
+from planner.web.download import csv_bytes, parquet_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
+from planner.web.launch import launch_files
 from planner.web.messages import said
 from planner.web.text import language, t
 from planner.workload.framework import framework_names
@@ -34,10 +33,12 @@ from planner.workload.layout import Layout, Layouts
 OBJECTIVES = ("time", "cost", "memory", "energy")
 MOST_LAYOUTS = 50_000_000
 """A page waits for at most this many; the command line goes on to a billion."""
-AT_ONCE = threading.Semaphore(2)
 SHOWN = (
     "rank",
-    "group",
+    "run_s",
+    "cost_usd",
+    "headroom_bytes",
+    "fit_probability",
     "layout",
     "accelerator",
     "num_gpus",
@@ -45,45 +46,26 @@ SHOWN = (
     "step_time_s",
     "mfu",
     "peak_total_bytes",
-    "headroom_bytes",
-    "fit_probability",
-    "run_s",
-    "cost_usd",
+    "group",
 )
 
 
-@dataclass
-class Search:
-    """A search that runs in the background: how far it is, whether it was cancelled, what it found."""
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the form asks for."""
 
-    question: SearchQuestion
-    tables: state.Tables
-    done: int = 0
-    size: int = 1
-    cancelled: bool = False
-    finished: bool = False
-    error: str = ""
-    table: pd.DataFrame | None = None
-    started: float = field(default_factory=time.monotonic)
-    took_s: float = 0.0
+    objective: str
+    gpus: tuple[int, ...]
+    cards: tuple[str, ...]
+    stacks: tuple[str, ...]
+    deadline_days: float
+    budget_usd: float
 
-    def run(self) -> None:
-        """Search until done or cancelled; errors become words."""
-        with AT_ONCE:
-            try:
-                self.table = run_search(self.question, self._progress).to_frame()
-            except PlannerError as error:
-                self.error = str(error)
-            except KeyboardInterrupt:
-                self.cancelled = True
-            finally:
-                self.took_s = time.monotonic() - self.started
-                self.finished = True
 
-    def _progress(self, done: int, size: int) -> None:
-        self.done, self.size = done, size
-        if self.cancelled:
-            raise KeyboardInterrupt  # how a search is stopped: it answers with what it has found
+def key_for(tables: state.Tables, wanted: Wanted) -> str:
+    """Of the question: whatever changes it changes the key, so that no answer stands under another question."""
+    asked = {name: table for name, table in tables.items() if name in ("model", "cluster", "framework", "job", "price")}
+    return f"search {key_of(asked)} {json.dumps(asdict(wanted))}"
 
 
 def page() -> None:
@@ -93,25 +75,32 @@ def page() -> None:
     case = min(int(st.session_state.get("case", 0)), len(scenario["cases"]) - 1)
     one = scenario["cases"][case]
     st.caption(t("search.which", label=markdown(one["label"])))
-    running: Search | None = st.session_state.get("search")
-    _form(one["tables"], busy=running is not None and not running.finished)
-    if running is None:
-        st.info(t("search.empty"))
-    elif not running.finished:
-        _progress()
+    wanted = _form(one["tables"])
+    key = key_for(one["tables"], wanted)
+    task = background.known(key)
+    busy = task is not None and not task.finished
+    if st.button(t("search.start"), type="primary", disabled=busy, key="search.start", icon=":material/search:"):
+        background.forget(key)
+        task = _start(one["tables"], wanted, key)
+    if task is None:
+        st.info(t("search.changed" if "search.key" in st.session_state else "search.empty"))
+        return
+    st.session_state["search.key"] = key
+    if task.finished:
+        _result(task, case)
     else:
-        _result(running, case)
+        _progress(key)
 
 
-def _form(tables: state.Tables, busy: bool) -> None:
-    node = inputs.node_of(str(tables.get("cluster", {}).get("node", "")))
-    card = node.accelerator if node else ""
+def _form(tables: state.Tables) -> Wanted:
+    card = inputs.card_of(tables)
     left, middle, right = st.columns(3)
     objective = left.selectbox(
         t("search.objective"), OBJECTIVES, format_func=lambda n: t(f"search.by_{n}"), key=f"search.objective.{language()}"
     )
-    gpus = middle.multiselect(t("search.gpus"), _counts(tables), default=[inputs.num_gpus(tables)], key=f"search.gpus.{node}")
-    others = [name for name in accelerator_names() if reference_node(name) is not None]
+    now = inputs.num_gpus(tables)
+    gpus = middle.multiselect(t("search.gpus"), _counts(tables), default=[now], key=f"search.gpus.{card}.{now}")
+    others = [name for name in accelerator_names() if name != "cpu"]
     cards = right.multiselect(
         t("search.accelerators"), _first(card, others), default=[card] if card else [], key=f"search.cards.{card}"
     )
@@ -120,14 +109,26 @@ def _form(tables: state.Tables, busy: bool) -> None:
     stacks = left.multiselect(
         t("search.frameworks"), _first(stack, framework_names()), default=[stack], key=f"search.stacks.{stack}"
     )
+    limits = state.current().get("ask", {})
     deadline = middle.number_input(
-        t("search.deadline"), min_value=0.0, value=0.0, step=1.0, key="search.deadline", help=t("search.zero_none")
+        t("search.deadline"),
+        0.0,
+        value=float(limits.get("days", 0.0)),
+        step=1.0,
+        key="search.deadline",
+        help=t("search.zero_none"),
     )
     budget = right.number_input(
-        t("search.budget"), min_value=0.0, value=0.0, step=1000.0, key="search.budget", help=t("search.zero_none")
+        t("search.budget"), 0.0, value=float(limits.get("usd", 0.0)), step=1000.0, key="search.budget", help=t("search.zero_none")
     )
-    if st.button(t("search.start"), type="primary", disabled=busy, key="search.start", icon=":material/search:"):
-        _start(tables, objective, gpus, cards, stacks, deadline, budget)
+    return Wanted(
+        objective=objective,
+        gpus=tuple(gpus),
+        cards=tuple(cards),
+        stacks=tuple(stacks),
+        deadline_days=deadline,
+        budget_usd=budget,
+    )
 
 
 def _first(name: str, others: list[str]) -> list[str]:
@@ -135,63 +136,77 @@ def _first(name: str, others: list[str]) -> list[str]:
 
 
 def _counts(tables: state.Tables) -> list[int]:
-    node = inputs.node_of(str(tables.get("cluster", {}).get("node", "")))
-    return sorted({*inputs.gpu_counts(node)[:12], inputs.num_gpus(tables)})
+    return sorted({*inputs.gpu_counts(tables)[:12], inputs.num_gpus(tables)})
 
 
-def _start(
-    tables: state.Tables, objective: str, gpus: list[int], cards: list[str], stacks: list[str], deadline: float, budget: float
-) -> None:
+def question_of(tables: state.Tables, wanted: Wanted) -> SearchQuestion:
+    """The checked question; PlannerError where it is none, or larger than a page waits for."""
+    given = arguments(tables)
+    stack = given.get("framework")
+    names = [stack if stack is not None and name == tables.get("framework", {}).get("name") else name for name in wanted.stacks]
+    question = as_question(
+        model=given["model"],
+        cluster=given["cluster"],
+        job=given["job"],
+        framework=names or None,
+        price=given.get("price"),
+        objective=wanted.objective,
+        gpus=list(wanted.gpus) or None,
+        accelerators=[name for name in wanted.cards if name not in calibrated()] or None,
+        deadline_s=wanted.deadline_days * DAY_S or None,
+        budget_usd=wanted.budget_usd or None,
+        top=200,
+    )
+    if question.num_layouts > MOST_LAYOUTS:
+        raise PlannerError(t("search.too_many", layouts=f"{question.num_layouts:,}", most=f"{MOST_LAYOUTS:,}"))
+    return question
+
+
+def _start(tables: state.Tables, wanted: Wanted, key: str) -> Task | None:
     try:
-        given = arguments(tables)
-        stack = given.get("framework")
-        names = [stack if stack is not None and name == tables.get("framework", {}).get("name") else name for name in stacks]
-        question = as_question(
-            model=given["model"],
-            cluster=given["cluster"],
-            job=given["job"],
-            framework=names or None,
-            price=given.get("price"),
-            objective=objective,
-            gpus=gpus or None,
-            accelerators=cards or None,
-            deadline_s=deadline * DAY_S or None,
-            budget_usd=budget or None,
-            top=200,
-        )
-        if question.num_layouts > MOST_LAYOUTS:
-            raise PlannerError(t("search.too_many", layouts=f"{question.num_layouts:,}", most=f"{MOST_LAYOUTS:,}"))
+        question = question_of(tables, wanted)
     except PlannerError as error:
         show.problem(error)
-        return
-    search = Search(question=question, tables={k: dict(v) for k, v in tables.items()})
-    st.session_state["search"] = search
-    threading.Thread(target=search.run, name="search", daemon=True).start()
-    st.rerun()
+        return None
+
+    def work(task: Task) -> None:
+        def progress(done: int, size: int) -> None:
+            task.done, task.size = done, size
+            if not task.wanted:
+                task.cancelled = True
+                raise KeyboardInterrupt  # how a search is stopped: it answers with what it has found
+
+        task.size = question.num_layouts
+        task.result = run_search(question, progress).to_frame()
+
+    return background.ask(key, work)
 
 
 @st.fragment(run_every=0.4)
-def _progress() -> None:
+def _progress(key: str) -> None:
     """The bar, drawn again while the search runs; the whole page once it has ended."""
-    search: Search = st.session_state["search"]
-    if search.finished:
+    task = background.known(key)
+    if task is None or task.finished:
         st.rerun(scope="app")
-    share = min(search.done / max(search.size, 1), 1.0)
-    st.progress(share, text=t("search.progress", done=f"{search.done:,}", size=f"{search.question.num_layouts:,}"))
-    if st.button(t("search.cancel"), key="search.cancel", icon=":material/cancel:"):
-        search.cancelled = True
-
-
-def _result(search: Search, case: int) -> None:
-    if search.error:
-        show.problem(search.error)
         return
-    table = search.table
+    before = background.place(task)
+    share = min(task.done / max(task.size, 1), 1.0)
+    words = t("search.waiting", place=before) if before else t("search.progress", done=f"{task.done:,}", size=f"{task.size:,}")
+    st.progress(share, text=words)
+    if st.button(t("search.cancel"), key="search.cancel", icon=":material/cancel:"):
+        task.cancelled = True
+
+
+def _result(task: Task, case: int) -> None:
+    if task.error:
+        show.problem(task.error)
+        return
+    table = task.result
     if table is None or table.empty:
-        st.warning(t("search.cancelled_empty"))
+        st.warning(t("search.cancelled_empty") if task.cancelled else t("search.nothing"))
         return
     about = table.attrs
-    words = {"searched": f"{about['num_searched']:,}", "fitting": f"{about['num_fitting']:,}", "seconds": f"{search.took_s:,.1f}"}
+    words = {"searched": f"{about['num_searched']:,}", "fitting": f"{about['num_fitting']:,}", "seconds": f"{task.took_s:,.1f}"}
     if about["complete"]:
         st.success(t("search.done", **words))
     else:
@@ -202,7 +217,7 @@ def _result(search: Search, case: int) -> None:
     if len(table) > 1:
         st.caption(markdown(said(why_second(table)), 600))
     rank = _picked(event, table)
-    _take(search, table, rank, case)
+    _take(table, rank, case)
 
 
 def pareto_figure(table: pd.DataFrame) -> Figure:
@@ -260,8 +275,15 @@ def _rejected(about: Mapping[Any, Any]) -> None:
             st.caption(markdown(said(refused), 400))
 
 
+def best_of_groups(table: pd.DataFrame) -> pd.DataFrame:
+    """The first of each group of layouts that are within 2 % of each other: twenty variants of one answer are one answer."""
+    return table.drop_duplicates(["group", "accelerator", "num_gpus", "framework"])
+
+
 def _picked(event: Any, table: pd.DataFrame) -> int:
     """The rank that was clicked in the figure, else in the table, else the best."""
+    if not st.checkbox(t("search.variants"), key="search.variants"):
+        table = best_of_groups(table)
     shown = table[list(SHOWN)].copy()
     for name in ("peak_total_bytes", "headroom_bytes"):
         shown[name] = shown[name] / GIB
@@ -277,6 +299,7 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
         key="search.table",
         height=300,
         alt=t("search.table_alt"),
+        column_config={t("search.column_fit_probability"): st.column_config.NumberColumn(format="percent")},
     )
     clicked = event.get("selection", {}).get("chosen", []) if event else []
     if clicked and "rank" in clicked[0]:
@@ -285,26 +308,25 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
     return int(table.iloc[picked[0]]["rank"]) if picked else 1
 
 
-def row_tables(search: Search, row: Mapping[Any, Any]) -> state.Tables:
-    """The configuration of one row."""
+def row_tables(tables: state.Tables, row: Mapping[Any, Any]) -> state.Tables:
+    """The configuration with the cluster, the stack and the layout of one row; all else stays as it is."""
     layout = Layout(**{f.name: row[f.name].item() if hasattr(row[f.name], "item") else row[f.name] for f in fields(Layouts)})
-    tables = {name: dict(table) for name, table in search.tables.items()}
-    tables["layout"] = layout_fields(layout)
-    node = tables["cluster"]["node"]
-    mine = search.question.setups[0].grid.cluster
-    if row["accelerator"] != mine.accelerator.name and reference_node(str(row["accelerator"])) is not None:
-        node = reference_node(str(row["accelerator"])).name  # type: ignore[union-attr]
-    tables["cluster"] = {"node": node, "num_gpus": int(row["num_gpus"])}
-    if tables.get("framework", {}).get("name") != row["framework"]:
-        tables["framework"] = {"name": str(row["framework"])}
-    return tables
+    found = {name: dict(table) for name, table in tables.items()}
+    if row["accelerator"] != inputs.card_of(tables) and inputs.card_of(tables) not in calibrated():
+        inputs.on_cards(found, str(row["accelerator"]), int(row["num_gpus"]))
+    else:
+        found["cluster"] = {**{k: v for k, v in found["cluster"].items() if k != "num_nodes"}, "num_gpus": int(row["num_gpus"])}
+    found["layout"] = layout_fields(layout)
+    if stack_name(tables) != row["framework"]:
+        found["framework"] = {"name": str(row["framework"])}
+    return found
 
 
-def _take(search: Search, table: pd.DataFrame, rank: int, case: int) -> None:
+def _take(table: pd.DataFrame, rank: int, case: int) -> None:
     """Open a layout in Compare; take the table or launch files along."""
     row = table[table["rank"] == rank].iloc[0].to_dict()
     st.html(f"<h3 class='finding'>{t('search.picked', rank=rank)} {escape(short_text(row['layout'], 120))}</h3>")
-    tables = row_tables(search, row)
+    tables = row_tables(state.current()["cases"][case]["tables"], row)
     left, middle, right = st.columns(3)
     full = len(state.current()["cases"]) >= 4
     if left.button(t("search.add"), key="search.add", disabled=full, type="primary", width="stretch"):
@@ -315,27 +337,23 @@ def _take(search: Search, table: pd.DataFrame, rank: int, case: int) -> None:
         st.switch_page(st.session_state["pages"]["compare"])
     if middle.button(t("search.use"), key="search.use", width="stretch"):
         scenario = state.current()
-        cases = [{"label": c["label"], "tables": tables if i == case else c["tables"]} for i, c in enumerate(scenario["cases"])]
-        state.replace({**scenario, "cases": cases})
+        scenario["cases"][case]["tables"] = tables
+        state.rename(scenario, case)
+        state.replace(scenario)
         st.switch_page(st.session_state["pages"]["compare"])
     box = right.popover(t("search.files"), width="stretch", key="search.files", on_change="rerun")
     if box.open:
         with box:
-            _downloads(table, tables, str(row["framework"]))
+            _downloads(table, tables)
 
 
-def _downloads(table: pd.DataFrame, tables: state.Tables, framework: str) -> None:
+def _downloads(table: pd.DataFrame, tables: state.Tables) -> None:
     take(t("download.table_csv"), lambda: csv_bytes(table), "search.csv", "text/csv", "search.csv")
     parquet = "application/vnd.apache.parquet"
     take(t("download.table_parquet"), lambda: parquet_bytes(table), "search.parquet", parquet, "search.parquet")
-    stacks = [name for name, (_, frameworks) in STACKS.items() if framework in frameworks]
-    for stack in stacks:
-        try:
-            archive = zipped(export_plan(plan(**arguments(tables), explain=False), stack))
-        except PlannerError as error:
-            st.caption(t("search.no_launch", stack=stack, why=markdown(said(str(error)), 300)))
-        else:
-            name = t("download.launch", stack=stack)
-            take(name, lambda archive=archive: archive, f"{stack}.zip", "application/zip", f"launch.{stack}")  # type: ignore[misc]
-    if not stacks:
-        st.caption(t("search.no_stack", framework=framework))
+    try:
+        found = plan(**arguments(tables), explain=False)
+    except PlannerError as error:
+        st.caption(markdown(said(str(error)), 300))
+    else:
+        launch_files(found, "launch")

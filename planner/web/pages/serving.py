@@ -11,21 +11,30 @@ import streamlit as st
 
 from planner.common.errors import PlannerError
 from planner.common.units import GIB
+from planner.export.servers import SERVERS, export_deployment
 from planner.layout_search.space import divisors
+from planner.performance.risk import chance
+from planner.scenarios.quick import SERVING
 from planner.serving import FORMATS, Deployment, engine_names, load_engine, serve
 from planner.serving.curves import curve, load_curve
+from planner.serving.engine import engine_family
 from planner.serving.memory import KINDS
 from planner.serving.spec import KvDtype
 from planner.web import charts, controls, inputs, show, state
 from planner.web.answers import arguments, key_of, remembered
-from planner.web.download import serving_toml, take
+from planner.web.download import serving_toml, take, zipped
 from planner.web.figure import Figure
 from planner.web.guard import markdown, require_safe, short_text
 from planner.web.messages import said
 from planner.web.text import t
 
-SIMULATED = 3000
-"""Requests of a simulation on the page; planner serve simulates more."""
+SATURATED = 0.95
+"""Of the capacity: above it percentiles depend on how long it lasts, not on the deployment."""
+MODES = ("rate", "clients", "batch")
+"""What a deployment is asked about: requests that arrive, people who wait in turn, or one batch by itself."""
+MODE_FIELDS = {"rate": "requests_per_s", "clients": "clients", "batch": "batch"}
+CLIENTS = [2**i for i in range(13)]
+MOST_LINES = 4
 RATES = [
     0.1,
     0.2,
@@ -54,15 +63,6 @@ RATES = [
 ]
 LENGTHS = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072]
 QUANTILES = ("p50", "p95", "p99")
-START: Mapping[str, Any] = {
-    "engine": "vllm",
-    "weights": "bf16",
-    "prompt": 1024,
-    "output": 256,
-    "batch": 8,
-    "requests_per_s": 2.0,
-    "num_requests": SIMULATED,
-}
 
 
 def page() -> None:
@@ -73,8 +73,8 @@ def page() -> None:
     one = scenario["cases"][case]
     st.caption(t("serving.which", label=markdown(one["label"])))
     tables = one["tables"]
-    if not tables.get("serving"):
-        tables["serving"] = _start(tables)
+    tables["serving"] = {**SERVING, **({"requests_per_s": 2.0} if not tables.get("serving") else {}), **tables.get("serving", {})}
+    tables["serving"] = inputs.usual_cut(tables)
     _controls(case, tables)
     try:
         found = deployment(tables)
@@ -84,17 +84,38 @@ def page() -> None:
     st.html(card(found, one["label"]))
     for words in (*found.reasons, *found.warnings, *found.notes):
         st.caption(markdown(said(words), 400))
-    charts.show(memory_figure(found, one["label"]), *(figures(found, tables) if found.fits else ()), key="serving")
+    charts.show(memory_figure(found, one["label"]), key="serving")
+    if found.fits:
+        _pareto(found, tables)
+        if st.toggle(t("serving.over_rates"), key="serving.over_rates", help=t("serving.over_rates_help")):
+            charts.show(*figures(found, tables), key="serving.rates")
     if not found.fits and found.nearest:
         st.info(t("serving.nearest", change=markdown(str(dict(found.nearest)), 300)))
-    take(t("serving.save"), lambda: serving_toml(scenario["title"], one), "serving.toml", "application/toml", "serving.save")
+    left, right = st.columns(2)
+    with left:
+        title = state.title_of(scenario)
+        take(t("serving.save"), lambda: serving_toml(title, one), "serving.toml", "application/toml", "serving.save")
+    with right:
+        _launch(found)
 
 
-def _start(tables: state.Tables) -> dict[str, Any]:
-    """As many GPUs of one replica as the configuration has on a node."""
-    node = inputs.node_of(str(tables.get("cluster", {}).get("node", "")))
-    gpus = inputs.num_gpus(tables)
-    return {**START, "tp": min(gpus, node.num_gpus if node else gpus)}
+def _launch(found: Deployment) -> None:
+    """Launch files of the engine (planner export)."""
+    family = engine_family(found.engine)
+    if family not in SERVERS or not found.fits:
+        return
+    try:
+        archive = zipped(export_deployment(found, family))
+    except PlannerError as error:
+        st.caption(t("search.no_launch", stack=family, why=markdown(said(str(error)), 300)))
+        return
+    name = t("download.launch", stack=family)
+    take(name, lambda: archive, f"{family}.zip", "application/zip", "serving.launch")
+
+
+def mode_of(given: Mapping[str, Any]) -> str:
+    """What the deployment is asked about."""
+    return "clients" if given.get("clients") else "rate" if given.get("requests_per_s") else "batch"
 
 
 def _controls(case: int, tables: state.Tables) -> None:
@@ -109,17 +130,45 @@ def _controls(case: int, tables: state.Tables) -> None:
         controls.choice(case, "serving", "weights", t("serving.weights"), FORMATS, given.get("weights", "bf16"))
         controls.choice(case, "serving", "kv_dtype", t("serving.kv_dtype"), get_args(KvDtype), given.get("kv_dtype", "auto"))
     with middle:
-        controls.slider(case, "serving", "tp", t("in.tp"), cut, given.get("tp", 1))
-        controls.slider(case, "serving", "pp", t("in.pp"), cut, given.get("pp", 1))
+        tag = f".{gpus}"
+        controls.slider(case, "serving", "tp", t("in.tp"), cut, given.get("tp", 1), tag=tag, before=lambda: _replicas(tables))
+        controls.slider(case, "serving", "pp", t("in.pp"), cut, given.get("pp", 1), tag=tag, before=lambda: _replicas(tables))
+        controls.slider(case, "serving", "dp", t("serving.replicas"), cut, given.get("dp", 1), tag=tag)
         experts = [d for d in divisors(model.num_experts) if d <= gpus] if model and model.num_experts else [1]
-        controls.slider(case, "serving", "ep", t("in.ep"), experts, given.get("ep", 1))
-        controls.slider(case, "serving", "batch", t("serving.batch"), [2**i for i in range(11)], given.get("batch", 8))
+        controls.slider(case, "serving", "ep", t("in.ep"), experts, given.get("ep", 1), tag=tag)
     with right:
+        _mode(case, given)
         for name in ("prompt", "output"):
             if isinstance(given.get(name), int):
                 controls.slider(case, "serving", name, t(f"serving.{name}"), LENGTHS, given[name])
-        rate = float(given.get("requests_per_s", 2.0))
-        controls.slider(case, "serving", "requests_per_s", t("serving.rate"), RATES, rate)
+
+
+def _replicas(tables: state.Tables) -> None:
+    """Another cut: as many replicas as the GPUs then hold."""
+    tables["serving"].pop("dp", None)
+
+
+def _mode(case: int, given: dict[str, Any]) -> None:
+    now = mode_of(given)
+    key = controls.key_of(case, "serving.mode")
+    st.session_state.setdefault(key, now)
+
+    def store() -> None:
+        chosen = st.session_state[key]
+        for name in MODE_FIELDS.values():
+            given.pop(name, None)
+        given[MODE_FIELDS[chosen]] = {"rate": 2.0, "clients": 16, "batch": 8}[chosen]
+        st.session_state["revision"] += 1
+
+    st.segmented_control(
+        t("serving.mode"), MODES, format_func=lambda n: t(f"serving.mode_{n}"), key=key, on_change=store, required=True
+    )
+    if now == "rate":
+        controls.slider(case, "serving", "requests_per_s", t("serving.rate"), RATES, float(given["requests_per_s"]))
+    elif now == "clients":
+        controls.slider(case, "serving", "clients", t("serving.clients"), CLIENTS, int(given["clients"]))
+    else:
+        controls.slider(case, "serving", "batch", t("serving.batch"), [2**i for i in range(11)], int(given.get("batch", 1)))
 
 
 @remembered
@@ -143,21 +192,48 @@ def deployment(tables: state.Tables) -> Deployment:
 
 
 @remembered
-def _curves(key: str, _found: Deployment) -> tuple[pd.DataFrame, pd.DataFrame | None, str]:
+def _curves(key: str, _found: Deployment) -> tuple[pd.DataFrame | None, str]:
     try:
-        return curve(_found), load_curve(_found), ""
+        return load_curve(_found), ""
     except PlannerError as error:
-        return curve(_found), None, str(error)
+        return None, str(error)
+
+
+def saturated(found: Deployment) -> bool:
+    """Whether requests come so fast that latencies are a matter of how long that lasts."""
+    load = found.load
+    return load is not None and load.clients is None and load.stable and load.utilisation > SATURATED
 
 
 def card(found: Deployment, label: str) -> str:
-    """Headline figures as HTML."""
-    sure = found.intervals
+    """Headline figures of the operating point that was asked for, and of no other, as HTML."""
     kind = "show.fits" if found.certainty == "fits" else "show.probably_fits"
-    words = t(kind, free=show.gib(found.limit_bytes - found.total_bytes), sure=show.chance(found.fit_probability))
+    words = t(kind, free=show.gib(found.limit_bytes - found.total_bytes), sure=chance(found.fit_probability))
+    rows: list[show.Item] = [
+        ("serving-gib", t("show.memory"), show.gib(found.total_bytes), t("show.of_usable", usable=show.gib(found.limit_bytes)))
+    ]
+    rows += _under_load(found) if found.load is not None else _of_batch(found)
+    rows.append(
+        ("most", t("serving.max_batch"), f"{found.max_batch:,}", t("serving.max_context", tokens=f"{found.max_context:,}"))
+    )
+    colour = "no" if not found.fits else "yes" if found.certainty == "fits" else "perhaps"
     verdict = words if found.fits else t("serving.does_not_fit")
-    rows = [
-        ("serving-gib", t("show.memory"), show.gib(found.total_bytes), t("show.of_usable", usable=show.gib(found.limit_bytes))),
+    if found.load is not None and found.load.clients is None and not found.load.stable:
+        colour, verdict = "no", t("serving.unstable")
+    elif saturated(found):
+        colour, verdict = "perhaps", t("serving.saturated")
+    sub = " · ".join((short_text(found.model.name), found.cluster.name, f"{found.engine.name} {found.serving.weights}"))
+    name = escape(short_text(label), quote=True)
+    return (
+        f"<section class='card wide' aria-label='{name}'><h2>{name}</h2><p class='sub'>{escape(sub)}</p>"
+        f"<span class='verdict {colour}' data-figure='fits'>{escape(verdict)}</span><dl>{show.items(rows)}</dl></section>"
+    )
+
+
+def _of_batch(found: Deployment) -> list[show.Item]:
+    """One batch by itself, started together."""
+    sure, usd = found.intervals, found.expense.usd_per_million_tokens if found.expense else None
+    return [
         ("ttft", t("serving.ttft"), show.duration(found.ttft_s), show.between(sure.get("ttft_s"), show.duration)),
         ("tpot", t("serving.tpot"), show.duration(found.tpot_s), show.between(sure.get("tpot_s"), show.duration)),
         (
@@ -166,37 +242,43 @@ def card(found: Deployment, label: str) -> str:
             show.number(found.output_tokens_per_s),
             show.between(sure.get("output_tokens_per_s"), show.number),
         ),
-        ("usd", t("serving.usd"), show.dollars(_usd(found)), show.between(sure.get("usd_per_million_tokens"), show.dollars)),
-        ("most", t("serving.max_batch"), f"{found.max_batch:,}", t("serving.max_context", tokens=f"{found.max_context:,}")),
+        ("usd", t("serving.usd"), show.dollars(usd), show.between(sure.get("usd_per_million_tokens"), show.dollars)),
     ]
-    if found.load is not None:
-        rows.append(("load", t("serving.at_rate", rate=f"{found.load.requests_per_s:g}"), *_load_words(found)))
-    items = "".join(
-        f"<div><dt>{escape(name)}</dt><dd data-figure='{key}'>{escape(value)}<small>{escape(note)}</small></dd></div>"
-        for key, name, value, note in rows
-    )
-    colour = "no" if not found.fits else "yes" if found.certainty == "fits" else "perhaps"
-    sub = " · ".join((short_text(found.model.name), found.cluster.name, f"{found.engine.name} {found.serving.weights}"))
-    name = escape(short_text(label), quote=True)
-    return (
-        f"<section class='card wide' aria-label='{name}'><h2>{name}</h2><p class='sub'>{escape(sub)}</p>"
-        f"<span class='verdict {colour}'>{escape(verdict)}</span><dl>{items}</dl></section>"
-    )
 
 
-def _usd(found: Deployment) -> float | None:
-    return found.expense.usd_per_million_tokens if found.expense else None
-
-
-def _load_words(found: Deployment) -> tuple[str, str]:
+def _under_load(found: Deployment) -> list[show.Item]:
+    """At the rate, or with the clients, that was asked for."""
     load = found.load
     assert load is not None
-    if not load.stable or load.e2e_s is None or load.ttft_s is None:
-        return t("serving.unstable"), t("serving.capacity", rate=f"{load.capacity_requests_per_s:.3g}")
-    first = ", ".join(f"{q} {show.duration(load.ttft_s[q])}" for q in QUANTILES)
-    whole = ", ".join(f"{q} {show.duration(load.e2e_s[q])}" for q in QUANTILES)
     share = t("serving.utilised", share=f"{load.utilisation:.0%}")
-    return share, t("serving.percentiles", first=first, whole=whole)
+    most = t("serving.capacity", rate=f"{load.capacity_requests_per_s:.3g}")
+    if load.clients is not None:
+        rows: list[show.Item] = [
+            (
+                "load",
+                t("serving.with_clients", clients=f"{load.clients:,}"),
+                t("serving.per_s", rate=f"{load.requests_per_s:.3g}"),
+                "",
+            )
+        ]
+    else:
+        if load.mean_batch is not None:
+            most = f"{t('serving.together', batch=f'{load.mean_batch:,.3g}')}; {most}"
+        rows = [("load", t("serving.at_rate", rate=f"{load.requests_per_s:g}"), share, most)]
+    if load.ttft_s is None or load.tpot_s is None or load.e2e_s is None or saturated(found):
+        return [*rows, ("-ttft", t("serving.ttft"), "–", t("serving.no_percentiles"))]
+    sure = found.intervals
+    for name, values in (("ttft", load.ttft_s), ("tpot", load.tpot_s), ("e2e", load.e2e_s)):
+        span = show.between(sure.get(f"load.{name}_s.p95"), show.duration)
+        spread = ", ".join(f"{q} {show.duration(values[q])}" for q in ("p50", "p99"))
+        note = f"{span}; {spread}" if span else spread
+        rows.append((name, f"{t(f'serving.{name}')}, p95", show.duration(values["p95"]), note))
+    usd = found.expense.usd_per_million_tokens if found.expense else None
+    return [
+        *rows,
+        ("rate", t("serving.throughput"), show.number(load.output_tokens_per_s), ""),
+        ("usd", t("serving.usd"), show.dollars(usd), show.between(sure.get("usd_per_million_tokens"), show.dollars)),
+    ]
 
 
 def memory_figure(found: Deployment, label: str) -> Figure:
@@ -209,34 +291,65 @@ def memory_figure(found: Deployment, label: str) -> Figure:
         weights=show.gib(found.memory_bytes["weights"]),
     )
     rows = [(label, parts, show.gib(found.total_bytes), found.limit_bytes / GIB)]
-    return charts.stacked("serving-memory", "memory", title, t("compare.memory_alt"), rows)
+    return charts.stacked("serving-memory", "memory", title, t("compare.memory_alt"), rows, charts.KINDS)
 
 
 def figures(found: Deployment, tables: state.Tables) -> Sequence[Figure]:
-    """Latency against throughput, dollars against batch, percentiles against request rate."""
-    # the curves do not depend on the rate asked for
-    key = key_of({**tables, "serving": {k: v for k, v in tables["serving"].items() if k != "requests_per_s"}})
-    table, load, error = _curves(key, found)
-    shown = [_throughput(table)]
-    if found.price is not None:
-        shown.append(_dollars(table))
+    """Percentiles against request rate."""
+    # the curve does not depend on the rate asked for
+    key = key_of({**tables, "serving": {k: v for k, v in tables["serving"].items() if k not in ("requests_per_s", "clients")}})
+    load, error = _curves(key, found)
     if load is not None and len(load):
-        shown.append(_percentiles(load, found))
-    elif error:
+        return [_percentiles(load, found)]
+    if error:
         st.caption(markdown(said(error), 300))
-    return shown
+    return []
 
 
-def _throughput(table: pd.DataFrame) -> Figure:
+def _pareto(found: Deployment, tables: state.Tables) -> None:
+    """Tokens per second of a GPU against milliseconds of a token, a line for each GPU that is named."""
+    here = inputs.card_of(tables)
+    others = [name for name in inputs.all_cards() if name not in (here, "cpu")]
+    names = st.multiselect(
+        t("serving.beside"), others, key="serving.beside", max_selections=MOST_LINES, format_func=inputs.card_label
+    )
+    lines, refused = [(here, _line(key_of(tables), found))], []
+    for name in names:
+        asked = {k: dict(v) for k, v in tables.items() if k != "price" or "usd_per_gpu_hour" not in v}
+        inputs.on_cards(asked, name, inputs.num_gpus(tables))
+        try:
+            other = deployment(asked)
+        except PlannerError as error:
+            refused.append(f"{name}: {said(str(error))}")
+            continue
+        if other.fits:
+            lines.append((name, _line(key_of(asked), other)))
+        else:
+            refused.append(f"{name}: {said('; '.join(other.reasons))}")
+    charts.show(pareto_figure(found, lines), key="serving.pareto")
+    for words in refused:
+        st.caption(markdown(words, 300))
+
+
+@remembered
+def _line(key: str, _found: Deployment) -> pd.DataFrame:
+    return curve(_found)
+
+
+def pareto_figure(found: Deployment, lines: Sequence[tuple[str, pd.DataFrame]]) -> Figure:
+    """One line a GPU, one point a batch size."""
     rows = [
         {
-            "x": row["output_tokens_per_s"],
+            "x": row["output_tokens_per_s"] / found.num_gpus,
             "y": row["tpot_s"] * 1e3,
-            "group": t("serving.tpot"),
-            "note": t("serving.batch_of", batch=int(row["batch"])),
+            "group": name,
+            "note": t("serving.batch_of", batch=int(row["batch"]))
+            + ("" if row["usd_per_million_tokens"] is None else f", {show.dollars(row['usd_per_million_tokens'])}"),
         }
+        for name, table in lines
         for row in table.to_dict(orient="records")
     ]
+    table = lines[0][1]
     last = table.iloc[-1]
     title = t(
         "serving.curve_title",
@@ -245,26 +358,7 @@ def _throughput(table: pd.DataFrame) -> Figure:
         tpot=show.duration(float(last["tpot_s"])),
         alone=show.duration(float(table.iloc[0]["tpot_s"])),
     )
-    return charts.lines("latency-throughput", title, t("serving.curve_alt"), rows, x="tokens_s_axis", y="tpot_axis")
-
-
-def _dollars(table: pd.DataFrame) -> Figure:
-    rows = [
-        {
-            "x": row["batch"],
-            "y": row["usd_per_million_tokens"],
-            "group": t("serving.usd"),
-            "note": f"{row['output_tokens_per_s']:,.0f} token/s",
-        }
-        for row in table.to_dict(orient="records")
-    ]
-    best = table["usd_per_million_tokens"].min()
-    title = t(
-        "serving.usd_title", least=show.dollars(float(best)), alone=show.dollars(float(table.iloc[0]["usd_per_million_tokens"]))
-    )
-    return charts.lines(
-        "dollars-batch", title, t("serving.usd_alt"), rows, x="batch_axis", y="usd_million_axis", logarithmic=True
-    )
+    return charts.lines("latency-throughput", title, t("serving.curve_alt"), rows, x="tokens_gpu_axis", y="tpot_axis")
 
 
 def _percentiles(load: pd.DataFrame, found: Deployment) -> Figure:

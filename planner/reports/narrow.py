@@ -1,0 +1,60 @@
+"""Tables of many columns on a narrow terminal: no number is broken, long text stands in lines of its own."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+GAP = 2
+"""Columns between two columns."""
+FEWEST_COLUMNS = 5
+"""A table of fewer columns compares cases side by side: its cells wrap well."""
+LONG = 12
+"""Columns of a cell that may stand in a line of its own."""
+
+
+def narrowed(table: Table, width: int) -> Table | Text:
+    """The table itself where it fits; else its rows as lines, with the columns that do not fit below them by name."""
+    headers = [_plain(column.header) for column in table.columns]
+    rows = list(zip(*([_plain(cell) for cell in column.cells] for column in table.columns), strict=True))
+    wide = [max([cell_len(h), *(cell_len(row[i]) for row in rows)]) for i, h in enumerate(headers)]
+    if len(headers) < FEWEST_COLUMNS or sum(wide) + 3 * len(wide) + 1 <= width:
+        return table
+    kept, below = _kept(wide, width)
+    right = [column.justify == "right" for column in table.columns]
+    lines = textwrap.wrap(_plain(table.title), width) if table.title else []
+    lines += [_line([headers[i] for i in kept], [wide[i] for i in kept], [right[i] for i in kept]), "─" * width]
+    for row in rows:
+        lines.append(_line([row[i] for i in kept], [wide[i] for i in kept], [right[i] for i in kept]))
+        for i in below:
+            if row[i]:
+                text = f"{headers[i]}: {row[i]}"
+                lines += textwrap.wrap(text, width, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False)
+    return Text("\n".join(line.rstrip() for line in lines))
+
+
+def _kept(wide: Sequence[int], width: int) -> tuple[list[int], list[int]]:
+    """(columns that stand in the line, columns below it): the widest go first, but never the first column."""
+    kept = list(range(len(wide)))
+    below: list[int] = []
+    while len(kept) > 1 and sum(wide[i] for i in kept) + GAP * (len(kept) - 1) > width:
+        widest = max(kept[1:], key=lambda i: (wide[i] > LONG, wide[i], i))
+        kept.remove(widest)
+        below.append(widest)
+    return kept, sorted(below)
+
+
+def _line(cells: Sequence[str], wide: Sequence[int], right: Sequence[bool]) -> str:
+    parts = []
+    for cell, size, flush in zip(cells, wide, right, strict=True):
+        space = " " * (size - cell_len(cell))
+        parts.append(space + cell if flush else cell + space)
+    return (" " * GAP).join(parts)
+
+
+def _plain(cell: object) -> str:
+    return cell.plain if isinstance(cell, Text) else Text.from_markup(str(cell)).plain

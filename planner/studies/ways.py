@@ -1,0 +1,216 @@
+"""One question on every GPU of the catalog: for each accelerator the fewest GPUs that do it in time and for the money.
+
+Each answer is ``planner.plan`` (or ``serve``) of the question with other GPUs; nothing is scaled from one GPU to another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import Accelerator, load_accelerator
+from planner.model.architecture import Model
+from planner.model.parameters import parameters_active, parameters_total
+from planner.performance.risk import RISK
+from planner.scenarios.scenario import asked
+from planner.serving.deploy import serve
+from planner.serving.deployment import Deployment
+from planner.training.plan import Plan
+from planner.training.planning import plan
+from planner.workload.job import Job
+from planner.workload.resolve import as_model
+
+MOST_GPUS = 16
+"""Powers of two up to this many are tried where nothing limits the time; with a deadline up to MOST_IN_TIME."""
+MOST_IN_TIME = 16_384
+PER_NODE = 8
+NO_ROOM, UNSURE, LATE, DEAR, TOO_MUCH = (
+    "does not fit", "does not fit surely enough", "takes too long", "costs too much", "the rate is more than it can carry",
+)  # fmt: skip
+"""What a way may fail in, beside the reasons of its plan."""
+SATURATED = 0.95
+"""Of a deployment's capacity: above it latencies grow without a bound that a short simulation could tell."""
+LEAST_FLOPS = 3.0
+"""Per parameter that a token passes and token of any training: the forward pass takes 2, gradients more; a bound, so that no
+plan is made of what cannot be in time."""
+LEAST_BYTES = {"qlora": 0.5, "gptq-lora": 0.5}
+"""Per parameter that a GPU and its peers hold between them, whatever is sharded or offloaded; 2 for other kinds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What an answer must keep to: exactly so many GPUs, seconds of the run, dollars of the run. None: not asked for."""
+
+    num_gpus: int | None = None
+    deadline_s: float | None = None
+    budget_usd: float | None = None
+
+    def counts(self) -> tuple[int, ...]:
+        """GPU counts to try, fewest first."""
+        if self.num_gpus is not None:
+            return (self.num_gpus,)
+        most = MOST_GPUS if self.deadline_s is None else MOST_IN_TIME
+        return tuple(2**i for i in range(most.bit_length()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """What one accelerator does: the question on ``num_gpus`` of it with its answer, or why there is none.
+
+    ``enough``: it fits at the accepted risk, in time and for the money. ``why``: what it fails in.
+    """
+
+    accelerator: str
+    num_gpus: int
+    tables: Mapping[str, Mapping[str, Any]]
+    plan: Plan | None = None
+    deployment: Deployment | None = None
+    enough: bool = False
+    why: str = ""
+
+    @property
+    def usd(self) -> float | None:
+        """Dollars of the run; an hour of all GPUs where the run has no length; None without a quote."""
+        if self.deployment is not None:
+            rate = self.deployment.price
+            return None if rate is None else rate.usd_per_gpu_hour * self.num_gpus
+        if self.plan is None or self.plan.price is None:
+            return None
+        return self.plan.cost_usd if self.plan.run_s is not None else self.plan.price.usd_per_gpu_hour * self.num_gpus
+
+    @property
+    def need_bytes(self) -> float | None:
+        """Memory of the fullest GPU."""
+        if self.deployment is not None:
+            return self.deployment.total_bytes
+        return None if self.plan is None else self.plan.peak_total_bytes
+
+    @property
+    def room_bytes(self) -> float | None:
+        """Memory of a GPU that is there for it."""
+        if self.deployment is not None:
+            return self.deployment.limit_bytes
+        return None if self.plan is None else self.plan.usable_bytes
+
+
+def moved(tables: Mapping[str, Mapping[str, Any]], accelerator: str, num_gpus: int) -> dict[str, dict[str, Any]]:
+    """The same question on other GPUs: layout, stack and own price are left to be found anew; 16-bit floats as the chip has
+    them; a batch that the GPUs divide evenly, as large or larger."""
+    found = {name: dict(table) for name, table in tables.items() if name not in ("layout", "framework")}
+    found["cluster"] = {"accelerator": accelerator, "num_gpus": num_gpus}
+    if "usd_per_gpu_hour" in found.get("price", {}):
+        found.pop("price")
+    if "job" in found:
+        job, peaks = found["job"], load_accelerator(accelerator).peak_flops_per_s
+        if job.get("precision", "bf16") == "bf16" and "bf16" not in peaks:
+            job["precision"] = "fp16"
+        batch = job.get("global_batch_size")
+        if isinstance(batch, int) and batch % num_gpus:
+            job["global_batch_size"] = -(-batch // num_gpus) * num_gpus
+    return found
+
+
+def way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -> Way:
+    """Train on the fewest GPUs of an accelerator that keep to the wish; of those that do not, the last that was tried."""
+    card, model = load_accelerator(accelerator), as_model(tables["model"])
+    found = Way(accelerator=card.name, num_gpus=0, tables={}, why=NO_ROOM)
+    for num_gpus in wish.counts():
+        why = _hopeless(card, model, tables, num_gpus, wish)
+        if why:
+            found = found if found.plan is not None else Way(accelerator=card.name, num_gpus=num_gpus, tables={}, why=why)
+            continue
+        question = moved(tables, card.name, num_gpus)
+        try:
+            answer = plan(**asked(question), explain=False)
+        except PlannerError as error:
+            if found.plan is None:
+                found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, why=str(error))
+            continue
+        why = _short_of(answer, wish)
+        found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, plan=answer, enough=not why, why=why)
+        if found.enough or (wish.budget_usd and answer.fits and (answer.cost_usd or 0.0) > wish.budget_usd * 4.0):
+            break
+    return found
+
+
+def _short_of(answer: Plan, wish: Wish) -> str:
+    if not answer.recommended:
+        return "; ".join(answer.reasons) or UNSURE
+    if wish.deadline_s is not None and answer.run_s is not None and answer.run_s > wish.deadline_s:
+        return LATE
+    if wish.budget_usd is not None and answer.run_s is not None and (answer.cost_usd or 0.0) > wish.budget_usd:
+        return DEAR
+    return ""
+
+
+def _hopeless(card: Accelerator, model: Model, tables: Mapping[str, Mapping[str, Any]], num_gpus: int, wish: Wish) -> str:
+    """Why no layout on so many GPUs can do it, from bounds that need no plan; empty where one may."""
+    job = Job.build(dict(tables["job"]), "job")
+    least = LEAST_BYTES.get(job.kind, 2.0) * parameters_total(model) / num_gpus
+    if least > card.memory_bytes:
+        return NO_ROOM
+    if wish.deadline_s is None or job.steps_per_epoch is None:
+        return ""
+    tokens = job.steps_per_epoch * job.num_epochs * job.tokens_per_step
+    peak = max(card.peak_flops_per_s.values())
+    fastest_s = LEAST_FLOPS * parameters_active(model) * tokens / (num_gpus * peak)
+    return LATE if fastest_s > wish.deadline_s else ""
+
+
+def serving_way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -> Way:
+    """Serve on the fewest GPUs of an accelerator that hold the model and carry the rate with room to spare: replicas of the
+    narrowest cut that surely fits, as many as the capacity of one asks for."""
+    card = load_accelerator(accelerator)
+    found = Way(accelerator=card.name, num_gpus=0, tables={}, why=NO_ROOM)
+    counts = wish.counts()
+    least = 0
+    for num_gpus in counts:
+        if num_gpus < least and num_gpus != counts[-1]:
+            continue
+        for question in _cuts(tables, card, as_model(tables["model"]), num_gpus):
+            try:
+                answer = _surely(question)
+            except PlannerError as error:
+                if found.deployment is None:
+                    found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, why=str(error))
+                continue
+            why = _overloaded(answer)
+            found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, deployment=answer, enough=not why, why=why)
+            if found.enough:
+                return found
+            if answer.load is not None:  # it fits: more replicas carry more, a wider cut hardly does
+                least = math.ceil(num_gpus * answer.load.utilisation / SATURATED)
+                break
+    return found
+
+
+def _surely(question: Mapping[str, Mapping[str, Any]]) -> Deployment:
+    """The deployment; requests are simulated only where it surely fits."""
+    given = {name: question[name] for name in ("model", "cluster", "serving", "price") if name in question}
+    calm = {**given["serving"]}
+    if calm.pop("requests_per_s", None) is None:
+        return serve(**given)
+    answer = serve(**{**given, "serving": calm})
+    return serve(**given) if answer.fits and answer.fit_probability >= 1.0 - RISK else answer
+
+
+def _overloaded(answer: Deployment) -> str:
+    if not answer.fits or answer.fit_probability < 1.0 - RISK:
+        return "; ".join(answer.reasons) or UNSURE
+    load = answer.load
+    return "" if load is None or (load.stable and load.utilisation <= SATURATED) else TOO_MUCH
+
+
+def _cuts(
+    tables: Mapping[str, Mapping[str, Any]], card: Accelerator, model: Model, num_gpus: int
+) -> Iterator[dict[str, dict[str, Any]]]:
+    """The narrowest cut over tensor parallelism first; the GPUs that it leaves hold further replicas."""
+    weights = tables["serving"].get("weights", "bf16")
+    own = {"weights": "fp16"} if weights == "bf16" and "bf16" not in card.peak_flops_per_s else {}
+    for tp in (2**i for i in range(PER_NODE.bit_length())):
+        if num_gpus % tp == 0 and model.num_heads % tp == 0:
+            question = moved(tables, card.name, num_gpus)
+            yield {**question, "serving": {**question["serving"], **own, "tp": tp, "pp": 1, "dp": num_gpus // tp}}

@@ -1,0 +1,81 @@
+"""Ways to add a configuration: a copy, full tuning beside LoRA and QLoRA, a smaller model derived from this one's."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from planner.common.errors import PlannerError
+from planner.studies.what_if import Changes, derive
+from planner.web import inputs, inputs_job, show, state
+from planner.web.guard import MAX_CASES, short_text
+from planner.web.text import t
+
+METHODS = ("finetune", "lora", "qlora")
+
+
+def ways_to_add(case: int) -> None:
+    """What stands behind the button Add."""
+    one = state.current()["cases"][case]
+    if st.button(t("add.copy"), key="add.copy", width="stretch"):
+        add_case(one["tables"], f"{one['label']} {len(state.current()['cases']) + 1}")
+        st.rerun()
+    if st.button(t("add.methods"), key="add.methods", help=t("add.methods_help"), width="stretch"):
+        _methods(one["tables"])
+        st.rerun()
+    st.divider()
+    _derived(case, one["tables"])
+
+
+def add_case(tables: state.Tables, label: str) -> None:
+    """One more configuration, which the controls then change."""
+    scenario = state.current()
+    cases = [*scenario["cases"], {"label": label, "tables": tables}]
+    st.session_state["case"] = len(cases) - 1
+    state.replace({**scenario, "cases": cases})
+
+
+def _methods(tables: state.Tables) -> None:
+    """The configuration three times: all weights, LoRA, QLoRA (planner tune)."""
+    model, cases = inputs.load_or_none(tables), []
+    for method in METHODS:
+        copy: dict[str, Any] = json.loads(json.dumps({k: v for k, v in tables.items() if k not in ("layout", "framework")}))
+        inputs_job.of_kind(copy["job"], method, model)
+        cases.append({"label": t(f"in.short_{method}"), "tables": copy, "own": ["label"]})
+    st.session_state["case"] = 0
+    state.replace({"title": "", "cases": cases})
+
+
+def _derived(case: int, tables: state.Tables) -> None:
+    """A pruned model as one more configuration (planner models derive)."""
+    model = inputs.load_or_none(tables)
+    if model is None:
+        return
+    st.caption(t("add.derive"))
+    layers = int(st.number_input(t("add.layers"), 1, model.num_layers, model.num_layers, key=f"derive.layers.{model.name}"))
+    width = model.ffn_hidden_size
+    inner = int(st.number_input(t("add.ffn"), 1, width, width, step=64, key=f"derive.ffn.{model.name}")) if width else 0
+    words = int(st.number_input(t("add.vocabulary"), 1, model.vocab_size, model.vocab_size, key=f"derive.words.{model.name}"))
+    experts = model.num_experts
+    kept = int(st.number_input(t("add.experts"), 1, experts, experts, key=f"derive.experts.{model.name}")) if experts else 0
+    changes = {
+        "keep_layers": tuple(range(layers)) if layers < model.num_layers else (),
+        "ffn_hidden_size": inner if 0 < inner < width else None,
+        "vocab_size": words if words < model.vocab_size else None,
+        "experts_kept": kept if 0 < kept < experts else None,
+    }
+    same = not any(changes.values())
+    if st.button(
+        t("add.derived"), key="add.derived", disabled=same or len(state.current()["cases"]) >= MAX_CASES, width="stretch"
+    ):
+        try:
+            found = derive(model, Changes(**changes), short_text(f"{model.name}-derived", 40))  # type: ignore[arg-type]
+        except PlannerError as error:
+            show.problem(error)
+            return
+        copy = json.loads(json.dumps({k: v for k, v in tables.items() if k != "layout"}))
+        copy["model"] = inputs.fields_of(found.after)
+        add_case(copy, found.after.name)
+        st.rerun()

@@ -1,0 +1,192 @@
+"""Explore: one field over many values, and the largest value that fits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from planner.common.errors import PlannerError
+from planner.common.units import DAY_S, GIB
+from planner.scenarios.scenario import Case, Scenario, asked
+from planner.studies.limit import FIELDS, Limit, largest
+from planner.studies.sweep import Variation, as_sweep, crossovers, parse_variation
+from planner.studies.sweep_api import run_sweep
+from planner.web import background, charts, show, state
+from planner.web.answers import calibrated, key_of
+from planner.web.background import Task
+from planner.web.download import csv_bytes, take
+from planner.web.figure import Figure
+from planner.web.guard import markdown, require_safe, short_text
+from planner.web.messages import said
+from planner.web.text import language, t
+
+MOST_POINTS = 400
+USUAL: Mapping[str, str] = {
+    "job.seq_len": "1024,2048,4096,8192,16384",
+    "job.global_batch_size": "8,16,32,64,128,256",
+    "layout.micro_batch_size": "1,2,4,8",
+    "layout.tp": "1,2,4,8",
+    "cluster.num_gpus": "4,8,16,32",
+    "price.usd_per_gpu_hour": "1:4:7",
+    "model.num_layers": "16,24,32,40",
+    "accelerator.memory_bytes": "40e9,80e9,141e9",
+    "link.nvlink.bytes_per_s": "1e11:9e11:5",
+}
+MEASURES: Mapping[str, tuple[str, float]] = {
+    "step_time_s": ("step_axis", 1.0),
+    "tokens_per_s": ("tokens_axis", 1.0),
+    "mfu": ("mfu_axis", 1.0),
+    "peak_total_bytes": ("memory_axis", GIB),
+    "run_s": ("days_axis", DAY_S),
+    "cost_usd": ("usd_axis", 1.0),
+}
+
+
+def page() -> None:
+    """Sweep above, limit below."""
+    show.header(t("explore.title"), t("explore.lead"))
+    scenario = state.current()
+    _sweep(scenario)
+    st.divider()
+    case = min(int(st.session_state.get("case", 0)), len(scenario["cases"]) - 1)
+    _limit(scenario["cases"][case])
+
+
+def _in_background(key: str, work: Callable[[], Any], shown: Callable[[Any], None], button: str) -> None:
+    """Ask when the button is pressed; then the answer, as long as the question is the same."""
+    task = background.known(key)
+    if st.button(t(button), key=button, type="primary", disabled=task is not None and not task.finished):
+        background.forget(key)
+
+        def run(task: Task) -> None:
+            task.result = work()
+
+        task = background.ask(key, run)
+    if task is None:
+        return
+    if not task.finished:
+        _wait(key)
+    elif task.error:
+        show.problem(task.error)
+    elif task.result is not None:
+        shown(task.result)
+
+
+@st.fragment(run_every=0.5)
+def _wait(key: str) -> None:
+    task = background.known(key)
+    if task is None or task.finished:
+        st.rerun(scope="app")
+        return
+    before = background.place(task)
+    st.progress(0.0, text=t("search.waiting", place=before) if before else t("explore.working"))
+
+
+def _sweep(scenario: state.Scenario) -> None:
+    st.subheader(t("explore.sweep"))
+    left, right = st.columns(2)
+    field = left.selectbox(
+        t("explore.field"), list(USUAL), key="explore.field", accept_new_options=True, help=t("explore.field_help")
+    )
+    values = right.text_input(
+        t("explore.values"), USUAL.get(field, ""), key=f"explore.values.{field}", max_chars=200, help=t("explore.values_help")
+    )
+    measure = st.selectbox(t("explore.measure"), list(MEASURES), key=f"explore.measure.{language()}", format_func=_measure)
+    try:
+        variation = parse_variation(f"{short_text(field, 60)}={values}")
+        question = sweep_of(scenario, variation)
+    except PlannerError as error:
+        show.problem(error)
+        return
+    key = f"sweep {variation} {json.dumps([[case['label'], key_of(case['tables'])] for case in scenario['cases']])}"
+    _in_background(key, lambda: run_sweep(question), lambda table: _swept(table, variation.key, measure), "explore.go")
+
+
+def _measure(name: str) -> str:
+    return t(f"chart.{MEASURES[name][0]}")
+
+
+def sweep_of(scenario: state.Scenario, variation: Variation) -> Any:
+    """The checked question; PlannerError where it holds what the web must not ask, or too many points."""
+    table, _, name = variation.key.partition(".")
+    for value in variation.values:
+        require_safe({table: {name.rpartition(".")[2]: value}}, "sweep")
+    cases = tuple(Case(label=case["label"], tables=_plain(case["tables"]), where=case["label"]) for case in scenario["cases"])
+    question = as_sweep(Scenario(title="", cases=cases), [variation])
+    if question.num_points > MOST_POINTS:
+        raise PlannerError(
+            f"the sweep holds {question.num_points:,} points; the page takes {MOST_POINTS}, planner sweep all of them."
+        )
+    return question
+
+
+def _plain(tables: state.Tables) -> dict[str, dict[str, Any]]:
+    for table in ("cluster", "framework"):
+        if any(str(value) in calibrated() for value in tables.get(table, {}).values()):
+            raise PlannerError("explore: a calibrated profile has no file here; save the scenario and use planner sweep.")
+    return {name: dict(table) for name, table in tables.items() if name != "serving"}
+
+
+def _swept(table: pd.DataFrame, key: str, measure: str) -> None:
+    axis, _ = MEASURES[measure]
+    figure = sweep_figure(table, key, measure)
+    if figure.rows:
+        charts.show(figure, key="explore")
+    else:
+        st.info(t("explore.nothing", axis=t(f"chart.{axis}")))
+    for turn in crossovers(table, key) if len(table) and pd.api.types.is_numeric_dtype(table[key]) else ():
+        st.caption(markdown(said(turn), 300))
+    take(t("download.table_csv"), lambda: csv_bytes(table), "sweep.csv", "text/csv", "explore.csv")
+
+
+def sweep_figure(table: pd.DataFrame, key: str, measure: str) -> Figure:
+    """One line a configuration; points that do not fit are left out of time and money."""
+    axis, unit = MEASURES[measure]
+    rows = [
+        {
+            "x": row[key],
+            "y": row[measure] / unit,
+            "group": str(row["case"]),
+            "note": t("explore.fits") if row["fits"] else t("explore.no_fit"),
+        }
+        for row in table.to_dict(orient="records")
+        if row[measure] is not None and row[measure] == row[measure] and (row["fits"] or measure == "peak_total_bytes")
+    ]
+    numeric = all(isinstance(row["x"], int | float) for row in rows)
+    title = t("explore.swept", axis=t(f"chart.{axis}"), field=key)
+    return charts.swept("sweep", title, t("explore.sweep_alt"), rows, x=key, y=axis, numeric=numeric)
+
+
+def _limit(one: Mapping[str, Any]) -> None:
+    st.subheader(t("explore.limit"))
+    st.caption(t("memory.which", label=markdown(one["label"])))
+    fields = [name for name in FIELDS if name != "layout.micro_batch_size" or one["tables"].get("layout")]
+    field = st.selectbox(
+        t("explore.limit_field"),
+        fields,
+        key=f"explore.limit.{language()}",
+        format_func=lambda n: t(f"explore.limit_{n.replace('.', '_')}"),
+    )
+    try:
+        tables = asked(_plain(one["tables"]))
+    except PlannerError as error:
+        show.problem(error)
+        return
+    key = f"limit {field} {key_of(one['tables'])}"
+    _in_background(key, lambda: largest(tables, field), _limited, "explore.find")
+
+
+def _limited(found: Limit) -> None:
+    value = f"{found.value:,}" if isinstance(found.value, int) else short_text(found.value)
+    st.success(t("explore.limited", field=t(f"explore.limit_{found.field.replace('.', '_')}"), value=markdown(value)))
+    plan = found.plan
+    words = t(
+        "explore.limit_plan", layout=plan.layout.label, need=show.gib(plan.peak_total_bytes), room=show.gib(plan.usable_bytes)
+    )
+    st.caption(markdown(words, 300))
+    if found.next_value is not None:
+        st.caption(markdown(f"{found.next_value}: {said(found.reason)}", 400))

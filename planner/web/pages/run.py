@@ -1,0 +1,257 @@
+"""Whole run: from step to bill. Wall clock with failures, energy, CO2, rent or own, what moves the total."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import Any
+
+import streamlit as st
+
+from planner.common.units import DAY_S, GB, HOUR_S
+from planner.lifecycle.bill import ITEMS, Bill
+from planner.lifecycle.sensitivity import Swing, cash_flow
+from planner.lifecycle.simulation import CAUSES, WholeRun
+from planner.prices.carbon import grids
+from planner.prices.market import class_prices, find_price
+from planner.prices.price import TERMS
+from planner.uncertainty.interval import Interval
+from planner.web import charts, controls, show, state
+from planner.web.answers import answers, whole_run
+from planner.web.download import csv_bytes, take
+from planner.web.figure import Figure
+from planner.web.guard import markdown, short_text
+from planner.web.messages import priced, said
+from planner.web.pages.compare import Cell
+from planner.web.text import t
+
+DAY_H = DAY_S / HOUR_S
+FAILURES = ("published", "none")
+
+
+def page() -> None:
+    """The runs of all configurations; the controls are those of the chosen one."""
+    show.header(t("run.title"), t("run.lead"))
+    cases = state.current()["cases"]
+    case = min(int(st.session_state.get("case", 0)), len(cases) - 1)
+    _controls(case, cases[case]["tables"])
+    found, labels = [], []
+    for one in answers():
+        if one.plan is None:
+            show.problem(f"{one.label}: {one.error}")
+            continue
+        if not one.plan.fits:
+            st.warning(t("run.does_not_fit", label=markdown(one.label)), icon=":material/memory:")
+            continue
+        run = whole_run(one.tables, one.plan)
+        if run.whole is None:
+            show.problem(f"{one.label}: {run.error}")
+            continue
+        found.append(run)
+        labels.append(short_text(one.label, 40))
+    if not found:
+        return
+    wholes, bills = [run.whole for run in found if run.whole is not None], [run.bill for run in found]
+    st.html(table(labels, wholes, bills))
+    figures = [causes_figure(labels, wholes)]
+    figures += [
+        tornado_figure(label, run.bill, run.swings) for label, run in zip(labels, found, strict=True) if run.bill and run.swings
+    ]
+    charts.show(*figures, key="run")
+    for label, run in zip(labels, found, strict=True):
+        notes = (*run.whole.notes, *(run.bill.notes if run.bill else ())) if run.whole else ()
+        for note in notes:
+            st.caption(markdown(f"{label}: {said(note)}", 400))
+    _months(labels, found)
+    _elsewhere(answers()[case].plan)
+
+
+def _controls(case: int, tables: state.Tables) -> None:
+    """What the run meets, and what it costs beside GPU-hours."""
+    run, cost = tables.setdefault("run", {}), tables.setdefault("cost", {})
+    with st.expander(t("run.change"), expanded=False):
+        left, middle, right = st.columns(3)
+        with left:
+            controls.choice(case, "run", "failures", t("run.failures"), FAILURES, run.get("failures", "published"),
+                            lambda n: t(f"run.failures_{n}"))  # fmt: skip
+            controls.switch_to(case, "run", "field", t("run.field"), "published", run.get("field"), help=t("run.field_help"))
+        with middle:
+            regions = [grid.region for grid in grids().values()]
+            now = cost.get("region", "")
+            controls.choice(case, "cost", "region", t("run.region"), ["", *regions], now, lambda n: n or t("in.none"))
+            controls.number(case, "cost", "electricity_usd_per_kwh", t("run.electricity"), cost.get("electricity_usd_per_kwh"),
+                            min_value=0.0, max_value=10.0, step=0.01, placeholder=t("run.usual"))  # fmt: skip
+        with right:
+            controls.number(case, "run", "preemption_mtbf_s", t("run.preemption"), run.get("preemption_mtbf_s"),
+                            min_value=60.0, max_value=1e9, step=3600.0, placeholder=t("run.needed_for_spot"))  # fmt: skip
+            controls.switch_to(case, "cost", "own", t("run.own"), {}, cost.get("own"), help=t("run.own_help"))
+
+
+def _span(found: Interval | None, say: Callable[[float], str]) -> Cell:
+    if found is None:
+        return "–", ""
+    return say(found.expected), show.between(found, say) if found.lower != found.upper else ""
+
+
+def _kwh(value: float) -> str:
+    return t("run.kwh", value=f"{value:,.0f}")
+
+
+def _tonnes(value: float) -> str:
+    return t("run.tonnes", value=f"{value / 1e6:,.3g}")
+
+
+Rows = list[tuple[str, str, list[Cell]]]
+
+
+def table(labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None]) -> str:
+    """Figures down, configurations across; what is budgeted beside what is modelled."""
+    rows: Rows = [
+        ("budget-days", t("run.budget_time"), [_span(r.budget_s, show.duration) for r in runs]),
+        ("wall", t("run.wall"), [_span(r.wall_s, show.duration) for r in runs]),
+        ("", t("run.gpu_hours"), [_span(r.gpu_hours, show.number) for r in runs]),
+        ("goodput", t("run.goodput"), [_span(r.goodput, lambda v: f"{v:.1%}") for r in runs]),
+        ("", t("run.interruptions"), [_span(r.interruptions, lambda v: f"{v:,.3g}") for r in runs]),
+        ("", t("run.mtbf"), [(show.duration(r.mtbf_s), "") for r in runs]),
+        ("", t("run.checkpoint"), [_checkpoint(r) for r in runs]),
+    ]
+    rows += _bill_rows(bills)
+    head = "".join(f"<th scope='col'>{escape(label)}</th>" for label in labels)
+    body = "".join(
+        f"<tr><th scope='row'>{show.term(name)}</th>"
+        + "".join(
+            f"<td><span data-figure='{key}'>{escape(value)}</span><small>{escape(note)}</small></td>" for value, note in cells
+        )
+        + "</tr>"
+        for key, name, cells in rows
+    )
+    caption = escape(t("run.caption"))
+    return (
+        f"<div class='scroll' tabindex='0' role='region' aria-label='{caption}'><table class='figures'>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _checkpoint(run: WholeRun) -> Cell:
+    size = t("run.gb", value=f"{run.checkpoint_bytes / GB:,.0f}", time=show.duration(run.checkpoint_write_s))
+    every = t("run.never") if run.checkpoint_interval_s is None else t("run.every", time=show.duration(run.checkpoint_interval_s))
+    return every, size
+
+
+def _bill_rows(bills: Sequence[Bill | None]) -> Rows:
+    known = [b for b in bills if b is not None]
+    if not known:
+        return []
+    rows: Rows = [("", t("run.price"), [("–", t("show.no_price")) if b is None else _price(b) for b in bills])]
+    for item in ITEMS:
+        if any(b.items_usd[item].expected > 0 for b in known):
+            rows.append(
+                ("", t(f"run.item_{item}"), [_span(None if b is None else b.items_usd[item], show.dollars) for b in bills])
+            )
+    rows.append(("total", t("run.total"), [_span(None if b is None else b.total_usd, show.dollars) for b in bills]))
+    rows.append(("budget", t("run.budget"), [_span(None if b is None else b.budget_usd, show.dollars) for b in bills]))
+    rows.append(("energy", t("run.energy"), [_span(None if b is None else b.energy_kwh, _kwh) for b in bills]))
+    if any(b.grams_co2 for b in known):
+        rows.append(("co2", t("run.co2"), [_span(None if b is None else b.grams_co2, _tonnes) for b in bills]))
+    if any(b.owned for b in known):
+        rows.append(("own", t("run.on_own"), [_own(b) for b in bills]))
+    return rows
+
+
+def _price(bill: Bill) -> Cell:
+    old = show.staleness(bill.price)
+    words = f"{priced(bill.price)} · {old}" if old else priced(bill.price)
+    return f"${bill.price.usd_per_gpu_hour:.2f}", words
+
+
+def _own(bill: Bill | None) -> Cell:
+    if bill is None or bill.owned is None or bill.owned_usd is None:
+        return "–", ""
+    share = bill.owned.break_even_utilisation
+    note = t("run.own_never") if share is None else t("run.own_above", share=f"{share:.0%}", years=f"{bill.owned.years:.0f}")
+    if share is not None and share > 1.0:
+        note = t("run.own_longer", years=f"{bill.owned.years:.0f}")
+    return show.dollars(bill.owned_usd.expected), note
+
+
+def causes_figure(labels: Sequence[str], runs: Sequence[WholeRun]) -> Figure:
+    """Days of wall clock by cause."""
+    used = [cause for cause in CAUSES if any(r.causes_s[cause] > 0 for r in runs)]
+    rows = [
+        (label, [(t(f"cause.{cause}"), r.causes_s[cause] / DAY_S) for cause in used], show.duration(r.wall_s.expected), None)
+        for label, r in zip(labels, runs, strict=True)
+    ]
+    lost = [t("run.useful", label=label, share=f"{r.goodput.expected:.1%}") for label, r in zip(labels, runs, strict=True)]
+    paint = (*charts.PARTS, charts.GROUPS[0])
+    return charts.stacked(
+        "wall-clock", "days", show.listed(lost), t("run.causes_alt"), rows, [paint[CAUSES.index(cause)] for cause in used]
+    )
+
+
+def end_words(text: str) -> str:
+    """An end of an input in the language of the session: "0.5 x as many", "10 min", "as modelled"."""
+    value, _, unit = text.partition(" ")
+    if unit in ("x as many", "min"):
+        return t("run.as_many" if unit == "x as many" else "run.minutes", value=value)
+    known = {"as modelled": "run.as_modelled", "as published runs went": "run.as_published"}
+    return t(known[text]) if text in known else text
+
+
+def tornado_figure(label: str, bill: Bill, swings: Sequence[Swing]) -> Figure:
+    """What moves the total, the widest first."""
+    now = bill.total_usd.expected
+    rows: list[dict[str, Any]] = []
+    for swing in swings:
+        words = {
+            "name": t(f"run.swing_{swing.name.replace(' ', '_')}"),
+            "low": f"{end_words(swing.low)}: {show.dollars(swing.low_usd)}",
+            "high": f"{end_words(swing.high)}: {show.dollars(swing.high_usd)}",
+            "now": now,
+        }
+        rows += [
+            {**words, "end": t("run.low_end"), "from": now, "to": swing.low_usd},
+            {**words, "end": t("run.high_end"), "from": now, "to": swing.high_usd},
+        ]
+    widest = swings[0]
+    title = t(
+        "run.tornado_title", label=label, name=t(f"run.swing_{widest.name.replace(' ', '_')}"),
+        low=show.dollars(min(widest.low_usd, widest.high_usd)), high=show.dollars(max(widest.low_usd, widest.high_usd)),
+    )  # fmt: skip
+    return charts.tornado("tornado", title, t("run.tornado_alt"), rows)
+
+
+def _months(labels: Sequence[str], found: Sequence[Any]) -> None:
+    """Dollars by month, to take along."""
+    import pandas as pd
+
+    rows = [
+        {"case": label, **vars(month), "total_usd": month.total_usd}
+        for label, run in zip(labels, found, strict=True)
+        if run.bill is not None
+        for month in cash_flow(run.whole, run.bill)
+    ]
+    if rows:
+        take(t("run.months"), lambda: csv_bytes(pd.DataFrame(rows)), "months.csv", "text/csv", "run.months")
+
+
+def _elsewhere(plan: Any) -> None:
+    """What the same GPU costs at other terms and of other kinds of provider, with dates (planner prices show)."""
+    if plan is None:
+        return
+    card = plan.cluster.accelerator.name
+    with st.expander(t("run.elsewhere", card=card)):
+        rows = []
+        quotes = [(t(f"in.term_{name.replace('-', '_')}"), find_price(card, term=name)) for name in TERMS]
+        quotes += [(t(f"run.class_{name.replace('-', '_')}"), price) for name, price in class_prices(card).items()]
+        for name, price in quotes:
+            low, high = price.interval_usd_per_gpu_hour
+            rows.append(
+                {
+                    t("run.column_term"): name,
+                    t("in.usd"): round(price.usd_per_gpu_hour, 2),
+                    t("run.column_between"): t("show.between", lower=f"{low:.2f}", upper=f"{high:.2f}"),
+                    t("run.column_quote"): priced(price),
+                    t("run.column_age"): show.staleness(price),
+                }
+            )
+        st.dataframe(rows, hide_index=True, alt=t("run.elsewhere", card=card))

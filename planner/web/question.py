@@ -1,0 +1,93 @@
+"""The question of the first page in the tables of a configuration: what is wanted, of which model, on what, by when."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from planner.common.units import DAY_S
+from planner.hardware.cluster import accelerator_names
+from planner.prices.price import load_prices
+from planner.scenarios.quick import SERVING, quick_scenario
+from planner.studies.ways import Way, Wish, serving_way, way
+from planner.web import background
+from planner.web.background import Task
+from planner.web.state import Scenario, Tables
+
+KINDS = ("pretrain", "finetune", "lora", "qlora", "distil", "serve")
+
+
+def kind_of(scenario: Scenario, tables: Mapping[str, Any]) -> str:
+    """What the first page is asked for."""
+    return "serve" if scenario.get("ask", {}).get("serve") else str(tables.get("job", {}).get("kind", "pretrain"))
+
+
+def wish_of(scenario: Scenario, num_gpus: int | None = None) -> Wish:
+    """The limits of the first page."""
+    given = scenario.get("ask", {})
+    days = given.get("days")
+    return Wish(num_gpus=num_gpus, deadline_s=None if days is None else days * DAY_S, budget_usd=given.get("usd"))
+
+
+def usual_serving(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """What serving is asked where nothing is given: as ``planner serve MODEL --on GPUS``, at two requests a second."""
+    return {**SERVING, "requests_per_s": 2.0, **tables.get("serving", {})}
+
+
+def usual_job(model: str, card: str, gpus: int, kind: str) -> dict[str, Any]:
+    """The job that ``planner plan MODEL --on GPUS`` takes as usual."""
+    found = quick_scenario(model, f"{gpus}x{card}", kind, {}, {})  # type: ignore[arg-type]
+    return dict(found.cases[0].tables["job"])
+
+
+def rented() -> list[str]:
+    """Accelerators that somebody rents, those with the most quotes first: the ones to look at."""
+    names, quotes = set(accelerator_names()), [price.accelerator for price in load_prices()]
+    return sorted({name for name in quotes if name in names}, key=lambda name: (-quotes.count(name), name))
+
+
+def others() -> list[str]:
+    """Accelerators of the catalog that nobody rents: their prices are estimates."""
+    known = set(rented())
+    return [name for name in accelerator_names() if name not in known and name != "cpu"]
+
+
+def asked_of(scenario: Scenario, tables: Tables) -> tuple[str, dict[str, Any]]:
+    """(key of the list below the verdict, the tables that it is asked with): what the GPUs have no part in."""
+    serving = kind_of(scenario, tables) == "serve"
+    names = ("model", "serving") if serving else ("model", "job")
+    found: dict[str, Any] = {name: json.loads(json.dumps(tables[name])) for name in names if name in tables}
+    if serving:
+        found["serving"] = {k: v for k, v in usual_serving(tables).items() if k not in ("tp", "pp", "dp", "ep", "batch")}
+    if "term" in tables.get("price", {}):
+        found["price"] = {"term": tables["price"]["term"]}
+    wish = wish_of(scenario)
+    return json.dumps(["ways", found, wish.deadline_s, wish.budget_usd], sort_keys=True), found
+
+
+def ways(scenario: Scenario, tables: Tables, names: tuple[str, ...], *, patient: bool = False) -> Task:
+    """Every GPU of a list, found one after the other in the background."""
+    key, given = asked_of(scenario, tables)
+    wish, serving = wish_of(scenario), kind_of(scenario, tables) == "serve"
+
+    def work(task: Task) -> None:
+        task.size = len(names)
+        for name in names:
+            if not task.wanted:
+                task.cancelled = True
+                return
+            since = time.monotonic()
+            task.found.append((serving_way if serving else way)(given, name, wish))
+            task.done += 1
+            task.breathe(since)
+
+    return background.ask(f"{key}{len(names)}", work, patient=patient)
+
+
+def in_order(found: list[Way]) -> tuple[list[Way], list[Way]]:
+    """(those that do it, cheapest first; those that do not)."""
+    enough = [one for one in found if one.enough]
+    enough.sort(key=lambda one: (one.usd is None, one.usd or 0.0, one.num_gpus))
+    return enough, [one for one in found if not one.enough]

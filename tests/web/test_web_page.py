@@ -1,0 +1,351 @@
+"""The page without a browser: what a visitor chooses stays true, and nothing on it contradicts the rest."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+import zipfile
+from io import BytesIO
+
+import pytest
+from places import DATA, ROOT
+
+st = pytest.importorskip("streamlit", reason="the extra `app` is not installed: pip install llm-capacity-planner[app]")
+
+from streamlit.testing.v1 import AppTest  # noqa: E402
+
+import planner  # noqa: E402
+from planner.common.errors import PlannerError  # noqa: E402
+from planner.hardware.cluster import accelerator_names  # noqa: E402
+from planner.performance.memory import KINDS  # noqa: E402
+from planner.performance.step_time import PARTS  # noqa: E402
+from planner.prices.price import Price  # noqa: E402
+from planner.studies.ways import Wish, moved, serving_way, way  # noqa: E402
+from planner.training.plan import Plan  # noqa: E402
+from planner.training.row_points import row_points  # noqa: E402
+from planner.web import background, charts, commands, guard, inputs, main, presets, question, show, state  # noqa: E402
+from planner.web.answers import Answer, load_archive  # noqa: E402
+from planner.web.pages import compare, search  # noqa: E402
+from planner.workload.resolve import as_cluster  # noqa: E402
+
+SMALL = {
+    "model": {"name": "gpt2"}, "cluster": {"accelerator": "rtx-4090-24gb", "num_gpus": 2},
+    "job": {"seq_len": 1024, "global_batch_size": 8, "num_tokens": 10**9}, "price": {"term": "on-demand"},
+}  # fmt: skip
+
+
+def scenario(**changes):
+    tables = json.loads(json.dumps({**SMALL, **changes}))
+    return {"title": "", "cases": [{"label": "a", "tables": tables}]}
+
+
+def opened(monkeypatch, page, given):
+    """The page on one scenario; the names of other pages lead nowhere."""
+    monkeypatch.setattr(main, "FIRST", page)
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+    test.query_params["s"] = state.encode(state.checked(given))
+    test.run()
+    assert not test.exception
+    return test
+
+
+def html(test):
+    return "".join(block.proto.body for block in test.get("html"))
+
+
+def box(test, label):
+    return next(s for s in test.selectbox if s.label == label)
+
+
+def case_of(test, i=0):
+    return test.session_state["scenario"]["cases"][i]
+
+
+# ---- any GPU, any number
+
+
+@pytest.mark.parametrize("card", [name for name in accelerator_names() if name != "cpu"])
+def test_every_accelerator_can_be_had_in_any_number(card):
+    assert card in inputs.cards()
+    for gpus in (1, 2, 3, 5, 6, 12, 17, 24, 64):
+        found = as_cluster({"accelerator": card, "num_gpus": gpus})
+        assert found.accelerator.name == card
+        assert found.num_gpus == gpus
+
+
+def test_a_card_and_a_number_are_chosen_and_the_node_is_a_detail(monkeypatch):
+    test = opened(monkeypatch, "compare", scenario())
+    box(test, "GPU").select("rtx-a6000").run()
+    next(n for n in test.number_input if n.label == "GPUs").set_value(3).run()
+    assert case_of(test)["tables"]["cluster"] == {"accelerator": "rtx-a6000", "num_gpus": 3}
+    assert not test.error
+    tables = {**SMALL, "cluster": {"accelerator": "rtx-a6000", "num_gpus": 3}}
+    answer = planner.plan(**tables, explain=False) if SMALL["job"]["global_batch_size"] % 3 == 0 else None
+    assert answer is None or show.gib(answer.peak_total_bytes) in html(test)
+
+
+# ---- what the planner set follows, what the user set stays
+
+
+def test_another_model_takes_its_name_and_a_layout_of_its_own(monkeypatch):
+    given = scenario(layout={"micro_batch_size": 2})
+    given["title"], given["cases"][0]["label"] = "gpt2 on two cards", "the small one"
+    test = opened(monkeypatch, "compare", given)
+    box(test, "Model").select("bert-base").run()
+    assert case_of(test)["label"] == "bert-base"
+    assert "layout" not in case_of(test)["tables"]
+    assert "gpt2" not in state.title_of(test.session_state["scenario"])
+
+
+def test_a_name_and_a_layout_that_the_user_set_stay(monkeypatch):
+    given = scenario(layout={"micro_batch_size": 2})
+    given["cases"][0] |= {"own": ["label", "layout"], "label": "mine"}
+    test = opened(monkeypatch, "compare", given)
+    box(test, "GPU").select("rtx-3090-24gb").run()
+    assert case_of(test)["label"] == "mine"
+    assert case_of(test)["tables"]["layout"] == {"micro_batch_size": 2}
+
+
+def test_a_touched_layout_says_what_automatic_would_gain_and_leads_back(monkeypatch):
+    test = opened(monkeypatch, "compare", scenario())
+    test.session_state["tabs.en"] = "Layout"
+    test.run()
+    assert any("Automatic:" in words.value for words in test.sidebar.caption)
+    micro = next(s for s in test.sidebar.select_slider if s.label.startswith("Micro-batch"))
+    micro.set_value(1 if micro.value != 1 else 2).run()
+    assert state.owns(case_of(test), "layout")
+    assert any("Edited by you" in words.value for words in test.sidebar.caption)
+    next(b for b in test.sidebar.button if b.label == "Back to automatic").click().run()
+    assert "layout" not in case_of(test)["tables"]
+
+
+def test_a_pasted_dense_model_gets_a_layout_that_it_can_have():
+    fields = inputs.model_fields('{"model_type": "llama"}', "mine")
+    given = state.default_scenario()
+    assert given["cases"][0]["tables"]["layout"]["ep"] == 4
+    given["cases"][0]["tables"]["model"] = fields
+    st.session_state["scenario"], st.session_state["revision"] = given, 0
+    inputs.changed(0)
+    tables = given["cases"][0]["tables"]
+    assert planner.plan(**{k: v for k, v in tables.items() if k != "layout"}, explain=False).fits
+    assert "layout" not in tables
+    assert given["cases"][0]["label"] == "mine"
+
+
+# ---- nothing that cannot be, nothing that contradicts
+
+
+def answered(**changes):
+    tables = {**json.loads(json.dumps(SMALL)), **changes}
+    return Answer(label="a", tables=tables, plan=planner.plan(**tables, explain=False))
+
+
+def test_no_bound_is_beyond_what_the_chip_can_do():
+    for one in state.default_scenario()["cases"]:
+        plan = planner.plan(**one["tables"], explain=False)
+        for name in ("mfu", "hfu"):
+            assert plan.intervals[name].upper <= 1.0
+        rate = plan.intervals["tokens_per_s"].upper * plan.model_flops_per_step / plan.tokens_per_step
+        assert rate <= plan.model_flops_per_step / plan.step_time_s / plan.mfu * (1.0 + 1e-9)
+
+
+def test_what_does_not_fit_has_no_bill_and_no_bold_time():
+    one = answered(model={"name": "llama-2-13b"}, layout={"micro_batch_size": 4})
+    assert not one.known.fits
+    words = show.card(one)
+    assert "data-figure='run'" not in words
+    assert "data-figure='cost'" not in words
+    assert "$" not in words
+    assert "class=moot" in words
+    assert "$" not in compare.table([one])
+
+
+@pytest.mark.parametrize(("date", "says"), [("2020-01-01", "older than 90 days"), ("2026", "may be older"), ("", "")])
+def test_a_price_is_fresh_only_where_that_is_known(date, says, monkeypatch):
+    del monkeypatch
+    import datetime
+
+    year = str(datetime.date.today().year)
+    found = show.staleness(Price(usd_per_gpu_hour=1.0, term="on-demand", provider="x", date=date.replace("2026", year)))
+    assert says in found
+    assert bool(says) == bool(found)
+
+
+def test_a_search_answers_its_own_question_only():
+    wanted = search.Wanted(objective="time", gpus=(8,), cards=(), stacks=(), deadline_days=0.0, budget_usd=0.0)
+    tables = json.loads(json.dumps(SMALL))
+    key = search.key_for(tables, wanted)
+    assert key == search.key_for({**tables, "layout": {"tp": 2}}, wanted)
+    assert key != search.key_for({**tables, "job": {**tables["job"], "seq_len": 512}}, wanted)
+    assert key != search.key_for(tables, search.Wanted(**{**vars(wanted), "gpus": (4,)}))
+
+
+def test_one_colour_has_one_meaning():
+    colours = [*charts.CASES, *charts.KINDS, *charts.PARTS, charts.FITS, charts.TIGHT, charts.OVER]
+    assert len(set(colours)) == len(colours)
+    assert len(charts.KINDS) >= len(KINDS)
+    assert len(charts.PARTS) >= len(PARTS)
+
+
+@pytest.mark.parametrize("colour", [*charts.KINDS, *charts.PARTS, charts.FITS, charts.TIGHT, charts.OVER, charts.IMPOSSIBLE])
+def test_text_on_every_colour_can_be_read(colour):
+    assert charts.contrast(charts.ink_on(colour), colour) >= 4.5
+
+
+# ---- what must not come from the web
+
+
+def test_a_dotted_name_is_refused_before_the_parser_sees_it(monkeypatch):
+    def parsed(_):
+        raise AssertionError("the parser was called")
+
+    monkeypatch.setattr(tomllib, "loads", parsed)
+    for text in ("a" + ".a" * 50_000 + " = 1", "[" + "a . " * 50_000 + "a]", "x = {" + "a.\t" * 40 + "a = 1}", " " * 200_001):
+        with pytest.raises(PlannerError, match=r"dots|characters"):
+            guard.toml_tables(text, "x.toml")
+
+
+@pytest.mark.parametrize("digits", [30, 400, 5000])
+def test_numbers_of_hundreds_of_digits_are_refused_in_words(digits):
+    with pytest.raises(PlannerError):
+        guard.toml_tables(f"[job]\nseq_len = {'9' * digits}", "x.toml")
+    with pytest.raises(PlannerError):
+        inputs.model_fields(f'{{"model_type": "gpt2", "n_layer": {"9" * digits}}}', "x")
+
+
+def test_whatever_goes_wrong_is_said_in_words(monkeypatch):
+    def broken(_):
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr(main, "prepare", broken)
+    test = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert not test.exception
+    assert "not with your question" in test.error[0].value
+    assert "secret" not in test.error[0].value
+
+
+# ---- in the background
+
+
+def test_a_question_is_found_again_and_the_third_waits_its_turn():
+    import threading
+
+    go = threading.Event()
+
+    def work(task):
+        go.wait(30)
+        task.result = task.key
+
+    first, second, third = (background.ask(f"test {i}", work) for i in range(3))
+    try:
+        assert background.ask("test 0", work) is first
+        assert background.known("test 1") is second
+        assert background.place(third) == 1
+        assert background.place(first) == 0
+    finally:
+        go.set()
+    for _ in range(300):
+        if third.finished:
+            break
+        threading.Event().wait(0.05)
+    assert third.result == "test 2"
+
+
+def test_what_nobody_waits_for_gives_its_place_away(monkeypatch):
+    monkeypatch.setattr(background, "UNSEEN_S", -1.0)
+    task = background.Task(key="x", work=lambda _: None)
+    assert not task.wanted
+    assert background.Task(key="x", work=lambda _: None, patient=True).wanted
+
+
+# ---- calibrated profiles travel
+
+
+def test_a_calibrated_profile_travels_in_the_saved_file(tmp_path):
+    from planner.web import answers
+    from planner.web.pages.calibrate import fitted
+
+    content = (DATA / "cpu-record.json").read_bytes()
+    found, name = fitted(content, "cpu-record.json")
+    st.session_state["calibrated"] = {}
+    answers.keep_profile(name, found.calibration)
+    given = scenario(cluster={"node": name, "num_gpus": 1}, framework={"name": name})
+    given["cases"][0]["tables"].pop("price")
+    before = answers.answer("a", given["cases"][0]["tables"]).known
+    archive = answers.profile_archive(given)
+    with zipfile.ZipFile(BytesIO(archive)) as files:
+        files.extractall(tmp_path)
+    alone = planner.read_scenario(tmp_path / "scenario.toml").cases[0].plan()
+    assert alone.step_time_s == pytest.approx(before.step_time_s, rel=1e-9)
+    st.session_state["calibrated"] = {}
+    answers._KEPT.clear()
+    again = load_archive(archive, "saved.zip")
+    assert answers.answer("a", again["cases"][0]["tables"]).known.step_time_s == pytest.approx(before.step_time_s, rel=1e-9)
+
+
+# ---- every GPU below the verdict
+
+
+def test_a_way_is_the_plan_of_its_own_tables():
+    for card in ("rtx-4090-24gb", "v100-sxm2-32gb"):
+        found = way(SMALL, card, Wish())
+        assert found.enough
+        answer = planner.plan(**found.tables, explain=False)
+        assert answer.cost_usd == found.usd
+        assert answer.layout == found.plan.layout
+    assert moved(SMALL, "v100-sxm2-32gb", 3)["job"] == {**SMALL["job"], "precision": "fp16", "global_batch_size": 9}
+
+
+def test_fewest_gpus_keep_to_the_deadline_and_one_fewer_would_not():
+    tables = {**SMALL, "job": {**SMALL["job"], "global_batch_size": 64, "num_tokens": 2 * 10**10}}
+    free = way(tables, "rtx-4090-24gb", Wish(num_gpus=1))
+    wish = Wish(deadline_s=free.plan.run_s / 3.0)
+    found = way(tables, "rtx-4090-24gb", wish)
+    assert found.enough
+    assert found.plan.run_s <= wish.deadline_s
+    assert not way(tables, "rtx-4090-24gb", Wish(num_gpus=found.num_gpus // 2, deadline_s=wish.deadline_s)).enough
+
+
+def test_what_is_skipped_without_a_plan_could_not_have_been_in_time():
+    tables = {**SMALL, "job": {**SMALL["job"], "num_tokens": 10**11}}
+    found = way(tables, "rtx-4090-24gb", Wish(num_gpus=1, deadline_s=60.0))
+    assert found.plan is None
+    assert way(tables, "rtx-4090-24gb", Wish(num_gpus=1)).plan.run_s > 60.0
+
+
+def test_a_serving_way_carries_the_rate():
+    serving = {"prompt": 256, "output": 64, "requests_per_s": 2.0, "num_requests": 2000}
+    found = serving_way({"model": {"name": "gpt2"}, "serving": serving}, "rtx-4090-24gb", Wish())
+    assert found.enough
+    assert found.deployment.load.utilisation <= 0.95
+    assert found.need_bytes <= found.room_bytes
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_ready_made_question_can_be_asked(name):
+    given = presets.preset(name)
+    for case in given["cases"]:
+        plan = planner.plan(
+            **{k: v for k, v in case["tables"].items() if k in planner.scenarios.scenario.PLAN_TABLES}, explain=False
+        )
+        assert isinstance(plan, Plan)
+    assert question.asked_of(given, given["cases"][0]["tables"])[1]["model"]
+
+
+def test_operators_lie_under_the_roof_and_their_shares_under_one():
+    roof, points = row_points(answered().known)
+    assert points
+    assert sum(p.share for p in points) <= 1.0
+    for p in points:
+        assert p.rate_flops_per_s <= min(roof.peak_flops_per_s, p.intensity * roof.bytes_per_s) * 1.001
+
+
+# ---- whatever the command line can do
+
+
+def test_the_page_does_or_names_every_command():
+    from planner.cli.main import COMMANDS
+
+    assert set(commands.ON_PAGE) | set(commands.ELSEWHERE) == set(COMMANDS)
+    assert not set(commands.ON_PAGE) & set(commands.ELSEWHERE)
+    assert set(commands.ON_PAGE.values()) <= {*main.PAGES, "sidebar"}
