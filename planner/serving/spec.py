@@ -85,7 +85,7 @@ class Speculative(Spec):
 class PrefillPool(Spec):
     """GPUs of their own for prompts, beside those of ``tp``, ``pp``, ``ep`` and ``dp``, which then only decode."""
 
-    replicas: Positive = 1
+    replicas: Annotated[int, Field(gt=0, le=65_536, strict=True)] = 1
     tp: Positive = 1
     pp: Positive = 1
     ep: Positive = 1
