@@ -26,6 +26,11 @@ docs: $(VENV)/.test
 outputs: $(VENV)/.test
 	$(BIN)/python -m doctools.blocks --write
 
+# good questions, configurations and files, changed at random: FUZZ_EXAMPLES of each kind, other ones each time
+FUZZ_EXAMPLES ?= 2000
+fuzz: $(VENV)/.test
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz.py
+
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/layouts_per_second.py
 	$(BIN)/python benchmarks/serving_queue.py
