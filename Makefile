@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run app docs outputs test lint bench measure records screenshots clean
+.PHONY: run app docs outputs test fuzz lint bench measure records screenshots clean
 
 run: $(VENV)/.base
 	$(BIN)/planner compare scenarios/chatlaw2-moe.toml --plot chatlaw2-moe.png
