@@ -148,7 +148,7 @@ def test_nothing_runs_over_the_edge_of_a_phone(page, address, name):
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "width": 1280, "height": 900, "mobile": False})
 
 
-@pytest.mark.parametrize("name", ["", "compare", "search"])
+@pytest.mark.parametrize("name", ["", "compare"])
 def test_the_dark_page_can_be_read_in_chinese(page, address, name):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
     try:
