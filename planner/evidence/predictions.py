@@ -11,6 +11,7 @@ import numpy as np
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.common.units import TERA
+from planner.evidence.causes import group_of
 from planner.evidence.columns import in_own_words
 from planner.evidence.fit import Values
 from planner.evidence.measured_runs import Refusal, Run
@@ -19,6 +20,7 @@ from planner.model.parameters import embedding_parameters, parameters_active
 from planner.performance.evaluation import Evaluation, evaluate, step_time_columns
 from planner.performance.feasibility import require_possible
 from planner.uncertainty.interval import Subject, interval
+from planner.uncertainty.subject import movable_part
 from planner.workload.framework import Framework
 from planner.workload.layout import as_columns
 from planner.workload.precision import matmul_dtype
@@ -91,7 +93,8 @@ def predict(
     """Predict every run; impossible layouts are refused with the reason.
 
     A run whose recomputation is not known takes the lightest that fits, of part of the layers where that is enough, or the
-    heaviest when none does. ``by`` names the columns that make a run's group; ``progress`` is told how many runs are done.
+    heaviest when none does. ``by`` names the columns or causes.CAUSES that make a run's group; ``progress`` is told how many runs
+    are done.
     """
     found: list[Prediction] = []
     verdicts: list[Verdict] = []
@@ -104,7 +107,7 @@ def predict(
         except PlannerError as error:
             refused.append(Refusal(id=run.id, reason=in_own_words(run, str(error))))
         else:
-            group = ", ".join(run.columns.get(column, "") or f"no {column}" for column in by) or "all"
+            group = group_of(run, by)
             verdicts.append(Verdict(id=run.id, group=group, ran=not run.out_of_memory, predicted_to_fit=answer.fits))
             found += _figures(run, answer, group)
         if progress is not None:
@@ -122,13 +125,14 @@ def _figures(run: Run, answer: Answer, group: str) -> list[Prediction]:
         "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.device)),
     }
     subject, found = subject_of(run), []
+    states = answer.value(answer.evaluation.states_bytes)
     for metric, (measured, predicted) in values.items():
         # a share of layers that was chosen to fill the card predicts no memory
         if measured is not None and (metric == "step_time_s" or answer.share == 0.0):
             of_time, figure = metric == "step_time_s", metric.removeprefix("peak_").removesuffix("_bytes")
-            sure = interval(
-                predicted, "step_time" if of_time else "memory", subject if of_time else replace(subject, figure=figure)
-            )
+            movable = float(movable_part(states, predicted))
+            of_memory = replace(subject, figure=figure, movable=movable)
+            sure = interval(predicted, "step_time", subject) if of_time else interval(predicted, "memory", of_memory)
             found.append(
                 Prediction(
                     id=run.id,

@@ -53,7 +53,8 @@ CHUNK = 16_384
 class Evaluation:
     """What each of ``n`` layouts takes; arrays of shape ``(n,)``. Impossible layouts hold NaN and a reason.
 
-    ``memory`` is that of the heaviest stage, ``firm_bytes`` what of it cannot be paged out, ``step`` follows the slowest.
+    ``memory`` is that of the heaviest stage, ``firm_bytes`` what of it cannot be paged out, ``states_bytes`` its model states
+    while the optimizer runs, ``step`` follows the slowest.
     ``reason`` indexes ``reasons``, -1 = none. ``model_flops`` of one step and all GPUs.
     """
 
@@ -63,6 +64,7 @@ class Evaluation:
     reasons: tuple[str, ...]
     memory: StageMemory
     firm_bytes: Array
+    states_bytes: Array
     heaviest_stage: Array
     step: StepTime
     model_flops: Array
@@ -177,11 +179,12 @@ def evaluate(
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a search asks of each layout: its heaviest GPU, what of that cannot be paged out, that GPU's share of the host, one
-    step; they broadcast."""
+    """What a search asks of each layout: its heaviest GPU, what of that cannot be paged out, its model states, that GPU's share
+    of the host, one step; they broadcast."""
 
     peak_bytes: Array
     firm_bytes: Array
+    states_bytes: Array
     host_bytes: Array
     step_time_s: Array
 
@@ -207,13 +210,15 @@ class GridEvaluator:
         """Peak and step time of layouts of one ``pp`` and equal stages; ``blocks`` along their last axis."""
         m = self._context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
         staged = _stages(self._context, layouts, blocks, pp, cut, m)
-        need = host = NOTHING
+        need = host = states = NOTHING
         for here in staged:  # the largest total is the total of the largest: ``peak`` without its parts
             total = np.maximum(np.maximum(here.moments[0].total, here.moments[1].total), here.moments[2].total)
             host = np.maximum(host, here.moments[0].host)
+            states = here.moments[-1].states if len(staged) == 1 else np.where(total > need, here.moments[-1].states, states)
             need = np.maximum(need, total)
         firm = _firm(staged) if self._context.job.paged else need
-        return Summary(peak_bytes=need, firm_bytes=firm, host_bytes=host, step_time_s=_step(layouts, staged, pp, m).total)
+        step = _step(layouts, staged, pp, m).total
+        return Summary(peak_bytes=need, firm_bytes=firm, states_bytes=states, host_bytes=host, step_time_s=step)
 
 
 def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
@@ -303,10 +308,12 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
     m = context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
     staged = _stages(context, layouts, blocks, pp, stages(context.model, pp, vpp), m)
     memory, heaviest, host = peak(staged[0].moments), NOTHING, staged[0].moments[0].host
+    states = staged[0].moments[-1].states
     for here in staged[1:]:
         most = peak(here.moments)
         heavier = most.total > memory.total
         heaviest = np.where(heavier, float(here.stage.first), heaviest)
+        states = np.where(heavier, here.moments[-1].states, states)
         memory = most.where(heavier, memory)
         host = np.maximum(host, here.moments[0].host)
     firm = _firm(staged) if context.job.paged else memory.total
@@ -317,6 +324,7 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
         **{f"memory.{n}": getattr(memory, n) for n in memory.__dataclass_fields__},
         **{f"step.{n}": getattr(step, n) for n in step.__dataclass_fields__},
         "firm_bytes": firm,
+        "states_bytes": states,
         "heaviest_stage": heaviest,
         "model_flops": model_flops,
         "hardware_flops": hardware_flops,
@@ -504,6 +512,7 @@ def _assemble(
         reasons=reasons,
         memory=StageMemory(**{n: full(f"memory.{n}") for n in StageMemory.__dataclass_fields__}),
         firm_bytes=full("firm_bytes"),
+        states_bytes=full("states_bytes"),
         heaviest_stage=full("heaviest_stage"),
         step=StepTime(**{n: full(f"step.{n}") for n in StepTime.__dataclass_fields__}),
         model_flops=full("model_flops"),

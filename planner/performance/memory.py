@@ -63,6 +63,11 @@ class StageMemory:
         return self.allocated + self.fragmentation + self.overhead
 
     @property
+    def states(self) -> Array:
+        """Parameters, gradients and optimizer states."""
+        return self.parameters + self.gradients + self.optimizer
+
+    @property
     def firm(self) -> Array:
         """What of the total cannot leave the GPU: it decides whether a job fits."""
         return self.total - self.pageable

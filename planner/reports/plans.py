@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -204,7 +204,13 @@ def plan_notes(labels: Sequence[str], plans: Sequence[Plan], *, explain: bool = 
     return Group(*lines)
 
 
-RATIOS = {"run_s": "time", "step_time_s": "time of a step", "cost_usd": "dollars", "peak_total_bytes": "memory"}
+RATIOS = {
+    "run_s": "time",
+    "days": "time",
+    "step_time_s": "time of a step",
+    "cost_usd": "dollars",
+    "peak_total_bytes": "memory",
+}
 """Figures whose ratio is told, the whole run's time before that of a step."""
 
 
@@ -212,14 +218,17 @@ def differences(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
     """Each case over the first: ratios with their 90 % intervals, and which order is not decidable."""
     lines = []
     for label, plan in zip(labels[1:], plans[1:], strict=True):
-        found = ratios(plan, plans[0])
-        told = [name for name in RATIOS if name in found and not (name == "step_time_s" and "run_s" in found)]
-        parts = [f"{RATIOS[name]} {_ratio(found[name])}" for name in told]
-        lines.append(Text(f"{label} over {labels[0]}: {'; '.join(parts)}"))
+        lines.append(Text(over_text(label, labels[0], ratios(plan, plans[0]))))
     return Group(*lines)
 
 
-def _ratio(found: Ratio) -> str:
+def over_text(label: str, first: str, found: Mapping[str, Ratio]) -> str:
+    """One sentence: a case over the first, figure by figure."""
+    told = [name for name in RATIOS if name in found and not (name == "step_time_s" and "run_s" in found)]
+    return f"{label} over {first}: " + "; ".join(f"{RATIOS[name]} {ratio_text(found[name])}" for name in told)
+
+
+def ratio_text(found: Ratio) -> str:
     """ "1.35 (1.20 to 1.50)", and that the order is not decidable where it is not."""
     if found.lower == found.upper:
         return f"{found.expected:.2f}"

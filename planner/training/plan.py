@@ -17,6 +17,7 @@ from planner.performance.evaluation import evaluate
 from planner.performance.risk import FitRule, fit_rule
 from planner.prices.price import Price
 from planner.uncertainty.interval import Interval, Subject, interval
+from planner.uncertainty.subject import movable_part
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
@@ -42,10 +43,10 @@ class EvenRouting:
 class Plan:
     """What one job takes on one layout. SI units; memory is that of the heaviest pipeline stage's GPU.
 
-    ``memory_bytes`` by kind adds up to ``peak_total_bytes``, of which ``firm_bytes`` cannot be paged out; ``peak_reserved_bytes``
-    holds besides what the allocator keeps where there is room; ``step_parts_s`` add up to
-    ``step_time_s``. Durations and costs of the whole run are None when the job gives no length, dollars
-    also where it does not fit.
+    ``memory_bytes`` by kind adds up to ``peak_total_bytes``, of which ``firm_bytes`` cannot be paged out and ``states_bytes`` are
+    model states while the optimizer runs; ``peak_reserved_bytes`` holds besides what the allocator keeps where there is room;
+    ``step_parts_s`` add up to ``step_time_s``. Durations and costs of the whole run are None when the job gives no length,
+    dollars also where it does not fit.
     """
 
     model: Model
@@ -71,6 +72,7 @@ class Plan:
     peak_reserved_bytes: float
     peak_total_bytes: float
     firm_bytes: float
+    states_bytes: float
     usable_bytes: float
     headroom_bytes: float
     memory_bytes: Mapping[str, float]
@@ -122,7 +124,9 @@ class Plan:
             found[name] = step.inverse(getattr(self, name) * self.step_time_s)
         for name in ("peak_allocated_bytes", "peak_reserved_bytes", "peak_total_bytes"):
             figure = "allocated" if name == "peak_allocated_bytes" else "reserved"
-            found[name] = interval(getattr(self, name), "memory", replace(subject, figure=figure))
+            value = getattr(self, name)
+            movable = float(movable_part(self.states_bytes, value))
+            found[name] = interval(value, "memory", replace(subject, figure=figure, movable=movable))
         return found
 
     @cached_property
@@ -130,7 +134,7 @@ class Plan:
         """Probability that the heaviest GPU's memory is enough; 0 where the host's is not."""
         if self.host_bytes_per_gpu > host_usable_bytes(self.cluster):
             return 0.0
-        return float(self._rule.probability(self.firm_bytes))
+        return float(self._rule.probability(self.firm_bytes, self.states_bytes))
 
     @cached_property
     def even_routing(self) -> EvenRouting | None:
@@ -148,7 +152,7 @@ class Plan:
     @property
     def recommended(self) -> bool:
         """Whether it fits at the accepted risk."""
-        return self.fits and bool(self._rule.holds(self.firm_bytes))
+        return self.fits and bool(self._rule.holds(self.firm_bytes, self.states_bytes))
 
     @cached_property
     def _rule(self) -> FitRule:

@@ -188,6 +188,7 @@ def _one(
         peak_reserved_bytes=float(memory.reserved[0]),
         peak_total_bytes=float(memory.total[0]),
         firm_bytes=float(evaluation.firm_bytes[0]),
+        states_bytes=float(evaluation.states_bytes[0]),
         usable_bytes=evaluation.usable_bytes,
         headroom_bytes=float(evaluation.headroom_bytes[0]),
         memory_bytes={kind: float(getattr(memory, kind)[0]) for kind in KINDS},
