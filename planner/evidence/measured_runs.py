@@ -318,6 +318,7 @@ def _job(row: Mapping[str, str], layout: Layout, model: Model) -> Job:
         "global_batch_size": _global_batch(row, layout),
         "precision": _translated("precision", row.get("precision", "")),
         "optimizer": _translated("optimizer", optimizer) if optimizer else "adamw",
+        "optimizer_in_backward": "optimizer_in_bwd" in optimizer,
         **tuning_fields(row, model, _labels()),
     }
     if row.get("routing"):

@@ -91,6 +91,7 @@ def rules(q: Question) -> Iterator[Rule]:
     if q.job.teacher is not None and q.job.teacher.cached_top_k is None:  # it runs on the student's layout
         yield from _model_rules(replace(q, model=teacher_model(q.job.teacher)))
     yield from _batch_rules(q)
+    yield from _in_backward_rules(q)
     yield from _pipeline_rules(q)
     yield from _sharding_rules(q)
     yield from _feature_rules(q)
@@ -205,6 +206,29 @@ def _batch_rules(q: Question) -> Iterator[Rule]:
         message=lambda y: (
             f"job.global_batch_size = {batch}: must be a multiple of micro_batch_size x dp = "
             f"{y.micro_batch_size} x {y.dp} = {y.micro_batch_size * (y.dp or 1)}"
+        ),
+    )
+
+
+def _in_backward_rules(q: Question) -> Iterator[Rule]:
+    """Layouts in which a weight's gradient is complete when its backward is over."""
+    if not q.job.optimizer_in_backward:
+        return
+    x, batch = q.layouts, q.job.global_batch_size
+    yield Rule(
+        reason="gradients of several micro-batches are added up",
+        broken=(batch // np.maximum(x.micro_batch_size * x.dp, 1)) > 1,
+        message=lambda y: (
+            f"job.optimizer_in_backward with micro_batch_size = {y.micro_batch_size}: the gradients of several micro-batches "
+            f"would have to be added up first; use micro_batch_size = {batch // (y.dp or 1)}, or leave it out"
+        ),
+    )
+    yield Rule(
+        reason="gradients are reduced or offloaded before the update",
+        broken=((x.dp > 1) & (x.zero < 3)) | (x.offload_optimizer > 0) | (x.pp > 1),
+        message=lambda y: (
+            f"job.optimizer_in_backward with dp = {y.dp}, zero = {y.zero}, pp = {y.pp}: a weight is updated where its whole "
+            "gradient arises; use one replica or zero = 3, without pipeline and offloaded optimizer"
         ),
     )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from planner.common.arrays import Array
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import Layouts
+from planner.workload.layout import RECOMPUTE, Layouts
 from planner.workload.precision import Precisions
 
 KINDS = ("parameters", "gradients", "optimizer", "activations", "workspace", "buffers", "fragmentation", "overhead")
@@ -212,6 +212,8 @@ def stage_moments(
     End of backward: states + gradients + one layer. Optimizer step: states + gradients + its temporaries. Gradients
     that are freed between steps are absent from the first moment of the first micro-batch.
     """
+    if job.optimizer_in_backward:
+        states = _freed_at_once(states, content)
     states, copies = _with_lasting_copies(states, weight_copies(content, layouts, framework, precision), layouts, framework)
     always = np.where((num_microbatches > 1) | framework.persistent_gradients, 1.0, 0.0)
     early = states.gradients * always
@@ -226,15 +228,26 @@ def stage_moments(
     temporaries = optimizer_workspace(states, framework, precision, job) * (1.0 - layouts.offload_optimizer)
     overhead = _overhead(layouts, framework)
     host = states.host + np.where(offloaded, content.activations, 0.0)
+    # checkpointed inputs that backward does not free, and as many gradients of them beside
+    held = framework.sharded_backward_keeps_inputs & (layouts.zero >= 3) & (layouts.recompute == RECOMPUTE.index("full"))
+    held = held & (content.frozen_bytes > 0)
+    late_activations = content.largest_layer_activations + np.where(held, 2.0 * kept, 0.0)
     moments = (
         (early, loss_activations, np.maximum(loss_workspace, 0.0)),
-        (late, content.largest_layer_activations, content.layer_workspace + copies),
+        (late, late_activations, content.layer_workspace + copies),
         (states.gradients, np.zeros(1), temporaries),
     )
     return tuple(
         _moment(states, gradients, activations, workspace, buffers, framework, usable, overhead, host, float(phase))
         for phase, (gradients, activations, workspace) in enumerate(moments)
     )
+
+
+def _freed_at_once(states: States, content: StageContent) -> States:
+    """States whose gradients are those of one layer, or of embedding and output layer, at a time: an optimizer in backward."""
+    every = content.dense_parameters + content.expert_parameters
+    share = np.minimum(np.maximum(content.largest_layer_parameters, content.end_parameters) / np.maximum(every, 1.0), 1.0)
+    return replace(states, gradients=states.gradients * share, update_elements=states.update_elements * share)
 
 
 def _with_lasting_copies(states: States, copies: Array, layouts: Layouts, framework: Framework) -> tuple[States, Array]:

@@ -47,6 +47,7 @@ class Job(Spec):
     num_epochs: Annotated[float, Field(gt=0)] = 1.0
     precision: Precision = "bf16"
     optimizer: Optimizer = "adamw"
+    optimizer_in_backward: bool = False  # each weight is updated as soon as its gradient is there, which is freed then
     gradient_dtype: Literal["fp32", "same"] | None = None  # None = the framework's
     # tokens on the fullest expert rank / mean; None = 1 where the benchmark forces the router to be even, else by its skew
     expert_load: Annotated[float, Field(ge=1)] | None = None
@@ -80,6 +81,11 @@ class Job(Spec):
             raise ValueError(f"kind = {self.kind!r}: distil needs the table [job.teacher], and only distil has one")
         if tunes and self.optimizer in ("muon", "adafactor"):
             raise ValueError(f"optimizer = {self.optimizer!r} with kind = {self.kind!r}: use adamw, sgd or a kin of them")
+        if tunes and self.optimizer_in_backward:
+            raise ValueError(
+                f"optimizer_in_backward with kind = {self.kind!r}: adapters' gradients are small; leave it out, or train all "
+                "weights"
+            )
         if self.quantization is not None and self.precision in ("fp8", "nvfp4"):
             raise ValueError(
                 f"precision = {self.precision!r} with kind = {self.kind!r}: quantized weights multiply in 16 bit; use "
