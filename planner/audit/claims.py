@@ -1,4 +1,8 @@
-"""Claims as data: what a source says, which figure of ours judges it, and under which other conditions it would hold."""
+"""Claims as data: what a source says, which figure of ours judges it, and under which other conditions it would hold.
+
+A file is one article with its claims. Its ``[article]`` names the setting in which all of its numbers are judged and the points
+that its text leaves open (``choices``): an article is judged under one reading, the one under which most of its numbers hold.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from planner.common import data
 from planner.common.errors import PlannerError, near
 from planner.common.spec import Spec, read_table
 
-CATALOG = data.CATALOG / "claims.toml"
+CATALOG = data.CATALOG / "claims"
 SCENARIO_TABLES = ("model", "cluster", "framework", "job", "layout", "price", "run", "serving")
 
 Relation = Literal["equals", "at most", "at least", "between"]
@@ -37,6 +41,9 @@ class Figure(Spec):
     price: dict[str, Any] = Field(default_factory=dict)
     run: dict[str, Any] = Field(default_factory=dict)
     serving: dict[str, Any] = Field(default_factory=dict)
+    share_of_capacity: Annotated[float | None, Field(gt=0.0, lt=1.0)] = (
+        None  # of a served figure: the load, as a part of the most
+    )
     accelerator: str = ""
     term: str = "on-demand"
     shares_by_type: list[list[float]] = Field(default_factory=list)
@@ -50,21 +57,40 @@ class Figure(Spec):
             raise ValueError("value belongs to quantity = 'given', and needs it")
         if self.quantity == "given" and not self.source:
             raise ValueError("source is missing: a given value needs one")
+        if self.share_of_capacity is not None and self.quantity != "serve":
+            raise ValueError("share_of_capacity belongs to quantity = 'serve'")
         return self
 
 
+Needs = dict[str, str | list[str]]
+"""Choices of the article that a figure presupposes: the option, or the options that will do."""
+
+
+def options_of(wanted: str | list[str]) -> list[str]:
+    """The options that will do."""
+    return [wanted] if isinstance(wanted, str) else wanted
+
+
 class Variant(Spec):
-    """Another reading: with these figures or this expression instead, the claim is tried again."""
+    """Another reading: with these figures or this expression instead, the claim is tried again.
+
+    ``needs`` are the choices of the article that it presupposes. ``solved``: the condition was solved from the claim itself, and
+    nothing in the text states it.
+    """
 
     condition: str
+    condition_zh: str = ""
     expression: str | None = None
     figures: dict[str, Figure] = Field(default_factory=dict)
+    needs: Needs = Field(default_factory=dict)
+    solved: bool = False
 
 
 class Check(Spec):
-    """One number of a claim. Either it is computed, or it says why not."""
+    """One number of a claim. Either it is computed, or it says why not. Names in ``_zh`` hold the Chinese of the others."""
 
     what: str
+    what_zh: str = ""
     unit: str = ""
     claimed: float | list[float] | None = None
     relation: Relation = "equals"
@@ -72,10 +98,14 @@ class Check(Spec):
     expression: str | None = None
     figures: dict[str, Figure] = Field(default_factory=dict)
     also: dict[str, str] = Field(default_factory=dict)  # further expressions that the sentence names
-    errors_together: bool = False  # a ratio of like figures: their errors go the same way
+    errors_together: bool = False  # a ratio of like figures: what they share of their errors cancels
+    added: bool = False  # the source states no such number: shown, but no part of the claim's verdict
+    needs: Needs = Field(default_factory=dict)  # choices of the article that our figure presupposes
     why: str = ""
+    why_zh: str = ""
     variants: list[Variant] = Field(default_factory=list)
     out_of_scope: str | None = None
+    out_of_scope_zh: str = ""
     not_computed: str | None = None
 
     @model_validator(mode="after")
@@ -93,18 +123,60 @@ class Check(Spec):
         return self
 
 
+class Stake(Spec):
+    """What it costs, in dollars, to believe a claim; claims are ordered by it."""
+
+    expression: str
+    figures: dict[str, Figure] = Field(default_factory=dict)
+    text: str
+    text_zh: str = ""
+
+
 class Claim(Spec):
-    """What a source says under one identifier."""
+    """What a source says under one identifier; ``quote`` in its own words, under the heading ``heading``."""
 
     id: str
-    source: str
+    source: str = ""
+    heading: str = ""
+    quote: str = ""
     text: str
+    text_zh: str = ""
+    instead: str = ""  # what is true
+    instead_zh: str = ""
+    do: str = ""  # a command that shows it
+    stake: Stake | None = None
     checks: list[Check] = Field(min_length=1)
 
 
-class ClaimFile(Spec):
-    """A file of claims and the scenarios they share."""
+class Option(Spec):
+    """One way to read an open point of an article; ``contradicted`` names the passage of the text that rules it out."""
 
+    name: str
+    text: str
+    text_zh: str = ""
+    contradicted: str = ""
+    contradicted_zh: str = ""
+
+
+class Article(Spec):
+    """A source as a whole: where it is, the setting of our figures, what its text leaves open, and its summary."""
+
+    title: str
+    title_en: str = ""
+    source: str = ""
+    source_zh: str = ""
+    file: str = ""
+    setting: list[str] = Field(default_factory=list)
+    setting_zh: list[str] = Field(default_factory=list)
+    choices: dict[str, list[Option]] = Field(default_factory=dict)
+    summary: list[str] = Field(default_factory=list)
+    summary_zh: list[str] = Field(default_factory=list)
+
+
+class ClaimFile(Spec):
+    """A file of claims, the scenarios they share, and the article that makes them."""
+
+    article: Article | None = None
     scenarios: dict[str, dict[str, Any]] = Field(default_factory=dict)
     claims: list[Claim] = Field(min_length=1)
 
@@ -115,17 +187,32 @@ class ClaimFile(Spec):
             if claim.id in seen:
                 raise ValueError(f"claim {claim.id} is there twice")
             seen.add(claim.id)
+            if self.article is None and not claim.source:
+                raise ValueError(f"claim {claim.id}: source is missing, and there is no [article]")
+            for check in claim.checks:
+                for needs in (check.needs, *(v.needs for v in check.variants)):
+                    self._known(claim.id, needs)
         for name, tables in self.scenarios.items():
             for table in tables:
                 if table not in SCENARIO_TABLES:
                     raise ValueError(f"scenarios.{name}: unknown table {table!r}; {near(table, SCENARIO_TABLES)}")
         return self
 
+    def _known(self, claim: str, needs: Needs) -> None:
+        choices = {} if self.article is None else self.article.choices
+        for name, wanted in needs.items():
+            if name not in choices:
+                raise ValueError(f"claim {claim}: needs.{name} is no choice of the article; {near(name, choices)}")
+            known = [o.name for o in choices[name]]
+            for option in options_of(wanted):
+                if option not in known:
+                    raise ValueError(f"claim {claim}: needs.{name} = {option!r}; {near(option, known)}")
+
 
 @cache
-def catalog_claims() -> ClaimFile:
-    """The claims that ship with the planner."""
-    return read_claims(CATALOG)
+def catalog_claims() -> tuple[ClaimFile, ...]:
+    """The claims that ship with the planner, by article."""
+    return tuple(read_claims(path) for path in sorted(CATALOG.glob("*.toml")))
 
 
 def read_claims(path: Path) -> ClaimFile:

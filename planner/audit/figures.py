@@ -5,16 +5,19 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.audit.claims import SCENARIO_TABLES, ClaimFile, Figure
 from planner.common.errors import PlannerError, near
 from planner.hardware.cluster import Cluster, Node, load_accelerator, usable_bytes
 from planner.hardware.cluster import cluster as build_cluster
+from planner.layout_search.space import select
 from planner.lifecycle.expert_load import expert_load, mixed_shares
 from planner.lifecycle.simulation import expected_run
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
@@ -24,15 +27,18 @@ from planner.scenarios.scenario import read_scenario
 from planner.scenarios.serving import read_serving_scenario
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
-from planner.training.plan import Plan, memory_interval, step_time_interval
+from planner.training.plan import Plan, memory_interval
 from planner.training.planning import candidates, evaluate, plan
 from planner.uncertainty.interval import Interval
+from planner.uncertainty.subject import Metric, Subject
+from planner.workload.layout import Layouts
 from planner.workload.resolve import as_cluster, as_model
 
-TIMES = ("step_time_s", "epoch_s", "run_s", "gpu_hours", "cost_usd", "cost_usd_per_step")
-RATES = ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu")
 STALE = "stale: older than 90 days"
-MEMORY = ("peak_total_bytes", "peak_allocated_bytes", "peak_reserved_bytes")
+MEMORY = ("peak_total_bytes", "peak_allocated_bytes", "peak_reserved_bytes", "total_memory_bytes", "needed_over_usable")
+EVEN = 0.5
+"""Risk with which the audit chooses layouts: a claim is judged by the fastest layout that fits as expected, for its author ran
+one and knew that it fitted."""
 
 
 def exact(value: float) -> Interval:
@@ -40,9 +46,25 @@ def exact(value: float) -> Interval:
     return Interval(expected=float(value), lower=float(value), upper=float(value), why="exact")
 
 
-def figure_of(figure: Figure, claims: ClaimFile, folder: Path) -> Interval:
+@dataclass(frozen=True, kw_only=True)
+class Figured:
+    """A figure with its interval; of a plan's time or memory also what its errors depend on, so that ratios know what cancels."""
+
+    interval: Interval
+    metric: Metric | None = None
+    subject: Subject | None = None
+
+
+def figure_of(figure: Figure, claims: ClaimFile, folder: Path) -> Figured:
     """The figure with its interval; PlannerError when its scenario cannot be computed."""
-    return QUANTITIES[figure.quantity](figure, _tables(figure, claims, folder))
+    tables = _tables(figure, claims, folder)
+    found = QUANTITIES[figure.quantity](figure, tables)
+    if figure.quantity != "plan" or found.lower == found.upper:
+        return Figured(interval=found)
+    answer = _plan(tables)
+    if figure.field in MEMORY:
+        return Figured(interval=found, metric="memory", subject=replace(answer.subject, figure="reserved"))
+    return Figured(interval=found, metric="step_time", subject=answer.subject)
 
 
 def _tables(figure: Figure, claims: ClaimFile, folder: Path) -> dict[str, Any]:
@@ -74,7 +96,7 @@ def _cached_plan(text: str) -> Plan:
     tables = json.loads(text)
     if "model" not in tables or "cluster" not in tables or "job" not in tables:
         raise PlannerError("a plan needs model, cluster and job; name a scenario or give the tables")
-    return plan(**tables)
+    return plan(**tables, explain=False, risk=EVEN)
 
 
 def _plan_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
@@ -93,16 +115,7 @@ def _plan_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
     if isinstance(value, bool) or not isinstance(value, int | float):
         numbers = [n for n in Plan.__dataclass_fields__ if isinstance(getattr(answer, n), int | float)]
         raise PlannerError(f"field = {field!r}: not a number of a plan; {near(field, [*numbers, 'total_memory_bytes', 'fits'])}")
-    if field in MEMORY:
-        memory = memory_interval(answer)
-        return memory.scaled(float(value) / memory.expected)
-    step = step_time_interval(answer)
-    if field in TIMES:
-        return step.scaled(float(value) / step.expected)
-    if field in RATES:
-        low, high = value * step.expected / step.upper, value * step.expected / step.lower
-        return Interval(expected=float(value), lower=low, upper=high, why=step.why)
-    return exact(float(value))
+    return answer.intervals.get(field) or exact(float(value))
 
 
 def _run_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
@@ -133,9 +146,18 @@ def _cached_serve(text: str) -> Deployment:
     return serve(**tables)
 
 
+def _asked(tables: dict[str, Any], serving: dict[str, Any]) -> str:
+    asked = {k: v for k, v in tables.items() if k in SERVED}
+    return json.dumps({**asked, "serving": {**asked.get("serving", {}), **serving}}, sort_keys=True)
+
+
 def _serve_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
     """A figure of a deployment: one with an interval (load.ttft_s.p95 and so on), another number of it, or load.NAME."""
-    answer, field = _cached_serve(json.dumps({k: v for k, v in tables.items() if k in SERVED}, sort_keys=True)), figure.field
+    if figure.share_of_capacity is not None:
+        most = _cached_serve(_asked(tables, {"requests_per_s": 1e-3, "num_requests": 100})).load
+        rate = figure.share_of_capacity * (most.capacity_requests_per_s if most else 0.0)
+        tables = {**tables, "serving": {**tables["serving"], "requests_per_s": rate}}
+    answer, field = _cached_serve(_asked(tables, {})), figure.field
     if field in answer.intervals:
         return answer.intervals[field]
     owner, name = (answer.load, field.removeprefix("load.")) if field.startswith("load.") else (answer, field)
@@ -153,13 +175,19 @@ def _serve_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
 def _leanest(figure: Figure, tables: dict[str, Any]) -> Interval:
     """All GPUs' memory under the layout that needs least, among those without offloading."""
     asked = {k: tables[k] for k in ("model", "cluster", "framework", "job") if k in tables}
+    return _cached_leanest(json.dumps(asked, sort_keys=True))
+
+
+@lru_cache(maxsize=256)
+def _cached_leanest(text: str) -> Interval:
+    asked = json.loads(text)
     found = candidates(**asked)
+    found = select(found, (found.offload_optimizer == 0) & (found.offload_activations == 0))
     answer = evaluate(**asked, layouts=found)
-    kept = answer.possible & (found.offload_optimizer == 0) & (found.offload_activations == 0)
-    if not kept.any():
+    if not answer.possible.any():
         raise PlannerError("no layout is possible")
-    least = found.row(int(np.nanargmin(np.where(kept, answer.memory.total, np.nan))))
-    best = _plan({**tables, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})
+    least = found.row(int(np.nanargmin(np.where(answer.possible, answer.memory.total, np.nan))))
+    best = _plan({**asked, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})
     return memory_interval(best).scaled(best.num_gpus)
 
 
@@ -203,62 +231,63 @@ def _usable(figure: Figure, tables: dict[str, Any]) -> Interval:
 
 
 def _price(figure: Figure, tables: dict[str, Any]) -> Interval:
-    """Dollars per GPU-hour: the median provider's quote, from the cheapest to the dearest provider."""
+    """Dollars per GPU-hour: the median of comparable providers with the 90 % interval of what one would pay."""
     quotes = market(figure.accelerator, figure.term)
     chosen = find_price(figure.accelerator, term=figure.term)
-    low, high = quotes[0].usd_per_gpu_hour, quotes[-1].usd_per_gpu_hour
+    low, high = chosen.interval_usd_per_gpu_hour
     dates = sorted({quotes[0].date, chosen.date, quotes[-1].date})
     stale = f", {STALE}" if chosen.is_stale(datetime.date.today()) else ""
+    count = "1 provider" if len(quotes) == 1 else f"{len(quotes)} providers"
     return Interval(
-        expected=chosen.usd_per_gpu_hour,
-        lower=low,
-        upper=high,
-        why=f"{len(quotes)} providers, quotes of {' to '.join(dates)}{stale}",
+        expected=chosen.usd_per_gpu_hour, lower=low, upper=high, why=f"{count}, quotes of {' to '.join(dates)}{stale}"
     )
+
+
+BANDWIDTHS = np.geomspace(5e9, 2e11, 7)
+"""Where both frameworks are timed, bytes/s each way of one GPU; between them the logarithm of their ratio is interpolated."""
 
 
 def _crossover(figure: Figure, tables: dict[str, Any]) -> Interval:
     """Link bandwidth per GPU (bytes/s, one direction) below which ZeRO-3 beats tensor parallelism on one node.
 
     Both stacks pick their fastest layout that fits: FSDP with zero = 3 and data parallelism alone, Megatron-Core with tp > 1.
-    The interval is where one of them could be 10 % faster or slower than computed.
+    The interval is where one of them could be 10 % faster or slower than computed. The ends of ``BANDWIDTHS`` stand for
+    crossings beyond them.
     """
     base = as_cluster(tables["cluster"])
-    low, high, middle = (_crossing(tables, base, factor) for factor in (1.1, 1 / 1.1, 1.0))
-    return Interval(expected=middle, lower=low, upper=high, why="either stack may be 10 % off")
+    kept = {framework: _contenders(tables, base, framework) for framework in ("fsdp", "megatron-core")}
+    behind = np.log([_zero3_over_tensor(tables, base, kept, float(b)) for b in BANDWIDTHS])
+    low, middle, high = (_falls_below(behind, -d) for d in (np.log(1.1), 0.0, -np.log(1.1)))
+    return Interval(expected=middle, lower=min(low, high), upper=max(low, high), why="either stack may be 10 % off")
 
 
-def _crossing(tables: dict[str, Any], base: Cluster, factor: float) -> float:
-    ends = [1e9, 1e12]
-    if _zero3_wins(tables, base, ends[1], factor):
-        return ends[1]
-    if not _zero3_wins(tables, base, ends[0], factor):
-        return ends[0]
-    for _ in range(14):
-        middle = float(np.sqrt(ends[0] * ends[1]))
-        ends[0 if _zero3_wins(tables, base, middle, factor) else 1] = middle
-    return float(np.sqrt(ends[0] * ends[1]))
+def _falls_below(behind: NDArray[np.float64], level: float) -> float:
+    """The bandwidth above which ZeRO-3's time over the other's is more than ``level`` (of logarithms)."""
+    above = np.flatnonzero(behind > level)
+    if not len(above):
+        return float(BANDWIDTHS[-1])
+    i = int(above[0])
+    if i == 0:
+        return float(BANDWIDTHS[0])
+    share = (level - behind[i - 1]) / (behind[i] - behind[i - 1])
+    return float(np.exp(np.interp(share, [0.0, 1.0], np.log(BANDWIDTHS[i - 1 : i + 1]))))
 
 
-def _zero3_wins(tables: dict[str, Any], base: Cluster, bytes_per_s: float, factor: float) -> bool:
-    node = Node.build(
-        {
-            "name": "crossover",
-            "accelerator": base.accelerator.name,
-            "num_gpus": base.num_gpus,
-            "links": [{"name": "link", "kind": "pcie", "span": base.num_gpus, "bytes_per_s": bytes_per_s}],
-        },
-        "crossover",
-    )
-    times = []
-    for framework in ("fsdp", "megatron-core"):
-        asked = {"model": tables["model"], "cluster": build_cluster(node), "framework": framework, "job": tables["job"]}
-        found = candidates(**asked)
-        answer = evaluate(**asked, layouts=found)
-        alone = (found.zero == 3) & (found.tp == 1) & (found.pp == 1)
-        kept = answer.fits & (found.offload_optimizer == 0) & (alone if framework == "fsdp" else found.tp > 1)
-        times.append(float(np.where(kept, answer.step_time_s, np.inf).min()))
-    return times[0] * factor < times[1]
+def _contenders(tables: dict[str, Any], base: Cluster, framework: str) -> Layouts:
+    """The layouts that one side may choose from; which links join the GPUs changes none of them."""
+    found = candidates(model=tables["model"], cluster=base, framework=framework, job=tables["job"])
+    alone = (found.zero == 3) & (found.tp == 1) & (found.pp == 1)
+    return select(found, (found.offload_optimizer == 0) & (alone if framework == "fsdp" else found.tp > 1))
+
+
+def _zero3_over_tensor(tables: dict[str, Any], base: Cluster, kept: dict[str, Layouts], bytes_per_s: float) -> float:
+    link = {"name": "link", "kind": "pcie", "span": base.num_gpus, "bytes_per_s": bytes_per_s}
+    known = {"name": "crossover", "accelerator": base.accelerator.name, "num_gpus": base.num_gpus, "links": [link]}
+    cluster, times = build_cluster(Node.build(known, "crossover")), []
+    for framework, layouts in kept.items():
+        answer = evaluate(model=tables["model"], cluster=cluster, framework=framework, job=tables["job"], layouts=layouts)
+        times.append(float(np.where(answer.fits, answer.step_time_s, np.inf).min()))
+    return times[0] / times[1]
 
 
 QUANTITIES: dict[str, Callable[[Figure, dict[str, Any]], Interval]] = {

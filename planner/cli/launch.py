@@ -17,6 +17,7 @@ from planner.common.errors import PlannerError
 
 if TYPE_CHECKING:
     from planner.launchfiles import Launch
+    from planner.scenarios.scenario import Outlook
     from planner.training.plan import Plan
 
 
@@ -116,7 +117,7 @@ def plan_of_launch(
         print_json({"label": case.label, "launch": launch.to_dict(), **answer.to_dict()})
         return
     _understood(launch, tables)
-    show_answer(title, case.label, answer, (), details=details, explain=explain)
+    show_answer(title, case.label, answer, (), case.outlook(answer), details=details, explain=explain)
 
 
 def _deployment(given: Launched, launch: Launch, tables: dict[str, Any], title: str, asked: bool, *, as_json: bool) -> None:
@@ -148,15 +149,17 @@ def _understood(launch: Launch, tables: dict[str, Any]) -> None:
     print(launch_text(launch, tables_toml({}, tables), width()))
 
 
-def show_answer(title: str, label: str, answer: Plan, usual: tuple[str, ...], *, details: bool, explain: bool) -> None:
+def show_answer(
+    title: str, label: str, answer: Plan, usual: tuple[str, ...], outlook: Outlook, *, details: bool, explain: bool
+) -> None:
     """A plan for people: the answer first, then what it rests on."""
     from planner.reports.answer import answer_notes, answer_text, notes_text
     from planner.reports.plans import plan_notes, plans_table
 
     if details:
-        show(plans_table(title, [label], [answer]))
+        show(plans_table(title, [label], [answer], [outlook]))
     else:
-        print(answer_text(title, answer, width()))
+        print(answer_text(title, answer, width(), outlook))
     notes = [*answer_notes(answer, datetime.date.today()), *usual]
     if not explain:
         notes.append(f"{len(answer.assumptions)} constants are assumed, not measured: --explain lists them")

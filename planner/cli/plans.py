@@ -50,10 +50,11 @@ def plan_command(
         print(f"wrote {write}", file=sys.stderr)
     if plot is not None:
         _draw(plot, question.title, [case.label], [answer], quiet=as_json)
+    outlook = case.outlook(answer)
     if as_json:
-        print_json({"label": case.label, "usual": list(usual), **answer.to_dict()})
+        print_json({"label": case.label, "usual": list(usual), **answer.to_dict(), "outlook": outlook.to_dict()})
         return
-    show_answer(question.title, case.label, answer, usual, details=details, explain=explain)
+    show_answer(question.title, case.label, answer, usual, outlook, details=details, explain=explain)
 
 
 def compare_command(
@@ -85,10 +86,12 @@ def compare_command(
     answers = [case.plan(risk=risk, allow=allowed_names(allow)) for case in cases]
     if plot is not None:
         _draw(plot, title, labels, answers, quiet=as_json)
+    outlooks = [case.outlook(answer) for case, answer in zip(cases, answers, strict=True)]
     if as_json:
         from planner.training.difference import ratios
 
-        named = [{"label": label, **a.to_dict()} for label, a in zip(labels, answers, strict=True)]
+        answered = zip(labels, answers, outlooks, strict=True)
+        named = [{"label": label, **a.to_dict(), "outlook": outlook.to_dict()} for label, a, outlook in answered]
         for case, answer in zip(named[1:], answers[1:], strict=True):
             case["over_first"] = {name: found.to_dict() for name, found in ratios(answer, answers[0]).items()}
         print_json({"title": title, "cases": named})
@@ -96,7 +99,7 @@ def compare_command(
     from planner.reports.plans import differences, plan_notes, plans_table
 
     notes = plan_notes(labels, answers, explain=explain)
-    show(plans_table(title, labels, answers), differences(labels, answers), notes)
+    show(plans_table(title, labels, answers, outlooks), differences(labels, answers), notes)
 
 
 @asking

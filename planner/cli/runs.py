@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -39,6 +40,8 @@ def run_command(
     more: Annotated[list[str] | None, typer.Argument(metavar="[SCENARIO]...", help="More scenarios, side by side.")] = None,
     as_json: AsJson = False,
     months: Annotated[Path | None, typer.Option("--months", help="Write dollars by month as CSV, parquet or JSON lines.")] = None,
+    focus: Annotated[Path | None, typer.Option("--focus", help="Write the bill's rows in the columns of FOCUS.")] = None,
+    tags: Annotated[str, typer.Option("--tags", metavar="KEY=VALUE,...", help="Tags of those rows, such as team=nlp.")] = "",
 ) -> None:
     """Estimate a whole training run: days including failures and checkpoints, cost, energy, CO2.
 
@@ -46,10 +49,13 @@ def run_command(
     """
     from planner.lifecycle.sensitivity import cash_flow, tornado
 
-    if months is not None:
-        from planner.common.tables import check_output
+    for path in (months, focus):
+        if path is not None:
+            from planner.common.tables import check_output
 
-        check_output(months)
+            check_output(path)
+    if tags and focus is None:
+        raise PlannerError("--tags belongs to --focus; give both or neither.")
 
     first, usual = given.scenario()
     questions = [first, *(scenario_with(path, given.change) for path in more or ())]
@@ -60,6 +66,8 @@ def run_command(
     priced = [(label, run, bill) for label, run, bill in zip(labels, runs, bills, strict=True) if bill is not None]
     if months is not None:
         _write_months(months, [(label, cash_flow(run, bill)) for label, run, bill in priced])
+    if focus is not None:
+        _write_focus(focus, priced, tags)
     swings = {label: tornado(run, bill) for label, run, bill in priced}
     if as_json:
         _json(
@@ -80,6 +88,21 @@ def run_command(
 
     title = " | ".join(question.title for question in questions)
     _tables(run_table(title, labels, runs, bills), *(tornado_table(label, found) for label, found in swings.items()), *usual)
+
+
+def _write_focus(path: Path, priced: Sequence[tuple[str, Any, Any]], tags: str) -> None:
+    import pandas as pd
+
+    from planner.common.tables import write_table
+    from planner.reports.focus import focus_table
+
+    parts = [part.partition("=") for part in tags.split(",") if part]
+    if any(not key or not value for key, _, value in parts):
+        raise PlannerError(f"--tags = {tags!r}: write KEY=VALUE pairs with commas between them, such as team=nlp,project=a.")
+    rows = focus_table(priced, datetime.date.today(), json.dumps({key: value for key, _, value in parts}) if parts else "")
+    if not rows:
+        raise PlannerError("--focus: no case has a price; give price.usd_per_gpu_hour.")
+    write_table(path, pd.DataFrame(rows))
 
 
 def _write_months(path: Path, flows: Sequence[tuple[str, Sequence[Any]]]) -> None:
@@ -196,9 +219,10 @@ def audit_command(
     ] = None,
     as_json: AsJson = False,
     markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE.md", help="Write the page instead.")] = None,
+    language: Annotated[str, typer.Option("--language", metavar="en|zh", help="Language of the table and of the page.")] = "en",
 ) -> None:
-    """Judge published claims: holds, holds if, cannot be; with our figure, its interval and why."""
-    from planner.audit.verdicts import audit
+    """Judge published claims: holds, holds if, cannot tell, cannot be; with our figure, its interval and why."""
+    from planner.audit.verdicts import audit_articles
     from planner.reports.audit import audit_page, audit_table
 
     files = [Path(name) for name in what or [] if name.endswith(".toml")]
@@ -209,16 +233,19 @@ def audit_command(
         raise PlannerError("--markdown and --json exclude each other; give one.")
     if markdown is not None:
         require_folder(markdown, "--markdown")
-    judgements = audit(ids, files[0] if files else None)
+    if language not in ("en", "zh"):
+        raise PlannerError(f"--language = {language!r}: use en or zh.")
+    readings = audit_articles(ids, files[0] if files else None)
     if as_json:
-        _json({"claims": [j.to_dict() for j in judgements]})
+        articles = [r.to_dict() for r in readings if r.article.title]
+        _json({"articles": articles, "claims": [j.to_dict() for r in readings for j in r.judgements]})
     elif markdown is not None:
         from planner.common.files import write_text
 
-        write_text(markdown, audit_page(judgements))
+        write_text(markdown, audit_page(readings, language))
         print(f"wrote {markdown}")
     else:
-        _tables(audit_table(judgements))
+        _tables(audit_table(readings, language))
 
 
 def compare_at(labels: list[str], plans: list[Any], at: str, title: str, plot: Path | None, *, as_json: bool) -> None:

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
+
+
+LONGEST_WORD = 300
+"""Characters without a space that a message repeats: longer than any path or list of names, shorter than a pasted key."""
+LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD},}}")
+
+
+def brief(number: float) -> str:
+    """A number for a message: its digits, or where they are more than 21 its order.
+
+    >>> brief(4096), brief(4096.0), brief(2.5), brief(10**250)
+    ('4096', '4096', '2.5', '10^250')
+    """
+    if abs(number) < 1e21:
+        return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)
+    order = number.bit_length() * math.log10(2.0) if isinstance(number, int) else math.log10(abs(number))
+    return f"{'-' if number < 0 else ''}10^{math.floor(order)}"
+
+
+def _cut(found: re.Match[str]) -> str:
+    return f"{found[0][:60]}... ({len(found[0]):,} characters)"
 
 
 class PlannerError(ValueError):
@@ -21,7 +43,7 @@ class PlannerError(ValueError):
     """
 
     def __init__(self, message: str, *, code: str = "input", field: str = "", value: Any = None, remedy: str = "") -> None:
-        super().__init__(re.sub(r"(?<![.?])([.?])\.(?=\s|$|;)", r"\1", message))
+        super().__init__(re.sub(r"(?<![.?])([.?])\.(?=\s|$|;)", r"\1", LONG_WORD.sub(_cut, message)))
         self.code = code
         """What kind of error, stable: programs may compare it."""
         self.field = field

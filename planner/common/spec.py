@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from planner.common.errors import PlannerError, explain
+from planner.common.errors import PlannerError, brief, explain
 from planner.common.files import read_text
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed", "given", "published"]
@@ -113,6 +114,8 @@ MOST_TEXT_BYTES = 32 * 2**20
 """The largest table of fields that is read: records of hundreds of measurements are smaller."""
 MOST_DIGITS = 300
 """Of a number in a file: 64-bit numbers have at most 309."""
+MOST_BITS = int(MOST_DIGITS / math.log10(2.0))
+"""Of a whole number from code."""
 MOST_LEVELS = 32
 """Of tables within tables, and of parts of a key with dots."""
 LONG_NUMBER = re.compile(rf"\d(?:_?\d){{{MOST_DIGITS},}}")
@@ -161,6 +164,8 @@ def python_value(value: Any, whole: bool = False) -> Any:
     """A numpy number as Python's own, and where whole numbers are asked for, 8.0 as 8."""
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         value = value.item()
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise PlannerError(f"{brief(value)}: a whole number has at most {MOST_DIGITS} digits.")
     return int(value) if whole and isinstance(value, float) and value.is_integer() else value
 
 

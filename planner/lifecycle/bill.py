@@ -79,8 +79,8 @@ class Market:
 class Bill:
     """Dollars of a whole run with 90 % intervals. ``items_usd`` add up to ``total_usd``; owning is an alternative, not an item.
 
-    ``budget_usd`` is the total with GPU-hours as published runs took them (``WholeRun.budget_gpu_hours``). Intervals follow the
-    run's GPU-hours at the quoted price; ``market`` says how far quotes are apart.
+    ``budget_usd`` is the total with GPU-hours as published runs took them (``WholeRun.budget_gpu_hours``). Intervals hold
+    the run's GPU-hours and what one would pay for one; ``market`` says how far quotes are apart.
     """
 
     price: Price
@@ -136,7 +136,7 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
     stored = spec.dataset_bytes + spec.kept_checkpoints * result.checkpoint_bytes + embeddings
     wall_s, cpu_hours = preprocessing_s(spec.num_documents or 0, spec.seconds_per_document or 0.0, spec.num_workers)
     items = {
-        "gpu_hours": result.gpu_hours.scaled(price.usd_per_gpu_hour),
+        "gpu_hours": _rented(result.gpu_hours, price),
         "commitment": _exact(_left_over(result, price)),
         "storage": _storage(result, spec, stored),
         "egress": _exact(spec.egress_bytes / GB * (spec.egress_usd_per_gb or 0.0)),
@@ -153,7 +153,7 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
         market=_market(price),
         items_usd=items,
         total_usd=_sum(items.values()),
-        budget_usd=_sum([result.budget_gpu_hours.scaled(price.usd_per_gpu_hour), *(items[n] for n in ITEMS if n != "gpu_hours")]),
+        budget_usd=_sum([_rented(result.budget_gpu_hours, price), *(items[n] for n in ITEMS if n != "gpu_hours")]),
         preprocessing_s=wall_s,
         preprocessing_cpu_hours=cpu_hours,
         embedding_bytes=embeddings,
@@ -165,6 +165,15 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
         owned_usd=None if owned is None else result.gpu_hours.scaled(owned.usd_per_gpu_hour),
         notes=_notes(spec, price, day, owned),
     )
+
+
+def _rented(hours: Interval, price: Price) -> Interval:
+    """Dollars of GPU-hours at a price: both are uncertain, and their errors are independent."""
+    money = hours.scaled(price.usd_per_gpu_hour)
+    if price.usd_per_gpu_hour <= 0.0:
+        return money
+    lower, upper = price.interval_usd_per_gpu_hour
+    return money.with_factor(lower / price.usd_per_gpu_hour, upper / price.usd_per_gpu_hour)
 
 
 def _left_over(result: WholeRun, price: Price) -> float:
@@ -208,7 +217,7 @@ def _sum(parts: Any) -> Interval:
         expected=sum(p.expected for p in found),
         lower=sum(p.lower for p in found),
         upper=sum(p.upper for p in found),
-        why="the run's GPU-hours at the quoted price",
+        why="the run's GPU-hours and their price",
     )
 
 

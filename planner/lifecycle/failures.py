@@ -163,6 +163,7 @@ def expected_losses(work_s: float, interval_s: float, write_s: float, stops: Int
         return Losses(checkpoint=writes, lost_work=zero, detection=zero, preemption=zero, restart=zero, interruptions=zero)
     count, lost = zero, zero
     for successes, length in ((whole, np.full(1, interval_s + write_s)), ((rest > 0).astype(float), rest + write_s)):
+        length = np.where(successes > 0, length, 0.0)
         again = successes * np.expm1(rate * length)
         count, lost = count + again, lost + again * _truncated_moments(length, rate)[0]
     failures, restart = count * stops.failure_share, stops.restart_s
@@ -242,7 +243,7 @@ def _intervals(work_s: Array, interval_s: float) -> tuple[Array, Array]:
 
 def _failed_attempts(rng: np.random.Generator, successes: Array, length_s: Array, rate: float) -> tuple[Array, Array]:
     """(seconds lost, failed attempts) until each run has had its successes of that length."""
-    needed = np.maximum(successes, 1.0)
+    needed, length_s = np.maximum(successes, 1.0), np.where(successes > 0, length_s, 0.0)
     count = np.where(successes > 0, rng.negative_binomial(needed, np.exp(-rate * length_s)), 0).astype(float)
     return _sum_of_truncated(rng, count, length_s, rate), count
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
+from planner.common.limits import require_answerable
 from planner.common.units import HOUR_S
 from planner.lifecycle.expert_load import dropped_share, expert_load, given_shares, placed_load, read_histogram, zipf_shares
 from planner.lifecycle.failures import (
@@ -134,6 +135,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     PlannerError when the job gives no length, the histogram is bad, or the run would never end.
     """
     spec = run if isinstance(run, Run) else Run.build(dict(run or {}), "run")
+    require_answerable("run", spec)
     if answer.num_steps is None:
         raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps.")
     if answer.price is not None and answer.price.term == "spot" and spec.preemption_mtbf_s is None:

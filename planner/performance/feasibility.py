@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Mask
 from planner.common.errors import PlannerError
+from planner.common.limits import require_answerable
 from planner.hardware.cluster import Cluster, require_vendor
 from planner.model.architecture import Model
 from planner.operators.teacher import teacher_model
@@ -39,30 +40,10 @@ def divisors(number: int) -> str:
     return ", ".join(str(d) for d in range(1, number + 1) if number % d == 0)
 
 
-LARGEST: dict[str, tuple[int, str]] = {
-    "job.seq_len": (2**27, "the longest published context is 10 million tokens"),
-    "job.global_batch_size": (2**27, "published batches end at some hundred thousand sequences"),
-    "job.num_tokens": (10**16, "the largest published corpora hold some 10^13 tokens"),
-    "job.num_samples": (10**15, "the largest published corpora hold some 10^13 tokens"),
-    "job.num_steps": (10**12, "published runs end at some million steps"),
-    "job.num_epochs": (10**6, "published runs end at some thousand"),
-    "model.hidden_size": (2**20, "published models end below 2^16"),
-    "model.ffn_hidden_size": (2**22, "published models end below 2^18"),
-    "model.vocab_size": (2**25, "published vocabularies end at a million"),
-    "model.num_heads": (2**16, "published models end at some hundred"),
-    "model.num_experts": (2**16, "published models end at some thousand"),
-}
-"""The largest values that are answered, far above everything ever trained: beyond them no measured curve says anything."""
-
-
 def check_sizes(model: Model, job: Job) -> None:
     """Raise PlannerError for sizes far beyond all that was ever trained, which would be answered with numbers from nowhere."""
-    for field, (most, why) in LARGEST.items():
-        place, name = field.split(".")
-        value = getattr(job if place == "job" else model, name)
-        if value is not None and value > most:
-            shown = int(value) if float(value).is_integer() else value
-            raise PlannerError(f"{field} = {shown}: at most {most} is answered ({why}); give a smaller one.")
+    require_answerable("job", job)
+    require_answerable("model", model)
 
 
 def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:

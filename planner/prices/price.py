@@ -15,6 +15,7 @@ from typing import Any
 from planner.common import data
 from planner.common.arrays import Number
 from planner.common.errors import PlannerError
+from planner.common.limits import require_answerable
 from planner.common.units import HOUR_S
 
 TABLE = data.CATALOG / "prices" / "gpu_hours.csv"
@@ -142,7 +143,9 @@ def own_price(usd_per_gpu_hour: float, term: str = "own price") -> Price:
         raise PlannerError(f"price.usd_per_gpu_hour = {usd_per_gpu_hour!r}: must be a number of US dollars.")
     if not math.isfinite(usd_per_gpu_hour) or usd_per_gpu_hour < 0:
         raise PlannerError(f"price.usd_per_gpu_hour = {usd_per_gpu_hour}: must be finite and not negative.")
-    return Price(usd_per_gpu_hour=float(usd_per_gpu_hour), term=term)
+    price = Price(usd_per_gpu_hour=float(usd_per_gpu_hour), term=term)
+    require_answerable("price", price)
+    return price
 
 
 def gpu_hours(seconds: Number, num_gpus: Number) -> Number:

@@ -7,7 +7,10 @@ import textwrap
 from collections.abc import Callable, Sequence
 
 from planner.common.units import DAY_S, GIB, HOUR_S
-from planner.reports.text import dollars
+from planner.lifecycle.bill import Bill
+from planner.lifecycle.simulation import WholeRun
+from planner.reports.text import dollars, span
+from planner.scenarios.scenario import Outlook
 from planner.training.plan import Plan
 from planner.workload.layout import Layout
 
@@ -15,9 +18,9 @@ NAME = 10
 """Columns of the names on the left."""
 
 
-def answer_text(title: str, plan: Plan, width: int = 80) -> str:
-    """Title, whether it fits, step, run, cost, layout, on what, based on what; no bill where it does not fit."""
-    return "\n".join([title, *wrapped(answer_lines(plan), width)])
+def answer_text(title: str, plan: Plan, width: int = 80, outlook: Outlook | None = None) -> str:
+    """Title, whether it fits, step, run, cost, budget, layout, on what, based on what; no bill where it does not fit."""
+    return "\n".join([title, *wrapped(answer_lines(plan, outlook), width)])
 
 
 def wrapped(lines: Sequence[tuple[str, str]], width: int) -> list[str]:
@@ -32,11 +35,12 @@ def wrapped(lines: Sequence[tuple[str, str]], width: int) -> list[str]:
     ]
 
 
-def answer_lines(plan: Plan) -> list[tuple[str, str]]:
+def answer_lines(plan: Plan, outlook: Outlook | None = None) -> list[tuple[str, str]]:
     """(name, text) of each line."""
     found = [("fits", _fits(plan))]
     if plan.fits:
         found += [("step", _step(plan)), ("run", _run(plan)), ("cost", _cost(plan))]
+        found += [] if outlook is None or outlook.run is None else [("budget", _budget(outlook.run, outlook.bill))]
     else:
         found += [("why not", "; ".join(plan.reasons))]
         near = "none" if plan.nearest is None else f"{layout_words(plan.nearest)}"
@@ -91,6 +95,14 @@ def _cost(plan: Plan) -> str:
         return "no quote for this GPU: add --price 2.10 (dollars per GPU-hour)"
     price = f"${plan.price.usd_per_gpu_hour:.2f} per GPU-hour ({plan.price.describe()})"
     return price if plan.cost_usd is None else f"{dollars(plan.cost_usd)} ({_span(plan, 'cost_usd', dollars)}) at {price}"
+
+
+def _budget(run: WholeRun, bill: Bill | None) -> str:
+    """As published runs went, with interruptions: what ``planner run`` says, too."""
+    unit, name = (DAY_S, "days") if run.budget_s.expected >= 2 * DAY_S else (HOUR_S, "hours")
+    time = f"{span(run.budget_s, lambda value: f'{value / unit:,.4g}')} {name}"
+    money = "" if bill is None else f", {span(bill.budget_usd, dollars)}"
+    return f"{time}{money}: with interruptions, and as published runs went (planner run)"
 
 
 def answer_notes(plan: Plan, today: datetime.date) -> tuple[str, ...]:

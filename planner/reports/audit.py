@@ -1,63 +1,31 @@
-"""Verdicts for people: a table, and the page docs/audit.md."""
+"""Verdicts for people: a table, and the pages docs/audit.md and docs/audit.zh.md."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from planner.audit.verdicts import WORST_FIRST, Finding, Judgement
+from planner.audit.verdicts import WORST_FIRST, Finding, Judgement, Reading
+from planner.common import data
+from planner.common.spec import read_table
 from planner.uncertainty.interval import Interval
 
-STYLES = {"cannot be": "bold red", "holds if": "yellow", "holds": "green", "not computed yet": "dim", "out of scope": "dim"}
-PAGE = """# Published claims, judged
+STYLES = {
+    "cannot be": "bold red", "holds if": "yellow", "cannot tell": "cyan", "holds": "green", "not computed yet": "dim",
+    "out of scope": "dim",
+}  # fmt: skip
 
-Made by `planner audit --markdown docs/audit.md`; do not edit by hand. Each line is one number of a claim: what the source
-says, our figure with its 90 % interval, and why. A claim's verdict is the worst of its computed numbers.
 
-- **holds**: our figure bears the number out.
-- **holds if**: not as stated, but under the condition named.
-- **cannot be**: not under our figure, not anywhere in its interval, not under another reading we know of.
-- **not computed yet**: a number that the planner should judge and cannot yet. **out of scope**: no cost model can.
-
-"""
-FORMAT = """
-## Your own claims
-
-`planner audit my-claims.toml` judges a file like `planner/catalog/claims.toml`:
-
-```toml
-[scenarios.mine]                       # tables of a scenario; or scenario = "file.toml" below
-model = { name = "llama-2-7b" }
-cluster = { node = "dgx-a100-80gb" }
-job = { seq_len = 4096, global_batch_size = 64, num_tokens = 1_000_000_000 }
-[[claims]]
-id = "M1"
-source = "a vendor's slide"
-text = "A billion tokens in two hours"
-[[claims.checks]]
-what = "hours"
-unit = "h"
-claimed = 2.0                          # a number; [low, high] with relation = "between"
-relation = "at most"                   # equals (within tolerance, 5 % unless given), at most, at least, between
-expression = "seconds / 3600"          # arithmetic over the figures
-figures = { seconds = { quantity = "plan", field = "run_s", scenario = "mine" } }
-why = "It takes {value:.1f} h ({lower:.1f} to {upper:.1f})."
-[[claims.checks.variants]]             # another reading, tried when the first fails
-condition = "sixteen GPUs work on it"
-figures = { seconds = { quantity = "plan", field = "run_s", scenario = "mine", cluster = { num_nodes = 2 } } }
-```
-
-Quantities: `plan` (any number of a plan, also total_memory_bytes, state_bytes, needed_over_usable, fits, step_part.NAME),
-`run` (any number of a whole run, cause.NAME), `serve` (any number of a deployment with a `[serving]` table, load.ttft_s.p95),
-`leanest_memory_bytes`, `parameters_total`, `parameters_active`,
-`parameters_of_block`, `model_field`, `forward_flops`, `expert_load`, `usable_memory_bytes`, `memory_bytes`,
-`peak_flops_per_s`, `power_w_per_gpu`, `price`, `electricity_usd_per_kwh`, `zero3_crossover_bytes_per_s`, and `given` (a
-value with its source). `errors_together = true` for ratios of like figures, whose errors go the same way.
-"""
+@cache
+def words_of(table: str) -> dict[str, str]:
+    """The words of the pages, by language; also the names of verdicts and units in Chinese."""
+    found: dict[str, str] = read_table(data.CATALOG / "audit_page.toml")[table]
+    return found
 
 
 def number(value: float | None) -> str:
@@ -73,68 +41,162 @@ def number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
-def claimed_text(finding: Finding) -> str:
+def spoken(texts: Mapping[str, str], language: str) -> str:
+    """The text in a language; in English where it has not been written in that language."""
+    return texts.get(language) or texts.get("en", "")
+
+
+def verdict_words(verdict: str, language: str = "en") -> str:
+    """The name of a verdict."""
+    return words_of("verdicts_zh")[verdict] if language == "zh" else verdict
+
+
+def unit_words(unit: str, language: str = "en") -> str:
+    """The name of a unit."""
+    return words_of("units_zh").get(unit, unit) if language == "zh" else unit
+
+
+def what_text(finding: Finding, language: str = "en") -> str:
+    """What a number is; marked where the source does not state it."""
+    return spoken(finding.what, language) + (words_of(language)["added"] if finding.added else "")
+
+
+def claimed_text(finding: Finding, language: str = "en") -> str:
     """What the source says, with its relation."""
     if finding.claimed is None:
         return "-"
     if isinstance(finding.claimed, tuple):
-        return f"{number(finding.claimed[0])} to {number(finding.claimed[1])}"
-    sign = {"at most": "<= ", "at least": ">= "}.get(finding.relation, "")
+        return words_of(language)["to"].join(number(end) for end in finding.claimed)
+    signs = ("≤ ", "≥ ") if language == "zh" else ("<= ", ">= ")
+    sign = dict(zip(("at most", "at least"), signs, strict=True)).get(finding.relation, "")
     return f"{sign}{number(finding.claimed)}"
 
 
-def interval_text(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None, language: str = "en") -> str:
     """Our figure with its ends; a figure that arithmetic settles stands alone."""
     if interval is None:
         return "-"
     if interval.lower == interval.upper:
         return number(interval.expected)
-    return f"{number(interval.expected)} ({number(interval.lower)} to {number(interval.upper)})"
+    return words_of(language)["interval"].format(
+        value=number(interval.expected), low=number(interval.lower), high=number(interval.upper)
+    )
 
 
-def sentence(finding: Finding) -> str:
+def sentence(finding: Finding, language: str = "en") -> str:
     """Why, and under which condition it would hold."""
-    if finding.verdict != "holds if":
-        return finding.why
-    return f"{finding.why} It holds if {finding.condition}: {interval_text(finding.condition_figure)}."
+    words, why = words_of(language), spoken(finding.why, language)
+    condition, figure = spoken(finding.condition, language), interval_text(finding.condition_figure, language)
+    if finding.verdict == "holds if":
+        return why + words["if"].format(condition=condition, figure=figure) + (words["solved"] if finding.solved else "")
+    if finding.verdict == "cannot tell":
+        return why + (words["open_if"].format(condition=condition, figure=figure) if condition else words["open"])
+    if finding.elsewhere:
+        return why + words["elsewhere"].format(condition=spoken(finding.elsewhere, language))
+    return why
 
 
-def audit_table(judgements: Sequence[Judgement]) -> RenderableType:
+def ordered(reading: Reading) -> list[Judgement]:
+    """The claims of an article, dearest to believe first; then the worst verdicts."""
+    return sorted(reading.judgements, key=lambda j: (-j.stake_usd, WORST_FIRST.index(j.verdict), j.id))
+
+
+def audit_table(readings: Sequence[Reading], language: str = "en") -> RenderableType:
     """One section per claim, one line per number."""
-    table = Table(title="claims, judged", title_justify="left", pad_edge=False)
-    for name in ("claim", "number", "says", "ours (90 %)", "unit", "verdict", "why"):
-        table.add_column(name, overflow="fold")
-    for judgement in judgements:
-        table.add_section()
-        for i, f in enumerate(judgement.findings):
-            table.add_row(
-                judgement.id if i == 0 else "",
-                f.what,
-                claimed_text(f),
-                interval_text(f.figure),
-                f.unit,
-                Text(f.verdict, style=STYLES[f.verdict]),
-                sentence(f),
-            )
-    return Group(table, Text(summary(judgements)))
+    words = words_of(language)
+    heads = [cell.strip() for cell in words["heads"].strip("| ").split("|")]
+    parts: list[RenderableType] = []
+    for reading in readings:
+        title = (reading.article.title_en if language == "en" else "") or reading.article.title
+        if title:
+            parts.append(Text(title, style="bold"))
+            for name in ("setting", "reading"):
+                parts += [Text(f"  {words[name]}{words['colon']}{line}") for line in _lines(reading, name, language)]
+        table = Table(title="", pad_edge=False)
+        for name in ("claim" if language == "en" else "说法", *heads):
+            table.add_column(name, overflow="fold")
+        for judgement in ordered(reading):
+            table.add_section()
+            for i, f in enumerate(judgement.findings):
+                verdict = Text(verdict_words(f.verdict, language), style=STYLES[f.verdict])
+                cells = (what_text(f, language), claimed_text(f, language), interval_text(f.figure, language))
+                table.add_row(
+                    judgement.id if i == 0 else "", *cells, unit_words(f.unit, language), verdict, sentence(f, language)
+                )
+        parts.append(table)
+    return Group(*parts, Text(summary([j for r in readings for j in r.judgements], language)))
 
 
-def summary(judgements: Sequence[Judgement]) -> str:
+def summary(judgements: Sequence[Judgement], language: str = "en") -> str:
     """How many claims got which verdict."""
     counts = Counter(j.verdict for j in judgements)
-    return f"{len(judgements)} claims: " + ", ".join(f"{counts[v]} {v}" for v in WORST_FIRST if counts[v])
+    listed = [f"{counts[v]} {verdict_words(v, language)}" for v in WORST_FIRST if counts[v]]
+    comma = "，" if language == "zh" else ", "
+    return words_of(language)["claims"].format(count=len(judgements)) + comma.join(listed)
 
 
-def audit_page(judgements: Sequence[Judgement]) -> str:
+def audit_page(readings: Sequence[Reading], language: str = "en") -> str:
     """The whole page in Markdown."""
-    parts = [PAGE, summary(judgements), ".\n"]
-    for judgement in judgements:
-        parts.append(f"\n## {judgement.id}: {judgement.verdict}\n\n{_escape(judgement.text)}.\n*{_escape(judgement.source)}*\n\n")
-        parts.append("| number | says | ours (90 %) | unit | verdict | why |\n|---|---|---|---|---|---|\n")
-        for f in judgement.findings:
-            cells = (f.what, claimed_text(f), interval_text(f.figure), f.unit, f.verdict, sentence(f))
-            parts.append("| " + " | ".join(_escape(cell) for cell in cells) + " |\n")
-    return "".join([*parts, FORMAT])
+    words = words_of(language)
+    parts = [words["page"], summary([j for r in readings for j in r.judgements], language), f"{words['stop']}\n"]
+    for reading in readings:
+        parts += _article(reading, language)
+        for judgement in ordered(reading):
+            parts += _claim(judgement, language)
+    return "".join([*parts, words["own"], words_of("example")["toml"], words["quantities"]])
+
+
+def _lines(reading: Reading, name: str, language: str) -> list[str]:
+    article = reading.article
+    if name == "reading":
+        return reading.words(language)
+    chinese = {"setting": article.setting_zh, "short": article.summary_zh}[name]
+    return (chinese if language == "zh" else []) or {"setting": article.setting, "short": article.summary}[name]
+
+
+def _article(reading: Reading, language: str) -> list[str]:
+    article, words = reading.article, words_of(language)
+    title = (article.title_en if language == "en" else "") or article.title
+    if not title:
+        return []
+    parts = [f"\n## {_escape(title)}\n\n"]
+    original = f"{article.title}. " if language == "en" and article.title_en else ""
+    source = (article.source_zh if language == "zh" else "") or article.source
+    parts.append(f"*{_escape(original)}{_escape(source)}. {words['file']}{words['colon']}{article.file}.*\n")
+    for name in ("short", "setting", "reading"):
+        if lines := _lines(reading, name, language):
+            parts.append(f"\n**{words[name]}**\n\n" + "".join(f"- {_escape(line)}\n" for line in lines))
+    parts.append(f"\n{words['order']}\n|---|---|---|\n")
+    for j in ordered(reading):
+        text = spoken(j.text, language)
+        cells = (f"{j.id} {text}", verdict_words(j.verdict, language), spoken(j.stake, language) or "-")
+        parts.append("| " + " | ".join(_escape(cell) for cell in cells) + " |\n")
+    return parts
+
+
+def _claim(judgement: Judgement, language: str) -> list[str]:
+    words = words_of(language)
+    parts = [f"\n### {judgement.id}: {verdict_words(judgement.verdict, language)}\n\n"]
+    if judgement.quote:
+        parts.append(f"> {_escape(judgement.quote)} ({words['section']}{words['colon']}{_escape(judgement.heading)})\n\n")
+    parts.append(f"{_escape(spoken(judgement.text, language))}{words['stop']}\n")
+    if not judgement.quote:
+        parts.append(f"*{_escape(judgement.source)}*\n")
+    for name, text in (("instead", spoken(judgement.instead, language)), ("stake", spoken(judgement.stake, language))):
+        if text:
+            parts.append(
+                f"\n**{words[name]}**{words['colon']}{_escape(text)}{'' if text.endswith(('.', '。')) else words['stop']}\n"
+            )
+    if judgement.do:
+        parts.append(f"\n**{words['do']}**{words['colon']}`{judgement.do}`\n")
+    parts.append(f"\n{words['heads']}\n|---|---|---|---|---|---|\n")
+    for f in judgement.findings:
+        cells = (
+            what_text(f, language), claimed_text(f, language), interval_text(f.figure, language), unit_words(f.unit, language),
+            verdict_words(f.verdict, language), sentence(f, language),
+        )  # fmt: skip
+        parts.append("| " + " | ".join(_escape(cell) for cell in cells) + " |\n")
+    return parts
 
 
 def _escape(text: str) -> str:

@@ -14,8 +14,7 @@ from planner.common.errors import PlannerError
 from planner.prices.price import price_text
 from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plots import COLOURS
-from planner.reports.text import count, dollars
-from planner.reports.whole_run import span
+from planner.reports.text import count, dollars, span
 from planner.studies.equal_terms import Side, law_notes
 from planner.studies.scaling_law import DENSE, optimal, predicted_loss
 

@@ -22,7 +22,8 @@ from planner.performance.memory import KINDS
 from planner.performance.risk import chance
 from planner.performance.step_time import PARTS
 from planner.prices.price import price_text
-from planner.reports.text import count, dollars, gib, seconds
+from planner.reports.text import count, dollars, gib, seconds, span
+from planner.scenarios.scenario import Outlook
 from planner.training.difference import ratios
 from planner.training.plan import Plan
 from planner.uncertainty.ratio import Ratio
@@ -61,8 +62,8 @@ def _section(table: Table, title: str, columns: int) -> None:
     table.add_row(Text(title, style="bold"), *[""] * columns)
 
 
-def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
-    """One column per plan: size, memory of the heaviest stage, step, throughput, time and money."""
+def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan], outlooks: Sequence[Outlook] = ()) -> RenderableType:
+    """One column per plan: size, memory of the heaviest stage, step, throughput, time and money, and the budget."""
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
     for label in labels:
@@ -79,6 +80,8 @@ def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan]) -> Ren
     row("batch", [_batch(p) for p in plans])
     for more in (_memory_rows, _step_rows, _whole_run_rows):
         more(table, row, plans)
+    if any(o.run is not None for o in outlooks):
+        _budget_rows(table, row, outlooks)
     return table
 
 
@@ -135,6 +138,18 @@ def _whole_run_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
     row("  cost", [Text(dollars(p.cost_usd) if p.gpu_hours is not None else "-", style="bold") for p in plans])
     if any(p.cost_usd is not None for p in plans):
         row("  90 % interval", [_between(p, "cost_usd", dollars) for p in plans])
+
+
+def _budget_rows(table: Table, row: RowOf, outlooks: Sequence[Outlook]) -> None:
+    """What ``planner run`` says of the same cases: with interruptions and the experts of [run], and as published runs went."""
+    _section(table, "with interruptions and the table [run] (90 %)", len(outlooks))
+    runs, bills = [o.run for o in outlooks], [o.bill for o in outlooks]
+    if any(r is not None and r.expert_load > 1.0 for r in runs):
+        row("  expert load, fullest over mean", ["-" if r is None else f"{r.expert_load:.2f}" for r in runs])
+    row("  run time", ["-" if r is None else span(r.wall_s, seconds) for r in runs])
+    row("  cost", ["-" if b is None else span(b.total_usd, dollars) for b in bills])
+    row("  budget, as published runs went", [Text("-" if r is None else span(r.budget_s, seconds), style="bold") for r in runs])
+    row("  budget, dollars", [Text("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills])
 
 
 def _kind_name(kind: str) -> str:

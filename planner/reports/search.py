@@ -13,6 +13,7 @@ from rich.text import Text
 from planner.layout_search.ranking import NOISE, NUM_GROUPS
 from planner.layout_search.result import SearchResult
 from planner.layout_search.table import why_second
+from planner.lifecycle.field_factor import field_factor
 from planner.performance.risk import chance
 from planner.reports.text import dollars, gib, seconds
 
@@ -48,6 +49,7 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
             f"{gib(first['peak_total_upper_bytes'])} ({first['provenance']}: {first['how_sure']})"
         )
     )
+    lines += _budget(first)
     if len(table) > 1:
         lines.append(Text(why_second(table)))
     front = table[table["front"]].sort_values(["step_time_s", "headroom_bytes"], kind="stable")
@@ -65,6 +67,19 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
     if q.objective == "energy":
         lines.append(Text("energy: GPUs at rated power all the time; hosts and cooling are not counted", style="dim"))
     return Group(*lines)
+
+
+def _budget(first: pd.Series[Any]) -> list[RenderableType]:
+    """What to ask money for: the recommended row's time and dollars, times what published runs took over modelled ones."""
+    if not np.isfinite(first["run_s"]):
+        return []
+    factor = field_factor()
+    money = f" and {dollars(factor.factor * first['cost_usd'])}" if np.isfinite(first["cost_usd"]) else ""
+    text = (
+        f"budget of rank {first['rank']}: {seconds(factor.factor * first['run_s'])}{money}, for {factor.num_runs} published runs "
+        f"took {factor.factor:.2f} times what is modelled; planner run adds interruptions and the interval"
+    )
+    return [Text(text, style="bold")]
 
 
 def _beside(result: SearchResult, table: pd.DataFrame) -> list[RenderableType]:

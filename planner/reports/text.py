@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from planner.common.units import DAY_S, GIB, HOUR_S
+from planner.uncertainty.interval import Interval
 
 
 def seconds(value: float | None) -> str:
@@ -41,6 +44,17 @@ def count(value: float) -> str:
 def gib(value: float) -> str:
     """Bytes in GiB (2**30)."""
     return f"{value / GIB:.2f} GiB"
+
+
+def span(interval: Interval, show: Callable[[float], str]) -> str:
+    """An interval in words: the value alone where it is certain.
+
+    >>> span(Interval(lower=1.0, expected=2.0, upper=3.0), dollars)
+    '$2.00 ($1.00 to $3.00)'
+    """
+    if interval.lower == interval.upper:
+        return show(interval.expected)
+    return f"{show(interval.expected)} ({show(interval.lower)} to {show(interval.upper)})"
 
 
 def dollars(value: float | None) -> str:

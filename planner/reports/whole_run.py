@@ -15,8 +15,7 @@ from planner.lifecycle.sensitivity import Swing
 from planner.lifecycle.simulation import CAUSES, WholeRun
 from planner.prices.currency import ExchangeRate
 from planner.prices.price import Price, price_text
-from planner.reports.text import dollars, seconds
-from planner.uncertainty.interval import Interval
+from planner.reports.text import dollars, seconds, span
 
 CAUSE_NAMES = {
     "compute": "steps, balanced and undisturbed", "expert_imbalance": "uneven experts", "warmup": "slow first steps",
@@ -101,12 +100,6 @@ def tornado_table(label: str, swings: Sequence[Swing]) -> RenderableType:
     for s in swings:
         table.add_row(s.name, s.low, dollars(s.low_usd), s.high, dollars(s.high_usd))
     return table
-
-
-def span(interval: Interval, show) -> str:  # type: ignore[no-untyped-def]
-    if interval.lower == interval.upper:
-        return str(show(interval.expected))
-    return f"{show(interval.expected)} ({show(interval.lower)} to {show(interval.upper)})"
 
 
 def _cause(run: WholeRun, bill: Bill | None, cause: str) -> str:

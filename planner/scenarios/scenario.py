@@ -48,6 +48,23 @@ def asked(tables: Mapping[str, Mapping[str, Any]]) -> Asked:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outlook:
+    """A plan's whole run and its bill; None where there is none."""
+
+    run: WholeRun | None
+    bill: Bill | None
+
+    def to_dict(self) -> dict[str, Any] | None:
+        """For JSON, SI units: with interruptions, and the budget; None where there is none."""
+        if self.run is None:
+            return None
+        found = {n: vars(getattr(self.run, n)) for n in ("wall_s", "gpu_hours", "budget_s", "budget_gpu_hours")}
+        if self.bill is not None:
+            found |= {"total_usd": vars(self.bill.total_usd), "budget_usd": vars(self.bill.budget_usd)}
+        return {**found, "expert_load": self.run.expert_load}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One configuration of a scenario: a label and its tables. Errors of what it answers begin with file and label."""
 
@@ -76,6 +93,18 @@ class Case:
         answer = self.plan(risk=risk, allow=allow)
         with placed(self.where):
             return expected_run(answer, run)
+
+    def outlook(self, answer: Plan) -> Outlook:
+        """What the plan comes to with interruptions and as published runs went, under [run] and [cost]: as ``planner run`` says.
+
+        Nothing where the job has no length, where it does not fit, and of spot nodes whose preemption rate is not given.
+        """
+        spot = answer.price is not None and answer.price.term == "spot"
+        if answer.num_steps is None or not answer.fits or (spot and "preemption_mtbf_s" not in self.tables.get("run", {})):
+            return Outlook(run=None, bill=None)
+        with placed(self.where):
+            result = expected_run(answer, self.tables.get("run"))
+        return Outlook(run=result, bill=self.bill(result))
 
     def bill(self, result: WholeRun) -> Bill | None:
         """The whole run's bill under the table [cost]; None without a price and without that table, and where it does not fit."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from planner.common.assumption import Assumption
+from planner.common.limits import require_answerable
 from planner.common.units import GIB
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
@@ -53,6 +54,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     """
     the_model, the_cluster = as_model(model), as_cluster(cluster)
     spec = serving if isinstance(serving, Serving) else Serving.build(serving, "serving")
+    require_answerable("serving", spec)
     spec, stored = _as_stored(spec, the_model, the_cluster)
     engine = load_engine(spec.engine)
     if spec.memory_fraction is not None:

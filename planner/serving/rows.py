@@ -143,13 +143,13 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
             ),
         ]
     elif m.q_lora_rank:
-        rank, narrow = float(m.q_lora_rank), float(m.head_dim)
+        inner, narrow = float(m.q_lora_rank), float(m.head_dim)
         down = setting.layer_bytes(kind, "attention.q_down") + setting.layer_bytes(kind, "attention.qkv")
         up = setting.layer_bytes(kind, "attention.q_up")
         n = m.num_heads / tp * m.head_dim
         rows += [
-            _linear("latents", "attention", setting, shape, k=h, n=rank + narrow, weight_bytes=down, tokens=t, quantized=q),
-            _linear("query heads", "attention", setting, shape, k=rank, n=n, weight_bytes=up, tokens=t, quantized=q),
+            _linear("latents", "attention", setting, shape, k=h, n=inner + narrow, weight_bytes=down, tokens=t, quantized=q),
+            _linear("query heads", "attention", setting, shape, k=inner, n=n, weight_bytes=up, tokens=t, quantized=q),
             *_compressor(setting, kind, shape),
         ]
     else:

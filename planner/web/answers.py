@@ -40,7 +40,7 @@ from planner.workload.layout import Layout, as_columns
 from planner.workload.resolve import as_cluster, as_model
 
 if TYPE_CHECKING:
-    from planner.audit.verdicts import Judgement
+    from planner.audit.verdicts import Reading
     from planner.calibration.calibrate import Calibration
 
 
@@ -344,11 +344,11 @@ def whole_run(tables: Tables, found: Plan) -> Run:
 
 
 @st.cache_resource(show_spinner=False)
-def claims() -> tuple[Judgement, ...]:
+def claims() -> tuple[Reading, ...]:
     """The audit of the catalog's claims; the same for everybody."""
-    from planner.audit.verdicts import audit
+    from planner.audit.verdicts import audit_articles
 
-    return audit()
+    return audit_articles()
 
 
 def automatic(tables: Tables) -> Answer:

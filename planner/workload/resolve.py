@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError, as_text
+from planner.common.limits import require_answerable
 from planner.common.spec import fields_of, whole_number
 from planner.hardware.cluster import Cluster
 from planner.hardware.custom_nodes import described_cluster
@@ -59,6 +60,7 @@ CLUSTER_FIELDS = ("node", "num_nodes", "num_gpus", "accelerator", "gpus_per_node
 def as_cluster(value: ClusterLike) -> Cluster:
     """A cluster from a node's name (one node), from fields, or itself."""
     if isinstance(value, Cluster):
+        require_answerable("cluster", value)
         return value
     fields = {"node": value} if isinstance(value, str) else fields_of(value, "cluster")
     unknown = sorted(set(fields) - set(CLUSTER_FIELDS))
@@ -69,7 +71,9 @@ def as_cluster(value: ClusterLike) -> Cluster:
             as_text(fields[key], f"cluster.{key}")
     counts = ("num_nodes", "num_gpus", "gpus_per_node")
     asked: dict[str, Any] = {k: whole_number(fields.get(k)) if k in counts else fields.get(k) for k in CLUSTER_FIELDS}
-    return described_cluster(**asked)
+    found = described_cluster(**asked)
+    require_answerable("cluster", found)
+    return found
 
 
 def as_job(value: JobLike) -> Job:

@@ -156,3 +156,42 @@ def test_the_pages_tables_name_every_field(tmp_path: Path) -> None:
     for spec in (Run, Costs):
         missing = [n for n in spec.model_fields if n != "provenance" and not re.search(rf"\b{n}\b", PAGE)]
         assert not missing, missing
+
+
+def test_plan_compare_and_run_agree_on_every_dollar(
+    scenario: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And none of them ignores [run]: uneven experts take longer than even ones in a comparison, too."""
+    even = scenario.parent / "even.toml"
+    even.write_text(scenario.read_text().replace('expert_histogram = "counts.csv"', "expert_zipf = 0.0"))
+    (found, told, alone, run) = (
+        json.loads(call(monkeypatch, capsys, command, path, "--json")[1])
+        for command, path in (("compare", scenario), ("compare", even), ("plan", scenario), ("run", scenario))
+    )
+    outlook = found["cases"][0]["outlook"]
+    assert outlook == alone["outlook"]
+    whole = run["cases"][0]
+    assert outlook["budget_usd"] == whole["bill"]["budget_usd"]
+    assert outlook["total_usd"] == whole["bill"]["total_usd"]
+    assert outlook["budget_s"] == whole["budget_s"]
+    assert outlook["budget_usd"]["expected"] > outlook["total_usd"]["expected"]
+    assert outlook["wall_s"]["expected"] > told["cases"][0]["outlook"]["wall_s"]["expected"]
+    assert outlook["expert_load"] > told["cases"][0]["outlook"]["expert_load"] == 1.0
+    _, out, _ = call(monkeypatch, capsys, "compare", scenario)
+    assert "budget, as published runs went" in out
+
+
+def test_a_bill_in_the_columns_of_focus(
+    scenario: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = scenario.parent / "focus.csv"
+    assert call(monkeypatch, capsys, "run", scenario, "--focus", path, "--tags", "team=nlp,project=a")[0] == 0
+    head, *rows = path.read_text().splitlines()
+    assert {"BilledCost", "ChargeCategory", "ListUnitPrice", "PricingQuantity", "ServiceCategory", "Tags"} <= set(head.split(","))
+    assert len(rows) >= 3
+    code, out, err = call(monkeypatch, capsys, "run", scenario, "--focus", path, "--tags", "team")
+    assert (code, out) == (2, "")
+    assert "KEY=VALUE" in err
+    code, _, err = call(monkeypatch, capsys, "run", scenario, "--tags", "a=b")
+    assert code == 2
+    assert "--focus" in err

@@ -13,16 +13,23 @@ import pytest
 from command_line import GOOD, Run
 from places import DATA
 
+import planner
 from planner.common.errors import PlannerError, near
+from planner.common.limits import LARGEST, require_answerable
 from planner.evidence.measured_runs import read_runs
 from planner.evidence.predictions import predict
 from planner.evidence.study import LEFT_OUT
-from planner.hardware.cluster import Node, accelerator_names, cluster, load_accelerator
-from planner.performance.feasibility import LARGEST, check_sizes
+from planner.hardware.cluster import Cluster, Node, accelerator_names, cluster, load_accelerator
+from planner.lifecycle.spec import Run as WholeRun
+from planner.model.architecture import Model
+from planner.performance.feasibility import check_sizes
 from planner.prices.market import find_price
+from planner.prices.price import Price
 from planner.reports.accuracy import _time_table as time_table
 from planner.reports.accuracy import group_name
+from planner.serving.spec import Serving
 from planner.workload.framework import load_framework
+from planner.workload.job import Job
 from planner.workload.resolve import as_model
 from tests.examples import NODE, job
 
@@ -183,7 +190,9 @@ def test_rows_that_no_search_wrote_are_an_error(
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize(("field", "most"), [(field, most) for field, (most, _) in LARGEST.items()])
+@pytest.mark.parametrize(
+    ("field", "most"), [(field, int(most)) for field, (most, _) in LARGEST.items() if field[:3] in ("job", "mod")]
+)
 def test_absurd_sizes_are_refused_with_the_limit(field: str, most: int) -> None:
     place, name = field.split(".")
     base = {"base": "mixtral-8x7b"}
@@ -197,6 +206,42 @@ def test_absurd_sizes_are_refused_with_the_limit(field: str, most: int) -> None:
                 check_sizes(model, asked)
         else:
             check_sizes(model, asked)
+
+
+@pytest.mark.parametrize("field", LARGEST)
+def test_every_limit_names_a_field_and_holds_at_its_edge(field: str) -> None:
+    place, name = field.split(".")
+    most = LARGEST[field][0]
+    require_answerable(place, SimpleNamespace(**{name: most}))
+    for wrong in (most + 1, 10**250):
+        with pytest.raises(PlannerError, match=rf"^{field} = .*: at most {most} is answered") as caught:
+            require_answerable(place, SimpleNamespace(**{name: wrong}))
+        assert len(str(caught.value)) <= 250
+    tables: dict[str, Any] = {"job": Job, "model": Model, "cluster": Cluster, "serving": Serving, "run": WholeRun, "price": Price}
+    table = tables[place]
+    assert name in (getattr(table, "model_fields", None) or table.__dataclass_fields__)
+
+
+SIZES: list[tuple[str, Any]] = [
+    ("cluster.num_gpus", lambda: planner.plan(model="llama-3-8b", cluster={"node": "dgx-h100", "num_gpus": 10**9}, job=ASKED)),
+    ("price.usd_per_gpu_hour", lambda: planner.plan(model="llama-3-8b", cluster="dgx-h100", job=ASKED, price=1e300)),
+    ("serving.num_requests", lambda: planner.serve(model="llama-3-8b", cluster="dgx-h100", serving={
+        "engine": "vllm", "prompt": 100, "output": 10, "requests_per_s": 1.0, "num_requests": 5_000_000})),
+    ("job.seq_len", lambda: planner.plan(model="llama-3-8b", cluster="dgx-h100", job={**ASKED, "seq_len": 10**250})),
+    ("job.seq_len", lambda: planner.search(model="llama-3-8b", cluster="dgx-h100", job={**ASKED, "seq_len": 10**250})),
+]  # fmt: skip
+ASKED = {"seq_len": 2048, "global_batch_size": 8, "num_tokens": 10**6}
+
+
+@pytest.mark.parametrize(("field", "ask"), SIZES)
+def test_the_library_refuses_the_same_sizes_in_one_short_paragraph(field: str, ask: Any) -> None:
+    with pytest.raises(PlannerError, match=field) as caught:
+        ask()
+    assert len(str(caught.value)) <= 400
+
+
+def test_no_message_repeats_what_would_fill_a_screen() -> None:
+    assert len(str(PlannerError(f"model.name = {'a' * 10**6!r} is unknown."))) <= 200
 
 
 def test_an_absurd_question_is_refused_at_once(run: Run, scenario: Any) -> None:

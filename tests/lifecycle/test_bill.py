@@ -29,6 +29,7 @@ from planner.prices.ownership import (
     purchases,
 )
 from planner.prices.price import Price
+from planner.reports.focus import focus_rows
 
 TODAY = datetime.date(2026, 11, 21)
 
@@ -260,3 +261,34 @@ def test_no_price_is_said(result: WholeRun) -> None:
         bill_of(replace(result, plan=replace(result.plan, price=None)), {}, TODAY)
     free = replace(result, plan=replace(result.plan, price=Price(usd_per_gpu_hour=0.0, term="own price")))
     assert bill_of(free, {}, TODAY).total_usd.expected == 0
+
+
+@given(st.floats(1.0, 4.0), st.floats(1.0, 2.0))
+@settings(max_examples=15)
+def test_a_wider_spread_of_quotes_never_narrows_a_bill(result: WholeRun, spread: float, wider: float) -> None:
+    """The price's own interval is a part of the bill's; without one the bill is as uncertain as its hours."""
+
+    def ends(factor: float) -> tuple[float, float]:
+        price = Price(
+            term="on-demand", usd_per_gpu_hour=2.0, lower_usd_per_gpu_hour=2.0 / factor, upper_usd_per_gpu_hour=2.0 * factor
+        )
+        bill = bill_of(replace(result, plan=replace(result.plan, price=price)), {}, TODAY)
+        assert bill.total_usd.lower <= bill.total_usd.expected <= bill.total_usd.upper
+        assert bill.budget_usd.upper / bill.budget_usd.expected >= factor * (1 - 1e-9)
+        return bill.total_usd.lower, bill.total_usd.upper
+
+    certain, narrow, broad = ends(1.0), ends(spread), ends(spread * wider)
+    assert certain == pytest.approx((2.0 * result.gpu_hours.lower, 2.0 * result.gpu_hours.upper))
+    assert broad[0] <= narrow[0] * (1 + 1e-9)
+    assert broad[1] >= narrow[1] * (1 - 1e-9)
+
+
+def test_the_rows_of_focus_add_up_to_the_budget(result: WholeRun) -> None:
+    bill = bill_of(result, {"dataset_bytes": 1e12, "storage_usd_per_gb_month": 0.02, "storage_s": 86_400.0}, TODAY)
+    rows = focus_rows("case", result, bill, TODAY, '{"team": "nlp"}')
+    assert sum(r["BilledCost"] for r in rows) == pytest.approx(bill.budget_usd.expected)
+    assert sum(r["BilledCost"] for r in rows if r["ChargeCategory"] == "Usage") == pytest.approx(bill.total_usd.expected)
+    compute = rows[0]
+    assert compute["PricingQuantity"] * compute["ListUnitPrice"] == pytest.approx(compute["BilledCost"])
+    assert {r["Tags"] for r in rows} == {'{"team": "nlp"}'}
+    assert {r["BillingCurrency"] for r in rows} == {"USD"}

@@ -64,6 +64,17 @@ def expected_total(work_s: float, interval_s: float, write_s: float, stops: Inte
     return float(expected_losses(work_s, interval_s, write_s, stops).total[0])
 
 
+@pytest.mark.parametrize("write", [0.0, 30.0])
+def test_an_interval_beyond_the_end_is_one_checkpoint_at_the_end(write: float) -> None:
+    stops = Interruptions(
+        failure_rate_per_s=1e-5, preemption_rate_per_s=0.0, detection_s=60.0, preemption_wait_s=0.0, restart_s=60.0
+    )
+    work = 5e4
+    for interval in (1.01 * work, 1e12, 1e300):
+        assert expected_total(work, interval, write, stops) == expected_total(work, 2.0 * work, write, stops)
+        assert mean_total(work, interval, write, stops, 500) == mean_total(work, 2.0 * work, write, stops, 500)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     mtbf=st.floats(2e3, 1e6), interval=st.floats(100, 5e3), write=st.floats(0, 300), restart=st.floats(0, 900),
@@ -261,6 +272,14 @@ def test_blooms_checkpoint_is_the_published_size() -> None:
     )  # fmt: skip
     assert checkpoint_bytes(plan) / 2**40 == pytest.approx(2.3, rel=0.03)
     assert checkpoint_bytes(plan) / 7 / 2**30 == pytest.approx(329, rel=0.01)
+
+
+def test_stragglers_lengthen_every_step_by_their_expected_maximum(answer: Plan) -> None:
+    plain, jittery = expected_run(answer, NEVER), expected_run(answer, {**NEVER, "straggler_jitter": 0.05})
+    longer = straggler_factor(0.05, 16) - 1.0
+    assert longer > 0.0
+    assert jittery.causes_s["stragglers"] == pytest.approx(plain.causes_s["compute"] * longer)
+    assert jittery.wall_s.expected == pytest.approx(plain.wall_s.expected * (1.0 + longer))
 
 
 def test_stragglers_are_the_expected_maximum() -> None:

@@ -6,7 +6,7 @@ import csv
 import datetime
 import io
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
@@ -17,7 +17,7 @@ from planner.evidence.measured_runs import runs_of
 from planner.evidence.pairs import errors_by, load_pairs, pairs
 from planner.evidence.predictions import predict
 from planner.prices.price import Price
-from planner.reports.audit import claimed_text, interval_text, sentence
+from planner.reports.audit import claimed_text, interval_text, ordered, sentence, spoken, unit_words, what_text
 from planner.uncertainty.effects import load_effects
 from planner.web import charts, commands, show
 from planner.web.answers import answers, claims, fingerprint, operators
@@ -26,6 +26,9 @@ from planner.web.figure import Figure
 from planner.web.guard import UPLOAD_MB, markdown, short_text
 from planner.web.messages import priced, said
 from planner.web.text import language, t
+
+if TYPE_CHECKING:
+    from planner.audit.verdicts import Reading
 
 METRICS = ("step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes")
 MOST_ROWS = 2000
@@ -212,29 +215,50 @@ def own_pairs(content: bytes, name: str) -> tuple[pd.DataFrame, list[tuple[str, 
 def _claims() -> None:
     st.markdown(t("evidence.claims_text"))
     with st.spinner(t("evidence.judging")):
-        found = claims()
+        readings = claims()
+    found, speech = [j for r in readings for j in r.judgements], language()
     counts = {v: sum(j.verdict == v for j in found) for v in dict.fromkeys(j.verdict for j in found)}
     columns = st.columns(len(counts))
     for column, (verdict, count) in zip(columns, counts.items(), strict=True):
         column.metric(t(f"verdict.{verdict.replace(' ', '_')}"), count, border=True)
+    for reading in readings:
+        _article(reading, speech)
     rows = [
         {
             t("evidence.claim"): j.id,
-            t("evidence.says"): j.text,
-            t("evidence.what"): f.what,
-            t("evidence.claimed"): claimed_text(f),
-            t("evidence.ours"): interval_text(f.figure),
-            t("evidence.unit"): f.unit,
+            t("evidence.quote"): j.quote,
+            t("evidence.says"): spoken(j.text, speech),
+            t("evidence.what"): what_text(f, speech),
+            t("evidence.claimed"): claimed_text(f, speech),
+            t("evidence.ours"): interval_text(f.figure, speech),
+            t("evidence.unit"): unit_words(f.unit, speech),
             t("evidence.verdict"): t(f"verdict.{f.verdict.replace(' ', '_')}"),
-            t("evidence.why"): sentence(f),
-            t("evidence.source"): j.source,
+            t("evidence.why"): sentence(f, speech),
+            t("evidence.instead"): spoken(j.instead, speech),
+            t("evidence.do"): j.do,
+            t("evidence.stake"): spoken(j.stake, speech),
+            t("evidence.source"): f"{r.article.file}, {j.heading}",
         }
-        for j in found
+        for r in readings
+        for j in ordered(r)
         for f in j.findings
     ]
     table = pd.DataFrame(rows)
     st.dataframe(table, hide_index=True, height=520, row_height=64, alt=t("evidence.claims"))
     take(t("download.table_csv"), lambda: csv_bytes(table), "claims.csv", "text/csv", "evidence.claims.csv")
+
+
+def _article(reading: Reading, speech: str) -> None:
+    """One article: what to rely on, the setting of our figures, and how its open points are read."""
+    article, chinese = reading.article, speech == "zh"
+    with st.expander(article.title if chinese else article.title_en):
+        for name, lines in (
+            ("short", article.summary_zh if chinese else article.summary),
+            ("setting", article.setting_zh if chinese else article.setting),
+            ("reading", reading.words(speech)),
+        ):
+            if lines:
+                st.markdown(f"**{t(f'evidence.{name}')}**\n\n" + "\n".join(f"- {markdown(line, 1000)}" for line in lines))
 
 
 def _assumptions() -> None:

@@ -1,0 +1,131 @@
+"""Single sums, bytes and signs of the core, by hand: each would survive a wrong sign in tests of the whole."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from examples import LLAMA, MIXTRAL, framework, gpus, job, model, setting
+
+from planner.operators.optimizer import optimizer_row
+from planner.operators.table import build_table
+from planner.performance.block_cost import BlockCost
+from planner.performance.evaluation import evaluate
+from planner.performance.memory import KINDS, gradient_buffers, weight_copies
+from planner.performance.step_time import PARTS, StageTime
+from planner.uncertainty.interval import ResidualClass, interval
+from planner.uncertainty.subject import Subject
+from planner.workload.job import Job
+from planner.workload.layout import Layout, as_columns
+from planner.workload.precision import precisions
+
+
+def powers(spec: Any, names: list[str]) -> Any:
+    """Each field another power of two: a sum tells which of them it holds, and with which sign."""
+    return spec(**{name: np.array([2.0**i]) for i, name in enumerate(names)})
+
+
+def test_seconds_of_a_microbatch_are_the_sum_of_its_parts() -> None:
+    names = [f.name for f in fields(StageTime)]
+    time = powers(StageTime, names)
+    once = {"weight_gradient", "once_data_parallel", "once_optimizer"}
+    assert float(time.microbatch[0]) == sum(2.0**i for i, name in enumerate(names) if name not in once)
+
+
+def test_exposed_communication_of_a_block_is_the_sum_over_its_groups() -> None:
+    names = [f.name for f in fields(BlockCost) if f.name in ("tp_s", "cp_s", "ep_s", "etp_s")]
+    block = SimpleNamespace(**{name: np.array([2.0**i]) for i, name in enumerate(names)})
+    found = cast(Any, BlockCost).communication_s.fget(block)
+    assert float(found[0]) == 15.0
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        Layout(tp=2, sequence_parallel=True, cp=2, pp=2, ep=2, zero=1),
+        Layout(tp=2, sequence_parallel=True, cp=2, ep=2, zero=1, recompute="full"),
+        Layout(cp=4, pp=2, ep=4, zero=1, micro_batch_size=2),
+    ],
+)
+def test_parts_add_up_with_every_kind_of_parallelism(layout: Layout) -> None:
+    found = evaluate(
+        model(MIXTRAL), gpus(16), framework("megatron-core"),
+        job(global_batch_size=64), as_columns(layout, 16),
+    )  # fmt: skip
+    assert found.possible[0]
+    step = {part: float(getattr(found.step, part)[0]) for part in PARTS}
+    assert all(seconds >= 0.0 for seconds in step.values()), step
+    assert sum(step.values()) == pytest.approx(found.step_time_s[0])
+    assert sum(getattr(found.memory, k)[0] for k in KINDS) == pytest.approx(found.memory.total[0])
+
+
+def moved(stack: str, layout: Layout, name: str, phase: str) -> float:
+    rows = build_table(setting(MIXTRAL, stack, layout, {"fused_rotary": True})).rows()
+    (found,) = {float(np.sum(r.bytes_moved)) for r in rows if r.name == name and r.phase == phase}
+    return found
+
+
+def test_bytes_of_the_permutation_and_of_rotary_positions() -> None:
+    """1,024 tokens, 2 experts each, vectors of 512, 2 bytes: read and written once. 8 query and 4 key heads of 64: likewise."""
+    layout = Layout(ep=4, dp=4)
+    for name in ("permute", "unpermute", "sort by expert", "sort by rank"):
+        for phase in ("forward", "backward"):
+            found = build_table(setting(MIXTRAL, "megatron-core", layout, {"dispatcher": "alltoall"}, routing="forced")).rows()
+            bytes_ = {float(np.sum(r.bytes_moved)) for r in found if r.name.startswith(name) and r.phase == phase}
+            assert bytes_ == {2 * 2 * 1024 * 2 * 512}, (name, phase)
+    for phase, name in (("forward", "rotary"), ("backward", "rotary gradient")):
+        assert moved("megatron-core", layout, name, phase) == 2 * 2 * 1024 * (8 + 4) * 64
+
+
+def content(**more: float) -> Any:
+    """What a stage holds: 100 dense parameters, of which 10 at its ends, and 1,000 of experts."""
+    sizes = {
+        "dense_parameters": 100.0, "expert_parameters": 1000.0, "end_parameters": 10.0, "largest_layer_parameters": 300.0,
+        "largest_layer_experts": 250.0, "frozen_bytes": 0.0, "frozen_expert_bytes": 0.0, "dummy_bytes": 0.0, **more,
+    }  # fmt: skip
+    return SimpleNamespace(**{name: np.array([value]) for name, value in sizes.items()})
+
+
+def test_buckets_that_copy_gradients_hold_those_of_experts_too() -> None:
+    copies = framework("apex", bucket_bytes=0.0, library_bytes=0.0, extra_parameter_bytes=0.5)
+    precision = precisions(job(), copies)
+    found = gradient_buffers(content(), as_columns(Layout(dp=2, zero=0), 2), copies, precision, job())
+    assert float(found[0]) == precision.gradient * 1100 + 0.5 * 1100
+
+
+def test_autocast_keeps_copies_of_all_but_the_ends() -> None:
+    copies = framework("huggingface")
+    precision = precisions(job(), copies)
+    assert precision.cast == 2.0
+    found = weight_copies(content(), as_columns(Layout(dp=1, zero=0), 1), copies, precision)
+    assert float(found[0]) == 2.0 * (100 + 1000 - 10)
+
+
+def test_muon_multiplies_as_its_author_counts() -> None:
+    """Five Newton-Schulz steps on a matrix of r x c, r <= c: 4 r^2 c + 2 r^3 each (Jordan 2024), here 512 x 512."""
+    asked = Job.build({**job().model_dump(exclude_unset=True), "optimizer": "muon"}, "test")
+    stack = framework("megatron-core")
+    row = optimizer_row(512.0 * 512.0, 512.0, asked, stack, precisions(asked, stack))
+    assert float(np.sum(row.flops)) == 5 * (4 * 512**2 * 512 + 2 * 512**3)
+
+
+def test_an_extrapolated_interval_is_half_as_wide_again_around_its_own_middle() -> None:
+    """Residuals from -0.1 to 0.3, outside what was measured: middle 0.1, half-width 1.5 x 0.2."""
+    seen = ResidualClass(
+        metric="step_time", rows=20, lower=-0.1, upper=0.3, fewest_gpus=1, most_gpus=8, fewest_parameters=1e9, most_parameters=1e9
+    )
+    subject = Subject(framework="fsdp", curves="a100", family="dense", num_nodes=1, num_gpus=8, parameters=1e9)
+    found = interval(1.0, "step_time", subject, [seen])
+    assert (found.lower, found.upper) == pytest.approx((np.exp(-0.2), np.exp(0.4)))
+    within = interval(1.0, "step_time", subject, [seen.replaced(framework="fsdp", curves="a100")])
+    assert (within.lower, within.upper) == pytest.approx((np.exp(-0.1), np.exp(0.3)))
+
+
+def test_one_llama_layer_moves_rotary_bytes_of_all_its_heads() -> None:
+    rows = build_table(setting(LLAMA, "megatron-core", Layout(dp=1), {"fused_rotary": True})).rows()
+    assert {float(np.sum(r.bytes_moved)) for r in rows if r.name == "rotary" and r.phase == "forward"} == {
+        2.0 * 2 * 1024 * 12 * 64
+    }
