@@ -138,6 +138,8 @@ LEFT_OUT = {
         "evidence/serving/runs",
         "evidence/serving/table",
         "launchfiles",
+        "training/schedule",
+        "training/timeline",
         "layout_search/on_ray",
         "prices/price_tables",
         "reports",

@@ -92,7 +92,7 @@ def plan_of_launch(
 
     launch = given.launch()
     tables = changed_tables(launch.tables, parse_changes(given.change))
-    tables |= {name: table for name, table in given._others().items() if name == "price"}
+    tables |= {name: table for name, table in given.others().items() if name == "price"}
     title = f"{Path((given.launch_files or ['launch'])[0]).name} ({', '.join(launch.tools)})"
     if write is not None:
         from planner.common.files import write_text

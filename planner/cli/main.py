@@ -21,6 +21,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "compare": ("plans:compare_command", "The same for several configurations, side by side."),
         "run": ("runs:run_command", "A whole run: failures, checkpoints, energy, the bill."),
         "tune": ("tuning:tune_command", "Full fine-tuning, LoRA and QLoRA side by side."),
+        "trace": ("trace:trace_command", "One step as a timeline for Perfetto; memory over it."),
         "init": ("schema:init_command", "A commented scenario to edit."),
         "operators": ("plans:operators_command", "The table of operators behind a plan."),
     },
@@ -36,6 +37,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     "Evidence": {
         "audit": ("runs:audit_command", "Published claims, judged."),
         "validate": ("measured:validate_command", "Measured runs against their predictions."),
+        "debug": ("debug:debug_command", "Versions, question and answer for a report of a mistake."),
         "fit": ("measured:fit_command", "Refit the fitted constants to measured runs."),
     },
     "Measure": {

@@ -210,6 +210,7 @@ class GridEvaluator:
 def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
     """Memory of each distinct pipeline stage at the moments of a step (memory.PHASES); possible layouts of one (pp, vpp)."""
     framework = attention_on(framework, cluster.accelerator)
+    model = tuned_model(model, job)
     context = _context(model, cluster, framework, job)
     blocks, index = _block_costs(context, layouts)
     pp, m = int(layouts.pp[0]), job.global_batch_size / (layouts.micro_batch_size * layouts.dp)

@@ -14,7 +14,8 @@ from planner.model.architecture import LayerKind, Model
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """Stages of equal content. ``first`` is the earliest (most micro-batches in flight), ``count`` how many there are.
+    """Stages of equal content. ``first`` is the earliest (most micro-batches in flight), ``count`` how many there are,
+    ``members`` which.
 
     ``layers`` counts all layers of the stage by kind, over its ``vpp`` chunks.
     """
@@ -24,6 +25,7 @@ class Stage:
     layers: tuple[tuple[LayerKind, int], ...]
     embedding: bool
     head: bool
+    members: tuple[int, ...] = ()
 
 
 @lru_cache(maxsize=4096)
@@ -58,6 +60,7 @@ def stages(model: Model, pp: int, vpp: int) -> tuple[Stage, ...]:
             layers=tuple(sorted(content[members[0]].items())),
             embedding=members[0] == 0,
             head=members[0] == pp - 1,
+            members=tuple(members),
         )
         for members in groups.values()
     )

@@ -1,0 +1,51 @@
+"""The command ``trace``: one step of a plan as a timeline."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner.cli.asked import Given, asking
+from planner.common.errors import PlannerError
+from planner.common.files import require_folder
+
+
+@asking
+def trace_command(
+    given: Given,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.json", help="Where the trace goes.")] = Path("step.json"),
+    memory: Annotated[
+        Path | None, typer.Option("--memory", metavar="FILE.csv", help="Also memory over the step: CSV, parquet or JSON lines.")
+    ] = None,
+) -> None:
+    """Write the simulated step as a Chrome trace: open it in Perfetto (ui.perfetto.dev).
+
+    A process for each pipeline stage, a track for computation and for each kind of communication, exposed and hidden, and a
+    counter of memory by kind. The trace spans the plan's step time; its largest memory is the plan's.
+
+    planner trace llama-3-70b-h100 -o step.json, planner trace mixtral-8x7b --on 32xh100 --memory memory.csv.
+    """
+    if out.suffix.lower() != ".json":
+        raise PlannerError(f"--out {out}: give a path that ends in .json.", code="usage", field="--out", value=str(out))
+    require_folder(out, "--out")
+    if memory is not None:
+        from planner.common.tables import check_output
+
+        check_output(memory)
+    from planner.reports.chrome_trace import memory_frame, write_trace
+    from planner.training.timeline import timeline
+
+    question, usual = given.scenario()
+    found = timeline(question.cases[0].plan(**given.choice()))
+    write_trace(out, found)
+    print(f"wrote {out}: a step of {found.plan.step_time_s:.4g} s on {found.plan.layout.pp} stages", file=sys.stderr)
+    if memory is not None:
+        from planner.common.tables import write_table
+
+        write_table(memory, memory_frame(found))
+        print(f"wrote {memory}", file=sys.stderr)
+    for note in usual:
+        print(note, file=sys.stderr)
