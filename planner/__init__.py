@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from planner.studies.tuning_methods import tuning_choices as tuning_choices
     from planner.studies.what_if import Changes as Changes
     from planner.studies.what_if import derive as derive
+    from planner.training.difference import ratios as ratios
     from planner.training.plan import Plan as Plan
     from planner.training.planning import candidates as candidates
     from planner.training.planning import evaluate as evaluate
@@ -101,6 +102,7 @@ _NAMES = {
     "studies.sweep_api": ("sweep",),
     "studies.tuning_methods": ("tuning_choices",),
     "studies.what_if": ("Changes", "derive"),
+    "training.difference": ("ratios",),
     "training.plan": ("Plan",),
     "training.planning": ("candidates", "evaluate", "plan"),
     "training.trainable": ("trainable_parameters",),

@@ -140,6 +140,7 @@ def _read_tables(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
 
 def _columns(found: list[Run], by: str | None, file: Path) -> tuple[str, ...]:
     """The columns that make groups (unasked: source and family where the runs have them); columns not read are named."""
+    from planner.evidence.causes import CAUSES
     from planner.evidence.columns import columns_not_read
 
     columns = tuple(name.strip() for name in (by or GROUPS).split(",") if name.strip())
@@ -149,8 +150,8 @@ def _columns(found: list[Run], by: str | None, file: Path) -> tuple[str, ...]:
     if unread:
         print(f"columns that are not read: {', '.join(unread)}; docs/guide/validate.md lists those that are", file=sys.stderr)
     for name in columns:
-        if found and name not in found[0].columns:
-            raise PlannerError(f"--by {by}: {file} has no column {name!r}; {near(name, found[0].columns)}")
+        if found and name not in found[0].columns and name not in CAUSES:
+            raise PlannerError(f"--by {by}: {file} has no column {name!r}; {near(name, [*found[0].columns, *CAUSES])}")
     return columns
 
 

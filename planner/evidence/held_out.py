@@ -17,8 +17,9 @@ from planner.common import data
 from planner.common.arrays import Array, Mask, Positions
 from planner.evidence.measured_runs import Run
 from planner.uncertainty.effects import Effects, as_effects
-from planner.uncertainty.hierarchy import LEVELS, SHARED, SLOPES, Fitted, fit_hierarchy, source_weights
+from planner.uncertainty.hierarchy import SHARED, SLOPES, Fitted, fit_hierarchy, source_weights, without
 from planner.uncertainty.interval import LEVEL, NORMAL_95, Metric, Subject
+from planner.uncertainty.subject import lever
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,11 +36,13 @@ FIELDS = (
     "parameters",
     "root",
     "generation",
+    "die",
     "precision",
     "job",
     "model",
     "figure",
     "kernel",
+    "movable",
 )
 MOST_PAIRS = 200
 """Pairs of one source that are looked at, evenly spaced."""
@@ -49,14 +52,13 @@ ALIKE_DOUBLINGS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 DIGITS = 6
 
 
-def rows_of(run: Run, subject: Subject, metric: Metric, figure: str, residual: float, in_sample: float) -> dict[str, Any]:
+def rows_of(run: Run, subject: Subject, metric: Metric, residual: float, in_sample: float) -> dict[str, Any]:
     """One row: ``residual`` = log(measured / predicted) without the run's source, ``in_sample`` with it."""
     return {
         "metric": metric,
         "id": run.id,
         "source": run.columns.get("source", "") or "no source",
         **{name: getattr(subject, name) for name in FIELDS},
-        "figure": figure,
         **dict(zip(COORDINATES, subject.coordinates, strict=True)),
         "incomplete": float(run.columns.get("quality") == "B"),
         "residual": residual,
@@ -95,26 +97,27 @@ class Held:
 
 
 def fit_held(frame: pd.DataFrame, metric: Metric) -> Held:
-    """Fit the hierarchical model to one metric's rows and predict each source without its own runs."""
+    """Fit the hierarchical model to one metric's rows, and predict each source by a fit that never saw it."""
     chosen = frame[frame["metric"] == metric].reset_index(drop=True)
     columns = {name: chosen[name].to_numpy() for name in chosen.columns}
-    residual, in_sample = columns["residual"].astype(float), columns["in_sample"].astype(float)
-    fitted = fit_hierarchy(columns, residual)
+    residual, part = columns["residual"].astype(float), np.asarray(lever(columns["movable"].astype(float)))
+    in_sample = columns["in_sample"].astype(float) / part
+    fitted = fit_hierarchy(columns, residual / part, metric)
     asked = subjects(chosen)
     mean, deviation = np.empty(len(chosen)), np.empty(len(chosen))
-    without: dict[str, Effects] = {}
+    left_out: dict[str, Effects] = {}
     for source in chosen["source"].unique():
         others = (chosen["source"] != source).to_numpy()
-        known = as_effects(effects_table(fitted, chosen, in_sample, others, counted=False))
-        without[source] = known
+        table = effects_table(without(fitted, others), chosen[others], in_sample[others], counted=False)
+        left_out[source] = known = as_effects(table, metric)
         for i in np.flatnonzero(~others):
             found = known.standing(asked[i])
             mean[i], deviation[i] = found.mean, float(found.deviation)
     weights = both_weights(columns)
     scale = quantile(np.abs(residual - mean) / deviation, weights, LEVEL) / NORMAL_95
-    table = effects_table(fitted, chosen, in_sample, np.ones(len(chosen), dtype=bool))
+    table = effects_table(fitted, chosen, in_sample)
     pairs = pairs_of(chosen)
-    told, pairs = fit_pairs(pairs, residual, asked, without)
+    told, pairs = fit_pairs(pairs, residual, asked, left_out)
     table |= {"scale": round(float(scale), 4), **told}
     return Held(metric, chosen, table, mean, scale * deviation, pairs)
 
@@ -143,8 +146,8 @@ def quantile(values: Array, weights: Array, level: float) -> float:
     return float(values[order][min(int(np.searchsorted(total, level * total[-1])), len(values) - 1)])
 
 
-def effects_table(fitted: Fitted, frame: pd.DataFrame, in_sample: Array, keep: Mask, *, counted: bool = True) -> dict[str, Any]:
-    """The model as tables for ``catalog/uncertainty.toml``, from the runs that are kept; not scaled.
+def effects_table(fitted: Fitted, frame: pd.DataFrame, in_sample: Array, *, counted: bool = True) -> dict[str, Any]:
+    """The model as tables for ``catalog/uncertainty.toml``; not scaled.
 
     ``counted``: with the numbers of runs, which only words need.
 
@@ -152,24 +155,26 @@ def effects_table(fitted: Fitted, frame: pd.DataFrame, in_sample: Array, keep: M
     when its own sources were fitted is no bias of the next one.
     """
     of, found = fitted.of, fitted.components
-    means, covariance = fitted.posterior(in_sample, keep.astype(float))
+    means, covariance = fitted.posterior(in_sample)
     seen = np.zeros(len(of.groups), dtype=bool)
-    seen[np.unique(of.columns[keep])] = True
+    seen[np.unique(of.columns)] = True
     chosen = [g for g in range(len(of.groups)) if seen[g] and of.groups[g][0] in SHARED]
     part = covariance[np.ix_(chosen, chosen)]
-    kept = frame[keep]
-    levels = {f"{column} {value}" for column in LEVELS for value in kept[column].unique()}
+    met = (of.spread != 0.0).any(axis=0)
+    terms = [(name, i) for i, name in enumerate(of.terms) if met[i] or name in SLOPES[of.metric]]
+    doubts = fitted.doubts()
     return {
-        "runs": len(kept),
-        "sources": int(kept["source"].nunique()),
+        "runs": len(frame),
+        "sources": int(frame["source"].nunique()),
         "scale": 1.0,
         "pair_scale": 1.0,
         "alike": 0.0,
         "alike_doublings": 1.0,
         "deviations": {**{k: round(v, DIGITS) for k, v in found.deviations.items()}, "run": round(found.run, DIGITS)},
-        "terms": {k: round(v, DIGITS) for k, v in found.terms.items() if k in SLOPES or k in levels},
-        "measured": measured_table(kept) if counted else [],
-        "reach": reach_table(kept),
+        "terms": {name: round(found.terms[name], DIGITS) for name, _ in terms},
+        "doubts": {name: round(float(doubts[i]), DIGITS) for name, i in terms},
+        "measured": measured_table(frame) if counted else [],
+        "reach": reach_table(frame),
         "effect": [
             {
                 "group": list(of.groups[g]),
@@ -231,7 +236,7 @@ def fit_pairs(
     pairs: pd.DataFrame,
     residual: Array,
     asked: Sequence[Subject],
-    without: Mapping[str, Effects],
+    left_out: Mapping[str, Effects],
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """How alike two runs of one source err, and the factor on the deviation that makes 90 % of the pairs lie inside.
 
@@ -244,11 +249,11 @@ def fit_pairs(
     means, base, cross = np.empty(len(pairs)), np.empty(len(pairs)), np.empty(len(pairs))
     apart = np.empty(len(pairs))
     for p, (i, j, source) in enumerate(zip(first.tolist(), second.tolist(), pairs["source"].tolist(), strict=True)):
-        known, one, two = without[source], asked[i], asked[j]
+        known, one, two = left_out[source], asked[i], asked[j]
         means[p], deviation = known.difference(one, two)
         base[p] = deviation**2
         w1, w2 = known.width(one, known.distance(one)), known.width(two, known.distance(two))
-        cross[p] = 2.0 * known.run**2 * float(w1) * float(w2)
+        cross[p] = 2.0 * known.run**2 * float(w1 * lever(one.movable)) * float(w2 * lever(two.movable))
         apart[p] = np.abs(np.asarray(one.coordinates) - np.asarray(two.coordinates)).sum()
     best = (np.inf, 0.0, 1.0, base)
     for alike in ALIKE:
@@ -284,14 +289,15 @@ def uncertainty_text(models: Iterable[Held], source: str) -> str:
     lines = [
         f"# Written by {source}; the runs are in held_out.parquet.",
         "# The hierarchical model of log(measured / predicted), hierarchy.py. deviations: standard deviations",
-        "# of effects; terms: of the logarithm of the spread; scale, pair_scale: factors on deviations so that 90 % of runs,",
-        "# and of pairs of runs, left out by source lie inside; covariance: of an effect with those before it and with itself.",
+        "# of effects; terms: of the logarithm of the spread, doubts: their variances; scale, pair_scale: factors on deviations",
+        "# so that 90 % of runs, and of pairs of runs, left out by source lie inside; covariance: of an effect with those",
+        "# before it and with itself.",
     ]
     for model in models:
         table = model.table
         plain = {k: v for k, v in table.items() if not isinstance(v, dict | list)}
         lines += ["", f"[{model.metric}]", *(f"{k} = {v!r}" for k, v in plain.items())]
-        for name in ("deviations", "terms"):
+        for name in ("deviations", "terms", "doubts"):
             lines += ["", f"[{model.metric}.{name}]", *(f'"{k}" = {v!r}' for k, v in table[name].items())]
         for name in ("measured", "reach", "effect"):
             for row in table[name]:

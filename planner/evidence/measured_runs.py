@@ -318,6 +318,7 @@ def _job(row: Mapping[str, str], layout: Layout, model: Model) -> Job:
         "global_batch_size": _global_batch(row, layout),
         "precision": _translated("precision", row.get("precision", "")),
         "optimizer": _translated("optimizer", optimizer) if optimizer else "adamw",
+        "optimizer_in_backward": "optimizer_in_bwd" in optimizer,
         **tuning_fields(row, model, _labels()),
     }
     if row.get("routing"):
@@ -343,7 +344,7 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
         "micro_batch_size": _micro_batch(row),
         "zero": int(zero),
         "sequence_parallel": yes(row, "sequence_parallel") and fields["tp"] > 1,
-        "offload_optimizer": _offload(row),
+        **_offload(row),
     }
     if row.get("etp"):
         fields["etp"] = fields["tp"] if row["etp"] == "tp" else whole(row, "etp")
@@ -374,11 +375,20 @@ def _micro_batch(row: Mapping[str, str]) -> int:
     return 1 if whole(row, "pp", 1) > 1 else max(whole(row, "global_batch_size") // ranks // accumulated, 1)
 
 
-def _offload(row: Mapping[str, str]) -> bool:
+OFFLOADS: dict[str, tuple[str, ...]] = {
+    "": (), "none": (), "0": (), "optimizer": ("offload_optimizer",), "optimizer-cpu": ("offload_optimizer",),
+    "param-cpu": ("offload_parameters",), "optimizer+param-cpu": ("offload_optimizer", "offload_parameters"),
+    "optimizer-cpu+param-cpu": ("offload_optimizer", "offload_parameters"),
+    "cpu params (FSDP)": ("offload_optimizer", "offload_parameters"),
+}  # fmt: skip
+"""What tables write of what lives on the host; FSDP's CPUOffload moves both."""
+
+
+def _offload(row: Mapping[str, str]) -> dict[str, bool]:
     what = row.get("offload", "")
-    if what not in ("", "none", "0", "optimizer-cpu", "optimizer"):
-        raise PlannerError(f"offload = {what!r}: only optimizer states can be offloaded here; use none or optimizer-cpu")
-    return what in ("optimizer-cpu", "optimizer")
+    if what not in OFFLOADS:
+        raise PlannerError(f"offload = {what!r}: {near(what, list(OFFLOADS)[1:])}")
+    return dict.fromkeys(OFFLOADS[what], True)
 
 
 POSITIONS: dict[str, str] = {"rope": "rotary", "rotary": "rotary", "learned": "learned", "alibi": "alibi", "none": "none"}

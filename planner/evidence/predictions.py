@@ -10,15 +10,20 @@ import numpy as np
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
+from planner.common.units import TERA
+from planner.evidence.causes import group_of
 from planner.evidence.columns import in_own_words
 from planner.evidence.fit import Values
 from planner.evidence.measured_runs import Refusal, Run
 from planner.hardware.curves import Curves
+from planner.model.parameters import embedding_parameters, parameters_active
 from planner.performance.evaluation import Evaluation, evaluate, step_time_columns
 from planner.performance.feasibility import require_possible
 from planner.uncertainty.interval import Subject, interval
+from planner.uncertainty.subject import movable_part
 from planner.workload.framework import Framework
 from planner.workload.layout import as_columns
+from planner.workload.precision import matmul_dtype
 from planner.workload.question import Question
 
 S = TypeVar("S", Framework, Curves)
@@ -88,7 +93,8 @@ def predict(
     """Predict every run; impossible layouts are refused with the reason.
 
     A run whose recomputation is not known takes the lightest that fits, of part of the layers where that is enough, or the
-    heaviest when none does. ``by`` names the columns that make a run's group; ``progress`` is told how many runs are done.
+    heaviest when none does. ``by`` names the columns or causes.CAUSES that make a run's group; ``progress`` is told how many runs
+    are done.
     """
     found: list[Prediction] = []
     verdicts: list[Verdict] = []
@@ -96,11 +102,12 @@ def predict(
     answers: dict[Any, Answer] = {}
     for done, run in enumerate(runs, start=1):
         try:
+            check_peak(run)
             answer = answers.get(run.key) or answers.setdefault(run.key, _answer(run))
         except PlannerError as error:
             refused.append(Refusal(id=run.id, reason=in_own_words(run, str(error))))
         else:
-            group = ", ".join(run.columns.get(column, "") or f"no {column}" for column in by) or "all"
+            group = group_of(run, by)
             verdicts.append(Verdict(id=run.id, group=group, ran=not run.out_of_memory, predicted_to_fit=answer.fits))
             found += _figures(run, answer, group)
         if progress is not None:
@@ -118,13 +125,14 @@ def _figures(run: Run, answer: Answer, group: str) -> list[Prediction]:
         "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.device)),
     }
     subject, found = subject_of(run), []
+    states = answer.value(answer.evaluation.states_bytes)
     for metric, (measured, predicted) in values.items():
         # a share of layers that was chosen to fill the card predicts no memory
         if measured is not None and (metric == "step_time_s" or answer.share == 0.0):
             of_time, figure = metric == "step_time_s", metric.removeprefix("peak_").removesuffix("_bytes")
-            sure = interval(
-                predicted, "step_time" if of_time else "memory", subject if of_time else replace(subject, figure=figure)
-            )
+            movable = float(movable_part(states, predicted))
+            of_memory = replace(subject, figure=figure, movable=movable)
+            sure = interval(predicted, "step_time", subject) if of_time else interval(predicted, "memory", of_memory)
             found.append(
                 Prediction(
                     id=run.id,
@@ -189,8 +197,28 @@ def _answer(run: Run) -> Answer:
     return Answer(evaluation=answer, light=heavy - 1, heavy=heavy, share=share)
 
 
+def check_peak(run: Run) -> None:
+    """PlannerError where a step would beat the chip's peak: 6 flops a parameter and token, 4 where the weights are frozen.
+
+    Embeddings and attention are not counted (Kaplan et al. 2020, section 2.1), so that no real run is refused.
+    """
+    if run.step_time_s is None:
+        return
+    looked_up = sum(t.elements for t in embedding_parameters(run.model))
+    elements, tokens, per = parameters_active(run.model) - looked_up, run.job.tokens_per_step, 4.0 if run.job.frozen else 6.0
+    dtype, chip = matmul_dtype(run.job.precision), run.cluster.accelerator
+    rate, peak = per * elements * tokens / run.step_time_s / run.cluster.num_gpus, chip.peak(dtype)
+    if rate > peak:
+        raise PlannerError(
+            f"step_time_s = {run.step_time_s:.4g}: {per:g} flops x {elements:.4g} parameters x {tokens:.4g} tokens on "
+            f"{run.cluster.num_gpus} GPUs are {rate / TERA:.0f} TFLOP/s each, {chip.name} has {peak / TERA:.0f} in {dtype}; "
+            "check batch, length and number of GPUs"
+        )
+
+
 def settled(run: Run) -> Run:
     """The run with what is predicted alone: one layout, or two with the share of the second. Raises PlannerError."""
+    check_peak(run)
     answer = _answer(run)
     if answer.light == answer.heavy:
         return replace(run, layouts=(run.layouts[answer.light],))

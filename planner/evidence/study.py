@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from planner.evidence.held_out import rows_of
 from planner.evidence.measured_runs import Refusal, Run
 from planner.evidence.predictions import settled, settled_answer, step_times, subject_of
 from planner.performance.evaluation import evaluate
+from planner.uncertainty.subject import movable_part
 from planner.workload.layout import as_columns
 
 if TYPE_CHECKING:
@@ -31,6 +32,15 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
 Progress = Callable[[str, int, int], None]
 
 
+class Peak(NamedTuple):
+    """One measured peak of memory: which of them, log(predicted / measured), and the part of it that is no model states."""
+
+    run: Run
+    kind: str
+    ratio: float
+    movable: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """Log ratios log(predicted / measured) of step times, run by run, and what follows from them."""
@@ -42,7 +52,7 @@ class Study:
     baseline: Vector
     baseline_left_out: Vector
     held_out: pd.DataFrame  # of this set's figures: held_out.rows_of
-    memory: tuple[tuple[Run, str, float], ...]  # run, kind, log(predicted / measured)
+    memory: tuple[Peak, ...]
     verdicts: tuple[tuple[Run, bool], ...]  # run, predicted to fit
     refused: tuple[Refusal, ...]
 
@@ -83,12 +93,10 @@ def study(
     )
 
 
-def _settle(
-    runs: Sequence[Run], say: Progress
-) -> tuple[list[Run], list[tuple[Run, str, float]], list[tuple[Run, bool]], list[Refusal]]:
+def _settle(runs: Sequence[Run], say: Progress) -> tuple[list[Run], list[Peak], list[tuple[Run, bool]], list[Refusal]]:
     """Runs with one layout each; what their memory was predicted to be."""
     timed: list[Run] = []
-    memory: list[tuple[Run, str, float]] = []
+    memory: list[Peak] = []
     verdicts: list[tuple[Run, bool]] = []
     refused: list[Refusal] = []
     for done, run in enumerate(runs, start=1):
@@ -103,9 +111,10 @@ def _settle(
         verdicts.append((one, settle.fits))
         predicted = {"allocated": answer.memory.allocated, "reserved": answer.memory.reserved, "device": answer.memory.device}
         if settle.share == 0.0:  # else the card is full by construction
-            memory += [
-                (one, kind, float(np.log(settle.value(predicted[kind]) / value))) for kind, value in run.memory_bytes.items()
-            ]
+            states = settle.value(answer.states_bytes)
+            for kind, value in run.memory_bytes.items():
+                need = settle.value(predicted[kind])
+                memory.append(Peak(one, kind, float(np.log(need / value)), float(movable_part(states, need))))
         if run.step_time_s is not None:
             timed.append(one)
     return timed, memory, verdicts, refused
@@ -140,14 +149,15 @@ def utilization_baseline(runs: Sequence[Run]) -> tuple[Vector, Vector]:
     return whole, left
 
 
-def _held_out(timed: Sequence[Run], left: Vector, in_sample: Vector, memory: Sequence[tuple[Run, str, float]]) -> pd.DataFrame:
+def _held_out(timed: Sequence[Run], left: Vector, in_sample: Vector, memory: Sequence[Peak]) -> pd.DataFrame:
     """One row a figure: step times without their source; memory as it is, for no constant of memory is fitted."""
     import pandas as pd
 
-    of_run = {run.id: subject_of(run) for run in (*timed, *(run for run, _, _ in memory))}
+    of_run = {run.id: subject_of(run) for run in (*timed, *(peak.run for peak in memory))}
     rows = [
-        rows_of(run, of_run[run.id], "step_time", "step", -float(out), -float(seen))
+        rows_of(run, of_run[run.id], "step_time", -float(out), -float(seen))
         for run, out, seen in zip(timed, left, in_sample, strict=True)
     ]
-    rows += [rows_of(run, of_run[run.id], "memory", kind, -ratio, -ratio) for run, kind, ratio in memory]
+    for run, kind, ratio, movable in memory:
+        rows.append(rows_of(run, replace(of_run[run.id], figure=kind, movable=movable), "memory", -ratio, -ratio))
     return pd.DataFrame(rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 from planner.common.errors import PlannerError, one_of
 from planner.common.files import require_folder, write_texts
 from planner.export.accelerate import accelerate_files
-from planner.export.common import require_stack
+from planner.export.common import require_stack, require_usual_update
 from planner.export.deepspeed import deepspeed_files
 from planner.export.megatron import megatron_files
 from planner.export.nemo import nemo_files
@@ -39,6 +39,7 @@ def export_plan(plan: Plan, stack: str) -> dict[str, str]:
         )
     make, frameworks = STACKS[stack]
     require_stack(plan, stack, frameworks)
+    require_usual_update(plan, stack)
     return make(plan)
 
 

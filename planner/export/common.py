@@ -28,6 +28,12 @@ def require_stack(plan: Plan, stack: str, frameworks: Sequence[str]) -> None:
         raise refuse(stack, f"the plan does not fit ({'; '.join(plan.reasons)})", "plan a layout that fits, or leave it out")
 
 
+def require_usual_update(plan: Plan, stack: str) -> None:
+    """Refuse an optimizer in backward where the stack has none."""
+    if plan.job.optimizer_in_backward:
+        raise refuse(stack, "job.optimizer_in_backward has no switch there", "export to torchtune, or leave it out")
+
+
 def forbid(plan: Plan, stack: str, **fields: object) -> None:
     """Refuse layouts in which one of ``fields`` differs from the only value that the stack offers."""
     for name, value in fields.items():

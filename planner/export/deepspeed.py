@@ -51,6 +51,8 @@ def config(plan: Plan) -> dict[str, Any]:
     zero: dict[str, Any] = {"stage": x.zero, "overlap_comm": plan.framework.overlap_gradient_reduction > 0}
     if x.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    if x.offload_parameters:
+        zero["offload_param"] = {"device": "cpu", "pin_memory": True}
     accumulation = job.global_batch_size // (x.micro_batch_size * degrees(plan)["dp"])
     found: dict[str, Any] = {
         "train_batch_size": job.global_batch_size,

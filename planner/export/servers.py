@@ -39,6 +39,10 @@ def export_deployment(d: Deployment, server: str) -> dict[str, str]:
     if family != server:
         what = f"the deployment was planned for {d.engine.name}, whose memory and time are others"
         raise refuse(server, what, f"plan with serving.engine = {server!r}")
+    if d.serving.prefill_pool is not None:
+        raise refuse(
+            server, "serving.prefill_pool: two kinds of servers behind a router", "export each pool as its own deployment"
+        )
     if not d.fits:
         raise refuse(server, f"the deployment does not fit ({'; '.join(d.reasons)})", "plan one that fits")
     return SERVERS[server](d)
@@ -158,7 +162,7 @@ def vllm_files(d: Deployment) -> dict[str, str]:
         "block-size": s.block_size,
         "max-model-len": _context(d),
         "max-num-seqs": _places(d),
-        "max-num-batched-tokens": s.chunked_prefill_tokens or d.engine.prefill_tokens,
+        "max-num-batched-tokens": s.chunked_prefill_tokens or s.pass_tokens or d.engine.prefill_tokens,
         "gpu-memory-utilization": d.engine.memory_fraction,
         "cpu-offload-gb": round(d.host_weights_bytes / d.num_gpus / GIB, 1) or None,
         "speculative-config": proposals,
@@ -183,7 +187,7 @@ def sglang_files(d: Deployment) -> dict[str, str]:
         "kv-cache-dtype": "fp8_e4m3" if s.kv_dtype == "fp8" else None,
         "context-length": _context(d),
         "max-running-requests": _places(d),
-        "chunked-prefill-size": s.chunked_prefill_tokens or d.engine.prefill_tokens,
+        "chunked-prefill-size": s.chunked_prefill_tokens or s.pass_tokens or d.engine.prefill_tokens,
         "enable-mixed-chunk": s.chunked_prefill_tokens is not None,
         "mem-fraction-static": d.engine.memory_fraction,
     }
@@ -214,7 +218,7 @@ def tensorrt_files(d: Deployment) -> dict[str, str]:
         "pp_size": s.pp,
         "ep_size": s.ep if s.ep > 1 else None,
         "max_batch_size": _places(d),
-        "max_num_tokens": s.chunked_prefill_tokens or d.engine.prefill_tokens,
+        "max_num_tokens": s.chunked_prefill_tokens or s.pass_tokens or d.engine.prefill_tokens,
         "max_seq_len": _context(d),
         "kv_cache_free_gpu_memory_fraction": d.engine.memory_fraction,
         "extra_llm_api_options": "config.yaml",
@@ -223,6 +227,8 @@ def tensorrt_files(d: Deployment) -> dict[str, str]:
         "enable_chunked_prefill": s.chunked_prefill_tokens is not None,
         "enable_attention_dp": s.attention_groups > 1,
         "kv_cache_config": {"dtype": s.kv_dtype if s.kv_dtype in ("fp8", "int8") else "auto"},
+        "batch_wait_timeout_iters": s.prefill_wait_steps,
+        "batch_wait_max_tokens_ratio": s.prefill_wait_share,
     }
     text = "".join(f"{name}: {json.dumps(value)}\n" for name, value in config.items())
     return {"config.yaml": _comment(d) + text, "launch.sh": _script(d, ['trtllm-serve "${MODEL:?}"', *options(values)])}
@@ -241,7 +247,7 @@ def llama_cpp_files(d: Deployment) -> dict[str, str]:
         "split-mode": "layer" if s.pp > 1 else "row" if s.tp > 1 else None,
         "ctx-size": places * _context(d),
         "parallel": places,
-        "ubatch-size": d.engine.prefill_tokens,
+        "ubatch-size": s.pass_tokens or d.engine.prefill_tokens,
         "cont-batching": True,
     }
     return {"launch.sh": _script(d, [f'llama-server --model "${{MODEL:?a {GGUF[s.weights]} file}}"', *options(values)])}

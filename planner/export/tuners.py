@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError, one_of
-from planner.export.common import comment, degrees, forbid, num_steps, refuse, script, torchrun
+from planner.export.common import comment, degrees, forbid, num_steps, refuse, require_usual_update, script, torchrun
 from planner.training.plan import Plan
 
 CHECKED = {
@@ -43,6 +43,8 @@ def export_tuning(plan: Plan, tool: str) -> dict[str, str]:
         raise refuse(tool, "layout.recompute = 'selective' cannot be expressed", "use none or full")
     if plan.job.precision not in ("bf16", "bf16-pure", "fp16", "fp32", "tf32"):
         raise refuse(tool, f"job.precision = {plan.job.precision!r} is not exported", "use bf16, fp16 or fp32")
+    if tool != "torchtune":
+        require_usual_update(plan, tool)
     return TUNERS[tool](plan)
 
 
@@ -275,6 +277,7 @@ def torchtune_files(plan: Plan) -> dict[str, str]:
             },
         ),
         "max_steps_per_epoch": num_steps(plan),
+        "optimizer_in_bwd": True if job.optimizer_in_backward else None,
     }
     if job.adapter is not None:
         targets = _targets(plan)

@@ -68,7 +68,8 @@ def _nearest(grid: LayoutGrid, wanted: Layout, risk: float) -> tuple[Layout | No
     for block in (b for tp in grid.tps for e in explore(grid, tp) for b in e.blocks):
         summary, shape = block.summary, block.layouts.shape
         least = min(least, float(np.where(block.possible, summary.peak_bytes, np.inf).min()))
-        fits = block.possible & rule.holds(summary.firm_bytes) & ((summary.host_bytes == 0) | (summary.host_bytes <= host))
+        safe = rule.holds(summary.firm_bytes, summary.states_bytes)
+        fits = block.possible & safe & ((summary.host_bytes == 0) | (summary.host_bytes <= host))
         if not fits.any():
             continue
         away = np.broadcast_to(np.where(fits, changes(block.layouts, wanted), np.inf), shape)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner.common.arrays import Array
+from planner.layout_search.differences import times_over
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion
 from planner.layout_search.ranking import NUM_GROUPS, Rows, groups_of, groups_of_steps, recommended_first
 from planner.layout_search.table import frame, summary
+from planner.uncertainty.ratio import Ratio
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +54,26 @@ class SearchResult:
 
     def to_frame(self) -> pd.DataFrame:
         """The best layouts, the front and the best of every cluster as a table, SI units, best first."""
-        return frame(self.question, self.rows, summary(self.question, self.found, self.size, self.complete))
+        return frame(self.question, self.rows, self.summary())
 
     def summary(self) -> dict[str, Any]:
         """What was searched: sizes and rejections, plain values for JSON."""
-        return summary(self.question, self.found, self.size, self.complete)
+        return {**summary(self.question, self.found, self.size, self.complete), "boldest": self._boldest()}
+
+    @cached_property
+    def bold_ratio(self) -> Ratio | None:
+        """Time of the boldest layout that may fit over that of the recommended one; None where nothing bolder is faster."""
+        bold = self.found.boldest
+        if not len(bold) or not len(self.found.rows) or float(bold.value[0]) >= float(self.rows.value.min()):
+            return None
+        return times_over(self.question, bold, self.rows)[0]
+
+    def _boldest(self) -> dict[str, Any] | None:
+        if self.bold_ratio is None:
+            return None
+        bold = self.found.boldest
+        return {
+            "layout": bold.layouts.row(0).label,
+            "fit_probability": float(bold.fit_probability[0]),
+            "time_over_first": self.bold_ratio.to_dict(),
+        }

@@ -87,12 +87,12 @@ def _keep(q: SearchQuestion, setup: int, block: Block, found: Found) -> None:
     """Count a block's layouts and keep those that may be best."""
     shape = block.layouts.shape
     where = q.setups[setup]
-    peak, firm = block.summary.peak_bytes, block.summary.firm_bytes
+    peak, firm, states = block.summary.peak_bytes, block.summary.firm_bytes, block.summary.states_bytes
     _keep_leanest(q, setup, block, found)
     ok = _narrowed(found, block.possible, peak <= where.fit.usable_bytes, NO_MEMORY, shape)
     host = block.summary.host_bytes
     ok = _narrowed(found, ok, (host == 0) | (host <= host_usable_bytes(where.grid.cluster)), NO_HOST_MEMORY, shape)
-    safe = where.fit.holds(firm)
+    safe = where.fit.holds(firm, states)
     risky = ok & ~safe
     if risky.any():
         _keep_risky(q, setup, block, risky, found)
@@ -118,8 +118,8 @@ class _Columns:
         self._setup, self._layouts, self._at, self._fit = setup, block.layouts, at, q.setups[setup].fit
         index = np.unravel_index(at, block.layouts.shape)
         summary, shape = block.summary, block.layouts.shape
-        columns = (summary.step_time_s, summary.peak_bytes, summary.firm_bytes)
-        self.step_s, self.peak_bytes, self.firm_bytes = (np.broadcast_to(x, shape)[index] for x in columns)
+        columns = (summary.step_time_s, summary.peak_bytes, summary.firm_bytes, summary.states_bytes)
+        self.step_s, self.peak_bytes, self.firm_bytes, self.states_bytes = (np.broadcast_to(x, shape)[index] for x in columns)
         self.headroom_bytes = self._fit.usable_bytes - self.peak_bytes
         self.time_s, self.usd = _run(q, setup, self.step_s)
         self.value = _value(q, setup, self.time_s, self.usd, self.peak_bytes)
@@ -134,7 +134,7 @@ class _Columns:
             step_time_s=self.step_s[index],
             peak_bytes=self.peak_bytes[index],
             headroom_bytes=self.headroom_bytes[index],
-            fit_probability=self._fit.probability(self.firm_bytes[index]),
+            fit_probability=self._fit.probability(self.firm_bytes[index], self.states_bytes[index]),
             time_s=self.time_s[index],
             usd=self.usd[index],
             value=self.value[index],

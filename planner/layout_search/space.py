@@ -139,6 +139,7 @@ class LayoutGrid:
             zero=zero,
             shard_group_size=group,
             offload_optimizer=self._switch("offload_optimizer").reshape(-1, 1, 1),
+            offload_parameters=np.zeros((1, 1, 1)),
             offload_activations=self._switch("offload_activations").reshape(-1, 1, 1, 1),
             schedule=schedule.reshape(-1, 1, 1, 1, 1),
         )
@@ -218,7 +219,7 @@ class LayoutGrid:
 
     @cached_property
     def _recompute(self) -> list[int]:
-        runs = attention_on(self.framework, self.cluster.accelerator)
+        runs = attention_on(self.framework, self.cluster.accelerator, self.model.attention_sinks)
         idle = runs.attention_kernel == "flash" and runs.selective_recompute == "attention_core"
         selective = self._has("selective_recompute") and (not idle or "idle-recompute" in self.allow)
         return [i for i, r in enumerate(RECOMPUTE) if r != "selective" or selective]

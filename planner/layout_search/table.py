@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner.common.units import GIB
+from planner.layout_search.differences import difference_columns
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion
 from planner.layout_search.ranking import Rows, best_of_setups, front, groups_of, ranked, simplest_first
@@ -18,6 +19,7 @@ from planner.performance.step_time import PARTS
 from planner.prices.price import Price, cost_usd, gpu_hours
 from planner.uncertainty.effects import standing
 from planner.uncertainty.interval import Subject, bounding_factors
+from planner.uncertainty.subject import movable_part
 from planner.workload.layout import Layouts
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ def frame(q: SearchQuestion, rows: Rows, about: dict[str, Any]) -> pd.DataFrame:
 
     ``rank`` counts from 1, the recommended row; ``group`` from 1, the best; ``simplest`` marks the simplest of each group,
     ``best`` the ``top`` first, ``front`` the front in time, dollars and headroom, ``best_of_cluster`` the recommended one of each
-    cluster, stack and price. SI units; run columns are empty without a job length. ``attrs`` is ``about``.
+    cluster, stack and price. ``time_over_first`` and its 90 % bounds compare each row with the first, of whose error it shares
+    most; ``order_decidable`` tells whether one of the two is the faster with 95 %. SI units; run columns are empty without a job
+    length. ``attrs`` is ``about``.
     """
     import pandas as pd
 
@@ -42,6 +46,7 @@ def frame(q: SearchQuestion, rows: Rows, about: dict[str, Any]) -> pd.DataFrame:
         table.insert(0, "rank", np.arange(1, len(rows) + 1))
         for i, (name, column) in enumerate(_marks(q, rows).items(), start=1):
             table.insert(i, name, column)
+        table = table.assign(**difference_columns(q, rows))
     table.attrs.update(about)
     return table
 
@@ -117,16 +122,17 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
         "cost_usd_per_step": cost_usd(gpu_hours(rows.step_time_s, gpus), price) if price else np.nan,
         "energy_j": rows.time_s * where.power_w if where.power_w else np.nan,
         **_parts(answer),
-        **_intervals(grid, rows, price if has_length else None),
+        **_intervals(grid, rows, answer, price if has_length else None),
     }
 
 
-def _intervals(grid: LayoutGrid, rows: Rows, price: Price | None) -> dict[str, Any]:
+def _intervals(grid: LayoutGrid, rows: Rows, answer: Evaluation, price: Price | None) -> dict[str, Any]:
     """90 % bounds of step time, memory and dollars: factors of the expected values, a column as layouts differ in kernels."""
     subject = Subject.of(grid.model, grid.cluster, grid.framework, grid.job, rows.layouts)
     step = standing("step_time", subject)
     lower, upper = bounding_factors(step)
-    least, most = bounding_factors(standing("memory", replace(subject, figure="reserved")))
+    part = movable_part(answer.states_bytes, rows.peak_bytes)
+    least, most = bounding_factors(standing("memory", replace(subject, figure="reserved", movable=part)))
     bounds = {
         "step_time_lower_s": rows.step_time_s * lower,
         "step_time_upper_s": rows.step_time_s * upper,

@@ -31,6 +31,8 @@ LINEARS = frozenset((
 ))  # fmt: skip
 """Rows that multiply by a weight; attention's own products are not among them."""
 ADAPTED, FIRST, STILL = 1, 2, 4
+INT8_KERNELS = 6.0
+"""Beside an LLM.int8 multiplication: row maxima, cast, outliers' columns, their product, scaling, sum. Assumed."""
 COMMON_INPUT = {
     ("attention", "query"): "entrance", ("attention", "query down"): "entrance", ("attention", "key value down"): "entrance",
     ("moe", "router"): "tokens", ("shared_expert", "in projection"): "tokens", ("moe", "latent in"): "tokens",
@@ -141,8 +143,9 @@ def _walk(
             if weights.packed is not None and setting.framework.quantized_keeps_input and not held:
                 stays = setting.input_width * weights.work.m * weights.work.k * weights.work.batch * flow
             stored = weights.stored(width, caches)
-            yield replace(row, saved_bytes=stays, parameters=0.0, frozen_bytes=stored, work=weights.work)
-            yield from weights.unpacked(setting, "forward", 1.0)
+            row = weights.multiplied_in_int8(setting, row)
+            yield replace(row, saved_bytes=stays, parameters=0.0, frozen_bytes=stored)
+            yield from weights.int8_casts(setting) if weights.in_int8(setting) else weights.unpacked(setting, "forward", 1.0)
             yield from _adapters_forward(setting, adapter, row, parts, kept, held)
         elif row.name.endswith("input gradient"):
             yield _scaled(_without_weight_gradient(setting, row, name), flow)
@@ -206,6 +209,30 @@ class _Weights:
         if self.packed is not None:
             return self.packed * self.elements + width * self.others
         return (width + (caches if self.row.name not in ("router", "logits") else 0.0)) * self.elements + width * self.others
+
+    def in_int8(self, setting: Setting) -> bool:
+        """LLM.int8 (Dettmers et al. 2022, arXiv 2208.07339) multiplies forward in int8; its backward pass unpacks the weights."""
+        quantization = setting.job.quantization
+        return self.packed is not None and quantization is not None and quantization.format == "int8"
+
+    def multiplied_in_int8(self, setting: Setting, row: Row) -> Row:
+        """The forward row as the layer runs it: int8 reads one byte a weight and a token, and writes int32."""
+        if not self.in_int8(setting):
+            return replace(row, work=self.work)
+        m, n, k, b = self.work.m, self.work.n, self.work.k, self.work.batch
+        return replace(row, work=replace(self.work, dtype="int8"), bytes_moved=b * (m * k + k * n + 4.0 * m * n))
+
+    def int8_casts(self, setting: Setting) -> Iterator[Row]:
+        """Tokens are scaled, cast and searched for outliers; int32 results are scaled back (bitsandbytes, MatMul8bitLt)."""
+        m, n, k, b = self.work.m, self.work.n, self.work.k, self.work.batch
+        w, separate = setting.width, np.maximum(self.row.kernels, self.work.batch)
+        yield Row(
+            name=f"{self.row.name} int8 casts",
+            block=self.row.block,
+            phase="forward",
+            bytes_moved=b * ((2.0 * w + 1.0) * m * k + (4.0 + w) * m * n),
+            kernels=INT8_KERNELS * separate,
+        )
 
     def unpacked(self, setting: Setting, phase: str, part: Number) -> Iterator[Row]:
         """A copy in the compute type, made before each multiplication and dropped after it."""

@@ -15,6 +15,8 @@ from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters
 
 BLOCK = "moe"
+LOOP_KERNELS = 3.0
+"""Of an expert in a loop, before and after it: its tokens are found (nonzero) and gathered; weighed and added. Counted."""
 
 
 def mixture_of_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -132,14 +134,19 @@ def _combine(setting: Setting) -> tuple[Row, ...]:
 
 
 def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]:
+    """Each token is read once and written top_k times, or the other way round: (1 + 1 / top_k) w an element moved.
+
+    A loop over experts finds, gathers, weighs and adds each one's tokens (transformers, MixtralSparseMoeBlock).
+    """
     m, w = setting.model, setting.width
     elements = float(m.top_k) * setting.sequence_tokens * float(m.hidden_size)
-    kernels = 2.0 if setting.framework.grouped_experts else 6.0
+    moved = (1.0 + 1.0 / float(m.top_k)) * w * elements
+    kernels = 2.0 if setting.framework.grouped_experts else LOOP_KERNELS * m.num_experts / setting.ep
     return pointwise(
         name,
         BLOCK,
-        forward_bytes=2.0 * w * elements,
-        backward_bytes=2.0 * w * elements,
+        forward_bytes=moved,
+        backward_bytes=moved,
         kernels=kernels,
         saved_bytes=kept,
     )

@@ -35,6 +35,8 @@ def fullest_rank_load(num_experts: int, top_k: int, ep: Array, skew: float) -> A
     Ranks hold n = E / ep experts each, placed without regard to their shares: a rank's mean share has the deviation
     v sqrt((1 - (n - 1) / (E - 1)) / n), v that of the experts (draws without replacement), and the fullest of ep lies
     E(max of ep) deviations above the mean (Blom 1958) - at most where the n fullest experts are together. 1 on one rank.
+    Every layer waits for the fullest of its ranks, another one in each layer: this is the mean over layers and micro-batches,
+    for time as for what all layers keep. Chance adds 1 / sqrt(k t) to the deviation, 1 % at 8,192 pairs on a rank: not counted.
     """
     shares = np.array(expert_shares(num_experts, top_k, skew))
     result = np.ones(ep.shape)

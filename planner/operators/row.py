@@ -138,11 +138,12 @@ def linear(
     flops that the model needs (less than 1 where expert capacity is padded or the fullest rank computes more).
     """
     m, n, k, b = work.m, work.n, work.k, work.batch
-    work = replace(work, aligned=alignment(n, k))
+    # what precedes a dense layer writes its input in fp8; tokens come to their experts in 16 bit, and are cast there
+    work = replace(work, aligned=alignment(n, k), cast=b * m * k if work.grouped else 0.0)
     moved = width * b * (m * k + k * n + m * n)
-    # forward, the norm or activation before it writes fp8; backward, dy is cast once for both gradients
+    # backward, dy is cast once for both gradients
     dx = replace(work, n=k, k=n, cast=b * m * n)
-    dw = replace(work, m=k, n=n, k=m)
+    dw = replace(work, m=k, n=n, k=m, cast=0.0)
     return (
         Row(
             name=name,

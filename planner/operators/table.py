@@ -225,7 +225,7 @@ def _alternate_share(setting: Setting, row: Row) -> Number:
     """The part of a forward row that the per-operator policy redoes."""
     if row.core or row.collective is not None:
         return 0.0
-    if not isinstance(row.work, Matmul):
+    if not isinstance(row.work, Matmul) or row.work.grouped:  # its list holds mm, not the grouped multiplications of experts
         return 1.0
     m = setting.model
     if row.name == "query key value":

@@ -120,7 +120,7 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     for row in rows:
         phase = row.phase
         if row.collective is not None and row.group is not None:
-            seconds = _exposed_s(row, setting, cluster, curves)
+            seconds = exposed_s(row, setting, cluster, curves)
             exposed[row.group] = exposed[row.group] + seconds
             waiting[phase] = waiting[phase] + seconds
         else:
@@ -193,7 +193,7 @@ def group_of(setting: Setting, group: Group) -> tuple[Array, Array]:
     }[group]
 
 
-def _exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
+def exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
     """Seconds of a collective that computation does not hide: what is left of it beside the row it runs with."""
     if row.collective is None or row.group is None:
         raise ValueError(f"row {row.name!r} is no collective")

@@ -19,7 +19,16 @@ from planner.operators.setting import AXES, Setting, distinct, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.performance.block_cost import BlockCost, BlockCosts, block_costs
 from planner.performance.feasibility import check_job, impossible
-from planner.performance.memory import KINDS, StageContent, StageMemory, model_states, page_out, peak, stage_moments
+from planner.performance.memory import (
+    KINDS,
+    StageContent,
+    StageMemory,
+    model_states,
+    page_out,
+    parameters_away,
+    peak,
+    stage_moments,
+)
 from planner.performance.pipeline import Stage, bubble_s, in_flight, stages
 from planner.performance.stage_content import NOTHING, stage_blocks, stage_content
 from planner.performance.step_time import PARTS, Exchange, StageTime, StepTime, combine, exchange, synchronization_s, update_s
@@ -44,7 +53,8 @@ CHUNK = 16_384
 class Evaluation:
     """What each of ``n`` layouts takes; arrays of shape ``(n,)``. Impossible layouts hold NaN and a reason.
 
-    ``memory`` is that of the heaviest stage, ``firm_bytes`` what of it cannot be paged out, ``step`` follows the slowest.
+    ``memory`` is that of the heaviest stage, ``firm_bytes`` what of it cannot be paged out, ``states_bytes`` its model states
+    while the optimizer runs, ``step`` follows the slowest.
     ``reason`` indexes ``reasons``, -1 = none. ``model_flops`` of one step and all GPUs.
     """
 
@@ -54,6 +64,7 @@ class Evaluation:
     reasons: tuple[str, ...]
     memory: StageMemory
     firm_bytes: Array
+    states_bytes: Array
     heaviest_stage: Array
     step: StepTime
     model_flops: Array
@@ -154,7 +165,7 @@ def evaluate(
     ``curves`` replaces those of the accelerator's chip family.
     Raises PlannerError for a precision that the accelerator lacks or a sequence that the model cannot take.
     """
-    framework = attention_on(framework, cluster.accelerator)
+    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
     check_job(model, cluster, framework, job)
     model = tuned_model(model, job)
     question = Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts)
@@ -168,11 +179,12 @@ def evaluate(
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a search asks of each layout: its heaviest GPU, what of that cannot be paged out, that GPU's share of the host, one
-    step; they broadcast."""
+    """What a search asks of each layout: its heaviest GPU, what of that cannot be paged out, its model states, that GPU's share
+    of the host, one step; they broadcast."""
 
     peak_bytes: Array
     firm_bytes: Array
+    states_bytes: Array
     host_bytes: Array
     step_time_s: Array
 
@@ -184,7 +196,7 @@ class GridEvaluator:
     """
 
     def __init__(self, model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
-        framework = attention_on(framework, cluster.accelerator)
+        framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
         check_job(model, cluster, framework, job)
         self._context = _context(tuned_model(model, job), cluster, framework, job)
 
@@ -198,18 +210,20 @@ class GridEvaluator:
         """Peak and step time of layouts of one ``pp`` and equal stages; ``blocks`` along their last axis."""
         m = self._context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
         staged = _stages(self._context, layouts, blocks, pp, cut, m)
-        need = host = NOTHING
+        need = host = states = NOTHING
         for here in staged:  # the largest total is the total of the largest: ``peak`` without its parts
             total = np.maximum(np.maximum(here.moments[0].total, here.moments[1].total), here.moments[2].total)
             host = np.maximum(host, here.moments[0].host)
+            states = here.moments[-1].states if len(staged) == 1 else np.where(total > need, here.moments[-1].states, states)
             need = np.maximum(need, total)
         firm = _firm(staged) if self._context.job.paged else need
-        return Summary(peak_bytes=need, firm_bytes=firm, host_bytes=host, step_time_s=_step(layouts, staged, pp, m).total)
+        step = _step(layouts, staged, pp, m).total
+        return Summary(peak_bytes=need, firm_bytes=firm, states_bytes=states, host_bytes=host, step_time_s=step)
 
 
 def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
     """Memory of each distinct pipeline stage at the moments of a step (memory.PHASES); possible layouts of one (pp, vpp)."""
-    framework = attention_on(framework, cluster.accelerator)
+    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
     model = tuned_model(model, job)
     context = _context(model, cluster, framework, job)
     blocks, index = _block_costs(context, layouts)
@@ -219,7 +233,7 @@ def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job,
 
 def operator_table(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> Table:
     """The rows themselves, for the distinct axes of ``layouts``."""
-    framework = attention_on(framework, cluster.accelerator)
+    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
     check_job(model, cluster, framework, job)
     setting, _ = distinct_axes(layouts, tuned_model(model, job), framework, job)
     return build_table(setting)
@@ -294,10 +308,12 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
     m = context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
     staged = _stages(context, layouts, blocks, pp, stages(context.model, pp, vpp), m)
     memory, heaviest, host = peak(staged[0].moments), NOTHING, staged[0].moments[0].host
+    states = staged[0].moments[-1].states
     for here in staged[1:]:
         most = peak(here.moments)
         heavier = most.total > memory.total
         heaviest = np.where(heavier, float(here.stage.first), heaviest)
+        states = np.where(heavier, here.moments[-1].states, states)
         memory = most.where(heavier, memory)
         host = np.maximum(host, here.moments[0].host)
     firm = _firm(staged) if context.job.paged else memory.total
@@ -308,6 +324,7 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
         **{f"memory.{n}": getattr(memory, n) for n in memory.__dataclass_fields__},
         **{f"step.{n}": getattr(step, n) for n in step.__dataclass_fields__},
         "firm_bytes": firm,
+        "states_bytes": states,
         "heaviest_stage": heaviest,
         "model_flops": model_flops,
         "hardware_flops": hardware_flops,
@@ -381,7 +398,14 @@ def _stage(
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
     factored = 8.0 / context.model.hidden_size if precision.factored else 0.0
     gathers = framework.mixed_precision == "sharded_fp32"
-    states = model_states(content, layouts, precision, factored_width=factored, shards_from=2.0 if gathers else 3.0)
+    states = model_states(
+        content,
+        layouts,
+        precision,
+        factored_width=factored,
+        shards_from=2.0 if gathers else 3.0,
+        on_host=parameters_away(layouts, framework),
+    )
     moments = stage_moments(
         content,
         layouts,
@@ -488,6 +512,7 @@ def _assemble(
         reasons=reasons,
         memory=StageMemory(**{n: full(f"memory.{n}") for n in StageMemory.__dataclass_fields__}),
         firm_bytes=full("firm_bytes"),
+        states_bytes=full("states_bytes"),
         heaviest_stage=full("heaviest_stage"),
         step=StepTime(**{n: full(f"step.{n}") for n in StepTime.__dataclass_fields__}),
         model_flops=full("model_flops"),

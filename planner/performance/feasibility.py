@@ -91,6 +91,7 @@ def rules(q: Question) -> Iterator[Rule]:
     if q.job.teacher is not None and q.job.teacher.cached_top_k is None:  # it runs on the student's layout
         yield from _model_rules(replace(q, model=teacher_model(q.job.teacher)))
     yield from _batch_rules(q)
+    yield from _in_backward_rules(q)
     yield from _pipeline_rules(q)
     yield from _sharding_rules(q)
     yield from _feature_rules(q)
@@ -209,6 +210,29 @@ def _batch_rules(q: Question) -> Iterator[Rule]:
     )
 
 
+def _in_backward_rules(q: Question) -> Iterator[Rule]:
+    """Layouts in which a weight's gradient is complete when its backward is over."""
+    if not q.job.optimizer_in_backward:
+        return
+    x, batch = q.layouts, q.job.global_batch_size
+    yield Rule(
+        reason="gradients of several micro-batches are added up",
+        broken=(batch // np.maximum(x.micro_batch_size * x.dp, 1)) > 1,
+        message=lambda y: (
+            f"job.optimizer_in_backward with micro_batch_size = {y.micro_batch_size}: the gradients of several micro-batches "
+            f"would have to be added up first; use micro_batch_size = {batch // (y.dp or 1)}, or leave it out"
+        ),
+    )
+    yield Rule(
+        reason="gradients are reduced or offloaded before the update",
+        broken=((x.dp > 1) & (x.zero < 3)) | (x.offload_optimizer > 0) | (x.pp > 1),
+        message=lambda y: (
+            f"job.optimizer_in_backward with dp = {y.dp}, zero = {y.zero}, pp = {y.pp}: a weight is updated where its whole "
+            "gradient arises; use one replica or zero = 3, without pipeline and offloaded optimizer"
+        ),
+    )
+
+
 def _pipeline_rules(q: Question) -> Iterator[Rule]:
     x, m, batch = q.layouts, q.model, q.job.global_batch_size
     yield Rule(
@@ -287,7 +311,19 @@ def _sharding_rules(q: Question) -> Iterator[Rule]:
             "pipeline; use zero = 1, or pp = 1"
         ),
     )
+    yield Rule(
+        reason="parameters on the host without ZeRO 3",
+        broken=(x.offload_parameters > 0) & (x.zero < 3),
+        message=lambda y: (
+            f"layout.offload_parameters with zero = {y.zero}: only shards of zero = 3 come in and go layer by layer"
+        ),
+    )
     if q.framework.mixed_precision == "sharded_fp32":
+        yield Rule(
+            reason="FSDP's parameters on the host without its optimizer",
+            broken=(x.offload_parameters > 0) & (x.offload_optimizer == 0),
+            message=lambda y: f"layout.offload_parameters: {q.framework.name} moves both; set offload_optimizer = true, too",
+        )
         yield Rule(
             reason="FSDP shards",
             broken=(x.zero < 2),
@@ -311,6 +347,7 @@ def _feature_rules(q: Question) -> Iterator[Rule]:
         "zero3": x.zero == 3,
         "hybrid_shard": x.shard_group_size > 0,
         "offload_optimizer": x.offload_optimizer > 0,
+        "offload_parameters": x.offload_parameters > 0,
         "offload_activations": x.offload_activations > 0,
         "selective_recompute": x.recompute == 1,
     }

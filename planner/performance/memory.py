@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from planner.common.arrays import Array
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import Layouts
+from planner.workload.layout import RECOMPUTE, Layouts
 from planner.workload.precision import Precisions
 
 KINDS = ("parameters", "gradients", "optimizer", "activations", "workspace", "buffers", "fragmentation", "overhead")
@@ -63,6 +63,11 @@ class StageMemory:
         return self.allocated + self.fragmentation + self.overhead
 
     @property
+    def states(self) -> Array:
+        """Parameters, gradients and optimizer states."""
+        return self.parameters + self.gradients + self.optimizer
+
+    @property
     def firm(self) -> Array:
         """What of the total cannot leave the GPU: it decides whether a job fits."""
         return self.total - self.pageable
@@ -106,8 +111,20 @@ class States:
     update_elements: Array  # parameters that this rank updates
 
 
+def parameters_away(layouts: Layouts, framework: Framework) -> Array:
+    """1 where the shards of the parameters live on the host: as asked for, and where FSDP's optimizer updates them there."""
+    updated_there = layouts.offload_optimizer if framework.mixed_precision == "sharded_fp32" else 0.0
+    return np.asarray(np.maximum(layouts.offload_parameters, updated_there * (layouts.zero >= 3)))
+
+
 def model_states(
-    content: StageContent, layouts: Layouts, precision: Precisions, *, factored_width: float, shards_from: float = 3.0
+    content: StageContent,
+    layouts: Layouts,
+    precision: Precisions,
+    *,
+    factored_width: float,
+    shards_from: float = 3.0,
+    on_host: Array | float = 0.0,
 ) -> States:
     """Bytes of parameters, gradients and optimizer states on one GPU.
 
@@ -115,7 +132,8 @@ def model_states(
     et al. 2020, figure 1); experts by their own, smaller group. Offloading moves optimizer states and master weights
     to the host, and from ZeRO 2 on the gradients too (ZeRO-Offload, Ren et al. 2021). ``factored_width`` is the bytes per
     parameter of Adafactor's sums of rows and columns; ``shards_from`` the ZeRO stage
-    from which kept parameters are sharded: 3, but 2 in FSDP, which keeps fp32 shards and gathers 16-bit copies.
+    from which kept parameters are sharded: 3, but 2 in FSDP, which keeps fp32 shards and gathers 16-bit copies; ``on_host`` is 1
+    where the shards of parameters live on the host (``parameters_away``).
     """
     dense, expert = content.dense_parameters, content.expert_parameters
     shards, expert_shards = layouts.shard_ranks, layouts.expert_shard_ranks
@@ -137,10 +155,10 @@ def model_states(
     away = layouts.offload_optimizer
     gradients_away = away * (zero >= 2)
     return States(
-        parameters=parameters,
+        parameters=parameters * (1.0 - on_host),
         gradients=gradients * (1.0 - gradients_away),
         optimizer=optimizer * (1.0 - away),
-        host=optimizer * away + gradients * gradients_away,
+        host=optimizer * away + gradients * gradients_away + parameters * on_host,
         update_elements=update,
     )
 
@@ -194,6 +212,8 @@ def stage_moments(
     End of backward: states + gradients + one layer. Optimizer step: states + gradients + its temporaries. Gradients
     that are freed between steps are absent from the first moment of the first micro-batch.
     """
+    if job.optimizer_in_backward:
+        states = _freed_at_once(states, content)
     states, copies = _with_lasting_copies(states, weight_copies(content, layouts, framework, precision), layouts, framework)
     always = np.where((num_microbatches > 1) | framework.persistent_gradients, 1.0, 0.0)
     early = states.gradients * always
@@ -208,15 +228,26 @@ def stage_moments(
     temporaries = optimizer_workspace(states, framework, precision, job) * (1.0 - layouts.offload_optimizer)
     overhead = _overhead(layouts, framework)
     host = states.host + np.where(offloaded, content.activations, 0.0)
+    # checkpointed inputs that backward does not free, and as many gradients of them beside
+    held = framework.sharded_backward_keeps_inputs & (layouts.zero >= 3) & (layouts.recompute == RECOMPUTE.index("full"))
+    held = held & (content.frozen_bytes > 0)
+    late_activations = content.largest_layer_activations + np.where(held, 2.0 * kept, 0.0)
     moments = (
         (early, loss_activations, np.maximum(loss_workspace, 0.0)),
-        (late, content.largest_layer_activations, content.layer_workspace + copies),
+        (late, late_activations, content.layer_workspace + copies),
         (states.gradients, np.zeros(1), temporaries),
     )
     return tuple(
         _moment(states, gradients, activations, workspace, buffers, framework, usable, overhead, host, float(phase))
         for phase, (gradients, activations, workspace) in enumerate(moments)
     )
+
+
+def _freed_at_once(states: States, content: StageContent) -> States:
+    """States whose gradients are those of one layer, or of embedding and output layer, at a time: an optimizer in backward."""
+    every = content.dense_parameters + content.expert_parameters
+    share = np.minimum(np.maximum(content.largest_layer_parameters, content.end_parameters) / np.maximum(every, 1.0), 1.0)
+    return replace(states, gradients=states.gradients * share, update_elements=states.update_elements * share)
 
 
 def _with_lasting_copies(states: States, copies: Array, layouts: Layouts, framework: Framework) -> tuple[States, Array]:
@@ -293,8 +324,10 @@ def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framewo
     whole = precision.gradient * (content.dense_parameters + content.expert_parameters)
     copied = framework.gradient_buckets_copy * (layouts.ranks > 1) * (layouts.zero < 2)
     extra = framework.extra_parameter_bytes * (content.dense_parameters + content.expert_parameters)
+    elements = content.dense_parameters + content.expert_parameters
+    buckets = np.minimum(framework.bucket_bytes, BUCKET_WIDTH * elements)  # a bucket holds no more than there is
     exchanged = (layouts.ranks > 1) | (layouts.zero >= 1)  # DeepSpeed allocates them for a single rank too
-    return np.asarray(whole * copied + framework.bucket_bytes * exchanged + extra + framework.library_bytes + content.dummy_bytes)
+    return np.asarray(whole * copied + buckets * exchanged + extra + framework.library_bytes + content.dummy_bytes)
 
 
 def optimizer_workspace(states: States, framework: Framework, precision: Precisions, job: Job) -> Array:
@@ -313,6 +346,8 @@ def optimizer_workspace(states: States, framework: Framework, precision: Precisi
     return width * states.update_elements
 
 
+BUCKET_WIDTH = 18.0
+"""Bytes of DeepSpeed's buckets per element: 4.5 each for reducing and gathering under overlap_comm, of 2 bytes."""
 SUB_GROUP = 1e9
 """Elements that DeepSpeed's optimizer updates at a time (its default sub_group_size)."""
 

@@ -13,6 +13,7 @@ from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster, usable_bytes
 from planner.model.architecture import Model
 from planner.uncertainty.interval import NORMAL_95, Interval, Subject, interval
+from planner.uncertainty.subject import TYPICAL_MOVABLE, lever, movable_part
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
@@ -46,8 +47,9 @@ def check_risk(risk: float) -> float:
 class FitRule:
     """Memory of one GPU, the prediction's relative error, the accepted risk, and the part of the GPU to keep free besides.
 
-    ``error`` is the 90 % interval of the true need over the predicted one, whose logarithm is normal:
-    ``P(fits) = P(error <= usable / need)`` (``Interval.probability_below``).
+    ``error`` is the 90 % interval of the true need over the predicted one where half of it is model states; its logarithm is
+    normal, and grows with the part of the need that is none (``uncertainty.subject.lever``):
+    ``P(fits) = P(lever log(error) <= log(usable / need))`` (``Interval.probability_below``).
     """
 
     usable_bytes: float
@@ -55,28 +57,37 @@ class FitRule:
     risk: float = RISK
     headroom: float = 0.0
 
-    def probability(self, need_bytes: Array | float) -> Array:
-        """Probability that a predicted need fits, 0 to 1; the shape of ``need_bytes``."""
-        return np.asarray(self.error.probability_below(self.usable_bytes / np.asarray(need_bytes, dtype=float)))
+    def probability(self, need_bytes: Array | float, states_bytes: Array | float | None = None) -> Array:
+        """Probability that a predicted need, of which so much is model states (None: half), fits; the shape of ``need_bytes``."""
+        room = np.log(self.usable_bytes / np.asarray(need_bytes, dtype=float))
+        return np.asarray(self.error.probability_below(np.exp(room / lever(_movable(need_bytes, states_bytes)))))
 
     @cached_property
-    def most_bytes(self) -> float:
-        """The largest predicted need that fits with probability 1 - ``risk``, usable over that quantile of the error, and
-        leaves ``headroom`` by the prediction itself."""
+    def _error_at_risk(self) -> float:
+        """Logarithm of the error that is exceeded with probability ``risk``."""
         lower, upper = np.log(self.error.lower), np.log(self.error.upper)
         z = NormalDist().inv_cdf(1.0 - self.risk) / NORMAL_95
-        sure = self.usable_bytes / float(np.exp((lower + upper) / 2.0 + z * (upper - lower) / 2.0))
-        return min(sure, self.usable_bytes * (1.0 - self.headroom))
+        return float((lower + upper) / 2.0 + z * (upper - lower) / 2.0)
 
-    def holds(self, need_bytes: Array | float) -> Mask:
-        """Where a predicted need fits with probability 1 - ``risk`` or more."""
-        return np.asarray(need_bytes <= self.most_bytes)
+    def most_bytes(self, movable: Array | float) -> Array:
+        """The largest predicted need that fits with probability 1 - ``risk`` where such a part of it is no model states: usable
+        over that quantile of the error, and leaving ``headroom`` by the prediction itself."""
+        sure = self.usable_bytes / np.exp(self._error_at_risk * lever(movable))
+        return np.minimum(sure, self.usable_bytes * (1.0 - self.headroom))
+
+    def holds(self, need_bytes: Array | float, states_bytes: Array | float | None = None) -> Mask:
+        """Where a predicted need, of which so much is model states (None: half), fits with probability 1 - ``risk`` or more."""
+        return np.asarray(need_bytes <= self.most_bytes(_movable(need_bytes, states_bytes)))
+
+
+def _movable(need_bytes: Array | float, states_bytes: Array | float | None) -> Array | float:
+    return TYPICAL_MOVABLE if states_bytes is None else movable_part(states_bytes, need_bytes)
 
 
 def fit_rule(
     model: Model, cluster: Cluster, framework: Framework, job: Job, risk: float = RISK, headroom: float = 0.0
 ) -> FitRule:
-    """The rule for a job on a cluster: the error of predicted memory does not depend on the layout."""
+    """The rule for a job on a cluster: the error of predicted memory depends on the layout by its model states alone."""
     return FitRule(
         usable_bytes=usable_bytes(cluster),
         error=interval(1.0, "memory", Subject.of(model, cluster, framework, job, Layout())),

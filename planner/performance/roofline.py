@@ -27,7 +27,10 @@ def device_s(
     here. Zero flops and zero kernels take no time.
     """
     if isinstance(row.work, Matmul):
-        seconds = _matmul_s(row, row.work, accelerator, curves, row.work.dtype or dtype)
+        own = row.work.dtype or dtype
+        if own == "int8" and "int8" not in accelerator.peak_flops_per_s:  # Volta and older: bitsandbytes multiplies in 16 bit
+            own = dtype
+        seconds = _matmul_s(row, row.work, accelerator, curves, own)
     elif isinstance(row.work, FusedAttention):
         rate = {1: curves.flash1_rate, 2: curves.flash2_rate}.get(flash, 1.0)
         seconds = _attention_s(row, row.work, accelerator, curves, unquantized, rate)

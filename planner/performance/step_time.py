@@ -13,6 +13,7 @@ from planner.hardware.curves import Curves
 from planner.operators.optimizer import optimizer_row
 from planner.performance.block_cost import BlockCost, BlockCosts
 from planner.performance.collectives import collective_s
+from planner.performance.memory import parameters_away
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts
@@ -98,6 +99,9 @@ class Synchronization:
     gather_width: float
     reduce_width: float
     contention: Number  # seconds that computation loses to a second of exchange beside it
+    kept_width: float  # bytes per parameter of a shard as it is kept, and of its gradient
+    gradient_width: float
+    away: Array  # 1 where the shards live on the host
     gathers_16: bool  # ZeRO 2 gathers every micro-batch too (FSDP's shard-grad-op), once instead of twice
 
     @property
@@ -143,6 +147,15 @@ class Synchronization:
         return total
 
 
+def from_host_s(sync: Synchronization, block: BlockCost) -> tuple[Array, Array]:
+    """Seconds in which a block's shard comes in from the host for one gather, and in which its gradients' shard goes back."""
+    x, link = sync.layouts, host_link_rate(sync.cluster)
+    dense, expert = x.shard_ranks, x.expert_shard_ranks
+    elements = block.dense_parameters / dense + block.expert_parameters / expert
+    still = block.frozen_dense_bytes / dense + block.frozen_expert_bytes / expert
+    return sync.away * (sync.kept_width * elements + still) / link, sync.away * sync.gradient_width * elements / link
+
+
 def hidden_s(communication_s: Array, fraction: float, window_s: Array) -> Array:
     """The part of a communication that computation of ``window_s`` seconds can hide, at most ``fraction`` of it."""
     return np.minimum(communication_s * fraction, window_s)
@@ -155,7 +168,8 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     in between; both stages scatter its gradients after it. Each runs beside the block's computation, which it delays: NCCL's
     kernels hold some of the chip's processors, and on Hopper multiplications that own all of them wait for a second turn
     (``Curves.exchange_contention``). In a pipeline FSDP
-    does this once a step (``once_a_step``).
+    does this once a step (``once_a_step``). Shards on the host come in before each gather, and their gradients go back
+    (``from_host_s``).
     """
     dense, expert = block.dense_parameters, block.expert_parameters
     zero = np.where(sync.once_a_step, 0.0, sync.layouts.zero) if sync.gathers_16 else sync.layouts.zero
@@ -163,11 +177,15 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
         return np.zeros(1)
     frozen = (block.frozen_dense_bytes, block.frozen_expert_bytes)
     gathered = sync.gather_s(dense, expert, *(frozen if frozen[0].any() or frozen[1].any() else ()))
-    gather = np.where(zero >= (2 if sync.gathers_16 else 3), gathered, 0.0)
+    brought: Array | float = 0.0
+    returned: Array | float = 0.0
+    if sync.away.any():
+        brought, returned = from_host_s(sync, block)
+    gather = np.where(zero >= (2 if sync.gathers_16 else 3), gathered + brought, 0.0)
     window = block.recompute_s + block.backward_s
     # a teacher, and what lies below the lowest adapter, has no backward pass
     again = np.where((zero >= 3) & (window > 0), gather, 0.0)
-    reduce = np.where(zero >= 2, sync.reduce_s(dense, expert), 0.0)
+    reduce = np.where(zero >= 2, sync.reduce_s(dense, expert) + returned, 0.0)
     f = sync.framework
     free = 1.0 - sync.contention
     forward = gather - free * hidden_s(gather, f.overlap_parameter_gather, block.forward_s)
@@ -203,6 +221,9 @@ def exchange(
         gather_width=gathered,
         reduce_width=precision.activation if reduce_16 else precision.gradient,
         contention=curves.exchange_contention,
+        kept_width=precision.parameter,
+        gradient_width=precision.gradient,
+        away=parameters_away(layouts, framework),
         gathers_16=framework.mixed_precision == "sharded_fp32",
     )
     parts = (blocks.embedding, *blocks.layers.values(), blocks.head, *(block for _, block in blocks.teacher))
@@ -242,7 +263,7 @@ def update_s(
         swept = swept + row.flops / (curves.matmul_peak_fraction * accelerator.peak(dtype))
     on_device = swept + row.kernels * curves.memory_latency_s + framework.host_s_per_step
     link = host_link_rate(cluster)
-    transfers = elements * (precision.gradient + precision.parameter) / link
+    transfers = elements * (precision.gradient + precision.parameter) * (1.0 - parameters_away(layouts, framework)) / link
     if job.paged:
         on_device = on_device + 2.0 * paged_bytes / link  # what was paged out comes in and goes out again
     gpus = min(cluster.node.num_gpus, cluster.num_gpus)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Positions
+from planner.evidence.causes import CAUSES, Key
 from planner.evidence.fit import Vector
 from planner.evidence.held_out import Held
 from planner.evidence.measured_runs import Run
@@ -19,7 +19,6 @@ from planner.reports.gpu_hours import section
 from planner.reports.plots import save_accuracy
 from planner.reports.uncertainty import intervals_section, markdown_table
 
-Key = Callable[[Run], str]
 GPU_HOURS = "## GPU-hours of published runs"
 
 
@@ -63,7 +62,7 @@ def report(
         "## Step time, by GPU type\n",
         _time_table(found, lambda run: run.columns.get("accelerator", ""), least=3),
         "## Step time, by what errors depend on\n",
-        *(part for title, key in EFFECTS.items() for part in (f"By {title}:\n", _time_table(found, key, least=10, brief=True))),
+        *(part for title, key in CAUSES.values() for part in (f"By {title}:\n", _time_table(found, key, least=10, brief=True))),
         "## Over sources\n",
         _over_sources(found),
         "## Peak memory\n",
@@ -102,42 +101,6 @@ def _groups(runs: Sequence[Run], key: Key) -> dict[str, NDArray[np.intp]]:
     for i, run in enumerate(runs):
         found.setdefault(key(run), []).append(i)
     return {k: np.array(v, dtype=np.intp) for k, v in found.items()}
-
-
-def _bin(value: float, edges: Sequence[float], unit: str = "") -> str:
-    """The range between two edges that a value lies in."""
-    at = int(np.searchsorted(edges, value, side="right"))
-    if at == 0:
-        return f"below {edges[0]:,.0f}{unit}"
-    return f"{edges[at - 1]:,.0f}{unit} and more" if at == len(edges) else f"{edges[at - 1]:,.0f} to {edges[at]:,.0f}{unit}"
-
-
-def _experts(run: Run) -> str:
-    layout = run.layouts[-1]
-    if run.model.family != "moe":
-        return "no experts"
-    if layout.ep == 1:
-        return "experts not parallel"
-    across = layout.ep * layout.tp > run.cluster.node.num_gpus
-    return "experts across nodes" if across else "experts inside a node"
-
-
-def _release(run: Run) -> str:
-    told = run.columns.get("release") or next(iter(re.findall(r"release (\S+?)[;,. ]", run.columns.get("notes", "") + " ")), "")
-    return f"{run.framework.name} {told or 'of a release not told'}"
-
-
-EFFECTS: dict[str, Key] = {
-    "tensor parallel degree": lambda run: f"tp {run.layouts[-1].tp}",
-    "experts and nodes": _experts,
-    "tokens of a micro-batch on a GPU": lambda run: _bin(
-        run.layouts[-1].micro_batch_size * run.job.seq_len / run.layouts[-1].cp, (512, 1024, 2048, 4096, 8192, 16384)
-    ),
-    "precision": lambda run: run.columns.get("precision", "") or run.job.precision,
-    "sequence length": lambda run: _bin(run.job.seq_len, (512, 1024, 2048, 4096, 8192, 16384, 32768)),
-    "framework and release": _release,
-}
-"""What tables are cut by beside source and GPU type, for effects that these hide."""
 
 
 def _time_table(found: Study, key: Key, least: int, *, brief: bool = False) -> str:
@@ -237,7 +200,7 @@ def _old(run: Run) -> bool:
 
 def _memory_table(found: Study) -> str:
     groups: dict[tuple[str, str], list[float]] = {}
-    for run, kind, ratio in found.memory:
+    for run, kind, ratio, _ in found.memory:
         groups.setdefault((source_name(run), kind), []).append(ratio)
     rows = [
         [

@@ -144,7 +144,7 @@ def layout_words(layout: Layout) -> str:
     words += [f"micro-batch {layout.micro_batch_size}"]
     words += [{"none": "nothing recomputed", "selective": "attention recomputed", "full": "all recomputed"}[layout.recompute]]
     words += ["zero-bubble schedule"] if layout.schedule == "zero-bubble" else []
-    offloaded = [name for name in ("optimizer", "activations") if getattr(layout, f"offload_{name}")]
+    offloaded = [name for name in ("optimizer", "parameters", "activations") if getattr(layout, f"offload_{name}")]
     words += [f"{' and '.join(offloaded)} offloaded to the host"] if offloaded else []
     return ", ".join(words)
 

@@ -13,6 +13,7 @@ from rich.text import Text
 from planner.common.errors import PlannerError
 from planner.prices.price import price_text
 from planner.reports.pictures import pyplot, save_figure
+from planner.reports.plans import over_text
 from planner.reports.plots import COLOURS
 from planner.reports.text import count, dollars, span
 from planner.studies.equal_terms import Side, law_notes
@@ -51,7 +52,8 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
         rows["reaches the reference's loss"] = ["yes" if s.reachable else "never" for s in sides]
     for name, values in rows.items():
         table.add_row(name, *values)
-    lines = [Text(note) for side in sides for note in side.notes]
+    lines = [Text(over_text(side.label, sides[0].label, side.over_first)) for side in sides[1:]]
+    lines += [Text(note) for side in sides for note in side.notes]
     return Group(table, *lines, *(Text(note, style="dim") for note in law_notes()))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,8 @@ def _memory_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
             row(indent + _kind_name(kind), [gib(p.memory_bytes[kind]) for p in plans])
     row("  needed / usable", [f"{gib(p.peak_total_bytes)} / {gib(p.usable_bytes)}" for p in plans])
     row("  90 % interval", [_between(p, "peak_total_bytes", gib) for p in plans])
+    if any(p.even_routing for p in plans):
+        row("  needed if experts were even", [gib(e.peak_total_bytes) if (e := p.even_routing) else "-" for p in plans])
     if any(p.host_bytes_per_gpu for p in plans):
         row("  host memory per GPU", [gib(p.host_bytes_per_gpu) for p in plans])
     row("  fits", [_fit_text(p) for p in plans])
@@ -121,9 +123,17 @@ def _step_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
             row("  " + PART_NAMES[part], [_part(p, part) for p in plans])
     row("  step time", [Text(seconds(p.step_time_s), style="bold") for p in plans])
     row("  90 % interval", [_between(p, "step_time_s", seconds) for p in plans])
+    if any(p.even_routing for p in plans):
+        row("  if experts were even", [_even(p) for p in plans])
     row("  how sure", [_sure(p) for p in plans])
     row("  tokens/s (per GPU)", [f"{p.tokens_per_s:,.0f} ({p.tokens_per_s_per_gpu:,.0f})" for p in plans])
     row("  MFU", [f"{p.mfu:.1%}" for p in plans])
+
+
+def _even(plan: Plan) -> str:
+    """The step with forced routing, and the load that it has without."""
+    even = plan.even_routing
+    return "-" if even is None else f"{seconds(even.step_time_s)} (fullest rank {even.expert_load:.2f} x mean)"
 
 
 def _whole_run_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
@@ -194,7 +204,13 @@ def plan_notes(labels: Sequence[str], plans: Sequence[Plan], *, explain: bool = 
     return Group(*lines)
 
 
-RATIOS = {"run_s": "time", "step_time_s": "time of a step", "cost_usd": "dollars", "peak_total_bytes": "memory"}
+RATIOS = {
+    "run_s": "time",
+    "days": "time",
+    "step_time_s": "time of a step",
+    "cost_usd": "dollars",
+    "peak_total_bytes": "memory",
+}
 """Figures whose ratio is told, the whole run's time before that of a step."""
 
 
@@ -202,14 +218,17 @@ def differences(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
     """Each case over the first: ratios with their 90 % intervals, and which order is not decidable."""
     lines = []
     for label, plan in zip(labels[1:], plans[1:], strict=True):
-        found = ratios(plan, plans[0])
-        told = [name for name in RATIOS if name in found and not (name == "step_time_s" and "run_s" in found)]
-        parts = [f"{RATIOS[name]} {_ratio(found[name])}" for name in told]
-        lines.append(Text(f"{label} over {labels[0]}: {'; '.join(parts)}"))
+        lines.append(Text(over_text(label, labels[0], ratios(plan, plans[0]))))
     return Group(*lines)
 
 
-def _ratio(found: Ratio) -> str:
+def over_text(label: str, first: str, found: Mapping[str, Ratio]) -> str:
+    """One sentence: a case over the first, figure by figure."""
+    told = [name for name in RATIOS if name in found and not (name == "step_time_s" and "run_s" in found)]
+    return f"{label} over {first}: " + "; ".join(f"{RATIOS[name]} {ratio_text(found[name])}" for name in told)
+
+
+def ratio_text(found: Ratio) -> str:
     """ "1.35 (1.20 to 1.50)", and that the order is not decidable where it is not."""
     if found.lower == found.upper:
         return f"{found.expected:.2f}"

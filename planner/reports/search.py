@@ -12,10 +12,12 @@ from rich.text import Text
 
 from planner.layout_search.ranking import NOISE, NUM_GROUPS
 from planner.layout_search.result import SearchResult
-from planner.layout_search.table import why_second
+from planner.layout_search.table import runner_up, why_second
 from planner.lifecycle.field_factor import field_factor
 from planner.performance.risk import chance
+from planner.reports.plans import ratio_text
 from planner.reports.text import dollars, gib, seconds
+from planner.uncertainty.ratio import Ratio
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +53,7 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
     )
     lines += _budget(first)
     if len(table) > 1:
-        lines.append(Text(why_second(table)))
+        lines.append(Text(f"{why_second(table)}; {_second_text(table)}"))
     front = table[table["front"]].sort_values(["step_time_s", "headroom_bytes"], kind="stable")
     shown = front.iloc[np.unique(np.linspace(0, len(front) - 1, min(FRONT_ROWS, len(front))).astype(int))]
     part = f"{len(shown)} of {len(front)} rows, evenly spaced; --out writes all" if len(shown) < len(front) else "all rows"
@@ -67,6 +69,18 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
     if q.objective == "energy":
         lines.append(Text("energy: GPUs at rated power all the time; hosts and cooling are not counted", style="dim"))
     return Group(*lines)
+
+
+def _second_text(table: pd.DataFrame) -> str:
+    """ "time 1.02 (0.95 to 1.09, order not decidable: less with 34%) of the first" """
+    second = table.iloc[runner_up(table)]
+    found = Ratio(
+        lower=second["time_over_first_lower"],
+        expected=second["time_over_first"],
+        upper=second["time_over_first_upper"],
+        probability_first_smaller=second["probability_faster_than_first"],
+    )
+    return f"time over the recommended one's {ratio_text(found)}"
 
 
 def _budget(first: pd.Series[Any]) -> list[RenderableType]:
@@ -95,7 +109,8 @@ def _beside(result: SearchResult, table: pd.DataFrame) -> list[RenderableType]:
     if len(bold) and float(bold.value[0]) < float(result.rows.value.min()):
         gain = recommended / float(bold.value[0]) - 1.0
         sure = chance(bold.fit_probability[0])
-        lines.append(Text(f"boldest that may fit: {bold.layouts.row(0).label}: {gain:.1%} better, {sure} sure to fit"))
+        over = f"; time over the recommended one's {ratio_text(result.bold_ratio)}" if result.bold_ratio else ""
+        lines.append(Text(f"boldest that may fit: {bold.layouts.row(0).label}: {gain:.1%} better, {sure} sure to fit{over}"))
     return lines
 
 

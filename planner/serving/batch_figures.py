@@ -8,6 +8,7 @@ import numpy as np
 
 from planner.common.errors import PlannerError
 from planner.serving.deployment import Deployment
+from planner.serving.disaggregated import Pools, prefill_times, transfer_s
 from planner.serving.load import capacity_per_s, replica, server_s, slots_of
 from planner.serving.pass_time import Times
 from planner.serving.requests import mean_tokens
@@ -21,6 +22,8 @@ def batch_figures(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) 
     come on top. prefill_share: part of the GPUs' time.
     """
     s = times.setting.serving
+    if s.prefill_pool is not None:
+        return _apart(times, batches)
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
     hit = prompt * s.prefix_cache_hit_rate
     front = server_s(times.setting.engine, np.asarray(prompt))
@@ -40,8 +43,36 @@ def batch_figures(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) 
     }
 
 
+def _apart(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, Any]:
+    """``batch_figures`` where prompts have GPUs of their own: the slower of the two pools, or the links, bounds the rate."""
+    s, before = times.setting.serving, prefill_times(times)
+    prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
+    hit = prompt * s.prefix_cache_hit_rate
+    new = max(prompt - hit, 1.0)
+    front = server_s(times.setting.engine, np.asarray(prompt))
+    sending = transfer_s(times.setting, prompt)
+    ttft = before.prefill_s(new, batches, hit) + batches * sending + front
+    tpot = times.decode_s(batches, prompt + output / 2.0)
+    e2e = ttft + (output - 1.0) * tpot
+    held = before.prefill_busy_s(new, batches, hit)
+    pool = before.setting.serving.dp * batches / np.maximum(held, batches * sending)
+    decoding = s.dp * batches / np.maximum((output - 1.0) * tpot, 1e-12)
+    rate = np.minimum(pool, decoding)
+    gpus = float(before.setting.serving.num_gpus)
+    return {
+        "ttft_s": ttft,
+        "tpot_s": tpot,
+        "e2e_s": e2e,
+        "requests_per_s": rate / (1.0 - s.response_cache_hit_rate),
+        "output_tokens_per_s": rate / (1.0 - s.response_cache_hit_rate) * output,
+        "prefill_share": np.full_like(tpot, gpus / s.num_gpus),
+    }
+
+
 def capacity_of(d: Deployment) -> float:
     """Requests per second that all replicas can serve."""
     if not d.fits or slots_of(d.times) < 1:
         raise PlannerError("this deployment does not fit: it has no capacity.")
+    if d.serving.prefill_pool is not None:
+        return Pools(d.times).capacity_per_s / (1.0 - d.serving.response_cache_hit_rate)
     return capacity_per_s(replica(d.times), d.serving.seed) * d.serving.dp / (1.0 - d.serving.response_cache_hit_rate)

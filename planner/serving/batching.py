@@ -29,6 +29,9 @@ class Server:
     ``reserved_output``: part of its output that a request reserves in the cache on admission, beside its prompt. Below 1 the
     cache may run full: the request admitted last is preempted, and computes its tokens again later. ``spare_tokens`` of each
     running sequence stay free when one is admitted: its last block is not full.
+    ``wait_steps``: decode steps that prompts beside a running batch wait for others, until all of them have ``wait_tokens``
+    together with the tokens of decoding (TensorRT-LLM's batch_wait_timeout_iters and batch_wait_max_tokens_ratio); 0 = none.
+    ``ahead``: a pass is put together while the one before it runs, so a request joins the second pass after it has come.
     ``stages`` that work at the same time: a prefill holds the replica for its part only, though it takes all of them to be done.
     """
 
@@ -43,6 +46,9 @@ class Server:
     split: bool = True
     reserved_output: float = 1.0
     spare_tokens: float = 0.0
+    wait_steps: int = 0
+    wait_tokens: float = 0.0
+    ahead: bool = False
     stages: int = 1
     groups: int = 1
 
@@ -112,8 +118,9 @@ class _Loop:
         self.arrivals: list[float] = requests.arrivals_s.tolist() if clients is None else [0.0] * min(clients, n)
         self.admitted, self.first, self.done = [-1.0] * n, [-1.0] * n, [0.0] * n
         self.now = self.step = self.cached = self.reserved = self.batch_seconds = self.busy = self.prefill_s = 0.0
-        self.batch = self.preemptions = self.passes = 0
+        self.batch = self.preemptions = self.passes = self.waited = 0
         self.steps, self.step_tokens = [0.0] * len(server.step_s), [0.0] * len(server.step_s)
+        self.seen = 0.0  # requests that came until then may join the next pass
         self.keeps = server.reserved_output
         self.base: list[float] = server.step_s.tolist()
         self.slope: list[float] = server.token_s.tolist()
@@ -131,12 +138,17 @@ class _Loop:
                 continue
             waiting = self.again[-1] if self.again else i if i < len(arrivals) else -1
             room = waiting >= 0 and self._fits(waiting)
-            if self.chunked or (room and (self.again or arrivals[i] <= self.now)):
+            if self.chunked or (room and (self.again or arrivals[i] <= self.seen)):
+                if self.server.wait_steps and self._waits(i):
+                    self.waited += 1
+                    self._decode(0.0)
+                    continue
+                self.waited = 0
                 i = self._prefill_beside(i) if chunk else self._prefill(i)
             elif self.batch:
                 self._decode(arrivals[i] - self.now if room else math.inf)
             else:
-                self.now = arrivals[i]
+                self.now = self.seen = max(arrivals[i], self.now)
         return Outcome(
             arrived_s=np.array(arrivals),
             admitted_s=np.array(self.admitted),
@@ -152,6 +164,17 @@ class _Loop:
             prefill_s=self.prefill_s,
         )
 
+    def _waits(self, i: int) -> bool:
+        """Whether the prompts that have come hold back for others while the batch decodes."""
+        server = self.server
+        if self.chunked or not self.batch or self.waited >= server.wait_steps:
+            return False
+        tokens, j = self.batch + sum(self.prompts[k] for k in self.again), i
+        while tokens < server.wait_tokens and j < len(self.arrivals) and self.arrivals[j] <= self.seen:
+            tokens += self.prompts[j]
+            j += 1
+        return tokens < server.wait_tokens
+
     def _fits(self, j: int) -> bool:
         if self.batch >= self.server.slots:
             return False
@@ -161,13 +184,13 @@ class _Loop:
 
     def _prefill(self, i: int) -> int:
         """Admit all that have arrived and fit into one pass, each on the emptiest group; returns the next request."""
-        server, now = self.server, self.now
+        server, seen = self.server, self.seen
         arrivals, prompts = self.arrivals, self.prompts
         budget, own, shared, again = server.prefill_tokens, self.work, self.shared, self.again
         groups = [(0.0, 0.0)] * server.groups  # (tokens, own work) of each, a heap
         together, fullest = server.pass_s, 0.0
         taken: list[int] = []
-        while again or (i < len(arrivals) and arrivals[i] <= now):
+        while again or (i < len(arrivals) and arrivals[i] <= seen):
             j = again[-1] if again else i
             tokens, work = groups[0]
             if (tokens and tokens + prompts[j] > budget) or not self._fits(j):
@@ -189,7 +212,7 @@ class _Loop:
 
     def _prefill_beside(self, i: int) -> int:
         """A pass of prefill beside a decode step of the running batch, as far as its tokens go; returns the next request."""
-        server, prompts, now = self.server, self.prompts, self.now
+        server, prompts, seen = self.server, self.prompts, self.seen
         others = self.batch - len(self.chunked)
         each = max(server.chunk_tokens - others / server.groups, 1.0)
         room, own, together = [each] * server.groups, [0.0] * server.groups, 0.0
@@ -200,7 +223,7 @@ class _Loop:
             if waiting:
                 j, left, group = waiting.pop(0)
             else:
-                if not self.again and (i >= len(self.arrivals) or self.arrivals[i] > now):
+                if not self.again and (i >= len(self.arrivals) or self.arrivals[i] > seen):
                     break
                 j = self.again[-1] if self.again else i
                 left, group = prompts[j], room.index(max(room))
@@ -288,19 +311,22 @@ class _Loop:
             steps = max(min(steps, math.floor((self.server.cache_tokens - self.cached) / b)), 1.0)
         seconds = steps * a + growth * steps * (steps - 1.0) / 2.0
         if seconds > until:
+            until = max(until, 0.0)
             linear = a - growth / 2.0
             root = until / a if growth <= 0.0 else (math.sqrt(linear * linear + 2.0 * growth * until) - linear) / growth
-            steps = min(max(math.ceil(root), 1.0), steps)
+            steps = min(max(math.ceil(root) + self.server.ahead, 1.0), steps)
             seconds = steps * a + growth * steps * (steps - 1.0) / 2.0
-        self._pass_time(seconds)
+        self._pass_time(seconds, a + growth * (steps - 1.0))
         self.step += steps
         self.steps[b] += steps
         self.step_tokens[b] += steps * (self.cached + b * (steps - 1.0) / 2.0)
         self.cached += steps * b
         self._finish()
 
-    def _pass_time(self, seconds: float) -> None:
+    def _pass_time(self, seconds: float, last: float | None = None) -> None:
+        """Go on by ``seconds`` of passes of which the last one took ``last``: all of them where there is one."""
         self.now += seconds
+        self.seen = self.now - (seconds if last is None else last) if self.server.ahead else self.now
         self.busy += seconds
         self.batch_seconds += seconds * self.batch
 

@@ -10,6 +10,7 @@ from planner.common.errors import PlannerError
 from planner.serving.batch_figures import batch_figures
 from planner.serving.closed_loop import closed_loop
 from planner.serving.deployment import Deployment
+from planner.serving.disaggregated import Pools, load_apart
 from planner.serving.expense import expense
 from planner.serving.intervals import interval_of
 from planner.serving.load import Load, capacity_per_s, replica, room_of, slots_of, under_load
@@ -65,12 +66,15 @@ def load_curve(d: Deployment, shares: tuple[float, ...] = SHARES) -> pd.DataFram
         raise PlannerError(
             f"serving.engine = {d.engine.name!r} does not batch continuously: there is no curve over request rates."
         )
-    one, s = replica(d.times), d.serving
-    capacity = capacity_per_s(one, s.seed)
+    s = d.serving
+    pools = None if s.prefill_pool is None else Pools(d.times)
+    one = replica(d.times) if pools is None else pools.decode
+    capacity = capacity_per_s(one, s.seed) if pools is None else pools.capacity_per_s / s.dp
     total = capacity * s.dp / (1.0 - s.response_cache_hit_rate)
     rows = []
     for share in shares:
-        load = under_load(d.times, share * total, one, capacity)
+        rate = share * total
+        load = under_load(d.times, rate, one, capacity) if pools is None else load_apart(d.times, rate, pools)
         row = {
             "share": share,
             "requests_per_s": load.requests_per_s,
@@ -93,6 +97,8 @@ def client_curve(d: Deployment, clients: tuple[int, ...] | None = None) -> pd.Da
 
     if not d.fits:
         raise PlannerError("this deployment does not fit: it has no curve.")
+    if d.serving.prefill_pool is not None:
+        raise PlannerError("serving.prefill_pool: clients in a closed loop are not modelled with it; give requests_per_s.")
     if "continuous_batching" not in d.engine.features:
         raise PlannerError(f"serving.engine = {d.engine.name!r} does not batch continuously: there is no curve over clients.")
     most = max(min(2 * slots_of(d.times), 1024), 2) * d.serving.dp

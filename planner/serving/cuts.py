@@ -42,7 +42,7 @@ def with_cut(spec: Serving, model: Model, cluster: Cluster, times: Callable[[Ser
     Of those that surely fit (else of those that may, else of all: the widest replica), the one with the most output tokens
     per second: with ``serving.clients`` at their number, else at the capacity. ``times``: how a deployment's passes are timed.
     """
-    if cluster.num_gpus == 1 or set(CUT) & spec.model_fields_set:
+    if cluster.num_gpus == 1 or spec.prefill_pool is not None or set(CUT) & spec.model_fields_set:
         return _shared(spec, times), ()
     found: list[tuple[int, float, Serving]] = []
     for cut in cuts(model, cluster):

@@ -21,6 +21,7 @@ from planner.serving.batch_figures import batch_figures
 from planner.serving.closed_loop import closed_loop
 from planner.serving.cuts import with_cut
 from planner.serving.deployment import Deployment
+from planner.serving.disaggregated import Pools, load_apart, matched, misfit, prefill_setting
 from planner.serving.engine import Engine, engine_family, load_engine, older_releases
 from planner.serving.expense import Expense, expense
 from planner.serving.feasibility import bound_context, require_possible, warnings_of
@@ -65,6 +66,9 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
         setting = Setting(model=the_model, cluster=the_cluster, engine=engine, serving=tried)
         draft = draft_setting(setting)
         require_possible(setting, draft)
+        if tried.prefill_pool is not None:
+            pool = prefill_setting(setting)
+            require_possible(replace(pool, cluster=the_cluster.replaced(num_gpus=pool.serving.num_gpus)))
         return Times(setting=setting, draft=draft)
 
     spec, chosen = with_cut(spec, the_model, the_cluster, times)
@@ -121,9 +125,10 @@ def draft_setting(setting: Setting) -> Setting | None:
 
 
 def _replicas(spec: Serving, cluster: Cluster) -> tuple[Serving, tuple[str, ...]]:
-    if "dp" in spec.model_fields_set or cluster.num_gpus == spec.gpus_per_replica or cluster.num_gpus % spec.gpus_per_replica:
+    left = cluster.num_gpus - (spec.prefill_pool.num_gpus if spec.prefill_pool else 0)
+    if "dp" in spec.model_fields_set or left <= spec.gpus_per_replica or left % spec.gpus_per_replica:
         return spec, ()
-    dp = cluster.num_gpus // spec.gpus_per_replica
+    dp = left // spec.gpus_per_replica
     return spec.replaced(dp=dp), (f"dp chosen: {dp} replicas of {spec.gpus_per_replica} GPU(s) fill the cluster",)
 
 
@@ -204,14 +209,16 @@ def _reasons(d: Deployment, longest: float) -> tuple[str, ...]:
             f"serving.batch = {s.batch} needs {d.total_bytes / GIB:.1f} GiB on a GPU, {d.limit_bytes / GIB:.1f} usable; the "
             f"largest batch that fits is {d.max_batch}",
         )
-    return ()
+    pool = misfit(setting) if s.prefill_pool is not None else None
+    return () if pool is None else (pool,)
 
 
 def _timed(d: Deployment) -> Deployment:
     times, s = d.times, d.serving
     prompt = mean_tokens(s.prompt)
     figures = {name: float(values[0]) for name, values in batch_figures(times, np.array([float(s.batch)])).items()}
-    load = _load(times)
+    pools = Pools(times) if s.prefill_pool is not None else None
+    load = _load(times, pools)
     spent, full = _expenses(d, figures, load)
     front = float(server_s(times.setting.engine, np.array(prompt)))
     return replace(
@@ -227,12 +234,14 @@ def _timed(d: Deployment) -> Deployment:
         expense=spent,
         at_capacity=full,
         warnings=(*d.warnings, *_crowded(load)),
-        notes=(*d.notes, *((load.why,) if load is not None and load.why else ())),
+        notes=(*d.notes, *(() if pools is None else (matched(pools),)), *((load.why,) if load and load.why else ())),
     )
 
 
-def _load(times: Times) -> Load | None:
+def _load(times: Times, pools: Pools | None = None) -> Load | None:
     s = times.setting.serving
+    if pools is not None:
+        return None if s.requests_per_s is None else load_apart(times, s.requests_per_s, pools)
     if s.clients is not None:
         return closed_loop(times, s.clients)
     return None if s.requests_per_s is None else under_load(times, s.requests_per_s)

@@ -23,7 +23,7 @@ Rate = Annotated[float, Field(gt=0, le=2)]
 Seconds = Annotated[float, Field(ge=0)]
 Feature = Literal[
     "tp", "pp", "ep", "continuous_batching", "paged_cache", "chunked_prefill", "prefix_cache", "speculative", "expert_offload",
-    "kv_fp8", "kv_int8",
+    "kv_fp8", "kv_int8", "prefill_wait", "disaggregated",
 ]  # fmt: skip
 
 
@@ -54,6 +54,7 @@ class Engine(Spec):
     expert_compute_rate: Annotated[float, Field(gt=0, le=8)] = 1.0  # of multiplying by them, over the chip's grouped kernels
     narrow_bandwidth_rate: Rate = 1.0  # of reading fp8 and fp4 weights with arithmetic in that type
     int4_bandwidth_rate: Rate = 0.7  # of reading 4-bit weights that are expanded on the way
+    awq_bandwidth_rate: Rate = 1.0  # of that for int4-awq: a GEMM kernel in AWQ's own order of weights, not Marlin's
     int8_bandwidth_rate: Rate = 0.8  # of reading 8-bit weights that are expanded on the way
     expanding_compute_rate: Rate = 0.7  # of multiplying by weights that are expanded on the way
     expanding_kernel_s: Seconds = 0.0  # more of it for each such matrix multiply
@@ -69,6 +70,7 @@ class Engine(Spec):
     host_s_per_layer: Seconds = 0.0  # launching a layer's kernels, beside the device; 0 with CUDA graphs
     host_s_per_expert: Seconds = 0.0  # a Python loop over experts
     int4_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # host time of a layer of 4-bit over one of 16-bit weights
+    awq_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # of int4-awq over other 4-bit ones: split sums are added up apart
     int8_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     narrow_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # of layers that compute in fp8 or fp4
     host_s_per_stage: Seconds = 0.0  # handing over between devices that hold different layers
@@ -86,6 +88,7 @@ class Engine(Spec):
     prefill_tokens: Annotated[int, Field(gt=0)] = 8192  # most tokens of one prefill pass
     prefill_beside: bool = False  # prefill shares a pass with decoding, as far as ``prefill_tokens`` go; else decoding waits
     splits_prompts: bool = True  # such a pass may take the beginning of a prompt
+    schedules_ahead: bool = False  # the next pass is put together while one runs: who comes meanwhile joins the one after
     reserved_output: Fraction = 1.0  # part of a request's output that is reserved in the cache when it is admitted
     block_size: Annotated[int, Field(gt=0)] = 16
 

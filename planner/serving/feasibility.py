@@ -74,6 +74,9 @@ def _require_features(setting: Setting) -> None:
         "kv_int8": s.kv_dtype == "int8",
         "paged_cache": s.block_size is not None,
         "expert_offload": s.expert_offload > 0,
+        "prefill_wait": s.prefill_wait_steps > 0,
+        "disaggregated": s.prefill_pool is not None,
+        "pass_tokens": s.pass_tokens is not None,
     }
     fields = {
         "continuous_batching": "requests_per_s" if s.clients is None else "clients",
@@ -82,13 +85,16 @@ def _require_features(setting: Setting) -> None:
         "kv_fp8": "kv_dtype",
         "kv_int8": "kv_dtype",
         "paged_cache": "block_size",
+        "prefill_wait": "prefill_wait_steps",
+        "disaggregated": "prefill_pool",
     }
     for feature, want in wanted.items():
-        if want and feature not in engine.features:
+        needs = "continuous_batching" if feature == "pass_tokens" else feature
+        if want and needs not in engine.features:
             field = fields.get(feature, feature)
-            others = [name for name in engine_names() if feature in load_engine(name).features]
+            others = [name for name in engine_names() if needs in load_engine(name).features]
             raise PlannerError(
-                f"serving.{field} = {getattr(s, field)!r}: {engine.name} has no {feature.replace('_', ' ')}; "
+                f"serving.{field} = {getattr(s, field)!r}: {engine.name} has no {needs.replace('_', ' ')}; "
                 f"engines that have: {', '.join(others)}."
             )
     if (s.max_batch is not None and s.max_batch > 1 and engine.max_batch == 1) or (s.batch > 1 and engine.max_batch == 1):

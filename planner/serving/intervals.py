@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from planner.common import data
 from planner.model.parameters import parameters_total
+from planner.serving.disaggregated import Pools, slowed_apart
 from planner.serving.engine import engine_family
 from planner.serving.expense import Expense
 from planner.serving.load import Load, replica, slowed
@@ -125,8 +126,8 @@ def _of_clients(setting: Setting, load: Load) -> dict[str, Interval]:
 def _under_load(times: Times, load: Load, capacity: Interval) -> dict[str, Interval]:
     """Latencies under load, simulated again as quick and as slow as the capacity's bounds; never narrower than the figure's own
     residuals make it. Where the slow one cannot carry the rate, the upper bound is that of ``num_requests`` and says so."""
-    rate, one = load.requests_per_s, replica(times)
-    quick, slow = (slowed(times, rate, capacity.expected / bound, one) for bound in (capacity.upper, capacity.lower))
+    quick, slow = (_slowed(times, load.requests_per_s, capacity.expected / b) for b in (capacity.upper, capacity.lower))
+    rate = load.requests_per_s
     found: dict[str, Interval] = {}
     for name in ("ttft_s", "tpot_s", "e2e_s"):
         for key, value in (getattr(load, name) or {}).items():
@@ -141,6 +142,14 @@ def _under_load(times: Times, load: Load, capacity: Interval) -> dict[str, Inter
                 why=own.why if rate < capacity.lower else _grows(own.why),
             )
     return found
+
+
+def _slowed(times: Times, rate: float, factor: float) -> dict[str, Mapping[str, float]]:
+    if times.setting.serving.prefill_pool is None:
+        return slowed(times, rate, factor, replica(times))
+    load = slowed_apart(times, rate, factor, Pools(times))
+    found = {"ttft_s": load.ttft_s, "tpot_s": load.tpot_s, "e2e_s": load.e2e_s}
+    return {name: {k: factor * v for k, v in (values or {}).items()} for name, values in found.items()}
 
 
 def _grows(why: str) -> str:

@@ -132,7 +132,7 @@ def replica(times: Times, room: Room | None = None) -> Replica:
     base = near - slope * batches * low
     lengths, pass_s, own, shared = _prefill_tables(times)
     hit, engine = s.prefix_cache_hit_rate, setting.engine
-    beside = s.chunked_prefill_tokens or (engine.prefill_tokens if engine.prefill_beside else 0)
+    beside = s.chunked_prefill_tokens or (setting.pass_tokens if engine.prefill_beside else 0)
     paged = "paged_cache" in setting.engine.features
     cache = room.cache_tokens if paged else context * slots
     server = Server(
@@ -142,11 +142,14 @@ def replica(times: Times, room: Room | None = None) -> Replica:
         slots=slots,
         cache_tokens=cache,
         request_tokens=cache / s.attention_groups if paged else cache,
-        prefill_tokens=float(setting.engine.prefill_tokens),
+        prefill_tokens=float(setting.pass_tokens),
         chunk_tokens=float(beside) / (1.0 - hit),
         split=setting.engine.splits_prompts or bool(s.chunked_prefill_tokens),
         reserved_output=setting.engine.reserved_output,
         spare_tokens=float(setting.block_size) if paged and setting.engine.reserved_output < 1.0 else 0.0,
+        ahead=setting.engine.schedules_ahead,
+        wait_steps=s.prefill_wait_steps,
+        wait_tokens=s.prefill_wait_share * float(beside or setting.pass_tokens),
         stages=s.pp if setting.engine.pipelined else 1,
         groups=s.attention_groups,
     )
@@ -202,7 +205,7 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
         why = f"{rate:g} requests per second arrive and at most {total:.3g} can be served: the queue grows without end"
         return replace(load, why=why)
     requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
-    return measured(load, times.setting, requests, _simulated(one, requests), _counted(s.num_requests))
+    return measured(load, times.setting, requests, _simulated(one, requests), counted(s.num_requests))
 
 
 def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, Mapping[str, float]]:
@@ -214,7 +217,7 @@ def slowed(times: Times, rate: float, factor: float, one: Replica) -> dict[str, 
     each = factor * rate * (1.0 - s.response_cache_hit_rate) / s.dp
     requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
     empty = Load(requests_per_s=factor * rate, capacity_requests_per_s=0.0, utilisation=0.0, stable=True)
-    load = measured(empty, times.setting, requests, _simulated(one, requests), _counted(s.num_requests))
+    load = measured(empty, times.setting, requests, _simulated(one, requests), counted(s.num_requests))
     found = {"ttft_s": load.ttft_s, "tpot_s": load.tpot_s, "e2e_s": load.e2e_s}
     return {name: {k: factor * v for k, v in (values or {}).items()} for name, values in found.items()}
 
@@ -231,7 +234,8 @@ def require_room(one: Replica, requests: Requests) -> None:
         )
 
 
-def _counted(n: int) -> slice:
+def counted(n: int) -> slice:
+    """The requests that statistics count: those between warm-up and tail."""
     return slice(int(n * WARM_UP), max(int(n * (1.0 - TAIL)), 1))
 
 

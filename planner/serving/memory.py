@@ -55,7 +55,7 @@ def pass_tokens(setting: Setting, batch: Number, prompt: float) -> Array:
     if s.chunked_prefill_tokens is not None:
         return np.maximum(np.minimum(b * prompt, float(s.chunked_prefill_tokens)), b)
     whole = 0.0 if "chunked_prefill" in e.features else prompt
-    return np.maximum(np.minimum(b * prompt, max(float(e.prefill_tokens), whole)), b)
+    return np.maximum(np.minimum(b * prompt, max(float(setting.pass_tokens), whole)), b)
 
 
 def overhead_bytes(setting: Setting) -> float:

@@ -38,7 +38,7 @@ def _candidates(times: Times) -> Iterator[dict[str, Any]]:
     if s.kv_dtype not in ("fp8", "int8"):
         yield {"kv_dtype": "fp8"}
         yield {"kv_dtype": "int8"}
-    gpus = s.num_gpus
+    gpus = s.gpus_per_replica * s.dp
     for tp in (2, 4, 8, 16):
         if tp > s.tp and s.ep == 1 and gpus % (tp * s.pp) == 0:
             yield {"tp": tp, "dp": gpus // (tp * s.pp)}

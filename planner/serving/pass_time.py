@@ -65,6 +65,7 @@ class Times:
             part = "communication" if row.collective else "host_link" if row.block == "host_link" else "device"
             parts[part] = parts[part] + row.repeats * self.row_s(row)
         rate = {16: 1.0, 8: engine.int8_host_rate, 4: engine.int4_host_rate}[setting.format.family]
+        rate *= engine.awq_host_rate if setting.format.name == "int4-awq" else 1.0
         rate = engine.narrow_host_rate if setting.format.compute else rate
         loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
         layers = model.num_layers * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
@@ -215,6 +216,7 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
         "8": e.int8_bandwidth_rate,
         "4": e.int4_bandwidth_rate,
     }[stored] * (e.expert_bandwidth_rate if experts else 1.0)
+    bandwidth *= e.awq_bandwidth_rate if stored == "4" and setting.format.name == "int4-awq" else 1.0
     expanded = stored in ("8", "4")
     compute = e.prefill_rate * (e.expanding_compute_rate if expanded else 1.0) * _fp16_gain(setting)
     compute *= e.expert_compute_rate if experts else 1.0

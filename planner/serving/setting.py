@@ -68,6 +68,11 @@ class Setting:
         """Tokens of a cache block; 1 where the engine does not page."""
         return self.serving.block_size or self.engine.block_size
 
+    @property
+    def pass_tokens(self) -> int:
+        """Most tokens of one prefill pass."""
+        return self.serving.pass_tokens or self.engine.prefill_tokens
+
     @cached_property
     def curves(self) -> Curves:
         """Kernel curves of the accelerator."""

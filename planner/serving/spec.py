@@ -82,6 +82,20 @@ class Speculative(Spec):
     acceptance: Fraction
 
 
+class PrefillPool(Spec):
+    """GPUs of their own for prompts, beside those of ``tp``, ``pp``, ``ep`` and ``dp``, which then only decode."""
+
+    replicas: Annotated[int, Field(gt=0, le=65_536, strict=True)] = 1
+    tp: Positive = 1
+    pp: Positive = 1
+    ep: Positive = 1
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs of all prefill replicas."""
+        return max(self.tp, self.ep) * self.pp * self.replicas
+
+
 class Serving(Spec):
     """One deployment. ``batch``: sequences decoded together on a replica when no load is given."""
 
@@ -99,6 +113,7 @@ class Serving(Spec):
     pp: Positive = 1
     ep: Positive = 1
     dp: Positive = 1  # replicas of the whole
+    prefill_pool: PrefillPool | None = None  # replicas that only prefill; the others only decode
 
     batch: Positive = 1
     max_batch: Positive | None = None
@@ -113,6 +128,9 @@ class Serving(Spec):
     response_cache_hit_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # part of the requests answered without the model
     response_cache_s: Annotated[float, Field(ge=0)] = 0.005  # latency of such an answer: a look-up over the network, assumed
     chunked_prefill_tokens: Positive | None = None  # tokens of a pass that prefill may take beside decoding
+    pass_tokens: Positive | None = None  # most tokens of one prefill pass; None = the engine's
+    prefill_wait_steps: Annotated[int, Field(ge=0, le=10_000, strict=True)] = 0  # decode steps that prompts wait for company
+    prefill_wait_share: Fraction = 0.0  # of a pass's tokens, at which they wait no longer
     speculative: Speculative | None = None
     expert_offload: Fraction = 0.0  # part of the experts in host memory, read over the host link when touched
     expert_load: Annotated[float, Field(ge=1)] = 1.0  # tokens on the fullest expert rank / mean
@@ -138,6 +156,8 @@ class Serving(Spec):
         if any(t is not None for t in targets) and self.requests_per_s is None and self.clients is None:
             raise ValueError("a latency target (ttft_target_s, tpot_target_s, e2e_target_s) needs requests_per_s or clients")
         self._check_load()
+        self._check_waiting()
+        self._check_pool()
         if "response_cache_s" in self.model_fields_set and not self.response_cache_hit_rate:
             raise ValueError(
                 f"response_cache_s = {self.response_cache_s:g} needs response_cache_hit_rate: else no request is answered so"
@@ -163,6 +183,37 @@ class Serving(Spec):
         if self.clients > MOST_CLIENTS * self.dp:
             raise ValueError(
                 f"clients = {self.clients}: at most {MOST_CLIENTS} a replica are simulated; give requests_per_s instead"
+            )
+
+    def _check_pool(self) -> None:
+        """Raise ValueError for a prefill pool with what is not modelled beside it."""
+        pool = self.prefill_pool
+        if pool is None:
+            return
+        if max(pool.ep, pool.tp) % min(pool.ep, pool.tp):
+            raise ValueError(f"prefill_pool: ep = {pool.ep} and tp = {pool.tp}: one must divide the other")
+        for field in ("clients", "speculative"):
+            if getattr(self, field) is not None:
+                raise ValueError(f"prefill_pool with {field}: not modelled together; leave one of the two out")
+        for field in ("expert_offload", "prefill_wait_steps"):
+            if getattr(self, field):
+                raise ValueError(f"prefill_pool with {field}: not modelled together; leave one of the two out")
+
+    def _check_waiting(self) -> None:
+        """Raise ValueError for two sizes of a pass, half of a rule for waiting prompts, or one that nothing follows."""
+        if self.pass_tokens is not None and self.chunked_prefill_tokens is not None:
+            raise ValueError(
+                f"pass_tokens = {self.pass_tokens} and chunked_prefill_tokens = {self.chunked_prefill_tokens}: chunks are the "
+                "size of a pass; give one of the two"
+            )
+        if (self.prefill_wait_steps > 0) != (self.prefill_wait_share > 0):
+            raise ValueError(
+                f"prefill_wait_steps = {self.prefill_wait_steps} and prefill_wait_share = {self.prefill_wait_share:g}: prompts "
+                "wait while both bounds are open; give both, or neither"
+            )
+        if self.prefill_wait_steps and self.requests_per_s is None and self.clients is None:
+            raise ValueError(
+                f"prefill_wait_steps = {self.prefill_wait_steps} needs requests_per_s or clients: a prompt alone does not wait"
             )
 
     def _check_format(self) -> None:
@@ -195,5 +246,5 @@ class Serving(Spec):
 
     @property
     def num_gpus(self) -> int:
-        """GPUs of all replicas."""
-        return self.gpus_per_replica * self.dp
+        """GPUs of all replicas, those that only prefill included."""
+        return self.gpus_per_replica * self.dp + (self.prefill_pool.num_gpus if self.prefill_pool else 0)

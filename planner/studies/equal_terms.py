@@ -13,9 +13,11 @@ from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.prices.price import Price
 from planner.studies.scaling_law import NAMES, beyond_fit, laws, predicted_loss, tokens_for_loss, tokens_per_parameter_note
+from planner.training.difference import ratios
 from planner.training.plan import Plan, step_time_interval
 from planner.training.planning import plan
 from planner.uncertainty.interval import Interval
+from planner.uncertainty.ratio import Ratio
 
 Terms = Literal["loss", "flops", "dollars", "active", "total", "days"]
 TERMS: tuple[str, ...] = get_args(Terms)
@@ -44,11 +46,12 @@ class Side:
     loss: float | None
     tokens_by_law: Mapping[str, float | None]
     reachable: bool
+    over_first: Mapping[str, Ratio]  # this case over the first: time and dollars at its tokens, and memory
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        data = {n: getattr(self, n) for n in self.__dataclass_fields__ if n not in ("plan", "price")}
+        data = {n: getattr(self, n) for n in self.__dataclass_fields__ if n not in ("plan", "price", "over_first")}
         for name in ("days", "gpu_hours", "cost_usd"):
             data[name] = None if data[name] is None else asdict(data[name])
         own = self.plan
@@ -58,6 +61,7 @@ class Side:
             "family": own.model.family,
             "layout": own.layout.label,
             "fits": own.fits,
+            "over_first": {name: found.to_dict() for name, found in self.over_first.items()},
             "price": None if self.price is None else self.price.to_dict(),
         }
 
@@ -78,7 +82,24 @@ def on_equal_terms(labels: Sequence[str], plans: Sequence[Plan], at: str) -> tup
         raise PlannerError(f"{labels[0]}: a single dense case has nothing to be compared with; add a [[compare]] table.")
     if not others:
         others = [("dense", _replan(plans[0], dense_of_size(plans[0].model, reference.parameters_active)))]
-    return (reference, *(_matched(label, other, reference, at) for label, other in others))
+    return (reference, *(_over(_matched(label, other, reference, at), reference) for label, other in others))
+
+
+def _over(side: Side, reference: Side) -> Side:
+    """The side with its time, dollars and memory over the reference's: of step times and memory, at its own tokens.
+
+    At equal loss the tokens are no better known than the laws agree.
+    """
+    steps = ratios(side.plan, reference.plan)
+    known = [tokens / side.tokens for tokens in side.tokens_by_law.values() if tokens is not None]
+    spread = (min(known, default=1.0), max(known, default=1.0))
+    found = {"peak_total_bytes": steps["peak_total_bytes"]}
+    figures = {"days": (side.days, reference.days), "cost_usd": (side.cost_usd, reference.cost_usd)}
+    for name, (ours, theirs) in figures.items():
+        if ours is not None and theirs is not None and ours.expected > 0 and theirs.expected > 0:
+            step = steps["step_time_s"]
+            found[name] = step.scaled(ours.expected / theirs.expected / step.expected).widened(*spread)
+    return replace(side, over_first=found)
 
 
 def _matched(label: str, other: Plan, reference: Side, at: str) -> Side:
@@ -168,6 +189,7 @@ def _side(label: str, answer: Plan, tokens: float) -> Side:
         loss=None if math.isnan(loss) else loss,
         tokens_by_law={},
         reachable=True,
+        over_first={},
         notes=notes if answer.fits else (*notes, f"{label}: does not fit ({'; '.join(answer.reasons)})"),
     )
 

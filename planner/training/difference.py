@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from planner.training.plan import Plan
 from planner.uncertainty.ratio import Ratio, ratio
+from planner.uncertainty.subject import Subject, movable_part
 
 
 def ratios(plan: Plan, first: Plan) -> dict[str, Ratio]:
@@ -19,8 +20,8 @@ def ratios(plan: Plan, first: Plan) -> dict[str, Ratio]:
         plan.peak_total_bytes,
         first.peak_total_bytes,
         "memory",
-        replace(plan.subject, figure="reserved"),
-        replace(first.subject, figure="reserved"),
+        _memory_subject(plan),
+        _memory_subject(first),
     )
     found = {"step_time_s": step, "peak_total_bytes": memory}
     for name in ("run_s", "cost_usd_per_step", "cost_usd"):
@@ -28,3 +29,8 @@ def ratios(plan: Plan, first: Plan) -> dict[str, Ratio]:
         if ours and theirs:
             found[name] = step.scaled(ours / theirs / step.expected)
     return found
+
+
+def _memory_subject(plan: Plan) -> Subject:
+    movable = float(movable_part(plan.states_bytes, plan.peak_total_bytes))
+    return replace(plan.subject, figure="reserved", movable=movable)

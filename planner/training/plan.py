@@ -12,25 +12,41 @@ from planner.common.tables import one_row
 from planner.hardware.cluster import Cluster, host_usable_bytes
 from planner.layout_search.choice import Bolder
 from planner.model.architecture import Model
+from planner.operators.routing import job_load
+from planner.performance.evaluation import evaluate
 from planner.performance.risk import FitRule, fit_rule
 from planner.prices.price import Price
 from planner.uncertainty.interval import Interval, Subject, interval
+from planner.uncertainty.subject import movable_part
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import Layout
+from planner.workload.layout import Layout, as_columns
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+TOLD_FROM = 0.05
+"""A step's or a peak's difference from even routing that is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvenRouting:
+    """The same layout where the router is forced to be even, as benchmarks do; ``expert_load`` is the plan's own."""
+
+    expert_load: float
+    step_time_s: float
+    peak_total_bytes: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What one job takes on one layout. SI units; memory is that of the heaviest pipeline stage's GPU.
 
-    ``memory_bytes`` by kind adds up to ``peak_total_bytes``, of which ``firm_bytes`` cannot be paged out; ``peak_reserved_bytes``
-    holds besides what the allocator keeps where there is room; ``step_parts_s`` add up to
-    ``step_time_s``. Durations and costs of the whole run are None when the job gives no length, dollars
-    also where it does not fit.
+    ``memory_bytes`` by kind adds up to ``peak_total_bytes``, of which ``firm_bytes`` cannot be paged out and ``states_bytes`` are
+    model states while the optimizer runs; ``peak_reserved_bytes`` holds besides what the allocator keeps where there is room;
+    ``step_parts_s`` add up to ``step_time_s``. Durations and costs of the whole run are None when the job gives no length,
+    dollars also where it does not fit.
     """
 
     model: Model
@@ -56,6 +72,7 @@ class Plan:
     peak_reserved_bytes: float
     peak_total_bytes: float
     firm_bytes: float
+    states_bytes: float
     usable_bytes: float
     headroom_bytes: float
     memory_bytes: Mapping[str, float]
@@ -107,7 +124,9 @@ class Plan:
             found[name] = step.inverse(getattr(self, name) * self.step_time_s)
         for name in ("peak_allocated_bytes", "peak_reserved_bytes", "peak_total_bytes"):
             figure = "allocated" if name == "peak_allocated_bytes" else "reserved"
-            found[name] = interval(getattr(self, name), "memory", replace(subject, figure=figure))
+            value = getattr(self, name)
+            movable = float(movable_part(self.states_bytes, value))
+            found[name] = interval(value, "memory", replace(subject, figure=figure, movable=movable))
         return found
 
     @cached_property
@@ -115,12 +134,25 @@ class Plan:
         """Probability that the heaviest GPU's memory is enough; 0 where the host's is not."""
         if self.host_bytes_per_gpu > host_usable_bytes(self.cluster):
             return 0.0
-        return float(self._rule.probability(self.firm_bytes))
+        return float(self._rule.probability(self.firm_bytes, self.states_bytes))
+
+    @cached_property
+    def even_routing(self) -> EvenRouting | None:
+        """Step and memory with a router forced to be even, where either differs by more than 5 % (``TOLD_FROM``)."""
+        load = job_load(self.model, self.job, self.layout.ep)
+        if load == 1.0 or self.model.capacity_factor is not None:
+            return None
+        even = self.job.replaced(routing="forced", expert_load=None)
+        columns = as_columns(self.layout, self.num_gpus)
+        found = evaluate(self.model, self.cluster, self.framework, even, columns)
+        step_s, peak_bytes = float(found.step_time_s[0]), float(found.memory.total[0])
+        differ = max(self.step_time_s / step_s, self.peak_total_bytes / peak_bytes) - 1.0
+        return EvenRouting(expert_load=load, step_time_s=step_s, peak_total_bytes=peak_bytes) if differ > TOLD_FROM else None
 
     @property
     def recommended(self) -> bool:
         """Whether it fits at the accepted risk."""
-        return self.fits and bool(self._rule.holds(self.firm_bytes))
+        return self.fits and bool(self._rule.holds(self.firm_bytes, self.states_bytes))
 
     @cached_property
     def _rule(self) -> FitRule:
@@ -158,8 +190,14 @@ class Plan:
         numbers = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in specs}
         numbers["step_parts_s"], numbers["memory_bytes"] = dict(self.step_parts_s), dict(self.memory_bytes)
         sure = {name: found.to_dict() for name, found in self.intervals.items()}
-        doubt = {"certainty": self.certainty, "fit_probability": self.fit_probability, "recommended": self.recommended}
-        return {**specs, **numbers, **doubt, "intervals": sure}
+        even = None if self.even_routing is None else dict(vars(self.even_routing))
+        doubt = {
+            "even_routing": even,
+            "certainty": self.certainty,
+            "fit_probability": self.fit_probability,
+            "recommended": self.recommended,
+        }
+        return {**specs, **numbers, **doubt, "even_routing": even, "intervals": sure}
 
 
 def fields_of(layout: Layout) -> dict[str, Any]:

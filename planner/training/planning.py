@@ -74,7 +74,7 @@ def plan(
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     chosen = None if layout is None else as_layout(layout)
     named, notes = _framework(framework, the_model, the_cluster, the_job, chosen)
-    the_framework = attention_on(named, the_cluster.accelerator)
+    the_framework = attention_on(named, the_cluster.accelerator, the_model.attention_sinks)
     bolder: Bolder | None = None
     if chosen is None:
         choice = choose(the_model, the_cluster, the_framework, the_job, risk=risk, allow=allow)
@@ -86,9 +86,11 @@ def plan(
         Question(model=the_model, cluster=the_cluster, framework=the_framework, job=the_job, layouts=columns), chosen
     )
     evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
-    if the_cluster.node.host_memory_bytes == 0 and (chosen.offload_optimizer or chosen.offload_activations):
+    if the_cluster.node.host_memory_bytes == 0 and (
+        chosen.offload_optimizer or chosen.offload_parameters or chosen.offload_activations
+    ):
         notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
-    notes = (*notes, *cluster_notes(the_cluster), *attention_notes(named, the_cluster.accelerator))
+    notes = (*notes, *cluster_notes(the_cluster), *attention_notes(named, the_cluster.accelerator, the_model.attention_sinks))
     notes = (*notes, *the_model.reading_notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
     answer = replace(answer, risk=risk, bolder=bolder)
@@ -186,6 +188,7 @@ def _one(
         peak_reserved_bytes=float(memory.reserved[0]),
         peak_total_bytes=float(memory.total[0]),
         firm_bytes=float(evaluation.firm_bytes[0]),
+        states_bytes=float(evaluation.states_bytes[0]),
         usable_bytes=evaluation.usable_bytes,
         headroom_bytes=float(evaluation.headroom_bytes[0]),
         memory_bytes={kind: float(getattr(memory, kind)[0]) for kind in KINDS},

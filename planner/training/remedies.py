@@ -74,7 +74,7 @@ def _layout_steps(layout: Layout, framework: Framework) -> Iterable[tuple[str, A
     for degree in ("tp", "pp", "cp", "ep"):
         if degree in has:
             yield from ((degree, getattr(layout, degree) * k) for k in (2, 4, 8))
-    for name in ("sequence_parallel", "offload_optimizer", "offload_activations"):
+    for name in ("sequence_parallel", "offload_optimizer", "offload_parameters", "offload_activations"):
         if name in has and not getattr(layout, name):
             yield name, True
 

@@ -18,8 +18,8 @@ import numpy as np
 from planner.common import data
 from planner.common.arrays import Array, Number
 from planner.common.spec import read_table
-from planner.uncertainty.hierarchy import LEVELS, OWN, SHARED, beyond
-from planner.uncertainty.subject import Kind, Metric, Subject
+from planner.uncertainty.hierarchy import LEVELS, OWN, SHARED, beyond, counted_gpus
+from planner.uncertainty.subject import Kind, Metric, Subject, lever
 
 UNCERTAINTY = data.CATALOG / "uncertainty.toml"
 FAR = 2.0
@@ -32,7 +32,7 @@ KNOWN_BIAS = 0.03
 class Standing:
     """Normal distribution of log(measured / predicted) for a question asked by a new source, and where it comes from."""
 
-    mean: float
+    mean: Number
     deviation: Number
     provenance: Kind
     why: str
@@ -42,11 +42,13 @@ class Standing:
 class Effects:
     """The stored model of one metric."""
 
+    metric: str
     runs: int
     sources: int
     deviations: Mapping[str, float]
     run: float
     terms: Mapping[str, float]
+    doubts: Mapping[str, float]  # variance of a term of the spread, as far as the runs tell
     scale: float  # on deviations, so that 90 % of the runs left out by source lie inside
     pair_scale: float
     alike: float  # correlation of the own errors of two runs of one source, model and chip
@@ -58,7 +60,7 @@ class Effects:
     reach: Mapping[tuple[str, str], tuple[float, float, float]]
 
     def standing(self, subject: Subject) -> Standing:
-        """Mean, deviation and words for one question; the deviation is a column where ``subject.kernel`` is one."""
+        """Mean, deviation and words for one question; columns where ``subject.kernel`` or ``subject.movable`` is one."""
         at, unknown = self._shared(subject)
         mean = float(self.means[at].sum())
         shared = float(self.covariance[np.ix_(at, at)].sum()) + sum(self.deviations[name] ** 2 for name in unknown)
@@ -70,9 +72,10 @@ class Effects:
             why.append(f"moved up by {np.expm1(mean):.0%}: such runs took that much more than predicted")
         if mean <= -KNOWN_BIAS:
             why.append(f"moved down by {-np.expm1(mean):.0%}: such runs took that much less than predicted")
+        part = lever(subject.movable)
         return Standing(
-            mean=mean,
-            deviation=deviation if np.ndim(deviation) else float(deviation),
+            mean=_plain(part * mean),
+            deviation=_plain(part * deviation),
             provenance="extrapolated" if extrapolated else "fitted",
             why="; ".join(why),
         )
@@ -85,16 +88,17 @@ class Effects:
         """
         one, unknown_one = self._shared(first)
         two, unknown_two = self._shared(second)
+        part_one, part_two = float(lever(first.movable)), float(lever(second.movable))
         contrast = np.zeros(len(self.means))
-        np.add.at(contrast, one, 1.0)
-        np.add.at(contrast, two, -1.0)
+        np.add.at(contrast, one, part_one)
+        np.add.at(contrast, two, -part_two)
         variance = float(contrast @ self.covariance @ contrast)
         for name, keys in SHARED.items():
             same = all(_key(first, key) == _key(second, key) for key in keys)
-            if not same:
-                variance += self.deviations[name] ** 2 * ((name in unknown_one) + (name in unknown_two))
-        w1 = float(self.width(first, self.distance(first)))
-        w2 = float(self.width(second, self.distance(second)))
+            of_one, of_two = part_one * (name in unknown_one), part_two * (name in unknown_two)
+            variance += self.deviations[name] ** 2 * ((of_one - of_two) ** 2 if same else of_one**2 + of_two**2)
+        w1 = part_one * float(self.width(first, self.distance(first)))
+        w2 = part_two * float(self.width(second, self.distance(second)))
         for name, keys in OWN.items():
             together = all(key == "source" or _key(first, key) == _key(second, key) for key in keys)
             own = (w1 - w2) ** 2 if together else w1**2 + w2**2
@@ -108,18 +112,28 @@ class Effects:
         return float(self.alike * np.exp(-apart / self.alike_doublings))
 
     def width(self, subject: Subject, away: float) -> Number:
-        """w of the hierarchical model: the spread of a question of this kind over the typical one's."""
-        log = sum(self.terms.get(f"{level} {getattr(subject, level)}", 0.0) for level in LEVELS)
-        log += self.terms["distance"] * away
-        return np.exp(log + self.terms["kernel"] * np.asarray(subject.kernel))
+        """w of the hierarchical model: the spread of a question of this kind over the typical one's.
+
+        The root of its mean square over what is not known of its terms, exp(mean + variance) of each: a kind that few runs tell
+        of is wider than one that many do.
+        """
+        log = self.terms["distance"] * away + self.doubts["distance"] * away**2
+        for level, unsure in LEVELS[self.metric].items():
+            name = f"{level} {getattr(subject, level)}"
+            log += self.terms.get(name, 0.0) + self.doubts.get(name, unsure**2)
+        if "kernel" not in self.terms:
+            return float(np.exp(log))
+        kernel = np.asarray(subject.kernel, dtype=float)
+        return np.exp(log + self.terms["kernel"] * kernel + self.doubts["kernel"] * kernel**2)
 
     def distance(self, subject: Subject) -> float:
         """Doublings beyond what was measured of the subject's root framework and kind of model."""
         reach = self._reach(subject)
         if reach is None:
             return 0.0
-        sizes = np.log2(np.array([subject.parameters, subject.num_gpus, *reach], dtype=float))
-        return float(beyond(sizes[:1], sizes[1:2], sizes[2], sizes[3], sizes[4])[0])
+        size, fewest, most = np.log2(np.array([subject.parameters, *reach[:2]], dtype=float))
+        gpus, most_gpus = counted_gpus(np.array([subject.num_gpus, reach[2]], dtype=float), self.metric)
+        return float(beyond(size, gpus, fewest, most, most_gpus))
 
     def _reach(self, s: Subject) -> tuple[float, float, float] | None:
         """Fewest and most parameters and most GPUs measured of the nearest kind; None where nothing was."""
@@ -159,13 +173,17 @@ class Effects:
     def _beyond(self, s: Subject) -> list[str]:
         fewest, most, gpus = self._reach(s) or (s.parameters, s.parameters, s.num_gpus)
         reasons = []
-        if s.num_gpus > gpus:
+        if s.num_gpus > gpus and self.metric != "memory":
             reasons.append(f"{s.num_gpus} GPUs, at most {gpus:.0f} were measured")
         if s.parameters > most:
             reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at most {most / 1e9:.3g}B were measured")
         if s.parameters < fewest:
             reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at least {fewest / 1e9:.3g}B were measured")
         return reasons
+
+
+def _plain(value: Number) -> Number:
+    return value if np.ndim(value) else float(value)
 
 
 def _runs(measured: Iterable[Mapping[str, Any]]) -> int:
@@ -180,22 +198,16 @@ def _key(subject: Subject, column: str) -> str:
 @cache
 def load_effects(path: Path = UNCERTAINTY) -> dict[str, Effects]:
     """The stored models by metric."""
-    return {metric: as_effects(table) for metric, table in read_table(path).items()}
+    return {metric: as_effects(table, metric) for metric, table in read_table(path).items()}
 
 
 def standing(metric: Metric, subject: Subject) -> Standing:
-    """What held-out runs say of a question; memory without a figure of its own is reserved memory.
-
-    How small multiplications are says next to nothing of memory (3 % of the spread a doubling): it is left out there, so that
-    one rule of what fits holds for all layouts.
-    """
-    asked = subject
-    if metric == "memory":
-        asked = replace(subject, kernel=0.0, figure="reserved" if subject.figure == "step" else subject.figure)
+    """What held-out runs say of a question; memory without a figure of its own is reserved memory."""
+    asked = subject if metric != "memory" or subject.figure != "step" else replace(subject, figure="reserved")
     return load_effects()[metric].standing(asked)
 
 
-def as_effects(table: Mapping[str, Any]) -> Effects:
+def as_effects(table: Mapping[str, Any], metric: str) -> Effects:
     """One metric's table of ``catalog/uncertainty.toml`` as a model."""
     effects = table["effect"]
     covariance = np.zeros((len(effects), len(effects)))
@@ -203,11 +215,13 @@ def as_effects(table: Mapping[str, Any]) -> Effects:
         covariance[i, : i + 1] = effect["covariance"]
     deviations = dict(table["deviations"])
     return Effects(
+        metric=metric,
         runs=table["runs"],
         sources=table["sources"],
         run=deviations.pop("run"),
         deviations=deviations,
         terms=table["terms"],
+        doubts=table["doubts"],
         scale=table["scale"],
         pair_scale=table["pair_scale"],
         alike=table["alike"],

@@ -7,17 +7,19 @@ For run i of source s on a chip c,
 The shared effects u are what a new source has in common with the measured ones (framework and what it is based on, framework and
 generation of chip, kind of model, precision, kind of job); the effects v of a source, of a source and a chip, of a source and a
 model, and the run's own e are redrawn by a new source. All are normal with a variance of their own, which the fit finds; w is
-the spread by kind of model, by generation, by how large a run's kernels are and by how far it lies from what other sources
-measured. The prediction for a new source is the interval.
+the spread by software stack, by die, by how large a run's kernels are and by how far it lies from what other sources
+measured. The prediction for a new source is the interval. Errors of memory are divided by ``subject.lever`` first: model states
+are counted, so that the rest of a peak makes its error.
 
 Runs of one source say much the same: a source of n runs counts as sqrt(n), as in the fit of the constants. Outlying runs count
-less: e is Student's t with 8 degrees of freedom, as a scale mixture (Lange, Little and Taylor 1989). The likelihood with random
-effects integrated out and its derivatives: Searle, Casella and McCulloch 1992, chapter 6.
+less: e is Student's t with FREEDOM degrees of freedom, as a scale mixture (Lange, Little and Taylor 1989). The likelihood with
+random effects integrated out and its derivatives: Searle, Casella and McCulloch 1992, chapter 6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -50,20 +52,29 @@ OWN: dict[str, tuple[str, ...]] = {
     "source and model": ("source", "model"),
 }
 """Effects that a new source draws anew."""
-LEVELS = ("family", "generation", "framework", "figure")
-"""Columns whose values have a spread of their own."""
-FREEDOM = 8.0
+LEVELS: dict[str, dict[str, float]] = {
+    "step_time": {"framework": 0.3, "die": 0.3},
+    "memory": {"family": 0.3, "generation": 0.3, "framework": 0.6, "figure": 0.3},
+}
+"""Columns whose values have a spread of their own, by metric, and the standard deviation of its logarithm beforehand: of several
+tried, those of the best mean score over runs left out with their source. Software stacks differ most: recipes that state
+everything, and tools whose settings a table does not tell. Of chips it is the die: clocks of graphics cards are less known."""
+FREEDOM = 4.0
 """Degrees of freedom of a run's own error: assumed."""
 TYPICAL = 0.05
 """What a standard deviation of an effect is before any run is looked at: assumed; its logarithm is known to UNSURE."""
 UNSURE = 0.7
-LEVEL_UNSURE = 0.4
-"""Standard deviation of the logarithm of a level's spread: assumed."""
-SLOPES = {"kernel": (0.0, 0.1), "distance": (0.15, 0.03), "incomplete": (0.2, 0.2)}
-"""Further terms of log(w), mean and standard deviation beforehand: assumed. ``kernel``: log2 of typical over the run's size of a
-multiplication; ``distance``: of ``distances``; ``incomplete``: 1 where the row says that something is missing (quality B)."""
+SLOPES: dict[str, dict[str, tuple[float, float]]] = {
+    "step_time": {"kernel": (0.0, 0.1), "distance": (0.15, 0.03), "incomplete": (0.2, 0.2)},
+    "memory": {"distance": (0.15, 0.03), "incomplete": (0.2, 0.2)},
+}
+"""Further terms of log(w) by metric, mean and standard deviation beforehand: assumed. ``kernel``: log2 of typical over the run's
+size of a multiplication; ``distance``: of ``distances``; ``incomplete``: 1 where the row says that something is missing (quality
+B)."""
 ROUNDS = 5
 """Times that the weights of outlying runs are found anew."""
+LEFT_OUT_ITERATIONS = 12
+"""Steps of the minimizer where one source of many is left out: the others hardly move."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +89,19 @@ class Components:
 class Design:
     """The model's matrices for a table of held-out runs: which effects each has, what its spread depends on."""
 
-    def __init__(self, table: Columns, residual: Array, terms: Sequence[str], spread: Array) -> None:
+    def __init__(
+        self,
+        table: Columns,
+        residual: Array,
+        terms: Sequence[str],
+        spread: Array,
+        before: Mapping[str, tuple[float, float]],
+        metric: str,
+    ) -> None:
+        self.metric = metric
         self.effects = [*SHARED, *OWN]
         self.residual = residual
-        self.terms, self.spread = list(terms), spread
+        self.terms, self.spread, self.before = list(terms), spread, dict(before)
         self.groups: list[tuple[str, ...]] = []
         seen: dict[tuple[str, ...], int] = {}
         columns = np.empty((len(residual), len(self.effects)), dtype=np.intp)
@@ -103,6 +123,14 @@ class Design:
         """(runs, groups): 1 where a run has an effect of its source."""
         return self._matrix(np.arange(len(self.effects)) >= len(SHARED))
 
+    def rows(self, keep: Mask) -> Design:
+        """The design of some of the runs, with the same groups and terms."""
+        part = copy(self)
+        for cached in ("shared", "own"):
+            part.__dict__.pop(cached, None)
+        part.residual, part.spread, part.columns = self.residual[keep], self.spread[keep], self.columns[keep]
+        return part
+
     def _matrix(self, chosen: Mask) -> csr_matrix:
         from scipy.sparse import csr_matrix
 
@@ -112,7 +140,7 @@ class Design:
 
     def prior(self) -> tuple[Array, Array]:
         """Mean and standard deviation of the terms beforehand."""
-        known = [SLOPES.get(term, (0.0, LEVEL_UNSURE)) for term in self.terms]
+        known = [self.before[term] for term in self.terms]
         return np.array([m for m, _ in known]), np.array([s for _, s in known])
 
     def components(self, theta: Array) -> Components:
@@ -125,27 +153,31 @@ class Design:
         )
 
 
-def design(table: Columns, residual: Array, away: Array) -> Design:
+def design(table: Columns, residual: Array, away: Array, metric: str = "step_time") -> Design:
     """The design of a table; ``away`` as ``distances`` gives it."""
-    n = len(residual)
     terms: list[str] = []
     columns: list[Array] = []
-    for column in LEVELS:
+    before: dict[str, tuple[float, float]] = {}
+    for column, unsure in LEVELS[metric].items():
         for value in sorted({str(v) for v in table[column]}):
             terms.append(f"{column} {value}")
             columns.append(np.array([str(v) == value for v in table[column]], dtype=float))
-    terms += list(SLOPES)
-    columns += [np.asarray(table["kernel"], float), away, np.asarray(table["incomplete"], float)]
-    return Design(table, residual, terms, np.column_stack(columns) if n else np.empty((0, len(terms))))
+            before[terms[-1]] = (0.0, unsure)
+    for slope, known in SLOPES[metric].items():
+        terms.append(slope)
+        columns.append(away if slope == "distance" else np.asarray(table[slope], float))
+        before[slope] = known
+    spread = np.column_stack(columns) if len(residual) else np.empty((0, len(terms)))
+    return Design(table, residual, terms, spread, before, metric)
 
 
-def distances(table: Columns) -> Array:
+def distances(table: Columns, metric: str = "step_time") -> Array:
     """How far each run lies from what other sources measured of its root framework and kind of model, in doublings.
 
-    log2 of parameters beyond their range there, plus log2 of GPUs beyond the most there; of its kind of model under any
-    framework where no other source has its own.
+    log2 of parameters beyond their range there, plus log2 of GPUs beyond the most there (memory is that of one GPU, however many
+    there are); of its kind of model under any framework where no other source has its own.
     """
-    size, gpus = np.log2(np.asarray(table["parameters"], float)), np.log2(np.asarray(table["num_gpus"], float))
+    size, gpus = np.log2(np.asarray(table["parameters"], float)), counted_gpus(np.asarray(table["num_gpus"], float), metric)
     source, root, family = (np.asarray(table[c]).astype(str) for c in ("source", "root", "family"))
     found = np.zeros(len(size))
     cells = sorted(set(zip(source.tolist(), root.tolist(), family.tolist(), strict=True)))
@@ -157,6 +189,11 @@ def distances(table: Columns) -> Array:
         if chosen.any():
             found[mine] = beyond(size[mine], gpus[mine], size[chosen].min(), size[chosen].max(), gpus[chosen].max())
     return found
+
+
+def counted_gpus(num_gpus: Array, metric: str) -> Array:
+    """log2 of GPUs where their number makes an error, else 0."""
+    return np.zeros_like(num_gpus) if metric == "memory" else np.log2(num_gpus)
 
 
 def beyond(size: Array, gpus: Array, smallest: float, largest: float, most: float) -> Array:
@@ -176,12 +213,27 @@ class Fitted:
 
     of: Design
     theta: Array
-    weights: Array  # of the likelihood: by source and by how outlying a run is
+    by_source: Array  # weights of the likelihood: by source, and by how outlying a run is
+    outlying: Array
+
+    @property
+    def weights(self) -> Array:
+        """Both weights together."""
+        return self.by_source * self.outlying
 
     @property
     def components(self) -> Components:
         """The variance components and terms of the spread."""
         return self.of.components(self.theta)
+
+    def doubts(self, keep: Array | None = None) -> Array:
+        """Variance of each term of log(w) given the runs with weights ``keep``, 1 / (1 / s^2 + 2 sum x^2).
+
+        n errors tell the logarithm of their standard deviation to (2 n)^(-1/2); a run counts as ``source_weights`` says.
+        """
+        _, unsure = self.of.prior()
+        counted = self.by_source * (1.0 if keep is None else keep)
+        return np.asarray(1.0 / (1.0 / unsure**2 + 2.0 * (self.of.spread**2 * counted[:, None]).sum(axis=0)))
 
     @cached_property
     def widths(self) -> Array:
@@ -206,23 +258,32 @@ class Fitted:
         return float(sum(found.deviations[name] ** 2 for name in OWN) + found.run**2)
 
 
-def fit_hierarchy(table: Columns, residual: Array, iterations: int = 60) -> Fitted:
+def fit_hierarchy(table: Columns, residual: Array, metric: str = "step_time", iterations: int = 60) -> Fitted:
     """Variance components and spread that make the held-out residuals most likely; some seconds for 2,000 runs."""
-    from scipy.optimize import minimize
-
-    of = design(table, residual, distances(table))
+    of = design(table, residual, distances(table, metric), metric)
     mean, _ = of.prior()
     theta = np.concatenate([np.full(len(of.effects), np.log(TYPICAL)), [np.log(2.0 * TYPICAL)], mean])
-    by_source = source_weights(table)
-    outlying = np.ones(len(residual))
-    for _ in range(ROUNDS):
+    return _fitted(Fitted(of, theta, source_weights(table), np.ones(len(residual))), ROUNDS, iterations)
+
+
+def without(fitted: Fitted, keep: Mask) -> Fitted:
+    """The model fitted to the runs that are kept alone, from where the fit to all of them ended."""
+    part = Fitted(fitted.of.rows(keep), fitted.theta, fitted.by_source[keep], fitted.outlying[keep])
+    return _fitted(part, 1, LEFT_OUT_ITERATIONS)
+
+
+def _fitted(start: Fitted, rounds: int, iterations: int) -> Fitted:
+    from scipy.optimize import minimize
+
+    of, by_source, theta, outlying = start.of, start.by_source, start.theta, start.outlying
+    for _ in range(rounds):
         of_round = (of, by_source, outlying)
         found = minimize(
             _negative, theta, args=of_round, jac=True, method="L-BFGS-B", options={"maxiter": iterations, "ftol": 1e-6}
         )
         theta = found.x
         outlying = (FREEDOM + 1.0) / (FREEDOM + _standardized(theta, *of_round))
-    return Fitted(of, theta, by_source * outlying)
+    return Fitted(of, theta, by_source, outlying)
 
 
 def _negative(theta: Array, of: Design, by_source: Array, outlying: Array) -> tuple[float, Array]:

@@ -36,6 +36,12 @@ class Ratio:
         """The ratio where the first is multiplied by ``factor`` more than the second: dollars from seconds, by their prices."""
         return ratio_of(np.log(self.expected * factor), self._moved(), self._deviation())
 
+    def widened(self, lower: float, upper: float) -> Ratio:
+        """The ratio times a factor between ``lower`` and ``upper``, of which no more is known."""
+        down, up = np.log(self.lower * min(lower, 1.0)), np.log(self.upper * max(upper, 1.0))
+        log_ratio = float(np.log(self.expected))
+        return ratio_of(log_ratio, (down + up) / 2.0 - log_ratio, (up - down) / (2.0 * NORMAL_95))
+
     def _deviation(self) -> float:
         return float(np.log(self.upper / self.lower) / (2.0 * NORMAL_95))
 

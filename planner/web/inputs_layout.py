@@ -67,7 +67,7 @@ def _axes(case: int, tables: Tables, given: dict[str, Any], more: dict[str, Any]
     modes = [r for r in RECOMPUTE if r != "selective" or "selective_recompute" in has]
     now = given.get("recompute", "none")
     choice(case, "layout", "recompute", t("in.recompute"), modes, now, lambda r: t(f"in.recompute_{r}"), **more)
-    for name in ("sequence_parallel", "offload_optimizer", "offload_activations"):
+    for name in ("sequence_parallel", "offload_optimizer", "offload_parameters", "offload_activations"):
         if name in has or given.get(name):
             switch(case, "layout", name, t(f"in.{name}"), bool(given.get(name, False)), **more)
 

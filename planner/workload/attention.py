@@ -32,13 +32,15 @@ def compute_capability(accelerator: Accelerator) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=256)
-def attention_on(framework: Framework, accelerator: Accelerator) -> Framework:
-    """The framework with the attention kernel that it runs on the accelerator.
+def attention_on(framework: Framework, accelerator: Accelerator, sinks: bool) -> Framework:
+    """The framework with the attention kernel that it runs on the accelerator, for a model with or without attention sinks.
 
     Before Ampere, PyTorch takes its memory-efficient kernel, which keeps as little as FlashAttention and counts as its first
     generation; flash-attn has its first generation from Turing on; Transformer Engine computes scores, softmax and sum one by
     one, and so does everything without a fused kernel.
     """
+    if sinks and framework.attention_kernel == "flash" and not framework.fused_sinks:
+        return framework.replaced(attention_kernel="standard")
     capability = compute_capability(accelerator)
     if framework.attention_kernel != "flash" or capability is None or capability >= AMPERE:
         return framework
@@ -46,12 +48,15 @@ def attention_on(framework: Framework, accelerator: Accelerator) -> Framework:
     return framework.replaced(flash_attention=1) if fused else framework.replaced(attention_kernel="standard")
 
 
-def attention_notes(framework: Framework, accelerator: Accelerator) -> tuple[str, ...]:
-    """What a reader should know where the framework's usual kernel does not run on the accelerator."""
-    runs = attention_on(framework, accelerator)
+def attention_notes(framework: Framework, accelerator: Accelerator, sinks: bool) -> tuple[str, ...]:
+    """What a reader should know where the framework's usual kernel does not run on the accelerator, or for the model."""
+    runs = attention_on(framework, accelerator, sinks)
     if (runs.attention_kernel, runs.flash_attention) == (framework.attention_kernel, framework.flash_attention):
         return ()
     library = LIBRARIES[framework.attention_library]
+    if attention_on(framework, accelerator, False).attention_kernel == "flash" != runs.attention_kernel:
+        name = f"{framework.name} {framework.release}".rstrip()
+        return (f"attention: {name} has no fused kernel with attention sinks: scores are computed and kept in full",)
     if runs.attention_kernel == "standard":
         return (
             f"attention: {library} has no fused kernel for {accelerator.name} (compute capability "

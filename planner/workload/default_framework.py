@@ -79,6 +79,7 @@ def _offers(framework: Framework, layout: Layout) -> bool:
         f"zero{layout.zero}": layout.zero > 0,
         "hybrid_shard": layout.shard_group_size > 0,
         "offload_optimizer": layout.offload_optimizer,
+        "offload_parameters": layout.offload_parameters,
         "offload_activations": layout.offload_activations,
         "selective_recompute": layout.recompute == "selective",
     }

@@ -20,7 +20,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 Feature = Literal[
     "tp", "sequence_parallel", "pp", "vpp", "zero_bubble", "cp", "ep", "etp", "zero1", "zero2", "zero3",
-    "hybrid_shard", "offload_optimizer", "offload_activations", "selective_recompute", "uneven_vpp", "fp8",
+    "hybrid_shard", "offload_optimizer", "offload_parameters", "offload_activations", "selective_recompute", "uneven_vpp", "fp8",
 ]  # fmt: skip
 
 
@@ -48,6 +48,7 @@ class Framework(Spec):
     # what is fused, hence what the backward pass needs
     attention_kernel: Literal["standard", "eager", "flash"]
     attention_library: Literal["pytorch", "flash-attn", "transformer-engine"] = "pytorch"  # whose fused kernels it calls
+    fused_sinks: bool = True  # its fused kernels know attention sinks (gpt-oss); else scores are computed one by one
     flash_attention: Literal[1, 2, 3]  # generation of the fused kernels: of 2022, FlashAttention-2, the newest (3, cuDNN)
     # what a training script keeps beyond the operators' own: per unfused attention score, per logit, per parameter
     extra_score_bytes: Annotated[float, Field(ge=0)] = 0.0
@@ -81,6 +82,8 @@ class Framework(Spec):
     fused_adapters: bool = False  # A and B, their scaling and sum as few kernels that share the layer's kept input
     upcasts_unquantized: bool = False  # peft's prepare_model_for_kbit_training: embeddings, norms and output layer in fp32
     quantized_keeps_input: bool = False  # bitsandbytes until 0.41: each 4-bit layer keeps its input although no weight trains
+    # transformers under FSDP with checkpointed layers and frozen weights: backward frees neither inputs nor their gradients
+    sharded_backward_keeps_inputs: bool = False
     dequantize_rate: Annotated[float, Field(gt=0, le=1)] = 0.5  # of kernels that unpack weights, over streaming bandwidth
 
     # host

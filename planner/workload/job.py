@@ -18,6 +18,18 @@ ADAM_BLOCK = 256
 """Elements per fp32 scale of 8-bit Adam's states (Dettmers et al. 2022, section 2; bitsandbytes' default block)."""
 
 
+ROUTING_SKEW = 0.3
+"""Deviation of a trained router's preferences, over that of a token's scores: geometric mean over four sources (published).
+
+0.14: fullest of 64 experts 1.52 to 1.94 times the mean under an auxiliary loss, 1.04 with learned biases (Wang et al. 2024, arXiv
+2408.15664, tables 2 and 6). 0.16: Gini 0.105 and 0.150 of two released models on wikitext, 0.24 and more of two others (Ma et
+al. 2026, arXiv 2605.20982). 0.3: reports of steps at ep 8. 1.7: Qwen3-235B with real and with forced routing, 4 lengths
+(yanring/Megatron-MoE-ModelZoo, best_practice/qwen3): steps of a router that has hardly trained, on made-up tokens, whose Gini is
+up to 2.35 times that of text (arXiv 2605.20982). Without the last one 0.19."""
+ROUTING_SKEW_SPREAD = 3.0
+"""Factor between those sources, one standard deviation of the logarithm."""
+
+
 class Job(Spec):
     """One training run; ``finetune`` is full fine-tuning, which costs what pre-training costs per token.
 
@@ -35,11 +47,12 @@ class Job(Spec):
     num_epochs: Annotated[float, Field(gt=0)] = 1.0
     precision: Precision = "bf16"
     optimizer: Optimizer = "adamw"
+    optimizer_in_backward: bool = False  # each weight is updated as soon as its gradient is there, which is freed then
     gradient_dtype: Literal["fp32", "same"] | None = None  # None = the framework's
     # tokens on the fullest expert rank / mean; None = 1 where the benchmark forces the router to be even, else by its skew
     expert_load: Annotated[float, Field(ge=1)] | None = None
     routing: Literal["unforced", "forced"] = "unforced"
-    routing_skew: Annotated[float, Field(ge=0, le=3)] = 0.6
+    routing_skew: Annotated[float, Field(ge=0, le=3)] = ROUTING_SKEW
     adapter: Adapter | None = None
     quantization: Quantization | None = None  # of the frozen weights; filled for qlora and gptq-lora
     teacher: Teacher | None = None
@@ -68,6 +81,11 @@ class Job(Spec):
             raise ValueError(f"kind = {self.kind!r}: distil needs the table [job.teacher], and only distil has one")
         if tunes and self.optimizer in ("muon", "adafactor"):
             raise ValueError(f"optimizer = {self.optimizer!r} with kind = {self.kind!r}: use adamw, sgd or a kin of them")
+        if tunes and self.optimizer_in_backward:
+            raise ValueError(
+                f"optimizer_in_backward with kind = {self.kind!r}: adapters' gradients are small; leave it out, or train all "
+                "weights"
+            )
         if self.quantization is not None and self.precision in ("fp8", "nvfp4"):
             raise ValueError(
                 f"precision = {self.precision!r} with kind = {self.kind!r}: quantized weights multiply in 16 bit; use "

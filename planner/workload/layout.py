@@ -38,6 +38,7 @@ class Layout(Spec):
     recompute: Literal["none", "selective", "full"] = "none"
     schedule: Literal["1f1b", "interleaved", "zero-bubble"] | None = None  # None = interleaved when vpp > 1, else 1f1b
     offload_optimizer: bool = False
+    offload_parameters: bool = False  # shards of ZeRO 3 live on the host, and come in for each gather
     offload_activations: bool = False
 
     @property
@@ -52,6 +53,7 @@ class Layout(Spec):
         parts += [f"mbs{self.micro_batch_size}", f"recompute {self.recompute}"]
         parts += ["zero-bubble"] if self.schedule == "zero-bubble" else []
         parts += ["offload optimizer"] if self.offload_optimizer else []
+        parts += ["offload parameters"] if self.offload_parameters else []
         parts += ["offload activations"] if self.offload_activations else []
         return " ".join(parts)
 
@@ -77,6 +79,7 @@ class Layouts:
     recompute: Array
     schedule: Array
     offload_optimizer: Array
+    offload_parameters: Array
     offload_activations: Array
 
     def __len__(self) -> int:
@@ -99,7 +102,7 @@ class Layouts:
     def to_columns(self) -> dict[str, NDArray[Any]]:
         """The fields by name, as people read them: whole numbers, truth values, names of recomputation and schedule."""
         names = {"recompute": np.array(RECOMPUTE), "schedule": np.array(SCHEDULE)}
-        flags = ("sequence_parallel", "offload_optimizer", "offload_activations")
+        flags = ("sequence_parallel", "offload_optimizer", "offload_parameters", "offload_activations")
         found: dict[str, NDArray[Any]] = {}
         for f in fields(self):
             column = getattr(self, f.name)
@@ -116,7 +119,7 @@ class Layouts:
         values: dict[str, Any] = {f.name: int(getattr(self, f.name)[i]) for f in fields(self)}
         values["recompute"] = RECOMPUTE[values["recompute"]]
         values["schedule"] = SCHEDULE[values["schedule"]]
-        for name in ("sequence_parallel", "offload_optimizer", "offload_activations"):
+        for name in ("sequence_parallel", "offload_optimizer", "offload_parameters", "offload_activations"):
             values[name] = bool(values[name])
         return Layout(**values)
 
@@ -173,5 +176,6 @@ def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]],
         recompute=np.array([float(RECOMPUTE.index(s.recompute)) for s in specs]),
         schedule=np.array([float(SCHEDULE.index(s)) for s in schedule]),
         offload_optimizer=column("offload_optimizer"),
+        offload_parameters=column("offload_parameters"),
         offload_activations=column("offload_activations"),
     )

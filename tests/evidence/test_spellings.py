@@ -7,7 +7,9 @@ import csv
 import pytest
 from places import DATA
 
+from planner.common.errors import PlannerError
 from planner.evidence.measured_runs import Run, read_run
+from planner.evidence.predictions import check_peak
 
 PAPER = DATA / "korthikanti2022.csv"
 
@@ -49,3 +51,23 @@ def test_precision_and_kernels_of_transformer_engine() -> None:
     run = read(framework="Megatron-Core", accelerator="H100-SXM5-80GB", precision="FP8 (TE)", attention_kernel="TE")
     assert run.job.precision == "fp8"
     assert run.framework.attention_kernel == "flash"
+
+
+@pytest.mark.parametrize(
+    ("cell", "zero", "moved"),
+    [
+        ("optimizer-cpu", "zero3", {"offload_optimizer"}),
+        ("optimizer+param-cpu", "zero3", {"offload_optimizer", "offload_parameters"}),
+        ("cpu params (FSDP)", "zero3", {"offload_optimizer", "offload_parameters"}),
+    ],
+)
+def test_what_lives_on_the_host(cell: str, zero: str, moved: set[str]) -> None:
+    layout = read(framework="DeepSpeed", offload=cell, data_parallel=zero, tp="1", pp="1", num_gpus="8", dp="8").layouts[0]
+    assert {name for name in ("offload_optimizer", "offload_parameters") if getattr(layout, name)} == moved
+
+
+def test_a_row_that_beats_the_peak_is_refused_with_the_arithmetic() -> None:
+    run = read(step_time_s="0.1", tokens_per_s_per_gpu="")
+    check_peak(read())
+    with pytest.raises(PlannerError, match=r"6 flops x .* parameters x .* tokens on .* TFLOP/s each, a100.* has 312 in fp16"):
+        check_peak(run)

@@ -173,6 +173,8 @@ def test_the_command(run: Callable[..., tuple[int, str, str]]) -> None:
     assert [group["group"] for group in answer["groups"]] == ["megatron-22b", "gpt3-175b"]
     assert "median error" in run(str(PAPER))[1]
     assert run(str(PAPER), "--by", "colour")[0] == 2
+    by_cause = json.loads(run(str(PAPER), "--json", "--by", "tensor_parallel,experts,length")[1])
+    assert [group["group"] for group in by_cause["groups"]] == ["tp 8, no experts, 2,048 to 4,096"]
 
 
 @pytest.mark.parametrize("left_out", [("source",), ("family",), ("source", "family")])

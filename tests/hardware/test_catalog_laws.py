@@ -10,7 +10,7 @@ from planner.hardware.curves import curves_of
 from planner.hardware.custom_nodes import custom_node
 from planner.model.catalog import load_model
 from planner.performance.evaluation import Evaluation, evaluate
-from planner.workload.framework import load_framework
+from planner.workload.framework import framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
 
@@ -41,10 +41,12 @@ QUESTIONS = [
 ]
 
 
-def on(machine: Cluster, model: str, seq_len: int, layouts: list[Layout], precision: str) -> Evaluation:
+def on(
+    machine: Cluster, model: str, seq_len: int, layouts: list[Layout], precision: str, stack: str = "megatron-core"
+) -> Evaluation:
     job = Job.build({"seq_len": seq_len, "global_batch_size": 64, "precision": precision, "optimizer": "adamw"}, "job")
     columns = as_columns(layouts, machine.num_gpus)
-    return evaluate(load_model(model), machine, load_framework("megatron-core"), job, columns)
+    return evaluate(load_model(model), machine, load_framework(stack), job, columns)
 
 
 @pytest.mark.parametrize(("older", "newer", "precision"), OLDER_AND_NEWER)
@@ -66,6 +68,37 @@ def test_a_faster_card_of_a_line_is_never_slower(slower: str, faster: str, model
     first, second = (on(cluster(custom_node(n, 1), num_gpus=1), model, 1024, layouts, precision) for n in (slower, faster))
     assert second.step_time_s <= first.step_time_s * (1 + 1e-9)
     assert second.memory.allocated <= first.memory.allocated
+
+
+# --- what holds on every stack ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stack", framework_names())
+@pytest.mark.parametrize("base", [{}, {"pp": 2}, {"tp": 2}])
+def test_memory_falls_with_the_zero_stage(stack: str, base: dict[str, int]) -> None:
+    """Each stage shards what the one before left whole; a pipeline or tensor ranks beside it change nothing of that."""
+    layouts = [Layout(**base, zero=zero) for zero in (0, 1, 2, 3)]
+    machine = cluster("dgx-a100-80gb", num_gpus=8)
+    job = Job.build({"seq_len": 1024, "global_batch_size": 64, "precision": "bf16", "optimizer": "adamw"}, "job")
+    answer = evaluate(load_model("llama-3.2-1b"), machine, load_framework(stack), job, as_columns(layouts, 8))
+    held = answer.memory.states[answer.possible]
+    assert np.all(np.diff(held) <= 1e-9 * held[:-1]), held / 2**30
+
+
+@pytest.mark.parametrize("stack", ["megatron-core", "fsdp", "deepspeed-zero"])
+@pytest.mark.parametrize("node", ["dgx-1v-32gb", "dgx-a100-80gb", "dgx-h100", "dgx-b200"])
+@pytest.mark.parametrize(("model", "seq_len", "layouts"), QUESTIONS)
+def test_nothing_runs_above_the_sustained_peak_and_hardware_does_at_least_the_models_work(
+    stack: str, node: str, model: str, seq_len: int, layouts: list[Layout]
+) -> None:
+    machine = cluster(node, num_gpus=8)
+    precision = "fp16" if node == "dgx-1v-32gb" else "bf16"
+    again = [layout.replaced(recompute="full") for layout in layouts]
+    answer = on(machine, model, seq_len, [*layouts, *again], precision, stack)
+    at = answer.possible
+    hfu = answer.hardware_flops[at] / (answer.peak_flops_per_s * answer.num_gpus * answer.step_time_s[at])
+    assert np.all(hfu >= answer.mfu[at] * (1 - 1e-9))
+    assert np.all(hfu <= curves_of(machine.accelerator).sustained_fraction)
 
 
 # --- what every profile must hold ---------------------------------------------------------------------------------------------

@@ -49,9 +49,19 @@ def test_the_rule_accepts_what_its_probability_allows() -> None:
     assert (np.diff(rule.probability(need)) <= 0).all()
     assert (rule.holds(need) == (rule.probability(need) >= 1.0 - RISK - 1e-12)).all()
     assert rule.probability(80e9 / 1.2) == pytest.approx(0.95)
-    assert rule.most_bytes == pytest.approx(80e9 / 1.2)  # the upper bound just inside the card
-    assert dataclasses.replace(rule, risk=0.2).most_bytes > rule.most_bytes
-    assert dataclasses.replace(rule, headroom=0.5).most_bytes == 40e9
+    assert rule.most_bytes(0.5) == pytest.approx(80e9 / 1.2)  # the upper bound just inside the card
+    assert dataclasses.replace(rule, risk=0.2).most_bytes(0.5) > rule.most_bytes(0.5)
+    assert dataclasses.replace(rule, headroom=0.5).most_bytes(0.5) == 40e9
+
+
+def test_what_is_counted_is_surer_than_what_is_modelled() -> None:
+    """Model states are exact, activations are not: of two equal needs the one with more states is the surer to fit."""
+    rule = FitRule(usable_bytes=80e9, error=Interval(lower=0.9, expected=1.0, upper=1.2))
+    states = np.linspace(0.0, 75e9, 16)
+    assert (np.diff(rule.probability(75e9, states)) >= 0).all()
+    assert (np.diff(rule.most_bytes(np.linspace(0.0, 1.0, 11))) <= 0).all()
+    assert (rule.holds(75e9, states) == (rule.probability(75e9, states) >= 1.0 - RISK - 1e-12)).all()
+    assert rule.most_bytes(1.0) > 80e9 / 1.2**2  # and yet all modelled is no more than twice as unsure as half
 
 
 @pytest.mark.parametrize("risk", [0.0, -0.1, 0.6, 1.0, float("nan"), "0.05", True])
@@ -159,3 +169,23 @@ def test_the_sentence_counts_layouts_that_fit() -> None:
     fitting = int((table.fits & rule.holds(table.firm_bytes)).sum())
     assert f"{fitting:,} layouts fit" in planner.plan(**asked).notes[0]
     assert f"({int(table.possible.sum()):,} are valid)" in planner.plan(**asked).notes[0]
+
+
+def test_a_search_tells_how_sure_its_order_is() -> None:
+    """Times over the recommended one's: narrower than the quotient of the two intervals, for most of the error is shared."""
+    asked = {"seq_len": 1024, "global_batch_size": 64}
+    q = as_question(model="llama-3.2-1b", cluster="dgx-a100-80gb", framework="megatron-core", job=asked, top=8)
+    result = run_search(q)
+    table = result.to_frame()
+    first = table.iloc[0]
+    assert (first["time_over_first_lower"], first["time_over_first"], first["time_over_first_upper"]) == (1.0, 1.0, 1.0)
+    assert not first["order_decidable"]
+    assert np.allclose(table["time_over_first"], table["step_time_s"] / first["step_time_s"])
+    assert (table["time_over_first_lower"] <= table["time_over_first"]).all()
+    assert (table["time_over_first"] <= table["time_over_first_upper"]).all()
+    own = table["time_over_first_upper"] / table["time_over_first_lower"]
+    single = (table["step_time_upper_s"] / table["step_time_lower_s"]) * (first["step_time_upper_s"] / first["step_time_lower_s"])
+    assert (own < single).all()
+    sure = table["probability_faster_than_first"]
+    assert (table["order_decidable"] == ((sure <= 0.05) | (sure >= 0.95))).all()
+    assert (table.attrs["boldest"] is None) == (result.bold_ratio is None)

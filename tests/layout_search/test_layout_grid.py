@@ -90,7 +90,7 @@ def test_the_grid_holds_every_layout_that_the_rules_allow(
     space = grid(fields_, stack, count, global_batch_size=8, **work)
     few = divisors(count)
     rows = [
-        (t, s, p, v, c, e, x, count / (t * p * c), z, g, b, r, k, 0, 0)
+        (t, s, p, v, c, e, x, count / (t * p * c), z, g, b, r, k, 0, 0, 0)
         for t, p, c in itertools.product(range(1, count + 1), repeat=3)
         if t * p * c <= count
         for s, v, e, x, z, g, b, r, k in itertools.product(

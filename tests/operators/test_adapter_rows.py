@@ -110,3 +110,18 @@ def test_adapted_gpt2_block_keeps_what_autograd_keeps(targets: list[str]) -> Non
     model = model_from_config({"model_type": "gpt2", **fields}, "gpt2", "test")
     work = tuning_job(b, s, {"rank": 4, "target_modules": targets, "dtype": "same"})
     assert layer_bytes(model, work)[1] == pytest.approx(real, rel=0.01)
+
+
+def test_int8_multiplies_packed_weights_forward_and_unpacks_them_backward() -> None:
+    """bitsandbytes' MatMul8bitLt (Dettmers et al. 2022, arXiv 2208.07339): int8 forward, weights in 16 bit backward."""
+    sizes = {"name": "m", "num_layers": 2, "hidden_size": 256, "num_heads": 4, "ffn_hidden_size": 512, "vocab_size": 256}
+    fields = {"kind": "qlora", "seq_len": 64, "global_batch_size": 1, "adapter": {"rank": 4}, "quantization": {"format": "int8"}}
+    rows = [row for rows in table(Model.build(sizes, "test"), Job.build(fields, "test")).layers.values() for row in rows]
+    unpacked = [row.phase for row in rows if row.name.endswith("unpacked")]
+    assert unpacked
+    assert set(unpacked) == {"backward"}
+    product = next(row for row in rows if row.name == "out projection" and row.phase == "forward")
+    assert product.work is not None
+    assert product.work.dtype == "int8"
+    # one byte a token's value and a weight, four a result
+    assert float(np.sum(product.bytes_moved)) == 64 * 512 + 512 * 256 + 4 * 64 * 256

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import planner
+from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster, cluster
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.workload.layout import Layout, as_columns
@@ -119,3 +120,38 @@ def test_interleaving_pays_at_small_batches_and_ever_less_at_large_ones() -> Non
     assert gains == sorted(gains, reverse=True)
     assert gains[0] > 1.1
     assert gains[-1] < gains[0] - 0.1
+
+
+def test_parameters_on_the_host_come_in_for_each_gather() -> None:
+    """ZeRO-3 with offload_param: the shards leave the GPU for the host; each of 4 micro-batches brings them in twice."""
+    stack, changes = framework("deepspeed-zero"), {"global_batch_size": 8}
+    on = machine(count=2, link=1e8)
+    here, away = (run(on, Layout(zero=3, offload_parameters=flag), stack, **changes) for flag in (False, True))
+    shard = float(here.memory.parameters[0])
+    assert away.memory.parameters[0] == 0
+    assert away.memory.host[0] - here.memory.host[0] == pytest.approx(shard)
+    hidden = float(here.step.forward[0] + here.step.backward[0])
+    # in twice, and once back as gradients of as many bytes
+    assert away.step_time_s[0] - here.step_time_s[0] == pytest.approx(4 * 3 * shard / 1e8, abs=hidden)
+
+
+def test_fsdp_updates_on_the_host_what_lives_there() -> None:
+    """CPUOffload moves parameters, gradients and optimizer states (torch.distributed.fsdp.CPUOffload)."""
+    stack, on = framework("fsdp"), machine(count=2)
+    answer = run(on, Layout(zero=3, offload_optimizer=True), stack)
+    assert answer.memory.parameters[0] == answer.memory.gradients[0] == answer.memory.optimizer[0] == 0
+    both = run(on, Layout(zero=3, offload_optimizer=True, offload_parameters=True), stack)
+    assert both.step_time_s[0] == answer.step_time_s[0]
+
+
+@pytest.mark.parametrize(
+    ("stack", "layout", "why"),
+    [
+        ("deepspeed-zero", {"zero": 2, "offload_parameters": True}, "only shards of zero = 3"),
+        ("fsdp", {"zero": 3, "offload_parameters": True}, "set offload_optimizer = true"),
+        ("litgpt", {"zero": 3, "offload_parameters": True}, "does not offer offload_parameters"),
+    ],
+)
+def test_parameters_stay_where_the_stack_cannot_move_them(stack: str, layout: dict[str, Any], why: str) -> None:
+    with pytest.raises(PlannerError, match=why):
+        planner.plan(model=model(WIDE), cluster=machine(count=2), framework=stack, job=job(), layout=layout, explain=False)

@@ -217,3 +217,60 @@ def test_a_thousand_clients_have_room_or_wait() -> None:
     assert d.load is not None
     assert d.load.num_requests == 2560
     assert math.isfinite(d.load.requests_per_s)
+
+
+def test_prompts_wait_for_company_as_long_as_both_bounds_are_open() -> None:
+    """One arrival beside a running batch is admitted after ``wait_steps`` decode steps, or at once with enough tokens."""
+    coming = Requests(arrivals_s=np.array([0.0, 0.1]), prompts=np.array([100.0, 100.0]), outputs=np.array([200.0, 50.0]))
+    slow = server(chunk_tokens=4096.0)
+    work = np.zeros(2)
+    at_once = simulate(slow, coming, work).admitted_s[1]
+    for steps in (1, 20):
+        waiting = simulate(replace(slow, wait_steps=steps, wait_tokens=1000.0), coming, work).admitted_s[1]
+        assert waiting - at_once == pytest.approx(steps * float(slow.step_s[1]), rel=0.01)
+    assert simulate(replace(slow, wait_steps=20, wait_tokens=101.0), coming, work).admitted_s[1] == at_once  # 100 and the batch
+
+
+def test_a_lonely_prompt_never_waits() -> None:
+    coming = Requests(arrivals_s=np.array([0.0]), prompts=np.array([100.0]), outputs=np.array([10.0]))
+    slow = server(chunk_tokens=4096.0, wait_steps=50, wait_tokens=1e6, ahead=True)
+    assert simulate(slow, coming, np.zeros(1)).admitted_s[0] == 0.0
+
+
+@pytest.mark.parametrize("chunk", [0.0, 4096.0])
+def test_a_pass_that_was_put_together_ahead_leaves_without_late_comers(chunk: float) -> None:
+    """Who comes during a step joins the one after the next: a step later than where passes wait for the one before."""
+    coming = Requests(arrivals_s=np.array([0.0, 0.1]), prompts=np.array([100.0, 100.0]), outputs=np.array([200.0, 50.0]))
+    plain = server(chunk_tokens=chunk)
+    admitted = [simulate(replace(plain, ahead=ahead), coming, np.zeros(2)).admitted_s[1] for ahead in (False, True)]
+    assert admitted[1] - admitted[0] == pytest.approx(float(plain.step_s[1]), rel=0.01)
+
+
+def test_settings_of_a_server_change_its_loop() -> None:
+    """More tokens a pass let prompts in together; of a few clients each waits for company that does not come."""
+    asked = {"engine": "tensorrt-llm", "prompt": 1024, "output": {"kind": "uniform", "low": 200, "high": 400}, "clients": 3}
+    model = {"name": "llama-3.1-8b"}
+
+    def load(**fields: object) -> dict[str, float]:
+        found = serve(model=model, cluster=H100, serving={**asked, **fields}).load
+        assert found is not None
+        assert found.ttft_s is not None
+        return dict(found.ttft_s)
+
+    assert load(prefill_wait_steps=20, prefill_wait_share=0.9)["p50"] > load()["p50"]
+    assert load(pass_tokens=1100, clients=64) != load(pass_tokens=32768, clients=64)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"prefill_wait_steps": 20}, "give both"),
+        ({"prefill_wait_steps": 20, "prefill_wait_share": 0.5}, "needs requests_per_s or clients"),
+        ({"pass_tokens": 4096, "chunked_prefill_tokens": 2048}, "give one of the two"),
+        ({"engine": "vllm", "prefill_wait_steps": 2, "prefill_wait_share": 0.5, "clients": 4}, "no prefill wait"),
+        ({"engine": "huggingface", "pass_tokens": 4096}, "no continuous batching"),
+    ],
+)
+def test_settings_that_nothing_follows_are_refused(fields: dict[str, object], says: str) -> None:
+    with pytest.raises(PlannerError, match=says):
+        serve(model="llama-3.1-8b", cluster=H100, serving={"engine": "tensorrt-llm", "prompt": 100, "output": 10, **fields})

@@ -66,6 +66,11 @@ def test_what_is_served_is_smaller_and_trained_longer() -> None:
 def test_equal_loss_says_what_every_law_asks_for() -> None:
     cases = read_scenario(SCENARIO).cases
     sides = on_equal_terms([c.label for c in cases], [c.plan() for c in cases], "loss")
+    for side in sides[1:]:
+        over = side.over_first["days"]
+        assert over.expected == pytest.approx(side.days.expected / sides[0].days.expected)
+        assert over.lower <= over.expected <= over.upper
+        assert over.to_dict() == side.to_dict()["over_first"]["days"]
     side = sides[1]
     assert set(side.tokens_by_law) == {"hoffmann-2022", "besiroglu-2024", "ludziejewski-2025"}
     asked = [tokens for tokens in side.tokens_by_law.values() if tokens is not None]

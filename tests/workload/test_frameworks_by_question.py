@@ -47,7 +47,7 @@ def test_no_framework_runs_flashattention_2_before_ampere() -> None:
         capability = compute_capability(accelerator)
         for stack in framework_names():
             framework = load_framework(stack)
-            runs = attention_on(framework, accelerator)
+            runs = attention_on(framework, accelerator, False)
             if capability is None or capability >= AMPERE:
                 assert runs == framework
             elif runs.attention_kernel == "flash":
@@ -66,3 +66,24 @@ def test_attention_before_ampere_is_said_and_exported() -> None:
     assert old.memory_bytes["activations"] > 2 * new.memory_bytes["activations"]
     assert "use-flash-attn" not in "".join(export_plan(old, "megatron").values()).replace("no-use-flash-attn", "")
     assert "use-flash-attn" in "".join(export_plan(new, "megatron").values())
+
+
+def test_attention_sinks_without_a_fused_kernel_are_said_and_priced() -> None:
+    """NVIDIA-NeMo issue 14712: gpt-oss-20b at 16,384 tokens runs out of memory on B200 with the unfused kernel of mid-2025."""
+    asked: dict[str, Any] = {
+        "cluster": {"node": "dgx-b200"},
+        "job": {"kind": "finetune", "seq_len": 16384, "global_batch_size": 32},
+        "layout": {"pp": 2, "ep": 2, "zero": 1},
+        "explain": False,
+    }
+    old = {"name": "megatron-bridge", "release": "25.07"}
+    fallen = planner.plan(model="gpt-oss-20b", framework=old, **asked)
+    fused = planner.plan(model="gpt-oss-20b", framework="megatron-bridge", **asked)
+    assert any("megatron-bridge 25.07 has no fused kernel with attention sinks" in note for note in fallen.notes)
+    assert not any("sinks" in note for note in fused.notes)
+    # at least the scores of one layer, 64 heads in 16 bit, are kept
+    assert fallen.memory_bytes["activations"] - fused.memory_bytes["activations"] > 2 * 64 * 16384**2
+    assert fused.fits
+    assert not fallen.fits
+    without = planner.plan(model="qwen3-30b-a3b", framework=old, **asked)
+    assert not any("sinks" in note for note in without.notes)

@@ -18,7 +18,7 @@ from planner.serving.weights import total_bytes
 def table_key(run: ServingRun) -> str:
     """What the tables of a closed loop depend on: all but the number of clients."""
     setting = run.times.setting
-    cut = setting.serving.replaced(batch=1).model_dump_json(exclude={"provenance"})
+    cut = setting.serving.replaced(batch=1, clients=1).model_dump_json(exclude={"provenance"})
     return f"{setting.model.name} {setting.cluster.accelerator.name} {setting.cluster.num_gpus} {cut}"
 
 
@@ -79,7 +79,7 @@ def saturated_s(run: ServingRun, times: Times, slots: int) -> float:
     if slots < 1:
         raise PlannerError("not even one sequence fits")
     slots = min(slots, run.batch) if run.batch else slots
-    tokens = times.setting.engine.prefill_tokens * times.setting.serving.attention_groups
+    tokens = times.setting.pass_tokens * times.setting.serving.attention_groups
     together = max(min(tokens / run.prompt, float(slots)), 1.0)
     prefill = float(times.prefill_s(run.prompt, together)) / together
     step = float(times.decode_s(float(slots), run.prompt + run.output / 2.0))

@@ -313,10 +313,25 @@ def _times(row: Mapping[str, str], batch: int, prompt: float, output: float, qua
     kv = {"fp8": "fp8", "int8": "int8"}.get(row.get("kv_dtype", ""))
     if kv:
         fields["kv_dtype"] = kv
+    if quantity in ("loop_token", "loop_first"):
+        fields["clients"] = batch
+        fields = _published_settings(row) | fields
     serving = Serving.build(fields, "row")
     setting = Setting(model=_model(row), cluster=_cluster(row, gpus), engine=load_engine(engine), serving=serving)
     require_possible(setting)
     return Times(setting=setting)
+
+
+def _published_settings(row: Mapping[str, str]) -> dict[str, Any]:
+    """What the publisher's own launch files say of a server that the row does not."""
+    found: dict[str, Any] = {}
+    for entry in labels()["settings_of_source"]:
+        texts = {column: row.get(column, "") for column in entry["of"]}
+        if all(texts[c] in words if isinstance(words, list) else words in texts[c] for c, words in entry["of"].items()):
+            found |= entry.get("serving", {})
+            if entry.get("one_prompt_a_pass"):
+                found["pass_tokens"] = int(row["prompt_len"]) + int(row["batch"])
+    return found
 
 
 def _shortest(row: Mapping[str, str]) -> float:

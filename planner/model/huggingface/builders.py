@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
-from planner.model.huggingface.reading import IRRELEVANT, ONLY, activation, alternating, class_name, sliding
+from planner.model.huggingface.reading import IRRELEVANT, ONLY, activation, alternating, class_name, router_groups, sliding
 
 Config = Mapping[str, Any]
 
@@ -143,6 +143,7 @@ def deepseek(c: Config) -> dict[str, Any]:
             "expert_ffn_hidden_size": c["moe_intermediate_size"],
             "num_shared_experts": c.get("n_shared_experts") or 0,
             "num_dense_layers": c["first_k_dense_replace"],
+            **({} if c.get("topk_method") == "greedy" else router_groups(c.get("n_group"), c.get("topk_group"))),
         }
     return {**common, "attention": "mla", **latent, **query, "qkv_bias": bias, "attention_output_bias": bias, **experts}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.model.huggingface.reading import router_groups
 from planner.model.huggingface.source import Source
 
 Fields = dict[str, Any]
@@ -153,6 +154,7 @@ def experts(s: Source, e: Experts, layers: int) -> Fields:
         "top_k": s.count(e.top_k),
         "expert_ffn_hidden_size": s.count(e.width),
         "router_bias": e.bias,
+        **router_groups(s.get("n_group"), s.get("topk_group")),
         **dense_layers(s, e, layers),
     }
     shared = s.optional(e.shared) if e.shared else 1 if e.one_shared else None

@@ -98,7 +98,7 @@ FAMILIES: dict[str, Family] = {
     "deepseek_v3": Family(
         defaults=_sizes(
             61, 7168, 128, 18432, 129280, moe_intermediate_size=2048, num_experts_per_tok=8, first_k_dense_replace=3,
-            n_routed_experts=256, n_shared_experts=1, q_lora_rank=1536, **_LATENT,
+            n_routed_experts=256, n_shared_experts=1, q_lora_rank=1536, n_group=8, topk_group=4, **_LATENT,
         ),
         build=builders.deepseek, reads=_OPTIONAL, aliases={"num_local_experts": "n_routed_experts"}, stores_quantized=True,
     ),

@@ -153,3 +153,9 @@ def sliding(c: Config, types: Any, default_window: int | None = None) -> dict[st
 def alternating(c: Config) -> list[str]:
     """``layer_types`` of gpt_oss and gemma2: sliding, full, sliding, full, ..."""
     return ["full_attention" if i % 2 else "sliding_attention" for i in range(c["num_hidden_layers"])]
+
+
+def router_groups(groups: Any, chosen: Any) -> dict[str, Any]:
+    """Groups of neighbouring experts of which a token visits some (DeepSeek-V3: 4 of 8); nothing where it visits all."""
+    whole = all(isinstance(n, int) and not isinstance(n, bool) for n in (groups, chosen))
+    return {"router_groups": groups, "router_top_groups": chosen} if whole and 0 < chosen < groups else {}

@@ -1,0 +1,117 @@
+"""Prompts on GPUs of their own: laws of two queues in a row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from planner.common.errors import PlannerError
+from planner.serving import serve
+from planner.serving.deployment import Deployment
+from planner.serving.disaggregated import Pools, load_apart, prefill_times, transfer_s
+from planner.serving.kv_cache import replica_sequence_bytes
+from planner.serving.load import server_s
+from planner.serving.requests import poisson
+
+FIELDS = {"engine": "vllm", "weights": "fp8", "prompt": 2000, "output": 100, "num_requests": 2000}
+
+
+def apart(gpus: int = 2, **fields: object) -> Deployment:
+    cluster = {"node": "dgx-h100", "num_gpus": gpus}
+    return serve(model="llama-3.1-8b", cluster=cluster, serving={**FIELDS, "prefill_pool": {"replicas": 1}, **fields})
+
+
+def test_nothing_delays_a_lonely_request() -> None:
+    """Time to first token without company = front + prefill + cache over the link; then one decode step a token."""
+    d = apart(requests_per_s=0.05)
+    assert d.load is not None
+    assert d.load.ttft_s is not None
+    assert d.load.tpot_s is not None
+    front = float(server_s(d.engine, np.array(2000.0)))
+    alone = front + float(prefill_times(d.times).prefill_s(2000.0)) + float(transfer_s(d.times.setting, 2000.0))
+    assert d.load.ttft_s["p50"] == pytest.approx(alone, rel=0.02)
+    assert d.load.tpot_s["p50"] == pytest.approx(float(d.times.decode_s(1.0, 2050.0)), rel=0.02)
+
+
+def test_every_request_passes_both_pools_in_order() -> None:
+    d = apart(4, dp=2, prefill_pool={"replicas": 2})
+    s = d.serving
+    coming = poisson(20.0, 500, s.prompt, s.output, 3)
+    found = Pools(d.times).serve(coming)
+    sent = float(transfer_s(d.times.setting, 2000.0))
+    assert np.all(found.arrived_s <= found.admitted_s)
+    assert np.all(found.first_s >= found.admitted_s + sent)
+    assert np.all(found.done_s > found.first_s)
+
+
+@pytest.mark.parametrize("rate", [1.0, 10.0])
+def test_prompts_do_not_stall_answers(rate: float) -> None:
+    """On GPUs of their own long prompts leave the time per token as it is; beside decoding they lengthen it."""
+    long = {"prompt": 6000, "requests_per_s": rate}
+    own, mixed = apart(**long).load, apart(**long, prefill_pool=None).load
+    assert own is not None
+    assert mixed is not None
+    assert own.tpot_s is not None
+    assert mixed.tpot_s is not None
+    assert own.tpot_s["p99"] < mixed.tpot_s["p99"]
+
+
+def test_the_weaker_pool_bounds_the_rate() -> None:
+    """Twice the replicas of the pool that binds carry twice as much, those of the other no more."""
+    one, more_prefill = Pools(apart(2).times), Pools(apart(3, prefill_pool={"replicas": 2}).times)
+    more_decode = Pools(apart(3, dp=2).times)
+    assert one.capacity_per_s == min(one.capacities_per_s.values()) == one.capacities_per_s["prefill"]
+    assert more_prefill.capacity_per_s == pytest.approx(min(2 * one.capacity_per_s, one.capacities_per_s["decode"]), rel=0.02)
+    assert more_decode.capacity_per_s == pytest.approx(one.capacity_per_s, rel=0.02)
+    assert one.balance == pytest.approx(one.capacities_per_s["decode"] / one.capacities_per_s["prefill"])
+    load = load_apart(one.times, 1.1 * one.capacity_per_s)
+    assert not load.stable
+    assert "prefill carries at most" in load.why
+
+
+def test_the_cache_crosses_the_link_in_proportion_to_its_bytes() -> None:
+    """A cache in 8 bits takes half of the time of one in 16; two ports half of one; a network more than NVLink."""
+    wide, narrow = apart().times.setting, apart(kv_dtype="fp8").times.setting
+    latency = float(transfer_s(wide, 1.0))
+    assert float(transfer_s(narrow, 2000.0)) - latency == pytest.approx((float(transfer_s(wide, 2000.0)) - latency) / 2, rel=0.1)
+    inner = max(link.bytes_per_s for link in wide.cluster.node.links)
+    assert float(transfer_s(wide, 2000.0)) >= float(replica_sequence_bytes(wide, 2000.0)) / inner
+    both = apart(4, tp=2, prefill_pool={"tp": 2}).times.setting
+    assert float(transfer_s(both, 20000.0)) < 0.7 * float(transfer_s(wide, 20000.0))
+    nodes = replace(wide, cluster=wide.cluster.replaced(num_nodes=2, num_gpus=16))
+    assert float(transfer_s(nodes, 2000.0)) > float(transfer_s(wide, 2000.0))
+
+
+def test_money_is_that_of_both_pools() -> None:
+    d = apart(requests_per_s=2.0)
+    assert d.num_gpus == 2
+    assert d.expense is not None
+    assert d.price is not None
+    assert d.expense.usd_per_hour == pytest.approx(2 * d.price.usd_per_gpu_hour)
+    assert any("to one of decoding" in note for note in d.notes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"clients": 4}, "clients"),
+        ({"prefill_pool": {"tp": 2}}, "takes 3 GPUs"),
+        ({"prefill_pool": {"ep": 3, "tp": 2}}, "one must divide"),
+        ({"engine": "lmdeploy"}, "no disaggregated"),
+    ],
+)
+def test_what_cannot_be_names_its_field(fields: dict[str, object], says: str) -> None:
+    with pytest.raises(PlannerError, match=says):
+        apart(**fields)
+
+
+def test_a_prefill_replica_must_fit_too() -> None:
+    d = serve(
+        model="llama-3.1-70b",
+        cluster={"node": "dgx-h100", "num_gpus": 5},
+        serving={**FIELDS, "weights": "bf16", "tp": 4, "dp": 1, "prefill_pool": {"tp": 1}},
+    )
+    assert not d.fits
+    assert "a prefill replica" in d.reasons[0]
