@@ -27,7 +27,7 @@ FIELDS = {
         ("cluster", "job", "job.adapter", "job.quantization", "job.teacher", "layout", "price", "run", "cost", "cost.own"),
     ),
     "model-fields": ("Model fields", ("model", "model.variants", "model.towers")),
-    "serving-fields": ("Serving fields", ("serving", "load", "serving.prompt", "serving.speculative")),
+    "serving-fields": ("Serving fields", ("serving", "load", "serving.prompt", "serving.speculative", "serving.prefill_pool")),
     "hardware-fields": ("Accelerator and node files", ("accelerator", "node", "node.links", "curves")),
     "software-fields": ("Framework and engine files", ("framework", "engine")),
 }
