@@ -56,7 +56,7 @@ PYTHON = {
         "Accelerator",
         "Node",
     ),
-    "Searches": ("search", "sweep", "sizes", "on_equal_terms", "tuning_choices"),
+    "Searches": ("search", "sweep", "sizes", "on_equal_terms", "ratios", "tuning_choices"),
     "Whole runs": ("expected_run", "WholeRun", "Run", "bill_of", "Bill", "Costs"),
     "Serving": ("serve", "Serving", "Deployment"),
     "Models": ("load_model", "model_names", "derive", "Changes", "trainable_parameters"),
