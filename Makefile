@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run app docs outputs test lint bench measure records screenshots clean
+.PHONY: run app docs outputs test fuzz lint bench measure records screenshots clean
 
 run: $(VENV)/.base
 	$(BIN)/planner compare scenarios/chatlaw2-moe.toml --plot chatlaw2-moe.png
@@ -25,6 +25,11 @@ docs: $(VENV)/.test
 # what the commands and programs in the documentation print, written into it; after a fit or a change of the output
 outputs: $(VENV)/.test
 	$(BIN)/python -m doctools.blocks --write
+
+# good questions, configurations and files, changed at random: FUZZ_EXAMPLES of each kind, other ones each time
+FUZZ_EXAMPLES ?= 2000
+fuzz: $(VENV)/.test
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz.py
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/layouts_per_second.py

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.export.common import chunk_sizes, degrees, num_steps, options, refuse, script, torchrun
+from planner.model.architecture import Model
 from planner.training.plan import Plan
 
 CHECKED = "Megatron-LM with Megatron-Core 0.15"
@@ -62,6 +63,37 @@ def model_arguments(plan: Plan) -> dict[str, Any]:
     }
 
 
+PLAIN = (
+    "mixer",
+    "attention_beside_mixer",
+    "variants",
+    "towers",
+    "relative_attention",
+    "memory_length",
+    "attention_gate",
+    "attention_output_norm",
+    "qk_norm_bias",
+    "keys_are_values",
+    "shared_kv",
+    "index_top_k",
+    "feed_forward",
+    "expert_latent_size",
+    "num_zero_experts",
+    "norm_weight",
+    "final_norm",
+    "per_layer_embedding_size",
+    "altup_streams",
+    "laurel_rank",
+    "layer_vectors",
+    "model_vectors",
+    "type_vocab_size",
+    "head_bias",
+    "num_labels",
+    "pooler",
+)
+"""Fields of a model that pretrain_gpt.py has no option for: only their defaults are written."""
+
+
 def _check_model(plan: Plan) -> None:
     m = plan.model
     wrong = {
@@ -84,6 +116,12 @@ def _check_model(plan: Plan) -> None:
     for what, is_so in wrong.items():
         if is_so:
             raise refuse("megatron", f"{m.name} has {what}, which the command line of Megatron-LM does not set", "write the spec")
+    for name in PLAIN:
+        default = Model.model_fields[name].default
+        if getattr(m, name) != default:
+            raise refuse(
+                "megatron", f"{m.name} has another {name} than {default!r}, which pretrain_gpt.py does not set", "write the spec"
+            )
 
 
 def _expert_arguments(plan: Plan) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from planner.common.spec import Spec, read_table
 
 CATALOG = data.CATALOG / "failures.toml"
 MOST_DRAWS = 4_000_000
+MOST_INTERRUPTIONS_LOG = math.log(1e12)
+"""Logarithm of the attempts of a whole run beyond which it is said never to end: one a second for 30,000 years."""
 MOST_ATTEMPTS_LOG = 12.0
 """An interval that needs more than exp(12) attempts is refused: such a run never ends."""
 
@@ -213,7 +215,8 @@ def simulate_losses(work_s: Array, interval_s: float, write_s: float, stops: Int
     if rate == 0:
         return Losses(checkpoint=writes, lost_work=zero, detection=zero, preemption=zero, restart=zero, interruptions=zero)
     longest = rate * (interval_s if whole.any() else float(rest.max())) + rate * write_s
-    if max(longest, rate * stops.restart_s) > MOST_ATTEMPTS_LOG:
+    logs = np.log1p(whole.max()) + longest + rate * stops.restart_s
+    if max(longest, rate * stops.restart_s) > MOST_ATTEMPTS_LOG or logs > MOST_INTERRUPTIONS_LOG:
         raise PlannerError(
             f"run: an interruption every {1 / rate:,.0f} s against checkpoints every {interval_s:,.0f} s that take "
             f"{write_s:,.0f} s and restarts of {stops.restart_s:,.0f} s: the run would never end; checkpoint more often, write "
