@@ -1,6 +1,6 @@
 """Accelerate's configuration file for FSDP 2, and its launcher.
 
-Keys: accelerate 1.11, accelerate/commands/config/cluster.py and config_args.py (ClusterConfig), parallelism_config.py.
+Keys: accelerate 1.15, accelerate/commands/config/cluster.py and config_args.py (ClusterConfig), parallelism_config.py.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from planner.export.common import comment, degrees, forbid, refuse, script
 from planner.training.plan import Plan
 
-CHECKED = "Accelerate 1.11 and transformers 5"
+CHECKED = "Accelerate 1.15 and transformers 5.24"
 ELSEWHERE = ("job.kind", "job.seq_len", "job.num_steps", "job.optimizer", "job.precision", "job.gradient_dtype")
 """What the training script holds."""
 

@@ -1,6 +1,6 @@
 """DeepSpeed's configuration file and its launcher.
 
-Keys: deepspeed.ai/docs/config-json; deepspeed 0.18, deepspeed/runtime/constants.py, runtime/zero/config.py and
+Keys: deepspeed.ai/docs/config-json; deepspeed 0.19, deepspeed/runtime/constants.py, runtime/zero/config.py and
 runtime/zero/offload_config.py.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 from planner.export.common import degrees, forbid, gpus_per_node, refuse, script
 from planner.training.plan import Plan
 
-CHECKED = "DeepSpeed 0.18"
+CHECKED = "DeepSpeed 0.19"
 ELSEWHERE = ("job.kind", "job.seq_len", "job.num_steps")
 """What the training script holds."""
 

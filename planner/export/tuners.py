@@ -19,7 +19,7 @@ CHECKED = {
     "llama-factory": "LLaMA-Factory 0.9",
     "trl": "TRL 0.24 with peft 0.17",
     "torchtune": "torchtune 0.6",
-    "peft": "peft 0.17 and transformers 5",
+    "peft": "peft 0.21 and transformers 5.24",
 }
 ELSEWHERE = ("job.precision", "job.gradient_dtype")
 """Of a job, what no option of these tools says exactly."""

@@ -50,18 +50,21 @@ def test_a_task_is_one_command_that_fits_80_columns_and_leaves_no_file(what: str
     assert not list(empty_folder.iterdir())
 
 
-def test_the_answer_comes_first_in_eight_lines_each_figure_with_its_interval(run: Run) -> None:
+def test_the_answer_comes_first_in_nine_lines_each_figure_with_its_interval(run: Run) -> None:
     out = run("plan", "llama-3-70b-h100")[1]
     plan = read_scenario("llama-3-70b-h100").cases[0].plan()
-    title, *lines = re.sub(r"\n {12}", " ", out).splitlines()[:8]
+    title, *lines = re.sub(r"\n {12}", " ", out).splitlines()[:9]
     assert title == "Llama-3 70B on 64 H100, FP8"
-    assert [line.split()[0] for line in lines] == ["fits", "step", "run", "cost", "layout", "on", "based"]
-    fits, step, days, cost = lines[:4]
+    assert [line.split()[0] for line in lines] == ["fits", "step", "run", "cost", "budget", "layout", "on", "based"]
+    fits, step, days, cost, budget = lines[:5]
     assert f"{plan.peak_total_bytes / 2**30:.1f} of {plan.usable_bytes / 2**30:.1f} GiB" in fits
     assert f"{plan.step_time_s:.3g} s ({plan.intervals['step_time_s'].lower:.3g} to" in step
     assert plan.run_s is not None
     assert f"{plan.run_s / 86400:,.3g} days" in days
     assert f"${plan.cost_usd:,.0f} (${plan.intervals['cost_usd'].lower:,.0f} to" in cost
+    bill = read_scenario("llama-3-70b-h100").cases[0].outlook(plan).bill
+    assert bill is not None
+    assert f"${bill.budget_usd.expected:,.0f} (${bill.budget_usd.lower:,.0f} to" in budget
 
 
 def test_what_does_not_fit_gets_no_bill(run: Run) -> None:

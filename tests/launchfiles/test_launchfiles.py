@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from dataclasses import replace
@@ -21,7 +22,7 @@ from planner.export.megatron import model_arguments
 from planner.export.servers import SERVERS, export_deployment
 from planner.export.tuners import TUNERS, export_tuning
 from planner.launchfiles import Launch, read_launch
-from planner.launchfiles.formats import formats
+from planner.launchfiles.formats import formats, load_format, plain_name
 from planner.launchfiles.shell import read_script
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
@@ -397,6 +398,17 @@ def test_options_lead_to_fields_that_exist_and_every_file_has_its_source() -> No
     code = "".join(path.read_text() for path in Path(planner.launchfiles.__file__).parent.glob("*.py"))
     unread = {name for name in said if f'"{name}"' not in code}
     assert not unread
+
+
+def test_every_field_of_the_installed_tools_is_in_their_tables() -> None:
+    transformers, peft = pytest.importorskip("transformers"), pytest.importorskip("peft")
+    for name, fields in (
+        ("transformers", [one.name for one in dataclasses.fields(transformers.TrainingArguments)]),
+        ("peft", [one.name for one in dataclasses.fields(peft.LoraConfig)]),
+    ):
+        form = load_format(name)
+        known = {*form.options, *form.unmodelled, *form.files}
+        assert [one for one in map(plain_name, fields) if one not in known and not form.is_neutral(one)] == []
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------
