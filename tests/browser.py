@@ -131,3 +131,52 @@ def requests(driver: Any) -> list[str]:
         if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
             found.append(message["params"].get("request", message["params"])["url"])
     return found
+
+
+FAINT = """
+const parse = c => { const m = c.match(/rgba?\\(([^)]+)\\)/); if (!m) return null;
+  const p = m[1].split(/[ ,/]+/).map(Number); return [p[0], p[1], p[2], p.length > 3 ? p[3] : 1]; };
+const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
+const light = c => { const f = v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  return 0.2126 * f(c[0]) + 0.7152 * f(c[1]) + 0.0722 * f(c[2]); };
+const ground = e => { const layers = []; let dim = 1;
+  for (let n = e; n; n = n.parentElement) { const s = getComputedStyle(n), c = parse(s.backgroundColor);
+    if (c && c[3] > 0) { layers.push(c); if (c[3] === 1) break; } }
+  return layers.reverse().reduce((b, c) => over(c, b), [255, 255, 255, 1]); };
+const faded = e => { let o = 1; for (let n = e; n; n = n.parentElement) o *= Number(getComputedStyle(n).opacity); return o; };
+const found = [];
+for (const e of document.querySelectorAll('[data-testid="stMain"] *, [data-testid="stSidebar"] *')) {
+  const svg = e.tagName === 'text', own = svg || [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+  if (!own || e.closest('[disabled], [aria-disabled=true], [aria-hidden=true], canvas, option, style, script')) continue;
+  if (e.closest('[data-testid=stIconMaterial], [data-testid=stSliderThumbValue]')) continue;
+  if (svg && !e.closest('.role-axis, .role-legend')) continue;
+  const box = e.getBoundingClientRect(); if (!box.width || !box.height || faded(e) < 0.05) continue;
+  const s = getComputedStyle(e), ink = parse(svg ? s.fill : s.color); if (!ink) continue;
+  const back = ground(svg ? e.closest('[data-testid=stVegaLiteChart]') : e);
+  const shown = over([ink[0], ink[1], ink[2], ink[3] * faded(e)], back);
+  const [a, b] = [light(shown), light(back)].sort((x, y) => y - x), ratio = (a + 0.05) / (b + 0.05);
+  const size = parseFloat(s.fontSize), large = size >= 24 || (size >= 18.66 && Number(s.fontWeight) >= 700);
+  if (ratio < (large ? 3 : 4.5) || size < 11.9)
+    found.push(`${ratio.toFixed(2)} at ${size}px: ${(e.textContent || '').trim().slice(0, 60)}`);
+}
+return [...new Set(found)];
+"""
+
+
+AXE = ROOT / "tests" / "data" / "axe.min.js"
+VIOLATIONS = """
+const done = arguments[arguments.length - 1];
+axe.run(document, {resultTypes: ['violations']}).then(found => done(found.violations.filter(v => v.impact !== 'minor')
+  .map(v => `${v.id}: ${v.help}: ${v.nodes.slice(0, 3).map(n => n.html.slice(0, 160)).join(' | ')}`)));
+"""
+
+
+def violations(driver: Any) -> list[str]:
+    """What axe-core holds against the page. Minor ones are left out: they are Streamlit's own markup."""
+    driver.execute_script(AXE.read_text(encoding="utf-8"))
+    return driver.execute_async_script(VIOLATIONS)
+
+
+def faint(driver: Any) -> list[str]:
+    """Texts that are hard to read: contrast under 4.5 (3 where large; WCAG 2.2, 1.4.3), or smaller than 12 pixels."""
+    return driver.execute_script(FAINT)

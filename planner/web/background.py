@@ -64,7 +64,7 @@ def ask(key: str, work: Callable[[Task], None], *, patient: bool = False) -> Tas
     """The task of a question: the one that runs or has ended, else a new one. One that was given up is begun anew."""
     with _LOCK:
         task = _TASKS.get(key)
-        if task is None or (task.finished and not task.patient and not task.wanted and task.error == ""):
+        if task is None or (task.finished and task.cancelled):
             task = _TASKS[key] = Task(key=key, work=work, patient=patient)
             _WAITING.append(task)
             while len(_TASKS) > MOST:

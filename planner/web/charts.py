@@ -72,7 +72,7 @@ def show(*figures: Figure, key: str, select: str | None = None) -> Any:
 
     event = None
     for figure in figures:
-        st.html(f"<h3 class='finding'>{escape(figure.title)}</h3>")
+        st.html(f"<h2 class='finding'>{escape(figure.title)}</h2>")
         more: dict[str, Any] = {"on_select": "rerun", "selection_mode": select} if select else {}
         event = st.vega_lite_chart(figure.data, figure.spec, key=f"{key}.{figure.name}", width="stretch", alt=figure.alt, **more)
     figure_buttons(figures, key)

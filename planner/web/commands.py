@@ -30,6 +30,10 @@ ELSEWHERE: Mapping[str, str] = {
     "hardware": "planner hardware show NAME",
     "frameworks": "planner frameworks show NAME",
     "engines": "planner engines show NAME",
+    "trace": "planner trace --help",
+    "init": "planner init --help",
+    "schema": "planner schema --help",
+    "debug": "planner debug --help",
     "app": "planner app",
 }
 """Command -> what to type: the page says so under Evidence."""

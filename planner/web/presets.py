@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from planner.scenarios.scenario import scenario_of
 from planner.web import state
+from planner.web.guard import toml_tables
 
 
 def _mixture() -> dict[str, Any]:
@@ -36,7 +38,9 @@ def _serve_70b() -> dict[str, Any]:
 
 def _encoders() -> dict[str, Any]:
     path = state.EXAMPLES / "bert-3x-rtx-3070.toml"
-    return state.from_toml(path.read_text(encoding="utf-8"), path.name)
+    found = scenario_of(toml_tables(path.read_text(encoding="utf-8"), path.name), path)
+    cases = [{"label": case.label, "tables": case.tables} for case in found.cases[:2]]
+    return {"title": found.title, "cases": cases}
 
 
 def _one(model: str, card: str, gpus: int, job: dict[str, Any]) -> dict[str, Any]:

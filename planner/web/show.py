@@ -63,6 +63,11 @@ def header(title: str, lead: str) -> None:
     st.html(f"<h1 class='page'>{escape(short_text(title, 120))}</h1><p class='lead'>{escape(lead)}</p>")
 
 
+def section(title: str) -> None:
+    """The head of a part of a page."""
+    st.html(f"<h2 class='finding'>{escape(title)}</h2>")
+
+
 def verdict(plan: Plan) -> tuple[str, str]:
     """(class of the colour, words) on whether it fits."""
     sure = plan.certainty in ("fits", "does not fit")

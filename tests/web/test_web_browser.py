@@ -19,8 +19,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-from planner.scenarios.scenario import read_scenario  # noqa: E402
-from planner.web import state  # noqa: E402
+import planner  # noqa: E402
+from planner.reports.text import count  # noqa: E402
+from planner.scenarios.scenario import PLAN_TABLES, read_scenario  # noqa: E402
+from planner.studies.equal_terms import on_equal_terms  # noqa: E402
+from planner.web import presets, state  # noqa: E402
 
 RECORD = DATA / "cpu-record.json"
 PAGES = ("", "compare", "memory", "run", "search", "serving", "roofline", "explore", "calibrate", "evidence")
@@ -126,6 +129,9 @@ def test_each_page_opens_asks_nobody_else_and_names_its_controls(page, address, 
       .filter(e => e.offsetParent !== null && !['hidden', 'file'].includes(e.type) && !named(e))
       .map(e => e.outerHTML.slice(0, 200));""")
     assert nameless == []
+    assert page.execute_script("return document.documentElement.lang") == "en"
+    assert b.violations(page) == []
+    assert b.faint(page) == []
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -140,6 +146,67 @@ def test_nothing_runs_over_the_edge_of_a_phone(page, address, name):
         assert width <= 390
     finally:
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "width": 1280, "height": 900, "mobile": False})
+
+
+@pytest.mark.parametrize("name", ["", "compare"])
+def test_the_dark_page_can_be_read_in_chinese(page, address, name):
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
+    try:
+        page.get(f"{address}/{name}?lang=zh")
+        b.wait_ready(page)
+        settled(page)
+        assert page.execute_script("return document.documentElement.lang") == "zh-CN"
+        assert b.violations(page) == []
+        assert b.faint(page) == []
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "light"}]})
+
+
+def test_a_ready_made_question_gets_a_verdict_that_is_the_plans(page, address):
+    page.get(f"{address}/?lang=en")
+    b.wait_ready(page)
+    click(page, "7B, all weights")
+    b.wait_for(page, "return document.querySelector('.answer')?.innerText.includes('2 x rtx-4090-24gb')")
+    answer = plan_of(presets.preset("tune_7b"))
+    found = b.figures(page)
+    assert found["answer"] == ["Yes" if answer.recommended else "Perhaps"]
+    assert found["gib"] == [f"{answer.peak_total_bytes / 2**30:,.1f} GiB"]
+    assert found["tokens"] == [f"{answer.tokens_per_s:,.0f}"]
+    assert problems(page) == []
+
+
+def test_a_row_of_the_list_needs_no_more_than_a_tick(page, address):
+    page.get(f"{address}/?lang=en")
+    b.wait_ready(page)
+    b.wait_for(page, "return document.querySelector('[data-testid=stDataFrame] canvas')", 60)
+    assert "Tick a row" in text_of(page)
+    assert b.figures(page)["answer"]
+
+
+def test_mixture_against_dense_on_equal_dollars(page, address):
+    page.get(f"{address}/compare?lang=en")
+    b.wait_ready(page)
+    click(page, "equal dollars")
+    first, other = (plan_of(state.default_scenario(), i) for i in (0, 1))
+    sides = on_equal_terms(["a", "b"], [first, other], "dollars")
+    shown = page.find_element("css selector", "table.figures").text
+    assert count(sides[1].tokens) in shown
+    click(page, "as given")
+
+
+def test_spot_costs_what_the_command_line_says(opened):
+    click(opened, "Price", '[role="tab"]')
+    opened.find_element("css selector", 'input[aria-label*="Price per GPU-hour"]').click()
+    b.wait_for(opened, "return document.querySelectorAll('[role=option]').length >= 4")
+    click(opened, "spot", "[role=option]")
+    scenario = state.default_scenario()
+    scenario["cases"][0]["tables"]["price"] = {"term": "spot"}
+    assert b.figures(opened)["cost"][0] == f"${plan_of(scenario).cost_usd:,.0f}"
+
+
+def plan_of(scenario, case=0):
+    tables = scenario["cases"][case]["tables"]
+    return planner.plan(**{name: table for name, table in tables.items() if name in PLAN_TABLES}, explain=False)
 
 
 def test_html_in_a_name_stays_text(page, address):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import tomllib
 import zipfile
@@ -249,6 +250,10 @@ def test_a_question_is_found_again_and_the_third_waits_its_turn():
             break
         threading.Event().wait(0.05)
     assert third.result == "test 2"
+    third.seen -= 1e6  # nobody has looked for days: an answer stays an answer
+    assert background.ask("test 2", work) is third
+    third.cancelled = True  # but what was given up is begun anew
+    assert background.ask("test 2", work) is not third
 
 
 def test_what_nobody_waits_for_gives_its_place_away(monkeypatch):
@@ -349,3 +354,23 @@ def test_the_page_does_or_names_every_command():
     assert set(commands.ON_PAGE) | set(commands.ELSEWHERE) == set(COMMANDS)
     assert not set(commands.ON_PAGE) & set(commands.ELSEWHERE)
     assert set(commands.ON_PAGE.values()) <= {*main.PAGES, "sidebar"}
+
+
+# ---- pictures
+
+
+def test_a_picture_keeps_its_commonest_colours():
+    """Flat areas of a page are no tint of what they were."""
+    import numpy as np
+    from PIL import Image
+
+    spec = importlib.util.spec_from_file_location("screenshots", ROOT / "benchmarks" / "screenshots.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    pixels[:30] = (255, 255, 255)
+    pixels[30:40] = (243, 246, 249)
+    found = np.asarray(module.few_colours(Image.fromarray(pixels)).convert("RGB"))
+    assert (found[:40] == pixels[:40]).all()
+    assert np.abs(found.astype(int) - pixels).mean() < 40

@@ -418,9 +418,10 @@ def _list(case: int) -> None:
     """Every GPU, cheapest first; drawn again while it grows."""
     scenario = state.current()
     tables = scenario["cases"][case]["tables"]
-    st.html(f"<h3 class='finding'>{escape(t('ask.every'))}</h3>")
+    st.html(f"<h2 class='finding'>{escape(t('ask.every'))}</h2>")
     try:
-        task = question.ways(scenario, tables, _names())
+        first = tables == state.default_scenario()["cases"][0]["tables"]  # what every visitor sees: found once, from the start
+        task = question.ways(scenario, tables, _names(), patient=first)
     except PlannerError as error:
         show.problem(error)
         return

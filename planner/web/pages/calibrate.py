@@ -33,13 +33,13 @@ def page() -> None:
     show.header(t("calibrate.title"), t("calibrate.lead"))
     upload, measure = st.columns(2, gap="large")
     with upload:
-        st.subheader(t("calibrate.upload"))
+        show.section(t("calibrate.upload"))
         file = st.file_uploader(t("calibrate.file", mb=UPLOAD_MB), type=["json"], key="calibrate.file")
         if file is not None and st.session_state.get("calibrate.seen") != file.file_id:
             st.session_state["calibrate.seen"] = file.file_id
             _read(file.getvalue(), file.name)
     with measure:
-        st.subheader(t("calibrate.measure"))
+        show.section(t("calibrate.measure"))
         _measure()
     if "calibrate.error" in st.session_state:
         show.problem(st.session_state["calibrate.error"])

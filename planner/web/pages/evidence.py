@@ -288,7 +288,7 @@ def _assumptions() -> None:
                 dict.fromkeys([*filter(None, [row.get(t("evidence.used_by"))]), short_text(one.label)])
             )
     if rows:
-        st.html(f"<h3 class='finding'>{t('evidence.assumed', count=len(rows))}</h3>")
+        st.html(f"<h2 class='finding'>{t('evidence.assumed', count=len(rows))}</h2>")
         st.dataframe(list(rows.values()), hide_index=True, height=480, alt=t("evidence.assumptions"))
     _elsewhere()
 

@@ -87,7 +87,7 @@ def _wait(key: str) -> None:
 
 
 def _sweep(scenario: state.Scenario) -> None:
-    st.subheader(t("explore.sweep"))
+    show.section(t("explore.sweep"))
     left, right = st.columns(2)
     field = left.selectbox(
         t("explore.field"), list(USUAL), key="explore.field", accept_new_options=True, help=t("explore.field_help")
@@ -162,7 +162,7 @@ def sweep_figure(table: pd.DataFrame, key: str, measure: str) -> Figure:
 
 
 def _limit(one: Mapping[str, Any]) -> None:
-    st.subheader(t("explore.limit"))
+    show.section(t("explore.limit"))
     st.caption(t("memory.which", label=markdown(one["label"])))
     fields = [name for name in FIELDS if name != "layout.micro_batch_size" or one["tables"].get("layout")]
     field = st.selectbox(

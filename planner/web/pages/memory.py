@@ -139,7 +139,7 @@ def remedies_of(case: int, one: Answer, most: int = 8) -> None:
     """What would make it fit, each with a button that does it, and what it costs."""
     if one.known.fits:
         return
-    st.html(f"<h3 class='finding'>{escape(t('memory.remedies_of', label=short_text(one.label, 40)))}</h3>")
+    st.html(f"<h2 class='finding'>{escape(t('memory.remedies_of', label=short_text(one.label, 40)))}</h2>")
     try:
         _, found = what_would_fit(one.tables)
     except PlannerError as error:

@@ -83,7 +83,7 @@ def _detail(plan: Plan, roof: Roof, point: RowPoint) -> None:
     card = plan.cluster.accelerator
     compute, memory = point.flops / roof.peak_flops_per_s, point.bytes_moved / roof.bytes_per_s
     st.html(
-        f"<h3 class='finding'>{escape(t('roofline.picked', name=f'{point.block}: {point.name}', phase=word(point.phase)))}</h3>"
+        f"<h2 class='finding'>{escape(t('roofline.picked', name=f'{point.block}: {point.name}', phase=word(point.phase)))}</h2>"
     )
     st.markdown(
         t(

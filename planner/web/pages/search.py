@@ -325,7 +325,7 @@ def row_tables(tables: state.Tables, row: Mapping[Any, Any]) -> state.Tables:
 def _take(table: pd.DataFrame, rank: int, case: int) -> None:
     """Open a layout in Compare; take the table or launch files along."""
     row = table[table["rank"] == rank].iloc[0].to_dict()
-    st.html(f"<h3 class='finding'>{t('search.picked', rank=rank)} {escape(short_text(row['layout'], 120))}</h3>")
+    st.html(f"<h2 class='finding'>{t('search.picked', rank=rank)} {escape(short_text(row['layout'], 120))}</h2>")
     tables = row_tables(state.current()["cases"][case]["tables"], row)
     left, middle, right = st.columns(3)
     full = len(state.current()["cases"]) >= 4
