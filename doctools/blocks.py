@@ -31,7 +31,7 @@ FENCE = re.compile(r"^(?P<mark>```)(?P<language>\w+)(?P<rest>[^\n]*)\n(?P<body>.
 TITLE = re.compile(r'title="([^"]+)"')
 
 
-GENERATED = ("accuracy.md", "accuracy-finetune.md", "accuracy-serving.md", "audit.md", "gpu-hours.md")
+GENERATED = ("accuracy.md", "accuracy-finetune.md", "accuracy-serving.md", "audit.md", "audit.zh.md", "gpu-hours.md")
 """Pages that commands write whole."""
 
 

@@ -27,7 +27,7 @@ FIELDS = {
         ("cluster", "job", "job.adapter", "job.quantization", "job.teacher", "layout", "price", "run", "cost", "cost.own"),
     ),
     "model-fields": ("Model fields", ("model", "model.variants", "model.towers")),
-    "serving-fields": ("Serving fields", ("serving", "load", "serving.prompt", "serving.speculative")),
+    "serving-fields": ("Serving fields", ("serving", "load", "serving.prompt", "serving.speculative", "serving.prefill_pool")),
     "hardware-fields": ("Accelerator and node files", ("accelerator", "node", "node.links", "curves")),
     "software-fields": ("Framework and engine files", ("framework", "engine")),
 }
@@ -56,7 +56,7 @@ PYTHON = {
         "Accelerator",
         "Node",
     ),
-    "Searches": ("search", "sweep", "sizes", "on_equal_terms", "tuning_choices"),
+    "Searches": ("search", "sweep", "sizes", "on_equal_terms", "ratios", "tuning_choices"),
     "Whole runs": ("expected_run", "WholeRun", "Run", "bill_of", "Bill", "Costs"),
     "Serving": ("serve", "Serving", "Deployment"),
     "Models": ("load_model", "model_names", "derive", "Changes", "trainable_parameters"),

@@ -140,13 +140,13 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     engine: Annotated[str | None, typer.Option("--engine", help="Of serving: vllm, sglang ...; vllm.")] = None,
     framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual.")] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
-    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card to keep free besides.")] = 0.0,
+    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Only this one, e.g. rtx-3090.")] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly so many GPUs: what fits on yours.")] = None,
 ) -> None:
-    """Which GPUs a model needs: the fewest of each type on which it fits at the accepted risk, the smallest and the cheapest."""
+    """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
     from typing import cast
 
     from planner.model.catalog import load_model

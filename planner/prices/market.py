@@ -349,6 +349,10 @@ def _narrow(quotes: Sequence[Price], field: str, wanted: str, accelerator: str) 
     return kept
 
 
+PRICE_FIELDS = ("term", "provider", "region", "usd_per_gpu_hour", "price_per_gpu_hour", "currency", "other_use")
+"""What a table of a price may hold: a quote's term, provider and region, or a price of one's own; beside either other_use."""
+
+
 def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None) -> Price | None:
     """A price from a number (USD per GPU-hour), from search fields, or the catalog's; None where nobody can say.
 
@@ -377,9 +381,7 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
     for key in known & set(fields) - {"usd_per_gpu_hour"}:
         as_text(fields[key], f"price.{key}")
     if unknown:
-        raise PlannerError(
-            f"price: unknown field {unknown[0]} = {fields[unknown[0]]!r}; {near(unknown[0], {*known, 'usd_per_gpu_hour'})}"
-        )
+        raise PlannerError(f"price: unknown field {unknown[0]} = {fields[unknown[0]]!r}; {near(unknown[0], PRICE_FIELDS)}")
     if own:
         return replace(own_price(**fields), other_use=other_use)
     found = _quoted(fields, accelerator, node)

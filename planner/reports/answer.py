@@ -100,7 +100,8 @@ def _cost(plan: Plan) -> str:
 def _budget(run: WholeRun, bill: Bill | None) -> str:
     """As published runs went, with interruptions: what ``planner run`` says, too."""
     unit, name = (DAY_S, "days") if run.budget_s.expected >= 2 * DAY_S else (HOUR_S, "hours")
-    time = f"{span(run.budget_s, lambda value: f'{value / unit:,.4g}')} {name}"
+    low, middle, high = (_three(value / unit) for value in (run.budget_s.lower, run.budget_s.expected, run.budget_s.upper))
+    time = f"{middle} {name} ({low} to {high})"
     money = "" if bill is None else f", {span(bill.budget_usd, dollars)}"
     return f"{time}{money}: with interruptions, and as published runs went (planner run)"
 

@@ -28,7 +28,7 @@ from planner.prices.ownership import Ownership
 from planner.scenarios.literals import literal
 from planner.scenarios.serving import OF_LOAD
 from planner.serving.engine import Engine
-from planner.serving.spec import Lengths, Serving, Speculative
+from planner.serving.spec import Lengths, PrefillPool, Serving, Speculative
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
@@ -111,6 +111,7 @@ TABLES: dict[str, TableNote] = {
         TableNote(name="serving", where=_SERVING, spec=Serving),
         TableNote(name="serving.prompt", where=f"{_SERVING}; serving.output alike", spec=Lengths),
         TableNote(name="serving.speculative", where=_SERVING, spec=Speculative),
+        TableNote(name="serving.prefill_pool", where=_SERVING, spec=PrefillPool),
         TableNote(name="load", where=_SERVING, spec=Serving, only=OF_LOAD),
         TableNote(name="accelerator", where=_FILE, spec=Accelerator),
         TableNote(name="node", where=_FILE, spec=Node),

@@ -9,8 +9,9 @@ from typing import Any, NotRequired, TypedDict, cast
 
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
-from planner.lifecycle.bill import Bill, bill_of
+from planner.lifecycle.bill import Bill, Costs, bill_of
 from planner.lifecycle.simulation import WholeRun, expected_run
+from planner.lifecycle.spec import Run
 from planner.performance.risk import RISK
 from planner.scenarios.shipped import scenario_path
 from planner.scenarios.tables import Form, Table, Tables, cases_of, model_label, placed, title_of
@@ -86,9 +87,12 @@ class Case:
 
     def whole_run(self, *, risk: float = RISK, allow: Iterable[str] = ()) -> WholeRun:
         """The plan's whole run under the tables [run] and [cost]. ``risk`` and ``allow`` as in ``planner.plan``."""
+        with placed(self.where):  # before anything is computed
+            run = Run.build(dict(self.tables.get("run") or {}), "run")
+            Costs.build(dict(self.tables.get("cost") or {}), "cost")
         answer = self.plan(risk=risk, allow=allow)
         with placed(self.where):
-            return expected_run(answer, self.tables.get("run"))
+            return expected_run(answer, run)
 
     def outlook(self, answer: Plan) -> Outlook:
         """What the plan comes to with interruptions and as published runs went, under [run] and [cost]: as ``planner run`` says.

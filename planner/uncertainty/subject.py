@@ -109,4 +109,5 @@ def lever(movable: Number) -> Number:
     Model states are counted, activations and buffers are modelled: the relative error is that of the latter by their part m,
     hypot(FIRM, m) / hypot(FIRM, 1/2).
     """
-    return np.hypot(FIRM, movable) / np.hypot(FIRM, TYPICAL_MOVABLE)
+    found: Number = np.hypot(FIRM, movable) / np.hypot(FIRM, TYPICAL_MOVABLE)
+    return found

@@ -179,7 +179,7 @@ def test_sizes_by_the_usual_tiers() -> None:
     assert {s.accelerator: s.num_gpus for s in sizes("llama-2-13b", "serve").rows}["a100-sxm4-40gb"] == 1
     assert {s.accelerator: s.num_gpus for s in large.rows}["h100-sxm5-80gb"] == 2
     assert {s.accelerator: s.num_gpus for s in sizes("llama-2-70b", "serve", weights="int4-awq").rows}["h100-sxm5-80gb"] == 1
-    assert all(s.fit_probability >= 0.95 for s in (*small.rows, *large.rows))
+    assert all(s.headroom >= 0.1 for s in (*small.rows, *large.rows))
     assert {s.accelerator for s in small.rows} | set(small.left_out) == set(accelerator_names()) - {"cpu"}
     cheapest = large.cheapest
     assert cheapest is not None
@@ -206,7 +206,7 @@ def test_adapters_need_no_more_gpus_than_full_tuning() -> None:
 
 def test_a_size_keeps_its_headroom_on_the_fewest_gpus_that_can() -> None:
     """Two RTX 3090 hold 7.7 B weights of two bytes in halves, 7.2 GiB each, and adapters beside them."""
-    found = {s.accelerator: s for s in sizes("qwen-7b", "lora", headroom=0.1).rows}
+    found = {s.accelerator: s for s in sizes("qwen-7b", "lora").rows}
     assert found["rtx-3090-24gb"].num_gpus <= 2
     assert all(s.headroom >= 0.1 for s in found.values())
 

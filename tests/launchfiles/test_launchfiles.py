@@ -19,7 +19,7 @@ from planner.common.errors import PlannerError
 from planner.export import STACKS, export_plan
 from planner.export.common import options
 from planner.export.megatron import model_arguments
-from planner.export.servers import SERVERS, export_deployment
+from planner.export.servers import OF_REQUESTS, SERVERS, export_deployment
 from planner.export.tuners import TUNERS, export_tuning
 from planner.launchfiles import Launch, read_launch
 from planner.launchfiles.formats import formats, load_format, plain_name
@@ -178,6 +178,15 @@ def test_what_export_writes_of_a_server_reads_back(
     assert (after.load is None) == (before.load is None)
     if after.load is not None and before.load is not None:
         assert after.load.to_dict() == before.load.to_dict()
+
+
+def test_every_field_of_serving_is_an_option_or_carried_in_comments() -> None:
+    of_options = {
+        option.field.split(".")[1] for form in formats() for option in form.options.values() if "serving." in option.field
+    }
+    told = {"provenance", "engine", "prompt", "output", "speculative"} | {"dp", "chunked_prefill_tokens", "compute_dtype"}
+    refused = {"prefill_pool"}
+    assert set(Serving.model_fields) - of_options - set(OF_REQUESTS) - told - refused == set()
 
 
 def test_every_server_is_read_back() -> None:

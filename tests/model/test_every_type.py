@@ -171,7 +171,8 @@ def test_windows_are_those_of_transformers_layer_types(causal: bool) -> None:
         types = config.get("layer_types")
         if not isinstance(types, list) or len(types) != model.num_layers:
             continue
-        slides = [t in ("sliding_attention", "chunked_attention") for t in types]
+        # DeepSeek-V4 keeps its window beside the compressed keys
+        slides = [t in ("sliding_attention", "chunked_attention") or "compressed" in t for t in types]
         if config.get("sliding_window") or config.get("attention_chunk_size"):
             assert [k.sliding for k in model.layer_kinds] == slides, kind
         recurs = [t in ("linear_attention", "mamba", "conv") for t in types]
