@@ -22,7 +22,7 @@ FITS, TIGHT, OVER, IMPOSSIBLE = "#177245", "#f0c24b", "#b3261e", "#c8cdd2"
 """Of verdicts, and of nothing else."""
 INK = "currentColor"
 """Of labels and lines: the text's colour, on the light and on the dark page."""
-CASES = ("#7048c8", "#c2570c", "#0f8a7e", "#b03a78")
+CASES = ("#7048c8", "#c2570c", "#0f8a7e", "#b03a78", "#7a5c3e", "#4f6272")
 """Of configurations."""
 KINDS = ("#3f6fb5", "#86aede", "#5b4fa0", "#d98032", "#efbf8d", "#4f9d94", "#b7b0c9", "#87909a")
 """Of what memory is used for, in the order of ``performance.memory.KINDS``."""

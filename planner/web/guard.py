@@ -11,7 +11,7 @@ from typing import Any
 from planner.common.errors import PlannerError
 from planner.studies.limit import MOST
 
-MAX_CASES = 4
+MAX_CASES = 6
 MAX_TEXT = 200
 MAX_ITEMS = 10_000
 """Members of a list in a pasted configuration (layer types, expert shares)."""

@@ -166,7 +166,7 @@ def test_the_sentence_counts_layouts_that_fit() -> None:
     asked: dict[str, Any] = {"model": model(LLAMA), "cluster": gpus(8), "framework": framework("megatron-core"), "job": job()}
     table = planner.evaluate(**asked, layouts=planner.candidates(**asked))
     rule = fit_rule(asked["model"], asked["cluster"], asked["framework"], asked["job"])
-    fitting = int((table.fits & rule.holds(table.firm_bytes)).sum())
+    fitting = int((table.fits & rule.holds(table.firm_bytes, table.states_bytes)).sum())
     assert f"{fitting:,} layouts fit" in planner.plan(**asked).notes[0]
     assert f"({int(table.possible.sum()):,} are valid)" in planner.plan(**asked).notes[0]
 
