@@ -134,6 +134,11 @@ class Setting:
         """What ``layer_bytes`` has added up already: every pass asks for the same few sums."""
         return {}
 
+    @cached_property
+    def stage_weights(self) -> list[float]:
+        """Bytes of each stage's weights once ``weights.stage_bytes`` has added them up: every batch asks for the same sums."""
+        return []
+
     def layer_bytes(self, kind: LayerKind, start: str = "") -> float:
         """Bytes on one GPU of a layer's tensors whose name begins with ``start``."""
         known = self._layer_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, get_args
 
 from planner.common.errors import PlannerError
@@ -106,6 +107,7 @@ def weight_format(
     return found if kept is None or not found.quantized else replace(found, kept=kept)
 
 
+@lru_cache(maxsize=4096)
 def part_of(tensor: str) -> Part | None:
     """The part of the model that a matrix belongs to; None for norms, biases and other small vectors, which stay wide."""
     if not tensor.endswith((".weight", ".words", ".projection")) or "norm" in tensor:
