@@ -12,10 +12,11 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from planner.common import data
 from planner.common.errors import PlannerError
@@ -48,6 +49,17 @@ class Constant(Spec):
     upper: float
     scale: Literal["log", "linear"] = "log"
     why: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_another(cls, d: Any) -> Any:
+        """``prior = { same_as = "h200" }``: what that chip's curves hold in this field now."""
+        prior = d.get("prior") if isinstance(d, dict) else None
+        if not isinstance(prior, dict):
+            return d
+        if set(prior) != {"same_as"} or not d.get("curves"):
+            raise ValueError(f"prior = {prior}: give a number, or same_as = a file of kernel curves, beside curves")
+        return {**d, "prior": getattr(load_curves(str(prior["same_as"])), d["field"])}
 
     @property
     def name(self) -> str:

@@ -117,16 +117,23 @@ def _four_bit(plan: Plan, tool: str) -> bool:
     return plan.job.kind == "qlora" and (q is None or q.format != "int8")
 
 
+def _usual(plan: Plan) -> dict[str, Any]:
+    """Fields that TrainingArguments and axolotl call alike."""
+    return {
+        "gradient_accumulation_steps": _accumulation(plan),
+        "gradient_checkpointing": plan.layout.recompute == "full",
+        "bf16": plan.job.precision in ("bf16", "bf16-pure"),
+        "fp16": plan.job.precision == "fp16",
+    }
+
+
 def _training(plan: Plan, tool: str) -> dict[str, Any]:
     """Fields of transformers' TrainingArguments."""
     job = plan.job
     return {
         "per_device_train_batch_size": plan.layout.micro_batch_size,
-        "gradient_accumulation_steps": _accumulation(plan),
-        "gradient_checkpointing": plan.layout.recompute == "full",
+        **_usual(plan),
         "optim": _optimizer(plan, tool, HUGGING_FACE),
-        "bf16": job.precision in ("bf16", "bf16-pure"),
-        "fp16": job.precision == "fp16",
         "tf32": job.precision == "tf32" or None,
         "max_steps": num_steps(plan) or -1,
     }
@@ -162,11 +169,8 @@ def axolotl_files(plan: Plan) -> dict[str, str]:
         **adapter,
         "sequence_len": job.seq_len,
         "micro_batch_size": plan.layout.micro_batch_size,
-        "gradient_accumulation_steps": _accumulation(plan),
-        "gradient_checkpointing": plan.layout.recompute == "full",
+        **_usual(plan),
         "optimizer": _optimizer(plan, tool, HUGGING_FACE),
-        "bf16": job.precision in ("bf16", "bf16-pure"),
-        "fp16": job.precision == "fp16",
         "flash_attention": True,
         "max_steps": num_steps(plan),
         "datasets": [{"path": "data.jsonl", "type": "completion"}],

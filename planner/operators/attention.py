@@ -98,15 +98,34 @@ def _projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 def _narrow_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Queries through a narrow vector, one key that is the value too, whole on every rank (DeepSeek-V4)."""
-    m, w, t, ts = setting.model, setting.width, setting.tokens, setting.sequence_tokens
-    rank, h = float(m.q_lora_rank or 0), float(m.hidden_size)
+    m, w, ts = setting.model, setting.width, setting.sequence_tokens
+    h, queries = float(m.hidden_size), m.num_heads / setting.tp * m.head_dim
+    return (
+        *_latent_queries(setting, kind, queries, setting.input_width * ts * h),
+        *linear(
+            "key value",
+            BLOCK,
+            Matmul(m=ts, k=h, n=float(m.num_kv_heads * key_value_width(m))),
+            width=w,
+            parameters=local_parameters(setting, kind, "attention.qkv."),
+        ),
+        *_compressor(setting, kind, "compressor", "attention.compress.", float(m.head_dim)),
+        *_indexer(setting, kind),
+    )
+
+
+def _latent_queries(setting: Setting, kind: LayerKind, queries: Number, kept_bytes: Number) -> tuple[Row, ...]:
+    """Down to the query latent on every rank, its norm, and up to ``queries`` elements of the local heads; ``kept_bytes`` of the
+    block's input, where nothing else keeps it."""
+    m, w, ts = setting.model, setting.width, setting.sequence_tokens
+    rank = float(m.q_lora_rank or 0)
     return (
         *linear(
             "query down",
             BLOCK,
-            Matmul(m=ts, k=h, n=rank),
+            Matmul(m=ts, k=float(m.hidden_size), n=rank),
             width=w,
-            saved_bytes=setting.input_width * ts * h,
+            saved_bytes=kept_bytes,
             parameters=local_parameters(setting, kind, "attention.q_down."),
         ),
         *norm(
@@ -121,20 +140,11 @@ def _narrow_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         *linear(
             "query up",
             BLOCK,
-            Matmul(m=t, k=rank, n=m.num_heads / setting.tp * m.head_dim),
+            Matmul(m=setting.tokens, k=rank, n=queries),
             width=w,
             saved_bytes=setting.input_width * ts * rank,
             parameters=local_parameters(setting, kind, "attention.q_up"),
         ),
-        *linear(
-            "key value",
-            BLOCK,
-            Matmul(m=ts, k=h, n=float(m.num_kv_heads * key_value_width(m))),
-            width=w,
-            parameters=local_parameters(setting, kind, "attention.qkv."),
-        ),
-        *_compressor(setting, kind, "compressor", "attention.compress.", float(m.head_dim)),
-        *_indexer(setting, kind),
     )
 
 
@@ -301,31 +311,7 @@ def _latent_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     nope, value = float(m.qk_nope_head_dim or 0), float(m.v_head_dim or 0)
     rows: tuple[Row, ...] = ()
     if m.q_lora_rank:
-        rank = float(m.q_lora_rank)
-        rows += linear(
-            "query down",
-            BLOCK,
-            Matmul(m=ts, k=h, n=rank),
-            width=w,
-            parameters=local_parameters(setting, kind, "attention.q_down."),
-        )
-        rows += norm(
-            "query latent norm",
-            BLOCK,
-            setting,
-            ts * rank,
-            rows_of=rank,
-            residual=False,
-            parameters=local_parameters(setting, kind, "attention.q_down_norm"),
-        )
-        rows += linear(
-            "query up",
-            BLOCK,
-            Matmul(m=t, k=rank, n=heads * (nope + rope)),
-            width=w,
-            saved_bytes=setting.input_width * ts * rank,
-            parameters=local_parameters(setting, kind, "attention.q_up"),
-        )
+        rows += _latent_queries(setting, kind, heads * (nope + rope), 0.0)
     else:
         rows += linear(
             "query",

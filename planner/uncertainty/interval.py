@@ -198,9 +198,9 @@ def _outside(c: ResidualClass, s: Subject) -> list[str]:
     """Why the subject lies outside what the class has seen; empty when it does not."""
     reasons = []
     if not c.framework:
-        reasons.append(f"no measured runs of {s.framework} like this")
+        reasons.append(f"few or no measured runs of {s.framework} like this")
     elif not c.curves:
-        reasons.append(f"no measured runs of {s.framework} on {s.curves} chips like this")
+        reasons.append(f"few or no measured runs of {s.framework} on {s.curves} chips like this")
     if s.num_gpus > BEYOND * c.most_gpus:
         reasons.append(f"{s.num_gpus} GPUs, at most {c.most_gpus} were measured")
     if s.parameters > BEYOND * c.most_parameters:

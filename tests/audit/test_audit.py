@@ -28,16 +28,6 @@ from planner.uncertainty.interval import Interval
 DOCS, CHINESE = ROOT / "docs" / "audit.md", ROOT / "docs" / "audit.zh.md"
 
 
-@pytest.fixture(scope="module")
-def readings() -> tuple[Reading, ...]:
-    return audit_articles()
-
-
-@pytest.fixture(scope="module")
-def judged(readings: tuple[Reading, ...]) -> dict[str, Judgement]:
-    return {j.id: j for r in readings for j in r.judgements}
-
-
 def test_every_claim_has_a_verdict_and_a_reason(judged: dict[str, Judgement]) -> None:
     for judgement in judged.values():
         assert judgement.quote

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from planner.audit.claims import ClaimFile, catalog_claims, options_of
-from planner.audit.verdicts import Finding, Judgement, Reading, audit_articles
+from planner.audit.verdicts import Finding, Judgement, Reading
 from planner.prices.market import find_price
 from planner.serving.engine import load_engine
 
@@ -118,16 +118,6 @@ VERDICTS: dict[str, tuple[str, bool]] = {
     "I10": ("cannot be", near(82.5 / 89.2, 0.92, 0.01) and not near(1 - 12.5 / 48.7, 0.67)),
     "I11": ("cannot be", 2000 / 48.7 > 3.2),
 }
-
-
-@pytest.fixture(scope="module")
-def readings() -> tuple[Reading, ...]:
-    return audit_articles()
-
-
-@pytest.fixture(scope="module")
-def judged(readings: tuple[Reading, ...]) -> dict[str, Judgement]:
-    return {j.id: j for r in readings for j in r.judgements}
 
 
 def test_every_claim_has_its_arithmetic_here(judged: dict[str, Judgement]) -> None:

@@ -67,5 +67,5 @@ def test_serving_too(run: Run) -> None:
 def test_user_host_and_paths_are_taken_out_of_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "getuser", lambda: "ada99")
     monkeypatch.setattr(socket, "gethostname", lambda: "node-17.cluster")
-    text = "read /home/ada99/x.toml on node-17.cluster by ada99: 3 tokens/s per GPU, ~/work/a.json, C:\\me\\b.toml"
+    text = "read /home/ada99/x.toml on node-17.cluster by ada99: 3 tokens/s per GPU, ~/plans/a.json, C:\\me\\b.toml"
     assert cleaned(text, {}) == "read (path) on (host) by (user): 3 tokens/s per GPU, (path), (path)"

@@ -134,7 +134,7 @@ NAMES: list[Mistake] = [
     (("plan", "llama-3-70b-h100", "--write", "no/such/mine.toml"), ("no/such",)),
     (("prices", "list", "--term", "weekly"), ("weekly", "on-demand")),
     (("prices", "show", "h1000"), ("h1000", "h100")),
-    (("prices", "list", "--currency", "XXX"), ("XXX",)),
+    (("prices", "list", "--currency", "QQQ"), ("QQQ",)),
     (("hardware", "show", "h1000"), ("h1000",)),
     (("models", "show", "gpt22"), ("gpt22", "gpt2")),
     (("models", "list", "--search", "zzzz"), ("zzzz", "leave it out")),

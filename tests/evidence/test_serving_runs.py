@@ -14,13 +14,14 @@ import pytest
 from planner.cli.main import main
 from planner.common import data
 from planner.common.errors import PlannerError
-from planner.evidence.fit import Values, values_at
+from planner.evidence.fit import Constant, Values, values_at
 from planner.evidence.serving.check import check, predicted
 from planner.evidence.serving.fit import Predictor, load_constants
 from planner.evidence.serving.names import accelerator_of, format_of, model_of
 from planner.evidence.serving.runs import ServingRun, read_serving_run, read_serving_runs
 from planner.evidence.serving.study import study
 from planner.evidence.serving.table import is_serving_table
+from planner.hardware.curves import load_curves
 from planner.serving.intervals import classes
 
 # one row of each kind, as their sources print them; see the column source
@@ -191,8 +192,13 @@ def test_published_figures_are_predicted() -> None:
 
 def test_memory_of_published_runs() -> None:
     """Qwen2.5's peak memory under transformers: 14.38 GiB at 1 + 2048 tokens, 61.58 for 32B."""
-    base: dict[str, Any] = {**QWEN, "framework": "HF", "metric": "peak GPU memory", "unit": "GB (as printed, total over GPUs)",
-                            "prompt_len": "1"}  # fmt: skip
+    base: dict[str, Any] = {
+        **QWEN,
+        "framework": "HF",
+        "metric": "peak GPU memory",
+        "unit": "GB (as printed, total over GPUs)",
+        "prompt_len": "1",
+    }
     for name, value in (("Qwen2.5-7B-Instruct", "14.38"), ("Qwen2.5-32B-Instruct", "61.58")):
         run = row(base, model=name, value=value)
         assert predicted(run) == pytest.approx(run.measured, rel=0.03)
@@ -261,6 +267,16 @@ def test_a_fit_finds_a_common_factor_and_leaves_models_out(tmp_path: Path) -> No
     again = study(runs)
     assert found.found.values == again.found.values
     assert found.classes == again.classes
+
+
+def test_a_prior_of_another_chip_is_that_chips_value() -> None:
+    """The H20 has the H200's memory: what is believed of it beforehand follows the H200's file."""
+    for field in ("matmul_bandwidth_fraction", "memory_fraction"):
+        constant = next(c for c in load_constants() if c.name == f"h20.{field}")
+        assert constant.prior == getattr(load_curves("h200"), field)
+    fields = {"field": "memory_fraction", "spread": 0.2, "lower": 0.1, "upper": 1.2}
+    with pytest.raises(PlannerError, match="same_as = a file of kernel curves"):
+        Constant.build({**fields, "curves": "h20", "prior": {"like": "h200"}}, "constant")
 
 
 def test_constants_belong_to_engines_and_chips_and_lie_within_their_limits() -> None:

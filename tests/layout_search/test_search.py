@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from test_layout_grid import listed
 
 import planner
+from planner.common import files
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster
 from planner.layout_search.found import Found
@@ -46,8 +48,9 @@ clusters = st.builds(
     lambda count, memory: cluster(
         NODE, num_gpus=count, accelerator=ACCELERATOR.replaced(memory_bytes=memory * 2.0**30, tdp_w=400.0)
     ),
-    st.sampled_from([1, 2, 4, 8]), st.sampled_from([1.6, 2.0, 3.0, 80.0]),
-)  # fmt: skip
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([1.6, 2.0, 3.0, 80.0]),
+)
 
 
 def brute_force(q: SearchQuestion, sure: bool = True) -> list[dict[str, Any]]:
@@ -64,17 +67,27 @@ def brute_force(q: SearchQuestion, sure: bool = True) -> list[dict[str, Any]]:
                 continue
             peak = float(answer.memory.total[n])
             key = {"time": run_s, "cost": usd, "memory": peak, "energy": run_s * 400.0 * grid.cluster.num_gpus}[q.objective]
-            found.append({"setup": i, "layout": tuple(float(getattr(layouts, f.name)[n]) for f in fields(Layouts)),
-                          "value": key, "point": (run_s, usd, peak - answer.usable_bytes)})  # fmt: skip
+            found.append(
+                {
+                    "setup": i,
+                    "layout": tuple(float(getattr(layouts, f.name)[n]) for f in fields(Layouts)),
+                    "value": key,
+                    "point": (run_s, usd, peak - answer.usable_bytes),
+                }
+            )
     return found
 
 
 @settings(max_examples=25, deadline=None)
 @given(
-    fields_=st.sampled_from([GPT, LLAMA, MIXTRAL]), stack=st.sampled_from(["megatron-core", "fsdp", "huggingface"]),
-    machines=st.lists(clusters, min_size=1, max_size=2), objective=st.sampled_from(["time", "cost", "memory", "energy"]),
-    top=st.sampled_from([1, 3, 50]), batch=st.sampled_from([4, 12]), limit=st.sampled_from([None, 1.2, 3.0]),
-)  # fmt: skip
+    fields_=st.sampled_from([GPT, LLAMA, MIXTRAL]),
+    stack=st.sampled_from(["megatron-core", "fsdp", "huggingface"]),
+    machines=st.lists(clusters, min_size=1, max_size=2),
+    objective=st.sampled_from(["time", "cost", "memory", "energy"]),
+    top=st.sampled_from([1, 3, 50]),
+    batch=st.sampled_from([4, 12]),
+    limit=st.sampled_from([None, 1.2, 3.0]),
+)
 def test_search_equals_brute_force(
     fields_: dict[str, Any], stack: str, machines: list[Any], objective: str, top: int, batch: int, limit: float | None
 ) -> None:
@@ -86,9 +99,7 @@ def test_search_equals_brute_force(
     every = brute_force(whole)
     if limit and every:
         least = min(r["point"][0] for r in every)
-        whole = SearchQuestion(
-            setups=whole.setups, objective=whole.objective, deadline_s=limit * least, budget_usd=None, top=top
-        )  # fmt: skip
+        whole = SearchQuestion(setups=whole.setups, objective=whole.objective, deadline_s=limit * least, budget_usd=None, top=top)
         every = brute_force(whole)
     if not every and brute_force(whole, sure=False):
         assert not run_search(whole).found.rows.setup.size
@@ -111,11 +122,16 @@ def test_search_equals_brute_force(
     for setup in {r["setup"] for r in every}:
         own = rows.value[rows.setup == setup].min()
         assert own == min(r["value"] for r in every if r["setup"] == setup)
-    assert found.num_layouts == whole.num_layouts == found.num_possible + sum(
-        count
-        for reason, count in found.rejected.items()
-        if not any(word in reason for word in ("memory", "deadline", "likely"))
-    )  # fmt: skip
+    assert (
+        found.num_layouts
+        == whole.num_layouts
+        == found.num_possible
+        + sum(
+            count
+            for reason, count in found.rejected.items()
+            if not any(word in reason for word in ("memory", "deadline", "likely"))
+        )
+    )
 
 
 def assert_recommended_is_the_simplest_of_equals(every: list[dict[str, Any]], result: SearchResult) -> None:
@@ -132,8 +148,10 @@ def assert_recommended_is_the_simplest_of_equals(every: list[dict[str, Any]], re
     equals = [r for r, s in zip(every, step, strict=True) if s < min(step) + 8]
     best = min(equals, key=complexity)
     rows = result.rows
-    assert complexity(best)[:3] == complexity({"layout": tuple(float(getattr(rows.layouts, n)[0]) for n in names),
-                                               "point": (0.0, 0.0, 0.0)})[:3]  # fmt: skip
+    assert (
+        complexity(best)[:3]
+        == complexity({"layout": tuple(float(getattr(rows.layouts, n)[0]) for n in names), "point": (0.0, 0.0, 0.0)})[:3]
+    )
     assert -rows.headroom_bytes[0] == best["point"][2]
     assert result.group_sizes[0] == len(equals)
     assert rows.value[0] <= 1.02 * rows.value.min()
@@ -226,10 +244,16 @@ def test_two_hundred_random_rows_equal_plan_bit_for_bit() -> None:
 
 def test_clusters_stacks_and_prices_asked_for_are_all_searched() -> None:
     table = planner.search(
-        model="llama-2-7b", cluster="dgx-a100-80gb", job={"seq_len": 2048, "global_batch_size": 64, "num_tokens": 10**9},
-        gpus=[8, 16], accelerators=["a100-sxm4-80gb", "h100-sxm5-80gb"], framework=["megatron-core", "fsdp"],
-        price=[{"term": "on-demand"}, {"term": "reserved-1-year"}], objective="cost", top=3,
-    )  # fmt: skip
+        model="llama-2-7b",
+        cluster="dgx-a100-80gb",
+        job={"seq_len": 2048, "global_batch_size": 64, "num_tokens": 10**9},
+        gpus=[8, 16],
+        accelerators=["a100-sxm4-80gb", "h100-sxm5-80gb"],
+        framework=["megatron-core", "fsdp"],
+        price=[{"term": "on-demand"}, {"term": "reserved-1-year"}],
+        objective="cost",
+        top=3,
+    )
     best = table[table["best_of_cluster"]]
     assert len(best) == 2 * 2 * 2 * 2
     assert set(best["num_gpus"]) == {8, 16}
@@ -383,13 +407,19 @@ def test_search_refuses_in_one_paragraph(run: Run, scenario: Any, arguments: lis
     assert "Traceback" not in err
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_leaves_nothing(run: Run, scenario: Any, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_leaves_nothing(
+    run: Run, scenario: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "closed"
-    folder.mkdir(mode=0o500)
+    folder.mkdir()
+
+    def refused(path: Path) -> Path:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(files, "_temporary", refused)  # what a closed folder answers, to root too
     code, _, err = run("search", scenario(), "--top", "1", "--out", folder / "rows.csv")
     assert code == 2
-    assert "cannot be written" in err
+    assert "cannot be written (Permission denied)" in err
     assert not list(folder.iterdir())
 
 
@@ -464,8 +494,13 @@ def test_ray_gives_the_local_answer_though_a_worker_dies(tmp_path: Path) -> None
 
 
 def test_rows_have_the_intervals_of_their_plans() -> None:
-    fields_ = {"model": "llama-2-7b", "cluster": {"node": "dgx-a100-80gb", "num_gpus": 2}, "framework": "fsdp", "price": 2.0,
-               "job": {"seq_len": 2048, "global_batch_size": 8, "num_steps": 100}}  # fmt: skip
+    fields_ = {
+        "model": "llama-2-7b",
+        "cluster": {"node": "dgx-a100-80gb", "num_gpus": 2},
+        "framework": "fsdp",
+        "price": 2.0,
+        "job": {"seq_len": 2048, "global_batch_size": 8, "num_steps": 100},
+    }
     row = planner.search(**fields_).iloc[0]
     axes = {f.name: row[f.name] for f in fields(Layouts)}
     layout = {k: v.item() if hasattr(v, "item") else v for k, v in axes.items()}
