@@ -54,11 +54,20 @@ def describe(device: torch.device, meter: PowerMeter) -> dict[str, Any]:
     p = torch.cuda.get_device_properties(device)
     free, _ = torch.cuda.mem_get_info(device)
     return {
-        **common, "name": p.name, "memory_bytes": float(p.total_memory), "free_bytes": float(free),
-        "num_sms": p.multi_processor_count, "capability": f"{p.major}.{p.minor}", "cpu": cpu_name(), "spills": spills(),
-        "l2_bytes": float(getattr(p, "L2_cache_size", 0)), "driver": meter.driver(), "num_devices": torch.cuda.device_count(),
-        "mig": meter.mig or "MIG" in p.name, "architectures": list(torch.cuda.get_arch_list()),
-    }  # fmt: skip
+        **common,
+        "name": p.name,
+        "memory_bytes": float(p.total_memory),
+        "free_bytes": float(free),
+        "num_sms": p.multi_processor_count,
+        "capability": f"{p.major}.{p.minor}",
+        "cpu": cpu_name(),
+        "spills": spills(),
+        "l2_bytes": float(getattr(p, "L2_cache_size", 0)),
+        "driver": meter.driver(),
+        "num_devices": torch.cuda.device_count(),
+        "mig": meter.mig or "MIG" in p.name,
+        "architectures": list(torch.cuda.get_arch_list()),
+    }
 
 
 def cpu_name() -> str:

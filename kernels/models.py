@@ -33,19 +33,36 @@ class Step:
         """The sample's shape: everything that a prediction needs."""
         more = {"reduced": self.reduced} if self.reduced else {}
         return {
-            "label": self.label, "model": self.model.fields(), "seq_len": self.seq_len,
-            "micro_batch_size": self.micro_batch_size, "num_microbatches": self.num_microbatches, "recompute": self.recompute,
-            "attention": self.attention, "experts": self.experts, "precision": precision, "optimizer": "adamw", "role": self.role,
-            "balance_loss": self.balance_loss, "theta": self.theta, "lora_rank": self.lora_rank, **more,
-        }  # fmt: skip
+            "label": self.label,
+            "model": self.model.fields(),
+            "seq_len": self.seq_len,
+            "micro_batch_size": self.micro_batch_size,
+            "num_microbatches": self.num_microbatches,
+            "recompute": self.recompute,
+            "attention": self.attention,
+            "experts": self.experts,
+            "precision": precision,
+            "optimizer": "adamw",
+            "role": self.role,
+            "balance_loss": self.balance_loss,
+            "theta": self.theta,
+            "lora_rank": self.lora_rank,
+            **more,
+        }
 
 
 def decoder(layers: int, hidden: int, heads: int, kv_heads: int, inner: int, vocabulary: int, **more: Any) -> ModelConfig:
     """A Llama-like decoder."""
     return ModelConfig(
-        num_layers=layers, hidden_size=hidden, num_heads=heads, num_kv_heads=kv_heads, head_dim=hidden // heads,
-        ffn_hidden_size=inner, vocab_size=vocabulary, **more,
-    )  # fmt: skip
+        num_layers=layers,
+        hidden_size=hidden,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=hidden // heads,
+        ffn_hidden_size=inner,
+        vocab_size=vocabulary,
+        **more,
+    )
 
 
 def experts(num: int, top_k: int, inner: int, shared: int = 0, **more: Any) -> dict[str, Any]:
@@ -56,9 +73,16 @@ def experts(num: int, top_k: int, inner: int, shared: int = 0, **more: Any) -> d
 def encoder(layers: int, hidden: int, heads: int, vocabulary: int) -> ModelConfig:
     """A BERT-like encoder."""
     return ModelConfig(
-        architecture="encoder", num_layers=layers, hidden_size=hidden, num_heads=heads, num_kv_heads=heads,
-        head_dim=hidden // heads, ffn_hidden_size=4 * hidden, vocab_size=vocabulary, tied_embeddings=True,
-    )  # fmt: skip
+        architecture="encoder",
+        num_layers=layers,
+        hidden_size=hidden,
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=hidden // heads,
+        ffn_hidden_size=4 * hidden,
+        vocab_size=vocabulary,
+        tied_embeddings=True,
+    )
 
 
 def gpu_steps() -> list[Step]:

@@ -56,11 +56,16 @@ class ModelConfig:
     def moe(self, implementation: Implementation = "auto", balance_loss: Literal["switch", "variation"] = "switch") -> MoEConfig:
         """The expert layer of this model."""
         return MoEConfig(
-            hidden_size=self.hidden_size, num_experts=self.num_experts, top_k=self.top_k,
-            expert_hidden_size=self.expert_ffn_hidden_size or self.ffn_hidden_size, num_shared_experts=self.num_shared_experts,
-            shared_hidden_size=self.shared_expert_ffn_hidden_size, capacity_factor=self.capacity_factor,
-            implementation=implementation, balance_loss=balance_loss,
-        )  # fmt: skip
+            hidden_size=self.hidden_size,
+            num_experts=self.num_experts,
+            top_k=self.top_k,
+            expert_hidden_size=self.expert_ffn_hidden_size or self.ffn_hidden_size,
+            num_shared_experts=self.num_shared_experts,
+            shared_hidden_size=self.shared_expert_ffn_hidden_size,
+            capacity_factor=self.capacity_factor,
+            implementation=implementation,
+            balance_loss=balance_loss,
+        )
 
     def fields(self) -> dict[str, Any]:
         """For the record: every field that a prediction needs."""

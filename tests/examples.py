@@ -13,22 +13,30 @@ from planner.workload.layout import Layout, as_columns
 
 ACCELERATOR = Accelerator.build(
     {
-        "name": "test-gpu", "vendor": "test", "architecture": "test",
+        "name": "test-gpu",
+        "vendor": "test",
+        "architecture": "test",
         "peak_flops_per_s": {"fp32": 20e12, "tf32": 150e12, "fp16": 300e12, "bf16": 300e12, "fp8": 600e12},
-        "memory_bytes": 80 * 2.0**30, "memory_bandwidth_bytes_per_s": 2e12, "host_link_bytes_per_s": 25e9, "curves": "a100",
+        "memory_bytes": 80 * 2.0**30,
+        "memory_bandwidth_bytes_per_s": 2e12,
+        "host_link_bytes_per_s": 25e9,
+        "curves": "a100",
     },
     "test",
-)  # fmt: skip
+)
 NODE = Node.build(
     {
-        "name": "test-node", "accelerator": "test-gpu", "num_gpus": 8, "host_memory_bytes": 2e12,
+        "name": "test-node",
+        "accelerator": "test-gpu",
+        "num_gpus": 8,
+        "host_memory_bytes": 2e12,
         "links": [
             {"name": "near", "kind": "nvlink", "span": 8, "bytes_per_s": 300e9},
             {"name": "far", "kind": "network", "span": 0, "bytes_per_s": 25e9},
         ],
     },
     "test",
-)  # fmt: skip
+)
 
 GPT: dict[str, Any] = {
     "name": "gpt", "num_layers": 4, "hidden_size": 512, "num_heads": 8, "ffn_hidden_size": 2048, "vocab_size": 1024,

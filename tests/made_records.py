@@ -34,8 +34,20 @@ def as_record(made: Session) -> Any:
 
 def fake(family: str, name: str, shape: dict[str, Any], seconds: float, flops: float, moved: float) -> dict[str, Any]:
     time = {"median_s": seconds, "p10_s": seconds, "p90_s": seconds, "minimum_s": seconds, "repeats": 9, "noisy": False}
-    return kernel_records.seal({
-        "family": family, "name": name, "shape": shape, "dtype": "fp32", "status": "measured", "reason": "", "time": time,
-        "flops": flops, "bytes": moved, "flops_per_s": flops / seconds or None, "bytes_per_s": moved / seconds, "error": 0.0,
-        "extra": {},
-    })  # fmt: skip
+    return kernel_records.seal(
+        {
+            "family": family,
+            "name": name,
+            "shape": shape,
+            "dtype": "fp32",
+            "status": "measured",
+            "reason": "",
+            "time": time,
+            "flops": flops,
+            "bytes": moved,
+            "flops_per_s": flops / seconds or None,
+            "bytes_per_s": moved / seconds,
+            "error": 0.0,
+            "extra": {},
+        }
+    )

@@ -44,22 +44,78 @@ class Card:
 CARDS = {
     card.profile: card
     for card in (
-        Card(profile="v100-sxm2-32gb", name="Tesla V100-SXM2-32GB", capability=(7, 0), memory_bytes=32 * GIB - 300 * MIB,
-             num_sms=80, bandwidth=900e9, half_flops=112e12, fp32_flops=15.7e12),
-        Card(profile="v100-sxm2-16gb", name="Tesla V100-SXM2-16GB", capability=(7, 0), memory_bytes=16 * GIB - 200 * MIB,
-             num_sms=80, bandwidth=900e9, half_flops=112e12, fp32_flops=15.7e12),
-        Card(profile="rtx-3070-8gb", name="NVIDIA GeForce RTX 3070", capability=(8, 6), memory_bytes=int(7.78 * GIB),
-             num_sms=46, bandwidth=448e9, half_flops=40e12, fp32_flops=20e12),
-        Card(profile="rtx-3090-24gb", name="NVIDIA GeForce RTX 3090", capability=(8, 6), memory_bytes=int(23.7 * GIB),
-             num_sms=82, bandwidth=936e9, half_flops=71e12, fp32_flops=35e12),
-        Card(profile="a100-sxm4-40gb", name="NVIDIA A100-SXM4-40GB", capability=(8, 0), memory_bytes=int(39.4 * GIB),
-             num_sms=108, bandwidth=1555e9, half_flops=312e12, fp32_flops=19.5e12),
-        Card(profile="h100-sxm5-80gb", name="NVIDIA H100 80GB HBM3", capability=(9, 0), memory_bytes=int(79.1 * GIB),
-             num_sms=132, bandwidth=3350e9, half_flops=989e12, fp32_flops=67e12),
-        Card(profile="h200-sxm-141gb", name="NVIDIA H200", capability=(9, 0), memory_bytes=int(139.8 * GIB),
-             num_sms=132, bandwidth=4800e9, half_flops=989e12, fp32_flops=67e12),
+        Card(
+            profile="v100-sxm2-32gb",
+            name="Tesla V100-SXM2-32GB",
+            capability=(7, 0),
+            memory_bytes=32 * GIB - 300 * MIB,
+            num_sms=80,
+            bandwidth=900e9,
+            half_flops=112e12,
+            fp32_flops=15.7e12,
+        ),
+        Card(
+            profile="v100-sxm2-16gb",
+            name="Tesla V100-SXM2-16GB",
+            capability=(7, 0),
+            memory_bytes=16 * GIB - 200 * MIB,
+            num_sms=80,
+            bandwidth=900e9,
+            half_flops=112e12,
+            fp32_flops=15.7e12,
+        ),
+        Card(
+            profile="rtx-3070-8gb",
+            name="NVIDIA GeForce RTX 3070",
+            capability=(8, 6),
+            memory_bytes=int(7.78 * GIB),
+            num_sms=46,
+            bandwidth=448e9,
+            half_flops=40e12,
+            fp32_flops=20e12,
+        ),
+        Card(
+            profile="rtx-3090-24gb",
+            name="NVIDIA GeForce RTX 3090",
+            capability=(8, 6),
+            memory_bytes=int(23.7 * GIB),
+            num_sms=82,
+            bandwidth=936e9,
+            half_flops=71e12,
+            fp32_flops=35e12,
+        ),
+        Card(
+            profile="a100-sxm4-40gb",
+            name="NVIDIA A100-SXM4-40GB",
+            capability=(8, 0),
+            memory_bytes=int(39.4 * GIB),
+            num_sms=108,
+            bandwidth=1555e9,
+            half_flops=312e12,
+            fp32_flops=19.5e12,
+        ),
+        Card(
+            profile="h100-sxm5-80gb",
+            name="NVIDIA H100 80GB HBM3",
+            capability=(9, 0),
+            memory_bytes=int(79.1 * GIB),
+            num_sms=132,
+            bandwidth=3350e9,
+            half_flops=989e12,
+            fp32_flops=67e12,
+        ),
+        Card(
+            profile="h200-sxm-141gb",
+            name="NVIDIA H200",
+            capability=(9, 0),
+            memory_bytes=int(139.8 * GIB),
+            num_sms=132,
+            bandwidth=4800e9,
+            half_flops=989e12,
+            fp32_flops=67e12,
+        ),
     )
-}  # fmt: skip
+}
 CONTEXT_BYTES = 500 * MIB
 LAUNCH_S, GAP_S = 5e-6, 2e-6
 FAULTS = {
@@ -341,9 +397,15 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
         """What torch.cuda answers."""
         device, card, cuda = self.device, self.device.card, torch.cuda
         properties = types.SimpleNamespace(
-            name=card.name, total_memory=card.memory_bytes, multi_processor_count=card.num_sms, major=card.capability[0],
-            minor=card.capability[1], L2_cache_size=40 * MIB, uuid="11111111-2222-3333-4444-555555555555", warp_size=32,
-        )  # fmt: skip
+            name=card.name,
+            total_memory=card.memory_bytes,
+            multi_processor_count=card.num_sms,
+            major=card.capability[0],
+            minor=card.capability[1],
+            L2_cache_size=40 * MIB,
+            uuid="11111111-2222-3333-4444-555555555555",
+            warp_size=32,
+        )
 
         def reset(_: Any = None) -> None:
             device.peak, device.reserved_peak = device.now, device.reserved

@@ -16,10 +16,19 @@ Config = dict[str, Any]
 
 def _llama(layers: int, hidden: int, heads: int, kv_heads: int, inner: int, vocabulary: int, **more: Any) -> Config:
     return {
-        "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_act": "silu", "num_hidden_layers": layers,
-        "hidden_size": hidden, "num_attention_heads": heads, "num_key_value_heads": kv_heads, "intermediate_size": inner,
-        "vocab_size": vocabulary, "tie_word_embeddings": False, "rms_norm_eps": 1e-05, **more,
-    }  # fmt: skip
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_act": "silu",
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "intermediate_size": inner,
+        "vocab_size": vocabulary,
+        "tie_word_embeddings": False,
+        "rms_norm_eps": 1e-05,
+        **more,
+    }
 
 
 def _as(kind: str, layers: int, hidden: int, heads: int, kv_heads: int, inner: int, vocabulary: int, **more: Any) -> Config:
@@ -28,9 +37,17 @@ def _as(kind: str, layers: int, hidden: int, heads: int, kv_heads: int, inner: i
 
 def _gpt2(layers: int, hidden: int, heads: int, vocabulary: int = 50257, positions: int = 1024, **more: Any) -> Config:
     return {
-        "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_layer": layers, "n_embd": hidden, "n_head": heads,
-        "vocab_size": vocabulary, "n_positions": positions, "n_ctx": positions, "activation_function": "gelu_new", **more,
-    }  # fmt: skip
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "n_layer": layers,
+        "n_embd": hidden,
+        "n_head": heads,
+        "vocab_size": vocabulary,
+        "n_positions": positions,
+        "n_ctx": positions,
+        "activation_function": "gelu_new",
+        **more,
+    }
 
 
 def _megatron(layers: int, hidden: int, heads: int) -> Config:
@@ -45,53 +62,110 @@ def _foundry(layers: int, hidden: int, heads: int) -> Config:
 
 def _bert(layers: int, hidden: int, heads: int, head: str, vocabulary: int = 30522, **more: Any) -> Config:
     return {
-        "model_type": "bert", "architectures": [head], "num_hidden_layers": layers, "hidden_size": hidden,
-        "num_attention_heads": heads, "intermediate_size": 4 * hidden, "vocab_size": vocabulary, "hidden_act": "gelu",
-        "max_position_embeddings": 512, "type_vocab_size": 2, "position_embedding_type": "absolute", **more,
-    }  # fmt: skip
+        "model_type": "bert",
+        "architectures": [head],
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * hidden,
+        "vocab_size": vocabulary,
+        "hidden_act": "gelu",
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "position_embedding_type": "absolute",
+        **more,
+    }
 
 
 def _opt(layers: int, hidden: int, heads: int) -> Config:
     return {
-        "model_type": "opt", "architectures": ["OPTForCausalLM"], "num_hidden_layers": layers, "hidden_size": hidden,
-        "num_attention_heads": heads, "ffn_dim": 4 * hidden, "vocab_size": 50272, "max_position_embeddings": 2048,
-        "word_embed_proj_dim": hidden, "do_layer_norm_before": True, "activation_function": "relu", "dropout": 0.1,
-        "attention_dropout": 0.0, "activation_dropout": 0.0, "layerdrop": 0.0, "_remove_final_layer_norm": False,
-    }  # fmt: skip
+        "model_type": "opt",
+        "architectures": ["OPTForCausalLM"],
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "ffn_dim": 4 * hidden,
+        "vocab_size": 50272,
+        "max_position_embeddings": 2048,
+        "word_embed_proj_dim": hidden,
+        "do_layer_norm_before": True,
+        "activation_function": "relu",
+        "dropout": 0.1,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "layerdrop": 0.0,
+        "_remove_final_layer_norm": False,
+    }
 
 
 def _mixtral(layers: int, hidden: int, heads: int, inner: int) -> Config:
     return {
-        **_llama(layers, hidden, heads, 8, inner, 32000), "model_type": "mixtral", "architectures": ["MixtralForCausalLM"],
-        "num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": None, "router_aux_loss_coef": 0.02,
-    }  # fmt: skip
+        **_llama(layers, hidden, heads, 8, inner, 32000),
+        "model_type": "mixtral",
+        "architectures": ["MixtralForCausalLM"],
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "sliding_window": None,
+        "router_aux_loss_coef": 0.02,
+    }
 
 
 def _qwen_moe(
     kind: str, layers: int, hidden: int, heads: int, kv_heads: int, inner: int, experts: int, top_k: int, **more: Any
 ) -> Config:
     return _as(
-        kind, layers, hidden, heads, kv_heads, more.pop("intermediate_size"), 151936, moe_intermediate_size=inner,
-        num_experts=experts, num_experts_per_tok=top_k, decoder_sparse_step=1, mlp_only_layers=[], use_sliding_window=False,
-        max_window_layers=layers, norm_topk_prob=True, router_aux_loss_coef=0.001, **more,
-    )  # fmt: skip
+        kind,
+        layers,
+        hidden,
+        heads,
+        kv_heads,
+        more.pop("intermediate_size"),
+        151936,
+        moe_intermediate_size=inner,
+        num_experts=experts,
+        num_experts_per_tok=top_k,
+        decoder_sparse_step=1,
+        mlp_only_layers=[],
+        use_sliding_window=False,
+        max_window_layers=layers,
+        norm_topk_prob=True,
+        router_aux_loss_coef=0.001,
+        **more,
+    )
 
 
 def _gpt_oss(layers: int, experts: int) -> Config:
     return {
-        **_llama(layers, 2880, 64, 8, 2880, 201088), "model_type": "gpt_oss", "architectures": ["GptOssForCausalLM"],
-        "head_dim": 64, "num_local_experts": experts, "num_experts_per_tok": 4, "experts_per_token": 4, "sliding_window": 128,
-        "layer_types": ["sliding_attention", "full_attention"] * (layers // 2), "attention_bias": True, "swiglu_limit": 7.0,
+        **_llama(layers, 2880, 64, 8, 2880, 201088),
+        "model_type": "gpt_oss",
+        "architectures": ["GptOssForCausalLM"],
+        "head_dim": 64,
+        "num_local_experts": experts,
+        "num_experts_per_tok": 4,
+        "experts_per_token": 4,
+        "sliding_window": 128,
+        "layer_types": ["sliding_attention", "full_attention"] * (layers // 2),
+        "attention_bias": True,
+        "swiglu_limit": 7.0,
         "initial_context_length": 4096,
-    }  # fmt: skip
+    }
 
 
 def _deepseek(kind: str, layers: int, hidden: int, heads: int, inner: int, vocabulary: int, **more: Any) -> Config:
     return {
-        **_llama(layers, hidden, heads, heads, inner, vocabulary), "model_type": kind, "architectures": None, "kv_lora_rank": 512,
-        "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "moe_layer_freq": 1, "ep_size": 1,
-        "attention_bias": False, "pretraining_tp": 1, **more,
-    }  # fmt: skip
+        **_llama(layers, hidden, heads, heads, inner, vocabulary),
+        "model_type": kind,
+        "architectures": None,
+        "kv_lora_rank": 512,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+        "moe_layer_freq": 1,
+        "ep_size": 1,
+        "attention_bias": False,
+        "pretraining_tp": 1,
+        **more,
+    }
 
 
 FP8_BLOCKS = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}

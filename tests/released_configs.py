@@ -30,12 +30,28 @@ def compressed(
 ) -> Config:
     """DeepSeek-V4: tokens to a compressed key in each layer, 0 = a window alone."""
     return {
-        "model_type": "deepseek_v4", "num_hidden_layers": layers, "hidden_size": hidden, "num_attention_heads": heads,
-        "num_key_value_heads": 1, "head_dim": 512, "vocab_size": 129280, "o_groups": groups, "o_lora_rank": 1024,
-        "q_lora_rank": query_rank, "moe_intermediate_size": inner, "n_routed_experts": experts, "n_shared_experts": 1,
-        "num_experts_per_tok": 6, "index_n_heads": 64, "index_head_dim": 128, "index_topk": picked, "sliding_window": 128,
-        "hc_mult": 4, "num_hash_layers": 3, "compress_ratios": ratios,
-    }  # fmt: skip
+        "model_type": "deepseek_v4",
+        "num_hidden_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "num_key_value_heads": 1,
+        "head_dim": 512,
+        "vocab_size": 129280,
+        "o_groups": groups,
+        "o_lora_rank": 1024,
+        "q_lora_rank": query_rank,
+        "moe_intermediate_size": inner,
+        "n_routed_experts": experts,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 6,
+        "index_n_heads": 64,
+        "index_head_dim": 128,
+        "index_topk": picked,
+        "sliding_window": 128,
+        "hc_mult": 4,
+        "num_hash_layers": 3,
+        "compress_ratios": ratios,
+    }
 
 
 def neox(layers: int, hidden: int, heads: int, words: int = 50304) -> Config:

@@ -65,7 +65,10 @@ def predicted(step: Step, precision: str, **known: Any) -> float:
         fields |= {"kind": "lora", "adapter": {"rank": step.lora_rank, "dtype": "same"}}
     layout = Layout(micro_batch_size=step.micro_batch_size, recompute=step.recompute, dp=1)
     answer = evaluate(
-        model_from_fields(step.model.fields(), "test"), cluster(single_node(card), num_gpus=1, accelerator=card),
-        load_framework("kernels").replaced(**found), Job.build(fields, "test"), as_columns(layout, 1),
-    )  # fmt: skip
+        model_from_fields(step.model.fields(), "test"),
+        cluster(single_node(card), num_gpus=1, accelerator=card),
+        load_framework("kernels").replaced(**found),
+        Job.build(fields, "test"),
+        as_columns(layout, 1),
+    )
     return float(answer.memory.allocated[0])

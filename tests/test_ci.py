@@ -27,9 +27,12 @@ def ci(
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
     done = subprocess.run(
-        [str(shutil.which("bash")), str(folder / ".ci" / "run")], env={"PATH": str(programs), **environment},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [str(shutil.which("bash")), str(folder / ".ci" / "run")],
+        env={"PATH": str(programs), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.returncode, done.stderr, (folder / "started").exists()
 
 

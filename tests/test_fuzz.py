@@ -154,11 +154,25 @@ def test_a_deployment_is_finite_or_refused(serving: dict[str, Any]) -> None:
     answered(lambda: planner.serve(model="llama-3-8b", cluster="dgx-h100", serving=serving))
 
 
-CONFIGS = [RELEASED[name][1] for name in (
-    "qwen3-next-80b-a3b", "deepseek-v4-flash", "nemotron-3-nano-30b-a3b", "gemma-3-4b", "jamba-1.5-mini", "glm-4.5-air",
-)]  # fmt: skip
-UNKNOWN = {**RELEASED["glm-4.5-air"][1], "model_type": "unheard_of", "architectures": ["UnheardOfForCausalLM"],
-           "tie_word_embeddings": False, "rms_norm_eps": 1e-5, "hidden_act": "silu"}  # fmt: skip
+CONFIGS = [
+    RELEASED[name][1]
+    for name in (
+        "qwen3-next-80b-a3b",
+        "deepseek-v4-flash",
+        "nemotron-3-nano-30b-a3b",
+        "gemma-3-4b",
+        "jamba-1.5-mini",
+        "glm-4.5-air",
+    )
+]
+UNKNOWN = {
+    **RELEASED["glm-4.5-air"][1],
+    "model_type": "unheard_of",
+    "architectures": ["UnheardOfForCausalLM"],
+    "tie_word_embeddings": False,
+    "rms_norm_eps": 1e-5,
+    "hidden_act": "silu",
+}
 
 
 @fuzzed

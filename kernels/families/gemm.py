@@ -64,8 +64,14 @@ def _thin(session: Session) -> list[tuple[int, int, int, str]]:
 def _backward(session: Session) -> list[tuple[int, int, int, str]]:
     """The same linear layers' gradients: dx = dy W (nn), dW = dy' x (tn)."""
     if session.cuda:
-        return [(8192, 4096, 4096, "nn"), (4096, 4096, 8192, "tn"), (4096, 4096, 16384, "tn"), (16384, 2048, 8192, "nn"),
-                (2048, 8192, 16384, "tn"), (32000, 2048, 8192, "tn")]  # fmt: skip
+        return [
+            (8192, 4096, 4096, "nn"),
+            (4096, 4096, 8192, "tn"),
+            (4096, 4096, 16384, "tn"),
+            (16384, 2048, 8192, "nn"),
+            (2048, 8192, 16384, "tn"),
+            (32000, 2048, 8192, "tn"),
+        ]
     found = []
     for h, inner in ((256, 704), (512, 1408)):
         for m in (256, 1024):
@@ -78,9 +84,13 @@ def _case(m: int, n: int, k: int, layout: str, dtype: str) -> Case:
         a, b = operands(session, m, n, k, layout, dtype)
         width = a.element_size()
         return Work(
-            run=lambda: torch.matmul(a, b), flops=2.0 * m * n * k, bytes=float(width * (m * k + k * n + m * n)),
-            check=lambda: check(a, b), tolerance=TOLERANCE[dtype], graph=True,
-        )  # fmt: skip
+            run=lambda: torch.matmul(a, b),
+            flops=2.0 * m * n * k,
+            bytes=float(width * (m * k + k * n + m * n)),
+            check=lambda: check(a, b),
+            tolerance=TOLERANCE[dtype],
+            graph=True,
+        )
 
     return Case(family=FAMILY, name="matmul", shape={"m": m, "n": n, "k": k, "layout": layout}, dtype=dtype, build=build)
 
@@ -99,9 +109,13 @@ def _fp8_case(m: int, n: int, k: int) -> Case:
             return relative_error(probes.scaled_mm(a, b.t(), one)[:64, :64], a[:64].double() @ b[:64].double().t())
 
         return Work(
-            run=lambda: probes.scaled_mm(a, b.t(), one), flops=2.0 * m * n * k, bytes=float(m * k + k * n + 2 * m * n),
-            check=error, tolerance=2e-2, graph=True,
-        )  # fmt: skip
+            run=lambda: probes.scaled_mm(a, b.t(), one),
+            flops=2.0 * m * n * k,
+            bytes=float(m * k + k * n + 2 * m * n),
+            check=error,
+            tolerance=2e-2,
+            graph=True,
+        )
 
     return Case(family=FAMILY, name="scaled_mm", shape={"m": m, "n": n, "k": k, "layout": "nt"}, dtype="fp8", build=build)
 

@@ -65,9 +65,14 @@ def _case(experts: int, tokens: int, n: int, k: int, spread: str, dtype: str) ->
             return Work(run=lambda: grouped_mm(dy.t(), x, ends), flops=2.0 * rows * n * k, bytes=moved, extra=kind_of, graph=once)
         weights = torch.randn(experts, n, k, **kind)
         return Work(
-            run=lambda: grouped_mm(x, weights.transpose(-2, -1), ends), flops=2.0 * rows * n * k, bytes=moved,
-            check=lambda: _check(x, weights, sizes, ends), tolerance=2e-2, extra=kind_of, graph=once,
-        )  # fmt: skip
+            run=lambda: grouped_mm(x, weights.transpose(-2, -1), ends),
+            flops=2.0 * rows * n * k,
+            bytes=moved,
+            check=lambda: _check(x, weights, sizes, ends),
+            tolerance=2e-2,
+            extra=kind_of,
+            graph=once,
+        )
 
     shape = {"experts": experts, "tokens_per_expert": tokens, "n": n, "k": k, "spread": spread}
     return Case(family=FAMILY, name="grouped_mm", shape=shape, dtype=dtype, build=build)

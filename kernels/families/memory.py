@@ -39,9 +39,13 @@ def _case(name: str, size: int, dtype: str) -> Case:
         if name == "triad":
             expected = x[:4096].double() + 3.0 * y[:4096].double()
             return Work(
-                run=lambda: torch.add(x, y, alpha=3.0, out=out), bytes=3.0 * size, flops=2.0 * n,
-                check=lambda: relative_error(torch.add(x, y, alpha=3.0, out=out)[:4096], expected), tolerance=2e-2, graph=True,
-            )  # fmt: skip
+                run=lambda: torch.add(x, y, alpha=3.0, out=out),
+                bytes=3.0 * size,
+                flops=2.0 * n,
+                check=lambda: relative_error(torch.add(x, y, alpha=3.0, out=out)[:4096], expected),
+                tolerance=2e-2,
+                graph=True,
+            )
         if name == "reduction":
             return Work(run=lambda: torch.sum(x), bytes=float(size), flops=float(n), graph=True)
         return Work(run=lambda: out.fill_(1.0), bytes=float(size), graph=True)

@@ -20,8 +20,13 @@ FAMILY = "moe"
 def cases(session: Session) -> Iterator[Case]:
     """(tokens, hidden, expert hidden, experts, top-k, shared experts), each implementation."""
     if session.cuda:
-        sizes = [(8192, 2048, 1408, 64, 6, 2), (8192, 4096, 14336, 8, 2, 0), (8192, 1024, 4096, 8, 2, 1),
-                 (4096, 2048, 768, 128, 8, 0), (2048, 2048, 1024, 16, 1, 1)]  # fmt: skip
+        sizes = [
+            (8192, 2048, 1408, 64, 6, 2),
+            (8192, 4096, 14336, 8, 2, 0),
+            (8192, 1024, 4096, 8, 2, 1),
+            (4096, 2048, 768, 128, 8, 0),
+            (2048, 2048, 1024, 16, 1, 1),
+        ]
     else:
         sizes = [(512, 256, 384, 8, 2, 1), (256, 128, 256, 16, 4, 0), (1024, 256, 512, 4, 1, 0)]
     for size in [_fitting(s, session) for s in sizes]:
@@ -47,9 +52,17 @@ def _fitting(size: Size, session: Session) -> Size:
 
 
 def _case(
-    tokens: int, hidden: int, inner: int, experts: int, top_k: int, shared: int, implementation: Implementation, direction: str,
-    dtype: str, beside: bool = False,
-) -> Case:  # fmt: skip
+    tokens: int,
+    hidden: int,
+    inner: int,
+    experts: int,
+    top_k: int,
+    shared: int,
+    implementation: Implementation,
+    direction: str,
+    dtype: str,
+    beside: bool = False,
+) -> Case:
     capacity = 1.25 if implementation == "batched" else None
 
     def build(session: Session) -> Work:
@@ -57,9 +70,15 @@ def _case(
         if problem:
             raise Skip(f"grouped_mm: {problem}")
         config = MoEConfig(
-            hidden_size=hidden, num_experts=experts, top_k=top_k, expert_hidden_size=inner, num_shared_experts=shared,
-            capacity_factor=capacity, implementation=implementation, shared_stream=beside,
-        )  # fmt: skip
+            hidden_size=hidden,
+            num_experts=experts,
+            top_k=top_k,
+            expert_hidden_size=inner,
+            num_shared_experts=shared,
+            capacity_factor=capacity,
+            implementation=implementation,
+            shared_stream=beside,
+        )
         with torch.device(session.device):
             layer = MoELayer(config).to(DTYPES[dtype])
         x = torch.randn(tokens, hidden, device=session.device, dtype=DTYPES[dtype], requires_grad=True)
@@ -79,12 +98,22 @@ def _case(
             return {"ceiling_share": _ceiling_s(session, pairs, tokens * shared, hidden, inner, times, dtype) / timing.median_s}
 
         return Work(
-            run=forward if direction == "forward" else both, flops=times * useful, check=lambda: _check(layer, x), tolerance=3e-2,
+            run=forward if direction == "forward" else both,
+            flops=times * useful,
+            check=lambda: _check(layer, x),
+            tolerance=3e-2,
             finish=finish,
-        )  # fmt: skip
+        )
 
-    shape = {"tokens": tokens, "hidden_size": hidden, "expert_ffn_hidden_size": inner, "num_experts": experts, "top_k": top_k,
-             "num_shared_experts": shared, "capacity_factor": capacity}  # fmt: skip
+    shape = {
+        "tokens": tokens,
+        "hidden_size": hidden,
+        "expert_ffn_hidden_size": inner,
+        "num_experts": experts,
+        "top_k": top_k,
+        "num_shared_experts": shared,
+        "capacity_factor": capacity,
+    }
     name = f"{implementation} {direction}" + (", shared experts beside" if beside else "")
     return Case(family=FAMILY, name=name, shape=shape, dtype=dtype, build=build)
 

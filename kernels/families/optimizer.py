@@ -53,9 +53,12 @@ def _case(parameters: int, tensors: int, precision: str) -> Case:
             return relative_error(after.double() - before, moved)
 
         return Work(
-            run=optimizer.step, prepare=gradients, bytes=BYTES[precision] * size * tensors, check=check,
- tolerance=0.1 if precision == "bf16-pure" else 1e-3,
-        )  # fmt: skip
+            run=optimizer.step,
+            prepare=gradients,
+            bytes=BYTES[precision] * size * tensors,
+            check=check,
+            tolerance=0.1 if precision == "bf16-pure" else 1e-3,
+        )
 
     shape = {"parameters": parameters, "tensors": tensors, "precision": precision}
     return Case(family=FAMILY, name="adamw", shape=shape, dtype=dtype, build=build)

@@ -244,9 +244,11 @@ def _memory(session: Session, before: int) -> dict[str, Any]:
     session.watch.synchronize()
     free, total = torch.cuda.mem_get_info(session.device)
     return {
-        "peak_allocated_bytes": int(torch.cuda.max_memory_allocated(session.device)) - before, "allocated_before_bytes": before,
-        "peak_reserved_bytes": int(torch.cuda.max_memory_reserved(session.device)), "used_by_all_bytes": int(total - free),
-    }  # fmt: skip
+        "peak_allocated_bytes": int(torch.cuda.max_memory_allocated(session.device)) - before,
+        "allocated_before_bytes": before,
+        "peak_reserved_bytes": int(torch.cuda.max_memory_reserved(session.device)),
+        "used_by_all_bytes": int(total - free),
+    }
 
 
 def saved_bytes(trainer: Trainer) -> int:

@@ -21,10 +21,25 @@ SCENARIO_TABLES = ("model", "cluster", "framework", "job", "layout", "price", "r
 
 Relation = Literal["equals", "at most", "at least", "between"]
 Quantity = Literal[
-    "parameters_total", "parameters_active", "parameters_of_block", "model_field", "forward_flops", "plan", "run",
-    "leanest_memory_bytes", "expert_load", "usable_memory_bytes", "memory_bytes", "peak_flops_per_s", "power_w_per_gpu", "price",
-    "electricity_usd_per_kwh", "zero3_crossover_bytes_per_s", "serve", "given",
-]  # fmt: skip
+    "parameters_total",
+    "parameters_active",
+    "parameters_of_block",
+    "model_field",
+    "forward_flops",
+    "plan",
+    "run",
+    "leanest_memory_bytes",
+    "expert_load",
+    "usable_memory_bytes",
+    "memory_bytes",
+    "peak_flops_per_s",
+    "power_w_per_gpu",
+    "price",
+    "electricity_usd_per_kwh",
+    "zero3_crossover_bytes_per_s",
+    "serve",
+    "given",
+]
 
 
 class Figure(Spec):

@@ -107,10 +107,17 @@ class Reading:
         """Plain values for JSON."""
         a = self.article
         return {
-            "title": a.title, "title_en": a.title_en, "source": a.source, "file": a.file, "setting": a.setting,
-            "setting_zh": a.setting_zh, "reading": dict(self.chosen), "summary": a.summary, "summary_zh": a.summary_zh,
+            "title": a.title,
+            "title_en": a.title_en,
+            "source": a.source,
+            "file": a.file,
+            "setting": a.setting,
+            "setting_zh": a.setting_zh,
+            "reading": dict(self.chosen),
+            "summary": a.summary,
+            "summary_zh": a.summary_zh,
             "claims": [j.id for j in self.judgements],
-        }  # fmt: skip
+        }
 
     def words(self, language: str = "en") -> list[str]:
         """The options that were chosen, in words."""

@@ -32,9 +32,10 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "attention_backward_fraction": (0.005, 1.3), "memory_fraction": (0.02, 1.3), "memory_latency_s": (1e-8, 1e-3),
     "sustained_fraction": (0.1, 1.3), "host_s_per_kernel": (1e-9, 1e-3),
 }  # fmt: skip
-STEP_CONSTANTS = {"cuda": ("sustained_fraction", "memory_fraction", "host_s_per_kernel"),
-                  "cpu": ("sustained_fraction", "memory_fraction", "memory_latency_s",
-                          "attention_backward_fraction")}  # fmt: skip
+STEP_CONSTANTS = {
+    "cuda": ("sustained_fraction", "memory_fraction", "host_s_per_kernel"),
+    "cpu": ("sustained_fraction", "memory_fraction", "memory_latency_s", "attention_backward_fraction"),
+}
 STEP_SPREAD, PRIOR_SPREAD = 0.05, 0.5
 """Relative spread of a measured step, and of a constant between its kernel benchmark and training: the step fit's weights."""
 

@@ -83,8 +83,9 @@ def import_command(
         write_model(model, out)
     if as_json:
         total, active = parameters_total(model), parameters_active(model)
-        print_json({"name": model.name, "how": how, "parameters_total": total, "parameters_active": active,
-                    "toml": model_text(model)})  # fmt: skip
+        print_json(
+            {"name": model.name, "how": how, "parameters_total": total, "parameters_active": active, "toml": model_text(model)}
+        )
         return
     where = f"written to {out}" if out else "give -o FILE.toml to keep it"
     show(model_table(model), f"{how}, equal to transformers' modules to the last parameter; {where}")

@@ -173,7 +173,8 @@ def _experts(layers: list[dict[str, list[tuple[int, ...]]]], s: Source) -> Field
     }  # fmt: skip
     if "shared_down" in sparse[0]:
         fields |= {
-            "num_shared_experts": 1, "shared_expert_ffn_hidden_size": sparse[0]["shared_down"][0][1],
+            "num_shared_experts": 1,
+            "shared_expert_ffn_hidden_size": sparse[0]["shared_down"][0][1],
             "shared_expert_gate": "shared_gate" in sparse[0],
-        }  # fmt: skip
+        }
     return fields

@@ -27,8 +27,16 @@ from planner.workload.layout import RECOMPUTE, Layout
 
 LABELS = data.CATALOG / "run_labels.toml"
 REQUIRED = (
-    "id", "num_layers", "hidden_size", "num_heads", "vocab_size", "seq_len", "accelerator", "num_gpus", "precision",
-)  # fmt: skip
+    "id",
+    "num_layers",
+    "hidden_size",
+    "num_heads",
+    "vocab_size",
+    "seq_len",
+    "accelerator",
+    "num_gpus",
+    "precision",
+)
 GPUS_PER_NODE = {"gb200-186gb": 4, "gb300-278gb": 4, "v100-sxm3-32gb": 16, "v100-sxm3-32gb-450w": 16}
 """Where it is not 8: trays of NVL72 racks, DGX-2."""
 
@@ -124,10 +132,21 @@ class Question:
     assumed: tuple[str, ...]
 
 
-ANSWERS = frozenset((
-    "id", "source_ref", "notes", "step_time_s", "tokens_per_s_per_gpu", "published_mfu_pct", "peak_allocated_gib",
-    "peak_reserved_gib", "memory_kind", "quality", "consistency_note",
-))  # fmt: skip
+ANSWERS = frozenset(
+    (
+        "id",
+        "source_ref",
+        "notes",
+        "step_time_s",
+        "tokens_per_s_per_gpu",
+        "published_mfu_pct",
+        "peak_allocated_gib",
+        "peak_reserved_gib",
+        "memory_kind",
+        "quality",
+        "consistency_note",
+    )
+)
 """Columns that tell what was measured, not what was run."""
 
 

@@ -90,9 +90,14 @@ def carried(d: Deployment) -> str:
     for name in ("prompt", "output"):
         lengths = getattr(s, name).model_dump(exclude={"provenance"}, exclude_unset=True, exclude_none=True)
         plain = lengths.pop("kind", "fixed") == "fixed"
-        found += [(f"serving.{name}", int(lengths["mean"]))] if plain else [
-            (f"serving.{name}.kind", getattr(s, name).kind), *((f"serving.{name}.{field}", v) for field, v in lengths.items())
-        ]  # fmt: skip
+        found += (
+            [(f"serving.{name}", int(lengths["mean"]))]
+            if plain
+            else [
+                (f"serving.{name}.kind", getattr(s, name).kind),
+                *((f"serving.{name}.{field}", v) for field, v in lengths.items()),
+            ]
+        )
     found += [
         (f"serving.{name}", value) for name in OF_REQUESTS if (value := getattr(s, name)) != Serving.model_fields[name].default
     ]

@@ -287,13 +287,16 @@ def workstation(card: Accelerator, num_gpus: int) -> Node:
     network = _assumed_link("Ethernet, 10 Gbit/s", "network", 0, BOX_NETWORK_BYTES_PER_S / num_gpus, 0.8, 4e-5, source)
     return Node.build(
         {
-            "name": f"workstation-{num_gpus}x-{card.name}", "provider": "on-prem", "accelerator": card.name,
-            "num_gpus": num_gpus, "links": [*(links if num_gpus > 1 else ()), network],
+            "name": f"workstation-{num_gpus}x-{card.name}",
+            "provider": "on-prem",
+            "accelerator": card.name,
+            "num_gpus": num_gpus,
+            "links": [*(links if num_gpus > 1 else ()), network],
             "host_memory_bytes": {"value": 64 * 2.0**30 * num_gpus, "kind": "assumed", "source": source},
             "host_link_bytes_per_s": {"value": lanes, "kind": "assumed", "source": source},
         },
         "workstation",
-    )  # fmt: skip
+    )
 
 
 def _assumed_link(

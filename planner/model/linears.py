@@ -61,9 +61,12 @@ class Names:
 
 
 _FUSED = Names(
-    qkv=("self_attention.query_key_value",), output="self_attention.dense", ffn_in=("mlp.dense_h_to_4h",),
-    ffn_out="mlp.dense_4h_to_h", words="word_embeddings",
-)  # fmt: skip
+    qkv=("self_attention.query_key_value",),
+    output="self_attention.dense",
+    ffn_in=("mlp.dense_h_to_4h",),
+    ffn_out="mlp.dense_4h_to_h",
+    words="word_embeddings",
+)
 _GPT2 = Names(qkv=("attn.c_attn",), output="attn.c_proj", ffn_in=("mlp.c_fc",), ffn_out="mlp.c_proj", words="wte")
 _FC = {"ffn_in": ("mlp.fc1",), "ffn_out": "mlp.fc2"}
 

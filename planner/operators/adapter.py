@@ -24,11 +24,33 @@ from planner.workload.adapters import adapted, adapted_head, saved_module
 from planner.workload.precision import adapter_dtype, frozen_width
 from planner.workload.tuning import Adapter
 
-LINEARS = frozenset((
-    "query key value", "output projection", "in projection", "out projection", "router", "query down", "query up", "query",
-    "key value down", "key value up", "logits", "transform", "attention gate projection", "index query", "index key",
-    "index weights", "latent in", "latent out", "layer gate", "layer projection", "laurel left", "laurel right", *MIXER_PARTS,
-))  # fmt: skip
+LINEARS = frozenset(
+    (
+        "query key value",
+        "output projection",
+        "in projection",
+        "out projection",
+        "router",
+        "query down",
+        "query up",
+        "query",
+        "key value down",
+        "key value up",
+        "logits",
+        "transform",
+        "attention gate projection",
+        "index query",
+        "index key",
+        "index weights",
+        "latent in",
+        "latent out",
+        "layer gate",
+        "layer projection",
+        "laurel left",
+        "laurel right",
+        *MIXER_PARTS,
+    )
+)
 """Rows that multiply by a weight; attention's own products are not among them."""
 ADAPTED, FIRST, STILL = 1, 2, 4
 INT8_KERNELS = 6.0

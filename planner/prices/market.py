@@ -335,10 +335,13 @@ def _estimated(accelerator: str, term: str) -> Price:
     ratio, _, _ = _ratio(term, "on-demand", accelerator)
     newest = max(load_prices(), key=lambda p: p.date)
     return Price(
-        usd_per_gpu_hour=float(np.exp(logarithm)) * ratio, term=term, accelerator=accelerator, date=newest.date,
+        usd_per_gpu_hour=float(np.exp(logarithm)) * ratio,
+        term=term,
+        accelerator=accelerator,
+        date=newest.date,
         source="peak, memory and bandwidth against the prices of rented accelerators",
         basis=f"estimated from {cards} accelerators that are rented: nobody quotes this one",
-    )  # fmt: skip
+    )
 
 
 def _narrow(quotes: Sequence[Price], field: str, wanted: str, accelerator: str) -> list[Price]:

@@ -106,8 +106,16 @@ def refresh_prices(today: datetime.date) -> tuple[Imported, int]:
     return _join(tuple(quotes.values())), len(offers) - len(quotes)
 
 
-PROVIDERS = {"aws": "AWS", "azure": "Azure", "gcp": "GCP", "lambdalabs": "Lambda", "nebius": "Nebius", "oci": "Oracle Cloud",
-             "runpod": "RunPod", "vastai": "Vast.ai"}  # fmt: skip
+PROVIDERS = {
+    "aws": "AWS",
+    "azure": "Azure",
+    "gcp": "GCP",
+    "lambdalabs": "Lambda",
+    "nebius": "Nebius",
+    "oci": "Oracle Cloud",
+    "runpod": "RunPod",
+    "vastai": "Vast.ai",
+}
 MARKETPLACES = ("vastai", "tensordock")
 SXM = ("sxm", "p4d", "p4de", "p5.", "p5e", "p5en", "a2-", "a3-", "nd96", "nd40")
 PCIE = ("pcie", "nc24ads", "nc48ads", "nc96ads")
@@ -130,8 +138,11 @@ GPUHUNT_NAMES = {
     ("RTXPRO6000", 96): "rtx-pro-6000-blackwell-server", ("MI325X", 256): "mi325x-256gb", ("MI350X", 288): "mi350x-288gb",
     ("MI355X", 288): "mi355x-288gb", ("Gaudi2", 96): "gaudi2-96gb", ("Gaudi3", 128): "gaudi3-128gb",
 }  # fmt: skip
-BOARDS = {("A100", 40): ("a100-sxm4-40gb", "a100-pcie-40gb"), ("A100", 80): ("a100-sxm4-80gb", "a100-pcie-80gb"),
-          ("H100", 80): ("h100-sxm5-80gb", "h100-pcie-80gb")}  # fmt: skip
+BOARDS = {
+    ("A100", 40): ("a100-sxm4-40gb", "a100-pcie-40gb"),
+    ("A100", 80): ("a100-sxm4-80gb", "a100-pcie-80gb"),
+    ("H100", 80): ("h100-sxm5-80gb", "h100-pcie-80gb"),
+}
 
 
 def accelerator_of_offer(gpu_name: str, gpu_memory_gb: float, instance: str) -> str | None:

@@ -75,8 +75,11 @@ def _fields(spec: Spec) -> dict[str, Any]:
 def own_names(answer: Plan | Deployment) -> dict[str, str]:
     """Names that are in no catalog, and what stands for them in a report."""
     cluster = answer.cluster
-    named = {"a model of one's own": (answer.model.name, model_names()), "a node of one's own": (cluster.node.name, node_names()),
-             "an accelerator of one's own": (cluster.accelerator.name, accelerator_names())}  # fmt: skip
+    named = {
+        "a model of one's own": (answer.model.name, model_names()),
+        "a node of one's own": (cluster.node.name, node_names()),
+        "an accelerator of one's own": (cluster.accelerator.name, accelerator_names()),
+    }
     if isinstance(answer, Plan):
         named["a framework of one's own"] = (answer.framework.name, framework_names())
     return {name: stands for stands, (name, known) in named.items() if name and name not in known}

@@ -15,8 +15,16 @@ from planner.serving.deployment import Deployment
 TABLES = ("model", "cluster", "serving", "load", "price")
 REQUIRED = ("model", "cluster", "serving")
 OF_LOAD = (
-    "clients", "requests_per_s", "num_requests", "seed", "prompt", "output", "ttft_target_s", "tpot_target_s", "e2e_target_s",
-)  # fmt: skip
+    "clients",
+    "requests_per_s",
+    "num_requests",
+    "seed",
+    "prompt",
+    "output",
+    "ttft_target_s",
+    "tpot_target_s",
+    "e2e_target_s",
+)
 """Fields of ``[load]``: who asks, for what, and what counts as good. They may also stand in ``[serving]``."""
 OF_WEIGHTS = ("group_size", "bits_per_weight", "keep_16_bit")
 """Fields that belong to the weights of the main case: other weights of a ``[[compare]]`` do not inherit them."""

@@ -22,9 +22,20 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=2)]
 Seconds = Annotated[float, Field(ge=0)]
 Feature = Literal[
-    "tp", "pp", "ep", "continuous_batching", "paged_cache", "chunked_prefill", "prefix_cache", "speculative", "expert_offload",
-    "kv_fp8", "kv_int8", "prefill_wait", "disaggregated",
-]  # fmt: skip
+    "tp",
+    "pp",
+    "ep",
+    "continuous_batching",
+    "paged_cache",
+    "chunked_prefill",
+    "prefix_cache",
+    "speculative",
+    "expert_offload",
+    "kv_fp8",
+    "kv_int8",
+    "prefill_wait",
+    "disaggregated",
+]
 
 
 class Engine(Spec):

@@ -10,9 +10,27 @@ from planner.common.errors import PlannerError
 from planner.hardware.cluster import Accelerator
 
 Format = Literal[
-    "fp32", "fp16", "bf16", "fp8", "fp8-weight-only", "int8", "int8-weight-only", "int8-gptq", "int4", "int4-awq", "int4-gptq",
-    "fp8-block", "w4a8", "mxfp4", "nf4", "nvfp4", "q4_0", "q4_k_m", "q8_0", "exl2",
-]  # fmt: skip
+    "fp32",
+    "fp16",
+    "bf16",
+    "fp8",
+    "fp8-weight-only",
+    "int8",
+    "int8-weight-only",
+    "int8-gptq",
+    "int4",
+    "int4-awq",
+    "int4-gptq",
+    "fp8-block",
+    "w4a8",
+    "mxfp4",
+    "nf4",
+    "nvfp4",
+    "q4_0",
+    "q4_k_m",
+    "q8_0",
+    "exl2",
+]
 FORMATS: tuple[str, ...] = get_args(Format)
 Part = Literal["embedding", "head", "router", "attention", "ffn", "shared", "experts"]
 Width = Literal[16, 8, 4]
@@ -46,8 +64,12 @@ class WeightFormat:
 
 
 GROUPED: dict[str, tuple[float, float]] = {
-    "int8-gptq": (8.0, 24.0), "int4-gptq": (4.0, 20.0), "int4-awq": (4.0, 20.0), "int4": (4.0, 32.0), "w4a8": (4.0, 16.0),
-}  # fmt: skip
+    "int8-gptq": (8.0, 24.0),
+    "int4-gptq": (4.0, 20.0),
+    "int4-awq": (4.0, 20.0),
+    "int4": (4.0, 32.0),
+    "w4a8": (4.0, 16.0),
+}
 """bits, bits of scale and zero per group: a 16-bit scale and a zero as wide as a weight; gpt-fast keeps two bf16."""
 GROUP_SIZE = 128
 """Of AWQ and GPTQ where nothing is said: group_size of the checkpoints on the Hub (Lin et al. 2023, arXiv 2306.00978: g128)."""

@@ -28,8 +28,12 @@ MOST_GPUS = 16
 MOST_IN_TIME = 16_384
 PER_NODE = 8
 NO_ROOM, UNSURE, LATE, DEAR, TOO_MUCH = (
-    "does not fit", "does not fit surely enough", "takes too long", "costs too much", "the rate is more than it can carry",
-)  # fmt: skip
+    "does not fit",
+    "does not fit surely enough",
+    "takes too long",
+    "costs too much",
+    "the rate is more than it can carry",
+)
 """What a way may fail in, beside the reasons of its plan."""
 SATURATED = 0.95
 """Of a deployment's capacity: above it latencies grow without a bound that a short simulation could tell."""

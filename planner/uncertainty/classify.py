@@ -10,8 +10,12 @@ import numpy as np
 from planner.uncertainty.interval import ENOUGH, ENOUGH_MODELS, FEWEST_EFFECTIVE, Member, Metric, Subject, bounds, num_runs
 
 CLASSES: tuple[tuple[str, ...], ...] = (
-    ("framework", "curves", "family", "nodes"), ("framework", "curves", "family"), ("framework", "curves"), ("framework",), (),
-)  # fmt: skip
+    ("framework", "curves", "family", "nodes"),
+    ("framework", "curves", "family"),
+    ("framework", "curves"),
+    ("framework",),
+    (),
+)
 """From narrow to wide: what the runs of a class share."""
 
 

@@ -198,9 +198,7 @@ def _profile(texts: Mapping[str, str], files: list[str]) -> Calibration:
         node = load_node(str(paths[1]))
         stack = load_framework(str(paths[2]))
     source = next((line[2:] for line in texts[files[0]].splitlines() if line.startswith("# ")), files[0])
-    return Calibration(
-        accelerator=card, node=node, framework=stack, fits=(), measured=frozenset(), source=source, base=None
-    )  # fmt: skip
+    return Calibration(accelerator=card, node=node, framework=stack, fits=(), measured=frozenset(), source=source, base=None)
 
 
 def cluster_of(tables: Mapping[str, Mapping[str, Any]]) -> Cluster | None:

@@ -27,8 +27,18 @@ CASES = ("#7048c8", "#c2570c", "#0f8a7e", "#b03a78", "#7a5c3e", "#4f6272")
 KINDS = ("#3f6fb5", "#86aede", "#5b4fa0", "#d98032", "#efbf8d", "#4f9d94", "#b7b0c9", "#87909a")
 """Of what memory is used for, in the order of ``performance.memory.KINDS``."""
 PARTS = (
-    "#2a7f9e", "#16556e", "#84c0d4", "#b04f95", "#863c7e", "#dc9cc6", "#a57ad0", "#6a4bb0", "#9b8f5a", "#b9bfc5", "#6d7780",
-)  # fmt: skip
+    "#2a7f9e",
+    "#16556e",
+    "#84c0d4",
+    "#b04f95",
+    "#863c7e",
+    "#dc9cc6",
+    "#a57ad0",
+    "#6a4bb0",
+    "#9b8f5a",
+    "#b9bfc5",
+    "#6d7780",
+)
 """Of what a step consists of, in the order of ``performance.step_time.PARTS``."""
 GROUPS = ("#3a53a4", "#d07a1f", "#1d8f6d", "#a13d63", "#7a6bc9", "#7d6a1e", "#4aa0b8", "#7b8791", "#c65fb0", "#4f7f2a")
 """Of groups that a chart tells apart."""
@@ -465,10 +475,18 @@ def tornado(name: str, title: str, description: str, rows: Sequence[dict[str, An
 @lru_cache(maxsize=64)
 def roofline_spec(lang: str, groups: tuple[str, ...]) -> Spec:
     """Rate against intensity of operators on logarithmic axes, area = time, under the chip's roof."""
-    x = alt.X("x:Q", title=say(lang, "chart.intensity_axis"), scale=alt.Scale(type="log", nice=False, padding=16),
-              axis=alt.Axis(format="~s", tickCount=6))  # fmt: skip
-    y = alt.Y("y:Q", title=say(lang, "chart.tflops_axis"), scale=alt.Scale(type="log", nice=False, padding=16),
-              axis=alt.Axis(format="~g", tickCount=6))  # fmt: skip
+    x = alt.X(
+        "x:Q",
+        title=say(lang, "chart.intensity_axis"),
+        scale=alt.Scale(type="log", nice=False, padding=16),
+        axis=alt.Axis(format="~s", tickCount=6),
+    )
+    y = alt.Y(
+        "y:Q",
+        title=say(lang, "chart.tflops_axis"),
+        scale=alt.Scale(type="log", nice=False, padding=16),
+        axis=alt.Axis(format="~g", tickCount=6),
+    )
     base = alt.Chart(pd.DataFrame()).encode(x=x, y=y)
     roof = base.mark_line(color=INK, strokeWidth=2).encode(order="x:Q").transform_filter("datum.roof")
     chosen = alt.selection_point(name="chosen", fields=["id"], on="click")
@@ -505,9 +523,11 @@ def roofline(name: str, title: str, description: str, rows: Sequence[dict[str, A
 def swept_spec(lang: str, x: str, y: str, numeric: bool, groups: tuple[str, ...]) -> Spec:
     """A line for each configuration over the values of a field."""
     title = say(lang, f"chart.{y}")
-    across = alt.X("x:Q", title=x, axis=alt.Axis(format="~s"), scale=alt.Scale(zero=False, padding=14)) if numeric else alt.X(
-        "x:N", title=x, sort=None, axis=alt.Axis(labelAngle=0)
-    )  # fmt: skip
+    across = (
+        alt.X("x:Q", title=x, axis=alt.Axis(format="~s"), scale=alt.Scale(zero=False, padding=14))
+        if numeric
+        else alt.X("x:N", title=x, sort=None, axis=alt.Axis(labelAngle=0))
+    )
     base = alt.Chart(pd.DataFrame()).encode(
         x=across,
         y=alt.Y("y:Q", title=title, scale=alt.Scale(zero=False, padding=14), axis=alt.Axis(format="~s")),

@@ -43,9 +43,14 @@ def training(case: int, tables: Tables) -> None:
     choice(case, "job", "optimizer", t("in.optimizer"), get_args(Optimizer), job.get("optimizer", "adamw"))
     if model is not None and model.num_experts:
         choice(
-            case, "job", "routing", t("in.routing"), ("unforced", "forced"), job.get("routing", "unforced"),
+            case,
+            "job",
+            "routing",
+            t("in.routing"),
+            ("unforced", "forced"),
+            job.get("routing", "unforced"),
             lambda name: t(f"in.routing_{name}"),
-        )  # fmt: skip
+        )
     _length(case, job)
 
 

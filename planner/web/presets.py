@@ -31,8 +31,13 @@ def _pretrain_8b() -> dict[str, Any]:
 def _serve_70b() -> dict[str, Any]:
     scenario = _one("llama-3-70b", "h100-sxm5-80gb", 4, {"kind": "pretrain", "num_tokens": 10**9})
     scenario["cases"][0]["tables"]["serving"] = {
-        "engine": "vllm", "weights": "bf16", "prompt": 1024, "output": 256, "requests_per_s": 5.0, "tp": 4,
-    }  # fmt: skip
+        "engine": "vllm",
+        "weights": "bf16",
+        "prompt": 1024,
+        "output": 256,
+        "requests_per_s": 5.0,
+        "tp": 4,
+    }
     return {**scenario, "ask": {"serve": True, "choose": True}}
 
 

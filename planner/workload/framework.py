@@ -19,9 +19,25 @@ FRAMEWORKS = Catalog(CATALOG, "planner/catalog/frameworks")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
 Feature = Literal[
-    "tp", "sequence_parallel", "pp", "vpp", "zero_bubble", "cp", "ep", "etp", "zero1", "zero2", "zero3",
-    "hybrid_shard", "offload_optimizer", "offload_parameters", "offload_activations", "selective_recompute", "uneven_vpp", "fp8",
-]  # fmt: skip
+    "tp",
+    "sequence_parallel",
+    "pp",
+    "vpp",
+    "zero_bubble",
+    "cp",
+    "ep",
+    "etp",
+    "zero1",
+    "zero2",
+    "zero3",
+    "hybrid_shard",
+    "offload_optimizer",
+    "offload_parameters",
+    "offload_activations",
+    "selective_recompute",
+    "uneven_vpp",
+    "fp8",
+]
 
 
 Module = Literal["core_attn", "layernorm", "moe_act", "mla_up_proj", "mlp", "moe"]

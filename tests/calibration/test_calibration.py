@@ -179,8 +179,16 @@ def test_calibration_gives_back_the_constants_behind_made_up_samples() -> None:
     for m in (64, 256, 1024, 4096):
         for n, k in ((256, 256), (1024, 1024), (4096, 512)):
             seconds = 5e-6 + 2.0 * (k + 100.0) * (m * n + 1e4) / (0.8 * peak) + 4.0 * (m * k + k * n + m * n) / (0.9 * bandwidth)
-            record["samples"].append(fake("gemm", "matmul", {"m": m, "n": n, "k": k, "layout": "nt"}, seconds, 2.0 * m * n * k,
-                                          4.0 * (m * k + k * n + m * n)))  # fmt: skip
+            record["samples"].append(
+                fake(
+                    "gemm",
+                    "matmul",
+                    {"m": m, "n": n, "k": k, "layout": "nt"},
+                    seconds,
+                    2.0 * m * n * k,
+                    4.0 * (m * k + k * n + m * n),
+                )
+            )
     for size in (2**14, 2**18, 2**22, 2**26):
         record["samples"].append(fake("memory", "copy", {"bytes": size}, 3e-6 + 2.0 * size / (0.7 * bandwidth), 0.0, 2.0 * size))
     found = calibrate(as_record(made), "made-up")
@@ -206,8 +214,13 @@ def made_up_gpu_record(card: Accelerator, stack: Framework) -> Any:
     empty = as_record(made)
     for step in gpu_steps():
         shape = step.fields(step.precision or "bf16")
-        found = {"framework": "kernels", "attention_kernel": step.attention, "fused_norm": True,
-                 "repeats_kv_heads": step.attention == "eager", "grouped_experts": step.experts == "auto"}  # fmt: skip
+        found = {
+            "framework": "kernels",
+            "attention_kernel": step.attention,
+            "fused_norm": True,
+            "repeats_kv_heads": step.attention == "eager",
+            "grouped_experts": step.experts == "auto",
+        }
         sample = fake("training", "training step", shape, 1.0, 0.0, 1.0)
         sample = kernel_records.seal({**sample, "extra": {"stack": found}})
         (run,), _ = record_runs(empty.model_copy(update={"samples": [Sample.model_validate(sample)]}), card, None, stack)

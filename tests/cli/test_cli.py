@@ -21,9 +21,17 @@ def test_plan_prints_json_and_nothing_else(run: Run, scenario: Callable[..., Pat
     answer = json.loads(out)
     assert (code, err) == (0, "")
     for name in (
-        "step_time_s", "tokens_per_s_per_gpu", "mfu", "peak_allocated_bytes", "peak_reserved_bytes", "memory_bytes", "fits",
-        "reasons", "cost_usd", "gpu_hours",
-    ):  # fmt: skip
+        "step_time_s",
+        "tokens_per_s_per_gpu",
+        "mfu",
+        "peak_allocated_bytes",
+        "peak_reserved_bytes",
+        "memory_bytes",
+        "fits",
+        "reasons",
+        "cost_usd",
+        "gpu_hours",
+    ):
         assert name in answer
     assert answer["fits"] is True
     assert answer["reasons"] == []

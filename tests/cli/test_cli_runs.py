@@ -92,9 +92,17 @@ def test_the_table_names_causes_money_and_sources(
     code, out, _ = call(monkeypatch, capsys, "run", scenario)
     assert code == 0
     for text in (
-        "goodput", "uneven experts", "work lost to interruptions", "waiting for spot nodes", "owning pays above", "CO2", "kWh",
-        "arXiv 2407.21783", "assumed: run.detection_s", "simulated runs",
-    ):  # fmt: skip
+        "goodput",
+        "uneven experts",
+        "work lost to interruptions",
+        "waiting for spot nodes",
+        "owning pays above",
+        "CO2",
+        "kWh",
+        "arXiv 2407.21783",
+        "assumed: run.detection_s",
+        "simulated runs",
+    ):
         assert text in out, text
 
 

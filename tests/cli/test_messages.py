@@ -147,8 +147,9 @@ def test_an_unknown_gpu_is_reported_where_it_was_written(run: Run, scenario: Any
 def test_an_empty_file_points_to_what_belongs_into_it(run: Run, tmp_path: Path) -> None:
     for command, name, where in (
         ("plan", "x.toml", "planner scenarios show"),
-        ("audit", "x.toml", "docs/audit.md"), ("validate", "x.json", "docs/guide/calibrate.md"),
-    ):  # fmt: skip
+        ("audit", "x.toml", "docs/audit.md"),
+        ("validate", "x.json", "docs/guide/calibrate.md"),
+    ):
         path = tmp_path / name
         path.write_text("", encoding="utf-8")
         code, _, err = run(command, path)

@@ -155,8 +155,12 @@ def test_curves_are_frames_within_memory() -> None:
 
 
 def test_money_and_energy_add_up() -> None:
-    answer = serve(model="llama-2-13b", cluster={"node": "dgx-a100-80gb", "num_gpus": 1}, price=3.6,
-                   serving={"prompt": 1000, "output": 200, "batch": 16})  # fmt: skip
+    answer = serve(
+        model="llama-2-13b",
+        cluster={"node": "dgx-a100-80gb", "num_gpus": 1},
+        price=3.6,
+        serving={"prompt": 1000, "output": 200, "batch": 16},
+    )
     assert answer.expense is not None
     rate = answer.output_tokens_per_s or 0.0
     assert answer.expense.usd_per_million_tokens == pytest.approx(3.6 / 3600 / rate * 1e6)
@@ -266,8 +270,9 @@ def test_a_size_is_the_fastest_cut_that_keeps_its_headroom() -> None:
     rates = []
     for tp in (1, 2, 4, 8):
         cut = {"tp": tp, "pp": row.num_gpus // tp, "dp": 1}
-        d = serve(model="llama-2-70b", cluster=custom(row.accelerator, row.num_gpus),
-                  serving={"prompt": 1536, "output": 512, **cut})  # fmt: skip
+        d = serve(
+            model="llama-2-70b", cluster=custom(row.accelerator, row.num_gpus), serving={"prompt": 1536, "output": 512, **cut}
+        )
         if d.fits and 1.0 - d.total_bytes / d.card_bytes >= 0.1:
             rates.append(d.output_tokens_per_s or 0.0)
     assert row.tokens_per_s == pytest.approx(max(rates))

@@ -239,9 +239,13 @@ def test_every_prediction_has_an_interval() -> None:
 
 def test_a_plan_states_its_intervals() -> None:
     answer = plan(
-        model="llama-2-7b", cluster="dgx-a100-80gb", framework="fsdp", layout={"zero": 3},
-        job={"seq_len": 2048, "global_batch_size": 64, "num_steps": 100}, price=2.0,
-    )  # fmt: skip
+        model="llama-2-7b",
+        cluster="dgx-a100-80gb",
+        framework="fsdp",
+        layout={"zero": 3},
+        job={"seq_len": 2048, "global_batch_size": 64, "num_steps": 100},
+        price=2.0,
+    )
     for name, sure in answer.intervals.items():
         assert sure.lower < sure.expected < sure.upper, name
         assert sure.expected == pytest.approx(getattr(answer, name))

@@ -24,8 +24,15 @@ from planner.reports.gpu_hours import factors, section, table
 
 DOCS = ROOT / "docs"
 NAMED = (
-    "llama-2-7b", "llama-2-13b", "llama-2-70b", "llama-3.1-8b", "llama-3.1-70b", "llama-3.1-405b", "deepseek-v3", "bloom-176b",
-)  # fmt: skip
+    "llama-2-7b",
+    "llama-2-13b",
+    "llama-2-70b",
+    "llama-3.1-8b",
+    "llama-3.1-70b",
+    "llama-3.1-405b",
+    "deepseek-v3",
+    "bloom-176b",
+)
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +91,7 @@ def test_a_factor_needs_runs_of_others(found: tuple[Comparison, ...]) -> None:
 
 def test_settings_that_are_not_published_widen_the_interval() -> None:
     run = next(r for r in published_runs() if r.name == "llama-2-7b")
-    known = PublishedRun.build(
-        {**run.model_dump(exclude={"tried"}), "cluster": {**run.cluster, "num_nodes": 64}}, "test"
-    )  # fmt: skip
+    known = PublishedRun.build({**run.model_dump(exclude={"tried"}), "cluster": {**run.cluster, "num_nodes": 64}}, "test")
     wide, narrow = model_run(run), model_run(known)
     assert wide.log_upper - wide.log_lower > narrow.log_upper - narrow.log_lower
 

@@ -58,8 +58,10 @@ def test_quantized_rows_say_how(tmp_path: Path) -> None:
         row(id="c", method="qlora", quant_bits="8", source="ms-swift", notes="int8 (gptq)"),
     )
     assert [(r.job.kind, r.job.quantization.format) for r in runs if r.job.quantization] == [
-        ("qlora", "nf4"), ("gptq-lora", "gptq-int4"), ("gptq-lora", "gptq-int8"),
-    ]  # fmt: skip
+        ("qlora", "nf4"),
+        ("gptq-lora", "gptq-int4"),
+        ("gptq-lora", "gptq-int8"),
+    ]
 
 
 def test_decimal_gigabytes_are_read_as_such(tmp_path: Path) -> None:

@@ -43,9 +43,11 @@ def table(tmp_path: Path) -> Callable[..., Path]:
 def test_megatrons_published_step_times_are_predicted_within_ten_percent() -> None:
     runs, refused = read_runs(PAPER)
     assert [run.id for run in runs] == [
-        "korthikanti-megatron-22b-full", "korthikanti-megatron-22b-selective", "korthikanti-gpt3-175b-full",
+        "korthikanti-megatron-22b-full",
+        "korthikanti-megatron-22b-selective",
+        "korthikanti-gpt3-175b-full",
         "korthikanti-gpt3-175b-selective",
-    ]  # fmt: skip
+    ]
     predictions, _, impossible = predict(runs, ("model",))
     assert refused == impossible == []
     assert all(abs(p.error) < 0.10 for p in predictions), [(p.id, p.error) for p in predictions]
@@ -55,9 +57,18 @@ def test_megatrons_published_step_times_are_predicted_within_ten_percent() -> No
 def test_errors_of_a_group() -> None:
     def one(predicted: float) -> Prediction:
         return Prediction(
-            id="x", metric="step_time_s", measured=10.0, predicted=predicted, lower=predicted * 0.8, upper=predicted * 1.2,
-            provenance="fitted", why="", fits=True, group="g", recompute="none",
-        )  # fmt: skip
+            id="x",
+            metric="step_time_s",
+            measured=10.0,
+            predicted=predicted,
+            lower=predicted * 0.8,
+            upper=predicted * 1.2,
+            provenance="fitted",
+            why="",
+            fits=True,
+            group="g",
+            recompute="none",
+        )
 
     (group,) = group_errors([one(9.0), one(12.0), one(10.0), one(14.0)])
     assert (group.rows, group.group) == (4, "g")

@@ -24,9 +24,12 @@ OPTIONS = DATA / "megatron_options.txt"
 
 def plan(model: Any = "llama-3-8b", framework: Any = "megatron-core", nodes: int = 4, job: Any = None, **layout: Any) -> Plan:
     return planner.plan(
-        model=model, cluster={"node": "dgx-h100", "num_nodes": nodes}, framework=framework,
-        job={"seq_len": 4096, "global_batch_size": 128, "num_steps": 500, **(job or {})}, layout=layout,
-    )  # fmt: skip
+        model=model,
+        cluster={"node": "dgx-h100", "num_nodes": nodes},
+        framework=framework,
+        job={"seq_len": 4096, "global_batch_size": 128, "num_steps": 500, **(job or {})},
+        layout=layout,
+    )
 
 
 def megatron(answer: Plan) -> argparse.Namespace:
@@ -72,8 +75,20 @@ def test_megatron_takes_every_option_and_reads_the_layout_back() -> None:
 
 
 def test_megatron_takes_experts_latent_attention_fp8_and_partial_sharding() -> None:
-    found = megatron(plan("deepseek-v3", nodes=128, tp=4, sequence_parallel=True, pp=16, ep=32, etp=1, zero=1, recompute="full",
-                          job={"precision": "fp8", "global_batch_size": 4096}))  # fmt: skip
+    found = megatron(
+        plan(
+            "deepseek-v3",
+            nodes=128,
+            tp=4,
+            sequence_parallel=True,
+            pp=16,
+            ep=32,
+            etp=1,
+            zero=1,
+            recompute="full",
+            job={"precision": "fp8", "global_batch_size": 4096},
+        )
+    )
     assert (found.expert_model_parallel_size, found.expert_tensor_parallel_size, found.num_experts) == (32, 1, 256)
     assert (found.moe_router_topk, found.moe_ffn_hidden_size, found.moe_shared_expert_intermediate_size) == (8, 2048, 2048)
     assert found.moe_layer_freq == "([0]*3+[1]*58)"

@@ -210,9 +210,14 @@ def test_steps_cover_what_a_calibration_must_be_tested_on(steps: Callable[[], li
     assert len(held_out) >= 12
     assert len({s.label for s in found}) == len(found)
     for choose in (
-        lambda s: s.model.num_experts, lambda s: s.seq_len, lambda s: s.micro_batch_size, lambda s: s.model.hidden_size,
-        lambda s: s.model.num_layers, lambda s: s.recompute, lambda s: s.attention,
-    ):  # fmt: skip
+        lambda s: s.model.num_experts,
+        lambda s: s.seq_len,
+        lambda s: s.micro_batch_size,
+        lambda s: s.model.hidden_size,
+        lambda s: s.model.num_layers,
+        lambda s: s.recompute,
+        lambda s: s.attention,
+    ):
         assert len({choose(s) for s in held_out}) >= 2
     sizes = [parameters_total(model_from_fields(s.model.fields(), s.label)) for s in held_out]
     if steps is gpu_steps:

@@ -199,8 +199,11 @@ def _expert_parallel(rank: int, port: int, box: Any) -> None:
         y, _ = made(mine)
         y.square().sum().backward()
         box[f"{implementation} {rank}"] = {
-            "y": y.detach(), "x": mine.grad, "gate_up": made.experts.gate_up.grad, "router": made.router.weight.grad,
-        }  # fmt: skip
+            "y": y.detach(),
+            "x": mine.grad,
+            "gate_up": made.experts.gate_up.grad,
+            "router": made.router.weight.grad,
+        }
     dist.destroy_process_group()
 
 
@@ -223,9 +226,10 @@ def test_expert_parallel_on_two_ranks_equals_one_process() -> None:
     for implementation in ("auto", "loop"):
         a, b = found[f"{implementation} 0"], found[f"{implementation} 1"]
         for one, other, expected in (
-            (torch.cat([a["y"], b["y"]]), y, "outputs"), (torch.cat([a["x"], b["x"]]), x.grad, "input gradients"),
+            (torch.cat([a["y"], b["y"]]), y, "outputs"),
+            (torch.cat([a["x"], b["x"]]), x.grad, "input gradients"),
             (torch.cat([a["gate_up"], b["gate_up"]]), whole.experts.gate_up.grad, "expert gradients"),
             (a["router"] + b["router"], whole.router.weight.grad, "router gradients"),
-        ):  # fmt: skip
+        ):
             assert other is not None
             assert relative(one, other) <= 1e-5, expected

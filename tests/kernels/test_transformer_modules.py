@@ -41,8 +41,14 @@ DENSE: dict[str, Any] = {
 MOE = {**DENSE, "num_experts": 8, "top_k": 2, "expert_ffn_hidden_size": 160}
 SHARED = {**MOE, "num_experts": 16, "top_k": 4, "num_shared_experts": 2, "num_dense_layers": 1}
 ENCODER = {**DENSE, "architecture": "encoder", "num_kv_heads": 8, "tied_embeddings": True}
-MODELS = {"dense": DENSE, "moe": MOE, "shared": SHARED, "encoder": ENCODER, "tied": {**DENSE, "tied_embeddings": True},
-          "dropout": {**ENCODER, "hidden_dropout": 0.1}}  # fmt: skip
+MODELS = {
+    "dense": DENSE,
+    "moe": MOE,
+    "shared": SHARED,
+    "encoder": ENCODER,
+    "tied": {**DENSE, "tied_embeddings": True},
+    "dropout": {**ENCODER, "hidden_dropout": 0.1},
+}
 BATCH, LENGTH = 2, 64
 
 
@@ -184,8 +190,11 @@ def test_a_decoder_learns_a_repeated_sequence() -> None:
 def test_master_weights_step_like_fp32_ones() -> None:
     """The masters of bf16 weights take the very steps that fp32 weights would take with the same gradients."""
     torch.manual_seed(0)
-    weights = [torch.nn.Parameter(torch.randn(50, 7).bfloat16()), torch.nn.Parameter(torch.randn(11).bfloat16()),
-               torch.nn.Parameter(torch.randn(3).bfloat16())]  # fmt: skip
+    weights = [
+        torch.nn.Parameter(torch.randn(50, 7).bfloat16()),
+        torch.nn.Parameter(torch.randn(11).bfloat16()),
+        torch.nn.Parameter(torch.randn(3).bfloat16()),
+    ]
     plain = [torch.nn.Parameter(w.detach().float()) for w in weights]
     ours, theirs = adamw(weights, "bf16", 0.1), torch.optim.AdamW(plain, lr=0.1)
     for _ in range(3):

@@ -133,10 +133,12 @@ def test_what_export_writes_of_tuning_reads_back(tool: str, gpus: int, tmp_path:
     exported = 0
     for job in TUNED:
         before = planner.plan(
-            model="qwen2.5-0.5b", cluster={"node": "dgx-h100", "num_gpus": gpus}, framework="peft",
+            model="qwen2.5-0.5b",
+            cluster={"node": "dgx-h100", "num_gpus": gpus},
+            framework="peft",
             job={"seq_len": 1024, "global_batch_size": 16, "num_steps": 100, **job},
             layout={"micro_batch_size": 2, "recompute": "full", "zero": 3 if gpus > 1 else 0},
-        )  # fmt: skip
+        )
         try:
             files = export_tuning(before, tool)
         except PlannerError:  # what the tool cannot express
@@ -268,8 +270,11 @@ def test_a_megatron_script_with_arrays_and_arithmetic(tmp_path: Path) -> None:
     assert launch.tables["model"] == {"name": "llama-3-8b"}
     assert launch.tables["cluster"] == {**H100, "num_gpus": 32}
     assert launch.tables["job"] == {
-        "kind": "pretrain", "seq_len": 8192, "global_batch_size": 128, "precision": "fp8",
-    }  # fmt: skip
+        "kind": "pretrain",
+        "seq_len": 8192,
+        "global_batch_size": 128,
+        "precision": "fp8",
+    }
     assert (launch.tables["layout"]["tp"], launch.tables["layout"]["pp"], launch.tables["layout"]["zero"]) == (4, 2, 1)
     assert launch.tables["framework"] == {"name": "megatron-core"}
     assert [line.partition(":")[0] for line in launch.unmodelled] == ["--overlap-moe-expert-parallel-comm"]
@@ -301,8 +306,12 @@ def test_a_torchtitan_configuration(tmp_path: Path) -> None:
     launch = read(tmp_path, {"llama3_70b.toml": TITAN}, cluster={**H100, "num_gpus": 256})
     assert launch.tables["model"] == {"name": "llama-3-70b"}
     assert launch.tables["job"] == {
-        "kind": "pretrain", "seq_len": 8192, "num_steps": 1000, "precision": "fp8", "global_batch_size": 8 * 32,
-    }  # fmt: skip
+        "kind": "pretrain",
+        "seq_len": 8192,
+        "num_steps": 1000,
+        "precision": "fp8",
+        "global_batch_size": 8 * 32,
+    }
     assert launch.tables["framework"] == {"name": "torchtitan", "compile": True}
     assert (launch.tables["layout"]["zero"], launch.tables["layout"]["recompute"]) == (3, "full")
     assert "enable_async_tensor_parallel" in launch.unmodelled[0]
@@ -336,9 +345,13 @@ def test_axolotl_with_the_deepspeed_file_that_it_names(tmp_path: Path) -> None:
     (tmp_path / "zero2.json").write_text(ZERO2)
     launch = read(tmp_path, {"qlora.yml": AXOLOTL}, cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 4})
     assert launch.tables["job"] == {
-        "kind": "qlora", "seq_len": 4096, "global_batch_size": 32, "precision": "bf16", "optimizer": "paged-adamw-8bit",
+        "kind": "qlora",
+        "seq_len": 4096,
+        "global_batch_size": 32,
+        "precision": "bf16",
+        "optimizer": "paged-adamw-8bit",
         "adapter": {"rank": 32, "alpha": 16, "target_modules": ["q_proj", "v_proj"]},
-    }  # fmt: skip
+    }
     assert launch.tables["layout"] == {"zero": 2, "micro_batch_size": 2, "recompute": "full"}
     assert launch.tables["model"] == {"name": "llama-3-8b"}
     (tmp_path / "zero2.json").unlink()
@@ -450,9 +463,37 @@ GOOD = {
     "v.sh": "vllm serve Qwen/Qwen2.5-7B -tp 2 --dtype half",
 }
 PIECES = st.sampled_from(
-    ["$(", "${", "$((1/0))", '"', "'", "[", "{", "]]", "\n", "\\", "&a *a", "!!python/object:x", "-1", "1e999", "9" * 30, "null",
-     "\x00", "é", "auto", "- -", ": ", "<<EOF\n", "#", "true", "--", "=", "A=$A$A", "0"]
-)  # fmt: skip
+    [
+        "$(",
+        "${",
+        "$((1/0))",
+        '"',
+        "'",
+        "[",
+        "{",
+        "]]",
+        "\n",
+        "\\",
+        "&a *a",
+        "!!python/object:x",
+        "-1",
+        "1e999",
+        "9" * 30,
+        "null",
+        "\x00",
+        "é",
+        "auto",
+        "- -",
+        ": ",
+        "<<EOF\n",
+        "#",
+        "true",
+        "--",
+        "=",
+        "A=$A$A",
+        "0",
+    ]
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -154,8 +154,12 @@ def test_no_layout_fits_is_said_after_the_whole_space() -> None:
 
 
 def test_the_nearest_layout_that_fits_surely_fits() -> None:
-    asked: dict[str, Any] = {"model": "llama-2-13b", "cluster": "dgx-a100-40gb", "framework": "megatron-core",
-                             "job": {"seq_len": 2048, "global_batch_size": 32}}  # fmt: skip
+    asked: dict[str, Any] = {
+        "model": "llama-2-13b",
+        "cluster": "dgx-a100-40gb",
+        "framework": "megatron-core",
+        "job": {"seq_len": 2048, "global_batch_size": 32},
+    }
     wanted = planner.plan(**asked, layout={"tp": 1})
     assert not wanted.fits
     assert wanted.nearest is not None

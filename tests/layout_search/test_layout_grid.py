@@ -30,9 +30,7 @@ def grid(fields_: dict[str, Any], stack: str, count: int, **job_fields: Any) -> 
 
 
 def question(space: LayoutGrid, layouts: Layouts) -> Question:
-    return Question(
-        model=space.model, cluster=space.cluster, framework=space.framework, job=space.job, layouts=layouts
-    )  # fmt: skip
+    return Question(model=space.model, cluster=space.cluster, framework=space.framework, job=space.job, layouts=layouts)
 
 
 def listed(space: LayoutGrid) -> Layouts:
@@ -142,9 +140,11 @@ BIG = [
 @pytest.mark.parametrize(("name", "node", "nodes", "stack", "work"), BIG)
 def test_random_rows_equal_plan_bit_for_bit(name: str, node: str, nodes: int, stack: str, work: dict[str, Any]) -> None:
     space = LayoutGrid(
-        model=load_model(name), cluster=build_cluster(node, num_nodes=nodes), framework=framework(stack),
+        model=load_model(name),
+        cluster=build_cluster(node, num_nodes=nodes),
+        framework=framework(stack),
         job=Job.build({**work, "num_steps": 1000}, "job"),
-    )  # fmt: skip
+    )
     random = np.random.default_rng(20)
     wanted = 50 // len(space.tps) + 1
     compared = 0

@@ -37,9 +37,12 @@ TODAY = datetime.date(2026, 11, 21)
 @pytest.fixture(scope="module")
 def result() -> WholeRun:
     plan = planner.plan(
-        model="llama-2-7b", cluster="dgx-a100-80gb", job={"seq_len": 2048, "global_batch_size": 64, "num_tokens": 10**9},
-        layout={"tp": 2, "sequence_parallel": True, "zero": 1}, price={"term": "on-demand", "provider": "Azure"},
-    )  # fmt: skip
+        model="llama-2-7b",
+        cluster="dgx-a100-80gb",
+        job={"seq_len": 2048, "global_batch_size": 64, "num_tokens": 10**9},
+        layout={"tp": 2, "sequence_parallel": True, "zero": 1},
+        price={"term": "on-demand", "provider": "Azure"},
+    )
     return expected_run(plan)
 
 
@@ -115,9 +118,13 @@ def test_owning_by_hand() -> None:
     assert gpu.staff_and_space_usd_per_gpu_hour == pytest.approx(4000 * 5 / 8 / used)
     assert gpu.break_even_gpu_hours == pytest.approx(12_500 / 2.0)
     at_break_even = owned_gpu(
-        cluster("dgx-a100-80gb"), own.replaced(utilisation=gpu.break_even_utilisation), power_w=1000, pue=1.2,
-        electricity_usd_per_kwh=0.10, rent=2.12,
-    )  # fmt: skip
+        cluster("dgx-a100-80gb"),
+        own.replaced(utilisation=gpu.break_even_utilisation),
+        power_w=1000,
+        pue=1.2,
+        electricity_usd_per_kwh=0.10,
+        rent=2.12,
+    )
     assert at_break_even.usd_per_gpu_hour == pytest.approx(2.12)
     never = owned_gpu(cluster("dgx-a100-80gb"), own, power_w=1000, pue=1.2, electricity_usd_per_kwh=5, rent=2.12)
     assert never.break_even_utilisation is None

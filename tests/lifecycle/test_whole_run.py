@@ -44,10 +44,11 @@ NEVER: dict[str, Any] = {"failures": "none", "checkpoint": "none", "restart_s": 
 
 def moe(num_nodes: int = 2, **job: Any) -> Plan:
     return planner.plan(
-        model="mixtral-8x7b", cluster={"node": "dgx-h100", "num_nodes": num_nodes},
+        model="mixtral-8x7b",
+        cluster={"node": "dgx-h100", "num_nodes": num_nodes},
         job={"seq_len": 4096, "global_batch_size": 256, "num_tokens": 10**11, "routing": "forced", **job},
         layout={"tp": 2, "sequence_parallel": True, "ep": 8, "zero": 1},
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +78,23 @@ def test_an_interval_beyond_the_end_is_one_checkpoint_at_the_end(write: float) -
 
 @settings(max_examples=25, deadline=None)
 @given(
-    mtbf=st.floats(2e3, 1e6), interval=st.floats(100, 5e3), write=st.floats(0, 300), restart=st.floats(0, 900),
-    detection=st.floats(0, 900), preempted=st.floats(0, 0.9),
-)  # fmt: skip
+    mtbf=st.floats(2e3, 1e6),
+    interval=st.floats(100, 5e3),
+    write=st.floats(0, 300),
+    restart=st.floats(0, 900),
+    detection=st.floats(0, 900),
+    preempted=st.floats(0, 0.9),
+)
 def test_the_simulation_agrees_with_the_closed_form_for_exponential_failures(
     mtbf: float, interval: float, write: float, restart: float, detection: float, preempted: float
 ) -> None:
     stops = Interruptions(
-        failure_rate_per_s=(1 - preempted) / mtbf, preemption_rate_per_s=preempted / mtbf, detection_s=detection,
-        preemption_wait_s=2 * detection, restart_s=restart,
-    )  # fmt: skip
+        failure_rate_per_s=(1 - preempted) / mtbf,
+        preemption_rate_per_s=preempted / mtbf,
+        detection_s=detection,
+        preemption_wait_s=2 * detection,
+        restart_s=restart,
+    )
     mean, error = mean_total(5e4, interval, write, stops, 4000)
     assert abs(mean - expected_total(5e4, interval, write, stops)) < 5 * error + 1e-6
 
@@ -263,13 +271,16 @@ def test_rates_of_opt_175b() -> None:
 
 def test_blooms_checkpoint_is_the_published_size() -> None:
     """BLOOM's model card: 2.3 TB with optimizer states, 329 GB of bf16 weights (both 2**10 units)."""
-    bloom = planner.load_model("bloom-7b1").replaced(name="bloom", num_layers=70, hidden_size=14336, num_heads=112,
-                                                      num_kv_heads=112, head_dim=128, ffn_hidden_size=57344)  # fmt: skip
+    bloom = planner.load_model("bloom-7b1").replaced(
+        name="bloom", num_layers=70, hidden_size=14336, num_heads=112, num_kv_heads=112, head_dim=128, ffn_hidden_size=57344
+    )
     plan = planner.plan(
-        model=bloom, cluster={"node": "dgx-a100-80gb", "num_nodes": 48}, framework="megatron-2022",
+        model=bloom,
+        cluster={"node": "dgx-a100-80gb", "num_nodes": 48},
+        framework="megatron-2022",
         job={"seq_len": 2048, "global_batch_size": 2048, "num_tokens": 366 * 10**9},
         layout={"tp": 4, "pp": 12, "micro_batch_size": 2, "zero": 0},
-    )  # fmt: skip
+    )
     assert checkpoint_bytes(plan) / 2**40 == pytest.approx(2.3, rel=0.03)
     assert checkpoint_bytes(plan) / 7 / 2**30 == pytest.approx(329, rel=0.01)
 
@@ -341,9 +352,7 @@ def test_bad_runs_are_explained(what: str, answer: Plan) -> None:
 
 
 def test_a_run_needs_a_length_and_a_dense_model_no_experts(answer: Plan) -> None:
-    endless = planner.plan(
-        model="gpt2", cluster="dgx-h100", job={"seq_len": 1024, "global_batch_size": 64}, layout={"zero": 1}
-    )  # fmt: skip
+    endless = planner.plan(model="gpt2", cluster="dgx-h100", job={"seq_len": 1024, "global_batch_size": 64}, layout={"zero": 1})
     with pytest.raises(PlannerError, match="needs a length"):
         expected_run(endless)
     dense = planner.plan(
@@ -356,9 +365,9 @@ def test_a_run_needs_a_length_and_a_dense_model_no_experts(answer: Plan) -> None
 def test_what_is_assumed_is_listed(answer: Plan) -> None:
     assert "failures" in expected_run(answer).assumptions
     known = expected_run(
-        answer, {"node_mtbf_s": 1e7, "detection_s": 60.0, "restart_s": 60.0, "node_storage_bytes_per_s": 1e9,
-                 "blocking_fraction": 0.5}
-    )  # fmt: skip
+        answer,
+        {"node_mtbf_s": 1e7, "detection_s": 60.0, "restart_s": 60.0, "node_storage_bytes_per_s": 1e9, "blocking_fraction": 0.5},
+    )
     assert known.assumptions == {}
 
 

@@ -24,8 +24,13 @@ from planner.workload.adapters import tuned_model
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
 
-TARGETS = [["q_proj", "v_proj"], ["q_proj", "k_proj", "v_proj", "o_proj"], ["gate_proj", "up_proj", "down_proj"], ["down_proj"],
-           ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]]  # fmt: skip
+TARGETS = [
+    ["q_proj", "v_proj"],
+    ["q_proj", "k_proj", "v_proj", "o_proj"],
+    ["gate_proj", "up_proj", "down_proj"],
+    ["down_proj"],
+    ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+]
 
 
 def tuning_job(batch: int, sequence: int, adapter: dict[str, Any], precision: str = "bf16-pure") -> Job:
@@ -46,9 +51,15 @@ def layer_bytes(model: Model, work: Job, recompute: str = "none") -> list[float]
 
 
 def measure(
-    layer: torch.nn.Module, hidden: int, shape: tuple[int, ...], dtype: torch.dtype, lora: LoraConfig, needs_gradient: bool,
-    recompute: bool = False, **inputs: Any,
-) -> int:  # fmt: skip
+    layer: torch.nn.Module,
+    hidden: int,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    lora: LoraConfig,
+    needs_gradient: bool,
+    recompute: bool = False,
+    **inputs: Any,
+) -> int:
     layer = inject_adapter_in_model(lora, layer.to(dtype)).to(dtype).train()
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.02)

@@ -39,9 +39,14 @@ def table(name: str | Model, seq_len: int = 4096, tp: float = 1.0, micro_batch: 
     model = load_model(name) if isinstance(name, str) else name
     axes: dict[str, Any] = {"sequence_parallel": 0 * one, "cp": one, "ep": one, "etp": one}
     setting = Setting(
-        model=model, framework=load_framework("megatron-core"), job=job, tp=tp * one, micro_batch_size=micro_batch * one,
-        recompute=recompute * one, **axes,
-    )  # fmt: skip
+        model=model,
+        framework=load_framework("megatron-core"),
+        job=job,
+        tp=tp * one,
+        micro_batch_size=micro_batch * one,
+        recompute=recompute * one,
+        **axes,
+    )
     return build_table(setting)
 
 
@@ -231,9 +236,10 @@ def test_new_blocks_can_be_planned_tuned_and_served(name: str) -> None:
     assert full.step_time_s > 0.0
     assert full.peak_allocated_bytes > lora.peak_allocated_bytes > 0.0
     served = planner.serve(
-        model=name, cluster={"accelerator": "h200-sxm-141gb", "num_gpus": 8},
+        model=name,
+        cluster={"accelerator": "h200-sxm-141gb", "num_gpus": 8},
         serving={"engine": "vllm", "weights": "fp8", "tp": 4, "prompt": 512, "output": 64, "batch": 4},
-    )  # fmt: skip
+    )
     assert served.kv_bytes_per_sequence > 0.0
 
 

@@ -63,8 +63,15 @@ def rotary_inputs(config: Any, sequence: int, dtype: torch.dtype) -> dict[str, A
 
 
 def llama_sizes(h: int, a: int, k: int, f: int) -> dict[str, Any]:
-    return {"hidden_size": h, "num_attention_heads": a, "num_key_value_heads": k, "intermediate_size": f, "num_hidden_layers": 1,
-            "vocab_size": 211, "head_dim": h // a}  # fmt: skip
+    return {
+        "hidden_size": h,
+        "num_attention_heads": a,
+        "num_key_value_heads": k,
+        "intermediate_size": f,
+        "num_hidden_layers": 1,
+        "vocab_size": 211,
+        "head_dim": h // a,
+    }
 
 
 @pytest.mark.parametrize("recompute", [False, True])
@@ -106,8 +113,14 @@ def test_moe_block(shape: tuple[int, ...], experts: int, top_k: int, dtype: torc
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bert_layer(shape: tuple[int, ...], dtype: torch.dtype, dropout: float, recompute: bool) -> None:
     b, s, h, a, _, f = shape
-    fields = {"hidden_size": h, "num_attention_heads": a, "intermediate_size": f, "hidden_dropout_prob": dropout,
-              "attention_probs_dropout_prob": dropout, "num_hidden_layers": 1}  # fmt: skip
+    fields = {
+        "hidden_size": h,
+        "num_attention_heads": a,
+        "intermediate_size": f,
+        "hidden_dropout_prob": dropout,
+        "attention_probs_dropout_prob": dropout,
+        "num_hidden_layers": 1,
+    }
     config = BertConfig(**fields)
     config._attn_implementation = "eager"
     real = measure(BertLayer(config), config, b, s, dtype, recompute)
@@ -193,12 +206,23 @@ def test_autocast_keeps_the_residual_stream_and_softmax_in_fp32(batch: int, sequ
     weights = sum(p.numel() for n, p in block.named_parameters() if p.dim() == 2)  # their 16-bit copies are kept, too
     model = Model.build(
         {
-            "name": "block", "num_layers": 1, "hidden_size": hidden, "num_heads": heads, "ffn_hidden_size": 4 * hidden,
-            "vocab_size": 100, "gated_ffn": False, "activation": "gelu", "norm": "layernorm", "position_embedding": "none",
-            "qkv_bias": True, "attention_output_bias": True, "ffn_bias": True, "softmax_in_fp32": False,
+            "name": "block",
+            "num_layers": 1,
+            "hidden_size": hidden,
+            "num_heads": heads,
+            "ffn_hidden_size": 4 * hidden,
+            "vocab_size": 100,
+            "gated_ffn": False,
+            "activation": "gelu",
+            "norm": "layernorm",
+            "position_embedding": "none",
+            "qkv_bias": True,
+            "attention_output_bias": True,
+            "ffn_bias": True,
+            "softmax_in_fp32": False,
         },
         "test",
-    )  # fmt: skip
+    )
     columns = as_columns(Layout(micro_batch_size=batch, dp=1), 1)
     work = job(seq_len=sequence, global_batch_size=batch, precision="bf16")
     (rows,) = build_table(distinct_axes(columns, model, framework("pytorch"), work)[0]).layers.values()

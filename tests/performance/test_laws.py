@@ -71,8 +71,10 @@ def test_rows_hold_every_catalog_models_parameters(name: str, stack: str) -> Non
 def test_parameters_do_not_depend_on_layout(layout: Layout) -> None:
     whole = model(MIXTRAL)
     table = build_table(setting(MIXTRAL, "megatron-core", layout.replaced(dp=8 // (layout.tp * layout.pp))))
-    held = {group: sum(float(np.ravel(r.parameters)[0]) * r.repeats for r in table.rows() if r.shard_group == group)
-            for group in ("dense", "expert")}  # fmt: skip
+    held = {
+        group: sum(float(np.ravel(r.parameters)[0]) * r.repeats for r in table.rows() if r.shard_group == group)
+        for group in ("dense", "expert")
+    }
     tensors = [t for kind in whole.layer_kinds for t in layer_parameters(whole, kind)]
     copied = sum(t.elements for t in (*tensors, *embedding_parameters(whole), *head_parameters(whole)) if t.shard == "replicated")
     together = held["dense"] * layout.tp - copied * (layout.tp - 1) + held["expert"] * layout.ep * layout.etp
@@ -203,9 +205,13 @@ def test_impossible_layouts_are_masked_with_a_reason_and_leave_the_others_alone(
 # --- monotonicity -----------------------------------------------------------------------------------------------------
 
 layouts_of_eight = st.builds(
-    Layout, tp=st.sampled_from([1, 2, 4]), pp=st.sampled_from([1, 2]), zero=st.sampled_from([0, 1]),
-    micro_batch_size=st.sampled_from([1, 2]), recompute=st.sampled_from(["none", "selective", "full"]),
-)  # fmt: skip
+    Layout,
+    tp=st.sampled_from([1, 2, 4]),
+    pp=st.sampled_from([1, 2]),
+    zero=st.sampled_from([0, 1]),
+    micro_batch_size=st.sampled_from([1, 2]),
+    recompute=st.sampled_from(["none", "selective", "full"]),
+)
 
 
 @settings(max_examples=40, deadline=None)
@@ -360,7 +366,7 @@ def test_recomputing_the_only_layer_saves_no_peak_memory(stack: str, recompute: 
     kept, redone = (
         run(small, Layout(zero=zero, micro_batch_size=4, recompute=r), stack, 8, seq_len=2048, global_batch_size=32)
         for r in ("none", recompute)
-    )  # fmt: skip
+    )
     assert redone.memory.allocated[0] >= 0.999 * kept.memory.allocated[0]
 
 
@@ -392,7 +398,7 @@ def test_zero_bubble_fills_each_stage_with_its_own_weight_gradients() -> None:
         plain, filled = (
             run(fields_, Layout(pp=4, schedule=s), "megatron-zero-bubble", 4, global_batch_size=16)
             for s in ("1f1b", "zero-bubble")
-        )  # fmt: skip
+        )
         assert 0 < filled.step.bubble[0] < plain.step.bubble[0]
 
 

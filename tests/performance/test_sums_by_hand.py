@@ -52,9 +52,12 @@ def test_exposed_communication_of_a_block_is_the_sum_over_its_groups() -> None:
 )
 def test_parts_add_up_with_every_kind_of_parallelism(layout: Layout) -> None:
     found = evaluate(
-        model(MIXTRAL), gpus(16), framework("megatron-core"),
-        job(global_batch_size=64), as_columns(layout, 16),
-    )  # fmt: skip
+        model(MIXTRAL),
+        gpus(16),
+        framework("megatron-core"),
+        job(global_batch_size=64),
+        as_columns(layout, 16),
+    )
     assert found.possible[0]
     step = {part: float(getattr(found.step, part)[0]) for part in PARTS}
     assert all(seconds >= 0.0 for seconds in step.values()), step

@@ -88,7 +88,7 @@ def test_zero_bubble_enters_each_chunk_once_more() -> None:
     stack = framework("megatron-zero-bubble")
     plain, filled = (
         run(machine(4), Layout(pp=4, schedule=s), stack, global_batch_size=16).step.pipeline[0] for s in ("1f1b", "zero-bubble")
-    )  # fmt: skip
+    )
     assert filled - plain == pytest.approx(16 * stack.host_s_per_chunk)
 
 
@@ -96,21 +96,26 @@ def test_megatron_ships_no_zero_bubble_schedule() -> None:
     # megatron/core/pipeline_parallel/schedules.py: 1F1B and interleaved only; the launch files refuse it too
     with pytest.raises(planner.PlannerError, match="zero_bubble"):
         planner.plan(
-            model="llama-2-7b", cluster={"node": "dgx-h100"}, job={"seq_len": 4096, "global_batch_size": 64},
+            model="llama-2-7b",
+            cluster={"node": "dgx-h100"},
+            job={"seq_len": 4096, "global_batch_size": 64},
             layout={"pp": 4, "schedule": "zero-bubble"},
-        )  # fmt: skip
+        )
 
 
 def gain(batch: int) -> float:
     """Throughput of the interleaved over that of the plain schedule: Narayanan et al. 2021, section 5.3.2."""
     times = [
         planner.plan(
-            model="gpt3-175b", cluster={"node": "dgx-a100-80gb", "num_nodes": 12}, framework="megatron-2022",
+            model="gpt3-175b",
+            cluster={"node": "dgx-a100-80gb", "num_nodes": 12},
+            framework="megatron-2022",
             job={"seq_len": 2048, "global_batch_size": batch, "precision": "fp16"},
-            layout={"tp": 8, "pp": 12, "vpp": vpp, "recompute": "full"}, explain=False,
+            layout={"tp": 8, "pp": 12, "vpp": vpp, "recompute": "full"},
+            explain=False,
         ).step_time_s
         for vpp in (1, 2)
-    ]  # fmt: skip
+    ]
     return times[0] / times[1]
 
 

@@ -24,7 +24,7 @@ from planner.prices.market import (
     market,
     price_on,
     provider_class,
-)  # fmt: skip
+)
 from planner.prices.price import TABLE, TERMS, Price, load_prices, own_price
 from planner.training.planning import plan
 

@@ -46,8 +46,10 @@ def test_other_currencies_are_read_at_the_catalogs_rate_or_at_ones_own(tmp_path:
     text += "C,t4,spot,2,EUR,,2026-05,x\n"
     rates = exchange_rates()
     assert [q.usd_per_gpu_hour for q in read_quotes(write(tmp_path / "a.csv", text), TODAY)] == [
-        pytest.approx(2.2), 2.0, pytest.approx(2 * rates["EUR"].usd_per_unit),
-    ]  # fmt: skip
+        pytest.approx(2.2),
+        2.0,
+        pytest.approx(2 * rates["EUR"].usd_per_unit),
+    ]
     bad = head + "A,t4,spot,2,,,2026,x\nB,t4,spot,2,EURO,,2026,x\nC,t4,spot,2,USD,,2026,x\n"
     with pytest.raises(PlannerError) as caught:
         read_quotes(write(tmp_path / "b.csv", bad), TODAY)
@@ -101,8 +103,16 @@ def test_a_broken_own_table_is_explained(own_prices: Path) -> None:
 
 
 def offer(**changes: Any) -> SimpleNamespace:
-    fields = {"provider": "aws", "instance_name": "p5.48xlarge", "location": "us-east-1", "price": 55.04, "gpu_count": 8,
-              "gpu_name": "H100", "gpu_memory": 80.0, "spot": False}  # fmt: skip
+    fields = {
+        "provider": "aws",
+        "instance_name": "p5.48xlarge",
+        "location": "us-east-1",
+        "price": 55.04,
+        "gpu_count": 8,
+        "gpu_name": "H100",
+        "gpu_memory": 80.0,
+        "spot": False,
+    }
     return SimpleNamespace(**{**fields, **changes})
 
 

@@ -75,9 +75,11 @@ def step_by_step(server: Server, coming: Requests, work: np.ndarray) -> tuple[np
         held = sum(coming.prompts[j] + coming.outputs[j] for j in batch)
         taken: list[int] = []
         while (
-            i < n and coming.arrivals_s[i] <= now and len(batch) + len(taken) < server.slots
+            i < n
+            and coming.arrivals_s[i] <= now
+            and len(batch) + len(taken) < server.slots
             and held + coming.prompts[i] + coming.outputs[i] <= server.cache_tokens
-        ):  # fmt: skip
+        ):
             held += coming.prompts[i] + coming.outputs[i]
             taken.append(i)
             i += 1
@@ -116,8 +118,14 @@ def test_littles_law(chunk: float) -> None:
     """Mean batch = throughput x mean time in the batch; the left side is added up over time, the right over requests."""
     lengths = Lengths(kind="lognormal", mean=200, standard_deviation=150)
     coming = poisson(8.0, 5000, lengths, lengths, 2)
-    server = Server(step_s=0.01 + 1e-4 * np.arange(65.0), token_s=np.full(65, 1e-8), pass_s=0.01, slots=64, cache_tokens=1e6,
-                    chunk_tokens=chunk)  # fmt: skip
+    server = Server(
+        step_s=0.01 + 1e-4 * np.arange(65.0),
+        token_s=np.full(65, 1e-8),
+        pass_s=0.01,
+        slots=64,
+        cache_tokens=1e6,
+        chunk_tokens=chunk,
+    )
     found = simulate(server, coming, 1e-4 * coming.prompts)
     throughput = 5000 / found.end_s
     assert found.batch_seconds / found.end_s == pytest.approx(
@@ -231,14 +239,27 @@ def test_other_lengths() -> None:
 
 def last_first_token_s(groups: int, prompts: int, own: float, shared: float, chunk: float) -> float:
     """When the last of equal prompts that arrive together has its first token, on a server that reads no weights."""
-    server = Server(step_s=np.zeros(100), token_s=np.zeros(100), pass_s=0.0, slots=99, cache_tokens=math.inf, groups=groups,
-                    prefill_tokens=100.0, chunk_tokens=chunk)  # fmt: skip
+    server = Server(
+        step_s=np.zeros(100),
+        token_s=np.zeros(100),
+        pass_s=0.0,
+        slots=99,
+        cache_tokens=math.inf,
+        groups=groups,
+        prefill_tokens=100.0,
+        chunk_tokens=chunk,
+    )
     coming = Requests(arrivals_s=np.zeros(prompts), prompts=np.full(prompts, 100.0), outputs=np.ones(prompts))
     return float(simulate(server, coming, np.full(prompts, own), np.full(prompts, shared)).first_s.max())
 
 
-@given(groups=st.integers(1, 8), rounds=st.integers(1, 5), own=st.floats(0.0, 2.0), shared=st.floats(0.0, 2.0),
-       chunk=st.sampled_from([0.0, 25.0]))  # fmt: skip
+@given(
+    groups=st.integers(1, 8),
+    rounds=st.integers(1, 5),
+    own=st.floats(0.0, 2.0),
+    shared=st.floats(0.0, 2.0),
+    chunk=st.sampled_from([0.0, 25.0]),
+)
 @settings(max_examples=40, deadline=None)
 def test_groups_prefill_side_by_side_but_for_the_part_they_share(
     groups: int, rounds: int, own: float, shared: float, chunk: float
@@ -290,9 +311,11 @@ def test_one_request_has_the_cache_of_its_attention_group_only() -> None:
 def test_the_mean_is_that_of_the_lengths_that_are_drawn(maximum: int, kind: str) -> None:
     """With the cut at ``maximum``, for every kind of length."""
     shape = {
-        "lognormal": {"mean": 500, "standard_deviation": 900}, "uniform": {"low": 10, "high": 2000},
-        "histogram": {"values": (10, 700, 2500), "weights": (3, 1, 1)}, "fixed": {"mean": 600},
-    }[kind]  # fmt: skip
+        "lognormal": {"mean": 500, "standard_deviation": 900},
+        "uniform": {"low": 10, "high": 2000},
+        "histogram": {"values": (10, 700, 2500), "weights": (3, 1, 1)},
+        "fixed": {"mean": 600},
+    }[kind]
     lengths = Lengths(kind=kind, maximum=maximum, **shape)
     drawn = sample(lengths, 200_000, np.random.default_rng(0))
     assert mean_tokens(lengths) == pytest.approx(float(drawn.mean()), rel=0.02)

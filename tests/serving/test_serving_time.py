@@ -172,9 +172,10 @@ def test_an_engine_with_one_host_time_a_layer_cannot_be_faster() -> None:
 def test_a_pipeline_answers_no_more_than_its_gpus_could_alone() -> None:
     def rate(gpus: int, pp: int) -> float:
         found = serve(
-            model="llama-3-8b", cluster={"node": "dgx-a100-80gb", "num_gpus": gpus},
+            model="llama-3-8b",
+            cluster={"node": "dgx-a100-80gb", "num_gpus": gpus},
             serving={"engine": "vllm", "pp": pp, "batch": 32, "prompt": 2048, "output": 1},
-        )  # fmt: skip
+        )
         assert found.requests_per_s is not None
         # two flops per parameter and token, below the data sheet's 312 TFLOP/s a GPU
         assert found.requests_per_s * 2048 * 2 * 7.5e9 < gpus * 312e12
@@ -188,9 +189,10 @@ def test_a_pipeline_answers_no_more_than_its_gpus_could_alone() -> None:
 def test_a_sequence_stays_whole_on_one_attention_group() -> None:
     def cache(batch: int, ep: int) -> float:
         found = serve(
-            model="qwen3-30b-a3b", cluster={"node": "dgx-h100", "num_gpus": 8 if ep > 1 else 1},
+            model="qwen3-30b-a3b",
+            cluster={"node": "dgx-h100", "num_gpus": 8 if ep > 1 else 1},
             serving={"engine": "sglang", "ep": ep, "batch": batch, "prompt": 4096, "output": 64},
-        )  # fmt: skip
+        )
         return float(found.memory_bytes["kv_cache"])
 
     assert cache(1, 8) == cache(1, 1)

@@ -33,10 +33,13 @@ def test_each_point_is_the_answer_of_plan() -> None:
     assert len(table) == 12
     for row in table.to_dict(orient="records"):
         one = planner.plan(
-            model="llama-2-7b", cluster="dgx-a100-80gb", framework="megatron-core",
-            job={**TABLES["job"], "seq_len": row["job.seq_len"]}, layout={**TABLES["layout"], "tp": row["layout.tp"]},
+            model="llama-2-7b",
+            cluster="dgx-a100-80gb",
+            framework="megatron-core",
+            job={**TABLES["job"], "seq_len": row["job.seq_len"]},
+            layout={**TABLES["layout"], "tp": row["layout.tp"]},
             price=row["price.usd_per_gpu_hour"],
-        )  # fmt: skip
+        )
         for name in MEASURES:
             assert row[name] == getattr(one, name), name
         assert one.cost_usd_per_step
@@ -106,9 +109,14 @@ layout = { zero = 2, tp = 8, sequence_parallel = true, micro_batch_size = 8, rec
 
 
 def test_crossovers_name_the_leaders() -> None:
-    table = pd.DataFrame({
-        "case": ["a", "b"] * 3, "k": [1, 1, 2, 2, 3, 3], "fits": True, "step_time_s": [1.0, 2.0, 1.0, 2.0, 3.0, 2.0],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "case": ["a", "b"] * 3,
+            "k": [1, 1, 2, 2, 3, 3],
+            "fits": True,
+            "step_time_s": [1.0, 2.0, 1.0, 2.0, 3.0, 2.0],
+        }
+    )
     assert crossovers(table, "k") == ["k: a leads at 2, b at 3"]
 
 
@@ -169,8 +177,9 @@ def test_values_of_several_types_go_to_parquet_as_text(tmp_path: Path) -> None:
 
 def test_sweep_command_writes_table_and_picture(run: Run, scenario: Any, tmp_path: Path) -> None:
     out, picture = tmp_path / "grid.csv", tmp_path / "grid.png"
-    code, text, _ = run("sweep", scenario(), "--vary", "layout.tp=1,2,3", "--vary", "job.seq_len=1024,2048", "--out", out,
-                        "--plot", picture)  # fmt: skip
+    code, text, _ = run(
+        "sweep", scenario(), "--vary", "layout.tp=1,2,3", "--vary", "job.seq_len=1024,2048", "--out", out, "--plot", picture
+    )
     assert code == 0
     assert "layout.tp x pp" in text
     assert len(pd.read_csv(out)) == 6
@@ -217,8 +226,12 @@ def test_the_limit_fits_and_the_next_does_not(field: str, step: int | None, layo
 
 
 def test_without_a_layout_the_limit_is_that_of_the_whole_space() -> None:
-    small = {**TABLES, "cluster": {"node": "workstation-3x-rtx-3070"}, "model": {"name": "gpt2"}, "job": {
-        "seq_len": 1024, "global_batch_size": 12, "precision": "fp16"}}  # fmt: skip
+    small = {
+        **TABLES,
+        "cluster": {"node": "workstation-3x-rtx-3070"},
+        "model": {"name": "gpt2"},
+        "job": {"seq_len": 1024, "global_batch_size": 12, "precision": "fp16"},
+    }
     free = {name: table for name, table in small.items() if name != "layout"}
     found = largest(free, "model.num_layers")
     fixed = largest({**free, "layout": {"micro_batch_size": 1}}, "model.num_layers")

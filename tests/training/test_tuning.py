@@ -181,17 +181,24 @@ def test_adapters_of_tensor_parallel_layers_divide_as_their_layers_do() -> None:
 def test_frozen_shards_are_gathered_as_they_are_stored() -> None:
     """FSDP-QLoRA moves 4-bit weights: its gathers take less time than LoRA's of the same model."""
     exposed = {
-        kind: evaluate(model(LLAMA, hidden_size=2048, ffn_hidden_size=8192), gpus(8), load_framework("peft").replaced(
-            overlap_parameter_gather=0.0), tuning(kind), layouts(zero=3, dp=8)).step.data_parallel[0]
+        kind: evaluate(
+            model(LLAMA, hidden_size=2048, ffn_hidden_size=8192),
+            gpus(8),
+            load_framework("peft").replaced(overlap_parameter_gather=0.0),
+            tuning(kind),
+            layouts(zero=3, dp=8),
+        ).step.data_parallel[0]
         for kind in ("lora", "qlora")
-    }  # fmt: skip
+    }
     assert 0 < exposed["qlora"] < exposed["lora"]
 
 
 def test_paged_states_move_to_the_host_when_memory_is_short_and_let_a_job_fit() -> None:
     big = {**LLAMA, "hidden_size": 4096, "ffn_hidden_size": 11008, "num_layers": 58}
-    plain, paged = (answer(big, job(kind="finetune", optimizer=o, precision="bf16-pure"), "pytorch", recompute="full",
-                           micro_batch_size=1) for o in ("adamw", "paged-adamw"))  # fmt: skip
+    plain, paged = (
+        answer(big, job(kind="finetune", optimizer=o, precision="bf16-pure"), "pytorch", recompute="full", micro_batch_size=1)
+        for o in ("adamw", "paged-adamw")
+    )
     assert not plain.fits
     assert plain.host_bytes_per_gpu == 0
     assert paged.host_bytes_per_gpu > 0
@@ -341,11 +348,14 @@ def adapters_in_backward(num_gpus: int, micro_batch_size: int) -> float:
         cluster={"node": "dgx-a100-80gb", "num_gpus": num_gpus},
         framework={"name": "peft-liger"},
         job={
-            "kind": "gptq-lora", "precision": "fp16", "seq_len": 4096, "global_batch_size": micro_batch_size * num_gpus,
+            "kind": "gptq-lora",
+            "precision": "fp16",
+            "seq_len": 4096,
+            "global_batch_size": micro_batch_size * num_gpus,
             "adapter": {"rank": 16, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]},
         },
         layout={"micro_batch_size": micro_batch_size, "recompute": "full", "zero": 3 if num_gpus > 1 else 0},
-    )  # fmt: skip
+    )
     return found.peak_allocated_bytes / 2**30
 
 

@@ -117,8 +117,14 @@ def served(**fields: Any) -> Callable[[], Any]:
     return lambda: serve(model={"name": "llama-2-7b"}, cluster={"node": "dgx-a100-80gb", "num_gpus": 1}, serving=given)
 
 
-LLAMA = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 128,
-         "vocab_size": 100}  # fmt: skip
+LLAMA = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "intermediate_size": 128,
+    "vocab_size": 100,
+}
 WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "tp does not divide the heads": (asked(cluster={"node": "dgx-a100-80gb", "num_gpus": 48}, layout={"tp": 3},
                                            job={**JOB, "global_batch_size": 16}), "layout.tp = 3|num_heads = 32|llama-2-7b"),
@@ -224,7 +230,7 @@ def test_tables_own_precision_is_kept_in_a_refusal() -> None:
 def test_refusals_of_a_search_keep_their_label() -> None:
     question = as_question(
         model={"name": "llama-2-7b"}, cluster=CLUSTER, job=JOB, accelerators=["v100-sxm2-32gb", "a100-sxm4-80gb"]
-    )  # fmt: skip
+    )
     shown = chinese(question.refused[0])
     assert shown.startswith("8 x v100-sxm2-32gb")
     assert not english_words(shown), shown

@@ -48,8 +48,9 @@ CLOSED = "closed-loop"
 """In the column ``load``: ``batch`` clients who each send the next request when the last one is answered."""
 SCALES = {"s": 1.0, "ms": 1e-3}
 RATES = {
-    "requests": ("req/s", "requests/s"), "tokens": ("tok/s", "tokens/s", "tok/s per GPU", "tokens/s per GPU"),
-}  # fmt: skip
+    "requests": ("req/s", "requests/s"),
+    "tokens": ("tok/s", "tokens/s", "tok/s per GPU", "tokens/s per GPU"),
+}
 """Units that a rate is printed in; whether it is one GPU's says the metric."""
 TITLES = {
     "decode": "decode, batch 1", "batched": "batched", "prefill": "prefill", "saturated": "saturated throughput",

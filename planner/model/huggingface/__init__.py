@@ -38,11 +38,34 @@ AGREES: dict[tuple[str, str], tuple[Any, ...]] = {
 
 NESTED_ONLY = frozenset(("step3p7",))
 """Types of which transformers reads the text's fields in text_config only: at the top of a file they are set aside."""
-ENCODER_DECODERS = frozenset((
-    "t5", "mt5", "umt5", "bart", "mbart", "pegasus", "pegasus_x", "marian", "led", "nllb-moe", "m2m_100", "t5gemma", "t5gemma2",
-    "blenderbot", "blenderbot-small", "longt5", "switch_transformers", "whisper", "mvp", "plbart", "prophetnet",
-    "bigbird_pegasus", "encoder-decoder", "fsmt",
-))  # fmt: skip
+ENCODER_DECODERS = frozenset(
+    (
+        "t5",
+        "mt5",
+        "umt5",
+        "bart",
+        "mbart",
+        "pegasus",
+        "pegasus_x",
+        "marian",
+        "led",
+        "nllb-moe",
+        "m2m_100",
+        "t5gemma",
+        "t5gemma2",
+        "blenderbot",
+        "blenderbot-small",
+        "longt5",
+        "switch_transformers",
+        "whisper",
+        "mvp",
+        "plbart",
+        "prophetnet",
+        "bigbird_pegasus",
+        "encoder-decoder",
+        "fsmt",
+    )
+)
 """Types with cross-attention."""
 REFUSED = {
     "deberta": "its attention adds scores between content and positions", "albert": "its layers share one set of weights",

@@ -167,8 +167,12 @@ def gpt2(c: Config) -> dict[str, Any]:
 
 
 _PLAIN: dict[str, Any] = {
-    "gated_ffn": False, "norm": "layernorm", "qkv_bias": True, "attention_output_bias": True, "ffn_bias": True,
-}  # fmt: skip
+    "gated_ffn": False,
+    "norm": "layernorm",
+    "qkv_bias": True,
+    "attention_output_bias": True,
+    "ffn_bias": True,
+}
 
 
 def gpt_neox(c: Config) -> dict[str, Any]:

@@ -37,8 +37,11 @@ CHOSEN = (
 WIDTH = ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", "expert_intermediate_size")
 SHARED = ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts")
 SHARED_WIDTH = (
-    "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "share_expert_dim", "shared_intermediate_size",
-)  # fmt: skip
+    "shared_expert_intermediate_size",
+    "moe_shared_expert_intermediate_size",
+    "share_expert_dim",
+    "shared_intermediate_size",
+)
 FIRST_DENSE = ("first_k_dense_replace", "num_dense_layers")
 EVERY_FULL = ("sliding_window_pattern", "_sliding_window_pattern", "global_attn_every_n_layers")
 GATED = ("silu", "gelu", "gelu_tanh")

@@ -54,21 +54,52 @@ ACTIVATIONS = {
     "gelu_pytorch": "gelu", "geglu": "gelu", "relu2": "relu2", "relu_2": "relu2", "xielu": "relu2", "swigluoai": "silu",
 }  # fmt: skip
 # fields for which null means "as derived from the others", or "none"
-NULLABLE = frozenset({
-    "num_key_value_heads", "sliding_window", "head_dim", "q_lora_rank", "n_routed_experts", "n_inner", "num_kv_heads",
-    "ffn_hidden_size", "word_embed_proj_dim", "num_ln_in_parallel_attn", "num_experts_per_tok", "n_shared_experts",
-    "max_position_embeddings", "max_seq_len", "experts_per_token",
-})  # fmt: skip
+NULLABLE = frozenset(
+    {
+        "num_key_value_heads",
+        "sliding_window",
+        "head_dim",
+        "q_lora_rank",
+        "n_routed_experts",
+        "n_inner",
+        "num_kv_heads",
+        "ffn_hidden_size",
+        "word_embed_proj_dim",
+        "num_ln_in_parallel_attn",
+        "num_experts_per_tok",
+        "n_shared_experts",
+        "max_position_embeddings",
+        "max_seq_len",
+        "experts_per_token",
+    }
+)
 # whole numbers that are not among a family's defaults, because transformers' default is null or is derived
 COUNTS = NULLABLE | {"max_window_layers"}
-MAY_BE_ZERO = frozenset({
-    "first_k_dense_replace", "n_shared_experts", "n_routed_experts", "num_experts", "type_vocab_size", "max_window_layers",
-    "sliding_window", "max_position_embeddings",
-})  # fmt: skip
-RATES = frozenset({
-    "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "emb_pdrop", "dropout",
-    "hidden_dropout_prob", "attention_probs_dropout_prob",
-})  # fmt: skip
+MAY_BE_ZERO = frozenset(
+    {
+        "first_k_dense_replace",
+        "n_shared_experts",
+        "n_routed_experts",
+        "num_experts",
+        "type_vocab_size",
+        "max_window_layers",
+        "sliding_window",
+        "max_position_embeddings",
+    }
+)
+RATES = frozenset(
+    {
+        "attention_dropout",
+        "hidden_dropout",
+        "resid_pdrop",
+        "embd_pdrop",
+        "attn_pdrop",
+        "emb_pdrop",
+        "dropout",
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+    }
+)
 
 
 class Reader(Protocol):

@@ -87,9 +87,14 @@ def compressed(s: Source, f: Fields) -> Fields:
         "qk_rope_head_dim", "hc_sinkhorn_iters", "hc_eps", "num_hash_layers", "topk_method", "expert_dtype", "mlp_layer_types"
     )
     s.ignore("compress_rope_theta", "intermediate_size")
-    index = {k: s.count(key) for k, key in (
-        ("index_num_heads", "index_n_heads"), ("index_head_dim", "index_head_dim"), ("index_top_k", "index_topk"),
-    )}  # fmt: skip
+    index = {
+        k: s.count(key)
+        for k, key in (
+            ("index_num_heads", "index_n_heads"),
+            ("index_head_dim", "index_head_dim"),
+            ("index_top_k", "index_topk"),
+        )
+    }
     letters = {"sliding_attention": "A", "compressed_sparse_attention": "C", "heavily_compressed_attention": "H"}
     shared = s.optional("n_shared_experts")
     return {
@@ -229,8 +234,19 @@ def mamba2_sizes(s: Source, f: Fields, heads: str, width: str, groups: str, stat
 
 
 _MAMBA = ("mamba_n_heads", "mamba_d_head", "mamba_n_groups", "mamba_d_state", "mamba_d_conv")
-_MAMBA_ASIDE = ("mamba_expand", "mamba_chunk_size", "chunk_size", "expand", "attn_rotary_emb", "head_dim", "ssm_multipliers",
-                "mlp_multipliers", "time_step_rank", "num_logits_to_keep", "z_loss_coefficient")  # fmt: skip
+_MAMBA_ASIDE = (
+    "mamba_expand",
+    "mamba_chunk_size",
+    "chunk_size",
+    "expand",
+    "attn_rotary_emb",
+    "head_dim",
+    "ssm_multipliers",
+    "mlp_multipliers",
+    "time_step_rank",
+    "num_logits_to_keep",
+    "z_loss_coefficient",
+)
 
 
 def _mamba_bias(s: Source) -> Fields:

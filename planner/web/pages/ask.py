@@ -166,9 +166,12 @@ def _card(case: int, tables: state.Tables) -> None:
     options = [CHOOSE, *(name for name in inputs.all_cards() if name != CHOOSE)]
     values = options if now in options else [now, *options]
     st.selectbox(
-        t("ask.on"), values, key=key, on_change=store,
+        t("ask.on"),
+        values,
+        key=key,
+        on_change=store,
         format_func=lambda name: t("ask.choose") if name == CHOOSE else inputs.card_label(name),
-    )  # fmt: skip
+    )
 
 
 def _count(case: int, tables: state.Tables) -> None:
@@ -218,9 +221,16 @@ def _limit(name: str, label: str, text: str) -> None:
     key = f"ask.limit.{name}.{st.session_state['revision']}"
     st.session_state.setdefault(key, _ask().get(name))
     st.number_input(
-        label, 0.0, 1e12, step=1.0 if name == "days" else 100.0, format="%.6g", key=key, help=text, placeholder=t("ask.no_limit"),
+        label,
+        0.0,
+        1e12,
+        step=1.0 if name == "days" else 100.0,
+        format="%.6g",
+        key=key,
+        help=text,
+        placeholder=t("ask.no_limit"),
         on_change=lambda: _set(name, st.session_state[key]),
-    )  # fmt: skip
+    )
 
 
 def _serving(case: int, name: str, label: str, least: float, most: float, step: float) -> None:
@@ -462,10 +472,16 @@ def _rows(case: int, task: Task) -> None:
             t("ask.column_usd"): st.column_config.NumberColumn(format="dollar"),
         }
         event = st.dataframe(
-            table, hide_index=True, on_select="rerun", selection_mode="single-row", column_config=columns,
-            key=f"ask.list.{st.session_state['revision']}.{language()}", alt=t("ask.list_alt"), width="stretch",
+            table,
+            hide_index=True,
+            on_select="rerun",
+            selection_mode="single-row",
+            column_config=columns,
+            key=f"ask.list.{st.session_state['revision']}.{language()}",
+            alt=t("ask.list_alt"),
+            width="stretch",
             height=min(38 * (len(table) + 1), 560),
-        )  # fmt: skip
+        )
         st.caption(t("ask.click"))
         picked = event["selection"]["rows"]
         if picked and picked[0] < len(enough):

@@ -87,12 +87,17 @@ def _detail(plan: Plan, roof: Roof, point: RowPoint) -> None:
     )
     st.markdown(
         t(
-            "roofline.formula", flops=f"{point.flops / 1e9:,.3g}", peak=f"{roof.peak_flops_per_s / TERA:,.0f}",
-            compute=show.duration(compute), megabytes=f"{point.bytes_moved / 1e6:,.3g}",
-            bandwidth=f"{roof.bytes_per_s / 1e9:,.0f}", memory=show.duration(memory), seconds=show.duration(point.seconds),
+            "roofline.formula",
+            flops=f"{point.flops / 1e9:,.3g}",
+            peak=f"{roof.peak_flops_per_s / TERA:,.0f}",
+            compute=show.duration(compute),
+            megabytes=f"{point.bytes_moved / 1e6:,.3g}",
+            bandwidth=f"{roof.bytes_per_s / 1e9:,.0f}",
+            memory=show.duration(memory),
+            seconds=show.duration(point.seconds),
             share=f"{max(compute, memory) / point.seconds:.0%}",
         )
-    )  # fmt: skip
+    )
     source = card.provenance.get("memory_bandwidth_bytes_per_s")
     st.caption(t("roofline.source", curves=markdown(card.curves), source=markdown(source.source if source else "", 200)))
 

@@ -72,18 +72,43 @@ def _controls(case: int, tables: state.Tables) -> None:
     with st.expander(t("run.change"), expanded=False):
         left, middle, right = st.columns(3)
         with left:
-            controls.choice(case, "run", "failures", t("run.failures"), FAILURES, run.get("failures", "published"),
-                            lambda n: t(f"run.failures_{n}"))  # fmt: skip
+            controls.choice(
+                case,
+                "run",
+                "failures",
+                t("run.failures"),
+                FAILURES,
+                run.get("failures", "published"),
+                lambda n: t(f"run.failures_{n}"),
+            )
             controls.switch_to(case, "run", "field", t("run.field"), "published", run.get("field"), help=t("run.field_help"))
         with middle:
             regions = [grid.region for grid in grids().values()]
             now = cost.get("region", "")
             controls.choice(case, "cost", "region", t("run.region"), ["", *regions], now, lambda n: n or t("in.none"))
-            controls.number(case, "cost", "electricity_usd_per_kwh", t("run.electricity"), cost.get("electricity_usd_per_kwh"),
-                            min_value=0.0, max_value=10.0, step=0.01, placeholder=t("run.usual"))  # fmt: skip
+            controls.number(
+                case,
+                "cost",
+                "electricity_usd_per_kwh",
+                t("run.electricity"),
+                cost.get("electricity_usd_per_kwh"),
+                min_value=0.0,
+                max_value=10.0,
+                step=0.01,
+                placeholder=t("run.usual"),
+            )
         with right:
-            controls.number(case, "run", "preemption_mtbf_s", t("run.preemption"), run.get("preemption_mtbf_s"),
-                            min_value=60.0, max_value=1e9, step=3600.0, placeholder=t("run.needed_for_spot"))  # fmt: skip
+            controls.number(
+                case,
+                "run",
+                "preemption_mtbf_s",
+                t("run.preemption"),
+                run.get("preemption_mtbf_s"),
+                min_value=60.0,
+                max_value=1e9,
+                step=3600.0,
+                placeholder=t("run.needed_for_spot"),
+            )
             controls.switch_to(case, "cost", "own", t("run.own"), {}, cost.get("own"), help=t("run.own_help"))
 
 
@@ -214,9 +239,12 @@ def tornado_figure(label: str, bill: Bill, swings: Sequence[Swing]) -> Figure:
         ]
     widest = swings[0]
     title = t(
-        "run.tornado_title", label=label, name=t(f"run.swing_{widest.name.replace(' ', '_')}"),
-        low=show.dollars(min(widest.low_usd, widest.high_usd)), high=show.dollars(max(widest.low_usd, widest.high_usd)),
-    )  # fmt: skip
+        "run.tornado_title",
+        label=label,
+        name=t(f"run.swing_{widest.name.replace(' ', '_')}"),
+        low=show.dollars(min(widest.low_usd, widest.high_usd)),
+        high=show.dollars(max(widest.low_usd, widest.high_usd)),
+    )
     return charts.tornado("tornado", title, t("run.tornado_alt"), rows)
 
 
