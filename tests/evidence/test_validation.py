@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from places import DATA
 
 from planner.cli.main import main
+from planner.common.data import CATALOG
 from planner.common.errors import PlannerError
-from planner.evidence.measured_runs import REQUIRED, read_runs
+from planner.evidence.columns import READ
+from planner.evidence.measured_runs import REQUIRED, read_run, read_runs
 from planner.evidence.predictions import Prediction, group_errors, predict
 from planner.reports.plots import save_validation
 
@@ -221,3 +224,35 @@ def test_validate_writes_what_it_predicted_and_several_tables_are_one(tmp_path, 
     assert list(table["id"]) == [row["id"] for row in rows]
     assert list(table["predicted"]) == [row["predicted"] for row in rows]
     assert list(table["measured"]) == [row["measured"] for row in rows]
+
+
+LABELS = tomllib.loads((CATALOG / "run_labels.toml").read_text(encoding="utf-8"))
+PLAIN = {
+    "model": "ours", "num_layers": "8", "ffn_hidden_size": "4096", "hidden_size": "1024", "num_heads": "16",
+    "vocab_size": "32000", "seq_len": "1024",
+    "accelerator": "A100-SXM4-80GB", "num_gpus": "8", "data_parallel": "ddp", "micro_batch_size": "1", "global_batch_size": "8",
+    "precision": "bf16", "recompute": "none", "step_time_s": "100",
+}  # fmt: skip
+ADAPTED = {**PLAIN, "model": "Qwen-7B", "method": "lora", "lora_rank": "8", "lora_targets": "all-linear"}
+
+
+def as_read(row: dict[str, str]) -> Any:
+    """What a row asks, or why it is refused."""
+    try:
+        run = read_run("row", row)
+    except PlannerError as error:
+        return str(error)
+    return run.model, run.cluster, run.framework, run.job, run.layouts, run.memory_bytes
+
+
+@pytest.mark.parametrize("row", [PLAIN, ADAPTED], ids=["full", "lora"])
+@pytest.mark.parametrize("source", sorted(LABELS["source"]))
+def test_what_a_label_says_of_a_source_any_file_may_say_in_columns(source: str, row: dict[str, str]) -> None:
+    """The tables of published sources are defaults of columns and nothing else: with the same cells any file reads alike."""
+    label = LABELS["source"][source]
+    assert set(label) <= READ
+    empty = dict.fromkeys(label, "")
+    named = as_read({**row, **empty, "source": source})
+    assert not isinstance(named, str), named
+    assert named == as_read({**row, **empty, **label, "source": "our own runs"})
+    assert not {k for cells in LABELS["noted"].get(source, {}).values() for k in cells} - READ
