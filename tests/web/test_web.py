@@ -94,9 +94,9 @@ def test_a_case_that_stands_alone_takes_nothing_from_the_first(tmp_path):
 
 
 def test_a_slider_changes_the_figures_and_the_link_keeps_them(app):
-    before = figures(app, "gib")
+    before = figures(app, "tokens")
     slider(app, "Sequence").set_value(1024).run()
-    after = figures(app, "gib")
+    after = figures(app, "tokens")
     assert after[0] != before[0]
     assert after[1] == before[1]
     shared = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
@@ -104,7 +104,8 @@ def test_a_slider_changes_the_figures_and_the_link_keeps_them(app):
     shared.query_params["s"] = given if isinstance(given, str) else given[0]
     shared.query_params["lang"] = "zh"
     shared.run()
-    assert figures(shared, "gib") == after
+    assert figures(shared, "tokens") == after
+    assert figures(shared, "gib") == figures(app, "gib")
 
 
 @pytest.mark.parametrize("model", ["llama-2-7b", "mixtral-8x7b", "gpt2", "deepseek-v3"])

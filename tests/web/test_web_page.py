@@ -21,11 +21,12 @@ from planner.hardware.cluster import accelerator_names  # noqa: E402
 from planner.performance.memory import KINDS  # noqa: E402
 from planner.performance.step_time import PARTS  # noqa: E402
 from planner.prices.price import Price  # noqa: E402
+from planner.scenarios.scenario import read_scenario  # noqa: E402
 from planner.studies.ways import Wish, moved, serving_way, way  # noqa: E402
 from planner.training.plan import Plan  # noqa: E402
 from planner.training.row_points import row_points  # noqa: E402
 from planner.web import background, charts, commands, guard, inputs, main, presets, question, show, state  # noqa: E402
-from planner.web.answers import Answer, load_archive  # noqa: E402
+from planner.web.answers import Answer, answer, load_archive  # noqa: E402
 from planner.web.pages import compare, search  # noqa: E402
 from planner.workload.resolve import as_cluster  # noqa: E402
 
@@ -120,10 +121,20 @@ def test_a_touched_layout_says_what_automatic_would_gain_and_leads_back(monkeypa
     assert "layout" not in case_of(test)["tables"]
 
 
+def test_a_first_visitor_sees_what_the_command_line_answers() -> None:
+    """The page opens the shipped file, not a copy: same tables, same layouts, same figures."""
+    shipped = read_scenario("chatlaw2-moe").cases
+    shown = state.default_scenario()["cases"]
+    assert [case["tables"] for case in shown] == [case.tables for case in shipped]
+    for case, one in zip(shipped, shown, strict=True):
+        found, plan = answer(one["label"], one["tables"]).known, case.plan()
+        assert (found.layout, found.step_time_s, found.cost_usd) == (plan.layout, plan.step_time_s, plan.cost_usd)
+
+
 def test_a_pasted_dense_model_gets_a_layout_that_it_can_have():
     fields = inputs.model_fields('{"model_type": "llama"}', "mine")
     given = state.default_scenario()
-    assert given["cases"][0]["tables"]["layout"]["ep"] == 4
+    given["cases"][0]["tables"]["layout"] = {"tp": 2, "sequence_parallel": True, "ep": 4, "zero": 1, "micro_batch_size": 2}
     given["cases"][0]["tables"]["model"] = fields
     st.session_state["scenario"], st.session_state["revision"] = given, 0
     inputs.changed(0)
