@@ -1,4 +1,7 @@
-"""What all tests share: the command line in this process, a scenario file, and no price table of the person who runs them."""
+"""What all tests share: the command line in this process, a scenario file, and no price table of the person who runs them.
+
+The only conftest: the modules are collected for their doctests too, and two of one name cannot be imported beside each other.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 from command_line import GOOD, Run
 
+from planner.audit.verdicts import Judgement, Reading, audit_articles
 from planner.cli.main import main
 from planner.prices.price import load_prices
 
@@ -22,6 +26,24 @@ def own_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     load_prices.cache_clear()
     yield path
     load_prices.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def own_main(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page under test runs as ``__main__`` and stays there; a process that a later test spawns would run it again."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+
+
+@pytest.fixture(scope="session")
+def readings() -> tuple[Reading, ...]:
+    """Every article of the audit under the reading in which most of its numbers hold."""
+    return audit_articles()
+
+
+@pytest.fixture(scope="session")
+def judged(readings: tuple[Reading, ...]) -> dict[str, Judgement]:
+    """Every claim's judgement."""
+    return {j.id: j for r in readings for j in r.judgements}
 
 
 @pytest.fixture
