@@ -7,6 +7,7 @@ import difflib
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ import torch
 
 from kernels import distributed, probes
 from kernels import record as records
-from kernels.case import Case
-from kernels.device import forbid_spilling, smoke_problem
+from kernels.case import DTYPES, Case
+from kernels.device import busy, forbid_spilling, smoke_problem
 from kernels.families import (
     attention,
     collectives,
@@ -31,8 +32,11 @@ from kernels.families import (
     moe,
     optimizer,
     out_of_memory,
+    serving,
     training,
 )
+from kernels.faults import scrubbed
+from kernels.power import PowerMeter
 from kernels.session import Session
 from kernels.summary import summary
 from kernels.supervisor import supervise, worker
@@ -60,13 +64,14 @@ FAMILIES = {
     "attention": Family(what="attention forward and backward, fused and eager", cases=attention.cases, weight=8),
     "grouped_gemm": Family(what="grouped matrix multiply by experts and tokens", cases=grouped.cases, weight=8),
     "moe": Family(what="the MoE layer by implementation", cases=moe.cases, weight=8),
+    "serving": Family(what="prefill and decoding of one layer over a cache", cases=serving.cases, weight=8),
     "elementwise": Family(what="norms, SwiGLU, rotary, cross-entropy, embedding", cases=elementwise.cases, weight=8),
     "optimizer": Family(what="AdamW step", cases=optimizer.cases, weight=3),
     "copies": Family(what="host to device and back", cases=memory.copies, weight=2),
     "out_of_memory": Family(what="largest micro-batch that fits", cases=out_of_memory.cases, weight=8),
     "compile": Family(what="torch.compile of a chain of small kernels", cases=dispatch.compiled, weight=5),
     "collectives": Family(what="collectives under torchrun", cases=collectives.cases, weight=50, distributed=True),
-    "distributed_steps": Family(what="DDP, FSDP2, expert parallel", cases=distributed_steps.cases, weight=50, distributed=True),
+    "distributed_steps": Family(what="DDP, FSDP2, tensor and expert parallel", cases=distributed_steps.cases, weight=50, distributed=True),
 }
 
 
@@ -162,6 +167,7 @@ def _measured(given: argparse.Namespace, kind: str, families: dict[str, Family])
         torch.set_num_threads(given.threads)
     rank, ranks, _ = distributed.ranks()
     device = distributed.start(kind)
+    occupied = busy(device, PowerMeter(device))  # before the first kernels of this process, which would be seen too
     if device.type == "cuda":
         _prepare(device)
     agreement = distributed.Agreement(device)
@@ -177,9 +183,12 @@ def _measured(given: argparse.Namespace, kind: str, families: dict[str, Family])
         seed=given.seed,
         cpu_clock=given.clock == "cpu",
         earlier=earlier,
+        before_s=0.0 if given.began is None else min(max(time.time() - given.began, 0.0), 600.0),
+        occupied=occupied,
     )
     try:
         with own_stream(device):
+            _first_products(device, session.half)
             measure(session, families)
     except KeyboardInterrupt:
         _save(session)
@@ -202,6 +211,15 @@ def _prepare(device: torch.device) -> None:
         probes.found("cuda", dtype)
 
 
+def _first_products(device: torch.device, half: str) -> None:
+    """cuBLAS takes its workspace of a stream at the first product there: before any memory is counted, not inside a step."""
+    if device.type == "cuda":
+        for name in (half, "fp32"):
+            x = torch.ones(64, 64, device=device, dtype=DTYPES[name])
+            torch.matmul(x, x)
+        torch.cuda.synchronize(device)
+
+
 def _earlier(given: argparse.Namespace, device: torch.device) -> dict[str, Any] | None:
     """The record to go on with, of the same device and the same random numbers; None where there is none."""
     if not (given.resume and given.out.exists()):
@@ -218,8 +236,11 @@ def _earlier(given: argparse.Namespace, device: torch.device) -> dict[str, Any] 
 
 def _command(given: argparse.Namespace) -> list[str]:
     """The options, without folders: a record names none."""
-    private = {str(given.out): given.out.name}
-    return [private.get(part, part) for part in given.line if part != "--worker"] or ["run"]
+    line = list(given.line)
+    if "--began" in line:
+        del line[line.index("--began") : line.index("--began") + 2]
+    private = {str(given.out): given.out.name, f"--out={given.out}": f"--out={given.out.name}"}
+    return [scrubbed(private.get(part, part)) for part in line if part != "--worker"] or ["run"]
 
 
 def own_stream(device: torch.device) -> AbstractContextManager[Any]:

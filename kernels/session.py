@@ -46,7 +46,8 @@ class Alone:
 class Session:
     """Device, clock, record and progress of one run. Under torchrun all ranks work, rank 0 writes.
 
-    ``earlier``: the record that this run goes on with; what it holds is not measured again. ``elapsed_s`` counts its time too.
+    ``earlier``: the record that this run goes on with; what it holds is not measured again. ``elapsed_s`` counts its time too,
+    and ``before_s`` that this process took to start. ``occupied``: why the device was not free before its own first kernel.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class Session:
         seed: int = 0,
         cpu_clock: bool = False,
         earlier: dict[str, Any] | None = None,
+        before_s: float = 0.0,
+        occupied: str | None = None,
     ) -> None:
         self.device, self.budget_s, self.out, self.rank, self.ranks = device, budget_s, out, rank, ranks
         self.together: Ranks = agree or Alone()
@@ -74,7 +77,8 @@ class Session:
         self.profiled: set[str] = set()  # models of which one step has been taken apart
         self.seen: dict[str, Any] = {}  # clocks, heat and energy while the last work was timed
         torch.manual_seed(seed + rank)
-        found = describe(device, self.meter)
+        self.watch.during = lambda: Watching(self.meter)
+        found, found_busy = describe(device, self.meter), busy(device, self.meter) if occupied is None else occupied
         self.record: dict[str, Any] = {
             "schema": records.SCHEMA,
             "version": records.VERSION,
@@ -83,13 +87,13 @@ class Session:
             "command": command,
             "budget_s": float(budget_s),
             "ranks": ranks,
-            "device": {**found, "busy": busy(device, self.meter), "clock": "cpu" if cpu_clock else "wall", "seed": seed},
+            "device": {**found, "busy": found_busy, "clock": "cpu" if cpu_clock else "wall", "seed": seed},
             "versions": versions(),
             "samples": [],
         }
         if ranks > 1:
             self.record["device"]["ranks_per_node"] = ranks_per_node()
-        self._before_s = self._resume(earlier) if earlier is not None else 0.0
+        self._before_s = before_s + (self._resume(earlier) if earlier is not None else 0.0)
         self.start = clock.now()
         self._written = 0.0
         self.write()
@@ -211,15 +215,15 @@ class Session:
         """The timing, and how it was taken: on the host's launches, as a graph, host-bound or not, at which clocks."""
         if work.run is None:
             return None, {}
-        with Watching(self.meter) as seen:
-            timing, extra = self._repeated(work, work.run, budget_s), {}
-            host_bound = self.cuda and self.watch.host_s > HOST_BOUND * timing.median_s
-            if host_bound and work.graph and self.ranks == 1:
-                timing, extra = self._as_graph(work, timing, budget_s)
-                host_bound = "graph" not in extra
-        self.seen = {**seen.found, "repeats": timing.repeats}
+        extra: dict[str, Any] = {}
+        timing = self._repeated(work, work.run, budget_s)
+        host_bound = self.cuda and self.watch.host_s > HOST_BOUND * timing.median_s
+        if host_bound and work.graph and self.ranks == 1:
+            timing, extra = self._as_graph(work, timing, budget_s)
+            host_bound = "graph" not in extra
+        self.seen = {**self.watch.seen.found, "repeats": timing.repeats}
         if self.cuda:
-            extra |= {"host_s": self.watch.host_s, "host_bound": host_bound, "seen": seen.found}
+            extra |= {"host_s": self.watch.host_s, "host_bound": host_bound, "seen": self.watch.seen.found}
         return timing, extra
 
     def _repeated(self, work: Work, run: Callable[[], Any], budget_s: float) -> Timing:

@@ -248,16 +248,18 @@ def _run(
     shape = sample.shape
     model = model_from_fields(shape["model"], name)
     ranks, size = int(shape.get("ranks", 1)), micro_batch_size or int(shape["micro_batch_size"])
+    tp = int(shape.get("tp", 1))
     job = {
         "seq_len": shape["seq_len"],
-        "global_batch_size": size * int(shape["num_microbatches"]) * ranks,
+        "global_batch_size": size * int(shape["num_microbatches"]) * (ranks // tp),
         "precision": shape["precision"],
         "optimizer": shape["optimizer"],
     }
     layout = {
         "micro_batch_size": size,
         "recompute": shape["recompute"],
-        "dp": ranks,
+        "tp": tp,
+        "dp": ranks // tp,
         "ep": int(shape.get("ep", 1)),
         "zero": int(shape.get("zero", 0)),
     }
