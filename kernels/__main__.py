@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, help="threads of a CPU's kernels; default: what torch takes")
     clock = "cpu: this process's CPU time, for a CPU that others use too; needs --threads 1"
     run.add_argument("--clock", choices=("wall", "cpu"), default="wall", help=clock)
+    run.add_argument(
+        "--shapes", type=Path, metavar="shapes.json", help="products to measure first, as planner measure writes them"
+    )
     run.add_argument("--seed", type=int, default=0, help="of the random inputs")
     run.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     run.add_argument("--began", type=float, help=argparse.SUPPRESS)  # seconds since 1970, when this worker was started
@@ -54,17 +57,18 @@ def parser() -> argparse.ArgumentParser:
 
 def unusable() -> str:
     """Why this python cannot measure, in one line; empty when it can."""
-    if sys.version_info < (3, 10):
-        return f"Python {sys.version_info[0]}.{sys.version_info[1]}: the harness needs 3.10 or newer"
+    version = sys.version_info
+    if version[:2] < (3, 10):
+        return f"Python {version[0]}.{version[1]}: the harness needs 3.10 or newer"
     for name in ("numpy", "torch"):
         try:
             importlib.import_module(name)
         except ImportError as error:
             return f"{sys.executable} cannot import {name} ({error}); start the harness with a python that has torch and numpy"
-    version = str(importlib.import_module("torch").__version__)
-    old = re.match(r"(\d+)\.(\d+)", version)
+    torch_version = str(importlib.import_module("torch").__version__)
+    old = re.match(r"(\d+)\.(\d+)", torch_version)
     if old is not None and (int(old[1]), int(old[2])) < (2, 4):
-        return f"torch {version}: the harness needs 2.4 or newer"
+        return f"torch {torch_version}: the harness needs 2.4 or newer"
     return ""
 
 

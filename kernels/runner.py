@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import signal
 import sys
 import threading
@@ -35,9 +36,10 @@ from kernels.families import (
     serving,
     training,
 )
+from kernels.families.gemm import TOLERANCE
 from kernels.faults import scrubbed
 from kernels.power import PowerMeter
-from kernels.session import Session
+from kernels.session import Product, Session
 from kernels.summary import summary
 from kernels.supervisor import supervise, worker
 
@@ -71,7 +73,9 @@ FAMILIES = {
     "out_of_memory": Family(what="largest micro-batch that fits", cases=out_of_memory.cases, weight=8),
     "compile": Family(what="torch.compile of a chain of small kernels", cases=dispatch.compiled, weight=5),
     "collectives": Family(what="collectives under torchrun", cases=collectives.cases, weight=50, distributed=True),
-    "distributed_steps": Family(what="DDP, FSDP2, tensor and expert parallel", cases=distributed_steps.cases, weight=50, distributed=True),
+    "distributed_steps": Family(
+        what="DDP, FSDP2, tensor and expert parallel", cases=distributed_steps.cases, weight=50, distributed=True
+    ),
 }
 
 
@@ -98,6 +102,7 @@ def run(given: argparse.Namespace) -> int:
     _, ranks, _ = distributed.ranks()
     families = chosen(given.only, ranks)
     kind = _kind(given, ranks)
+    products(given.shapes)
     if not given.worker and distributed.ranks()[0] == 0:
         _check_out(given)
     if kind.startswith("cuda") and ranks == 1 and not given.worker:
@@ -145,6 +150,22 @@ def _kind(given: argparse.Namespace, ranks: int) -> str:
     return kind
 
 
+def products(path: Path | None) -> list[Product]:
+    """The products of a file that ``planner measure --scenario`` writes: {"products": [[type, layout, groups, m, n, k], ...]}."""
+    if path is None:
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["products"]
+        lines = [(str(dtype), str(layout), *(int(size) for size in sizes)) for dtype, layout, *sizes in found]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unusable(f"--shapes {path}: cannot be read as products ({type(error).__name__}: {error})") from None
+    for line in lines:
+        right = line[0] in TOLERANCE and line[1] in ("nt", "nn", "tn") and len(line) == 6 and line[2] >= 0 and min(line[3:]) >= 1
+        if not right:
+            raise Unusable(f"--shapes {path}: {list(line)}: give type, layout (nt, nn, tn), groups (0 = plain), m, n, k")
+    return lines
+
+
 def _check_out(given: argparse.Namespace) -> None:
     """The record's place: a folder that exists, and no record there unless it is to be replaced or continued."""
     out: Path = given.out
@@ -186,6 +207,7 @@ def _measured(given: argparse.Namespace, kind: str, families: dict[str, Family])
         before_s=0.0 if given.began is None else min(max(time.time() - given.began, 0.0), 600.0),
         occupied=occupied,
     )
+    session.products = products(given.shapes)
     try:
         with own_stream(device):
             _first_products(device, session.half)
@@ -239,7 +261,7 @@ def _command(given: argparse.Namespace) -> list[str]:
     line = list(given.line)
     if "--began" in line:
         del line[line.index("--began") : line.index("--began") + 2]
-    private = {str(given.out): given.out.name, f"--out={given.out}": f"--out={given.out.name}"}
+    private = {str(given.shapes): "shapes.json", str(given.out): given.out.name, f"--out={given.out}": f"--out={given.out.name}"}
     return [scrubbed(private.get(part, part)) for part in line if part != "--worker"] or ["run"]
 
 

@@ -24,6 +24,10 @@ NO_TIME = "the family's time of"
 """How the reason begins of a case for which no time was left: another run may measure it."""
 
 
+Product = tuple[str, str, int, int, int, int]
+"""A product to measure: type, layout (nt, nn, tn), groups (0 = plain), m, n, k."""
+
+
 class Ranks(Protocol):
     """How ranks agree: on a number, and on whether all of them came through a part of a case."""
 
@@ -74,6 +78,7 @@ class Session:
         self.watch = Stopwatch(device, self.agree if ranks > 1 else None, cpu_clock)
         self.case_budget_s = budget_s
         self.groups: dict[str, Any] = {}  # process groups of a part of the ranks
+        self.products: list[Product] = []  # asked for beyond the families' own, measured first
         self.profiled: set[str] = set()  # models of which one step has been taken apart
         self.seen: dict[str, Any] = {}  # clocks, heat and energy while the last work was timed
         torch.manual_seed(seed + rank)
@@ -130,7 +135,8 @@ class Session:
 
     def family(self, name: str, cases: Iterable[Case], budget_s: float) -> None:
         """Measure the cases of one family in their order, within its time; what is left over is skipped with that reason."""
-        todo = [case for case in cases if case.key not in self._known()]
+        known = self._known()
+        todo = list({case.key: case for case in cases if case.key not in known}.values())
         total = sum(case.weight for case in todo) or 1.0
         deadline = self.elapsed_s + budget_s
         for i, case in enumerate(todo):

@@ -21,7 +21,7 @@ CHECKED = 32
 
 
 def cases(session: Session) -> Iterator[Case]:
-    """Llama-3-8B's layer, Mixtral's and Qwen3-30B-A3B's; (sequences, new tokens) of prefill, (sequences, past tokens) of decoding."""
+    """Layers of Llama-3-8B, Mixtral and Qwen3-30B-A3B; (sequences, new tokens) of prefill, (sequences, past ones) of decoding."""
     for label, model in layers(session.cuda):
         for phase, sizes in passes(session.cuda).items():
             for sequences, tokens in sizes:

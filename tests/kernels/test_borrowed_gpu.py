@@ -16,7 +16,7 @@ from places import ROOT
 from kernels import record as records
 from kernels.__main__ import main, unusable
 
-SITE = '''
+SITE = """
 import importlib.machinery, sys
 ABSENT = {"pydantic", "scipy", "pandas", "pyarrow", "matplotlib", "typer", "rich", "planner", "pytest"}
 real = importlib.machinery.PathFinder.find_spec
@@ -26,7 +26,7 @@ importlib.machinery.PathFinder.find_spec = find_spec
 if "kernels" in " ".join(sys.orig_argv):
     from pretended_cuda import CARDS, Pretended
     Pretended(CARDS["h200-sxm-141gb"]).__enter__()
-'''
+"""
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_the_call_measures_with_torch_and_numpy_alone(machine: dict[str, str], t
     assert record["finished"]
     assert record["device"]["name"] == "NVIDIA H200"
     assert {s["family"] for s in record["samples"] if s["status"] == "measured"} == {"memory"}
-    assert record["command"] == "run --budget 50s --out a.json --only memory --seed 0".split()
+    assert record["command"] == ["run", "--budget", "50s", "--out", "a.json", "--only", "memory", "--seed", "0"]
     assert record["device"]["elapsed_s"] > 0.3, "the worker's start counts: the budget is for everything"
     assert [p.name for p in tmp_path.iterdir() if p.name != "site"] == ["a.json"]
     assert main(["show", str(out)]) == 0

@@ -18,7 +18,7 @@ from planner.workload.precision import optimizer_state_bytes
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_a_byte_has_256_values_over_seven_decades(signed: bool) -> None:
-    """Dettmers et al. 2022, section 1.3: zero and one are exact; the smallest fraction is a tenth of 10^-6, the next a decade up."""
+    """Dettmers et al. 2022, section 1.3: zero and one are exact; the smallest decade is 10^-7 to 10^-6."""
     values = dynamic_map(signed)
     assert len(values.unique()) == 256
     assert {0.0, 1.0} <= set(values.tolist())
@@ -47,7 +47,10 @@ def test_a_state_takes_the_planners_bytes() -> None:
 def test_weights_move_as_with_adamw() -> None:
     """Twenty steps on noisy gradients, a weight that is no multiple of a block among them: 2 % of the way apart."""
     torch.manual_seed(0)
-    ours, theirs = ([nn.Parameter(torch.randn(*shape, generator=torch.Generator().manual_seed(1))) for shape in ((33, 77), (5,))] for _ in (0, 1))
+    ours, theirs = (
+        [nn.Parameter(torch.randn(*shape, generator=torch.Generator().manual_seed(1))) for shape in ((33, 77), (5,))]
+        for _ in (0, 1)
+    )
     begin = torch.cat([w.detach().flatten() for w in ours])
     one, other = BlockwiseAdamW(ours, 1e-2), torch.optim.AdamW(theirs, lr=1e-2)
     for _ in range(20):

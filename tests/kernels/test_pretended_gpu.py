@@ -318,7 +318,8 @@ def test_families_of_several_gpus_run(name: str) -> None:
     assert set(steps) == {"ddp", "fsdp2", "tensor parallel", "expert parallel"}
     assert steps["tensor parallel"]["shape"]["tp"] == 2
     assert not session.record["device"].get("did_not_fit")
-    assert steps["ddp"]["extra"]["parameters"] > 1.7 * steps["tensor parallel"]["extra"]["parameters"]
+    if name.startswith("h100"):  # the whole step fits there in every layout
+        assert steps["ddp"]["extra"]["parameters"] > 1.9 * steps["tensor parallel"]["extra"]["parameters"]
 
 
 def test_ranks_on_two_machines_make_three_groups(monkeypatch: Any) -> None:

@@ -97,7 +97,9 @@ def test_two_ranks_are_one_model_and_every_layout_runs() -> None:
     assert found["steps 1"] == found["steps 0"]
 
 
-@pytest.mark.parametrize(("changes", "word"), [({"vocab_size": 63}, "vocab_size"), ({"num_heads": 3, "num_kv_heads": 3}, "num_heads")])
+@pytest.mark.parametrize(
+    ("changes", "word"), [({"vocab_size": 63}, "vocab_size"), ({"num_heads": 3, "num_kv_heads": 3}, "num_heads")]
+)
 def test_what_does_not_divide_is_refused(changes: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         share(replace(MODEL, **changes), 2)
