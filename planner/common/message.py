@@ -1,11 +1,12 @@
 """A sentence for people that keeps its template and what stands in its blanks, so that it can be said in another language.
 
-``Message("{0} = {1!r}: must be text.", "job.name", 3)`` is the English sentence, a ``str`` as any other. Its ``key`` is the template with
-numbered blanks, by which ``planner.common.translation`` finds the Chinese one; messages within messages stay messages.
+``Message("{0} = {1!r}: must be text.", "job.name", 3)`` is the English sentence, a ``str`` as any other. Its ``key`` is the
+template with numbered blanks; it finds the Chinese one (``planner.common.translation``). Messages within messages stay messages.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -29,7 +30,7 @@ def key_of(template: str) -> str:
     >>> key_of("{0} = {1!r}: at most {2:,}")
     '{0} = {1}: at most {2}'
     """
-    return "".join(words + ("" if number is None else f"{{{number}}}") for words, number, _, _ in _pieces(template))
+    return "".join(f"{words}{{{number}}}" if number is not None else words for words, number, _, _ in _pieces(template))
 
 
 def _shown(value: Any, conversion: str, form: str) -> str:
@@ -61,7 +62,7 @@ class Message(str):
         if not values:
             return message_of(template, template, (), ())
         shown = {n: _shown(values[n], conversion, form) for _, n, conversion, form in _pieces(template) if n is not None}
-        text = "".join(words + ("" if n is None else shown[n]) for words, n, _, _ in _pieces(template))
+        text = "".join(part for words, n, _, _ in _pieces(template) for part in (words, "" if n is None else shown[n]))
         return message_of(text, key_of(template), tuple(shown.get(n, "") for n in range(len(values))), ())
 
     def __str__(self) -> str:
@@ -107,10 +108,27 @@ def message_of(text: str, key: str, values: tuple[str, ...], changes: tuple[tupl
     return made
 
 
-def joined(separator: str, parts: Iterable[Any]) -> Message:
+def of_python(error: Exception) -> Message:
+    """What Python says of a text that it cannot read as JSON or TOML.
+
+    >>> import json
+    >>> try: json.loads("[1 2]")
+    ... except ValueError as error: of_python(error).key
+    '{0}: line {1} column {2} (char {3})'
+    """
+    if isinstance(error, json.JSONDecodeError):
+        return Message("{0}: line {1} column {2} (char {3})", error.msg, error.lineno, error.colno, error.pos)
+    at = AT_LINE.fullmatch(str(error))
+    if at is not None:
+        return Message("{0} (at line {1}, column {2})", *at.groups())
+    what, mark, _ = str(error).partition(" (at end of document)")
+    return Message("{0} (at end of document)", what) if mark else Message(str(error))
+
+
+def join_messages(separator: str, parts: Iterable[Any]) -> Message:
     """Messages one after the other.
 
-    >>> joined("; ", ["a is wrong", "b is wrong"])
+    >>> join_messages("; ", ["a is wrong", "b is wrong"])
     'a is wrong; b is wrong'
     """
     values = tuple(part if isinstance(part, Message) else str(part) for part in parts)
@@ -118,6 +136,8 @@ def joined(separator: str, parts: Iterable[Any]) -> Message:
     return message_of(separator.join(values), key, values, ())
 
 
+AT_LINE = re.compile(r"(.*) \(at line (\d+), column (\d+)\)", re.DOTALL)
+"""Where tomllib stopped: before Python 3.14 its error says so in words only."""
 LONGEST_WORD = 300
 """Characters without a space that a message repeats: longer than any path or list of names, shorter than a pasted key."""
 LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD},}}")
