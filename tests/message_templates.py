@@ -30,6 +30,7 @@ REACHABLE = (
     "evidence/predictions",
     "evidence/tuning_columns",
     "export",
+    "hardware/asked",
     "hardware/cluster",
     "hardware/curves",
     "hardware/custom_nodes",

@@ -215,7 +215,10 @@ def _find(folder: str, what: str, name: str) -> Path:
             siblings = ", ".join(known["near"])
             raise PlannerError(
                 f"{what} = {name!r} is known but has no profile: {known['reason']}. "
-                f"Write one from {siblings or 'a measurement'} (docs/guide/calibrate.md), or choose another."
+                f"Write one from {siblings or 'a measurement'} (docs/guide/calibrate.md), or choose another.",
+                code="no_profile",
+                field=what,
+                value=name,
             )
     raise PlannerError(f"{what} = {name!r} is not in hardware_profiles/{folder}; {near(wanted, files)}")
 

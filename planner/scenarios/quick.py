@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from planner.common.errors import PlannerError, near
 from planner.common.quantities import value_of
-from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
-from planner.hardware.custom_nodes import reference_node
+from planner.hardware.asked import cluster_table
+from planner.hardware.cluster import load_accelerator, load_node
 from planner.model.architecture import Model
 from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
@@ -28,47 +27,6 @@ RANK = 16
 """Rank of adapters where none is given: peft's examples."""
 SERVING = {"engine": "vllm", "weights": "bf16", "prompt": 1024, "output": 256}
 """What serving is asked where nothing is given: a chat's turn; assumed."""
-
-
-def cluster_table(text: str) -> Table:
-    """The [cluster] of "32xh100", "8 x a100-80gb", "2x dgx-h100", "rtx-4090": GPUs of an accelerator, or nodes of a type.
-
-    A part of a name is enough where it means one accelerator, or where one of those it means has a DGX.
-    """
-    match = re.fullmatch(r"\s*(?:(\d+)\s*x\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
-    if match is None or (match[1] and int(match[1]) < 1):
-        raise PlannerError(f"--on {text}: give a number and a GPU, such as 32xh100, or a node type.", field="--on", value=text)
-    number, name = match[1], match[2]
-    if _is_node(name):
-        return {"node": name, **({"num_nodes": int(number)} if number else {})}
-    return {"accelerator": accelerator_named(name), "num_gpus": int(number or 1)}
-
-
-def _is_node(name: str) -> bool:
-    try:
-        load_node(name)
-    except PlannerError:
-        if name.endswith(".toml"):
-            raise
-        return False
-    return True
-
-
-def accelerator_named(name: str) -> str:
-    """The catalog's accelerator that a name or a part of one means: h100 is h100-sxm5-80gb."""
-    try:
-        return load_accelerator(name, "--on").name
-    except PlannerError:
-        parts = set(re.split(r"[-_ ]+", name.lower()))
-        found = [one for one in accelerator_names() if parts <= set(one.split("-"))]
-        usual = [one for one in found if (node := reference_node(one)) is not None and node.name.startswith("dgx")]
-        chosen = found if len(found) == 1 else usual
-        if len(chosen) == 1:
-            return chosen[0]
-        if found:
-            raise PlannerError(f"--on {name}: means any of {', '.join(found)}; name one.", field="--on", value=name) from None
-        known = [*accelerator_names(), *node_names()]
-        raise PlannerError(f"--on {name}: no such GPU or node type; {near(name, known)}", field="--on", value=name) from None
 
 
 def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], other: Mapping[str, Table]) -> Scenario:
