@@ -17,7 +17,9 @@ def cluster_table(text: str, field: str = "--on") -> dict[str, Any]:
     """
     match = re.fullmatch(r"\s*(?:(\d+)\s*x\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
     if match is None or (match[1] and int(match[1]) < 1):
-        raise PlannerError(f"{field} {text}: give a number and a GPU, such as 32xh100, or a node type.", field=field, value=text)
+        raise PlannerError(
+            "{0} {1}: give a number and a GPU, such as 32xh100, or a node type.", field, text, field=field, value=text
+        )
     number, name = match[1], match[2]
     if _is_node(name):
         return {"node": name, **({"num_nodes": int(number)} if number else {})}
@@ -48,6 +50,10 @@ def accelerator_named(name: str, field: str = "--on") -> str:
         if len(chosen) == 1:
             return chosen[0]
         if found:
-            raise PlannerError(f"{field} {name}: means any of {', '.join(found)}; name one.", field=field, value=name) from None
+            raise PlannerError(
+                "{0} {1}: means any of {2}; name one.", field, name, ", ".join(found), field=field, value=name
+            ) from None
         known = [*accelerator_names(), *node_names()]
-        raise PlannerError(f"{field} {name}: no such GPU or node type; {near(name, known)}", field=field, value=name) from None
+        raise PlannerError(
+            "{0} {1}: no such GPU or node type; {2}", field, name, near(name, known), field=field, value=name
+        ) from None

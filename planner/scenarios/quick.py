@@ -93,11 +93,11 @@ def parse_changes(texts: list[str] | None) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not value.strip() or "." not in key:
-            raise PlannerError(f"--set {text}: give TABLE.FIELD=VALUE, such as job.precision=fp16.", field="--set", value=text)
+            raise PlannerError("--set {0}: give TABLE.FIELD=VALUE, such as job.precision=fp16.", text, field="--set", value=text)
         table = key.partition(".")[0]
         known = (*TABLES, "serving")
         if table not in known:
-            raise PlannerError(f"--set {text}: no such table {table!r}; {near(table, known)}", field="--set", value=text)
+            raise PlannerError("--set {0}: no such table {1!r}; {2}", text, table, near(table, known), field="--set", value=text)
         found[key] = value_of(key, value)
     return found
 
