@@ -19,6 +19,8 @@ from planner.workload.resolve import as_model
 Method = Literal["pretrain", "finetune", "lora", "qlora"]
 TOKENS_PER_STEP = 4 * 2**20
 """Global batch of pre-training where none is given: 4M tokens, as Llama 2 (arXiv 2307.09288, section 2)."""
+TOKENS_PER_GPU = 1024
+"""Tokens of a step that each GPU gets at least: Llama 3.1 405B, 16M tokens on 16,384 GPUs (arXiv 2407.21783, section 3.4.1)."""
 TUNING_BATCH = 64
 """Sequences of a fine-tuning step where none are given; assumed."""
 SEQ_LEN = {"pretrain": 4096, "finetune": 2048, "lora": 2048, "qlora": 2048}
@@ -51,16 +53,28 @@ def _job(model: Model, cluster: Table, method: Method, given: Mapping[str, Any])
     node = load_node(str(cluster["node"])) if "node" in cluster else None
     num_gpus = cluster["num_gpus"] if node is None else cluster.get("num_nodes", 1) * node.num_gpus
     accelerator = load_accelerator(cluster["accelerator"] if node is None else node.accelerator)
-    wanted = TUNING_BATCH if method != "pretrain" else max(TOKENS_PER_STEP // max(int(seq_len), 1), 1)
+    tokens = max(TOKENS_PER_STEP, TOKENS_PER_GPU * num_gpus)
+    wanted = TUNING_BATCH if method != "pretrain" else max(tokens // max(int(seq_len), 1), 1)
     fields: Table = {
         "kind": method,
         "seq_len": seq_len,
-        "global_batch_size": -(-wanted // num_gpus) * num_gpus,
+        "global_batch_size": _batch(wanted, num_gpus),
         "precision": "bf16" if "bf16" in accelerator.peak_flops_per_s else "fp16",
     }
     if method in ("lora", "qlora"):
         fields["adapter"] = {"rank": RANK}
     return {**fields, **given}
+
+
+def _batch(wanted: int, num_gpus: int) -> int:
+    """The next number of sequences that ``num_gpus`` share evenly, or, where they are more, as few to a sequence as possible.
+
+    >>> _batch(1024, 8), _batch(64, 6), _batch(2048, 16384), _batch(1024, 2000), _batch(64, 97)
+    (1024, 66, 2048, 2000, 97)
+    """
+    if wanted >= num_gpus:
+        return -(-wanted // num_gpus) * num_gpus
+    return num_gpus // max(n for n in range(1, num_gpus // wanted + 1) if num_gpus % n == 0)
 
 
 def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[ServingScenario, tuple[str, ...]]:
