@@ -49,6 +49,7 @@ REACHABLE = (
     "evidence/serving/table",
     "evidence/tuning_columns",
     "export",
+    "hardware/asked",
     "hardware/cluster",
     "hardware/curves",
     "hardware/custom_nodes",

@@ -53,8 +53,9 @@ class Launched(Given):
 
     def launch(self) -> Launch:
         """The launch files' question."""
+        from planner.hardware.asked import cluster_table
         from planner.launchfiles import read_launch
-        from planner.scenarios.quick import cluster_table, parse_changes
+        from planner.scenarios.quick import parse_changes
 
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if named:

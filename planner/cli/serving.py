@@ -56,8 +56,9 @@ class Served:
 
     def scenario(self) -> tuple[ServingScenario, tuple[str, ...]]:
         """(the question, what was taken as usual in it)."""
+        from planner.hardware.asked import cluster_table
         from planner.model.catalog import model_names
-        from planner.scenarios.quick import changed_tables, cluster_table, parse_changes, quick_serving
+        from planner.scenarios.quick import changed_tables, parse_changes, quick_serving
         from planner.scenarios.serving import ServingCase, ServingScenario, read_serving_scenario
 
         own = {f"serving.{name}": value for name, value in self.serving().items()}

@@ -227,6 +227,9 @@ def _find(folder: str, what: str, name: str) -> Path:
                 name,
                 known["reason"],
                 siblings or "a measurement",
+                code="no_profile",
+                field=what,
+                value=name,
             )
     raise PlannerError("{0} = {1!r} is not in hardware_profiles/{2}; {3}", what, name, folder, near(wanted, files))
 
