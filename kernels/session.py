@@ -327,13 +327,13 @@ class Session:
     def write(self) -> None:
         """Put what was measured so far on disk."""
         self._written = self.elapsed_s
-        self.record["device"]["elapsed_s"] = self._written
+        self.record["device"] |= {"elapsed_s": self._written, "nvml_failed": dict(self.meter.failed)}
         if self.out is not None and self.rank == 0:
             records.write(self.record, self.out)
 
     def finish(self) -> None:
         """Last state of the device; the record is complete."""
-        self.record["device"] |= {"after": self.meter.state(), "nvml_failed": self.meter.failed}
+        self.record["device"]["after"] = self.meter.state()
         self.record["finished"] = True
         self.write()
 

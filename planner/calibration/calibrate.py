@@ -121,7 +121,7 @@ def kept_kernels(record: Record, accelerator: Accelerator) -> dict[str, float]:
     """Products of the record that a profile keeps: of quiet samples that waited for no host, in types that the law describes."""
     found: dict[str, float] = {}
     for sample in (*record.measured("gemm"), *record.measured("grouped_gemm")):
-        quiet = sample.time is not None and not sample.time.noisy and not sample.extra.get("host_bound")
+        quiet = not sample.doubtful and not sample.extra.get("host_bound")
         one = kernel_of(sample)
         if quiet and sample.time is not None and one is not None and one.dtype in accelerator.peak_flops_per_s:
             found[one.name] = sample.time.median_s
@@ -211,11 +211,11 @@ Predict = Callable[[Curves], Array]
 def _fit(
     label: str, samples: Sequence[Sample], start: Curves, constants: Sequence[str], predict: Predict
 ) -> tuple[Curves, Fit | None, Sequence[str]]:
-    """Least squares on the logarithm of time over ``constants``; a quarter of the weight for noisy samples."""
+    """Least squares on the logarithm of time over ``constants``; a quarter of the weight for doubtful samples."""
     if len(samples) < len(constants) + 1:
         return start, None, ()
     measured = np.array([s.time.median_s for s in samples if s.time is not None])
-    weight = np.array([0.25 if s.time is not None and s.time.noisy else 1.0 for s in samples])
+    weight = np.array([0.25 if s.doubtful else 1.0 for s in samples])
     first = np.array([_inside(name, float(getattr(start, name))) for name in constants])
     low, high = (np.log([BOUNDS[name][side] for name in constants]) for side in (0, 1))
 

@@ -65,6 +65,17 @@ class Sample(_Strict):
     extra: dict[str, Any]
     checksum: str
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether it scattered, or the device was slowed down or shared with another process while it was timed."""
+        seen = self.extra.get("seen") or {}
+        slowed = any(reason in SLOWED for reason in seen.get("clock_reasons", ()))
+        return (self.time is not None and self.time.noisy) or slowed or seen.get("processes", 1) > 1
+
+
+SLOWED = ("hardware slowdown", "hardware thermal slowdown", "software thermal slowdown", "power brake")
+"""Reasons for low clocks (kernels/power.py) that say more of a hot or starved machine than of the card: a power cap is none."""
+
 
 class Device(BaseModel):
     """What was measured; further fields are allowed and kept."""
