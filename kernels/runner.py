@@ -156,11 +156,13 @@ def products(path: Path | None) -> list[Product]:
         return []
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["products"]
-        lines = [(str(dtype), str(layout), *(int(size) for size in sizes)) for dtype, layout, *sizes in found]
+        lines: list[Product] = [
+            (str(dtype), str(layout), int(groups), int(m), int(n), int(k)) for dtype, layout, groups, m, n, k in found
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unusable(f"--shapes {path}: cannot be read as products ({type(error).__name__}: {error})") from None
     for line in lines:
-        right = line[0] in TOLERANCE and line[1] in ("nt", "nn", "tn") and len(line) == 6 and line[2] >= 0 and min(line[3:]) >= 1
+        right = line[0] in TOLERANCE and line[1] in ("nt", "nn", "tn") and line[2] >= 0 and min(line[3:]) >= 1
         if not right:
             raise Unusable(f"--shapes {path}: {list(line)}: give type, layout (nt, nn, tn), groups (0 = plain), m, n, k")
     return lines
@@ -282,11 +284,16 @@ def _save(session: Session) -> None:
         session.write()
 
 
+def distinct(cases: Iterable[Case]) -> list[Case]:
+    """Each case once: a product that was asked for may stand in a family's own list."""
+    return list({case.key: case for case in cases}.values())
+
+
 def measure(session: Session, families: dict[str, Family]) -> None:
     """Families in order; what one leaves of its time goes to the later ones."""
     weights = {name: family.weight for name, family in families.items()}
     for name, family in families.items():
         left = max(session.budget_s - session.elapsed_s, 0.0)
         share = left * weights[name] / sum(list(weights.values())[list(weights).index(name) :])
-        session.family(name, family.cases(session), share)
+        session.family(name, distinct(family.cases(session)), share)
     session.finish()
