@@ -207,7 +207,7 @@ def causes_figure(labels: Sequence[str], runs: Sequence[WholeRun]) -> Figure:
         for label, r in zip(labels, runs, strict=True)
     ]
     lost = [t("run.useful", label=label, share=f"{r.goodput.expected:.1%}") for label, r in zip(labels, runs, strict=True)]
-    paint = (*charts.PARTS, charts.GROUPS[0])
+    paint = (*charts.PARTS, *charts.GROUPS)
     return charts.stacked(
         "wall-clock", "days", show.listed(lost), t("run.causes_alt"), rows, [paint[CAUSES.index(cause)] for cause in used]
     )
