@@ -135,7 +135,14 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     seq_len: Annotated[
         int, typer.Option("--seq-len", help="Tokens of a request with its answer, or of a training sequence.")
     ] = 2048,
-    batch: Annotated[int, typer.Option("--batch", help="Sequences at once: of a replica, or per GPU in training.")] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", help="Sequences at once: of a replica (as many as the latencies allow), or per GPU in training (1)."
+        ),
+    ] = None,
+    tpot: Annotated[float | None, typer.Option("--tpot", help="Of serving: most seconds per output token; 0.1.")] = None,
+    ttft: Annotated[float | None, typer.Option("--ttft", help="Of serving: most seconds until the first token; 2.")] = None,
     weights: Annotated[str, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...")] = "bf16",
     engine: Annotated[str | None, typer.Option("--engine", help="Of serving: vllm, sglang ...; vllm.")] = None,
     framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual.")] = None,
@@ -151,7 +158,7 @@ def size_command(  # noqa: PLR0913  (options of the command line)
 
     from planner.model.catalog import load_model
     from planner.reports.sizing import sizes_table
-    from planner.studies.sizing import Purpose, sizes
+    from planner.studies.sizing import TPOT_S, TTFT_S, Capacity, Purpose, sizes
 
     if weights != "bf16" and purpose != "serve":
         raise PlannerError(f"--weights {weights}: goes with --for serve; --for qlora stores frozen weights in 4 bit.")
@@ -161,11 +168,18 @@ def size_command(  # noqa: PLR0913  (options of the command line)
         raise PlannerError(f"--framework {framework}: goes with tuning; --for serve takes --engine.")
     if rank is not None and purpose not in ("lora", "qlora"):
         raise PlannerError(f"--rank {rank}: only --for lora and --for qlora have adapters.")
+    for option, value in (("--tpot", tpot), ("--ttft", ttft)):
+        if value is not None and (purpose != "serve" or batch is not None):
+            raise PlannerError(
+                f"{option} {value:g}: goes with --for serve, and bounds how many are served at once without --batch."
+            )
     found = sizes(
         load_model(model),
         cast(Purpose, purpose),
         seq_len=seq_len,
-        batch=batch,
+        batch=Capacity(tpot_s=TPOT_S if tpot is None else tpot, ttft_s=TTFT_S if ttft is None else ttft, value=True)
+        if batch is None
+        else batch,
         weights=weights,
         engine=engine or "vllm",
         framework=framework,

@@ -17,9 +17,10 @@ from planner.common.units import DAY_S, DTYPE_BYTES, GB, HOUR_S
 from planner.hardware.cluster import Cluster
 from planner.lifecycle.simulation import Z_90, WholeRun
 from planner.prices.carbon import Grid, embodied_grams, find_grid
-from planner.prices.market import market, run_usd
+from planner.prices.market import market
 from planner.prices.ownership import JOULES_PER_KWH, OwnedGpu, Ownership, constants, owned_gpu, power_w_per_gpu
 from planner.prices.price import Price
+from planner.training.plan import at_price, held_usd
 from planner.uncertainty.interval import Interval
 
 Usd = Annotated[float, Field(ge=0)]
@@ -227,26 +228,15 @@ def _held(result: WholeRun, hours: Interval, price: Price) -> dict[str, Interval
 
     A term that binds longer than the run costs the same however long that takes: the ends of both items add up to it.
     """
-    gpus = result.plan.num_gpus
-    each_s = [getattr(hours, end) / gpus * HOUR_S for end in ("expected", "lower", "upper")]
-    used = [price.usd_per_gpu_hour * gpus * seconds / HOUR_S for seconds in each_s]
-    bound = [float(run_usd(seconds, gpus, price)) for seconds in each_s]
-    both = _priced(Interval(expected=bound[0], lower=bound[1], upper=bound[2], why=hours.why), price)
-    share = used[0] / bound[0] if bound[0] else 1.0
+    gpus, rented = result.plan.num_gpus, at_price(hours.scaled(price.usd_per_gpu_hour), price)
+    both = held_usd(hours.scaled(HOUR_S / gpus), gpus, price)
+    share = rented.expected / both.expected if both.expected else 1.0
     spare = result.run.spare_nodes * result.plan.cluster.node.num_gpus / gpus
     return {
-        "gpu_hours": both.scaled(share) if share < 1.0 else _priced(hours.scaled(price.usd_per_gpu_hour), price),
-        "commitment": both.scaled(1.0 - share) if share < 1.0 else _exact(0.0),
-        "spares": _priced(hours.scaled(price.usd_per_gpu_hour), price).scaled(spare) if spare else _exact(0.0),
+        "gpu_hours": both.scaled(share) if share < 1.0 - 1e-12 else rented,
+        "commitment": both.scaled(1.0 - share) if share < 1.0 - 1e-12 else _exact(0.0),
+        "spares": rented.scaled(spare) if spare else _exact(0.0),
     }
-
-
-def _priced(money: Interval, price: Price) -> Interval:
-    """Dollars at a price that is uncertain beside them; the errors are independent."""
-    if price.usd_per_gpu_hour <= 0.0:
-        return money
-    lower, upper = price.interval_usd_per_gpu_hour
-    return money.with_factor(lower / price.usd_per_gpu_hour, upper / price.usd_per_gpu_hour)
 
 
 def _taxed(items: dict[str, Interval], spec: Costs) -> dict[str, Interval]:

@@ -128,7 +128,7 @@ def waiting_s(rate_per_s: float, repair_s: float, spare_nodes: int) -> float:
     """Mean seconds until a node stands in the place of one that failed: 0 while a spare is there, else until one is repaired.
 
     Nodes in repair are Poisson with mean a = rate x repair (an infinite-server queue). With s spares a failure finds none
-    where s or more are in repair, and the first of those s and its own returns after repair / (s + 1): P(N >= s) repair / (s + 1).
+    where s or more are in repair, and of those s and itself the first returns after repair / (s + 1): P(N >= s) repair / (s + 1).
     """
     return float(poisson.sf(spare_nodes - 1, rate_per_s * repair_s)) * repair_s / (spare_nodes + 1)
 

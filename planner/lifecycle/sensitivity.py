@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.common.units import DAY_S, HOUR_S
-from planner.lifecycle.bill import MONTH_S, Bill
+from planner.lifecycle.bill import HELD, ITEMS, MONTH_S, Bill
 from planner.lifecycle.simulation import Z_90, WholeRun, expected_run
 from planner.lifecycle.spec import MEAN_TIMES
-from planner.prices.market import Commitment, commitment
+from planner.prices.market import Commitment, commitment, run_usd
 
 RECOVERY_S = (600.0, 3.0 * HOUR_S)
 """From an interruption to work again: with automation and spare nodes, and where people must act. Assumed."""
@@ -43,10 +43,16 @@ def tornado(result: WholeRun, bill: Bill) -> tuple[Swing, ...]:
 
 def _swings(result: WholeRun, bill: Bill) -> Iterator[Swing]:
     rent = bill.price.usd_per_gpu_hour
-    rest = bill.total_usd.expected - bill.items_usd["gpu_hours"].expected
+    usd = {name: item.expected for name, item in bill.items_usd.items()}
+    beside = sum(usd[name] for name in ITEMS if name not in (*HELD, "tax"))
+    before, gpus = sum(usd.values()) - usd["tax"], result.plan.num_gpus
+    taxed = 1.0 + (usd["tax"] / before if before else 0.0)
+    spare = result.run.spare_nodes * result.plan.cluster.node.num_gpus / gpus
 
     def total(hours: float, usd_per_gpu_hour: float = rent) -> float:
-        return rest + hours * usd_per_gpu_hour
+        price = replace(bill.price, usd_per_gpu_hour=usd_per_gpu_hour)  # what a term binds is paid at that price, too
+        held = float(run_usd(hours / gpus * HOUR_S, gpus, price)) + spare * hours * usd_per_gpu_hour
+        return (beside + held) * taxed
 
     hours, step = result.gpu_hours.expected, result.step_time_s
     ends = [step.lower / step.expected, step.upper / step.expected]
@@ -102,7 +108,7 @@ class Month:
     @property
     def total_usd(self) -> float:
         """All of it."""
-        return sum(value for name, value in vars(self).items() if name != "month")
+        return float(sum(value for name, value in vars(self).items() if name != "month"))
 
 
 def cash_flow(result: WholeRun, bill: Bill) -> tuple[Month, ...]:

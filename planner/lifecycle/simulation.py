@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
@@ -287,7 +288,7 @@ def capped_slowdown(answer: Plan, cap_w: float | None) -> float:
     rated = answer.cluster.accelerator.tdp_w
     if not rated:
         raise PlannerError(f"run.power_cap_w = {cap_w:g}: the rated power of {answer.cluster.accelerator.name} is not known.")
-    slower = max(constants().power_share * rated / cap_w, 1.0) ** (1.0 / 3.0)
+    slower = math.pow(max(constants().power_share * rated / cap_w, 1.0), 1.0 / 3.0)
     parts = answer.step_parts_s
     kernels = sum(parts[name] for name in KERNELS) / answer.step_time_s
     return 1.0 + kernels * (slower - 1.0)

@@ -93,8 +93,8 @@ class Run(Spec):
                 raise ValueError(f"{one} and {other} work together; give both or neither")
         if self.expert_placement is not None and not self._uneven():
             raise ValueError(
-                f"expert_placement = {self.expert_placement!r} needs expert_shares, expert_zipf or expert_histogram: without them "
-                "experts are placed at random"
+                f"expert_placement = {self.expert_placement!r} needs expert_shares, expert_zipf or expert_histogram: without "
+                "them experts are placed at random"
             )
         given = self.checkpoint_interval_s is not None or self.checkpoint_every_steps is not None
         if given and "checkpoint" in self.model_fields_set:

@@ -9,6 +9,7 @@ from typing import Any
 
 from planner.lifecycle.bill import HELD, Bill
 from planner.lifecycle.simulation import WholeRun
+from planner.prices.currency import ExchangeRate
 
 SERVICES = {
     "gpu_hours": ("Compute", "GPU"),
@@ -104,12 +105,33 @@ def _pricing(term: str) -> str:
     return "Committed" if term in COMMITTED or term.startswith("reserved") else "Standard"
 
 
+MONEY = ("BilledCost", "EffectiveCost", "ListCost", "ContractedCost", "ListUnitPrice", "x_Lower90", "x_Upper90")
+
+
 def focus_table(
-    cases: Sequence[tuple[str, WholeRun, Bill]], start: datetime.date, tags: Mapping[str, str] | None = None
+    cases: Sequence[tuple[str, WholeRun, Bill]],
+    start: datetime.date,
+    tags: Mapping[str, str] | None = None,
+    rate: ExchangeRate | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows of several cases; tags are those of [cost] with the given ones over them, as a JSON object."""
+    """The rows of several cases; tags are those of [cost] with the given ones over them, as a JSON object.
+
+    ``rate``: the currency they are billed in, at its dated rate; dollars without one.
+    """
     found = []
     for label, run, bill in cases:
         both = {**bill.tags, **(tags or {})}
         found += focus_rows(label, run, bill, start, json.dumps(both) if both else "")
-    return found
+    return [_in_currency(row, rate) for row in found] if rate is not None and rate.currency != "USD" else found
+
+
+def _in_currency(row: dict[str, Any], rate: ExchangeRate) -> dict[str, Any]:
+    taxed = row.get("ChargeCategory") == "Tax"  # its unit price is a share of money
+    money = [name for name in MONEY if row.get(name) not in (None, "") and not (taxed and name == "ListUnitPrice")]
+    return {
+        **row,
+        **{name: row[name] / rate.usd_per_unit for name in money},
+        "BillingCurrency": rate.currency,
+        "x_UsdPerUnit": rate.usd_per_unit,
+        "x_RateDate": rate.date,
+    }

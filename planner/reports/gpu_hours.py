@@ -64,8 +64,8 @@ def factor_sentence(found: Sequence[Comparison]) -> str:
     fits = factors(found)
     counts = {kind: sum(c.run.measured == kind for c in found) for kind in fits}
     parts = [
-        f"{words[kind]} {f.factor:.2f} ({counts[kind]} of them, spread beyond their own intervals {f.log_spread:.2f}, error of the "
-        f"mean {f.log_error:.2f})"
+        f"{words[kind]} {f.factor:.2f} ({counts[kind]} of them, spread beyond their own intervals {f.log_spread:.2f}, error of "
+        f"the mean {f.log_error:.2f})"
         for kind, f in fits.items()
     ]
     return f"Field factors, logarithmic spreads: {'; '.join(parts)}.\n\n{by_size(found)}"

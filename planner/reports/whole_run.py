@@ -19,12 +19,23 @@ from planner.reports.text import dollars, seconds, span
 from planner.uncertainty.interval import Interval
 
 CAUSE_NAMES = {
-    "compute": "steps, balanced and undisturbed", "expert_imbalance": "uneven experts", "power_cap": "lower clocks under the cap",
-    "warmup": "slow first steps", "startup": "first start", "ramp_up": "until all nodes are there", "maintenance": "planned stops",
-    "checkpoint": "writing checkpoints", "lost_work": "work lost to interruptions", "detection": "noticing failures",
-    "replacement": "waiting for repaired nodes", "preemption": "waiting for spot nodes", "outage": "outages of all nodes",
-    "rollback": "work done again after rollbacks", "restart": "restarts", "field": "beyond the model, as in published runs",
-}  # fmt: skip
+    "compute": "steps, balanced and undisturbed",
+    "expert_imbalance": "uneven experts",
+    "power_cap": "lower clocks under the cap",
+    "warmup": "slow first steps",
+    "startup": "first start",
+    "ramp_up": "until all nodes are there",
+    "maintenance": "planned stops",
+    "checkpoint": "writing checkpoints",
+    "lost_work": "work lost to interruptions",
+    "detection": "noticing failures",
+    "replacement": "waiting for repaired nodes",
+    "preemption": "waiting for spot nodes",
+    "outage": "outages of all nodes",
+    "rollback": "work done again after rollbacks",
+    "restart": "restarts",
+    "field": "beyond the model, as in published runs",
+}
 ITEM_NAMES = {
     "gpu_hours": "GPU-hours",
     "commitment": "bound hours that nothing uses",
@@ -38,7 +49,9 @@ ITEM_NAMES = {
 FAILING = {"gpu": "GPUs", "network": "network", "software": "software", "node": "hosts"}
 
 
-def run_table(title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None]) -> RenderableType:
+def run_table(
+    title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None], rate: ExchangeRate | None = None
+) -> RenderableType:
     """One column per run: days, goodput, each cause in time and money, checkpoints, the bill, energy and CO2."""
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -77,6 +90,8 @@ def run_table(title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills
     row("  every", ["never" if r.checkpoint_interval_s is None else seconds(r.checkpoint_interval_s) for r in runs])
     if any(bills):
         _bill_rows(table, head, bills)
+        if rate is not None and rate.currency != "USD":
+            _in_currency(table, bills, rate)
     return Group(table, *_notes(labels, runs, bills))
 
 
@@ -99,6 +114,17 @@ def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # typ
     if any(b is not None and b.owned for b in bills):
         table.add_row("  on own hardware (90 %)", *[_own(b) for b in bills])
         table.add_row("  owning pays above", *[_break_even(b) for b in bills])
+
+
+def _in_currency(table: Table, bills: Sequence[Bill | None], rate: ExchangeRate) -> None:
+    """Total and budget in another currency, with the day of its rate."""
+
+    def show(usd: float) -> str:
+        return f"{rate.currency} {usd / rate.usd_per_unit:,.0f}"
+
+    table.add_row("  total as modelled", *["-" if b is None else span(b.total_usd, show) for b in bills])
+    table.add_row("  budget", *["-" if b is None else span(b.budget_usd, show) for b in bills])
+    table.add_row(f"    at USD a {rate.currency}", *[f"{rate.usd_per_unit:g}, {rate.date}"] * len(bills))
 
 
 def tornado_table(label: str, swings: Sequence[Swing]) -> RenderableType:
