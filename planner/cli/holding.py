@@ -95,5 +95,5 @@ def _fields(texts: list[str] | None) -> dict[str, float]:
             found = {}
             equals = ""
         if not equals:
-            raise PlannerError(f"--set {text}: give FIELD=NUMBER, such as capital_rate=0.08.", field="--set", value=text)
+            raise PlannerError("--set {0}: give FIELD=NUMBER, such as capital_rate=0.08.", text, field="--set", value=text)
     return found

@@ -55,7 +55,7 @@ class Written:
             if path is not None:
                 check_output(path)
         if self.xlsx is not None and self.xlsx.suffix.lower() != ".xlsx":
-            raise PlannerError(f"--xlsx {self.xlsx}: give a path that ends in .xlsx.")
+            raise PlannerError("--xlsx {0}: give a path that ends in .xlsx.", self.xlsx)
         check_plot(self.plot)
         if self.tags and self.focus is None and self.xlsx is None:
             raise PlannerError("--tags belongs to --focus and --xlsx; give one of them, or leave it out.")
@@ -66,7 +66,7 @@ class Written:
         parts = [part.partition("=") for part in self.tags.split(",") if part]
         if any(not key or not value for key, _, value in parts):
             raise PlannerError(
-                f"--tags = {self.tags!r}: write KEY=VALUE pairs with commas between them, such as team=nlp,project=a."
+                "--tags = {0!r}: write KEY=VALUE pairs with commas between them, such as team=nlp,project=a.", self.tags
             )
         return {key: value for key, _, value in parts}
 
@@ -77,7 +77,7 @@ class Written:
         if not asked:
             return
         if not priced:
-            raise PlannerError(f"{asked[0]}: no case has a price; give price.usd_per_gpu_hour.")
+            raise PlannerError("{0}: no case has a price; give price.usd_per_gpu_hour.", asked[0])
         import pandas as pd
 
         from planner.common.tables import write_table, write_workbook
@@ -182,13 +182,13 @@ def _print_prices(
     from planner.prices.price import TERMS, load_prices
 
     if term is not None and term not in TERMS:
-        raise PlannerError(f"--term {term}: {one_of(term, TERMS)}.")
+        raise PlannerError("--term {0}: {1}.", term, one_of(term, TERMS))
     found = [p for p in load_prices() if accelerator in (None, p.accelerator) and term in (None, p.term)]
     if provider is not None:
         known = sorted({p.provider for p in found})
         found = [p for p in found if p.provider.lower() == provider.lower()]
         if not found:
-            raise PlannerError(f"--provider {provider}: no such quotes; {near(provider, known)}.")
+            raise PlannerError("--provider {0}: no such quotes; {1}.", provider, near(provider, known))
     found.sort(key=lambda p: (p.accelerator, p.term, [-ord(c) for c in p.date], p.usd_per_gpu_hour))
     bought = [p for p in purchases() if p.accelerator == accelerator]
     rate = exchange_rate(currency, "--currency")
@@ -261,13 +261,13 @@ def audit_command(
     files = [Path(name) for name in what or [] if name.endswith(".toml")]
     ids = [name for name in what or [] if not name.endswith(".toml")]
     if len(files) > 1:
-        raise PlannerError(f"{files[1]}: give one file of claims at a time.")
+        raise PlannerError("{0}: give one file of claims at a time.", files[1])
     if markdown is not None and as_json:
         raise PlannerError("--markdown and --json exclude each other; give one.")
     if markdown is not None:
         require_folder(markdown, "--markdown")
     if language not in ("en", "zh"):
-        raise PlannerError(f"--language = {language!r}: use en or zh.")
+        raise PlannerError("--language = {0!r}: use en or zh.", language)
     readings = audit_articles(ids, files[0] if files else None)
     if as_json:
         articles = [r.to_dict() for r in readings if r.article.title]
@@ -288,7 +288,7 @@ def compare_at(labels: list[str], plans: list[Any], at: str, title: str, plot: P
     from planner.studies.equal_terms import TERMS, on_equal_terms
 
     if at not in TERMS:
-        raise PlannerError(f"--at {at}: {one_of(at, TERMS)}.")
+        raise PlannerError("--at {0}: {1}.", at, one_of(at, TERMS))
     sides = on_equal_terms(labels, plans, at)
     if plot is not None:
         from planner.reports.equal_terms import save_equal

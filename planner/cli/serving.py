@@ -55,8 +55,9 @@ class Served:
 
     def scenario(self) -> tuple[ServingScenario, tuple[str, ...]]:
         """(the question, what was taken as usual in it)."""
+        from planner.hardware.asked import cluster_table
         from planner.model.catalog import model_names
-        from planner.scenarios.quick import changed_tables, cluster_table, parse_changes, quick_serving
+        from planner.scenarios.quick import changed_tables, parse_changes, quick_serving
         from planner.scenarios.serving import ServingCase, ServingScenario, read_serving_scenario
 
         own = {f"serving.{name}": value for name, value in self.serving().items()}
@@ -161,17 +162,17 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     from planner.studies.sizing import TPOT_S, TTFT_S, Capacity, Purpose, sizes
 
     if weights != "bf16" and purpose != "serve":
-        raise PlannerError(f"--weights {weights}: goes with --for serve; --for qlora stores frozen weights in 4 bit.")
+        raise PlannerError("--weights {0}: goes with --for serve; --for qlora stores frozen weights in 4 bit.", weights)
     if engine is not None and purpose != "serve":
-        raise PlannerError(f"--engine {engine}: goes with --for serve; --for {purpose} takes --framework.")
+        raise PlannerError("--engine {0}: goes with --for serve; --for {1} takes --framework.", engine, purpose)
     if framework is not None and purpose == "serve":
-        raise PlannerError(f"--framework {framework}: goes with tuning; --for serve takes --engine.")
+        raise PlannerError("--framework {0}: goes with tuning; --for serve takes --engine.", framework)
     if rank is not None and purpose not in ("lora", "qlora"):
-        raise PlannerError(f"--rank {rank}: only --for lora and --for qlora have adapters.")
+        raise PlannerError("--rank {0}: only --for lora and --for qlora have adapters.", rank)
     for option, value in (("--tpot", tpot), ("--ttft", ttft)):
         if value is not None and (purpose != "serve" or batch is not None):
             raise PlannerError(
-                f"{option} {value:g}: goes with --for serve, and bounds how many are served at once without --batch."
+                "{0} {1:g}: goes with --for serve, and bounds how many are served at once without --batch.", option, value
             )
     found = sizes(
         load_model(model),

@@ -19,10 +19,10 @@ SUFFIXES = (".parquet", ".csv", ".json", ".xlsx")
 def check_output(path: Path) -> None:
     """Refuse a path for tables before any work is done."""
     if path.suffix.lower() not in SUFFIXES:
-        raise PlannerError(f"--out {path}: give a path that ends in {', '.join(SUFFIXES)}.")
+        raise PlannerError("--out {0}: give a path that ends in {1}.", path, ", ".join(SUFFIXES))
     require_folder(path, "--out")
     if path.is_dir():
-        raise PlannerError(f"--out {path}: is a folder; give the path of a file.")
+        raise PlannerError("--out {0}: is a folder; give the path of a file.", path)
     if path.suffix.lower() == ".xlsx":
         require_workbooks(path)
 
@@ -33,7 +33,7 @@ def require_workbooks(path: Path) -> None:
         import openpyxl  # noqa: F401
     except ImportError:
         raise PlannerError(
-            f"{path}: the package openpyxl is not installed; {install_with('xlsx')}, or give a path that ends in .csv."
+            "{0}: the package openpyxl is not installed; {1}, or give a path that ends in .csv.", path, install_with("xlsx")
         ) from None
 
 
@@ -43,7 +43,7 @@ def write_workbook(path: Path, sheets: Mapping[str, pd.DataFrame]) -> None:
 
     require_folder(path, "--xlsx")
     if path.suffix.lower() != ".xlsx":
-        raise PlannerError(f"--xlsx {path}: give a path that ends in .xlsx.")
+        raise PlannerError("--xlsx {0}: give a path that ends in .xlsx.", path)
     require_workbooks(path)
 
     def write(temporary: Path) -> None:

@@ -153,9 +153,9 @@ def holding(
     node. Raises PlannerError for years out of range or prices that nobody knows.
     """
     if not 1.0 / 12.0 <= years <= MOST_YEARS:
-        raise PlannerError(f"years = {years:g}: must be from one month to {MOST_YEARS:g} years.", field="years", value=years)
+        raise PlannerError("years = {0:g}: must be from one month to {1:g} years.", years, MOST_YEARS)
     if not 0.0 <= resale_share <= 1.0:
-        raise PlannerError(f"resale_share = {resale_share:g}: must be from 0 to 1.", field="resale_share", value=resale_share)
+        raise PlannerError("resale_share = {0:g}: must be from 0 to 1.", resale_share)
     spec, c = own or Ownership(), constants()
     use = spec.utilisation or c.utilisation
     change = c.rent_change_per_year if spec.rent_change_per_year is None else spec.rent_change_per_year
