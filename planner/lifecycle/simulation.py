@@ -288,7 +288,9 @@ def capped_slowdown(answer: Plan, cap_w: float | None) -> float:
         return 1.0
     rated = answer.cluster.accelerator.tdp_w
     if not rated:
-        raise PlannerError("run.power_cap_w = {0:g}: the rated power of {1} is not known.", cap_w, answer.cluster.accelerator.name)
+        raise PlannerError(
+            "run.power_cap_w = {0:g}: the rated power of {1} is not known.", cap_w, answer.cluster.accelerator.name
+        )
     slower = math.pow(max(constants().power_share * rated / cap_w, 1.0), 1.0 / 3.0)
     parts = answer.step_parts_s
     kernels = sum(parts[name] for name in KERNELS) / answer.step_time_s

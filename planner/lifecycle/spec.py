@@ -91,11 +91,14 @@ class Run(Spec):
             ("maintenance_every_s", "maintenance_s"),
         ):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
-                raise ValueError(f"{one} and {other} work together; give both or neither")
+                raise ValueError(Message("{0} and {1} work together; give both or neither", one, other))
         if self.expert_placement is not None and not self._uneven():
             raise ValueError(
-                f"expert_placement = {self.expert_placement!r} needs expert_shares, expert_zipf or expert_histogram: without "
-                "them experts are placed at random"
+                Message(
+                    "expert_placement = {0!r} needs expert_shares, expert_zipf or expert_histogram: without them experts are placed "
+                    "at random",
+                    self.expert_placement,
+                )
             )
         given = self.checkpoint_interval_s is not None or self.checkpoint_every_steps is not None
         if given and "checkpoint" in self.model_fields_set:
