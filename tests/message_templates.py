@@ -152,6 +152,7 @@ LEFT_OUT = {
         "scenarios/quick",
         "scenarios/serving",
         "scenarios/shipped",
+        "studies/holding",
         "studies/limit",
         "studies/sizing",
         "studies/sweep",

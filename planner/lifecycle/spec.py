@@ -95,8 +95,8 @@ class Run(Spec):
         if self.expert_placement is not None and not self._uneven():
             raise ValueError(
                 Message(
-                    "expert_placement = {0!r} needs expert_shares, expert_zipf or expert_histogram: without them experts are placed "
-                    "at random",
+                    "expert_placement = {0!r} needs expert_shares, expert_zipf or expert_histogram: without them experts are "
+                    "placed at random",
                     self.expert_placement,
                 )
             )

@@ -175,9 +175,11 @@ def _bill_rows(bills: Sequence[Bill | None]) -> Rows:
             )
     rows.append(("total", t("run.total"), [_span(None if b is None else b.total_usd, show.dollars) for b in bills]))
     rows.append(("budget", t("run.budget"), [_span(None if b is None else b.budget_usd, show.dollars) for b in bills]))
+    rows.append(("", t("run.budget_mean"), [("–", "") if b is None else (show.dollars(b.budget_mean_usd), "") for b in bills]))
     rows.append(("energy", t("run.energy"), [_span(None if b is None else b.energy_kwh, _kwh) for b in bills]))
     if any(b.grams_co2 for b in known):
         rows.append(("co2", t("run.co2"), [_span(None if b is None else b.grams_co2, _tonnes) for b in bills]))
+    rows.append(("", t("run.embodied"), [_span(None if b is None else b.embodied_grams_co2, _tonnes) for b in bills]))
     if any(b.owned for b in known):
         rows.append(("own", t("run.on_own"), [_own(b) for b in bills]))
     return rows
