@@ -176,6 +176,9 @@ QUESTIONS = {
 }
 
 
+LAYOUT = ("tp", "pp", "vpp", "ep", "etp", "zero", "micro_batch_size", "recompute", "schedule")
+
+
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_search_plan_and_run_agree_on_every_dollar(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -193,9 +196,7 @@ def test_search_plan_and_run_agree_on_every_dollar(
         asked = ["--set", f"price.{'usd_per_gpu_hour' if own else 'term'}={value}", *asked]
     found = json.loads(call(monkeypatch, capsys, "search", path, *asked, "--objective", "cost", "--json")[1])
     first, budget = found["rows"][0], found["outlook"]
-    layout = [
-        f"--set=layout.{n}={first[n]}" for n in ("tp", "pp", "ep", "zero", "micro_batch_size", "recompute", "vpp", "schedule")
-    ]
+    layout = [f"--set=layout.{n}={first[n]}" for n in LAYOUT]
     layout += [f"--set=layout.sequence_parallel={str(first['sequence_parallel']).lower()}"]
     plan, run = (
         json.loads(call(monkeypatch, capsys, command, path, *asked, *layout, "--json")[1]) for command in ("plan", "run")
