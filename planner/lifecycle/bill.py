@@ -232,13 +232,13 @@ def _held(result: WholeRun, hours: Interval, price: Price) -> dict[str, Interval
     A term that binds longer than the run costs the same however long that takes: the ends of both items add up to it.
     """
     gpus, rented = result.plan.num_gpus, at_price(hours.scaled(price.usd_per_gpu_hour), price)
-    both = held_usd(hours.scaled(HOUR_S / gpus), gpus, price)
+    seconds, spares = hours.scaled(HOUR_S / gpus), result.run.spare_nodes * result.plan.cluster.node.num_gpus
+    both = held_usd(seconds, gpus, price)
     share = rented.expected / both.expected if both.expected else 1.0
-    spare = result.run.spare_nodes * result.plan.cluster.node.num_gpus / gpus
     return {
         "gpu_hours": both.scaled(share) if share < 1.0 - 1e-12 else rented,
         "commitment": both.scaled(1.0 - share) if share < 1.0 - 1e-12 else _exact(0.0),
-        "spares": rented.scaled(spare) if spare else _exact(0.0),
+        "spares": held_usd(seconds, spares, price) if spares else _exact(0.0),
     }
 
 
@@ -252,17 +252,15 @@ def _lines(
     result: WholeRun, spec: Costs, price: Price, items: Mapping[str, Interval], stored: float, cpu_hours: float
 ) -> tuple[Line, ...]:
     """What is charged, as quantity x unit price; lines of nothing are left out."""
-    rent, gpus = price.usd_per_gpu_hour, result.plan.num_gpus
-    hours = result.gpu_hours.expected
+    rent, hours = price.usd_per_gpu_hour, result.gpu_hours.expected
     kept_s = result.wall_s.expected if spec.storage_s is None else spec.storage_s
-    spares = result.run.spare_nodes * result.plan.cluster.node.num_gpus / gpus * hours
     quote = (rent, price.term, price.source or "given", price.date)
     given = ("", "given", "")
     before = sum(items[name].expected for name in ITEMS if name != "tax")
     found = {
         "gpu_hours": (hours, "GPU-hours", *quote),
         "commitment": (items["commitment"].expected / rent if rent else 0.0, "GPU-hours", *quote),
-        "spares": (spares, "GPU-hours", *quote),
+        "spares": (items["spares"].expected / rent if rent else 0.0, "GPU-hours", *quote),
         "storage": (stored / GB * kept_s / MONTH_S, "GB-months", spec.storage_usd_per_gb_month or 0.0, *given),
         "egress": (spec.egress_bytes / GB, "GB", spec.egress_usd_per_gb or 0.0, *given),
         "transfer": (spec.transfer_bytes / GB, "GB", spec.transfer_usd_per_gb or 0.0, *given),

@@ -47,11 +47,12 @@ def _swings(result: WholeRun, bill: Bill) -> Iterator[Swing]:
     beside = sum(usd[name] for name in ITEMS if name not in (*HELD, "tax"))
     before, gpus = sum(usd.values()) - usd["tax"], result.plan.num_gpus
     taxed = 1.0 + (usd["tax"] / before if before else 0.0)
-    spare = result.run.spare_nodes * result.plan.cluster.node.num_gpus / gpus
+    spares = result.run.spare_nodes * result.plan.cluster.node.num_gpus
 
     def total(hours: float, usd_per_gpu_hour: float = rent) -> float:
         price = replace(bill.price, usd_per_gpu_hour=usd_per_gpu_hour)  # what a term binds is paid at that price, too
-        held = float(run_usd(hours / gpus * HOUR_S, gpus, price)) + spare * hours * usd_per_gpu_hour
+        seconds = hours / gpus * HOUR_S
+        held = float(run_usd(seconds, gpus, price)) + (float(run_usd(seconds, spares, price)) if spares else 0.0)
         return (beside + held) * taxed
 
     hours, step = result.gpu_hours.expected, result.step_time_s
