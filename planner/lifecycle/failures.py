@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
-from scipy.stats import poisson
 
 from planner.common import data
 from planner.common.arrays import Array
@@ -135,7 +134,11 @@ def waiting_s(rate_per_s: float, repair_s: float, spare_nodes: int) -> float:
     Nodes in repair are Poisson with mean a = rate x repair (an infinite-server queue). With s spares a failure finds none
     where s or more are in repair, and of those s and itself the first returns after repair / (s + 1): P(N >= s) repair / (s + 1).
     """
-    return float(poisson.sf(spare_nodes - 1, rate_per_s * repair_s)) * repair_s / (spare_nodes + 1)
+    mean = rate_per_s * repair_s
+    if mean <= 0.0:
+        return 0.0
+    fewer = sum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(spare_nodes))
+    return max(1.0 - fewer, 0.0) * repair_s / (spare_nodes + 1)
 
 
 def young_interval_s(write_s: float, mtbf_s: float) -> float:
