@@ -17,6 +17,7 @@ from planner.operators.head import head
 from planner.operators.mixer import mixer
 from planner.operators.moe import mixture_of_experts
 from planner.operators.norm import norm
+from planner.operators.prediction import prediction_rows
 from planner.operators.row import Matmul, Row, recomputed
 from planner.operators.setting import Setting
 from planner.operators.streams import streams
@@ -56,7 +57,8 @@ def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple
         kind: tuple(replace(row, repeats=float(n)) for row in with_recomputation(setting, _tuned(setting, kind)))
         for kind, n in counts.items()
     }
-    return tuned_embedding(setting, embedding(setting)), layers, tuned_head(setting, head(setting))
+    further = prediction_rows(setting, layers[setting.model.layer_kinds[-1]])
+    return tuned_embedding(setting, embedding(setting)), layers, (*tuned_head(setting, head(setting)), *further)
 
 
 def _tuned(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:

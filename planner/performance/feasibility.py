@@ -60,6 +60,11 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
             "or bf16 or fp16."
         )
     check_teacher(model, job)
+    if job.multi_token_prediction and model.head != "language_model":
+        raise PlannerError(
+            f"job.multi_token_prediction = {job.multi_token_prediction}: {model.name} has no language model's head, which its "
+            "modules share; set it to 0."
+        )
     if job.quantization is not None and job.quantization.compute_dtype is not None:
         cluster.accelerator.peak(job.quantization.compute_dtype)
     if (model.memory_length or model.relative_attention) and framework.attention_kernel == "flash":

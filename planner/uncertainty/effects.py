@@ -176,9 +176,9 @@ class Effects:
         if s.num_gpus > gpus and self.metric != "memory":
             reasons.append(f"{s.num_gpus} GPUs, at most {gpus:.0f} were measured")
         if s.parameters > most:
-            reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at most {most / 1e9:.3g}B were measured")
+            reasons.append(f"{s.parameters / 1e9:,.4g}B parameters, at most {most / 1e9:,.4g}B were measured")
         if s.parameters < fewest:
-            reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at least {fewest / 1e9:.3g}B were measured")
+            reasons.append(f"{s.parameters / 1e9:,.4g}B parameters, at least {fewest / 1e9:,.4g}B were measured")
         return reasons
 
 

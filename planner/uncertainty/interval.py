@@ -204,9 +204,9 @@ def _outside(c: ResidualClass, s: Subject) -> list[str]:
     if s.num_gpus > BEYOND * c.most_gpus:
         reasons.append(f"{s.num_gpus} GPUs, at most {c.most_gpus} were measured")
     if s.parameters > BEYOND * c.most_parameters:
-        reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at most {c.most_parameters / 1e9:.3g}B were measured")
+        reasons.append(f"{s.parameters / 1e9:,.4g}B parameters, at most {c.most_parameters / 1e9:,.4g}B were measured")
     if s.parameters < c.fewest_parameters / BEYOND:
-        reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at least {c.fewest_parameters / 1e9:.3g}B were measured")
+        reasons.append(f"{s.parameters / 1e9:,.4g}B parameters, at least {c.fewest_parameters / 1e9:,.4g}B were measured")
     return reasons
 
 

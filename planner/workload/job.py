@@ -53,6 +53,7 @@ class Job(Spec):
     expert_load: Annotated[float, Field(ge=1)] | None = None
     routing: Literal["unforced", "forced"] = "unforced"
     routing_skew: Annotated[float, Field(ge=0, le=3)] = ROUTING_SKEW
+    multi_token_prediction: Annotated[int, Field(ge=0, le=8, strict=True)] = 0  # modules behind the last layer that train, too
     adapter: Adapter | None = None
     quantization: Quantization | None = None  # of the frozen weights; filled for qlora and gptq-lora
     teacher: Teacher | None = None
@@ -81,6 +82,11 @@ class Job(Spec):
             raise ValueError(f"kind = {self.kind!r}: distil needs the table [job.teacher], and only distil has one")
         if tunes and self.optimizer in ("muon", "adafactor"):
             raise ValueError(f"optimizer = {self.optimizer!r} with kind = {self.kind!r}: use adamw, sgd or a kin of them")
+        if self.multi_token_prediction and (tunes or self.teacher is not None):
+            raise ValueError(
+                f"multi_token_prediction = {self.multi_token_prediction} with kind = {self.kind!r}: its modules train with all "
+                "weights; use kind = 'pretrain' or 'finetune', or leave it out"
+            )
         if tunes and self.optimizer_in_backward:
             raise ValueError(
                 f"optimizer_in_backward with kind = {self.kind!r}: adapters' gradients are small; leave it out, or train all "
