@@ -226,6 +226,12 @@ def _known() -> tuple[dict[str, Any], ...]:
     return tuple(read_table(PROFILES / "known.toml")["known"])
 
 
+def known_without_profile(name: str) -> bool:
+    """Whether people ask for that name and no profile bears it (``hardware_profiles/known.toml``)."""
+    wanted = name.lower().replace("_", "-").replace(" ", "-")
+    return any(wanted in known["names"] for known in _known())
+
+
 def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerator:
     """The accelerator of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
     return _accelerator(_find("accelerators", field, name))

@@ -22,6 +22,7 @@ from planner.operators.row import Matmul, Row, recomputed
 from planner.operators.setting import Setting
 from planner.operators.streams import streams
 from planner.operators.teacher import distillation_loss, teacher_rows
+from planner.operators.tower import tower_rows
 from planner.operators.weights import local_parameters
 
 
@@ -58,7 +59,8 @@ def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple
         for kind, n in counts.items()
     }
     further = prediction_rows(setting, layers[setting.model.layer_kinds[-1]])
-    return tuned_embedding(setting, embedding(setting)), layers, (*tuned_head(setting, head(setting)), *further)
+    images = tower_rows(setting, lambda seen, kind: with_recomputation(seen, _layer(seen, kind)))
+    return (*tuned_embedding(setting, embedding(setting)), *images), layers, (*tuned_head(setting, head(setting)), *further)
 
 
 def _tuned(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:

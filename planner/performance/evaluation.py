@@ -377,7 +377,7 @@ def _step(layouts: Layouts, staged: list[Staged], pp: int, m: Array) -> StepTime
 
 
 def _words_copy(model: Model, job: Job, layouts: Layouts, pp: int) -> Array:
-    """Elements of the last stage's own copy of the words: tied, or read by multi-token prediction (Megatron keeps both in step)."""
+    """Elements of the last stage's own copy of the words: tied, or read by multi-token prediction (Megatron keeps both)."""
     if not (model.tied_embeddings or job.multi_token_prediction) or pp == 1 or model.head == "none":
         return NOTHING
     words = sum(t.elements for t in embedding_parameters(model) if t.shard == "vocabulary")

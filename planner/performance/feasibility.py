@@ -60,6 +60,7 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
             "or bf16 or fp16."
         )
     check_teacher(model, job)
+    _check_images(model, job)
     if job.multi_token_prediction and model.head != "language_model":
         raise PlannerError(
             f"job.multi_token_prediction = {job.multi_token_prediction}: {model.name} has no language model's head, which its "
@@ -77,6 +78,37 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
             f"job.seq_len = {job.seq_len}: {model.name} has a learned position table of max_positions = "
             f"{model.max_positions} rows; use a sequence of at most that, or give the model a longer table."
         )
+
+
+def _check_images(model: Model, job: Job) -> None:
+    """Raise PlannerError for images that the model cannot see, or of an unknown size, or that do not fit into the sequence."""
+    if not (job.images or job.image_patches):
+        return
+    if not model.towers:
+        raise PlannerError(f"job.images = {job.images:g}: {model.name} has no vision encoder; leave it out, or give [[towers]].")
+    for tower in model.towers:
+        if not (job.image_patches or tower.patches_per_image):
+            raise PlannerError(
+                f"job.image_patches = 0: how much the encoder of {model.name} sees follows an image's size; give its patches "
+                "(1,024 x 1,024 pixels in patches of 16: 4096)."
+            )
+        needed = job.images * (tower.tokens_per_image or 0)
+        if needed > job.seq_len:
+            raise PlannerError(
+                f"job.images = {job.images:g}: of {tower.tokens_per_image} tokens each, they need {needed:,.0f} of seq_len = "
+                f"{job.seq_len}; use fewer, or a longer sequence."
+            )
+
+
+def tower_notes(model: Model, job: Job) -> tuple[str, ...]:
+    """What of a vision encoder is counted where the job has no images."""
+    if job.images:
+        return ()
+    return tuple(
+        f"{model.name}: its {tower.name} encoder of {tower.parameters / 1e9:.3g}B parameters is held, and does not run on text "
+        "alone: job.images gives a sequence's images"
+        for tower in model.towers
+    )
 
 
 def length_notes(model: Model, job: Job) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from planner.common.errors import PlannerError, near
 from planner.common.quantities import value_of
-from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
+from planner.hardware.cluster import accelerator_names, known_without_profile, load_accelerator, load_node, node_names
 from planner.hardware.custom_nodes import reference_node
 from planner.model.architecture import Model
 from planner.scenarios.literals import literal
@@ -59,6 +59,8 @@ def accelerator_named(name: str) -> str:
     try:
         return load_accelerator(name, "--on").name
     except PlannerError:
+        if known_without_profile(name):
+            raise
         parts = set(re.split(r"[-_ ]+", name.lower()))
         found = [one for one in accelerator_names() if parts <= set(one.split("-"))]
         usual = [one for one in found if (node := reference_node(one)) is not None and node.name.startswith("dgx")]
