@@ -11,7 +11,6 @@ from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import VENDORS, accelerator_names, cluster_notes, load_accelerator, load_node, node_names
 from planner.hardware.custom_nodes import reference_node
-from planner.scenarios.quick import accelerator_named
 from planner.serving.deploy import serve
 from planner.serving.engine import engine_names, load_engine
 from planner.training.planning import plan
@@ -93,12 +92,6 @@ def test_a_name_known_to_be_missing_is_not_there_and_its_siblings_are() -> None:
         assert names == {n.lower().replace(" ", "-") for n in names}
         assert set(entry["near"]) <= there
         seen |= names
-
-
-@pytest.mark.parametrize("name", ["trainium3", "trn3", "B100", "vr200", "m5-max", "RX 7900 XTX"])
-def test_what_is_known_to_be_missing_says_so_on_the_command_line_too(name: str) -> None:
-    with pytest.raises(PlannerError, match=r"--on.*known but has no profile"):
-        accelerator_named(name)
 
 
 def test_a_reference_node_is_the_makers() -> None:

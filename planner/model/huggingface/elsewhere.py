@@ -92,7 +92,7 @@ def _one(value: Any, key: str) -> Any:
     """The value that all layers have; a list must agree with itself."""
     if isinstance(value, list) and value:
         if any(x != value[0] for x in value):
-            raise PlannerError(f"{key} differs between layers; give the model's fields in TOML, a variant for each width")
+            raise PlannerError("{0} differs between layers; give the model's fields in TOML, a variant for each width", key)
         return value[0]
     return value
 
@@ -265,7 +265,7 @@ def laguna(s: Source, f: Fields) -> Fields:
     """Laguna: a gate for each head or element; layers may have their own number of heads."""
     layers, gating = f["num_layers"], s.get("gating", True)
     if gating not in (True, "per-head", "per-element"):
-        raise PlannerError(f"gating = {gating!r}: must be true, per-head or per-element")
+        raise PlannerError("gating = {0!r}: must be true, per-head or per-element", gating)
     heads = s.per_layer("num_attention_heads_per_layer", layers) or [f["num_heads"]] * layers
     others = sorted(set(heads) - {f["num_heads"]})
     letters = {n: chr(ord("a") + i) for i, n in enumerate(others)}
