@@ -128,7 +128,7 @@ class Effects:
         return np.exp(log + self.terms["kernel"] * kernel + self.doubts["kernel"] * kernel**2)
 
     def _slope(self, term: str, at: float) -> float:
-        return self.terms[term] * at + self.doubts[term] * at**2
+        return self.terms.get(term, 0.0) * at + self.doubts.get(term, 0.0) * at**2
 
     def distance(self, subject: Subject) -> float:
         """Doublings beyond what was measured of the subject's root framework and kind of model."""
