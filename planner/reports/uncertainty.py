@@ -41,7 +41,7 @@ def intervals_section(models: Sequence[Held]) -> str:
             f"By framework that others are based on, generation of chip and kind of model, classes of {CLASS} figures or more:\n",
             markdown_table(["class", "figures", "inside, %", "half-width, %"], _rows(model, _classes(model), CLASS)),
             f"### Of ratios of {title}\n",
-            "Of two runs that share no part of their errors the ratio would be 71 % as wide as the quotient of the two intervals.\n",
+            "Of two runs whose errors share nothing the ratio would be 71 % as wide as the quotient of the two intervals.\n",
             _ratios(model),
         ]
     return "\n".join(parts)
@@ -73,8 +73,17 @@ def _whole(model: Held) -> str:
     return (
         f"{len(half)} figures of {len(widths)} sources: {_percent(np.mean(model.inside))} % of figures inside, "
         f"{_percent(by_source(model, model.inside))} % in the mean over sources; half-width {over_runs} % in the median over "
-        f"figures, {over_sources} % over sources.\n"
+        f"figures, {over_sources} % over sources.{_complete(model)}\n"
     )
+
+
+def _complete(model: Held) -> str:
+    """The same of runs that state all their settings, as a question does."""
+    whole = model.frame["incomplete"].to_numpy() == 0.0
+    if whole.all() or not whole.any():
+        return ""
+    half, inside = _percent(np.expm1(np.median(NORMAL_95 * model.deviation[whole]))), _percent(np.mean(model.inside[whole]))
+    return f" Of the {int(whole.sum())} of runs that state all their settings, as a question does: {inside} % inside, half-width {half} %."
 
 
 def _ratios(model: Held) -> str:
@@ -113,7 +122,8 @@ def _ratios(model: Held) -> str:
 def _by_what_differs(model: Held) -> dict[str, Mask]:
     """Pairs by the first of chip, model and way of running that differs."""
     first, second = (model.frame.iloc[model.pairs[side].to_numpy()] for side in ("first", "second"))
-    chip, size, *ways = (first[c].to_numpy() == second[c].to_numpy() for c in ("curves", "model", "precision", "framework", "job"))
+    columns = ("curves", "model", "precision", "framework", "job")
+    chip, size, *ways = (first[c].to_numpy() == second[c].to_numpy() for c in columns)
     way = np.all(ways, axis=0)
     return {
         "layout, batch or length": chip & size & way,
