@@ -83,7 +83,8 @@ def _complete(model: Held) -> str:
     if whole.all() or not whole.any():
         return ""
     half, inside = _percent(np.expm1(np.median(NORMAL_95 * model.deviation[whole]))), _percent(np.mean(model.inside[whole]))
-    return f" Of the {int(whole.sum())} of runs that state all their settings, as a question does: {inside} % inside, half-width {half} %."
+    stated = f"Of the {int(whole.sum())} of runs that state all their settings, as a question does"
+    return f" {stated}: {inside} % inside, half-width {half} %."
 
 
 def _ratios(model: Held) -> str:
