@@ -14,6 +14,7 @@ import typer
 from planner.cli.asked import Given
 from planner.cli.output import print_json, show, width
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.launchfiles import Launch
@@ -52,8 +53,9 @@ class Launched(Given):
 
     def launch(self) -> Launch:
         """The launch files' question."""
+        from planner.hardware.asked import cluster_table
         from planner.launchfiles import read_launch
-        from planner.scenarios.quick import cluster_table, parse_changes
+        from planner.scenarios.quick import parse_changes
 
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if named:
@@ -163,7 +165,7 @@ def show_answer(
         print(answer_text(title, answer, width(), outlook))
     notes = [*answer_notes(answer, datetime.date.today()), *usual]
     if not explain:
-        notes.append(f"{len(answer.assumptions)} constants are assumed, not measured: --explain lists them")
+        notes.append(Message("{0} constants are assumed, not measured: --explain lists them", len(answer.assumptions)))
     if notes:
         print(notes_text(notes, width()))
     if explain:
