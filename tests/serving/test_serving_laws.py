@@ -27,7 +27,7 @@ CUTS = [
 ]  # fmt: skip
 SLACK = 1.0 + 1e-9
 SIMULATED = 1.05
-"""Capacities are simulated, of some thousand requests that start at once: the more room in memory, the more of them are cut off."""
+"""Capacities are simulated, of some thousand requests that start at once: more room in memory cuts off more of them."""
 
 
 def never_worse(first: Deployment, second: Deployment) -> None:
