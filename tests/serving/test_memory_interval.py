@@ -11,7 +11,8 @@ NODE = {"node": "dgx-a100-80gb", "num_gpus": 1}
 
 
 def served(**spec: object) -> Deployment:
-    return serve(model="llama-2-13b", cluster=NODE, serving={"prompt": 512, "output": 128, **spec})
+    found: Deployment = serve(model="llama-2-13b", cluster=NODE, serving={"prompt": 512, "output": 128, **spec})
+    return found
 
 
 def reach(d: Deployment) -> float:
