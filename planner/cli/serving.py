@@ -14,6 +14,7 @@ from planner.cli.asked import Set, grouped
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, width
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.scenarios.serving import ServingScenario
@@ -121,7 +122,9 @@ def serve_command(
         print(serving_text(title, only, width()))
         notes = [*serving_notes(only, datetime.date.today()), *usual]
         if only.assumptions:
-            notes.append(f"{len(only.assumptions)} constants are assumed, not measured: --json lists them; --details: the table")
+            notes.append(
+                Message("{0} constants are assumed, not measured: --json lists them; --details: the table", len(only.assumptions))
+            )
         print(notes_text(notes, width()))
         return
     from planner.reports.serving import deployments_table
@@ -141,7 +144,7 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     engine: Annotated[str | None, typer.Option("--engine", help="Of serving: vllm, sglang ...; vllm.")] = None,
     framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual.")] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
-    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
+    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card to leave free besides.")] = 0.0,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Only this one, e.g. rtx-3090.")] = None,
