@@ -13,6 +13,7 @@ import typer
 from planner.cli.asked import Set, grouped
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, width
+from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 
@@ -218,21 +219,23 @@ def size_command(  # noqa: PLR0913  (options of the command line)
         raise PlannerError("--framework {0}: goes with tuning; --for serve takes --engine.", framework)
     if rank is not None and purpose not in ("lora", "qlora"):
         raise PlannerError("--rank {0}: only --for lora and --for qlora have adapters.", rank)
-    found = sizes(
-        load_model(model),
-        cast(Purpose, purpose),
-        seq_len=seq_len,
-        batch=batch,
-        weights=weights,
-        engine=engine or "vllm",
-        framework=framework,
-        headroom=headroom,
-        risk=risk,
-        max_gpus=max_gpus,
-        job=None if rank is None else {"adapter": {"rank": rank}},
-        accelerator=accelerator,
-        gpus=gpus,
-    )
+    with progress_bar("GPU types", quiet=as_json) as progress:
+        found = sizes(
+            load_model(model),
+            cast(Purpose, purpose),
+            seq_len=seq_len,
+            batch=batch,
+            weights=weights,
+            engine=engine or "vllm",
+            framework=framework,
+            headroom=headroom,
+            risk=risk,
+            max_gpus=max_gpus,
+            job=None if rank is None else {"adapter": {"rank": rank}},
+            accelerator=accelerator,
+            gpus=gpus,
+            progress=progress,
+        )
     if as_json:
         print_json(found.to_dict())
         return
