@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from planner.common.errors import PlannerError
+from planner.common.progress import Progress
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
@@ -39,8 +40,6 @@ PURPOSES: tuple[str, ...] = get_args(Purpose)
 MAX_GPUS = 16
 MOST_GPUS = 4096
 """More than any deployment or tuning run of one model is asked about here."""
-HEADROOM = 0.1
-"""Part of a card that must stay free: drivers, longer requests, other allocators. Assumed."""
 PER_NODE = 8
 TPOT_S = 0.1
 TTFT_S = 2.0
@@ -152,7 +151,7 @@ class Sizes:
         }
 
 
-def sizes(
+def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     model: ModelLike,
     purpose: Purpose,
     *,
@@ -161,20 +160,22 @@ def sizes(
     weights: str = "bf16",
     engine: str = "vllm",
     framework: str | None = None,
-    headroom: float = HEADROOM,
+    headroom: float = 0.0,
     risk: float = RISK,
     max_gpus: int = MAX_GPUS,
     job: Mapping[str, Any] | None = None,
     accelerator: str | None = None,
     gpus: int | None = None,
+    progress: Progress | None = None,
 ) -> Sizes:
-    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator that leave ``headroom`` of the card free: tuning
-    in the layout that ``plan`` recommends at ``risk``, serving in the fastest cut. ``accelerator``: only this one; ``gpus``:
-    exactly so many, for what fits on one's own cards.
+    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator on which it fits at ``risk``: tuning in the
+    layout that ``plan`` recommends, serving in the fastest cut. ``headroom``: part of the card to leave free besides;
+    ``accelerator``: only this one; ``gpus``: exactly so many, for what fits on one's own cards.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
     or per GPU in training. Left out it is 1 in training; serving is sized for one sequence and priced at ``Capacity``. ``job``:
-    further fields of the job (rank, target modules). Raises PlannerError for a bad model or job.
+    further fields of the job (rank, target modules). ``progress`` is told (types, of how many). Raises PlannerError for a bad
+    model or job.
     """
     the_model = as_model(model)
     most = batch if isinstance(batch, Capacity) else Capacity()
@@ -186,7 +187,9 @@ def sizes(
     ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most)
     _check_question(the_model, purpose, seq_len, together, weights, engine, framework, job)
     rows, left_out = [], {}
-    for name in names:
+    for done, name in enumerate(names):
+        if progress is not None:
+            progress(done, len(names))
         card = load_accelerator(name)
         if card.vendor.lower() == "cpu" or name == "cpu":
             continue
@@ -350,8 +353,8 @@ def _served(
     *,
     widest: bool,
 ) -> Size | str:
-    """The fastest cut that keeps the headroom; where none does, the one that needs least, or why nothing runs. ``widest``: the
-    first that does, widest tp first, whose replica holds the most sequences."""
+    """The fastest cut that fits at the accepted risk; where none does, the one that needs least, or why nothing runs.
+    ``widest``: the first that does, widest tp first, whose replica holds the most sequences."""
     output = max(min(seq_len // 4, 1024), 1)
     if weights == "bf16" and "bf16" not in card.peak_flops_per_s:
         weights = "fp16"
@@ -412,7 +415,7 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
         card_bytes=d.card_bytes,
         headroom=1.0 - d.total_bytes / d.card_bytes,
         fit_probability=float(rule.probability(d.total_bytes)),
-        enough=d.total_bytes <= d.card_bytes * (1.0 - ask.headroom),  # engines size their cache by what is free
+        enough=bool(rule.holds(d.total_bytes)),  # of the card: the engine's own share of it (``d.fits``) leaves the rest free
         tokens_per_s=rate,
         batch=batch,
         in_time=in_time,

@@ -67,6 +67,7 @@ class Plan:
     tokens_per_s: float
     tokens_per_s_per_gpu: float
     mfu: float
+    mfu_causal: float
     hfu: float
     model_flops_per_step: float
     peak_allocated_bytes: float
@@ -122,7 +123,7 @@ class Plan:
                 found["cost_usd_per_step"] = at_price(found["cost_usd_per_step"], self.price)
             if "cost_usd" in found:
                 found["cost_usd"] = held_usd(found["run_s"], self.num_gpus, self.price)
-        for name in ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu"):
+        for name in ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "mfu_causal", "hfu"):
             found[name] = step.inverse(getattr(self, name) * self.step_time_s)
         for name in ("peak_allocated_bytes", "peak_reserved_bytes", "peak_total_bytes"):
             figure = "allocated" if name == "peak_allocated_bytes" else "reserved"
