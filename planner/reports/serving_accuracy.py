@@ -14,7 +14,7 @@ from planner.common.files import write_texts
 from planner.evidence.held_out import uncertainty_text
 from planner.evidence.serving.residuals import residuals_text
 from planner.evidence.serving.runs import TITLES
-from planner.evidence.serving.study import LEFT_OUT, LIKE, ServingStudy
+from planner.evidence.serving.study import FIGURES, LEFT_OUT, LIKE, ServingStudy
 from planner.evidence.write_fit import constants_written
 from planner.hardware.curves import CURVES
 from planner.reports.serving_plots import save_scatter
@@ -60,22 +60,22 @@ def report(found: ServingStudy, command: str, picture: str) -> str:
 
 def _half_widths(found: ServingStudy) -> str:
     """How wide the intervals of the runs are: half of upper less lower, over the expected value."""
-    of_root: dict[str, set[str]] = {}
+    of_root: dict[tuple[str, str], set[str]] = {}
+    metric = {figure: name for name, figures in FIGURES.items() for figure in figures}
     for run in found.runs:
-        of_root.setdefault(run.columns["engine"], set()).add(run.columns["campaign"])
+        of_root.setdefault((metric[run.figure], run.columns["engine"]), set()).add(run.columns["campaign"])
     rows = []
     for figure in dict.fromkeys(run.figure for run in found.runs):
         of_figure = [i for i, run in enumerate(found.runs) if run.figure == figure and np.isfinite(found.half_width[i])]
-        seen = [i for i in of_figure if len(of_root[found.runs[i].columns["engine"]]) > 1]
+        seen = [i for i in of_figure if len(of_root[metric[figure], found.runs[i].columns["engine"]]) > 1]
         parts = [np.array(part, dtype=int) for part in (of_figure, seen, sorted(set(of_figure) - set(seen)))]
         if of_figure:
             rows.append([TITLES[figure], *(cell for at in parts for cell in _width_cells(found, at))])
     header = [
         f"{what}{of}"
-        for of in ("", ", software of several sources", ", of one")
+        for of in ("", ", software of several sources", ", software of one")
         for what in ("rows", "half-width, %", "inside, %")
     ]
-    rows = [[*row] for row in sorted(rows)]
     return "Of questions of a new source; medians.\n\n" + _table(["figure", *header], sorted(rows))
 
 

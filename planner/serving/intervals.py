@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from planner.common import data
+from planner.common.message import Message
 from planner.model.parameters import parameters_total
 from planner.serving.disaggregated import Pools, slowed_apart
 from planner.serving.engine import engine_family
@@ -77,19 +78,19 @@ def figure_of(metric: Metric, batch: int | None, loaded: bool) -> str:
         return "loop_first" if loaded else "prefill"
     if metric == "decode":
         return "loop_token" if loaded else "batched" if (batch or 1) > 1 else "decode"
-    return "saturated" if loaded or batch is None else "batched"
+    return "saturated"
 
 
 def interval_of(setting: Setting, name: str, value: float, batch: int | None = None, loaded: bool = False) -> Interval:
     """The interval of one figure; errors are log(measured / predicted) of seconds, so rates take them reversed.
 
-    ``loaded``: of many requests at a time, not of one batch. With a ``batch`` of one, throughput is the inverse of a request's
-    seconds: what is known of decoding holds for both.
+    ``loaded``: of many requests at a time, not of one batch. The throughput of a ``batch`` is the inverse of its seconds: what is
+    known of decoding holds for both.
     """
     metric = METRICS[name]
     if metric == "serving_memory":
         return interval(value, metric, remembered(setting), classes())
-    metric = "decode" if batch == 1 and metric == "throughput" and not loaded else metric
+    metric = "decode" if batch is not None and metric == "throughput" and not loaded else metric
     subject = subject_of(setting, figure_of(metric, batch, loaded))
     if name in RATES:
         return interval(1.0 / value, metric, subject).inverse(1.0)
@@ -130,7 +131,7 @@ def _of_capacity(capacity: Interval, value: float) -> Interval:
         expected=value,
         upper=value * capacity.expected / capacity.lower,
         provenance=capacity.provenance,
-        why=f"price over throughput: {capacity.why}",
+        why=Message("price over throughput: {0}", capacity.why),
     )
 
 
@@ -149,7 +150,7 @@ def _at_rate(capacity: Interval, rate: float, value: float) -> Interval:
         expected=value,
         upper=value * rate / capacity.lower,
         provenance=capacity.provenance,
-        why=f"price over the given rate of requests; the GPUs may carry less: {capacity.why}",
+        why=Message("price over the given rate of requests; the GPUs may carry less: {0}", capacity.why),
     )
 
 
@@ -193,7 +194,9 @@ def _slowed(times: Times, rate: float, factor: float) -> dict[str, Mapping[str, 
 
 
 def _grows(why: str) -> str:
-    return f"{why}; at the lower bound of the capacity the queue grows without end: the upper bound is that of num_requests"
+    return Message(
+        "{0}; at the lower bound of the capacity the queue grows without end: the upper bound is that of num_requests", why
+    )
 
 
 def certainty(need: Interval, limit_bytes: float, fits: bool) -> str:
