@@ -14,6 +14,7 @@ import typer
 from planner.cli.asked import Given
 from planner.cli.output import print_json, show, width
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.launchfiles import Launch
@@ -164,7 +165,7 @@ def show_answer(
         print(answer_text(title, answer, width(), outlook))
     notes = [*answer_notes(answer, datetime.date.today()), *usual]
     if not explain:
-        notes.append(f"{len(answer.assumptions)} constants are assumed, not measured: --explain lists them")
+        notes.append(Message("{0} constants are assumed, not measured: --explain lists them", len(answer.assumptions)))
     if notes:
         print(notes_text(notes, width()))
     if explain:

@@ -14,6 +14,7 @@ from planner.cli.asked import Set, grouped
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, width
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.scenarios.serving import ServingScenario
@@ -121,7 +122,9 @@ def serve_command(
         print(serving_text(title, only, width()))
         notes = [*serving_notes(only, datetime.date.today()), *usual]
         if only.assumptions:
-            notes.append(f"{len(only.assumptions)} constants are assumed, not measured: --json lists them; --details: the table")
+            notes.append(
+                Message("{0} constants are assumed, not measured: --json lists them; --details: the table", len(only.assumptions))
+            )
         print(notes_text(notes, width()))
         return
     from planner.reports.serving import deployments_table

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from planner.common.errors import PlannerError, near
+from planner.common.message import Message
 from planner.common.quantities import value_of
 from planner.hardware.asked import cluster_table
 from planner.hardware.cluster import load_accelerator, load_node
@@ -41,9 +42,8 @@ def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], 
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "job": _job(the_model, cluster, method, job)}
     tables |= {name: dict(other[name]) for name in TABLES if name in other}
     what = {"pretrain": "pre-training", "finetune": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}[method]
-    return Scenario(
-        title=f"{the_model.name}, {what}, on {on}", cases=(Case(label=the_model.name, tables=tables, where=f"{model} on {on}"),)
-    )
+    title = Message("{0}, {1}, on {2}", the_model.name, what, on)
+    return Scenario(title=title, cases=(Case(label=the_model.name, tables=tables, where=f"{model} on {on}"),))
 
 
 def _job(model: Model, cluster: Table, method: Method, given: Mapping[str, Any]) -> Table:
@@ -86,8 +86,8 @@ def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[Servin
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "serving": {**missing, **given}}
     case = ServingCase(label=the_model.name, tables=tables, where=f"{model} on {on}")
     taken = ", ".join(f"{name} = {value}" for name, value in missing.items())
-    notes = (f"taken as usual, not given: {taken}",) if taken else ()
-    return ServingScenario(title=f"{the_model.name}, serving, on {on}", cases=(case,)), notes
+    notes = (Message("taken as usual, not given: {0}", taken),) if taken else ()
+    return ServingScenario(title=Message("{0}, {1}, on {2}", the_model.name, "serving", on), cases=(case,)), notes
 
 
 def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -97,7 +97,7 @@ def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]
     taken = [f"{name} = {job[name]}" for name in names]
     if "adapter" in job and "adapter" not in given:
         taken.append(f"rank = {job['adapter']['rank']}")
-    return (f"taken as usual, not given: {', '.join(taken)}",) if taken else ()
+    return (Message("taken as usual, not given: {0}", ", ".join(taken)),) if taken else ()
 
 
 def parse_changes(texts: list[str] | None) -> dict[str, Any]:

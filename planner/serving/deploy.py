@@ -105,8 +105,10 @@ def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, 
     if stored in ("fp8", "fp8-block") and "fp8" not in peaks:
         stored = "fp8-weight-only"
     if stored == "nvfp4" and "fp4" not in peaks:
-        return spec, (f"the checkpoint is in {stored}, which {cluster.accelerator.name} has no units for: counted in 16 bit",)
-    return spec.replaced(weights=stored), (f"weights in {stored}, as the checkpoint stores them",)
+        return spec, (
+            Message("the checkpoint is in {0}, which {1} has no units for: counted in 16 bit", stored, cluster.accelerator.name),
+        )
+    return spec.replaced(weights=stored), (Message("weights in {0}, as the checkpoint stores them", stored),)
 
 
 def draft_setting(setting: Setting) -> Setting | None:
