@@ -144,7 +144,7 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     engine: Annotated[str | None, typer.Option("--engine", help="Of serving: vllm, sglang ...; vllm.")] = None,
     framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual.")] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
-    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
+    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card to leave free besides.")] = 0.0,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Only this one, e.g. rtx-3090.")] = None,

@@ -33,8 +33,6 @@ PURPOSES: tuple[str, ...] = get_args(Purpose)
 MAX_GPUS = 16
 MOST_GPUS = 4096
 """More than any deployment or tuning run of one model is asked about here."""
-HEADROOM = 0.1
-"""Part of a card that must stay free: drivers, longer requests, other allocators. Assumed."""
 PER_NODE = 8
 RANK = 16
 """Of adapters on all linear layers, where nothing else is asked for."""
@@ -123,16 +121,16 @@ def sizes(
     weights: str = "bf16",
     engine: str = "vllm",
     framework: str | None = None,
-    headroom: float = HEADROOM,
+    headroom: float = 0.0,
     risk: float = RISK,
     max_gpus: int = MAX_GPUS,
     job: Mapping[str, Any] | None = None,
     accelerator: str | None = None,
     gpus: int | None = None,
 ) -> Sizes:
-    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator that leave ``headroom`` of the card free: tuning
-    in the layout that ``plan`` recommends at ``risk``, serving in the fastest cut. ``accelerator``: only this one; ``gpus``:
-    exactly so many, for what fits on one's own cards.
+    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator on which it fits at ``risk``: tuning in the
+    layout that ``plan`` recommends, serving in the fastest cut. ``headroom``: part of the card to leave free besides;
+    ``accelerator``: only this one; ``gpus``: exactly so many, for what fits on one's own cards.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
     or per GPU in training. ``job``: further fields of the job (rank, target modules). Raises PlannerError for a bad
@@ -260,7 +258,7 @@ def _cuts(model: Model, num_gpus: int) -> Iterator[dict[str, int]]:
 def _served(
     model: Model, card: Accelerator, num_gpus: int, seq_len: int, batch: int, weights: str, engine: str, ask: Ask
 ) -> Size | str:
-    """The fastest cut that keeps the headroom; where none does, the one that needs least, or why nothing runs."""
+    """The fastest cut that fits at the accepted risk; where none does, the one that needs least, or why nothing runs."""
     output = max(min(seq_len // 4, 1024), 1)
     if weights == "bf16" and "bf16" not in card.peak_flops_per_s:
         weights = "fp16"
@@ -295,7 +293,7 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
         card_bytes=d.card_bytes,
         headroom=1.0 - d.total_bytes / d.card_bytes,
         fit_probability=float(rule.probability(d.total_bytes)),
-        enough=d.total_bytes <= d.card_bytes * (1.0 - ask.headroom),  # engines size their cache by what is free
+        enough=bool(rule.holds(d.total_bytes)),  # of the card: the engine's own share of it (``d.fits``) leaves the rest free
         tokens_per_s=rate,
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,

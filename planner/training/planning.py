@@ -186,6 +186,7 @@ def _one(
         tokens_per_s=job.tokens_per_step / step_s,
         tokens_per_s_per_gpu=float(evaluation.tokens_per_s_per_gpu[0]),
         mfu=float(evaluation.mfu[0]),
+        mfu_causal=float(evaluation.mfu_causal[0]),
         hfu=float(evaluation.hardware_flops[0] / (step_s * cluster.num_gpus * evaluation.peak_flops_per_s)),
         model_flops_per_step=float(evaluation.model_flops[0]),
         peak_allocated_bytes=float(memory.allocated[0]),
