@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from planner.common.errors import PlannerError
+from planner.common.progress import Progress
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
@@ -112,7 +113,7 @@ class Sizes:
         }
 
 
-def sizes(
+def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     model: ModelLike,
     purpose: Purpose,
     *,
@@ -127,13 +128,15 @@ def sizes(
     job: Mapping[str, Any] | None = None,
     accelerator: str | None = None,
     gpus: int | None = None,
+    progress: Progress | None = None,
 ) -> Sizes:
     """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator on which it fits at ``risk``: tuning in the
     layout that ``plan`` recommends, serving in the fastest cut. ``headroom``: part of the card to leave free besides;
     ``accelerator``: only this one; ``gpus``: exactly so many, for what fits on one's own cards.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
-    or per GPU in training. ``job``: further fields of the job (rank, target modules). Raises PlannerError for a bad
+    or per GPU in training. ``job``: further fields of the job (rank, target modules). ``progress`` is told (types, of how many).
+    Raises PlannerError for a bad
     model or job.
     """
     the_model = as_model(model)
@@ -149,7 +152,9 @@ def sizes(
         if framework is not None:
             load_framework(framework)
     rows, left_out = [], {}
-    for name in names:
+    for done, name in enumerate(names):
+        if progress is not None:
+            progress(done, len(names))
         card = load_accelerator(name)
         if card.vendor.lower() == "cpu" or name == "cpu":
             continue

@@ -317,3 +317,36 @@ def test_the_answer_comes_first_and_fits_a_narrow_terminal(
     ]
     assert names[:8] == ["fits", "latency", "output", "capacity", "cost", "cut", "on", "based on"]
     assert "\ncut chosen: tp = " in out
+
+
+COMMANDS = {
+    "vllm": "vllm serve meta-llama/Llama-3.1-8B-Instruct --tensor-parallel-size 2 --max-num-seqs 64",
+    "sglang": "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B-Instruct --tp 2 --max-running-requests 64",
+    "tensorrt-llm": "trtllm-serve meta-llama/Llama-3.1-8B-Instruct --tp_size 2 --max_batch_size 64",
+}
+
+
+@pytest.mark.parametrize("engine", COMMANDS)
+def test_a_start_command_is_answered_as_the_scenario_that_it_is(run: Run, tmp_path: Path, engine: str) -> None:
+    script = tmp_path / "serve.sh"
+    script.write_text(f"#!/bin/bash\n{COMMANDS[engine]}\n")
+    code, out, err = run("serve", "--from", script, "--on", "h100", "--rate", "2", "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    tables = answer["launch"]["scenario"]
+    serving = tables["serving"]
+    assert (serving["engine"], serving["tp"], serving["max_batch"], serving["requests_per_s"]) == (engine, 2, 64, 2)
+    said = serve(**tables)
+    assert answer["cases"][0]["total_bytes"] == said.to_dict()["total_bytes"]
+    code, out, _ = run("serve", "--from", script, "--on", "h100", "--rate", "2")
+    assert (code, out.startswith("Read as a question"), "  fits      yes" in out) == (0, True, True)
+
+
+def test_a_training_script_is_no_question_of_serving(run: Run, tmp_path: Path) -> None:
+    script = tmp_path / "train.sh"
+    sizes = "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --vocab-size 512"
+    script.write_text(f"torchrun --nproc_per_node 8 pretrain_gpt.py {sizes} --micro-batch-size 1 --global-batch-size 8\n")
+    code, _, err = run("serve", "--from", script, "--on", "8xh100")
+    assert (code, "planner plan --from" in err) == (2, True), err
+    code, _, err = run("serve")
+    assert (code, "--from" in err) == (2, True)
