@@ -232,7 +232,7 @@ TELLING = {
     "serving/weight_formats": {"require_hardware"},
     "training/planning": {"_explained", "_reasons", "plan"},
     "training/trainable": {"tuning_notes"},
-    "uncertainty/effects": {"_beyond", "_why", "standing"},
+    "uncertainty/effects": {"_beyond", "_served", "_why", "standing"},
     "uncertainty/interval": {"_interval_of_class", "_outside"},
     "web/state": {"checked", "decode"},
     "workload/attention": {"attention_notes"},
