@@ -30,7 +30,7 @@ def _enter(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Projections behind the tensor-parallel entrance. Latent attention gathers the latents, not the hidden states."""
     m = setting.model
     if m.attention != "mla":
-        gathered = m.q_lora_rank + m.head_dim if m.q_lora_rank else m.hidden_size
+        gathered = m.q_lora_rank + m.num_kv_heads * key_value_width(m) if m.q_lora_rank else m.hidden_size
         first = "query up" if m.q_lora_rank else "query key value"
         return tensor_parallel_entrance(setting, BLOCK, _projections(setting, kind), first, gathered)
     first, query = ("query up", m.q_lora_rank) if m.q_lora_rank else ("query", m.hidden_size)

@@ -351,7 +351,7 @@ def _firm(staged: list[Staged]) -> Array:
 
 def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[Staged]:
     """Memory and time of each distinct stage."""
-    tied = _tied_copy(context.model, layouts, pp)
+    tied = _words_copy(context.model, context.job, layouts, pp)
     parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks, context.curves)
     wide = context.precision.activation * context.model.hidden_size * max(context.model.hyper_streams, 1)
     sends = pipeline_s(context.cluster, context.framework, layouts, wide, context.job.seq_len)
@@ -385,9 +385,9 @@ def _step(layouts: Layouts, staged: list[Staged], pp: int, m: Array) -> StepTime
     return combine(slowest, once_dp, once_optimizer, m, bubble)
 
 
-def _tied_copy(model: Model, layouts: Layouts, pp: int) -> Array:
-    """Elements of the last stage's own copy of a tied word embedding (Megatron keeps both in step)."""
-    if not model.tied_embeddings or pp == 1 or model.head == "none":
+def _words_copy(model: Model, job: Job, layouts: Layouts, pp: int) -> Array:
+    """Elements of the last stage's own copy of the words: tied, or read by multi-token prediction (Megatron keeps both)."""
+    if not (model.tied_embeddings or job.multi_token_prediction) or pp == 1 or model.head == "none":
         return NOTHING
     words = sum(t.elements for t in embedding_parameters(model) if t.shard == "vocabulary")
     return np.asarray(words / layouts.tp)

@@ -188,9 +188,9 @@ class Effects:
         if s.num_gpus > gpus and self.metric != "memory":
             reasons.append(Message("{0} GPUs, at most {1:.0f} were measured", s.num_gpus, gpus))
         if s.parameters > most:
-            reasons.append(Message("{0:.3g}B parameters, at most {1:.3g}B were measured", s.parameters / 1e9, most / 1e9))
+            reasons.append(Message("{0:,.4g}B parameters, at most {1:,.4g}B were measured", s.parameters / 1e9, most / 1e9))
         if s.parameters < fewest:
-            reasons.append(Message("{0:.3g}B parameters, at least {1:.3g}B were measured", s.parameters / 1e9, fewest / 1e9))
+            reasons.append(Message("{0:,.4g}B parameters, at least {1:,.4g}B were measured", s.parameters / 1e9, fewest / 1e9))
         return reasons
 
 

@@ -222,7 +222,7 @@ def _outside(c: ResidualClass, s: Subject) -> list[str]:
     if s.parameters > BEYOND * c.most_parameters:
         reasons.append(
             Message(
-                "{0:.3g}B parameters, at most {1:.3g}B were measured",
+                "{0:,.4g}B parameters, at most {1:,.4g}B were measured",
                 s.parameters / 1e9,
                 c.most_parameters / 1e9,
             )
@@ -230,7 +230,7 @@ def _outside(c: ResidualClass, s: Subject) -> list[str]:
     if s.parameters < c.fewest_parameters / BEYOND:
         reasons.append(
             Message(
-                "{0:.3g}B parameters, at least {1:.3g}B were measured",
+                "{0:,.4g}B parameters, at least {1:,.4g}B were measured",
                 s.parameters / 1e9,
                 c.fewest_parameters / 1e9,
             )
