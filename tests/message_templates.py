@@ -123,6 +123,7 @@ REACHABLE = (
     "serving/weight_formats",
     "serving/weights",
     "studies/equal_terms",
+    "studies/holding",
     "studies/limit",
     "studies/scaling_law",
     "studies/sizing",
