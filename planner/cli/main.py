@@ -35,7 +35,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Serve": {"serve": ("serving:serve_command", "Latency, throughput, queues and cost of serving.")},
     "Launch": {"export": ("search:export_command", "A plan as launch files of a training framework.")},
-    "Money": {"prices": ("runs:prices_app", "Dated quotes: list, show, import, refresh.")},
+    "Money": {
+        "own": ("holding:own_command", "Rent, reserve, spot or own, over years."),
+        "prices": ("runs:prices_app", "Dated quotes: list, show, import, refresh."),
+    },
     "Evidence": {
         "audit": ("runs:audit_command", "Published claims, judged."),
         "validate": ("measured:validate_command", "Measured runs against their predictions."),
