@@ -140,7 +140,9 @@ def serve_command(
 ) -> None:
     """Memory, latency, throughput, queueing and cost of a model that answers requests; several deployments side by side.
 
-    planner serve gpt-oss-120b --on h100 --clients 64, planner serve --from serve.sh --on h100 --rate 4.
+    \b
+    planner serve gpt-oss-120b --on h100 --clients 64
+    planner serve --from serve.sh --on h100 --rate 4
     """
     from planner.scenarios.serving import read_serving_scenario
 
@@ -202,9 +204,11 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     tpot: Annotated[float | None, typer.Option("--tpot", help="Of serving: most seconds per output token; 0.1.")] = None,
     ttft: Annotated[float | None, typer.Option("--ttft", help="Of serving: most seconds until the first token; 2.")] = None,
     weights: Annotated[str, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...")] = "bf16",
-    engine: Annotated[str | None, typer.Option("--engine", help="Of serving: vllm, sglang ...; vllm.")] = None,
-    framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual.")] = None,
-    rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="Of serving: sglang, llama.cpp ...; vllm when left out.")] = None,
+    framework: Annotated[
+        str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual when left out.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters of lora and qlora; 16 when left out.")] = None,
     headroom: Annotated[float, typer.Option("--headroom", help="Part of a card to leave free besides.")] = 0.0,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
