@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +11,13 @@ import typer
 
 from planner.cli.asked import Given, Set, asking, grouped, scenario_with
 from planner.cli.options import allowed_names, names
+from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError
 
 if TYPE_CHECKING:
-    from planner.common.progress import Progress
     from planner.layout_search.question import SearchQuestion
-    from planner.scenarios.scenario import Case, Scenario
+    from planner.layout_search.result import SearchResult
+    from planner.scenarios.scenario import Case, Outlook, Scenario
 
 STOPPED = 130
 """Exit code after Ctrl-C, with the rows found so far printed all the same."""
@@ -96,14 +95,36 @@ def search_command(
     table = result.to_frame()
     if out is not None:
         write_table(out, table)
+    first = _outlook(scenario.cases[0], result)
     if as_json:
-        print_json({**table.attrs, "rows": table.to_dict(orient="records")})
+        budget = None if first is None else first.to_dict()
+        print_json({**table.attrs, "outlook": budget, "rows": table.to_dict(orient="records")})
     else:
         from planner.reports.search import search_report
 
-        show(search_report(sought.target, result, table), *usual)
+        show(search_report(sought.target, result, table, first), *usual)
     if not result.complete:
         raise typer.Exit(STOPPED)
+
+
+def _outlook(case: Case, result: SearchResult) -> Outlook | None:
+    """The whole run and the bill of the recommended row, as ``planner run`` has them; None where nothing fits."""
+    from planner.training.planning import plan
+
+    if not len(result.found.rows):
+        return None
+    setup = result.question.setups[int(result.rows.setup[0])]
+    grid = setup.grid
+    answer = plan(
+        model=grid.model,
+        cluster=grid.cluster,
+        framework=grid.framework,
+        job=grid.job,
+        layout=result.rows.layouts.row(0),
+        price=setup.price,
+        explain=False,
+    )
+    return case.outlook(answer)
 
 
 @asking
@@ -253,18 +274,6 @@ def search_tables(case: Case, frameworks: list[str] | None, terms: list[str] | N
     if terms is not None:
         tables["price"] = [{**tables.get("price", {}), "term": term} for term in terms]
     return tables
-
-
-@contextmanager
-def progress_bar(what: str, *, quiet: bool) -> Iterator[Progress]:
-    """A bar on standard error, told (done, size)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, size: bar.update(task, completed=done, total=size)
 
 
 def print_json(value: Any) -> None:

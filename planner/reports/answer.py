@@ -41,7 +41,10 @@ def answer_lines(plan: Plan, outlook: Outlook | None = None) -> list[tuple[str, 
     found = [("fits", _fits(plan))]
     if plan.fits:
         found += [("step", _step(plan)), ("run", _run(plan)), ("cost", _cost(plan))]
-        found += [] if outlook is None or outlook.run is None else [("budget", _budget(outlook.run, outlook.bill))]
+        if outlook is not None and outlook.run is not None:
+            found += [("budget", _budget(outlook.run, outlook.bill))]
+        elif outlook is not None and outlook.why:
+            found += [("budget", outlook.why)]
     else:
         found += [("why not", join_messages("; ", plan.reasons))]
         near = "none" if plan.nearest is None else layout_words(plan.nearest)
@@ -83,9 +86,10 @@ def _fits(plan: Plan) -> str:
 
 def _step(plan: Plan) -> str:
     span = _span(plan, "step_time_s", lambda value: f"{value:.3g}")
-    return Message(
-        "{0:.3g} s ({1}), {2:.1%} MFU, {3:,.0f} tokens/s per GPU", plan.step_time_s, span, plan.mfu, plan.tokens_per_s_per_gpu
-    )
+    both = Message("{0:.1%} MFU", plan.mfu)
+    if plan.mfu_causal < plan.mfu:
+        both = Message("{0:.1%} MFU ({1:.1%} causal)", plan.mfu, plan.mfu_causal)
+    return Message("{0:.3g} s ({1}), {2}, {3:,.0f} tokens/s per GPU", plan.step_time_s, span, both, plan.tokens_per_s_per_gpu)
 
 
 def _run(plan: Plan) -> str:

@@ -20,7 +20,7 @@ from planner.scenarios.serving import read_serving_scenario
 from planner.serving import serve
 from planner.serving.curves import curve, load_curve
 from planner.serving.engine import engine_names, load_engine
-from planner.studies.sizing import Purpose, Size, sizes
+from planner.studies.sizing import Capacity, Purpose, Size, sizes
 
 Run = Callable[..., tuple[int, str, str]]
 SCENARIOS = sorted((ROOT / "scenarios" / "serving").glob("*.toml"))
@@ -183,7 +183,7 @@ def test_sizes_by_the_usual_tiers() -> None:
     assert {s.accelerator: s.num_gpus for s in sizes("llama-2-13b", "serve").rows}["a100-sxm4-40gb"] == 1
     assert {s.accelerator: s.num_gpus for s in large.rows}["h100-sxm5-80gb"] == 2
     assert {s.accelerator: s.num_gpus for s in sizes("llama-2-70b", "serve", weights="int4-awq").rows}["h100-sxm5-80gb"] == 1
-    assert all(s.headroom >= 0.1 for s in (*small.rows, *large.rows))
+    assert all(s.fit_probability >= 0.95 for s in (*small.rows, *large.rows))
     assert {s.accelerator for s in small.rows} | set(small.left_out) == set(accelerator_names()) - {"cpu"}
     cheapest = large.cheapest
     assert cheapest is not None
@@ -219,12 +219,22 @@ def test_adapters_need_no_more_gpus_than_full_tuning() -> None:
     assert (many.num_gpus, many.total_bytes) > (few.num_gpus, few.total_bytes)
 
 
-def test_a_size_keeps_its_headroom_on_the_fewest_gpus_that_can() -> None:
+def test_a_size_surely_fits_on_the_fewest_gpus_that_can() -> None:
     """Two RTX 3090 hold 7.7 B weights of two bytes in halves, 7.2 GiB each, and adapters beside them."""
     found = {card: one for card in CARDS if (one := size_on(card, "qwen-7b", "lora")) is not None}
     assert found["rtx-3090-24gb"].num_gpus <= 2
     assert len(found) >= 4
-    assert all(s.headroom >= 0.1 for s in found.values())
+    assert all(s.fit_probability >= 0.95 for s in found.values())
+
+
+def test_less_risk_and_more_room_never_take_fewer_gpus() -> None:
+    for card in ("rtx-3090-24gb", "a100-sxm4-40gb"):
+        usual = size_on(card, "llama-2-13b", "serve")
+        assert usual is not None
+        for more in ({"risk": 0.001}, {"headroom": 0.4}):
+            other = size_on(card, "llama-2-13b", "serve", **more)
+            assert other is None or other.num_gpus >= usual.num_gpus
+            assert other is None or other.headroom >= more.get("headroom", 0.0)
 
 
 def test_bad_sizes_are_explained(run: Run) -> None:
@@ -265,17 +275,46 @@ def test_more_gpus_hold_what_sixteen_do_not(run: Run) -> None:
     assert "--max-gpus 0: must be" in run("size", "gpt2", "--for", "serve", "--max-gpus", "0")[2]
 
 
-def test_a_size_is_the_fastest_cut_that_keeps_its_headroom() -> None:
-    row = {s.accelerator: s for s in sizes("llama-2-70b", "serve").rows}["rtx-3090-24gb"]
+def test_a_size_is_the_fastest_cut_that_surely_fits() -> None:
+    row = sizes("llama-2-70b", "serve", batch=1, accelerator="rtx-3090").rows[0]
     rates = []
     for tp in (1, 2, 4, 8):
         cut = {"tp": tp, "pp": row.num_gpus // tp, "dp": 1}
         d = serve(
             model="llama-2-70b", cluster=custom(row.accelerator, row.num_gpus), serving={"prompt": 1536, "output": 512, **cut}
         )
-        if d.fits and 1.0 - d.total_bytes / d.card_bytes >= 0.1:
+        if d.fits and d.intervals["total_bytes"].probability_below(d.card_bytes) >= 0.95:
             rates.append(d.output_tokens_per_s or 0.0)
     assert row.tokens_per_s == pytest.approx(max(rates))
+
+
+def test_serving_is_priced_at_capacity_within_the_latencies(run: Run) -> None:
+    """A batch shares the reading of the weights: a token costs less than alone; tighter limits never lower its price, and more
+    GPUs of a kind are named where they make it cheaper."""
+    asked: dict[str, Any] = {"accelerator": "h100-sxm5-80gb"}
+    alone = sizes("llama-3.1-70b", "serve", batch=1, **asked).rows[0]
+    full = sizes("llama-3.1-70b", "serve", batch=Capacity(value=True), **asked).rows[0]
+    assert full.batch > 1 == alone.batch
+    assert full.num_gpus == alone.num_gpus
+    assert (full.usd_per_million_tokens or 0) < (alone.usd_per_million_tokens or 0) / 4
+    assert full.value is not None
+    assert full.value.num_gpus > full.num_gpus
+    assert (full.value.usd_per_million_tokens or 0) < (full.usd_per_million_tokens or 0)
+    prices = []
+    for tpot in (0.2, 0.05, 0.035):
+        row = sizes("llama-3.1-70b", "serve", batch=Capacity(tpot_s=tpot), gpus=4, **asked).rows[0]
+        d = serve(
+            model="llama-3.1-70b",
+            cluster=custom(row.accelerator, 4),
+            serving={"prompt": 1536, "output": 512, "tp": 4, "dp": 1, "batch": row.batch},
+        )
+        assert row.cut != "tp 4" or (d.tpot_s or 1.0) <= tpot
+        prices.append(row.usd_per_million_tokens or float("inf"))
+    assert prices == sorted(prices)
+    never = sizes("llama-3.1-70b", "serve", batch=Capacity(tpot_s=0.001), **asked).rows[0]
+    assert (never.in_time, never.usd_per_million_tokens) == (False, None)
+    assert "--tpot 0: must be" in run("size", "gpt2", "--for", "serve", "--tpot", "0")[2]
+    assert "--tpot 1: goes with --for serve" in run("size", "gpt2", "--for", "lora", "--tpot", "1")[2]
 
 
 def test_what_does_not_fit_is_named_on_the_picture(run: Run, tmp_path: Path) -> None:
@@ -307,3 +346,36 @@ def test_the_answer_comes_first_and_fits_a_narrow_terminal(
     ]
     assert names[:8] == ["fits", "latency", "output", "capacity", "cost", "cut", "on", "based on"]
     assert "\ncut chosen: tp = " in out
+
+
+COMMANDS = {
+    "vllm": "vllm serve meta-llama/Llama-3.1-8B-Instruct --tensor-parallel-size 2 --max-num-seqs 64",
+    "sglang": "python -m sglang.launch_server --model-path meta-llama/Llama-3.1-8B-Instruct --tp 2 --max-running-requests 64",
+    "tensorrt-llm": "trtllm-serve meta-llama/Llama-3.1-8B-Instruct --tp_size 2 --max_batch_size 64",
+}
+
+
+@pytest.mark.parametrize("engine", COMMANDS)
+def test_a_start_command_is_answered_as_the_scenario_that_it_is(run: Run, tmp_path: Path, engine: str) -> None:
+    script = tmp_path / "serve.sh"
+    script.write_text(f"#!/bin/bash\n{COMMANDS[engine]}\n")
+    code, out, err = run("serve", "--from", script, "--on", "h100", "--rate", "2", "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    tables = answer["launch"]["scenario"]
+    serving = tables["serving"]
+    assert (serving["engine"], serving["tp"], serving["max_batch"], serving["requests_per_s"]) == (engine, 2, 64, 2)
+    said = serve(**tables)
+    assert answer["cases"][0]["total_bytes"] == said.to_dict()["total_bytes"]
+    code, out, _ = run("serve", "--from", script, "--on", "h100", "--rate", "2")
+    assert (code, out.startswith("Read as a question"), "  fits      yes" in out) == (0, True, True)
+
+
+def test_a_training_script_is_no_question_of_serving(run: Run, tmp_path: Path) -> None:
+    script = tmp_path / "train.sh"
+    sizes = "--num-layers 2 --hidden-size 64 --num-attention-heads 4 --seq-length 128 --vocab-size 512"
+    script.write_text(f"torchrun --nproc_per_node 8 pretrain_gpt.py {sizes} --micro-batch-size 1 --global-batch-size 8\n")
+    code, _, err = run("serve", "--from", script, "--on", "8xh100")
+    assert (code, "planner plan --from" in err) == (2, True), err
+    code, _, err = run("serve")
+    assert (code, "--from" in err) == (2, True)
