@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from made_records import session
+from made_records import Ticks, session
 
 from kernels.families import serving
 from kernels.families.serving import ServedLayer, layers, pass_flops
@@ -59,6 +59,7 @@ def test_every_pass_is_measured_and_checked(monkeypatch: Any) -> None:
     monkeypatch.setattr(serving, "layers", lambda cuda: [("dense", DENSE), ("MoE", MIXTURE)])
     monkeypatch.setattr(serving, "passes", lambda cuda: {"prefill": [(1, 8)], "decode": [(2, 8)]})
     monkeypatch.setattr(serving, "CHECKED", 4)
+    monkeypatch.setattr("kernels.clock.now", Ticks(1e-3))  # a busy machine has time for all of them, too
     made = session()
     made.family("serving", serving.cases(made), 4.0)
     samples = made.record["samples"]
