@@ -290,7 +290,18 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
             changes["overlap_parameter_gather"] = 0.0
     if yes(row, "compile"):
         changes["compile"] = True
+    if start.cudnn_attention and _release(row.get("torch", "")) < CUDNN_FIRST_IN:
+        changes["cudnn_attention"] = False
     return _changed(start, tuple(sorted(changes.items()))) if changes else start
+
+
+CUDNN_FIRST_IN = (2, 13)
+"""Release of PyTorch from which it takes cuDNN's attention first; a table that names none was measured with an older one."""
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """2.13.1+cu130 as (2, 13, 1); empty where no number is given."""
+    return tuple(int(part) for part in text.partition("+")[0].split(".") if part.isdigit())
 
 
 def _recompute_modules(row: Mapping[str, str]) -> frozenset[str]:
@@ -437,6 +448,7 @@ def _model(row: Mapping[str, str]) -> Model:
         "final_norm": yes(row, "final_norm", default=True),
         "head": _head(row),
         "softmax_in_fp32": yes(row, "softmax_in_fp32", default=True),
+        "attention_sinks": yes(row, "attention_sinks"),
     }
     if fields["head"] == "none":
         fields["tied_embeddings"] = False
@@ -450,7 +462,7 @@ def _model(row: Mapping[str, str]) -> Model:
     latent = row.get("attention") == "mla"
     optional = ["ffn_hidden_size", "num_experts", "top_k", "expert_ffn_hidden_size", "num_shared_experts", "num_dense_layers"]
     optional += ["q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"] if latent else []
-    optional += ["type_vocab_size"] + ([] if latent else ["num_kv_heads", "head_dim"])
+    optional += ["type_vocab_size", "sliding_window", "full_attention_every"] + ([] if latent else ["num_kv_heads", "head_dim"])
     for column in optional:
         if row.get(column):
             fields[column] = whole(row, column)
