@@ -282,21 +282,28 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
         changes["recompute_modules"] = modules
     if row.get("dispatcher"):
         changes["dispatcher"] = row["dispatcher"].lower()
-    if row.get("release") and start.releases:
-        changes["release"] = row["release"]
+    changes |= _releases(row, start)
     if not yes(row, "overlap_grad_reduce", default=True) and start.overlap_gradient_reduction > 0:
         changes["overlap_gradient_reduction"] = 0.0
         if start.mixed_precision == "master_weights":  # Megatron overlaps gathers of parameters only with reductions
             changes["overlap_parameter_gather"] = 0.0
     if yes(row, "compile"):
         changes["compile"] = True
-    if start.cudnn_attention and _release(row.get("torch", "")) < CUDNN_FIRST_IN:
-        changes["cudnn_attention"] = False
     return _changed(start, tuple(sorted(changes.items()))) if changes else start
 
 
 CUDNN_FIRST_IN = (2, 13)
 """Release of PyTorch from which it takes cuDNN's attention first; a table that names none was measured with an older one."""
+
+
+def _releases(row: Mapping[str, str], start: Framework) -> dict[str, Any]:
+    """What the releases of the framework and of PyTorch change."""
+    changes: dict[str, Any] = {}
+    if row.get("release") and start.releases:
+        changes["release"] = row["release"]
+    if start.cudnn_attention and _release(row.get("torch", "")) < CUDNN_FIRST_IN:
+        changes["cudnn_attention"] = False
+    return changes
 
 
 def _release(text: str) -> tuple[int, ...]:

@@ -53,7 +53,9 @@ def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple
     """(embedding, one layer of each kind, head), with adapters where the job has them."""
     counts = Counter(setting.model.layer_kinds)
     layers = {
-        kind: tuple(replace(row, repeats=float(n)) for row in with_recomputation(setting, _with_casts(setting, _tuned(setting, kind))))
+        kind: tuple(
+            replace(row, repeats=float(n)) for row in with_recomputation(setting, _with_casts(setting, _tuned(setting, kind)))
+        )
         for kind, n in counts.items()
     }
     return tuned_embedding(setting, embedding(setting)), layers, _with_casts(setting, tuned_head(setting, head(setting)))
@@ -200,8 +202,8 @@ def _restored(rows: tuple[Row, ...], dropped: list[Number], entrance: Number) ->
 
 
 def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """``selective`` as torchtitan does it: keep what attention, every other matrix multiply and each exchange of tokens gave, redo
-    the rest.
+    """``selective`` as torchtitan does it: keep what attention, every other matrix multiply and each exchange of tokens gave, and
+    redo the rest.
 
     Of a gated layer, q, v, gate and down stay, k, the output projection and up are redone (torchtitan,
     activation_checkpoint.py, per-operator policy). Its list has the tokens that an all-to-all brought, not the grouped

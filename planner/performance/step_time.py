@@ -269,7 +269,9 @@ def update_s(
     gpus = min(cluster.node.num_gpus, cluster.num_gpus)
     # parameters and gradients that live on the host in 16 bit are cast there, from the master copy and to its type
     cast = parameters_away(layouts, framework) * (precision.gradient + precision.parameter + 2.0 * precision.master)
-    on_host = transfers + (row.bytes_moved + cast * (precision.master > 0) * elements) * gpus / framework.host_optimizer_bytes_per_s
+    on_host = (
+        transfers + (row.bytes_moved + cast * (precision.master > 0) * elements) * gpus / framework.host_optimizer_bytes_per_s
+    )
     return np.asarray(np.where(layouts.offload_optimizer > 0, on_host + framework.host_s_per_step, on_device))
 
 

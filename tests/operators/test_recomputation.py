@@ -56,7 +56,7 @@ def test_the_attention_core_is_what_selective_means_unless_told() -> None:
 
 
 def test_torchtitan_keeps_what_an_exchange_of_tokens_brought() -> None:
-    """Its list of operators to save has all_to_all_single: two exchanges of top_k w t h bytes a layer where experts are spread."""
+    """Its list of operators to save has all_to_all_single: two exchanges of top_k w t h bytes a layer with spread experts."""
     here = layer(MIXTRAL, "torchtitan", Layout(zero=3, recompute="selective"))
     spread = layer(MIXTRAL, "torchtitan", Layout(zero=3, ep=8, recompute="selective"))
     tokens, fields = job().seq_len, model(MIXTRAL)
@@ -77,7 +77,9 @@ def test_autocast_casts_every_weight_of_a_layer_and_its_gradient() -> None:
     assert not any(r.name.startswith("weights cast") for r in next(iter(build_table(plain).layers.values())))
 
 
-@pytest.mark.parametrize(("changes", "bytes_a_logit"), [({}, 2.0 + 4.0), ({"compile": True}, 2.0), ({"compile": True, "release": "0.0"}, 6.0)])
+@pytest.mark.parametrize(
+    ("changes", "bytes_a_logit"), [({}, 2.0 + 4.0), ({"compile": True}, 2.0), ({"compile": True, "release": "0.0"}, 6.0)]
+)
 def test_a_compiled_loss_keeps_logits_in_16_bit_only(changes: dict[str, Any], bytes_a_logit: float) -> None:
     """pytorch/torchtitan#1033; before it (release 0.0) layers alone were compiled."""
     found, _ = distinct_axes(as_columns(Layout(zero=3), 8), model(LLAMA), framework("torchtitan").replaced(**changes), job())
