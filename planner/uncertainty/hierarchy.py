@@ -7,9 +7,9 @@ For run i of source s on a chip c,
 The shared effects u are what a new source has in common with the measured ones (framework and what it is based on, framework and
 generation of chip, kind of model, precision, kind of job); the effects v of a source, of a source and a chip, of a source and a
 model, and the run's own e are redrawn by a new source. All are normal with a variance of their own, which the fit finds; w is
-the spread by software stack, by die, by precision, by how large a run's kernels are and by how far it lies from what other sources
-measured. The prediction for a new source is the interval. Errors of memory are divided by ``subject.lever`` first: model states
-are counted, so that the rest of a peak makes its error.
+the spread by software stack, by die, by precision, by how large a run's kernels are and by how far it lies from what other
+sources measured. The prediction for a new source is the interval. Errors of memory are divided by ``subject.lever`` first:
+model states are counted, so that the rest of a peak makes its error.
 
 Runs of one source say much the same: a source of n runs counts as sqrt(n), as in the fit of the constants. Outlying runs count
 less: e is Student's t with FREEDOM degrees of freedom, as a scale mixture (Lange, Little and Taylor 1989). The likelihood with
