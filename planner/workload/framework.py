@@ -132,6 +132,7 @@ class Framework(Spec):
     length_fragmentation: Annotated[float, Field(ge=0)] = 0.0
     least_fragmentation: Annotated[float, Field(ge=0)] = 0.03  # what stays of it when memory is short
     host_optimizer_bytes_per_s: Annotated[float, Field(gt=0)]  # of a node's CPUs, when optimizer states live there
+    host_process_bytes_per_s: Annotated[float, Field(gt=0)] = 1e12  # of what one process of them does, at most
     notes: str = ""
 
     # what a user says of a run: each word stands for several of the fields above
