@@ -71,8 +71,10 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
         wide = 4.0 if framework.loss_in_fp32 else w
         held = w if framework.logits_kept else 0.0
         kept, alive, moved, kernels = wide + held, 2.0 * wide, 2.0 * w + 6.0 * wide, 6.0
-        if framework.compiled_loss:  # forward reads the 16-bit logits, backward writes their gradient: fp32 stays in registers
+        if framework.loss_is_compiled:  # forward reads the 16-bit logits, backward writes their gradient: fp32 stays in registers
             kept, alive, moved, kernels = w, w, 2.0 * w, 2.0
+        elif framework.compile:  # logits are read twice, the log-softmax is written once
+            moved, kernels = 2.0 * w + wide, 3.0
     labels = 8.0 * setting.tokens if framework.activation_accounting == "autograd" else 0.0
     tp_messages = setting.tensor_parallel * 4.0 * setting.tokens
     return (

@@ -81,7 +81,8 @@ class Framework(Spec):
     chunked_loss: bool = False  # output layer and loss chunk by chunk (Liger's fused linear cross-entropy): no logits are held
     logits_kept: bool = False  # a variable of the training script holds them until the backward pass is over
     loss_in_fp32: bool = True  # an unfused loss upcasts 16-bit logits
-    compiled_loss: bool = False  # torch.compile of the loss: no fp32 copy of the logits is ever written
+    # whether torch.compile covers the loss, which then writes no fp32 copy of the logits
+    compiled_loss: Literal["never", "with compile", "always"] = "never"
     fused_router: bool
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
     dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep"] = "alltoall"  # how tokens come to their experts' ranks
@@ -138,7 +139,7 @@ class Framework(Spec):
     # what a user says of a run: each word stands for several of the fields above
     release: str = ""  # one of ``releases``; empty = as the constants above are
     releases: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)  # what each release changes
-    compile: bool = False  # torch.compile of each layer, and of the loss where the release does that
+    compile: bool = False  # torch.compile of each layer, and of the loss where ``compiled_loss`` says so
     liger: bool = False  # Liger's kernels for transformers: norms, rotary, gated activation, loss in chunks
     expandable_segments: bool = False  # PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 
@@ -146,6 +147,11 @@ class Framework(Spec):
     def memory_rate(self) -> float:
         """Of memory-bound kernels over streaming bandwidth: this stack's own, or torch.compile's."""
         return COMPILED_RATE if self.compile else self.elementwise_rate
+
+    @property
+    def loss_is_compiled(self) -> bool:
+        """Whether this run's loss is."""
+        return self.compiled_loss == "always" or (self.compile and self.compiled_loss == "with compile")
 
     def replaced(self, **changes: Any) -> Self:
         """A validated copy with some fields changed; words are spelled out, and fields given beside them hold."""
@@ -165,7 +171,6 @@ class Framework(Spec):
         if changes.get("compile") is True and not self.compile:
             found |= dict.fromkeys(("fused_norm", "fused_activation", "fused_rotary", "fused_dropout"), True)
             found["extra_score_bytes"] = self.extra_score_bytes / 3.0  # it scales and masks again instead of keeping both
-            found.setdefault("compiled_loss", True)
         if changes.get("liger") is True:
             found |= dict.fromkeys(("fused_norm", "fused_activation", "fused_rotary", "chunked_loss"), True)
         if changes.get("expandable_segments") is True:
