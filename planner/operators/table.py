@@ -70,8 +70,8 @@ def _with_casts(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:
     elements: Number = 0.0
     kernels: Number = 0.0
     for row in weights:
-        held = np.asarray(row.parameters) > 0
-        elements, kernels = elements + row.parameters, kernels + row.kernels * held
+        elements = elements + row.parameters
+        kernels = kernels + np.where(np.asarray(row.parameters) > 0, row.kernels, 0.0)
     moved = (4.0 + setting.width) * elements
     return (*pointwise("weights cast", weights[0].block, forward_bytes=moved, backward_bytes=moved, kernels=kernels), *rows)
 
