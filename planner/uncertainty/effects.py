@@ -119,6 +119,7 @@ class Effects:
         of is wider than one that many do.
         """
         log = self.terms["distance"] * away + self.doubts["distance"] * away**2
+        log += self.terms["incomplete"] * subject.incomplete + self.doubts["incomplete"] * subject.incomplete**2
         for level, unsure in LEVELS[self.metric].items():
             name = f"{level} {getattr(subject, level)}"
             log += self.terms.get(name, 0.0) + self.doubts.get(name, unsure**2)
