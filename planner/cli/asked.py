@@ -61,14 +61,15 @@ class Given:
 
     def scenario(self, usually: str = "pretrain") -> tuple[Scenario, tuple[str, ...]]:
         """(the question, what was taken as usual in it); ``usually``: what a model is asked for where no option says it."""
+        from planner.hardware.asked import cluster_table
         from planner.model.catalog import model_names
-        from planner.scenarios.quick import changed_scenario, cluster_table, parse_changes, quick_scenario, usual_notes
+        from planner.scenarios.quick import changed_scenario, parse_changes, quick_scenario, usual_notes
         from planner.scenarios.scenario import read_scenario
 
         changes = parse_changes(self.change)
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if len(named) > 1:
-            raise PlannerError(f"{named[0]} and {named[1]} exclude each other; give one.", code="usage", field=named[0])
+            raise PlannerError("{0} and {1} exclude each other; give one.", named[0], named[1], code="usage", field=named[0])
         is_model = self.target.lower() in model_names() or self.target.endswith(".json")
         if self.on is not None and (is_model or not self.is_scenario()):
             method: Any = named[0].lstrip("-") if named else usually
@@ -76,13 +77,14 @@ class Given:
             return changed_scenario(found, changes), usual_notes(found, self.job() | _names_of_job(changes))
         if is_model and not self.is_scenario():
             raise PlannerError(
-                f"{self.target}: is a model; say on which GPUs, such as --on 8xh100, or give a scenario.",
+                "{0}: is a model; say on which GPUs, such as --on 8xh100, or give a scenario.",
+                self.target,
                 code="usage",
                 field="--on",
             )
         scenario = read_scenario(self.target)
         if named:
-            raise PlannerError(f"{named[0]}: goes with a model and --on; a scenario has its own job.kind.", code="usage")
+            raise PlannerError("{0}: goes with a model and --on; a scenario has its own job.kind.", named[0], code="usage")
         own = {f"job.{name}": value for name, value in self.job().items()}
         own |= {f"{table}.{name}": value for table, values in self.others().items() for name, value in values.items()}
         if self.on is not None:

@@ -14,6 +14,7 @@ import typer
 from planner.cli.asked import Given
 from planner.cli.output import print_json, show, width
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.launchfiles import Launch
@@ -39,11 +40,12 @@ class Launched(Given):
         if not self.target:
             remedy = "give a scenario, a model with --on, or --from launch.sh; `planner plan --help` lists what it takes"
             raise PlannerError(
-                f"Missing argument 'SCENARIO|MODEL'; {remedy}.", code="usage", field="SCENARIO|MODEL", remedy=remedy
+                "Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy
             )
         if self.more:
             raise PlannerError(
-                f"{self.more[0]}: planner plan answers one question; planner compare answers several.",
+                "{0}: planner plan answers one question; planner compare answers several.",
+                self.more[0],
                 code="usage",
                 value=self.more[0],
             )
@@ -51,13 +53,14 @@ class Launched(Given):
 
     def launch(self) -> Launch:
         """The launch files' question."""
+        from planner.hardware.asked import cluster_table
         from planner.launchfiles import read_launch
-        from planner.scenarios.quick import cluster_table, parse_changes
+        from planner.scenarios.quick import parse_changes
 
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if named:
             raise PlannerError(
-                f"{named[0]}: goes with a model and --on; a launch file says it itself.", code="usage", field=named[0]
+                "{0}: goes with a model and --on; a launch file says it itself.", named[0], code="usage", field=named[0]
             )
         words = [word for word in (self.target, *(self.more or ())) if word]
         files = [Path(name) for name in self.launch_files or ()]
@@ -66,7 +69,7 @@ class Launched(Given):
             (files if _is_launch_file(word) else models).append(Path(word))
         if len(models) > 1:
             raise PlannerError(
-                f"{models[1]}: is no file, and the model is {models[0]}; give one model.", code="usage", value=str(models[1])
+                "{0}: is no file, and the model is {1}; give one model.", models[1], models[0], code="usage", value=str(models[1])
             )
         cluster = None if self.on is None else cluster_table(self.on)
         if cluster is not None and not re.match(r"\s*\d+\s*x", str(self.on)):  # a GPU without a number: the file says how many
@@ -130,7 +133,7 @@ def _deployment(given: Launched, launch: Launch, tables: dict[str, Any], title: 
     if asked or options:
         what = options[0] if options else "--details, --explain and --plot"
         raise PlannerError(
-            f"{what}: of training; this launch file serves. --write it and ask `planner serve`.", code="usage", field="--from"
+            "{0}: of training; this launch file serves. --write it and ask `planner serve`.", what, code="usage", field="--from"
         )
     deployment = ServingCase(label=model_label(tables), tables=tables, where=title).serve()
     if as_json:
@@ -162,7 +165,7 @@ def show_answer(
         print(answer_text(title, answer, width(), outlook))
     notes = [*answer_notes(answer, datetime.date.today()), *usual]
     if not explain:
-        notes.append(f"{len(answer.assumptions)} constants are assumed, not measured: --explain lists them")
+        notes.append(Message("{0} constants are assumed, not measured: --explain lists them", len(answer.assumptions)))
     if notes:
         print(notes_text(notes, width()))
     if explain:

@@ -12,7 +12,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from planner.common.errors import PlannerError, near
+from planner.common.errors import PlannerError, near, one_of
+from planner.common.message import Message, join_messages
+from planner.common.translation import LANGUAGES, speak, spoken, spoken_word
 from planner.common.version import VERSION
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
@@ -85,7 +87,7 @@ class Doors(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As the parser does; an unknown command is answered with the nearest ones."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise PlannerError(f"unknown command {args[0]!r}; {near(args[0], COMMANDS)}", code="usage", value=args[0])
+            raise PlannerError("unknown command {0!r}; {1}", args[0], near(args[0], COMMANDS), code="usage", value=args[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -117,8 +119,11 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    lang: Annotated[
+        str | None, typer.Option("--lang", metavar="en|zh", help="Language of answers and errors; else PLANNER_LANG, the locale.")
+    ] = None,
 ) -> None:
-    """Options of planner itself."""
+    """Options of planner itself."""  # --lang may stand anywhere: spoken_in has read it
 
 
 USAGE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -129,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; bad input ends with one paragraph on standard error, or JSON with --json, and exit code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        given = spoken_in(given)
         code = app(given, prog_name="planner", standalone_mode=False)
         sys.stdout.flush()
     except PlannerError as error:
@@ -142,8 +148,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("stopped", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        refuse(PlannerError(f"standard output: cannot be written ({error.strerror or error}).", code="output"), "--json" in given)
+        refuse(
+            PlannerError("standard output: cannot be written ({0}).", error.strerror or error, code="output"), "--json" in given
+        )
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def spoken_in(given: list[str]) -> list[str]:
+    """Speak the language of --lang, else of PLANNER_LANG, else of the locale; the arguments without --lang."""
+    speak("en")
+    rest, named, source = list(given), os.environ.get("PLANNER_LANG", ""), "PLANNER_LANG"
+    ends = rest.index("--") if "--" in rest else len(rest)
+    for place in range(ends - 1, -1, -1):
+        option, mark, value = rest[place].partition("=")
+        if option == "--lang":
+            named, source = value if mark else "".join(rest[place + 1 : place + 2]), "--lang"
+            del rest[place : place + (1 if mark else 2)]
+            break
+    if not named and source == "PLANNER_LANG":
+        locale = next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
+        named = "zh" if locale.lower().startswith("zh") else "en"
+    if named not in LANGUAGES:
+        raise PlannerError("{0} = {1!r}: {2}.", source, named, one_of(named, LANGUAGES), code="usage")
+    speak(named)
+    return rest
 
 
 def _of_usage(error: Any) -> PlannerError:
@@ -154,8 +182,8 @@ def _of_usage(error: Any) -> PlannerError:
     text = error.format_message().strip().rstrip(".")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "planner"
-    remedy = f"`{command} --help` lists what it takes"
-    return PlannerError(f"{text}; {remedy}." if text else f"{remedy}.", code="usage", remedy=remedy)
+    remedy = Message("`{0} --help` lists what it takes", command)
+    return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)
 
 
 def refuse(error: PlannerError, as_json: bool) -> None:
@@ -167,5 +195,5 @@ def refuse(error: PlannerError, as_json: bool) -> None:
             json.dumps(plain({"schema_version": SCHEMA_VERSION, "error": error.to_dict()}), ensure_ascii=False), file=sys.stderr
         )
     else:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{spoken_word('error')}: {spoken(str(error))}", file=sys.stderr)
     sys.exit(2)

@@ -14,6 +14,7 @@ from planner.cli.asked import Set, grouped
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, width
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.scenarios.serving import ServingScenario
@@ -55,8 +56,9 @@ class Served:
 
     def scenario(self) -> tuple[ServingScenario, tuple[str, ...]]:
         """(the question, what was taken as usual in it)."""
+        from planner.hardware.asked import cluster_table
         from planner.model.catalog import model_names
-        from planner.scenarios.quick import changed_tables, cluster_table, parse_changes, quick_serving
+        from planner.scenarios.quick import changed_tables, parse_changes, quick_serving
         from planner.scenarios.serving import ServingCase, ServingScenario, read_serving_scenario
 
         own = {f"serving.{name}": value for name, value in self.serving().items()}
@@ -120,7 +122,9 @@ def serve_command(
         print(serving_text(title, only, width()))
         notes = [*serving_notes(only, datetime.date.today()), *usual]
         if only.assumptions:
-            notes.append(f"{len(only.assumptions)} constants are assumed, not measured: --json lists them; --details: the table")
+            notes.append(
+                Message("{0} constants are assumed, not measured: --json lists them; --details: the table", len(only.assumptions))
+            )
         print(notes_text(notes, width()))
         return
     from planner.reports.serving import deployments_table
@@ -154,13 +158,13 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     from planner.studies.sizing import Purpose, sizes
 
     if weights != "bf16" and purpose != "serve":
-        raise PlannerError(f"--weights {weights}: goes with --for serve; --for qlora stores frozen weights in 4 bit.")
+        raise PlannerError("--weights {0}: goes with --for serve; --for qlora stores frozen weights in 4 bit.", weights)
     if engine is not None and purpose != "serve":
-        raise PlannerError(f"--engine {engine}: goes with --for serve; --for {purpose} takes --framework.")
+        raise PlannerError("--engine {0}: goes with --for serve; --for {1} takes --framework.", engine, purpose)
     if framework is not None and purpose == "serve":
-        raise PlannerError(f"--framework {framework}: goes with tuning; --for serve takes --engine.")
+        raise PlannerError("--framework {0}: goes with tuning; --for serve takes --engine.", framework)
     if rank is not None and purpose not in ("lora", "qlora"):
-        raise PlannerError(f"--rank {rank}: only --for lora and --for qlora have adapters.")
+        raise PlannerError("--rank {0}: only --for lora and --for qlora have adapters.", rank)
     found = sizes(
         load_model(model),
         cast(Purpose, purpose),

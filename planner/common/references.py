@@ -21,6 +21,15 @@ OWN = frozenset({"base", "name", "aliases", "notes"})
 """Fields that belong to one file: no other takes them."""
 
 
+def spelt(name: str) -> str:
+    """A name as catalogs compare it.
+
+    >>> spelt("RTX 4090_24GB")
+    'rtx-4090-24gb'
+    """
+    return name.lower().replace("_", "-").replace(" ", "-")
+
+
 class Place(NamedTuple):
     """Where a constant stands: a file of the catalog and a field in it."""
 
@@ -54,12 +63,16 @@ class Catalog:
         """Stems of all files."""
         return list(_files(self.folder))
 
+    def mentioning(self, word: str) -> Iterator[str]:
+        """Stems of the files whose text holds a word, spelt as names are (``spelt``): few to parse instead of all."""
+        return (name for name, text in _texts(self.folder).items() if word in text)
+
     def path(self, name: str, field: str) -> Path:
         """The file of that name (or path); PlannerError in ``field`` lists the near names."""
         files = _files(self.folder)
         found = Path(name) if name.endswith(".toml") else files.get(name.lower())
         if found is None:
-            raise PlannerError(f"{field} = {name!r} is not in {self.what}; {near(name, files)}")
+            raise PlannerError("{0} = {1!r} is not in {2}; {3}", field, name, self.what, near(name, files))
         return found
 
     def table(self, name: str, changes: Changes = NONE) -> dict[str, Any]:
@@ -74,7 +87,7 @@ class Catalog:
             where = f"{self._path(names[-1])}: base"
             self.path(str(base), where)
             if base in names:
-                raise PlannerError(f"{where} = {base!r}: the files refer to each other in a circle.")
+                raise PlannerError("{0} = {1!r}: the files refer to each other in a circle.", where, base)
             names.append(str(base))
         return tuple(names)
 
@@ -101,7 +114,7 @@ class Catalog:
 
     def clear(self) -> None:
         """Forget what was read, after files have changed."""
-        for read_before in (_files, _read, _places, _all_places):
+        for read_before in (_files, _texts, _read, _places, _all_places):
             read_before.cache_clear()
 
     def _fields(self, name: str, more: Iterable[Place]) -> list[str]:
@@ -128,16 +141,16 @@ class Catalog:
             target = self._checked(here, own, passed)
             found = self._value(target, changes, (*passed, here))
             return self._borrowed(_referred(found, own, target), file, place)
-        raise PlannerError(f"{self._path(place.file)}: states no {place.field}, to which another field refers.")
+        raise PlannerError("{0}: states no {1}, to which another field refers.", self._path(place.file), place.field)
 
     def _checked(self, here: Place, own: dict[str, Any], passed: tuple[Place, ...]) -> Place:
         where = f"{self._path(here.file)}: {here.field}"
         if odd := sorted(set(own) - REFERENCE):
-            raise PlannerError(f"{where}: a reference holds same_as, field, times and source; not {', '.join(odd)}.")
+            raise PlannerError("{0}: a reference holds same_as, field, times and source; not {1}.", where, ", ".join(odd))
         target = _target(here, own)
         self.path(target.file, f"{where}: same_as")
         if target in (*passed, here):
-            raise PlannerError(f"{where}: the references lead back to {target.file}.{target.field}.")
+            raise PlannerError("{0}: the references lead back to {1}.{2}.", where, target.file, target.field)
         return target
 
     def _borrowed(self, value: Any, file: str, place: Place) -> Any:
@@ -183,6 +196,11 @@ def _with_number(value: Any, number: float) -> Any:
 @cache
 def _files(folder: Path) -> dict[str, Path]:
     return {p.stem: p for p in sorted(folder.glob("*.toml"))}
+
+
+@cache
+def _texts(folder: Path) -> dict[str, str]:
+    return {name: spelt(path.read_text(encoding="utf-8")) for name, path in _files(folder).items()}
 
 
 @cache

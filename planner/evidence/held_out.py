@@ -60,7 +60,7 @@ def rows_of(run: Run, subject: Subject, metric: Metric, residual: float, in_samp
         "source": run.columns.get("source", "") or "no source",
         **{name: getattr(subject, name) for name in FIELDS},
         **dict(zip(COORDINATES, subject.coordinates, strict=True)),
-        "incomplete": float(run.columns.get("quality") == "B"),
+        "incomplete": subject.incomplete,
         "residual": residual,
         "in_sample": in_sample,
     }
@@ -74,6 +74,7 @@ def subjects(frame: pd.DataFrame) -> list[Subject]:
             num_nodes=int(row["num_nodes"]),
             num_gpus=int(row["num_gpus"]),
             coordinates=tuple(float(row[name]) for name in COORDINATES),
+            incomplete=float(row["incomplete"]),
         )
         for row in frame.to_dict(orient="records")
     ]

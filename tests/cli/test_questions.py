@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from command_line import GOOD, Run
 
+from planner.common.errors import PlannerError
+from planner.hardware.asked import accelerator_named, cluster_table
 from planner.hardware.cluster import load_accelerator
-from planner.scenarios.quick import accelerator_named, cluster_table, parse_changes, scenario_toml
+from planner.scenarios.quick import parse_changes, scenario_toml
 from planner.scenarios.scenario import read_scenario
 from planner.scenarios.shipped import scenario_names
+from planner.workload.resolve import as_cluster
 
 
 @pytest.fixture(autouse=True)
@@ -117,6 +120,20 @@ def test_part_of_a_name_is_enough_where_it_means_one() -> None:
     assert cluster_table("32xH100") == {"accelerator": "h100-sxm5-80gb", "num_gpus": 32}
     assert cluster_table("2 x dgx-h100") == {"node": "dgx-h100", "num_nodes": 2}
     assert cluster_table("dgx-h100") == {"node": "dgx-h100"}
+
+
+def test_python_takes_gpus_as_the_command_line_does() -> None:
+    for text in ("32xH100", "2 x dgx-h100", "dgx-h100", "rtx-4090"):
+        assert as_cluster(text) == as_cluster(cluster_table(text)), text
+    with pytest.raises(PlannerError, match="cluster nosuch: no such GPU or node type"):
+        as_cluster("8xnosuch")
+
+
+@pytest.mark.parametrize("text", ["mi450", "8xmi450"])
+def test_a_known_gpu_without_a_profile_says_why_however_it_is_named(text: str) -> None:
+    for read in (cluster_table, as_cluster):
+        with pytest.raises(PlannerError, match="is known but has no profile"):
+            read(text)
 
 
 def test_a_length_that_is_set_takes_the_place_of_the_scenario_s(run: Run) -> None:
