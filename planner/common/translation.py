@@ -45,6 +45,11 @@ def speak(language: str) -> None:
     _speaking.set(language)
 
 
+def spoken_language() -> str:
+    """ "en" or "zh" """
+    return _speaking.get()
+
+
 def spoken(text: str) -> str:
     """A message in the language that is spoken."""
     return translated(text, _speaking.get())

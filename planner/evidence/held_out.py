@@ -43,6 +43,7 @@ FIELDS = (
     "figure",
     "kernel",
     "movable",
+    "incomplete",
 )
 MOST_PAIRS = 200
 """Pairs of one source that are looked at, evenly spaced."""
@@ -60,7 +61,6 @@ def rows_of(run: Run, subject: Subject, metric: Metric, residual: float, in_samp
         "source": run.columns.get("source", "") or "no source",
         **{name: getattr(subject, name) for name in FIELDS},
         **dict(zip(COORDINATES, subject.coordinates, strict=True)),
-        "incomplete": subject.incomplete,
         "residual": residual,
         "in_sample": in_sample,
     }
@@ -74,7 +74,6 @@ def subjects(frame: pd.DataFrame) -> list[Subject]:
             num_nodes=int(row["num_nodes"]),
             num_gpus=int(row["num_gpus"]),
             coordinates=tuple(float(row[name]) for name in COORDINATES),
-            incomplete=float(row["incomplete"]),
         )
         for row in frame.to_dict(orient="records")
     ]

@@ -291,9 +291,6 @@ def _group_error(group: str, metric: Metric, members: Sequence[Prediction]) -> G
 
 
 def subject_of(run: Run) -> Subject:
-    """What a run's interval depends on: of its heaviest layout, where recomputation is not known.
-
-    A run of quality B, whose table leaves something out, has a wider interval than a question, which states everything.
-    """
-    asked = Subject.of(run.model, run.cluster, run.framework, run.job, run.layouts[-1])
-    return replace(asked, incomplete=float(run.columns.get("quality") == "B"))
+    """What a run's interval depends on: of its heaviest layout, where recomputation is not known."""
+    of_question = Subject.of(run.model, run.cluster, run.framework, run.job, run.layouts[-1])
+    return replace(of_question, incomplete=float(run.columns.get("quality") == "B"))

@@ -75,7 +75,20 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, chosen = with_cut(spec, the_model, the_cluster, times)
     spec, notes = _replicas(spec, the_cluster)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
-    return answer(times(spec), the_price, (*the_model.reading_notes, *stored, *chosen, *notes, *newest))
+    return answer(times(spec), the_price, (*the_model.reading_notes, *_tower_notes(the_model), *stored, *chosen, *notes, *newest))
+
+
+def _tower_notes(model: Model) -> tuple[str, ...]:
+    """What of a vision encoder is counted in serving."""
+    return tuple(
+        Message(
+            "{0}: its {1} encoder of {2:.3g}B parameters is held; prompts are text: its work on images is not in the times",
+            model.name,
+            tower.name,
+            tower.parameters / 1e9,
+        )
+        for tower in model.towers
+    )
 
 
 def _released(spec: Serving, engine: Engine) -> tuple[Serving, tuple[str, ...]]:

@@ -6,6 +6,7 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import GOOD, Run
@@ -188,3 +189,13 @@ def test_a_mistake_ends_with_one_paragraph_that_says_what_would_be_right(
 def test_a_file_named_like_a_model_is_a_scenario(run: Run) -> None:
     Path("gpt2").write_text(GOOD, encoding="utf-8")
     assert json.loads(run("plan", "gpt2", "--json")[1])["model"]["name"] == "llama-2-7b"
+
+
+def test_search_shows_as_many_rows_as_asked_for(run: Run, scenario: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    for top in (1, 3):
+        code, out, _ = run("search", scenario(), "--top", top)
+        assert code == 0
+        tables = out.split("front in time")
+        for table in tables:
+            assert 1 <= len(re.findall(r"^│ +\d+ │", table, re.MULTILINE)) <= top
