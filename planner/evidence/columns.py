@@ -55,6 +55,8 @@ READ = frozenset(
         "optimizer",
         "compile",
         "torch",
+        "release",
+        "dispatcher",
         "oom",
         "dropout",
         "norm",
