@@ -291,7 +291,7 @@ def test_a_size_is_the_fastest_cut_that_surely_fits() -> None:
 def test_serving_is_priced_at_capacity_within_the_latencies(run: Run) -> None:
     """A batch shares the reading of the weights: a token costs less than alone; tighter limits never lower its price, and more
     GPUs of a kind are named where they make it cheaper."""
-    asked: dict[str, Any] = {"accelerator": "h100"}
+    asked: dict[str, Any] = {"accelerator": "h100-sxm5-80gb"}
     alone = sizes("llama-3.1-70b", "serve", batch=1, **asked).rows[0]
     full = sizes("llama-3.1-70b", "serve", batch=Capacity(value=True), **asked).rows[0]
     assert full.batch > 1 == alone.batch
