@@ -221,8 +221,9 @@ def held_usd(seconds: Interval, num_gpus: int, price: Price) -> Interval:
 
     A term that binds longer than all of the interval costs the same however long the run takes.
     """
-    ends = {end: float(run_usd(getattr(seconds, end), num_gpus, price)) for end in ("lower", "expected", "upper")}
-    return at_price(replace(seconds, **ends), price)
+    ends = (seconds.lower, seconds.expected, seconds.upper)
+    lower, expected, upper = (float(run_usd(end, num_gpus, price)) for end in ends)
+    return at_price(replace(seconds, lower=lower, expected=expected, upper=upper), price)
 
 
 def step_time_interval(plan: Plan) -> Interval:

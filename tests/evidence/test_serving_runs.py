@@ -307,6 +307,30 @@ def test_a_file_of_several_campaigns_says_who_measured() -> None:
     assert row().columns["campaign"] == ROW["source"]
 
 
+def test_a_loop_that_asks_for_more_than_the_peaks_is_refused(tmp_path: Path) -> None:
+    """40 clients on eight H200 are answered in 0.91 s each: 350,000 prompt tokens a second of an 8B model. Two sums over GPUs of
+    65 MB a layer take 16 ms of a prompt at the wire's rate, its 1.1e14 flop 7 ms at the peak: the GPUs would be full of it."""
+    path = tmp_path / "loops.csv"
+    start = {
+        **ROW, **LOOP, "model": "llama-3.1-8b", "n_gpus": "8", "tp": "8", "prompt_len": "8000", "output_len": "100",
+        "source_ref": "aic-auto-gap-analysis/data",
+    }  # fmt: skip
+    figures = {"tpot p50": "0.00746", "ttft": "0.16981"}
+    rows = [
+        {**start, "id": f"{clients}-{metric}", "batch": clients, "metric": metric, "value": value}
+        for clients in ("40", "20")
+        for metric, value in figures.items()
+    ]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, sorted({name for row in rows for name in row}))
+        writer.writeheader()
+        writer.writerows(rows)
+    kept, refused = read_serving_runs(path)
+    assert {run.batch for run in kept} == {20}
+    assert [r.id for r in refused] == ["40-ttft", "40-tpot p50"]
+    assert all("some were cached, or shorter than stated" in r.reason for r in refused)
+
+
 def test_a_cache_in_16_bits_could_not_have_held_what_ran_at_once() -> None:
     """64 sequences of 4,352 tokens of Qwen3-32B beside fp8 weights on one H100: the gap analysis saw no waiting."""
     ref = "source_file=/aic-auto-gap-analysis/data/h100_sxm/trtllm/1.0.0rc3/x.csv"

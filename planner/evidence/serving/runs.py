@@ -164,7 +164,7 @@ def _too_fast(runs: Sequence[ServingRun]) -> dict[str, str]:
     for run in runs:
         if run.quantity in ("loop_token", "loop_first"):
             loops.setdefault((*_same(run)[:-3], *_same(run)[-2:], str(run.batch)), {})[run.quantity] = run
-    found = {}
+    found: dict[str, str] = {}
     for both in loops.values():
         if len(both) < 2:
             continue
