@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import signal
 import sys
@@ -41,8 +42,12 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, help="threads of a CPU's kernels; default: what torch takes")
     clock = "cpu: this process's CPU time, for a CPU that others use too; needs --threads 1"
     run.add_argument("--clock", choices=("wall", "cpu"), default="wall", help=clock)
+    run.add_argument(
+        "--shapes", type=Path, metavar="shapes.json", help="products to measure first, as planner measure writes them"
+    )
     run.add_argument("--seed", type=int, default=0, help="of the random inputs")
     run.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    run.add_argument("--began", type=float, help=argparse.SUPPRESS)  # seconds since 1970, when this worker was started
     commands.add_parser("list", help="print the families")
     show = commands.add_parser("show", help="print the summary of a record")
     show.add_argument("record", type=Path)
@@ -50,12 +55,33 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def unusable() -> str:
+    """Why this python cannot measure, in one line; empty when it can."""
+    version = sys.version_info
+    if version[:2] < (3, 10):
+        return f"Python {version[0]}.{version[1]}: the harness needs 3.10 or newer"
+    for name in ("numpy", "torch"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            return f"{sys.executable} cannot import {name} ({error}); start the harness with a python that has torch and numpy"
+    torch_version = str(importlib.import_module("torch").__version__)
+    old = re.match(r"(\d+)\.(\d+)", torch_version)
+    if old is not None and (int(old[1]), int(old[2])) < (2, 4):
+        return f"torch {torch_version}: the harness needs 2.4 or newer"
+    return ""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0; 1 when nothing could be measured; 2 with one line on standard error; 130 when stopped."""
+    given = parser().parse_args(arguments)
+    problem = unusable()
+    if problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return 2
+    given.line = list(sys.argv[1:] if arguments is None else arguments)
     from kernels.record import RecordError
 
-    given = parser().parse_args(arguments)
-    given.line = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(given) if given.command == "run" else _print(given)
     except RecordError as error:
@@ -95,5 +121,6 @@ def _run(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's end, too, saves what was measured
+    for number in (signal.SIGTERM, signal.SIGINT):  # a scheduler's end, too, saves what was measured; nohup ignores SIGINT
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

@@ -103,8 +103,11 @@ def busy(device: torch.device, meter: PowerMeter) -> str:
         used = (total - free) / total
         if used > 0.1:
             return f"{used:.0%} of the GPU's memory is already in use by others"
-        if meter.state().get("utilization_percent", 0) > 20:
-            return f"the GPU is already {meter.state()['utilization_percent']} % busy"
+        state = meter.state()
+        if state.get("processes", 0) > 1:  # this one is counted
+            return f"{state['processes'] - 1} other process(es) compute on the GPU"
+        if state.get("utilization_percent", 0) > 20:
+            return f"the GPU is already {state['utilization_percent']} % busy"
         return ""
     if not hasattr(os, "getloadavg"):
         return ""

@@ -67,6 +67,8 @@ def peak_bytes(step: Step, precision: str, *, grouped: bool = True, fused_norm: 
     m, width = step.model, WIDTHS[precision]
     total = parameters(m)
     states, gradients = total * STATES[precision], total * width
+    if step.optimizer == "adamw-8bit":  # a byte and a 256th of four for each moment in place of a whole number
+        states -= total * 2.0 * (width - 1.0 - 4.0 / 256.0)
     if step.lora_rank:  # frozen weights alone; the adapters are a hundredth of them
         states, gradients = total * width * 1.05, 0.0
     logits = float(step.micro_batch_size * step.seq_len) * m.vocab_size * (width + 4 + 4 + 4)

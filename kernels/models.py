@@ -28,6 +28,7 @@ class Step:
     balance_loss: Literal["switch", "variation"] = "switch"
     theta: float = 10000.0  # of the rotary positions
     lora_rank: int = 0  # of adapters on the frozen model; 0 = everything trains
+    optimizer: Literal["adamw", "adamw-8bit"] = "adamw"
 
     def fields(self, precision: str) -> dict[str, Any]:
         """The sample's shape: everything that a prediction needs."""
@@ -42,7 +43,7 @@ class Step:
             "attention": self.attention,
             "experts": self.experts,
             "precision": precision,
-            "optimizer": "adamw",
+            "optimizer": self.optimizer,
             "role": self.role,
             "balance_loss": self.balance_loss,
             "theta": self.theta,
@@ -118,6 +119,14 @@ def gpu_steps() -> list[Step]:
         Step(label="dense 350M, small", model=d350, seq_len=1024, micro_batch_size=1, role="fit"),
         Step(label="MoE 32 x top 4, recompute", model=m32, seq_len=2048, micro_batch_size=8, recompute="full", role="fit"),
         Step(label="dense 1B, bf16 pure", model=d1b, seq_len=4096, micro_batch_size=2, precision="bf16-pure"),
+        Step(
+            label="dense 1B, 8-bit Adam",
+            model=d1b,
+            seq_len=2048,
+            micro_batch_size=4,
+            precision="bf16-pure",
+            optimizer="adamw-8bit",
+        ),
         Step(label="dense 350M, eager attention", model=d350, seq_len=1024, micro_batch_size=8, attention="eager"),
         Step(label="dense 350M, fp32", model=d350, seq_len=1024, micro_batch_size=4, precision="fp32"),
         Step(label="dense 350M, tf32", model=d350, seq_len=1024, micro_batch_size=4, precision="tf32"),

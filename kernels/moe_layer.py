@@ -45,7 +45,7 @@ class MoEConfig:
     shared_hidden_size: int | None = None  # of one shared expert; None = as a routed one
     capacity_factor: float | None = None
     router_noise: float = 0.0  # standard deviation of what is added to the logits in training
-    balance_loss: Literal["switch", "variation"] = "switch"
+    balance_loss: Literal["switch", "variation", "none"] = "switch"
     shared_stream: bool = False  # on a GPU: the shared experts beside the routed ones, on a stream of their own
     implementation: Implementation = "auto"
 
@@ -93,8 +93,10 @@ class Router(nn.Module):
             weights = weights / weights.sum(dim=-1, keepdim=True)
         if self.config.balance_loss == "switch":
             loss = switch_balance_loss(probabilities, experts)
-        else:
+        elif self.config.balance_loss == "variation":
             loss = load_variation(probabilities)
+        else:  # a model that serves asks for no balance
+            loss = probabilities.new_zeros(())
         return Routing(experts=experts, weights=weights.to(x.dtype), loss=loss)
 
 

@@ -60,12 +60,15 @@ class PowerMeter:
         return None
 
     def state(self) -> Reading:
-        """Clocks (Hz), power (W), temperature (C), reasons for low clocks, utilization; absent ones left out."""
+        """Clocks (Hz), power (W), temperature (C), reasons for low clocks, utilization, ECC; absent ones left out."""
         limit, usage = self._ask("nvmlDeviceGetEnforcedPowerLimit"), self._ask("nvmlDeviceGetUtilizationRates")
+        highest, ecc = self._ask("nvmlDeviceGetMaxClockInfo", 1), self._ask("nvmlDeviceGetEccMode")
         found = {
             **self.reading(),
             "power_limit_w": limit / 1e3 if limit is not None else None,
             "utilization_percent": usage.gpu if usage is not None else None,
+            "highest_sm_clock_hz": highest * 1e6 if highest is not None else None,
+            "ecc": bool(ecc[0]) if ecc is not None else None,
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -73,6 +76,7 @@ class PowerMeter:
         """What changes while something runs."""
         sm, memory = self._ask("nvmlDeviceGetClockInfo", 1), self._ask("nvmlDeviceGetClockInfo", 2)
         power = self._ask("nvmlDeviceGetPowerUsage")
+        processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
         bits = self._ask(("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"))
         found = {
             "sm_clock_hz": sm * 1e6 if sm is not None else None,
@@ -80,6 +84,7 @@ class PowerMeter:
             "power_w": power / 1e3 if power is not None else None,
             "temperature_c": self._ask("nvmlDeviceGetTemperature", 0),
             "clock_reasons": reasons(int(bits)) if bits is not None else None,
+            "processes": len(processes) if processes is not None else None,
         }
         return {name: value for name, value in found.items() if value is not None}
 
@@ -128,7 +133,7 @@ class Watching:
         if not self._thread.is_alive():
             return
         self._thread.join()
-        self.found = summarized(self._readings)
+        self.found = summarized(self._readings or [self.meter.reading()])  # a short one: right behind its last kernel
         after = self.meter.energy_j()
         if after is not None and self._before is not None:
             self.found["energy_j"] = after - self._before
@@ -146,6 +151,8 @@ def summarized(readings: list[Reading]) -> Reading:
             found |= {name: float(np.median(column(name))), f"lowest_{name}": min(column(name))}
     if column("power_w"):
         found["power_w"] = float(np.mean(column("power_w")))
+    if column("processes"):
+        found["processes"] = int(max(column("processes")))
     if column("temperature_c"):
         found["temperature_c"] = max(column("temperature_c"))
     seen = {reason for r in readings for reason in r.get("clock_reasons", ())}

@@ -29,10 +29,13 @@ _found: dict[tuple[str, str], Found] = {}
 
 def found(device_type: str, dtype: torch.dtype) -> Found:
     """``grouped_mm`` (why not; empty when it works), ``grouped_kernel``, ``shared_kv_heads``, ``fused_norm`` and ``fp8``."""
-    key = (device_type, str(dtype).removeprefix("torch."))
-    if key not in _found:
-        _found[key] = _try_all(device_type, dtype) if device_type != "cuda" else _apart(dtype)
-    return _found[key]
+    name = next(name for name, kind in DTYPES.items() if kind == dtype)
+    if (device_type, name) not in _found:
+        if device_type == "cuda":
+            _apart(name)
+        else:
+            _found[device_type, name] = _try_all(device_type, dtype)
+    return _found[device_type, name]
 
 
 def forget() -> None:
@@ -40,24 +43,33 @@ def forget() -> None:
     _found.clear()
 
 
-def _apart(dtype: torch.dtype) -> Found:
-    """In a process of its own; when that one fails, nothing that may spoil the device is used here."""
-    name = next(name for name, kind in DTYPES.items() if kind == dtype)
-    try:
-        return apart.run_apart("probe", {"device": _current(), "dtype": name}, TIMEOUT_S)
-    except apart.Failed as error:
-        reason = f"the probe {error}"
-        return {"grouped_mm": reason, "grouped_kernel": "", "shared_kv_heads": False, "fused_norm": _norm("cuda"), "fp8": reason}
+def _apart(name: str) -> None:
+    """In a process of its own, with fp32, which every run asks for, in the same one: starting it costs most of the time.
+
+    A type whose process fails is tried once more alone; then nothing of it that may spoil the device is used here.
+    """
+    others = [other for other in ("fp32",) if other != name and ("cuda", other) not in _found]
+    problem = ""
+    for names in ([name, *others], [name]) if others else ([name],):
+        try:
+            answers = apart.run_apart("probe", {"device": _current(), "dtypes": names}, TIMEOUT_S)
+        except apart.Failed as error:
+            problem = f"the probe {error}"
+            continue
+        _found.update({("cuda", one): answers[one] for one in names})
+        return
+    nothing = {"grouped_mm": problem, "grouped_kernel": "", "shared_kv_heads": False, "fp8": problem}
+    _found["cuda", name] = {**nothing, "fused_norm": _norm("cuda")}
 
 
 def _current() -> str:
     return f"cuda:{torch.cuda.current_device()}"
 
 
-def probe_task(device: str, dtype: str) -> Found:
-    """What ``kernels.apart`` runs."""
+def probe_task(device: str, dtypes: list[str]) -> dict[str, Found]:
+    """What ``kernels.apart`` runs: the findings by type."""
     torch.cuda.set_device(torch.device(device))
-    return _try_all("cuda", DTYPES[dtype])
+    return {name: _try_all("cuda", DTYPES[name]) for name in dtypes}
 
 
 def _try_all(device_type: str, dtype: torch.dtype) -> Found:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,8 +19,8 @@ import torch
 
 from kernels import distributed, probes
 from kernels import record as records
-from kernels.case import Case
-from kernels.device import forbid_spilling, smoke_problem
+from kernels.case import DTYPES, Case
+from kernels.device import busy, forbid_spilling, smoke_problem
 from kernels.families import (
     attention,
     collectives,
@@ -31,9 +33,13 @@ from kernels.families import (
     moe,
     optimizer,
     out_of_memory,
+    serving,
     training,
 )
-from kernels.session import Session
+from kernels.families.gemm import TOLERANCE
+from kernels.faults import scrubbed
+from kernels.power import PowerMeter
+from kernels.session import Product, Session
 from kernels.summary import summary
 from kernels.supervisor import supervise, worker
 
@@ -60,13 +66,16 @@ FAMILIES = {
     "attention": Family(what="attention forward and backward, fused and eager", cases=attention.cases, weight=8),
     "grouped_gemm": Family(what="grouped matrix multiply by experts and tokens", cases=grouped.cases, weight=8),
     "moe": Family(what="the MoE layer by implementation", cases=moe.cases, weight=8),
+    "serving": Family(what="prefill and decoding of one layer over a cache", cases=serving.cases, weight=8),
     "elementwise": Family(what="norms, SwiGLU, rotary, cross-entropy, embedding", cases=elementwise.cases, weight=8),
     "optimizer": Family(what="AdamW step", cases=optimizer.cases, weight=3),
     "copies": Family(what="host to device and back", cases=memory.copies, weight=2),
     "out_of_memory": Family(what="largest micro-batch that fits", cases=out_of_memory.cases, weight=8),
     "compile": Family(what="torch.compile of a chain of small kernels", cases=dispatch.compiled, weight=5),
     "collectives": Family(what="collectives under torchrun", cases=collectives.cases, weight=50, distributed=True),
-    "distributed_steps": Family(what="DDP, FSDP2, expert parallel", cases=distributed_steps.cases, weight=50, distributed=True),
+    "distributed_steps": Family(
+        what="DDP, FSDP2, tensor and expert parallel", cases=distributed_steps.cases, weight=50, distributed=True
+    ),
 }
 
 
@@ -93,6 +102,7 @@ def run(given: argparse.Namespace) -> int:
     _, ranks, _ = distributed.ranks()
     families = chosen(given.only, ranks)
     kind = _kind(given, ranks)
+    products(given.shapes)
     if not given.worker and distributed.ranks()[0] == 0:
         _check_out(given)
     if kind.startswith("cuda") and ranks == 1 and not given.worker:
@@ -140,6 +150,24 @@ def _kind(given: argparse.Namespace, ranks: int) -> str:
     return kind
 
 
+def products(path: Path | None) -> list[Product]:
+    """The products of a file that ``planner measure --scenario`` writes: {"products": [[type, layout, groups, m, n, k], ...]}."""
+    if path is None:
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["products"]
+        lines: list[Product] = [
+            (str(dtype), str(layout), int(groups), int(m), int(n), int(k)) for dtype, layout, groups, m, n, k in found
+        ]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Unusable(f"--shapes {path}: cannot be read as products ({type(error).__name__}: {error})") from None
+    for line in lines:
+        right = line[0] in TOLERANCE and line[1] in ("nt", "nn", "tn") and line[2] >= 0 and min(line[3:]) >= 1
+        if not right:
+            raise Unusable(f"--shapes {path}: {list(line)}: give type, layout (nt, nn, tn), groups (0 = plain), m, n, k")
+    return lines
+
+
 def _check_out(given: argparse.Namespace) -> None:
     """The record's place: a folder that exists, and no record there unless it is to be replaced or continued."""
     out: Path = given.out
@@ -162,6 +190,7 @@ def _measured(given: argparse.Namespace, kind: str, families: dict[str, Family])
         torch.set_num_threads(given.threads)
     rank, ranks, _ = distributed.ranks()
     device = distributed.start(kind)
+    occupied = busy(device, PowerMeter(device))  # before the first kernels of this process, which would be seen too
     if device.type == "cuda":
         _prepare(device)
     agreement = distributed.Agreement(device)
@@ -177,9 +206,13 @@ def _measured(given: argparse.Namespace, kind: str, families: dict[str, Family])
         seed=given.seed,
         cpu_clock=given.clock == "cpu",
         earlier=earlier,
+        before_s=0.0 if given.began is None else min(max(time.time() - given.began, 0.0), 600.0),
+        occupied=occupied,
     )
+    session.products = products(given.shapes)
     try:
         with own_stream(device):
+            _first_products(device, session.half)
             measure(session, families)
     except KeyboardInterrupt:
         _save(session)
@@ -202,6 +235,15 @@ def _prepare(device: torch.device) -> None:
         probes.found("cuda", dtype)
 
 
+def _first_products(device: torch.device, half: str) -> None:
+    """cuBLAS takes its workspace of a stream at the first product there: before any memory is counted, not inside a step."""
+    if device.type == "cuda":
+        for name in (half, "fp32"):
+            x = torch.ones(64, 64, device=device, dtype=DTYPES[name])
+            torch.matmul(x, x)
+        torch.cuda.synchronize(device)
+
+
 def _earlier(given: argparse.Namespace, device: torch.device) -> dict[str, Any] | None:
     """The record to go on with, of the same device and the same random numbers; None where there is none."""
     if not (given.resume and given.out.exists()):
@@ -218,8 +260,11 @@ def _earlier(given: argparse.Namespace, device: torch.device) -> dict[str, Any] 
 
 def _command(given: argparse.Namespace) -> list[str]:
     """The options, without folders: a record names none."""
-    private = {str(given.out): given.out.name}
-    return [private.get(part, part) for part in given.line if part != "--worker"] or ["run"]
+    line = list(given.line)
+    if "--began" in line:
+        del line[line.index("--began") : line.index("--began") + 2]
+    private = {str(given.shapes): "shapes.json", str(given.out): given.out.name, f"--out={given.out}": f"--out={given.out.name}"}
+    return [scrubbed(private.get(part, part)) for part in line if part != "--worker"] or ["run"]
 
 
 def own_stream(device: torch.device) -> AbstractContextManager[Any]:
@@ -239,11 +284,16 @@ def _save(session: Session) -> None:
         session.write()
 
 
+def distinct(cases: Iterable[Case]) -> list[Case]:
+    """Each case once: a product that was asked for may stand in a family's own list."""
+    return list({case.key: case for case in cases}.values())
+
+
 def measure(session: Session, families: dict[str, Family]) -> None:
     """Families in order; what one leaves of its time goes to the later ones."""
     weights = {name: family.weight for name, family in families.items()}
     for name, family in families.items():
         left = max(session.budget_s - session.elapsed_s, 0.0)
         share = left * weights[name] / sum(list(weights.values())[list(weights).index(name) :])
-        session.family(name, family.cases(session), share)
+        session.family(name, distinct(family.cases(session)), share)
     session.finish()

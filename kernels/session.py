@@ -24,6 +24,10 @@ NO_TIME = "the family's time of"
 """How the reason begins of a case for which no time was left: another run may measure it."""
 
 
+Product = tuple[str, str, int, int, int, int]
+"""A product to measure: type, layout (nt, nn, tn), groups (0 = plain), m, n, k."""
+
+
 class Ranks(Protocol):
     """How ranks agree: on a number, and on whether all of them came through a part of a case."""
 
@@ -46,7 +50,8 @@ class Alone:
 class Session:
     """Device, clock, record and progress of one run. Under torchrun all ranks work, rank 0 writes.
 
-    ``earlier``: the record that this run goes on with; what it holds is not measured again. ``elapsed_s`` counts its time too.
+    ``earlier``: the record that this run goes on with; what it holds is not measured again. ``elapsed_s`` counts its time too,
+    and ``before_s`` that this process took to start. ``occupied``: why the device was not free before its own first kernel.
     """
 
     def __init__(
@@ -62,6 +67,8 @@ class Session:
         seed: int = 0,
         cpu_clock: bool = False,
         earlier: dict[str, Any] | None = None,
+        before_s: float = 0.0,
+        occupied: str | None = None,
     ) -> None:
         self.device, self.budget_s, self.out, self.rank, self.ranks = device, budget_s, out, rank, ranks
         self.together: Ranks = agree or Alone()
@@ -71,10 +78,12 @@ class Session:
         self.watch = Stopwatch(device, self.agree if ranks > 1 else None, cpu_clock)
         self.case_budget_s = budget_s
         self.groups: dict[str, Any] = {}  # process groups of a part of the ranks
+        self.products: list[Product] = []  # asked for beyond the families' own, measured first
         self.profiled: set[str] = set()  # models of which one step has been taken apart
         self.seen: dict[str, Any] = {}  # clocks, heat and energy while the last work was timed
         torch.manual_seed(seed + rank)
-        found = describe(device, self.meter)
+        self.watch.during = lambda: Watching(self.meter)
+        found, found_busy = describe(device, self.meter), busy(device, self.meter) if occupied is None else occupied
         self.record: dict[str, Any] = {
             "schema": records.SCHEMA,
             "version": records.VERSION,
@@ -83,13 +92,13 @@ class Session:
             "command": command,
             "budget_s": float(budget_s),
             "ranks": ranks,
-            "device": {**found, "busy": busy(device, self.meter), "clock": "cpu" if cpu_clock else "wall", "seed": seed},
+            "device": {**found, "busy": found_busy, "clock": "cpu" if cpu_clock else "wall", "seed": seed},
             "versions": versions(),
             "samples": [],
         }
         if ranks > 1:
             self.record["device"]["ranks_per_node"] = ranks_per_node()
-        self._before_s = self._resume(earlier) if earlier is not None else 0.0
+        self._before_s = before_s + (self._resume(earlier) if earlier is not None else 0.0)
         self.start = clock.now()
         self._written = 0.0
         self.write()
@@ -126,7 +135,8 @@ class Session:
 
     def family(self, name: str, cases: Iterable[Case], budget_s: float) -> None:
         """Measure the cases of one family in their order, within its time; what is left over is skipped with that reason."""
-        todo = [case for case in cases if case.key not in self._known()]
+        known = self._known()
+        todo = [case for case in cases if case.key not in known]
         total = sum(case.weight for case in todo) or 1.0
         deadline = self.elapsed_s + budget_s
         for i, case in enumerate(todo):
@@ -211,15 +221,15 @@ class Session:
         """The timing, and how it was taken: on the host's launches, as a graph, host-bound or not, at which clocks."""
         if work.run is None:
             return None, {}
-        with Watching(self.meter) as seen:
-            timing, extra = self._repeated(work, work.run, budget_s), {}
-            host_bound = self.cuda and self.watch.host_s > HOST_BOUND * timing.median_s
-            if host_bound and work.graph and self.ranks == 1:
-                timing, extra = self._as_graph(work, timing, budget_s)
-                host_bound = "graph" not in extra
-        self.seen = {**seen.found, "repeats": timing.repeats}
+        extra: dict[str, Any] = {}
+        timing = self._repeated(work, work.run, budget_s)
+        host_bound = self.cuda and self.watch.host_s > HOST_BOUND * timing.median_s
+        if host_bound and work.graph and self.ranks == 1:
+            timing, extra = self._as_graph(work, timing, budget_s)
+            host_bound = "graph" not in extra
+        self.seen = {**self.watch.seen.found, "repeats": timing.repeats}
         if self.cuda:
-            extra |= {"host_s": self.watch.host_s, "host_bound": host_bound, "seen": seen.found}
+            extra |= {"host_s": self.watch.host_s, "host_bound": host_bound, "seen": self.watch.seen.found}
         return timing, extra
 
     def _repeated(self, work: Work, run: Callable[[], Any], budget_s: float) -> Timing:
@@ -317,13 +327,13 @@ class Session:
     def write(self) -> None:
         """Put what was measured so far on disk."""
         self._written = self.elapsed_s
-        self.record["device"]["elapsed_s"] = self._written
+        self.record["device"] |= {"elapsed_s": self._written, "nvml_failed": dict(self.meter.failed)}
         if self.out is not None and self.rank == 0:
             records.write(self.record, self.out)
 
     def finish(self) -> None:
         """Last state of the device; the record is complete."""
-        self.record["device"] |= {"after": self.meter.state(), "nvml_failed": self.meter.failed}
+        self.record["device"]["after"] = self.meter.state()
         self.record["finished"] = True
         self.write()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 TERA, GIGA, GIB = 1e12, 1e9, 2.0**30
+STEPS = ("training", "distributed_steps", "out_of_memory")
+"""Families whose samples are whole steps."""
 
 
 def summary(record: dict[str, Any], every: bool = False) -> str:
@@ -20,8 +22,8 @@ def summary(record: dict[str, Any], every: bool = False) -> str:
         lines.append("seconds are CPU time of the process, not of the wall")
     if device.get("busy"):
         lines.append(f"warning: {device['busy']}")
-    kernels = [s for s in samples if s["status"] == "measured" and "label" not in s["shape"]]
-    steps = [s for s in samples if s["status"] == "measured" and "label" in s["shape"]]
+    kernels = [s for s in samples if s["status"] == "measured" and s["family"] not in STEPS]
+    steps = [s for s in samples if s["status"] == "measured" and s["family"] in STEPS]
     if kernels:
         lines += ["", f"{'family':<14}{'kernel':<22}{'dtype':<7}{'seconds':>11}{'TFLOP/s':>10}{'GB/s':>9}  shape"]
         lines += [_kernel_line(s) for s in (kernels if every else _best(kernels))]
@@ -49,7 +51,7 @@ def _best(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for s in samples:
         if s["time"] is None:
             continue
-        key = (s["family"], s["name"], s["dtype"])
+        key = (s["family"], f"{s['shape'].get('label', '')} {s['name']}", s["dtype"])
         if key not in found or rate(s) > rate(found[key]):
             found[key] = s
     return list(found.values())
@@ -58,7 +60,7 @@ def _best(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _kernel_line(s: dict[str, Any]) -> str:
     flops = f"{s['flops_per_s'] / TERA:.3f}" if s["flops_per_s"] else "-"
     moved = f"{s['bytes_per_s'] / GIGA:.1f}" if s["bytes_per_s"] else "-"
-    shape = " ".join(f"{k}={v}" for k, v in s["shape"].items())
+    shape = " ".join(f"{k}={v}" for k, v in s["shape"].items() if k != "model")
     if "ceiling_share" in s["extra"]:
         shape = f"{s['extra']['ceiling_share']:.0%} of one large multiply's rate; {shape}"
     noisy = "~" if s["time"]["noisy"] else " "

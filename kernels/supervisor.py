@@ -16,6 +16,8 @@ LOST = 75
 """Exit code of a worker whose device answers no more."""
 MOST_WORKERS = 12
 """More than that many faults, and the device or the driver is broken."""
+PATIENCE_S = 60.0
+"""For a worker that was told to end: it finishes the kernel that runs, and writes the record."""
 
 
 class Process(Protocol):
@@ -34,13 +36,14 @@ class Start(Protocol):
 
 
 def worker(command: list[str]) -> Start:
-    """Starts ``python -m kernels`` with the user's options as a worker."""
+    """Starts ``python -m kernels`` with the user's options as a worker, which knows when that was: its start costs time too."""
     root = str(Path(__file__).resolve().parent.parent)
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
 
     def start(more: list[str]) -> Process:
         environment = {**os.environ, "PYTHONPATH": paths}
-        return subprocess.Popen([sys.executable, "-m", "kernels", *command, "--worker", *more], env=environment)
+        began = ["--began", f"{time.time():.3f}"]
+        return subprocess.Popen([sys.executable, "-m", "kernels", *command, "--worker", *began, *more], env=environment)
 
     return start
 
@@ -76,12 +79,26 @@ def _watched(process: Process, out: Path, poll_s: float) -> tuple[int, str]:
             time.sleep(poll_s)
     except KeyboardInterrupt:  # the worker saves what it has
         process.send_signal(signal.SIGINT)
-        return process.wait(), ""
+        return _ended(process, poll_s), ""
     if code == LOST:
         return code, "the device was lost in this case"
     if code < 0 and -code not in (signal.SIGINT, signal.SIGTERM):
         return code, f"the process crashed in this case: {signal.Signals(-code).name}"
     return code, ""
+
+
+def _ended(process: Process, poll_s: float) -> int:
+    """Wait for a worker that was told to end: a second Ctrl-C must not leave it behind on the device; it is killed at last."""
+    until = time.monotonic() + PATIENCE_S
+    while (code := process.poll()) is None:
+        try:
+            if time.monotonic() > until:
+                process.kill()
+                return process.wait()
+            time.sleep(poll_s)
+        except KeyboardInterrupt:
+            continue
+    return code
 
 
 def _hangs(out: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,9 +16,11 @@ from kernels import clock
 NOISY = 0.25
 """A sample is marked noisy when its 10 and 90 % quantiles lie further apart than this part of the median."""
 FLUSH_BYTES = 256 * 2**20
-"""Written between repeats: larger than any L2, and long enough on the device to hide the launch of what follows."""
+"""Written between repeats: long enough on the device to hide the launch of what follows; FLUSH_CACHES L2s where that is more."""
+FLUSH_CACHES = 4
 WARM_UP_S = 0.2
-"""Warm-up of a GPU sample, at most a tenth of its budget: clocks rise within some tens of milliseconds of work."""
+"""Warm-up of a GPU sample, at most a tenth of its budget: clocks rise within some tens of milliseconds of work, however short
+one kernel is."""
 HOST_BOUND = 0.9
 """A sample is host-bound when launching it takes more than this part of what the device takes."""
 
@@ -48,6 +51,14 @@ def summarize(seconds: list[float]) -> Timing:
 Run = Callable[[], Any]
 
 
+def flush_bytes(device: torch.device) -> int:
+    """What must be written so that nothing of the last repeat is left in the L2 (B200: 126 MB, MI300X: 256 MB behind it)."""
+    if device.type != "cuda":
+        return FLUSH_BYTES
+    l2 = int(getattr(torch.cuda.get_device_properties(device), "L2_cache_size", 0) or 0)
+    return max(FLUSH_BYTES, FLUSH_CACHES * l2)
+
+
 class Stopwatch:
     """Times callables on one device. ``agree`` makes all ranks of a distributed run repeat equally often.
 
@@ -61,6 +72,8 @@ class Stopwatch:
         self.cuda = device.type == "cuda"
         self.host_s = 0.0
         self.most = 200
+        self.during: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self.seen: Any = None  # what ``during`` gave for the repeats that were counted last, without the warm-up
         self._flush: torch.Tensor | None = None
 
     def synchronize(self) -> None:
@@ -71,7 +84,7 @@ class Stopwatch:
     def flush(self) -> None:
         """Push everything out of the L2."""
         if self._flush is None:
-            self._flush = torch.empty(FLUSH_BYTES // 4, dtype=torch.float32, device=self.device)
+            self._flush = torch.empty(flush_bytes(self.device) // 4, dtype=torch.float32, device=self.device)
         self._flush.fill_(1.0)
 
     def release(self) -> None:
@@ -103,17 +116,18 @@ class Stopwatch:
         once = self._warm(run, prepare, max(warm_up, 1), min(WARM_UP_S, 0.1 * budget_s) if self.cuda else 0.0)
         once += 2e-4 if cold and self.cuda else 0.0  # the flush
         repeats = self.agree(int(min(max(budget_s / max(once, 1e-6), least), max(self.most, least))))
-        if self.cuda:
-            taken = self._events(run, prepare, repeats, cold)
-        else:
-            taken = self._counter(run, prepare, repeats, least if self.alone else repeats, 2.0 * budget_s)
+        with self.during() as self.seen:
+            if self.cuda:
+                taken = self._events(run, prepare, repeats, cold)
+            else:
+                taken = self._counter(run, prepare, repeats, least if self.alone else repeats, 2.0 * budget_s)
         self.host_s /= inner
         return summarize([seconds / inner for seconds in taken])
 
     def _warm(self, run: Run, prepare: Run | None, least: int, seconds: float) -> float:
         """Run at least ``least`` times and, on one rank, for ``seconds``; what the last run took."""
         begin, done, once = clock.now(), 0, 0.0
-        while done < least or (self.alone and done < 100 and clock.now() - begin < seconds):
+        while done < least or (self.alone and clock.now() - begin < seconds):
             if prepare is not None:
                 prepare()
             start = clock.now()

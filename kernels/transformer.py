@@ -18,6 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from kernels import probes
 from kernels.moe_layer import Implementation, MoEConfig, MoELayer, SwiGLU
 
+Balance = Literal["switch", "variation", "none"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -53,7 +55,7 @@ class ModelConfig:
         if self.head_dim % 2:
             raise ValueError(f"head_dim = {self.head_dim}: rotary positions need an even one")
 
-    def moe(self, implementation: Implementation = "auto", balance_loss: Literal["switch", "variation"] = "switch") -> MoEConfig:
+    def moe(self, implementation: Implementation = "auto", balance_loss: Balance = "switch") -> MoEConfig:
         """The expert layer of this model."""
         return MoEConfig(
             hidden_size=self.hidden_size,
@@ -80,7 +82,7 @@ class Choices:
     recompute: Literal["none", "full"] = "none"
     experts: Implementation = "auto"
     expert_group: Any = None
-    balance_loss: Literal["switch", "variation"] = "switch"
+    balance_loss: Balance = "switch"
     theta: float = 10000.0  # base of the rotary positions' wavelengths
 
 
@@ -131,9 +133,14 @@ class Attention(nn.Module):
         self.value = nn.Linear(h, config.num_kv_heads * d, bias=bias)
         self.output = nn.Linear(config.num_heads * d, h, bias=bias)
 
+    @property
+    def projections(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """Of queries, keys and values."""
+        return self.query, self.key, self.value
+
     def forward(self, x: Tensor, angles: tuple[Tensor, Tensor] | None) -> Tensor:
         b, s, _ = x.shape
-        q, k, v = (f(x).view(b, s, -1, self.config.head_dim) for f in (self.query, self.key, self.value))
+        q, k, v = (f(x).view(b, s, -1, self.config.head_dim) for f in self.projections)
         if angles is not None:
             q, k = rotate(q, *angles), rotate(k, *angles)
         q, k, v = (t.transpose(1, 2) for t in (q, k, v))

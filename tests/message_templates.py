@@ -53,6 +53,7 @@ REACHABLE = (
     "hardware/cluster",
     "hardware/curves",
     "hardware/custom_nodes",
+    "hardware/measured_kernels",
     "launchfiles",
     "layout_search/api",
     "layout_search/choice",

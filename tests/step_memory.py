@@ -61,6 +61,7 @@ def predicted(step: Step, precision: str, **known: Any) -> float:
     found = {k: v for k, v in {**stack(step, precision, torch.device("cpu")), **known}.items() if k != "framework"}
     card = load_accelerator("h200-sxm-141gb")
     fields = {"seq_len": step.seq_len, "global_batch_size": step.micro_batch_size * step.num_microbatches, "precision": precision}
+    fields["optimizer"] = step.optimizer
     if step.lora_rank:
         fields |= {"kind": "lora", "adapter": {"rank": step.lora_rank, "dtype": "same"}}
     layout = Layout(micro_batch_size=step.micro_batch_size, recompute=step.recompute, dp=1)

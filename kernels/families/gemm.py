@@ -18,8 +18,11 @@ TOLERANCE = {"fp32": 1e-4, "tf32": 5e-3, "bf16": 2e-2, "fp16": 5e-3}
 
 
 def cases(session: Session) -> Iterator[Case]:
-    """Layer shapes first, in the type of training; a shorter list in the other types; then everything else."""
+    """What was asked for, then layer shapes in the type of training; a shorter list in the other types; then everything else."""
     main = session.half
+    for dtype, layout, groups, m, n, k in session.products:
+        if not groups:
+            yield _case(m, n, k, layout, dtype)
     yield from (_case(*shape, main) for shape in _layers(session))
     for dtype in [d for d in ("bf16", "fp16", "tf32", "fp32") if d != main and (session.cuda or d == "bf16")]:
         yield from (_case(*shape, dtype) for shape in _few(session))

@@ -19,6 +19,9 @@ FAMILY = "grouped_gemm"
 
 def cases(session: Session) -> Iterator[Case]:
     """(experts, tokens per expert, out, in); balanced, then all kinds of imbalance, then the weight gradient."""
+    for dtype, layout, groups, m, n, k in session.products:
+        if groups and layout == "nt":
+            yield _case(groups, m, n, k, "balanced", dtype)
     if session.cuda:
         sizes = [(e, t, n, k) for e in (8, 64) for t in (16, 64, 256, 1024) for n, k in ((4096, 2048), (2048, 2048))]
         sizes += [(8, t, 14336, 4096) for t in (128, 1024, 4096)] + [(128, t, 1536, 2048) for t in (32, 256)]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from kernels.case import DTYPES, Case, Work, relative_error
-from kernels.optimizers import MasterAdamW, adamw
+from kernels.optimizers import MasterAdamW, adam_8bit, adamw, bitsandbytes
 from kernels.session import Session
 
 FAMILY = "optimizer"
@@ -17,6 +17,9 @@ RATE = 0.05
 BYTES = {"fp32": 28.0, "tf32": 28.0, "bf16-pure": 14.0, "bf16": 40.0, "fp16": 40.0}
 """Moved per parameter: gradient read, weight and two moments read and written; with master weights also the gradient's cast
 (2 + 4), the copy's write and the masters' second read (4 + 2)."""
+
+BYTES_8BIT = {"fp32": 16.0, "bf16-pure": 10.0}
+"""As above with moments of one byte each: gradient read, weight and two moments read and written."""
 
 
 def cases(session: Session) -> Iterator[Case]:
@@ -27,15 +30,17 @@ def cases(session: Session) -> Iterator[Case]:
     for precision in [*precisions, *(["fp32"] if session.cuda else [])]:
         for size in sizes:
             yield _case(*size, precision)
+    yield _case(*sizes[0], f"{session.half}-pure" if session.half == "bf16" else "fp32", "adamw-8bit")
 
 
-def _case(parameters: int, tensors: int, precision: str) -> Case:
+def _case(parameters: int, tensors: int, precision: str, name: str = "adamw") -> Case:
     dtype = precision.removesuffix("-pure")
 
     def build(session: Session) -> Work:
         size = parameters // tensors
+        kernel = "bitsandbytes" if session.cuda and bitsandbytes() is not None else "plain"
         weights = [nn.Parameter(torch.randn(size, device=session.device, dtype=DTYPES[dtype])) for _ in range(tensors)]
-        optimizer = adamw(weights, precision, RATE)
+        optimizer = (adam_8bit if name == "adamw-8bit" else adamw)(weights, precision, RATE)
 
         def gradients() -> None:
             for weight in weights:
@@ -55,10 +60,11 @@ def _case(parameters: int, tensors: int, precision: str) -> Case:
         return Work(
             run=optimizer.step,
             prepare=gradients,
-            bytes=BYTES[precision] * size * tensors,
+            bytes=(BYTES_8BIT if name == "adamw-8bit" else BYTES)[precision] * size * tensors,
             check=check,
             tolerance=0.1 if precision == "bf16-pure" else 1e-3,
+            extra={"kernel": kernel} if name == "adamw-8bit" else {},
         )
 
     shape = {"parameters": parameters, "tensors": tensors, "precision": precision}
-    return Case(family=FAMILY, name="adamw", shape=shape, dtype=dtype, build=build)
+    return Case(family=FAMILY, name=name, shape=shape, dtype=dtype, build=build)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ from kernels.footprint import fitting, peak_bytes
 from kernels.lora import add_adapters
 from kernels.models import Step, cpu_steps, gpu_steps
 from kernels.moe_layer import grouped_mm_problem
-from kernels.optimizers import Optimizer, adamw
+from kernels.optimizers import Optimizer, adam_8bit, adamw, bitsandbytes
 from kernels.probes import fused_attention
 from kernels.session import Session
 from kernels.timing import Timing
@@ -61,8 +61,13 @@ def forms(step: Step, precision: str, session: Session) -> list[Step]:
         return [step]
     free, _ = torch.cuda.mem_get_info(session.device)
     grouped = not grouped_mm_problem("cuda", DTYPES[precision.removesuffix("-pure")])
+    return apart(fitting(step, precision, float(free), grouped=grouped, fused_norm=fused_norm("cuda")), precision)
+
+
+def apart(fit: list[Step], precision: str) -> list[Step]:
+    """The first of the forms, and a few more that each take a tenth less memory than the one before."""
     found: list[Step] = []
-    for form in fitting(step, precision, float(free), grouped=grouped, fused_norm=fused_norm("cuda")):
+    for form in fit:
         if len(found) < FORMS and (not found or peak_bytes(form, precision) < 0.9 * peak_bytes(found[-1], precision)):
             found.append(form)
     return found
@@ -78,6 +83,7 @@ class Trainer:
     device: torch.device
     around: Callable[[bool], AbstractContextManager[Any]] = lambda last: nullcontext()  # each micro-batch; last one or not
     after_backward: Callable[[], Any] = lambda: None
+    clip: Callable[[Iterable[torch.nn.Parameter]], Any] = lambda parameters: torch.nn.utils.clip_grad_norm_(parameters, 1.0)
 
     def batch(self) -> tuple[Tensor, Tensor]:
         """Random tokens and labels, (b, s) each."""
@@ -99,7 +105,7 @@ class Trainer:
                 loss = self.forward(ids, labels)
                 loss.backward()
         self.after_backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.clip(self.model.parameters())
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.detach()
@@ -128,7 +134,8 @@ def make_trainer(step: Step, precision: str, device: torch.device) -> Trainer:
     if step.lora_rank:
         add_adapters(model, step.lora_rank)
     trained = [p for p in model.parameters() if p.requires_grad]
-    return Trainer(step=step, model=model, optimizer=adamw(trained, precision), device=device)
+    made = adam_8bit if step.optimizer == "adamw-8bit" else adamw
+    return Trainer(step=step, model=model, optimizer=made(trained, precision), device=device)
 
 
 def stack(step: Step, precision: str, device: torch.device) -> dict[str, Any]:
@@ -145,7 +152,12 @@ def stack(step: Step, precision: str, device: torch.device) -> dict[str, Any]:
         "repeats_kv_heads": not shared or step.attention == "eager",
         "grouped_experts": grouped,
         "grouped_kernel": "loop" if by_group else "one",
+        "fused_optimizer": "fused" if step.optimizer == "adamw" or _has_8bit_kernel(device) else "foreach",
     }
+
+
+def _has_8bit_kernel(device: torch.device) -> bool:
+    return device.type == "cuda" and bitsandbytes() is not None
 
 
 Maker = Callable[[Step, str, torch.device], Trainer]

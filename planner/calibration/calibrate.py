@@ -18,6 +18,7 @@ from planner.common.units import DTYPE_BYTES
 from planner.evidence.measured_runs import Run
 from planner.hardware.cluster import Accelerator, Node, cluster, load_accelerator
 from planner.hardware.curves import Curves, curves_of
+from planner.hardware.measured_kernels import Kernel
 from planner.operators.row import FusedAttention, Matmul, Phase, Row
 from planner.performance.collectives import bus_factor
 from planner.performance.evaluation import evaluate
@@ -91,7 +92,7 @@ def calibrate(record: Record, name: str, base: str | None = None) -> Calibration
         done.add("host_s_per_kernel")
     if not any(s.shape.get("role") == "fit" for s in record.measured("training")):  # no step shows the clocks of training
         curves = curves.model_copy(update={"sustained_fraction": curves_of(start).sustained_fraction})
-    accelerator = _with_curves(start, curves)
+    accelerator = _with_curves(start, curves).model_copy(update={"measured_kernels": kept_kernels(record, start)})
     node, link_fits = _node(record, accelerator)
     fits += link_fits
     runs, _ = record_runs(record, accelerator, node, framework, role="fit")
@@ -113,6 +114,29 @@ def calibrate(record: Record, name: str, base: str | None = None) -> Calibration
         measured=frozenset(done),
         source=source,
         base=_base(record, base),
+    )
+
+
+def kept_kernels(record: Record, accelerator: Accelerator) -> dict[str, float]:
+    """Products of the record that a profile keeps: of quiet samples that waited for no host, in types that the law describes."""
+    found: dict[str, float] = {}
+    for sample in (*record.measured("gemm"), *record.measured("grouped_gemm")):
+        quiet = not sample.doubtful and not sample.extra.get("host_bound")
+        one = kernel_of(sample)
+        if quiet and sample.time is not None and one is not None and one.dtype in accelerator.peak_flops_per_s:
+            found[one.name] = sample.time.median_s
+    return found
+
+
+def kernel_of(sample: Sample) -> Kernel | None:
+    """The product of a sample; None for fp8 (its casts are counted apart), uneven groups and groups launched one by one."""
+    x = sample.shape
+    if sample.name == "matmul":
+        return Kernel(dtype=sample.dtype, layout=str(x["layout"]), m=int(x["m"]), n=int(x["n"]), k=int(x["k"]))
+    if sample.name != "grouped_mm" or x["spread"] != "balanced" or sample.extra.get("kernel") == "loop":
+        return None
+    return Kernel(
+        dtype=sample.dtype, layout="nt", groups=int(x["experts"]), m=int(x["tokens_per_expert"]), n=int(x["n"]), k=int(x["k"])
     )
 
 
@@ -187,11 +211,11 @@ Predict = Callable[[Curves], Array]
 def _fit(
     label: str, samples: Sequence[Sample], start: Curves, constants: Sequence[str], predict: Predict
 ) -> tuple[Curves, Fit | None, Sequence[str]]:
-    """Least squares on the logarithm of time over ``constants``; a quarter of the weight for noisy samples."""
+    """Least squares on the logarithm of time over ``constants``; a quarter of the weight for doubtful samples."""
     if len(samples) < len(constants) + 1:
         return start, None, ()
     measured = np.array([s.time.median_s for s in samples if s.time is not None])
-    weight = np.array([0.25 if s.time is not None and s.time.noisy else 1.0 for s in samples])
+    weight = np.array([0.25 if s.doubtful else 1.0 for s in samples])
     first = np.array([_inside(name, float(getattr(start, name))) for name in constants])
     low, high = (np.log([BOUNDS[name][side] for name in constants]) for side in (0, 1))
 

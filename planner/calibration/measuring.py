@@ -11,13 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from planner.calibration.calibrate import Calibration, calibrate
+from planner.calibration.calibrate import Calibration, calibrate, kernel_of
 from planner.calibration.comparison import Comparison, Row, compared
 from planner.calibration.driver_names import named
 from planner.calibration.profiles import write_profiles
 from planner.calibration.records import Record, read_record, read_records
 from planner.common.data import ROOT
 from planner.common.errors import PlannerError
+from planner.common.files import write_text
+from planner.hardware.measured_kernels import Kernel
+from planner.performance.evaluation import operator_table
+from planner.performance.roofline import product_of
+from planner.training.plan import Plan
+from planner.workload.layout import as_columns
 
 SEVERAL_SHARE = 0.4
 """Of the budget, for the run of all GPUs together, where there are several."""
@@ -37,6 +43,7 @@ class Options:
     clock: str = "wall"
     base: str | None = None
     alone: bool = False  # measure one GPU although there are several
+    products: tuple[Kernel, ...] = ()  # to measure beside the harness's own list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +68,8 @@ def measured(folder: Path, options: Options, run: Run | None = None) -> Measured
     """
     run = run or _started
     first = folder / "record.json"
+    if options.products:
+        write_text(folder / SHAPES, json.dumps({"products": [_listed(one) for one in options.products]}))
     _measure(first, options, run, ranks=1)
     paths, record = [first], read_record(first)
     gpus = int((record.device.model_extra or {}).get("num_devices", 1))
@@ -96,7 +105,7 @@ def profile_name(record: Record) -> str:
 
 def _measure(out: Path, options: Options, run: Run, ranks: int) -> None:
     """Run the harness unless the record is whole."""
-    if out.is_file() and read_record(out).finished:
+    if out.is_file() and (record := read_record(out)).finished and (ranks > 1 or not _missing(record, options)):
         print(f"{out}: measured before; delete it to measure again", file=sys.stderr)
         return
     command = harness_command(out, options, ranks)
@@ -124,7 +133,30 @@ def harness_command(out: Path, options: Options, ranks: int = 1, nodes: int = 1)
     given = {"--device": options.device, "--only": options.only, "--threads": options.threads}
     for name, value in given.items():
         command += [name, str(value)] if value is not None else []
+    command += ["--shapes", str(out.with_name(SHAPES))] if options.products else []
     return [*command, *(["--clock", options.clock] if options.clock != "wall" else [])]
+
+
+SHAPES = "shapes.json"
+"""File of the products that were asked for, beside the record."""
+
+
+def products_of(answer: Plan) -> tuple[Kernel, ...]:
+    """The matrix multiplies of a plan on one GPU, each once, as a harness can measure them: whole sizes, no fp8."""
+    columns = as_columns(answer.layout, answer.cluster.num_gpus)
+    table = operator_table(answer.model, answer.cluster, answer.framework, answer.job, columns)
+    found = {one.name: one for row in table.rows() if (one := product_of(row, table.setting.precision.matmul)) is not None}
+    return tuple(one for one in found.values() if one.dtype in ("bf16", "fp16", "tf32", "fp32"))
+
+
+def _listed(one: Kernel) -> list[str | int]:
+    return [one.dtype, one.layout, one.groups, one.m, one.n, one.k]
+
+
+def _missing(record: Record, options: Options) -> list[str]:
+    """Products that were asked for and have no sample yet, measured or not."""
+    known = {one.name for sample in record.samples if (one := kernel_of(sample)) is not None}
+    return [one.name for one in options.products if one.name not in known]
 
 
 def _seconds(budget: str) -> float:

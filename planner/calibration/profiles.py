@@ -14,7 +14,9 @@ from planner.common.spec import Spec
 from planner.hardware.curves import load_curves
 from planner.workload.framework import load_framework
 
-DERIVED = ("provenance", "kernel_curves", "name", "curves", "aliases", "peak_flops_per_s", "links", "features")
+DERIVED = ("provenance", "kernel_curves", "name", "curves", "aliases", "peak_flops_per_s", "links", "features",
+    "measured_kernels",
+)  # fmt: skip
 
 
 def write_profiles(calibration: Calibration, path: Path) -> tuple[Path, Path, Path]:
@@ -56,7 +58,9 @@ def _accelerator(calibration: Calibration) -> str:
         for name, value in (spec.kernel_curves or {}).items()
         if value is not None
     }
-    return _toml(fields, {"peak_flops_per_s": peaks, "kernel_curves": curves}, f"calibrated on {source}")
+    kept = {json.dumps(name): seconds for name, seconds in spec.measured_kernels.items()}
+    tables = {"peak_flops_per_s": peaks, "kernel_curves": curves, **({"measured_kernels": kept} if kept else {})}
+    return _toml(fields, tables, f"calibrated on {source}")
 
 
 def _origin(calibration: Calibration, name: str, start: Spec) -> dict[str, str]:

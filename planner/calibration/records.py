@@ -65,6 +65,17 @@ class Sample(_Strict):
     extra: dict[str, Any]
     checksum: str
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether it scattered, or the device was slowed down or shared with another process while it was timed."""
+        seen = self.extra.get("seen") or {}
+        slowed = any(reason in SLOWED for reason in seen.get("clock_reasons", ()))
+        return (self.time is not None and self.time.noisy) or slowed or seen.get("processes", 1) > 1
+
+
+SLOWED = ("hardware slowdown", "hardware thermal slowdown", "software thermal slowdown", "power brake")
+"""Reasons for low clocks (kernels/power.py) that say more of a hot or starved machine than of the card: a power cap is none."""
+
 
 class Device(BaseModel):
     """What was measured; further fields are allowed and kept."""
@@ -259,16 +270,18 @@ def _run(
     shape = sample.shape
     model = model_from_fields(shape["model"], name)
     ranks, size = int(shape.get("ranks", 1)), micro_batch_size or int(shape["micro_batch_size"])
+    tp = int(shape.get("tp", 1))
     job = {
         "seq_len": shape["seq_len"],
-        "global_batch_size": size * int(shape["num_microbatches"]) * ranks,
+        "global_batch_size": size * int(shape["num_microbatches"]) * (ranks // tp),
         "precision": shape["precision"],
         "optimizer": shape["optimizer"],
     }
     layout = {
         "micro_batch_size": size,
         "recompute": shape["recompute"],
-        "dp": ranks,
+        "tp": tp,
+        "dp": ranks // tp,
         "ep": int(shape.get("ep", 1)),
         "zero": int(shape.get("zero", 0)),
     }

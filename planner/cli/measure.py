@@ -14,6 +14,7 @@ from planner.common.files import write_text
 
 if TYPE_CHECKING:
     from planner.calibration.measuring import Measured, Options
+    from planner.hardware.measured_kernels import Kernel
 
 
 def measure_command(
@@ -27,6 +28,9 @@ def measure_command(
     threads: Annotated[int | None, typer.Option("--threads", help="Threads of a CPU's kernels.")] = None,
     clock: Annotated[str, typer.Option("--clock", help="wall; or cpu for a CPU that others use too.")] = "wall",
     base: Annotated[str | None, typer.Option("--base", help="Catalog accelerator whose datasheet values to keep.")] = None,
+    scenario: Annotated[
+        Path | None, typer.Option("--scenario", metavar="MINE.toml", help="Measure the products of this plan, too.")
+    ] = None,
     one_gpu: Annotated[bool, typer.Option("--one-gpu", help="Do not measure all GPUs together.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")] = False,
 ) -> None:
@@ -35,10 +39,26 @@ def measure_command(
 
     _check_folder(out)
     options = Options(
-        python=python, device=device, budget=budget, only=only, threads=threads, clock=clock, base=base, alone=one_gpu
+        python=python,
+        device=device,
+        budget=budget,
+        only=only,
+        threads=threads,
+        clock=clock,
+        base=base,
+        alone=one_gpu,
+        products=_products(scenario) if scenario is not None else (),
     )
     found = measured(out, options)
     _finish(found, out, options, as_json)
+
+
+def _products(scenario: Path) -> tuple[Kernel, ...]:
+    """Of the first case of a scenario."""
+    from planner.calibration.measuring import products_of
+    from planner.scenarios.scenario import read_scenario
+
+    return products_of(read_scenario(scenario).cases[0].plan())
 
 
 def _check_folder(out: Path) -> None:

@@ -110,6 +110,7 @@ def compare_command(
 @asking
 def operators_command(given: Given, as_json: AsJson = False) -> None:
     """Show the operators behind a plan: one GPU, one micro-batch, one layer of each kind."""
+    from planner.performance.block_cost import measured_rows
     from planner.performance.evaluation import operator_table
     from planner.reports.plans import operators_table, row_dict
     from planner.workload.layout import as_columns
@@ -117,11 +118,14 @@ def operators_command(given: Given, as_json: AsJson = False) -> None:
     case = given.scenario()[0].cases[0]
     answer = case.plan(**given.choice())
     columns = as_columns(answer.layout, answer.cluster.num_gpus)
-    rows = operator_table(answer.model, answer.cluster, answer.framework, answer.job, columns).rows()
+    table = operator_table(answer.model, answer.cluster, answer.framework, answer.job, columns)
+    rows, kept = table.rows(), measured_rows(table, answer.cluster)
     if as_json:
-        print_json({"label": case.label, "layout": answer.layout.label, "rows": [row_dict(row) for row in rows]})
+        sources = [{"provenance": "measured"} if i in kept else {} for i in range(len(rows))]
+        said = [{**row_dict(row), **source} for row, source in zip(rows, sources, strict=True)]
+        print_json({"label": case.label, "layout": answer.layout.label, "rows": said})
         return
-    show(operators_table(f"{case.label}: {answer.layout.label}, one GPU, one micro-batch, one layer", rows))
+    show(operators_table(f"{case.label}: {answer.layout.label}, one GPU, one micro-batch, one layer", rows, kept))
 
 
 def _check_several(cases: list[Any], path: str) -> None:

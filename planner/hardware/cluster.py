@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message
 from planner.common.references import Catalog, spelt
 from planner.common.spec import Spec, read_table
+from planner.hardware.measured_kernels import kernel
 
 ACCELERATORS = Catalog(PROFILES / "accelerators", "hardware_profiles/accelerators")
 NODES = Catalog(PROFILES / "nodes", "hardware_profiles/nodes")
@@ -87,6 +88,7 @@ class Accelerator(Spec):
     compute_capability: str = ""
     curves: str = "generic"  # file of kernel efficiency curves in hardware_profiles/measured/
     kernel_curves: dict[str, Any] | None = None  # the curves themselves, as a calibration writes them; before ``curves``
+    measured_kernels: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)  # seconds of products by shape
     notes: str = ""
 
     @model_validator(mode="before")
@@ -103,6 +105,13 @@ class Accelerator(Spec):
             else:
                 peaks[dtype] = value
         return {**data, "peak_flops_per_s": peaks, **({"provenance": sources} if sources else {})}
+
+    @field_validator("measured_kernels")
+    @classmethod
+    def _readable(cls, value: dict[str, float]) -> dict[str, float]:
+        for name in value:
+            kernel(name)
+        return value
 
     def peak(self, dtype: str) -> float:
         """Dense peak (flop/s) for ``dtype``; PlannerError when the hardware has no such type."""

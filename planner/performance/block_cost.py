@@ -16,7 +16,7 @@ from planner.operators.row import Group, Matmul, Row
 from planner.operators.setting import Setting
 from planner.operators.table import Table
 from planner.performance.collectives import collective_s, token_exchange_s
-from planner.performance.roofline import device_s
+from planner.performance.roofline import device_s, measured_s
 from planner.workload.framework import Framework
 
 GROUPS: tuple[Group, ...] = ("tp", "cp", "ep", "etp")
@@ -226,6 +226,16 @@ def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> A
         f.flash_attention,
         f.memory_rate,
     )
+
+
+def measured_rows(table: Table, cluster: Cluster) -> frozenset[int]:
+    """Places in ``table.rows()`` of the products that the accelerator's profile holds measured seconds of (first layout)."""
+    card, dtype = cluster.accelerator, table.setting.precision.matmul
+    if not card.measured_kernels:
+        return frozenset()
+    products = [(i, row) for i, row in enumerate(table.rows()) if isinstance(row.work, Matmul)]
+    found = ((i, measured_s(row, card, row.work.dtype or dtype)) for i, row in products if isinstance(row.work, Matmul))
+    return frozenset(i for i, seconds in found if np.isfinite(np.ravel(seconds)[0]))
 
 
 def overlap(framework: Framework, group: Group) -> float:

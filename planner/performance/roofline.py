@@ -7,6 +7,7 @@ import numpy as np
 from planner.common.arrays import Array, Number
 from planner.hardware.cluster import Accelerator
 from planner.hardware.curves import Curves
+from planner.hardware.measured_kernels import Kernel, shelves
 from planner.operators.row import FusedAttention, Matmul, Row
 
 
@@ -31,6 +32,8 @@ def device_s(
         if own == "int8" and "int8" not in accelerator.peak_flops_per_s:  # Volta and older: bitsandbytes multiplies in 16 bit
             own = dtype
         seconds = _matmul_s(row, row.work, accelerator, curves, own)
+        if accelerator.measured_kernels:
+            seconds = _kept_s(row, row.work, accelerator, curves, own, seconds)
     elif isinstance(row.work, FusedAttention):
         rate = {1: curves.flash1_rate, 2: curves.flash2_rate}.get(flash, 1.0)
         seconds = _attention_s(row, row.work, accelerator, curves, unquantized, rate)
@@ -40,6 +43,47 @@ def device_s(
         )
         seconds = moved + np.where(np.asarray(row.bytes_moved) > 0, row.kernels, 0.0) * curves.memory_latency_s + row.idle_s
     return np.asarray(seconds, dtype=float)
+
+
+def measured_s(row: Row, accelerator: Accelerator, dtype: str) -> Array:
+    """Seconds of a row's product as it was measured at exactly that shape; NaN where it was not, or does not run."""
+    work, layout = row.work, _layout(row)
+    shelf = shelves(tuple(accelerator.measured_kernels.items())).get((dtype, layout))
+    if not isinstance(work, Matmul) or shelf is None:
+        return np.asarray(np.nan)
+    groups = work.batch if work.grouped else np.where(np.asarray(work.batch) == 1.0, 0.0, np.nan)
+    first, second = (np.maximum(work.m, work.n), np.minimum(work.m, work.n)) if layout == "tn" else (work.m, work.n)
+    m, n, k, b = np.broadcast_arrays(first, second, work.k, groups)
+    return np.where(np.asarray(row.flops) > 0, shelf.find(m, n, k, b), np.nan)
+
+
+def product_of(row: Row, dtype: str) -> Kernel | None:
+    """The product of a row for the first layout; None for other work, for one that does not run, and for sizes in parts."""
+    work, layout = row.work, _layout(row)
+    if not isinstance(work, Matmul) or not layout or not float(np.ravel(row.flops)[0]) > 0:
+        return None
+    m, n, k, batch = (float(np.ravel(size)[0]) for size in (work.m, work.n, work.k, work.batch))
+    whole = all(size == int(size) and size >= 1 for size in (m, n, k, batch))
+    if not whole or (batch > 1 and not work.grouped) or (work.grouped and layout != "nt"):
+        return None
+    groups = int(batch) if work.grouped else 0
+    return Kernel(dtype=work.dtype or dtype, layout=layout, groups=groups, m=int(m), n=int(n), k=int(k))
+
+
+def _layout(row: Row) -> str:
+    """How the operands of a row's product lie: as a linear layer's, its input gradient's or its weight gradient's."""
+    if row.phase != "backward":
+        return "nt"
+    return "tn" if row.name.endswith("weight gradient") else "nn" if row.name.endswith("input gradient") else ""
+
+
+def _kept_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, law: Array) -> Array:
+    """The measured seconds where there are some, slowed from a short burst's clocks to training's as the law is."""
+    found = measured_s(row, accelerator, dtype)
+    if np.all(np.isnan(found)):
+        return law
+    burst = _matmul_s(row, work, accelerator, curves.model_copy(update={"sustained_fraction": 1.0}), dtype)
+    return np.asarray(np.where(np.isnan(found), law, found * np.divide(law, burst, where=burst > 0, out=np.ones_like(law))))
 
 
 def matmul_efficiency(work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, width: float) -> Array:

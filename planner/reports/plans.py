@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -313,15 +313,18 @@ def _source(spec: Accelerator, field: str) -> tuple[str, str]:
     return (source.kind, source.source) if source else ("", "")
 
 
-def operators_table(title: str, rows: Sequence[Row]) -> RenderableType:
-    """The table of operators of one layout: what each row costs one GPU for one micro-batch, one layer."""
+def operators_table(title: str, rows: Sequence[Row], kept: Collection[int] = ()) -> RenderableType:
+    """The table of operators of one layout: what each row costs one GPU for one micro-batch, one layer.
+
+    ``kept`` are the rows whose time was measured at exactly their shape.
+    """
     table = Table(title=title, title_justify="left", pad_edge=False)
     for name in ("block", "operator", "phase"):
         table.add_column(name, no_wrap=True)
     for name in ("layers", "GFLOP", "moved MB", "saved MB", "workspace MB", "parameters", "kernels", "message MB"):
         table.add_column(name, justify="right")
     table.add_column("collective", no_wrap=True)
-    for row in rows:
+    for i, row in enumerate(rows):
         values = row_values(row)
         if not any(
             values[k] for k in ("flops", "bytes_moved", "saved_bytes", "workspace_bytes", "parameters", "communication_bytes")
@@ -330,7 +333,7 @@ def operators_table(title: str, rows: Sequence[Row]) -> RenderableType:
         collective = f"{row.collective} over {row.group}" if row.collective and values["communication_bytes"] else ""
         table.add_row(
             row.block,
-            row.name,
+            row.name + (" (measured)" if i in kept else ""),
             row.phase,
             f"{row.repeats:.0f}",
             _cell(values["flops"], GB),

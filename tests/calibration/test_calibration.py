@@ -122,6 +122,35 @@ def test_two_machines_give_two_links() -> None:
     assert rates == pytest.approx([1e11, 1e10], rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("seen", "doubtful"),
+    [
+        ({}, False),
+        ({"clock_reasons": ["software power cap"], "processes": 1}, False),
+        ({"clock_reasons": ["hardware thermal slowdown"]}, True),
+        ({"clock_reasons": [], "processes": 2}, True),
+    ],
+)
+def test_a_hot_or_shared_device_is_believed_less(seen: dict[str, Any], doubtful: bool) -> None:
+    """A power cap is the card as it is; heat, a failing supply and other processes are not."""
+    sample = fake("gemm", "matmul", {"m": 8, "n": 8, "k": 8, "layout": "nt"}, 1e-3, 1024.0, 1.0)
+    assert Sample.model_validate(kernel_records.seal({**sample, "extra": {"seen": seen}})).doubtful is doubtful
+
+
+def test_a_tensor_parallel_step_is_a_layout_of_the_planner() -> None:
+    made = session()
+    step = Step(label="x", model=decoder(2, 64, 4, 2, 96, 64), seq_len=32, micro_batch_size=4)
+    shape = {**step.fields("fp32"), "ranks": 2, "dp": 1, "zero": 0, "ep": 1, "tp": 2}
+    made.record["samples"].append(fake("distributed_steps", "tensor parallel", shape, 0.1, 0.0, 1.0))
+    made.record["ranks"] = 2
+    card = load_accelerator("h100-sxm5-80gb")
+    (run,), refused = record_runs(as_record(made), card, load_node("dgx-h100"))
+    assert not refused
+    assert (run.layouts[0].tp, run.layouts[0].dp) == (2, 1)
+    assert run.job.global_batch_size == 4, "both ranks train on the same sequences"
+    assert step_seconds(run) > 0
+
+
 def tiny_steps() -> list[Step]:
     """Six steps of a few milliseconds: two to fit, four to predict."""
     a, b = decoder(2, 128, 4, 4, 352, 512), decoder(3, 64, 4, 2, 192, 512)

@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Run
+from made_records import session
 from places import DATA
 from scipy.optimize import least_squares
 
 from kernels import record as kernel_records
+from kernels.families import gemm
+from kernels.families import grouped as grouped_gemm
+from kernels.runner import Unusable, products
 from planner.calibration.calibrate import leverage
 from planner.calibration.comparison import Spread, compare_record, summary
 from planner.calibration.measuring import Options, gain, harness_command, measured, shares
@@ -149,3 +153,45 @@ def test_intervals_of_the_stored_record_hold_its_steps() -> None:
     found = summary(compare_record(CPU_RECORD).rows)["step_time_s"]
     assert found["rows"] >= 8
     assert found["inside_interval"] >= 0.8
+
+
+def test_products_of_the_users_plan_are_measured_and_kept(tmp_path: Path, run: Run, monkeypatch: Any) -> None:
+    """Shapes of the scenario go to the harness; a finished record is gone on with when it lacks them."""
+    scenario = tmp_path / "mine.toml"
+    scenario.write_text(
+        '[model]\nname = "gpt2"\n[cluster]\nnode = "dgx-h100"\nnum_gpus = 1\n'
+        '[job]\nseq_len = 512\nglobal_batch_size = 2\nnum_steps = 10\nprecision = "bf16"\n[layout]\nmicro_batch_size = 2\n'
+    )
+    harness = Harness()
+    monkeypatch.setattr("planner.calibration.measuring._started", harness)
+    for _ in (0, 1):  # the stored record has none of them: it is gone on with each time
+        code, _, err = run("measure", "--out", tmp_path / "box", "--scenario", scenario, "--json")
+        assert code == 0, err
+    assert len(harness.commands) == 2
+    shapes = Path(harness.commands[0][harness.commands[0].index("--shapes") + 1])
+    found = products(shapes)
+    assert ("bf16", "nt", 0, 1024, 768, 768) in found
+    assert ("bf16", "nn", 0, 1024, 768, 3072) in found
+    assert ("bf16", "tn", 0, 768, 3072, 1024) in found
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize(
+    "text", ["[", "{}", '{"products": [["bf16", "tt", 0, 1, 1, 1]]}', '{"products": [["bf16", "nt", 0, 0, 1, 1]]}']
+)
+def test_a_file_of_shapes_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "shapes.json"
+    path.write_text(text)
+    with pytest.raises(Unusable, match=r"--shapes .*shapes\.json"):
+        products(path)
+
+
+def test_products_that_were_asked_for_are_measured_first() -> None:
+    made = session()
+    made.products = [("fp32", "nt", 0, 24, 16, 8), ("fp32", "nt", 4, 8, 16, 8), ("fp32", "tn", 0, 64, 32, 16)]
+    plain, grouped = (list(family(made)) for family in (gemm.cases, grouped_gemm.cases))
+    assert [c.shape for c in plain[:2]] == [
+        {"m": 24, "n": 16, "k": 8, "layout": "nt"},
+        {"m": 64, "n": 32, "k": 16, "layout": "tn"},
+    ]
+    assert grouped[0].shape == {"experts": 4, "tokens_per_expert": 8, "n": 16, "k": 8, "spread": "balanced"}

@@ -122,7 +122,7 @@ class Worker:
         self.code, self.killed, self.signals = code, False, list[int]()
 
     def poll(self) -> int | None:
-        return self.code
+        return 130 if self.signals else self.code
 
     def kill(self) -> None:
         self.killed, self.code = True, -9

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,17 @@ from step_memory import predicted
 from kernels import record as records
 from kernels.__main__ import main
 from kernels.case import Case
+from kernels.device import busy
+from kernels.families import collectives, distributed_steps
 from kernels.families.training import cases as training_cases
 from kernels.footprint import SHARE, fitting, ladder, peak_bytes
 from kernels.models import Step, gpu_steps
+from kernels.power import PowerMeter
 from kernels.runner import FAMILIES, Family
 from kernels.session import Session
 from kernels.supervisor import LOST
 
-KERNELS = "dispatch,memory,gemm,attention,grouped_gemm,moe,elementwise,optimizer,copies,compile,out_of_memory"
+KERNELS = "dispatch,memory,gemm,attention,grouped_gemm,moe,elementwise,serving,optimizer,copies,compile,out_of_memory"
 SEED = "MoE 8 x top 2, 1 shared"
 SHORT = {SEED, "dense 125M", "dense 1B, recompute"}
 
@@ -46,6 +50,7 @@ def few_layers() -> list[Step]:
     labels = {
         "dense 125M", SEED, "MoE 64 x top 6, 2 shared", "dense 1B, recompute", "encoder large", "dense 350M, eager attention",
         "MoE 8 x top 2, loop", "MoE 8 x top 2, capacity 1.25", "dense 350M, fp32", "dense 1B, 4 micro-batches",
+        "dense 1B, 8-bit Adam", "dense 3B, LoRA 16",
     }  # fmt: skip
     return [replace(s, model=replace(s.model, num_layers=2)) for s in gpu_steps() if s.label in labels]
 
@@ -58,7 +63,8 @@ def thinned(family: Family) -> Family:
         for case in family.cases(session):
             key = (case.name, case.dtype)
             seen[key] = seen.get(key, 0) + 1
-            if seen[key] <= 2 and case.shape.get("num_experts", 0) <= 8:
+            experts = case.shape.get("model", case.shape).get("num_experts", 0)
+            if seen[key] <= 2 and experts <= 8:
                 yield case
 
     return replace(family, cases=cases)
@@ -105,7 +111,8 @@ def test_every_family_runs(name: str, tmp_path: Path) -> None:
 def test_training_steps_run_on_every_card(name: str, tmp_path: Path, monkeypatch: Any) -> None:
     """All kinds of step on two cards, and on the others the mixture that the project began with beside a dense model."""
     card, out = CARDS[name], tmp_path / "record.json"
-    steps = few_layers() if name in ("v100-sxm2-16gb", "h100-sxm5-80gb") else [s for s in few_layers() if s.label in SHORT]
+    every = [s for s in few_layers() if usable(s, card)]
+    steps = every if name in ("v100-sxm2-16gb", "h100-sxm5-80gb") else [s for s in every if s.label in SHORT]
     monkeypatch.setattr("kernels.families.training.gpu_steps", lambda: steps)
     code, device = measured(card, out, "training")
     assert code == 0
@@ -256,3 +263,94 @@ def test_cases_of_a_gpu_are_what_the_card_can_hold(tmp_path: Path) -> None:
     assert [c.shape["label"] for c in found] == [s.label for s in gpu_steps()]
     chains: Callable[[Case], int] = lambda c: 1 + (chains(c.smaller) if c.smaller else 0)  # noqa: E731
     assert all(chains(c) >= 2 for c in found)
+
+
+class Others:
+    """The second of two ranks does what the first does."""
+
+    def number(self, value: int) -> int:
+        return value
+
+    def problem(self, problem: str) -> str:
+        return problem
+
+
+class Alike(torch.nn.Module):
+    """Stands for DistributedDataParallel, which asks for real processes."""
+
+    def __init__(self, inner: torch.nn.Module, device_ids: Any = None) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.inner(*inputs)
+
+
+@pytest.fixture
+def two_ranks(monkeypatch: Any) -> None:
+    """Two machines with a GPU each... of which one is here: messages arrive as they were sent."""
+    for name in ("all_reduce", "broadcast", "all_to_all_single", "all_gather_into_tensor", "reduce_scatter_tensor",
+                 "all_gather_single", "reduce_scatter_single"):  # fmt: skip
+        monkeypatch.setattr(torch.distributed, name, lambda *a, **k: None, raising=False)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda group=None: 0)
+    monkeypatch.setattr(torch.distributed, "new_group", lambda ranks: tuple(ranks))
+    monkeypatch.setattr(torch.distributed, "P2POp", lambda *a: a)
+    monkeypatch.setattr(torch.distributed, "batch_isend_irecv", lambda operations: [])
+    monkeypatch.setattr(torch.distributed, "group", SimpleNamespace(WORLD="all"))
+    monkeypatch.setattr(distributed_steps, "DistributedDataParallel", Alike)
+    sharded = SimpleNamespace(fully_shard=lambda module, mp_policy: module, MixedPrecisionPolicy=lambda **k: None)
+    monkeypatch.setattr(distributed_steps, "_fsdp_module", lambda: sharded)
+    whole = distributed_steps.decoder
+    monkeypatch.setattr(distributed_steps, "decoder", lambda layers, *sizes, **more: whole(2, *sizes, **more))
+
+
+@pytest.mark.usefixtures("two_ranks")
+@pytest.mark.parametrize("name", ["rtx-3070-8gb", "h100-sxm5-80gb"])
+def test_families_of_several_gpus_run(name: str) -> None:
+    with Pretended(CARDS[name]):
+        session = Session(torch.device("cuda", 0), 600.0, None, ["test"], ranks=2, agree=Others())
+        messages = [c for c in collectives.cases(session) if c.shape["bytes"] <= 2**20]
+        session.family("collectives", messages[:12], 100.0)
+        session.family("distributed_steps", distributed_steps.cases(session), 400.0)
+    no_surprises(session.record)
+    assert all(s["status"] == "measured" for s in session.record["samples"]), session.record["samples"]
+    steps = {s["name"]: s for s in session.record["samples"] if s["family"] == "distributed_steps"}
+    assert set(steps) == {"ddp", "fsdp2", "tensor parallel", "expert parallel"}
+    assert steps["tensor parallel"]["shape"]["tp"] == 2
+    assert not session.record["device"].get("did_not_fit")
+    if name.startswith("h100"):  # the whole step fits there in every layout
+        assert steps["ddp"]["extra"]["parameters"] > 1.9 * steps["tensor parallel"]["extra"]["parameters"]
+
+
+def test_ranks_on_two_machines_make_three_groups(monkeypatch: Any) -> None:
+    """Four ranks on two machines: each collective over all, over one machine, over one rank of each."""
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with Pretended(CARDS["h100-sxm5-80gb"]):
+        session = Session(torch.device("cuda", 0), 600.0, None, ["test"], ranks=4, agree=Others())
+        found = {(c.shape["span"], c.shape["ranks"]) for c in collectives.cases(session)}
+    assert found == {("world", 4), ("node", 2), ("across", 2)}
+
+
+def test_energy_is_of_the_counted_steps(tmp_path: Path, monkeypatch: Any) -> None:
+    """The pretended board draws 350 W all the time: a step's joules are 350 times its seconds, warm-up left out."""
+    steps = [replace(s, model=replace(s.model, num_layers=2)) for s in gpu_steps() if s.label == "dense 1B"]
+    monkeypatch.setattr("kernels.families.training.gpu_steps", lambda: steps)
+    out = tmp_path / "record.json"
+    with Pretended(CARDS["a100-sxm4-40gb"], most=4):
+        assert main(["run", "--out", str(out), "--budget", "600s", "--only", "training", "--worker"]) == 0
+    (sample,) = records.read(out)["samples"]
+    extra = sample["extra"]
+    assert extra["seen"]["processes"] == 1
+    if sample["time"]["median_s"] * sample["time"]["repeats"] > 0.5:
+        assert extra["energy_j_per_step"] == pytest.approx(350.0 * sample["time"]["median_s"], rel=0.1)
+
+
+def test_a_gpu_that_others_use_is_called_busy(monkeypatch: Any) -> None:
+    with Pretended(CARDS["h200-sxm-141gb"]):
+        meter = PowerMeter(torch.device("cuda", 0))
+        assert busy(torch.device("cuda", 0), meter) == ""
+        monkeypatch.setattr(meter._nvml, "nvmlDeviceGetComputeRunningProcesses", lambda h: [1, 2, 3])
+        assert busy(torch.device("cuda", 0), meter) == "2 other process(es) compute on the GPU"
+        assert meter.state()["ecc"] is True
+        assert meter.state()["highest_sm_clock_hz"] == 1.98e9
