@@ -286,8 +286,7 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
         changes["recompute_modules"] = modules
     if row.get("dispatcher"):
         changes["dispatcher"] = row["dispatcher"].lower()
-    if row.get("release") and start.releases:
-        changes["release"] = row["release"]
+    changes |= _releases(row, start)
     if not yes(row, "overlap_grad_reduce", default=True) and start.overlap_gradient_reduction > 0:
         changes["overlap_gradient_reduction"] = 0.0
         if start.mixed_precision == "master_weights":  # Megatron overlaps gathers of parameters only with reductions
@@ -295,6 +294,25 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
     if yes(row, "compile"):
         changes["compile"] = True
     return _changed(start, tuple(sorted(changes.items()))) if changes else start
+
+
+CUDNN_FIRST_IN = (2, 13)
+"""Release of PyTorch from which it takes cuDNN's attention first; a table that names none was measured with an older one."""
+
+
+def _releases(row: Mapping[str, str], start: Framework) -> dict[str, Any]:
+    """What the releases of the framework and of PyTorch change."""
+    changes: dict[str, Any] = {}
+    if row.get("release") and start.releases:
+        changes["release"] = row["release"]
+    if start.cudnn_attention and _release(row.get("torch", "")) < CUDNN_FIRST_IN:
+        changes["cudnn_attention"] = False
+    return changes
+
+
+def _release(text: str) -> tuple[int, ...]:
+    """2.13.1+cu130 as (2, 13, 1); empty where no number is given."""
+    return tuple(int(part) for part in text.partition("+")[0].split(".") if part.isdigit())
 
 
 def _recompute_modules(row: Mapping[str, str]) -> frozenset[str]:
@@ -441,6 +459,7 @@ def _model(row: Mapping[str, str]) -> Model:
         "final_norm": yes(row, "final_norm", default=True),
         "head": _head(row),
         "softmax_in_fp32": yes(row, "softmax_in_fp32", default=True),
+        "attention_sinks": yes(row, "attention_sinks"),
     }
     if fields["head"] == "none":
         fields["tied_embeddings"] = False
@@ -454,7 +473,7 @@ def _model(row: Mapping[str, str]) -> Model:
     latent = row.get("attention") == "mla"
     optional = ["ffn_hidden_size", "num_experts", "top_k", "expert_ffn_hidden_size", "num_shared_experts", "num_dense_layers"]
     optional += ["q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim"] if latent else []
-    optional += ["type_vocab_size"] + ([] if latent else ["num_kv_heads", "head_dim"])
+    optional += ["type_vocab_size", "sliding_window", "full_attention_every"] + ([] if latent else ["num_kv_heads", "head_dim"])
     for column in optional:
         if row.get(column):
             fields[column] = whole(row, column)

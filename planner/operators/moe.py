@@ -27,6 +27,7 @@ def mixture_of_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         *_latent(setting, kind, "in"),
         *_dispatch(inner),
         *_experts(inner, kind),
+        *_expert_biases(inner),
         *_combine(inner),
         *_latent(setting, kind, "out"),
         *_shared_experts(setting, kind),
@@ -222,6 +223,28 @@ def _experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         imbalance=_imbalance(setting),
         parameters_in=local_parameters(setting, kind, "experts.in"),
         parameters_out=local_parameters(setting, kind, "experts.out"),
+    )
+
+
+def _expert_biases(setting: Setting) -> tuple[Row, ...]:
+    """Biases of grouped experts' outputs: a grouped multiplication adds none, so tokens are split by expert, each part gets its
+    bias times the router's probability in fp32, and the parts are put together and cast back (NVIDIA-NeMo/Automodel#3387).
+
+    Bytes an element, forward: product 4, sum 2 + 4 + 4, joining 8, cast 4 + 2. Backward: cast 6; of the bias and of the
+    probability, a product read, written and summed, 12 each; cast 6. Counted.
+    """
+    m = setting.model
+    if not (m.ffn_bias and setting.framework.grouped_experts):
+        return ()
+    elements = expert_tokens(setting) * float(m.hidden_size)
+    local = m.num_experts / setting.ep
+    return pointwise(
+        "expert biases",
+        BLOCK,
+        forward_bytes=28.0 * elements,
+        backward_bytes=36.0 * elements,
+        kernels=2.0 * local + 2.0,
+        backward_kernels=4.0 * local + 2.0,
     )
 
 

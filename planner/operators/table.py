@@ -18,7 +18,7 @@ from planner.operators.mixer import mixer
 from planner.operators.moe import mixture_of_experts
 from planner.operators.norm import norm
 from planner.operators.prediction import prediction_rows
-from planner.operators.row import Matmul, Row, recomputed
+from planner.operators.row import Matmul, Row, pointwise, recomputed
 from planner.operators.setting import Setting
 from planner.operators.streams import streams
 from planner.operators.teacher import distillation_loss, teacher_rows
@@ -55,12 +55,33 @@ def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple
     """(embedding, one layer of each kind, head), with adapters where the job has them."""
     counts = Counter(setting.model.layer_kinds)
     layers = {
-        kind: tuple(replace(row, repeats=float(n)) for row in with_recomputation(setting, _tuned(setting, kind)))
+        kind: tuple(
+            replace(row, repeats=float(n)) for row in with_recomputation(setting, _with_casts(setting, _tuned(setting, kind)))
+        )
         for kind, n in counts.items()
     }
     further = prediction_rows(setting, layers[setting.model.layer_kinds[-1]])
     images = tower_rows(setting, lambda seen, kind: with_recomputation(seen, _layer(seen, kind)))
-    return (*tuned_embedding(setting, embedding(setting)), *images), layers, (*tuned_head(setting, head(setting)), *further)
+    return (
+        (*tuned_embedding(setting, embedding(setting)), *images),
+        layers,
+        (*_with_casts(setting, tuned_head(setting, head(setting))), *further),
+    )
+
+
+def _with_casts(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Under autocast each weight of a multiplication is cast from fp32 once a pass (the cache lives as long as the context), and
+    its gradient back: 4 + w bytes a parameter each way, one kernel a weight (torch.autocast, weight cache)."""
+    weights = [row for row in rows if row.phase == "forward" and isinstance(row.work, Matmul) and row.shard_group is not None]
+    if not setting.autocast or setting.job.frozen or not weights:
+        return rows
+    elements: Number = 0.0
+    kernels: Number = 0.0
+    for row in weights:
+        elements = elements + row.parameters
+        kernels = kernels + np.where(np.asarray(row.parameters) > 0, row.kernels, 0.0)
+    moved = (4.0 + setting.width) * elements
+    return (*pointwise("weights cast", weights[0].block, forward_bytes=moved, backward_bytes=moved, kernels=kernels), *rows)
 
 
 def _tuned(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -189,10 +210,12 @@ def _restored(rows: tuple[Row, ...], dropped: list[Number], entrance: Number) ->
 
 
 def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """``selective`` as torchtitan does it: keep fused attention's output and every other matrix multiply's, redo the rest.
+    """``selective`` as torchtitan does it: keep what attention, every other matrix multiply and each exchange of tokens gave, and
+    redo the rest.
 
     Of a gated layer, q, v, gate and down stay, k, the output projection and up are redone (torchtitan,
-    activation_checkpoint.py, per-operator policy). ``full`` redoes all.
+    activation_checkpoint.py, per-operator policy). Its list has the tokens that an all-to-all brought, not the grouped
+    multiplications between (llama4/infra/parallelize.py at 05a6cb38). ``full`` redoes all.
     """
     redo_full, selective = setting.full_recompute, (setting.recompute == 1).astype(float)
     result: list[Row] = []
@@ -214,6 +237,10 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
         dropped.append(row.saved_bytes * drop)
         work = replace(row.work, n=row.work.n * part) if isinstance(row.work, Matmul) else row.work
         again.append(replace(recomputed(row, redo), work=work))
+        if row.collective == "all_to_all" and row.group == "ep":
+            result.append(
+                Row(name=f"{row.name} kept", block=row.block, phase="forward", saved_bytes=row.communication_bytes * selective)
+            )
         if isinstance(row.work, Matmul) and not row.core:
             outputs = setting.width * row.work.batch * row.work.m * row.work.n
             result.append(

@@ -102,6 +102,7 @@ class Synchronization:
     kept_width: float  # bytes per parameter of a shard as it is kept, and of its gradient
     gradient_width: float
     away: Array  # 1 where the shards live on the host
+    added_s: Array  # seconds in which the host adds a gradient's element to those of earlier micro-batches, mean over them
     gathers_16: bool  # ZeRO 2 gathers every micro-batch too (FSDP's shard-grad-op), once instead of twice
 
     @property
@@ -148,12 +149,14 @@ class Synchronization:
 
 
 def from_host_s(sync: Synchronization, block: BlockCost) -> tuple[Array, Array]:
-    """Seconds in which a block's shard comes in from the host for one gather, and in which its gradients' shard goes back."""
+    """Seconds in which a block's shard comes in from the host for one gather, and in which its gradients' shard goes back and is
+    added there to that of earlier micro-batches."""
     x, link = sync.layouts, host_link_rate(sync.cluster)
     dense, expert = x.shard_ranks, x.expert_shard_ranks
     elements = block.dense_parameters / dense + block.expert_parameters / expert
     still = block.frozen_dense_bytes / dense + block.frozen_expert_bytes / expert
-    return sync.away * (sync.kept_width * elements + still) / link, sync.away * sync.gradient_width * elements / link
+    back = sync.gradient_width / link + sync.added_s
+    return sync.away * (sync.kept_width * elements + still) / link, sync.away * back * elements
 
 
 def hidden_s(communication_s: Array, fraction: float, window_s: Array) -> Array:
@@ -214,6 +217,9 @@ def exchange(
     in_fp8 = job.precision == "fp8" and framework.fp8_parameters and not job.frozen
     gathered = 1.0 if in_fp8 else precision.activation if precision.cast else precision.parameter
     reduce_16 = (job.gradient_dtype or framework.gradient_dtype) == "same" and precision.activation < 4
+    gpus = min(cluster.node.num_gpus, cluster.num_gpus)
+    repeated = 1.0 - layouts.micro_batch_size * layouts.dp / job.global_batch_size
+    adds = framework.mixed_precision == "sharded_fp32"  # FSDP adds where the gradients live, DeepSpeed on the device
     sync = Synchronization(
         cluster=cluster,
         framework=framework,
@@ -224,6 +230,7 @@ def exchange(
         kept_width=precision.parameter,
         gradient_width=precision.gradient,
         away=parameters_away(layouts, framework),
+        added_s=3.0 * precision.gradient * repeated / host_share_bytes_per_s(framework, gpus) * adds,
         gathers_16=framework.mixed_precision == "sharded_fp32",
     )
     parts = (blocks.embedding, *blocks.layers.values(), blocks.head, *(block for _, block in blocks.teacher))
@@ -267,8 +274,17 @@ def update_s(
     if job.paged:
         on_device = on_device + 2.0 * paged_bytes / link  # what was paged out comes in and goes out again
     gpus = min(cluster.node.num_gpus, cluster.num_gpus)
-    on_host = transfers + row.bytes_moved * gpus / framework.host_optimizer_bytes_per_s
+    # parameters and gradients that live on the host in 16 bit are cast there, from the master copy and to its type
+    cast = parameters_away(layouts, framework) * (precision.gradient + precision.parameter + 2.0 * precision.master)
+    on_host = (
+        transfers + (row.bytes_moved + cast * (precision.master > 0) * elements) * gpus / framework.host_optimizer_bytes_per_s
+    )
     return np.asarray(np.where(layouts.offload_optimizer > 0, on_host + framework.host_s_per_step, on_device))
+
+
+def host_share_bytes_per_s(framework: Framework, gpus: int) -> float:
+    """Bytes a second that the host moves for one GPU of a node's ``gpus``: its share of all cores, or what its process has."""
+    return min(framework.host_optimizer_bytes_per_s / gpus, framework.host_process_bytes_per_s)
 
 
 def combine(slowest: StageTime, once_dp: Array, once_optimizer: Array, num_microbatches: Array, bubble: Array) -> StepTime:

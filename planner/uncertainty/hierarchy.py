@@ -7,9 +7,9 @@ For run i of source s on a chip c,
 The shared effects u are what a new source has in common with the measured ones (framework and what it is based on, framework and
 generation of chip, kind of model, precision, kind of job); the effects v of a source, of a source and a chip, of a source and a
 model, and the run's own e are redrawn by a new source. All are normal with a variance of their own, which the fit finds; w is
-the spread by software stack, by die, by how large a run's kernels are and by how far it lies from what other sources
-measured. The prediction for a new source is the interval. Errors of memory are divided by ``subject.lever`` first: model states
-are counted, so that the rest of a peak makes its error.
+the spread by software stack, by die, by precision, by how large a run's kernels are and by how far it lies from what other
+sources measured. The prediction for a new source is the interval. Errors of memory are divided by ``subject.lever`` first:
+model states are counted, so that the rest of a peak makes its error.
 
 Runs of one source say much the same: a source of n runs counts as sqrt(n), as in the fit of the constants. Outlying runs count
 less: e is Student's t with FREEDOM degrees of freedom, as a scale mixture (Lange, Little and Taylor 1989). The likelihood with
@@ -53,7 +53,7 @@ OWN: dict[str, tuple[str, ...]] = {
 }
 """Effects that a new source draws anew."""
 LEVELS: dict[str, dict[str, float]] = {
-    "step_time": {"framework": 0.3, "die": 0.3},
+    "step_time": {"framework": 0.3, "die": 0.3, "precision": 0.3},
     "memory": {"family": 0.3, "generation": 0.3, "framework": 0.6, "figure": 0.3, "job": 0.3},
     "decode": {"figure": 0.3, "root": 0.3, "die": 0.3},
     "prefill": {"figure": 0.3, "root": 0.3, "die": 0.3},
@@ -62,7 +62,8 @@ LEVELS: dict[str, dict[str, float]] = {
 """Columns whose values have a spread of their own, by metric, and the standard deviation of its logarithm beforehand: of several
 tried, those of the best mean score over runs left out with their source. Software stacks differ most: recipes that state
 everything, and tools whose settings a table does not tell. Of chips it is the die: clocks of graphics cards are less known. Of
-memory it is the kind of job, too: frozen weights are held as the checkpoint stores them, of trained ones a stack keeps copies."""
+precisions, fp8 is many recipes under one name. Of memory it is the kind of job, too: frozen weights are held as the checkpoint
+stores them, of trained ones a stack keeps copies."""
 FREEDOM = 4.0
 """Degrees of freedom of a run's own error: assumed."""
 TYPICAL = 0.05

@@ -14,6 +14,12 @@ AMPERE, TURING = (8, 0), (7, 5)
 Sources: github.com/Dao-AILab/flash-attention, README ("Ampere, Ada, or Hopper GPUs"; of 2022: "Turing or Ampere GPUs");
 NVIDIA/TransformerEngine, common/fused_attn/fused_attn.cpp ("sm_arch_ >= 80").
 """
+CUDNN_FIRST = ((9, 0), (10, 0))
+"""Compute capabilities on which PyTorch's scaled_dot_product_attention takes cuDNN's kernel before FlashAttention-2.
+
+By aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_prefer_cudnn_attention: 2.13 does (cuDNN above 9.15); 2.9 takes
+FlashAttention-2 first, as do all from 2.5.1 on (pytorch/pytorch#138649, #142132: 329 against 631 TFLOP/s on an H100).
+"""
 LIBRARIES = {
     "transformer-engine": "Transformer Engine",
     "flash-attn": "flash-attn",
@@ -38,13 +44,16 @@ def attention_on(framework: Framework, accelerator: Accelerator, sinks: bool) ->
 
     Before Ampere, PyTorch takes its memory-efficient kernel, which keeps as little as FlashAttention and counts as its first
     generation; flash-attn has its first generation from Turing on; Transformer Engine computes scores, softmax and sum one by
-    one, and so does everything without a fused kernel.
+    one, and so does everything without a fused kernel. Newer PyTorch takes cuDNN's kernel on ``CUDNN_FIRST``.
     """
     if sinks and framework.attention_kernel == "flash" and not framework.fused_sinks:
         return framework.replaced(attention_kernel="standard")
     capability = compute_capability(accelerator)
-    if framework.attention_kernel != "flash" or capability is None or capability >= AMPERE:
+    if framework.attention_kernel != "flash" or capability is None:
         return framework
+    if capability >= AMPERE:
+        newest = framework.cudnn_attention and framework.attention_library == "pytorch" and capability in CUDNN_FIRST
+        return framework.replaced(flash_attention=3) if newest else framework
     fused = framework.attention_library == "pytorch" or (framework.attention_library == "flash-attn" and capability >= TURING)
     return framework.replaced(flash_attention=1) if fused else framework.replaced(attention_kernel="standard")
 
@@ -52,7 +61,7 @@ def attention_on(framework: Framework, accelerator: Accelerator, sinks: bool) ->
 def attention_notes(framework: Framework, accelerator: Accelerator, sinks: bool) -> tuple[str, ...]:
     """What a reader should know where the framework's usual kernel does not run on the accelerator, or for the model."""
     runs = attention_on(framework, accelerator, sinks)
-    if (runs.attention_kernel, runs.flash_attention) == (framework.attention_kernel, framework.flash_attention):
+    if runs.attention_kernel == framework.attention_kernel and runs.flash_attention >= framework.flash_attention:
         return ()
     library = LIBRARIES[framework.attention_library]
     if attention_on(framework, accelerator, False).attention_kernel == "flash" != runs.attention_kernel:

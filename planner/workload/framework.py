@@ -66,6 +66,7 @@ class Framework(Spec):
     attention_library: Literal["pytorch", "flash-attn", "transformer-engine"] = "pytorch"  # whose fused kernels it calls
     fused_sinks: bool = True  # its fused kernels know attention sinks (gpt-oss); else scores are computed one by one
     flash_attention: Literal[1, 2, 3]  # generation of the fused kernels: of 2022, FlashAttention-2, the newest (3, cuDNN)
+    cudnn_attention: bool = False  # PyTorch takes cuDNN's kernel first where that is faster: from 2.13 on, Hopper and Blackwell
     # what a training script keeps beyond the operators' own: per unfused attention score, per logit, per parameter
     extra_score_bytes: Annotated[float, Field(ge=0)] = 0.0
     extra_logit_bytes: Annotated[float, Field(ge=0)] = 0.0
@@ -80,6 +81,8 @@ class Framework(Spec):
     chunked_loss: bool = False  # output layer and loss chunk by chunk (Liger's fused linear cross-entropy): no logits are held
     logits_kept: bool = False  # a variable of the training script holds them until the backward pass is over
     loss_in_fp32: bool = True  # an unfused loss upcasts 16-bit logits
+    # whether torch.compile covers the loss, which then writes no fp32 copy of the logits
+    compiled_loss: Literal["never", "with compile", "always"] = "never"
     fused_router: bool
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
     dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep"] = "alltoall"  # how tokens come to their experts' ranks
@@ -130,12 +133,13 @@ class Framework(Spec):
     length_fragmentation: Annotated[float, Field(ge=0)] = 0.0
     least_fragmentation: Annotated[float, Field(ge=0)] = 0.03  # what stays of it when memory is short
     host_optimizer_bytes_per_s: Annotated[float, Field(gt=0)]  # of a node's CPUs, when optimizer states live there
+    host_process_bytes_per_s: Annotated[float, Field(gt=0)] = 1e12  # of what one process of them does, at most
     notes: str = ""
 
     # what a user says of a run: each word stands for several of the fields above
     release: str = ""  # one of ``releases``; empty = as the constants above are
     releases: dict[str, dict[str, Any]] = Field(default_factory=dict, repr=False)  # what each release changes
-    compile: bool = False  # torch.compile of each layer and of the loss
+    compile: bool = False  # torch.compile of each layer, and of the loss where ``compiled_loss`` says so
     liger: bool = False  # Liger's kernels for transformers: norms, rotary, gated activation, loss in chunks
     expandable_segments: bool = False  # PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True
 
@@ -143,6 +147,11 @@ class Framework(Spec):
     def memory_rate(self) -> float:
         """Of memory-bound kernels over streaming bandwidth: this stack's own, or torch.compile's."""
         return COMPILED_RATE if self.compile else self.elementwise_rate
+
+    @property
+    def loss_is_compiled(self) -> bool:
+        """Whether this run's loss is."""
+        return self.compiled_loss == "always" or (self.compile and self.compiled_loss == "with compile")
 
     def replaced(self, **changes: Any) -> Self:
         """A validated copy with some fields changed; words are spelled out, and fields given beside them hold."""
@@ -157,6 +166,8 @@ class Framework(Spec):
                 have = ", ".join(self.releases) or "none"
                 raise PlannerError("framework.release = {0!r}: the catalog has {1} of {2}", release, have, self.name)
             found |= self.releases[release]
+        if "flash_attention" in changes:  # that generation, whatever the chip
+            found["cudnn_attention"] = False
         if changes.get("compile") is True and not self.compile:
             found |= dict.fromkeys(("fused_norm", "fused_activation", "fused_rotary", "fused_dropout"), True)
             found["extra_score_bytes"] = self.extra_score_bytes / 3.0  # it scales and masks again instead of keeping both

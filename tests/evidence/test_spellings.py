@@ -71,3 +71,9 @@ def test_a_row_that_beats_the_peak_is_refused_with_the_arithmetic() -> None:
     check_peak(read())
     with pytest.raises(PlannerError, match=r"6 flops x .* parameters x .* tokens on .* TFLOP/s each, a100.* has 312 in fp16"):
         check_peak(run)
+
+
+@pytest.mark.parametrize(("cell", "cudnn"), [("", False), ("2.9.1", False), ("2.13.0+cu130", True)])
+def test_a_table_says_which_pytorch_it_ran(cell: str, cudnn: bool) -> None:
+    run = read(framework="torchtitan", tp="1", pp="1", data_parallel="fsdp2-zero3", num_gpus="8", dp="8", torch=cell)
+    assert run.framework.cudnn_attention == cudnn

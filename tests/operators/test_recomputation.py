@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from examples import LLAMA, MIXTRAL, framework, job, model
 
+from planner.operators.row import Matmul
 from planner.operators.setting import distinct_axes
 from planner.operators.table import build_table
 from planner.workload.layout import Layout, as_columns
 
 
 def layer(fields: dict[str, Any], stack: str, layout: Layout, **changes: object) -> dict[str, float]:
-    """Sums over the rows of one layer: flops forward and redone, bytes saved."""
-    found, _ = distinct_axes(as_columns(layout, 8), model(fields), framework(stack).replaced(**changes), job())
+    """Sums over the rows of one layer: flops forward and redone, bytes saved; experts get equal shares."""
+    even = job(routing="forced")
+    found, _ = distinct_axes(as_columns(layout, 8), model(fields), framework(stack).replaced(**changes), even)
     rows = next(iter(build_table(found).layers.values()))
     total = {phase: sum(float(np.max(r.flops)) for r in rows if r.phase == phase) for phase in ("forward", "recompute")}
     total["saved"] = sum(float(np.max(r.saved_bytes)) for r in rows)
@@ -51,3 +53,47 @@ def test_each_module_spares_memory_and_costs_its_own_work(fields: dict[str, Any]
 def test_the_attention_core_is_what_selective_means_unless_told() -> None:
     usual = layer(LLAMA, "megatron-core", Layout(recompute="selective"))
     assert usual == layer(LLAMA, "megatron-core", Layout(recompute="selective"), recompute_modules=frozenset(("core_attn",)))
+
+
+def test_torchtitan_keeps_what_an_exchange_of_tokens_brought() -> None:
+    """Its list of operators to save has all_to_all_single: two exchanges of top_k w t h bytes a layer with spread experts."""
+    here = layer(MIXTRAL, "torchtitan", Layout(zero=3, recompute="selective"))
+    spread = layer(MIXTRAL, "torchtitan", Layout(zero=3, ep=8, recompute="selective"))
+    tokens, fields = job().seq_len, model(MIXTRAL)
+    exchanged = 2.0 * 2.0 * fields.top_k * tokens * fields.hidden_size
+    assert spread["saved"] - here["saved"] == pytest.approx(exchanged)
+    whole = layer(MIXTRAL, "torchtitan", Layout(zero=3, ep=8, recompute="full"))
+    assert whole["saved"] == pytest.approx(2.0 * tokens * fields.hidden_size)
+
+
+def test_autocast_casts_every_weight_of_a_layer_and_its_gradient() -> None:
+    """fp32 read and 16 bit written, and back: 6 bytes a weight each way; weights in 16 bit are not cast."""
+    found, _ = distinct_axes(as_columns(Layout(), 8), model(LLAMA), framework("huggingface"), job())
+    rows = next(iter(build_table(found).layers.values()))
+    weights = sum(float(np.max(r.parameters)) for r in rows if r.phase == "forward" and isinstance(r.work, Matmul))
+    casts = {r.phase: float(np.max(r.bytes_moved)) for r in rows if r.name.startswith("weights cast")}
+    assert casts == pytest.approx({"forward": 6.0 * weights, "backward": 6.0 * weights, "recompute": 0.0})
+    plain, _ = distinct_axes(as_columns(Layout(), 8), model(LLAMA), framework("megatron-core"), job())
+    assert not any(r.name.startswith("weights cast") for r in next(iter(build_table(plain).layers.values())))
+
+
+@pytest.mark.parametrize(
+    ("changes", "bytes_a_logit"), [({}, 2.0 + 4.0), ({"compile": True}, 2.0), ({"compile": True, "release": "0.0"}, 6.0)]
+)
+def test_a_compiled_loss_keeps_logits_in_16_bit_only(changes: dict[str, Any], bytes_a_logit: float) -> None:
+    """pytorch/torchtitan#1033; before it (release 0.0) layers alone were compiled."""
+    found, _ = distinct_axes(as_columns(Layout(zero=3), 8), model(LLAMA), framework("torchtitan").replaced(**changes), job())
+    loss = next(r for r in build_table(found).head if r.name == "cross-entropy" and r.phase == "forward")
+    logits = float(job().seq_len * model(LLAMA).vocab_size)
+    labels = 8.0 * job().seq_len
+    assert float(np.max(loss.saved_bytes)) == pytest.approx(bytes_a_logit * logits + labels)
+
+
+def test_biases_of_grouped_experts_cost_passes_over_their_outputs() -> None:
+    def moved(**fields: Any) -> float:
+        found, _ = distinct_axes(as_columns(Layout(ep=8), 8), model({**MIXTRAL, **fields}), framework("megatron-core"), job())
+        return sum(float(np.max(r.bytes_moved)) for r in next(iter(build_table(found).layers.values())) if r.block == "moe")
+
+    fields = model(MIXTRAL)
+    pairs = float(fields.top_k * job().seq_len)
+    assert moved(ffn_bias=True) - moved() > (28.0 + 36.0) * pairs * fields.hidden_size

@@ -149,6 +149,19 @@ def test_fsdp_updates_on_the_host_what_lives_there() -> None:
     assert both.step_time_s[0] == answer.step_time_s[0]
 
 
+def test_fsdp_adds_the_gradients_of_later_micro_batches_on_the_core_of_its_process() -> None:
+    """torchrun gives each process one core: of m micro-batches, m - 1 read two fp32 gradients there and write their sum."""
+    layout = Layout(zero=3, offload_optimizer=True, offload_parameters=True)
+
+    def seconds(rate: float, batch: int) -> tuple[float, float]:
+        answer = run(machine(count=2), layout, framework("fsdp", host_process_bytes_per_s=rate), global_batch_size=batch)
+        return float(answer.step_time_s[0]), float(answer.memory.host[0])
+
+    slow, fast = (seconds(rate, 8)[0] - seconds(rate, 2)[0] for rate in (1e8, 1e12))
+    shard = seconds(1e8, 2)[1] / 4.0  # fp32 weight, gradient and two moments
+    assert slow - fast == pytest.approx(3 * 3 * shard / 1e8, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("stack", "layout", "why"),
     [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.uncertainty.interval import Interval, Subject, probability_below
+from planner.uncertainty.interval import Interval, Metric, Subject, interval, probability_below
 
 LOW = st.floats(0.2, 1.0)
 UP = st.floats(1.0, 5.0)
@@ -51,3 +52,10 @@ def test_the_probability_that_it_fits_falls_with_the_need() -> None:
     assert found[0] > 0.99
     assert found[-1] < 0.01
     assert found[2] == probability_below(80e9, 79e9, "memory", SUBJECT)
+
+
+@pytest.mark.parametrize("metric", ["step_time", "memory"])
+def test_a_run_that_leaves_out_part_of_its_setting_is_known_less_well(metric: Metric) -> None:
+    whole, part = (interval(1.0, metric, replace(SUBJECT, incomplete=gap)) for gap in (0.0, 1.0))
+    assert part.lower < whole.lower
+    assert part.upper > whole.upper

@@ -49,10 +49,22 @@ def test_no_framework_runs_flashattention_2_before_ampere() -> None:
             framework = load_framework(stack)
             runs = attention_on(framework, accelerator, False)
             if capability is None or capability >= AMPERE:
-                assert runs == framework
+                assert runs.attention_kernel == framework.attention_kernel
+                assert runs.flash_attention >= framework.flash_attention
             elif runs.attention_kernel == "flash":
                 assert runs.flash_attention == 1
                 assert runs.attention_library == "pytorch" or capability >= (7, 5)
+
+
+@pytest.mark.parametrize(
+    ("chip", "generation"), [("h100-sxm5-80gb", 3), ("b200-sxm-180gb", 3), ("a100-sxm4-80gb", 2), ("rtx-4090-24gb", 2)]
+)
+def test_pytorch_2_13_takes_cudnn_on_hopper_and_data_centre_blackwell(chip: str, generation: int) -> None:
+    """aten/src/ATen/native/transformers/cuda/sdp_utils.cpp, check_prefer_cudnn_attention: 9.0 and 10.0 only."""
+    accelerator, framework = load_accelerator(chip), load_framework("torchtitan")
+    assert attention_on(framework, accelerator, False).flash_attention == generation
+    for older in ({"cudnn_attention": False}, {"flash_attention": 2}):  # PyTorch before 2.13; flash-attn asked for by name
+        assert attention_on(framework.replaced(**older), accelerator, False).flash_attention == 2
 
 
 def test_attention_before_ampere_is_said_and_exported() -> None:
