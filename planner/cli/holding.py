@@ -38,8 +38,8 @@ def own_command(
     planner own 64xh100 --years 3 --use 0.6 --set purchase_usd_per_gpu=35000 --plot own.png
     """
     from planner.common.tables import check_output, write_table
+    from planner.hardware.asked import cluster_table
     from planner.prices.ownership import Ownership
-    from planner.scenarios.quick import cluster_table
     from planner.studies.holding import RESALE_SHARE, holding
     from planner.workload.resolve import as_cluster
 
