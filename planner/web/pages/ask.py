@@ -35,10 +35,8 @@ def page() -> None:
         _sentence(case)
     scenario = state.current()
     tables = scenario["cases"][case]["tables"]
-    place = st.container()
+    _verdict(case, scenario, tables)
     _list(case)
-    with place:
-        _verdict(case, scenario, tables)
 
 
 def _presets() -> None:
@@ -435,11 +433,23 @@ def _list(case: int) -> None:
     except PlannerError as error:
         show.problem(error)
         return
-    if task.finished:
+    if not st.session_state.get("ask.opened"):  # the table is half of what a browser loads: the verdict comes before it
+        _opening()
+    elif task.finished:
         _rows(case, task)
     else:
         _growing(case, task.key)
     st.checkbox(t("ask.also", count=len(question.others())), key="ask.all", help=t("ask.also_help"))
+
+
+@st.fragment(run_every=0.5)
+def _opening() -> None:
+    """Room for the list; the list itself once the browser shows all else."""
+    if st.session_state.get("ask.opened") == "once":
+        st.session_state["ask.opened"] = "shown"
+        st.rerun(scope="app")
+    st.session_state["ask.opened"] = "once"
+    st.progress(0.0, text=t("ask.looking"))
 
 
 @st.fragment(run_every=1.0)

@@ -15,10 +15,9 @@ from planner.common.errors import PlannerError
 from planner.common.units import DAY_S, GIB
 from planner.hardware.cluster import accelerator_names
 from planner.layout_search.question import SearchQuestion, as_question
-from planner.layout_search.search import run_search
 from planner.layout_search.table import why_second
 from planner.training.planning import plan
-from planner.web import background, charts, inputs, show, state
+from planner.web import background, charts, errands, inputs, show, state, worker
 from planner.web.answers import arguments, calibrated, key_of, layout_fields, stack_name
 from planner.web.background import Task
 from planner.web.download import csv_bytes, parquet_bytes, take
@@ -170,14 +169,8 @@ def _start(tables: state.Tables, wanted: Wanted, key: str) -> Task | None:
         return None
 
     def work(task: Task) -> None:
-        def progress(done: int, size: int) -> None:
-            task.done, task.size = done, size
-            if not task.wanted:
-                task.cancelled = True
-                raise KeyboardInterrupt  # how a search is stopped: it answers with what it has found
-
         task.size = question.num_layouts
-        task.result = run_search(question, progress).to_frame()
+        worker.work(task, errands.search, question)
 
     return background.ask(key, work)
 
