@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from planner.common.message import key_of
+
 PLANNER = Path(__file__).resolve().parents[1] / "planner"
-CALLS = {"PlannerError", "ValueError", "refuse", "Rule", "Refusal", "Interval", "build"}
+CALLS = {"PlannerError", "Message", "placed", "ValueError", "refuse", "Rule", "Refusal", "Interval", "build"}
 """What takes a message, or the place that one begins with, as argument."""
 REACHABLE = (
     "calibration/calibrate",
@@ -239,7 +241,7 @@ def worded(template: str) -> bool:
 def template_of(node: ast.expr) -> str | None:
     """A string expression with {0}, {1} ... where its values stand."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
+        return key_of(node.value) if re.search(r"\{\d+[!:}]", node.value) else node.value
     if not isinstance(node, ast.JoinedStr):
         return None
     text, blanks = "", 0

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from planner.common import data
 from planner.common.errors import PlannerError, near
+from planner.common.message import Message
 from planner.common.spec import Spec, read_table
 
 CATALOG = data.CATALOG / "claims"
@@ -127,14 +128,16 @@ class Check(Spec):
     def _check(self) -> Check:
         excuse = [n for n in ("out_of_scope", "not_computed") if getattr(self, n) is not None]
         if len(excuse) > 1 or (excuse and self.expression is not None):
-            raise ValueError(f"{self.what!r}: give one of expression, out_of_scope, not_computed")
+            raise ValueError(Message("{0!r}: give one of expression, out_of_scope, not_computed", self.what))
         if excuse:
             return self
         if self.expression is None or self.claimed is None:
-            raise ValueError(f"{self.what!r}: expression and claimed are needed, or out_of_scope or not_computed")
+            raise ValueError(Message("{0!r}: expression and claimed are needed, or out_of_scope or not_computed", self.what))
         pair = isinstance(self.claimed, list)
         if pair != (self.relation == "between") or (isinstance(self.claimed, list) and len(self.claimed) != 2):
-            raise ValueError(f"{self.what!r}: relation = 'between' needs claimed = [low, high]; the others need one number")
+            raise ValueError(
+                Message("{0!r}: relation = 'between' needs claimed = [low, high]; the others need one number", self.what)
+            )
         return self
 
 
@@ -200,28 +203,32 @@ class ClaimFile(Spec):
         seen: set[str] = set()
         for claim in self.claims:
             if claim.id in seen:
-                raise ValueError(f"claim {claim.id} is there twice")
+                raise ValueError(Message("claim {0} is there twice", claim.id))
             seen.add(claim.id)
             if self.article is None and not claim.source:
-                raise ValueError(f"claim {claim.id}: source is missing, and there is no [article]")
+                raise ValueError(Message("claim {0}: source is missing, and there is no [article]", claim.id))
             for check in claim.checks:
                 for needs in (check.needs, *(v.needs for v in check.variants)):
                     self._known(claim.id, needs)
         for name, tables in self.scenarios.items():
             for table in tables:
                 if table not in SCENARIO_TABLES:
-                    raise ValueError(f"scenarios.{name}: unknown table {table!r}; {near(table, SCENARIO_TABLES)}")
+                    raise ValueError(
+                        Message("scenarios.{0}: unknown table {1!r}; {2}", name, table, near(table, SCENARIO_TABLES))
+                    )
         return self
 
     def _known(self, claim: str, needs: Needs) -> None:
         choices = {} if self.article is None else self.article.choices
         for name, wanted in needs.items():
             if name not in choices:
-                raise ValueError(f"claim {claim}: needs.{name} is no choice of the article; {near(name, choices)}")
+                raise ValueError(
+                    Message("claim {0}: needs.{1} is no choice of the article; {2}", claim, name, near(name, choices))
+                )
             known = [o.name for o in choices[name]]
             for option in options_of(wanted):
                 if option not in known:
-                    raise ValueError(f"claim {claim}: needs.{name} = {option!r}; {near(option, known)}")
+                    raise ValueError(Message("claim {0}: needs.{1} = {2!r}; {3}", claim, name, option, near(option, known)))
 
 
 @cache
@@ -234,5 +241,5 @@ def read_claims(path: Path) -> ClaimFile:
     """A file of claims; PlannerError names file, claim and field."""
     data = read_table(path, "docs/audit.md ends with the format of claims")
     if "claims" not in data:
-        raise PlannerError(f"{path}: has no [[claims]]; see docs/audit.md for the format.")
+        raise PlannerError("{0}: has no [[claims]]; see docs/audit.md for the format.", path)
     return ClaimFile.build(data, str(path))

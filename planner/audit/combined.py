@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from planner.audit.expression import evaluate, names_in
 from planner.audit.figures import Figured
+from planner.common.message import join_messages
 from planner.uncertainty.effects import load_effects
 from planner.uncertainty.interval import NORMAL_95, Interval
 
@@ -40,7 +41,7 @@ def combined(expression: str, figures: Mapping[str, Figured], together: bool) ->
     moves = _moves(used, figures, together)
     ends = [(value(down), value(up)) for down, up in moves]
     lower, upper = _added(expected, [(min(e), max(e)) for e in ends])
-    why = "; ".join(dict.fromkeys(figures[name].interval.why for name in used))
+    why = join_messages("; ", dict.fromkeys(figures[name].interval.why for name in used))
     return Interval(expected=expected, lower=lower, upper=upper, why=why)
 
 

@@ -25,7 +25,7 @@ def _parse(text: str) -> ast.expr:
     try:
         return ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        raise PlannerError(f"expression = {text!r}: not arithmetic ({error.msg})") from None
+        raise PlannerError("expression = {0!r}: not arithmetic ({1})", text, error.msg) from None
 
 
 def evaluate(text: str, names: Mapping[str, float]) -> float:
@@ -41,9 +41,9 @@ def evaluate(text: str, names: Mapping[str, float]) -> float:
     except (ZeroDivisionError, OverflowError, ValueError) as error:
         if isinstance(error, PlannerError):
             raise
-        raise PlannerError(f"expression = {text!r}: {error}") from None
+        raise PlannerError("expression = {0!r}: {1}", text, error) from None
     if not math.isfinite(value):
-        raise PlannerError(f"expression = {text!r}: the result is {value}")
+        raise PlannerError("expression = {0!r}: the result is {1}", text, value)
     return value
 
 
@@ -58,18 +58,20 @@ def _value(node: ast.expr, names: Mapping[str, float], text: str) -> float:
     if isinstance(node, ast.Name):
         if node.id in names:
             return names[node.id]
-        raise PlannerError(f"expression = {text!r}: unknown name {node.id!r}; {near(node.id, names)}")
+        raise PlannerError("expression = {0!r}: unknown name {1!r}; {2}", text, node.id, near(node.id, names))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         value = _value(node.operand, names, text)
         return -value if isinstance(node.op, ast.USub) else value
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
         left, right = _value(node.left, names, text), _value(node.right, names, text)
         if isinstance(node.op, ast.Pow) and (abs(right) > 64 or abs(left) > 1e12):
-            raise PlannerError(f"expression = {text!r}: the power {left} ** {right} is out of reach")
+            raise PlannerError("expression = {0!r}: the power {1} ** {2} is out of reach", text, left, right)
         return OPERATORS[type(node.op)](left, right)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS and not node.keywords:
         return FUNCTIONS[node.func.id](*(_value(a, names, text) for a in node.args))
     raise PlannerError(
-        f"expression = {text!r}: {ast.unparse(node)!r} is not allowed; use numbers, names, + - * / // % ** and "
-        f"{', '.join(FUNCTIONS)}"
+        "expression = {0!r}: {1!r} is not allowed; use numbers, names, + - * / // % ** and {2}",
+        text,
+        ast.unparse(node),
+        ", ".join(FUNCTIONS),
     )

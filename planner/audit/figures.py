@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from planner.audit.claims import SCENARIO_TABLES, ClaimFile, Figure
 from planner.common.errors import PlannerError, near
+from planner.common.message import Message, join_messages
 from planner.hardware.cluster import Cluster, Node, load_accelerator, usable_bytes
 from planner.hardware.cluster import cluster as build_cluster
 from planner.layout_search.space import select
@@ -77,7 +78,7 @@ def _tables(figure: Figure, claims: ClaimFile, folder: Path) -> dict[str, Any]:
         found = read_serving_scenario(path).cases[0] if figure.quantity == "serve" else read_scenario(path).cases[0]
         tables = {name: dict(values) for name, values in found.tables.items() if name in SCENARIO_TABLES}
     elif figure.scenario:
-        raise PlannerError(f"scenario = {figure.scenario!r}: not in [scenarios]; {near(figure.scenario, claims.scenarios)}")
+        raise PlannerError("scenario = {0!r}: not in [scenarios]; {1}", figure.scenario, near(figure.scenario, claims.scenarios))
     for name in SCENARIO_TABLES:
         own = getattr(figure, name)
         if own and name == "model":
@@ -114,7 +115,9 @@ def _plan_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
     value = getattr(answer, field, None)
     if isinstance(value, bool) or not isinstance(value, int | float):
         numbers = [n for n in Plan.__dataclass_fields__ if isinstance(getattr(answer, n), int | float)]
-        raise PlannerError(f"field = {field!r}: not a number of a plan; {near(field, [*numbers, 'total_memory_bytes', 'fits'])}")
+        raise PlannerError(
+            "field = {0!r}: not a number of a plan; {1}", field, near(field, [*numbers, "total_memory_bytes", "fits"])
+        )
     return answer.intervals.get(field) or exact(float(value))
 
 
@@ -123,14 +126,14 @@ def _run_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
     if figure.field.startswith("cause."):
         name = figure.field.removeprefix("cause.")
         if name not in result.causes_s:
-            raise PlannerError(f"field = {figure.field!r}: {near(name, result.causes_s)}")
+            raise PlannerError("field = {0!r}: {1}", figure.field, near(name, result.causes_s))
         return exact(result.causes_s[name])
     value = getattr(result, figure.field, None)
     if isinstance(value, Interval):
         return value
     if not isinstance(value, int | float):
         raise PlannerError(
-            f"field = {figure.field!r}: not a number of a whole run; {near(figure.field, result.__dataclass_fields__)}"
+            "field = {0!r}: not a number of a whole run; {1}", figure.field, near(figure.field, result.__dataclass_fields__)
         )
     return exact(float(value))
 
@@ -142,7 +145,7 @@ SERVED = ("model", "cluster", "serving", "price")
 def _cached_serve(text: str) -> Deployment:
     tables = json.loads(text)
     if missing := [name for name in SERVED[:3] if name not in tables]:
-        raise PlannerError(f"serving needs model, cluster and serving; {missing[0]} is missing")
+        raise PlannerError("serving needs model, cluster and serving; {0} is missing", missing[0])
     return serve(**tables)
 
 
@@ -165,11 +168,11 @@ def _serve_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
     if isinstance(value, int | float):
         return exact(float(value))
     if answer.reasons:
-        raise PlannerError(f"field = {field!r}: {answer.model.name} does not fit: {'; '.join(answer.reasons)}")
+        raise PlannerError("field = {0!r}: {1} does not fit: {2}", field, answer.model.name, join_messages("; ", answer.reasons))
     if answer.load is not None and not answer.load.stable:
-        raise PlannerError(f"field = {field!r}: {answer.load.why}")
+        raise PlannerError("field = {0!r}: {1}", field, answer.load.why)
     numbers = [n for n in Deployment.__dataclass_fields__ if isinstance(getattr(answer, n), int | float)]
-    raise PlannerError(f"field = {field!r}: not a number of a deployment; {near(field, [*numbers, *answer.intervals])}")
+    raise PlannerError("field = {0!r}: not a number of a deployment; {1}", field, near(field, [*numbers, *answer.intervals]))
 
 
 def _leanest(figure: Figure, tables: dict[str, Any]) -> Interval:
@@ -201,7 +204,7 @@ def _block(figure: Figure, tables: dict[str, Any]) -> Interval:
     found = [t.elements for t in every if t.name.startswith(figure.field)]
     if not found:
         known = {"layers", *(t.name.split(".")[0] for t in every)}
-        raise PlannerError(f"field = {figure.field!r}: {model.name} has no such block; {near(figure.field, known)}")
+        raise PlannerError("field = {0!r}: {1} has no such block; {2}", figure.field, model.name, near(figure.field, known))
     return exact(sum(found))
 
 
@@ -209,7 +212,9 @@ def _model_field(figure: Figure, tables: dict[str, Any]) -> Interval:
     model = as_model(tables["model"])
     value = getattr(model, figure.field, None)
     if not isinstance(value, int | float):
-        raise PlannerError(f"field = {figure.field!r}: not a number of a model; {near(figure.field, type(model).model_fields)}")
+        raise PlannerError(
+            "field = {0!r}: not a number of a model; {1}", figure.field, near(figure.field, type(model).model_fields)
+        )
     return exact(value)
 
 
@@ -239,7 +244,10 @@ def _price(figure: Figure, tables: dict[str, Any]) -> Interval:
     stale = f", {STALE}" if chosen.is_stale(datetime.date.today()) else ""
     count = "1 provider" if len(quotes) == 1 else f"{len(quotes)} providers"
     return Interval(
-        expected=chosen.usd_per_gpu_hour, lower=low, upper=high, why=f"{count}, quotes of {' to '.join(dates)}{stale}"
+        expected=chosen.usd_per_gpu_hour,
+        lower=low,
+        upper=high,
+        why=Message("{0}, quotes of {1}{2}", count, " to ".join(dates), stale),
     )
 
 

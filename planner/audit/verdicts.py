@@ -138,7 +138,7 @@ def audit_articles(ids: Iterable[str] = (), claims: Path | None = None) -> tuple
     wanted = list(dict.fromkeys(ids)) or list(known)
     for name in wanted:
         if name not in known:
-            raise PlannerError(f"claim {name!r}: not there; {near(name, known)}")
+            raise PlannerError("claim {0!r}: not there; {1}", name, near(name, known))
     return tuple(_judge(file, wanted, folder) for file in files if any(known[name] is file for name in wanted))
 
 
@@ -200,7 +200,7 @@ def _outcomes(claim: Claim, check: Check, file: ClaimFile, folder: Path) -> list
             other = combined(variant.expression or check.expression, changed, check.errors_together)
             found.append(_Outcome(figure=other, figures=changed, needs=variant.needs, variant=variant))
     except PlannerError as error:
-        raise PlannerError(f"claim {claim.id}, {check.what}: {error}") from None
+        raise PlannerError("claim {0}, {1}: {2}", claim.id, check.what, error) from None
     return found
 
 
@@ -273,7 +273,7 @@ def _told(
             },
         )
     except PlannerError as error:
-        raise PlannerError(f"claim {claim.id}, {check.what}: {error}") from None
+        raise PlannerError("claim {0}, {1}: {2}", claim.id, check.what, error) from None
 
 
 def _contradicting(outcome: _Outcome, reading: Mapping[str, str], article: Article | None) -> Languages:
@@ -333,7 +333,7 @@ def _stake(stake: Stake | None, file: ClaimFile, folder: Path, claim: str) -> tu
         usd = evaluate(stake.expression, values)
         told = {language: text.format(value=usd, **values) for language, text in _both(stake.text, stake.text_zh).items()}
     except (KeyError, IndexError, ValueError, PlannerError) as error:
-        raise PlannerError(f"claim {claim}, stake: {error}") from None
+        raise PlannerError("claim {0}, stake: {1}", claim, error) from None
     return usd, told
 
 
@@ -348,4 +348,4 @@ def _sentence(check: Check, text: str, ours: Interval | None, figures: Mapping[s
     try:
         return text.format(**values) + stale
     except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise PlannerError(f"{text!r} cannot be filled in ({error!r}); it may name {', '.join(values)}") from None
+        raise PlannerError("{0!r} cannot be filled in ({1!r}); it may name {2}", text, error, ", ".join(values)) from None

@@ -170,7 +170,7 @@ def _sliced(card: Accelerator, whole: Accelerator, record: Record) -> Accelerato
     sms = float((record.device.model_extra or {}).get("num_sms", 0.0))
     if not sms or not whole.num_sms:
         raise PlannerError(
-            f"device.name = {record.device.name!r}: a MIG slice whose multiprocessors are unknown; give --base a profile of it."
+            "device.name = {0!r}: a MIG slice whose multiprocessors are unknown; give --base a profile of it.", record.device.name
         )
     compute, memory = sms / whole.num_sms, record.device.memory_bytes / whole.memory_bytes
     peaks = {dtype: peak * compute for dtype, peak in whole.peak_flops_per_s.items()}
@@ -420,7 +420,7 @@ def _link(record: Record, span: str, accelerator: Accelerator, gpus: int) -> tup
             collectives[name], fit = _line(name, samples, ranks)
             fits.append(replace(fit, name=f"{name}, between machines") if span == "across" else fit)
     if not collectives:
-        raise PlannerError(f"the record of {record.ranks} ranks holds no collectives; measure again with --only collectives.")
+        raise PlannerError("the record of {0} ranks holds no collectives; measure again with --only collectives.", record.ranks)
     rate = max(c["bus_bytes_per_s"] for c in collectives.values())
     # PCIe 5.0 x16 carries 64 GB/s in one direction: what is faster is no PCIe
     kind = "shared_memory" if record.device.kind == "cpu" else "nvlink" if rate > 6.4e10 else "pcie"

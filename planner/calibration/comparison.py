@@ -99,7 +99,7 @@ def compared(
     runs, refused = record_runs(record, card, place, stack, role="validate")
     if not runs:
         raise PlannerError(
-            f"{name}: the record holds no training step to predict; measure with --only training, or a larger --budget."
+            "{0}: the record holds no training step to predict; measure with --only training, or a larger --budget.", name
         )
     predictions, verdicts, impossible = predict(runs, ("source", "family"))
     spread = _spread(record, card, place, stack, made)
@@ -117,7 +117,7 @@ def compared(
 
 def _node(name: str | None, card: Accelerator, record: Record) -> Node | None:
     if name is None and record.ranks > 1:
-        raise PlannerError(f"the record has {record.ranks} ranks: give --node, the profile that joins them.")
+        raise PlannerError("the record has {0} ranks: give --node, the profile that joins them.", record.ranks)
     return load_node(name) if name is not None else None
 
 

@@ -104,8 +104,10 @@ def _measure(out: Path, options: Options, run: Run, ranks: int) -> None:
     code = run(command, {**os.environ, "PYTHONPATH": paths})
     if code not in (0, LOST) or not out.is_file():
         raise PlannerError(
-            f"the harness ended with code {code}, and said above why; {' '.join(command)} starts it alone, "
-            "and --python names the python that has torch."
+            "the harness ended with code {0}, and said above why; {1} starts it alone, and --python names the "
+            "python that has torch.",
+            code,
+            " ".join(command),
         )
 
 
@@ -132,14 +134,14 @@ def _seconds(budget: str) -> float:
     try:
         return float(number) * units[unit]
     except ValueError:
-        raise PlannerError(f"--budget {budget}: give a time such as 60s, 5m or 15m.") from None
+        raise PlannerError("--budget {0}: give a time such as 60s, 5m or 15m.", budget) from None
 
 
 def _started(command: list[str], environment: Mapping[str, str]) -> int:
     try:
         return subprocess.run(command, env=dict(environment), check=False).returncode
     except OSError as error:
-        raise PlannerError(f"--python {command[0]}: cannot be started ({error.strerror}).") from None
+        raise PlannerError("--python {0}: cannot be started ({1}).", command[0], error.strerror) from None
 
 
 @dataclass(frozen=True, kw_only=True)

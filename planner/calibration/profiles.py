@@ -39,7 +39,7 @@ def write_profiles(calibration: Calibration, path: Path) -> tuple[Path, Path, Pa
 def check_target(path: Path) -> None:
     """Refuse a target before anything is computed."""
     if path.suffix != ".toml":
-        raise PlannerError(f"-o {path}: give a path that ends in .toml.")
+        raise PlannerError("-o {0}: give a path that ends in .toml.", path)
     require_folder(path, "-o")
 
 

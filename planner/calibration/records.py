@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from planner.common.errors import PlannerError, explain
+from planner.common.message import Message
 from planner.common.spec import read_table
 from planner.evidence.measured_runs import Refusal, Run
 from planner.hardware.cluster import Accelerator, Node, cluster
@@ -106,9 +107,13 @@ def read_record(path: Path) -> Record:
 def record_of(data: dict[str, Any], where: str) -> Record:
     """The record of a file's content; ``where`` stands in messages."""
     if data.get("schema") != SCHEMA:
-        raise PlannerError(f"{where}: schema = {data.get('schema')!r}: must be {SCHEMA!r}, as python -m kernels run writes it.")
+        raise PlannerError(
+            "{0}: schema = {1!r}: must be {2!r}, as python -m kernels run writes it.", where, data.get("schema"), SCHEMA
+        )
     if data.get("version") != VERSION:
-        raise PlannerError(f"{where}: version = {data.get('version')!r}: this planner reads {VERSION}; measure again with it.")
+        raise PlannerError(
+            "{0}: version = {1!r}: this planner reads {2}; measure again with it.", where, data.get("version"), VERSION
+        )
     try:
         record = Record.model_validate(data)
     except ValidationError as error:
@@ -126,10 +131,14 @@ def read_records(paths: Sequence[Path]) -> Record:
     for i, (path, record) in enumerate(zip(paths, records, strict=True)):
         if record in records[:i]:
             other = paths[records.index(record)]
-            raise PlannerError(f"{path}: is the same record as {other}; its samples would count twice, so give each record once.")
+            raise PlannerError(
+                "{0}: is the same record as {1}; its samples would count twice, so give each record once.", path, other
+            )
     for path, record in zip(paths[1:], records[1:], strict=True):
         if (record.device.kind, record.device.name) != (first.device.kind, first.device.name):
-            raise PlannerError(f"{path}: device.name = {record.device.name!r}: must be {first.device.name!r}, as in {paths[0]}.")
+            raise PlannerError(
+                "{0}: device.name = {1!r}: must be {2!r}, as in {3}.", path, record.device.name, first.device.name, paths[0]
+            )
     samples = [sample for record in records for sample in record.samples]
     return first.model_copy(update={"samples": samples, "ranks": max(record.ranks for record in records)})
 
@@ -138,7 +147,9 @@ def _check_sum(where: str, value: Mapping[str, Any]) -> None:
     rest = {k: v for k, v in value.items() if k != "checksum"}
     digest = hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
     if digest != value["checksum"]:
-        raise PlannerError(f"{where}: checksum = {value['checksum']!r} does not match the content: it was edited or damaged.")
+        raise PlannerError(
+            "{0}: checksum = {1!r} does not match the content: it was edited or damaged.", where, value["checksum"]
+        )
 
 
 def model_from_fields(fields: Mapping[str, Any], name: str) -> Model:
@@ -167,7 +178,7 @@ def model_from_fields(fields: Mapping[str, Any], name: str) -> Model:
         }
     else:
         given = {k: v for k, v in given.items() if k not in ("max_positions", "type_vocab_size")} | {"modules": "llama"}
-    return Model.build({"name": name, **given}, f"model of {name}")
+    return Model.build({"name": name, **given}, Message("model of {0}", name))
 
 
 def stack_of(sample: Sample, start: Framework | None = None) -> Framework:
@@ -200,7 +211,7 @@ def record_runs(
         try:
             runs += _runs_of(name, sample, accelerator, node or single_node(accelerator), framework)
         except (PlannerError, KeyError) as error:
-            refused.append(Refusal(id=name, reason=f"{type(error).__name__}: {error}"))
+            refused.append(Refusal(id=name, reason=Message("{0}: {1}", type(error).__name__, error)))
     return runs, refused
 
 

@@ -65,12 +65,12 @@ def read_trace(path: Path, steps: int | None = None) -> Trace:
     operators = [] if device else [e for e in found if e.get("cat") == "cpu_op"]
     events = _own(device, nested=False) if device else _own(operators, nested=True)
     if not events:
-        raise PlannerError(f"{path}: holds no kernel and no operator; export it with torch.profiler's export_chrome_trace.")
+        raise PlannerError("{0}: holds no kernel and no operator; export it with torch.profiler's export_chrome_trace.", path)
     whole = events if device or not marks else [Event("", e["ts"] * MICRO, (e["ts"] + e["dur"]) * MICRO, 0.0) for e in marks]
     span = max(e.end for e in whole) - min(e.begin for e in whole)
     names = {str(e["name"]) for e in marks}
     if steps is not None and steps < 1:
-        raise PlannerError(f"--steps {steps}: must be at least 1, the training steps that the trace holds.")
+        raise PlannerError("--steps {0}: must be at least 1, the training steps that the trace holds.", steps)
     return Trace(events=tuple(events), steps=steps or max(len(names), 1), span_s=span, on_cpu=not device)
 
 
@@ -79,10 +79,12 @@ def _events(path: Path) -> list[dict[str, Any]]:
         raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         data = json.loads(raw)
     except (OSError, EOFError, ValueError) as error:
-        raise PlannerError(f"{path}: cannot be read as a trace ({type(error).__name__}); give a .json or .json.gz.") from None
+        raise PlannerError(
+            "{0}: cannot be read as a trace ({1}); give a .json or .json.gz.", path, type(error).__name__
+        ) from None
     events = data.get("traceEvents") if isinstance(data, dict) else data
     if not isinstance(events, list):
-        raise PlannerError(f"{path}: holds no traceEvents; export it with torch.profiler's export_chrome_trace.")
+        raise PlannerError("{0}: holds no traceEvents; export it with torch.profiler's export_chrome_trace.", path)
     return [e for e in events if isinstance(e, dict)]
 
 
@@ -192,7 +194,9 @@ class TraceComparison:
 def compare_trace(trace: Trace, answer: Plan) -> TraceComparison:
     """Kind by kind, the trace's seconds of one step and the plan's. PlannerError for pipelines: a trace holds one stage."""
     if answer.layout.pp > 1:
-        raise PlannerError(f"layout.pp = {answer.layout.pp}: a trace holds one pipeline stage; give a scenario without pipeline.")
+        raise PlannerError(
+            "layout.pp = {0}: a trace holds one pipeline stage; give a scenario without pipeline.", answer.layout.pp
+        )
     measured, launches, unknown = _summed(trace)
     predicted = predicted_seconds(answer)
     kinds = [k for k in KINDS if measured.get(k) or predicted.get(k)]

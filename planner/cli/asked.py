@@ -68,7 +68,7 @@ class Given:
         changes = parse_changes(self.change)
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if len(named) > 1:
-            raise PlannerError(f"{named[0]} and {named[1]} exclude each other; give one.", code="usage", field=named[0])
+            raise PlannerError("{0} and {1} exclude each other; give one.", named[0], named[1], code="usage", field=named[0])
         is_model = self.target.lower() in model_names() or self.target.endswith(".json")
         if self.on is not None and (is_model or not self.is_scenario()):
             method: Any = named[0].lstrip("-") if named else usually
@@ -76,13 +76,14 @@ class Given:
             return changed_scenario(found, changes), usual_notes(found, self.job() | _names_of_job(changes))
         if is_model and not self.is_scenario():
             raise PlannerError(
-                f"{self.target}: is a model; say on which GPUs, such as --on 8xh100, or give a scenario.",
+                "{0}: is a model; say on which GPUs, such as --on 8xh100, or give a scenario.",
+                self.target,
                 code="usage",
                 field="--on",
             )
         scenario = read_scenario(self.target)
         if named:
-            raise PlannerError(f"{named[0]}: goes with a model and --on; a scenario has its own job.kind.", code="usage")
+            raise PlannerError("{0}: goes with a model and --on; a scenario has its own job.kind.", named[0], code="usage")
         own = {f"job.{name}": value for name, value in self.job().items()}
         own |= {f"{table}.{name}": value for table, values in self.others().items() for name, value in values.items()}
         if self.on is not None:

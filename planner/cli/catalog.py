@@ -100,7 +100,7 @@ def hardware_show(name: Annotated[str, typer.Argument(help="An accelerator or a 
             if name.endswith(".toml"):
                 raise not_an_accelerator from None
             known = [*accelerator_names(), *node_names()]
-            raise PlannerError(f"{name!r} is neither an accelerator nor a node type; {near(name, known)}") from None
+            raise PlannerError("{0!r} is neither an accelerator nor a node type; {1}", name, near(name, known)) from None
     if as_json:
         print_json(spec.model_dump())
         return

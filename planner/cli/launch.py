@@ -39,11 +39,12 @@ class Launched(Given):
         if not self.target:
             remedy = "give a scenario, a model with --on, or --from launch.sh; `planner plan --help` lists what it takes"
             raise PlannerError(
-                f"Missing argument 'SCENARIO|MODEL'; {remedy}.", code="usage", field="SCENARIO|MODEL", remedy=remedy
+                "Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy
             )
         if self.more:
             raise PlannerError(
-                f"{self.more[0]}: planner plan answers one question; planner compare answers several.",
+                "{0}: planner plan answers one question; planner compare answers several.",
+                self.more[0],
                 code="usage",
                 value=self.more[0],
             )
@@ -57,7 +58,7 @@ class Launched(Given):
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if named:
             raise PlannerError(
-                f"{named[0]}: goes with a model and --on; a launch file says it itself.", code="usage", field=named[0]
+                "{0}: goes with a model and --on; a launch file says it itself.", named[0], code="usage", field=named[0]
             )
         words = [word for word in (self.target, *(self.more or ())) if word]
         files = [Path(name) for name in self.launch_files or ()]
@@ -66,7 +67,7 @@ class Launched(Given):
             (files if _is_launch_file(word) else models).append(Path(word))
         if len(models) > 1:
             raise PlannerError(
-                f"{models[1]}: is no file, and the model is {models[0]}; give one model.", code="usage", value=str(models[1])
+                "{0}: is no file, and the model is {1}; give one model.", models[1], models[0], code="usage", value=str(models[1])
             )
         cluster = None if self.on is None else cluster_table(self.on)
         if cluster is not None and not re.match(r"\s*\d+\s*x", str(self.on)):  # a GPU without a number: the file says how many
@@ -130,7 +131,7 @@ def _deployment(given: Launched, launch: Launch, tables: dict[str, Any], title: 
     if asked or options:
         what = options[0] if options else "--details, --explain and --plot"
         raise PlannerError(
-            f"{what}: of training; this launch file serves. --write it and ask `planner serve`.", code="usage", field="--from"
+            "{0}: of training; this launch file serves. --write it and ask `planner serve`.", what, code="usage", field="--from"
         )
     deployment = ServingCase(label=model_label(tables), tables=tables, where=title).serve()
     if as_json:

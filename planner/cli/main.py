@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from planner.common.errors import PlannerError, near
+from planner.common.message import Message
 from planner.common.version import VERSION
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
@@ -85,7 +86,7 @@ class Doors(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As the parser does; an unknown command is answered with the nearest ones."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise PlannerError(f"unknown command {args[0]!r}; {near(args[0], COMMANDS)}", code="usage", value=args[0])
+            raise PlannerError("unknown command {0!r}; {1}", args[0], near(args[0], COMMANDS), code="usage", value=args[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -142,7 +143,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("stopped", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        refuse(PlannerError(f"standard output: cannot be written ({error.strerror or error}).", code="output"), "--json" in given)
+        refuse(
+            PlannerError("standard output: cannot be written ({0}).", error.strerror or error, code="output"), "--json" in given
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -155,7 +158,7 @@ def _of_usage(error: Any) -> PlannerError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "planner"
     remedy = f"`{command} --help` lists what it takes"
-    return PlannerError(f"{text}; {remedy}." if text else f"{remedy}.", code="usage", remedy=remedy)
+    return PlannerError(Message("{0}; {1}.", text, remedy) if text else Message("{0}.", remedy), code="usage", remedy=remedy)
 
 
 def refuse(error: PlannerError, as_json: bool) -> None:

@@ -43,11 +43,11 @@ def measure_command(
 
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise PlannerError(f"--out {out}: is a file; give a folder.")
+        raise PlannerError("--out {0}: is a file; give a folder.", out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PlannerError(f"--out {out}: cannot be made ({error.strerror}).") from None
+        raise PlannerError("--out {0}: cannot be made ({1}).", out, error.strerror) from None
 
 
 def _finish(found: Measured, out: Path, options: Options, as_json: bool) -> None:

@@ -58,11 +58,11 @@ def validate_command(
         _validate_trace(files, scenario, steps, as_json)
         return
     if steps is not None:
-        raise PlannerError(f"--steps {steps}: goes with a trace and the --scenario that it ran.")
+        raise PlannerError("--steps {0}: goes with a trace and the --scenario that it ran.", steps)
     alone = runs.suffix.lower() == ".json" or is_serving_table(runs)
     records = all(path.suffix.lower() == ".json" for path in files)
     if alone and ((len(files) > 1 and not records) or out is not None):
-        raise PlannerError(f"{runs}: a record or a table of served models is validated alone and without --out.")
+        raise PlannerError("{0}: a record or a table of served models is validated alone and without --out.", runs)
     if _validated_record(files, as_json, plot, {"accelerator": accelerator, "node": node, "framework": framework}):
         return
     if is_serving_table(runs):
@@ -78,7 +78,7 @@ def _validate_trace(files: list[Path], scenario: Path, steps: int | None, as_jso
     from planner.scenarios.scenario import read_scenario
 
     if len(files) > 1:
-        raise PlannerError(f"{files[1]}: a trace is compared alone; give one trace and its --scenario.")
+        raise PlannerError("{0}: a trace is compared alone; give one trace and its --scenario.", files[1])
     trace = read_trace(files[0], steps)
     case = read_scenario(scenario).cases[0]
     answer = case.plan()
@@ -122,7 +122,7 @@ def _validate_runs(files: list[Path], as_json: bool, by: str | None, plot: Path 
 
         show(validation_table(", ".join(str(path) for path in files), groups, verdicts, refusals))
     if not verdicts:
-        raise PlannerError(f"{files[0]}: no row could be predicted; the first is refused because {refusals[0].reason}.")
+        raise PlannerError("{0}: no row could be predicted; the first is refused because {1}.", files[0], refusals[0].reason)
 
 
 def _read_tables(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
@@ -134,7 +134,7 @@ def _read_tables(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
     names = [run.id for some, _ in tables for run in some]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise PlannerError(f"{files[-1]}: id = {twice!r} is in another table too; give every run its own id.")
+        raise PlannerError("{0}: id = {1!r} is in another table too; give every run its own id.", files[-1], twice)
     return [run for some, _ in tables for run in some], [r for _, some in tables for r in some]
 
 
@@ -151,7 +151,7 @@ def _columns(found: list[Run], by: str | None, file: Path) -> tuple[str, ...]:
         print(f"columns that are not read: {', '.join(unread)}; docs/guide/validate.md lists those that are", file=sys.stderr)
     for name in columns:
         if found and name not in found[0].columns and name not in CAUSES:
-            raise PlannerError(f"--by {by}: {file} has no column {name!r}; {near(name, [*found[0].columns, *CAUSES])}")
+            raise PlannerError("--by {0}: {1} has no column {2!r}; {3}", by, file, name, near(name, [*found[0].columns, *CAUSES]))
     return columns
 
 
@@ -183,7 +183,7 @@ def fit_command(
 
     chosen = fit_set(which)
     if report is not None and (report.suffix.lower() != ".md" or report.is_dir()):
-        raise PlannerError(f"--report {report}: give the path of a file that ends in .md.")
+        raise PlannerError("--report {0}: give the path of a file that ends in .md.", report)
     if report is not None:
         require_folder(report, "--report")
     if len({path.resolve() for path in runs}) < len(runs):
@@ -212,7 +212,7 @@ def _rows_to_fit(files: list[Path]) -> tuple[list[Run], list[Refusal]]:
     found = [read_runs(path) for path in files]
     rows, refused = [run for some, _ in found for run in some], [r for _, some in found for r in some]
     if not rows and refused:
-        raise PlannerError(f"no row can be read; {refused[0].id} is refused because {refused[0].reason}.")
+        raise PlannerError("no row can be read; {0} is refused because {1}.", refused[0].id, refused[0].reason)
     return rows, refused
 
 
@@ -273,7 +273,7 @@ def _validated_record(files: list[Path], as_json: bool, plot: Path | None, profi
     if path.suffix.lower() != ".json":
         for option, value in profiles.items():
             if value is not None:
-                raise PlannerError(f"--{option} {value}: goes with a record.json; the rows of a CSV name their own.")
+                raise PlannerError("--{0} {1}: goes with a record.json; the rows of a CSV name their own.", option, value)
         return False
     from planner.calibration.comparison import compare_record, summary
     from planner.reports.calibration import comparison_table, fits_table

@@ -25,7 +25,9 @@ def list_command(
     models = [load_model(name) for name in model_names()]
     found = [m for m in models if all(word in f"{m.name} {m.family} {m.source}".lower() for word in words)]
     if not found:
-        raise PlannerError(f"--search {search!r}: none of {len(models)} models has all of these words; leave it out to see them.")
+        raise PlannerError(
+            "--search {0!r}: none of {1} models has all of these words; leave it out to see them.", search, len(models)
+        )
     rows = [(m, parameters_total(m), parameters_active(m)) for m in found]
     if as_json:
         listed = [

@@ -59,8 +59,11 @@ def _equal(model: Model, total: int, where: str) -> Model:
     counted = parameters_total(model)
     if counted != total:
         raise PlannerError(
-            f"{where}: transformers' modules have {total:,} parameters, the planner's fields {counted:,}; the model is not "
-            "imported. Give its fields in TOML."
+            "{0}: transformers' modules have {1:,} parameters, the planner's fields {2:,}; the model is not "
+            "imported. Give its fields in TOML.",
+            where,
+            total,
+            counted,
         )
     return model
 
@@ -85,7 +88,7 @@ def _built(config: Mapping[str, Any], where: str) -> tuple[Shapes, Any, str]:
             built = auto.from_config(settings)
     except Exception as error:  # whatever a configuration's own code raises
         raise PlannerError(
-            f"{where}: transformers {transformers.__version__} cannot build it: {str(error).splitlines()[0][:200]}"
+            "{0}: transformers {1} cannot build it: {2}", where, transformers.__version__, str(error).splitlines()[0][:200]
         ) from None
     shapes = {key: tuple(weight.shape) for key, weight in built.named_parameters()}
     return shapes, settings, type(built).__name__
@@ -104,7 +107,7 @@ def _fields(shapes: Shapes, settings: Any, where: str, refused: str) -> Fields:
     hidden_from_shapes = [key for key, value in said.items() if value and UNKNOWN_ATTENTION.search(key)]
     if hidden_from_shapes or getattr(settings, "is_encoder_decoder", False):
         because = ", ".join(hidden_from_shapes[:3]) or "an encoder-decoder"
-        raise PlannerError(f"{where}: the planner does not know its attention ({because}); give its fields in TOML")
+        raise PlannerError("{0}: the planner does not know its attention ({1}); give its fields in TOML", where, because)
     layers: dict[int, dict[str, list[tuple[int, ...]]]] = {}
     rest: Shapes = {}
     for key, shape in shapes.items():
@@ -115,13 +118,13 @@ def _fields(shapes: Shapes, settings: Any, where: str, refused: str) -> Fields:
         role = next((role for role, names in ROLES if re.search(names, match[2])), None)
         if role is None:
             raise PlannerError(
-                f"{where}: {key} is a weight whose role the planner does not know; give the model's fields in TOML"
+                "{0}: {1} is a weight whose role the planner does not know; give the model's fields in TOML", where, key
             )
         suffix = ".bias" if match[2].endswith("bias") else ""
         layers.setdefault(int(match[1]), {}).setdefault(role + suffix, []).append(shape)
     ordered = [layers[i] for i in sorted(layers)]
     if not ordered:
-        raise PlannerError(f"{where}: its modules have no layers that the planner recognizes. {refused}")
+        raise PlannerError("{0}: its modules have no layers that the planner recognizes. {1}", where, refused)
     return _assembled(ordered, rest, Source(said, str(said.get("model_type")), {}), where)
 
 
@@ -135,7 +138,7 @@ def _assembled(layers: list[dict[str, list[tuple[int, ...]]]], rest: Shapes, s: 
         head_dim = first["query"][0][0] // heads
         kv = first["key"][0][0] // head_dim
     else:
-        raise PlannerError(f"{where}: a layer has no query projection that the planner recognizes; give its fields in TOML")
+        raise PlannerError("{0}: a layer has no query projection that the planner recognizes; give its fields in TOML", where)
     words = next(shape for key, shape in rest.items() if len(shape) == 2)
     gated = "ffn_gate" in first or "ffn_both" in first or any("experts_in" in layer for layer in layers)
     norms = len(first.get("norm", ()))

@@ -76,5 +76,5 @@ def check_plot(path: Path | None) -> None:
     if path is None:
         return
     if path.suffix.lower() not in {".png", ".svg", ".pdf"}:
-        raise PlannerError(f"--plot {path}: give a path that ends in .png, .svg or .pdf.")
+        raise PlannerError("--plot {0}: give a path that ends in .png, .svg or .pdf.", path)
     require_folder(path, "--plot")

@@ -18,5 +18,5 @@ def app_command(
 ) -> None:
     """Serve the page on this machine until Ctrl-C; open the address that it prints."""
     if find_spec("streamlit") is None or find_spec("altair") is None:
-        raise PlannerError(f"app: the page needs the extra `app`, which is not installed; {install_with('app')}.")
+        raise PlannerError("app: the page needs the extra `app`, which is not installed; {0}.", install_with("app"))
     raise typer.Exit(subprocess.call([sys.executable, "-m", "planner.web", "--server.port", str(port)]))

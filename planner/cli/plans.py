@@ -122,7 +122,7 @@ def operators_command(given: Given, as_json: AsJson = False) -> None:
 def _check_several(cases: list[Any], path: str) -> None:
     if len(cases) < 2:
         raise PlannerError(
-            f"{path}: holds a single case; add a [[compare]] table or give a second file (planner plan answers one case)."
+            "{0}: holds a single case; add a [[compare]] table or give a second file (planner plan answers one case).", path
         )
 
 

@@ -98,7 +98,7 @@ def _write_focus(path: Path, priced: Sequence[tuple[str, Any, Any]], tags: str) 
 
     parts = [part.partition("=") for part in tags.split(",") if part]
     if any(not key or not value for key, _, value in parts):
-        raise PlannerError(f"--tags = {tags!r}: write KEY=VALUE pairs with commas between them, such as team=nlp,project=a.")
+        raise PlannerError("--tags = {0!r}: write KEY=VALUE pairs with commas between them, such as team=nlp,project=a.", tags)
     rows = focus_table(priced, datetime.date.today(), json.dumps({key: value for key, _, value in parts}) if parts else "")
     if not rows:
         raise PlannerError("--focus: no case has a price; give price.usd_per_gpu_hour.")
@@ -149,13 +149,13 @@ def _print_prices(
     from planner.prices.price import TERMS, load_prices
 
     if term is not None and term not in TERMS:
-        raise PlannerError(f"--term {term}: {one_of(term, TERMS)}.")
+        raise PlannerError("--term {0}: {1}.", term, one_of(term, TERMS))
     found = [p for p in load_prices() if accelerator in (None, p.accelerator) and term in (None, p.term)]
     if provider is not None:
         known = sorted({p.provider for p in found})
         found = [p for p in found if p.provider.lower() == provider.lower()]
         if not found:
-            raise PlannerError(f"--provider {provider}: no such quotes; {near(provider, known)}.")
+            raise PlannerError("--provider {0}: no such quotes; {1}.", provider, near(provider, known))
     found.sort(key=lambda p: (p.accelerator, p.term, [-ord(c) for c in p.date], p.usd_per_gpu_hour))
     bought = [p for p in purchases() if p.accelerator == accelerator]
     rate = exchange_rate(currency, "--currency")
@@ -228,13 +228,13 @@ def audit_command(
     files = [Path(name) for name in what or [] if name.endswith(".toml")]
     ids = [name for name in what or [] if not name.endswith(".toml")]
     if len(files) > 1:
-        raise PlannerError(f"{files[1]}: give one file of claims at a time.")
+        raise PlannerError("{0}: give one file of claims at a time.", files[1])
     if markdown is not None and as_json:
         raise PlannerError("--markdown and --json exclude each other; give one.")
     if markdown is not None:
         require_folder(markdown, "--markdown")
     if language not in ("en", "zh"):
-        raise PlannerError(f"--language = {language!r}: use en or zh.")
+        raise PlannerError("--language = {0!r}: use en or zh.", language)
     readings = audit_articles(ids, files[0] if files else None)
     if as_json:
         articles = [r.to_dict() for r in readings if r.article.title]
@@ -255,7 +255,7 @@ def compare_at(labels: list[str], plans: list[Any], at: str, title: str, plot: P
     from planner.studies.equal_terms import TERMS, on_equal_terms
 
     if at not in TERMS:
-        raise PlannerError(f"--at {at}: {one_of(at, TERMS)}.")
+        raise PlannerError("--at {0}: {1}.", at, one_of(at, TERMS))
     sides = on_equal_terms(labels, plans, at)
     if plot is not None:
         from planner.reports.equal_terms import save_equal

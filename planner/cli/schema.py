@@ -41,7 +41,10 @@ def schema_command(
         named = [one for one in found if one.name == field]
         if not named:
             raise PlannerError(
-                f"[{name}] has no field {field!r}; {near(field, [one.name for one in found])}",
+                "[{0}] has no field {1!r}; {2}",
+                name,
+                field,
+                near(field, [one.name for one in found]),
                 code="unknown",
                 field=f"{name}.{field}",
                 value=field,
@@ -78,7 +81,7 @@ def init_command(
 
     if output.exists() and not force:
         raise PlannerError(
-            f"-o {output}: is there already; give another name, or --force.", code="output", field="-o", value=str(output)
+            "-o {0}: is there already; give another name, or --force.", output, code="output", field="-o", value=str(output)
         )
     write_text(output, commented_toml(_complete(given).scenario()[0]))
     print(f"wrote {output}; planner plan {output} answers it", file=sys.stderr)
@@ -90,7 +93,7 @@ def _complete(given: Begun) -> Begun:
         return given
     if not sys.stdin.isatty():
         missing = "a model and --on GPUs" if given.target is None else "--on GPUs"
-        raise PlannerError(f"init: give {missing}, such as planner init mixtral-8x7b --on 32xh100.", code="usage", field="init")
+        raise PlannerError("init: give {0}, such as planner init mixtral-8x7b --on 32xh100.", missing, code="usage", field="init")
     target = given.target or typer.prompt("Model (planner models list)", default="llama-3-8b", err=True)
     on = given.on or typer.prompt("GPUs", default="8xh100", err=True)
     tokens = given.tokens or given.samples or typer.prompt("Tokens to train on", default="100B", err=True)

@@ -40,7 +40,7 @@ def whole_numbers(text: str | None, option: str) -> list[int] | None:
         return None
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise PlannerError(f"{option} {text}: give whole numbers with commas between, such as 8,16,32.")
+        raise PlannerError("{0} {1}: give whole numbers with commas between, such as 8,16,32.", option, text)
     return [int(part) for part in parts]
 
 
@@ -136,7 +136,7 @@ def sweep_command(
     scenario, usual = given.scenario()
     question = as_sweep(scenario, [parse_variation(text) for text in vary])
     if plot is not None and len(question.variations) > 2:
-        raise PlannerError(f"--plot {plot}: draws one or two varied fields, not {len(question.variations)}; use --out.")
+        raise PlannerError("--plot {0}: draws one or two varied fields, not {1}; use --out.", plot, len(question.variations))
     with progress_bar("points", quiet=as_json) as progress:
         table = run_sweep(question, engine=engine, address=address, progress=progress)
     if out is not None:
@@ -202,7 +202,7 @@ def export_command(
     from planner.export import write_files
 
     if rows is None and rank != 1:
-        raise PlannerError(f"--rank {rank}: belongs to --rows.")
+        raise PlannerError("--rank {0}: belongs to --rows.", rank)
     files = _exported(scenario, stack, rows, rank, change)
     if out is not None:
         for path in write_files(out, files):
@@ -222,10 +222,10 @@ def _exported(scenario: str, stack: str, rows: Path | None, rank: int, change: l
         from planner.scenarios.serving import read_serving_scenario
 
         if rows is not None:
-            raise PlannerError(f"--rows {rows}: rows of a search are of training; --to {stack} takes a serving scenario.")
+            raise PlannerError("--rows {0}: rows of a search are of training; --to {1} takes a serving scenario.", rows, stack)
         return export_deployment(read_serving_scenario(scenario).cases[0].serve(), stack)
     if stack not in STACKS and stack not in TUNERS:
-        raise PlannerError(f"export to {stack!r}: {one_of(stack, (*STACKS, *TUNERS, *SERVERS))}.")
+        raise PlannerError("export to {0!r}: {1}.", stack, one_of(stack, (*STACKS, *TUNERS, *SERVERS)))
     from planner.scenarios.edited import plan_with
     from planner.scenarios.picked import chosen_row
     from planner.scenarios.tables import placed

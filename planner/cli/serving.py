@@ -154,13 +154,13 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     from planner.studies.sizing import Purpose, sizes
 
     if weights != "bf16" and purpose != "serve":
-        raise PlannerError(f"--weights {weights}: goes with --for serve; --for qlora stores frozen weights in 4 bit.")
+        raise PlannerError("--weights {0}: goes with --for serve; --for qlora stores frozen weights in 4 bit.", weights)
     if engine is not None and purpose != "serve":
-        raise PlannerError(f"--engine {engine}: goes with --for serve; --for {purpose} takes --framework.")
+        raise PlannerError("--engine {0}: goes with --for serve; --for {1} takes --framework.", engine, purpose)
     if framework is not None and purpose == "serve":
-        raise PlannerError(f"--framework {framework}: goes with tuning; --for serve takes --engine.")
+        raise PlannerError("--framework {0}: goes with tuning; --for serve takes --engine.", framework)
     if rank is not None and purpose not in ("lora", "qlora"):
-        raise PlannerError(f"--rank {rank}: only --for lora and --for qlora have adapters.")
+        raise PlannerError("--rank {0}: only --for lora and --for qlora have adapters.", rank)
     found = sizes(
         load_model(model),
         cast(Purpose, purpose),

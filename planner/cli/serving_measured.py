@@ -22,7 +22,9 @@ def validate_serving(path: Path, as_json: bool, by: str, plot: Path | None) -> N
     columns = ("source", "engine") if default else tuple(name.strip() for name in by.split(",") if name.strip())
     for name in columns:
         if runs and name not in runs[0].columns and name not in ("engine", "figure"):
-            raise PlannerError(f"--by {by}: {path} has no column {name!r}; it has {', '.join(runs[0].columns)}, engine, figure.")
+            raise PlannerError(
+                "--by {0}: {1} has no column {2!r}; it has {3}, engine, figure.", by, path, name, ", ".join(runs[0].columns)
+            )
     found, impossible = predict_runs(runs, columns)
     refusals = [*refused, *impossible]
     if plot is not None and found:
@@ -37,7 +39,7 @@ def validate_serving(path: Path, as_json: bool, by: str, plot: Path | None) -> N
     else:
         show(table_of(str(path), found, refusals))
     if not found:
-        raise PlannerError(f"{path}: no row could be predicted; the first is refused because {refusals[0].reason}.")
+        raise PlannerError("{0}: no row could be predicted; the first is refused because {1}.", path, refusals[0].reason)
 
 
 def fit_serving(paths: Sequence[Path], report: Path | None, dry_run: bool) -> None:
@@ -54,7 +56,7 @@ def fit_serving(paths: Sequence[Path], report: Path | None, dry_run: bool) -> No
     found = [read_serving_runs(path) for path in paths]
     rows, refused = [run for some, _ in found for run in some], [r for _, some in found for r in some]
     if not rows:
-        raise PlannerError(f"no row can be read; {refused[0].id} is refused because {refused[0].reason}.")
+        raise PlannerError("no row can be read; {0} is refused because {1}.", refused[0].id, refused[0].reason)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, Any] = {}
 

@@ -29,7 +29,7 @@ def trace_command(
     planner trace llama-3-70b-h100 -o step.json, planner trace mixtral-8x7b --on 32xh100 --memory memory.csv.
     """
     if out.suffix.lower() != ".json":
-        raise PlannerError(f"--out {out}: give a path that ends in .json.", code="usage", field="--out", value=str(out))
+        raise PlannerError("--out {0}: give a path that ends in .json.", out, code="usage", field="--out", value=str(out))
     require_folder(out, "--out")
     if memory is not None:
         from planner.common.tables import check_output

@@ -37,7 +37,7 @@ def tune_command(
         raise PlannerError("--methods: is empty; give some of full, lora, qlora.")
     for option, text in (("--contexts", contexts), ("--batches", batches)):
         if text is not None and not table:
-            raise PlannerError(f"{option} {text}: goes with --table.")
+            raise PlannerError("{0} {1}: goes with --table.", option, text)
     if table:
         sizes = _whole(contexts, "--contexts", CONTEXTS), _whole(batches, "--batches", BATCHES)
         with placed(case.where):
@@ -65,7 +65,7 @@ def _whole(text: str | None, option: str, otherwise: tuple[int, ...]) -> tuple[i
         return otherwise
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
-        raise PlannerError(f"{option} {text}: must be positive whole numbers with commas, such as 1,2,4.")
+        raise PlannerError("{0} {1}: must be positive whole numbers with commas, such as 1,2,4.", option, text)
     return tuple(int(part) for part in parts)
 
 
@@ -125,6 +125,6 @@ def numbers(text: str | None, option: str) -> tuple[int, ...]:
     for part in text.split(","):
         first, _, last = part.strip().partition("-")
         if not first.isdigit() or not (last or first).isdigit() or int(last or first) < int(first):
-            raise PlannerError(f"{option} {text}: give layers and ranges with commas between, such as 0-15,28-31.")
+            raise PlannerError("{0} {1}: give layers and ranges with commas between, such as 0-15,28-31.", option, text)
         found += range(int(first), int(last or first) + 1)
     return tuple(found)

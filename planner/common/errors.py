@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from planner.common.message import Message, cleaned, join_messages, message_of
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
-
-
-LONGEST_WORD = 300
-"""Characters without a space that a message repeats: longer than any path or list of names, shorter than a pasted key."""
-LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD},}}")
 
 
 def brief(number: float) -> str:
@@ -29,32 +27,36 @@ def brief(number: float) -> str:
     return f"{'-' if number < 0 else ''}10^{math.floor(order)}"
 
 
-def _cut(found: re.Match[str]) -> str:
-    return f"{found[0][:60]}... ({len(found[0]):,} characters)"
-
-
 class PlannerError(ValueError):
     """Bad input. The message is one paragraph for people; the command line prints it and exits with 2.
 
-    Messages are composed of others: a sentence that ends twice ("?.", "..") ends once.
+    ``PlannerError("{0} = {1!r}: must be text; write quotes.", "job.name", 3)``: a template and its values, to be said in another
+    language (``Message``). "FIELD = VALUE: what is wrong; what would be right" fills ``field``, ``value`` and ``remedy`` where
+    they are not named; an error within gives its own. A sentence that ends twice ("?.", "..") ends once.
 
     >>> str(PlannerError("first: did you mean a?."))
     'first: did you mean a?'
+    >>> error = PlannerError("{0} = {1!r}: must be text; write {2}.", "job.name", 3, "quotes")
+    >>> error.field, error.value, error.remedy
+    ('job.name', 3, 'write quotes')
     """
 
-    def __init__(self, message: str, *, code: str = "input", field: str = "", value: Any = None, remedy: str = "") -> None:
-        super().__init__(re.sub(r"(?<![.?])([.?])\.(?=\s|$|;)", r"\1", LONG_WORD.sub(_cut, message)))
-        self.code = code
+    def __init__(self, message: str, *values: Any, code: str = "", field: str = "", value: Any = None, remedy: str = "") -> None:
+        text = cleaned(Message(message, *values) if values else message)
+        super().__init__(text)
+        within = next((one for one in values if isinstance(one, PlannerError)), None)
+        found = _named(text, values) if within is None else (within.field, within.value, within.remedy)
+        self.code: str = code or (within.code if within is not None else "input")
         """What kind of error, stable: programs may compare it."""
-        self.field = field
+        self.field: str = field or found[0]
         """The field that is wrong, such as "job.seq_len"; empty where no single one is."""
-        self.value = value
-        self.remedy = remedy
+        self.value: Any = value if field or value is not None else found[1]
+        self.remedy: str = remedy or found[2]
         """What would be right."""
 
     def placed(self, where: str) -> PlannerError:
         """The same error, its message beginning with a place: a file, a label."""
-        return PlannerError(f"{where}: {self}", code=self.code, field=self.field, value=self.value, remedy=self.remedy)
+        return PlannerError("{0}: {1}", where, self, code=self.code, field=self.field, value=self.value, remedy=self.remedy)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_restored, (str(self), self.code, self.field, self.value, self.remedy))
@@ -63,6 +65,45 @@ class PlannerError(ValueError):
         """Plain values for JSON."""
         value = self.value if isinstance(self.value, bool | int | float | str | None) else repr(self.value)
         return {"code": self.code, "message": str(self), "field": self.field, "value": value, "remedy": self.remedy}
+
+
+NAMED = re.compile(r"(?:^|: )(\{(\d+)\}|[\w.\[\]-]+) = \{(\d+)\}(?=[:;]| is )")
+"""FIELD = VALUE in a template, where a message or what follows its place begins."""
+REMEDY = re.compile(
+    r"(?:; |\. )((?:add|choose|copy|did you mean|export|give|known|leave|lower|make|measure|must be|name|paste|plan|put|raise|"
+    r"remove|set|take|use|write)\b[^;]*)$",
+    re.IGNORECASE,
+)
+"""What would be right, which ends a template."""
+
+
+def _named(text: str, values: tuple[Any, ...] = ()) -> tuple[str, Any, str]:
+    """Field, value and remedy of a template "FIELD = VALUE: what is wrong; what would be right.", or of the first one within."""
+    if not isinstance(text, Message) or not text.values:
+        return "", None, ""
+    field, value, remedy = "", None, ""
+    found, right = NAMED.search(text.key), REMEDY.search(text.key.removesuffix("."))
+    if found is not None:
+        number = int(found[3])
+        field = text.values[int(found[2])] if found[2] else found[1]
+        value = values[number] if len(values) == len(text.values) else _value(text.values[number])
+    if right is not None:
+        remedy = re.sub(r"\{(\d+)\}", lambda m: text.values[int(m[1])], right[1])
+    for within in text.values:
+        if field and remedy:
+            break
+        inner = _named(within)
+        if not field:
+            field, value = inner[:2]
+        remedy = remedy or inner[2]
+    return str.__str__(field), value, remedy
+
+
+def _value(shown: str) -> Any:
+    try:
+        return ast.literal_eval(shown)
+    except (ValueError, SyntaxError):
+        return shown
 
 
 def _restored(message: str, code: str, field: str, value: Any, remedy: str) -> PlannerError:
@@ -85,10 +126,10 @@ def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     names = _nearest_first(name, known)
     close = [n for n in names if _likeness(name.lower(), n.lower()) >= NEAR]
     if close:
-        return f"did you mean {', '.join(close[:limit])}?"
+        return Message("did you mean {0}?", ", ".join(close[:limit]))
     if len(names) <= limit + 4:
-        return f"known: {', '.join(names)}"
-    return f"known: {', '.join(names[:limit])} and {len(names) - limit} more"
+        return Message("known: {0}", ", ".join(names))
+    return Message("known: {0} and {1} more", ", ".join(names[:limit]), len(names) - limit)
 
 
 def one_of(name: str, known: Iterable[str]) -> str:
@@ -97,7 +138,7 @@ def one_of(name: str, known: Iterable[str]) -> str:
     >>> one_of("memry", ["cost", "time", "memory", "energy"])
     'must be one of memory, energy, time, cost'
     """
-    return f"must be one of {', '.join(_nearest_first(name[:LONGEST_NAME], known))}"
+    return Message("must be one of {0}", ", ".join(_nearest_first(name[:LONGEST_NAME], known)))
 
 
 def _nearest_first(name: str, known: Iterable[str]) -> list[str]:
@@ -134,22 +175,43 @@ def _field_names(model: Any, location: tuple[int | str, ...]) -> list[str]:
 
 def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerError:
     """Turn pydantic's report into one paragraph that names place, field, value and remedy."""
-    parts = []
+    parts: list[str] = []
+    fields, given = [], None
     for item in error.errors(include_url=False):
         location = tuple(item["loc"])
         field = ".".join(str(p) for p in location) or "the whole table"
         given = item.get("input")
+        fields.append(field)
         if item["type"] == "extra_forbidden":
             hint = near(str(location[-1]), _field_names(model, location))
-            parts.append(f"unknown field {_shortened(field)} = {_short(given)}; {hint}")
+            parts.append(Message("unknown field {0} = {1}; {2}", _shortened(field), _short(given), hint))
         elif item["type"] == "missing":
-            parts.append(f"field {field} is missing")
+            parts.append(Message("field {0} is missing", field))
         elif item["type"] == "value_error":
             message = str(item.get("ctx", {}).get("error", item["msg"]))
-            parts.append(f"{field}: {message}" if location else message)
+            parts.append(Message("{0}: {1}", field, message) if location else message)
         else:
-            parts.append(f"{field} = {_short(given)}: {item['msg'][0].lower()}{item['msg'][1:]}")
-    return PlannerError(f"{where}: {'; '.join(parts)}.")
+            parts.append(Message("{0} = {1}: {2}", field, _short(given), _of_pydantic(item)))
+    alone: dict[str, Any] = {}
+    if len(fields) == 1 and fields[0] != "the whole table":
+        alone = {"field": f"{where}.{fields[0]}" if where.isidentifier() else fields[0], "value": given}
+    return PlannerError("{0}: {1}.", where, join_messages("; ", parts), **alone)
+
+
+def _of_pydantic(item: Mapping[str, Any]) -> Message:
+    """What pydantic says of a value, under the template that it has for this kind of error."""
+    from pydantic_core import PydanticKnownError
+
+    text = f"{item['msg'][0].lower()}{item['msg'][1:]}"
+    context = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in item.get("ctx", {}).items()}
+    try:
+        template = PydanticKnownError(item["type"], item.get("ctx")).message_template
+    except (KeyError, TypeError):
+        return Message(text)
+    names = re.findall(r"\{(\w+)\}", template)
+    numbers = iter(range(len(names)))
+    key = re.sub(r"\{\w+\}", lambda _: f"{{{next(numbers)}}}", template)
+    return message_of(text, f"{key[0].lower()}{key[1:]}", tuple(context.get(name, "") for name in names), ())
 
 
 def _short(value: Any, limit: int = 80) -> str:
@@ -164,5 +226,5 @@ def _shortened(text: str, limit: int = 120) -> str:
 def as_text(value: Any, field: str) -> str:
     """``value`` where it is text; PlannerError that names the field otherwise."""
     if not isinstance(value, str):
-        raise PlannerError(f"{field} = {value!r}: must be text, a name in quotes.")
+        raise PlannerError("{0} = {1!r}: must be text, a name in quotes.", field, value)
     return value

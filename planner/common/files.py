@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 fcntl: Any
 try:
@@ -29,7 +30,9 @@ MOST_BYTES = 256 * 2**20
 def require_folder(path: Path, option: str = "") -> None:
     """PlannerError where the folder that ``path`` goes into does not exist: a mistyped path makes none."""
     if not path.parent.is_dir():
-        raise PlannerError(f"{f'{option} ' if option else ''}{path}: the folder {path.parent} does not exist; make it first.")
+        raise PlannerError(
+            "{0}{1}: the folder {2} does not exist; make it first.", Message("{0} ", option) if option else "", path, path.parent
+        )
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -56,7 +59,7 @@ def write_together(files: Mapping[Path, Callable[[Path], None]]) -> None:
             _flushed(staged[-1][1])
         _put_in_place(staged)
     except OSError as error:
-        raise PlannerError(f"{at}: cannot be written ({error.strerror or error}); nothing was written.") from None
+        raise PlannerError("{0}: cannot be written ({1}); nothing was written.", at, error.strerror or error) from None
     finally:
         for _, temporary in staged:
             temporary.unlink(missing_ok=True)
@@ -84,7 +87,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         handle = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
-        raise PlannerError(f"{path}: cannot be written ({error.strerror}); give a path in a writable folder.") from None
+        raise PlannerError("{0}: cannot be written ({1}); give a path in a writable folder.", path, error.strerror) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -98,13 +101,15 @@ def require_regular(path: Path, what: str = "the path of a file", most_bytes: in
         found = path.stat()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise PlannerError(f"{path}: cannot be read ({reason}); give {what}.") from None
+        raise PlannerError("{0}: cannot be read ({1}); give {2}.", path, reason, what) from None
     if stat.S_ISDIR(found.st_mode):
-        raise PlannerError(f"{path}: is a folder; give {what}.")
+        raise PlannerError("{0}: is a folder; give {1}.", path, what)
     if not stat.S_ISREG(found.st_mode):
-        raise PlannerError(f"{path}: is no regular file; give {what}.")
+        raise PlannerError("{0}: is no regular file; give {1}.", path, what)
     if found.st_size > most_bytes:
-        raise PlannerError(f"{path}: holds {found.st_size / 2**20:.0f} MiB; at most {most_bytes / 2**20:.0f} MiB are read.")
+        raise PlannerError(
+            "{0}: holds {1:.0f} MiB; at most {2:.0f} MiB are read.", path, found.st_size / 2**20, most_bytes / 2**20
+        )
 
 
 def read_text(path: Path, what: str = "the path of a file", most_bytes: int = MOST_BYTES) -> str:
@@ -114,7 +119,7 @@ def read_text(path: Path, what: str = "the path of a file", most_bytes: int = MO
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise PlannerError(f"{path}: cannot be read ({reason}); give {what}.") from None
+        raise PlannerError("{0}: cannot be read ({1}); give {2}.", path, reason, what) from None
 
 
 def _temporary(path: Path) -> Path:

@@ -43,4 +43,6 @@ def require_answerable(place: str, spec: Any) -> None:
         value = getattr(spec, name, None) if table == place else None
         if value is not None and value > most:
             shown = brief(value)
-            raise PlannerError(f"{field} = {shown}: at most {most} is answered ({why}); give a smaller one.", field=field)
+            raise PlannerError(
+                "{0} = {1}: at most {2} is answered ({3}); give a smaller one.", field, shown, most, why, field=field
+            )

@@ -37,13 +37,13 @@ def _split(text: str, what: str, right: str) -> tuple[float, str]:
     match = re.fullmatch(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z/]*)\s*", text)
     number = float(match[1].replace(",", "").replace("_", "")) if match else math.nan
     if match is None or not math.isfinite(number):
-        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
     return number, match[2]
 
 
 def _whole(number: float, text: str, what: str, right: str) -> int:
     if abs(number - round(number)) > 1e-9 * max(number, 1.0):
-        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
     return round(number)
 
 
@@ -56,7 +56,7 @@ def count(text: str, what: str) -> int:
     right = "must be a whole number such as 1000, 300k, 1e9 or 100B"
     number, unit = _split(text, what, right)
     if unit.lower() not in COUNTS:
-        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
     return _whole(number * COUNTS[unit.lower()], text, what, right)
 
 
@@ -69,7 +69,7 @@ def length(text: str, what: str) -> int:
     right = "must be a number of tokens such as 2048, 4k (4,096) or 128k (131,072)"
     number, unit = _split(text, what, right)
     if unit.lower() not in LENGTHS:
-        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
     return _whole(number * LENGTHS[unit.lower()], text, what, right)
 
 
@@ -82,7 +82,7 @@ def duration_s(text: str, what: str) -> float:
     right = "must be a number with its unit, such as 14d, 36h, 90m, 600s or '2 weeks'"
     number, unit = _split(text, what, right)
     if unit.lower() not in SECONDS or number <= 0:
-        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
     return number * SECONDS[unit.lower()]
 
 
@@ -96,7 +96,7 @@ def size_bytes(text: str, what: str) -> float:
     number, unit = _split(text, what, right)
     prefix = unit.removesuffix("B") if unit else ""
     if unit and (not unit.endswith("B") or prefix not in PREFIXES):
-        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
     return number * PREFIXES[prefix]
 
 
@@ -110,7 +110,7 @@ def rate_bytes_per_s(text: str, what: str) -> float:
     number, unit = _split(text, what, right)
     match = re.fullmatch(r"([kKMGT]i?)?(B|b|bit|bits)(/s|ps)", unit)
     if unit and match is None:
-        raise PlannerError(f"{what} = {text!r}: {right}.", code="quantity", field=what, value=text, remedy=right)
+        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
     return number * (PREFIXES[match[1] or ""] / (1.0 if match[2] == "B" else 8.0) if match else 1.0)
 
 
@@ -140,5 +140,5 @@ def value_of(field: str, text: str) -> bool | int | float | str:
         return text
     number = float(match[1].replace(",", "").replace("_", "")) * COUNTS[match[2].lower()]
     if not math.isfinite(number):
-        raise PlannerError(f"{field} = {text!r}: must be a finite number.", code="quantity", field=field, value=text)
+        raise PlannerError("{0} = {1!r}: must be a finite number.", field, text, code="quantity", field=field, value=text)
     return int(number) if number.is_integer() else number

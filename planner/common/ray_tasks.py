@@ -21,7 +21,7 @@ def result_of(ray: Any, reference: Any) -> Any:
             raise PlannerError(str(error.cause)) from None
         raise
     except ray.exceptions.WorkerCrashedError:
-        raise PlannerError(f"engine = 'ray': a worker died {RETRIES + 1} times on the same part; is memory short?") from None
+        raise PlannerError("engine = 'ray': a worker died {0} times on the same part; is memory short?", RETRIES + 1) from None
     return found
 
 
@@ -31,22 +31,22 @@ def _reach(address: str | None) -> None:
         return
     host, colon, port = str(address).removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
-        raise PlannerError(f"address = {address!r}: must be auto, host:port or ray://host:port.")
+        raise PlannerError("address = {0!r}: must be auto, host:port or ray://host:port.", address)
     try:
         socket.create_connection((host, int(port)), timeout=10.0).close()
     except (OSError, OverflowError) as error:
-        raise PlannerError(f"address = {address!r}: no Ray cluster answers there ({error}).") from None
+        raise PlannerError("address = {0!r}: no Ray cluster answers there ({1}).", address, error) from None
 
 
 def connected(address: str | None) -> Any:
     try:
         import ray
     except ImportError:
-        raise PlannerError(f"engine = 'ray': Ray is not installed; {install_with('ray')}, or use engine = 'local'.") from None
+        raise PlannerError("engine = 'ray': Ray is not installed; {0}, or use engine = 'local'.", install_with("ray")) from None
     if not ray.is_initialized():
         _reach(address)
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise PlannerError(f"address = {address!r}: no Ray cluster answers there ({error}).") from None
+            raise PlannerError("address = {0!r}: no Ray cluster answers there ({1}).", address, error) from None
     return ray

@@ -59,7 +59,7 @@ class Catalog:
         files = _files(self.folder)
         found = Path(name) if name.endswith(".toml") else files.get(name.lower())
         if found is None:
-            raise PlannerError(f"{field} = {name!r} is not in {self.what}; {near(name, files)}")
+            raise PlannerError("{0} = {1!r} is not in {2}; {3}", field, name, self.what, near(name, files))
         return found
 
     def table(self, name: str, changes: Changes = NONE) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Catalog:
             where = f"{self._path(names[-1])}: base"
             self.path(str(base), where)
             if base in names:
-                raise PlannerError(f"{where} = {base!r}: the files refer to each other in a circle.")
+                raise PlannerError("{0} = {1!r}: the files refer to each other in a circle.", where, base)
             names.append(str(base))
         return tuple(names)
 
@@ -128,16 +128,16 @@ class Catalog:
             target = self._checked(here, own, passed)
             found = self._value(target, changes, (*passed, here))
             return self._borrowed(_referred(found, own, target), file, place)
-        raise PlannerError(f"{self._path(place.file)}: states no {place.field}, to which another field refers.")
+        raise PlannerError("{0}: states no {1}, to which another field refers.", self._path(place.file), place.field)
 
     def _checked(self, here: Place, own: dict[str, Any], passed: tuple[Place, ...]) -> Place:
         where = f"{self._path(here.file)}: {here.field}"
         if odd := sorted(set(own) - REFERENCE):
-            raise PlannerError(f"{where}: a reference holds same_as, field, times and source; not {', '.join(odd)}.")
+            raise PlannerError("{0}: a reference holds same_as, field, times and source; not {1}.", where, ", ".join(odd))
         target = _target(here, own)
         self.path(target.file, f"{where}: same_as")
         if target in (*passed, here):
-            raise PlannerError(f"{where}: the references lead back to {target.file}.{target.field}.")
+            raise PlannerError("{0}: the references lead back to {1}.{2}.", where, target.file, target.field)
         return target
 
     def _borrowed(self, value: Any, file: str, place: Place) -> Any:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from planner.common.errors import PlannerError, brief, explain
 from planner.common.files import read_text
+from planner.common.message import of_python
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed", "given", "published"]
 
@@ -94,7 +95,7 @@ class Spec(BaseModel):
     def replaced(self, **changes: Any) -> Self:
         """A validated copy with some fields changed."""
         data = {k: v for k, v in self.model_dump(exclude_unset=True).items() if k not in changes}
-        return type(self).build({**data, **changes}, f"{type(self).__name__.lower()} {getattr(self, 'name', '')}")
+        return type(self).build({**data, **changes}, " ".join((type(self).__name__.lower(), str(getattr(self, "name", "")))))
 
     def assumed(self) -> dict[str, Any]:
         """The fields whose value nobody measured or published: field name -> value."""
@@ -132,17 +133,19 @@ def require_sane(text: str, where: str) -> None:
     """PlannerError for text whose reading would take minutes or gigabytes: long numbers, long keys, deep tables. Linear."""
     found = LONG_NUMBER.search(text)
     if found is not None:
-        raise PlannerError(f"{where}: holds a number of {len(found[0]):,} digits; at most {MOST_DIGITS} are read.")
+        raise PlannerError("{0}: holds a number of {1:,} digits; at most {2} are read.", where, len(found[0]), MOST_DIGITS)
     found = LONG_KEY.search(text)
     if found is not None:
         parts = found[0].count(".") + 1
-        raise PlannerError(f"{where}: holds a key of {parts:,} parts with dots between them; at most {MOST_LEVELS} are read.")
+        raise PlannerError(
+            "{0}: holds a key of {1:,} parts with dots between them; at most {2} are read.", where, parts, MOST_LEVELS
+        )
     level = deepest = 0
     for token in TOKENS.finditer(text):
         level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
         deepest = max(deepest, level)
     if deepest > MOST_LEVELS:
-        raise PlannerError(f"{where}: holds tables {deepest:,} levels deep; at most {MOST_LEVELS} are read.")
+        raise PlannerError("{0}: holds tables {1:,} levels deep; at most {2} are read.", where, deepest, MOST_LEVELS)
 
 
 @cache
@@ -165,7 +168,7 @@ def python_value(value: Any, whole: bool = False) -> Any:
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
-        raise PlannerError(f"{brief(value)}: a whole number has at most {MOST_DIGITS} digits.")
+        raise PlannerError("{0}: a whole number has at most {1} digits.", brief(value), MOST_DIGITS)
     return int(value) if whole and isinstance(value, float) and value.is_integer() else value
 
 
@@ -183,7 +186,7 @@ def fields_of(value: Any, where: str) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {str(name): one for name, one in value.items()}
     shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-    raise PlannerError(f"{where} = {shown}: must be a table of fields.", code="type", field=where, value=value)
+    raise PlannerError("{0} = {1}: must be a table of fields.", where, shown, code="type", field=where, value=value)
 
 
 def read_table(path: Path, example: str = "") -> dict[str, Any]:
@@ -193,13 +196,13 @@ def read_table(path: Path, example: str = "") -> dict[str, Any]:
     """
     text = read_text(path, "the path of a .toml or .json file", MOST_TEXT_BYTES)
     if not text.strip():
-        raise PlannerError(f"{path}: the file is empty{'; ' * bool(example)}{example}.")
+        raise PlannerError("{0}: the file is empty{1}{2}.", path, "; " * bool(example), example)
     require_sane(text, str(path))
     try:
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise PlannerError(f"{path}: not valid {kind}: {error}.") from None
+        raise PlannerError("{0}: not valid {1}: {2}.", path, kind, of_python(error)) from None
     if not isinstance(data, dict):
-        raise PlannerError(f"{path}: holds a {type(data).__name__}; a table (object) of fields is needed.")
+        raise PlannerError("{0}: holds a {1}; a table (object) of fields is needed.", path, type(data).__name__)
     return data

@@ -18,10 +18,10 @@ SUFFIXES = (".parquet", ".csv", ".json")
 def check_output(path: Path) -> None:
     """Refuse a path for tables before any work is done."""
     if path.suffix.lower() not in SUFFIXES:
-        raise PlannerError(f"--out {path}: give a path that ends in {', '.join(SUFFIXES)}.")
+        raise PlannerError("--out {0}: give a path that ends in {1}.", path, ", ".join(SUFFIXES))
     require_folder(path, "--out")
     if path.is_dir():
-        raise PlannerError(f"--out {path}: is a folder; give the path of a file.")
+        raise PlannerError("--out {0}: is a folder; give the path of a file.", path)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

@@ -16,15 +16,15 @@ def whole(row: Mapping[str, str], column: str, default: int | None = None) -> in
     if text == "":
         if default is not None:
             return default
-        raise PlannerError(f"{column} is empty: every run needs it")
+        raise PlannerError("{0} is empty: every run needs it", column)
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value != int(value) or value < 0:
-        raise PlannerError(f"{column} = {text!r}: must be a whole number that is not negative")
+        raise PlannerError("{0} = {1!r}: must be a whole number that is not negative", column, text)
     if value > 1e12:
-        raise PlannerError(f"{column} = {text!r}: is too large")
+        raise PlannerError("{0} = {1!r}: is too large", column, text)
     return int(value)
 
 
@@ -37,7 +37,7 @@ def yes(row: Mapping[str, str], column: str, default: bool = False) -> bool:
         return True
     if text.lower() in FALSE:
         return False
-    raise PlannerError(f"{column} = {text!r}: must be 1 or 0, or empty")
+    raise PlannerError("{0} = {1!r}: must be 1 or 0, or empty", column, text)
 
 
 def fraction(row: Mapping[str, str], column: str) -> float:
@@ -46,7 +46,7 @@ def fraction(row: Mapping[str, str], column: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise PlannerError(f"{column} = {text!r}: must be a number from 0 to 1") from None
+        raise PlannerError("{0} = {1!r}: must be a number from 0 to 1", column, text) from None
 
 
 def measured_number(row: Mapping[str, str], column: str, scale: float) -> float | None:
@@ -59,7 +59,7 @@ def measured_number(row: Mapping[str, str], column: str, scale: float) -> float 
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value <= 0:
-        raise PlannerError(f"{column} = {text!r}: must be a positive number")
+        raise PlannerError("{0} = {1!r}: must be a positive number", column, text)
     return value
 
 

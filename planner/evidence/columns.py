@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from planner.common.message import Message
 from planner.evidence.measured_runs import ANSWERS, REQUIRED, Run
 
 READ = frozenset(
@@ -85,8 +86,9 @@ def in_own_words(run: Run, reason: str) -> str:
     written = run.columns.get("precision", "")
     if written == run.job.precision:
         return reason
-    named = f"precision = {written!r} (taken as {run.job.precision})"
-    return re.sub(r"job\.precision( = '[^']*')?", lambda _: named, reason, count=1)
+    named = Message("precision = {0!r} (taken as {1})", written, run.job.precision)
+    found = re.search(r"job\.precision( = '[^']*')?", reason)
+    return reason if found is None else reason.replace(found[0], named, 1)
 
 
 def columns_not_read(runs: Iterable[Run]) -> list[str]:

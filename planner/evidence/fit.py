@@ -20,6 +20,7 @@ from pydantic import model_validator
 
 from planner.common import data
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.references import Changes, Place
 from planner.common.spec import Spec, read_table
 from planner.evidence.measured_runs import Run
@@ -58,7 +59,7 @@ class Constant(Spec):
         if not isinstance(prior, dict):
             return d
         if set(prior) != {"same_as"} or not d.get("curves"):
-            raise ValueError(f"prior = {prior}: give a number, or same_as = a file of kernel curves, beside curves")
+            raise ValueError(Message("prior = {0}: give a number, or same_as = a file of kernel curves, beside curves", prior))
         return {**d, "prior": getattr(load_curves(str(prior["same_as"])), d["field"])}
 
     @property
@@ -90,7 +91,9 @@ class Constant(Spec):
 @cache
 def load_constants(path: Path = CONSTANTS) -> tuple[Constant, ...]:
     """The constants that a fit may change."""
-    return tuple(Constant.build(c, f"{path}: constant {i}") for i, c in enumerate(read_table(path)["constant"], start=1))
+    return tuple(
+        Constant.build(c, Message("{0}: constant {1}", path, i)) for i, c in enumerate(read_table(path)["constant"], start=1)
+    )
 
 
 @dataclass(frozen=True)

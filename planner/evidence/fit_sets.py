@@ -32,5 +32,5 @@ FIT_SETS = {
 def fit_set(name: str) -> FitSet:
     """The set of that name; PlannerError for an unknown one."""
     if name not in FIT_SETS:
-        raise PlannerError(f"--set {name}: {near(name, FIT_SETS)}")
+        raise PlannerError("--set {0}: {1}", name, near(name, FIT_SETS))
     return FIT_SETS[name]

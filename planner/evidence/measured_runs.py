@@ -13,6 +13,7 @@ from typing import Any, Literal
 from planner.common import data
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import read_text
+from planner.common.message import Message
 from planner.common.spec import read_table
 from planner.common.units import GIB
 from planner.evidence.cells import fraction, measured_number, usual_framework, whole, yes
@@ -93,26 +94,26 @@ def runs_of(lines: Iterable[str], path: str) -> tuple[list[Run], list[Refusal]]:
     try:
         header, rows = reader.fieldnames, list(reader)
     except csv.Error as error:
-        raise PlannerError(f"{path}: cannot be read as CSV ({error}).") from None
+        raise PlannerError("{0}: cannot be read as CSV ({1}).", path, error) from None
     if not header or not rows:
-        raise PlannerError(f"{path}: holds no rows; give a CSV with a header and one measured run a line.")
+        raise PlannerError("{0}: holds no rows; give a CSV with a header and one measured run a line.", path)
     twice = [name for name in header if header.count(name) > 1]
     if twice:
-        raise PlannerError(f"{path}: column {twice[0]} is there twice; keep one.")
+        raise PlannerError("{0}: column {1} is there twice; keep one.", path, twice[0])
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         hint = " The cells are not separated by commas." if len(header) == 1 else ""
-        raise PlannerError(f"{path}: column {missing[0]} is missing; every run needs {', '.join(REQUIRED)}.{hint}")
+        raise PlannerError("{0}: column {1} is missing; every run needs {2}.{3}", path, missing[0], ", ".join(REQUIRED), hint)
     runs: list[Run] = []
     refused: list[Refusal] = []
     seen: set[str] = set()
     for number, row in enumerate(rows, start=2):
-        name = (row.get("id") or "").strip() or f"line {number}"
+        name = (row.get("id") or "").strip() or Message("line {0}", number)
         try:
             if None in row:
-                raise PlannerError(f"line {number} has more cells than the header: a text with a comma needs quotes")
+                raise PlannerError("line {0} has more cells than the header: a text with a comma needs quotes", number)
             if name in seen:
-                raise PlannerError(f"id = {name!r} is there twice; the first row counts")
+                raise PlannerError("id = {0!r} is there twice; the first row counts", name)
             seen.add(name)
             runs.append(read_run(name, {k: (v or "").strip() for k, v in row.items() if k is not None}))
         except PlannerError as error:
@@ -154,7 +155,7 @@ def read_run(name: str, given: Mapping[str, str]) -> Run:
     """One row: empty cells take the defaults of its source and family, labels are translated, then specs are built."""
     for words, why in _labels()["not_told"].items():
         if words in given.get("notes", ""):
-            raise PlannerError(f"notes = {given['notes']!r}: {why}")
+            raise PlannerError("notes = {0!r}: {1}", given["notes"], why)
     given = noted(given, _labels())
     key = tuple((k, v) for k, v in given.items() if v != "" and k not in ANSWERS)
     asked = _question(key)
@@ -189,7 +190,7 @@ def _question(key: tuple[tuple[str, str], ...]) -> Question:
     label = _translated("framework", row["framework"])
     if label not in framework_names():
         known = [*framework_names(), *_labels()["framework"]]
-        raise PlannerError(f"framework = {row['framework']!r} is not known; {near(row['framework'], known)}")
+        raise PlannerError("framework = {0!r} is not known; {1}", row["framework"], near(row["framework"], known))
     if _translated("data_parallel", row.get("data_parallel", "")) in ("2", "3"):
         label = _labels()["sharded"].get(label, label)
     row = {**_labels()["framework_defaults"].get(label, {}), **{k: v for k, v in row.items() if v != ""}}
@@ -249,8 +250,11 @@ def _step_time(row: Mapping[str, str], job: Job) -> float | None:
     implied = job.tokens_per_step / rate / whole(row, "num_gpus")
     if seconds is not None and abs(seconds / implied - 1.0) > DISAGREE:
         raise PlannerError(
-            f"step_time_s = {seconds:g} and tokens_per_s_per_gpu = {rate:g} contradict each other: that rate is a step of "
-            f"{implied:.4g} s; correct one, or leave one empty"
+            "step_time_s = {0:g} and tokens_per_s_per_gpu = {1:g} contradict each other: that rate is a step of "
+            "{2:.4g} s; correct one, or leave one empty",
+            seconds,
+            rate,
+            implied,
         )
     return implied if seconds is None else seconds
 
@@ -274,7 +278,7 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
     kernel = _translated("attention_kernel", row.get("attention_kernel", ""))
     if kernel not in ("", start.attention_kernel):
         if kernel not in ("standard", "eager", "flash"):
-            raise PlannerError(f"attention_kernel = {kernel!r}: must be standard, eager or flash")
+            raise PlannerError("attention_kernel = {0!r}: must be standard, eager or flash", kernel)
         if not (kernel == "standard" and start.attention_kernel == "eager"):
             changes["attention_kernel"] = kernel
     modules = _recompute_modules(row)
@@ -345,7 +349,7 @@ def _job(row: Mapping[str, str], layout: Layout, model: Model) -> Job:
     if row.get("grad_dtype"):
         wide = row["grad_dtype"].lower() in ("fp32", "float32")
         if not wide and row["grad_dtype"].lower() not in ("bf16", "fp16", "bfloat16", "float16", "same"):
-            raise PlannerError(f"grad_dtype = {row['grad_dtype']!r}: must be fp32, bf16 or fp16")
+            raise PlannerError("grad_dtype = {0!r}: must be fp32, bf16 or fp16", row["grad_dtype"])
         fields["gradient_dtype"] = "fp32" if wide else "same"
     return Job.build(fields, "row")
 
@@ -354,7 +358,7 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
     sharding = row.get("data_parallel", "") or "ddp"
     zero = _translated("data_parallel", sharding)
     if zero not in ("0", "1", "2", "3"):
-        raise PlannerError(f"data_parallel = {sharding!r}: {near(sharding, _labels()['data_parallel'])}")
+        raise PlannerError("data_parallel = {0!r}: {1}", sharding, near(sharding, _labels()["data_parallel"]))
     fields: dict[str, Any] = {n: whole(row, n, 1) for n in ("tp", "pp", "vpp", "cp", "ep")}
     if framework.mixed_precision == "sharded_fp32":
         alone = whole(row, "dp", 1) == 1 or "data_parallel" not in row
@@ -377,7 +381,7 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
         fields["shard_group_size"] = int(group)
     recompute = _translated("recompute", row.get("recompute", "").partition("(")[0])
     if recompute and recompute not in RECOMPUTE:
-        raise PlannerError(f"recompute = {recompute!r}: {one_of(recompute, RECOMPUTE)}, or empty")
+        raise PlannerError("recompute = {0!r}: {1}, or empty", recompute, one_of(recompute, RECOMPUTE))
     # whoever ran out of memory had not recomputed everything: without a word on it, nothing
     unknown = RECOMPUTE[:1] if yes(row, "oom") else RECOMPUTE
     return tuple(Layout.build({**fields, "recompute": r}, "row") for r in ((recompute,) if recompute else unknown))
@@ -406,7 +410,7 @@ OFFLOADS: dict[str, tuple[str, ...]] = {
 def _offload(row: Mapping[str, str]) -> dict[str, bool]:
     what = row.get("offload", "")
     if what not in OFFLOADS:
-        raise PlannerError(f"offload = {what!r}: {near(what, list(OFFLOADS)[1:])}")
+        raise PlannerError("offload = {0!r}: {1}", what, near(what, list(OFFLOADS)[1:]))
     return dict.fromkeys(OFFLOADS[what], True)
 
 
@@ -418,7 +422,7 @@ def _model(row: Mapping[str, str]) -> Model:
     gated, biases = yes(row, "gated_ffn", default=True), yes(row, "biases")
     position = row.get("position_embedding", "") or "rope"
     if position not in POSITIONS:
-        raise PlannerError(f"position_embedding = {position!r}: {one_of(position, POSITIONS)}")
+        raise PlannerError("position_embedding = {0!r}: {1}", position, one_of(position, POSITIONS))
     dropout = fraction(row, "dropout")
     fields: dict[str, Any] = {
         "name": row.get("model") or "model",

@@ -210,9 +210,17 @@ def check_peak(run: Run) -> None:
     rate, peak = per * elements * tokens / run.step_time_s / run.cluster.num_gpus, chip.peak(dtype)
     if rate > peak:
         raise PlannerError(
-            f"step_time_s = {run.step_time_s:.4g}: {per:g} flops x {elements:.4g} parameters x {tokens:.4g} tokens on "
-            f"{run.cluster.num_gpus} GPUs are {rate / TERA:.0f} TFLOP/s each, {chip.name} has {peak / TERA:.0f} in {dtype}; "
-            "check batch, length and number of GPUs"
+            "step_time_s = {0:.4g}: {1:g} flops x {2:.4g} parameters x {3:.4g} tokens on {4} GPUs are {5:.0f} "
+            "TFLOP/s each, {6} has {7:.0f} in {8}; check batch, length and number of GPUs",
+            run.step_time_s,
+            per,
+            elements,
+            tokens,
+            run.cluster.num_gpus,
+            rate / TERA,
+            chip.name,
+            peak / TERA,
+            dtype,
         )
 
 

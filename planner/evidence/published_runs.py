@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.spec import Spec, read_table
 from planner.lifecycle.field_factor import CATALOG, FieldFactor
 from planner.lifecycle.simulation import expected_run
@@ -91,7 +92,9 @@ class Comparison:
 def published_runs() -> tuple[PublishedRun, ...]:
     """All published runs of the catalog."""
     table = read_table(CATALOG)["runs"]
-    return tuple(PublishedRun.build({"name": name, **fields}, f"{CATALOG}: {name}") for name, fields in table.items())
+    return tuple(
+        PublishedRun.build({"name": name, **fields}, Message("{0}: {1}", CATALOG, name)) for name, fields in table.items()
+    )
 
 
 def fit_field_factor(published: Sequence[float], modelled: Sequence[Modelled], organisations: Sequence[str]) -> FieldFactor:
@@ -131,7 +134,7 @@ def model_run(run: PublishedRun) -> Modelled:
         except PlannerError as error:
             refused = str(error)
     if not tried:
-        raise PlannerError(f"{run.name}: nothing tried can run it; {refused}")
+        raise PlannerError("{0}: nothing tried can run it; {1}", run.name, refused)
     logs = [math.log(hours) for hours, _, _ in tried]
     _, step, slower = tried[len(tried) // 2]
     between = Z_90 * math.hypot(max(logs) - min(logs), slower) / math.sqrt(12.0)
@@ -150,7 +153,7 @@ def _hours(run: PublishedRun, setting: dict[str, dict[str, Any]]) -> tuple[float
         layout = None if run.layout is None else {**run.layout, **stage.get("layout", {})}
         answer = plan(model=run.model, cluster=cluster, framework=run.framework, job=job, layout=layout, explain=False)
         if layout is None and not answer.fits:
-            raise PlannerError(f"{run.name}: no layout fits {cluster['num_nodes']} nodes")
+            raise PlannerError("{0}: no layout fits {1} nodes", run.name, cluster["num_nodes"])
         whole = expected_run(answer, {"num_simulations": 100, **run.run, **(undisturbed if run.measured == "steps" else {})})
         slower = _layout_spread(run, cluster, job) if layout is None else 0.0
         parts.append((whole.wall_s.expected * answer.num_gpus / 3600.0, answer.intervals["step_time_s"], slower))
@@ -179,7 +182,7 @@ def compare(runs: Sequence[PublishedRun], models: Sequence[Modelled], i: int) ->
     mine = runs[i]
     others = [j for j, r in enumerate(runs) if r.organisation != mine.organisation and r.measured == mine.measured]
     if len(others) < 2:
-        raise PlannerError(f"{mine.name}: a factor needs two runs of other organisations than {mine.organisation}.")
+        raise PlannerError("{0}: a factor needs two runs of other organisations than {1}.", mine.name, mine.organisation)
     fit = fit_field_factor(
         [runs[j].gpu_hours for j in others], [models[j] for j in others], [runs[j].organisation for j in others]
     )

@@ -43,22 +43,22 @@ def tuning_fields(row: Mapping[str, str], model: Model, labels: Labels) -> dict[
     """Fields of the job: kind, adapter and quantization; empty for a row that trains all weights."""
     method = row.get("method", "") or "full"
     if method not in METHODS:
-        raise PlannerError(f"method = {method!r}: {one_of(method, METHODS)}")
+        raise PlannerError("method = {0!r}: {1}", method, one_of(method, METHODS))
     if method == "full":
         return {}
     rank = whole(row, "lora_rank", 0)
     if not rank:
-        raise PlannerError(f"lora_rank is empty or 0 with method = {method!r}: adapters need a rank")
+        raise PlannerError("lora_rank is empty or 0 with method = {0!r}: adapters need a rank", method)
     adapter: dict[str, Any] = {"rank": rank, "dropout": fraction(row, "lora_dropout"), **_targets(row, model, labels)}
     fields: dict[str, Any] = {"kind": method, "adapter": adapter}
     bits = whole(row, "quant_bits", 4 if method != "lora" else 0)
     if method == "lora":
         if bits:
-            raise PlannerError(f"quant_bits = {bits} with method = 'lora': use qlora or gptq-lora")
+            raise PlannerError("quant_bits = {0} with method = 'lora': use qlora or gptq-lora", bits)
         return fields
     default = {4: "nf4", 8: "int8"} if method == "qlora" else {4: "gptq-int4", 8: "gptq-int8"}
     if bits not in default:
-        raise PlannerError(f"quant_bits = {bits}: must be 4 or 8")
+        raise PlannerError("quant_bits = {0}: must be 4 or 8", bits)
     form = row.get("quantization") or default[bits]
     fields["kind"] = "gptq-lora" if form.startswith("gptq") else "qlora"
     fields["quantization"] = {"format": form}
@@ -79,6 +79,6 @@ def _targets(row: Mapping[str, str], model: Model, labels: Labels) -> dict[str, 
     linears += [head] if head is not None else []
     here = [name for name in names if any(linear.named(name) for linear in linears)]
     if not here:
-        raise PlannerError(f"lora_targets = {told!r}: none of {', '.join(names)} is a linear layer of {model.name}")
+        raise PlannerError("lora_targets = {0!r}: none of {1} is a linear layer of {2}", told, ", ".join(names), model.name)
     saved = labels["modules_to_save"].get(told)
     return {"target_modules": here, **({"modules_to_save": str(saved).split(",")} if saved else {})}

@@ -61,7 +61,10 @@ def constants_written(found: Fit, catalog_of: Callable[[Constant], Catalog], sou
         catalog = catalog_of(constant)
         if target := catalog.refers(constant.place):
             raise PlannerError(
-                f"planner fit: {constant.name} is {target} by reference; fit {target}, or state a value of its own in its file."
+                "planner fit: {0} is {1} by reference; fit {2}, or state a value of its own in its file.",
+                constant.name,
+                target,
+                target,
             )
         path = catalog.path(constant.place.file, "planner fit")
         text = texts.get(path) or path.read_text(encoding="utf-8")

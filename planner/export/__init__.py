@@ -31,11 +31,12 @@ def export_plan(plan: Plan, stack: str) -> dict[str, str]:
     run), one that does not fit, and a layout, precision or model that the stack cannot express.
     """
     if stack not in STACKS:
-        raise PlannerError(f"export to {stack!r}: {one_of(stack, STACKS)}.")
+        raise PlannerError("export to {0!r}: {1}.", stack, one_of(stack, STACKS))
     if plan.job.kind not in ("pretrain", "finetune"):
         raise PlannerError(
-            f"export of job.kind = {plan.job.kind!r}: launch files are written for jobs that train all weights; plan with kind = "
-            "'pretrain' or 'finetune'."
+            "export of job.kind = {0!r}: launch files are written for jobs that train all weights; plan with kind "
+            "= 'pretrain' or 'finetune'.",
+            plan.job.kind,
         )
     make, frameworks = STACKS[stack]
     require_stack(plan, stack, frameworks)
@@ -46,12 +47,12 @@ def export_plan(plan: Plan, stack: str) -> dict[str, str]:
 def write_files(folder: Path, files: Mapping[str, str]) -> list[Path]:
     """Write the texts into a folder, made where its parent exists, all of them or none; the paths written."""
     if folder.exists() and not folder.is_dir():
-        raise PlannerError(f"--out {folder}: is a file; give a folder.")
+        raise PlannerError("--out {0}: is a file; give a folder.", folder)
     require_folder(folder, "--out")
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise PlannerError(f"--out {folder}: cannot be made ({error.strerror}); give a writable folder.") from None
+        raise PlannerError("--out {0}: cannot be made ({1}); give a writable folder.", folder, error.strerror) from None
     texts = {folder / name: text for name, text in files.items()}
     write_texts(texts)
     for path, text in texts.items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from planner.common.message import Message
 from planner.export.common import comment, degrees, forbid, refuse, script
 from planner.training.plan import Plan
 
@@ -49,9 +50,11 @@ def config(plan: Plan) -> dict[str, Any]:
     if x.offload_activations:
         raise refuse(stack, "layout.offload_activations cannot be expressed", "use false, or export to torchtitan without it")
     if job.precision not in ("bf16", "fp16", "fp32", "tf32"):
-        raise refuse(stack, f"job.precision = {job.precision!r} is not exported", "use bf16, fp16 or fp32")
+        raise refuse(stack, Message("job.precision = {0!r} is not exported", job.precision), "use bf16, fp16 or fp32")
     if n["shard"] % x.cp:
-        raise refuse(stack, f"layout.shard_group_size = {n['shard']} must hold all cp = {x.cp} ranks", "use a multiple")
+        raise refuse(
+            stack, Message("layout.shard_group_size = {0} must hold all cp = {1} ranks", n["shard"], x.cp), "use a multiple"
+        )
     parallel = {
         "parallelism_config_dp_replicate_size": n["replicate"],
         "parallelism_config_dp_shard_size": n["shard"] // x.cp,

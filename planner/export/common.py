@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message, join_messages
 from planner.common.units import DAY_S, GIB
 from planner.common.version import VERSION
 from planner.export.carried import carried_lines
@@ -13,7 +14,7 @@ from planner.training.plan import Plan
 
 def refuse(stack: str, what: str, remedy: str) -> PlannerError:
     """The error for what a stack cannot do."""
-    return PlannerError(f"export to {stack}: {what}; {remedy}.")
+    return PlannerError("export to {0}: {1}; {2}.", stack, what, remedy)
 
 
 def require_stack(plan: Plan, stack: str, frameworks: Sequence[str]) -> None:
@@ -21,11 +22,15 @@ def require_stack(plan: Plan, stack: str, frameworks: Sequence[str]) -> None:
     if plan.framework.name not in frameworks:
         raise refuse(
             stack,
-            f"the plan was made for {plan.framework.name}, whose memory and time are others",
-            f"plan with framework.name = {' or '.join(frameworks)}",
+            Message("the plan was made for {0}, whose memory and time are others", plan.framework.name),
+            Message("plan with framework.name = {0}", " or ".join(frameworks)),
         )
     if not plan.fits:
-        raise refuse(stack, f"the plan does not fit ({'; '.join(plan.reasons)})", "plan a layout that fits, or leave it out")
+        raise refuse(
+            stack,
+            Message("the plan does not fit ({0})", join_messages("; ", plan.reasons)),
+            "plan a layout that fits, or leave it out",
+        )
 
 
 def require_usual_update(plan: Plan, stack: str) -> None:
@@ -39,7 +44,7 @@ def forbid(plan: Plan, stack: str, **fields: object) -> None:
     for name, value in fields.items():
         given = getattr(plan.layout, name)
         if given != value:
-            raise refuse(stack, f"layout.{name} = {given!r} cannot be expressed", f"use {value!r}")
+            raise refuse(stack, Message("layout.{0} = {1!r} cannot be expressed", name, given), Message("use {0!r}", value))
 
 
 def gpus_per_node(plan: Plan) -> int:

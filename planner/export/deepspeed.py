@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from planner.common.message import Message
 from planner.export.common import degrees, forbid, gpus_per_node, refuse, script
 from planner.training.plan import Plan
 
@@ -39,15 +40,15 @@ def config(plan: Plan) -> dict[str, Any]:
     if x.ep > 1:
         raise refuse(
             "deepspeed",
-            f"layout.ep = {x.ep} is an argument of deepspeed.moe.layer.MoE in the model's code",
+            Message("layout.ep = {0} is an argument of deepspeed.moe.layer.MoE in the model's code", x.ep),
             "use 1, or set ep_size there and export the rest",
         )
     if x.recompute == "selective":
         raise refuse("deepspeed", "layout.recompute = 'selective' is not configured here", "use none or full")
     if job.precision not in ("bf16", "fp16", "fp32"):
-        raise refuse("deepspeed", f"job.precision = {job.precision!r} has no key", "use bf16, fp16 or fp32")
+        raise refuse("deepspeed", Message("job.precision = {0!r} has no key", job.precision), "use bf16, fp16 or fp32")
     if job.optimizer != "adamw":
-        raise refuse("deepspeed", f"job.optimizer = {job.optimizer!r} is not exported", "use adamw")
+        raise refuse("deepspeed", Message("job.optimizer = {0!r} is not exported", job.optimizer), "use adamw")
     zero: dict[str, Any] = {"stage": x.zero, "overlap_comm": plan.framework.overlap_gradient_reduction > 0}
     if x.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from planner.common.message import Message
 from planner.export.common import chunk_sizes, degrees, num_steps, options, refuse, script, torchrun
 from planner.model.architecture import Model
 from planner.training.plan import Plan
@@ -103,24 +104,30 @@ def _check_model(plan: Plan) -> None:
         "sliding_window": m.sliding_window is not None,
         "attention_sinks": m.attention_sinks,
         "qk_norm = 'full'": m.qk_norm == "full",
-        f"norms_per_layer = {m.norms_per_layer}": m.norms_per_layer != 2,
+        Message("norms_per_layer = {0}", m.norms_per_layer): m.norms_per_layer != 2,
         "embedding_norm": m.embedding_norm,
         "embedding_projection_size": m.embedding_projection_size is not None,
         "router_bias": m.router_bias,
         "shared_expert_gate": m.shared_expert_gate,
-        f"head = {m.head!r}": m.head != "language_model",
-        f"gated_ffn with activation = {m.activation!r}": m.gated_ffn and m.activation != "silu",
-        f"activation = {m.activation!r}": not m.gated_ffn and m.activation not in ("gelu", "gelu_tanh"),
+        Message("head = {0!r}", m.head): m.head != "language_model",
+        Message("gated_ffn with activation = {0!r}", m.activation): m.gated_ffn and m.activation != "silu",
+        Message("activation = {0!r}", m.activation): not m.gated_ffn and m.activation not in ("gelu", "gelu_tanh"),
         "biases on some linear layers only": m.attention_output_bias != m.ffn_bias,
     }
     for what, is_so in wrong.items():
         if is_so:
-            raise refuse("megatron", f"{m.name} has {what}, which the command line of Megatron-LM does not set", "write the spec")
+            raise refuse(
+                "megatron",
+                Message("{0} has {1}, which the command line of Megatron-LM does not set", m.name, what),
+                "write the spec",
+            )
     for name in PLAIN:
         default = Model.model_fields[name].default
         if getattr(m, name) != default:
             raise refuse(
-                "megatron", f"{m.name} has another {name} than {default!r}, which pretrain_gpt.py does not set", "write the spec"
+                "megatron",
+                Message("{0} has another {1} than {2!r}, which pretrain_gpt.py does not set", m.name, name, default),
+                "write the spec",
             )
 
 
@@ -153,9 +160,11 @@ def training_arguments(plan: Plan) -> dict[str, Any]:
     """Batch, length and precision."""
     job = plan.job
     if job.optimizer not in OPTIMIZERS:
-        raise refuse("megatron", f"job.optimizer = {job.optimizer!r} is not offered", f"use {', '.join(OPTIMIZERS)}")
+        raise refuse(
+            "megatron", Message("job.optimizer = {0!r} is not offered", job.optimizer), Message("use {0}", ", ".join(OPTIMIZERS))
+        )
     if job.precision in ("tf32", "bf16-pure"):
-        raise refuse("megatron", f"job.precision = {job.precision!r} has no option", "use fp32, fp16, bf16 or fp8")
+        raise refuse("megatron", Message("job.precision = {0!r} has no option", job.precision), "use fp32, fp16, bf16 or fp8")
     half = job.precision in ("bf16", "fp8", "nvfp4")
     gradient = job.gradient_dtype or plan.framework.gradient_dtype
     return {
@@ -182,7 +191,9 @@ def parallel_arguments(plan: Plan) -> dict[str, Any]:
     if x.schedule == "zero-bubble":
         raise refuse("megatron", "layout.schedule = 'zero-bubble' is not in Megatron-LM's schedules", "use 1f1b or interleaved")
     if x.zero > 1:
-        raise refuse("megatron", f"layout.zero = {x.zero} is not exported", "use zero = 0 or 1, or export FSDP to torchtitan")
+        raise refuse(
+            "megatron", Message("layout.zero = {0} is not exported", x.zero), "use zero = 0 or 1, or export FSDP to torchtitan"
+        )
     sizes = chunk_sizes(plan)
     even = len(set(sizes)) == 1
     expert = plan.model.num_experts > 0

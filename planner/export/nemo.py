@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from planner.common.message import Message
 from planner.export.common import chunk_sizes, comment, degrees, num_steps, refuse
 from planner.export.megatron import memory_arguments, parallel_arguments, pipeline_layout, training_arguments
 from planner.training.plan import Plan
@@ -23,7 +24,9 @@ def nemo_files(plan: Plan) -> dict[str, str]:
     for check in (training_arguments, parallel_arguments, memory_arguments):  # what Megatron-LM cannot do, NeMo cannot either
         check(plan)
     if plan.job.precision not in PRECISIONS:
-        raise refuse("nemo", f"job.precision = {plan.job.precision!r} has no recipe", f"use {', '.join(PRECISIONS)}")
+        raise refuse(
+            "nemo", Message("job.precision = {0!r} has no recipe", plan.job.precision), Message("use {0}", ", ".join(PRECISIONS))
+        )
     text = comment(plan, CHECKED, ("cluster.num_gpus",)) + "# the model itself comes from the recipe that these fields override\n"
     for group, fields in config(plan).items():
         if not isinstance(fields, dict):

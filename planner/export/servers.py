@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError, one_of
+from planner.common.message import Message, join_messages
 from planner.common.units import GIB
 from planner.common.version import VERSION
 from planner.export.carried import cluster_fields, literal, model_fields
@@ -34,17 +35,17 @@ def export_deployment(d: Deployment, server: str) -> dict[str, str]:
     cannot express.
     """
     if server not in SERVERS:
-        raise PlannerError(f"export to {server!r}: {one_of(server, SERVERS)}.")
+        raise PlannerError("export to {0!r}: {1}.", server, one_of(server, SERVERS))
     family = engine_family(d.engine.name)
     if family != server:
         what = f"the deployment was planned for {d.engine.name}, whose memory and time are others"
-        raise refuse(server, what, f"plan with serving.engine = {server!r}")
+        raise refuse(server, what, Message("plan with serving.engine = {0!r}", server))
     if d.serving.prefill_pool is not None:
         raise refuse(
             server, "serving.prefill_pool: two kinds of servers behind a router", "export each pool as its own deployment"
         )
     if not d.fits:
-        raise refuse(server, f"the deployment does not fit ({'; '.join(d.reasons)})", "plan one that fits")
+        raise refuse(server, Message("the deployment does not fit ({0})", join_messages("; ", d.reasons)), "plan one that fits")
     return SERVERS[server](d)
 
 
@@ -136,7 +137,9 @@ def _quantization(d: Deployment, server: str) -> str | None:
         return None
     found = {"fp8": "fp8", "nf4": "bitsandbytes"}.get(weights)
     if found is None:
-        raise refuse(server, f"serving.weights = {weights!r} is not a format of this server", "use bf16, fp8, int4-awq or mxfp4")
+        raise refuse(
+            server, Message("serving.weights = {0!r} is not a format of this server", weights), "use bf16, fp8, int4-awq or mxfp4"
+        )
     return found
 
 
@@ -150,10 +153,16 @@ def vllm_files(d: Deployment) -> dict[str, str]:
     wide = s.ep > 1
     if wide and s.dp > 1:
         raise refuse(
-            "vllm", f"serving.dp = {s.dp} beside spread experts: they spread over all ranks", "start one a replica: dp = 1"
+            "vllm",
+            Message("serving.dp = {0} beside spread experts: they spread over all ranks", s.dp),
+            "start one a replica: dp = 1",
         )
     if wide and s.ep % s.tp:
-        raise refuse("vllm", f"serving.ep = {s.ep} with tp = {s.tp}: experts spread over tp x dp ranks", "use a multiple of tp")
+        raise refuse(
+            "vllm",
+            Message("serving.ep = {0} with tp = {1}: experts spread over tp x dp ranks", s.ep, s.tp),
+            "use a multiple of tp",
+        )
     spec = s.speculative
     proposals = None
     if spec is not None:
@@ -201,7 +210,9 @@ def sglang_files(d: Deployment) -> dict[str, str]:
     }
     if groups > 1 and s.dp > 1:
         raise refuse(
-            "sglang", f"serving.dp = {s.dp} replicas beside data-parallel attention", "start one server a replica: dp = 1"
+            "sglang",
+            Message("serving.dp = {0} replicas beside data-parallel attention", s.dp),
+            "start one server a replica: dp = 1",
         )
     return {"launch.sh": _script(d, ["python -m sglang.launch_server", '--model-path "${MODEL:?}"', *options(values)])}
 
@@ -210,17 +221,19 @@ def tensorrt_files(d: Deployment) -> dict[str, str]:
     """``launch.sh`` with ``trtllm-serve`` and ``config.yaml`` (YAML whose values are JSON)."""
     s = d.serving
     if s.dp > 1:
-        raise refuse("tensorrt-llm", f"serving.dp = {s.dp}: one server is one replica", "start one a replica: dp = 1")
+        raise refuse("tensorrt-llm", Message("serving.dp = {0}: one server is one replica", s.dp), "start one a replica: dp = 1")
     if s.attention_groups > 1 and s.tp > 1:
         raise refuse(
             "tensorrt-llm",
-            f"serving.tp = {s.tp} with ep = {s.ep}: enable_attention_dp gives each GPU an attention of its own",
+            Message("serving.tp = {0} with ep = {1}: enable_attention_dp gives each GPU an attention of its own", s.tp, s.ep),
             "use tp = 1, or ep = tp",
         )
     if s.speculative is not None:
         raise refuse("tensorrt-llm", "serving.speculative is not exported", "leave it out, or export to vllm")
     if s.weights not in ("bf16", "fp16", "fp8", *OF_CHECKPOINT):
-        raise refuse("tensorrt-llm", f"serving.weights = {s.weights!r} is not a format of this server", "use bf16, fp8 or nvfp4")
+        raise refuse(
+            "tensorrt-llm", Message("serving.weights = {0!r} is not a format of this server", s.weights), "use bf16, fp8 or nvfp4"
+        )
     values: dict[str, Any] = {
         "tp_size": max(s.tp, s.ep),
         "pp_size": s.pp,
@@ -246,9 +259,13 @@ def llama_cpp_files(d: Deployment) -> dict[str, str]:
     """``launch.sh`` with ``llama-server``; the cache is shared by the places, so its context is theirs together."""
     s = d.serving
     if s.weights not in GGUF:
-        raise refuse("llama.cpp", f"serving.weights = {s.weights!r} is no format of its files", f"use {', '.join(GGUF)}")
+        raise refuse(
+            "llama.cpp",
+            Message("serving.weights = {0!r} is no format of its files", s.weights),
+            Message("use {0}", ", ".join(GGUF)),
+        )
     if s.dp > 1:
-        raise refuse("llama.cpp", f"serving.dp = {s.dp}: one server is one replica", "start one a replica: dp = 1")
+        raise refuse("llama.cpp", Message("serving.dp = {0}: one server is one replica", s.dp), "start one a replica: dp = 1")
     places = _places(d)
     values: dict[str, Any] = {
         "n-gpu-layers": d.model.num_layers + 1,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from planner.common.message import Message
 from planner.export.common import degrees, num_steps, options, refuse, script, torchrun
 from planner.training.plan import Plan
 
@@ -23,7 +24,9 @@ MODELS = {
 def torchtitan_files(plan: Plan) -> dict[str, str]:
     """``launch.sh``: a registered configuration with batch, degrees, sharding and checkpointing overridden."""
     if plan.model.name not in MODELS:
-        raise refuse("torchtitan", f"{plan.model.name} has no registered configuration", f"use {', '.join(MODELS)}")
+        raise refuse(
+            "torchtitan", Message("{0} has no registered configuration", plan.model.name), Message("use {0}", ", ".join(MODELS))
+        )
     module, config = MODELS[plan.model.name]
     policy = {"full": "activation_checkpoint:full", "none": "activation_checkpoint:none"}[_recompute(plan)]
     words = [
@@ -52,16 +55,28 @@ def overrides(plan: Plan) -> dict[str, Any]:
     x, job, n = plan.layout, plan.job, degrees(plan)
     for field, only in (("etp", 1), ("offload_activations", False)):
         if getattr(x, field) != only:
-            raise refuse("torchtitan", f"layout.{field} = {getattr(x, field)!r} cannot be expressed", f"use {only!r}")
+            raise refuse(
+                "torchtitan",
+                Message("layout.{0} = {1!r} cannot be expressed", field, getattr(x, field)),
+                Message("use {0!r}", only),
+            )
     if job.precision not in ("bf16", "fp32", "bf16-pure"):
-        raise refuse("torchtitan", f"job.precision = {job.precision!r} is a model converter there", "use bf16, bf16-pure or fp32")
+        raise refuse(
+            "torchtitan",
+            Message("job.precision = {0!r} is a model converter there", job.precision),
+            "use bf16, bf16-pure or fp32",
+        )
     if job.gradient_dtype == "same":
         raise refuse("torchtitan", "job.gradient_dtype = 'same' cannot be expressed: it reduces in fp32", "leave it out")
     if job.optimizer != "adamw":
-        raise refuse("torchtitan", f"job.optimizer = {job.optimizer!r} is not exported", "use adamw")
+        raise refuse("torchtitan", Message("job.optimizer = {0!r} is not exported", job.optimizer), "use adamw")
     shard = n["shard"] // x.cp  # context-parallel ranks shard with the data-parallel ones
     if n["shard"] % x.cp:
-        raise refuse("torchtitan", f"layout.shard_group_size = {n['shard']} must hold all cp = {x.cp} ranks", "use a multiple")
+        raise refuse(
+            "torchtitan",
+            Message("layout.shard_group_size = {0} must hold all cp = {1} ranks", n["shard"], x.cp),
+            "use a multiple",
+        )
     local = job.global_batch_size // n["dp"] if x.pp > 1 else x.micro_batch_size
     return {
         "training.seq_len": job.seq_len,
@@ -90,7 +105,9 @@ def _pipeline(plan: Plan) -> dict[str, Any]:
     chunks, layers = x.pp * x.vpp, plan.model.num_layers
     light = next((n for n in (0, 1, 2) if (layers + n) % chunks == 0), None)
     if light is None:
-        raise refuse("torchtitan", f"{layers} layers do not fill {chunks} chunks", "use pp and vpp that divide them")
+        raise refuse(
+            "torchtitan", Message("{0} layers do not fill {1} chunks", layers, chunks), "use pp and vpp that divide them"
+        )
     return {
         "parallelism.pipeline_parallel_degree": x.pp,
         "parallelism.pipeline_parallel_schedule": "Interleaved1F1B" if x.vpp > 1 else "1F1B",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError, one_of
+from planner.common.message import Message, join_messages
 from planner.export.common import comment, degrees, forbid, num_steps, refuse, require_usual_update, script, torchrun
 from planner.training.plan import Plan
 
@@ -32,17 +33,23 @@ def export_tuning(plan: Plan, tool: str) -> dict[str, str]:
     Raises PlannerError for an unknown tool, another kind of job, a plan that does not fit, and what the tool cannot express.
     """
     if tool not in TUNERS:
-        raise PlannerError(f"export to {tool!r}: {one_of(tool, TUNERS)}.")
+        raise PlannerError("export to {0!r}: {1}.", tool, one_of(tool, TUNERS))
     if plan.job.kind not in KINDS:
-        raise refuse(tool, f"job.kind = {plan.job.kind!r} is not exported", f"plan with kind = {', '.join(KINDS)}")
+        raise refuse(
+            tool, Message("job.kind = {0!r} is not exported", plan.job.kind), Message("plan with kind = {0}", ", ".join(KINDS))
+        )
     if not plan.fits:
-        raise refuse(tool, f"the plan does not fit ({'; '.join(plan.reasons)})", "plan a layout that fits, or leave it out")
+        raise refuse(
+            tool,
+            Message("the plan does not fit ({0})", join_messages("; ", plan.reasons)),
+            "plan a layout that fits, or leave it out",
+        )
     forbid(plan, tool, tp=1, pp=1, vpp=1, ep=1, etp=1, cp=1)
     _check_sharding(plan, tool)
     if plan.layout.recompute == "selective":
         raise refuse(tool, "layout.recompute = 'selective' cannot be expressed", "use none or full")
     if plan.job.precision not in ("bf16", "bf16-pure", "fp16", "fp32", "tf32"):
-        raise refuse(tool, f"job.precision = {plan.job.precision!r} is not exported", "use bf16, fp16 or fp32")
+        raise refuse(tool, Message("job.precision = {0!r} is not exported", plan.job.precision), "use bf16, fp16 or fp32")
     if tool != "torchtune":
         require_usual_update(plan, tool)
     return TUNERS[tool](plan)
@@ -52,22 +59,28 @@ def _check_sharding(plan: Plan, tool: str) -> None:
     """Refuse what the tools' ``fsdp`` does not say: optimizer states or gradients sharded alone, groups, offloading."""
     x = plan.layout
     if degrees(plan)["dp"] > 1 and x.zero in (1, 2):
-        raise refuse(tool, f"layout.zero = {x.zero} cannot be expressed", "use zero = 0 or 3, or export to deepspeed")
+        raise refuse(tool, Message("layout.zero = {0} cannot be expressed", x.zero), "use zero = 0 or 3, or export to deepspeed")
     forbid(plan, tool, shard_group_size=0, offload_optimizer=False)
     if tool != "torchtune":
         forbid(plan, tool, offload_activations=False)
         return
     if degrees(plan)["dp"] > 1 and x.zero != 3:
-        raise refuse(tool, f"layout.zero = {x.zero} cannot be expressed: its recipes for several GPUs shard all", "use zero = 3")
+        raise refuse(
+            tool, Message("layout.zero = {0} cannot be expressed: its recipes for several GPUs shard all", x.zero), "use zero = 3"
+        )
     if plan.job.adapter is not None and plan.job.adapter.modules_to_save:
         saved = list(plan.job.adapter.modules_to_save)
-        raise refuse(tool, f"job.adapter.modules_to_save = {saved} cannot be expressed", "leave it out, or export to peft")
+        raise refuse(
+            tool, Message("job.adapter.modules_to_save = {0} cannot be expressed", saved), "leave it out, or export to peft"
+        )
 
 
 def _optimizer(plan: Plan, tool: str, names: Mapping[str, str]) -> str:
     found = names.get(plan.job.optimizer)
     if found is None:
-        raise refuse(tool, f"job.optimizer = {plan.job.optimizer!r} is not exported", f"use {', '.join(names)}")
+        raise refuse(
+            tool, Message("job.optimizer = {0!r} is not exported", plan.job.optimizer), Message("use {0}", ", ".join(names))
+        )
     return found
 
 
@@ -113,7 +126,7 @@ def _four_bit(plan: Plan, tool: str) -> bool:
     """Whether frozen weights are stored in 4 bit as bitsandbytes does; PlannerError for other formats."""
     q = plan.job.quantization
     if q is not None and q.format not in ("nf4", "fp4", "int8"):
-        raise refuse(tool, f"job.quantization.format = {q.format!r} is the checkpoint's own", "use nf4, fp4 or int8")
+        raise refuse(tool, Message("job.quantization.format = {0!r} is the checkpoint's own", q.format), "use nf4, fp4 or int8")
     return plan.job.kind == "qlora" and (q is None or q.format != "int8")
 
 
@@ -261,7 +274,7 @@ def torchtune_files(plan: Plan) -> dict[str, str]:
     job, tool = plan.job, "torchtune"
     recipe = {"finetune": "full_finetune", "lora": "lora_finetune", "qlora": "lora_finetune"}[job.kind]
     if job.kind == "qlora" and job.quantization is not None and job.quantization.format != "nf4":
-        raise refuse(tool, f"job.quantization.format = {job.quantization.format!r} is not stored there", "use nf4")
+        raise refuse(tool, Message("job.quantization.format = {0!r} is not stored there", job.quantization.format), "use nf4")
     recipe += "_distributed" if plan.num_gpus > 1 else "_single_device"
     names = {"q_proj", "k_proj", "v_proj", "output_proj"}
     values: dict[str, Any] = {

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError, near
+from planner.common.message import Message
 from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
 
@@ -28,7 +29,7 @@ SLOWEST, FASTEST = 1e6, 1e15
 def _plausible(value: float) -> float:
     """A rate in bytes per second; 400 is most likely meant as 400 GB/s."""
     if not SLOWEST <= value <= FASTEST:
-        raise ValueError(f"must be from {SLOWEST:.0e} to {FASTEST:.0e} bytes per second; 400 GB/s are 400e9")
+        raise ValueError(Message("must be from {0:.0e} to {1:.0e} bytes per second; 400 GB/s are 400e9", SLOWEST, FASTEST))
     return value
 
 
@@ -109,8 +110,11 @@ class Accelerator(Spec):
             return self.peak_flops_per_s[dtype]
         have = ", ".join(self.peak_flops_per_s)
         raise PlannerError(
-            f"job.precision: {self.name} has no {dtype} matrix units ({self.architecture}); it has {have}. "
-            "Choose one of these, or another accelerator."
+            "job.precision: {0} has no {1} matrix units ({2}); it has {3}. Choose one of these, or another accelerator.",
+            self.name,
+            dtype,
+            self.architecture,
+            have,
         )
 
 
@@ -138,8 +142,10 @@ def require_vendor(card: Accelerator, asked: Software, field: str, load: Callabl
         return
     others = ", ".join(name for name in names if card.vendor in load(name).vendors)
     if not others:
-        raise PlannerError(f"{field} = {asked.name!r}: nothing of its kind in the catalog runs on {card.vendor}'s {card.name}.")
-    raise PlannerError(f"{field} = {asked.name!r} does not run on {card.vendor}'s {card.name}; use {others}.")
+        raise PlannerError(
+            "{0} = {1!r}: nothing of its kind in the catalog runs on {2}'s {3}.", field, asked.name, card.vendor, card.name
+        )
+    raise PlannerError("{0} = {1!r} does not run on {2}'s {3}; use {4}.", field, asked.name, card.vendor, card.name, others)
 
 
 class Node(Spec):
@@ -163,9 +169,11 @@ class Node(Spec):
     def _check(self) -> Node:
         spans = [link.span for link in self.links if link.span]
         if spans != sorted(spans):
-            raise ValueError(f"links must be listed from near to far; their spans are {spans}")
+            raise ValueError(Message("links must be listed from near to far; their spans are {0}", spans))
         if self.num_gpus > 1 and not any(link.span >= self.num_gpus or link.span == 0 for link in self.links):
-            raise ValueError(f"no link joins all {self.num_gpus} GPUs of the node; widest span is {max(spans, default=0)}")
+            raise ValueError(
+                Message("no link joins all {0} GPUs of the node; widest span is {1}", self.num_gpus, max(spans, default=0))
+            )
         return self
 
 
@@ -200,7 +208,7 @@ def _find(folder: str, what: str, name: str) -> Path:
     """The file of a profile: by its name, by an alias inside it, or by a path."""
     if name.endswith(".toml"):
         if not Path(name).is_file():
-            raise PlannerError(f"{what} = {name!r}: no such file.")
+            raise PlannerError("{0} = {1!r}: no such file.", what, name)
         return Path(name)
     files = _index(folder)
     wanted = name.lower().replace("_", "-").replace(" ", "-")
@@ -214,10 +222,13 @@ def _find(folder: str, what: str, name: str) -> Path:
         if wanted in known["names"]:
             siblings = ", ".join(known["near"])
             raise PlannerError(
-                f"{what} = {name!r} is known but has no profile: {known['reason']}. "
-                f"Write one from {siblings or 'a measurement'} (docs/guide/calibrate.md), or choose another."
+                "{0} = {1!r} is known but has no profile: {2}. Write one from {3} (docs/guide/calibrate.md), or choose another.",
+                what,
+                name,
+                known["reason"],
+                siblings or "a measurement",
             )
-    raise PlannerError(f"{what} = {name!r} is not in hardware_profiles/{folder}; {near(wanted, files)}")
+    raise PlannerError("{0} = {1!r} is not in hardware_profiles/{2}; {3}", what, name, folder, near(wanted, files))
 
 
 @cache
@@ -260,7 +271,7 @@ def _link(link: Any, where: str) -> Any:
     found = next((x for x in read_table(other)["links"] if x["kind"] == link.get("kind", "nvlink")), None)
     if found is None:
         raise PlannerError(
-            f"{where}: links.same_as = {other.stem!r}: that node has no link of kind {link.get('kind', 'nvlink')}."
+            "{0}: links.same_as = {1!r}: that node has no link of kind {2}.", where, other.stem, link.get("kind", "nvlink")
         )
     return {**_link(found, str(other)), **{k: v for k, v in link.items() if k != "same_as"}}
 
@@ -279,7 +290,7 @@ def workstation(card: Accelerator, num_gpus: int) -> Node:
     on RTX 3070). Raises PlannerError beyond 8 cards.
     """
     if not 1 <= num_gpus <= BOX_GPUS:
-        raise PlannerError(f"cluster.node: a workstation of {num_gpus} cards: must hold 1 to {BOX_GPUS}; use several boxes.")
+        raise PlannerError("cluster.node: a workstation of {0} cards: must hold 1 to {1}; use several boxes.", num_gpus, BOX_GPUS)
     lanes = card.host_link_bytes_per_s * (0.5 if num_gpus == 2 else 1.0)
     bounces = card.aliases and any(alias.startswith("GeForce") for alias in card.aliases)
     source = "a box that nobody described: planner/hardware/cluster.py, workstation"
@@ -334,23 +345,29 @@ def cluster(
     gpu = load_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
     for field, value in (("num_nodes", num_nodes), ("num_gpus", num_gpus)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise PlannerError(f"cluster.{field} = {value!r}: must be a whole number of at least 1.")
+            raise PlannerError("cluster.{0} = {1!r}: must be a whole number of at least 1.", field, value)
     if num_nodes is None:
         num_nodes = 1 if num_gpus is None else -(-num_gpus // node_type.num_gpus)
     gpus = num_nodes * node_type.num_gpus if num_gpus is None else num_gpus
     if gpus > num_nodes * node_type.num_gpus:
         raise PlannerError(
-            f"cluster.num_gpus = {gpus}: {num_nodes} x {node_type.name} hold {num_nodes * node_type.num_gpus}; "
-            f"raise num_nodes to {-(-gpus // node_type.num_gpus)} or lower num_gpus."
+            "cluster.num_gpus = {0}: {1} x {2} hold {3}; raise num_nodes to {4} or lower num_gpus.",
+            gpus,
+            num_nodes,
+            node_type.name,
+            num_nodes * node_type.num_gpus,
+            -(-gpus // node_type.num_gpus),
         )
     if num_nodes > 1 and gpus % num_nodes:
         raise PlannerError(
-            f"cluster.num_gpus = {gpus}: does not spread evenly over {num_nodes} nodes; use a multiple of {num_nodes}."
+            "cluster.num_gpus = {0}: does not spread evenly over {1} nodes; use a multiple of {2}.", gpus, num_nodes, num_nodes
         )
     if num_nodes > 1 and not any(link.kind == "network" for link in node_type.links):
         raise PlannerError(
-            f"cluster.num_nodes = {num_nodes}: {node_type.name} has no network link in its profile; "
-            'add a [[links]] table with kind = "network" and span = 0, or use one node.'
+            "cluster.num_nodes = {0}: {1} has no network link in its profile; add a [[links]] table with kind = "
+            '"network" and span = 0, or use one node.',
+            num_nodes,
+            node_type.name,
         )
     if num_nodes > 1 and gpus < num_nodes * node_type.num_gpus:
         node_type = partly_used(node_type, gpus // num_nodes)
@@ -366,8 +383,15 @@ def cluster_notes(machine: Cluster) -> tuple[str, ...]:
     if network.bytes_per_s >= SLOW_NETWORK_BYTES_PER_S:
         return ()
     return (
-        f"warning: {machine.num_gpus} GPUs are {machine.num_nodes} boxes of {machine.node.name}, joined by {network.name} "
-        f"({per_node * 8e-9:g} Gbit/s a box): exchanges between boxes may take most of the time",
+        Message(
+            "warning: {0} GPUs are {1} boxes of {2}, joined by {3} ({4:g} Gbit/s a box): exchanges between boxes may "
+            "take most of the time",
+            machine.num_gpus,
+            machine.num_nodes,
+            machine.node.name,
+            network.name,
+            per_node * 8e-09,
+        ),
     )
 
 

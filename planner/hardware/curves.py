@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from planner.common.data import PROFILES
+from planner.common.message import Message
 from planner.common.references import Catalog
 from planner.common.spec import Spec
 from planner.hardware.cluster import Accelerator
@@ -63,7 +64,9 @@ def curves_of(accelerator: Accelerator) -> Curves:
     """The accelerator's own curves where its profile holds them, else those of the file that it names."""
     if accelerator.kernel_curves is None:
         return load_curves(accelerator.curves)
-    return Curves.build({"name": accelerator.name, **accelerator.kernel_curves}, f"kernel_curves of {accelerator.name}")
+    return Curves.build(
+        {"name": accelerator.name, **accelerator.kernel_curves}, Message("kernel_curves of {0}", accelerator.name)
+    )
 
 
 @cache

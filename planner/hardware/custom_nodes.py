@@ -66,7 +66,7 @@ def _node_of(card: Accelerator, num_nodes: int | None, num_gpus: int | None, gpu
         whole = isinstance(gpus_per_node, int) and not isinstance(gpus_per_node, bool)
         if not whole or not 1 <= gpus_per_node <= MOST_GPUS_PER_NODE:
             raise PlannerError(
-                f"cluster.gpus_per_node = {gpus_per_node!r}: must be a whole number from 1 to {MOST_GPUS_PER_NODE}."
+                "cluster.gpus_per_node = {0!r}: must be a whole number from 1 to {1}.", gpus_per_node, MOST_GPUS_PER_NODE
             )
         if reference is not None:
             return reference if gpus_per_node == reference.num_gpus else custom_node(card.name, gpus_per_node)
@@ -110,8 +110,11 @@ def _check_network(gbit_per_s: float) -> None:
     number = isinstance(gbit_per_s, int | float) and not isinstance(gbit_per_s, bool)
     if not number or not LEAST_GBIT_PER_S <= gbit_per_s <= MOST_GBIT_PER_S:
         raise PlannerError(
-            f"cluster.network_gbit_per_s = {gbit_per_s!r}: must be the Gbit/s of one node, {LEAST_GBIT_PER_S:g} to "
-            f"{MOST_GBIT_PER_S:g}, e.g. 3200 for eight cards of 400."
+            "cluster.network_gbit_per_s = {0!r}: must be the Gbit/s of one node, {1:g} to {2:g}, e.g. 3200 for "
+            "eight cards of 400.",
+            gbit_per_s,
+            LEAST_GBIT_PER_S,
+            MOST_GBIT_PER_S,
         )
 
 

@@ -79,7 +79,9 @@ def model_table(checkpoint: str) -> dict[str, Any]:
         return {"name": found}
     hint = near(checkpoint.rpartition("/")[2].lower()[:80], _catalog())
     raise PlannerError(
-        f"model {checkpoint[:120]!r} is not in the catalog; {hint} Name it before --from, or give its config.json.",
+        "model {0!r} is not in the catalog; {1} Name it before --from, or give its config.json.",
+        checkpoint[:120],
+        hint,
         code="model",
         field="model.name",
         value=checkpoint[:120],
@@ -97,7 +99,8 @@ def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str
     if not all(field in fields for field in SIZES):
         missing = next(field for field in SIZES if field not in fields)
         raise PlannerError(
-            f"model.{missing} is missing: the launch file does not say which model it trains; name one before --from.",
+            "model.{0} is missing: the launch file does not say which model it trains; name one before --from.",
+            missing,
             code="missing",
             field=f"model.{missing}",
         )

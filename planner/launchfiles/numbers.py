@@ -25,7 +25,10 @@ def whole(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
         what = name.removeprefix("said.").replace("_", " ")
         raise PlannerError(
-            f"{what} = {shown(value)!r} in the launch file: must be a whole number of at least {least}.",
+            "{0} = {1!r} in the launch file: must be a whole number of at least {2}.",
+            what,
+            shown(value),
+            least,
             code="quantity",
             field=name,
             value=shown(value),

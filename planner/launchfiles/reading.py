@@ -60,7 +60,7 @@ def collect(paths: Sequence[Path]) -> Collected:
         _read(path, found, None)
     if not found.given:
         named = ", ".join(str(path) for path in paths)
-        raise PlannerError(f"--from {named}: no option of {', '.join(one.title for one in formats())} was found there.")
+        raise PlannerError("--from {0}: no option of {1} was found there.", named, ", ".join(one.title for one in formats()))
     return found
 
 
@@ -85,7 +85,7 @@ def _carried(lines: Sequence[str], found: Collected) -> None:
         try:
             value = tomllib.loads(f"value = {match[2]}")["value"]
         except (ValueError, RecursionError):
-            raise PlannerError(f"{line.strip()[:80]}: the value must be as in TOML, text in quotes.") from None
+            raise PlannerError("{0}: the value must be as in TOML, text in quotes.", line.strip()[:80]) from None
         found.carried[match[1]] = value
 
 
@@ -102,13 +102,13 @@ def _parsed(path: Path, text: str, kind: str) -> Mapping[str, Any]:
     except PlannerError:
         raise
     except (ValueError, RecursionError, OverflowError, TypeError, LookupError, AttributeError) as error:
-        raise PlannerError(f"{path}: not valid {kind[1:].upper()}: {_first_line(error)}.") from None
+        raise PlannerError("{0}: not valid {1}: {2}.", path, kind[1:].upper(), _first_line(error)) from None
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "yaml":
             raise
-        raise PlannerError(f"{path}: not valid YAML: {_first_line(error)}.") from None
+        raise PlannerError("{0}: not valid YAML: {1}.", path, _first_line(error)) from None
     if not isinstance(data, Mapping):
-        raise PlannerError(f"{path}: holds no table of options; give a launch script or its configuration file.")
+        raise PlannerError("{0}: holds no table of options; give a launch script or its configuration file.", path)
     return data
 
 
@@ -132,13 +132,14 @@ def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named:
     for pair in _flat(data, ""):
         pairs.append(pair)
         if len(pairs) > MOST_OPTIONS:
-            raise PlannerError(f"{path}: holds over {MOST_OPTIONS:,} options; a configuration of hundreds is read.")
+            raise PlannerError("{0}: holds over {1:,} options; a configuration of hundreds is read.", path, MOST_OPTIONS)
     keys = {plain_name(name) for name, _ in pairs}
     form = _form_of(keys) or named
     if form is None:
         raise PlannerError(
-            f"{path}: none of the tools is known by these keys; --from reads "
-            f"{', '.join(one.title for one in formats() if one.marks)}."
+            "{0}: none of the tools is known by these keys; --from reads {1}.",
+            path,
+            ", ".join(one.title for one in formats() if one.marks),
         )
     further: list[tuple[str, Any]] = []
     for name, value in pairs:

@@ -120,7 +120,7 @@ class _Reader:
         self.words += 1
         self.letters += sum(map(len, words[-8:]))
         if self.words > MOST_WORDS or self.letters > MOST_LETTERS or len(words) > MOST_WORDS:
-            raise PlannerError(f"a script of over {MOST_WORDS:,} words or {MOST_LETTERS:,} letters is not read.")
+            raise PlannerError("a script of over {0:,} words or {1:,} letters is not read.", MOST_WORDS, MOST_LETTERS)
 
     def _comment(self) -> None:
         end = self.text.find("\n", self.at)
@@ -233,7 +233,7 @@ class _Reader:
             self.letters += len(value)
             word.add(value) if quoted else word.split(value)
         if self.letters > MOST_LETTERS or len(word.parts) > MOST_WORDS:
-            raise PlannerError(f"a script of over {MOST_WORDS:,} words or {MOST_LETTERS:,} letters is not read.")
+            raise PlannerError("a script of over {0:,} words or {1:,} letters is not read.", MOST_WORDS, MOST_LETTERS)
 
     def _arithmetic(self, written: str) -> str:
         """``$((A * B / 2))`` as a number; what is not whole numbers stays as it is written."""

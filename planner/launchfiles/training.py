@@ -307,7 +307,11 @@ def _sharding_and_batch(said: Said, table: Mapping[str, Any]) -> int | None:
     dp = None if world is None else world // (tp * pp * cp)
     if world is not None and (not dp or world % (tp * pp * cp)):
         raise PlannerError(
-            f"tp x pp x cp = {tp} x {pp} x {cp} does not divide {world} GPUs; give their number with --on, such as --on 32xh100.",
+            "tp x pp x cp = {0} x {1} x {2} does not divide {3} GPUs; give their number with --on, such as --on 32xh100.",
+            tp,
+            pp,
+            cp,
+            world,
             code="layout",
             field="cluster.num_gpus",
             value=world,
@@ -459,7 +463,8 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
         return model_table(checkpoint)
     what = f"{said.formats[0].title}" if said.formats else "the launch file"
     raise PlannerError(
-        f"which model? {what} does not say it here; name one before --from: planner plan llama-3-8b --from FILE.",
+        "which model? {0} does not say it here; name one before --from: planner plan llama-3-8b --from FILE.",
+        what,
         code="missing",
         field="model.name",
     )

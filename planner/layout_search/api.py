@@ -37,8 +37,8 @@ def run(
     """Search with an engine: "local" in this process, "ray" on a Ray cluster; both give the same answer."""
     if engine == "local":
         if address is not None:
-            raise PlannerError(f"address = {address!r}: belongs to engine = 'ray'.")
+            raise PlannerError("address = {0!r}: belongs to engine = 'ray'.", address)
         return run_search(q, progress)
     if engine != "ray":
-        raise PlannerError(f"engine = {engine!r}: must be local or ray.")
+        raise PlannerError("engine = {0!r}: must be local or ray.", engine)
     return run_on_ray(q, address, progress)

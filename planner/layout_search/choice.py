@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message, join_messages
 from planner.hardware.cluster import Cluster
 from planner.layout_search.question import SearchQuestion, Setup
 from planner.layout_search.ranking import NOISE
@@ -63,10 +64,13 @@ def choose(
     found = result.found
     rows = result.rows if len(result.rows) else found.leanest
     if not len(rows):
-        why = "; ".join(f"{count:,} {reason}" for reason, count in found.rejected.most_common())
+        why = join_messages("; ", (Message("{0:,} {1}", count, reason) for reason, count in found.rejected.most_common()))
         raise PlannerError(
-            f"layout: none is valid on {cluster.num_gpus} GPUs with global_batch_size = {job.global_batch_size} ({why}); choose "
-            "a batch that the GPUs divide, or give a layout."
+            "layout: none is valid on {0} GPUs with global_batch_size = {1} ({2}); choose a batch that the GPUs "
+            "divide, or give a layout.",
+            cluster.num_gpus,
+            job.global_batch_size,
+            why,
         )
     return Choice(layout=rows.layouts.row(0), sure=len(found.rows) > 0, why=_why(result), bolder=_bolder(result))
 
@@ -77,15 +81,22 @@ def _why(result: SearchResult) -> tuple[str, ...]:
     wide = ("no usual layout fits at this risk, so unusual ones were looked at too",) if result.widened else ()
     if len(found.rows):
         equals, fitting, noise = f"{result.group_sizes[0]:,}", f"{found.num_fitting:,}", f"{NOISE:.0%}"
-        why = (
-            f"layout chosen: the simplest of {equals} within {noise} of the fastest; {fitting} layouts fit with a probability of "
-            f"{sure} or more ({valid} are valid)"
+        why = Message(
+            "layout chosen: the simplest of {0} within {1} of the fastest; {2} layouts fit with a probability of "
+            "{3} or more ({4} are valid)",
+            equals,
+            noise,
+            fitting,
+            sure,
+            valid,
         )
     elif len(found.surest):
         most = chance(found.surest.fit_probability[0])
-        why = f"layout chosen: none fits with a probability of {sure}, this one is likeliest to, {most} ({valid} are valid)"
+        why = Message(
+            "layout chosen: none fits with a probability of {0}, this one is likeliest to, {1} ({2} are valid)", sure, most, valid
+        )
     else:
-        why = f"layout chosen: none fits, this one needs the least memory ({valid} are valid)"
+        why = Message("layout chosen: none fits, this one needs the least memory ({0} are valid)", valid)
     return (why, *wide)
 
 

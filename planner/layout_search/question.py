@@ -10,6 +10,7 @@ from typing import Any, Literal, Required, TypedDict, get_args
 import numpy as np
 
 from planner.common.errors import PlannerError, one_of
+from planner.common.message import Message, join_messages
 from planner.hardware.cluster import Accelerator, Cluster, Node, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import reference_node
@@ -131,9 +132,9 @@ def as_question(
 ) -> SearchQuestion:
     """Check and resolve what ``search`` takes."""
     if objective not in get_args(Objective):
-        raise PlannerError(f"objective = {objective!r}: {one_of(objective, get_args(Objective))}.")
+        raise PlannerError("objective = {0!r}: {1}.", objective, one_of(objective, get_args(Objective)))
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-        raise PlannerError(f"top = {top!r}: must be a whole number of at least 1.")
+        raise PlannerError("top = {0!r}: must be a whole number of at least 1.", top)
     the_model = as_model(model)
     the_job = as_job(job)
     check_sizes(the_model, the_job)
@@ -172,13 +173,13 @@ def _able(setups: tuple[Setup, ...]) -> tuple[tuple[Setup, ...], tuple[str, ...]
         try:
             check_job(grid.model, grid.cluster, grid.framework, grid.job)
         except PlannerError as error:
-            refused.append(f"{setup.label}: {error}")
+            refused.append(Message("{0}: {1}", setup.label, error))
             if len(setups) == 1:
                 raise
         else:
             able.append(setup)
     if not able:
-        raise PlannerError("; ".join(dict.fromkeys(refused)))
+        raise PlannerError(join_messages("; ", dict.fromkeys(refused)))
     return tuple(able), tuple(refused)
 
 
@@ -204,8 +205,9 @@ def _prices(price: Any, accelerators: set[str]) -> list[Any]:
         own = isinstance(p, int | float | Price) or (isinstance(p, Mapping) and "usd_per_gpu_hour" in p)
         if own and len(accelerators) > 1:
             raise PlannerError(
-                f"price.usd_per_gpu_hour: one price for {', '.join(sorted(accelerators))}; leave it out or give price.term, so "
-                "that each has its own quote, or search one accelerator at a time."
+                "price.usd_per_gpu_hour: one price for {0}; leave it out or give price.term, so that each has its "
+                "own quote, or search one accelerator at a time.",
+                ", ".join(sorted(accelerators)),
             )
     return prices
 
@@ -217,7 +219,7 @@ def _clusters(given: Cluster, gpus: Iterable[int] | None, accelerators: Iterable
         card = given.accelerator if name == given.accelerator.name else load_accelerator(name, "accelerator")
         node = given.node if card.name == given.accelerator.name else reference_node(card.name)
         if node is None:
-            raise PlannerError(f"accelerator = {name!r}: no node type has it; give cluster.node and search it alone.")
+            raise PlannerError("accelerator = {0!r}: no node type has it; give cluster.node and search it alone.", name)
         kinds.append((node, card))
     sizes = [given.num_gpus] if gpus is None else list(gpus)
     if not sizes or not kinds:
@@ -232,18 +234,20 @@ def _clusters(given: Cluster, gpus: Iterable[int] | None, accelerators: Iterable
 def _check(q: SearchQuestion) -> None:
     for name, value in (("deadline", q.deadline_s), ("budget-usd", q.budget_usd)):
         if value is not None and (not np.isfinite(value) or value <= 0):
-            raise PlannerError(f"{name} = {value}: must be a positive number.")
+            raise PlannerError("{0} = {1}: must be a positive number.", name, value)
         if value is not None and q.num_steps is None:
-            raise PlannerError(f"{name}: the job has no length; give job.num_tokens, num_samples or num_steps.")
+            raise PlannerError("{0}: the job has no length; give job.num_tokens, num_samples or num_steps.", name)
     for setup in q.setups:
         if setup.price is None and (q.objective == "cost" or q.budget_usd is not None):
             raise PlannerError(
-                f"price: no quote for {setup.grid.cluster.accelerator.name}; give price.usd_per_gpu_hour, or search by time."
+                "price: no quote for {0}; give price.usd_per_gpu_hour, or search by time.", setup.grid.cluster.accelerator.name
             )
         if setup.power_w == 0 and q.objective == "energy":
-            raise PlannerError(f"objective = 'energy': the power of {setup.grid.cluster.accelerator.name} (tdp_w) is not known.")
+            raise PlannerError(
+                "objective = 'energy': the power of {0} (tdp_w) is not known.", setup.grid.cluster.accelerator.name
+            )
     size = q.num_layouts
     if size > MAX_LAYOUTS:
         raise PlannerError(
-            f"the space holds {size:,} layouts, more than {MAX_LAYOUTS:,}; name fewer GPU counts, accelerators or stacks."
+            "the space holds {0:,} layouts, more than {1:,}; name fewer GPU counts, accelerators or stacks.", size, MAX_LAYOUTS
         )

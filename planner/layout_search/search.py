@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
+from planner.common.message import Message, join_messages
 from planner.common.progress import Progress
 from planner.hardware.cluster import host_usable_bytes, usable_bytes
 from planner.layout_search.explore import Block, explore
@@ -70,17 +71,21 @@ def answered(result: SearchResult) -> SearchResult:
     found, q = result.found, result.question
     if len(found.rows) or len(found.surest) or not result.complete:
         return result
-    parts = [f"{count:,} {reason}" for reason, count in found.rejected.most_common()]
+    parts = [Message("{0:,} {1}", count, reason) for reason, count in found.rejected.most_common()]
     least = found.least
     hints = []
     if "peak_bytes" in least and np.isfinite(least["peak_bytes"]) and not found.num_fitting:
         usable = max(usable_bytes(s.grid.cluster) for s in q.setups)
-        hints.append(f"the leanest needs {least['peak_bytes'] / 2**30:.1f} GiB per GPU of {usable / 2**30:.1f} usable")
+        hints.append(
+            Message("the leanest needs {0:.1f} GiB per GPU of {1:.1f} usable", least["peak_bytes"] / 2**30, usable / 2**30)
+        )
     if "time_s" in least and q.deadline_s is not None:
-        hints.append(f"the fastest that fits takes {least['time_s'] / 86400:.2f} days")
+        hints.append(Message("the fastest that fits takes {0:.2f} days", least["time_s"] / 86400))
     if "usd" in least and q.budget_usd is not None:
-        hints.append(f"the cheapest that fits costs ${least['usd']:,.0f}")
-    raise PlannerError(f"no layout is left of {found.num_layouts:,}: {'; '.join([*parts, *hints]) or 'the space is empty'}.")
+        hints.append(Message("the cheapest that fits costs ${0:,.0f}", least["usd"]))
+    raise PlannerError(
+        "no layout is left of {0:,}: {1}.", found.num_layouts, join_messages("; ", [*parts, *hints]) or "the space is empty"
+    )
 
 
 def _keep(q: SearchQuestion, setup: int, block: Block, found: Found) -> None:

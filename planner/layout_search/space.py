@@ -56,7 +56,7 @@ def allowed(names: Iterable[str]) -> frozenset[str]:
     wanted = list(names)
     for name in wanted:
         if name not in (*UNUSUAL, "all"):
-            raise PlannerError(f"allow = {name!r}: {one_of(name, (*UNUSUAL, 'all'))}.")
+            raise PlannerError("allow = {0!r}: {1}.", name, one_of(name, (*UNUSUAL, "all")))
     return EVERYTHING if "all" in wanted else frozenset(wanted)
 
 
@@ -166,7 +166,7 @@ class LayoutGrid:
         """All layouts as columns of shape ``(n,)``, for ``evaluate``; PlannerError beyond MAX_COLUMNS."""
         size = sum(self.size(tp) for tp in self.tps)
         if size > MAX_COLUMNS:
-            raise PlannerError(f"the space holds {size:,} layouts, too many to list at once; use planner.search instead.")
+            raise PlannerError("the space holds {0:,} layouts, too many to list at once; use planner.search instead.", size)
         parts = [block.at(np.arange(math.prod(block.shape))) for block in self.blocks()]
         return Layouts(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Layouts)})
 

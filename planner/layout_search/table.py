@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from planner.common.message import Message, join_messages
 from planner.common.units import GIB
 from planner.layout_search.differences import difference_columns
 from planner.layout_search.found import Found
@@ -160,21 +161,25 @@ def runner_up(table: pd.DataFrame) -> int:
     return int(others[np.argmin(table["group"].to_numpy()[others])]) if len(others) else 1
 
 
+def _more(sign: str, part: str, gain_s: float) -> Message:
+    return Message("{0} {1}{2:.3g} s", part.replace("_", " "), sign, gain_s)
+
+
 def why_second(table: pd.DataFrame) -> str:
     """One sentence on what the next answer does worse than the recommended one."""
     best, second = (table.iloc[i] for i in (0, runner_up(table)))
     changed = [
-        f"{name} {best[name]} -> {second[name]}"
+        Message("{0} {1} -> {2}", name, best[name], second[name])
         for name in ("accelerator", "num_gpus", "framework", *(f.name for f in fields(Layouts)))
         if best[name] != second[name]
     ]
     slower = second["step_time_s"] / best["step_time_s"] - 1.0
     parts = sorted(((second[f"{p}_s"] - best[f"{p}_s"], p) for p in PARTS), reverse=True)
-    worse = [f"{name.replace('_', ' ')} +{gain:.3g} s" for gain, name in parts if gain > 1e-3 * best["step_time_s"]][:3]
-    better = [f"{name.replace('_', ' ')} {gain:.3g} s" for gain, name in parts[::-1] if -gain > 1e-3 * best["step_time_s"]][:2]
+    worse = [_more("+", name, gain) for gain, name in parts if gain > 1e-3 * best["step_time_s"]][:3]
+    better = [_more("", name, gain) for gain, name in parts[::-1] if -gain > 1e-3 * best["step_time_s"]][:2]
     memory = (second["peak_total_bytes"] - best["peak_total_bytes"]) / GIB
-    parted = f" ({', '.join(worse + better)})" if worse or better else ""
+    parted = Message(" ({0})", join_messages(", ", worse + better)) if worse or better else ""
     priced = np.isfinite(best["cost_usd_per_step"]) and best["cost_usd_per_step"] > 0
-    dollars = f", dollars {second['cost_usd_per_step'] / best['cost_usd_per_step'] - 1.0:+.2%}" if priced else ""
+    dollars = Message(", dollars {0:+.2%}", second["cost_usd_per_step"] / best["cost_usd_per_step"] - 1.0) if priced else ""
     layouts = ", ".join(changed) or "the same layout"
-    return f"runner-up ({layouts}): step {100.0 * slower:+.2f}%{parted}, memory {memory:+.2f} GiB{dollars}"
+    return Message("runner-up ({0}): step {1:+.2f}%{2}, memory {3:+.2f} GiB{4}", layouts, 100.0 * slower, parted, memory, dollars)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.common.units import DAY_S, DTYPE_BYTES, GB, HOUR_S
 from planner.lifecycle.simulation import WholeRun
@@ -55,7 +56,7 @@ class Costs(Spec):
     def _check(self) -> Costs:
         for one, other in (("num_documents", "seconds_per_document"), ("num_vectors", "vector_dimensions")):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
-                raise ValueError(f"{one} and {other} work together; give both or neither")
+                raise ValueError(Message("{0} and {1} work together; give both or neither", one, other))
         stored = self.dataset_bytes or self.kept_checkpoints or self.num_vectors
         if stored and self.storage_usd_per_gb_month is None:
             raise ValueError("storage_usd_per_gb_month is missing, though something is stored")
@@ -130,7 +131,9 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
     spec = costs if isinstance(costs, Costs) else Costs.build(dict(costs or {}), "cost")
     price, answer = result.plan.price, result.plan
     if price is None:
-        raise PlannerError(f"price: the catalog has no quote for {answer.cluster.accelerator.name}; give price.usd_per_gpu_hour.")
+        raise PlannerError(
+            "price: the catalog has no quote for {0}; give price.usd_per_gpu_hour.", answer.cluster.accelerator.name
+        )
     day = today or datetime.date.today()
     embeddings = embedding_bytes(spec.num_vectors or 0, spec.vector_dimensions or 0, spec.vector_dtype)
     stored = spec.dataset_bytes + spec.kept_checkpoints * result.checkpoint_bytes + embeddings

@@ -16,13 +16,15 @@ from planner.common.files import read_text
 def given_shares(values: Sequence[float], num_experts: int, where: str = "run.expert_shares") -> Array:
     """Shares of tokens per expert, shape ``(num_experts,)``, from shares or counts. PlannerError names the bad entry."""
     if len(values) != num_experts:
-        raise PlannerError(f"{where}: has {len(values)} entries; the model has {num_experts} experts, give one entry each.")
+        raise PlannerError(
+            "{0}: has {1} entries; the model has {2} experts, give one entry each.", where, len(values), num_experts
+        )
     for i, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value) or value < 0:
-            raise PlannerError(f"{where}[{i}] = {value!r}: must be a finite number that is not negative.")
+            raise PlannerError("{0}[{1}] = {2!r}: must be a finite number that is not negative.", where, i, value)
     shares = np.asarray(values, dtype=float)
     if shares.sum() <= 0:
-        raise PlannerError(f"{where}: all entries are zero; give the tokens or the share of each expert.")
+        raise PlannerError("{0}: all entries are zero; give the tokens or the share of each expert.", where)
     return np.asarray(shares / shares.sum())
 
 
@@ -37,16 +39,16 @@ def read_histogram(path: Path, num_experts: int) -> Array:
     try:
         text = read_text(path, "a file with one count per expert")
     except PlannerError as error:
-        raise PlannerError(f"run.expert_histogram is not usable: {error}") from None
+        raise PlannerError("run.expert_histogram is not usable: {0}", error) from None
     try:
         if path.suffix == ".json":
             values = json.loads(text)
         else:
             values = [float(line.replace(",", " ").split()[-1]) for line in text.splitlines() if line.strip()]
     except (ValueError, RecursionError) as error:
-        raise PlannerError(f"{path}: not a histogram ({error}); give a JSON list or one count per line.") from None
+        raise PlannerError("{0}: not a histogram ({1}); give a JSON list or one count per line.", path, error) from None
     if not isinstance(values, list):
-        raise PlannerError(f"{path}: holds a {type(values).__name__}; a list with one count per expert is needed.")
+        raise PlannerError("{0}: holds a {1}; a list with one count per expert is needed.", path, type(values).__name__)
     return given_shares(values, num_experts, str(path))
 
 
@@ -60,7 +62,7 @@ def mixed_shares(shares_by_type: Sequence[Sequence[float]], parts: Sequence[floa
 def expert_load(shares: Array, ep: int) -> float:
     """Tokens on the fullest of ``ep`` ranks over the mean; neighbouring experts share a rank. 1 = balanced."""
     if len(shares) % ep:
-        raise PlannerError(f"layout.ep = {ep}: does not divide {len(shares)} experts.")
+        raise PlannerError("layout.ep = {0}: does not divide {1} experts.", ep, len(shares))
     ranks = shares.reshape(ep, -1).sum(axis=1)
     return float(max(ranks.max() * ep, 1.0))
 

@@ -19,6 +19,7 @@ from pydantic import Field
 from planner.common import data
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError, near
+from planner.common.message import Message
 from planner.common.spec import Spec, read_table
 
 CATALOG = data.CATALOG / "failures.toml"
@@ -57,7 +58,9 @@ class FailureRates(Spec):
 def failure_rates() -> dict[str, FailureRates]:
     """All published rates by name."""
     table = read_table(CATALOG)
-    return {name: FailureRates.build({"name": name, **fields}, f"{CATALOG}: {name}") for name, fields in table.items()}
+    return {
+        name: FailureRates.build({"name": name, **fields}, Message("{0}: {1}", CATALOG, name)) for name, fields in table.items()
+    }
 
 
 def _papers(rates: FailureRates) -> str:
@@ -96,7 +99,9 @@ def load_failure_rates(name: str) -> FailureRates:
         return typical_rates()
     known = failure_rates()
     if name not in known:
-        raise PlannerError(f"run.failures = {name!r}: not a published set of rates; {near(name, {*known, 'none', 'published'})}")
+        raise PlannerError(
+            "run.failures = {0!r}: not a published set of rates; {1}", name, near(name, {*known, "none", "published"})
+        )
     return known[name]
 
 
@@ -218,9 +223,13 @@ def simulate_losses(work_s: Array, interval_s: float, write_s: float, stops: Int
     logs = np.log1p(whole.max()) + longest + rate * stops.restart_s
     if max(longest, rate * stops.restart_s) > MOST_ATTEMPTS_LOG or logs > MOST_INTERRUPTIONS_LOG:
         raise PlannerError(
-            f"run: an interruption every {1 / rate:,.0f} s against checkpoints every {interval_s:,.0f} s that take "
-            f"{write_s:,.0f} s and restarts of {stops.restart_s:,.0f} s: the run would never end; checkpoint more often, write "
-            "faster, or use fewer GPUs."
+            "run: an interruption every {0:,.0f} s against checkpoints every {1:,.0f} s that take {2:,.0f} s and "
+            "restarts of {3:,.0f} s: the run would never end; checkpoint more often, write faster, or use fewer "
+            "GPUs.",
+            1 / rate,
+            interval_s,
+            write_s,
+            stops.restart_s,
         )
     lost, count = _failed_attempts(rng, whole, np.full(work_s.shape, interval_s + write_s), rate)
     lost_rest, count_rest = _failed_attempts(rng, (rest > 0).astype(float), rest + write_s, rate)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
+from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
 from planner.lifecycle.expert_load import dropped_share, expert_load, given_shares, placed_load, read_histogram, zipf_shares
 from planner.lifecycle.failures import (
@@ -199,7 +200,7 @@ def _shares(answer: Plan, spec: Run) -> Array | None:
         return None
     experts = answer.model.num_experts
     if not experts:
-        raise PlannerError(f"run: an expert distribution is given, but {answer.model.name} is dense; leave it out.")
+        raise PlannerError("run: an expert distribution is given, but {0} is dense; leave it out.", answer.model.name)
     if spec.expert_shares is not None:
         return given_shares(spec.expert_shares, experts)
     path = spec.histogram_path()
@@ -337,17 +338,22 @@ def _spread(spec: Run, step: Interval) -> str:
     if spec.field == "none":
         return step.why
     fit = field_factor()
-    return (
-        f"published runs took {fit.factor:.2f} times the modelled hours (+- {fit.predictive_spread:.0%} at one sigma); {step.why}"
+    return Message(
+        "published runs took {0:.2f} times the modelled hours (+- {1:.0%} at one sigma); {2}",
+        fit.factor,
+        fit.predictive_spread,
+        step.why,
     )
 
 
 def _notes(answer: Plan, loaded: Plan, dropped: float) -> tuple[str, ...]:
     notes = list(answer.notes)
     if answer.fits and not loaded.fits:
-        notes.append(f"with experts this uneven the fullest GPU runs out of memory: {'; '.join(loaded.reasons)}")
+        notes.append(
+            Message("with experts this uneven the fullest GPU runs out of memory: {0}", join_messages("; ", loaded.reasons))
+        )
     if not answer.fits:
-        notes.append(f"the plan does not fit: {'; '.join(answer.reasons)}")
+        notes.append(Message("the plan does not fit: {0}", join_messages("; ", answer.reasons)))
     if dropped:
-        notes.append(f"{dropped:.1%} of the token-expert pairs overflow the capacity factor and are dropped")
+        notes.append(Message("{0:.1%} of the token-expert pairs overflow the capacity factor and are dropped", dropped))
     return tuple(notes)

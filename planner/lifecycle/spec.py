@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.lifecycle.failures import FailureRates, Interruptions, load_failure_rates
 
@@ -72,10 +73,12 @@ class Run(Spec):
         given = self.checkpoint_interval_s is not None or self.checkpoint_every_steps is not None
         if given and "checkpoint" in self.model_fields_set:
             raise ValueError(
-                f"checkpoint = {self.checkpoint!r} with a given interval; give a rule (daly, young, none) or an interval"
+                Message(
+                    "checkpoint = {0!r} with a given interval; give a rule (daly, young, none) or an interval", self.checkpoint
+                )
             )
         if self.warmup_slowdown > 1 and not self.warmup_steps:
-            raise ValueError(f"warmup_slowdown = {self.warmup_slowdown} needs warmup_steps")
+            raise ValueError(Message("warmup_slowdown = {0} needs warmup_steps", self.warmup_slowdown))
         if (self.slow_node_slowdown > 1) != (self.slow_node_probability > 0):
             raise ValueError("slow_node_probability and slow_node_slowdown work together; give both or neither")
         return self
@@ -83,7 +86,7 @@ class Run(Spec):
     def _only_one(self, names: tuple[str, ...]) -> None:
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} are all given; give one of {', '.join(names)}")
+            raise ValueError(Message("{0} are all given; give one of {1}", " and ".join(given), ", ".join(names)))
 
     def rates(self) -> FailureRates:
         """Published rates with the given ones in their place."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.model.variants import Count, Mixer, Positive, Tower, Variant
 
@@ -194,7 +195,11 @@ class Model(Spec):
         if d.get("head_dim") is None and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
             if hidden % heads and d.get("attention") != "mla":
                 raise ValueError(
-                    f"num_heads = {heads} does not divide hidden_size = {hidden}; give head_dim, or a num_heads that does"
+                    Message(
+                        "num_heads = {0} does not divide hidden_size = {1}; give head_dim, or a num_heads that does",
+                        heads,
+                        hidden,
+                    )
                 )
             d["head_dim"] = max(hidden // heads, 1)
         kv = d.get("num_kv_heads")
@@ -227,8 +232,12 @@ class Model(Spec):
     def _check_attention(self) -> None:
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
-                f"num_kv_heads = {self.num_kv_heads} does not divide num_heads = {self.num_heads}; "
-                f"use a divisor of {self.num_heads}"
+                Message(
+                    "num_kv_heads = {0} does not divide num_heads = {1}; use a divisor of {2}",
+                    self.num_kv_heads,
+                    self.num_heads,
+                    self.num_heads,
+                )
             )
         latent = (self.kv_lora_rank, self.qk_nope_head_dim, self.qk_rope_head_dim)
         if self.attention == "mla":
@@ -236,12 +245,19 @@ class Model(Spec):
                 raise ValueError("attention = 'mla' needs kv_lora_rank, qk_nope_head_dim, qk_rope_head_dim and v_head_dim")
         else:
             if any(x is not None for x in latent):
-                raise ValueError(f"attention = {self.attention!r} with latent sizes (kv_lora_rank, ...); use attention = 'mla'")
+                raise ValueError(
+                    Message("attention = {0!r} with latent sizes (kv_lora_rank, ...); use attention = 'mla'", self.attention)
+                )
             right = _kind_of_heads(self.num_heads, self.num_kv_heads)
             if self.attention != right:
                 raise ValueError(
-                    f"attention = {self.attention!r} with {self.num_kv_heads} key-value heads for {self.num_heads} "
-                    f"heads is {right!r}; correct one of them"
+                    Message(
+                        "attention = {0!r} with {1} key-value heads for {2} heads is {3!r}; correct one of them",
+                        self.attention,
+                        self.num_kv_heads,
+                        self.num_heads,
+                        right,
+                    )
                 )
         if (self.memory_length or self.relative_attention) and self.attention == "mla":
             raise ValueError("memory_length and relative_attention belong to plain attention; use attention = 'mha'")
@@ -250,13 +266,13 @@ class Model(Spec):
 
     def _check_compressed(self) -> None:
         if self.one_key_value and self.num_kv_heads != 1:
-            raise ValueError(f"one_key_value = true with num_kv_heads = {self.num_kv_heads}; it needs 1")
+            raise ValueError(Message("one_key_value = true with num_kv_heads = {0}; it needs 1", self.num_kv_heads))
         if self.compress_ratio and not self.one_key_value:
-            raise ValueError(f"compress_ratio = {self.compress_ratio} needs one_key_value = true")
+            raise ValueError(Message("compress_ratio = {0} needs one_key_value = true", self.compress_ratio))
         if bool(self.output_groups) != bool(self.output_lora_rank):
             raise ValueError("output_groups and output_lora_rank belong together; give both, or none")
         if self.output_groups and self.num_heads % self.output_groups:
-            raise ValueError(f"output_groups = {self.output_groups} does not divide num_heads = {self.num_heads}")
+            raise ValueError(Message("output_groups = {0} does not divide num_heads = {1}", self.output_groups, self.num_heads))
 
     def _check_windows(self) -> None:
         index = (self.index_num_heads, self.index_head_dim, self.index_top_k)
@@ -266,10 +282,12 @@ class Model(Spec):
             raise ValueError("attention_chunked = true needs sliding_window, the tokens of a chunk")
         for field in ("full_attention_every", "full_attention_layers", "first_sliding_layer"):
             if getattr(self, field) and self.sliding_window is None:
-                raise ValueError(f"{field} = {getattr(self, field)} needs sliding_window")
+                raise ValueError(Message("{0} = {1} needs sliding_window", field, getattr(self, field)))
         last = self.num_layers - 1
         if self.full_attention_layers and max(self.full_attention_layers) > last:
-            raise ValueError(f"full_attention_layers names layer {max(self.full_attention_layers)}; the last one is {last}")
+            raise ValueError(
+                Message("full_attention_layers names layer {0}; the last one is {1}", max(self.full_attention_layers), last)
+            )
 
     def _check_mixer(self) -> None:
         """Sizes that each mixer needs; a state space has its heads as values, its B and C as keys."""
@@ -291,23 +309,30 @@ class Model(Spec):
         )
         for field in needed:
             if not getattr(self, field):
-                raise ValueError(f"{field} = 0: mixer = {self.mixer!r} needs it")
+                raise ValueError(Message("{0} = 0: mixer = {1!r} needs it", field, self.mixer))
         if self.recurrent_key_heads and self.recurrent_value_heads % self.recurrent_key_heads:
             raise ValueError(
-                f"recurrent_key_heads = {self.recurrent_key_heads} does not divide "
-                f"recurrent_value_heads = {self.recurrent_value_heads}"
+                Message(
+                    "recurrent_key_heads = {0} does not divide recurrent_value_heads = {1}",
+                    self.recurrent_key_heads,
+                    self.recurrent_value_heads,
+                )
             )
 
     def _check_variants(self) -> None:
         letters = [variant.letter for variant in self.variants]
         if len(set(letters)) < len(letters):
-            raise ValueError(f"variants: the letters {letters} must differ")
+            raise ValueError(Message("variants: the letters {0} must differ", letters))
         for letter in letters:
             if letter not in self.layer_pattern:
-                raise ValueError(f"variants: layer_pattern = {self.layer_pattern!r} has no layer {letter!r}")
+                raise ValueError(Message("variants: layer_pattern = {0!r} has no layer {1!r}", self.layer_pattern, letter))
         if len(self.layer_pattern) > self.num_layers:
             raise ValueError(
-                f"layer_pattern has {len(self.layer_pattern)} letters, num_layers = {self.num_layers}; give one a layer, or fewer"
+                Message(
+                    "layer_pattern has {0} letters, num_layers = {1}; give one a layer, or fewer",
+                    len(self.layer_pattern),
+                    self.num_layers,
+                )
             )
         for model in self.layer_models:  # a variant's fields are checked as a model's
             model.layer_kinds  # noqa: B018
@@ -317,20 +342,29 @@ class Model(Spec):
             return
         if self.num_experts:
             if not 1 <= self.top_k <= self.num_experts:
-                raise ValueError(f"top_k = {self.top_k}; a model of {self.num_experts} experts needs 1 to {self.num_experts}")
+                raise ValueError(
+                    Message("top_k = {0}; a model of {1} experts needs 1 to {2}", self.top_k, self.num_experts, self.num_experts)
+                )
             if self.num_dense_layers >= self.num_layers:
                 raise ValueError(
-                    f"num_dense_layers = {self.num_dense_layers} leaves no MoE layer in {self.num_layers} layers; "
-                    "set num_experts = 0 for a dense model"
+                    Message(
+                        "num_dense_layers = {0} leaves no MoE layer in {1} layers; set num_experts = 0 for a dense model",
+                        self.num_dense_layers,
+                        self.num_layers,
+                    )
                 )
             if self.dense_layers and max(self.dense_layers) >= self.num_layers:
-                raise ValueError(f"dense_layers names layer {max(self.dense_layers)}; the last one is {self.num_layers - 1}")
+                raise ValueError(
+                    Message("dense_layers names layer {0}; the last one is {1}", max(self.dense_layers), self.num_layers - 1)
+                )
             if not any(kind.moe for kind in self.layer_kinds):
-                raise ValueError(f"moe_every = {self.moe_every} leaves no MoE layer in {self.num_layers} layers")
+                raise ValueError(Message("moe_every = {0} leaves no MoE layer in {1} layers", self.moe_every, self.num_layers))
             return
         for field in ("top_k", "num_shared_experts", "expert_ffn_hidden_size", "capacity_factor", "num_dense_layers"):
             if getattr(self, field):
-                raise ValueError(f"{field} = {getattr(self, field)} needs num_experts; without it the model is dense")
+                raise ValueError(
+                    Message("{0} = {1} needs num_experts; without it the model is dense", field, getattr(self, field))
+                )
 
     @cached_property
     def layer_models(self) -> tuple[Model, ...]:

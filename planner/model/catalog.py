@@ -35,7 +35,7 @@ def load_model(name: str) -> Model:
     wanted = name.lower().replace("_", "-").replace(" ", "-")
     if wanted not in files:
         raise PlannerError(
-            f"model.name = {name!r} is not in the catalog; {near(wanted, files)}. Or give its fields, or a config.json."
+            "model.name = {0!r} is not in the catalog; {1}. Or give its fields, or a config.json.", name, near(wanted, files)
         )
     return Model.build(read_table(files[wanted]), str(files[wanted]))
 

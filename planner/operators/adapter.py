@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.common.arrays import Number
+from planner.common.message import Message
 from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
 from planner.model.linears import Linear
@@ -215,7 +216,7 @@ class _Weights:
     def of(cls, setting: Setting, row: Row, quantized: bool) -> _Weights:
         work = row.work
         if not isinstance(work, Matmul):
-            raise ValueError(f"row {row.name!r} is no matrix multiply")
+            raise ValueError(Message("row {0!r} is no matrix multiply", row.name))
         quantization = setting.job.quantization if quantized else None
         forward = row.phase == "forward"
         inputs, outputs = (work.k, work.n) if forward else (work.n, work.k)
@@ -280,7 +281,7 @@ def _share(row: Row, linear: Linear, forward: bool) -> tuple[Number, Number, Num
     """(tokens, inputs, outputs, groups) of one adapter beside a base row."""
     work = row.work
     if not isinstance(work, Matmul):
-        raise ValueError(f"row {row.name!r} is no matrix multiply")
+        raise ValueError(Message("row {0!r} is no matrix multiply", row.name))
     inputs, outputs = (work.k, work.n) if forward else (work.n, work.k)
     return work.m, inputs, outputs * linear.share, work.batch
 

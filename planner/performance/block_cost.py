@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from planner.common.arrays import Array
+from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind
@@ -196,7 +197,7 @@ def group_of(setting: Setting, group: Group) -> tuple[Array, Array]:
 def exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
     """Seconds of a collective that computation does not hide: what is left of it beside the row it runs with."""
     if row.collective is None or row.group is None:
-        raise ValueError(f"row {row.name!r} is no collective")
+        raise ValueError(Message("row {0!r} is no collective", row.name))
     ranks, stride = group_of(setting, row.group)
     if row.copies is not None:
         seconds = token_exchange_s(cluster, row.communication_bytes, row.copies, row.reach, ranks, stride)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from planner.common.arrays import Mask
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
+from planner.common.message import Message
 from planner.hardware.cluster import Cluster, require_vendor
 from planner.model.architecture import Model
 from planner.operators.teacher import teacher_model
@@ -56,21 +57,26 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
         cluster.accelerator.peak("bf16")
     if job.precision in ("fp8", "nvfp4") and "fp8" not in framework.features:
         raise PlannerError(
-            f"job.precision = {job.precision!r}: {framework.name} has no FP8 training; use megatron-core, torchtitan or fsdp, "
-            "or bf16 or fp16."
+            "job.precision = {0!r}: {1} has no FP8 training; use megatron-core, torchtitan or fsdp, or bf16 or fp16.",
+            job.precision,
+            framework.name,
         )
     check_teacher(model, job)
     if job.quantization is not None and job.quantization.compute_dtype is not None:
         cluster.accelerator.peak(job.quantization.compute_dtype)
     if (model.memory_length or model.relative_attention) and framework.attention_kernel == "flash":
         raise PlannerError(
-            f"framework.attention_kernel = 'flash': {model.name} attends to a memory or by relative positions, which the fused "
-            "kernels do not; use standard or eager."
+            "framework.attention_kernel = 'flash': {0} attends to a memory or by relative positions, which the "
+            "fused kernels do not; use standard or eager.",
+            model.name,
         )
     if model.position_embedding == "learned" and job.seq_len > model.max_positions:
         raise PlannerError(
-            f"job.seq_len = {job.seq_len}: {model.name} has a learned position table of max_positions = "
-            f"{model.max_positions} rows; use a sequence of at most that, or give the model a longer table."
+            "job.seq_len = {0}: {1} has a learned position table of max_positions = {2} rows; use a sequence of at "
+            "most that, or give the model a longer table.",
+            job.seq_len,
+            model.name,
+            model.max_positions,
         )
 
 
@@ -105,13 +111,22 @@ def _degree_rules(q: Question) -> Iterator[Rule]:
     def world_message(y: Layout) -> str:
         model_ranks = y.tp * y.cp * y.pp
         if gpus % model_ranks:
-            return (
-                f"layout.tp x pp x cp = {y.tp} x {y.pp} x {y.cp} = {model_ranks}: does not divide the cluster's {gpus} GPUs; "
-                f"their product must be one of {divisors(gpus)}"
+            return Message(
+                "layout.tp x pp x cp = {0} x {1} x {2} = {3}: does not divide the cluster's {4} GPUs; their "
+                "product must be one of {5}",
+                y.tp,
+                y.pp,
+                y.cp,
+                model_ranks,
+                gpus,
+                divisors(gpus),
             )
-        return (
-            f"layout.dp = {y.dp}: tp x pp x cp x dp = {model_ranks * (y.dp or 1)}, but the cluster has {gpus} GPUs; "
-            f"use dp = {gpus // model_ranks} or leave dp out"
+        return Message(
+            "layout.dp = {0}: tp x pp x cp x dp = {1}, but the cluster has {2} GPUs; use dp = {3} or leave dp out",
+            y.dp,
+            model_ranks * (y.dp or 1),
+            gpus,
+            gpus // model_ranks,
         )
 
     yield Rule(reason="degrees do not multiply to the number of GPUs", broken=~whole | (world != gpus), message=world_message)
@@ -122,22 +137,30 @@ def _model_rules(q: Question) -> Iterator[Rule]:
     yield Rule(
         reason="tp does not divide the attention heads",
         broken=(m.num_heads % x.tp) != 0,
-        message=lambda y: (
-            f"layout.tp = {y.tp}: does not divide num_heads = {m.num_heads} of {m.name}; use one of {divisors(m.num_heads)}"
+        message=lambda y: Message(
+            "layout.tp = {0}: does not divide num_heads = {1} of {2}; use one of {3}",
+            y.tp,
+            m.num_heads,
+            m.name,
+            divisors(m.num_heads),
         ),
     )
     kv = m.num_kv_heads
     yield Rule(
         reason="tp and the key-value heads do not divide",
         broken=((kv % x.tp) != 0) & ((x.tp % kv) != 0),
-        message=lambda y: f"layout.tp = {y.tp}: neither divides nor is a multiple of num_kv_heads = {kv} of {m.name}",
+        message=lambda y: Message(
+            "layout.tp = {0}: neither divides nor is a multiple of num_kv_heads = {1} of {2}", y.tp, kv, m.name
+        ),
     )
     dense = m.num_experts == 0 or any(not kind.moe for kind in m.layer_kinds)
     if dense:
         yield Rule(
             reason="tp does not divide the feed-forward",
             broken=(m.ffn_hidden_size % x.tp) != 0,
-            message=lambda y: f"layout.tp = {y.tp}: does not divide ffn_hidden_size = {m.ffn_hidden_size} of {m.name}",
+            message=lambda y: Message(
+                "layout.tp = {0}: does not divide ffn_hidden_size = {1} of {2}", y.tp, m.ffn_hidden_size, m.name
+            ),
         )
     yield from _expert_rules(q)
     s = q.job.seq_len
@@ -145,15 +168,18 @@ def _model_rules(q: Question) -> Iterator[Rule]:
     yield Rule(
         reason="cp does not divide the sequence",
         broken=(s % folds) != 0,
-        message=lambda y: (
-            f"layout.cp = {y.cp}: seq_len = {s} must divide by 2 x cp = {2 * y.cp} (two slices per rank balance the causal mask)"
+        message=lambda y: Message(
+            "layout.cp = {0}: seq_len = {1} must divide by 2 x cp = {2} (two slices per rank balance the causal mask)",
+            y.cp,
+            s,
+            2 * y.cp,
         ),
     )
     split = np.where(x.sequence_parallel > 0, x.tp * x.cp, 1.0)
     yield Rule(
         reason="sequence parallelism does not divide the sequence",
         broken=(s % split) != 0,
-        message=lambda y: f"layout.sequence_parallel: seq_len = {s} must divide by tp x cp = {y.tp * y.cp}",
+        message=lambda y: Message("layout.sequence_parallel: seq_len = {0} must divide by tp x cp = {1}", s, y.tp * y.cp),
     )
 
 
@@ -163,37 +189,45 @@ def _expert_rules(q: Question) -> Iterator[Rule]:
         yield Rule(
             reason="expert parallelism without experts",
             broken=(x.ep > 1) | (x.etp > 1),
-            message=lambda y: f"layout.{'ep' if y.ep > 1 else 'etp'} = {max(y.ep, y.etp)}: {m.name} is dense; use 1",
+            message=lambda y: Message(
+                "layout.{0} = {1}: {2} is dense; use 1", "ep" if y.ep > 1 else "etp", max(y.ep, y.etp), m.name
+            ),
         )
         return
     yield Rule(
         reason="ep does not divide the experts",
         broken=(m.num_experts % x.ep) != 0,
-        message=lambda y: (
-            f"layout.ep = {y.ep}: does not divide num_experts = {m.num_experts} of {m.name}; use one of {divisors(m.num_experts)}"
+        message=lambda y: Message(
+            "layout.ep = {0}: does not divide num_experts = {1} of {2}; use one of {3}",
+            y.ep,
+            m.num_experts,
+            m.name,
+            divisors(m.num_experts),
         ),
     )
     width = int(m.expert_ffn_hidden_size or 1)
     yield Rule(
         reason="etp does not divide an expert",
         broken=(width % x.etp) != 0,
-        message=lambda y: f"layout.etp = {y.etp}: does not divide expert_ffn_hidden_size = {width} of {m.name}",
+        message=lambda y: Message("layout.etp = {0}: does not divide expert_ffn_hidden_size = {1} of {2}", y.etp, width, m.name),
     )
     ranks = x.tp * x.cp * x.dp
     yield Rule(
         reason="ep x etp does not divide a stage's ranks",
         broken=(ranks % (x.ep * x.etp)) != 0,
-        message=lambda y: (
-            f"layout.ep x etp = {y.ep * y.etp}: does not divide tp x cp x dp = "
-            f"{y.tp * y.cp * (y.dp or 1)}, the ranks of one pipeline stage"
+        message=lambda y: Message(
+            "layout.ep x etp = {0}: does not divide tp x cp x dp = {1}, the ranks of one pipeline stage",
+            y.ep * y.etp,
+            y.tp * y.cp * (y.dp or 1),
         ),
     )
     yield Rule(
         reason="MoE with tp needs sequence parallelism",
         broken=(x.tp > 1) & (x.sequence_parallel == 0),
-        message=lambda y: (
-            f"layout.sequence_parallel = false with tp = {y.tp}: MoE layers with tensor parallelism route "
-            "each rank's own tokens; set sequence_parallel = true"
+        message=lambda y: Message(
+            "layout.sequence_parallel = false with tp = {0}: MoE layers with tensor parallelism route each rank's "
+            "own tokens; set sequence_parallel = true",
+            y.tp,
         ),
     )
 
@@ -203,9 +237,12 @@ def _batch_rules(q: Question) -> Iterator[Rule]:
     yield Rule(
         reason="micro-batches do not fill the global batch",
         broken=(batch % (x.micro_batch_size * x.dp)) != 0,
-        message=lambda y: (
-            f"job.global_batch_size = {batch}: must be a multiple of micro_batch_size x dp = "
-            f"{y.micro_batch_size} x {y.dp} = {y.micro_batch_size * (y.dp or 1)}"
+        message=lambda y: Message(
+            "job.global_batch_size = {0}: must be a multiple of micro_batch_size x dp = {1} x {2} = {3}",
+            batch,
+            y.micro_batch_size,
+            y.dp,
+            y.micro_batch_size * (y.dp or 1),
         ),
     )
 
@@ -218,17 +255,22 @@ def _in_backward_rules(q: Question) -> Iterator[Rule]:
     yield Rule(
         reason="gradients of several micro-batches are added up",
         broken=(batch // np.maximum(x.micro_batch_size * x.dp, 1)) > 1,
-        message=lambda y: (
-            f"job.optimizer_in_backward with micro_batch_size = {y.micro_batch_size}: the gradients of several micro-batches "
-            f"would have to be added up first; use micro_batch_size = {batch // (y.dp or 1)}, or leave it out"
+        message=lambda y: Message(
+            "job.optimizer_in_backward with micro_batch_size = {0}: the gradients of several micro-batches would "
+            "have to be added up first; use micro_batch_size = {1}, or leave it out",
+            y.micro_batch_size,
+            batch // (y.dp or 1),
         ),
     )
     yield Rule(
         reason="gradients are reduced or offloaded before the update",
         broken=((x.dp > 1) & (x.zero < 3)) | (x.offload_optimizer > 0) | (x.pp > 1),
-        message=lambda y: (
-            f"job.optimizer_in_backward with dp = {y.dp}, zero = {y.zero}, pp = {y.pp}: a weight is updated where its whole "
-            "gradient arises; use one replica or zero = 3, without pipeline and offloaded optimizer"
+        message=lambda y: Message(
+            "job.optimizer_in_backward with dp = {0}, zero = {1}, pp = {2}: a weight is updated where its whole "
+            "gradient arises; use one replica or zero = 3, without pipeline and offloaded optimizer",
+            y.dp,
+            y.zero,
+            y.pp,
         ),
     )
 
@@ -238,15 +280,20 @@ def _pipeline_rules(q: Question) -> Iterator[Rule]:
     yield Rule(
         reason="more pipeline chunks than layers",
         broken=x.pp * x.vpp > m.num_layers + np.where(x.vpp > 1, 2, 0),
-        message=lambda y: (
-            f"layout.pp x vpp = {y.pp} x {y.vpp} = {y.pp * y.vpp}: {m.name} has only {m.num_layers} layers; "
-            f"use a product of at most {m.num_layers}"
+        message=lambda y: Message(
+            "layout.pp x vpp = {0} x {1} = {2}: {3} has only {4} layers; use a product of at most {5}",
+            y.pp,
+            y.vpp,
+            y.pp * y.vpp,
+            m.name,
+            m.num_layers,
+            m.num_layers,
         ),
     )
     yield Rule(
         reason="virtual stages without a pipeline",
         broken=(x.vpp > 1) & (x.pp == 1),
-        message=lambda y: f"layout.vpp = {y.vpp}: needs pp > 1",
+        message=lambda y: Message("layout.vpp = {0}: needs pp > 1", y.vpp),
     )
     chunks = x.pp * x.vpp
     # Megatron may count the embedding, the loss or both as layers (account_for_embedding_in_pipeline_split, ..._loss_...)
@@ -255,26 +302,33 @@ def _pipeline_rules(q: Question) -> Iterator[Rule]:
     yield Rule(
         reason="virtual stages do not divide the layers",
         broken=(x.vpp > 1) & ~even,
-        message=lambda y: (
-            f"layout.vpp = {y.vpp}: pp x vpp = {y.pp * y.vpp} must divide num_layers = {m.num_layers}, or one or "
-            "two more (embedding and loss counted as layers)"
+        message=lambda y: Message(
+            "layout.vpp = {0}: pp x vpp = {1} must divide num_layers = {2}, or one or two more (embedding and loss "
+            "counted as layers)",
+            y.vpp,
+            y.pp * y.vpp,
+            m.num_layers,
         ),
     )
     microbatches = batch / (x.micro_batch_size * x.dp)
     yield Rule(
         reason="virtual stages need a multiple of pp micro-batches",
         broken=(x.vpp > 1) & ((microbatches % x.pp) != 0),
-        message=lambda y: (
-            f"layout.vpp = {y.vpp}: the interleaved schedule needs a multiple of pp = {y.pp} micro-batches, "
-            f"not {batch // (y.micro_batch_size * (y.dp or 1))}"
+        message=lambda y: Message(
+            "layout.vpp = {0}: the interleaved schedule needs a multiple of pp = {1} micro-batches, not {2}",
+            y.vpp,
+            y.pp,
+            batch // (y.micro_batch_size * (y.dp or 1)),
         ),
     )
     yield Rule(
         reason="schedule and virtual stages disagree",
         broken=((x.schedule == 1) != (x.vpp > 1)),
-        message=lambda y: (
-            f"layout.schedule = {y.schedule!r} with vpp = {y.vpp}: the interleaved schedule is the one with "
-            "vpp > 1; set vpp, or leave schedule out"
+        message=lambda y: Message(
+            "layout.schedule = {0!r} with vpp = {1}: the interleaved schedule is the one with vpp > 1; set vpp, or "
+            "leave schedule out",
+            y.schedule,
+            y.vpp,
         ),
     )
     yield Rule(
@@ -290,44 +344,54 @@ def _sharding_rules(q: Question) -> Iterator[Rule]:
     yield Rule(
         reason="shard group without ZeRO",
         broken=(x.shard_group_size > 0) & (x.zero == 0),
-        message=lambda y: f"layout.shard_group_size = {y.shard_group_size}: needs zero = 1, 2 or 3",
+        message=lambda y: Message("layout.shard_group_size = {0}: needs zero = 1, 2 or 3", y.shard_group_size),
     )
     yield Rule(
         reason="shard group does not divide the data-parallel ranks",
         broken=(x.ranks % group) != 0,
-        message=lambda y: f"layout.shard_group_size = {y.shard_group_size}: does not divide dp x cp = {(y.dp or 1) * y.cp}",
+        message=lambda y: Message(
+            "layout.shard_group_size = {0}: does not divide dp x cp = {1}", y.shard_group_size, (y.dp or 1) * y.cp
+        ),
     )
     expert_group = np.minimum(group, x.expert_ranks)
     yield Rule(
         reason="shard group does not divide the expert data-parallel ranks",
         broken=(x.expert_ranks % expert_group) != 0,
-        message=lambda y: f"layout.shard_group_size = {y.shard_group_size}: does not divide the ranks that hold the same experts",
+        message=lambda y: Message(
+            "layout.shard_group_size = {0}: does not divide the ranks that hold the same experts", y.shard_group_size
+        ),
     )
     yield Rule(
         reason="ZeRO 2 and 3 with this stack's pipeline",
         broken=(x.zero >= 2) & (x.pp > 1) & (q.framework.mixed_precision != "sharded_fp32"),
-        message=lambda y: (
-            f"layout.zero = {y.zero} with pp = {y.pp}: {q.framework.name} shards gradients only without a "
-            "pipeline; use zero = 1, or pp = 1"
+        message=lambda y: Message(
+            "layout.zero = {0} with pp = {1}: {2} shards gradients only without a pipeline; use zero = 1, or pp = 1",
+            y.zero,
+            y.pp,
+            q.framework.name,
         ),
     )
     yield Rule(
         reason="parameters on the host without ZeRO 3",
         broken=(x.offload_parameters > 0) & (x.zero < 3),
-        message=lambda y: (
-            f"layout.offload_parameters with zero = {y.zero}: only shards of zero = 3 come in and go layer by layer"
+        message=lambda y: Message(
+            "layout.offload_parameters with zero = {0}: only shards of zero = 3 come in and go layer by layer", y.zero
         ),
     )
     if q.framework.mixed_precision == "sharded_fp32":
         yield Rule(
             reason="FSDP's parameters on the host without its optimizer",
             broken=(x.offload_parameters > 0) & (x.offload_optimizer == 0),
-            message=lambda y: f"layout.offload_parameters: {q.framework.name} moves both; set offload_optimizer = true, too",
+            message=lambda y: Message(
+                "layout.offload_parameters: {0} moves both; set offload_optimizer = true, too", q.framework.name
+            ),
         )
         yield Rule(
             reason="FSDP shards",
             broken=(x.zero < 2),
-            message=lambda y: f"layout.zero = {y.zero}: {q.framework.name} shards gradients or parameters; use 2 or 3",
+            message=lambda y: Message(
+                "layout.zero = {0}: {1} shards gradients or parameters; use 2 or 3", y.zero, q.framework.name
+            ),
         )
 
 
@@ -353,12 +417,16 @@ def _feature_rules(q: Question) -> Iterator[Rule]:
     }
     for feature, mask in wanted.items():
         if feature not in have:
-            yield Rule(reason=f"{q.framework.name} has no {feature}", broken=mask, message=_no_feature(q.framework, feature))
+            yield Rule(
+                reason=Message("{0} has no {1}", q.framework.name, feature),
+                broken=mask,
+                message=_no_feature(q.framework, feature),
+            )
 
 
 def _no_feature(framework: Framework, feature: Feature) -> Callable[[Layout], str]:
     have = ", ".join(sorted(framework.features))
-    return lambda y: f"layout: {framework.name} does not offer {feature}; it offers {have}"
+    return lambda y: Message("layout: {0} does not offer {1}; it offers {2}", framework.name, feature, have)
 
 
 def impossible(q: Question) -> tuple[Mask, NDArray[np.intp], tuple[str, ...]]:
@@ -395,7 +463,7 @@ def require_possible(q: Question, layout: Layout, where: str = "") -> None:
     for rule in rules(q):
         if rule.broken[0]:
             prefix = f"{where}: " if where else ""
-            raise PlannerError(f"{prefix}{rule.message(layout)}.")
+            raise PlannerError("{0}{1}.", prefix, rule.message(layout))
 
 
 def check_teacher(model: Model, job: Job) -> None:
@@ -405,13 +473,19 @@ def check_teacher(model: Model, job: Job) -> None:
     teacher = teacher_model(job.teacher)
     if teacher.vocab_size != model.vocab_size:
         raise PlannerError(
-            f"job.teacher.model = {job.teacher.model!r}: has a vocabulary of {teacher.vocab_size} words and {model.name} one of "
-            f"{model.vocab_size}; a student learns the teacher's probabilities word by word, so take models of one vocabulary."
+            "job.teacher.model = {0!r}: has a vocabulary of {1} words and {2} one of {3}; a student learns the "
+            "teacher's probabilities word by word, so take models of one vocabulary.",
+            job.teacher.model,
+            teacher.vocab_size,
+            model.name,
+            model.vocab_size,
         )
     if job.teacher.cached_top_k is not None and job.teacher.cached_top_k > model.vocab_size:
-        raise PlannerError(f"job.teacher.cached_top_k = {job.teacher.cached_top_k}: the vocabulary has {model.vocab_size} words.")
+        raise PlannerError(
+            "job.teacher.cached_top_k = {0}: the vocabulary has {1} words.", job.teacher.cached_top_k, model.vocab_size
+        )
     if not both_speak(teacher, model):
-        raise PlannerError(f"job.teacher.model = {job.teacher.model!r}: teacher and student must both be language models.")
+        raise PlannerError("job.teacher.model = {0!r}: teacher and student must both be language models.", job.teacher.model)
 
 
 def both_speak(teacher: Model, student: Model) -> bool:

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from planner.common.arrays import Array
+from planner.common.message import Message
 from planner.model.architecture import LayerKind, Model
 
 
@@ -38,7 +39,7 @@ def stages(model: Model, pp: int, vpp: int) -> tuple[Stage, ...]:
     """
     chunks = pp * vpp
     if chunks > model.num_layers + (2 if vpp > 1 else 0):
-        raise ValueError(f"pp x vpp = {chunks} chunks for {model.num_layers} layers")
+        raise ValueError(Message("pp x vpp = {0} chunks for {1} layers", chunks, model.num_layers))
     base, extra = divmod(model.num_layers, chunks)
     sizes = [base + (1 if 1 <= c <= extra else 0) for c in range(chunks)]
     if extra == chunks - 2 and vpp > 1:  # the embedding and the loss count as a layer each

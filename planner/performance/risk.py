@@ -37,8 +37,11 @@ def check_risk(risk: float) -> float:
     number = isinstance(risk, int | float | np.floating | np.integer) and not isinstance(risk, bool)
     if not number or not 0.0 < float(risk) <= MOST_RISK:
         raise PlannerError(
-            f"risk = {risk!r}: must be a probability above 0 and at most {MOST_RISK}; the default is {RISK} (fits with "
-            f"{1.0 - RISK:.0%})."
+            "risk = {0!r}: must be a probability above 0 and at most {1}; the default is {2} (fits with {3:.0%}).",
+            risk,
+            MOST_RISK,
+            RISK,
+            1.0 - RISK,
         )
     return float(risk)
 

@@ -20,6 +20,7 @@ from scipy.stats import norm
 from planner.common import data
 from planner.common.arrays import Number
 from planner.common.errors import PlannerError, as_text, near, one_of
+from planner.common.message import Message
 from planner.common.spec import fields_of, python_value, read_table
 from planner.common.units import DAY_S, HOUR_S
 from planner.hardware.cluster import Accelerator, Node, accelerator_names, load_accelerator
@@ -71,7 +72,7 @@ def commitment(term: str) -> Commitment:
             name=term, length_days=0, upfront_fraction=0.0, minimum_gpus=1, interruptible=False, source="given", kind="given"
         )
     if term not in _commitments():
-        raise PlannerError(f"price.term = {term!r}: {one_of(term, TERMS)}.")
+        raise PlannerError("price.term = {0!r}: {1}.", term, one_of(term, TERMS))
     return _commitments()[term]
 
 
@@ -101,7 +102,7 @@ def find_price(
     are. Raises PlannerError that names what exists when the term, the provider or the region is unknown.
     """
     if term not in TERMS:
-        raise PlannerError(f"price.term = {term!r}: {one_of(term, TERMS)}.")
+        raise PlannerError("price.term = {0!r}: {1}.", term, one_of(term, TERMS))
     now = today or datetime.date.today()
     quotes = [p for p in load_prices() if p.accelerator == accelerator]
     if not quotes:
@@ -263,11 +264,13 @@ def _base(quotes: Sequence[Price]) -> tuple[Price, tuple[Price, ...]]:
 
 
 def _of_market(chosen: Price, providers: int) -> Price:
-    return replace(chosen, basis=f"median of {providers} providers" if providers > 1 else "the only provider that quotes it")
+    return replace(
+        chosen, basis=Message("median of {0} providers", providers) if providers > 1 else "the only provider that quotes it"
+    )
 
 
 def _by_ratio(base: Price, term: str, ratio: float, pairs: int) -> Price:
-    how = f"its {base.term} price times {ratio:.2f}, the median of {pairs} pairs of one provider's two terms"
+    how = Message("its {0} price times {1:.2f}, the median of {2} pairs of one provider's two terms", base.term, ratio, pairs)
     return replace(base, term=term, usd_per_gpu_hour=base.usd_per_gpu_hour * ratio, basis=how)
 
 
@@ -287,7 +290,7 @@ def _over_demand(term: str, accelerator: str, provider: str | None) -> tuple[flo
     everyone = [r for _, _, r in rows]
     ratios = own if len(own) >= FEWEST else card if len(card) >= FEWEST else everyone
     if not ratios:
-        raise PlannerError(f"price.term = {term!r}: no provider quotes it beside on-demand; give price.usd_per_gpu_hour.")
+        raise PlannerError("price.term = {0!r}: no provider quotes it beside on-demand; give price.usd_per_gpu_hour.", term)
     value = min(float(np.median(ratios)), 1.0)
     if term in ORDER[1:]:
         shorter = ORDER[ORDER.index(term) - 1]
@@ -327,8 +330,9 @@ def _estimated(accelerator: str, term: str) -> Price:
     known = accelerator_names()
     if accelerator not in known or accelerator == "cpu":
         raise PlannerError(
-            f"price: the catalog has no quote for {accelerator}; give price.usd_per_gpu_hour. "
-            f"With quotes: {near(accelerator, {p.accelerator for p in load_prices()})}."
+            "price: the catalog has no quote for {0}; give price.usd_per_gpu_hour. With quotes: {1}.",
+            accelerator,
+            near(accelerator, {p.accelerator for p in load_prices()}),
         )
     (intercept, *slopes), _, cards = _book().hedonic
     logarithm = intercept + float(np.dot(slopes, _features(load_accelerator(accelerator))))
@@ -340,7 +344,7 @@ def _estimated(accelerator: str, term: str) -> Price:
         accelerator=accelerator,
         date=newest.date,
         source="peak, memory and bandwidth against the prices of rented accelerators",
-        basis=f"estimated from {cards} accelerators that are rented: nobody quotes this one",
+        basis=Message("estimated from {0} accelerators that are rented: nobody quotes this one", cards),
     )
 
 
@@ -348,7 +352,7 @@ def _narrow(quotes: Sequence[Price], field: str, wanted: str, accelerator: str) 
     kept = [p for p in quotes if getattr(p, field).lower() == wanted.lower()]
     if not kept:
         have = sorted({getattr(p, field) or "(none given)" for p in quotes})
-        raise PlannerError(f"price.{field} = {wanted!r}: no such quote for {accelerator}; {near(wanted, have)}.")
+        raise PlannerError("price.{0} = {1!r}: no such quote for {2}; {3}.", field, wanted, accelerator, near(wanted, have))
     return kept
 
 
@@ -370,7 +374,9 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
         return own_price(value)
     if isinstance(value, str):
         raise PlannerError(
-            f"price = {value!r}: must be dollars per GPU-hour or a table; give {{'term': {value!r}}} for a term of the catalog.",
+            "price = {0!r}: must be dollars per GPU-hour or a table; give {{'term': {1!r}}} for a term of the catalog.",
+            value,
+            value,
             field="price",
             value=value,
         )
@@ -384,7 +390,9 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
     for key in known & set(fields) - {"usd_per_gpu_hour"}:
         as_text(fields[key], f"price.{key}")
     if unknown:
-        raise PlannerError(f"price: unknown field {unknown[0]} = {fields[unknown[0]]!r}; {near(unknown[0], PRICE_FIELDS)}")
+        raise PlannerError(
+            "price: unknown field {0} = {1!r}; {2}", unknown[0], fields[unknown[0]], near(unknown[0], PRICE_FIELDS)
+        )
     if own:
         return replace(own_price(**fields), other_use=other_use)
     found = _quoted(fields, accelerator, node)
@@ -393,7 +401,7 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
 
 def _share(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise PlannerError(f"price.other_use = {value!r}: must be a number from 0 to 1.")
+        raise PlannerError("price.other_use = {0!r}: must be a number from 0 to 1.", value)
     return float(value)
 
 

@@ -116,8 +116,9 @@ def find_purchase(accelerator: str) -> Purchase:
     if not quotes:
         known = sorted({p.accelerator for p in purchases()})
         raise PlannerError(
-            f"cost.own: the catalog has no purchase price of {accelerator}; give cost.own.purchase_usd_per_gpu. "
-            f"With prices: {near(accelerator, known)}."
+            "cost.own: the catalog has no purchase price of {0}; give cost.own.purchase_usd_per_gpu. With prices: {1}.",
+            accelerator,
+            near(accelerator, known),
         )
     kind = "server" if any(p.covers == "server" for p in quotes) else "card"
     alike = [p for p in quotes if p.covers == kind]
@@ -162,7 +163,7 @@ def power_w_per_gpu(cluster: Cluster) -> float:
     if node.max_power_w:
         return c.power_share * node.max_power_w / node.num_gpus
     if not accelerator.tdp_w:
-        raise PlannerError(f"cost.power_w_per_gpu is missing: the power of {accelerator.name} is not known.")
+        raise PlannerError("cost.power_w_per_gpu is missing: the power of {0} is not known.", accelerator.name)
     return c.power_share * c.server_power_over_tdp * accelerator.tdp_w
 
 

@@ -16,6 +16,7 @@ from planner.common import data
 from planner.common.arrays import Number
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
+from planner.common.message import Message
 from planner.common.units import HOUR_S
 
 TABLE = data.CATALOG / "prices" / "gpu_hours.csv"
@@ -79,8 +80,8 @@ class Price:
     def staleness(self, today: datetime.date) -> str:
         """What to say beside the price: nothing where it is fresh."""
         if self.is_stale(today):
-            return f"stale: older than {STALE_AFTER_DAYS} days"
-        return f"may be stale: only {self.date} is known of its date" if self.may_be_stale(today) else ""
+            return Message("stale: older than {0} days", STALE_AFTER_DAYS)
+        return Message("may be stale: only {0} is known of its date", self.date) if self.may_be_stale(today) else ""
 
     def is_stale(self, today: datetime.date) -> bool:
         """Older than 90 days."""
@@ -115,7 +116,7 @@ def load_prices() -> tuple[Price, ...]:
     try:
         return (*read_price_table(TABLE), *read_price_table(own))
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise PlannerError(f"{own}: not a table of prices ({error!r}); mend or remove it, then import again.") from None
+        raise PlannerError("{0}: not a table of prices ({1!r}); mend or remove it, then import again.", own, error) from None
 
 
 def read_price_table(path: Path) -> tuple[Price, ...]:
@@ -140,9 +141,9 @@ def read_price_table(path: Path) -> tuple[Price, ...]:
 def own_price(usd_per_gpu_hour: float, term: str = "own price") -> Price:
     """A price the user gives. Zero is allowed; negative, NaN and infinite ones raise PlannerError."""
     if isinstance(usd_per_gpu_hour, bool) or not isinstance(usd_per_gpu_hour, int | float):
-        raise PlannerError(f"price.usd_per_gpu_hour = {usd_per_gpu_hour!r}: must be a number of US dollars.")
+        raise PlannerError("price.usd_per_gpu_hour = {0!r}: must be a number of US dollars.", usd_per_gpu_hour)
     if not math.isfinite(usd_per_gpu_hour) or usd_per_gpu_hour < 0:
-        raise PlannerError(f"price.usd_per_gpu_hour = {usd_per_gpu_hour}: must be finite and not negative.")
+        raise PlannerError("price.usd_per_gpu_hour = {0}: must be finite and not negative.", usd_per_gpu_hour)
     price = Price(usd_per_gpu_hour=float(usd_per_gpu_hour), term=term)
     require_answerable("price", price)
     return price

@@ -14,6 +14,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import locked, read_text, write_text
+from planner.common.message import Message, join_messages
 from planner.common.version import install_with
 from planner.hardware.cluster import accelerator_names
 from planner.prices.currency import to_usd
@@ -53,17 +54,17 @@ def read_quotes(path: Path, today: datetime.date) -> tuple[Price, ...]:
         try:
             quote = _quote(row, today)
         except PlannerError as error:
-            wrong.append(f"line {line}: {error}")
+            wrong.append(Message("line {0}: {1}", line, error))
             continue
         if _key(quote) in seen:
-            wrong.append(f"line {line}: the same quote as line {seen[_key(quote)]}; keep one")
+            wrong.append(Message("line {0}: the same quote as line {1}; keep one", line, seen[_key(quote)]))
         seen[_key(quote)] = line
         quotes.append(quote)
     if wrong:
         more = f" (and {len(wrong) - MOST_LISTED} more)" if len(wrong) > MOST_LISTED else ""
-        raise PlannerError(f"{path}: nothing imported. {'; '.join(wrong[:MOST_LISTED])}{more}.")
+        raise PlannerError("{0}: nothing imported. {1}{2}.", path, join_messages("; ", wrong[:MOST_LISTED]), more)
     if not quotes:
-        raise PlannerError(f"{path}: holds no quotes, only a header.")
+        raise PlannerError("{0}: holds no quotes, only a header.", path)
     return tuple(quotes)
 
 
@@ -81,7 +82,7 @@ def refresh_prices(today: datetime.date) -> tuple[Imported, int]:
         import gpuhunt
     except ImportError:
         raise PlannerError(
-            f"prices refresh: the package gpuhunt is not installed; {install_with('prices')}. The price table is unchanged."
+            "prices refresh: the package gpuhunt is not installed; {0}. The price table is unchanged.", install_with("prices")
         ) from None
     logger = logging.getLogger("gpuhunt")  # it logs a traceback for each provider out of reach; ours is the one message
     level = logger.level
@@ -93,8 +94,8 @@ def refresh_prices(today: datetime.date) -> tuple[Imported, int]:
     except Exception as error:  # whatever the network or the provider's API raises, the answer is the same
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PlannerError(
-            f"prices refresh: the gpuhunt catalog could not be fetched ({reason[:200]}); check the network. "
-            "The price table is unchanged."
+            "prices refresh: the gpuhunt catalog could not be fetched ({0}); check the network. The price table is unchanged.",
+            reason[:200],
         ) from None
     finally:
         logger.setLevel(level)
@@ -184,27 +185,27 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     known = {*NEEDED, *OPTIONAL, *MONEY}
     for name in names:
         if name not in known:
-            raise PlannerError(f"{path}: unknown column {name!r}; {near(name, known)}")
+            raise PlannerError("{0}: unknown column {1!r}; {2}", path, name, near(name, known))
     missing = [n for n in NEEDED if n not in names]
     if missing:
-        raise PlannerError(f"{path}: column {', '.join(missing)} is missing; it has {', '.join(names) or 'no header'}.")
+        raise PlannerError("{0}: column {1} is missing; it has {2}.", path, ", ".join(missing), ", ".join(names) or "no header")
     if "usd_per_gpu_hour" not in names and "price_per_gpu_hour" not in names:
-        raise PlannerError(f"{path}: has no price; give usd_per_gpu_hour, or price_per_gpu_hour and currency.")
+        raise PlannerError("{0}: has no price; give usd_per_gpu_hour, or price_per_gpu_hour and currency.", path)
     try:
         return [(reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}) for row in reader]
     except csv.Error as error:
-        raise PlannerError(f"{path}: cannot be read as CSV ({error}); give the path of a CSV file.") from None
+        raise PlannerError("{0}: cannot be read as CSV ({1}); give the path of a CSV file.", path, error) from None
 
 
 def _quote(row: dict[str, str], today: datetime.date) -> Price:
     for name in NEEDED:
         if not row.get(name):
-            raise PlannerError(f"{name} is empty")
+            raise PlannerError("{0} is empty", name)
     if row["term"] not in TERMS:
-        raise PlannerError(f"term = {row['term']!r}: {one_of(row['term'], TERMS)}")
+        raise PlannerError("term = {0!r}: {1}", row["term"], one_of(row["term"], TERMS))
     if row["accelerator"] not in accelerator_names():
         raise PlannerError(
-            f"accelerator = {row['accelerator']!r}: not in the catalog; {near(row['accelerator'], accelerator_names())}"
+            "accelerator = {0!r}: not in the catalog; {1}", row["accelerator"], near(row["accelerator"], accelerator_names())
         )
     return Price(
         usd_per_gpu_hour=_dollars(row),
@@ -221,7 +222,7 @@ def _quote(row: dict[str, str], today: datetime.date) -> Price:
 
 def _count(text: str) -> int:
     if text and not (text.isdecimal() and int(text) > 0):
-        raise PlannerError(f"num_gpus_per_instance = {text!r}: must be a whole number of at least 1")
+        raise PlannerError("num_gpus_per_instance = {0!r}: must be a whole number of at least 1", text)
     return int(text or 0)
 
 
@@ -229,7 +230,7 @@ def _dollars(row: dict[str, str]) -> float:
     if row.get("usd_per_gpu_hour"):
         if row.get("currency", "USD") not in ("", "USD"):
             raise PlannerError(
-                f"currency = {row['currency']!r} with usd_per_gpu_hour; use price_per_gpu_hour for other currencies"
+                "currency = {0!r} with usd_per_gpu_hour; use price_per_gpu_hour for other currencies", row["currency"]
             )
         return _positive("usd_per_gpu_hour", row["usd_per_gpu_hour"])
     price = _positive("price_per_gpu_hour", row.get("price_per_gpu_hour", ""))
@@ -245,9 +246,9 @@ def _positive(name: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise PlannerError(f"{name} = {text!r}: must be a number") from None
+        raise PlannerError("{0} = {1!r}: must be a number", name, text) from None
     if not math.isfinite(value) or value <= 0:
-        raise PlannerError(f"{name} = {text}: must be finite and above zero")
+        raise PlannerError("{0} = {1}: must be finite and above zero", name, text)
     return value
 
 
@@ -256,11 +257,11 @@ def _date(text: str, today: datetime.date) -> str:
     try:
         first = datetime.date(int(parts[0]), int(parts[1]) if len(parts) > 1 else 1, int(parts[2]) if len(parts) > 2 else 1)
     except (ValueError, IndexError):
-        raise PlannerError(f"date = {text!r}: must be YYYY, YYYY-MM or YYYY-MM-DD") from None
+        raise PlannerError("date = {0!r}: must be YYYY, YYYY-MM or YYYY-MM-DD", text) from None
     if len(parts) > 3 or len(parts[0]) != 4 or any(len(p) != 2 for p in parts[1:]):
-        raise PlannerError(f"date = {text!r}: must be YYYY, YYYY-MM or YYYY-MM-DD")
+        raise PlannerError("date = {0!r}: must be YYYY, YYYY-MM or YYYY-MM-DD", text)
     if first > today:
-        raise PlannerError(f"date = {text}: lies in the future; today is {today.isoformat()}")
+        raise PlannerError("date = {0}: lies in the future; today is {1}", text, today.isoformat())
     return text
 
 
@@ -293,4 +294,4 @@ def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PlannerError(f"{path}: its folder cannot be made ({error.strerror}).") from None
+        raise PlannerError("{0}: its folder cannot be made ({1}).", path, error.strerror) from None

@@ -24,9 +24,9 @@ def save_figure(figure: Any, path: Path, option: str = "--plot ", dpi: int = 110
     known = figure.canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in known:
         raise PlannerError(
-            f"{option}{path}: {path.suffix or 'no suffix'} is no format of pictures; give a .png, .svg or .pdf path."
+            "{0}{1}: {2} is no format of pictures; give a .png, .svg or .pdf path.", option, path, path.suffix or "no suffix"
         )
     try:
         write_whole(path, lambda temporary: figure.savefig(temporary, dpi=dpi))
     except PlannerError as error:
-        raise PlannerError(f"{option}{error}") from None
+        raise PlannerError("{0}{1}", option, error) from None

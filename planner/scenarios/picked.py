@@ -21,7 +21,7 @@ def _rows_of(path: Path) -> pd.DataFrame:
 
     kind = path.suffix.lower()
     if kind not in (".parquet", ".csv", ".json"):
-        raise PlannerError(f"--rows {path}: must end in .parquet, .csv or .json, as planner search --out writes them.")
+        raise PlannerError("--rows {0}: must end in .parquet, .csv or .json, as planner search --out writes them.", path)
     try:
         if kind == ".parquet":
             table = pd.read_parquet(path)
@@ -29,13 +29,13 @@ def _rows_of(path: Path) -> pd.DataFrame:
             table = pd.read_json(path, lines=True) if kind == ".json" else pd.read_csv(path)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else f"not a {kind[1:]} table of rows"
-        raise PlannerError(f"--rows {path}: cannot be read ({why}); give a file that planner search --out wrote.") from None
+        raise PlannerError("--rows {0}: cannot be read ({1}); give a file that planner search --out wrote.", path, why) from None
     needed = ("rank", "framework", "node", "num_gpus", *(f.name for f in fields(Layouts)))
     missing = [name for name in needed if name not in table.columns]
     if missing:
-        raise PlannerError(f"--rows {path}: has no column {missing[0]!r}; give a file that planner search --out wrote.")
+        raise PlannerError("--rows {0}: has no column {1!r}; give a file that planner search --out wrote.", path, missing[0])
     if not len(table):
-        raise PlannerError(f"--rows {path}: holds no rows; the search that wrote it found nothing that fits.")
+        raise PlannerError("--rows {0}: holds no rows; the search that wrote it found nothing that fits.", path)
     return table
 
 
@@ -45,7 +45,7 @@ def chosen_row(tables: Mapping[str, Any], path: Path, rank: int) -> dict[str, An
     found = table[table["rank"] == rank]
     if not len(found):
         raise PlannerError(
-            f"--rank {rank}: {path} has no such row; its ranks are {table['rank'].min()} to {table['rank'].max()}."
+            "--rank {0}: {1} has no such row; its ranks are {2} to {3}.", rank, path, table["rank"].min(), table["rank"].max()
         )
     row: dict[str, Any] = {str(name): value for name, value in found.iloc[0].items()}
     fields_of = {f.name: row[f.name] for f in fields(Layouts)}

@@ -37,7 +37,7 @@ def cluster_table(text: str) -> Table:
     """
     match = re.fullmatch(r"\s*(?:(\d+)\s*x\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
     if match is None or (match[1] and int(match[1]) < 1):
-        raise PlannerError(f"--on {text}: give a number and a GPU, such as 32xh100, or a node type.", field="--on", value=text)
+        raise PlannerError("--on {0}: give a number and a GPU, such as 32xh100, or a node type.", text, field="--on", value=text)
     number, name = match[1], match[2]
     if _is_node(name):
         return {"node": name, **({"num_nodes": int(number)} if number else {})}
@@ -66,9 +66,11 @@ def accelerator_named(name: str) -> str:
         if len(chosen) == 1:
             return chosen[0]
         if found:
-            raise PlannerError(f"--on {name}: means any of {', '.join(found)}; name one.", field="--on", value=name) from None
+            raise PlannerError(
+                "--on {0}: means any of {1}; name one.", name, ", ".join(found), field="--on", value=name
+            ) from None
         known = [*accelerator_names(), *node_names()]
-        raise PlannerError(f"--on {name}: no such GPU or node type; {near(name, known)}", field="--on", value=name) from None
+        raise PlannerError("--on {0}: no such GPU or node type; {1}", name, near(name, known), field="--on", value=name) from None
 
 
 def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], other: Mapping[str, Table]) -> Scenario:
@@ -135,11 +137,11 @@ def parse_changes(texts: list[str] | None) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not value.strip() or "." not in key:
-            raise PlannerError(f"--set {text}: give TABLE.FIELD=VALUE, such as job.precision=fp16.", field="--set", value=text)
+            raise PlannerError("--set {0}: give TABLE.FIELD=VALUE, such as job.precision=fp16.", text, field="--set", value=text)
         table = key.partition(".")[0]
         known = (*TABLES, "serving")
         if table not in known:
-            raise PlannerError(f"--set {text}: no such table {table!r}; {near(table, known)}", field="--set", value=text)
+            raise PlannerError("--set {0}: no such table {1!r}; {2}", text, table, near(table, known), field="--set", value=text)
         found[key] = value_of(key, value)
     return found
 

@@ -43,7 +43,7 @@ def asked(tables: Mapping[str, Mapping[str, Any]]) -> Asked:
     """The one way from a case's tables to a question: copies of those that ``planner.plan`` reads."""
     for name in REQUIRED:
         if name not in tables:
-            raise PlannerError(f"{SCENARIO}: table [{name}] is missing; a scenario needs [model], [cluster] and [job].")
+            raise PlannerError("{0}: table [{1}] is missing; a scenario needs [model], [cluster] and [job].", SCENARIO, name)
     return cast(Asked, {name: dict(tables[name]) for name in PLAN_TABLES if name in tables})
 
 
@@ -140,9 +140,9 @@ def read_scenario(path: str | Path) -> Scenario:
 def scenario_of(data: dict[str, Any], path: Path) -> Scenario:
     """The scenario of a file's tables; ``path`` stands in messages, and relative paths are looked up beside it."""
     if "serving" in data:
-        raise PlannerError(f"{path}: table [serving] makes it a question of serving; ask it with `planner serve {path}`.")
+        raise PlannerError("{0}: table [serving] makes it a question of serving; ask it with `planner serve {1}`.", path, path)
     missing = [name for name in REQUIRED if name not in data]
     if missing and not set(data) - {"title", "label", "compare", *TABLES}:
-        raise PlannerError(f"{path}: table [{missing[0]}] is missing; a scenario needs [model], [cluster] and [job].")
+        raise PlannerError("{0}: table [{1}] is missing; a scenario needs [model], [cluster] and [job].", path, missing[0])
     cases = cases_of(data, path, FORM)
     return Scenario(title=title_of(data, path), cases=tuple(Case(label=c.label, tables=c.tables, where=c.where) for c in cases))

@@ -50,9 +50,9 @@ def _load(load: Table, serving: Table) -> Table:
     """The fields of ``[load]``; PlannerError for one that does not belong there, or stands in ``[serving]`` too."""
     for key in load:
         if key not in OF_LOAD:
-            raise PlannerError(f"load: unknown field {key}; {near(key, OF_LOAD)}")
+            raise PlannerError("load: unknown field {0}; {1}", key, near(key, OF_LOAD))
         if key in serving:
-            raise PlannerError(f"load.{key} and serving.{key}: give it once.")
+            raise PlannerError("load.{0} and serving.{1}: give it once.", key, key)
     return load
 
 
@@ -83,7 +83,9 @@ def read_serving_scenario(path: str | Path) -> ServingScenario:
     missing = [name for name in REQUIRED if name not in data]
     if missing and ("job" in data or not set(data) - {"title", "label", "compare", *TABLES}):
         hint = " (a scenario with [job] is for planner plan)" if "job" in data else ""
-        raise PlannerError(f"{file}: table [{missing[0]}] is missing; serving needs [model], [cluster] and [serving]{hint}.")
+        raise PlannerError(
+            "{0}: table [{1}] is missing; serving needs [model], [cluster] and [serving]{2}.", file, missing[0], hint
+        )
     cases = cases_of(data, file, FORM)
     return ServingScenario(
         title=title_of(data, file), cases=tuple(ServingCase(label=c.label, tables=c.tables, where=c.where) for c in cases)

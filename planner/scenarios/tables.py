@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError, near
+from planner.common.message import Message
 
 Table = dict[str, Any]
 Tables = dict[str, Table]
@@ -47,7 +48,7 @@ def title_of(data: Mapping[str, Any], path: Path) -> str:
     """The scenario's title; its file's name where it has none."""
     title = data.get("title", path.stem)
     if not isinstance(title, str):
-        raise PlannerError(f"{path}: title = {title!r}: must be text.")
+        raise PlannerError("{0}: title = {1!r}: must be text.", path, title)
     return title
 
 
@@ -60,34 +61,34 @@ def cases_of(data: Mapping[str, Any], path: Path, form: Form) -> list[Named]:
     known = {"title", "label", "compare", *form.tables}
     for key in data:
         if key not in known:
-            raise PlannerError(f"{path}: unknown table or field {key} = {_short(data[key])}; {near(key, known)}")
+            raise PlannerError("{0}: unknown table or field {1} = {2}; {3}", path, key, _short(data[key]), near(key, known))
     base = {name: _table(path, name, data[name]) for name in form.tables if name in data}
     _resolve(path, base)
     cases = [Named(label=str(data.get("label", form.label(base))), tables=base, where=str(path))]
     entries = data.get("compare", [])
     if not isinstance(entries, list):
-        raise PlannerError(f"{path}: compare = {_short(entries)}: must be a list of tables, each headed [[compare]].")
+        raise PlannerError("{0}: compare = {1}: must be a list of tables, each headed [[compare]].", path, _short(entries))
     return cases + [_compared(path, i, entry, base, form) for i, entry in enumerate(entries)]
 
 
 def _compared(path: Path, index: int, entry: Any, base: Tables, form: Form) -> Named:
-    where = f"{path}: compare[{index}]"
+    where = Message("{0}: compare[{1}]", path, index)
     if not isinstance(entry, dict):
-        raise PlannerError(f"{where} = {_short(entry)}: must be a table.")
+        raise PlannerError("{0} = {1}: must be a table.", where, _short(entry))
     known = {"label", "standalone", *form.tables}
     for key in entry:
         if key not in known:
-            raise PlannerError(f"{where}: unknown field {key} = {_short(entry[key])}; {near(key, known)}")
+            raise PlannerError("{0}: unknown field {1} = {2}; {3}", where, key, _short(entry[key]), near(key, known))
     alone = entry.get("standalone", False)
     if not isinstance(alone, bool):
-        raise PlannerError(f"{where}: standalone = {_short(alone)}: must be true or false.")
+        raise PlannerError("{0}: standalone = {1}: must be true or false.", where, _short(alone))
     missing = [name for name in form.required if alone and name not in entry]
     if missing:
-        raise PlannerError(f"{where}: table {missing[0]} is missing; a standalone case needs {', '.join(form.required)}.")
+        raise PlannerError("{0}: table {1} is missing; a standalone case needs {2}.", where, missing[0], ", ".join(form.required))
     tables = {} if alone else {name: dict(values) for name, values in base.items()}
     for name in form.tables:
         if name in entry:
-            given = _table(path, f"compare[{index}].{name}", entry[name])
+            given = _table(path, Message("compare[{0}].{1}", index, name), entry[name])
             tables[name] = given if name == "model" else {**_inherited(tables.get(name, {}), given, form), **given}
     _resolve(path, tables)
     return Named(label=str(entry.get("label", form.label(tables))), tables=tables, where=where)
@@ -106,7 +107,7 @@ def model_label(tables: Tables) -> str:
 
 def _table(path: Path, name: str, value: Any) -> Table:
     if not isinstance(value, dict):
-        raise PlannerError(f"{path}: {name} = {_short(value)}: must be a table, [{name}].")
+        raise PlannerError("{0}: {1} = {2}: must be a table, [{3}].", path, name, _short(value), name)
     return dict(value)
 
 

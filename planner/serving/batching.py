@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from planner.common.arrays import Array
+from planner.common.message import Message
 from planner.serving.requests import Requests
 
 
@@ -97,7 +98,7 @@ def simulate(
     need = requests.prompts + requests.outputs
     most = min(server.cache_tokens, server.request_tokens)
     if len(need) and float(need.max()) > most:
-        raise ValueError(f"a request of {need.max():.0f} tokens exceeds the cache of {most:.0f}")
+        raise ValueError(Message("a request of {0:.0f} tokens exceeds the cache of {1:.0f}", need.max(), most))
     loop = _Loop(server, requests, work_s, np.zeros(len(need)) if shared_s is None else shared_s, clients, between_s)
     return loop.run()
 

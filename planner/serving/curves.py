@@ -64,7 +64,7 @@ def load_curve(d: Deployment, shares: tuple[float, ...] = SHARES) -> pd.DataFram
         raise PlannerError("this deployment does not fit: it has no curve.")
     if "continuous_batching" not in d.engine.features:
         raise PlannerError(
-            f"serving.engine = {d.engine.name!r} does not batch continuously: there is no curve over request rates."
+            "serving.engine = {0!r} does not batch continuously: there is no curve over request rates.", d.engine.name
         )
     s = d.serving
     pools = None if s.prefill_pool is None else Pools(d.times)
@@ -100,7 +100,7 @@ def client_curve(d: Deployment, clients: tuple[int, ...] | None = None) -> pd.Da
     if d.serving.prefill_pool is not None:
         raise PlannerError("serving.prefill_pool: clients in a closed loop are not modelled with it; give requests_per_s.")
     if "continuous_batching" not in d.engine.features:
-        raise PlannerError(f"serving.engine = {d.engine.name!r} does not batch continuously: there is no curve over clients.")
+        raise PlannerError("serving.engine = {0!r} does not batch continuously: there is no curve over clients.", d.engine.name)
     most = max(min(2 * slots_of(d.times), 1024), 2) * d.serving.dp
     chosen = clients or tuple(2**i for i in range(int(np.log2(most)) + 1))
     one = replica(d.times, room_of(d.times, -(-max(chosen) // d.serving.dp)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from planner.common.assumption import Assumption
 from planner.common.limits import require_answerable
+from planner.common.message import Message
 from planner.common.units import GIB
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
@@ -86,7 +87,12 @@ def _released(spec: Serving, engine: Engine) -> tuple[Serving, tuple[str, ...]]:
     if not others or spec.engine.lower() != engine_family(engine.name):
         return named, ()
     return named, (
-        f"serving.engine = {spec.engine!r} is {engine.name}, the newest release known; older ones: {', '.join(others)}",
+        Message(
+            "serving.engine = {0!r} is {1}, the newest release known; older ones: {2}",
+            spec.engine,
+            engine.name,
+            ", ".join(others),
+        ),
     )
 
 
@@ -129,7 +135,7 @@ def _replicas(spec: Serving, cluster: Cluster) -> tuple[Serving, tuple[str, ...]
     if "dp" in spec.model_fields_set or left <= spec.gpus_per_replica or left % spec.gpus_per_replica:
         return spec, ()
     dp = left // spec.gpus_per_replica
-    return spec.replaced(dp=dp), (f"dp chosen: {dp} replicas of {spec.gpus_per_replica} GPU(s) fill the cluster",)
+    return spec.replaced(dp=dp), (Message("dp chosen: {0} replicas of {1} GPU(s) fill the cluster", dp, spec.gpus_per_replica),)
 
 
 def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> Deployment:
@@ -193,21 +199,37 @@ def _reasons(d: Deployment, longest: float) -> tuple[str, ...]:
     if d.host_weights_bytes and d.cluster.node.host_memory_bytes:
         here = d.host_weights_bytes * s.dp / d.cluster.num_nodes
         if here > d.cluster.node.host_memory_bytes:
-            return (f"experts take {here / GIB:.1f} GiB of host memory, a node has {d.cluster.node.host_memory_bytes / GIB:.1f}",)
+            return (
+                Message(
+                    "experts take {0:.1f} GiB of host memory, a node has {1:.1f}",
+                    here / GIB,
+                    d.cluster.node.host_memory_bytes / GIB,
+                ),
+            )
     fixed = d.memory_bytes["weights"] + d.memory_bytes["overhead"]
     if fixed > d.limit_bytes:
-        return (f"weights and overhead need {fixed / GIB:.1f} GiB on a GPU, {d.limit_bytes / GIB:.1f} usable",)
+        return (Message("weights and overhead need {0:.1f} GiB on a GPU, {1:.1f} usable", fixed / GIB, d.limit_bytes / GIB),)
     one = memory(setting, 1.0, longest_tokens(s.prompt), longest, d.times.draft)
     if float(one.total) > d.limit_bytes:
         room = d.limit_bytes - fixed - float(one.workspace)
         return (
-            f"the cache of one sequence of {longest:.0f} tokens needs {float(one.kv_cache) / GIB:.1f} GiB on a GPU, "
-            f"{max(room, 0.0) / GIB:.1f} are left beside weights and workspace",
+            Message(
+                "the cache of one sequence of {0:.0f} tokens needs {1:.1f} GiB on a GPU, {2:.1f} are left beside "
+                "weights and workspace",
+                longest,
+                float(one.kv_cache) / GIB,
+                max(room, 0.0) / GIB,
+            ),
         )
     if not d.fits:
         return (
-            f"serving.batch = {s.batch} needs {d.total_bytes / GIB:.1f} GiB on a GPU, {d.limit_bytes / GIB:.1f} usable; the "
-            f"largest batch that fits is {d.max_batch}",
+            Message(
+                "serving.batch = {0} needs {1:.1f} GiB on a GPU, {2:.1f} usable; the largest batch that fits is {3}",
+                s.batch,
+                d.total_bytes / GIB,
+                d.limit_bytes / GIB,
+                d.max_batch,
+            ),
         )
     pool = misfit(setting) if s.prefill_pool is not None else None
     return () if pool is None else (pool,)

@@ -13,6 +13,7 @@ import numpy as np
 
 from planner.common.arrays import Array, Number
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.performance.collectives import collective_s
 from planner.serving.batching import Outcome, simulate
 from planner.serving.kv_cache import replica_sequence_bytes
@@ -162,7 +163,9 @@ def load_apart(times: Times, rate: float, pools: Pools | None = None) -> Load:
     load = Load(requests_per_s=rate, capacity_requests_per_s=total, utilisation=rate / total, stable=rate < total)
     if not load.stable:
         bound = min(pools.capacities_per_s, key=lambda name: pools.capacities_per_s[name])
-        why = f"{rate:g} requests per second arrive and {bound} carries at most {total:.3g}: the queue grows without end"
+        why = Message(
+            "{0:g} requests per second arrive and {1} carries at most {2:.3g}: the queue grows without end", rate, bound, total
+        )
         return replace(load, why=why)
     return _measured(times, load, rate, pools)
 
@@ -186,13 +189,17 @@ def misfit(setting: Setting) -> str | None:
     need, limit = float(memory(own, 1.0, longest, longest + 1.0).total), limit_bytes(own)
     if need <= limit:
         return None
-    return f"a prefill replica needs {need / 2**30:.1f} GiB on a GPU for one prompt, {limit / 2**30:.1f} usable"
+    return Message("a prefill replica needs {0:.1f} GiB on a GPU for one prompt, {1:.1f} usable", need / 2**30, limit / 2**30)
 
 
 def matched(pools: Pools) -> str:
     """What each pool carries, and how many prefill replicas one of decoding would take."""
     each = pools.capacities_per_s
-    return (
-        f"prefill carries {each['prefill']:.3g} requests per second, its links {each['transfer']:.3g}, decoding "
-        f"{each['decode']:.3g}: {pools.balance:.2g} prefill replicas to one of decoding would carry the same"
+    return Message(
+        "prefill carries {0:.3g} requests per second, its links {1:.3g}, decoding {2:.3g}: {3:.2g} prefill "
+        "replicas to one of decoding would carry the same",
+        each["prefill"],
+        each["transfer"],
+        each["decode"],
+        pools.balance,
     )

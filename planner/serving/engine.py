@@ -164,7 +164,9 @@ def load_engine(name: str) -> Engine:
         return Engine.build(ENGINES.table(name), name)
     found = resolve_engine(name)
     if found is None:
-        raise PlannerError(f"serving.engine = {name!r} is not in {ENGINES.what}; {near(name, [*engine_names(), *_families()])}")
+        raise PlannerError(
+            "serving.engine = {0!r} is not in {1}; {2}", name, ENGINES.what, near(name, [*engine_names(), *_families()])
+        )
     return Engine.build(ENGINES.table(found), str(ENGINES.path(found, "serving.engine")))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.hardware.cluster import require_vendor
 from planner.model.architecture import Model
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
@@ -24,28 +25,37 @@ def require_possible(setting: Setting, draft: Setting | None = None) -> None:
         have = ", ".join(card.peak_flops_per_s)
         field = "weights" if setting.serving.weights == setting.compute_dtype else "compute_dtype"
         raise PlannerError(
-            f"serving.{field} = {setting.compute_dtype!r}: {card.name} has no {setting.compute_dtype} arithmetic "
-            f"({card.architecture}); it has {have}."
+            "serving.{0} = {1!r}: {2} has no {3} arithmetic ({4}); it has {5}.",
+            field,
+            setting.compute_dtype,
+            card.name,
+            setting.compute_dtype,
+            card.architecture,
+            have,
         )
 
 
 def _require_model(setting: Setting, draft: Setting | None) -> None:
     m, s = setting.model, setting.serving
     if m.architecture == "encoder":
-        raise PlannerError(f"model.name = {m.name!r}: an encoder generates no tokens; serve a decoder.")
+        raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", m.name)
     if m.memory_length or m.relative_attention:
-        raise PlannerError(f"model.name = {m.name!r}: segment memory (Transformer-XL) cannot be served here.")
+        raise PlannerError("model.name = {0!r}: segment memory (Transformer-XL) cannot be served here.", m.name)
     if not m.num_experts:
         for field, least in (("ep", 1), ("expert_offload", 0), ("expert_load", 1), ("expert_zipf", 0)):
             if getattr(s, field) > least:
                 raise PlannerError(
-                    f"serving.{field} = {getattr(s, field):g}: {m.name} is dense, it has no experts; leave it out."
+                    "serving.{0} = {1:g}: {2} is dense, it has no experts; leave it out.", field, getattr(s, field), m.name
                 )
     _require_parts(setting)
     if draft is not None and draft.model.vocab_size != m.vocab_size:
         raise PlannerError(
-            f"serving.speculative.draft = {draft.model.name!r}: its vocabulary has {draft.model.vocab_size} words, that of "
-            f"{m.name} {m.vocab_size}; a draft model must share the vocabulary."
+            "serving.speculative.draft = {0!r}: its vocabulary has {1} words, that of {2} {3}; a draft model must "
+            "share the vocabulary.",
+            draft.model.name,
+            draft.model.vocab_size,
+            m.name,
+            m.vocab_size,
         )
 
 
@@ -56,8 +66,12 @@ def _require_parts(setting: Setting) -> None:
     have = {part_of(t.name) for t in (*layers, *embedding_parameters(m), *head_parameters(m))} - {None}
     for part in setting.serving.keep_16_bit or ():
         if part not in have:
-            why = "its output layer is the embedding" if part == "head" and m.tied_embeddings else f"{m.name} has no such part"
-            raise PlannerError(f"serving.keep_16_bit = {part!r}: {why}; it has {', '.join(sorted(map(str, have)))}.")
+            why = (
+                "its output layer is the embedding"
+                if part == "head" and m.tied_embeddings
+                else Message("{0} has no such part", m.name)
+            )
+            raise PlannerError("serving.keep_16_bit = {0!r}: {1}; it has {2}.", part, why, ", ".join(sorted(map(str, have))))
 
 
 def _require_features(setting: Setting) -> None:
@@ -94,26 +108,35 @@ def _require_features(setting: Setting) -> None:
             field = fields.get(feature, feature)
             others = [name for name in engine_names() if needs in load_engine(name).features]
             raise PlannerError(
-                f"serving.{field} = {getattr(s, field)!r}: {engine.name} has no {needs.replace('_', ' ')}; "
-                f"engines that have: {', '.join(others)}."
+                "serving.{0} = {1!r}: {2} has no {3}; engines that have: {4}.",
+                field,
+                getattr(s, field),
+                engine.name,
+                needs.replace("_", " "),
+                ", ".join(others),
             )
     if (s.max_batch is not None and s.max_batch > 1 and engine.max_batch == 1) or (s.batch > 1 and engine.max_batch == 1):
-        raise PlannerError(f"serving.batch = {s.batch}: {engine.name} decodes one sequence at a time; use another engine.")
+        raise PlannerError("serving.batch = {0}: {1} decodes one sequence at a time; use another engine.", s.batch, engine.name)
 
 
 def _require_cut(setting: Setting) -> None:
     m, s, cluster = setting.model, setting.serving, setting.cluster
     if m.num_heads % s.tp:
         right = [d for d in (1, 2, 4, 8, 16, 32) if m.num_heads % d == 0]
-        raise PlannerError(f"serving.tp = {s.tp}: does not divide {m.name}'s {m.num_heads} heads; use one of {right}.")
+        raise PlannerError("serving.tp = {0}: does not divide {1}'s {2} heads; use one of {3}.", s.tp, m.name, m.num_heads, right)
     if s.pp > m.num_layers:
-        raise PlannerError(f"serving.pp = {s.pp}: {m.name} has only {m.num_layers} layers; use at most that many stages.")
+        raise PlannerError("serving.pp = {0}: {1} has only {2} layers; use at most that many stages.", s.pp, m.name, m.num_layers)
     if s.ep > 1 and m.num_experts % s.ep:
-        raise PlannerError(f"serving.ep = {s.ep}: does not divide {m.name}'s {m.num_experts} experts; use a divisor of it.")
+        raise PlannerError(
+            "serving.ep = {0}: does not divide {1}'s {2} experts; use a divisor of it.", s.ep, m.name, m.num_experts
+        )
     if s.num_gpus != cluster.num_gpus:
         raise PlannerError(
-            f"serving: tp x pp x dp (with ep) takes {s.num_gpus} GPUs, cluster.num_gpus is {cluster.num_gpus}; set "
-            f"cluster.num_gpus = {s.num_gpus}, or change tp, pp, ep or dp."
+            "serving: tp x pp x dp (with ep) takes {0} GPUs, cluster.num_gpus is {1}; set cluster.num_gpus = {2}, "
+            "or change tp, pp, ep or dp.",
+            s.num_gpus,
+            cluster.num_gpus,
+            s.num_gpus,
         )
 
 
@@ -137,16 +160,33 @@ def warnings_of(setting: Setting) -> tuple[str, ...]:
     field, limit = context_limit(m)
     if limit and context > limit:
         found.append(
-            f"serving.prompt + serving.output reach {context:.0f} tokens, beyond model.{field} = {limit} of {m.name}: "
-            "quality is not to be expected there without longer positions"
+            Message(
+                "serving.prompt + serving.output reach {0:.0f} tokens, beyond model.{1} = {2} of {3}: quality is not "
+                "to be expected there without longer positions",
+                context,
+                field,
+                limit,
+                m.name,
+            )
         )
     if not limit:
-        found.append(f"model.context_length of {m.name} is not known: whether {context:.0f} tokens are allowed was not checked")
+        found.append(
+            Message(
+                "model.context_length of {0} is not known: whether {1:.0f} tokens are allowed was not checked", m.name, context
+            )
+        )
     if s.tp > m.num_kv_heads and m.attention != "mla":
         found.append(
-            f"serving.tp = {s.tp} exceeds the {m.num_kv_heads} key-value heads of {m.name}: each is kept "
-            f"{s.tp // m.num_kv_heads} times"
+            Message(
+                "serving.tp = {0} exceeds the {1} key-value heads of {2}: each is kept {3} times",
+                s.tp,
+                m.num_kv_heads,
+                m.name,
+                s.tp // m.num_kv_heads,
+            )
         )
     if s.batch > (s.max_batch or setting.engine.max_batch) * s.attention_groups:
-        found.append(f"serving.batch = {s.batch} exceeds {setting.engine.name}'s max_batch = {setting.engine.max_batch}")
+        found.append(
+            Message("serving.batch = {0} exceeds {1}'s max_batch = {2}", s.batch, setting.engine.name, setting.engine.max_batch)
+        )
     return tuple(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from planner.common import data
+from planner.common.message import Message
 from planner.model.parameters import parameters_total
 from planner.serving.disaggregated import Pools, slowed_apart
 from planner.serving.engine import engine_family
@@ -90,7 +91,7 @@ def _of_capacity(capacity: Interval, value: float) -> Interval:
         expected=value,
         upper=value * capacity.expected / capacity.lower,
         provenance=capacity.provenance,
-        why=f"price over throughput: {capacity.why}",
+        why=Message("price over throughput: {0}", capacity.why),
     )
 
 
@@ -109,7 +110,7 @@ def _at_rate(capacity: Interval, rate: float, value: float) -> Interval:
         expected=value,
         upper=value * rate / capacity.lower,
         provenance=capacity.provenance,
-        why=f"price over the given rate of requests; the GPUs may carry less: {capacity.why}",
+        why=Message("price over the given rate of requests; the GPUs may carry less: {0}", capacity.why),
     )
 
 
@@ -153,7 +154,9 @@ def _slowed(times: Times, rate: float, factor: float) -> dict[str, Mapping[str, 
 
 
 def _grows(why: str) -> str:
-    return f"{why}; at the lower bound of the capacity the queue grows without end: the upper bound is that of num_requests"
+    return Message(
+        "{0}; at the lower bound of the capacity the queue grows without end: the upper bound is that of num_requests", why
+    )
 
 
 def certainty(need: Interval, limit_bytes: float, fits: bool) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.serving.batching import Outcome, Server, simulate
 from planner.serving.engine import Engine
 from planner.serving.memory import largest_batch, limit_bytes, memory
@@ -202,7 +203,9 @@ def under_load(times: Times, rate: float, one: Replica | None = None, capacity: 
     total = most * s.dp / (1.0 - s.response_cache_hit_rate)
     load = Load(requests_per_s=rate, capacity_requests_per_s=total, utilisation=each / most, stable=each < most)
     if not load.stable:
-        why = f"{rate:g} requests per second arrive and at most {total:.3g} can be served: the queue grows without end"
+        why = Message(
+            "{0:g} requests per second arrive and at most {1:.3g} can be served: the queue grows without end", rate, total
+        )
         return replace(load, why=why)
     requests = poisson(each, s.num_requests, s.prompt, s.output, s.seed)
     return measured(load, times.setting, requests, _simulated(one, requests), counted(s.num_requests))
@@ -229,8 +232,11 @@ def require_room(one: Replica, requests: Requests) -> None:
     if longest > most:
         where = "a replica" if one.times.setting.serving.attention_groups == 1 else "its attention group"
         raise PlannerError(
-            f"serving.prompt and serving.output: a request of {longest:.0f} tokens is drawn and the cache of {where} holds "
-            f"{most:.0f}; give them a maximum, or the cache more room (kv_dtype, tp, weights)."
+            "serving.prompt and serving.output: a request of {0:.0f} tokens is drawn and the cache of {1} holds "
+            "{2:.0f}; give them a maximum, or the cache more room (kv_dtype, tp, weights).",
+            longest,
+            where,
+            most,
         )
 
 

@@ -12,7 +12,9 @@ def mean_wait_s(rate_per_s: float, service_s: float, squared_variation: float) -
     """
     load = rate_per_s * service_s
     if load >= 1.0:
-        raise PlannerError(f"requests_per_s = {rate_per_s:g} with {service_s:g} s of service: the queue has no steady state.")
+        raise PlannerError(
+            "requests_per_s = {0:g} with {1:g} s of service: the queue has no steady state.", rate_per_s, service_s
+        )
     return load * service_s * (1.0 + squared_variation) / (2.0 * (1.0 - load))
 
 

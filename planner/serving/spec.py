@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from planner.common.arrays import Number
+from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.serving.weight_formats import GROUPED, Format, Part
 
@@ -48,16 +49,22 @@ class Lengths(Spec):
         given = {n for n in ("mean", "standard_deviation", "low", "high", "values", "weights") if getattr(self, n)}
         missing = [n for n in needs[self.kind] if (n not in given and getattr(self, n) is None) or getattr(self, n) == ()]
         if missing:
-            raise ValueError(f"kind = {self.kind!r} needs {' and '.join(needs[self.kind])}; {missing[0]} is missing")
+            raise ValueError(
+                Message("kind = {0!r} needs {1}; {2} is missing", self.kind, " and ".join(needs[self.kind]), missing[0])
+            )
         extra = sorted(given - set(needs[self.kind]))
         if extra:
-            raise ValueError(f"{extra[0]} does not belong to kind = {self.kind!r}, which takes {' and '.join(needs[self.kind])}")
+            raise ValueError(
+                Message(
+                    "{0} does not belong to kind = {1!r}, which takes {2}", extra[0], self.kind, " and ".join(needs[self.kind])
+                )
+            )
         if self.kind == "fixed" and self.mean is not None and self.mean != int(self.mean):
-            raise ValueError(f"mean = {self.mean:g} with kind = 'fixed': must be a whole number of tokens")
+            raise ValueError(Message("mean = {0:g} with kind = 'fixed': must be a whole number of tokens", self.mean))
         if self.low is not None and self.high is not None and self.high < self.low:
-            raise ValueError(f"high = {self.high} is below low = {self.low}")
+            raise ValueError(Message("high = {0} is below low = {1}", self.high, self.low))
         if len(self.values) != len(self.weights):
-            raise ValueError(f"{len(self.values)} values but {len(self.weights)} weights; give as many of each")
+            raise ValueError(Message("{0} values but {1} weights; give as many of each", len(self.values), len(self.weights)))
         if self.weights and sum(self.weights) <= 0:
             raise ValueError("weights are all zero; at least one must be positive")
         return self
@@ -141,16 +148,24 @@ class Serving(Spec):
     @model_validator(mode="after")
     def _check(self) -> Serving:
         if self.bits_per_weight is not None and self.weights != "exl2":
-            raise ValueError(f"bits_per_weight = {self.bits_per_weight:g} belongs to weights = 'exl2', not {self.weights!r}")
+            raise ValueError(
+                Message("bits_per_weight = {0:g} belongs to weights = 'exl2', not {1!r}", self.bits_per_weight, self.weights)
+            )
         self._check_format()
         if max(self.ep, self.tp) % min(self.ep, self.tp):
-            raise ValueError(f"ep = {self.ep} and tp = {self.tp}: one must divide the other")
+            raise ValueError(Message("ep = {0} and tp = {1}: one must divide the other", self.ep, self.tp))
         if self.max_batch is not None and self.batch > self.max_batch:
-            raise ValueError(f"batch = {self.batch} exceeds max_batch = {self.max_batch}; raise max_batch or lower batch")
+            raise ValueError(
+                Message("batch = {0} exceeds max_batch = {1}; raise max_batch or lower batch", self.batch, self.max_batch)
+            )
         if self.weights in ("fp16", "bf16", "fp32") and self.compute_dtype not in ("auto", self.weights):
             raise ValueError(
-                f"compute_dtype = {self.compute_dtype!r} with weights = {self.weights!r}: unquantized weights compute in their "
-                "own type; drop compute_dtype"
+                Message(
+                    "compute_dtype = {0!r} with weights = {1!r}: unquantized weights compute in their own type; drop "
+                    "compute_dtype",
+                    self.compute_dtype,
+                    self.weights,
+                )
             )
         targets = (self.ttft_target_s, self.tpot_target_s, self.e2e_target_s)
         if any(t is not None for t in targets) and self.requests_per_s is None and self.clients is None:
@@ -160,12 +175,21 @@ class Serving(Spec):
         self._check_pool()
         if "response_cache_s" in self.model_fields_set and not self.response_cache_hit_rate:
             raise ValueError(
-                f"response_cache_s = {self.response_cache_s:g} needs response_cache_hit_rate: else no request is answered so"
+                Message(
+                    "response_cache_s = {0:g} needs response_cache_hit_rate: else no request is answered so",
+                    self.response_cache_s,
+                )
             )
         if self.expert_load > self.ep:
             raise ValueError(
-                f"expert_load = {self.expert_load:g} with ep = {self.ep}: the fullest of {self.ep} expert rank(s) has at most "
-                f"{self.ep} times the mean; raise ep, or leave expert_load out"
+                Message(
+                    "expert_load = {0:g} with ep = {1}: the fullest of {2} expert rank(s) has at most {3} times the "
+                    "mean; raise ep, or leave expert_load out",
+                    self.expert_load,
+                    self.ep,
+                    self.ep,
+                    self.ep,
+                )
             )
         return self
 
@@ -175,14 +199,22 @@ class Serving(Spec):
             return
         if self.requests_per_s is not None:
             raise ValueError(
-                f"clients = {self.clients} and requests_per_s = {self.requests_per_s:g}: clients who wait for their answers make "
-                "the rate a result; give one of the two"
+                Message(
+                    "clients = {0} and requests_per_s = {1:g}: clients who wait for their answers make the rate a "
+                    "result; give one of the two",
+                    self.clients,
+                    self.requests_per_s,
+                )
             )
         if self.response_cache_hit_rate:
-            raise ValueError(f"response_cache_hit_rate = {self.response_cache_hit_rate:g} needs requests_per_s, not clients")
+            raise ValueError(
+                Message("response_cache_hit_rate = {0:g} needs requests_per_s, not clients", self.response_cache_hit_rate)
+            )
         if self.clients > MOST_CLIENTS * self.dp:
             raise ValueError(
-                f"clients = {self.clients}: at most {MOST_CLIENTS} a replica are simulated; give requests_per_s instead"
+                Message(
+                    "clients = {0}: at most {1} a replica are simulated; give requests_per_s instead", self.clients, MOST_CLIENTS
+                )
             )
 
     def _check_pool(self) -> None:
@@ -191,42 +223,59 @@ class Serving(Spec):
         if pool is None:
             return
         if max(pool.ep, pool.tp) % min(pool.ep, pool.tp):
-            raise ValueError(f"prefill_pool: ep = {pool.ep} and tp = {pool.tp}: one must divide the other")
+            raise ValueError(Message("prefill_pool: ep = {0} and tp = {1}: one must divide the other", pool.ep, pool.tp))
         for field in ("clients", "speculative"):
             if getattr(self, field) is not None:
-                raise ValueError(f"prefill_pool with {field}: not modelled together; leave one of the two out")
+                raise ValueError(Message("prefill_pool with {0}: not modelled together; leave one of the two out", field))
         for field in ("expert_offload", "prefill_wait_steps"):
             if getattr(self, field):
-                raise ValueError(f"prefill_pool with {field}: not modelled together; leave one of the two out")
+                raise ValueError(Message("prefill_pool with {0}: not modelled together; leave one of the two out", field))
 
     def _check_waiting(self) -> None:
         """Raise ValueError for two sizes of a pass, half of a rule for waiting prompts, or one that nothing follows."""
         if self.pass_tokens is not None and self.chunked_prefill_tokens is not None:
             raise ValueError(
-                f"pass_tokens = {self.pass_tokens} and chunked_prefill_tokens = {self.chunked_prefill_tokens}: chunks are the "
-                "size of a pass; give one of the two"
+                Message(
+                    "pass_tokens = {0} and chunked_prefill_tokens = {1}: chunks are the size of a pass; give one of the two",
+                    self.pass_tokens,
+                    self.chunked_prefill_tokens,
+                )
             )
         if (self.prefill_wait_steps > 0) != (self.prefill_wait_share > 0):
             raise ValueError(
-                f"prefill_wait_steps = {self.prefill_wait_steps} and prefill_wait_share = {self.prefill_wait_share:g}: prompts "
-                "wait while both bounds are open; give both, or neither"
+                Message(
+                    "prefill_wait_steps = {0} and prefill_wait_share = {1:g}: prompts wait while both bounds are open; "
+                    "give both, or neither",
+                    self.prefill_wait_steps,
+                    self.prefill_wait_share,
+                )
             )
         if self.prefill_wait_steps and self.requests_per_s is None and self.clients is None:
             raise ValueError(
-                f"prefill_wait_steps = {self.prefill_wait_steps} needs requests_per_s or clients: a prompt alone does not wait"
+                Message(
+                    "prefill_wait_steps = {0} needs requests_per_s or clients: a prompt alone does not wait",
+                    self.prefill_wait_steps,
+                )
             )
 
     def _check_format(self) -> None:
         """Raise ValueError for fields that the format of the weights does not have."""
         if self.group_size is not None and self.weights not in GROUPED:
             raise ValueError(
-                f"group_size = {self.group_size} with weights = {self.weights!r}: only {', '.join(GROUPED)} have groups of "
-                "any size; leave it out"
+                Message(
+                    "group_size = {0} with weights = {1!r}: only {2} have groups of any size; leave it out",
+                    self.group_size,
+                    self.weights,
+                    ", ".join(GROUPED),
+                )
             )
         if self.keep_16_bit is not None and self.weights in ("fp16", "bf16", "fp32"):
             raise ValueError(
-                f"keep_16_bit = {list(self.keep_16_bit)} with weights = {self.weights!r}: nothing is quantized; leave it out, or "
-                "name a narrower format"
+                Message(
+                    "keep_16_bit = {0} with weights = {1!r}: nothing is quantized; leave it out, or name a narrower format",
+                    list(self.keep_16_bit),
+                    self.weights,
+                )
             )
 
     @property

@@ -175,6 +175,12 @@ def require_hardware(fmt: WeightFormat, accelerator: Accelerator) -> None:
     instead = {"fp8": "fp8-weight-only or int8-weight-only", "int8": "int8-weight-only or int8-gptq", "fp4": "int4-awq or nf4"}
     have = ", ".join(accelerator.peak_flops_per_s)
     raise PlannerError(
-        f"serving.weights = {fmt.name!r}: {accelerator.name} has no {need} matrix units ({accelerator.architecture}; it has "
-        f"{have}). Use {instead[need]}, which are expanded to 16 bit on the way, or another accelerator."
+        "serving.weights = {0!r}: {1} has no {2} matrix units ({3}; it has {4}). Use {5}, which are expanded to 16 "
+        "bit on the way, or another accelerator.",
+        fmt.name,
+        accelerator.name,
+        need,
+        accelerator.architecture,
+        have,
+        instead[need],
     )

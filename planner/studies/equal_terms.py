@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from planner.common.errors import PlannerError, one_of
+from planner.common.message import Message, join_messages
 from planner.common.units import DAY_S, HOUR_S
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
@@ -73,13 +74,13 @@ def on_equal_terms(labels: Sequence[str], plans: Sequence[Plan], at: str) -> tup
     dense model of its own attention shape. Raises PlannerError for unknown terms, missing lengths or prices.
     """
     if at not in TERMS:
-        raise PlannerError(f"--at {at}: {one_of(at, TERMS)}.")
+        raise PlannerError("--at {0}: {1}.", at, one_of(at, TERMS))
     if plans[0].num_steps is None:
-        raise PlannerError(f"{labels[0]}: job has no length; give num_tokens, num_samples or num_steps.")
+        raise PlannerError("{0}: job has no length; give num_tokens, num_samples or num_steps.", labels[0])
     reference = _side(labels[0], plans[0], plans[0].tokens_per_step * plans[0].num_steps)
     others = list(zip(labels[1:], plans[1:], strict=True))
     if not others and not plans[0].model.num_experts:
-        raise PlannerError(f"{labels[0]}: a single dense case has nothing to be compared with; add a [[compare]] table.")
+        raise PlannerError("{0}: a single dense case has nothing to be compared with; add a [[compare]] table.", labels[0])
     if not others:
         others = [("dense", _replan(plans[0], dense_of_size(plans[0].model, reference.parameters_active)))]
     return (reference, *(_over(_matched(label, other, reference, at), reference) for label, other in others))
@@ -106,7 +107,7 @@ def _matched(label: str, other: Plan, reference: Side, at: str) -> Side:
     if at in ("total", "active"):
         if other.model.num_experts:
             raise PlannerError(
-                f"--at {at}: resizes dense models, but {label} is a mixture; compare it at flops, loss or dollars."
+                "--at {0}: resizes dense models, but {1} is a mixture; compare it at flops, loss or dollars.", at, label
             )
         wanted = reference.parameters_total if at == "total" else reference.parameters_active
         resized = dense_of_size(other.model, wanted)
@@ -158,7 +159,9 @@ def _tokens(other: Plan, label_of_other: str, reference: Side, at: str) -> float
         return None if reference.loss is None else tokens_for_loss(other.model, reference.loss)
     for label, answer in ((reference.label, reference.plan), (label_of_other, other)):
         if not answer.fits:
-            raise PlannerError(f"--at dollars: {label} does not fit and costs nothing; give it a layout or a cluster that does.")
+            raise PlannerError(
+                "--at dollars: {0} does not fit and costs nothing; give it a layout or a cluster that does.", label
+            )
     if reference.cost_usd is None or other.cost_usd_per_step is None:
         raise PlannerError("--at dollars: a case has no price; give price.usd_per_gpu_hour.")
     if other.cost_usd_per_step == 0:
@@ -190,7 +193,7 @@ def _side(label: str, answer: Plan, tokens: float) -> Side:
         tokens_by_law={},
         reachable=True,
         over_first={},
-        notes=notes if answer.fits else (*notes, f"{label}: does not fit ({'; '.join(answer.reasons)})"),
+        notes=notes if answer.fits else (*notes, Message("{0}: does not fit ({1})", label, join_messages("; ", answer.reasons))),
     )
 
 
@@ -227,7 +230,7 @@ def dense_of_size(like: Model, parameters: float) -> Model:
     (heads, layers), error = min(tried.items(), key=lambda item: item[1])
     if error > 0.1:
         raise PlannerError(
-            f"no dense model like {like.name} has about {parameters:.3g} parameters; the closest is {error:.0%} off."
+            "no dense model like {0} has about {1:.3g} parameters; the closest is {2:.0%} off.", like.name, parameters, error
         )
     return _shaped(like, heads * head, heads, head, layers, ratio)
 

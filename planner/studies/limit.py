@@ -8,6 +8,7 @@ from math import lcm
 from typing import Any
 
 from planner.common.errors import PlannerError, one_of
+from planner.common.message import join_messages
 from planner.layout_search.space import allowed, divisors
 from planner.model.catalog import load_model, model_names
 from planner.model.parameters import parameters_total
@@ -53,9 +54,9 @@ def largest(
     """
     ask = Ask(risk=check_risk(risk), allow=tuple(sorted(allowed(allow))))
     if field not in FIELDS:
-        raise PlannerError(f"limit {field!r}: {one_of(field, FIELDS)}.")
+        raise PlannerError("limit {0!r}: {1}.", field, one_of(field, FIELDS))
     if step is not None and (step < 1 or field not in MOST):
-        raise PlannerError(f"step = {step}: must be at least 1, and belongs to {' and '.join(MOST)}.")
+        raise PlannerError("step = {0}: must be at least 1, and belongs to {1}.", step, " and ".join(MOST))
     layout = Layout.build(dict(tables["layout"]), "layout") if tables.get("layout") else None
     if field == "model":
         names = sorted(model_names(), key=lambda name: (parameters_total(load_model(name)), name))
@@ -74,7 +75,7 @@ def _rank_batch(tables: Mapping[str, Any], layout: Layout) -> int:
     batch = Job.build(dict(tables["job"]), "job").global_batch_size
     ranks = layout.dp or as_cluster(tables["cluster"]).num_gpus // (layout.tp * layout.pp * layout.cp)
     if ranks < 1 or batch % ranks:
-        raise PlannerError(f"job.global_batch_size = {batch}: must be a multiple of the {ranks} data-parallel ranks.")
+        raise PlannerError("job.global_batch_size = {0}: must be a multiple of the {1} data-parallel ranks.", batch, ranks)
     return batch // ranks
 
 
@@ -86,7 +87,7 @@ def _scanned(tables: Mapping[str, Any], field: str, values: list[Any], ask: Ask)
         if answer is not None:
             return Limit(field=field, value=value, plan=answer, next_value=following, reason=reason)
         following, reason = value, why
-    raise PlannerError(f"{field}: none fits; the smallest, {values[0]}: {reason}.")
+    raise PlannerError("{0}: none fits; the smallest, {1}: {2}.", field, values[0], reason)
 
 
 def _halved(tables: Mapping[str, Any], field: str, width: int, most: int, ask: Ask) -> Limit:
@@ -109,7 +110,7 @@ def _halved(tables: Mapping[str, Any], field: str, width: int, most: int, ask: A
         else:
             low, best = middle, answer
     if best is None:
-        raise PlannerError(f"{field}: not even {width} fits: {reason}.")
+        raise PlannerError("{0}: not even {1} fits: {2}.", field, width, reason)
     return Limit(field=field, value=low * width, plan=best, next_value=high * width, reason=reason)
 
 
@@ -122,4 +123,4 @@ def attempt(tables: Mapping[str, Any], changes: Mapping[str, Any], ask: Ask) -> 
     if answer.recommended:
         return answer, ""
     doubt = f"fits with a probability of {chance(answer.fit_probability)}, {1.0 - ask.risk:.0%} is asked for"
-    return None, "; ".join(answer.reasons) if answer.reasons else doubt
+    return None, join_messages("; ", answer.reasons) if answer.reasons else doubt

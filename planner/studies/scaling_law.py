@@ -86,7 +86,9 @@ def dense_equivalent(model: Model, tokens: float) -> float:
     m, mu, n, nu, c = joint_coefficients(1.0)
     left = joint_loss(float(parameters_active(model)), tokens, experts) - n * tokens**nu - c
     if left <= 0:
-        raise PlannerError(f"scaling law: {model.name} at {tokens:.3g} tokens lies beyond every dense model; use fewer tokens.")
+        raise PlannerError(
+            "scaling law: {0} at {1:.3g} tokens lies beyond every dense model; use fewer tokens.", model.name, tokens
+        )
     return float((left / m) ** (1.0 / mu))
 
 
@@ -119,7 +121,7 @@ def optimal(flops: float, law: str = DENSE[0], served_tokens: float = 0.0) -> tu
     is served, the smaller and the longer trained. Closed form without them: Hoffmann et al. 2022, equation 4.
     """
     if not (math.isfinite(flops) and flops > 0 and math.isfinite(served_tokens) and served_tokens >= 0):
-        raise PlannerError(f"flops = {flops}, served_tokens = {served_tokens}: must be positive numbers.")
+        raise PlannerError("flops = {0}, served_tokens = {1}: must be positive numbers.", flops, served_tokens)
 
     def tokens(log_parameters: float) -> float:
         size = math.exp(log_parameters)

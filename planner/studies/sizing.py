@@ -141,7 +141,7 @@ def sizes(
     the_model = as_model(model)
     _require(purpose, seq_len, batch, headroom, max_gpus)
     if gpus is not None and not 1 <= gpus <= MOST_GPUS:
-        raise PlannerError(f"--gpus {gpus}: must be a whole number from 1 to {MOST_GPUS}.")
+        raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS)
     names = accelerator_names() if accelerator is None else [_named(accelerator)]
     ask = Ask(risk=check_risk(risk), headroom=headroom)
     if purpose == "serve":
@@ -177,7 +177,7 @@ def _named(accelerator: str) -> str:
     names, asked = accelerator_names(), accelerator.lower()
     sizes_of = [name for name in names if re.fullmatch(rf"{re.escape(asked)}-\d+gb", name)]
     if len(sizes_of) > 1 and asked not in names:
-        raise PlannerError(f"--accelerator {accelerator}: may be {', '.join(sizes_of)}; say which.")
+        raise PlannerError("--accelerator {0}: may be {1}; say which.", accelerator, ", ".join(sizes_of))
     return sizes_of[0] if asked not in names and sizes_of else load_accelerator(accelerator).name
 
 
@@ -217,14 +217,14 @@ def _fewest(one: Callable[[int], Size | str], max_gpus: int) -> Size | str:
 
 def _require(purpose: str, seq_len: int, batch: int, headroom: float, max_gpus: int) -> None:
     if purpose not in PURPOSES:
-        raise PlannerError(f"--for {purpose}: must be one of {', '.join(PURPOSES)}.")
+        raise PlannerError("--for {0}: must be one of {1}.", purpose, ", ".join(PURPOSES))
     for option, value, least in (("--seq-len", seq_len, 2), ("--batch", batch, 1)):
         if value < least:
-            raise PlannerError(f"{option} {value}: must be a whole number of at least {least}.")
+            raise PlannerError("{0} {1}: must be a whole number of at least {2}.", option, value, least)
     if not 1 <= max_gpus <= MOST_GPUS:
-        raise PlannerError(f"--max-gpus {max_gpus}: must be a whole number from 1 to {MOST_GPUS}.")
+        raise PlannerError("--max-gpus {0}: must be a whole number from 1 to {1}.", max_gpus, MOST_GPUS)
     if not 0.0 <= headroom < 1.0:
-        raise PlannerError(f"--headroom {headroom:g}: must be from 0 to less than 1.")
+        raise PlannerError("--headroom {0:g}: must be from 0 to less than 1.", headroom)
 
 
 def _cluster(card: Accelerator, num_gpus: int) -> Cluster:
@@ -306,7 +306,7 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
 def _check_serving(model: Model, seq_len: int, batch: int, weights: str, engine: str) -> None:
     """Say what is wrong with a question once, not for every accelerator."""
     if model.architecture == "encoder":
-        raise PlannerError(f"model.name = {model.name!r}: an encoder generates no tokens; serve a decoder.")
+        raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", model.name)
     load_engine(engine)
     Serving.build({"engine": engine, "weights": weights, "prompt": max(seq_len - 1, 1), "output": 1, "batch": batch}, "size")
 

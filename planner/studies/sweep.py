@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner.common.errors import PlannerError, near, one_of
+from planner.common.message import join_messages
 from planner.scenarios.edited import Value, plan_with
 from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, Scenario, read_scenario
 
@@ -67,7 +68,9 @@ def parse_variation(text: str) -> Variation:
     key, right = key.strip(), right.strip()
     if not equals or not right or key.partition(".")[0] not in PREFIXES or "." not in key:
         raise PlannerError(
-            f"--vary {text}: give KEY=start:stop:steps or KEY=a,b,c, with a KEY like job.seq_len; tables: {', '.join(PREFIXES)}."
+            "--vary {0}: give KEY=start:stop:steps or KEY=a,b,c, with a KEY like job.seq_len; tables: {1}.",
+            text,
+            ", ".join(PREFIXES),
         )
     if ":" not in right:
         return Variation(key=key, values=tuple(_value(part.strip()) for part in right.split(",")))
@@ -78,11 +81,13 @@ def parse_variation(text: str) -> Variation:
     except (ValueError, IndexError):
         steps = 0
     if steps < 1 or len(parts) not in (3, 4) or (len(parts) == 4 and not logarithmic) or not np.isfinite([start, stop]).all():
-        raise PlannerError(f"--vary {text}: a range is start:stop:steps or start:stop:steps:log, with at least one step.")
+        raise PlannerError("--vary {0}: a range is start:stop:steps or start:stop:steps:log, with at least one step.", text)
     if logarithmic and (start <= 0 or stop <= 0):
-        raise PlannerError(f"--vary {text}: a logarithmic range needs positive ends.")
+        raise PlannerError("--vary {0}: a logarithmic range needs positive ends.", text)
     if steps > MAX_POINTS:
-        raise PlannerError(f"--vary {text}: {steps:,} steps; a sweep holds at most {MAX_POINTS:,} points. Take fewer steps.")
+        raise PlannerError(
+            "--vary {0}: {1:,} steps; a sweep holds at most {2:,} points. Take fewer steps.", text, steps, MAX_POINTS
+        )
     numbers = np.geomspace(start, stop, steps) if logarithmic else np.linspace(start, stop, steps)
     return Variation(key=key, values=tuple(_whole(float(n)) for n in numbers))
 
@@ -114,7 +119,7 @@ def as_sweep(
         tables = {name: dict(t) if isinstance(t, Mapping) else {"name": t} for name, t in scenario.items()}
         unknown = sorted(set(tables) - set(TABLES))
         if unknown:
-            raise PlannerError(f"scenario: unknown table {unknown[0]}; {near(unknown[0], TABLES)}")
+            raise PlannerError("scenario: unknown table {0}; {1}", unknown[0], near(unknown[0], TABLES))
         cases = (Case(label="case", tables=tables, where="scenario"),)
     variations = (
         [Variation(key=key, values=tuple(values)) for key, values in vary.items()] if isinstance(vary, Mapping) else list(vary)
@@ -125,16 +130,18 @@ def as_sweep(
     for key in keys:
         if key.partition(".")[0] not in PREFIXES or "." not in key:
             raise PlannerError(
-                f"--vary {key}: no such table; use table.field, whose table {one_of(key.partition('.')[0], PREFIXES)}."
+                "--vary {0}: no such table; use table.field, whose table {1}.", key, one_of(key.partition(".")[0], PREFIXES)
             )
         if keys.count(key) > 1:
-            raise PlannerError(f"--vary {key}: given twice; put all its values into one.")
+            raise PlannerError("--vary {0}: given twice; put all its values into one.", key)
     question = SweepQuestion(cases=cases, variations=tuple(variations))
     if question.num_points > MAX_POINTS:
         sizes = " x ".join(str(n) for n in (len(cases), *(len(v.values) for v in variations)))
         raise PlannerError(
-            f"the grid holds {question.num_points:,} points ({sizes}), more than {MAX_POINTS:,}; take fewer steps, or vary fewer "
-            "fields at a time."
+            "the grid holds {0:,} points ({1}), more than {2:,}; take fewer steps, or vary fewer fields at a time.",
+            question.num_points,
+            sizes,
+            MAX_POINTS,
         )
     return question
 
@@ -160,7 +167,7 @@ def _row(q: SweepQuestion, case: int, values: tuple[Value, ...]) -> dict[str, An
     measures["provenance"] = sure["step_time_s"].provenance
     usd = answer.cost_usd_per_step
     measures["tokens_per_usd"] = answer.tokens_per_step / usd if usd else None
-    return {**row, **measures, "layout": answer.layout.label, "error": "; ".join(answer.reasons)}
+    return {**row, **measures, "layout": answer.layout.label, "error": join_messages("; ", answer.reasons)}
 
 
 def crossovers(table: pd.DataFrame, key: str, measure: str = "step_time_s") -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.progress import Progress
 from planner.scenarios.edited import Value
 from planner.studies.sweep import MEASURES, SweepQuestion, as_sweep, evaluate_points
@@ -26,9 +27,9 @@ def run_sweep(
     if engine == "ray":
         rows, complete = sweep_on_ray(q, points, address, progress)
     elif engine != "local":
-        raise PlannerError(f"engine = {engine!r}: must be local or ray.")
+        raise PlannerError("engine = {0!r}: must be local or ray.", engine)
     elif address is not None:
-        raise PlannerError(f"address = {address!r}: belongs to engine = 'ray'.")
+        raise PlannerError("address = {0!r}: belongs to engine = 'ray'.", address)
     else:
         try:
             for point in points:
@@ -44,7 +45,10 @@ def _table(q: SweepQuestion, rows: list[dict[str, Any]], complete: bool, size: i
     import pandas as pd
 
     if rows and all("fits" not in row for row in rows):
-        raise PlannerError(f"no point can be: {rows[0]['error']}" + (f" ({len(rows):,} points failed)" if len(rows) > 1 else ""))
+        raise PlannerError(
+            Message("no point can be: {0}", rows[0]["error"])
+            + (Message(" ({0:,} points failed)", len(rows)) if len(rows) > 1 else "")
+        )
     table = pd.DataFrame(
         [{"fits": False, **row} for row in rows], columns=["case", *q.keys, *MEASURES, "tokens_per_usd", "layout", "error"]
     )

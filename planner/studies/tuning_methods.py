@@ -68,7 +68,7 @@ def tuning_choices(
         except PlannerError as error:
             others = ",".join(other for other in methods if other != method)
             leave = f" Or leave {method} out: --methods {others}." if others else ""
-            raise PlannerError(f"{method}: {error}{leave}") from None
+            raise PlannerError("{0}: {1}{2}", method, error, leave) from None
     return found
 
 
@@ -78,7 +78,7 @@ def _jobs(
     """The scenario's job by each method."""
     unknown = [m for m in methods if m not in METHODS]
     if unknown:
-        raise PlannerError(f"--methods {unknown[0]}: {one_of(unknown[0], METHODS)}.")
+        raise PlannerError("--methods {0}: {1}.", unknown[0], one_of(unknown[0], METHODS))
     job = dict(tables["job"])
     adapter = {**({"rank": RANK} if "adapter" not in job else _table(job["adapter"]))}
     adapter |= {"rank": rank} if rank is not None else {}
@@ -164,7 +164,7 @@ def _cell(
 
 def _table(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise PlannerError(f"job.adapter = {value!r}: must be a table, [job.adapter].")
+        raise PlannerError("job.adapter = {0!r}: must be a table, [job.adapter].", value)
     return value
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.common.message import join_messages
 from planner.hardware.cluster import Accelerator, load_accelerator
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
@@ -142,7 +143,7 @@ def way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -
 
 def _short_of(answer: Plan, wish: Wish) -> str:
     if not answer.recommended:
-        return "; ".join(answer.reasons) or UNSURE
+        return join_messages("; ", answer.reasons) or UNSURE
     if wish.deadline_s is not None and answer.run_s is not None and answer.run_s > wish.deadline_s:
         return LATE
     if wish.budget_usd is not None and answer.run_s is not None and (answer.cost_usd or 0.0) > wish.budget_usd:
@@ -203,7 +204,7 @@ def _surely(question: Mapping[str, Mapping[str, Any]]) -> Deployment:
 
 def _overloaded(answer: Deployment) -> str:
     if not answer.fits or answer.fit_probability < 1.0 - RISK:
-        return "; ".join(answer.reasons) or UNSURE
+        return join_messages("; ", answer.reasons) or UNSURE
     load = answer.load
     return "" if load is None or (load.stable and load.utilisation <= SATURATED) else TOO_MUCH
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError
 from planner.common.files import require_folder, write_text
+from planner.common.message import Message
 from planner.model.architecture import Model
 from planner.model.parameters import layer_parameters, parameters_active, parameters_total
 from planner.workload.tuning import Quantization
@@ -69,11 +70,12 @@ def derive(base: Model, changes: Changes, name: str) -> Derived:
     defaults = Model.model_fields
     kept = {k: v for k, v in fields.items() if k in ALWAYS or v != defaults[k].default}
     told = f"{base.source}; changed by planner models derive {base.name}" if base.source else f"derived from {base.name}"
-    after = Model.build({**kept, "name": name, "source": told}, f"planner models derive {base.name}")
+    after = Model.build({**kept, "name": name, "source": told}, Message("planner models derive {0}", base.name))
     if changes.ffn_hidden_size is not None and all(kind.moe for kind in after.layer_kinds):
         raise PlannerError(
-            f"--width-ffn {changes.ffn_hidden_size}: every layer kept of {base.name} has experts instead of a feed-forward; give "
-            "--width-expert-ffn."
+            "--width-ffn {0}: every layer kept of {1} has experts instead of a feed-forward; give --width-expert-ffn.",
+            changes.ffn_hidden_size,
+            base.name,
         )
     _require_effect(base, after, changes)
     aside = {"name", "source", "provenance"}
@@ -96,14 +98,16 @@ def _require_effect(base: Model, after: Model, changes: Changes) -> None:
     same = _layer_elements(after) == _layer_elements(base)
     fields = ("num_heads", "num_kv_heads", "ffn_hidden_size", "expert_ffn_hidden_size")
     if same and changes.experts_kept is None and any(getattr(after, field) != getattr(base, field) for field in fields):
-        raise PlannerError(f"{option} {given[option]}: no layer of {base.name} has such a width; nothing would change.")
+        raise PlannerError("{0} {1}: no layer of {2} has such a width; nothing would change.", option, given[option], base.name)
 
 
 def _vocabulary(base: Model, changes: Changes, notes: list[str]) -> dict[str, Any]:
     if changes.vocab_size is None:
         return {}
     if not 0 < changes.vocab_size <= base.vocab_size:
-        raise PlannerError(f"--vocab-size {changes.vocab_size}: must be 1 to {base.vocab_size}, the words of {base.name}.")
+        raise PlannerError(
+            "--vocab-size {0}: must be 1 to {1}, the words of {2}.", changes.vocab_size, base.vocab_size, base.name
+        )
     rows = 1 if base.tied_embeddings or base.head == "none" else 2
     notes.append(
         f"the trimmed vocabulary drops {base.vocab_size - changes.vocab_size:,} words, {rows} row(s) of {base.hidden_size:,} "
@@ -124,20 +128,22 @@ def _widths(base: Model, changes: Changes) -> dict[str, Any]:
             continue
         old = getattr(base, field)
         if old is None:
-            raise PlannerError(f"{option} {new}: {base.name} has no experts.")
+            raise PlannerError("{0} {1}: {2} has no experts.", option, new, base.name)
         if field == "num_kv_heads" and base.attention == "mla":
             raise PlannerError(
-                f"--width-kv-heads {new}: {base.name} has latent attention, no key-value heads; give --width-heads."
+                "--width-kv-heads {0}: {1} has latent attention, no key-value heads; give --width-heads.", new, base.name
             )
         if not 0 < new <= old:
-            raise PlannerError(f"{option} {new}: pruning keeps 1 to {old}, the {field} of {base.name}.")
+            raise PlannerError("{0} {1}: pruning keeps 1 to {2}, the {3} of {4}.", option, new, old, field, base.name)
         found[field] = new
     if "num_heads" in found or "num_kv_heads" in found:
         heads, kv = found.get("num_heads", base.num_heads), found.get("num_kv_heads", base.num_kv_heads)
         if base.num_kv_heads == base.num_heads and "num_kv_heads" not in found:
             kv = heads  # each head has its own keys and values: they go together
         if heads % kv:
-            raise PlannerError(f"--width-heads {heads}: {kv} key-value heads do not divide them; give --width-kv-heads, too.")
+            raise PlannerError(
+                "--width-heads {0}: {1} key-value heads do not divide them; give --width-kv-heads, too.", heads, kv
+            )
         latent = base.attention == "mla"
         kind = "mla" if latent else "mha" if heads == kv else "mqa" if kv == 1 else "gqa"
         found |= {"num_heads": heads, "num_kv_heads": heads if latent else kv, "head_dim": base.head_dim, "attention": kind}
@@ -149,10 +155,10 @@ def _experts(base: Model, changes: Changes, notes: list[str]) -> dict[str, Any]:
     if kept is None:
         return {}
     if not base.num_experts:
-        raise PlannerError(f"--experts-kept {kept}: {base.name} is dense.")
+        raise PlannerError("--experts-kept {0}: {1} is dense.", kept, base.name)
     if not base.top_k <= kept <= base.num_experts:
         raise PlannerError(
-            f"--experts-kept {kept}: must be {base.top_k} (top_k) to {base.num_experts}, the experts of {base.name}."
+            "--experts-kept {0}: must be {1} (top_k) to {2}, the experts of {3}.", kept, base.top_k, base.num_experts, base.name
         )
     notes.append(
         f"{base.num_experts - kept} of {base.num_experts} experts are dropped from memory; a token still passes {base.top_k}, so "
@@ -170,10 +176,10 @@ def _layers(base: Model, changes: Changes, fields: dict[str, Any]) -> dict[str, 
     option, given = ("--keep-layers", keep) if keep else ("--drop-layers", drop)
     beyond = [i for i in given if i >= base.num_layers]
     if beyond:
-        raise PlannerError(f"{option} {beyond[0]}: {base.name} has layers 0 to {base.num_layers - 1}.")
+        raise PlannerError("{0} {1}: {2} has layers 0 to {3}.", option, beyond[0], base.name, base.num_layers - 1)
     stay = sorted(set(keep)) if keep else [i for i in range(base.num_layers) if i not in set(drop)]
     if not stay:
-        raise PlannerError(f"{option}: drops every layer of {base.name}; keep at least one.")
+        raise PlannerError("{0}: drops every layer of {1}; keep at least one.", option, base.name)
     kinds = [base.layer_kinds[i] for i in stay]
     sliding = any(kind.sliding for kind in kinds)
     found: dict[str, Any] = {
@@ -191,7 +197,7 @@ def _layers(base: Model, changes: Changes, fields: dict[str, Any]) -> dict[str, 
         pattern = "".join(letters[kind.variant] for kind in kinds)
         found |= {"layer_pattern": pattern, "variants": [v for v in fields["variants"] if v["letter"] in pattern]}
     if base.num_experts and not any(kind.moe for kind in kinds):
-        raise PlannerError(f"{option}: leaves no layer with experts of {base.name}; keep one of them.")
+        raise PlannerError("{0}: leaves no layer with experts of {1}; keep one of them.", option, base.name)
     return found
 
 
@@ -199,7 +205,7 @@ def _sparsity(changes: Changes) -> list[str]:
     if changes.sparsity is None:
         return []
     if not 0 < changes.sparsity < 1:
-        raise PlannerError(f"--sparsity {changes.sparsity:g}: must be between 0 and 1, the part of single weights set to zero.")
+        raise PlannerError("--sparsity {0:g}: must be between 0 and 1, the part of single weights set to zero.", changes.sparsity)
     return [
         f"zeroing {changes.sparsity:.0%} of single weights changes none of these figures: a dense tensor stores its zeros and "
         "dense kernels multiply them. Only 2:4 patterns with sparse kernels halve the multiplications"
@@ -269,6 +275,6 @@ def _toml(value: Any) -> str:
 def write_model(model: Model, path: Path) -> None:
     """Write a model for use by its path; PlannerError where that is no TOML file or cannot be written."""
     if path.suffix.lower() != ".toml" or path.is_dir():
-        raise PlannerError(f"-o {path}: give the path of a file that ends in .toml.")
+        raise PlannerError("-o {0}: give the path of a file that ends in .toml.", path)
     require_folder(path, "-o")
     write_text(path, model_text(model))

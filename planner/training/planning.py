@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from planner.common.assumption import Assumption
+from planner.common.message import Message
 from planner.common.units import GIB, HOUR_S
 from planner.hardware.cluster import Cluster, cluster_notes
 from planner.hardware.curves import curves_of
@@ -89,7 +90,10 @@ def plan(
     if the_cluster.node.host_memory_bytes == 0 and (
         chosen.offload_optimizer or chosen.offload_parameters or chosen.offload_activations
     ):
-        notes = (*notes, f"host memory of {the_cluster.node.name} is not known: whether the offloaded bytes fit was not checked")
+        notes = (
+            *notes,
+            Message("host memory of {0} is not known: whether the offloaded bytes fit was not checked", the_cluster.node.name),
+        )
     notes = (*notes, *cluster_notes(the_cluster), *attention_notes(named, the_cluster.accelerator, the_model.attention_sinks))
     notes = (*notes, *the_model.reading_notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
@@ -220,12 +224,22 @@ def _reasons(evaluation: Evaluation) -> tuple[str, ...]:
         heaviest = max(KINDS, key=lambda kind: float(getattr(evaluation.memory, kind)[0]))
         largest = float(getattr(evaluation.memory, heaviest)[0])
         reasons.append(
-            f"needs {need / GIB:.1f} GiB per GPU, {usable / GIB:.1f} GiB usable; largest part: {heaviest} {largest / GIB:.1f} GiB"
+            Message(
+                "needs {0:.1f} GiB per GPU, {1:.1f} GiB usable; largest part: {2} {3:.1f} GiB",
+                need / GIB,
+                usable / GIB,
+                heaviest,
+                largest / GIB,
+            )
         )
     host = float(evaluation.memory.host[0])
     if host > evaluation.host_usable_bytes:
         reasons.append(
-            f"offloading needs {host / GIB:.1f} GiB of host memory per GPU, {evaluation.host_usable_bytes / GIB:.1f} GiB there"
+            Message(
+                "offloading needs {0:.1f} GiB of host memory per GPU, {1:.1f} GiB there",
+                host / GIB,
+                evaluation.host_usable_bytes / GIB,
+            )
         )
     return tuple(reasons)
 
@@ -235,9 +249,9 @@ def _explained(answer: Plan) -> Plan:
     nearest, least = nearest_fitting(answer.model, answer.cluster, answer.framework, answer.job, answer.layout, answer.risk)
     if nearest is not None:
         return replace(answer, nearest=nearest)
-    reason = f"no layout of {answer.framework.name} fits this cluster with a probability of {1.0 - answer.risk:.0%}"
+    reason = Message("no layout of {0} fits this cluster with a probability of {1:.0%}", answer.framework.name, 1.0 - answer.risk)
     if np.isfinite(least):
-        reason += f": the leanest needs {least / GIB:.1f} GiB per GPU"
+        reason += Message(": the leanest needs {0:.1f} GiB per GPU", least / GIB)
     return replace(answer, reasons=(*answer.reasons, reason))
 
 

@@ -86,8 +86,9 @@ def timeline(plan: Plan) -> Timeline:
     pp, vpp, m = plan.layout.pp, plan.layout.vpp, plan.num_microbatches
     if 2 * pp * vpp * m > MOST_PASSES:
         raise PlannerError(
-            f"the step has {2 * pp * vpp * m:,} passes; a trace holds at most {MOST_PASSES:,}. A smaller "
-            "job.global_batch_size shows the same schedule.",
+            "the step has {0:,} passes; a trace holds at most {1:,}. A smaller job.global_batch_size shows the same schedule.",
+            2 * pp * vpp * m,
+            MOST_PASSES,
             code="size",
             field="job.global_batch_size",
         )

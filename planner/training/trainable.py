@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from planner.common.message import Message
 from planner.common.units import DTYPE_BYTES, GB
 from planner.model.architecture import Model
 from planner.model.catalog import load_model, model_names
@@ -45,13 +46,17 @@ def tuning_notes(model: Model, job: Job) -> tuple[str, ...]:
     notes: list[str] = []
     if job.adapter is not None:
         trains, total = trainable_parameters(model, job), parameters_total(model)
-        notes.append(f"{trains:,} parameters train ({trains / total:.3%} of the model's {total:,}); the others are frozen")
+        notes.append(
+            Message("{0:,} parameters train ({1:.3%} of the model's {2:,}); the others are frozen", trains, trains / total, total)
+        )
     if job.quantization is not None and any(kind.moe for kind in model.layer_kinds):
         notes.append("experts count as quantized; transformers 5 stores them as one tensor, which bitsandbytes leaves in 16 bit")
     if job.teacher is not None and job.teacher.cached_top_k is not None:
         tokens = job.tokens_per_step * (job.steps_per_epoch or 1.0)
         what = "an epoch" if job.steps_per_epoch else "a step"
-        notes.append(f"the teacher's cached logits take {job.teacher.cache_bytes(tokens) / GB:,.1f} GB on disk for {what}")
+        notes.append(
+            Message("the teacher's cached logits take {0:,.1f} GB on disk for {1}", job.teacher.cache_bytes(tokens) / GB, what)
+        )
     return tuple(notes)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from planner.common import data
 from planner.common.arrays import Array, Number
+from planner.common.message import Message, join_messages
 from planner.common.spec import read_table
 from planner.uncertainty.hierarchy import LEVELS, OWN, SHARED, beyond, counted_gpus
 from planner.uncertainty.subject import Kind, Metric, Subject, lever
@@ -69,15 +70,15 @@ class Effects:
         deviation = self.scale * np.sqrt(shared + self.width(subject, away) ** 2 * own)
         why, extrapolated = self._why(subject, away)
         if mean >= KNOWN_BIAS:
-            why.append(f"moved up by {np.expm1(mean):.0%}: such runs took that much more than predicted")
+            why.append(Message("moved up by {0:.0%}: such runs took that much more than predicted", np.expm1(mean)))
         if mean <= -KNOWN_BIAS:
-            why.append(f"moved down by {-np.expm1(mean):.0%}: such runs took that much less than predicted")
+            why.append(Message("moved down by {0:.0%}: such runs took that much less than predicted", -np.expm1(mean)))
         part = lever(subject.movable)
         return Standing(
             mean=_plain(part * mean),
             deviation=_plain(part * deviation),
             provenance="extrapolated" if extrapolated else "fitted",
-            why="; ".join(why),
+            why=join_messages("; ", why),
         )
 
     def difference(self, first: Subject, second: Subject) -> tuple[float, float]:
@@ -155,30 +156,38 @@ class Effects:
         of_root = [m for m in self.measured if m["root"] == s.root]
         near = [m for m in of_root if m["curves"] == s.curves]
         own = _runs(m for m in near if m["framework"] == s.framework)
+        words: list[str]
         if own and own == _runs(near):
-            words = [f"{own} measured runs of {s.framework} on {s.curves} GPUs"]
+            words = [Message("{0} measured runs of {1} on {2} GPUs", own, s.framework, s.curves)]
         elif near:
-            words = [f"{_runs(near)} measured runs of {s.root} and frameworks based on it, on {s.curves} GPUs"]
-            words += [f"{own} of them of {s.framework} itself"] if own else [f"none of them of {s.framework} itself"]
+            words = [Message("{0} measured runs of {1} and frameworks based on it, on {2} GPUs", _runs(near), s.root, s.curves)]
+            words += (
+                [Message("{0} of them of {1} itself", own, s.framework)]
+                if own
+                else [Message("none of them of {0} itself", s.framework)]
+            )
         elif of_root:
-            words = [f"{_runs(of_root)} measured runs of {s.root} and frameworks based on it", f"none of them on {s.curves} GPUs"]
+            words = [
+                Message("{0} measured runs of {1} and frameworks based on it", _runs(of_root), s.root),
+                Message("none of them on {0} GPUs", s.curves),
+            ]
         else:
-            words = [f"no runs of {s.framework} were measured", f"{self.runs} of other frameworks"]
+            words = [Message("no runs of {0} were measured", s.framework), Message("{0} of other frameworks", self.runs)]
         of_model = sum(int(m["models"].get(s.model, 0)) for m in near or of_root)
         if of_root:
-            words += [f"{of_model} of this model"] if of_model else ["none of this model"]
+            words += [Message("{0} of this model", of_model)] if of_model else ["none of this model"]
         same_generation = any(m["generation"] == s.generation for m in self.measured)
         return [*words, *self._beyond(s)], not of_root or not same_generation or away > FAR
 
     def _beyond(self, s: Subject) -> list[str]:
         fewest, most, gpus = self._reach(s) or (s.parameters, s.parameters, s.num_gpus)
-        reasons = []
+        reasons: list[str] = []
         if s.num_gpus > gpus and self.metric != "memory":
-            reasons.append(f"{s.num_gpus} GPUs, at most {gpus:.0f} were measured")
+            reasons.append(Message("{0} GPUs, at most {1:.0f} were measured", s.num_gpus, gpus))
         if s.parameters > most:
-            reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at most {most / 1e9:.3g}B were measured")
+            reasons.append(Message("{0:.3g}B parameters, at most {1:.3g}B were measured", s.parameters / 1e9, most / 1e9))
         if s.parameters < fewest:
-            reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at least {fewest / 1e9:.3g}B were measured")
+            reasons.append(Message("{0:.3g}B parameters, at least {1:.3g}B were measured", s.parameters / 1e9, fewest / 1e9))
         return reasons
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from planner.common.arrays import Array, Number
+from planner.common.message import Message, join_messages
 from planner.common.spec import Spec, read_table
 from planner.uncertainty.effects import Standing, standing
 from planner.uncertainty.subject import Kind, Metric, Subject
@@ -141,7 +142,9 @@ def probability_below(limit: Number, value: Number, metric: Metric, subject: Sub
 @cache
 def load_residuals(path: Path) -> tuple[ResidualClass, ...]:
     """The classes, narrowest first within a metric."""
-    return tuple(ResidualClass.build(c, f"{path}: class {i}") for i, c in enumerate(read_table(path)["class"], start=1))
+    return tuple(
+        ResidualClass.build(c, Message("{0}: class {1}", path, i)) for i, c in enumerate(read_table(path)["class"], start=1)
+    )
 
 
 def interval(value: float, metric: Metric, subject: Subject, classes: Sequence[ResidualClass] | None = None) -> Interval:
@@ -178,7 +181,7 @@ def _interval_of_class(value: float, metric: Metric, subject: Subject, classes: 
         expected=value,
         upper=value * float(np.exp(max(upper, 0.0))),
         provenance="extrapolated" if reasons else "fitted",
-        why="; ".join(reasons) if reasons else f"{found.rows} measured runs of {label}",
+        why=join_messages("; ", reasons) if reasons else Message("{0} measured runs of {1}", found.rows, label),
     )
 
 
@@ -196,17 +199,29 @@ def _holds(c: ResidualClass, s: Subject) -> bool:
 
 def _outside(c: ResidualClass, s: Subject) -> list[str]:
     """Why the subject lies outside what the class has seen; empty when it does not."""
-    reasons = []
+    reasons: list[str] = []
     if not c.framework:
-        reasons.append(f"few or no measured runs of {s.framework} like this")
+        reasons.append(Message("few or no measured runs of {0} like this", s.framework))
     elif not c.curves:
-        reasons.append(f"few or no measured runs of {s.framework} on {s.curves} chips like this")
+        reasons.append(Message("few or no measured runs of {0} on {1} chips like this", s.framework, s.curves))
     if s.num_gpus > BEYOND * c.most_gpus:
-        reasons.append(f"{s.num_gpus} GPUs, at most {c.most_gpus} were measured")
+        reasons.append(Message("{0} GPUs, at most {1} were measured", s.num_gpus, c.most_gpus))
     if s.parameters > BEYOND * c.most_parameters:
-        reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at most {c.most_parameters / 1e9:.3g}B were measured")
+        reasons.append(
+            Message(
+                "{0:.3g}B parameters, at most {1:.3g}B were measured",
+                s.parameters / 1e9,
+                c.most_parameters / 1e9,
+            )
+        )
     if s.parameters < c.fewest_parameters / BEYOND:
-        reasons.append(f"{s.parameters / 1e9:.3g}B parameters, at least {c.fewest_parameters / 1e9:.3g}B were measured")
+        reasons.append(
+            Message(
+                "{0:.3g}B parameters, at least {1:.3g}B were measured",
+                s.parameters / 1e9,
+                c.fewest_parameters / 1e9,
+            )
+        )
     return reasons
 
 

@@ -142,11 +142,11 @@ def load_archive(content: bytes, name: str) -> state.Scenario:
     """The scenario of a saved archive; its profiles become this session's. PlannerError says what is wrong with it."""
     texts = _texts(content, name)
     if SCENARIO_FILE not in texts:
-        raise PlannerError(f"{name}: holds no {SCENARIO_FILE}; save it on the page anew.")
+        raise PlannerError("{0}: holds no {1}; save it on the page anew.", name, SCENARIO_FILE)
     for profile in [n.removesuffix("-node.toml") for n in texts if n.endswith("-node.toml")]:
         files = [f"{profile}.toml", f"{profile}-node.toml", f"{profile}-framework.toml"]
         if missing := [n for n in files if n not in texts]:
-            raise PlannerError(f"{name}: {missing[0]} is missing; the three files of a profile belong together.")
+            raise PlannerError("{0}: {1} is missing; the three files of a profile belong together.", name, missing[0])
         keep_profile(f"{profile}-{fingerprint(content)[:8]}" if profile in _KEPT else profile, _profile(texts, files))
     plain = toml_tables(texts[SCENARIO_FILE], name, require=False)
     others = plain.get("compare", [])
@@ -177,10 +177,12 @@ def _texts(content: bytes, name: str) -> dict[str, str]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             entries = archive.infolist()
             if len(entries) > MOST_FILES or any(entry.file_size > MOST_CHARACTERS for entry in entries):
-                raise PlannerError(f"{name}: holds more than {MOST_FILES} files, or one of more than {MOST_CHARACTERS:,} bytes.")
+                raise PlannerError(
+                    "{0}: holds more than {1} files, or one of more than {2:,} bytes.", name, MOST_FILES, MOST_CHARACTERS
+                )
             return {entry.filename: archive.read(entry).decode("utf-8") for entry in entries}
     except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise PlannerError(f"{name}: cannot be read as an archive of text ({error}).") from None
+        raise PlannerError("{0}: cannot be read as an archive of text ({1}).", name, error) from None
 
 
 def _profile(texts: Mapping[str, str], files: list[str]) -> Calibration:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.common.message import of_python
 from planner.studies.limit import MOST
 
 MAX_CASES = 6
@@ -44,35 +45,37 @@ SMALLEST: Mapping[str, int] = {"chunked_prefill_tokens": 64}
 def require_safe(value: Any, where: str = "scenario", depth: int = 0) -> None:
     """Raise PlannerError for paths, NaN, infinities and sizes beyond LARGEST anywhere inside ``value``."""
     if depth > MAX_DEPTH:
-        raise PlannerError(f"{where}: tables lie more than {MAX_DEPTH} deep; a scenario needs three.")
+        raise PlannerError("{0}: tables lie more than {1} deep; a scenario needs three.", where, MAX_DEPTH)
     if isinstance(value, Mapping):
         if len(value) > MAX_ITEMS:
-            raise PlannerError(f"{where}: holds {len(value):,} fields; at most {MAX_ITEMS:,} are read.")
+            raise PlannerError("{0}: holds {1:,} fields; at most {2:,} are read.", where, len(value), MAX_ITEMS)
         for key, inner in value.items():
             _require_field(str(key), inner, where)
             require_safe(inner, f"{where}.{key}"[:MAX_TEXT], depth + 1)
     elif isinstance(value, list | tuple):
         if len(value) > MAX_ITEMS:
-            raise PlannerError(f"{where}: holds {len(value):,} items; at most {MAX_ITEMS:,} are read.")
+            raise PlannerError("{0}: holds {1:,} items; at most {2:,} are read.", where, len(value), MAX_ITEMS)
         for inner in value:
             require_safe(inner, where, depth + 1)
     elif isinstance(value, int | float):
         _require_number(value, where)
     elif isinstance(value, str) and len(value) > MAX_TEXT * 10:
-        raise PlannerError(f"{where}: holds {len(value):,} characters; at most {MAX_TEXT * 10:,} are read.")
+        raise PlannerError("{0}: holds {1:,} characters; at most {2:,} are read.", where, len(value), MAX_TEXT * 10)
 
 
 def _require_number(value: float, where: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise PlannerError(f"{where} = {value}: must be a finite number.")
+        raise PlannerError("{0} = {1}: must be a finite number.", where, value)
     if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-        raise PlannerError(f"{where}: is a number of {value.bit_length() * 0.30103 + 1:.0f} digits; at most 10^18 is read.")
+        raise PlannerError("{0}: is a number of {1:.0f} digits; at most 10^18 is read.", where, value.bit_length() * 0.30103 + 1)
 
 
 def _require_field(key: str, value: Any, where: str) -> None:
     if key in PATH_FIELDS and value is not None:
         raise PlannerError(
-            f"{where}.{key}: files on the server are not opened from the web; upload the file on the page, or use planner plan."
+            "{0}.{1}: files on the server are not opened from the web; upload the file on the page, or use planner plan.",
+            where,
+            key,
         )
     if key in LOOKED_UP and isinstance(value, str):
         require_name(value, f"{where}.{key}")
@@ -83,11 +86,11 @@ def _require_field(key: str, value: Any, where: str) -> None:
         and not isinstance(value, bool)
         and largest < value <= LARGEST_NUMBER
     ):
-        raise PlannerError(f"{where}.{key} = {value:,}: the web page takes at most {largest:,}.")
+        raise PlannerError("{0}.{1} = {2:,}: the web page takes at most {3:,}.", where, key, value, largest)
 
     least = SMALLEST.get(key)
     if least is not None and isinstance(value, int | float) and not isinstance(value, bool) and value < least:
-        raise PlannerError(f"{where}.{key} = {value:,}: the web page takes no less than {least:,}.")
+        raise PlannerError("{0}.{1} = {2:,}: the web page takes no less than {3:,}.", where, key, value, least)
 
 
 def toml_tables(text: str, name: str, *, require: bool = True) -> dict[str, Any]:
@@ -97,17 +100,19 @@ def toml_tables(text: str, name: str, *, require: bool = True) -> dict[str, Any]
     {'a': {'b': 1}}
     """
     if len(text) > MOST_CHARACTERS:
-        raise PlannerError(f"{name}: holds {len(text):,} characters; at most {MOST_CHARACTERS:,} are read.")
+        raise PlannerError("{0}: holds {1:,} characters; at most {2:,} are read.", name, len(text), MOST_CHARACTERS)
     joined = re.sub(r"[ \t]+", " ", text).replace(" .", ".").replace(". ", ".")
     longest = max((part.count(".") for part in re.split(r"[\s=\[\]{},#]+", joined)), default=0)
     if longest > MOST_DOTS:
-        raise PlannerError(f"{name}: a name in it has {longest:,} dots; a scenario needs two, at most {MOST_DOTS} are read.")
+        raise PlannerError(
+            "{0}: a name in it has {1:,} dots; a scenario needs two, at most {2} are read.", name, longest, MOST_DOTS
+        )
     try:
         found = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise PlannerError(f"{name}: not valid TOML: {short_text(error, 300)}.") from None
+        raise PlannerError("{0}: not valid TOML: {1}.", name, of_python(error)) from None
     except ValueError:
-        raise PlannerError(f"{name}: holds a number of more digits than any field has.") from None
+        raise PlannerError("{0}: holds a number of more digits than any field has.", name) from None
     if require:
         require_safe(found, name)
     return found
@@ -117,7 +122,7 @@ def require_name(name: str, where: str) -> None:
     """Raise PlannerError unless ``name`` is a plain name: no file, no folder, no control characters."""
     if name.lower().strip().endswith(FILES) or any(c in name for c in "/\\\0") or ".." in name:
         raise PlannerError(
-            f"{where} = {name[:60]!r}: give a name of the catalog; files on the server are not opened from the web."
+            "{0} = {1!r}: give a name of the catalog; files on the server are not opened from the web.", where, name[:60]
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from planner.common.errors import PlannerError
+from planner.common.message import of_python
 from planner.common.units import GIB
 from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 from planner.layout_search.space import divisors
@@ -103,9 +104,9 @@ def model_fields(text: str, name: str) -> dict[str, Any]:
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise PlannerError(f"config.json: not valid JSON: {error}.") from None
+        raise PlannerError("config.json: not valid JSON: {0}.", of_python(error)) from None
     if not isinstance(config, dict):
-        raise PlannerError(f"config.json: holds a {type(config).__name__}; an object of fields is needed.")
+        raise PlannerError("config.json: holds a {0}; an object of fields is needed.", type(config).__name__)
     require_safe({k: v for k, v in config.items() if not k.startswith("_")}, "config.json")
     return fields_of(model_from_config(config, name=name, where="config.json"))
 

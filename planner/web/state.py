@@ -14,6 +14,7 @@ import streamlit as st
 
 from planner.common import data
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.lifecycle.bill import Costs
 from planner.lifecycle.spec import Run
@@ -54,22 +55,22 @@ def checked(scenario: Mapping[str, Any]) -> Scenario:
     """A deep copy of plain values, refused with PlannerError where it is not a scenario that the web may ask."""
     cases = scenario.get("cases")
     if not isinstance(cases, list) or not 1 <= len(cases) <= MAX_CASES:
-        raise PlannerError(f"scenario: the page compares one to {MAX_CASES} configurations.")
+        raise PlannerError("scenario: the page compares one to {0} configurations.", MAX_CASES)
     found = []
     for i, case in enumerate(cases):
         tables = case.get("tables") if isinstance(case, Mapping) else None
         if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
-            raise PlannerError(f"scenario: configuration {i + 1} holds no tables.")
+            raise PlannerError("scenario: configuration {0} holds no tables.", i + 1)
         unknown = set(tables) - {*TABLES, "serving"}
         if unknown:
-            raise PlannerError(f"scenario: unknown table {sorted(unknown)[0]!r}; known: {', '.join(TABLES)}.")
-        where = f"configuration {i + 1}"
+            raise PlannerError("scenario: unknown table {0!r}; known: {1}.", sorted(unknown)[0], ", ".join(TABLES))
+        where = Message("configuration {0}", i + 1)
         require_safe(tables, where)
         _require_types(tables, where)
         try:
             plain = json.loads(json.dumps(tables, allow_nan=False))
         except (TypeError, ValueError) as error:
-            raise PlannerError(f"scenario: configuration {i + 1} holds a value that no scenario has ({error}).") from None
+            raise PlannerError("scenario: configuration {0} holds a value that no scenario has ({1}).", i + 1, error) from None
         one = {"label": short_text(case.get("label") or f"{i + 1}", 40), "tables": plain}
         own = case.get("own")
         if isinstance(own, list) and (kept := [name for name in OWN if name in own]):
@@ -97,21 +98,21 @@ def _require_types(tables: Mapping[str, Mapping[str, Any]], where: str) -> None:
     """Raise PlannerError unless every table is one that the controls can show: right fields, right types."""
     for name in REQUIRED:
         if name not in tables:
-            raise PlannerError(f"{where}: table {name} is missing; a scenario needs {', '.join(REQUIRED)}.")
+            raise PlannerError("{0}: table {1} is missing; a scenario needs {2}.", where, name, ", ".join(REQUIRED))
     as_model(tables["model"])
-    Job.build(dict(tables["job"]), f"{where}: job")
+    Job.build(dict(tables["job"]), Message("{0}: job", where))
     specs: Mapping[str, type[Spec]] = {"layout": Layout, "run": Run, "cost": Costs, "serving": Serving}
     for name, spec in specs.items():
         if tables.get(name):
-            spec.build(dict(tables[name]), f"{where}: {name}")
+            spec.build(dict(tables[name]), Message("{0}: {1}", where, name))
     for table, field in (("cluster", "node"), ("cluster", "accelerator"), ("framework", "name"), ("price", "term")):
         value = tables.get(table, {}).get(field, "")
         if not isinstance(value, str):
-            raise PlannerError(f"{where}: {table}.{field} = {short_text(value)}: must be a name.")
+            raise PlannerError("{0}: {1}.{2} = {3}: must be a name.", where, table, field, short_text(value))
     for field in ("num_gpus", "num_nodes"):
         count = tables["cluster"].get(field, 1)
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise PlannerError(f"{where}: cluster.{field} = {short_text(count)}: must be a whole number of at least 1.")
+            raise PlannerError("{0}: cluster.{1} = {2}: must be a whole number of at least 1.", where, field, short_text(count))
     usd = tables.get("price", {}).get("usd_per_gpu_hour")
     if usd is not None:
         own_price(usd)
@@ -136,7 +137,7 @@ def decode(word: str) -> Scenario:
         if not isinstance(value, dict):
             raise ValueError("no table")
     except (ValueError, binascii.Error, zlib.error, RecursionError) as error:
-        raise PlannerError(f"link: its scenario cannot be read ({error}); copy the whole link again.") from None
+        raise PlannerError("link: its scenario cannot be read ({0}); copy the whole link again.", error) from None
     return checked(value)
 
 
@@ -150,7 +151,7 @@ def from_tables(tables: dict[str, Any], name: str) -> Scenario:
     """The scenario of a file's tables."""
     found = scenario_of(tables, Path(name))
     if len(found.cases) > MAX_CASES:
-        raise PlannerError(f"{name}: holds {len(found.cases)} configurations; the page compares up to {MAX_CASES}.")
+        raise PlannerError("{0}: holds {1} configurations; the page compares up to {2}.", name, len(found.cases), MAX_CASES)
     return checked({"title": found.title, "cases": [{"label": c.label, "tables": c.tables} for c in found.cases]})
 
 

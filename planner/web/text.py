@@ -12,6 +12,8 @@ from typing import Any
 
 import streamlit as st
 
+from planner.common import translation
+
 FOLDER = Path(__file__).resolve().parent / "text"
 LANGUAGES = {"en": "English", "zh": "中文"}
 
@@ -20,6 +22,8 @@ LANGUAGES = {"en": "English", "zh": "中文"}
 def words(language: str) -> dict[str, str]:
     """All texts of a language, keys like ``compare.title``."""
     tables = tomllib.loads((FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
+    if language == "zh":
+        tables |= {name: translation.tables()[name] for name in ("kind", "part")}  # which messages name, too
     return {f"{table}.{key}": text for table, texts in tables.items() for key, text in texts.items()}
 
 

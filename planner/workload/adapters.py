@@ -35,7 +35,7 @@ def check_targets(model: Model, adapter: Adapter) -> None:
     try:
         adapter.tuned(model.num_layers)
     except ValueError as error:
-        raise PlannerError(f"{error} ({model.name}).") from None
+        raise PlannerError("{0} ({1}).", error, model.name) from None
     kinds = dict.fromkeys(model.layer_kinds)
     linears = [linear for kind in kinds for linear in layer_linears(model, kind)]
     head = head_linear(model)
@@ -45,14 +45,19 @@ def check_targets(model: Model, adapter: Adapter) -> None:
             if not any(linear.named(target) for linear in every):
                 has = ", ".join(dict.fromkeys(f"{x.path.split('.', 1)[-1]} ({x.part})" for x in every))
                 raise PlannerError(
-                    f"job.adapter.target_modules: {target!r} is no linear layer of {model.name}; it has {has}; or all-linear."
+                    "job.adapter.target_modules: {0!r} is no linear layer of {1}; it has {2}; or all-linear.",
+                    target,
+                    model.name,
+                    has,
                 )
     for name in adapter.modules_to_save:
         if saved_module(model, name) is None:
             names = names_of(model)
             raise PlannerError(
-                f"job.adapter.modules_to_save: {name!r} cannot be trained beside adapters here; use {names.words} (words) or "
-                f"{names.head} (head)."
+                "job.adapter.modules_to_save: {0!r} cannot be trained beside adapters here; use {1} (words) or {2} (head).",
+                name,
+                names.words,
+                names.head,
             )
 
 
@@ -99,8 +104,10 @@ def _with_roles(model: Model, adapter: Adapter) -> Model:
     words = any(saved_module(model, name) == "words" for name in adapter.modules_to_save)
     if not carrying and not adapter.modules_to_save and adapted_head(model, adapter) is None:
         raise PlannerError(
-            f"job.adapter: none of the layers {list(adapter.tuned(model.num_layers))} of {model.name} has a layer that "
-            f"target_modules = {list(adapter.target_modules)} names."
+            "job.adapter: none of the layers {0} of {1} has a layer that target_modules = {2} names.",
+            list(adapter.tuned(model.num_layers)),
+            model.name,
+            list(adapter.target_modules),
         )
     first = min(carrying, default=model.num_layers)
     roles = [1 if i in set(carrying) else 3 if i > first or words else 4 for i in range(model.num_layers)]

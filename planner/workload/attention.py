@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from planner.common.message import Message
 from planner.hardware.cluster import Accelerator
 from planner.workload.framework import Framework
 
@@ -55,14 +56,22 @@ def attention_notes(framework: Framework, accelerator: Accelerator, sinks: bool)
         return ()
     library = LIBRARIES[framework.attention_library]
     if attention_on(framework, accelerator, False).attention_kernel == "flash" != runs.attention_kernel:
-        name = f"{framework.name} {framework.release}".rstrip()
-        return (f"attention: {name} has no fused kernel with attention sinks: scores are computed and kept in full",)
+        name = " ".join((framework.name, framework.release)).rstrip()
+        return (Message("attention: {0} has no fused kernel with attention sinks: scores are computed and kept in full", name),)
     if runs.attention_kernel == "standard":
         return (
-            f"attention: {library} has no fused kernel for {accelerator.name} (compute capability "
-            f"{accelerator.compute_capability}): scores are computed and kept in full",
+            Message(
+                "attention: {0} has no fused kernel for {1} (compute capability {2}): scores are computed and kept in full",
+                library,
+                accelerator.name,
+                accelerator.compute_capability,
+            ),
         )
     return (
-        f"attention: {accelerator.name} (compute capability {accelerator.compute_capability}) has no FlashAttention-2; {library} "
-        "takes its older fused kernel",
+        Message(
+            "attention: {0} (compute capability {1}) has no FlashAttention-2; {2} takes its older fused kernel",
+            accelerator.name,
+            accelerator.compute_capability,
+            library,
+        ),
     )

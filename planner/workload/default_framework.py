@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from planner.common.message import Message
 from planner.hardware.cluster import Cluster, runs_on
 from planner.model.architecture import Model
 from planner.workload.attention import AMPERE, compute_capability
@@ -33,9 +34,13 @@ def default_framework(model: Model, cluster: Cluster, job: Job, layout: Layout |
     for name, why in usual:
         framework = load_framework(name)
         if _able(framework, cluster, job) and (layout is None or _offers(framework, layout)):
-            return DefaultFramework(framework=framework, why=f"framework chosen: {name}, {why}; name another in [framework]")
+            return DefaultFramework(
+                framework=framework, why=Message("framework chosen: {0}, {1}; name another in [framework]", name, why)
+            )
     name, why = "megatron-core", "which offers what the layout asks for"
-    return DefaultFramework(framework=load_framework(name), why=f"framework chosen: {name}, {why}; name another in [framework]")
+    return DefaultFramework(
+        framework=load_framework(name), why=Message("framework chosen: {0}, {1}; name another in [framework]", name, why)
+    )
 
 
 def _usual(model: Model, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]]:

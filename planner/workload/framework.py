@@ -155,7 +155,7 @@ class Framework(Spec):
         if release:
             if release not in self.releases:
                 have = ", ".join(self.releases) or "none"
-                raise PlannerError(f"framework.release = {release!r}: the catalog has {have} of {self.name}")
+                raise PlannerError("framework.release = {0!r}: the catalog has {1} of {2}", release, have, self.name)
             found |= self.releases[release]
         if changes.get("compile") is True and not self.compile:
             found |= dict.fromkeys(("fused_norm", "fused_activation", "fused_rotary", "fused_dropout"), True)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.workload.tuning import Adapter, Quantization, Teacher
 
@@ -69,27 +70,37 @@ class Job(Spec):
     def _tables(self) -> Job:
         tunes = self.kind in ("lora", "qlora", "gptq-lora")
         if tunes and self.adapter is None:
-            raise ValueError(f"kind = {self.kind!r} needs the table [job.adapter] with a rank")
+            raise ValueError(Message("kind = {0!r} needs the table [job.adapter] with a rank", self.kind))
         if self.adapter is not None and not tunes:
-            raise ValueError(f"adapter with kind = {self.kind!r}: adapters belong to lora, qlora and gptq-lora")
+            raise ValueError(Message("adapter with kind = {0!r}: adapters belong to lora, qlora and gptq-lora", self.kind))
         if self.quantization is not None and self.kind not in ("qlora", "gptq-lora"):
-            raise ValueError(f"quantization with kind = {self.kind!r}: use kind = 'qlora' or 'gptq-lora'")
+            raise ValueError(Message("quantization with kind = {0!r}: use kind = 'qlora' or 'gptq-lora'", self.kind))
         if self.quantization is not None and (self.kind == "gptq-lora") != (self.quantization.format[:4] == "gptq"):
             right = "gptq-int4 or gptq-int8" if self.kind == "gptq-lora" else "nf4, fp4 or int8"
-            raise ValueError(f"quantization.format = {self.quantization.format!r} with kind = {self.kind!r}: use {right}")
+            raise ValueError(
+                Message("quantization.format = {0!r} with kind = {1!r}: use {2}", self.quantization.format, self.kind, right)
+            )
         if (self.teacher is not None) != (self.kind == "distil"):
-            raise ValueError(f"kind = {self.kind!r}: distil needs the table [job.teacher], and only distil has one")
+            raise ValueError(Message("kind = {0!r}: distil needs the table [job.teacher], and only distil has one", self.kind))
         if tunes and self.optimizer in ("muon", "adafactor"):
-            raise ValueError(f"optimizer = {self.optimizer!r} with kind = {self.kind!r}: use adamw, sgd or a kin of them")
+            raise ValueError(
+                Message("optimizer = {0!r} with kind = {1!r}: use adamw, sgd or a kin of them", self.optimizer, self.kind)
+            )
         if tunes and self.optimizer_in_backward:
             raise ValueError(
-                f"optimizer_in_backward with kind = {self.kind!r}: adapters' gradients are small; leave it out, or train all "
-                "weights"
+                Message(
+                    "optimizer_in_backward with kind = {0!r}: adapters' gradients are small; leave it out, or train all weights",
+                    self.kind,
+                )
             )
         if self.quantization is not None and self.precision in ("fp8", "nvfp4"):
             raise ValueError(
-                f"precision = {self.precision!r} with kind = {self.kind!r}: quantized weights multiply in 16 bit; use "
-                "precision = 'bf16' ('fp16' on a chip without it), or kind = 'lora' for 8-bit multiplications"
+                Message(
+                    "precision = {0!r} with kind = {1!r}: quantized weights multiply in 16 bit; use precision = 'bf16' "
+                    "('fp16' on a chip without it), or kind = 'lora' for 8-bit multiplications",
+                    self.precision,
+                    self.kind,
+                )
             )
         return self
 
@@ -107,7 +118,7 @@ class Job(Spec):
     def _one_length(self) -> Job:
         given = [n for n in ("num_samples", "num_tokens", "num_steps") if getattr(self, n) is not None]
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} are all given; give one of num_samples, num_tokens, num_steps")
+            raise ValueError(Message("{0} are all given; give one of num_samples, num_tokens, num_steps", " and ".join(given)))
         return self
 
     @property

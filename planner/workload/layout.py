@@ -13,6 +13,7 @@ from pydantic import Field
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.spec import Spec
 
 Degree = Annotated[int, Field(gt=0, strict=True)]
@@ -151,7 +152,7 @@ def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]],
     if isinstance(layouts, Layouts):
         return layouts
     rows: Sequence[Layout | Mapping[str, Any]] = [layouts] if isinstance(layouts, Layout) else list(layouts)
-    specs = [r if isinstance(r, Layout) else Layout.build(r, f"layout {i}") for i, r in enumerate(rows)]
+    specs = [r if isinstance(r, Layout) else Layout.build(r, Message("layout {0}", i)) for i, r in enumerate(rows)]
     if not specs:
         raise PlannerError("layouts: the list is empty; give at least one layout.")
 

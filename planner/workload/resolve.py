@@ -42,7 +42,7 @@ def as_model(value: ModelLike) -> Model:
     given = [key for key in ("name", "config") if fields.get(key)]
     if len(given) > 1 and "base" not in fields:
         raise PlannerError(
-            f"model: name = {fields['name']!r} and config = {fields['config']!r} are both given; give one.", field="model"
+            "model: name = {0!r} and config = {1!r} are both given; give one.", fields["name"], fields["config"], field="model"
         )
     if set(fields) == {"name"}:
         return load_model(as_text(fields["name"], "model.name"))
@@ -65,7 +65,7 @@ def as_cluster(value: ClusterLike) -> Cluster:
     fields = {"node": value} if isinstance(value, str) else fields_of(value, "cluster")
     unknown = sorted(set(fields) - set(CLUSTER_FIELDS))
     if unknown:
-        raise PlannerError(f"cluster: unknown field {', '.join(unknown)}; use {', '.join(CLUSTER_FIELDS)}.")
+        raise PlannerError("cluster: unknown field {0}; use {1}.", ", ".join(unknown), ", ".join(CLUSTER_FIELDS))
     for key in ("node", "accelerator"):
         if isinstance(fields.get(key), int | float | list | tuple | dict):
             as_text(fields[key], f"cluster.{key}")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from planner.common.message import Message
 from planner.common.spec import Spec
 
 Positive = Annotated[int, Field(gt=0, strict=True)]
@@ -45,21 +46,23 @@ class Adapter(Spec):
         if not self.target_modules:
             raise ValueError("target_modules = []: name at least one linear layer, or all-linear")
         if self.layers is not None and self.last_layers is not None:
-            raise ValueError(f"layers and last_layers = {self.last_layers} are both given; give one of them")
+            raise ValueError(Message("layers and last_layers = {0} are both given; give one of them", self.last_layers))
         if self.layers is not None and (not self.layers or len(set(self.layers)) < len(self.layers)):
-            raise ValueError(f"layers = {list(self.layers)}: name each layer once, and at least one")
+            raise ValueError(Message("layers = {0}: name each layer once, and at least one", list(self.layers)))
         return self
 
     def tuned(self, num_layers: int) -> tuple[int, ...]:
         """Indices of the layers that carry adapters; ValueError for one that the model lacks."""
         if self.last_layers is not None:
             if self.last_layers > num_layers:
-                raise ValueError(f"job.adapter.last_layers = {self.last_layers}: the model has only {num_layers} layers")
+                raise ValueError(
+                    Message("job.adapter.last_layers = {0}: the model has only {1} layers", self.last_layers, num_layers)
+                )
             return tuple(range(num_layers - self.last_layers, num_layers))
         if self.layers is None:
             return tuple(range(num_layers))
         if max(self.layers) >= num_layers:
-            raise ValueError(f"job.adapter.layers names layer {max(self.layers)}: the last one is {num_layers - 1}")
+            raise ValueError(Message("job.adapter.layers names layer {0}: the last one is {1}", max(self.layers), num_layers - 1))
         return tuple(sorted(self.layers))
 
 
@@ -81,7 +84,9 @@ class Quantization(Spec):
         blocks = self.format in ("nf4", "fp4")
         for field, fits in (("double_quantization", blocks), ("block_size", blocks), ("group_size", self.format[:4] == "gptq")):
             if getattr(self, field) is not None and not fits:
-                raise ValueError(f"{field} = {getattr(self, field)} does not belong to format = {self.format!r}; leave it out")
+                raise ValueError(
+                    Message("{0} = {1} does not belong to format = {2!r}; leave it out", field, getattr(self, field), self.format)
+                )
         return self
 
     def bytes_per_weight(self, inputs: float) -> float:

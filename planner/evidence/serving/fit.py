@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common import data
+from planner.common.message import Message
 from planner.common.references import Changes, Place
 from planner.common.spec import read_table
 from planner.evidence.fit import Constant, Values
@@ -83,7 +84,7 @@ def _concerns(field: str, run: ServingRun) -> bool:
 def load_constants(path: Path = CONSTANTS) -> tuple[ServingConstant, ...]:
     """The constants that a fit may change."""
     table = read_table(path)["constant"]
-    return tuple(ServingConstant.build(c, f"{path}: constant {i}") for i, c in enumerate(table, start=1))
+    return tuple(ServingConstant.build(c, Message("{0}: constant {1}", path, i)) for i, c in enumerate(table, start=1))
 
 
 def with_values(times: Times, values: Values) -> Times:

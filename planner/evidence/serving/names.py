@@ -84,7 +84,7 @@ def accelerator_of(name: str) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise PlannerError(f"gpu = {name!r}: may be {', '.join(found)}; say which")
+        raise PlannerError("gpu = {0!r}: may be {1}; say which", name, ", ".join(found))
     return load_accelerator(name).name  # raises, and lists the near ones
 
 
@@ -103,7 +103,7 @@ def format_of(name: str) -> dict[str, Any]:
     by_spelling = {_format_spelling(n): {"weights": n} for n in FORMATS} | by_spelling
     found = by_spelling.get(_format_spelling(name))
     if found is None:
-        raise PlannerError(f"weights = {name!r} is not known; {near(name, [*own, *FORMATS])}")
+        raise PlannerError("weights = {0!r} is not known; {1}", name, near(name, [*own, *FORMATS]))
     return found
 
 
@@ -116,4 +116,4 @@ def require_modelled(row: Mapping[str, str]) -> None:
     for column, words in labels()["refused"].items():
         for text, why in words.items():
             if text in row.get(column, ""):
-                raise PlannerError(f"{column} = {row[column]!r}: {why}")
+                raise PlannerError("{0} = {1!r}: {2}", column, row[column], why)

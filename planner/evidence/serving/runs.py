@@ -99,12 +99,12 @@ def read_serving_runs(path: Path) -> tuple[list[ServingRun], list[Refusal]]:
     try:
         rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except csv.Error as error:
-        raise PlannerError(f"{path}: cannot be read ({error}); give a CSV of serving measurements.") from None
+        raise PlannerError("{0}: cannot be read ({1}); give a CSV of serving measurements.", path, error) from None
     if not rows:
-        raise PlannerError(f"{path}: holds no row; give a CSV of serving measurements, see docs/guide/serving.md.")
+        raise PlannerError("{0}: holds no row; give a CSV of serving measurements, see docs/guide/serving.md.", path)
     missing = [name for name in REQUIRED if name not in rows[0]]
     if missing:
-        raise PlannerError(f"{path}: column {missing[0]} is missing; serving measurements need {', '.join(REQUIRED)}.")
+        raise PlannerError("{0}: column {1} is missing; serving measurements need {2}.", path, missing[0], ", ".join(REQUIRED))
     found: list[ServingRun] = []
     refused: list[Refusal] = []
     for i, row in enumerate(rows, start=2):
@@ -159,7 +159,7 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
     require_modelled(row)
     metric = labels()["metric"].get(row["metric"])
     if metric is None:
-        raise PlannerError(f"metric = {row['metric']!r} is not known; {near(row['metric'], labels()['metric'])}")
+        raise PlannerError("metric = {0!r} is not known; {1}", row["metric"], near(row["metric"], labels()["metric"]))
     quantity = _quantity(row, metric)
     prompt, output = _tokens(row, "prompt_len"), _tokens(row, "output_len")
     _require_tokens(row, metric, quantity, prompt, output)
@@ -168,7 +168,7 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
     setting = times.setting
     ahead = "paged_cache" in setting.engine.features and row.get("source", "") not in labels()["tokens_of_source"]
     if quantity == "memory" and metric["unit"] != "bytes of weights" and ahead:
-        raise PlannerError(f"metric = {row['metric']!r}: {setting.engine.name} fills the card with its cache ahead of time")
+        raise PlannerError("metric = {0!r}: {1} fills the card with its cache ahead of time", row["metric"], setting.engine.name)
     columns = {
         **row,
         "accelerator": setting.cluster.accelerator.name,
@@ -195,7 +195,7 @@ def _quantity(row: Mapping[str, str], metric: Mapping[str, str]) -> Quantity:
             raise PlannerError("metric = 'ttft mean' of requests that arrive all at once: mostly time in the queue")
         return cast(Quantity, metric["quantity"])
     if "closed_loop" not in metric:
-        raise PlannerError(f"metric = {row['metric']!r}: not predicted of clients in a closed loop")
+        raise PlannerError("metric = {0!r}: not predicted of clients in a closed loop", row["metric"])
     return cast(Quantity, metric["closed_loop"])
 
 
@@ -204,18 +204,18 @@ def _require_tokens(row: Mapping[str, str], metric: Mapping[str, str], quantity:
     if metric["unit"] == "all tokens per second" and not row["prompt_len"]:
         raise PlannerError("prompt_len is empty: a rate over prompt and output needs it")
     if quantity in ("decode", "whole", "saturated", "loop_token") and output < 1:
-        raise PlannerError(f"output_len = {row['output_len']!r}: a decode rate needs output tokens")
+        raise PlannerError("output_len = {0!r}: a decode rate needs output tokens", row["output_len"])
     if quantity in ("prefill", "loop_first") and prompt < 1:
-        raise PlannerError(f"prompt_len = {row['prompt_len']!r}: a prefill rate needs prompt tokens")
+        raise PlannerError("prompt_len = {0!r}: a prefill rate needs prompt tokens", row["prompt_len"])
 
 
 def _number(row: Mapping[str, str], column: str) -> float:
     try:
         value = float(row[column])
     except ValueError:
-        raise PlannerError(f"{column} = {row[column]!r}: must be a number") from None
+        raise PlannerError("{0} = {1!r}: must be a number", column, row[column]) from None
     if not np.isfinite(value) or value <= 0:
-        raise PlannerError(f"{column} = {row[column]!r}: must be finite and positive")
+        raise PlannerError("{0} = {1!r}: must be finite and positive", column, row[column])
     return value
 
 
@@ -230,7 +230,7 @@ def _tokens(row: Mapping[str, str], column: str) -> float:
             column == "prompt_len" or row["metric"] == "weights file size" or row["metric"] in ("GPU memory", "decode tokens/s")
         )
         if text == "" and not stated:
-            raise PlannerError(f"{column} is empty: the length is not stated")
+            raise PlannerError("{0} is empty: the length is not stated", column)
         return float(own["tokens"][text]) if column == "prompt_len" or text != "" else 128.0
     return _number(row, column) if text != "0" else 0.0
 
@@ -244,8 +244,8 @@ def _batch(row: Mapping[str, str], quantity: Quantity) -> int:
         return 1
     if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 1_000_000):
         if text.startswith("max") and row["metric"] == "output throughput":
-            raise PlannerError(f"batch = {text!r}: the rate of requests of the same run is predicted")
-        raise PlannerError(f"batch = {text!r}: must be a whole number of sequences, at least 1")
+            raise PlannerError("batch = {0!r}: the rate of requests of the same run is predicted", text)
+        raise PlannerError("batch = {0!r}: must be a whole number of sequences, at least 1", text)
     return int(text)
 
 
@@ -253,16 +253,18 @@ def _measured(row: Mapping[str, str], unit: str, value: float, batch: int, promp
     """Seconds of a request, a step or a prompt of the whole batch; of a saturated replica, per request; or bytes."""
     if unit.startswith("bytes"):
         if row["unit"] not in labels()["bytes"]:
-            raise PlannerError(f"unit = {row['unit']!r} is not known; {near(row['unit'], labels()['bytes'])}")
+            raise PlannerError("unit = {0!r} is not known; {1}", row["unit"], near(row["unit"], labels()["bytes"]))
         return value * float(labels()["bytes"][row["unit"]])
     if unit == "seconds":
         if row["unit"] not in SCALES:
-            raise PlannerError(f"unit = {row['unit']!r}: must be s or ms")
+            raise PlannerError("unit = {0!r}: must be s or ms", row["unit"])
         return value * SCALES[row["unit"]]
     right = RATES["requests" if unit.startswith("requests") else "tokens"]
     if row["unit"] not in right or (row["unit"].endswith("GPU") and not unit.endswith("GPU")):
         fits = [u for u in right if unit.endswith("GPU") or not u.endswith("GPU")]
-        raise PlannerError(f"unit = {row['unit']!r}: {row['metric']} is a rate; its unit must be one of {', '.join(fits)}")
+        raise PlannerError(
+            "unit = {0!r}: {1} is a rate; its unit must be one of {2}", row["unit"], row["metric"], ", ".join(fits)
+        )
     if unit == "requests per second":
         return 1.0 / value
     if unit == "prompt tokens per second":
@@ -349,7 +351,7 @@ def _engine(row: Mapping[str, str]) -> str:
     stated = resolve_engine(f"{framework} {version.group(1)}") if version else None
     found = stated or resolve_engine(framework)
     if found is None:
-        raise PlannerError(f"framework = {framework!r} is not modelled; engines: {', '.join(engine_names())}")
+        raise PlannerError("framework = {0!r} is not modelled; engines: {1}", framework, ", ".join(engine_names()))
     for start, other in labels()["engine_of_source"].items():
         found = other.get(engine_family(found), found) if row.get("source", "").startswith(start) else found
     return found
@@ -371,7 +373,7 @@ def _count(row: Mapping[str, str], column: str) -> int:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value != int(value) or not 1 <= value <= 100_000:
-        raise PlannerError(f"{column} = {text!r}: must be a whole number of at least 1")
+        raise PlannerError("{0} = {1!r}: must be a whole number of at least 1", column, text)
     return int(value)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.model.architecture import Model
 from planner.model.huggingface.by_keys import read_by_keys
 from planner.model.huggingface.decoders import Decoder
@@ -102,10 +103,10 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     kind = config.get("model_type")
     try:
         if not isinstance(kind, str):
-            raise PlannerError(f"model_type = {kind!r} is not supported; give the family, such as llama")
+            raise PlannerError("model_type = {0!r} is not supported; give the family, such as llama", kind)
         fields, aside = _fields(config, kind)
     except PlannerError as error:
-        raise PlannerError(f"{where}: {str(error).rstrip('.')}.") from None
+        raise PlannerError("{0}: {1}.", where, str(error).rstrip(".")) from None
     stored = stored_weights(config) or stored_weights(config.get("text_config") or {})
     format_ = {"stored_weights": stored} if stored else {}
     return Model.build({"name": name, "source": _source(config, kind, aside), **format_, **fields}, where)
@@ -135,9 +136,9 @@ def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]
 def _unknown(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A type without a reader: its text with an unknown tower left out, or what its keys say alone."""
     if kind in ENCODER_DECODERS or config.get("is_encoder_decoder") is True:
-        raise PlannerError(f"model_type = {kind!r}: encoder-decoder models with cross-attention cannot be planned")
+        raise PlannerError("model_type = {0!r}: encoder-decoder models with cross-attention cannot be planned", kind)
     if kind in REFUSED:
-        raise PlannerError(f"model_type = {kind!r} cannot be planned: {REFUSED[kind]}")
+        raise PlannerError("model_type = {0!r} cannot be planned: {1}", kind, REFUSED[kind])
     speaking = config.get("thinker_config")
     if isinstance(speaking, Mapping) and isinstance(speaking.get("text_config"), Mapping):
         return _without_tower(speaking, kind)
@@ -151,8 +152,10 @@ def _unknown(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]
         why = str(error).rstrip(".")
         why = why if len(why) <= MOST_REASON else f"{why[: MOST_REASON - 3]}..."
         raise PlannerError(
-            f"model_type = {kind!r} has no reader, and its keys leave open what it is: {why}. Give the model's fields in "
-            "TOML; planner models import tries to derive them"
+            "model_type = {0!r} has no reader, and its keys leave open what it is: {1}. Give the model's fields in "
+            "TOML; planner models import tries to derive them",
+            kind,
+            why,
         ) from None
 
 
@@ -160,12 +163,14 @@ def _without_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str
     """The text of a model whose tower and projector no reader counts; the answer says that they are left out."""
     nested = config["text_config"]
     if config.get("vision_config") is None and config.get("audio_config") is None:
-        raise PlannerError(f"model_type = {kind!r} has no reader, and text_config is not all of it; give the text's table alone")
+        raise PlannerError(
+            "model_type = {0!r} has no reader, and text_config is not all of it; give the text's table alone", kind
+        )
     class_name(config)
     text = {**nested, "tie_word_embeddings": _tied(config, nested, kind), "architectures": ["ForCausalLM"]}
     named = nested.get("model_type")
     if not isinstance(named, str):
-        raise PlannerError(f"text_config.model_type = {named!r}: give the family, such as llama")
+        raise PlannerError("text_config.model_type = {0!r}: give the family, such as llama", named)
     fields, aside = _fields(text, named)
     source = f"no reader for {kind!r}: this is its text; encoders of images and sound, projectors and speech are left out"
     known = fields.get("provenance", {})
@@ -177,11 +182,12 @@ def _not_read(kind: str) -> PlannerError:
     meant = [name for name in difflib.get_close_matches(kind, known_types(), 1, 0.8) if _digits(name) == _digits(kind)]
     if meant:
         return PlannerError(
-            f"model_type = {kind!r} is not supported; did you mean {meant[0]}? planner models families lists what is"
+            "model_type = {0!r} is not supported; did you mean {1}? planner models families lists what is", kind, meant[0]
         )
     return PlannerError(
-        f"model_type = {kind!r} is not supported; planner models families lists what is. Give the model's fields in TOML, "
-        "or try planner models import, which derives them from transformers"
+        "model_type = {0!r} is not supported; planner models families lists what is. Give the model's fields in "
+        "TOML, or try planner models import, which derives them from transformers",
+        kind,
     )
 
 
@@ -193,12 +199,12 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
     """The text model with its vision tower; text fields may stand at the top of older files."""
     if kind not in VISION:
         raise PlannerError(
-            f"text_config: the planner knows no vision tower for model_type = {kind!r}; give the text's table alone"
+            "text_config: the planner knows no vision tower for model_type = {0!r}; give the text's table alone", kind
         )
     default = VISION[kind][0]
     nested = config.get("text_config")
     if nested is not None and not isinstance(nested, Mapping):
-        raise PlannerError(f"text_config = {nested!r}: must be a table")
+        raise PlannerError("text_config = {0!r}: must be a table", nested)
     top = {
         k: v
         for k, v in config.items()
@@ -269,7 +275,9 @@ def _renamed(config: Config, family: Family) -> dict[str, Any]:
     renamed = {k: v for k, v in config.items() if k not in family.aliases}
     for alias, key in family.aliases.items():
         if alias in config and renamed.setdefault(key, config[alias]) != config[alias]:
-            raise PlannerError(f"{alias} = {config[alias]!r} and {key} = {renamed[key]!r} name one thing; keep one of them")
+            raise PlannerError(
+                "{0} = {1!r} and {2} = {3!r} name one thing; keep one of them", alias, config[alias], key, renamed[key]
+            )
     return renamed
 
 
@@ -282,7 +290,9 @@ def _refuse_unknown(config: Config, family: Family, kind: str) -> tuple[str, ...
         if key in ONLY:
             if value not in ONLY[key]:
                 raise PlannerError(
-                    f"{key} = {value!r}: the planner cannot express this for {kind}; it knows {ONLY[key][0]!r}."
+                    Message(
+                        "{0} = {1!r}: the planner cannot express this for {2}; it knows {3!r}.", key, value, kind, ONLY[key][0]
+                    )
                     + HINTS.get(key, "")
                 )
             continue

@@ -80,7 +80,7 @@ def _qwen_experts(c: Config, shared: dict[str, Any]) -> dict[str, Any]:
     """Every ``decoder_sparse_step``-th layer is sparse unless ``mlp_only_layers`` names it."""
     only, layers = c.get("mlp_only_layers") or [], c["num_hidden_layers"]
     if not isinstance(only, list) or not all(isinstance(i, int) and 0 <= i < layers for i in only):
-        raise PlannerError(f"mlp_only_layers = {only!r}: must list layers from 0 to {layers - 1}")
+        raise PlannerError("mlp_only_layers = {0!r}: must list layers from 0 to {1}", only, layers - 1)
     step = c["decoder_sparse_step"]
     if not c["num_experts"] or all(i in only for i in range(step - 1, layers, step)):
         return {}
@@ -136,7 +136,7 @@ def deepseek(c: Config) -> dict[str, Any]:
         raise PlannerError("mlp_bias = true: biases of dense and shared but not of routed experts cannot be expressed")
     if c.get("n_routed_experts") and c["first_k_dense_replace"] < c["num_hidden_layers"]:
         if not c.get("num_experts_per_tok"):
-            raise PlannerError(f"num_experts_per_tok = {c.get('num_experts_per_tok')!r}: give how many experts a token visits")
+            raise PlannerError("num_experts_per_tok = {0!r}: give how many experts a token visits", c.get("num_experts_per_tok"))
         experts = {
             "num_experts": c["n_routed_experts"],
             "top_k": c["num_experts_per_tok"],
@@ -205,13 +205,13 @@ def _mpt_attention(c: Config) -> Config:
     """``attn_config``, with what cannot be expressed refused."""
     attention = c.get("attn_config") or {}
     if not isinstance(attention, Mapping):
-        raise PlannerError(f"attn_config = {attention!r}: must be a table")
+        raise PlannerError("attn_config = {0!r}: must be a table", attention)
     for key, value in attention.items():
         if key in _MPT_ATTENTION_ONLY and value in _MPT_ATTENTION_ONLY[key]:
             continue
         if key in _MPT_ATTENTION_READS or key in IRRELEVANT or key in ONLY or value is None or value is False:
             continue
-        raise PlannerError(f"attn_config.{key} = {value!r}: the planner cannot express this for mpt")
+        raise PlannerError("attn_config.{0} = {1!r}: the planner cannot express this for mpt", key, value)
     return attention
 
 
@@ -301,7 +301,7 @@ def _bert_head(c: Config) -> dict[str, Any]:
     }
     if name not in heads:
         known = ", ".join(f"BertFor{n}" for n in heads if n not in ("", "BertModel"))
-        raise PlannerError(f"architectures = {c['architectures']!r}: the planner knows BertModel, {known}")
+        raise PlannerError("architectures = {0!r}: the planner knows BertModel, {1}", c["architectures"], known)
     if heads[name].get("tied_embeddings") and not c["tie_word_embeddings"]:
         raise PlannerError("tie_word_embeddings = false: the planner knows BERT's tied output layer only")
     return heads[name]

@@ -55,10 +55,10 @@ def read_by_keys(config: Mapping[str, Any], kind: str) -> Fields:
     s = Source(config, kind, {})
     name = class_name(config)
     if not name.endswith("ForCausalLM"):
-        raise PlannerError(f"architectures = {[name] if name else []!r}: only a ...ForCausalLM says that it is a decoder")
+        raise PlannerError("architectures = {0!r}: only a ...ForCausalLM says that it is a decoder", [name] if name else [])
     for key in STATED:
         if s.get(key) is None:
-            raise PlannerError(f"{key} is not stated")
+            raise PlannerError("{0} is not stated", key)
     if s.get("tie_word_embeddings") is None:
         raise PlannerError("tie_word_embeddings is not stated; families differ in it")
     blocks = s.get("hybrid_override_pattern") or s.get("layers_block_type")
@@ -74,7 +74,7 @@ def read_by_keys(config: Mapping[str, Any], kind: str) -> Fields:
         fields |= _experts(s, fields["num_layers"], fields["ffn_hidden_size"])
     s.ignore("num_nextn_predict_layers", "mtp_num_hidden_layers", "use_sliding_window", "max_window_layers")
     for key in s.unread():
-        raise PlannerError(f"what {key} changes is not known")
+        raise PlannerError("what {0} changes is not known", key)
     fields["provenance"] = {
         "norms_per_layer": {"kind": "assumed", "source": f"no reader for {kind!r}: read by its keys; {LEFT_OUT}"}
     }
@@ -86,7 +86,7 @@ def _first(s: Source, keys: Sequence[str]) -> tuple[str, int | None]:
     present = [key for key in keys if s.config.get(key) is not None]
     for key in present[1:]:
         if s.config[key] != s.config[present[0]]:
-            raise PlannerError(f"{present[0]} and {key} are two numbers of one thing")
+            raise PlannerError("{0} and {1} are two numbers of one thing", present[0], key)
     s.ignore(*present)
     return (present[0], s.optional(present[0])) if present else (keys[0], None)
 
@@ -96,10 +96,10 @@ def _norms_and_gates(s: Source) -> Fields:
         raise PlannerError("rms_norm_eps is not stated; with layer norms, biases and the order of blocks are open")
     activation = s.activation(otherwise="")
     if activation not in GATED:
-        raise PlannerError(f"hidden_act = {s.get('hidden_act')!r}: whether the feed-forward is gated is open")
+        raise PlannerError("hidden_act = {0!r}: whether the feed-forward is gated is open", s.get("hidden_act"))
     gate = s.get("attn_output_gate", s.get("attention_output_gate", False))
     if gate not in (True, False):
-        raise PlannerError(f"attn_output_gate = {gate!r}: must be true or false")
+        raise PlannerError("attn_output_gate = {0!r}: must be true or false", gate)
     normed = any(s.get(key) is True for key in ("use_qk_norm", "qk_norm", "qk_layernorm"))
     s.ignore("layernorm_epsilon")
     return {
@@ -126,13 +126,13 @@ def _types(s: Source, layers: int) -> list[str]:
     elif slides and every:
         types = [FULL if (i + 1) % every == 0 else SLIDING for i in range(layers)]
     elif slides:
-        raise PlannerError(f"sliding_window = {slides}: which layers slide is not stated")
+        raise PlannerError("sliding_window = {0}: which layers slide is not stated", slides)
     else:
         types = [FULL] * layers
     known = (*SEES_ALL, *RECURS, SLIDING, CHUNKED)
     other = next((t for t in types if t not in known), None)
     if other is not None:
-        raise PlannerError(f"layer_types holds {other!r}")
+        raise PlannerError("layer_types holds {0!r}", other)
     if not slides and SLIDING in types:
         raise PlannerError("sliding_window is not stated, and layer_types says that layers slide")
     return types
@@ -167,7 +167,7 @@ def _recurrent(s: Source, types: Sequence[str], recurs: Sequence[bool]) -> Field
             **special.delta_sizes(s),
             **marked(letters, [{"letter": "L", "mixer": "gated_delta_net", "attention_gate": "none"}]),
         }
-    raise PlannerError(f"layer_types holds {next(t for t in types if t in RECURS)!r}: which block that is stays open")
+    raise PlannerError("layer_types holds {0!r}: which block that is stays open", next(t for t in types if t in RECURS))
 
 
 def _biases(s: Source, f: Fields) -> Fields:
@@ -185,12 +185,12 @@ def _experts(s: Source, layers: int, dense_width: int | None) -> Fields:
         return {}
     chosen_key, chosen = _first(s, CHOSEN)
     if chosen is None:
-        raise PlannerError(f"{chosen_key} is not stated")
+        raise PlannerError("{0} is not stated", chosen_key)
     _, width = _first(s, WIDTH)
     _, shared = _first(s, SHARED)
     _, shared_width = _first(s, SHARED_WIDTH)
     if width is None and dense_width is None:
-        raise PlannerError(f"{WIDTH[0]} is not stated")
+        raise PlannerError("{0} is not stated", WIDTH[0])
     found: Fields = {
         "num_experts": number,
         "top_k": chosen,
@@ -218,11 +218,11 @@ def _dense_layers(s: Source, layers: int, may_be_dense: bool) -> Fields:
     if isinstance(freq, list):
         return dense_from([not x for x in s.per_layer("moe_layer_freq", layers) or ()])
     if freq not in (None, 1):
-        raise PlannerError(f"moe_layer_freq = {freq!r}: which layers have experts is open")
+        raise PlannerError("moe_layer_freq = {0!r}: which layers have experts is open", freq)
     if only is not None or step is not None:
         step, chosen = s.count("decoder_sparse_step", 1), only or []
         if not isinstance(chosen, list):
-            raise PlannerError(f"mlp_only_layers = {only!r}: must list layers")
+            raise PlannerError("mlp_only_layers = {0!r}: must list layers", only)
         return dense_from([i in chosen or (i + 1) % step != 0 for i in range(layers)])
     if first_key in s.config:
         return {"num_dense_layers": first or 0}

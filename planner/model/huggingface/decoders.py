@@ -72,7 +72,9 @@ class Decoder:
         if self.window == "never":
             types = s.per_layer("layer_types", layers)
             if types is not None and any(t not in SEES_ALL and t not in RECURS for t in types):
-                raise PlannerError(f"layer_types holds {_first_other(types)!r}: every layer of {s.kind} attends to everything")
+                raise PlannerError(
+                    "layer_types holds {0!r}: every layer of {1} attends to everything", _first_other(types), s.kind
+                )
             return {}
         if self.window == "own":
             return {}
@@ -120,7 +122,7 @@ def layer_types(s: Source, layers: int, cycle: Sequence[str], key: str = "layer_
     types = [str(t) for t in listed] if listed is not None else [cycle[i % len(cycle)] for i in range(layers)]
     for kind in types:
         if kind not in SEES_ALL and kind not in RECURS and kind not in (SLIDING, CHUNKED, "local"):
-            raise PlannerError(f"{key} holds {kind!r}; known are full_attention, sliding_attention and linear_attention")
+            raise PlannerError("{0} holds {1!r}; known are full_attention, sliding_attention and linear_attention", key, kind)
     return types
 
 
@@ -183,7 +185,7 @@ def dense_layers(s: Source, e: Experts, layers: int) -> Fields:
         return {"num_dense_layers": e.first_default}
     only, step = s.get("mlp_only_layers") or [], s.count("decoder_sparse_step", 1)
     if not isinstance(only, list) or not all(isinstance(i, int) and 0 <= i < layers for i in only):
-        raise PlannerError(f"mlp_only_layers = {only!r}: must list layers from 0 to {layers - 1}")
+        raise PlannerError("mlp_only_layers = {0!r}: must list layers from 0 to {1}", only, layers - 1)
     return dense_from([i in only or (i + 1) % step != 0 for i in range(layers)])
 
 

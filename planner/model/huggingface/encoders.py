@@ -28,7 +28,7 @@ def class_head(s: Source, masked: Fields, bare: Fields, classifier: Fields) -> F
         return {"head": "none", "num_labels": labels}
     if name.endswith("ForSequenceClassification"):
         return {"head": "none", "num_labels": labels, **classifier}
-    raise PlannerError(f"architectures = [{name!r}]: the planner knows masked language models, bare encoders and classifiers")
+    raise PlannerError("architectures = [{0!r}]: the planner knows masked language models, bare encoders and classifiers", name)
 
 
 def _common(s: Source) -> Fields:

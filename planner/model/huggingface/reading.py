@@ -121,20 +121,20 @@ def check_values(config: Config, family: Reader) -> None:
             continue
         if key in RATES:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-                raise PlannerError(f"{key} = {value!r}: must be a number from 0 to below 1")
+                raise PlannerError("{0} = {1!r}: must be a number from 0 to below 1", key, value)
         elif isinstance(default, bool):
             if not isinstance(value, bool):
-                raise PlannerError(f"{key} = {value!r}: must be true or false")
+                raise PlannerError("{0} = {1!r}: must be true or false", key, value)
         elif isinstance(default, int) or key in COUNTS:
             least = 0 if key in MAY_BE_ZERO else 1
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise PlannerError(f"{key} = {value!r}: must be a whole number, at least {least}")
+                raise PlannerError("{0} = {1!r}: must be a whole number, at least {2}", key, value, least)
 
 
 def activation(c: Config, key: str = "hidden_act") -> str:
     """Our name of an activation."""
     if not isinstance(c[key], str) or c[key] not in ACTIVATIONS:
-        raise PlannerError(f"{key} = {c[key]!r}: known are {', '.join(ACTIVATIONS)}")
+        raise PlannerError("{0} = {1!r}: known are {2}", key, c[key], ", ".join(ACTIVATIONS))
     return ACTIVATIONS[c[key]]
 
 
@@ -142,7 +142,7 @@ def class_name(c: Config) -> str:
     """The first of ``architectures``, or nothing."""
     names = c.get("architectures") or []
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        raise PlannerError(f"architectures = {names!r}: must be a list of class names")
+        raise PlannerError("architectures = {0!r}: must be a list of class names", names)
     return names[0] if names else ""
 
 
@@ -158,7 +158,7 @@ def causal_head(c: Config, fields: dict[str, Any]) -> dict[str, Any]:
         labels = len(c.get("id2label") or ()) or c.get("num_labels") or 2
         return {"head": "none", "tied_embeddings": False, "num_labels": labels, "label_bias": token}
     raise PlannerError(
-        f"architectures = [{name!r}]: the planner knows a decoder's ...ForCausalLM, ...Model and ...ForSequenceClassification"
+        "architectures = [{0!r}]: the planner knows a decoder's ...ForCausalLM, ...Model and ...ForSequenceClassification", name
     )
 
 
@@ -168,10 +168,10 @@ def sliding(c: Config, types: Any, default_window: int | None = None) -> dict[st
     if types is None:
         return {"sliding_window": window} if window else {}
     if not isinstance(types, list) or len(types) != layers:
-        raise PlannerError(f"layer_types = {types!r}: must list {layers} layers")
+        raise PlannerError("layer_types = {0!r}: must list {1} layers", types, layers)
     unknown = [t for t in types if t not in ("sliding_attention", "full_attention")]
     if unknown:
-        raise PlannerError(f"layer_types holds {unknown[0]!r}; known are full_attention and sliding_attention")
+        raise PlannerError("layer_types holds {0!r}; known are full_attention and sliding_attention", unknown[0])
     full = tuple(i for i, kind in enumerate(types) if kind == "full_attention")
     if window is None or len(full) == layers:
         return {}

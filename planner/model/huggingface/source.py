@@ -79,7 +79,7 @@ class Source:
             self.used.add(name)
             value = self.config[name]
             if where and value is not None and found is not None and value != found and key not in LOOSE:
-                raise PlannerError(f"{where} = {found!r} and {name} = {value!r} name one thing; keep one of them")
+                raise PlannerError("{0} = {1!r} and {2} = {3!r} name one thing; keep one of them", where, found, name, value)
             if (value is not None and (found is None or name in self.default)) or not where:
                 found, where = (value, name) if value is not None else (found, where or name)
         if where and found is not None:
@@ -92,7 +92,7 @@ class Source:
         """A whole number."""
         value = self.get(key, otherwise)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise PlannerError(f"{key} = {value!r}: must be a whole number, at least {least}")
+            raise PlannerError("{0} = {1!r}: must be a whole number, at least {2}", key, value, least)
         return value
 
     def optional(self, key: str, otherwise: int | None = None) -> int | None:
@@ -106,21 +106,21 @@ class Source:
         """True or false."""
         value = self.get(key, otherwise)
         if not isinstance(value, bool):
-            raise PlannerError(f"{key} = {value!r}: must be true or false")
+            raise PlannerError("{0} = {1!r}: must be true or false", key, value)
         return value
 
     def rate(self, key: str, otherwise: float = 0.0) -> float:
         """A dropout."""
         value = self.get(key, otherwise)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-            raise PlannerError(f"{key} = {value!r}: must be a number from 0 to below 1")
+            raise PlannerError("{0} = {1!r}: must be a number from 0 to below 1", key, value)
         return float(value)
 
     def activation(self, key: str = "hidden_act", otherwise: str = "silu") -> str:
         """Our name of an activation."""
         value = self.get(key, otherwise)
         if not isinstance(value, str) or value not in ACTIVATIONS:
-            raise PlannerError(f"{key} = {value!r}: known are {', '.join(ACTIVATIONS)}")
+            raise PlannerError("{0} = {1!r}: known are {2}", key, value, ", ".join(ACTIVATIONS))
         return ACTIVATIONS[value]
 
     def per_layer(self, key: str, length: int) -> list[Any] | None:
@@ -130,14 +130,16 @@ class Source:
             return None
         if not isinstance(value, list) or len(value) != length:
             shown = f"{len(value)} entries" if isinstance(value, list) else repr(value)
-            raise PlannerError(f"{key} = {shown}: must list {length} layers")
+            raise PlannerError("{0} = {1}: must list {2} layers", key, shown, length)
         return value
 
     def only(self, key: str, *allowed: Any) -> None:
         """Refuse any other value than these."""
         value = self.get(key, allowed[0])
         if value not in allowed:
-            raise PlannerError(f"{key} = {value!r}: the planner cannot express this for {self.kind}; it knows {allowed[0]!r}")
+            raise PlannerError(
+                "{0} = {1!r}: the planner cannot express this for {2}; it knows {3!r}", key, value, self.kind, allowed[0]
+            )
 
     def ignore(self, *keys: str) -> None:
         """Fields without effect in this family."""
@@ -184,6 +186,10 @@ def unknown(key: str, value: Any, kind: str) -> PlannerError:
     if len(shown) > 60:
         shown = f"{shown[:57]}..."
     return PlannerError(
-        f"{key} = {shown} is no field that the planner knows for model_type = {kind!r}, and its name speaks of an architecture. "
-        "Remove it if it changes nothing, or give the model's fields in TOML (planner models import tries to derive them)"
+        "{0} = {1} is no field that the planner knows for model_type = {2!r}, and its name speaks of an "
+        "architecture. Remove it if it changes nothing, or give the model's fields in TOML (planner models import "
+        "tries to derive them)",
+        key,
+        shown,
+        kind,
     )

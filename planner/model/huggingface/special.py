@@ -129,11 +129,11 @@ def _compressed_types(s: Source, layers: int) -> list[str]:
     if isinstance(ratios, list) and len(ratios) >= layers and all(r in named for r in ratios):
         return [named[r] for r in ratios[:layers]]
     if ratios is not None:
-        raise PlannerError(f"compress_ratios = {ratios!r}: must give 0, 4 or 128 for each of {layers} layers")
+        raise PlannerError("compress_ratios = {0!r}: must give 0, 4 or 128 for each of {1} layers", ratios, layers)
     types = listed or [named[128] if i < 2 or i % 2 else named[4] for i in range(layers)]
     other = next((t for t in types if t not in named.values()), None)
     if other is not None:
-        raise PlannerError(f"layer_types holds {other!r}; known are {', '.join(named.values())}")
+        raise PlannerError("layer_types holds {0!r}; known are {1}", other, ", ".join(named.values()))
     return types
 
 
@@ -380,7 +380,7 @@ def nemotron_h(s: Source) -> Fields:
     letters = {LINEAR: "M", "mamba": "M", "moe": "E", FULL: "A", "attention": "A", "mlp": "F"}
     if not isinstance(kinds, list) or not kinds or any(k not in letters for k in kinds):
         raise PlannerError(
-            f"hybrid_override_pattern = {written!r}: must be made of M (Mamba-2), E (experts), * (attention) and -"
+            "hybrid_override_pattern = {0!r}: must be made of M (Mamba-2), E (experts), * (attention) and -", written
         )
     s.ignore(
         "num_hidden_layers",
@@ -770,7 +770,7 @@ def gpt_neo(s: Source, f: Fields) -> Fields:
             for kind in kinds
         ]
     if len(listed) != layers:
-        raise PlannerError(f"attention_types gives {len(listed)} layers; num_layers = {layers}")
+        raise PlannerError("attention_types gives {0} layers; num_layers = {1}", len(listed), layers)
     s.ignore("attention_types", "embed_dropout")
     return {
         **windows(s, listed, "window_size"),
@@ -794,7 +794,7 @@ def nemotron_nas(s: Source) -> Fields:
     blocks = s.get("block_configs")
     hidden, heads = s.count("hidden_size"), s.count("num_attention_heads")
     if not isinstance(blocks, list) or not blocks:
-        raise PlannerError(f"block_configs = {blocks!r}: must list the blocks of all layers")
+        raise PlannerError("block_configs = {0!r}: must list the blocks of all layers", blocks)
     s.ignore("num_hidden_layers", "intermediate_size", "num_key_value_heads", "mlp_bias")
     seen: dict[tuple[Any, ...], str] = {}
     letters, variants = [], []

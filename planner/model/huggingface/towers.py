@@ -42,7 +42,7 @@ def _side(s: Source, key: str = "image_size") -> int:
     if isinstance(value, list) and value and all(isinstance(x, int) for x in value):
         value = value[0]
     if not isinstance(value, int) or value < 1:
-        raise PlannerError(f"vision_config.{key} = {value!r}: must be a whole number of pixels")
+        raise PlannerError("vision_config.{0} = {1!r}: must be a whole number of pixels", key, value)
     return value
 
 
@@ -240,7 +240,7 @@ def tower_of(kind: str, config: Mapping[str, Any], text_width: int) -> Tower | N
     _, read, default = VISION[kind]
     vision = config.get("vision_config") or {}
     if not isinstance(vision, Mapping):
-        raise PlannerError(f"vision_config = {vision!r}: must be a table")
+        raise PlannerError("vision_config = {0!r}: must be a table", vision)
     named = vision.get("model_type")
     known = defaults()
     s = Source(vision, named if isinstance(named, str) and named in known else default)
@@ -249,4 +249,4 @@ def tower_of(kind: str, config: Mapping[str, Any], text_width: int) -> Tower | N
     try:
         return read(s, text_width)
     except PlannerError as error:
-        raise PlannerError(f"vision_config: {error}") from None
+        raise PlannerError("vision_config: {0}", error) from None

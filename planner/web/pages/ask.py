@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from planner.common.errors import PlannerError
+from planner.common.message import join_messages
 from planner.model.catalog import model_names
 from planner.performance.risk import chance
 from planner.studies.ways import DEAR, LATE, NO_ROOM, TOO_MUCH, UNSURE, Way
@@ -353,7 +354,7 @@ def _serving_words(found: Any) -> tuple[str, str, str, list[str]]:
     room = show.gib(found.limit_bytes)
     if not found.fits:
         sentence = escape(t("ask.not", gpus=gpus, room=room, need="{}")).replace("{}", memory)
-        return "no", t("ask.no"), sentence, [said("; ".join(found.reasons))]
+        return "no", t("ask.no"), sentence, [said(join_messages("; ", found.reasons))]
     sure = chance(found.fit_probability)
     parts = [escape(t("ask.yes_holds", gpus=gpus, room=room, sure=sure, need="{}")).replace("{}", memory)]
     load = found.load

@@ -68,9 +68,11 @@ def fitted(content: bytes, name: str) -> tuple[Comparison, str]:
     try:
         data = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise PlannerError(f"{short_text(name)}: not valid JSON: {short_text(error, 200)}.") from None
+        raise PlannerError("{0}: not valid JSON: {1}.", short_text(name), short_text(error, 200)) from None
     if not isinstance(data, dict):
-        raise PlannerError(f"{short_text(name)}: holds a {type(data).__name__}; a record of python -m kernels run is needed.")
+        raise PlannerError(
+            "{0}: holds a {1}; a record of python -m kernels run is needed.", short_text(name), type(data).__name__
+        )
     require_safe({k: v for k, v in data.items() if k not in ("samples", "command")}, short_text(name))
     record: Record = record_of(data, short_text(name))
     for sample in record.samples:

@@ -203,10 +203,10 @@ def own_pairs(content: bytes, name: str) -> tuple[pd.DataFrame, list[tuple[str, 
         text = content.decode("utf-8-sig")
         runs, refused = runs_of(io.StringIO(text, newline=""), name)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise PlannerError(f"{name}: cannot be read as CSV ({short_text(error, 120)}).") from None
+        raise PlannerError("{0}: cannot be read as CSV ({1}).", name, short_text(error, 120)) from None
     if len(runs) > MOST_ROWS:
         raise PlannerError(
-            f"{name}: holds {len(runs):,} runs; the page predicts at most {MOST_ROWS:,}, planner validate all of them."
+            "{0}: holds {1:,} runs; the page predicts at most {2:,}, planner validate all of them.", name, len(runs), MOST_ROWS
         )
     predictions, _, impossible = predict(runs, ("id",))
     return pairs(runs, predictions), [(r.id, r.reason) for r in (*refused, *impossible)]

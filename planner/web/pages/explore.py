@@ -113,7 +113,7 @@ def sweep_of(scenario: state.Scenario, variation: Variation) -> Any:
     question = as_sweep(Scenario(title="", cases=cases), [variation])
     if question.num_points > MOST_POINTS:
         raise PlannerError(
-            f"the sweep holds {question.num_points:,} points; the page takes {MOST_POINTS}, planner sweep all of them."
+            "the sweep holds {0:,} points; the page takes {1}, planner sweep all of them.", question.num_points, MOST_POINTS
         )
     return question
 

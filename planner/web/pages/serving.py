@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from planner.common.errors import PlannerError
+from planner.common.message import join_messages
 from planner.common.units import GIB
 from planner.export.servers import SERVERS, export_deployment
 from planner.layout_search.space import divisors
@@ -325,7 +326,7 @@ def _pareto(found: Deployment, tables: state.Tables) -> None:
         if other.fits:
             lines.append((name, _line(key_of(asked), other)))
         else:
-            refused.append(f"{name}: {said('; '.join(other.reasons))}")
+            refused.append(f"{name}: {said(join_messages('; ', other.reasons))}")
     charts.show(pareto_figure(found, lines), key="serving.pareto")
     for words in refused:
         st.caption(markdown(words, 300))

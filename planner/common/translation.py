@@ -1,0 +1,88 @@
+"""Messages in Chinese: ``translated(text, "zh")`` looks the templates of a ``Message`` up in ``messages.zh.toml``.
+
+That file holds English and Chinese side by side, a table for each module; no sentence is parsed.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from planner.common.message import Message, cleaned
+
+FILE = Path(__file__).with_name("messages.zh.toml")
+WORDS = ("words", "kind", "part")
+"""Tables of single words, which stand for themselves in a blank {0:word} only."""
+BLANK = re.compile(r"\{(\d+)(?::([a-z]+))?\}")
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+MARKS = {": ": "：", "; ": "；", ". ": "。"}
+"""Between messages."""
+
+
+@cache
+def tables() -> dict[str, dict[str, str]]:
+    """Module -> template -> Chinese; beside them what pydantic and Python say, and single words."""
+    found: dict[str, dict[str, str]] = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    return found
+
+
+@cache
+def templates() -> dict[str, str]:
+    """Template without its full stop -> Chinese without it."""
+    texts = {k: v for name, table in tables().items() if name not in WORDS for k, v in table.items()}
+    return {k.strip().removesuffix("."): v.strip().removesuffix("。") for k, v in texts.items()}
+
+
+def translated(text: str, language: str) -> str:
+    """A message of the planner in ``language`` ("en", "zh"); what is unknown stays as it is.
+
+    >>> translated(Message("known: {0}", "gpt2"), "zh")
+    '已知的有：gpt2'
+    """
+    if language != "zh":
+        return text
+    return cleaned(re.sub(r"。(?=[。；，：）])|(?<=[?？])[.。]", "", _said(text)))
+
+
+def translated_word(text: str, language: str) -> str:
+    """A single word (a term of a price, where a value comes from, a part of memory or of a step) in ``language``."""
+    return _word(text) if language == "zh" else text
+
+
+def _word(text: str) -> str:
+    name = text.replace(" ", "_")
+    return next((found for table in WORDS if (found := tables()[table].get(text) or tables()[table].get(name))), text)
+
+
+def _said(text: str) -> str:
+    if not isinstance(text, Message):
+        text = Message(text)
+    chinese = templates().get(text.key.strip().removesuffix("."))
+    made = _composed(text) if chinese is None else BLANK.sub(lambda m: _filled(text.values[int(m[1])], m[2]), chinese)
+    for old, new in text.changes:
+        made = made.replace(old, _said(new), 1)
+    if chinese is None and not CHINESE.search(made):
+        return made
+    made = re.sub(r"[.。]$", "", made)
+    return f"{made}。" if text.rstrip().endswith(".") and made[-1:] not in "？?" else made
+
+
+def _composed(text: Message) -> str:
+    """Messages that only marks join: those in Chinese around them; the English where none of them is known."""
+    values = [_said(value) for value in text.values]
+    if all(new == str.__str__(old) for new, old in zip(values, text.values, strict=True)):
+        return str.__str__(text)
+    key = text.key
+    for mark, chinese in MARKS.items():
+        key = key.replace(mark, chinese)
+    return BLANK.sub(lambda m: values[int(m[1])], key)
+
+
+def _filled(value: str, kind: str | None) -> str:
+    if kind == "word":
+        return _word(value)
+    if kind == "choice":
+        return value.replace("' or '", "' 或 '").replace(" and ", "、")
+    return _said(value)

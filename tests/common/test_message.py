@@ -1,0 +1,78 @@
+"""Messages keep their templates: in other messages, in errors, through a pickle; Chinese is looked up, no sentence is parsed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+
+import pytest
+from message_templates import PLANNER
+
+from planner.common.errors import PlannerError
+from planner.common.message import Message, join_messages, of_python
+from planner.common.translation import templates, translated
+
+ERRORS = {"PlannerError", "ValueError"}
+
+
+def test_an_errors_words_are_a_template_and_its_values_are_arguments() -> None:
+    """An f-string under an error is a sentence that can be said in English only."""
+    bad = []
+    for path in sorted(PLANNER.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ERRORS and node.args:
+                blanks = [n for n in ast.walk(node.args[0]) if isinstance(n, ast.JoinedStr) and len(n.values) > 1]
+                bad += [f"{path.relative_to(PLANNER)}:{one.lineno}" for one in blanks]
+    assert not bad, "write PlannerError('{0} ...', value), or Message(...) within: " + ", ".join(bad)
+
+
+def nested() -> PlannerError:
+    inner = PlannerError("field {0} is missing", "seq_len")
+    return PlannerError("{0}: {1}.", "a.toml", join_messages("; ", [str(inner), Message("known: {0}", "x, y")]))
+
+
+@pytest.mark.parametrize("error", [nested(), pickle.loads(pickle.dumps(nested())), nested().placed("b")])
+def test_messages_within_messages_are_said_in_chinese(error: PlannerError) -> None:
+    assert str(error).endswith("a.toml: field seq_len is missing; known: x, y.")
+    assert translated(str(error), "zh").endswith("a.toml：缺少字段 seq_len；已知的有：x, y。")
+    assert translated(str(error), "en") == str(error)
+
+
+def test_what_only_looks_like_a_message_of_ours_stays() -> None:
+    """A user's own text that reads like a template is no template: nothing is parsed."""
+    assert translated("field seq_len is missing", "zh") == "field seq_len is missing"
+    assert translated(Message("field {0} is missing", "field x is missing"), "zh") == "缺少字段 field x is missing"
+
+
+def test_names_exchanged_afterwards_and_cut_ends_hold_in_both_languages() -> None:
+    text = Message("{0} = {1!r}: must be text, a name in quotes.", "job.name", 3)
+    assert text.replace("job.name", "name").rstrip(".") == "name = 3: must be text, a name in quotes"
+    assert translated(text.replace("job.name", "name").rstrip("."), "zh") == "name = 3：必须是文本，即带引号的名称"
+    assert "before " + text == "before job.name = 3: must be text, a name in quotes."
+    assert translated("before " + text, "zh") == "before job.name = 3：必须是文本，即带引号的名称。"
+
+
+def test_a_value_is_taken_as_it_is() -> None:
+    """Braces of a user's text are no blanks, in either language."""
+    text = Message("field {0} is missing", "{0} {nope} %s")
+    assert text == "field {0} {nope} %s is missing"
+    assert translated(text, "zh") == "缺少字段 {0} {nope} %s"
+    assert str(PlannerError("set {a} aside")) == "set {a} aside"
+
+
+def test_an_error_names_field_value_and_remedy_of_its_template() -> None:
+    error = PlannerError(
+        "{0}: {1}", "s.toml", PlannerError("layout.tp = {0}: does not divide {1}; use one of {2}.", 3, 32, "1, 2")
+    )
+    assert (error.field, error.value, error.remedy) == ("layout.tp", 3, "use one of 1, 2")
+    assert json.loads(json.dumps(error.to_dict()))["message"] == "s.toml: layout.tp = 3: does not divide 32; use one of 1, 2."
+
+
+def test_what_python_says_of_json_and_toml_is_translated() -> None:
+    for bad in ("", "[1 2]", '{"a" 1}', "{a}", "[1] 2", '"x'):
+        with pytest.raises(json.JSONDecodeError) as raised:
+            json.loads(bad)
+        message = of_python(raised.value)
+        assert message == str(raised.value)
+        assert message.values[0] in templates(), message
