@@ -112,21 +112,28 @@ def _form(tables: state.Tables) -> Wanted:
     deadline = middle.number_input(
         t("search.deadline"),
         0.0,
-        value=float(limits.get("days", 0.0)),
+        value=limits.get("days"),
         step=1.0,
+        format="%.6g",
         key="search.deadline",
-        help=t("search.zero_none"),
+        placeholder=t("ask.no_limit"),
     )
     budget = right.number_input(
-        t("search.budget"), 0.0, value=float(limits.get("usd", 0.0)), step=1000.0, key="search.budget", help=t("search.zero_none")
+        t("search.budget"),
+        0.0,
+        value=limits.get("usd"),
+        step=1000.0,
+        format="%.6g",
+        key="search.budget",
+        placeholder=t("ask.no_limit"),
     )
     return Wanted(
         objective=objective,
         gpus=tuple(gpus),
         cards=tuple(cards),
         stacks=tuple(stacks),
-        deadline_days=deadline,
-        budget_usd=budget,
+        deadline_days=deadline or 0.0,
+        budget_usd=budget or 0.0,
     )
 
 
