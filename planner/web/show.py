@@ -29,7 +29,7 @@ def duration(value: float | None) -> str:
     """Seconds in a unit that reads well, three digits as ``planner plan`` has them.
 
     >>> duration(0.0123), duration(142.16), duration(2.5 * 86400)
-    ('12.3 ms', '142 s', '2.5 days')
+    ('12.3 ms', '2.37 min', '2.5 days')
     """
     if value is None:
         return "–"
@@ -37,7 +37,7 @@ def duration(value: float | None) -> str:
     return t(f"unit.{unit}", value=three(value / size))
 
 
-UNITS = (("ms", 1e-3, 1.0), ("s", 1.0, 600.0), ("h", HOUR_S, 2 * DAY_S), ("days", DAY_S, float("inf")))
+UNITS = (("ms", 1e-3, 1.0), ("s", 1.0, 120.0), ("min", 60.0, HOUR_S), ("h", HOUR_S, 2 * DAY_S), ("days", DAY_S, float("inf")))
 """(unit, seconds, used below so many seconds)."""
 
 
