@@ -15,6 +15,7 @@ from command_line import GOOD, Run
 
 from planner.audit.verdicts import Judgement, Reading, audit_articles
 from planner.cli.main import main
+from planner.common.translation import speak
 from planner.prices.price import load_prices
 
 
@@ -26,6 +27,14 @@ def own_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     load_prices.cache_clear()
     yield path
     load_prices.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def in_english(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever the locale of the person who runs the tests."""
+    monkeypatch.setenv("PLANNER_LANG", "en")
+    yield
+    speak("en")
 
 
 @pytest.fixture(autouse=True)

@@ -16,29 +16,49 @@ PLANNER = Path(__file__).resolve().parents[1] / "planner"
 CALLS = {"PlannerError", "Message", "placed", "ValueError", "refuse", "Rule", "Refusal", "Interval", "build"}
 """What takes a message, or the place that one begins with, as argument."""
 REACHABLE = (
+    "audit/claims",
+    "audit/expression",
+    "audit/figures",
+    "audit/verdicts",
     "calibration/calibrate",
     "calibration/comparison",
+    "calibration/measuring",
+    "calibration/profiles",
     "calibration/records",
-    "common/files",
+    "calibration/trace",
+    "cli",
     "common/assumption",
     "common/errors",
-    "common/references",
+    "common/files",
     "common/limits",
+    "common/quantities",
+    "common/ray_tasks",
+    "common/references",
     "common/spec",
+    "common/tables",
     "evidence/cells",
     "evidence/columns",
     "evidence/measured_runs",
     "evidence/pairs",
     "evidence/predictions",
+    "evidence/published_runs",
+    "evidence/serving/check",
+    "evidence/serving/names",
+    "evidence/serving/predictions",
+    "evidence/serving/runs",
+    "evidence/serving/table",
     "evidence/tuning_columns",
     "export",
+    "hardware/asked",
     "hardware/cluster",
     "hardware/curves",
     "hardware/custom_nodes",
+    "launchfiles",
     "layout_search/api",
     "layout_search/choice",
     "layout_search/found",
     "layout_search/nearest",
+    "layout_search/on_ray",
     "layout_search/question",
     "layout_search/result",
     "layout_search/search",
@@ -47,6 +67,7 @@ REACHABLE = (
     "lifecycle/bill",
     "lifecycle/expert_load",
     "lifecycle/failures",
+    "lifecycle/field_factor",
     "lifecycle/simulation",
     "lifecycle/spec",
     "model/architecture",
@@ -66,9 +87,16 @@ REACHABLE = (
     "prices/market",
     "prices/ownership",
     "prices/price",
+    "prices/price_tables",
+    "reports",
     "reports/calibration",
+    "scenarios/edited",
+    "scenarios/fields",
     "scenarios/picked",
+    "scenarios/quick",
     "scenarios/scenario",
+    "scenarios/serving",
+    "scenarios/shipped",
     "scenarios/tables",
     "serving/batch_figures",
     "serving/batching",
@@ -94,10 +122,21 @@ REACHABLE = (
     "serving/speculative",
     "serving/weight_formats",
     "serving/weights",
+    "studies/equal_terms",
+    "studies/limit",
+    "studies/scaling_law",
+    "studies/sizing",
+    "studies/sweep",
+    "studies/sweep_api",
+    "studies/sweep_on_ray",
+    "studies/tuning_methods",
+    "studies/what_if",
     "training/memory_map",
     "training/plan",
     "training/planning",
     "training/remedies",
+    "training/schedule",
+    "training/timeline",
     "training/trainable",
     "uncertainty/classify",
     "uncertainty/effects",
@@ -114,7 +153,7 @@ REACHABLE = (
     "workload/resolve",
     "workload/tuning",
 )
-"""Modules and folders whose messages a page can show."""
+"""Modules and folders whose messages people see, on the page or on the command line."""
 LEFT_OUT = {
     "fits of the developers": (
         "evidence/fit",
@@ -126,56 +165,14 @@ LEFT_OUT = {
         "evidence/study",
         "evidence/write_fit",
     ),
-    "commands and their options, which no page has": (
-        "audit/expression",
-        "calibration/measuring",
-        "calibration/profiles",
-        "calibration/trace",
-        "cli",
-        "common/quantities",
-        "common/ray_tasks",
-        "common/tables",
-        "evidence/serving/check",
-        "evidence/serving/names",
-        "evidence/serving/predictions",
-        "evidence/serving/runs",
-        "evidence/serving/table",
-        "launchfiles",
-        "training/schedule",
-        "training/timeline",
-        "layout_search/on_ray",
-        "prices/price_tables",
-        "reports",
-        "scenarios/edited",
-        "scenarios/fields",
-        "scenarios/quick",
-        "scenarios/serving",
-        "scenarios/shipped",
-        "studies/limit",
-        "studies/sizing",
-        "studies/sweep",
-        "studies/sweep_api",
-        "studies/sweep_on_ray",
-        "studies/tuning_methods",
-        "studies/what_if",
-    ),
     "refusals of rows that only a mistake in the program could make": (
         "operators",
+        "performance/block_cost",
         "performance/collectives",
         "performance/pipeline",
     ),
-    "published claims stay as published": (
-        "audit/claims",
-        "audit/figures",
-        "audit/verdicts",
-        "evidence/published_runs",
-        "lifecycle/field_factor",
-        "performance/block_cost",
-        "studies/equal_terms",
-        "studies/scaling_law",
-    ),
 }
-"""Why a page never shows the messages of some modules: reason -> modules or packages."""
+"""Why nobody needs the messages of some modules in Chinese: reason -> modules or packages."""
 TELLING = {
     "common/errors": {"explain", "near", "one_of"},
     "common/files": {"read_text"},
@@ -195,8 +192,38 @@ TELLING = {
     "performance/feasibility": {"_no_feature", "world_message"},
     "prices/market": {"_by_ratio", "_estimated", "_of_market"},
     "prices/price": {"staleness"},
+    "reports/answer": {
+        "_batch",
+        "_budget",
+        "_cost",
+        "_fits",
+        "_run",
+        "_span",
+        "_step",
+        "answer_lines",
+        "answer_notes",
+        "based_on",
+        "layout_words",
+    },
+    "reports/serving_answer": {
+        "_based_on",
+        "_batch",
+        "_capacity",
+        "_cost",
+        "_cut",
+        "_fits",
+        "_instead",
+        "_latency",
+        "_on",
+        "_output",
+        "_sure",
+        "median",
+        "serving_lines",
+        "serving_notes",
+    },
+    "scenarios/quick": {"usual_notes"},
     "scenarios/tables": {"_compared"},
-    "serving/deploy": {"_reasons", "_released", "_replicas"},
+    "serving/deploy": {"_as_stored", "_reasons", "_released", "_replicas"},
     "serving/disaggregated": {"load_apart", "matched", "misfit"},
     "serving/feasibility": {"_require_parts", "warnings_of"},
     "serving/intervals": {"_grows", "_of_capacity"},
@@ -212,8 +239,6 @@ TELLING = {
     "workload/job": {"_tables"},
 }
 """Functions and constants whose texts reach people otherwise than as errors."""
-OPTION = re.compile(r"^(--|-o |prices refresh)|planner search --out|^(the record has \{0\} ranks|address|engine)")
-"""Messages of the command line in modules that the pages use, too."""
 
 
 def modules() -> list[Path]:
@@ -241,7 +266,7 @@ def worded(template: str) -> bool:
 def template_of(node: ast.expr) -> str | None:
     """A string expression with {0}, {1} ... where its values stand."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return key_of(node.value) if re.search(r"\{\d+[!:}]", node.value) else node.value
+        return _key(node.value) if re.search(r"\{\d", node.value) else node.value
     if not isinstance(node, ast.JoinedStr):
         return None
     text, blanks = "", 0
@@ -253,11 +278,18 @@ def template_of(node: ast.expr) -> str | None:
     return text
 
 
+def _key(text: str) -> str:
+    try:
+        return key_of(text)
+    except ValueError:
+        return text  # a regular expression
+
+
 def templates_in(path: Path) -> set[str]:
     """The messages of one module."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     telling = TELLING.get(name_of(path), set())
-    found = {text for text in _walk(tree, telling, False) if worded(text) and not OPTION.search(text)}
+    found = {text for text in _walk(tree, telling, False) if worded(text)}
     return {text for text in found if "\\" not in text}
 
 

@@ -17,6 +17,7 @@ from planner.audit.combined import combined
 from planner.audit.expression import evaluate
 from planner.audit.figures import STALE, Figured, figure_of
 from planner.common.errors import PlannerError, near
+from planner.common.progress import Progress
 from planner.uncertainty.interval import Interval
 
 Verdict = Literal["holds", "holds if", "cannot tell", "cannot be", "not computed yet", "out of scope"]
@@ -130,8 +131,11 @@ def audit(ids: Iterable[str] = (), claims: Path | None = None) -> tuple[Judgemen
     return tuple(j for reading in audit_articles(ids, claims) for j in reading.judgements)
 
 
-def audit_articles(ids: Iterable[str] = (), claims: Path | None = None) -> tuple[Reading, ...]:
-    """As ``audit``, by article. An article is always judged as a whole, also where only some of its claims are asked for."""
+def audit_articles(ids: Iterable[str] = (), claims: Path | None = None, progress: Progress | None = None) -> tuple[Reading, ...]:
+    """As ``audit``, by article. An article is always judged as a whole, also where only some of its claims are asked for.
+
+    ``progress`` is told (articles, of how many).
+    """
     files = catalog_claims() if claims is None else (read_claims(claims),)
     folder = Path(".") if claims is None else claims.parent
     known = {claim.id: file for file in files for claim in file.claims}
@@ -139,7 +143,13 @@ def audit_articles(ids: Iterable[str] = (), claims: Path | None = None) -> tuple
     for name in wanted:
         if name not in known:
             raise PlannerError("claim {0!r}: not there; {1}", name, near(name, known))
-    return tuple(_judge(file, wanted, folder) for file in files if any(known[name] is file for name in wanted))
+    asked = [file for file in files if any(known[name] is file for name in wanted)]
+    readings = []
+    for done, file in enumerate(asked):
+        if progress is not None:
+            progress(done, len(asked))
+        readings.append(_judge(file, wanted, folder))
+    return tuple(readings)
 
 
 @dataclass(frozen=True, kw_only=True)

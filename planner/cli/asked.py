@@ -61,8 +61,9 @@ class Given:
 
     def scenario(self, usually: str = "pretrain") -> tuple[Scenario, tuple[str, ...]]:
         """(the question, what was taken as usual in it); ``usually``: what a model is asked for where no option says it."""
+        from planner.hardware.asked import cluster_table
         from planner.model.catalog import model_names
-        from planner.scenarios.quick import changed_scenario, cluster_table, parse_changes, quick_scenario, usual_notes
+        from planner.scenarios.quick import changed_scenario, parse_changes, quick_scenario, usual_notes
         from planner.scenarios.scenario import read_scenario
 
         changes = parse_changes(self.change)

@@ -1,4 +1,4 @@
-"""``planner plan --from``: launch files of other tools as questions."""
+"""``planner plan --from`` and ``planner serve --from``: launch files of other tools as questions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import typer
 from planner.cli.asked import Given
 from planner.cli.output import print_json, show, width
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.launchfiles import Launch
@@ -52,30 +53,36 @@ class Launched(Given):
 
     def launch(self) -> Launch:
         """The launch files' question."""
-        from planner.launchfiles import read_launch
-        from planner.scenarios.quick import cluster_table, parse_changes
+        from planner.scenarios.quick import parse_changes
 
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if named:
             raise PlannerError(
                 "{0}: goes with a model and --on; a launch file says it itself.", named[0], code="usage", field=named[0]
             )
-        words = [word for word in (self.target, *(self.more or ())) if word]
-        files = [Path(name) for name in self.launch_files or ()]
-        models: list[Path] = []
-        for word in words:
-            (files if _is_launch_file(word) else models).append(Path(word))
-        if len(models) > 1:
-            raise PlannerError(
-                "{0}: is no file, and the model is {1}; give one model.", models[1], models[0], code="usage", value=str(models[1])
-            )
-        cluster = None if self.on is None else cluster_table(self.on)
-        if cluster is not None and not re.match(r"\s*\d+\s*x", str(self.on)):  # a GPU without a number: the file says how many
-            cluster.pop("num_gpus", None)
         over = {f"job.{name}": value for name, value in self.job().items()} | parse_changes(self.change)
         if self.framework is not None:
             over["framework.name"] = self.framework
-        return read_launch(files, model=str(models[0]) if models else None, cluster=cluster, over=over)
+        return launch_of([self.target, *(self.more or ())], self.launch_files, self.on, over)
+
+
+def launch_of(words: list[str], launch_files: list[str] | None, on: str | None, over: dict[str, Any]) -> Launch:
+    """The question of launch files; ``words`` are further files and a model, ``over`` fields that options give."""
+    from planner.hardware.asked import cluster_table
+    from planner.launchfiles import read_launch
+
+    files = [Path(name) for name in launch_files or ()]
+    models: list[Path] = []
+    for word in filter(None, words):
+        (files if _is_launch_file(word) else models).append(Path(word))
+    if len(models) > 1:
+        raise PlannerError(
+            "{0}: is no file, and the model is {1}; give one model.", models[1], models[0], code="usage", value=str(models[1])
+        )
+    cluster = None if on is None else cluster_table(on)
+    if cluster is not None and not re.match(r"\s*\d+\s*x", str(on)):  # a GPU without a number: the file says how many
+        cluster.pop("num_gpus", None)
+    return read_launch(files, model=str(models[0]) if models else None, cluster=cluster, over=over)
 
 
 def _is_launch_file(word: str) -> bool:
@@ -94,7 +101,7 @@ def plan_of_launch(
     launch = given.launch()
     tables = changed_tables(launch.tables, parse_changes(given.change))
     tables |= {name: table for name, table in given.others().items() if name == "price"}
-    title = f"{Path((given.launch_files or ['launch'])[0]).name} ({', '.join(launch.tools)})"
+    title = launch_title(launch, given.launch_files)
     if write is not None:
         from planner.common.files import write_text
 
@@ -117,8 +124,13 @@ def plan_of_launch(
     if as_json:
         print_json({"label": case.label, "launch": launch.to_dict(), **answer.to_dict()})
         return
-    _understood(launch, tables)
+    show_understood(launch, tables)
     show_answer(title, case.label, answer, (), case.outlook(answer), details=details, explain=explain)
+
+
+def launch_title(launch: Launch, files: list[str] | None) -> str:
+    """ "serve.sh (vLLM)" """
+    return f"{Path((files or ['launch'])[0]).name} ({', '.join(launch.tools)})"
 
 
 def _deployment(given: Launched, launch: Launch, tables: dict[str, Any], title: str, asked: bool, *, as_json: bool) -> None:
@@ -131,7 +143,7 @@ def _deployment(given: Launched, launch: Launch, tables: dict[str, Any], title: 
     if asked or options:
         what = options[0] if options else "--details, --explain and --plot"
         raise PlannerError(
-            "{0}: of training; this launch file serves. --write it and ask `planner serve`.", what, code="usage", field="--from"
+            "{0}: of training; this launch file serves; ask `planner serve --from`.", what, code="usage", field="--from"
         )
     deployment = ServingCase(label=model_label(tables), tables=tables, where=title).serve()
     if as_json:
@@ -139,11 +151,12 @@ def _deployment(given: Launched, launch: Launch, tables: dict[str, Any], title: 
         return
     from planner.reports.serving import deployments_table
 
-    _understood(launch, tables)
+    show_understood(launch, tables)
     show(deployments_table(title, [model_label(tables)], [deployment]))
 
 
-def _understood(launch: Launch, tables: dict[str, Any]) -> None:
+def show_understood(launch: Launch, tables: dict[str, Any]) -> None:
+    """The launch file as a scenario, and what was not understood."""
     from planner.reports.launch import launch_text
     from planner.scenarios.quick import tables_toml
 
@@ -163,7 +176,7 @@ def show_answer(
         print(answer_text(title, answer, width(), outlook))
     notes = [*answer_notes(answer, datetime.date.today()), *usual]
     if not explain:
-        notes.append(f"{len(answer.assumptions)} constants are assumed, not measured: --explain lists them")
+        notes.append(Message("{0} constants are assumed, not measured: --explain lists them", len(answer.assumptions)))
     if notes:
         print(notes_text(notes, width()))
     if explain:

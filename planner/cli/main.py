@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from planner.common.errors import PlannerError, near
-from planner.common.message import Message
+from planner.common.errors import PlannerError, near, one_of
+from planner.common.message import Message, join_messages
+from planner.common.translation import LANGUAGES, speak, spoken, spoken_word
 from planner.common.version import VERSION
 
 GROUPS: dict[str, dict[str, tuple[str, str]]] = {
@@ -118,8 +119,11 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    lang: Annotated[
+        str | None, typer.Option("--lang", metavar="en|zh", help="Language of answers and errors; else PLANNER_LANG, the locale.")
+    ] = None,
 ) -> None:
-    """Options of planner itself."""
+    """Options of planner itself."""  # --lang may stand anywhere: spoken_in has read it
 
 
 USAGE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -130,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; bad input ends with one paragraph on standard error, or JSON with --json, and exit code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        given = spoken_in(given)
         code = app(given, prog_name="planner", standalone_mode=False)
         sys.stdout.flush()
     except PlannerError as error:
@@ -149,6 +154,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def spoken_in(given: list[str]) -> list[str]:
+    """Speak the language of --lang, else of PLANNER_LANG, else of the locale; the arguments without --lang."""
+    speak("en")
+    rest, named, source = list(given), os.environ.get("PLANNER_LANG", ""), "PLANNER_LANG"
+    ends = rest.index("--") if "--" in rest else len(rest)
+    for place in range(ends - 1, -1, -1):
+        option, mark, value = rest[place].partition("=")
+        if option == "--lang":
+            named, source = value if mark else "".join(rest[place + 1 : place + 2]), "--lang"
+            del rest[place : place + (1 if mark else 2)]
+            break
+    if not named and source == "PLANNER_LANG":
+        locale = next((os.environ[name] for name in ("LC_ALL", "LC_MESSAGES", "LANG") if os.environ.get(name)), "")
+        named = "zh" if locale.lower().startswith("zh") else "en"
+    if named not in LANGUAGES:
+        raise PlannerError("{0} = {1!r}: {2}.", source, named, one_of(named, LANGUAGES), code="usage")
+    speak(named)
+    return rest
+
+
 def _of_usage(error: Any) -> PlannerError:
     """The parser's complaint as one of ours, with the command whose --help tells more; help where nothing was given."""
     if type(error).__name__ == "NoArgsIsHelpError":
@@ -157,8 +182,8 @@ def _of_usage(error: Any) -> PlannerError:
     text = error.format_message().strip().rstrip(".")
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "planner"
-    remedy = f"`{command} --help` lists what it takes"
-    return PlannerError(Message("{0}; {1}.", text, remedy) if text else Message("{0}.", remedy), code="usage", remedy=remedy)
+    remedy = Message("`{0} --help` lists what it takes", command)
+    return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)
 
 
 def refuse(error: PlannerError, as_json: bool) -> None:
@@ -170,5 +195,5 @@ def refuse(error: PlannerError, as_json: bool) -> None:
             json.dumps(plain({"schema_version": SCHEMA_VERSION, "error": error.to_dict()}), ensure_ascii=False), file=sys.stderr
         )
     else:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{spoken_word('error')}: {spoken(str(error))}", file=sys.stderr)
     sys.exit(2)

@@ -80,7 +80,9 @@ def import_command(
     from planner.reports.plans import model_table
     from planner.studies.what_if import model_text, write_model
 
-    model, how = imported_model(read_table(config), name or config.resolve().parent.name, str(config))
+    model, how = imported_model(
+        read_table(config), name or (config.stem if config.stem != "config" else config.resolve().parent.name), str(config)
+    )
     if out is not None:
         write_model(model, out)
     if as_json:

@@ -12,8 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli.asked import Given, asking, scenario_with
+from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
+from planner.common.translation import LANGUAGES, spoken_language
 
 Currency = Annotated[str, typer.Option("--currency", help="Print in this currency (EUR, CNY, ...) instead of dollars.")]
 
@@ -219,7 +221,9 @@ def audit_command(
     ] = None,
     as_json: AsJson = False,
     markdown: Annotated[Path | None, typer.Option("--markdown", metavar="FILE.md", help="Write the page instead.")] = None,
-    language: Annotated[str, typer.Option("--language", metavar="en|zh", help="Language of the table and of the page.")] = "en",
+    language: Annotated[
+        str | None, typer.Option("--language", metavar="en|zh", help="Language of the table and of the page; that of --lang.")
+    ] = None,
 ) -> None:
     """Judge published claims: holds, holds if, cannot tell, cannot be; with our figure, its interval and why."""
     from planner.audit.verdicts import audit_articles
@@ -233,9 +237,11 @@ def audit_command(
         raise PlannerError("--markdown and --json exclude each other; give one.")
     if markdown is not None:
         require_folder(markdown, "--markdown")
-    if language not in ("en", "zh"):
+    language = language or spoken_language()
+    if language not in LANGUAGES:
         raise PlannerError("--language = {0!r}: use en or zh.", language)
-    readings = audit_articles(ids, files[0] if files else None)
+    with progress_bar("articles", quiet=as_json) as progress:
+        readings = audit_articles(ids, files[0] if files else None, progress)
     if as_json:
         articles = [r.to_dict() for r in readings if r.article.title]
         _json({"articles": articles, "claims": [j.to_dict() for r in readings for j in r.judgements]})

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,10 +11,10 @@ import typer
 
 from planner.cli.asked import Given, Set, asking, grouped, scenario_with
 from planner.cli.options import allowed_names, names
+from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError
 
 if TYPE_CHECKING:
-    from planner.common.progress import Progress
     from planner.layout_search.question import SearchQuestion
     from planner.scenarios.scenario import Case, Scenario
 
@@ -253,18 +251,6 @@ def search_tables(case: Case, frameworks: list[str] | None, terms: list[str] | N
     if terms is not None:
         tables["price"] = [{**tables.get("price", {}), "term": term} for term in terms]
     return tables
-
-
-@contextmanager
-def progress_bar(what: str, *, quiet: bool) -> Iterator[Progress]:
-    """A bar on standard error, told (done, size)."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, size: bar.update(task, completed=done, total=size)
 
 
 def print_json(value: Any) -> None:

@@ -13,9 +13,12 @@ import typer
 from planner.cli.asked import Set, grouped
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, width
+from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 if TYPE_CHECKING:
+    from planner.launchfiles import Launch
     from planner.scenarios.serving import ServingScenario
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
@@ -26,8 +29,13 @@ class Served:
     """What the command line says of the question."""
 
     target: Annotated[
-        str, typer.Argument(metavar="SCENARIO|MODEL", help="A serving scenario (file or shipped name), or a model with --on.")
-    ]
+        str, typer.Argument(metavar="[SCENARIO|MODEL]", help="A serving scenario (file or shipped name), or a model with --on.")
+    ] = ""
+    more: Annotated[list[str] | None, typer.Argument(metavar="", hidden=True)] = None
+    launch_files: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="FILE...", help="The start command of vLLM, SGLang, TensorRT-LLM or llama.cpp."),
+    ] = None
     on: Annotated[str | None, typer.Option("--on", metavar="GPUS", help="h100, 2x rtx-4090, dgx-h100 ...")] = None
     clients: Annotated[
         str | None, typer.Option("--clients", metavar="N", help="Clients who each wait for their answer, then ask again.")
@@ -53,10 +61,40 @@ class Served:
         }
         return {name: value for name, value in found.items() if value is not None}
 
-    def scenario(self) -> tuple[ServingScenario, tuple[str, ...]]:
+    def launch(self) -> Launch | None:
+        """The launch files' question, where some are given."""
+        from planner.cli.launch import launch_of
+        from planner.scenarios.quick import parse_changes
+
+        if not self.launch_files:
+            return None
+        own = {f"serving.{name}": value for name, value in self.serving().items()}
+        found = launch_of([self.target, *(self.more or ())], self.launch_files, self.on, own | parse_changes(self.change))
+        if not found.serves:
+            raise PlannerError(
+                "--from {0}: trains; ask `planner plan --from`.", self.launch_files[0], code="usage", field="--from"
+            )
+        return found
+
+    def scenario(self, launch: Launch | None = None) -> tuple[ServingScenario, tuple[str, ...]]:
         """(the question, what was taken as usual in it)."""
+        if launch is not None:
+            return _of_launch(launch, self.launch_files, self.change), ()
+        if not self.target:
+            remedy = "give a serving scenario, a model with --on, or --from serve.sh; `planner serve --help` lists what it takes"
+            raise PlannerError(
+                "Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy
+            )
+        if self.more:
+            raise PlannerError(
+                "{0}: planner serve answers one question; --compare gives several.",
+                self.more[0],
+                code="usage",
+                value=self.more[0],
+            )
+        from planner.hardware.asked import cluster_table
         from planner.model.catalog import model_names
-        from planner.scenarios.quick import changed_tables, cluster_table, parse_changes, quick_serving
+        from planner.scenarios.quick import changed_tables, parse_changes, quick_serving
         from planner.scenarios.serving import ServingCase, ServingScenario, read_serving_scenario
 
         own = {f"serving.{name}": value for name, value in self.serving().items()}
@@ -77,6 +115,16 @@ class Served:
         return ServingScenario(title=found.title, cases=tuple(cases)), notes
 
 
+def _of_launch(launch: Launch, files: list[str] | None, change: list[str] | None) -> ServingScenario:
+    from planner.cli.launch import launch_title
+    from planner.scenarios.quick import changed_tables, parse_changes
+    from planner.scenarios.serving import ServingCase, ServingScenario
+    from planner.scenarios.tables import model_label
+
+    tables, title = changed_tables(launch.tables, parse_changes(change)), launch_title(launch, files)
+    return ServingScenario(title=title, cases=(ServingCase(label=model_label(tables), tables=tables, where=title),))
+
+
 @grouped(Served)
 def serve_command(
     given: Served,
@@ -90,11 +138,15 @@ def serve_command(
         typer.Option("--compare", metavar="OTHER", help="Further scenarios, side by side; may be repeated."),
     ] = None,
 ) -> None:
-    """Memory, latency, throughput, queueing and cost of a model that answers requests; several deployments side by side."""
+    """Memory, latency, throughput, queueing and cost of a model that answers requests; several deployments side by side.
+
+    planner serve gpt-oss-120b --on h100 --clients 64, planner serve --from serve.sh --on h100 --rate 4.
+    """
     from planner.scenarios.serving import read_serving_scenario
 
     check_plot(plot)
-    first, usual = given.scenario()
+    launch = given.launch()
+    first, usual = given.scenario(launch)
     questions = [first, *(read_serving_scenario(path) for path in compare or ())]
     cases = [case for question in questions for case in question.cases]
     title = " | ".join(question.title for question in questions)
@@ -110,8 +162,12 @@ def serve_command(
                 print(f"not drawn: {label} does not fit: {d.reasons[0]}", file=sys.stderr)
     if as_json:
         named = [{"label": label, **d.to_dict()} for label, d in zip(labels, answers, strict=True)]
-        print_json({"title": title, "cases": named})
+        print_json({"title": title, **({} if launch is None else {"launch": launch.to_dict()}), "cases": named})
         return
+    if launch is not None:
+        from planner.cli.launch import show_understood
+
+        show_understood(launch, first.cases[0].tables)
     if len(answers) == 1 and not details:
         from planner.reports.answer import notes_text
         from planner.reports.serving_answer import serving_notes, serving_text
@@ -120,7 +176,9 @@ def serve_command(
         print(serving_text(title, only, width()))
         notes = [*serving_notes(only, datetime.date.today()), *usual]
         if only.assumptions:
-            notes.append(f"{len(only.assumptions)} constants are assumed, not measured: --json lists them; --details: the table")
+            notes.append(
+                Message("{0} constants are assumed, not measured: --json lists them; --details: the table", len(only.assumptions))
+            )
         print(notes_text(notes, width()))
         return
     from planner.reports.serving import deployments_table
@@ -140,7 +198,7 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     engine: Annotated[str | None, typer.Option("--engine", help="Of serving: vllm, sglang ...; vllm.")] = None,
     framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual.")] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
-    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card that must stay free.")] = 0.1,
+    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card to leave free besides.")] = 0.0,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
     accelerator: Annotated[str | None, typer.Option("--accelerator", help="Only this one, e.g. rtx-3090.")] = None,
@@ -161,21 +219,23 @@ def size_command(  # noqa: PLR0913  (options of the command line)
         raise PlannerError("--framework {0}: goes with tuning; --for serve takes --engine.", framework)
     if rank is not None and purpose not in ("lora", "qlora"):
         raise PlannerError("--rank {0}: only --for lora and --for qlora have adapters.", rank)
-    found = sizes(
-        load_model(model),
-        cast(Purpose, purpose),
-        seq_len=seq_len,
-        batch=batch,
-        weights=weights,
-        engine=engine or "vllm",
-        framework=framework,
-        headroom=headroom,
-        risk=risk,
-        max_gpus=max_gpus,
-        job=None if rank is None else {"adapter": {"rank": rank}},
-        accelerator=accelerator,
-        gpus=gpus,
-    )
+    with progress_bar("GPU types", quiet=as_json) as progress:
+        found = sizes(
+            load_model(model),
+            cast(Purpose, purpose),
+            seq_len=seq_len,
+            batch=batch,
+            weights=weights,
+            engine=engine or "vllm",
+            framework=framework,
+            headroom=headroom,
+            risk=risk,
+            max_gpus=max_gpus,
+            job=None if rank is None else {"adapter": {"rank": rank}},
+            accelerator=accelerator,
+            gpus=gpus,
+            progress=progress,
+        )
     if as_json:
         print_json(found.to_dict())
         return

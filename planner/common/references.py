@@ -21,6 +21,15 @@ OWN = frozenset({"base", "name", "aliases", "notes"})
 """Fields that belong to one file: no other takes them."""
 
 
+def spelt(name: str) -> str:
+    """A name as catalogs compare it.
+
+    >>> spelt("RTX 4090_24GB")
+    'rtx-4090-24gb'
+    """
+    return name.lower().replace("_", "-").replace(" ", "-")
+
+
 class Place(NamedTuple):
     """Where a constant stands: a file of the catalog and a field in it."""
 
@@ -53,6 +62,10 @@ class Catalog:
     def names(self) -> list[str]:
         """Stems of all files."""
         return list(_files(self.folder))
+
+    def mentioning(self, word: str) -> Iterator[str]:
+        """Stems of the files whose text holds a word, spelt as names are (``spelt``): few to parse instead of all."""
+        return (name for name, text in _texts(self.folder).items() if word in text)
 
     def path(self, name: str, field: str) -> Path:
         """The file of that name (or path); PlannerError in ``field`` lists the near names."""
@@ -101,7 +114,7 @@ class Catalog:
 
     def clear(self) -> None:
         """Forget what was read, after files have changed."""
-        for read_before in (_files, _read, _places, _all_places):
+        for read_before in (_files, _texts, _read, _places, _all_places):
             read_before.cache_clear()
 
     def _fields(self, name: str, more: Iterable[Place]) -> list[str]:
@@ -183,6 +196,11 @@ def _with_number(value: Any, number: float) -> Any:
 @cache
 def _files(folder: Path) -> dict[str, Path]:
     return {p.stem: p for p in sorted(folder.glob("*.toml"))}
+
+
+@cache
+def _texts(folder: Path) -> dict[str, str]:
+    return {name: spelt(path.read_text(encoding="utf-8")) for name, path in _files(folder).items()}
 
 
 @cache

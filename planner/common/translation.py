@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import re
 import tomllib
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
 from planner.common.message import Message, cleaned
 
 FILE = Path(__file__).with_name("messages.zh.toml")
-WORDS = ("words", "kind", "part")
-"""Tables of single words, which stand for themselves in a blank {0:word} only."""
+WORDS = ("words", "kind", "part", "answer")
+"""Tables of single words: for a blank {0:word}, and for names of lines."""
 BLANK = re.compile(r"\{(\d+)(?::([a-z]+))?\}")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 MARKS = {": ": "：", "; ": "；", ". ": "。"}
@@ -33,6 +34,30 @@ def templates() -> dict[str, str]:
     """Template without its full stop -> Chinese without it."""
     texts = {k: v for name, table in tables().items() if name not in WORDS for k, v in table.items()}
     return {k.strip().removesuffix("."): v.strip().removesuffix("。") for k, v in texts.items()}
+
+
+LANGUAGES = {"en": "English", "zh": "中文"}
+_speaking: ContextVar[str] = ContextVar("speaking", default="en")
+
+
+def speak(language: str) -> None:
+    """The language of what is printed from here on: "en" or "zh"."""
+    _speaking.set(language)
+
+
+def spoken_language() -> str:
+    """ "en" or "zh" """
+    return _speaking.get()
+
+
+def spoken(text: str) -> str:
+    """A message in the language that is spoken."""
+    return translated(text, _speaking.get())
+
+
+def spoken_word(text: str) -> str:
+    """A single word in the language that is spoken."""
+    return translated_word(text, _speaking.get())
 
 
 def translated(text: str, language: str) -> str:
@@ -81,7 +106,7 @@ def _composed(text: Message) -> str:
 
 
 def _filled(value: str, kind: str | None) -> str:
-    if kind == "word":
+    if kind == "word" and not (isinstance(value, Message) and value.values):
         return _word(value)
     if kind == "choice":
         return value.replace("' or '", "' 或 '").replace(" and ", "、")

@@ -43,6 +43,7 @@ FIELDS = (
     "figure",
     "kernel",
     "movable",
+    "incomplete",
 )
 MOST_PAIRS = 200
 """Pairs of one source that are looked at, evenly spaced."""
@@ -60,7 +61,6 @@ def rows_of(run: Run, subject: Subject, metric: Metric, residual: float, in_samp
         "source": run.columns.get("source", "") or "no source",
         **{name: getattr(subject, name) for name in FIELDS},
         **dict(zip(COORDINATES, subject.coordinates, strict=True)),
-        "incomplete": float(run.columns.get("quality") == "B"),
         "residual": residual,
         "in_sample": in_sample,
     }

@@ -292,4 +292,5 @@ def _group_error(group: str, metric: Metric, members: Sequence[Prediction]) -> G
 
 def subject_of(run: Run) -> Subject:
     """What a run's interval depends on: of its heaviest layout, where recomputation is not known."""
-    return Subject.of(run.model, run.cluster, run.framework, run.job, run.layouts[-1])
+    of_question = Subject.of(run.model, run.cluster, run.framework, run.job, run.layouts[-1])
+    return replace(of_question, incomplete=float(run.columns.get("quality") == "B"))

@@ -171,6 +171,7 @@ def training_arguments(plan: Plan) -> dict[str, Any]:
         "seq-length": job.seq_len,
         "micro-batch-size": plan.layout.micro_batch_size,
         "global-batch-size": job.global_batch_size,
+        "mtp-num-layers": job.multi_token_prediction or None,
         "train-iters": num_steps(plan),
         "optimizer": OPTIMIZERS[job.optimizer],
         "bf16": half,

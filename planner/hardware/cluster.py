@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message
-from planner.common.references import Catalog
+from planner.common.references import Catalog, spelt
 from planner.common.spec import Spec, read_table
 
 ACCELERATORS = Catalog(PROFILES / "accelerators", "hardware_profiles/accelerators")
@@ -211,13 +211,13 @@ def _find(folder: str, what: str, name: str) -> Path:
             raise PlannerError("{0} = {1!r}: no such file.", what, name)
         return Path(name)
     files = _index(folder)
-    wanted = name.lower().replace("_", "-").replace(" ", "-")
+    wanted = spelt(name)
     if wanted in files:
         return files[wanted]
-    for path in files.values():
-        aliases = [str(a).lower().replace("_", "-").replace(" ", "-") for a in read_table(path).get("aliases", ())]
-        if wanted in aliases:
-            return path
+    catalog = {"accelerators": ACCELERATORS, "nodes": NODES}[folder]
+    for stem in catalog.mentioning(wanted):
+        if wanted in (spelt(str(alias)) for alias in catalog.table(stem).get("aliases", ())):
+            return files[stem]
     for known in _known():
         if wanted in known["names"]:
             siblings = ", ".join(known["near"])
@@ -227,6 +227,9 @@ def _find(folder: str, what: str, name: str) -> Path:
                 name,
                 known["reason"],
                 siblings or "a measurement",
+                code="no_profile",
+                field=what,
+                value=name,
             )
     raise PlannerError("{0} = {1!r} is not in hardware_profiles/{2}; {3}", what, name, folder, near(wanted, files))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import cache, lru_cache
 
 from planner.common.errors import PlannerError
+from planner.common.references import spelt
 from planner.hardware.cluster import (
     BOX_GPUS,
     BOX_NETWORK_BYTES_PER_S,
+    NODES,
     Accelerator,
     Cluster,
     Link,
@@ -15,7 +17,6 @@ from planner.hardware.cluster import (
     cluster,
     load_accelerator,
     load_node,
-    node_names,
     workstation,
 )
 
@@ -131,7 +132,7 @@ def _networked(node: Node, gbit_per_s: float | None) -> Node:
 @cache
 def reference_node(accelerator: str) -> Node | None:
     """The profile with the most of these GPUs, a maker's own before a cloud's; None when there is none."""
-    nodes = [node for node in map(load_node, node_names()) if node.accelerator == accelerator]
+    nodes = [node for node in map(load_node, NODES.mentioning(spelt(accelerator))) if node.accelerator == accelerator]
     if not nodes:
         return None
     return max(nodes, key=lambda n: (n.num_gpus > 1, n.provider.startswith(MAKERS), n.num_gpus, n.name))

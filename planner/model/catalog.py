@@ -29,7 +29,9 @@ def load_model(name: str) -> Model:
         path = Path(name)
         data = read_table(path)
         if path.suffix == ".json":
-            return model_from_config(data, name=path.parent.name or path.stem, where=str(path))
+            return model_from_config(
+                data, name=path.stem if path.stem != "config" else path.resolve().parent.name, where=str(path)
+            )
         return Model.build({"name": path.stem, **data}, str(path))
     files = _files()
     wanted = name.lower().replace("_", "-").replace(" ", "-")

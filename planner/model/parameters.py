@@ -244,7 +244,8 @@ def parameters_total(model: Model) -> int:
 
 @lru_cache(maxsize=256)
 def parameters_active(model: Model) -> int:
-    """Parameters that one token passes: top_k of num_experts in each MoE layer, everything else once.
+    """Parameters that one token passes: top_k of num_experts in each MoE layer, everything else once. Of a router with choices
+    that compute nothing, the mean: top_k E / (E + zero experts) (LongCat-Flash: 18.6 to 31.3 billion, 27 in the mean).
 
     Embeddings count in full, as the published figures of Mixtral, Qwen and DeepSeek do.
     """
@@ -252,5 +253,5 @@ def parameters_active(model: Model) -> int:
     for kind in model.layer_kinds:
         if kind.moe:
             experts = sum(t.elements for t in layer_parameters(model, kind) if t.shard.startswith("expert"))
-            idle += experts * (1.0 - model.top_k / model.num_experts)
+            idle += experts * (1.0 - model.inside_experts.top_k / model.num_experts)
     return round(parameters_total(model) - idle)

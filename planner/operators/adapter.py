@@ -135,6 +135,7 @@ def _scaled(row: Row, part: Number) -> Row:
         row,
         flops=row.flops * part,
         model_flops=row.model_flops * part,
+        masked_flops=row.masked_flops * part,
         bytes_moved=row.bytes_moved * part,
         kernels=row.kernels * part,
         host_s=row.host_s * part,

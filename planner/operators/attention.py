@@ -30,7 +30,7 @@ def _enter(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Projections behind the tensor-parallel entrance. Latent attention gathers the latents, not the hidden states."""
     m = setting.model
     if m.attention != "mla":
-        gathered = m.q_lora_rank + m.head_dim if m.q_lora_rank else m.hidden_size
+        gathered = m.q_lora_rank + m.num_kv_heads * key_value_width(m) if m.q_lora_rank else m.hidden_size
         first = "query up" if m.q_lora_rank else "query key value"
         return tensor_parallel_entrance(setting, BLOCK, _projections(setting, kind), first, gathered)
     first, query = ("query up", m.q_lora_rank) if m.q_lora_rank else ("query", m.hidden_size)
@@ -453,6 +453,7 @@ def _flash_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
             phase="forward",
             flops=pairs * seen,
             model_flops=pairs * convention,
+            masked_flops=pairs * (convention - seen),
             bytes_moved=qkv + w * t * heads * m.value_head_dim,
             saved_bytes=log_sums,
             kernels=1.0,
@@ -465,6 +466,7 @@ def _flash_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
             phase="backward",
             flops=2.5 * pairs * seen,
             model_flops=2.0 * pairs * convention,
+            masked_flops=2.0 * pairs * (convention - seen),
             bytes_moved=3.0 * qkv,
             kernels=3.0,
             work=backward,
@@ -526,7 +528,8 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         )
     rows += linear("weighted values", BLOCK, context, width=w)
     # selective recomputation redoes scores, softmax, dropout and the weighted sum; it keeps q, k and v
-    return tuple(replace(row, core=True) if row.phase == "forward" else row for row in rows)
+    hidden = 1.0 - setting.keys(kind)[0] / s
+    return tuple(replace(r, core=r.phase == "forward" or r.core, masked_flops=r.model_flops * hidden) for r in rows)
 
 
 def _softmax_traffic(setting: Setting) -> tuple[float, float]:

@@ -51,7 +51,8 @@ class FusedAttention:
 class Row:
     """What one operator of one layer costs one rank for one micro-batch. Numbers broadcast over ``(n,)``.
 
-    ``flops`` executed; ``model_flops`` by the convention of MFU (attention counted in full: PaLM, appendix B);
+    ``flops`` executed; ``model_flops`` by the convention of MFU (attention counted in full: PaLM, appendix B),
+    ``masked_flops`` those of them that a mask hides;
     ``bytes_moved`` to and from device memory; ``saved_bytes`` kept from forward to backward; ``workspace_bytes`` alive
     only while the operator runs; ``parameters`` that train on this rank, sharded over ``shard_group`` (dense or expert ranks);
     ``frozen_bytes`` of weights that do not train, as they are stored;
@@ -68,6 +69,7 @@ class Row:
     phase: Phase
     flops: Number = 0.0
     model_flops: Number = 0.0
+    masked_flops: Number = 0.0
     bytes_moved: Number = 0.0
     saved_bytes: Number = 0.0
     workspace_bytes: Number = 0.0
@@ -97,6 +99,7 @@ def recomputed(row: Row, redo: Number) -> Row:
         phase="recompute",
         flops=row.flops * redo,
         model_flops=0.0,
+        masked_flops=0.0,
         bytes_moved=row.bytes_moved * redo,
         saved_bytes=0.0,
         workspace_bytes=0.0,

@@ -17,10 +17,12 @@ from planner.operators.head import head
 from planner.operators.mixer import mixer
 from planner.operators.moe import mixture_of_experts
 from planner.operators.norm import norm
+from planner.operators.prediction import prediction_rows
 from planner.operators.row import Matmul, Row, recomputed
 from planner.operators.setting import Setting
 from planner.operators.streams import streams
 from planner.operators.teacher import distillation_loss, teacher_rows
+from planner.operators.tower import tower_rows
 from planner.operators.weights import local_parameters
 
 
@@ -56,7 +58,9 @@ def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple
         kind: tuple(replace(row, repeats=float(n)) for row in with_recomputation(setting, _tuned(setting, kind)))
         for kind, n in counts.items()
     }
-    return tuned_embedding(setting, embedding(setting)), layers, tuned_head(setting, head(setting))
+    further = prediction_rows(setting, layers[setting.model.layer_kinds[-1]])
+    images = tower_rows(setting, lambda seen, kind: with_recomputation(seen, _layer(seen, kind)))
+    return (*tuned_embedding(setting, embedding(setting)), *images), layers, (*tuned_head(setting, head(setting)), *further)
 
 
 def _tuned(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:

@@ -49,6 +49,7 @@ class BlockCost:
     flops: Array
     mean_flops: Array
     model_flops: Array
+    masked_flops: Array
     dummy_bytes: Array  # of Transformer Engine's cached dummy gradients: each weight of the layer once, in 16 bit
 
     @property
@@ -101,6 +102,9 @@ def block_costs(table: Table, cluster: Cluster, curves: Curves) -> BlockCosts:
     )
 
 
+AMOUNTS = ("saved", "workspace", "dense", "expert", "fdense", "fexpert", "flops", "mean", "model", "masked")
+
+
 def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: Curves) -> BlockCost:
     """Reduce ``rows`` row by row (a stack would be larger, slower, and would round differently for one layout).
 
@@ -110,10 +114,7 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     shape = setting.tp.shape
     device = {p: np.zeros(shape) for p in ("forward", "recompute", "backward")}
     host = {p: np.zeros(shape) for p in device}
-    sums = {
-        name: np.zeros(shape)
-        for name in ("saved", "workspace", "dense", "expert", "flops", "mean", "model", "weight", "fdense", "fexpert", "dummy")
-    }
+    sums = {name: np.zeros(shape) for name in (*AMOUNTS, "weight", "dummy")}
     exposed: dict[Group, Array] = {g: np.zeros(shape) for g in GROUPS}
     waiting = {p: np.zeros(shape) for p in device}
     dummies = setting.framework.dummy_weight_gradients and not setting.job.frozen
@@ -152,6 +153,7 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
         flops=sums["flops"],
         mean_flops=sums["mean"],
         model_flops=sums["model"],
+        masked_flops=sums["masked"],
         dummy_bytes=sums["dummy"],
     )
 
@@ -178,6 +180,8 @@ def _add_amounts(sums: dict[str, Array], row: Row) -> None:
     # attention counts in full, as in model flops, so that hardware flops are never fewer
     sums["mean"] = sums["mean"] + np.maximum(row.flops / row.imbalance, row.model_flops)
     sums["model"] = sums["model"] + row.model_flops
+    if np.any(row.masked_flops):
+        sums["masked"] = sums["masked"] + row.masked_flops
     if row.shard_group is not None:
         sums[row.shard_group] = sums[row.shard_group] + row.parameters
         sums[f"f{row.shard_group}"] = sums[f"f{row.shard_group}"] + row.frozen_bytes

@@ -55,7 +55,8 @@ class Evaluation:
 
     ``memory`` is that of the heaviest stage, ``firm_bytes`` what of it cannot be paged out, ``states_bytes`` its model states
     while the optimizer runs, ``step`` follows the slowest.
-    ``reason`` indexes ``reasons``, -1 = none. ``model_flops`` of one step and all GPUs.
+    ``reason`` indexes ``reasons``, -1 = none. ``model_flops`` of one step and all GPUs, ``masked_flops`` those of
+    them that the causal mask hides.
     """
 
     layouts: Layouts
@@ -68,6 +69,7 @@ class Evaluation:
     heaviest_stage: Array
     step: StepTime
     model_flops: Array
+    masked_flops: Array
     hardware_flops: Array
     num_microbatches: Array
     usable_bytes: float
@@ -90,6 +92,11 @@ class Evaluation:
     def mfu(self) -> Array:
         """Model flops utilization: needed flops (no recomputation, attention in full) over peak (PaLM, appendix B)."""
         return self.model_flops / (self.step_time_s * self.num_gpus * self.peak_flops_per_s)
+
+    @property
+    def mfu_causal(self) -> Array:
+        """The same with causal attention counted as the mask leaves it: about half (Megatron-LM counts so)."""
+        return (self.model_flops - self.masked_flops) / (self.step_time_s * self.num_gpus * self.peak_flops_per_s)
 
     @property
     def headroom_bytes(self) -> Array:
@@ -122,6 +129,7 @@ class Evaluation:
             "tokens_per_s": self.tokens_per_step / self.step_time_s,
             "tokens_per_s_per_gpu": self.tokens_per_s_per_gpu,
             "mfu": self.mfu,
+            "mfu_causal": self.mfu_causal,
             "peak_total_bytes": self.memory.total,
             "headroom_bytes": self.headroom_bytes,
             **{f"{kind}_bytes": getattr(self.memory, kind) for kind in KINDS},
@@ -319,7 +327,7 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
     firm = _firm(staged) if context.job.paged else memory.total
     memory = replace(memory, host=host)  # the stages of a pipeline may share a host
     step = _step(layouts, staged, pp, m)
-    model_flops, hardware_flops = _flops(context, layouts, blocks, m)
+    model_flops, hardware_flops, masked_flops = _flops(context, layouts, blocks, m)
     return {
         **{f"memory.{n}": getattr(memory, n) for n in memory.__dataclass_fields__},
         **{f"step.{n}": getattr(step, n) for n in step.__dataclass_fields__},
@@ -327,6 +335,7 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
         "states_bytes": states,
         "heaviest_stage": heaviest,
         "model_flops": model_flops,
+        "masked_flops": masked_flops,
         "hardware_flops": hardware_flops,
         "num_microbatches": m,
     }
@@ -342,7 +351,7 @@ def _firm(staged: list[Staged]) -> Array:
 
 def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[Staged]:
     """Memory and time of each distinct stage."""
-    tied = _tied_copy(context.model, layouts, pp)
+    tied = _words_copy(context.model, context.job, layouts, pp)
     parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks, context.curves)
     wide = context.precision.activation * context.model.hidden_size * max(context.model.hyper_streams, 1)
     sends = pipeline_s(context.cluster, context.framework, layouts, wide, context.job.seq_len)
@@ -376,9 +385,9 @@ def _step(layouts: Layouts, staged: list[Staged], pp: int, m: Array) -> StepTime
     return combine(slowest, once_dp, once_optimizer, m, bubble)
 
 
-def _tied_copy(model: Model, layouts: Layouts, pp: int) -> Array:
-    """Elements of the last stage's own copy of a tied word embedding (Megatron keeps both in step)."""
-    if not model.tied_embeddings or pp == 1 or model.head == "none":
+def _words_copy(model: Model, job: Job, layouts: Layouts, pp: int) -> Array:
+    """Elements of the last stage's own copy of the words: tied, or read by multi-token prediction (Megatron keeps both)."""
+    if not (model.tied_embeddings or job.multi_token_prediction) or pp == 1 or model.head == "none":
         return NOTHING
     words = sum(t.elements for t in embedding_parameters(model) if t.shard == "vocabulary")
     return np.asarray(words / layouts.tp)
@@ -473,20 +482,23 @@ def _stage_time(
     )
 
 
-def _flops(context: _Context, layouts: Layouts, blocks: BlockCosts, m: Array) -> tuple[Array, Array]:
-    """(model flops, executed flops) of one step on all GPUs: rows of a rank x ranks of a stage, over all stages."""
-    model_flops = blocks.embedding.model_flops + blocks.head.model_flops
-    executed = blocks.embedding.mean_flops + blocks.head.mean_flops
+def _flops(context: _Context, layouts: Layouts, blocks: BlockCosts, m: Array) -> tuple[Array, Array, Array]:
+    """(model flops, executed, masked) of one step on all GPUs: rows of a rank x ranks of a stage, over all stages."""
     counts: dict[LayerKind, int] = {}
     for kind in context.model.layer_kinds:
         counts[kind] = counts.get(kind, 0) + 1
-    for kind, count in counts.items():
-        model_flops = model_flops + count * blocks.layers[kind].model_flops
-        executed = executed + count * blocks.layers[kind].mean_flops
-    for times, block in blocks.teacher:
-        model_flops, executed = model_flops + times * block.model_flops, executed + times * block.mean_flops
+    parts = [
+        (1.0, blocks.embedding),
+        (1.0, blocks.head),
+        *((n, blocks.layers[kind]) for kind, n in counts.items()),
+        *blocks.teacher,
+    ]
     ranks = layouts.tp * layouts.cp * layouts.dp * m
-    return model_flops * ranks, executed * ranks
+
+    def total(name: str) -> Array:
+        return np.asarray(sum(times * getattr(block, name) for times, block in parts) * ranks)
+
+    return total("model_flops"), total("mean_flops"), total("masked_flops")
 
 
 def _assemble(
@@ -516,6 +528,7 @@ def _assemble(
         heaviest_stage=full("heaviest_stage"),
         step=StepTime(**{n: full(f"step.{n}") for n in StepTime.__dataclass_fields__}),
         model_flops=full("model_flops"),
+        masked_flops=full("masked_flops"),
         hardware_flops=full("hardware_flops"),
         num_microbatches=full("num_microbatches"),
         usable_bytes=usable_bytes(context.cluster),

@@ -62,6 +62,13 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
             framework.name,
         )
     check_teacher(model, job)
+    _check_images(model, job)
+    if job.multi_token_prediction and model.head != "language_model":
+        raise PlannerError(
+            "job.multi_token_prediction = {0}: {1} has no language model's head, which its modules share; set it to 0.",
+            job.multi_token_prediction,
+            model.name,
+        )
     if job.quantization is not None and job.quantization.compute_dtype is not None:
         cluster.accelerator.peak(job.quantization.compute_dtype)
     if (model.memory_length or model.relative_attention) and framework.attention_kernel == "flash":
@@ -78,6 +85,48 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
             model.name,
             model.max_positions,
         )
+
+
+def _check_images(model: Model, job: Job) -> None:
+    """Raise PlannerError for images that the model cannot see, or of an unknown size, or that do not fit into the sequence."""
+    if not (job.images or job.image_patches):
+        return
+    if not model.towers:
+        raise PlannerError(
+            "job.images = {0:g}: {1} has no vision encoder; leave it out, or give [[towers]].", job.images, model.name
+        )
+    for tower in model.towers:
+        if not (job.image_patches or tower.patches_per_image):
+            raise PlannerError(
+                "job.image_patches = 0: how much the encoder of {0} sees follows an image's size; give its patches "
+                "(1,024 x 1,024 pixels in patches of 16: 4096).",
+                model.name,
+            )
+        needed = job.images * (tower.tokens_per_image or 0)
+        if needed > job.seq_len:
+            raise PlannerError(
+                "job.images = {0:g}: of {1} tokens each, they need {2:,.0f} of seq_len = {3}; use fewer, or a longer sequence.",
+                job.images,
+                tower.tokens_per_image,
+                needed,
+                job.seq_len,
+            )
+
+
+def tower_notes(model: Model, job: Job) -> tuple[str, ...]:
+    """What of a vision encoder is counted where the job has no images."""
+    if job.images:
+        return ()
+    return tuple(
+        Message(
+            "{0}: its {1} encoder of {2:.3g}B parameters is held, and does not run on text alone: job.images gives a sequence's "
+            "images",
+            model.name,
+            tower.name,
+            tower.parameters / 1e9,
+        )
+        for tower in model.towers
+    )
 
 
 def length_notes(model: Model, job: Job) -> tuple[str, ...]:

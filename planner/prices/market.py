@@ -11,11 +11,10 @@ import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from scipy.optimize import lsq_linear
-from scipy.stats import norm
 
 from planner.common import data
 from planner.common.arrays import Number
@@ -32,7 +31,7 @@ COMPARABLE_DAYS = 400
 """A quote counts as long as it is at most so much older than the newest one of its accelerator and term."""
 FEWEST = 3
 """From so many providers on, resellers, and for ratios other accelerators, are left out."""
-TAIL = float(norm.ppf(0.95))
+TAIL = NormalDist().inv_cdf(0.95)
 ORDER = ("on-demand", "reserved-1-year", "reserved-3-year")
 """Longer commitments, in order: none is dearer than the one before it."""
 PRIOR_WEIGHT = 2.0
@@ -191,6 +190,8 @@ class _Book:
     @cached_property
     def hedonic(self) -> tuple[tuple[float, ...], float, int]:
         """log price = a + b log(peak) + c log(memory) + d log(bandwidth), b, c, d >= 0: (a, b, c, d), spread, accelerators."""
+        from scipy.optimize import lsq_linear
+
         rows, prices = [], []
         for name in accelerator_names():
             ranked = market(name, "on-demand")

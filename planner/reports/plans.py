@@ -127,7 +127,15 @@ def _step_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
         row("  if experts were even", [_even(p) for p in plans])
     row("  how sure", [_sure(p) for p in plans])
     row("  tokens/s (per GPU)", [f"{p.tokens_per_s:,.0f} ({p.tokens_per_s_per_gpu:,.0f})" for p in plans])
-    row("  MFU", [f"{p.mfu:.1%}" for p in plans])
+    row("  MFU, attention in full", [_utilization(p, p.mfu) for p in plans])
+    if any(p.mfu_causal < p.mfu for p in plans):
+        row("  MFU, attention as the causal mask leaves it", [_utilization(p, p.mfu_causal) for p in plans])
+
+
+def _utilization(plan: Plan, mfu: float) -> str:
+    """ "45.0% (445 TFLOP/s per GPU)" """
+    flops_per_s = plan.model_flops_per_step / (plan.step_time_s * plan.num_gpus) * mfu / plan.mfu
+    return f"{mfu:.1%} ({flops_per_s / TERA:.3g} TFLOP/s per GPU)"
 
 
 def _even(plan: Plan) -> str:

@@ -38,7 +38,7 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
         return Group(*lines, Text(counts))
     first = table.iloc[0]
     if len(found.rows):
-        shown = table[table["simplest"] & (table["group"] <= NUM_GROUPS)].sort_values("group", kind="stable")
+        shown = table[table["simplest"] & (table["group"] <= min(NUM_GROUPS, q.top))].sort_values("group", kind="stable")
         name = f"{title}: by {q.objective}, the simplest of each group of layouts within {NOISE:.0%} ({counts})"
         lines.append(_rows(name, shown, dict(enumerate(result.group_sizes, start=1))))
     else:
@@ -55,7 +55,7 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
     if len(table) > 1:
         lines.append(Text(f"{why_second(table)}; {_second_text(table)}"))
     front = table[table["front"]].sort_values(["step_time_s", "headroom_bytes"], kind="stable")
-    shown = front.iloc[np.unique(np.linspace(0, len(front) - 1, min(FRONT_ROWS, len(front))).astype(int))]
+    shown = front.iloc[np.unique(np.linspace(0, len(front) - 1, min(FRONT_ROWS, q.top, len(front))).astype(int))]
     part = f"{len(shown)} of {len(front)} rows, evenly spaced; --out writes all" if len(shown) < len(front) else "all rows"
     lines.append(_rows(f"front in time, dollars and memory headroom ({part})", shown))
     if len(q.setups) > 1:

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable
+
+from rich.cells import cell_len
 
 from planner.common.units import DAY_S, GIB, HOUR_S
 from planner.uncertainty.interval import Interval
+
+WORD = re.compile(r"[\x21-\x7e]+|\s+|[^\x00-\x7f][，。；：、）？]*")
+"""What a line may not break: a run of Latin letters; a Chinese sign with the marks that end it."""
+
+
+def folded(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+    """Lines of at most ``width`` columns; a Chinese sign takes two, and lines break between any two of them.
+
+    >>> folded("显存不足，需要 80 GiB", 12, "a ", "  ")
+    ['a 显存不足，', '  需要 80', '  GiB']
+    """
+    if text.isascii():
+        return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    lines, line = [], first
+    for word in WORD.findall(text):
+        if cell_len(line) + cell_len(word.rstrip()) > width and line.strip():
+            lines.append(line.rstrip())
+            line = rest + word.lstrip()
+        else:
+            line += word
+    return [*lines, line.rstrip()]
 
 
 def seconds(value: float | None) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from planner.common.errors import PlannerError, near
+from planner.common.message import Message
 from planner.common.quantities import value_of
-from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
-from planner.hardware.custom_nodes import reference_node
+from planner.hardware.asked import cluster_table
+from planner.hardware.cluster import load_accelerator, load_node
 from planner.model.architecture import Model
 from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
@@ -20,6 +20,8 @@ from planner.workload.resolve import as_model
 Method = Literal["pretrain", "finetune", "lora", "qlora"]
 TOKENS_PER_STEP = 4 * 2**20
 """Global batch of pre-training where none is given: 4M tokens, as Llama 2 (arXiv 2307.09288, section 2)."""
+TOKENS_PER_GPU = 1024
+"""Tokens of a step that each GPU gets at least: Llama 3.1 405B, 16M tokens on 16,384 GPUs (arXiv 2407.21783, section 3.4.1)."""
 TUNING_BATCH = 64
 """Sequences of a fine-tuning step where none are given; assumed."""
 SEQ_LEN = {"pretrain": 4096, "finetune": 2048, "lora": 2048, "qlora": 2048}
@@ -28,49 +30,6 @@ RANK = 16
 """Rank of adapters where none is given: peft's examples."""
 SERVING = {"engine": "vllm", "weights": "bf16", "prompt": 1024, "output": 256}
 """What serving is asked where nothing is given: a chat's turn; assumed."""
-
-
-def cluster_table(text: str) -> Table:
-    """The [cluster] of "32xh100", "8 x a100-80gb", "2x dgx-h100", "rtx-4090": GPUs of an accelerator, or nodes of a type.
-
-    A part of a name is enough where it means one accelerator, or where one of those it means has a DGX.
-    """
-    match = re.fullmatch(r"\s*(?:(\d+)\s*x\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
-    if match is None or (match[1] and int(match[1]) < 1):
-        raise PlannerError("--on {0}: give a number and a GPU, such as 32xh100, or a node type.", text, field="--on", value=text)
-    number, name = match[1], match[2]
-    if _is_node(name):
-        return {"node": name, **({"num_nodes": int(number)} if number else {})}
-    return {"accelerator": accelerator_named(name), "num_gpus": int(number or 1)}
-
-
-def _is_node(name: str) -> bool:
-    try:
-        load_node(name)
-    except PlannerError:
-        if name.endswith(".toml"):
-            raise
-        return False
-    return True
-
-
-def accelerator_named(name: str) -> str:
-    """The catalog's accelerator that a name or a part of one means: h100 is h100-sxm5-80gb."""
-    try:
-        return load_accelerator(name, "--on").name
-    except PlannerError:
-        parts = set(re.split(r"[-_ ]+", name.lower()))
-        found = [one for one in accelerator_names() if parts <= set(one.split("-"))]
-        usual = [one for one in found if (node := reference_node(one)) is not None and node.name.startswith("dgx")]
-        chosen = found if len(found) == 1 else usual
-        if len(chosen) == 1:
-            return chosen[0]
-        if found:
-            raise PlannerError(
-                "--on {0}: means any of {1}; name one.", name, ", ".join(found), field="--on", value=name
-            ) from None
-        known = [*accelerator_names(), *node_names()]
-        raise PlannerError("--on {0}: no such GPU or node type; {1}", name, near(name, known), field="--on", value=name) from None
 
 
 def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], other: Mapping[str, Table]) -> Scenario:
@@ -83,9 +42,8 @@ def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], 
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "job": _job(the_model, cluster, method, job)}
     tables |= {name: dict(other[name]) for name in TABLES if name in other}
     what = {"pretrain": "pre-training", "finetune": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}[method]
-    return Scenario(
-        title=f"{the_model.name}, {what}, on {on}", cases=(Case(label=the_model.name, tables=tables, where=f"{model} on {on}"),)
-    )
+    title = Message("{0}, {1}, on {2}", the_model.name, what, on)
+    return Scenario(title=title, cases=(Case(label=the_model.name, tables=tables, where=f"{model} on {on}"),))
 
 
 def _job(model: Model, cluster: Table, method: Method, given: Mapping[str, Any]) -> Table:
@@ -95,16 +53,28 @@ def _job(model: Model, cluster: Table, method: Method, given: Mapping[str, Any])
     node = load_node(str(cluster["node"])) if "node" in cluster else None
     num_gpus = cluster["num_gpus"] if node is None else cluster.get("num_nodes", 1) * node.num_gpus
     accelerator = load_accelerator(cluster["accelerator"] if node is None else node.accelerator)
-    wanted = TUNING_BATCH if method != "pretrain" else max(TOKENS_PER_STEP // max(int(seq_len), 1), 1)
+    tokens = max(TOKENS_PER_STEP, TOKENS_PER_GPU * num_gpus)
+    wanted = TUNING_BATCH if method != "pretrain" else max(tokens // max(int(seq_len), 1), 1)
     fields: Table = {
         "kind": method,
         "seq_len": seq_len,
-        "global_batch_size": -(-wanted // num_gpus) * num_gpus,
+        "global_batch_size": _batch(wanted, num_gpus),
         "precision": "bf16" if "bf16" in accelerator.peak_flops_per_s else "fp16",
     }
     if method in ("lora", "qlora"):
         fields["adapter"] = {"rank": RANK}
     return {**fields, **given}
+
+
+def _batch(wanted: int, num_gpus: int) -> int:
+    """The next number of sequences that ``num_gpus`` share evenly, or, where they are more, as few to a sequence as possible.
+
+    >>> _batch(1024, 8), _batch(64, 6), _batch(2048, 16384), _batch(1024, 2000), _batch(64, 97)
+    (1024, 66, 2048, 2000, 97)
+    """
+    if wanted >= num_gpus:
+        return -(-wanted // num_gpus) * num_gpus
+    return num_gpus // max(n for n in range(1, num_gpus // wanted + 1) if num_gpus % n == 0)
 
 
 def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[ServingScenario, tuple[str, ...]]:
@@ -116,8 +86,8 @@ def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[Servin
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "serving": {**missing, **given}}
     case = ServingCase(label=the_model.name, tables=tables, where=f"{model} on {on}")
     taken = ", ".join(f"{name} = {value}" for name, value in missing.items())
-    notes = (f"taken as usual, not given: {taken}",) if taken else ()
-    return ServingScenario(title=f"{the_model.name}, serving, on {on}", cases=(case,)), notes
+    notes = (Message("taken as usual, not given: {0}", taken),) if taken else ()
+    return ServingScenario(title=Message("{0}, {1}, on {2}", the_model.name, "serving", on), cases=(case,)), notes
 
 
 def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -127,7 +97,7 @@ def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]
     taken = [f"{name} = {job[name]}" for name in names]
     if "adapter" in job and "adapter" not in given:
         taken.append(f"rank = {job['adapter']['rank']}")
-    return (f"taken as usual, not given: {', '.join(taken)}",) if taken else ()
+    return (Message("taken as usual, not given: {0}", ", ".join(taken)),) if taken else ()
 
 
 def parse_changes(texts: list[str] | None) -> dict[str, Any]:

@@ -75,7 +75,20 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, chosen = with_cut(spec, the_model, the_cluster, times)
     spec, notes = _replicas(spec, the_cluster)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
-    return answer(times(spec), the_price, (*the_model.reading_notes, *stored, *chosen, *notes, *newest))
+    return answer(times(spec), the_price, (*the_model.reading_notes, *_tower_notes(the_model), *stored, *chosen, *notes, *newest))
+
+
+def _tower_notes(model: Model) -> tuple[str, ...]:
+    """What of a vision encoder is counted in serving."""
+    return tuple(
+        Message(
+            "{0}: its {1} encoder of {2:.3g}B parameters is held; prompts are text: its work on images is not in the times",
+            model.name,
+            tower.name,
+            tower.parameters / 1e9,
+        )
+        for tower in model.towers
+    )
 
 
 def _released(spec: Serving, engine: Engine) -> tuple[Serving, tuple[str, ...]]:
@@ -105,8 +118,10 @@ def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, 
     if stored in ("fp8", "fp8-block") and "fp8" not in peaks:
         stored = "fp8-weight-only"
     if stored == "nvfp4" and "fp4" not in peaks:
-        return spec, (f"the checkpoint is in {stored}, which {cluster.accelerator.name} has no units for: counted in 16 bit",)
-    return spec.replaced(weights=stored), (f"weights in {stored}, as the checkpoint stores them",)
+        return spec, (
+            Message("the checkpoint is in {0}, which {1} has no units for: counted in 16 bit", stored, cluster.accelerator.name),
+        )
+    return spec.replaced(weights=stored), (Message("weights in {0}, as the checkpoint stores them", stored),)
 
 
 def draft_setting(setting: Setting) -> Setting | None:

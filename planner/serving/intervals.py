@@ -42,6 +42,7 @@ def subject_of(setting: Setting) -> Subject:
         num_nodes=setting.cluster.num_nodes,
         num_gpus=setting.serving.gpus_per_replica,
         parameters=float(parameters_total(setting.model)),
+        precision="quantized" if setting.format.quantized else "16-bit",
     )
 
 

@@ -143,7 +143,7 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
             ),
         ]
     elif m.q_lora_rank:
-        inner, narrow = float(m.q_lora_rank), float(m.head_dim)
+        inner, narrow = float(m.q_lora_rank), float(m.num_kv_heads * key_value_width(m))
         down = setting.layer_bytes(kind, "attention.q_down") + setting.layer_bytes(kind, "attention.qkv")
         up = setting.layer_bytes(kind, "attention.q_up")
         n = m.num_heads / tp * m.head_dim

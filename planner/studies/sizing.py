@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from planner.common.errors import PlannerError
+from planner.common.progress import Progress
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
@@ -33,8 +34,6 @@ PURPOSES: tuple[str, ...] = get_args(Purpose)
 MAX_GPUS = 16
 MOST_GPUS = 4096
 """More than any deployment or tuning run of one model is asked about here."""
-HEADROOM = 0.1
-"""Part of a card that must stay free: drivers, longer requests, other allocators. Assumed."""
 PER_NODE = 8
 RANK = 16
 """Of adapters on all linear layers, where nothing else is asked for."""
@@ -114,7 +113,7 @@ class Sizes:
         }
 
 
-def sizes(
+def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     model: ModelLike,
     purpose: Purpose,
     *,
@@ -123,19 +122,21 @@ def sizes(
     weights: str = "bf16",
     engine: str = "vllm",
     framework: str | None = None,
-    headroom: float = HEADROOM,
+    headroom: float = 0.0,
     risk: float = RISK,
     max_gpus: int = MAX_GPUS,
     job: Mapping[str, Any] | None = None,
     accelerator: str | None = None,
     gpus: int | None = None,
+    progress: Progress | None = None,
 ) -> Sizes:
-    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator that leave ``headroom`` of the card free: tuning
-    in the layout that ``plan`` recommends at ``risk``, serving in the fastest cut. ``accelerator``: only this one; ``gpus``:
-    exactly so many, for what fits on one's own cards.
+    """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator on which it fits at ``risk``: tuning in the
+    layout that ``plan`` recommends, serving in the fastest cut. ``headroom``: part of the card to leave free besides;
+    ``accelerator``: only this one; ``gpus``: exactly so many, for what fits on one's own cards.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
-    or per GPU in training. ``job``: further fields of the job (rank, target modules). Raises PlannerError for a bad
+    or per GPU in training. ``job``: further fields of the job (rank, target modules). ``progress`` is told (types, of how many).
+    Raises PlannerError for a bad
     model or job.
     """
     the_model = as_model(model)
@@ -151,7 +152,9 @@ def sizes(
         if framework is not None:
             load_framework(framework)
     rows, left_out = [], {}
-    for name in names:
+    for done, name in enumerate(names):
+        if progress is not None:
+            progress(done, len(names))
         card = load_accelerator(name)
         if card.vendor.lower() == "cpu" or name == "cpu":
             continue
@@ -260,7 +263,7 @@ def _cuts(model: Model, num_gpus: int) -> Iterator[dict[str, int]]:
 def _served(
     model: Model, card: Accelerator, num_gpus: int, seq_len: int, batch: int, weights: str, engine: str, ask: Ask
 ) -> Size | str:
-    """The fastest cut that keeps the headroom; where none does, the one that needs least, or why nothing runs."""
+    """The fastest cut that fits at the accepted risk; where none does, the one that needs least, or why nothing runs."""
     output = max(min(seq_len // 4, 1024), 1)
     if weights == "bf16" and "bf16" not in card.peak_flops_per_s:
         weights = "fp16"
@@ -295,7 +298,7 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
         card_bytes=d.card_bytes,
         headroom=1.0 - d.total_bytes / d.card_bytes,
         fit_probability=float(rule.probability(d.total_bytes)),
-        enough=d.total_bytes <= d.card_bytes * (1.0 - ask.headroom),  # engines size their cache by what is free
+        enough=bool(rule.holds(d.total_bytes)),  # of the card: the engine's own share of it (``d.fits``) leaves the rest free
         tokens_per_s=rate,
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,

@@ -66,6 +66,7 @@ class Plan:
     tokens_per_s: float
     tokens_per_s_per_gpu: float
     mfu: float
+    mfu_causal: float
     hfu: float
     model_flops_per_step: float
     peak_allocated_bytes: float
@@ -120,7 +121,7 @@ class Plan:
             ends = [end / self.price.usd_per_gpu_hour for end in self.price.interval_usd_per_gpu_hour]
             for name in {"cost_usd", "cost_usd_per_step"} & set(found):
                 found[name] = found[name].with_factor(*ends)
-        for name in ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "hfu"):
+        for name in ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "mfu_causal", "hfu"):
             found[name] = step.inverse(getattr(self, name) * self.step_time_s)
         for name in ("peak_allocated_bytes", "peak_reserved_bytes", "peak_total_bytes"):
             figure = "allocated" if name == "peak_allocated_bytes" else "reserved"

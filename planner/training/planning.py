@@ -20,7 +20,7 @@ from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.evaluation import Evaluation
 from planner.performance.evaluation import evaluate as evaluate_columns
-from planner.performance.feasibility import check_sizes, length_notes, require_possible
+from planner.performance.feasibility import check_sizes, length_notes, require_possible, tower_notes
 from planner.performance.memory import KINDS, PHASES
 from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
@@ -95,7 +95,13 @@ def plan(
             Message("host memory of {0} is not known: whether the offloaded bytes fit was not checked", the_cluster.node.name),
         )
     notes = (*notes, *cluster_notes(the_cluster), *attention_notes(named, the_cluster.accelerator, the_model.attention_sinks))
-    notes = (*notes, *the_model.reading_notes, *length_notes(the_model, the_job), *tuning_notes(the_model, the_job))
+    notes = (
+        *notes,
+        *the_model.reading_notes,
+        *length_notes(the_model, the_job),
+        *tower_notes(the_model, the_job),
+        *tuning_notes(the_model, the_job),
+    )
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
     answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)
@@ -186,6 +192,7 @@ def _one(
         tokens_per_s=job.tokens_per_step / step_s,
         tokens_per_s_per_gpu=float(evaluation.tokens_per_s_per_gpu[0]),
         mfu=float(evaluation.mfu[0]),
+        mfu_causal=float(evaluation.mfu_causal[0]),
         hfu=float(evaluation.hardware_flops[0] / (step_s * cluster.num_gpus * evaluation.peak_flops_per_s)),
         model_flops_per_step=float(evaluation.model_flops[0]),
         peak_allocated_bytes=float(memory.allocated[0]),

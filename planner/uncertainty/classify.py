@@ -19,6 +19,11 @@ CLASSES: tuple[tuple[str, ...], ...] = (
 """From narrow to wide: what the runs of a class share."""
 
 
+MEMORY_CLASSES: tuple[tuple[str, ...], ...] = (("framework", "precision"), ("precision",), ())
+"""Of serving memory: it is that of one GPU whatever the chip. Weights of 16 bit are counted exactly; of quantized ones it is not
+always known which parts a checkpoint leaves wide, and what kernels unpack."""
+
+
 def classify(
     metric: Metric, residuals: Iterable[Member], unseen: Iterable[float], likes: Sequence[Hashable] | None = None
 ) -> list[dict[str, Any]]:
@@ -76,6 +81,7 @@ def class_key(s: Subject) -> Mapping[str, str]:
         "framework": s.framework,
         "curves": s.curves,
         "family": s.family,
+        "precision": s.precision,
         "nodes": "one" if s.num_nodes == 1 else "several",
     }
 

@@ -118,7 +118,7 @@ class Effects:
         The root of its mean square over what is not known of its terms, exp(mean + variance) of each: a kind that few runs tell
         of is wider than one that many do.
         """
-        log = self.terms["distance"] * away + self.doubts["distance"] * away**2
+        log = self._slope("distance", away) + self._slope("incomplete", subject.incomplete)
         for level, unsure in LEVELS[self.metric].items():
             name = f"{level} {getattr(subject, level)}"
             log += self.terms.get(name, 0.0) + self.doubts.get(name, unsure**2)
@@ -126,6 +126,9 @@ class Effects:
             return float(np.exp(log))
         kernel = np.asarray(subject.kernel, dtype=float)
         return np.exp(log + self.terms["kernel"] * kernel + self.doubts["kernel"] * kernel**2)
+
+    def _slope(self, term: str, at: float) -> float:
+        return self.terms.get(term, 0.0) * at + self.doubts.get(term, 0.0) * at**2
 
     def distance(self, subject: Subject) -> float:
         """Doublings beyond what was measured of the subject's root framework and kind of model."""
@@ -185,9 +188,9 @@ class Effects:
         if s.num_gpus > gpus and self.metric != "memory":
             reasons.append(Message("{0} GPUs, at most {1:.0f} were measured", s.num_gpus, gpus))
         if s.parameters > most:
-            reasons.append(Message("{0:.3g}B parameters, at most {1:.3g}B were measured", s.parameters / 1e9, most / 1e9))
+            reasons.append(Message("{0:,.4g}B parameters, at most {1:,.4g}B were measured", s.parameters / 1e9, most / 1e9))
         if s.parameters < fewest:
-            reasons.append(Message("{0:.3g}B parameters, at least {1:.3g}B were measured", s.parameters / 1e9, fewest / 1e9))
+            reasons.append(Message("{0:,.4g}B parameters, at least {1:,.4g}B were measured", s.parameters / 1e9, fewest / 1e9))
         return reasons
 
 

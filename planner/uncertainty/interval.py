@@ -47,13 +47,14 @@ _ERF = np.frompyfunc(math.erf, 1, 1)
 class ResidualClass(Spec):
     """Left-out residuals of one class of runs: log(measured / predicted), its 5 % and 95 % points and the sizes covered.
 
-    Empty ``framework``, ``curves`` or ``family`` = any.
+    Empty ``framework``, ``curves``, ``family``, ``precision`` (of weights in serving memory) or ``nodes`` = any.
     """
 
     metric: Metric
     framework: str = ""
     curves: str = ""
     family: str = ""
+    precision: str = ""
     nodes: Literal["", "one", "several"] = ""
     rows: int
     lower: float
@@ -181,35 +182,47 @@ def _interval_of_class(value: float, metric: Metric, subject: Subject, classes: 
         expected=value,
         upper=value * float(np.exp(max(upper, 0.0))),
         provenance="extrapolated" if reasons else "fitted",
-        why=join_messages("; ", reasons) if reasons else Message("{0} measured runs of {1}", found.rows, label),
+        why=join_messages("; ", reasons) if reasons else _rows_of(found, label),
     )
+
+
+def _rows_of(c: ResidualClass, label: str) -> str:
+    """The runs of a class in words."""
+    if c.precision == "16-bit":
+        return Message("{0} measured runs of {1} with weights in 16 bit", c.rows, label)
+    if c.precision:
+        return Message("{0} measured runs of {1} with quantized weights", c.rows, label)
+    return Message("{0} measured runs of {1}", c.rows, label)
 
 
 def _distance(c: ResidualClass, s: Subject) -> tuple[int, bool, int]:
     """Smaller is nearer: what is shared, then several sizes of models before one, then the stack itself before its bases."""
-    shared = sum(1 for name in (c.framework, c.curves, c.family, c.nodes) if name)
+    shared = sum(1 for name in (c.framework, c.curves, c.family, c.precision, c.nodes) if name)
     return -shared, c.fewest_parameters == c.most_parameters, lineage(s.framework).index(c.framework) if c.framework else 0
 
 
 def _holds(c: ResidualClass, s: Subject) -> bool:
     stack = not c.framework or c.framework in lineage(s.framework)
     nodes = not c.nodes or c.nodes == ("one" if s.num_nodes == 1 else "several")
-    return stack and nodes and c.curves in ("", s.curves) and c.family in ("", s.family)
+    alike = c.curves in ("", s.curves) and c.family in ("", s.family) and c.precision in ("", s.precision)
+    return stack and nodes and alike
 
 
 def _outside(c: ResidualClass, s: Subject) -> list[str]:
     """Why the subject lies outside what the class has seen; empty when it does not."""
     reasons: list[str] = []
-    if not c.framework:
+    if c.metric == "serving_memory":  # of one GPU, by no fitted constant: any engine is like those measured
+        pass
+    elif not c.framework:
         reasons.append(Message("few or no measured runs of {0} like this", s.framework))
     elif not c.curves:
         reasons.append(Message("few or no measured runs of {0} on {1} chips like this", s.framework, s.curves))
-    if s.num_gpus > BEYOND * c.most_gpus:
+    if s.num_gpus > BEYOND * c.most_gpus and c.metric != "serving_memory":
         reasons.append(Message("{0} GPUs, at most {1} were measured", s.num_gpus, c.most_gpus))
     if s.parameters > BEYOND * c.most_parameters:
         reasons.append(
             Message(
-                "{0:.3g}B parameters, at most {1:.3g}B were measured",
+                "{0:,.4g}B parameters, at most {1:,.4g}B were measured",
                 s.parameters / 1e9,
                 c.most_parameters / 1e9,
             )
@@ -217,7 +230,7 @@ def _outside(c: ResidualClass, s: Subject) -> list[str]:
     if s.parameters < c.fewest_parameters / BEYOND:
         reasons.append(
             Message(
-                "{0:.3g}B parameters, at least {1:.3g}B were measured",
+                "{0:,.4g}B parameters, at least {1:,.4g}B were measured",
                 s.parameters / 1e9,
                 c.fewest_parameters / 1e9,
             )

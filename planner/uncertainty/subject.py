@@ -39,6 +39,7 @@ class Subject:
     ``root``: the framework that ``framework`` is based on at last; ``die``: as ``die`` names it; ``model``: its sizes, to count
     runs of the same; ``figure``: which peak of memory; ``kernel``: doublings by which its multiplications are smaller than the
     typical one, a column where layouts differ; ``movable``: part of a peak of memory that is no model states, a column likewise;
+    ``incomplete``: 1 for a measured run of which a setting is not known, 0 for a question: the planner says what it assumes;
     ``coordinates``: log2 of degrees and sizes, for how alike two questions are.
     """
 
@@ -57,6 +58,7 @@ class Subject:
     figure: str = "step"
     kernel: Number = 0.0
     movable: Number = TYPICAL_MOVABLE
+    incomplete: float = 0.0
     coordinates: tuple[float, ...] = ()
 
     @classmethod

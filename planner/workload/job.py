@@ -54,6 +54,9 @@ class Job(Spec):
     expert_load: Annotated[float, Field(ge=1)] | None = None
     routing: Literal["unforced", "forced"] = "unforced"
     routing_skew: Annotated[float, Field(ge=0, le=3)] = ROUTING_SKEW
+    multi_token_prediction: Annotated[int, Field(ge=0, le=8, strict=True)] = 0  # modules behind the last layer that train, too
+    images: Annotated[float, Field(ge=0, le=10_000)] = 0.0  # of a sequence, in the mean; their tokens are part of seq_len
+    image_patches: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 0  # that the encoder sees; 0 = as the model fixes it
     adapter: Adapter | None = None
     quantization: Quantization | None = None  # of the frozen weights; filled for qlora and gptq-lora
     teacher: Teacher | None = None
@@ -85,6 +88,15 @@ class Job(Spec):
         if tunes and self.optimizer in ("muon", "adafactor"):
             raise ValueError(
                 Message("optimizer = {0!r} with kind = {1!r}: use adamw, sgd or a kin of them", self.optimizer, self.kind)
+            )
+        if self.multi_token_prediction and (tunes or self.teacher is not None):
+            raise ValueError(
+                Message(
+                    "multi_token_prediction = {0} with kind = {1!r}: its modules train with all weights; use kind = 'pretrain' "
+                    "or 'finetune', or leave it out",
+                    self.multi_token_prediction,
+                    self.kind,
+                )
             )
         if tunes and self.optimizer_in_backward:
             raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 from planner.common.errors import PlannerError, as_text
 from planner.common.limits import require_answerable
 from planner.common.spec import fields_of, whole_number
+from planner.hardware.asked import cluster_table
 from planner.hardware.cluster import Cluster
 from planner.hardware.custom_nodes import described_cluster
 from planner.model.architecture import Model
@@ -58,11 +59,11 @@ CLUSTER_FIELDS = ("node", "num_nodes", "num_gpus", "accelerator", "gpus_per_node
 
 
 def as_cluster(value: ClusterLike) -> Cluster:
-    """A cluster from a node's name (one node), from fields, or itself."""
+    """A cluster from a node's name (one node), from "32xh100", from fields, or itself."""
     if isinstance(value, Cluster):
         require_answerable("cluster", value)
         return value
-    fields = {"node": value} if isinstance(value, str) else fields_of(value, "cluster")
+    fields = cluster_table(value, "cluster") if isinstance(value, str) else fields_of(value, "cluster")
     unknown = sorted(set(fields) - set(CLUSTER_FIELDS))
     if unknown:
         raise PlannerError("cluster: unknown field {0}; use {1}.", ", ".join(unknown), ", ".join(CLUSTER_FIELDS))

@@ -50,6 +50,22 @@ print([m for m in ("numpy", "pandas", "pydantic", "planner.cli.plans") if m in s
     assert done.stdout.splitlines() == [f"planner {VERSION}", "[]"]
 
 
+def test_one_answer_imports_no_library_for_tables_statistics_or_pictures() -> None:
+    code = """
+import sys
+from planner.cli.main import main
+sys.argv = ["planner", "plan", "gpt2", "--on", "rtx-3070", "--seq-len", "1k"]
+try:
+    main()
+except SystemExit:
+    pass
+print([m for m in ("scipy", "pandas", "pyarrow", "matplotlib", "torch") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("gpt2, pre-training, on rtx-3070")
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

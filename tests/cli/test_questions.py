@@ -6,14 +6,18 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import GOOD, Run
 
+from planner.common.errors import PlannerError
+from planner.hardware.asked import accelerator_named, cluster_table
 from planner.hardware.cluster import load_accelerator
-from planner.scenarios.quick import accelerator_named, cluster_table, parse_changes, scenario_toml
+from planner.scenarios.quick import parse_changes, scenario_toml
 from planner.scenarios.scenario import read_scenario
 from planner.scenarios.shipped import scenario_names
+from planner.workload.resolve import as_cluster
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +123,20 @@ def test_part_of_a_name_is_enough_where_it_means_one() -> None:
     assert cluster_table("dgx-h100") == {"node": "dgx-h100"}
 
 
+def test_python_takes_gpus_as_the_command_line_does() -> None:
+    for text in ("32xH100", "2 x dgx-h100", "dgx-h100", "rtx-4090"):
+        assert as_cluster(text) == as_cluster(cluster_table(text)), text
+    with pytest.raises(PlannerError, match="cluster nosuch: no such GPU or node type"):
+        as_cluster("8xnosuch")
+
+
+@pytest.mark.parametrize("text", ["mi450", "8xmi450"])
+def test_a_known_gpu_without_a_profile_says_why_however_it_is_named(text: str) -> None:
+    for read in (cluster_table, as_cluster):
+        with pytest.raises(PlannerError, match="is known but has no profile"):
+            read(text)
+
+
 def test_a_length_that_is_set_takes_the_place_of_the_scenario_s(run: Run) -> None:
     answer = json.loads(run("plan", "chatlaw2-moe", "--set", "layout.ep=4", "--tokens", "2B", "--json")[1])
     assert (answer["job"]["num_tokens"], answer["job"]["num_samples"]) == (2_000_000_000, None)
@@ -171,3 +189,13 @@ def test_a_mistake_ends_with_one_paragraph_that_says_what_would_be_right(
 def test_a_file_named_like_a_model_is_a_scenario(run: Run) -> None:
     Path("gpt2").write_text(GOOD, encoding="utf-8")
     assert json.loads(run("plan", "gpt2", "--json")[1])["model"]["name"] == "llama-2-7b"
+
+
+def test_search_shows_as_many_rows_as_asked_for(run: Run, scenario: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    for top in (1, 3):
+        code, out, _ = run("search", scenario(), "--top", top)
+        assert code == 0
+        tables = out.split("front in time")
+        for table in tables:
+            assert 1 <= len(re.findall(r"^│ +\d+ │", table, re.MULTILINE)) <= top

@@ -110,6 +110,17 @@ def test_model_flops_are_six_per_weight_and_token_plus_attention() -> None:
     assert answer.model_flops[0] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("kernel", ["flash", "standard"])
+def test_the_causal_convention_counts_the_pairs_that_the_mask_leaves(kernel: str) -> None:
+    """Megatron-LM and FlashAttention halve causal attention; exactly, s (s + 1) / 2 of s^2 pairs are left."""
+    stack = framework("megatron-core").model_copy(update={"attention_kernel": kernel})
+    answer = run(LLAMA, Layout(), stack, count=8)
+    s, tokens = 1024, 16 * 1024
+    in_full = 12 * 4 * 512 * s * tokens
+    assert answer.masked_flops[0] == pytest.approx(in_full * (1 - (s + 1) / (2 * s)), rel=1e-12)
+    assert answer.mfu_causal[0] / answer.mfu[0] == pytest.approx(1 - answer.masked_flops[0] / answer.model_flops[0], rel=1e-12)
+
+
 def test_recompute_leaves_model_flops_unchanged_and_adds_executed_ones() -> None:
     answer = run(LLAMA, [Layout(recompute=r) for r in ("none", "selective", "full")])  # type: ignore[arg-type]
     assert answer.model_flops[0] == answer.model_flops[1] == answer.model_flops[2]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from planner.hardware.asked import cluster_table
 from planner.model.catalog import load_model
-from planner.scenarios.quick import cluster_table
 from planner.serving.batch_figures import capacity_of
 from planner.serving.cuts import CUT, cuts
 from planner.serving.deploy import serve

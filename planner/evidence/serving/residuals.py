@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from planner.evidence.fit import Vector
-from planner.uncertainty.classify import CLASSES, class_key, class_table, effective_runs
+from planner.uncertainty.classify import CLASSES, MEMORY_CLASSES, class_key, class_table, effective_runs
 from planner.uncertainty.interval import ENOUGH, Member, Metric, Subject, bounds, num_runs
 
 ENOUGH_MODELS = 3
@@ -22,7 +22,7 @@ def classify(
     whose measurements err alike; ``unseen``: of measurements left out with their source.
     """
     tables: list[dict[str, Any]] = []
-    for names in CLASSES:
+    for names in MEMORY_CLASSES if metric == "serving_memory" else CLASSES:
         groups: dict[tuple[str, ...], list[int]] = {}
         for i, (subject, _) in enumerate(residuals):
             groups.setdefault(tuple(class_key(subject)[n] for n in names), []).append(i)

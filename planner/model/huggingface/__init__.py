@@ -17,7 +17,15 @@ from planner.model.huggingface.formats import stored_weights
 from planner.model.huggingface.readers import ALIASES, READERS
 from planner.model.huggingface.reading import HINTS, IRRELEVANT, ONLY, causal_head, check_values, class_name
 from planner.model.huggingface.source import ARCHITECTURE, Source, harmless, unknown
-from planner.model.huggingface.towers import EITHER_TIES, TEXT_TYPES, TIED_BY_DEFAULT, VISION, tower_of
+from planner.model.huggingface.towers import (
+    BESIDE_TEXT,
+    EITHER_TIES,
+    TEXT_TYPES,
+    TIED_BY_DEFAULT,
+    VISION,
+    text_beside,
+    tower_of,
+)
 
 __all__ = ["FAMILIES", "known_types", "model_from_config"]
 
@@ -33,7 +41,8 @@ MODULES = {
 
 AGREES: dict[tuple[str, str], tuple[Any, ...]] = {
     ("qwen2", "attention_bias"): (True,), ("qwen3", "use_qk_norm"): (True,), ("qwen3_moe", "use_qk_norm"): (True,),
-    ("qwen3_moe", "shared_expert_intermediate_size"): (0,), ("phi3", "interpolate_factor"): (1,),
+    ("qwen3_moe", "shared_expert_intermediate_size"): (0,),
+    ("deepseek_v2", "lm_head"): (True,), ("deepseek_v2", "use_mla"): (True,), ("phi3", "interpolate_factor"): (1,),
 }  # fmt: skip
 """Fields of a type that transformers ignores, with the value that says what its class does."""
 
@@ -75,11 +84,17 @@ REFUSED = {
     "mpnet": "its attention adds a learned bias of positions", "zamba": "its layers share attention blocks",
     "zamba2": "its layers share attention blocks", "rwkv": "its time mixing is none of the planner's blocks",
     "rwkv5": "its time mixing is none of the planner's blocks", "mllama": "its vision layers attend across to the image",
+    "phi4flash": "its attention is a difference of two softmaxes, and half of its layers share one cache",
+    "longcat_flash_ngram": "most of its weights are tables of n-grams",
     "diffllama": "its attention is a difference of two softmaxes", "jetmoe": "its attention is a mixture of experts",
 }  # fmt: skip
 """Known types that the planner's blocks cannot express, and why."""
 
 
+CLASSES: dict[Any, str] = {"Grok1ForCausalLM": "grok-2", "Grok1ModelForCausalLM": "grok-1"}
+"""Classes that say more than the file's model_type does (Grok 2's says git)."""
+LANGUAGE = ("llm_config", "language_config")
+"""Other names of text_config."""
 SIZES = ("num_hidden_layers", "hidden_size", "text_config")
 """Keys that speak of a model, not of a name alone."""
 MOST_REASON = 150
@@ -89,7 +104,7 @@ MOST_REASON = 150
 def known_types() -> dict[str, str]:
     """Every ``model_type`` that is read: decoder, encoder, or with a vision tower."""
     found = dict.fromkeys((*FAMILIES, *READERS, *ALIASES), "decoder") | dict.fromkeys((*ENCODERS, "bert"), "encoder")
-    return dict(sorted((found | dict.fromkeys(VISION, "vision and text")).items()))
+    return dict(sorted((found | dict.fromkeys((*VISION, *BESIDE_TEXT), "vision and text")).items()))
 
 
 def model_from_config(config: Config, name: str, where: str) -> Model:
@@ -101,6 +116,7 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     naming ``where``, field and value: an unknown model_type, a field that the planner cannot express, a wrong type or number.
     """
     kind = config.get("model_type")
+    kind = CLASSES.get(named[0], kind) if isinstance(named := config.get("architectures"), list) and named else kind
     try:
         if not isinstance(kind, str):
             raise PlannerError("model_type = {0!r} is not supported; give the family, such as llama", kind)
@@ -114,6 +130,11 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
 
 def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Fields of the model, and keys that were set aside."""
+    inner = next((key for key in LANGUAGE if isinstance(config.get(key), Mapping)), None)
+    if inner is not None and "text_config" not in config:
+        config = {("text_config" if key == inner else key): value for key, value in config.items()}
+    if kind in BESIDE_TEXT:
+        return _flat(config, kind)
     text = config.get("text_config")
     if kind in VISION:
         return _with_tower(config, kind)
@@ -175,6 +196,14 @@ def _without_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str
     source = f"no reader for {kind!r}: this is its text; encoders of images and sound, projectors and speech are left out"
     known = fields.get("provenance", {})
     return {**fields, "provenance": {**known, "towers": {"kind": "assumed", "source": source}}}, aside
+
+
+def _flat(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The text of a model whose file has its fields at the top, beside those of the encoders, which are left out."""
+    text = text_beside(config, kind)
+    fields, aside = _fields(text, text["model_type"])
+    source = f"{kind!r} is read as its text, a {text['model_type']}: {BESIDE_TEXT[kind]} are left out"
+    return {**fields, "provenance": {**fields.get("provenance", {}), "towers": {"kind": "assumed", "source": source}}}, aside
 
 
 def _not_read(kind: str) -> PlannerError:
@@ -265,7 +294,9 @@ def _source(config: Config, kind: str, aside: tuple[str, ...]) -> str:
     left_out = config.get("num_nextn_predict_layers") or (
         text.get("num_nextn_predict_layers") if isinstance(text, Mapping) else 0
     )
-    note = f", without its {left_out} multi-token-prediction layer(s)" if left_out else ""
+    note = (
+        f", without its {left_out} multi-token-prediction layer(s), which job.multi_token_prediction trains" if left_out else ""
+    )
     ignored = f"; set aside: {', '.join(aside)}" if aside else ""
     return f"Hugging Face config.json ({kind}){note}{ignored}"
 

@@ -60,7 +60,7 @@ def read_by_keys(config: Mapping[str, Any], kind: str) -> Fields:
         if s.get(key) is None:
             raise PlannerError("{0} is not stated", key)
     if s.get("tie_word_embeddings") is None:
-        raise PlannerError("tie_word_embeddings is not stated; families differ in it")
+        raise PlannerError("tie_word_embeddings is not stated, and families differ in it: add it to the file, true or false")
     blocks = s.get("hybrid_override_pattern") or s.get("layers_block_type")
     if isinstance(blocks, str) and s.get("ssm_state_size") is not None:
         s.ignore("mamba_hidden_act")
@@ -94,6 +94,8 @@ def _first(s: Source, keys: Sequence[str]) -> tuple[str, int | None]:
 def _norms_and_gates(s: Source) -> Fields:
     if not any(key in s.config for key in ("rms_norm_eps", "norm_eps", "rms_norm_epsilon", "layernorm_epsilon")):
         raise PlannerError("rms_norm_eps is not stated; with layer norms, biases and the order of blocks are open")
+    if s.get("hidden_act") is None:
+        raise PlannerError("hidden_act is not stated; whether the feed-forward is gated is open")
     activation = s.activation(otherwise="")
     if activation not in GATED:
         raise PlannerError("hidden_act = {0!r}: whether the feed-forward is gated is open", s.get("hidden_act"))

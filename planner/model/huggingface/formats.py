@@ -38,7 +38,8 @@ def _groups(q: Mapping[str, Any]) -> str:
     bits, kind = weights.get("num_bits"), weights.get("type")
     activations = isinstance(group.get("input_activations"), Mapping)
     if kind == "float":
-        names = {8: "fp8" if activations else "fp8-weight-only", 4: "nvfp4"}
+        wide = str(group.get("format", "")).startswith("mxfp4") or weights.get("group_size") == 32
+        names = {8: "fp8" if activations else "fp8-weight-only", 4: "mxfp4" if wide else "nvfp4"}
     else:
         names = {8: "int8" if activations else "int8-weight-only", 4: "int4-gptq"}
     return names.get(bits, "") if isinstance(bits, int) else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from planner.model.huggingface import elsewhere
 from planner.model.huggingface import special as own
 from planner.model.huggingface.decoders import (
     BIAS,
@@ -28,6 +29,7 @@ def d(**more: Any) -> Decoder:
 
 
 QWEN3_MOE = Experts()
+BAILING_EXPERTS = Experts(shared="num_shared_experts", first="first_k_dense_replace")
 READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     "afmoe": d(
         fixed={**HEAD_NORM, "norms_per_layer": 4, "attention_gate": "full"},
@@ -59,6 +61,8 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
             top_k="num_experts_per_token", shared="num_shared_experts", first="first_k_dense_replace", first_default=2
         ),
     ),
+    "bailing_moe": d(own={}, more=elsewhere.bailing, experts=BAILING_EXPERTS),
+    "bailing_moe_linear": d(own={}, more=elsewhere.bailing_linear, experts=BAILING_EXPERTS),
     "bamba": d(take=LLAMA_BIAS, more=own.bamba),
     "beam": d(
         fixed={**HEAD_NORM, "norms_per_layer": 4, "attention_gate": "full"},
@@ -116,6 +120,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         more=own.cohere_experts,
     ),
     "cwm": d(take={"ffn_bias": "mlp_bias"}, window="types", cycle=(FULL, SLIDING, SLIDING, SLIDING)),
+    "dbrx": elsewhere.dbrx,
     "deepseek_v4": d(take=BIAS, more=own.compressed, window="own", ignore=("mlp_bias",)),
     "deepseek_v32": d(take=BIAS, more=own.indexed, experts=GLM_EXPERTS, ignore=("mlp_bias", "topk_method")),
     "dots1": d(
@@ -182,6 +187,8 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         more=own.gptj,
         dropout=True,
     ),
+    "grok-1": d(own={"tie_word_embeddings": True}, more=elsewhere.grok),
+    "grok-2": d(own={"tie_word_embeddings": False}, more=elsewhere.grok),
     "granite": d(take=LLAMA_BIAS),
     "granite_swa": d(
         fixed={"attention_sinks": True},
@@ -210,7 +217,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     ),
     "helium": d(take={"qkv_bias": "attention_bias", "ffn_bias": "mlp_bias"}),
     "hunyuan_v1_dense": d(fixed=HEAD_NORM, take=BIAS),
-    "hunyuan_v1_moe": d(fixed=HEAD_NORM, take=BIAS),
+    "hunyuan_v1_moe": d(take=BIAS, more=elsewhere.hunyuan_moe),
     "hy_v3": d(
         fixed=HEAD_NORM,
         take=LLAMA_BIAS,
@@ -235,11 +242,21 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         cycle=(SLIDING,) * 4 + (FULL,),
         experts=Experts(num="num_local_experts", shared_width="shared_expert_intermediate_size"),
     ),
+    "laguna": d(
+        fixed=HEAD_NORM,
+        take=BIAS,
+        window="types",
+        cycle=(FULL,),
+        experts=Experts(shared_width="shared_expert_intermediate_size", first_default=1),
+        more=elsewhere.laguna,
+    ),
     "lfm2": d(more=own.lfm2),
+    "lfm2_moe": d(more=elsewhere.lfm2_moe, experts=Experts(first="num_dense_layers")),
     "lfm3": d(take=BIAS, window="own", more=own.lfm3),
     "llama4_text": d(
         take={"qkv_bias": "attention_bias", "attention_output_bias": "attention_bias"}, more=own.llama4, window="own"
     ),
+    "longcat_flash": d(take={"qkv_bias": "attention_bias", "attention_output_bias": "attention_bias"}, more=elsewhere.longcat),
     "mamba": own.mamba1,
     "mamba2": own.mamba2,
     "mellum": d(fixed=HEAD_NORM, take=BIAS, window="types", cycle=(FULL,), experts=Experts(num="num_local_experts")),
@@ -278,7 +295,13 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     "minimax_m3_vl_text": d(fixed=HEAD_NORM, window="own", more=own.minimax_m3),
     "ministral": d(window="types", cycle=(SLIDING,)),
     "ministral3": d(window="always"),
+    "mistral4": d(
+        take=BIAS,
+        more=own.latent,
+        experts=Experts(num="n_routed_experts", shared="n_shared_experts", first="first_k_dense_replace"),
+    ),
     "nanochat": d(fixed={"qk_norm": "head", "qk_norm_weight": False, "norm_weight": False, "gated_ffn": False}, take=BIAS),
+    "nemotron": d(fixed={**LAYERNORM, "gated_ffn": False}, take=LLAMA_BIAS),
     "nemotron_h": own.nemotron_h,
     "nemotron-nas": own.nemotron_nas,
     "olmo": d(fixed={"norm": "layernorm", "norm_weight": False, "norm_bias": False}, take=BIAS, ignore=("clip_qkv",)),
@@ -352,7 +375,9 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         more=own.step3,
         experts=Experts(num="n_routed_experts", shared_width="share_expert_dim", first="first_k_dense_replace", first_default=3),
     ),
+    "step3_text": d(own={"tie_word_embeddings": False}, more=elsewhere.step3_mfa),
     # read as their own repositories' classes do: transformers has none
+    "arctic": d(own={"tie_word_embeddings": False}, more=elsewhere.arctic),
     "baichuan": d(own={"tie_word_embeddings": False}),
     "chatglm": own.chatglm,
     "deepseek": d(own={"attention_bias": False, "tie_word_embeddings": False}, take=BIAS, experts=GLM_EXPERTS),
@@ -364,6 +389,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     ),
     "openai-gpt": d(fixed={**PLAIN, "final_norm": False}, more=own.gpt1, dropout=True, ignore=("embd_pdrop",)),
     "orion": d(own={"attention_bias": False, "tie_word_embeddings": False}, fixed=LAYERNORM, take=BIAS),
+    "PanguEmbedded": d(own={"tie_word_embeddings": False}, take={"qkv_bias": "bias", "attention_output_bias": "bias"}),
     "phi-msft": d(
         own={"tie_word_embeddings": False, "vocab_size": 51200},
         fixed={**PLAIN, "parallel_attention": True, "norms_per_layer": 1, "head_bias": True},
@@ -371,9 +397,15 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         dropout=True,
     ),
     "qwen": d(own={"tie_word_embeddings": False}, fixed={"qkv_bias": True}, more=own.qwen),
+    "smallthinker": d(own={"tie_word_embeddings": False}, more=elsewhere.smallthinker, window="own"),
 }
 ALIASES: dict[str, str] = {
     "kimi_k2": "deepseek_v3",
+    "bailing_moe_v2": "bailing_moe",
+    "bailing_moe_linear_v2": "bailing_moe_linear",
+    "minimax_text_01": "minimax",
+    "minimax_m1": "minimax",
+    "hunyuan": "hunyuan_v1_moe",
     "mistral_small": "mistral",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",

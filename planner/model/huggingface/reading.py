@@ -30,7 +30,7 @@ IRRELEVANT = frozenset(
     summary_first_dropout summary_proj_to_labels summary_type summary_use_proj suppress_tokens swiglu_alpha swiglu_limit
     task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class tokenizer_name top_k top_p
     topk_group topk_method torch_dtype torchscript transformers_version typical_p unk_token_id use_bfloat16 use_cache
-    use_flash_attn verbose
+    use_flash_attn verbose pixel_shuffle_factor perceiver_config neftune_noise_alpha
     """.split()  # noqa: SIM905 - a list of a hundred quoted names would be harder to read
 )
 # accepted only with these values: another one is an architecture, or work, that the planner cannot express
@@ -52,6 +52,7 @@ ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "swiglu": "silu", "gelu": "gelu", "relu": "relu", "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh", "gelu_tanh": "gelu_tanh", "gelu_fast": "gelu_tanh",
     "gelu_pytorch": "gelu", "geglu": "gelu", "relu2": "relu2", "relu_2": "relu2", "xielu": "relu2", "swigluoai": "silu",
+    "situ": "silu",
 }  # fmt: skip
 # fields for which null means "as derived from the others", or "none"
 NULLABLE = frozenset(

@@ -168,6 +168,9 @@ def olmo_hybrid(s: Source, f: Fields) -> Fields:
     return {**gated_delta(s, f), "qk_norm": "full"}
 
 
+RESIDUALS = "attn_res_block_size: attention over the outputs of earlier blocks of layers is left out, and so are its few weights"
+
+
 def kimi_delta(s: Source, f: Fields) -> Fields:
     """Layers of Kimi delta attention among latent ones; the first files put the list into linear_attn_config."""
     layers, nested = f["num_layers"], s.get("linear_attn_config") or {}
@@ -188,17 +191,32 @@ def kimi_delta(s: Source, f: Fields) -> Fields:
             s.count("linear_head_dim", 128),
             s.count("linear_conv_kernel_dim", 4),
         )
-    s.ignore("layer_group_size", "short_conv_kernel_size", "kda_safe_gate", "kda_lower_bound")
+    s.ignore(
+        "layer_group_size",
+        "short_conv_kernel_size",
+        "kda_safe_gate",
+        "kda_lower_bound",
+        "mla_use_nope",
+        "latent_moe_use_norm",
+        "activation_situ_linear_beta",
+    )
+    s.ignore("num_expert_group", "use_grouped_topk", "moe_renormalize", "moe_router_activation_func", "attn_res_block_size")
+    low = s.kind == "kimi_linear" and not nested.get("use_full_rank_gate")
+    gate = ("full" if s.flag("mla_use_output_gate") else "none") if s.kind == "kimi_linear" else "head"
+    narrow = s.optional("routed_expert_hidden_size")
+    aside = {"hyper_streams": {"kind": "assumed", "source": RESIDUALS}} if s.config.get("attn_res_block_size") else {}
     return {
         **latent(s, f),
+        **({"expert_latent_size": narrow} if narrow else {}),
+        "provenance": aside,
         "recurrent_key_heads": heads,
         "recurrent_value_heads": heads,
         "recurrent_key_head_dim": width,
         "recurrent_value_head_dim": width,
         "conv_kernel": kernel,
         "recurrent_norm": "head",
-        "recurrent_gate_rank": width if s.kind == "kimi_linear" else 0,
-        "attention_gate": "none" if s.kind == "kimi_linear" else "head",
+        "recurrent_gate_rank": width if low else 0,
+        "attention_gate": gate,
         **marked(
             ["L" if t == LINEAR else "A" for t in types], [{"letter": "L", "mixer": "kimi_delta", "attention_gate": "none"}]
         ),
@@ -211,7 +229,10 @@ def lightning(s: Source, f: Fields) -> Fields:
     listed = s.per_layer("attn_type_list", layers)
     types = [FULL if t else LINEAR for t in listed] if listed else layer_types(s, layers, (FULL, LINEAR))
     width = f["head_dim"] or f["hidden_size"] // f["num_heads"]
-    s.ignore("block_size", "layernorm_full_attention_alpha", "postnorm", "shared_moe_mode")
+    s.ignore("block_size", "postnorm", "shared_moe_mode", "rotary_dim", "attn_type_list")
+    s.ignore(
+        *(f"layernorm_{block}_{part}" for block in ("full_attention", "linear_attention", "mlp") for part in ("alpha", "beta"))
+    )
     return {
         "recurrent_key_heads": f["num_heads"],
         "recurrent_value_heads": f["num_heads"],
@@ -876,8 +897,11 @@ def step3(s: Source, f: Fields) -> Fields:
 
 
 def minicpm(s: Source, f: Fields) -> Fields:
-    s.ignore("scale_emb", "dim_model_base", "scale_depth", "rope_scaling")
-    return {}
+    s.ignore("scale_emb", "dim_model_base", "scale_depth", "rope_scaling", "sparse_config", "mup_denominator")
+    if not s.config.get("sparse_config"):
+        return {}
+    source = "sparse_config (InfLLM v2) is left out: attention is dense, as it is up to dense_len tokens"
+    return {"provenance": {"attention": {"kind": "assumed", "source": source}}}
 
 
 def chatglm(s: Source) -> Fields:

@@ -209,6 +209,16 @@ def step3p5(s: Source, text: int) -> Tower:
     return _tower(total, layers, d, heads, f, patches_per_image=patches, tokens_per_image=patches // 16)
 
 
+def intern_vit(s: Source, text: int) -> Tower:
+    """InternVL's own files: the 300M encoder has layer norms, the 6B one RMS norms, also of queries and keys."""
+    s.config["attention_bias"] = s.config.get("qkv_bias", True)
+    rms, normed = s.get("norm_type", "layer_norm") == "rms_norm", s.flag("qk_normalization")
+    tower = internvl(s, text)
+    layers, d = tower["num_layers"], tower["hidden_size"]
+    tower["parameters"] += layers * d * (2 * normed - 2 * rms)
+    return tower
+
+
 VISION: dict[str, tuple[str, Callable[[Source, int], Tower], str]] = {
     "qwen3_vl": ("qwen3", qwen_vl, "qwen3_vl_vision"), "qwen3_vl_moe": ("qwen3_moe", qwen_vl, "qwen3_vl_moe_vision"),
     "qwen3_5": ("qwen3_5_text", qwen_vl, "qwen3_5_vision"), "qwen3_5_moe": ("qwen3_5_moe_text", qwen_vl, "qwen3_5_moe_vision"),
@@ -217,6 +227,7 @@ VISION: dict[str, tuple[str, Callable[[Source, int], Tower], str]] = {
     "llama4": ("llama4_text", llama4, "llama4_vision_model"), "kimi_k25": ("deepseek_v3", moon_vit, "kimi_k25_vision"),
     "glm4v_moe": ("glm4_moe", glm4v, "glm4v_moe_vision"), "glm4v": ("glm4", glm4v, "glm4v_vision"),
     "mistral3": ("mistral", pixtral, "pixtral"), "llava": ("llama", clip, "clip_vision_model"),
+    "internvl_chat": ("qwen2", intern_vit, "internvl_vision"),
     "internvl": ("qwen2", internvl, "internvl_vision"), "step3p7": ("step3p5", step3p5, "step3p5_vision"),
 }  # fmt: skip
 """Models with a vision tower: the text model's reader where the file names none, the tower's, and whose defaults hold for it."""
@@ -250,3 +261,38 @@ def tower_of(kind: str, config: Mapping[str, Any], text_width: int) -> Tower | N
         return read(s, text_width)
     except PlannerError as error:
         raise PlannerError("vision_config: {0}", error) from None
+
+
+BESIDE_TEXT = {
+    "phi3_v": "its encoder of images and the projector",
+    "phi4mm": "its encoders of images and sound, their projectors and adapters",
+    "minicpmv": "its encoder of images and the resampler",
+    "minicpmo": "its encoders of images and sound, the resampler and speech",
+    "ernie4_5_moe_vl": "its encoder of images, the resampler and the experts that images alone visit",
+    "ernie4_5_vl_moe": "its encoder of images, the resampler and the experts that images alone visit",
+}
+"""Types with the text's fields at the top of the file, and what stands beside the text."""
+_ENCODERS = frozenset(
+    """
+    embd_layer img_processor audio_processor vision_lora speech_lora vision_config audio_config tts_config query_num image_size
+    patch_size drop_vision_last_layer batch_vision_input slice_config slice_mode use_image_id vision_batch_size init_vision
+    init_audio init_tts audio_pool_step audio_chunk_length chunk_input stream_input version full_attn_mod interpolate_factor
+    moe_multimodal_dispatch_use_allgather moe_capacity moe_gate pixel_hidden_size vision_token_interval listen_speak_type
+    """.split()  # noqa: SIM905
+)
+
+
+def text_beside(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The text's own configuration of such a file."""
+    text = {k: v for k, v in config.items() if k not in _ENCODERS}
+    nested = text.pop("text_config", None)
+    text = {**text, **nested} if isinstance(nested, Mapping) else text
+    if kind.startswith("phi"):
+        named = "phi3"
+    elif kind.startswith("ernie"):
+        named = "ernie4_5_moe"
+        firsts = ("moe_num_experts", "moe_intermediate_size", "moe_layer_start_index", "moe_layer_end_index")
+        text |= {k: text[k][0] for k in firsts if isinstance(text.get(k), list) and text[k]}
+    else:
+        named = "qwen3" if "head_dim" in text else "llama" if config.get("version") == 2.5 else "qwen2"
+    return {**text, "model_type": named, "architectures": ["ForCausalLM"]}

@@ -1,0 +1,48 @@
+"""How far long work is, on standard error: a bar with an estimate on a terminal, JSON lines beside ``--json``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from planner.common.progress import Progress
+
+EVERY_S = 2.0
+"""Between two JSON lines; work that takes less says nothing."""
+
+
+@contextmanager
+def progress_bar(what: str, *, quiet: bool) -> Iterator[Progress]:
+    """A bar on standard error where somebody looks at it, told (done, size); ``quiet``, of ``--json``, lines of JSON instead.
+
+    A line is {"progress": what, "done": 3, "size": 8, "remaining_s": 12.5}.
+    """
+    if quiet:
+        yield _lines(what)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, size: bar.update(task, completed=done, total=size)
+
+
+def _lines(what: str) -> Progress:
+    start = said = time.monotonic()
+
+    def say(done: int, size: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said < EVERY_S:
+            return
+        said = now
+        remaining = round((now - start) / done * (size - done), 1) if done else None
+        print(json.dumps({"progress": what, "done": done, "size": size, "remaining_s": remaining}), file=sys.stderr, flush=True)
+
+    return say

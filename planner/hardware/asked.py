@@ -1,0 +1,59 @@
+"""GPUs as people write them: "32xh100", "8 x a100-80gb", "2x dgx-h100", "rtx-4090"."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from planner.common.errors import PlannerError, near
+from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
+from planner.hardware.custom_nodes import reference_node
+
+
+def cluster_table(text: str, field: str = "--on") -> dict[str, Any]:
+    """The [cluster] of ``text``: GPUs of an accelerator, or nodes of a type. ``field`` is what an error names.
+
+    A part of a name is enough where it means one accelerator, or where one of those it means has a DGX.
+    """
+    match = re.fullmatch(r"\s*(?:(\d+)\s*x\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
+    if match is None or (match[1] and int(match[1]) < 1):
+        raise PlannerError(
+            "{0} {1}: give a number and a GPU, such as 32xh100, or a node type.", field, text, field=field, value=text
+        )
+    number, name = match[1], match[2]
+    if _is_node(name):
+        return {"node": name, **({"num_nodes": int(number)} if number else {})}
+    return {"accelerator": accelerator_named(name, field), "num_gpus": int(number or 1)}
+
+
+def _is_node(name: str) -> bool:
+    try:
+        load_node(name)
+    except PlannerError:
+        if name.endswith(".toml"):
+            raise
+        return False
+    return True
+
+
+def accelerator_named(name: str, field: str = "--on") -> str:
+    """The catalog's accelerator that a name or a part of one means: h100 is h100-sxm5-80gb."""
+    try:
+        return load_accelerator(name, field).name
+    except PlannerError as unknown:
+        if unknown.code == "no_profile":
+            raise
+        parts = set(re.split(r"[-_ ]+", name.lower()))
+        found = [one for one in accelerator_names() if parts <= set(one.split("-"))]
+        usual = [one for one in found if (node := reference_node(one)) is not None and node.name.startswith("dgx")]
+        chosen = found if len(found) == 1 else usual
+        if len(chosen) == 1:
+            return chosen[0]
+        if found:
+            raise PlannerError(
+                "{0} {1}: means any of {2}; name one.", field, name, ", ".join(found), field=field, value=name
+            ) from None
+        known = [*accelerator_names(), *node_names()]
+        raise PlannerError(
+            "{0} {1}: no such GPU or node type; {2}", field, name, near(name, known), field=field, value=name
+        ) from None

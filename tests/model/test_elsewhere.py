@@ -1,0 +1,226 @@
+"""Families that transformers has not, or cannot count as released: their published totals and active parameters.
+
+Each configuration is what the released config.json says of the model's shape; totals are those of the authors' model cards and
+papers, rounded as they print them.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from planner.model.architecture import Model
+from planner.model.huggingface import model_from_config
+from planner.model.parameters import parameters_active, parameters_total
+
+Config = dict[str, Any]
+LING: Config = {
+    "architectures": ["BailingMoeV2ForCausalLM"], "model_type": "bailing_moe", "use_qk_norm": True, "use_qkv_bias": False,
+    "use_rmsnorm": True, "use_bias": False, "num_experts": 256, "num_experts_per_tok": 8, "num_shared_experts": 1, "n_group": 8,
+    "topk_group": 4, "vocab_size": 157184, "head_dim": 128, "tie_word_embeddings": False, "sliding_window": 4096,
+    "use_sliding_window": False, "max_window_layers": 20, "moe_router_enable_expert_bias": True, "router_dtype": "fp32",
+}  # fmt: skip
+LING_MINI: Config = {
+    **LING, "hidden_size": 2048, "intermediate_size": 5120, "moe_intermediate_size": 512, "num_hidden_layers": 20,
+    "moe_shared_expert_intermediate_size": 512, "num_attention_heads": 16, "num_key_value_heads": 4, "first_k_dense_replace": 1,
+}  # fmt: skip
+LONGCAT: Config = {
+    "architectures": ["LongcatFlashForCausalLM"], "model_type": "longcat_flash", "attention_bias": False,
+    "attention_method": "MLA",
+    "ffn_hidden_size": 12288, "hidden_size": 6144, "expert_ffn_hidden_size": 2048, "kv_lora_rank": 512, "q_lora_rank": 1536,
+    "mla_scale_kv_lora": True, "mla_scale_q_lora": True, "moe_topk": 12, "n_routed_experts": 512, "num_attention_heads": 64,
+    "num_layers": 28, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128, "vocab_size": 131072,
+    "zero_expert_num": 256, "zero_expert_type": "identity", "router_bias": False,
+}  # fmt: skip
+PUBLISHED: dict[str, tuple[Config, float, float]] = {
+    "LongCat-Flash (arXiv 2509.01322: 560B, 27B in the mean)": (LONGCAT, 560, 27.5),
+    "Ling-mini-2.0": (LING_MINI, 16.3, 1.43),
+    "Ling-1T": (
+        {
+            **LING, "hidden_size": 8192, "intermediate_size": 18432, "moe_intermediate_size": 2048, "num_hidden_layers": 80,
+            "num_attention_heads": 64, "num_key_value_heads": 8, "first_k_dense_replace": 4,
+        },
+        1000, 51,
+    ),
+    "Ring-mini-linear-2.0 (arXiv 2510.19338)": (
+        {
+            **LING_MINI, "architectures": ["BailingMoeLinearV2ForCausalLM"], "model_type": "bailing_moe_linear",
+            "layer_group_size": 5, "group_norm_size": 4, "linear_silu": False,
+        },
+        16.4, 1.6,
+    ),
+    "MiniMax-Text-01 (arXiv 2501.08313: 456B, 45.9B without the two tables of words)": (
+        {
+            "architectures": ["MiniMaxText01ForCausalLM"], "model_type": "minimax_text_01", "head_dim": 128, "hidden_size": 6144,
+            "attn_type_list": [0, 0, 0, 0, 0, 0, 0, 1] * 10, "intermediate_size": 9216, "num_attention_heads": 64,
+            "num_hidden_layers": 80, "num_key_value_heads": 8, "num_local_experts": 32, "num_experts_per_tok": 2,
+            "vocab_size": 200064, "layernorm_mlp_beta": 1.0, "layernorm_full_attention_beta": 1.0, "rotary_dim": 64,
+            "shared_intermediate_size": 0, "postnorm": True, "tie_word_embeddings": False,
+        },
+        456, 45.9 + 2.46,
+    ),
+    "DBRX": (
+        {
+            "architectures": ["DbrxForCausalLM"], "model_type": "dbrx", "d_model": 6144, "n_heads": 48, "n_layers": 40,
+            "vocab_size": 100352, "max_seq_len": 32768, "attn_config": {"clip_qkv": 8, "kv_n_heads": 8},
+            "ffn_config": {"ffn_hidden_size": 10752, "moe_num_experts": 16, "moe_top_k": 4}, "tie_word_embeddings": False,
+        },
+        132, 36,
+    ),
+    "Hunyuan-A13B (arXiv 2507.05201 and its card: 80B, 13B)": (
+        {
+            "architectures": ["HunYuanMoEV1ForCausalLM"], "model_type": "hunyuan_v1_moe", "hidden_size": 4096,
+            "intermediate_size": 3072, "moe_intermediate_size": [3072] * 32, "moe_topk": [8] * 32, "num_shared_expert": [1] * 32,
+            "num_experts": 64, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+            "attention_head_dim": 128, "use_cla": False, "cla_share_factor": 2, "use_qk_norm": True, "use_mixed_mlp_moe": True,
+            "vocab_size": 128167, "tie_word_embeddings": True, "anyres_pooling_size": 2, "dense_list": [4096, 0],
+        },
+        80.4, 13,
+    ),
+    "Snowflake Arctic": (
+        {
+            "architectures": ["ArcticForCausalLM"], "model_type": "arctic", "hidden_size": 7168, "intermediate_size": 4864,
+            "num_attention_heads": 56, "num_experts_per_tok": 2, "num_hidden_layers": 35, "num_key_value_heads": 8,
+            "num_local_experts": 128, "parallel_attn_mlp_res": True, "use_residual": True, "moe_layer_frequency": 1,
+            "vocab_size": 32000, "hidden_act": "silu", "tie_word_embeddings": False,
+        },
+        480, 17,
+    ),
+    "Grok-1 (314B)": (
+        {
+            "architectures": ["Grok1ModelForCausalLM"], "model_type": "grok-1", "hidden_size": 6144, "intermediate_size": 32768,
+            "num_hidden_layers": 64, "num_attention_heads": 48, "num_key_value_heads": 8, "num_experts": 8, "vocab_size": 131072,
+            "num_experts_per_tok": 2, "tie_word_embeddings": True, "max_attn_value": 30.0,
+        },
+        314, 85,
+    ),
+    "Grok 2 (270B, 115B)": (
+        {
+            "architectures": ["Grok1ForCausalLM"], "model_type": "git", "hidden_size": 8192, "intermediate_size": 32768,
+            "moe_intermediate_size": 16384, "residual_moe": True, "num_hidden_layers": 64, "num_attention_heads": 64,
+            "num_key_value_heads": 8, "num_local_experts": 8, "num_experts_per_tok": 2, "head_dim": 128, "vocab_size": 131072,
+            "sliding_window_size": -1, "global_attn_every_n": 1,
+        },
+        270, 115,
+    ),
+    "Step-3 (arXiv 2507.19427: 316B language model, 38B active)": (
+        {
+            "architectures": ["Step3TextForCausalLM"], "model_type": "step3_text", "hidden_size": 7168,
+            "intermediate_size": 18432,
+            "num_hidden_layers": 61, "vocab_size": 128815, "num_attention_heads": 64, "num_attention_groups": 1, "head_dim": 256,
+            "att_impl_type": "MFA", "share_q_dim": 2048, "moe_layers_enum": ",".join(str(i) for i in range(4, 60)),
+            "use_moe": True, "moe_intermediate_size": 5120, "moe_num_experts": 48, "moe_top_k": 3, "share_expert_dim": 5120,
+        },
+        316, 38.5,
+    ),
+    "SmallThinker-21B-A3B": (
+        {
+            "architectures": ["SmallThinkerForCausalLM"], "model_type": "smallthinker", "head_dim": 128, "hidden_size": 2560,
+            "moe_ffn_hidden_size": 768, "moe_num_primary_experts": 64, "moe_num_active_primary_experts": 6, "vocab_size": 151936,
+            "moe_layer_layout": [1] * 52, "num_attention_heads": 28, "num_key_value_heads": 4, "num_hidden_layers": 52,
+            "rope_layout": [0, 1, 1, 1] * 13, "sliding_window_layout": [0, 1, 1, 1] * 13, "sliding_window_size": 4096,
+            "moe_enable_early_router": True, "tie_word_embeddings": False,
+        },
+        21.5, 3.7,
+    ),
+    "InternVL3.5-8B (8.5B with its encoder)": (
+        {
+            "architectures": ["InternVLChatModel"], "model_type": "internvl_chat", "downsample_ratio": 0.5,
+            "force_image_size": 448,
+            "llm_config": {
+                "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 4096, "intermediate_size": 12288,
+                "num_attention_heads": 32, "num_key_value_heads": 8, "num_hidden_layers": 36, "head_dim": 128,
+                "vocab_size": 151936,
+                "tie_word_embeddings": False,
+            },
+            "vision_config": {
+                "model_type": "intern_vit_6b", "hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,
+                "num_hidden_layers": 24, "image_size": 448, "patch_size": 14, "qkv_bias": True, "qk_normalization": False,
+                "norm_type": "layer_norm", "num_channels": 3,
+            },
+        },
+        8.5, 8.5,
+    ),
+}  # fmt: skip
+
+
+def read(config: Config) -> Model:
+    return model_from_config(config, "model", "config.json")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_totals_are_the_published_ones(name: str) -> None:
+    config, total, active = PUBLISHED[name]
+    model = read(config)
+    assert parameters_total(model) / 1e9 == pytest.approx(total, rel=0.008)
+    assert parameters_active(model) / 1e9 == pytest.approx(active, rel=0.025)
+
+
+BUILT: list[Config] = [
+    {**LONGCAT, "num_layers": 2, "n_routed_experts": 16, "zero_expert_num": 0},
+    {
+        "model_type": "nemotron", "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 100, "hidden_act": "relu2", "head_dim": 16,
+    },
+    {
+        "model_type": "lfm2_moe", "hidden_size": 64, "intermediate_size": 128, "moe_intermediate_size": 32,
+        "num_hidden_layers": 4,
+        "num_dense_layers": 1, "num_experts": 4, "num_experts_per_tok": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "vocab_size": 100, "layer_types": ["conv", "conv", "full_attention", "conv"], "conv_L_cache": 3,
+        "tie_word_embeddings": True,
+    },
+    {
+        "model_type": "hunyuan_v1_moe", "hidden_size": 64, "intermediate_size": 32, "num_hidden_layers": 2, "num_experts": 4,
+        "moe_topk": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 100,
+    },
+    {
+        "model_type": "laguna", "hidden_size": 64, "intermediate_size": 128, "moe_intermediate_size": 32, "num_hidden_layers": 3,
+        "shared_expert_intermediate_size": 48, "num_experts": 4, "num_experts_per_tok": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 100, "num_attention_heads_per_layer": [4, 6, 6],
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"], "sliding_window": 32,
+    },
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("config", BUILT, ids=lambda c: str(c["model_type"]))
+def test_transformers_builds_as_many_parameters(config: Config) -> None:
+    own = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        settings = AutoConfig.for_model(config["model_type"], **own)
+        made = AutoModelForCausalLM.from_config(settings)
+    saved = {**json.loads(json.dumps(settings.to_dict(), default=str)), "model_type": config["model_type"]}
+    expected = sum(weight.numel() for weight in made.parameters())
+    assert parameters_total(read(config)) == expected
+    assert parameters_total(read({**saved, "architectures": [type(made).__name__]})) == expected
+
+
+def test_longcat_caches_two_latents_a_layer_and_reaches_two_thirds_of_its_choices() -> None:
+    """Two attentions a layer, 576 elements of cache each; of 12 choices 8 compute in the mean (512 of 768)."""
+    model = read(LONGCAT)
+    assert model.num_layers == 56
+    assert all(model.of(kind).attends for kind in model.layer_kinds)
+    assert [kind.moe for kind in model.layer_kinds] == [True, False] * 28
+    assert model.inside_experts.top_k == pytest.approx(8.0)
+
+
+def test_a_fifth_of_ring_linears_layers_attends_and_the_others_keep_a_state() -> None:
+    model = read(PUBLISHED["Ring-mini-linear-2.0 (arXiv 2510.19338)"][0])
+    assert [model.of(kind).attends for kind in model.layer_kinds] == ([False] * 4 + [True]) * 4
+
+
+@pytest.mark.parametrize("key", ["llm_config", "language_config", "text_config"])
+def test_the_text_is_found_under_each_of_its_names(key: str) -> None:
+    text = {
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "vocab_size": 100, "tie_word_embeddings": False,
+    }  # fmt: skip
+    outer = {"model_type": "unheard_of_vl", "architectures": ["UnheardOfModel"], "vision_config": {"layers": 2}, key: text}
+    model = read(outer)
+    assert parameters_total(model) == parameters_total(read(text))
+    assert "left out" in model.reading_notes[0]

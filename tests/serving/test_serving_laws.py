@@ -1,0 +1,65 @@
+"""Laws over the catalog for serving: a newer chip of a line is never slower on the same cut, and what is faster at the same price
+never costs more for a token at its capacity."""
+
+from __future__ import annotations
+
+import pytest
+
+from planner.hardware.custom_nodes import custom_node
+from planner.serving import serve
+from planner.serving.deployment import Deployment
+
+OLDER_AND_NEWER = [
+    ("dgx-1v-32gb", "dgx-a100-80gb", "fp16"), ("dgx-a100-40gb", "dgx-a100-80gb", "bf16"), ("dgx-a100-80gb", "dgx-h100", "bf16"),
+    ("dgx-h100", "dgx-h200", "bf16"), ("dgx-h100", "dgx-h200", "fp8"),
+    ("dgx-b200", "dgx-b300", "bf16"), ("dgx-b200", "dgx-b300", "fp8"), ("standard-nd96isr-mi300x-v5", "mi325x-8", "bf16"),
+    ("mi325x-8", "bm-gpu-mi355x-8", "bf16"),
+]  # fmt: skip
+SLOWER_AND_FASTER_CARD = [
+    ("a100-pcie-80gb", "a100-sxm4-80gb"), ("a100-sxm4-40gb", "a100-sxm4-80gb"), ("h100-pcie-80gb", "h100-sxm5-80gb"),
+    ("h100-nvl-94gb", "h200-nvl-141gb"), ("h200-nvl-141gb", "h200-sxm-141gb"), ("h100-sxm5-80gb", "gh200-96gb"),
+    ("rtx-4080-16gb", "rtx-4090-24gb"), ("rtx-3090-24gb", "rtx-3090-ti-24gb"), ("rtx-5080-16gb", "rtx-5090-32gb"),
+    ("rtx-4090-laptop-16gb", "rtx-4080-16gb"), ("l4", "l40s"), ("a10g", "a10"),
+]  # fmt: skip
+CUTS = [
+    ("llama-3.1-8b", {"tp": 1, "dp": 8}), ("mixtral-8x7b", {"tp": 8, "ep": 8, "dp": 1}),
+    ("llama-2-70b", {"tp": 4, "pp": 2, "dp": 1}),
+]  # fmt: skip
+SLACK = 1.0 + 1e-9
+SIMULATED = 1.05
+"""Capacities are simulated, of some thousand requests that start at once: more room in memory cuts off more of them."""
+
+
+def never_worse(first: Deployment, second: Deployment) -> None:
+    """``second`` answers as fast, needs no more memory, holds as many and costs no more for a token at the same price."""
+    for name in ("ttft_s", "tpot_s", "total_bytes"):
+        assert getattr(second, name) <= getattr(first, name) * SLACK, name
+    if second.card_bytes >= first.card_bytes:
+        assert second.max_batch >= first.max_batch
+    if first.load is None or second.load is None:
+        return
+    assert second.load.capacity_requests_per_s * SIMULATED >= first.load.capacity_requests_per_s
+    assert first.at_capacity is not None
+    assert second.at_capacity is not None
+    least, most = (d.at_capacity.usd_per_million_tokens for d in (second, first))  # type: ignore[union-attr]
+    assert (least or 0.0) <= (most or 0.0) * SIMULATED
+
+
+@pytest.mark.parametrize(("older", "newer", "weights"), OLDER_AND_NEWER)
+@pytest.mark.parametrize(("model", "cut"), CUTS)
+def test_a_newer_node_serves_no_slower_and_at_the_same_price_no_dearer(
+    older: str, newer: str, weights: str, model: str, cut: dict[str, int]
+) -> None:
+    asked = {"engine": "vllm", "weights": weights, "prompt": 1024, "output": 128, "batch": 8, "requests_per_s": 0.01, **cut}
+    asked |= {"num_requests": 100}
+    two = (serve(model=model, cluster={"node": n, "num_gpus": 8}, price=2.0, serving=asked) for n in (older, newer))
+    never_worse(*two)
+
+
+@pytest.mark.parametrize(("slower", "faster"), SLOWER_AND_FASTER_CARD)
+def test_a_faster_card_of_a_line_serves_no_slower(slower: str, faster: str) -> None:
+    asked = {"engine": "vllm", "weights": "bf16", "prompt": 1024, "output": 128, "batch": 4}
+    first, second = (serve(model="llama-3.2-1b", cluster={"node": custom_node(n, 1)}, serving=asked) for n in (slower, faster))
+    never_worse(first, second)
+    one, other = (d.output_tokens_per_s or 0.0 for d in (first, second))
+    assert other * SLACK >= one
