@@ -84,7 +84,7 @@ def switch(
     st.checkbox(label, value, key=key, on_change=_store, args=(case, table, name, key, before), **more)
 
 
-def number(case: int, table: str, name: str, label: str, value: float | int | None, **more: Any) -> None:
+def number(case: int, table: str, name: str, label: str, value: Any, **more: Any) -> None:
     """A number; empty takes the field out."""
     key = key_of(case, f"{table}.{name}")
     st.number_input(label, value=value, key=key, on_change=_store, args=(case, table, name, key, None), **more)

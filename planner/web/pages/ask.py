@@ -190,7 +190,7 @@ def _amount(case: int, tables: state.Tables) -> None:
     job = tables.get("job", {})
     key = key_of(case, "ask.tokens")
     tokens = run_tokens(job)
-    now = None if tokens is None else tokens / 1e6
+    now: Any = None if tokens is None else tokens / 1e6
 
     def store() -> None:
         for name in inputs_job.LENGTHS:

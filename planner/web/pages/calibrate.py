@@ -329,7 +329,8 @@ def sheet_rate(fit: Fit, made: Calibration) -> str:
     card = load_accelerator(made.base)
     if fit.name == "memory":
         return f"{card.memory_bandwidth_bytes_per_s / GB:,.4g} GB/s"
-    peak = card.peak_flops_per_s.get(fit.name.rpartition(", ")[2])
+    peaks = {str(dtype): rate for dtype, rate in card.peak_flops_per_s.items()}
+    peak = peaks.get(fit.name.rpartition(", ")[2])
     return "–" if peak is None else f"{peak / TERA:,.4g} TFLOP/s"
 
 
