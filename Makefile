@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run app docs outputs test fuzz lint bench measure records screenshots clean
+.PHONY: run app docs outputs notebooks test fuzz lint bench measure records screenshots clean
 
 run: $(VENV)/.base
 	$(BIN)/planner compare scenarios/chatlaw2-moe.toml --plot chatlaw2-moe.png
@@ -23,8 +23,12 @@ docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 # what the commands and programs in the documentation print, written into it; after a fit or a change of the output
-outputs: $(VENV)/.test
+outputs: $(VENV)/.test notebooks
 	$(BIN)/python -m doctools.blocks --write
+
+# what the notebooks print and draw, written into them
+notebooks: $(VENV)/.test
+	$(BIN)/python -m doctools.notebooks
 
 # good questions, configurations and files, changed at random: FUZZ_EXAMPLES of each kind, other ones each time
 FUZZ_EXAMPLES ?= 2000

@@ -114,12 +114,16 @@ def _command_line() -> str:
 def _command(command: Any, parent: Any, path: str, level: int) -> list[str]:
     """A command's section, or one for each command of a group."""
     if hasattr(command, "commands"):
-        lines = [f"{'#' * level} {path}", "", _text(command.help), ""]
+        lines = [f"{'#' * level} {path}", "", _help(command.help), ""]
         for name, inner in command.commands.items():
             lines += _command(inner, parent, f"{path} {name}", level + 1)
         return lines
-    lines = [f"{'#' * level} {path}", "", _text(command.help), ""]
-    rows = [f"| {_names(p)} | {_text(p.help)} | {_default(p)} |" for p in command.params if p.name != "help"]
+    lines = [f"{'#' * level} {path}", "", _help(command.help), ""]
+    rows = [
+        f"| {_names(p)} | {_text(p.help)} | {_default(p)} |"
+        for p in command.params
+        if p.name != "help" and not getattr(p, "hidden", False)
+    ]
     return [*lines, "| argument or option | meaning | default |", "|---|---|---|", *rows, ""] if rows else lines
 
 
@@ -135,6 +139,15 @@ def _default(parameter: Any) -> str:
     if parameter.required:
         return "required"
     return "" if value is None or value is False or callable(value) or "Sentinel" in type(value).__name__ else f"`{value}`"
+
+
+def _help(text: str | None) -> str:
+    """A command's help in one paragraph; its examples, which ``--help`` prints line by line, as code."""
+    found = []
+    for paragraph in (text or "").split("\n\n"):
+        _, examples, lines = paragraph.partition("\b\n")
+        found.append(", ".join(f"`{line.strip()}`" for line in lines.splitlines()) + "." if examples else _text(paragraph))
+    return " ".join(part for part in found if part)
 
 
 def _text(text: str | None) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.message import Message, join_messages
@@ -35,7 +36,10 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Serve": {"serve": ("serving:serve_command", "Latency, throughput, queues and cost of serving.")},
     "Launch": {"export": ("search:export_command", "A plan as launch files of a training framework.")},
-    "Money": {"prices": ("runs:prices_app", "Dated quotes: list, show, import, refresh.")},
+    "Money": {
+        "own": ("holding:own_command", "Rent, reserve, spot or own, over years."),
+        "prices": ("runs:prices_app", "Dated quotes: list, show, import, refresh."),
+    },
     "Evidence": {
         "audit": ("runs:audit_command", "Published claims, judged."),
         "validate": ("measured:validate_command", "Measured runs against their predictions."),
@@ -61,6 +65,34 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
+class Command(TyperCommand):
+    """A command whose usage line names its arguments as they are typed."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """[OPTIONS] SCENARIO..., in brackets what may be left out."""
+        pieces = ["[OPTIONS]"]
+        for one in self.get_params(ctx):
+            if one.param_type_name != "argument" or getattr(one, "hidden", False):
+                continue
+            name = one.metavar or (one.name or "").upper()
+            name += "..." if one.nargs == -1 and "..." not in name else ""
+            pieces.append(name if one.required or name.startswith("[") else f"[{name}]")
+        return pieces
+
+
+class Commands(TyperGroup):
+    """Commands of a command, each with its first sentence, whole."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Name and sentence."""
+        rows = []
+        for name in self.list_commands(ctx):
+            text = getattr(self.get_command(ctx, name), "help", None) or ""
+            rows.append((name, re.split(r"[.;:](?:\s|$)", " ".join(text.split()))[0] + "."))
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
 class Doors(TyperGroup):
     """Commands that are imported when they are asked for, and listed by what people want."""
 
@@ -78,6 +110,9 @@ class Doors(TyperGroup):
             one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=HELP)
             one.command(cmd_name)(found)
             found = one
+        found.info.cls = Commands
+        for registered in found.registered_commands:
+            registered.cls = Command
         found.rich_markup_mode, found._add_completion, found.pretty_exceptions_enable = None, False, False
         found.info.context_settings = HELP
         command = typer.main.get_command(found)

@@ -30,10 +30,15 @@ def plan_command(
 ) -> None:
     """Answer one configuration: memory, step time, days and dollars.
 
-    planner plan llama-3-70b-h100, planner plan my.toml --set job.precision=fp16,
-    planner plan mixtral-8x7b --on 32xh100 --tokens 100B --seq-len 4k, planner plan llama-3-8b --lora --on rtx-4090,
-    planner plan --from launch.sh ds_config.json --on h100: launch files of Megatron-LM, DeepSpeed, torchtitan, NeMo,
-    Accelerate, TRL, axolotl, LLaMA-Factory, torchtune, peft, vLLM, SGLang, TensorRT-LLM or llama.cpp.
+    \b
+    planner plan llama-3-70b-h100
+    planner plan my.toml --set job.precision=fp16
+    planner plan mixtral-8x7b --on 32xh100 --tokens 100B --seq-len 4k
+    planner plan llama-3-8b --lora --on rtx-4090
+    planner plan --from launch.sh ds_config.json --on h100
+
+    --from reads launch files of Megatron-LM, DeepSpeed, torchtitan, NeMo, Accelerate, TRL, axolotl, LLaMA-Factory,
+    torchtune, peft, vLLM, SGLang, TensorRT-LLM and llama.cpp.
     """
     check_plot(plot)
     if given.launch_files:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from planner.cli.asked import Given, asking, scenario_with
+from planner.cli.asked import Given, grouped, scenario_with
 from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
@@ -36,29 +35,90 @@ def _tables(*renderables: Any) -> None:
     show(*renderables)
 
 
-@asking
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a run writes beside its answer."""
+
+    months: Annotated[Path | None, typer.Option("--months", help="Write dollars by month: .csv, .xlsx, .parquet, .json.")] = None
+    focus: Annotated[Path | None, typer.Option("--focus", help="Write the bill's rows in the columns of FOCUS.")] = None
+    xlsx: Annotated[
+        Path | None, typer.Option("--xlsx", metavar="FILE.xlsx", help="Write bill, months, what moves it and assumptions.")
+    ] = None
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw dollars by month.")] = None
+    tags: Annotated[str, typer.Option("--tags", metavar="KEY=VALUE,...", help="Tags of the rows, such as team=nlp.")] = ""
+    currency: Currency = "USD"
+
+    def check(self) -> None:
+        """Refuse what cannot be written before anything is computed."""
+        from planner.cli.output import check_plot
+        from planner.common.tables import check_output
+
+        for path in (self.months, self.focus, self.xlsx):
+            if path is not None:
+                check_output(path)
+        if self.xlsx is not None and self.xlsx.suffix.lower() != ".xlsx":
+            raise PlannerError("--xlsx {0}: give a path that ends in .xlsx.", self.xlsx)
+        check_plot(self.plot)
+        if self.tags and self.focus is None and self.xlsx is None:
+            raise PlannerError("--tags belongs to --focus and --xlsx; give one of them, or leave it out.")
+        self.tag_table()
+
+    def tag_table(self) -> dict[str, str]:
+        """KEY=VALUE pairs."""
+        parts = [part.partition("=") for part in self.tags.split(",") if part]
+        if any(not key or not value for key, _, value in parts):
+            raise PlannerError(
+                "--tags = {0!r}: write KEY=VALUE pairs with commas between them, such as team=nlp,project=a.", self.tags
+            )
+        return {key: value for key, _, value in parts}
+
+    def write(self, priced: Sequence[tuple[str, Any, Any]], swings: Mapping[str, Sequence[Any]]) -> None:
+        """All files asked for; PlannerError where nothing has a price."""
+        paths = {"--months": self.months, "--focus": self.focus, "--xlsx": self.xlsx, "--plot": self.plot}
+        asked = [name for name, path in paths.items() if path is not None]
+        if not asked:
+            return
+        if not priced:
+            raise PlannerError("{0}: no case has a price; give price.usd_per_gpu_hour.", asked[0])
+        import pandas as pd
+
+        from planner.common.tables import write_table, write_workbook
+        from planner.lifecycle.sensitivity import cash_flow
+        from planner.prices.currency import exchange_rate
+        from planner.reports.focus import focus_table
+        from planner.reports.workbook import bill_sheets
+
+        rate, tags = exchange_rate(self.currency, "--currency"), self.tag_table()
+        flows = {label: cash_flow(run, bill) for label, run, bill in priced}
+        if self.months is not None:
+            rows = [{"case": label, **asdict(m), "total_usd": m.total_usd} for label, flow in flows.items() for m in flow]
+            write_table(self.months, pd.DataFrame(rows))
+        if self.focus is not None:
+            write_table(self.focus, pd.DataFrame(focus_table(priced, datetime.date.today(), tags, rate)))
+        if self.xlsx is not None:
+            write_workbook(self.xlsx, bill_sheets(priced, flows, swings, rate, tags))
+        if self.plot is not None:
+            from planner.reports.cash_flow import save_cash_flow
+
+            save_cash_flow(self.plot, flows, {label: bill for label, _, bill in priced})
+
+
+@grouped(Given, Written)
 def run_command(
     given: Given,
+    written: Written,
     more: Annotated[list[str] | None, typer.Argument(metavar="[SCENARIO]...", help="More scenarios, side by side.")] = None,
     as_json: AsJson = False,
-    months: Annotated[Path | None, typer.Option("--months", help="Write dollars by month as CSV, parquet or JSON lines.")] = None,
-    focus: Annotated[Path | None, typer.Option("--focus", help="Write the bill's rows in the columns of FOCUS.")] = None,
-    tags: Annotated[str, typer.Option("--tags", metavar="KEY=VALUE,...", help="Tags of those rows, such as team=nlp.")] = "",
 ) -> None:
     """Estimate a whole training run: days including failures and checkpoints, cost, energy, CO2.
 
     Reads the tables [run] and [cost] of the scenario beside those of planner plan.
     """
-    from planner.lifecycle.sensitivity import cash_flow, tornado
+    from planner.lifecycle.sensitivity import tornado
+    from planner.prices.currency import exchange_rate
 
-    for path in (months, focus):
-        if path is not None:
-            from planner.common.tables import check_output
-
-            check_output(path)
-    if tags and focus is None:
-        raise PlannerError("--tags belongs to --focus; give both or neither.")
-
+    written.check()
+    rate = exchange_rate(written.currency, "--currency")
     first, usual = given.scenario()
     questions = [first, *(scenario_with(path, given.change) for path in more or ())]
     cases = [case for question in questions for case in question.cases]
@@ -66,14 +126,12 @@ def run_command(
     bills = [case.bill(run) for case, run in zip(cases, runs, strict=True)]
     labels = [case.label for case in cases]
     priced = [(label, run, bill) for label, run, bill in zip(labels, runs, bills, strict=True) if bill is not None]
-    if months is not None:
-        _write_months(months, [(label, cash_flow(run, bill)) for label, run, bill in priced])
-    if focus is not None:
-        _write_focus(focus, priced, tags)
     swings = {label: tornado(run, bill) for label, run, bill in priced}
+    written.write(priced, swings)
     if as_json:
         _json(
             {
+                "exchange_rate": vars(rate),
                 "cases": [
                     {
                         "label": label,
@@ -82,40 +140,15 @@ def run_command(
                         "tornado": [asdict(swing) for swing in swings.get(label, ())],
                     }
                     for label, run, bill in zip(labels, runs, bills, strict=True)
-                ]
+                ],
             }
         )
         return
     from planner.reports.whole_run import run_table, tornado_table
 
     title = " | ".join(question.title for question in questions)
-    _tables(run_table(title, labels, runs, bills), *(tornado_table(label, found) for label, found in swings.items()), *usual)
-
-
-def _write_focus(path: Path, priced: Sequence[tuple[str, Any, Any]], tags: str) -> None:
-    import pandas as pd
-
-    from planner.common.tables import write_table
-    from planner.reports.focus import focus_table
-
-    parts = [part.partition("=") for part in tags.split(",") if part]
-    if any(not key or not value for key, _, value in parts):
-        raise PlannerError("--tags = {0!r}: write KEY=VALUE pairs with commas between them, such as team=nlp,project=a.", tags)
-    rows = focus_table(priced, datetime.date.today(), json.dumps({key: value for key, _, value in parts}) if parts else "")
-    if not rows:
-        raise PlannerError("--focus: no case has a price; give price.usd_per_gpu_hour.")
-    write_table(path, pd.DataFrame(rows))
-
-
-def _write_months(path: Path, flows: Sequence[tuple[str, Sequence[Any]]]) -> None:
-    import pandas as pd
-
-    from planner.common.tables import write_table
-
-    rows = [{"case": label, **asdict(month), "total_usd": month.total_usd} for label, flow in flows for month in flow]
-    if not rows:
-        raise PlannerError("--months: no case has a price; give price.usd_per_gpu_hour.")
-    write_table(path, pd.DataFrame(rows))
+    tornados = [tornado_table(label, found) for label, found in swings.items()]
+    _tables(run_table(title, labels, runs, bills, rate), *tornados, *usual)
 
 
 @prices_app.command("list")

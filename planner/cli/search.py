@@ -16,7 +16,8 @@ from planner.common.errors import PlannerError
 
 if TYPE_CHECKING:
     from planner.layout_search.question import SearchQuestion
-    from planner.scenarios.scenario import Case, Scenario
+    from planner.layout_search.result import SearchResult
+    from planner.scenarios.scenario import Case, Outlook, Scenario
 
 STOPPED = 130
 """Exit code after Ctrl-C, with the rows found so far printed all the same."""
@@ -94,14 +95,36 @@ def search_command(
     table = result.to_frame()
     if out is not None:
         write_table(out, table)
+    first = _outlook(scenario.cases[0], result)
     if as_json:
-        print_json({**table.attrs, "rows": table.to_dict(orient="records")})
+        budget = None if first is None else first.to_dict()
+        print_json({**table.attrs, "outlook": budget, "rows": table.to_dict(orient="records")})
     else:
         from planner.reports.search import search_report
 
-        show(search_report(sought.target, result, table), *usual)
+        show(search_report(sought.target, result, table, first), *usual)
     if not result.complete:
         raise typer.Exit(STOPPED)
+
+
+def _outlook(case: Case, result: SearchResult) -> Outlook | None:
+    """The whole run and the bill of the recommended row, as ``planner run`` has them; None where nothing fits."""
+    from planner.training.planning import plan
+
+    if not len(result.found.rows):
+        return None
+    setup = result.question.setups[int(result.rows.setup[0])]
+    grid = setup.grid
+    answer = plan(
+        model=grid.model,
+        cluster=grid.cluster,
+        framework=grid.framework,
+        job=grid.job,
+        layout=result.rows.layouts.row(0),
+        price=setup.price,
+        explain=False,
+    )
+    return case.outlook(answer)
 
 
 @asking

@@ -140,7 +140,9 @@ def serve_command(
 ) -> None:
     """Memory, latency, throughput, queueing and cost of a model that answers requests; several deployments side by side.
 
-    planner serve gpt-oss-120b --on h100 --clients 64, planner serve --from serve.sh --on h100 --rate 4.
+    \b
+    planner serve gpt-oss-120b --on h100 --clients 64
+    planner serve --from serve.sh --on h100 --rate 4
     """
     from planner.scenarios.serving import read_serving_scenario
 
@@ -193,11 +195,20 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     seq_len: Annotated[
         int, typer.Option("--seq-len", help="Tokens of a request with its answer, or of a training sequence.")
     ] = 2048,
-    batch: Annotated[int, typer.Option("--batch", help="Sequences at once: of a replica, or per GPU in training.")] = 1,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", help="Sequences at once: of a replica (as many as the latencies allow), or per GPU in training (1)."
+        ),
+    ] = None,
+    tpot: Annotated[float | None, typer.Option("--tpot", help="Of serving: most seconds per output token; 0.1.")] = None,
+    ttft: Annotated[float | None, typer.Option("--ttft", help="Of serving: most seconds until the first token; 2.")] = None,
     weights: Annotated[str, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...")] = "bf16",
-    engine: Annotated[str | None, typer.Option("--engine", help="Of serving: vllm, sglang ...; vllm.")] = None,
-    framework: Annotated[str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual.")] = None,
-    rank: Annotated[int | None, typer.Option("--rank", help="Of lora's and qlora's adapters; 16.")] = None,
+    engine: Annotated[str | None, typer.Option("--engine", help="Of serving: sglang, llama.cpp ...; vllm when left out.")] = None,
+    framework: Annotated[
+        str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual when left out.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters of lora and qlora; 16 when left out.")] = None,
     headroom: Annotated[float, typer.Option("--headroom", help="Part of a card to leave free besides.")] = 0.0,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
@@ -209,7 +220,7 @@ def size_command(  # noqa: PLR0913  (options of the command line)
 
     from planner.model.catalog import load_model
     from planner.reports.sizing import sizes_table
-    from planner.studies.sizing import Purpose, sizes
+    from planner.studies.sizing import TPOT_S, TTFT_S, Capacity, Purpose, sizes
 
     if weights != "bf16" and purpose != "serve":
         raise PlannerError("--weights {0}: goes with --for serve; --for qlora stores frozen weights in 4 bit.", weights)
@@ -219,12 +230,19 @@ def size_command(  # noqa: PLR0913  (options of the command line)
         raise PlannerError("--framework {0}: goes with tuning; --for serve takes --engine.", framework)
     if rank is not None and purpose not in ("lora", "qlora"):
         raise PlannerError("--rank {0}: only --for lora and --for qlora have adapters.", rank)
+    for option, value in (("--tpot", tpot), ("--ttft", ttft)):
+        if value is not None and (purpose != "serve" or batch is not None):
+            raise PlannerError(
+                "{0} {1:g}: goes with --for serve, and bounds how many are served at once without --batch.", option, value
+            )
     with progress_bar("GPU types", quiet=as_json) as progress:
         found = sizes(
             load_model(model),
             cast(Purpose, purpose),
             seq_len=seq_len,
-            batch=batch,
+            batch=Capacity(tpot_s=TPOT_S if tpot is None else tpot, ttft_s=TTFT_S if ttft is None else ttft, value=True)
+            if batch is None
+            else batch,
             weights=weights,
             engine=engine or "vllm",
             framework=framework,

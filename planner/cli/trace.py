@@ -26,7 +26,9 @@ def trace_command(
     A process for each pipeline stage, a track for computation and for each kind of communication, exposed and hidden, and a
     counter of memory by kind. The trace spans the plan's step time; its largest memory is the plan's.
 
-    planner trace llama-3-70b-h100 -o step.json, planner trace mixtral-8x7b --on 32xh100 --memory memory.csv.
+    \b
+    planner trace llama-3-70b-h100 -o step.json
+    planner trace mixtral-8x7b --on 32xh100 --memory memory.csv
     """
     if out.suffix.lower() != ".json":
         raise PlannerError("--out {0}: give a path that ends in .json.", out, code="usage", field="--out", value=str(out))

@@ -284,10 +284,10 @@ def load_held_out(path: Path = TABLE) -> pd.DataFrame | None:
     return pd.read_parquet(path) if path.is_file() else None
 
 
-def uncertainty_text(models: Iterable[Held], source: str) -> str:
+def uncertainty_text(models: Iterable[Held], source: str, where: str = "the runs are in held_out.parquet") -> str:
     """``catalog/uncertainty.toml``: one table a metric."""
     lines = [
-        f"# Written by {source}; the runs are in held_out.parquet.",
+        f"# Written by {source}; {where}.",
         "# The hierarchical model of log(measured / predicted), hierarchy.py. deviations: standard deviations",
         "# of effects; terms: of the logarithm of the spread, doubts: their variances; scale, pair_scale: factors on deviations",
         "# so that 90 % of runs, and of pairs of runs, left out by source lie inside; covariance: of an effect with those",

@@ -119,6 +119,39 @@ def fit_field_factor(published: Sequence[float], modelled: Sequence[Modelled], o
     )
 
 
+def fit_kinds(runs: Sequence[PublishedRun], models: Sequence[Modelled]) -> dict[str, FieldFactor]:
+    """The factor of each kind of hours: its own mean, drawn towards that of both as far as they cannot be told apart.
+
+    Software slower than the stacks modelled and layouts that were not the best lengthen a step of either kind; experiments
+    and restarts whole runs only. With means a, b and variances v, w (``fit_field_factor``) the kinds differ by
+    t = max(0, (a - b)^2 - v - w) / 2, and a becomes s a + (1 - s) m with s = t / (t + v) and m the mean of both, weighted
+    by 1 / (v + t) (Morris 1983). Kinds of fewer than two runs are left out; ``num_runs`` counts the runs of all kinds.
+    """
+    alone = {}
+    for kind in sorted({run.measured for run in runs}):
+        members = [i for i, run in enumerate(runs) if run.measured == kind]
+        if len(members) > 1:
+            alone[kind] = fit_field_factor(
+                [runs[i].gpu_hours for i in members], [models[i] for i in members], [runs[i].organisation for i in members]
+            )
+    if not alone:
+        return {}
+    means = np.array([math.log(fit.factor) for fit in alone.values()])
+    errors = np.array([fit.log_error**2 for fit in alone.values()])
+    apart = 0.0 if len(means) == 1 else max(float(np.var(means, ddof=1)) - float(errors.mean()), 0.0)
+    weights = 1.0 / (errors + apart)
+    common, of_common = float(np.average(means, weights=weights)), 1.0 / float(weights.sum())
+    own = apart / (apart + errors)
+    drawn = own * means + (1.0 - own) * common
+    error = np.sqrt(own * errors + (1.0 - own) ** 2 * of_common)
+    return {
+        kind: fit.model_copy(
+            update={"factor": math.exp(float(mean)), "log_error": float(e), "num_runs": sum(f.num_runs for f in alone.values())}
+        )
+        for (kind, fit), mean, e in zip(alone.items(), drawn, error, strict=True)
+    }
+
+
 def model_run(run: PublishedRun) -> Modelled:
     """GPU-hours of a run's stages, with failures, checkpoints and restarts where its hours hold them.
 
@@ -177,15 +210,15 @@ def compare_published() -> tuple[Comparison, ...]:
 
 
 def compare(runs: Sequence[PublishedRun], models: Sequence[Modelled], i: int) -> Comparison:
-    """Run ``i`` with the factor of other organisations' runs whose hours hold the same: its own interval, their spread and
-    the error of their mean together. PlannerError when fewer than two such runs are left."""
+    """Run ``i`` with the factor of other organisations' runs: its own interval, their spread and the error of their mean
+    together. The factor is that of its kind of hours, of the other kind where nobody else has its own (``fit_kinds``).
+    PlannerError when fewer than two such runs are left."""
     mine = runs[i]
-    others = [j for j, r in enumerate(runs) if r.organisation != mine.organisation and r.measured == mine.measured]
-    if len(others) < 2:
+    others = [j for j, r in enumerate(runs) if r.organisation != mine.organisation]
+    found = fit_kinds([runs[j] for j in others], [models[j] for j in others])
+    if not found:
         raise PlannerError("{0}: a factor needs two runs of other organisations than {1}.", mine.name, mine.organisation)
-    fit = fit_field_factor(
-        [runs[j].gpu_hours for j in others], [models[j] for j in others], [runs[j].organisation for j in others]
-    )
+    fit = found.get(mine.measured) or next(iter(found.values()))
     own, expected = models[i], models[i].hours * fit.factor
     low, high = (math.hypot(side, Z_90 * fit.predictive_spread) for side in (own.log_lower, own.log_upper))
     return Comparison(

@@ -43,6 +43,7 @@ class Curves(Spec):
     fp8_cast_passes: Size = 2.7  # passes over the activations (read, write, scale) to quantize them
     grouped_tokens: Size = 32.0  # rows lost to ragged tiles, per expert
     grouped_fraction: Fraction = 1.0  # of the plain matrix multiply's fraction
+    expert_layer_latency_s: Seconds = 4e-5  # of sorting tokens to experts and two grouped multiplies in a serving engine
     attention_latency_s: Seconds = 1e-5
     attention_forward_fraction: Fraction  # of the newest kernels
     attention_backward_fraction: Fraction

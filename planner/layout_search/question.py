@@ -114,7 +114,7 @@ class SearchTerms(TypedDict, total=False):
     allow: Iterable[str]
 
 
-def as_question(
+def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     *,
     model: ModelLike,
     cluster: ClusterLike,

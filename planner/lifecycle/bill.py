@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -13,18 +15,22 @@ from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.common.units import DAY_S, DTYPE_BYTES, GB, HOUR_S
-from planner.lifecycle.simulation import WholeRun
-from planner.prices.carbon import Grid, find_grid
-from planner.prices.market import market, run_usd
+from planner.hardware.cluster import Cluster
+from planner.lifecycle.simulation import Z_90, WholeRun
+from planner.prices.carbon import Grid, embodied_grams, find_grid
+from planner.prices.market import market
 from planner.prices.ownership import JOULES_PER_KWH, OwnedGpu, Ownership, constants, owned_gpu, power_w_per_gpu
 from planner.prices.price import Price
+from planner.training.plan import at_price, held_usd
 from planner.uncertainty.interval import Interval
 
 Usd = Annotated[float, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(gt=0, strict=True)]
 MONTH_S = 365.25 / 12.0 * DAY_S
-ITEMS = ("gpu_hours", "commitment", "storage", "egress", "preprocessing")
+ITEMS = ("gpu_hours", "commitment", "spares", "storage", "egress", "transfer", "preprocessing", "tax")
+HELD = ("gpu_hours", "commitment", "spares")
+"""Items that follow from how long GPUs are held, at their price."""
 
 
 class Costs(Spec):
@@ -41,6 +47,10 @@ class Costs(Spec):
     storage_s: Amount | None = None  # how long it is kept; None = the run's wall-clock
     egress_bytes: Amount = 0.0
     egress_usd_per_gb: Usd | None = None
+    transfer_bytes: Amount = 0.0  # between regions or to another provider: data and checkpoints that move on the way
+    transfer_usd_per_gb: Usd | None = None
+    tax_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of all items, value-added or sales tax that nobody refunds
+    tags: dict[str, str] = Field(default_factory=dict)  # team = "nlp": in every row of the bill
 
     num_documents: Count | None = None
     seconds_per_document: Annotated[float, Field(gt=0)] | None = None
@@ -62,6 +72,8 @@ class Costs(Spec):
             raise ValueError("storage_usd_per_gb_month is missing, though something is stored")
         if self.egress_bytes and self.egress_usd_per_gb is None:
             raise ValueError("egress_usd_per_gb is missing, though egress_bytes is given")
+        if self.transfer_bytes and self.transfer_usd_per_gb is None:
+            raise ValueError("transfer_usd_per_gb is missing, though transfer_bytes is given")
         if self.num_documents and self.usd_per_cpu_hour is None:
             raise ValueError("usd_per_cpu_hour is missing, though documents are preprocessed")
         return self
@@ -77,11 +89,27 @@ class Market:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of a bill for whoever checks it: ``quantity`` x ``unit_usd`` = ``usd``, and where the unit price is from."""
+
+    item: str
+    quantity: float
+    unit: str
+    unit_usd: float
+    usd: float
+    term: str
+    source: str
+    date: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bill:
     """Dollars of a whole run with 90 % intervals. ``items_usd`` add up to ``total_usd``; owning is an alternative, not an item.
 
-    ``budget_usd`` is the total with GPU-hours as published runs took them (``WholeRun.budget_gpu_hours``). Intervals hold
-    the run's GPU-hours and what one would pay for one; ``market`` says how far quotes are apart.
+    ``budget_usd`` is the total with GPU-hours as published runs took them (``WholeRun.budget_gpu_hours``), ``budget_mean_usd``
+    what many such runs would cost on average: above it, because hours and prices may be higher by more than they may be lower.
+    Intervals hold the run's GPU-hours and what one would pay for one; ``market`` says how far quotes are apart.
+    ``embodied_grams_co2``: the share of making the servers, beside the electricity's ``grams_co2``.
     """
 
     price: Price
@@ -90,15 +118,19 @@ class Bill:
     items_usd: Mapping[str, Interval]
     total_usd: Interval
     budget_usd: Interval
+    budget_mean_usd: float
     preprocessing_s: float
     preprocessing_cpu_hours: float
     embedding_bytes: float
     stored_bytes: float
     energy_kwh: Interval
     grams_co2: Interval | None
+    embodied_grams_co2: Interval
     grid: Grid | None
     owned: OwnedGpu | None
     owned_usd: Interval | None
+    tags: Mapping[str, str]
+    lines: tuple[Line, ...]
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,14 +170,16 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
     embeddings = embedding_bytes(spec.num_vectors or 0, spec.vector_dimensions or 0, spec.vector_dtype)
     stored = spec.dataset_bytes + spec.kept_checkpoints * result.checkpoint_bytes + embeddings
     wall_s, cpu_hours = preprocessing_s(spec.num_documents or 0, spec.seconds_per_document or 0.0, spec.num_workers)
-    items = {
-        "gpu_hours": _rented(result.gpu_hours, price),
-        "commitment": _exact(_left_over(result, price)),
+    beside = {
         "storage": _storage(result, spec, stored),
         "egress": _exact(spec.egress_bytes / GB * (spec.egress_usd_per_gb or 0.0)),
+        "transfer": _exact(spec.transfer_bytes / GB * (spec.transfer_usd_per_gb or 0.0)),
         "preprocessing": _exact(cpu_hours * (spec.usd_per_cpu_hour or 0.0)),
     }
-    power = spec.power_w_per_gpu or power_w_per_gpu(answer.cluster)
+    items = _taxed({**_held(result, result.gpu_hours, price), **beside}, spec)
+    budget = _taxed({**_held(result, result.budget_gpu_hours, price), **beside}, spec)
+    total, budget_usd = _sum(items.values()), _sum(budget.values())
+    power = spec.power_w_per_gpu or drawn_w(answer.cluster, result.run.power_cap_w)
     pue = spec.pue or constants().pue
     energy = result.gpu_hours.scaled(energy_kwh(1.0, power, pue))
     grid = None if spec.region is None else find_grid(spec.region)
@@ -155,34 +189,98 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
         stale=price.is_stale(day),
         market=_market(price),
         items_usd=items,
-        total_usd=_sum(items.values()),
-        budget_usd=_sum([_rented(result.budget_gpu_hours, price), *(items[n] for n in ITEMS if n != "gpu_hours")]),
+        total_usd=total,
+        budget_usd=budget_usd,
+        budget_mean_usd=mean_of(budget_usd),
         preprocessing_s=wall_s,
         preprocessing_cpu_hours=cpu_hours,
         embedding_bytes=embeddings,
         stored_bytes=stored,
         energy_kwh=energy,
         grams_co2=None if grid is None else energy.scaled(grid.grams_co2_per_kwh),
+        embodied_grams_co2=result.gpu_hours.scaled(embodied_grams(1.0, answer.cluster.node.num_gpus)),
         grid=grid,
         owned=owned,
         owned_usd=None if owned is None else result.gpu_hours.scaled(owned.usd_per_gpu_hour),
+        tags=spec.tags,
+        lines=_lines(result, spec, price, items, stored, cpu_hours),
         notes=_notes(spec, price, day, owned),
     )
 
 
-def _rented(hours: Interval, price: Price) -> Interval:
-    """Dollars of GPU-hours at a price: both are uncertain, and their errors are independent."""
-    money = hours.scaled(price.usd_per_gpu_hour)
-    if price.usd_per_gpu_hour <= 0.0:
-        return money
-    lower, upper = price.interval_usd_per_gpu_hour
-    return money.with_factor(lower / price.usd_per_gpu_hour, upper / price.usd_per_gpu_hour)
+def drawn_w(cluster: Cluster, cap_w: float | None = None) -> float:
+    """Average watts of one GPU's share of its server while training; a cap takes off what the GPU itself would draw above it."""
+    power, rated = power_w_per_gpu(cluster), cluster.accelerator.tdp_w
+    return power if cap_w is None or not rated else power - max(constants().power_share * rated - cap_w, 0.0)
 
 
-def _left_over(result: WholeRun, price: Price) -> float:
-    """Dollars of a term that binds longer than the run, for hours that nothing uses."""
-    run_s, gpus = result.wall_s.expected, result.plan.num_gpus
-    return float(run_usd(run_s, gpus, price)) - price.usd_per_gpu_hour * gpus * run_s / HOUR_S
+def mean_of(money: Interval) -> float:
+    """Mean of a quantity whose logarithm is normal on either side of its median: the average of exp(s^2 / 2) Phi(s) each.
+
+    E = m (e^(a^2/2) Phi(-a) + e^(b^2/2) Phi(b)) with a, b the lower and the upper standard deviation of the logarithm.
+    """
+    if money.expected <= 0.0 or money.lower <= 0.0:
+        return money.expected
+    low, high = (abs(math.log(end / money.expected)) / Z_90 for end in (money.lower, money.upper))
+    law = NormalDist()
+    return money.expected * (math.exp(low * low / 2.0) * law.cdf(-low) + math.exp(high * high / 2.0) * law.cdf(high))
+
+
+def _held(result: WholeRun, hours: Interval, price: Price) -> dict[str, Interval]:
+    """Dollars of the GPUs: hours of the run, hours that a term binds and nothing uses, spares for as long as the run.
+
+    A term that binds longer than the run costs the same however long that takes: the ends of both items add up to it.
+    """
+    gpus, rented = result.plan.num_gpus, at_price(hours.scaled(price.usd_per_gpu_hour), price)
+    seconds, spares = hours.scaled(HOUR_S / gpus), result.run.spare_nodes * result.plan.cluster.node.num_gpus
+    both = held_usd(seconds, gpus, price)
+    share = rented.expected / both.expected if both.expected else 1.0
+    return {
+        "gpu_hours": both.scaled(share) if share < 1.0 - 1e-12 else rented,
+        "commitment": both.scaled(1.0 - share) if share < 1.0 - 1e-12 else _exact(0.0),
+        "spares": held_usd(seconds, spares, price) if spares else _exact(0.0),
+    }
+
+
+def _taxed(items: dict[str, Interval], spec: Costs) -> dict[str, Interval]:
+    """The items in order, with the tax on all of them."""
+    tax = _sum(items.values()).scaled(spec.tax_rate) if spec.tax_rate else _exact(0.0)
+    return {name: {**items, "tax": tax}[name] for name in ITEMS}
+
+
+def _lines(
+    result: WholeRun, spec: Costs, price: Price, items: Mapping[str, Interval], stored: float, cpu_hours: float
+) -> tuple[Line, ...]:
+    """What is charged, as quantity x unit price; lines of nothing are left out."""
+    rent, hours = price.usd_per_gpu_hour, result.gpu_hours.expected
+    kept_s = result.wall_s.expected if spec.storage_s is None else spec.storage_s
+    quote = (rent, price.term, price.source or "given", price.date)
+    given = ("", "given", "")
+    before = sum(items[name].expected for name in ITEMS if name != "tax")
+    found = {
+        "gpu_hours": (hours, "GPU-hours", *quote),
+        "commitment": (items["commitment"].expected / rent if rent else 0.0, "GPU-hours", *quote),
+        "spares": (items["spares"].expected / rent if rent else 0.0, "GPU-hours", *quote),
+        "storage": (stored / GB * kept_s / MONTH_S, "GB-months", spec.storage_usd_per_gb_month or 0.0, *given),
+        "egress": (spec.egress_bytes / GB, "GB", spec.egress_usd_per_gb or 0.0, *given),
+        "transfer": (spec.transfer_bytes / GB, "GB", spec.transfer_usd_per_gb or 0.0, *given),
+        "preprocessing": (cpu_hours, "CPU-hours", spec.usd_per_cpu_hour or 0.0, *given),
+        "tax": (before, "USD", spec.tax_rate, *given),
+    }
+    return tuple(
+        Line(
+            item=name,
+            quantity=quantity,
+            unit=unit,
+            unit_usd=unit_usd,
+            usd=items[name].expected,
+            term=term,
+            source=source,
+            date=date,
+        )
+        for name, (quantity, unit, unit_usd, term, source, date) in found.items()
+        if items[name].expected > 0.0
+    )
 
 
 def _storage(result: WholeRun, spec: Costs, stored: float) -> Interval:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +77,36 @@ def placed_load(shares: Array, ep: int) -> float:
     rng = np.random.default_rng(0)
     placed = rng.permuted(np.broadcast_to(shares, (200, len(shares))), axis=1)
     return float(placed.reshape(200, ep, -1).sum(axis=2).max(axis=1).mean() * ep)
+
+
+def sorted_load(shares: Array, ep: int) -> float:
+    """``expert_load`` with the fullest experts together on one rank: the worst placement."""
+    return expert_load(np.sort(shares)[::-1], ep)
+
+
+def rebalanced_load(shares: Array, ep: int) -> float:
+    """``expert_load`` where experts are placed by their measured load: the fullest first, each on the emptiest rank with room.
+
+    Longest-processing-time order (Graham 1969) with E / ep places on a rank, as expert-parallel load balancers pack without
+    copies. Copies of full experts (DeepSeek's EPLB with redundant experts) are not counted: they only lower it.
+    """
+    if len(shares) % ep:
+        return expert_load(shares, ep)  # says why not
+    room = np.full(ep, len(shares) // ep)
+    ranks = np.zeros(ep)
+    for share in np.sort(shares)[::-1]:
+        rank = int(np.argmin(np.where(room > 0, ranks, np.inf)))
+        ranks[rank], room[rank] = ranks[rank] + share, room[rank] - 1
+    return float(max(ranks.max() * ep, 1.0))
+
+
+PLACEMENTS: dict[str, Callable[[Array, int], float]] = {
+    "given": expert_load,
+    "random": placed_load,
+    "sorted": sorted_load,
+    "rebalanced": rebalanced_load,
+}
+"""What a placement of experts makes of the fullest rank."""
 
 
 def dropped_share(shares: Array, capacity_factor: float) -> float:

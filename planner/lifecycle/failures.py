@@ -37,21 +37,32 @@ STRATA = 8
 Seconds = Annotated[float, Field(gt=0)]
 
 
+CAUSES_OF_FAILURES = ("gpu", "network", "software", "node")
+"""What stops a job: GPUs, their network ports and switches, and software grow with the GPUs; hosts with the nodes."""
+
+
 class FailureRates(Spec):
-    """Mean seconds between failures of one GPU and of one node, from a published run."""
+    """Mean seconds between failures by cause, from a published run: of one GPU, of its share of the network and of the
+    software that runs on it, and of one node (host, power, its maintenance). A table of nodes alone counts all causes there."""
 
     name: str
     description: str = ""
     gpu_mtbf_s: Seconds | None = None
+    network_mtbf_s: Seconds | None = None
+    software_mtbf_s: Seconds | None = None
     node_mtbf_s: Seconds | None = None
     counts: Literal["jobs", "nodes"] = "jobs"  # what was counted: interruptions of jobs, or failed nodes alone
     log_spread: Annotated[float, Field(ge=0)] = 0.0  # of clusters around these rates, natural logarithm
 
     def rate_per_s(self, num_gpus: float, num_nodes: float) -> float:
-        """Failures per second of a cluster: GPUs / their mean time + nodes / theirs."""
-        gpus = num_gpus / self.gpu_mtbf_s if self.gpu_mtbf_s else 0.0
-        nodes = num_nodes / self.node_mtbf_s if self.node_mtbf_s else 0.0
-        return gpus + nodes
+        """Failures per second of a cluster: GPUs over their mean times + nodes over theirs."""
+        return sum(self.by_cause(num_gpus, num_nodes).values())
+
+    def by_cause(self, num_gpus: float, num_nodes: float) -> dict[str, float]:
+        """Failures per second by cause: the same GPUs in smaller nodes meet more failures of hosts, and no more of GPUs."""
+        counts = {cause: num_nodes if cause == "node" else num_gpus for cause in CAUSES_OF_FAILURES}
+        times = {cause: getattr(self, f"{cause}_mtbf_s") for cause in CAUSES_OF_FAILURES}
+        return {cause: counts[cause] / mean if mean else 0.0 for cause, mean in times.items()}
 
 
 @cache
@@ -72,23 +83,31 @@ def _papers(rates: FailureRates) -> str:
 def typical_rates() -> FailureRates:
     """The geometric mean of the published rates of interruptions of jobs, per node of eight GPUs, and their spread.
 
-    Between GPUs and the rest of a node they are shared as in the one table that counts both.
+    They are shared among causes as in the one table that counts each.
     """
     tables = [rates for rates in failure_rates().values() if rates.counts == "jobs"]
-    both = next(rates for rates in tables if rates.gpu_mtbf_s and rates.node_mtbf_s)
     logs = np.log([rates.rate_per_s(PER_NODE, 1) for rates in tables])
-    rate, share = float(np.exp(logs.mean())), PER_NODE / float(both.gpu_mtbf_s or 1.0) / both.rate_per_s(PER_NODE, 1)
     source = "geometric mean of " + "; ".join(f"{rates.name} ({_papers(rates)})" for rates in tables)
     return FailureRates.build(
         {
             "name": "published",
             "description": "interruptions of jobs on published clusters",
-            "gpu_mtbf_s": {"value": PER_NODE / (rate * share), "kind": "published", "source": source},
-            "node_mtbf_s": {"value": 1.0 / (rate * (1.0 - share)), "kind": "published", "source": source},
+            **_shared_out(float(np.exp(logs.mean())), source),
             "log_spread": {"value": float(logs.std(ddof=1)), "kind": "published", "source": source},
         },
         "run.failures",
     )
+
+
+def _shared_out(rate_per_s: float, source: str) -> dict[str, Any]:
+    """Mean times by cause of what a node of eight GPUs meets at this rate, in the shares of the table that counts causes."""
+    counted = next(rates for rates in failure_rates().values() if rates.gpu_mtbf_s and rates.node_mtbf_s)
+    parts, whole = counted.by_cause(PER_NODE, 1), counted.rate_per_s(PER_NODE, 1)
+    counts = {cause: 1 if cause == "node" else PER_NODE for cause in parts}
+    return {
+        f"{cause}_mtbf_s": {"value": counts[cause] * whole / (rate_per_s * part), "kind": "published", "source": source}
+        for cause, part in parts.items()
+    }
 
 
 def load_failure_rates(name: str) -> FailureRates:
@@ -102,7 +121,24 @@ def load_failure_rates(name: str) -> FailureRates:
         raise PlannerError(
             "run.failures = {0!r}: not a published set of rates; {1}", name, near(name, {*known, "none", "published"})
         )
-    return known[name]
+    found = known[name]
+    if found.gpu_mtbf_s is not None or found.node_mtbf_s is None:
+        return found
+    shares = _shared_out(1.0 / found.node_mtbf_s, _papers(found))
+    return FailureRates.build({"name": name, "description": found.description, "counts": found.counts, **shares}, "run.failures")
+
+
+def waiting_s(rate_per_s: float, repair_s: float, spare_nodes: int) -> float:
+    """Mean seconds until a node stands in the place of one that failed: 0 while a spare is there, else until one is repaired.
+
+    Nodes in repair are Poisson with mean a = rate x repair (an infinite-server queue). With s spares a failure finds none
+    where s or more are in repair, and of those s and itself the first returns after repair / (s + 1): P(N >= s) repair / (s + 1).
+    """
+    mean = rate_per_s * repair_s
+    if mean <= 0.0:
+        return 0.0
+    fewer = sum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(spare_nodes))
+    return max(1.0 - fewer, 0.0) * repair_s / (spare_nodes + 1)
 
 
 def young_interval_s(write_s: float, mtbf_s: float) -> float:
@@ -120,23 +156,50 @@ def daly_interval_s(write_s: float, mtbf_s: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Interruptions:
-    """What may stop the job, and what it costs: rates per second, and seconds down before each restart."""
+    """What may stop the job, and what it costs: rates per second, and seconds down before each restart.
+
+    ``outage``: all nodes at once (power, cooling, storage); ``rollback``: a loss spike or silent corruption, which also loses
+    ``rollback_s`` of work. ``replacement_s``: mean wait of a failure for a node in the failed one's place. ``unwritten_s``:
+    how long a checkpoint that does not block the job is not yet on storage; an interruption meanwhile falls back on the one
+    before, which costs that much work on average.
+    """
 
     failure_rate_per_s: float = 0.0
     preemption_rate_per_s: float = 0.0
+    outage_rate_per_s: float = 0.0
+    rollback_rate_per_s: float = 0.0
     detection_s: float = 0.0
     preemption_wait_s: float = 0.0
+    outage_s: float = 0.0
+    rollback_s: float = 0.0
+    replacement_s: float = 0.0
     restart_s: float = 0.0
+    unwritten_s: float = 0.0
+
+    @property
+    def other_rate_per_s(self) -> float:
+        """Interruptions that are no failures, per second of running."""
+        return self.preemption_rate_per_s + self.outage_rate_per_s + self.rollback_rate_per_s
 
     @property
     def rate_per_s(self) -> float:
         """All interruptions per second of running."""
-        return self.failure_rate_per_s + self.preemption_rate_per_s
+        return self.failure_rate_per_s + self.other_rate_per_s
 
     @property
     def failure_share(self) -> float:
         """Part of the interruptions that are failures."""
         return self.failure_rate_per_s / self.rate_per_s if self.rate_per_s else 1.0
+
+    def downtime(self, failures: Array, preemptions: Array, outages: Array, rollbacks: Array) -> dict[str, Array]:
+        """Seconds by cause of so many interruptions of each kind, without lost work and restarts."""
+        return {
+            "detection": failures * self.detection_s,
+            "replacement": failures * self.replacement_s,
+            "preemption": preemptions * self.preemption_wait_s,
+            "outage": outages * self.outage_s,
+            "rollback": rollbacks * self.rollback_s,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,14 +209,24 @@ class Losses:
     checkpoint: Array
     lost_work: Array
     detection: Array
+    replacement: Array
     preemption: Array
+    outage: Array
+    rollback: Array
     restart: Array
     interruptions: Array
 
     @property
     def total(self) -> Array:
         """All seconds beside the work itself."""
-        return self.checkpoint + self.lost_work + self.detection + self.preemption + self.restart
+        down = self.detection + self.replacement + self.preemption + self.outage + self.rollback
+        return self.checkpoint + self.lost_work + down + self.restart
+
+
+def _only_writes(writes: Array) -> Losses:
+    """The losses of runs that nothing interrupts."""
+    zeros = {name: np.zeros(writes.shape) for name in Losses.__dataclass_fields__}
+    return Losses(**{**zeros, "checkpoint": writes})
 
 
 def expected_losses(work_s: float, interval_s: float, write_s: float, stops: Interruptions) -> Losses:
@@ -167,18 +240,18 @@ def expected_losses(work_s: float, interval_s: float, write_s: float, stops: Int
     rate, zero = stops.rate_per_s, np.zeros(1)
     writes = write_s * (whole + (rest > 0))
     if rate == 0:
-        return Losses(checkpoint=writes, lost_work=zero, detection=zero, preemption=zero, restart=zero, interruptions=zero)
+        return _only_writes(writes)
     count, lost = zero, zero
     for successes, length in ((whole, np.full(1, interval_s + write_s)), ((rest > 0).astype(float), rest + write_s)):
         length = np.where(successes > 0, length, 0.0)
         again = successes * np.expm1(rate * length)
         count, lost = count + again, lost + again * _truncated_moments(length, rate)[0]
-    failures, restart = count * stops.failure_share, stops.restart_s
+    kinds = (stops.failure_rate_per_s, stops.preemption_rate_per_s, stops.outage_rate_per_s, stops.rollback_rate_per_s)
+    restart = stops.restart_s
     return Losses(
         checkpoint=writes,
-        lost_work=lost,
-        detection=failures * stops.detection_s,
-        preemption=(count - failures) * stops.preemption_wait_s,
+        lost_work=lost + count * stops.unwritten_s,
+        **stops.downtime(*(count * (kind / rate) for kind in kinds)),
         restart=count * np.expm1(rate * restart) / rate,
         interruptions=count * np.exp(rate * restart),
     )
@@ -196,7 +269,7 @@ def simulate_clusters(
     middles = (np.arange(STRATA) + 0.5) / STRATA
     factors = [math.exp(log_spread * NormalDist().inv_cdf(float(middle))) for middle in middles]
     longest = max(min(interval_s, float(work_s.max())) + write_s, stops.restart_s)
-    most = max(0.5 * MOST_ATTEMPTS_LOG / longest - stops.preemption_rate_per_s, stops.failure_rate_per_s)
+    most = max(0.5 * MOST_ATTEMPTS_LOG / longest - stops.other_rate_per_s, stops.failure_rate_per_s)
     part = np.arange(len(work_s)) % STRATA
     found = {name: np.zeros(len(work_s)) for name in Losses.__dataclass_fields__}
     for i, factor in enumerate(factors):
@@ -215,10 +288,10 @@ def simulate_losses(work_s: Array, interval_s: float, write_s: float, stops: Int
     with the exact mean and variance. Raises PlannerError when an interval can hardly ever be finished.
     """
     whole, rest = _intervals(work_s, interval_s)
-    rate, zero = stops.rate_per_s, np.zeros(work_s.shape)
+    rate = stops.rate_per_s
     writes = write_s * (whole + (rest > 0))
     if rate == 0:
-        return Losses(checkpoint=writes, lost_work=zero, detection=zero, preemption=zero, restart=zero, interruptions=zero)
+        return _only_writes(writes)
     longest = rate * (interval_s if whole.any() else float(rest.max())) + rate * write_s
     logs = np.log1p(whole.max()) + longest + rate * stops.restart_s
     if max(longest, rate * stops.restart_s) > MOST_ATTEMPTS_LOG or logs > MOST_INTERRUPTIONS_LOG:
@@ -234,16 +307,26 @@ def simulate_losses(work_s: Array, interval_s: float, write_s: float, stops: Int
     lost, count = _failed_attempts(rng, whole, np.full(work_s.shape, interval_s + write_s), rate)
     lost_rest, count_rest = _failed_attempts(rng, (rest > 0).astype(float), rest + write_s, rate)
     count = count + count_rest
-    failures = rng.binomial(count.astype(np.int64), stops.failure_share).astype(float)
+    kinds = _split(rng, count, stops)
     broken, again = _failed_attempts(rng, count, np.full(work_s.shape, stops.restart_s), rate)
     return Losses(
         checkpoint=writes,
-        lost_work=lost + lost_rest,
-        detection=failures * stops.detection_s,
-        preemption=(count - failures) * stops.preemption_wait_s,
+        lost_work=lost + lost_rest + count * stops.unwritten_s,
+        **stops.downtime(*kinds),
         restart=count * stops.restart_s + broken,
         interruptions=count + again,
     )
+
+
+def _split(rng: np.random.Generator, count: Array, stops: Interruptions) -> tuple[Array, Array, Array, Array]:
+    """How many of each run's interruptions are failures, preemptions, outages and rollbacks."""
+    left = count.astype(np.int64)
+    rest, found = stops.rate_per_s, []
+    for kind in (stops.failure_rate_per_s, stops.preemption_rate_per_s, stops.outage_rate_per_s):
+        drawn = rng.binomial(left, min(kind / rest, 1.0)) if rest > 0 else np.zeros_like(left)
+        left, rest = left - drawn, rest - kind
+        found.append(drawn.astype(float))
+    return found[0], found[1], found[2], left.astype(float)
 
 
 def _intervals(work_s: Array, interval_s: float) -> tuple[Array, Array]:

@@ -31,5 +31,5 @@ class FieldFactor(Spec):
 
 @cache
 def field_factor() -> FieldFactor:
-    """The factor fitted on those runs of the catalog whose hours are of whole runs."""
+    """The factor of whole runs, fitted on all runs of the catalog (planner/evidence/published_runs.py)."""
     return FieldFactor.build(read_table(CATALOG)["field"], str(CATALOG))

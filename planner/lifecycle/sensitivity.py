@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.common.units import HOUR_S
-from planner.lifecycle.bill import MONTH_S, Bill
+from planner.common.units import DAY_S, HOUR_S
+from planner.lifecycle.bill import HELD, ITEMS, MONTH_S, Bill
 from planner.lifecycle.simulation import Z_90, WholeRun, expected_run
+from planner.lifecycle.spec import MEAN_TIMES
+from planner.prices.market import Commitment, commitment, run_usd
 
 RECOVERY_S = (600.0, 3.0 * HOUR_S)
 """From an interruption to work again: with automation and spare nodes, and where people must act. Assumed."""
@@ -41,10 +43,17 @@ def tornado(result: WholeRun, bill: Bill) -> tuple[Swing, ...]:
 
 def _swings(result: WholeRun, bill: Bill) -> Iterator[Swing]:
     rent = bill.price.usd_per_gpu_hour
-    rest = bill.total_usd.expected - bill.items_usd["gpu_hours"].expected
+    usd = {name: item.expected for name, item in bill.items_usd.items()}
+    beside = sum(usd[name] for name in ITEMS if name not in (*HELD, "tax"))
+    before, gpus = sum(usd.values()) - usd["tax"], result.plan.num_gpus
+    taxed = 1.0 + (usd["tax"] / before if before else 0.0)
+    spares = result.run.spare_nodes * result.plan.cluster.node.num_gpus
 
     def total(hours: float, usd_per_gpu_hour: float = rent) -> float:
-        return rest + hours * usd_per_gpu_hour
+        price = replace(bill.price, usd_per_gpu_hour=usd_per_gpu_hour)  # what a term binds is paid at that price, too
+        seconds = hours / gpus * HOUR_S
+        held = float(run_usd(seconds, gpus, price)) + (float(run_usd(seconds, spares, price)) if spares else 0.0)
+        return (beside + held) * taxed
 
     hours, step = result.gpu_hours.expected, result.step_time_s
     ends = [step.lower / step.expected, step.upper / step.expected]
@@ -74,7 +83,7 @@ def _hours(result: WholeRun, rates: float = 1.0, recovery_s: float | None = None
     """Expected GPU-hours of the run with other failures or another recovery."""
     spec, known = result.run, result.run.rates()
     changes: dict[str, Any] = {"num_simulations": 100}
-    for name in ("gpu_mtbf_s", "node_mtbf_s"):
+    for name in MEAN_TIMES:
         value = getattr(spec, name) or getattr(known, name)
         if value is not None:
             changes[name] = value / rates
@@ -85,39 +94,54 @@ def _hours(result: WholeRun, rates: float = 1.0, recovery_s: float | None = None
 
 @dataclass(frozen=True, kw_only=True)
 class Month:
-    """Dollars that fall due in one month of the run; ``month`` counts from 1."""
+    """Dollars that fall due in one month; ``month`` counts from 1. Fields are the items of the bill."""
 
     month: int
     gpu_hours_usd: float
     commitment_usd: float
+    spares_usd: float
     storage_usd: float
     preprocessing_usd: float
     egress_usd: float
+    transfer_usd: float
+    tax_usd: float
 
     @property
     def total_usd(self) -> float:
         """All of it."""
-        return self.gpu_hours_usd + self.commitment_usd + self.storage_usd + self.preprocessing_usd + self.egress_usd
+        return float(sum(value for name, value in vars(self).items() if name != "month"))
 
 
 def cash_flow(result: WholeRun, bill: Bill) -> tuple[Month, ...]:
-    """The bill month by month: rent and storage as time passes, preprocessing before the first step; egress, and bound hours
-    that nothing uses, after the last.
+    """The bill month by month: rent and storage as time passes, preprocessing and transfer before the first step, egress after
+    the last. Bound hours that nothing uses are paid as the term says: what of it is upfront at once, the rest evenly over its
+    months. Tax falls due with what it is on.
 
     A month is a twelfth of a year. The months add up to ``bill.total_usd.expected``.
     """
     wall_s = result.wall_s.expected
-    count = max(math.ceil(wall_s / MONTH_S), 1)
+    during = max(math.ceil(wall_s / MONTH_S), 1)
     usd = {name: item.expected for name, item in bill.items_usd.items()}
-    shares = [min(MONTH_S, wall_s - i * MONTH_S) / wall_s for i in range(count)]
-    return tuple(
-        Month(
-            month=i + 1,
-            gpu_hours_usd=usd["gpu_hours"] * share,
-            commitment_usd=usd["commitment"] if i == count - 1 else 0.0,
-            storage_usd=usd["storage"] * share,
-            preprocessing_usd=usd["preprocessing"] if i == 0 else 0.0,
-            egress_usd=usd["egress"] if i == count - 1 else 0.0,
-        )
-        for i, share in enumerate(shares)
-    )
+    term = commitment(bill.price.term) if usd["commitment"] else None
+    bound = 1 if term is None else max(math.ceil(term.length_days * DAY_S / MONTH_S), 1)
+    before = sum(usd.values()) - usd["tax"]
+    rate = usd["tax"] / before if before else 0.0
+    found = []
+    for i in range(max(during, bound)):
+        share = max(min(MONTH_S, wall_s - i * MONTH_S), 0.0) / wall_s if i < during else 0.0
+        due = {
+            "gpu_hours": usd["gpu_hours"] * share,
+            "commitment": 0.0 if term is None else _bound(usd["commitment"], term, i, bound),
+            "spares": usd["spares"] * share,
+            "storage": usd["storage"] * share,
+            "preprocessing": usd["preprocessing"] if i == 0 else 0.0,
+            "egress": usd["egress"] if i == during - 1 else 0.0,
+            "transfer": usd["transfer"] if i == 0 else 0.0,
+        }
+        found.append(Month(month=i + 1, tax_usd=rate * sum(due.values()), **{f"{name}_usd": x for name, x in due.items()}))
+    return tuple(found)
+
+
+def _bound(usd: float, term: Commitment, month: int, months: int) -> float:
+    """What of a term's unused hours falls due in a month."""
+    return usd * ((term.upfront_fraction if month == 0 else 0.0) + (1.0 - term.upfront_fraction) / months)

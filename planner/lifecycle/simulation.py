@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
@@ -15,7 +16,7 @@ from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
-from planner.lifecycle.expert_load import dropped_share, expert_load, given_shares, placed_load, read_histogram, zipf_shares
+from planner.lifecycle.expert_load import PLACEMENTS, dropped_share, given_shares, read_histogram, zipf_shares
 from planner.lifecycle.failures import (
     Interruptions,
     Losses,
@@ -28,6 +29,7 @@ from planner.lifecycle.failures import (
 from planner.lifecycle.field_factor import field_factor
 from planner.lifecycle.spec import Run
 from planner.operators.routing import job_load
+from planner.prices.ownership import constants
 from planner.prices.price import gpu_hours
 from planner.training.plan import Plan, step_time_interval
 from planner.training.planning import plan
@@ -35,11 +37,13 @@ from planner.uncertainty.interval import Interval
 from planner.workload.precision import precisions
 
 CAUSES = (
-    "compute", "expert_imbalance", "stragglers", "warmup", "evaluation", "startup", "checkpoint", "lost_work", "detection",
-    "preemption", "restart", "field",
+    "compute", "expert_imbalance", "stragglers", "power_cap", "warmup", "evaluation", "startup", "ramp_up", "maintenance",
+    "checkpoint", "lost_work", "detection", "replacement", "preemption", "outage", "rollback", "restart", "field",
 )  # fmt: skip
 """Seconds of wall-clock, by cause; ``compute`` is steps times the step time with balanced experts,
 ``field`` what published runs took beyond what is modelled (only with ``run.field = "published"``)."""
+KERNELS = ("forward", "backward", "recompute", "bubble", "optimizer")
+"""Parts of a step that last longer when the clock of the GPUs is lower; messages and transfers to the host do not."""
 Z_90 = NormalDist().inv_cdf(0.95)
 
 
@@ -69,6 +73,7 @@ class WholeRun:
     mean_wall_s: float
     interruptions: Interval
     mtbf_s: float | None
+    failures_by_cause: Mapping[str, float]
     checkpoint_bytes: float
     checkpoint_write_s: float
     checkpoint_interval_s: float | None
@@ -106,6 +111,7 @@ class WholeRun:
             **intervals,
             **{n: getattr(self, n) for n in plain},
             "causes_s": dict(self.causes_s),
+            "failures_by_cause": dict(self.failures_by_cause),
             "assumptions": dict(self.assumptions),
             "failure_rates": describe(self.run.rates()),
             "run": self.run.model_dump(exclude={"provenance"}),
@@ -120,13 +126,15 @@ class _Work:
     compute: Array
     expert_imbalance: Array
     stragglers: Array
+    power_cap: Array
     warmup: Array
     evaluation: Array
+    maintenance: Array
     field: Array
 
     @property
     def total(self) -> Array:
-        return self.compute + self.expert_imbalance + self.stragglers + self.warmup + self.evaluation + self.field
+        return sum((getattr(self, name) for name in _Work.__dataclass_fields__), np.zeros(self.compute.shape))
 
 
 def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> WholeRun:
@@ -164,7 +172,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
 
 def _spread_of_rates(spec: Run) -> float:
     """How far clusters are apart; 0 where the user gives the rates of this one."""
-    return 0.0 if spec.gpu_mtbf_s or spec.node_mtbf_s else spec.rates().log_spread
+    return 0.0 if spec.measured_rates() else spec.rates().log_spread
 
 
 def checkpoint_bytes(answer: Plan) -> float:
@@ -211,7 +219,7 @@ def _load(answer: Plan, spec: Run, shares: Array | None) -> float:
     if shares is None:
         return job_load(answer.model, answer.job, answer.layout.ep)
     placement = spec.expert_placement or ("given" if spec.expert_zipf is None else "random")
-    return (placed_load if placement == "random" else expert_load)(shares, answer.layout.ep)
+    return PLACEMENTS[placement](shares, answer.layout.ep)
 
 
 def _with_load(answer: Plan, load: float) -> Plan:
@@ -250,18 +258,43 @@ def _work(
     if rng is not None and spec.slow_node_probability:
         slow = (rng.random(len(own)) < slow).astype(float)
     stretch = straggler_factor(spec.straggler_jitter, loaded.num_gpus) * (1.0 + slow * (spec.slow_node_slowdown - 1.0))
+    capped = capped_slowdown(loaded, spec.power_cap_w) - 1.0
     warm = min(float(spec.warmup_steps), steps) * loaded.step_time_s * (spec.warmup_slowdown - 1.0)
     evaluations = np.floor(steps / spec.evaluation_every_steps) if spec.evaluation_every_steps else 0.0
     warmup = warm * own * stretch
     evaluation = evaluations * (spec.evaluation_tokens or 0) * _forward_s_per_token(loaded) * own * stretch
+    slower = (compute + uneven) * stretch * capped
+    busy = (compute + uneven) * stretch + slower + warmup + evaluation
+    stops = np.floor(busy * field / spec.maintenance_every_s) if spec.maintenance_every_s else np.zeros(own.shape)
     return _Work(
         compute=compute,
         expert_imbalance=uneven,
         stragglers=(compute + uneven) * (stretch - 1.0),
+        power_cap=slower,
         warmup=warmup,
         evaluation=evaluation,
-        field=((compute + uneven) * stretch + warmup + evaluation) * (field - 1.0),
+        maintenance=stops * ((spec.maintenance_s or 0.0) + spec.restart_s),
+        field=busy * (field - 1.0),
     )
+
+
+def capped_slowdown(answer: Plan, cap_w: float | None) -> float:
+    """How many times as long a step takes when each GPU is held to ``cap_w`` watts; 1 without a cap, or above what it draws.
+
+    Power grows with the cube of the clock (dynamic power ~ f V^2, V ~ f), so kernels run (draw / cap)^(1/3) times as long;
+    messages and the host do not. The draw is the catalog's average share of the rated power. PlannerError without one.
+    """
+    if cap_w is None:
+        return 1.0
+    rated = answer.cluster.accelerator.tdp_w
+    if not rated:
+        raise PlannerError(
+            "run.power_cap_w = {0:g}: the rated power of {1} is not known.", cap_w, answer.cluster.accelerator.name
+        )
+    slower = math.pow(max(constants().power_share * rated / cap_w, 1.0), 1.0 / 3.0)
+    parts = answer.step_parts_s
+    kernels = sum(parts[name] for name in KERNELS) / answer.step_time_s
+    return 1.0 + kernels * (slower - 1.0)
 
 
 def _forward_s_per_token(answer: Plan) -> float:
@@ -290,14 +323,16 @@ def _result(
     write_s: float,
     interval_s: float | None,
 ) -> WholeRun:
-    walls = simulated[0].total + simulated[1].total + spec.restart_s
-    found = {**vars(expected[0]), **vars(expected[1]), "startup": np.full(1, spec.restart_s)}
+    walls = simulated[0].total + simulated[1].total + spec.restart_s + spec.ramp_up_s
+    once = {"startup": np.full(1, spec.restart_s), "ramp_up": np.full(1, spec.ramp_up_s)}
+    found = {**vars(expected[0]), **vars(expected[1]), **once}
     causes = {name: float(found[name][0]) for name in CAUSES}
     wall = sum(causes.values())
     factor = answer.model.capacity_factor
     dropped = 0.0 if shares is None or factor is None else dropped_share(shares, factor)
     step = step_time_interval(loaded)
-    hours = gpu_hours(walls, float(answer.num_gpus))
+    paid = spec.ramp_up_s / 2.0  # nodes come in evenly: on average they are paid for half of that time
+    hours = gpu_hours(walls - paid, float(answer.num_gpus))
     budget = _budget(spec, wall, walls)
     return WholeRun(
         plan=answer,
@@ -305,14 +340,15 @@ def _result(
         num_steps=float(answer.num_steps or 0),
         step_time_s=step,
         wall_s=_interval(wall, walls, f"{spec.num_simulations} simulated runs; {_spread(spec, step)}"),
-        gpu_hours=_interval(float(gpu_hours(wall, float(answer.num_gpus))), np.asarray(hours)),
+        gpu_hours=_interval(float(gpu_hours(wall - paid, float(answer.num_gpus))), np.asarray(hours)),
         budget_s=budget,
-        budget_gpu_hours=budget.scaled(answer.num_gpus / HOUR_S),
+        budget_gpu_hours=_budget(spec, wall - paid, walls - paid).scaled(answer.num_gpus / HOUR_S),
         goodput=_interval(causes["compute"] / wall, simulated[0].compute / walls),
         causes_s=causes,
         mean_wall_s=float(walls.mean()),
         interruptions=_interval(float(expected[1].interruptions[0]), simulated[1].interruptions),
         mtbf_s=1.0 / stops.rate_per_s if stops.rate_per_s else None,
+        failures_by_cause=_by_cause(answer, spec, float(expected[1].interruptions[0]), stops),
         checkpoint_bytes=size,
         checkpoint_write_s=write_s,
         checkpoint_interval_s=interval_s,
@@ -321,6 +357,12 @@ def _result(
         assumptions=spec.assumptions(),
         notes=_notes(answer, loaded, dropped),
     )
+
+
+def _by_cause(answer: Plan, spec: Run, interruptions: float, stops: Interruptions) -> dict[str, float]:
+    """Expected interruptions by what fails: GPUs, network, software, nodes; without preemptions, outages and rollbacks."""
+    rates = spec.rates().by_cause(answer.num_gpus, answer.cluster.num_nodes)
+    return {cause: interruptions * rate / stops.rate_per_s if stops.rate_per_s else 0.0 for cause, rate in rates.items()}
 
 
 def _budget(spec: Run, wall: float, walls: NDArray[np.float64]) -> Interval:

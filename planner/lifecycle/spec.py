@@ -9,11 +9,13 @@ from pydantic import Field, model_validator
 
 from planner.common.message import Message
 from planner.common.spec import Spec
-from planner.lifecycle.failures import FailureRates, Interruptions, load_failure_rates
+from planner.lifecycle.failures import CAUSES_OF_FAILURES, FailureRates, Interruptions, load_failure_rates, waiting_s
 
 Seconds = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0, strict=True)]
+MEAN_TIMES = tuple(f"{cause}_mtbf_s" for cause in CAUSES_OF_FAILURES)
+"""Fields that replace a published mean time between failures."""
 
 ASSUMED = {
     "failures": "this cluster fails as often as published ones do; they are apart by a factor of six, which the interval holds",
@@ -31,11 +33,22 @@ class Run(Spec):
 
     failures: str = "published"  # the mean of catalog/failures.toml, one of its tables, or "none"
     gpu_mtbf_s: Positive | None = None  # of one GPU, instead of the published one
+    network_mtbf_s: Positive | None = None  # of one GPU's share: its port, cable and part of the switches
+    software_mtbf_s: Positive | None = None  # of one GPU's share
     node_mtbf_s: Positive | None = None
+    spare_nodes: Annotated[int, Field(ge=0, strict=True)] = 0  # rented for the whole run, in a failed node's place at once
+    repair_s: Positive | None = None  # until a failed node is back; None = another one is at hand at no charge
     detection_s: Seconds = 300.0
     restart_s: Seconds = 300.0  # without reading the checkpoint, which is added
     preemption_mtbf_s: Positive | None = None  # of one spot node
     preemption_wait_s: Seconds = 600.0
+    outage_mtbf_s: Positive | None = None  # of all nodes at once: power, cooling, storage
+    outage_s: Positive | None = None
+    rollback_mtbf_s: Positive | None = None  # between loss spikes or silent corruption that send the run back
+    rollback_s: Positive | None = None  # work that it goes back, beside that since the last checkpoint
+    maintenance_every_s: Positive | None = None  # planned stops, at a checkpoint
+    maintenance_s: Positive | None = None
+    ramp_up_s: Seconds = 0.0  # nodes come in one after the other, paid from then on, until the run may begin
 
     checkpoint: Literal["daly", "young", "none"] = "daly"
     checkpoint_interval_s: Positive | None = None  # given instead of computed
@@ -43,7 +56,8 @@ class Run(Spec):
     checkpoint_bytes: Positive | None = None  # given instead of computed
     node_storage_bytes_per_s: Positive = 2e9
     storage_bytes_per_s: Positive | None = None  # of all nodes together
-    blocking_fraction: Annotated[float, Field(ge=0, le=1)] = 1.0  # of a write that the job waits for
+    blocking_fraction: Annotated[float, Field(ge=0, le=1)] = 1.0  # of a write that the job waits for; the rest is not yet safe
+    power_cap_w: Positive | None = None  # of one GPU, its own watts
 
     evaluation_every_steps: Count | None = None
     evaluation_tokens: Count | None = None
@@ -57,7 +71,8 @@ class Run(Spec):
     expert_shares: tuple[float, ...] | None = None  # of the tokens, one per expert
     expert_zipf: Annotated[float, Field(ge=0)] | None = None  # exponent; 0 = balanced
     expert_histogram: str | None = None  # file of measured counts
-    expert_placement: Literal["random", "given"] | None = None  # of experts on ranks; given = in their order. None = by kind
+    expert_placement: Literal["random", "given", "sorted", "rebalanced"] | None = None
+    # of experts on ranks: given = in their order, sorted = the fullest together, rebalanced = by load. None = by kind
 
     field: Literal["none", "published"] = "none"  # multiply by what published runs took over what was modelled for them
 
@@ -70,6 +85,21 @@ class Run(Spec):
         self._only_one(("expert_shares", "expert_zipf", "expert_histogram"))
         if (self.evaluation_every_steps is None) != (self.evaluation_tokens is None):
             raise ValueError("evaluation needs both evaluation_every_steps and evaluation_tokens; give both or neither")
+        for one, other in (
+            ("outage_mtbf_s", "outage_s"),
+            ("rollback_mtbf_s", "rollback_s"),
+            ("maintenance_every_s", "maintenance_s"),
+        ):
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                raise ValueError(Message("{0} and {1} work together; give both or neither", one, other))
+        if self.expert_placement is not None and not self._uneven():
+            raise ValueError(
+                Message(
+                    "expert_placement = {0!r} needs expert_shares, expert_zipf or expert_histogram: without them experts are "
+                    "placed at random",
+                    self.expert_placement,
+                )
+            )
         given = self.checkpoint_interval_s is not None or self.checkpoint_every_steps is not None
         if given and "checkpoint" in self.model_fields_set:
             raise ValueError(
@@ -83,6 +113,9 @@ class Run(Spec):
             raise ValueError("slow_node_probability and slow_node_slowdown work together; give both or neither")
         return self
 
+    def _uneven(self) -> bool:
+        return self.expert_shares is not None or self.expert_zipf is not None or self.expert_histogram is not None
+
     def _only_one(self, names: tuple[str, ...]) -> None:
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
@@ -91,22 +124,30 @@ class Run(Spec):
     def rates(self) -> FailureRates:
         """Published rates with the given ones in their place."""
         start = load_failure_rates(self.failures)
-        own = {n: getattr(self, n) for n in ("gpu_mtbf_s", "node_mtbf_s") if getattr(self, n) is not None}
+        own = {n: getattr(self, n) for n in MEAN_TIMES if getattr(self, n) is not None}
         if not own:
             return start
         if "failures" not in self.model_fields_set:  # a given rate alone stands for all failures
             return FailureRates.build({"name": "given", **own}, "run")
         return start.replaced(**own)
 
-    def interruptions(self, num_gpus: int, num_nodes: int, read_s: float) -> Interruptions:
-        """Rates of a cluster, and what an interruption costs when a checkpoint takes ``read_s`` to read."""
-        preempted = num_nodes / self.preemption_mtbf_s if self.preemption_mtbf_s else 0.0
+    def interruptions(self, num_gpus: int, num_nodes: int, write_s: float) -> Interruptions:
+        """Rates of a cluster, and what an interruption costs when a checkpoint takes ``write_s`` to write, and to read again."""
+        causes = self.rates().by_cause(num_gpus, num_nodes)
+        failures = sum(causes.values())
+        wait = waiting_s(failures - causes["software"], self.repair_s, self.spare_nodes) if self.repair_s else 0.0
         return Interruptions(
-            failure_rate_per_s=self.rates().rate_per_s(num_gpus, num_nodes),
-            preemption_rate_per_s=preempted,
+            failure_rate_per_s=failures,
+            preemption_rate_per_s=num_nodes / self.preemption_mtbf_s if self.preemption_mtbf_s else 0.0,
+            outage_rate_per_s=1.0 / self.outage_mtbf_s if self.outage_mtbf_s else 0.0,
+            rollback_rate_per_s=1.0 / self.rollback_mtbf_s if self.rollback_mtbf_s else 0.0,
             detection_s=self.detection_s,
             preemption_wait_s=self.preemption_wait_s,
-            restart_s=self.restart_s + read_s,
+            outage_s=self.outage_s or 0.0,
+            rollback_s=self.rollback_s or 0.0,
+            replacement_s=wait * (1.0 - causes["software"] / failures) if failures else 0.0,
+            restart_s=self.restart_s + write_s,
+            unwritten_s=0.0 if self.checkpoint == "none" else write_s * (1.0 - self.blocking_fraction),
         )
 
     def bandwidth_bytes_per_s(self, num_nodes: int) -> float:
@@ -119,11 +160,15 @@ class Run(Spec):
         unused = set(self.model_fields_set)
         if self.preemption_mtbf_s is None:
             unused.add("preemption_wait_s")
-        if self.gpu_mtbf_s is not None or self.node_mtbf_s is not None:
+        if self.measured_rates():
             unused.add("failures")
         if self.checkpoint == "none":
             unused |= {"node_storage_bytes_per_s", "blocking_fraction"}
         return {name: why for name, why in ASSUMED.items() if name not in unused}
+
+    def measured_rates(self) -> bool:
+        """Does the user give the rates of this cluster?"""
+        return any(getattr(self, name) is not None for name in MEAN_TIMES)
 
     def histogram_path(self) -> Path | None:
         """The file of measured expert counts."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import gcd
 from typing import Literal
 
 from planner.model.architecture import Model
@@ -70,6 +71,16 @@ def mixer_shape(m: Model) -> MixerShape:
     keys = (m.recurrent_key_heads or m.recurrent_value_heads) * m.recurrent_key_head_dim
     channels = 2 * keys + values if m.conv_kernel else 0
     return MixerShape(keys=keys, values=values, channels=channels, state=state, heads=m.recurrent_value_heads)
+
+
+def state_heads(m: Model) -> int:
+    """Heads that tp must divide where layers keep a state: those of its values and those of its keys; 0 where none does.
+
+    A single group of keys is whole on every rank (vLLM, mamba_mixer2.py; Megatron-Core, ssm/mamba_mixer.py: tp divides heads
+    and groups).
+    """
+    keys = m.recurrent_key_heads if m.recurrent_key_heads > 1 else 0
+    return gcd(m.recurrent_value_heads, keys)
 
 
 def state_bytes(m: Model) -> float:

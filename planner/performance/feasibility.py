@@ -15,6 +15,7 @@ from planner.common.limits import require_answerable
 from planner.common.message import Message
 from planner.hardware.cluster import Cluster, require_vendor
 from planner.model.architecture import Model
+from planner.model.mixers import state_heads
 from planner.operators.teacher import teacher_model
 from planner.workload.framework import Feature, Framework, framework_names, load_framework
 from planner.workload.job import Job
@@ -200,6 +201,19 @@ def _model_rules(q: Question) -> Iterator[Rule]:
         broken=((kv % x.tp) != 0) & ((x.tp % kv) != 0),
         message=lambda y: Message(
             "layout.tp = {0}: neither divides nor is a multiple of num_kv_heads = {1} of {2}", y.tp, kv, m.name
+        ),
+    )
+    states = state_heads(m)
+    yield Rule(
+        reason="tp does not divide the heads of the state",
+        broken=(states % x.tp) != 0,
+        message=lambda y: Message(
+            "layout.tp = {0}: does not divide the heads of the state of {1}, {2} of values and {3} of keys; use one of {4}",
+            y.tp,
+            m.name,
+            m.recurrent_value_heads,
+            m.recurrent_key_heads,
+            divisors(states),
         ),
     )
     dense = m.num_experts == 0 or any(not kind.moe for kind in m.layer_kinds)

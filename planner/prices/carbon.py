@@ -8,6 +8,8 @@ from functools import cache
 
 from planner.common import data
 from planner.common.errors import PlannerError, near
+from planner.common.units import HOUR_S
+from planner.prices.ownership import YEAR_S, constants
 
 TABLE = data.CATALOG / "prices" / "grid_carbon.csv"
 
@@ -38,6 +40,16 @@ def grids() -> dict[str, Grid]:
             for r in csv.DictReader(file)
         ]
     return {g.region.lower(): g for g in rows}
+
+
+def embodied_grams(gpu_hours: float, gpus_per_node: int) -> float:
+    """Grams of CO2 from making the servers, the share of these hours in their years of use: Luccioni et al. 2022, section 4.2.
+
+    hours x (server / GPUs of a node + GPU) / (years x use); servers without their GPUs.
+    """
+    c = constants()
+    hours = c.embodied_years * YEAR_S / HOUR_S * c.embodied_use
+    return gpu_hours * (c.embodied_server_kg / gpus_per_node + c.embodied_gpu_kg) / hours * 1e3
 
 
 def find_grid(region: str) -> Grid:

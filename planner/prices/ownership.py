@@ -45,6 +45,10 @@ class Constants(Spec):
     colocation_usd_per_kw_month: Usd
     idle_power_share: Annotated[float, Field(ge=0, le=1)]
     rent_change_per_year: Annotated[float, Field(gt=-1, lt=1)]
+    embodied_server_kg: Usd
+    embodied_gpu_kg: Usd
+    embodied_years: Positive
+    embodied_use: Annotated[float, Field(gt=0, le=1)]
 
     def owned_defaults(self) -> dict[str, str]:
         """Constants that ``Ownership`` falls back on, with where they come from: field -> "value: source"."""

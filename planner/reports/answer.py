@@ -41,7 +41,10 @@ def answer_lines(plan: Plan, outlook: Outlook | None = None) -> list[tuple[str, 
     found = [("fits", _fits(plan))]
     if plan.fits:
         found += [("step", _step(plan)), ("run", _run(plan)), ("cost", _cost(plan))]
-        found += [] if outlook is None or outlook.run is None else [("budget", _budget(outlook.run, outlook.bill))]
+        if outlook is not None and outlook.run is not None:
+            found += [("budget", _budget(outlook.run, outlook.bill))]
+        elif outlook is not None and outlook.why:
+            found += [("budget", outlook.why)]
     else:
         found += [("why not", join_messages("; ", plan.reasons))]
         near = "none" if plan.nearest is None else layout_words(plan.nearest)

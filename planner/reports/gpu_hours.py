@@ -5,13 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from planner.evidence.published_runs import Comparison, Modelled, fit_field_factor
+from planner.evidence.published_runs import Comparison, fit_kinds
 from planner.lifecycle.field_factor import FieldFactor
 
 HOW = """*Modelled* is undisturbed steps with failures, checkpoints and restarts: what the planner computes from the public
 configuration. Published hours also hold what nobody publishes: slower software than the stacks modelled, layouts that were
 not the best, evaluation, experiments, repeated stages. The *field factor* is published over modelled hours. Each run's is
-fitted on the runs of other organisations only, those of the same kind: hours that authors count, or a step time times steps.
+fitted on the runs of other organisations only. Hours that authors count and a step time times steps are two kinds, each with
+a mean of its own that is drawn towards that of both as far as the runs cannot tell the kinds apart (Morris 1983).
 A run weighs by how sure the planner is of it (random effects, DerSimonian and Laird 1986), and the runs of one organisation,
 which err alike, together count as one. Its 90 % interval is the planner's own, wider where it extrapolates or where the GPUs or
 the layout are not published, with what the others' spread adds.
@@ -53,25 +54,32 @@ def summary(found: Sequence[Comparison]) -> str:
 
 
 def factors(found: Sequence[Comparison]) -> dict[str, FieldFactor]:
-    """The factor of all runs of each kind."""
-    kinds = sorted({c.run.measured for c in found})
-    return {kind: fit_field_factor(*_of_kind(found, kind)) for kind in kinds}
-
-
-def _of_kind(found: Sequence[Comparison], kind: str) -> tuple[list[float], list[Modelled], list[str]]:
-    members = [c for c in found if c.run.measured == kind]
-    return [c.run.gpu_hours for c in members], [c.own for c in members], [c.run.organisation for c in members]
+    """The factor of each kind of hours from all runs."""
+    return fit_kinds([c.run for c in found], [c.own for c in found])
 
 
 def factor_sentence(found: Sequence[Comparison]) -> str:
     """The factors in words."""
     words = {"run": "whole runs", "steps": "step times"}
+    fits = factors(found)
+    counts = {kind: sum(c.run.measured == kind for c in found) for kind in fits}
     parts = [
-        f"{words[kind]} {f.factor:.2f} ({f.num_runs} of them, spread beyond their own intervals {f.log_spread:.2f}, error of the "
-        f"mean {f.log_error:.2f})"
-        for kind, f in factors(found).items()
+        f"{words[kind]} {f.factor:.2f} ({counts[kind]} of them, spread beyond their own intervals {f.log_spread:.2f}, error of "
+        f"the mean {f.log_error:.2f})"
+        for kind, f in fits.items()
     ]
-    return f"Field factors, logarithmic spreads: {'; '.join(parts)}.\n"
+    return f"Field factors, logarithmic spreads: {'; '.join(parts)}.\n\n{by_size(found)}"
+
+
+def by_size(found: Sequence[Comparison]) -> str:
+    """The median error of small and of large runs, each half of them: a factor that size should move would show here."""
+    ranked = sorted(found, key=lambda c: c.run.gpu_hours)
+    half = len(ranked) // 2
+    small, large = (statistics.median(c.error for c in part) for part in (ranked[:half], ranked[half:]))
+    return (
+        f"Median error with the others' factor, by size: {small:+.1%} of the smaller half (up to "
+        f"{ranked[half - 1].run.gpu_hours:,.0f} GPU-hours), {large:+.1%} of the larger.\n"
+    )
 
 
 def section(found: Sequence[Comparison]) -> str:

@@ -16,7 +16,8 @@ from planner.layout_search.table import runner_up, why_second
 from planner.lifecycle.field_factor import field_factor
 from planner.performance.risk import chance
 from planner.reports.plans import ratio_text
-from planner.reports.text import dollars, gib, seconds
+from planner.reports.text import dollars, gib, seconds, span
+from planner.scenarios.scenario import Outlook
 from planner.uncertainty.ratio import Ratio
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 FRONT_ROWS = 12
 
 
-def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> RenderableType:
-    """Tables and sentences of a search."""
+def search_report(title: str, result: SearchResult, table: pd.DataFrame, outlook: Outlook | None = None) -> RenderableType:
+    """Tables and sentences of a search; ``outlook``: the recommended row's whole run and bill."""
     found, q = result.found, result.question
     lines: list[RenderableType] = []
     if not result.complete:
@@ -51,7 +52,7 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame) -> Rend
             f"{gib(first['peak_total_upper_bytes'])} ({first['provenance']}: {first['how_sure']})"
         )
     )
-    lines += _budget(first)
+    lines += _budget(first["rank"], outlook)
     if len(table) > 1:
         lines.append(Text(f"{why_second(table)}; {_second_text(table)}"))
     front = table[table["front"]].sort_values(["step_time_s", "headroom_bytes"], kind="stable")
@@ -83,15 +84,16 @@ def _second_text(table: pd.DataFrame) -> str:
     return f"time over the recommended one's {ratio_text(found)}"
 
 
-def _budget(first: pd.Series[Any]) -> list[RenderableType]:
-    """What to ask money for: the recommended row's time and dollars, times what published runs took over modelled ones."""
-    if not np.isfinite(first["run_s"]):
+def _budget(rank: Any, outlook: Outlook | None) -> list[RenderableType]:
+    """What to ask money for: the recommended row's time and dollars with interruptions, as ``planner run`` states them."""
+    if outlook is None or (outlook.run is None and not outlook.why):
         return []
-    factor = field_factor()
-    money = f" and {dollars(factor.factor * first['cost_usd'])}" if np.isfinite(first["cost_usd"]) else ""
+    if outlook.run is None:
+        return [Text(f"budget of rank {rank}: {outlook.why}", style="bold")]
+    money = "" if outlook.bill is None else f", {span(outlook.bill.budget_usd, dollars)}"
     text = (
-        f"budget of rank {first['rank']}: {seconds(factor.factor * first['run_s'])}{money}, for {factor.num_runs} published runs "
-        f"took {factor.factor:.2f} times what is modelled; planner run adds interruptions and the interval"
+        f"budget of rank {rank}: {span(outlook.run.budget_s, seconds)}{money}: with interruptions, and as published runs went "
+        f"({field_factor().factor:.2f} times what is modelled; planner run)"
     )
     return [Text(text, style="bold")]
 

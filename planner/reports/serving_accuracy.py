@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from planner.common.files import write_texts
+from planner.evidence.held_out import uncertainty_text
 from planner.evidence.serving.residuals import residuals_text
 from planner.evidence.serving.runs import TITLES
-from planner.evidence.serving.study import LEFT_OUT, LIKE, ServingStudy
+from planner.evidence.serving.study import FIGURES, LEFT_OUT, LIKE, ServingStudy
 from planner.evidence.write_fit import constants_written
 from planner.hardware.curves import CURVES
 from planner.reports.serving_plots import save_scatter
 from planner.serving.engine import ENGINES
 from planner.serving.intervals import RESIDUALS
+from planner.uncertainty.effects import SERVING_UNCERTAINTY
 
 HOW = (
     "*In-sample*: the constants saw the measurement. *Without its like*: they were fitted without all measurements of that "
     "engine on that GPU type with that model; *without its model*, *GPU type*, *engine*: without all of that model, GPU type or "
-    "engine. Errors are |predicted / measured - 1|; a median over all rows. *Inside*: measured within the 90 % interval, from "
-    "residuals of measurements unlike it, each predicted without its like. An engine that was measured fewer than 20 times "
-    "has no constant of its own: it inherits those of the engine that it is based on.\n"
+    "engine; *without its source*: without all that the same people measured. Errors are |predicted / measured - 1|; a median "
+    "over all rows. *Inside*: measured within the 90 % interval that constants and errors of the other sources make. An engine "
+    "that was measured fewer than 20 times has no constant of its own: it inherits those of the engine that it is based on.\n"
 )
 
 
@@ -57,24 +59,34 @@ def report(found: ServingStudy, command: str, picture: str) -> str:
 
 
 def _half_widths(found: ServingStudy) -> str:
-    """How wide the classes' intervals are: half of upper less lower, over the expected value."""
+    """How wide the intervals of the runs are: half of upper less lower, over the expected value."""
+    of_root: dict[tuple[str, str], set[str]] = {}
+    metric = {figure: name for name, figures in FIGURES.items() for figure in figures}
+    for run in found.runs:
+        of_root.setdefault((metric[run.figure], run.columns["engine"]), set()).add(run.columns["campaign"])
     rows = []
-    for metric in dict.fromkeys(str(c["metric"]) for c in found.classes):
-        widths = {
-            own: [
-                50.0 * (np.exp(c["upper"]) - np.exp(c["lower"]))
-                for c in found.classes
-                if c["metric"] == metric and own == _own(c)
-            ]
-            for own in (True, False)
-        }
-        text = [f"{np.median(w):.0f}" if w else "-" for w in widths.values()]
-        rows.append([metric, str(len(widths[True])), *text])
-    return _table(["residuals of", "classes of an engine", "their median half-width, %", "of everything else, %"], rows)
+    for figure in dict.fromkeys(run.figure for run in found.runs):
+        of_figure = [i for i, run in enumerate(found.runs) if run.figure == figure and np.isfinite(found.half_width[i])]
+        seen = [i for i in of_figure if len(of_root[metric[figure], found.runs[i].columns["engine"]]) > 1]
+        parts = [np.array(part, dtype=int) for part in (of_figure, seen, sorted(set(of_figure) - set(seen)))]
+        if of_figure:
+            rows.append([TITLES[figure], *(cell for at in parts for cell in _width_cells(found, at))])
+    header = [
+        f"{what}{of}"
+        for of in ("", ", software of several sources", ", software of one")
+        for what in ("rows", "half-width, %", "inside, %")
+    ]
+    return "Of questions of a new source; medians.\n\n" + _table(["figure", *header], sorted(rows))
 
 
-def _own(group: Mapping[str, Any]) -> bool:
-    return bool(group.get("framework"))
+def _width_cells(found: ServingStudy, at: np.ndarray[Any, Any]) -> list[str]:
+    if not len(at):
+        return ["0", "-", "-"]
+    return [
+        str(len(at)),
+        f"{100.0 * float(np.median(found.half_width[at])):.0f}",
+        f"{100.0 * float(np.mean(found.inside[at])):.0f}",
+    ]
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -169,10 +181,12 @@ def _constants(found: ServingStudy) -> str:
 
 
 def write_constants(found: ServingStudy, source: str) -> list[Path]:
-    """Constants into engines and curves, residual classes into serving_residuals.toml; returns the files that changed."""
+    """Constants into engines and curves, the model of errors into serving_uncertainty.toml, classes of memory into
+    serving_residuals.toml; returns the files that changed."""
     date = datetime.date.today().isoformat()
     texts = constants_written(found.found, lambda c: CURVES if c.curves else ENGINES, source, date)
     texts[RESIDUALS] = residuals_text(found.classes, source)
+    texts[SERVING_UNCERTAINTY] = uncertainty_text(found.held, source, "errors of measurements without their source")
     changed = {path: text for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text}
     write_texts(changed)
     return list(changed)

@@ -20,20 +20,24 @@ def sizes_table(found: Sizes) -> RenderableType:
 
     title = f"{found.model.name} ({count(parameters_total(found.model))} parameters), {found.purpose}: GPUs that fit"
     table = Table("GPU", "cut", title=title, title_justify="left", pad_edge=False)
-    for name in ("GPUs", "needed of a card", "free", "tokens/s", "$ per hour", "$ per million tokens"):
+    for name in ("GPUs", "needed of a card", "free", "at once", "tokens/s", "$ per hour", "$ per million tokens", "at best"):
         table.add_column(name, justify="right")
     for s in found.rows:
         hourly = "-" if s.usd_per_hour is None else f"{s.usd_per_hour:.2f}"
-        each = "-" if s.usd_per_million_tokens is None else f"{s.usd_per_million_tokens:.2f}"
+        each = "too slow" if not s.in_time else "-" if s.usd_per_million_tokens is None else f"{s.usd_per_million_tokens:.2f}"
         table.add_row(
             s.accelerator,
             s.cut,
             str(s.num_gpus),
             f"{gib(s.total_bytes)} of {gib(s.card_bytes)}",
             f"{s.headroom:.0%}",
+            f"{s.batch:,}",
             f"{s.tokens_per_s:,.0f}",
             hourly,
             each,
+            ""
+            if s.value is None
+            else f"{s.value.usd_per_million_tokens:.2f} with {s.value.num_gpus} ({s.value.batch:,} at once)",
         )
     lines = []
     for name, best in (("smallest", found.smallest), ("cheapest", found.cheapest)):
@@ -44,6 +48,15 @@ def sizes_table(found: Sizes) -> RenderableType:
             + ("" if best.usd_per_hour is None else f", ${best.usd_per_hour:.2f} per hour")
         )
         lines.append(Text(f"{name}: {text}", style="bold"))
+    best = found.best_value
+    if best is not None:
+        lines.append(
+            Text(
+                f"cheapest per token: {best.num_gpus} x {best.accelerator}, ${best.usd_per_million_tokens:.2f} per million, "
+                f"{best.batch:,} at once",
+                style="bold",
+            )
+        )
     lines += [Text(f"{s.accelerator}: {s.quote}", style="dim") for s in found.rows if s.quote]
     if len(found.left_out) == 1 and not found.rows:
         ((name, why),) = found.left_out.items()

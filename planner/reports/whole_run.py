@@ -16,23 +16,42 @@ from planner.lifecycle.simulation import CAUSES, WholeRun
 from planner.prices.currency import ExchangeRate
 from planner.prices.price import Price, price_text
 from planner.reports.text import dollars, seconds, span
+from planner.uncertainty.interval import Interval
 
 CAUSE_NAMES = {
-    "compute": "steps, balanced and undisturbed", "expert_imbalance": "uneven experts", "warmup": "slow first steps",
-    "startup": "first start", "checkpoint": "writing checkpoints", "lost_work": "work lost to interruptions",
-    "detection": "noticing failures", "preemption": "waiting for spot nodes", "restart": "restarts",
+    "compute": "steps, balanced and undisturbed",
+    "expert_imbalance": "uneven experts",
+    "power_cap": "lower clocks under the cap",
+    "warmup": "slow first steps",
+    "startup": "first start",
+    "ramp_up": "until all nodes are there",
+    "maintenance": "planned stops",
+    "checkpoint": "writing checkpoints",
+    "lost_work": "work lost to interruptions",
+    "detection": "noticing failures",
+    "replacement": "waiting for repaired nodes",
+    "preemption": "waiting for spot nodes",
+    "outage": "outages of all nodes",
+    "rollback": "work done again after rollbacks",
+    "restart": "restarts",
     "field": "beyond the model, as in published runs",
-}  # fmt: skip
+}
 ITEM_NAMES = {
     "gpu_hours": "GPU-hours",
     "commitment": "bound hours that nothing uses",
+    "spares": "spare nodes",
     "storage": "storage",
     "egress": "egress",
+    "transfer": "transfer between regions",
     "preprocessing": "preprocessing (CPU)",
+    "tax": "tax",
 }
+FAILING = {"gpu": "GPUs", "network": "network", "software": "software", "node": "hosts"}
 
 
-def run_table(title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None]) -> RenderableType:
+def run_table(
+    title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None], rate: ExchangeRate | None = None
+) -> RenderableType:
     """One column per run: days, goodput, each cause in time and money, checkpoints, the bill, energy and CO2."""
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
@@ -66,10 +85,13 @@ def run_table(title: str, labels: Sequence[str], runs: Sequence[WholeRun], bills
     head("interruptions and checkpoints")
     row("  mean time between interruptions", [seconds(r.mtbf_s) for r in runs])
     row("  interruptions (90 %)", [span(r.interruptions, lambda v: f"{v:,.3g}") for r in runs])
+    row("    of these", [_by_cause(r) for r in runs])
     row("  checkpoint", [f"{r.checkpoint_bytes / GB:,.0f} GB in {seconds(r.checkpoint_write_s)}" for r in runs])
     row("  every", ["never" if r.checkpoint_interval_s is None else seconds(r.checkpoint_interval_s) for r in runs])
     if any(bills):
         _bill_rows(table, head, bills)
+        if rate is not None and rate.currency != "USD":
+            _in_currency(table, bills, rate)
     return Group(table, *_notes(labels, runs, bills))
 
 
@@ -84,12 +106,25 @@ def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # typ
     table.add_row("  total as modelled (90 %)", *["-" if b is None else span(b.total_usd, dollars) for b in bills])
     budgets = [Text("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills]
     table.add_row("  budget, as published runs went (90 %)", *budgets)
+    table.add_row("    mean of many such runs", *["-" if b is None else dollars(b.budget_mean_usd) for b in bills])
     table.add_row("  energy", *["-" if b is None else span(b.energy_kwh, lambda v: f"{v:,.0f} kWh") for b in bills])
     if any(b is not None and b.grams_co2 for b in bills):
         table.add_row("  CO2", *[_carbon(b) for b in bills])
+        table.add_row("  CO2 of making the servers", *["-" if b is None else _tonnes(b.embodied_grams_co2) for b in bills])
     if any(b is not None and b.owned for b in bills):
         table.add_row("  on own hardware (90 %)", *[_own(b) for b in bills])
         table.add_row("  owning pays above", *[_break_even(b) for b in bills])
+
+
+def _in_currency(table: Table, bills: Sequence[Bill | None], rate: ExchangeRate) -> None:
+    """Total and budget in another currency, with the day of its rate."""
+
+    def show(usd: float) -> str:
+        return f"{rate.currency} {usd / rate.usd_per_unit:,.0f}"
+
+    table.add_row("  total as modelled", *["-" if b is None else span(b.total_usd, show) for b in bills])
+    table.add_row("  budget", *["-" if b is None else span(b.budget_usd, show) for b in bills])
+    table.add_row(f"    at USD a {rate.currency}", *[f"{rate.usd_per_unit:g}, {rate.date}"] * len(bills))
 
 
 def tornado_table(label: str, swings: Sequence[Swing]) -> RenderableType:
@@ -100,6 +135,13 @@ def tornado_table(label: str, swings: Sequence[Swing]) -> RenderableType:
     for s in swings:
         table.add_row(s.name, s.low, dollars(s.low_usd), s.high, dollars(s.high_usd))
     return table
+
+
+def _by_cause(run: WholeRun) -> str:
+    """ "GPUs 64%, software 13%, ..." of the failures."""
+    whole = sum(run.failures_by_cause.values())
+    ranked = sorted(run.failures_by_cause.items(), key=lambda one: -one[1])
+    return ", ".join(f"{FAILING[cause]} {count / whole:.0%}" for cause, count in ranked if count > 0) or "-"
 
 
 def _cause(run: WholeRun, bill: Bill | None, cause: str) -> str:
@@ -130,7 +172,11 @@ def _market(bill: Bill) -> str:
 def _carbon(bill: Bill | None) -> str:
     if bill is None or bill.grams_co2 is None or bill.grid is None:
         return "-"
-    return f"{span(bill.grams_co2, lambda v: f'{v / 1e6:,.3g} t')}, {bill.grid.region} {bill.grid.date}"
+    return f"{_tonnes(bill.grams_co2)}, {bill.grid.region} {bill.grid.date}"
+
+
+def _tonnes(grams: Interval) -> str:
+    return span(grams, lambda v: f"{v / 1e6:,.3g} t")
 
 
 def _own(bill: Bill | None) -> str:

@@ -25,6 +25,8 @@ TABLES = (*PLAN_TABLES, "run", "cost")
 REQUIRED = ("model", "cluster", "job")
 SCENARIO = "scenario"
 """The place that errors begin with where no file is known."""
+NO_PREEMPTIONS = "none: spot nodes are taken away, and the cost leaves that out; give run.preemption_mtbf_s, of one node"
+"""In place of a budget. Published times differ by a factor of 200 (docs/guide/prices.md): none is usual."""
 FORM = Form(tables=TABLES, required=REQUIRED, label=model_label, not_inherited={})
 
 
@@ -49,10 +51,11 @@ def asked(tables: Mapping[str, Mapping[str, Any]]) -> Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """A plan's whole run and its bill; None where there is none."""
+    """A plan's whole run and its bill; None where there is none, and why where somebody may ask."""
 
     run: WholeRun | None
     bill: Bill | None
+    why: str = ""
 
     def to_dict(self) -> dict[str, Any] | None:
         """For JSON, SI units: with interruptions, and the budget; None where there is none."""
@@ -100,8 +103,10 @@ class Case:
         Nothing where the job has no length, where it does not fit, and of spot nodes whose preemption rate is not given.
         """
         spot = answer.price is not None and answer.price.term == "spot"
-        if answer.num_steps is None or not answer.fits or (spot and "preemption_mtbf_s" not in self.tables.get("run", {})):
+        if answer.num_steps is None or not answer.fits:
             return Outlook(run=None, bill=None)
+        if spot and "preemption_mtbf_s" not in (self.tables.get("run") or {}):
+            return Outlook(run=None, bill=None, why=NO_PREEMPTIONS)
         with placed(self.where):
             result = expected_run(answer, self.tables.get("run"))
         return Outlook(run=result, bill=self.bill(result))

@@ -9,6 +9,7 @@ import numpy as np
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
+from planner.model.mixers import state_heads
 from planner.serving.batch_figures import batch_figures
 from planner.serving.intervals import interval_of
 from planner.serving.load import slots_of
@@ -26,7 +27,11 @@ def cuts(model: Model, cluster: Cluster) -> Iterator[dict[str, int]]:
     with every expert cut over tp (ep = 1) and with whole experts spread over it (ep = tp)."""
     most = min(cluster.node.num_gpus, cluster.num_gpus)
     for replica_gpus in (n for n in range(1, cluster.num_gpus + 1) if cluster.num_gpus % n == 0):
-        tp = max(n for n in range(1, min(most, replica_gpus) + 1) if replica_gpus % n == 0 and model.num_heads % n == 0)
+        tp = max(
+            n
+            for n in range(1, min(most, replica_gpus) + 1)
+            if replica_gpus % n == 0 and model.num_heads % n == 0 and state_heads(model) % n == 0
+        )
         pp = replica_gpus // tp
         if pp > model.num_layers:
             continue

@@ -65,15 +65,20 @@ class Engine(Spec):
     expert_compute_rate: Annotated[float, Field(gt=0, le=8)] = 1.0  # of multiplying by them, over the chip's grouped kernels
     narrow_bandwidth_rate: Rate = 1.0  # of reading fp8 and fp4 weights with arithmetic in that type
     int4_bandwidth_rate: Rate = 0.7  # of reading 4-bit weights that are expanded on the way
+    mxfp4_bandwidth_rate: Rate = 1.0  # of that for mxfp4: its kernels expand to 16 bit what Hopper and older cannot multiply
     awq_bandwidth_rate: Rate = 1.0  # of that for int4-awq: a GEMM kernel in AWQ's own order of weights, not Marlin's
     int8_bandwidth_rate: Rate = 0.8  # of reading 8-bit weights that are expanded on the way
     expanding_compute_rate: Rate = 0.7  # of multiplying by weights that are expanded on the way
+    mxfp4_compute_rate: Rate = 1.0  # of that for mxfp4
     expanding_kernel_s: Seconds = 0.0  # more of it for each such matrix multiply
+    fused_experts: bool = True  # a layer's experts are sorted and multiplied by grouped kernels, with the latency that these have
     sm_bytes_per_s: Annotated[float, Field(gt=0)] = 1e13  # 16-bit weights that one multiprocessor reads at most
     expanding_sm_bytes_per_s: Annotated[float, Field(gt=0)] = 1e13  # stored bytes that one expands at most
     decode_grouped_tokens: Annotated[float, Field(ge=0)] = 8.0  # rows lost to tiles per expert when few tokens reach it
     kernel_latency_rate: Annotated[float, Field(ge=0, le=4)] = 1.0  # of the shortest kernels: graphs hide part of it
-    collective_rate: Annotated[float, Field(gt=0, le=20)] = 1.0  # seconds of a collective over the measured NCCL ones
+    custom_all_reduce: bool = True  # own kernels for small messages between GPUs of a node; else NCCL's
+    collective_rate: Annotated[float, Field(gt=0, le=20)] = 1.0  # seconds of a collective over the measured ones
+    collective_wait_s: Seconds = 0.0  # more of it, times log2 of its GPUs: the first one waits for the last one
 
     # host
     host_s_per_step: Seconds  # scheduling, sampling, detokenizing: the device waits

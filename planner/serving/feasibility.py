@@ -6,6 +6,7 @@ from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.hardware.cluster import require_vendor
 from planner.model.architecture import Model
+from planner.model.mixers import state_heads
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
 from planner.serving.engine import engine_names, load_engine
 from planner.serving.requests import longest_tokens
@@ -124,6 +125,16 @@ def _require_cut(setting: Setting) -> None:
     if m.num_heads % s.tp:
         right = [d for d in (1, 2, 4, 8, 16, 32) if m.num_heads % d == 0]
         raise PlannerError("serving.tp = {0}: does not divide {1}'s {2} heads; use one of {3}.", s.tp, m.name, m.num_heads, right)
+    if state_heads(m) % s.tp:
+        right = [d for d in (1, 2, 4, 8, 16, 32) if state_heads(m) % d == 0]
+        raise PlannerError(
+            "serving.tp = {0}: does not divide the heads of {1}'s state, {2} of values and {3} of keys; use one of {4}.",
+            s.tp,
+            m.name,
+            m.recurrent_value_heads,
+            m.recurrent_key_heads,
+            right,
+        )
     if s.pp > m.num_layers:
         raise PlannerError("serving.pp = {0}: {1} has only {2} layers; use at most that many stages.", s.pp, m.name, m.num_layers)
     if s.ep > 1 and m.num_experts % s.ep:

@@ -1,8 +1,11 @@
-"""90 % intervals of a deployment's figures, from residuals of measurements that the fit had not seen."""
+"""90 % intervals of a deployment's figures: those of a source never seen, by the hierarchical model of held-out measurements
+(uncertainty/effects.py); of memory by classes of residuals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+
+import numpy as np
 
 from planner.common import data
 from planner.common.message import Message
@@ -14,6 +17,7 @@ from planner.serving.load import Load, replica, slowed
 from planner.serving.pass_time import Times
 from planner.serving.setting import Setting
 from planner.uncertainty.interval import Interval, Metric, ResidualClass, Subject, interval, load_residuals
+from planner.uncertainty.subject import die
 
 RESIDUALS = data.CATALOG / "serving_residuals.toml"
 
@@ -29,12 +33,12 @@ RATES = ("prefill_tokens_per_s", "decode_tokens_per_s", "output_tokens_per_s", "
 
 
 def classes() -> tuple[ResidualClass, ...]:
-    """The classes of serving residuals, narrowest first."""
+    """The classes of residuals of serving memory, narrowest first."""
     return load_residuals(RESIDUALS)
 
 
-def subject_of(setting: Setting) -> Subject:
-    """What the class of an interval depends on; releases of one engine count as one."""
+def remembered(setting: Setting) -> Subject:
+    """What the class of an interval of memory depends on; releases of one engine count as one."""
     return Subject(
         framework=engine_family(setting.engine.name),
         curves=setting.cluster.accelerator.curves,
@@ -46,16 +50,52 @@ def subject_of(setting: Setting) -> Subject:
     )
 
 
-def interval_of(setting: Setting, name: str, value: float, batch: int | None = None) -> Interval:
-    """The interval of one figure; residuals are log(measured / predicted) of seconds, so rates take them reversed.
+def subject_of(setting: Setting, figure: str, batch: float = 1.0, context: float = 1.0) -> Subject:
+    """What the interval of a time depends on: ``figure`` as a measurement's (evidence/serving/runs.py)."""
+    model, chip, s = setting.model, setting.cluster.accelerator, setting.serving
+    experts = f"x{model.num_experts}" if model.family == "moe" else ""
+    parameters = float(parameters_total(model))
+    return Subject(
+        framework=setting.engine.name,
+        curves=chip.curves,
+        family=model.family,
+        num_nodes=setting.cluster.num_nodes,
+        num_gpus=s.gpus_per_replica,
+        parameters=parameters,
+        root=engine_family(setting.engine.name),
+        generation=chip.architecture.split()[0],
+        die=die(chip.architecture),
+        precision=setting.format.compute or str(setting.format.family),
+        job="several GPUs" if s.gpus_per_replica > 1 else "one GPU",
+        model=f"{model.num_layers}x{model.hidden_size}x{model.num_heads}x{model.vocab_size}" + experts,
+        figure=figure,
+        coordinates=tuple(np.log2([s.tp, s.pp, 1, s.ep, max(batch, 1.0), max(context, 1.0), s.num_gpus, parameters]).tolist()),
+    )
 
-    With a ``batch`` of one, throughput is the inverse of a request's seconds: the residuals of decoding hold for both.
+
+def figure_of(metric: Metric, batch: int | None, loaded: bool) -> str:
+    """The measured figure that a question asks for: of clients, of a batch, or of one sequence."""
+    if metric == "prefill":
+        return "loop_first" if loaded else "prefill"
+    if metric == "decode":
+        return "loop_token" if loaded else "batched" if (batch or 1) > 1 else "decode"
+    return "saturated"
+
+
+def interval_of(setting: Setting, name: str, value: float, batch: int | None = None, loaded: bool = False) -> Interval:
+    """The interval of one figure; errors are log(measured / predicted) of seconds, so rates take them reversed.
+
+    ``loaded``: of many requests at a time, not of one batch. The throughput of a ``batch`` is the inverse of its seconds: what is
+    known of decoding holds for both.
     """
-    subject, metric = subject_of(setting), METRICS[name]
-    metric = "decode" if batch == 1 and metric == "throughput" else metric
+    metric = METRICS[name]
+    if metric == "serving_memory":
+        return interval(value, metric, remembered(setting), classes())
+    metric = "decode" if batch is not None and metric == "throughput" and not loaded else metric
+    subject = subject_of(setting, figure_of(metric, batch, loaded))
     if name in RATES:
-        return interval(1.0 / value, metric, subject, classes()).inverse(1.0)
-    return interval(value, metric, subject, classes())
+        return interval(1.0 / value, metric, subject).inverse(1.0)
+    return interval(value, metric, subject)
 
 
 COSTS = (
@@ -75,7 +115,7 @@ def intervals(
     sure = {name: interval_of(setting, name, value, batch) for name, value in figures.items() if value}
     if load is None:
         return sure | {name: interval_of(setting, name, value, batch) for name, value in costs.items() if value}
-    capacity = interval_of(setting, "requests_per_s", load.capacity_requests_per_s)
+    capacity = interval_of(setting, "requests_per_s", load.capacity_requests_per_s, loaded=True)
     sure["load.capacity_requests_per_s"] = capacity
     sure |= {f"at_capacity.{name}": _of_capacity(capacity, value) for name, value in full.items()}
     if load.clients is not None:
@@ -121,7 +161,7 @@ def _of_clients(setting: Setting, load: Load) -> dict[str, Interval]:
     for name in ("ttft_s", "tpot_s", "e2e_s"):
         for key, value in (getattr(load, name) or {}).items():
             if value:
-                found[f"load.{name}.{key}"] = interval_of(setting, name, float(value))
+                found[f"load.{name}.{key}"] = interval_of(setting, name, float(value), loaded=True)
     return found
 
 
@@ -135,7 +175,7 @@ def _under_load(times: Times, load: Load, capacity: Interval) -> dict[str, Inter
         for key, value in (getattr(load, name) or {}).items():
             if not value:
                 continue
-            own = interval_of(times.setting, name, float(value))
+            own = interval_of(times.setting, name, float(value), loaded=True)
             found[f"load.{name}.{key}"] = Interval(
                 lower=min(own.lower, quick[name][key]),
                 expected=value,

@@ -48,7 +48,7 @@ class Times:
         """Seconds of one row on the device or its links."""
         setting, engine = self.setting, self.setting.engine
         if row.collective is not None:
-            return np.asarray(engine.collective_rate * _collective_s(setting, row))
+            return np.asarray(engine.collective_rate * _collective_s(setting, row) + _waiting_s(setting, row))
         if row.block == "host_link":
             node, card = setting.cluster.node, setting.cluster.accelerator
             return np.asarray(row.bytes_moved / (node.host_link_bytes_per_s or card.host_link_bytes_per_s))
@@ -216,20 +216,23 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
         "8": e.int8_bandwidth_rate,
         "4": e.int4_bandwidth_rate,
     }[stored] * (e.expert_bandwidth_rate if experts else 1.0)
-    bandwidth *= e.awq_bandwidth_rate if stored == "4" and setting.format.name == "int4-awq" else 1.0
+    if stored == "4":
+        bandwidth *= {"int4-awq": e.awq_bandwidth_rate, "mxfp4": e.mxfp4_bandwidth_rate}.get(setting.format.name, 1.0)
     expanded = stored in ("8", "4")
     compute = e.prefill_rate * (e.expanding_compute_rate if expanded else 1.0) * _fp16_gain(setting)
+    compute *= e.mxfp4_compute_rate if stored == "4" and setting.format.name == "mxfp4" else 1.0
     compute *= e.expert_compute_rate if experts else 1.0
     each = e.expanding_sm_bytes_per_s if expanded else e.sm_bytes_per_s
     fraction = c.matmul_bandwidth_fraction * bandwidth
     if card.num_sms:
         fraction = 1.0 / (1.0 / fraction + card.memory_bandwidth_bytes_per_s / (each * card.num_sms))
     grouped = {"grouped_tokens": min(e.decode_grouped_tokens, c.grouped_tokens)} if phase == "decode" else {}
+    start = e.kernel_latency_rate * c.expert_layer_latency_s / 2.0 if experts and e.fused_experts else latency["matmul_latency_s"]
     return c.model_copy(
         update={
             **latency,
             **grouped,
-            "matmul_latency_s": latency["matmul_latency_s"] + (e.expanding_kernel_s if expanded else 0.0),
+            "matmul_latency_s": start + (e.expanding_kernel_s if expanded else 0.0),
             "matmul_bandwidth_fraction": fraction,
             "matmul_peak_fraction": c.matmul_peak_fraction * compute,
             "fp8_peak_fraction": c.fp8_peak_fraction * compute,
@@ -255,4 +258,11 @@ def _collective_s(setting: Setting, row: Row) -> Array:
     ranks = {"tp": s.tp, "ep": s.ep}.get(row.group or "", 2)
     stride = max(s.tp, s.ep) if row.collective == "p2p" else 1
     assert row.collective is not None
-    return collective_s(setting.cluster, row.collective, row.communication_bytes, float(ranks), float(stride), captured=True)
+    own = setting.engine.custom_all_reduce
+    return collective_s(setting.cluster, row.collective, row.communication_bytes, float(ranks), float(stride), captured=own)
+
+
+def _waiting_s(setting: Setting, row: Row) -> float:
+    """Seconds that the first GPU of a group of n waits for the last one before a collective: ``collective_wait_s`` log2 n."""
+    ranks = {"tp": setting.serving.tp, "ep": setting.serving.ep}.get(row.group or "", 1)
+    return setting.engine.collective_wait_s * float(np.log2(max(ranks, 1)))

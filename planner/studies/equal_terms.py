@@ -15,7 +15,7 @@ from planner.model.parameters import parameters_active, parameters_total
 from planner.prices.price import Price
 from planner.studies.scaling_law import NAMES, beyond_fit, laws, predicted_loss, tokens_for_loss, tokens_per_parameter_note
 from planner.training.difference import ratios
-from planner.training.plan import Plan, step_time_interval
+from planner.training.plan import Plan, held_usd, step_time_interval
 from planner.training.planning import plan
 from planner.uncertainty.interval import Interval
 from planner.uncertainty.ratio import Ratio
@@ -187,7 +187,7 @@ def _side(label: str, answer: Plan, tokens: float) -> Side:
         training_flops=answer.model_flops_per_step / answer.tokens_per_step * tokens,
         days=seconds.scaled(1.0 / DAY_S),
         gpu_hours=hours,
-        cost_usd=None if answer.price is None or not answer.fits else hours.scaled(answer.price.usd_per_gpu_hour),
+        cost_usd=None if answer.price is None or not answer.fits else held_usd(seconds, answer.num_gpus, answer.price),
         price=answer.price,
         loss=None if math.isnan(loss) else loss,
         tokens_by_law={},

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from planner.common.errors import PlannerError
 from planner.common.progress import Progress
@@ -18,9 +22,11 @@ from planner.model.architecture import Model
 from planner.performance.risk import RISK, FitRule, chance, check_risk
 from planner.prices.market import find_price
 from planner.prices.price import price_text
+from planner.serving.batch_figures import batch_figures
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.serving.engine import engine_names, load_engine
+from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
 from planner.serving.spec import Serving
 from planner.training.planning import plan
@@ -35,23 +41,47 @@ MAX_GPUS = 16
 MOST_GPUS = 4096
 """More than any deployment or tuning run of one model is asked about here."""
 PER_NODE = 8
+TPOT_S = 0.1
+TTFT_S = 2.0
+"""Latency limits of a price at capacity where none is given: ten tokens a second, faster than people read, and an answer that
+begins within two seconds (MLPerf Inference's first token of Llama 2 70B in the server scenario). Assumed for one's own users."""
 RANK = 16
 """Of adapters on all linear layers, where nothing else is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """As many sequences at once as memory and engine hold with at most ``tpot_s`` a token and ``ttft_s`` until the first.
+
+    ``value``: also look for the number of GPUs with the fewest dollars per token.
+    """
+
+    tpot_s: float = TPOT_S
+    ttft_s: float = TTFT_S
+    value: bool = False
+
+    def __post_init__(self) -> None:
+        for option, limit in (("--tpot", self.tpot_s), ("--ttft", self.ttft_s)):
+            if not 0.0 < limit < math.inf:
+                raise PlannerError("{0} {1:g}: must be seconds above 0.", option, limit)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ask:
-    """At which risk a layout fits, and which part of a card it must leave free."""
+    """At which risk a layout fits, which part of a card it must leave free, and at which latencies serving is priced (None: as
+    it is at the batch given)."""
 
     risk: float
     headroom: float
+    capacity: Capacity | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
     """One way to do it. Bytes of the fullest GPU; dollars per hour of all GPUs, None without a quote.
 
-    ``tokens_per_s``: of output at the given batch when serving, of training otherwise.
+    ``tokens_per_s``: of output at ``batch`` sequences when serving, of training otherwise. ``in_time``: within the latency
+    limits; what is not has no price per token.
     """
 
     accelerator: str
@@ -63,9 +93,12 @@ class Size:
     fit_probability: float
     enough: bool  # fits at the accepted risk and leaves the headroom asked for
     tokens_per_s: float
+    batch: int
+    in_time: bool
     usd_per_hour: float | None
     usd_per_million_tokens: float | None
     quote: str  # rate, provider, term, region and date of the price; empty without one
+    value: Size | None = None  # of serving: the number of these GPUs with the fewest dollars per token; None = this one
 
     @property
     def memory_bytes(self) -> float:
@@ -98,11 +131,16 @@ class Sizes:
         priced = [s for s in self.rows if s.usd_per_hour is not None]
         return min(priced, key=lambda s: (s.usd_per_hour or 0.0, s.memory_bytes), default=None)
 
+    @property
+    def best_value(self) -> Size | None:
+        """The fewest dollars per token, within the latency limits when serving."""
+        priced = [s for s in (row.value or row for row in self.rows) if s.usd_per_million_tokens is not None]
+        return min(priced, key=lambda s: (s.usd_per_million_tokens or 0.0, s.memory_bytes), default=None)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        best = {
-            name: None if s is None else s.to_dict() for name, s in (("smallest", self.smallest), ("cheapest", self.cheapest))
-        }
+        found = {"smallest": self.smallest, "cheapest": self.cheapest, "best_value": self.best_value}
+        best = {name: None if s is None else s.to_dict() for name, s in found.items()}
         return {
             "model": self.model.name,
             "purpose": self.purpose,
@@ -118,7 +156,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     purpose: Purpose,
     *,
     seq_len: int = 2048,
-    batch: int = 1,
+    batch: int | Capacity | None = None,
     weights: str = "bf16",
     engine: str = "vllm",
     framework: str | None = None,
@@ -135,22 +173,19 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     ``accelerator``: only this one; ``gpus``: exactly so many, for what fits on one's own cards.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
-    or per GPU in training. ``job``: further fields of the job (rank, target modules). ``progress`` is told (types, of how many).
-    Raises PlannerError for a bad
+    or per GPU in training. Left out it is 1 in training; serving is sized for one sequence and priced at ``Capacity``. ``job``:
+    further fields of the job (rank, target modules). ``progress`` is told (types, of how many). Raises PlannerError for a bad
     model or job.
     """
     the_model = as_model(model)
-    _require(purpose, seq_len, batch, headroom, max_gpus)
+    most = batch if isinstance(batch, Capacity) else Capacity()
+    together = batch if isinstance(batch, int) else 1
+    _require(purpose, seq_len, together, headroom, max_gpus)
     if gpus is not None and not 1 <= gpus <= MOST_GPUS:
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS)
     names = accelerator_names() if accelerator is None else [_named(accelerator)]
-    ask = Ask(risk=check_risk(risk), headroom=headroom)
-    if purpose == "serve":
-        _check_serving(the_model, seq_len, batch, weights, engine)
-    else:
-        _check_job(_job(purpose, seq_len, batch, 1, "bf16", job))
-        if framework is not None:
-            load_framework(framework)
+    ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most)
+    _check_question(the_model, purpose, seq_len, together, weights, engine, framework, job)
     rows, left_out = [], {}
     for done, name in enumerate(names):
         if progress is not None:
@@ -159,20 +194,66 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
         if card.vendor.lower() == "cpu" or name == "cpu":
             continue
 
-        def one(num_gpus: int, card: Accelerator = card) -> Size | str:
+        def one(num_gpus: int, card: Accelerator = card, widest: bool = False) -> Size | str:
             _require_runs_on(card, purpose, engine, framework)
             if purpose == "serve":
-                return _served(the_model, card, num_gpus, seq_len, batch, weights, engine, ask)
-            return _trained(the_model, card, num_gpus, purpose, seq_len, batch, framework, ask, job)
+                return _served(the_model, card, num_gpus, seq_len, together, weights, engine, ask, widest=widest)
+            return _trained(the_model, card, num_gpus, purpose, seq_len, together, framework, ask, job)
 
         found = _fewest(one, max_gpus) if gpus is None else _exactly(one, gpus)
         if isinstance(found, Size) and found.enough:
-            rows.append(found)
+            more = most.value and purpose == "serve" and gpus is None
+            rows.append(replace(found, value=_best_value(found, partial(one, widest=True), max_gpus)) if more else found)
         else:
             left_out[name] = found if isinstance(found, str) else _short_of(found)
-    rows.sort(key=lambda s: (s.usd_per_hour is None, s.usd_per_hour or 0.0, s.memory_bytes))
-    most = max_gpus if gpus is None else gpus
-    return Sizes(model=the_model, purpose=purpose, max_gpus=most, rows=tuple(rows), left_out=left_out)
+    rows.sort(key=_by_token if purpose == "serve" else _by_hour)
+    return Sizes(
+        model=the_model, purpose=purpose, max_gpus=max_gpus if gpus is None else gpus, rows=tuple(rows), left_out=left_out
+    )
+
+
+def _check_question(
+    model: Model,
+    purpose: str,
+    seq_len: int,
+    batch: int,
+    weights: str,
+    engine: str,
+    framework: str | None,
+    job: Mapping[str, Any] | None,
+) -> None:
+    """Say what is wrong with the question once, not for every accelerator."""
+    if purpose == "serve":
+        _check_serving(model, seq_len, batch, weights, engine)
+        return
+    _check_job(_job(purpose, seq_len, batch, 1, "bf16", job))
+    if framework is not None:
+        load_framework(framework)
+
+
+def _by_hour(s: Size) -> tuple[bool, float, float]:
+    return s.usd_per_hour is None, s.usd_per_hour or 0.0, s.memory_bytes
+
+
+def _by_token(s: Size) -> tuple[bool, float, bool, float, float]:
+    """Those with a price per token first, cheapest first; then by the hour."""
+    best = (s.value or s).usd_per_million_tokens
+    return best is None, best or 0.0, *_by_hour(s)
+
+
+def _best_value(fewest: Size, one: Callable[[int], Size | str], max_gpus: int) -> Size | None:
+    """More GPUs hold more sequences beside the weights: the power of two with the fewest dollars per token, if not the fewest."""
+    found, num_gpus = [fewest], 2 * fewest.num_gpus
+    while num_gpus <= max_gpus:
+        try:
+            tried = one(num_gpus)
+        except PlannerError:
+            break
+        found += [tried] if isinstance(tried, Size) and tried.enough else []
+        num_gpus *= 2
+    priced = [s for s in found if s.usd_per_million_tokens is not None]
+    best = min(priced, key=lambda s: s.usd_per_million_tokens or 0.0, default=fewest)
+    return None if best is fewest else best
 
 
 def _named(accelerator: str) -> str:
@@ -261,13 +342,30 @@ def _cuts(model: Model, num_gpus: int) -> Iterator[dict[str, int]]:
 
 
 def _served(
-    model: Model, card: Accelerator, num_gpus: int, seq_len: int, batch: int, weights: str, engine: str, ask: Ask
+    model: Model,
+    card: Accelerator,
+    num_gpus: int,
+    seq_len: int,
+    batch: int,
+    weights: str,
+    engine: str,
+    ask: Ask,
+    *,
+    widest: bool,
 ) -> Size | str:
-    """The fastest cut that fits at the accepted risk; where none does, the one that needs least, or why nothing runs."""
+    """The fastest cut that fits at the accepted risk; where none does, the one that needs least, or why nothing runs.
+    ``widest``: the first that does, widest tp first, whose replica holds the most sequences."""
     output = max(min(seq_len // 4, 1024), 1)
     if weights == "bf16" and "bf16" not in card.peak_flops_per_s:
         weights = "fp16"
-    fields = {"engine": engine, "weights": weights, "prompt": seq_len - output, "output": output, "batch": batch, "dp": 1}
+    fields = {
+        "engine": engine,
+        "weights": weights,
+        "prompt": seq_len - output,
+        "output": output,
+        "batch": batch,
+        "dp": 1,
+    }
     cluster, why, found = _cluster(card, num_gpus), "no cut over tp and pp divides its heads", []
     for cut in _cuts(model, num_gpus):
         try:
@@ -277,19 +375,38 @@ def _served(
             continue
         if d.fits and d.output_tokens_per_s is not None:
             found.append(_size_of(d, card, cut, ask))
+            if widest and found[-1].enough:
+                return found[-1]
         else:
             why = d.reasons[0] if d.reasons else "does not fit"
     if not found:
         return why
     enough = [s for s in found if s.enough]
-    return max(enough, key=lambda s: s.tokens_per_s) if enough else max(found, key=lambda s: s.headroom)
+    return max(enough, key=lambda s: (s.in_time, s.tokens_per_s)) if enough else max(found, key=lambda s: s.headroom)
+
+
+def _at_capacity(d: Deployment, limits: Capacity | None) -> tuple[int, float, bool]:
+    """(sequences, output tokens per second, within the limits) of the most that a replica decodes together in time.
+
+    A given batch is priced as it is, whatever its latencies.
+    """
+    if limits is None:
+        return d.serving.batch, d.output_tokens_per_s or 0.0, True
+    most = max(min(slots_of(d.times), d.max_batch), 1)
+    batches = np.unique(np.append(2.0 ** np.arange(int(np.log2(most)) + 1), float(most)))
+    figures = batch_figures(d.times, batches)
+    good = np.flatnonzero(np.asarray(figures["tpot_s"]) <= limits.tpot_s)
+    if not len(good) or (d.ttft_s or 0.0) > limits.ttft_s:
+        return 1, d.output_tokens_per_s or 0.0, False
+    best = good[int(np.argmax(figures["output_tokens_per_s"][good]))]
+    return int(batches[best]), float(figures["output_tokens_per_s"][best]), True
 
 
 def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask) -> Size:
     """A deployment that fits as a row."""
     error = d.intervals["total_bytes"].scaled(1.0 / d.total_bytes)
     rule = FitRule(usable_bytes=d.card_bytes, error=error, risk=ask.risk, headroom=ask.headroom)
-    usd, rate = _price(card.name, d.num_gpus), d.output_tokens_per_s or 0.0
+    usd, (batch, rate, in_time) = _price(card.name, d.num_gpus), _at_capacity(d, ask.capacity)
     return Size(
         accelerator=card.name,
         num_gpus=d.num_gpus,
@@ -300,8 +417,10 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
         fit_probability=float(rule.probability(d.total_bytes)),
         enough=bool(rule.holds(d.total_bytes)),  # of the card: the engine's own share of it (``d.fits``) leaves the rest free
         tokens_per_s=rate,
+        batch=batch,
+        in_time=in_time,
         usd_per_hour=usd,
-        usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
+        usd_per_million_tokens=None if usd is None or not in_time else usd / 3600.0 / rate * 1e6,
         quote=_quote(card.name),
     )
 
@@ -381,6 +500,8 @@ def _tuned(model: Model, card: Accelerator, cluster: Cluster, framework: Framewo
         fit_probability=answer.fit_probability,
         enough=chosen.sure,
         tokens_per_s=rate,
+        batch=build.global_batch_size,
+        in_time=True,
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
         quote=_quote(card.name),

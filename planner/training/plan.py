@@ -15,6 +15,7 @@ from planner.model.architecture import Model
 from planner.operators.routing import job_load
 from planner.performance.evaluation import evaluate
 from planner.performance.risk import FitRule, fit_rule
+from planner.prices.market import run_usd
 from planner.prices.price import Price
 from planner.uncertainty.interval import Interval, Subject, interval
 from planner.uncertainty.subject import movable_part
@@ -117,10 +118,11 @@ class Plan:
             value = getattr(self, name)
             if value is not None:
                 found[name] = step.scaled(value / self.step_time_s)
-        if self.price is not None and self.price.usd_per_gpu_hour > 0.0:
-            ends = [end / self.price.usd_per_gpu_hour for end in self.price.interval_usd_per_gpu_hour]
-            for name in {"cost_usd", "cost_usd_per_step"} & set(found):
-                found[name] = found[name].with_factor(*ends)
+        if self.price is not None:
+            if "cost_usd_per_step" in found:
+                found["cost_usd_per_step"] = at_price(found["cost_usd_per_step"], self.price)
+            if "cost_usd" in found:
+                found["cost_usd"] = held_usd(found["run_s"], self.num_gpus, self.price)
         for name in ("tokens_per_s", "tokens_per_s_per_gpu", "mfu", "mfu_causal", "hfu"):
             found[name] = step.inverse(getattr(self, name) * self.step_time_s)
         for name in ("peak_allocated_bytes", "peak_reserved_bytes", "peak_total_bytes"):
@@ -204,6 +206,24 @@ class Plan:
 def fields_of(layout: Layout) -> dict[str, Any]:
     """A layout's fields for JSON."""
     return layout.model_dump(exclude={"provenance"})
+
+
+def at_price(money: Interval, price: Price) -> Interval:
+    """Dollars with what one would pay for an hour as uncertain as it is; the errors are independent."""
+    if price.usd_per_gpu_hour <= 0.0:
+        return money
+    lower, upper = price.interval_usd_per_gpu_hour
+    return money.with_factor(lower / price.usd_per_gpu_hour, upper / price.usd_per_gpu_hour)
+
+
+def held_usd(seconds: Interval, num_gpus: int, price: Price) -> Interval:
+    """Dollars of GPUs held for so long: ``run_usd`` at each end, and the price's own interval.
+
+    A term that binds longer than all of the interval costs the same however long the run takes.
+    """
+    ends = (seconds.lower, seconds.expected, seconds.upper)
+    lower, expected, upper = (float(run_usd(end, num_gpus, price)) for end in ends)
+    return at_price(replace(seconds, lower=lower, expected=expected, upper=upper), price)
 
 
 def step_time_interval(plan: Plan) -> Interval:

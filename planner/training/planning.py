@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from planner.common.assumption import Assumption
+from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.units import GIB, HOUR_S
 from planner.hardware.cluster import Cluster, cluster_notes
@@ -29,7 +30,7 @@ from planner.prices.price import Price, PriceLike, cost_usd, gpu_hours
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
 from planner.workload.attention import attention_notes, attention_on
-from planner.workload.default_framework import default_framework
+from planner.workload.default_framework import default_framework, sharding_framework
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, Layouts, as_columns
@@ -80,6 +81,8 @@ def plan(
     if chosen is None:
         choice = choose(the_model, the_cluster, the_framework, the_job, risk=risk, allow=allow)
         chosen, notes, bolder = choice.layout, (*notes, *choice.why), choice.bolder
+        if explain and framework is None and not choice.sure:
+            notes = (*notes, *_surer(the_model, the_cluster, named, the_job, risk, allow))
     columns = as_columns(chosen, the_cluster.num_gpus)
     whole = columns.dp[0] == np.floor(columns.dp[0]) and columns.dp[0] >= 1
     chosen = columns.row(0) if whole else chosen
@@ -115,6 +118,23 @@ def _framework(
         return as_framework(given), ()
     usual = default_framework(model, cluster, job, layout)
     return usual.framework, (usual.why,)
+
+
+def _surer(model: Model, cluster: Cluster, usual: Framework, job: Job, risk: float, allow: Iterable[str]) -> tuple[str, ...]:
+    """That the job fits with FSDP, where the usual framework does not at the accepted risk and nobody named one."""
+    other = sharding_framework(usual, cluster, job)
+    if other is None:
+        return ()
+    try:
+        choice = choose(
+            model, cluster, attention_on(other, cluster.accelerator, model.attention_sinks), job, risk=risk, allow=allow
+        )
+    except PlannerError:
+        return ()
+    sure = f"{1.0 - risk:.0%}"
+    return (
+        Message("with {0} it fits with a probability of {1} or more: name it in [framework]", other.name, sure),
+    ) * choice.sure
 
 
 def evaluate(

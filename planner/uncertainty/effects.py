@@ -7,7 +7,7 @@ its effects; one that nobody measured counts as 0 with the spread of its kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,9 @@ from planner.uncertainty.hierarchy import LEVELS, OWN, SHARED, beyond, counted_g
 from planner.uncertainty.subject import Kind, Metric, Subject, lever
 
 UNCERTAINTY = data.CATALOG / "uncertainty.toml"
+SERVING_UNCERTAINTY = data.CATALOG / "serving_uncertainty.toml"
+SERVING = ("decode", "prefill", "throughput")
+"""Metrics of serving."""
 FAR = 2.0
 """Doublings beyond the sizes measured from which an interval is called extrapolated: four times as large."""
 KNOWN_BIAS = 0.03
@@ -122,6 +125,8 @@ class Effects:
         for level, unsure in LEVELS[self.metric].items():
             name = f"{level} {getattr(subject, level)}"
             log += self.terms.get(name, 0.0) + self.doubts.get(name, unsure**2)
+        if "unseen" in self.terms and all(root != subject.root for root, _ in self.reach):
+            log += self.terms["unseen"] + self.doubts["unseen"]
         if "kernel" not in self.terms:
             return float(np.exp(log))
         kernel = np.asarray(subject.kernel, dtype=float)
@@ -160,7 +165,9 @@ class Effects:
         near = [m for m in of_root if m["curves"] == s.curves]
         own = _runs(m for m in near if m["framework"] == s.framework)
         words: list[str]
-        if own and own == _runs(near):
+        if self.metric in SERVING:
+            words = _served(s, of_root, near, own)
+        elif own and own == _runs(near):
             words = [Message("{0} measured runs of {1} on {2} GPUs", own, s.framework, s.curves)]
         elif near:
             words = [Message("{0} measured runs of {1} and frameworks based on it, on {2} GPUs", _runs(near), s.root, s.curves)]
@@ -194,6 +201,20 @@ class Effects:
         return reasons
 
 
+def _served(s: Subject, of_root: Sequence[Mapping[str, Any]], near: Sequence[Mapping[str, Any]], own: int) -> list[str]:
+    """The measurements of the software that serves: of all its releases, on the same chips, of the release itself."""
+    if not of_root:
+        return [Message("nothing was measured of {0}", s.root)]
+    if not near:
+        return [Message("{0} measurements of {1}", _runs(of_root), s.root), Message("none of them on {0} GPUs", s.curves)]
+    words: list[str] = [Message("{0} measurements of {1} on {2} GPUs", _runs(near), s.root, s.curves)]
+    if s.framework == s.root or own == _runs(near):
+        return words
+    if not own:
+        return [*words, Message("none of them of {0}, but of other releases", s.framework)]
+    return [*words, Message("{0} of them of {1}", own, s.framework)]
+
+
 def _plain(value: Number) -> Number:
     return value if np.ndim(value) else float(value)
 
@@ -216,7 +237,12 @@ def load_effects(path: Path = UNCERTAINTY) -> dict[str, Effects]:
 def standing(metric: Metric, subject: Subject) -> Standing:
     """What held-out runs say of a question; memory without a figure of its own is reserved memory."""
     asked = subject if metric != "memory" or subject.figure != "step" else replace(subject, figure="reserved")
-    return load_effects()[metric].standing(asked)
+    return effects_of(metric).standing(asked)
+
+
+def effects_of(metric: Metric) -> Effects:
+    """The stored model of a metric."""
+    return load_effects(SERVING_UNCERTAINTY if metric in SERVING else UNCERTAINTY)[metric]
 
 
 def as_effects(table: Mapping[str, Any], metric: str) -> Effects:

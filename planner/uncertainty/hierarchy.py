@@ -55,6 +55,9 @@ OWN: dict[str, tuple[str, ...]] = {
 LEVELS: dict[str, dict[str, float]] = {
     "step_time": {"framework": 0.3, "die": 0.3},
     "memory": {"family": 0.3, "generation": 0.3, "framework": 0.6, "figure": 0.3, "job": 0.3},
+    "decode": {"figure": 0.3, "root": 0.3, "die": 0.3},
+    "prefill": {"figure": 0.3, "root": 0.3, "die": 0.3},
+    "throughput": {"figure": 0.3, "root": 0.3, "die": 0.3},
 }
 """Columns whose values have a spread of their own, by metric, and the standard deviation of its logarithm beforehand: of several
 tried, those of the best mean score over runs left out with their source. Software stacks differ most: recipes that state
@@ -67,11 +70,15 @@ TYPICAL = 0.05
 UNSURE = 0.7
 SLOPES: dict[str, dict[str, tuple[float, float]]] = {
     "step_time": {"kernel": (0.0, 0.1), "distance": (0.15, 0.03), "incomplete": (0.2, 0.2)},
-    "memory": {"distance": (0.15, 0.03), "incomplete": (0.2, 0.2)},
+    "memory": {"incomplete": (0.2, 0.2)},
+    "decode": {"distance": (0.15, 0.03), "unseen": (0.5, 0.3)},
+    "prefill": {"distance": (0.15, 0.03), "unseen": (0.5, 0.3)},
+    "throughput": {"distance": (0.15, 0.03), "unseen": (0.5, 0.3)},
 }
 """Further terms of log(w) by metric, mean and standard deviation beforehand: assumed. ``kernel``: log2 of typical over the run's
-size of a multiplication; ``distance``: of ``distances``; ``incomplete``: 1 where the row says that something is missing (quality
-B)."""
+size of a multiplication; ``distance``: of ``distances``; ``unseen``: of ``unseen``; ``incomplete``: 1 where the row says that
+something is missing (quality B). Memory has no term of distance: bytes are counted alike at any size, and held-out runs far from
+the others err no more."""
 ROUNDS = 5
 """Times that the weights of outlying runs are found anew."""
 LEFT_OUT_ITERATIONS = 12
@@ -166,7 +173,7 @@ def design(table: Columns, residual: Array, away: Array, metric: str = "step_tim
             before[terms[-1]] = (0.0, unsure)
     for slope, known in SLOPES[metric].items():
         terms.append(slope)
-        columns.append(away if slope == "distance" else np.asarray(table[slope], float))
+        columns.append(away if slope == "distance" else unseen(table) if slope == "unseen" else np.asarray(table[slope], float))
         before[slope] = known
     spread = np.column_stack(columns) if len(residual) else np.empty((0, len(terms)))
     return Design(table, residual, terms, spread, before, metric)
@@ -190,6 +197,13 @@ def distances(table: Columns, metric: str = "step_time") -> Array:
         if chosen.any():
             found[mine] = beyond(size[mine], gpus[mine], size[chosen].min(), size[chosen].max(), gpus[chosen].max())
     return found
+
+
+def unseen(table: Columns) -> Array:
+    """1 for runs of a root framework that no other source has, else 0."""
+    roots, sources = np.asarray(table["root"]).astype(str), np.asarray(table["source"]).astype(str)
+    of_root = {root: len(set(sources[roots == root].tolist())) for root in set(roots.tolist())}
+    return np.array([float(of_root[root] < 2) for root in roots.tolist()])
 
 
 def counted_gpus(num_gpus: Array, metric: str) -> Array:

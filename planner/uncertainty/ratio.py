@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.uncertainty.effects import load_effects
+from planner.uncertainty.effects import effects_of
 from planner.uncertainty.interval import NORMAL_95, Metric, Subject, normal_below
 
 UNDECIDED = 0.05
@@ -58,7 +58,7 @@ def ratio(first: float, second: float, metric: Metric, of_first: Subject, of_sec
     expected = float(np.log(first / second))
     if of_first == of_second:
         return ratio_of(expected, 0.0, 0.0)
-    mean, deviation = load_effects()[metric].difference(of_first, of_second)
+    mean, deviation = effects_of(metric).difference(of_first, of_second)
     return ratio_of(expected, mean, deviation)
 
 

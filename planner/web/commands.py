@@ -9,6 +9,7 @@ ON_PAGE: Mapping[str, str] = {
     "size": "ask",
     "compare": "compare",
     "run": "run",
+    "own": "run",
     "tune": "sidebar",
     "operators": "evidence",
     "search": "search",

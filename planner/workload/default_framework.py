@@ -43,6 +43,12 @@ def default_framework(model: Model, cluster: Cluster, job: Job, layout: Layout |
     )
 
 
+def sharding_framework(usual: Framework, cluster: Cluster, job: Job) -> Framework | None:
+    """FSDP, which shards all states over all GPUs and moves them to the host, where ``usual`` is another and it is able."""
+    fsdp = load_framework("fsdp")
+    return fsdp if usual.name != fsdp.name and _able(fsdp, cluster, job) else None
+
+
 def _usual(model: Model, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]]:
     """(name, reason), the most usual first; the later ones for layouts or precisions that the first does not offer."""
     old = (compute_capability(cluster.accelerator) or AMPERE) < AMPERE

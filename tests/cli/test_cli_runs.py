@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import sys
@@ -14,6 +15,7 @@ from planner.cli.main import main
 from planner.common.spec import read_table
 from planner.lifecycle.bill import Costs
 from planner.lifecycle.spec import Run
+from planner.prices.currency import exchange_rate
 from planner.scenarios.scenario import read_scenario
 
 PAGE = (ROOT / "docs" / "guide" / "prices.md").read_text(encoding="utf-8")
@@ -166,6 +168,53 @@ def test_the_pages_tables_name_every_field(tmp_path: Path) -> None:
         assert not missing, missing
 
 
+QUESTIONS = {
+    "dense, on demand": ("llama-3.1-8b", "16xh100", ()),
+    "mixture, own price": ("mixtral-8x7b", "32xa100-80gb", ("--price", "2.1")),
+    "a year bound": ("llama-2-7b", "8xh100", ("--price", "reserved-1-year")),
+    "spot": ("llama-2-7b", "8xh100", ("--price", "spot", "--set", "run.preemption_mtbf_s=200000")),
+}
+
+
+LAYOUT = ("tp", "pp", "vpp", "ep", "etp", "zero", "micro_batch_size", "recompute", "schedule")
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_search_plan_and_run_agree_on_every_dollar(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The layout that the search recommends costs there what plan, compare --at, run and the page say of it."""
+    model, cluster, more = QUESTIONS[name]
+    length = ("--tokens", "20B", "--seq-len", "2048", "--batch", "512")
+    path = tmp_path / "q.toml"
+    call(monkeypatch, capsys, "init", model, "--on", cluster, *length, "-o", path)
+    asked = [part for part in more if part != "--price"]
+    if "--price" in more:
+        value = more[more.index("--price") + 1]
+        asked.remove(value)
+        own = value.replace(".", "").isdigit()
+        asked = ["--set", f"price.{'usd_per_gpu_hour' if own else 'term'}={value}", *asked]
+    found = json.loads(call(monkeypatch, capsys, "search", path, *asked, "--objective", "cost", "--json")[1])
+    first, budget = found["rows"][0], found["outlook"]
+    layout = [f"--set=layout.{n}={first[n]}" for n in LAYOUT]
+    layout += [f"--set=layout.sequence_parallel={str(first['sequence_parallel']).lower()}"]
+    plan, run = (
+        json.loads(call(monkeypatch, capsys, command, path, *asked, *layout, "--json")[1]) for command in ("plan", "run")
+    )
+    assert plan["layout"] == first["layout"] or plan["step_time_s"] == pytest.approx(first["step_time_s"])
+    assert plan["cost_usd"] == pytest.approx(first["cost_usd"], rel=1e-9)
+    assert plan["outlook"]["budget_usd"] == budget["budget_usd"]
+    whole = run["cases"][0]
+    assert whole["bill"]["budget_usd"] == budget["budget_usd"]
+    assert whole["bill"]["total_usd"] == budget["total_usd"]
+    assert whole["budget_gpu_hours"] == budget["budget_gpu_hours"]
+    if "term" not in str(asked) or "spot" in str(asked):
+        at_price = whole["gpu_hours"]["expected"] * first["usd_per_gpu_hour"]
+        assert whole["bill"]["items_usd"]["gpu_hours"]["expected"] == pytest.approx(at_price)
+    lines = sum(line["usd"] for line in whole["bill"]["lines"])
+    assert lines == pytest.approx(whole["bill"]["total_usd"]["expected"])
+
+
 def test_plan_compare_and_run_agree_on_every_dollar(
     scenario: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,3 +252,47 @@ def test_a_bill_in_the_columns_of_focus(
     code, _, err = call(monkeypatch, capsys, "run", scenario, "--tags", "a=b")
     assert code == 2
     assert "--focus" in err
+    euro = scenario.parent / "euro.csv"
+    assert call(monkeypatch, capsys, "run", scenario, "--focus", euro, "--currency", "EUR")[0] == 0
+    dollars, euros = (read(file) for file in (path, euro))
+    rate = exchange_rate("EUR")
+    for one, other in zip(dollars, euros, strict=True):
+        assert float(other["BilledCost"]) * rate.usd_per_unit == pytest.approx(float(one["BilledCost"]))
+        assert (other["BillingCurrency"], other["x_RateDate"]) == ("EUR", rate.date)
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_bill_as_a_workbook(scenario: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines add up to the total; without the package it says how to get it, before anything is computed."""
+    openpyxl = pytest.importorskip("openpyxl")
+    path = scenario.parent / "bill.xlsx"
+    code, _, err = call(monkeypatch, capsys, "run", scenario, "--xlsx", path, "--tags", "team=nlp")
+    assert code == 0, err
+    book = openpyxl.load_workbook(path, read_only=True)
+    assert set(book.sheetnames) == {"totals", "lines", "months", "what moves it", "assumptions", "FOCUS"}
+    head, *rows = book["lines"].iter_rows(values_only=True)
+    lines = [dict(zip(head, row, strict=True)) for row in rows]
+    assert all(line["usd"] == pytest.approx(line["quantity"] * line["unit_usd"]) for line in lines)
+    months = list(book["months"].iter_rows(values_only=True))
+    total = months[0].index("total_usd")
+    assert sum(row[total] for row in months[1:]) == pytest.approx(sum(line["usd"] for line in lines))
+
+
+def test_without_the_package_a_workbook_is_refused_with_the_way_to_get_it(
+    scenario: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    code, out, err = call(monkeypatch, capsys, "run", scenario, "--xlsx", scenario.parent / "bill.xlsx")
+    assert (code, out) == (2, "")
+    assert "pip install 'llm-capacity-planner[xlsx]'" in err
+    assert "ends in .xlsx" in call(monkeypatch, capsys, "run", scenario, "--xlsx", scenario.parent / "bill.csv")[2]
+
+
+def test_months_as_a_picture(scenario: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    path = scenario.parent / "months.png"
+    assert call(monkeypatch, capsys, "run", scenario, "--plot", path)[0] == 0
+    assert path.read_bytes().startswith(b"\x89PNG")

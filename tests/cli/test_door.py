@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,21 @@ from command_line import GOOD, Run
 from planner.cli.main import COMMANDS, GROUPS
 from planner.common.errors import PlannerError
 from planner.common.version import VERSION
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_help_page_is_whole_at_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Nothing is cut, and the usage line names the arguments as they are typed."""
+    monkeypatch.setenv("COLUMNS", "80")
+    pages = [run(name, "--help")[1]]
+    _, mark, listed = pages[0].partition("\nCommands:\n")
+    pages += [run(name, found[1], "--help")[1] for found in re.finditer(r"^  (\w+)  ", listed, re.MULTILINE)] if mark else []
+    assert len(pages) > 1 or not mark
+    for page in pages:
+        assert all(len(line) <= 80 for line in page.splitlines())
+        usage, _, rest = page.partition("\n")
+        assert not re.search(r"\w\.\.\.$", rest, re.MULTILINE), page
+        assert not re.search(r"[{}]|\[\[|\[\]", usage), usage
 
 
 def test_help_names_every_command_once_and_fits_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

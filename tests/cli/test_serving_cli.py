@@ -20,7 +20,7 @@ from planner.scenarios.serving import read_serving_scenario
 from planner.serving import serve
 from planner.serving.curves import curve, load_curve
 from planner.serving.engine import engine_names, load_engine
-from planner.studies.sizing import Purpose, Size, sizes
+from planner.studies.sizing import Capacity, Purpose, Size, sizes
 
 Run = Callable[..., tuple[int, str, str]]
 SCENARIOS = sorted((ROOT / "scenarios" / "serving").glob("*.toml"))
@@ -276,7 +276,7 @@ def test_more_gpus_hold_what_sixteen_do_not(run: Run) -> None:
 
 
 def test_a_size_is_the_fastest_cut_that_surely_fits() -> None:
-    row = {s.accelerator: s for s in sizes("llama-2-70b", "serve").rows}["rtx-3090-24gb"]
+    row = sizes("llama-2-70b", "serve", batch=1, accelerator="rtx-3090").rows[0]
     rates = []
     for tp in (1, 2, 4, 8):
         cut = {"tp": tp, "pp": row.num_gpus // tp, "dp": 1}
@@ -286,6 +286,35 @@ def test_a_size_is_the_fastest_cut_that_surely_fits() -> None:
         if d.fits and d.intervals["total_bytes"].probability_below(d.card_bytes) >= 0.95:
             rates.append(d.output_tokens_per_s or 0.0)
     assert row.tokens_per_s == pytest.approx(max(rates))
+
+
+def test_serving_is_priced_at_capacity_within_the_latencies(run: Run) -> None:
+    """A batch shares the reading of the weights: a token costs less than alone; tighter limits never lower its price, and more
+    GPUs of a kind are named where they make it cheaper."""
+    asked: dict[str, Any] = {"accelerator": "h100-sxm5-80gb"}
+    alone = sizes("llama-3.1-70b", "serve", batch=1, **asked).rows[0]
+    full = sizes("llama-3.1-70b", "serve", batch=Capacity(value=True), **asked).rows[0]
+    assert full.batch > 1 == alone.batch
+    assert full.num_gpus == alone.num_gpus
+    assert (full.usd_per_million_tokens or 0) < (alone.usd_per_million_tokens or 0) / 4
+    assert full.value is not None
+    assert full.value.num_gpus > full.num_gpus
+    assert (full.value.usd_per_million_tokens or 0) < (full.usd_per_million_tokens or 0)
+    prices = []
+    for tpot in (0.2, 0.05, 0.035):
+        row = sizes("llama-3.1-70b", "serve", batch=Capacity(tpot_s=tpot), gpus=4, **asked).rows[0]
+        d = serve(
+            model="llama-3.1-70b",
+            cluster=custom(row.accelerator, 4),
+            serving={"prompt": 1536, "output": 512, "tp": 4, "dp": 1, "batch": row.batch},
+        )
+        assert row.cut != "tp 4" or (d.tpot_s or 1.0) <= tpot
+        prices.append(row.usd_per_million_tokens or float("inf"))
+    assert prices == sorted(prices)
+    never = sizes("llama-3.1-70b", "serve", batch=Capacity(tpot_s=0.001), **asked).rows[0]
+    assert (never.in_time, never.usd_per_million_tokens) == (False, None)
+    assert "--tpot 0: must be" in run("size", "gpt2", "--for", "serve", "--tpot", "0")[2]
+    assert "--tpot 1: goes with --for serve" in run("size", "gpt2", "--for", "lora", "--tpot", "1")[2]
 
 
 def test_what_does_not_fit_is_named_on_the_picture(run: Run, tmp_path: Path) -> None:

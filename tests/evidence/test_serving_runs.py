@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from planner.evidence.serving.study import study
 from planner.evidence.serving.table import is_serving_table
 from planner.hardware.curves import load_curves
 from planner.serving.intervals import classes
+from planner.serving.memory import largest_batch
+from planner.uncertainty.effects import SERVING, SERVING_UNCERTAINTY, load_effects
 
 # one row of each kind, as their sources print them; see the column source
 ROW = {
@@ -289,9 +292,56 @@ def test_constants_belong_to_engines_and_chips_and_lie_within_their_limits() -> 
             assert c.lower <= getattr(load_engine(str(CATALOG / f"{c.engine}.toml")), c.field) <= c.upper
 
 
-def test_every_figure_has_a_class_for_everything() -> None:
-    general = {c.metric for c in classes() if not c.framework}
-    assert general == {"decode", "prefill", "throughput", "serving_memory"}
+def test_every_figure_has_what_its_interval_comes_from() -> None:
+    assert {c.metric for c in classes() if not c.framework} == {"serving_memory"}
+    assert set(load_effects(SERVING_UNCERTAINTY)) == set(SERVING)
+
+
+def test_a_file_of_several_campaigns_says_who_measured() -> None:
+    """What one group of people measured is left out as a whole, whatever file it stands in."""
+    aic = {**LOOP, "source": "aiconfigurator-core 0.12.0 systems/silicon_sample.csv", "metric": "ttft", "value": "0.1"}
+    who = {
+        row(**aic, source_ref=ref).columns["campaign"] for ref in ("x; model=Llama-3.1-70B", "data/aic-auto-gap-analysis/data/x")
+    }
+    assert len(who) == 2
+    assert row().columns["campaign"] == ROW["source"]
+
+
+def test_a_loop_that_asks_for_more_than_the_peaks_is_refused(tmp_path: Path) -> None:
+    """40 clients on eight H200 are answered in 0.91 s each: 350,000 prompt tokens a second of an 8B model. Two sums over GPUs of
+    65 MB a layer take 16 ms of a prompt at the wire's rate, its 1.1e14 flop 7 ms at the peak: the GPUs would be full of it."""
+    path = tmp_path / "loops.csv"
+    start = {
+        **ROW, **LOOP, "model": "llama-3.1-8b", "n_gpus": "8", "tp": "8", "prompt_len": "8000", "output_len": "100",
+        "source_ref": "aic-auto-gap-analysis/data",
+    }  # fmt: skip
+    figures = {"tpot p50": "0.00746", "ttft": "0.16981"}
+    rows = [
+        {**start, "id": f"{clients}-{metric}", "batch": clients, "metric": metric, "value": value}
+        for clients in ("40", "20")
+        for metric, value in figures.items()
+    ]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, sorted({name for row in rows for name in row}))
+        writer.writeheader()
+        writer.writerows(rows)
+    kept, refused = read_serving_runs(path)
+    assert {run.batch for run in kept} == {20}
+    assert [r.id for r in refused] == ["40-ttft", "40-tpot p50"]
+    assert all("some were cached, or shorter than stated" in r.reason for r in refused)
+
+
+def test_a_cache_in_16_bits_could_not_have_held_what_ran_at_once() -> None:
+    """64 sequences of 4,352 tokens of Qwen3-32B beside fp8 weights on one H100: the gap analysis saw no waiting."""
+    ref = "source_file=/aic-auto-gap-analysis/data/h100_sxm/trtllm/1.0.0rc3/x.csv"
+    fields = {
+        **LOOP, "framework": "tensorrt-llm", "gpu": "H100", "model": "qwen3-32b", "n_gpus": "1", "tp": "1", "batch": "64",
+        "prompt_len": "4096", "metric": "ttft", "value": "1.6", "source_ref": ref,
+    }  # fmt: skip
+    setting = row(**fields).times.setting
+    assert setting.kv_dtype == "fp8"
+    wide = replace(setting, serving=setting.serving.replaced(kv_dtype="bf16"))
+    assert largest_batch(wide, 4096.0, 4352.0) < 64 <= largest_batch(setting, 4096.0, 4352.0)
 
 
 @pytest.mark.parametrize(("column", "value"), [("n_gpus", "x"), ("n_gpus", "1.5"), ("n_gpus", "0"), ("tp", "nan"), ("tp", "-1")])

@@ -193,3 +193,17 @@ def test_a_search_tells_how_sure_its_order_is() -> None:
     sure = table["probability_faster_than_first"]
     assert (table["order_decidable"] == ((sure <= 0.05) | (sure >= 0.95))).all()
     assert (table.attrs["boldest"] is None) == (result.bold_ratio is None)
+
+
+@pytest.mark.parametrize(("gib", "said"), [(2.4, False), (None, True)])
+def test_where_the_usual_framework_does_not_surely_fit_the_answer_names_one_that_does(gib: float | None, said: bool) -> None:
+    """30.5 B weights with fp32 gradients are 6 bytes each, 92 GB a GPU on two H100 of 80; FSDP keeps all states on the host."""
+    small = {"model": model(MIXTRAL), "cluster": cluster(NODE, num_gpus=8, accelerator=card(gib or 1.0)), "job": job()}
+    work = {"kind": "finetune", "seq_len": 2048, "global_batch_size": 8}
+    large = {"model": "qwen3-30b-a3b", "cluster": {"node": "dgx-h100", "num_gpus": 2}, "job": work}
+    asked: dict[str, Any] = large if gib is None else small
+    usual = planner.plan(**asked)
+    other = planner.plan(**asked, framework="fsdp", explain=False)
+    assert any(str(note).startswith("with fsdp it fits") for note in usual.notes) == said
+    assert usual.recommended != said
+    assert other.recommended or not said

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import json
+import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 import planner
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import accelerator_names, cluster
-from planner.lifecycle.bill import Bill, bill_of, embedding_bytes, energy_kwh, preprocessing_s
+from planner.lifecycle.bill import ITEMS, Bill, bill_of, drawn_w, embedding_bytes, energy_kwh, preprocessing_s
 from planner.lifecycle.simulation import WholeRun, expected_run
 from planner.prices.carbon import find_grid, grids
 from planner.prices.market import find_price, market, run_usd
@@ -29,7 +32,7 @@ from planner.prices.ownership import (
     purchases,
 )
 from planner.prices.price import Price
-from planner.reports.focus import focus_rows
+from planner.reports.focus import focus_rows, focus_table
 
 TODAY = datetime.date(2026, 11, 21)
 
@@ -240,6 +243,57 @@ def test_a_bill_states_the_hours_that_nothing_uses(result: WholeRun) -> None:
     bill = bill_of(bound, {}, TODAY)
     assert bill.items_usd["commitment"].expected > bill.items_usd["gpu_hours"].expected
     assert bill.total_usd.expected == pytest.approx(365 * 24 * 8 * 2.0)
+    for end in ("lower", "expected", "upper"):  # however long the run takes, and with the budget's surplus: it is paid already
+        assert getattr(bill.total_usd, end) == pytest.approx(bill.total_usd.expected)
+        assert getattr(bill.budget_usd, end) == pytest.approx(bill.total_usd.expected)
+
+
+def test_every_line_is_its_quantity_times_its_unit_price_with_a_source(result: WholeRun) -> None:
+    """Tax is on all others; a spare node of eight is rented as long as the run's own node; transfer by hand: 200 USD."""
+    spare = replace(result, run=result.run.replaced(spare_nodes=1))
+    fields: dict[str, Any] = {
+        "transfer_bytes": 1e13, "transfer_usd_per_gb": 0.02, "tax_rate": 0.2, "tags": {"team": "nlp"},
+        "dataset_bytes": 1e12, "storage_usd_per_gb_month": 0.02, "egress_bytes": 1e9, "egress_usd_per_gb": 0.1,
+        "num_documents": 3600, "seconds_per_document": 2.0, "usd_per_cpu_hour": 0.05,
+    }  # fmt: skip
+    plain, bill = bill_of(result, {}, TODAY), bill_of(spare, fields, TODAY)
+    assert {line.item for line in bill.lines} == {name for name in ITEMS if name != "commitment"}
+    for line in bill.lines:
+        assert line.quantity * line.unit_usd == pytest.approx(line.usd)
+        assert line.source
+    assert sum(line.usd for line in bill.lines) == pytest.approx(bill.total_usd.expected)
+    usd = {line.item: line.usd for line in bill.lines}
+    assert usd["spares"] == pytest.approx(usd["gpu_hours"]) == pytest.approx(plain.total_usd.expected)
+    assert usd["transfer"] == pytest.approx(200.0)
+    assert usd["tax"] == pytest.approx(0.2 * (bill.total_usd.expected - usd["tax"]))
+    row = focus_table([("a", spare, bill)], TODAY, {"project": "x"})[0]
+    assert json.loads(row["Tags"]) == {"team": "nlp", "project": "x"}
+
+
+def test_the_mean_of_a_budget_is_above_its_middle(result: WholeRun) -> None:
+    bill = bill_of(result, {}, TODAY)
+    assert bill.budget_usd.expected < bill.budget_mean_usd < bill.budget_usd.upper
+    draws = np.random.default_rng(0).standard_normal(200_000)
+    low, high = (math.log(end / bill.budget_usd.expected) / 1.6448536 for end in (bill.budget_usd.lower, bill.budget_usd.upper))
+    money = bill.budget_usd.expected * np.exp(draws * np.where(draws < 0, -low, high))
+    assert bill.budget_mean_usd == pytest.approx(float(money.mean()), rel=0.01)
+
+
+def test_a_power_cap_lowers_power_and_never_the_energy_below_what_the_cap_allows(result: WholeRun) -> None:
+    """A100 at 400 W rated: 300 W on average; a cap of 250 W takes off 50 W of the server's share."""
+    full, capped = drawn_w(result.plan.cluster), drawn_w(result.plan.cluster, 250.0)
+    assert full - capped == pytest.approx(50.0)
+    assert drawn_w(result.plan.cluster, 350.0) == full
+    held = expected_run(result.plan, {"power_cap_w": 250.0})
+    before, after = bill_of(result, {}, TODAY), bill_of(held, {}, TODAY)
+    assert after.total_usd.expected > before.total_usd.expected
+    assert after.energy_kwh.expected < before.energy_kwh.expected
+
+
+def test_spot_never_has_the_goodput_of_on_demand(result: WholeRun) -> None:
+    goodput = [expected_run(result.plan, {"preemption_mtbf_s": s} if s else {}).goodput.expected for s in (None, 1e7, 1e6, 1e5)]
+    assert goodput == sorted(goodput, reverse=True)
+    assert len(set(goodput)) == len(goodput)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import planner
 from planner.lifecycle.bill import bill_of
 from planner.lifecycle.sensitivity import cash_flow, tornado
 from planner.lifecycle.simulation import WholeRun, expected_run
+from planner.prices.price import Price
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +36,20 @@ def test_the_months_add_up_to_the_bill(result: WholeRun) -> None:
     assert sum(month.total_usd for month in months) == pytest.approx(bill.total_usd.expected)
     assert months[0].gpu_hours_usd == pytest.approx(2.0 * 128 * 365.25 / 12 * 24)  # a full month of 128 GPUs at 2 USD
     assert [month.egress_usd > 0 for month in months] == [False] * (len(months) - 1) + [True]
+
+
+def test_a_year_bound_falls_due_over_its_twelve_months_and_moves_with_its_price(result: WholeRun) -> None:
+    """2 USD, 128 GPUs, 8,760 hours: 2.24 million USD, though the run takes weeks; nothing but the price moves it."""
+    price = Price(usd_per_gpu_hour=2.0, term="reserved-1-year", accelerator="a100-sxm4-80gb")
+    bound = replace(result, plan=replace(result.plan, price=price))
+    bill = bill_of(bound, {"tax_rate": 0.1})
+    assert bill.total_usd.expected == pytest.approx(1.1 * 2 * 128 * 8760)
+    months = cash_flow(bound, bill)
+    assert len(months) == 12
+    assert sum(month.total_usd for month in months) == pytest.approx(bill.total_usd.expected)
+    widths = {swing.name: swing.width_usd for swing in tornado(bound, bill)}
+    assert all(width == pytest.approx(0.0, abs=1e-3) for name, width in widths.items() if name != "price")
+    assert widths["price"] > 0.1 * bill.total_usd.expected
 
 
 def test_swings_hold_the_total_and_the_widest_comes_first(result: WholeRun) -> None:

@@ -200,6 +200,32 @@ def test_transformers_builds_as_many_parameters(config: Config) -> None:
     assert parameters_total(read({**saved, "architectures": [type(made).__name__]})) == expected
 
 
+SMALL: Config = {
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "vocab_size": 100, "head_dim": 16, "tie_word_embeddings": False,
+}  # fmt: skip
+LATENT: Config = {"kv_lora_rank": 8, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": None}
+MAMBA: Config = {
+    "mamba_d_state": 16, "mamba_n_heads": 8, "mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_conv": 4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "said"),
+    [
+        ("jamba", {"num_experts": 2, "num_experts_per_tok": 1}, {"mamba_inner_layernorms": True, "n_ctx": 4096}),
+        ("granitemoehybrid", {**MAMBA, "shared_intermediate_size": 128}, {"normalization_function": "rmsnorm"}),
+        ("falcon_h1", {**MAMBA, "mamba_d_ssm": 128}, {"mlp_expansion_factor": 8, "mamba_use_mlp": True}),
+        ("hunyuan_v1_dense", {}, {"cla_share_factor": 2, "use_cla": False, "num_experts": 1, "dense_list": [64, 0]}),
+        ("smollm3", {}, {"max_window_layers": 28, "no_rope_layer_interval": 4}),
+        ("deepseek_v2", LATENT, {"use_mla": True, "lm_head": True, "rm_head": False}),
+    ],
+)
+def test_keys_of_released_files_that_change_nothing_change_nothing(kind: str, sizes: Config, said: Config) -> None:
+    plain = {"model_type": kind, **SMALL, **sizes}
+    assert parameters_total(read({**plain, **said})) == parameters_total(read(plain))
+
+
 def test_longcat_caches_two_latents_a_layer_and_reaches_two_thirds_of_its_choices() -> None:
     """Two attentions a layer, 576 elements of cache each; of 12 choices 8 compute in the mean (512 of 768)."""
     model = read(LONGCAT)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
-from planner.uncertainty.hierarchy import Fitted, distances, fit_hierarchy, source_weights
+from planner.uncertainty.effects import standing
+from planner.uncertainty.hierarchy import Fitted, distances, fit_hierarchy, source_weights, unseen
 from planner.uncertainty.hierarchy import _likelihood as likelihood
+from planner.uncertainty.subject import Metric, Subject
 
 SOURCES, RUNS = 24, 8
 BETWEEN, WITHIN = 0.10, 0.05
@@ -75,3 +80,26 @@ def test_distance_is_counted_from_other_sources_only() -> None:
     assert (distances(table) == 0.0).all()
     table["parameters"] = np.where(table["source"] == "s1", 28e9, 7e9)
     assert np.allclose(distances(table), 2.0)
+
+
+def test_software_of_one_source_is_unseen_by_the_others() -> None:
+    table, _ = made_up(4, sources=3)
+    table["root"] = np.where(table["source"] == "s0", "mlc", "vllm")
+    assert (unseen(table) == (table["source"] == "s0")).all()
+
+
+@pytest.mark.parametrize("metric", ["decode", "prefill", "throughput"])
+def test_what_serves_is_known_better_where_it_was_measured(metric: Metric) -> None:
+    """vLLM on the H100 against software and chips that nobody measured; the words say which."""
+    known = Subject(
+        framework="vllm-v1", root="vllm", curves="h100", generation="Hopper", die="compute", family="dense", num_nodes=1,
+        num_gpus=1,
+        parameters=8e9, precision="16", job="one GPU", model="8b",
+        figure={"decode": "loop_token", "prefill": "loop_first"}.get(metric, "saturated"),
+    )  # fmt: skip
+    other = replace(known, framework="nobody", root="nobody", curves="tpu", generation="TPU", die="other")
+    near, far = standing(metric, known), standing(metric, other)
+    assert near.deviation < far.deviation
+    assert far.provenance == "extrapolated"
+    assert far.why.startswith("nothing was measured of nobody")
+    assert re.match(r"\d+ measurements of vllm( on h100 GPUs)?", near.why) or metric == "throughput"

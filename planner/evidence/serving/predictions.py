@@ -10,7 +10,7 @@ from planner.common.errors import PlannerError
 from planner.evidence.measured_runs import Refusal
 from planner.evidence.serving.check import check, predicted
 from planner.evidence.serving.runs import TITLES, ServingRun
-from planner.serving.intervals import classes, subject_of
+from planner.serving.intervals import classes, remembered, subject_of
 from planner.uncertainty.interval import Metric, interval
 
 if TYPE_CHECKING:
@@ -64,7 +64,11 @@ def predict_runs(runs: Sequence[ServingRun], by: Sequence[str]) -> tuple[list[Se
             refused.append(Refusal(id=run.id, reason=str(error)))
             continue
         setting = run.times.setting
-        sure = interval(value, METRIC[run.figure], subject_of(setting), classes())
+        metric = METRIC[run.figure]
+        if metric == "serving_memory":
+            sure = interval(value, metric, remembered(setting), classes())
+        else:
+            sure = interval(value, metric, subject_of(setting, run.figure, run.batch, run.prompt + run.output))
         own = {**run.columns, "engine": setting.engine.name, "figure": run.figure}
         found.append(
             ServingPrediction(

@@ -22,9 +22,12 @@ from planner.hardware.cluster import Cluster, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.model.architecture import Model
+from planner.performance.collectives import bus_factor
 from planner.serving.engine import engine_family, engine_names, load_engine, resolve_engine
 from planner.serving.feasibility import require_possible
 from planner.serving.pass_time import Times
+from planner.serving.requests import mean_tokens
+from planner.serving.rows import pass_rows
 from planner.serving.setting import Setting
 from planner.serving.spec import Serving
 from planner.serving.weights import total_bytes
@@ -113,7 +116,7 @@ def read_serving_runs(path: Path) -> tuple[list[ServingRun], list[Refusal]]:
             found.append(read_serving_run(name, {k: (v or "").replace("\xa0", " ").strip() for k, v in row.items() if k}))
         except PlannerError as error:
             refused.append(Refusal(id=name, reason=str(error)))
-    broken = _inconsistent(found)
+    broken = _inconsistent(found) | _too_fast(found)
     kept = [run for run in found if run.id not in broken]
     return kept, [*refused, *(Refusal(id=name, reason=reason) for name, reason in broken.items())]
 
@@ -147,6 +150,51 @@ def _inconsistent(runs: Sequence[ServingRun]) -> dict[str, str]:
     return found
 
 
+MOST_OF_PEAK = 0.8
+"""Part of the time that a server's GPUs may work at their peaks and its links at the wire's rate, for prompts alone: more is not
+believed. Matrix multiplies reach 0.73 to 0.84 of the peak (hardware_profiles/measured, from kernel tables)."""
+
+
+def _too_fast(runs: Sequence[ServingRun]) -> dict[str, str]:
+    """Refusals, by id, of closed loops whose prompts cannot all have been computed: some were cached, or shorter than stated.
+
+    c clients who wait t_first + (output - 1) t_token for an answer send c over that a second; each prompt costs ``peak_s``.
+    """
+    loops: dict[tuple[str, ...], dict[str, ServingRun]] = {}
+    for run in runs:
+        if run.quantity in ("loop_token", "loop_first"):
+            loops.setdefault((*_same(run)[:-3], *_same(run)[-2:], str(run.batch)), {})[run.quantity] = run
+    found: dict[str, str] = {}
+    for both in loops.values():
+        if len(both) < 2:
+            continue
+        first, token = both["loop_first"], both["loop_token"]
+        asked = first.times.setting.serving
+        cycle_s = first.measured + (mean_tokens(asked.output) - 1.0) * token.measured
+        busy = first.batch / cycle_s * peak_s(first.times, mean_tokens(asked.prompt))
+        if busy > MOST_OF_PEAK:
+            reason = (
+                f"the prompts alone would keep the GPUs at {busy:.0%} of their peaks: some were cached, or shorter than stated"
+            )
+            found |= dict.fromkeys((first.id, token.id), reason)
+    return found
+
+
+def peak_s(times: Times, prompt: float) -> float:
+    """Seconds of one prompt where every multiplication reaches its peak and every exchange the wire's rate, not both at once."""
+    setting = times.setting
+    card, link = setting.cluster.accelerator, setting.cluster.node.links[0]
+    total = 0.0
+    for row in pass_rows(setting, times.shape("prefill", 1.0, prompt, 0.0)):
+        if row.collective is not None:
+            ranks = float({"tp": setting.serving.tp, "ep": setting.serving.ep}.get(row.group or "", 2))
+            wire = row.communication_bytes * bus_factor(row.collective, ranks) / link.bytes_per_s
+            total += float(np.sum(row.repeats * wire))
+        elif np.any(np.asarray(row.flops) > 0.0):
+            total += float(np.sum(row.repeats * row.flops)) / card.peak(setting.matmul_dtype)
+    return total
+
+
 def _same(run: ServingRun) -> tuple[str, ...]:
     """What a 16-bit row and a narrow one share: all but the weights."""
     setting = run.times.setting
@@ -174,6 +222,7 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
         "accelerator": setting.cluster.accelerator.name,
         "catalog_model": setting.model.name,
         "engine": engine_family(setting.engine.name),
+        "campaign": _campaign(row),
         "figure": TITLES[_figure(quantity, batch)],
     }
     return ServingRun(
@@ -335,6 +384,15 @@ def _published_settings(row: Mapping[str, str]) -> dict[str, Any]:
             if entry.get("one_prompt_a_pass"):
                 found["pass_tokens"] = int(row["prompt_len"]) + int(row["batch"])
     return found
+
+
+def _campaign(row: Mapping[str, str]) -> str:
+    """Who measured: the source, and which of several whose runs one file holds."""
+    source = row.get("source", "")
+    for entry in labels()["campaign"]:
+        if source.startswith(entry["source"]) and entry["text"] in row.get("source_ref", ""):
+            return f"{source}, {entry['who']}"
+    return source
 
 
 def _shortest(row: Mapping[str, str]) -> float:

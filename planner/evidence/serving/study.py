@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from planner.common.errors import PlannerError
 from planner.evidence.fit import Fit, Vector, fit, folds, leave_out, thinned
+from planner.evidence.held_out import Held
 from planner.evidence.measured_runs import Refusal, Run
 from planner.evidence.serving.check import check, predicted
 from planner.evidence.serving.fit import Predictor, load_constants
-from planner.evidence.serving.residuals import classify, pooled_residuals
+from planner.evidence.serving.held_out import fit_serving_held
+from planner.evidence.serving.residuals import classify
 from planner.evidence.serving.runs import ServingRun
-from planner.serving.intervals import subject_of
-from planner.uncertainty.interval import Metric, ResidualClass, Subject, interval
+from planner.serving.intervals import remembered
+from planner.uncertainty.interval import NORMAL_95, Metric, ResidualClass, Subject, interval
 
 LIKE = "engine, GPU and model"
 LEFT_OUT: dict[str, tuple[str, ...]] = {
@@ -25,6 +27,7 @@ LEFT_OUT: dict[str, tuple[str, ...]] = {
     "model": ("catalog_model",),
     "GPU type": ("accelerator",),
     "engine": ("engine",),
+    "source": ("campaign",),
 }
 """What is left out at a time: each measurement is predicted by constants that never saw its group."""
 ALIKE = ("engine", "accelerator", "catalog_model", "figure")
@@ -32,10 +35,9 @@ ALIKE = ("engine", "accelerator", "catalog_model", "figure")
 MOST_ALIKE = 16
 ITERATIONS = 3
 FIGURES: dict[Metric, tuple[str, ...]] = {
-    "decode": ("decode", "batched", "loop_token"), "prefill": ("prefill", "loop_first"), "throughput": ("batched", "saturated"),
-    "serving_memory": ("memory",),
+    "decode": ("decode", "batched", "loop_token"), "prefill": ("prefill", "loop_first"), "throughput": ("saturated",),
 }  # fmt: skip
-"""Which measurements make the intervals of which figures."""
+"""Which measurements make the intervals of which times."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -48,7 +50,9 @@ class ServingStudy:
     found: Fit
     in_sample: Vector
     left_out: dict[str, Vector]  # by LEFT_OUT
-    inside: NDArray[np.bool_]  # measured within 90 % intervals of classes without the run's model
+    held: tuple[Held, ...]  # the model of the errors of each metric of FIGURES
+    inside: NDArray[np.bool_]  # measured within the 90 % interval that was made without the run's source
+    half_width: Vector  # of that interval, over the expected value
     memory: tuple[tuple[ServingRun, float], ...]
     memory_inside: NDArray[np.bool_]
     refused: tuple[Refusal, ...]
@@ -81,18 +85,20 @@ def study(runs: Sequence[ServingRun], progress: Progress | None = None) -> Servi
         what: leave_out(found, kept, cast(Sequence[Run], timed), predict, by, _reporter(say, f"without {what}"))
         for what, by in LEFT_OUT.items()
     }
-    subjects = [subject_of(run.times.setting) for run in timed]
-    remembered = [(subject_of(run.times.setting), ratio) for run, ratio in memory]
-    everything = range(len(timed))
-    classes = _classes(timed, subjects, left, everything) + _memory_classes([run for run, _ in memory], remembered)
+    known = [(remembered(run.times.setting), ratio) for run, ratio in memory]
+    classes = _memory_classes([run for run, _ in memory], known)
+    held = fit_serving_held(timed, left["source"], in_sample, FIGURES)
+    inside, half_width = _judged(timed, held)
     return ServingStudy(
         runs=tuple(timed),
         found=found,
         in_sample=in_sample,
         left_out=left,
-        inside=_covered(timed, subjects, left),
+        held=held,
+        inside=inside,
+        half_width=half_width,
         memory=tuple(memory),
-        memory_inside=_memory_covered([run for run, _ in memory], remembered),
+        memory_inside=_memory_covered([run for run, _ in memory], known),
         refused=tuple(refused),
         classes=tuple(classes),
     )
@@ -121,16 +127,21 @@ def _settle(runs: Sequence[ServingRun], say: Progress) -> tuple[list[ServingRun]
     return timed, memory, refused
 
 
-def _classes(
-    runs: Sequence[ServingRun], subjects: Sequence[Subject], left: dict[str, Vector], at: Sequence[int]
-) -> list[dict[str, Any]]:
-    tables: list[dict[str, Any]] = []
+def _judged(runs: Sequence[ServingRun], held: Sequence[Held]) -> tuple[NDArray[np.bool_], Vector]:
+    """Of each run: whether it lies in the interval of its metric, and that interval's half-width over the expected value."""
+    inside, half = np.zeros(len(runs), dtype=bool), np.full(len(runs), np.nan)
+    of_metric = {h.metric: h for h in held}
     for metric, figures in FIGURES.items():
-        here = [i for i in at if runs[i].figure in figures]
-        if here:
-            pooled = pooled_residuals([subjects[i] for i in here], [left[LIKE][here]])
-            tables += classify(metric, pooled, _likes([runs[i] for i in here]), (-left["engine"][here]).tolist())
-    return tables
+        found = of_metric.get(metric)
+        mine = [i for i, run in enumerate(runs) if run.figure in figures]
+        if found is None:
+            continue
+        lower, upper = found.mean - NORMAL_95 * found.deviation, found.mean + NORMAL_95 * found.deviation
+        widths = 0.5 * (np.exp(np.maximum(upper, 0.0)) - np.exp(np.minimum(lower, 0.0)))
+        for k, i in enumerate(mine):
+            if _metric(runs[i]) == metric:
+                inside[i], half[i] = found.inside[k], widths[k]
+    return inside, half
 
 
 def _memory_classes(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, float]]) -> list[dict[str, Any]]:
@@ -156,16 +167,6 @@ def _parts(runs: Sequence[ServingRun]) -> list[tuple[list[int], list[int]]]:
     groups = [members.tolist() for _, members in sorted(folds(cast(Sequence[Run], runs), LEFT_OUT[LIKE]).items())]
     parts = [sorted(i for group in groups[k::COVERAGE_FOLDS] for i in group) for k in range(COVERAGE_FOLDS)]
     return [(part, sorted(set(range(len(runs))) - set(part))) for part in parts if part]
-
-
-def _covered(runs: Sequence[ServingRun], subjects: Sequence[Subject], left: dict[str, Vector]) -> NDArray[np.bool_]:
-    """Whether each measurement lies in the interval around its prediction without its like, from classes without its part."""
-    inside = np.zeros(len(runs), dtype=bool)
-    for members, others in _parts(runs):
-        classes = _built(_classes(runs, subjects, left, others))
-        for i in members:
-            inside[i] = _holds(_metric(runs[i]), subjects[i], classes, -float(left[LIKE][i]))
-    return inside
 
 
 def _memory_covered(runs: Sequence[ServingRun], rows: Sequence[tuple[Subject, float]]) -> NDArray[np.bool_]:

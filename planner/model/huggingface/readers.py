@@ -37,7 +37,15 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         window="types",
         cycle=THREE_TO_ONE,
         experts=Experts(shared="num_shared_experts", first="num_dense_layers", bias=True),
-        ignore=("global_attn_every_n_layers", "mup_enabled", "n_group", "num_expert_groups", "num_limited_groups"),
+        ignore=(
+            "global_attn_every_n_layers",
+            "mup_enabled",
+            "n_group",
+            "num_expert_groups",
+            "num_limited_groups",
+            "route_norm",
+            "use_grouped_mm",
+        ),
     ),
     "apertus": d(fixed={**HEAD_NORM, "gated_ffn": False, "layer_vectors": 2}, take=BIAS),
     "apertus1p5_text": d(fixed={**HEAD_NORM, "gated_ffn": False, "layer_vectors": 2}, take=BIAS, ignore=("output_vocab_size",)),
@@ -216,7 +224,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         take=BIAS, experts=Experts(num="num_local_experts", width="intermediate_size"), more=own.granite_experts
     ),
     "helium": d(take={"qkv_bias": "attention_bias", "ffn_bias": "mlp_bias"}),
-    "hunyuan_v1_dense": d(fixed=HEAD_NORM, take=BIAS),
+    "hunyuan_v1_dense": d(take=BIAS, more=elsewhere.hunyuan_moe),
     "hunyuan_v1_moe": d(take=BIAS, more=elsewhere.hunyuan_moe),
     "hy_v3": d(
         fixed=HEAD_NORM,

@@ -292,6 +292,7 @@ def bamba(s: Source, f: Fields) -> Fields:
 
 def granite_hybrid(s: Source, f: Fields) -> Fields:
     """Granite 4: Mamba-2 or attention, a dense block (shared_mlp) and, in some, experts beside it."""
+    s.only("normalization_function", "rmsnorm", None)
     found = bamba(s, f)
     layers = f["num_layers"]
     types = s.per_layer("layer_types", layers) or s.per_layer("layers_block_type", layers)
@@ -309,7 +310,7 @@ def falcon_h1(s: Source, f: Fields) -> Fields:
     """Attention and Mamba-2 read the same input in every layer."""
     found = mamba2_sizes(s, f, *_MAMBA)
     found["recurrent_norm"] = "full" if s.flag("mamba_rms_norm") else "none"
-    s.ignore(*_MAMBA_ASIDE, "mamba_d_ssm", "mamba_norm_before_gate", "mamba_use_mlp", "projectors_bias")
+    s.ignore(*_MAMBA_ASIDE, "mamba_d_ssm", "mamba_norm_before_gate", "mamba_use_mlp", "projectors_bias", "mlp_expansion_factor")
     return {**found, **_mamba_bias(s), "mixer": "mamba2", "attention_beside_mixer": True}
 
 
@@ -326,7 +327,8 @@ def jamba(s: Source, f: Fields) -> Fields:
     rank = -(-f["hidden_size"] // 16) if rank in (None, "auto") else s.count("mamba_dt_rank")
     inner, state = s.count("mamba_expand", 2) * f["hidden_size"], s.count("mamba_d_state")
     moe = dense_from([i % every != start for i in range(layers)]) if f.get("num_experts", 0) > 1 else dense_from([True])
-    variants = [{"letter": "M", "mixer": "mamba", "layer_vectors": rank + 2 * state}]
+    normed = s.flag("mamba_inner_layernorms", True)
+    variants = [{"letter": "M", "mixer": "mamba", "layer_vectors": rank + 2 * state if normed else 0}]
     return {
         "recurrent_value_heads": inner,
         "recurrent_value_head_dim": 1,
@@ -410,6 +412,8 @@ def nemotron_h(s: Source) -> Fields:
         *_MAMBA_ASIDE,
         "sliding_window",
         "moe_shared_expert_overlap",
+        "hidden_act",
+        "attention_head_dim",
         "mtp_layers_block_type",
         "mtp_hybrid_override_pattern",
         "use_bias",

@@ -14,7 +14,10 @@ from planner.lifecycle.sensitivity import Swing, cash_flow
 from planner.lifecycle.simulation import CAUSES, WholeRun
 from planner.prices.carbon import grids
 from planner.prices.market import class_prices, find_price
+from planner.prices.ownership import Ownership
 from planner.prices.price import TERMS
+from planner.studies.holding import Holding, holding
+from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval
 from planner.web import charts, controls, show, state
 from planner.web.answers import answers, whole_run
@@ -57,6 +60,9 @@ def page() -> None:
     figures += [
         tornado_figure(label, run.bill, run.swings) for label, run in zip(labels, found, strict=True) if run.bill and run.swings
     ]
+    chosen = answers()[case]
+    if chosen.plan is not None and "own" in chosen.tables.get("cost", {}):
+        figures.append(holding_figure(_held(chosen.plan, chosen.tables)))
     charts.show(*figures, key="run")
     for label, run in zip(labels, found, strict=True):
         notes = (*run.whole.notes, *(run.bill.notes if run.bill else ())) if run.whole else ()
@@ -175,9 +181,11 @@ def _bill_rows(bills: Sequence[Bill | None]) -> Rows:
             )
     rows.append(("total", t("run.total"), [_span(None if b is None else b.total_usd, show.dollars) for b in bills]))
     rows.append(("budget", t("run.budget"), [_span(None if b is None else b.budget_usd, show.dollars) for b in bills]))
+    rows.append(("", t("run.budget_mean"), [("–", "") if b is None else (show.dollars(b.budget_mean_usd), "") for b in bills]))
     rows.append(("energy", t("run.energy"), [_span(None if b is None else b.energy_kwh, _kwh) for b in bills]))
     if any(b.grams_co2 for b in known):
         rows.append(("co2", t("run.co2"), [_span(None if b is None else b.grams_co2, _tonnes) for b in bills]))
+    rows.append(("", t("run.embodied"), [_span(None if b is None else b.embodied_grams_co2, _tonnes) for b in bills]))
     if any(b.owned for b in known):
         rows.append(("own", t("run.on_own"), [_own(b) for b in bills]))
     return rows
@@ -207,7 +215,7 @@ def causes_figure(labels: Sequence[str], runs: Sequence[WholeRun]) -> Figure:
         for label, r in zip(labels, runs, strict=True)
     ]
     lost = [t("run.useful", label=label, share=f"{r.goodput.expected:.1%}") for label, r in zip(labels, runs, strict=True)]
-    paint = (*charts.PARTS, charts.GROUPS[0])
+    paint = (*charts.PARTS, *charts.GROUPS)
     return charts.stacked(
         "wall-clock", "days", show.listed(lost), t("run.causes_alt"), rows, [paint[CAUSES.index(cause)] for cause in used]
     )
@@ -246,6 +254,49 @@ def tornado_figure(label: str, bill: Bill, swings: Sequence[Swing]) -> Figure:
         high=show.dollars(max(widest.low_usd, widest.high_usd)),
     )
     return charts.tornado("tornado", title, t("run.tornado_alt"), rows)
+
+
+def _held(plan: Plan, tables: state.Tables) -> Holding:
+    """All ways to hold the plan's GPUs for five years, under [cost] and [cost.own]; at a rent of one's own where one is given."""
+    cost, run = tables.get("cost", {}), tables.get("run", {})
+    own_rent = plan.price is not None and plan.price.term == "own price"
+    return holding(
+        plan.cluster,
+        Ownership.build(dict(cost.get("own") or {}), "cost.own"),
+        rent_usd_per_gpu_hour=plan.price.usd_per_gpu_hour if own_rent and plan.price else None,
+        preemption_mtbf_s=run.get("preemption_mtbf_s"),
+        pue=cost.get("pue"),
+        electricity_usd_per_kwh=cost.get("electricity_usd_per_kwh"),
+    )
+
+
+def _way(name: str) -> str:
+    return t(f"run.way_{name.replace('-', '_')}")
+
+
+def _month(value: float | None) -> str:
+    return t("run.never_pays") if value is None else f"{value:.0f}"
+
+
+def holding_figure(found: Holding) -> Figure:
+    """Dollars so far of each way over the months, the break-even of owning in the title."""
+    quarters = [i for i, month in enumerate(found.months) if month % 3 == 0]
+    rows = [
+        {"x": float(found.months[i]), "y": float(way.usd[i]), "group": _way(way.name), "note": show.dollars(float(way.usd[i]))}
+        for way in found.ways
+        for i in quarters
+    ]
+    even = next(one for one in found.break_even if one.against == "on-demand")
+    title = t(
+        "run.holding_title",
+        years=f"{found.years:g}",
+        use=f"{found.utilisation:.0%}",
+        best=_way(found.cheapest.name),
+        month=_month(even.months),
+        lower=_month(even.months_lower),
+        upper=_month(even.months_upper),
+    )
+    return charts.lines("holding", title, t("run.holding_alt"), rows, x="months_axis", y="usd_axis")
 
 
 def _months(labels: Sequence[str], found: Sequence[Any]) -> None:

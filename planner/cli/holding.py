@@ -1,0 +1,99 @@
+"""The command of holding GPUs for years: ``own``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from planner.cli.output import check_plot, print_json, show
+from planner.common.errors import PlannerError
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
+
+
+def own_command(
+    on: Annotated[str, typer.Argument(metavar="GPUS", help="32xh100, 2x dgx-h100, rtx-4090 ...")],
+    years: Annotated[float, typer.Option("--years", help="How long: 1 to 5, at most 10.")] = 5.0,
+    use: Annotated[float | None, typer.Option("--use", help="Part of all hours in which they work; 0.85.")] = None,
+    rent: Annotated[float | None, typer.Option("--rent", help="Your on-demand dollars per GPU-hour; the catalog's.")] = None,
+    preemption: Annotated[
+        str | None, typer.Option("--preemption", help="Mean time between preemptions of a spot node: 16h, 30d.")
+    ] = None,
+    resale: Annotated[float | None, typer.Option("--resale", help="Part of the book value that a sale brings; 0.5.")] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="A field of [cost.own], pue or electricity_usd_per_kwh; again for more."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write dollars by month: .csv, .xlsx ...")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw all ways in one chart.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rent, reserve, spot or own: dollars over the years, the break-even with its interval, and every assumption.
+
+    planner own 64xh100 --years 3 --use 0.6 --set purchase_usd_per_gpu=35000 --plot own.png
+    """
+    from planner.common.tables import check_output, write_table
+    from planner.prices.ownership import Ownership
+    from planner.scenarios.quick import cluster_table
+    from planner.studies.holding import RESALE_SHARE, holding
+    from planner.workload.resolve import as_cluster
+
+    check_plot(plot)
+    if out is not None:
+        check_output(out)
+    fields = _fields(change)
+    pue, tariff = fields.pop("pue", None), fields.pop("electricity_usd_per_kwh", None)
+    if use is not None:
+        fields["utilisation"] = use
+    found = holding(
+        as_cluster(cluster_table(on)),
+        Ownership.build(fields, "cost.own"),
+        years=years,
+        rent_usd_per_gpu_hour=rent,
+        preemption_mtbf_s=_duration(preemption),
+        resale_share=RESALE_SHARE if resale is None else resale,
+        pue=pue,
+        electricity_usd_per_kwh=tariff,
+    )
+    if out is not None:
+        import pandas as pd
+
+        write_table(out, pd.DataFrame(found.rows()))
+    if plot is not None:
+        from planner.reports.holding import save_holding
+
+        save_holding(plot, found)
+        if not as_json:
+            print(f"wrote {plot}", file=sys.stderr)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    from planner.reports.holding import holding_table
+
+    show(holding_table(found))
+
+
+def _duration(text: str | None) -> float | None:
+    from planner.common.quantities import duration_s
+
+    return None if text is None else duration_s(text, "--preemption")
+
+
+def _fields(texts: list[str] | None) -> dict[str, float]:
+    """FIELD=VALUE pairs as numbers."""
+    found = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        try:
+            found[name.strip().removeprefix("cost.").removeprefix("own.")] = float(value)
+        except ValueError:
+            found = {}
+            equals = ""
+        if not equals:
+            raise PlannerError("--set {0}: give FIELD=NUMBER, such as capital_rate=0.08.", text, field="--set", value=text)
+    return found

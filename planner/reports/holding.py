@@ -1,0 +1,98 @@
+"""Rent, reserve, spot or own: the table, and one chart of cumulative dollars with the break-even."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from planner.reports.pictures import pyplot, save_figure
+from planner.reports.plots import COLOURS
+from planner.reports.text import dollars
+from planner.studies.holding import BreakEven, Holding
+
+
+def holding_table(found: Holding) -> RenderableType:
+    """Dollars of each way by year, the break-even of owning against each, and what all of it rests on."""
+    title = f"{found.cluster.name}, {found.cluster.num_gpus} GPUs, {found.utilisation:.0%} of the hours used: dollars so far"
+    table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
+    table.add_column("way")
+    ends = [i for i, month in enumerate(found.months) if month % 12 == 0] or [len(found.months) - 1]
+    for i in ends:
+        table.add_column(f"{found.months[i] / 12:g} y", justify="right")
+    for name in ("$ per GPU-hour used", "owning is cheaper from (90 %)", "above a use of (90 %)", "surely"):
+        table.add_column(name, justify="right", overflow="fold")
+    hours = found.cluster.num_gpus * found.utilisation * float(found.months[-1]) * 730.5
+    even = {one.against: one for one in found.break_even}
+    for way in found.ways:
+        cells = [dollars(float(way.usd[i])) for i in ends]
+        table.add_row(way.name, *cells, f"{float(way.usd[-1]) / hours:.2f}", *_even(even.get(way.name)))
+    best = found.cheapest
+    lines = [Text(f"cheapest over {found.years:g} years: {best.name}, {dollars(float(best.usd[-1]))}", style="bold")]
+    lines += [Text(note) for note in found.notes]
+    lines += [Text(f"{way.name}: {way.price.describe()}; {way.price.basis}", style="dim") for way in found.ways if way.price]
+    lines += [Text(f"cost.own.{name} = {text}", style="dim") for name, text in found.assumptions.items()]
+    return Group(table, *lines)
+
+
+def _even(found: BreakEven | None) -> tuple[str, str, str]:
+    if found is None:
+        return "", "", ""
+    use = (
+        "-"
+        if found.utilisation is None
+        else f"{found.utilisation.expected:.0%} ({_share(found.utilisation.lower)} to {_share(found.utilisation.upper)})"
+    )
+    return (
+        f"{_month(found.months)} ({_month(found.months_lower)} to {_month(found.months_upper)})",
+        use,
+        f"{found.probability:.0%}",
+    )
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}" if value <= 1.0 else "never"
+
+
+def _month(value: float | None) -> str:
+    return "never" if value is None else f"month {value:.0f}"
+
+
+def save_holding(path: Path, found: Holding) -> None:
+    """One chart: cumulative dollars of each way over the months, the break-even of owning with its interval, the assumptions.
+
+    Raises PlannerError when the path cannot be written.
+    """
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(11, 7), layout="constrained")
+    try:
+        months = np.concatenate([[0.0], found.months])
+        for colour, way in zip((COLOURS[0], COLOURS[2], COLOURS[3], COLOURS[5], COLOURS[8]), found.ways, strict=False):
+            line = np.concatenate([[0.0], way.usd]) / 1e6
+            own = way.name == "own"
+            axes.plot(months, line, color=colour, linewidth=3.0 if own else 1.8)
+            axes.annotate(f" {way.name}", (months[-1], line[-1]), color=colour, va="center", fontsize=11)
+            even = next((one for one in found.break_even if one.against == way.name), None)
+            if even is not None and even.months is not None:
+                at = line[int(even.months)]
+                axes.plot([even.months], [at], "o", color=colour, markersize=8)
+                ends = (even.months_lower or found.months[-1], even.months_upper or found.months[-1])
+                axes.plot(ends, [at, at], color=colour, linewidth=6, alpha=0.25, solid_capstyle="butt")
+        axes.set_xlim(0, months[-1] * 1.16)
+        axes.set_ylim(0)
+        axes.set_xlabel("months")
+        axes.set_ylabel("million US dollars so far")
+        axes.grid(alpha=0.3)
+        best = found.cheapest
+        title = f"{found.cluster.name}: over {found.years:g} years at {found.utilisation:.0%} use, {best.name} is the cheapest"
+        axes.set_title(title, loc="left", fontsize=13, weight="bold")
+        words = [f"{name.replace('_', ' ')} {text.partition(':')[0]}" for name, text in found.assumptions.items()]
+        text = "dots: owning is cheaper from there on, bands hold 90 % of the draws; " + ", ".join(words)
+        figure.supxlabel(textwrap.fill(text, 150), fontsize=8, x=0.01, ha="left")
+        save_figure(figure, path)
+    finally:
+        plt.close(figure)

@@ -1,0 +1,391 @@
+"""Rent, reserve, spot or own: dollars over the months for GPUs that are needed for part of every hour, and when owning pays.
+
+Each way is paid for the same useful hours: ``utilisation`` of the cluster's hours.
+
+- on demand: those hours, at a rent that changes by a share each year;
+- spot: those hours over the part of them that preemptions leave;
+- reserved: every hour of the term, used or not, at the rent of the day it begins; renewed for another term;
+- own: what ``ownership.owned_gpu`` costs up to that month, less what a sale then brings (``resale_share`` of the book value,
+  straight-line from the purchase to ``residual_share`` at the end of its years).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from planner.common.arrays import Array
+from planner.common.errors import PlannerError
+from planner.common.units import DAY_S, HOUR_S
+from planner.hardware.cluster import Cluster
+from planner.lifecycle.bill import MONTH_S
+from planner.lifecycle.failures import Interruptions, expected_losses
+from planner.prices.market import as_price, commitment
+from planner.prices.ownership import YEAR_S, OwnedGpu, Ownership, constants, owned_gpu, power_w_per_gpu, purchases
+from planner.prices.price import Price
+from planner.uncertainty.interval import Interval
+
+Z_90 = NormalDist().inv_cdf(0.95)
+TERMS = ("on-demand", "spot", "reserved-1-year", "reserved-3-year")
+MOST_YEARS = 10.0
+DRAWS = 4000
+RESALE_SHARE = 0.5
+"""Of the book value that a sale brings. Assumed: used GPUs sell at a discount on what is left to write off."""
+RENT_CHANGE_SPREAD = 0.10
+"""How far the yearly change of rents may be off, one standard deviation. Assumed: p5.48xlarge fell by 32 % a year in 2023-25,
+other instances not at all."""
+PURCHASE_SPREAD = 0.15
+"""Standard deviation of the logarithm of a purchase price where fewer than two quotes say."""
+SPOT_RECOVERY_S = 900.0
+"""Lost with each preemption: work since the last checkpoint, a new node, a restart. Assumed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way to hold the GPUs: cumulative dollars at the end of each month, shape ``(months,)``, and the price behind them."""
+
+    name: str
+    usd: Array
+    price: Price | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "cumulative_usd": self.usd.tolist(),
+            "price": None if self.price is None else self.price.to_dict(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakEven:
+    """Owning against one way to rent: after how many months it is the cheaper, with 90 % of the draws, and above which use.
+
+    ``months`` are None where owning does not pay within the horizon; an upper end of None is beyond it. ``utilisation`` is that
+    of the whole horizon. ``probability``: share of the draws of prices in which owning is cheaper at its end.
+    """
+
+    against: str
+    months: float | None
+    months_lower: float | None
+    months_upper: float | None
+    utilisation: Interval | None
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """All ways over the same months, the break-even of owning against each, and every assumption with its source."""
+
+    cluster: Cluster
+    years: float
+    utilisation: float
+    months: Array
+    ways: tuple[Way, ...]
+    break_even: tuple[BreakEven, ...]
+    owned: OwnedGpu
+    assumptions: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    @property
+    def cheapest(self) -> Way:
+        """The fewest dollars at the end."""
+        return min(self.ways, key=lambda way: float(way.usd[-1]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "cluster": self.cluster.name,
+            "num_gpus": self.cluster.num_gpus,
+            "years": self.years,
+            "utilisation": self.utilisation,
+            "months": self.months.tolist(),
+            "ways": [way.to_dict() for way in self.ways],
+            "cheapest": self.cheapest.name,
+            "break_even": [asdict(found) for found in self.break_even],
+            "owned": self.owned.to_dict(),
+            "assumptions": dict(self.assumptions),
+            "notes": list(self.notes),
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a month: cumulative dollars of each way."""
+        return [
+            {"month": int(month), **{f"{way.name}_usd": float(way.usd[i]) for way in self.ways}}
+            for i, month in enumerate(self.months)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Owning:
+    """Owning is linear in its purchase: dollars up to each month = purchase x slope + rest, shape ``(months,)`` each."""
+
+    slope: Array
+    rest: Array
+    purchase_usd: float
+
+    def usd(self, factor: Array | float = 1.0) -> Array:
+        """Cumulative dollars with the purchase times ``factor``; broadcasts over leading axes."""
+        return np.asarray(np.multiply.outer(factor, self.purchase_usd * self.slope) + self.rest)
+
+
+def holding(
+    cluster: Cluster,
+    own: Ownership | None = None,
+    *,
+    years: float = 5.0,
+    rent_usd_per_gpu_hour: float | None = None,
+    preemption_mtbf_s: float | None = None,
+    resale_share: float = RESALE_SHARE,
+    pue: float | None = None,
+    electricity_usd_per_kwh: float | None = None,
+    seed: int = 0,
+) -> Holding:
+    """Cumulative dollars of each way to hold the cluster's GPUs over the months of ``years``, and the break-even of owning.
+
+    ``own.utilisation`` is the part of all hours that is used, whatever the way. The rent is the catalog's for each term on the
+    cluster's node, or a given one on demand with the catalog's ratios of terms to it. Spot needs ``preemption_mtbf_s`` of one
+    node. Raises PlannerError for years out of range or prices that nobody knows.
+    """
+    if not 1.0 / 12.0 <= years <= MOST_YEARS:
+        raise PlannerError("years = {0:g}: must be from one month to {1:g} years.", years, MOST_YEARS)
+    if not 0.0 <= resale_share <= 1.0:
+        raise PlannerError("resale_share = {0:g}: must be from 0 to 1.", resale_share)
+    spec, c = own or Ownership(), constants()
+    use = spec.utilisation or c.utilisation
+    change = c.rent_change_per_year if spec.rent_change_per_year is None else spec.rent_change_per_year
+    months = np.arange(1, math.ceil(years * YEAR_S / MONTH_S - 1e-9) + 1, dtype=float)
+    prices, notes = _prices(cluster, rent_usd_per_gpu_hour)
+    tariff = c.electricity_usd_per_kwh if electricity_usd_per_kwh is None else electricity_usd_per_kwh
+    power = {"power_w": power_w_per_gpu(cluster), "pue": pue or c.pue, "electricity_usd_per_kwh": tariff}
+    rent = prices["on-demand"].usd_per_gpu_hour
+    owning = _owning(cluster, spec, months, use, resale_share, power)
+    ways, leaving = [], _goodput(cluster, preemption_mtbf_s)
+    for term, price in prices.items():
+        if term == "spot" and leaving is None:
+            notes.append("spot is left out: spot nodes are taken away; give preemption_mtbf_s, of one node")
+            continue
+        usd = _rented(term, price.usd_per_gpu_hour, cluster.num_gpus, months, use, np.array([change]), leaving or 1.0)[0]
+        ways.append(Way(name=term, usd=usd, price=price))
+    ways.append(Way(name="own", usd=owning.usd(), price=None))
+    drawn = _Draws(np.random.default_rng(seed), prices, cluster, spec, change)
+    found = tuple(
+        _break_even(way, owning, drawn, cluster, months, use, leaving or 1.0, spec, resale_share, power)
+        for way in ways
+        if way.price is not None
+    )
+    whole = owned_gpu(cluster, spec, **power, rent=rent)
+    return Holding(
+        cluster=cluster,
+        years=years,
+        utilisation=use,
+        months=months,
+        ways=tuple(ways),
+        break_even=found,
+        owned=whole,
+        assumptions=_assumptions(spec, whole, use, resale_share, power),
+        notes=tuple(notes),
+    )
+
+
+def _prices(cluster: Cluster, rent: float | None) -> tuple[dict[str, Price], list[str]]:
+    """The price of each term on the cluster's node; with a rent of one's own, in the catalog's ratios to on demand."""
+    card, notes = cluster.accelerator.name, []
+    found = {}
+    for term in TERMS:
+        price = as_price({"term": term}, card, cluster.node)
+        assert price is not None
+        found[term] = price
+    if rent is not None:
+        factor = rent / found["on-demand"].usd_per_gpu_hour
+        for term, price in found.items():
+            own = as_price({"usd_per_gpu_hour": price.usd_per_gpu_hour * factor, "term": term}, card)
+            assert own is not None
+            found[term] = own
+        notes.append("other terms are in the catalog's ratios to the rent that was given")
+    return found, notes
+
+
+def _goodput(cluster: Cluster, preemption_mtbf_s: float | None) -> float | None:
+    """The part of spot hours that is useful work; None without a rate."""
+    if preemption_mtbf_s is None:
+        return None
+    stops = Interruptions(
+        preemption_rate_per_s=cluster.num_nodes / preemption_mtbf_s,
+        preemption_wait_s=SPOT_RECOVERY_S / 2,
+        restart_s=SPOT_RECOVERY_S / 2,
+    )
+    work = 30.0 * DAY_S
+    lost = float(expected_losses(work, 1800.0, 30.0, stops).total[0])
+    return work / (work + lost)
+
+
+def _rented(term: str, price: float, gpus: int, months: Array, use: float, change: Array, goodput: float) -> Array:
+    """Cumulative dollars at the end of each month, shape ``(changes, months)``; see the module."""
+    edges = np.concatenate([[0.0], months]) / 12.0  # years
+    bound_years = commitment(term).length_days * DAY_S / YEAR_S
+    hours = gpus * YEAR_S / HOUR_S
+    growth = np.log1p(change)[:, None]
+    if bound_years:
+        begins = np.round(np.floor(edges[:-1] / bound_years + 1e-9) * bound_years, 9)
+        each = np.diff(edges) * np.exp(growth * begins)
+        return np.asarray(price * hours * np.cumsum(each, axis=1))
+    flat = np.abs(growth) < 1e-12
+    safe = np.where(flat, 1.0, growth)
+    paid = np.where(flat, edges, np.expm1(safe * edges) / safe)[:, 1:]
+    part = use / goodput if term == "spot" else use
+    return np.asarray(price * hours * part * paid)
+
+
+def _owning(
+    cluster: Cluster, own: Ownership, months: Array, use: float, resale_share: float, power: Mapping[str, float]
+) -> _Owning:
+    """The line of owning: its cost with twice the purchase less that with the purchase is the slope."""
+    price = owned_gpu(cluster, own, **power, rent=None).purchase_usd_per_gpu
+    life = own.years or constants().years
+    totals = []
+    for factor in (1.0, 2.0):
+        column = []
+        for month in months:
+            years = float(month) / 12.0
+            book = 1.0 - (1.0 - own.residual_share) * min(years / life, 1.0)
+            one = own.replaced(
+                purchase_usd_per_gpu=price * factor,
+                years=years,
+                utilisation=use,
+                residual_share=min(max(resale_share * book if years < life else own.residual_share, 0.0), 0.999),
+            )
+            column.append(owned_gpu(cluster, one, **power, rent=None).usd_per_gpu_hour * use * years)
+        totals.append(np.array(column) * YEAR_S / HOUR_S * cluster.num_gpus)
+    slope = (totals[1] - totals[0]) / price
+    return _Owning(slope=slope, rest=totals[0] - price * slope, purchase_usd=price)
+
+
+class _Draws:
+    """Prices that may be: a factor on each rent and on the purchase, and the yearly change of rents; shape ``(DRAWS,)`` each."""
+
+    def __init__(
+        self, rng: np.random.Generator, prices: Mapping[str, Price], cluster: Cluster, own: Ownership, change: float
+    ) -> None:
+        z = rng.standard_normal(DRAWS)
+        self.rent = {}
+        for term, price in prices.items():
+            low, high = price.interval_usd_per_gpu_hour
+            sides = [abs(math.log(end / price.usd_per_gpu_hour)) / Z_90 if end > 0 else 0.0 for end in (low, high)]
+            self.rent[term] = np.exp(z * np.where(z < 0, *sides))
+        spread = 0.0 if own.purchase_usd_per_gpu is not None else purchase_spread(cluster.accelerator.name)
+        self.purchase = np.exp(rng.standard_normal(DRAWS) * spread)
+        given = own.rent_change_per_year is not None
+        self.change = np.clip(change + (0.0 if given else RENT_CHANGE_SPREAD) * rng.standard_normal(DRAWS), -0.9, 0.9)
+
+
+def purchase_spread(accelerator: str) -> float:
+    """Standard deviation of the logarithm of purchase prices, of quotes that cover the same."""
+    for covers in ("server", "card"):
+        logs = [math.log(p.usd_per_gpu) for p in purchases() if p.accelerator == accelerator and p.covers == covers]
+        if len(logs) > 1:
+            return max(float(np.std(logs, ddof=1)), PURCHASE_SPREAD)
+    return PURCHASE_SPREAD
+
+
+def _break_even(
+    way: Way,
+    owning: _Owning,
+    drawn: _Draws,
+    cluster: Cluster,
+    months: Array,
+    use: float,
+    goodput: float,
+    own: Ownership,
+    resale_share: float,
+    power: Mapping[str, float],
+) -> BreakEven:
+    """When owning is cheaper for good within the horizon: in the centre, and in the draws."""
+    assert way.price is not None
+    rent = way.price.usd_per_gpu_hour
+    central = first_below(owning.usd()[None, :], way.usd[None, :], months)[0]
+    rented = _rented(way.name, rent, cluster.num_gpus, months, use, drawn.change, goodput) * drawn.rent[way.name][:, None]
+    owned = owning.usd(drawn.purchase)
+    crossed = np.sort(first_below(owned, rented, months))
+    lower, upper = (float(np.quantile(crossed, q, method="nearest")) for q in (0.05, 0.95))
+    return BreakEven(
+        against=way.name,
+        months=_finite(float(central)),
+        months_lower=_finite(lower),
+        months_upper=_finite(upper),
+        utilisation=_even_use(way, owned, rented, owning, drawn, cluster, months, use, goodput, own, resale_share, power),
+        probability=float(np.mean(owned[:, -1] < rented[:, -1])),
+    )
+
+
+def first_below(one: Array, other: Array, months: Array) -> Array:
+    """The month from whose end on ``one`` stays below ``other``, shape of the leading axis; infinite where it ends above."""
+    above = one >= other
+    last = np.where(above.any(axis=-1), above.shape[-1] - np.argmax(above[..., ::-1], axis=-1), 0)  # months not below, counted
+    return np.where(last >= len(months), np.inf, months[np.minimum(last, len(months) - 1)])
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _even_use(
+    way: Way,
+    owned: Array,
+    rented: Array,
+    owning: _Owning,
+    drawn: _Draws,
+    cluster: Cluster,
+    months: Array,
+    use: float,
+    goodput: float,
+    own: Ownership,
+    resale_share: float,
+    power: Mapping[str, float],
+) -> Interval | None:
+    """Utilisation above which owning is cheaper at the end: both sides are linear in it. None against terms paid whole."""
+    if commitment(way.name).length_days:
+        return None
+    low = _owning(cluster, own, months[-1:], use / 2.0, resale_share, power)
+    slope = (owning.usd(drawn.purchase)[:, -1] - low.usd(drawn.purchase)[:, -1]) / (use / 2.0)  # dollars of a whole hour more
+    fixed = owned[:, -1] - slope * use
+    per_use = rented[:, -1] / use
+    with np.errstate(divide="ignore", invalid="ignore"):
+        even = np.where(per_use > slope, fixed / (per_use - slope), np.inf)
+    at = float(_at_centre(way, owning, low, use))
+    lower, upper = (float(np.quantile(even, q, method="nearest")) for q in (0.05, 0.95))
+    if not math.isfinite(at):
+        return None
+    return Interval(lower=min(lower, at), expected=at, upper=max(upper, at), why="draws of rent, its yearly change, and purchase")
+
+
+def _at_centre(way: Way, owning: _Owning, low: _Owning, use: float) -> float:
+    slope = (float(owning.usd()[-1]) - float(low.usd()[-1])) / (use / 2.0)
+    per_use = float(way.usd[-1]) / use
+    return (float(owning.usd()[-1]) - slope * use) / (per_use - slope) if per_use > slope else math.inf
+
+
+def _assumptions(own: Ownership, owned: OwnedGpu, use: float, resale_share: float, power: Mapping[str, float]) -> dict[str, str]:
+    """What the figures rest on: field -> "value: where from"."""
+    c = constants()
+    given = {name for name in own.model_fields_set if getattr(own, name) is not None}
+    found = {name: f"{getattr(own, name):g}: given" if name in given else text for name, text in c.owned_defaults().items()}
+    quote = owned.purchase
+    source = "given" if quote is None else f"{quote.source}, {quote.date}, with its share of network"
+    found["purchase_usd_per_gpu"] = f"{owned.purchase_usd_per_gpu:,.0f}: {source}"
+    found["years"] = f"{owned.years:g}: " + ("given" if own.years else c.provenance["years"].source)
+    found["resale_share"] = (
+        f"{resale_share:g} of the book value: assumed" if resale_share == RESALE_SHARE else f"{resale_share:g}: given"
+    )
+    found["power_w_per_gpu"] = f"{power['power_w']:,.0f}: {c.provenance['power_share'].source}"
+    found["pue"] = f"{power['pue']:g}: " + (c.provenance["pue"].source if power["pue"] == c.pue else "given")
+    tariff = power["electricity_usd_per_kwh"]
+    default = tariff == c.electricity_usd_per_kwh
+    found["electricity_usd_per_kwh"] = f"{tariff:g}: " + (c.provenance["electricity_usd_per_kwh"].source if default else "given")
+    found["staff_usd_per_year"] = f"{own.staff_usd_per_year:,.0f}: " + ("given" if own.staff_usd_per_year else "none counted")
+    return found

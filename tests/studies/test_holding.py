@@ -1,0 +1,144 @@
+"""Rent, reserve, spot or own: each way by hand, the break-even, its interval, and the command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from planner.cli.main import main
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import Cluster, cluster
+from planner.prices.ownership import YEAR_S, Ownership, constants, owned_gpu, power_w_per_gpu
+from planner.studies.holding import Holding, first_below, holding
+
+HOURS = YEAR_S / 3600.0
+BARE = {
+    "purchase_usd_per_gpu": 30_000,
+    "capital_rate": 0.0,
+    "maintenance_share": 0.0,
+    "colocation_usd_per_kw_month": 0.0,
+    "idle_power_share": 0.0,
+    "rent_change_per_year": 0.0,
+}
+
+
+@pytest.fixture(scope="module")
+def eight() -> Cluster:
+    return cluster("dgx-h100")
+
+
+def usd(found: Holding, name: str) -> float:
+    return float(next(way.usd[-1] for way in found.ways if way.name == name))
+
+
+def test_renting_by_hand(eight: Cluster) -> None:
+    """2 USD, 8 GPUs, 60 % of two years: 8 x 2 x 0.6 hours; a term is paid whole, used or not."""
+    found = holding(eight, Ownership.build({**BARE, "utilisation": 0.6}, "own"), years=2, rent_usd_per_gpu_hour=2.0)
+    assert usd(found, "on-demand") == pytest.approx(8 * 2.0 * 0.6 * 2 * HOURS)
+    for term in ("reserved-1-year", "reserved-3-year"):
+        price = next(way.price for way in found.ways if way.name == term)
+        assert price is not None
+        assert usd(found, term) == pytest.approx(8 * price.usd_per_gpu_hour * 2 * HOURS)
+    idle = holding(eight, Ownership.build({**BARE, "utilisation": 0.1}, "own"), years=2, rent_usd_per_gpu_hour=2.0)
+    assert usd(idle, "reserved-1-year") == pytest.approx(usd(found, "reserved-1-year"))
+    assert usd(idle, "on-demand") == pytest.approx(usd(found, "on-demand") / 6)
+
+
+def test_owning_at_full_use_without_capital_costs_its_parts(eight: Cluster) -> None:
+    """30,000 USD a GPU over five years and the energy of all hours: nothing else where nothing else is charged."""
+    found = holding(eight, Ownership.build({**BARE, "utilisation": 1.0}, "own"), years=5, pue=1.0, electricity_usd_per_kwh=0.1)
+    energy = power_w_per_gpu(eight) / 1e3 * 5 * HOURS * 0.1
+    assert usd(found, "own") == pytest.approx(8 * (30_000 + energy))
+
+
+@pytest.mark.parametrize("years", [1.0, 3.0, 5.0])
+def test_owning_is_what_a_bill_says_of_it(eight: Cluster, years: float) -> None:
+    """At the end of its life nothing is sold: the dollars per used hour are those of ``planner run`` with [cost.own]."""
+    own = Ownership(years=years)
+    found = holding(eight, own, years=years)
+    c = constants()
+    one = owned_gpu(
+        eight, own, power_w=power_w_per_gpu(eight), pue=c.pue, electricity_usd_per_kwh=c.electricity_usd_per_kwh, rent=None
+    )
+    assert usd(found, "own") == pytest.approx(one.usd_per_gpu_hour * 8 * c.utilisation * years * HOURS)
+    at = next(one for one in found.break_even if one.against == "on-demand")
+    assert at.utilisation is not None
+    assert at.utilisation.expected == pytest.approx(found.owned.break_even_utilisation, rel=1e-3)
+    assert at.utilisation.lower <= at.utilisation.expected <= at.utilisation.upper
+
+
+def test_a_price_path_makes_renting_cheaper_and_owning_pay_later(eight: Cluster) -> None:
+    def found(change: float) -> Holding:
+        return holding(eight, Ownership(rent_change_per_year=change), years=5)
+
+    falling, steady = found(-0.2), found(0.0)
+    assert usd(falling, "on-demand") < usd(steady, "on-demand")
+    assert usd(falling, "own") == pytest.approx(usd(steady, "own"))
+    months = [next(b for b in f.break_even if b.against == "on-demand").months or np.inf for f in (falling, steady)]
+    assert months[0] >= months[1]
+
+
+def test_what_is_known_leaves_no_doubt_and_what_is_not_a_wide_interval(eight: Cluster) -> None:
+    sure = holding(eight, Ownership.build(BARE, "own"), years=5, rent_usd_per_gpu_hour=3.0)
+    for one in sure.break_even:
+        assert one.months == one.months_lower == one.months_upper
+        assert one.probability in (0.0, 1.0)
+    unsure = next(one for one in holding(eight, years=5).break_even if one.against == "on-demand")
+    assert (unsure.months_lower or 0) < (unsure.months or 61) < (unsure.months_upper or 61)
+    assert 0.0 < unsure.probability < 1.0
+
+
+def test_spot_costs_more_per_useful_hour_than_its_price_and_nothing_without_a_rate(eight: Cluster) -> None:
+    assert all(way.name != "spot" for way in holding(eight, years=1).ways)
+    rare, often = (holding(eight, years=1, preemption_mtbf_s=s) for s in (30 * 86400.0, 4 * 3600.0))
+    price = next(way.price for way in rare.ways if way.name == "spot")
+    assert price is not None
+    change = constants().rent_change_per_year
+    paid = 8 * price.usd_per_gpu_hour * rare.utilisation * HOURS * (change / np.log1p(change))
+    assert paid < usd(rare, "spot") < usd(often, "spot")
+
+
+def test_the_month_from_which_one_stays_below_the_other() -> None:
+    months = np.arange(1.0, 6.0)
+    falls = np.array([[5.0, 5.0, 5.0, 5.0, 5.0]])
+    assert first_below(falls, np.array([[1.0, 2.0, 6.0, 7.0, 8.0]]), months)[0] == 3.0
+    assert first_below(falls, np.array([[6.0, 2.0, 6.0, 7.0, 8.0]]), months)[0] == 3.0  # not before it stays below
+    assert first_below(falls, np.array([[6.0, 6.0, 6.0, 7.0, 8.0]]), months)[0] == 1.0
+    assert first_below(falls, np.array([[6.0, 6.0, 6.0, 7.0, 4.0]]), months)[0] == np.inf
+
+
+def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["planner", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    picture, table = tmp_path / "own.png", tmp_path / "own.csv"
+    code, out, _ = run("own", "8xh100", "--years", "2", "--use", "0.5", "--plot", picture, "--out", table)
+    assert code == 0
+    assert "owning is cheaper from" in out
+    assert "capital_rate" in out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert len(table.read_text().splitlines()) == 25
+    code, out, _ = run("own", "8xh100", "--years", "1", "--set", "capital_rate=0.2", "--preemption", "16h", "--json")
+    answer = json.loads(out)
+    assert answer["assumptions"]["capital_rate"] == "0.2: given"
+    assert {way["name"] for way in answer["ways"]} == {"on-demand", "spot", "reserved-1-year", "reserved-3-year", "own"}
+    for wrong, words in (
+        (("--years", "0"), "years = 0"),
+        (("--set", "capital_rate"), "FIELD=NUMBER"),
+        (("--set", "capital=1"), "capital_rate"),
+        (("--use", "2"), "utilisation"),
+        (("--resale", "2"), "resale_share = 2"),
+    ):
+        code, out, err = run("own", "8xh100", *wrong)
+        assert (code, out) == (2, ""), err
+        assert words in err
+    with pytest.raises(PlannerError, match="years = 11"):
+        holding(cluster("dgx-h100"), years=11)
