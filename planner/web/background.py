@@ -17,8 +17,6 @@ UNSEEN_S = 45.0
 """So long after the last look a question that nobody waits for is given up: it held a place that others wait for."""
 MOST = 64
 """Answers that are kept."""
-BREATH = 0.4
-"""Of the time that a part took: a pause after it, in which other visitors are answered."""
 
 
 @dataclass(eq=False)
@@ -48,10 +46,6 @@ class Task:
     def look(self) -> None:
         """Somebody waits for it."""
         self.seen = time.monotonic()
-
-    def breathe(self, since: float) -> None:
-        """Pause after a part that began at ``since``."""
-        time.sleep(BREATH * (time.monotonic() - since))
 
 
 _LOCK = threading.Lock()

@@ -260,7 +260,7 @@ def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
         x=alt.X(
             "days:Q", title=days, scale=alt.Scale(type="log", nice=False, padding=28), axis=alt.Axis(format=",~r", tickCount=6)
         ),
-        y=alt.Y("cost:Q", title=cost, scale=alt.Scale(zero=True), axis=alt.Axis(format="~s")),
+        y=alt.Y("cost:Q", title=cost, scale=alt.Scale(zero=True), axis=alt.Axis(format=",~r")),
         color=colour,
     )
     line = base.mark_line(strokeWidth=2, opacity=0.6).encode(order="gpus:Q", detail="label:N")
@@ -393,13 +393,14 @@ def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, 
     """Lines of ``y`` over ``x`` by group; or samples, ``y`` measured, with a dash where the fit ``fitted`` lies."""
     scale = {"type": "log", "nice": False, "padding": 12} if logarithmic else {"zero": False, "padding": 12}
     range_ = [GROUPS[i % len(GROUPS)] for i in range(len(groups))]
+    number = "~s" if logarithmic else ",~r"  # prefixes follow the steps of an axis: "0.2k" beside "1k"
     colour = alt.Color(
         "group:N",
         scale=alt.Scale(domain=list(groups), range=range_),
         legend=_legend(labelLimit=240) if samples else None,
     )
     base = alt.Chart(pd.DataFrame()).encode(
-        x=alt.X("x:Q", title=say(lang, f"chart.{x}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6)),
+        x=alt.X("x:Q", title=say(lang, f"chart.{x}"), scale=alt.Scale(**scale), axis=alt.Axis(format=number, tickCount=6)),
         color=colour,
     )
     titles = {
@@ -412,7 +413,7 @@ def lines_spec(lang: str, x: str, y: str, logarithmic: bool, groups: tuple[str, 
         alt.Tooltip(field, title=title, format=".4g") if field[-1] == "Q" else alt.Tooltip(field, title=title)
         for field, title in titles.items()
     ]
-    vertical = alt.Y("y:Q", title=say(lang, f"chart.{y}"), scale=alt.Scale(**scale), axis=alt.Axis(format="~s", tickCount=6))
+    vertical = alt.Y("y:Q", title=say(lang, f"chart.{y}"), scale=alt.Scale(**scale), axis=alt.Axis(format=number, tickCount=6))
     if not samples:
         line = base.mark_line(strokeWidth=2.5, point=True).encode(y=vertical, tooltip=tips)
         names = base.mark_text(align="right", dx=-8, dy=-10, fontWeight="bold", color=INK, aria=False).encode(
@@ -457,7 +458,7 @@ def tornado_spec(lang: str, rows: int) -> Spec:
         alt.Tooltip("high:N", title=say(lang, "chart.tip_high")),
     ]
     bars = base.mark_bar(size=16).encode(
-        x=alt.X("from:Q", title=axis, scale=scale, axis=alt.Axis(format="~s", tickCount=6)),
+        x=alt.X("from:Q", title=axis, scale=scale, axis=alt.Axis(format=",~r", tickCount=6)),
         x2="to:Q",
         color=alt.Color("end:N", scale=alt.Scale(range=[GROUPS[0], GROUPS[1]]), legend=_legend(symbolType="square")),
         tooltip=tips,
@@ -524,13 +525,13 @@ def swept_spec(lang: str, x: str, y: str, numeric: bool, groups: tuple[str, ...]
     """A line for each configuration over the values of a field."""
     title = say(lang, f"chart.{y}")
     across = (
-        alt.X("x:Q", title=x, axis=alt.Axis(format="~s"), scale=alt.Scale(zero=False, padding=14))
+        alt.X("x:Q", title=x, axis=alt.Axis(format=",~r"), scale=alt.Scale(zero=False, padding=14))
         if numeric
         else alt.X("x:N", title=x, sort=None, axis=alt.Axis(labelAngle=0))
     )
     base = alt.Chart(pd.DataFrame()).encode(
         x=across,
-        y=alt.Y("y:Q", title=title, scale=alt.Scale(zero=False, padding=14), axis=alt.Axis(format="~s")),
+        y=alt.Y("y:Q", title=title, scale=alt.Scale(zero=False, padding=14), axis=alt.Axis(format=",~r")),
         color=alt.Color(
             "group:N", sort=list(groups), scale=alt.Scale(domain=list(groups), range=list(CASES[: len(groups)])), legend=_legend()
         ),

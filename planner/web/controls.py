@@ -1,4 +1,7 @@
-"""Widgets that write straight into the scenario: slider, list, switch."""
+"""Widgets that write straight into the scenario: slider, list, switch.
+
+Each is given its value, not only its key: what is drawn a second time before the browser has shown it else begins empty.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +53,7 @@ def slider(
         st.caption(f"{label}: {values[0]}")
         return
     key = key_of(case, f"{table}.{name}{tag}")
-    st.session_state.setdefault(key, value)
-    st.select_slider(label, values, key=key, on_change=_store, args=(case, table, name, key, before), **more)
+    st.select_slider(label, values, value, key=key, on_change=_store, args=(case, table, name, key, before), **more)
 
 
 def choice(
@@ -70,8 +72,8 @@ def choice(
     """A list to choose from."""
     key = key_of(case, f"{table}.{name}{tag}")
     values = list(options) if value in options else [value, *options]
-    st.session_state.setdefault(key, value)
-    st.selectbox(label, values, key=key, on_change=_store, args=(case, table, name, key, before), format_func=show, **more)
+    at = values.index(value)
+    st.selectbox(label, values, at, key=key, on_change=_store, args=(case, table, name, key, before), format_func=show, **more)
 
 
 def switch(
@@ -79,24 +81,22 @@ def switch(
 ) -> None:
     """A switch."""
     key = key_of(case, f"{table}.{name}{tag}")
-    st.session_state.setdefault(key, value)
-    st.checkbox(label, key=key, on_change=_store, args=(case, table, name, key, before), **more)
+    st.checkbox(label, value, key=key, on_change=_store, args=(case, table, name, key, before), **more)
 
 
-def number(case: int, table: str, name: str, label: str, value: float | int | None, **more: Any) -> None:
+def number(case: int, table: str, name: str, label: str, value: Any, **more: Any) -> None:
     """A number; empty takes the field out."""
     key = key_of(case, f"{table}.{name}")
-    st.session_state.setdefault(key, value)
-    st.number_input(label, key=key, on_change=_store, args=(case, table, name, key, None), **more)
+    st.number_input(label, value=value, key=key, on_change=_store, args=(case, table, name, key, None), **more)
 
 
 def switch_to(case: int, table: str, name: str, label: str, value: Any, now: Any, **more: Any) -> None:
     """A switch that writes ``value``, or takes the field out."""
     key = key_of(case, f"{table}.{name}")
-    st.session_state.setdefault(key, now is not None and (now == value or not isinstance(value, str)))
+    on = now is not None and (now == value or not isinstance(value, str))
 
     def store() -> None:
         tables = state.current()["cases"][case]["tables"]
         state.put(tables, table, {name: value if st.session_state[key] else None})
 
-    st.checkbox(label, key=key, on_change=store, **more)
+    st.checkbox(label, on, key=key, on_change=store, **more)

@@ -40,7 +40,6 @@ def controls(case: int) -> None:
 def _label(case: int) -> None:
     label = state.current()["cases"][case]["label"]
     key = key_of(case, f"label.{label}")
-    st.session_state.setdefault(key, label)
 
     def store() -> None:
         scenario = state.current()
@@ -52,7 +51,7 @@ def _label(case: int) -> None:
             state.rename(scenario, case)
             st.session_state["revision"] += 1
 
-    st.text_input(t("in.label"), key=key, on_change=store, max_chars=40, help=t("in.label_help"))
+    st.text_input(t("in.label"), label, key=key, on_change=store, max_chars=40, help=t("in.label_help"))
 
 
 def _model(case: int, tables: Tables) -> None:
@@ -61,7 +60,6 @@ def _model(case: int, tables: Tables) -> None:
     pasted = set(given) != {"name"}
     key = key_of(case, "model")
     own = t("in.pasted", name=short_text(name)) if pasted else ""
-    st.session_state.setdefault(key, own or name)
 
     def store() -> None:
         if st.session_state[key] != own:
@@ -69,7 +67,7 @@ def _model(case: int, tables: Tables) -> None:
             changed(case)
 
     options = [*([own] if pasted else []), *with_value(model_names(), name if not pasted else model_names()[0])]
-    st.selectbox(t("in.model"), options, key=key, on_change=store, help=t("in.model_help"))
+    st.selectbox(t("in.model"), options, index=options.index(own or name), key=key, on_change=store, help=t("in.model_help"))
     pasted_config(case)
 
 
@@ -181,8 +179,6 @@ def _hardware(case: int, tables: Tables) -> None:
     """GPU and how many; the node that they stand in is a detail."""
     name, gpus = card_of(tables), num_gpus(tables)
     card_key, count_key, node_key = (key_of(case, what) for what in ("card", "gpus", "node"))
-    st.session_state.setdefault(card_key, name)
-    st.session_state.setdefault(count_key, gpus)
 
     def store_card() -> None:
         on_cards(tables, st.session_state[card_key], num_gpus(tables))
@@ -196,14 +192,13 @@ def _hardware(case: int, tables: Tables) -> None:
 
     options = [*calibrated(), *cards()]
     values = options if name in options else [name, *options]
-    st.selectbox(t("in.card"), values, key=card_key, on_change=store_card, format_func=card_label, help=t("in.card_help"))
-    left, right = st.columns(2)
-    left.number_input(t("in.gpus"), 1, max(MOST_GPUS, gpus), step=1, key=count_key, on_change=store_count)
+    at = values.index(name)
+    st.selectbox(t("in.card"), values, at, key=card_key, on_change=store_card, format_func=card_label, help=t("in.card_help"))
+    st.number_input(t("in.gpus"), 1, max(MOST_GPUS, gpus), gpus, step=1, key=count_key, on_change=store_count)
     nodes = _nodes(name)
     if not nodes:
         return
     given = str(tables["cluster"].get("node", "")) or "automatic"
-    st.session_state.setdefault(node_key, given)
 
     def store_node() -> None:
         chosen = st.session_state[node_key]
@@ -212,7 +207,8 @@ def _hardware(case: int, tables: Tables) -> None:
         changed(case)
 
     values = ["automatic", *nodes] if given in ("automatic", *nodes) else ["automatic", given, *nodes]
-    right.selectbox(t("in.node"), values, key=node_key, on_change=store_node, format_func=_node_label, help=t("in.node_help"))
+    at = values.index(given)
+    st.selectbox(t("in.node"), values, at, key=node_key, on_change=store_node, format_func=_node_label, help=t("in.node_help"))
 
 
 def _node_label(name: str) -> str:

@@ -57,7 +57,7 @@ def training(case: int, tables: Tables) -> None:
 def _kind(case: int, job: dict[str, Any], model: Model | None) -> None:
     """Pre-training or a kind of fine-tuning."""
     key = key_of(case, "kind")
-    st.session_state.setdefault(key, job.get("kind", "pretrain"))
+    now = str(job.get("kind", "pretrain"))
 
     def store() -> None:
         of_kind(job, st.session_state[key], model)
@@ -65,7 +65,8 @@ def _kind(case: int, job: dict[str, Any], model: Model | None) -> None:
         st.session_state["revision"] += 1
 
     kinds = get_args(Kind)
-    st.selectbox(t("in.kind"), kinds, key=key, on_change=store, format_func=lambda k: t(f"in.kind_{k.replace('-', '_')}"))
+    at = kinds.index(now) if now in kinds else 0
+    st.selectbox(t("in.kind"), kinds, at, key=key, on_change=store, format_func=lambda k: t(f"in.kind_{k.replace('-', '_')}"))
 
 
 def of_kind(job: dict[str, Any], kind: str, model: Model | None) -> None:
@@ -111,20 +112,18 @@ def _targets(case: int, adapter: dict[str, Any], model: Model) -> None:
     key = key_of(case, "adapter.target_modules")
     given = adapter.get("target_modules", "all-linear")
     chosen = [] if given == "all-linear" else given.split(",") if isinstance(given, str) else list(given)
-    st.session_state.setdefault(key, chosen)
 
     def store() -> None:
         adapter["target_modules"] = st.session_state[key] or "all-linear"
 
     names = list(dict.fromkeys([*modules_of(model), *chosen]))
-    st.multiselect(t("in.targets"), names, key=key, on_change=store, placeholder=t("in.targets_all"))
+    st.multiselect(t("in.targets"), names, chosen, key=key, on_change=store, placeholder=t("in.targets_all"))
 
 
 def _length(case: int, job: dict[str, Any]) -> None:
     """How long the run is, in tokens, samples or steps."""
     unit = next((name for name in LENGTHS if name in job), "none")
     key, value_key = key_of(case, "length"), key_of(case, f"length.{unit}")
-    st.session_state.setdefault(key, unit)
 
     def store() -> None:
         for name in LENGTHS:
@@ -136,7 +135,7 @@ def _length(case: int, job: dict[str, Any]) -> None:
     def store_value() -> None:
         job[unit] = int(st.session_state[value_key])
 
-    st.selectbox(t("in.length"), [*LENGTHS, "none"], key=key, on_change=store, format_func=lambda n: t(f"in.{n}"))
+    units = [*LENGTHS, "none"]
+    st.selectbox(t("in.length"), units, units.index(unit), key=key, on_change=store, format_func=lambda n: t(f"in.{n}"))
     if unit != "none":
-        st.session_state.setdefault(value_key, int(job[unit]))
-        st.number_input(t(f"in.{unit}"), min_value=1, max_value=10**15, step=1, key=value_key, on_change=store_value)
+        st.number_input(t(f"in.{unit}"), 1, 10**15, int(job[unit]), step=1, key=value_key, on_change=store_value)

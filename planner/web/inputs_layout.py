@@ -111,7 +111,6 @@ def price(case: int, tables: Tables) -> None:
     own = "usd_per_gpu_hour" in asked
     terms = list(TERMS) if card and as_price(None, card) is not None else []
     term = OWN if own or not terms else asked.get("term", "on-demand")
-    st.session_state.setdefault(key, term)
 
     def store() -> None:
         chosen = st.session_state[key]
@@ -121,6 +120,7 @@ def price(case: int, tables: Tables) -> None:
     st.selectbox(
         t("in.term"),
         options,
+        index=options.index(term),
         key=key,
         on_change=store,
         format_func=lambda n: t(f"in.term_{n.replace('-', '_').replace(' ', '_')}"),

@@ -107,7 +107,6 @@ def drawn(name: str) -> Callable[[], None]:
 
 def _language() -> None:
     key = "language_choice"
-    st.session_state.setdefault(key, st.session_state.get("language", "en"))
 
     def store() -> None:
         st.session_state["language"] = st.session_state[key] or "en"
@@ -115,6 +114,7 @@ def _language() -> None:
     st.segmented_control(
         "Language / 语言",
         list(LANGUAGES),
+        default=language(),
         key=key,
         format_func=lambda name: LANGUAGES[name],
         on_change=store,
@@ -129,7 +129,6 @@ def _cases() -> None:
     count = len(scenario["cases"])
     case = min(int(st.session_state.get("case", 0)), count - 1)
     key = f"case.{st.session_state['revision']}.{count}"
-    st.session_state.setdefault(key, case)
 
     def store() -> None:
         st.session_state["case"] = st.session_state[key]
@@ -138,6 +137,7 @@ def _cases() -> None:
         st.radio(
             t("in.case"),
             list(range(count)),
+            index=case,
             key=key,
             on_change=store,
             format_func=lambda i: f"{i + 1} · {markdown(scenario['cases'][i]['label'])}",

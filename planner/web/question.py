@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +10,8 @@ from planner.common.units import DAY_S
 from planner.hardware.cluster import accelerator_names
 from planner.prices.price import load_prices
 from planner.scenarios.quick import SERVING, quick_scenario
-from planner.studies.ways import Way, Wish, serving_way, way
-from planner.web import background
+from planner.studies.ways import Way, Wish
+from planner.web import background, errands, worker
 from planner.web.background import Task
 from planner.web.state import Scenario, Tables
 
@@ -73,15 +72,7 @@ def ways(scenario: Scenario, tables: Tables, names: tuple[str, ...], *, patient:
     wish, serving = wish_of(scenario), kind_of(scenario, tables) == "serve"
 
     def work(task: Task) -> None:
-        task.size = len(names)
-        for name in names:
-            if not task.wanted:
-                task.cancelled = True
-                return
-            since = time.monotonic()
-            task.found.append((serving_way if serving else way)(given, name, wish))
-            task.done += 1
-            task.breathe(since)
+        worker.work(task, errands.ways, given, names, wish, serving)
 
     return background.ask(f"{key}{len(names)}", work, patient=patient)
 

@@ -26,14 +26,28 @@ STYLE = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
 
 
 def duration(value: float | None) -> str:
-    """Seconds in a unit that reads well."""
+    """Seconds in a unit that reads well, three digits as ``planner plan`` has them.
+
+    >>> duration(0.0123), duration(142.16), duration(2.5 * 86400)
+    ('12.3 ms', '2.37 min', '2.5 days')
+    """
     if value is None:
         return "–"
-    for size, unit, digits in ((1e-3, "ms", 1), (1.0, "s", 2), (HOUR_S, "h", 2), (DAY_S, "days", 1)):
-        limit = {"ms": 1.0, "s": 600.0, "h": 3 * DAY_S, "days": float("inf")}[unit]
-        if value < limit:
-            return t(f"unit.{unit}", value=f"{value / size:,.{digits}f}")
-    raise AssertionError
+    unit, size = next((unit, size) for unit, size, limit in UNITS if value < limit)
+    return t(f"unit.{unit}", value=three(value / size))
+
+
+UNITS = (("ms", 1e-3, 1.0), ("s", 1.0, 120.0), ("min", 60.0, HOUR_S), ("h", HOUR_S, 2 * DAY_S), ("days", DAY_S, float("inf")))
+"""(unit, seconds, used below so many seconds)."""
+
+
+def three(value: float) -> str:
+    """Three digits, and all of those before the point.
+
+    >>> three(23.563), three(1234.5)
+    ('23.6', '1,234')
+    """
+    return f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def gib(value: float) -> str:
@@ -54,8 +68,10 @@ def number(value: float | None) -> str:
 
 
 def between(found: Interval | None, show: Callable[[float], str]) -> str:
-    """The 90 % interval."""
-    return "" if found is None else t("show.between", lower=show(found.lower), upper=show(found.upper))
+    """The 90 % interval; nothing where there is none, or where its ends read the same."""
+    if found is None or show(found.lower) == show(found.upper):
+        return ""
+    return t("show.between", lower=show(found.lower), upper=show(found.upper))
 
 
 def header(title: str, lead: str) -> None:
@@ -133,7 +149,8 @@ def term(name: str) -> str:
 def _rows(plan: Plan) -> list[Item]:
     """The headline figures."""
     sure, moot = plan.intervals, "" if plan.fits else "-"
-    memory = t("show.of_usable", usable=gib(plan.usable_bytes)) + "; " + between(sure["peak_total_bytes"], gib)
+    usable = t("show.of_usable", usable=gib(plan.usable_bytes))
+    memory = "; ".join(part for part in (usable, between(sure["peak_total_bytes"], gib)) if part)
     found = [
         ("gib", t("show.memory"), gib(plan.peak_total_bytes), memory),
         (f"{moot}step", t("show.step"), duration(plan.step_time_s), between(sure["step_time_s"], duration)),
@@ -167,7 +184,7 @@ def cost_note(plan: Plan) -> str:
     stale = f" · {old}" if old else ""
     quote = t("show.quote", usd=f"{plan.price.usd_per_gpu_hour:.2f}", what=priced(plan.price)) + stale
     found = plan.intervals.get("cost_usd")
-    return f"{between(found, dollars)}; {quote}" if found else quote
+    return "; ".join(part for part in (between(found, dollars), quote) if part)
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -23,7 +23,8 @@ import planner  # noqa: E402
 from planner.reports.text import count  # noqa: E402
 from planner.scenarios.scenario import PLAN_TABLES, read_scenario  # noqa: E402
 from planner.studies.equal_terms import on_equal_terms  # noqa: E402
-from planner.web import presets, state  # noqa: E402
+from planner.studies.ways import Wish, serving_way  # noqa: E402
+from planner.web import presets, question, state  # noqa: E402
 
 RECORD = DATA / "cpu-record.json"
 PAGES = ("", "compare", "memory", "run", "search", "serving", "roofline", "explore", "calibrate", "evidence")
@@ -148,7 +149,7 @@ def test_nothing_runs_over_the_edge_of_a_phone(page, address, name):
         page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {**size, "width": 1280, "height": 900, "mobile": False})
 
 
-@pytest.mark.parametrize("name", ["", "compare"])
+@pytest.mark.parametrize("name", ["", "compare", "search", "calibrate"])
 def test_the_dark_page_can_be_read_in_chinese(page, address, name):
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]})
     try:
@@ -170,6 +171,8 @@ def test_a_ready_made_question_gets_a_verdict_that_is_the_plans(page, address):
     answer = plan_of(presets.preset("tune_7b"))
     found = b.figures(page)
     assert found["answer"] == ["Yes" if answer.recommended else "Perhaps"]
+    shown = page.execute_script("return [...document.querySelectorAll('.st-key-sentence input')].map(e => e.value)")
+    assert {"llama-2-7b", "2", "100"} <= set(shown)  # model, GPUs, million tokens: the sentence is the question of the verdict
     assert found["gib"] == [f"{answer.peak_total_bytes / 2**30:,.1f} GiB"]
     assert found["tokens"] == [f"{answer.tokens_per_s:,.0f}"]
     assert problems(page) == []
@@ -202,6 +205,68 @@ def test_spot_costs_what_the_command_line_says(opened):
     scenario = state.default_scenario()
     scenario["cases"][0]["tables"]["price"] = {"term": "spot"}
     assert b.figures(opened)["cost"][0] == f"${plan_of(scenario).cost_usd:,.0f}"
+
+
+def test_a_gpu_for_five_requests_a_second_is_what_serve_says(page, address):
+    page.get(f"{address}/?lang=en")
+    b.wait_ready(page)
+    click(page, "Llama 3 70B at 5 requests/s")
+    words = b.wait_for(
+        page, "const e = document.querySelector('.answer'); return /hold it/.test(e?.innerText) && e.innerText", 90
+    )
+    gpus, card = re.search(r"(\d+) x (\S+) hold", words).groups()
+    scenario = presets.preset("serve_70b")
+    _, asked = question.asked_of(scenario, scenario["cases"][0]["tables"])
+    way = serving_way(asked, card, Wish())
+    assert way.enough
+    assert way.num_gpus == int(gpus)
+    assert f"{way.deployment.total_bytes / 2**30:,.1f} GiB" in words
+    assert problems(page) == []
+
+
+def test_the_cheapest_before_a_deadline_comes_with_megatron_files(page, address, folder):
+    tables = {
+        "model": {"name": "llama-2-7b"}, "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": 8},
+        "framework": {"name": "megatron-core"}, "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**10},
+    }  # fmt: skip
+    scenario = state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}], "ask": {"days": 3.0}})
+    page.get(f"{address}/search?lang=en&s={state.encode(scenario)}")
+    b.wait_ready(page)
+    click(page, "Search", '[data-testid="stMain"] button')
+    b.wait_for(page, "return document.body.innerText.includes('layouts searched in')", 60)
+    settled(page)
+    click(page, "Download", ".st-key-search-files button")
+    table = pd.read_csv(io.BytesIO(downloaded(folder, "search.csv", lambda: click(page, "Table (CSV)"))))
+    assert (table["run_s"] <= 3 * 86400).all()
+    asked = planner.search(**tables, objective="time", deadline_s=3 * 86400.0, top=1)
+    assert table["run_s"].iloc[0] == pytest.approx(asked["run_s"].iloc[0], rel=1e-9)
+    content = downloaded(folder, "megatron.zip", lambda: click(page, "Launch files for megatron"))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert any("--tensor-model-parallel-size" in archive.read(entry).decode() for entry in archive.namelist())
+
+
+def test_another_gpu_beside_this_one_takes_a_copy_and_a_choice(page, address):
+    tables = {
+        "model": {"name": "llama-2-7b"}, "cluster": {"accelerator": "a100-sxm4-80gb", "num_gpus": 8},
+        "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**10},
+    }  # fmt: skip
+    scenario = state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}]})
+    page.get(f"{address}/compare?lang=en&s={state.encode(scenario)}")
+    b.wait_ready(page)
+    click(page, "Add", '[data-testid="stSidebar"] button')
+    click(page, "A copy of this one")
+    fields = page.find_elements("css selector", '[data-testid="stSidebar"] input[role="combobox"]')
+    field = next(one for one in fields if "a100-sxm4-80gb" in one.get_attribute("value"))
+    field.click()
+    field.send_keys("h100-sxm5-80gb")
+    click(page, "h100-sxm5-80gb", "[role=option]")
+    b.wait_for(page, "return document.querySelectorAll('[data-figure=where]')[1]?.innerText.includes('h100-sxm5-80gb')")
+    settled(page)
+    other = {"cases": [{"tables": {**tables, "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": 8}}}]}
+    plans = [plan_of(scenario), plan_of(other)]
+    assert b.figures(page)["tokens"] == [f"{plan.tokens_per_s:,.0f}" for plan in plans]
+    assert f"× {plans[1].step_time_s / plans[0].step_time_s:.2f}" in page.find_element("css selector", "table.figures").text
+    assert problems(page) == []
 
 
 def plan_of(scenario, case=0):
@@ -340,8 +405,12 @@ def test_a_record_calibrates_a_device_that_compare_can_use(page, address):
     page.find_element("css selector", 'input[type="file"]').send_keys(str(RECORD))
     b.wait_for(page, "return document.body.innerText.includes('Calibrated:')", 120)
     settled(page)
-    assert len(page.find_elements("css selector", '[data-testid="stVegaLiteChart"]')) >= 3
+    assert page.find_elements("css selector", '[data-testid="stVegaLiteChart"]')
     assert problems(page) == []
+    said = text_of(page)
+    for asked in ("How far off is the planner on this machine?", "What changes if you use it?", "What have you measured?"):
+        assert asked in said
+    assert re.search(r"Step time: was [\d.]+% off with the catalog's constants, is [\d.]+% off with yours", said)
     click(page, "Use it for 4x7B MoE")
     b.wait_for(page, "return document.body.innerText.includes('my-amd-epyc')", 30)
     assert not page.find_elements("css selector", '[data-testid="stException"]')

@@ -25,7 +25,7 @@ from planner.scenarios.scenario import read_scenario  # noqa: E402
 from planner.studies.ways import Wish, moved, serving_way, way  # noqa: E402
 from planner.training.plan import Plan  # noqa: E402
 from planner.training.row_points import row_points  # noqa: E402
-from planner.web import background, charts, commands, guard, inputs, main, presets, question, show, state  # noqa: E402
+from planner.web import background, charts, commands, errands, guard, inputs, main, presets, question, show, state, worker  # noqa: E402
 from planner.web.answers import Answer, answer, load_archive  # noqa: E402
 from planner.web.pages import compare, search  # noqa: E402
 from planner.workload.resolve import as_cluster  # noqa: E402
@@ -389,3 +389,23 @@ def test_a_picture_keeps_its_commonest_colours():
     found = np.asarray(module.few_colours(Image.fromarray(pixels)).convert("RGB"))
     assert (found[:40] == pixels[:40]).all()
     assert np.abs(found.astype(int) - pixels).mean() < 40
+
+
+def test_a_long_question_is_worked_on_in_another_process_and_stops_when_nobody_wants_it():
+    tables = {"model": {"name": "gpt2"}, "job": {"seq_len": 1024, "global_batch_size": 8, "num_tokens": 10**6}}
+    wish, names = Wish(), ("rtx-4090-24gb", "h100-sxm5-80gb")
+    task = background.Task(key="x", work=lambda _: None)
+    worker.work(task, errands.ways, tables, names, wish, False)
+    assert [one.accelerator for one in task.found] == list(names)
+    there, here = task.found[0].plan, way(tables, names[0], wish).plan
+    assert (there.step_time_s, there.peak_total_bytes, there.layout) == (here.step_time_s, here.peak_total_bytes, here.layout)
+    assert [note.key for note in there.notes] == [note.key for note in here.notes]  # what finds its translation came along
+    assert (task.done, task.size) == (2, 2)
+    unwanted = background.Task(key="y", work=lambda _: None, seen=-1e9)
+    worker.work(unwanted, errands.ways, tables, names, wish, False)
+    assert (len(unwanted.found), unwanted.cancelled) == (1, True)
+    with pytest.raises(PlannerError, match="no-such-field"):
+        worker.work(task, errands.limit, tables, "no-such-field")
+    worker._IDLE[-1].kill()
+    with pytest.raises(PlannerError, match="ask again"):
+        worker.work(task, errands.ways, tables, names, wish, False)

@@ -36,10 +36,8 @@ def page() -> None:
         _sentence(case)
     scenario = state.current()
     tables = scenario["cases"][case]["tables"]
-    place = st.container()
+    _verdict(case, scenario, tables)
     _list(case)
-    with place:
-        _verdict(case, scenario, tables)
 
 
 def _presets() -> None:
@@ -121,7 +119,6 @@ LENGTH = {"pretrain": 10**11, "finetune": 10**8, "lora": 10**8, "qlora": 10**8, 
 def _kind(case: int, tables: state.Tables) -> None:
     key = key_of(case, "ask.kind")
     now = question.kind_of(state.current(), tables)
-    st.session_state.setdefault(key, now)
 
     def store() -> None:
         chosen = st.session_state[key]
@@ -133,14 +130,14 @@ def _kind(case: int, tables: state.Tables) -> None:
         st.session_state["revision"] += 1
 
     kinds = question.KINDS if now in question.KINDS else (now, *question.KINDS)
-    st.selectbox(t("ask.want"), kinds, key=key, on_change=store, format_func=lambda k: t(f"ask.kind_{k.replace('-', '_')}"))
+    at = kinds.index(now)
+    st.selectbox(t("ask.want"), kinds, at, key=key, on_change=store, format_func=lambda k: t(f"ask.kind_{k.replace('-', '_')}"))
 
 
 def _model(case: int, tables: state.Tables) -> None:
     given = tables["model"]
     own = t("in.pasted", name=short_text(given.get("name", given.get("base", "")))) if set(given) != {"name"} else ""
     key = key_of(case, f"ask.model.{own}")
-    st.session_state.setdefault(key, own or given["name"])
 
     def store() -> None:
         if st.session_state[key] != own:
@@ -148,13 +145,12 @@ def _model(case: int, tables: state.Tables) -> None:
             inputs.changed(case)
 
     names = [*([own] if own else []), *with_value(model_names(), given["name"] if not own else model_names()[0])]
-    st.selectbox(t("ask.model"), names, key=key, on_change=store, help=t("in.model_help"))
+    st.selectbox(t("ask.model"), names, names.index(own or given["name"]), key=key, on_change=store, help=t("in.model_help"))
 
 
 def _card(case: int, tables: state.Tables) -> None:
     now = CHOOSE if _ask().get("choose") else inputs.card_of(tables)
     key = key_of(case, "ask.card")
-    st.session_state.setdefault(key, now)
 
     def store() -> None:
         chosen = st.session_state[key]
@@ -169,6 +165,7 @@ def _card(case: int, tables: state.Tables) -> None:
     st.selectbox(
         t("ask.on"),
         values,
+        index=values.index(now),
         key=key,
         on_change=store,
         format_func=lambda name: t("ask.choose") if name == CHOOSE else inputs.card_label(name),
@@ -178,7 +175,6 @@ def _card(case: int, tables: state.Tables) -> None:
 def _count(case: int, tables: state.Tables) -> None:
     key = key_of(case, "ask.gpus")
     now = inputs.num_gpus(tables)
-    st.session_state.setdefault(key, now)
 
     def store() -> None:
         tables["cluster"].pop("num_nodes", None)
@@ -186,7 +182,7 @@ def _count(case: int, tables: state.Tables) -> None:
         inputs.changed(case)
 
     most = max(inputs.MOST_GPUS, now)
-    st.number_input(t("in.gpus"), 1, most, step=1, key=key, on_change=store, disabled=bool(_ask().get("choose")))
+    st.number_input(t("in.gpus"), 1, most, now, step=1, key=key, on_change=store, disabled=bool(_ask().get("choose")))
 
 
 def _amount(case: int, tables: state.Tables) -> None:
@@ -194,7 +190,7 @@ def _amount(case: int, tables: state.Tables) -> None:
     job = tables.get("job", {})
     key = key_of(case, "ask.tokens")
     tokens = run_tokens(job)
-    st.session_state.setdefault(key, None if tokens is None else tokens / 1e6)
+    now: Any = None if tokens is None else tokens / 1e6
 
     def store() -> None:
         for name in inputs_job.LENGTHS:
@@ -203,7 +199,7 @@ def _amount(case: int, tables: state.Tables) -> None:
         if st.session_state[key]:
             job["num_tokens"] = max(round(st.session_state[key] * 1e6), 1)
 
-    st.number_input(t("ask.tokens"), 0.0, 1e12, step=100.0, format="%.6g", key=key, on_change=store)
+    st.number_input(t("ask.tokens"), 0.0, 1e12, now, step=100.0, format="%.6g", key=key, on_change=store)
 
 
 def run_tokens(job: Mapping[str, Any]) -> float | None:
@@ -220,11 +216,11 @@ def run_tokens(job: Mapping[str, Any]) -> float | None:
 
 def _limit(name: str, label: str, text: str) -> None:
     key = f"ask.limit.{name}.{st.session_state['revision']}"
-    st.session_state.setdefault(key, _ask().get(name))
     st.number_input(
         label,
         0.0,
         1e12,
+        _ask().get(name),
         step=1.0 if name == "days" else 100.0,
         format="%.6g",
         key=key,
@@ -242,12 +238,11 @@ def _serving(case: int, name: str, label: str, least: float, most: float, step: 
     if not isinstance(serving.get(name), int | float):
         st.caption(f"{label}: {t('ask.spread')}")
         return
-    st.session_state.setdefault(key, kind(serving[name]))
 
     def store() -> None:
         serving[name] = kind(st.session_state[key])
 
-    st.number_input(label, kind(least), kind(most), step=kind(step), key=key, on_change=store)
+    st.number_input(label, kind(least), kind(most), kind(serving[name]), step=kind(step), key=key, on_change=store)
 
 
 def _rate(case: int, tables: state.Tables) -> None:
@@ -436,11 +431,23 @@ def _list(case: int) -> None:
     except PlannerError as error:
         show.problem(error)
         return
-    if task.finished:
+    if not st.session_state.get("ask.opened"):  # the table is half of what a browser loads: the verdict comes before it
+        _opening()
+    elif task.finished:
         _rows(case, task)
     else:
         _growing(case, task.key)
     st.checkbox(t("ask.also", count=len(question.others())), key="ask.all", help=t("ask.also_help"))
+
+
+@st.fragment(run_every=0.5)
+def _opening() -> None:
+    """Room for the list; the list itself once the browser shows all else."""
+    if st.session_state.get("ask.opened") == "once":
+        st.session_state["ask.opened"] = "shown"
+        st.rerun(scope="app")
+    st.session_state["ask.opened"] = "once"
+    st.progress(0.0, text=t("ask.looking"))
 
 
 @st.fragment(run_every=1.0)

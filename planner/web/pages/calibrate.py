@@ -6,18 +6,20 @@ import importlib.util
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import streamlit as st
 
 from planner.calibration.calibrate import Calibration, Fit
-from planner.calibration.comparison import Comparison, Row, compared
+from planner.calibration.comparison import Comparison, Row, compared, summary
 from planner.calibration.records import Record, record_of
 from planner.common.errors import PlannerError
 from planner.common.units import GB, GIB, TERA
+from planner.hardware.cluster import load_accelerator
 from planner.web import charts, show, state
-from planner.web.answers import calibrated, fingerprint, keep_profile, profile_texts
+from planner.web.answers import Answer, answer, calibrated, fingerprint, keep_profile, profile_texts
 from planner.web.download import file_name, take, zipped
 from planner.web.figure import Figure
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
@@ -46,7 +48,7 @@ def page() -> None:
     for name in list(calibrated()):
         _profile(name)
     if not calibrated() and "calibrate.error" not in st.session_state:
-        st.info(t("calibrate.empty"))
+        st.markdown(t("calibrate.empty"))
 
 
 def _read(content: bytes, name: str) -> None:
@@ -55,12 +57,14 @@ def _read(content: bytes, name: str) -> None:
     try:
         with st.spinner(t("calibrate.fitting")):
             found, profile = fitted(content, name)
+            before = uncalibrated(content, name, found)
     except PlannerError as error:
         st.session_state["calibrate.error"] = str(error)
         return
     assert found.calibration is not None
     keep_profile(profile, found.calibration)
     st.session_state.setdefault("comparisons", {})[profile] = found
+    st.session_state.setdefault("before", {})[profile] = before
 
 
 def fitted(content: bytes, name: str) -> tuple[Comparison, str]:
@@ -79,6 +83,23 @@ def fitted(content: bytes, name: str) -> tuple[Comparison, str]:
         require_safe(sample.shape.get("model", {}), f"{short_text(name)}: {sample.family}")
     profile = profile_name(record, content)
     return compared(record, profile), profile
+
+
+def uncalibrated(content: bytes, name: str, found: Comparison) -> Comparison | None:
+    """The same steps by the catalog's profile of the device; None where the catalog has none, or has no such type of number."""
+    record = record_of(json.loads(content.decode("utf-8")), short_text(name))
+    profile = catalog_profile(found.calibration)
+    try:
+        return None if profile is None else compared(record, profile, accelerator=profile)
+    except PlannerError:
+        return None
+
+
+def catalog_profile(made: Calibration | None) -> str | None:
+    """What the catalog has for a calibrated device: its data sheet's profile; "cpu" for a CPU."""
+    if made is None:
+        return None
+    return made.base or ("cpu" if made.node.links and made.node.links[0].kind == "shared_memory" else None)
 
 
 def profile_name(record: Record, content: bytes) -> str:
@@ -135,37 +156,186 @@ def _waiting() -> None:
 
 
 def _profile(name: str) -> None:
-    """One calibrated device: use it, its curves, its errors, its files."""
+    """One calibrated device: what was measured, how far off the planner is there, what changes with it; its files."""
     found: Comparison | None = st.session_state.get("comparisons", {}).get(name)
+    before: Comparison | None = st.session_state.get("before", {}).get(name)
     made = calibrated()[name]
     st.divider()
-    st.html(f"<h2>{t('calibrate.profile')} {short_text(name)}</h2>")
+    st.html(f"<h2>{t('calibrate.profile')} {escape(short_text(name))}</h2>")
     st.caption(markdown(made.source, 300))
+    if found is not None:  # else read from a file, or made in another session: its record is not here
+        show.section(t("calibrate.how_far"))
+        st.markdown(markdown(verdict(found, before), 900))
+        charts.show(*[_predicted(*one) for one in by_metric(found.rows)], key=f"off.{name}")
+    show.section(t("calibrate.what_changes"))
+    _changes(name, made)
+    if found is not None:
+        show.section(t("calibrate.what_measured"))
+        st.html(measured_table(made))
+        with st.expander(t("calibrate.curves")):
+            charts.show(*curve_figures(made.fits), key=f"calibrate.{name}")
+            st.dataframe(fit_rows(made.fits), hide_index=True, alt=t("calibrate.fit"))
+        if found.refused:
+            with st.expander(t("calibrate.refused", count=len(found.refused))):
+                for refusal in found.refused:
+                    st.caption(markdown(f"{refusal.id}: {said(refusal.reason)}", 300))
+    take(t("calibrate.files"), lambda: profile_files(made, name), f"{name}.zip", "application/zip", f"files.{name}")
+
+
+# ---- how far off
+
+
+def verdict(found: Comparison, before: Comparison | None) -> str:
+    """ "Step time: was 38 % off with the catalog's constants, is 5 % off with yours (median of 11 steps, 10 inside ...)."."""
+    now, then = summary(found.rows), summary(before.rows) if before is not None else {}
+    parts = []
+    for metric, figures in now.items():
+        rows = f"{figures['rows']:.0f}"
+        inside = f"{figures['rows'] * figures['inside_interval']:.0f}"
+        is_off = percent(figures["median"])
+        name = t(f"metric.{metric}")
+        if metric == "saved_bytes":  # counted from the rows of the operators: no constant moves them
+            parts.append(t("calibrate.counted", metric=name, off=is_off, rows=rows))
+        elif metric in then:
+            was = percent(then[metric]["median"])
+            parts.append(t("calibrate.was_is", metric=name, was=was, off=is_off, rows=rows, inside=inside))
+        else:
+            parts.append(t("calibrate.is_off", metric=name, off=is_off, rows=rows, inside=inside))
+    return " ".join(f"{part[0].upper()}{part[1:]}" for part in parts)
+
+
+def percent(error: float) -> str:
+    """An error with no more digits than it is worth.
+
+    >>> percent(0.3849), percent(0.0496), percent(0.0004)
+    ('38%', '5.0%', '0.0%')
+    """
+    return f"{error:.0%}" if error >= 0.1 else f"{error:.1%}"
+
+
+def by_metric(rows: Sequence[Row]) -> list[tuple[list[Row], str, float, str]]:
+    """(its rows, metric, unit, axis) of the figures that a record measures."""
+    known = (("step_time_s", 1.0, "seconds"), ("peak_allocated_bytes", GIB, "gib"))
+    found = [([row for row in rows if row.metric == metric], metric, unit, key) for metric, unit, key in known]
+    return [one for one in found if one[0]]
+
+
+# ---- what changes
+
+
+def _changes(name: str, made: Calibration) -> None:
+    """Each configuration as it is asked now, on this device by the catalog, and on it as measured; a button takes it."""
     cases = state.current()["cases"]
-    left, right = st.columns(2)
-    for i, case in enumerate(cases):
-        if left.button(t("calibrate.use", label=markdown(case["label"])), key=f"use.{name}.{i}", width="stretch"):
-            scenario = state.current()
-            tables = scenario["cases"][i]["tables"]
-            tables["cluster"] = {"node": name, "num_gpus": made.node.num_gpus}
-            tables["framework"] = {"name": name}
-            for table in ("price", "layout"):
-                tables.pop(table, None)
-            state.disclaim(scenario, i, "layout")
-            state.rename(scenario, i)
-            state.replace(scenario)
-            st.session_state["case"] = i
-            st.switch_page(st.session_state["pages"]["compare"])
-    with right:
-        take(t("calibrate.files"), lambda: profile_files(made, name), f"{name}.zip", "application/zip", f"files.{name}")
-    if found is None:  # read from a file, or made in another session: its record is not here
-        return
-    charts.show(*figures(made.fits, found.rows), key=f"calibrate.{name}")
-    _fits(made, found)
+    shown = catalog_profile(made)
+    st.html(changes_table([(case["label"], columns_of(case["tables"], name, made, shown)) for case in cases], shown is not None))
+    with st.container(horizontal=True, key=f"uses.{name}"):
+        for i, case in enumerate(cases):
+            if st.button(t("calibrate.use", label=markdown(case["label"])), key=f"use.{name}.{i}"):
+                _use(i, name, made)
 
 
-def figures(fits: Sequence[Fit], rows: Sequence[Row]) -> list[Figure]:
-    """Fitted curves over the samples, and steps predicted against measured."""
+def _use(case: int, name: str, made: Calibration) -> None:
+    scenario = state.current()
+    scenario["cases"][case]["tables"] = on_device(scenario["cases"][case]["tables"], name, name, made.node.num_gpus)
+    state.disclaim(scenario, case, "layout")
+    state.rename(scenario, case)
+    state.replace(scenario)
+    st.session_state["case"] = case
+    st.switch_page(st.session_state["pages"]["compare"])
+
+
+def on_device(tables: Mapping[str, Mapping[str, Any]], device: str, stack: str, num_gpus: int) -> state.Tables:
+    """The question on a device with a stack; layout and price, which belong to other GPUs, are left to be found anew."""
+    found = {name: dict(table) for name, table in tables.items() if name not in ("price", "layout")}
+    place = {"node": device} if device in calibrated() else {"accelerator": device}
+    return {**found, "cluster": {**place, "num_gpus": num_gpus}, "framework": {"name": stack}}
+
+
+def columns_of(tables: state.Tables, name: str, made: Calibration, catalog: str | None) -> list[Answer]:
+    """The plans of one configuration: now, on this device by the catalog (where it has one), on it as measured."""
+    places = [] if catalog is None else [(catalog, "kernels")]
+    others = [answer("", on_device(tables, *place, made.node.num_gpus)) for place in (*places, (name, name))]
+    return [answer("", tables), *others]
+
+
+def changes_table(rows: Sequence[tuple[str, list[Answer]]], catalog: bool) -> str:
+    """Configurations down; memory, step and tokens a second now, by the catalog, as measured."""
+    names = ["calibrate.now", *(["calibrate.by_catalog"] if catalog else []), "calibrate.as_measured"]
+    head = "".join(f"<th scope='col'>{escape(t(name))}</th>" for name in names)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(short_text(label, 40))}</th>{''.join(_change(one) for one in answers)}</tr>"
+        for label, answers in rows
+    )
+    caption = escape(t("calibrate.what_changes"))
+    return (
+        f"<div class='scroll' tabindex='0' role='region' aria-label='{caption}'><table class='figures'>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _change(one: Answer) -> str:
+    if one.plan is None:
+        return f"<td>–<small>{escape(short_text(said(one.error), 160))}</small></td>"
+    plan = one.plan
+    need = t("calibrate.need", need=show.gib(plan.peak_total_bytes), room=show.gib(plan.usable_bytes))
+    if not plan.fits:
+        words = f"{plan.num_gpus} x {short_text(plan.cluster.accelerator.name)}; {need}"
+        return f"<td>{escape(t('serving.does_not_fit'))}<small>{escape(words)}</small></td>"
+    span = show.between(plan.intervals["step_time_s"], show.duration)
+    words = t("calibrate.step_note", span=span, tokens=show.number(plan.tokens_per_s), need=need)
+    return f"<td>{escape(show.duration(plan.step_time_s))}<small>{escape(words)}</small></td>"
+
+
+# ---- what was measured
+
+
+def measured_table(made: Calibration) -> str:
+    """Each kind of kernel: how many samples, the best rate seen beside the data sheet's, how well the curve gives them back."""
+    head = "".join(
+        f"<th scope='col'>{escape(t(f'calibrate.{name}'))}</th>" for name in ("samples", "best", "sheet", "median", "worst")
+    )
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(fit_name(fit))}</th><td>{fit.samples}</td><td>{escape(best_rate(fit))}</td>"
+        f"<td>{escape(sheet_rate(fit, made))}</td><td>{percent(fit.median)}</td><td>{percent(fit.worst)}</td></tr>"
+        for fit in made.fits
+    )
+    caption = escape(t("calibrate.what_measured"))
+    return (
+        f"<div class='scroll' tabindex='0' role='region' aria-label='{caption}'><table class='figures'>"
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+FITS = ("matrix multiply", "grouped matrix multiply", "attention", "memory", "training steps used to fit")
+
+
+def fit_name(fit: Fit) -> str:
+    """What was fitted, in the language of the session; the type of number and the name of a collective stay."""
+    kind, comma, rest = fit.name.partition(", ")
+    return f"{t('fit.' + kind.replace(' ', '_'))}{comma}{rest}" if kind in FITS else fit.name
+
+
+def best_rate(fit: Fit) -> str:
+    """The highest rate of a kernel's samples, in its unit."""
+    column, unit, name = (1, GB, "GB/s") if fit.name == "memory" else (0, TERA, "TFLOP/s")
+    rates = [point[column] / point[2] / unit for point in fit.points if point[2] > 0.0 and point[column] > 0.0]
+    return f"{max(rates):,.3g} {name}" if rates else "–"
+
+
+def sheet_rate(fit: Fit, made: Calibration) -> str:
+    """What the catalog's data sheet says of the same, where there is one."""
+    if made.base is None or not fit.points:
+        return "–"
+    card = load_accelerator(made.base)
+    if fit.name == "memory":
+        return f"{card.memory_bandwidth_bytes_per_s / GB:,.4g} GB/s"
+    peaks = {str(dtype): rate for dtype, rate in card.peak_flops_per_s.items()}
+    peak = peaks.get(fit.name.rpartition(", ")[2])
+    return "–" if peak is None else f"{peak / TERA:,.4g} TFLOP/s"
+
+
+def curve_figures(fits: Sequence[Fit]) -> list[Figure]:
+    """Fitted curves over the samples."""
     found = []
     for name, axis, x, unit, column in (
         ("flops", "tflops_axis", "flops_axis", TERA, 0),
@@ -173,7 +343,13 @@ def figures(fits: Sequence[Fit], rows: Sequence[Row]) -> list[Figure]:
     ):
         group = [fit for fit in fits if fit.points and (fit.name == "memory") == (name == "bandwidth")]
         points = [
-            {"group": fit.name, "x": p[column], "y": p[column] / p[2] / unit, "fitted": p[column] / p[3] / unit, "note": note(p)}
+            {
+                "group": fit_name(fit),
+                "x": p[column],
+                "y": p[column] / p[2] / unit,
+                "fitted": p[column] / p[3] / unit,
+                "note": note(p),
+            }
             for fit in group
             for p in fit.points
             if p[column] > 0
@@ -181,13 +357,9 @@ def figures(fits: Sequence[Fit], rows: Sequence[Row]) -> list[Figure]:
         if points:
             worst = max(group, key=lambda fit: fit.median)
             samples = sum(fit.samples for fit in group)
-            words = t("calibrate.curve_title", name=worst.name, error=f"{worst.median:.0%}", samples=samples)
+            words = t("calibrate.curve_title", name=fit_name(worst), error=percent(worst.median), samples=samples)
             alt = t(f"calibrate.{name}_alt")
             found.append(charts.lines(f"curves-{name}", words, alt, points, x=x, y=axis, logarithmic=True, samples=True))
-    for metric, unit, key in (("step_time_s", 1.0, "seconds"), ("peak_allocated_bytes", GIB, "gib"), ("saved_bytes", GIB, "gib")):
-        some = [row for row in rows if row.metric == metric]
-        if some:
-            found.append(_predicted(some, metric, unit, key))
     return found
 
 
@@ -227,21 +399,17 @@ def _predicted(rows: Sequence[Row], metric: str, unit: float, key: str) -> Figur
     )
 
 
-def _fits(made: Calibration, found: Comparison) -> None:
-    rows: list[dict[str, Any]] = [
+def fit_rows(fits: Sequence[Fit]) -> list[dict[str, Any]]:
+    """How well each curve gives back what it was fitted to."""
+    return [
         {
-            t("calibrate.fit"): fit.name,
+            t("calibrate.fit"): fit_name(fit),
             t("calibrate.samples"): fit.samples,
-            t("calibrate.median"): f"{fit.median:.1%}",
-            t("calibrate.worst"): f"{fit.worst:.1%}",
+            t("calibrate.median"): percent(fit.median),
+            t("calibrate.worst"): percent(fit.worst),
         }
-        for fit in made.fits
+        for fit in fits
     ]
-    st.dataframe(rows, hide_index=True, alt=t("calibrate.fit"))
-    if found.refused:
-        with st.expander(t("calibrate.refused", count=len(found.refused))):
-            for refusal in found.refused:
-                st.caption(markdown(f"{refusal.id}: {said(refusal.reason)}", 300))
 
 
 def profile_files(made: Calibration, name: str) -> bytes:

@@ -69,10 +69,10 @@ def _terms(cases: int) -> str:
     if cases < 2:
         return "given"
     key = f"compare.at.{language()}"
-    st.session_state.setdefault(key, st.session_state.get("compare.at", "given"))
     chosen = st.segmented_control(
         t("compare.at"),
         ("given", *TERMS),
+        default=st.session_state.get("compare.at", "given"),
         format_func=lambda n: t(f"compare.at_{n}"),
         key=key,
         required=True,
@@ -178,7 +178,8 @@ def _layout(plan: Plan) -> Cell:
 
 def _memory(plan: Plan) -> Cell:
     usable = t("show.of_usable", usable=show.gib(plan.usable_bytes))
-    return show.gib(plan.peak_total_bytes), f"{usable}; {_span(plan, 'peak_total_bytes', show.gib)}"
+    span = _span(plan, "peak_total_bytes", show.gib)
+    return show.gib(plan.peak_total_bytes), "; ".join(part for part in (usable, span) if part)
 
 
 def _step(plan: Plan) -> Cell:

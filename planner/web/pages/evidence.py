@@ -40,10 +40,10 @@ def page() -> None:
     """Five sections, one at a time: only what is looked at is computed."""
     show.header(t("evidence.title"), t("evidence.lead"))
     key = f"evidence.section.{language()}"
-    st.session_state.setdefault(key, st.session_state.get("evidence.section", "accuracy"))
     chosen = st.segmented_control(
         t("evidence.section"),
         SECTIONS,
+        default=st.session_state.get("evidence.section", "accuracy"),
         format_func=lambda n: t(f"evidence.{n}"),
         key=key,
         required=True,
@@ -98,7 +98,8 @@ def _bottom_line(table: pd.DataFrame) -> None:
                     rows=f"{found.rows:,}",
                 )
             )
-    st.html(f"<p class='answer'>{escape(show.listed(parts))}{t('ask.stop')}</p>")
+    words = "<br>".join(escape(f"{part[:1].upper()}{part[1:]}{t('ask.stop')}") for part in parts)
+    st.html(f"<p class='answer'>{words}</p>")
 
 
 def _pairs_view(table: pd.DataFrame, key: str) -> None:

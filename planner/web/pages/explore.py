@@ -12,12 +12,10 @@ import streamlit as st
 from planner.common.errors import PlannerError
 from planner.common.units import DAY_S, GIB
 from planner.scenarios.scenario import Case, Scenario, asked
-from planner.studies.limit import FIELDS, Limit, largest
+from planner.studies.limit import FIELDS, Limit
 from planner.studies.sweep import Variation, as_sweep, crossovers, parse_variation
-from planner.studies.sweep_api import run_sweep
-from planner.web import background, charts, show, state
+from planner.web import background, charts, errands, show, state, worker
 from planner.web.answers import calibrated, key_of
-from planner.web.background import Task
 from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import markdown, require_safe, short_text
@@ -56,16 +54,12 @@ def page() -> None:
     _limit(scenario["cases"][case])
 
 
-def _in_background(key: str, work: Callable[[], Any], shown: Callable[[Any], None], button: str) -> None:
+def _in_background(key: str, asked: tuple[Any, ...], shown: Callable[[Any], None], button: str) -> None:
     """Ask when the button is pressed; then the answer, as long as the question is the same."""
     task = background.known(key)
     if st.button(t(button), key=button, type="primary", disabled=task is not None and not task.finished):
         background.forget(key)
-
-        def run(task: Task) -> None:
-            task.result = work()
-
-        task = background.ask(key, run)
+        task = background.ask(key, lambda task: worker.work(task, *asked))
     if task is None:
         return
     if not task.finished:
@@ -103,7 +97,7 @@ def _sweep(scenario: state.Scenario) -> None:
         show.problem(error)
         return
     key = f"sweep {variation} {json.dumps([[case['label'], key_of(case['tables'])] for case in scenario['cases']])}"
-    _in_background(key, lambda: run_sweep(question), lambda table: _swept(table, variation.key, measure), "explore.go")
+    _in_background(key, (errands.sweep, question), lambda table: _swept(table, variation.key, measure), "explore.go")
 
 
 def _measure(name: str) -> str:
@@ -177,7 +171,7 @@ def _limit(one: Mapping[str, Any]) -> None:
         show.problem(error)
         return
     key = f"limit {field} {key_of(one['tables'])}"
-    _in_background(key, lambda: largest(tables, field), _limited, "explore.find")
+    _in_background(key, (errands.limit, tables, field), _limited, "explore.find")
 
 
 def _limited(found: Limit) -> None:

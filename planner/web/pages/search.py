@@ -15,10 +15,9 @@ from planner.common.errors import PlannerError
 from planner.common.units import DAY_S, GIB
 from planner.hardware.cluster import accelerator_names
 from planner.layout_search.question import SearchQuestion, as_question
-from planner.layout_search.search import run_search
 from planner.layout_search.table import why_second
 from planner.training.planning import plan
-from planner.web import background, charts, inputs, show, state
+from planner.web import background, charts, errands, inputs, show, state, worker
 from planner.web.answers import arguments, calibrated, key_of, layout_fields, stack_name
 from planner.web.background import Task
 from planner.web.download import csv_bytes, parquet_bytes, take
@@ -113,21 +112,28 @@ def _form(tables: state.Tables) -> Wanted:
     deadline = middle.number_input(
         t("search.deadline"),
         0.0,
-        value=float(limits.get("days", 0.0)),
+        value=limits.get("days"),
         step=1.0,
+        format="%.6g",
         key="search.deadline",
-        help=t("search.zero_none"),
+        placeholder=t("ask.no_limit"),
     )
     budget = right.number_input(
-        t("search.budget"), 0.0, value=float(limits.get("usd", 0.0)), step=1000.0, key="search.budget", help=t("search.zero_none")
+        t("search.budget"),
+        0.0,
+        value=limits.get("usd"),
+        step=1000.0,
+        format="%.6g",
+        key="search.budget",
+        placeholder=t("ask.no_limit"),
     )
     return Wanted(
         objective=objective,
         gpus=tuple(gpus),
         cards=tuple(cards),
         stacks=tuple(stacks),
-        deadline_days=deadline,
-        budget_usd=budget,
+        deadline_days=deadline or 0.0,
+        budget_usd=budget or 0.0,
     )
 
 
@@ -170,14 +176,8 @@ def _start(tables: state.Tables, wanted: Wanted, key: str) -> Task | None:
         return None
 
     def work(task: Task) -> None:
-        def progress(done: int, size: int) -> None:
-            task.done, task.size = done, size
-            if not task.wanted:
-                task.cancelled = True
-                raise KeyboardInterrupt  # how a search is stopped: it answers with what it has found
-
         task.size = question.num_layouts
-        task.result = run_search(question, progress).to_frame()
+        worker.work(task, errands.search, question)
 
     return background.ask(key, work)
 

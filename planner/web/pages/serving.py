@@ -152,7 +152,6 @@ def _replicas(tables: state.Tables) -> None:
 def _mode(case: int, given: dict[str, Any]) -> None:
     now = mode_of(given)
     key = controls.key_of(case, "serving.mode")
-    st.session_state.setdefault(key, now)
 
     def store() -> None:
         chosen = st.session_state[key]
@@ -162,7 +161,13 @@ def _mode(case: int, given: dict[str, Any]) -> None:
         st.session_state["revision"] += 1
 
     st.segmented_control(
-        t("serving.mode"), MODES, format_func=lambda n: t(f"serving.mode_{n}"), key=key, on_change=store, required=True
+        t("serving.mode"),
+        MODES,
+        default=now,
+        format_func=lambda n: t(f"serving.mode_{n}"),
+        key=key,
+        on_change=store,
+        required=True,
     )
     if now == "rate":
         controls.slider(case, "serving", "requests_per_s", t("serving.rate"), RATES, float(given["requests_per_s"]))

@@ -1,0 +1,100 @@
+"""``python -m planner.web.errands``: a process beside the server that works on long questions, so that no page waits for them.
+
+It reads pickled (function, arguments) from standard input, one after the other, and answers on standard output: ("tell", done,
+size, what was found now) as often as the function says how far it is, then ("result", value) or ("error", words). After each
+"tell" it reads whether somebody still wants the answer. It ends when its input does. No screen is imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, Protocol
+
+from planner.common.errors import PlannerError
+from planner.layout_search.question import SearchQuestion
+from planner.layout_search.search import run_search
+from planner.studies.limit import largest
+from planner.studies.sweep import SweepQuestion
+from planner.studies.sweep_api import run_sweep
+from planner.studies.ways import Way, Wish, serving_way, way
+
+NICE = 10
+"""A page that somebody looks at goes first."""
+
+
+class Tell(Protocol):
+    """Says how far the work is, and what it found since; raises KeyboardInterrupt once nobody wants it."""
+
+    def __call__(self, done: int, size: int, found: Any = None) -> None: ...
+
+
+def ways(tell: Tell, tables: Mapping[str, Mapping[str, Any]], names: tuple[str, ...], wish: Wish, serving: bool) -> None:
+    """The question on every accelerator of a list, each told when it is found."""
+    for i, name in enumerate(names):
+        one: Way = (serving_way if serving else way)(tables, name, wish)
+        tell(i + 1, len(names), one)
+
+
+def search(tell: Tell, question: SearchQuestion) -> Any:
+    """The table of a search; of what it has looked at where nobody wants it any longer."""
+    return run_search(question, tell).to_frame()
+
+
+def sweep(tell: Tell, question: SweepQuestion) -> Any:
+    """The table of a sweep."""
+    return run_sweep(question, progress=tell)
+
+
+def limit(tell: Tell, tables: Mapping[str, Any], field: str) -> Any:
+    """The largest value of a field that fits."""
+    del tell
+    return largest(tables, field)
+
+
+def main() -> None:
+    """Work until the input ends."""
+    if hasattr(os, "nice"):
+        os.nice(NICE)
+    answers, questions = os.fdopen(os.dup(1), "wb"), sys.stdin.buffer
+    os.dup2(2, 1)  # what is printed by chance is no answer
+    while (asked := _read(questions)) is not None:
+        function, arguments = asked
+        _write(answers, _answer(function, arguments, questions, answers))
+
+
+def _answer(function: Callable[..., Any], arguments: tuple[Any, ...], questions: BinaryIO, answers: BinaryIO) -> Any:
+    def tell(done: int, size: int, found: Any = None) -> None:
+        _write(answers, ("tell", done, size, found))
+        if not _read(questions):
+            raise KeyboardInterrupt
+
+    try:
+        return "result", function(tell, *arguments)
+    except PlannerError as error:
+        return "error", str(error)
+    except KeyboardInterrupt:
+        return "result", None
+    except Exception as error:  # a visitor waits for words, whatever it was
+        return "error", f"{type(error).__name__}: {error}"
+
+
+def _read(stream: BinaryIO) -> Any:
+    try:
+        return pickle.load(stream)
+    except EOFError:
+        return None
+
+
+def _write(stream: BinaryIO, value: Any) -> None:
+    try:
+        pickle.dump(value, stream, protocol=pickle.HIGHEST_PROTOCOL)
+        stream.flush()
+    except BrokenPipeError:  # the server has ended
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
