@@ -203,7 +203,9 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     ] = None,
     tpot: Annotated[float | None, typer.Option("--tpot", help="Of serving: most seconds per output token; 0.1.")] = None,
     ttft: Annotated[float | None, typer.Option("--ttft", help="Of serving: most seconds until the first token; 2.")] = None,
-    weights: Annotated[str, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...")] = "bf16",
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...; as stored when left out.")
+    ] = None,
     engine: Annotated[str | None, typer.Option("--engine", help="Of serving: sglang, llama.cpp ...; vllm when left out.")] = None,
     framework: Annotated[
         str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual when left out.")
@@ -212,7 +214,9 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     headroom: Annotated[float, typer.Option("--headroom", help="Part of a card to leave free besides.")] = 0.0,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
-    accelerator: Annotated[str | None, typer.Option("--accelerator", help="Only this one, e.g. rtx-3090.")] = None,
+    accelerator: Annotated[
+        str | None, typer.Option("--on", "--accelerator", metavar="GPUS", help="Only these types: rtx-3090,l40s.")
+    ] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly so many GPUs: what fits on yours.")] = None,
 ) -> None:
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
@@ -222,7 +226,7 @@ def size_command(  # noqa: PLR0913  (options of the command line)
     from planner.reports.sizing import sizes_table
     from planner.studies.sizing import TPOT_S, TTFT_S, Capacity, Purpose, sizes
 
-    if weights != "bf16" and purpose != "serve":
+    if weights is not None and purpose != "serve":
         raise PlannerError("--weights {0}: goes with --for serve; --for qlora stores frozen weights in 4 bit.", weights)
     if engine is not None and purpose != "serve":
         raise PlannerError("--engine {0}: goes with --for serve; --for {1} takes --framework.", engine, purpose)

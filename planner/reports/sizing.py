@@ -18,7 +18,8 @@ def sizes_table(found: Sizes) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    title = f"{found.model.name} ({count(parameters_total(found.model))} parameters), {found.purpose}: GPUs that fit"
+    weights = f", weights {found.weights}" if found.weights else ""
+    title = f"{found.model.name} ({count(parameters_total(found.model))} parameters), {found.purpose}{weights}: GPUs that fit"
     table = Table("GPU", "cut", title=title, title_justify="left", pad_edge=False)
     for name in ("GPUs", "needed of a card", "free", "at once", "tokens/s", "$ per hour", "$ per million tokens", "at best"):
         table.add_column(name, justify="right")

@@ -14,6 +14,7 @@ import numpy as np
 
 from planner.common.errors import PlannerError
 from planner.common.progress import Progress
+from planner.hardware.asked import accelerator_named
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
@@ -119,6 +120,8 @@ class Sizes:
     max_gpus: int
     rows: tuple[Size, ...]
     left_out: Mapping[str, str]
+    weights: str | None = None
+    """Of serving; None is 16 bit."""
 
     @property
     def smallest(self) -> Size | None:
@@ -145,6 +148,7 @@ class Sizes:
             "model": self.model.name,
             "purpose": self.purpose,
             "max_gpus": self.max_gpus,
+            "weights": self.weights,
             **best,
             "rows": [s.to_dict() for s in self.rows],
             "left_out": dict(self.left_out),
@@ -157,7 +161,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     *,
     seq_len: int = 2048,
     batch: int | Capacity | None = None,
-    weights: str = "bf16",
+    weights: str | None = None,
     engine: str = "vllm",
     framework: str | None = None,
     headroom: float = 0.0,
@@ -170,7 +174,8 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
 ) -> Sizes:
     """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator on which it fits at ``risk``: tuning in the
     layout that ``plan`` recommends, serving in the fastest cut. ``headroom``: part of the card to leave free besides;
-    ``accelerator``: only this one; ``gpus``: exactly so many, for what fits on one's own cards.
+    ``accelerator``: only this one, or those named ("rtx-3090,l40s"); ``gpus``: exactly so many, for what fits on one's own
+    cards. ``weights``: of serving; as the checkpoint stores them when left out, else 16 bit.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
     or per GPU in training. Left out it is 1 in training; serving is sized for one sequence and priced at ``Capacity``. ``job``:
@@ -183,7 +188,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     _require(purpose, seq_len, together, headroom, max_gpus)
     if gpus is not None and not 1 <= gpus <= MOST_GPUS:
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS)
-    names = accelerator_names() if accelerator is None else [_named(accelerator)]
+    names = accelerator_names() if accelerator is None else _named(accelerator)
     ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most)
     _check_question(the_model, purpose, seq_len, together, weights, engine, framework, job)
     rows, left_out = [], {}
@@ -208,7 +213,12 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
             left_out[name] = found if isinstance(found, str) else _short_of(found)
     rows.sort(key=_by_token if purpose == "serve" else _by_hour)
     return Sizes(
-        model=the_model, purpose=purpose, max_gpus=max_gpus if gpus is None else gpus, rows=tuple(rows), left_out=left_out
+        model=the_model,
+        purpose=purpose,
+        max_gpus=max_gpus if gpus is None else gpus,
+        rows=tuple(rows),
+        left_out=left_out,
+        weights=(weights or the_model.stored_weights or None) if purpose == "serve" else None,
     )
 
 
@@ -217,7 +227,7 @@ def _check_question(
     purpose: str,
     seq_len: int,
     batch: int,
-    weights: str,
+    weights: str | None,
     engine: str,
     framework: str | None,
     job: Mapping[str, Any] | None,
@@ -256,13 +266,13 @@ def _best_value(fewest: Size, one: Callable[[int], Size | str], max_gpus: int) -
     return None if best is fewest else best
 
 
-def _named(accelerator: str) -> str:
-    """The accelerator of that name, or the only one that differs from it by its memory alone ("rtx-3090")."""
-    names, asked = accelerator_names(), accelerator.lower()
-    sizes_of = [name for name in names if re.fullmatch(rf"{re.escape(asked)}-\d+gb", name)]
-    if len(sizes_of) > 1 and asked not in names:
-        raise PlannerError("--accelerator {0}: may be {1}; say which.", accelerator, ", ".join(sizes_of))
-    return sizes_of[0] if asked not in names and sizes_of else load_accelerator(accelerator).name
+def _named(accelerators: str) -> list[str]:
+    """The accelerators of "rtx-3090,l40s", each by its name or a part that means one."""
+    asked = [name.strip() for name in accelerators.split(",") if name.strip()]
+    for name in asked or [accelerators]:
+        if not name or re.match(r"\d+\s*x\s*\S", name):
+            raise PlannerError("--on {0}: name GPU types, such as rtx-3090,l40s; how many is --gpus.", accelerators, field="--on")
+    return list(dict.fromkeys(accelerator_named(name) for name in asked))
 
 
 def _exactly(one: Callable[[int], Size | str], gpus: int) -> Size | str:
@@ -347,7 +357,7 @@ def _served(
     num_gpus: int,
     seq_len: int,
     batch: int,
-    weights: str,
+    weights: str | None,
     engine: str,
     ask: Ask,
     *,
@@ -356,11 +366,13 @@ def _served(
     """The fastest cut that fits at the accepted risk; where none does, the one that needs least, or why nothing runs.
     ``widest``: the first that does, widest tp first, whose replica holds the most sequences."""
     output = max(min(seq_len // 4, 1024), 1)
+    if weights is None and not model.stored_weights:
+        weights = "bf16"
     if weights == "bf16" and "bf16" not in card.peak_flops_per_s:
         weights = "fp16"
     fields = {
         "engine": engine,
-        "weights": weights,
+        **({} if weights is None else {"weights": weights}),
         "prompt": seq_len - output,
         "output": output,
         "batch": batch,
@@ -425,12 +437,13 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
     )
 
 
-def _check_serving(model: Model, seq_len: int, batch: int, weights: str, engine: str) -> None:
+def _check_serving(model: Model, seq_len: int, batch: int, weights: str | None, engine: str) -> None:
     """Say what is wrong with a question once, not for every accelerator."""
     if model.architecture == "encoder":
         raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", model.name)
     load_engine(engine)
-    Serving.build({"engine": engine, "weights": weights, "prompt": max(seq_len - 1, 1), "output": 1, "batch": batch}, "size")
+    asked = {"engine": engine, "weights": weights or "bf16", "prompt": max(seq_len - 1, 1), "output": 1, "batch": batch}
+    Serving.build(asked, "size")
 
 
 def _text(cut: Mapping[str, int]) -> str:
