@@ -38,7 +38,12 @@ def classes() -> tuple[ResidualClass, ...]:
 
 
 def remembered(setting: Setting) -> Subject:
-    """What the class of an interval of memory depends on; releases of one engine count as one."""
+    """What the class of an interval of memory depends on; releases of one engine count as one.
+
+    Weights are of known bytes in 16 bit, and in the format that the checkpoint itself states with what it leaves wide.
+    """
+    weights, stored = setting.serving.weights, setting.model.stored_weights
+    own = weights == stored or (weights == "fp8-weight-only" and stored.startswith("fp8"))
     return Subject(
         framework=engine_family(setting.engine.name),
         curves=setting.cluster.accelerator.curves,
@@ -46,7 +51,7 @@ def remembered(setting: Setting) -> Subject:
         num_nodes=setting.cluster.num_nodes,
         num_gpus=setting.serving.gpus_per_replica,
         parameters=float(parameters_total(setting.model)),
-        precision="quantized" if setting.format.quantized else "16-bit",
+        precision="quantized" if setting.format.quantized and not own else "16-bit",
     )
 
 

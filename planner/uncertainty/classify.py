@@ -20,8 +20,8 @@ CLASSES: tuple[tuple[str, ...], ...] = (
 
 
 MEMORY_CLASSES: tuple[tuple[str, ...], ...] = (("framework", "precision"), ("precision",), ())
-"""Of serving memory: it is that of one GPU whatever the chip. Weights of 16 bit are counted exactly; of quantized ones it is not
-always known which parts a checkpoint leaves wide, and what kernels unpack."""
+"""Of serving memory: it is that of one GPU whatever the chip. Weights of 16 bit are counted exactly, and so are those in the
+format that the checkpoint states; of others it is not always known which parts stay wide, and what kernels unpack."""
 
 
 def classify(

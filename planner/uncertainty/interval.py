@@ -189,9 +189,9 @@ def _interval_of_class(value: float, metric: Metric, subject: Subject, classes: 
 def _rows_of(c: ResidualClass, label: str) -> str:
     """The runs of a class in words."""
     if c.precision == "16-bit":
-        return Message("{0} measured runs of {1} with weights in 16 bit", c.rows, label)
+        return Message("{0} measured runs of {1} with weights of known bytes", c.rows, label)
     if c.precision:
-        return Message("{0} measured runs of {1} with quantized weights", c.rows, label)
+        return Message("{0} measured runs of {1} with weights quantized afterwards", c.rows, label)
     return Message("{0} measured runs of {1}", c.rows, label)
 
 

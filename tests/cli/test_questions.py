@@ -199,3 +199,13 @@ def test_search_shows_as_many_rows_as_asked_for(run: Run, scenario: Any, monkeyp
         tables = out.split("front in time")
         for table in tables:
             assert 1 <= len(re.findall(r"^│ +\d+ │", table, re.MULTILINE)) <= top
+
+
+def test_size_takes_several_gpu_types(run: Run) -> None:
+    code, out, _ = run("size", "llama-3-70b", "--for", "serve", "--on", "rtx-3090,l40s", "--json")
+    assert code == 0
+    assert {row["accelerator"] for row in json.loads(out)["rows"]} == {"rtx-3090-24gb", "l40s"}
+    code, _, err = run("size", "llama-3-70b", "--for", "serve", "--on", "8xh100")
+    assert (code, "--gpus" in err) == (2, True)
+    code, out, _ = run("size", "gpt-oss-120b", "--for", "serve", "--on", "h100", "--json")
+    assert json.loads(out)["weights"] == "mxfp4"

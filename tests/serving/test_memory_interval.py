@@ -6,6 +6,7 @@ import pytest
 
 from planner.serving import serve
 from planner.serving.deployment import Deployment
+from planner.studies.sizing import sizes
 
 NODE = {"node": "dgx-a100-80gb", "num_gpus": 1}
 
@@ -36,3 +37,19 @@ def test_weights_of_16_bit_are_known_to_a_tenth() -> None:
 def test_more_gpus_are_as_sure() -> None:
     many = serve(model="llama-2-13b", cluster=NODE | {"num_gpus": 8}, serving={"prompt": 512, "output": 128, "tp": 8})
     assert reach(many) == pytest.approx(reach(served()))
+
+
+def test_weights_in_the_format_that_the_checkpoint_states_are_as_sure_as_16_bit() -> None:
+    own = serve(model="gpt-oss-20b", cluster=NODE, serving={"prompt": 512, "output": 128})
+    assert own.serving.weights == "mxfp4"
+    assert reach(own) == pytest.approx(reach(served()))
+    other = serve(model="gpt-oss-20b", cluster=NODE, serving={"prompt": 512, "output": 128, "weights": "int4-awq"})
+    assert reach(other) > reach(own)
+
+
+def test_gpt_oss_fits_one_card_of_80_gb_as_its_makers_say() -> None:
+    """Model card, arXiv 2508.10925, on quantization: gpt-oss-120b fits on a single 80 GB GPU, gpt-oss-20b on 16 GB."""
+    (row,) = sizes("gpt-oss-120b", "serve", accelerator="h100-sxm5-80gb").rows
+    assert row.num_gpus == 1
+    (small,) = sizes("gpt-oss-20b", "serve", accelerator="rtx-4080-16gb").rows
+    assert small.num_gpus == 1
