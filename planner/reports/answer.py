@@ -85,11 +85,11 @@ def _fits(plan: Plan) -> str:
 
 
 def _step(plan: Plan) -> str:
-    span = _span(plan, "step_time_s", lambda value: f"{value:.3g}")
+    span = _span(plan, "step_time_s", _three)
     both = Message("{0:.1%} MFU", plan.mfu)
     if plan.mfu_causal < plan.mfu:
-        both = Message("{0:.1%} MFU ({1:.1%} causal)", plan.mfu, plan.mfu_causal)
-    return Message("{0:.3g} s ({1}), {2}, {3:,.0f} tokens/s per GPU", plan.step_time_s, span, both, plan.tokens_per_s_per_gpu)
+        both = Message("{0:.1%} MFU, {1:.1%} causal", plan.mfu, plan.mfu_causal)
+    return Message("{0} s ({1}), {2}, {3:,.0f} tokens/s/GPU", _three(plan.step_time_s), span, both, plan.tokens_per_s_per_gpu)
 
 
 def _run(plan: Plan) -> str:
