@@ -323,21 +323,31 @@ def _sum(parts: Any) -> Interval:
 
 
 def _notes(spec: Costs, price: Price, today: datetime.date, owned: OwnedGpu | None) -> tuple[str, ...]:
-    notes = []
+    notes: list[str] = []
     if price.is_stale(today):
-        notes.append(f"stale price: quoted {price.date}, {price.age_days(today)} days ago; import a newer one or give your own")
+        notes.append(
+            Message(
+                "stale price: quoted {0}, {1} days ago; import a newer one or give your own", price.date, price.age_days(today)
+            )
+        )
     if price.may_be_stale(today):
-        notes.append(f"the price may be stale: only {price.date} is known of its date; import a newer one or give your own")
+        notes.append(
+            Message("the price may be stale: only {0} is known of its date; import a newer one or give your own", price.date)
+        )
     if not price.date:
-        notes.append("the price was given without a date")
+        notes.append(Message("the price was given without a date"))
     if spec.power_w_per_gpu is None or spec.pue is None:
         c = constants()
         notes.append(
-            f"energy: average power {c.power_share:.0%} of the server's rated power and PUE {spec.pue or c.pue:.2f} "
-            f"({c.provenance['power_share'].source})"
+            Message(
+                "energy: average power {0:.0%} of the server's rated power and PUE {1:.2f} ({2})",
+                c.power_share,
+                spec.pue or c.pue,
+                c.provenance["power_share"].source,
+            )
         )
     if spec.region is None:
-        notes.append("no CO2 figure: give cost.region, a country or a Google Cloud region")
+        notes.append(Message("no CO2 figure: give cost.region, a country or a Google Cloud region"))
     if owned is not None and owned.purchase is not None:
-        notes.append(f"purchase price of {owned.purchase.date}: {owned.purchase.source}")
+        notes.append(Message("purchase price of {0}: {1}", owned.purchase.date, owned.purchase.source))
     return tuple(notes)
