@@ -54,8 +54,9 @@ def kernel(name: str) -> Kernel:
     grouped = found is not None and found[2] is not None
     if found is None or len(sizes) != 3 + grouped or min(sizes) < 1:
         raise PlannerError(
-            f"measured_kernels.{name!r}: must be like 'bf16 nt 8192 x 4096 x 4096' (type, layout nt, nn or tn, m x n x k), "
-            "or 'bf16 grouped nt 64 x 256 x 2048 x 4096' with the groups first."
+            "measured_kernels.{0!r}: must be like 'bf16 nt 8192 x 4096 x 4096' (type, layout nt, nn or tn, m x n x k), "
+            "or 'bf16 grouped nt 64 x 256 x 2048 x 4096' with the groups first.",
+            name,
         )
     return Kernel(dtype=found[1], layout=found[3], groups=sizes[0] if grouped else 0, m=sizes[-3], n=sizes[-2], k=sizes[-1])
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from planner.common import data
 from planner.common.errors import PlannerError, near
+from planner.common.message import Message
 from planner.common.spec import read_table
 from planner.model.architecture import Model
 from planner.model.catalog import load_model, model_names
@@ -106,8 +107,8 @@ def described_model(fields: Mapping[str, Any], name: str | None, notes: list[str
         )
     found = [one for one in sorted(model_names(), key=lambda name: (len(name), name)) if _is_plain(load_model(one), fields)]
     if found:
-        others = f"; so are those of {', '.join(found[1:6])}" if found[1:] else ""
-        notes.append(f"model: the sizes are those of {found[0]}{others}")
+        others = Message("; so are those of {0}", ", ".join(found[1:6])) if found[1:] else ""
+        notes.append(Message("model: the sizes are those of {0}{1}", found[0], others))
         return {"name": found[0]}
     if "vocab_size" not in fields:
         raise PlannerError(

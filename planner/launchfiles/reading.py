@@ -12,6 +12,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError
 from planner.common.files import read_text
+from planner.common.message import Message
 from planner.common.spec import require_sane
 from planner.launchfiles.formats import Format, formats, load_format, plain_name
 from planner.launchfiles.shell import Script, read_script
@@ -170,7 +171,7 @@ def _further(path: Path, form: Format, name: str, value: Any, found: Collected) 
     there = next((one for one in beside if "$" not in value and _is_file(one)), None)
     if there is None:
         if not any(one.name == Path(value).name for one in found.files):
-            found.notes.append(f"{path.name}: {name} {value} was not found beside it; give it with --from")
+            found.notes.append(Message("{0}: {1} {2} was not found beside it; give it with --from", path.name, name, value))
         return
     held = list(found.given)
     found.given.clear()
@@ -196,7 +197,7 @@ def _script(path: Path, text: str, found: Collected) -> None:
     tools = [parts for parts in known if any(form.kind != "launcher" for form, _ in parts)]
     for form in {id(form): form for parts in tools for form, _ in parts if form.kind != "launcher"}.values():
         if sum(any(one is form for one, _ in parts) for parts in tools) > 1:
-            found.notes.append(f"{path.name}: starts {form.title} more than once; the last one's options hold")
+            found.notes.append(Message("{0}: starts {1} more than once; the last one's options hold", path.name, form.title))
     for parts in tools or known:
         for form, words in parts:
             _options(path, form, words, found)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.launchfiles.models import model_table, quantized_name
 from planner.launchfiles.numbers import whole
 from planner.launchfiles.training import Tables, _table, speculative_of
@@ -138,7 +139,7 @@ def _lengths(said: Said) -> None:
     for name in missing:
         f[f"serving.{name}"] = usual[name]
     listed = ", ".join(f"serving.{name} = {usual[name]}" for name in missing)
-    said.notes.append(f"not in the command, taken as usual: {listed}")
+    said.notes.append(Message("not in the command, taken as usual: {0}", listed))
 
 
 def _speculative(said: Said) -> None:

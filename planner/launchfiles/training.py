@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.launchfiles.models import described_model, model_table, torchtitan_model
 from planner.launchfiles.numbers import names_of, whole
 from planner.launchfiles.understanding import Said, shown
@@ -287,7 +288,7 @@ def _world(said: Said, table: Mapping[str, Any]) -> int | None:
         f["said.gpus_per_node"] = int(gres[1])
     elif isinstance(per_node, str):
         f.pop("said.gpus_per_node")
-        said.notes.append(f"{per_node} processes a node: their number is not in the file")
+        said.notes.append(Message("{0} processes a node: their number is not in the file", per_node))
     if isinstance(f.get("said.num_nodes"), str):
         f["said.num_nodes"] = f["said.num_nodes"].rpartition(":")[2].rpartition("-")[2]
         f["said.num_nodes"] = int(f["said.num_nodes"]) if f["said.num_nodes"].isdigit() else 1

@@ -339,7 +339,7 @@ def _result(
         run=spec,
         num_steps=float(answer.num_steps or 0),
         step_time_s=step,
-        wall_s=_interval(wall, walls, f"{spec.num_simulations} simulated runs; {_spread(spec, step)}"),
+        wall_s=_interval(wall, walls, Message("{0} simulated runs; {1}", spec.num_simulations, _spread(spec, step))),
         gpu_hours=_interval(float(gpu_hours(wall - paid, float(answer.num_gpus))), np.asarray(hours)),
         budget_s=budget,
         budget_gpu_hours=_budget(spec, wall - paid, walls - paid).scaled(answer.num_gpus / HOUR_S),
@@ -368,7 +368,7 @@ def _by_cause(answer: Plan, spec: Run, interruptions: float, stops: Interruption
 def _budget(spec: Run, wall: float, walls: NDArray[np.float64]) -> Interval:
     """The wall-clock as published runs went; the wall-clock itself where ``run.field`` has put the factor into it."""
     fit = field_factor()
-    why = f"{fit.num_runs} published runs took {fit.factor:.2f} times what is modelled for them"
+    why = Message("{0} published runs took {1:.2f} times what is modelled for them", fit.num_runs, fit.factor)
     if spec.field == "published":
         return _interval(wall, walls, why)
     rng = np.random.default_rng(spec.seed + 1)

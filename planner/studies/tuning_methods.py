@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from planner.common.errors import PlannerError, one_of
+from planner.common.message import Message
 from planner.hardware.cluster import Cluster, usable_bytes
 from planner.performance.risk import RISK
 from planner.training.plan import Plan
@@ -153,7 +154,7 @@ def _cell(
         return MemoryCell(**fields, **nothing, why=str(error))
     here = np.broadcast_to(np.asarray(found.layouts.micro_batch_size) == batch, np.shape(found.fits))
     if not here.any():
-        return MemoryCell(**fields, **nothing, why=f"no layout holds {batch} sequences on a GPU at a time")
+        return MemoryCell(**fields, **nothing, why=Message("no layout holds {0} sequences on a GPU at a time", batch))
     total = np.asarray(found.memory.total, dtype=float)
     fitting = here & np.asarray(found.fits)
     best = np.where(fitting, found.step_time_s, np.inf) if fitting.any() else np.where(here, total, np.inf)

@@ -110,8 +110,13 @@ def _vocabulary(base: Model, changes: Changes, notes: list[str]) -> dict[str, An
         )
     rows = 1 if base.tied_embeddings or base.head == "none" else 2
     notes.append(
-        f"the trimmed vocabulary drops {base.vocab_size - changes.vocab_size:,} words, {rows} row(s) of {base.hidden_size:,} "
-        "each; text then takes more tokens, which this does not count"
+        Message(
+            "the trimmed vocabulary drops {0:,} words, {1} row(s) of {2:,} each; text then takes more tokens, which this does "
+            "not count",
+            base.vocab_size - changes.vocab_size,
+            rows,
+            base.hidden_size,
+        )
     )
     return {"vocab_size": changes.vocab_size}
 
@@ -161,8 +166,13 @@ def _experts(base: Model, changes: Changes, notes: list[str]) -> dict[str, Any]:
             "--experts-kept {0}: must be {1} (top_k) to {2}, the experts of {3}.", kept, base.top_k, base.num_experts, base.name
         )
     notes.append(
-        f"{base.num_experts - kept} of {base.num_experts} experts are dropped from memory; a token still passes {base.top_k}, so "
-        "the flops per token stay. Which experts are least used, and what quality goes with them, only your data can tell"
+        Message(
+            "{0} of {1} experts are dropped from memory; a token still passes {2}, so the flops per token stay. Which experts "
+            "are least used, and what quality goes with them, only your data can tell",
+            base.num_experts - kept,
+            base.num_experts,
+            base.top_k,
+        )
     )
     return {"num_experts": kept}
 

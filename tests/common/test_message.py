@@ -27,6 +27,26 @@ def test_an_errors_words_are_a_template_and_its_values_are_arguments() -> None:
     assert not bad, "write PlannerError('{0} ...', value), or Message(...) within: " + ", ".join(bad)
 
 
+def test_the_words_of_a_note_or_a_reason_are_a_template_too() -> None:
+    """What is appended to ``notes`` or ``reasons``, or given as ``why``, is shown in the reader's language.
+
+    The page's own texts come from its table of words.
+    """
+    bad = []
+    for path in sorted(path for path in PLANNER.rglob("*.py") if "web" not in path.parts):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            said = [word.value for word in node.keywords if word.arg == "why"]
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "append":
+                to = node.func.value
+                named = to.id if isinstance(to, ast.Name) else to.attr if isinstance(to, ast.Attribute) else ""
+                said += node.args if named in ("notes", "reasons") else []
+            blanks = [n for one in said for n in ast.walk(one) if isinstance(n, ast.JoinedStr) and len(n.values) > 1]
+            bad += [f"{path.relative_to(PLANNER)}:{one.lineno}" for one in blanks]
+    assert not bad, "write Message('{0} ...', value): " + ", ".join(bad)
+
+
 def nested() -> PlannerError:
     inner = PlannerError("field {0} is missing", "seq_len")
     return PlannerError("{0}: {1}.", "a.toml", join_messages("; ", [str(inner), Message("known: {0}", "x, y")]))
