@@ -83,7 +83,7 @@ VERDICTS: dict[str, tuple[str, bool]] = {
     "S10": ("cannot be", 16 * 505.2e6 + 1.07 * 2**30 > 7.78 * 2**30),
     "S11": ("cannot be", not near(64, 32)),  # "AMD EPYC 7B13 64-Core Processor"
     "S12": ("cannot be", True),  # an inference SDK: no backward pass to speed up
-    "S13": ("cannot be", 500_000 * 512 * 2 < 1e9 < 256e9),
+    "S13": ("holds", 500_000 * 512 * 2 < 1e9 < 256e9),
     "S14": ("holds if", 500_000 * 512 / 505.2e6 < 1 and 4 * 500_000 * 512 / LITE > 20),
     "O01": ("holds if", 16 * LLAMA_7B > 32e9 > 2 * LLAMA_7B and 16 * LLAMA_70B > 640e9 > 2 * LLAMA_70B),
     # no bandwidth decides: ZeRO-3 sends 6 bytes of each weight a micro-batch, tp 2 four sums of 2 h bytes a layer and token;
