@@ -183,7 +183,7 @@ LAYOUT = ("tp", "pp", "vpp", "ep", "etp", "zero", "micro_batch_size", "recompute
 def test_search_plan_and_run_agree_on_every_dollar(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The layout that the search recommends costs there what plan, compare --at, run and the page say of it."""
+    """The layout that the search recommends costs there what plan and run say of it."""
     model, cluster, more = QUESTIONS[name]
     length = ("--tokens", "20B", "--seq-len", "2048", "--batch", "512")
     path = tmp_path / "q.toml"
