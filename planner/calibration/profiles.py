@@ -14,9 +14,17 @@ from planner.common.spec import Spec
 from planner.hardware.curves import load_curves
 from planner.workload.framework import load_framework
 
-DERIVED = ("provenance", "kernel_curves", "name", "curves", "aliases", "peak_flops_per_s", "links", "features",
+DERIVED = (
+    "provenance",
+    "kernel_curves",
+    "name",
+    "curves",
+    "aliases",
+    "peak_flops_per_s",
+    "links",
+    "features",
     "measured_kernels",
-)  # fmt: skip
+)
 
 
 def write_profiles(calibration: Calibration, path: Path) -> tuple[Path, Path, Path]:

@@ -22,6 +22,11 @@ Set = Annotated[
 ]
 
 
+def nothing_asked(remedy: str) -> PlannerError:
+    """The error of a command that was given neither a scenario nor a model, and what to give it."""
+    return PlannerError("Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Given:
     """What the command line says of the question."""

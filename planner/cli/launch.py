@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Given
+from planner.cli.asked import Given, nothing_asked
 from planner.cli.output import print_json, show, width
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -38,9 +38,8 @@ class Launched(Given):
     def scenario(self, usually: str = "pretrain") -> tuple[Any, tuple[str, ...]]:
         """As ``Given.scenario``; one question at a time."""
         if not self.target:
-            remedy = "give a scenario, a model with --on, or --from launch.sh; `planner plan --help` lists what it takes"
-            raise PlannerError(
-                "Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy
+            raise nothing_asked(
+                "give a scenario, a model with --on, or --from launch.sh; `planner plan --help` lists what it takes"
             )
         if self.more:
             raise PlannerError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Set, grouped
+from planner.cli.asked import Set, grouped, nothing_asked
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, width
 from planner.cli.progress import progress_bar
@@ -81,9 +81,8 @@ class Served:
         if launch is not None:
             return _of_launch(launch, self.launch_files, self.change), ()
         if not self.target:
-            remedy = "give a serving scenario, a model with --on, or --from serve.sh; `planner serve --help` lists what it takes"
-            raise PlannerError(
-                "Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy
+            raise nothing_asked(
+                "give a serving scenario, a model with --on, or --from serve.sh; `planner serve --help` lists what it takes"
             )
         if self.more:
             raise PlannerError(

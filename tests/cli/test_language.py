@@ -50,9 +50,13 @@ def test_errors_are_said_in_chinese_wherever_the_option_stands(run: Run, argumen
 
 @pytest.mark.parametrize(
     ("variables", "chinese"),
-    [({"PLANNER_LANG": "zh"}, True), ({"LANG": "zh_CN.UTF-8"}, True), ({"LC_ALL": "C", "LANG": "zh_CN.UTF-8"}, False),
-     ({"PLANNER_LANG": "en", "LANG": "zh_CN.UTF-8"}, False)],
-)  # fmt: skip
+    [
+        ({"PLANNER_LANG": "zh"}, True),
+        ({"LANG": "zh_CN.UTF-8"}, True),
+        ({"LC_ALL": "C", "LANG": "zh_CN.UTF-8"}, False),
+        ({"PLANNER_LANG": "en", "LANG": "zh_CN.UTF-8"}, False),
+    ],
+)
 def test_the_environment_chooses_where_the_option_does_not(
     run: Run, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], chinese: bool
 ) -> None:

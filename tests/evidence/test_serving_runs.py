@@ -312,9 +312,15 @@ def test_a_loop_that_asks_for_more_than_the_peaks_is_refused(tmp_path: Path) -> 
     65 MB a layer take 16 ms of a prompt at the wire's rate, its 1.1e14 flop 7 ms at the peak: the GPUs would be full of it."""
     path = tmp_path / "loops.csv"
     start = {
-        **ROW, **LOOP, "model": "llama-3.1-8b", "n_gpus": "8", "tp": "8", "prompt_len": "8000", "output_len": "100",
+        **ROW,
+        **LOOP,
+        "model": "llama-3.1-8b",
+        "n_gpus": "8",
+        "tp": "8",
+        "prompt_len": "8000",
+        "output_len": "100",
         "source_ref": "aic-auto-gap-analysis/data",
-    }  # fmt: skip
+    }
     figures = {"tpot p50": "0.00746", "ttft": "0.16981"}
     rows = [
         {**start, "id": f"{clients}-{metric}", "batch": clients, "metric": metric, "value": value}
@@ -335,9 +341,18 @@ def test_a_cache_in_16_bits_could_not_have_held_what_ran_at_once() -> None:
     """64 sequences of 4,352 tokens of Qwen3-32B beside fp8 weights on one H100: the gap analysis saw no waiting."""
     ref = "source_file=/aic-auto-gap-analysis/data/h100_sxm/trtllm/1.0.0rc3/x.csv"
     fields = {
-        **LOOP, "framework": "tensorrt-llm", "gpu": "H100", "model": "qwen3-32b", "n_gpus": "1", "tp": "1", "batch": "64",
-        "prompt_len": "4096", "metric": "ttft", "value": "1.6", "source_ref": ref,
-    }  # fmt: skip
+        **LOOP,
+        "framework": "tensorrt-llm",
+        "gpu": "H100",
+        "model": "qwen3-32b",
+        "n_gpus": "1",
+        "tp": "1",
+        "batch": "64",
+        "prompt_len": "4096",
+        "metric": "ttft",
+        "value": "1.6",
+        "source_ref": ref,
+    }
     setting = row(**fields).times.setting
     assert setting.kv_dtype == "fp8"
     wide = replace(setting, serving=setting.serving.replaced(kv_dtype="bf16"))

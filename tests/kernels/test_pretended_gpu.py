@@ -289,8 +289,15 @@ class Alike(torch.nn.Module):
 @pytest.fixture
 def two_ranks(monkeypatch: Any) -> None:
     """Two machines with a GPU each... of which one is here: messages arrive as they were sent."""
-    for name in ("all_reduce", "broadcast", "all_to_all_single", "all_gather_into_tensor", "reduce_scatter_tensor",
-                 "all_gather_single", "reduce_scatter_single"):  # fmt: skip
+    for name in (
+        "all_reduce",
+        "broadcast",
+        "all_to_all_single",
+        "all_gather_into_tensor",
+        "reduce_scatter_tensor",
+        "all_gather_single",
+        "reduce_scatter_single",
+    ):
         monkeypatch.setattr(torch.distributed, name, lambda *a, **k: None, raising=False)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
     monkeypatch.setattr(torch.distributed, "get_rank", lambda group=None: 0)

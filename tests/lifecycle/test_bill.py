@@ -252,10 +252,18 @@ def test_every_line_is_its_quantity_times_its_unit_price_with_a_source(result: W
     """Tax is on all others; a spare node of eight is rented as long as the run's own node; transfer by hand: 200 USD."""
     spare = replace(result, run=result.run.replaced(spare_nodes=1))
     fields: dict[str, Any] = {
-        "transfer_bytes": 1e13, "transfer_usd_per_gb": 0.02, "tax_rate": 0.2, "tags": {"team": "nlp"},
-        "dataset_bytes": 1e12, "storage_usd_per_gb_month": 0.02, "egress_bytes": 1e9, "egress_usd_per_gb": 0.1,
-        "num_documents": 3600, "seconds_per_document": 2.0, "usd_per_cpu_hour": 0.05,
-    }  # fmt: skip
+        "transfer_bytes": 1e13,
+        "transfer_usd_per_gb": 0.02,
+        "tax_rate": 0.2,
+        "tags": {"team": "nlp"},
+        "dataset_bytes": 1e12,
+        "storage_usd_per_gb_month": 0.02,
+        "egress_bytes": 1e9,
+        "egress_usd_per_gb": 0.1,
+        "num_documents": 3600,
+        "seconds_per_document": 2.0,
+        "usd_per_cpu_hour": 0.05,
+    }
     plain, bill = bill_of(result, {}, TODAY), bill_of(spare, fields, TODAY)
     assert {line.item for line in bill.lines} == {name for name in ITEMS if name != "commitment"}
     for line in bill.lines:

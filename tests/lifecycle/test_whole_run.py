@@ -113,9 +113,17 @@ def test_the_simulation_agrees_with_the_closed_form_for_exponential_failures(
 @pytest.mark.parametrize("cause", list(Losses.__dataclass_fields__))
 def test_each_cause_is_the_mean_of_its_simulation(cause: str) -> None:
     stops = Interruptions(
-        failure_rate_per_s=1 / 8e3, preemption_rate_per_s=1 / 2e4, outage_rate_per_s=1 / 4e4, rollback_rate_per_s=1 / 3e4,
-        detection_s=200.0, preemption_wait_s=900.0, outage_s=3000.0, rollback_s=1500.0, replacement_s=400.0, restart_s=600.0,
-    )  # fmt: skip
+        failure_rate_per_s=1 / 8e3,
+        preemption_rate_per_s=1 / 2e4,
+        outage_rate_per_s=1 / 4e4,
+        rollback_rate_per_s=1 / 3e4,
+        detection_s=200.0,
+        preemption_wait_s=900.0,
+        outage_s=3000.0,
+        rollback_s=1500.0,
+        replacement_s=400.0,
+        restart_s=600.0,
+    )
     drawn = getattr(simulate_losses(np.full(20_000, 5.5e4), 2e3, 60.0, stops, np.random.default_rng(5)), cause)
     expected = float(getattr(expected_losses(5.5e4, 2e3, 60.0, stops), cause)[0])
     assert abs(drawn.mean() - expected) < 5 * drawn.std() / np.sqrt(len(drawn)) + 1e-9 * expected

@@ -92,11 +92,20 @@ def test_software_of_one_source_is_unseen_by_the_others() -> None:
 def test_what_serves_is_known_better_where_it_was_measured(metric: Metric) -> None:
     """vLLM on the H100 against software and chips that nobody measured; the words say which."""
     known = Subject(
-        framework="vllm-v1", root="vllm", curves="h100", generation="Hopper", die="compute", family="dense", num_nodes=1,
+        framework="vllm-v1",
+        root="vllm",
+        curves="h100",
+        generation="Hopper",
+        die="compute",
+        family="dense",
+        num_nodes=1,
         num_gpus=1,
-        parameters=8e9, precision="16", job="one GPU", model="8b",
+        parameters=8e9,
+        precision="16",
+        job="one GPU",
+        model="8b",
         figure={"decode": "loop_token", "prefill": "loop_first"}.get(metric, "saturated"),
-    )  # fmt: skip
+    )
     other = replace(known, framework="nobody", root="nobody", curves="tpu", generation="TPU", die="other")
     near, far = standing(metric, known), standing(metric, other)
     assert near.deviation < far.deviation

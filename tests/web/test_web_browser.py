@@ -226,9 +226,11 @@ def test_a_gpu_for_five_requests_a_second_is_what_serve_says(page, address):
 
 def test_the_cheapest_before_a_deadline_comes_with_megatron_files(page, address, folder):
     tables = {
-        "model": {"name": "llama-2-7b"}, "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": 8},
-        "framework": {"name": "megatron-core"}, "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**10},
-    }  # fmt: skip
+        "model": {"name": "llama-2-7b"},
+        "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": 8},
+        "framework": {"name": "megatron-core"},
+        "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**10},
+    }
     scenario = state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}], "ask": {"days": 3.0}})
     page.get(f"{address}/search?lang=en&s={state.encode(scenario)}")
     b.wait_ready(page)
@@ -247,9 +249,10 @@ def test_the_cheapest_before_a_deadline_comes_with_megatron_files(page, address,
 
 def test_another_gpu_beside_this_one_takes_a_copy_and_a_choice(page, address):
     tables = {
-        "model": {"name": "llama-2-7b"}, "cluster": {"accelerator": "a100-sxm4-80gb", "num_gpus": 8},
+        "model": {"name": "llama-2-7b"},
+        "cluster": {"accelerator": "a100-sxm4-80gb", "num_gpus": 8},
         "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**10},
-    }  # fmt: skip
+    }
     scenario = state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}]})
     page.get(f"{address}/compare?lang=en&s={state.encode(scenario)}")
     b.wait_ready(page)

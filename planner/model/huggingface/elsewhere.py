@@ -8,7 +8,7 @@ from typing import Any
 from planner.common.errors import PlannerError
 from planner.model.huggingface.decoders import FULL, LINEAR, SLIDING, Fields, dense_from, marked, windows
 from planner.model.huggingface.source import Source
-from planner.model.huggingface.special import latent, lfm2
+from planner.model.huggingface.special import latent, lfm2, lightning_layers
 
 ZERO = (
     "choices that compute nothing have no weights (transformers sets rows aside for them); its experts run behind the dense block"
@@ -77,15 +77,7 @@ def bailing_linear(s: Source, f: Fields) -> Fields:
     s.ignore("group_norm_size", "linear_silu", "linear_rope", "num_kv_heads_for_linear_attn")
     found, width = bailing(s, f), f["head_dim"]
     normed = {"layer_vectors": 2 * width} if found["qk_norm"] == "head" else {}
-    return {
-        **found,
-        "recurrent_key_heads": f["num_heads"],
-        "recurrent_value_heads": f["num_heads"],
-        "recurrent_key_head_dim": width,
-        "recurrent_value_head_dim": width,
-        "recurrent_norm": "full",
-        **marked(["L" if t == LINEAR else "A" for t in types], [{"letter": "L", "mixer": "lightning", **normed}]),
-    }
+    return {**found, **lightning_layers(f["num_heads"], width, types, **normed)}
 
 
 def _one(value: Any, key: str) -> Any:

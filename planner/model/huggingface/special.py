@@ -223,6 +223,18 @@ def kimi_delta(s: Source, f: Fields) -> Fields:
     }
 
 
+def lightning_layers(heads: int, width: int, types: list[str], **mixer: Any) -> dict[str, Any]:
+    """Layers of lightning attention beside full ones: a state of width x width for each head; ``mixer``: more of its fields."""
+    return {
+        "recurrent_key_heads": heads,
+        "recurrent_value_heads": heads,
+        "recurrent_key_head_dim": width,
+        "recurrent_value_head_dim": width,
+        "recurrent_norm": "full",
+        **marked(["L" if t == LINEAR else "A" for t in types], [{"letter": "L", "mixer": "lightning", **mixer}]),
+    }
+
+
 def lightning(s: Source, f: Fields) -> Fields:
     """MiniMax-Text-01 and M1: lightning attention, every eighth layer (or as listed) softmax."""
     layers = f["num_layers"]
@@ -233,14 +245,7 @@ def lightning(s: Source, f: Fields) -> Fields:
     s.ignore(
         *(f"layernorm_{block}_{part}" for block in ("full_attention", "linear_attention", "mlp") for part in ("alpha", "beta"))
     )
-    return {
-        "recurrent_key_heads": f["num_heads"],
-        "recurrent_value_heads": f["num_heads"],
-        "recurrent_key_head_dim": width,
-        "recurrent_value_head_dim": width,
-        "recurrent_norm": "full",
-        **marked(["L" if t == LINEAR else "A" for t in types], [{"letter": "L", "mixer": "lightning"}]),
-    }
+    return lightning_layers(f["num_heads"], width, types)
 
 
 def mamba2_sizes(s: Source, f: Fields, heads: str, width: str, groups: str, state: str, kernel: str) -> Fields:
