@@ -165,6 +165,7 @@ def holding(
     power = {"power_w": power_w_per_gpu(cluster), "pue": pue or c.pue, "electricity_usd_per_kwh": tariff}
     rent = prices["on-demand"].usd_per_gpu_hour
     owning = _owning(cluster, spec, months, use, resale_share, power)
+    half = _owning(cluster, spec, months[-1:], use / 2.0, resale_share, power)
     ways, leaving = [], _goodput(cluster, preemption_mtbf_s)
     for term, price in prices.items():
         if term == "spot" and leaving is None:
@@ -175,9 +176,7 @@ def holding(
     ways.append(Way(name="own", usd=owning.usd(), price=None))
     drawn = _Draws(np.random.default_rng(seed), prices, cluster, spec, change)
     found = tuple(
-        _break_even(way, owning, drawn, cluster, months, use, leaving or 1.0, spec, resale_share, power)
-        for way in ways
-        if way.price is not None
+        _break_even(way, owning, half, drawn, cluster, months, use, leaving or 1.0) for way in ways if way.price is not None
     )
     whole = owned_gpu(cluster, spec, **power, rent=rent)
     return Holding(
@@ -294,18 +293,12 @@ def purchase_spread(accelerator: str) -> float:
 
 
 def _break_even(
-    way: Way,
-    owning: _Owning,
-    drawn: _Draws,
-    cluster: Cluster,
-    months: Array,
-    use: float,
-    goodput: float,
-    own: Ownership,
-    resale_share: float,
-    power: Mapping[str, float],
+    way: Way, owning: _Owning, half: _Owning, drawn: _Draws, cluster: Cluster, months: Array, use: float, goodput: float
 ) -> BreakEven:
-    """When owning is cheaper for good within the horizon: in the centre, and in the draws."""
+    """When owning is cheaper for good within the horizon: in the centre, and in the draws.
+
+    ``half``: owning with half the use, up to the last month.
+    """
     assert way.price is not None
     rent = way.price.usd_per_gpu_hour
     central = first_below(owning.usd()[None, :], way.usd[None, :], months)[0]
@@ -318,7 +311,7 @@ def _break_even(
         months=_finite(float(central)),
         months_lower=_finite(lower),
         months_upper=_finite(upper),
-        utilisation=_even_use(way, owned, rented, owning, drawn, cluster, months, use, goodput, own, resale_share, power),
+        utilisation=_even_use(way, owned, rented, owning, half, drawn, use),
         probability=float(np.mean(owned[:, -1] < rented[:, -1])),
     )
 
@@ -335,37 +328,25 @@ def _finite(value: float) -> float | None:
 
 
 def _even_use(
-    way: Way,
-    owned: Array,
-    rented: Array,
-    owning: _Owning,
-    drawn: _Draws,
-    cluster: Cluster,
-    months: Array,
-    use: float,
-    goodput: float,
-    own: Ownership,
-    resale_share: float,
-    power: Mapping[str, float],
+    way: Way, owned: Array, rented: Array, owning: _Owning, half: _Owning, drawn: _Draws, use: float
 ) -> Interval | None:
     """Utilisation above which owning is cheaper at the end: both sides are linear in it. None against terms paid whole."""
     if commitment(way.name).length_days:
         return None
-    low = _owning(cluster, own, months[-1:], use / 2.0, resale_share, power)
-    slope = (owning.usd(drawn.purchase)[:, -1] - low.usd(drawn.purchase)[:, -1]) / (use / 2.0)  # dollars of a whole hour more
+    slope = (owning.usd(drawn.purchase)[:, -1] - half.usd(drawn.purchase)[:, -1]) / (use / 2.0)  # dollars of a whole hour more
     fixed = owned[:, -1] - slope * use
     per_use = rented[:, -1] / use
     with np.errstate(divide="ignore", invalid="ignore"):
         even = np.where(per_use > slope, fixed / (per_use - slope), np.inf)
-    at = float(_at_centre(way, owning, low, use))
+    at = float(_at_centre(way, owning, half, use))
     lower, upper = (float(np.quantile(even, q, method="nearest")) for q in (0.05, 0.95))
     if not math.isfinite(at):
         return None
     return Interval(lower=min(lower, at), expected=at, upper=max(upper, at), why="draws of rent, its yearly change, and purchase")
 
 
-def _at_centre(way: Way, owning: _Owning, low: _Owning, use: float) -> float:
-    slope = (float(owning.usd()[-1]) - float(low.usd()[-1])) / (use / 2.0)
+def _at_centre(way: Way, owning: _Owning, half: _Owning, use: float) -> float:
+    slope = (float(owning.usd()[-1]) - float(half.usd()[-1])) / (use / 2.0)
     per_use = float(way.usd[-1]) / use
     return (float(owning.usd()[-1]) - slope * use) / (per_use - slope) if per_use > slope else math.inf
 
