@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 import time
 from pathlib import Path
@@ -17,10 +18,12 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import browser as b  # noqa: E402
 
+from doctools import AS_OF  # noqa: E402
+from planner.common import clock  # noqa: E402
 from planner.web import state  # noqa: E402
 
 FOLDER = ROOT / "docs" / "screenshots"
@@ -47,6 +50,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PAGES))
     wanted = parser.parse_args().only.split(",")
     FOLDER.mkdir(parents=True, exist_ok=True)
+    os.environ[clock.VARIABLE] = AS_OF
     with b.server() as address:
         for theme, language, width in LOOKS:
             with b.browser(width, 900, dark=theme == "dark") as driver:

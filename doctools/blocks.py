@@ -22,9 +22,12 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
+from doctools import AS_OF
 from doctools.figures import with_figures
 from planner.cli.main import COMMANDS, app, main
+from planner.common import clock
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(r"^(?P<mark>```)(?P<language>\w+)(?P<rest>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -91,22 +94,20 @@ def run_page(text: str) -> str:
                 printed = ""
             elif block.language == "sh":
                 _shell(block.body)
-    for start, end, body in reversed(changes):
-        text = text[:start] + body + text[end:]
-    return with_figures(text)
+        for start, end, body in reversed(changes):
+            text = text[:start] + body + text[end:]
+        return with_figures(text)
 
 
 @contextlib.contextmanager
 def _empty_folder() -> Iterator[None]:
-    before, columns = Path.cwd(), os.environ.get("COLUMNS")
-    with tempfile.TemporaryDirectory() as folder:
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, {"COLUMNS": "80", clock.VARIABLE: AS_OF}):
         os.chdir(folder)
-        os.environ["COLUMNS"] = "80"
         try:
             yield
         finally:
             os.chdir(before)
-            os.environ.pop("COLUMNS") if columns is None else os.environ.update(COLUMNS=columns)
 
 
 def commands_of(body: str) -> list[str]:

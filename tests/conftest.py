@@ -1,4 +1,4 @@
-"""What all tests share: the command line in this process, a scenario file, and no price table of the person who runs them.
+"""What all tests share: the command line in this process, a scenario file, one day, no price table of whoever runs them.
 
 The only conftest: the modules are collected for their doctests too, and two of one name cannot be imported beside each other.
 """
@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from command_line import GOOD, Run
 
+from doctools import AS_OF
 from planner.audit.verdicts import Judgement, Reading, audit_articles
 from planner.cli.main import main
+from planner.common import clock
 from planner.common.translation import speak
 from planner.prices.price import load_prices
 
@@ -35,6 +37,12 @@ def in_english(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("PLANNER_LANG", "en")
     yield
     speak("en")
+
+
+@pytest.fixture(autouse=True)
+def one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The day of the documentation: prices age, and a test that passes today passes in a year."""
+    monkeypatch.setenv(clock.VARIABLE, AS_OF)
 
 
 @pytest.fixture(autouse=True)

@@ -27,6 +27,7 @@ REACHABLE = (
     "calibration/records",
     "calibration/trace",
     "cli",
+    "common/clock",
     "common/assumption",
     "common/errors",
     "common/files",

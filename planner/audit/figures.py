@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.audit.claims import SCENARIO_TABLES, ClaimFile, Figure
+from planner.common import clock
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message, join_messages
 from planner.hardware.cluster import Cluster, Node, load_accelerator, usable_bytes
@@ -241,7 +241,7 @@ def _price(figure: Figure, tables: dict[str, Any]) -> Interval:
     chosen = find_price(figure.accelerator, term=figure.term)
     low, high = chosen.interval_usd_per_gpu_hour
     dates = sorted({quotes[0].date, chosen.date, quotes[-1].date})
-    stale = f", {STALE}" if chosen.is_stale(datetime.date.today()) else ""
+    stale = f", {STALE}" if chosen.is_stale(clock.today()) else ""
     count = "1 provider" if len(quotes) == 1 else f"{len(quotes)} providers"
     return Interval(
         expected=chosen.usd_per_gpu_hour,

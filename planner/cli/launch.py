@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import sys
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import typer
 
 from planner.cli.asked import Given, nothing_asked
 from planner.cli.output import print_json, show, width
+from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 
@@ -173,7 +173,7 @@ def show_answer(
         show(plans_table(title, [label], [answer], [outlook]))
     else:
         print(answer_text(title, answer, width(), outlook))
-    notes = [*answer_notes(answer, datetime.date.today()), *usual]
+    notes = [*answer_notes(answer, clock.today()), *usual]
     if not explain:
         notes.append(Message("{0} constants are assumed, not measured: --explain lists them", len(answer.assumptions)))
     if notes:

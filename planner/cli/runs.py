@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from planner.cli.asked import Given, grouped, scenario_with
 from planner.cli.progress import progress_bar
+from planner.common import clock
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
 from planner.common.translation import LANGUAGES, spoken_language
@@ -94,7 +94,7 @@ class Written:
             rows = [{"case": label, **asdict(m), "total_usd": m.total_usd} for label, flow in flows.items() for m in flow]
             write_table(self.months, pd.DataFrame(rows))
         if self.focus is not None:
-            write_table(self.focus, pd.DataFrame(focus_table(priced, datetime.date.today(), tags, rate)))
+            write_table(self.focus, pd.DataFrame(focus_table(priced, clock.today(), tags, rate)))
         if self.xlsx is not None:
             write_workbook(self.xlsx, bill_sheets(priced, flows, swings, rate, tags))
         if self.plot is not None:
@@ -209,7 +209,7 @@ def _print_prices(
     from planner.reports.whole_run import market_table, prices_table
 
     tables: list[Any] = [market_table(answers, classes, rate)] if answers else []
-    tables.append(prices_table(title, found, datetime.date.today(), rate))
+    tables.append(prices_table(title, found, clock.today(), rate))
     if bought:
         table = Table("$ per GPU", "covers", "date", "source", title="purchase", title_justify="left", pad_edge=False)
         for p in sorted(bought, key=lambda p: p.date, reverse=True):
@@ -226,7 +226,7 @@ def prices_import(
     """Check a file of quotes and add it to your table; a file with any bad line changes nothing."""
     from planner.prices.price_tables import import_prices
 
-    done = import_prices(path, datetime.date.today())
+    done = import_prices(path, clock.today())
     if as_json:
         _json({**vars(done), "path": str(done.path)})
         return
@@ -238,7 +238,7 @@ def prices_refresh(as_json: AsJson = False) -> None:
     """Fetch today's quotes from the gpuhunt catalog (the extra `prices`); without it the old table stays."""
     from planner.prices.price_tables import refresh_prices
 
-    done, left_out = refresh_prices(datetime.date.today())
+    done, left_out = refresh_prices(clock.today())
     if as_json:
         _json({**vars(done), "path": str(done.path), "left_out": left_out})
         return

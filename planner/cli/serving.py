@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from planner.cli.asked import Set, grouped, nothing_asked
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, width
 from planner.cli.progress import progress_bar
+from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 
@@ -175,7 +175,7 @@ def serve_command(
 
         only = answers[0]
         print(serving_text(title, only, width()))
-        notes = [*serving_notes(only, datetime.date.today()), *usual]
+        notes = [*serving_notes(only, clock.today()), *usual]
         if only.assumptions:
             notes.append(
                 Message("{0} constants are assumed, not measured: --json lists them; --details: the table", len(only.assumptions))

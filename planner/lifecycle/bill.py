@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.spec import Spec
@@ -166,7 +167,7 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
         raise PlannerError(
             "price: the catalog has no quote for {0}; give price.usd_per_gpu_hour.", answer.cluster.accelerator.name
         )
-    day = today or datetime.date.today()
+    day = today or clock.today()
     embeddings = embedding_bytes(spec.num_vectors or 0, spec.vector_dimensions or 0, spec.vector_dtype)
     stored = spec.dataset_bytes + spec.kept_checkpoints * result.checkpoint_bytes + embeddings
     wall_s, cpu_hours = preprocessing_s(spec.num_documents or 0, spec.seconds_per_document or 0.0, spec.num_workers)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from planner.common import data
+from planner.common import clock, data
 from planner.common.arrays import Number
 from planner.common.errors import PlannerError, as_text, near, one_of
 from planner.common.message import Message
@@ -102,7 +102,7 @@ def find_price(
     """
     if term not in TERMS:
         raise PlannerError("price.term = {0!r}: {1}.", term, one_of(term, TERMS))
-    now = today or datetime.date.today()
+    now = today or clock.today()
     quotes = [p for p in load_prices() if p.accelerator == accelerator]
     if not quotes:
         return _with_interval(_estimated(accelerator, term), _estimate_spread(), now)
@@ -134,10 +134,10 @@ def price_on(node: Node, term: str = "on-demand", accelerator: str | None = None
     names = {node.name.lower(), *(alias.lower() for alias in node.aliases)}
     same = [p for p in own if p.item.lower() in names] or own
     if exact := [p for p in same if p.term == term] or [p for p in own if p.term == term]:
-        return _with_interval(_newest_of(exact, None), 0.0, datetime.date.today())
+        return _with_interval(_newest_of(exact, None), 0.0, clock.today())
     base = _base(same)[0]
     ratio, pairs, spread = _ratio(term, base.term, card, node.provider)
-    return _with_interval(_by_ratio(base, term, ratio, pairs), spread, datetime.date.today())
+    return _with_interval(_by_ratio(base, term, ratio, pairs), spread, clock.today())
 
 
 class _Book:
@@ -224,7 +224,7 @@ def market(accelerator: str, term: str) -> tuple[Price, ...]:
 
 def class_prices(accelerator: str, term: str = "on-demand", today: datetime.date | None = None) -> dict[str, Price]:
     """The median price by class of provider, each with its interval: what hyperscalers ask, and what others do."""
-    now = today or datetime.date.today()
+    now = today or clock.today()
     found: dict[str, list[Price]] = {}
     for quote in market(accelerator, term):
         found.setdefault(provider_class(quote.provider), []).append(quote)
@@ -447,6 +447,7 @@ def _in_dollars(amount: Any, currency: Any) -> float:
 
 def _or_none(find: Callable[[], Price], asked: bool) -> Price | None:
     """The price; None where there is none and nobody asked for one."""
+    clock.today()  # a PLANNER_TODAY that is no date is no missing price
     try:
         return find()
     except PlannerError:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from planner.common import data
+from planner.common import clock, data
 from planner.common.arrays import Number
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
@@ -90,7 +90,7 @@ class Price:
 
     def to_dict(self) -> dict[str, Any]:
         """Fields, for JSON, with the quote's age today."""
-        today = datetime.date.today()
+        today = clock.today()
         return {
             **asdict(self),
             "age_days": self.age_days(today),

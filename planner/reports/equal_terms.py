@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.prices.price import price_text
 from planner.reports.pictures import pyplot, save_figure
@@ -27,9 +28,7 @@ TERM_NAMES = {
 
 def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
     """One column per case on the common terms."""
-    import datetime
-
-    today = datetime.date.today()
+    today = clock.today()
     table = Table(title=f"{title}: {TERM_NAMES[at]}", title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
     for side in sides:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.common import clock
 from planner.common.units import GB, GIB, HOUR_S, TERA
 from planner.evidence.measured_runs import Refusal
 from planner.evidence.predictions import GroupError, Verdict
@@ -193,7 +193,7 @@ def quote_text(plan: Plan) -> str:
     price = plan.price
     if price is None:
         return "no quote"
-    return price_text(price, datetime.date.today())
+    return price_text(price, clock.today())
 
 
 def plan_notes(labels: Sequence[str], plans: Sequence[Plan], *, explain: bool = True) -> RenderableType:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.common import clock
 from planner.prices.price import price_text
 from planner.reports.text import count, gib, seconds
 from planner.serving.deployment import Deployment
@@ -38,7 +38,7 @@ def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[D
     table.add_section()
     _load_rows(row)
     table.add_section()
-    today = datetime.date.today()
+    today = clock.today()
     row("price per GPU-hour", lambda d: "no price" if d.price is None else price_text(d.price, today))
     for name, title in DOLLARS.items():
         row(title, lambda d, name=name: _expense(d, name, _dollars))  # type: ignore[misc]

@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from planner.common import clock
 from planner.common.units import DAY_S, GB, HOUR_S
 from planner.lifecycle.bill import ITEMS, Bill
 from planner.lifecycle.sensitivity import Swing
@@ -97,7 +98,7 @@ def run_table(
 
 def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # type: ignore[no-untyped-def]
     head("bill")
-    table.add_row("  price per GPU-hour", *["-" if b is None else price_text(b.price, datetime.date.today()) for b in bills])
+    table.add_row("  price per GPU-hour", *["-" if b is None else price_text(b.price, clock.today()) for b in bills])
     table.add_row("  asked elsewhere", *["-" if b is None or b.market is None else _market(b) for b in bills])
     for item in ITEMS:
         if any(b is not None and b.items_usd[item].expected > 0 for b in bills):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from planner.common import clock
 from planner.lifecycle.bill import Bill
 from planner.lifecycle.sensitivity import Month, Swing
 from planner.lifecycle.simulation import WholeRun
@@ -35,7 +35,7 @@ def bill_sheets(
         "months": [{"case": label, **asdict(m), "total_usd": m.total_usd} for label, flow in months.items() for m in flow],
         "what moves it": [{"case": label, **asdict(swing)} for label, found in swings.items() for swing in found],
         "assumptions": [row for case in cases for row in _assumed(case)],
-        "FOCUS": focus_table(cases, datetime.date.today(), tags, rate),
+        "FOCUS": focus_table(cases, clock.today(), tags, rate),
     }
     return {name: pd.DataFrame(rows) for name, rows in tables.items()}
 

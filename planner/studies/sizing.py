@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.progress import Progress
 from planner.hardware.asked import accelerator_named
@@ -329,7 +329,7 @@ def _cluster(card: Accelerator, num_gpus: int) -> Cluster:
 def _quote(accelerator: str) -> str:
     """The quote behind the dollars, marked where it is or may be stale."""
     try:
-        return price_text(find_price(accelerator), datetime.date.today())
+        return price_text(find_price(accelerator), clock.today())
     except PlannerError:
         return ""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy
 import pydantic
 
 import planner
+from planner.common import clock
 from planner.web import download, show
 from planner.web.answers import Answer
 from planner.web.figure import Figure
@@ -30,7 +30,7 @@ def page(scenario: Scenario, answers: Sequence[Answer]) -> str:
     pictures: Iterable[Figure] = figures(known) if known else ()
     parts = [
         f"<h1>{escape(title_of(scenario))}</h1>",
-        f"<p>{escape(t('report.made', version=planner.__version__, date=datetime.date.today().isoformat()))}</p>",
+        f"<p>{escape(t('report.made', version=planner.__version__, date=clock.today().isoformat()))}</p>",
         "<div class='cards'>",
         *(show.card(one) for one in answers),
         "</div>",

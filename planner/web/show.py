@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from planner.common import clock
 from planner.common.units import DAY_S, GIB, HOUR_S
 from planner.performance.risk import chance
 from planner.prices.price import Price
@@ -170,7 +170,7 @@ def _rows(plan: Plan) -> list[Item]:
 
 def staleness(price: Price) -> str:
     """That a quote is old, or may be; nothing where it is fresh."""
-    today = datetime.date.today()
+    today = clock.today()
     if price.is_stale(today):
         return t("show.stale")
     return t("show.may_be_stale", date=price.date) if price.may_be_stale(today) else ""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable, Sequence
 from html import escape
 
 import streamlit as st
 
+from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.units import DAY_S, GIB
 from planner.performance.memory import KINDS
@@ -275,7 +275,7 @@ def prepare() -> None:
 
 def drawn(found: Sequence[Answer]) -> tuple[str, list[Figure]]:
     """(the table, the figures) of the configurations."""
-    asked = [language(), datetime.date.today().isoformat(), *([one.label, key_of(one.tables)] for one in found)]
+    asked = [language(), clock.today().isoformat(), *([one.label, key_of(one.tables)] for one in found)]
     made: tuple[str, list[Figure]] = _drawn(json.dumps(asked), found)
     return made
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import io
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import streamlit as st
 
+from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.units import GIB
 from planner.evidence.measured_runs import runs_of
@@ -303,7 +303,7 @@ def _elsewhere() -> None:
 
 def _price_age(label: str, price: Price | None) -> None:
     """Whether the price behind an answer is old."""
-    today, name = datetime.date.today(), markdown(label)
+    today, name = clock.today(), markdown(label)
     if price is not None and price.is_stale(today):
         words = t("evidence.stale", label=name, quote=markdown(priced(price)), days=f"{price.age_days(today):,}")
         st.warning(words, icon=":material/schedule:")
