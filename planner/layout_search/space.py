@@ -219,7 +219,7 @@ class LayoutGrid:
 
     @cached_property
     def _recompute(self) -> list[int]:
-        runs = attention_on(self.framework, self.cluster.accelerator, self.model.attention_sinks)
+        runs = attention_on(self.framework, self.cluster.accelerator, self.model.attention_sinks, self.model.position_bias)
         idle = runs.attention_kernel == "flash" and runs.selective_recompute == "attention_core"
         selective = self._has("selective_recompute") and (not idle or "idle-recompute" in self.allow)
         return [i for i, r in enumerate(RECOMPUTE) if r != "selective" or selective]

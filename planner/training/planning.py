@@ -21,7 +21,7 @@ from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.evaluation import Evaluation
 from planner.performance.evaluation import evaluate as evaluate_columns
-from planner.performance.feasibility import check_sizes, length_notes, require_possible, tower_notes
+from planner.performance.feasibility import check_sizes, encoder_notes, length_notes, require_possible, tower_notes
 from planner.performance.memory import KINDS, PHASES
 from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
@@ -76,7 +76,7 @@ def plan(
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     chosen = None if layout is None else as_layout(layout)
     named, notes = _framework(framework, the_model, the_cluster, the_job, chosen)
-    the_framework = attention_on(named, the_cluster.accelerator, the_model.attention_sinks)
+    the_framework = attention_on(named, the_cluster.accelerator, the_model.attention_sinks, the_model.position_bias)
     bolder: Bolder | None = None
     if chosen is None:
         choice = choose(the_model, the_cluster, the_framework, the_job, risk=risk, allow=allow)
@@ -97,12 +97,17 @@ def plan(
             *notes,
             Message("host memory of {0} is not known: whether the offloaded bytes fit was not checked", the_cluster.node.name),
         )
-    notes = (*notes, *cluster_notes(the_cluster), *attention_notes(named, the_cluster.accelerator, the_model.attention_sinks))
+    notes = (
+        *notes,
+        *cluster_notes(the_cluster),
+        *attention_notes(named, the_cluster.accelerator, the_model.attention_sinks, the_model.position_bias),
+    )
     notes = (
         *notes,
         *the_model.reading_notes,
         *length_notes(the_model, the_job),
         *tower_notes(the_model, the_job),
+        *encoder_notes(the_model, the_job),
         *tuning_notes(the_model, the_job),
     )
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
@@ -127,7 +132,12 @@ def _surer(model: Model, cluster: Cluster, usual: Framework, job: Job, risk: flo
         return ()
     try:
         choice = choose(
-            model, cluster, attention_on(other, cluster.accelerator, model.attention_sinks), job, risk=risk, allow=allow
+            model,
+            cluster,
+            attention_on(other, cluster.accelerator, model.attention_sinks, model.position_bias),
+            job,
+            risk=risk,
+            allow=allow,
         )
     except PlannerError:
         return ()
