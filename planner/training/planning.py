@@ -29,8 +29,8 @@ from planner.prices.market import as_price, commitment_note, run_usd
 from planner.prices.price import Price, PriceLike, cost_usd, gpu_hours
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
-from planner.workload.dispatch import stack_notes, stack_on
 from planner.workload.default_framework import default_framework, sharding_framework
+from planner.workload.dispatch import stack_notes, stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, Layouts, as_columns
