@@ -132,9 +132,7 @@ def test_a_longer_target_costs_the_decoder_only() -> None:
         ("t5", {"multi_token_prediction": 1}, {}, "job.multi_token_prediction = 1"),
     ],
 )
-def test_what_an_encoder_decoder_cannot_have_is_named(
-    kind: str, work: dict[str, Any], layout: dict[str, Any], named: str
-) -> None:
+def test_what_it_cannot_have_is_named(kind: str, work: dict[str, Any], layout: dict[str, Any], named: str) -> None:
     asked = {"seq_len": 128, "global_batch_size": 4, **work}
     with pytest.raises(PlannerError, match=re.escape(named)):
         planner.plan(
