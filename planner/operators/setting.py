@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from planner.common.arrays import Array, Positions
+from planner.common.arrays import Array, Number, Positions
 from planner.model.architecture import LayerKind, Model
 from planner.operators.routing import expert_load
 from planner.workload.framework import Framework
@@ -33,8 +33,8 @@ class Setting:
     etp: Array
     micro_batch_size: Array
     recompute: Array
-    source_len: float = 0.0  # tokens that the encoder has read, where the job's are the decoder's
-    key_len: float = 0.0  # keys of a sequence where they are not its own tokens
+    source_len: Number = 0.0  # tokens that the encoder has read, where the job's are the decoder's
+    key_len: Number = 0.0  # keys of a sequence where they are not its own tokens
 
     @cached_property
     def precision(self) -> Precisions:
@@ -112,7 +112,7 @@ class Setting:
     @property
     def keys_in_all(self) -> float:
         """Keys of one sequence, cached ones of an earlier segment aside."""
-        return self.key_len or float(self.job.seq_len)
+        return float(self.key_len or self.job.seq_len)
 
     def keys(self, kind: LayerKind) -> tuple[float, float]:
         """Keys that a query attends to on average: (executed by a fused kernel, by the MFU convention)."""
