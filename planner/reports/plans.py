@@ -173,10 +173,10 @@ def _budget_rows(table: Table, row: RowOf, outlooks: Sequence[Outlook]) -> None:
     runs, bills = [o.run for o in outlooks], [o.bill for o in outlooks]
     if any(r is not None and r.expert_load > 1.0 for r in runs):
         row("  expert load, fullest over mean", ["-" if r is None else f"{r.expert_load:.2f}" for r in runs])
-    show = seconds_of(r and r.wall_s for r in runs)
+    show = seconds_of(r.wall_s for r in runs if r is not None)
     row("  run time", ["-" if r is None else span(r.wall_s, show) for r in runs])
     row("  cost", ["-" if b is None else span(b.total_usd, dollars) for b in bills])
-    show = seconds_of(r and r.budget_s for r in runs)
+    show = seconds_of(r.budget_s for r in runs if r is not None)
     row("  budget, as published runs went", [Line("-" if r is None else span(r.budget_s, show), style="bold") for r in runs])
     row("  budget, dollars", [Line("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills])
 

@@ -279,7 +279,7 @@ def law_notes() -> tuple[str, ...]:
         p, t = law["parameters"], law["tokens"]
         words.append(
             Message(
-                "assumed: loss by {0}: {1}; fitted on {2:.2g} to {3:.2g} B parameters and {4:.2g} to {5:.2g} B tokens",
+                "assumed: loss by {0}: {1}; fitted on {2:.3g} to {3:.3g} B parameters and {4:.3g} to {5:.3g} B tokens",
                 name,
                 law["source"],
                 *(end / 1e9 for end in (*p, *t)),

@@ -175,7 +175,7 @@ def crossovers(table: pd.DataFrame, key: str, measure: str = "step_time_s") -> l
     leaders: list[tuple[Any, str]] = []
     for value, rows in table[table["fits"]].groupby(key, sort=True):
         leaders.append((value, list(rows["case"])[int(np.argmin(rows[measure].to_numpy(dtype=float)))]))
-    text = []
+    text: list[str] = []
     for (before, left), (after, right) in itertools.pairwise(leaders):
         if left != right:
             text.append(Message("{0}: {1} leads at {2:g}, {3} at {4:g}", key, left, before, right, after))
