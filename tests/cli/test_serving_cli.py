@@ -192,7 +192,8 @@ def test_sizes_by_the_usual_tiers() -> None:
 
 def test_full_tuning_needs_more_than_serving(run: Run) -> None:
     tuned, served = fewest("llama-3.2-1b", "full", *CARDS), fewest("llama-3.2-1b", "serve", *CARDS)
-    assert tuned and all(tuned[name] >= served[name] for name in tuned)
+    assert tuned
+    assert all(tuned[name] >= served[name] for name in tuned)
     code, out, _ = run("size", "qwen2.5-0.5b", "--for", "serve", "--on", "t4,rtx-3090", "--json")
     assert code == 0
     found = json.loads(out)
@@ -276,7 +277,8 @@ def test_more_gpus_hold_what_sixteen_do_not(run: Run) -> None:
     few, many = (fewest("llama-3.1-405b", "serve", *cards, max_gpus=n) for n in (16, 32))
     assert "a100-sxm4-40gb" not in few
     assert many["a100-sxm4-40gb"] == 32
-    assert few and few.items() <= many.items()
+    assert few
+    assert few.items() <= many.items()
     assert "--max-gpus 0: must be" in run("size", "gpt2", "--for", "serve", "--max-gpus", "0")[2]
 
 
