@@ -227,9 +227,8 @@ def market_table(by_term: Mapping[str, Price], by_class: Mapping[str, Price], ra
     table = Table(title=Message("{0} per GPU-hour, 90 % interval{1}", rate.currency, note), title_justify="left", pad_edge=False)
     for name in ("term", "price", "from", "to", "how"):
         table.add_column(name, justify="right" if name in ("price", "from", "to") else "left", overflow="fold")
-    classes = {Message("on-demand, {0}", name): price for name, price in by_class.items()}
-    named: dict[str, Price] = {**by_term, **classes}
-    for name, price in named.items():
+    named = [*by_term.items(), *((Message("on-demand, {0}", name), price) for name, price in by_class.items())]
+    for name, price in named:
         figures = (price.usd_per_gpu_hour, *price.interval_usd_per_gpu_hour)
         table.add_row(
             name,
