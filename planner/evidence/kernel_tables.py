@@ -75,6 +75,7 @@ def moe_layers() -> tuple[Compared, ...]:
             "seq_len": int(row["seq_len"]),
             "global_batch_size": 8 * int(row["micro_batch_size"]),
             "precision": row["precision"],
+            "fp8_recipe": row["recipe"] or None,
             "routing": row["routing"],
         }
         layout = Layout(ep=int(row["ep"]), zero=1, micro_batch_size=int(row["micro_batch_size"]))
@@ -91,7 +92,7 @@ def deepseek_step() -> tuple[Compared, ...]:
     """Groups of kernels of one layer of DeepSeek-V3, forward and backward, in training: 64 H800, ep 64, fp8, even routing."""
     on = build_cluster(load_node("hgx-h800"), num_gpus=64)
     stack = load_framework("megatron-core").replaced(dispatcher="deepep")
-    job = {"seq_len": 4096, "global_batch_size": 64, "precision": "fp8", "routing": "forced"}
+    job = {"seq_len": 4096, "global_batch_size": 64, "precision": "fp8", "fp8_recipe": "blockwise", "routing": "forced"}
     setting = _setting(load_model("deepseek-v3"), stack, job, Layout(ep=64, zero=1), on)
     seconds: dict[str, float] = {}
     for row in _layer(setting):

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from planner.common.message import Message
 from planner.common.spec import Spec
+from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe, Scaling
 from planner.workload.tuning import Adapter, Quantization, Teacher
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "bf16-pure", "fp8", "nvfp4"]
@@ -47,6 +48,7 @@ class Job(Spec):
     num_steps: Positive | None = None
     num_epochs: Annotated[float, Field(gt=0)] = 1.0
     precision: Precision = "bf16"
+    fp8_recipe: Fp8Recipe | None = None  # how precision = "fp8" scales; None = one scale a tensor, found as it is quantized
     optimizer: Optimizer = "adamw"
     optimizer_in_backward: bool = False  # each weight is updated as soon as its gradient is there, which is freed then
     gradient_dtype: Literal["fp32", "same"] | None = None  # None = the framework's
@@ -71,6 +73,14 @@ class Job(Spec):
 
     @model_validator(mode="after")
     def _tables(self) -> Job:
+        if self.fp8_recipe is not None and self.precision != "fp8":
+            raise ValueError(
+                Message(
+                    "fp8_recipe = {0!r} with precision = {1!r}: recipes scale FP8; leave it out, or use precision = 'fp8'",
+                    self.fp8_recipe,
+                    self.precision,
+                )
+            )
         tunes = self.kind in ("lora", "qlora", "gptq-lora")
         if tunes and self.adapter is None:
             raise ValueError(Message("kind = {0!r} needs the table [job.adapter] with a rank", self.kind))
@@ -132,6 +142,11 @@ class Job(Spec):
         if len(given) > 1:
             raise ValueError(Message("{0} are all given; give one of num_samples, num_tokens, num_steps", " and ".join(given)))
         return self
+
+    @property
+    def scaling(self) -> Scaling:
+        """How FP8 is scaled: the recipe's, or one scale a tensor."""
+        return SCALINGS[self.fp8_recipe or "tensorwise"]
 
     @property
     def tokens_per_step(self) -> float:
