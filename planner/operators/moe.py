@@ -154,14 +154,13 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
     if f.dispatcher == "hybridep":
         moved = moved * (1.0 - across)
     kernels = 2.0 if setting.framework.grouped_experts else LOOP_KERNELS * m.num_experts / setting.ep
-    return pointwise(
-        name,
-        BLOCK,
-        forward_bytes=moved,
-        backward_bytes=moved,
-        kernels=kernels,
-        saved_bytes=kept,
-    )
+    rows = pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=kernels, saved_bytes=kept)
+    return _copies(rows, setting) if f.grouped_experts else rows
+
+
+def _copies(rows: tuple[Row, ...], setting: Setting) -> tuple[Row, ...]:
+    """Rows that only move whole tokens: at the rate of a streaming copy, whatever the stack's other kernels reach."""
+    return tuple(replace(row, rate=1.0 / setting.framework.memory_rate) for row in rows)
 
 
 def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
@@ -174,7 +173,7 @@ def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
         return ()
     several = ((setting.ep > 1) & (setting.ep < m.num_experts)).astype(float)
     moved = np.asarray(2.0 * setting.width * expert_tokens(setting) * float(m.hidden_size) * several)
-    return pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=2.0 * several)
+    return _copies(pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=2.0 * several), setting)
 
 
 def _pad(name: str, setting: Setting) -> tuple[Row, ...]:
@@ -187,7 +186,8 @@ def _pad(name: str, setting: Setting) -> tuple[Row, ...]:
     if not pads or f.dispatcher == "hybridep":
         return ()
     held = setting.width * expert_tokens(setting) * float(m.hidden_size)
-    return pointwise(name, BLOCK, forward_bytes=2.0 * held, backward_bytes=2.0 * held, workspace_bytes=held)
+    rows = pointwise(name, BLOCK, forward_bytes=2.0 * held, backward_bytes=2.0 * held, workspace_bytes=held)
+    return _copies(rows, setting)
 
 
 def _exchange(name: str, setting: Setting, forward: Collective, backward: Collective) -> tuple[Row, ...]:
