@@ -34,9 +34,7 @@ def nemo_files(plan: Plan) -> dict[str, str]:
     for check in (training_arguments, parallel_arguments, memory_arguments):  # what Megatron-LM cannot do, NeMo cannot either
         check(plan)
     if plan.job.precision not in PRECISIONS:
-        raise refuse(
-            "nemo", Message("job.precision = {0!r} has no recipe", plan.job.precision), "use bf16, fp16, fp8 or nvfp4"
-        )
+        raise refuse("nemo", Message("job.precision = {0!r} has no recipe", plan.job.precision), "use bf16, fp16, fp8 or nvfp4")
     text = comment(plan, CHECKED, ("cluster.num_gpus",)) + "# the model itself comes from the recipe that these fields override\n"
     for group, fields in config(plan).items():
         if not isinstance(fields, dict):

@@ -81,9 +81,7 @@ def _layout(row: Row) -> str:
     return "tn" if row.name.endswith("weight gradient") else "nn" if row.name.endswith("input gradient") else ""
 
 
-def _kept_s(
-    row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, law: Array, scaling: Scaling
-) -> Array:
+def _kept_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, law: Array, scaling: Scaling) -> Array:
     """The measured seconds where there are some, slowed from a short burst's clocks to training's as the law is."""
     found = measured_s(row, accelerator, dtype)
     if np.all(np.isnan(found)):

@@ -12,11 +12,11 @@ Fp8Recipe = Literal["delayed", "tensorwise", "rowwise", "blockwise", "mxfp8"]
 class Scaling:
     """One recipe. Elements of 1 byte; bytes are per element.
 
-    ``scale_bytes`` of scales beside an element; ``passes`` to quantize a tensor, over those of one scale a tensor that is looked
-    for first (what the kernel tables measured); ``both_ways``: the products of a layer read a tensor scaled along different
-    sides, so that it is quantized once for each; ``inputs`` of dense layers take a pass of their own, for what is in front of them
-    writes 16 bit; ``weights`` are quantized in every pass, where no copy is kept; ``blocks``: partial sums are scaled
-    every 128 products, which tensor cores without block scales leave to the CUDA cores.
+    ``scale_bytes`` of scales beside an element; ``passes`` to quantize a tensor, over those of one scale a tensor that is
+    looked for first (what the kernel tables measured); ``both_ways``: the products of a layer read a tensor scaled along
+    different sides, so that it is quantized once for each; ``inputs`` of dense layers take a pass of their own, for what is in
+    front of them writes 16 bit; ``weights`` are quantized in every pass, where no copy is kept; ``blocks``: partial sums are
+    scaled every 128 products, which tensor cores without block scales leave to the CUDA cores.
     """
 
     scale_bytes: float = 0.0

@@ -86,7 +86,7 @@ class Framework(Spec):
     fused_router: bool
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
     dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep"] = "alltoall"  # how tokens come to their experts' ranks
-    pads_expert_tokens: bool = False  # FP8: a copy pads each expert's tokens to what the kernels take, where nothing before it does
+    pads_expert_tokens: bool = False  # FP8: each expert's tokens are copied to a size that its kernels take
     grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
     fused_optimizer: Literal["fused", "foreach", "loop"]  # one kernel, one per operation on all tensors, one per tensor

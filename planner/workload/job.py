@@ -72,7 +72,7 @@ class Job(Spec):
         return {**data, "quantization": usual} if usual else data
 
     @model_validator(mode="after")
-    def _tables(self) -> Job:
+    def _recipe(self) -> Job:
         if self.fp8_recipe is not None and self.precision != "fp8":
             raise ValueError(
                 Message(
@@ -81,6 +81,10 @@ class Job(Spec):
                     self.precision,
                 )
             )
+        return self
+
+    @model_validator(mode="after")
+    def _tables(self) -> Job:
         tunes = self.kind in ("lora", "qlora", "gptq-lora")
         if tunes and self.adapter is None:
             raise ValueError(Message("kind = {0!r} needs the table [job.adapter] with a rank", self.kind))

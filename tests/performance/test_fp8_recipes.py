@@ -19,7 +19,6 @@ from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
 from planner.workload.precision import precisions
 
-
 HOPPER, BLACKWELL = build_cluster("dgx-h100", num_gpus=8), build_cluster("dgx-b200", num_gpus=8)
 
 
@@ -74,8 +73,8 @@ def test_recipes_that_cannot_run_say_why() -> None:
 
 @pytest.mark.parametrize("dispatcher", ["alltoall", "deepep", "hybridep"])
 def test_padding_is_copied_in_fp8_only_and_not_where_the_exchange_permutes(dispatcher: str) -> None:
-    """Megatron-Core, TEGroupedMLP: a copy in front of the experts and one behind them; HybridEP writes each expert's tokens padded
-    and in order (dispatch_with_permute)."""
+    """Megatron-Core, TEGroupedMLP: a copy in front of the experts and one behind them; HybridEP writes each expert's tokens
+    padded and in order (dispatch_with_permute)."""
     stack = framework("megatron-core").replaced(dispatcher=dispatcher)
     layout = as_columns(Layout(ep=8, zero=1), 8)
     moved = {}
