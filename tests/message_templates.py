@@ -148,6 +148,7 @@ REACHABLE = (
     "workload/adapters",
     "workload/attention",
     "workload/default_framework",
+    "workload/dispatch",
     "workload/framework",
     "workload/job",
     "workload/layout",

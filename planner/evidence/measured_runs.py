@@ -297,6 +297,8 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
         changes["recompute_modules"] = modules
     if row.get("dispatcher"):
         changes["dispatcher"] = row["dispatcher"].lower()
+    elif start.dispatcher == "auto":  # measured runs that name none took NCCL's
+        changes["dispatcher"] = "alltoall"
     if not yes(row, "fused_rotary", default=True):
         changes["fused_rotary"] = False
     changes |= _releases(row, start)
