@@ -156,7 +156,7 @@ def read_run(name: str, given: Mapping[str, str]) -> Run:
     for words, why in _labels()["not_told"].items():
         if words in given.get("notes", ""):
             raise PlannerError("notes = {0!r}: {1}", given["notes"], why)
-    told = [r["notes"] for r in _labels()["recipe"] if r.get("notes", "") and r["notes"] in given.get("notes", "")]
+    told = [r["notes"] for r in _recipes() if r.get("notes", "") and r["notes"] in given.get("notes", "")]
     given = {**noted(given, _labels()), "recipe_told": ";".join(sorted(set(told)))}
     key = tuple((k, v) for k, v in given.items() if v != "" and k not in ANSWERS)
     asked = _question(key)
@@ -203,10 +203,16 @@ def _question(key: tuple[tuple[str, str], ...]) -> Question:
     return Question(model=model, cluster=_cluster(row), framework=framework, job=job, layouts=layouts, assumed=assumed)
 
 
+@cache
+def _recipes() -> list[dict[str, Any]]:
+    """What frameworks' published recipes set, by model and chip."""
+    return list(read_table(LABELS)["recipe"])
+
+
 def _recipe(row: Mapping[str, str], framework: str) -> dict[str, str]:
     """Cells that a framework's published recipe for this model and chip sets; later entries count more."""
     found: dict[str, str] = {}
-    for recipe in _labels()["recipe"]:
+    for recipe in _recipes():
         starts = all(_plain(row.get(c, "")).startswith(_plain(recipe.get(c, ""))) for c in ("model", "accelerator"))
         if framework == recipe["framework"] and starts and recipe.get("notes", "") in row.get("recipe_told", ""):
             found |= recipe["cells"]
@@ -295,12 +301,7 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
     modules = _recompute_modules(row)
     if modules:
         changes["recompute_modules"] = modules
-    if row.get("dispatcher"):
-        changes["dispatcher"] = row["dispatcher"].lower()
-    elif start.dispatcher == "auto":  # measured runs that name none took NCCL's
-        changes["dispatcher"] = "alltoall"
-    if not yes(row, "fused_rotary", default=True):
-        changes["fused_rotary"] = False
+    changes |= _experts_and_rotary(row, start)
     changes |= _releases(row, start)
     if not yes(row, "overlap_grad_reduce", default=True) and start.overlap_gradient_reduction > 0:
         changes["overlap_gradient_reduction"] = 0.0
@@ -309,6 +310,18 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
     if yes(row, "compile"):
         changes["compile"] = True
     return _changed(start, tuple(sorted(changes.items()))) if changes else start
+
+
+def _experts_and_rotary(row: Mapping[str, str], start: Framework) -> dict[str, Any]:
+    """How tokens come to their experts, and whether queries and keys are rotated by a kernel of their own."""
+    changes: dict[str, Any] = {}
+    if row.get("dispatcher"):
+        changes["dispatcher"] = row["dispatcher"].lower()
+    elif start.dispatcher == "auto":  # measured runs that name none took NCCL's
+        changes["dispatcher"] = "alltoall"
+    if not yes(row, "fused_rotary", default=True):
+        changes["fused_rotary"] = False
+    return changes
 
 
 CUDNN_FIRST_IN = (2, 13)
