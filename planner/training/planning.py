@@ -21,7 +21,7 @@ from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.evaluation import Evaluation
 from planner.performance.evaluation import evaluate as evaluate_columns
-from planner.performance.feasibility import check_sizes, length_notes, require_possible, tower_notes
+from planner.performance.feasibility import check_sizes, encoder_notes, length_notes, require_possible, tower_notes
 from planner.performance.memory import KINDS, PHASES
 from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
@@ -103,6 +103,7 @@ def plan(
         *the_model.reading_notes,
         *length_notes(the_model, the_job),
         *tower_notes(the_model, the_job),
+        *encoder_notes(the_model, the_job),
         *tuning_notes(the_model, the_job),
     )
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)

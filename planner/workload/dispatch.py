@@ -42,12 +42,12 @@ def _by_fabric(framework: Framework, cluster: Cluster) -> Framework:
 
 def stack_on(framework: Framework, cluster: Cluster, model: Model) -> Framework:
     """The framework with the attention kernel and the dispatcher that it runs on the cluster."""
-    return dispatcher_on(attention_on(framework, cluster.accelerator, model.attention_sinks), cluster, model)
+    return dispatcher_on(attention_on(framework, cluster.accelerator, model.attention_sinks, model.position_bias), cluster, model)
 
 
 def stack_notes(framework: Framework, cluster: Cluster, model: Model, ep: int) -> tuple[str, ...]:
     """What a reader should know of what ``stack_on`` chose."""
-    notes = attention_notes(framework, cluster.accelerator, model.attention_sinks)
+    notes = attention_notes(framework, cluster.accelerator, model.attention_sinks, model.position_bias)
     runs = dispatcher_on(framework, cluster, model).dispatcher
     if framework.dispatcher != "auto" or ep == 1 or runs not in LIBRARIES:
         return notes
