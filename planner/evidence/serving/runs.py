@@ -77,6 +77,7 @@ class ServingRun:
     batch: int
     prompt: float
     output: float
+    requests: int = 0  # that were sent at once, of a saturated server; 0 = without end
 
     @property
     def step_time_s(self) -> float:
@@ -235,7 +236,14 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
         batch=batch,
         prompt=prompt,
         output=output,
+        requests=_requests(row) if quantity == "saturated" else 0,
     )
+
+
+def _requests(row: Mapping[str, str]) -> int:
+    """How many requests were sent, by prompt and answer, where the publisher says it; 0 = not known."""
+    lengths = f"{row['prompt_len']}/{row['output_len']}"
+    return max((int(entry.get("requests", {}).get(lengths, 0)) for entry in _of_source(row)), default=0)
 
 
 def _quantity(row: Mapping[str, str], metric: Mapping[str, str]) -> Quantity:
@@ -377,12 +385,20 @@ def _times(row: Mapping[str, str], batch: int, prompt: float, output: float, qua
 def _published_settings(row: Mapping[str, str]) -> dict[str, Any]:
     """What the publisher's own launch files say of a server that the row does not."""
     found: dict[str, Any] = {}
+    for entry in _of_source(row):
+        found |= entry.get("serving", {})
+        if entry.get("one_prompt_a_pass"):
+            found["pass_tokens"] = int(row["prompt_len"]) + int(row["batch"])
+    return found
+
+
+def _of_source(row: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    """The entries that say how the row's source started its servers."""
+    found = []
     for entry in labels()["settings_of_source"]:
         texts = {column: row.get(column, "") for column in entry["of"]}
         if all(texts[c] in words if isinstance(words, list) else words in texts[c] for c, words in entry["of"].items()):
-            found |= entry.get("serving", {})
-            if entry.get("one_prompt_a_pass"):
-                found["pass_tokens"] = int(row["prompt_len"]) + int(row["batch"])
+            found.append(entry)
     return found
 
 
@@ -439,7 +455,8 @@ def _cut(row: Mapping[str, str], gpus: int) -> dict[str, int]:
     """tp as given; a device map or layer split is pp over all GPUs; what is left of the GPUs is pp."""
     tp = _count(row, "tp")
     if "EP set" in row.get("pp_ep", ""):
-        return {"tp": tp, "ep": tp}
+        apart = any(entry.get("attention_data_parallel", False) for entry in _of_source(row))
+        return {"tp": 1 if apart else tp, "ep": tp}
     return {"tp": tp, "pp": max(gpus // tp, 1)}
 
 
