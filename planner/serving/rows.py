@@ -23,6 +23,9 @@ Phase = Literal["prefill", "decode"]
 NARROW_ROWS = 32.0
 """Rows up to which engines that expand weights first multiply by the narrow ones (llama.cpp, ggml-cuda.cu of May 2024; ExLlamaV2,
 q_gemm.cu: MAX_Q_GEMM_ROWS)."""
+APART = {"norms": 14.0, "ffn activation": 20.0 / 3.0}
+"""Bytes a number in fp32, over the passes of one fused kernel: the norm, its scale and the sum read or write seven times where one
+kernel does so twice, the activation and the product five times where it does so three times (ggml-cuda: an operator a kernel)."""
 UNFUSED_KERNELS = 5.0
 """Kernels of an eager norm, rotary embedding or gated activation (square, mean, root, two products; halves, signs, sums)."""
 
@@ -63,7 +66,8 @@ def _around(setting: Setting, row: Row) -> tuple[Row, ...]:
     """
     work = row.work
     if not isinstance(work, Matmul):
-        return (row,)
+        wide = work is None and row.collective is None and setting.engine.casts_activations
+        return (replace(row, bytes_moved=row.bytes_moved * APART.get(row.name, 4.0) / setting.width),) if wide else (row,)
     activations = setting.width * work.batch * work.m * (work.k + work.n)
     stored, wide = row.bytes_moved - activations, setting.width * work.batch * work.k * work.n
     moved: Number = 0.0
