@@ -22,6 +22,7 @@ from planner.hardware.cluster import Cluster, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.model.architecture import Model
+from planner.model.parameters import parameters_active
 from planner.performance.collectives import bus_factor
 from planner.serving.engine import engine_family, engine_names, load_engine, resolve_engine
 from planner.serving.feasibility import require_possible
@@ -117,7 +118,7 @@ def read_serving_runs(path: Path) -> tuple[list[ServingRun], list[Refusal]]:
             found.append(read_serving_run(name, {k: (v or "").replace("\xa0", " ").strip() for k, v in row.items() if k}))
         except PlannerError as error:
             refused.append(Refusal(id=name, reason=str(error)))
-    broken = _inconsistent(found) | _too_fast(found)
+    broken = _inconsistent(found) | _too_fast(found) | _cold(found)
     kept = [run for run in found if run.id not in broken]
     return kept, [*refused, *(Refusal(id=name, reason=reason) for name, reason in broken.items())]
 
@@ -148,6 +149,31 @@ def _inconsistent(runs: Sequence[ServingRun]) -> dict[str, str]:
                 found[run.id] = (
                     f"16-bit weights {times:.0f} times as slow as {other.id}'s on the same GPUs: the host is not sound"
                 )
+    return found
+
+
+def _cold(runs: Sequence[ServingRun]) -> dict[str, str]:
+    """Refusals, by id, of prompts that took longer than twice their work: kernels were still being loaded, or requests queued.
+
+    Both with the same engine, weights and GPUs of one source; the other one has no fewer tokens, no fewer bytes of weights, and
+    twice the products of parameters and tokens.
+    """
+    groups: dict[tuple[str, ...], list[tuple[ServingRun, float, float]]] = {}
+    for run in runs:
+        if run.quantity == "prefill":
+            setting = run.times.setting
+            where = (setting.engine.name, setting.cluster.accelerator.name, str(setting.cluster.num_gpus), setting.format.name)
+            tokens = run.batch * run.prompt
+            work = float(parameters_active(setting.model)) * tokens
+            groups.setdefault((*where, run.columns.get("source", "")), []).append((run, tokens, work))
+    found: dict[str, str] = {}
+    for members in groups.values():
+        for run, tokens, work in members:
+            weights = total_bytes(run.times.setting)
+            for other, more, twice in members:
+                larger = more >= tokens and twice >= 2.0 * work and total_bytes(other.times.setting) >= weights
+                if larger and other.measured < run.measured:
+                    found[run.id] = f"{other.id} did twice the work on the same GPUs in less time: this one was cold, or waited"
     return found
 
 
