@@ -16,7 +16,6 @@ from planner.serving.rows import Phase, Shape, pass_rows
 from planner.serving.setting import Setting
 from planner.serving.speculative import expected_tokens
 
-
 LAUNCH_QUEUE = 1024.0
 """Launches that the CUDA driver queues for one GPU before the next one blocks the host thread."""
 

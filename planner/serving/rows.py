@@ -24,8 +24,8 @@ NARROW_ROWS = 32.0
 """Rows up to which engines that expand weights first multiply by the narrow ones (llama.cpp, ggml-cuda.cu of May 2024; ExLlamaV2,
 q_gemm.cu: MAX_Q_GEMM_ROWS)."""
 APART = {"norms": 14.0, "ffn activation": 20.0 / 3.0}
-"""Bytes a number in fp32, over the passes of one fused kernel: the norm, its scale and the sum read or write seven times where one
-kernel does so twice, the activation and the product five times where it does so three times (ggml-cuda: an operator a kernel)."""
+"""Bytes a number in fp32, over the passes of one fused kernel: norm, scale and sum read or write seven times where one kernel
+does so twice, the activation and the product five times where it does so three times (ggml-cuda: an operator a kernel)."""
 UNFUSED_KERNELS = 5.0
 """Kernels of an eager norm, rotary embedding or gated activation (square, mean, root, two products; halves, signs, sums)."""
 
