@@ -319,6 +319,10 @@ def test_narrow_weights_are_expanded_once_a_pass_and_16_bit_ones_never() -> None
     m = load_model("llama-3.1-8b")
     at = shape("prefill", 1, 512, 0)
     narrow, wide = (pass_rows(deployment(m, engine="llama.cpp", weights=w), at) for w in ("q8_0", "fp16"))
-    moved = [sum(float(np.sum(r.bytes_moved)) * r.repeats for r in rows if r.block in ("attention", "ffn")) for rows in (narrow, wide)]
-    matrices = sum(float(np.sum(r.work.k * r.work.n)) * r.repeats for r in wide if isinstance(r.work, Matmul) and r.block != "head")
+    moved = [
+        sum(float(np.sum(r.bytes_moved)) * r.repeats for r in rows if r.block in ("attention", "ffn")) for rows in (narrow, wide)
+    ]
+    matrices = sum(
+        float(np.sum(r.work.k * r.work.n)) * r.repeats for r in wide if isinstance(r.work, Matmul) and r.block != "head"
+    )
     assert moved[0] - moved[1] == pytest.approx(matrices * (2.0 + 8.5 / 8.0), rel=0.01)
