@@ -35,7 +35,7 @@ from planner.performance.step_time import PARTS, Exchange, StageTime, StepTime, 
 from planner.performance.transfers import offload_s, pipeline_s
 from planner.prices.price import gpu_hours
 from planner.workload.adapters import tuned_model
-from planner.workload.attention import attention_on
+from planner.workload.dispatch import stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts
@@ -173,7 +173,7 @@ def evaluate(
     ``curves`` replaces those of the accelerator's chip family.
     Raises PlannerError for a precision that the accelerator lacks or a sequence that the model cannot take.
     """
-    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
+    framework = stack_on(framework, cluster, model)
     check_job(model, cluster, framework, job)
     model = tuned_model(model, job)
     question = Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts)
@@ -204,7 +204,7 @@ class GridEvaluator:
     """
 
     def __init__(self, model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
-        framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
+        framework = stack_on(framework, cluster, model)
         check_job(model, cluster, framework, job)
         self._context = _context(tuned_model(model, job), cluster, framework, job)
 
@@ -231,7 +231,7 @@ class GridEvaluator:
 
 def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
     """Memory of each distinct pipeline stage at the moments of a step (memory.PHASES); possible layouts of one (pp, vpp)."""
-    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
+    framework = stack_on(framework, cluster, model)
     model = tuned_model(model, job)
     context = _context(model, cluster, framework, job)
     blocks, index = _block_costs(context, layouts)
@@ -241,7 +241,7 @@ def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job,
 
 def operator_table(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> Table:
     """The rows themselves, for the distinct axes of ``layouts``."""
-    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
+    framework = stack_on(framework, cluster, model)
     check_job(model, cluster, framework, job)
     setting, _ = distinct_axes(layouts, tuned_model(model, job), framework, job)
     return build_table(setting)

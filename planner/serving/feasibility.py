@@ -40,6 +40,12 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
     m, s = setting.model, setting.serving
     if m.architecture == "encoder":
         raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", m.name)
+    if m.cross_attention:
+        raise PlannerError(
+            "model.name = {0!r}: an encoder-decoder; its encoder's pass over the prompt and the cache of its output are not "
+            "modelled in serving. planner plan, search and tune answer for it.",
+            m.name,
+        )
     if m.memory_length or m.relative_attention:
         raise PlannerError("model.name = {0!r}: segment memory (Transformer-XL) cannot be served here.", m.name)
     if not m.num_experts:
