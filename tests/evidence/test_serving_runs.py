@@ -397,7 +397,10 @@ def test_tensorrt_llms_maxima_are_of_so_many_requests_and_of_attention_in_data_p
     run = row(**fields)
     assert run.requests == 3000
     assert (run.times.setting.serving.tp, run.times.setting.serving.ep) == (1, 8)
-    assert predicted(run) == pytest.approx(run.measured, rel=0.15)
+    together = row(
+        **{**fields, "source": "another", "source_ref": ""}
+    )  # attention in tensor parallel reads every key on all GPUs
+    assert abs(np.log(predicted(run) / run.measured)) < 0.5 * abs(np.log(predicted(together) / run.measured))
     endless = replace(run, requests=0)
     assert predicted(run, slots=2000) > predicted(endless, slots=2000)  # the last third of the places stay empty
     assert predicted(run, slots=1500) == pytest.approx(predicted(endless, slots=1500))
