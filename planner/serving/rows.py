@@ -66,8 +66,9 @@ def _around(setting: Setting, row: Row) -> tuple[Row, ...]:
     """
     work = row.work
     if not isinstance(work, Matmul):
-        wide = work is None and row.collective is None and setting.engine.casts_activations
-        return (replace(row, bytes_moved=row.bytes_moved * APART.get(row.name, 4.0) / setting.width),) if wide else (row,)
+        if work is not None or row.collective is not None or not setting.engine.casts_activations:
+            return (row,)
+        return (replace(row, bytes_moved=row.bytes_moved * APART.get(row.name, 4.0) / setting.width),)
     activations = setting.width * work.batch * work.m * (work.k + work.n)
     stored, wide = row.bytes_moved - activations, setting.width * work.batch * work.k * work.n
     moved: Number = 0.0
