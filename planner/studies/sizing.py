@@ -13,6 +13,7 @@ import numpy as np
 
 from planner.common import clock
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.progress import Progress
 from planner.hardware.asked import accelerator_named
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
@@ -285,7 +286,9 @@ def _exactly(one: Callable[[int], Size | str], gpus: int) -> Size | str:
 
 def _short_of(found: Size) -> str:
     """Why what fits is not enough."""
-    return f"{found.num_gpus} leave {found.headroom:.0%} free and fit with a probability of {chance(found.fit_probability)}"
+    return Message(
+        "{0} leave {1:.0%} free and fit with a probability of {2}", found.num_gpus, found.headroom, chance(found.fit_probability)
+    )
 
 
 def _require_runs_on(card: Accelerator, purpose: str, engine: str, framework: str | None) -> None:
