@@ -11,6 +11,7 @@ from planner.cli.asked import Given, Set, asking, grouped, scenario_with
 from planner.cli.launch import Launched, plan_of_launch, show_answer
 from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.cli.output import check_plot, print_json, show, tell
+from planner.cli.progress import answers_to
 from planner.cli.runs import compare_at
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -88,7 +89,7 @@ def compare_command(
         compare_at(labels, plans, at, title, plot, as_json=as_json)
         return
     _check_several(cases, scenarios[0])
-    answers = [case.plan(risk=risk, allow=allowed_names(allow)) for case in cases]
+    answers = answers_to(cases, lambda case: case.plan(risk=risk, allow=allowed_names(allow)), quiet=as_json)
     if plot is not None:
         _draw(plot, title, labels, answers, quiet=as_json)
     outlooks = [case.outlook(answer) for case, answer in zip(cases, answers, strict=True)]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from planner.common.progress import Progress
+from planner.common.translation import spoken_label
 
+Case = TypeVar("Case")
+Answer = TypeVar("Answer")
 EVERY_S = 2.0
 """Between two JSON lines; work that takes less says nothing."""
 
@@ -29,8 +33,20 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Progress]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(spoken_label(what), total=None)
         yield lambda done, size: bar.update(task, completed=done, total=size)
+
+
+def answers_to(cases: Sequence[Case], answer: Callable[[Case], Answer], *, quiet: bool) -> list[Answer]:
+    """The answers to several cases, with a bar over them where there is more than one."""
+    if len(cases) == 1:
+        return [answer(cases[0])]
+    found = []
+    with progress_bar("cases", quiet=quiet) as progress:
+        for done, case in enumerate(cases):
+            progress(done, len(cases))
+            found.append(answer(case))
+    return found
 
 
 def _lines(what: str) -> Progress:

@@ -11,7 +11,7 @@ import typer
 
 from planner.cli.asked import Given, grouped, scenario_with
 from planner.cli.output import tell
-from planner.cli.progress import progress_bar
+from planner.cli.progress import answers_to, progress_bar
 from planner.common import clock
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
@@ -124,7 +124,7 @@ def run_command(
     first, usual = given.scenario()
     questions = [first, *(scenario_with(path, given.change) for path in more or ())]
     cases = [case for question in questions for case in question.cases]
-    runs = [case.whole_run(**given.choice()) for case in cases]
+    runs = answers_to(cases, lambda case: case.whole_run(**given.choice()), quiet=as_json)
     bills = [case.bill(run) for case, run in zip(cases, runs, strict=True)]
     labels = [case.label for case in cases]
     priced = [(label, run, bill) for label, run, bill in zip(labels, runs, bills, strict=True) if bill is not None]

@@ -11,7 +11,7 @@ import typer
 from planner.cli.asked import Set, grouped, nothing_asked
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, tell, width
-from planner.cli.progress import progress_bar
+from planner.cli.progress import answers_to, progress_bar
 from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -150,7 +150,7 @@ def serve_command(
     questions = [first, *(read_serving_scenario(path) for path in compare or ())]
     cases = [case for question in questions for case in question.cases]
     title = " | ".join(question.title for question in questions)
-    answers, labels = [case.serve() for case in cases], [case.label for case in cases]
+    answers, labels = answers_to(cases, lambda case: case.serve(), quiet=as_json), [case.label for case in cases]
     if plot is not None:
         from planner.reports.serving_plots import save_serving
 

@@ -9,6 +9,7 @@ import typer
 
 from planner.cli.asked import Given, asking
 from planner.cli.output import print_json, show, tell
+from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 
@@ -40,8 +41,8 @@ def tune_command(
             raise PlannerError("{0} {1}: goes with --table.", option, text)
     if table:
         sizes = _whole(contexts, "--contexts", CONTEXTS), _whole(batches, "--batches", BATCHES)
-        with placed(case.where):
-            cells = memory_cells(case.asked(), rank, targets, wanted, *sizes)
+        with placed(case.where), progress_bar("cells", quiet=as_json) as progress:
+            cells = memory_cells(case.asked(), rank, targets, wanted, *sizes, progress=progress)
         if as_json:
             print_json({"title": question.title, "cells": [cell.to_dict() for cell in cells]})
             return

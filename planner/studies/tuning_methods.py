@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from planner.common.errors import PlannerError, one_of
 from planner.common.message import Message
+from planner.common.progress import Progress
 from planner.hardware.cluster import Cluster, usable_bytes
 from planner.performance.risk import RISK
 from planner.training.plan import Plan
@@ -124,20 +126,22 @@ def memory_cells(
     methods: tuple[str, ...] = METHODS,
     contexts: tuple[int, ...] = CONTEXTS,
     batches: tuple[int, ...] = BATCHES,
+    progress: Progress | None = None,
 ) -> list[MemoryCell]:
     """Memory over context, batch and method on the scenario's GPUs: of the scenario's layout, or of the fastest that fits.
 
-    ``batches`` are sequences on each data-parallel rank at a time. Where nothing fits, the layout that needs least is shown.
+    ``batches`` are sequences on each data-parallel rank at a time. Where nothing fits, the layout that needs least
+    is shown. ``progress`` is told (cells done, cells).
     """
     jobs = _jobs(tables, rank, targets, methods)
     framework = tables.get("framework", {"name": "peft"})
     cluster = as_cluster(tables["cluster"])
-    return [
-        _cell(method, {**jobs[method], "seq_len": seq_len}, batch, tables, framework, cluster)
-        for method in methods
-        for seq_len in contexts
-        for batch in batches
-    ]
+    places, found = list(itertools.product(methods, contexts, batches)), []
+    for done, (method, seq_len, batch) in enumerate(places):
+        if progress is not None:
+            progress(done, len(places))
+        found.append(_cell(method, {**jobs[method], "seq_len": seq_len}, batch, tables, framework, cluster))
+    return found
 
 
 def _cell(

@@ -33,6 +33,26 @@ def test_short_work_and_pipes_are_told_nothing(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr() == ("", "")
 
 
+def test_several_cases_say_how_many_are_done_and_one_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+
+    def answer(case: int) -> int:
+        now[0] += 3.0
+        return 2 * case
+
+    assert progress.answers_to([1, 2, 3], answer, quiet=True) == [2, 4, 6]
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert told == [
+        {"progress": "cases", "done": 1, "size": 3, "remaining_s": 6.0},
+        {"progress": "cases", "done": 2, "size": 3, "remaining_s": 3.0},
+    ]
+    assert progress.answers_to([1], answer, quiet=True) == [2]
+    assert capsys.readouterr().err == ""
+
+
 def test_sizes_say_each_type() -> None:
     told: list[tuple[int, int]] = []
     sizes(load_model("llama-3.2-1b"), "serve", accelerator="h100-sxm5-80gb", progress=lambda *at: told.append(at))
