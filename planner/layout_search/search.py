@@ -18,6 +18,7 @@ from planner.layout_search.question import MAX_LAYOUTS, SearchQuestion
 from planner.layout_search.ranking import NOISE, NUM_GROUPS, Rows, complexity, joined, pruned, steps_of
 from planner.layout_search.result import SearchResult
 from planner.layout_search.space import EVERYTHING
+from planner.performance.risk import RISK
 from planner.prices.market import run_usd
 from planner.prices.price import cost_usd, gpu_hours
 from planner.workload.layout import Layouts
@@ -57,7 +58,17 @@ def _widest(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult
     if not result.complete or len(result.found.rows) or all(s.grid.allow == EVERYTHING for s in q.setups):
         return result
     wider = q.widened()
-    return searcher(wider) if wider.num_layouts <= MAX_LAYOUTS else result
+    if wider.num_layouts > MAX_LAYOUTS:
+        return result
+    wide = searcher(wider)
+    return wide if len(wide.found.rows) or _likelier(wide.found, result.found) else result
+
+
+def _likelier(wide: Found, usual: Found) -> bool:
+    """Whether the likeliest of all layouts is so by more than the usual risk, where none surely fits."""
+    if not len(wide.surest) or not len(usual.surest):
+        return True
+    return bool(wide.surest.fit_probability[0] > usual.surest.fit_probability[0] + RISK)
 
 
 def searched(q: SearchQuestion, progress: Progress | None = None) -> SearchResult:

@@ -228,3 +228,14 @@ def test_of_equal_dollars_the_faster_is_taken() -> None:
     quick = run_search(as_question(**asked))
     assert len(set(bound.rows.usd.tolist())) == 1
     assert bound.rows.time_s[0] == free.rows.time_s[0] == quick.rows.time_s[0]
+
+
+def test_an_unusual_layout_is_not_taken_for_a_hair() -> None:
+    """Where none surely fits, moving 0.2 GiB to the host for two points of probability is no answer."""
+    asked: dict[str, Any] = {"model": "llama-3-8b", "cluster": "rtx-4090"}
+    asked["job"] = {"kind": "lora", "adapter": {"rank": 16}, "seq_len": 2048, "global_batch_size": 64}
+    answer = planner.plan(**asked)
+    assert not answer.recommended
+    assert not answer.layout.offload_optimizer
+    moved = planner.plan(**asked, layout={"recompute": "full", "zero": 2, "offload_optimizer": True}, explain=False)
+    assert answer.fit_probability < moved.fit_probability < answer.fit_probability + RISK
