@@ -138,7 +138,8 @@ def _slower(rows: Rows, groups: Array) -> Array:
     _, number = np.unique(groups, return_inverse=True)
     least = np.full(int(number.max(initial=-1)) + 1, np.inf)
     np.minimum.at(least, number, rows.rung)
-    return np.floor((rows.rung - least[number]) / (STEPS + 1))  # dollars and seconds of one setup step at different places
+    # dollars and seconds of one setup step at different places: one step more than a group
+    return np.asarray(np.floor((rows.rung - least[number]) / (STEPS + 1)))
 
 
 def champions(rows: Rows) -> NDArray[np.bool_]:
