@@ -225,6 +225,7 @@ def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> A
         setting.unquantized_dtype,
         f.flash_attention,
         f.memory_rate,
+        setting.job.scaling,
     )
 
 

@@ -9,6 +9,9 @@ from planner.hardware.cluster import Accelerator
 from planner.hardware.curves import Curves
 from planner.hardware.measured_kernels import Kernel, shelves
 from planner.operators.row import FusedAttention, Matmul, Row
+from planner.workload.fp8_recipe import SCALINGS, Scaling
+
+TENSORWISE = SCALINGS["tensorwise"]
 
 
 def device_s(
@@ -19,21 +22,22 @@ def device_s(
     unquantized: str,
     flash: int = 3,
     elementwise_rate: float = 1.0,
+    scaling: Scaling = TENSORWISE,
 ) -> Array:
     """Seconds that ``row`` keeps the device busy, shape of its arrays.
 
     ``dtype`` is the matrix-multiply type of the job, ``unquantized`` that of attention; ``flash`` the
     generation of the stack's fused attention, ``elementwise_rate`` of its memory-bound
-    kernels over streaming. Communication is not counted
+    kernels over streaming, ``scaling`` how it quantizes to FP8. Communication is not counted
     here. Zero flops and zero kernels take no time.
     """
     if isinstance(row.work, Matmul):
         own = row.work.dtype or dtype
         if own == "int8" and "int8" not in accelerator.peak_flops_per_s:  # Volta and older: bitsandbytes multiplies in 16 bit
             own = dtype
-        seconds = _matmul_s(row, row.work, accelerator, curves, own)
+        seconds = _matmul_s(row, row.work, accelerator, curves, own, scaling)
         if accelerator.measured_kernels:
-            seconds = _kept_s(row, row.work, accelerator, curves, own, seconds)
+            seconds = _kept_s(row, row.work, accelerator, curves, own, seconds, scaling)
     elif isinstance(row.work, FusedAttention):
         rate = {1: curves.flash1_rate, 2: curves.flash2_rate}.get(flash, 1.0)
         seconds = _attention_s(row, row.work, accelerator, curves, unquantized, rate)
@@ -77,12 +81,12 @@ def _layout(row: Row) -> str:
     return "tn" if row.name.endswith("weight gradient") else "nn" if row.name.endswith("input gradient") else ""
 
 
-def _kept_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, law: Array) -> Array:
+def _kept_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, law: Array, scaling: Scaling) -> Array:
     """The measured seconds where there are some, slowed from a short burst's clocks to training's as the law is."""
     found = measured_s(row, accelerator, dtype)
     if np.all(np.isnan(found)):
         return law
-    burst = _matmul_s(row, work, accelerator, curves.model_copy(update={"sustained_fraction": 1.0}), dtype)
+    burst = _matmul_s(row, work, accelerator, curves.model_copy(update={"sustained_fraction": 1.0}), dtype, scaling)
     return np.asarray(np.where(np.isnan(found), law, found * np.divide(law, burst, where=burst > 0, out=np.ones_like(law))))
 
 
@@ -100,13 +104,20 @@ def matmul_efficiency(work: Matmul, accelerator: Accelerator, curves: Curves, dt
     return np.asarray(work.flops / _matmul_s(row, work, accelerator, curves, dtype) / accelerator.peak(dtype))
 
 
-def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str) -> Array:
+def _matmul_s(
+    row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, scaling: Scaling = TENSORWISE
+) -> Array:
     peak: Number = accelerator.peak(dtype)
     fp8 = dtype in ("fp8", "fp4")
+    blocks = dtype == "fp8" and scaling.blocks
     fraction = curves.fp8_peak_fraction if fp8 else curves.matmul_peak_fraction
     if dtype == "fp32" and curves.cuda_core_fraction is not None:
         fraction = curves.cuda_core_fraction
     depth = curves.fp8_depth if fp8 else curves.matmul_depth
+    if blocks and curves.fp8_block_fraction is not None:
+        fraction = curves.fp8_block_fraction
+    if blocks and curves.fp8_block_depth is not None:
+        depth = curves.fp8_block_depth
     latency = curves.matmul_latency_s
     sustained = curves.fp8_sustained_fraction if fp8 else curves.sustained_fraction
     m = work.m
@@ -125,9 +136,21 @@ def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, 
     smaller = np.minimum(compute, memory)
     seconds = larger * np.power(1.0 + np.power(smaller / larger, p), 1.0 / p)
     # quantizing reads two bytes and writes one; the fit counts passes over them, and a floor
-    casts = np.where(np.asarray(work.cast) > 0, curves.fp8_latency_s, 0.0)
-    cast = casts + curves.fp8_cast_passes * 3.0 * work.cast / bandwidth if fp8 else 0.0
+    elements = _quantized(row, work, scaling if dtype == "fp8" else TENSORWISE)
+    casts = np.where(np.asarray(elements) > 0, curves.fp8_latency_s, 0.0)
+    cast = casts + curves.fp8_cast_passes * 3.0 * elements / bandwidth if fp8 else 0.0
     return np.asarray(active * (latency + seconds + cast))
+
+
+def _quantized(row: Row, work: Matmul, scaling: Scaling) -> Number:
+    """Elements that are quantized for a product, each counted as often as a recipe goes over it, in passes of ``tensorwise``."""
+    cast, weight_gradient = work.cast, row.name.endswith("weight gradient")
+    if scaling.inputs and row.phase != "backward" and not work.grouped:
+        cast = cast + work.batch * work.m * work.k
+    cast = cast * scaling.casts
+    if scaling.weights and not weight_gradient:
+        cast = cast + work.batch * work.k * work.n * scaling.passes
+    return cast
 
 
 TENSOR_ROW_BYTES = 16.0
