@@ -10,7 +10,7 @@ from planner.common.arrays import Number
 from planner.model.architecture import LayerKind
 from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
 from planner.operators.feed_forward import gated_or_plain
-from planner.operators.row import Collective, Matmul, Phase, Row, communication, linear, pointwise
+from planner.operators.row import Collective, Matmul, Phase, Row, changed, communication, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters
 
@@ -190,7 +190,7 @@ def _exchange(name: str, setting: Setting, forward: Collective, backward: Collec
         message = message / float(m.top_k) if once else message
         phases: tuple[tuple[str, Phase], ...] = (("tokens", "forward"), ("gradients", "backward"))
         sent = tuple(
-            replace(
+            changed(
                 communication(f"{name} {what}", BLOCK, phase, "all_to_all", "ep", message, ep),
                 copies=copies,
                 reach=m.router_reach,

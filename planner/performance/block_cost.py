@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from planner.common.arrays import Array
+from planner.common.arrays import Array, Number
 from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind
-from planner.operators.row import Group, Matmul, Row
+from planner.operators.row import Group, Matmul, Phase, Row
 from planner.operators.setting import Setting
 from planner.operators.table import Table
 from planner.performance.collectives import collective_s, token_exchange_s
@@ -102,36 +102,39 @@ def block_costs(table: Table, cluster: Cluster, curves: Curves) -> BlockCosts:
     )
 
 
-AMOUNTS = ("saved", "workspace", "dense", "expert", "fdense", "fexpert", "flops", "mean", "model", "masked")
-
-
 def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: Curves) -> BlockCost:
     """Reduce ``rows`` row by row (a stack would be larger, slower, and would round differently for one layout).
 
     In each pass the device waits for the host where launching takes longer than computing and communicating: the passes'
-    sums are compared, since kernels queue up ahead of the device.
+    sums are compared, since kernels queue up ahead of the device. What is nothing is not added: for one layout the additions
+    are what takes the time.
     """
-    shape = setting.tp.shape
-    device = {p: np.zeros(shape) for p in ("forward", "recompute", "backward")}
-    host = {p: np.zeros(shape) for p in device}
-    sums = {name: np.zeros(shape) for name in (*AMOUNTS, "weight", "dummy")}
-    exposed: dict[Group, Array] = {g: np.zeros(shape) for g in GROUPS}
-    waiting = {p: np.zeros(shape) for p in device}
-    dummies = setting.framework.dummy_weight_gradients and not setting.job.frozen
-    waits = setting.framework.cuda_graphs == "none"
+    f = setting.framework
+    nothing: Array = np.zeros(setting.tp.shape)
+    device = dict.fromkeys(PASSES, nothing)
+    host, waiting = dict(device), dict(device)
+    sums = dict.fromkeys((*AMOUNTS, "weight", "dummy"), nothing)
+    exposed: dict[Group, Array] = dict.fromkeys(GROUPS, nothing)
+    groups = {group: group_of(setting, group) for group in GROUPS}
+    together = {group: bool((ranks > 1).any()) for group, (ranks, _) in groups.items()}
+    dummies = f.dummy_weight_gradients and not setting.job.frozen
+    waits = f.cuda_graphs == "none"
+    known: dict[tuple[int, int, int, str], Array] = {}
     for row in rows:
         phase = row.phase
-        if row.collective is not None and row.group is not None:
-            seconds = exposed_s(row, setting, cluster, curves)
-            exposed[row.group] = exposed[row.group] + seconds
-            waiting[phase] = waiting[phase] + seconds
-        else:
+        if row.collective is None or row.group is None:
             seconds = compute_s(row, setting, cluster, curves)
+            if row.work is not None:
+                known[_work_of(row)] = seconds
             device[phase] = device[phase] + seconds
             if row.name.endswith("weight gradient"):
                 sums["weight"] = sums["weight"] + seconds
-        if waits:
-            host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel + row.host_s
+        elif together[row.group]:
+            seconds = exposed_s(row, setting, cluster, curves, groups[row.group], known)
+            exposed[row.group] = exposed[row.group] + seconds
+            waiting[phase] = waiting[phase] + seconds
+        if waits and not (_is_nothing(row.kernels) and _is_nothing(row.host_s)):
+            host[phase] = host[phase] + row.kernels * f.host_s_per_kernel + row.host_s
         _add_amounts(sums, row)
         if dummies and isinstance(row.work, Matmul) and _has_dummy(row):
             sums["dummy"] = sums["dummy"] + DUMMY_WIDTH * row.work.n * row.work.k
@@ -158,6 +161,20 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     )
 
 
+PASSES: tuple[Phase, ...] = ("forward", "recompute", "backward")
+AMOUNTS = ("saved", "workspace", "dense", "expert", "fdense", "fexpert", "flops", "mean", "model", "masked")
+
+
+def _is_nothing(amount: Number) -> bool:
+    """Whether an amount is the plain 0 of a row that has none."""
+    return type(amount) is float and amount == 0.0
+
+
+def _work_of(row: Row) -> tuple[int, int, int, str]:
+    """What tells the computation of a row of one table: a collective beside it holds a copy of the row."""
+    return id(row.work), id(row.flops), id(row.bytes_moved), row.phase
+
+
 DUMMY_WIDTH = 2.0
 """Bytes of an element of Transformer Engine's dummy gradients: bf16."""
 
@@ -173,45 +190,60 @@ def _has_dummy(row: Row) -> bool:
 
 def _add_amounts(sums: dict[str, Array], row: Row) -> None:
     """Add a row's bytes, flops and parameters to ``sums``."""
-    sums["saved"] = sums["saved"] + row.saved_bytes
-    # backward frees from the end: beside a row's temporaries lives what the rows up to it keep
-    sums["workspace"] = np.maximum(sums["workspace"], sums["saved"] + row.workspace_bytes)
-    sums["flops"] = sums["flops"] + row.flops
-    # attention counts in full, as in model flops, so that hardware flops are never fewer
-    sums["mean"] = sums["mean"] + np.maximum(row.flops / row.imbalance, row.model_flops)
-    sums["model"] = sums["model"] + row.model_flops
-    if np.any(row.masked_flops):
-        sums["masked"] = sums["masked"] + row.masked_flops
+    if not _is_nothing(row.saved_bytes):
+        sums["saved"] = sums["saved"] + row.saved_bytes
+    if not _is_nothing(row.workspace_bytes):
+        # backward frees from the end: beside a row's temporaries lives what the rows up to it keep
+        sums["workspace"] = np.maximum(sums["workspace"], sums["saved"] + row.workspace_bytes)
+    if not (_is_nothing(row.flops) and _is_nothing(row.model_flops)):
+        sums["flops"] = sums["flops"] + row.flops
+        # attention counts in full, as in model flops, so that hardware flops are never fewer
+        sums["mean"] = sums["mean"] + np.maximum(row.flops / row.imbalance, row.model_flops)
+        sums["model"] = sums["model"] + row.model_flops
+        if not _is_nothing(row.masked_flops):
+            sums["masked"] = sums["masked"] + row.masked_flops
     if row.shard_group is not None:
         sums[row.shard_group] = sums[row.shard_group] + row.parameters
-        sums[f"f{row.shard_group}"] = sums[f"f{row.shard_group}"] + row.frozen_bytes
+        if not _is_nothing(row.frozen_bytes):
+            sums[f"f{row.shard_group}"] = sums[f"f{row.shard_group}"] + row.frozen_bytes
 
 
 def group_of(setting: Setting, group: Group) -> tuple[Array, Array]:
     """Ranks of a group and how many GPUs apart they lie, in Megatron's order tp - cp - dp - pp (experts: etp - ep)."""
-    one = np.ones_like(setting.tp)
-    return {
-        "tp": (setting.tp, one),
-        "cp": (setting.cp, setting.tp),
-        "ep": (setting.ep, setting.etp),
-        "etp": (setting.etp, one),
-    }[group]
+    if group == "cp":
+        return setting.cp, setting.tp
+    if group == "ep":
+        return setting.ep, setting.etp
+    return setting.tp if group == "tp" else setting.etp, np.ones_like(setting.tp)
 
 
-def exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
-    """Seconds of a collective that computation does not hide: what is left of it beside the row it runs with."""
+def exposed_s(
+    row: Row,
+    setting: Setting,
+    cluster: Cluster,
+    curves: Curves,
+    group: tuple[Array, Array] | None = None,
+    known: Mapping[tuple[int, int, int, str], Array] | None = None,
+) -> Array:
+    """Seconds of a collective that computation does not hide: what is left of it beside the row it runs with.
+
+    ``group``: its ranks and how far they lie apart; ``known``: seconds of computations of the same table.
+    """
     if row.collective is None or row.group is None:
         raise ValueError(Message("row {0!r} is no collective", row.name))
-    ranks, stride = group_of(setting, row.group)
+    ranks, stride = group or group_of(setting, row.group)
     if row.copies is not None:
         seconds = token_exchange_s(cluster, row.communication_bytes, row.copies, row.reach, ranks, stride)
     else:
         seconds = collective_s(cluster, row.collective, row.communication_bytes, ranks, stride)
     seconds = seconds * (1.0 - overlap(setting.framework, row.group))
-    hides = setting.framework.overlap_tensor_parallel_gradients
     if row.beside is None:
         return seconds
-    return np.asarray(seconds - hides * np.minimum(seconds, compute_s(row.beside, setting, cluster, curves)))
+    hides = setting.framework.overlap_tensor_parallel_gradients
+    beside = None if known is None or row.beside.work is None else known.get(_work_of(row.beside))
+    if beside is None:
+        beside = compute_s(row.beside, setting, cluster, curves)
+    return np.asarray(seconds - hides * np.minimum(seconds, beside))
 
 
 def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:

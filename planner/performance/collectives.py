@@ -42,8 +42,9 @@ def collective_s(
     buffer for all-reduce, all-to-all and p2p; the whole output or input for all-gather and reduce-scatter).
     Groups of one rank, and empty messages, take no time. ``captured``: launched from CUDA graphs, as serving engines do.
     """
-    ranks, stride, message = (np.asarray(x, dtype=float) for x in (ranks, stride, message_bytes))
-    result = np.zeros(np.broadcast_shapes(ranks.shape, stride.shape, message.shape))
+    ranks, stride, message = np.asarray(ranks, float), np.asarray(stride, float), np.asarray(message_bytes, float)
+    same = ranks.shape == stride.shape == message.shape
+    result = np.zeros(ranks.shape if same else np.broadcast_shapes(ranks.shape, stride.shape, message.shape))
     done = (ranks <= 1) | (message <= 0)
     if done.all():
         return result

@@ -144,6 +144,8 @@ def _aligned_share(work: Matmul, accelerator: Accelerator, dtype: str) -> Number
     if dtype not in ("fp16", "bf16") or (isinstance(work.aligned, float) and 2.0 * work.aligned >= TENSOR_ROW_BYTES):
         return 1.0
     boundary = 2.0 * np.asarray(work.aligned)
+    if (boundary >= TENSOR_ROW_BYTES).all():
+        return 1.0
     capability = accelerator.compute_capability.partition(".")[0]
     if capability.isdigit() and int(capability) < 8:
         low: Number = min(2.0 * accelerator.peak_flops_per_s.get("fp32", np.inf) / accelerator.peak(dtype), 1.0)
