@@ -271,7 +271,7 @@ def _indexer_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         chosen = min(float(m.index_top_k), made)
     else:
         seen, _ = replace(setting, model=m.model_copy(update={"index_top_k": 0})).keys(kind)
-        chosen = min(float(m.index_top_k), float(setting.job.seq_len))
+        chosen = min(float(m.index_top_k), float(setting.sequence))
     flops = 2.0 * t * seen * heads * d
     work = FusedAttention(
         sequences=setting.micro_batch_size, heads=heads, queries=setting.queries, keys=seen, qk_head_dim=d, value_head_dim=d
@@ -481,7 +481,7 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     Source: Korthikanti et al. 2022, section 4.1. A full score matrix is computed; the mask only hides half of it.
     """
     m, w = setting.model, setting.width
-    heads, q, s = m.num_heads / setting.tp, setting.queries, float(setting.job.seq_len + m.memory_length)
+    heads, q, s = m.num_heads / setting.tp, setting.queries, setting.sequence + m.memory_length
     pairs = setting.micro_batch_size * heads * q * s
     batch = setting.micro_batch_size * heads
     softmax, dropped = softmax_saved_bytes(setting)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from planner.common.arrays import Array, Positions
+from planner.common.arrays import Array, Number, Positions
 from planner.model.architecture import LayerKind, Model
 from planner.operators.routing import expert_load
 from planner.workload.framework import Framework
@@ -62,6 +62,12 @@ class Setting:
         """Bytes of one element of a linear layer's kept input."""
         return self.precision.linear_input
 
+    @property
+    def sequence(self) -> Number:
+        """Tokens of a sequence; a column where questions of several lengths are evaluated together."""
+        length: Number = self.job.seq_len
+        return length if isinstance(length, np.ndarray) else float(length)
+
     @cached_property
     def queries(self) -> Array:
         """Tokens of one sequence on this rank: s / cp."""
@@ -107,18 +113,18 @@ class Setting:
         """Decoders mask the future."""
         return self.model.architecture == "decoder"
 
-    def keys(self, kind: LayerKind) -> tuple[float, float]:
+    def keys(self, kind: LayerKind) -> tuple[Number, Number]:
         """Keys that a query attends to on average: (executed by a fused kernel, by the MFU convention)."""
-        s, m = float(self.job.seq_len), self.model
-        window = float(m.sliding_window or s) if kind.sliding else s
-        picked = s if m.compress_ratio else float(m.index_top_k or s)  # an indexer picks that many keys
-        window = min(window, s, picked)
+        s, m = self.sequence, self.model
+        window = float(m.sliding_window) if kind.sliding and m.sliding_window else s
+        picked = float(m.index_top_k) if m.index_top_k and not m.compress_ratio else s  # an indexer picks that many keys
+        window = np.minimum(np.minimum(window, s), picked) if isinstance(s, np.ndarray) else min(window, s, picked)
         if kind.sliding and m.attention_chunked:  # of its own chunk, a query sees what is in front of it
             return (window + 1.0) / 2.0 if self.causal else window, window
         # the first `window` queries see 1 .. window keys, the others see `window`
         seen = (window * (window + 1.0) / 2.0 + (s - window) * window) / s if self.causal else window
         if m.compress_ratio:
-            mean, made = compressed_keys(s, m.compress_ratio, m.index_top_k)
+            mean, made = compressed_keys(float(s), m.compress_ratio, m.index_top_k)
             return seen + mean, window + made
         return seen, window
 

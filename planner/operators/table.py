@@ -121,6 +121,8 @@ def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ..
     stack's modules: the attention core (Korthikanti et al. 2022, section 5), or those of Megatron-Core's
     ``--recompute-modules``. What a recomputation brings back is alive for one layer only: it is workspace, not saved.
     """
+    if not setting.recompute.any():
+        return rows
     if setting.framework.selective_recompute == "alternate_matmuls":
         return _alternate_recomputation(setting, rows)
     redo_full, redo_selective = setting.full_recompute, setting.core_recompute

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -16,7 +16,7 @@ from planner.operators.row import Group, Matmul, Phase, Row
 from planner.operators.setting import Setting
 from planner.operators.table import Table
 from planner.performance.collectives import collective_s, token_exchange_s
-from planner.performance.roofline import device_s, measured_s
+from planner.performance.roofline import device_s, devices_s, measured_s, stacked
 from planner.workload.framework import Framework
 
 GROUPS: tuple[Group, ...] = ("tp", "cp", "ep", "etp")
@@ -115,22 +115,16 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     host, waiting = dict(device), dict(device)
     sums = dict.fromkeys((*AMOUNTS, "weight", "dummy"), nothing)
     exposed: dict[Group, Array] = dict.fromkeys(GROUPS, nothing)
-    groups = {group: group_of(setting, group) for group in GROUPS}
-    together = {group: bool((ranks > 1).any()) for group, (ranks, _) in groups.items()}
     dummies = f.dummy_weight_gradients and not setting.job.frozen
     waits = f.cuda_graphs == "none"
-    known: dict[tuple[int, int, int, str], Array] = {}
-    for row in rows:
+    rows = tuple(rows)
+    for row, seconds in zip(rows, _seconds_of(rows, setting, cluster, curves), strict=True):
         phase = row.phase
-        if row.collective is None or row.group is None:
-            seconds = compute_s(row, setting, cluster, curves)
-            if row.work is not None:
-                known[_work_of(row)] = seconds
+        if row.group is None:
             device[phase] = device[phase] + seconds
             if row.name.endswith("weight gradient"):
                 sums["weight"] = sums["weight"] + seconds
-        elif together[row.group]:
-            seconds = exposed_s(row, setting, cluster, curves, groups[row.group], known)
+        elif seconds is not None:
             exposed[row.group] = exposed[row.group] + seconds
             waiting[phase] = waiting[phase] + seconds
         if waits and not (_is_nothing(row.kernels) and _is_nothing(row.host_s)):
@@ -168,6 +162,34 @@ AMOUNTS = ("saved", "workspace", "dense", "expert", "fdense", "fexpert", "flops"
 def _is_nothing(amount: Number) -> bool:
     """Whether an amount is the plain 0 of a row that has none."""
     return type(amount) is float and amount == 0.0
+
+
+def _seconds_of(rows: tuple[Row, ...], setting: Setting, cluster: Cluster, curves: Curves) -> list[Array | None]:
+    """Seconds of every row: a computation's, a collective's that nothing hides, None of a collective over a single rank.
+
+    Collectives of one kind and group are worked out together, as an axis before that of the layouts.
+    """
+    groups = {group: group_of(setting, group) for group in GROUPS}
+    together = {group: bool((ranks > 1).any()) for group, (ranks, _) in groups.items()}
+    found: list[Array | None] = [None] * len(rows)
+    computed = [i for i, row in enumerate(rows) if row.collective is None or row.group is None]
+    for i, seconds in zip(computed, computes_s([rows[i] for i in computed], setting, cluster, curves), strict=True):
+        found[i] = seconds
+    known = {_work_of(rows[i]): found[i] for i in computed if rows[i].work is not None}
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        if row.collective is not None and row.group is not None and together[row.group]:
+            alike.setdefault((row.collective, row.group, row.copies, row.reach), []).append(i)
+    for members in alike.values():
+        first = rows[members[0]]
+        message = stacked([rows[i].communication_bytes for i in members], setting.tp.shape)
+        for i, seconds in zip(members, _sent_s(first, message, groups[first.group or "tp"], cluster), strict=True):
+            beside = rows[i].beside
+            with_ = None if beside is None else known.get(_work_of(beside))
+            if beside is not None and with_ is None:
+                with_ = compute_s(beside, setting, cluster, curves)
+            found[i] = _unhidden_s(rows[i], seconds, with_, setting.framework)
+    return found
 
 
 def _work_of(row: Row) -> tuple[int, int, int, str]:
@@ -217,33 +239,39 @@ def group_of(setting: Setting, group: Group) -> tuple[Array, Array]:
     return setting.tp if group == "tp" else setting.etp, np.ones_like(setting.tp)
 
 
-def exposed_s(
-    row: Row,
-    setting: Setting,
-    cluster: Cluster,
-    curves: Curves,
-    group: tuple[Array, Array] | None = None,
-    known: Mapping[tuple[int, int, int, str], Array] | None = None,
-) -> Array:
-    """Seconds of a collective that computation does not hide: what is left of it beside the row it runs with.
-
-    ``group``: its ranks and how far they lie apart; ``known``: seconds of computations of the same table.
-    """
+def exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
+    """Seconds of a collective that computation does not hide: what is left of it beside the row it runs with."""
     if row.collective is None or row.group is None:
         raise ValueError(Message("row {0!r} is no collective", row.name))
-    ranks, stride = group or group_of(setting, row.group)
+    seconds = _sent_s(row, row.communication_bytes, group_of(setting, row.group), cluster)
+    beside = None if row.beside is None else compute_s(row.beside, setting, cluster, curves)
+    return _unhidden_s(row, seconds, beside, setting.framework)
+
+
+def _sent_s(row: Row, message: Number, group: tuple[Array, Array], cluster: Cluster) -> Array:
+    """Seconds of a collective, or of several like it: ``message`` may have an axis before that of the layouts."""
+    ranks, stride = group
+    if row.collective is None:
+        raise ValueError(Message("row {0!r} is no collective", row.name))
     if row.copies is not None:
-        seconds = token_exchange_s(cluster, row.communication_bytes, row.copies, row.reach, ranks, stride)
-    else:
-        seconds = collective_s(cluster, row.collective, row.communication_bytes, ranks, stride)
-    seconds = seconds * (1.0 - overlap(setting.framework, row.group))
-    if row.beside is None:
+        return token_exchange_s(cluster, message, row.copies, row.reach, ranks, stride)
+    return collective_s(cluster, row.collective, message, ranks, stride)
+
+
+def _unhidden_s(row: Row, seconds: Array, beside_s: Array | None, framework: Framework) -> Array:
+    """What is left of a collective's seconds beside ``beside_s`` of computation."""
+    seconds = seconds * (1.0 - overlap(framework, row.group or "tp"))
+    if beside_s is None:
         return seconds
-    hides = setting.framework.overlap_tensor_parallel_gradients
-    beside = None if known is None or row.beside.work is None else known.get(_work_of(row.beside))
-    if beside is None:
-        beside = compute_s(row.beside, setting, cluster, curves)
-    return np.asarray(seconds - hides * np.minimum(seconds, beside))
+    hides = framework.overlap_tensor_parallel_gradients
+    return np.asarray(seconds - hides * np.minimum(seconds, beside_s))
+
+
+def computes_s(rows: Sequence[Row], setting: Setting, cluster: Cluster, curves: Curves) -> list[Array]:
+    """``compute_s`` of several rows."""
+    f = setting.framework
+    dtypes = (setting.precision.matmul, setting.unquantized_dtype)
+    return devices_s(rows, setting.tp.shape, cluster.accelerator, curves, *dtypes, f.flash_attention, f.memory_rate)
 
 
 def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:

@@ -54,7 +54,8 @@ def collective_s(
     for link in cluster.node.links:
         reach_now = float(link.span) if link.span else float("inf")
         # a group that does not divide its nodes straddles their edge somewhere, and the slowest group rules
-        aligned = (cluster.num_gpus <= reach_now) or (reach_now % np.maximum(ranks * stride, 1.0) == 0)
+        inside = np.asarray(cluster.num_gpus <= reach_now)
+        aligned = inside if inside.all() else inside | (reach_now % np.maximum(ranks * stride, 1.0) == 0)
         fits = ~done & (ranks * stride <= reach_now) & aligned
         if fits.any():
             result = np.where(fits, _link_s(link, collective, x, ranks, stride, reach, inner, captured), result)
