@@ -156,14 +156,15 @@ class _Context:
     @property
     def varies(self) -> bool:
         """Whether each layout has a sequence, a batch and a number of GPUs of its own (``evaluate_each``)."""
-        return isinstance(self.job.seq_len, np.ndarray)
+        return isinstance(self.job.global_batch_size, np.ndarray)
 
     def take(self, index: Positions) -> _Context:
         """The context of the layouts that ``index`` selects."""
         if not self.varies:
             return self
         job, cluster = self.job, self.cluster
-        chosen = {name: getattr(job, name)[index] for name in ("seq_len", "global_batch_size")}
+        columns = {name: getattr(job, name) for name in ("seq_len", "global_batch_size")}
+        chosen = {name: column[index] for name, column in columns.items() if isinstance(column, np.ndarray)}
         gpus: Any = cluster.num_gpus
         return replace(self, job=job.model_copy(update=chosen), cluster=cluster.model_copy(update={"num_gpus": gpus[index]}))
 
@@ -210,7 +211,9 @@ def evaluate_each(
     """
     framework = attention_on(framework, clusters[0].accelerator, model.attention_sinks)
     model = tuned_model(model, jobs[0])
-    columns = {name: np.array([float(getattr(job, name)) for job in jobs]) for name in ("seq_len", "global_batch_size")}
+    columns = {"global_batch_size": np.array([float(job.global_batch_size) for job in jobs])}
+    if any(job.seq_len != jobs[0].seq_len for job in jobs):
+        columns["seq_len"] = np.array([float(job.seq_len) for job in jobs])
     job = jobs[0].model_copy(update=columns)
     cluster = clusters[0].model_copy(update={"num_gpus": np.array([float(one.num_gpus) for one in clusters])})
     broken, reason, reasons = impossible(Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts))
@@ -315,7 +318,9 @@ def _context(model: Model, cluster: Cluster, framework: Framework, job: Job, cur
 def _block_costs(context: _Context, layouts: Layouts) -> tuple[BlockCosts, NDArray[np.intp]]:
     if context.varies:
         axes_of = [getattr(layouts, name) for name in AXES]
-        first, index = distinct([*axes_of, np.asarray(context.job.seq_len), np.asarray(context.cluster.num_gpus)])
+        first, index = distinct(
+            [*axes_of, np.broadcast_to(context.job.seq_len, len(layouts)), np.asarray(context.cluster.num_gpus)]
+        )
         here = context.take(first)
         columns = {name: axis[first] for name, axis in zip(AXES, axes_of, strict=True)}
         table = build_table(Setting(model=here.model, framework=here.framework, job=here.job, **columns))
@@ -575,7 +580,7 @@ def _assemble(
         num_microbatches=full("num_microbatches"),
         usable_bytes=usable_bytes(context.cluster),
         host_usable_bytes=host_usable_bytes(context.cluster),
-        tokens_per_step=np.asarray(context.job.global_batch_size) * np.asarray(context.job.seq_len)
+        tokens_per_step=np.asarray(context.job.global_batch_size) * np.asarray(context.job.seq_len, dtype=float)
         if context.varies
         else context.job.tokens_per_step,
         num_gpus=context.cluster.num_gpus,

@@ -20,11 +20,11 @@ from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.evaluation import Evaluation, evaluate_each
-from planner.performance.feasibility import check_job, check_sizes
+from planner.performance.feasibility import check_job, check_sizes, require_possible
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price, commitment_note, run_usd
 from planner.prices.price import Price, cost_usd, gpu_hours
-from planner.training.plan import Plan, at_price, held_usd
+from planner.training.plan import Plan, held_usd
 from planner.training.planning import framework_of, plan, question_notes, reasons_of
 from planner.uncertainty.effects import Standing, effects_of, standing
 from planner.uncertainty.interval import Interval, bounding_factors
@@ -32,7 +32,8 @@ from planner.uncertainty.subject import Subject, movable_part, smallness
 from planner.workload.attention import attention_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import Layout, as_columns
+from planner.workload.layout import Layout, Layouts, as_columns
+from planner.workload.question import Question
 from planner.workload.resolve import as_cluster, as_job, as_layout, as_model
 
 if TYPE_CHECKING:
@@ -45,12 +46,26 @@ FIGURES = (
     "usable_bytes", "headroom_bytes", "num_steps", "run_s", "gpu_hours", "cost_usd_per_step", "cost_usd",
 )  # fmt: skip
 """Fields of a Plan that are columns."""
-SURE = ("step_time_s", "peak_total_bytes", "run_s", "gpu_hours", "cost_usd_per_step", "cost_usd")
-"""Figures with their 90 % bounds beside them."""
+SURE = ("step_time_s", "peak_total_bytes", "run_s", "cost_usd")
+"""Figures with their 90 % bounds beside them: step_time_lower_s, step_time_upper_s."""
 VERDICTS = ("fits", "certainty", "fit_probability")
+ENDS = ("lower", "upper")
+
+
+def bound(figure: str, end: str) -> str:
+    """The column of a figure's bound.
+
+    >>> bound("step_time_s", "lower")
+    'step_time_lower_s'
+    """
+    stem, _, unit = figure.rpartition("_")
+    return f"{stem}_{end}_{unit}"
+
+
 COLUMNS = (
     *VERDICTS,
-    *(column for name in FIGURES for column in ((name, f"{name}_lower", f"{name}_upper") if name in SURE else (name,))),
+    *FIGURES,
+    *(bound(name, end) for name in SURE for end in ENDS),
     *("provenance", "layout", "reasons", "notes", "error", "error_field"),
 )
 """Of the answer: ``error`` and ``error_field`` say why a question has no figures."""
@@ -69,7 +84,8 @@ def plan_many(
 
     ``questions``: what ``plan`` takes by name, as mappings; or a frame with a column for each table or field ("model",
     "cluster.num_gpus", "job.seq_len", "layout.tp", "job.adapter.rank"), whose index the answer keeps. An empty cell is left out.
-    ``<figure>_lower`` and ``_upper`` are the 90 % interval. ``reasons`` say why it does not fit; no nearest layout is looked for.
+    Bounds such as ``step_time_lower_s`` are those of the 90 % interval. ``reasons`` say why it does not fit; no nearest layout is
+    looked for.
     A question that cannot be has the text of its PlannerError in ``error``, the wrong field in ``error_field``, and no figures.
     ``risk`` and ``allow`` as in ``plan``. Raises PlannerError for columns that are no field of a question.
     """
@@ -108,9 +124,7 @@ def answer_row(answer: Plan) -> dict[str, Any]:
     """The row of COLUMNS of one plan."""
     sure = answer.intervals
     row: dict[str, Any] = {name: getattr(answer, name) for name in (*VERDICTS, *FIGURES)}
-    for name in SURE:
-        row[f"{name}_lower"] = sure[name].lower if name in sure else None
-        row[f"{name}_upper"] = sure[name].upper if name in sure else None
+    row |= {bound(name, end): getattr(sure[name], end) if name in sure else None for name in SURE for end in ENDS}
     return {
         **row,
         "provenance": sure["step_time_s"].provenance,
@@ -133,7 +147,7 @@ def _alone(tables: Mapping[str, Any], risk: float, allow: Iterable[str]) -> dict
             raise PlannerError("{0} is missing; a question needs model, cluster and job.", missing[0], field=missing[0])
         return answer_row(plan(**tables, explain=False, risk=risk, allow=allow))
     except PlannerError as error:
-        return {**dict.fromkeys(COLUMNS), "fits": False, "layout": "", "error": error.args[0], "error_field": error.field}
+        return _error_row(error)
 
 
 def _asked(questions: pd.DataFrame | Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], Any]:
@@ -301,10 +315,32 @@ def _together(questions: Sequence[_Question], risk: float) -> list[dict[str, Any
     figures |= _bounds(evaluation, questions, figures)
     figures |= _verdicts(evaluation, questions, risk)
     columns = {name: _cells(values) for name, values in figures.items()}
-    return [
-        _row(i, question, {name: values[i] for name, values in columns.items()}, evaluation) if evaluation.possible[i] else None
-        for i, question in enumerate(questions)
-    ]
+    labels: dict[tuple[Layout, float], str] = {}
+    rows: list[dict[str, Any] | None] = []
+    for i, question in enumerate(questions):
+        if not evaluation.possible[i]:
+            rows.append(_refused(question, layouts.take(np.array([i]))))
+            continue
+        which = question.layout, float(layouts.dp[i])
+        if which not in labels:
+            labels[which] = layouts.row(i).label
+        rows.append(_row(i, question, {name: values[i] for name, values in columns.items()}, evaluation, labels[which]))
+    return rows
+
+
+def _refused(q: _Question, columns: Layouts) -> dict[str, Any] | None:
+    """The row of a layout that cannot be; ``columns``: it alone."""
+    whole = columns.dp[0] == np.floor(columns.dp[0]) and columns.dp[0] >= 1
+    question = Question(model=q.model, cluster=q.cluster, framework=q.framework, job=q.job, layouts=columns)
+    try:
+        require_possible(question, columns.row(0) if whole else q.layout)
+    except PlannerError as error:
+        return _error_row(error)
+    return None
+
+
+def _error_row(error: PlannerError) -> dict[str, Any]:
+    return {**dict.fromkeys(COLUMNS), "fits": False, "layout": "", "error": error.args[0], "error_field": error.field}
 
 
 def _cells(values: Any) -> list[Any]:
@@ -358,7 +394,7 @@ def _factors(found: Standing, size: int) -> tuple[Array, Array]:
 def _bounds(evaluation: Evaluation, questions: Sequence[_Question], figures: Mapping[str, Any]) -> dict[str, Any]:
     """Bounds of the step and of the peak; as ``Plan.intervals``."""
     n = len(questions)
-    bounds = {f"{name}_{end}": np.full(n, np.nan) for name in ("step_time_s", "peak_total_bytes") for end in ("lower", "upper")}
+    bounds = {bound(name, end): np.full(n, np.nan) for name in ("step_time_s", "peak_total_bytes") for end in ENDS}
     provenance = [""] * n
     lengths = np.array([float(q.job.seq_len) for q in questions])
     kernel = np.broadcast_to(smallness(questions[0].model, lengths, evaluation.layouts), n)
@@ -368,13 +404,13 @@ def _bounds(evaluation: Evaluation, questions: Sequence[_Question], figures: Map
         at = np.array(members)
         found = standing("step_time", replace(subject, kernel=kernel[at]))
         lower, upper = _factors(found, len(at))
-        bounds["step_time_s_lower"][at] = np.maximum(step_s[at] * lower, step_s[at] * used[at])
-        bounds["step_time_s_upper"][at] = step_s[at] * upper
+        bounds["step_time_lower_s"][at] = np.maximum(step_s[at] * lower, step_s[at] * used[at])
+        bounds["step_time_upper_s"][at] = step_s[at] * upper
         movable = movable_part(evaluation.states_bytes[at], peak[at])
         memory = standing("memory", replace(subject, kernel=kernel[at], figure="reserved", movable=movable))
         lower, upper = _factors(memory, len(at))
-        bounds["peak_total_bytes_lower"][at] = peak[at] * lower
-        bounds["peak_total_bytes_upper"][at] = peak[at] * upper
+        bounds["peak_total_lower_bytes"][at] = peak[at] * lower
+        bounds["peak_total_upper_bytes"][at] = peak[at] * upper
         for i in members:
             provenance[i] = found.provenance
     return {**bounds, "provenance": provenance}
@@ -406,7 +442,7 @@ def _verdicts(evaluation: Evaluation, questions: Sequence[_Question], risk: floa
     return {"fits": fits, "certainty": words, "fit_probability": probability}
 
 
-def _row(i: int, q: _Question, cells: dict[str, Any], evaluation: Evaluation) -> dict[str, Any]:
+def _row(i: int, q: _Question, cells: dict[str, Any], evaluation: Evaluation, label: str) -> dict[str, Any]:
     """The row of one question: its columns, and what a run and money come to."""
     step_s, gpus, fits = cells["step_time_s"], q.cluster.num_gpus, cells["fits"]
     per_epoch = q.job.steps_per_epoch
@@ -420,15 +456,14 @@ def _row(i: int, q: _Question, cells: dict[str, Any], evaluation: Evaluation) ->
         "cost_usd_per_step": None if paid is None else float(cost_usd(gpu_hours(step_s, gpus), paid)),
         "cost_usd": None if run_s is None or paid is None else float(run_usd(run_s, gpus, paid)),
     }
-    step = Interval(lower=cells["step_time_s_lower"], expected=step_s, upper=cells["step_time_s_upper"])
-    sure = {name: step.scaled(value / step_s) for name, value in run.items() if value is not None}
-    if paid is not None:
-        sure["cost_usd_per_step"] = at_price(sure["cost_usd_per_step"], paid)
-        if "cost_usd" in sure:
+    bounds: dict[str, float | None] = {bound(name, end): None for name in ("run_s", "cost_usd") for end in ENDS}
+    if run_s is not None:
+        step = Interval(lower=cells["step_time_lower_s"], expected=step_s, upper=cells["step_time_upper_s"])
+        sure = {"run_s": step.scaled(run_s / step_s)}
+        if paid is not None:
             sure["cost_usd"] = held_usd(sure["run_s"], gpus, paid)
-    bounds = {f"{name}_{end}": getattr(sure[name], end) if name in sure else None for name in run for end in ("lower", "upper")}
-    layout = evaluation.layouts.row(i)
-    notes = (*q.notes, *question_notes(q.model, q.cluster, q.named, q.job, layout))
+        bounds |= {bound(name, end): getattr(found, end) for name, found in sure.items() for end in ENDS}
+    notes = (*q.notes, *question_notes(q.model, q.cluster, q.named, q.job, q.layout))
     if run_s is not None and paid is not None:
         notes = (*notes, *commitment_note(run_s, gpus, paid))
     return {
@@ -436,7 +471,7 @@ def _row(i: int, q: _Question, cells: dict[str, Any], evaluation: Evaluation) ->
         **run,
         **bounds,
         "num_steps": steps,
-        "layout": layout.label,
+        "layout": label,
         "reasons": join_messages("; ", () if fits else reasons_of(evaluation, i)),
         "notes": join_messages("; ", notes),
         "error": "",
