@@ -84,14 +84,16 @@ def dynamic_map(signed: bool, device: torch.device | str = "cpu") -> torch.Tenso
 
 
 class BlockwiseState:
-    """One moment of one weight: a byte per number and an fp32 scale, the largest magnitude, per block of 256."""
+    """One moment of one weight: a byte per number and an fp32 scale, the largest magnitude, per block of 256.
 
-    def __init__(self, elements: int, signed: bool, device: torch.device) -> None:
-        self.values = dynamic_map(signed, device)
+    ``values``: what a byte stands for, ascending; ``zero``: the byte of 0.
+    """
+
+    def __init__(self, elements: int, values: torch.Tensor, zero: int) -> None:
+        self.values = values
         self.borders = (self.values[1:] + self.values[:-1]) / 2
-        zero = int(torch.nonzero(dynamic_map(signed) == 0.0))
-        self.codes = torch.full((-(-elements // BLOCK), BLOCK), zero, dtype=torch.uint8, device=device)
-        self.scales = torch.zeros(self.codes.shape[0], 1, device=device)
+        self.codes = torch.full((-(-elements // BLOCK), BLOCK), zero, dtype=torch.uint8, device=values.device)
+        self.scales = torch.zeros(self.codes.shape[0], 1, device=values.device)
 
     def read(self, rows: slice) -> torch.Tensor:
         """The blocks in fp32, (blocks, 256)."""
@@ -112,7 +114,12 @@ class BlockwiseAdamW:
 
     def __init__(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> None:
         self.weights, self.rate, self.steps = list(parameters), learning_rate, 0
-        self.states = [tuple(BlockwiseState(w.numel(), signed, w.device) for signed in (True, False)) for w in self.weights]
+        zeros = [int(torch.nonzero(dynamic_map(signed) == 0.0)) for signed in (True, False)]
+        maps = {d: [dynamic_map(signed, d) for signed in (True, False)] for d in {w.device for w in self.weights}}
+        self.states = [
+            tuple(BlockwiseState(w.numel(), values, zero) for values, zero in zip(maps[w.device], zeros, strict=True))
+            for w in self.weights
+        ]
 
     @torch.no_grad()
     def step(self) -> None:

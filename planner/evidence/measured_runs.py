@@ -286,6 +286,8 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
         changes["recompute_modules"] = modules
     if row.get("dispatcher"):
         changes["dispatcher"] = row["dispatcher"].lower()
+    elif start.dispatcher == "auto":  # measured runs that name none took NCCL's
+        changes["dispatcher"] = "alltoall"
     changes |= _releases(row, start)
     if not yes(row, "overlap_grad_reduce", default=True) and start.overlap_gradient_reduction > 0:
         changes["overlap_gradient_reduction"] = 0.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from planner.common.errors import PlannerError, one_of
 from planner.common.files import require_folder, write_texts
 from planner.export.accelerate import accelerate_files
-from planner.export.common import require_stack, require_usual_update
+from planner.export.common import require_decoder, require_stack, require_usual_update
 from planner.export.deepspeed import deepspeed_files
 from planner.export.megatron import megatron_files
 from planner.export.nemo import nemo_files
@@ -40,6 +40,8 @@ def export_plan(plan: Plan, stack: str) -> dict[str, str]:
         )
     make, frameworks = STACKS[stack]
     require_stack(plan, stack, frameworks)
+    if stack not in ("deepspeed", "accelerate-fsdp"):  # these wrap any model of transformers
+        require_decoder(plan, stack)
     require_usual_update(plan, stack)
     return make(plan)
 

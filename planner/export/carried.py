@@ -20,6 +20,7 @@ OF_EVERY_JOB = (
     "expert_load",
     "routing",
     "routing_skew",
+    "target_len",
     "adapter.layers",
     "adapter.last_layers",
     "adapter.dtype",

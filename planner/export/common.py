@@ -41,6 +41,16 @@ def require_usual_update(plan: Plan, stack: str) -> None:
         raise refuse(stack, "job.optimizer_in_backward has no switch there", "export to torchtune, or leave it out")
 
 
+def require_decoder(plan: Plan, stack: str) -> None:
+    """Refuse an encoder-decoder, where the stack trains decoders."""
+    if plan.model.cross_attention:
+        raise refuse(
+            stack,
+            Message("{0} is an encoder-decoder, and it trains decoders", plan.model.name),
+            "export to accelerate-fsdp, deepspeed or peft",
+        )
+
+
 def forbid(plan: Plan, stack: str, **fields: object) -> None:
     """Refuse layouts in which one of ``fields`` differs from the only value that the stack offers."""
     for name, value in fields.items():

@@ -148,12 +148,19 @@ def _expert_arguments(plan: Plan) -> dict[str, Any]:
         "moe-shared-expert-intermediate-size": shared or None,
         "moe-layer-freq": mixed if "0" in pattern else None,
         "moe-grouped-gemm": plan.framework.grouped_experts,
-        "moe-token-dispatcher-type": "alltoall",
+        **dispatcher_arguments(plan.framework.dispatcher),
         "moe-router-fusion": plan.framework.fused_router or None,
         "moe-permute-fusion": plan.framework.fused_router or None,
         "moe-expert-capacity-factor": m.capacity_factor,
         "moe-pad-expert-input-to-capacity": m.capacity_factor is not None,
     }
+
+
+def dispatcher_arguments(name: str) -> dict[str, str]:
+    """How tokens travel; DeepEP and HybridEP take the router's probabilities in fp32 (token_dispatcher.py)."""
+    if name in ("deepep", "hybridep"):
+        return {"moe-token-dispatcher-type": "flex", "moe-flex-dispatcher-backend": name, "moe-router-dtype": "fp32"}
+    return {"moe-token-dispatcher-type": name}
 
 
 def training_arguments(plan: Plan) -> dict[str, Any]:

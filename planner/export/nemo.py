@@ -12,7 +12,13 @@ from typing import Any
 
 from planner.common.message import Message
 from planner.export.common import chunk_sizes, comment, degrees, num_steps, refuse
-from planner.export.megatron import memory_arguments, parallel_arguments, pipeline_layout, training_arguments
+from planner.export.megatron import (
+    dispatcher_arguments,
+    memory_arguments,
+    parallel_arguments,
+    pipeline_layout,
+    training_arguments,
+)
 from planner.training.plan import Plan
 
 CHECKED = "Megatron-Bridge 0.2 with Megatron-Core 0.16"
@@ -53,6 +59,7 @@ def config(plan: Plan) -> dict[str, Any]:
             "context_parallel_size": x.cp,
             "expert_model_parallel_size": x.ep if expert else None,
             "expert_tensor_parallel_size": x.etp if expert else None,
+            **({name.replace("-", "_"): said for name, said in dispatcher_arguments(f.dispatcher).items()} if expert else {}),
             "seq_length": job.seq_len,
             "recompute_granularity": {"none": None, "selective": "selective", "full": "full"}[x.recompute],
             "recompute_modules": sorted(f.recompute_modules) if x.recompute == "selective" else None,

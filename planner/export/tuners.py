@@ -12,7 +12,17 @@ from typing import Any
 
 from planner.common.errors import PlannerError, one_of
 from planner.common.message import Message, join_messages
-from planner.export.common import comment, degrees, forbid, num_steps, refuse, require_usual_update, script, torchrun
+from planner.export.common import (
+    comment,
+    degrees,
+    forbid,
+    num_steps,
+    refuse,
+    require_decoder,
+    require_usual_update,
+    script,
+    torchrun,
+)
 from planner.training.plan import Plan
 
 CHECKED = {
@@ -44,6 +54,8 @@ def export_tuning(plan: Plan, tool: str) -> dict[str, str]:
             Message("the plan does not fit ({0})", join_messages("; ", plan.reasons)),
             "plan a layout that fits, or leave it out",
         )
+    if tool != "peft":
+        require_decoder(plan, tool)
     forbid(plan, tool, tp=1, pp=1, vpp=1, ep=1, etp=1, cp=1)
     _check_sharding(plan, tool)
     if plan.layout.recompute == "selective":
@@ -324,7 +336,7 @@ def peft_files(plan: Plan) -> dict[str, str]:
         raise refuse(tool, "job.kind = 'finetune' trains all weights", "plan with kind = 'lora' or 'qlora', or export to trl")
     config = {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
+        "task_type": "SEQ_2_SEQ_LM" if plan.model.cross_attention else "CAUSAL_LM",
         "r": job.adapter.rank,
         "lora_alpha": _alpha(plan),
         "lora_dropout": job.adapter.dropout,

@@ -199,6 +199,8 @@ def _experts(said: Said) -> None:
     dispatcher = f.get("said.dispatcher")
     if dispatcher == "flex":
         dispatcher = f.get("said.flex") or "deepep"
+    if dispatcher is None and said.has("megatron"):
+        dispatcher = "allgather"  # the default of --moe-token-dispatcher-type (megatron/training/arguments.py)
     if dispatcher is not None and f.get("model.num_experts"):
         f["framework.dispatcher"] = dispatcher
     if said.has("megatron") and f.get("model.num_experts") and "layout.etp" not in f:

@@ -94,15 +94,15 @@ def groups_of_steps(steps: Array) -> Array:
 
 
 def kinds(layouts: Layouts) -> Array:
-    """How many kinds of parallelism and offload a layout takes: tensor, pipeline, context, expert, expert tensor other than
-    1 and tp, ZeRO within groups, offloaded states, offloaded activations."""
+    """How many kinds of parallelism and offload a layout takes: tensor, pipeline, context, expert, expert tensor, ZeRO within
+    groups, offloaded states, offloaded activations."""
     x = layouts
     used: tuple[Mask, ...] = (
         x.tp > 1,
         x.pp > 1,
         x.cp > 1,
         x.ep > 1,
-        (x.etp > 1) & (x.etp != x.tp),
+        x.etp > 1,
         x.shard_group_size > 0,
         x.offload_optimizer > 0,
         x.offload_activations > 0,
@@ -113,10 +113,13 @@ def kinds(layouts: Layouts) -> Array:
 def complexity(layouts: Layouts) -> Array:
     """One number to compare layouts by what it takes to run them: kinds first, then offload, then the schedule.
 
-    A schedule counts its virtual stages, and a zero-bubble schedule one more.
+    A schedule counts its virtual stages, and a zero-bubble schedule one more. Of as many kinds, experts spread whole come before
+    experts cut: larger multiplications, no gather behind the exchange (NVIDIA-NeMo/Megatron-Bridge,
+    docs/training/moe-optimization.md: "Prefer EP over TP for expert layers").
     """
     away = layouts.offload_optimizer + layouts.offload_activations
-    return np.asarray(1e6 * kinds(layouts) + 1e5 * away + layouts.vpp + (layouts.schedule == 2))
+    cut = (layouts.etp > 1).astype(float)
+    return np.asarray(1e6 * kinds(layouts) + 5e5 * cut + 1e5 * away + layouts.vpp + (layouts.schedule == 2))
 
 
 def simplest_first(rows: Rows) -> Positions:

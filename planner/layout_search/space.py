@@ -25,7 +25,7 @@ from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.performance.pipeline import Stage, stages
 from planner.workload.adapters import tuned_model
-from planner.workload.attention import attention_on
+from planner.workload.dispatch import stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import RECOMPUTE, SCHEDULE, Layouts
@@ -219,7 +219,7 @@ class LayoutGrid:
 
     @cached_property
     def _recompute(self) -> list[int]:
-        runs = attention_on(self.framework, self.cluster.accelerator, self.model.attention_sinks)
+        runs = stack_on(self.framework, self.cluster, self.model)
         idle = runs.attention_kernel == "flash" and runs.selective_recompute == "attention_core"
         selective = self._has("selective_recompute") and (not idle or "idle-recompute" in self.allow)
         return [i for i, r in enumerate(RECOMPUTE) if r != "selective" or selective]

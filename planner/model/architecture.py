@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, ValidationInfo, model_validator
 
 from planner.common.message import Message
 from planner.common.spec import Spec
@@ -53,6 +53,8 @@ class Model(Spec):
     sliding_window: Positive | None = None
     memory_length: Count = 0  # cached keys of the previous segment (Transformer-XL); dense unfused attention only
     relative_attention: bool = False  # scores of positions beside those of content (Transformer-XL)
+    position_bias: bool = False  # a learned number for each distance and head is added to the scores (T5, section 2.1)
+    cross_attention: bool = False  # its decoder layers attend to the output of the encoder layers in front of them (T5, BART)
     full_attention_every: Count = 0  # every n-th layer attends to everything; 0 = none does
     first_sliding_layer: Count = 0
     full_attention_layers: tuple[Count, ...] = ()  # further layers that attend to everything, by index
@@ -130,6 +132,7 @@ class Model(Spec):
     embedding_norm: bool = False
     position_embedding: Literal["rotary", "learned", "alibi", "none"] = "rotary"
     max_positions: Count = 0  # rows of a learned position table
+    source_positions: Count = 0  # rows of the table of an encoder in front; 0 = as many (Whisper: 1500, 448 for the decoder)
     context_length: Count = 0  # tokens that its configuration allows; 0 = not known
     embedding_projection_size: Positive | None = None  # word embeddings narrower than hidden_size (opt-350m)
     embedding_all_narrow: bool = False  # positions, types, norm and the head's transform as narrow, too (electra)
@@ -163,6 +166,8 @@ class Model(Spec):
         "mpt",
         "internlm2",
         "bert",
+        "t5",
+        "bart",
     ] = "llama"
     num_labels: Count = 0  # outputs of a small classification layer with bias (BERT's next-sentence prediction: 2)
     label_bias: bool = True
@@ -216,13 +221,15 @@ class Model(Spec):
         return d
 
     @model_validator(mode="after")
-    def _check(self) -> Model:
+    def _check(self, info: ValidationInfo) -> Model:
         if not self.ffn_hidden_size and self.feed_forward != "none":
             raise ValueError("field ffn_hidden_size is missing")
         self._check_attention()
         self._check_mixer()
         self._check_moe()
         self._check_variants()
+        if info.context is not _OF_A_LAYER:
+            self._check_encoder()
         if self.position_embedding == "learned" and not self.max_positions:
             raise ValueError("max_positions = 0 with position_embedding = 'learned'; give the rows of the position table")
         if self.head == "none" and self.tied_embeddings:
@@ -337,6 +344,34 @@ class Model(Spec):
         for model in self.layer_models:  # a variant's fields are checked as a model's
             model.layer_kinds  # noqa: B018
 
+    def _check_encoder(self) -> None:
+        """An encoder in front and a decoder that attends to its output belong together; the encoder's layers come first."""
+        reads = [self.of(kind).architecture == "encoder" for kind in self.layer_kinds]
+        crosses = any(self.of(kind).cross_attention for kind in self.layer_kinds)
+        encodes = self.architecture == "decoder" and any(reads)
+        if crosses != encodes:
+            raise ValueError(
+                Message(
+                    "cross_attention = {0}: a decoder attends to an encoder in front of it; give both, the encoder's layers as a "
+                    "variant of architecture = 'encoder', or none",
+                    str(crosses).lower(),
+                )
+            )
+        if not crosses:
+            return
+        if sorted(reads, reverse=True) != reads or all(reads):
+            raise ValueError(
+                Message(
+                    "layer_pattern = {0!r}: the encoder's layers come first, and the decoder's behind them", self.layer_pattern
+                )
+            )
+        for kind in self.layer_kinds:
+            m = self.of(kind)
+            if m.attention == "mla" or m.mixer != "attention" or m.q_lora_rank or m.index_num_heads:
+                raise ValueError("cross_attention: the planner knows it beside plain attention; use attention = 'mha' or 'gqa'")
+            if m.cross_attention == (m.architecture == "encoder"):
+                raise ValueError("cross_attention: of a decoder's layers all have it, of an encoder's none")
+
     def _check_moe(self) -> None:
         if self.num_experts and self.feed_forward in ("none", "dense"):
             return
@@ -370,7 +405,7 @@ class Model(Spec):
     def layer_models(self) -> tuple[Model, ...]:
         """The model as each of its variants has it."""
         base = self.model_dump(exclude={"variants", "layer_pattern", "towers", "provenance"})
-        return tuple(Model.model_validate(_changed(base, variant.changes)) for variant in self.variants)
+        return tuple(Model.model_validate(_changed(base, variant.changes), context=_OF_A_LAYER) for variant in self.variants)
 
     def of(self, kind: LayerKind) -> Model:
         """The model with the fields that hold in a layer of that kind."""
@@ -408,13 +443,18 @@ class Model(Spec):
 
     @property
     def family(self) -> str:
-        """``encoder``, ``moe`` or ``dense``."""
+        """``encoder``, ``moe`` or ``dense`` (an encoder-decoder among them)."""
         return "encoder" if self.architecture == "encoder" else "moe" if self.num_experts else "dense"
 
     @property
     def inside_experts(self) -> Model:
         """The model as its experts see it: the width that they read, and how many of them a token's choices really reach."""
         return self if self.expert_latent_size is None and not self.num_zero_experts else _inside_experts(self)
+
+    @property
+    def num_encoder_layers(self) -> int:
+        """Layers of the encoder in front of a decoder; 0 where there is none."""
+        return sum(self.of(kind).architecture == "encoder" for kind in self.layer_kinds) if self.cross_attention else 0
 
     @property
     def attends(self) -> bool:
@@ -437,6 +477,10 @@ class Model(Spec):
     def value_head_dim(self) -> int:
         """Width of one value head."""
         return self.v_head_dim or self.head_dim
+
+
+_OF_A_LAYER: dict[str, bool] = {"of_a_layer": True}
+"""Context of validation: the fields of one kind of layer, without the others."""
 
 
 def _kind_of_heads(heads: int, kv_heads: int) -> Literal["mha", "gqa", "mqa"]:

@@ -50,6 +50,12 @@ class Names:
 
     qkv: tuple[str, ...] = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
     output: str = "self_attn.o_proj"
+    cross: tuple[str, str, str, str] = (
+        "encoder_attn.q_proj",
+        "encoder_attn.k_proj",
+        "encoder_attn.v_proj",
+        "encoder_attn.out_proj",
+    )
     ffn_in: tuple[str, ...] = ("mlp.gate_proj", "mlp.up_proj")
     ffn_out: str = "mlp.down_proj"
     router: str = "mlp.gate"
@@ -95,6 +101,12 @@ NAMES: dict[str, Names] = {
     "phi": Names(output="self_attn.dense", **_FC),  # type: ignore[arg-type]
     "phi3": Names(qkv=("self_attn.qkv_proj",), ffn_in=("mlp.gate_up_proj",)),
     "mpt": Names(qkv=("attn.Wqkv",), output="attn.out_proj", ffn_in=("ffn.up_proj",), ffn_out="ffn.down_proj", words="wte"),
+    "t5": Names(
+        qkv=("SelfAttention.q", "SelfAttention.k", "SelfAttention.v"), output="SelfAttention.o",
+        cross=("EncDecAttention.q", "EncDecAttention.k", "EncDecAttention.v", "EncDecAttention.o"),
+        ffn_in=("DenseReluDense.wi_0", "DenseReluDense.wi_1"), ffn_out="DenseReluDense.wo", words="shared",
+    ),
+    "bart": Names(output="self_attn.out_proj", ffn_in=("fc1",), ffn_out="fc2", words="shared"),
     "internlm2": Names(
         qkv=("attention.wqkv",), output="attention.wo", ffn_in=("feed_forward.w1", "feed_forward.w3"),
         ffn_out="feed_forward.w2", head="output", words="tok_embeddings",
@@ -122,7 +134,7 @@ def layer_linears(model: Model, kind: LayerKind) -> tuple[Linear, ...]:
         Linear(path=x.path, part=x.part, block="mixer", operator=x.part, inputs=x.inputs, outputs=x.outputs, also=x.also)
         for x in mixer_linears(m)
     )
-    return (*attention, *mixed, *inner)
+    return (*attention, *(_cross(m) if m.cross_attention else ()), *mixed, *inner)
 
 
 def _attention(m: Model) -> Iterator[Linear]:
@@ -156,6 +168,28 @@ def _attention(m: Model) -> Iterator[Linear]:
         outputs=h,
     )
     yield from _indexer(m)
+
+
+def _cross(m: Model) -> Iterator[Linear]:
+    """Attention to the encoder's output."""
+    names, h = names_of(m), m.hidden_size
+    query, key, value = names.cross[:3]
+    widths = (m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim, m.num_kv_heads * m.value_head_dim)
+    both = float(widths[1] + widths[2])
+    for path, part, operator, width, share in (
+        (query, "cross_query", "cross query", widths[0], 1.0),
+        (key, "cross_key", "cross key value", widths[1], widths[1] / both),
+        (value, "cross_value", "cross key value", widths[2], widths[2] / both),
+    ):
+        yield Linear(path=path, part=part, block="attention", operator=operator, inputs=h, outputs=width, share=share)
+    yield Linear(
+        path=names.cross[3],
+        part="cross_output",
+        block="attention",
+        operator="cross output",
+        inputs=m.num_heads * m.value_head_dim,
+        outputs=h,
+    )
 
 
 def _narrow(m: Model) -> Iterator[Linear]:

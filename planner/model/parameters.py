@@ -38,7 +38,7 @@ def layer_parameters(model: Model, kind: LayerKind) -> tuple[ParameterTensor, ..
     m = model.of(kind)
     attention = _latent_attention(m) if m.attention == "mla" else _attention(m)
     inner = _moe(m) if kind.moe else () if m.feed_forward == "none" else _feed_forward(m)
-    return (*(attention if m.attends else ()), *_mixer(m), *inner, *_norms(m), *_streams(m))
+    return (*(attention if m.attends else ()), *_cross(m), *_mixer(m), *inner, *_norms(m), *_streams(m))
 
 
 def _attention(m: Model) -> Iterator[ParameterTensor]:
@@ -67,6 +67,18 @@ def _attention(m: Model) -> Iterator[ParameterTensor]:
     yield from _tensor("attention.sinks", m.num_heads, "tensor", m.attention_sinks)
     yield from _compressor(m, "compress", m.head_dim)
     yield from _indexer(m)
+
+
+def _cross(m: Model) -> Iterator[ParameterTensor]:
+    """Attention to the encoder's output: queries from the decoder's stream, keys and values from that output."""
+    h, q, value = m.hidden_size, m.num_heads * m.head_dim, m.num_heads * m.value_head_dim
+    kv, wanted = m.num_kv_heads * (m.head_dim + m.value_head_dim), m.cross_attention
+    yield from _tensor("cross.query.weight", h * q, "tensor", wanted)
+    yield from _tensor("cross.query.bias", q, "tensor", wanted and m.qkv_bias)
+    yield from _tensor("cross.key_value.weight", h * kv, "kv_heads", wanted)
+    yield from _tensor("cross.key_value.bias", kv, "kv_heads", wanted and m.qkv_bias)
+    yield from _tensor("cross.output.weight", value * h, "tensor", wanted)
+    yield from _tensor("cross.output.bias", h, "replicated", wanted and m.attention_output_bias)
 
 
 def _compressor(m: Model, name: str, width: int) -> Iterator[ParameterTensor]:
@@ -194,11 +206,20 @@ def embedding_parameters(model: Model) -> tuple[ParameterTensor, ...]:
         *_tensor("embedding.types", m.type_vocab_size * inner, "replicated"),
         *_tensor("embedding.norm.weight", inner, "replicated", m.embedding_norm),
         *_tensor("embedding.norm.bias", inner, "replicated", m.embedding_norm and m.norm_bias),
+        *_source(m, inner if learned else 0),
         *_per_layer_embeddings(m),
         *_tensor("embedding.altup", 2 * (m.altup_streams - 1) * m.hidden_size**2, "replicated", m.altup_streams > 1),
         *_tensor("embedding.vectors", m.model_vectors, "replicated"),
         *(tensor for tower in m.towers for tensor in _tensor(f"towers.{tower.name}", tower.parameters, "replicated")),
     )
+
+
+def _source(m: Model, positions: int) -> Iterator[ParameterTensor]:
+    """What an encoder in front has of its own outside its layers: positions, norm of the embedding, final norm."""
+    rows, norm = m.source_positions or m.max_positions, (1 + m.norm_bias) * m.hidden_size
+    yield from _tensor("embedding.source_positions", rows * positions, "replicated", m.cross_attention)
+    yield from _tensor("embedding.source_norm", norm, "replicated", m.cross_attention and m.embedding_norm)
+    yield from _tensor("embedding.encoder_norm", norm, "replicated", m.cross_attention and m.final_norm and m.norm_weight)
 
 
 def _per_layer_embeddings(m: Model) -> Iterator[ParameterTensor]:

@@ -35,6 +35,9 @@ LINEARS = frozenset(
         "query down",
         "query up",
         "query",
+        "cross query",
+        "cross key value",
+        "cross output",
         "key value down",
         "key value up",
         "logits",
@@ -198,7 +201,9 @@ def _without_weight_gradient(setting: Setting, row: Row, name: str) -> Row:
 def _needed_elsewhere(setting: Setting, name: str) -> bool:
     """Inputs of linear layers that another operator's gradient reads: fused attention's output, ReLU's."""
     m = setting.model
-    if name == "output projection":
+    if name == "cross key value":  # the encoder's output is kept once for all layers
+        return True
+    if name in ("output projection", "cross output"):
         return setting.framework.attention_kernel == "flash"
     return name == "out projection" and m.activation == "relu" and not m.gated_ffn
 
@@ -365,7 +370,7 @@ def _multiply(
 
 def _partial_sums(setting: Setting, name: str, row: Row, message: Number) -> Iterator[Row]:
     """Behind a layer that tp cuts along its inputs, the ranks' parts of A x are summed."""
-    if row.name in ("output projection", "out projection") and row.shard_group != "expert":
+    if row.name in ("output projection", "out projection", "cross output") and row.shard_group != "expert":
         yield Row(
             name=f"{name} partial sums",
             block=row.block,

@@ -271,7 +271,7 @@ def _indexer_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         chosen = min(float(m.index_top_k), made)
     else:
         seen, _ = replace(setting, model=m.model_copy(update={"index_top_k": 0})).keys(kind)
-        chosen = min(float(m.index_top_k), float(setting.sequence))
+        chosen = min(float(m.index_top_k), float(setting.job.seq_len))
     flops = 2.0 * t * seen * heads * d
     work = FusedAttention(
         sequences=setting.micro_batch_size, heads=heads, queries=setting.queries, keys=seen, qk_head_dim=d, value_head_dim=d
@@ -383,9 +383,88 @@ def _latent_assembly(setting: Setting, passes: float) -> float:
 
 
 def _core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    return (*_kernels(setting, kind), *_position_bias(setting), *_context_parallel(setting))
+
+
+def _kernels(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Queries, keys and values, which are kept, and the kernels that read them."""
     kept = Row(name="queries, keys, values kept", block=BLOCK, phase="forward", saved_bytes=qkv_saved_bytes(setting))
     core = _flash_core if setting.framework.attention_kernel == "flash" else _unfused_core
-    return (kept, *core(setting, kind), *_context_parallel(setting))
+    return (kept, *core(setting, kind))
+
+
+def _position_bias(setting: Setting) -> tuple[Row, ...]:
+    """A number for each head, query and key, which all sequences and layers share, added to the scores: read forward, its
+    gradient written for each sequence and summed backward (PyTorch's memory-efficient kernel takes it as a mask that trains)."""
+    m, w = setting.model, setting.width
+    if not m.position_bias:
+        return ()
+    scores = setting.micro_batch_size * m.num_heads / setting.tp * setting.queries * setting.keys_in_all
+    return pointwise(
+        "position bias",
+        BLOCK,
+        forward_bytes=w * scores,
+        backward_bytes=3.0 * w * scores,
+        kernels=0.0,
+        backward_kernels=1.0,
+        workspace_bytes=w * scores,
+        core=True,
+    )
+
+
+def cross_attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Rows of attention to the encoder's output, from the normalized input to the residual sum (Vaswani et al. 2017, 3.2.3).
+
+    Queries from the decoder's ``t`` tokens, keys and values from the ``s`` of the source: 2 t h q + 2 s h kv flops, and
+    4 t s q for the core, which no mask hides. The encoder's output is kept once for all layers (``encoder_exit``).
+    """
+    m, w, h = setting.model, setting.width, float(setting.model.hidden_size)
+    heads, source = m.num_heads / setting.tp, setting.source
+    separate = 2.0 if setting.framework.layer_linears == "separate" else 1.0
+    query = linear(
+        "cross query",
+        BLOCK,
+        Matmul(m=setting.tokens, k=h, n=heads * m.head_dim),
+        width=w,
+        saved_bytes=setting.input_width * h * setting.sequence_tokens,
+        parameters=local_parameters(setting, kind, "cross.query"),
+    )
+    wide = setting.local_kv_heads() * (m.head_dim + m.value_head_dim)
+    keys = linear(
+        "cross key value",
+        BLOCK,
+        Matmul(m=source.tokens, k=h, n=wide),
+        width=w,
+        kernels=separate,
+        useful=m.num_kv_heads / setting.tp / setting.local_kv_heads(),
+        parameters=local_parameters(setting, kind, "cross.key_value"),
+    )
+    summed = Row(
+        name="cross source gradient sum",
+        block=BLOCK,
+        phase="backward",
+        bytes_moved=3.0 * w * h * source.sequence_tokens,
+        kernels=1.0,
+    )
+    inner = _kernels(setting.across, kind._replace(sliding=False))
+    width = heads * m.value_head_dim
+    output = linear(
+        "cross output",
+        BLOCK,
+        Matmul(m=setting.tokens, k=width, n=h),
+        width=w,
+        saved_bytes=setting.input_width * setting.tokens * width,
+        parameters=local_parameters(setting, kind, "cross.output"),
+    )
+    return (
+        *tensor_parallel_entrance(setting, BLOCK, query, "cross query", h),
+        *tensor_parallel_entrance(source, BLOCK, keys, "cross key value", h),
+        summed,
+        *(replace(row, name=f"cross {row.name}") for row in inner),
+        *output,
+        *tensor_parallel_exit(setting, BLOCK),
+        *dropout_and_residual(setting, BLOCK),
+    )
 
 
 def _context_parallel(setting: Setting) -> tuple[Row, ...]:
@@ -414,7 +493,8 @@ def qkv_saved_bytes(setting: Setting) -> Number:
         runs = 1.0 + (1.0 / m.compress_ratio if m.compress_ratio else 0.0)
         return w * t * m.head_dim * (heads + runs)
     widths = m.head_dim + m.value_head_dim
-    return w * t * (heads * m.head_dim + widths * copies * (1.0 + m.memory_length / setting.job.seq_len))
+    keys = (setting.keys_in_all + m.memory_length) / setting.job.seq_len
+    return w * t * (heads * m.head_dim + widths * copies * keys)
 
 
 def _flash_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -481,7 +561,7 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     Source: Korthikanti et al. 2022, section 4.1. A full score matrix is computed; the mask only hides half of it.
     """
     m, w = setting.model, setting.width
-    heads, q, s = m.num_heads / setting.tp, setting.queries, setting.sequence + m.memory_length
+    heads, q, s = m.num_heads / setting.tp, setting.queries, setting.keys_in_all + m.memory_length
     pairs = setting.micro_batch_size * heads * q * s
     batch = setting.micro_batch_size * heads
     softmax, dropped = softmax_saved_bytes(setting)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from planner.model.parameters import embedding_parameters
@@ -49,6 +51,20 @@ def embedding(setting: Setting) -> tuple[Row, ...]:
             saved_bytes=elements,
         )
     return rows
+
+
+def encoder_ends(setting: Setting) -> tuple[Row, ...]:
+    """The source's words at the encoder's entrance, and its final norm and output, which all decoder layers read and keep once.
+
+    Weights of both are counted with the embedding.
+    """
+    m, elements = setting.model, setting.sequence_tokens * float(setting.model.hidden_size)
+    if not m.cross_attention:
+        return ()
+    looked_up = tuple(replace(row, name=f"source {row.name}", parameters=0.0) for row in embedding(setting))
+    exit_ = norm("encoder's final norm", BLOCK, setting, elements, rows_of=float(m.hidden_size)) if m.final_norm else ()
+    kept = setting.input_width * elements
+    return (*looked_up, *exit_, Row(name="encoder's output kept", block=BLOCK, phase="forward", saved_bytes=kept))
 
 
 def _per_layer_vectors(setting: Setting) -> tuple[Row, ...]:

@@ -15,6 +15,8 @@ from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters
 
 BLOCK = "moe"
+PAIRS = ("alltoall", "auto")
+"""Dispatchers that send each pair of token and expert; "auto" where no fabric is known."""
 LOOP_KERNELS = 3.0
 """Of an expert in a loop, before and after it: its tokens are found (nonzero) and gathered; weighed and added. Counted."""
 
@@ -159,7 +161,7 @@ def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
     Where a token travels once to a rank, its copies are made in expert order on arrival: that is the permutation itself.
     """
     m, f = setting.model, setting.framework
-    if f.dispatcher != "alltoall":
+    if f.dispatcher not in PAIRS:
         return ()
     several = ((setting.ep > 1) & (setting.ep < m.num_experts)).astype(float)
     moved = np.asarray(2.0 * setting.width * expert_tokens(setting) * float(m.hidden_size) * several)
@@ -185,7 +187,7 @@ def _exchange(name: str, setting: Setting, forward: Collective, backward: Collec
         )
     else:
         message = gathered / setting.etp
-        once = f.dispatcher != "alltoall"
+        once = f.dispatcher not in PAIRS
         copies = float(m.top_k) if once else None
         message = message / float(m.top_k) if once else message
         phases: tuple[tuple[str, Phase], ...] = (("tokens", "forward"), ("gradients", "backward"))

@@ -33,6 +33,8 @@ class Setting:
     etp: Array
     micro_batch_size: Array
     recompute: Array
+    source_len: Number = 0.0  # tokens that the encoder has read, where the job's are the decoder's
+    key_len: Number = 0.0  # keys of a sequence where they are not its own tokens
 
     @cached_property
     def precision(self) -> Precisions:
@@ -61,12 +63,6 @@ class Setting:
     def input_width(self) -> float:
         """Bytes of one element of a linear layer's kept input."""
         return self.precision.linear_input
-
-    @property
-    def sequence(self) -> Number:
-        """Tokens of a sequence; a column where questions of several lengths are evaluated together."""
-        length: Number = self.job.seq_len
-        return length if isinstance(length, np.ndarray) else float(length)
 
     @cached_property
     def queries(self) -> Array:
@@ -113,9 +109,15 @@ class Setting:
         """Decoders mask the future."""
         return self.model.architecture == "decoder"
 
+    @property
+    def keys_in_all(self) -> Number:
+        """Keys of one sequence, cached ones of an earlier segment aside; a column where sequences of several lengths are."""
+        length: Number = self.key_len or self.job.seq_len
+        return length if isinstance(length, np.ndarray) else float(length)
+
     def keys(self, kind: LayerKind) -> tuple[Number, Number]:
         """Keys that a query attends to on average: (executed by a fused kernel, by the MFU convention)."""
-        s, m = self.sequence, self.model
+        s, m = self.keys_in_all, self.model
         window = float(m.sliding_window) if kind.sliding and m.sliding_window else s
         picked = float(m.index_top_k) if m.index_top_k and not m.compress_ratio else s  # an indexer picks that many keys
         window = np.minimum(np.minimum(window, s), picked) if isinstance(s, np.ndarray) else min(window, s, picked)
@@ -131,7 +133,28 @@ class Setting:
     def of(self, kind: LayerKind) -> Setting:
         """The same axes with the fields that hold in a layer of that kind."""
         model = self.model.of(kind)
-        return self if model is self.model else replace(self, model=model)
+        seen = self if model is self.model else replace(self, model=model)
+        return seen.decoder
+
+    @cached_property
+    def decoder(self) -> Setting:
+        """The same axes over the decoder's tokens, where layers attend to an encoder's output; it knows the length of that."""
+        if not self.model.cross_attention:
+            return self
+        job = self.job.model_copy(update={"seq_len": self.job.target_len or self.job.seq_len})
+        return replace(self, job=job, source_len=self.source_len or float(self.job.seq_len))
+
+    @cached_property
+    def across(self) -> Setting:
+        """A decoder's queries over the keys of the encoder's output: all of them are seen."""
+        plain = {"architecture": "encoder", "sliding_window": None, "memory_length": 0, "relative_attention": False}
+        model = self.model.model_copy(update={**plain, "position_bias": False})
+        return replace(self, model=model, key_len=self.source_len)
+
+    @cached_property
+    def source(self) -> Setting:
+        """The same axes over the tokens of the encoder's output."""
+        return replace(self, job=self.job.model_copy(update={"seq_len": int(self.source_len or self.job.seq_len)}))
 
     def local_kv_heads(self) -> Array:
         """Key-value heads on one rank: k / tp, but at least one (they are copied when tp exceeds them)."""

@@ -10,8 +10,8 @@ import numpy as np
 from planner.common.arrays import Number
 from planner.model.architecture import LayerKind
 from planner.operators.adapter import tuned_embedding, tuned_head, tuned_layer
-from planner.operators.attention import attention
-from planner.operators.embedding import embedding
+from planner.operators.attention import attention, cross_attention
+from planner.operators.embedding import embedding, encoder_ends
 from planner.operators.feed_forward import feed_forward
 from planner.operators.head import head
 from planner.operators.mixer import mixer
@@ -56,16 +56,17 @@ def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple
     counts = Counter(setting.model.layer_kinds)
     layers = {
         kind: tuple(
-            changed(row, repeats=float(n)) for row in with_recomputation(setting, _with_casts(setting, _tuned(setting, kind)))
+            changed(row, repeats=float(n))
+            for row in with_recomputation(setting.of(kind), _with_casts(setting, _tuned(setting, kind)))
         )
         for kind, n in counts.items()
     }
     further = prediction_rows(setting, layers[setting.model.layer_kinds[-1]])
     images = tower_rows(setting, lambda seen, kind: with_recomputation(seen, _layer(seen, kind)))
     return (
-        (*tuned_embedding(setting, embedding(setting)), *images),
+        (*tuned_embedding(setting, embedding(setting.decoder)), *encoder_ends(setting), *images),
         layers,
-        (*_with_casts(setting, tuned_head(setting, head(setting))), *further),
+        (*_with_casts(setting, tuned_head(setting, head(setting.decoder))), *further),
     )
 
 
@@ -103,9 +104,12 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         Row(name="bookkeeping", block="layer", phase="forward", host_s=host),
         Row(name="bookkeeping gradient", block="layer", phase="backward", host_s=host),
     ]
-    half = max(m.norms_per_layer // 2, 1)
+    half = max(m.norms_per_layer // (3 if m.cross_attention else 2), 1)
     before, after = norms[:half], norms[half:]
     attended = attention(setting, kind) if m.attends else ()
+    if m.cross_attention:
+        attended = (*attended, *_flat(after[:half]), *cross_attention(setting, kind))
+        after = after[half:]
     mixed = mixer(setting, kind) if m.recurs else ()
     return (*bookkeeping, *_flat(before), *attended, *mixed, *_flat(after), *inner, *streams(setting, kind))
 

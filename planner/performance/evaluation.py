@@ -35,7 +35,7 @@ from planner.performance.step_time import PARTS, Exchange, StageTime, StepTime, 
 from planner.performance.transfers import offload_s, pipeline_s
 from planner.prices.price import gpu_hours
 from planner.workload.adapters import tuned_model
-from planner.workload.attention import attention_on
+from planner.workload.dispatch import stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts
@@ -188,7 +188,7 @@ def evaluate(
     ``curves`` replaces those of the accelerator's chip family.
     Raises PlannerError for a precision that the accelerator lacks or a sequence that the model cannot take.
     """
-    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
+    framework = stack_on(framework, cluster, model)
     check_job(model, cluster, framework, job)
     model = tuned_model(model, job)
     question = Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts)
@@ -209,7 +209,7 @@ def evaluate_each(
     jobs with images, teachers or an indexer's choice of keys in no sequence. ``check_job`` holds for every pair: it is not
     asked here.
     """
-    framework = attention_on(framework, clusters[0].accelerator, model.attention_sinks)
+    framework = stack_on(framework, clusters[0], model)
     model = tuned_model(model, jobs[0])
     columns = {"global_batch_size": np.array([float(job.global_batch_size) for job in jobs])}
     if any(job.seq_len != jobs[0].seq_len for job in jobs):
@@ -242,7 +242,7 @@ class GridEvaluator:
     """
 
     def __init__(self, model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
-        framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
+        framework = stack_on(framework, cluster, model)
         check_job(model, cluster, framework, job)
         self._context = _context(tuned_model(model, job), cluster, framework, job)
 
@@ -269,7 +269,7 @@ class GridEvaluator:
 
 def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
     """Memory of each distinct pipeline stage at the moments of a step (memory.PHASES); possible layouts of one (pp, vpp)."""
-    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
+    framework = stack_on(framework, cluster, model)
     model = tuned_model(model, job)
     context = _context(model, cluster, framework, job)
     blocks, index = _block_costs(context, layouts)
@@ -279,7 +279,7 @@ def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job,
 
 def operator_table(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> Table:
     """The rows themselves, for the distinct axes of ``layouts``."""
-    framework = attention_on(framework, cluster.accelerator, model.attention_sinks)
+    framework = stack_on(framework, cluster, model)
     check_job(model, cluster, framework, job)
     setting, _ = distinct_axes(layouts, tuned_model(model, job), framework, job)
     return build_table(setting)

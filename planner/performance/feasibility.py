@@ -78,14 +78,55 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
             "fused kernels do not; use standard or eager.",
             model.name,
         )
-    if model.position_embedding == "learned" and job.seq_len > model.max_positions:
+    _check_encoder(model, job)
+    rows = model.source_positions or model.max_positions
+    if model.position_embedding == "learned" and job.seq_len > rows:
         raise PlannerError(
             "job.seq_len = {0}: {1} has a learned position table of max_positions = {2} rows; use a sequence of at "
             "most that, or give the model a longer table.",
             job.seq_len,
             model.name,
+            rows,
+        )
+
+
+def _check_encoder(model: Model, job: Job) -> None:
+    """Raise PlannerError for what an encoder-decoder alone has, or cannot have."""
+    if not model.cross_attention:
+        if job.target_len:
+            raise PlannerError(
+                "job.target_len = {0}: {1} has no encoder in front of a decoder; leave it out.", job.target_len, model.name
+            )
+        return
+    if job.multi_token_prediction:
+        raise PlannerError(
+            "job.multi_token_prediction = {0}: {1} is an encoder-decoder, which no stack trains so; set it to 0.",
+            job.multi_token_prediction,
+            model.name,
+        )
+    target = job.target_len or job.seq_len
+    if model.position_embedding == "learned" and target > model.max_positions:
+        raise PlannerError(
+            "job.target_len = {0}: the decoder of {1} has a table of max_positions = {2} rows; use at most that.",
+            target,
+            model.name,
             model.max_positions,
         )
+
+
+def encoder_notes(model: Model, job: Job) -> tuple[str, ...]:
+    """How tokens count where an encoder reads some and a decoder others, and what nobody has measured."""
+    if not model.cross_attention:
+        return ()
+    return (
+        Message(
+            "{0}: seq_len = {1} tokens for the encoder, {2} for the decoder (job.target_len); tokens of a step are the "
+            "encoder's. No measured run of an encoder-decoder stands behind this",
+            model.name,
+            job.seq_len,
+            job.target_len or job.seq_len,
+        ),
+    )
 
 
 def _check_images(model: Model, job: Job) -> None:
@@ -226,6 +267,7 @@ def _model_rules(q: Question) -> Iterator[Rule]:
             ),
         )
     yield from _expert_rules(q)
+    yield from _encoder_rules(q)
     s = q.job.seq_len
     folds = np.where(x.cp > 1, 2.0 * x.cp, 1.0)
     yield Rule(
@@ -243,6 +285,38 @@ def _model_rules(q: Question) -> Iterator[Rule]:
         reason="sequence parallelism does not divide the sequence",
         broken=(s % split) != 0,
         message=lambda y: Message("layout.sequence_parallel: seq_len = {0} must divide by tp x cp = {1}", s, y.tp * y.cp),
+    )
+
+
+def _encoder_rules(q: Question) -> Iterator[Rule]:
+    """An encoder's output goes to every layer of the decoder, and all of it to each query."""
+    x, m = q.layouts, q.model
+    if not m.cross_attention:
+        return
+    yield Rule(
+        reason="stages of an encoder-decoder",
+        broken=x.pp > 1,
+        message=lambda y: Message(
+            "layout.pp = {0}: {1} is an encoder-decoder; its encoder's output would go to every stage of the decoder, which is "
+            "not modelled; use pp = 1",
+            y.pp,
+            m.name,
+        ),
+    )
+    yield Rule(
+        reason="context parallelism of an encoder-decoder",
+        broken=x.cp > 1,
+        message=lambda y: Message(
+            "layout.cp = {0}: {1} is an encoder-decoder; cross-attention over a cut sequence is not modelled; use cp = 1",
+            y.cp,
+            m.name,
+        ),
+    )
+    target = q.job.target_len or q.job.seq_len
+    yield Rule(
+        reason="sequence parallelism does not divide the target",
+        broken=(x.sequence_parallel > 0) & ((target % x.tp) != 0),
+        message=lambda y: Message("layout.sequence_parallel: target_len = {0} must divide by tp = {1}", target, y.tp),
     )
 
 
@@ -553,4 +627,5 @@ def check_teacher(model: Model, job: Job) -> None:
 
 def both_speak(teacher: Model, student: Model) -> bool:
     """Whether both are language models of one kind."""
-    return teacher.architecture == student.architecture and "none" not in (teacher.head, student.head)
+    alike = (teacher.architecture, teacher.cross_attention) == (student.architecture, student.cross_attention)
+    return alike and "none" not in (teacher.head, student.head)

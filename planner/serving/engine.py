@@ -35,6 +35,7 @@ Feature = Literal[
     "kv_int8",
     "prefill_wait",
     "disaggregated",
+    "encoder_decoder",
 ]
 
 

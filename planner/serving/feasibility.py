@@ -40,6 +40,8 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
     m, s = setting.model, setting.serving
     if m.architecture == "encoder":
         raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", m.name)
+    if m.cross_attention:
+        _require_encoder(setting)
     if m.memory_length or m.relative_attention:
         raise PlannerError("model.name = {0!r}: segment memory (Transformer-XL) cannot be served here.", m.name)
     if not m.num_experts:
@@ -58,6 +60,39 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
             m.name,
             m.vocab_size,
         )
+
+
+def _require_encoder(setting: Setting) -> None:
+    """What an encoder-decoder is served with: an engine that runs its encoder, over each prompt as a whole, on one stage."""
+    m, s, engine = setting.model, setting.serving, setting.engine
+    if "encoder_decoder" not in engine.features:
+        others = [name for name in engine_names() if "encoder_decoder" in load_engine(name).features]
+        raise PlannerError(
+            "serving.engine = {0!r}: {1} is an encoder-decoder, which it does not run; engines that do: {2}.",
+            engine.name,
+            m.name,
+            ", ".join(others),
+        )
+    given = {
+        "pp": s.pp > 1,
+        "chunked_prefill_tokens": s.chunked_prefill_tokens is not None,
+        "prefix_cache_hit_rate": s.prefix_cache_hit_rate > 0,
+        "speculative": s.speculative is not None,
+        "prefill_pool": s.prefill_pool is not None,
+    }
+    for field, is_so in given.items():
+        if is_so:
+            raise PlannerError(
+                "serving.{0}: {1} is an encoder-decoder, whose encoder reads the whole prompt at once; leave it out.",
+                field,
+                m.name,
+            )
+    for field, rows in (("prompt", m.source_positions or m.max_positions), ("output", m.max_positions)):
+        longest = longest_tokens(getattr(s, field))
+        if m.position_embedding == "learned" and longest > rows:
+            raise PlannerError(
+                "serving.{0} reaches {1:.0f} tokens: {2} has positions for {3}; use at most that.", field, longest, m.name, rows
+            )
 
 
 def _require_parts(setting: Setting) -> None:
@@ -160,6 +195,8 @@ def context_limit(m: Model) -> tuple[str, int | None]:
 def bound_context(setting: Setting, fits: int) -> tuple[int, str]:
     """(largest context in tokens, what bounds it): what ``fits`` in memory, or the model's own limit."""
     field, limit = context_limit(setting.model)
+    if limit is not None and setting.model.cross_attention:  # the source's positions beside the decoder's
+        limit += (setting.model.source_positions or limit) if field == "max_positions" else limit
     return (fits, "memory") if limit is None or fits < limit else (limit, f"model.{field}")
 
 
@@ -168,6 +205,15 @@ def warnings_of(setting: Setting) -> tuple[str, ...]:
     m, s = setting.model, setting.serving
     found = []
     context = longest_tokens(s.prompt) + longest_tokens(s.output)
+    if m.cross_attention:
+        found.append(
+            Message(
+                "{0} is an encoder-decoder: its encoder reads the prompt, its decoder makes the output; no measured run of one "
+                "stands behind the times",
+                m.name,
+            )
+        )
+        return tuple(found)
     field, limit = context_limit(m)
     if limit and context > limit:
         found.append(

@@ -22,10 +22,11 @@ def token_layer_bytes(setting: Setting, kind: LayerKind, whole: bool = False) ->
 
     2 x kv heads x head width; with multi-head latent attention one latent vector and the rotary key, which every GPU of
     the tp group holds in full (DeepSeek-V2, arXiv 2405.04434, section 2.1); an indexer's key beside them. Nothing where an
-    earlier layer's keys are read, or where a state is kept instead.
+    earlier layer's keys are read, where a state is kept instead, or in an encoder. A decoder behind an encoder keeps
+    one token of its own as it keeps one of the source.
     """
     m, dtype = setting.model.of(kind), setting.kv_dtype
-    if not m.attends or m.shared_kv:
+    if not m.attends or m.shared_kv or m.architecture == "encoder":
         return 0.0
     width = DTYPE_BYTES[dtype]
     scale = KV_SCALE_BYTES if dtype == "int8" else 0.0

@@ -68,7 +68,8 @@ class Times:
         rate *= engine.awq_host_rate if setting.format.name == "int4-awq" else 1.0
         rate = engine.narrow_host_rate if setting.format.compute else rate
         loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
-        layers = model.num_layers * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
+        idle = model.num_encoder_layers if shape.phase == "decode" else 0
+        layers = (model.num_layers - idle) * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
         step = engine.host_s_per_step + engine.host_s_per_sequence * shape.sequences
         step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
         return PassTime(

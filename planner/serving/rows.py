@@ -44,9 +44,54 @@ def pass_rows(setting: Setting, shape: Shape) -> tuple[Row, ...]:
     s = setting.serving
     local = replace(shape, sequences=s.fullest_group(shape.sequences))
     rows: list[Row] = [_embedding(setting, local)]
+    layer = _of_stack if setting.model.cross_attention else _layer
     for kind, count in Counter(setting.model.layer_kinds).items():
-        rows += [replace(row, repeats=float(count)) for row in _layer(setting.of(kind), kind, shape, local)]
-    return (*rows, *_head(setting, local), *_handover(setting, local))
+        rows += [replace(row, repeats=float(count)) for row in layer(setting.of(kind), kind, shape, local)]
+    spoken = _first_token(local) if setting.model.cross_attention and shape.phase == "prefill" else local
+    return (*rows, *_head(setting, spoken), *_handover(setting, local))
+
+
+def _of_stack(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> tuple[Row, ...]:
+    """A layer of an encoder-decoder. The encoder's run over the prompt once, and never again; the decoder's project its output to
+    keys and values once, which the cache holds, and begin with one token, so that prefill ends with a first token here too."""
+    if setting.model.architecture == "encoder":
+        return _layer(setting, kind, shape, local) if shape.phase == "prefill" else ()
+    if shape.phase == "decode":
+        return _layer(setting, kind, shape, local)
+    m, tp = setting.model, float(setting.serving.tp)
+    keys = _linear(
+        "cross keys and values",
+        "attention",
+        setting,
+        local,
+        k=float(m.hidden_size),
+        n=max(m.num_kv_heads / tp, 1.0) * (m.head_dim + m.value_head_dim),
+        tokens=local.tokens,
+        weight_bytes=setting.layer_bytes(kind, "cross.key_value"),
+        quantized="attention" not in setting.format.kept,
+    )
+    written = _pointwise("cross cache write", local, local.tokens * token_layer_bytes(setting, kind), setting)
+    return (keys, written, *_layer(setting, kind, _first_token(shape), _first_token(local)))
+
+
+def _first_token(shape: Shape) -> Shape:
+    """The pass of a decoder's first token over the source that was read."""
+    return Shape(phase="decode", sequences=shape.sequences, queries=np.ones_like(shape.queries), past=shape.past + shape.queries)
+
+
+def _cross(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
+    """Queries and output of attention to the encoder's output. The keys that it reads are part of the context, so that its core
+    is counted with that of the decoder's own tokens; here is its launch alone."""
+    m, h, tp = setting.model, float(setting.model.hidden_size), float(setting.serving.tp)
+    q, heads = "attention" not in setting.format.kept, m.num_heads / tp
+    into, out = setting.layer_bytes(kind, "cross.query"), setting.layer_bytes(kind, "cross.output")
+    n, k, t = heads * m.head_dim, heads * m.value_head_dim, shape.tokens
+    return (
+        _linear("cross queries", "attention", setting, shape, k=h, n=n, weight_bytes=into, tokens=t, quantized=q),
+        _pointwise("cross attention", shape, 2.0 * setting.width * t * k, setting),
+        _linear("cross output", "attention", setting, shape, k=k, n=h, weight_bytes=out, tokens=t, quantized=q),
+        _all_reduce("cross output", "attention", setting, shape),
+    )
 
 
 def _layer(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> tuple[Row, ...]:
@@ -54,6 +99,7 @@ def _layer(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> tup
     m = setting.model
     norms = _pointwise("norms", local, 2.0 * m.norms_per_layer * _hidden(setting, local), setting)
     attended = _attention(setting, kind, local) if m.attends else ()
+    attended = (*attended, *_cross(setting, kind, local)) if m.cross_attention else attended
     mixed = _mixer(setting, kind, local) if m.recurs else ()
     if kind.moe:
         inner = _experts(setting, kind, shape, local)
@@ -243,7 +289,7 @@ def _core(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     present = present_tokens(setting, kind, shape)  # read for the last query of a sequence
     if not m.compress_ratio:
         present = np.minimum(present, float(m.index_top_k or np.inf))  # an indexer picks that many
-    keys = np.minimum(shape.past + (shape.queries + 1.0) / 2.0, present)
+    keys = np.minimum(shape.past + (shape.queries + 1.0) / 2.0, present) if m.architecture == "decoder" else present
     last, mean = _compressed(setting, shape)
     present, keys = present + last, keys + mean
     heads = m.num_heads / tp
@@ -258,6 +304,8 @@ def _core(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
         moved = moved + 2.0 * cache * m.num_heads / m.num_kv_heads
     if engine.reads_kv_per_head and shape.phase == "decode" and m.attention != "mla":
         moved = moved + cache * (m.num_heads / m.num_kv_heads - 1.0)
+    if shape.phase == "prefill" and m.position_bias:
+        moved = moved + setting.width * shape.tokens * keys * heads
     if shape.phase == "prefill":
         moved = moved + engine.score_passes * 4.0 * shape.tokens * keys * heads
     flops = 2.0 * shape.tokens * keys * heads * (qk + value)
@@ -288,8 +336,8 @@ def present_tokens(setting: Setting, kind: LayerKind, shape: Shape) -> Array:
 
 
 def _earlier_keys(setting: Setting, kind: LayerKind) -> float:
-    """Bytes a token of the earlier layer's cache that a layer without keys of its own reads."""
-    own = replace(setting, model=setting.model.model_copy(update={"shared_kv": False}))
+    """Bytes a token that a layer without a cache of its own reads: an earlier layer's, or what an encoder has just projected."""
+    own = replace(setting, model=setting.model.model_copy(update={"shared_kv": False, "architecture": "decoder"}))
     return token_layer_bytes(own, kind._replace(variant=0))
 
 

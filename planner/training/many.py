@@ -29,7 +29,7 @@ from planner.training.planning import framework_of, plan, question_notes, reason
 from planner.uncertainty.effects import Standing, effects_of, standing
 from planner.uncertainty.interval import Interval, bounding_factors
 from planner.uncertainty.subject import Subject, movable_part, smallness
-from planner.workload.attention import attention_on
+from planner.workload.dispatch import stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, Layouts, as_columns
@@ -273,7 +273,7 @@ class _Resolved:
             where if given is not None else (*where, keys["model"], keys["cluster"], keys["job"], keys["layout"]),
             lambda: framework_of(given, model, cluster, job, layout),
         )
-        framework = attention_on(named, card, model.attention_sinks)
+        framework = stack_on(named, cluster, model)
         self._once(("able", keys["model"], node, card, framework, keys["job"]), lambda: check_job(model, cluster, framework, job))
         kind = self._once(("kind", keys["job"], keys["model"]), lambda: _kind(job, model))
         return _Question(
@@ -292,12 +292,9 @@ class _Resolved:
 def _kind(job: Job, model: Model) -> Job:
     """The job without what may be a column: its length, its batch and, where all of the model's work follows it, its sequence."""
     free: dict[str, Any] = {"global_batch_size": 1, "num_samples": None, "num_tokens": None, "num_steps": None, "num_epochs": 1.0}
+    whole = model.cross_attention or job.images or job.teacher is not None
     kinds = [model, *(model.of(kind) for kind in set(model.layer_kinds))]
-    if not (
-        job.images
-        or job.teacher is not None
-        or any(one.compress_ratio or one.index_num_heads or one.index_top_k for one in kinds)
-    ):
+    if not (whole or any(one.compress_ratio or one.index_num_heads or one.index_top_k for one in kinds)):
         free["seq_len"] = 1
     return job.model_copy(update=free)
 

@@ -21,7 +21,7 @@ from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.evaluation import Evaluation
 from planner.performance.evaluation import evaluate as evaluate_columns
-from planner.performance.feasibility import check_sizes, length_notes, require_possible, tower_notes
+from planner.performance.feasibility import check_sizes, encoder_notes, length_notes, require_possible, tower_notes
 from planner.performance.memory import KINDS, PHASES
 from planner.performance.risk import RISK, check_risk
 from planner.performance.step_time import PARTS
@@ -29,8 +29,8 @@ from planner.prices.market import as_price, commitment_note, run_usd
 from planner.prices.price import Price, PriceLike, cost_usd, gpu_hours
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
-from planner.workload.attention import attention_notes, attention_on
 from planner.workload.default_framework import default_framework, sharding_framework
+from planner.workload.dispatch import stack_notes, stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, Layouts, as_columns
@@ -76,7 +76,7 @@ def plan(
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     chosen = None if layout is None else as_layout(layout)
     named, notes = framework_of(framework, the_model, the_cluster, the_job, chosen)
-    the_framework = attention_on(named, the_cluster.accelerator, the_model.attention_sinks)
+    the_framework = stack_on(named, the_cluster, the_model)
     bolder: Bolder | None = None
     if chosen is None:
         choice = choose(the_model, the_cluster, the_framework, the_job, risk=risk, allow=allow)
@@ -108,10 +108,11 @@ def question_notes(model: Model, cluster: Cluster, named: Framework, job: Job, l
     return (
         *notes,
         *cluster_notes(cluster),
-        *attention_notes(named, cluster.accelerator, model.attention_sinks),
+        *stack_notes(named, cluster, model, layout.ep),
         *model.reading_notes,
         *length_notes(model, job),
         *tower_notes(model, job),
+        *encoder_notes(model, job),
         *tuning_notes(model, job),
     )
 
@@ -132,9 +133,7 @@ def _surer(model: Model, cluster: Cluster, usual: Framework, job: Job, risk: flo
     if other is None:
         return ()
     try:
-        choice = choose(
-            model, cluster, attention_on(other, cluster.accelerator, model.attention_sinks), job, risk=risk, allow=allow
-        )
+        choice = choose(model, cluster, stack_on(other, cluster, model), job, risk=risk, allow=allow)
     except PlannerError:
         return ()
     sure = f"{1.0 - risk:.0%}"

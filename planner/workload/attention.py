@@ -39,15 +39,22 @@ def compute_capability(accelerator: Accelerator) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=256)
-def attention_on(framework: Framework, accelerator: Accelerator, sinks: bool) -> Framework:
-    """The framework with the attention kernel that it runs on the accelerator, for a model with or without attention sinks.
+def attention_on(framework: Framework, accelerator: Accelerator, sinks: bool, bias: bool = False) -> Framework:
+    """The framework with the attention kernel that it runs on the accelerator, for a model with or without attention sinks
+    and a learned bias of positions.
 
     Before Ampere, PyTorch takes its memory-efficient kernel, which keeps as little as FlashAttention and counts as its first
     generation; flash-attn has its first generation from Turing on; Transformer Engine computes scores, softmax and sum one by
-    one, and so does everything without a fused kernel. Newer PyTorch takes cuDNN's kernel on ``CUDNN_FIRST``.
+    one, and so does everything without a fused kernel. Newer PyTorch takes cuDNN's kernel on ``CUDNN_FIRST``. A bias of positions
+    that trains, flash-attn does not add; PyTorch's memory-efficient kernel does, and cuDNN's under Transformer Engine
+    (docs.pytorch.org, scaled_dot_product_attention, attn_mask; TransformerEngine, DotProductAttention, core_attention_bias_type).
     """
     if sinks and framework.attention_kernel == "flash" and not framework.fused_sinks:
         return framework.replaced(attention_kernel="standard")
+    if bias and framework.attention_kernel == "flash" and framework.attention_library == "flash-attn":
+        return framework.replaced(attention_kernel="standard")
+    if bias and framework.attention_kernel == "flash" and framework.attention_library == "pytorch":
+        return framework.replaced(flash_attention=1)
     capability = compute_capability(accelerator)
     if framework.attention_kernel != "flash" or capability is None:
         return framework
@@ -58,12 +65,21 @@ def attention_on(framework: Framework, accelerator: Accelerator, sinks: bool) ->
     return framework.replaced(flash_attention=1) if fused else framework.replaced(attention_kernel="standard")
 
 
-def attention_notes(framework: Framework, accelerator: Accelerator, sinks: bool) -> tuple[str, ...]:
+def attention_notes(framework: Framework, accelerator: Accelerator, sinks: bool, bias: bool = False) -> tuple[str, ...]:
     """What a reader should know where the framework's usual kernel does not run on the accelerator, or for the model."""
-    runs = attention_on(framework, accelerator, sinks)
+    runs = attention_on(framework, accelerator, sinks, bias)
     if runs.attention_kernel == framework.attention_kernel and runs.flash_attention >= framework.flash_attention:
         return ()
     library = LIBRARIES[framework.attention_library]
+    if bias and attention_on(framework, accelerator, sinks) != runs:
+        return (
+            Message(
+                "attention: FlashAttention adds no learned bias of positions: {0}",
+                Message("{0} takes its memory-efficient kernel", library)
+                if runs.attention_kernel == "flash"
+                else "scores are computed and kept in full",
+            ),
+        )
     if attention_on(framework, accelerator, False).attention_kernel == "flash" != runs.attention_kernel:
         name = " ".join((framework.name, framework.release)).rstrip()
         return (Message("attention: {0} has no fused kernel with attention sinks: scores are computed and kept in full", name),)

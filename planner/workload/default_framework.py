@@ -58,6 +58,8 @@ def _usual(model: Model, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]
         yield "peft", "the usual one for adapters"
     if cluster.num_gpus == 1:
         yield "huggingface", "the usual one for a single GPU"
+    if model.cross_attention:
+        yield "fsdp", "the usual one for encoder-decoders on several GPUs"
     if model.architecture == "encoder" or single:
         yield "huggingface", "the usual one for encoders and relative positions"
     if model.num_experts:

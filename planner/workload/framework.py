@@ -85,7 +85,8 @@ class Framework(Spec):
     compiled_loss: Literal["never", "with compile", "always"] = "never"
     fused_router: bool
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
-    dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep"] = "alltoall"  # how tokens come to their experts' ranks
+    # how tokens come to their experts' ranks; auto: as ``workload.dispatch`` says for the fabric
+    dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep", "auto"] = "alltoall"
     grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
     fused_optimizer: Literal["fused", "foreach", "loop"]  # one kernel, one per operation on all tensors, one per tensor

@@ -55,6 +55,8 @@ class Job(Spec):
     routing: Literal["unforced", "forced"] = "unforced"
     routing_skew: Annotated[float, Field(ge=0, le=3)] = ROUTING_SKEW
     multi_token_prediction: Annotated[int, Field(ge=0, le=8, strict=True)] = 0  # modules behind the last layer that train, too
+    # tokens of a sequence that the decoder of an encoder-decoder reads; seq_len are the encoder's; 0 = as many
+    target_len: Annotated[int, Field(ge=0, strict=True)] = 0
     images: Annotated[float, Field(ge=0, le=10_000)] = 0.0  # of a sequence, in the mean; their tokens are part of seq_len
     image_patches: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 0  # that the encoder sees; 0 = as the model fixes it
     adapter: Adapter | None = None

@@ -177,12 +177,12 @@ def test_every_engine_serves_its_own_kind(run: Run) -> None:
 
 def test_sizes_by_the_usual_tiers() -> None:
     """Below 7B one consumer card in 16 bit; 13B needs 40 GB or several cards; 70B two of 80 GB, or one in four bits."""
-    small, large = sizes("qwen2.5-3b", "serve"), sizes("llama-2-70b", "serve")
+    small, large = sizes("qwen2.5-3b", "serve"), sizes("llama-2-70b", "serve", accelerator=",".join(CARDS))
     by = {s.accelerator: s.num_gpus for s in small.rows}
     assert by["rtx-3070-8gb"] == by["rtx-3090-24gb"] == by["t4"] == 1
-    assert {s.accelerator: s.num_gpus for s in sizes("llama-2-13b", "serve").rows}["a100-sxm4-40gb"] == 1
+    assert fewest("llama-2-13b", "serve", "a100-sxm4-40gb") == {"a100-sxm4-40gb": 1}
     assert {s.accelerator: s.num_gpus for s in large.rows}["h100-sxm5-80gb"] == 2
-    assert {s.accelerator: s.num_gpus for s in sizes("llama-2-70b", "serve", weights="int4-awq").rows}["h100-sxm5-80gb"] == 1
+    assert fewest("llama-2-70b", "serve", "h100-sxm5-80gb", weights="int4-awq") == {"h100-sxm5-80gb": 1}
     assert all(s.fit_probability >= 0.95 for s in (*small.rows, *large.rows))
     assert {s.accelerator for s in small.rows} | set(small.left_out) == set(accelerator_names()) - {"cpu"}
     cheapest = large.cheapest
@@ -191,10 +191,10 @@ def test_sizes_by_the_usual_tiers() -> None:
 
 
 def test_full_tuning_needs_more_than_serving(run: Run) -> None:
-    tuned = {s.accelerator: s.num_gpus for s in sizes("llama-3.2-1b", "full").rows}
-    served = {s.accelerator: s.num_gpus for s in sizes("llama-3.2-1b", "serve").rows}
+    tuned, served = fewest("llama-3.2-1b", "full", *CARDS), fewest("llama-3.2-1b", "serve", *CARDS)
+    assert tuned
     assert all(tuned[name] >= served[name] for name in tuned)
-    code, out, _ = run("size", "qwen2.5-0.5b", "--for", "serve", "--json")
+    code, out, _ = run("size", "qwen2.5-0.5b", "--for", "serve", "--on", "t4,rtx-3090", "--json")
     assert code == 0
     found = json.loads(out)
     assert found["purpose"] == "serve"
@@ -202,6 +202,11 @@ def test_full_tuning_needs_more_than_serving(run: Run) -> None:
 
 
 CARDS = ("rtx-3070-8gb", "rtx-3090-24gb", "rtx-4090-24gb", "v100-sxm2-32gb", "a100-sxm4-80gb", "h100-sxm5-80gb")
+
+
+def fewest(model: str, kind: Purpose, *cards: str, **more: Any) -> dict[str, int]:
+    """The fewest GPUs of each card on which it fits."""
+    return {s.accelerator: s.num_gpus for s in sizes(model, kind, accelerator=",".join(cards), **more).rows}
 
 
 def size_on(card: str, model: str, kind: Purpose, **more: Any) -> Size | None:
@@ -268,10 +273,12 @@ def test_options_of_serving_and_of_tuning_do_not_mix(run: Run) -> None:
 
 def test_more_gpus_hold_what_sixteen_do_not(run: Run) -> None:
     """405 billion weights of two bytes are 50.6 GB on each of 16: too much for 40 GB cards, and half of it on 32 is not."""
-    few, many = (sizes("llama-3.1-405b", "serve", max_gpus=n) for n in (16, 32))
-    assert "a100-sxm4-40gb" in few.left_out
-    assert {s.accelerator: s.num_gpus for s in many.rows}["a100-sxm4-40gb"] == 32
-    assert {s.accelerator: s.num_gpus for s in few.rows}.items() <= {s.accelerator: s.num_gpus for s in many.rows}.items()
+    cards = (*CARDS, "a100-sxm4-40gb", "h200-sxm-141gb", "b200-sxm-180gb")
+    few, many = (fewest("llama-3.1-405b", "serve", *cards, max_gpus=n) for n in (16, 32))
+    assert "a100-sxm4-40gb" not in few
+    assert many["a100-sxm4-40gb"] == 32
+    assert few
+    assert few.items() <= many.items()
     assert "--max-gpus 0: must be" in run("size", "gpt2", "--for", "serve", "--max-gpus", "0")[2]
 
 

@@ -140,7 +140,7 @@ from megatron.core.optimizer import OptimizerConfig
 config = yaml.safe_load(open("overrides.yaml"))
 model = {k: v for k, v in config["model"].items() if k != "seq_length"}  # of Megatron-Bridge's model provider
 made = TransformerConfig(num_layers=32, hidden_size=4096, num_attention_heads=32, num_moe_experts=8, bf16=True,
-                         add_bias_linear=False, pipeline_dtype="bf16", moe_token_dispatcher_type="alltoall", **model)
+                         add_bias_linear=False, pipeline_dtype="bf16", **model)
 DistributedDataParallelConfig(**config["ddp"])
 OptimizerConfig(**config["optimizer"])
 print(json.dumps([made.tensor_model_parallel_size, made.recompute_modules]))

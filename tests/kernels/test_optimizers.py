@@ -16,6 +16,12 @@ from kernels.optimizers import BLOCK, BlockwiseAdamW, BlockwiseState, adam_8bit,
 from planner.workload.precision import optimizer_state_bytes
 
 
+def moments(elements: int, signed: bool) -> BlockwiseState:
+    """A moment of one weight, all zero."""
+    values = dynamic_map(signed)
+    return BlockwiseState(elements, values, int(torch.nonzero(values == 0.0)))
+
+
 @pytest.mark.parametrize("signed", [True, False])
 def test_a_byte_has_256_values_over_seven_decades(signed: bool) -> None:
     """Dettmers et al. 2022, section 1.3: zero and one are exact; the smallest decade is 10^-7 to 10^-6."""
@@ -32,14 +38,14 @@ def test_a_byte_has_256_values_over_seven_decades(signed: bool) -> None:
 
 def test_a_state_gives_back_what_was_written() -> None:
     torch.manual_seed(0)
-    state, moment = BlockwiseState(1000, True, torch.device("cpu")), torch.randn(4, BLOCK)
+    state, moment = moments(1000, True), torch.randn(4, BLOCK)
     state.write(slice(0, 4), moment)
     error = (state.read(slice(0, 4)) - moment).abs().amax(dim=1)
     assert float((error / moment.abs().amax(dim=1)).max()) <= 0.9 / 64 / 2 * 1.01
 
 
 def test_a_state_takes_the_planners_bytes() -> None:
-    first, second = (BlockwiseState(2**16, signed, torch.device("cpu")) for signed in (True, False))
+    first, second = (moments(2**16, signed) for signed in (True, False))
     held = sum(t.nbytes for state in (first, second) for t in (state.codes, state.scales))
     assert held / 2**16 == pytest.approx(optimizer_state_bytes("adamw-8bit", 2.0))
 

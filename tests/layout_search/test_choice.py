@@ -130,13 +130,15 @@ def test_simple_is_fewer_kinds_then_no_offload_then_fewer_chunks() -> None:
         Layout(zero=3),
         Layout(tp=2, sequence_parallel=True),
         Layout(pp=2),
+        Layout(ep=8),
         Layout(pp=2, schedule="zero-bubble"),
         Layout(pp=2, vpp=2),
+        Layout(etp=2),
         Layout(tp=2, pp=2),
         Layout(tp=2, offload_optimizer=True),
     ]
     columns = as_columns(order, 8)
-    assert kinds(columns).tolist() == [0, 1, 1, 1, 1, 2, 2]
+    assert kinds(columns).tolist() == [0, 1, 1, 1, 1, 1, 1, 2, 2]
     assert (np.diff(complexity(columns)) >= 0).all()
 
 

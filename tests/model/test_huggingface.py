@@ -232,7 +232,7 @@ LLAMA = {"model_type": "llama"}
 @pytest.mark.parametrize(
     ("config", "named"),
     [
-        ({"model_type": "t5"}, "model_type = 't5'"),
+        ({"model_type": "longt5"}, "model_type = 'longt5'"),
         ({"model_type": "lama"}, "llama"),
         ({}, "model_type = None"),
         ({**LLAMA, "num_expertz": 8}, "num_expertz = 8"),

@@ -11,6 +11,7 @@ from planner.common.message import Message
 from planner.model.architecture import Model
 from planner.model.huggingface.by_keys import read_by_keys
 from planner.model.huggingface.decoders import Decoder
+from planner.model.huggingface.encoder_decoders import READ as SEQUENCE_TO_SEQUENCE
 from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.families import FAMILIES, Family
 from planner.model.huggingface.formats import stored_weights
@@ -48,40 +49,24 @@ AGREES: dict[tuple[str, str], tuple[Any, ...]] = {
 
 NESTED_ONLY = frozenset(("step3p7",))
 """Types of which transformers reads the text's fields in text_config only: at the top of a file they are set aside."""
-ENCODER_DECODERS = frozenset(
-    (
-        "t5",
-        "mt5",
-        "umt5",
-        "bart",
-        "mbart",
-        "pegasus",
-        "pegasus_x",
-        "marian",
-        "led",
-        "nllb-moe",
-        "m2m_100",
-        "t5gemma",
-        "t5gemma2",
-        "blenderbot",
-        "blenderbot-small",
-        "longt5",
-        "switch_transformers",
-        "whisper",
-        "mvp",
-        "plbart",
-        "prophetnet",
-        "bigbird_pegasus",
-        "encoder-decoder",
-        "fsmt",
-    )
-)
-"""Types with cross-attention."""
+ENCODER_DECODERS = {
+    "pegasus_x": "its encoder attends by blocks and to global tokens",
+    "led": "its encoder's attention is sliding and global by token",
+    "longt5": "its encoder's attention is local and global",
+    "bigbird_pegasus": "its encoder's attention is sparse by blocks",
+    "t5gemma": "both stacks have sizes and embeddings of their own",
+    "t5gemma2": "its decoder attends to itself and across at once",
+    "switch_transformers": "its experts drop tokens beyond a capacity",
+    "prophetnet": "it predicts several streams of tokens",
+    "encoder-decoder": "it is made of two models; plan each",
+    "fsmt": "its two vocabularies have tables of their own",
+}
+"""Encoder-decoders that the planner's blocks cannot express, and why."""
 REFUSED = {
     "deberta": "its attention adds scores between content and positions", "albert": "its layers share one set of weights",
     "deberta-v2": "its attention adds scores between content and positions",
     "longformer": "its attention is sliding and global by token", "big_bird": "its attention is sparse by blocks",
-    "mpnet": "its attention adds a learned bias of positions", "zamba": "its layers share attention blocks",
+    "zamba": "its layers share attention blocks",
     "zamba2": "its layers share attention blocks", "rwkv": "its time mixing is none of the planner's blocks",
     "rwkv5": "its time mixing is none of the planner's blocks", "mllama": "its vision layers attend across to the image",
     "phi4flash": "its attention is a difference of two softmaxes, and half of its layers share one cache",
@@ -102,8 +87,9 @@ MOST_REASON = 150
 
 
 def known_types() -> dict[str, str]:
-    """Every ``model_type`` that is read: decoder, encoder, or with a vision tower."""
+    """Every ``model_type`` that is read: decoder, encoder, both, or with a vision tower."""
     found = dict.fromkeys((*FAMILIES, *READERS, *ALIASES), "decoder") | dict.fromkeys((*ENCODERS, "bert"), "encoder")
+    found |= dict.fromkeys(SEQUENCE_TO_SEQUENCE, "encoder and decoder")
     return dict(sorted((found | dict.fromkeys((*VISION, *BESIDE_TEXT), "vision and text")).items()))
 
 
@@ -144,7 +130,7 @@ def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]
     named = {"modules": MODULES[kind]} if kind in MODULES else {}
     if kind in FAMILIES:
         fields, aside = _by_family(config, FAMILIES[kind], kind)
-    elif kind in READERS or kind in ENCODERS:
+    elif kind in READERS or kind in ENCODERS or kind in SEQUENCE_TO_SEQUENCE:
         fields, aside = _by_reader(config, kind)
     else:
         fields, aside = _unknown(config, kind)
@@ -156,10 +142,15 @@ def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]
 
 def _unknown(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A type without a reader: its text with an unknown tower left out, or what its keys say alone."""
-    if kind in ENCODER_DECODERS or config.get("is_encoder_decoder") is True:
-        raise PlannerError("model_type = {0!r}: encoder-decoder models with cross-attention cannot be planned", kind)
-    if kind in REFUSED:
-        raise PlannerError("model_type = {0!r} cannot be planned: {1}", kind, REFUSED[kind])
+    known = {**REFUSED, **ENCODER_DECODERS}
+    if kind in known:
+        raise PlannerError("model_type = {0!r} cannot be planned: {1}", kind, known[kind])
+    if config.get("is_encoder_decoder") is True:
+        raise PlannerError(
+            "model_type = {0!r} has no reader, and is an encoder-decoder, which keys alone do not describe; give the model's "
+            "fields in TOML, with cross_attention = true",
+            kind,
+        )
     speaking = config.get("thinker_config")
     if isinstance(speaking, Mapping) and isinstance(speaking.get("text_config"), Mapping):
         return _without_tower(speaking, kind)
@@ -266,7 +257,7 @@ def _tied(config: Config, text: Config, kind: str) -> bool:
 
 
 def _by_reader(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-    read = READERS.get(kind) or ENCODERS[kind]
+    read = READERS.get(kind) or {**ENCODERS, **SEQUENCE_TO_SEQUENCE}[kind]
     if isinstance(read, Decoder):
         s = Source(config, read.like or kind, read.own)
         fields = read.read(s)

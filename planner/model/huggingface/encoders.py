@@ -82,6 +82,14 @@ def bert_like(
     return read
 
 
+def mpnet(s: Source) -> Fields:
+    """BERT without token types, with a learned bias of positions that all layers share; the bare encoder has a pooler."""
+    found = bert_like(types=None)(s)
+    bare = found["head"] == "none" and not found.get("num_labels")
+    table = s.count("relative_attention_num_buckets", 32) * found["num_heads"]
+    return {**found, "position_bias": True, "model_vectors": table, **({"pooler": True} if bare else {})}
+
+
 def electra(s: Source) -> Fields:
     """Embeddings narrower than the layers; the generator's head goes back to their width."""
     found = bert_like()(s)
@@ -222,5 +230,5 @@ ENCODERS: dict[str, Callable[[Source], Fields]] = {
     "xlm-roberta-xl": bert_like(pre_norm=True, embedding_norm=False), "distilbert": bert_like(types=None), "electra": electra,
     "modernbert": modernbert(), "modernbert-decoder": modernbert(decoder=True), "nomic_bert": nomic, "eurobert": eurobert,
     "gte": gte,
-    "jina_embeddings_v3": rotary_bert, "roformer": roformer,
+    "mpnet": mpnet, "jina_embeddings_v3": rotary_bert, "roformer": roformer,
 }  # fmt: skip

@@ -1,0 +1,218 @@
+"""Encoder-decoders: T5 and its kin, BART and its kin, Whisper. The encoder's layers come first, then the decoder's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from planner.common.errors import PlannerError
+from planner.model.huggingface.decoders import Fields
+from planner.model.huggingface.source import Source
+
+ENCODER, ENCODER_EXPERTS, DECODER, DECODER_EXPERTS = "E", "F", "D", "M"
+"""Letters of layers."""
+GATED = {"gated-gelu": "gelu_tanh", "gated-gelu_new": "gelu_tanh", "gated-silu": "silu", "gated-relu": "relu"}
+"""Gated feed-forwards of T5's kin (``feed_forward_proj``), and their activation."""
+UNUSED = tuple(
+    """
+    num_labels id2label label2id num_beams max_length length_penalty early_stopping extra_pos_embeddings num_hidden_layers
+    hidden_size num_attention_heads output_past
+    """.split()  # noqa: SIM905
+)
+"""Fields without effect in all of them; then those of some."""
+OF_BART = tuple(
+    """
+    encoder_layerdrop decoder_layerdrop activation_dropout classifier_dropout classif_dropout scale_embedding add_bias_logits
+    add_final_layer_norm normalize_before normalize_embedding static_position_embeddings gradient_checkpointing variant
+    encoder_no_repeat_ngram_size no_repeat_ngram_size min_length do_blenderbot_90_layernorm num_key_value_heads
+    """.split()  # noqa: SIM905
+)
+OF_EXPERTS = tuple(
+    """
+    expert_capacity moe_eval_capacity_token_fraction moe_token_dropout second_expert_policy batch_prioritized_routing
+    normalize_router_prob_before_dropping router_ignore_padding_tokens router_dtype router_type sparse_step router_jitter_noise
+    router_z_loss_coef
+    """.split()  # noqa: SIM905
+)
+OF_SOUND = tuple(
+    """
+    max_source_positions max_target_positions num_mel_bins apply_spec_augment mask_time_length mask_time_prob mask_time_min_masks
+    mask_feature_length mask_feature_prob mask_feature_min_masks use_weighted_layer_sum classifier_proj_size median_filter_width
+    alignment_heads suppress_tokens begin_suppress_tokens forced_decoder_ids lang_ids task_ids
+    """.split()  # noqa: SIM905
+)
+
+
+def _class(s: Source) -> str:
+    """What the file's class is: ``both``, with the output layer; ``bare``, without; ``encoder`` alone."""
+    named = s.get("architectures") or []
+    name = named[0] if isinstance(named, list) and named else ""
+    if name == "" or name.endswith(("ForConditionalGeneration", "MTModel", "WithLMHeadModel")):
+        return "both"
+    if name.endswith("EncoderModel"):
+        return "encoder"
+    if name.endswith("Model"):
+        return "bare"
+    raise PlannerError("architectures = [{0!r}]: known are the model with its output layer, bare, and the encoder alone", name)
+
+
+def _stacks(encoder: list[str], decoder: list[str], variants: dict[str, Fields]) -> Fields:
+    """Both stacks: the encoder's layers as variants without cross-attention; ``decoder`` layers have the model's own fields."""
+    reads: Fields = {"architecture": "encoder", "cross_attention": False}
+    letters = [*encoder, *decoder]
+    made = []
+    for letter in dict.fromkeys(letters):
+        own = variants.get(letter, {})
+        if letter in encoder:
+            made.append({"letter": letter, **reads, **own})
+        elif own:
+            made.append({"letter": letter, **own})
+    return {"num_layers": len(letters), "layer_pattern": "".join(letters), "variants": tuple(made), "cross_attention": True}
+
+
+def _sparse(step: int, layers: int, dense: str, experts: str) -> list[str]:
+    """Every ``step``-th layer has experts; none where it is 0."""
+    return [experts if step and (i + 1) % step == 0 else dense for i in range(layers)]
+
+
+def t5(bias_in_each_layer: bool = False) -> Callable[[Source], Fields]:
+    """RMS norms in front, no biases, a learned bias of positions: one table for each stack, or in each layer (UMT5)."""
+
+    def read(s: Source) -> Fields:
+        layers, h, heads = s.count("num_layers"), s.count("d_model"), s.count("num_heads")
+        decoder = s.optional("num_decoder_layers") or layers
+        form, what = s.get("feed_forward_proj", "relu"), _class(s)
+        s.only("is_decoder", False)
+        s.ignore("is_encoder_decoder")
+        s.ignore("tie_word_embeddings", "dense_act_fn", "is_gated_act", "relative_attention_max_distance", "n_positions", *UNUSED)
+        s.ignore("scale_decoder_outputs")
+        if form not in ("relu", "gelu", *GATED):
+            raise PlannerError("feed_forward_proj = {0!r}: known are {1}", form, ", ".join(("relu", "gelu", *GATED)))
+        table = s.count("relative_attention_num_buckets", 32) * heads
+        both = what != "encoder"
+        found: Fields = {
+            "hidden_size": h,
+            "num_heads": heads,
+            "head_dim": s.count("d_kv"),
+            "vocab_size": s.count("vocab_size"),
+            "ffn_hidden_size": s.count("d_ff"),
+            "gated_ffn": form in GATED,
+            "activation": GATED.get(form, form),
+            "position_embedding": "none",
+            "position_bias": True,
+            "layer_vectors": table if bias_in_each_layer else 0,
+            "model_vectors": 0 if bias_in_each_layer else table * (1 + both),
+            "hidden_dropout": s.rate("dropout_rate", 0.1),
+            "attention_dropout": s.rate("dropout_rate", 0.1),
+            "modules": "t5",
+        }
+        if not both:
+            return {**found, "architecture": "encoder", "num_layers": layers, "head": "none"}
+        stacks = _stacks([ENCODER] * layers, [DECODER] * decoder, {ENCODER: {"norms_per_layer": 2}})
+        ends: Fields = {"head": "none"} if what == "bare" else {"tied_embeddings": True}
+        return {**found, **stacks, **ends, "norms_per_layer": 3}
+
+    return read
+
+
+def bart(
+    *, positions: str = "learned", offset: int = 2, pre_norm: bool = False, embedding_norm: bool = True, final: bool | None = None
+) -> Callable[[Source], Fields]:
+    """Layer norms, biases, positions from a table (``offset`` rows more than positions) or computed.
+
+    ``final``: a norm behind each stack; by default where norms stand in front of the blocks.
+    """
+
+    def read(s: Source) -> Fields:
+        h, what = s.count("d_model"), _class(s)
+        layers = (s.count("encoder_layers"), s.count("decoder_layers"))
+        heads = (s.count("encoder_attention_heads"), s.count("decoder_attention_heads"))
+        inner = (s.count("encoder_ffn_dim"), s.count("decoder_ffn_dim"))
+        s.only("is_decoder", False)
+        s.ignore("is_encoder_decoder")
+        if what == "encoder":
+            raise PlannerError("architectures: the planner reads {0} with its decoder; leave the field out", s.kind)
+        s.ignore(*UNUSED, *OF_BART)
+        vocabulary = s.count("vocab_size")
+        if s.kind == "marian":
+            s.only("decoder_vocab_size", vocabulary, None)
+            s.only("share_encoder_decoder_embeddings", True, None)
+        table = positions == "learned"
+        differs: Fields = {}
+        if heads[0] != heads[1]:
+            differs |= {"num_heads": heads[0], "num_kv_heads": heads[0], "head_dim": h // heads[0]}
+        if inner[0] != inner[1]:
+            differs |= {"ffn_hidden_size": inner[0]}
+        found: Fields = {
+            "hidden_size": h,
+            "num_heads": heads[1],
+            "vocab_size": vocabulary,
+            "ffn_hidden_size": inner[1],
+            "gated_ffn": False,
+            "activation": s.activation(otherwise="gelu"),
+            "norm": "layernorm",
+            "norms_per_layer": 3,
+            "qkv_bias": True,
+            "attention_output_bias": True,
+            "ffn_bias": True,
+            "position_embedding": "learned" if table else "none",
+            "embedding_norm": embedding_norm,
+            "final_norm": pre_norm if final is None else final,
+            "hidden_dropout": s.rate("dropout", 0.1),
+            "attention_dropout": s.rate("attention_dropout"),
+            "softmax_in_fp32": False,
+            "modules": "bart",
+            **({"max_positions": s.count("max_position_embeddings") + offset} if table else {}),
+            **({"head": "none"} if what == "bare" else {"tied_embeddings": s.flag("tie_word_embeddings", True)}),
+        }
+        encoder, decoder = [ENCODER] * layers[0], [DECODER] * layers[1]
+        variants: dict[str, Fields] = {ENCODER: {"norms_per_layer": 2, **differs}}
+        if s.kind == "nllb-moe":
+            encoder = _sparse(s.count("encoder_sparse_step", 4, least=0), layers[0], ENCODER, ENCODER_EXPERTS)
+            decoder = _sparse(s.count("decoder_sparse_step", 4, least=0), layers[1], DECODER, DECODER_EXPERTS)
+            variants = {
+                ENCODER: {**variants[ENCODER], "feed_forward": "dense"},
+                ENCODER_EXPERTS: {**variants[ENCODER], "feed_forward": "experts", "expert_ffn_hidden_size": inner[0]},
+                DECODER_EXPERTS: {"feed_forward": "experts"},
+            }
+            found |= {
+                "num_experts": s.count("num_experts"),
+                "top_k": 2,
+                "expert_ffn_hidden_size": inner[1],
+                "router_bias": s.flag("router_bias"),
+                "feed_forward": "dense",
+            }
+            s.ignore(*OF_EXPERTS)
+        return {**found, **_stacks(encoder, decoder, variants)}
+
+    return read
+
+
+def whisper(s: Source) -> Fields:
+    """BART's layers with norms in front over 1,500 frames of 30 s of sound; keys have no bias; two convolutions in front."""
+    read = bart(pre_norm=True, embedding_norm=False, offset=0)
+    h, mel = s.count("d_model"), s.count("num_mel_bins")
+    source, target = s.count("max_source_positions"), s.count("max_target_positions")
+    s.config["max_position_embeddings"] = target
+    found = read(s)
+    s.ignore(*OF_SOUND)
+    convolutions = 3 * mel * h + h + 3 * h * h + h
+    variants = tuple({**x, "layer_vectors": 2 * h} for x in found["variants"])  # biases of queries and values
+    return {
+        **found,
+        "qkv_bias": False,
+        "layer_vectors": 4 * h,
+        "variants": variants,
+        "source_positions": source,
+        "model_vectors": convolutions,
+    }
+
+
+READ: dict[str, Callable[[Source], Fields]] = {
+    "t5": t5(), "mt5": t5(), "umt5": t5(bias_in_each_layer=True),
+    "bart": bart(), "mbart": bart(pre_norm=True), "pegasus": bart(pre_norm=True, embedding_norm=False, offset=0),
+    "marian": bart(embedding_norm=False, offset=0), "m2m_100": bart(positions="none", pre_norm=True, embedding_norm=False),
+    "blenderbot": bart(pre_norm=True, embedding_norm=False, offset=0), "blenderbot-small": bart(offset=0),
+    "mvp": bart(), "plbart": bart(), "nllb-moe": bart(positions="none", pre_norm=True, embedding_norm=False),
+    "whisper": whisper,
+}  # fmt: skip
+"""Readers by ``model_type``."""

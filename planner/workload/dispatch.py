@@ -1,0 +1,59 @@
+"""Which library carries tokens to their experts, where the framework leaves it to the fabric."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from planner.common.message import Message
+from planner.hardware.cluster import Cluster
+from planner.model.architecture import Model
+from planner.workload.attention import attention_notes, attention_on, compute_capability
+from planner.workload.framework import Framework
+
+NODE_GPUS = 8
+"""GPUs that NVLink joins in one server at most; a larger domain is a rack (NVL72)."""
+SOURCE = "NVIDIA-NeMo/Megatron-Bridge, docs/training/moe-optimization.md"
+"""Hardware affinity: H100 and B200 of eight to a node DeepEP, GB200 and GB300 NVL72 HybridEP; alltoall runs everywhere."""
+LIBRARIES = {"deepep": "DeepEP", "hybridep": "HybridEP"}
+CAPABILITIES = (9, 10)
+"""Major compute capabilities of Hopper and of Blackwell for data centers."""
+
+
+def dispatcher_on(framework: Framework, cluster: Cluster, model: Model) -> Framework:
+    """The framework with the dispatcher that "auto" stands for on this fabric.
+
+    DeepEP on Hopper and Blackwell whose GPUs NVLink joins inside a server, HybridEP where it joins a rack, NCCL's all-to-all
+    on everything else (SOURCE) and where experts are padded to a capacity, which the other two do not do (Megatron-Core,
+    token_dispatcher.py, MoEFlexTokenDispatcher).
+    """
+    if framework.dispatcher != "auto" or not model.num_experts:
+        return framework
+    return framework.replaced(dispatcher="alltoall") if model.capacity_factor is not None else _by_fabric(framework, cluster)
+
+
+@lru_cache(maxsize=256)
+def _by_fabric(framework: Framework, cluster: Cluster) -> Framework:
+    capability = compute_capability(cluster.accelerator)
+    spans = [link.span or cluster.num_gpus for link in cluster.node.links if link.kind == "nvlink"]
+    if not spans or capability is None or capability[0] not in CAPABILITIES:
+        return framework.replaced(dispatcher="alltoall")
+    return framework.replaced(dispatcher="hybridep" if max(spans) > NODE_GPUS else "deepep")
+
+
+def stack_on(framework: Framework, cluster: Cluster, model: Model) -> Framework:
+    """The framework with the attention kernel and the dispatcher that it runs on the cluster."""
+    return dispatcher_on(attention_on(framework, cluster.accelerator, model.attention_sinks, model.position_bias), cluster, model)
+
+
+def stack_notes(framework: Framework, cluster: Cluster, model: Model, ep: int) -> tuple[str, ...]:
+    """What a reader should know of what ``stack_on`` chose."""
+    notes = attention_notes(framework, cluster.accelerator, model.attention_sinks, model.position_bias)
+    runs = dispatcher_on(framework, cluster, model).dispatcher
+    if framework.dispatcher != "auto" or ep == 1 or runs not in LIBRARIES:
+        return notes
+    said = Message(
+        "experts' tokens travel by {0}, the usual choice on {1}; where it is not installed: framework.dispatcher = alltoall",
+        LIBRARIES[runs],
+        cluster.node.name,
+    )
+    return (*notes, said)

@@ -1,0 +1,88 @@
+"""Encoder-decoders are read with the count of transformers' own modules, cut to a few narrow layers of unequal stacks."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq, T5EncoderModel
+
+from planner.common.errors import PlannerError
+from planner.model.huggingface import ENCODER_DECODERS, SEQUENCE_TO_SEQUENCE, known_types, model_from_config
+from planner.model.parameters import parameters_active, parameters_total
+
+T5 = {"num_layers": 2, "num_decoder_layers": 3, "d_model": 64, "d_ff": 100, "num_heads": 4, "d_kv": 8, "vocab_size": 1000}
+BART = {
+    "encoder_layers": 2, "decoder_layers": 3, "d_model": 64, "encoder_ffn_dim": 96, "decoder_ffn_dim": 100, "vocab_size": 1000,
+    "encoder_attention_heads": 4, "decoder_attention_heads": 8, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
+    "decoder_start_token_id": 2, "forced_eos_token_id": 2,
+}  # fmt: skip
+SPARSE = {"num_experts": 4, "encoder_sparse_step": 2, "decoder_sparse_step": 3}
+CASES = [
+    *((kind, T5 | {"feed_forward_proj": form}) for kind in ("t5", "mt5", "umt5") for form in ("relu", "gated-gelu")),
+    *((kind, BART | (SPARSE if kind == "nllb-moe" else {})) for kind in SEQUENCE_TO_SEQUENCE if not kind.endswith("t5")),
+]
+
+
+def config_of(made: Any) -> dict[str, Any]:
+    saved = json.loads(json.dumps(made.config.to_dict(), default=str))
+    return {**saved, "architectures": [type(made).__name__]}
+
+
+def on_meta(auto: Any, settings: Any) -> Any:
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        return auto.from_config(settings) if hasattr(auto, "from_config") else auto(settings)
+
+
+@pytest.mark.parametrize(("kind", "sizes"), CASES)
+def test_counts_are_those_of_transformers(kind: str, sizes: dict[str, Any]) -> None:
+    settings = AutoConfig.for_model(kind, **sizes)
+    for auto in (AutoModelForSpeechSeq2Seq if kind == "whisper" else AutoModelForSeq2SeqLM, AutoModel):
+        made = on_meta(auto, settings)
+        model = model_from_config(config_of(made), kind, "config.json")
+        assert parameters_total(model) == sum(weight.numel() for weight in made.parameters()), type(made).__name__
+        assert (model.num_encoder_layers, model.num_layers) == (2, 5)
+
+
+def test_the_encoder_of_t5_alone() -> None:
+    made = on_meta(T5EncoderModel, AutoConfig.for_model("t5", **T5))
+    model = model_from_config(config_of(made), "t5", "config.json")
+    assert model.architecture == "encoder"
+    assert parameters_total(model) == sum(weight.numel() for weight in made.parameters())
+
+
+def test_a_token_passes_two_experts() -> None:
+    """NLLB-MoE: of each sparse layer all but two experts are idle: two matrices and two biases."""
+    model = model_from_config({"model_type": "nllb-moe", **BART, **SPARSE}, "x", "config.json")
+    idle = 2 * (2 * 64 * 96 + 96 + 64) + 2 * (2 * 64 * 100 + 100 + 64)
+    assert parameters_active(model) == parameters_total(model) - idle
+
+
+def test_published_sizes() -> None:
+    """T5-11B (Raffel et al. 2020, section 2.3: 24 layers each, d_ff 65,536, 128 heads of 128) and BART-large (406 M)."""
+    t5 = {"model_type": "t5", "num_layers": 24, "d_model": 1024, "d_ff": 65536, "num_heads": 128, "d_kv": 128}
+    assert parameters_total(model_from_config(t5, "t5-11b", "config.json")) == pytest.approx(11e9, rel=0.03)
+    assert parameters_total(model_from_config({"model_type": "bart"}, "bart", "config.json")) == pytest.approx(406e6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"model_type": "t5", "feed_forward_proj": "gated-snake"}, "feed_forward_proj"),
+        ({"model_type": "bart", "architectures": ["BartForSequenceClassification"]}, "architectures"),
+        ({"model_type": "marian", "share_encoder_decoder_embeddings": False}, "share_encoder_decoder_embeddings"),
+        ({"model_type": "unheard_of", "is_encoder_decoder": True, "hidden_size": 64}, "cross_attention"),
+    ],
+)
+def test_what_is_not_read_is_named(changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(PlannerError, match=named) as caught:
+        model_from_config(changes, "x", "config.json")
+    assert len(str(caught.value)) <= 400
+
+
+def test_what_is_read_is_not_refused() -> None:
+    assert not set(ENCODER_DECODERS) & set(known_types())

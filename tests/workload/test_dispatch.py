@@ -1,0 +1,75 @@
+"""Laws of the dispatcher that is taken where nobody names one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from examples import LLAMA, MIXTRAL, model
+
+import planner
+from planner.hardware.cluster import Cluster, cluster
+from planner.training.plan import Plan
+from planner.workload.dispatch import dispatcher_on, stack_on
+from planner.workload.framework import load_framework
+
+CORE = load_framework("megatron-core")
+QUESTION: dict[str, Any] = {"model": "qwen3-30b-a3b", "job": {"seq_len": 4096, "global_batch_size": 64, "num_steps": 10}}
+
+
+@pytest.mark.parametrize(
+    ("node", "usual"),
+    [
+        # NVIDIA-NeMo/Megatron-Bridge, docs/training/moe-optimization.md, "Hardware affinity"
+        ("dgx-h100", "deepep"),
+        ("dgx-b200", "deepep"),
+        ("gb200-nvl72", "hybridep"),
+        ("gb300-nvl72", "hybridep"),
+        # neither runs there: Ampere's nodes, AMD's, cards without NVLink
+        ("dgx-a100-80gb", "alltoall"),
+        ("bm-gpu-mi300x-8", "alltoall"),
+        ("g6e-48xlarge", "alltoall"),
+    ],
+)
+def test_the_fabric_decides(node: str, usual: str) -> None:
+    on = cluster(node, num_nodes=2)
+    assert dispatcher_on(CORE, on, model(MIXTRAL)).dispatcher == usual
+    assert dispatcher_on(CORE.replaced(dispatcher="allgather"), on, model(MIXTRAL)).dispatcher == "allgather"
+    padded = dispatcher_on(CORE, on, model(MIXTRAL, capacity_factor=1.0))
+    assert padded.dispatcher == "alltoall"
+
+
+def test_a_model_without_experts_is_left_alone() -> None:
+    on = cluster("dgx-h100", num_nodes=2)
+    assert stack_on(CORE, on, model(LLAMA)) == CORE
+
+
+def asked(on: Cluster, **more: Any) -> Plan:
+    return planner.plan(**QUESTION, cluster=on, layout={"ep": 16, "zero": 1}, explain=False, **more)
+
+
+def test_naming_what_is_taken_by_default_changes_nothing() -> None:
+    on = cluster("dgx-h100", num_nodes=2)
+    default, named = asked(on), asked(on, framework="megatron-core")
+    assert default.framework.dispatcher == named.framework.dispatcher == "deepep"
+    assert default.step_time_s == named.step_time_s
+    slower = asked(on, framework={"name": "megatron-core", "dispatcher": "alltoall"})
+    assert slower.step_time_s > default.step_time_s
+
+
+def test_the_answer_names_the_library_where_tokens_travel() -> None:
+    on = cluster("dgx-h100", num_nodes=2)
+    assert any("DeepEP" in note for note in asked(on).notes)
+    alone = planner.plan(**QUESTION, cluster=on, layout={"pp": 16, "zero": 1}, explain=False)
+    assert not any("DeepEP" in note for note in alone.notes)
+
+
+@pytest.mark.parametrize("tool", ["megatron", "nemo"])
+@pytest.mark.parametrize("dispatcher", ["auto", "alltoall", "hybridep"])
+def test_the_launch_file_says_what_the_plan_counted(tool: str, dispatcher: str) -> None:
+    answer = asked(cluster("dgx-h100", num_nodes=2), framework={"name": "megatron-core", "dispatcher": dispatcher})
+    text = "\n".join(planner.export_plan(answer, tool).values()).replace("_", "-")
+    flex = {"deepep": True, "hybridep": True, "alltoall": False}[answer.framework.dispatcher]
+    assert ("flex" in text) == flex
+    assert answer.framework.dispatcher in text
+    assert ("moe-router-dtype" in text) == flex
