@@ -44,7 +44,8 @@ GPU, fp8 in blocks. A layer alone does not heat the chip: sustained fractions ar
 
 deepseek-ai/profile-data@449602428a, train.json: a forward and a backward chunk of DualPipe, 4 MoE layers each, ep 64, 8 nodes,
 fp8, even routing. The profile's computation and exchange run side by side, and the exchange holds some of the processors; rows
-are priced alone, and dispatch in 16 bit where DeepSeek sends 8. Seconds of one layer, forward and backward.
+are priced alone, and dispatch in 16 bit where DeepSeek sends 8. Casts stand apart, as in the profile. Seconds of one layer,
+forward and backward.
 
 {table(step)}
 """

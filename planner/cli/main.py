@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
         sys.exit(0)
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped", file=sys.stderr)
+        print(spoken_word("stopped"), file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         refuse(

@@ -42,7 +42,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "rotary": ("attention: rotary", "attention: rotary gradient"),
 }  # fmt: skip
-"""Groups of the step that rows have an equal of; weights' gradients and casts are parts of several rows here."""
+"""Groups of the step that rows have an equal of; weights' gradients are parts of several groups there. Products without casts."""
+CASTS = "quantization, casts, transposes"
+"""The group that is a part of every product here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,7 @@ def moe_layers() -> tuple[Compared, ...]:
             "seq_len": int(row["seq_len"]),
             "global_batch_size": 8 * int(row["micro_batch_size"]),
             "precision": row["precision"],
+            "fp8_recipe": row["recipe"] or None,
             "routing": row["routing"],
         }
         layout = Layout(ep=int(row["ep"]), zero=1, micro_batch_size=int(row["micro_batch_size"]))
@@ -91,21 +94,25 @@ def deepseek_step() -> tuple[Compared, ...]:
     """Groups of kernels of one layer of DeepSeek-V3, forward and backward, in training: 64 H800, ep 64, fp8, even routing."""
     on = build_cluster(load_node("hgx-h800"), num_gpus=64)
     stack = load_framework("megatron-core").replaced(dispatcher="deepep")
-    job = {"seq_len": 4096, "global_batch_size": 64, "precision": "fp8", "routing": "forced"}
+    job = {"seq_len": 4096, "global_batch_size": 64, "precision": "fp8", "fp8_recipe": "blockwise", "routing": "forced"}
     setting = _setting(load_model("deepseek-v3"), stack, job, Layout(ep=64, zero=1), on)
+    curves = curves_of(on.accelerator)
+    ready = curves.replaced(fp8_cast_passes=0.0, fp8_latency_s=0.0)
     seconds: dict[str, float] = {}
+    casts = 0.0
     for row in _layer(setting):
-        name = f"{row.block}: {row.name}"
-        seconds[name] = seconds.get(name, 0.0) + _seconds(row, setting, on, curves_of(on.accelerator))
+        name, alone = f"{row.block}: {row.name}", _seconds(row, setting, on, ready)
+        seconds[name] = seconds.get(name, 0.0) + alone
+        casts += _seconds(row, setting, on, curves) - alone
     return tuple(
         Compared(
             name=row["group"],
             part="layer",
             measured_s=float(row["seconds_per_layer"]),
-            predicted_s=sum(seconds[name] for name in GROUPS[row["group"]]),
+            predicted_s=casts if row["group"] == CASTS else sum(seconds[name] for name in GROUPS[row["group"]]),
         )
         for row in _rows(STEP)
-        if row["group"] in GROUPS
+        if row["group"] in (*GROUPS, CASTS)
     )
 
 

@@ -156,7 +156,8 @@ def read_run(name: str, given: Mapping[str, str]) -> Run:
     for words, why in _labels()["not_told"].items():
         if words in given.get("notes", ""):
             raise PlannerError("notes = {0!r}: {1}", given["notes"], why)
-    given = noted(given, _labels())
+    told = [r["notes"] for r in _recipes() if r.get("notes", "") and r["notes"] in given.get("notes", "")]
+    given = {**noted(given, _labels()), "recipe_told": ";".join(sorted(set(told)))}
     key = tuple((k, v) for k, v in given.items() if v != "" and k not in ANSWERS)
     asked = _question(key)
     measured = _step_time(given, asked.job)
@@ -193,13 +194,29 @@ def _question(key: tuple[tuple[str, str], ...]) -> Question:
         raise PlannerError("framework = {0!r} is not known; {1}", row["framework"], near(row["framework"], known))
     if _translated("data_parallel", row.get("data_parallel", "")) in ("2", "3"):
         label = _labels()["sharded"].get(label, label)
-    row = {**_labels()["framework_defaults"].get(label, {}), **{k: v for k, v in row.items() if v != ""}}
+    row = {**_labels()["framework_defaults"].get(label, {}), **_recipe(row, label), **{k: v for k, v in row.items() if v != ""}}
     row["accelerator"] = _translated("accelerator", row.get("accelerator", ""))
     framework = _framework(row, load_framework(label))
     layouts = _layouts(row, framework)
     model = catalog_model(row, _labels()) or _model(row)
     job = _job(row, layouts[0], model)
     return Question(model=model, cluster=_cluster(row), framework=framework, job=job, layouts=layouts, assumed=assumed)
+
+
+@cache
+def _recipes() -> list[dict[str, Any]]:
+    """What frameworks' published recipes set, by model and chip."""
+    return list(read_table(LABELS)["recipe"])
+
+
+def _recipe(row: Mapping[str, str], framework: str) -> dict[str, str]:
+    """Cells that a framework's published recipe for this model and chip sets; later entries count more."""
+    found: dict[str, str] = {}
+    for recipe in _recipes():
+        starts = all(_plain(row.get(c, "")).startswith(_plain(recipe.get(c, ""))) for c in ("model", "accelerator"))
+        if framework == recipe["framework"] and starts and recipe.get("notes", "") in row.get("recipe_told", ""):
+            found |= recipe["cells"]
+    return found
 
 
 @cache
@@ -284,10 +301,7 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
     modules = _recompute_modules(row)
     if modules:
         changes["recompute_modules"] = modules
-    if row.get("dispatcher"):
-        changes["dispatcher"] = row["dispatcher"].lower()
-    elif start.dispatcher == "auto":  # measured runs that name none took NCCL's
-        changes["dispatcher"] = "alltoall"
+    changes |= _experts_and_rotary(row, start)
     changes |= _releases(row, start)
     if not yes(row, "overlap_grad_reduce", default=True) and start.overlap_gradient_reduction > 0:
         changes["overlap_gradient_reduction"] = 0.0
@@ -296,6 +310,18 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
     if yes(row, "compile"):
         changes["compile"] = True
     return _changed(start, tuple(sorted(changes.items()))) if changes else start
+
+
+def _experts_and_rotary(row: Mapping[str, str], start: Framework) -> dict[str, Any]:
+    """How tokens come to their experts, and whether queries and keys are rotated by a kernel of their own."""
+    changes: dict[str, Any] = {}
+    if row.get("dispatcher"):
+        changes["dispatcher"] = row["dispatcher"].lower()
+    elif start.dispatcher == "auto":  # measured runs that name none took NCCL's
+        changes["dispatcher"] = "alltoall"
+    if not yes(row, "fused_rotary", default=True):
+        changes["fused_rotary"] = False
+    return changes
 
 
 CUDNN_FIRST_IN = (2, 13)
@@ -364,6 +390,8 @@ def _job(row: Mapping[str, str], layout: Layout, model: Model) -> Job:
         "optimizer_in_backward": "optimizer_in_bwd" in optimizer,
         **tuning_fields(row, model, _labels()),
     }
+    if fields["precision"] == "fp8":
+        fields["fp8_recipe"] = _fp8_recipe(row)
     if row.get("routing"):
         fields["routing"] = row["routing"]
     if row.get("grad_dtype"):
@@ -372,6 +400,14 @@ def _job(row: Mapping[str, str], layout: Layout, model: Model) -> Job:
             raise PlannerError("grad_dtype = {0!r}: must be fp32, bf16 or fp16", row["grad_dtype"])
         fields["gradient_dtype"] = "fp32" if wide else "same"
     return Job.build(fields, "row")
+
+
+def _fp8_recipe(row: Mapping[str, str]) -> str | None:
+    """The recipe's column, else what the word for the precision says of it ("mxfp8")."""
+    told = row.get("fp8_recipe", "")
+    if told:
+        return _translated("fp8_recipe", told)
+    return _spellings("fp8_recipe").get(_plain(row.get("precision", "")))
 
 
 def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]:

@@ -184,6 +184,7 @@ def training_arguments(plan: Plan) -> dict[str, Any]:
         "bf16": half,
         "fp16": job.precision == "fp16",
         "fp8-format": "hybrid" if job.precision == "fp8" else None,
+        "fp8-recipe": (job.fp8_recipe or "tensorwise") if job.precision == "fp8" else None,
         "fp8-param-gather": job.precision == "fp8" and plan.framework.fp8_parameters,
         "fp4-format": "e2m1" if job.precision == "nvfp4" else None,
         "accumulate-allreduce-grads-in-fp32": gradient == "fp32" and job.precision != "fp32",

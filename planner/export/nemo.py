@@ -22,7 +22,17 @@ from planner.export.megatron import (
 from planner.training.plan import Plan
 
 CHECKED = "Megatron-Bridge 0.2 with Megatron-Core 0.16"
-PRECISIONS = {"bf16": "bf16_mixed", "fp16": "fp16_mixed", "fp8": "bf16_with_fp8_delayed_scaling_mixed"}
+PRECISIONS = {
+    "bf16": "bf16_mixed",
+    "fp16": "fp16_mixed",
+    "fp8": "bf16_with_fp8_current_scaling_mixed",
+    "delayed": "bf16_with_fp8_delayed_scaling_mixed",
+    "tensorwise": "bf16_with_fp8_current_scaling_mixed",
+    "blockwise": "bf16_with_fp8_subchannel_scaling_mixed",
+    "mxfp8": "bf16_with_mxfp8_mixed",
+    "nvfp4": "bf16_with_nvfp4_mixed",
+}
+"""Recipes by the job's precision, FP8's by how it scales."""
 
 
 def nemo_files(plan: Plan) -> dict[str, str]:
@@ -30,9 +40,7 @@ def nemo_files(plan: Plan) -> dict[str, str]:
     for check in (training_arguments, parallel_arguments, memory_arguments):  # what Megatron-LM cannot do, NeMo cannot either
         check(plan)
     if plan.job.precision not in PRECISIONS:
-        raise refuse(
-            "nemo", Message("job.precision = {0!r} has no recipe", plan.job.precision), Message("use {0}", ", ".join(PRECISIONS))
-        )
+        raise refuse("nemo", Message("job.precision = {0!r} has no recipe", plan.job.precision), "use bf16, fp16, fp8 or nvfp4")
     text = comment(plan, CHECKED, ("cluster.num_gpus",)) + "# the model itself comes from the recipe that these fields override\n"
     for group, fields in config(plan).items():
         if not isinstance(fields, dict):
@@ -89,5 +97,5 @@ def config(plan: Plan) -> dict[str, Any]:
             "use_precision_aware_optimizer": x.offload_optimizer or None,
         },
         "comm_overlap": {"tp_comm_overlap": f.overlap_tensor_parallel > 0 and x.tp > 1},
-        "mixed_precision": PRECISIONS[job.precision],
+        "mixed_precision": PRECISIONS[job.fp8_recipe or job.precision],
     }

@@ -445,4 +445,5 @@ def usable_bytes(cluster: Cluster) -> float:
 
 def host_usable_bytes(cluster: Cluster) -> float:
     """Host memory for each GPU; infinite where the node's is not known."""
-    return (cluster.node.host_memory_bytes or np.inf) / gpus_of_host(cluster)
+    room: float = (cluster.node.host_memory_bytes or np.inf) / gpus_of_host(cluster)
+    return room

@@ -40,6 +40,8 @@ class Curves(Spec):
     fp8_latency_s: Seconds = 1.25e-5
     fp8_peak_fraction: Fraction = 0.76
     fp8_depth: Size = 300.0
+    fp8_block_fraction: Fraction | None = None  # where scales of blocks are applied on CUDA cores; None = fp8_peak_fraction
+    fp8_block_depth: Size | None = None  # likewise; None = fp8_depth
     fp8_cast_passes: Size = 2.7  # passes over the activations (read, write, scale) to quantize them
     grouped_tokens: Size = 32.0  # rows lost to ragged tiles, per expert
     grouped_fraction: Fraction = 1.0  # of the plain matrix multiply's fraction

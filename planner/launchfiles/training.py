@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.launchfiles.models import described_model, model_table, torchtitan_model
 from planner.launchfiles.numbers import names_of, whole
 from planner.launchfiles.understanding import Said, shown
+from planner.workload.fp8_recipe import Fp8Recipe
 from planner.workload.framework import load_framework
 from planner.workload.resolve import as_model
 
@@ -125,8 +126,16 @@ def _precision(said: Said, framework: str) -> None:
     converters = " ".join(names_of(f.get("said.converters", "")))
     if "job.precision" not in f:
         found = _precision_of(said, "float8" in converters or "mxfp8" in converters)
+        recipe = found if found in get_args(Fp8Recipe) else "mxfp8" if "mxfp8" in converters else None
+        if recipe is not None:  # NeMo's mixed_precision and torchtitan's converters name it in one word with the precision
+            found = "fp8"
+            f.setdefault("job.fp8_recipe", recipe)
         if found is not None:
             f["job.precision"] = found
+    if f.get("job.precision") != "fp8":
+        f.pop("job.fp8_recipe", None)
+    elif said.has("megatron"):  # its default where only the format is given
+        f.setdefault("job.fp8_recipe", "delayed")
     if said.has("megatron") and "job.gradient_dtype" not in f:
         half = f.get("job.precision") in ("bf16", "fp8", "nvfp4")
         wide = half and not f.get("said.gradients_16")

@@ -266,6 +266,7 @@ def _indexer_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     if not m.index_num_heads:
         return ()
     heads, d = float(m.index_num_heads), float(m.index_head_dim)
+    seen: Number
     if m.compress_ratio:
         seen, made = compressed_keys(float(setting.job.seq_len), m.compress_ratio)
         chosen = min(float(m.index_top_k), made)

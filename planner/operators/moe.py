@@ -10,6 +10,7 @@ from planner.common.arrays import Number
 from planner.model.architecture import LayerKind
 from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
 from planner.operators.feed_forward import gated_or_plain
+from planner.operators.routing import distinct_places
 from planner.operators.row import Collective, Matmul, Phase, Row, changed, communication, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters
@@ -122,6 +123,7 @@ def _dispatch(setting: Setting) -> tuple[Row, ...]:
         *_permute("permute", setting),
         *_exchange("dispatch", setting, "all_gather", "reduce_scatter"),
         *_sort_received("sort by expert", setting),
+        *_pad("pad for fp8", setting),
     )
 
 
@@ -130,6 +132,7 @@ def _combine(setting: Setting) -> tuple[Row, ...]:
     m, w = setting.model, setting.width
     kept = w * expert_tokens(setting) * float(m.hidden_size) if setting.framework.weighs_expert_outputs else 0.0
     return (
+        *_pad("unpad", setting),
         *_sort_received("sort by rank", setting),
         *_exchange("combine", setting, "reduce_scatter", "all_gather"),
         *_permute("unpermute", setting, kept),
@@ -139,20 +142,27 @@ def _combine(setting: Setting) -> tuple[Row, ...]:
 def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]:
     """Each token is read once and written top_k times, or the other way round: (1 + 1 / top_k) w an element moved.
 
-    A loop over experts finds, gathers, weighs and adds each one's tokens (transformers, MixtralSparseMoeBlock).
+    DeepEP delivers a token once to each rank of its experts, where it is read for its copies: (1 + ranks / top_k) w. HybridEP
+    does this inside its exchange (dispatch_with_permute, combine_with_unpermute: deepseek-ai/DeepEP, hybrid-ep). A loop over
+    experts finds, gathers, weighs and adds each one's tokens (transformers, MixtralSparseMoeBlock).
     """
-    m, w = setting.model, setting.width
+    m, w, f = setting.model, setting.width, setting.framework
     elements = float(m.top_k) * setting.sequence_tokens * float(m.hidden_size)
-    moved = (1.0 + 1.0 / float(m.top_k)) * w * elements
+    across = (setting.ep > 1).astype(float)
+    arriving: Number = 1.0
+    if f.dispatcher == "deepep":
+        arriving = np.where(across > 0, distinct_places(setting.ep, m.router_reach, float(m.top_k)), 1.0)
+    moved = (1.0 + arriving / float(m.top_k)) * w * elements
+    if f.dispatcher == "hybridep":
+        moved = moved * (1.0 - across)
     kernels = 2.0 if setting.framework.grouped_experts else LOOP_KERNELS * m.num_experts / setting.ep
-    return pointwise(
-        name,
-        BLOCK,
-        forward_bytes=moved,
-        backward_bytes=moved,
-        kernels=kernels,
-        saved_bytes=kept,
-    )
+    rows = pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=kernels, saved_bytes=kept)
+    return _copies(rows, setting) if f.grouped_experts else rows
+
+
+def _copies(rows: tuple[Row, ...], setting: Setting) -> tuple[Row, ...]:
+    """Rows that only move whole tokens: at the rate of a streaming copy, whatever the stack's other kernels reach."""
+    return tuple(changed(row, rate=1.0 / setting.framework.memory_rate) for row in rows)
 
 
 def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
@@ -165,7 +175,21 @@ def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
         return ()
     several = ((setting.ep > 1) & (setting.ep < m.num_experts)).astype(float)
     moved = np.asarray(2.0 * setting.width * expert_tokens(setting) * float(m.hidden_size) * several)
-    return pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=2.0 * several)
+    return _copies(pointwise(name, BLOCK, forward_bytes=moved, backward_bytes=moved, kernels=2.0 * several), setting)
+
+
+def _pad(name: str, setting: Setting) -> tuple[Row, ...]:
+    """FP8 products want each expert's tokens in multiples of 16 or 32: a copy pads what arrived, another drops the padding.
+
+    Of dropless experts, unless the router fills up (Megatron-Core, moe_router_padding_for_fp8) or HybridEP does as it permutes.
+    """
+    m, f = setting.model, setting.framework
+    pads = f.pads_expert_tokens and setting.precision.matmul in ("fp8", "fp4") and m.capacity_factor is None
+    if not pads or f.dispatcher == "hybridep":
+        return ()
+    held = setting.width * expert_tokens(setting) * float(m.hidden_size)
+    rows = pointwise(name, BLOCK, forward_bytes=2.0 * held, backward_bytes=2.0 * held, workspace_bytes=held)
+    return _copies(rows, setting)
 
 
 def _exchange(name: str, setting: Setting, forward: Collective, backward: Collective) -> tuple[Row, ...]:

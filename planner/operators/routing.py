@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from planner.common.arrays import Array
+from planner.common.arrays import Array, Number
 from planner.model.architecture import Model
 from planner.workload.job import Job
 
@@ -48,6 +48,12 @@ def fullest_rank_load(num_experts: int, top_k: int, ep: Array, skew: float) -> A
             load = 1.0 + NORMAL.inv_cdf((degree - 0.375) / (degree + 0.25)) * deviation
             result = np.where(ep == degree, min(load, most), result)
     return result
+
+
+def distinct_places(places: Number, reach: float, copies: float) -> Array:
+    """Of ``places`` with equal parts of the experts, those that a token's ``copies`` experts lie on, in ``reach`` of them."""
+    open_ = np.maximum(np.asarray(places) * reach, 1.0)
+    return np.asarray(open_ * (1.0 - np.power(1.0 - 1.0 / open_, copies)))
 
 
 def expert_load(model: Model, job: Job, ep: Array) -> Array:

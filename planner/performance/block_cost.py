@@ -120,11 +120,13 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     rows = tuple(rows)
     for row, seconds in zip(rows, _seconds_of(rows, setting, cluster, curves), strict=True):
         phase = row.phase
-        if row.group is None:
+        if seconds is None:
+            pass
+        elif row.collective is None or row.group is None:
             device[phase] = device[phase] + seconds
             if row.name.endswith("weight gradient"):
                 sums["weight"] = sums["weight"] + seconds
-        elif seconds is not None:
+        else:
             exposed[row.group] = exposed[row.group] + seconds
             waiting[phase] = waiting[phase] + seconds
         if waits and not (_is_nothing(row.kernels) and _is_nothing(row.host_s)):
@@ -271,7 +273,8 @@ def computes_s(rows: Sequence[Row], setting: Setting, cluster: Cluster, curves: 
     """``compute_s`` of several rows."""
     f = setting.framework
     dtypes = (setting.precision.matmul, setting.unquantized_dtype)
-    return devices_s(rows, setting.tp.shape, cluster.accelerator, curves, *dtypes, f.flash_attention, f.memory_rate)
+    how = (*dtypes, f.flash_attention, f.memory_rate, setting.job.scaling)
+    return devices_s(rows, setting.tp.shape, cluster.accelerator, curves, *how)
 
 
 def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
@@ -285,6 +288,7 @@ def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> A
         setting.unquantized_dtype,
         f.flash_attention,
         f.memory_rate,
+        setting.job.scaling,
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from planner.common.arrays import Array, Number
 from planner.hardware.cluster import Cluster, CollectiveFit, CollectiveName, Link
+from planner.operators.routing import distinct_places
 
 
 def bus_factor(collective: CollectiveName, ranks: Number) -> Number:
@@ -89,12 +90,6 @@ def token_exchange_s(cluster: Cluster, token_bytes: Number, copies: float, reach
     inside = collective_s(cluster, "all_to_all", message * at_ranks, local, stride)
     across = collective_s(cluster, "all_to_all", message * at_nodes, nodes, stride * local)
     return np.asarray(np.maximum(inside, across))
-
-
-def distinct_places(places: Number, reach: float, copies: float) -> Array:
-    """Of ``places`` with equal parts of the experts, those that a token's ``copies`` experts lie on, in ``reach`` of them."""
-    open_ = np.maximum(np.asarray(places) * reach, 1.0)
-    return np.asarray(open_ * (1.0 - np.power(1.0 - 1.0 / open_, copies)))
 
 
 def _link_s(

@@ -62,6 +62,7 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
             job.precision,
             framework.name,
         )
+    _check_fp8_recipe(cluster, framework, job)
     check_teacher(model, job)
     _check_images(model, job)
     if job.multi_token_prediction and model.head != "language_model":
@@ -111,6 +112,23 @@ def _check_encoder(model: Model, job: Job) -> None:
             target,
             model.name,
             model.max_positions,
+        )
+
+
+def _check_fp8_recipe(cluster: Cluster, framework: Framework, job: Job) -> None:
+    """Raise PlannerError for a recipe that the tensor cores or the framework's library lack."""
+    capability = cluster.accelerator.compute_capability.partition(".")[0]
+    if job.fp8_recipe == "mxfp8" and capability.isdigit() and int(capability) < 10:
+        raise PlannerError(
+            "job.fp8_recipe = 'mxfp8': the tensor cores of {0} take no scales of blocks, Blackwell's do; use tensorwise, "
+            "delayed or blockwise.",
+            cluster.accelerator.name,
+        )
+    if job.fp8_recipe == "rowwise" and framework.mixed_precision == "master_weights":
+        raise PlannerError(
+            "job.fp8_recipe = 'rowwise': {0} quantizes with Transformer Engine, which has no scales of rows; use tensorwise, "
+            "delayed, blockwise or mxfp8.",
+            framework.name,
         )
 
 

@@ -12,6 +12,9 @@ from planner.hardware.cluster import Accelerator
 from planner.hardware.curves import Curves
 from planner.hardware.measured_kernels import Kernel, shelves
 from planner.operators.row import FusedAttention, Matmul, Row, changed
+from planner.workload.fp8_recipe import SCALINGS, Scaling
+
+TENSORWISE = SCALINGS["tensorwise"]
 
 
 def device_s(
@@ -22,19 +25,20 @@ def device_s(
     unquantized: str,
     flash: int = 3,
     elementwise_rate: float = 1.0,
+    scaling: Scaling = TENSORWISE,
 ) -> Array:
     """Seconds that ``row`` keeps the device busy, shape of its arrays.
 
     ``dtype`` is the matrix-multiply type of the job, ``unquantized`` that of attention; ``flash`` the
     generation of the stack's fused attention, ``elementwise_rate`` of its memory-bound
-    kernels over streaming. Communication is not counted
+    kernels over streaming, ``scaling`` how it quantizes to FP8. Communication is not counted
     here. Zero flops and zero kernels take no time.
     """
     if isinstance(row.work, Matmul):
         own = _own_dtype(row.work, accelerator, dtype)
-        seconds = _matmul_s(row, row.work, accelerator, curves, own)
+        seconds: Number = law = _matmul_s(row, row.work, accelerator, curves, own, scaling)
         if accelerator.measured_kernels:
-            seconds = _kept_s(row, row.work, accelerator, curves, own, seconds)
+            seconds = _kept_s(row, row.work, accelerator, curves, own, law, scaling)
     elif isinstance(row.work, FusedAttention):
         rate = {1: curves.flash1_rate, 2: curves.flash2_rate}.get(flash, 1.0)
         seconds = _attention_s(row, row.work, accelerator, curves, unquantized, rate)
@@ -78,25 +82,27 @@ def devices_s(
     unquantized: str,
     flash: int = 3,
     elementwise_rate: float = 1.0,
+    scaling: Scaling = TENSORWISE,
 ) -> list[Array]:
     """``device_s`` of several rows over layouts of ``shape``; the same bits, in fewer calls where the layouts are few."""
     if len(shape) != 1 or shape[0] > MOST_STACKED or accelerator.measured_kernels:
-        return [device_s(row, accelerator, curves, dtype, unquantized, flash, elementwise_rate) for row in rows]
+        return [device_s(row, accelerator, curves, dtype, unquantized, flash, elementwise_rate, scaling) for row in rows]
     found: dict[int, Array] = {}
     alike: dict[tuple[object, ...], list[int]] = {}
     for i, row in enumerate(rows):
         if isinstance(row.work, FusedAttention):
-            found[i] = device_s(row, accelerator, curves, dtype, unquantized, flash, elementwise_rate)
+            found[i] = device_s(row, accelerator, curves, dtype, unquantized, flash, elementwise_rate, scaling)
         elif isinstance(row.work, Matmul):
-            alike.setdefault((_own_dtype(row.work, accelerator, dtype), row.work.grouped), []).append(i)
+            gradient = row.phase == "backward", row.name.endswith("weight gradient")
+            alike.setdefault((_own_dtype(row.work, accelerator, dtype), row.work.grouped, *gradient), []).append(i)
         else:
-            alike.setdefault((row.rate,), []).append(i)
+            alike.setdefault((row.rate if isinstance(row.rate, float) else id(row.rate),), []).append(i)
     for key, members in alike.items():
         several = [rows[i] for i in members]
         one = several[0]
         together = _together(several, shape)
         if isinstance(together.work, Matmul):
-            seconds: Number = _matmul_s(together, together.work, accelerator, curves, str(key[0]))
+            seconds: Number = _matmul_s(together, together.work, accelerator, curves, str(key[0]), scaling)
         else:
             seconds = _moved_s(together, one.rate, accelerator, curves, elementwise_rate)
         found.update(zip(members, np.asarray(seconds, dtype=float), strict=True))
@@ -149,12 +155,12 @@ def _layout(row: Row) -> str:
     return "tn" if row.name.endswith("weight gradient") else "nn" if row.name.endswith("input gradient") else ""
 
 
-def _kept_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, law: Array) -> Array:
+def _kept_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, law: Array, scaling: Scaling) -> Array:
     """The measured seconds where there are some, slowed from a short burst's clocks to training's as the law is."""
     found = measured_s(row, accelerator, dtype)
     if np.all(np.isnan(found)):
         return law
-    burst = _matmul_s(row, work, accelerator, curves.model_copy(update={"sustained_fraction": 1.0}), dtype)
+    burst = _matmul_s(row, work, accelerator, curves.model_copy(update={"sustained_fraction": 1.0}), dtype, scaling)
     return np.asarray(np.where(np.isnan(found), law, found * np.divide(law, burst, where=burst > 0, out=np.ones_like(law))))
 
 
@@ -172,13 +178,20 @@ def matmul_efficiency(work: Matmul, accelerator: Accelerator, curves: Curves, dt
     return np.asarray(work.flops / _matmul_s(row, work, accelerator, curves, dtype) / accelerator.peak(dtype))
 
 
-def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str) -> Array:
+def _matmul_s(
+    row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, scaling: Scaling = TENSORWISE
+) -> Array:
     peak: Number = accelerator.peak(dtype)
     fp8 = dtype in ("fp8", "fp4")
+    blocks = dtype == "fp8" and scaling.blocks
     fraction = curves.fp8_peak_fraction if fp8 else curves.matmul_peak_fraction
     if dtype == "fp32" and curves.cuda_core_fraction is not None:
         fraction = curves.cuda_core_fraction
     depth = curves.fp8_depth if fp8 else curves.matmul_depth
+    if blocks and curves.fp8_block_fraction is not None:
+        fraction = curves.fp8_block_fraction
+    if blocks and curves.fp8_block_depth is not None:
+        depth = curves.fp8_block_depth
     latency = curves.matmul_latency_s
     sustained = curves.fp8_sustained_fraction if fp8 else curves.sustained_fraction
     m = work.m
@@ -197,9 +210,21 @@ def _matmul_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, 
     smaller = np.minimum(compute, memory)
     seconds = larger * np.power(1.0 + np.power(smaller / larger, p), 1.0 / p)
     # quantizing reads two bytes and writes one; the fit counts passes over them, and a floor
-    casts = np.where(np.asarray(work.cast) > 0, curves.fp8_latency_s, 0.0)
-    cast = casts + curves.fp8_cast_passes * 3.0 * work.cast / bandwidth if fp8 else 0.0
+    elements = _quantized(row, work, scaling if dtype == "fp8" else TENSORWISE)
+    casts = np.where(np.asarray(elements) > 0, curves.fp8_latency_s, 0.0)
+    cast = casts + curves.fp8_cast_passes * 3.0 * elements / bandwidth if fp8 else 0.0
     return np.asarray(active * (latency + seconds + cast))
+
+
+def _quantized(row: Row, work: Matmul, scaling: Scaling) -> Number:
+    """Elements that are quantized for a product, each counted as often as a recipe goes over it, in passes of ``tensorwise``."""
+    cast, weight_gradient = work.cast, row.name.endswith("weight gradient")
+    if scaling.inputs and row.phase != "backward" and not work.grouped:
+        cast = cast + work.batch * work.m * work.k
+    cast = cast * scaling.casts
+    if scaling.weights and not weight_gradient:
+        cast = cast + work.batch * work.k * work.n * scaling.passes
+    return cast
 
 
 TENSOR_ROW_BYTES = 16.0

@@ -91,12 +91,12 @@ class Deployment:
     @property
     def certainty(self) -> str:
         """ "fits", "probably fits", "probably does not fit" or "does not fit"."""
-        return sure.certainty(self.intervals["total_bytes"], self.limit_bytes, self.fits)
+        return sure.certainty(self.intervals["total_bytes"], self.card_bytes, self.fits)
 
     @property
     def fit_probability(self) -> float:
-        """Probability that the fullest GPU's memory is enough."""
-        return float(self.intervals["total_bytes"].probability_below(self.limit_bytes))
+        """Probability that the fullest GPU's memory is enough: what the engine leaves free of a card is there for surprises."""
+        return float(self.intervals["total_bytes"].probability_below(self.card_bytes))
 
     @property
     def stability(self) -> str | None:

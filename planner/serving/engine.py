@@ -72,6 +72,8 @@ class Engine(Spec):
     expanding_compute_rate: Rate = 0.7  # of multiplying by weights that are expanded on the way
     mxfp4_compute_rate: Rate = 1.0  # of that for mxfp4
     expanding_kernel_s: Seconds = 0.0  # more of it for each such matrix multiply
+    expands_first: bool = False  # prefill writes narrow weights to memory in 16 bit, then multiplies by those
+    casts_activations: bool = False  # activations are fp32: prefill converts them to 16 bit and back around each multiply
     fused_experts: bool = True  # a layer's experts are sorted and multiplied by grouped kernels, with the latency that these have
     sm_bytes_per_s: Annotated[float, Field(gt=0)] = 1e13  # 16-bit weights that one multiprocessor reads at most
     expanding_sm_bytes_per_s: Annotated[float, Field(gt=0)] = 1e13  # stored bytes that one expands at most
@@ -99,8 +101,10 @@ class Engine(Spec):
 
     # batching and placement
     pipelined: bool = True  # stages work at the same time on parts of the batch; else one after the other
-    prefill_chunk: Annotated[int, Field(ge=0)] = 0  # stages prefill parts of so many tokens at the same time; 0 = whole prompts
-    prefill_chunks_in_flight: Annotated[int, Field(gt=0)] = 1_000_000  # of these, at most
+    prefill_chunk: Annotated[int, Field(ge=0)] = 0  # tokens of a prefill pass; stages work on several; 0 = whole prompts
+    prefill_copies: Annotated[int, Field(gt=0)] = 1_000_000  # passes that the stages hold inputs of at the same time
+    prefill_launches_per_layer: Annotated[float, Field(ge=0)] = 0.0  # that the host queues for a pass; 0 = never waits
+    expanding_launches_per_layer: Annotated[float, Field(ge=0)] = 0.0  # more of them where weights are expanded first
     max_batch: Annotated[int, Field(gt=0)] = 256
     prefill_tokens: Annotated[int, Field(gt=0)] = 8192  # most tokens of one prefill pass
     prefill_beside: bool = False  # prefill shares a pass with decoding, as far as ``prefill_tokens`` go; else decoding waits

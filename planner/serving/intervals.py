@@ -205,9 +205,9 @@ def _grows(why: str) -> str:
     )
 
 
-def certainty(need: Interval, limit_bytes: float, fits: bool) -> str:
+def certainty(need: Interval, card_bytes: float, fits: bool) -> str:
     """Whether it fits, by the interval of memory: "fits", "probably fits", "probably does not fit", "does not fit"."""
-    sure = need.upper <= limit_bytes if fits else need.lower > limit_bytes
+    sure = need.upper <= card_bytes if fits else need.lower > card_bytes
     return ("" if sure else "probably ") + ("fits" if fits else "does not fit")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from planner.performance.roofline import device_s
 from planner.serving.rows import Phase, Shape, pass_rows
 from planner.serving.setting import Setting
 from planner.serving.speculative import expected_tokens
+
+LAUNCH_QUEUE = 1024.0
+"""Launches that the CUDA driver queues for one GPU before the next one blocks the host thread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,21 +100,30 @@ class Times:
     def _parts(self, sequences: Array, prompt: Array) -> tuple[Array, Array]:
         """(parts that the prompts of a pass are split into over the sequences, seconds of all stages over one part's pass).
 
-        n parts fill and drain a pipeline of pp stages: (n + pp - 1) / pp passes of one part; parts of a prompt, over those of
-        the whole: (n + pp - 1) / (n pp).
+        n parts fill and drain a pipeline of pp stages: (n + pp - 1) / pp passes of one part; n chunks, over those of one stage
+        after the other: ``overlapped(n)`` / (n pp).
         """
         pp, engine = float(self.setting.serving.pp), self.setting.engine
         one = np.ones_like(sequences)
         if pp == 1.0:
             return one, one
         if engine.prefill_chunk:
-            n = np.maximum(np.ceil(prompt * sequences / engine.prefill_chunk), 1.0)
-            n = np.minimum(n, engine.prefill_chunks_in_flight)
-            return one, (n + pp - 1.0) / (n * pp)
+            n = self.chunks(sequences, prompt)
+            stages = overlapped(int(n.max()), int(pp), min(self._queued_passes, float(engine.prefill_copies)))
+            return one, np.asarray(stages[n.astype(int) - 1] / (n * pp))
         if not engine.pipelined:
             return one, one
         several = sequences >= pp
         return np.where(several, pp, 1.0), np.where(several, (2.0 * pp - 1.0) / pp, 1.0)
+
+    @cached_property
+    def _queued_passes(self) -> float:
+        """Passes of one stage whose launches its GPU's queue holds: ``LAUNCH_QUEUE`` over those of its layers."""
+        engine, fmt = self.setting.engine, self.setting.format
+        expands = engine.expands_first and fmt.quantized and fmt.compute is None
+        each = engine.prefill_launches_per_layer + (engine.expanding_launches_per_layer if expands else 0.0)
+        layers = np.ceil(self.setting.model.num_layers / self.setting.serving.pp)
+        return LAUNCH_QUEUE / (each * layers) if each else np.inf
 
     def prefill_busy_s(self, prompt: Number, sequences: Number = 1.0, past: Number = 0.0) -> Array:
         """Seconds of ``prefill_s`` that a stage works: others' prompts may fill the pipeline before and behind."""
@@ -166,9 +178,32 @@ class Times:
     def chunks(self, sequences: Array, prompt: Array) -> Array:
         """Passes that the prompts of the fullest attention group take: one, or their tokens over those of a chunk."""
         s = self.setting.serving
-        if s.chunked_prefill_tokens is None:
+        most = min(s.chunked_prefill_tokens or np.inf, self.setting.engine.prefill_chunk or np.inf)
+        if most == np.inf:
             return np.ones(np.broadcast_shapes(np.shape(sequences), np.shape(prompt)))
-        return np.asarray(np.maximum(np.ceil(s.fullest_group(sequences) * prompt / s.chunked_prefill_tokens), 1.0))
+        return np.asarray(np.maximum(np.ceil(s.fullest_group(sequences) * prompt / most), 1.0))
+
+
+@lru_cache(maxsize=256)
+def overlapped(passes: int, stages: int, queued: float) -> Array:
+    """Stage times that 1 ... ``passes`` equal passes take over ``stages`` GPUs which one host thread feeds in order.
+
+    The host queues a pass stage by stage. A GPU's queue holds ``queued`` passes of its stage: the host is done with stage s of
+    pass c when that GPU has worked off c + 1 - ``queued`` passes, and until then it queues nothing on the others. One that
+    queues everything at once needs n + stages - 1 stage times, one whose queue is short works stage after stage.
+    """
+    ends = np.zeros((passes, stages))
+    host = 0.0
+    for c in range(passes):
+        before = 0.0
+        for s in range(stages):
+            start = max(before, ends[c - 1, s] if c else 0.0, host)
+            before = ends[c, s] = start + 1.0
+            needed = max(c + 1.0 - queued, 0.0)
+            whole = int(np.ceil(needed)) - 1  # the pass that the GPU must be in, and how far
+            if whole >= 0:
+                host = max(host, float(ends[whole, s]) - (whole + 1.0 - needed))
+    return ends[:, -1]
 
 
 def constants_of(setting: Setting, row: Row) -> str:
@@ -180,6 +215,8 @@ def constants_of(setting: Setting, row: Row) -> str:
     fmt = setting.format
     kept = row.block if row.block != "moe" else "router"
     stored = "16" if not fmt.quantized or kept in fmt.kept else "narrow" if fmt.compute else str(fmt.family)
+    if stored in ("8", "4") and row.phase == "prefill" and setting.engine.expands_first:
+        stored = "16"
     if kept == "head" and setting.model.tied_embeddings and "embedding" in fmt.kept:
         stored = "16"
     return f"{row.phase} {stored}{' experts' if row.block == 'experts' else ''}"

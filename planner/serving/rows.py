@@ -20,6 +20,12 @@ from planner.serving.kv_cache import INDEX_KEY_BYTES, token_layer_bytes
 from planner.serving.setting import Setting
 
 Phase = Literal["prefill", "decode"]
+NARROW_ROWS = 32.0
+"""Rows up to which engines that expand weights first multiply by the narrow ones (llama.cpp, ggml-cuda.cu of May 2024; ExLlamaV2,
+q_gemm.cu: MAX_Q_GEMM_ROWS)."""
+APART = {"norms": 14.0, "ffn activation": 20.0 / 3.0}
+"""Bytes a number in fp32, over the passes of one fused kernel: norm, scale and sum read or write seven times where one kernel
+does so twice, the activation and the product five times where it does so three times (ggml-cuda: an operator a kernel)."""
 UNFUSED_KERNELS = 5.0
 """Kernels of an eager norm, rotary embedding or gated activation (square, mean, root, two products; halves, signs, sums)."""
 
@@ -48,7 +54,38 @@ def pass_rows(setting: Setting, shape: Shape) -> tuple[Row, ...]:
     for kind, count in Counter(setting.model.layer_kinds).items():
         rows += [replace(row, repeats=float(count)) for row in layer(setting.of(kind), kind, shape, local)]
     spoken = _first_token(local) if setting.model.cross_attention and shape.phase == "prefill" else local
-    return (*rows, *_head(setting, spoken), *_handover(setting, local))
+    rows += _head(setting, spoken)
+    if shape.phase == "prefill" and (setting.engine.expands_first or setting.engine.casts_activations):
+        rows = [part for row in rows for part in _around(setting, row)]
+    return (*rows, *_handover(setting, local))
+
+
+def _around(setting: Setting, row: Row) -> tuple[Row, ...]:
+    """What an engine's library multiply needs beside it: weights expanded to memory first, activations converted.
+
+    Expanding reads the stored bytes and writes 16 bit a weight; fp32 inputs are read and written in 16 bit, products the
+    other way round: 6 bytes a number.
+    """
+    work = row.work
+    if not isinstance(work, Matmul):
+        if work is not None or row.collective is not None or not setting.engine.casts_activations:
+            return (row,)
+        return (replace(row, bytes_moved=row.bytes_moved * APART.get(row.name, 4.0) / setting.width),)
+    activations = setting.width * work.batch * work.m * (work.k + work.n)
+    stored, wide = row.bytes_moved - activations, setting.width * work.batch * work.k * work.n
+    moved: Number = 0.0
+    kernels = 0.0
+    if setting.engine.casts_activations:
+        moved, kernels = 6.0 * work.batch * work.m * (work.k + work.n), 2.0
+    if setting.engine.expands_first and setting.format.quantized and setting.format.compute is None:
+        expands = (stored < 0.99 * wide) & (np.asarray(work.m) > NARROW_ROWS)
+        moved = moved + np.where(expands, stored + wide, 0.0)
+        kernels += float(np.any(expands))
+        row = replace(row, bytes_moved=np.where(expands, wide, stored) + activations)
+    beside = Row(
+        name=f"around {row.name}", block=row.block, phase=row.phase, bytes_moved=moved, kernels=kernels, repeats=row.repeats
+    )
+    return (beside, row)
 
 
 def _of_stack(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> tuple[Row, ...]:
@@ -289,7 +326,8 @@ def _core(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     present = present_tokens(setting, kind, shape)  # read for the last query of a sequence
     if not m.compress_ratio:
         present = np.minimum(present, float(m.index_top_k or np.inf))  # an indexer picks that many
-    keys = np.minimum(shape.past + (shape.queries + 1.0) / 2.0, present) if m.architecture == "decoder" else present
+    whole = m.architecture != "decoder" or (bool(engine.score_passes) and shape.phase == "prefill")
+    keys = present if whole else np.minimum(shape.past + (shape.queries + 1.0) / 2.0, present)
     last, mean = _compressed(setting, shape)
     present, keys = present + last, keys + mean
     heads = m.num_heads / tp

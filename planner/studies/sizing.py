@@ -13,6 +13,7 @@ import numpy as np
 
 from planner.common import clock
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.progress import Progress
 from planner.hardware.asked import accelerator_named
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
@@ -20,7 +21,7 @@ from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.layout_search.choice import choose
 from planner.model.architecture import Model
-from planner.performance.risk import RISK, FitRule, chance, check_risk
+from planner.performance.risk import RISK, chance, check_risk
 from planner.prices.market import find_price
 from planner.prices.price import price_text
 from planner.serving.batch_figures import batch_figures
@@ -285,7 +286,9 @@ def _exactly(one: Callable[[int], Size | str], gpus: int) -> Size | str:
 
 def _short_of(found: Size) -> str:
     """Why what fits is not enough."""
-    return f"{found.num_gpus} leave {found.headroom:.0%} free and fit with a probability of {chance(found.fit_probability)}"
+    return Message(
+        "{0} leave {1:.0%} free and fit with a probability of {2}", found.num_gpus, found.headroom, chance(found.fit_probability)
+    )
 
 
 def _require_runs_on(card: Accelerator, purpose: str, engine: str, framework: str | None) -> None:
@@ -416,8 +419,7 @@ def _at_capacity(d: Deployment, limits: Capacity | None) -> tuple[int, float, bo
 
 def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask) -> Size:
     """A deployment that fits as a row."""
-    error = d.intervals["total_bytes"].scaled(1.0 / d.total_bytes)
-    rule = FitRule(usable_bytes=d.card_bytes, error=error, risk=ask.risk, headroom=ask.headroom)
+    left = 1.0 - d.total_bytes / d.card_bytes
     usd, (batch, rate, in_time) = _price(card.name, d.num_gpus), _at_capacity(d, ask.capacity)
     return Size(
         accelerator=card.name,
@@ -425,9 +427,9 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
         cut=_text(cut),
         total_bytes=d.total_bytes,
         card_bytes=d.card_bytes,
-        headroom=1.0 - d.total_bytes / d.card_bytes,
-        fit_probability=float(rule.probability(d.total_bytes)),
-        enough=bool(rule.holds(d.total_bytes)),  # of the card: the engine's own share of it (``d.fits``) leaves the rest free
+        headroom=left,
+        fit_probability=d.fit_probability,  # of the card, as ``serve`` says it
+        enough=d.fit_probability >= 1.0 - ask.risk and left >= ask.headroom,
         tokens_per_s=rate,
         batch=batch,
         in_time=in_time,

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from planner.common.message import Message
 from planner.common.spec import Spec
+from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe, Scaling
 from planner.workload.tuning import Adapter, Quantization, Teacher
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "bf16-pure", "fp8", "nvfp4"]
@@ -47,6 +48,7 @@ class Job(Spec):
     num_steps: Positive | None = None
     num_epochs: Annotated[float, Field(gt=0)] = 1.0
     precision: Precision = "bf16"
+    fp8_recipe: Fp8Recipe | None = None  # how precision = "fp8" scales; None = one scale a tensor, found as it is quantized
     optimizer: Optimizer = "adamw"
     optimizer_in_backward: bool = False  # each weight is updated as soon as its gradient is there, which is freed then
     gradient_dtype: Literal["fp32", "same"] | None = None  # None = the framework's
@@ -70,6 +72,18 @@ class Job(Spec):
             return data
         usual = {"qlora": {"format": "nf4"}, "gptq-lora": {"format": "gptq-int4"}}.get(str(data.get("kind")))
         return {**data, "quantization": usual} if usual else data
+
+    @model_validator(mode="after")
+    def _recipe(self) -> Job:
+        if self.fp8_recipe is not None and self.precision != "fp8":
+            raise ValueError(
+                Message(
+                    "fp8_recipe = {0!r} with precision = {1!r}: recipes scale FP8; leave it out, or use precision = 'fp8'",
+                    self.fp8_recipe,
+                    self.precision,
+                )
+            )
+        return self
 
     @model_validator(mode="after")
     def _tables(self) -> Job:
@@ -134,6 +148,11 @@ class Job(Spec):
         if len(given) > 1:
             raise ValueError(Message("{0} are all given; give one of num_samples, num_tokens, num_steps", " and ".join(given)))
         return self
+
+    @property
+    def scaling(self) -> Scaling:
+        """How FP8 is scaled: the recipe's, or one scale a tensor."""
+        return SCALINGS[self.fp8_recipe or "tensorwise"]
 
     @property
     def tokens_per_step(self) -> float:

@@ -43,6 +43,11 @@ def matmul_dtype(precision: Precision) -> str:
     return {"bf16-pure": "bf16", "nvfp4": "fp4"}.get(precision, precision)
 
 
+def _narrow(job: Job) -> float | None:
+    """Bytes of a quantized element with its scale; None where nothing is quantized."""
+    return {"fp8": 1.0 + job.scaling.scale_bytes, "nvfp4": DTYPE_BYTES["fp4"] + 1.0 / 16.0}.get(job.precision)
+
+
 def optimizer_state_bytes(optimizer: Optimizer, width: float) -> float:
     """Bytes of optimizer state per parameter with states of ``width`` bytes.
 
@@ -88,7 +93,7 @@ def precisions(job: Job, framework: Framework) -> Precisions:
             factored=factored,
         )
     state = optimizer_state_bytes(job.optimizer, 4.0)
-    narrow = {"fp8": 1.0, "nvfp4": DTYPE_BYTES["fp4"] + 1.0 / 16.0}.get(job.precision)
+    narrow = _narrow(job)
     kept, fp8_caches = (narrow, 2.0 * narrow) if narrow else (2.0, 0.0)
     if job.precision == "fp8" and framework.fp8_parameters:  # of matrices, both copies are all that is held
         fp8_caches -= 2.0
@@ -134,7 +139,7 @@ def _adapter_precisions(job: Job, framework: Framework) -> Precisions:
     in pre-training.
     """
     dtype = matmul_dtype(job.precision)
-    narrow = {"fp8": 1.0, "nvfp4": DTYPE_BYTES["fp4"] + 1.0 / 16.0}.get(job.precision)
+    narrow = _narrow(job)
     activation = 2.0 if narrow else DTYPE_BYTES[dtype]
     kept = narrow if narrow and framework.mixed_precision == "master_weights" else activation
     wide = adapter_dtype(job, framework) == "fp32"
@@ -159,7 +164,7 @@ def _adapter_precisions(job: Job, framework: Framework) -> Precisions:
 def frozen_width(job: Job, framework: Framework) -> tuple[float, float]:
     """Bytes of a frozen weight that is not quantized, and of FP8 copies of a frozen matrix beside it."""
     base = 4.0 if job.precision in ("fp32", "tf32") else 2.0
-    narrow = {"fp8": 1.0, "nvfp4": DTYPE_BYTES["fp4"] + 1.0 / 16.0}.get(job.precision, 0.0)
+    narrow = _narrow(job) or 0.0
     caches = 2.0 * narrow if framework.mixed_precision == "master_weights" else 0.0
     if job.precision == "fp8" and framework.fp8_parameters:  # held once, transposed when the gradient needs it
         caches = narrow - base

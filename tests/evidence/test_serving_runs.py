@@ -363,3 +363,44 @@ def test_a_cache_in_16_bits_could_not_have_held_what_ran_at_once() -> None:
 def test_counts_that_are_none_refuse_the_row(column: str, value: str) -> None:
     with pytest.raises(PlannerError, match=f"{column} = '{value}': must be a whole number"):
         row(QWEN, **{column: value})
+
+
+def test_a_prompt_slower_than_twice_its_work_is_refused(tmp_path: Path) -> None:
+    """AutoAWQ's README, RTX 4090: 64 tokens at 1,093 a second of a 7B model, at 1,160 of a 33B one: the first was cold."""
+    path = tmp_path / "prompts.csv"
+    start = {
+        **ROW, "source": "casper-hansen/AutoAWQ README", "gpu": "RTX 4090", "framework": "AutoAWQ", "weights": "int4 AWQ GEMM",
+        "batch": "1", "output_len": "0", "metric": "prefill tokens/s", "unit": "tok/s", "prompt_len": "64",
+    }  # fmt: skip
+    rows = [
+        {**start, "id": "cold", "model": "Mistral 7B", "value": "1093.35"},
+        {**start, "id": "large", "model": "DeepSeek Coder 33B", "value": "1160.18"},
+        {**start, "id": "long", "model": "Mistral 7B", "value": "3897.02", "prompt_len": "2048"},
+    ]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    kept, refused = read_serving_runs(path)
+    assert [run.id for run in kept] == ["large", "long"]
+    assert "twice the work" in refused[0].reason
+
+
+def test_tensorrt_llms_maxima_are_of_so_many_requests_and_of_attention_in_data_parallel() -> None:
+    """perf-overview.md of TensorRT-LLM 1.0: 3,000 requests of 128 / 2,048 at once; "For MoE models" enable_attention_dp."""
+    fields = {
+        "source": "NVIDIA/TensorRT-LLM docs/source/performance/perf-overview.md", "framework": "TensorRT-LLM (PyTorch backend)",
+        "model": "Qwen3-235B-A22B", "gpu": "H200-SXM-141GB", "n_gpus": "8", "tp": "8", "pp_ep": "EP set for MoE, not printed",
+        "weights": "fp8", "kv_dtype": "fp8", "batch": "inf rate, 128/2048", "prompt_len": "128", "output_len": "2048",
+        "metric": "total output throughput", "value": "42821", "unit": "tok/s",
+    }  # fmt: skip
+    run = row(**fields)
+    assert run.requests == 3000
+    assert (run.times.setting.serving.tp, run.times.setting.serving.ep) == (1, 8)
+    together = row(
+        **{**fields, "source": "another", "source_ref": ""}
+    )  # attention in tensor parallel reads every key on all GPUs
+    assert abs(np.log(predicted(run) / run.measured)) < 0.5 * abs(np.log(predicted(together) / run.measured))
+    endless = replace(run, requests=0)
+    assert predicted(run, slots=2000) > predicted(endless, slots=2000)  # the last third of the places stay empty
+    assert predicted(run, slots=1500) == pytest.approx(predicted(endless, slots=1500))

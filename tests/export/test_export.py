@@ -93,7 +93,7 @@ def test_megatron_takes_experts_latent_attention_fp8_and_partial_sharding() -> N
     assert (found.moe_router_topk, found.moe_ffn_hidden_size, found.moe_shared_expert_intermediate_size) == (8, 2048, 2048)
     assert found.moe_layer_freq == "([0]*3+[1]*58)"
     assert (found.kv_lora_rank, found.qk_head_dim, found.qk_pos_emb_head_dim, found.v_head_dim) == (512, 128, 64, 128)
-    assert found.fp8_format == "hybrid"
+    assert (found.fp8_format, found.fp8_recipe) == ("hybrid", "tensorwise")
     # 61 layers in 16 chunks: the first and the last lighter, as planned
     sizes = [int(part.strip("EL").removeprefix("t*")) for part in found.pipeline_model_parallel_layout.split("|")]
     assert sum(sizes) == 61

@@ -274,6 +274,7 @@ def test_a_megatron_script_with_arrays_and_arithmetic(tmp_path: Path) -> None:
         "seq_len": 8192,
         "global_batch_size": 128,
         "precision": "fp8",
+        "fp8_recipe": "delayed",  # Megatron-LM's --fp8-recipe where none is given
     }
     assert (launch.tables["layout"]["tp"], launch.tables["layout"]["pp"], launch.tables["layout"]["zero"]) == (4, 2, 1)
     assert launch.tables["framework"] == {"name": "megatron-core"}

@@ -20,7 +20,7 @@ from planner.operators.row import Matmul, Row
 from planner.performance.collectives import collective_s
 from planner.serving import serve
 from planner.serving.experts import distinct_experts
-from planner.serving.pass_time import Times, kernel_constants
+from planner.serving.pass_time import Times, kernel_constants, overlapped
 from planner.serving.rows import Phase, Shape, pass_rows
 from planner.serving.speculative import expected_tokens
 
@@ -287,3 +287,42 @@ def test_a_layer_of_experts_takes_what_was_measured() -> None:
         rows = [r for r in pass_rows(s.setting, shape("decode", 128, 1, 100)) if r.name.startswith("experts")]
         seconds = sum(float(np.sum(r.repeats * s.row_s(r))) for r in rows) / s.setting.model.num_layers
         assert 0.5e-3 < seconds < 0.7e-3
+
+
+@given(st.integers(1, 40), st.integers(1, 16), st.floats(0.05, 8.0), st.floats(0.0, 4.0))
+@settings(max_examples=60, deadline=None)
+def test_a_longer_queue_of_launches_never_slows_a_pipeline(passes: int, stages: int, queued: float, more: float) -> None:
+    """n passes over s stages: s stage times each where nothing overlaps, n + s - 1 where everything is queued at once."""
+    short, long = overlapped(passes, stages, queued), overlapped(passes, stages, queued + more)
+    n = np.arange(1, passes + 1)
+    assert np.all(long <= short + 1e-9)
+    assert np.all((n + stages - 1 <= long + 1e-9) & (short <= n * stages + 1e-9))
+    assert overlapped(passes, stages, float(passes)) == pytest.approx(n + stages - 1)
+
+
+@pytest.mark.parametrize(
+    ("card", "gpus", "weights", "gain"),
+    [("rtx-4090-24gb", 4, "q4_k_m", 898.17 / 834.74), ("a100-sxm4-80gb", 4, "fp16", 1834.16 / 1233.31),
+     ("rtx-4090-24gb", 8, "fp16", 1890.48 / 1183.87), ("rtx-3090-24gb", 6, "q4_k_m", 739.40 / 456.95)],
+)  # fmt: skip
+def test_llama_cpps_stages_overlap_as_far_as_its_launches_fit_the_queue(card: str, gpus: int, weights: str, gain: float) -> None:
+    """XiongjieDai/GPU-Benchmarks-on-LLM-Inference, README, Llama 3 70B: prompt tokens per second of 1,024 over those of 512."""
+    asked = {"engine": "llama.cpp", "weights": weights, "pp": gpus, "dp": 1, "batch": 1, "output": 1}
+    node = {"node": custom_node(card, gpus), "num_gpus": gpus}
+    times = serve(model="llama-3-70b", cluster=node, serving={**asked, "prompt": 1024}).times
+    found = 2.0 * float(times.prefill_s(512.0)) / float(times.prefill_s(1024.0))
+    assert found == pytest.approx(gain, rel=0.12)
+
+
+def test_narrow_weights_are_expanded_once_a_pass_and_16_bit_ones_never() -> None:
+    """The bytes of 16-bit weights cross the memory once more to be written, and once to be read by the library's multiply."""
+    m = load_model("llama-3.1-8b")
+    at = shape("prefill", 1, 512, 0)
+    narrow, wide = (pass_rows(deployment(m, engine="llama.cpp", weights=w), at) for w in ("q8_0", "fp16"))
+    moved = [
+        sum(float(np.sum(r.bytes_moved)) * r.repeats for r in rows if r.block in ("attention", "ffn")) for rows in (narrow, wide)
+    ]
+    matrices = sum(
+        float(np.sum(r.work.k * r.work.n)) * r.repeats for r in wide if isinstance(r.work, Matmul) and r.block != "head"
+    )
+    assert moved[0] - moved[1] == pytest.approx(matrices * (2.0 + 8.5 / 8.0), rel=0.01)

@@ -75,6 +75,7 @@ def saturated_s(run: ServingRun, times: Times, slots: int) -> float:
     """Seconds per request of a replica that is never idle, at the batch that memory and engine allow.
 
     Each request takes its own share of prefill passes, which are full, and holds one of the batch's places while it decodes.
+    Where so many requests of one length were sent at once, they leave together too: batch after batch, the last one smaller.
     """
     if slots < 1:
         raise PlannerError("not even one sequence fits")
@@ -82,8 +83,13 @@ def saturated_s(run: ServingRun, times: Times, slots: int) -> float:
     tokens = times.setting.pass_tokens * times.setting.serving.attention_groups
     together = max(min(tokens / run.prompt, float(slots)), 1.0)
     prefill = float(times.prefill_s(run.prompt, together)) / together
-    step = float(times.decode_s(float(slots), run.prompt + run.output / 2.0))
-    return prefill + (run.output - 1.0) * step / slots
+    context = run.prompt + run.output / 2.0
+    step = float(times.decode_s(float(slots), context))
+    if not run.requests:
+        return prefill + (run.output - 1.0) * step / slots
+    whole, rest = divmod(run.requests, slots)
+    last = float(times.decode_s(float(rest), context)) if rest else 0.0
+    return prefill + (run.output - 1.0) * (whole * step + last) / run.requests
 
 
 def _bytes(run: ServingRun, times: Times) -> float:

@@ -22,6 +22,7 @@ from planner.hardware.cluster import Cluster, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.model.architecture import Model
+from planner.model.parameters import parameters_active
 from planner.performance.collectives import bus_factor
 from planner.serving.engine import engine_family, engine_names, load_engine, resolve_engine
 from planner.serving.feasibility import require_possible
@@ -77,6 +78,7 @@ class ServingRun:
     batch: int
     prompt: float
     output: float
+    requests: int = 0  # that were sent at once, of a saturated server; 0 = without end
 
     @property
     def step_time_s(self) -> float:
@@ -116,7 +118,7 @@ def read_serving_runs(path: Path) -> tuple[list[ServingRun], list[Refusal]]:
             found.append(read_serving_run(name, {k: (v or "").replace("\xa0", " ").strip() for k, v in row.items() if k}))
         except PlannerError as error:
             refused.append(Refusal(id=name, reason=str(error)))
-    broken = _inconsistent(found) | _too_fast(found)
+    broken = _inconsistent(found) | _too_fast(found) | _cold(found)
     kept = [run for run in found if run.id not in broken]
     return kept, [*refused, *(Refusal(id=name, reason=reason) for name, reason in broken.items())]
 
@@ -147,6 +149,31 @@ def _inconsistent(runs: Sequence[ServingRun]) -> dict[str, str]:
                 found[run.id] = (
                     f"16-bit weights {times:.0f} times as slow as {other.id}'s on the same GPUs: the host is not sound"
                 )
+    return found
+
+
+def _cold(runs: Sequence[ServingRun]) -> dict[str, str]:
+    """Refusals, by id, of prompts that took longer than twice their work: kernels were still being loaded, or requests queued.
+
+    Both with the same engine, weights and GPUs of one source; the other one has no fewer tokens, no fewer bytes of weights, and
+    twice the products of parameters and tokens.
+    """
+    groups: dict[tuple[str, ...], list[tuple[ServingRun, float, float]]] = {}
+    for run in runs:
+        if run.quantity == "prefill":
+            setting = run.times.setting
+            where = (setting.engine.name, setting.cluster.accelerator.name, str(setting.cluster.num_gpus), setting.format.name)
+            tokens = run.batch * run.prompt
+            work = float(parameters_active(setting.model)) * tokens
+            groups.setdefault((*where, run.columns.get("source", "")), []).append((run, tokens, work))
+    found: dict[str, str] = {}
+    for members in groups.values():
+        for run, tokens, work in members:
+            weights = total_bytes(run.times.setting)
+            for other, more, twice in members:
+                larger = more >= tokens and twice >= 2.0 * work and total_bytes(other.times.setting) >= weights
+                if larger and other.measured < run.measured:
+                    found[run.id] = f"{other.id} did twice the work on the same GPUs in less time: this one was cold, or waited"
     return found
 
 
@@ -235,7 +262,14 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
         batch=batch,
         prompt=prompt,
         output=output,
+        requests=_requests(row) if quantity == "saturated" else 0,
     )
+
+
+def _requests(row: Mapping[str, str]) -> int:
+    """How many requests were sent, by prompt and answer, where the publisher says it; 0 = not known."""
+    lengths = f"{row['prompt_len']}/{row['output_len']}"
+    return max((int(entry.get("requests", {}).get(lengths, 0)) for entry in _of_source(row)), default=0)
 
 
 def _quantity(row: Mapping[str, str], metric: Mapping[str, str]) -> Quantity:
@@ -377,12 +411,20 @@ def _times(row: Mapping[str, str], batch: int, prompt: float, output: float, qua
 def _published_settings(row: Mapping[str, str]) -> dict[str, Any]:
     """What the publisher's own launch files say of a server that the row does not."""
     found: dict[str, Any] = {}
+    for entry in _of_source(row):
+        found |= entry.get("serving", {})
+        if entry.get("one_prompt_a_pass"):
+            found["pass_tokens"] = int(row["prompt_len"]) + int(row["batch"])
+    return found
+
+
+def _of_source(row: Mapping[str, str]) -> list[Mapping[str, Any]]:
+    """The entries that say how the row's source started its servers."""
+    found = []
     for entry in labels()["settings_of_source"]:
         texts = {column: row.get(column, "") for column in entry["of"]}
         if all(texts[c] in words if isinstance(words, list) else words in texts[c] for c, words in entry["of"].items()):
-            found |= entry.get("serving", {})
-            if entry.get("one_prompt_a_pass"):
-                found["pass_tokens"] = int(row["prompt_len"]) + int(row["batch"])
+            found.append(entry)
     return found
 
 
@@ -439,7 +481,8 @@ def _cut(row: Mapping[str, str], gpus: int) -> dict[str, int]:
     """tp as given; a device map or layer split is pp over all GPUs; what is left of the GPUs is pp."""
     tp = _count(row, "tp")
     if "EP set" in row.get("pp_ep", ""):
-        return {"tp": tp, "ep": tp}
+        apart = any(entry.get("attention_data_parallel", False) for entry in _of_source(row))
+        return {"tp": 1 if apart else tp, "ep": tp}
     return {"tp": tp, "pp": max(gpus // tp, 1)}
 
 
