@@ -36,9 +36,9 @@ def device_s(
     """
     if isinstance(row.work, Matmul):
         own = _own_dtype(row.work, accelerator, dtype)
-        seconds: Number = law = _matmul_s(row, row.work, accelerator, curves, own, scaling)
-        if accelerator.measured_kernels:
-            seconds = _kept_s(row, row.work, accelerator, curves, own, law, scaling)
+        law = _matmul_s(row, row.work, accelerator, curves, own, scaling)
+        kept = bool(accelerator.measured_kernels)
+        seconds: Number = _kept_s(row, row.work, accelerator, curves, own, law, scaling) if kept else law
     elif isinstance(row.work, FusedAttention):
         rate = {1: curves.flash1_rate, 2: curves.flash2_rate}.get(flash, 1.0)
         seconds = _attention_s(row, row.work, accelerator, curves, unquantized, rate)
