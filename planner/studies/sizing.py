@@ -28,6 +28,7 @@ from planner.serving.batch_figures import batch_figures
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.serving.engine import engine_names, load_engine
+from planner.serving.feasibility import require_runs_encoder
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
 from planner.serving.spec import Serving
@@ -443,7 +444,7 @@ def _check_serving(model: Model, seq_len: int, batch: int, weights: str | None, 
     """Say what is wrong with a question once, not for every accelerator."""
     if model.architecture == "encoder":
         raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", model.name)
-    load_engine(engine)
+    require_runs_encoder(model, load_engine(engine))
     asked = {"engine": engine, "weights": weights or "bf16", "prompt": max(seq_len - 1, 1), "output": 1, "batch": batch}
     Serving.build(asked, "size")
 
