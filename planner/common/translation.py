@@ -14,8 +14,8 @@ from pathlib import Path
 from planner.common.message import Message, cleaned
 
 FILE = Path(__file__).with_name("messages.zh.toml")
-WORDS = ("words", "kind", "part", "answer", "label")
-"""Tables of single words: for a blank {0:word}, for names of lines, and for titles, headers and cells of tables."""
+WORDS = ("words", "kind", "part", "answer", "label", "help")
+"""Tables of single words: for a blank {0:word}, for names of lines, and for tables, and for --help."""
 BLANK = re.compile(r"\{(\d+)(?::([a-z]+))?\}")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 BETWEEN_FIGURES = re.compile(r"(?<=[\x21-\x7e])，(?=[\x21-\x7e])")

@@ -13,7 +13,7 @@ from planner.common.message import Message
 from planner.common.units import DAY_S, GIB, HOUR_S
 from planner.uncertainty.interval import Interval
 
-WORD = re.compile(r"（?(?:[\x21-\x7e]+|[^\x00-\x7f])[，。；：、）？]*|\s+")
+WORD = re.compile(r"[（(\[]*(?:[\x21-\x7e]+|[^\x00-\x7f])[，。；：、）？]*|\s+")
 """What a line may not break: a run of Latin letters, or a Chinese sign, with the marks that begin and end it."""
 
 
