@@ -70,6 +70,7 @@ REACHABLE = (
     "lifecycle/expert_load",
     "lifecycle/failures",
     "lifecycle/field_factor",
+    "lifecycle/sensitivity",
     "lifecycle/simulation",
     "lifecycle/spec",
     "model/architecture",
@@ -245,6 +246,10 @@ TELLING = {
 """Functions and constants whose texts reach people otherwise than as errors."""
 
 
+NUMBERED = re.compile(r"\{\d+[^}]*\}")
+"""A numbered blank."""
+
+
 def modules() -> list[Path]:
     """The files of REACHABLE."""
     found = []
@@ -290,11 +295,23 @@ def _key(text: str) -> str:
 
 
 def templates_in(path: Path) -> set[str]:
-    """The messages of one module."""
+    """The messages of one module: what CALLS and TELLING say, and every text with numbered blanks."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     telling = TELLING.get(name_of(path), set())
     found = {text for text in _walk(tree, telling, False) if worded(text)}
+    found |= {text for text in _texts(tree) if NUMBERED.search(text) and worded(text)}
     return {text for text in found if "\\" not in text}
+
+
+def texts_in(path: Path) -> set[str]:
+    """Every text of one module, with its blanks as tables of translations have them."""
+    return set(_texts(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def _texts(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield _key(node.value)
 
 
 def _walk(node: ast.AST, telling: set[str], told: bool) -> Iterator[str]:

@@ -171,8 +171,9 @@ def _deepseek(kind: str, layers: int, hidden: int, heads: int, inner: int, vocab
 FP8_BLOCKS = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [128, 128]}
 MXFP4 = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn", "model.embed_tokens", "lm_head"]}
 STORED: dict[str, Config] = {
-    **dict.fromkeys(("deepseek-v3", "deepseek-r1", "deepseek-v3.2", "kimi-k2", "minimax-m2"), FP8_BLOCKS),
+    **dict.fromkeys(("deepseek-v3", "deepseek-r1", "deepseek-v3.2", "kimi-k2", "minimax-m2", "mimo-v2-flash"), FP8_BLOCKS),
     **dict.fromkeys(("gpt-oss-20b", "gpt-oss-120b"), MXFP4),
+    "kimi-k2.5": {"quant_method": "compressed-tensors", "config_groups": {"group_0": {"weights": {"num_bits": 4}}}},
 }
 """quantization_config of the released config.json files that have one."""
 

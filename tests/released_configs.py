@@ -98,6 +98,46 @@ def encoder(kind: str, layers: int, hidden: int, heads: int, words: int, positio
     }
 
 
+def t5(layers: int, hidden: int, heads: int, inner: int, form: str = "gated-gelu", width: int = 64) -> Config:
+    return {
+        "model_type": "t5",
+        "num_layers": layers,
+        "d_model": hidden,
+        "num_heads": heads,
+        "d_kv": width,
+        "d_ff": inner,
+        "feed_forward_proj": form,
+        "vocab_size": 32128,
+    }
+
+
+def stacks(kind: str, encoder: int, decoder: int, hidden: int, heads: int, words: int, **more: Any) -> Config:
+    """Encoder and decoder of BART and its kin, feed-forwards four times as wide."""
+    return {
+        "model_type": kind,
+        "encoder_layers": encoder,
+        "decoder_layers": decoder,
+        "d_model": hidden,
+        "encoder_attention_heads": heads,
+        "decoder_attention_heads": heads,
+        "encoder_ffn_dim": 4 * hidden,
+        "decoder_ffn_dim": 4 * hidden,
+        "vocab_size": words,
+        **more,
+    }
+
+
+GEMMA_VISION = {
+    "model_type": "gemma4_vision",
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "head_dim": 72,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "num_hidden_layers": 27,
+}
+
+
 def mamba(layers: int, hidden: int, words: int = 50280) -> Config:
     return {
         "model_type": "mamba",
@@ -1066,6 +1106,163 @@ RELEASED: dict[str, tuple[str, Config]] = {
             "num_attention_heads": 16,
             "intermediate_size": 2624,
             "vocab_size": 50368,
+        },
+    ),
+    # encoders and decoders
+    "t5-small": ("google-t5/t5-small", t5(6, 512, 8, 2048, "relu")),
+    "t5-base": ("google-t5/t5-base", t5(12, 768, 12, 3072, "relu")),
+    "t5-large": ("google-t5/t5-large", t5(24, 1024, 16, 4096, "relu")),
+    "t5-3b": ("google-t5/t5-3b", t5(24, 1024, 32, 16384, "relu", 128)),
+    "t5-11b": ("google-t5/t5-11b", t5(24, 1024, 128, 65536, "relu", 128)),
+    "flan-t5-small": ("google/flan-t5-small", t5(8, 512, 6, 1024)),
+    "flan-t5-base": ("google/flan-t5-base", t5(12, 768, 12, 2048)),
+    "flan-t5-large": ("google/flan-t5-large", t5(24, 1024, 16, 2816)),
+    "flan-t5-xl": ("google/flan-t5-xl", t5(24, 2048, 32, 5120)),
+    "flan-t5-xxl": ("google/flan-t5-xxl", t5(24, 4096, 64, 10240)),
+    "bart-base": ("facebook/bart-base", stacks("bart", 6, 6, 768, 12, 50265)),
+    "bart-large": ("facebook/bart-large", stacks("bart", 12, 12, 1024, 16, 50265)),
+    "mbart-large-50": ("facebook/mbart-large-50", stacks("mbart", 12, 12, 1024, 16, 250054)),
+    "pegasus-large": ("google/pegasus-large", stacks("pegasus", 16, 16, 1024, 16, 96103, activation_function="relu")),
+    "nllb-200-distilled-600m": ("facebook/nllb-200-distilled-600M", stacks("m2m_100", 12, 12, 1024, 16, 256206)),
+    "nllb-200-3.3b": ("facebook/nllb-200-3.3B", stacks("m2m_100", 24, 24, 2048, 16, 256206)),
+    "whisper-small": ("openai/whisper-small", stacks("whisper", 12, 12, 768, 12, 51865)),
+    "whisper-large-v3": ("openai/whisper-large-v3", stacks("whisper", 32, 32, 1280, 20, 51866, num_mel_bins=128)),
+    "whisper-large-v3-turbo": ("openai/whisper-large-v3-turbo", stacks("whisper", 32, 4, 1280, 20, 51866, num_mel_bins=128)),
+    # of 2025 and 2026
+    "qwen3-embedding-0.6b": (
+        "Qwen/Qwen3-Embedding-0.6B",
+        sized("qwen3", 28, 1024, 16, 8, 3072, 151669, tie_word_embeddings=True, max_position_embeddings=32768),
+    ),
+    "glm-5.2": (
+        "zai-org/GLM-5.2",
+        {
+            "model_type": "glm_moe_dsa",
+            "num_hidden_layers": 78,
+            "max_position_embeddings": 1048576,
+            "index_skip_topk_offset": 3,
+            "index_topk_freq": 4,
+        },
+    ),
+    "kimi-k2.5": (
+        "moonshotai/Kimi-K2.5",
+        {
+            "model_type": "kimi_k25",
+            "tie_word_embeddings": False,
+            "text_config": {
+                "model_type": "deepseek_v3",
+                "num_hidden_layers": 61,
+                "max_position_embeddings": 262144,
+                "vocab_size": 163840,
+                "n_routed_experts": 384,
+                "num_attention_heads": 64,
+                "first_k_dense_replace": 1,
+                "n_group": 1,
+                "topk_group": 1,
+            },
+            "vision_config": {"model_type": "kimi_k25_vision"},
+        },
+    ),
+    "gemma-4-26b-a4b": (
+        "google/gemma-4-26B-A4B-it",
+        {
+            "model_type": "gemma4",
+            "text_config": {
+                "model_type": "gemma4_text",
+                "num_hidden_layers": 30,
+                "max_position_embeddings": 262144,
+                "attention_k_eq_v": True,
+                "enable_moe_block": True,
+                "hidden_size": 2816,
+                "intermediate_size": 2112,
+                "sliding_window": 1024,
+                "moe_intermediate_size": 704,
+                "num_experts": 128,
+                "num_attention_heads": 16,
+                "hidden_size_per_layer_input": 0,
+                "num_global_key_value_heads": 2,
+                "num_key_value_heads": 8,
+                "top_k_experts": 8,
+            },
+            "vision_config": GEMMA_VISION,
+        },
+    ),
+    "gemma-4-31b": (
+        "google/gemma-4-31B-it",
+        {
+            "model_type": "gemma4",
+            "text_config": {
+                "model_type": "gemma4_text",
+                "num_hidden_layers": 60,
+                "max_position_embeddings": 262144,
+                "attention_k_eq_v": True,
+                "hidden_size": 5376,
+                "intermediate_size": 21504,
+                "sliding_window": 1024,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 16,
+                "num_global_key_value_heads": 4,
+                "hidden_size_per_layer_input": 0,
+            },
+            "vision_config": GEMMA_VISION,
+        },
+    ),
+    "gemma-4-e4b": (
+        "google/gemma-4-E4B-it",
+        {
+            "model_type": "gemma4",
+            "text_config": {
+                "model_type": "gemma4_text",
+                "num_hidden_layers": 42,
+                "max_position_embeddings": 131072,
+                "hidden_size": 2560,
+                "intermediate_size": 10240,
+                "num_kv_shared_layers": 18,
+                "num_key_value_heads": 2,
+            },
+            "vision_config": {"model_type": "gemma4_vision"},
+        },
+    ),
+    "qwen3-vl-235b-a22b": (
+        "Qwen/Qwen3-VL-235B-A22B-Instruct",
+        {
+            "model_type": "qwen3_vl_moe",
+            "tie_word_embeddings": False,
+            "text_config": {
+                "model_type": "qwen3_vl_moe_text",
+                "num_hidden_layers": 94,
+                "max_position_embeddings": 262144,
+                "hidden_size": 4096,
+                "intermediate_size": 12288,
+                "moe_intermediate_size": 1536,
+                "head_dim": 128,
+                "num_attention_heads": 64,
+                "num_key_value_heads": 4,
+                "num_experts": 128,
+                "num_experts_per_tok": 8,
+            },
+            "vision_config": {"model_type": "qwen3_vl_moe_vision", "out_hidden_size": 4096},
+        },
+    ),
+    "mimo-v2-flash": (
+        "XiaomiMiMo/MiMo-V2-Flash",
+        {
+            "model_type": "mimo_v2_flash",
+            "max_position_embeddings": 262144,
+            "sliding_window_size": 128,
+            "hybrid_layer_pattern": [0, 1, 1, 1, 1] + [0, 1, 1, 1, 1, 1] * 7 + [0],
+        },
+    ),
+    "nemotron-h-56b": (
+        "nvidia/Nemotron-H-56B-Base-8K",
+        {
+            "model_type": "nemotron_h",
+            "hybrid_override_pattern": "M-M-M-M*-" + "M-M-M-M-M*-" * 9 + "M-M-M-M-M-",
+            "hidden_size": 8192,
+            "intermediate_size": 32768,
+            "max_position_embeddings": 8192,
+            "mamba_num_heads": 256,
+            "ssm_state_size": 256,
+            "num_attention_heads": 64,
         },
     ),
 }

@@ -10,6 +10,7 @@ from planner.cli.models import families_command, import_command, list_command
 from planner.cli.output import print_json, show
 from planner.cli.tuning import derive_command
 from planner.common.errors import PlannerError, near
+from planner.common.message import Message
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
@@ -200,8 +201,10 @@ def _show_software(spec: Any, as_json: bool) -> None:
     for name, value in spec.model_dump(exclude={"provenance", "name", "description", "features"}).items():
         source = spec.provenance.get(name)
         table.add_row(name, _plain_value(value), source.kind if source else "", source.source if source else "")
-    show(f"offers {', '.join(sorted(spec.features))}", table)
+    show(Message("offers {0}", ", ".join(sorted(spec.features))), table)
 
 
 def _plain_value(value: Any) -> str:
+    if isinstance(value, frozenset):
+        return ", ".join(sorted(map(str, value)))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from planner.cli.output import check_plot, print_json, show
+from planner.cli.output import check_plot, print_json, show, tell
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
@@ -69,7 +69,7 @@ def own_command(
 
         save_holding(plot, found)
         if not as_json:
-            print(f"wrote {plot}", file=sys.stderr)
+            tell(Message("wrote {0}", plot), error=True)
     if as_json:
         print_json(found.to_dict())
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planner.cli.asked import Given, nothing_asked
-from planner.cli.output import print_json, show, width
+from planner.cli.output import print_json, show, tell, width
 from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -105,7 +104,7 @@ def plan_of_launch(
         from planner.common.files import write_text
 
         write_text(write, tables_toml({"title": title}, tables))
-        print(f"wrote {write}", file=sys.stderr)
+        tell(Message("wrote {0}", write), error=True)
     if launch.serves:
         _deployment(given, launch, tables, title, details or explain or plot is not None, as_json=as_json)
         return
@@ -119,7 +118,7 @@ def plan_of_launch(
 
         save_comparison(plot, title, [case.label], [answer])
         if not as_json:
-            print(f"wrote {plot}", file=sys.stderr)
+            tell(Message("wrote {0}", plot), error=True)
     if as_json:
         print_json({"label": case.label, "launch": launch.to_dict(), **answer.to_dict()})
         return

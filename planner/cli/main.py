@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from planner.cli.help import Spoken, first_sentence
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.message import Message, join_messages
 from planner.common.translation import LANGUAGES, speak, spoken, spoken_word
@@ -65,7 +65,7 @@ COMMANDS = {name: command for group in GROUPS.values() for name, command in grou
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
-class Command(TyperCommand):
+class Command(Spoken, TyperCommand):
     """A command whose usage line names its arguments as they are typed."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
@@ -80,7 +80,7 @@ class Command(TyperCommand):
         return pieces
 
 
-class Commands(TyperGroup):
+class Commands(Spoken, TyperGroup):
     """Commands of a command, each with its first sentence, whole."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -88,12 +88,12 @@ class Commands(TyperGroup):
         rows = []
         for name in self.list_commands(ctx):
             text = getattr(self.get_command(ctx, name), "help", None) or ""
-            rows.append((name, re.split(r"[.;:](?:\s|$)", " ".join(text.split()))[0] + "."))
+            rows.append((name, first_sentence(text)))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
 
-class Doors(TyperGroup):
+class Doors(Spoken, TyperGroup):
     """Commands that are imported when they are asked for, and listed by what people want."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
         sys.exit(0)
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped", file=sys.stderr)
+        print(spoken_word("stopped"), file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         refuse(

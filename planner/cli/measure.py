@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from planner.cli.output import print_json, show
+from planner.cli.output import print_json, show, tell
 from planner.common.errors import PlannerError
 from planner.common.files import write_text
+from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.calibration.measuring import Measured, Options
@@ -83,8 +84,9 @@ def _finish(found: Measured, out: Path, options: Options, as_json: bool) -> None
         print_json({**to_json(found), "page": str(text), "picture": str(picture)})
         return
     show(fits_table(found.calibration), comparison_table("Steps that no constant saw", found.after))
-    print(gain(found).sentence())
-    print("\n".join(f"wrote {path}" for path in (*found.profiles, text, picture)), file=sys.stderr)
+    tell(gain(found).sentence())
+    for path in (*found.profiles, text, picture):
+        tell(Message("wrote {0}", path), error=True)
     _hints(found, out, options)
 
 
@@ -95,11 +97,11 @@ def _hints(found: Measured, out: Path, options: Options) -> None:
 
     if found.calibration.base is None and found.record.device.kind == "cuda":
         near = named(found.record.device.name).near
-        nearest = f"; the nearest of the catalog: {', '.join(f'--base {name}' for name in near)}" if near else ""
-        print(
-            f"{found.record.device.name}: no profile describes it, so its fastest samples are its peaks{nearest}", file=sys.stderr
-        )
+        bases = ", ".join(f"--base {name}" for name in near)
+        nearest = Message("; the nearest of the catalog: {0}", bases) if near else ""
+        text = "{0}: no profile describes it, so its fastest samples are its peaks{1}"
+        tell(Message(text, found.record.device.name, nearest), error=True)
     gpus = int((found.record.device.model_extra or {}).get("num_devices", 1))
     if gpus > 1:
         command = " ".join(harness_command(out / "record-2-nodes.json", options, gpus, nodes=2))
-        print(f"two nodes: on each, with HOST the first one's name:\n  {command}", file=sys.stderr)
+        tell(Message("two nodes: on each, with HOST the first one's name:{0}", f"\n  {command}"), error=True)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.output import check_plot, print_json, show
+from planner.cli.output import check_plot, print_json, show, tell
 from planner.cli.serving_measured import fit_serving, validate_serving
 from planner.common.errors import PlannerError, near
 from planner.common.files import require_folder
+from planner.common.message import Message
 from planner.evidence.serving.table import is_serving_table
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _validate_trace(files: list[Path], scenario: Path, steps: int | None, as_jso
         rows = [{**vars(row), "error": row.error} for row in found.rows]
         print_json({**vars(found), "rows": rows, "suggested": found.overrides(rate)})
         return
-    show(trace_table(f"{files[0].name} against {case.label}, {answer.layout.label}", found, rate))
+    show(trace_table(Message("{0} against {1}, {2}", files[0].name, case.label, answer.layout.label), found, rate))
 
 
 def _validate_runs(files: list[Path], as_json: bool, by: str | None, plot: Path | None, out: Path | None) -> None:
@@ -148,7 +149,9 @@ def _columns(found: list[Run], by: str | None, file: Path) -> tuple[str, ...]:
         columns = tuple(name for name in columns if any(name in run.columns for run in found))
     unread = [name for name in columns_not_read(found) if name not in columns]
     if unread:
-        print(f"columns that are not read: {', '.join(unread)}; docs/guide/validate.md lists those that are", file=sys.stderr)
+        tell(
+            Message("columns that are not read: {0}; docs/guide/validate.md lists those that are", ", ".join(unread)), error=True
+        )
     for name in columns:
         if found and name not in found[0].columns and name not in CAUSES:
             raise PlannerError("--by {0}: {1} has no column {2!r}; {3}", by, file, name, near(name, [*found[0].columns, *CAUSES]))
@@ -235,11 +238,11 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 
 def _print_fit(answer: Study, refused: list[Refusal]) -> None:
     for constant, value in zip(answer.found.constants, answer.found.values.values, strict=True):
-        print(f"{constant.name} = {value:.3g} (prior {constant.prior:g})")
+        tell(Message("{0} = {1:.3g} (prior {2:g})", constant.name, value, constant.prior))
     out = len(refused) + len(answer.refused)
-    print(f"{len(answer.found.residuals)} steps fitted, {len(answer.runs)} predicted, {out} rows refused")
+    tell(Message("{0} steps fitted, {1} predicted, {2} rows refused", len(answer.found.residuals), len(answer.runs), out))
     for refusal in (*refused, *answer.refused):
-        print(f"refused: {refusal.id}: {refusal.reason}", file=sys.stderr)
+        tell(Message("refused: {0}: {1}", refusal.id, refusal.reason), error=True)
 
 
 def _write_fitted(answer: Study, command: str, frame: pd.DataFrame, models: Sequence[Held]) -> None:
@@ -251,8 +254,8 @@ def _write_fitted(answer: Study, command: str, frame: pd.DataFrame, models: Sequ
     source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured steps"
     today = datetime.date.today().isoformat()
     for path in (*write_fit(answer.found, source, today), *write_uncertainty(frame, models, command)):
-        print(f"wrote {path}")
-    print("python benchmarks/published_gpu_hours.py --write fits the field factor to them", file=sys.stderr)
+        tell(Message("wrote {0}", path))
+    tell(Message("python benchmarks/published_gpu_hours.py --write fits the field factor to them"), error=True)
 
 
 def _write_report(answer: Study, models: Sequence[Held], command: str, chosen: FitSet, report: Path) -> None:
@@ -264,7 +267,7 @@ def _write_report(answer: Study, models: Sequence[Held], command: str, chosen: F
     save_picture(answer, picture)
     told = f"{command} --report {report.name}"
     write_text(report, page(answer, models, told, picture.name, chosen.title, chosen.constants.name, hours=not chosen.apart))
-    print(f"wrote {report} and {picture}")
+    tell(Message("wrote {0} and {1}", report, picture))
 
 
 def _validated_record(files: list[Path], as_json: bool, plot: Path | None, profiles: dict[str, str | None]) -> bool:
@@ -297,7 +300,7 @@ def _validated_record(files: list[Path], as_json: bool, plot: Path | None, profi
         return True
     if found.calibration is not None:
         show(fits_table(found.calibration))
-    show(comparison_table(f"{path.name}: predicted against measured", found))
+    show(comparison_table(Message("{0}: predicted against measured", path.name), found))
     return True
 
 
@@ -322,13 +325,12 @@ def calibrate_command(
     paths = write_profiles(found, out)
     if found.base is None:
         near = named(both.device.name).near
-        print(
-            "no base profile: peaks and bandwidth are those of the fastest samples; --base NAME keeps a data sheet's"
-            + (f" (nearest: {', '.join(near)})" if near else ""),
-            file=sys.stderr,
-        )
+        nearest = Message(" (nearest: {0})", ", ".join(near)) if near else ""
+        text = "no base profile: peaks and bandwidth are those of the fastest samples; --base NAME keeps a data sheet's{0}"
+        tell(Message(text, nearest), error=True)
     if as_json:
         print_json({"written": [str(p) for p in paths], "fits": [vars(fit) for fit in found.fits]})
         return
     show(fits_table(found))
-    print("\n".join(f"wrote {p}" for p in paths), file=sys.stderr)
+    for path in paths:
+        tell(Message("wrote {0}", path), error=True)

@@ -9,6 +9,7 @@ import typer
 
 from planner.cli.output import print_json, show
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
@@ -57,11 +58,10 @@ def families_command(as_json: AsJson = False) -> None:
         return
     from rich.table import Table
 
-    table = Table("model_type", "read as", title=f"{len(read)} types of config.json")
+    table = Table("model_type", "read as", title=Message("{0} types of config.json", len(read)))
     for kind, what in read.items():
         table.add_row(kind, what)
-    notes = [f"{kind}: cannot be planned: {why}" for kind, why in refused.items()]
-    show(table, "\n".join(notes))
+    show(table, *(Message("{0}: cannot be planned: {1}", kind, why) for kind, why in refused.items()))
 
 
 def import_command(
@@ -91,5 +91,6 @@ def import_command(
             {"name": model.name, "how": how, "parameters_total": total, "parameters_active": active, "toml": model_text(model)}
         )
         return
-    where = f"written to {out}" if out else "give -o FILE.toml to keep it"
-    show(model_table(model), f"{how}, equal to transformers' modules to the last parameter; {where}")
+    where = Message("written to {0}", out) if out else Message("give -o FILE.toml to keep it")
+    text = "{0}, equal to transformers' modules to the last parameter; {1}"
+    show(model_table(model), Message(text, Message(how), where))

@@ -12,6 +12,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError
 from planner.common.files import require_folder
+from planner.common.translation import spoken
 
 WIDEST = 1000
 """Columns that a table into a pipe may take."""
@@ -36,32 +37,46 @@ def plain(value: Any) -> Any:
 
 
 def show(*renderables: Any) -> None:
-    """Tables on standard output: as wide as the terminal or ``COLUMNS`` says; into a file or a pipe, as they must be."""
+    """Tables and lines on standard output, in the language that is spoken.
+
+    As wide as the terminal or ``COLUMNS`` says; into a file or a pipe, as they must be.
+    """
     from rich.console import Console
     from rich.measure import Measurement
+    from rich.table import Table
 
+    from planner.reports.line import Line, spoken_table
+    from planner.reports.narrow import narrowed
+
+    shown = [spoken_table(one) if isinstance(one, Table) else one for one in _each(renderables)]
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
         console = Console(soft_wrap=False)
     else:
         wide = Console(width=WIDEST)
-        console = Console(width=max((Measurement.get(wide, wide.options, one).maximum for one in renderables), default=80))
-    from rich.table import Table
+        console = Console(width=max((Measurement.get(wide, wide.options, one).maximum for one in shown), default=80))
+    for one in shown:
+        if isinstance(one, Table):
+            console.print(narrowed(one, console.width))
+        else:
+            console.print(one.spoken(console.width) if isinstance(one, Line) else one)
 
-    from planner.reports.narrow import narrowed
 
-    for one in _each(renderables):
-        console.print(narrowed(one, console.width) if isinstance(one, Table) else one)
+def tell(text: str, *, error: bool = False) -> None:
+    """A line in the language that is spoken: on standard output, or, beside an answer, on standard error."""
+    print(spoken(text), file=sys.stderr if error else sys.stdout)
 
 
 def _each(renderables: Iterable[Any]) -> Iterator[Any]:
-    """The renderables, those of groups one by one."""
+    """The renderables, those of groups one by one; texts as lines."""
     from rich.console import Group
+
+    from planner.reports.line import Line
 
     for one in renderables:
         if isinstance(one, Group):
             yield from _each(one.renderables)
         else:
-            yield one
+            yield Line(one) if isinstance(one, str) else one
 
 
 def width() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +10,10 @@ import typer
 from planner.cli.asked import Given, Set, asking, grouped, scenario_with
 from planner.cli.launch import Launched, plan_of_launch, show_answer
 from planner.cli.options import RISK, Allow, Risk, allowed_names
-from planner.cli.output import check_plot, print_json, show
+from planner.cli.output import check_plot, print_json, show, tell
 from planner.cli.runs import compare_at
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 PlotPath = Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw memory and step time.")]
@@ -52,7 +52,7 @@ def plan_command(
         from planner.scenarios.quick import scenario_toml
 
         write_text(write, scenario_toml(question))
-        print(f"wrote {write}", file=sys.stderr)
+        tell(Message("wrote {0}", write), error=True)
     if plot is not None:
         _draw(plot, question.title, [case.label], [answer], quiet=as_json)
     outlook = case.outlook(answer)
@@ -125,7 +125,8 @@ def operators_command(given: Given, as_json: AsJson = False) -> None:
         said = [{**row_dict(row), **source} for row, source in zip(rows, sources, strict=True)]
         print_json({"label": case.label, "layout": answer.layout.label, "rows": said})
         return
-    show(operators_table(f"{case.label}: {answer.layout.label}, one GPU, one micro-batch, one layer", rows, kept))
+    title = Message("{0}: {1}, one GPU, one micro-batch, one layer", case.label, answer.layout.label)
+    show(operators_table(title, rows, kept))
 
 
 def _check_several(cases: list[Any], path: str) -> None:
@@ -140,4 +141,4 @@ def _draw(path: Path, title: str, labels: list[str], answers: list[Any], *, quie
 
     save_comparison(path, title, labels, answers)
     if not quiet:
-        print(f"wrote {path}", file=sys.stderr)
+        tell(Message("wrote {0}", path), error=True)

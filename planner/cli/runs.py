@@ -10,10 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli.asked import Given, grouped, scenario_with
+from planner.cli.output import tell
 from planner.cli.progress import progress_bar
 from planner.common import clock
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
+from planner.common.message import Message
 from planner.common.translation import LANGUAGES, spoken_language
 
 Currency = Annotated[str, typer.Option("--currency", help="Print in this currency (EUR, CNY, ...) instead of dollars.")]
@@ -230,7 +232,8 @@ def prices_import(
     if as_json:
         _json({**vars(done), "path": str(done.path)})
         return
-    print(f"{done.new} new quotes and {done.replaced} replaced in {done.path}, which now holds {done.total}.")
+    text = "{0} new quotes and {1} replaced in {2}, which now holds {3}."
+    tell(Message(text, done.new, done.replaced, done.path, done.total))
 
 
 @prices_app.command("refresh")
@@ -242,10 +245,11 @@ def prices_refresh(as_json: AsJson = False) -> None:
     if as_json:
         _json({**vars(done), "path": str(done.path), "left_out": left_out})
         return
-    print(
-        f"{done.new} new quotes and {done.replaced} replaced in {done.path}, which now holds {done.total}; {left_out} offers "
-        "were left out: not in the hardware catalog, the same twice, or unclear which board they are."
+    text = (
+        "{0} new quotes and {1} replaced in {2}, which now holds {3}; {4} offers were left out: not in the hardware "
+        "catalog, the same twice, or unclear which board they are."
     )
+    tell(Message(text, done.new, done.replaced, done.path, done.total, left_out))
 
 
 def audit_command(
@@ -282,14 +286,13 @@ def audit_command(
         from planner.common.files import write_text
 
         write_text(markdown, audit_page(readings, language))
-        print(f"wrote {markdown}")
+        tell(Message("wrote {0}", markdown))
     else:
         _tables(audit_table(readings, language))
 
 
 def compare_at(labels: list[str], plans: list[Any], at: str, title: str, plot: Path | None, *, as_json: bool) -> None:
     """planner compare --at: the other cases on the first one's terms."""
-    import sys
 
     from planner.studies.equal_terms import TERMS, on_equal_terms
 
@@ -301,7 +304,7 @@ def compare_at(labels: list[str], plans: list[Any], at: str, title: str, plot: P
 
         save_equal(plot, title, at, sides)
         if not as_json:
-            print(f"wrote {plot}", file=sys.stderr)
+            tell(Message("wrote {0}", plot), error=True)
     if as_json:
         from planner.studies.equal_terms import law_notes
 

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from planner.cli.asked import Given, grouped
-from planner.cli.output import print_json, width
+from planner.cli.output import print_json, tell, width
 from planner.common.errors import PlannerError, near
+from planner.common.message import Message
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
@@ -84,7 +85,7 @@ def init_command(
             "-o {0}: is there already; give another name, or --force.", output, code="output", field="-o", value=str(output)
         )
     write_text(output, commented_toml(_complete(given).scenario()[0]))
-    print(f"wrote {output}; planner plan {output} answers it", file=sys.stderr)
+    tell(Message("wrote {0}; planner plan {0} answers it", output), error=True)
 
 
 def _complete(given: Begun) -> Begun:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,8 +10,10 @@ import typer
 
 from planner.cli.asked import Given, Set, asking, grouped, scenario_with
 from planner.cli.options import allowed_names, names
+from planner.cli.output import tell
 from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.layout_search.question import SearchQuestion
@@ -196,8 +197,9 @@ def limit_command(
         return
     from planner.reports.plans import plans_table
 
-    after = f"; {found.next_value}: {found.reason}" if found.next_value is not None else f"; {found.reason}"
-    show(plans_table(f"largest {field} that fits: {found.value}{after}", [str(found.value)], [found.plan]), *usual)
+    above = "" if found.next_value is None else Message("{0}: ", found.next_value)
+    title = Message("largest {0} that fits: {1}; {2}{3}", field, found.value, above, found.reason)
+    show(plans_table(title, [str(found.value)], [found.plan]), *usual)
 
 
 TO = (
@@ -227,7 +229,7 @@ def export_command(
     files = _exported(scenario, stack, rows, rank, change)
     if out is not None:
         for path in write_files(out, files):
-            print(f"wrote {path}", file=sys.stderr)
+            tell(Message("wrote {0}", path), error=True)
         return
     for name, text in files.items():
         print(f"# --- {name}\n{text}" if len(files) > 1 else text, end="")

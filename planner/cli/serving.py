@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +10,7 @@ import typer
 
 from planner.cli.asked import Set, grouped, nothing_asked
 from planner.cli.options import RISK, Risk
-from planner.cli.output import check_plot, print_json, show, width
+from planner.cli.output import check_plot, print_json, show, tell, width
 from planner.cli.progress import progress_bar
 from planner.common import clock
 from planner.common.errors import PlannerError
@@ -157,10 +156,10 @@ def serve_command(
 
         save_serving(plot, title, labels, answers)
         if not as_json:
-            print(f"wrote {plot}", file=sys.stderr)
+            tell(Message("wrote {0}", plot), error=True)
         for label, d in zip(labels, answers, strict=True):
             if not d.fits:
-                print(f"not drawn: {label} does not fit: {d.reasons[0]}", file=sys.stderr)
+                tell(Message("not drawn: {0} does not fit: {1}", label, d.reasons[0]), error=True)
     if as_json:
         named = [{"label": label, **d.to_dict()} for label, d in zip(labels, answers, strict=True)]
         print_json({"title": title, **({} if launch is None else {"launch": launch.to_dict()}), "cases": named})

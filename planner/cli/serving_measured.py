@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from planner.cli.output import print_json, show
+from planner.cli.output import print_json, show, tell
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 
 def validate_serving(path: Path, as_json: bool, by: str, plot: Path | None) -> None:
@@ -68,20 +68,21 @@ def fit_serving(paths: Sequence[Path], report: Path | None, dry_run: bool) -> No
         answer = study(rows, say)
     answer = _with_refusals(answer, refused)
     for constant, value in zip(answer.found.constants, answer.found.values.values, strict=True):
-        print(f"{constant.name} = {value:.3g} (prior {constant.prior:g})")
+        tell(Message("{0} = {1:.3g} (prior {2:g})", constant.name, value, constant.prior))
     command = " ".join(["planner fit", *(path.name for path in paths)])
-    print(f"{len(answer.found.residuals)} times fitted, {len(answer.runs)} predicted, {len(answer.refused)} rows refused")
+    counts = (len(answer.found.residuals), len(answer.runs), len(answer.refused))
+    tell(Message("{0} times fitted, {1} predicted, {2} rows refused", *counts))
     for refusal in answer.refused:
-        print(f"refused: {refusal.id}: {refusal.reason}", file=sys.stderr)
+        tell(Message("refused: {0}: {1}", refusal.id, refusal.reason), error=True)
     if not dry_run:
         source = f"{command}, {len(answer.found.residuals)} of {len(answer.runs)} measured times"
         for path in write_constants(answer, source):
-            print(f"wrote {path}")
+            tell(Message("wrote {0}", path))
     if report is not None:
         picture = report.with_suffix(".png")
         save_picture(picture, answer)
         write_text(report, page(answer, f"{command} --report {report.name}", picture.name))
-        print(f"wrote {report} and {picture}")
+        tell(Message("wrote {0} and {1}", report, picture))
 
 
 def _with_refusals(answer: Any, refused: Sequence[Any]) -> Any:

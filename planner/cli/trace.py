@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from planner.cli.asked import Given, asking
+from planner.cli.output import tell
 from planner.common.errors import PlannerError
 from planner.common.files import require_folder
+from planner.common.message import Message
 
 
 @asking
@@ -43,11 +44,12 @@ def trace_command(
     question, usual = given.scenario()
     found = timeline(question.cases[0].plan(**given.choice()))
     write_trace(out, found)
-    print(f"wrote {out}: a step of {found.plan.step_time_s:.4g} s on {found.plan.layout.pp} stages", file=sys.stderr)
+    stages = found.plan.layout.pp
+    tell(Message("wrote {0}: a step of {1:.4g} s on {2} stages", out, found.plan.step_time_s, stages), error=True)
     if memory is not None:
         from planner.common.tables import write_table
 
         write_table(memory, memory_frame(found))
-        print(f"wrote {memory}", file=sys.stderr)
+        tell(Message("wrote {0}", memory), error=True)
     for note in usual:
-        print(note, file=sys.stderr)
+        tell(note, error=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from planner.cli.asked import Given, asking
-from planner.cli.output import print_json, show
+from planner.cli.output import print_json, show, tell
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
@@ -104,7 +104,7 @@ def derive_command(
     if out is not None:
         write_model(found.after, out)
         if not as_json:
-            print(f"wrote {out}", file=sys.stderr)
+            tell(Message("wrote {0}", out), error=True)
     if as_json:
         print_json({"model": found.after.model_dump(exclude={"provenance"}), "figures": found.rows(), "notes": list(found.notes)})
         return

@@ -14,10 +14,12 @@ from pathlib import Path
 from planner.common.message import Message, cleaned
 
 FILE = Path(__file__).with_name("messages.zh.toml")
-WORDS = ("words", "kind", "part", "answer")
-"""Tables of single words: for a blank {0:word}, and for names of lines."""
+WORDS = ("words", "kind", "part", "answer", "label", "help")
+"""Tables of single words: for a blank {0:word}, for names of lines, and for tables, and for --help."""
 BLANK = re.compile(r"\{(\d+)(?::([a-z]+))?\}")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
+BETWEEN_FIGURES = re.compile(r"(?<=[\x21-\x7e])，(?=[\x21-\x7e])")
+"""A comma at which a narrow cell may break, lest it breaks a figure."""
 MARKS = {": ": "：", "; ": "；", ". ": "。"}
 """Between messages."""
 
@@ -60,6 +62,28 @@ def spoken_word(text: str) -> str:
     return translated_word(text, _speaking.get())
 
 
+def spoken_label(text: str) -> str:
+    """A title, header, label or cell of a table in the language that is spoken; its indentation stays."""
+    return translated_label(text, _speaking.get())
+
+
+def translated_label(text: str, language: str) -> str:
+    """As ``spoken_label``, in ``language``: a label of [label], else a message.
+
+    >>> translated_label("  step time", "zh"), translated_label("tp2 pp4", "zh")
+    ('  每步时间', 'tp2 pp4')
+    """
+    bare = text.strip()
+    if language != "zh" or not bare:
+        return text
+    plain = str.__str__(bare)
+    indent = str.__str__(text)[: str.__str__(text).index(plain)]
+    said = tables()["label"].get(plain) or translated(bare, language)
+    if said == plain:
+        said = next((found for name in ("kind", "part", "words") if (found := tables()[name].get(plain))), plain)
+    return indent + BETWEEN_FIGURES.sub(", ", said)
+
+
 def translated(text: str, language: str) -> str:
     """A message of the planner in ``language`` ("en", "zh"); what is unknown stays as it is.
 
@@ -84,6 +108,8 @@ def _word(text: str) -> str:
 def _said(text: str) -> str:
     if not isinstance(text, Message):
         text = Message(text)
+    elif not text.values:
+        text = Message(tables()["label"].get(text.strip()) or _word(text.strip()))
     chinese = templates().get(text.key.strip().removesuffix("."))
     made = _composed(text) if chinese is None else BLANK.sub(lambda m: _filled(text.values[int(m[1])], m[2]), chinese)
     for old, new in text.changes:

@@ -48,8 +48,10 @@ class Setup:
     @property
     def label(self) -> str:
         """For people."""
-        price = "no price" if self.price is None else f"${self.price.usd_per_gpu_hour:.2f} {self.price.describe()}"
-        return f"{self.grid.cluster.name}, {self.grid.framework.name}, {price}"
+        price = Message("no price")
+        if self.price is not None:
+            price = Message("${0:.2f} {1}", self.price.usd_per_gpu_hour, self.price.describe())
+        return Message("{0}, {1}, {2}", self.grid.cluster.name, self.grid.framework.name, price)
 
     @property
     def power_w(self) -> float:
@@ -191,7 +193,7 @@ def _frameworks(
         named = [as_framework(f) for f in _several(given)]
         return dict.fromkeys(clusters, named), ()
     usual = {cluster: default_framework(model, cluster, job) for cluster in clusters}
-    whys = tuple(dict.fromkeys(f"{cluster.name}: {found.why}" for cluster, found in usual.items()))
+    whys = tuple(dict.fromkeys(Message("{0}: {1}", cluster.name, found.why) for cluster, found in usual.items()))
     return {cluster: [found.framework] for cluster, found in usual.items()}, whys
 
 

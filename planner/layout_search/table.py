@@ -145,6 +145,13 @@ def _intervals(grid: LayoutGrid, rows: Rows, answer: Evaluation, price: Price | 
     return {**bounds, "provenance": step.provenance, "how_sure": step.why}
 
 
+def step_basis(q: SearchQuestion, rows: Rows) -> str:
+    """What the interval of the first row's step time comes from, as a message; the frame has its English."""
+    grid = q.setups[int(rows.setup[0])].grid
+    subject = Subject.of(grid.model, grid.cluster, grid.framework, grid.job, rows.take(np.array([0])).layouts)
+    return standing("step_time", subject).why
+
+
 def _parts(answer: Evaluation) -> dict[str, Any]:
     seconds = {f"{part}_s": getattr(answer.step, part) for part in PARTS}
     return {**seconds, **{f"{kind}_bytes": getattr(answer.memory, kind) for kind in KINDS}}
@@ -181,5 +188,5 @@ def why_second(table: pd.DataFrame) -> str:
     parted = Message(" ({0})", join_messages(", ", worse + better)) if worse or better else ""
     priced = np.isfinite(best["cost_usd_per_step"]) and best["cost_usd_per_step"] > 0
     dollars = Message(", dollars {0:+.2%}", second["cost_usd_per_step"] / best["cost_usd_per_step"] - 1.0) if priced else ""
-    layouts = ", ".join(changed) or "the same layout"
+    layouts = join_messages(", ", changed) or "the same layout"
     return Message("runner-up ({0}): step {1:+.2f}%{2}, memory {3:+.2f} GiB{4}", layouts, 100.0 * slower, parted, memory, dollars)

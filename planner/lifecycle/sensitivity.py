@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from planner.common.message import Message
 from planner.common.units import DAY_S, HOUR_S
 from planner.lifecycle.bill import HELD, ITEMS, MONTH_S, Bill
 from planner.lifecycle.simulation import Z_90, WholeRun, expected_run
@@ -65,7 +66,9 @@ def _swings(result: WholeRun, bill: Bill) -> Iterator[Swing]:
     spread = result.run.rates().log_spread
     if result.mtbf_s is not None and spread:
         factors = [math.exp(-spread * Z_90), math.exp(spread * Z_90)]
-        yield _swing("failures", [f"{f:.1f} x as many" for f in factors], [total(_hours(result, rates=f)) for f in factors])
+        yield _swing(
+            "failures", [Message("{0:.1f} x as many", f) for f in factors], [total(_hours(result, rates=f)) for f in factors]
+        )
     if result.mtbf_s is not None:
         texts = [f"{seconds / 60:.0f} min" for seconds in RECOVERY_S]
         yield _swing("recovery after a failure", texts, [total(_hours(result, recovery_s=s)) for s in RECOVERY_S])

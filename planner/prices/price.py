@@ -54,8 +54,8 @@ class Price:
 
     def describe(self) -> str:
         """For people: "Azure on-demand, eastus, 2026-06-18"."""
-        quote = f"{self.provider} {self.term}" if self.provider else self.term
-        return ", ".join(part for part in (quote, self.region, self.date) if part)
+        rest = "".join(f", {part}" for part in (self.region, self.date) if part)
+        return Message("{0} {1}{2}" if self.provider else "{1}{2}", self.provider, self.term, rest)
 
     def last_day(self) -> datetime.date:
         """The latest day that its date can mean; ValueError for a price without a date."""
@@ -166,6 +166,7 @@ def price_text(price: Price, today: datetime.date) -> str:
     """A price in one line with its interval, marked when it is older than 90 days, or may be."""
     mark = price.staleness(today)
     lower, upper = price.interval_usd_per_gpu_hour
-    between = "" if lower == upper else f" ({lower:.2f} to {upper:.2f})"
-    found = f", {price.basis}" if price.basis else ""
-    return f"${price.usd_per_gpu_hour:.2f}{between} {price.describe()}{found}{f' ({mark})' if mark else ''}"
+    between = "" if lower == upper else Message(" ({0:.2f} to {1:.2f})", lower, upper)
+    found = Message(", {0}", price.basis) if price.basis else ""
+    stale = Message(" ({0})", mark) if mark else ""
+    return Message("${0:.2f}{1} {2}{3}{4}", price.usd_per_gpu_hour, between, price.describe(), found, stale)

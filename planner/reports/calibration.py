@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from planner.calibration.calibrate import Calibration
 from planner.calibration.comparison import Comparison, summary
+from planner.common.message import Message, join_messages
 from planner.evidence.predictions import Verdict
+from planner.reports.line import Line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -31,27 +31,33 @@ def comparison_table(title: str, comparison: Comparison) -> RenderableType:
             row.id, name, f"{row.measured / unit:.{digits}f}", f"{row.predicted / unit:.{digits}f}", interval, f"{row.error:+.1%}"
         )
     lines = [
-        Text(f"{metric}: {s['rows']:.0f} rows, median error {s['median']:.1%}, worst {s['worst']:.1%}, bias {s['bias']:+.1%}")
+        Line(
+            Message(
+                "{0}: {1:.0f} rows, median error {2:.1%}, worst {3:.1%}, bias {4:+.1%}",
+                metric,
+                *(s[name] for name in ("rows", "median", "worst", "bias")),
+            )
+        )
         for metric, s in summary(comparison.rows).items()
     ]
     lines += _fit_lines(comparison.verdicts) if any(not v.ran for v in comparison.verdicts) else []
-    lines += [Text(f"refused: {r.id}: {r.reason}", style="dim") for r in comparison.refused]
+    lines += [Line(Message("refused: {0}: {1}", r.id, r.reason), style="dim") for r in comparison.refused]
     return Group(table, *lines)
 
 
-def _fit_lines(verdicts: Sequence[Verdict]) -> list[Text]:
+def _fit_lines(verdicts: Sequence[Verdict]) -> list[Line]:
     """Of the runs that ran, and of those that ran out of memory, how many were predicted so; the wrong ones by name."""
     right = [v for v in verdicts if v.ran == v.predicted_to_fit]
-    wrong = [f"{v.id} ({'ran' if v.ran else 'did not fit'})" for v in verdicts if v.ran != v.predicted_to_fit]
-    text = f"{len(right)} of {len(verdicts)} runs rightly said to fit, or not to"
-    return [Text(text + (f"; wrong: {', '.join(wrong)}" if wrong else ""))]
+    wrong = [Message("{0} (ran)" if v.ran else "{0} (did not fit)", v.id) for v in verdicts if v.ran != v.predicted_to_fit]
+    named = Message("; wrong: {0}", join_messages(", ", wrong)) if wrong else ""
+    return [Line(Message("{0} of {1} runs rightly said to fit, or not to{2}", len(right), len(verdicts), named))]
 
 
 def fits_table(calibration: Calibration) -> RenderableType:
     """How well the fitted constants give back the samples behind them."""
     from rich.table import Table
 
-    table = Table("fit", title=f"calibrated on {calibration.source}", title_justify="left", pad_edge=False)
+    table = Table("fit", title=Message("calibrated on {0}", calibration.source), title_justify="left", pad_edge=False)
     for name in ("samples", "median error", "worst error"):
         table.add_column(name, justify="right")
     for fit in calibration.fits:

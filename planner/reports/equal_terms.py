@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from planner.common import clock
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.prices.price import price_text
+from planner.reports.line import Line
 from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plans import over_text
 from planner.reports.plots import COLOURS
@@ -21,15 +22,20 @@ from planner.studies.equal_terms import Side, law_notes
 from planner.studies.scaling_law import DENSE, optimal, predicted_loss
 
 TERM_NAMES = {
-    "loss": "equal predicted loss", "flops": "equal training flops", "dollars": "equal dollars", "days": "equal days",
-    "active": "equal active parameters", "total": "equal total parameters",
-}  # fmt: skip
+    "loss": "{0}: equal predicted loss",
+    "flops": "{0}: equal training flops",
+    "dollars": "{0}: equal dollars",
+    "days": "{0}: equal days",
+    "active": "{0}: equal active parameters",
+    "total": "{0}: equal total parameters",
+}
+"""The title of a comparison by what is equal."""
 
 
 def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
     """One column per case on the common terms."""
     today = clock.today()
-    table = Table(title=f"{title}: {TERM_NAMES[at]}", title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(title=Message(TERM_NAMES[at], title), title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
     for side in sides:
         table.add_column(side.label, justify="right", overflow="fold")
@@ -51,16 +57,16 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
         rows["reaches the reference's loss"] = ["yes" if s.reachable else "never" for s in sides]
     for name, values in rows.items():
         table.add_row(name, *values)
-    lines = [Text(over_text(side.label, sides[0].label, side.over_first)) for side in sides[1:]]
-    lines += [Text(note) for side in sides for note in side.notes]
-    return Group(table, *lines, *(Text(note, style="dim") for note in law_notes()))
+    lines = [Line(over_text(side.label, sides[0].label, side.over_first)) for side in sides[1:]]
+    lines += [Line(note) for side in sides for note in side.notes]
+    return Group(table, *lines, *(Line(note, style="dim") for note in law_notes()))
 
 
 def _optimal(side: Side) -> str:
     """Size and tokens of the dense model with the least loss, from the least to the most that the laws say."""
     found = sorted(optimal(side.training_flops, law) for law in DENSE)
     (small, most), (large, least) = found[0], found[-1]
-    return f"{count(small)} on {count(most)} to {count(large)} on {count(least)} tokens"
+    return Message("{0} on {1} to {2} on {3} tokens", count(small), count(most), count(large), count(least))
 
 
 def save_equal(path: Path, title: str, at: str, sides: Sequence[Side]) -> None:
@@ -81,7 +87,7 @@ def save_equal(path: Path, title: str, at: str, sides: Sequence[Side]) -> None:
                     f" {side.tokens / 1e9:,.3g} B tokens", (spent, side.loss), color=COLOURS[(6 * i) % len(COLOURS)], fontsize=11
                 )
         axes.set(xscale="log", xlabel="US dollars" if priced else "GPU-hours", ylabel="predicted loss, nats per token (assumed)")
-        axes.set_title(f"{title}\n{TERM_NAMES[at]}", loc="left", fontsize=13, weight="bold")
+        axes.set_title(f"{title}\n{TERM_NAMES[at].partition(': ')[2]}", loc="left", fontsize=13, weight="bold")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=11)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
+from planner.common.message import Message
+from planner.reports.line import Line
 from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plots import COLOURS
 from planner.reports.text import dollars
@@ -18,12 +19,13 @@ from planner.studies.holding import BreakEven, Holding
 
 def holding_table(found: Holding) -> RenderableType:
     """Dollars of each way by year, the break-even of owning against each, and what all of it rests on."""
-    title = f"{found.cluster.name}, {found.cluster.num_gpus} GPUs, {found.utilisation:.0%} of the hours used: dollars so far"
+    title = "{0}, {1} GPUs, {2:.0%} of the hours used: dollars so far"
+    title = Message(title, found.cluster.name, found.cluster.num_gpus, found.utilisation)
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("way")
     ends = [i for i, month in enumerate(found.months) if month % 12 == 0] or [len(found.months) - 1]
     for i in ends:
-        table.add_column(f"{found.months[i] / 12:g} y", justify="right")
+        table.add_column(Message("{0:g} y", found.months[i] / 12), justify="right")
     for name in ("$ per GPU-hour used", "owning is cheaper from (90 %)", "above a use of (90 %)", "surely"):
         table.add_column(name, justify="right", overflow="fold")
     hours = found.cluster.num_gpus * found.utilisation * float(found.months[-1]) * 730.5
@@ -32,34 +34,33 @@ def holding_table(found: Holding) -> RenderableType:
         cells = [dollars(float(way.usd[i])) for i in ends]
         table.add_row(way.name, *cells, f"{float(way.usd[-1]) / hours:.2f}", *_even(even.get(way.name)))
     best = found.cheapest
-    lines = [Text(f"cheapest over {found.years:g} years: {best.name}, {dollars(float(best.usd[-1]))}", style="bold")]
-    lines += [Text(note) for note in found.notes]
-    lines += [Text(f"{way.name}: {way.price.describe()}; {way.price.basis}", style="dim") for way in found.ways if way.price]
-    lines += [Text(f"cost.own.{name} = {text}", style="dim") for name, text in found.assumptions.items()]
+    cheapest = Message("cheapest over {0:g} years: {1}, {2}", found.years, Message(best.name), dollars(float(best.usd[-1])))
+    lines = [Line(cheapest, style="bold")]
+    lines += [Line(note) for note in found.notes]
+    prices = [(way.name, way.price) for way in found.ways if way.price]
+    lines += [Line(Message("{0}: {1}; {2}", Message(way), p.describe(), p.basis), style="dim") for way, p in prices]
+    lines += [Line(Message("{0} = {1}", f"cost.own.{name}", text), style="dim") for name, text in found.assumptions.items()]
     return Group(table, *lines)
 
 
 def _even(found: BreakEven | None) -> tuple[str, str, str]:
     if found is None:
         return "", "", ""
-    use = (
-        "-"
-        if found.utilisation is None
-        else f"{found.utilisation.expected:.0%} ({_share(found.utilisation.lower)} to {_share(found.utilisation.upper)})"
-    )
+    used = found.utilisation
+    use = "-" if used is None else Message("{0:.0%} ({1} to {2})", used.expected, _share(used.lower), _share(used.upper))
     return (
-        f"{_month(found.months)} ({_month(found.months_lower)} to {_month(found.months_upper)})",
+        Message("{0} ({1} to {2})", _month(found.months), _month(found.months_lower), _month(found.months_upper)),
         use,
         f"{found.probability:.0%}",
     )
 
 
 def _share(value: float) -> str:
-    return f"{value:.0%}" if value <= 1.0 else "never"
+    return f"{value:.0%}" if value <= 1.0 else Message("never")
 
 
 def _month(value: float | None) -> str:
-    return "never" if value is None else f"month {value:.0f}"
+    return Message("never") if value is None else Message("month {0:.0f}", value)
 
 
 def save_holding(path: Path, found: Holding) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from planner.common.message import Message
+from planner.common.translation import spoken, spoken_label
 from planner.launchfiles import Launch
 from planner.reports.answer import notes_text
 
@@ -9,7 +11,7 @@ from planner.reports.answer import notes_text
 def launch_text(launch: Launch, scenario: str, columns: int) -> str:
     """What was read as a scenario, what was not understood, what is not modelled, and what was taken as usual."""
     lines = [
-        f"Read as a question ({', '.join(launch.tools)}):",
+        spoken(Message("Read as a question ({0}):", ", ".join(launch.tools))),
         *(f"  {line}" if line else "" for line in scenario.splitlines()),
         "",
     ]
@@ -20,5 +22,5 @@ def launch_text(launch: Launch, scenario: str, columns: int) -> str:
     }
     for head, items in parts.items():
         if items:
-            lines += [head, notes_text([f"- {item}" for item in items], columns), ""]
+            lines += [spoken_label(head), notes_text([Message("- {0}", item) for item in items], columns), ""]
     return "\n".join(lines)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
+
+from planner.reports.text import folded
 
 GAP = 2
 """Columns between two columns."""
@@ -26,14 +27,14 @@ def narrowed(table: Table, width: int) -> Table | Text:
         return table
     kept, below = _kept(wide, width)
     right = [column.justify == "right" for column in table.columns]
-    lines = textwrap.wrap(_plain(table.title), width) if table.title else []
+    lines = folded(_plain(table.title), width) if table.title else []
     lines += [_line([headers[i] for i in kept], [wide[i] for i in kept], [right[i] for i in kept]), "─" * width]
     for row in rows:
         lines.append(_line([row[i] for i in kept], [wide[i] for i in kept], [right[i] for i in kept]))
         for i in below:
             if row[i]:
                 text = f"{headers[i]}: {row[i]}"
-                lines += textwrap.wrap(text, width, initial_indent=" " * 4, subsequent_indent=" " * 8, break_on_hyphens=False)
+                lines += folded(text, width, " " * 4, " " * 8)
     return Text("\n".join(line.rstrip() for line in lines))
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from planner.common import clock
+from planner.common.message import Message, join_messages
 from planner.common.units import GB, GIB, HOUR_S, TERA
 from planner.evidence.measured_runs import Refusal
 from planner.evidence.predictions import GroupError, Verdict
@@ -22,7 +22,8 @@ from planner.performance.memory import KINDS
 from planner.performance.risk import chance
 from planner.performance.step_time import PARTS
 from planner.prices.price import price_text
-from planner.reports.text import count, dollars, gib, seconds, span
+from planner.reports.line import Line
+from planner.reports.text import count, dollars, gib, seconds_like, seconds_of, span
 from planner.scenarios.scenario import Outlook
 from planner.training.difference import ratios
 from planner.training.plan import Plan
@@ -37,29 +38,34 @@ PART_NAMES = {
 }  # fmt: skip
 
 
-def _fit_text(plan: Plan) -> Text:
-    doubt = "" if plan.certainty in ("fits", "does not fit") else "probably "
+def _fit_text(plan: Plan) -> Line:
+    doubt = "" if plan.certainty in ("fits", "does not fit") else Message("probably ")
     if plan.fits:
-        free = f"{doubt}yes, {gib(plan.headroom_bytes)} free, {chance(plan.fit_probability)} sure"
-        return Text(free, style="yellow" if doubt else "green")
-    over = f", {gib(-plan.headroom_bytes)} over" if plan.headroom_bytes < 0 else ""
-    return Text(f"{doubt}no{over}", style="bold yellow" if doubt else "bold red")
+        free = Message("{0}yes, {1} free, {2} sure", doubt, gib(plan.headroom_bytes), chance(plan.fit_probability))
+        return Line(free, style="yellow" if doubt else "green")
+    over = Message(", {0} over", gib(-plan.headroom_bytes)) if plan.headroom_bytes < 0 else ""
+    return Line(Message("{0}no{1}", doubt, over), style="bold yellow" if doubt else "bold red")
 
 
 def _between(plan: Plan, name: str, show: Callable[[float], str]) -> str:
     """The 90 % interval of a figure, "3.10 s to 3.90 s"; "-" where there is none."""
     found = plan.intervals.get(name)
-    return "-" if found is None else f"{show(found.lower)} to {show(found.upper)}"
+    return "-" if found is None else Message("{0} to {1}", show(found.lower), show(found.upper))
+
+
+def _seconds(plans: Sequence[Plan], name: str) -> Callable[[float | None], str]:
+    """The one unit in which a row shows the intervals of a figure."""
+    return seconds_of(plan.intervals.get(name) for plan in plans)
 
 
 def _sure(plan: Plan) -> str:
     found = plan.intervals["step_time_s"]
-    return f"{found.provenance}: {found.why}"
+    return Message("{0}: {1}", Message(found.provenance), found.why)
 
 
 def _section(table: Table, title: str, columns: int) -> None:
     table.add_section()
-    table.add_row(Text(title, style="bold"), *[""] * columns)
+    table.add_row(Line(title, style="bold"), *[""] * columns)
 
 
 def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan], outlooks: Sequence[Outlook] = ()) -> RenderableType:
@@ -105,7 +111,7 @@ def _memory_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
     if any(p.bolder for p in plans):
         row("  boldest that may fit", [_bolder(p) for p in plans])
     if not all(p.fits for p in plans):
-        row("  why not", ["; ".join(p.reasons) or "-" for p in plans])
+        row("  why not", [join_messages("; ", p.reasons) or "-" for p in plans])
         row("  nearest layout that fits", ["-" if p.fits else p.nearest.label if p.nearest else "none" for p in plans])
 
 
@@ -113,18 +119,20 @@ def _bolder(plan: Plan) -> str:
     bold = plan.bolder
     if bold is None:
         return "-"
-    return f"{bold.layout.label}: {bold.gain:+.1%} steps per second, {chance(bold.fit_probability)} sure to fit"
+    return Message("{0}: {1:+.1%} steps per second, {2} sure to fit", bold.layout.label, bold.gain, chance(bold.fit_probability))
 
 
 def _step_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
     _section(table, "optimizer step", len(plans))
     for part in PARTS:
         if any(p.step_parts_s[part] > 0 for p in plans):
-            row("  " + PART_NAMES[part], [_part(p, part) for p in plans])
-    row("  step time", [Text(seconds(p.step_time_s), style="bold") for p in plans])
-    row("  90 % interval", [_between(p, "step_time_s", seconds) for p in plans])
+            show = seconds_like(p.step_parts_s[part] for p in plans)
+            row("  " + PART_NAMES[part], [_part(p, part, show) for p in plans])
+    show = seconds_like(p.step_time_s for p in plans)
+    row("  step time", [Line(show(p.step_time_s), style="bold") for p in plans])
+    row("  90 % interval", [_between(p, "step_time_s", _seconds(plans, "step_time_s")) for p in plans])
     if any(p.even_routing for p in plans):
-        row("  if experts were even", [_even(p) for p in plans])
+        row("  if experts were even", [_even(p, show) for p in plans])
     row("  how sure", [_sure(p) for p in plans])
     row("  tokens/s (per GPU)", [f"{p.tokens_per_s:,.0f} ({p.tokens_per_s_per_gpu:,.0f})" for p in plans])
     row("  MFU, attention in full", [_utilization(p, p.mfu) for p in plans])
@@ -135,13 +143,13 @@ def _step_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
 def _utilization(plan: Plan, mfu: float) -> str:
     """ "45.0% (445 TFLOP/s per GPU)" """
     flops_per_s = plan.model_flops_per_step / (plan.step_time_s * plan.num_gpus) * mfu / plan.mfu
-    return f"{mfu:.1%} ({flops_per_s / TERA:.3g} TFLOP/s per GPU)"
+    return Message("{0:.1%} ({1:.3g} TFLOP/s per GPU)", mfu, flops_per_s / TERA)
 
 
-def _even(plan: Plan) -> str:
+def _even(plan: Plan, show: Callable[[float], str]) -> str:
     """The step with forced routing, and the load that it has without."""
     even = plan.even_routing
-    return "-" if even is None else f"{seconds(even.step_time_s)} (fullest rank {even.expert_load:.2f} x mean)"
+    return "-" if even is None else Message("{0} (fullest rank {1:.2f} x mean)", show(even.step_time_s), even.expert_load)
 
 
 def _whole_run_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
@@ -150,10 +158,11 @@ def _whole_run_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
         "  hours per epoch",
         [f"{p.epoch_s / HOUR_S:,.2f}" if p.epoch_s is not None else "no length given" for p in plans],
     )
-    row("  run time", [seconds(p.run_s) for p in plans])
+    show = seconds_like(p.run_s for p in plans)
+    row("  run time", [show(p.run_s) for p in plans])
     row("  GPU-hours", [f"{p.gpu_hours:,.1f}" if p.gpu_hours is not None else "-" for p in plans])
     row("  price per GPU-hour", [quote_text(p) for p in plans])
-    row("  cost", [Text(dollars(p.cost_usd) if p.gpu_hours is not None else "-", style="bold") for p in plans])
+    row("  cost", [Line(dollars(p.cost_usd) if p.gpu_hours is not None else "-", style="bold") for p in plans])
     if any(p.cost_usd is not None for p in plans):
         row("  90 % interval", [_between(p, "cost_usd", dollars) for p in plans])
 
@@ -164,10 +173,12 @@ def _budget_rows(table: Table, row: RowOf, outlooks: Sequence[Outlook]) -> None:
     runs, bills = [o.run for o in outlooks], [o.bill for o in outlooks]
     if any(r is not None and r.expert_load > 1.0 for r in runs):
         row("  expert load, fullest over mean", ["-" if r is None else f"{r.expert_load:.2f}" for r in runs])
-    row("  run time", ["-" if r is None else span(r.wall_s, seconds) for r in runs])
+    show = seconds_of(r.wall_s for r in runs if r is not None)
+    row("  run time", ["-" if r is None else span(r.wall_s, show) for r in runs])
     row("  cost", ["-" if b is None else span(b.total_usd, dollars) for b in bills])
-    row("  budget, as published runs went", [Text("-" if r is None else span(r.budget_s, seconds), style="bold") for r in runs])
-    row("  budget, dollars", [Text("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills])
+    show = seconds_of(r.budget_s for r in runs if r is not None)
+    row("  budget, as published runs went", [Line("-" if r is None else span(r.budget_s, show), style="bold") for r in runs])
+    row("  budget, dollars", [Line("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills])
 
 
 def _kind_name(kind: str) -> str:
@@ -180,12 +191,12 @@ def _kind_name(kind: str) -> str:
 
 
 def _batch(plan: Plan) -> str:
-    return f"{plan.job.global_batch_size} x {plan.job.seq_len} tokens, {plan.num_microbatches} micro-batches"
+    return Message("{0} x {1} tokens, {2} micro-batches", plan.job.global_batch_size, plan.job.seq_len, plan.num_microbatches)
 
 
-def _part(plan: Plan, part: str) -> str:
+def _part(plan: Plan, part: str, show: Callable[[float], str]) -> str:
     value = plan.step_parts_s[part]
-    return f"{seconds(value)} ({value / plan.step_time_s:.0%})" if value > 0 else "-"
+    return f"{show(value)} ({value / plan.step_time_s:.0%})" if value > 0 else "-"
 
 
 def quote_text(plan: Plan) -> str:
@@ -198,26 +209,26 @@ def quote_text(plan: Plan) -> str:
 
 def plan_notes(labels: Sequence[str], plans: Sequence[Plan], *, explain: bool = True) -> RenderableType:
     """What stands behind the tables: notes, and the constants that nobody measured; their number without ``explain``."""
-    lines = [Text(f"{label}: {note}") for label, plan in zip(labels, plans, strict=True) for note in plan.notes]
+    lines = [Line(Message("{0}: {1}", label, note)) for label, plan in zip(labels, plans, strict=True) for note in plan.notes]
     assumed = {(a.where, a.field): a for plan in plans for a in plan.assumptions}
     wheres: dict[str, list[str]] = {}
     for (where, field), assumption in sorted(assumed.items()):
         value = assumption.value
         wheres.setdefault(where, []).append(f"{field} = {value:.4g}" if isinstance(value, float) else f"{field} = {value}")
     if assumed and not explain:
-        lines.append(Text(f"{len(assumed)} constants are assumed, not measured: --explain lists them", style="dim"))
+        lines.append(Line(Message("{0} constants are assumed, not measured: --explain lists them", len(assumed)), style="dim"))
     elif assumed:
-        lines.append(Text(f"{len(assumed)} constants are assumed, not measured:", style="dim"))
-        lines += [Text(f"  {where}: {', '.join(fields)}", style="dim") for where, fields in wheres.items()]
+        lines.append(Line(Message("{0} constants are assumed, not measured:", len(assumed)), style="dim"))
+        lines += [Line(f"  {where}: {', '.join(fields)}", style="dim") for where, fields in wheres.items()]
     return Group(*lines)
 
 
 RATIOS = {
-    "run_s": "time",
-    "days": "time",
-    "step_time_s": "time of a step",
-    "cost_usd": "dollars",
-    "peak_total_bytes": "memory",
+    "run_s": "time {0}",
+    "days": "time {0}",
+    "step_time_s": "time of a step {0}",
+    "cost_usd": "dollars {0}",
+    "peak_total_bytes": "memory {0}",
 }
 """Figures whose ratio is told, the whole run's time before that of a step."""
 
@@ -226,22 +237,24 @@ def differences(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
     """Each case over the first: ratios with their 90 % intervals, and which order is not decidable."""
     lines = []
     for label, plan in zip(labels[1:], plans[1:], strict=True):
-        lines.append(Text(over_text(label, labels[0], ratios(plan, plans[0]))))
+        lines.append(Line(over_text(label, labels[0], ratios(plan, plans[0]))))
     return Group(*lines)
 
 
 def over_text(label: str, first: str, found: Mapping[str, Ratio]) -> str:
     """One sentence: a case over the first, figure by figure."""
     told = [name for name in RATIOS if name in found and not (name == "step_time_s" and "run_s" in found)]
-    return f"{label} over {first}: " + "; ".join(f"{RATIOS[name]} {ratio_text(found[name])}" for name in told)
+    figures = join_messages("; ", (Message(RATIOS[name], ratio_text(found[name])) for name in told))
+    return Message("{0} over {1}: {2}", label, first, figures)
 
 
 def ratio_text(found: Ratio) -> str:
     """ "1.35 (1.20 to 1.50)", and that the order is not decidable where it is not."""
     if found.lower == found.upper:
         return f"{found.expected:.2f}"
-    undecided = "" if found.decidable else f", order not decidable: less with {found.probability_first_smaller:.0%}"
-    return f"{found.expected:.2f} ({found.lower:.2f} to {found.upper:.2f}{undecided})"
+    less = found.probability_first_smaller
+    undecided = "" if found.decidable else Message(", order not decidable: less with {0:.0%}", less)
+    return Message("{0:.2f} ({1:.2f} to {2:.2f}{3})", found.expected, found.lower, found.upper, undecided)
 
 
 def model_table(model: Model) -> RenderableType:
@@ -252,10 +265,10 @@ def model_table(model: Model) -> RenderableType:
     for name, value in model.model_dump(exclude={"provenance", "name"}, exclude_defaults=True).items():
         table.add_row(name, str(value))
     for name in model.assumed():
-        table.add_row(f"assumed: {name}", model.provenance[name].source)
+        table.add_row(Message("assumed: {0}", name), model.provenance[name].source)
     table.add_section()
     for name, elements in parameters_by_block(model).items():
-        table.add_row(f"parameters in {name}", count(elements))
+        table.add_row(Message("parameters in {0}", name), count(elements))
     return table
 
 
@@ -275,7 +288,9 @@ def accelerator_table(accelerator: Accelerator) -> RenderableType:
     for column in ("field", "value", "kind", "source"):
         table.add_column(column, overflow="fold")
     for dtype, peak in accelerator.peak_flops_per_s.items():
-        table.add_row(f"dense peak {dtype}", f"{peak / TERA:,.1f} TFLOP/s", *_source(accelerator, f"peak_flops_per_s.{dtype}"))
+        table.add_row(
+            Message("dense peak {0}", dtype), f"{peak / TERA:,.1f} TFLOP/s", *_source(accelerator, f"peak_flops_per_s.{dtype}")
+        )
     names = {
         "memory_bytes": GIB,
         "usable_memory_bytes": GIB,
@@ -303,7 +318,7 @@ def node_table(node: Node) -> RenderableType:
     for column in ("link", "kind", "joins", "GB/s per GPU and direction", "latency"):
         table.add_column(column, overflow="fold")
     for link in node.links:
-        joins = f"{link.span} GPUs" if link.span else "nodes"
+        joins = Message("{0} GPUs", link.span) if link.span else "nodes"
         table.add_row(link.name, link.kind, joins, f"{link.bytes_per_s / GB:,.4g}", f"{link.latency_s * 1e6:.1f} us")
     return table
 
@@ -330,10 +345,12 @@ def operators_table(title: str, rows: Sequence[Row], kept: Collection[int] = ())
             values[k] for k in ("flops", "bytes_moved", "saved_bytes", "workspace_bytes", "parameters", "communication_bytes")
         ):
             continue
-        collective = f"{row.collective} over {row.group}" if row.collective and values["communication_bytes"] else ""
+        collective = (
+            Message("{0} over {1}", row.collective, row.group) if row.collective and values["communication_bytes"] else ""
+        )
         table.add_row(
             row.block,
-            row.name + (" (measured)" if i in kept else ""),
+            Message("{0} (measured)", row.name) if i in kept else row.name,
             row.phase,
             f"{row.repeats:.0f}",
             _cell(values["flops"], GB),
@@ -385,16 +402,19 @@ def validation_table(
     for g in groups:
         numbers = (f"{g.median:.1%}", f"{g.mean:.1%}", f"{g.percentile_90:.1%}", f"{g.bias:+.1%}")
         table.add_row(g.group, g.metric, str(g.rows), *numbers, f"{g.inside} ({g.inside / g.rows:.0%})")
-    lines = [Text(line) for line in _verdict_lines(verdicts)]
-    lines += [Text(f"refused: {r.id}: {r.reason}", style="dim") for r in refusals]
+    lines = [Line(line) for line in _verdict_lines(verdicts)]
+    lines += [Line(Message("refused: {0}: {1}", r.id, r.reason), style="dim") for r in refusals]
     return Group(table, *lines)
 
 
 def _verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    lines = []
-    for ran, said in ((True, "ran; predicted to fit"), (False, "ran out of memory; predicted not to fit")):
+    lines: list[str] = []
+    for ran, said in (
+        (True, "{0} runs ran; predicted to fit: {1} ({2:.1%})"),
+        (False, "{0} runs ran out of memory; predicted not to fit: {1} ({2:.1%})"),
+    ):
         rows = [v for v in verdicts if v.ran == ran]
         if rows:
             right = sum(v.predicted_to_fit == ran for v in rows)
-            lines.append(f"{len(rows)} runs {said}: {right} ({right / len(rows):.1%})")
+            lines.append(Message(said, len(rows), right, right / len(rows)))
     return lines

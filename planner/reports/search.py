@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
+from planner.common.message import Message
+from planner.layout_search.question import SearchQuestion
 from planner.layout_search.ranking import NOISE, NUM_GROUPS
 from planner.layout_search.result import SearchResult
-from planner.layout_search.table import runner_up, why_second
+from planner.layout_search.table import runner_up, step_basis, why_second
 from planner.lifecycle.field_factor import field_factor
 from planner.performance.risk import chance
+from planner.reports.line import Line
 from planner.reports.plans import ratio_text
-from planner.reports.text import dollars, gib, seconds, span
+from planner.reports.text import dollars, gib, seconds_like, seconds_of, span
 from planner.scenarios.scenario import Outlook
 from planner.uncertainty.ratio import Ratio
 
@@ -32,43 +34,46 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame, outlook
     lines: list[RenderableType] = []
     if not result.complete:
         share = found.num_layouts / max(result.size, 1)
-        lines.append(Text(f"stopped after {found.num_layouts:,} of {result.size:,} layouts ({share:.0%})", style="bold red"))
+        stopped = Message("stopped after {0:,} of {1:,} layouts ({2:.0%})", found.num_layouts, result.size, share)
+        lines.append(Line(stopped, style="bold red"))
     sure = f"{1.0 - q.setups[0].risk:.0%}"
-    counts = f"{found.num_fitting:,} layouts fit with a probability of {sure}, {found.num_possible:,} are valid"
+    counts = Message("{0:,} layouts fit with a probability of {1}, {2:,} are valid", found.num_fitting, sure, found.num_possible)
     if not len(table):
-        return Group(*lines, Text(counts))
+        return Group(*lines, Line(counts))
     first = table.iloc[0]
     if len(found.rows):
         shown = table[table["simplest"] & (table["group"] <= min(NUM_GROUPS, q.top))].sort_values("group", kind="stable")
-        name = f"{title}: by {q.objective}, the simplest of each group of layouts within {NOISE:.0%} ({counts})"
-        lines.append(_rows(name, shown, dict(enumerate(result.group_sizes, start=1))))
-    else:
-        lines.append(_rows(f"{title}: none fits with a probability of {sure}, the most likely ({counts})", table.iloc[:1]))
-    lines += _beside(result, table)
-    lines.append(
-        Text(
-            f"90 % interval of rank {first['rank']}: step {seconds(first['step_time_lower_s'])} to "
-            f"{seconds(first['step_time_upper_s'])}, memory {gib(first['peak_total_lower_bytes'])} to "
-            f"{gib(first['peak_total_upper_bytes'])} ({first['provenance']}: {first['how_sure']})"
+        name = Message(
+            "{0}: by {1}, the simplest of each group of layouts within {2:.0%} ({3})", title, q.objective, NOISE, counts
         )
-    )
+        lines.append(_rows(name, shown, q, dict(enumerate(result.group_sizes, start=1))))
+    else:
+        lines.append(
+            _rows(
+                Message("{0}: none fits with a probability of {1}, the most likely ({2})", title, sure, counts), table.iloc[:1], q
+            )
+        )
+    lines += _beside(result, table)
+    lines.append(Line(_interval(first, step_basis(q, result.rows))))
     lines += _budget(first["rank"], outlook)
     if len(table) > 1:
-        lines.append(Text(f"{why_second(table)}; {_second_text(table)}"))
+        lines.append(Line(Message("{0}; {1}", why_second(table), _second_text(table))))
     front = table[table["front"]].sort_values(["step_time_s", "headroom_bytes"], kind="stable")
     shown = front.iloc[np.unique(np.linspace(0, len(front) - 1, min(FRONT_ROWS, q.top, len(front))).astype(int))]
-    part = f"{len(shown)} of {len(front)} rows, evenly spaced; --out writes all" if len(shown) < len(front) else "all rows"
-    lines.append(_rows(f"front in time, dollars and memory headroom ({part})", shown))
+    some = len(shown) < len(front)
+    part = Message("{0} of {1} rows, evenly spaced; --out writes all", len(shown), len(front)) if some else Message("all rows")
+    lines.append(_rows(Message("front in time, dollars and memory headroom ({0})", part), shown, q))
     if len(q.setups) > 1:
-        lines.append(_rows("best of each cluster, stack and price", table[table["best_of_cluster"]]))
+        lines.append(_rows("best of each cluster, stack and price", table[table["best_of_cluster"]], q))
         absent = [s.label for i, s in enumerate(q.setups) if not (found.rows.setup == i).any()]
-        lines += [Text(f"nothing is left on {label}") for label in absent]
-    lines += [Text("no usual layout fits at this risk, so unusual ones were searched too")] if result.widened else []
-    lines += [Text(note) for note in q.notes]
-    lines += [Text(f"not searched: {reason}") for reason in q.refused]
-    lines += [Text(f"rejected: {count:,} {reason}", style="dim") for reason, count in found.rejected.most_common() if count]
+        lines += [Line(Message("nothing is left on {0}", label)) for label in absent]
+    lines += [Line("no usual layout fits at this risk, so unusual ones were searched too")] if result.widened else []
+    lines += [Line(note) for note in q.notes]
+    lines += [Line(Message("not searched: {0}", reason)) for reason in q.refused]
+    rejected = [(count, reason) for reason, count in found.rejected.most_common() if count]
+    lines += [Line(Message("rejected: {0:,} {1}", count, reason), style="dim") for count, reason in rejected]
     if q.objective == "energy":
-        lines.append(Text("energy: GPUs at rated power all the time; hosts and cooling are not counted", style="dim"))
+        lines.append(Line("energy: GPUs at rated power all the time; hosts and cooling are not counted", style="dim"))
     return Group(*lines)
 
 
@@ -81,7 +86,22 @@ def _second_text(table: pd.DataFrame) -> str:
         upper=second["time_over_first_upper"],
         probability_first_smaller=second["probability_faster_than_first"],
     )
-    return f"time over the recommended one's {ratio_text(found)}"
+    return Message("time over the recommended one's {0}", ratio_text(found))
+
+
+def _interval(first: pd.Series, basis: str) -> str:
+    """The 90 % interval of step and memory of the recommended row, and what it rests on."""
+    ends = [first["step_time_lower_s"], first["step_time_upper_s"]]
+    show = seconds_like(ends)
+    return Message(
+        "90 % interval of rank {0}: step {1} to {2}, memory {3} to {4} ({5}: {6})",
+        first["rank"],
+        *(show(end) for end in ends),
+        gib(first["peak_total_lower_bytes"]),
+        gib(first["peak_total_upper_bytes"]),
+        first["provenance"],
+        basis,
+    )
 
 
 def _budget(rank: Any, outlook: Outlook | None) -> list[RenderableType]:
@@ -89,13 +109,17 @@ def _budget(rank: Any, outlook: Outlook | None) -> list[RenderableType]:
     if outlook is None or (outlook.run is None and not outlook.why):
         return []
     if outlook.run is None:
-        return [Text(f"budget of rank {rank}: {outlook.why}", style="bold")]
-    money = "" if outlook.bill is None else f", {span(outlook.bill.budget_usd, dollars)}"
-    text = (
-        f"budget of rank {rank}: {span(outlook.run.budget_s, seconds)}{money}: with interruptions, and as published runs went "
-        f"({field_factor().factor:.2f} times what is modelled; planner run)"
+        return [Line(Message("budget of rank {0}: {1}", rank, outlook.why), style="bold")]
+    money = "" if outlook.bill is None else Message(", {0}", span(outlook.bill.budget_usd, dollars))
+    text = Message(
+        "budget of rank {0}: {1}{2}: with interruptions, and as published runs went "
+        "({3:.2f} times what is modelled; planner run)",
+        rank,
+        span(outlook.run.budget_s, seconds_of([outlook.run.budget_s])),
+        money,
+        field_factor().factor,
     )
-    return [Text(text, style="bold")]
+    return [Line(text, style="bold")]
 
 
 def _beside(result: SearchResult, table: pd.DataFrame) -> list[RenderableType]:
@@ -106,38 +130,49 @@ def _beside(result: SearchResult, table: pd.DataFrame) -> list[RenderableType]:
     fastest = int(np.argmin(result.rows.value))
     if fastest:
         gain = recommended / float(result.rows.value[fastest]) - 1.0
-        lines.append(Text(f"best by {best} alone: {table.iloc[fastest]['layout']}: {gain:.1%} better, less simple"))
+        layout = table.iloc[fastest]["layout"]
+        lines.append(Line(Message("best by {0} alone: {1}: {2:.1%} better, less simple", best, layout, gain)))
     bold = result.found.boldest
     if len(bold) and float(bold.value[0]) < float(result.rows.value.min()):
         gain = recommended / float(bold.value[0]) - 1.0
         sure = chance(bold.fit_probability[0])
-        over = f"; time over the recommended one's {ratio_text(result.bold_ratio)}" if result.bold_ratio else ""
-        lines.append(Text(f"boldest that may fit: {bold.layouts.row(0).label}: {gain:.1%} better, {sure} sure to fit{over}"))
+        over = Message("; time over the recommended one's {0}", ratio_text(result.bold_ratio)) if result.bold_ratio else ""
+        layout = bold.layouts.row(0).label
+        lines.append(Line(Message("boldest that may fit: {0}: {1:.1%} better, {2} sure to fit{3}", layout, gain, sure, over)))
     return lines
 
 
-def _rows(title: str, rows: pd.DataFrame, sizes: Mapping[int, int] | None = None) -> Table:
+def _rows(title: str, rows: pd.DataFrame, q: SearchQuestion, sizes: Mapping[int, int] | None = None) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     several = rows[["accelerator", "num_gpus", "framework", "price"]].drop_duplicates().shape[0] > 1
     for name in ("rank", "equals", "cluster", "layout", "step", "MFU", "needs", "free", "sure", "run", "cost"):
         if (name != "cluster" or several) and (name != "equals" or sizes is not None):
             table.add_column(name, justify="left" if name in ("cluster", "layout") else "right", overflow="fold")
-    for row in rows.to_dict(orient="records"):
-        where = [f"{row['num_gpus']} x {row['accelerator']}, {row['framework']}, {row['price'] or 'no price'}"] if several else []
+    found = rows.to_dict(orient="records")
+    step, run = (seconds_like((_known(row[name]) for row in found), min) for name in ("step_time_s", "run_s"))
+    prices = {setup.price.describe(): setup.price.describe() for setup in q.setups if setup.price is not None}
+    for row in found:
+        where = [_where(row, prices)] if several else []
         table.add_row(
             str(row["rank"]),
             *([f"{sizes.get(row['group'], 1):,}"] if sizes is not None else []),
             *where,
             row["layout"],
-            seconds(row["step_time_s"]),
+            step(row["step_time_s"]),
             f"{row['mfu']:.1%}",
             gib(row["peak_total_bytes"]),
             gib(row["headroom_bytes"]),
             f"{chance(row['fit_probability'])}",
-            seconds(_known(row["run_s"])),
+            run(_known(row["run_s"])),
             _cost(row),
         )
     return table
+
+
+def _where(row: dict[Any, Any], prices: Mapping[str, str]) -> str:
+    """Cluster, stack and price of a row; ``prices``: the messages of the frame's texts."""
+    price = prices.get(row["price"]) or Message("no price")
+    return Message("{0} x {1}, {2}, {3}", row["num_gpus"], row["accelerator"], row["framework"], price)
 
 
 def _known(value: float) -> float | None:
@@ -147,4 +182,4 @@ def _known(value: float) -> float | None:
 def _cost(row: dict[Any, Any]) -> str:
     if np.isfinite(row["cost_usd"]):
         return dollars(row["cost_usd"])
-    return f"{dollars(row['cost_usd_per_step'])} a step" if np.isfinite(row["cost_usd_per_step"]) else "no price"
+    return Message("{0} a step", dollars(row["cost_usd_per_step"])) if np.isfinite(row["cost_usd_per_step"]) else "no price"

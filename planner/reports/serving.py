@@ -7,11 +7,12 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from planner.common import clock
+from planner.common.message import Message, join_messages
 from planner.prices.price import price_text
-from planner.reports.text import count, gib, seconds
+from planner.reports.line import Line
+from planner.reports.text import count, gib, seconds_like
 from planner.serving.deployment import Deployment
 from planner.serving.memory import KINDS
 from planner.serving.requests import mean_tokens
@@ -46,7 +47,7 @@ def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[D
     row("power", lambda d: f"{d.expense.power_w:,.0f} W" if d.expense and d.expense.power_w else "-")
     row("per output token", lambda d: _expense(d, "joules_per_token", lambda v: f"{v:.3g} J"))
     for name, title in DOLLARS.items():
-        row(f"at capacity, {title}", lambda d, name=name: _expense(d, name, _dollars, "at_capacity"))  # type: ignore[misc]
+        row(Message("at capacity, {0}", Message(title)), lambda d, name=name: _expense(d, name, _dollars, "at_capacity"))  # type: ignore[misc]
     return Group(table, *notes(labels, deployments))
 
 
@@ -77,9 +78,9 @@ def _memory_rows(row: Rows, section: Callable[[], None]) -> None:
     row("weights, all", lambda d: gib(d.weights_bytes))
     row("experts in host memory", lambda d: gib(d.host_weights_bytes) if d.host_weights_bytes else "-")
     for kind in KINDS:
-        row(f"  {kind.replace('_', ' ')}, one GPU", lambda d, kind=kind: gib(d.memory_bytes[kind]))  # type: ignore[misc]
-    row("needed of usable, one GPU", lambda d: f"{gib(d.total_bytes)} of {gib(d.limit_bytes)}")
-    row("memory", lambda d: Text(d.certainty, style="green" if d.fits else "bold red"))
+        row(Message("  {0}, one GPU", Message(kind.replace("_", " "))), lambda d, kind=kind: gib(d.memory_bytes[kind]))  # type: ignore[misc]
+    row("needed of usable, one GPU", lambda d: Message("{0} of {1}", gib(d.total_bytes), gib(d.limit_bytes)))
+    row("memory", lambda d: Line(d.certainty, style="green" if d.fits else "bold red"))
     row("cache of a token", lambda d: f"{d.kv_bytes_per_token / 1024:.1f} KiB")
     row("largest batch, replica", lambda d: f"{d.max_batch:,}")
     row("largest context", _context)
@@ -88,19 +89,22 @@ def _memory_rows(row: Rows, section: Callable[[], None]) -> None:
 def speculative_words(d: Deployment) -> str:
     """The draft model, its tokens and how many are accepted; "-" without one."""
     spec = d.serving.speculative
-    return "-" if spec is None else f"{spec.draft or 'n-gram look-up'}: {spec.tokens} tokens, {spec.acceptance:.0%} accepted"
+    if spec is None:
+        return "-"
+    draft = spec.draft or Message("n-gram look-up")
+    return Message("{0}: {1} tokens, {2:.0%} accepted", draft, spec.tokens, spec.acceptance)
 
 
 def _context(d: Deployment) -> str:
-    bound = "what memory holds" if d.max_context_bound == "memory" else d.max_context_bound
-    return f"{d.max_context:,} tokens with {d.serving.batch}: {bound}"
+    bound = Message("what memory holds" if d.max_context_bound == "memory" else d.max_context_bound)
+    return Message("{0:,} tokens with {1}: {2}", d.max_context, d.serving.batch, bound)
 
 
 def _time_rows(row: Rows) -> None:
     row("batch", lambda d: f"{d.serving.batch}")
-    row("time to first token", lambda d: _sure(d, "ttft_s", seconds))
-    row("time per output token", lambda d: _sure(d, "tpot_s", seconds))
-    row("whole request", lambda d: _sure(d, "e2e_s", seconds))
+    row("time to first token", lambda d: _sure(d, "ttft_s"))
+    row("time per output token", lambda d: _sure(d, "tpot_s"))
+    row("whole request", lambda d: _sure(d, "e2e_s"))
     row("output tokens/s", lambda d: _sure(d, "output_tokens_per_s", _number))
     row("requests/s", lambda d: _sure(d, "requests_per_s", _number))
 
@@ -114,28 +118,32 @@ def _load_rows(row: Rows) -> None:
     )
     row("capacity", lambda d: _capacity(d))
     row("queue", _queue)
-    for name, title in (("ttft_s", "first token"), ("tpot_s", "per token"), ("e2e_s", "request")):
-        row(f"  {title} p50, p95, p99", lambda d, name=name: _percentiles(d, name))  # type: ignore[misc]
+    for name, title in (
+        ("ttft_s", "  first token p50, p95, p99"),
+        ("tpot_s", "  per token p50, p95, p99"),
+        ("e2e_s", "  request p50, p95, p99"),
+    ):
+        row(title, lambda d, name=name: _percentiles(d, name))  # type: ignore[misc]
     row("goodput", _goodput)
     row("mean batch, replica", lambda d: f"{d.load.mean_batch:.1f}" if d.load and d.load.mean_batch is not None else "-")
     row("preemptions", _preempted)
 
 
-def _queue(d: Deployment) -> Text | str:
+def _queue(d: Deployment) -> Line | str:
     if d.load is None or d.load.clients is not None:
         return "-"
-    return Text(d.stability or "", style="" if d.load.stable else "bold red")
+    return Line(d.stability or "", style="" if d.load.stable else "bold red")
 
 
 def _capacity(d: Deployment) -> str:
     if d.load is None or d.load.clients is not None:
         return "-"
-    return f"{d.load.capacity_requests_per_s:.3g}/s, {d.load.utilisation:.0%} used"
+    return Message("{0:.3g}/s, {1:.0%} used", d.load.capacity_requests_per_s, d.load.utilisation)
 
 
 def _preempted(d: Deployment) -> str:
     often = d.load.preemptions_per_request if d.load else 0.0
-    return f"{often:.2g} a request" if often else "-"
+    return Message("{0:.2g} a request", often) if often else "-"
 
 
 def _cut(d: Deployment) -> str:
@@ -152,12 +160,13 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _sure(d: Deployment, name: str, show: Show) -> str:
+def _sure(d: Deployment, name: str, show: Show | None = None) -> str:
     value = getattr(d, name)
     if value is None:
         return "-"
     found = d.intervals[name]
-    return f"{show(value)} ({show(found.lower)} to {show(found.upper)})"
+    show = show or seconds_like((value, found.lower, found.upper))
+    return Message("{0} ({1} to {2})", show(value), show(found.lower), show(found.upper))
 
 
 def _expense(d: Deployment, name: str, show: Show, of: str = "expense") -> str:
@@ -166,12 +175,17 @@ def _expense(d: Deployment, name: str, show: Show, of: str = "expense") -> str:
     if value is None:
         return "-"
     found = d.intervals.get(name if of == "expense" else f"{of}.{name}")
-    return show(value) + (f" ({show(found.lower)} to {show(found.upper)})" if found and found.lower < found.upper else "")
+    if not found or found.lower >= found.upper:
+        return show(value)
+    return Message("{0} ({1} to {2})", show(value), show(found.lower), show(found.upper))
 
 
 def _percentiles(d: Deployment, name: str) -> str:
     found = None if d.load is None else getattr(d.load, name)
-    return "-" if found is None else ", ".join(seconds(found[k]) for k in ("p50", "p95", "p99"))
+    if found is None:
+        return "-"
+    values = [found[k] for k in ("p50", "p95", "p99")]
+    return join_messages(", ", map(seconds_like(values), values))
 
 
 def _goodput(d: Deployment) -> str:
@@ -185,19 +199,23 @@ def notes(labels: Sequence[str], deployments: Sequence[Deployment]) -> list[Rend
     lines: list[RenderableType] = []
     several = len(deployments) > 1
     for label, d in zip(labels, deployments, strict=True):
-        start = f"{label}: " if several else ""
-        lines += [Text(f"{start}does not fit: {reason}", style="bold red") for reason in d.reasons]
+        told: list[tuple[str, str]] = [(Message("does not fit: {0}", reason), "bold red") for reason in d.reasons]
         if d.reasons:
-            change = "no single change of batch, cache, cut, context or weights makes it fit on these GPUs"
-            if d.nearest:
-                change = "it fits with " + ", ".join(f"{k} = {v}" for k, v in d.nearest.items())
-            lines.append(Text(f"{start}{change}"))
-        lines += [Text(f"{start}warning: {warning}", style="yellow") for warning in d.warnings]
-        lines += [Text(f"{start}{note}") for note in d.notes]
+            told.append((instead(d), ""))
+        told += [(Message("warning: {0}", warning), "yellow") for warning in d.warnings]
+        told += [(note, "") for note in d.notes]
         if d.tpot_s is not None:
             found = d.intervals["tpot_s"]
-            lines.append(Text(f"{start}90 % interval of decoding: {found.provenance}, {found.why}", style="dim"))
+            told.append((Message("90 % interval of decoding: {0}, {1}", Message(found.provenance), found.why), "dim"))
         if d.assumptions:
             names = ", ".join(sorted({a.field for a in d.assumptions}))
-            lines.append(Text(f"{start}assumed: {names} (--json gives value and reason)", style="dim"))
+            told.append((Message("assumed: {0} (--json gives value and reason)", names), "dim"))
+        lines += [Line(Message("{0}: {1}", label, text) if several else text, style=style) for text, style in told]
     return lines
+
+
+def instead(d: Deployment) -> str:
+    """The nearest change with which it fits."""
+    if not d.nearest:
+        return Message("no single change of batch, cache, cut, context or weights makes it fit on these GPUs")
+    return Message("it fits with {0}", ", ".join(f"{name} = {value}" for name, value in d.nearest.items()))

@@ -9,7 +9,7 @@ from planner.common.message import Message, join_messages
 from planner.common.translation import spoken
 from planner.common.units import GIB, HOUR_S
 from planner.reports.answer import wrapped
-from planner.reports.serving import speculative_words
+from planner.reports.serving import instead, speculative_words
 from planner.reports.text import seconds
 from planner.serving.batch_figures import capacity_of
 from planner.serving.deployment import Deployment
@@ -29,7 +29,7 @@ def serving_lines(d: Deployment) -> list[tuple[str, str]]:
     if d.fits:
         found += [("latency", _latency(d)), ("output", _output(d)), ("capacity", _capacity(d)), ("cost", _cost(d))]
     else:
-        found += [("why not", join_messages("; ", d.reasons)), ("instead", _instead(d))]
+        found += [("why not", join_messages("; ", d.reasons)), ("instead", instead(d))]
     return [*found, ("cut", _cut(d)), ("on", _on(d)), *([("based on", _based_on(d))] if d.fits else [])]
 
 
@@ -57,12 +57,6 @@ def _fits(d: Deployment) -> str:
         span,
         room if d.fits else "",
     )
-
-
-def _instead(d: Deployment) -> str:
-    if not d.nearest:
-        return "no single change of batch, cache, cut, context or weights makes it fit on these GPUs"
-    return Message("it fits with {0}", ", ".join(f"{name} = {value}" for name, value in d.nearest.items()))
 
 
 def _latency(d: Deployment) -> str:

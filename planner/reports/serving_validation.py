@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from planner.common.message import Message
 from planner.evidence.measured_runs import Refusal
 from planner.evidence.serving.predictions import ServingPrediction
+from planner.reports.line import Line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,9 +22,10 @@ def table_of(title: str, found: Sequence[ServingPrediction], refused: Sequence[R
 
     from rich.console import Group
     from rich.table import Table
-    from rich.text import Text
 
-    table = Table("figure", "group", title=f"{title}: predicted against measured", title_justify="left", pad_edge=False)
+    table = Table(
+        "figure", "group", title=Message("{0}: predicted against measured", title), title_justify="left", pad_edge=False
+    )
     for name in ("rows", "median error", "p90", "bias", "in 90 % interval"):
         table.add_column(name, justify="right")
     groups: dict[tuple[str, str], list[ServingPrediction]] = {}
@@ -38,10 +41,10 @@ def table_of(title: str, found: Sequence[ServingPrediction], refused: Sequence[R
             f"{np.median(np.abs(errors)):.1%}",
             f"{np.quantile(np.abs(errors), 0.9):.0%}",
             f"{np.median(errors):+.1%}",
-            f"{sum(p.inside for p in members)} of {len(members)}",
+            Message("{0} of {1}", sum(p.inside for p in members), len(members)),
             end_section=name == "~all",
         )
     reasons = Counter(r.reason.split(";")[0] for r in refused).most_common(6)
-    lines = [Text(f"{len(refused)} rows refused" + (", most because:" if reasons else ""), style="dim")]
-    lines += [Text(f"  {n}: {reason}", style="dim") for reason, n in reasons]
+    lines = [Line(Message("{0} rows refused, most because:" if reasons else "{0} rows refused", len(refused)), style="dim")]
+    lines += [Line(Message("  {0}: {1}", n, reason), style="dim") for reason, n in reasons]
     return Group(table, *lines)

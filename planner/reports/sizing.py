@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from planner.common.message import Message
 from planner.model.parameters import parameters_total
+from planner.reports.line import Line
 from planner.reports.text import count, gib
-from planner.studies.sizing import Sizes
+from planner.studies.sizing import Size, Sizes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -16,10 +18,10 @@ def sizes_table(found: Sizes) -> RenderableType:
     """The rows by price, the two best in words, and how many are left out."""
     from rich.console import Group
     from rich.table import Table
-    from rich.text import Text
 
-    weights = f", weights {found.weights}" if found.weights else ""
-    title = f"{found.model.name} ({count(parameters_total(found.model))} parameters), {found.purpose}{weights}: GPUs that fit"
+    weights = Message(", weights {0}", found.weights) if found.weights else ""
+    size = count(parameters_total(found.model))
+    title = Message("{0} ({1} parameters), {2}{3}: GPUs that fit", found.model.name, size, found.purpose, weights)
     table = Table("GPU", "cut", title=title, title_justify="left", pad_edge=False)
     for name in ("GPUs", "needed of a card", "free", "at once", "tokens/s", "$ per hour", "$ per million tokens", "at best"):
         table.add_column(name, justify="right")
@@ -30,7 +32,7 @@ def sizes_table(found: Sizes) -> RenderableType:
             s.accelerator,
             s.cut,
             str(s.num_gpus),
-            f"{gib(s.total_bytes)} of {gib(s.card_bytes)}",
+            Message("{0} of {1}", gib(s.total_bytes), gib(s.card_bytes)),
             f"{s.headroom:.0%}",
             f"{s.batch:,}",
             f"{s.tokens_per_s:,.0f}",
@@ -38,36 +40,50 @@ def sizes_table(found: Sizes) -> RenderableType:
             each,
             ""
             if s.value is None
-            else f"{s.value.usd_per_million_tokens:.2f} with {s.value.num_gpus} ({s.value.batch:,} at once)",
+            else Message("{0:.2f} with {1} ({2:,} at once)", s.value.usd_per_million_tokens, s.value.num_gpus, s.value.batch),
         )
     lines = []
-    for name, best in (("smallest", found.smallest), ("cheapest", found.cheapest)):
-        text = (
-            "none"
-            if best is None
-            else f"{best.num_gpus} x {best.accelerator}"
-            + ("" if best.usd_per_hour is None else f", ${best.usd_per_hour:.2f} per hour")
-        )
-        lines.append(Text(f"{name}: {text}", style="bold"))
+    for name, best in (("smallest: {0}", found.smallest), ("cheapest: {0}", found.cheapest)):
+        lines.append(Line(Message(name, _card(best)), style="bold"))
     best = found.best_value
     if best is not None:
         lines.append(
-            Text(
-                f"cheapest per token: {best.num_gpus} x {best.accelerator}, ${best.usd_per_million_tokens:.2f} per million, "
-                f"{best.batch:,} at once",
+            Line(
+                Message(
+                    "cheapest per token: {0} x {1}, ${2:.2f} per million, {3:,} at once",
+                    best.num_gpus,
+                    best.accelerator,
+                    best.usd_per_million_tokens,
+                    best.batch,
+                ),
                 style="bold",
             )
         )
-    lines += [Text(f"{s.accelerator}: {s.quote}", style="dim") for s in found.rows if s.quote]
+    lines += [Line(Message("{0}: {1}", s.accelerator, s.quote), style="dim") for s in found.rows if s.quote]
     if len(found.left_out) == 1 and not found.rows:
         ((name, why),) = found.left_out.items()
         return Group(
-            Text(f"{found.model.name}, {found.purpose}: does not fit on {found.max_gpus} x {name}: {why}", style="bold red")
+            Line(
+                Message("{0}, {1}: does not fit on {2} x {3}: {4}", found.model.name, found.purpose, found.max_gpus, name, why),
+                style="bold red",
+            )
         )
     lines.append(
-        Text(
-            f"{len(found.left_out)} others do not fit on up to {found.max_gpus} (--json says why; --max-gpus tries more)",
+        Line(
+            Message(
+                "{0} others do not fit on up to {1} (--json says why; --max-gpus tries more)",
+                len(found.left_out),
+                found.max_gpus,
+            ),
             style="dim",
         )
     )
     return Group(table, *lines)
+
+
+def _card(best: Size | None) -> str:
+    """GPUs and their dollars an hour."""
+    if best is None:
+        return Message("none")
+    hourly = "" if best.usd_per_hour is None else Message(", ${0:.2f} per hour", best.usd_per_hour)
+    return Message("{0} x {1}{2}", best.num_gpus, best.accelerator, hourly)

@@ -10,10 +10,11 @@ import numpy as np
 from rich.console import RenderableType
 from rich.table import Table
 
+from planner.common.message import Message
 from planner.common.units import GIB
 from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plots import COLOURS
-from planner.reports.text import dollars, gib, seconds
+from planner.reports.text import dollars, gib, seconds_like
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,22 +24,25 @@ PANELS = (("step_time_s", "step time, s", 1.0), ("peak_total_bytes", "GiB per GP
 
 def sweep_table(title: str, table: pd.DataFrame, keys: Sequence[str]) -> RenderableType:
     """Cases and values against what they take; points that cannot be say why."""
-    done = "" if table.attrs.get("complete", True) else f", stopped after {len(table):,} of {table.attrs['num_points']:,} points"
-    lines = Table(title=f"{title}{done}", title_justify="left", title_style="bold", pad_edge=False)
+    if not table.attrs.get("complete", True):
+        title = Message("{0}, stopped after {1:,} of {2:,} points", title, len(table), table.attrs["num_points"])
+    lines = Table(title=title, title_justify="left", title_style="bold", pad_edge=False)
     for name in ("case", *keys, "layout", "step", "MFU", "needs", "fits", "run", "cost", "tokens/$", "why not"):
         lines.add_column(name, justify="left" if name in ("case", "layout", "why not") else "right", overflow="fold")
-    for row in table.to_dict(orient="records"):
+    rows = table.to_dict(orient="records")
+    step, run = (seconds_like((_finite(row[name]) for row in rows), min) for name in ("step_time_s", "run_s"))
+    for row in rows:
         known = np.isfinite(row["step_time_s"])
         lines.add_row(
             str(row["case"]),
             *[_value(row[key]) for key in keys],
             str(row["layout"]),
-            *([seconds(row["step_time_s"]), f"{row['mfu']:.1%}", gib(row["peak_total_bytes"])] if known else ["-"] * 3),
+            *([step(row["step_time_s"]), f"{row['mfu']:.1%}", gib(row["peak_total_bytes"])] if known else ["-"] * 3),
             "yes" if row["fits"] else "no",
-            seconds(_finite(row["run_s"])),
+            run(_finite(row["run_s"])),
             dollars(row["cost_usd"]) if _finite(row["cost_usd"]) is not None else "-",
             "-" if _finite(row["tokens_per_usd"]) is None else f"{row['tokens_per_usd']:,.0f}",
-            str(row["error"]),
+            row["error"],
         )
     return lines
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rich.cells import cell_len
 
+from planner.common.message import Message
 from planner.common.units import DAY_S, GIB, HOUR_S
 from planner.uncertainty.interval import Interval
 
-WORD = re.compile(r"[\x21-\x7e]+|\s+|[^\x00-\x7f][，。；：、）？]*")
-"""What a line may not break: a run of Latin letters; a Chinese sign with the marks that end it."""
+WORD = re.compile(r"[（(\[]*(?:[\x21-\x7e]+|[^\x00-\x7f])[，。；：、）？]*|\s+")
+"""What a line may not break: a run of Latin letters, or a Chinese sign, with the marks that begin and end it."""
 
 
 def folded(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
@@ -33,6 +35,20 @@ def folded(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
     return [*lines, line.rstrip()]
 
 
+SMALL = 2.0
+"""A duration of fewer of its row's unit needs more decimals."""
+UNITS = (
+    (1.0, 1e-3, 1, "ms"),
+    (120.0, 1.0, 2, "s"),
+    (HOUR_S, 60.0, 2, "min"),
+    (3 * DAY_S, HOUR_S, 2, "h"),
+    (math.inf, DAY_S, 1, "days"),
+)
+"""Of durations: below how many seconds, seconds in one, decimals, name."""
+MOST_APART = 1000.0
+"""A duration that is smaller than the largest of its row by more than this has a unit of its own."""
+
+
 def seconds(value: float | None) -> str:
     """A duration in a unit that reads well.
 
@@ -41,17 +57,42 @@ def seconds(value: float | None) -> str:
     >>> seconds(180)
     '3.00 min'
     """
-    if value is None:
-        return "-"
-    if value < 1:
-        return f"{value * 1e3:.1f} ms"
-    if value < 120:
-        return f"{value:.2f} s"
-    if value < HOUR_S:
-        return f"{value / 60.0:.2f} min"
-    if value < 3 * DAY_S:
-        return f"{value / HOUR_S:.2f} h"
-    return f"{value / DAY_S:.1f} days"
+    return seconds_like([value])(value)
+
+
+def seconds_like(values: Iterable[float | None], by: Callable[[list[float]], float] = max) -> Callable[[float | None], str]:
+    """How to show the durations of one row of a table: in the unit of the largest, with as many decimals as the smallest needs.
+
+    Of a column that begins with the best, ``by=min``: in the unit of the smallest.
+
+    >>> show = seconds_like([29.66 * 3600, 6.2 * 86400])
+    >>> show(29.66 * 3600), show(6.2 * 86400), show(None)
+    ('1.24 days', '6.20 days', '-')
+    >>> seconds_like([24.26, 147.6], by=min)(147.6)
+    '147.60 s'
+    """
+    known = [value for value in values if value is not None] or [0.0]
+    leading = by(known)
+    size, decimals, name = next((size, decimals, name) for below, size, decimals, name in UNITS if not leading >= below)
+    least = min((value / size for value in known if value * MOST_APART >= leading and value > 0.0), default=1.0)
+    if least < SMALL and len(known) > 1:
+        decimals = max(decimals, 2, 1 - math.floor(math.log10(least)))
+    form = f"{'' if by is max else ','}.{decimals}f"
+
+    def show(value: float | None) -> str:
+        if value is None:
+            return "-"
+        if value and value * MOST_APART < leading:
+            return seconds(value)
+        shown = format(value / size, form)
+        return Message("{0} days", shown) if name == "days" else f"{shown} {name}"
+
+    return show
+
+
+def seconds_of(intervals: Iterable[Interval | None]) -> Callable[[float | None], str]:
+    """As ``seconds_like``, of durations with their bounds."""
+    return seconds_like([end for one in intervals if one is not None for end in (one.lower, one.expected, one.upper)])
 
 
 def count(value: float) -> str:
@@ -79,7 +120,7 @@ def span(interval: Interval, show: Callable[[float], str]) -> str:
     """
     if interval.lower == interval.upper:
         return show(interval.expected)
-    return f"{show(interval.expected)} ({show(interval.lower)} to {show(interval.upper)})"
+    return Message("{0} ({1} to {2})", show(interval.expected), show(interval.lower), show(interval.upper))
 
 
 def dollars(value: float | None) -> str:

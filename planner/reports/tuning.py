@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
+from planner.common.message import Message
 from planner.common.units import GB, GIB
 from planner.performance.memory import KINDS
 from planner.performance.risk import chance
+from planner.reports.line import Line
 from planner.reports.plans import quote_text
-from planner.reports.text import count, dollars, gib, seconds
+from planner.reports.text import count, dollars, gib, seconds_of
 from planner.studies.tuning_methods import MemoryCell, Tuning
 from planner.studies.what_if import Derived
 from planner.uncertainty.interval import Interval
@@ -21,9 +22,11 @@ from planner.uncertainty.interval import Interval
 def memory_table(title: str, cells: Sequence[MemoryCell]) -> RenderableType:
     """GiB of the fullest GPU: one row a method and context, one column a batch; red where it does not fit."""
     batches = sorted({cell.batch for cell in cells})
-    table = Table("method", "context", title=f"{title}: memory of the fullest GPU, GiB", title_justify="left", pad_edge=False)
+    table = Table(
+        "method", "context", title=Message("{0}: memory of the fullest GPU, GiB", title), title_justify="left", pad_edge=False
+    )
     for batch in batches:
-        table.add_column(f"batch {batch}", justify="right")
+        table.add_column(Message("batch {0}", batch), justify="right")
     by = {(cell.method, cell.seq_len, cell.batch): cell for cell in cells}
     rows = dict.fromkeys((cell.method, cell.seq_len) for cell in cells)
     last = None
@@ -35,41 +38,43 @@ def memory_table(title: str, cells: Sequence[MemoryCell]) -> RenderableType:
         for batch in batches:
             cell = by[method, seq_len, batch]
             text = "-" if cell.total_bytes is None else f"{cell.total_bytes / GIB:.1f}"
-            texts.append(Text(text, style="green" if cell.fits else "red"))
+            texts.append(Line(text, style="green" if cell.fits else "red"))
         table.add_row(method, f"{seq_len:,}", *texts)
     card = cells[0].card_bytes / GIB
+    legend = "Green fits in the {0:.1f} GiB that the framework sees of a card, red does not; a batch is on each GPU at a time."
     lines = [
-        f"Green fits in the {card:.1f} GiB that the framework sees of a card, red does not; a batch is on each GPU at a time."
+        Message(legend, card),
+        *dict.fromkeys(Message("{0} at {1:,}: {2}", cell.method, cell.seq_len, cell.why) for cell in cells if cell.why),
     ]
-    lines += dict.fromkeys(f"{cell.method} at {cell.seq_len:,}: {cell.why}" for cell in cells if cell.why)
-    return Group(table, *(Text(line, style="dim") for line in lines))
+    return Group(table, *(Line(line, style="dim") for line in lines))
 
 
 def tuning_table(title: str, found: Sequence[Tuning]) -> RenderableType:
     """One column a method; 90 % intervals behind time, memory and money."""
     table = Table("", *(t.method for t in found), title=title, title_justify="left", pad_edge=False)
+    step, run = (seconds_of(t.plan.intervals.get(name) for t in found) for name in ("step_time_s", "run_s"))
     rows: list[tuple[str, Callable[[Tuning], str]]] = [
         ("trainable parameters", lambda t: count(t.plan.parameters_trainable)),
         ("frozen parameters", lambda t: count(t.parameters_frozen) if t.parameters_frozen else "-"),
         ("file that tuning writes", lambda t: f"{t.stored_bytes / GB:,.3f} GB"),
         ("layout", lambda t: t.plan.layout.label),
-        *((f"memory: {kind}", lambda t, kind=kind: gib(t.plan.memory_bytes[kind])) for kind in KINDS),
+        *((Message("memory: {0}", kind), lambda t, kind=kind: gib(t.plan.memory_bytes[kind])) for kind in KINDS),
         ("memory of the fullest GPU", lambda t: _between(t.plan.intervals["peak_total_bytes"], gib)),
-        ("fits", lambda t: f"{t.plan.certainty}, {chance(t.plan.fit_probability)}"),
-        ("step", lambda t: _between(t.plan.intervals["step_time_s"], seconds)),
+        ("fits", lambda t: Message("{0}, {1}", Message(t.plan.certainty), chance(t.plan.fit_probability))),
+        ("step", lambda t: _between(t.plan.intervals["step_time_s"], step)),
         ("tokens/s", lambda t: _between(t.plan.intervals["tokens_per_s"], lambda x: f"{x:,.0f}")),
-        ("whole run", lambda t: _maybe(t.plan.intervals.get("run_s"), seconds)),
+        ("whole run", lambda t: _maybe(t.plan.intervals.get("run_s"), run)),
         ("cost", lambda t: _maybe(t.plan.intervals.get("cost_usd"), dollars)),
         ("price per GPU-hour", lambda t: quote_text(t.plan)),
     ]
     for name, cell in rows:
         table.add_row(name, *(cell(t) for t in found))
-    notes = dict.fromkeys(f"{t.method}: {note}" for t in found for note in (*t.plan.reasons, *t.plan.notes))
-    return Group(table, *(Text(note, style="dim") for note in notes))
+    notes = dict.fromkeys(Message("{0}: {1}", t.method, note) for t in found for note in (*t.plan.reasons, *t.plan.notes))
+    return Group(table, *(Line(note, style="dim") for note in notes))
 
 
 def _between(found: Interval, show: Callable[[float], str]) -> str:
-    return f"{show(found.expected)} ({show(found.lower)} - {show(found.upper)})"
+    return Message("{0} ({1} - {2})", show(found.expected), show(found.lower), show(found.upper))
 
 
 def _maybe(found: Interval | None, show: Callable[[float], str]) -> str:
@@ -81,8 +86,8 @@ def derived_table(found: Derived) -> RenderableType:
     table = Table("", found.before.name, found.after.name, "after / before", pad_edge=False)
     for row in found.rows():
         show = _shown(str(row["unit"]))
-        table.add_row(str(row["figure"]), show(row["before"]), show(row["after"]), f"{row['after'] / row['before']:.1%}")
-    return Group(table, *(Text(note) for note in found.notes))
+        table.add_row(row["figure"], show(row["before"]), show(row["after"]), f"{row['after'] / row['before']:.1%}")
+    return Group(table, *(Line(note) for note in found.notes))
 
 
 def _shown(unit: str) -> Callable[[float], str]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from planner.common import clock
+from planner.common.message import Message, join_messages
 from planner.common.units import DAY_S, GB, HOUR_S
 from planner.lifecycle.bill import ITEMS, Bill
 from planner.lifecycle.sensitivity import Swing
 from planner.lifecycle.simulation import CAUSES, WholeRun
 from planner.prices.currency import ExchangeRate
 from planner.prices.price import Price, price_text
-from planner.reports.text import dollars, seconds, span
+from planner.reports.line import Line
+from planner.reports.text import dollars, seconds_like, seconds_of, span
+from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval
 
 CAUSE_NAMES = {
@@ -47,7 +49,7 @@ ITEM_NAMES = {
     "preprocessing": "preprocessing (CPU)",
     "tax": "tax",
 }
-FAILING = {"gpu": "GPUs", "network": "network", "software": "software", "node": "hosts"}
+FAILING = {"gpu": "GPUs {0:.0%}", "network": "network {0:.0%}", "software": "software {0:.0%}", "node": "hosts {0:.0%}"}
 
 
 def run_table(
@@ -64,31 +66,38 @@ def run_table(
 
     def head(name: str) -> None:
         table.add_section()
-        table.add_row(Text(name, style="bold"), *[""] * len(runs))
+        table.add_row(Line(name, style="bold"), *[""] * len(runs))
 
     row("layout", [r.plan.layout.label for r in runs])
     if not all(r.plan.fits for r in runs):
         row(
             "fits",
-            [r.plan.certainty if r.plan.fits else Text(f"no: {'; '.join(r.plan.reasons)}", style="bold red") for r in runs],
+            [r.plan.certainty if r.plan.fits else Line(_misfit(r.plan), style="bold red") for r in runs],
         )
-    row("steps x step time", [f"{r.num_steps:,.0f} x {seconds(r.step_time_s.expected)}" for r in runs])
-    row("budget, as published runs went (90 %)", [Text(span(r.budget_s, seconds), style="bold") for r in runs])
+    show = seconds_like(r.step_time_s.expected for r in runs)
+    row("steps x step time", [f"{r.num_steps:,.0f} x {show(r.step_time_s.expected)}" for r in runs])
+    show = seconds_of(r.budget_s for r in runs)
+    row("budget, as published runs went (90 %)", [Line(span(r.budget_s, show), style="bold") for r in runs])
     row("  GPU-hours", [span(r.budget_gpu_hours, lambda v: f"{v:,.0f}") for r in runs])
-    row("as modelled (90 %)", [span(r.wall_s, seconds) for r in runs])
-    row("  mean of the simulated runs", [_mean(r, b) for r, b in zip(runs, bills, strict=True)])
+    show = seconds_of(r.wall_s for r in runs)
+    row("as modelled (90 %)", [span(r.wall_s, show) for r in runs])
+    row("  mean of the simulated runs", [_mean(r, b, show) for r, b in zip(runs, bills, strict=True)])
     row("  GPU-hours", [span(r.gpu_hours, lambda v: f"{v:,.0f}") for r in runs])
     row("goodput (90 %)", [span(r.goodput, lambda v: f"{v:.1%}") for r in runs])
     head("what each cause costs")
     for cause in CAUSES:
         if any(r.causes_s[cause] > 0 for r in runs):
-            row("  " + CAUSE_NAMES.get(cause, cause), [_cause(r, b, cause) for r, b in zip(runs, bills, strict=True)])
+            show = seconds_like(r.causes_s[cause] for r in runs)
+            row("  " + CAUSE_NAMES.get(cause, cause), [_cause(r, b, cause, show) for r, b in zip(runs, bills, strict=True)])
     head("interruptions and checkpoints")
-    row("  mean time between interruptions", [seconds(r.mtbf_s) for r in runs])
+    show = seconds_like(r.mtbf_s for r in runs)
+    row("  mean time between interruptions", [show(r.mtbf_s) for r in runs])
     row("  interruptions (90 %)", [span(r.interruptions, lambda v: f"{v:,.3g}") for r in runs])
     row("    of these", [_by_cause(r) for r in runs])
-    row("  checkpoint", [f"{r.checkpoint_bytes / GB:,.0f} GB in {seconds(r.checkpoint_write_s)}" for r in runs])
-    row("  every", ["never" if r.checkpoint_interval_s is None else seconds(r.checkpoint_interval_s) for r in runs])
+    show = seconds_like(r.checkpoint_write_s for r in runs)
+    row("  checkpoint", [Message("{0:,.0f} GB in {1}", r.checkpoint_bytes / GB, show(r.checkpoint_write_s)) for r in runs])
+    show = seconds_like(r.checkpoint_interval_s for r in runs)
+    row("  every", ["never" if r.checkpoint_interval_s is None else show(r.checkpoint_interval_s) for r in runs])
     if any(bills):
         _bill_rows(table, head, bills)
         if rate is not None and rate.currency != "USD":
@@ -105,7 +114,7 @@ def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # typ
             name = "  " + ITEM_NAMES[item]
             table.add_row(name, *["-" if b is None else span(b.items_usd[item], dollars) for b in bills])
     table.add_row("  total as modelled (90 %)", *["-" if b is None else span(b.total_usd, dollars) for b in bills])
-    budgets = [Text("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills]
+    budgets = [Line("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills]
     table.add_row("  budget, as published runs went (90 %)", *budgets)
     table.add_row("    mean of many such runs", *["-" if b is None else dollars(b.budget_mean_usd) for b in bills])
     table.add_row("  energy", *["-" if b is None else span(b.energy_kwh, lambda v: f"{v:,.0f} kWh") for b in bills])
@@ -125,12 +134,12 @@ def _in_currency(table: Table, bills: Sequence[Bill | None], rate: ExchangeRate)
 
     table.add_row("  total as modelled", *["-" if b is None else span(b.total_usd, show) for b in bills])
     table.add_row("  budget", *["-" if b is None else span(b.budget_usd, show) for b in bills])
-    table.add_row(f"    at USD a {rate.currency}", *[f"{rate.usd_per_unit:g}, {rate.date}"] * len(bills))
+    table.add_row(Message("    at USD a {0}", rate.currency), *[f"{rate.usd_per_unit:g}, {rate.date}"] * len(bills))
 
 
 def tornado_table(label: str, swings: Sequence[Swing]) -> RenderableType:
     """What moves the total of one case, the widest first."""
-    table = Table(title=f"{label}: what moves the total", title_justify="left", pad_edge=False)
+    table = Table(title=Message("{0}: what moves the total", label), title_justify="left", pad_edge=False)
     for name in ("input", "low", "total", "high", "total "):
         table.add_column(name, justify="right" if "total" in name else "left", overflow="fold")
     for s in swings:
@@ -138,36 +147,38 @@ def tornado_table(label: str, swings: Sequence[Swing]) -> RenderableType:
     return table
 
 
+def _misfit(plan: Plan) -> str:
+    return Message("no: {0}", join_messages("; ", plan.reasons))
+
+
 def _by_cause(run: WholeRun) -> str:
     """ "GPUs 64%, software 13%, ..." of the failures."""
     whole = sum(run.failures_by_cause.values())
     ranked = sorted(run.failures_by_cause.items(), key=lambda one: -one[1])
-    return ", ".join(f"{FAILING[cause]} {count / whole:.0%}" for cause, count in ranked if count > 0) or "-"
+    return join_messages(", ", (Message(FAILING[cause], count / whole) for cause, count in ranked if count > 0)) or "-"
 
 
-def _cause(run: WholeRun, bill: Bill | None, cause: str) -> str:
+def _cause(run: WholeRun, bill: Bill | None, cause: str, show: Callable[[float], str]) -> str:
     lost = run.causes_s[cause]
-    text = f"{seconds(lost)}, {lost / run.wall_s.expected:.1%}"
+    text = Message("{0}, {1:.1%}", show(lost), lost / run.wall_s.expected)
     if bill is None:
         return text
-    return f"{text}, {dollars(lost / HOUR_S * run.plan.num_gpus * bill.price.usd_per_gpu_hour)}"
+    return Message("{0}, {1}", text, dollars(lost / HOUR_S * run.plan.num_gpus * bill.price.usd_per_gpu_hour))
 
 
-def _mean(run: WholeRun, bill: Bill | None) -> str:
+def _mean(run: WholeRun, bill: Bill | None, show: Callable[[float], str]) -> str:
     """Wall-clock, and GPU dollars, that many such runs would take on average."""
-    text = seconds(run.mean_wall_s)
+    text = show(run.mean_wall_s)
     if bill is None:
         return text
-    return f"{text}, {dollars(run.mean_wall_s / HOUR_S * run.plan.num_gpus * bill.price.usd_per_gpu_hour)} for GPUs"
+    return Message("{0}, {1} for GPUs", text, dollars(run.mean_wall_s / HOUR_S * run.plan.num_gpus * bill.price.usd_per_gpu_hour))
 
 
 def _market(bill: Bill) -> str:
     assert bill.market is not None
     low, high = bill.market.cheapest, bill.market.dearest
-    return (
-        f"${low.usd_per_gpu_hour:.2f} ({low.provider}, {low.date}) to ${high.usd_per_gpu_hour:.2f} ({high.provider}, "
-        f"{high.date}), {bill.market.num_providers} providers"
-    )
+    ends = (Message("${0:.2f} ({1}, {2})", one.usd_per_gpu_hour, one.provider, one.date) for one in (low, high))
+    return Message("{0} to {1}, {2} providers", *ends, bill.market.num_providers)
 
 
 def _carbon(bill: Bill | None) -> str:
@@ -183,7 +194,7 @@ def _tonnes(grams: Interval) -> str:
 def _own(bill: Bill | None) -> str:
     if bill is None or bill.owned is None or bill.owned_usd is None:
         return "-"
-    return f"{span(bill.owned_usd, dollars)}, ${bill.owned.usd_per_gpu_hour:.2f} per GPU-hour"
+    return Message("{0}, ${1:.2f} per GPU-hour", span(bill.owned_usd, dollars), bill.owned.usd_per_gpu_hour)
 
 
 def _break_even(bill: Bill | None) -> str:
@@ -193,33 +204,36 @@ def _break_even(bill: Bill | None) -> str:
     if share is None or hours is None:
         return "never: power alone costs more"
     if share > 1:
-        return f"never within {bill.owned.years:.0f} years: {hours * HOUR_S / DAY_S / 365.25:.1f} years of full use"
-    return f"{share:.0%} use over {bill.owned.years:.0f} years ({hours:,.0f} hours of use)"
+        used = hours * HOUR_S / DAY_S / 365.25
+        return Message("never within {0:.0f} years: {1:.1f} years of full use", bill.owned.years, used)
+    return Message("{0:.0%} use over {1:.0f} years ({2:,.0f} hours of use)", share, bill.owned.years, hours)
 
 
 def _notes(labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill | None]) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for label, run, bill in zip(labels, runs, bills, strict=True):
-        lines += [Text(f"{label}: {note}") for note in (*run.notes, *(bill.notes if bill else ()))]
-    lines.append(Text(f"intervals: {runs[0].wall_s.why}", style="dim"))
+        lines += [Line(Message("{0}: {1}", label, note)) for note in (*run.notes, *(bill.notes if bill else ()))]
+    lines.append(Line(Message("intervals: {0}", runs[0].wall_s.why), style="dim"))
     rates = {s.source for r in runs for s in r.run.rates().provenance.values() if s.source}
-    lines += [Text(f"failure rates: {source}", style="dim") for source in sorted(rates)]
+    lines += [Line(Message("failure rates: {0}", source), style="dim") for source in sorted(rates)]
     assumed = {name: why for run in runs for name, why in run.assumptions.items()}
-    lines += [Text(f"assumed: run.{name}: {why}", style="dim") for name, why in assumed.items()]
+    lines += [Line(Message("assumed: run.{0}: {1}", name, why), style="dim") for name, why in assumed.items()]
     return lines
 
 
 def market_table(by_term: Mapping[str, Price], by_class: Mapping[str, Price], rate: ExchangeRate) -> RenderableType:
     """The price at each term and of each class of provider, with its 90 % interval and how it was found."""
     note = "" if rate.currency == "USD" else f"; 1 {rate.currency} = {rate.usd_per_unit:g} USD, {rate.date}"
-    table = Table(title=f"{rate.currency} per GPU-hour, 90 % interval{note}", title_justify="left", pad_edge=False)
+    table = Table(title=Message("{0} per GPU-hour, 90 % interval{1}", rate.currency, note), title_justify="left", pad_edge=False)
     for name in ("term", "price", "from", "to", "how"):
         table.add_column(name, justify="right" if name in ("price", "from", "to") else "left", overflow="fold")
-    named = {**by_term, **{f"on-demand, {name}": price for name, price in by_class.items()}}
-    for name, price in named.items():
+    named = [*by_term.items(), *((Message("on-demand, {0}", name), price) for name, price in by_class.items())]
+    for name, price in named:
         figures = (price.usd_per_gpu_hour, *price.interval_usd_per_gpu_hour)
         table.add_row(
-            name, *(f"{x / rate.usd_per_unit:.2f}" for x in figures), ", ".join(x for x in (price.describe(), price.basis) if x)
+            name,
+            *(f"{x / rate.usd_per_unit:.2f}" for x in figures),
+            join_messages(", ", [text for text in (price.describe(), price.basis) if text]),
         )
     return table
 
@@ -228,12 +242,12 @@ def prices_table(title: str, prices: Sequence[Price], today: datetime.date, rate
     """Quotes with date, age and source; stale ones say so."""
     table = Table(title=title, title_justify="left", pad_edge=False)
     unit, per_usd = ("$", 1.0) if rate is None or rate.currency == "USD" else (rate.currency, 1.0 / rate.usd_per_unit)
-    money = f"{unit}/GPU-hour"
+    money = Message("{0}/GPU-hour", unit)
     for name in ("accelerator", "term", money, "provider", "region", "item", "date", "age", "source"):
         table.add_column(name, justify="right" if name == money else "left", overflow="fold")
     for p in prices:
         age = p.age_days(today)
-        stale = " stale" if p.is_stale(today) else " or more, may be stale" if p.may_be_stale(today) else ""
+        aged = "{0} d stale" if p.is_stale(today) else "{0} d or more, may be stale" if p.may_be_stale(today) else "{0} d"
         table.add_row(
             p.accelerator,
             p.term,
@@ -242,7 +256,7 @@ def prices_table(title: str, prices: Sequence[Price], today: datetime.date, rate
             p.region,
             p.item,
             p.date,
-            "-" if age is None else f"{age} d{stale}",
+            "-" if age is None else Message(aged, age),
             p.source,
         )
     return table

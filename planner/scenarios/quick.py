@@ -48,19 +48,24 @@ def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], 
 
 def _job(model: Model, cluster: Table, method: Method, given: Mapping[str, Any]) -> Table:
     """The job's fields, the usual ones where they are not given."""
-    longest = min((n for n in (model.context_length, model.max_positions) if n), default=SEQ_LEN[method])
+    rows = model.source_positions or model.max_positions
+    longest = min((n for n in (model.context_length, rows) if n), default=SEQ_LEN[method])
     seq_len = given.get("seq_len", min(SEQ_LEN[method], longest))
     node = load_node(str(cluster["node"])) if "node" in cluster else None
     num_gpus = cluster["num_gpus"] if node is None else cluster.get("num_nodes", 1) * node.num_gpus
     accelerator = load_accelerator(cluster["accelerator"] if node is None else node.accelerator)
     tokens = max(TOKENS_PER_STEP, TOKENS_PER_GPU * num_gpus)
     wanted = TUNING_BATCH if method != "pretrain" else max(tokens // max(int(seq_len), 1), 1)
+    if method == "pretrain" and tokens % max(int(seq_len), 1):  # a batch that divides into micro-batches
+        wanted = 1 << (wanted.bit_length() - 1)
     fields: Table = {
         "kind": method,
         "seq_len": seq_len,
         "global_batch_size": _batch(wanted, num_gpus),
         "precision": "bf16" if "bf16" in accelerator.peak_flops_per_s else "fp16",
     }
+    if model.cross_attention and 0 < model.max_positions < int(seq_len):  # the decoder has fewer positions than the encoder
+        fields["target_len"] = model.max_positions
     if method in ("lora", "qlora"):
         fields["adapter"] = {"rank": RANK}
     return {**fields, **given}
@@ -94,6 +99,7 @@ def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]
     """What was not given and is as usual, in one sentence."""
     job = scenario.cases[0].tables["job"]
     names = [name for name in ("seq_len", "global_batch_size", "precision") if name not in given]
+    names += ["target_len"] if "target_len" in job and "target_len" not in given else []
     taken = [f"{name} = {job[name]}" for name in names]
     if "adapter" in job and "adapter" not in given:
         taken.append(f"rank = {job['adapter']['rank']}")

@@ -13,7 +13,7 @@ from planner.model.mixers import state_heads
 from planner.serving.batch_figures import batch_figures
 from planner.serving.intervals import interval_of
 from planner.serving.load import slots_of
-from planner.serving.memory import limit_bytes, memory
+from planner.serving.memory import card_bytes, limit_bytes, memory
 from planner.serving.pass_time import Times
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.spec import Serving
@@ -82,6 +82,6 @@ def _rank(times: Times) -> tuple[int, float]:
     limit = limit_bytes(setting)
     if need > limit or slots_of(times) < 1:
         return 0, -need
-    fits = 2 if interval_of(setting, "total_bytes", need).upper <= limit else 1
+    fits = 2 if interval_of(setting, "total_bytes", need).upper <= card_bytes(setting.cluster) else 1
     batch = s.batch if s.clients is not None else slots_of(times)
     return fits, float(batch_figures(times, np.array([float(batch)]))["output_tokens_per_s"][0])

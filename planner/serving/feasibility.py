@@ -8,7 +8,7 @@ from planner.hardware.cluster import require_vendor
 from planner.model.architecture import Model
 from planner.model.mixers import state_heads
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
-from planner.serving.engine import engine_names, load_engine
+from planner.serving.engine import Engine, engine_names, load_engine
 from planner.serving.requests import longest_tokens
 from planner.serving.setting import Setting
 from planner.serving.weight_formats import part_of, require_hardware
@@ -62,17 +62,22 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
         )
 
 
-def _require_encoder(setting: Setting) -> None:
-    """What an encoder-decoder is served with: an engine that runs its encoder, over each prompt as a whole, on one stage."""
-    m, s, engine = setting.model, setting.serving, setting.engine
-    if "encoder_decoder" not in engine.features:
+def require_runs_encoder(model: Model, engine: Engine) -> None:
+    """Raise PlannerError where ``model`` is an encoder-decoder and ``engine`` runs decoders alone."""
+    if model.cross_attention and "encoder_decoder" not in engine.features:
         others = [name for name in engine_names() if "encoder_decoder" in load_engine(name).features]
         raise PlannerError(
             "serving.engine = {0!r}: {1} is an encoder-decoder, which it does not run; engines that do: {2}.",
             engine.name,
-            m.name,
+            model.name,
             ", ".join(others),
         )
+
+
+def _require_encoder(setting: Setting) -> None:
+    """What an encoder-decoder is served with: an engine that runs its encoder, over each prompt as a whole, on one stage."""
+    m, s = setting.model, setting.serving
+    require_runs_encoder(m, setting.engine)
     given = {
         "pp": s.pp > 1,
         "chunked_prefill_tokens": s.chunked_prefill_tokens is not None,

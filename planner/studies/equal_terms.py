@@ -111,11 +111,13 @@ def _matched(label: str, other: Plan, reference: Side, at: str) -> Side:
             )
         wanted = reference.parameters_total if at == "total" else reference.parameters_active
         resized = dense_of_size(other.model, wanted)
-        return _side(f"{label}, resized", _replan(other, resized), reference.tokens)
+        return _side(Message("{0}, resized", label), _replan(other, resized), reference.tokens)
     tokens = _tokens(other, label, reference, at)
     if tokens is None:
         side = _side(label, other, reference.tokens)
-        note = f"{label}: no number of tokens brings it to the loss {reference.loss:.3f}; shown at the reference's tokens"
+        note = Message(
+            "{0}: no number of tokens brings it to the loss {1:.3f}; shown at the reference's tokens", label, reference.loss
+        )
         return replace(side, reachable=False, notes=(*side.notes, note))
     side = _side(label, other, tokens)
     return side if at != "loss" else _by_laws(side, reference)
@@ -130,9 +132,9 @@ def _by_laws(side: Side, reference: Side) -> Side:
         except PlannerError:
             found[law] = None
     known = {law: tokens / side.tokens for law, tokens in found.items() if tokens is not None}
-    words = ", ".join(f"{side.tokens * ratio / 1e9:,.3g} B by {law}" for law, ratio in known.items())
+    words = join_messages(", ", (Message("{0:,.3g} B by {1}", side.tokens * ratio / 1e9, law) for law, ratio in known.items()))
     never = ", ".join(law for law in found if law not in known)
-    note = f"{side.label}: tokens for the same loss: {words}" + (f"; never by {never}" if never else "")
+    note = Message("{0}: tokens for the same loss: {1}{2}", side.label, words, Message("; never by {0}", never) if never else "")
     spread = (min(known.values(), default=1.0), max(known.values(), default=1.0))
 
     def widened(interval: Interval) -> Interval:
@@ -276,7 +278,11 @@ def law_notes() -> tuple[str, ...]:
     for name, law in laws().items():
         p, t = law["parameters"], law["tokens"]
         words.append(
-            f"assumed: loss by {name}: {law['source']}; fitted on {p[0] / 1e9:.2g} to {p[1] / 1e9:.2g} B parameters and "
-            f"{t[0] / 1e9:.2g} to {t[1] / 1e9:.2g} B tokens"
+            Message(
+                "assumed: loss by {0}: {1}; fitted on {2:.3g} to {3:.3g} B parameters and {4:.3g} to {5:.3g} B tokens",
+                name,
+                law["source"],
+                *(end / 1e9 for end in (*p, *t)),
+            )
         )
     return tuple(words)

@@ -21,6 +21,7 @@ import numpy as np
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.units import DAY_S, HOUR_S
 from planner.hardware.cluster import Cluster
 from planner.lifecycle.bill import MONTH_S
@@ -351,22 +352,28 @@ def _at_centre(way: Way, owning: _Owning, half: _Owning, use: float) -> float:
     return (float(owning.usd()[-1]) - slope * use) / (per_use - slope) if per_use > slope else math.inf
 
 
+def _rests_on(value: float, source: str) -> str:
+    return Message("{0:g}: {1}", value, Message(source))
+
+
 def _assumptions(own: Ownership, owned: OwnedGpu, use: float, resale_share: float, power: Mapping[str, float]) -> dict[str, str]:
     """What the figures rest on: field -> "value: where from"."""
     c = constants()
     given = {name for name in own.model_fields_set if getattr(own, name) is not None}
-    found = {name: f"{getattr(own, name):g}: given" if name in given else text for name, text in c.owned_defaults().items()}
+    found = {
+        name: Message("{0:g}: given", getattr(own, name)) if name in given else text for name, text in c.owned_defaults().items()
+    }
     quote = owned.purchase
-    source = "given" if quote is None else f"{quote.source}, {quote.date}, with its share of network"
-    found["purchase_usd_per_gpu"] = f"{owned.purchase_usd_per_gpu:,.0f}: {source}"
-    found["years"] = f"{owned.years:g}: " + ("given" if own.years else c.provenance["years"].source)
-    found["resale_share"] = (
-        f"{resale_share:g} of the book value: assumed" if resale_share == RESALE_SHARE else f"{resale_share:g}: given"
-    )
-    found["power_w_per_gpu"] = f"{power['power_w']:,.0f}: {c.provenance['power_share'].source}"
-    found["pue"] = f"{power['pue']:g}: " + (c.provenance["pue"].source if power["pue"] == c.pue else "given")
+    share = Message("{0}, {1}, with its share of network", quote.source, quote.date) if quote is not None else Message("given")
+    found["purchase_usd_per_gpu"] = Message("{0:,.0f}: {1}", owned.purchase_usd_per_gpu, share)
+    found["years"] = _rests_on(owned.years, "given" if own.years else c.provenance["years"].source)
+    assumed = resale_share == RESALE_SHARE
+    found["resale_share"] = Message("{0:g} of the book value: assumed" if assumed else "{0:g}: given", resale_share)
+    found["power_w_per_gpu"] = Message("{0:,.0f}: {1}", power["power_w"], c.provenance["power_share"].source)
+    found["pue"] = _rests_on(power["pue"], c.provenance["pue"].source if power["pue"] == c.pue else "given")
     tariff = power["electricity_usd_per_kwh"]
     default = tariff == c.electricity_usd_per_kwh
-    found["electricity_usd_per_kwh"] = f"{tariff:g}: " + (c.provenance["electricity_usd_per_kwh"].source if default else "given")
-    found["staff_usd_per_year"] = f"{own.staff_usd_per_year:,.0f}: " + ("given" if own.staff_usd_per_year else "none counted")
+    found["electricity_usd_per_kwh"] = _rests_on(tariff, c.provenance["electricity_usd_per_kwh"].source if default else "given")
+    staff = Message("given" if own.staff_usd_per_year else "none counted")
+    found["staff_usd_per_year"] = Message("{0:,.0f}: {1}", own.staff_usd_per_year, staff)
     return found

@@ -8,7 +8,7 @@ from math import lcm
 from typing import Any
 
 from planner.common.errors import PlannerError, one_of
-from planner.common.message import join_messages
+from planner.common.message import Message, join_messages
 from planner.layout_search.space import allowed, divisors
 from planner.model.catalog import load_model, model_names
 from planner.model.parameters import parameters_total
@@ -122,5 +122,5 @@ def attempt(tables: Mapping[str, Any], changes: Mapping[str, Any], ask: Ask) -> 
         return None, str(error).rstrip(".")
     if answer.recommended:
         return answer, ""
-    doubt = f"fits with a probability of {chance(answer.fit_probability)}, {1.0 - ask.risk:.0%} is asked for"
+    doubt = Message("fits with a probability of {0}, {1:.0%} is asked for", chance(answer.fit_probability), 1.0 - ask.risk)
     return None, join_messages("; ", answer.reasons) if answer.reasons else doubt

@@ -15,6 +15,7 @@ from scipy.optimize import brentq, minimize_scalar
 
 from planner.common import data
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.spec import read_table
 from planner.common.units import GB
 from planner.model.architecture import Model
@@ -143,11 +144,12 @@ def tokens_per_parameter_note(model: Model, tokens: float) -> tuple[str, ...]:
     if FEW <= ratio <= MANY:
         return ()
     why = (
-        "continued training is no training from scratch: no law here says its loss"
+        Message("continued training is no training from scratch: no law here says its loss")
         if ratio < FEW
-        else ("losses fall more slowly there than the laws say")
+        else Message("losses fall more slowly there than the laws say")
     )
-    return (f"{model.name}: {ratio:,.2g} tokens per active parameter, the laws were fitted on {FEW:g} to {MANY:g}; {why}",)
+    text = "{0}: {1:,.2g} tokens per active parameter, the laws were fitted on {2:g} to {3:g}; {4}"
+    return (Message(text, model.name, ratio, FEW, MANY, why),)
 
 
 def beyond_fit(model: Model, tokens: float) -> tuple[str, ...]:
@@ -155,15 +157,20 @@ def beyond_fit(model: Model, tokens: float) -> tuple[str, ...]:
     name = "hoffmann-2022" if expert_ratio(model) == 1.0 else "ludziejewski-2025"
     law = laws()[name]
     size = float(parameters_active(model))
-    values = {"parameters": (size, "active parameters"), "tokens": (tokens, "tokens")}
+    values = {
+        "parameters": (size, "{0}: {1:.3g} B active parameters lie outside the {2:.3g} to {3:.3g} B of {4}"),
+        "tokens": (tokens, "{0}: {1:.3g} B tokens lie outside the {2:.3g} to {3:.3g} B of {4}"),
+    }
     found = [
-        f"{model.name}: {value / GB:.3g} B {word} lie outside the {law[key][0] / GB:.3g} to {law[key][1] / GB:.3g} B of {name}"
-        for key, (value, word) in values.items()
+        Message(text, model.name, value / GB, law[key][0] / GB, law[key][1] / GB, name)
+        for key, (value, text) in values.items()
         if not law[key][0] <= value <= law[key][1]
     ]
     experts = expert_ratio(model)
     if name == "ludziejewski-2025" and experts > law["experts"][1]:
-        found.append(f"{model.name}: {experts:.1f} times as many expert parameters as active ones; fitted up to 32")
+        text = "{0}: {1:.1f} times as many expert parameters as active ones; fitted up to 32"
+        found.append(Message(text, model.name, experts))
     if name == "ludziejewski-2025" and model.top_k > 1:
-        found.append(f"{model.name}: the law was fitted on one expert per token; top-{model.top_k} enters as E = {experts:.2f}")
+        text = "{0}: the law was fitted on one expert per token; top-{1} enters as E = {2:.2f}"
+        found.append(Message(text, model.name, model.top_k, experts))
     return tuple(found)

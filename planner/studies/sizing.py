@@ -13,6 +13,7 @@ import numpy as np
 
 from planner.common import clock
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.common.progress import Progress
 from planner.hardware.asked import accelerator_named
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
@@ -27,6 +28,7 @@ from planner.serving.batch_figures import batch_figures
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.serving.engine import engine_names, load_engine
+from planner.serving.feasibility import require_runs_encoder
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
 from planner.serving.spec import Serving
@@ -285,7 +287,9 @@ def _exactly(one: Callable[[int], Size | str], gpus: int) -> Size | str:
 
 def _short_of(found: Size) -> str:
     """Why what fits is not enough."""
-    return f"{found.num_gpus} leave {found.headroom:.0%} free and fit with a probability of {chance(found.fit_probability)}"
+    return Message(
+        "{0} leave {1:.0%} free and fit with a probability of {2}", found.num_gpus, found.headroom, chance(found.fit_probability)
+    )
 
 
 def _require_runs_on(card: Accelerator, purpose: str, engine: str, framework: str | None) -> None:
@@ -440,7 +444,7 @@ def _check_serving(model: Model, seq_len: int, batch: int, weights: str | None, 
     """Say what is wrong with a question once, not for every accelerator."""
     if model.architecture == "encoder":
         raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", model.name)
-    load_engine(engine)
+    require_runs_encoder(model, load_engine(engine))
     asked = {"engine": engine, "weights": weights or "bf16", "prompt": max(seq_len - 1, 1), "output": 1, "batch": batch}
     Serving.build(asked, "size")
 

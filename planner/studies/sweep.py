@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner.common.errors import PlannerError, near, one_of
-from planner.common.message import join_messages
+from planner.common.message import Message, join_messages
 from planner.scenarios.edited import Value, plan_with
 from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, Scenario, read_scenario
 
@@ -175,8 +175,8 @@ def crossovers(table: pd.DataFrame, key: str, measure: str = "step_time_s") -> l
     leaders: list[tuple[Any, str]] = []
     for value, rows in table[table["fits"]].groupby(key, sort=True):
         leaders.append((value, list(rows["case"])[int(np.argmin(rows[measure].to_numpy(dtype=float)))]))
-    text = []
+    text: list[str] = []
     for (before, left), (after, right) in itertools.pairwise(leaders):
         if left != right:
-            text.append(f"{key}: {left} leads at {before:g}, {right} at {after:g}")
+            text.append(Message("{0}: {1} leads at {2:g}, {3} at {4:g}", key, left, before, right, after))
     return text

@@ -50,7 +50,12 @@ class Derived:
             ("parameters", "count", float(parameters_total(self.before)), float(parameters_total(self.after))),
             ("active parameters", "count", float(parameters_active(self.before)), float(parameters_active(self.after))),
             *(
-                (f"weights in {precision}", "bytes", weight_bytes(self.before, precision), weight_bytes(self.after, precision))
+                (
+                    Message("weights in {0}", precision),
+                    "bytes",
+                    weight_bytes(self.before, precision),
+                    weight_bytes(self.after, precision),
+                )
                 for precision in PRECISIONS
             ),
             ("forward flops per token", "flop", forward_flops(self.before), forward_flops(self.after)),
@@ -217,9 +222,12 @@ def _sparsity(changes: Changes) -> list[str]:
     if not 0 < changes.sparsity < 1:
         raise PlannerError("--sparsity {0:g}: must be between 0 and 1, the part of single weights set to zero.", changes.sparsity)
     return [
-        f"zeroing {changes.sparsity:.0%} of single weights changes none of these figures: a dense tensor stores its zeros and "
-        "dense kernels multiply them. Only 2:4 patterns with sparse kernels halve the multiplications"
-        " and nearly halve the weights"
+        Message(
+            "zeroing {0:.0%} of single weights changes none of these figures: a dense tensor stores its zeros and "
+            "dense kernels multiply them. Only 2:4 patterns with sparse kernels halve the multiplications"
+            " and nearly halve the weights",
+            changes.sparsity,
+        )
     ]
 
 

@@ -33,6 +33,8 @@ def test_dropping_layers_drops_their_parameters_and_nothing_else(name: str) -> N
     dropped = (base.num_layers - 1,)
     after = derive(base, Changes(drop_layers=dropped), "less").after
     gone = sum(t.elements for i in dropped for t in layer_parameters(base, base.layer_kinds[i]))
+    # and, of a table of each layer's own vectors, the columns of that layer (Gemma 3n, Gemma 4)
+    gone += base.per_layer_embedding_size * ((base.per_layer_vocab_size or base.vocab_size) + base.hidden_size)
     assert parameters_total(base) - parameters_total(after) == gone
     assert after.layer_kinds == base.layer_kinds[:-1]
 

@@ -63,16 +63,37 @@ ENCODER_DECODERS = {
 }
 """Encoder-decoders that the planner's blocks cannot express, and why."""
 REFUSED = {
-    "deberta": "its attention adds scores between content and positions", "albert": "its layers share one set of weights",
+    "deberta": "its attention adds scores between content and positions",
+    "albert": "its layers share one set of weights",
     "deberta-v2": "its attention adds scores between content and positions",
-    "longformer": "its attention is sliding and global by token", "big_bird": "its attention is sparse by blocks",
+    "longformer": "its attention is sliding and global by token",
+    "big_bird": "its attention is sparse by blocks",
     "zamba": "its layers share attention blocks",
-    "zamba2": "its layers share attention blocks", "rwkv": "its time mixing is none of the planner's blocks",
-    "rwkv5": "its time mixing is none of the planner's blocks", "mllama": "its vision layers attend across to the image",
+    "zamba2": "its layers share attention blocks",
+    "rwkv": "its time mixing is none of the planner's blocks",
+    "rwkv5": "its time mixing is none of the planner's blocks",
+    "mllama": "its vision layers attend across to the image",
     "phi4flash": "its attention is a difference of two softmaxes, and half of its layers share one cache",
     "longcat_flash_ngram": "most of its weights are tables of n-grams",
-    "diffllama": "its attention is a difference of two softmaxes", "jetmoe": "its attention is a mixture of experts",
-}  # fmt: skip
+    "diffllama": "its attention is a difference of two softmaxes",
+    "jetmoe": "its attention is a mixture of experts",
+    "qwen4_exp_text": "it looks up tables of n-grams, and mixes its residual streams through a narrow layer",
+    "hy_v4": "most of its layers share an indexer, and gates of their own mix its residual streams",
+    "hy_v4_vl_text": "most of its layers share an indexer, and gates of their own mix its residual streams",
+    "inkling_text": "each token projects a bias of relative positions, and keys and values pass convolutions",
+    "inkling2_text": "each token projects a bias of relative positions, and keys and values pass convolutions",
+    "glm5_next_text": "its indexer picks pooled groups of keys, and most of its layers share one",
+    "zaya": "its queries and keys pass convolutions, and its router is a network of its own",
+    "xlstm": "its memory cells are none of the planner's blocks",
+    "recurrent_gemma": "its gated recurrence is none of the planner's blocks",
+    "xlnet": "its attention has two streams and relative positions",
+    "xlm": "it adds an embedding of the language to each token",
+    "funnel": "its layers pool the sequence",
+    "convbert": "its attention is mixed with convolutions",
+    "squeezebert": "its linear layers are grouped convolutions",
+    "nystromformer": "its attention is approximated by landmarks",
+    "mobilebert": "each of its layers narrows, has several feed-forwards, and widens again",
+}
 """Known types that the planner's blocks cannot express, and why."""
 
 
@@ -144,7 +165,11 @@ def _unknown(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]
     """A type without a reader: its text with an unknown tower left out, or what its keys say alone."""
     known = {**REFUSED, **ENCODER_DECODERS}
     if kind in known:
-        raise PlannerError("model_type = {0!r} cannot be planned: {1}", kind, known[kind])
+        raise PlannerError(
+            "model_type = {0!r} cannot be planned: {1}. A plain model of its sizes, its fields given in TOML, shows all but that",
+            kind,
+            known[kind],
+        )
     if config.get("is_encoder_decoder") is True:
         raise PlannerError(
             "model_type = {0!r} has no reader, and is an encoder-decoder, which keys alone do not describe; give the model's "

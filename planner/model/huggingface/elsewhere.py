@@ -11,7 +11,8 @@ from planner.model.huggingface.source import Source
 from planner.model.huggingface.special import latent, lfm2, lightning_layers
 
 ZERO = (
-    "choices that compute nothing have no weights (transformers sets rows aside for them); its experts run behind the dense block"
+    "choices that compute nothing have no weights, as the paper counts and servers hold them (transformers 5 sets unused rows "
+    "aside: 741 instead of 561 billion for LongCat-Flash); its experts run behind the dense block"
 )
 
 

@@ -12,6 +12,10 @@ ENCODER, ENCODER_EXPERTS, DECODER, DECODER_EXPERTS = "E", "F", "D", "M"
 """Letters of layers."""
 GATED = {"gated-gelu": "gelu_tanh", "gated-gelu_new": "gelu_tanh", "gated-silu": "silu", "gated-relu": "relu"}
 """Gated feed-forwards of T5's kin (``feed_forward_proj``), and their activation."""
+TIED = (
+    "transformers 5 ties the output layer to the words whatever the file says; a stack that keeps one of its own, as T5 1.1 was "
+    "trained, holds vocab_size x hidden_size weights more"
+)
 UNUSED = tuple(
     """
     num_labels id2label label2id num_beams max_length length_penalty early_stopping extra_pos_embeddings num_hidden_layers
@@ -109,6 +113,8 @@ def t5(bias_in_each_layer: bool = False) -> Callable[[Source], Fields]:
             return {**found, "architecture": "encoder", "num_layers": layers, "head": "none"}
         stacks = _stacks([ENCODER] * layers, [DECODER] * decoder, {ENCODER: {"norms_per_layer": 2}})
         ends: Fields = {"head": "none"} if what == "bare" else {"tied_embeddings": True}
+        if what == "both" and s.config.get("tie_word_embeddings") is False:
+            ends["provenance"] = {"tied_embeddings": {"kind": "assumed", "source": TIED}}
         return {**found, **stacks, **ends, "norms_per_layer": 3}
 
     return read

@@ -16,6 +16,7 @@ from planner.serving.engine import engine_names, load_engine
 from planner.serving.kv_cache import replica_sequence_bytes
 from planner.serving.pass_time import Times
 from planner.serving.rows import pass_rows
+from planner.studies.sizing import sizes
 
 SIZES = {
     "d_model": 512, "num_layers": 4, "num_decoder_layers": 6, "num_heads": 8, "d_kv": 32, "d_ff": 1024, "vocab_size": 1000,
@@ -92,3 +93,9 @@ def test_a_prompt_beyond_the_encoders_positions_is_refused() -> None:
     bart = model_from_config({"model_type": "bart"}, "bart", "config.json")
     with pytest.raises(PlannerError, match=r"serving\.prompt"):
         planner.serve(model=bart, cluster="1xh100", serving={"engine": "huggingface", "prompt": 4096, "output": 64})
+
+
+def test_a_size_is_refused_for_its_engine_and_not_for_every_card() -> None:
+    with pytest.raises(PlannerError, match=r"serving\.engine = 'vllm-v1'"):
+        sizes(T5, "serve", accelerator="h100")
+    assert sizes(T5, "serve", engine="tensorrt-llm-1", max_gpus=1, accelerator="h100").rows
