@@ -14,7 +14,7 @@ from planner.common.message import Message
 from planner.common.units import GIB, HOUR_S
 from planner.hardware.cluster import Cluster, cluster_notes
 from planner.hardware.curves import curves_of
-from planner.layout_search.choice import Bolder, choose
+from planner.layout_search.choice import Bolder, Choice, choose
 from planner.layout_search.nearest import nearest_fitting
 from planner.layout_search.space import LayoutGrid, allowed
 from planner.model.architecture import Model
@@ -79,10 +79,9 @@ def plan(
     the_framework = stack_on(named, the_cluster, the_model)
     bolder: Bolder | None = None
     if chosen is None:
-        choice = choose(the_model, the_cluster, the_framework, the_job, risk=risk, allow=allow)
-        chosen, notes, bolder = choice.layout, (*notes, *choice.why), choice.bolder
-        if explain and framework is None and not choice.sure:
-            notes = (*notes, *_surer(the_model, the_cluster, named, the_job, risk, allow))
+        named, choice, notes = _chosen(the_model, the_cluster, named, the_job, notes, framework is None, risk, allow)
+        the_framework = stack_on(named, the_cluster, the_model)
+        chosen, bolder = choice.layout, choice.bolder
     columns = as_columns(chosen, the_cluster.num_gpus)
     whole = columns.dp[0] == np.floor(columns.dp[0]) and columns.dp[0] >= 1
     chosen = columns.row(0) if whole else chosen
@@ -127,19 +126,33 @@ def framework_of(
     return usual.framework, (usual.why,)
 
 
-def _surer(model: Model, cluster: Cluster, usual: Framework, job: Job, risk: float, allow: Iterable[str]) -> tuple[str, ...]:
-    """That the job fits with FSDP, where the usual framework does not at the accepted risk and nobody named one."""
-    other = sharding_framework(usual, cluster, job)
-    if other is None:
-        return ()
+def _chosen(
+    model: Model,
+    cluster: Cluster,
+    usual: Framework,
+    job: Job,
+    notes: tuple[str, ...],
+    free: bool,
+    risk: float,
+    allow: Iterable[str],
+) -> tuple[Framework, Choice, tuple[str, ...]]:
+    """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that FSDP is taken where it surely
+    fits and the usual one does not."""
+    other = sharding_framework(usual, cluster, job, risk) if free else None
     try:
-        choice = choose(model, cluster, stack_on(other, cluster, model), job, risk=risk, allow=allow)
-    except PlannerError:
-        return ()
-    sure = f"{1.0 - risk:.0%}"
-    return (
-        Message("with {0} it fits with a probability of {1} or more: name it in [framework]", other.name, sure),
-    ) * choice.sure
+        choice: Choice | PlannerError = choose(model, cluster, stack_on(usual, cluster, model), job, risk=risk, allow=allow)
+    except PlannerError as error:
+        choice = error
+    if other is not None and (isinstance(choice, PlannerError) or not choice.sure):
+        try:
+            surer = choose(model, cluster, stack_on(other.framework, cluster, model), job, risk=risk, allow=allow)
+        except PlannerError:
+            surer = None
+        if surer is not None and surer.sure:
+            return other.framework, surer, (other.why, *surer.why)
+    if isinstance(choice, PlannerError):
+        raise choice
+    return usual, choice, (*notes, *choice.why)
 
 
 def evaluate(
