@@ -37,6 +37,7 @@ fuzz: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python benchmarks/layouts_per_second.py
+	$(BIN)/python benchmarks/plans_per_second.py
 	$(BIN)/python benchmarks/serving_queue.py
 	$(BIN)/python benchmarks/app_latency.py
 

@@ -2,7 +2,8 @@
 
 Run: .venv/bin/python benchmarks/published_layouts.py. Sources: Korthikanti et al. 2022, arXiv 2205.05198, table 5; NVIDIA-NeMo/
 Megatron-Bridge, docs/performance-summary-archive.md at commit 067f987 (26.02 to 26.04.01, DGX-H100; recomputation is not
-published there, none is taken).
+published there, none is taken); DeepSeek-V3 technical report, arXiv 2412.19437, section 3 (zero-bubble in place of DualPipe, its
+exchanges hidden, routing as even as its biases make it, as in planner/catalog/published_runs.toml).
 """
 
 from __future__ import annotations
@@ -21,12 +22,20 @@ RUNS: list[tuple[str, str, str, int, dict[str, Any], dict[str, Any]]] = [
      {"tp": 4, "sequence_parallel": True, "pp": 8, "vpp": 5, "zero": 1}),
     ("gpt-oss 120B, 64 H100", "gpt-oss-120b", "dgx-h100", 8, {"seq_len": 4096, "global_batch_size": 1280},
      {"pp": 4, "ep": 8, "zero": 1}),
+    ("DeepSeek-V3 FP8, 2048 H800", "deepseek-v3", "hgx-h800", 256,
+     {"seq_len": 4096, "global_batch_size": 15360, "precision": "fp8", "routing_skew": 0.01},
+     {"pp": 16, "ep": 64, "zero": 1, "schedule": "zero-bubble", "recompute": "selective"}),
 ]  # fmt: skip
+STACKS: dict[str, dict[str, Any]] = {
+    "deepseek-v3": {"name": "megatron-zero-bubble", "overlap_expert": 0.95, "dispatcher": "deepep",
+                    "recompute_modules": ["layernorm", "mla_up_proj"]},
+}  # fmt: skip
+"""Of models that a stack of their own trained."""
 
 
 def main() -> None:
     for label, model, node, nodes, job, layout in RUNS:
-        stack = planner.load_framework("megatron-2022" if job.get("precision") == "fp16" else "megatron-core")
+        stack = STACKS.get(model, {"name": "megatron-2022" if job.get("precision") == "fp16" else "megatron-core"})
         question: dict[str, Any] = {"model": model, "cluster": {"node": node, "num_nodes": nodes}, "job": job, "framework": stack}
         chosen = planner.plan(**question, layout=layout, explain=False)
         table = planner.search(**question, top=1)

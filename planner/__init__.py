@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from planner.studies.what_if import Changes as Changes
     from planner.studies.what_if import derive as derive
     from planner.training.difference import ratios as ratios
+    from planner.training.many import plan_many as plan_many
     from planner.training.plan import Plan as Plan
     from planner.training.planning import candidates as candidates
     from planner.training.planning import evaluate as evaluate
@@ -103,6 +104,7 @@ _NAMES = {
     "studies.tuning_methods": ("tuning_choices",),
     "studies.what_if": ("Changes", "derive"),
     "training.difference": ("ratios",),
+    "training.many": ("plan_many",),
     "training.plan": ("Plan",),
     "training.planning": ("candidates", "evaluate", "plan"),
     "training.trainable": ("trainable_parameters",),

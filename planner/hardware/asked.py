@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from planner.common.errors import PlannerError, near
@@ -15,6 +16,11 @@ def cluster_table(text: str, field: str = "--on") -> dict[str, Any]:
 
     A part of a name is enough where it means one accelerator, or where one of those it means has a DGX.
     """
+    return dict(_cluster_table(text, field))
+
+
+@lru_cache(maxsize=256)  # a name that is no node's is compared with all of them
+def _cluster_table(text: str, field: str) -> dict[str, Any]:
     match = re.fullmatch(r"\s*(?:(\d+)\s*x\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
     if match is None or (match[1] and int(match[1]) < 1):
         raise PlannerError(

@@ -203,8 +203,16 @@ class Cluster(Spec):
 def host_link_rate(cluster: Cluster) -> float:
     """Bytes per second between one GPU and its host, one direction, when all GPUs of the node copy at once."""
     node = cluster.node
-    sharing = min(node.gpus_per_host_link, node.num_gpus, cluster.num_gpus)
+    here = gpus_of_host(cluster)
+    sharing = min(node.gpus_per_host_link, here) if isinstance(here, int) else np.minimum(node.gpus_per_host_link, here)
     return (node.host_link_bytes_per_s or cluster.accelerator.host_link_bytes_per_s) / sharing
+
+
+def gpus_of_host(cluster: Cluster) -> Any:
+    """GPUs of one node that work; a column where clusters of several sizes are evaluated together."""
+    if isinstance(cluster.num_gpus, int):
+        return min(cluster.node.num_gpus, cluster.num_gpus)
+    return np.minimum(cluster.node.num_gpus, cluster.num_gpus)
 
 
 @cache
@@ -437,4 +445,5 @@ def usable_bytes(cluster: Cluster) -> float:
 
 def host_usable_bytes(cluster: Cluster) -> float:
     """Host memory for each GPU; infinite where the node's is not known."""
-    return (cluster.node.host_memory_bytes or np.inf) / min(cluster.node.num_gpus, cluster.num_gpus)
+    room: float = (cluster.node.host_memory_bytes or np.inf) / gpus_of_host(cluster)
+    return room

@@ -20,7 +20,7 @@ from planner.performance.feasibility import check_job, check_sizes
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price
 from planner.prices.price import Price, PriceLike
-from planner.workload.default_framework import default_framework
+from planner.workload.default_framework import default_framework, sharding_framework
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_job, as_model
@@ -70,11 +70,17 @@ class SearchQuestion:
     top: int
     refused: tuple[str, ...] = ()  # clusters and stacks that cannot run the job at all, and why
     notes: tuple[str, ...] = ()  # why a framework was taken where none was named
+    others: tuple[Setup, ...] = ()  # looked at where no layout of these setups fits at the accepted risk, and why
+    other_notes: tuple[str, ...] = ()
     is_wide: bool = False  # every unusual layout was admitted because no usual one fits
 
     def widened(self) -> SearchQuestion:
         """The same question with every unusual layout admitted."""
         return replace(self, is_wide=True, setups=tuple(replace(s, grid=replace(s.grid, allow=EVERYTHING)) for s in self.setups))
+
+    def elsewhere(self) -> SearchQuestion:
+        """The same question on the other setups."""
+        return replace(self, setups=self.others, notes=self.other_notes, others=(), other_notes=())
 
     @property
     def job(self) -> Job:
@@ -143,17 +149,22 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     clusters = _clusters(as_cluster(cluster), gpus, accelerators)
     stacks, notes = _frameworks(framework, the_model, clusters, the_job)
     admitted, accepted = allowed(allow), check_risk(risk)
-    setups = tuple(
-        Setup(
-            grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job, allow=admitted),
-            price=as_price(p, c.accelerator.name, c.node),
-            risk=accepted,
+
+    def setups(stacks: Mapping[Cluster, Sequence[Framework]]) -> tuple[Setup, ...]:
+        return tuple(
+            Setup(
+                grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job, allow=admitted),
+                price=as_price(p, c.accelerator.name, c.node),
+                risk=accepted,
+            )
+            for c in clusters
+            for p in _prices(price, {c.accelerator.name for c in clusters})
+            for f in stacks.get(c, ())
         )
-        for c in clusters
-        for p in _prices(price, {c.accelerator.name for c in clusters})
-        for f in stacks[c]
-    )
-    able, refused = _able(setups)
+
+    able, refused = _able(setups(stacks))
+    sharding = {c: sharding_framework(stacks[c][0], c, the_job, accepted) for c in clusters} if framework is None else {}
+    others = {c: found for c, found in sharding.items() if found is not None}
     question = SearchQuestion(
         setups=able,
         objective=objective,  # type: ignore[arg-type]
@@ -162,6 +173,8 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
         top=top,
         refused=refused,
         notes=notes,
+        others=setups({c: [found.framework] for c, found in others.items()}),
+        other_notes=tuple(dict.fromkeys(found.why for found in others.values())),
     )
     _check(question)
     return question

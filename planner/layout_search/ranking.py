@@ -25,7 +25,9 @@ class Rows:
     """Layouts that keep the limits; arrays of shape ``(n,)``.
 
     ``setup`` numbers the cluster, stack and price; ``time_s`` and ``usd`` are of the whole run, of one step where the job
-    has no length; ``usd`` is infinite without a price. ``value`` is the objective, less is better.
+    has no length; ``usd`` is infinite without a price. ``value`` is the objective, less is better; ``rung`` the step of time by
+    which rows of one setup and equal objective are told apart: where a term binds longer than the run, all cost the same. Of
+    memory it is the step of the objective.
     """
 
     setup: Array
@@ -37,6 +39,7 @@ class Rows:
     time_s: Array
     usd: Array
     value: Array
+    rung: Array
 
     def __len__(self) -> int:
         return len(self.setup)
@@ -123,14 +126,26 @@ def complexity(layouts: Layouts) -> Array:
 
 
 def simplest_first(rows: Rows) -> Positions:
-    """Positions of ranked ``rows`` by group, complexity, and room: the recommended one first, and each group's simplest."""
-    order = (np.arange(len(rows)), -rows.headroom_bytes, complexity(rows.layouts), groups_of(rows.value))
+    """Positions of ranked ``rows`` by group, speed within it, complexity, and room: the recommended one first, and each group's
+    simplest."""
+    groups = groups_of(rows.value)
+    order = (np.arange(len(rows)), -rows.headroom_bytes, complexity(rows.layouts), _slower(rows, groups), groups)
     return np.lexsort(order)
 
 
-def champions(rows: Rows, steps: Array) -> NDArray[np.bool_]:
-    """Mask of the simplest of each setup and step of ranked ``rows``: whatever the best turns out to be, the simplest of its
+def _slower(rows: Rows, groups: Array) -> Array:
+    """By how many groups of time each row is behind the fastest of its own group."""
+    _, number = np.unique(groups, return_inverse=True)
+    least = np.full(int(number.max(initial=-1)) + 1, np.inf)
+    np.minimum.at(least, number, rows.rung)
+    # dollars and seconds of one setup step at different places: one step more than a group
+    return np.asarray(np.floor((rows.rung - least[number]) / (STEPS + 1)))
+
+
+def champions(rows: Rows) -> NDArray[np.bool_]:
+    """Mask of the simplest of each setup and rung of ranked ``rows``: whatever the best turns out to be, the simplest of its
     group is one of them."""
+    steps = rows.rung
     order = np.lexsort((np.arange(len(rows)), -rows.headroom_bytes, complexity(rows.layouts), steps, rows.setup))
     mask = np.zeros(len(rows), dtype=bool)
     if len(order):
@@ -196,4 +211,5 @@ def pruned(rows: Rows, top: int) -> Rows:
         own = np.flatnonzero(rows.setup == setup)
         keep[own[0]] = True
         near[own] |= ahead(steps[own], 1)
-    return rows.take(np.flatnonzero(keep | (champions(rows, steps) & near)))
+        near[own] &= ahead(rows.rung[own], NUM_GROUPS + 1)
+    return rows.take(np.flatnonzero(keep | (champions(rows) & near)))

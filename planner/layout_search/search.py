@@ -18,6 +18,7 @@ from planner.layout_search.question import MAX_LAYOUTS, SearchQuestion
 from planner.layout_search.ranking import NOISE, NUM_GROUPS, Rows, complexity, joined, pruned, steps_of
 from planner.layout_search.result import SearchResult
 from planner.layout_search.space import EVERYTHING
+from planner.performance.risk import RISK
 from planner.prices.market import run_usd
 from planner.prices.price import cost_usd, gpu_hours
 from planner.workload.layout import Layouts
@@ -43,12 +44,31 @@ def run_search(q: SearchQuestion, progress: Progress | None = None) -> SearchRes
 
 
 def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
-    """The usual layouts, and where none of them fits at the accepted risk, everything that UNUSUAL names too."""
+    """The usual layouts, and where none of them fits at the accepted risk, everything that UNUSUAL names too; at last the same of
+    the other setups."""
+    result = _widest(q, searcher)
+    if not q.others or not result.complete or len(result.found.rows):
+        return result
+    other = _widest(q.elsewhere(), searcher)
+    return other if len(other.found.rows) else result
+
+
+def _widest(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
     result = searcher(q)
     if not result.complete or len(result.found.rows) or all(s.grid.allow == EVERYTHING for s in q.setups):
         return result
     wider = q.widened()
-    return searcher(wider) if wider.num_layouts <= MAX_LAYOUTS else result
+    if wider.num_layouts > MAX_LAYOUTS:
+        return result
+    wide = searcher(wider)
+    return wide if len(wide.found.rows) or _likelier(wide.found, result.found) else result
+
+
+def _likelier(wide: Found, usual: Found) -> bool:
+    """Whether the likeliest of all layouts is so by more than the usual risk, where none surely fits."""
+    if not len(wide.surest) or not len(usual.surest):
+        return True
+    return bool(wide.surest.fit_probability[0] > usual.surest.fit_probability[0] + RISK)
 
 
 def searched(q: SearchQuestion, progress: Progress | None = None) -> SearchResult:
@@ -111,7 +131,7 @@ def _keep(q: SearchQuestion, setup: int, block: Block, found: Found) -> None:
     found.note("usd", rows.usd)
     within = _within(q, found, rows.time_s, rows.usd)
     kept = within & _promising(found.rows, setup, q.top, rows, within)
-    kept |= _simplest(found, setup, rows, within)
+    kept |= _simplest(found, setup, rows, within, by_time=q.objective != "memory")
     if kept.any():
         found.rows = pruned(joined([found.rows, rows.rows(np.flatnonzero(kept))]), q.top)
 
@@ -128,6 +148,10 @@ class _Columns:
         self.headroom_bytes = self._fit.usable_bytes - self.peak_bytes
         self.time_s, self.usd = _run(q, setup, self.step_s)
         self.value = _value(q, setup, self.time_s, self.usd, self.peak_bytes)
+        self._by_value = q.objective == "memory"
+
+    def rung(self, index: NDArray[np.intp]) -> Array:
+        return steps_of((self.value if self._by_value else self.time_s)[index])
 
     def layouts(self, index: NDArray[np.intp]) -> Layouts:
         return self._layouts.at(self._at[index])
@@ -142,6 +166,7 @@ class _Columns:
             fit_probability=self._fit.probability(self.firm_bytes[index], self.states_bytes[index]),
             time_s=self.time_s[index],
             usd=self.usd[index],
+            rung=self.rung(index),
             value=self.value[index],
         )
 
@@ -179,8 +204,8 @@ def _keep_risky(q: SearchQuestion, setup: int, block: Block, risky: NDArray[np.b
         setattr(found, name, best)
 
 
-def _simplest(found: Found, setup: int, rows: _Columns, within: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Count rows by step; mask of those that may be the simplest of a step of the best groups, or of the setup's best."""
+def _simplest(found: Found, setup: int, rows: _Columns, within: NDArray[np.bool_], by_time: bool) -> NDArray[np.bool_]:
+    """Count rows by step; mask of those that may be the simplest of a rung of the best groups, or of the setup's best."""
     kept = np.zeros(len(rows.value), dtype=bool)
     if not within.any():
         return kept
@@ -191,11 +216,14 @@ def _simplest(found: Found, setup: int, rows: _Columns, within: NDArray[np.bool_
     own_best = min(best, float(known[own].min())) if own.any() else best
     limit = max(every * (1.0 + NOISE) ** (NUM_GROUPS + 1), own_best * (1.0 + NOISE) ** 2)  # a little beyond the last step
     near = np.flatnonzero(within & (rows.value <= limit))
-    steps = steps_of(rows.value[near])
-    found.count(steps)
+    found.count(steps_of(rows.value[near]))
+    if by_time:  # bound dollars are the same for slow and fast: only the fast are near
+        fastest = min(float(rows.time_s[near].min(initial=np.inf)), float(found.rows.time_s[own].min(initial=np.inf)))
+        near = near[rows.time_s[near] <= fastest * (1.0 + NOISE) ** (NUM_GROUPS + 2)]
+    steps = rows.rung(near)
     level, room = complexity(rows.layouts(near)), rows.headroom_bytes[near]
     mine = found.rows.take(np.flatnonzero(own))
-    among = _simpler(_Ladder(steps_of(mine.value), complexity(mine.layouts), mine.headroom_bytes), steps, level, room)
+    among = _simpler(_Ladder(mine.rung, complexity(mine.layouts), mine.headroom_bytes), steps, level, room)
     kept[near[among]] = _simpler(_Ladder(steps[among], level[among], room[among]), steps[among], level[among], room[among])
     return kept
 

@@ -9,7 +9,7 @@ peft (tests/operators/test_adapter_rows.py).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
 from planner.model.linears import Linear
 from planner.model.mixers import MIXER_INPUTS, MIXER_PARTS
-from planner.operators.row import Matmul, Row, ShardGroup
+from planner.operators.row import Matmul, Row, ShardGroup, changed
 from planner.operators.setting import Setting
 from planner.workload.adapters import adapted, adapted_head, saved_module
 from planner.workload.precision import adapter_dtype, frozen_width
@@ -127,14 +127,14 @@ def _copy(setting: Setting) -> Row:
 
 def _still(row: Row, width: float, kept: Number) -> Row:
     """A row whose weights do not train; of what it saves, the part ``kept`` stays."""
-    return replace(row, parameters=0.0, frozen_bytes=width * row.parameters, saved_bytes=row.saved_bytes * kept)
+    return changed(row, parameters=0.0, frozen_bytes=width * row.parameters, saved_bytes=row.saved_bytes * kept)
 
 
 def _scaled(row: Row, part: Number) -> Row:
     """A row of the backward pass where it runs at all."""
     if isinstance(part, float) and part == 1.0:
         return row
-    return replace(
+    return changed(
         row,
         flops=row.flops * part,
         model_flops=row.model_flops * part,
@@ -171,7 +171,7 @@ def _walk(
                 stays = setting.input_width * weights.work.m * weights.work.k * weights.work.batch * flow
             stored = weights.stored(width, caches)
             row = weights.multiplied_in_int8(setting, row)
-            yield replace(row, saved_bytes=stays, parameters=0.0, frozen_bytes=stored)
+            yield changed(row, saved_bytes=stays, parameters=0.0, frozen_bytes=stored)
             yield from weights.int8_casts(setting) if weights.in_int8(setting) else weights.unpacked(setting, "forward", 1.0)
             yield from _adapters_forward(setting, adapter, row, parts, kept, held)
         elif row.name.endswith("input gradient"):
@@ -186,7 +186,7 @@ def _exchange(row: Row, linears: tuple[Linear, ...], flow: Number) -> Iterator[R
     """A tensor-parallel exchange beside gradient multiplications: a frozen weight's gradient neither hides it nor asks for it."""
     beside = row.beside.name if row.beside is not None else ""
     if beside.endswith(" weight gradient"):
-        yield _scaled(replace(row, beside=None), flow)
+        yield _scaled(changed(row, beside=None), flow)
     elif any((linear.block, f"{linear.operator} input gradient") == (row.block, beside) for linear in linears):
         yield _scaled(row, flow)
 
@@ -195,7 +195,7 @@ def _without_weight_gradient(setting: Setting, row: Row, name: str) -> Row:
     """The output layer's gradient has no weight gradient beside it."""
     if name != "logits" or not isinstance(row.work, Matmul):
         return row
-    return replace(row, workspace_bytes=0.0 if setting.framework.chunked_loss else setting.width * row.work.m * row.work.k)
+    return changed(row, workspace_bytes=0.0 if setting.framework.chunked_loss else setting.width * row.work.m * row.work.k)
 
 
 def _needed_elsewhere(setting: Setting, name: str) -> bool:
@@ -230,7 +230,7 @@ class _Weights:
         elements = np.minimum(matrices, row.parameters) if forward else matrices
         packed = None if quantization is None else quantization.bytes_per_weight(float(np.max(inputs)))
         if quantization is not None and quantization.compute_dtype is not None:
-            work = replace(work, dtype=quantization.compute_dtype)
+            work = changed(work, dtype=quantization.compute_dtype)
         return cls(row=row, work=work, elements=elements, others=row.parameters - elements, packed=packed)
 
     def stored(self, width: float, caches: float) -> Number:
@@ -247,9 +247,9 @@ class _Weights:
     def multiplied_in_int8(self, setting: Setting, row: Row) -> Row:
         """The forward row as the layer runs it: int8 reads one byte a weight and a token, and writes int32."""
         if not self.in_int8(setting):
-            return replace(row, work=self.work)
+            return changed(row, work=self.work)
         m, n, k, b = self.work.m, self.work.n, self.work.k, self.work.batch
-        return replace(row, work=replace(self.work, dtype="int8"), bytes_moved=b * (m * k + k * n + 4.0 * m * n))
+        return changed(row, work=changed(self.work, dtype="int8"), bytes_moved=b * (m * k + k * n + 4.0 * m * n))
 
     def int8_casts(self, setting: Setting) -> Iterator[Row]:
         """Tokens are scaled, cast and searched for outliers; int32 results are scaled back (bitsandbytes, MatMul8bitLt)."""

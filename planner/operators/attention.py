@@ -7,7 +7,7 @@ from dataclasses import replace
 from planner.common.arrays import Number
 from planner.model.architecture import LayerKind, Model
 from planner.operators.norm import norm
-from planner.operators.row import FusedAttention, Matmul, Row, communication, gradient_rows, linear, pointwise
+from planner.operators.row import FusedAttention, Matmul, Row, changed, communication, gradient_rows, linear, pointwise
 from planner.operators.setting import Setting, compressed_keys
 from planner.operators.weights import local_parameters
 
@@ -266,6 +266,7 @@ def _indexer_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     if not m.index_num_heads:
         return ()
     heads, d = float(m.index_num_heads), float(m.index_head_dim)
+    seen: Number
     if m.compress_ratio:
         seen, made = compressed_keys(float(setting.job.seq_len), m.compress_ratio)
         chosen = min(float(m.index_top_k), made)
@@ -609,7 +610,7 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     rows += linear("weighted values", BLOCK, context, width=w)
     # selective recomputation redoes scores, softmax, dropout and the weighted sum; it keeps q, k and v
     hidden = 1.0 - setting.keys(kind)[0] / s
-    return tuple(replace(r, core=r.phase == "forward" or r.core, masked_flops=r.model_flops * hidden) for r in rows)
+    return tuple(changed(r, core=r.phase == "forward" or r.core, masked_flops=r.model_flops * hidden) for r in rows)
 
 
 def _softmax_traffic(setting: Setting) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from planner.model.architecture import LayerKind
 from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
 from planner.operators.feed_forward import gated_or_plain
 from planner.operators.routing import distinct_places
-from planner.operators.row import Collective, Matmul, Phase, Row, communication, linear, pointwise
+from planner.operators.row import Collective, Matmul, Phase, Row, changed, communication, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import local_parameters
 
@@ -162,7 +162,7 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
 
 def _copies(rows: tuple[Row, ...], setting: Setting) -> tuple[Row, ...]:
     """Rows that only move whole tokens: at the rate of a streaming copy, whatever the stack's other kernels reach."""
-    return tuple(replace(row, rate=1.0 / setting.framework.memory_rate) for row in rows)
+    return tuple(changed(row, rate=1.0 / setting.framework.memory_rate) for row in rows)
 
 
 def _sort_received(name: str, setting: Setting) -> tuple[Row, ...]:
@@ -216,7 +216,7 @@ def _exchange(name: str, setting: Setting, forward: Collective, backward: Collec
         message = message / float(m.top_k) if once else message
         phases: tuple[tuple[str, Phase], ...] = (("tokens", "forward"), ("gradients", "backward"))
         sent = tuple(
-            replace(
+            changed(
                 communication(f"{name} {what}", BLOCK, phase, "all_to_all", "ep", message, ep),
                 copies=copies,
                 reach=m.router_reach,

@@ -7,11 +7,9 @@ and a second loss. It lies on the last stage, which holds its own copy of the wo
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from planner.operators.head import head
 from planner.operators.norm import norm
-from planner.operators.row import Matmul, Row, communication, linear
+from planner.operators.row import Matmul, Row, changed, communication, linear
 from planner.operators.setting import Setting
 
 BLOCK = "prediction"
@@ -22,10 +20,10 @@ def prediction_rows(setting: Setting, layer: tuple[Row, ...]) -> tuple[Row, ...]
     number = setting.job.multi_token_prediction
     if not number:
         return ()
-    exit_ = tuple(replace(row, parameters=0.0) for row in head(setting))
-    rows = (*_entrance(setting), *(replace(row, repeats=1.0) for row in layer), *exit_)
+    exit_ = tuple(changed(row, parameters=0.0) for row in head(setting))
+    rows = (*_entrance(setting), *(changed(row, repeats=1.0) for row in layer), *exit_)
     return tuple(
-        replace(row, name=f"prediction {i + 2}: {row.name}" if number > 1 else f"prediction: {row.name}")
+        changed(row, name=f"prediction {i + 2}: {row.name}" if number > 1 else f"prediction: {row.name}")
         for i in range(number)
         for row in rows
     )

@@ -110,22 +110,23 @@ class Setting:
         return self.model.architecture == "decoder"
 
     @property
-    def keys_in_all(self) -> float:
-        """Keys of one sequence, cached ones of an earlier segment aside."""
-        return float(self.key_len or self.job.seq_len)
+    def keys_in_all(self) -> Number:
+        """Keys of one sequence, cached ones of an earlier segment aside; a column where sequences of several lengths are."""
+        length: Number = self.key_len or self.job.seq_len
+        return length if isinstance(length, np.ndarray) else float(length)
 
-    def keys(self, kind: LayerKind) -> tuple[float, float]:
+    def keys(self, kind: LayerKind) -> tuple[Number, Number]:
         """Keys that a query attends to on average: (executed by a fused kernel, by the MFU convention)."""
         s, m = self.keys_in_all, self.model
-        window = float(m.sliding_window or s) if kind.sliding else s
-        picked = s if m.compress_ratio else float(m.index_top_k or s)  # an indexer picks that many keys
-        window = min(window, s, picked)
+        window = float(m.sliding_window) if kind.sliding and m.sliding_window else s
+        picked = float(m.index_top_k) if m.index_top_k and not m.compress_ratio else s  # an indexer picks that many keys
+        window = np.minimum(np.minimum(window, s), picked) if isinstance(s, np.ndarray) else min(window, s, picked)
         if kind.sliding and m.attention_chunked:  # of its own chunk, a query sees what is in front of it
             return (window + 1.0) / 2.0 if self.causal else window, window
         # the first `window` queries see 1 .. window keys, the others see `window`
         seen = (window * (window + 1.0) / 2.0 + (s - window) * window) / s if self.causal else window
         if m.compress_ratio:
-            mean, made = compressed_keys(s, m.compress_ratio, m.index_top_k)
+            mean, made = compressed_keys(float(s), m.compress_ratio, m.index_top_k)
             return seen + mean, window + made
         return seen, window
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from planner.operators.mixer import mixer
 from planner.operators.moe import mixture_of_experts
 from planner.operators.norm import norm
 from planner.operators.prediction import prediction_rows
-from planner.operators.row import Matmul, Row, pointwise, recomputed
+from planner.operators.row import Matmul, Row, changed, pointwise, recomputed
 from planner.operators.setting import Setting
 from planner.operators.streams import streams
 from planner.operators.teacher import distillation_loss, teacher_rows
@@ -38,7 +38,7 @@ class Table:
 
     def rows(self) -> tuple[Row, ...]:
         """All rows of the model in order, then those of a teacher."""
-        taught = (replace(row, name=f"teacher's {row.name}", repeats=count) for count, rows in self.teacher for row in rows)
+        taught = (changed(row, name=f"teacher's {row.name}", repeats=count) for count, rows in self.teacher for row in rows)
         return (*self.embedding, *(row for rows in self.layers.values() for row in rows), *self.head, *taught)
 
 
@@ -56,7 +56,7 @@ def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple
     counts = Counter(setting.model.layer_kinds)
     layers = {
         kind: tuple(
-            replace(row, repeats=float(n))
+            changed(row, repeats=float(n))
             for row in with_recomputation(setting.of(kind), _with_casts(setting, _tuned(setting, kind)))
         )
         for kind, n in counts.items()
@@ -125,6 +125,8 @@ def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ..
     stack's modules: the attention core (Korthikanti et al. 2022, section 5), or those of Megatron-Core's
     ``--recompute-modules``. What a recomputation brings back is alive for one layer only: it is workspace, not saved.
     """
+    if not setting.recompute.any():
+        return rows
     if setting.framework.selective_recompute == "alternate_matmuls":
         return _alternate_recomputation(setting, rows)
     redo_full, redo_selective = setting.full_recompute, setting.core_recompute
@@ -140,7 +142,7 @@ def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ..
             continue
         drop = redo_selective if dropped_by(row, modules) else redo_full
         redo = redo_selective if redone_by(row, modules) else redo_full
-        result.append(replace(row, saved_bytes=row.saved_bytes * (1.0 - drop)))
+        result.append(changed(row, saved_bytes=row.saved_bytes * (1.0 - drop)))
         dropped.append(row.saved_bytes * drop)
         again += [recomputed(row, redo)] if i < needed or modules - {"core_attn"} else []
     m = setting.model
@@ -237,10 +239,10 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
         # attention keeps its output, which the next projection holds as its input, and its log-sums
         stays = row.core or row.name == "output projection"
         drop = redo_full + selective * (0.0 if stays else 1.0)
-        result.append(replace(row, saved_bytes=row.saved_bytes * (1.0 - drop)))
+        result.append(changed(row, saved_bytes=row.saved_bytes * (1.0 - drop)))
         dropped.append(row.saved_bytes * drop)
-        work = replace(row.work, n=row.work.n * part) if isinstance(row.work, Matmul) else row.work
-        again.append(replace(recomputed(row, redo), work=work))
+        work = changed(row.work, n=row.work.n * part) if isinstance(row.work, Matmul) else row.work
+        again.append(changed(recomputed(row, redo), work=work))
         if row.collective == "all_to_all" and row.group == "ep":
             result.append(
                 Row(name=f"{row.name} kept", block=row.block, phase="forward", saved_bytes=row.communication_bytes * selective)

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from planner.model.architecture import LayerKind, Model
 from planner.model.catalog import load_model
-from planner.operators.row import Matmul, Row, pointwise
+from planner.operators.row import Matmul, Row, changed, pointwise
 from planner.operators.setting import Setting
 from planner.workload.job import Job
 from planner.workload.tuning import Quantization, Teacher
@@ -54,7 +54,7 @@ def _forward_only(setting: Setting, teacher: Teacher, rows: tuple[Row, ...]) -> 
         linear = isinstance(row.work, Matmul) and row.name != "logits"
         stored = row.parameters * (packed if linear else width or 2.0)
         useful = row.model_flops
-        result.append(replace(row, saved_bytes=0.0, workspace_bytes=0.0, parameters=0.0, frozen_bytes=stored, model_flops=useful))
+        result.append(changed(row, saved_bytes=0.0, workspace_bytes=0.0, parameters=0.0, frozen_bytes=stored, model_flops=useful))
         if linear and width is None:
             moved = (packed + setting.width) * row.parameters
             result.append(

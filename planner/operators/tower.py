@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.model.architecture import LayerKind, Model
 from planner.model.variants import Tower
-from planner.operators.row import Row
+from planner.operators.row import Row, changed
 from planner.operators.setting import Setting
 
 Layer = Callable[[Setting, LayerKind], tuple[Row, ...]]
@@ -26,10 +26,10 @@ def tower_rows(setting: Setting, layer: Layer) -> tuple[Row, ...]:
     rows: tuple[Row, ...] = ()
     for tower in setting.model.towers if setting.job.images else ():
         seen = _on_images(setting, tower)
-        one = tuple(replace(row, parameters=0.0) for row in layer(seen, seen.model.layer_kinds[0]))
+        one = tuple(changed(row, parameters=0.0) for row in layer(seen, seen.model.layer_kinds[0]))
         if tower.frozen or setting.job.adapter is not None:
-            one = tuple(replace(row, saved_bytes=0.0) for row in one if row.phase == "forward")
-        rows += tuple(replace(row, name=f"{tower.name} {row.name}") for row in one) * tower.num_layers
+            one = tuple(changed(row, saved_bytes=0.0) for row in one if row.phase == "forward")
+        rows += tuple(changed(row, name=f"{tower.name} {row.name}") for row in one) * tower.num_layers
     return rows
 
 

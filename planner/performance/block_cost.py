@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
-from planner.common.arrays import Array
+from planner.common.arrays import Array, Number
 from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind
-from planner.operators.row import Group, Matmul, Row
+from planner.operators.row import Group, Matmul, Phase, Row
 from planner.operators.setting import Setting
 from planner.operators.table import Table
 from planner.performance.collectives import collective_s, token_exchange_s
-from planner.performance.roofline import device_s, measured_s
+from planner.performance.roofline import device_s, devices_s, measured_s, stacked
 from planner.workload.framework import Framework
 
 GROUPS: tuple[Group, ...] = ("tp", "cp", "ep", "etp")
@@ -102,36 +102,35 @@ def block_costs(table: Table, cluster: Cluster, curves: Curves) -> BlockCosts:
     )
 
 
-AMOUNTS = ("saved", "workspace", "dense", "expert", "fdense", "fexpert", "flops", "mean", "model", "masked")
-
-
 def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: Curves) -> BlockCost:
     """Reduce ``rows`` row by row (a stack would be larger, slower, and would round differently for one layout).
 
     In each pass the device waits for the host where launching takes longer than computing and communicating: the passes'
-    sums are compared, since kernels queue up ahead of the device.
+    sums are compared, since kernels queue up ahead of the device. What is nothing is not added: for one layout the additions
+    are what takes the time.
     """
-    shape = setting.tp.shape
-    device = {p: np.zeros(shape) for p in ("forward", "recompute", "backward")}
-    host = {p: np.zeros(shape) for p in device}
-    sums = {name: np.zeros(shape) for name in (*AMOUNTS, "weight", "dummy")}
-    exposed: dict[Group, Array] = {g: np.zeros(shape) for g in GROUPS}
-    waiting = {p: np.zeros(shape) for p in device}
-    dummies = setting.framework.dummy_weight_gradients and not setting.job.frozen
-    waits = setting.framework.cuda_graphs == "none"
-    for row in rows:
+    f = setting.framework
+    nothing: Array = np.zeros(setting.tp.shape)
+    device = dict.fromkeys(PASSES, nothing)
+    host, waiting = dict(device), dict(device)
+    sums = dict.fromkeys((*AMOUNTS, "weight", "dummy"), nothing)
+    exposed: dict[Group, Array] = dict.fromkeys(GROUPS, nothing)
+    dummies = f.dummy_weight_gradients and not setting.job.frozen
+    waits = f.cuda_graphs == "none"
+    rows = tuple(rows)
+    for row, seconds in zip(rows, _seconds_of(rows, setting, cluster, curves), strict=True):
         phase = row.phase
-        if row.collective is not None and row.group is not None:
-            seconds = exposed_s(row, setting, cluster, curves)
-            exposed[row.group] = exposed[row.group] + seconds
-            waiting[phase] = waiting[phase] + seconds
-        else:
-            seconds = compute_s(row, setting, cluster, curves)
+        if seconds is None:
+            pass
+        elif row.collective is None or row.group is None:
             device[phase] = device[phase] + seconds
             if row.name.endswith("weight gradient"):
                 sums["weight"] = sums["weight"] + seconds
-        if waits:
-            host[phase] = host[phase] + row.kernels * setting.framework.host_s_per_kernel + row.host_s
+        else:
+            exposed[row.group] = exposed[row.group] + seconds
+            waiting[phase] = waiting[phase] + seconds
+        if waits and not (_is_nothing(row.kernels) and _is_nothing(row.host_s)):
+            host[phase] = host[phase] + row.kernels * f.host_s_per_kernel + row.host_s
         _add_amounts(sums, row)
         if dummies and isinstance(row.work, Matmul) and _has_dummy(row):
             sums["dummy"] = sums["dummy"] + DUMMY_WIDTH * row.work.n * row.work.k
@@ -158,6 +157,48 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     )
 
 
+PASSES: tuple[Phase, ...] = ("forward", "recompute", "backward")
+AMOUNTS = ("saved", "workspace", "dense", "expert", "fdense", "fexpert", "flops", "mean", "model", "masked")
+
+
+def _is_nothing(amount: Number) -> bool:
+    """Whether an amount is the plain 0 of a row that has none."""
+    return type(amount) is float and amount == 0.0
+
+
+def _seconds_of(rows: tuple[Row, ...], setting: Setting, cluster: Cluster, curves: Curves) -> list[Array | None]:
+    """Seconds of every row: a computation's, a collective's that nothing hides, None of a collective over a single rank.
+
+    Collectives of one kind and group are worked out together, as an axis before that of the layouts.
+    """
+    groups = {group: group_of(setting, group) for group in GROUPS}
+    together = {group: bool((ranks > 1).any()) for group, (ranks, _) in groups.items()}
+    found: list[Array | None] = [None] * len(rows)
+    computed = [i for i, row in enumerate(rows) if row.collective is None or row.group is None]
+    for i, seconds in zip(computed, computes_s([rows[i] for i in computed], setting, cluster, curves), strict=True):
+        found[i] = seconds
+    known = {_work_of(rows[i]): found[i] for i in computed if rows[i].work is not None}
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        if row.collective is not None and row.group is not None and together[row.group]:
+            alike.setdefault((row.collective, row.group, row.copies, row.reach), []).append(i)
+    for members in alike.values():
+        first = rows[members[0]]
+        message = stacked([rows[i].communication_bytes for i in members], setting.tp.shape)
+        for i, seconds in zip(members, _sent_s(first, message, groups[first.group or "tp"], cluster), strict=True):
+            beside = rows[i].beside
+            with_ = None if beside is None else known.get(_work_of(beside))
+            if beside is not None and with_ is None:
+                with_ = compute_s(beside, setting, cluster, curves)
+            found[i] = _unhidden_s(rows[i], seconds, with_, setting.framework)
+    return found
+
+
+def _work_of(row: Row) -> tuple[int, int, int, str]:
+    """What tells the computation of a row of one table: a collective beside it holds a copy of the row."""
+    return id(row.work), id(row.flops), id(row.bytes_moved), row.phase
+
+
 DUMMY_WIDTH = 2.0
 """Bytes of an element of Transformer Engine's dummy gradients: bf16."""
 
@@ -173,45 +214,67 @@ def _has_dummy(row: Row) -> bool:
 
 def _add_amounts(sums: dict[str, Array], row: Row) -> None:
     """Add a row's bytes, flops and parameters to ``sums``."""
-    sums["saved"] = sums["saved"] + row.saved_bytes
-    # backward frees from the end: beside a row's temporaries lives what the rows up to it keep
-    sums["workspace"] = np.maximum(sums["workspace"], sums["saved"] + row.workspace_bytes)
-    sums["flops"] = sums["flops"] + row.flops
-    # attention counts in full, as in model flops, so that hardware flops are never fewer
-    sums["mean"] = sums["mean"] + np.maximum(row.flops / row.imbalance, row.model_flops)
-    sums["model"] = sums["model"] + row.model_flops
-    if np.any(row.masked_flops):
-        sums["masked"] = sums["masked"] + row.masked_flops
+    if not _is_nothing(row.saved_bytes):
+        sums["saved"] = sums["saved"] + row.saved_bytes
+    if not _is_nothing(row.workspace_bytes):
+        # backward frees from the end: beside a row's temporaries lives what the rows up to it keep
+        sums["workspace"] = np.maximum(sums["workspace"], sums["saved"] + row.workspace_bytes)
+    if not (_is_nothing(row.flops) and _is_nothing(row.model_flops)):
+        sums["flops"] = sums["flops"] + row.flops
+        # attention counts in full, as in model flops, so that hardware flops are never fewer
+        sums["mean"] = sums["mean"] + np.maximum(row.flops / row.imbalance, row.model_flops)
+        sums["model"] = sums["model"] + row.model_flops
+        if not _is_nothing(row.masked_flops):
+            sums["masked"] = sums["masked"] + row.masked_flops
     if row.shard_group is not None:
         sums[row.shard_group] = sums[row.shard_group] + row.parameters
-        sums[f"f{row.shard_group}"] = sums[f"f{row.shard_group}"] + row.frozen_bytes
+        if not _is_nothing(row.frozen_bytes):
+            sums[f"f{row.shard_group}"] = sums[f"f{row.shard_group}"] + row.frozen_bytes
 
 
 def group_of(setting: Setting, group: Group) -> tuple[Array, Array]:
     """Ranks of a group and how many GPUs apart they lie, in Megatron's order tp - cp - dp - pp (experts: etp - ep)."""
-    one = np.ones_like(setting.tp)
-    return {
-        "tp": (setting.tp, one),
-        "cp": (setting.cp, setting.tp),
-        "ep": (setting.ep, setting.etp),
-        "etp": (setting.etp, one),
-    }[group]
+    if group == "cp":
+        return setting.cp, setting.tp
+    if group == "ep":
+        return setting.ep, setting.etp
+    return setting.tp if group == "tp" else setting.etp, np.ones_like(setting.tp)
 
 
 def exposed_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
     """Seconds of a collective that computation does not hide: what is left of it beside the row it runs with."""
     if row.collective is None or row.group is None:
         raise ValueError(Message("row {0!r} is no collective", row.name))
-    ranks, stride = group_of(setting, row.group)
+    seconds = _sent_s(row, row.communication_bytes, group_of(setting, row.group), cluster)
+    beside = None if row.beside is None else compute_s(row.beside, setting, cluster, curves)
+    return _unhidden_s(row, seconds, beside, setting.framework)
+
+
+def _sent_s(row: Row, message: Number, group: tuple[Array, Array], cluster: Cluster) -> Array:
+    """Seconds of a collective, or of several like it: ``message`` may have an axis before that of the layouts."""
+    ranks, stride = group
+    if row.collective is None:
+        raise ValueError(Message("row {0!r} is no collective", row.name))
     if row.copies is not None:
-        seconds = token_exchange_s(cluster, row.communication_bytes, row.copies, row.reach, ranks, stride)
-    else:
-        seconds = collective_s(cluster, row.collective, row.communication_bytes, ranks, stride)
-    seconds = seconds * (1.0 - overlap(setting.framework, row.group))
-    hides = setting.framework.overlap_tensor_parallel_gradients
-    if row.beside is None:
+        return token_exchange_s(cluster, message, row.copies, row.reach, ranks, stride)
+    return collective_s(cluster, row.collective, message, ranks, stride)
+
+
+def _unhidden_s(row: Row, seconds: Array, beside_s: Array | None, framework: Framework) -> Array:
+    """What is left of a collective's seconds beside ``beside_s`` of computation."""
+    seconds = seconds * (1.0 - overlap(framework, row.group or "tp"))
+    if beside_s is None:
         return seconds
-    return np.asarray(seconds - hides * np.minimum(seconds, compute_s(row.beside, setting, cluster, curves)))
+    hides = framework.overlap_tensor_parallel_gradients
+    return np.asarray(seconds - hides * np.minimum(seconds, beside_s))
+
+
+def computes_s(rows: Sequence[Row], setting: Setting, cluster: Cluster, curves: Curves) -> list[Array]:
+    """``compute_s`` of several rows."""
+    f = setting.framework
+    dtypes = (setting.precision.matmul, setting.unquantized_dtype)
+    how = (*dtypes, f.flash_attention, f.memory_rate, setting.job.scaling)
+    return devices_s(rows, setting.tp.shape, cluster.accelerator, curves, *how)
 
 
 def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:

@@ -43,8 +43,9 @@ def collective_s(
     buffer for all-reduce, all-to-all and p2p; the whole output or input for all-gather and reduce-scatter).
     Groups of one rank, and empty messages, take no time. ``captured``: launched from CUDA graphs, as serving engines do.
     """
-    ranks, stride, message = (np.asarray(x, dtype=float) for x in (ranks, stride, message_bytes))
-    result = np.zeros(np.broadcast_shapes(ranks.shape, stride.shape, message.shape))
+    ranks, stride, message = np.asarray(ranks, float), np.asarray(stride, float), np.asarray(message_bytes, float)
+    same = ranks.shape == stride.shape == message.shape
+    result = np.zeros(ranks.shape if same else np.broadcast_shapes(ranks.shape, stride.shape, message.shape))
     done = (ranks <= 1) | (message <= 0)
     if done.all():
         return result
@@ -54,7 +55,8 @@ def collective_s(
     for link in cluster.node.links:
         reach_now = float(link.span) if link.span else float("inf")
         # a group that does not divide its nodes straddles their edge somewhere, and the slowest group rules
-        aligned = (cluster.num_gpus <= reach_now) or (reach_now % np.maximum(ranks * stride, 1.0) == 0)
+        inside = np.asarray(cluster.num_gpus <= reach_now)
+        aligned = inside if inside.all() else inside | (reach_now % np.maximum(ranks * stride, 1.0) == 0)
         fits = ~done & (ranks * stride <= reach_now) & aligned
         if fits.any():
             result = np.where(fits, _link_s(link, collective, x, ranks, stride, reach, inner, captured), result)

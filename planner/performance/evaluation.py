@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.common.arrays import Array
+from planner.common.arrays import Array, Number, Positions
 from planner.hardware.cluster import Cluster, host_usable_bytes, usable_bytes
 from planner.hardware.curves import Curves, curves_of
 from planner.model.architecture import LayerKind, Model
@@ -73,9 +73,9 @@ class Evaluation:
     hardware_flops: Array
     num_microbatches: Array
     usable_bytes: float
-    host_usable_bytes: float
-    tokens_per_step: float
-    num_gpus: int
+    host_usable_bytes: Number
+    tokens_per_step: Number
+    num_gpus: Number
     peak_flops_per_s: float
 
     @property
@@ -153,6 +153,21 @@ class _Context:
     precision: Precisions
     curves: Curves
 
+    @property
+    def varies(self) -> bool:
+        """Whether each layout has a sequence, a batch and a number of GPUs of its own (``evaluate_each``)."""
+        return isinstance(self.job.global_batch_size, np.ndarray)
+
+    def take(self, index: Positions) -> _Context:
+        """The context of the layouts that ``index`` selects."""
+        if not self.varies:
+            return self
+        job, cluster = self.job, self.cluster
+        columns = {name: getattr(job, name) for name in ("seq_len", "global_batch_size")}
+        chosen = {name: column[index] for name, column in columns.items() if isinstance(column, np.ndarray)}
+        gpus: Any = cluster.num_gpus
+        return replace(self, job=job.model_copy(update=chosen), cluster=cluster.model_copy(update={"num_gpus": gpus[index]}))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Staged:
@@ -183,6 +198,29 @@ def evaluate(
     good = layouts.take(valid)
     columns = _evaluate_possible(context, good) if len(good) else {}
     return _assemble(context, layouts, ~broken, reason, reasons, valid, columns)
+
+
+def evaluate_each(
+    model: Model, clusters: Sequence[Cluster], framework: Framework, jobs: Sequence[Job], layouts: Layouts
+) -> Evaluation:
+    """``evaluate`` of one layout on one cluster for one job each, ``n`` of them; each number equals that of its question alone.
+
+    The clusters differ in ``num_gpus`` and ``num_nodes`` only, the jobs in ``seq_len``, ``global_batch_size`` and length, and
+    jobs with images, teachers or an indexer's choice of keys in no sequence. ``check_job`` holds for every pair: it is not
+    asked here.
+    """
+    framework = stack_on(framework, clusters[0], model)
+    model = tuned_model(model, jobs[0])
+    columns = {"global_batch_size": np.array([float(job.global_batch_size) for job in jobs])}
+    if any(job.seq_len != jobs[0].seq_len for job in jobs):
+        columns["seq_len"] = np.array([float(job.seq_len) for job in jobs])
+    job = jobs[0].model_copy(update=columns)
+    cluster = clusters[0].model_copy(update={"num_gpus": np.array([float(one.num_gpus) for one in clusters])})
+    broken, reason, reasons = impossible(Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts))
+    valid = np.flatnonzero(~broken)
+    context = replace(_context(model, clusters[0], framework, jobs[0]), job=job, cluster=cluster)
+    found = _evaluate_possible(context.take(valid), layouts.take(valid)) if len(valid) else {}
+    return _assemble(context, layouts, ~broken, reason, reasons, valid, found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,6 +316,15 @@ def _context(model: Model, cluster: Cluster, framework: Framework, job: Job, cur
 
 
 def _block_costs(context: _Context, layouts: Layouts) -> tuple[BlockCosts, NDArray[np.intp]]:
+    if context.varies:
+        axes_of = [getattr(layouts, name) for name in AXES]
+        first, index = distinct(
+            [*axes_of, np.broadcast_to(context.job.seq_len, len(layouts)), np.asarray(context.cluster.num_gpus)]
+        )
+        here = context.take(first)
+        columns = {name: axis[first] for name, axis in zip(AXES, axes_of, strict=True)}
+        table = build_table(Setting(model=here.model, framework=here.framework, job=here.job, **columns))
+        return block_costs(table, here.cluster, here.curves), index
     if len(layouts) == 1:  # asked on several numbers of GPUs, whose tables are one
         axes = tuple(float(getattr(layouts, name)[0]) for name in AXES)
         table, index = _lone_table(context.model, context.framework, context.job, axes), np.zeros(1, dtype=np.intp)
@@ -303,7 +350,7 @@ def _evaluate_possible(context: _Context, layouts: Layouts) -> dict[str, Array]:
     for representative, members in zip(first, np.split(order, ends[:-1]), strict=True):
         pp, vpp = int(layouts.pp[representative]), int(layouts.vpp[representative])
         for chunk in np.split(members, range(CHUNK, len(members), CHUNK)):
-            part = _pipeline_group(context, layouts.take(chunk), blocks.take(index[chunk]), pp, vpp)
+            part = _pipeline_group(context.take(chunk), layouts.take(chunk), blocks.take(index[chunk]), pp, vpp)
             for name, values in part.items():
                 if name not in columns:
                     columns[name] = np.empty(len(layouts))
@@ -533,7 +580,9 @@ def _assemble(
         num_microbatches=full("num_microbatches"),
         usable_bytes=usable_bytes(context.cluster),
         host_usable_bytes=host_usable_bytes(context.cluster),
-        tokens_per_step=context.job.tokens_per_step,
+        tokens_per_step=np.asarray(context.job.global_batch_size) * np.asarray(context.job.seq_len, dtype=float)
+        if context.varies
+        else context.job.tokens_per_step,
         num_gpus=context.cluster.num_gpus,
         peak_flops_per_s=context.cluster.accelerator.peak(dtype),
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from planner.common.arrays import Array, Number
 from planner.hardware.cluster import Accelerator
 from planner.hardware.curves import Curves
 from planner.hardware.measured_kernels import Kernel, shelves
-from planner.operators.row import FusedAttention, Matmul, Row
+from planner.operators.row import FusedAttention, Matmul, Row, changed
 from planner.workload.fp8_recipe import SCALINGS, Scaling
 
 TENSORWISE = SCALINGS["tensorwise"]
@@ -32,21 +35,92 @@ def device_s(
     here. Zero flops and zero kernels take no time.
     """
     if isinstance(row.work, Matmul):
-        own = row.work.dtype or dtype
-        if own == "int8" and "int8" not in accelerator.peak_flops_per_s:  # Volta and older: bitsandbytes multiplies in 16 bit
-            own = dtype
-        seconds = _matmul_s(row, row.work, accelerator, curves, own, scaling)
-        if accelerator.measured_kernels:
-            seconds = _kept_s(row, row.work, accelerator, curves, own, seconds, scaling)
+        own = _own_dtype(row.work, accelerator, dtype)
+        law = _matmul_s(row, row.work, accelerator, curves, own, scaling)
+        kept = bool(accelerator.measured_kernels)
+        seconds: Number = _kept_s(row, row.work, accelerator, curves, own, law, scaling) if kept else law
     elif isinstance(row.work, FusedAttention):
         rate = {1: curves.flash1_rate, 2: curves.flash2_rate}.get(flash, 1.0)
         seconds = _attention_s(row, row.work, accelerator, curves, unquantized, rate)
     else:
-        moved = row.bytes_moved / (
-            row.rate * elementwise_rate * curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s
-        )
-        seconds = moved + np.where(np.asarray(row.bytes_moved) > 0, row.kernels, 0.0) * curves.memory_latency_s + row.idle_s
+        seconds = _moved_s(row, row.rate, accelerator, curves, elementwise_rate)
     return np.asarray(seconds, dtype=float)
+
+
+def _own_dtype(work: Matmul, accelerator: Accelerator, dtype: str) -> str:
+    own = work.dtype or dtype
+    if own == "int8" and "int8" not in accelerator.peak_flops_per_s:  # Volta and older: bitsandbytes multiplies in 16 bit
+        return dtype
+    return own
+
+
+def _moved_s(row: Row, rate: Number, accelerator: Accelerator, curves: Curves, elementwise_rate: float) -> Number:
+    """Seconds of memory-bound work."""
+    moved = row.bytes_moved / (rate * elementwise_rate * curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
+    found: Number = moved + np.where(np.asarray(row.bytes_moved) > 0, row.kernels, 0.0) * curves.memory_latency_s + row.idle_s
+    return found
+
+
+MOST_STACKED = 256
+"""Layouts up to which rows are worked out together: of few, calls take longer than numbers; of many, a stack leaves the cache."""
+
+
+def stacked(values: Sequence[Number], shape: tuple[int, ...]) -> Array:
+    """Numbers or columns of ``shape`` under each other, shape ``(len(values), *shape)``."""
+    found = np.empty((len(values), *shape))
+    for i, value in enumerate(values):
+        found[i] = value
+    return found
+
+
+def devices_s(
+    rows: Sequence[Row],
+    shape: tuple[int, ...],
+    accelerator: Accelerator,
+    curves: Curves,
+    dtype: str,
+    unquantized: str,
+    flash: int = 3,
+    elementwise_rate: float = 1.0,
+    scaling: Scaling = TENSORWISE,
+) -> list[Array]:
+    """``device_s`` of several rows over layouts of ``shape``; the same bits, in fewer calls where the layouts are few."""
+    if len(shape) != 1 or shape[0] > MOST_STACKED or accelerator.measured_kernels:
+        return [device_s(row, accelerator, curves, dtype, unquantized, flash, elementwise_rate, scaling) for row in rows]
+    found: dict[int, Array] = {}
+    alike: dict[tuple[object, ...], list[int]] = {}
+    for i, row in enumerate(rows):
+        if isinstance(row.work, FusedAttention):
+            found[i] = device_s(row, accelerator, curves, dtype, unquantized, flash, elementwise_rate, scaling)
+        elif isinstance(row.work, Matmul):
+            gradient = row.phase == "backward", row.name.endswith("weight gradient")
+            alike.setdefault((_own_dtype(row.work, accelerator, dtype), row.work.grouped, *gradient), []).append(i)
+        else:
+            alike.setdefault((row.rate if isinstance(row.rate, float) else id(row.rate),), []).append(i)
+    for key, members in alike.items():
+        several = [rows[i] for i in members]
+        one = several[0]
+        together = _together(several, shape)
+        if isinstance(together.work, Matmul):
+            seconds: Number = _matmul_s(together, together.work, accelerator, curves, str(key[0]), scaling)
+        else:
+            seconds = _moved_s(together, one.rate, accelerator, curves, elementwise_rate)
+        found.update(zip(members, np.asarray(seconds, dtype=float), strict=True))
+    return [found[i] for i in range(len(rows))]
+
+
+def _together(rows: Sequence[Row], shape: tuple[int, ...]) -> Row:
+    """Rows of one kind as one, what tells their seconds stacked."""
+
+    def column(of: Sequence[Any], name: str) -> Number:
+        return stacked([getattr(one, name) for one in of], shape)
+
+    names = ("flops", "bytes_moved") if rows[0].work is not None else ("bytes_moved", "kernels", "idle_s")
+    work = rows[0].work
+    if isinstance(work, Matmul):
+        shapes = [row.work for row in rows]
+        work = changed(work, **{name: column(shapes, name) for name in ("m", "n", "k", "batch", "cast", "aligned")})
+    return changed(rows[0], work=work, **{name: column(rows, name) for name in names})
 
 
 def measured_s(row: Row, accelerator: Accelerator, dtype: str) -> Array:
@@ -167,6 +241,8 @@ def _aligned_share(work: Matmul, accelerator: Accelerator, dtype: str) -> Number
     if dtype not in ("fp16", "bf16") or (isinstance(work.aligned, float) and 2.0 * work.aligned >= TENSOR_ROW_BYTES):
         return 1.0
     boundary = 2.0 * np.asarray(work.aligned)
+    if (boundary >= TENSOR_ROW_BYTES).all():
+        return 1.0
     capability = accelerator.compute_capability.partition(".")[0]
     if capability.isdigit() and int(capability) < 8:
         low: Number = min(2.0 * accelerator.peak_flops_per_s.get("fp32", np.inf) / accelerator.peak(dtype), 1.0)

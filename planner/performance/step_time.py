@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Number
-from planner.hardware.cluster import Cluster, host_link_rate
+from planner.hardware.cluster import Cluster, gpus_of_host, host_link_rate
 from planner.hardware.curves import Curves
 from planner.operators.optimizer import optimizer_row
 from planner.performance.block_cost import BlockCost, BlockCosts
@@ -217,7 +217,7 @@ def exchange(
     in_fp8 = job.precision == "fp8" and framework.fp8_parameters and not job.frozen
     gathered = 1.0 if in_fp8 else precision.activation if precision.cast else precision.parameter
     reduce_16 = (job.gradient_dtype or framework.gradient_dtype) == "same" and precision.activation < 4
-    gpus = min(cluster.node.num_gpus, cluster.num_gpus)
+    gpus = gpus_of_host(cluster)
     repeated = 1.0 - layouts.micro_batch_size * layouts.dp / job.global_batch_size
     adds = framework.mixed_precision == "sharded_fp32"  # FSDP adds where the gradients live, DeepSpeed on the device
     sync = Synchronization(
@@ -273,7 +273,7 @@ def update_s(
     transfers = elements * (precision.gradient + precision.parameter) * (1.0 - parameters_away(layouts, framework)) / link
     if job.paged:
         on_device = on_device + 2.0 * paged_bytes / link  # what was paged out comes in and goes out again
-    gpus = min(cluster.node.num_gpus, cluster.num_gpus)
+    gpus = gpus_of_host(cluster)
     # parameters and gradients that live on the host in 16 bit are cast there, from the master copy and to its type
     cast = parameters_away(layouts, framework) * (precision.gradient + precision.parameter + 2.0 * precision.master)
     on_host = (
@@ -282,9 +282,9 @@ def update_s(
     return np.asarray(np.where(layouts.offload_optimizer > 0, on_host + framework.host_s_per_step, on_device))
 
 
-def host_share_bytes_per_s(framework: Framework, gpus: int) -> float:
+def host_share_bytes_per_s(framework: Framework, gpus: Number) -> Number:
     """Bytes a second that the host moves for one GPU of a node's ``gpus``: its share of all cores, or what its process has."""
-    return min(framework.host_optimizer_bytes_per_s / gpus, framework.host_process_bytes_per_s)
+    return np.minimum(framework.host_optimizer_bytes_per_s / gpus, framework.host_process_bytes_per_s)
 
 
 def combine(slowest: StageTime, once_dp: Array, once_optimizer: Array, num_microbatches: Array, bubble: Array) -> StepTime:

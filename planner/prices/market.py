@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -127,17 +127,20 @@ def price_on(node: Node, term: str = "on-demand", accelerator: str | None = None
 
     The market's where that provider quotes the accelerator at no term, or has none.
     """
-    card = accelerator or node.accelerator
-    own = [p for p in load_prices() if p.accelerator == card and p.provider == node.provider]
+    names = frozenset({node.name.lower(), *(alias.lower() for alias in node.aliases)})
+    return _price_on(node.provider, names, term, accelerator or node.accelerator, clock.today())
+
+
+def _price_on(provider: str, names: frozenset[str], term: str, card: str, today: datetime.date) -> Price:
+    own = [p for p in load_prices() if p.accelerator == card and p.provider == provider]
     if not own or term not in TERMS:
-        return find_price(card, term=term)
-    names = {node.name.lower(), *(alias.lower() for alias in node.aliases)}
+        return find_price(card, term=term, today=today)
     same = [p for p in own if p.item.lower() in names] or own
     if exact := [p for p in same if p.term == term] or [p for p in own if p.term == term]:
-        return _with_interval(_newest_of(exact, None), 0.0, clock.today())
+        return _with_interval(_newest_of(exact, None), 0.0, today)
     base = _base(same)[0]
-    ratio, pairs, spread = _ratio(term, base.term, card, node.provider)
-    return _with_interval(_by_ratio(base, term, ratio, pairs), spread, clock.today())
+    ratio, pairs, spread = _ratio(term, base.term, card, provider)
+    return _with_interval(_by_ratio(base, term, ratio, pairs), spread, today)
 
 
 class _Book:
@@ -408,9 +411,21 @@ def _share(value: Any) -> float:
 
 def _quoted(fields: Mapping[str, Any], accelerator: str, node: Node | None) -> Price | None:
     """The catalog's price for what the fields ask."""
+    names: tuple[str, ...] | None = None
     if node is not None and not {"provider", "region"} & set(fields):
-        return _or_none(lambda: price_on(node, accelerator=accelerator, **fields), bool(fields))
-    return _or_none(lambda: find_price(accelerator, **fields), bool(fields))
+        names = (node.provider, node.name.lower(), *sorted(alias.lower() for alias in node.aliases))
+    asked = tuple(sorted(fields.items()))
+    return _or_none(lambda: _found(_book(), clock.today(), accelerator, names, asked), bool(fields))
+
+
+@lru_cache(maxsize=1024)
+def _found(
+    book: _Book, today: datetime.date, accelerator: str, names: tuple[str, ...] | None, fields: tuple[tuple[str, str], ...]
+) -> Price:
+    """The price in one state of the tables on one day; ``names``: the provider of a node, and what the node is called."""
+    if names is None:
+        return find_price(accelerator, today=today, **dict(fields))
+    return _price_on(names[0], frozenset(names[1:]), dict(fields).get("term", "on-demand"), accelerator, today)
 
 
 def run_usd(run_s: Number, num_gpus: int, price: Price) -> Number:

@@ -32,6 +32,11 @@ def _set(table: dict[str, Any], name: str, value: Value) -> None:
 
 def plan_with(tables: Mapping[str, Any], changes: Mapping[str, Value], *, risk: float = RISK, allow: Iterable[str] = ()) -> Plan:
     """The plan of a case with some fields changed; no nearest layout is looked for. ``risk`` and ``allow`` as in ``plan``."""
+    return plan(**question_with(tables, changes), explain=False, risk=risk, allow=allow)
+
+
+def question_with(tables: Mapping[str, Any], changes: Mapping[str, Value]) -> dict[str, Any]:
+    """What ``plan`` is asked of a case with some fields changed."""
     changed = {name: dict(table) for name, table in tables.items()}
     hardware: dict[str, Value] = {}
     for key, value in changes.items():
@@ -50,7 +55,7 @@ def plan_with(tables: Mapping[str, Any], changes: Mapping[str, Value], *, risk: 
     arguments: dict[str, Any] = changed
     if hardware:
         arguments["cluster"] = changed_hardware(as_cluster(changed["cluster"]), hardware)
-    return plan(**arguments, explain=False, risk=risk, allow=allow)
+    return arguments
 
 
 def changed_hardware(cluster: Cluster, changes: Mapping[str, Value]) -> Cluster:

@@ -201,7 +201,7 @@ def _side(label: str, answer: Plan, tokens: float) -> Side:
 
 def _replan(like: Plan, model: Model) -> Plan:
     """The same question of another model; the layout is chosen anew."""
-    return plan(model=model, cluster=like.cluster, framework=like.framework, job=like.job, price=like.price)
+    return plan(model=model, cluster=like.cluster, framework=like.framework, job=like.job, price=like.price, risk=like.risk)
 
 
 def dense_of_size(like: Model, parameters: float) -> Model:

@@ -17,12 +17,11 @@ from planner.common.message import Message
 from planner.common.progress import Progress
 from planner.hardware.asked import accelerator_named
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
-from planner.hardware.cluster import cluster as build_cluster
-from planner.hardware.custom_nodes import custom_node
+from planner.hardware.custom_nodes import described_cluster
 from planner.layout_search.choice import choose
 from planner.model.architecture import Model
 from planner.performance.risk import RISK, chance, check_risk
-from planner.prices.market import find_price
+from planner.prices.market import as_price
 from planner.prices.price import price_text
 from planner.serving.batch_figures import batch_figures
 from planner.serving.deploy import serve
@@ -33,7 +32,7 @@ from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
 from planner.serving.spec import Serving
 from planner.training.planning import plan
-from planner.workload.default_framework import default_framework
+from planner.workload.default_framework import default_framework, sharding_framework
 from planner.workload.framework import Framework, framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.resolve import ModelLike, as_model
@@ -326,23 +325,20 @@ def _require(purpose: str, seq_len: int, batch: int, headroom: float, max_gpus: 
 
 
 def _cluster(card: Accelerator, num_gpus: int) -> Cluster:
-    """GPUs in nodes of eight: links of the reference node where the catalog has one."""
-    return build_cluster(custom_node(card.name, min(num_gpus, PER_NODE)), num_gpus=num_gpus)
+    """So many of these GPUs, as every command takes them where nobody names a node."""
+    return described_cluster(card.name, None, None, num_gpus, None, None)
 
 
-def _quote(accelerator: str) -> str:
+def _quote(cluster: Cluster) -> str:
     """The quote behind the dollars, marked where it is or may be stale."""
-    try:
-        return price_text(find_price(accelerator), clock.today())
-    except PlannerError:
-        return ""
+    price = as_price(None, cluster.accelerator.name, cluster.node)
+    return "" if price is None else price_text(price, clock.today())
 
 
-def _price(accelerator: str, num_gpus: int) -> float | None:
-    try:
-        return find_price(accelerator).usd_per_gpu_hour * num_gpus
-    except PlannerError:
-        return None
+def _price(cluster: Cluster) -> float | None:
+    """Dollars an hour of all GPUs, at the price that ``plan`` takes."""
+    price = as_price(None, cluster.accelerator.name, cluster.node)
+    return None if price is None else price.usd_per_gpu_hour * cluster.num_gpus
 
 
 def _cuts(model: Model, num_gpus: int) -> Iterator[dict[str, int]]:
@@ -421,7 +417,7 @@ def _at_capacity(d: Deployment, limits: Capacity | None) -> tuple[int, float, bo
 def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask) -> Size:
     """A deployment that fits as a row."""
     left = 1.0 - d.total_bytes / d.card_bytes
-    usd, (batch, rate, in_time) = _price(card.name, d.num_gpus), _at_capacity(d, ask.capacity)
+    usd, (batch, rate, in_time) = _price(d.cluster), _at_capacity(d, ask.capacity)
     return Size(
         accelerator=card.name,
         num_gpus=d.num_gpus,
@@ -436,7 +432,7 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
         in_time=in_time,
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None or not in_time else usd / 3600.0 / rate * 1e6,
-        quote=_quote(card.name),
+        quote=_quote(d.cluster),
     )
 
 
@@ -485,14 +481,16 @@ def _trained(
     build = Job.build(_job(purpose, seq_len, batch, num_gpus, precision, more), "job")
     if framework is not None:
         return _tuned(model, card, cluster, load_framework(framework), build, ask)
-    usual = _tuned(model, card, cluster, default_framework(model, cluster, build).framework, build, ask)
-    if isinstance(usual, Size) and usual.enough and usual.headroom >= ask.headroom:
+    default = default_framework(model, cluster, build)
+    usual = _tuned(model, card, cluster, default.framework, build, ask)
+    other = sharding_framework(default.framework, cluster, build, ask.risk)
+    if other is None or (isinstance(usual, Size) and usual.enough):
         return usual
     try:
-        other = _tuned(model, card, cluster, load_framework("fsdp"), build, ask)
+        sharded = _tuned(model, card, cluster, other.framework, build, ask)
     except PlannerError:
         return usual
-    return other if isinstance(other, Size) and (other.enough or isinstance(usual, str)) else usual
+    return sharded if isinstance(sharded, Size) and sharded.enough else usual
 
 
 def _tuned(model: Model, card: Accelerator, cluster: Cluster, framework: Framework, build: Job, ask: Ask) -> Size | str:
@@ -504,7 +502,7 @@ def _tuned(model: Model, card: Accelerator, cluster: Cluster, framework: Framewo
     answer = plan(**question, layout=chosen.layout, explain=False, risk=ask.risk)
     if not answer.fits:
         return "does not fit"
-    usd = _price(card.name, num_gpus)
+    usd = _price(cluster)
     rate = answer.tokens_per_s
     return Size(
         accelerator=card.name,
@@ -520,5 +518,5 @@ def _tuned(model: Model, card: Accelerator, cluster: Cluster, framework: Framewo
         in_time=True,
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
-        quote=_quote(card.name),
+        quote=_quote(cluster),
     )

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner.common.errors import PlannerError, near, one_of
-from planner.common.message import Message, join_messages
-from planner.scenarios.edited import Value, plan_with
+from planner.common.message import Message
+from planner.scenarios.edited import Value, question_with
 from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, Scenario, read_scenario
+from planner.training.many import ENDS, answers_to, bound
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,11 @@ class SweepQuestion:
     def num_points(self) -> int:
         """Cases times the sizes of all variations."""
         return len(self.cases) * int(np.prod([float(len(v.values)) for v in self.variations]))
+
+    @property
+    def has_layouts(self) -> bool:
+        """Whether every point has its layout, so that none is searched for."""
+        return all("layout" in case.tables for case in self.cases) or any(key.startswith("layout.") for key in self.keys)
 
     def points(self) -> list[tuple[int, tuple[Value, ...]]]:
         """(case, values) of every point in order."""
@@ -148,26 +154,29 @@ def as_sweep(
 
 def evaluate_points(q: SweepQuestion, points: Sequence[tuple[int, tuple[Value, ...]]]) -> list[dict[str, Any]]:
     """Rows of some points; one that cannot be is a row with ``error``."""
-    return [_row(q, case, values) for case, values in points]
+    rows: list[dict[str, Any]] = []
+    asked: list[tuple[int, dict[str, Any]]] = []
+    for case, values in points:
+        changes = {v.key: value for v, value in zip(q.variations, values, strict=True)}
+        rows.append({"case": q.cases[case].label, **changes})
+        try:
+            asked.append((len(rows) - 1, question_with(q.cases[case].asked(), changes)))
+        except PlannerError as error:
+            rows[-1] |= {"layout": "", "error": str(error)}
+    for (i, _), answer in zip(asked, answers_to([question for _, question in asked]), strict=True):
+        rows[i] |= _measures(answer)
+    return rows
 
 
-def _row(q: SweepQuestion, case: int, values: tuple[Value, ...]) -> dict[str, Any]:
-    changes = {v.key: value for v, value in zip(q.variations, values, strict=True)}
-    row: dict[str, Any] = {"case": q.cases[case].label, **changes}
-    try:
-        answer = plan_with(q.cases[case].asked(), changes)
-    except PlannerError as error:
-        return {**row, "layout": "", "error": str(error)}
-    measures = {name: getattr(answer, name) for name in MEASURES}
-    sure = answer.intervals
-    for name in ("step_time_s", "peak_total_bytes", "cost_usd"):
-        stem, _, unit = name.rpartition("_")
-        measures[f"{stem}_lower_{unit}"] = sure[name].lower if name in sure else None
-        measures[f"{stem}_upper_{unit}"] = sure[name].upper if name in sure else None
-    measures["provenance"] = sure["step_time_s"].provenance
-    usd = answer.cost_usd_per_step
-    measures["tokens_per_usd"] = answer.tokens_per_step / usd if usd else None
-    return {**row, **measures, "layout": answer.layout.label, "error": join_messages("; ", answer.reasons)}
+def _measures(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sweep's row says of an answer."""
+    if answer["error"]:
+        return {"layout": "", "error": str(answer["error"])}
+    bounds = (bound(name, end) for name in ("step_time_s", "peak_total_bytes", "cost_usd") for end in ENDS)
+    measures = {name: answer[name] for name in (*MEASURES, *bounds, "provenance")}
+    usd = answer["cost_usd_per_step"]
+    measures["tokens_per_usd"] = answer["tokens_per_step"] / usd if usd else None
+    return {**measures, "layout": answer["layout"], "error": answer["reasons"]}
 
 
 def crossovers(table: pd.DataFrame, key: str, measure: str = "step_time_s") -> list[str]:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+POINTS = 1024
+"""Points worked out together where each has its layout: about a second's. Without a layout a point is a search."""
+
+
 def run_sweep(
     q: SweepQuestion, *, engine: str = "local", address: str | None = None, progress: Progress | None = None
 ) -> pd.DataFrame:
@@ -32,10 +36,12 @@ def run_sweep(
         raise PlannerError("address = {0!r}: belongs to engine = 'ray'.", address)
     else:
         try:
-            for point in points:
-                rows += evaluate_points(q, [point])
-                if progress is not None:
-                    progress(len(rows), len(points))
+            several = POINTS if q.has_layouts else 1
+            for start in range(0, len(points), several):
+                for row in evaluate_points(q, points[start : start + several]):
+                    rows.append(row)
+                    if progress is not None:
+                        progress(len(rows), len(points))
         except KeyboardInterrupt:
             complete = False
     return _table(q, rows, complete, len(points))

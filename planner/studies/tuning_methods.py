@@ -8,17 +8,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.common.errors import PlannerError, one_of
 from planner.common.message import Message
 from planner.common.progress import Progress
 from planner.hardware.cluster import Cluster, usable_bytes
-from planner.performance.risk import RISK
+from planner.performance.evaluation import Evaluation
+from planner.performance.risk import RISK, fit_rule
 from planner.training.plan import Plan
 from planner.training.planning import candidates, evaluate, plan
 from planner.training.trainable import frozen_parameters, stored_bytes
 from planner.workload.adapters import check_targets
-from planner.workload.resolve import as_cluster, as_model
+from planner.workload.default_framework import default_framework
+from planner.workload.resolve import as_cluster, as_framework, as_job, as_model
 from planner.workload.tuning import Adapter
 
 METHODS = ("full", "lora", "qlora")
@@ -58,10 +61,10 @@ def tuning_choices(
     """Plans of the scenario's tables with ``job.kind`` finetune, lora and qlora.
 
     The adapter is the scenario's, with ``rank`` and ``targets`` instead of its own where given. A scenario without [framework]
-    takes peft's stack. Raises PlannerError for a bad rank, target or method.
+    takes the usual one of each method, as ``plan`` does. Raises PlannerError for a bad rank, target or method.
     """
     jobs = _jobs(tables, rank, targets, methods)
-    framework = tables.get("framework", {"name": "peft"})
+    framework = tables.get("framework")
     rest = {k: v for k, v in tables.items() if k in ("model", "cluster", "layout", "price")}
     rest |= {"risk": risk, "allow": tuple(allow)}
     found = []
@@ -128,13 +131,14 @@ def memory_cells(
     batches: tuple[int, ...] = BATCHES,
     progress: Progress | None = None,
 ) -> list[MemoryCell]:
-    """Memory over context, batch and method on the scenario's GPUs: of the scenario's layout, or of the fastest that fits.
+    """Memory over context, batch and method on the scenario's GPUs: of the scenario's layout, or of the fastest that surely
+    fits.
 
     ``batches`` are sequences on each data-parallel rank at a time. Where nothing fits, the layout that needs least
     is shown. ``progress`` is told (cells done, cells).
     """
     jobs = _jobs(tables, rank, targets, methods)
-    framework = tables.get("framework", {"name": "peft"})
+    framework = tables.get("framework")
     cluster = as_cluster(tables["cluster"])
     places, found = list(itertools.product(methods, contexts, batches)), []
     for done, (method, seq_len, batch) in enumerate(places):
@@ -145,7 +149,7 @@ def memory_cells(
 
 
 def _cell(
-    method: str, job: dict[str, Any], batch: int, tables: Mapping[str, Any], framework: dict[str, Any], cluster: Cluster
+    method: str, job: dict[str, Any], batch: int, tables: Mapping[str, Any], framework: dict[str, Any] | None, cluster: Cluster
 ) -> MemoryCell:
     fields: dict[str, Any] = {"method": method, "seq_len": job["seq_len"], "batch": batch, "card_bytes": usable_bytes(cluster)}
     nothing: dict[str, Any] = {"total_bytes": None, "fits": False, "layout": ""}
@@ -160,11 +164,20 @@ def _cell(
     if not here.any():
         return MemoryCell(**fields, **nothing, why=Message("no layout holds {0} sequences on a GPU at a time", batch))
     total = np.asarray(found.memory.total, dtype=float)
-    fitting = here & np.asarray(found.fits)
+    fitting = here & _surely(question, found)
     best = np.where(fitting, found.step_time_s, np.inf) if fitting.any() else np.where(here, total, np.inf)
     i = int(np.nanargmin(best))
     label = found.layouts.row(i).label
     return MemoryCell(**fields, total_bytes=float(total[i]), fits=bool(fitting[i]), layout=label, why="")
+
+
+def _surely(question: Mapping[str, Any], found: Evaluation) -> NDArray[np.bool_]:
+    """Mask of the layouts that fit by the rule of every command: by the prediction itself, and at the usual risk."""
+    named, job = question["framework"], as_job(question["job"])
+    model, cluster = as_model(question["model"]), question["cluster"]
+    stack = default_framework(model, cluster, job).framework if named is None else as_framework(named)
+    rule = fit_rule(model, cluster, stack, job)
+    return np.asarray(found.fits & rule.holds(found.firm_bytes, found.states_bytes))
 
 
 def _table(value: Any) -> dict[str, Any]:

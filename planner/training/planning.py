@@ -14,7 +14,7 @@ from planner.common.message import Message
 from planner.common.units import GIB, HOUR_S
 from planner.hardware.cluster import Cluster, cluster_notes
 from planner.hardware.curves import curves_of
-from planner.layout_search.choice import Bolder, choose
+from planner.layout_search.choice import Bolder, Choice, choose
 from planner.layout_search.nearest import nearest_fitting
 from planner.layout_search.space import LayoutGrid, allowed
 from planner.model.architecture import Model
@@ -75,43 +75,48 @@ def plan(
     check_sizes(the_model, the_job)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     chosen = None if layout is None else as_layout(layout)
-    named, notes = _framework(framework, the_model, the_cluster, the_job, chosen)
+    named, notes = framework_of(framework, the_model, the_cluster, the_job, chosen)
     the_framework = stack_on(named, the_cluster, the_model)
     bolder: Bolder | None = None
     if chosen is None:
-        choice = choose(the_model, the_cluster, the_framework, the_job, risk=risk, allow=allow)
-        chosen, notes, bolder = choice.layout, (*notes, *choice.why), choice.bolder
-        if explain and framework is None and not choice.sure:
-            notes = (*notes, *_surer(the_model, the_cluster, named, the_job, risk, allow))
+        named, choice, notes = _chosen(the_model, the_cluster, named, the_job, notes, framework is None, risk, allow)
+        the_framework = stack_on(named, the_cluster, the_model)
+        chosen, bolder = choice.layout, choice.bolder
     columns = as_columns(chosen, the_cluster.num_gpus)
     whole = columns.dp[0] == np.floor(columns.dp[0]) and columns.dp[0] >= 1
     chosen = columns.row(0) if whole else chosen
-    require_possible(
-        Question(model=the_model, cluster=the_cluster, framework=the_framework, job=the_job, layouts=columns), chosen
-    )
     evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
-    if the_cluster.node.host_memory_bytes == 0 and (
-        chosen.offload_optimizer or chosen.offload_parameters or chosen.offload_activations
-    ):
-        notes = (
-            *notes,
-            Message("host memory of {0} is not known: whether the offloaded bytes fit was not checked", the_cluster.node.name),
+    if not evaluation.possible[0]:
+        require_possible(
+            Question(model=the_model, cluster=the_cluster, framework=the_framework, job=the_job, layouts=columns), chosen
         )
-    notes = (*notes, *cluster_notes(the_cluster), *stack_notes(named, the_cluster, the_model, chosen.ep))
-    notes = (
-        *notes,
-        *the_model.reading_notes,
-        *length_notes(the_model, the_job),
-        *tower_notes(the_model, the_job),
-        *encoder_notes(the_model, the_job),
-        *tuning_notes(the_model, the_job),
-    )
+    notes = (*notes, *question_notes(the_model, the_cluster, named, the_job, chosen))
     answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
     answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)
 
 
-def _framework(
+def question_notes(model: Model, cluster: Cluster, named: Framework, job: Job, layout: Layout) -> tuple[str, ...]:
+    """What a reader should know of a question; ``named``: the framework before its attention kernel was chosen."""
+    notes: tuple[str, ...] = ()
+    if cluster.node.host_memory_bytes == 0 and (
+        layout.offload_optimizer or layout.offload_parameters or layout.offload_activations
+    ):
+        name = cluster.node.name
+        notes = (Message("host memory of {0} is not known: whether the offloaded bytes fit was not checked", name),)
+    return (
+        *notes,
+        *cluster_notes(cluster),
+        *stack_notes(named, cluster, model, layout.ep),
+        *model.reading_notes,
+        *length_notes(model, job),
+        *tower_notes(model, job),
+        *encoder_notes(model, job),
+        *tuning_notes(model, job),
+    )
+
+
+def framework_of(
     given: FrameworkLike | None, model: Model, cluster: Cluster, job: Job, layout: Layout | None
 ) -> tuple[Framework, tuple[str, ...]]:
     """(the framework, why where none was named)."""
@@ -121,19 +126,33 @@ def _framework(
     return usual.framework, (usual.why,)
 
 
-def _surer(model: Model, cluster: Cluster, usual: Framework, job: Job, risk: float, allow: Iterable[str]) -> tuple[str, ...]:
-    """That the job fits with FSDP, where the usual framework does not at the accepted risk and nobody named one."""
-    other = sharding_framework(usual, cluster, job)
-    if other is None:
-        return ()
+def _chosen(
+    model: Model,
+    cluster: Cluster,
+    usual: Framework,
+    job: Job,
+    notes: tuple[str, ...],
+    free: bool,
+    risk: float,
+    allow: Iterable[str],
+) -> tuple[Framework, Choice, tuple[str, ...]]:
+    """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that FSDP is taken where it surely
+    fits and the usual one does not."""
+    other = sharding_framework(usual, cluster, job, risk) if free else None
     try:
-        choice = choose(model, cluster, stack_on(other, cluster, model), job, risk=risk, allow=allow)
-    except PlannerError:
-        return ()
-    sure = f"{1.0 - risk:.0%}"
-    return (
-        Message("with {0} it fits with a probability of {1} or more: name it in [framework]", other.name, sure),
-    ) * choice.sure
+        choice: Choice | PlannerError = choose(model, cluster, stack_on(usual, cluster, model), job, risk=risk, allow=allow)
+    except PlannerError as error:
+        choice = error
+    if other is not None and (isinstance(choice, PlannerError) or not choice.sure):
+        try:
+            surer = choose(model, cluster, stack_on(other.framework, cluster, model), job, risk=risk, allow=allow)
+        except PlannerError:
+            surer = None
+        if surer is not None and surer.sure:
+            return other.framework, surer, (other.why, *surer.why)
+    if isinstance(choice, PlannerError):
+        raise choice
+    return usual, choice, (*notes, *choice.why)
 
 
 def evaluate(
@@ -154,7 +173,7 @@ def evaluate(
     the_model = as_model(model)
     one = columns.row(0) if len(columns) and np.floor(columns.dp[0]) == columns.dp[0] else None
     return evaluate_columns(
-        the_model, the_cluster, _framework(framework, the_model, the_cluster, the_job, one)[0], the_job, columns
+        the_model, the_cluster, framework_of(framework, the_model, the_cluster, the_job, one)[0], the_job, columns
     )
 
 
@@ -171,7 +190,7 @@ def candidates(
     the_model = as_model(model)
     check_sizes(the_model, the_job)
     the_cluster = as_cluster(cluster)
-    the_framework, _ = _framework(framework, the_model, the_cluster, the_job, None)
+    the_framework, _ = framework_of(framework, the_model, the_cluster, the_job, None)
     grid = LayoutGrid(model=the_model, cluster=the_cluster, framework=the_framework, job=the_job, allow=allowed(allow))
     return grid.columns()
 
@@ -228,7 +247,7 @@ def _one(
         fits=bool(evaluation.fits[0]),
         risk=RISK,
         bolder=None,
-        reasons=_reasons(evaluation),
+        reasons=reasons_of(evaluation),
         nearest=None,
         num_steps=num_steps,
         steps_per_epoch=steps_per_epoch,
@@ -242,13 +261,13 @@ def _one(
     )
 
 
-def _reasons(evaluation: Evaluation) -> tuple[str, ...]:
-    """Why the single layout of ``evaluation`` does not fit; empty when it does."""
+def reasons_of(evaluation: Evaluation, i: int = 0) -> tuple[str, ...]:
+    """Why layout ``i`` of ``evaluation`` does not fit; empty when it does."""
     reasons = []
-    need, usable = float(evaluation.memory.total[0]), evaluation.usable_bytes
+    need, usable = float(evaluation.memory.total[i]), evaluation.usable_bytes
     if need > usable:
-        heaviest = max(KINDS, key=lambda kind: float(getattr(evaluation.memory, kind)[0]))
-        largest = float(getattr(evaluation.memory, heaviest)[0])
+        heaviest = max(KINDS, key=lambda kind: float(getattr(evaluation.memory, kind)[i]))
+        largest = float(getattr(evaluation.memory, heaviest)[i])
         reasons.append(
             Message(
                 "needs {0:.1f} GiB per GPU, {1:.1f} GiB usable; largest part: {2} {3:.1f} GiB",
@@ -258,13 +277,14 @@ def _reasons(evaluation: Evaluation) -> tuple[str, ...]:
                 largest / GIB,
             )
         )
-    host = float(evaluation.memory.host[0])
-    if host > evaluation.host_usable_bytes:
+    host = float(evaluation.memory.host[i])
+    room = float(np.broadcast_to(evaluation.host_usable_bytes, evaluation.possible.shape)[i])
+    if host > room:
         reasons.append(
             Message(
                 "offloading needs {0:.1f} GiB of host memory per GPU, {1:.1f} GiB there",
                 host / GIB,
-                evaluation.host_usable_bytes / GIB,
+                room / GIB,
             )
         )
     return tuple(reasons)

@@ -64,9 +64,7 @@ class Subject:
     @classmethod
     def of(cls, model: Model, cluster: Cluster, framework: Framework, job: Job, layout: Layout | Layouts) -> Subject:
         """The subject of a training question; with several layouts ``kernel`` is a column and coordinates are the first one's."""
-        tokens = np.asarray(layout.micro_batch_size, dtype=float) * job.seq_len / np.asarray(layout.cp, dtype=float)
-        work = 2.0 * tokens * model.hidden_size**2 / np.asarray(layout.tp, dtype=float)
-        kernel = np.clip(np.log2(TYPICAL_KERNEL_FLOPS / work), -SMALLEST_KERNEL, SMALLEST_KERNEL)
+        kernel = smallness(model, job.seq_len, layout)
         degrees = [float(np.ravel(getattr(layout, name))[0]) for name in ("tp", "pp", "cp", "ep", "micro_batch_size")]
         parameters = float(parameters_total(model))
         experts = f"x{model.num_experts}" if model.family == "moe" else ""
@@ -86,6 +84,13 @@ class Subject:
             kernel=float(kernel.ravel()[0]) if kernel.size == 1 else kernel,
             coordinates=tuple(np.log2([*degrees, job.seq_len, cluster.num_gpus, parameters]).tolist()),
         )
+
+
+def smallness(model: Model, seq_len: Number, layout: Layout | Layouts) -> Array:
+    """``Subject.kernel``: doublings by which a layout's multiplications are smaller than the typical one, within bounds."""
+    tokens = np.asarray(layout.micro_batch_size, dtype=float) * seq_len / np.asarray(layout.cp, dtype=float)
+    work = 2.0 * tokens * model.hidden_size**2 / np.asarray(layout.tp, dtype=float)
+    return np.asarray(np.clip(np.log2(TYPICAL_KERNEL_FLOPS / work), -SMALLEST_KERNEL, SMALLEST_KERNEL))
 
 
 def die(architecture: str) -> str:

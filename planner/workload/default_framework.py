@@ -43,10 +43,19 @@ def default_framework(model: Model, cluster: Cluster, job: Job, layout: Layout |
     )
 
 
-def sharding_framework(usual: Framework, cluster: Cluster, job: Job) -> Framework | None:
-    """FSDP, which shards all states over all GPUs and moves them to the host, where ``usual`` is another and it is able."""
+def sharding_framework(usual: Framework, cluster: Cluster, job: Job, risk: float) -> DefaultFramework | None:
+    """FSDP, which shards all states over all GPUs and moves them to the host, where ``usual`` is another and it is able: what is
+    taken where no layout of the usual one fits at the accepted ``risk``."""
     fsdp = load_framework("fsdp")
-    return fsdp if usual.name != fsdp.name and _able(fsdp, cluster, job) else None
+    if usual.name == fsdp.name or not _able(fsdp, cluster, job):
+        return None
+    why = Message(
+        "framework chosen: {0}; no layout of {1}, the usual one, fits with a probability of {2}; name another in [framework]",
+        fsdp.name,
+        usual.name,
+        f"{1.0 - risk:.0%}",
+    )
+    return DefaultFramework(framework=fsdp, why=why)
 
 
 def _usual(model: Model, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from planner.common.arrays import Array
+from planner.common.arrays import Array, Number
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.spec import Spec
@@ -147,8 +147,11 @@ class Layouts:
         return np.where(self.zero > 0, group, 1.0)
 
 
-def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]], num_gpus: int) -> Layouts:
-    """Layouts in columns. ``dp`` left open becomes num_gpus / (tp cp pp), a fraction when they do not divide."""
+def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]], num_gpus: Number) -> Layouts:
+    """Layouts in columns. ``dp`` left open becomes num_gpus / (tp cp pp), a fraction when they do not divide.
+
+    ``num_gpus``: of one cluster, or of a cluster for each layout.
+    """
     if isinstance(layouts, Layouts):
         return layouts
     rows: Sequence[Layout | Mapping[str, Any]] = [layouts] if isinstance(layouts, Layout) else list(layouts)

@@ -138,7 +138,9 @@ def test_operators_is_the_table_behind_the_answer(run: Run, scenario: Callable[.
     code, out, _ = run("operators", scenario(), "--json")
     rows = json.loads(out)["rows"]
     assert code == 0
-    assert {r["phase"] for r in rows} >= {"forward", "backward", "recompute"}
+    assert {r["phase"] for r in rows} == {"forward", "backward"}
+    again = scenario(GOOD, ("tp = 2", 'tp = 2\nrecompute = "full"'))
+    assert {r["phase"] for r in json.loads(run("operators", again, "--json")[1])["rows"]} == {"forward", "backward", "recompute"}
     assert {r["block"] for r in rows} >= {"embedding", "attention", "feed_forward", "head"}
     assert "fused attention" in run("operators", scenario())[1]
 

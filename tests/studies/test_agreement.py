@@ -1,0 +1,88 @@
+"""One question, one answer: every command that chooses a layout says what ``planner.plan`` says, to the last digit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import planner
+from planner.layout_search.question import as_question
+from planner.layout_search.search import run_search
+from planner.studies.equal_terms import on_equal_terms
+from planner.studies.limit import largest
+from planner.studies.sizing import Purpose, sizes
+from planner.studies.tuning_methods import tuning_choices
+from planner.training.plan import Plan
+
+TUNED: list[tuple[str, Purpose, str, int]] = [
+    ("llama-3-8b", "lora", "a10g", 1),
+    ("llama-3.1-8b", "qlora", "l40s", 1),
+    ("llama-3.1-8b", "full", "mi300x", 1),
+    ("llama-3-8b", "full", "h100", 1),  # no layout of the usual framework surely fits
+    ("qwen3-30b-a3b", "lora", "h100", 2),
+]
+
+
+def job_of(purpose: str, gpus: int) -> dict[str, Any]:
+    kind = "finetune" if purpose == "full" else purpose
+    adapter = {} if purpose == "full" else {"adapter": {"rank": 16}}
+    return {"kind": kind, "seq_len": 1024, "global_batch_size": gpus, "num_steps": 100, **adapter}
+
+
+def said(plan: Plan) -> tuple[Any, ...]:
+    return plan.layout, plan.framework.name, plan.step_time_s, plan.peak_total_bytes, plan.cost_usd
+
+
+@pytest.mark.parametrize(("model", "purpose", "gpu", "gpus"), TUNED)
+def test_tuning_is_one_answer(model: str, purpose: Purpose, gpu: str, gpus: int) -> None:
+    tables: dict[str, Any] = {"model": {"name": model}, "cluster": f"{gpus}x{gpu}", "job": job_of(purpose, gpus)}
+    answer = planner.plan(**{**tables, "model": model})
+    # search
+    first = run_search(as_question(model=model, cluster=tables["cluster"], job=tables["job"])).rows
+    assert float(first.step_time_s[0]) == answer.step_time_s
+    # size
+    found = sizes(model, purpose, seq_len=1024, accelerator=gpu, gpus=gpus)
+    assert bool(found.rows) == answer.recommended
+    for row in found.rows:
+        assert (row.cut, row.tokens_per_s, row.total_bytes) == (answer.layout.label, answer.tokens_per_s, answer.peak_total_bytes)
+        assert answer.price is not None
+        assert row.usd_per_hour == answer.price.usd_per_gpu_hour * gpus
+        assert answer.cost_usd is not None
+        tokens = answer.tokens_per_step * 100
+        assert row.usd_per_million_tokens == pytest.approx(answer.cost_usd / tokens * 1e6)
+    # tune
+    method = {"full": "full", "lora": "lora", "qlora": "qlora"}[purpose]
+    (tuned,) = tuning_choices(tables, methods=(method,))
+    assert said(tuned.plan) == said(answer)
+
+
+def test_equal_terms_start_from_the_plan() -> None:
+    asked: dict[str, Any] = {
+        "model": "mixtral-8x7b",
+        "cluster": "32xh100",
+        "job": {"seq_len": 4096, "global_batch_size": 256, "num_steps": 1000},
+        "price": 2.5,
+    }
+    mixture = planner.plan(**asked)
+    dense = planner.plan(**{**asked, "model": "llama-2-13b"})
+    first, second = on_equal_terms(["a", "b"], [mixture, dense], "flops")
+    assert first.days.expected * 86400 == pytest.approx(mixture.run_s)
+    assert first.cost_usd is not None
+    assert first.cost_usd.expected == pytest.approx(mixture.cost_usd)
+    assert second.plan is dense
+
+
+def test_a_limit_is_where_the_plan_stops_to_fit() -> None:
+    cards = {"accelerator": "h100-sxm5-80gb", "num_gpus": 1}
+    tables: dict[str, Any] = {"model": {"name": "llama-3.1-8b"}, "cluster": cards, "job": job_of("lora", 1)}
+    found = largest(tables, "job.seq_len", step=4096)
+    assert isinstance(found.value, int)
+    assert isinstance(found.next_value, int)
+    here, beyond = (
+        planner.plan(model="llama-3.1-8b", cluster="1xh100", job={**tables["job"], "seq_len": length}, explain=False)
+        for length in (found.value, found.next_value)
+    )
+    assert said(here) == said(found.plan)
+    assert here.recommended
+    assert not beyond.recommended
