@@ -12,7 +12,7 @@ from planner.common.assumption import Assumption
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.units import GIB, HOUR_S
-from planner.hardware.cluster import Cluster, cluster_notes
+from planner.hardware.cluster import Cluster, cluster_notes, usual_host_bytes
 from planner.hardware.curves import curves_of
 from planner.layout_search.choice import Bolder, Choice, choose
 from planner.layout_search.nearest import nearest_fitting
@@ -102,8 +102,8 @@ def question_notes(model: Model, cluster: Cluster, named: Framework, job: Job, l
     if cluster.node.host_memory_bytes == 0 and (
         layout.offload_optimizer or layout.offload_parameters or layout.offload_activations
     ):
-        name = cluster.node.name
-        notes = (Message("host memory of {0} is not known: whether the offloaded bytes fit was not checked", name),)
+        taken = usual_host_bytes(cluster.accelerator, cluster.node.num_gpus) / GIB
+        notes = (Message("host memory of {0} is not known: {1:,.0f} GiB were taken, as usual", cluster.node.name, taken),)
     return (
         *notes,
         *cluster_notes(cluster),

@@ -9,7 +9,15 @@ import pytest
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import VENDORS, accelerator_names, cluster_notes, load_accelerator, load_node, node_names
+from planner.hardware.cluster import (
+    VENDORS,
+    accelerator_names,
+    cluster_notes,
+    load_accelerator,
+    load_node,
+    node_names,
+    usual_host_bytes,
+)
 from planner.hardware.custom_nodes import reference_node
 from planner.serving.deploy import serve
 from planner.serving.engine import engine_names, load_engine
@@ -59,6 +67,7 @@ def test_a_workstation_of_every_size(name: str, num_gpus: int) -> None:
     assert [link.kind for link in node.links] == (["pcie", "network"] if num_gpus > 1 else ["network"])
     assert node.host_link_bytes_per_s == card.host_link_bytes_per_s * (0.5 if num_gpus == 2 else 1.0)
     assert {node.provenance[f].kind for f in ("host_memory_bytes", "host_link_bytes_per_s")} == {"assumed"}
+    assert node.host_memory_bytes == usual_host_bytes(card, num_gpus)
 
 
 @pytest.mark.parametrize(

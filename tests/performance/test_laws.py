@@ -327,7 +327,7 @@ def test_unknown_host_memory_is_a_note_and_a_small_one_a_reason() -> None:
     from examples import NODE
 
     import planner
-    from planner.hardware.cluster import cluster
+    from planner.hardware.cluster import cluster, host_usable_bytes, usual_host_bytes
 
     layout = Layout(zero=1, offload_optimizer=True)
     small = cluster(NODE.replaced(host_memory_bytes=1e6), num_gpus=8, accelerator=ACCELERATOR)
@@ -338,6 +338,7 @@ def test_unknown_host_memory_is_a_note_and_a_small_one_a_reason() -> None:
     noted = planner.plan(model=model(LLAMA), cluster=unknown, job=job(), layout=layout, price=1.0)
     assert noted.fits
     assert any("not known" in note for note in noted.notes)
+    assert host_usable_bytes(unknown) * 8 == pytest.approx(usual_host_bytes(unknown.accelerator, 8))
 
 
 def test_layers_that_do_not_divide_leave_the_ends_light() -> None:
