@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from planner.common.quantities import value_of
 from planner.hardware.asked import cluster_table
 from planner.hardware.cluster import load_accelerator, load_node
 from planner.model.architecture import Model
+from planner.model.parameters import parameters_total
 from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
 from planner.scenarios.serving import ServingCase, ServingScenario
@@ -18,8 +20,9 @@ from planner.scenarios.tables import Table, Tables
 from planner.workload.resolve import as_model
 
 Method = Literal["pretrain", "finetune", "lora", "qlora"]
-TOKENS_PER_STEP = 4 * 2**20
-"""Global batch of pre-training where none is given: 4M tokens, as Llama 2 (arXiv 2307.09288, section 2)."""
+TOKENS_PER_STEP = ((1e9, 2**19), (5e9, 2**20), (math.inf, 4 * 2**20))
+"""(parameters below, tokens) of a step of pre-training where no batch is given: 0.5M up to 760M parameters and 1M up to 2.7B as
+GPT-3 (Brown et al. 2020, arXiv 2005.14165, table 2.1), 4M as Llama 2 from 7B on (arXiv 2307.09288, section 2)."""
 TOKENS_PER_GPU = 1024
 """Tokens of a step that each GPU gets at least: Llama 3.1 405B, 16M tokens on 16,384 GPUs (arXiv 2407.21783, section 3.4.1)."""
 TUNING_BATCH = 64
@@ -54,7 +57,8 @@ def _job(model: Model, cluster: Table, method: Method, given: Mapping[str, Any])
     node = load_node(str(cluster["node"])) if "node" in cluster else None
     num_gpus = cluster["num_gpus"] if node is None else cluster.get("num_nodes", 1) * node.num_gpus
     accelerator = load_accelerator(cluster["accelerator"] if node is None else node.accelerator)
-    tokens = max(TOKENS_PER_STEP, TOKENS_PER_GPU * num_gpus)
+    size = parameters_total(model)
+    tokens = max(next(tokens for below, tokens in TOKENS_PER_STEP if size < below), TOKENS_PER_GPU * num_gpus)
     wanted = TUNING_BATCH if method != "pretrain" else max(tokens // max(int(seq_len), 1), 1)
     if method == "pretrain" and tokens % max(int(seq_len), 1):  # a batch that divides into micro-batches
         wanted = 1 << (wanted.bit_length() - 1)

@@ -14,7 +14,7 @@ from command_line import GOOD, Run
 from planner.common.errors import PlannerError
 from planner.hardware.asked import accelerator_named, cluster_table
 from planner.hardware.cluster import load_accelerator
-from planner.scenarios.quick import parse_changes, scenario_toml
+from planner.scenarios.quick import parse_changes, quick_scenario, scenario_toml
 from planner.scenarios.scenario import read_scenario
 from planner.scenarios.shipped import scenario_names
 from planner.workload.resolve import as_cluster
@@ -112,6 +112,13 @@ def test_a_gpu_without_bf16_is_asked_in_fp16(run: Run) -> None:
     assert answer["job"]["precision"] == "fp16"
     assert answer["num_gpus"] == 2
     assert answer["job"]["seq_len"] == 1024  # what gpt2's position table holds
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("gpt2", 2**19), ("gpt2-large", 2**19), ("gpt2-xl", 2**20), ("llama-2-7b", 2**22)])
+def test_a_usual_batch_is_that_of_published_models_of_the_size(name: str, tokens: int) -> None:
+    """GPT-3 took 0.5M tokens for its 125M and 760M, 1M for its 1.3B (arXiv 2005.14165, table 2.1); Llama 2 7B 4M."""
+    job = quick_scenario(name, "8xh100", "pretrain", {}, {}).cases[0].tables["job"]
+    assert job["global_batch_size"] * job["seq_len"] == tokens
 
 
 def test_part_of_a_name_is_enough_where_it_means_one() -> None:
