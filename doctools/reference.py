@@ -41,7 +41,7 @@ JSON = {
 }
 """Command -> the call whose answer shows its names."""
 PYTHON = {
-    "Plans": ("plan", "candidates", "evaluate", "Plan", "Evaluation"),
+    "Plans": ("plan", "plan_many", "candidates", "evaluate", "Plan", "Evaluation"),
     "Questions": (
         "read_scenario",
         "Job",

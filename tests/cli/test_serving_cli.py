@@ -13,14 +13,13 @@ from places import ROOT
 
 from planner.cli.main import main
 from planner.hardware.cluster import Cluster, accelerator_names
-from planner.hardware.cluster import cluster as build_cluster
-from planner.hardware.custom_nodes import custom_node
 from planner.model.catalog import load_model
 from planner.scenarios.serving import read_serving_scenario
 from planner.serving import serve
 from planner.serving.curves import curve, load_curve
 from planner.serving.engine import engine_names, load_engine
 from planner.studies.sizing import Capacity, Purpose, Size, sizes
+from planner.workload.resolve import as_cluster
 
 Run = Callable[..., tuple[int, str, str]]
 SCENARIOS = sorted((ROOT / "scenarios" / "serving").glob("*.toml"))
@@ -56,8 +55,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     return call
 
 
-def custom(accelerator: str, num_gpus: int) -> Cluster:
-    return build_cluster(custom_node(accelerator, min(num_gpus, 8)), num_gpus=num_gpus)
+def so_many(accelerator: str, num_gpus: int) -> Cluster:
+    """What every command takes where nobody names a node."""
+    return as_cluster({"accelerator": accelerator, "num_gpus": num_gpus})
 
 
 def written(folder: Path, *changes: tuple[str, str], name: str = "question.toml") -> Path:
@@ -288,7 +288,7 @@ def test_a_size_is_the_fastest_cut_that_surely_fits() -> None:
     for tp in (1, 2, 4, 8):
         cut = {"tp": tp, "pp": row.num_gpus // tp, "dp": 1}
         d = serve(
-            model="llama-2-70b", cluster=custom(row.accelerator, row.num_gpus), serving={"prompt": 1536, "output": 512, **cut}
+            model="llama-2-70b", cluster=so_many(row.accelerator, row.num_gpus), serving={"prompt": 1536, "output": 512, **cut}
         )
         if d.fits and d.intervals["total_bytes"].probability_below(d.card_bytes) >= 0.95:
             rates.append(d.output_tokens_per_s or 0.0)
@@ -312,7 +312,7 @@ def test_serving_is_priced_at_capacity_within_the_latencies(run: Run) -> None:
         row = sizes("llama-3.1-70b", "serve", batch=Capacity(tpot_s=tpot), gpus=4, **asked).rows[0]
         d = serve(
             model="llama-3.1-70b",
-            cluster=custom(row.accelerator, 4),
+            cluster=so_many(row.accelerator, 4),
             serving={"prompt": 1536, "output": 512, "tp": 4, "dp": 1, "batch": row.batch},
         )
         assert row.cut != "tp 4" or (d.tpot_s or 1.0) <= tpot
