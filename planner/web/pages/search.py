@@ -98,15 +98,24 @@ def _form(tables: state.Tables) -> Wanted:
         t("search.objective"), OBJECTIVES, format_func=lambda n: t(f"search.by_{n}"), key=f"search.objective.{language()}"
     )
     now = inputs.num_gpus(tables)
-    gpus = middle.multiselect(t("search.gpus"), _counts(tables), default=[now], key=f"search.gpus.{card}.{now}")
+    some = t("in.any_of")
+    gpus = middle.multiselect(t("search.gpus"), _counts(tables), default=[now], key=f"search.gpus.{card}.{now}", placeholder=some)
     others = [name for name in accelerator_names() if name != "cpu"]
     cards = right.multiselect(
-        t("search.accelerators"), _first(card, others), default=[card] if card else [], key=f"search.cards.{card}"
+        t("search.accelerators"),
+        _first(card, others),
+        default=[card] if card else [],
+        key=f"search.cards.{card}",
+        placeholder=some,
     )
     left, middle, right = st.columns(3)
     stack = stack_name(tables)
     stacks = left.multiselect(
-        t("search.frameworks"), _first(stack, framework_names()), default=[stack], key=f"search.stacks.{stack}"
+        t("search.frameworks"),
+        _first(stack, framework_names()),
+        default=[stack],
+        key=f"search.stacks.{stack}",
+        placeholder=some,
     )
     limits = state.current().get("ask", {})
     deadline = middle.number_input(

@@ -317,7 +317,12 @@ def _pareto(found: Deployment, tables: state.Tables) -> None:
     here = inputs.card_of(tables)
     others = [name for name in inputs.all_cards() if name not in (here, "cpu")]
     names = st.multiselect(
-        t("serving.beside"), others, key="serving.beside", max_selections=MOST_LINES, format_func=inputs.card_label
+        t("serving.beside"),
+        others,
+        key="serving.beside",
+        max_selections=MOST_LINES,
+        format_func=inputs.card_label,
+        placeholder=t("in.any_of"),
     )
     lines, refused = [(here, _line(key_of(tables), found))], []
     for name in names:
