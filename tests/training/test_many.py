@@ -112,8 +112,16 @@ def test_a_question_without_a_layout_is_searched() -> None:
 
 
 def test_a_changed_field_of_a_catalog_model_is_a_column() -> None:
-    frame = pd.DataFrame({"model": "gpt2", "model.num_layers": [6, 12], "cluster": "a100-80gb", "layout.zero": 0,
-                          "job.seq_len": 256, "job.global_batch_size": 8})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "model": "gpt2",
+            "model.num_layers": [6, 12],
+            "cluster": "a100-80gb",
+            "layout.zero": 0,
+            "job.seq_len": 256,
+            "job.global_batch_size": 8,
+        }
+    )
     table = planner.plan_many(frame)
     assert table["parameters_total"].tolist() == [
         planner.plan(model={"base": "gpt2", "num_layers": n}, cluster="a100-80gb", layout={},
@@ -157,10 +165,14 @@ def test_variants_leave_nothing_behind_without_end() -> None:
     """Ten thousand variants cost what the first cost: what is kept without a bound does not grow, the rest stays in its bound."""
 
     def ask(start: int) -> None:
-        variants = [{"base": "gpt2", "name": f"variant {i}", "num_layers": 2 + i % 5, "ffn_hidden_size": 1024 + 8 * i}
-                    for i in range(start, start + 12)]  # fmt: skip
-        asked = [{"model": m, "cluster": "8xa100-80gb", "job": {"seq_len": 128 + i, "global_batch_size": 8}, "layout": {}}
-                 for i, m in enumerate(variants)]  # fmt: skip
+        variants = [
+            {"base": "gpt2", "name": f"variant {i}", "num_layers": 2 + i % 5, "ffn_hidden_size": 1024 + 8 * i}
+            for i in range(start, start + 12)
+        ]
+        asked = [
+            {"model": m, "cluster": "8xa100-80gb", "job": {"seq_len": 128 + i, "global_batch_size": 8}, "layout": {}}
+            for i, m in enumerate(variants)
+        ]
         assert planner.plan_many(asked)["fits"].all()
         assert all(planner.plan(**tables).fits for tables in asked[:4])
 
