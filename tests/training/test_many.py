@@ -124,10 +124,11 @@ def test_a_changed_field_of_a_catalog_model_is_a_column() -> None:
     )
     table = planner.plan_many(frame)
     assert table["parameters_total"].tolist() == [
-        planner.plan(model={"base": "gpt2", "num_layers": n}, cluster="a100-80gb", layout={},
-                     job={"seq_len": 256, "global_batch_size": 8}).parameters_total
+        planner.plan(
+            model={"base": "gpt2", "num_layers": n}, cluster="a100-80gb", layout={}, job={"seq_len": 256, "global_batch_size": 8}
+        ).parameters_total
         for n in (6, 12)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize(
