@@ -401,6 +401,8 @@ def test_tensorrt_llms_maxima_are_of_so_many_requests_and_of_attention_in_data_p
         **{**fields, "source": "another", "source_ref": ""}
     )  # attention in tensor parallel reads every key on all GPUs
     assert abs(np.log(predicted(run) / run.measured)) < 0.5 * abs(np.log(predicted(together) / run.measured))
+    told = row(**{**fields, "source": "another", "source_ref": "", "requests": "3000", "attention_data_parallel": "1"})
+    assert (told.requests, predicted(told)) == (run.requests, predicted(run)), "any file may say it in columns"
     endless = replace(run, requests=0)
     assert predicted(run, slots=2000) > predicted(endless, slots=2000)  # the last third of the places stay empty
     assert predicted(run, slots=1500) == pytest.approx(predicted(endless, slots=1500))

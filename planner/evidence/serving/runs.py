@@ -16,6 +16,7 @@ import numpy as np
 
 from planner.common.errors import PlannerError, near
 from planner.common.files import read_text
+from planner.evidence.cells import yes
 from planner.evidence.measured_runs import Refusal
 from planner.evidence.serving.names import accelerator_of, format_of, labels, model_of, require_modelled
 from planner.hardware.cluster import Cluster, load_accelerator
@@ -267,7 +268,9 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
 
 
 def _requests(row: Mapping[str, str]) -> int:
-    """How many requests were sent, by prompt and answer, where the publisher says it; 0 = not known."""
+    """How many requests were sent: the row's own word, else by prompt and answer what the publisher says; 0 = not known."""
+    if row.get("requests"):
+        return _count(row, "requests")
     lengths = f"{row['prompt_len']}/{row['output_len']}"
     return max((int(entry.get("requests", {}).get(lengths, 0)) for entry in _of_source(row)), default=0)
 
@@ -481,7 +484,8 @@ def _cut(row: Mapping[str, str], gpus: int) -> dict[str, int]:
     """tp as given; a device map or layer split is pp over all GPUs; what is left of the GPUs is pp."""
     tp = _count(row, "tp")
     if "EP set" in row.get("pp_ep", ""):
-        apart = any(entry.get("attention_data_parallel", False) for entry in _of_source(row))
+        published = any(entry.get("attention_data_parallel", False) for entry in _of_source(row))
+        apart = yes(row, "attention_data_parallel", default=published)
         return {"tp": 1 if apart else tp, "ep": tp}
     return {"tp": tp, "pp": max(gpus // tp, 1)}
 
