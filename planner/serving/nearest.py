@@ -42,6 +42,8 @@ def _candidates(times: Times) -> Iterator[dict[str, Any]]:
     for tp in (2, 4, 8, 16):
         if tp > s.tp and s.ep == 1 and gpus % (tp * s.pp) == 0:
             yield {"tp": tp, "dp": gpus // (tp * s.pp)}
+    for pp in (n for n in range(s.pp + 1, gpus // s.tp + 1) if gpus % (n * s.tp) == 0):
+        yield {"pp": pp, "dp": gpus // (s.tp * pp)}
     context = largest_context(setting, 1, longest_tokens(s.output), times.draft)
     prompt = context - int(longest_tokens(s.output))
     if s.prompt.kind == "fixed" and 0 < prompt < longest_tokens(s.prompt):
