@@ -429,6 +429,7 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
             "stream": lambda s: contextlib.nullcontext(), "graph": lambda g, **k: g.captured(device),
             "get_arch_list": lambda: ["sm_75", "sm_80", "sm_86", "sm_90"],
             "set_per_process_memory_fraction": lambda f, d=None: None,
+            "is_current_stream_capturing": lambda: False,  # a CUDA build of torch would ask the driver
         }  # fmt: skip
         for name, answer in answers.items():
             yield cuda, name, answer
