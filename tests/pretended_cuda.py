@@ -370,6 +370,9 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
         self.names = Names(self.device)
 
     def __enter__(self) -> Device:
+        # torch's optimizers load it in their first step, and it wants the real events
+        import torch._dynamo.device_interface  # noqa: F401
+
         from kernels import probes
 
         self.stack = contextlib.ExitStack()
@@ -429,7 +432,6 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
             "stream": lambda s: contextlib.nullcontext(), "graph": lambda g, **k: g.captured(device),
             "get_arch_list": lambda: ["sm_75", "sm_80", "sm_86", "sm_90"],
             "set_per_process_memory_fraction": lambda f, d=None: None,
-            "is_current_stream_capturing": lambda: False,  # a CUDA build of torch would ask the driver
         }  # fmt: skip
         for name, answer in answers.items():
             yield cuda, name, answer
@@ -437,6 +439,9 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
         yield cuda, "Stream", Stream
         yield cuda, "CUDAGraph", CUDAGraph
         yield torch.Tensor, "record_stream", lambda tensor, stream: None  # torch would ask for a real stream
+        # a CUDA build asks the driver whether the step is captured, by another function in each release
+        yield torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda optimizer: None
+        yield torch.optim.Optimizer, "_cuda_graph_capture_health_check", lambda optimizer: None
         yield cuda.nccl, "version", lambda: (2, 27, 3)
 
     def _kernels(self) -> Iterator[tuple[Any, str, Any]]:
