@@ -86,7 +86,9 @@ def _bottom_line() -> None:
     """The verdict first: how far off steps and memory were of runs whose source the fit had not seen, as in the README."""
     held_out = load_held_out()
     parts = []
-    for metric in ("step_time", "memory") if held_out is not None else ():
+    for metric in ("step_time", "memory"):
+        if held_out is None:
+            return
         some = held_out[(held_out["metric"] == metric) & (held_out["set"] == "training")]
         errors = (np.exp(-some["residual"]) - 1.0).abs()
         median, most = f"{errors.median():.1%}", f"{errors.quantile(0.9):.0%}"
