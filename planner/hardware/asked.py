@@ -42,6 +42,13 @@ def _is_node(name: str) -> bool:
     return True
 
 
+def _is_known(name: str) -> bool:
+    try:
+        return _is_node(name) or bool(accelerator_named(name))
+    except PlannerError:
+        return False
+
+
 def accelerator_named(name: str, field: str = "--on") -> str:
     """The catalog's accelerator that a name or a part of one means: h100 is h100-sxm5-80gb."""
     try:
@@ -60,7 +67,7 @@ def accelerator_named(name: str, field: str = "--on") -> str:
                 "{0} {1}: means any of {2}; name one.", field, name, ", ".join(found), field=field, value=name
             ) from None
         turned = re.fullmatch(r"(.+?)\s*x\s*(\d+)", name, flags=re.IGNORECASE)
-        if turned is not None:
+        if turned is not None and _is_known(turned[1]):
             raise PlannerError(
                 "{0} {1}: the number comes first: {2}x{3}.", field, name, turned[2], turned[1], field=field, value=name
             ) from None
