@@ -181,6 +181,11 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         experts=Experts(num="n_routed_experts", shared="n_shared_experts", first="first_k_dense_replace", first_default=1),
     ),
     "glm_moe_dsa": d(take=BIAS, more=own.indexed, experts=GLM_EXPERTS, ignore=("mlp_bias", "topk_method")),
+    "glm_ocr_text": d(
+        own={"attention_bias": False, "tie_word_embeddings": False},
+        fixed={"norms_per_layer": 4},
+        take={"qkv_bias": "attention_bias"},
+    ),
     "gpt_bigcode": d(fixed=PLAIN, more=own.gpt_bigcode, dropout=True),
     "gpt_neo": d(fixed={**PLAIN, "qkv_bias": False}, more=own.gpt_neo, window="own", dropout=True),
     "gptj": d(
