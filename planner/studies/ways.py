@@ -213,7 +213,7 @@ def _overloaded(answer: Deployment) -> str:
 def _cuts(
     tables: Mapping[str, Mapping[str, Any]], card: Accelerator, model: Model, num_gpus: int
 ) -> Iterator[dict[str, dict[str, Any]]]:
-    """The narrowest cut over tensor parallelism first, over layers where the engine has none; the GPUs that it leaves hold further
+    """The narrowest cut first, over matrices, or over layers where the engine cuts none; the GPUs that it leaves hold further
     replicas."""
     weights = tables["serving"].get("weights", "bf16")
     own = {"weights": "fp16"} if weights == "bf16" and "bf16" not in card.peak_flops_per_s else {}
