@@ -105,6 +105,7 @@ REACHABLE = (
     "serving/batching",
     "serving/closed_loop",
     "serving/curves",
+    "serving/cuts",
     "serving/deploy",
     "serving/disaggregated",
     "serving/engine",

@@ -103,7 +103,7 @@ def _busiest(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _own(events: list[dict[str, Any]], *, nested: bool) -> list[Event]:
     """Events in order of time; of ``nested`` operators the own time of each, without those that run inside it."""
     found: list[Event] = []
-    for thread in {e.get("tid") for e in events} if nested else {None}:
+    for thread in dict.fromkeys(e.get("tid") for e in events) if nested else (None,):
         here = [e for e in events if not nested or e.get("tid") == thread]
         here.sort(key=lambda e: (e["ts"], -e["dur"]))
         inside = [0.0] * len(here)

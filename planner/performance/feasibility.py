@@ -194,8 +194,13 @@ def length_notes(model: Model, job: Job) -> tuple[str, ...]:
     if not model.context_length or job.seq_len <= model.context_length:
         return ()
     return (
-        f"warning: job.seq_len = {job.seq_len} is beyond the context_length = {model.context_length} of {model.name}: the "
-        "model has not learned positions that far; extend its context (other rotary frequencies), or train on shorter sequences",
+        Message(
+            "warning: job.seq_len = {0} is beyond the context_length = {1} of {2}: the model has not learned positions that far; "
+            "extend its context (other rotary frequencies), or train on shorter sequences",
+            job.seq_len,
+            model.context_length,
+            model.name,
+        ),
     )
 
 

@@ -167,7 +167,7 @@ class _Book:
     def spread(self) -> float:
         """Standard deviation of log price over the comparable providers of an accelerator, pooled over accelerators."""
         squares, degrees = 0.0, 0
-        for accelerator in {p.accelerator for p in self.quotes}:
+        for accelerator in sorted({p.accelerator for p in self.quotes}):
             logs = np.log([p.usd_per_gpu_hour for p in market(accelerator, "on-demand")])
             if len(logs) >= FEWEST:
                 squares += float(np.var(logs)) * len(logs)
@@ -336,7 +336,7 @@ def _estimated(accelerator: str, term: str) -> Price:
         raise PlannerError(
             "price: the catalog has no quote for {0}; give price.usd_per_gpu_hour. With quotes: {1}.",
             accelerator,
-            near(accelerator, {p.accelerator for p in load_prices()}),
+            near(accelerator, sorted({p.accelerator for p in load_prices()})),
         )
     (intercept, *slopes), _, cards = _book().hedonic
     logarithm = intercept + float(np.dot(slopes, _features(load_accelerator(accelerator))))
@@ -448,8 +448,14 @@ def commitment_note(run_s: float, num_gpus: int, price: Price) -> tuple[str, ...
         return ()
     days = commitment(price.term).length_days
     return (
-        f"{price.term} binds for {days:g} days and the run takes {run_s / DAY_S:.3g}: ${beyond:,.0f} of the cost are hours that "
-        "nothing uses; give price.other_use, the share of them that other work uses",
+        Message(
+            "{0} binds for {1:g} days and the run takes {2:.3g}: ${3:,.0f} of the cost are hours that nothing uses; give "
+            "price.other_use, the share of them that other work uses",
+            price.term,
+            days,
+            run_s / DAY_S,
+            beyond,
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.model.mixers import state_heads
@@ -66,9 +67,15 @@ def with_cut(
     words = ", ".join(f"{name} = {getattr(best, name)}" for name in CUT if getattr(best, name) > 1)
     fit = sum(one[0] > 0 for one in found)
     if not certainty:
-        return best, (f"cut chosen: {words}, the widest replica; no cut of {len(found)} fits",)
-    aim = "output with these clients" if spec.clients is not None else "capacity"
-    return best, (f"cut chosen: {words}, the most {aim} of {fit} cuts that fit; serving.tp, pp, ep and dp name another",)
+        return best, (Message("cut chosen: {0}, the widest replica; no cut of {1} fits", words, len(found)),)
+    if fit == 1:
+        return best, (Message("cut chosen: {0}, the only one that fits; serving.tp, pp, ep and dp name another", words),)
+    aim = Message("output with these clients") if spec.clients is not None else Message("capacity")
+    return best, (
+        Message(
+            "cut chosen: {0}, the most {1} of the {2} cuts that fit; serving.tp, pp, ep and dp name another", words, aim, fit
+        ),
+    )
 
 
 def _shared(spec: Serving, times: Callable[[Serving], Times]) -> Serving:

@@ -307,8 +307,14 @@ def _crowded(load: Load | None) -> tuple[str, ...]:
         return ()
     lasts = load.num_requests / load.requests_per_s
     return (
-        f"serving.requests_per_s = {load.requests_per_s:g} takes {load.utilisation:.0%} of the capacity: so near it waits grow "
-        f"with the time that the load lasts; percentiles are those of num_requests = {load.num_requests}, {lasts:.0f} s of it",
+        Message(
+            "serving.requests_per_s = {0:g} takes {1:.0%} of the capacity: so near it waits grow with the time that the load "
+            "lasts; percentiles are those of num_requests = {2}, {3:.0f} s of it",
+            load.requests_per_s,
+            load.utilisation,
+            load.num_requests,
+            lasts,
+        ),
     )
 
 

@@ -103,7 +103,7 @@ def _require_encoder(setting: Setting) -> None:
 def _require_parts(setting: Setting) -> None:
     """``keep_16_bit`` names parts that the model has."""
     m = setting.model
-    layers = [t for kind in set(m.layer_kinds) for t in layer_parameters(m, kind)]
+    layers = [t for kind in sorted(set(m.layer_kinds)) for t in layer_parameters(m, kind)]
     have = {part_of(t.name) for t in (*layers, *embedding_parameters(m), *head_parameters(m))} - {None}
     for part in setting.serving.keep_16_bit or ():
         if part not in have:

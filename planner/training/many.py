@@ -293,7 +293,7 @@ def _kind(job: Job, model: Model) -> Job:
     """The job without what may be a column: its length, its batch and, where all of the model's work follows it, its sequence."""
     free: dict[str, Any] = {"global_batch_size": 1, "num_samples": None, "num_tokens": None, "num_steps": None, "num_epochs": 1.0}
     whole = model.cross_attention or job.images or job.teacher is not None
-    kinds = [model, *(model.of(kind) for kind in set(model.layer_kinds))]
+    kinds = [model, *(model.of(kind) for kind in sorted(set(model.layer_kinds)))]
     if not (whole or any(one.compress_ratio or one.index_num_heads or one.index_top_k for one in kinds)):
         free["seq_len"] = 1
     return job.model_copy(update=free)

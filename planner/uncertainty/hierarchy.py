@@ -203,7 +203,7 @@ def distances(table: Columns, metric: str = "step_time") -> Array:
 def unseen(table: Columns) -> Array:
     """1 for runs of a root framework that no other source has, else 0."""
     roots, sources = np.asarray(table["root"]).astype(str), np.asarray(table["source"]).astype(str)
-    of_root = {root: len(set(sources[roots == root].tolist())) for root in set(roots.tolist())}
+    of_root = {root: len(set(sources[roots == root].tolist())) for root in sorted(set(roots.tolist()))}
     return np.array([float(of_root[root] < 2) for root in roots.tolist()])
 
 

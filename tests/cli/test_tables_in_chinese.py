@@ -27,6 +27,8 @@ ASKED = (
     "own 8xh100 --years 1 --use 0.2",
     "serve serving/qwen-7b",
     "serve llama-3-70b --on h100 --details",
+    "serve llama-3-70b --on 2xrtx-3090 --engine llama.cpp --weights q4_k_m",
+    "serve llama-3-70b --on 8xh100 --clients 16",
     "prices list --term capacity-block",
     "prices show a100-sxm4-80gb",
     "hardware list",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import pickle
+import re
 
 import pytest
 from message_templates import PLANNER
@@ -44,6 +45,19 @@ def test_the_words_of_a_note_or_a_reason_are_a_template_too() -> None:
                 said += node.args if named in ("notes", "reasons") else []
             blanks = [n for one in said for n in ast.walk(one) if isinstance(n, ast.JoinedStr) and len(n.values) > 1]
             bad += [f"{path.relative_to(PLANNER)}:{one.lineno}" for one in blanks]
+    assert not bad, "write Message('{0} ...', value): " + ", ".join(bad)
+
+
+@pytest.mark.parametrize("package", ["lifecycle", "performance", "prices", "serving", "training", "uncertainty", "workload"])
+def test_no_sentence_of_a_numeric_package_is_an_fstring(package: str) -> None:
+    """Whatever it is returned through: seven words with a blank among them are a sentence, and could be said in English only."""
+    bad = []
+    for path in sorted((PLANNER / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr) and len(node.values) > 1:
+                text = " ".join(part.value for part in node.values if isinstance(part, ast.Constant))
+                if len(re.findall(r"\b[a-z]{2,}\b", text)) >= 7:
+                    bad.append(f"{path.relative_to(PLANNER)}:{node.lineno}")
     assert not bad, "write Message('{0} ...', value): " + ", ".join(bad)
 
 
