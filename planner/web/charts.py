@@ -48,6 +48,8 @@ COLUMNS: Any = alt.ExprRef("width < 450 ? 2 : 4")
 """Of a legend: fewer on a phone."""
 NARROW: Any = alt.ExprRef("width < 450 ? 135 : 190")
 """Pixels of a legend's text."""
+NO_ROOM = "width < 450 && datum.value < 0.13 * datum.edge"
+"""Where a figure would not stand inside its part of a bar: on a phone."""
 CONFIG = {
     "axis": {"labelFontSize": TEXT, "titleFontSize": TEXT},
     "legend": {"labelFontSize": TEXT, "titleFontSize": TEXT},
@@ -124,7 +126,10 @@ def _stacked(names: Sequence[str], colours: Sequence[str], axis: str, legend: st
         tooltip=[alt.Tooltip("name:N", title=" "), alt.Tooltip("part:N", title=legend), alt.Tooltip("shown:N", title=axis)],
     )
     inside = base.mark_text(aria=False).encode(
-        color=alt.Color("ink:N", scale=None), x=alt.X("middle:Q", title=axis), text="inside:N", detail="part:N"
+        color=alt.Color("ink:N", scale=None),
+        x=alt.X("middle:Q", title=axis),
+        text=alt.condition(NO_ROOM, alt.value(""), "inside:N"),
+        detail="part:N",
     )
     edge = base.mark_point(opacity=0, aria=False).encode(x=alt.X("max(edge):Q", title=axis), tooltip=alt.value(None))
     layers = [edge, bars, inside]

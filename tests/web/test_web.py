@@ -19,13 +19,16 @@ from streamlit.testing.v1 import AppTest  # noqa: E402
 
 import planner  # noqa: E402
 from planner.common.errors import PlannerError  # noqa: E402
+from planner.lifecycle.sensitivity import cash_flow  # noqa: E402
 from planner.model.catalog import load_model, model_names  # noqa: E402
 from planner.model.parameters import parameters_total  # noqa: E402
 from planner.scenarios.scenario import read_scenario  # noqa: E402
 from planner.training.memory_map import fit_map, moments  # noqa: E402
 from planner.training.remedies import remedies, scaling  # noqa: E402
 from planner.training.trainable import teachers  # noqa: E402
-from planner.web import charts, download, inputs_job, main, state, text  # noqa: E402
+from planner.web import charts, download, inputs_job, main, show, state, text  # noqa: E402
+from planner.web.answers import whole_run  # noqa: E402
+from planner.web.pages import run as run_page  # noqa: E402
 from planner.workload.adapters import check_targets  # noqa: E402
 from planner.workload.job import Job, Kind  # noqa: E402
 from planner.workload.tuning import Adapter  # noqa: E402
@@ -66,6 +69,71 @@ def test_the_page_shows_what_planner_plan_answers(app, tmp_path, capsys):
     assert figures(app, "tokens")[0] == f"{answer['tokens_per_s']:,.0f}"
     assert figures(app, "mfu")[0] == f"{answer['mfu']:.1%}"
     assert figures(app, "cost")[0] == f"${answer['cost_usd']:,.0f}"
+
+
+def opened(name):
+    """One page for itself: AppTest knows no st.navigation address."""
+
+    def script(name):
+        import importlib
+
+        import streamlit as st
+
+        from planner.web import state
+
+        state.current()
+        st.session_state["pages"] = {}
+        importlib.import_module(f"planner.web.pages.{name}").page()
+
+    test = AppTest.from_function(script, args=(name,), default_timeout=120).run()
+    assert not test.exception
+    return test
+
+
+def test_every_dollar_of_ask_and_of_the_whole_run_is_that_of_planner_run(tmp_path):
+    """The bill, the budget and their intervals; dollars by month add up to the bill."""
+    path = tmp_path / "s.toml"
+    path.write_text(download.scenario_toml(state.default_scenario()), encoding="utf-8")
+    scenario = read_scenario(path)
+    found = [case.outlook(case.plan()) for case in scenario.cases]
+    test = opened("run")
+    for key, name in (("total", "total_usd"), ("budget", "budget_usd")):
+        assert figures(test, key) == [f"${getattr(one.bill, name).expected:,.0f}" for one in found]
+    html = "".join(block.proto.body for block in opened("ask").get("html"))
+    first = found[0]
+    for money in (first.bill.budget_usd.expected, first.bill.budget_usd.lower, first.bill.budget_usd.upper):
+        assert f"${money:,.0f}" in html
+    for one in found:
+        months = cash_flow(one.run, one.bill)
+        assert sum(month.total_usd for month in months) == pytest.approx(one.bill.total_usd.expected)
+
+
+def test_dollars_by_month_are_drawn_where_a_run_lasts_several():
+    tables = {
+        "model": {"name": "llama-2-7b"},
+        "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": 8},
+        "job": {"seq_len": 4096, "global_batch_size": 256, "num_tokens": 4 * 10**11},
+    }
+    plan = planner.plan(**tables, explain=False)
+    drawn = run_page.cash_flow_figure("a", whole_run(tables, plan))
+    bill = whole_run(tables, plan).bill
+    assert len({row["month"] for row in drawn.rows}) > 2
+    assert sum(row["value"] for row in drawn.rows) == pytest.approx(bill.total_usd.expected)
+    tables["job"]["num_tokens"] = 10**9
+    short = planner.plan(**tables, explain=False)
+    assert run_page.cash_flow_figure("a", whole_run(tables, short)) is None
+
+
+def test_ends_of_a_range_share_their_unit_and_the_ends_of_a_bill_their_colours():
+    assert show.span("1.65 s", "3.21 s") == "1.65 to 3.21 s"
+    assert show.span("59.1 min", "1.2 h") == "59.1 min to 1.2 h"
+    rows = [
+        {"name": "a", "end": end, "from": 1.0, "to": to, "now": 1.0, "low": "", "high": ""}
+        for end, to in (("低端", 0), ("高端", 2))
+    ]
+    spec = charts.tornado("t", "", "", rows).spec
+    (scale,) = [layer["encoding"]["color"]["scale"] for layer in spec["layer"] if "color" in layer["encoding"]]
+    assert (scale["domain"], scale["range"]) == (["低端", "高端"], list(charts.GROUPS[:2]))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "scenarios").glob("*.toml")), ids=lambda p: p.stem)
