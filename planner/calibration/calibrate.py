@@ -22,7 +22,7 @@ from planner.hardware.measured_kernels import Kernel
 from planner.operators.row import FusedAttention, Matmul, Phase, Row
 from planner.performance.collectives import bus_factor
 from planner.performance.evaluation import evaluate
-from planner.performance.roofline import device_s
+from planner.performance.roofline import Device, device_s
 from planner.workload.framework import Framework, load_framework
 from planner.workload.layout import as_columns
 
@@ -268,14 +268,18 @@ def _matmul(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Cu
         "matmul_depth",
     )
     label = f"matrix multiply, {dtype}"
-    return _fit(label, samples, start, constants, lambda c: device_s(row, accelerator, c, dtype, dtype))
+    return _fit(label, samples, start, constants, lambda c: device_s(row, _device(accelerator, c, dtype)))
+
+
+def _device(accelerator: Accelerator, curves: Curves, dtype: str) -> Device:
+    return Device(accelerator=accelerator, curves=curves, dtype=dtype, unquantized=dtype)
 
 
 def _memory(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Curves, Fit | None, Sequence[str]]:
     samples = [s for s in record.measured("memory") if s.name in ("copy", "triad")]
     row = Row(name="stream", block="", phase="forward", bytes_moved=np.array([s.bytes for s in samples]), kernels=1.0)
     constants = ("memory_fraction", "memory_latency_s")
-    return _fit("memory", samples, start, constants, lambda c: device_s(row, accelerator, c, "fp32", "fp32"))
+    return _fit("memory", samples, start, constants, lambda c: device_s(row, _device(accelerator, c, "fp32")))
 
 
 def _attention(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Curves, Fit | None, Sequence[str]]:
@@ -286,7 +290,7 @@ def _attention(record: Record, accelerator: Accelerator, start: Curves) -> tuple
     rows = [_attention_row(s) for s in samples]
 
     def predict(curves: Curves) -> Array:
-        return np.array([float(device_s(row, accelerator, curves, dtype, dtype)) for row in rows])
+        return np.array([float(device_s(row, _device(accelerator, curves, dtype))) for row in rows])
 
     constants = ("attention_latency_s", "attention_forward_fraction", "attention_backward_fraction")
     return _fit(f"attention, {dtype}", samples, start, constants, predict)
@@ -329,7 +333,7 @@ def _grouped(record: Record, accelerator: Accelerator, start: Curves) -> tuple[C
     )
     constants = ("grouped_tokens", "grouped_fraction")
     label = f"grouped matrix multiply, {dtype}"
-    return _fit(label, samples, start, constants, lambda c: device_s(row, accelerator, c, dtype, dtype))
+    return _fit(label, samples, start, constants, lambda c: device_s(row, _device(accelerator, c, dtype)))
 
 
 def _host_s(record: Record) -> float | None:

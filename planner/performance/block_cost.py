@@ -16,7 +16,7 @@ from planner.operators.row import Group, Matmul, Phase, Row
 from planner.operators.setting import Setting
 from planner.operators.table import Table
 from planner.performance.collectives import collective_s, token_exchange_s
-from planner.performance.roofline import device_s, devices_s, measured_s, stacked
+from planner.performance.roofline import Device, device_s, devices_s, measured_s, stacked
 from planner.workload.framework import Framework
 
 GROUPS: tuple[Group, ...] = ("tp", "cp", "ep", "etp")
@@ -271,24 +271,23 @@ def _unhidden_s(row: Row, seconds: Array, beside_s: Array | None, framework: Fra
 
 def computes_s(rows: Sequence[Row], setting: Setting, cluster: Cluster, curves: Curves) -> list[Array]:
     """``compute_s`` of several rows."""
-    f = setting.framework
-    dtypes = (setting.precision.matmul, setting.unquantized_dtype)
-    how = (*dtypes, f.flash_attention, f.memory_rate, setting.job.scaling)
-    return devices_s(rows, setting.tp.shape, cluster.accelerator, curves, *how)
+    return devices_s(rows, setting.tp.shape, _device(setting, cluster, curves))
 
 
 def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
     """Seconds that a row keeps the device busy, on this stack and at this job's precision."""
-    f = setting.framework
-    return device_s(
-        row,
-        cluster.accelerator,
-        curves,
-        setting.precision.matmul,
-        setting.unquantized_dtype,
-        f.flash_attention,
-        f.memory_rate,
-        setting.job.scaling,
+    return device_s(row, _device(setting, cluster, curves))
+
+
+def _device(setting: Setting, cluster: Cluster, curves: Curves) -> Device:
+    return Device(
+        accelerator=cluster.accelerator,
+        curves=curves,
+        dtype=setting.precision.matmul,
+        unquantized=setting.unquantized_dtype,
+        flash=setting.framework.flash_attention,
+        elementwise_rate=setting.framework.memory_rate,
+        scaling=setting.job.scaling,
     )
 
 

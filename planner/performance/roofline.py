@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,33 +18,37 @@ from planner.workload.fp8_recipe import SCALINGS, Scaling
 TENSORWISE = SCALINGS["tensorwise"]
 
 
-def device_s(
-    row: Row,
-    accelerator: Accelerator,
-    curves: Curves,
-    dtype: str,
-    unquantized: str,
-    flash: int = 3,
-    elementwise_rate: float = 1.0,
-    scaling: Scaling = TENSORWISE,
-) -> Array:
-    """Seconds that ``row`` keeps the device busy, shape of its arrays.
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A chip under a stack, at a job's precision: what the seconds of a row depend on beside the row.
 
-    ``dtype`` is the matrix-multiply type of the job, ``unquantized`` that of attention; ``flash`` the
-    generation of the stack's fused attention, ``elementwise_rate`` of its memory-bound
-    kernels over streaming, ``scaling`` how it quantizes to FP8. Communication is not counted
-    here. Zero flops and zero kernels take no time.
+    ``dtype`` is the matrix-multiply type of the job, ``unquantized`` that of attention; ``flash`` the generation of the stack's
+    fused attention, ``elementwise_rate`` that of its memory-bound kernels over streaming, ``scaling`` how it quantizes to FP8.
     """
+
+    accelerator: Accelerator
+    curves: Curves
+    dtype: str
+    unquantized: str
+    flash: int = 3
+    elementwise_rate: float = 1.0
+    scaling: Scaling = TENSORWISE
+
+
+def device_s(row: Row, device: Device) -> Array:
+    """Seconds that ``row`` keeps the device busy, shape of its arrays. Communication is not counted here. Zero flops and zero
+    kernels take no time."""
+    accelerator, curves, scaling = device.accelerator, device.curves, device.scaling
     if isinstance(row.work, Matmul):
-        own = _own_dtype(row.work, accelerator, dtype)
+        own = _own_dtype(row.work, accelerator, device.dtype)
         law = _matmul_s(row, row.work, accelerator, curves, own, scaling)
         kept = bool(accelerator.measured_kernels)
         seconds: Number = _kept_s(row, row.work, accelerator, curves, own, law, scaling) if kept else law
     elif isinstance(row.work, FusedAttention):
-        rate = {1: curves.flash1_rate, 2: curves.flash2_rate}.get(flash, 1.0)
-        seconds = _attention_s(row, row.work, accelerator, curves, unquantized, rate)
+        rate = {1: curves.flash1_rate, 2: curves.flash2_rate}.get(device.flash, 1.0)
+        seconds = _attention_s(row, row.work, accelerator, curves, device.unquantized, rate)
     else:
-        seconds = _moved_s(row, row.rate, accelerator, curves, elementwise_rate)
+        seconds = _moved_s(row, row.rate, accelerator, curves, device.elementwise_rate)
     return np.asarray(seconds, dtype=float)
 
 
@@ -73,28 +78,19 @@ def stacked(values: Sequence[Number], shape: tuple[int, ...]) -> Array:
     return found
 
 
-def devices_s(
-    rows: Sequence[Row],
-    shape: tuple[int, ...],
-    accelerator: Accelerator,
-    curves: Curves,
-    dtype: str,
-    unquantized: str,
-    flash: int = 3,
-    elementwise_rate: float = 1.0,
-    scaling: Scaling = TENSORWISE,
-) -> list[Array]:
+def devices_s(rows: Sequence[Row], shape: tuple[int, ...], device: Device) -> list[Array]:
     """``device_s`` of several rows over layouts of ``shape``; the same bits, in fewer calls where the layouts are few."""
+    accelerator, curves = device.accelerator, device.curves
     if len(shape) != 1 or shape[0] > MOST_STACKED or accelerator.measured_kernels:
-        return [device_s(row, accelerator, curves, dtype, unquantized, flash, elementwise_rate, scaling) for row in rows]
+        return [device_s(row, device) for row in rows]
     found: dict[int, Array] = {}
     alike: dict[tuple[object, ...], list[int]] = {}
     for i, row in enumerate(rows):
         if isinstance(row.work, FusedAttention):
-            found[i] = device_s(row, accelerator, curves, dtype, unquantized, flash, elementwise_rate, scaling)
+            found[i] = device_s(row, device)
         elif isinstance(row.work, Matmul):
             gradient = row.phase == "backward", row.name.endswith("weight gradient")
-            alike.setdefault((_own_dtype(row.work, accelerator, dtype), row.work.grouped, *gradient), []).append(i)
+            alike.setdefault((_own_dtype(row.work, accelerator, device.dtype), row.work.grouped, *gradient), []).append(i)
         else:
             alike.setdefault((row.rate if isinstance(row.rate, float) else id(row.rate),), []).append(i)
     for key, members in alike.items():
@@ -102,9 +98,9 @@ def devices_s(
         one = several[0]
         together = _together(several, shape)
         if isinstance(together.work, Matmul):
-            seconds: Number = _matmul_s(together, together.work, accelerator, curves, str(key[0]), scaling)
+            seconds: Number = _matmul_s(together, together.work, accelerator, curves, str(key[0]), device.scaling)
         else:
-            seconds = _moved_s(together, one.rate, accelerator, curves, elementwise_rate)
+            seconds = _moved_s(together, one.rate, accelerator, curves, device.elementwise_rate)
         found.update(zip(members, np.asarray(seconds, dtype=float), strict=True))
     return [found[i] for i in range(len(rows))]
 

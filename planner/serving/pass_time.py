@@ -11,7 +11,7 @@ from planner.common.arrays import Array, Number
 from planner.hardware.curves import Curves
 from planner.operators.row import FusedAttention, Matmul, Row
 from planner.performance.collectives import collective_s
-from planner.performance.roofline import device_s
+from planner.performance.roofline import Device, device_s
 from planner.serving.rows import Phase, Shape, pass_rows
 from planner.serving.setting import Setting
 from planner.serving.speculative import expected_tokens
@@ -56,8 +56,11 @@ class Times:
             node, card = setting.cluster.node, setting.cluster.accelerator
             return np.asarray(row.bytes_moved / (node.host_link_bytes_per_s or card.host_link_bytes_per_s))
         curves = self._kernels[constants_of(setting, row)]
-        flash = engine.flash_attention
-        return device_s(row, setting.cluster.accelerator, curves, setting.compute_dtype, setting.compute_dtype, flash)
+        dtype = setting.compute_dtype
+        device = Device(
+            accelerator=setting.cluster.accelerator, curves=curves, dtype=dtype, unquantized=dtype, flash=engine.flash_attention
+        )
+        return device_s(row, device)
 
     def pass_time(self, shape: Shape) -> PassTime:
         """Seconds of a whole pass by part."""

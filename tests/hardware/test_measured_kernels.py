@@ -18,7 +18,7 @@ from planner.hardware.cluster import Accelerator, load_accelerator
 from planner.hardware.curves import curves_of
 from planner.hardware.measured_kernels import kernel
 from planner.operators.row import Matmul, linear
-from planner.performance.roofline import device_s, measured_s
+from planner.performance.roofline import Device, device_s, measured_s
 
 
 def card(**kept: float) -> Accelerator:
@@ -30,7 +30,7 @@ def card(**kept: float) -> Accelerator:
 def seconds(card: Accelerator, m: Any, n: float = 4096.0, k: float = 2048.0, **more: Any) -> list[Any]:
     """Of the forward product, the input's and the weight's gradient."""
     rows = linear("x", "b", Matmul(m=m, n=n, k=k, **more), width=2.0)
-    return [device_s(row, card, curves_of(card), "bf16", "bf16") for row in rows]
+    return [device_s(row, Device(accelerator=card, curves=curves_of(card), dtype="bf16", unquantized="bf16")) for row in rows]
 
 
 def test_a_measured_shape_answers_and_the_law_the_rest() -> None:

@@ -14,7 +14,7 @@ from planner.hardware.curves import curves_of, load_curves
 from planner.operators.row import Matmul, Row, alignment, linear
 from planner.performance.collectives import collective_s, distinct_places, token_exchange_s
 from planner.performance.evaluation import evaluate
-from planner.performance.roofline import device_s
+from planner.performance.roofline import Device, device_s
 from planner.workload.layout import Layout, as_columns
 
 
@@ -87,7 +87,7 @@ def test_padding_an_odd_vocabulary_is_faster(name: str) -> None:
 
     def seconds(vocabulary: float) -> float:
         row = linear("logits", "head", Matmul(m=4096.0, k=1024.0, n=vocabulary), width=2.0)[0]
-        return float(device_s(row, chip, curves, "fp16", "fp16"))
+        return float(device_s(row, Device(accelerator=chip, curves=curves, dtype="fp16", unquantized="fp16")))
 
     assert seconds(50304.0) < seconds(50257.0)
     flops = 2.0 * 4096 * 1024 * 50257
@@ -104,6 +104,6 @@ def test_fused_attention_pads_heads_to_the_next_kernel() -> None:
         work = FusedAttention(sequences=8.0, heads=16.0, queries=4096.0, keys=2048.0, qk_head_dim=head, value_head_dim=head)
         flops = 4.0 * 8 * 16 * 4096 * 2048 * head
         row = Row(name="fused attention", block="attention", phase="forward", flops=flops, work=work)
-        return float(device_s(row, chip, load_curves(chip.curves), "bf16", "bf16"))
+        return float(device_s(row, Device(accelerator=chip, curves=load_curves(chip.curves), dtype="bf16", unquantized="bf16")))
 
     assert seconds(128.0) / 128.0 < seconds(100.0) / 100.0
