@@ -148,3 +148,12 @@ def test_names_and_aliases_are_unique() -> None:
         for name in names:
             for alias in {name, *(a.lower().replace("_", "-").replace(" ", "-") for a in load(name).aliases)}:
                 assert found.setdefault(alias, name) == name, f"{alias} names {found[alias]} and {name}"
+
+
+def test_usable_memory_is_the_cards_own() -> None:
+    """What torch sees on a card is a little less than its memory: a reference must not carry over that of a smaller one."""
+    seen = {name: load_accelerator(name) for name in accelerator_names()}
+    parts = {
+        name: a.usable_memory_bytes / a.memory_bytes for name, a in seen.items() if a.usable_memory_bytes and a.vendor == "nvidia"
+    }
+    assert {name: round(part, 3) for name, part in parts.items() if not 0.9 <= part <= 1.0} == {}
