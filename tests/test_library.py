@@ -82,7 +82,6 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "allow": (lambda: asked(layout=None, allow=3), r"allow = 3: must be a list of names"),
     "allow within": (lambda: asked(layout=None, allow=[1]), r"allow = 1: must be text"),
     "questions": (lambda: planner.plan_many("x"), r"questions = 'x': must be a list of mappings or a frame"),
-    "ratios": (lambda: planner.ratios(None, None), r"plan = None: must be an answer of planner\.plan"),
     "no tables": (lambda: planner.tuning_choices(8), r"tables = 8: must be a table"),
     "tables without a job": (lambda: planner.tuning_choices({"model": MODEL, "cluster": CLUSTER}), r"job is missing"),
     "methods": (

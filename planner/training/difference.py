@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from planner.common.errors import PlannerError
 from planner.training.plan import Plan
 from planner.uncertainty.ratio import Ratio, ratio
 from planner.uncertainty.subject import Subject, movable_part
@@ -16,11 +15,6 @@ def ratios(plan: Plan, first: Plan) -> dict[str, Ratio]:
 
     Prices and numbers of steps are taken as certain: they scale the ratio of the step times.
     """
-    for field, given in (("plan", plan), ("first", first)):
-        if not isinstance(given, Plan):
-            raise PlannerError(
-                "{0} = {1!r}: must be an answer of planner.plan.", field, given, code="type", field=field, value=given
-            )
     step = ratio(plan.step_time_s, first.step_time_s, "step_time", plan.subject, first.subject)
     memory = ratio(
         plan.peak_total_bytes,
