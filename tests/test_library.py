@@ -78,6 +78,32 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "name and config": (lambda: asked(model={"name": "x", "config": "config.json"}), r"both given; give one"),
     "serving": (lambda: planner.serve(model=MODEL, cluster=CLUSTER, serving="fp8"), r"serving = 'fp8': must be a table"),
     "evaluate": (lambda: planner.evaluate(model=MODEL, cluster=CLUSTER, job=JOB, layouts=["tp2"]), r"layout 0 = 'tp2'"),
+    "objective": (lambda: planner.search(model=MODEL, cluster=CLUSTER, job=JOB, objective=5), r"objective = 5: must be text"),
+    "allow": (lambda: asked(layout=None, allow=3), r"allow = 3: must be a list of names"),
+    "allow within": (lambda: asked(layout=None, allow=[1]), r"allow = 1: must be text"),
+    "questions": (lambda: planner.plan_many("x"), r"questions = 'x': must be a list of mappings or a frame"),
+    "no tables": (lambda: planner.tuning_choices(8), r"tables = 8: must be a table"),
+    "tables without a job": (lambda: planner.tuning_choices({"model": MODEL, "cluster": CLUSTER}), r"job is missing"),
+    "methods": (
+        lambda: planner.tuning_choices({"model": MODEL, "cluster": CLUSTER, "job": JOB}, methods=8),
+        r"methods = 8: must be a list of names",
+    ),
+    "size for": (lambda: planner.sizes("gpt2", ["lora"]), r"--for \['lora'\]: must be one of"),
+    "size length": (lambda: planner.sizes("gpt2", "lora", seq_len="4k"), r"--seq-len 4k: must be a whole number"),
+    "size batch": (lambda: planner.sizes("gpt2", "lora", batch="8"), r"--batch 8: must be a whole number"),
+    "size framework": (lambda: planner.sizes("gpt2", "lora", framework=["x"]), r"--framework = \['x'\]: must be text"),
+    "size headroom": (lambda: planner.sizes("gpt2", "lora", headroom="10%"), r"--headroom 10%: must be from 0"),
+    "size most": (lambda: planner.sizes("gpt2", "lora", max_gpus=2.5), r"--max-gpus 2\.5: must be a whole number"),
+    "size gpus": (lambda: planner.sizes("gpt2", "lora", gpus="2"), r"--gpus 2: must be a whole number"),
+    "size job": (lambda: planner.sizes("gpt2", "lora", job=[1]), r"job = \[1\]: must be a table"),
+    "size on": (lambda: planner.sizes("gpt2", "lora", accelerator=8), r"--on = 8: must be text"),
+    "quote": (lambda: planner.find_price(None), r"accelerator = None: must be text"),
+    "quote's term": (lambda: planner.find_price("h100-sxm5-80gb", term=["spot"]), r"price\.term = \['spot'\]: must be text"),
+    "quote's provider": (lambda: planner.find_price("h100-sxm5-80gb", provider=8), r"price\.provider = 8: must be text"),
+    "catalog model": (lambda: planner.load_model(["gpt2"]), r"model\.name = \['gpt2'\]: must be text"),
+    "catalog node": (lambda: planner.load_node(None), r"cluster\.node = None: must be text"),
+    "catalog card": (lambda: planner.load_accelerator({}), r"cluster\.accelerator = {}: must be text"),
+    "catalog framework": (lambda: planner.load_framework([1]), r"framework\.name = \[1\]: must be text"),
     "scenario": (lambda: planner.read_scenario(None), r"scenario = None: must be the path"),
 }
 
@@ -85,8 +111,9 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
 @pytest.mark.parametrize("what", sorted(WRONG))
 def test_a_wrong_type_is_refused_in_words(what: str) -> None:
     ask, words = WRONG[what]
-    with pytest.raises(PlannerError, match=words):
+    with pytest.raises(PlannerError, match=words) as refused:
         ask()
+    assert refused.value.field
 
 
 def test_an_unknown_argument_of_search_is_python_s_own_error() -> None:

@@ -122,7 +122,7 @@ def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     >>> near("foo", ["megatron-core", "fsdp"])
     'known: fsdp, megatron-core'
     """
-    name = name[:LONGEST_NAME]
+    name = str(name)[:LONGEST_NAME]
     names = _nearest_first(name, known)
     close = [n for n in names if _likeness(name.lower(), n.lower()) >= NEAR]
     if close:
@@ -138,7 +138,7 @@ def one_of(name: str, known: Iterable[str]) -> str:
     >>> one_of("memry", ["cost", "time", "memory", "energy"])
     'must be one of memory, energy, time, cost'
     """
-    return Message("must be one of {0}", ", ".join(_nearest_first(name[:LONGEST_NAME], known)))
+    return Message("must be one of {0}", ", ".join(_nearest_first(str(name)[:LONGEST_NAME], known)))
 
 
 def _nearest_first(name: str, known: Iterable[str]) -> list[str]:
@@ -226,5 +226,18 @@ def _shortened(text: str, limit: int = 120) -> str:
 def as_text(value: Any, field: str) -> str:
     """``value`` where it is text; PlannerError that names the field otherwise."""
     if not isinstance(value, str):
-        raise PlannerError("{0} = {1!r}: must be text, a name in quotes.", field, value)
+        raise PlannerError("{0} = {1!r}: must be text, a name in quotes.", field, value, code="type", field=field, value=value)
     return value
+
+
+def as_texts(value: Any, field: str) -> tuple[str, ...]:
+    """The names of a list, or the one name that stands for a list of one; PlannerError that names the field otherwise.
+
+    >>> as_texts(["lora", "full"], "methods"), as_texts("lora", "methods")
+    (('lora', 'full'), ('lora',))
+    """
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, Iterable) or isinstance(value, Mapping):
+        raise PlannerError("{0} = {1!r}: must be a list of names in quotes.", field, value, code="type", field=field, value=value)
+    return tuple(as_text(name, field) for name in value)

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from planner.common.data import PROFILES
-from planner.common.errors import PlannerError, near
+from planner.common.errors import PlannerError, as_text, near
 from planner.common.message import Message
 from planner.common.references import Catalog, spelt
 from planner.common.spec import Spec, read_table
@@ -259,7 +259,7 @@ def _known() -> tuple[dict[str, Any], ...]:
 
 def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerator:
     """The accelerator of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
-    return _accelerator(_find("accelerators", field, name))
+    return _accelerator(_find("accelerators", field, as_text(name, field)))
 
 
 @cache
@@ -272,9 +272,13 @@ def _name(path: Path) -> str:
     return path.stem if path.parent.parent == PROFILES else str(path)
 
 
-@cache
 def load_node(name: str) -> Node:
     """The node type of that name (or TOML path), or ``workstation-4x-NAME``: so many cards of that name in one box."""
+    return _node(as_text(name, "cluster.node"))
+
+
+@cache
+def _node(name: str) -> Node:
     box = re.fullmatch(r"workstation-(\d+)x-(.+)", name.lower())
     if box and name.lower() not in _index("nodes"):
         return workstation(load_accelerator(box[2], "cluster.node"), int(box[1]))

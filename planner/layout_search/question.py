@@ -9,7 +9,7 @@ from typing import Any, Literal, Required, TypedDict, get_args
 
 import numpy as np
 
-from planner.common.errors import PlannerError, one_of
+from planner.common.errors import PlannerError, as_text, one_of
 from planner.common.message import Message, join_messages
 from planner.hardware.cluster import Accelerator, Cluster, Node, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
@@ -139,7 +139,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     allow: Iterable[str] = (),
 ) -> SearchQuestion:
     """Check and resolve what ``search`` takes."""
-    if objective not in get_args(Objective):
+    if as_text(objective, "objective") not in get_args(Objective):
         raise PlannerError("objective = {0!r}: {1}.", objective, one_of(objective, get_args(Objective)))
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise PlannerError("top = {0!r}: must be a whole number of at least 1.", top)

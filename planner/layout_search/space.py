@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, at_columns
-from planner.common.errors import PlannerError, one_of
+from planner.common.errors import PlannerError, as_texts, one_of
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.performance.pipeline import Stage, stages
@@ -53,7 +53,7 @@ MAX_COLUMNS = 5_000_000
 
 def allowed(names: Iterable[str]) -> frozenset[str]:
     """What ``allow`` admits; "all" admits everything. PlannerError for an unknown name."""
-    wanted = list(names)
+    wanted = as_texts(names, "allow")
     for name in wanted:
         if name not in (*UNUSUAL, "all"):
             raise PlannerError("allow = {0!r}: {1}.", name, one_of(name, (*UNUSUAL, "all")))

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from planner.common import data
-from planner.common.errors import PlannerError, near
+from planner.common.errors import PlannerError, as_text, near
 from planner.common.spec import read_table
 from planner.model.architecture import Model
 from planner.model.huggingface import model_from_config
@@ -19,12 +19,16 @@ def _files() -> dict[str, Path]:
     return {p.stem: p for p in sorted(CATALOG.glob("*.toml"))}
 
 
-@cache
 def load_model(name: str) -> Model:
     """The model of that catalog name, or of a path: ``.toml`` with our fields, ``.json`` with Hugging Face's.
 
     Raises PlannerError: unknown name (the near ones are listed), unreadable file, bad field.
     """
+    return _model_of(as_text(name, "model.name"))
+
+
+@cache
+def _model_of(name: str) -> Model:
     if name.endswith((".toml", ".json")):
         path = Path(name)
         data = read_table(path)

@@ -100,7 +100,11 @@ def find_price(
     comparable providers; a term that binds by paired ratio. An accelerator that nobody rents is estimated from those that
     are. Raises PlannerError that names what exists when the term, the provider or the region is unknown.
     """
-    if term not in TERMS:
+    as_text(accelerator, "accelerator")
+    for field, name in (("provider", provider), ("region", region), ("item", item)):
+        if name is not None:
+            as_text(name, f"price.{field}")
+    if as_text(term, "price.term") not in TERMS:
         raise PlannerError("price.term = {0!r}: {1}.", term, one_of(term, TERMS))
     now = today or clock.today()
     quotes = [p for p in load_prices() if p.accelerator == accelerator]

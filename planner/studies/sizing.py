@@ -12,9 +12,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from planner.common import clock
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, as_text
 from planner.common.message import Message
 from planner.common.progress import Progress
+from planner.common.spec import fields_of, whole_number
 from planner.hardware.asked import accelerator_named
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
 from planner.hardware.custom_nodes import described_cluster
@@ -184,11 +185,16 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     model or job.
     """
     the_model = as_model(model)
+    seq_len, batch, max_gpus, gpus = (whole_number(value) for value in (seq_len, batch, max_gpus, gpus))
+    for option, name in (("--weights", weights), ("--engine", engine), ("--framework", framework), ("--on", accelerator)):
+        if name is not None:
+            as_text(name, option)
+    job = None if job is None else fields_of(job, "job")
     most = batch if isinstance(batch, Capacity) else Capacity()
-    together = batch if isinstance(batch, int) else 1
+    together = 1 if batch is None or isinstance(batch, Capacity) else batch
     _require(purpose, seq_len, together, headroom, max_gpus)
-    if gpus is not None and not 1 <= gpus <= MOST_GPUS:
-        raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS)
+    if gpus is not None and not (_is_count(gpus) and 1 <= gpus <= MOST_GPUS):
+        raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
     names = accelerator_names() if accelerator is None else _named(accelerator)
     ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most)
     _check_question(the_model, purpose, seq_len, together, weights, engine, framework, job)
@@ -312,16 +318,24 @@ def _fewest(one: Callable[[int], Size | str], max_gpus: int) -> Size | str:
     return found
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _require(purpose: str, seq_len: int, batch: int, headroom: float, max_gpus: int) -> None:
-    if purpose not in PURPOSES:
-        raise PlannerError("--for {0}: must be one of {1}.", purpose, ", ".join(PURPOSES))
+    if not isinstance(purpose, str) or purpose not in PURPOSES:
+        raise PlannerError("--for {0}: must be one of {1}.", purpose, ", ".join(PURPOSES), field="--for", value=purpose)
     for option, value, least in (("--seq-len", seq_len, 2), ("--batch", batch, 1)):
-        if value < least:
-            raise PlannerError("{0} {1}: must be a whole number of at least {2}.", option, value, least)
-    if not 1 <= max_gpus <= MOST_GPUS:
-        raise PlannerError("--max-gpus {0}: must be a whole number from 1 to {1}.", max_gpus, MOST_GPUS)
-    if not 0.0 <= headroom < 1.0:
-        raise PlannerError("--headroom {0:g}: must be from 0 to less than 1.", headroom)
+        if not _is_count(value) or value < least:
+            raise PlannerError(
+                "{0} {1}: must be a whole number of at least {2}.", option, value, least, field=option, value=value
+            )
+    if not _is_count(max_gpus) or not 1 <= max_gpus <= MOST_GPUS:
+        raise PlannerError(
+            "--max-gpus {0}: must be a whole number from 1 to {1}.", max_gpus, MOST_GPUS, field="--max-gpus", value=max_gpus
+        )
+    if isinstance(headroom, bool) or not isinstance(headroom, int | float) or not 0.0 <= headroom < 1.0:
+        raise PlannerError("--headroom {0}: must be from 0 to less than 1.", headroom, field="--headroom", value=headroom)
 
 
 def _cluster(card: Accelerator, num_gpus: int) -> Cluster:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.common.errors import PlannerError, one_of
+from planner.common.errors import PlannerError, as_texts, one_of
 from planner.common.message import Message
 from planner.common.progress import Progress
+from planner.common.spec import fields_of
 from planner.hardware.cluster import Cluster, usable_bytes
 from planner.performance.evaluation import Evaluation
 from planner.performance.risk import RISK, fit_rule
@@ -63,10 +64,14 @@ def tuning_choices(
     The adapter is the scenario's, with ``rank`` and ``targets`` instead of its own where given. A scenario without [framework]
     takes the usual one of each method, as ``plan`` does. Raises PlannerError for a bad rank, target or method.
     """
+    methods, tables = as_texts(methods, "methods"), fields_of(tables, "tables")
+    for name in ("model", "cluster", "job"):
+        if tables.get(name) is None:
+            raise PlannerError("{0} is missing; a question needs model, cluster and job.", name, code="missing", field=name)
     jobs = _jobs(tables, rank, targets, methods)
     framework = tables.get("framework")
     rest = {k: v for k, v in tables.items() if k in ("model", "cluster", "layout", "price")}
-    rest |= {"risk": risk, "allow": tuple(allow)}
+    rest |= {"risk": risk, "allow": as_texts(allow, "allow")}
     found = []
     for method in methods:
         try:
@@ -84,8 +89,8 @@ def _jobs(
     """The scenario's job by each method."""
     unknown = [m for m in methods if m not in METHODS]
     if unknown:
-        raise PlannerError("--methods {0}: {1}.", unknown[0], one_of(unknown[0], METHODS))
-    job = dict(tables["job"])
+        raise PlannerError("--methods {0}: {1}.", unknown[0], one_of(unknown[0], METHODS), field="methods", value=unknown[0])
+    job = fields_of(tables["job"], "job")
     adapter = {**({"rank": RANK} if "adapter" not in job else _table(job["adapter"]))}
     adapter |= {"rank": rank} if rank is not None else {}
     adapter |= {"target_modules": targets} if targets is not None else {}
@@ -137,6 +142,10 @@ def memory_cells(
     ``batches`` are sequences on each data-parallel rank at a time. Where nothing fits, the layout that needs least
     is shown. ``progress`` is told (cells done, cells).
     """
+    methods, tables = as_texts(methods, "methods"), fields_of(tables, "tables")
+    for name in ("model", "cluster", "job"):
+        if tables.get(name) is None:
+            raise PlannerError("{0} is missing; a question needs model, cluster and job.", name, code="missing", field=name)
     jobs = _jobs(tables, rank, targets, methods)
     framework = tables.get("framework")
     cluster = as_cluster(tables["cluster"])

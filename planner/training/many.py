@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from planner.common.arrays import Array
-from planner.common.errors import PlannerError, near
+from planner.common.errors import PlannerError, as_texts, near
 from planner.common.message import join_messages
 from planner.common.progress import Progress
 from planner.hardware.cluster import Cluster
@@ -92,7 +92,7 @@ def plan_many(
     import pandas as pd
 
     check_risk(risk)
-    admitted = tuple(allow)
+    admitted = as_texts(allow, "allow")
     asked, index = _asked(questions)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(asked), BLOCK):
@@ -150,9 +150,21 @@ def _alone(tables: Mapping[str, Any], risk: float, allow: Iterable[str]) -> dict
         return _error_row(error)
 
 
+def _require_many(questions: Any) -> None:
+    if isinstance(questions, str | Mapping) or not isinstance(questions, Iterable):
+        raise PlannerError(
+            "questions = {0!r}: must be a list of mappings or a frame.",
+            questions,
+            code="type",
+            field="questions",
+            value=questions,
+        )
+
+
 def _asked(questions: pd.DataFrame | Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], Any]:
     """(questions as mappings, the frame's index)."""
     if not hasattr(questions, "to_dict"):
+        _require_many(questions)
         rows = list(questions)
         for i, row in enumerate(rows):
             if not isinstance(row, Mapping):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from planner.common import data
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, as_text
 from planner.common.references import Catalog
 from planner.common.spec import Spec
 
@@ -186,9 +186,13 @@ EXPANDABLE_FRAGMENTATION = 0.02
 """Reserved over allocated - 1 where segments grow page by page: pages of 2 MiB, and what is rounded up. Assumed."""
 
 
-@cache
 def load_framework(name: str, field: str = "framework.name") -> Framework:
     """The framework of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
+    return _framework(as_text(name, field), field)
+
+
+@cache
+def _framework(name: str, field: str) -> Framework:
     path = FRAMEWORKS.path(name, field)
     return Framework.build(FRAMEWORKS.table(name if name.endswith(".toml") else path.stem), str(path))
 
