@@ -287,8 +287,8 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
     if nested is None and kind in NESTED_ONLY:
         outside, text = tuple(key for key in text if ARCHITECTURE.search(key)), {}
     named = text.pop("model_type", default)
-    known = (*FAMILIES, *READERS, *TEXT_TYPES, *ALIASES, *REFUSED)
-    named = default if named == kind or named not in known else named
+    known = (*FAMILIES, *READERS, *TEXT_TYPES, *ALIASES)
+    named = default if named not in known and str(named).startswith(kind) else named  # the outer type's own name of its text
     text.pop("architectures", None)
     text.pop("use_bidirectional_attention", None)  # of an image's tokens, which are few
     text["tie_word_embeddings"] = _tied(config, text, kind)

@@ -221,10 +221,10 @@ EITHER_TIES = frozenset(("qwen2_5_vl", "qwen2_vl", "glm4v", "glm4v_moe", "llava"
 TEXT_TYPES = {
     "qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe", "qwen2_5_vl_text": "qwen2", "qwen2_vl_text": "qwen2",
     "glm4v_moe_text": "glm4_moe", "glm4v_text": "glm4", "kimi_k2": "deepseek_v3",
-    "qwen2_5_omni_text": "qwen2", "qwen3_omni_moe_text": "qwen3_moe", "granite_docling_text": "granite",
+    "qwen2_5_omni_text": "qwen2", "granite_docling_text": "granite",
     "granite4_vision_text": "granite", "hunyuan_vl_text": "hunyuan_v1_dense", "paddleocr_vl_text": "ernie4_5",
     "emu3_text_model": "llama", "exaone4_5_text": "exaone4",
-}  # fmt: skip  # fmt: skip
+}  # fmt: skip
 """Text parts that are read as another family."""
 
 
