@@ -22,7 +22,7 @@ from planner.hardware.cluster import Cluster, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.model.architecture import Model
-from planner.workload.framework import Framework, framework_names, load_framework
+from planner.workload.framework import CORE_ATTENTION, Framework, framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import RECOMPUTE, Layout
 
@@ -299,8 +299,8 @@ def _framework(row: Mapping[str, str], start: Framework) -> Framework:
         if not (kernel == "standard" and start.attention_kernel == "eager"):
             changes["attention_kernel"] = kernel
     modules = _recompute_modules(row)
-    if modules:
-        changes["recompute_modules"] = modules
+    if modules or start.usual_recompute_modules:  # measured runs that name none redid the attention core, Megatron's default
+        changes["recompute_modules"] = modules or CORE_ATTENTION
     changes |= _experts_and_rotary(row, start)
     changes |= _releases(row, start)
     if not yes(row, "overlap_grad_reduce", default=True) and start.overlap_gradient_reduction > 0:

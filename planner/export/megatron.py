@@ -11,6 +11,7 @@ from planner.common.message import Message
 from planner.export.common import chunk_sizes, degrees, num_steps, options, refuse, script, torchrun
 from planner.model.architecture import Model
 from planner.training.plan import Plan
+from planner.workload.framework import modules_of
 
 CHECKED = "Megatron-LM with Megatron-Core 0.15"
 OPTIMIZERS = {"adamw": "adam", "sgd": "sgd", "muon": "muon"}
@@ -241,7 +242,7 @@ def memory_arguments(plan: Plan) -> dict[str, Any]:
     full = x.recompute == "full"
     return {
         "recompute-granularity": None if x.recompute == "none" else x.recompute,
-        "recompute-modules": " ".join(sorted(plan.framework.recompute_modules)) if x.recompute == "selective" else None,
+        "recompute-modules": " ".join(sorted(modules_of(plan.framework))) if x.recompute == "selective" else None,
         "recompute-method": "uniform" if full else None,
         "recompute-num-layers": 1 if full else None,
         "optimizer-cpu-offload": x.offload_optimizer,

@@ -20,6 +20,7 @@ from planner.export.megatron import (
     training_arguments,
 )
 from planner.training.plan import Plan
+from planner.workload.framework import modules_of
 
 CHECKED = "Megatron-Bridge 0.2 with Megatron-Core 0.16"
 PRECISIONS = {
@@ -70,7 +71,7 @@ def config(plan: Plan) -> dict[str, Any]:
             **({name.replace("-", "_"): said for name, said in dispatcher_arguments(f.dispatcher).items()} if expert else {}),
             "seq_length": job.seq_len,
             "recompute_granularity": {"none": None, "selective": "selective", "full": "full"}[x.recompute],
-            "recompute_modules": sorted(f.recompute_modules) if x.recompute == "selective" else None,
+            "recompute_modules": sorted(modules_of(f)) if x.recompute == "selective" else None,
             "recompute_method": "uniform" if full else None,
             "recompute_num_layers": 1 if full else None,
             "cpu_offloading": True if offload else None,

@@ -13,7 +13,7 @@ from planner.launchfiles.models import described_model, model_table, torchtitan_
 from planner.launchfiles.numbers import names_of, whole
 from planner.launchfiles.understanding import Said, shown
 from planner.workload.fp8_recipe import Fp8Recipe
-from planner.workload.framework import load_framework
+from planner.workload.framework import CORE_ATTENTION, load_framework
 from planner.workload.resolve import as_model
 
 Tables = dict[str, dict[str, Any]]
@@ -186,9 +186,8 @@ def _recomputation(said: Said) -> None:
             said.unmodelled.append(
                 f"cpu-offloading-num-layers = {f['said.offloaded_layers']}: activations of all layers are offloaded"
             )
-    modules = f.get("said.recompute_modules")
-    if modules is not None and f.get("layout.recompute") == "selective":
-        f["framework.recompute_modules"] = frozenset(names_of(modules))
+    if f.get("layout.recompute") == "selective":
+        _redone_modules(said)
     per_chunk = f.get("said.recompute_layers")
     if f.get("said.recompute_method") == "block" and f.get("layout.recompute") == "full":
         said.unmodelled.append(
@@ -196,6 +195,15 @@ def _recomputation(said: Said) -> None:
         )
     elif f.get("layout.recompute") == "full" and isinstance(per_chunk, int) and per_chunk > 1:
         said.unmodelled.append(f"recompute-num-layers = {per_chunk}: one input is kept for so many layers: less memory")
+
+
+def _redone_modules(said: Said) -> None:
+    """framework.recompute_modules: as said, else Megatron-Core's default, which is not what the planner takes as usual."""
+    modules = said.fields.get("said.recompute_modules")
+    if modules is not None:
+        said.fields["framework.recompute_modules"] = frozenset(names_of(modules))
+    elif "model.num_experts" in said.fields and load_framework(_framework(said)).usual_recompute_modules:
+        said.fields["framework.recompute_modules"] = CORE_ATTENTION
 
 
 def _experts(said: Said) -> None:

@@ -26,7 +26,7 @@ from planner.model.architecture import Model
 from planner.performance.pipeline import Stage, stages
 from planner.workload.adapters import tuned_model
 from planner.workload.dispatch import stack_on
-from planner.workload.framework import Framework
+from planner.workload.framework import CORE_ATTENTION, Framework, modules_of
 from planner.workload.job import Job
 from planner.workload.layout import FIELDS, RECOMPUTE, SCHEDULE, Layouts
 
@@ -220,7 +220,11 @@ class LayoutGrid:
     @cached_property
     def _recompute(self) -> list[int]:
         runs = stack_on(self.framework, self.cluster, self.model)
-        idle = runs.attention_kernel == "flash" and runs.selective_recompute == "attention_core"
+        idle = (
+            runs.attention_kernel == "flash"
+            and runs.selective_recompute == "attention_core"
+            and modules_of(runs) == CORE_ATTENTION
+        )
         selective = self._has("selective_recompute") and (not idle or "idle-recompute" in self.allow)
         return [i for i, r in enumerate(RECOMPUTE) if r != "selective" or selective]
 

@@ -24,6 +24,7 @@ from planner.operators.streams import streams
 from planner.operators.teacher import distillation_loss, teacher_rows
 from planner.operators.tower import tower_rows
 from planner.operators.weights import local_parameters
+from planner.workload.framework import modules_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,7 @@ def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ..
     if setting.framework.selective_recompute == "alternate_matmuls":
         return _alternate_recomputation(setting, rows)
     redo_full, redo_selective = setting.full_recompute, setting.core_recompute
-    modules = setting.framework.recompute_modules
+    modules = modules_of(setting.framework)
     needed = _needed_again(setting, rows)
     result: list[Row] = []
     again: list[Row] = []

@@ -156,10 +156,11 @@ def layout_words(layout: Layout) -> str:
     words += [Message("experts over {0}", layout.ep)] if layout.ep > 1 else []
     words += [Message("each expert over {0}", layout.etp)] if layout.etp > 1 else []
     words += ["sequence parallel"] if layout.sequence_parallel else []
-    words += [Message("ZeRO-{0}", layout.zero)] if layout.zero else []
+    alone = (layout.dp or 2) * layout.cp == 1  # nothing to shard over, as FSDP on one GPU
+    words += [Message("ZeRO-{0}", layout.zero)] if layout.zero and not alone else []
     words += [Message("sharded over {0}", layout.shard_group_size)] if layout.shard_group_size else []
     words += [Message("micro-batch {0}", layout.micro_batch_size)]
-    words += [{"none": "nothing recomputed", "selective": "attention recomputed", "full": "all recomputed"}[layout.recompute]]
+    words += [{"none": "nothing recomputed", "selective": "recomputed in part", "full": "all recomputed"}[layout.recompute]]
     words += ["zero-bubble schedule"] if layout.schedule == "zero-bubble" else []
     offloaded = [name for name in ("optimizer", "parameters", "activations") if getattr(layout, f"offload_{name}")]
     words += [Message("{0} offloaded to the host", join_messages(" and ", offloaded))] if offloaded else []

@@ -107,7 +107,7 @@ def question_notes(model: Model, cluster: Cluster, named: Framework, job: Job, l
     return (
         *notes,
         *cluster_notes(cluster),
-        *stack_notes(named, cluster, model, layout.ep),
+        *stack_notes(named, cluster, model, layout),
         *model.reading_notes,
         *length_notes(model, job),
         *tower_notes(model, job),

@@ -49,6 +49,8 @@ def sharding_framework(usual: Framework, cluster: Cluster, job: Job, risk: float
     fsdp = load_framework("fsdp")
     if usual.name == fsdp.name or not _able(fsdp, cluster, job):
         return None
+    if cluster.num_gpus == 1 and job.frozen:  # nothing to shard, and the states of adapters are too small to move
+        return None
     why = Message(
         "framework chosen: {0}; no layout of {1}, the usual one, fits with a probability of {2}; name another in [framework]",
         fsdp.name,

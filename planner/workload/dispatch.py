@@ -8,7 +8,8 @@ from planner.common.message import Message
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.workload.attention import attention_notes, attention_on, compute_capability
-from planner.workload.framework import Framework
+from planner.workload.framework import Framework, Module, modules_of
+from planner.workload.layout import Layout
 
 NODE_GPUS = 8
 """GPUs that NVLink joins in one server at most; a larger domain is a rack (NVL72)."""
@@ -40,16 +41,41 @@ def _by_fabric(framework: Framework, cluster: Cluster) -> Framework:
     return framework.replaced(dispatcher="hybridep" if max(spans) > NODE_GPUS else "deepep")
 
 
+@lru_cache(maxsize=256)
+def _redoing(framework: Framework, modules: frozenset[Module]) -> Framework:
+    return framework.replaced(recompute_modules=modules)
+
+
+def modules_on(framework: Framework, model: Model) -> Framework:
+    """The framework with what selective recomputation redoes of a mixture of experts where nobody says it.
+
+    Fused attention keeps nothing that a second run would spare. What mixtures of experts spare instead, norms, activations of
+    experts and up-projections of latent attention, costs little (DeepSeek-V3, arXiv:2412.19437, section 3.2.3;
+    NVIDIA-NeMo/Megatron-Bridge, docs/training/moe-optimization.md).
+    """
+    usual = framework.usual_recompute_modules
+    if not usual or framework.recompute_modules is not None or not model.num_experts or framework.attention_kernel != "flash":
+        return framework
+    latent = any(model.of(kind).attention == "mla" for kind in set(model.layer_kinds))
+    return _redoing(framework, frozenset(m for m in usual if m != "mla_up_proj" or latent))
+
+
 def stack_on(framework: Framework, cluster: Cluster, model: Model) -> Framework:
-    """The framework with the attention kernel and the dispatcher that it runs on the cluster."""
-    return dispatcher_on(attention_on(framework, cluster.accelerator, model.attention_sinks, model.position_bias), cluster, model)
+    """The framework with the attention kernel, the recomputed modules and the dispatcher that it runs on the cluster."""
+    fused = attention_on(framework, cluster.accelerator, model.attention_sinks, model.position_bias)
+    return dispatcher_on(modules_on(fused, model), cluster, model)
 
 
-def stack_notes(framework: Framework, cluster: Cluster, model: Model, ep: int) -> tuple[str, ...]:
+def stack_notes(framework: Framework, cluster: Cluster, model: Model, layout: Layout) -> tuple[str, ...]:
     """What a reader should know of what ``stack_on`` chose."""
     notes = attention_notes(framework, cluster.accelerator, model.attention_sinks, model.position_bias)
-    runs = dispatcher_on(framework, cluster, model).dispatcher
-    if framework.dispatcher != "auto" or ep == 1 or runs not in LIBRARIES:
+    stack = stack_on(framework, cluster, model)
+    if layout.recompute == "selective" and stack.recompute_modules not in (None, framework.recompute_modules):
+        modules = ", ".join(sorted(modules_of(stack)))
+        redone = Message("recomputed: {0}, as usual for mixtures of experts; framework.recompute_modules says otherwise", modules)
+        notes = (*notes, redone)
+    runs = stack.dispatcher
+    if framework.dispatcher != "auto" or layout.ep == 1 or runs not in LIBRARIES:
         return notes
     said = Message(
         "experts' tokens travel by {0}, the usual choice on {1}; where it is not installed: framework.dispatcher = alltoall",

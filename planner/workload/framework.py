@@ -42,6 +42,7 @@ Feature = Literal[
 
 
 Module = Literal["core_attn", "layernorm", "moe_act", "mla_up_proj", "mlp", "moe"]
+CORE_ATTENTION: frozenset[Module] = frozenset(("core_attn",))
 
 
 class Framework(Spec):
@@ -96,8 +97,9 @@ class Framework(Spec):
     checkpoint_stops_early: bool = False  # full recomputation ends with the last tensor that the backward pass needs
     gathers_input_again: bool = False  # sequence parallelism keeps a shard of each linear layer's input, gathered once more
     selective_recompute: Literal["attention_core", "alternate_matmuls"] = "attention_core"  # what "selective" redoes
-    # what "selective" redoes, as Megatron-Core's --recompute-modules
-    recompute_modules: frozenset[Module] = frozenset(("core_attn",))
+    # what "selective" redoes, as Megatron-Core's --recompute-modules; None: as ``workload.dispatch`` says
+    recompute_modules: frozenset[Module] | None = None
+    usual_recompute_modules: tuple[Module, ...] = ()  # of mixtures of experts whose attention is fused
     elementwise_rate: Annotated[float, Field(gt=0, le=1)] = 1.0  # of this stack's unfused kernels, over streaming bandwidth
 
     # adapters on a frozen model
@@ -208,3 +210,8 @@ def framework_names() -> list[str]:
 def lineage(name: str) -> tuple[str, ...]:
     """A framework and those that it is based on."""
     return FRAMEWORKS.lineage(name) if name in FRAMEWORKS.names() else (name,)
+
+
+def modules_of(framework: Framework) -> frozenset[Module]:
+    """What selective recomputation redoes: the attention core where nothing else is said (Korthikanti et al. 2022, section 5)."""
+    return CORE_ATTENTION if framework.recompute_modules is None else framework.recompute_modules

@@ -18,7 +18,10 @@ from planner.layout_search.ranking import complexity, kinds
 from planner.layout_search.search import run_search, search_all, searched
 from planner.performance.risk import RISK, FitRule, chance, fit_rule
 from planner.uncertainty.interval import Interval
+from planner.workload.dispatch import stack_on
+from planner.workload.framework import modules_of
 from planner.workload.layout import Layout, as_columns
+from planner.workload.resolve import as_model
 
 STACKS = ("megatron-core", "fsdp", "deepspeed-zero")
 GIBS = (1.6, 2.0, 2.4, 3.2, 80.0)
@@ -239,3 +242,31 @@ def test_an_unusual_layout_is_not_taken_for_a_hair() -> None:
     assert not answer.layout.offload_optimizer
     moved = planner.plan(**asked, layout={"recompute": "full", "zero": 2, "offload_optimizer": True}, explain=False)
     assert answer.fit_probability < moved.fit_probability < answer.fit_probability + RISK
+
+
+def test_mixtures_of_experts_are_offered_the_modules_that_published_runs_recompute() -> None:
+    """DeepSeek-V3 redoes norms, up-projections of latent attention and SwiGLU (arXiv:2412.19437, section 3.2.3): selective
+    recomputation, which fused attention makes idle for dense models, spares bytes of experts and costs less than all."""
+    stack, card = framework("megatron-core"), cluster("dgx-h100", num_gpus=8)
+    dense, experts = stack_on(stack, card, model(LLAMA)), stack_on(stack, card, model(MIXTRAL))
+    assert modules_of(dense) == {"core_attn"}
+    assert modules_of(experts) == {"layernorm", "moe_act"}
+    assert modules_of(stack_on(stack, card, as_model("deepseek-v3"))) == {"layernorm", "moe_act", "mla_up_proj"}
+    said = stack.replaced(recompute_modules=frozenset(("moe",)))
+    assert modules_of(stack_on(said, card, model(MIXTRAL))) == {"moe"}
+    asked: dict[str, Any] = {"model": "mixtral-8x7b", "cluster": {"node": "dgx-h100", "num_gpus": 32}, "framework": stack}
+    asked["job"] = {"seq_len": 4096, "global_batch_size": 256}
+    plain, part, whole = (
+        planner.plan(**asked, layout={"ep": 8, "pp": 4, "zero": 1, "recompute": words}, explain=False)
+        for words in ("none", "selective", "full")
+    )
+    assert plain.memory_bytes["activations"] > part.memory_bytes["activations"] > whole.memory_bytes["activations"]
+    assert plain.step_time_s < part.step_time_s < (plain.step_time_s + whole.step_time_s) / 2.0
+    assert any("layernorm, moe_act" in note for note in part.notes)
+
+
+def test_nothing_is_sharded_on_one_gpu() -> None:
+    """A layout of one replica has no ranks to shard over, whatever stage its stack is set to."""
+    assert "zero" not in Layout(dp=1, zero=2).label
+    assert "zero2" in Layout(dp=2, zero=2).label
+    assert "zero3" in Layout(dp=1, cp=2, zero=3).label

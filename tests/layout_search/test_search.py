@@ -136,14 +136,20 @@ def test_search_equals_brute_force(
 
 def assert_recommended_is_the_simplest_of_equals(every: list[dict[str, Any]], result: SearchResult) -> None:
     """By hand: of all within 2 % (in steps of a quarter percent) the fewest kinds, experts whole before experts cut, least
-    offload, fewest chunks, most room; of all as good in dollars or watts those that are as fast."""
+    offload, fewest chunks, least recomputation, most room; of all as good in dollars or watts those that are as fast."""
     names = [f.name for f in fields(Layouts)]
 
     def complexity(row: dict[str, Any]) -> tuple[float, ...]:
         x = dict(zip(names, row["layout"], strict=True))
         kinds = sum(x[n] > 1 for n in ("tp", "pp", "cp", "ep", "etp"))
         away = x["offload_optimizer"] + x["offload_activations"]
-        return (kinds + (x["shard_group_size"] > 0) + away, x["etp"] > 1, away, x["vpp"] + (x["schedule"] == 2), row["point"][2])
+        return (
+            kinds + (x["shard_group_size"] > 0) + away,
+            x["etp"] > 1,
+            away,
+            x["vpp"] + (x["schedule"] == 2) + 0.4 * x["recompute"],
+            row["point"][2],
+        )
 
     step = [np.floor(np.log(r["value"]) / np.log(1.02) * 8) for r in every]
     equals = [r for r, s in zip(every, step, strict=True) if s < min(step) + 8]
