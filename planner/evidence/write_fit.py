@@ -14,7 +14,7 @@ from planner.evidence.fit import Constant, Fit
 from planner.evidence.held_out import TABLE, Held, load_held_out, uncertainty_text
 from planner.hardware.curves import CURVES, load_curves
 from planner.uncertainty.effects import UNCERTAINTY, load_effects
-from planner.workload.framework import FRAMEWORKS, load_framework
+from planner.workload.framework import FRAMEWORKS, forget_frameworks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,8 +27,8 @@ def write_fit(found: Fit, source: str, date: str) -> list[Path]:
     its date too, so that the same runs give the same files on any day. What refers to it follows when it is next read.
     """
     changed = written(constants_written(found, lambda c: CURVES if c.curves else FRAMEWORKS, source, date))
-    for read_before in (load_framework, load_curves):
-        read_before.cache_clear()
+    forget_frameworks()
+    load_curves.cache_clear()
     CURVES.clear()
     return changed
 

@@ -201,6 +201,11 @@ def _framework(name: str, field: str) -> Framework:
     return Framework.build(FRAMEWORKS.table(name if name.endswith(".toml") else path.stem), str(path))
 
 
+def forget_frameworks() -> None:
+    """Read each framework's file again when it is next asked for: its file has changed."""
+    _framework.cache_clear()
+
+
 def framework_names() -> list[str]:
     """All frameworks of the catalog."""
     return FRAMEWORKS.names()
