@@ -120,10 +120,9 @@ def kinds(layouts: Layouts) -> Array:
 def complexity(layouts: Layouts) -> Array:
     """One number to compare layouts by what it takes to run them: kinds first, then offload, then the schedule.
 
-    A schedule counts its virtual stages, and a zero-bubble schedule one more; of as many, less
-    recomputation comes first. Of as many kinds, experts spread whole come before
-    experts cut: larger multiplications, no gather behind the exchange (NVIDIA-NeMo/Megatron-Bridge,
-    docs/training/moe-optimization.md: "Prefer EP over TP for expert layers").
+    A schedule counts its virtual stages, and a zero-bubble schedule one more; of as many, less recomputation comes first (below
+    one stage each). Of as many kinds, experts spread whole come before experts cut: larger multiplications, no gather behind the
+    exchange (NVIDIA-NeMo/Megatron-Bridge, docs/training/moe-optimization.md: "Prefer EP over TP for expert layers").
     """
     away = layouts.offload_optimizer + layouts.offload_activations
     cut = (layouts.etp > 1).astype(float)

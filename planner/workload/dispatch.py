@@ -56,7 +56,7 @@ def modules_on(framework: Framework, model: Model) -> Framework:
     usual = framework.usual_recompute_modules
     if not usual or framework.recompute_modules is not None or not model.num_experts or framework.attention_kernel != "flash":
         return framework
-    latent = any(model.of(kind).attention == "mla" for kind in set(model.layer_kinds))
+    latent = any(model.of(kind).attention == "mla" for kind in model.layer_kinds)
     return _redoing(framework, frozenset(m for m in usual if m != "mla_up_proj" or latent))
 
 
