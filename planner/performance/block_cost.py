@@ -69,7 +69,7 @@ class BlockCost:
 
     def take(self, index: np.ndarray[tuple[int], np.dtype[np.intp]]) -> BlockCost:
         """The entries that ``index`` selects: from distinct axes to layouts."""
-        return BlockCost(**{name: values[index] for name, values in self.__dict__.items()})
+        return BlockCost(**{name: values[index] for name, values in vars(self).items()})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,10 +64,7 @@ def tuning_choices(
     The adapter is the scenario's, with ``rank`` and ``targets`` instead of its own where given. A scenario without [framework]
     takes the usual one of each method, as ``plan`` does. Raises PlannerError for a bad rank, target or method.
     """
-    methods, tables = as_texts(methods, "methods"), fields_of(tables, "tables")
-    for name in ("model", "cluster", "job"):
-        if tables.get(name) is None:
-            raise PlannerError("{0} is missing; a question needs model, cluster and job.", name, code="missing", field=name)
+    methods, tables = as_texts(methods, "methods"), _tables(tables)
     jobs = _jobs(tables, rank, targets, methods)
     framework = tables.get("framework")
     rest = {k: v for k, v in tables.items() if k in ("model", "cluster", "layout", "price")}
@@ -78,8 +75,9 @@ def tuning_choices(
             found.append(_answered(method, {**rest, "framework": framework, "job": jobs[method]}))
         except PlannerError as error:
             others = ",".join(other for other in methods if other != method)
-            leave = f" Or leave {method} out: --methods {others}." if others else ""
-            raise PlannerError("{0}: {1}{2}", method, error, leave) from None
+            if not others:
+                raise PlannerError("{0}: {1}", method, error) from None
+            raise PlannerError("{0}: {1} Or leave {0} out: --methods {2}.", method, error, others) from None
     return found
 
 
@@ -142,10 +140,7 @@ def memory_cells(
     ``batches`` are sequences on each data-parallel rank at a time. Where nothing fits, the layout that needs least
     is shown. ``progress`` is told (cells done, cells).
     """
-    methods, tables = as_texts(methods, "methods"), fields_of(tables, "tables")
-    for name in ("model", "cluster", "job"):
-        if tables.get(name) is None:
-            raise PlannerError("{0} is missing; a question needs model, cluster and job.", name, code="missing", field=name)
+    methods, tables = as_texts(methods, "methods"), _tables(tables)
     jobs = _jobs(tables, rank, targets, methods)
     framework = tables.get("framework")
     cluster = as_cluster(tables["cluster"])
@@ -155,6 +150,15 @@ def memory_cells(
             progress(done, len(places))
         found.append(_cell(method, {**jobs[method], "seq_len": seq_len}, batch, tables, framework, cluster))
     return found
+
+
+def _tables(given: Any) -> dict[str, Any]:
+    """The tables of a scenario; PlannerError where one is missing that no question does without."""
+    tables = fields_of(given, "tables")
+    for name in ("model", "cluster", "job"):
+        if tables.get(name) is None:
+            raise PlannerError("{0} is missing; a question needs model, cluster and job.", name, code="missing", field=name)
+    return tables
 
 
 def _cell(

@@ -48,7 +48,21 @@ def test_the_words_of_a_note_or_a_reason_are_a_template_too() -> None:
     assert not bad, "write Message('{0} ...', value): " + ", ".join(bad)
 
 
-@pytest.mark.parametrize("package", ["lifecycle", "performance", "prices", "serving", "training", "uncertainty", "workload"])
+@pytest.mark.parametrize(
+    "package",
+    [
+        "layout_search",
+        "lifecycle",
+        "operators",
+        "performance",
+        "prices",
+        "serving",
+        "studies",
+        "training",
+        "uncertainty",
+        "workload",
+    ],
+)
 def test_no_sentence_of_a_numeric_package_is_an_fstring(package: str) -> None:
     """Whatever it is returned through: seven words with a blank among them are a sentence, and could be said in English only."""
     bad = []
