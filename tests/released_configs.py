@@ -264,6 +264,29 @@ def glm_moe(layers: int, hidden: int, heads: int, inner: int, expert: int, exper
     )
 
 
+QWEN_27B = seeing("qwen3_5", qwen3_next("", 64, 5120, 24, 4, 17408, 248320, 48), **PLAIN_EYE, out_hidden_size=5120)
+"""Of Qwen3.5 and Qwen3.6 alike."""
+QWEN_35B_A3B = seeing(
+    "qwen3_5_moe",
+    qwen3_next(
+        "",
+        40,
+        2048,
+        16,
+        2,
+        512,
+        248320,
+        32,
+        num_experts=256,
+        num_experts_per_tok=8,
+        moe_intermediate_size=512,
+        shared_expert_intermediate_size=512,
+    ),
+    **PLAIN_EYE,
+    out_hidden_size=2048,
+)
+"""Of Qwen3.5 and Qwen3.6 alike."""
+
 RELEASED: dict[str, tuple[str, Config]] = {
     # Meta
     "llama-7b": ("huggyllama/llama-7b", sized("llama", 32, 4096, 32, 32, 11008, 32000)),
@@ -386,55 +409,19 @@ RELEASED: dict[str, tuple[str, Config]] = {
     ),
     "qwen3.5-27b": (
         "Qwen/Qwen3.5-27B",
-        seeing("qwen3_5", qwen3_next("", 64, 5120, 24, 4, 17408, 248320, 48), **PLAIN_EYE, out_hidden_size=5120),
+        QWEN_27B,
     ),
     "qwen3.5-35b-a3b": (
         "Qwen/Qwen3.5-35B-A3B",
-        seeing(
-            "qwen3_5_moe",
-            qwen3_next(
-                "",
-                40,
-                2048,
-                16,
-                2,
-                512,
-                248320,
-                32,
-                num_experts=256,
-                num_experts_per_tok=8,
-                moe_intermediate_size=512,
-                shared_expert_intermediate_size=512,
-            ),
-            **PLAIN_EYE,
-            out_hidden_size=2048,
-        ),
+        QWEN_35B_A3B,
     ),
     "qwen3.6-27b": (
         "nvidia/Qwen3.6-27B-NVFP4",
-        seeing("qwen3_5", qwen3_next("", 64, 5120, 24, 4, 17408, 248320, 48), **PLAIN_EYE, out_hidden_size=5120),
+        QWEN_27B,
     ),
     "qwen3.6-35b-a3b": (
         "nvidia/Qwen3.6-35B-A3B-NVFP4",
-        seeing(
-            "qwen3_5_moe",
-            qwen3_next(
-                "",
-                40,
-                2048,
-                16,
-                2,
-                512,
-                248320,
-                32,
-                num_experts=256,
-                num_experts_per_tok=8,
-                moe_intermediate_size=512,
-                shared_expert_intermediate_size=512,
-            ),
-            **PLAIN_EYE,
-            out_hidden_size=2048,
-        ),
+        QWEN_35B_A3B,
     ),
     "qwen3.5-122b-a10b": (
         "Qwen/Qwen3.5-122B-A10B",

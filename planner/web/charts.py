@@ -108,6 +108,16 @@ def _legend(**more: Any) -> alt.Legend:
     return alt.Legend(**{"orient": "top", "columns": COLUMNS, "labelLimit": NARROW, "title": None, **more})
 
 
+def _by_part(names: Sequence[str], colours: Sequence[str]) -> Any:
+    """Colours of the parts, in their order, with squares in the legend."""
+    return alt.Color(
+        "part:N",
+        sort=list(names),
+        scale=alt.Scale(domain=list(names), range=list(colours)),
+        legend=_legend(symbolType="square"),
+    )
+
+
 def _stacked(names: Sequence[str], colours: Sequence[str], axis: str, legend: str, capacity: str | None) -> Any:
     """Horizontal stacked bars by ``part``, the total under the label, a line at ``capacity`` with its number."""
     base = alt.Chart(pd.DataFrame()).encode(
@@ -116,12 +126,7 @@ def _stacked(names: Sequence[str], colours: Sequence[str], axis: str, legend: st
     room = alt.Scale(nice=False, zero=True)
     bars = base.mark_bar(size=BAR - 10).encode(
         x=alt.X("value:Q", title=axis, stack="zero", scale=room),
-        color=alt.Color(
-            "part:N",
-            sort=list(names),
-            scale=alt.Scale(domain=list(names), range=list(colours)),
-            legend=_legend(symbolType="square"),
-        ),
+        color=_by_part(names, colours),
         order=alt.Order("order:Q"),
         tooltip=[alt.Tooltip("name:N", title=" "), alt.Tooltip("part:N", title=legend), alt.Tooltip("shown:N", title=axis)],
     )
@@ -494,12 +499,7 @@ def due_spec(lang: str, names: tuple[str, ...], colours: tuple[str, ...]) -> Spe
         .encode(
             x=alt.X("month:O", title=month, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
             y=alt.Y("value:Q", title=usd, stack="zero", axis=alt.Axis(format=",~r", tickCount=6)),
-            color=alt.Color(
-                "part:N",
-                sort=list(names),
-                scale=alt.Scale(domain=list(names), range=list(colours)),
-                legend=_legend(symbolType="square"),
-            ),
+            color=_by_part(names, colours),
             order=alt.Order("order:Q"),
             tooltip=[
                 alt.Tooltip("month:O", title=month),

@@ -51,7 +51,6 @@ def test_the_words_of_a_note_or_a_reason_are_a_template_too() -> None:
 @pytest.mark.parametrize(
     "package",
     [
-        "layout_search",
         "lifecycle",
         "operators",
         "performance",
