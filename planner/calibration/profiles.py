@@ -114,7 +114,7 @@ def _framework(calibration: Calibration, framework: Any) -> str:
         elif name in catalog.provenance:
             found = catalog.provenance[name]
             fields[name] = {"value": value, "kind": found.kind, "source": found.source}
-        else:
+        elif value is not None:  # TOML has no null: what is not given is not written
             fields[name] = sorted(value) if isinstance(value, frozenset) else value
     return _toml(fields, {}, f"the kernels framework, calibrated on {calibration.source}")
 

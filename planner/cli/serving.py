@@ -222,6 +222,7 @@ def size_command(  # noqa: PLR0913  (options of the command line)
 
     from planner.model.catalog import load_model
     from planner.reports.sizing import sizes_table
+    from planner.serving.spec import USUAL_ENGINE
     from planner.studies.sizing import TPOT_S, TTFT_S, Capacity, Purpose, sizes
 
     if weights is not None and purpose != "serve":
@@ -246,7 +247,7 @@ def size_command(  # noqa: PLR0913  (options of the command line)
             if batch is None
             else batch,
             weights=weights,
-            engine=engine or "vllm",
+            engine=engine or USUAL_ENGINE,
             framework=framework,
             headroom=headroom,
             risk=risk,

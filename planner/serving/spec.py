@@ -103,10 +103,13 @@ class PrefillPool(Spec):
         return max(self.tp, self.ep) * self.pp * self.replicas
 
 
+USUAL_ENGINE = "vllm"
+
+
 class Serving(Spec):
     """One deployment. ``batch``: sequences decoded together on a replica when no load is given."""
 
-    engine: str = "vllm"
+    engine: str = USUAL_ENGINE
     weights: Format = "bf16"
     group_size: Positive | None = None  # of AWQ, GPTQ and int4; None = 128
     bits_per_weight: Annotated[float, Field(gt=0, le=16)] | None = None

@@ -31,7 +31,7 @@ from planner.serving.engine import engine_names, load_engine
 from planner.serving.feasibility import require_runs_encoder
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
-from planner.serving.spec import Serving
+from planner.serving.spec import USUAL_ENGINE, Serving
 from planner.training.planning import plan
 from planner.workload.default_framework import default_framework, sharding_framework
 from planner.workload.framework import Framework, framework_names, load_framework
@@ -164,7 +164,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     seq_len: int = 2048,
     batch: int | Capacity | None = None,
     weights: str | None = None,
-    engine: str = "vllm",
+    engine: str = USUAL_ENGINE,
     framework: str | None = None,
     headroom: float = 0.0,
     risk: float = RISK,

@@ -20,7 +20,7 @@ from planner.serving import FORMATS, Deployment, engine_names, load_engine, serv
 from planner.serving.curves import curve, load_curve
 from planner.serving.engine import engine_family
 from planner.serving.memory import KINDS
-from planner.serving.spec import KvDtype
+from planner.serving.spec import USUAL_ENGINE, KvDtype
 from planner.web import charts, controls, inputs, show, state
 from planner.web.answers import arguments, key_of, remembered
 from planner.web.download import serving_toml, take, zipped
@@ -126,7 +126,7 @@ def _controls(case: int, tables: state.Tables) -> None:
     cut = [d for d in divisors(gpus) if d <= 64]
     with left:
         controls.choice(
-            case, "serving", "engine", t("serving.engine"), engine_names(), load_engine(given.get("engine", "vllm")).name
+            case, "serving", "engine", t("serving.engine"), engine_names(), load_engine(given.get("engine", USUAL_ENGINE)).name
         )
         controls.choice(case, "serving", "weights", t("serving.weights"), FORMATS, given.get("weights", "bf16"))
         controls.choice(case, "serving", "kv_dtype", t("serving.kv_dtype"), get_args(KvDtype), given.get("kv_dtype", "auto"))
