@@ -124,6 +124,13 @@ def _check_fp8_recipe(cluster: Cluster, framework: Framework, job: Job) -> None:
             "delayed or blockwise.",
             cluster.accelerator.name,
         )
+    if job.fp8_recipe is not None and job.fp8_recipe not in framework.fp8_recipes:
+        raise PlannerError(
+            "job.fp8_recipe = {0!r}: the FP8 library of {1} has no such scaling; use {2}.",
+            job.fp8_recipe,
+            framework.name,
+            " or ".join(sorted(framework.fp8_recipes)),
+        )
     if job.fp8_recipe == "rowwise" and framework.mixed_precision == "master_weights":
         raise PlannerError(
             "job.fp8_recipe = 'rowwise': {0} quantizes with Transformer Engine, which has no scales of rows; use tensorwise, "

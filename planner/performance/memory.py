@@ -190,9 +190,11 @@ def weight_copies(content: StageContent, layouts: Layouts, framework: Framework,
         whole = np.where(layouts.pp > 1, whole + all_gradients, whole + gradient)
     else:
         gathered = gathered + gradient
-    # a group of one rank gathers nothing: FSDP turns to NO_SHARD, DeepSpeed's NoGatherHandle hands out the weights themselves
+    # a group of one rank gathers nothing: FSDP turns to NO_SHARD, DeepSpeed's NoGatherHandle hands out the weights themselves,
+    # and weights kept as they are computed with are used where they lie, their gradients too
     alone = (layouts.shard_ranks <= 1) & ((layouts.expert_shard_ranks <= 1) | (content.expert_parameters <= 0))
-    return np.asarray(np.where((layouts.zero >= 3) & ~alone, gathered, whole))
+    own = np.where(alone & (layouts.zero >= 3) & (layouts.pp <= 1), 0.0, whole) if sharded and not precision.cast else whole
+    return np.asarray(np.where((layouts.zero >= 3) & ~alone, gathered, own))
 
 
 def stage_moments(

@@ -11,6 +11,7 @@ from planner.common import data
 from planner.common.errors import PlannerError
 from planner.common.references import Catalog
 from planner.common.spec import Spec
+from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe
 
 CATALOG = data.CATALOG / "frameworks"
 FRAMEWORKS = Catalog(CATALOG, "planner/catalog/frameworks")
@@ -54,6 +55,7 @@ class Framework(Spec):
     # numbers in memory
     mixed_precision: Literal["master_weights", "autocast", "sharded_fp32"]
     gradient_dtype: Literal["fp32", "same"]  # of 16-bit training: fp32, or the parameters' own type
+    fp8_recipes: frozenset[Fp8Recipe] = frozenset(SCALINGS)  # ways of scaling that its FP8 library has
     fp8_parameters: bool = False  # FP8 training holds matrices in fp8 only, no 16-bit copy beside them
     persistent_gradients: bool  # a buffer that lives through the step, or tensors freed at its end
     # Transformer Engine caches a gradient that nobody reads for each shape of a weight (get_dummy_wgrad, module/base.py)

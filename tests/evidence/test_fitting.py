@@ -21,7 +21,9 @@ from planner.common.data import PROFILES
 from planner.common.files import write_text
 from planner.evidence.fit import (
     LARGEST_GROUP,
+    SAME_REASON,
     Constant,
+    Fit,
     Matrix,
     Values,
     fit,
@@ -85,6 +87,20 @@ def test_without_runs_that_tell_the_prior_stays() -> None:
     slopes = np.zeros((5, 1))
     found = fit(made_up([1.0] * 5, ["s"] * 5), power_law(slopes), (constant("sustained_fraction", prior=0.8),))  # type: ignore[arg-type]
     assert found.values.values == pytest.approx((0.8,))
+
+
+def test_a_stack_without_runs_follows_those_whose_prior_rests_on_the_same_reason() -> None:
+    """The mean of one normal coordinate given the other is r s_i / s_j of it (Eaton 1983, proposition 3.13)."""
+    derivatives = np.array([[1.0, 0.0]] * 30)  # no run tells of the second constant
+    for reason, share in (("hooks", SAME_REASON), ("launches", 0.0)):
+        pair = (
+            constant("sustained_fraction", reason="hooks", spread=0.5),
+            constant("sustained_fraction", curves="h100", reason=reason, spread=0.25),
+        )
+        start = Fit(pair, np.zeros(2), np.full(30, -np.log(2.0)), derivatives, np.ones(30))
+        seen, other = np.log(left_out(start, np.ones(30, dtype=bool), steps=30).values)
+        assert seen == pytest.approx(np.log(2.0), rel=0.05)
+        assert other == pytest.approx(share * 0.25 / 0.5 * seen, abs=1e-6)
 
 
 def test_a_few_wild_runs_do_not_pull_a_fit_far() -> None:
