@@ -38,9 +38,9 @@ LARGEST_GROUP = 48
 STEP = 0.02
 """Finite difference, in units of a constant's own scale."""
 SAME_REASON = 0.5
-"""Correlation of the priors of constants that are off together (``Constant.reason``): assumed, half of what they are off by is the
-reason's. A stack or chip family without runs then follows those that were measured. From 0.3 to 0.9 the mean error of runs left
-out with their source hardly moves; without any it is larger by a twentieth."""
+"""Correlation of the priors of constants that are off together (``Constant.reason``): assumed, half of what they are off by is
+the reason's. A stack or chip family without runs then follows those that were measured. From 0.3 to 0.9 the mean error of runs
+left out with their source hardly moves; without any it is larger by a twentieth."""
 
 
 class Constant(Spec):

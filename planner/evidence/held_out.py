@@ -125,7 +125,7 @@ def fit_held(frame: pd.DataFrame, metric: Metric) -> Held:
 
 
 def scales(off: Array, weights: Array, told_all: Mask) -> tuple[float, float]:
-    """(factor on deviations, further factor where ``told_all`` is False) that put LEVEL of the weight of either kind of runs inside.
+    """(factor on deviations, further factor where not ``told_all``) that put LEVEL of the weight of either kind inside.
 
     ``off``: errors over deviations. Runs of which a setting is not known are never narrower; of one kind alone it decides.
     """

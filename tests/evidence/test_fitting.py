@@ -33,6 +33,7 @@ from planner.evidence.fit import (
     row_weights,
     thinned,
 )
+from planner.evidence.held_out import scales
 from planner.evidence.measured_runs import Run, read_runs
 from planner.evidence.predictions import settled, step_time, step_times
 from planner.evidence.serving.residuals import residuals_text
@@ -40,7 +41,16 @@ from planner.evidence.study import utilization_baseline
 from planner.evidence.write_fit import with_constant
 from planner.training.planning import plan
 from planner.uncertainty.classify import classify, effective_runs
-from planner.uncertainty.interval import ENOUGH, FEWEST_EFFECTIVE, ResidualClass, Subject, bounds, interval, load_residuals
+from planner.uncertainty.interval import (
+    ENOUGH,
+    FEWEST_EFFECTIVE,
+    NORMAL_95,
+    ResidualClass,
+    Subject,
+    bounds,
+    interval,
+    load_residuals,
+)
 from planner.workload.framework import CATALOG, framework_names, lineage, load_framework
 
 PAPER = DATA / "korthikanti2022.csv"
@@ -336,3 +346,17 @@ def test_many_sets_of_constants_at_once_give_what_each_gives_alone() -> None:
     for run in read_runs(PAPER)[0]:
         one = settled(run)
         assert step_times(one, sets).tolist() == [step_time(one, values) for values in sets]  # bit for bit
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_either_kind_of_runs_has_nine_of_ten_inside_and_the_incomplete_are_never_narrower(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    off, weights, told = rng.gamma(2.0, 1.0, 60), rng.uniform(0.5, 1.0, 60), np.arange(60) < 40
+    scale, further = scales(off, weights, told)
+    inside = off <= NORMAL_95 * scale * np.where(told, 1.0, further) * (1 + 1e-9)
+    for kind in (told, ~told):
+        assert weights[kind & inside].sum() >= 0.9 * weights[kind].sum()
+    outermost = told & (off < NORMAL_95 * scale * (1 - 1e-9))
+    assert weights[outermost].sum() < 0.9 * weights[told].sum()
+    assert further >= 1.0
