@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run app docs outputs notebooks test fuzz lint bench measure records screenshots clean
+.PHONY: run app docs outputs notebooks test fuzz lint bench measure records harness screenshots clean
 
 run: $(VENV)/.base
 	$(BIN)/planner compare scenarios/chatlaw2-moe.toml --plot chatlaw2-moe.png
@@ -54,6 +54,13 @@ measure: $(VENV)/.base
 # the records alone, with torch and numpy only: nothing is installed, calibration follows elsewhere
 records:
 	$(MEASURE_PYTHON) -m kernels run --out record.json --resume --budget $(BUDGET)
+
+# the harness's tests under another release of torch, in an environment of its own (several gigabytes)
+TORCH ?= 2.11.0
+harness:
+	$(PYTHON) -m venv build/torch-$(TORCH)
+	build/torch-$(TORCH)/bin/python -m pip --disable-pip-version-check install --quiet torch==$(TORCH) pytest hypothesis --editable .
+	build/torch-$(TORCH)/bin/python -m pytest -p no:cacheprovider tests/kernels/test_pretended_gpu.py tests/calibration/test_trace.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "planner needs Python >= 3.11; set PYTHON=/path/to/python3.11"; exit 1; }

@@ -12,6 +12,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 
 from planner.model.huggingface import ENCODERS, READERS, SEQUENCE_TO_SEQUENCE, VISION
+from planner.model.huggingface.projectors import ENCODER_OF
 from planner.model.huggingface.source import DEFAULTS
 
 ASIDE = frozenset(
@@ -78,7 +79,7 @@ def _plain(config: Any) -> dict[str, Any]:
 
 def main() -> None:
     """Write the file: one type a line."""
-    kinds = {*READERS, *ENCODERS, *SEQUENCE_TO_SEQUENCE, *(default for _, _, default in VISION.values())}
+    kinds = {*READERS, *ENCODERS, *SEQUENCE_TO_SEQUENCE, *ENCODER_OF, *(default for _, _, default in VISION.values())}
     lines = [
         f"{json.dumps(kind)}: {json.dumps(stated(kind), sort_keys=True)}" for kind in sorted(kinds) if kind in CONFIG_MAPPING
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -88,12 +89,19 @@ def versions() -> dict[str, str]:
         "hip": str(torch.version.hip or ""),
     }  # fmt: skip
     if torch.cuda.is_available():
-        found["cudnn"] = str(torch.backends.cudnn.version())
-        try:
-            found["nccl"] = ".".join(str(x) for x in torch.cuda.nccl.version())
-        except Exception:
-            found["nccl"] = ""
+        # cuDNN from 9.11 on refuses cards before Turing as soon as it is asked for its version; a build without NCCL has none
+        found["cudnn"] = _version_of(torch.backends.cudnn.version)
+        found["nccl"] = _version_of(torch.cuda.nccl.version)
     return found
+
+
+def _version_of(library: Callable[[], Any]) -> str:
+    """Its version in words; empty where the library does not answer on this card."""
+    try:
+        answer = library()
+    except Exception:
+        return ""
+    return ".".join(str(x) for x in answer) if isinstance(answer, tuple) else str(answer)
 
 
 def busy(device: torch.device, meter: PowerMeter) -> str:

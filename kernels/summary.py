@@ -25,7 +25,7 @@ def summary(record: dict[str, Any], every: bool = False) -> str:
     kernels = [s for s in samples if s["status"] == "measured" and s["family"] not in STEPS]
     steps = [s for s in samples if s["status"] == "measured" and s["family"] in STEPS]
     if kernels:
-        lines += ["", f"{'family':<14}{'kernel':<22}{'dtype':<7}{'seconds':>11}{'TFLOP/s':>10}{'GB/s':>9}  shape"]
+        lines += ["", f"{'family':<14}{'kernel':<24}{'dtype':<7}{'seconds':>11}{'TFLOP/s':>10}{'GB/s':>9}  shape"]
         lines += [_kernel_line(s) for s in (kernels if every else _best(kernels))]
     if steps:
         lines += [
@@ -64,7 +64,7 @@ def _kernel_line(s: dict[str, Any]) -> str:
     if "ceiling_share" in s["extra"]:
         shape = f"{s['extra']['ceiling_share']:.0%} of one large multiply's rate; {shape}"
     noisy = "~" if s["time"]["noisy"] else " "
-    return f"{s['family']:<14}{s['name']:<22}{s['dtype']:<7}{s['time']['median_s']:>10.3e}{noisy}{flops:>10}{moved:>9}  {shape}"
+    return f"{s['family']:<14}{s['name']:<24}{s['dtype']:<7}{s['time']['median_s']:>10.3e}{noisy}{flops:>10}{moved:>9}  {shape}"
 
 
 def _step_line(s: dict[str, Any]) -> str:

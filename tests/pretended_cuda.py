@@ -370,6 +370,9 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
         self.names = Names(self.device)
 
     def __enter__(self) -> Device:
+        # torch's optimizers load it in their first step, and it wants the real events
+        import torch._dynamo.device_interface  # noqa: F401
+
         from kernels import probes
 
         self.stack = contextlib.ExitStack()
@@ -436,6 +439,9 @@ class Pretended(contextlib.AbstractContextManager["Device"]):
         yield cuda, "Stream", Stream
         yield cuda, "CUDAGraph", CUDAGraph
         yield torch.Tensor, "record_stream", lambda tensor, stream: None  # torch would ask for a real stream
+        # a CUDA build asks the driver whether the step is captured, by another function in each release
+        yield torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda optimizer: None
+        yield torch.optim.Optimizer, "_cuda_graph_capture_health_check", lambda optimizer: None
         yield cuda.nccl, "version", lambda: (2, 27, 3)
 
     def _kernels(self) -> Iterator[tuple[Any, str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -38,6 +39,8 @@ def measure_command(
     """Measure this machine, calibrate on it, and say how far off the planner was and is. Goes on where it was stopped."""
     from planner.calibration.measuring import Options, measured
 
+    if re.fullmatch(r"\d+(\.\d+)?[smh]?", budget) is None or float(budget.rstrip("smh")) <= 0:
+        raise PlannerError("--budget = {0!r}: give a time such as 60s, 5m or 15m.", budget, field="--budget", value=budget)
     _check_folder(out)
     options = Options(
         python=python,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,3 +15,16 @@ Mask = NDArray[np.bool_]
 """True where it holds."""
 Positions = NDArray[np.intp]
 """Indices of rows."""
+
+
+def at_columns(values: NDArray[Any], columns: Mask | Positions | slice) -> NDArray[Any]:
+    """Values at some positions of the last axis, along which they may broadcast."""
+    return values[..., columns] if values.shape[-1] > 1 else values
+
+
+def at_index(values: NDArray[Any], index: tuple[Positions, ...]) -> NDArray[Any]:
+    """Values at an index into the shape that they broadcast to, without the broadcast array; shape that of the positions."""
+    if values.size == 1:
+        return np.full(index[-1].shape, values.flat[0], dtype=values.dtype)
+    last = index[len(index) - values.ndim :]
+    return np.asarray(values[tuple(at if size > 1 else 0 for at, size in zip(last, values.shape, strict=True))])

@@ -21,7 +21,7 @@ def cluster_table(text: str, field: str = "--on") -> dict[str, Any]:
 
 @lru_cache(maxsize=256)  # a name that is no node's is compared with all of them
 def _cluster_table(text: str, field: str) -> dict[str, Any]:
-    match = re.fullmatch(r"\s*(?:(\d+)\s*x\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
+    match = re.fullmatch(r"\s*(?:(-?\d+)\s*x\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
     if match is None or (match[1] and int(match[1]) < 1):
         raise PlannerError(
             "{0} {1}: give a number and a GPU, such as 32xh100, or a node type.", field, text, field=field, value=text
@@ -42,6 +42,13 @@ def _is_node(name: str) -> bool:
     return True
 
 
+def _is_known(name: str) -> bool:
+    try:
+        return _is_node(name) or bool(accelerator_named(name))
+    except PlannerError:
+        return False
+
+
 def accelerator_named(name: str, field: str = "--on") -> str:
     """The catalog's accelerator that a name or a part of one means: h100 is h100-sxm5-80gb."""
     try:
@@ -58,6 +65,11 @@ def accelerator_named(name: str, field: str = "--on") -> str:
         if found:
             raise PlannerError(
                 "{0} {1}: means any of {2}; name one.", field, name, ", ".join(found), field=field, value=name
+            ) from None
+        turned = re.fullmatch(r"(.+?)\s*x\s*(\d+)", name, flags=re.IGNORECASE)
+        if turned is not None and _is_known(turned[1]):
+            raise PlannerError(
+                "{0} {1}: the number comes first: {2}x{3}.", field, name, turned[2], turned[1], field=field, value=name
             ) from None
         known = [*accelerator_names(), *node_names()]
         raise PlannerError(

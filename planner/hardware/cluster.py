@@ -232,7 +232,7 @@ def _find(folder: str, what: str, name: str) -> Path:
     if wanted in files:
         return files[wanted]
     catalog = {"accelerators": ACCELERATORS, "nodes": NODES}[folder]
-    for stem in catalog.mentioning(wanted):
+    for stem in catalog.mentioning(f'"{wanted}"'):
         if wanted in (spelt(str(alias)) for alias in catalog.table(stem).get("aliases", ())):
             return files[stem]
     for known in _known():
@@ -288,12 +288,18 @@ def _link(link: Any, where: str) -> Any:
     if not isinstance(link, dict) or "same_as" not in link:
         return link
     other = NODES.path(str(link["same_as"]), f"{where}: links.same_as")
-    found = next((x for x in read_table(other)["links"] if x["kind"] == link.get("kind", "nvlink")), None)
+    found = next((x for x in _links(other) if x["kind"] == link.get("kind", "nvlink")), None)
     if found is None:
         raise PlannerError(
             "{0}: links.same_as = {1!r}: that node has no link of kind {2}.", where, other.stem, link.get("kind", "nvlink")
         )
     return {**_link(found, str(other)), **{k: v for k, v in link.items() if k != "same_as"}}
+
+
+@cache
+def _links(path: Path) -> tuple[Any, ...]:
+    """The links of a catalog's node as they are written: several nodes have those of one."""
+    return tuple(read_table(path)["links"])
 
 
 BOX_GPUS = 8

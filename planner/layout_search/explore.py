@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.common.arrays import Mask
+from planner.common.arrays import Array, Mask, at_columns
 from planner.layout_search.space import LayoutGrid, select, slices
 from planner.performance.block_cost import BlockCosts
 from planner.performance.evaluation import GridEvaluator, Summary
@@ -20,15 +21,35 @@ from planner.workload.question import Question
 
 ELEMENTS = 65_536
 """Numbers in an array of one block, half a megabyte: many enough to pay for the calls, few enough for the caches."""
+TOGETHER = 4096
+"""Rows of parts whose operators are worked out together, about: their columns stay in the processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Evaluated layouts: columns, mask of the possible ones, memory and step time; all broadcast against each other."""
+    """Evaluated layouts: columns, mask of the possible ones, memory, and step time once it is asked for; all broadcast against
+    each other. Where nothing fits, and that is half of a large space, nobody asks how fast it would be."""
 
     layouts: Layouts
     possible: Mask
     summary: Summary
+    evaluator: GridEvaluator
+    costs: BlockCosts
+
+    @cached_property
+    def step_time_s(self) -> Array:
+        """Seconds of one step."""
+        return self.evaluator.step_time_s(self.layouts, self.costs, int(self.layouts.pp[0]), self.summary.held)
+
+    def at(self, columns: Mask) -> Block:
+        """The block at some positions of the last axis."""
+        return replace(
+            self,
+            layouts=select(self.layouts, columns),
+            possible=at_columns(self.possible, columns),
+            summary=self.summary.at(columns),
+            costs=self.costs.take(np.flatnonzero(columns)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +61,51 @@ class Explored:
     blocks: Iterator[Block]
 
 
-def explore(grid: LayoutGrid, tp: int) -> Iterator[Explored]:
-    """All layouts of the grid with this ``tp``. Raises PlannerError for what no layout can mend."""
-    evaluator = GridEvaluator(grid.model, grid.cluster, grid.framework, grid.job)
-    parts = [grid.rows(tp, pp) for pp in grid.pps(tp)]
-    costs, numbers = evaluator.block_costs(parts)
-    for rows, number in zip(parts, numbers, strict=True):
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """The rows of one ``tp``, for each ``pp``, with the costs of their blocks and each row's place among them."""
+
+    evaluator: GridEvaluator
+    costs: BlockCosts
+    rows: list[Layouts]
+    numbers: list[NDArray[np.intp]]
+
+
+class Parts:
+    """The parts of a grid by ``tp``. Operators of small parts are worked out together: it is the calls that take the time."""
+
+    def __init__(self, grid: LayoutGrid) -> None:
+        self.grid = grid
+        self._evaluator = GridEvaluator(grid.model, grid.cluster, grid.framework, grid.job)
+        self._made: dict[int, Part] = {}
+
+    def part(self, tp: int, alone: bool = False) -> Part:
+        """The part of ``tp``; with it those of the next degrees are made, up to TOGETHER rows, unless ``alone``."""
+        if tp not in self._made:
+            self._make(tp, alone)
+        return self._made[tp]
+
+    def _make(self, tp: int, alone: bool) -> None:
+        tps = self.grid.tps[self.grid.tps.index(tp) :]
+        rows: dict[int, list[Layouts]] = {}
+        for degree in tps[:1] if alone else tps:
+            rows[degree] = [self.grid.rows(degree, pp) for pp in self.grid.pps(degree)]
+            if sum(len(one) for several in rows.values() for one in several) > TOGETHER:
+                break
+        costs, numbers = self._evaluator.block_costs([one for several in rows.values() for one in several])
+        place = iter(numbers)
+        self._made = {
+            degree: Part(evaluator=self._evaluator, costs=costs, rows=several, numbers=[next(place) for _ in several])
+            for degree, several in rows.items()
+        }
+
+
+def explore(grid: LayoutGrid, tp: int, parts: Parts | None = None) -> Iterator[Explored]:
+    """All layouts of the grid with this ``tp``; ``parts`` of the grid, where others are asked for too. Raises PlannerError for
+    what no layout can mend."""
+    part = Parts(grid).part(tp, alone=True) if parts is None else parts.part(tp)
+    evaluator, costs = part.evaluator, part.costs
+    for rows, number in zip(part.rows, part.numbers, strict=True):
         for cut, schedules in grid.cuts(int(rows.pp[0])).items():
             layouts = grid.block(rows, schedules)
             question = Question(model=grid.model, cluster=grid.cluster, framework=grid.framework, job=grid.job, layouts=layouts)
@@ -67,9 +127,11 @@ def _blocks(
         return
     if not kept.all():
         layouts, number = select(layouts, kept), number[kept]
-        possible = possible[..., kept] if possible.shape[-1] > 1 else possible
+        possible = at_columns(possible, kept)
     tails = prod(layouts.shape[:-1])
     for part in slices(len(number), tails, ELEMENTS):
         some = select(layouts, part)
-        summary = evaluator.summary(some, costs.take(number[part]), int(layouts.pp[0]), cut)
-        yield Block(layouts=some, possible=possible[..., part] if possible.shape[-1] > 1 else possible, summary=summary)
+        of_some = costs.take(number[part])
+        summary = evaluator.summary(some, of_some, int(layouts.pp[0]), cut)
+        where = at_columns(possible, part)
+        yield Block(layouts=some, possible=where, summary=summary, evaluator=evaluator, costs=of_some)

@@ -25,7 +25,7 @@ class Found:
 
     ``rows``: layouts that fit at the accepted risk and keep the limits; ``counts``: how many there are by step of the
     objective (``ranking.steps_of``). ``boldest``, ``surest``, ``leanest``: one row each or none: the fastest and the most likely
-    of those that fit by the prediction itself but at more risk, and the one that needs least, whether it fits or not.
+    of those that fit by the prediction itself but at more risk, and, where there is none of all these, the one that needs least.
     ``least`` holds the least values met, whatever the limits.
     """
 
@@ -72,6 +72,8 @@ class Found:
 
 def first_by(rows: Rows, name: str, largest: bool = False) -> Rows:
     """The row with the least (or largest) of a column, the best ranked of equals; no row of none."""
+    if len(rows) < 2:
+        return rows
     rows = rows.take(ranked(rows))
     column = getattr(rows, name)
     return rows.take(np.argsort(-column if largest else column, kind="stable")[:1])

@@ -75,7 +75,7 @@ def _nearest(grid: LayoutGrid, wanted: Layout, risk: float) -> tuple[Layout | No
         away = np.broadcast_to(np.where(fits, changes(block.layouts, wanted), np.inf), shape)
         if away.min() > best[0]:
             continue
-        seconds = np.where(away == away.min(), np.broadcast_to(summary.step_time_s, shape), np.inf)
+        seconds = np.where(away == away.min(), np.broadcast_to(block.step_time_s, shape), np.inf)
         at = int(np.argmin(seconds))
         here = (float(away.min()), float(seconds.ravel()[at]))
         if here < best:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Mask, Positions
-from planner.workload.layout import Layouts
+from planner.workload.layout import FIELDS, Layouts
 
 NOISE = 0.02
 """Relative difference of predicted values that means nothing: repeated runs of one layout differ by as much (MLPerf Training
@@ -46,28 +46,32 @@ class Rows:
 
     def take(self, index: Positions) -> Rows:
         """The rows that ``index`` selects."""
-        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "layouts"}
-        return Rows(layouts=self.layouts.take(index), **{name: array[index] for name, array in arrays.items()})
+        return Rows(layouts=self.layouts.take(index), **{name: getattr(self, name)[index] for name in COLUMNS})
+
+
+COLUMNS = tuple(f.name for f in fields(Rows) if f.name != "layouts")
+"""Names of the columns beside the layouts'."""
 
 
 def joined(parts: Sequence[Rows]) -> Rows:
     """All rows of several."""
-    names = [f.name for f in fields(Rows) if f.name != "layouts"]
-    layouts = {f.name: np.concatenate([getattr(p.layouts, f.name) for p in parts]) for f in fields(Layouts)}
-    arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
+    parts = [part for part in parts if len(part)] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
+    layouts = {name: np.concatenate([getattr(p.layouts, name) for p in parts]) for name in FIELDS}
+    arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in COLUMNS}
     return Rows(layouts=Layouts(**layouts), **arrays)
 
 
 def no_rows() -> Rows:
     """Nothing found yet."""
     empty = np.zeros(0)
-    names = [f.name for f in fields(Rows) if f.name != "layouts"]
-    return Rows(layouts=Layouts(**{f.name: empty for f in fields(Layouts)}), **dict.fromkeys(names, empty))
+    return Rows(layouts=Layouts(**dict.fromkeys(FIELDS, empty)), **dict.fromkeys(COLUMNS, empty))
 
 
 def ranked(rows: Rows) -> Positions:
     """Best first: by objective, then time, dollars, headroom, cluster and layout, so that the order is the same always."""
-    layout = [getattr(rows.layouts, f.name) for f in reversed(fields(Layouts))]
+    layout = [getattr(rows.layouts, name) for name in reversed(FIELDS)]
     return np.lexsort((*layout, rows.setup, -rows.headroom_bytes, rows.usd, rows.time_s, rows.value))
 
 

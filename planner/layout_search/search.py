@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.common.arrays import Array
+from planner.common.arrays import Array, Mask, at_columns, at_index
 from planner.common.errors import PlannerError
 from planner.common.message import Message, join_messages
 from planner.common.progress import Progress
 from planner.hardware.cluster import host_usable_bytes, usable_bytes
-from planner.layout_search.explore import Block, explore
+from planner.layout_search.explore import Block, Parts, explore
 from planner.layout_search.found import NO_HOST_MEMORY, NO_MEMORY, TOO_DEAR, TOO_LATE, TOO_RISKY, Found, first_by
 from planner.layout_search.question import MAX_LAYOUTS, SearchQuestion
-from planner.layout_search.ranking import NOISE, NUM_GROUPS, Rows, complexity, joined, pruned, steps_of
+from planner.layout_search.ranking import NOISE, NUM_GROUPS, Rows, complexity, joined, no_rows, pruned, steps_of
 from planner.layout_search.result import SearchResult
 from planner.layout_search.space import EVERYTHING
 from planner.performance.risk import RISK
@@ -23,18 +24,32 @@ from planner.prices.market import run_usd
 from planner.prices.price import cost_usd, gpu_hours
 from planner.workload.layout import Layouts
 
+MANY, FEW = 256, 0.5
+"""Length of a block's last axis from which, and part of it up to which, chosen places are cut out before their step is worked
+out."""
 
-def search_unit(q: SearchQuestion, unit: tuple[int, int], found: Found, progress: Callable[[int], None] | None = None) -> Found:
-    """Search the layouts of one setup and tp into the empty ``found``; ``progress`` is told how many were looked at."""
+
+def search_unit(
+    q: SearchQuestion,
+    unit: tuple[int, int],
+    found: Found,
+    progress: Callable[[int], None] | None = None,
+    parts: Parts | None = None,
+) -> Found:
+    """Search the layouts of one setup and tp into the empty ``found``; ``progress`` is told how many were looked at. ``parts`` of
+    the setup's grid are shared by its units."""
     setup, tp = unit
-    for explored in explore(q.setups[setup].grid, tp):
+    leanest = _Leanest()
+    for explored in explore(q.setups[setup].grid, tp, parts):
         found.num_layouts += explored.num_layouts
         found.num_possible += explored.num_layouts - sum(explored.rejected.values())
         found.rejected.update(explored.rejected)
         for block in explored.blocks:
-            _keep(q, setup, block, found)
+            _keep(q, setup, block, found, leanest)
         if progress is not None:
             progress(found.num_layouts)
+    if not len(found.rows) and not len(found.surest):
+        found.leanest = leanest.rows(q, setup)
     return found
 
 
@@ -74,10 +89,12 @@ def _likelier(wide: Found, usual: Found) -> bool:
 def searched(q: SearchQuestion, progress: Progress | None = None) -> SearchResult:
     """What the question's own space holds; nothing may be left."""
     found, size, complete = Found(), q.num_layouts, True
+    parts: Parts | None = None
     for unit in q.units:
-        part = Found()
+        part, grid = Found(), q.setups[unit[0]].grid
         try:
-            search_unit(q, unit, part, progress and (lambda done: progress(found.num_layouts + done, size)))
+            parts = Parts(grid) if parts is None or parts.grid != grid else parts
+            search_unit(q, unit, part, progress and (lambda done: progress(found.num_layouts + done, size)), parts)
         except KeyboardInterrupt:
             complete = False
         found.merge(part, q.top)
@@ -108,21 +125,52 @@ def answered(result: SearchResult) -> SearchResult:
     )
 
 
-def _keep(q: SearchQuestion, setup: int, block: Block, found: Found) -> None:
+class _Leanest:
+    """The layouts of a unit that need least memory. How fast they are is asked at its end, and only where nothing fits."""
+
+    def __init__(self) -> None:
+        self._bytes = np.inf
+        self._met: list[tuple[Block, Mask]] = []
+
+    def meet(self, block: Block, need: Array) -> None:
+        """``need``: bytes of the block's layouts, infinite where impossible."""
+        least = float(need.min())
+        if not np.isfinite(least) or least > self._bytes:
+            return
+        self._met = [*(self._met if least == self._bytes else ()), (block, need == least)]
+        self._bytes = least
+
+    def rows(self, q: SearchQuestion, setup: int) -> Rows:
+        """The fastest of them; no row where none is possible."""
+        found = no_rows()
+        for block, chosen in self._met:
+            block, chosen = _cut_out(block, chosen)
+            rows = _Columns(q, setup, block, np.flatnonzero(np.broadcast_to(chosen, block.layouts.shape)))
+            some = rows.rows(np.flatnonzero(rows.step_s == rows.step_s.min()))
+            found = first_by(joined([found, some]), "peak_bytes")
+        return found
+
+
+def _keep(q: SearchQuestion, setup: int, block: Block, found: Found, leanest: _Leanest) -> None:
     """Count a block's layouts and keep those that may be best."""
     shape = block.layouts.shape
     where = q.setups[setup]
     peak, firm, states = block.summary.peak_bytes, block.summary.firm_bytes, block.summary.states_bytes
-    _keep_leanest(q, setup, block, found)
+    need = np.where(block.possible, peak, np.inf)
+    found.note("peak_bytes", need)
+    leanest.meet(block, need)
     ok = _narrowed(found, block.possible, peak <= where.fit.usable_bytes, NO_MEMORY, shape)
     host = block.summary.host_bytes
     ok = _narrowed(found, ok, (host == 0) | (host <= host_usable_bytes(where.grid.cluster)), NO_HOST_MEMORY, shape)
+    if not ok.any():
+        return
     safe = where.fit.holds(firm, states)
-    risky = ok & ~safe
+    fits, risky = ok, ok & ~safe
+    ok = _narrowed(found, ok, safe, TOO_RISKY, shape)
+    block, risky, ok = _cut_out(block, fits, risky, ok)
     if risky.any():
         _keep_risky(q, setup, block, risky, found)
-    ok = _narrowed(found, ok, safe, TOO_RISKY, shape)
-    at = np.flatnonzero(np.broadcast_to(ok, shape))
+    at = np.flatnonzero(np.broadcast_to(ok, block.layouts.shape))
     found.num_fitting += len(at)
     if not len(at):
         return
@@ -136,15 +184,25 @@ def _keep(q: SearchQuestion, setup: int, block: Block, found: Found) -> None:
         found.rows = pruned(joined([found.rows, rows.rows(np.flatnonzero(kept))]), q.top)
 
 
+def _cut_out(block: Block, chosen: Mask, *more: Mask) -> tuple[Any, ...]:
+    """Block and masks (``chosen`` alone, else ``more``) at the places of the last axis where any layout is chosen, if those are
+    few of many: what the others take is not worked out."""
+    columns = np.asarray(chosen.any(axis=tuple(range(chosen.ndim - 1))))
+    masks = more or (chosen,)
+    if len(columns) < MANY or np.count_nonzero(columns) > FEW * len(columns):
+        return block, *masks
+    return block.at(columns), *(at_columns(mask, columns) for mask in masks)
+
+
 class _Columns:
     """Values of a block's layouts at some flat positions; ``rows`` makes Rows of a few of them."""
 
     def __init__(self, q: SearchQuestion, setup: int, block: Block, at: NDArray[np.intp]) -> None:
         self._setup, self._layouts, self._at, self._fit = setup, block.layouts, at, q.setups[setup].fit
         index = np.unravel_index(at, block.layouts.shape)
-        summary, shape = block.summary, block.layouts.shape
-        columns = (summary.step_time_s, summary.peak_bytes, summary.firm_bytes, summary.states_bytes)
-        self.step_s, self.peak_bytes, self.firm_bytes, self.states_bytes = (np.broadcast_to(x, shape)[index] for x in columns)
+        summary = block.summary
+        columns = (block.step_time_s, summary.peak_bytes, summary.firm_bytes, summary.states_bytes)
+        self.step_s, self.peak_bytes, self.firm_bytes, self.states_bytes = (at_index(x, index) for x in columns)
         self.headroom_bytes = self._fit.usable_bytes - self.peak_bytes
         self.time_s, self.usd = _run(q, setup, self.step_s)
         self.value = _value(q, setup, self.time_s, self.usd, self.peak_bytes)
@@ -176,19 +234,6 @@ def _value(q: SearchQuestion, setup: int, time_s: Array, usd: Array, peak_bytes:
     return {"time": time_s, "cost": usd, "memory": peak_bytes, "energy": time_s * q.setups[setup].power_w}[q.objective]
 
 
-def _keep_leanest(q: SearchQuestion, setup: int, block: Block, found: Found) -> None:
-    """Keep the possible layout that needs least memory, of equals the fastest."""
-    need = np.where(block.possible, block.summary.peak_bytes, np.inf)
-    found.note("peak_bytes", need)
-    least = float(need.min())
-    if not np.isfinite(least) or (len(found.leanest) and least > found.leanest.peak_bytes[0]):
-        return
-    at = np.flatnonzero(np.broadcast_to(need == least, block.layouts.shape))
-    rows = _Columns(q, setup, block, at)
-    some = rows.rows(np.flatnonzero(rows.step_s == rows.step_s.min()))
-    found.leanest = first_by(joined([found.leanest, some]), "peak_bytes")
-
-
 def _keep_risky(q: SearchQuestion, setup: int, block: Block, risky: NDArray[np.bool_], found: Found) -> None:
     """Of layouts that fit by the prediction itself, at more risk than accepted, keep the best and the most likely."""
     rows = _Columns(q, setup, block, np.flatnonzero(np.broadcast_to(risky, block.layouts.shape)))
@@ -198,8 +243,11 @@ def _keep_risky(q: SearchQuestion, setup: int, block: Block, risky: NDArray[np.b
     if not within.any():
         return
     for column, name in ((rows.value, "boldest"), (rows.firm_bytes, "surest")):
-        some = rows.rows(np.flatnonzero(within & (column == column[within].min())))
-        largest = name == "surest"
+        largest, known = name == "surest", getattr(found, name)
+        least = column[within].min()
+        if not largest and len(known) and least > known.value[0]:
+            continue
+        some = rows.rows(np.flatnonzero(within & (column == least)))
         best = first_by(joined([getattr(found, name), some]), "fit_probability" if largest else "value", largest)
         setattr(found, name, best)
 

@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.common.arrays import Array
+from planner.common.arrays import Array, at_columns
 from planner.common.errors import PlannerError, one_of
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
@@ -28,7 +28,7 @@ from planner.workload.adapters import tuned_model
 from planner.workload.dispatch import stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import RECOMPUTE, SCHEDULE, Layouts
+from planner.workload.layout import FIELDS, RECOMPUTE, SCHEDULE, Layouts
 
 SHORTEST_CONTEXT = 4096
 """Tokens of a sequence on one context-parallel rank, at least: the shortest of 62 published runs with context parallelism
@@ -249,11 +249,7 @@ def divisors(number: int) -> list[int]:
 
 def select(layouts: Layouts, rows: NDArray[np.bool_] | slice) -> Layouts:
     """The layouts at some positions of a block's last axis."""
-    return Layouts(**{f.name: _cut(getattr(layouts, f.name), rows) for f in fields(Layouts)})
-
-
-def _cut(column: Array, rows: NDArray[np.bool_] | slice) -> Array:
-    return column[..., rows] if column.shape[-1] > 1 else column
+    return Layouts(**{name: at_columns(getattr(layouts, name), rows) for name in FIELDS})
 
 
 def slices(rows: int, tails: int, elements: int) -> Iterator[slice]:

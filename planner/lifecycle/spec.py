@@ -119,7 +119,7 @@ class Run(Spec):
     def _only_one(self, names: tuple[str, ...]) -> None:
         given = [name for name in names if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(Message("{0} are all given; give one of {1}", " and ".join(given), ", ".join(names)))
+            raise ValueError(Message("{0} exclude each other; give one of {1}", " and ".join(given), ", ".join(names)))
 
     def rates(self) -> FailureRates:
         """Published rates with the given ones in their place."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -69,7 +69,7 @@ class BlockCost:
 
     def take(self, index: np.ndarray[tuple[int], np.dtype[np.intp]]) -> BlockCost:
         """The entries that ``index`` selects: from distinct axes to layouts."""
-        return BlockCost(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return BlockCost(**{name: values[index] for name, values in self.__dict__.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,14 +50,16 @@ def collective_s(
     if done.all():
         return result
     x = message * bus_factor(collective, ranks)
+    span = ranks * stride
     inner: CollectiveFit | None = None
     reach = 1.0
     for link in cluster.node.links:
         reach_now = float(link.span) if link.span else float("inf")
-        # a group that does not divide its nodes straddles their edge somewhere, and the slowest group rules
-        inside = np.asarray(cluster.num_gpus <= reach_now)
-        aligned = inside if inside.all() else inside | (reach_now % np.maximum(ranks * stride, 1.0) == 0)
-        fits = ~done & (ranks * stride <= reach_now) & aligned
+        fits = ~done & (span <= reach_now)
+        inside = cluster.num_gpus <= reach_now
+        if not np.all(inside):
+            # a group that does not divide its nodes straddles their edge somewhere, and the slowest group rules
+            fits = fits & (inside | (reach_now % np.maximum(span, 1.0) == 0))
         if fits.any():
             result = np.where(fits, _link_s(link, collective, x, ranks, stride, reach, inner, captured), result)
             done = done | fits
@@ -67,7 +69,7 @@ def collective_s(
         inner, reach = fit, reach_now
     if not done.all():
         # a cluster without a network link is refused when it is built; a group cannot outgrow it
-        raise AssertionError(f"no link of {cluster.node.name} spans {float((ranks * stride).max()):.0f} GPUs")
+        raise AssertionError(f"no link of {cluster.node.name} spans {float(span.max()):.0f} GPUs")
     return result
 
 

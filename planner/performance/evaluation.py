@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.common.arrays import Array, Number, Positions
+from planner.common.arrays import Array, Mask, Number, Positions, at_columns
 from planner.hardware.cluster import Cluster, host_usable_bytes, usable_bytes
 from planner.hardware.curves import Curves, curves_of
 from planner.model.architecture import LayerKind, Model
@@ -224,15 +224,49 @@ def evaluate_each(
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageHeld:
+    """What one distinct pipeline stage holds: memory at each moment of a step, and what its time depends on: parameters, those
+    that a rank updates, bytes paged out."""
+
+    stage: Stage
+    moments: tuple[StageMemory, ...]
+    dense_parameters: Array
+    expert_parameters: Array
+    update_elements: Array
+    paged_bytes: Array
+
+    def at(self, columns: Mask) -> StageHeld:
+        """Without moments, at some positions of the last axis."""
+        return StageHeld(
+            stage=self.stage,
+            moments=(),
+            dense_parameters=at_columns(self.dense_parameters, columns),
+            expert_parameters=at_columns(self.expert_parameters, columns),
+            update_elements=at_columns(self.update_elements, columns),
+            paged_bytes=at_columns(self.paged_bytes, columns),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a search asks of each layout: its heaviest GPU, what of that cannot be paged out, its model states, that GPU's share
-    of the host, one step; they broadcast."""
+    """What a search asks first of each layout: its heaviest GPU, what of that cannot be paged out, its model states, that GPU's
+    share of the host; they broadcast. ``held``: the stages, from which the step's time follows where it is asked for."""
 
     peak_bytes: Array
     firm_bytes: Array
     states_bytes: Array
     host_bytes: Array
-    step_time_s: Array
+    held: tuple[StageHeld, ...]
+
+    def at(self, columns: Mask) -> Summary:
+        """At some positions of the last axis."""
+        return Summary(
+            peak_bytes=at_columns(self.peak_bytes, columns),
+            firm_bytes=at_columns(self.firm_bytes, columns),
+            states_bytes=at_columns(self.states_bytes, columns),
+            host_bytes=at_columns(self.host_bytes, columns),
+            held=tuple(here.at(columns) for here in self.held),
+        )
 
 
 class GridEvaluator:
@@ -253,18 +287,24 @@ class GridEvaluator:
         return costs, np.split(index, np.cumsum([len(part) for part in parts])[:-1])
 
     def summary(self, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...]) -> Summary:
-        """Peak and step time of layouts of one ``pp`` and equal stages; ``blocks`` along their last axis."""
-        m = self._context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
-        staged = _stages(self._context, layouts, blocks, pp, cut, m)
+        """Memory of layouts of one ``pp`` and equal stages; ``blocks`` along their last axis."""
+        held = _held(self._context, layouts, blocks, pp, cut, self._num_microbatches(layouts))
         need = host = states = NOTHING
-        for here in staged:  # the largest total is the total of the largest: ``peak`` without its parts
+        for here in held:  # the largest total is the total of the largest: ``peak`` without its parts
             total = np.maximum(np.maximum(here.moments[0].total, here.moments[1].total), here.moments[2].total)
             host = np.maximum(host, here.moments[0].host)
-            states = here.moments[-1].states if len(staged) == 1 else np.where(total > need, here.moments[-1].states, states)
+            states = here.moments[-1].states if len(held) == 1 else np.where(total > need, here.moments[-1].states, states)
             need = np.maximum(need, total)
-        firm = _firm(staged) if self._context.job.paged else need
-        step = _step(layouts, staged, pp, m).total
-        return Summary(peak_bytes=need, firm_bytes=firm, states_bytes=states, host_bytes=host, step_time_s=step)
+        firm = _firm([here.moments for here in held]) if self._context.job.paged else need
+        return Summary(peak_bytes=need, firm_bytes=firm, states_bytes=states, host_bytes=host, held=tuple(held))
+
+    def step_time_s(self, layouts: Layouts, blocks: BlockCosts, pp: int, held: Sequence[StageHeld]) -> Array:
+        """Seconds of a step of layouts whose stages hold ``held``."""
+        m = self._num_microbatches(layouts)
+        return _step(layouts, _timed(self._context, layouts, blocks, pp, held), pp, m).total
+
+    def _num_microbatches(self, layouts: Layouts) -> Array:
+        return np.asarray(self._context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp))
 
 
 def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
@@ -371,7 +411,7 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
         states = np.where(heavier, here.moments[-1].states, states)
         memory = most.where(heavier, memory)
         host = np.maximum(host, here.moments[0].host)
-    firm = _firm(staged) if context.job.paged else memory.total
+    firm = _firm([here.moments for here in staged]) if context.job.paged else memory.total
     memory = replace(memory, host=host)  # the stages of a pipeline may share a host
     step = _step(layouts, staged, pp, m)
     model_flops, hardware_flops, masked_flops = _flops(context, layouts, blocks, m)
@@ -388,29 +428,41 @@ def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp:
     }
 
 
-def _firm(staged: list[Staged]) -> Array:
+def _firm(moments_of_stages: Iterable[tuple[StageMemory, ...]]) -> Array:
     """The most that a GPU needs once all that may be paged out is."""
     most = NOTHING
-    for moment in (moment for here in staged for moment in here.moments):
+    for moment in (moment for moments in moments_of_stages for moment in moments):
         most = np.maximum(most, moment.firm)
     return most
 
 
 def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[Staged]:
     """Memory and time of each distinct stage."""
+    return _timed(context, layouts, blocks, pp, _held(context, layouts, blocks, pp, cut, m))
+
+
+def _held(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[StageHeld]:
+    """Memory of each distinct stage."""
     tied = _words_copy(context.model, context.job, layouts, pp)
+    held = []
+    for stage in cut:
+        flying = in_flight(pp, layouts.vpp, stage.first, m)
+        content = stage_content(context.job, context.framework, pp, blocks, stage, flying, tied)
+        held.append(_held_by_stage(context, layouts, stage, content, m))
+    return held
+
+
+def _timed(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, held: Sequence[StageHeld]) -> list[Staged]:
+    """The time of each distinct stage beside its memory."""
     parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks, context.curves)
     wide = context.precision.activation * context.model.hidden_size * max(context.model.hyper_streams, 1)
     sends = pipeline_s(context.cluster, context.framework, layouts, wide, context.job.seq_len)
     staged = []
-    for stage in cut:
-        content = stage_content(
-            context.job, context.framework, pp, blocks, stage, in_flight(pp, layouts.vpp, stage.first, m), tied
-        )
-        parts = stage_blocks(blocks, stage, pp)
+    for here in held:
+        parts = stage_blocks(blocks, here.stage, pp)
         copies = offload_s(context.cluster, layouts, [part for part in parts if part[1] is not blocks.head])
-        moments, time = _stage(context, layouts, parts, content, m, parallel, sends, copies)
-        staged.append(Staged(stage=stage, moments=moments, time=time))
+        time = _stage_time(context, layouts, parts, here, parallel, sends, copies)
+        staged.append(Staged(stage=here.stage, moments=here.moments, time=time))
     return staged
 
 
@@ -440,16 +492,7 @@ def _words_copy(model: Model, job: Job, layouts: Layouts, pp: int) -> Array:
     return np.asarray(words / layouts.tp)
 
 
-def _stage(
-    context: _Context,
-    layouts: Layouts,
-    parts: list[tuple[float, BlockCost]],
-    content: StageContent,
-    m: Array,
-    parallel: Exchange,
-    sends: Array,
-    copies: Array,
-) -> tuple[tuple[StageMemory, ...], StageTime]:
+def _held_by_stage(context: _Context, layouts: Layouts, stage: Stage, content: StageContent, m: Array) -> StageHeld:
     job, framework, precision = context.job, context.framework, context.precision
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
     factored = 8.0 / context.model.hidden_size if precision.factored else 0.0
@@ -479,19 +522,24 @@ def _stage(
         for before, after in zip(moments, paged, strict=True):
             away = np.maximum(away, after.host - before.host)
         moments = tuple(replace(after, host=before.host + away) for before, after in zip(moments, paged, strict=True))
-    return moments, _stage_time(context, layouts, parts, content, parallel, sends, copies, states.update_elements, away)
+    return StageHeld(
+        stage=stage,
+        moments=moments,
+        dense_parameters=content.dense_parameters,
+        expert_parameters=content.expert_parameters,
+        update_elements=states.update_elements,
+        paged_bytes=away,
+    )
 
 
 def _stage_time(
     context: _Context,
     layouts: Layouts,
     parts: list[tuple[float, BlockCost]],
-    content: StageContent,
+    held: StageHeld,
     parallel: Exchange,
     sends: Array,
     copies: Array,
-    update_elements: Array,
-    paged: Array,
 ) -> StageTime:
     names = ("forward_s", "backward_s", "recompute_s", "tp_s", "ep_s", "etp_s", "cp_s", "weight_gradient_s")
     sums = dict.fromkeys(names, NOTHING)
@@ -501,9 +549,9 @@ def _stage_time(
             sums[name] = sums[name] + count * getattr(block, name)
         gather = gather + count * parallel.gathers[id(block)]
     backward = sums["backward_s"] + sums["recompute_s"]
-    once = synchronization_s(parallel.sync, content.dense_parameters, content.expert_parameters, sums["forward_s"], backward)
+    once = synchronization_s(parallel.sync, held.dense_parameters, held.expert_parameters, sums["forward_s"], backward)
     optimizer = update_s(
-        update_elements,
+        held.update_elements,
         layouts,
         context.cluster,
         context.curves,
@@ -511,7 +559,7 @@ def _stage_time(
         context.framework,
         context.precision,
         float(context.model.hidden_size),
-        paged,
+        held.paged_bytes,
     )
     return StageTime(
         forward=sums["forward_s"],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
+from planner.common.message import Message, join_messages
+from planner.common.translation import spoken, spoken_language
+from planner.reports.text import folded
 from planner.scenarios.fields import TABLES, FieldNote, TableNote
 from planner.scenarios.literals import literal
 
@@ -13,29 +15,33 @@ def tables_text(width: int = 80) -> str:
     """Every table: where it stands, and what it holds."""
     lines = []
     for note in TABLES.values():
-        lines += textwrap.wrap(
-            f"{note.where}. {note.summary}", width, initial_indent=f"{note.name:<20}", subsequent_indent=" " * 20
-        )
-    return "\n".join([*lines, "", "planner schema TABLE lists its fields; planner schema TABLE.FIELD shows one."])
+        where, summary = note.said(spoken_language())
+        lines += folded(spoken(Message("{0}. {1}", where, summary)), width, f"{note.name:<20}", " " * 20)
+    end = spoken(Message("planner schema TABLE lists its fields; planner schema TABLE.FIELD shows one."))
+    return "\n".join([*lines, "", *folded(end, width)])
 
 
 def fields_text(table: TableNote, fields: Sequence[FieldNote], width: int = 80) -> str:
     """A table's fields, each with type, unit, default, meaning and example."""
-    lines = textwrap.wrap(f"[{table.name}] in {table.where}. {table.summary}", width)
+    lines = folded(spoken(Message("[{0}] in {1}. {2}", table.name, *table.said(spoken_language()))), width)
     for field in fields:
-        lines += ["", f"{field.name}", *_indented(field.meaning, width), *_indented(_facts(field), width)]
-        lines += _indented(f"example: {example_of(field)}", width)
+        lines += ["", f"{field.name}", *_indented(field.said(spoken_language()), width), *_indented(_facts(field), width)]
+        lines += _indented(spoken(Message("example: {0}", example_of(field))), width)
     return "\n".join(lines)
 
 
+LEFT_OUT = {"required": Message("must be given"), "-": Message("may be left out")}
+"""What is said of a field without a default."""
+
+
 def _facts(field: FieldNote) -> str:
-    unit = f"; {field.unit}" if field.unit != "-" else ""
-    default = {"required": "must be given", "-": "may be left out"}.get(field.default, f"{field.default} when left out")
-    return f"{field.type}{unit}; {default}"
+    kind = field.type_zh if spoken_language() == "zh" else field.type
+    default = LEFT_OUT.get(field.default, Message("{0} when left out", field.default))
+    return spoken(join_messages("; ", [kind, *([field.unit] if field.unit != "-" else []), default]))
 
 
 def _indented(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, width, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False)
+    return folded(text, width, "    ", "    ")
 
 
 def example_of(field: FieldNote) -> str:

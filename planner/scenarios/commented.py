@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from planner.common.translation import spoken_language
 from planner.scenarios.fields import TABLES, FieldNote, table_fields
 from planner.scenarios.literals import literal
 from planner.scenarios.scenario import PLAN_TABLES, Scenario
@@ -49,4 +50,4 @@ def _why(note: FieldNote | None) -> str:
     if note is None:
         return ""
     unit = f" ({note.unit})" if note.unit not in ("-", note.meaning.partition(" ")[0]) else ""
-    return f"  # {note.meaning}{unit}"
+    return f"  # {note.said(spoken_language())}{unit}"

@@ -53,10 +53,16 @@ class FieldNote:
 
     name: str
     type: str
+    type_zh: str
     unit: str
     default: str
     meaning: str
+    meaning_zh: str
     example: Any
+
+    def said(self, language: str) -> str:
+        """What it means in "en" or "zh"."""
+        return self.meaning_zh if language == "zh" else self.meaning
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -76,6 +82,13 @@ class TableNote:
     def summary(self) -> str:
         """The first paragraph of the docstring, without its markup."""
         return " ".join((inspect.getdoc(self.spec) or "").partition("\n\n")[0].replace("``", "").split())
+
+    def said(self, language: str) -> tuple[str, str]:
+        """(where it stands, summary) in "en" or "zh"."""
+        if language != "zh":
+            return self.where, self.summary
+        chinese = _file()["tables"][self.name]
+        return str(chinese["where"]), str(chinese["summary"])
 
 
 class PriceTable(TypedDict, total=False):
@@ -121,15 +134,22 @@ TABLES: dict[str, TableNote] = {
     )
 }
 """Every table that people write, in the order of the reference."""
-SPELLED = {"base": "a model of the catalog whose other fields are taken", "config": "path of a Hugging Face config.json"}
+SPELLED = {
+    "base": ("a model of the catalog whose other fields are taken", "目录中的一个模型，其余字段取自它"),
+    "config": ("path of a Hugging Face config.json", "Hugging Face config.json 的路径"),
+}
 """Fields of [model] that are read before the model: where the rest comes from."""
 
 
 @cache
-def meanings() -> dict[str, dict[str, dict[str, Any]]]:
-    """``catalog/fields.toml``: table -> field -> meaning, and unit and example where it has them."""
+def _file() -> dict[str, dict[str, dict[str, Any]]]:
     found: dict[str, dict[str, dict[str, Any]]] = tomllib.loads((CATALOG / "fields.toml").read_text(encoding="utf-8"))
     return found
+
+
+def meanings() -> dict[str, dict[str, dict[str, Any]]]:
+    """``catalog/fields.toml``: table -> field -> meaning in English and Chinese (zh), and unit and example where it has them."""
+    return {name: table for name, table in _file().items() if name != "tables"}
 
 
 def table_fields(name: str) -> tuple[FieldNote, ...]:
@@ -141,8 +161,17 @@ def table_fields(name: str) -> tuple[FieldNote, ...]:
     found = [_note(field, annotation, default, said.get(field, {})) for field, annotation, default in declared(table)]
     if name == "model":
         found += [
-            FieldNote(name=field, type="text", unit="-", default="-", meaning=meaning, example="mixtral-8x7b")
-            for field, meaning in SPELLED.items()
+            FieldNote(
+                name=field,
+                type="text",
+                type_zh="文本",
+                unit="-",
+                default="-",
+                meaning=meaning,
+                meaning_zh=chinese,
+                example="mixtral-8x7b",
+            )
+            for field, (meaning, chinese) in SPELLED.items()
         ]
     return tuple(found)
 
@@ -176,9 +205,11 @@ def _note(name: str, annotation: Any, default: Any, said: Mapping[str, Any]) -> 
     return FieldNote(
         name=name,
         type=type_text(annotation),
+        type_zh=type_text(annotation, "zh"),
         unit=str(said.get("unit") or unit_of(name)),
         default=shown,
         meaning=str(said.get("meaning", "")),
+        meaning_zh=str(said.get("zh", "")),
         example=said.get("example", _usual_example(annotation, default)),
     )
 
@@ -192,7 +223,7 @@ def _usual_example(annotation: Any, default: Any) -> Any:
     options = choices(annotation)
     if options:
         return next((one for one in options if one != default), options[0])
-    if isinstance(default, bool) or type_text(annotation) == PLAIN[bool]:
+    if isinstance(default, bool) or type_text(annotation) == PLAIN["en"][bool]:
         return default is not True
     return sorted(default) if isinstance(default, frozenset) else default if _is_plain(default) and default is not ... else None
 
@@ -213,12 +244,22 @@ def choices(annotation: Any) -> tuple[Any, ...]:
     return ()
 
 
-PLAIN = {int: "whole number", float: "number", str: "text", bool: "true or false"}
-LIMITS = (("gt", "above"), ("ge", "at least"), ("lt", "below"), ("le", "at most"))
+PLAIN: Mapping[str, Mapping[Any, str]] = {
+    "en": {int: "whole number", float: "number", str: "text", bool: "true or false"},
+    "zh": {int: "整数", float: "数", str: "文本", bool: "true 或 false"},
+}
+LIMITS: Mapping[str, Mapping[str, str]] = {
+    "en": {"gt": ", above", "ge": ", at least", "lt": ", below", "le": ", at most"},
+    "zh": {"gt": "，大于", "ge": "，不小于", "lt": "，小于", "le": "，不大于"},
+}
+TYPES: Mapping[str, Mapping[str, str]] = {
+    "en": {"one": "one of ", "or": " or ", "list": "list of ", "table": "table"},
+    "zh": {"one": "可选 ", "or": " 或 ", "list": "列表，元素为", "table": "表"},
+}
 
 
-def type_text(annotation: Any) -> str:
-    """A type as people say it.
+def type_text(annotation: Any, language: str = "en") -> str:
+    """A type as people say it, in "en" or "zh".
 
     >>> from typing import Annotated, Literal
     >>> from pydantic import Field
@@ -226,24 +267,27 @@ def type_text(annotation: Any) -> str:
     ('whole number, above 0', 'one of a, b', 'list of text')
     """
     if hasattr(annotation, "__metadata__"):
-        return type_text(annotation.__origin__) + _limits(annotation.__metadata__)
+        return type_text(annotation.__origin__, language) + _limits(annotation.__metadata__, language)
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        return f"one of {', '.join(str(one) for one in parts)}"
+        return TYPES[language]["one"] + ", ".join(str(one) for one in parts)
     if origin in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(type_text(one) for one in parts if one is not types.NoneType))
+        kinds = dict.fromkeys(type_text(one, language) for one in parts if one is not types.NoneType)
+        return TYPES[language]["or"].join(kinds)
     if origin in (tuple, list, frozenset, set):
-        return f"list of {type_text(parts[0])}"
+        return TYPES[language]["list"] + type_text(parts[0], language)
     if origin is dict or annotation is dict:
-        return "table"
+        return TYPES[language]["table"]
     if isinstance(annotation, type) and issubclass(annotation, Spec | BaseModel):
-        return "table"
-    return PLAIN.get(annotation, "text")
+        return TYPES[language]["table"]
+    return PLAIN[language].get(annotation, PLAIN[language][str])
 
 
-def _limits(metadata: tuple[Any, ...]) -> str:
+def _limits(metadata: tuple[Any, ...], language: str) -> str:
     found = []
     for one in metadata:
         for item in getattr(one, "metadata", [one]):
-            found += [f", {word} {getattr(item, name):g}" for name, word in LIMITS if getattr(item, name, None) is not None]
+            found += [
+                f"{word} {limit:g}" for name, word in LIMITS[language].items() if (limit := getattr(item, name, None)) is not None
+            ]
     return "".join(dict.fromkeys(found))

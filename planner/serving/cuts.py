@@ -11,6 +11,7 @@ from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.model.mixers import state_heads
 from planner.serving.batch_figures import batch_figures
+from planner.serving.engine import Engine
 from planner.serving.intervals import interval_of
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes, limit_bytes, memory
@@ -22,10 +23,11 @@ CUT = ("tp", "pp", "ep", "dp")
 """Fields of ``Serving`` that cut a deployment; where one is given, nothing is chosen."""
 
 
-def cuts(model: Model, cluster: Cluster) -> Iterator[dict[str, int]]:
+def cuts(model: Model, cluster: Cluster, engine: Engine) -> Iterator[dict[str, int]]:
     """Cuts that fill the cluster with equal replicas: tp as wide as the node and the heads allow, pp for the rest of a replica,
-    with every expert cut over tp (ep = 1) and with whole experts spread over it (ep = tp)."""
-    most = min(cluster.node.num_gpus, cluster.num_gpus)
+    with every expert cut over tp (ep = 1) and with whole experts spread over it (ep = tp). An engine that splits layers alone
+    over GPUs, as llama.cpp does, has tp = 1."""
+    most = min(cluster.node.num_gpus, cluster.num_gpus) if "tp" in engine.features else 1
     for replica_gpus in (n for n in range(1, cluster.num_gpus + 1) if cluster.num_gpus % n == 0):
         tp = max(
             n
@@ -41,7 +43,9 @@ def cuts(model: Model, cluster: Cluster) -> Iterator[dict[str, int]]:
             yield {**cut, "ep": tp}
 
 
-def with_cut(spec: Serving, model: Model, cluster: Cluster, times: Callable[[Serving], Times]) -> tuple[Serving, tuple[str, ...]]:
+def with_cut(
+    spec: Serving, model: Model, cluster: Cluster, engine: Engine, times: Callable[[Serving], Times]
+) -> tuple[Serving, tuple[str, ...]]:
     """(the deployment with a cut that fills the cluster, a note on it), where the question names none.
 
     Of those that surely fit (else of those that may, else of all: the widest replica), the one with the most output tokens
@@ -50,7 +54,7 @@ def with_cut(spec: Serving, model: Model, cluster: Cluster, times: Callable[[Ser
     if cluster.num_gpus == 1 or spec.prefill_pool is not None or set(CUT) & spec.model_fields_set:
         return _shared(spec, times), ()
     found: list[tuple[int, float, Serving]] = []
-    for cut in cuts(model, cluster):
+    for cut in cuts(model, cluster, engine):
         try:
             tried = _shared(spec.replaced(**cut), times)
             found.append((*_rank(times(tried)), tried))

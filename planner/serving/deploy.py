@@ -72,7 +72,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
             require_possible(replace(pool, cluster=the_cluster.replaced(num_gpus=pool.serving.num_gpus)))
         return Times(setting=setting, draft=draft)
 
-    spec, chosen = with_cut(spec, the_model, the_cluster, times)
+    spec, chosen = with_cut(spec, the_model, the_cluster, engine, times)
     spec, notes = _replicas(spec, the_cluster)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     return answer(times(spec), the_price, (*the_model.reading_notes, *_tower_notes(the_model), *stored, *chosen, *notes, *newest))

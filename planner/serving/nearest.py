@@ -12,6 +12,7 @@ from planner.serving.memory import largest_batch, largest_context, limit_bytes, 
 from planner.serving.pass_time import Times
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
+from planner.serving.spec import Serving
 
 
 def nearest_change(times: Times) -> Mapping[str, Any] | None:
@@ -39,9 +40,7 @@ def _candidates(times: Times) -> Iterator[dict[str, Any]]:
         yield {"kv_dtype": "fp8"}
         yield {"kv_dtype": "int8"}
     gpus = s.gpus_per_replica * s.dp
-    for tp in (2, 4, 8, 16):
-        if tp > s.tp and s.ep == 1 and gpus % (tp * s.pp) == 0:
-            yield {"tp": tp, "dp": gpus // (tp * s.pp)}
+    yield from _cuts(s, gpus)
     context = largest_context(setting, 1, longest_tokens(s.output), times.draft)
     prompt = context - int(longest_tokens(s.output))
     if s.prompt.kind == "fixed" and 0 < prompt < longest_tokens(s.prompt):
@@ -52,6 +51,16 @@ def _candidates(times: Times) -> Iterator[dict[str, Any]]:
         for tp in (2, 4, 8):
             if s.ep == 1 and gpus % (tp * s.pp) == 0:
                 yield {"weights": weights, "tp": tp, "dp": gpus // (tp * s.pp)}
+
+
+def _cuts(s: Serving, gpus: int) -> Iterator[dict[str, int]]:
+    """Wider cuts of the same GPUs: over matrices, then over layers."""
+    for tp in (2, 4, 8, 16):
+        if tp > s.tp and s.ep == 1 and gpus % (tp * s.pp) == 0:
+            yield {"tp": tp, "dp": gpus // (tp * s.pp)}
+    for pp in range(s.pp + 1, gpus // s.tp + 1):
+        if gpus % (pp * s.tp) == 0:
+            yield {"pp": pp, "dp": gpus // (s.tp * pp)}
 
 
 def _changed(setting: Setting, change: Mapping[str, Any]) -> Setting:

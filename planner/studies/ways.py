@@ -19,6 +19,7 @@ from planner.performance.risk import RISK
 from planner.scenarios.scenario import asked
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
+from planner.serving.engine import load_engine
 from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.workload.job import Job
@@ -212,10 +213,13 @@ def _overloaded(answer: Deployment) -> str:
 def _cuts(
     tables: Mapping[str, Mapping[str, Any]], card: Accelerator, model: Model, num_gpus: int
 ) -> Iterator[dict[str, dict[str, Any]]]:
-    """The narrowest cut over tensor parallelism first; the GPUs that it leaves hold further replicas."""
+    """The narrowest cut first, over matrices, or over layers where the engine cuts none; the GPUs that it leaves hold further
+    replicas."""
     weights = tables["serving"].get("weights", "bf16")
     own = {"weights": "fp16"} if weights == "bf16" and "bf16" not in card.peak_flops_per_s else {}
-    for tp in (2**i for i in range(PER_NODE.bit_length())):
-        if num_gpus % tp == 0 and model.num_heads % tp == 0:
+    whole = "tp" not in load_engine(tables["serving"]["engine"]).features
+    for n in (2**i for i in range(PER_NODE.bit_length())):
+        tp, pp = (1, n) if whole else (n, 1)
+        if num_gpus % n == 0 and model.num_heads % tp == 0 and pp <= model.num_layers:
             question = moved(tables, card.name, num_gpus)
-            yield {**question, "serving": {**question["serving"], **own, "tp": tp, "pp": 1, "dp": num_gpus // tp}}
+            yield {**question, "serving": {**question["serving"], **own, "tp": tp, "pp": pp, "dp": num_gpus // n}}

@@ -46,7 +46,7 @@ TEXT = 12
 """Pixels of the smallest text."""
 COLUMNS: Any = alt.ExprRef("width < 450 ? 2 : 4")
 """Of a legend: fewer on a phone."""
-NARROW: Any = alt.ExprRef("width < 450 ? 105 : 190")
+NARROW: Any = alt.ExprRef("width < 450 ? 135 : 190")
 """Pixels of a legend's text."""
 CONFIG = {
     "axis": {"labelFontSize": TEXT, "titleFontSize": TEXT},
@@ -228,9 +228,9 @@ def areas_spec(lang: str, names: tuple[str, ...]) -> Spec:
     )
     line = base.mark_line(color=INK, strokeWidth=2, strokeDash=[6, 4]).encode(y=alt.Y("max(capacity):Q", title=axis, scale=scale))
     word = (
-        base.mark_text(align="left", baseline="bottom", dx=6, dy=-4, color=INK, aria=False)
+        base.mark_text(align="right", baseline="bottom", dy=-4, color=INK, aria=False)
         .encode(y=alt.Y("capacity:Q", title=axis, scale=scale), text="capacity_text:N")
-        .transform_filter("datum.at === 0 && datum.order === 0")
+        .transform_filter("datum.last && datum.order === 0")
     )
     edge = base.mark_point(opacity=0, aria=False).encode(y=alt.Y("max(edge):Q", title=axis, scale=scale), tooltip=alt.value(None))
     return _spec(alt.layer(edge, areas, line, word), 320)
@@ -242,7 +242,8 @@ def areas(
     """``rows``: at (order of the moment), when, part, value (GiB), order of the part."""
     totals = {row["at"]: sum(r["value"] for r in rows if r["at"] == row["at"]) for row in rows}
     words, edge = t("chart.usable", gib=f"{capacity:.1f}"), 1.05 * max(*totals.values(), capacity)
-    data = [{**row, "capacity": capacity, "capacity_text": words, "edge": edge} for row in rows]
+    end = max(totals)  # there a step is back at what it keeps: the line's label stands free
+    data = [{**row, "capacity": capacity, "capacity_text": words, "edge": edge, "last": row["at"] == end} for row in rows]
     return Figure(name=name, title=title, alt=description, spec=areas_spec(language(), tuple(names)), rows=data)
 
 
@@ -343,7 +344,7 @@ def scatter_spec(
             "group:N",
             sort=list(colours),
             scale=alt.Scale(domain=list(colours), range=[GROUPS[i % len(GROUPS)] for i in range(len(colours))]),
-            legend=_legend(symbolLimit=24),
+            legend=_legend(symbolLimit=24, columns=alt.ExprRef("width < 450 ? 1 : 3"), labelLimit=280),
         ),
         tooltip=[alt.Tooltip(f"{tip}:N", title=say(lang, f"chart.tip_{tip}")) for tip in tips],
     )
@@ -447,7 +448,7 @@ def lines(
 
 
 @lru_cache(maxsize=64)
-def tornado_spec(lang: str, rows: int) -> Spec:
+def tornado_spec(lang: str, rows: int, ends: tuple[str, ...]) -> Spec:
     """From the low to the high end of each input, a line at the total as it is."""
     axis = say(lang, "chart.usd_axis")
     base = alt.Chart(pd.DataFrame()).encode(y=alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=170)))
@@ -460,7 +461,12 @@ def tornado_spec(lang: str, rows: int) -> Spec:
     bars = base.mark_bar(size=16).encode(
         x=alt.X("from:Q", title=axis, scale=scale, axis=alt.Axis(format=",~r", tickCount=6)),
         x2="to:Q",
-        color=alt.Color("end:N", scale=alt.Scale(range=[GROUPS[0], GROUPS[1]]), legend=_legend(symbolType="square")),
+        color=alt.Color(
+            "end:N",
+            sort=list(ends),
+            scale=alt.Scale(domain=list(ends), range=[GROUPS[0], GROUPS[1]]),
+            legend=_legend(symbolType="square"),
+        ),
         tooltip=tips,
     )
     now = base.mark_rule(color=INK, strokeWidth=2).encode(x=alt.X("now:Q", title=axis, scale=scale), y=alt.Y(), tooltip=tips)
@@ -469,8 +475,41 @@ def tornado_spec(lang: str, rows: int) -> Spec:
 
 def tornado(name: str, title: str, description: str, rows: Sequence[dict[str, Any]]) -> Figure:
     """``rows``: name, end (which end), from, to, now (US dollars), low, high (words)."""
-    inputs = len({row["name"] for row in rows})
-    return Figure(name=name, title=title, alt=description, spec=tornado_spec(language(), inputs), rows=rows)
+    inputs, ends = len({row["name"] for row in rows}), tuple(dict.fromkeys(str(row["end"]) for row in rows))
+    return Figure(name=name, title=title, alt=description, spec=tornado_spec(language(), inputs, ends), rows=rows)
+
+
+@lru_cache(maxsize=64)
+def due_spec(lang: str, names: tuple[str, ...], colours: tuple[str, ...]) -> Spec:
+    """Dollars that fall due by month, stacked by item."""
+    month, usd = say(lang, "chart.month_axis"), say(lang, "chart.due_axis")
+    bars = (
+        alt.Chart(pd.DataFrame())
+        .mark_bar()
+        .encode(
+            x=alt.X("month:O", title=month, axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+            y=alt.Y("value:Q", title=usd, stack="zero", axis=alt.Axis(format=",~r", tickCount=6)),
+            color=alt.Color(
+                "part:N",
+                sort=list(names),
+                scale=alt.Scale(domain=list(names), range=list(colours)),
+                legend=_legend(symbolType="square"),
+            ),
+            order=alt.Order("order:Q"),
+            tooltip=[
+                alt.Tooltip("month:O", title=month),
+                alt.Tooltip("part:N", title=" "),
+                alt.Tooltip("shown:N", title=usd),
+            ],
+        )
+    )
+    return _spec(bars, 260)
+
+
+def due(name: str, title: str, description: str, rows: Sequence[dict[str, Any]], colours: Sequence[str]) -> Figure:
+    """``rows``: month (from 1), part, value (US dollars), shown (words), order of the part; a colour for each part."""
+    names = tuple(dict.fromkeys(str(row["part"]) for row in rows))
+    return Figure(name=name, title=title, alt=description, spec=due_spec(language(), names, tuple(colours)), rows=rows)
 
 
 @lru_cache(maxsize=64)
@@ -525,13 +564,13 @@ def swept_spec(lang: str, x: str, y: str, numeric: bool, groups: tuple[str, ...]
     """A line for each configuration over the values of a field."""
     title = say(lang, f"chart.{y}")
     across = (
-        alt.X("x:Q", title=x, axis=alt.Axis(format=",~r"), scale=alt.Scale(zero=False, padding=14))
+        alt.X("x:Q", title=x, axis=alt.Axis(format=",~r"), scale=alt.Scale(zero=False, nice=False, padding=14))
         if numeric
         else alt.X("x:N", title=x, sort=None, axis=alt.Axis(labelAngle=0))
     )
     base = alt.Chart(pd.DataFrame()).encode(
         x=across,
-        y=alt.Y("y:Q", title=title, scale=alt.Scale(zero=False, padding=14), axis=alt.Axis(format=",~r")),
+        y=alt.Y("y:Q", title=title, scale=alt.Scale(zero=True), axis=alt.Axis(format=",~r")),
         color=alt.Color(
             "group:N", sort=list(groups), scale=alt.Scale(domain=list(groups), range=list(CASES[: len(groups)])), legend=_legend()
         ),

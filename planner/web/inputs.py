@@ -71,8 +71,15 @@ def _model(case: int, tables: Tables) -> None:
     pasted_config(case)
 
 
-def pasted_config(case: int) -> None:
-    box = st.popover(t("in.config"), width="stretch", key=key_of(case, "config"), on_change="rerun")
+def pasted_config(case: int, short: bool = False) -> None:
+    """A config.json in the model's place; ``short``: where the label has no room to say how."""
+    box = st.popover(
+        t("in.config_short" if short else "in.config"),
+        help=t("in.config") if short else None,
+        width="stretch",
+        key=key_of(case, "config"),
+        on_change="rerun",
+    )
     if not box.open:
         return
     with box:

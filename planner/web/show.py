@@ -71,7 +71,23 @@ def between(found: Interval | None, show: Callable[[float], str]) -> str:
     """The 90 % interval; nothing where there is none, or where its ends read the same."""
     if found is None or show(found.lower) == show(found.upper):
         return ""
-    return t("show.between", lower=show(found.lower), upper=show(found.upper))
+    return span(show(found.lower), show(found.upper))
+
+
+def span(lower: str, upper: str) -> str:
+    """Two figures as a range; a unit that both have is said once.
+
+    >>> span("1.65 s", "3.21 s"), span("12.3 min", "2.5 h"), span("$3", "$4")
+    ('1.65 to 3.21 s', '12.3 min to 2.5 h', '$3 to $4')
+    """
+    figure, _, unit = lower.partition(" ")
+    same = unit and upper.partition(" ")[2] == unit
+    return t("show.between", lower=figure if same else lower, upper=upper)
+
+
+def parts(*words: str) -> str:
+    """What is known of a figure, one after the other."""
+    return t("show.semicolon").join(word for word in words if word)
 
 
 def header(title: str, lead: str) -> None:
@@ -112,7 +128,7 @@ def card(answer: Answer, wide: bool = False) -> str:
     where = f"{short_text(plan.cluster.name, 80)} · {short_text(plan.framework.name)}"
     sub = "<br>".join(escape(line) for line in (model, where, plan.layout.label))
     chip = f"<span class='chip'>{escape(t('show.automatic'))}</span>" if not answer.tables.get("layout") else ""
-    why = "" if plan.fits else f"<p class='why'>{escape(short_text('; '.join(reasons(answer)), 400))}</p>"
+    why = "" if plan.fits else f"<p class='why'>{escape(short_text(parts(*reasons(answer)), 400))}</p>"
     return (
         f"<section class='card{' wide' if wide else ''}' aria-label='{escape(answer.label, quote=True)}'>{head}"
         f"<p class='sub'>{sub}</p>"
@@ -150,7 +166,7 @@ def _rows(plan: Plan) -> list[Item]:
     """The headline figures."""
     sure, moot = plan.intervals, "" if plan.fits else "-"
     usable = t("show.of_usable", usable=gib(plan.usable_bytes))
-    memory = "; ".join(part for part in (usable, between(sure["peak_total_bytes"], gib)) if part)
+    memory = parts(usable, between(sure["peak_total_bytes"], gib))
     found = [
         ("gib", t("show.memory"), gib(plan.peak_total_bytes), memory),
         (f"{moot}step", t("show.step"), duration(plan.step_time_s), between(sure["step_time_s"], duration)),
@@ -184,7 +200,7 @@ def cost_note(plan: Plan) -> str:
     stale = f" · {old}" if old else ""
     quote = t("show.quote", usd=f"{plan.price.usd_per_gpu_hour:.2f}", what=priced(plan.price)) + stale
     found = plan.intervals.get("cost_usd")
-    return "; ".join(part for part in (between(found, dollars), quote) if part)
+    return parts(between(found, dollars), quote)
 
 
 def listed(parts: Sequence[str]) -> str:

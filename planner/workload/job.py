@@ -146,7 +146,9 @@ class Job(Spec):
     def _one_length(self) -> Job:
         given = [n for n in ("num_samples", "num_tokens", "num_steps") if getattr(self, n) is not None]
         if len(given) > 1:
-            raise ValueError(Message("{0} are all given; give one of num_samples, num_tokens, num_steps", " and ".join(given)))
+            raise ValueError(
+                Message("{0} exclude each other; give one of num_samples, num_tokens, num_steps", " and ".join(given))
+            )
         return self
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from planner.common.arrays import Array, Number
+from planner.common.arrays import Array, Number, at_index
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.spec import Spec
@@ -88,17 +88,17 @@ class Layouts:
 
     def take(self, index: Any) -> Layouts:
         """The rows that ``index`` selects (mask or positions)."""
-        return Layouts(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        return Layouts(**{name: getattr(self, name)[index] for name in FIELDS})
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """Shape that the columns broadcast to: ``(n,)``, or one axis for each choice of a block of layouts."""
-        return np.broadcast_shapes(*(getattr(self, f.name).shape for f in fields(self)))
+        return np.broadcast_shapes(*(getattr(self, name).shape for name in FIELDS))
 
     def at(self, positions: NDArray[np.intp]) -> Layouts:
         """The layouts at flat ``positions`` of a block, as columns of shape ``(n,)``."""
         index = np.unravel_index(positions, self.shape)
-        return Layouts(**{f.name: np.broadcast_to(getattr(self, f.name), self.shape)[index] for f in fields(self)})
+        return Layouts(**{name: at_index(getattr(self, name), index) for name in FIELDS})
 
     def to_columns(self) -> dict[str, NDArray[Any]]:
         """The fields by name, as people read them: whole numbers, truth values, names of recomputation and schedule."""
@@ -145,6 +145,10 @@ class Layouts:
         """Ranks that ZeRO shards expert states over, shape ``(n,)``: their own group, never wider than it."""
         group = np.where(self.shard_group_size > 0, np.minimum(self.shard_group_size, self.expert_ranks), self.expert_ranks)
         return np.where(self.zero > 0, group, 1.0)
+
+
+FIELDS = tuple(f.name for f in fields(Layouts))
+"""Names of the columns, in their order."""
 
 
 def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]], num_gpus: Number) -> Layouts:

@@ -142,7 +142,7 @@ def test_a_real_step_is_compared_by_the_command_line(tmp_path: Path, run: Run) -
     step = Step(label="x", model=decoder(2, 64, 4, 4, 128, 256), seq_len=32, micro_batch_size=2)
     trainer = make_trainer(step, "fp32", torch.device("cpu"))
     trainer.run()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as seen:
         trainer.run()
     trace, scenario = tmp_path / "trace.json", tmp_path / "s.toml"
     seen.export_chrome_trace(str(trace))

@@ -18,7 +18,7 @@ from step_memory import predicted
 from kernels import record as records
 from kernels.__main__ import main
 from kernels.case import Case
-from kernels.device import busy
+from kernels.device import busy, versions
 from kernels.families import collectives, distributed_steps
 from kernels.families.training import cases as training_cases
 from kernels.footprint import SHARE, fitting, ladder, peak_bytes
@@ -354,6 +354,19 @@ def test_energy_is_of_the_counted_steps(tmp_path: Path, monkeypatch: Any) -> Non
     assert extra["seen"]["processes"] == 1
     if sample["time"]["median_s"] * sample["time"]["repeats"] > 0.5:
         assert extra["energy_j_per_step"] == pytest.approx(350.0 * sample["time"]["median_s"], rel=0.1)
+
+
+def test_a_library_that_refuses_the_card_does_not_end_the_run(monkeypatch: Any) -> None:
+    """cuDNN from 9.11 on raises on a V100 when asked for its version; a build without NCCL has none to tell."""
+
+    def refuses() -> int:
+        raise RuntimeError("cuDNN version 91900 is not compatible with devices with SM < 7.5.")
+
+    with Pretended(CARDS["v100-sxm2-16gb"]):
+        monkeypatch.setattr(torch.backends.cudnn, "version", refuses)
+        found = versions()
+    assert found["cudnn"] == ""
+    assert found["nccl"] == "2.27.3"
 
 
 def test_a_gpu_that_others_use_is_called_busy(monkeypatch: Any) -> None:

@@ -154,7 +154,7 @@ def test_random_rows_equal_plan_bit_for_bit(name: str, node: str, nodes: int, st
             block = blocks[i]
             possible, peak, host, seconds = (
                 np.broadcast_to(x, block.layouts.shape).ravel()
-                for x in (block.possible, block.summary.peak_bytes, block.summary.host_bytes, block.summary.step_time_s)
+                for x in (block.possible, block.summary.peak_bytes, block.summary.host_bytes, block.step_time_s)
             )
             at = int(random.choice(np.flatnonzero(possible)))
             one = block.layouts.at(np.array([at]))

@@ -73,6 +73,7 @@ def test_the_catalog_holds_what_people_train_tune_and_serve() -> None:
         ("glm-4.5-air", 106.9, 13.4),
         ("minimax-m1", 456, 48.4),
         ("nemotron-3-nano-30b-a3b", 31.6, 3.6),
+        ("nemotron-3-ultra-550b-a55b", 550, 55),
         ("granite-4.0-h-small", 32.2, 8.8),
         ("jamba-1.5-large", 398, 94.1),
         ("llama-4-scout", 107.8, 17.2),

@@ -9,6 +9,7 @@ from planner.common.errors import PlannerError
 from planner.model.catalog import load_model, model_names
 from planner.model.mixers import state_heads
 from planner.serving.cuts import cuts
+from planner.serving.engine import load_engine
 from planner.workload.resolve import as_cluster
 
 
@@ -48,4 +49,4 @@ def test_no_cut_that_is_chosen_cuts_a_group() -> None:
     for name in model_names():
         model = load_model(name)
         if state_heads(model):
-            assert all(state_heads(model) % cut["tp"] == 0 for cut in cuts(model, cluster)), name
+            assert all(state_heads(model) % cut["tp"] == 0 for cut in cuts(model, cluster, load_engine("vllm"))), name

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 from command_line import Run
 from pydantic import TypeAdapter
+from rich.cells import cell_len
 
 from planner.prices.market import as_price
 from planner.reports.schema import fields_markdown, fields_text
@@ -27,6 +29,25 @@ def test_every_field_has_a_meaning_and_an_example_and_no_note_is_of_a_field_that
     fields = {name: {field.name for field in table_fields(name)} for name in TABLES}
     stale = [f"[{name}] {field}" for name, said in meanings().items() for field in said if field not in fields[name]]
     assert not stale, "REMOVE from planner/catalog/fields.toml: " + ", ".join(stale)
+
+
+def test_every_meaning_and_summary_is_said_in_chinese_with_the_names_that_it_says_in_english() -> None:
+    chinese, field_name = re.compile(r"[\u4e00-\u9fff]"), re.compile(r"\b[a-z]+_[a-z_]+[a-z]\b")
+    plain = {f"[{name}] {field.name}" for name, field in FIELDS if not chinese.search(field.said("zh"))}
+    assert plain <= {"[framework] expandable_segments", "[model.towers] name"}, plain
+    for name, field in FIELDS:
+        lost = {word for word in field_name.findall(field.meaning) if word not in field.said("zh")}
+        assert not lost, f"[{name}] {field.name}: {lost}"
+    for table in TABLES.values():
+        assert all(chinese.search(text) for text in table.said("zh")), table.name
+
+
+def test_what_schema_prints_in_chinese_fits_80_columns_and_leaves_no_english_sentence(run: Run) -> None:
+    for arguments in (["schema"], ["schema", "job"], ["schema", "layout"], ["schema", "cost.own"]):
+        printed = run(*arguments, "--lang", "zh")[1]
+        assert all(cell_len(line) <= 80 for line in printed.splitlines())
+        english = [line for line in printed.splitlines() if re.search(r"\b(of|the|which|where|when)\b", line)]
+        assert not english, english
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -10,6 +10,7 @@ from planner.serving.batch_figures import capacity_of
 from planner.serving.cuts import CUT, cuts
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
+from planner.serving.engine import engine_names, load_engine
 from planner.workload.resolve import as_cluster
 
 ASKED = {"engine": "vllm", "prompt": 1024, "output": 256}
@@ -24,7 +25,7 @@ def asked(model: str, on: str, **fields: object) -> Deployment:
 )
 def test_a_chosen_cut_fits_where_one_does_and_none_that_fits_serves_more(model: str, on: str) -> None:
     chosen = asked(model, on)
-    every = [asked(model, on, **cut) for cut in cuts(load_model(model), as_cluster(cluster_table(on)))]
+    every = [asked(model, on, **cut) for cut in cuts(load_model(model), as_cluster(cluster_table(on)), load_engine("vllm"))]
     fitting = [d for d in every if d.certainty == "fits"]
     assert fitting
     assert chosen.certainty == "fits"
@@ -35,10 +36,28 @@ def test_a_chosen_cut_fits_where_one_does_and_none_that_fits_serves_more(model: 
 
 def test_every_cut_fills_the_cluster_and_divides_the_heads() -> None:
     model, cluster = load_model("llama-3-70b"), as_cluster(cluster_table("16xh100"))
-    found = list(cuts(model, cluster))
+    found = list(cuts(model, cluster, load_engine("vllm")))
     assert {cut["tp"] * cut["pp"] * cut["dp"] for cut in found} == {16}
     assert all(model.num_heads % cut["tp"] == 0 and cut["tp"] <= 8 for cut in found)
     assert max(cut["pp"] for cut in found) == 2  # two nodes
+
+
+def test_an_engine_that_splits_layers_alone_is_cut_into_stages() -> None:
+    """llama.cpp ran Llama 3 70B in Q4_K_M on two RTX 3090 (XiongjieDai/GPU-Benchmarks-on-LLM-Inference), which hold 48 GB."""
+    found = asked("llama-3-70b", "2x rtx-3090", engine="llama.cpp", weights="q4_k_m", prompt=512, batch=1)
+    assert found.fits
+    assert (found.serving.tp, found.serving.pp, found.serving.dp) == (1, 2, 1)
+    alone = asked("llama-3-70b", "2x rtx-3090", engine="llama.cpp", weights="q4_k_m", prompt=512, batch=1, tp=1, pp=1, dp=2)
+    assert alone.nearest == {"pp": 2, "dp": 1}
+
+
+def test_no_engine_is_cut_in_a_way_that_it_lacks() -> None:
+    model, cluster = load_model("llama-3-70b"), as_cluster(cluster_table("8xh100"))
+    for name in engine_names():
+        engine = load_engine(name)
+        if "tp" not in engine.features:
+            assert {cut["tp"] for cut in cuts(model, cluster, engine)} == {1}, name
+            assert {cut["pp"] for cut in cuts(model, cluster, engine)} == {1, 2, 4, 8}, name
 
 
 def test_a_given_degree_is_kept() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from planner.model.huggingface.decoders import Decoder
 from planner.model.huggingface.encoder_decoders import READ as SEQUENCE_TO_SEQUENCE
 from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.families import FAMILIES, Family
-from planner.model.huggingface.formats import stored_weights
+from planner.model.huggingface.formats import quantization, stored_weights
 from planner.model.huggingface.readers import ALIASES, READERS
 from planner.model.huggingface.reading import HINTS, IRRELEVANT, ONLY, causal_head, check_values, class_name
 from planner.model.huggingface.source import ARCHITECTURE, Source, harmless, unknown
@@ -24,6 +25,7 @@ from planner.model.huggingface.towers import (
     TEXT_TYPES,
     TIED_BY_DEFAULT,
     VISION,
+    countable,
     text_beside,
     tower_of,
 )
@@ -99,8 +101,12 @@ REFUSED = {
 
 CLASSES: dict[Any, str] = {"Grok1ForCausalLM": "grok-2", "Grok1ModelForCausalLM": "grok-1"}
 """Classes that say more than the file's model_type does (Grok 2's says git)."""
+HEADS = re.compile(r"(For[A-Z]\w*|LMHeadModel|Model)$")
+"""What the name of a class says of its head."""
 LANGUAGE = ("llm_config", "language_config")
 """Other names of text_config."""
+BESIDE = ("vision_config", "audio_config", "encoder_config", "vq_config")
+"""Endings of the tables that stand beside text_config and are no text."""
 SIZES = ("num_hidden_layers", "hidden_size", "text_config")
 """Keys that speak of a model, not of a name alone."""
 MOST_REASON = 150
@@ -123,16 +129,37 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     naming ``where``, field and value: an unknown model_type, a field that the planner cannot express, a wrong type or number.
     """
     kind = config.get("model_type")
-    kind = CLASSES.get(named[0], kind) if isinstance(named := config.get("architectures"), list) and named else kind
+    if isinstance(named := config.get("architectures"), list) and named:
+        kind = CLASSES.get(named[0], kind)
+        kind = _kind_of_class(named[0]) if kind is None else kind
     try:
         if not isinstance(kind, str):
             raise PlannerError("model_type = {0!r} is not supported; give the family, such as llama", kind)
         fields, aside = _fields(config, kind)
     except PlannerError as error:
         raise PlannerError("{0}: {1}.", where, str(error).rstrip(".")) from None
-    stored = stored_weights(config) or stored_weights(config.get("text_config") or {})
-    format_ = {"stored_weights": stored} if stored else {}
-    return Model.build({"name": name, "source": _source(config, kind, aside), **format_, **fields}, where)
+    return Model.build({"name": name, "source": _source(config, kind, aside), **fields, **_stored(config, fields)}, where)
+
+
+def _stored(config: Config, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """How the checkpoint stores its matrices; a format that the planner has not is said, and they count as 16 bit."""
+    tables = [t for t in (config, config.get("text_config")) if isinstance(t, Mapping) and quantization(t)]
+    if not tables:
+        return {}
+    stored = next((found for t in tables if (found := stored_weights(t))), "")
+    if stored:
+        return {"stored_weights": stored}
+    q = quantization(tables[0])
+    named = q.get("quant_method") or "quantization"
+    source = f"its quantized format ({named}) is none that the planner knows; weights count as 16 bit, name one with --weights"
+    return {"provenance": {**fields.get("provenance", {}), "stored_weights": {"kind": "assumed", "source": source}}}
+
+
+def _kind_of_class(name: Any) -> str | None:
+    """The type that a class's name tells of where the file says none: LlamaForCausalLM is llama's."""
+    family = HEADS.sub("", name) if isinstance(name, str) else ""
+    plain = re.sub(r"[^a-z0-9]", "", family.lower())
+    return next((kind for kind in known_types() if plain and re.sub(r"[^a-z0-9]", "", kind.lower()) == plain), None)
 
 
 def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -199,7 +226,7 @@ def _unknown(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]
 def _without_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The text of a model whose tower and projector no reader counts; the answer says that they are left out."""
     nested = config["text_config"]
-    if config.get("vision_config") is None and config.get("audio_config") is None:
+    if not any(key.endswith(BESIDE) and value is not None for key, value in config.items()):
         raise PlannerError(
             "model_type = {0!r} has no reader, and text_config is not all of it; give the text's table alone", kind
         )
@@ -260,17 +287,27 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
     if nested is None and kind in NESTED_ONLY:
         outside, text = tuple(key for key in text if ARCHITECTURE.search(key)), {}
     named = text.pop("model_type", default)
-    named = default if named == kind or named not in (*FAMILIES, *READERS, *TEXT_TYPES, *ALIASES) else named
+    known = (*FAMILIES, *READERS, *TEXT_TYPES, *ALIASES)
+    named = default if named not in known and str(named).startswith(kind) else named  # the outer type's own name of its text
     text.pop("architectures", None)
+    text.pop("use_bidirectional_attention", None)  # of an image's tokens, which are few
     text["tie_word_embeddings"] = _tied(config, text, kind)
     fields, aside = _fields(text, named)
     aside = (*outside, *aside)
     named_class = class_name(config)
     blind = named_class.endswith("ForCausalLM") and nested is not None  # the text model's class, which has no tower
+    seen = config.get("vision_config")
+    if isinstance(seen, Mapping) and not countable(kind, seen):
+        return _left_out(fields, kind, str(seen.get("model_type"))), aside
     tower = None if blind else tower_of(kind, config, fields["hidden_size"])
     if config.get("audio_config"):
         raise PlannerError("audio_config: the planner knows vision towers only; set it to null to plan without the audio encoder")
     return {**fields, **({"towers": (tower,)} if tower else {})}, aside
+
+
+def _left_out(fields: dict[str, Any], kind: str, encoder: str) -> dict[str, Any]:
+    source = f"the encoder {encoder!r} in front of {kind!r} is none that the planner counts: this is the text alone"
+    return {**fields, "provenance": {**fields.get("provenance", {}), "towers": {"kind": "assumed", "source": source}}}
 
 
 def _tied(config: Config, text: Config, kind: str) -> bool:

@@ -90,6 +90,21 @@ def mpnet(s: Source) -> Fields:
     return {**found, "position_bias": True, "model_vectors": table, **({"pooler": True} if bare else {})}
 
 
+def layoutlm(s: Source) -> Fields:
+    """BERT with four further tables of positions on the page; its masked language model keeps the pooler."""
+    found = bert_like()(s)
+    tables = 4 * s.count("max_2d_position_embeddings", 1024) * found["hidden_size"]
+    masked = {"pooler": True} if found["head"] == "masked_language_model" else {}
+    return {**found, "model_vectors": tables, **masked}
+
+
+def ibert(s: Source) -> Fields:
+    """I-BERT as it is trained: RoBERTa; with quant_mode its kernels are integer ones."""
+    s.only("quant_mode", False)
+    s.ignore("force_dequant")
+    return bert_like()(s)
+
+
 def electra(s: Source) -> Fields:
     """Embeddings narrower than the layers; the generator's head goes back to their width."""
     found = bert_like()(s)
@@ -231,4 +246,5 @@ ENCODERS: dict[str, Callable[[Source], Fields]] = {
     "modernbert": modernbert(), "modernbert-decoder": modernbert(decoder=True), "nomic_bert": nomic, "eurobert": eurobert,
     "gte": gte,
     "mpnet": mpnet, "jina_embeddings_v3": rotary_bert, "roformer": roformer,
+    "layoutlm": layoutlm, "ibert": ibert,
 }  # fmt: skip

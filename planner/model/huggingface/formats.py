@@ -2,33 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
 def stored_weights(config: Mapping[str, Any]) -> str:
     """The weight format that ``quantization_config`` describes, empty where there is none or no format means it."""
-    q = config.get("quantization_config") or config.get("compression_config")
-    if not isinstance(q, Mapping):
-        return ""
+    q = quantization(config)
     method, bits = str(q.get("quant_method", "")).lower(), q.get("bits") or q.get("w_bit")
-    if method == "awq":
+    bits = bits if isinstance(bits, int) else 0
+    if method in BY_METHOD:
+        return BY_METHOD[method](q, bits)
+    algorithm = _algorithm(q)
+    if method.startswith("modelopt") or algorithm:
+        return next((name for part, name in MODELOPT.items() if part in algorithm), "") or _groups(q, bits)
+    if method:
+        return ""
+    if any(q.get(f"{p}load_in_{n}bit") for p in ("", "_") for n in (4, 8)):
+        return _bitsandbytes(q, bits)
+    return {4: "q4_0", 8: "q8_0"}.get(bits, "") if q.get("group_size") else ""  # MLX: a 16-bit scale and bias to 64 weights
+
+
+def _algorithm(q: Mapping[str, Any]) -> str:
+    inner = q.get("quantization")
+    return str(q.get("quant_algo") or (inner.get("quant_algo") if isinstance(inner, Mapping) else "") or "").upper()
+
+
+def _bitsandbytes(q: Mapping[str, Any], bits: int) -> str:
+    return "nf4" if q.get("load_in_4bit") or q.get("_load_in_4bit") else "int8"
+
+
+def _gptq(q: Mapping[str, Any], bits: int) -> str:
+    return {4: "int4-gptq", 8: "int8-gptq"}.get(bits, "")
+
+
+def _fp8(q: Mapping[str, Any], bits: int) -> str:
+    return "fp8-block" if q.get("weight_block_size") else "fp8"
+
+
+MODELOPT = {"NVFP4": "nvfp4", "FP8_PB_WO": "fp8-block", "W4A8": "w4a8", "W4A16": "int4-awq", "INT4_AWQ": "int4-awq", "FP8": "fp8",
+            "INT8_SQ": "int8", "W8A8": "int8", "W8A16": "int8-weight-only", "MXFP4": "mxfp4"}  # fmt: skip
+"""Parts of the names of ModelOpt's algorithms (its hf_quant_config.json); the first that fits holds."""
+TORCHAO = (
+    ("int8dynamicactivationint8", "int8"), ("int8dynamicactivationint4", "w4a8"), ("float8dynamicactivationfloat8", "fp8"),
+    ("float8weightonly", "fp8-weight-only"), ("int8weightonly", "int8-weight-only"), ("int4weightonly", "int4"),
+)  # fmt: skip
+"""torchao's configurations, by their names without underscores."""
+
+
+def quantization(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The table that speaks of quantized weights (MLX names it ``quantization``); an empty one where there is none."""
+    for key in ("quantization_config", "compression_config", "quantization"):
+        found = config.get(key)
+        if isinstance(found, Mapping) and found:
+            return found
+    return {}
+
+
+def _auto_round(q: Mapping[str, Any], bits: int) -> str:
+    """AutoRound: integers in GPTQ's or AWQ's order, or 4-bit floats."""
+    kind = str(q.get("data_type", "int"))
+    if bits == 4 and kind.startswith(("mx_fp", "nv_fp")):
+        return "mxfp4" if kind.startswith("mx_fp") else "nvfp4"
+    if bits == 4 and "awq" in str(q.get("packing_format", "")):
         return "int4-awq"
-    if method in ("gptq", "auto-round", "autoround"):
-        return {4: "int4-gptq", 8: "int8-gptq"}.get(bits, "") if isinstance(bits, int) else ""
-    if method == "bitsandbytes":
-        return "nf4" if q.get("load_in_4bit") or q.get("_load_in_4bit") else "int8"
-    if method == "mxfp4":
+    return _gptq(q, bits)
+
+
+def _torchao(q: Mapping[str, Any], bits: int) -> str:
+    """torchao: the name of a function, or of a configuration's class."""
+    kind = q.get("quant_type")
+    kind = kind.get("default", kind) if isinstance(kind, Mapping) else kind
+    name = str(kind.get("_type", "") if isinstance(kind, Mapping) else kind).lower().replace("_", "")
+    return next((ours for theirs, ours in TORCHAO if theirs in name), "")
+
+
+def _quark(q: Mapping[str, Any], bits: int) -> str:
+    """AMD Quark: types of weights and of inputs."""
+    every = q.get("global_quant_config")
+    every = every if isinstance(every, Mapping) else {}
+    weight, inputs = every.get("weight"), every.get("input_tensors")
+    kind = str(weight.get("dtype", "")) if isinstance(weight, Mapping) else ""
+    if kind.startswith("fp8"):
+        return "fp8" if inputs else "fp8-weight-only"
+    if kind in ("fp4", "mxfp4") and isinstance(weight, Mapping) and weight.get("group_size") == 32:
         return "mxfp4"
-    if method in ("fp8", "fbgemm_fp8"):
-        return "fp8-block" if q.get("weight_block_size") else "fp8"
-    if method == "modelopt" or "quant_algo" in q:
-        algorithm = str(q.get("quant_algo") or (q.get("quantization") or {}).get("quant_algo") or "").upper()
-        return "nvfp4" if "NVFP4" in algorithm else "fp8" if "FP8" in algorithm else _groups(q)
-    return _groups(q) if method == "compressed-tensors" else ""
+    return ("int8" if inputs else "int8-weight-only") if kind == "int8" else ""
 
 
-def _groups(q: Mapping[str, Any]) -> str:
+def _groups(q: Mapping[str, Any], number: int) -> str:
     """compressed-tensors: type and bits of the first group's weights."""
     groups = q.get("config_groups")
     group: Any = next(iter(groups.values()), {}) if isinstance(groups, Mapping) else {}
@@ -43,3 +105,12 @@ def _groups(q: Mapping[str, Any]) -> str:
     else:
         names = {8: "int8" if activations else "int8-weight-only", 4: "int4-gptq"}
     return names.get(bits, "") if isinstance(bits, int) else ""
+
+
+BY_METHOD: dict[str, Callable[[Mapping[str, Any], int], str]] = {
+    "awq": lambda q, bits: "int4-awq" if bits in (0, 4) else "", "gptq": _gptq, "bitsandbytes": _bitsandbytes,
+    **dict.fromkeys(("auto-round", "autoround", "auto_round", "intel/auto-round"), _auto_round),
+    "mxfp4": lambda q, bits: "mxfp4", "fp8": _fp8, "fbgemm_fp8": _fp8, "eetq": lambda q, bits: "int8-weight-only",
+    "torchao": _torchao, "quark": _quark, "compressed-tensors": _groups,
+}  # fmt: skip
+"""Readers by ``quant_method``."""

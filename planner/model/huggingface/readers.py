@@ -181,6 +181,11 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         experts=Experts(num="n_routed_experts", shared="n_shared_experts", first="first_k_dense_replace", first_default=1),
     ),
     "glm_moe_dsa": d(take=BIAS, more=own.indexed, experts=GLM_EXPERTS, ignore=("mlp_bias", "topk_method")),
+    "glm_ocr_text": d(
+        own={"attention_bias": False, "tie_word_embeddings": False},
+        fixed={"norms_per_layer": 4},
+        take={"qkv_bias": "attention_bias"},
+    ),
     "gpt_bigcode": d(fixed=PLAIN, more=own.gpt_bigcode, dropout=True),
     "gpt_neo": d(fixed={**PLAIN, "qkv_bias": False}, more=own.gpt_neo, window="own", dropout=True),
     "gptj": d(
@@ -344,6 +349,13 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         more=own.gated_delta,
         experts=Experts(shared_width="shared_expert_intermediate_size", gate=True),
     ),
+    "qwen3_omni_moe_text": d(
+        own={"attention_bias": False, "tie_word_embeddings": False},
+        fixed=HEAD_NORM,
+        take=BIAS,
+        experts=QWEN3_MOE,
+        ignore=("use_qk_norm", "max_window_layers"),
+    ),
     "sarvam_mla": d(take=BIAS, more=own.latent, experts=GLM_EXPERTS),
     "sarvam_moe": d(take={"qkv_bias": "attention_bias"}, experts=GLM_EXPERTS, more=own.qk_norm_flag("use_qk_norm")),
     "seed_oss": d(
@@ -418,5 +430,6 @@ ALIASES: dict[str, str] = {
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
     "deepseek_ref": "deepseek_v4",
+    "gpt-sw3": "gpt2",
 }
 """Types that another reader understands."""

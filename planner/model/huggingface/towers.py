@@ -6,93 +6,57 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.model.huggingface.projectors import ENCODER_OF, Tower, blocks, linear, projected, side, tower
 from planner.model.huggingface.source import Source, defaults
-
-Tower = dict[str, Any]
-
-
-def _linear(inputs: int, outputs: int, bias: bool = True) -> int:
-    return inputs * outputs + outputs * bias
-
-
-def _blocks(
-    layers: int,
-    d: int,
-    f: int,
-    *,
-    attention_bias: int = 4,
-    gated: bool = False,
-    ffn_bias: bool = True,
-    norms: int = 2,
-    norm_bias: bool = True,
-    more: int = 0,
-) -> int:
-    """Weights of ``layers`` transformer layers of width ``d``; ``attention_bias``: how many of q, k, v and output have one."""
-    lanes = 2 if gated else 1
-    ffn = (lanes + 1) * d * f + ffn_bias * (lanes * f + d)
-    return layers * (4 * d * d + attention_bias * d + ffn + norms * d * (1 + norm_bias) + more)
-
-
-def _tower(parameters: int, layers: int, d: int, heads: int, f: int, **more: Any) -> Tower:
-    return {"parameters": parameters, "num_layers": layers, "hidden_size": d, "num_heads": heads, "ffn_hidden_size": f, **more}
-
-
-def _side(s: Source, key: str = "image_size") -> int:
-    value = s.get(key)
-    if isinstance(value, list) and value and all(isinstance(x, int) for x in value):
-        value = value[0]
-    if not isinstance(value, int) or value < 1:
-        raise PlannerError("vision_config.{0} = {1!r}: must be a whole number of pixels", key, value)
-    return value
 
 
 def qwen_vl(s: Source, text: int) -> Tower:
     """Qwen3-VL and Qwen3.5: patches merged 2 x 2 behind the encoder, and for Qwen3-VL behind three of its layers too."""
     d, f, out = s.count("hidden_size"), s.count("intermediate_size"), s.count("out_hidden_size")
     layers, p, merge = s.count("depth"), s.count("patch_size"), s.count("spatial_merge_size") ** 2 * s.count("hidden_size")
-    patch = _linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d)
-    merger = _linear(merge, merge) + _linear(merge, out)
+    patch = linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d)
+    merger = linear(merge, merge) + linear(merge, out)
     deep = len(s.get("deepstack_visual_indexes") or []) * (merger + 2 * merge)
-    total = patch + s.count("num_position_embeddings") * d + _blocks(layers, d, f) + merger + 2 * d + deep
-    return _tower(total, layers, d, s.count("num_heads"), f)
+    total = patch + s.count("num_position_embeddings") * d + blocks(layers, d, f) + merger + 2 * d + deep
+    return tower(total, layers, d, s.count("num_heads"), f)
 
 
 def qwen2_5_vl(s: Source, text: int) -> Tower:
     d, f, out = s.count("hidden_size"), s.count("intermediate_size"), s.count("out_hidden_size")
     layers, p, merge = s.count("depth"), s.count("patch_size"), s.count("spatial_merge_size") ** 2 * s.count("hidden_size")
-    patch = _linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d, False)
-    total = patch + _blocks(layers, d, f, gated=True, norm_bias=False) + d + _linear(merge, merge) + _linear(merge, out)
-    return _tower(total, layers, d, s.count("num_heads"), f, gated_ffn=True)
+    patch = linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d, False)
+    total = patch + blocks(layers, d, f, gated=True, norm_bias=False) + d + linear(merge, merge) + linear(merge, out)
+    return tower(total, layers, d, s.count("num_heads"), f, gated_ffn=True)
 
 
 def qwen2_vl(s: Source, text: int) -> Tower:
     d, out = s.count("embed_dim"), s.count("hidden_size")
     f = int(d * s.get("mlp_ratio"))
     layers, p, merge = s.count("depth"), s.count("patch_size"), s.count("spatial_merge_size") ** 2 * d
-    patch = _linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d, False)
-    total = patch + _blocks(layers, d, f) + 2 * d + _linear(merge, merge) + _linear(merge, out)
-    return _tower(total, layers, d, s.count("num_heads"), f)
+    patch = linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d, False)
+    total = patch + blocks(layers, d, f) + 2 * d + linear(merge, merge) + linear(merge, out)
+    return tower(total, layers, d, s.count("num_heads"), f)
 
 
 def siglip(s: Source, text: int) -> Tower:
     """Gemma 3: 4,096 patches pooled to 256 tokens; SigLIP's own pooling head where the file keeps it."""
     d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
-    patches = (_side(s) // p) ** 2
-    total = _linear(s.count("num_channels") * p * p, d) + patches * d + _blocks(layers, d, f) + 2 * d + d * text + d
+    patches = (side(s) // p) ** 2
+    total = linear(s.count("num_channels") * p * p, d) + patches * d + blocks(layers, d, f) + 2 * d + d * text + d
     if s.flag("vision_use_head", True):
-        total += 4 * d * d + 4 * d + 3 * d + _linear(d, f) + _linear(f, d)
-    return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=256)
+        total += 4 * d * d + 4 * d + 3 * d + linear(d, f) + linear(f, d)
+    return tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=256)
 
 
 def gemma4(s: Source, text: int) -> Tower:
     d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
-    blocks = _blocks(
+    inside = blocks(
         layers, d, f, attention_bias=0, gated=True, ffn_bias=False, norms=4, norm_bias=False, more=2 * s.count("head_dim")
     )
-    total = 2 * s.count("position_embedding_size") * d + 3 * p * p * d + blocks + d * text
+    total = 2 * s.count("position_embedding_size") * d + 3 * p * p * d + inside + d * text
     tokens = s.count("default_output_length", 280)
     pooled = s.count("pooling_kernel_size") ** 2
-    return _tower(
+    return tower(
         total,
         layers,
         d,
@@ -106,17 +70,17 @@ def gemma4(s: Source, text: int) -> Tower:
 
 def llama4(s: Source, text: int) -> Tower:
     d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
-    patches, inner = (_side(s) // p) ** 2, s.count("projector_input_dim")
+    patches, inner = (side(s) // p) ** 2, s.count("projector_input_dim")
     total = (
         (patches + 2) * d
         + s.count("num_channels") * p * p * d
         + 4 * d
-        + _blocks(layers, d, f)
+        + blocks(layers, d, f)
         + f * inner
         + inner * s.count("projector_output_dim")
         + s.count("vision_output_dim") * text
     )
-    return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=patches // 4)
+    return tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=patches // 4)
 
 
 def moon_vit(s: Source, text: int) -> Tower:
@@ -130,118 +94,143 @@ def moon_vit(s: Source, text: int) -> Tower:
     rows = (s.optional("init_pos_emb_height") or s.count("pos_emb_height")) * (
         s.optional("init_pos_emb_width") or s.count("pos_emb_width")
     )
-    total = _linear(3 * p * p, d) + rows * d + 2 * d + _blocks(layers, d, f) + 2 * d + _linear(wide, wide) + _linear(wide, text)
-    return _tower(total, layers, d, heads, f)
+    total = linear(3 * p * p, d) + rows * d + 2 * d + blocks(layers, d, f) + 2 * d + linear(wide, wide) + linear(wide, text)
+    return tower(total, layers, d, heads, f)
 
 
 def glm4v(s: Source, text: int) -> Tower:
     d, out, layers, p = s.count("hidden_size"), s.count("out_hidden_size"), s.count("depth"), s.count("patch_size")
     inner, merge = s.count("intermediate_size"), s.count("spatial_merge_size") ** 2
-    blocks = _blocks(layers, d, out, attention_bias=0, gated=True, ffn_bias=False, norm_bias=False)
+    inside = blocks(layers, d, out, attention_bias=0, gated=True, ffn_bias=False, norm_bias=False)
     merger = out * out + 2 * out + 3 * out * inner
     total = (
-        (_side(s) // p) ** 2 * d
-        + _linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d)
-        + blocks
+        (side(s) // p) ** 2 * d
+        + linear(s.count("in_channels") * s.count("temporal_patch_size") * p * p, d)
+        + inside
         + merger
         + 2 * d
         + d * out * merge
         + out
     )
-    return _tower(total, layers, d, s.count("num_heads"), out, gated_ffn=True)
+    return tower(total, layers, d, s.count("num_heads"), out, gated_ffn=True)
 
 
 def pixtral(s: Source, text: int) -> Tower:
     d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
     merge = s.count("spatial_merge_size", 2) ** 2
-    blocks = _blocks(layers, d, f, attention_bias=0, gated=True, ffn_bias=False, norm_bias=False)
-    total = s.count("num_channels") * p * p * d + d + blocks + d + d * d * merge + d * text + text * text
-    return _tower(total, layers, d, s.count("num_attention_heads"), f, gated_ffn=True)
-
-
-def clip(s: Source, text: int) -> Tower:
-    """LLaVA 1.5: the patches of the last layer but one, without the class token."""
-    d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
-    patches = (_side(s) // p) ** 2
-    total = (
-        d
-        + s.count("num_channels") * p * p * d
-        + (patches + 1) * d
-        + 4 * d
-        + _blocks(layers, d, f)
-        + _linear(d, text)
-        + _linear(text, text)
-    )
-    return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=patches)
+    inside = blocks(layers, d, f, attention_bias=0, gated=True, ffn_bias=False, norm_bias=False)
+    total = s.count("num_channels") * p * p * d + d + inside + d + d * d * merge + d * text + text * text
+    return tower(total, layers, d, s.count("num_attention_heads"), f, gated_ffn=True)
 
 
 def internvl(s: Source, text: int) -> Tower:
     d, f, layers = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers")
-    p = _side(s, "patch_size")
-    patches = (_side(s) // p) ** 2
+    p = side(s, "patch_size")
+    patches = (side(s) // p) ** 2
     qkv = 4 if s.flag("attention_bias") else 1
     total = (
         d
         + (patches + 1) * d
-        + _linear(s.count("num_channels") * p * p, d)
-        + _blocks(layers, d, f, attention_bias=qkv, more=2 * d)
+        + linear(s.count("num_channels") * p * p, d)
+        + blocks(layers, d, f, attention_bias=qkv, more=2 * d)
         + 8 * d
-        + _linear(4 * d, text)
-        + _linear(text, text)
+        + linear(4 * d, text)
+        + linear(text, text)
     )
-    return _tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=patches // 4)
+    return tower(total, layers, d, s.count("num_attention_heads"), f, patches_per_image=patches, tokens_per_image=patches // 4)
 
 
 def step3p5(s: Source, text: int) -> Tower:
     """Step-3.7: two strided convolutions behind the encoder, a fourth of a fourth of the patches."""
     d, p = s.optional("width") or s.count("hidden_size"), s.count("patch_size")
     layers, heads = s.optional("layers") or s.count("num_hidden_layers"), s.optional("heads") or s.count("num_attention_heads")
-    f, patches = int(d * s.get("mlp_ratio", 8960 / 1536)), (_side(s) // p) ** 2
+    f, patches = int(d * s.get("mlp_ratio", 8960 / 1536)), (side(s) // p) ** 2
     total = (
         s.count("num_channels") * p * p * d
         + patches * d
         + 2 * d
-        + _blocks(layers, d, f, more=2 * d)
-        + _linear(9 * d, 2 * d)
-        + _linear(18 * d, 4 * d)
+        + blocks(layers, d, f, more=2 * d)
+        + linear(9 * d, 2 * d)
+        + linear(18 * d, 4 * d)
         + 4 * d * text
     )
-    return _tower(total, layers, d, heads, f, patches_per_image=patches, tokens_per_image=patches // 16)
+    return tower(total, layers, d, heads, f, patches_per_image=patches, tokens_per_image=patches // 16)
 
 
 def intern_vit(s: Source, text: int) -> Tower:
     """InternVL's own files: the 300M encoder has layer norms, the 6B one RMS norms, also of queries and keys."""
     s.config["attention_bias"] = s.config.get("qkv_bias", True)
     rms, normed = s.get("norm_type", "layer_norm") == "rms_norm", s.flag("qk_normalization")
-    tower = internvl(s, text)
-    layers, d = tower["num_layers"], tower["hidden_size"]
-    tower["parameters"] += layers * d * (2 * normed - 2 * rms)
-    return tower
+    found = internvl(s, text)
+    layers, d = found["num_layers"], found["hidden_size"]
+    found["parameters"] += layers * d * (2 * normed - 2 * rms)
+    return found
 
 
-VISION: dict[str, tuple[str, Callable[[Source, int], Tower], str]] = {
+def minimax_m3(s: Source, text: int) -> Tower:
+    """MiniMax M3: each patch projected, then 2 x 2 of them merged."""
+    d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
+    inner, merge = s.count("projector_hidden_size", 6144), s.count("spatial_merge_size", 2) ** 2
+    patch = s.count("num_channels") * s.count("temporal_patch_size", 2) * p * p * d
+    projector = linear(d, inner) + linear(inner, text) + linear(text * merge, inner) + linear(inner, text)
+    return tower(patch + 2 * d + blocks(layers, d, f) + projector, layers, d, s.count("num_attention_heads"), f)
+
+
+VISION: dict[str, tuple[str, Callable[[Source, int], Tower] | None, str]] = {
     "qwen3_vl": ("qwen3", qwen_vl, "qwen3_vl_vision"), "qwen3_vl_moe": ("qwen3_moe", qwen_vl, "qwen3_vl_moe_vision"),
     "qwen3_5": ("qwen3_5_text", qwen_vl, "qwen3_5_vision"), "qwen3_5_moe": ("qwen3_5_moe_text", qwen_vl, "qwen3_5_moe_vision"),
     "qwen2_5_vl": ("qwen2", qwen2_5_vl, "qwen2_5_vl_vision"), "qwen2_vl": ("qwen2", qwen2_vl, "qwen2_vl_vision"),
     "gemma3": ("gemma3_text", siglip, "siglip_vision_model"), "gemma4": ("gemma4_text", gemma4, "gemma4_vision"),
     "llama4": ("llama4_text", llama4, "llama4_vision_model"), "kimi_k25": ("deepseek_v3", moon_vit, "kimi_k25_vision"),
     "glm4v_moe": ("glm4_moe", glm4v, "glm4v_moe_vision"), "glm4v": ("glm4", glm4v, "glm4v_vision"),
-    "mistral3": ("mistral", pixtral, "pixtral"), "llava": ("llama", clip, "clip_vision_model"),
+    "mistral3": ("mistral", pixtral, "pixtral"), "lighton_ocr": ("qwen3", pixtral, "pixtral"),
+    "glm46v": ("glm4", glm4v, "glm4v_vision"), "glmga": ("glm4", glm4v, "glm4v_vision"),
+    "shieldgemma2": ("gemma3_text", siglip, "siglip_vision_model"),
+    "minimax_m3_vl": ("minimax_m3_vl_text", minimax_m3, "minimax_m3_vl_vision"),
     "internvl_chat": ("qwen2", intern_vit, "internvl_vision"),
     "internvl": ("qwen2", internvl, "internvl_vision"), "step3p7": ("step3p5", step3p5, "step3p5_vision"),
+    "llava": ("llama", None, "clip_vision_model"), "llava_next": ("llama", None, "clip_vision_model"),
+    "llava_next_video": ("llama", None, "clip_vision_model"), "vipllava": ("llama", None, "clip_vision_model"),
+    "llava_onevision": ("qwen2", None, "siglip_vision_model"), "paligemma": ("gemma", None, "siglip_vision_model"),
+    "idefics3": ("llama", None, "idefics3_vision"), "smolvlm": ("llama", None, "smolvlm_vision"),
+    "aya_vision": ("cohere2", None, "siglip_vision_model"), "cohere2_vision": ("cohere2", None, "siglip_vision_model"),
+    "lfm2_vl": ("lfm2", None, "siglip2_vision_model"),
 }  # fmt: skip
-"""Models with a vision tower: the text model's reader where the file names none, the tower's, and whose defaults hold for it."""
+"""Models with a vision tower: the text model's reader where the file names none, the tower's (None: as
+the vision table's own type says, with the model's projector), and whose defaults hold for it."""
 
-TIED_BY_DEFAULT = frozenset(("gemma3", "gemma4", "mistral3", "internvl", "qwen3_vl_moe", "kimi_k25"))
+TIED_BY_DEFAULT = frozenset(
+    (
+        "gemma3",
+        "gemma4",
+        "mistral3",
+        "internvl",
+        "qwen3_vl_moe",
+        "kimi_k25",
+        "paligemma",
+        "aya_vision",
+        "cohere2_vision",
+        "lfm2_vl",
+        "shieldgemma2",
+    )
+)
 """Types whose head is tied where neither table says (tie_word_embeddings of transformers' outer class)."""
-EITHER_TIES = frozenset(("qwen2_5_vl", "qwen2_vl", "glm4v", "glm4v_moe", "llava"))
+EITHER_TIES = frozenset(("qwen2_5_vl", "qwen2_vl", "glm4v", "glm4v_moe", "llava", "glm46v", "lfm2_vl"))
 """Types that older releases saved with the flag in the text's table."""
 
 TEXT_TYPES = {
     "qwen3_vl_text": "qwen3", "qwen3_vl_moe_text": "qwen3_moe", "qwen2_5_vl_text": "qwen2", "qwen2_vl_text": "qwen2",
     "glm4v_moe_text": "glm4_moe", "glm4v_text": "glm4", "kimi_k2": "deepseek_v3",
+    "qwen2_5_omni_text": "qwen2", "granite_docling_text": "granite",
+    "granite4_vision_text": "granite", "hunyuan_vl_text": "hunyuan_v1_dense", "paddleocr_vl_text": "ernie4_5",
+    "emu3_text_model": "llama", "exaone4_5_text": "exaone4",
 }  # fmt: skip
 """Text parts that are read as another family."""
+
+
+def countable(kind: str, vision: Mapping[str, Any]) -> bool:
+    """Whether the encoder that the vision table names is one whose weights are counted."""
+    return VISION[kind][1] is not None or vision.get("model_type", VISION[kind][2]) in ENCODER_OF
 
 
 def tower_of(kind: str, config: Mapping[str, Any], text_width: int) -> Tower | None:
@@ -253,12 +242,14 @@ def tower_of(kind: str, config: Mapping[str, Any], text_width: int) -> Tower | N
     if not isinstance(vision, Mapping):
         raise PlannerError("vision_config = {0!r}: must be a table", vision)
     named = vision.get("model_type")
-    known = defaults()
-    s = Source(vision, named if isinstance(named, str) and named in known else default)
+    known = {*ENCODER_OF, *defaults()}
+    s = Source(vision, named if isinstance(named, str) and (named in known or read is None) else default)
     if kind == "mistral3" and "spatial_merge_size" in config:
         s.config.setdefault("spatial_merge_size", config["spatial_merge_size"])
+    if "projector_hidden_size" in config:
+        s.config.setdefault("projector_hidden_size", config["projector_hidden_size"])
     try:
-        return read(s, text_width)
+        return projected(kind, config, s, text_width) if read is None else read(s, text_width)
     except PlannerError as error:
         raise PlannerError("vision_config: {0}", error) from None
 
@@ -266,6 +257,7 @@ def tower_of(kind: str, config: Mapping[str, Any], text_width: int) -> Tower | N
 BESIDE_TEXT = {
     "phi3_v": "its encoder of images and the projector",
     "phi4mm": "its encoders of images and sound, their projectors and adapters",
+    "phi4_multimodal": "its encoders of images and sound, and their projectors",
     "minicpmv": "its encoder of images and the resampler",
     "minicpmo": "its encoders of images and sound, the resampler and speech",
     "ernie4_5_moe_vl": "its encoder of images, the resampler and the experts that images alone visit",

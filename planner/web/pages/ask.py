@@ -16,7 +16,7 @@ from planner.performance.risk import chance
 from planner.studies.ways import DEAR, LATE, NO_ROOM, TOO_MUCH, UNSURE, Way
 from planner.training.plan import Plan
 from planner.web import background, inputs, inputs_job, presets, question, show, state
-from planner.web.answers import Answer, answer
+from planner.web.answers import Answer, answer, whole_run
 from planner.web.background import Task
 from planner.web.controls import key_of, with_value
 from planner.web.guard import markdown, short_text
@@ -78,7 +78,7 @@ def _sentence(case: int) -> None:
         else:
             _tokens(case, tables, "output")
     with fourth:
-        inputs.pasted_config(case)
+        inputs.pasted_config(case, short=True)
 
 
 def _ask() -> dict[str, Any]:
@@ -300,7 +300,7 @@ def verdict(one: Answer, scenario: state.Scenario) -> tuple[str, str, str, list[
     memory = _figure("gib", show.gib(plan.peak_total_bytes))
     if not plan.fits:
         words = escape(t("ask.not", gpus=gpus_of(plan), room=show.gib(plan.usable_bytes), need="{}")).replace("{}", memory)
-        return "no", t("ask.no"), words, ["; ".join(show.reasons(one))]
+        return "no", t("ask.no"), words, [show.parts(*show.reasons(one))]
     sure = chance(plan.fit_probability)
     parts = [
         escape(t("ask.yes_holds", gpus=gpus_of(plan), room=show.gib(plan.usable_bytes), sure=sure, need="{}")).replace(
@@ -310,6 +310,7 @@ def verdict(one: Answer, scenario: state.Scenario) -> tuple[str, str, str, list[
     ]
     notes, late = [], ""
     if plan.run_s is not None:
+        notes.append(_budget(one))
         parts.append(_figure("run", show.duration(plan.run_s)))
         if plan.cost_usd is not None:
             span = show.between(plan.intervals.get("cost_usd"), show.dollars)
@@ -329,6 +330,19 @@ def verdict(one: Answer, scenario: state.Scenario) -> tuple[str, str, str, list[
     if not plan.recommended:
         return "perhaps", t("ask.perhaps"), sentence, [t("ask.risky", sure=sure), *notes]
     return "yes", t("ask.yes"), sentence, notes
+
+
+def _budget(one: Answer) -> str:
+    """The run with interruptions and as published runs went, as the page Whole run and ``planner plan`` have it."""
+    run = whole_run(one.tables, one.known)
+    if run.whole is None:
+        return said(run.error)
+    days = run.whole.budget_s
+    time = f"{show.duration(days.expected)} ({show.between(days, show.duration)})"
+    if run.bill is None:
+        return t("ask.budget_time", time=time)
+    money = f"{show.dollars(run.bill.budget_usd.expected)} ({show.between(run.bill.budget_usd, show.dollars)})"
+    return t("ask.budget", time=time, usd=money)
 
 
 def _served(case: int, tables: state.Tables) -> None:

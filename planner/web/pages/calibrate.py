@@ -27,7 +27,8 @@ from planner.web.measuring import SWITCH, Measurement, allowed
 from planner.web.messages import said
 from planner.web.text import t
 
-BUDGETS = ("60s", "2m", "5m")
+BUDGETS = {"60s": 60.0, "2m": 120.0, "5m": 300.0}
+"""How long to measure, as ``--budget`` takes it: seconds."""
 
 
 def page() -> None:
@@ -124,7 +125,9 @@ def _measure() -> None:
     if running is not None:
         st.session_state.pop("measurement")
         _measured(running)
-    budget = st.select_slider(t("calibrate.budget"), BUDGETS, key="calibrate.budget")
+    budget = st.select_slider(
+        t("calibrate.budget"), list(BUDGETS), key="calibrate.budget", format_func=lambda name: show.duration(BUDGETS[name])
+    )
     if st.button(t("calibrate.start_gpu" if gpu else "calibrate.start_cpu"), key="calibrate.start", icon=":material/speed:"):
         made = Measurement(device="cuda" if gpu else "cpu", budget=budget)
         if not made.start():
@@ -279,7 +282,7 @@ def _change(one: Answer) -> str:
     plan = one.plan
     need = t("calibrate.need", need=show.gib(plan.peak_total_bytes), room=show.gib(plan.usable_bytes))
     if not plan.fits:
-        words = f"{plan.num_gpus} x {short_text(plan.cluster.accelerator.name)}; {need}"
+        words = f"{plan.num_gpus} x {short_text(plan.cluster.accelerator.name)}{t('show.semicolon')}{need}"
         return f"<td>{escape(t('serving.does_not_fit'))}<small>{escape(words)}</small></td>"
     span = show.between(plan.intervals["step_time_s"], show.duration)
     words = t("calibrate.step_note", span=span, tokens=show.number(plan.tokens_per_s), need=need)

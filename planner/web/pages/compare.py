@@ -131,7 +131,7 @@ def _head(one: Answer) -> str:
             f"<small class='why'>{escape(short_text(said(one.error), 900))}</small>"
         )
     colour, words = show.verdict(one.plan)
-    why = "" if one.plan.fits else f"<small class='why'>{escape(short_text('; '.join(show.reasons(one)), 300))}</small>"
+    why = "" if one.plan.fits else f"<small class='why'>{escape(short_text(show.parts(*show.reasons(one)), 300))}</small>"
     return f"{label}<span class='verdict {colour}' data-figure='fits'>{escape(words)}</span>{why}"
 
 
@@ -143,7 +143,7 @@ def _difference(found: dict[str, Ratio], name: str) -> str:
     span = t("show.between", lower=f"{ratio.lower:.2f}", upper=f"{ratio.upper:.2f}")
     note = span if ratio.lower != ratio.upper else ""
     if not ratio.decidable and note:
-        note += f"; {t('compare.undecided')}"
+        note = show.parts(note, t("compare.undecided"))
     return f"× {ratio.expected:.2f}<small>{escape(note)}</small>"
 
 
@@ -179,7 +179,7 @@ def _layout(plan: Plan) -> Cell:
 def _memory(plan: Plan) -> Cell:
     usable = t("show.of_usable", usable=show.gib(plan.usable_bytes))
     span = _span(plan, "peak_total_bytes", show.gib)
-    return show.gib(plan.peak_total_bytes), "; ".join(part for part in (usable, span) if part)
+    return show.gib(plan.peak_total_bytes), show.parts(usable, span)
 
 
 def _step(plan: Plan) -> Cell:

@@ -146,7 +146,7 @@ def remedies_of(case: int, one: Answer, most: int = 8) -> None:
         show.problem(error)
         return
     if not found:
-        st.info(t("memory.no_remedy", reason=markdown("; ".join(show.reasons(one)), 600)))
+        st.info(t("memory.no_remedy", reason=markdown(show.parts(*show.reasons(one)), 600)))
         return
     for i, remedy in enumerate(found[:most]):
         left, right = st.columns([3, 2], vertical_alignment="center")

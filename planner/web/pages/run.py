@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
@@ -20,7 +21,7 @@ from planner.studies.holding import Holding, holding
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval
 from planner.web import charts, controls, show, state
-from planner.web.answers import answers, whole_run
+from planner.web.answers import Run, answers, whole_run
 from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
@@ -63,6 +64,7 @@ def page() -> None:
     chosen = answers()[case]
     if chosen.plan is not None and "own" in chosen.tables.get("cost", {}):
         figures.append(holding_figure(_held(chosen.plan, chosen.tables)))
+    figures += [flow for label, run in zip(labels, found, strict=True) if (flow := cash_flow_figure(label, run)) is not None]
     charts.show(*figures, key="run")
     for label, run in zip(labels, found, strict=True):
         notes = (*run.whole.notes, *(run.bill.notes if run.bill else ())) if run.whole else ()
@@ -128,8 +130,16 @@ def _kwh(value: float) -> str:
     return t("run.kwh", value=f"{value:,.0f}")
 
 
-def _tonnes(value: float) -> str:
-    return t("run.tonnes", value=f"{value / 1e6:,.3g}")
+def _carbon(grams: float) -> str:
+    return t("run.tonnes", value=show.three(grams / 1e6)) if grams >= 1e6 else t("run.kilograms", value=show.three(grams / 1e3))
+
+
+def _interruptions(run: WholeRun) -> Cell:
+    """Expected number, and the range of whole ones: nothing where it is none in nineteen runs of twenty."""
+    found = run.interruptions
+    return f"{found.expected:,.2g}" if found.expected < 100 else show.number(found.expected), (
+        show.span(f"{math.floor(found.lower):,}", f"{math.floor(found.upper):,}") if found.upper >= 1 else ""
+    )
 
 
 Rows = list[tuple[str, str, list[Cell]]]
@@ -142,7 +152,7 @@ def table(labels: Sequence[str], runs: Sequence[WholeRun], bills: Sequence[Bill 
         ("wall", t("run.wall"), [_span(r.wall_s, show.duration) for r in runs]),
         ("", t("run.gpu_hours"), [_span(r.gpu_hours, show.number) for r in runs]),
         ("goodput", t("run.goodput"), [_span(r.goodput, lambda v: f"{v:.1%}") for r in runs]),
-        ("", t("run.interruptions"), [_span(r.interruptions, lambda v: f"{v:,.3g}") for r in runs]),
+        ("", t("run.interruptions"), [_interruptions(r) for r in runs]),
         ("", t("run.mtbf"), [(show.duration(r.mtbf_s), "") for r in runs]),
         ("", t("run.checkpoint"), [_checkpoint(r) for r in runs]),
     ]
@@ -184,8 +194,8 @@ def _bill_rows(bills: Sequence[Bill | None]) -> Rows:
     rows.append(("", t("run.budget_mean"), [("–", "") if b is None else (show.dollars(b.budget_mean_usd), "") for b in bills]))
     rows.append(("energy", t("run.energy"), [_span(None if b is None else b.energy_kwh, _kwh) for b in bills]))
     if any(b.grams_co2 for b in known):
-        rows.append(("co2", t("run.co2"), [_span(None if b is None else b.grams_co2, _tonnes) for b in bills]))
-    rows.append(("", t("run.embodied"), [_span(None if b is None else b.embodied_grams_co2, _tonnes) for b in bills]))
+        rows.append(("co2", t("run.co2"), [_span(None if b is None else b.grams_co2, _carbon) for b in bills]))
+    rows.append(("", t("run.embodied"), [_span(None if b is None else b.embodied_grams_co2, _carbon) for b in bills]))
     if any(b.owned for b in known):
         rows.append(("own", t("run.on_own"), [_own(b) for b in bills]))
     return rows
@@ -297,6 +307,23 @@ def holding_figure(found: Holding) -> Figure:
         upper=_month(even.months_upper),
     )
     return charts.lines("holding", title, t("run.holding_alt"), rows, x="months_axis", y="usd_axis")
+
+
+def cash_flow_figure(label: str, run: Run) -> Figure | None:
+    """What falls due each month by item; None where all of it falls due in one month."""
+    months = cash_flow(run.whole, run.bill) if run.whole is not None and run.bill is not None else ()
+    if run.bill is None or len(months) < 2:
+        return None
+    due = {item: [getattr(month, f"{item}_usd") for month in months] for item in ITEMS}
+    rows = [
+        {"month": month.month, "part": t(f"run.item_{item}"), "value": usd, "shown": show.dollars(usd), "order": order}
+        for order, item in enumerate(ITEMS)
+        for month, usd in zip(months, due[item], strict=True)
+        if usd > 0
+    ]
+    title = t("run.cash_flow_title", label=label, usd=show.dollars(run.bill.total_usd.expected), months=len(months))
+    colours = [charts.GROUPS[i] for i, item in enumerate(ITEMS) if any(due[item])]
+    return charts.due("cash-flow", title, t("run.cash_flow_alt"), rows, colours)
 
 
 def _months(labels: Sequence[str], found: Sequence[Any]) -> None:

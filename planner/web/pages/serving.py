@@ -269,7 +269,7 @@ def _under_load(found: Deployment) -> list[show.Item]:
         ]
     else:
         if load.mean_batch is not None:
-            most = f"{t('serving.together', batch=f'{load.mean_batch:,.3g}')}; {most}"
+            most = show.parts(t("serving.together", batch=f"{load.mean_batch:,.3g}"), most)
         rows = [("load", t("serving.at_rate", rate=f"{load.requests_per_s:g}"), share, most)]
     if load.ttft_s is None or load.tpot_s is None or load.e2e_s is None or saturated(found):
         return [*rows, ("-ttft", t("serving.ttft"), "–", t("serving.no_percentiles"))]
@@ -277,7 +277,7 @@ def _under_load(found: Deployment) -> list[show.Item]:
     for name, values in (("ttft", load.ttft_s), ("tpot", load.tpot_s), ("e2e", load.e2e_s)):
         span = show.between(sure.get(f"load.{name}_s.p95"), show.duration)
         spread = ", ".join(f"{q} {show.duration(values[q])}" for q in ("p50", "p99"))
-        note = f"{span}; {spread}" if span else spread
+        note = show.parts(span, spread)
         rows.append((name, f"{t(f'serving.{name}')}, p95", show.duration(values["p95"]), note))
     usd = found.expense.usd_per_million_tokens if found.expense else None
     return [
