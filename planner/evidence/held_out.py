@@ -114,12 +114,26 @@ def fit_held(frame: pd.DataFrame, metric: Metric) -> Held:
             found = known.standing(asked[i])
             mean[i], deviation[i] = found.mean, float(found.deviation)
     weights = both_weights(columns)
-    scale = quantile(np.abs(residual - mean) / deviation, weights, LEVEL) / NORMAL_95
+    off, told_all = np.abs(residual - mean) / deviation, columns["incomplete"].astype(float) == 0.0
+    # a question states its settings, so runs that do decide its width; of the others what is not known adds to it
+    scale, incomplete_scale = scales(off, weights, told_all)
     table = effects_table(fitted, chosen, in_sample)
     pairs = pairs_of(chosen)
     told, pairs = fit_pairs(pairs, residual, asked, left_out)
-    table |= {"scale": round(float(scale), 4), **told}
-    return Held(metric, chosen, table, mean, scale * deviation, pairs)
+    table |= {"scale": round(scale, 4), "incomplete_scale": round(incomplete_scale, 4), **told}
+    return Held(metric, chosen, table, mean, scale * np.where(told_all, 1.0, incomplete_scale) * deviation, pairs)
+
+
+def scales(off: Array, weights: Array, told_all: Mask) -> tuple[float, float]:
+    """(factor on deviations, further factor where not ``told_all``) that put LEVEL of the weight of either kind inside.
+
+    ``off``: errors over deviations. Runs of which a setting is not known are never narrower; of one kind alone it decides.
+    """
+    whole = told_all if told_all.any() else np.ones_like(told_all)
+    scale = quantile(off[whole], weights[whole], LEVEL) / NORMAL_95
+    rest = ~whole
+    further = quantile(off[rest], weights[rest], LEVEL) / NORMAL_95 / scale if rest.any() else 1.0
+    return scale, max(further, 1.0)
 
 
 def fit_uncertainty(held_out: pd.DataFrame, name: str, *, alone: bool = False) -> tuple[pd.DataFrame, list[Held]]:
@@ -167,6 +181,7 @@ def effects_table(fitted: Fitted, frame: pd.DataFrame, in_sample: Array, *, coun
         "runs": len(frame),
         "sources": int(frame["source"].nunique()),
         "scale": 1.0,
+        "incomplete_scale": 1.0,
         "pair_scale": 1.0,
         "alike": 0.0,
         "alike_doublings": 1.0,

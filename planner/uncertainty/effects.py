@@ -53,7 +53,8 @@ class Effects:
     run: float
     terms: Mapping[str, float]
     doubts: Mapping[str, float]  # variance of a term of the spread, as far as the runs tell
-    scale: float  # on deviations, so that 90 % of the runs left out by source lie inside
+    scale: float  # on deviations, so that 90 % of the runs left out by source lie inside, of those that state their settings
+    incomplete_scale: float  # on those of runs of which a setting is not known, besides
     pair_scale: float
     alike: float  # correlation of the own errors of two runs of one source, model and chip
     alike_doublings: float  # doublings of sizes and degrees over which it falls by 1 / e
@@ -70,7 +71,8 @@ class Effects:
         shared = float(self.covariance[np.ix_(at, at)].sum()) + sum(self.deviations[name] ** 2 for name in unknown)
         own = sum(self.deviations[name] ** 2 for name in OWN) + self.run**2
         away = self.distance(subject)
-        deviation = self.scale * np.sqrt(shared + self.width(subject, away) ** 2 * own)
+        scale = self.scale * (self.incomplete_scale if subject.incomplete else 1.0)
+        deviation = scale * np.sqrt(shared + self.width(subject, away) ** 2 * own)
         why, extrapolated = self._why(subject, away)
         if mean >= KNOWN_BIAS:
             why.append(Message("moved up by {0:.0%}: such runs took that much more than predicted", np.expm1(mean)))
@@ -261,6 +263,7 @@ def as_effects(table: Mapping[str, Any], metric: str) -> Effects:
         terms=table["terms"],
         doubts=table["doubts"],
         scale=table["scale"],
+        incomplete_scale=table.get("incomplete_scale", 1.0),
         pair_scale=table["pair_scale"],
         alike=table["alike"],
         alike_doublings=table["alike_doublings"],

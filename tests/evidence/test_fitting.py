@@ -21,7 +21,9 @@ from planner.common.data import PROFILES
 from planner.common.files import write_text
 from planner.evidence.fit import (
     LARGEST_GROUP,
+    SAME_REASON,
     Constant,
+    Fit,
     Matrix,
     Values,
     fit,
@@ -31,6 +33,7 @@ from planner.evidence.fit import (
     row_weights,
     thinned,
 )
+from planner.evidence.held_out import scales
 from planner.evidence.measured_runs import Run, read_runs
 from planner.evidence.predictions import settled, step_time, step_times
 from planner.evidence.serving.residuals import residuals_text
@@ -38,7 +41,16 @@ from planner.evidence.study import utilization_baseline
 from planner.evidence.write_fit import with_constant
 from planner.training.planning import plan
 from planner.uncertainty.classify import classify, effective_runs
-from planner.uncertainty.interval import ENOUGH, FEWEST_EFFECTIVE, ResidualClass, Subject, bounds, interval, load_residuals
+from planner.uncertainty.interval import (
+    ENOUGH,
+    FEWEST_EFFECTIVE,
+    NORMAL_95,
+    ResidualClass,
+    Subject,
+    bounds,
+    interval,
+    load_residuals,
+)
 from planner.workload.framework import CATALOG, framework_names, lineage, load_framework
 
 PAPER = DATA / "korthikanti2022.csv"
@@ -85,6 +97,20 @@ def test_without_runs_that_tell_the_prior_stays() -> None:
     slopes = np.zeros((5, 1))
     found = fit(made_up([1.0] * 5, ["s"] * 5), power_law(slopes), (constant("sustained_fraction", prior=0.8),))  # type: ignore[arg-type]
     assert found.values.values == pytest.approx((0.8,))
+
+
+def test_a_stack_without_runs_follows_those_whose_prior_rests_on_the_same_reason() -> None:
+    """The mean of one normal coordinate given the other is r s_i / s_j of it (Eaton 1983, proposition 3.13)."""
+    derivatives = np.array([[1.0, 0.0]] * 30)  # no run tells of the second constant
+    for reason, share in (("hooks", SAME_REASON), ("launches", 0.0)):
+        pair = (
+            constant("sustained_fraction", reason="hooks", spread=0.5),
+            constant("sustained_fraction", curves="h100", reason=reason, spread=0.25),
+        )
+        start = Fit(pair, np.zeros(2), np.full(30, -np.log(2.0)), derivatives, np.ones(30))
+        seen, other = np.log(left_out(start, np.ones(30, dtype=bool), steps=30).values)
+        assert seen == pytest.approx(np.log(2.0), rel=0.05)
+        assert other == pytest.approx(share * 0.25 / 0.5 * seen, abs=1e-6)
 
 
 def test_a_few_wild_runs_do_not_pull_a_fit_far() -> None:
@@ -320,3 +346,17 @@ def test_many_sets_of_constants_at_once_give_what_each_gives_alone() -> None:
     for run in read_runs(PAPER)[0]:
         one = settled(run)
         assert step_times(one, sets).tolist() == [step_time(one, values) for values in sets]  # bit for bit
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_either_kind_of_runs_has_nine_of_ten_inside_and_the_incomplete_are_never_narrower(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    off, weights, told = rng.gamma(2.0, 1.0, 60), rng.uniform(0.5, 1.0, 60), np.arange(60) < 40
+    scale, further = scales(off, weights, told)
+    inside = off <= NORMAL_95 * scale * np.where(told, 1.0, further) * (1 + 1e-9)
+    for kind in (told, ~told):
+        assert weights[kind & inside].sum() >= 0.9 * weights[kind].sum()
+    outermost = told & (off < NORMAL_95 * scale * (1 - 1e-9))
+    assert weights[outermost].sum() < 0.9 * weights[told].sum()
+    assert further >= 1.0
