@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from planner.common.arrays import Array, Mask, Positions
+from planner.evidence.causes import grouped_number
 from planner.evidence.held_out import Held, positions
 from planner.uncertainty.interval import NORMAL_95
 
@@ -14,6 +15,8 @@ ENOUGH = 10
 """Runs that a source needs for a line of its own."""
 CLASS = 30
 """Runs that a class needs for a line of its own."""
+GPUS = (8, 64, 256)
+"""Numbers of GPUs at which a group ends."""
 TITLES = {"step_time": "step time", "memory": "peak memory"}
 
 
@@ -40,6 +43,8 @@ def intervals_section(models: Sequence[Held]) -> str:
             ),
             f"By framework that others are based on, generation of chip and kind of model, classes of {CLASS} figures or more:\n",
             markdown_table(["class", "figures", "inside, %", "half-width, %"], _rows(model, _classes(model), CLASS)),
+            "By number of GPUs:\n",
+            markdown_table(["GPUs", "figures", "inside, %", "half-width, %"], _rows(model, _by_gpus(model), CLASS)),
             f"### Of ratios of {title}\n",
             "Of two runs whose errors share nothing the ratio would be 71 % as wide as the quotient of the two intervals.\n",
             _ratios(model),
@@ -58,6 +63,11 @@ def _rows(model: Held, groups: dict[str, Positions], least: int) -> list[list[st
 
 def _classes(model: Held) -> dict[str, Positions]:
     named = model.frame["root"] + ", " + model.frame["generation"] + ", " + model.frame["family"]
+    return positions(model.frame.assign(named=named), "named")
+
+
+def _by_gpus(model: Held) -> dict[str, Positions]:
+    named = [grouped_number(count, GPUS) for count in model.frame["num_gpus"].to_numpy(float)]
     return positions(model.frame.assign(named=named), "named")
 
 

@@ -7,6 +7,7 @@ its effects; one that nobody measured counts as 0 with the spread of its kind.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -124,6 +125,7 @@ class Effects:
         of is wider than one that many do.
         """
         log = self._slope("distance", away) + self._slope("incomplete", subject.incomplete)
+        log += self._slope("nodes", math.log2(subject.num_nodes))
         for level, unsure in LEVELS[self.metric].items():
             name = f"{level} {getattr(subject, level)}"
             log += self.terms.get(name, 0.0) + self.doubts.get(name, unsure**2)

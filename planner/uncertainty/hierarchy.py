@@ -7,9 +7,9 @@ For run i of source s on a chip c,
 The shared effects u are what a new source has in common with the measured ones (framework and what it is based on, framework and
 generation of chip, kind of model, precision, kind of job); the effects v of a source, of a source and a chip, of a source and a
 model, and the run's own e are redrawn by a new source. All are normal with a variance of their own, which the fit finds; w is
-the spread by software stack, by die, by precision, by how large a run's kernels are and by how far it lies from what other
-sources measured. The prediction for a new source is the interval. Errors of memory are divided by ``subject.lever`` first:
-model states are counted, so that the rest of a peak makes its error.
+the spread by software stack, by die, by precision, by how large a run's kernels are, by its nodes and by how far it lies from
+what other sources measured. The prediction for a new source is the interval. Errors of memory are divided by ``subject.lever``
+first: model states are counted, so that the rest of a peak makes its error.
 
 Runs of one source say much the same: a source of n runs counts as sqrt(n), as in the fit of the constants. Outlying runs count
 less: e is Student's t with FREEDOM degrees of freedom, as a scale mixture (Lange, Little and Taylor 1989). The likelihood with
@@ -71,16 +71,16 @@ TYPICAL = 0.05
 """What a standard deviation of an effect is before any run is looked at: assumed; its logarithm is known to UNSURE."""
 UNSURE = 0.7
 SLOPES: dict[str, dict[str, tuple[float, float]]] = {
-    "step_time": {"kernel": (0.0, 0.1), "distance": (0.15, 0.03), "incomplete": (0.2, 0.2)},
+    "step_time": {"kernel": (0.0, 0.1), "distance": (0.15, 0.03), "nodes": (0.0, 0.1), "incomplete": (0.2, 0.2)},
     "memory": {"incomplete": (0.2, 0.2)},
     "decode": {"distance": (0.15, 0.03), "unseen": (0.5, 0.3)},
     "prefill": {"distance": (0.15, 0.03), "unseen": (0.5, 0.3)},
     "throughput": {"distance": (0.15, 0.03), "unseen": (0.5, 0.3)},
 }
 """Further terms of log(w) by metric, mean and standard deviation beforehand: assumed. ``kernel``: log2 of typical over the run's
-size of a multiplication; ``distance``: of ``distances``; ``unseen``: of ``unseen``; ``incomplete``: 1 where the row says that
-something is missing (quality B). Memory has no term of distance: bytes are counted alike at any size, and held-out runs far from
-the others err no more."""
+size of a multiplication; ``distance``: of ``distances``; ``nodes``: log2 of nodes, for a table tells little of a fabric and of
+who shares it; ``unseen``: of ``unseen``; ``incomplete``: 1 where the row says that something is missing (quality B). Memory has
+no term of distance: bytes are counted alike at any size, and held-out runs far from the others err no more."""
 ROUNDS = 5
 """Times that the weights of outlying runs are found anew."""
 LEFT_OUT_ITERATIONS = 12
@@ -175,10 +175,19 @@ def design(table: Columns, residual: Array, away: Array, metric: str = "step_tim
             before[terms[-1]] = (0.0, unsure)
     for slope, known in SLOPES[metric].items():
         terms.append(slope)
-        columns.append(away if slope == "distance" else unseen(table) if slope == "unseen" else np.asarray(table[slope], float))
+        columns.append(_slope_column(slope, table, away))
         before[slope] = known
     spread = np.column_stack(columns) if len(residual) else np.empty((0, len(terms)))
     return Design(table, residual, terms, spread, before, metric)
+
+
+def _slope_column(slope: str, table: Columns, away: Array) -> Array:
+    """What a term of log(w) is multiplied with, (runs,)."""
+    if slope == "distance":
+        return away
+    if slope == "unseen":
+        return unseen(table)
+    return np.log2(np.asarray(table["num_nodes"], float)) if slope == "nodes" else np.asarray(table[slope], float)
 
 
 def distances(table: Columns, metric: str = "step_time") -> Array:

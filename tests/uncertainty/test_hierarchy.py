@@ -38,6 +38,7 @@ def made_up(seed: int, sources: int = SOURCES) -> tuple[dict[str, NDArray[Any]],
         "model": np.array([f"m{i % 3}" for i in range(n)]),
         "parameters": np.full(n, 7e9),
         "num_gpus": np.full(n, 8),
+        "num_nodes": np.full(n, 1),
         "kernel": np.zeros(n),
         "incomplete": np.zeros(n),
     }
