@@ -14,7 +14,7 @@ from planner.common.files import write_text
 from planner.evidence.published_runs import compare_published
 from planner.lifecycle.field_factor import CATALOG
 from planner.reports.accuracy import GPU_HOURS
-from planner.reports.gpu_hours import factors, page, section
+from planner.reports.gpu_hours import factor, page, section
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -38,7 +38,7 @@ def main() -> None:
         after = f"## The constants\n{constants}"
     write_text(DOCS / "accuracy.md", f"{before}{GPU_HOURS}\n\n{section(found)}\n{after}")
     catalog = CATALOG.read_text(encoding="utf-8")
-    fit = factors(found)["run"]
+    fit = factor(found)
     for name in ("factor", "log_spread", "log_error"):
         catalog = re.sub(rf"^{name} = {{ value = [0-9.]+", f"{name} = {{ value = {getattr(fit, name):.3f}", catalog, flags=re.M)
     write_text(CATALOG, re.sub(r"^num_runs = \d+", f"num_runs = {fit.num_runs}", catalog, flags=re.M))

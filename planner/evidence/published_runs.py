@@ -98,18 +98,15 @@ def published_runs() -> tuple[PublishedRun, ...]:
     )
 
 
-def fit_field_factor(
-    published: Sequence[float], modelled: Sequence[Modelled], organisations: Sequence[str], between: float | None = None
-) -> FieldFactor:
+def fit_field_factor(published: Sequence[float], modelled: Sequence[Modelled], organisations: Sequence[str]) -> FieldFactor:
     """Mean and spread of log(published / modelled), two runs or more: a random-effects mean, DerSimonian and Laird 1986.
 
     A run whose own interval is wide (an extrapolated class, GPUs not published) says less about the mean; what spread the
     intervals explain is not counted again. Runs of one organisation err alike: each of its m runs counts as 1 / m, so that the
-    organisation counts as one. ``between``: the variance between organisations; None estimates it from these runs.
+    organisation counts as one.
     """
     logs, own, alike = _logarithms(published, modelled, organisations)
-    if between is None:
-        between = _between([_moments(logs, own, organisations)])
+    between = _between(logs, own, organisations)
     weights = 1.0 / (alike * (own**2 + between))
     return FieldFactor(
         factor=math.exp(float(np.average(logs, weights=weights))),
@@ -128,62 +125,27 @@ def _logarithms(
     return logs, own, np.array([organisations.count(name) for name in organisations], dtype=float)
 
 
-def _moments(logs: Array, own: Array, organisations: Sequence[str]) -> tuple[float, float]:
-    """(Q - E[Q | tau = 0], dE[Q] / dtau^2) of Q = y'Ay, the weighted squares around the weighted mean.
+def _between(logs: Array, own: Array, organisations: Sequence[str]) -> float:
+    """tau^2 between organisations by the method of moments; 0 where there is one only.
 
-    A = W - w w' / sum w, w = 1 / (m s^2); E[Q] = tr(A (S + tau^2 B)) with the covariances of runs that err alike within an
-    organisation, S = s s' and B = 1 there and 0 elsewhere (DerSimonian and Kacker 2007, for any weights).
+    Q = y'Ay, the weighted squares around the weighted mean, with A = W - w w' / sum w, w = 1 / (m s^2), has the mean
+    tr(A (S + tau^2 B)): covariances of runs that err alike within an organisation, S = s s' and B = 1 there and 0 elsewhere
+    (DerSimonian and Kacker 2007, for any weights).
     """
     same = np.array([[float(a == b) for b in organisations] for a in organisations])
     weights = 1.0 / (same.sum(axis=1) * own**2)
     a = np.diag(weights) - np.outer(weights, weights) / weights.sum()
-    return float(logs @ a @ logs - np.sum(a * np.outer(own, own) * same)), float(np.sum(a * same))
-
-
-def _between(moments: Sequence[tuple[float, float]]) -> float:
-    """tau^2 of several sets of runs, each around its own mean, by the method of moments; 0 where one organisation is all."""
-    if not moments:
+    share = float(np.sum(a * same)) / float(weights.sum())
+    if share < 1e-9:
         return 0.0
-    surplus, share = (sum(part) for part in zip(*moments, strict=True))
-    return max(surplus, 0.0) / share if share > 1e-9 else 0.0
+    return max(float(logs @ a @ logs - np.sum(a * np.outer(own, own) * same)), 0.0) / (share * float(weights.sum()))
 
 
-def fit_kinds(runs: Sequence[PublishedRun], models: Sequence[Modelled]) -> dict[str, FieldFactor]:
-    """The factor of each kind of hours: its own mean, drawn towards that of both as far as they cannot be told apart.
-
-    Software slower than the stacks modelled and layouts that were not the best lengthen a step of either kind; experiments
-    and restarts whole runs only. Organisations spread alike around the mean of either kind, so that both tell how far: of step
-    times there are too few. With means a, b and variances v, w (``fit_field_factor``) the kinds differ by
-    t = max(0, (a - b)^2 - v - w) / 2, and a becomes s a + (1 - s) m with s = t / (t + v) and m the mean of both, weighted
-    by 1 / (v + t) (Morris 1983). Kinds of fewer than two runs are left out; ``num_runs`` counts the runs of all kinds.
-    """
-    kinds: dict[str, tuple[list[float], list[Modelled], list[str]]] = {}
-    for kind in sorted({run.measured for run in runs}):
-        members = [i for i, run in enumerate(runs) if run.measured == kind]
-        if len(members) > 1:
-            kinds[kind] = (
-                [runs[i].gpu_hours for i in members],
-                [models[i] for i in members],
-                [runs[i].organisation for i in members],
-            )
-    between = _between([_moments(*_logarithms(*kind)[:2], kind[2]) for kind in kinds.values()])
-    alone = {name: fit_field_factor(*kind, between) for name, kind in kinds.items()}
-    if not alone:
-        return {}
-    means = np.array([math.log(fit.factor) for fit in alone.values()])
-    errors = np.array([fit.log_error**2 for fit in alone.values()])
-    apart = 0.0 if len(means) == 1 else max(float(np.var(means, ddof=1)) - float(errors.mean()), 0.0)
-    weights = 1.0 / (errors + apart)
-    common, of_common = float(np.average(means, weights=weights)), 1.0 / float(weights.sum())
-    own = apart / (apart + errors)
-    drawn = own * means + (1.0 - own) * common
-    error = np.sqrt(own * errors + (1.0 - own) ** 2 * of_common)
-    return {
-        kind: fit.model_copy(
-            update={"factor": math.exp(float(mean)), "log_error": float(e), "num_runs": sum(f.num_runs for f in alone.values())}
-        )
-        for (kind, fit), mean, e in zip(alone.items(), drawn, error, strict=True)
-    }
+def factor_of(runs: Sequence[PublishedRun], models: Sequence[Modelled]) -> FieldFactor:
+    """The factor of whole runs and of step times times steps together: software slower than the stacks modelled and layouts that
+    were not the best lengthen either, and what only whole runs hold, experiments and restarts, is less than the organisations
+    of either kind differ."""
+    return fit_field_factor([r.gpu_hours for r in runs], models, [r.organisation for r in runs])
 
 
 def model_run(run: PublishedRun) -> Modelled:
@@ -245,14 +207,12 @@ def compare_published() -> tuple[Comparison, ...]:
 
 def compare(runs: Sequence[PublishedRun], models: Sequence[Modelled], i: int) -> Comparison:
     """Run ``i`` with the factor of other organisations' runs: its own interval, their spread and the error of their mean
-    together. The factor is that of its kind of hours, of the other kind where nobody else has its own (``fit_kinds``).
-    PlannerError when fewer than two such runs are left."""
+    together. PlannerError when fewer than two such runs are left."""
     mine = runs[i]
     others = [j for j, r in enumerate(runs) if r.organisation != mine.organisation]
-    found = fit_kinds([runs[j] for j in others], [models[j] for j in others])
-    if not found:
+    if len(others) < 2:
         raise PlannerError("{0}: a factor needs two runs of other organisations than {1}.", mine.name, mine.organisation)
-    fit = found.get(mine.measured) or next(iter(found.values()))
+    fit = factor_of([runs[j] for j in others], [models[j] for j in others])
     own, expected = models[i], models[i].hours * fit.factor
     low, high = (math.hypot(side, Z_90 * fit.predictive_spread) for side in (own.log_lower, own.log_upper))
     return Comparison(

@@ -31,5 +31,5 @@ class FieldFactor(Spec):
 
 @cache
 def field_factor() -> FieldFactor:
-    """The factor of whole runs, fitted on all runs of the catalog (planner/evidence/published_runs.py)."""
+    """The factor, fitted on all runs of the catalog (planner/evidence/published_runs.py)."""
     return FieldFactor.build(read_table(CATALOG)["field"], str(CATALOG))

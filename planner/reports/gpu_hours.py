@@ -5,19 +5,19 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from planner.evidence.published_runs import Comparison, fit_kinds
+from planner.evidence.published_runs import Comparison, factor_of
 from planner.lifecycle.field_factor import FieldFactor
 
 HOW = """*Modelled* is undisturbed steps with failures, checkpoints and restarts: what the planner computes from the public
 configuration. Published hours also hold what nobody publishes: slower software than the stacks modelled, layouts that were
 not the best, evaluation, experiments, repeated stages. The *field factor* is published over modelled hours. Each run's is
-fitted on the runs of other organisations only. Hours that authors count and a step time times steps are two kinds, each with
-a mean of its own that is drawn towards that of both as far as the runs cannot tell the kinds apart (Morris 1983).
+fitted on the runs of other organisations only. Hours that authors count and a step time times steps share it: three
+organisations' step times cannot tell the two apart.
 A run weighs by how sure the planner is of it (random effects, DerSimonian and Laird 1986), and the runs of one organisation,
 which err alike, together count as one. Its 90 % interval is the planner's own, wider where it extrapolates or where the GPUs or
 the layout are not published, with what the others' spread adds.
 """
-FACTOR = """`[run] field = "published"` applies the factor of all whole runs; without it a run is what the machine can do.
+FACTOR = """`[run] field = "published"` applies the factor of all runs; without it a run is what the machine can do.
 """
 LEFT_OUT = """Left out: GLM-130B (60 days of access, not of training), OPT-175B (no one number of tokens), Falcon-180B (hours from
 a third party's page; with tp 8, pp 8 and no recomputation we model 1.3 times them), models trained by distillation or on
@@ -53,22 +53,19 @@ def summary(found: Sequence[Comparison]) -> str:
     )
 
 
-def factors(found: Sequence[Comparison]) -> dict[str, FieldFactor]:
-    """The factor of each kind of hours from all runs."""
-    return fit_kinds([c.run for c in found], [c.own for c in found])
+def factor(found: Sequence[Comparison]) -> FieldFactor:
+    """The factor from all runs."""
+    return factor_of([c.run for c in found], [c.own for c in found])
 
 
 def factor_sentence(found: Sequence[Comparison]) -> str:
-    """The factors in words."""
-    words = {"run": "whole runs", "steps": "step times"}
-    fits = factors(found)
-    counts = {kind: sum(c.run.measured == kind for c in found) for kind in fits}
-    parts = [
-        f"{words[kind]} {f.factor:.2f} ({counts[kind]} of them, spread beyond their own intervals {f.log_spread:.2f}, error of "
-        f"the mean {f.log_error:.2f})"
-        for kind, f in fits.items()
-    ]
-    return f"Field factors, logarithmic spreads: {'; '.join(parts)}.\n\n{by_size(found)}"
+    """The factor in words."""
+    f, organisations = factor(found), len({c.run.organisation for c in found})
+    return (
+        f"Field factor: {f.factor:.2f}, from {f.num_runs} runs of {organisations} organisations; logarithmic spread between "
+        f"organisations beyond the runs' own intervals {f.log_spread:.2f}, error of the mean {f.log_error:.2f}.\n\n"
+        f"{by_size(found)}"
+    )
 
 
 def by_size(found: Sequence[Comparison]) -> str:
