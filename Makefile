@@ -3,6 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
+# modules are compiled once, not by each process that a test starts
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run app docs outputs notebooks test fuzz lint bench measure records harness screenshots clean
 
 run: $(VENV)/.base
@@ -16,7 +19,7 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # the documentation into build/site, for a browser without a network; a broken link or an undocumented public name fails
 docs: $(VENV)/.test
