@@ -330,9 +330,9 @@ def test_narrow_weights_are_expanded_once_a_pass_and_16_bit_ones_never() -> None
 
 @pytest.mark.parametrize("card", ["a100-sxm4-80gb", "rtx-4090-24gb", "rtx-5090-32gb", "h100-sxm5-80gb", "b200-sxm-180gb"])
 def test_narrow_weights_gain_by_their_kernels(card: str) -> None:
-    """One token is faster by fewer bytes on every card. Of many rows Marlin takes 0.97 to 1.01 of the 16-bit time (vllm pull request
-    24722) where a warp's instructions are all there are, and more where they are not; Machete no more than Marlin, arithmetic in
-    the narrow type less."""
+    """One token is faster by fewer bytes on every card. Of many rows Marlin takes 0.97 to 1.01 of the 16-bit time (vllm pull
+    request 24722) where a warp's instructions are all there are, and more where they are not; Machete no more than Marlin,
+    arithmetic in the narrow type less."""
     times = {
         weights: serving_times(load_model("llama-3.1-8b"), 1, weights=weights, on=cluster(custom_node(card, 1), num_gpus=1))
         for weights in ("bf16", "int4-awq", "int4-gptq", "fp8", "nvfp4")
