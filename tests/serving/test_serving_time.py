@@ -20,6 +20,7 @@ from planner.operators.row import Matmul, Row
 from planner.performance.collectives import collective_s
 from planner.serving import serve
 from planner.serving.experts import distinct_experts
+from planner.serving.feasibility import warnings_of
 from planner.serving.pass_time import Times, kernel_constants, overlapped
 from planner.serving.rows import Phase, Shape, pass_rows
 from planner.serving.speculative import expected_tokens
@@ -349,3 +350,5 @@ def test_narrow_weights_gain_by_their_kernels(card: str) -> None:
         assert many.get(narrow, 0.0) < min(many["bf16"], many["int4-awq"])
     share = many["int4-awq"] / many["bf16"]
     assert (0.97 < share < 1.05) if card.startswith(("a100", "rtx")) else share > 1.1
+    slow = any("multiplied at" in text for text in warnings_of(times["int4-awq"].setting))
+    assert slow == (share > 1.1)
