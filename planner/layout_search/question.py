@@ -164,7 +164,9 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
 
     able, refused = _able(setups(stacks))
     leaner = {c: list(leaner_frameworks(stacks[c][0], c, the_job, accepted)) for c in clusters} if framework is None else {}
-    others = [{c: rest[i] for c, rest in leaner.items() if i < len(rest)} for i in range(max(map(len, leaner.values()), default=0))]
+    others = [
+        {c: rest[i] for c, rest in leaner.items() if i < len(rest)} for i in range(max(map(len, leaner.values()), default=0))
+    ]
     question = SearchQuestion(
         setups=able,
         objective=objective,  # type: ignore[arg-type]
@@ -174,7 +176,10 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
         refused=refused,
         notes=notes,
         others=tuple(
-            (setups({c: [found.framework] for c, found in some.items()}), tuple(dict.fromkeys(found.why for found in some.values())))
+            (
+                setups({c: [found.framework] for c, found in some.items()}),
+                tuple(dict.fromkeys(found.why for found in some.values())),
+            )
             for some in others
         ),
     )
