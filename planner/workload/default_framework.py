@@ -44,8 +44,8 @@ def default_framework(model: Model, cluster: Cluster, job: Job, layout: Layout |
 
 
 def leaner_frameworks(usual: Framework, cluster: Cluster, job: Job, risk: float) -> Iterator[DefaultFramework]:
-    """What is taken where no layout of ``usual`` fits at the accepted ``risk``, one after the other: for adapters peft with kernels
-    whose loss holds no logits; FSDP, which shards all states and moves them to the host."""
+    """What is taken where no layout of ``usual`` fits at the accepted ``risk``, in turn: for adapters peft with kernels whose
+    loss holds no logits; FSDP, which shards all states and moves them to the host."""
     for name, sense in _leaner(cluster, job):
         framework = load_framework(name)
         if usual.name != name and _able(framework, cluster, job):
