@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from planner.common.message import Message, cleaned, join_messages, message_of
+from planner.common.message import Message, cleaned, join_messages, message_of, shown_value
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -184,14 +184,14 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
         fields.append(field)
         if item["type"] == "extra_forbidden":
             hint = near(str(location[-1]), _field_names(model, location))
-            parts.append(Message("unknown field {0} = {1}; {2}", _shortened(field), _short(given), hint))
+            parts.append(Message("unknown field {0} = {1}; {2}", _shortened(field), shown_value(given), hint))
         elif item["type"] == "missing":
             parts.append(Message("field {0} is missing", field))
         elif item["type"] == "value_error":
             message = str(item.get("ctx", {}).get("error", item["msg"]))
             parts.append(Message("{0}: {1}", field, message) if location else message)
         else:
-            parts.append(Message("{0} = {1}: {2}", field, _short(given), _of_pydantic(item)))
+            parts.append(Message("{0} = {1}: {2}", field, shown_value(given), _of_pydantic(item)))
     alone: dict[str, Any] = {}
     if len(fields) == 1 and fields[0] != "the whole table":
         alone = {"field": f"{where}.{fields[0]}" if where.isidentifier() else fields[0], "value": given}
@@ -212,11 +212,6 @@ def _of_pydantic(item: Mapping[str, Any]) -> Message:
     numbers = iter(range(len(names)))
     key = re.sub(r"\{\w+\}", lambda _: f"{{{next(numbers)}}}", template)
     return message_of(text, f"{key[0].lower()}{key[1:]}", tuple(context.get(name, "") for name in names), ())
-
-
-def _short(value: Any, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _shortened(text: str, limit: int = 120) -> str:
