@@ -74,8 +74,8 @@ def on_equal_terms(labels: Sequence[str], plans: Sequence[Plan], at: str) -> tup
     ``total`` and ``active`` resize dense models at the same tokens; the others change the tokens. A single mixture is met by a
     dense model of its own attention shape. Raises PlannerError for unknown terms, missing lengths or prices.
     """
-    labels = [as_text(label, "labels") for label in as_list(labels, "labels", "names")]
-    plans = [as_a(one, Plan, "plans", "planner.plan") for one in as_list(plans, "plans", "plans")]
+    labels = [as_text(label, "labels") for label in as_list(labels, "labels", Message("names"))]
+    plans = [as_a(one, Plan, "plans", "planner.plan") for one in as_list(plans, "plans", Message("plans"))]
     if not plans or len(labels) != len(plans):
         raise PlannerError("labels = {0!r}: {1} names for {2} plans; give a name for each plan.", labels, len(labels), len(plans))
     if as_text(at, "at") not in TERMS:

@@ -155,11 +155,13 @@ def as_sweep(
 def _variations(vary: Mapping[str, Sequence[Value]] | Sequence[Variation]) -> list[Variation]:
     """What is varied, each field with a list of numbers, truth values or names."""
     if not isinstance(vary, Mapping):
-        return [as_a(one, Variation, "vary", "parse_variation") for one in as_list(vary, "vary", "fields with their values")]
+        return [
+            as_a(one, Variation, "vary", "parse_variation") for one in as_list(vary, "vary", Message("fields with their values"))
+        ]
     found = []
     for key, values in vary.items():
         where = f"vary[{shown_value(key)}]"
-        listed = [python_value(value) for value in as_list(values, where, "values")]
+        listed = [python_value(value) for value in as_list(values, where, Message("values"))]
         for value in listed:
             if not isinstance(value, bool | int | float | str):
                 raise PlannerError("{0} = {1!r}: must be a number, a truth value or a name.", where, value, code="type")

@@ -104,7 +104,9 @@ def _checked(changes: Changes) -> Changes:
     for field in dataclasses.fields(changes):
         given, where = getattr(changes, field.name), f"changes.{field.name}"
         if field.name in ("keep_layers", "drop_layers"):
-            found[field.name] = tuple(_count(layer, where) for layer in as_list(given, where, "layers, whole numbers from 0"))
+            found[field.name] = tuple(
+                _count(layer, where) for layer in as_list(given, where, Message("layers, whole numbers from 0"))
+            )
         elif field.name == "sparsity" and given is not None:
             value = python_value(given)
             if isinstance(value, bool) or not isinstance(value, int | float):
