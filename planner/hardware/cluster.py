@@ -115,7 +115,8 @@ class Accelerator(Spec):
 
     def peak(self, dtype: str) -> float:
         """Dense peak (flop/s) for ``dtype``; PlannerError when the hardware has no such type."""
-        if as_text(dtype, "dtype") in self.peak_flops_per_s:
+        as_text(dtype, "dtype")
+        if dtype in self.peak_flops_per_s:
             return self.peak_flops_per_s[dtype]
         have = ", ".join(self.peak_flops_per_s)
         raise PlannerError(
