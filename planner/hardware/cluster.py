@@ -115,6 +115,7 @@ class Accelerator(Spec):
 
     def peak(self, dtype: str) -> float:
         """Dense peak (flop/s) for ``dtype``; PlannerError when the hardware has no such type."""
+        as_text(dtype, "dtype")
         if dtype in self.peak_flops_per_s:
             return self.peak_flops_per_s[dtype]
         have = ", ".join(self.peak_flops_per_s)
@@ -273,7 +274,7 @@ def _known() -> tuple[dict[str, Any], ...]:
 
 def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerator:
     """The accelerator of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
-    return _accelerator(_find("accelerators", field, as_text(name, field)))
+    return _accelerator(_find("accelerators", as_text(field, "field"), as_text(name, field)))
 
 
 @cache
@@ -387,13 +388,13 @@ def cluster(
 
     Raises PlannerError when the GPUs do not fill whole nodes (several nodes) or exceed the nodes.
     """
-    node_type = load_node(node) if isinstance(node, str) else node
+    node_type = node if isinstance(node, Node) else load_node(node)
     if accelerator is None:
         accelerator = load_accelerator(node_type.accelerator, f"node {node_type.name}: accelerator")
-    gpu = load_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
-    for field, value in (("num_nodes", num_nodes), ("num_gpus", num_gpus)):
+    gpu = accelerator if isinstance(accelerator, Accelerator) else load_accelerator(accelerator)
+    for field, value in (("cluster.num_nodes", num_nodes), ("cluster.num_gpus", num_gpus)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise PlannerError("cluster.{0} = {1!r}: must be a whole number of at least 1.", field, value)
+            raise PlannerError("{0} = {1!r}: must be a whole number of at least 1.", field, value)
     if num_nodes is None:
         num_nodes = 1 if num_gpus is None else -(-num_gpus // node_type.num_gpus)
     gpus = num_nodes * node_type.num_gpus if num_gpus is None else num_gpus
@@ -419,7 +420,7 @@ def cluster(
         )
     if num_nodes > 1 and gpus < num_nodes * node_type.num_gpus:
         node_type = partly_used(node_type, gpus // num_nodes)
-    return Cluster(node=node_type, accelerator=gpu, num_nodes=num_nodes, num_gpus=gpus)
+    return Cluster.build({"node": node_type, "accelerator": gpu, "num_nodes": num_nodes, "num_gpus": gpus}, "cluster")
 
 
 def cluster_notes(machine: Cluster) -> tuple[str, ...]:

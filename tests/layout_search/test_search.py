@@ -330,9 +330,9 @@ def test_stopping_keeps_what_was_found() -> None:
     [
         ({"objective": "speed"}, "objective = 'speed': must be one of "),
         ({"top": 0}, "top = 0"),
-        ({"deadline_s": -1.0}, "deadline = -1.0: must be a positive"),
-        ({"deadline_s": 1.0, "job": job()}, "deadline: the job has no length"),
-        ({"budget_usd": 1.0, "job": job()}, "budget-usd: the job has no length"),
+        ({"deadline_s": -1.0}, "deadline_s = -1.0: must be a positive"),
+        ({"deadline_s": 1.0, "job": job()}, "deadline_s: the job has no length"),
+        ({"budget_usd": 1.0, "job": job()}, "budget_usd: the job has no length"),
         ({"objective": "cost", "price": None}, "no quote for test-gpu"),
         ({"objective": "energy"}, "the power of test-gpu"),
         ({"gpus": [13]}, "does not spread evenly"),
