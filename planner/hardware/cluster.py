@@ -202,13 +202,13 @@ class Cluster(Spec):
 
 
 HOST_LINK_FRACTION = 0.78
-"""Of the lanes' rate, that copies of pinned memory reach, published: 25 of 32 GB/s on an A100 and 12 of 16 on a V100, as BaM measured
-(ZaidQureshi/bam#54), 24.7 of 32 on an RTX 4090 (efeslab/fiddler#7)."""
+"""Of the lanes' rate, that copies of pinned memory reach, published: 25 of 32 GB/s on an A100 and 12 of 16 on a V100, as BaM
+measured (ZaidQureshi/bam#54), 24.7 of 32 on an RTX 4090 (efeslab/fiddler#7)."""
 
 
 def host_copy_rate(node: Node, accelerator: Accelerator) -> float:
-    """Bytes per second of copies between one GPU and its host, one direction: HOST_LINK_FRACTION of what a data sheet says; a rate
-    that was measured, or given without a source, is that of copies."""
+    """Bytes per second of copies between one GPU and its host, one direction: HOST_LINK_FRACTION of what a data sheet says; a
+    rate that was measured, or given without a source, is that of copies."""
     spec = node if node.host_link_bytes_per_s else accelerator
     known = spec.provenance.get("host_link_bytes_per_s")
     lanes = known is not None and known.kind in ("datasheet", "assumed")

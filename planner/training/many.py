@@ -477,7 +477,11 @@ def _row(i: int, q: _Question, cells: dict[str, Any], evaluation: Evaluation, la
         if paid is not None:
             sure["cost_usd"] = held_usd(sure["run_s"], gpus, paid)
         bounds |= {bound(name, end): getattr(found, end) for name, found in sure.items() for end in ENDS}
-    notes = (*q.notes, *question_notes(q.model, q.cluster, q.named, q.job, q.layout), *batch_notes(evaluation, q.job, q.layout, i))
+    notes = (
+        *q.notes,
+        *question_notes(q.model, q.cluster, q.named, q.job, q.layout),
+        *batch_notes(evaluation, q.job, q.layout, i),
+    )
     if run_s is not None and paid is not None:
         notes = (*notes, *commitment_note(run_s, gpus, paid))
     return {

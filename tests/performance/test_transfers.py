@@ -176,7 +176,7 @@ def test_parameters_stay_where_the_stack_cannot_move_them(stack: str, layout: di
 
 
 def test_copies_reach_the_measured_part_of_a_data_sheets_lanes() -> None:
-    """25 of 32 GB/s on an A100 and 12 of 16 on a V100 (ZaidQureshi/bam#54); 328 MB in 13.3 ms on an RTX 4090 (efeslab/fiddler#7)."""
+    """25 of 32 GB/s on an A100 and 12 of 16 on a V100 (ZaidQureshi/bam#54), 328 MB in 13.3 ms on a 4090 (efeslab/fiddler#7)."""
     measured = {"dgx-a100-80gb": 25e9, "dgx-1v-32gb": 12e9, "workstation-1x-rtx-4090-24gb": 0.328e9 / 13.3e-3}
     for name, rate in measured.items():
         alone = cluster(name, num_gpus=1)
