@@ -38,7 +38,7 @@ class Spec(BaseModel):
     the field's name, so that formulas see numbers and reports see sources.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True, defer_build=True)
 
     provenance: dict[str, Provenance] = Field(default_factory=dict, repr=False)
 
