@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -235,13 +235,9 @@ def _index(folder: str) -> dict[str, Path]:
     return {p.stem: p for p in sorted((PROFILES / folder).glob("*.toml"))}
 
 
-@cache
-def _find(folder: str, what: str, name: str) -> Path:
-    """The file of a profile: by its name, by an alias inside it, or by a path."""
-    if name.endswith(".toml"):
-        if not Path(name).is_file():
-            raise PlannerError("{0} = {1!r}: no such file.", what, name)
-        return Path(name)
+@lru_cache(maxsize=1024)  # names that people type
+def _named(folder: str, name: str) -> Path | None:
+    """The catalog's file of a profile, by its name or by an alias inside it; None where there is none."""
     files = _index(folder)
     wanted = spelt(name)
     if wanted in files:
@@ -250,6 +246,27 @@ def _find(folder: str, what: str, name: str) -> Path:
     for stem in catalog.mentioning(f'"{wanted}"'):
         if wanted in (spelt(str(alias)) for alias in catalog.table(stem).get("aliases", ())):
             return files[stem]
+    return None
+
+
+def is_asked_for(folder: str, name: str) -> bool:
+    """Whether a name is a path, one of the catalog, or one that is known to have no profile; near names are not looked for."""
+    if name.endswith(".toml") or _named(folder, name) is not None:
+        return True
+    return any(spelt(name) in known["names"] for known in _known())
+
+
+@cache
+def _find(folder: str, what: str, name: str) -> Path:
+    """The file of a profile: by its name, by an alias inside it, or by a path."""
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise PlannerError("{0} = {1!r}: no such file.", what, name)
+        return Path(name)
+    found = _named(folder, name)
+    if found is not None:
+        return found
+    files, wanted = _index(folder), spelt(name)
     for known in _known():
         if wanted in known["names"]:
             siblings = ", ".join(known["near"])
