@@ -18,7 +18,7 @@ from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
 from planner.scenarios.serving import ServingCase, ServingScenario
 from planner.scenarios.tables import Table, Tables
-from planner.workload.resolve import as_model
+from planner.workload.resolve import as_cluster, as_model
 
 Method = Literal["pretrain", "finetune", "lora", "qlora"]
 TOKENS_PER_STEP = ((1e9, 2**19), (5e9, 2**20), (math.inf, 4 * 2**20))
@@ -91,8 +91,8 @@ def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[Servin
     """(a serving scenario of a model and a cluster, what was taken as usual in it)."""
     the_model, cluster = as_model({"name": model}), cluster_table(on)
     missing = {name: value for name, value in SERVING.items() if name not in given}
-    if the_model.stored_weights:
-        missing.pop("weights", None)  # as stored
+    if the_model.stored_weights or "bf16" not in as_cluster(cluster).accelerator.peak_flops_per_s:
+        missing.pop("weights", None)  # as stored, or the chip's own 16-bit type
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "serving": {**missing, **given}}
     case = ServingCase(label=the_model.name, tables=tables, where=f"{model} on {on}")
     taken = ", ".join(f"{name} = {value}" for name, value in missing.items())
