@@ -105,7 +105,7 @@ def _over(side: Side, reference: Side) -> Side:
 
 
 def _law_note(side: Side, reference: Side) -> tuple[str, ...]:
-    """What a comparison at equal loss rests on: dollars (days without prices) and tokens by each law, and dollars at equal tokens."""
+    """What equal loss rests on: dollars (days without prices) and tokens by each law, beside dollars at equal tokens."""
     priced = side.cost_usd is not None and reference.cost_usd is not None and reference.cost_usd.expected > 0.0
 
     def over(tokens: float) -> float:
