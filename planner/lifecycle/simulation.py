@@ -16,7 +16,6 @@ from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
-from planner.lifecycle.expert_load import PLACEMENTS, dropped_share, given_shares, read_histogram, zipf_shares
 from planner.lifecycle.failures import (
     Interruptions,
     Losses,
@@ -28,6 +27,7 @@ from planner.lifecycle.failures import (
 )
 from planner.lifecycle.field_factor import field_factor
 from planner.lifecycle.spec import Run
+from planner.operators.expert_load import PLACEMENTS, dropped_share, given_shares, read_histogram, zipf_shares
 from planner.operators.routing import job_load
 from planner.prices.ownership import constants
 from planner.prices.price import gpu_hours
