@@ -148,7 +148,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     spec = run if isinstance(run, Run) else Run.build({} if run is None else run, "run")
     require_answerable("run", spec)
     if answer.num_steps is None:
-        raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps.")
+        raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps (--tokens 100B).")
     if answer.price is not None and answer.price.term == "spot" and spec.preemption_mtbf_s is None:
         raise PlannerError(
             "run.preemption_mtbf_s is missing: spot nodes are taken away; give the mean seconds between preemptions of one node, "
