@@ -49,6 +49,11 @@ def _is_known(name: str) -> bool:
         return False
 
 
+def _is_part(name: str) -> bool:
+    words = set(re.split(r"[-_ ]+", name.lower()))
+    return any(words <= set(one.split("-")) for one in accelerator_names())
+
+
 def accelerator_named(name: str, field: str = "--on") -> str:
     """The catalog's accelerator that a name or a part of one means: h100 is h100-sxm5-80gb."""
     try:
@@ -71,6 +76,22 @@ def accelerator_named(name: str, field: str = "--on") -> str:
             raise PlannerError(
                 "{0} {1}: the number comes first: {2}x{3}.", field, name, turned[2], turned[1], field=field, value=name
             ) from None
+        joined = re.fullmatch(r"(\d+)\s*[-*×]?\s*([a-z].*)", name, flags=re.IGNORECASE)
+        if joined is not None and _is_known(joined[2]):
+            raise PlannerError(
+                "{0} {1}: an x stands between number and GPU: {2}x{3}.",
+                field,
+                name,
+                joined[1],
+                joined[2],
+                field=field,
+                value=name,
+            ) from None
+        if "," in name and all(_is_part(one.strip()) for one in name.split(",")):
+            raise PlannerError(
+                "{0} {1}: give one type of GPU; `planner size` and `planner search --accelerator` choose among several.",
+                field, name, field=field, value=name,
+            ) from None  # fmt: skip
         known = [*accelerator_names(), *node_names()]
         raise PlannerError(
             "{0} {1}: no such GPU or node type; {2}", field, name, near(name, known), field=field, value=name

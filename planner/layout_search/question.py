@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Required, TypedDict, get_args
@@ -20,7 +20,7 @@ from planner.performance.feasibility import check_job, check_sizes
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price
 from planner.prices.price import Price, PriceLike
-from planner.workload.default_framework import default_framework, sharding_framework
+from planner.workload.default_framework import default_framework, leaner_frameworks
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_job, as_model
@@ -70,17 +70,17 @@ class SearchQuestion:
     top: int
     refused: tuple[str, ...] = ()  # clusters and stacks that cannot run the job at all, and why
     notes: tuple[str, ...] = ()  # why a framework was taken where none was named
-    others: tuple[Setup, ...] = ()  # looked at where no layout of these setups fits at the accepted risk, and why
-    other_notes: tuple[str, ...] = ()
+    # (setups, why) that are looked at, one after the other, where no layout of these fits at the accepted risk
+    others: tuple[tuple[tuple[Setup, ...], tuple[str, ...]], ...] = ()
     is_wide: bool = False  # every unusual layout was admitted because no usual one fits
 
     def widened(self) -> SearchQuestion:
         """The same question with every unusual layout admitted."""
         return replace(self, is_wide=True, setups=tuple(replace(s, grid=replace(s.grid, allow=EVERYTHING)) for s in self.setups))
 
-    def elsewhere(self) -> SearchQuestion:
+    def elsewhere(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups."""
-        return replace(self, setups=self.others, notes=self.other_notes, others=(), other_notes=())
+        return (replace(self, setups=setups, notes=notes, others=()) for setups, notes in self.others)
 
     @property
     def job(self) -> Job:
@@ -163,8 +163,10 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
         )
 
     able, refused = _able(setups(stacks))
-    sharding = {c: sharding_framework(stacks[c][0], c, the_job, accepted) for c in clusters} if framework is None else {}
-    others = {c: found for c, found in sharding.items() if found is not None}
+    leaner = {c: list(leaner_frameworks(stacks[c][0], c, the_job, accepted)) for c in clusters} if framework is None else {}
+    others = [
+        {c: rest[i] for c, rest in leaner.items() if i < len(rest)} for i in range(max(map(len, leaner.values()), default=0))
+    ]
     question = SearchQuestion(
         setups=able,
         objective=objective,  # type: ignore[arg-type]
@@ -173,8 +175,13 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
         top=top,
         refused=refused,
         notes=notes,
-        others=setups({c: [found.framework] for c, found in others.items()}),
-        other_notes=tuple(dict.fromkeys(found.why for found in others.values())),
+        others=tuple(
+            (
+                setups({c: [found.framework] for c, found in some.items()}),
+                tuple(dict.fromkeys(found.why for found in some.values())),
+            )
+            for some in others
+        ),
     )
     _check(question)
     return question

@@ -71,7 +71,7 @@ def commitment(term: str) -> Commitment:
             name=term, length_days=0, upfront_fraction=0.0, minimum_gpus=1, interruptible=False, source="given", kind="given"
         )
     if term not in _commitments():
-        raise PlannerError("price.term = {0!r}: {1}.", term, one_of(term, TERMS))
+        raise PlannerError("price.term = {0!r}: {1}, or US dollars per GPU-hour, such as 2.50.", term, one_of(term, TERMS))
     return _commitments()[term]
 
 
@@ -105,7 +105,7 @@ def find_price(
         if name is not None:
             as_text(name, f"price.{field}")
     if as_text(term, "price.term") not in TERMS:
-        raise PlannerError("price.term = {0!r}: {1}.", term, one_of(term, TERMS))
+        raise PlannerError("price.term = {0!r}: {1}, or US dollars per GPU-hour, such as 2.50.", term, one_of(term, TERMS))
     now = today or clock.today()
     quotes = [p for p in load_prices() if p.accelerator == accelerator]
     if not quotes:

@@ -29,7 +29,7 @@ from planner.prices.market import as_price, commitment_note, run_usd
 from planner.prices.price import Price, PriceLike, cost_usd, gpu_hours
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
-from planner.workload.default_framework import default_framework, sharding_framework
+from planner.workload.default_framework import default_framework, leaner_frameworks
 from planner.workload.dispatch import stack_notes, stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
@@ -136,19 +136,19 @@ def _chosen(
     risk: float,
     allow: Iterable[str],
 ) -> tuple[Framework, Choice, tuple[str, ...]]:
-    """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that FSDP is taken where it surely
-    fits and the usual one does not."""
-    other = sharding_framework(usual, cluster, job, risk) if free else None
+    """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that a leaner one is taken where it
+    surely fits and the usual one does not."""
     try:
         choice: Choice | PlannerError = choose(model, cluster, stack_on(usual, cluster, model), job, risk=risk, allow=allow)
     except PlannerError as error:
         choice = error
-    if other is not None and (isinstance(choice, PlannerError) or not choice.sure):
+    others = leaner_frameworks(usual, cluster, job, risk) if free else ()
+    for other in others if isinstance(choice, PlannerError) or not choice.sure else ():
         try:
             surer = choose(model, cluster, stack_on(other.framework, cluster, model), job, risk=risk, allow=allow)
         except PlannerError:
-            surer = None
-        if surer is not None and surer.sure:
+            continue
+        if surer.sure:
             return other.framework, surer, (other.why, *surer.why)
     if isinstance(choice, PlannerError):
         raise choice
