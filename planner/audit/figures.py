@@ -282,10 +282,12 @@ def _falls_below(behind: NDArray[np.float64], level: float) -> float:
 
 
 def _contenders(tables: dict[str, Any], base: Cluster, framework: str) -> Layouts:
-    """The layouts that one side may choose from; which links join the GPUs changes none of them."""
-    found = candidates(model=tables["model"], cluster=base, framework=framework, job=tables["job"])
+    """The layouts that fit of those that one side may choose from; which links join the GPUs changes none of them."""
+    asked = {"model": tables["model"], "cluster": base, "framework": framework, "job": tables["job"]}
+    found = candidates(**asked)
     alone = (found.zero == 3) & (found.tp == 1) & (found.pp == 1)
-    return select(found, (found.offload_optimizer == 0) & (alone if framework == "fsdp" else found.tp > 1))
+    found = select(found, (found.offload_optimizer == 0) & (alone if framework == "fsdp" else found.tp > 1))
+    return select(found, evaluate(**asked, layouts=found).fits)
 
 
 def _zero3_over_tensor(tables: dict[str, Any], base: Cluster, kept: dict[str, Layouts], bytes_per_s: float) -> float:

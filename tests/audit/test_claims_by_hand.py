@@ -112,7 +112,7 @@ VERDICTS: dict[str, tuple[str, bool]] = {
     "I01": ("holds", near(32 * 2 * 16 * (4096 + 4096), 8.39e6) and QWEN >= 1e8),
     "I02": ("out of scope", near(4 / 32, 0.125)),
     "I03": ("holds if", near(14 / 4, 3.5) and not near(14 / 2, 3.5)),
-    "I04": ("holds", near(QWEN / STUDENT, 10, 0.15) and 0.67 < 1 - STUDENT / QWEN),
+    "I04": ("holds", near(QWEN / STUDENT, 10, 0.15) and 1 - STUDENT / QWEN > 0.67),
     "I05": ("holds if", 1 - 6 / 8 < 0.40 < 1 - 2 / 3 * 6 / 8),
     # chunks save 3/4 of attention's 2 L h s a token beside 2 N
     "I06": ("cannot be", 0.75 * 2 * 32 * 4096 * 2000 / (2 * (QWEN - 2 * WORDS * 4096)) < 0.05 and near(3.2 * 0.31, 1.0)),
@@ -162,11 +162,13 @@ FIGURES: list[tuple[str, str, float]] = [
     ("S04", "forward", (512 * 2 * 6 * 12 * BERT**2 + 6 * 4 * 512**2 * BERT) / 1e9), ("S05", "total", 109.482240),
     ("S06", "effective", 192.0), ("S07", "preprocessing", 1.0), ("S08", "electricity", 3 * 220 * 1.821 / 1000 * 730.5 * 0.0826),
     ("S08", "storage", 160.0), ("S10", "505.2 M", (16 * 505.2e6 + 1.07 * 2**30) / (7.78 * 2**30)),
-    ("S13", "tokenized data", 0.512), ("S14", "tokens for each", 256e6 / 505.2e6), ("S14", "TFLOP/s", 6 * 505.2e6 * 2.56e9 / 64_800 / 1e12),
+    ("S13", "tokenized data", 0.512), ("S14", "tokens for each", 256e6 / 505.2e6),
+    ("S14", "TFLOP/s", 6 * 505.2e6 * 2.56e9 / 64_800 / 1e12),
     ("O03", "equal tokens", 40 * 5120 * 4096 / (DENSE_13B - 32000 * 5120)), ("O01", "7 B", 16 * LLAMA_7B / (32480 * 2**20)),
     ("L01", "total", TUTORIAL / 1e9), ("L02", "total parameters over", TUTORIAL / TUTORIAL_ACTIVE),
     ("L02", "compute of a token", TUTORIAL_ACTIVE / TUTORIAL), ("L05", "states saved", 1 - (2 + 14 / 8) / 16),
-    ("L06", "compression", 1.0), ("L09", "overlap", 4095 / 4096), ("L09", "passes", 4096.0), ("L07", "wavelength", 2 * math.pi * 500_000 ** (31 / 32)), ("L10", "two tokens", 0.004),
+    ("L06", "compression", 1.0), ("L09", "overlap", 4095 / 4096), ("L09", "passes", 4096.0),
+    ("L07", "wavelength", 2 * math.pi * 500_000 ** (31 / 32)), ("L10", "two tokens", 0.004),
     ("L07", "arithmetic", flops_of_a_token(32768) / flops_of_a_token(4096)),
     ("I01", "with LoRA", 32 * 2 * 16 * 8192 / 1e6), ("I01", "full tuning", QWEN / 1e6), ("I02", "trainable", 0.125),
     ("I03", "14 GB", 7.0), ("I03", "third speed", 1 / (0.08 - 12.2 * (0.08 - 1 / 35.2) / 10.5)),
@@ -175,8 +177,10 @@ FIGURES: list[tuple[str, str, float]] = [
     ("I10", "92 %", 1 - 12.5 / 48.7), ("I11", "2000 tokens", 2000 / 48.7),
 ]  # fmt: skip
 CONDITIONS: list[tuple[str, str, float]] = [
-    ("C01", "total parameters", 4 * WHOLE / 1e9), ("S08", "renting", 3 * 730.5 * 0.41), ("L09", "passes", 4.0), ("S08", "electricity", 3 * 220 * 1.821 / 1000 * 730.5 * 0.34),
-    ("O01", "13 B", 2 * DENSE_13B / (2 * 79.15 * 2**30)), ("C09", "busiest expert", max(EVEN_TYPES) / 4), ("I07", "GPU use", 1 - math.exp(-2)),
+    ("C01", "total parameters", 4 * WHOLE / 1e9), ("S08", "renting", 3 * 730.5 * 0.41), ("L09", "passes", 4.0),
+    ("S08", "electricity", 3 * 220 * 1.821 / 1000 * 730.5 * 0.34),
+    ("O01", "13 B", 2 * DENSE_13B / (2 * 79.15 * 2**30)),
+    ("C09", "busiest expert", max(EVEN_TYPES) / 4), ("I07", "GPU use", 1 - math.exp(-2)),
     ("L06", "compression", 0.5),
     ("S02", "pruning half", 16 * (4 * H * H + 3 * H * F + 2 * H) / LLAMA_7B), ("S07", "preprocessing", 3.0),
     ("S08", "storage", 100.0), ("O03", "equal tokens", 40 * 5120 * 2048 / (DENSE_13B - 32000 * 5120)), ("I03", "14 GB", 3.5),
@@ -251,7 +255,7 @@ def test_bounds_by_hand_for_figures_of_serving(judged: dict[str, Judgement]) -> 
     latency, rate = expected(judged, "C10", "latency of the mixture"), expected(judged, "C10", "second of the mixture")
     assert latency / 1000 * rate == pytest.approx(3, rel=1e-3)
     # no more than the data sheet's bandwidth, no less than a third of it
-    assert A100_BYTES / 65.1e9 / 3 < expected(judged, "C11", "second of the dense") < A100_BYTES / 64e9
+    assert A100_BYTES / 65.1e9 / 3 < expected(judged, "C11", "it can reach, dense 33") < A100_BYTES / 64e9
     # no more than 2 flop of each of 6.6 B weights for 768 tokens at the data-sheet rate, no less than a fifth of that
     most = A100_FLOPS / (768 * 2 * 6.6e9)
     assert most / 5 < expected(judged, "O05", "1000 queries") / (8 * 0.85) < most
