@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from planner.common.message import Message, cleaned, join_messages
+from planner.common.message import Message, cleaned, join_messages, shown_value
 from planner.common.spellings import FIELDS, VALUES, WITHOUT_EFFECT, ours, places, plain
 
 if TYPE_CHECKING:
@@ -204,14 +204,14 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
         shown = f"{where}.{field}" if dotted else field
         if item["type"] == "extra_forbidden":
             hint = _unknown(str(location[-1]), _field_names(model, location))
-            parts.append(Message("unknown field {0} = {1}; {2}", _shortened(field), _short(given), hint))
+            parts.append(Message("unknown field {0} = {1}; {2}", _shortened(field), shown_value(given), hint))
         elif item["type"] == "missing":
             parts.append(Message("field {0} is missing", field))
         elif item["type"] == "value_error":
             message = str(item.get("ctx", {}).get("error", item["msg"]))
             parts.append(Message("{0}: {1}", shown, message) if location else message)
         else:
-            parts.append(Message("{0} = {1}: {2}", shown, _short(given), _of_pydantic(item)))
+            parts.append(Message("{0} = {1}: {2}", shown, shown_value(given), _of_pydantic(item)))
     alone: dict[str, Any] = {}
     if len(fields) == 1 and fields[0] != "the whole table":
         alone = {"field": f"{where}.{fields[0]}" if where.isidentifier() else fields[0], "value": given}
@@ -274,17 +274,12 @@ def _of_pydantic(item: Mapping[str, Any]) -> Message:
 
 def _meant(given: Any, choices: list[str]) -> str:
     """The choice that a value probably means; empty where none is near. True and False are words of TOML."""
-    name = str(given)[:LONGEST_NAME]
+    name = (given if isinstance(given, str) else shown_value(given))[:LONGEST_NAME]
     elsewhere = [choice for choice in ours(name, VALUES) if choice in choices]
     if elsewhere or not isinstance(given, str) or not choices:
         return elsewhere[0] if elsewhere else ""
     first = _nearest_first(name, choices)[0]
     return first if _likeness(name.lower(), first.lower()) >= NEAR else ""
-
-
-def _short(value: Any, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def _shortened(text: str, limit: int = 120) -> str:

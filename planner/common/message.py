@@ -7,6 +7,7 @@ template with numbered blanks; it finds the Chinese one (``planner.common.transl
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -38,8 +39,33 @@ def _shown(value: Any, conversion: str, form: str) -> str:
         value = str(value)
     if isinstance(value, Message) and not conversion and not form:
         return value
-    made = repr(value) if conversion == "r" else value
-    return format(made, form)
+    if conversion == "r" or isinstance(value, list | tuple | dict | set | frozenset):
+        return format(shown_value(value, None), form)
+    return format(value, form) if not _is_endless(value) else shown_value(value)
+
+
+LONGEST_SHOWN = 80
+"""Characters of a value that a message repeats."""
+
+
+def shown_value(value: Any, longest: int | None = LONGEST_SHOWN) -> str:
+    """A value for a message, as Python writes it; cut where it is long. Python writes no number of more than 4,300 digits.
+
+    >>> shown_value("tp2"), shown_value(10**5000), shown_value([1] * 100, 20)
+    ("'tp2'", '10^5000', '[1, 1, 1, 1, 1, 1...')
+    """
+    if _is_endless(value):
+        return f"{'-' * (value < 0)}10^{math.floor(value.bit_length() * math.log10(2.0))}"
+    try:
+        text = repr(value)
+    except ValueError:  # such a number within a list
+        text = f"a {type(value).__name__}"
+    return text if longest is None or len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def _is_endless(value: Any) -> bool:
+    """Whether a number has more digits than Python turns into text."""
+    return isinstance(value, int) and value.bit_length() > 14_000
 
 
 class Message(str):

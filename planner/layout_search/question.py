@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Required, TypedDict, get_args
 
-import numpy as np
-
-from planner.common.errors import PlannerError, as_text, one_of
+from planner.common.arguments import as_amount, as_counts
+from planner.common.errors import PlannerError, as_text, as_texts, one_of
 from planner.common.message import Message, join_messages
+from planner.common.spec import whole_number
 from planner.hardware.cluster import Accelerator, Cluster, Node, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import reference_node
@@ -141,6 +141,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     """Check and resolve what ``search`` takes."""
     if as_text(objective, "objective") not in get_args(Objective):
         raise PlannerError("objective = {0!r}: {1}.", objective, one_of(objective, get_args(Objective)))
+    top = whole_number(top)
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise PlannerError("top = {0!r}: must be a whole number of at least 1.", top)
     the_model = as_model(model)
@@ -170,8 +171,8 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     question = SearchQuestion(
         setups=able,
         objective=objective,  # type: ignore[arg-type]
-        deadline_s=deadline_s,
-        budget_usd=budget_usd,
+        deadline_s=as_amount(deadline_s, "deadline_s"),
+        budget_usd=as_amount(budget_usd, "budget_usd"),
         top=top,
         refused=refused,
         notes=notes,
@@ -237,13 +238,13 @@ def _prices(price: Any, accelerators: set[str]) -> list[Any]:
 def _clusters(given: Cluster, gpus: Iterable[int] | None, accelerators: Iterable[str] | None) -> list[Cluster]:
     """The given cluster's node type in every size, and the reference node of every other accelerator."""
     kinds: list[tuple[Node, Accelerator]] = []
-    for name in [given.accelerator.name] if accelerators is None else accelerators:
+    for name in [given.accelerator.name] if accelerators is None else as_texts(accelerators, "accelerators"):
         card = given.accelerator if name == given.accelerator.name else load_accelerator(name, "accelerator")
         node = given.node if card.name == given.accelerator.name else reference_node(card.name)
         if node is None:
             raise PlannerError("accelerator = {0!r}: no node type has it; give cluster.node and search it alone.", name)
         kinds.append((node, card))
-    sizes = [given.num_gpus] if gpus is None else list(gpus)
+    sizes = [given.num_gpus] if gpus is None else as_counts(gpus, "gpus")
     if not sizes or not kinds:
         raise PlannerError("gpus and accelerators must each name at least one; leave them out for the cluster's own.")
     return [
@@ -254,9 +255,7 @@ def _clusters(given: Cluster, gpus: Iterable[int] | None, accelerators: Iterable
 
 
 def _check(q: SearchQuestion) -> None:
-    for name, value in (("deadline", q.deadline_s), ("budget-usd", q.budget_usd)):
-        if value is not None and (not np.isfinite(value) or value <= 0):
-            raise PlannerError("{0} = {1}: must be a positive number.", name, value)
+    for name, value in (("deadline_s", q.deadline_s), ("budget_usd", q.budget_usd)):
         if value is not None and q.num_steps is None:
             raise PlannerError("{0}: the job has no length; give job.num_tokens, num_samples or num_steps.", name)
     for setup in q.setups:

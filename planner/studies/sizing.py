@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from planner.common import clock
+from planner.common.arguments import as_progress
 from planner.common.errors import PlannerError, as_text
 from planner.common.message import Message
 from planner.common.progress import Progress
@@ -184,7 +185,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     further fields of the job (rank, target modules). ``progress`` is told (types, of how many). Raises PlannerError for a bad
     model or job.
     """
-    the_model = as_model(model)
+    the_model, progress = as_model(model), as_progress(progress)
     seq_len, batch, max_gpus, gpus = (whole_number(value) for value in (seq_len, batch, max_gpus, gpus))
     for option, name in (("--weights", weights), ("--engine", engine), ("--framework", framework), ("--on", accelerator)):
         if name is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.common.arguments import as_flag
 from planner.common.assumption import Assumption
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -70,6 +71,7 @@ def plan(
     without ``explain``).
     """
     check_risk(risk)
+    admitted, explain = allowed(allow), as_flag(explain, "explain")
     the_model, the_cluster = as_model(model), as_cluster(cluster)
     the_job = as_job(job)
     check_sizes(the_model, the_job)
@@ -79,7 +81,7 @@ def plan(
     the_framework = stack_on(named, the_cluster, the_model)
     bolder: Bolder | None = None
     if chosen is None:
-        named, choice, notes = _chosen(the_model, the_cluster, named, the_job, notes, framework is None, risk, allow)
+        named, choice, notes = _chosen(the_model, the_cluster, named, the_job, notes, framework is None, risk, admitted)
         the_framework = stack_on(named, the_cluster, the_model)
         chosen, bolder = choice.layout, choice.bolder
     columns = as_columns(chosen, the_cluster.num_gpus)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pytest
-from places import ROOT
+from command_line import Run
+from places import DATA, ROOT
 
+from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
 from planner.evidence.published_runs import (
     Comparison,
@@ -23,6 +26,7 @@ from planner.evidence.published_runs import (
 )
 from planner.lifecycle.field_factor import field_factor
 from planner.reports.gpu_hours import factors, section, table
+from planner.workload.framework import CATALOG
 
 DOCS = ROOT / "docs"
 NAMED = (
@@ -175,3 +179,19 @@ def test_the_catalog_holds_the_factor_of_whole_runs(found: tuple[Comparison, ...
 def test_both_pages_hold_the_table(found: tuple[Comparison, ...]) -> None:
     assert table(found) in (DOCS / "gpu-hours.md").read_text(encoding="utf-8")
     assert section(found) in (DOCS / "accuracy.md").read_text(encoding="utf-8")
+
+
+def test_planner_fit_reports_without_touching_the_catalog(
+    found: tuple[Comparison, ...], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planner.reports.accuracy.compare_published", lambda: found)  # half a minute, once
+    before = {p: p.read_bytes() for p in [*CATALOG.glob("*.toml"), *(PROFILES / "measured").glob("*.toml")]}
+    page = tmp_path / "accuracy.md"
+    code, out, _ = run("fit", DATA / "korthikanti2022.csv", "--dry-run", "--jobs", "1", "--report", page)
+    assert code == 0
+    assert "megatron-2022.host_s_per_kernel" in out
+    text = page.read_text(encoding="utf-8")
+    assert "## Step time, by source" in text
+    assert section(found) in text
+    assert page.with_suffix(".png").stat().st_size > 10_000
+    assert before == {p: p.read_bytes() for p in before}
