@@ -42,6 +42,10 @@ EVEN = 0.5
 one and knew that it fitted."""
 
 
+UNPRICED = {"usd_per_gpu_hour": 1.0}
+"""The price of a plan that is asked for bytes only: one is neither looked up nor, for a card that nobody rents, estimated."""
+
+
 def exact(value: float) -> Interval:
     """A figure that arithmetic settles."""
     return Interval(expected=float(value), lower=float(value), upper=float(value), why="exact")
@@ -190,7 +194,7 @@ def _cached_leanest(text: str) -> Interval:
     if not answer.possible.any():
         raise PlannerError("no layout is possible")
     least = found.row(int(np.nanargmin(np.where(answer.possible, answer.memory.total, np.nan))))
-    best = _plan({**asked, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})
+    best = _plan({**asked, "price": UNPRICED, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})
     return memory_interval(best).scaled(best.num_gpus)
 
 
