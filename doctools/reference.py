@@ -12,6 +12,7 @@ import typer
 
 import planner
 from planner.cli.main import GROUPS, app, main
+from planner.common.errors import CODES
 from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 from planner.model.catalog import load_model, model_names
 from planner.model.parameters import parameters_active, parameters_total
@@ -160,7 +161,11 @@ def _json() -> str:
         "",
         "Commands with `--json` print one object: `schema_version`, then the answer, in SI units. Names of dimensional",
         "values end in their unit. A name that goes or changes its meaning raises `schema_version`. An error is an object,",
-        "too, on standard error: `error` with `code`, `message`, `field`, `value`, `remedy`.",
+        "too, on standard error: `error` with `code`, `message`, `field`, `value`, `remedy`. `code` is the kind of error:",
+        "",
+        "| code | the error is |",
+        "|---|---|",
+        *(f"| `{code}` | {what} |" for code, what in CODES.items()),
     ]
     for name, arguments in JSON.items():
         out = io.StringIO()
