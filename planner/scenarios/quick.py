@@ -18,12 +18,13 @@ from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
 from planner.scenarios.serving import ServingCase, ServingScenario
 from planner.scenarios.tables import Table, Tables
-from planner.workload.resolve import as_model
+from planner.workload.resolve import as_cluster, as_model
 
 Method = Literal["pretrain", "finetune", "lora", "qlora"]
-TOKENS_PER_STEP = ((1e9, 2**19), (5e9, 2**20), (math.inf, 4 * 2**20))
+TOKENS_PER_STEP = ((1e9, 2**19), (5e9, 2**20), (1e11, 4 * 2**20), (math.inf, 16 * 2**20))
 """(parameters below, tokens) of a step of pre-training where no batch is given: 0.5M up to 760M parameters and 1M up to 2.7B as
-GPT-3 (Brown et al. 2020, arXiv 2005.14165, table 2.1), 4M as Llama 2 from 7B on (arXiv 2307.09288, section 2)."""
+GPT-3 (Brown et al. 2020, arXiv 2005.14165, table 2.1), 4M as Llama 2 from 7B to 70B (arXiv 2307.09288, section 2), 16M as Llama
+3.1 405B (arXiv 2407.21783, section 3.4.1); DeepSeek-V3 took 63M (arXiv 2412.19437, section 4.2)."""
 TOKENS_PER_GPU = 1024
 """Tokens of a step that each GPU gets at least: Llama 3.1 405B, 16M tokens on 16,384 GPUs (arXiv 2407.21783, section 3.4.1)."""
 TUNING_BATCH = 64
@@ -91,8 +92,8 @@ def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[Servin
     """(a serving scenario of a model and a cluster, what was taken as usual in it)."""
     the_model, cluster = as_model({"name": model}), cluster_table(on)
     missing = {name: value for name, value in SERVING.items() if name not in given}
-    if the_model.stored_weights:
-        missing.pop("weights", None)  # as stored
+    if the_model.stored_weights or "bf16" not in as_cluster(cluster).accelerator.peak_flops_per_s:
+        missing.pop("weights", None)  # as stored, or the chip's own 16-bit type
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "serving": {**missing, **given}}
     case = ServingCase(label=the_model.name, tables=tables, where=f"{model} on {on}")
     taken = ", ".join(f"{name} = {value}" for name, value in missing.items())
