@@ -42,6 +42,10 @@ EVEN = 0.5
 one and knew that it fitted."""
 
 
+UNPRICED = {"usd_per_gpu_hour": 1.0}
+"""The price of a plan that is asked for bytes only: one is neither looked up nor, for a card that nobody rents, estimated."""
+
+
 def exact(value: float) -> Interval:
     """A figure that arithmetic settles."""
     return Interval(expected=float(value), lower=float(value), upper=float(value), why="exact")
@@ -190,7 +194,7 @@ def _cached_leanest(text: str) -> Interval:
     if not answer.possible.any():
         raise PlannerError("no layout is possible")
     least = found.row(int(np.nanargmin(np.where(answer.possible, answer.memory.total, np.nan))))
-    best = _plan({**asked, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})
+    best = _plan({**asked, "price": UNPRICED, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})
     return memory_interval(best).scaled(best.num_gpus)
 
 
@@ -282,10 +286,12 @@ def _falls_below(behind: NDArray[np.float64], level: float) -> float:
 
 
 def _contenders(tables: dict[str, Any], base: Cluster, framework: str) -> Layouts:
-    """The layouts that one side may choose from; which links join the GPUs changes none of them."""
-    found = candidates(model=tables["model"], cluster=base, framework=framework, job=tables["job"])
+    """The layouts that fit of those that one side may choose from; which links join the GPUs changes none of them."""
+    asked = {"model": tables["model"], "cluster": base, "framework": framework, "job": tables["job"]}
+    found = candidates(**asked)
     alone = (found.zero == 3) & (found.tp == 1) & (found.pp == 1)
-    return select(found, (found.offload_optimizer == 0) & (alone if framework == "fsdp" else found.tp > 1))
+    found = select(found, (found.offload_optimizer == 0) & (alone if framework == "fsdp" else found.tp > 1))
+    return select(found, evaluate(**asked, layouts=found).fits)
 
 
 def _zero3_over_tensor(tables: dict[str, Any], base: Cluster, kept: dict[str, Layouts], bytes_per_s: float) -> float:
