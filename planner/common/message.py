@@ -13,6 +13,9 @@ from functools import lru_cache
 from string import Formatter
 from typing import Any, SupportsIndex
 
+MOST = 120
+"""Characters of a list or a table that a message shows."""
+
 
 @lru_cache(maxsize=4096)
 def _pieces(template: str) -> tuple[tuple[str, int | None, str, str], ...]:
@@ -39,6 +42,8 @@ def _shown(value: Any, conversion: str, form: str) -> str:
     if isinstance(value, Message) and not conversion and not form:
         return value
     made = repr(value) if conversion == "r" else value
+    if conversion == "r" and isinstance(value, list | tuple | dict | set | frozenset) and len(made) > MOST:
+        made = f"{made[: MOST - 3]}..."
     return format(made, form)
 
 
