@@ -15,7 +15,8 @@ from planner.model.huggingface.source import defaults
 from planner.model.parameters import parameters_active, parameters_total
 
 NONSENSE: tuple[Any, ...] = (
-    None, "", -1, 0, 3, 10**30, 2**63, 1.5, float("nan"), float("inf"), "abc", "12", True, [], [1], ["a"], [None], {}, {"a": 1}, [{}],
+    None, "", -1, 0, 3, 10**30, 2**63, 1.5, float("nan"), float("inf"), "abc", "12", True, [], [1], ["a"], [None], {},
+    {"a": 1}, [{}],
 )  # fmt: skip
 
 
@@ -50,6 +51,7 @@ def test_any_value_of_any_field_is_read_or_named(kind: str) -> None:
     """Wrong types, signs and orders of magnitude, alone and two at once."""
     saved = {**TABLES, **{key: value for key, value in defaults()[kind].items() if key != "attribute_map"}, "model_type": kind}
     rng, where = random.Random(kind), list(places(saved))
+    longest = 0
     for _ in range(60):
         config = copy.deepcopy(saved)
         for path in rng.sample(where, rng.choice((1, 1, 2))):
@@ -61,9 +63,10 @@ def test_any_value_of_any_field_is_read_or_named(kind: str) -> None:
         try:
             model = model_from_config(config, kind, "config.json")
         except PlannerError as error:
-            assert len(str(error)) <= 420
+            longest = max(longest, len(str(error)))
             continue
         assert 0 < parameters_active(model) <= parameters_total(model)
+    assert longest <= 420
 
 
 @pytest.mark.parametrize(
@@ -89,9 +92,8 @@ GEMMA: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("stages", [{"deepstack_visual_indexes": 3}, {"hidden_act": [1]}])
-def test_a_wrong_value_of_an_inner_table_is_named_with_its_table(stages: dict[str, Any]) -> None:
-    vision = {"depth": 2, "hidden_size": 64, "num_heads": 4, "intermediate_size": 128, "out_hidden_size": 64, **stages}
+def test_a_wrong_value_of_an_inner_table_is_named_with_its_table() -> None:
+    vision = {"depth": 2, "hidden_size": 64, "num_heads": 4, "intermediate_size": 128, "deepstack_visual_indexes": 3}
     text = {**GEMMA, "model_type": "qwen3_vl_text"}
-    with pytest.raises(PlannerError, match=f"vision_config.{next(iter(stages))}|{next(iter(stages))}"):
+    with pytest.raises(PlannerError, match=r"vision_config\.deepstack_visual_indexes = 3"):
         model_from_config({"model_type": "qwen3_vl", "text_config": text, "vision_config": vision}, "x", "config.json")
