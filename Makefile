@@ -3,7 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: run app docs outputs notebooks test fuzz lint bench measure records harness screenshots clean
+# modules are compiled once, not by each process that a test starts
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: run app docs outputs notebooks test tests checks fuzz lint bench measure records harness screenshots clean
 
 run: $(VENV)/.base
 	$(BIN)/planner compare scenarios/chatlaw2-moe.toml --plot chatlaw2-moe.png
@@ -11,12 +14,17 @@ run: $(VENV)/.base
 app: $(VENV)/.app
 	$(BIN)/python -m planner.web
 
-test: $(VENV)/.test
+test: checks tests
+
+# formatting, imports, types
+checks: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --dist loadfile
+
+tests: $(VENV)/.test
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # the documentation into build/site, for a browser without a network; a broken link or an undocumented public name fails
 docs: $(VENV)/.test

@@ -18,14 +18,14 @@ MEASURING = ("04-calibrate-this-machine.ipynb",)
 TIMEOUT_S = 300
 
 
-def run(path: Path) -> Any:
-    """The notebook with its outputs."""
+def run(path: Path, folder: Path = FOLDER) -> Any:
+    """The notebook with its outputs, run in ``folder``."""
     import nbformat
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, as_version=4)
     with mock.patch.dict(os.environ, {clock.VARIABLE: AS_OF}):
-        NotebookClient(notebook, timeout=TIMEOUT_S, resources={"metadata": {"path": str(path.parent)}}).execute()
+        NotebookClient(notebook, timeout=TIMEOUT_S, resources={"metadata": {"path": str(folder)}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when each cell ran
     notebook.metadata["language_info"] = {"name": "python"}

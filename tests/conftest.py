@@ -20,6 +20,21 @@ from planner.common import clock
 from planner.common.translation import speak
 from planner.prices.price import load_prices
 
+SLOWEST = (
+    "tests/web/test_web_browser.py",
+    "tests/calibration/test_calibration.py",
+    "tests/layout_search/test_search.py",
+    "tests/test_notebooks.py",
+    "tests/layout_search/test_layout_grid.py",
+    "tests/evidence/test_published_runs.py",
+)
+"""Files that take half a minute and more: each goes to one worker, and no other should wait for it at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slowest files first; with ``--no-loadscope-reorder`` xdist hands them out in this order."""
+    items.sort(key=lambda item: SLOWEST.index(name) if (name := item.nodeid.partition("::")[0]) in SLOWEST else len(SLOWEST))
+
 
 @pytest.fixture(autouse=True)
 def own_prices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

@@ -27,6 +27,7 @@ REACHABLE = (
     "calibration/records",
     "calibration/trace",
     "cli",
+    "common/arguments",
     "common/clock",
     "common/assumption",
     "common/errors",

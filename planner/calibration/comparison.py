@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from planner.calibration.calibrate import Calibration, calibrate, step_seconds
 from planner.calibration.records import Record, Sample, read_records, record_runs, sample_name
@@ -130,7 +130,7 @@ class Spread:
 
     def half_width(self, noise: float) -> float:
         """Half of a 90 % prediction interval, logarithmic: t s sqrt(1 + 1 / n), beside the scatter of the measurement itself."""
-        known = student_t.ppf(0.95, self.freedom) * self.sigma * math.sqrt(1.0 + 1.0 / (self.freedom + 1.0))
+        known = stdtrit(self.freedom, 0.95) * self.sigma * math.sqrt(1.0 + 1.0 / (self.freedom + 1.0))
         return math.hypot(known, NORMAL_90 * noise)
 
 

@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from planner.cli.help import Spoken, first_sentence
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.message import Message, join_messages
+from planner.common.spellings import places
 from planner.common.translation import LANGUAGES, speak, spoken, spoken_word
 from planner.common.version import VERSION
 
@@ -218,6 +219,9 @@ def _of_usage(error: Any) -> PlannerError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "planner"
     remedy = Message("`{0} --help` lists what it takes", command)
+    place = next(iter(places(getattr(error, "option_name", None) or "")), "")
+    if place and context is not None and any("--set" in one.opts for one in context.command.params):
+        remedy = Message("{0}, or write --set {1}=VALUE", remedy, place)
     return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)
 
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from planner.common.message import Message, cleaned, join_messages, message_of
+from planner.common.message import Message, cleaned, join_messages, shown_value
+from planner.common.spellings import FIELDS, VALUES, WITHOUT_EFFECT, ours, places, plain
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -121,8 +122,14 @@ def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     'did you mean a100-sxm4-80gb, a40?'
     >>> near("foo", ["megatron-core", "fsdp"])
     'known: fsdp, megatron-core'
+    >>> near("tensor_model_parallel_size", ["tp", "sequence_parallel"])
+    'did you mean tp?'
     """
     name = str(name)[:LONGEST_NAME]
+    known = set(known)
+    elsewhere = sorted(known & {place.rpartition(".")[2] for place in ours(name, FIELDS)})
+    if elsewhere and name not in known:
+        return Message("did you mean {0}?", ", ".join(elsewhere))
     names = _nearest_first(name, known)
     close = [n for n in names if _likeness(name.lower(), n.lower()) >= NEAR]
     if close:
@@ -152,8 +159,15 @@ NEAR = 0.55
 
 
 def _likeness(name: str, known: str) -> float:
-    if name and name in known:
-        return 1.0 + len(name) / len(known)
+    """How much a name is like a known one, both in small letters: above 1 where it is a part, above 2 where its words are.
+
+    >>> _likeness("llama3", "llama-3-70b") > _likeness("llama3", "llama-30b") > 1.0 > _likeness("lamo3", "llama-30b")
+    True
+    """
+    short, long = (re.sub(r"[-_. ]", "", one) for one in (name, known))
+    if short and short in long:
+        words, all_words = (" ".join(re.findall(r"[a-z]+|\d+(?:\.\d+)?", one)) for one in (name, known))
+        return 1.0 + len(short) / len(long) + (f" {words} " in f" {all_words} ")
     whole = difflib.SequenceMatcher(None, name, known).ratio()
     parts = [difflib.SequenceMatcher(None, name, part).ratio() for part in known.split("-") if len(part) > 2]
     return max(whole, *(0.95 * p for p in parts)) if parts and "-" not in name else whole
@@ -174,49 +188,98 @@ def _field_names(model: Any, location: tuple[int | str, ...]) -> list[str]:
 
 
 def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerError:
-    """Turn pydantic's report into one paragraph that names place, field, value and remedy."""
+    """Turn pydantic's report into one paragraph that names place, field, value and remedy.
+
+    A value is said as "job.seq_len = 0: must be greater than 0"; a field unknown or missing follows its place: "job: ...".
+    """
     parts: list[str] = []
-    fields, given = [], None
-    for item in error.errors(include_url=False):
+    fields, given, dotted = [], None, where.isidentifier()
+    items = error.errors(include_url=False)
+    dotted = dotted and all(item["loc"] and item["type"] not in ("extra_forbidden", "missing") for item in items)
+    for item in items:
         location = tuple(item["loc"])
         field = ".".join(str(p) for p in location) or "the whole table"
         given = item.get("input")
         fields.append(field)
+        shown = f"{where}.{field}" if dotted else field
         if item["type"] == "extra_forbidden":
-            hint = near(str(location[-1]), _field_names(model, location))
-            parts.append(Message("unknown field {0} = {1}; {2}", _shortened(field), _short(given), hint))
+            hint = _unknown(str(location[-1]), _field_names(model, location))
+            parts.append(Message("unknown field {0} = {1}; {2}", _shortened(field), shown_value(given), hint))
         elif item["type"] == "missing":
             parts.append(Message("field {0} is missing", field))
         elif item["type"] == "value_error":
             message = str(item.get("ctx", {}).get("error", item["msg"]))
-            parts.append(Message("{0}: {1}", field, message) if location else message)
+            parts.append(Message("{0}: {1}", shown, message) if location else message)
         else:
-            parts.append(Message("{0} = {1}: {2}", field, _short(given), _of_pydantic(item)))
+            parts.append(Message("{0} = {1}: {2}", shown, shown_value(given), _of_pydantic(item)))
     alone: dict[str, Any] = {}
     if len(fields) == 1 and fields[0] != "the whole table":
         alone = {"field": f"{where}.{fields[0]}" if where.isidentifier() else fields[0], "value": given}
-    return PlannerError("{0}: {1}.", where, join_messages("; ", parts), **alone)
+    said = join_messages("; ", parts)
+    return PlannerError("{0}.", said, **alone) if dotted else PlannerError("{0}: {1}.", where, said, **alone)
+
+
+def _unknown(name: str, known: Iterable[str]) -> Message | str:
+    if plain(name) in WITHOUT_EFFECT.split() and name not in known:
+        return Message("it moves neither memory nor time: leave it out")
+    here = {*known}
+    found = places(name)
+    elsewhere = [place for place in found if place.partition(".")[2] not in here]
+    return Message("did you mean {0}?", ", ".join(elsewhere)) if elsewhere and elsewhere == [*found] else near(name, here)
+
+
+MUST = {
+    "greater_than": ("must be greater than {0}", "gt"),
+    "greater_than_equal": ("must be at least {0}", "ge"),
+    "less_than": ("must be less than {0}", "lt"),
+    "less_than_equal": ("must be at most {0}", "le"),
+    "multiple_of": ("must be a multiple of {0}", "multiple_of"),
+    "finite_number": ("must be finite", ""),
+    "string_type": ("must be text, in quotes", ""),
+    "bool_type": ("must be true or false", ""),
+    "bool_parsing": ("must be true or false", ""),
+    "int_type": ("must be a whole number", ""),
+    "int_parsing": ("must be a whole number", ""),
+    "int_parsing_size": ("must be a whole number of fewer digits", ""),
+    "int_from_float": ("must be a whole number", ""),
+    "float_type": ("must be a number", ""),
+    "float_parsing": ("must be a number", ""),
+    "list_type": ("must be a list", ""),
+    "tuple_type": ("must be a list", ""),
+    "set_type": ("must be a list", ""),
+    "frozen_set_type": ("must be a list", ""),
+    "dict_type": ("must be a table of fields", ""),
+    "model_type": ("must be a table of fields", ""),
+    "model_attributes_type": ("must be a table of fields", ""),
+    "string_pattern_mismatch": ("must match the pattern {0}", "pattern"),
+    "string_too_short": ("must have at least {0} letters", "min_length"),
+    "string_too_long": ("must have at most {0} letters", "max_length"),
+    "too_short": ("must have at least {0} entries", "min_length"),
+    "too_long": ("must have at most {0} entries", "max_length"),
+    "literal_error": ("must be {0}", "expected"),
+}
+"""What pydantic calls an error -> what we say, and which part of its context that shows."""
 
 
 def _of_pydantic(item: Mapping[str, Any]) -> Message:
-    """What pydantic says of a value, under the template that it has for this kind of error."""
-    from pydantic_core import PydanticKnownError
-
-    text = f"{item['msg'][0].lower()}{item['msg'][1:]}"
-    context = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in item.get("ctx", {}).items()}
-    try:
-        template = PydanticKnownError(item["type"], item.get("ctx")).message_template
-    except (KeyError, TypeError):
-        return Message(text)
-    names = re.findall(r"\{(\w+)\}", template)
-    numbers = iter(range(len(names)))
-    key = re.sub(r"\{\w+\}", lambda _: f"{{{next(numbers)}}}", template)
-    return message_of(text, f"{key[0].lower()}{key[1:]}", tuple(context.get(name, "") for name in names), ())
+    """What is wrong with a value; of a choice also the one that was probably meant."""
+    if item["type"] not in MUST:
+        return Message(f"{item['msg'][0].lower()}{item['msg'][1:]}")
+    text, name = MUST[item["type"]]
+    shown = item.get("ctx", {}).get(name, "")
+    said = Message(text, f"{shown:g}" if isinstance(shown, float) else str(shown)) if name else Message(text)
+    meant = _meant(item.get("input"), re.findall(r"'([^']*)'", str(shown)))
+    return Message("{0}; did you mean {1}?", said, repr(meant)) if meant else said
 
 
-def _short(value: Any, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+def _meant(given: Any, choices: list[str]) -> str:
+    """The choice that a value probably means; empty where none is near. True and False are words of TOML."""
+    name = (given if isinstance(given, str) else shown_value(given))[:LONGEST_NAME]
+    elsewhere = [choice for choice in ours(name, VALUES) if choice in choices]
+    if elsewhere or not isinstance(given, str) or not choices:
+        return elsewhere[0] if elsewhere else ""
+    first = _nearest_first(name, choices)[0]
+    return first if _likeness(name.lower(), first.lower()) >= NEAR else ""
 
 
 def _shortened(text: str, limit: int = 120) -> str:

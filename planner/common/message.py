@@ -7,14 +7,12 @@ template with numbered blanks; it finds the Chinese one (``planner.common.transl
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from string import Formatter
 from typing import Any, SupportsIndex
-
-MOST = 120
-"""Characters of a list or a table that a message shows."""
 
 
 @lru_cache(maxsize=4096)
@@ -41,10 +39,36 @@ def _shown(value: Any, conversion: str, form: str) -> str:
         value = str(value)
     if isinstance(value, Message) and not conversion and not form:
         return value
-    made = repr(value) if conversion == "r" else value
-    if conversion == "r" and isinstance(value, list | tuple | dict | set | frozenset) and len(made) > MOST:
-        made = f"{made[: MOST - 3]}..."
-    return format(made, form)
+    several = isinstance(value, list | tuple | dict | set | frozenset)
+    if conversion == "r" or several:
+        return format(shown_value(value, LONGEST_LIST if conversion and several else None), form)
+    return format(value, form) if not _is_endless(value) else shown_value(value)
+
+
+LONGEST_LIST = 120
+"""Characters of a list or table that a message quotes."""
+LONGEST_SHOWN = 80
+"""Characters of a value that a message repeats."""
+
+
+def shown_value(value: Any, longest: int | None = LONGEST_SHOWN) -> str:
+    """A value for a message, as Python writes it; cut where it is long. Python writes no number of more than 4,300 digits.
+
+    >>> shown_value("tp2"), shown_value(10**5000), shown_value([1] * 100, 20)
+    ("'tp2'", '10^5000', '[1, 1, 1, 1, 1, 1...')
+    """
+    if _is_endless(value):
+        return f"{'-' * (value < 0)}10^{math.floor(value.bit_length() * math.log10(2.0))}"
+    try:
+        text = repr(value)
+    except ValueError:  # such a number within a list
+        text = f"a {type(value).__name__}"
+    return text if longest is None or len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def _is_endless(value: Any) -> bool:
+    """Whether a number has more digits than Python turns into text."""
+    return isinstance(value, int) and value.bit_length() > 14_000
 
 
 class Message(str):

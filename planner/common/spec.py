@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from planner.common.errors import PlannerError, brief, explain
 from planner.common.files import read_text
-from planner.common.message import of_python
+from planner.common.message import of_python, shown_value
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed", "given", "published"]
 
@@ -38,7 +38,7 @@ class Spec(BaseModel):
     the field's name, so that formulas see numbers and reports see sources.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True, defer_build=True)
 
     provenance: dict[str, Provenance] = Field(default_factory=dict, repr=False)
 
@@ -185,8 +185,9 @@ def fields_of(value: Any, where: str) -> dict[str, Any]:
     """The fields of a mapping; PlannerError that names the place for anything else."""
     if isinstance(value, Mapping):
         return {str(name): one for name, one in value.items()}
-    shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:57]}..."
-    raise PlannerError("{0} = {1}: must be a table of fields.", where, shown, code="type", field=where, value=value)
+    raise PlannerError(
+        "{0} = {1}: must be a table of fields.", where, shown_value(value, 60), code="type", field=where, value=value
+    )
 
 
 def read_table(path: Path, example: str = "") -> dict[str, Any]:

@@ -26,7 +26,7 @@ MARKS = {": ": "：", "; ": "；", ". ": "。"}
 
 @cache
 def tables() -> dict[str, dict[str, str]]:
-    """Module -> template -> Chinese; beside them what pydantic and Python say, and single words."""
+    """Module -> template -> Chinese; beside them what Python says, and single words."""
     found: dict[str, dict[str, str]] = tomllib.loads(FILE.read_text(encoding="utf-8"))
     return found
 

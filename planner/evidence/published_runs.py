@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.spec import Spec, read_table
@@ -97,20 +98,19 @@ def published_runs() -> tuple[PublishedRun, ...]:
     )
 
 
-def fit_field_factor(published: Sequence[float], modelled: Sequence[Modelled], organisations: Sequence[str]) -> FieldFactor:
+def fit_field_factor(
+    published: Sequence[float], modelled: Sequence[Modelled], organisations: Sequence[str], between: float | None = None
+) -> FieldFactor:
     """Mean and spread of log(published / modelled), two runs or more: a random-effects mean, DerSimonian and Laird 1986.
 
     A run whose own interval is wide (an extrapolated class, GPUs not published) says less about the mean; what spread the
-    intervals explain is not counted again: tau^2 = max(0, (Q - (k - 1)) / (sum w - sum w^2 / sum w)), w = 1 / (m s^2). Runs of
-    one organisation err alike: each of its m runs counts as 1 / m, so that the organisation counts as one.
+    intervals explain is not counted again. Runs of one organisation err alike: each of its m runs counts as 1 / m, so that the
+    organisation counts as one. ``between``: the variance between organisations; None estimates it from these runs.
     """
-    logs = np.array([math.log(p / m.hours) for p, m in zip(published, modelled, strict=True)])
-    own = np.array([max(m.log_spread, 1e-6) for m in modelled]) ** 2
-    alike = np.array([organisations.count(name) for name in organisations], dtype=float)
-    weights = 1.0 / (alike * own)
-    surplus = float(np.sum(weights * (logs - np.average(logs, weights=weights)) ** 2)) - (len(logs) - 1)
-    between = max(surplus, 0.0) / float(np.sum(weights) - np.sum(weights**2) / np.sum(weights))
-    weights = 1.0 / (alike * (own + between))
+    logs, own, alike = _logarithms(published, modelled, organisations)
+    if between is None:
+        between = _between([_moments(logs, own, organisations)])
+    weights = 1.0 / (alike * (own**2 + between))
     return FieldFactor(
         factor=math.exp(float(np.average(logs, weights=weights))),
         log_spread=math.sqrt(between),
@@ -119,21 +119,55 @@ def fit_field_factor(published: Sequence[float], modelled: Sequence[Modelled], o
     )
 
 
+def _logarithms(
+    published: Sequence[float], modelled: Sequence[Modelled], organisations: Sequence[str]
+) -> tuple[Array, Array, Array]:
+    """(runs,) each: log(published / modelled), standard deviation of a run's own interval, runs of its organisation."""
+    logs = np.array([math.log(p / m.hours) for p, m in zip(published, modelled, strict=True)])
+    own = np.array([max(m.log_spread, 1e-6) for m in modelled])
+    return logs, own, np.array([organisations.count(name) for name in organisations], dtype=float)
+
+
+def _moments(logs: Array, own: Array, organisations: Sequence[str]) -> tuple[float, float]:
+    """(Q - E[Q | tau = 0], dE[Q] / dtau^2) of Q = y'Ay, the weighted squares around the weighted mean.
+
+    A = W - w w' / sum w, w = 1 / (m s^2); E[Q] = tr(A (S + tau^2 B)) with the covariances of runs that err alike within an
+    organisation, S = s s' and B = 1 there and 0 elsewhere (DerSimonian and Kacker 2007, for any weights).
+    """
+    same = np.array([[float(a == b) for b in organisations] for a in organisations])
+    weights = 1.0 / (same.sum(axis=1) * own**2)
+    a = np.diag(weights) - np.outer(weights, weights) / weights.sum()
+    return float(logs @ a @ logs - np.sum(a * np.outer(own, own) * same)), float(np.sum(a * same))
+
+
+def _between(moments: Sequence[tuple[float, float]]) -> float:
+    """tau^2 of several sets of runs, each around its own mean, by the method of moments; 0 where one organisation is all."""
+    if not moments:
+        return 0.0
+    surplus, share = (sum(part) for part in zip(*moments, strict=True))
+    return max(surplus, 0.0) / share if share > 1e-9 else 0.0
+
+
 def fit_kinds(runs: Sequence[PublishedRun], models: Sequence[Modelled]) -> dict[str, FieldFactor]:
     """The factor of each kind of hours: its own mean, drawn towards that of both as far as they cannot be told apart.
 
     Software slower than the stacks modelled and layouts that were not the best lengthen a step of either kind; experiments
-    and restarts whole runs only. With means a, b and variances v, w (``fit_field_factor``) the kinds differ by
+    and restarts whole runs only. Organisations spread alike around the mean of either kind, so that both tell how far: of step
+    times there are too few. With means a, b and variances v, w (``fit_field_factor``) the kinds differ by
     t = max(0, (a - b)^2 - v - w) / 2, and a becomes s a + (1 - s) m with s = t / (t + v) and m the mean of both, weighted
     by 1 / (v + t) (Morris 1983). Kinds of fewer than two runs are left out; ``num_runs`` counts the runs of all kinds.
     """
-    alone = {}
+    kinds: dict[str, tuple[list[float], list[Modelled], list[str]]] = {}
     for kind in sorted({run.measured for run in runs}):
         members = [i for i, run in enumerate(runs) if run.measured == kind]
         if len(members) > 1:
-            alone[kind] = fit_field_factor(
-                [runs[i].gpu_hours for i in members], [models[i] for i in members], [runs[i].organisation for i in members]
+            kinds[kind] = (
+                [runs[i].gpu_hours for i in members],
+                [models[i] for i in members],
+                [runs[i].organisation for i in members],
             )
+    between = _between([_moments(*_logarithms(*kind)[:2], kind[2]) for kind in kinds.values()])
+    alone = {name: fit_field_factor(*kind, between) for name, kind in kinds.items()}
     if not alone:
         return {}
     means = np.array([math.log(fit.factor) for fit in alone.values()])

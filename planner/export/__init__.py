@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from planner.common.errors import PlannerError, one_of
+from planner.common.arguments import as_a
+from planner.common.errors import PlannerError, as_text, one_of
 from planner.common.files import require_folder, write_texts
 from planner.export.accelerate import accelerate_files
 from planner.export.common import require_decoder, require_stack, require_usual_update
@@ -30,7 +31,8 @@ def export_plan(plan: Plan, stack: str) -> dict[str, str]:
     Raises PlannerError for an unknown stack, a plan made for another framework (its prediction would not be that of the
     run), one that does not fit, and a layout, precision or model that the stack cannot express.
     """
-    if stack not in STACKS:
+    plan = as_a(plan, Plan, "plan", "planner.plan")
+    if as_text(stack, "stack") not in STACKS:
         raise PlannerError("export to {0!r}: {1}.", stack, one_of(stack, STACKS))
     if plan.job.kind not in ("pretrain", "finetune"):
         raise PlannerError(

@@ -6,8 +6,8 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from planner.common.errors import PlannerError, near
-from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
+from planner.common.errors import PlannerError, as_text, near
+from planner.hardware.cluster import accelerator_names, is_asked_for, load_accelerator, load_node, node_names
 from planner.hardware.custom_nodes import reference_node
 
 
@@ -33,6 +33,8 @@ def _cluster_table(text: str, field: str) -> dict[str, Any]:
 
 
 def _is_node(name: str) -> bool:
+    if not (name.lower().startswith("workstation-") or is_asked_for("nodes", name)):
+        return False
     try:
         load_node(name)
     except PlannerError:
@@ -49,29 +51,44 @@ def _is_known(name: str) -> bool:
         return False
 
 
+def _is_part(name: str) -> bool:
+    words = set(re.split(r"[-_ ]+", name.lower()))
+    return any(words <= set(one.split("-")) for one in accelerator_names())
+
+
 def accelerator_named(name: str, field: str = "--on") -> str:
     """The catalog's accelerator that a name or a part of one means: h100 is h100-sxm5-80gb."""
-    try:
+    name = as_text(name, field)
+    if is_asked_for("accelerators", name):
         return load_accelerator(name, field).name
-    except PlannerError as unknown:
-        if unknown.code == "no_profile":
-            raise
-        parts = set(re.split(r"[-_ ]+", name.lower()))
-        found = [one for one in accelerator_names() if parts <= set(one.split("-"))]
-        usual = [one for one in found if (node := reference_node(one)) is not None and node.name.startswith("dgx")]
-        chosen = found if len(found) == 1 else usual
-        if len(chosen) == 1:
-            return chosen[0]
-        if found:
-            raise PlannerError(
-                "{0} {1}: means any of {2}; name one.", field, name, ", ".join(found), field=field, value=name
-            ) from None
-        turned = re.fullmatch(r"(.+?)\s*x\s*(\d+)", name, flags=re.IGNORECASE)
-        if turned is not None and _is_known(turned[1]):
-            raise PlannerError(
-                "{0} {1}: the number comes first: {2}x{3}.", field, name, turned[2], turned[1], field=field, value=name
-            ) from None
-        known = [*accelerator_names(), *node_names()]
+    parts = set(re.split(r"[-_ ]+", name.lower()))
+    found = [one for one in accelerator_names() if parts <= set(one.split("-"))]
+    usual = [one for one in found if (node := reference_node(one)) is not None and node.name.startswith("dgx")]
+    chosen = found if len(found) == 1 else usual
+    if len(chosen) == 1:
+        return chosen[0]
+    if found:
+        raise PlannerError("{0} {1}: means any of {2}; name one.", field, name, ", ".join(found), field=field, value=name)
+    turned = re.fullmatch(r"(.+?)\s*x\s*(\d+)", name, flags=re.IGNORECASE)
+    if turned is not None and _is_known(turned[1]):
         raise PlannerError(
-            "{0} {1}: no such GPU or node type; {2}", field, name, near(name, known), field=field, value=name
-        ) from None
+            "{0} {1}: the number comes first: {2}x{3}.", field, name, turned[2], turned[1], field=field, value=name
+        )
+    joined = re.fullmatch(r"(\d+)\s*[-*×]?\s*([a-z].*)", name, flags=re.IGNORECASE)
+    if joined is not None and _is_known(joined[2]):
+        raise PlannerError(
+            "{0} {1}: an x stands between number and GPU: {2}x{3}.",
+            field,
+            name,
+            joined[1],
+            joined[2],
+            field=field,
+            value=name,
+        )
+    if "," in name and all(_is_part(one.strip()) for one in name.split(",")):
+        raise PlannerError(
+            "{0} {1}: give one type of GPU; `planner size` and `planner search --accelerator` choose among several.",
+            field, name, field=field, value=name,
+        )  # fmt: skip
+    known = [*accelerator_names(), *node_names()]
+    raise PlannerError("{0} {1}: no such GPU or node type; {2}", field, name, near(name, known), field=field, value=name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -115,6 +115,7 @@ class Accelerator(Spec):
 
     def peak(self, dtype: str) -> float:
         """Dense peak (flop/s) for ``dtype``; PlannerError when the hardware has no such type."""
+        as_text(dtype, "dtype")
         if dtype in self.peak_flops_per_s:
             return self.peak_flops_per_s[dtype]
         have = ", ".join(self.peak_flops_per_s)
@@ -220,13 +221,9 @@ def _index(folder: str) -> dict[str, Path]:
     return {p.stem: p for p in sorted((PROFILES / folder).glob("*.toml"))}
 
 
-@cache
-def _find(folder: str, what: str, name: str) -> Path:
-    """The file of a profile: by its name, by an alias inside it, or by a path."""
-    if name.endswith(".toml"):
-        if not Path(name).is_file():
-            raise PlannerError("{0} = {1!r}: no such file.", what, name)
-        return Path(name)
+@lru_cache(maxsize=1024)  # names that people type
+def _named(folder: str, name: str) -> Path | None:
+    """The catalog's file of a profile, by its name or by an alias inside it; None where there is none."""
     files = _index(folder)
     wanted = spelt(name)
     if wanted in files:
@@ -235,6 +232,27 @@ def _find(folder: str, what: str, name: str) -> Path:
     for stem in catalog.mentioning(f'"{wanted}"'):
         if wanted in (spelt(str(alias)) for alias in catalog.table(stem).get("aliases", ())):
             return files[stem]
+    return None
+
+
+def is_asked_for(folder: str, name: str) -> bool:
+    """Whether a name is a path, one of the catalog, or one that is known to have no profile; near names are not looked for."""
+    if name.endswith(".toml") or _named(folder, name) is not None:
+        return True
+    return any(spelt(name) in known["names"] for known in _known())
+
+
+@cache
+def _find(folder: str, what: str, name: str) -> Path:
+    """The file of a profile: by its name, by an alias inside it, or by a path."""
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise PlannerError("{0} = {1!r}: no such file.", what, name)
+        return Path(name)
+    found = _named(folder, name)
+    if found is not None:
+        return found
+    files, wanted = _index(folder), spelt(name)
     for known in _known():
         if wanted in known["names"]:
             siblings = ", ".join(known["near"])
@@ -259,7 +277,7 @@ def _known() -> tuple[dict[str, Any], ...]:
 
 def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerator:
     """The accelerator of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
-    return _accelerator(_find("accelerators", field, as_text(name, field)))
+    return _accelerator(_find("accelerators", as_text(field, "field"), as_text(name, field)))
 
 
 @cache
@@ -373,13 +391,13 @@ def cluster(
 
     Raises PlannerError when the GPUs do not fill whole nodes (several nodes) or exceed the nodes.
     """
-    node_type = load_node(node) if isinstance(node, str) else node
+    node_type = node if isinstance(node, Node) else load_node(node)
     if accelerator is None:
         accelerator = load_accelerator(node_type.accelerator, f"node {node_type.name}: accelerator")
-    gpu = load_accelerator(accelerator) if isinstance(accelerator, str) else accelerator
-    for field, value in (("num_nodes", num_nodes), ("num_gpus", num_gpus)):
+    gpu = accelerator if isinstance(accelerator, Accelerator) else load_accelerator(accelerator)
+    for field, value in (("cluster.num_nodes", num_nodes), ("cluster.num_gpus", num_gpus)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise PlannerError("cluster.{0} = {1!r}: must be a whole number of at least 1.", field, value)
+            raise PlannerError("{0} = {1!r}: must be a whole number of at least 1.", field, value)
     if num_nodes is None:
         num_nodes = 1 if num_gpus is None else -(-num_gpus // node_type.num_gpus)
     gpus = num_nodes * node_type.num_gpus if num_gpus is None else num_gpus
@@ -405,7 +423,7 @@ def cluster(
         )
     if num_nodes > 1 and gpus < num_nodes * node_type.num_gpus:
         node_type = partly_used(node_type, gpus // num_nodes)
-    return Cluster(node=node_type, accelerator=gpu, num_nodes=num_nodes, num_gpus=gpus)
+    return Cluster.build({"node": node_type, "accelerator": gpu, "num_nodes": num_nodes, "num_gpus": gpus}, "cluster")
 
 
 def cluster_notes(machine: Cluster) -> tuple[str, ...]:

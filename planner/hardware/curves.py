@@ -51,6 +51,7 @@ class Curves(Spec):
     attention_backward_fraction: Fraction
     flash1_rate: Fraction = 0.6  # FlashAttention of 2022 over the newest kernels on this chip (Dao 2023, arXiv 2307.08691)
     flash2_rate: Fraction = 1.0  # FlashAttention-2 over the newest kernels on this chip
+    warp_product_rate: Fraction = 1.0  # products by instructions of one warp (mma.sync) over the library's on this chip
     attention_keys: Size = 128.0
     attention_head_dim: Size = 20.0
     # seconds that computation loses to a second of data-parallel exchange beside it: NCCL's kernels hold processors of the chip

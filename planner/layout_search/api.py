@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
+from planner.common.arguments import as_progress
 from planner.common.errors import PlannerError
 from planner.common.progress import Progress
 from planner.layout_search.on_ray import run_on_ray
@@ -28,6 +29,7 @@ def search(
 
     Raises PlannerError for bad input, a space of more than a billion layouts, and when nothing is left, with the reasons.
     """
+    progress = as_progress(progress)
     return run(as_question(**question), engine=engine, address=address, progress=progress).to_frame()
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Required, TypedDict, get_args
 
-import numpy as np
-
-from planner.common.errors import PlannerError, as_text, one_of
+from planner.common.arguments import as_amount, as_counts
+from planner.common.errors import PlannerError, as_text, as_texts, one_of
 from planner.common.message import Message, join_messages
+from planner.common.spec import whole_number
 from planner.hardware.cluster import Accelerator, Cluster, Node, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import reference_node
@@ -20,7 +20,7 @@ from planner.performance.feasibility import check_job, check_sizes
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price
 from planner.prices.price import Price, PriceLike
-from planner.workload.default_framework import default_framework, sharding_framework
+from planner.workload.default_framework import default_framework, leaner_frameworks
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_job, as_model
@@ -70,17 +70,17 @@ class SearchQuestion:
     top: int
     refused: tuple[str, ...] = ()  # clusters and stacks that cannot run the job at all, and why
     notes: tuple[str, ...] = ()  # why a framework was taken where none was named
-    others: tuple[Setup, ...] = ()  # looked at where no layout of these setups fits at the accepted risk, and why
-    other_notes: tuple[str, ...] = ()
+    # (setups, why) that are looked at, one after the other, where no layout of these fits at the accepted risk
+    others: tuple[tuple[tuple[Setup, ...], tuple[str, ...]], ...] = ()
     is_wide: bool = False  # every unusual layout was admitted because no usual one fits
 
     def widened(self) -> SearchQuestion:
         """The same question with every unusual layout admitted."""
         return replace(self, is_wide=True, setups=tuple(replace(s, grid=replace(s.grid, allow=EVERYTHING)) for s in self.setups))
 
-    def elsewhere(self) -> SearchQuestion:
+    def elsewhere(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups."""
-        return replace(self, setups=self.others, notes=self.other_notes, others=(), other_notes=())
+        return (replace(self, setups=setups, notes=notes, others=()) for setups, notes in self.others)
 
     @property
     def job(self) -> Job:
@@ -141,6 +141,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     """Check and resolve what ``search`` takes."""
     if as_text(objective, "objective") not in get_args(Objective):
         raise PlannerError("objective = {0!r}: {1}.", objective, one_of(objective, get_args(Objective)))
+    top = whole_number(top)
     if isinstance(top, bool) or not isinstance(top, int) or top < 1:
         raise PlannerError("top = {0!r}: must be a whole number of at least 1.", top)
     the_model = as_model(model)
@@ -163,18 +164,25 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
         )
 
     able, refused = _able(setups(stacks))
-    sharding = {c: sharding_framework(stacks[c][0], c, the_job, accepted) for c in clusters} if framework is None else {}
-    others = {c: found for c, found in sharding.items() if found is not None}
+    leaner = {c: list(leaner_frameworks(stacks[c][0], c, the_job, accepted)) for c in clusters} if framework is None else {}
+    others = [
+        {c: rest[i] for c, rest in leaner.items() if i < len(rest)} for i in range(max(map(len, leaner.values()), default=0))
+    ]
     question = SearchQuestion(
         setups=able,
         objective=objective,  # type: ignore[arg-type]
-        deadline_s=deadline_s,
-        budget_usd=budget_usd,
+        deadline_s=as_amount(deadline_s, "deadline_s"),
+        budget_usd=as_amount(budget_usd, "budget_usd"),
         top=top,
         refused=refused,
         notes=notes,
-        others=setups({c: [found.framework] for c, found in others.items()}),
-        other_notes=tuple(dict.fromkeys(found.why for found in others.values())),
+        others=tuple(
+            (
+                setups({c: [found.framework] for c, found in some.items()}),
+                tuple(dict.fromkeys(found.why for found in some.values())),
+            )
+            for some in others
+        ),
     )
     _check(question)
     return question
@@ -230,13 +238,13 @@ def _prices(price: Any, accelerators: set[str]) -> list[Any]:
 def _clusters(given: Cluster, gpus: Iterable[int] | None, accelerators: Iterable[str] | None) -> list[Cluster]:
     """The given cluster's node type in every size, and the reference node of every other accelerator."""
     kinds: list[tuple[Node, Accelerator]] = []
-    for name in [given.accelerator.name] if accelerators is None else accelerators:
+    for name in [given.accelerator.name] if accelerators is None else as_texts(accelerators, "accelerators"):
         card = given.accelerator if name == given.accelerator.name else load_accelerator(name, "accelerator")
         node = given.node if card.name == given.accelerator.name else reference_node(card.name)
         if node is None:
             raise PlannerError("accelerator = {0!r}: no node type has it; give cluster.node and search it alone.", name)
         kinds.append((node, card))
-    sizes = [given.num_gpus] if gpus is None else list(gpus)
+    sizes = [given.num_gpus] if gpus is None else as_counts(gpus, "gpus")
     if not sizes or not kinds:
         raise PlannerError("gpus and accelerators must each name at least one; leave them out for the cluster's own.")
     return [
@@ -247,9 +255,7 @@ def _clusters(given: Cluster, gpus: Iterable[int] | None, accelerators: Iterable
 
 
 def _check(q: SearchQuestion) -> None:
-    for name, value in (("deadline", q.deadline_s), ("budget-usd", q.budget_usd)):
-        if value is not None and (not np.isfinite(value) or value <= 0):
-            raise PlannerError("{0} = {1}: must be a positive number.", name, value)
+    for name, value in (("deadline_s", q.deadline_s), ("budget_usd", q.budget_usd)):
         if value is not None and q.num_steps is None:
             raise PlannerError("{0}: the job has no length; give job.num_tokens, num_samples or num_steps.", name)
     for setup in q.setups:

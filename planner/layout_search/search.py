@@ -62,10 +62,13 @@ def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchRes
     """The usual layouts, and where none of them fits at the accepted risk, everything that UNUSUAL names too; at last the same of
     the other setups."""
     result = _widest(q, searcher)
-    if not q.others or not result.complete or len(result.found.rows):
+    if not result.complete or len(result.found.rows):
         return result
-    other = _widest(q.elsewhere(), searcher)
-    return other if len(other.found.rows) else result
+    for question in q.elsewhere():
+        other = _widest(question, searcher)
+        if len(other.found.rows):
+            return other
+    return result
 
 
 def _widest(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:

@@ -23,12 +23,14 @@ from planner.common.arrays import Array, at_columns
 from planner.common.errors import PlannerError, as_texts, one_of
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
+from planner.model.parameters import parameters_total
 from planner.performance.pipeline import Stage, stages
-from planner.workload.adapters import tuned_model
+from planner.workload.adapters import adapter_parameters, saved_parameters, tuned_model
 from planner.workload.dispatch import stack_on
 from planner.workload.framework import CORE_ATTENTION, Framework, modules_of
 from planner.workload.job import Job
 from planner.workload.layout import FIELDS, RECOMPUTE, SCHEDULE, Layouts
+from planner.workload.precision import precisions
 
 SHORTEST_CONTEXT = 4096
 """Tokens of a sequence on one context-parallel rank, at least: the shortest of 62 published runs with context parallelism
@@ -36,6 +38,9 @@ SHORTEST_CONTEXT = 4096
 leave the ring exchange, whose latency is not measured, in the open."""
 LARGEST_MICRO_BATCH_TOKENS = 131_072
 """Tokens of a micro-batch on one rank, at most: far beyond where matrix multiplications gain from more rows."""
+LEAST_OFFLOADED = 0.05
+"""Of a card, that optimizer states on the host free at least: less lies within the error of predicted memory, whose median is
+5 to 10 % (docs/accuracy.md), and the copies take time."""
 UNUSUAL = {
     "offload": "states or activations on the host: copies contend for its memory and its links, which is not modelled",
     "short-context": f"context parallelism with fewer than {SHORTEST_CONTEXT:,} tokens on a rank: no published run does it",
@@ -138,7 +143,7 @@ class LayoutGrid:
             vpp=vpp.reshape(-1, 1, 1, 1, 1),
             zero=zero,
             shard_group_size=group,
-            offload_optimizer=self._switch("offload_optimizer").reshape(-1, 1, 1),
+            offload_optimizer=self._optimizer_switch.reshape(-1, 1, 1),
             offload_parameters=np.zeros((1, 1, 1)),
             offload_activations=self._switch("offload_activations").reshape(-1, 1, 1, 1),
             schedule=schedule.reshape(-1, 1, 1, 1, 1),
@@ -150,7 +155,7 @@ class LayoutGrid:
         for pp in self.pps(tp):
             rows = self._num_rows(tp, pp)
             ranks = self.cluster.num_gpus // (tp * pp)
-            switches = len(self._switch("offload_optimizer")) * len(self._switch("offload_activations"))
+            switches = len(self._optimizer_switch) * len(self._switch("offload_activations"))
             tails = len(self._shardings(ranks, tp)) * switches
             total += rows * tails * sum(map(len, self.cuts(pp).values()))
         return total
@@ -187,6 +192,17 @@ class LayoutGrid:
 
     def _switch(self, feature: str) -> Array:
         return np.arange(2.0 if self._has(feature) and "offload" in self.allow else 1.0)
+
+    @cached_property
+    def _optimizer_switch(self) -> Array:
+        """Whether optimizer states go to the host; never those of a few adapters, which free nearly nothing."""
+        adapter = self.job.adapter
+        trained = parameters_total(self.model)
+        if adapter is not None:
+            trained = adapter_parameters(self.model, adapter) + saved_parameters(self.model, adapter)
+        freed = precisions(self.job, self.framework).model_states * trained
+        tiny = freed < LEAST_OFFLOADED * self.cluster.accelerator.memory_bytes
+        return np.zeros(1) if tiny else self._switch("offload_optimizer")
 
     def _cps(self, rest: int) -> list[int]:
         s = self.job.seq_len

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from planner.common import clock
+from planner.common.arguments import as_a, as_day
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.spec import Spec
@@ -161,13 +162,14 @@ def energy_kwh(gpu_hours: float, power_w: float, pue: float = 1.0) -> float:
 
 def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, today: datetime.date | None = None) -> Bill:
     """The bill of a whole run; PlannerError when the plan has no price or a quantity lacks its own."""
-    spec = costs if isinstance(costs, Costs) else Costs.build(dict(costs or {}), "cost")
+    result = as_a(result, WholeRun, "result", "planner.expected_run")
+    spec = costs if isinstance(costs, Costs) else Costs.build({} if costs is None else costs, "cost")
     price, answer = result.plan.price, result.plan
     if price is None:
         raise PlannerError(
             "price: the catalog has no quote for {0}; give price.usd_per_gpu_hour.", answer.cluster.accelerator.name
         )
-    day = today or clock.today()
+    day = as_day(today, "today") or clock.today()
     embeddings = embedding_bytes(spec.num_vectors or 0, spec.vector_dimensions or 0, spec.vector_dtype)
     stored = spec.dataset_bytes + spec.kept_checkpoints * result.checkpoint_bytes + embeddings
     wall_s, cpu_hours = preprocessing_s(spec.num_documents or 0, spec.seconds_per_document or 0.0, spec.num_workers)

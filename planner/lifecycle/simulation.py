@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.common.arguments import as_a
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
@@ -143,7 +144,8 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     A step's time varies by the plan's own 90 % interval (log-normal), interruptions as ``failures`` describes. Raises
     PlannerError when the job gives no length, the histogram is bad, or the run would never end.
     """
-    spec = run if isinstance(run, Run) else Run.build(dict(run or {}), "run")
+    answer = as_a(answer, Plan, "answer", "planner.plan")
+    spec = run if isinstance(run, Run) else Run.build({} if run is None else run, "run")
     require_answerable("run", spec)
     if answer.num_steps is None:
         raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps.")

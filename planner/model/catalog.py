@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def _files() -> dict[str, Path]:
 
 
 def load_model(name: str) -> Model:
-    """The model of that catalog name, or of a path: ``.toml`` with our fields, ``.json`` with Hugging Face's.
+    """The model of that catalog name or of its name at Hugging Face ("Qwen/Qwen3-8B-Instruct"), or of a path: ``.toml`` with our
+    fields, ``.json`` with Hugging Face's.
 
     Raises PlannerError: unknown name (the near ones are listed), unreadable file, bad field.
     """
@@ -39,11 +41,40 @@ def _model_of(name: str) -> Model:
         return Model.build({"name": path.stem, **data}, str(path))
     files = _files()
     wanted = name.lower().replace("_", "-").replace(" ", "-")
+    if wanted not in files and "/" in name:
+        wanted = _hub_names().get(_hub_name(name), wanted)
     if wanted not in files:
         raise PlannerError(
-            "model.name = {0!r} is not in the catalog; {1}. Or give its fields, or a config.json.", name, near(wanted, files)
+            "model.name = {0!r} is not in the catalog; {1}. Or give its fields, or a config.json.",
+            name,
+            near(wanted.rpartition("/")[2], files),
         )
     return Model.build(read_table(files[wanted]), str(files[wanted]))
+
+
+HUB = re.compile(r"huggingface\.co/([\w.-]+/[\w.-]+)")
+TUNED = re.compile(r"-(?:instruct|chat|it|base|pt|hf)(?=-|$)|(?<=/)meta-(?=llama)")
+"""What a hub's name has more or less of where only the weights' values differ."""
+
+
+@cache
+def _hub_names() -> dict[str, str]:
+    """Hugging Face's name of each model whose config.json the catalog was read from -> ours; the first where several have it."""
+    found: dict[str, str] = {}
+    for name, path in _files().items():
+        match = HUB.search(path.read_text(encoding="utf-8").partition("\n[")[0])
+        if match is not None:
+            found.setdefault(_hub_name(match[1]), name)
+    return found
+
+
+def _hub_name(name: str) -> str:
+    """A hub's name without what instruction tuning adds to it.
+
+    >>> _hub_name("meta-llama/Meta-Llama-3-8B-Instruct"), _hub_name("google/gemma-2-9b-it")
+    ('meta-llama/llama-3-8b', 'google/gemma-2-9b')
+    """
+    return TUNED.sub("", name.strip().lower().removeprefix("https://").removeprefix("huggingface.co/"))
 
 
 def model_names() -> list[str]:

@@ -18,45 +18,18 @@ from planner.common.message import Message
 from planner.common.units import DTYPE_BYTES
 from planner.model.architecture import LayerKind
 from planner.model.linears import Linear
-from planner.model.mixers import MIXER_INPUTS, MIXER_PARTS
-from planner.operators.row import Matmul, Row, ShardGroup, changed
+from planner.model.mixers import MIXER_INPUTS
+from planner.operators.row import Matmul, Role, Row, ShardGroup, changed
 from planner.operators.setting import Setting
 from planner.workload.adapters import adapted, adapted_head, saved_module
 from planner.workload.precision import adapter_dtype, frozen_width
 from planner.workload.tuning import Adapter
 
-LINEARS = frozenset(
-    (
-        "query key value",
-        "output projection",
-        "in projection",
-        "out projection",
-        "router",
-        "query down",
-        "query up",
-        "query",
-        "cross query",
-        "cross key value",
-        "cross output",
-        "key value down",
-        "key value up",
-        "logits",
-        "transform",
-        "attention gate projection",
-        "index query",
-        "index key",
-        "index weights",
-        "latent in",
-        "latent out",
-        "layer gate",
-        "layer projection",
-        "laurel left",
-        "laurel right",
-        *MIXER_PARTS,
-    )
-)
-"""Rows that multiply by a weight; attention's own products are not among them."""
 ADAPTED, FIRST, STILL = 1, 2, 4
+UNQUANTIZED = ("router", "logits", "transform", "hyper weights")
+"""Linear layers that a quantized model leaves as they are: router, output layer, and weights that no module holds."""
+UNCACHED = ("router", "logits")
+"""Linear layers of whose weights the framework keeps no second copy."""
 INT8_KERNELS = 6.0
 """Beside an LLM.int8 multiplication: row maxima, cast, outliers' columns, their product, scaling, sum. Assumed."""
 COMMON_INPUT = {
@@ -103,12 +76,12 @@ def tuned_head(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:
     trained, linear = _saved(setting, "head"), adapted_head(setting.model, adapter)
     result: list[Row] = []
     for row in rows:
-        if row.name.startswith("logits") and trained:
+        if row.operator == "logits" and trained:
             result.append(_still(row, width, 1.0) if row.phase == "forward" else row)
-        elif row.name.startswith("logits"):
+        elif row.operator == "logits":
             result += _walk(setting, adapter, (row,), (linear,) if linear else (), 1.0, quantized=False)
-        elif row.name != "transform weight gradient":
-            result.append(_still(row, width, 0.0 if row.name == "transform" else 1.0))
+        elif row.operator != "transform" or row.role != "weight gradient":
+            result.append(_still(row, width, 0.0 if (row.operator, row.role) == ("transform", "product") else 1.0))
     return (*result, _copy(setting)) if trained else tuple(result)
 
 
@@ -155,15 +128,15 @@ def _walk(
     flow: Number = below
     kept: set[str] = set()
     for row in rows:
-        name = row.name.removesuffix(" input gradient").removesuffix(" weight gradient")
-        if name not in LINEARS:
+        name = row.operator
+        if not row.has_weight:
             if row.beside is not None:
                 yield from _exchange(row, linears, flow)
             else:
                 yield _still(row, width, flow) if row.phase == "forward" else _scaled(row, flow)
             continue
         parts = tuple(linear for linear in linears if (linear.block, linear.operator) == (row.block, name))
-        weights = _Weights.of(setting, row, quantized and name not in ("router", "logits", "transform"))
+        weights = _Weights.of(setting, row, quantized and name not in UNQUANTIZED)
         if row.phase == "forward":
             held = _needed_elsewhere(setting, name)
             stays = row.saved_bytes * flow if held else row.saved_bytes * 0.0
@@ -174,7 +147,7 @@ def _walk(
             yield changed(row, saved_bytes=stays, parameters=0.0, frozen_bytes=stored)
             yield from weights.int8_casts(setting) if weights.in_int8(setting) else weights.unpacked(setting, "forward", 1.0)
             yield from _adapters_forward(setting, adapter, row, parts, kept, held)
-        elif row.name.endswith("input gradient"):
+        elif row.role == "input gradient":
             yield _scaled(_without_weight_gradient(setting, row, name), flow)
             yield from weights.unpacked(setting, "backward", flow)
             yield from _adapters_backward(setting, adapter, row, parts, flow)
@@ -184,10 +157,10 @@ def _walk(
 
 def _exchange(row: Row, linears: tuple[Linear, ...], flow: Number) -> Iterator[Row]:
     """A tensor-parallel exchange beside gradient multiplications: a frozen weight's gradient neither hides it nor asks for it."""
-    beside = row.beside.name if row.beside is not None else ""
-    if beside.endswith(" weight gradient"):
+    beside = row.beside
+    if beside is not None and beside.role == "weight gradient":
         yield _scaled(changed(row, beside=None), flow)
-    elif any((linear.block, f"{linear.operator} input gradient") == (row.block, beside) for linear in linears):
+    elif beside is not None and any((linear.block, linear.operator) == (row.block, beside.operator) for linear in linears):
         yield _scaled(row, flow)
 
 
@@ -237,7 +210,7 @@ class _Weights:
         """Bytes kept on the rank."""
         if self.packed is not None:
             return self.packed * self.elements + width * self.others
-        return (width + (caches if self.row.name not in ("router", "logits") else 0.0)) * self.elements + width * self.others
+        return (width + (caches if self.row.operator not in UNCACHED else 0.0)) * self.elements + width * self.others
 
     def in_int8(self, setting: Setting) -> bool:
         """LLM.int8 (Dettmers et al. 2022, arXiv 2208.07339) multiplies forward in int8; its backward pass unpacks the weights."""
@@ -272,7 +245,7 @@ class _Weights:
         separate = np.maximum(self.row.kernels, self.work.batch)
         double = quantization.format in ("nf4", "fp4") and quantization.double_quantization is not False
         row = Row(
-            name=f"{self.row.name.removesuffix(' input gradient')} unpacked",
+            name=f"{self.row.operator} unpacked",
             block=self.row.block,
             phase="forward" if phase == "forward" else "backward",
             bytes_moved=(self.packed + width) * self.elements,
@@ -308,7 +281,7 @@ def _adapters_forward(
     for linear in parts:
         m, k, n, b = _share(row, linear, True)
         inputs, outputs = m * k * b, m * n * b
-        tensor = COMMON_INPUT.get((row.block, row.name), f"{row.block} {row.name}")
+        tensor = COMMON_INPUT.get((row.block, row.operator), f"{row.block} {row.operator}")
         shared = 0.0 if base_kept or tensor in kept else 1.0
         kept.add(tensor)
         # the layer's input once, or each adapter's own copy of it; with dropout a mask, too
@@ -350,13 +323,21 @@ def _grouped(row: Row) -> bool:
 
 
 def _multiply(
-    name: str, row: Row, work: Matmul, width: float, phase: str = "forward", part: Number = 1.0, **more: Number | ShardGroup
+    name: str,
+    row: Row,
+    work: Matmul,
+    width: float,
+    phase: str = "forward",
+    part: Number = 1.0,
+    role: Role | None = None,
+    **more: Number | ShardGroup,
 ) -> Row:
     moved = width * work.batch * (work.m * work.k + work.k * work.n + work.m * work.n)
     found = Row(
         name=name,
         block=row.block,
         phase="forward" if phase == "forward" else "backward",
+        role=role,
         flops=work.flops,
         model_flops=work.flops,
         bytes_moved=moved,
@@ -370,7 +351,7 @@ def _multiply(
 
 def _partial_sums(setting: Setting, name: str, row: Row, message: Number) -> Iterator[Row]:
     """Behind a layer that tp cuts along its inputs, the ranks' parts of A x are summed."""
-    if row.name in ("output projection", "out projection", "cross output") and row.shard_group != "expert":
+    if row.operator in ("output projection", "out projection", "cross output") and row.shard_group != "expert":
         yield Row(
             name=f"{name} partial sums",
             block=row.block,
@@ -394,9 +375,11 @@ def _adapters_backward(setting: Setting, adapter: Adapter, row: Row, parts: tupl
             yield Row(name=f"{name} sum gradient", block=row.block, phase="backward", bytes_moved=2.0 * w * outputs, kernels=1.0)
         grouped = _grouped(row)
         yield _multiply(f"{name} B gradient", row, Matmul(m=rank, n=n, k=m, batch=b, grouped=grouped), w, "backward")
-        yield _multiply(f"{name} B input gradient", row, Matmul(m=m, n=rank, k=n, batch=b, grouped=grouped), w, "backward")
+        inner = Matmul(m=m, n=rank, k=n, batch=b, grouped=grouped)
+        yield _multiply(f"{name} B input gradient", row, inner, w, "backward", role="input gradient")
         yield _multiply(f"{name} A gradient", row, Matmul(m=k, n=rank, k=m, batch=b, grouped=grouped), w, "backward")
-        yield _multiply(f"{name} A input gradient", row, Matmul(m=m, n=k, k=rank, batch=b, grouped=grouped), w, "backward", flow)
+        outer = Matmul(m=m, n=k, k=rank, batch=b, grouped=grouped)
+        yield _multiply(f"{name} A input gradient", row, outer, w, "backward", flow, role="input gradient")
         casts = 2.0 * (w + 4.0) + (2.0 * w + 1.0 if adapter.dropout > 0 else 0.0) if copied and not fused else 0.0
         back = Row(
             name=f"{name} input gradient sum",

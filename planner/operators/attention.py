@@ -389,7 +389,13 @@ def _core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 def _kernels(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Queries, keys and values, which are kept, and the kernels that read them."""
-    kept = Row(name="queries, keys, values kept", block=BLOCK, phase="forward", saved_bytes=qkv_saved_bytes(setting))
+    kept = Row(
+        name="queries, keys, values kept",
+        block=BLOCK,
+        phase="forward",
+        operator="queries, keys, values kept",
+        saved_bytes=qkv_saved_bytes(setting),
+    )
     core = _flash_core if setting.framework.attention_kernel == "flash" else _unfused_core
     return (kept, *core(setting, kind))
 
@@ -570,7 +576,7 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     forward_bytes, backward_bytes = _softmax_traffic(setting)
     scores = Matmul(m=q, k=float(m.qk_head_dim), n=s, batch=batch, dtype=setting.unquantized_dtype)
     context = Matmul(m=q, k=s, n=float(m.value_head_dim), batch=batch, dtype=setting.unquantized_dtype)
-    relative = linear("position scores", BLOCK, scores, width=w) if m.relative_attention else ()
+    relative = linear("position scores", BLOCK, scores, width=w, has_weight=False) if m.relative_attention else ()
     shift = (
         pointwise(  # the relative shift copies the position scores, the sum with the content scores makes another
             "relative shift",
@@ -583,7 +589,7 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         else ()
     )
     rows = [
-        *linear("scores", BLOCK, scores, width=w),
+        *linear("scores", BLOCK, scores, width=w, has_weight=False),
         *relative,
         *shift,
         *pointwise(
@@ -607,7 +613,7 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
             saved_bytes=dropped * pairs,
             core=True,
         )
-    rows += linear("weighted values", BLOCK, context, width=w)
+    rows += linear("weighted values", BLOCK, context, width=w, has_weight=False)
     # selective recomputation redoes scores, softmax, dropout and the weighted sum; it keeps q, k and v
     hidden = 1.0 - setting.keys(kind)[0] / s
     return tuple(changed(r, core=r.phase == "forward" or r.core, masked_flops=r.model_flops * hidden) for r in rows)

@@ -13,6 +13,8 @@ Phase = Literal["forward", "recompute", "backward", "gradient_sync", "optimizer"
 Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all", "p2p"]
 Group = Literal["tp", "cp", "ep", "etp"]
 ShardGroup = Literal["dense", "expert"]
+Role = Literal["product", "input gradient", "weight gradient"]
+"""Of a linear layer: y = x W, the gradient of x, the gradient of W."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,9 @@ class FusedAttention:
 class Row:
     """What one operator of one layer costs one rank for one micro-batch. Numbers broadcast over ``(n,)``.
 
+    ``name`` is for people, and may be put in other words; ``operator`` says to code which operator it is, the same for its
+    forward and its backward rows, and ``role`` which of a linear layer's multiplications; ``has_weight``: it multiplies by a
+    weight, not one activation by another.
     ``flops`` executed; ``model_flops`` by the convention of MFU (attention counted in full: PaLM, appendix B),
     ``masked_flops`` those of them that a mask hides;
     ``bytes_moved`` to and from device memory; ``saved_bytes`` kept from forward to backward; ``workspace_bytes`` alive
@@ -67,6 +72,9 @@ class Row:
     name: str
     block: str
     phase: Phase
+    operator: str = ""
+    role: Role | None = None
+    has_weight: bool = False
     flops: Number = 0.0
     model_flops: Number = 0.0
     masked_flops: Number = 0.0
@@ -140,7 +148,7 @@ def alignment(*sizes: Number) -> Number:
 
 
 def linear(
-    name: str,
+    operator: str,
     block: str,
     work: Matmul,
     *,
@@ -152,6 +160,7 @@ def linear(
     backward_workspace_bytes: Number = 0.0,
     useful: Number = 1.0,
     imbalance: Number = 1.0,
+    has_weight: bool = True,
 ) -> tuple[Row, ...]:
     """A linear layer: y = x W forward; dx = dy W' and dW = x' dy backward, each 2 m n k flops.
 
@@ -167,9 +176,12 @@ def linear(
     dw = changed(work, m=k, n=n, k=m, cast=0.0)
     return (
         Row(
-            name=name,
+            name=operator,
             block=block,
             phase="forward",
+            operator=operator,
+            role="product",
+            has_weight=has_weight,
             flops=work.flops,
             model_flops=work.flops * useful,
             bytes_moved=moved,
@@ -181,9 +193,12 @@ def linear(
             imbalance=imbalance,
         ),
         Row(
-            name=f"{name} input gradient",
+            name=f"{operator} input gradient",
             block=block,
             phase="backward",
+            operator=operator,
+            role="input gradient",
+            has_weight=has_weight,
             flops=work.flops,
             model_flops=work.flops * useful,
             bytes_moved=moved,
@@ -193,9 +208,12 @@ def linear(
             imbalance=imbalance,
         ),
         Row(
-            name=f"{name} weight gradient",
+            name=f"{operator} weight gradient",
             block=block,
             phase="backward",
+            operator=operator,
+            role="weight gradient",
+            has_weight=has_weight,
             flops=work.flops,
             model_flops=work.flops * useful,
             bytes_moved=moved,
@@ -207,7 +225,7 @@ def linear(
 
 
 def pointwise(
-    name: str,
+    operator: str,
     block: str,
     *,
     forward_bytes: Number,
@@ -222,9 +240,10 @@ def pointwise(
     """Memory-bound work (norms, activations, dropout, residuals): bytes and kernels forward and backward."""
     return (
         Row(
-            name=name,
+            name=operator,
             block=block,
             phase="forward",
+            operator=operator,
             bytes_moved=forward_bytes,
             saved_bytes=saved_bytes,
             parameters=parameters,
@@ -234,9 +253,10 @@ def pointwise(
             workspace_bytes=workspace_bytes,
         ),
         Row(
-            name=f"{name} gradient",
+            name=f"{operator} gradient",
             block=block,
             phase="backward",
+            operator=operator,
             bytes_moved=backward_bytes,
             kernels=kernels if backward_kernels is None else backward_kernels,
         ),
@@ -244,7 +264,7 @@ def pointwise(
 
 
 def communication(
-    name: str,
+    operator: str,
     block: str,
     phase: Phase,
     collective: Collective,
@@ -255,9 +275,10 @@ def communication(
 ) -> Row:
     """A collective of ``message_bytes`` where ``present`` is 1 (the group has more than one rank)."""
     return Row(
-        name=name,
+        name=operator,
         block=block,
         phase=phase,
+        operator=operator,
         communication_bytes=message_bytes * present,
         collective=collective,
         group=group,
@@ -266,7 +287,7 @@ def communication(
     )
 
 
-def gradient_rows(rows: tuple[Row, ...], name: str) -> tuple[Row, Row]:
-    """The input gradient and the weight gradient of the linear layer ``name`` among ``rows``."""
-    found = {row.name: row for row in rows}
-    return found[f"{name} input gradient"], found[f"{name} weight gradient"]
+def gradient_rows(rows: tuple[Row, ...], operator: str) -> tuple[Row, Row]:
+    """The input gradient and the weight gradient of the linear layer ``operator`` among ``rows``."""
+    found = {row.role: row for row in rows if row.operator == operator}
+    return found["input gradient"], found["weight gradient"]

@@ -33,16 +33,16 @@ def _hyper(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     )
     moved = r * t * h * (3.0 * n + 2.0)
     rows: tuple[Row, ...] = ()
-    for block in ("attention", "feed-forward"):
+    for _ in ("attention", "feed-forward"):
         rows += linear(
-            f"hyper weights {block}",
+            "hyper weights",
             BLOCK,
             Matmul(m=t, k=n * h, n=n * (n + 2.0), dtype="fp32"),
             width=4.0,
             parameters=half,
         )
         rows += pointwise(
-            f"hyper streams {block}",
+            "hyper streams",
             BLOCK,
             forward_bytes=moved,
             backward_bytes=2.0 * moved,

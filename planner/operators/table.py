@@ -161,14 +161,14 @@ def dropped_by(row: Row, modules: frozenset[str]) -> bool:
     if row.core:
         return "core_attn" in modules
     if row.block in ("moe", "shared_expert"):
-        inner = row.name == "out projection" and row.block == "moe" and "moe_act" in modules
-        return inner or (row.name != "router" and "moe" in modules) or (row.name == "router" and "layernorm" in modules)
+        inner = row.operator == "out projection" and row.block == "moe" and "moe_act" in modules
+        return inner or (row.operator != "router" and "moe" in modules) or (row.operator == "router" and "layernorm" in modules)
     if row.block == "feed_forward":
-        kept_input = row.name == "in projection"
+        kept_input = row.operator == "in projection"
         return ("layernorm" if kept_input else "mlp") in modules
-    if row.block == "attention" and row.name in ("query key value", "query down", "key value down", "query"):
+    if row.block == "attention" and row.operator in ("query key value", "query down", "key value down", "query"):
         return "layernorm" in modules
-    return row.name == "queries, keys, values kept" and "mla_up_proj" in modules
+    return row.operator == "queries, keys, values kept" and "mla_up_proj" in modules
 
 
 def redone_by(row: Row, modules: frozenset[str]) -> bool:
@@ -178,10 +178,10 @@ def redone_by(row: Row, modules: frozenset[str]) -> bool:
     if row.block == "norm":
         return "layernorm" in modules
     if row.block in ("moe", "shared_expert"):
-        return "moe" in modules or (row.block == "moe" and row.name == "activation" and "moe_act" in modules)
+        return "moe" in modules or (row.block == "moe" and row.operator == "activation" and "moe_act" in modules)
     if row.block == "feed_forward":
         return "mlp" in modules
-    return row.name in ("query up", "key value up", "query latent norm", "key value latent norm") and "mla_up_proj" in modules
+    return row.operator in ("query up", "key value up", "query latent norm", "key value latent norm") and "mla_up_proj" in modules
 
 
 def _needed_again(setting: Setting, rows: tuple[Row, ...]) -> int:
@@ -238,7 +238,7 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
         redo = (redo_full + selective * share) * (1.0 if i < needed else 0.0)
         part = np.where(redo > 0, redo, 1.0)
         # attention keeps its output, which the next projection holds as its input, and its log-sums
-        stays = row.core or row.name == "output projection"
+        stays = row.core or row.operator == "output projection"
         drop = redo_full + selective * (0.0 if stays else 1.0)
         result.append(changed(row, saved_bytes=row.saved_bytes * (1.0 - drop)))
         dropped.append(row.saved_bytes * drop)
@@ -266,10 +266,10 @@ def _alternate_share(setting: Setting, row: Row) -> Number:
     if not isinstance(row.work, Matmul) or row.work.grouped:  # its list holds mm, not the grouped multiplications of experts
         return 1.0
     m = setting.model
-    if row.name == "query key value":
+    if row.operator == "query key value":
         return m.num_kv_heads / (m.num_heads + 2.0 * m.num_kv_heads)
-    if row.name == "output projection":
+    if row.operator == "output projection":
         return 1.0
-    if row.name == "out projection":
+    if row.operator == "out projection":
         return 0.0 if m.gated_ffn else 1.0
-    return 0.5 if m.gated_ffn or row.name != "in projection" else 0.0
+    return 0.5 if m.gated_ffn or row.operator != "in projection" else 0.0

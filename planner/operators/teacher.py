@@ -49,9 +49,9 @@ def _forward_only(setting: Setting, teacher: Teacher, rows: tuple[Row, ...]) -> 
     packed = Quantization(format="nf4").bytes_per_weight(float(setting.model.hidden_size)) if width is None else width
     result = []
     for row in rows:
-        if row.phase != "forward" or row.name in ("cross-entropy", "maximum and sums"):
+        if row.phase != "forward" or row.operator in ("cross-entropy", "maximum and sums"):
             continue
-        linear = isinstance(row.work, Matmul) and row.name != "logits"
+        linear = isinstance(row.work, Matmul) and row.operator != "logits"
         stored = row.parameters * (packed if linear else width or 2.0)
         useful = row.model_flops
         result.append(changed(row, saved_bytes=0.0, workspace_bytes=0.0, parameters=0.0, frozen_bytes=stored, model_flops=useful))

@@ -124,7 +124,7 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
             pass
         elif row.collective is None or row.group is None:
             device[phase] = device[phase] + seconds
-            if row.name.endswith("weight gradient"):
+            if row.role == "weight gradient":
                 sums["weight"] = sums["weight"] + seconds
         else:
             exposed[row.group] = exposed[row.group] + seconds

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.common.arguments import as_amount
 from planner.common.arrays import Array, Mask, Number, Positions, at_columns
 from planner.hardware.cluster import Cluster, host_usable_bytes, usable_bytes
 from planner.hardware.curves import Curves, curves_of
@@ -113,10 +114,12 @@ class Evaluation:
         """One row a layout, SI units: its fields, whether it is possible and fits, memory by kind, step time by part.
 
         With a price the dollars of a step, with ``num_steps`` the seconds, GPU-hours and dollars of the run. A layout that is
-        impossible has its ``reason`` and empty figures.
+        impossible has its ``reason`` and empty figures. PlannerError for a price or a number of steps that is none.
         """
         import pandas as pd
 
+        usd_per_gpu_hour = as_amount(usd_per_gpu_hour, "usd_per_gpu_hour", "zero")
+        num_steps = as_amount(num_steps, "num_steps")
         step_hours = gpu_hours(self.step_time_s, self.num_gpus)
         columns: dict[str, Any] = {
             **self.layouts.to_columns(),

@@ -296,6 +296,18 @@ def _model_rules(q: Question) -> Iterator[Rule]:
                 "layout.tp = {0}: does not divide ffn_hidden_size = {1} of {2}", y.tp, m.ffn_hidden_size, m.name
             ),
         )
+    if q.job.quantization is not None:
+        stored = q.job.quantization.format
+        yield Rule(
+            reason="quantized weights are not cut by tp",
+            broken=x.tp > 1,
+            message=lambda y: Message(
+                "layout.tp = {0}: no tuning stack cuts matrices that are stored as {1}: they are packed, blocks across rows; use "
+                "tp = 1 with zero = 3, or replicas",
+                y.tp,
+                stored,
+            ),
+        )
     yield from _expert_rules(q)
     yield from _encoder_rules(q)
     s = q.job.seq_len

@@ -35,7 +35,7 @@ def chance(probability: float) -> str:
 def check_risk(risk: float) -> float:
     """``risk`` as a number; PlannerError unless it lies above 0 and is at most MOST_RISK."""
     number = isinstance(risk, int | float | np.floating | np.integer) and not isinstance(risk, bool)
-    if not number or not 0.0 < float(risk) <= MOST_RISK:
+    if not number or not 0.0 < risk <= MOST_RISK:
         raise PlannerError(
             "risk = {0!r}: must be a probability above 0 and at most {1}; the default is {2} (fits with {3:.0%}).",
             risk,

@@ -89,7 +89,7 @@ def devices_s(rows: Sequence[Row], shape: tuple[int, ...], device: Device) -> li
         if isinstance(row.work, FusedAttention):
             found[i] = device_s(row, device)
         elif isinstance(row.work, Matmul):
-            gradient = row.phase == "backward", row.name.endswith("weight gradient")
+            gradient = row.phase == "backward", row.role == "weight gradient"
             alike.setdefault((_own_dtype(row.work, accelerator, device.dtype), row.work.grouped, *gradient), []).append(i)
         else:
             alike.setdefault((row.rate if isinstance(row.rate, float) else id(row.rate),), []).append(i)
@@ -148,7 +148,7 @@ def _layout(row: Row) -> str:
     """How the operands of a row's product lie: as a linear layer's, its input gradient's or its weight gradient's."""
     if row.phase != "backward":
         return "nt"
-    return "tn" if row.name.endswith("weight gradient") else "nn" if row.name.endswith("input gradient") else ""
+    return {"weight gradient": "tn", "input gradient": "nn"}.get(row.role or "", "")
 
 
 def _kept_s(row: Row, work: Matmul, accelerator: Accelerator, curves: Curves, dtype: str, law: Array, scaling: Scaling) -> Array:
@@ -214,7 +214,7 @@ def _matmul_s(
 
 def _quantized(row: Row, work: Matmul, scaling: Scaling) -> Number:
     """Elements that are quantized for a product, each counted as often as a recipe goes over it, in passes of ``tensorwise``."""
-    cast, weight_gradient = work.cast, row.name.endswith("weight gradient")
+    cast, weight_gradient = work.cast, row.role == "weight gradient"
     if scaling.inputs and row.phase != "backward" and not work.grouped:
         cast = cast + work.batch * work.m * work.k
     cast = cast * scaling.casts

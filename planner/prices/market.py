@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from planner.common import clock, data
+from planner.common.arguments import as_day
 from planner.common.arrays import Number
 from planner.common.errors import PlannerError, as_text, near, one_of
 from planner.common.message import Message
@@ -71,7 +72,7 @@ def commitment(term: str) -> Commitment:
             name=term, length_days=0, upfront_fraction=0.0, minimum_gpus=1, interruptible=False, source="given", kind="given"
         )
     if term not in _commitments():
-        raise PlannerError("price.term = {0!r}: {1}.", term, one_of(term, TERMS))
+        raise PlannerError("price.term = {0!r}: {1}, or US dollars per GPU-hour, such as 2.50.", term, one_of(term, TERMS))
     return _commitments()[term]
 
 
@@ -105,8 +106,8 @@ def find_price(
         if name is not None:
             as_text(name, f"price.{field}")
     if as_text(term, "price.term") not in TERMS:
-        raise PlannerError("price.term = {0!r}: {1}.", term, one_of(term, TERMS))
-    now = today or clock.today()
+        raise PlannerError("price.term = {0!r}: {1}, or US dollars per GPU-hour, such as 2.50.", term, one_of(term, TERMS))
+    now = as_day(today, "today") or clock.today()
     quotes = [p for p in load_prices() if p.accelerator == accelerator]
     if not quotes:
         return _with_interval(_estimated(accelerator, term), _estimate_spread(), now)

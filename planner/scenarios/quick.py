@@ -9,6 +9,7 @@ from typing import Any, Literal
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message
 from planner.common.quantities import value_of
+from planner.common.spellings import places
 from planner.hardware.asked import cluster_table
 from planner.hardware.cluster import load_accelerator, load_node
 from planner.model.architecture import Model
@@ -116,6 +117,9 @@ def parse_changes(texts: list[str] | None) -> dict[str, Any]:
     for text in texts or ():
         key, equals, value = text.partition("=")
         key = key.strip()
+        meant = ", ".join(f"{place}={value.strip()}" for place in places(key))
+        if meant and equals and value.strip():
+            raise PlannerError("--set {0}: the table is missing; did you mean {1}?", text, meant, field="--set", value=text)
         if not equals or not value.strip() or "." not in key:
             raise PlannerError("--set {0}: give TABLE.FIELD=VALUE, such as job.precision=fp16.", text, field="--set", value=text)
         table = key.partition(".")[0]

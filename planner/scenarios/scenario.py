@@ -76,11 +76,17 @@ class Case:
     where: str
 
     def asked(self) -> Asked:
-        """What ``planner.plan`` takes."""
+        """What ``planner.plan`` takes; tables that it does not read are checked all the same."""
         with placed(self.where):
+            self.require_sound_run()
             if "name" not in self.tables.get("framework", {"name": ""}):
                 raise PlannerError("framework.name is missing; give one of the catalog, e.g. megatron-core.")
             return asked(self.tables)
+
+    def require_sound_run(self) -> Run:
+        """The table [run]; PlannerError for what is wrong in it or in [cost]."""
+        Costs.build(dict(self.tables.get("cost") or {}), "cost")
+        return Run.build(dict(self.tables.get("run") or {}), "run")
 
     def plan(self, *, risk: float = RISK, allow: Iterable[str] = ()) -> Plan:
         """The answer. ``risk`` and ``allow`` as in ``planner.plan``."""
@@ -91,8 +97,7 @@ class Case:
     def whole_run(self, *, risk: float = RISK, allow: Iterable[str] = ()) -> WholeRun:
         """The plan's whole run under the tables [run] and [cost]. ``risk`` and ``allow`` as in ``planner.plan``."""
         with placed(self.where):  # before anything is computed
-            run = Run.build(dict(self.tables.get("run") or {}), "run")
-            Costs.build(dict(self.tables.get("cost") or {}), "cost")
+            run = self.require_sound_run()
         answer = self.plan(risk=risk, allow=allow)
         with placed(self.where):
             return expected_run(answer, run)

@@ -59,13 +59,15 @@ def _seconds(one: Replica, requests: Requests, found: Outcome) -> tuple[float, f
 def closed_loop(times: Times, clients: int, one: Replica | None = None) -> Load:
     """Latencies and throughput of ``clients`` over all replicas: percentiles of ROUNDS requests of each.
 
-    All start at once, as a load generator's do; the first request of each client is served, and not counted. The last ones,
-    which have fewer companions, are not counted either.
+    Clients are met at evenly spread points of their work: the first answer of client i is cut to (i + 1) of ``clients`` parts
+    of its length. Clients who start together and ask for equal lengths would stay together for ever. That first request is
+    served, and not counted; the last ones, which have fewer companions, are not counted either.
     """
     s = times.setting.serving
     each = -(-clients // s.dp)
     one = one or replica(times, room_of(times, each))
     requests = drawn(s.prompt, s.output, ROUNDS * each, s.seed)
+    requests.outputs[:each] = np.ceil(requests.outputs[:each] * (np.arange(each) + 1.0) / each)
     require_room(one, requests)
     found = run_loop(one, requests, each)
     kept = slice(each, len(requests.prompts) - each)

@@ -12,6 +12,7 @@ from planner.common import data
 from planner.common.errors import PlannerError, near
 from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
+from planner.serving.weight_formats import Format
 
 CATALOG = data.CATALOG / "engines"
 NAMES = data.CATALOG / "engine_names.toml"
@@ -70,7 +71,8 @@ class Engine(Spec):
     awq_bandwidth_rate: Rate = 1.0  # of that for int4-awq: a GEMM kernel in AWQ's own order of weights, not Marlin's
     int8_bandwidth_rate: Rate = 0.8  # of reading 8-bit weights that are expanded on the way
     expanding_compute_rate: Rate = 0.7  # of multiplying by weights that are expanded on the way
-    mxfp4_compute_rate: Rate = 1.0  # of that for mxfp4
+    mxfp4_compute_rate: Rate = 0.45  # of that for mxfp4, in place of expanding_compute_rate
+    hopper_formats: frozenset[Format] = frozenset()  # expanded ones with kernels in Hopper's own instructions
     expanding_kernel_s: Seconds = 0.0  # more of it for each such matrix multiply
     expands_first: bool = False  # prefill writes narrow weights to memory in 16 bit, then multiplies by those
     casts_activations: bool = False  # activations are fp32: prefill converts them to 16 bit and back around each multiply

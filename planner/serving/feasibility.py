@@ -9,6 +9,7 @@ from planner.model.architecture import Model
 from planner.model.mixers import state_heads
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
 from planner.serving.engine import Engine, engine_names, load_engine
+from planner.serving.pass_time import expanding_rate
 from planner.serving.requests import longest_tokens
 from planner.serving.setting import Setting
 from planner.serving.weight_formats import part_of, require_hardware
@@ -191,6 +192,10 @@ def _require_cut(setting: Setting) -> None:
         )
 
 
+SLOW_EXPANSION = 0.9
+"""Rate of expanded over 16-bit products below which an answer says so."""
+
+
 def context_limit(m: Model) -> tuple[str, int | None]:
     """(field, tokens) of the model's own longest context: the fewer of its positions and what it was trained on, or None."""
     known = [(name, int(getattr(m, name))) for name in ("max_positions", "context_length") if getattr(m, name)]
@@ -245,6 +250,18 @@ def warnings_of(setting: Setting) -> tuple[str, ...]:
                 m.num_kv_heads,
                 m.name,
                 s.tp // m.num_kv_heads,
+            )
+        )
+    fmt, card = setting.format, setting.cluster.accelerator
+    expanded = fmt.quantized and fmt.compute is None and not setting.engine.expands_first
+    if expanded and fmt.name != "mxfp4" and "fp8" in card.peak_flops_per_s and expanding_rate(setting) < SLOW_EXPANSION:
+        found.append(
+            Message(
+                "serving.weights = {0!r} is expanded to 16 bit on the way and multiplied at {1:.0%} of the 16-bit rate on {2}: "
+                "prompts and large batches take longer than in 16 bit; fp8 is multiplied as it is",
+                fmt.name,
+                expanding_rate(setting),
+                card.name,
             )
         )
     if s.batch > (s.max_batch or setting.engine.max_batch) * s.attention_groups:

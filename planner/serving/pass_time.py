@@ -260,8 +260,7 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
     if stored == "4":
         bandwidth *= {"int4-awq": e.awq_bandwidth_rate, "mxfp4": e.mxfp4_bandwidth_rate}.get(setting.format.name, 1.0)
     expanded = stored in ("8", "4")
-    compute = e.prefill_rate * (e.expanding_compute_rate if expanded else 1.0) * _fp16_gain(setting)
-    compute *= e.mxfp4_compute_rate if stored == "4" and setting.format.name == "mxfp4" else 1.0
+    compute = e.prefill_rate * (expanding_rate(setting) if expanded else 1.0) * _fp16_gain(setting)
     compute *= e.expert_compute_rate if experts else 1.0
     each = e.expanding_sm_bytes_per_s if expanded else e.sm_bytes_per_s
     fraction = c.matmul_bandwidth_fraction * bandwidth
@@ -279,6 +278,20 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
             "fp8_peak_fraction": c.fp8_peak_fraction * compute,
         }
     )
+
+
+def expanding_rate(setting: Setting) -> float:
+    """Rate of multiplying by weights that are expanded on the way, over 16-bit ones on this chip.
+
+    Marlin, its like and bitsandbytes multiply by instructions of one warp: up to Ada all that there is, on Hopper and the B200
+    slower than the library's kernels (``Curves.warp_product_rate``). Machete has Hopper's own (vllm, csrc/quantization/machete),
+    and runs on no other chip.
+    """
+    e, fmt = setting.engine, setting.format
+    if fmt.name == "mxfp4":
+        return e.mxfp4_compute_rate
+    own = fmt.name in e.hopper_formats and setting.cluster.accelerator.compute_capability == "9.0"
+    return e.expanding_compute_rate * (1.0 if own else setting.curves.warp_product_rate)
 
 
 def _fp16_gain(setting: Setting) -> float:

@@ -70,7 +70,7 @@ def _around(setting: Setting, row: Row) -> tuple[Row, ...]:
     if not isinstance(work, Matmul):
         if work is not None or row.collective is not None or not setting.engine.casts_activations:
             return (row,)
-        return (replace(row, bytes_moved=row.bytes_moved * APART.get(row.name, 4.0) / setting.width),)
+        return (replace(row, bytes_moved=row.bytes_moved * APART.get(row.operator, 4.0) / setting.width),)
     activations = setting.width * work.batch * work.m * (work.k + work.n)
     stored, wide = row.bytes_moved - activations, setting.width * work.batch * work.k * work.n
     moved: Number = 0.0
@@ -152,7 +152,7 @@ def _hidden(setting: Setting, shape: Shape) -> Array:
 
 def _pointwise(name: str, shape: Shape, moved: Number, setting: Setting, kernels: float = 1.0) -> Row:
     count = kernels if setting.engine.fused_kernels else UNFUSED_KERNELS * kernels
-    return Row(name=name, block=name, phase=shape.phase, bytes_moved=moved, kernels=count)
+    return Row(name=name, block=name, phase=shape.phase, operator=name, bytes_moved=moved, kernels=count)
 
 
 def _linear(

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from planner.common.errors import PlannerError, one_of
+from planner.common.arguments import as_a, as_list
+from planner.common.errors import PlannerError, as_text, one_of
 from planner.common.message import Message, join_messages
 from planner.common.units import DAY_S, HOUR_S
 from planner.model.architecture import Model
@@ -73,7 +74,11 @@ def on_equal_terms(labels: Sequence[str], plans: Sequence[Plan], at: str) -> tup
     ``total`` and ``active`` resize dense models at the same tokens; the others change the tokens. A single mixture is met by a
     dense model of its own attention shape. Raises PlannerError for unknown terms, missing lengths or prices.
     """
-    if at not in TERMS:
+    labels = [as_text(label, "labels") for label in as_list(labels, "labels", Message("names"))]
+    plans = [as_a(one, Plan, "plans", "planner.plan") for one in as_list(plans, "plans", Message("plans"))]
+    if not plans or len(labels) != len(plans):
+        raise PlannerError("labels = {0!r}: {1} names for {2} plans; give a name for each plan.", labels, len(labels), len(plans))
+    if as_text(at, "at") not in TERMS:
         raise PlannerError("--at {0}: {1}.", at, one_of(at, TERMS))
     if plans[0].num_steps is None:
         raise PlannerError("{0}: job has no length; give num_tokens, num_samples or num_steps.", labels[0])

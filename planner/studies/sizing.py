@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from planner.common import clock
+from planner.common.arguments import as_progress
 from planner.common.errors import PlannerError, as_text
 from planner.common.message import Message
 from planner.common.progress import Progress
@@ -33,7 +34,7 @@ from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
 from planner.serving.spec import USUAL_ENGINE, Serving
 from planner.training.planning import plan
-from planner.workload.default_framework import default_framework, sharding_framework
+from planner.workload.default_framework import default_framework, leaner_frameworks
 from planner.workload.framework import Framework, framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.resolve import ModelLike, as_model
@@ -184,7 +185,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     further fields of the job (rank, target modules). ``progress`` is told (types, of how many). Raises PlannerError for a bad
     model or job.
     """
-    the_model = as_model(model)
+    the_model, progress = as_model(model), as_progress(progress)
     seq_len, batch, max_gpus, gpus = (whole_number(value) for value in (seq_len, batch, max_gpus, gpus))
     for option, name in (("--weights", weights), ("--engine", engine), ("--framework", framework), ("--on", accelerator)):
         if name is not None:
@@ -488,7 +489,7 @@ def _trained(
 ) -> Size | str:
     """The layout that ``plan`` recommends where the headroom is kept free, or why nothing runs.
 
-    Where no framework is named: the usual one, and FSDP where that one leaves too little free.
+    Where no framework is named: the usual one, and a leaner one where that leaves too little free.
     """
     precision = "bf16" if "bf16" in card.peak_flops_per_s else "fp16"
     cluster = _cluster(card, num_gpus)
@@ -497,14 +498,16 @@ def _trained(
         return _tuned(model, card, cluster, load_framework(framework), build, ask)
     default = default_framework(model, cluster, build)
     usual = _tuned(model, card, cluster, default.framework, build, ask)
-    other = sharding_framework(default.framework, cluster, build, ask.risk)
-    if other is None or (isinstance(usual, Size) and usual.enough):
+    if isinstance(usual, Size) and usual.enough:
         return usual
-    try:
-        sharded = _tuned(model, card, cluster, other.framework, build, ask)
-    except PlannerError:
-        return usual
-    return sharded if isinstance(sharded, Size) and sharded.enough else usual
+    for other in leaner_frameworks(default.framework, cluster, build, ask.risk):
+        try:
+            leaner = _tuned(model, card, cluster, other.framework, build, ask)
+        except PlannerError:
+            continue
+        if isinstance(leaner, Size) and leaner.enough:
+            return leaner
+    return usual
 
 
 def _tuned(model: Model, card: Accelerator, cluster: Cluster, framework: Framework, build: Job, ask: Ask) -> Size | str:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planner.common.errors import PlannerError, near, one_of
-from planner.common.message import Message
+from planner.common.arguments import as_a, as_list
+from planner.common.errors import PlannerError, as_text, near, one_of
+from planner.common.message import Message, shown_value
+from planner.common.spec import fields_of, python_value
 from planner.scenarios.edited import Value, question_with
 from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, Scenario, read_scenario
 from planner.training.many import ENDS, answers_to, bound
@@ -122,14 +124,12 @@ def as_sweep(
     elif isinstance(scenario, str | Path):
         cases = read_scenario(scenario).cases
     else:
-        tables = {name: dict(t) if isinstance(t, Mapping) else {"name": t} for name, t in scenario.items()}
+        tables = {name: dict(t) if isinstance(t, Mapping) else {"name": t} for name, t in fields_of(scenario, "scenario").items()}
         unknown = sorted(set(tables) - set(TABLES))
         if unknown:
             raise PlannerError("scenario: unknown table {0}; {1}", unknown[0], near(unknown[0], TABLES))
         cases = (Case(label="case", tables=tables, where="scenario"),)
-    variations = (
-        [Variation(key=key, values=tuple(values)) for key, values in vary.items()] if isinstance(vary, Mapping) else list(vary)
-    )
+    variations = _variations(vary)
     if not variations or not all(v.values for v in variations):
         raise PlannerError("--vary: nothing to vary; give at least one KEY=start:stop:steps.")
     keys = [v.key for v in variations]
@@ -150,6 +150,23 @@ def as_sweep(
             MAX_POINTS,
         )
     return question
+
+
+def _variations(vary: Mapping[str, Sequence[Value]] | Sequence[Variation]) -> list[Variation]:
+    """What is varied, each field with a list of numbers, truth values or names."""
+    if not isinstance(vary, Mapping):
+        return [
+            as_a(one, Variation, "vary", "parse_variation") for one in as_list(vary, "vary", Message("fields with their values"))
+        ]
+    found = []
+    for key, values in vary.items():
+        where = f"vary[{shown_value(key)}]"
+        listed = [python_value(value) for value in as_list(values, where, Message("values"))]
+        for value in listed:
+            if not isinstance(value, bool | int | float | str):
+                raise PlannerError("{0} = {1!r}: must be a number, a truth value or a name.", where, value, code="type")
+        found.append(Variation(key=as_text(key, "vary"), values=tuple(listed)))
+    return found
 
 
 def evaluate_points(q: SweepQuestion, points: Sequence[tuple[int, tuple[Value, ...]]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from planner.common.arguments import as_progress
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.progress import Progress
@@ -77,4 +78,5 @@ def sweep(
     that cannot be, or does not fit, says why in ``error``. Raises PlannerError for unknown tables, more than a million
     points, and when no point can be.
     """
+    progress = as_progress(progress)
     return run_sweep(as_sweep(scenario, vary), engine=engine, address=address, progress=progress)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from planner.common.errors import PlannerError
+from planner.common.arguments import as_a, as_list
+from planner.common.errors import PlannerError, as_text
 from planner.common.files import require_folder, write_text
 from planner.common.message import Message
+from planner.common.spec import python_value, whole_number
 from planner.model.architecture import Model
 from planner.model.parameters import layer_parameters, parameters_active, parameters_total
+from planner.workload.resolve import ModelLike, as_model
 from planner.workload.tuning import Quantization
 
 PRECISIONS = ("fp32", "fp16", "int8", "nf4")
@@ -63,8 +67,13 @@ class Derived:
         return [{"figure": name, "unit": unit, "before": b, "after": a} for name, unit, b, a in figures]
 
 
-def derive(base: Model, changes: Changes, name: str) -> Derived:
-    """The changed model. Raises PlannerError that names the option and what would be right."""
+def derive(base: ModelLike, changes: Changes, name: str) -> Derived:
+    """The changed model, under a new name. ``base``: a model, its name or its fields.
+
+    Raises PlannerError that names the option and what would be right.
+    """
+    base, name = as_model(base), as_text(name, "name")
+    changes = _checked(as_a(changes, Changes, "changes", "planner.Changes"))
     fields = base.model_dump(exclude={"provenance"})
     notes: list[str] = []
     fields |= _vocabulary(base, changes, notes)
@@ -87,6 +96,32 @@ def derive(base: Model, changes: Changes, name: str) -> Derived:
     if not notes and after.model_dump(exclude=aside) == base.model_dump(exclude=aside):
         raise PlannerError("planner models derive: nothing changes; give --vocab-size, --drop-layers, --width-ffn or another.")
     return Derived(before=base, after=after, notes=tuple(notes))
+
+
+def _checked(changes: Changes) -> Changes:
+    """The changes, their numbers Python's own; PlannerError for what is no number or no list of layers."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(changes):
+        given, where = getattr(changes, field.name), f"changes.{field.name}"
+        if field.name in ("keep_layers", "drop_layers"):
+            found[field.name] = tuple(
+                _count(layer, where) for layer in as_list(given, where, Message("layers, whole numbers from 0"))
+            )
+        elif field.name == "sparsity" and given is not None:
+            value = python_value(given)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise PlannerError("{0} = {1!r}: must be a number between 0 and 1.", where, value, code="type")
+            found[field.name] = value
+        elif given is not None:
+            found[field.name] = _count(given, where)
+    return replace(changes, **found)
+
+
+def _count(given: Any, where: str) -> int:
+    value = whole_number(given)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise PlannerError("{0} = {1!r}: must be a whole number.", where, value, code="type")
+    return value
 
 
 def _require_effect(base: Model, after: Model, changes: Changes) -> None:
@@ -189,7 +224,7 @@ def _layers(base: Model, changes: Changes, fields: dict[str, Any]) -> dict[str, 
     if keep and drop:
         raise PlannerError("--keep-layers and --drop-layers exclude each other; give one.")
     option, given = ("--keep-layers", keep) if keep else ("--drop-layers", drop)
-    beyond = [i for i in given if i >= base.num_layers]
+    beyond = [i for i in given if not 0 <= i < base.num_layers]
     if beyond:
         raise PlannerError("{0} {1}: {2} has layers 0 to {3}.", option, beyond[0], base.name, base.num_layers - 1)
     stay = sorted(set(keep)) if keep else [i for i in range(base.num_layers) if i not in set(drop)]

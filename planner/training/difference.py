@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from planner.common.arguments import as_a
 from planner.training.plan import Plan
 from planner.uncertainty.ratio import Ratio, ratio
 from planner.uncertainty.subject import Subject, movable_part
@@ -13,8 +14,10 @@ def ratios(plan: Plan, first: Plan) -> dict[str, Ratio]:
     """``plan`` over ``first`` by the name of the figure: time and dollars of the whole run where both have a length, else of a
     step, and peak memory.
 
-    Prices and numbers of steps are taken as certain: they scale the ratio of the step times.
+    Prices and numbers of steps are taken as certain: they scale the ratio of the step times. PlannerError where either is no
+    plan.
     """
+    plan, first = as_a(plan, Plan, "plan", "planner.plan"), as_a(first, Plan, "first", "planner.plan")
     step = ratio(plan.step_time_s, first.step_time_s, "step_time", plan.subject, first.subject)
     memory = ratio(
         plan.peak_total_bytes,

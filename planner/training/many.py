@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from planner.common.arguments import as_progress
 from planner.common.arrays import Array
-from planner.common.errors import PlannerError, as_texts, near
-from planner.common.message import join_messages
+from planner.common.errors import PlannerError, near
+from planner.common.message import join_messages, shown_value
 from planner.common.progress import Progress
 from planner.hardware.cluster import Cluster
+from planner.layout_search.space import allowed
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.evaluation import Evaluation, evaluate_each
@@ -92,7 +94,7 @@ def plan_many(
     import pandas as pd
 
     check_risk(risk)
-    admitted = as_texts(allow, "allow")
+    admitted, progress = allowed(allow), as_progress(progress)
     asked, index = _asked(questions)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(asked), BLOCK):
@@ -138,7 +140,7 @@ def answer_row(answer: Plan) -> dict[str, Any]:
 
 def _alone(tables: Mapping[str, Any], risk: float, allow: Iterable[str]) -> dict[str, Any]:
     """The row of a question by ``plan`` itself."""
-    unknown = [name for name in tables if name not in TABLES]
+    unknown = [str(name) for name in tables if name not in TABLES]
     try:
         if unknown:
             raise PlannerError("{0}: no table of a question; {1}", unknown[0], near(str(unknown[0]), TABLES))
@@ -169,9 +171,12 @@ def _asked(questions: pd.DataFrame | Iterable[Mapping[str, Any]]) -> tuple[list[
         for i, row in enumerate(rows):
             if not isinstance(row, Mapping):
                 raise PlannerError(
-                    "questions[{0}] = {1!r}: must be a mapping of what plan takes: model, cluster, job and so on.",
+                    "questions[{0}] = {1}: must be a mapping of what plan takes: model, cluster, job and so on.",
                     i,
-                    str(row)[:60],
+                    shown_value(row, 60),
+                    code="type",
+                    field=f"questions[{i}]",
+                    value=row,
                 )
         return rows, None
     frame: Any = questions

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.common.arguments import as_flag
 from planner.common.assumption import Assumption
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -29,7 +30,7 @@ from planner.prices.market import as_price, commitment_note, run_usd
 from planner.prices.price import Price, PriceLike, cost_usd, gpu_hours
 from planner.training.plan import Plan
 from planner.training.trainable import trainable_parameters, tuning_notes
-from planner.workload.default_framework import default_framework, sharding_framework
+from planner.workload.default_framework import default_framework, leaner_frameworks
 from planner.workload.dispatch import stack_notes, stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
@@ -70,6 +71,7 @@ def plan(
     without ``explain``).
     """
     check_risk(risk)
+    admitted, explain = allowed(allow), as_flag(explain, "explain")
     the_model, the_cluster = as_model(model), as_cluster(cluster)
     the_job = as_job(job)
     check_sizes(the_model, the_job)
@@ -79,7 +81,7 @@ def plan(
     the_framework = stack_on(named, the_cluster, the_model)
     bolder: Bolder | None = None
     if chosen is None:
-        named, choice, notes = _chosen(the_model, the_cluster, named, the_job, notes, framework is None, risk, allow)
+        named, choice, notes = _chosen(the_model, the_cluster, named, the_job, notes, framework is None, risk, admitted)
         the_framework = stack_on(named, the_cluster, the_model)
         chosen, bolder = choice.layout, choice.bolder
     columns = as_columns(chosen, the_cluster.num_gpus)
@@ -136,19 +138,19 @@ def _chosen(
     risk: float,
     allow: Iterable[str],
 ) -> tuple[Framework, Choice, tuple[str, ...]]:
-    """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that FSDP is taken where it surely
-    fits and the usual one does not."""
-    other = sharding_framework(usual, cluster, job, risk) if free else None
+    """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that a leaner one is taken where it
+    surely fits and the usual one does not."""
     try:
         choice: Choice | PlannerError = choose(model, cluster, stack_on(usual, cluster, model), job, risk=risk, allow=allow)
     except PlannerError as error:
         choice = error
-    if other is not None and (isinstance(choice, PlannerError) or not choice.sure):
+    others = leaner_frameworks(usual, cluster, job, risk) if free else ()
+    for other in others if isinstance(choice, PlannerError) or not choice.sure else ():
         try:
             surer = choose(model, cluster, stack_on(other.framework, cluster, model), job, risk=risk, allow=allow)
         except PlannerError:
-            surer = None
-        if surer is not None and surer.sure:
+            continue
+        if surer.sure:
             return other.framework, surer, (other.why, *surer.why)
     if isinstance(choice, PlannerError):
         raise choice

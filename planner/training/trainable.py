@@ -15,10 +15,15 @@ from planner.workload.adapters import adapter_parameters, check_targets, saved_p
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.precision import adapter_dtype
+from planner.workload.resolve import JobLike, ModelLike, as_job, as_model
 
 
-def trainable_parameters(model: Model, job: Job) -> int:
-    """Parameters with a gradient: all of them, or adapters and modules trained in full (peft's count)."""
+def trainable_parameters(model: ModelLike, job: JobLike) -> int:
+    """Parameters with a gradient: all of them, or adapters and modules trained in full (peft's count).
+
+    Names, mappings of fields or objects are accepted, as in ``plan``; PlannerError for unknown names and bad fields.
+    """
+    model, job = as_model(model), as_job(job)
     if job.adapter is None:
         return parameters_total(model)
     check_targets(model, job.adapter)

@@ -35,17 +35,18 @@ def classify(
     """
     rows = list(residuals)
     alike = [id(subject) for subject, _ in rows] if likes is None else list(likes)
+    keys = [class_key(subject) for subject, _ in rows]
     tables: list[dict[str, Any]] = []
     for names in CLASSES:
         groups: dict[tuple[str, ...], list[int]] = {}
-        for i, (subject, _) in enumerate(rows):
-            groups.setdefault(tuple(class_key(subject)[n] for n in names), []).append(i)
+        for i, known in enumerate(keys):
+            groups.setdefault(tuple([known[n] for n in names]), []).append(i)
         for key, at in sorted(groups.items()):
             members, few = [rows[i] for i in at], len({alike[i] for i in at}) < ENOUGH_MODELS
             if names and (few or num_runs(members) < ENOUGH):
                 continue
-            effective = effective_runs(members, [alike[i] for i in at])
-            low, high = bounds([value for _, value in members], effective) if names else bounds(list(unseen))
+            values = [value for _, value in members]
+            low, high = bounds(values, effective_runs(members, [alike[i] for i in at])) if names else bounds(list(unseen))
             tables.append(class_table(metric, dict(zip(names, key, strict=True)), members, low, high))
     return tables
 
@@ -61,11 +62,11 @@ def effective_runs(members: Sequence[Member], likes: Sequence[Hashable]) -> floa
     for (subject, value), like in zip(members, likes, strict=True):
         runs.setdefault(id(subject), []).append(value)
         groups.setdefault(like, set()).add(id(subject))
-    values = [np.array([np.mean(runs[run]) for run in sorted(group)]) for group in groups.values()]
-    sizes = np.array([len(group) for group in values], dtype=float)
-    n, count = float(sizes.sum()), len(values)
+    sizes = np.array([len(group) for group in groups.values()], dtype=float)
+    n, count = float(sizes.sum()), len(groups)
     if count < 2 or count == n:
         return n if count == n else min(n, FEWEST_EFFECTIVE)
+    values = [np.array([np.mean(runs[run]) for run in sorted(group)]) for group in groups.values()]
     centre = np.concatenate(values).mean()
     between = sum(len(v) * (v.mean() - centre) ** 2 for v in values) / (count - 1)
     within = sum(((v - v.mean()) ** 2).sum() for v in values) / (n - count)

@@ -43,21 +43,29 @@ def default_framework(model: Model, cluster: Cluster, job: Job, layout: Layout |
     )
 
 
-def sharding_framework(usual: Framework, cluster: Cluster, job: Job, risk: float) -> DefaultFramework | None:
-    """FSDP, which shards all states over all GPUs and moves them to the host, where ``usual`` is another and it is able: what is
-    taken where no layout of the usual one fits at the accepted ``risk``."""
-    fsdp = load_framework("fsdp")
-    if usual.name == fsdp.name or not _able(fsdp, cluster, job):
-        return None
-    if cluster.num_gpus == 1 and job.frozen:  # nothing to shard, and the states of adapters are too small to move
-        return None
-    why = Message(
-        "framework chosen: {0}; no layout of {1}, the usual one, fits with a probability of {2}; name another in [framework]",
-        fsdp.name,
-        usual.name,
-        f"{1.0 - risk:.0%}",
-    )
-    return DefaultFramework(framework=fsdp, why=why)
+def leaner_frameworks(usual: Framework, cluster: Cluster, job: Job, risk: float) -> Iterator[DefaultFramework]:
+    """What is taken where no layout of ``usual`` fits at the accepted ``risk``, in turn: for adapters peft with kernels whose
+    loss holds no logits; FSDP, which shards all states and moves them to the host."""
+    for name, sense in _leaner(cluster, job):
+        framework = load_framework(name)
+        if usual.name != name and _able(framework, cluster, job):
+            why = Message(
+                "framework chosen: {0}, {1}; no layout of {2}, the usual one, fits with a probability of {3}; name another in "
+                "[framework]",
+                name,
+                sense,
+                usual.name,
+                f"{1.0 - risk:.0%}",
+            )
+            yield DefaultFramework(framework=framework, why=why)
+
+
+def _leaner(cluster: Cluster, job: Job) -> Iterator[tuple[str, str]]:
+    """(name, what it spares)."""
+    if job.kind in ADAPTERS:
+        yield "peft-liger", "whose fused kernels hold no logits"
+    if not (cluster.num_gpus == 1 and job.frozen):  # nothing to shard, and the states of adapters are too small to move
+        yield "fsdp", "which shards all states and can move them to the host"
 
 
 def _usual(model: Model, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]]:

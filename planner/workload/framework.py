@@ -192,7 +192,7 @@ EXPANDABLE_FRAGMENTATION = 0.02
 
 def load_framework(name: str, field: str = "framework.name") -> Framework:
     """The framework of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
-    return _framework(as_text(name, field), field)
+    return _framework(as_text(name, field), as_text(field, "field"))
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from planner.common.arguments import as_list
 from planner.common.arrays import Array, Number, at_index
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -159,10 +160,11 @@ def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]],
     """
     if isinstance(layouts, Layouts):
         return layouts
-    rows: Sequence[Layout | Mapping[str, Any]] = [layouts] if isinstance(layouts, Layout) else list(layouts)
+    rows: list[Layout | Mapping[str, Any]]
+    rows = [layouts] if isinstance(layouts, Layout) else as_list(layouts, "layouts", Message("layouts, each a table of fields"))
     specs = [r if isinstance(r, Layout) else Layout.build(r, Message("layout {0}", i)) for i, r in enumerate(rows)]
     if not specs:
-        raise PlannerError("layouts: the list is empty; give at least one layout.")
+        raise PlannerError("layouts = {0!r}: the list is empty; give at least one layout.", rows)
 
     def column(name: str) -> Array:
         return np.array([float(getattr(s, name) or 0) for s in specs])

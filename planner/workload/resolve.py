@@ -13,10 +13,13 @@ from planner.hardware.asked import cluster_table
 from planner.hardware.cluster import Cluster
 from planner.hardware.custom_nodes import described_cluster
 from planner.model.architecture import Model
-from planner.model.catalog import load_model
+from planner.model.catalog import load_model, model_names
 from planner.workload.framework import Framework, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
+
+NEEDED_FIELDS = tuple(name for name, field in Model.model_fields.items() if field.is_required() and name != "name")
+"""Without which there is no model."""
 
 ModelLike = Model | str | Path | Mapping[str, Any]
 
@@ -52,7 +55,21 @@ def as_model(value: ModelLike) -> Model:
             start = load_model(str(fields.pop(key)))
             name = fields.pop("name", start.name)
             return start.replaced(**fields, name=name) if fields or name != start.name else start
+    _require_own_fields(fields)
     return Model.build({"name": "inline model", **fields}, "model")
+
+
+def _require_own_fields(fields: Mapping[str, Any]) -> None:
+    """PlannerError where fields beside a catalog's name mean a change of that model."""
+    name = fields.get("name")
+    if not isinstance(name, str) or name not in model_names() or all(f in fields for f in NEEDED_FIELDS):
+        return
+    others = ", ".join(field for field in fields if field != "name")
+    raise PlannerError(
+        "model.name = {0!r}: a model of the catalog, given with {1}; to change it write base = {0!r} in place of name.",
+        name,
+        others,
+    )
 
 
 CLUSTER_FIELDS = ("node", "num_nodes", "num_gpus", "accelerator", "gpus_per_node", "network_gbit_per_s")

@@ -171,7 +171,7 @@ MISTAKES = [
     (("plan", "gpt2", "--on", "h100", "--seq-len", "4q"), "--seq-len = '4q': must be a number of tokens"),
     (("plan", "gpt2", "--on", "h100", "--lora", "--qlora"), "--lora and --qlora exclude each other"),
     (("plan", "llama-3-70b-h100", "--lora"), "--lora: goes with a model and --on"),
-    (("plan", "llama-3-70b-h100", "--set", "precision=fp16"), "--set precision=fp16: give TABLE.FIELD=VALUE"),
+    (("plan", "llama-3-70b-h100", "--set", "precision=fp16"), "did you mean job.precision=fp16?"),
     (("plan", "llama-3-70b-h100", "--set", "jb.precision=fp16"), "no such table 'jb'; did you mean job?"),
     (("plan", "llama-3-70b-h100", "--set", "job.precison=fp16"), "unknown field precison = 'fp16'; did you mean precision"),
     (("search", "llama-3-70b-h100", "--deadline", "14"), "--deadline = '14': must be a number with its unit, such as 14d"),

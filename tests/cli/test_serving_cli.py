@@ -114,7 +114,7 @@ def test_table_json_and_pictures(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (('weights = "fp8"', 'weights = "fp9"'), "serving: weights = 'fp9'"),
+        (('weights = "fp8"', 'weights = "fp9"'), "serving.weights = 'fp9'"),
         (("prompt = 512", "promt = 512"), "unknown field promt = 512; did you mean prompt?"),
         (("[serving]", "[job]"), "a scenario with [job] is for planner plan"),
         (('name = "llama-3.1-8b"', 'name = "lama-3.1-8b"'), "did you mean llama-3.1-8b"),

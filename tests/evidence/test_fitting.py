@@ -283,19 +283,6 @@ def test_the_baseline_is_one_utilization_for_each_gpu_and_precision() -> None:
     assert not np.allclose(whole, left)
 
 
-def test_planner_fit_reports_without_touching_the_catalog(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = {p: p.read_bytes() for p in [*CATALOG.glob("*.toml"), *(PROFILES / "measured").glob("*.toml")]}
-    page = tmp_path / "accuracy.md"
-    command(monkeypatch, "fit", str(PAPER), "--dry-run", "--jobs", "1", "--report", str(page))
-    text = page.read_text()
-    assert "## Step time, by source" in text
-    assert "megatron-2022.host_s_per_kernel" in capsys.readouterr().out
-    assert page.with_suffix(".png").stat().st_size > 10_000
-    assert before == {p: p.read_bytes() for p in before}
-
-
 def test_validate_prints_intervals(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     command(monkeypatch, "validate", str(PAPER), "--json")
     told = json.loads(capsys.readouterr().out)

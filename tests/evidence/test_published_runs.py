@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from statistics import median
 
+import numpy as np
 import pytest
-from places import ROOT
+from command_line import Run
+from places import DATA, ROOT
 
+from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
 from planner.evidence.published_runs import (
     Comparison,
@@ -22,6 +26,7 @@ from planner.evidence.published_runs import (
 )
 from planner.lifecycle.field_factor import field_factor
 from planner.reports.gpu_hours import factors, section, table
+from planner.workload.framework import CATALOG
 
 DOCS = ROOT / "docs"
 NAMED = (
@@ -69,8 +74,25 @@ def test_an_unsure_run_says_less_about_the_factor() -> None:
 
 def test_an_organisation_counts_as_one_run() -> None:
     """However often it is listed: three equal runs of one and one of another have the factor of one run each."""
-    alike = fit_field_factor([2.0, 2.0, 2.0, 8.0], [modelled(1.0, 0.5)] * 4, ["a", "a", "a", "b"])
-    assert alike.factor == pytest.approx(4.0)
+    often = fit_field_factor([2.0, 2.0, 2.0, 8.0], [modelled(1.0, 0.5)] * 4, ["a", "a", "a", "b"])
+    once = fit_field_factor([2.0, 8.0], [modelled(1.0, 0.5)] * 2, ["a", "b"])
+    assert often.factor == pytest.approx(4.0)
+    assert often.log_spread == pytest.approx(once.log_spread)
+    assert often.log_error == pytest.approx(once.log_error)
+
+
+def test_the_spread_between_organisations_is_found_however_many_runs_each_has() -> None:
+    """Drawn with a spread of 0.2 between organisations and own errors that their runs share: the mean estimate is its square."""
+    rng = np.random.default_rng(1)
+    own = rng.uniform(0.05, 0.2, 30)
+    count = rng.integers(1, 9, 30)
+    names = [str(i) for i in np.repeat(np.arange(30), count)]
+    models = [modelled(1.0, s) for s in np.repeat(own, count)]
+    found = []
+    for _ in range(200):
+        logs = np.repeat(rng.normal(0.2, np.hypot(0.2, own)), count)
+        found.append(fit_field_factor(np.exp(logs).tolist(), models, names).log_spread ** 2)
+    assert np.mean(found) == pytest.approx(0.2**2, rel=4.0 * np.std(found) / np.mean(found) / math.sqrt(len(found)))
 
 
 def test_an_organisation_has_no_say_in_the_factor_of_its_runs(found: tuple[Comparison, ...]) -> None:
@@ -157,3 +179,19 @@ def test_the_catalog_holds_the_factor_of_whole_runs(found: tuple[Comparison, ...
 def test_both_pages_hold_the_table(found: tuple[Comparison, ...]) -> None:
     assert table(found) in (DOCS / "gpu-hours.md").read_text(encoding="utf-8")
     assert section(found) in (DOCS / "accuracy.md").read_text(encoding="utf-8")
+
+
+def test_planner_fit_reports_without_touching_the_catalog(
+    found: tuple[Comparison, ...], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planner.reports.accuracy.compare_published", lambda: found)  # half a minute, once
+    before = {p: p.read_bytes() for p in [*CATALOG.glob("*.toml"), *(PROFILES / "measured").glob("*.toml")]}
+    page = tmp_path / "accuracy.md"
+    code, out, _ = run("fit", DATA / "korthikanti2022.csv", "--dry-run", "--jobs", "1", "--report", page)
+    assert code == 0
+    assert "megatron-2022.host_s_per_kernel" in out
+    text = page.read_text(encoding="utf-8")
+    assert "## Step time, by source" in text
+    assert section(found) in text
+    assert page.with_suffix(".png").stat().st_size > 10_000
+    assert before == {p: p.read_bytes() for p in before}

@@ -281,3 +281,29 @@ def test_what_cannot_be_expressed_is_named(config: dict[str, Any], named: str) -
         imported(config)
     assert named in str(caught.value)
     assert "some/config.json" in str(caught.value)
+
+
+# names at huggingface.co of base and instruction-tuned weights of one shape
+@pytest.mark.parametrize(
+    ("hub", "name"),
+    [
+        ("Qwen/Qwen3-8B", "qwen3-8b"),
+        ("Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b"),
+        ("meta-llama/Meta-Llama-3-8B-Instruct", "llama-3-8b"),
+        ("meta-llama/Llama-2-7b-chat-hf", "llama-2-7b"),
+        ("google/gemma-2-9b-it", "gemma-2-9b"),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b"),
+        ("https://huggingface.co/deepseek-ai/DeepSeek-V3", "deepseek-v3"),
+    ],
+)
+def test_a_model_is_found_by_its_name_at_the_hub(hub: str, name: str) -> None:
+    assert load_model(hub) is load_model(hub)
+    assert load_model(hub) == load_model(name)
+
+
+def test_another_version_at_the_hub_is_another_model() -> None:
+    """Mistral-7B-v0.3 has 768 more words than v0.1 (its config.json); a version that nobody collected is no other one."""
+    assert load_model("mistralai/Mistral-7B-Instruct-v0.3").vocab_size == 32_768
+    assert load_model("mistralai/Mistral-7B-v0.1").vocab_size == 32_000
+    with pytest.raises(PlannerError, match="not in the catalog"):
+        load_model("mistralai/Mistral-7B-v0.9")

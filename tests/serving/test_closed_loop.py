@@ -196,6 +196,18 @@ def test_a_curve_over_clients_gives_throughput_for_latency() -> None:
     assert (table["goodput_requests_per_s"] <= table["requests_per_s"] * (1 + 1e-9)).all()
 
 
+def test_more_clients_never_hasten_an_answer() -> None:
+    """Of equal lengths too, and beyond the places that there are: no first token sooner, no token faster, no lost rate."""
+    for engine, clients, places in (("vllm", (1, 8, 64, 192, 256), 512), ("sglang", (1, 8, 64, 256, 320), 256)):
+        d = serve(model="llama-3.1-8b", cluster=H100, serving={"engine": engine, "prompt": 512, "output": 128, "batch": 1})
+        table = client_curve(d, clients)
+        for name in ("ttft_s_mean", "tpot_s_mean", "e2e_s_mean"):
+            ratios = (table[name] / table[name].shift()).dropna()
+            assert (ratios > 0.95).all(), (engine, name, table[name].tolist())
+        served = table[table["clients"] <= places]["output_tokens_per_s"]
+        assert served.is_monotonic_increasing, (engine, served.tolist())
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

@@ -225,7 +225,7 @@ def test_the_limit_fits_and_the_next_does_not(field: str, step: int | None, layo
         assert field == "layout.micro_batch_size"
 
 
-def test_without_a_layout_the_limit_is_that_of_the_whole_space() -> None:
+def test_without_a_layout_the_limit_is_that_of_the_whole_space(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {
         **TABLES,
         "cluster": {"node": "workstation-3x-rtx-3070"},
@@ -239,9 +239,13 @@ def test_without_a_layout_the_limit_is_that_of_the_whole_space() -> None:
     assert isinstance(fixed.value, int)
     assert found.value > fixed.value
     assert found.plan.fits
+    names = ("gpt2", "gpt2-medium", "gpt2-large", "olmo-1b", "pythia-1.4b", "llama-2-7b")
+    monkeypatch.setattr("planner.studies.limit.model_names", lambda: names)  # the whole catalog takes 200 searches
     model = largest(free, "model")
-    assert planner.load_model(str(model.value))
-    assert model.plan.fits
+    fit = [planner.plan(**{**free, "model": name}).recommended for name in names]  # smallest first
+    assert model.plan.recommended
+    assert model.value == [name for name, fits in zip(names, fit, strict=True) if fits][-1]
+    assert model.next_value == names[names.index(str(model.value)) + 1]
 
 
 @pytest.mark.parametrize(

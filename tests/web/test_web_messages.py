@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from planner import plan
 from planner.common import translation
-from planner.common.errors import PlannerError, explain
+from planner.common.errors import MUST, PlannerError, explain
 from planner.common.spec import Spec
 from planner.hardware.cluster import load_accelerator
 from planner.layout_search.question import as_question
@@ -34,7 +34,7 @@ from planner.web.pages import calibrate, evidence
 from planner.web.text import speaking, words
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-OTHERS = ("pydantic", "python", "composed", *translation.WORDS)
+OTHERS = ("python", "composed", *translation.WORDS)
 """Tables of texts that are not in our source."""
 JOB: dict[str, Any] = {"seq_len": 2048, "global_batch_size": 32}
 CLUSTER: dict[str, Any] = {"node": "dgx-a100-80gb", "num_gpus": 8}
@@ -270,12 +270,10 @@ def test_what_pydantic_says_is_translated() -> None:
 
 def test_what_pydantic_says_is_its_own() -> None:
     errors = pytest.importorskip("pydantic_core._pydantic_core").list_all_errors()
-    texts = {one["message_template_python"] for one in errors}
-    known = {re.sub(r"\{\w+\}", "{}", text[:1].lower() + text[1:]) for text in texts}
-    for text, shown in translation.tables()["pydantic"].items():
-        key = re.sub(r"\{\d+\}", "{}", text)
-        assert {key, re.sub(r"^\w+ should have", "{} should have", key)} & known, f"REMOVE: {text!r}"
-        assert set(blanks(shown)) <= set(blanks(text))
+    contexts = {one["type"]: {*(one["example_context"] or {})} for one in errors}
+    for kind, (_, name) in MUST.items():
+        assert {name} - {""} <= contexts[kind], kind
+    assert {text for text, _ in MUST.values()} <= {*translation.tables()["common/errors"]}
 
 
 def test_words_are_those_of_prices_and_provenance() -> None:

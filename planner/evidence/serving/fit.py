@@ -73,6 +73,7 @@ def _concerns(field: str, run: ServingRun) -> bool:
         "awq_bandwidth_rate": fmt.name != "int4-awq",
         "mxfp4_bandwidth_rate": fmt.name != "mxfp4",
         "mxfp4_compute_rate": fmt.name != "mxfp4",
+        "expanding_compute_rate": fmt.family == 16 or fmt.compute is not None or fmt.name == "mxfp4",
         "awq_host_rate": fmt.name != "int4-awq",
         "int8_bandwidth_rate": fmt.family != 8 or fmt.compute is not None,
         "expanding_sm_bytes_per_s": fmt.family == 16 or fmt.compute is not None,
