@@ -615,7 +615,9 @@ def gemma3n(s: Source, f: Fields) -> Fields:
     layers = f["num_layers"]
     types = layer_types(s, layers, (SLIDING,) * 4 + (FULL,))
     shared = s.count("num_kv_shared_layers", 0, least=0)
-    letters = ["Y" if i >= layers - shared > 0 else "A" for i in range(layers)]
+    if shared >= layers:
+        raise PlannerError("num_kv_shared_layers = {0}: must be below the number of layers, {1}", shared, layers)
+    letters = ["Y" if i >= layers - shared else "A" for i in range(layers)]
     s.ignore("altup_active_idx", "altup_coef_clip", "altup_correct_scale", "activation_sparsity_pattern")
     return {
         **windows(s, types),
