@@ -12,6 +12,7 @@ import typer
 
 import planner
 from planner.cli.main import GROUPS, app, main
+from planner.common.errors import CODES
 from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 from planner.model.catalog import load_model, model_names
 from planner.model.parameters import parameters_active, parameters_total
@@ -93,7 +94,7 @@ def undocumented() -> list[str]:
 
 def _methods(value: type) -> list[tuple[str, Any]]:
     found = []
-    for name, member in vars(value).items():
+    for name, member in list(vars(value).items()):  # looking at a member may add one
         function = getattr(member, "fget", None) or getattr(member, "func", None) or getattr(member, "__func__", member)
         if not name.startswith("_") and inspect.isfunction(function):
             found.append((name, function))
@@ -160,7 +161,11 @@ def _json() -> str:
         "",
         "Commands with `--json` print one object: `schema_version`, then the answer, in SI units. Names of dimensional",
         "values end in their unit. A name that goes or changes its meaning raises `schema_version`. An error is an object,",
-        "too, on standard error: `error` with `code`, `message`, `field`, `value`, `remedy`.",
+        "too, on standard error: `error` with `code`, `message`, `field`, `value`, `remedy`. `code` is the kind of error:",
+        "",
+        "| code | the error is |",
+        "|---|---|",
+        *(f"| `{code}` | {what} |" for code, what in CODES.items()),
     ]
     for name, arguments in JSON.items():
         out = io.StringIO()

@@ -28,6 +28,26 @@ def brief(number: float) -> str:
     return f"{'-' if number < 0 else ''}10^{math.floor(order)}"
 
 
+CODES = {
+    "type": "a value of the wrong kind, such as text where a number belongs",
+    "value": "a value of the right kind that is out of range, or does not go with another one",
+    "unknown": "a name or a field that is not known; the message lists near ones, or all",
+    "missing": "a field, a table or an argument that a question needs",
+    "layout": "a layout that is impossible for this model, cluster and job",
+    "model": "a model that cannot be read from a launch file",
+    "no_profile": "hardware that is known, but has no profile",
+    "quantity": "a number with a unit that cannot be read",
+    "size": "more than is answered at once",
+    "usage": "arguments of a command that do not go together",
+    "file": "a file that cannot be read, or does not hold what it should",
+    "output": "a file, a folder or a stream that cannot be written",
+    "input": "anything else that is wrong with a question",
+}
+"""Kinds of errors: ``code`` -> what it says. Stable; a new kind is a new code."""
+LISTS = ("did you mean {0}?", "known: {0}", "known: {0} and {1} more", "must be one of {0}")
+"""Templates of ``near`` and ``one_of``: an error that holds one of them is about a name that is not known."""
+
+
 class PlannerError(ValueError):
     """Bad input. The message is one paragraph for people; the command line prints it and exits with 2.
 
@@ -47,8 +67,8 @@ class PlannerError(ValueError):
         super().__init__(text)
         within = next((one for one in values if isinstance(one, PlannerError)), None)
         found = _named(text, values) if within is None else (within.field, within.value, within.remedy)
-        self.code: str = code or (within.code if within is not None else "input")
-        """What kind of error, stable: programs may compare it."""
+        self.code: str = code or (within.code if within is not None else _code(text))
+        """What kind of error, one of CODES: programs may compare it."""
         self.field: str = field or found[0]
         """The field that is wrong, such as "job.seq_len"; empty where no single one is."""
         self.value: Any = value if field or value is not None else found[1]
@@ -66,6 +86,14 @@ class PlannerError(ValueError):
         """Plain values for JSON."""
         value = self.value if isinstance(self.value, bool | int | float | str | None) else repr(self.value)
         return {"code": self.code, "message": str(self), "field": self.field, "value": value, "remedy": self.remedy}
+
+
+def _code(text: str) -> str:
+    """The kind of an error by its template: it lists known names, or says that something is missing."""
+    keys = [part.key for part in (text, *getattr(text, "values", ())) if isinstance(part, Message)]
+    if any(key in LISTS for key in keys):
+        return "unknown"
+    return "missing" if " is missing" in (keys[0] if keys else text) else "input"
 
 
 NAMED = re.compile(r"(?:^|: )(\{(\d+)\}|[\w.\[\]-]+) = \{(\d+)\}(?=[:;]| is )")
@@ -212,11 +240,19 @@ def explain(error: ValidationError, where: str, model: type[Any]) -> PlannerErro
             parts.append(Message("{0}: {1}", shown, message) if location else message)
         else:
             parts.append(Message("{0} = {1}: {2}", shown, shown_value(given), _of_pydantic(item)))
-    alone: dict[str, Any] = {}
+    kinds = {_kind(str(item["type"])) for item in items}
+    alone: dict[str, Any] = {"code": kinds.pop() if len(kinds) == 1 else "input"}
     if len(fields) == 1 and fields[0] != "the whole table":
-        alone = {"field": f"{where}.{fields[0]}" if where.isidentifier() else fields[0], "value": given}
+        alone |= {"field": f"{where}.{fields[0]}" if where.isidentifier() else fields[0], "value": given}
     said = join_messages("; ", parts)
     return PlannerError("{0}.", said, **alone) if dotted else PlannerError("{0}: {1}.", where, said, **alone)
+
+
+def _kind(of_pydantic: str) -> str:
+    """The code of a kind of error of pydantic's."""
+    if of_pydantic in ("missing", "extra_forbidden"):
+        return "missing" if of_pydantic == "missing" else "unknown"
+    return "type" if of_pydantic.endswith(("_type", "_parsing", "_from_float")) else "value"
 
 
 def _unknown(name: str, known: Iterable[str]) -> Message | str:

@@ -31,7 +31,11 @@ def require_folder(path: Path, option: str = "") -> None:
     """PlannerError where the folder that ``path`` goes into does not exist: a mistyped path makes none."""
     if not path.parent.is_dir():
         raise PlannerError(
-            "{0}{1}: the folder {2} does not exist; make it first.", Message("{0} ", option) if option else "", path, path.parent
+            "{0}{1}: the folder {2} does not exist; make it first.",
+            Message("{0} ", option) if option else "",
+            path,
+            path.parent,
+            code="output",
         )
 
 
@@ -59,7 +63,9 @@ def write_together(files: Mapping[Path, Callable[[Path], None]]) -> None:
             _flushed(staged[-1][1])
         _put_in_place(staged)
     except OSError as error:
-        raise PlannerError("{0}: cannot be written ({1}); nothing was written.", at, error.strerror or error) from None
+        raise PlannerError(
+            "{0}: cannot be written ({1}); nothing was written.", at, error.strerror or error, code="output"
+        ) from None
     finally:
         for _, temporary in staged:
             temporary.unlink(missing_ok=True)
@@ -87,7 +93,9 @@ def locked(path: Path) -> Iterator[None]:
     try:
         handle = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
-        raise PlannerError("{0}: cannot be written ({1}); give a path in a writable folder.", path, error.strerror) from None
+        raise PlannerError(
+            "{0}: cannot be written ({1}); give a path in a writable folder.", path, error.strerror, code="output"
+        ) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -101,14 +109,14 @@ def require_regular(path: Path, what: str = "the path of a file", most_bytes: in
         found = path.stat()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise PlannerError("{0}: cannot be read ({1}); give {2}.", path, reason, what) from None
+        raise PlannerError("{0}: cannot be read ({1}); give {2}.", path, reason, what, code="file") from None
     if stat.S_ISDIR(found.st_mode):
-        raise PlannerError("{0}: is a folder; give {1}.", path, what)
+        raise PlannerError("{0}: is a folder; give {1}.", path, what, code="file")
     if not stat.S_ISREG(found.st_mode):
-        raise PlannerError("{0}: is no regular file; give {1}.", path, what)
+        raise PlannerError("{0}: is no regular file; give {1}.", path, what, code="file")
     if found.st_size > most_bytes:
         raise PlannerError(
-            "{0}: holds {1:.0f} MiB; at most {2:.0f} MiB are read.", path, found.st_size / 2**20, most_bytes / 2**20
+            "{0}: holds {1:.0f} MiB; at most {2:.0f} MiB are read.", path, found.st_size / 2**20, most_bytes / 2**20, code="file"
         )
 
 
@@ -119,7 +127,7 @@ def read_text(path: Path, what: str = "the path of a file", most_bytes: int = MO
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise PlannerError("{0}: cannot be read ({1}); give {2}.", path, reason, what) from None
+        raise PlannerError("{0}: cannot be read ({1}); give {2}.", path, reason, what, code="file") from None
 
 
 def _temporary(path: Path) -> Path:

@@ -44,5 +44,5 @@ def require_answerable(place: str, spec: Any) -> None:
         if value is not None and value > most:
             shown = brief(value)
             raise PlannerError(
-                "{0} = {1}: at most {2} is answered ({3}); give a smaller one.", field, shown, most, why, field=field
+                "{0} = {1}: at most {2} is answered ({3}); give a smaller one.", field, shown, most, why, code="size", field=field
             )

@@ -133,19 +133,25 @@ def require_sane(text: str, where: str) -> None:
     """PlannerError for text whose reading would take minutes or gigabytes: long numbers, long keys, deep tables. Linear."""
     found = LONG_NUMBER.search(text)
     if found is not None:
-        raise PlannerError("{0}: holds a number of {1:,} digits; at most {2} are read.", where, len(found[0]), MOST_DIGITS)
+        raise PlannerError(
+            "{0}: holds a number of {1:,} digits; at most {2} are read.", where, len(found[0]), MOST_DIGITS, code="file"
+        )
     found = LONG_KEY.search(text)
     if found is not None:
         parts = found[0].count(".") + 1
         raise PlannerError(
-            "{0}: holds a key of {1:,} parts with dots between them; at most {2} are read.", where, parts, MOST_LEVELS
+            "{0}: holds a key of {1:,} parts with dots between them; at most {2} are read.",
+            where,
+            parts,
+            MOST_LEVELS,
+            code="file",
         )
     level = deepest = 0
     for token in TOKENS.finditer(text):
         level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
         deepest = max(deepest, level)
     if deepest > MOST_LEVELS:
-        raise PlannerError("{0}: holds tables {1:,} levels deep; at most {2} are read.", where, deepest, MOST_LEVELS)
+        raise PlannerError("{0}: holds tables {1:,} levels deep; at most {2} are read.", where, deepest, MOST_LEVELS, code="file")
 
 
 @cache
@@ -197,13 +203,13 @@ def read_table(path: Path, example: str = "") -> dict[str, Any]:
     """
     text = read_text(path, "the path of a .toml or .json file", MOST_TEXT_BYTES)
     if not text.strip():
-        raise PlannerError("{0}: the file is empty{1}{2}.", path, "; " * bool(example), example)
+        raise PlannerError("{0}: the file is empty{1}{2}.", path, "; " * bool(example), example, code="file")
     require_sane(text, str(path))
     try:
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise PlannerError("{0}: not valid {1}: {2}.", path, kind, of_python(error)) from None
+        raise PlannerError("{0}: not valid {1}: {2}.", path, kind, of_python(error), code="file") from None
     if not isinstance(data, dict):
-        raise PlannerError("{0}: holds a {1}; a table (object) of fields is needed.", path, type(data).__name__)
+        raise PlannerError("{0}: holds a {1}; a table (object) of fields is needed.", path, type(data).__name__, code="file")
     return data

@@ -642,7 +642,7 @@ def require_possible(q: Question, layout: Layout, where: str = "") -> None:
     for rule in rules(q):
         if rule.broken[0]:
             prefix = f"{where}: " if where else ""
-            raise PlannerError("{0}{1}.", prefix, rule.message(layout))
+            raise PlannerError("{0}{1}.", prefix, rule.message(layout), code="layout")
 
 
 def check_teacher(model: Model, job: Job) -> None:

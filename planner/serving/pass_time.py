@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from planner.common.arrays import Array, Number
+from planner.hardware.cluster import host_copy_rate
 from planner.hardware.curves import Curves
 from planner.operators.row import FusedAttention, Matmul, Row
 from planner.performance.collectives import collective_s
@@ -53,8 +54,7 @@ class Times:
         if row.collective is not None:
             return np.asarray(engine.collective_rate * _collective_s(setting, row) + _waiting_s(setting, row))
         if row.block == "host_link":
-            node, card = setting.cluster.node, setting.cluster.accelerator
-            return np.asarray(row.bytes_moved / (node.host_link_bytes_per_s or card.host_link_bytes_per_s))
+            return np.asarray(row.bytes_moved / host_copy_rate(setting.cluster.node, setting.cluster.accelerator))
         curves = self._kernels[constants_of(setting, row)]
         dtype = setting.compute_dtype
         device = Device(

@@ -27,7 +27,7 @@ from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price, commitment_note, run_usd
 from planner.prices.price import Price, cost_usd, gpu_hours
 from planner.training.plan import Plan, held_usd
-from planner.training.planning import framework_of, plan, question_notes, reasons_of
+from planner.training.planning import batch_notes, framework_of, plan, question_notes, reasons_of
 from planner.uncertainty.effects import Standing, effects_of, standing
 from planner.uncertainty.interval import Interval, bounding_factors
 from planner.uncertainty.subject import Subject, movable_part, smallness
@@ -477,7 +477,11 @@ def _row(i: int, q: _Question, cells: dict[str, Any], evaluation: Evaluation, la
         if paid is not None:
             sure["cost_usd"] = held_usd(sure["run_s"], gpus, paid)
         bounds |= {bound(name, end): getattr(found, end) for name, found in sure.items() for end in ENDS}
-    notes = (*q.notes, *question_notes(q.model, q.cluster, q.named, q.job, q.layout))
+    notes = (
+        *q.notes,
+        *question_notes(q.model, q.cluster, q.named, q.job, q.layout),
+        *batch_notes(evaluation, q.job, q.layout, i),
+    )
     if run_s is not None and paid is not None:
         notes = (*notes, *commitment_note(run_s, gpus, paid))
     return {

@@ -214,6 +214,7 @@ def _one(
     hours = None if run_s is None else float(gpu_hours(run_s, cluster.num_gpus))
     memory = evaluation.memory
     paid = price if evaluation.fits[0] else None  # what cannot run costs nothing
+    notes = (*notes, *batch_notes(evaluation, job, layout))
     return Plan(
         model=model,
         cluster=cluster,
@@ -260,6 +261,28 @@ def _one(
         cost_usd_per_step=None if paid is None else float(cost_usd(gpu_hours(step_s, cluster.num_gpus), paid)),
         assumptions=_assumptions(model, cluster, framework),
         notes=notes if run_s is None or paid is None else (*notes, *commitment_note(run_s, cluster.num_gpus, paid)),
+    )
+
+
+SMALL_BATCH = 0.15
+"""Part of a step that does not grow with its batch, from which an answer says so. Assumed: half of it is within reach of a batch
+twice as large."""
+
+
+def batch_notes(evaluation: Evaluation, job: Job, layout: Layout, i: int = 0) -> tuple[str, ...]:
+    """Whether layout ``i`` spends much of a step on what a larger batch takes no longer for."""
+    step = evaluation.step
+    seconds = step.bubble[i] + step.optimizer[i] + (step.data_parallel[i] if layout.zero < 3 else 0.0)
+    once = float(seconds) / float(evaluation.step_time_s[i])
+    if job.kind != "pretrain" or not evaluation.possible[i] or once < SMALL_BATCH:
+        return ()
+    return (
+        Message(
+            "a small batch: {0:.0%} of a step fills the pipeline, exchanges gradients and updates the weights, which takes no "
+            "longer with a larger job.global_batch_size than {1:,}",
+            once,
+            job.global_batch_size,
+        ),
     )
 
 

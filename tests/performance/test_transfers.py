@@ -8,7 +8,7 @@ import pytest
 
 import planner
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import Cluster, cluster
+from planner.hardware.cluster import Cluster, cluster, host_copy_rate
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.workload.layout import Layout, as_columns
 from tests.examples import ACCELERATOR, LLAMA, NODE, framework, job, model
@@ -173,3 +173,13 @@ def test_fsdp_adds_the_gradients_of_later_micro_batches_on_the_core_of_its_proce
 def test_parameters_stay_where_the_stack_cannot_move_them(stack: str, layout: dict[str, Any], why: str) -> None:
     with pytest.raises(PlannerError, match=why):
         planner.plan(model=model(WIDE), cluster=machine(count=2), framework=stack, job=job(), layout=layout, explain=False)
+
+
+def test_copies_reach_the_measured_part_of_a_data_sheets_lanes() -> None:
+    """25 of 32 GB/s on an A100 and 12 of 16 on a V100 (ZaidQureshi/bam#54), 328 MB in 13.3 ms on a 4090 (efeslab/fiddler#7)."""
+    measured = {"dgx-a100-80gb": 25e9, "dgx-1v-32gb": 12e9, "workstation-1x-rtx-4090-24gb": 0.328e9 / 13.3e-3}
+    for name, rate in measured.items():
+        alone = cluster(name, num_gpus=1)
+        assert host_copy_rate(alone.node, alone.accelerator) == pytest.approx(rate, rel=0.05)
+    own = NODE.replaced(host_link_bytes_per_s=25e9)
+    assert host_copy_rate(own, ACCELERATOR) == 25e9

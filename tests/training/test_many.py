@@ -184,3 +184,13 @@ def test_variants_leave_nothing_behind_without_end() -> None:
         info = kept.cache_info()
         grows = info.currsize > before.get(name, 0)
         assert not grows or (info.maxsize is not None and info.currsize <= info.maxsize), name
+
+
+def test_an_answer_says_when_the_batch_holds_it_back() -> None:
+    """The bubble over the rest is (p - 1) / m (Narayanan et al. 2021): 7/8 with as many micro-batches as stages."""
+    asked: dict[str, Any] = {"model": "llama-3-8b", "cluster": {"node": "dgx-h100", "num_nodes": 1}, "framework": "megatron-core"}
+    asked["layout"] = {"pp": 8}
+    small, large = ({**asked, "job": {"seq_len": 4096, "global_batch_size": n}} for n in (8, 256))
+    told, silent = planner.plan_many([small, large])["notes"]
+    assert "a small batch" in told
+    assert "a small batch" not in silent
