@@ -41,7 +41,9 @@ def main() -> None:
     fit = factor(found)
     for name in ("factor", "log_spread", "log_error"):
         catalog = re.sub(rf"^{name} = {{ value = [0-9.]+", f"{name} = {{ value = {getattr(fit, name):.3f}", catalog, flags=re.M)
-    write_text(CATALOG, re.sub(r"^num_runs = \d+", f"num_runs = {fit.num_runs}", catalog, flags=re.M))
+    for name in ("num_runs", "num_organisations"):
+        catalog = re.sub(rf"^{name} = \d+", f"{name} = {getattr(fit, name)}", catalog, flags=re.M)
+    write_text(CATALOG, catalog)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ def fit_field_factor(published: Sequence[float], modelled: Sequence[Modelled], o
         log_spread=math.sqrt(between),
         log_error=float(np.sum(weights)) ** -0.5,
         num_runs=len(logs),
+        num_organisations=len(set(organisations)),
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, cached_property
+from statistics import NormalDist
 from typing import Annotated
 
 from pydantic import Field
@@ -12,21 +13,31 @@ from planner.common import data
 from planner.common.spec import Spec, read_table
 
 CATALOG = data.CATALOG / "published_runs.toml"
+ABOVE = 0.95
+"""Probability below the upper end of a 90 % interval."""
 
 
 class FieldFactor(Spec):
     """Published GPU-hours over modelled ones: the mean logarithm's exponential, how runs spread around it beyond what the
-    planner's own intervals explain, the error of the mean, and of how many runs."""
+    planner's own intervals explain, the error of the mean, and of how many runs of how many organisations."""
 
     factor: Annotated[float, Field(gt=0)]
     log_spread: Annotated[float, Field(ge=0)]
     log_error: Annotated[float, Field(ge=0)]
     num_runs: Annotated[int, Field(gt=0, strict=True)]
+    num_organisations: Annotated[int, Field(gt=0, strict=True)]
 
-    @property
+    @cached_property
     def predictive_spread(self) -> float:
-        """Spread of one more run beside its own interval: sqrt(tau^2 + se^2)."""
-        return math.hypot(self.log_spread, self.log_error)
+        """Spread of one more run beside its own interval: t sqrt(tau^2 + se^2) / z.
+
+        t and z are the 95 % points of Student's t with k - 2 degrees of freedom and of the normal distribution: tau is known from
+        k organisations only (Higgins, Thompson and Spiegelhalter 2009, section 4.1). Of fewer than three it is one degree.
+        """
+        from scipy.special import stdtrit
+
+        few = float(stdtrit(max(self.num_organisations - 2, 1), ABOVE)) / NormalDist().inv_cdf(ABOVE)
+        return few * math.hypot(self.log_spread, self.log_error)
 
 
 @cache

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pytest
-from places import ROOT
+from command_line import Run
+from places import DATA, ROOT
 
+from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
 from planner.evidence.published_runs import (
     Comparison,
@@ -23,6 +26,7 @@ from planner.evidence.published_runs import (
 )
 from planner.lifecycle.field_factor import field_factor
 from planner.reports.gpu_hours import factor, section, table
+from planner.workload.framework import CATALOG
 
 DOCS = ROOT / "docs"
 NAMED = (
@@ -53,7 +57,10 @@ def test_the_factor_of_two_equal_runs_by_hand() -> None:
     assert fit.factor == pytest.approx(4.0)
     assert fit.log_spread == pytest.approx(math.sqrt(d * d / 2 - 0.25))
     assert fit.log_error == pytest.approx(d / 2)
-    assert fit.predictive_spread == pytest.approx(math.hypot(fit.log_spread, fit.log_error))
+    # t at 95 % is 6.314 with one degree of freedom, 1.833 with nine, the normal's 1.645 (any table)
+    assert fit.predictive_spread == pytest.approx(6.314 / 1.645 * math.hypot(fit.log_spread, fit.log_error), rel=1e-3)
+    eleven = fit.model_copy(update={"num_organisations": 11})
+    assert eleven.predictive_spread == pytest.approx(1.833 / 1.645 * math.hypot(fit.log_spread, fit.log_error), rel=1e-3)
 
 
 def test_spread_that_the_intervals_explain_is_not_counted_again() -> None:
@@ -160,8 +167,25 @@ def test_the_catalog_holds_the_factor(found: tuple[Comparison, ...]) -> None:
     assert kept.log_spread == pytest.approx(fit.log_spread, abs=1e-3)
     assert kept.log_error == pytest.approx(fit.log_error, abs=1e-3)
     assert kept.num_runs == fit.num_runs == len(found)
+    assert kept.num_organisations == fit.num_organisations == len({c.run.organisation for c in found})
 
 
 def test_both_pages_hold_the_table(found: tuple[Comparison, ...]) -> None:
     assert table(found) in (DOCS / "gpu-hours.md").read_text(encoding="utf-8")
     assert section(found) in (DOCS / "accuracy.md").read_text(encoding="utf-8")
+
+
+def test_planner_fit_reports_without_touching_the_catalog(
+    found: tuple[Comparison, ...], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planner.reports.accuracy.compare_published", lambda: found)  # half a minute, once
+    before = {p: p.read_bytes() for p in [*CATALOG.glob("*.toml"), *(PROFILES / "measured").glob("*.toml")]}
+    page = tmp_path / "accuracy.md"
+    code, out, _ = run("fit", DATA / "korthikanti2022.csv", "--dry-run", "--jobs", "1", "--report", page)
+    assert code == 0
+    assert "megatron-2022.host_s_per_kernel" in out
+    text = page.read_text(encoding="utf-8")
+    assert "## Step time, by source" in text
+    assert section(found) in text
+    assert page.with_suffix(".png").stat().st_size > 10_000
+    assert before == {p: p.read_bytes() for p in before}
