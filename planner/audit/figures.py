@@ -19,9 +19,9 @@ from planner.common.message import Message, join_messages
 from planner.hardware.cluster import Cluster, Node, load_accelerator, usable_bytes
 from planner.hardware.cluster import cluster as build_cluster
 from planner.layout_search.space import select
-from planner.lifecycle.expert_load import expert_load, mixed_shares
 from planner.lifecycle.simulation import expected_run
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
+from planner.operators.expert_load import expert_load, mixed_shares
 from planner.prices.market import find_price, market
 from planner.prices.ownership import constants, power_w_per_gpu
 from planner.scenarios.scenario import read_scenario
@@ -40,6 +40,10 @@ MEMORY = ("peak_total_bytes", "peak_allocated_bytes", "peak_reserved_bytes", "to
 EVEN = 0.5
 """Risk with which the audit chooses layouts: a claim is judged by the fastest layout that fits as expected, for its author ran
 one and knew that it fitted."""
+
+
+UNPRICED = {"usd_per_gpu_hour": 1.0}
+"""The price of a plan that is asked for bytes only: one is neither looked up nor, for a card that nobody rents, estimated."""
 
 
 def exact(value: float) -> Interval:
@@ -190,7 +194,7 @@ def _cached_leanest(text: str) -> Interval:
     if not answer.possible.any():
         raise PlannerError("no layout is possible")
     least = found.row(int(np.nanargmin(np.where(answer.possible, answer.memory.total, np.nan))))
-    best = _plan({**asked, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})
+    best = _plan({**asked, "price": UNPRICED, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})
     return memory_interval(best).scaled(best.num_gpus)
 
 
@@ -282,10 +286,12 @@ def _falls_below(behind: NDArray[np.float64], level: float) -> float:
 
 
 def _contenders(tables: dict[str, Any], base: Cluster, framework: str) -> Layouts:
-    """The layouts that one side may choose from; which links join the GPUs changes none of them."""
-    found = candidates(model=tables["model"], cluster=base, framework=framework, job=tables["job"])
+    """The layouts that fit of those that one side may choose from; which links join the GPUs changes none of them."""
+    asked = {"model": tables["model"], "cluster": base, "framework": framework, "job": tables["job"]}
+    found = candidates(**asked)
     alone = (found.zero == 3) & (found.tp == 1) & (found.pp == 1)
-    return select(found, (found.offload_optimizer == 0) & (alone if framework == "fsdp" else found.tp > 1))
+    found = select(found, (found.offload_optimizer == 0) & (alone if framework == "fsdp" else found.tp > 1))
+    return select(found, evaluate(**asked, layouts=found).fits)
 
 
 def _zero3_over_tensor(tables: dict[str, Any], base: Cluster, kept: dict[str, Layouts], bytes_per_s: float) -> float:

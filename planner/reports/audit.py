@@ -162,7 +162,8 @@ def _article(reading: Reading, language: str) -> list[str]:
     parts = [f"\n## {_escape(title)}\n\n"]
     original = f"{article.title}. " if language == "en" and article.title_en else ""
     source = (article.source_zh if language == "zh" else "") or article.source
-    parts.append(f"*{_escape(original)}{_escape(source)}. {words['file']}{words['colon']}{article.file}.*\n")
+    stop = words["stop"] if language == "zh" else ". "
+    parts.append(f"*{_escape(original)}{_escape(source)}{stop}{words['file']}{words['colon']}{article.file}{words['stop']}*\n")
     for name in ("short", "setting", "reading"):
         if lines := _lines(reading, name, language):
             parts.append(f"\n**{words[name]}**\n\n" + "".join(f"- {_escape(line)}\n" for line in lines))
@@ -176,9 +177,9 @@ def _article(reading: Reading, language: str) -> list[str]:
 
 def _claim(judgement: Judgement, language: str) -> list[str]:
     words = words_of(language)
-    parts = [f"\n### {judgement.id}: {verdict_words(judgement.verdict, language)}\n\n"]
+    parts = [f"\n### {judgement.id}{words['colon']}{verdict_words(judgement.verdict, language)}\n\n"]
     if judgement.quote:
-        parts.append(f"> {_escape(judgement.quote)} ({words['section']}{words['colon']}{_escape(judgement.heading)})\n\n")
+        parts.append(f"> {_escape(judgement.quote)}{words['place'].format(heading=_escape(judgement.heading))}\n\n")
     parts.append(f"{_escape(spoken(judgement.text, language))}{words['stop']}\n")
     if not judgement.quote:
         parts.append(f"*{_escape(judgement.source)}*\n")

@@ -110,18 +110,29 @@ def _released(spec: Serving, engine: Engine) -> tuple[Serving, tuple[str, ...]]:
 
 
 def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, tuple[str, ...]]:
-    """Weights as the checkpoint stores them (quantization_config), where the scenario says nothing and the chip can."""
-    stored = model.stored_weights
-    if not stored or "weights" in spec.model_fields_set:
+    """Weights as the checkpoint stores them (quantization_config), where nobody says and the chip can; else in 16 bit."""
+    stored, peaks = model.stored_weights, cluster.accelerator.peak_flops_per_s
+    if "weights" in spec.model_fields_set:
         return spec, ()
-    peaks = cluster.accelerator.peak_flops_per_s
+    if not stored:
+        return _in_16_bit(spec, cluster)
     if stored in ("fp8", "fp8-block") and "fp8" not in peaks:
         stored = "fp8-weight-only"
     if stored == "nvfp4" and "fp4" not in peaks:
-        return spec, (
+        wide, notes = _in_16_bit(spec, cluster)
+        return wide, (
             Message("the checkpoint is in {0}, which {1} has no units for: counted in 16 bit", stored, cluster.accelerator.name),
+            *notes,
         )
     return spec.replaced(weights=stored), (Message("weights in {0}, as the checkpoint stores them", stored),)
+
+
+def _in_16_bit(spec: Serving, cluster: Cluster) -> tuple[Serving, tuple[str, ...]]:
+    """The 16-bit type of the chip: fp16 before Ampere."""
+    card = cluster.accelerator
+    if "bf16" in card.peak_flops_per_s or "fp16" not in card.peak_flops_per_s:
+        return spec, ()
+    return spec.replaced(weights="fp16"), (Message("weights in fp16: {0} has no bf16 arithmetic", card.name),)
 
 
 def draft_setting(setting: Setting) -> Setting | None:
@@ -136,8 +147,9 @@ def draft_setting(setting: Setting) -> Setting | None:
         ep=1,
         pp=1,
         expert_offload=0.0,
-        expert_load=1.0,
+        expert_load=None,
         expert_zipf=0.0,
+        expert_placement=None,
         group_size=None,
         bits_per_weight=None,
         keep_16_bit=None,

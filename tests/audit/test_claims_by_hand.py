@@ -51,23 +51,27 @@ def near(value: float, claimed: float, tolerance: float = 0.05) -> bool:
 
 
 VERDICTS: dict[str, tuple[str, bool]] = {
-    # neither 20.3 nor, with four whole models, 29.3 B: those would be 58 GB in 16 bits, and the article serves in 48
-    "C01": ("cannot be", not near(MOE, 28e9) and 2 * 4 * WHOLE > 48e9 > 2 * MOE),
+    # 20.3 B where attention is shared, 29.3 B with four whole models, as the text counts them: 28B, and 14 GB for each of four
+    "C01": ("holds if", not near(MOE, 28e9) and near(4 * WHOLE, 28e9) and near(4 * 14e9, 2 * 4 * WHOLE)),
     "C02": ("cannot be", 8 * 81920 * 2**20 < 820e9),
     "C03": ("cannot be", 6 * 32.3e9 * TOKENS / (8 * A100_FLOPS) / 3600 > 1.1 * 27 and not near(1 - 12 / 27, 0.62)),
-    "C04": ("holds", 16 * MOE < 0.8 * 16 * 32e9 and 16 * MOE > 8 * 32e9 and 1.2e6 * 0.8 / (12 * 3600) < 64),
+    # states of four whole models fill 86 to 92 % of sixteen V100, activations and contexts not counted; of eight A100 68 %
+    "C04": ("cannot tell", 0.85 < 16 * 4 * WHOLE / (16 * 32480 * 2**20) < 1 and 16 * 4 * WHOLE < 0.7 * 8 * 80e9 * 1.07),
     "C05": ("cannot be", near(14 * 4 + 2048 * 64 * 4 * 32 / 1024**3 + 30, 86.0)),
     "C06": ("cannot be", near(4 * 7 * 2 / 1024**3 + 2048 * 64 * 4 * 32 * 2 / 1024**3 + 30, 30.03)),
     "C07": ("cannot be", near(1e6 * 768 * 4 / 1e9, 3.07)),
-    "C08": ("holds if", 4 * BUSIEST - 1 > 0.10 > max(EVEN_TYPES) - 1),
+    "C08": ("cannot be", 4 * BUSIEST - 1 > 0.10),
     "C09": ("holds if", BUSIEST > 0.30 and max(EVEN_TYPES) / 4 < 0.30),
     # 63 passes of 25 GB take longer than 320 ms on one A100; and 13 B read as much as the mixture, so not 180 for 320 ms
     "C10": ("cannot be", 63 * MIX_STEP_BYTES / A100_BYTES > 0.320 and 2 * (DENSE_13B - 32000 * 5120) > 0.9 * MIX_STEP_BYTES),
-    # 23 tokens/s of 32 layers are 12.3 of 60 layers where the host sets the pace; a whole expert is 21 %, not 25
-    "C11": ("holds if", near(23 * 32 / 60, 11, 0.15) and not near(N * EXPERT / MOE, 0.25)),
+    # bytes of a token's weights at half of the data sheet's bandwidth; experts are more than a quarter of the parameters
+    "C11": (
+        "holds",
+        A100_BYTES / 2 / (2 * ACTIVE) > 23 and A100_BYTES / 2 / (2 * DENSE_33B) > 11 and N * 4 * EXPERT / (4 * WHOLE) > 0.25,
+    ),
     "C12": ("cannot be", not near(32, 64)),
     "C13": ("cannot be", 28 / 33 - 1 < 0 < 0.15),
-    "C14": ("cannot be", 0.320 * 23 < 8),
+    "C14": ("holds if", 64 / 23 > 0.320 > 3 * 512 * 2 * ACTIVE / A100_FLOPS),
     "C15": ("cannot be", "AVX-512" not in ZEN2),
     "C16": ("holds if", 2 * DENSE_13B > 24e9 > DENSE_13B / 2),
     "S01": ("holds if", 50257 * 768 / 124_439_808 > 0.10 and 0.05 < 50257 * 1280 / 774_030_080 < 0.10),
@@ -78,13 +82,13 @@ VERDICTS: dict[str, tuple[str, bool]] = {
     "S06": ("cannot be", 16 * 4 * 3 == 192 != 32),
     # one card at the data-sheet peak needs 3.4 h, a fifth of the peak 17: 18 h are near; CPU work gains nothing from cards
     "S07": ("holds if", 500_000 * 10 * 512 * 6 * LITE_LAYERS / 40.6e12 / 3600 < 18),
-    "S08": ("cannot be", 900 / (3 * 730.5) > 0.40),  # $0.41 an hour for a card whose only quote is $0.13
+    "S08": ("holds if", near(900 / (3 * 730.5), 0.41)),  # an hour, host included; the only quote for the card alone is $0.13
     "S09": ("out of scope", near(LITE / 2, 25e6)),
     "S10": ("cannot be", 16 * 505.2e6 + 1.07 * 2**30 > 7.78 * 2**30),
     "S11": ("cannot be", not near(64, 32)),  # "AMD EPYC 7B13 64-Core Processor"
     "S12": ("cannot be", True),  # an inference SDK: no backward pass to speed up
     "S13": ("holds", 500_000 * 512 * 2 < 1e9 < 256e9),
-    "S14": ("holds if", 500_000 * 512 / 505.2e6 < 1 and 4 * 500_000 * 512 / LITE > 20),
+    "S14": ("cannot be", 500_000 * 512 / 505.2e6 < 1 and 6 * 505.2e6 * 500_000 * 512 * 10 / (3 * 6 * 3600) > 2 * 40.6e12),
     "O01": ("holds if", 16 * LLAMA_7B > 32e9 > 2 * LLAMA_7B and 16 * LLAMA_70B > 640e9 > 2 * LLAMA_70B),
     # no bandwidth decides: ZeRO-3 sends 6 bytes of each weight a micro-batch, tp 2 four sums of 2 h bytes a layer and token;
     # with one text of 4096 for each GPU the former is four times the latter, at any bandwidth
@@ -101,18 +105,19 @@ VERDICTS: dict[str, tuple[str, bool]] = {
     "L04": ("cannot be", 0.3 * 6 * TUTORIAL_ACTIVE / A100_FLOPS > 24 * 3 * 2 * 2 * 2 * 1024 * 2 / 300e9),
     "L05": ("holds if", 7 / 16 * 0.75 < 0.40 < 14 * 7 / 8 / 16),  # two GPUs: 44 % of states that are 3/4 of it all; eight: 77 %
     "L06": ("holds if", near(2 / 4, 0.5) and not near(2 / 2, 0.5)),
-    "L07": ("holds if", 34 * 32768 * 1024 * 24 > 20e9),  # 34 s b h bytes a layer, beside 8 GPUs' states and the experts' own
+    "L07": ("holds", 2 * math.pi * 500_000 ** (1 - 2 / 64) > 32768),  # tokens of the slowest pair's turn
     "L08": ("holds", 4096 / (math.ceil(1250 / 16) * 16) > 3),
-    "L09": ("cannot be", near(1 / (1 - 0.75), 4)),
+    "L09": ("holds if", near(1 / (1 - 0.75), 4) and 4096 > 16),
     "L10": ("holds if", 2 / 500 < 0.05 <= 2 / 40),
     "I01": ("holds", near(32 * 2 * 16 * (4096 + 4096), 8.39e6) and QWEN >= 1e8),
-    "I02": ("holds", near(4 / 32, 0.125)),
+    "I02": ("out of scope", near(4 / 32, 0.125)),
     "I03": ("holds if", near(14 / 4, 3.5) and not near(14 / 2, 3.5)),
-    "I04": ("holds if", near(QWEN / STUDENT, 10, 0.15) and 1 - 16 / 32 < 0.67 < 1 - STUDENT / QWEN),
+    "I04": ("holds", near(QWEN / STUDENT, 10, 0.15) and 1 - STUDENT / QWEN > 0.67),
     "I05": ("holds if", 1 - 6 / 8 < 0.40 < 1 - 2 / 3 * 6 / 8),
     # chunks save 3/4 of attention's 2 L h s a token beside 2 N
     "I06": ("cannot be", 0.75 * 2 * 32 * 4096 * 2000 / (2 * (QWEN - 2 * WORDS * 4096)) < 0.05 and near(3.2 * 0.31, 1.0)),
-    "I07": ("cannot tell", 1.8 * 8.4e9 / A100_BYTES < 32 * 0.9e-3),  # 29 ms of launches beside 4.1 ms of bytes
+    # 29 ms of launches beside 4.1 ms of bytes; e^-n of the time no request is there, with n on average
+    "I07": ("holds if", 1.8 * 8.4e9 / A100_BYTES < 32 * 0.9e-3 and 1 - math.exp(-1) < 0.8 < 1 - math.exp(-2)),
     "I08": ("cannot be", "q_proj" not in {"c_attn", "c_proj", "w1", "w2"}),  # Qwen-7B's modules
     "I09": ("cannot be", True),  # dynamic ranges are taken from each batch
     "I10": (
@@ -142,14 +147,14 @@ def find(judged: dict[str, Judgement], claim: str, what: str) -> Finding:
 
 FIGURES: list[tuple[str, str, float]] = [
     ("C01", "total parameters", MOE / 1e9), ("C01", "parameters active per token", ACTIVE / 1e9),
-    ("C02", "820 GB are there", 8 * 81920 * 2**20 / 1e9), ("C03", "weights in 16 bits", 1 - MOE / DENSE_33B),
-    ("C03", "own 48 GB", 1 - 48e9 / (2 * DENSE_33B)), ("C04", "checkpoint fits", 14 * MOE / 1e9),
-    ("C04", "three checkpoints", (3 * 14 * MOE + 1_200_000 * 2048 * 4) / 1e9), ("C04", "CPU cores", 960_000 / 43_200),
-    ("C04", "16 x V100 is the minimum", 16 * MOE / (8 * 32480 * 2**20)),  # as nvidia-smi reports the card
+    ("C02", "820 GB are there", 8 * 81920 * 2**20 / 1e9), ("C03", "weights in 16 bits", 1 - 4 * WHOLE / DENSE_33B),
+    ("C03", "own 48 GB", 1 - 48e9 / (2 * DENSE_33B)), ("C04", "checkpoint fits", 14 * 4 * WHOLE / 1e9),
+    ("C04", "three checkpoints", (3 * 14 * 4 * WHOLE + 1_200_000 * 2048 * 4) / 1e9), ("C04", "CPU cores", 960_000 / 43_200),
+    ("C04", "16 x V100 is the minimum", 16 * 4 * WHOLE / (8 * 32480 * 2**20)),  # as nvidia-smi reports the card
     ("C05", "worked example", 86.015625), ("C06", "function", 30.03125), ("C07", "million vectors", 3.072),
     ("C08", "fullest expert", 4 * BUSIEST - 1), ("C09", "busiest expert", BUSIEST), ("C10", "28 B parameters in 16", 56.0),
-    ("C10", "13 B parameters in", 2 * DENSE_13B / 1e9), ("C11", "dropping one expert", N * EXPERT / MOE),
-    ("C14", "320 ms", 7.36), ("C16", "24 GB", 2 * DENSE_13B / 1e9), ("S01", "removed", 0.9),
+    ("C10", "13 B parameters in", 2 * DENSE_13B / 1e9), ("C11", "feed-forwards", N * EXPERT / WHOLE),
+    ("C14", "milliseconds", 64_000 / 23), ("C16", "24 GB", 2 * DENSE_13B / 1e9), ("S01", "removed", 0.9),
     ("S01", "part of GPT-2", 50257 * 768 / 124_439_808), ("S02", "size ratio", GPT3 / 6e9), ("S02", "pruning half", 0.0),
     ("S03", "16 bytes", 192.0), ("S04", "embedding", LITE_ENDS / 1e6), ("S04", "transformer", LITE_LAYERS / 1e6),
     ("S04", "total", LITE / 1e6),
@@ -158,10 +163,12 @@ FIGURES: list[tuple[str, str, float]] = [
     ("S06", "effective", 192.0), ("S07", "preprocessing", 1.0), ("S08", "electricity", 3 * 220 * 1.821 / 1000 * 730.5 * 0.0826),
     ("S08", "storage", 160.0), ("S10", "505.2 M", (16 * 505.2e6 + 1.07 * 2**30) / (7.78 * 2**30)),
     ("S13", "tokenized data", 0.512), ("S14", "tokens for each", 256e6 / 505.2e6),
+    ("S14", "TFLOP/s", 6 * 505.2e6 * 2.56e9 / 64_800 / 1e12),
     ("O03", "equal tokens", 40 * 5120 * 4096 / (DENSE_13B - 32000 * 5120)), ("O01", "7 B", 16 * LLAMA_7B / (32480 * 2**20)),
     ("L01", "total", TUTORIAL / 1e9), ("L02", "total parameters over", TUTORIAL / TUTORIAL_ACTIVE),
     ("L02", "compute of a token", TUTORIAL_ACTIVE / TUTORIAL), ("L05", "states saved", 1 - (2 + 14 / 8) / 16),
-    ("L06", "compression", 1.0), ("L09", "75 %", 4.0), ("L09", "as printed", 4096.0), ("L10", "two tokens", 0.004),
+    ("L06", "compression", 1.0), ("L09", "overlap", 4095 / 4096), ("L09", "passes", 4096.0),
+    ("L07", "wavelength", 2 * math.pi * 500_000 ** (31 / 32)), ("L10", "two tokens", 0.004),
     ("L07", "arithmetic", flops_of_a_token(32768) / flops_of_a_token(4096)),
     ("I01", "with LoRA", 32 * 2 * 16 * 8192 / 1e6), ("I01", "full tuning", QWEN / 1e6), ("I02", "trainable", 0.125),
     ("I03", "14 GB", 7.0), ("I03", "third speed", 1 / (0.08 - 12.2 * (0.08 - 1 / 35.2) / 10.5)),
@@ -170,12 +177,14 @@ FIGURES: list[tuple[str, str, float]] = [
     ("I10", "92 %", 1 - 12.5 / 48.7), ("I11", "2000 tokens", 2000 / 48.7),
 ]  # fmt: skip
 CONDITIONS: list[tuple[str, str, float]] = [
-    ("C10", "28 B parameters in 8", MOE / 1e9), ("S08", "electricity", 3 * 220 * 1.821 / 1000 * 730.5 * 0.34),
-    ("O01", "13 B", 2 * DENSE_13B / (2 * 79.15 * 2**30)), ("C08", "fullest expert", max(EVEN_TYPES) - 1),
-    ("L06", "compression", 0.5), ("C11", "dropping one expert", N * 4 * 3 * H * (11008 - 7780) / MOE),
+    ("C01", "total parameters", 4 * WHOLE / 1e9), ("S08", "renting", 3 * 730.5 * 0.41), ("L09", "passes", 4.0),
+    ("S08", "electricity", 3 * 220 * 1.821 / 1000 * 730.5 * 0.34),
+    ("O01", "13 B", 2 * DENSE_13B / (2 * 79.15 * 2**30)),
+    ("C09", "busiest expert", max(EVEN_TYPES) / 4), ("I07", "GPU use", 1 - math.exp(-2)),
+    ("L06", "compression", 0.5),
     ("S02", "pruning half", 16 * (4 * H * H + 3 * H * F + 2 * H) / LLAMA_7B), ("S07", "preprocessing", 3.0),
     ("S08", "storage", 100.0), ("O03", "equal tokens", 40 * 5120 * 2048 / (DENSE_13B - 32000 * 5120)), ("I03", "14 GB", 3.5),
-    ("L01", "total", HALF_WIDTH / 1e9), ("S14", "tokens for each", 4 * 256e6 / LITE), ("O06", "saved", 1 - LLAMA_7B / DENSE_13B),
+    ("L01", "total", HALF_WIDTH / 1e9), ("O06", "saved", 1 - LLAMA_7B / DENSE_13B),
 ]  # fmt: skip
 
 
@@ -207,7 +216,7 @@ def test_bounds_by_hand_for_figures_of_plans(judged: dict[str, Judgement]) -> No
         assert figure.lower > 6 * active * TOKENS / (8 * A100_FLOPS) / 3600
     need = find(judged, "C02", "480 GB").figure
     assert need is not None
-    assert need.upper > 16 * MOE / 1e9
+    assert need.upper > 16 * 4 * WHOLE / 1e9
     # 500 steps of 256 x 4096 tokens of 13 B on 32 A100 at full rate, and the ten minutes assumed
     recovery = find(judged, "O04", "same step").figure
     assert recovery is not None
@@ -236,7 +245,7 @@ def test_bounds_by_hand_for_figures_of_plans(judged: dict[str, Judgement]) -> No
 
 def test_bounds_by_hand_for_figures_of_serving(judged: dict[str, Judgement]) -> None:
     # weights, and 3 x 36 blocks of 16 tokens with keys and values of 32 layers in 16 bits; context and workspace below 3 GB
-    held = 2 * MOE + 3 * 36 * 16 * 2 * N * H * 2
+    held = 2 * 4 * WHOLE + 3 * 36 * 16 * 2 * N * H * 2
     assert held / 1e9 < expected(judged, "C10", "serving the mixture") < held / 1e9 + 3
     step = MIX_STEP_BYTES / A100_BYTES
     assert 63 * step < expected(judged, "C10", "latency of the mixture") / 1000 < 2.5 * 63 * step
@@ -246,7 +255,7 @@ def test_bounds_by_hand_for_figures_of_serving(judged: dict[str, Judgement]) -> 
     latency, rate = expected(judged, "C10", "latency of the mixture"), expected(judged, "C10", "second of the mixture")
     assert latency / 1000 * rate == pytest.approx(3, rel=1e-3)
     # no more than the data sheet's bandwidth, no less than a third of it
-    assert A100_BYTES / 65.1e9 / 3 < expected(judged, "C11", "second of the dense") < A100_BYTES / 64e9
+    assert A100_BYTES / 65.1e9 / 3 < expected(judged, "C11", "it can reach, dense 33") < A100_BYTES / 64e9
     # no more than 2 flop of each of 6.6 B weights for 768 tokens at the data-sheet rate, no less than a fifth of that
     most = A100_FLOPS / (768 * 2 * 6.6e9)
     assert most / 5 < expected(judged, "O05", "1000 queries") / (8 * 0.85) < most
@@ -257,17 +266,16 @@ def test_bounds_by_hand_for_figures_of_serving(judged: dict[str, Judgement]) -> 
     assert expected(judged, "O05", "request before") == pytest.approx(price * 256 * launches, rel=0.02)
     fleet = 1000 / (0.85 * expected(judged, "O05", "1000 queries") / 0.85)
     assert expected(judged, "O07", "dollars an hour") == pytest.approx(fleet * 8 * price * 3600, rel=0.02)
-    # half of the layers, half of the launches
-    halves = [eager.host_s_per_step + n * eager.host_s_per_layer for n in (16, 32)]
-    assert expected(judged, "I04", "latency saved") == pytest.approx(1 - halves[0] / halves[1], rel=0.02)
+    # no more than the bytes that the student reads less
+    assert 0.67 < expected(judged, "I04", "latency saved") < 1 - (STUDENT - WORDS * 1536) / (QWEN - WORDS * 4096)
     # an L4 of 300 GB/s reads all but the words for each token
     assert 150e9 < expected(judged, "I03", "16 bits, 24 GB") * (2 * QWEN - 2 * WORDS * 4096) < 300e9
 
 
 READ_AS = {
-    # 28 B would be 56 GB where the article serves in 48; 1 to 2 experts are 25 % on average only if always one
-    "000_b4d3277e484d8ceb.txt": {"experts": "shared", "active": "one", "trained_on": "a100"},
-    "001_29f1b8d9616e48f9.txt": {"sharding": "ddp"},
+    # it counts 28B and 14 GB for each of four; 1 to 2 experts are 25 % on average only if always one
+    "000_b4d3277e484d8ceb.txt": {"experts": "whole", "active": "one", "latency": "first", "mix": "printed", "trained_on": "a100"},
+    "001_29f1b8d9616e48f9.txt": {"sharding": "ddp", "size": "stated"},
     # 16 bytes a parameter of 7 B are no single V100; a whole answer of 256 tokens takes more than 200 ms
     "002_21570e736fcbda7a.txt": {"job": "inference", "latency": "first"},
     "003_2831bdda2a1be7d7.txt": {"routing": "two"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from planner.common.errors import PlannerError
 from planner.hardware.asked import cluster_table
 from planner.model.catalog import load_model
 from planner.serving.batch_figures import capacity_of
@@ -81,3 +82,14 @@ def test_weights_are_as_the_checkpoint_stores_them() -> None:
     assert asked("gpt-oss-120b", "h100").serving.weights == "mxfp4"
     assert asked("deepseek-v3", "8xh200").serving.weights == "fp8-block"
     assert asked("gpt-oss-120b", "h100", weights="bf16").serving.weights == "bf16"
+
+
+def test_weights_that_nobody_gave_are_in_the_chips_own_16_bit_type() -> None:
+    """Turing and Volta have no bf16 (NVIDIA, compute capability 7.5 and 7.0); what is asked for in so many words is refused."""
+    for card in ("t4", "v100-sxm2-16gb"):
+        found = asked("llama-3.2-1b", card)
+        assert found.serving.weights == "fp16"
+        assert any("fp16" in note for note in found.notes)
+        with pytest.raises(PlannerError, match="no bf16 arithmetic"):
+            asked("llama-3.2-1b", card, weights="bf16")
+    assert asked("llama-3.2-1b", "a10g").serving.weights == "bf16"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import Run
 
 import planner
 from planner.layout_search.question import as_question
@@ -86,3 +89,39 @@ def test_a_limit_is_where_the_plan_stops_to_fit() -> None:
     assert said(here) == said(found.plan)
     assert here.recommended
     assert not beyond.recommended
+
+
+PAGE: list[dict[str, Any]] = [
+    {
+        "model": {"name": "llama-3-8b"},
+        "cluster": {"accelerator": "a10g-24gb", "num_gpus": 1},
+        "job": job_of("lora", 1),
+    },
+    {
+        "model": {"name": "mixtral-8x7b"},
+        "cluster": {"node": "dgx-h100", "num_nodes": 2},
+        "framework": {"name": "megatron-core"},
+        "job": {"seq_len": 4096, "global_batch_size": 256, "num_tokens": 10**9},
+        "price": {"usd_per_gpu_hour": 2.5},
+    },
+]
+
+
+@pytest.mark.parametrize("tables", PAGE, ids=["tuned", "mixture"])
+def test_the_page_and_the_command_line_say_what_the_library_says(tables: dict[str, Any], run: Run, tmp_path: Path) -> None:
+    """The page's automatic layout, also beside a layout of one's own; ``planner plan`` of the file that the page saves."""
+    pytest.importorskip("streamlit")
+    from planner.web.answers import automatic
+    from planner.web.download import scenario_toml
+
+    answer = planner.plan(**tables)
+    chosen, beside = automatic(tables), automatic({**tables, "layout": {"zero": 3, "micro_batch_size": 1}})
+    assert said(chosen.known) == said(beside.known) == said(answer)
+    assert chosen.known.intervals == answer.intervals
+    file = tmp_path / "scenario.toml"
+    file.write_text(scenario_toml({"title": "x", "cases": [{"label": "x", "tables": tables}]}), encoding="utf-8")
+    code, out, err = run("plan", file, "--json")
+    assert code == 0, err
+    told = json.loads(out)
+    for figure in ("step_time_s", "peak_total_bytes", "cost_usd", "fits"):
+        assert told[figure] == getattr(answer, figure)
