@@ -284,7 +284,7 @@ def test_quantized_weights_are_not_cut_by_tensor_parallelism() -> None:
 
 
 def test_a_tiny_optimizer_stays_on_the_card() -> None:
-    """42 M adapter parameters of 16 bytes are 0.6 GiB, shared by the GPUs that shard them: less than the error of any predicted memory of a 24 GiB card."""
+    """42 M adapter parameters of 16 bytes are 0.6 GiB: less than the error of any predicted memory of a 24 GiB card."""
     job = {"kind": "lora", "adapter": {"rank": 16}, "seq_len": 2048, "global_batch_size": 8}
     asked: dict[str, Any] = {"model": "llama-3-8b", "cluster": "rtx-4090", "framework": "peft", "allow": ["all"]}
     assert not planner.candidates(**asked, job=job).offload_optimizer.any()
