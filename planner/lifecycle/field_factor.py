@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cache, cached_property
+from functools import cache
 from statistics import NormalDist
 from typing import Annotated
 
@@ -27,7 +27,7 @@ class FieldFactor(Spec):
     num_runs: Annotated[int, Field(gt=0, strict=True)]
     num_organisations: Annotated[int, Field(gt=0, strict=True)]
 
-    @cached_property
+    @property
     def predictive_spread(self) -> float:
         """Spread of one more run beside its own interval: t sqrt(tau^2 + se^2) / z.
 
