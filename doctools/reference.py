@@ -94,7 +94,7 @@ def undocumented() -> list[str]:
 
 def _methods(value: type) -> list[tuple[str, Any]]:
     found = []
-    for name, member in vars(value).items():
+    for name, member in list(vars(value).items()):  # looking at a member may add one
         function = getattr(member, "fget", None) or getattr(member, "func", None) or getattr(member, "__func__", member)
         if not name.startswith("_") and inspect.isfunction(function):
             found.append((name, function))

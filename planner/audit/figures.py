@@ -19,9 +19,9 @@ from planner.common.message import Message, join_messages
 from planner.hardware.cluster import Cluster, Node, load_accelerator, usable_bytes
 from planner.hardware.cluster import cluster as build_cluster
 from planner.layout_search.space import select
-from planner.lifecycle.expert_load import expert_load, mixed_shares
 from planner.lifecycle.simulation import expected_run
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
+from planner.operators.expert_load import expert_load, mixed_shares
 from planner.prices.market import find_price, market
 from planner.prices.ownership import constants, power_w_per_gpu
 from planner.scenarios.scenario import read_scenario

@@ -27,6 +27,13 @@ def nothing_asked(remedy: str) -> PlannerError:
     return PlannerError("Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy)
 
 
+def no_gpus(model: str) -> PlannerError:
+    """The error of a command that was given a model and no GPUs."""
+    return PlannerError(
+        "{0}: is a model; say on which GPUs, such as --on 8xh100, or give a scenario.", model, code="usage", field="--on"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Given:
     """What the command line says of the question."""
@@ -81,12 +88,7 @@ class Given:
             found = quick_scenario(self.target, self.on, method, self.job(), self.others())
             return changed_scenario(found, changes), usual_notes(found, self.job() | _names_of_job(changes))
         if is_model and not self.is_scenario():
-            raise PlannerError(
-                "{0}: is a model; say on which GPUs, such as --on 8xh100, or give a scenario.",
-                self.target,
-                code="usage",
-                field="--on",
-            )
+            raise no_gpus(self.target)
         scenario = read_scenario(self.target)
         if named:
             raise PlannerError("{0}: goes with a model and --on; a scenario has its own job.kind.", named[0], code="usage")

@@ -219,7 +219,8 @@ def _of_usage(error: Any) -> PlannerError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "planner"
     remedy = Message("`{0} --help` lists what it takes", command)
-    place = next(iter(places(getattr(error, "option_name", None) or "")), "")
+    option = getattr(error, "option_name", None)
+    place = next(iter(places(option)), "") if option else ""
     if place and context is not None and any("--set" in one.opts for one in context.command.params):
         remedy = Message("{0}, or write --set {1}=VALUE", remedy, place)
     return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from planner.cli.asked import Given, Set, asking, grouped, scenario_with
+from planner.cli.asked import Given, asking, grouped
 from planner.cli.launch import Launched, plan_of_launch, show_answer
-from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.cli.output import check_plot, print_json, show, tell
 from planner.cli.progress import answers_to
 from planner.cli.runs import compare_at
@@ -63,33 +63,39 @@ def plan_command(
     show_answer(question.title, case.label, answer, usual, outlook, details=details, explain=explain)
 
 
+@asking
 def compare_command(
-    scenarios: Annotated[list[str], typer.Argument(metavar="SCENARIO...", help="One or more scenarios: files or shipped names.")],
-    change: Set = None,
+    given: Given,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[SCENARIO|MODEL]...", help="More of them, side by side.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also the constants that are assumed.")] = False,
     plot: PlotPath = None,
     at: Annotated[
         str | None, typer.Option("--at", help="Bring the others to the first: loss, flops, dollars, days, active, total.")
     ] = None,
-    risk: Risk = RISK,
-    allow: Allow = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer all cases of one or more scenarios side by side.
+    """Answer all cases of scenarios, or several models, side by side.
 
-    With --at the other cases are brought to the first one's loss, flops, dollars, days, active or total parameters.
+    \b
+    planner compare my.toml
+    planner compare mixtral-8x7b llama-2-13b --on 32xh100 --tokens 100B
+    planner compare mixtral-8x7b --on 32xh100 --tokens 100B --at loss
+
+    With --at the other cases are brought to the first one's loss, flops, dollars, days, active or total parameters; a
+    single mixture is met by a dense model of its shape.
     """
     check_plot(plot)
-    questions = [scenario_with(path, change) for path in scenarios]
+    asked = [replace(given, target=target).scenario() for target in (given.target, *(more or ()))]
+    questions, usual = [question for question, _ in asked], dict.fromkeys(note for _, notes in asked for note in notes)
     cases = [case for question in questions for case in question.cases]
     title = " | ".join(question.title for question in questions)
     labels = [case.label for case in cases]
     if at is not None:
-        plans = [case.plan(risk=risk, allow=allowed_names(allow)) for case in cases]
+        plans = [case.plan(**given.choice()) for case in cases]
         compare_at(labels, plans, at, title, plot, as_json=as_json)
         return
-    _check_several(cases, scenarios[0])
-    answers = answers_to(cases, lambda case: case.plan(risk=risk, allow=allowed_names(allow)), quiet=as_json)
+    _check_several(cases, given.target)
+    answers = answers_to(cases, lambda case: case.plan(**given.choice()), quiet=as_json)
     if plot is not None:
         _draw(plot, title, labels, answers, quiet=as_json)
     outlooks = [case.outlook(answer) for case, answer in zip(cases, answers, strict=True)]
@@ -105,7 +111,7 @@ def compare_command(
     from planner.reports.plans import differences, plan_notes, plans_table
 
     notes = plan_notes(labels, answers, explain=explain)
-    show(plans_table(title, labels, answers, outlooks), differences(labels, answers), notes)
+    show(plans_table(title, labels, answers, outlooks), differences(labels, answers), notes, *usual)
 
 
 @asking
@@ -133,7 +139,9 @@ def operators_command(given: Given, as_json: AsJson = False) -> None:
 def _check_several(cases: list[Any], path: str) -> None:
     if len(cases) < 2:
         raise PlannerError(
-            "{0}: holds a single case; add a [[compare]] table or give a second file (planner plan answers one case).", path
+            "{0}: holds a single case; add a [[compare]] table, or give a second scenario or model (planner plan answers one "
+            "case).",
+            path,
         )
 
 

@@ -189,8 +189,8 @@ def limit_command(
 
     scenario, usual = given.scenario()
     case = scenario.cases[0]
-    with placed(case.where):
-        found = largest(case.asked(), field, step, **given.choice())
+    with placed(case.where), progress_bar("values", quiet=as_json) as progress:
+        found = largest(case.asked(), field, step, **given.choice(), progress=progress)
     if as_json:
         limit = {"field": found.field, "value": found.value, "next_value": found.next_value, "reason": found.reason}
         print_json({**limit, "plan": found.plan.to_dict()})

@@ -20,7 +20,7 @@ BLANK = re.compile(r"\{(\d+)(?::([a-z]+))?\}")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 BETWEEN_FIGURES = re.compile(r"(?<=[\x21-\x7e])，(?=[\x21-\x7e])")
 """A comma at which a narrow cell may break, lest it breaks a figure."""
-MARKS = {": ": "：", "; ": "；", ". ": "。"}
+MARKS = {": ": "：", "; ": "；", ". ": "。", ", ": "，"}
 """Between messages."""
 
 

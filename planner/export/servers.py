@@ -78,6 +78,7 @@ OF_REQUESTS = (
     "expert_offload",
     "expert_load",
     "expert_zipf",
+    "expert_placement",
     "num_requests",
     "seed",
 )

@@ -21,7 +21,15 @@ from planner.hardware.cluster import Cluster
 from planner.lifecycle.simulation import Z_90, WholeRun
 from planner.prices.carbon import Grid, embodied_grams, find_grid
 from planner.prices.market import market
-from planner.prices.ownership import JOULES_PER_KWH, OwnedGpu, Ownership, constants, owned_gpu, power_w_per_gpu
+from planner.prices.ownership import (
+    JOULES_PER_KWH,
+    OwnedGpu,
+    Ownership,
+    constants,
+    owned_gpu,
+    power_w_per_gpu,
+    purchase_spread,
+)
 from planner.prices.price import Price
 from planner.training.plan import at_price, held_usd
 from planner.uncertainty.interval import Interval
@@ -110,7 +118,8 @@ class Bill:
 
     ``budget_usd`` is the total with GPU-hours as published runs took them (``WholeRun.budget_gpu_hours``), ``budget_mean_usd``
     what many such runs would cost on average: above it, because hours and prices may be higher by more than they may be lower.
-    Intervals hold the run's GPU-hours and what one would pay for one; ``market`` says how far quotes are apart.
+    Intervals hold the run's GPU-hours and what one would pay for one; ``market`` says how far quotes are apart. Energy and CO2
+    hold how far the average power may be off, ``owned_usd`` that and the spread of purchase prices, where these are not given.
     ``embodied_grams_co2``: the share of making the servers, beside the electricity's ``grams_co2``.
     """
 
@@ -184,7 +193,8 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
     total, budget_usd = _sum(items.values()), _sum(budget.values())
     power = spec.power_w_per_gpu or drawn_w(answer.cluster, result.run.power_cap_w)
     pue = spec.pue or constants().pue
-    energy = result.gpu_hours.scaled(energy_kwh(1.0, power, pue))
+    drawn = power_spread(spec)
+    energy = _spread(result.gpu_hours.scaled(energy_kwh(1.0, power, pue)), drawn)
     grid = None if spec.region is None else find_grid(spec.region)
     owned = None if spec.own is None else _owned(result, spec, price, power, pue)
     return Bill(
@@ -204,7 +214,7 @@ def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, to
         embodied_grams_co2=result.gpu_hours.scaled(embodied_grams(1.0, answer.cluster.node.num_gpus)),
         grid=grid,
         owned=owned,
-        owned_usd=None if owned is None else result.gpu_hours.scaled(owned.usd_per_gpu_hour),
+        owned_usd=None if owned is None else _owned_usd(result, owned, drawn),
         tags=spec.tags,
         lines=_lines(result, spec, price, items, stored, cpu_hours),
         notes=_notes(spec, price, day, owned),
@@ -215,6 +225,17 @@ def drawn_w(cluster: Cluster, cap_w: float | None = None) -> float:
     """Average watts of one GPU's share of its server while training; a cap takes off what the GPU itself would draw above it."""
     power, rated = power_w_per_gpu(cluster), cluster.accelerator.tdp_w
     return power if cap_w is None or not rated else power - max(constants().power_share * rated - cap_w, 0.0)
+
+
+def power_spread(costs: Costs) -> float:
+    """Standard deviation of the logarithm of the average power: none where it was given."""
+    return 0.0 if costs.power_w_per_gpu is not None else constants().power_share_spread
+
+
+def _spread(amount: Interval, log_spread: float) -> Interval:
+    """The amount times an independent factor of that spread around 1."""
+    reach = math.exp(Z_90 * log_spread)
+    return amount.with_factor(1.0 / reach, reach)
 
 
 def mean_of(money: Interval) -> float:
@@ -303,6 +324,12 @@ def _owned(result: WholeRun, spec: Costs, price: Price, power: float, pue: float
     )
 
 
+def _owned_usd(result: WholeRun, owned: OwnedGpu, power: float) -> Interval:
+    """Dollars of the run on GPUs of one's own: its hours, what servers sell for and what they draw are each uncertain."""
+    quotes = 0.0 if owned.purchase is None else purchase_spread(owned.purchase.accelerator)
+    return _spread(result.gpu_hours.scaled(owned.usd_per_gpu_hour), owned.log_spread(quotes, power))
+
+
 def _market(price: Price) -> Market | None:
     if not price.accelerator:
         return None
@@ -339,16 +366,15 @@ def _notes(spec: Costs, price: Price, today: datetime.date, owned: OwnedGpu | No
         )
     if not price.date:
         notes.append(Message("the price was given without a date"))
-    if spec.power_w_per_gpu is None or spec.pue is None:
-        c = constants()
+    c = constants()
+    if spec.power_w_per_gpu is None:
+        shares = (c.power_share * math.exp(z * c.power_share_spread) for z in (0.0, -Z_90, Z_90))
+        source = c.provenance["power_share"].source
         notes.append(
-            Message(
-                "energy: average power {0:.0%} of the server's rated power and PUE {1:.2f} ({2})",
-                c.power_share,
-                spec.pue or c.pue,
-                c.provenance["power_share"].source,
-            )
+            Message("energy: average power {0:.0%} ({1:.0%} to {2:.0%}) of the server's rated power ({3})", *shares, source)
         )
+    if spec.pue is None:
+        notes.append(Message("energy: PUE {0:.2f}, {1}", c.pue, c.provenance["pue"].source))
     if spec.region is None:
         notes.append(Message("no CO2 figure: give cost.region, a country or a Google Cloud region"))
     if owned is not None and owned.purchase is not None:

@@ -17,7 +17,6 @@ from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
-from planner.lifecycle.expert_load import PLACEMENTS, dropped_share, given_shares, read_histogram, zipf_shares
 from planner.lifecycle.failures import (
     Interruptions,
     Losses,
@@ -29,6 +28,7 @@ from planner.lifecycle.failures import (
 )
 from planner.lifecycle.field_factor import field_factor
 from planner.lifecycle.spec import Run
+from planner.operators.expert_load import PLACEMENTS, dropped_share, given_shares, read_histogram, zipf_shares
 from planner.operators.routing import job_load
 from planner.prices.ownership import constants
 from planner.prices.price import gpu_hours
@@ -148,7 +148,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     spec = run if isinstance(run, Run) else Run.build({} if run is None else run, "run")
     require_answerable("run", spec)
     if answer.num_steps is None:
-        raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps.")
+        raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps (--tokens 100B).")
     if answer.price is not None and answer.price.term == "spot" and spec.preemption_mtbf_s is None:
         raise PlannerError(
             "run.preemption_mtbf_s is missing: spot nodes are taken away; give the mean seconds between preemptions of one node, "

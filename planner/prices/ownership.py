@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import math
+import statistics
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Annotated, Any
@@ -22,6 +23,9 @@ PURCHASES = FOLDER / "prices" / "purchase.csv"
 YEAR_S = 365.25 * 86400.0
 JOULES_PER_KWH = 3.6e6
 
+PURCHASE_SPREAD = 0.15
+"""Standard deviation of the logarithm of a purchase price where fewer than two quotes say. Assumed."""
+
 RECENT_DAYS = 550
 """How far back quotes for a purchase count beside the newest: one shop's list price is no market."""
 
@@ -35,6 +39,7 @@ class Constants(Spec):
     electricity_usd_per_kwh: Usd
     pue: Annotated[float, Field(ge=1)]
     power_share: Annotated[float, Field(gt=0, le=1)]
+    power_share_spread: Annotated[float, Field(ge=0, lt=1)]
     server_power_over_tdp: Positive
     server_cost_over_card: Positive
     interconnect_share: Annotated[float, Field(ge=0, lt=1)]
@@ -131,6 +136,15 @@ def find_purchase(accelerator: str) -> Purchase:
     return sorted(recent, key=lambda p: p.usd_per_gpu)[(len(recent) - 1) // 2]
 
 
+def purchase_spread(accelerator: str) -> float:
+    """Standard deviation of the logarithm of purchase prices, of quotes that cover the same."""
+    for covers in ("server", "card"):
+        logs = [math.log(p.usd_per_gpu) for p in purchases() if p.accelerator == accelerator and p.covers == covers]
+        if len(logs) > 1:
+            return max(statistics.stdev(logs), PURCHASE_SPREAD)
+    return PURCHASE_SPREAD
+
+
 @dataclass(frozen=True, kw_only=True)
 class OwnedGpu:
     """What one owned GPU costs. ``usd_per_gpu_hour`` is per hour of use, the sum of its parts; ``break_even_*`` against a rent.
@@ -155,6 +169,16 @@ class OwnedGpu:
     rent_usd_per_gpu_hour: float | None
     break_even_utilisation: float | None
     break_even_gpu_hours: float | None
+
+    def log_spread(self, purchase: float, power: float) -> float:
+        """Standard deviation of the logarithm of ``usd_per_gpu_hour``, from those of the purchase and of the power.
+
+        To first order, each by its share of the cost: capital and maintenance grow with the purchase, energy with the power;
+        the room is paid for rated power.
+        """
+        bought = self.capital_usd_per_gpu_hour + self.maintenance_usd_per_gpu_hour
+        drawn = self.energy_usd_per_gpu_hour + self.idle_energy_usd_per_gpu_hour
+        return math.hypot(purchase * bought, power * drawn) / self.usd_per_gpu_hour
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""

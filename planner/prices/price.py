@@ -162,11 +162,16 @@ def cost_usd(hours: Number, price: Price) -> Number:
 PriceLike = Price | float | Mapping[str, Any]
 
 
+def price_amount(price: Price) -> str:
+    """Dollars of a GPU-hour with their interval: "$2.79 (1.43 to 5.44)"."""
+    lower, upper = price.interval_usd_per_gpu_hour
+    between = "" if lower == upper else Message(" ({0:.2f} to {1:.2f})", lower, upper)
+    return Message("${0:.2f}{1}", price.usd_per_gpu_hour, between)
+
+
 def price_text(price: Price, today: datetime.date) -> str:
     """A price in one line with its interval, marked when it is older than 90 days, or may be."""
     mark = price.staleness(today)
-    lower, upper = price.interval_usd_per_gpu_hour
-    between = "" if lower == upper else Message(" ({0:.2f} to {1:.2f})", lower, upper)
     found = Message(", {0}", price.basis) if price.basis else ""
     stale = Message(" ({0})", mark) if mark else ""
-    return Message("${0:.2f}{1} {2}{3}{4}", price.usd_per_gpu_hour, between, price.describe(), found, stale)
+    return Message("{0} {1}{2}{3}", price_amount(price), price.describe(), found, stale)

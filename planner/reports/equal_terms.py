@@ -9,14 +9,13 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.prices.price import price_text
 from planner.reports.line import Line
 from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plans import over_text
 from planner.reports.plots import COLOURS
+from planner.reports.quotes import price_cells, price_lines
 from planner.reports.text import count, dollars, span
 from planner.studies.equal_terms import Side, law_notes
 from planner.studies.scaling_law import DENSE, optimal, predicted_loss
@@ -34,7 +33,6 @@ TERM_NAMES = {
 
 def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
     """One column per case on the common terms."""
-    today = clock.today()
     table = Table(title=Message(TERM_NAMES[at], title), title_justify="left", title_style="bold", pad_edge=False)
     table.add_column("", no_wrap=True)
     for side in sides:
@@ -48,7 +46,7 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
         "training flops": [f"{s.training_flops:.3g}" for s in sides],
         "days (90 %)": [span(s.days, lambda v: f"{v:,.1f}") for s in sides],
         "GPU-hours (90 %)": [span(s.gpu_hours, lambda v: f"{v:,.0f}") for s in sides],
-        "price per GPU-hour": ["-" if s.price is None else price_text(s.price, today) for s in sides],
+        "price per GPU-hour": price_cells([s.price for s in sides]),
         "cost (90 %)": ["no price" if s.cost_usd is None else span(s.cost_usd, dollars) for s in sides],
         "best dense model for these flops (assumed)": [_optimal(s) for s in sides],
         "predicted loss, nats per token (assumed)": ["-" if s.loss is None else f"{s.loss:.4f}" for s in sides],
@@ -59,6 +57,7 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
         table.add_row(name, *values)
     lines = [Line(over_text(side.label, sides[0].label, side.over_first)) for side in sides[1:]]
     lines += [Line(note) for side in sides for note in side.notes]
+    lines += price_lines([side.label for side in sides], [side.price for side in sides])
     return Group(table, *lines, *(Line(note, style="dim") for note in law_notes()))
 
 

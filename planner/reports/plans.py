@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from planner.common import clock
 from planner.common.message import Message, join_messages
 from planner.common.units import GB, GIB, HOUR_S, TERA
-from planner.evidence.measured_runs import Refusal
-from planner.evidence.predictions import GroupError, Verdict
 from planner.hardware.cluster import Accelerator, Node
 from planner.model.architecture import Model
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
@@ -21,13 +18,17 @@ from planner.operators.row import Row
 from planner.performance.memory import KINDS
 from planner.performance.risk import chance
 from planner.performance.step_time import PARTS
-from planner.prices.price import price_text
 from planner.reports.line import Line
+from planner.reports.quotes import price_cells, price_lines
 from planner.reports.text import count, dollars, gib, seconds_like, seconds_of, span
 from planner.scenarios.scenario import Outlook
 from planner.training.difference import ratios
 from planner.training.plan import Plan
 from planner.uncertainty.ratio import Ratio
+
+if TYPE_CHECKING:
+    from planner.evidence.measured_runs import Refusal
+    from planner.evidence.predictions import GroupError, Verdict
 
 STATE_KINDS = ("parameters", "gradients", "optimizer")
 PART_NAMES = {
@@ -88,7 +89,7 @@ def plans_table(title: str, labels: Sequence[str], plans: Sequence[Plan], outloo
         more(table, row, plans)
     if any(o.run is not None for o in outlooks):
         _budget_rows(table, row, outlooks)
-    return table
+    return Group(table, *price_lines(labels, [p.price for p in plans]))
 
 
 RowOf = Callable[[str, Sequence[RenderableType]], None]
@@ -161,7 +162,7 @@ def _whole_run_rows(table: Table, row: RowOf, plans: Sequence[Plan]) -> None:
     show = seconds_like(p.run_s for p in plans)
     row("  run time", [show(p.run_s) for p in plans])
     row("  GPU-hours", [f"{p.gpu_hours:,.1f}" if p.gpu_hours is not None else "-" for p in plans])
-    row("  price per GPU-hour", [quote_text(p) for p in plans])
+    row("  price per GPU-hour", price_cells([p.price for p in plans], "no quote"))
     row("  cost", [Line(dollars(p.cost_usd) if p.gpu_hours is not None else "-", style="bold") for p in plans])
     if any(p.cost_usd is not None for p in plans):
         row("  90 % interval", [_between(p, "cost_usd", dollars) for p in plans])
@@ -197,14 +198,6 @@ def _batch(plan: Plan) -> str:
 def _part(plan: Plan, part: str, show: Callable[[float], str]) -> str:
     value = plan.step_parts_s[part]
     return f"{show(value)} ({value / plan.step_time_s:.0%})" if value > 0 else "-"
-
-
-def quote_text(plan: Plan) -> str:
-    """The quote behind a plan's dollars, or that there is none."""
-    price = plan.price
-    if price is None:
-        return "no quote"
-    return price_text(price, clock.today())
 
 
 def plan_notes(labels: Sequence[str], plans: Sequence[Plan], *, explain: bool = True) -> RenderableType:

@@ -8,10 +8,9 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from planner.common import clock
 from planner.common.message import Message, join_messages
-from planner.prices.price import price_text
 from planner.reports.line import Line
+from planner.reports.quotes import price_cells, price_lines
 from planner.reports.text import count, gib, seconds_like
 from planner.serving.deployment import Deployment
 from planner.serving.memory import KINDS
@@ -39,8 +38,8 @@ def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[D
     table.add_section()
     _load_rows(row)
     table.add_section()
-    today = clock.today()
-    row("price per GPU-hour", lambda d: "no price" if d.price is None else price_text(d.price, today))
+    prices = [d.price for d in deployments]
+    table.add_row("price per GPU-hour", *price_cells(prices, "no price"))
     for name, title in DOLLARS.items():
         row(title, lambda d, name=name: _expense(d, name, _dollars))  # type: ignore[misc]
     row("per request", lambda d: _expense(d, "usd_per_request", lambda v: f"${v:.6f}"))
@@ -48,7 +47,7 @@ def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[D
     row("per output token", lambda d: _expense(d, "joules_per_token", lambda v: f"{v:.3g} J"))
     for name, title in DOLLARS.items():
         row(Message("at capacity, {0}", Message(title)), lambda d, name=name: _expense(d, name, _dollars, "at_capacity"))  # type: ignore[misc]
-    return Group(table, *notes(labels, deployments))
+    return Group(table, *price_lines(labels, prices), *notes(labels, deployments))
 
 
 DOLLARS = {

@@ -12,7 +12,7 @@ from planner.common.units import GB, GIB
 from planner.performance.memory import KINDS
 from planner.performance.risk import chance
 from planner.reports.line import Line
-from planner.reports.plans import quote_text
+from planner.reports.quotes import price_cells, price_lines
 from planner.reports.text import count, dollars, gib, seconds_of
 from planner.studies.tuning_methods import MemoryCell, Tuning
 from planner.studies.what_if import Derived
@@ -65,12 +65,14 @@ def tuning_table(title: str, found: Sequence[Tuning]) -> RenderableType:
         ("tokens/s", lambda t: _between(t.plan.intervals["tokens_per_s"], lambda x: f"{x:,.0f}")),
         ("whole run", lambda t: _maybe(t.plan.intervals.get("run_s"), run)),
         ("cost", lambda t: _maybe(t.plan.intervals.get("cost_usd"), dollars)),
-        ("price per GPU-hour", lambda t: quote_text(t.plan)),
     ]
     for name, cell in rows:
         table.add_row(name, *(cell(t) for t in found))
+    prices = [t.plan.price for t in found]
+    table.add_row("price per GPU-hour", *price_cells(prices, "no quote"))
+    quotes = price_lines([t.method for t in found], prices)
     notes = dict.fromkeys(Message("{0}: {1}", t.method, note) for t in found for note in (*t.plan.reasons, *t.plan.notes))
-    return Group(table, *(Line(note, style="dim") for note in notes))
+    return Group(table, *quotes, *(Line(note, style="dim") for note in notes))
 
 
 def _between(found: Interval, show: Callable[[float], str]) -> str:

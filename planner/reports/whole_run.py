@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from planner.common import clock
 from planner.common.message import Message, join_messages
 from planner.common.units import DAY_S, GB, HOUR_S
 from planner.lifecycle.bill import ITEMS, Bill
 from planner.lifecycle.sensitivity import Swing
 from planner.lifecycle.simulation import CAUSES, WholeRun
 from planner.prices.currency import ExchangeRate
-from planner.prices.price import Price, price_text
+from planner.prices.price import Price
 from planner.reports.line import Line
+from planner.reports.quotes import price_cells, price_lines
 from planner.reports.text import dollars, seconds_like, seconds_of, span
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval
@@ -102,12 +102,13 @@ def run_table(
         _bill_rows(table, head, bills)
         if rate is not None and rate.currency != "USD":
             _in_currency(table, bills, rate)
-    return Group(table, *_notes(labels, runs, bills))
+    quotes = price_lines(labels, [None if b is None else b.price for b in bills])
+    return Group(table, *quotes, *_notes(labels, runs, bills))
 
 
 def _bill_rows(table: Table, head, bills: Sequence[Bill | None]) -> None:  # type: ignore[no-untyped-def]
     head("bill")
-    table.add_row("  price per GPU-hour", *["-" if b is None else price_text(b.price, clock.today()) for b in bills])
+    table.add_row("  price per GPU-hour", *price_cells([None if b is None else b.price for b in bills]))
     table.add_row("  asked elsewhere", *["-" if b is None or b.market is None else _market(b) for b in bills])
     for item in ITEMS:
         if any(b is not None and b.items_usd[item].expected > 0 for b in bills):

@@ -47,7 +47,7 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
         raise PlannerError("model.name = {0!r}: segment memory (Transformer-XL) cannot be served here.", m.name)
     if not m.num_experts:
         for field, least in (("ep", 1), ("expert_offload", 0), ("expert_load", 1), ("expert_zipf", 0)):
-            if getattr(s, field) > least:
+            if (getattr(s, field) or 0) > least:
                 raise PlannerError(
                     "serving.{0} = {1:g}: {2} is dense, it has no experts; leave it out.", field, getattr(s, field), m.name
                 )

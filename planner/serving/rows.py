@@ -557,7 +557,7 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
     m, s = inside.model, setting.serving
     h, f, k = float(m.hidden_size), float(m.expert_ffn_hidden_size or 0) / setting.etp, float(m.top_k)
     lanes = 2.0 if m.gated_ffn else 1.0
-    load = min(s.expert_load, float(s.ep))
+    load = s.rank_load(m.num_experts)
     touched = distinct_experts(m.num_experts, m.top_k, shape.tokens, s.expert_zipf) / s.ep
     touched = np.minimum(touched * load, m.num_experts / s.ep)
     pairs = shape.tokens * k / s.ep * load

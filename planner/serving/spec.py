@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from planner.common.arrays import Number
 from planner.common.message import Message
 from planner.common.spec import Spec
+from planner.operators.expert_load import zipf_load
 from planner.serving.weight_formats import GROUPED, Format, Part
 
 Positive = Annotated[int, Field(gt=0, strict=True)]
@@ -143,8 +144,9 @@ class Serving(Spec):
     prefill_wait_share: Fraction = 0.0  # of a pass's tokens, at which they wait no longer
     speculative: Speculative | None = None
     expert_offload: Fraction = 0.0  # part of the experts in host memory, read over the host link when touched
-    expert_load: Annotated[float, Field(ge=1)] = 1.0  # tokens on the fullest expert rank / mean
+    expert_load: Annotated[float, Field(ge=1)] | None = None  # tokens on the fullest expert rank / mean; None = of expert_zipf
     expert_zipf: Annotated[float, Field(ge=0, le=4)] = 0.0  # exponent of the experts' popularity; 0 = all alike
+    expert_placement: Literal["random", "sorted", "rebalanced"] | None = None  # of popular experts on ranks; None = random
     num_requests: Annotated[int, Field(ge=100, le=5_000_000, strict=True)] = 20_000  # simulated
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
 
@@ -183,7 +185,20 @@ class Serving(Spec):
                     self.response_cache_s,
                 )
             )
-        if self.expert_load > self.ep:
+        self._check_experts()
+        return self
+
+    def _check_experts(self) -> None:
+        """Raise ValueError for a load that no rank can have, or a placement of experts that are all alike."""
+        if self.expert_placement is not None and (not self.expert_zipf or self.expert_load is not None or self.ep == 1):
+            raise ValueError(
+                Message(
+                    "expert_placement = {0!r} needs expert_zipf above 0, ep above 1 and no expert_load: what is placed are "
+                    "experts of unlike popularity",
+                    self.expert_placement,
+                )
+            )
+        if self.expert_load is not None and self.expert_load > self.ep:
             raise ValueError(
                 Message(
                     "expert_load = {0:g} with ep = {1}: the fullest of {2} expert rank(s) has at most {3} times the "
@@ -194,7 +209,14 @@ class Serving(Spec):
                     self.ep,
                 )
             )
-        return self
+
+    def rank_load(self, num_experts: int) -> float:
+        """Tokens on the fullest of the expert ranks over the mean: given, or of the experts' popularity and placement."""
+        if self.expert_load is not None:
+            return min(self.expert_load, float(self.ep))
+        if not self.expert_zipf or self.ep == 1:
+            return 1.0
+        return zipf_load(self.expert_zipf, num_experts, self.ep, self.expert_placement or "random")
 
     def _check_load(self) -> None:
         """Raise ValueError for two loads at once, or a closed loop of more than the simulation takes."""

@@ -94,7 +94,7 @@ def on_equal_terms(labels: Sequence[str], plans: Sequence[Plan], at: str) -> tup
 def _over(side: Side, reference: Side) -> Side:
     """The side with its time, dollars and memory over the reference's: of step times and memory, at its own tokens.
 
-    At equal loss the tokens are no better known than the laws agree.
+    At equal loss the tokens are no better known than the laws agree, and the first note says what each of them comes to.
     """
     steps = ratios(side.plan, reference.plan)
     known = [tokens / side.tokens for tokens in side.tokens_by_law.values() if tokens is not None]
@@ -105,7 +105,27 @@ def _over(side: Side, reference: Side) -> Side:
         if ours is not None and theirs is not None and ours.expected > 0 and theirs.expected > 0:
             step = steps["step_time_s"]
             found[name] = step.scaled(ours.expected / theirs.expected / step.expected).widened(*spread)
-    return replace(side, over_first=found)
+    notes = (*_law_note(side, reference), *side.notes) if side.tokens_by_law else side.notes
+    return replace(side, over_first=found, notes=notes)
+
+
+def _law_note(side: Side, reference: Side) -> tuple[str, ...]:
+    """What equal loss rests on: dollars (days without prices) and tokens by each law, beside dollars at equal tokens."""
+    priced = side.cost_usd is not None and reference.cost_usd is not None and reference.cost_usd.expected > 0.0
+
+    def over(tokens: float) -> float:
+        other = _side(side.label, side.plan, tokens)
+        if priced and other.cost_usd is not None and reference.cost_usd is not None:
+            return other.cost_usd.expected / reference.cost_usd.expected
+        return other.days.expected / reference.days.expected
+
+    known = {law: tokens for law, tokens in side.tokens_by_law.items() if tokens is not None}
+    words = (Message("{0:.2f} by {1} ({2:,.3g} B tokens)", over(tokens), law, tokens / 1e9) for law, tokens in known.items())
+    never = ", ".join(law for law in side.tokens_by_law if law not in known)
+    of_dollars = "dollars of {0} over {1}: {2:.2f} at equal tokens; at equal loss {3}{4}"
+    of_days = "days of {0} over {1}: {2:.2f} at equal tokens; at equal loss {3}{4}"
+    said = join_messages(", ", words), Message("; never by {0}", never) if never else ""
+    return (Message(of_dollars if priced else of_days, side.label, reference.label, over(reference.tokens), *said),)
 
 
 def _matched(label: str, other: Plan, reference: Side, at: str) -> Side:
@@ -137,9 +157,6 @@ def _by_laws(side: Side, reference: Side) -> Side:
         except PlannerError:
             found[law] = None
     known = {law: tokens / side.tokens for law, tokens in found.items() if tokens is not None}
-    words = join_messages(", ", (Message("{0:,.3g} B by {1}", side.tokens * ratio / 1e9, law) for law, ratio in known.items()))
-    never = ", ".join(law for law in found if law not in known)
-    note = Message("{0}: tokens for the same loss: {1}{2}", side.label, words, Message("; never by {0}", never) if never else "")
     spread = (min(known.values(), default=1.0), max(known.values(), default=1.0))
 
     def widened(interval: Interval) -> Interval:
@@ -152,7 +169,6 @@ def _by_laws(side: Side, reference: Side) -> Side:
         days=widened(side.days),
         gpu_hours=widened(side.gpu_hours),
         cost_usd=cost,
-        notes=(*side.notes, note),
     )
 
 

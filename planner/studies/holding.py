@@ -27,7 +27,7 @@ from planner.hardware.cluster import Cluster
 from planner.lifecycle.bill import MONTH_S
 from planner.lifecycle.failures import Interruptions, expected_losses
 from planner.prices.market import as_price, commitment
-from planner.prices.ownership import YEAR_S, OwnedGpu, Ownership, constants, owned_gpu, power_w_per_gpu, purchases
+from planner.prices.ownership import YEAR_S, OwnedGpu, Ownership, constants, owned_gpu, power_w_per_gpu, purchase_spread
 from planner.prices.price import Price
 from planner.uncertainty.interval import Interval
 
@@ -40,8 +40,6 @@ RESALE_SHARE = 0.5
 RENT_CHANGE_SPREAD = 0.10
 """How far the yearly change of rents may be off, one standard deviation. Assumed: p5.48xlarge fell by 32 % a year in 2023-25,
 other instances not at all."""
-PURCHASE_SPREAD = 0.15
-"""Standard deviation of the logarithm of a purchase price where fewer than two quotes say."""
 SPOT_RECOVERY_S = 900.0
 """Lost with each preemption: work since the last checkpoint, a new node, a restart. Assumed."""
 
@@ -282,15 +280,6 @@ class _Draws:
         self.purchase = np.exp(rng.standard_normal(DRAWS) * spread)
         given = own.rent_change_per_year is not None
         self.change = np.clip(change + (0.0 if given else RENT_CHANGE_SPREAD) * rng.standard_normal(DRAWS), -0.9, 0.9)
-
-
-def purchase_spread(accelerator: str) -> float:
-    """Standard deviation of the logarithm of purchase prices, of quotes that cover the same."""
-    for covers in ("server", "card"):
-        logs = [math.log(p.usd_per_gpu) for p in purchases() if p.accelerator == accelerator and p.covers == covers]
-        if len(logs) > 1:
-            return max(float(np.std(logs, ddof=1)), PURCHASE_SPREAD)
-    return PURCHASE_SPREAD
 
 
 def _break_even(

@@ -9,6 +9,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError, one_of
 from planner.common.message import Message, join_messages
+from planner.common.progress import Progress
 from planner.layout_search.space import allowed, divisors
 from planner.model.catalog import load_model, model_names
 from planner.model.parameters import parameters_total
@@ -26,10 +27,11 @@ MOST = {"model.num_layers": 4096, "job.seq_len": 2**24}
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """At which risk a layout fits, and which unusual layouts are admitted; as in ``planner.plan``."""
+    """At which risk a layout fits, and which unusual layouts are admitted, as in ``planner.plan``; who is told how far it is."""
 
     risk: float = RISK
     allow: tuple[str, ...] = ()
+    tell: Progress = lambda done, size: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +46,22 @@ class Limit:
 
 
 def largest(
-    tables: Mapping[str, Any], field: str, step: int | None = None, *, risk: float = RISK, allow: Iterable[str] = ()
+    tables: Mapping[str, Any],
+    field: str,
+    step: int | None = None,
+    *,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
+    progress: Progress | None = None,
 ) -> Limit:
     """The largest value of ``field`` with which the case of ``tables`` fits, on its layout, or on any where it has none.
 
     ``model`` walks the catalog by parameters. Layers and sequence grow in multiples of ``step`` (by default what the layout
     divides them by) and are found by halving: memory grows with both. Micro-batches are the divisors of a rank's batch.
-    It fits when its probability to is 1 - ``risk`` or more. Raises PlannerError when nothing fits.
+    It fits when its probability to is 1 - ``risk`` or more. ``progress`` is told (values tried, of how many at most). Raises
+    PlannerError when nothing fits.
     """
-    ask = Ask(risk=check_risk(risk), allow=tuple(sorted(allowed(allow))))
+    ask = Ask(risk=check_risk(risk), allow=tuple(sorted(allowed(allow))), tell=progress or (lambda done, size: None))
     if field not in FIELDS:
         raise PlannerError("limit {0!r}: {1}.", field, one_of(field, FIELDS))
     if step is not None and (step < 1 or field not in MOST):
@@ -82,7 +91,8 @@ def _rank_batch(tables: Mapping[str, Any], layout: Layout) -> int:
 def _scanned(tables: Mapping[str, Any], field: str, values: list[Any], ask: Ask) -> Limit:
     """The last of ``values`` that fits; those after it do not, or cannot be."""
     following, reason = None, "no larger one is in the list"
-    for value in reversed(values):
+    for tried, value in enumerate(reversed(values)):
+        ask.tell(tried, len(values))
         answer, why = attempt(tables, {field: value}, ask)
         if answer is not None:
             return Limit(field=field, value=value, plan=answer, next_value=following, reason=reason)
@@ -92,9 +102,11 @@ def _scanned(tables: Mapping[str, Any], field: str, values: list[Any], ask: Ask)
 
 def _halved(tables: Mapping[str, Any], field: str, width: int, most: int, ask: Ask) -> Limit:
     """The largest multiple of ``width`` up to ``most`` times it that fits, found by doubling, then halving."""
-    low, high, best, reason = 0, 1, None, ""
+    low, high, best, reason, tried = 0, 1, None, "", 0
     while True:
+        ask.tell(tried, 2 * most.bit_length())
         answer, why = attempt(tables, {field: high * width}, ask)
+        tried += 1
         if answer is None:
             reason = why
             break
@@ -104,6 +116,8 @@ def _halved(tables: Mapping[str, Any], field: str, width: int, most: int, ask: A
         high = min(2 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
+        ask.tell(tried, tried + (high - low - 1).bit_length())
+        tried += 1
         answer, why = attempt(tables, {field: middle * width}, ask)
         if answer is None:
             high, reason = middle, why

@@ -22,8 +22,8 @@ FITS, TIGHT, OVER, IMPOSSIBLE = "#177245", "#f0c24b", "#b3261e", "#c8cdd2"
 """Of verdicts, and of nothing else."""
 INK = "currentColor"
 """Of labels and lines: the text's colour, on the light and on the dark page."""
-CASES = ("#7048c8", "#c2570c", "#0f8a7e", "#b03a78", "#7a5c3e", "#4f6272")
-"""Of configurations."""
+CASES = ("#7d57d1", "#c2570c", "#0f8a7e", "#c0508a", "#8a6c4c", "#627788")
+"""Of configurations: lines and points, 3:1 and more on the light and on the dark page."""
 KINDS = ("#3f6fb5", "#86aede", "#5b4fa0", "#d98032", "#efbf8d", "#4f9d94", "#b7b0c9", "#87909a")
 """Of what memory is used for, in the order of ``performance.memory.KINDS``."""
 PARTS = (
@@ -40,8 +40,8 @@ PARTS = (
     "#6d7780",
 )
 """Of what a step consists of, in the order of ``performance.step_time.PARTS``."""
-GROUPS = ("#3a53a4", "#d07a1f", "#1d8f6d", "#a13d63", "#7a6bc9", "#7d6a1e", "#4aa0b8", "#7b8791", "#c65fb0", "#4f7f2a")
-"""Of groups that a chart tells apart."""
+GROUPS = ("#5571cc", "#d07a1f", "#1d8f6d", "#b8506f", "#7a6bc9", "#7d6a1e", "#4199b2", "#7b8791", "#c65fb0", "#4f7f2a")
+"""Of groups that a chart tells apart: as well."""
 TEXT = 12
 """Pixels of the smallest text."""
 COLUMNS: Any = alt.ExprRef("width < 450 ? 2 : 4")
@@ -288,7 +288,7 @@ def cost_time_spec(lang: str, labels: tuple[str, ...], priced: bool) -> Spec:
     points = base.mark_point(filled=True, opacity=1).encode(
         size=alt.Size("now:N", legend=None, scale=alt.Scale(domain=[False, True], range=[50, 170])), tooltip=tips
     )
-    names = base.mark_text(dy=-14, dx=14, aria=False).encode(text="gpus_text:N", color=alt.value(INK))
+    names = base.mark_text(align="left", dy=-11, dx=6, aria=False).encode(text="gpus_text:N", color=alt.value(INK))
     return _spec(alt.layer(line, span, wide, points, names), 300)
 
 

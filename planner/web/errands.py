@@ -50,8 +50,7 @@ def sweep(tell: Tell, question: SweepQuestion) -> Any:
 
 def limit(tell: Tell, tables: Mapping[str, Any], field: str) -> Any:
     """The largest value of a field that fits."""
-    del tell
-    return largest(tables, field)
+    return largest(tables, field, progress=tell)
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ TASKS = {
     "a whole run": ("run", "llama4-style-moe", "--set", "run.expert_zipf=0.1"),
     "tuning": ("tune", "qwen-7b", "--on", "a100-80gb", "--samples", "100k", "--methods", "lora"),
     "a comparison": ("compare", "chatlaw2-moe", "--set", "layout.micro_batch_size=1"),
+    "models side by side": ("compare", "mixtral-8x7b", "llama-2-13b", "--on", "32xh100", "--tokens", "100B", "--at", "loss"),
     "hardware": ("hardware", "show", "h100-sxm5-80gb"),
     "scenarios": ("scenarios", "list"),
 }

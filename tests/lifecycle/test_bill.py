@@ -95,6 +95,19 @@ def test_money_has_date_source_interval_and_says_when_it_is_stale(result: WholeR
     assert "stale" in Bill.to_dict(bill)["price"]
 
 
+def test_energy_and_owning_are_as_uncertain_as_power_and_purchase_unless_they_are_given(result: WholeRun) -> None:
+    hours, own = result.gpu_hours, Ownership.build({"purchase_usd_per_gpu": 30_000}, "own")
+    wide, known = bill_of(result, {"own": Ownership()}, TODAY), bill_of(result, {"power_w_per_gpu": 600.0, "own": own}, TODAY)
+    assert known.energy_kwh.lower / known.energy_kwh.expected == pytest.approx(hours.lower / hours.expected)
+    assert wide.energy_kwh.upper / wide.energy_kwh.expected > hours.upper / hours.expected
+    assert wide.owned_usd is not None
+    assert known.owned_usd is not None
+    assert known.owned_usd.upper / known.owned_usd.expected == pytest.approx(hours.upper / hours.expected)
+    assert wide.owned_usd.upper / wide.owned_usd.expected > known.owned_usd.upper / known.owned_usd.expected
+    share = energy_kwh(1.0, constants().power_share * 10_200 / 8) * math.exp(1.645 * constants().power_share_spread)
+    assert share > energy_kwh(1.0, 8_400 / 8)  # the most of an 8 x H100 node: Latif et al. 2024, arXiv 2412.08602
+
+
 def test_a_million_vectors_of_claim_c07() -> None:
     assert embedding_bytes(1e6, 768) == 3.072e9
     assert embedding_bytes(1e6, 768, "int8") == 0.768e9

@@ -14,16 +14,6 @@ from hypothesis import strategies as st
 
 import planner
 from planner.common.errors import PlannerError
-from planner.lifecycle.expert_load import (
-    PLACEMENTS,
-    dropped_share,
-    expert_load,
-    given_shares,
-    mixed_shares,
-    placed_load,
-    read_histogram,
-    zipf_shares,
-)
 from planner.lifecycle.failures import (
     Interruptions,
     Losses,
@@ -38,6 +28,16 @@ from planner.lifecycle.failures import (
 from planner.lifecycle.field_factor import field_factor
 from planner.lifecycle.simulation import CAUSES, checkpoint_bytes, expected_run, straggler_factor
 from planner.lifecycle.spec import MEAN_TIMES, Run
+from planner.operators.expert_load import (
+    PLACEMENTS,
+    dropped_share,
+    expert_load,
+    given_shares,
+    mixed_shares,
+    placed_load,
+    read_histogram,
+    zipf_shares,
+)
 from planner.prices.price import Price
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,6 +188,20 @@ def test_a_context_beyond_the_models_is_a_warning_that_names_the_field() -> None
     answer = serve(model="llama-2-7b", cluster=H100, serving={"prompt": 8000, "output": 64})
     assert answer.fits
     assert any("model.context_length = 4096" in warning for warning in answer.warnings)
+
+
+def test_popular_experts_cost_what_their_placement_makes_of_the_fullest_rank() -> None:
+    usual = {"prompt": 256, "output": 64, "batch": 256, "ep": 8, "tp": 8}
+
+    def tpot(**changes: Any) -> float:
+        return serve(model="qwen3-30b-a3b", cluster="dgx-h100", serving={**usual, **changes}).tpot_s or 0.0
+
+    placed = {name: tpot(expert_zipf=0.5, expert_placement=name) for name in ("rebalanced", "random", "sorted")}
+    assert placed["rebalanced"] < placed["random"] == tpot(expert_zipf=0.5) < placed["sorted"]
+    fullest = sum(i**-0.5 for i in range(1, 17)) / sum(i**-0.5 for i in range(1, 129)) * 8  # 16 of 128 experts on a rank
+    assert tpot(expert_zipf=0.5, expert_load=fullest) == pytest.approx(placed["sorted"])
+    with pytest.raises(PlannerError, match="expert_placement = 'sorted' needs expert_zipf"):
+        tpot(expert_placement="sorted")
 
 
 def test_a_load_above_the_number_of_expert_ranks_is_refused_and_one_below_counts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def test_equal_loss_says_what_every_law_asks_for() -> None:
     asked = [tokens for tokens in side.tokens_by_law.values() if tokens is not None]
     assert min(asked) < max(asked)
     assert side.gpu_hours.upper / side.gpu_hours.lower > max(asked) / min(asked)
-    assert any("by besiroglu-2024" in note for note in side.notes)
+    ratio = float(re.search(r"([\d.]+) at equal tokens", side.notes[0])[1])  # type: ignore[index]
+    by_law = [float(x) for x in re.findall(r"([\d.]+) by ", side.notes[0])]
+    assert by_law == pytest.approx([ratio * tokens / sides[0].tokens for tokens in asked], abs=0.006)
 
 
 TABLE_4 = {  # Ludziejewski et al. 2025, table 4: E -> m, mu, n, nu

@@ -214,7 +214,10 @@ def test_sweep_refuses_in_one_paragraph(run: Run, scenario: Any, arguments: list
 @pytest.mark.parametrize("layout", [TABLES["layout"], {"tp": 2, "pp": 2, "zero": 1, "recompute": "full"}])
 def test_the_limit_fits_and_the_next_does_not(field: str, step: int | None, layout: dict[str, Any]) -> None:
     tables = {**TABLES, "layout": layout}
-    found = largest(tables, field, step)
+    told: list[float] = []
+    found = largest(tables, field, step, progress=lambda done, size: told.append(done / size))
+    assert told == sorted(told)
+    assert told[-1] < 1.0
     assert isinstance(found.value, int)
     assert plan_with(tables, {field: found.value}).recommended
     if found.next_value is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import message_templates as source
 import pydantic
 import pytest
+from places import ROOT
 from streamlit.testing.v1 import AppTest
 
 from planner import plan
@@ -34,7 +36,7 @@ from planner.web.pages import calibrate, evidence
 from planner.web.text import speaking, words
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-OTHERS = ("python", "composed", *translation.WORDS)
+OTHERS = ("python", "composed", "scenarios", *translation.WORDS)
 """Tables of texts that are not in our source."""
 JOB: dict[str, Any] = {"seq_len": 2048, "global_batch_size": 32}
 CLUSTER: dict[str, Any] = {"node": "dgx-a100-80gb", "num_gpus": 8}
@@ -64,6 +66,15 @@ def test_no_translation_is_of_a_message_that_is_gone() -> None:
     known = {*in_source(), *(text for path in source.modules() for text in source.texts_in(path))}
     stale = sorted(json.dumps(text) for text in translated() if text not in known)
     assert not stale, "REMOVE from planner/common/messages.zh.toml:\n" + "\n".join(stale)
+
+
+def test_titles_and_labels_of_shipped_scenarios_speak_chinese_and_none_is_stale() -> None:
+    files = [tomllib.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "scenarios").rglob("*.toml")]
+    named = {case["label"] for file in files for case in (file, *file.get("compare", ())) if "label" in case}
+    named |= {file["title"] for file in files}
+    english = {text for text in named if len(re.findall(r"\b[a-z]{2,}\b", text)) > 1}
+    assert [text for text in sorted(english) if not CHINESE.search(translation.translated_label(text, "zh"))] == []
+    assert sorted(set(translation.tables()["scenarios"]) - named) == []
 
 
 def test_no_message_is_translated_twice() -> None:

@@ -201,6 +201,13 @@ def test_text_on_every_colour_can_be_read(colour):
     assert charts.contrast(charts.ink_on(colour), colour) >= 4.5
 
 
+@pytest.mark.parametrize("colour", [*charts.CASES, *charts.GROUPS])
+def test_lines_and_points_stand_out_from_both_pages(colour):
+    """WCAG 2.2, 1.4.11: what is not text at least 3:1 against what is beside it."""
+    theme = tomllib.loads((ROOT / "planner" / "web" / ".streamlit" / "config.toml").read_text(encoding="utf-8"))["theme"]
+    assert all(charts.contrast(colour, theme[look]["backgroundColor"]) >= 3.0 for look in ("light", "dark"))
+
+
 # ---- what must not come from the web
 
 

@@ -76,8 +76,9 @@ def _wait(key: str) -> None:
     if task is None or task.finished:
         st.rerun(scope="app")
         return
-    before = background.place(task)
-    st.progress(0.0, text=t("search.waiting", place=before) if before else t("explore.working"))
+    before, share = background.place(task), min(task.done / max(task.size, 1), 1.0)
+    words = t("explore.progress", done=f"{task.done:,}", size=f"{task.size:,}") if task.size > 1 else t("explore.working")
+    st.progress(share, text=t("search.waiting", place=before) if before else words)
 
 
 def _sweep(scenario: state.Scenario) -> None:

@@ -15,7 +15,7 @@ from planner.common.units import GIB
 from planner.export.servers import SERVERS, export_deployment
 from planner.layout_search.space import divisors
 from planner.performance.risk import chance
-from planner.scenarios.quick import SERVING
+from planner.scenarios.quick_serving import SERVING
 from planner.serving import FORMATS, Deployment, engine_names, load_engine, serve
 from planner.serving.curves import curve, load_curve
 from planner.serving.engine import engine_family
@@ -63,6 +63,8 @@ RATES = [
     500.0,
 ]
 LENGTHS = [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072]
+POPULARITY = [0.0, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0]
+PLACED = ("random", "rebalanced", "sorted")
 QUANTILES = ("p50", "p95", "p99")
 
 
@@ -136,12 +138,33 @@ def _controls(case: int, tables: state.Tables) -> None:
         controls.slider(case, "serving", "pp", t("in.pp"), cut, given.get("pp", 1), tag=tag, before=lambda: _replicas(tables))
         controls.slider(case, "serving", "dp", t("serving.replicas"), cut, given.get("dp", 1), tag=tag)
         experts = [d for d in divisors(model.num_experts) if d <= gpus] if model and model.num_experts else [1]
-        controls.slider(case, "serving", "ep", t("in.ep"), experts, given.get("ep", 1), tag=tag)
+        controls.slider(case, "serving", "ep", t("in.ep"), experts, given.get("ep", 1), tag=tag, before=lambda: _unplaced(tables))
+        if given.get("ep", 1) > 1 and "expert_load" not in given:
+            _popularity(case, tables)
     with right:
         _mode(case, given)
         for name in ("prompt", "output"):
             if isinstance(given.get(name), int):
                 controls.slider(case, "serving", name, t(f"serving.{name}"), LENGTHS, given[name])
+
+
+def _popularity(case: int, tables: state.Tables) -> None:
+    """How unlike the experts are in decoding, and how those that are asked for most come to ranks."""
+    given = tables["serving"]
+    zipf = given.get("expert_zipf", 0.0)
+    label = t("serving.expert_zipf")
+    helped = t("serving.expert_zipf_help")
+    controls.slider(case, "serving", "expert_zipf", label, POPULARITY, zipf, before=lambda: _unplaced(tables), help=helped)
+    if zipf > 0:
+        placed = given.get("expert_placement", PLACED[0])
+        controls.choice(
+            case, "serving", "expert_placement", t("serving.placement"), PLACED, placed, lambda v: t(f"serving.placed_{v}")
+        )
+
+
+def _unplaced(tables: state.Tables) -> None:
+    """Other experts on other ranks: their placement is the usual one again."""
+    tables["serving"].pop("expert_placement", None)
 
 
 def _replicas(tables: state.Tables) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,12 @@ PLACEMENTS: dict[str, Callable[[Array, int], float]] = {
     "rebalanced": rebalanced_load,
 }
 """What a placement of experts makes of the fullest rank."""
+
+
+@cache
+def zipf_load(exponent: float, num_experts: int, ep: int, placement: str) -> float:
+    """Tokens on the fullest of ``ep`` ranks over the mean, of experts whose popularity follows Zipf's law."""
+    return PLACEMENTS[placement](zipf_shares(exponent, num_experts), ep)
 
 
 def dropped_share(shares: Array, capacity_factor: float) -> float:
