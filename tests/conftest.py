@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from command_line import GOOD, Run
+from places import SLOWEST
 
 from doctools import AS_OF
 from planner.audit.verdicts import Judgement, Reading, audit_articles
@@ -19,16 +20,6 @@ from planner.cli.main import main
 from planner.common import clock
 from planner.common.translation import speak
 from planner.prices.price import load_prices
-
-SLOWEST = (
-    "tests/web/test_web_browser.py",
-    "tests/calibration/test_calibration.py",
-    "tests/layout_search/test_search.py",
-    "tests/test_notebooks.py",
-    "tests/layout_search/test_layout_grid.py",
-    "tests/evidence/test_published_runs.py",
-)
-"""Files that take half a minute and more: each goes to one worker, and no other should wait for it at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

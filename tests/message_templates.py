@@ -98,6 +98,7 @@ REACHABLE = (
     "scenarios/fields",
     "scenarios/picked",
     "scenarios/quick",
+    "scenarios/quick_serving",
     "scenarios/scenario",
     "scenarios/serving",
     "scenarios/shipped",

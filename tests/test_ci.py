@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from places import ROOT, SLOWEST
 
-SCRIPT = Path(__file__).parent.parent / ".ci" / "run"
+SCRIPT = ROOT / ".ci" / "run"
 
 
 def ci(
@@ -20,7 +21,7 @@ def ci(
     programs = folder / "bin"
     programs.mkdir()
     (programs / "dirname").symlink_to(str(shutil.which("dirname")))
-    stubs = {"id": f"echo {0 if root else 1000}", "make": f"echo started > {folder}/started"}
+    stubs = {"id": f"echo {0 if root else 1000}", "make": f'[ "$1" != tests ] || echo started > {folder}/started'}
     stubs |= {"chromedriver": "exit 0"} if driver else {}
     stubs |= {"apt-get": f"exit {apt}"} if apt is not None else {}
     for name, text in stubs.items():
@@ -61,3 +62,8 @@ def test_skipping_the_browser_is_said(how: dict[str, object], words: str, tmp_pa
 @pytest.mark.parametrize("driver", [True, False])
 def test_with_a_browser_nothing_is_said(driver: bool, tmp_path: Path) -> None:
     assert ci(tmp_path, driver=driver) == (0, "", True)
+
+
+def test_the_slowest_files_are_there_and_handed_out_first() -> None:
+    assert all((ROOT / name).is_file() for name in SLOWEST)
+    assert "--no-loadscope-reorder" in (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -92,7 +92,8 @@ class Served:
             )
         from planner.hardware.asked import cluster_table
         from planner.model.catalog import model_names
-        from planner.scenarios.quick import changed_tables, parse_changes, quick_serving
+        from planner.scenarios.quick import changed_tables, parse_changes
+        from planner.scenarios.quick_serving import quick_serving
         from planner.scenarios.serving import ServingCase, ServingScenario, read_serving_scenario
 
         own = {f"serving.{name}": value for name, value in self.serving().items()}

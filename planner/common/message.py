@@ -39,11 +39,14 @@ def _shown(value: Any, conversion: str, form: str) -> str:
         value = str(value)
     if isinstance(value, Message) and not conversion and not form:
         return value
-    if conversion == "r" or isinstance(value, list | tuple | dict | set | frozenset):
-        return format(shown_value(value, None), form)
+    several = isinstance(value, list | tuple | dict | set | frozenset)
+    if conversion == "r" or several:
+        return format(shown_value(value, LONGEST_LIST if conversion and several else None), form)
     return format(value, form) if not _is_endless(value) else shown_value(value)
 
 
+LONGEST_LIST = 120
+"""Characters of a list or table that a message quotes."""
 LONGEST_SHOWN = 80
 """Characters of a value that a message repeats."""
 

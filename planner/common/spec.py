@@ -38,7 +38,8 @@ class Spec(BaseModel):
     the field's name, so that formulas see numbers and reports see sources.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True, defer_build=True)
+    # no defer_build: two threads that use a model first would see its parent's validator (pydantic 11849, mended in 2.14)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
     provenance: dict[str, Provenance] = Field(default_factory=dict, repr=False)
 

@@ -74,9 +74,12 @@ class SearchQuestion:
     others: tuple[tuple[tuple[Setup, ...], tuple[str, ...]], ...] = ()
     is_wide: bool = False  # every unusual layout was admitted because no usual one fits
 
-    def widened(self) -> SearchQuestion:
-        """The same question with every unusual layout admitted."""
-        return replace(self, is_wide=True, setups=tuple(replace(s, grid=replace(s.grid, allow=EVERYTHING)) for s in self.setups))
+    def widened(self) -> Iterator[SearchQuestion]:
+        """The same question with what moves to the host admitted, which people do take, then with every unusual layout."""
+        for more in (frozenset(("offload",)), EVERYTHING):
+            setups = tuple(replace(s, grid=replace(s.grid, allow=s.grid.allow | more)) for s in self.setups)
+            if any(new.grid.allow != old.grid.allow for new, old in zip(setups, self.setups, strict=True)):
+                yield replace(self, is_wide=True, setups=setups)
 
     def elsewhere(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups."""

@@ -18,7 +18,6 @@ from planner.layout_search.found import NO_HOST_MEMORY, NO_MEMORY, TOO_DEAR, TOO
 from planner.layout_search.question import MAX_LAYOUTS, SearchQuestion
 from planner.layout_search.ranking import NOISE, NUM_GROUPS, Rows, complexity, joined, no_rows, pruned, steps_of
 from planner.layout_search.result import SearchResult
-from planner.layout_search.space import EVERYTHING
 from planner.performance.risk import RISK
 from planner.prices.market import run_usd
 from planner.prices.price import cost_usd, gpu_hours
@@ -59,8 +58,8 @@ def run_search(q: SearchQuestion, progress: Progress | None = None) -> SearchRes
 
 
 def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
-    """The usual layouts, and where none of them fits at the accepted risk, everything that UNUSUAL names too; at last the same of
-    the other setups."""
+    """The usual layouts, and where none of them fits at the accepted risk, what UNUSUAL names too: what moves to the host, then
+    everything; at last the same of the other setups."""
     result = _widest(q, searcher)
     if not result.complete or len(result.found.rows):
         return result
@@ -73,13 +72,12 @@ def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchRes
 
 def _widest(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
     result = searcher(q)
-    if not result.complete or len(result.found.rows) or all(s.grid.allow == EVERYTHING for s in q.setups):
-        return result
-    wider = q.widened()
-    if wider.num_layouts > MAX_LAYOUTS:
-        return result
-    wide = searcher(wider)
-    return wide if len(wide.found.rows) or _likelier(wide.found, result.found) else result
+    for wider in q.widened():
+        if not result.complete or len(result.found.rows) or wider.num_layouts > MAX_LAYOUTS:
+            break
+        wide = searcher(wider)
+        result = wide if len(wide.found.rows) or _likelier(wide.found, result.found) else result
+    return result
 
 
 def _likelier(wide: Found, usual: Found) -> bool:

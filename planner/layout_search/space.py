@@ -25,7 +25,7 @@ from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_total
 from planner.performance.pipeline import Stage, stages
-from planner.workload.adapters import adapter_parameters, saved_parameters, tuned_model
+from planner.workload.adapters import adapter_parameters, check_targets, saved_parameters, tuned_model
 from planner.workload.dispatch import stack_on
 from planner.workload.framework import CORE_ATTENTION, Framework, modules_of
 from planner.workload.job import Job
@@ -199,8 +199,10 @@ class LayoutGrid:
         adapter = self.job.adapter
         trained = parameters_total(self.model)
         if adapter is not None:
+            check_targets(self.model, adapter)
             trained = adapter_parameters(self.model, adapter) + saved_parameters(self.model, adapter)
-        freed = precisions(self.job, self.framework).model_states * trained
+        shards = self.cluster.num_gpus if any(map(self._has, ("zero1", "zero2", "zero3"))) else 1
+        freed = precisions(self.job, self.framework).model_states * trained / shards
         tiny = freed < LEAST_OFFLOADED * self.cluster.accelerator.memory_bytes
         return np.zeros(1) if tiny else self._switch("offload_optimizer")
 

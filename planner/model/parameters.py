@@ -94,6 +94,7 @@ def _gate(m: Model, value: int) -> Iterator[ParameterTensor]:
     """A sigmoid gate on attention's output, one for each head or for each element."""
     width = m.num_heads if m.attention_gate == "head" else value
     yield from _tensor("attention.qkv.gate.weight", m.hidden_size * width, "tensor", m.attention_gate != "none")
+    yield from _tensor("attention.qkv.gate.bias", width, "tensor", m.attention_gate == "query" and m.qkv_bias)
 
 
 def _indexer(m: Model) -> Iterator[ParameterTensor]:

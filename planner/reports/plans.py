@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -11,8 +11,6 @@ from rich.table import Table
 
 from planner.common.message import Message, join_messages
 from planner.common.units import GB, GIB, HOUR_S, TERA
-from planner.evidence.measured_runs import Refusal
-from planner.evidence.predictions import GroupError, Verdict
 from planner.hardware.cluster import Accelerator, Node
 from planner.model.architecture import Model
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
@@ -27,6 +25,10 @@ from planner.scenarios.scenario import Outlook
 from planner.training.difference import ratios
 from planner.training.plan import Plan
 from planner.uncertainty.ratio import Ratio
+
+if TYPE_CHECKING:
+    from planner.evidence.measured_runs import Refusal
+    from planner.evidence.predictions import GroupError, Verdict
 
 STATE_KINDS = ("parameters", "gradients", "optimizer")
 PART_NAMES = {

@@ -16,9 +16,8 @@ from planner.model.architecture import Model
 from planner.model.parameters import parameters_total
 from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
-from planner.scenarios.serving import ServingCase, ServingScenario
 from planner.scenarios.tables import Table, Tables
-from planner.workload.resolve import as_cluster, as_model
+from planner.workload.resolve import as_model
 
 Method = Literal["pretrain", "finetune", "lora", "qlora"]
 TOKENS_PER_STEP = ((1e9, 2**19), (5e9, 2**20), (1e11, 4 * 2**20), (math.inf, 16 * 2**20))
@@ -33,8 +32,6 @@ SEQ_LEN = {"pretrain": 4096, "finetune": 2048, "lora": 2048, "qlora": 2048}
 """Tokens of a sequence where none are given, at most what the model allows; assumed."""
 RANK = 16
 """Rank of adapters where none is given: peft's examples."""
-SERVING = {"engine": "vllm", "weights": "bf16", "prompt": 1024, "output": 256}
-"""What serving is asked where nothing is given: a chat's turn; assumed."""
 
 
 def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], other: Mapping[str, Table]) -> Scenario:
@@ -86,19 +83,6 @@ def _batch(wanted: int, num_gpus: int) -> int:
     if wanted >= num_gpus:
         return -(-wanted // num_gpus) * num_gpus
     return num_gpus // max(n for n in range(1, num_gpus // wanted + 1) if num_gpus % n == 0)
-
-
-def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[ServingScenario, tuple[str, ...]]:
-    """(a serving scenario of a model and a cluster, what was taken as usual in it)."""
-    the_model, cluster = as_model({"name": model}), cluster_table(on)
-    missing = {name: value for name, value in SERVING.items() if name not in given}
-    if the_model.stored_weights or "bf16" not in as_cluster(cluster).accelerator.peak_flops_per_s:
-        missing.pop("weights", None)  # as stored, or the chip's own 16-bit type
-    tables: Tables = {"model": {"name": model}, "cluster": cluster, "serving": {**missing, **given}}
-    case = ServingCase(label=the_model.name, tables=tables, where=f"{model} on {on}")
-    taken = ", ".join(f"{name} = {value}" for name, value in missing.items())
-    notes = (Message("taken as usual, not given: {0}", taken),) if taken else ()
-    return ServingScenario(title=Message("{0}, {1}, on {2}", the_model.name, "serving", on), cases=(case,)), notes
 
 
 def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 from planner.common.units import DAY_S
 from planner.hardware.cluster import accelerator_names
 from planner.prices.price import load_prices
-from planner.scenarios.quick import SERVING, quick_scenario
+from planner.scenarios.quick import quick_scenario
+from planner.scenarios.quick_serving import SERVING
 from planner.studies.ways import Way, Wish
 from planner.web import background, errands, worker
 from planner.web.background import Task

@@ -290,3 +290,13 @@ def test_a_tiny_optimizer_stays_on_the_card() -> None:
     assert not planner.candidates(**asked, job=job).offload_optimizer.any()
     assert planner.candidates(**asked, job={**job, "adapter": {"rank": 256}}).offload_optimizer.any()
     assert planner.candidates(**asked, job={"kind": "finetune", "seq_len": 2048, "global_batch_size": 8}).offload_optimizer.any()
+
+
+def test_the_host_is_asked_before_what_nobody_runs() -> None:
+    """QLoRA of 70 B on four RTX 3090: FSDP with checkpoints on the host fits, so that no sequence of 2,048 tokens is cut."""
+    work = {"kind": "qlora", "adapter": {"rank": 16}, "seq_len": 2048, "global_batch_size": 64}
+    asked: dict[str, Any] = {"model": "llama-3-70b", "cluster": "4xrtx-3090", "job": work, "explain": False}
+    answer = planner.plan(**asked)
+    assert answer.recommended
+    assert answer.layout.offload_activations
+    assert answer.layout.cp == 1

@@ -7,6 +7,7 @@ meta device is cheap. What the fields cannot express must be refused.
 from __future__ import annotations
 
 import json
+import random
 import warnings
 from functools import cache
 from typing import Any
@@ -14,14 +15,23 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoModelForMaskedLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+)
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as PAIRED
 
 from planner.common.errors import PlannerError
 from planner.model.architecture import Model
-from planner.model.huggingface import ENCODER_DECODERS, known_types, model_from_config
+from planner.model.huggingface import ENCODER_DECODERS, FAMILIES, READERS, known_types, model_from_config
 from planner.model.huggingface.by_keys import read_by_keys
+from planner.model.huggingface.encoder_decoders import READ
+from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.source import defaults
 from planner.model.parameters import parameters_active, parameters_total
 
@@ -34,12 +44,24 @@ said: list[str] = []
 
 
 @cache
+def short(kind: str) -> Any:
+    """The default configuration with at most twelve layers, where its class takes another number of them."""
+    settings = AutoConfig.for_model(kind)
+    stated = settings.to_dict()
+    fewer = {key: 12 for key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers") if (stated.get(key) or 0) > 12}
+    try:
+        return AutoConfig.for_model(kind, **fewer)
+    except Exception:  # of lists that the class checks
+        return settings
+
+
+@cache
 def default(kind: str, causal: bool) -> dict[str, Any] | None:
     """The default configuration as it is saved; None where transformers itself cannot make it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            saved = json.loads(json.dumps(AutoConfig.for_model(kind).to_dict(), default=str))
+            saved = json.loads(json.dumps(short(kind).to_dict(), default=str))
         except Exception:
             return None
     named = (CAUSAL if causal else MASKED)[kind]
@@ -65,7 +87,7 @@ def transformers_total(kind: str, causal: bool) -> int | None:
     with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")
         try:
-            made = auto.from_config(AutoConfig.for_model(kind))
+            made = auto.from_config(short(kind))
         except Exception:
             return None
     return sum(weight.numel() for weight in made.parameters())
@@ -205,3 +227,71 @@ def test_every_type_that_is_read_is_listed() -> None:
     listed = known_types()
     assert len(listed) > 120
     assert {"llama", "qwen3_5", "kimi_k2", "modernbert", "nemotron_h"} <= set(listed)
+
+
+CHOICES: dict[str, tuple[int | bool, ...]] = {
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers"), (2, 3, 4, 5)),
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), (2, 3)),
+    **dict.fromkeys(("hidden_size", "d_model", "n_embd", "dim"), (256, 512)),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), (4, 8)),
+    **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "d_ff", "encoder_ffn_dim", "decoder_ffn_dim"), (96, 352)),
+    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "shared_intermediate_size"), (64, 96)),
+    **dict.fromkeys(("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"), (4, 8)),
+    **dict.fromkeys(("num_experts_per_tok", "moe_topk", "top_k_experts", "moe_k"), (1, 2)),
+    **dict.fromkeys(("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "type_vocab_size"), (1, 2)),
+    **dict.fromkeys(("tie_word_embeddings", "attention_bias", "mlp_bias", "use_bias"), (True, False)),
+    **dict.fromkeys(("qk_layernorm", "use_qk_norm"), (True, False)),
+    "vocab_size": (512, 777), "num_key_value_heads": (1, 2, 4), "head_dim": (32, 64), "first_k_dense_replace": (0, 1),
+    "pad_token_id": (1,), "eos_token_id": (1,), "bos_token_id": (1,),
+}  # fmt: skip
+"""What is drawn for each field that a type's default configuration has."""
+KINDS = sorted(
+    {(kind, "causal") for kind in CAUSAL if kind in {*FAMILIES, *READERS}}
+    | {(kind, "masked") for kind in MASKED if kind in ENCODERS}
+    | {(kind, "paired") for kind in PAIRED if kind in READ}
+)
+BUILD = {
+    "causal": (CAUSAL, AutoModelForCausalLM), "masked": (MASKED, AutoModelForMaskedLM), "paired": (PAIRED, AutoModelForSeq2SeqLM),
+}  # fmt: skip
+
+
+def drawn(kind: str, head: str, seed: int) -> tuple[dict[str, Any], int] | None:
+    """A configuration as saved and transformers' count; None where transformers does not build these sizes."""
+    names, auto = BUILD[head]
+    rng = random.Random(f"{kind} {seed}")
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        try:
+            base = AutoConfig.for_model(kind).to_dict()
+            fields = {
+                key: rng.choice(CHOICES[key]) for key in sorted(CHOICES) if base.get(key) is not None and rng.random() < 0.7
+            }
+            settings = AutoConfig.for_model(kind, **fields)
+            made = auto.from_config(settings)
+        except Exception:  # of sizes that do not go together
+            return None
+    saved = settings.to_dict() if seed % 2 else {**settings.to_diff_dict(), **fields}
+    named = names[kind]
+    config = json.loads(json.dumps(saved, default=str))
+    config |= {"model_type": kind, "architectures": [named if isinstance(named, str) else named[0]]}
+    return config, sum(weight.numel() for weight in made.parameters())
+
+
+def test_counts_of_random_sizes_are_transformers_or_refused() -> None:
+    """For any layers, widths, heads, experts, ties and biases, files saved whole or in part; every third type."""
+    counted, wrong = 0, {}
+    for number, (kind, head) in enumerate(KINDS[::3]):
+        found = next((pair for seed in (3 * number, 3 * number + 1) if (pair := drawn(kind, head, seed))), None)
+        if found is None:
+            continue
+        try:
+            model = model_from_config(found[0], kind, "config.json")
+        except PlannerError:
+            continue
+        if model.assumed():
+            continue
+        counted += 1
+        if parameters_total(model) != found[1]:
+            wrong[kind] = (parameters_total(model) - found[1], found[0])
+    assert wrong == {}
+    assert counted >= 30

@@ -7,15 +7,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, brief
 from planner.common.message import Message
 from planner.model.architecture import Model
 from planner.model.huggingface.by_keys import read_by_keys
+from planner.model.huggingface.culprit import STUMBLES, culprit
 from planner.model.huggingface.decoders import Decoder
 from planner.model.huggingface.encoder_decoders import READ as SEQUENCE_TO_SEQUENCE
 from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.families import FAMILIES, Family
-from planner.model.huggingface.formats import quantization, stored_weights
+from planner.model.huggingface.formats import quantization, stored_parts, stored_weights
 from planner.model.huggingface.readers import ALIASES, READERS
 from planner.model.huggingface.reading import HINTS, IRRELEVANT, ONLY, causal_head, check_values, class_name
 from planner.model.huggingface.source import ARCHITECTURE, Source, harmless, unknown
@@ -109,6 +110,9 @@ BESIDE = ("vision_config", "audio_config", "encoder_config", "vq_config")
 """Endings of the tables that stand beside text_config and are no text."""
 SIZES = ("num_hidden_layers", "hidden_size", "text_config")
 """Keys that speak of a model, not of a name alone."""
+LAYERS = re.compile(r"layers?$|^depth$|_interval$|_freq$|_step$")
+"""Names of numbers of layers."""
+MOST_LAYERS, MOST = 10_000, 2**62
 MOST_REASON = 150
 """Characters of a reason inside a message."""
 
@@ -128,17 +132,38 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     left out, as transformers does; so are fields that do not speak of an architecture; ``source`` says so. Raises PlannerError
     naming ``where``, field and value: an unknown model_type, a field that the planner cannot express, a wrong type or number.
     """
-    kind = config.get("model_type")
-    if isinstance(named := config.get("architectures"), list) and named:
-        kind = CLASSES.get(named[0], kind)
-        kind = _kind_of_class(named[0]) if kind is None else kind
     try:
-        if not isinstance(kind, str):
-            raise PlannerError("model_type = {0!r} is not supported; give the family, such as llama", kind)
-        fields, aside = _fields(config, kind)
+        try:
+            kind, fields, aside = _read(config)
+        except PlannerError:
+            raise
+        except STUMBLES:
+            raise culprit(config, _read) from None
     except PlannerError as error:
         raise PlannerError("{0}: {1}.", where, str(error).rstrip(".")) from None
-    return Model.build({"name": name, "source": _source(config, kind, aside), **fields, **_stored(config, fields)}, where)
+    return Model.build({"name": name, "source": _source(config, kind, aside), **fields}, where)
+
+
+def _read(config: Config) -> tuple[str, dict[str, Any], tuple[str, ...]]:
+    """Type, fields, and keys that were set aside."""
+    _answerable(config)
+    kind, named = config.get("model_type"), config.get("architectures")
+    if isinstance(named, list) and named and isinstance(named[0], str):
+        kind = CLASSES.get(named[0], kind)
+        kind = _kind_of_class(named[0]) if kind is None else kind
+    if not isinstance(kind, str):
+        raise PlannerError("model_type = {0!r} is not supported; give the family, such as llama", kind)
+    fields, aside = _fields(config, kind)
+    return kind, {**fields, **_stored(config, fields)}, aside
+
+
+def _answerable(config: Config) -> None:
+    """Refuse numbers that no model has, before lists of so many layers are made."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            _answerable(value)
+        elif isinstance(value, int) and value > (MOST_LAYERS if LAYERS.search(key) else MOST):
+            raise PlannerError("{0} = {1}: no model has so many; give a smaller number", key, brief(value))
 
 
 def _stored(config: Config, fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,6 +172,13 @@ def _stored(config: Config, fields: Mapping[str, Any]) -> dict[str, Any]:
     if not tables:
         return {}
     stored = next((found for t in tables if (found := stored_weights(t))), "")
+    parts = next((several for t in tables if len(several := stored_parts(t)) > 1), ())
+    if parts:
+        source = (
+            f"its parts are stored as {', '.join(parts)}: all matrices count as {parts[0]}, the widest, name one with --weights"
+        )
+        aside = {**fields.get("provenance", {}), "stored_weights": {"kind": "assumed", "source": source}}
+        return {"stored_weights": parts[0], "provenance": aside}
     if stored:
         return {"stored_weights": stored}
     q = quantization(tables[0])
@@ -291,11 +323,12 @@ def _with_tower(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, .
     named = default if named not in known and str(named).startswith(kind) else named  # the outer type's own name of its text
     text.pop("architectures", None)
     text.pop("use_bidirectional_attention", None)  # of an image's tokens, which are few
-    text["tie_word_embeddings"] = _tied(config, text, kind)
-    fields, aside = _fields(text, named)
-    aside = (*outside, *aside)
     named_class = class_name(config)
     blind = named_class.endswith("ForCausalLM") and nested is not None  # the text model's class, which has no tower
+    if not blind or not isinstance(text.get("tie_word_embeddings"), bool):  # that class reads the inner table alone
+        text["tie_word_embeddings"] = _tied(config, text, kind)
+    fields, aside = _fields(text, named)
+    aside = (*outside, *aside)
     seen = config.get("vision_config")
     if isinstance(seen, Mapping) and not countable(kind, seen):
         return _left_out(fields, kind, str(seen.get("model_type"))), aside

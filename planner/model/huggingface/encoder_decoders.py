@@ -170,6 +170,8 @@ def bart(
             **({"max_positions": s.count("max_position_embeddings") + offset} if table else {}),
             **({"head": "none"} if what == "bare" else {"tied_embeddings": s.flag("tie_word_embeddings", True)}),
         }
+        if not s.flag("tie_word_embeddings", True):  # then each stack has a table of its own beside the common one
+            found["model_vectors"] = 2 * vocabulary * h
         encoder, decoder = [ENCODER] * layers[0], [DECODER] * layers[1]
         variants: dict[str, Fields] = {ENCODER: {"norms_per_layer": 2, **differs}}
         if s.kind == "nllb-moe":

@@ -19,9 +19,11 @@ def class_head(s: Source, masked: Fields, bare: Fields, classifier: Fields) -> F
     labels = len(s.get("id2label") or {}) or s.count("num_labels", 2)
     s.ignore("id2label", "label2id", "classifier_dropout", "classifier_pooling", "classifier_bias", "classifier_activation")
     if name == "" or name.endswith(("ForMaskedLM", "ForCausalLM", "LMHeadModel", "ForPreTraining")):
+        masked = {**masked, **_untied(s, masked)}
         if name.endswith("ForPreTraining"):
             return {**masked, "pooler": True, "num_labels": 2}
         return masked
+    s.ignore("tie_word_embeddings")
     if name.endswith("Model"):
         return {"head": "none", **bare}
     if name.endswith(("ForTokenClassification", "ForQuestionAnswering")):
@@ -29,6 +31,18 @@ def class_head(s: Source, masked: Fields, bare: Fields, classifier: Fields) -> F
     if name.endswith("ForSequenceClassification"):
         return {"head": "none", "num_labels": labels, **classifier}
     raise PlannerError("architectures = [{0!r}]: the planner knows masked language models, bare encoders and classifiers", name)
+
+
+ONE_BIAS = ("electra", "distilbert", "gte", "nomic_bert", "modernbert", "modernbert-decoder", "eurobert")
+"""Encoders whose output layer has its bias once; the others keep it beside the layer's own where nothing is tied."""
+
+
+def _untied(s: Source, masked: Fields) -> Fields:
+    """An output layer of its own, where the file says that none is shared."""
+    if s.flag("tie_word_embeddings", True):
+        return {}
+    twice = 0 if s.kind in ONE_BIAS else s.count("vocab_size")
+    return {"tied_embeddings": False, "model_vectors": masked.get("model_vectors", 0) + twice}
 
 
 def _common(s: Source) -> Fields:
@@ -58,8 +72,6 @@ def bert_like(
         s.only("position_embedding_type", "absolute", None)
         s.ignore(
             "pad_token_id",
-            "use_task_id",
-            "task_type_vocab_size",
             "summary_activation",
             "summary_last_dropout",
             "sinusoidal_pos_embds",
@@ -77,6 +89,9 @@ def bert_like(
             "embedding_norm": embedding_norm,
             "modules": "bert",
         }
+        if s.kind == "ernie" and s.flag("use_task_id"):  # a third table, of the token's task
+            found["type_vocab_size"] += s.count("task_type_vocab_size", 3)
+        s.ignore("use_task_id", "task_type_vocab_size")
         return {**found, **class_head(s, MASKED, {"pooler": types is not None}, {"pooler": True})}
 
     return read
@@ -87,7 +102,12 @@ def mpnet(s: Source) -> Fields:
     found = bert_like(types=None)(s)
     bare = found["head"] == "none" and not found.get("num_labels")
     table = s.count("relative_attention_num_buckets", 32) * found["num_heads"]
-    return {**found, "position_bias": True, "model_vectors": table, **({"pooler": True} if bare else {})}
+    return {
+        **found,
+        "position_bias": True,
+        "model_vectors": table + found.get("model_vectors", 0),
+        **({"pooler": True} if bare else {}),
+    }
 
 
 def layoutlm(s: Source) -> Fields:
@@ -95,7 +115,7 @@ def layoutlm(s: Source) -> Fields:
     found = bert_like()(s)
     tables = 4 * s.count("max_2d_position_embeddings", 1024) * found["hidden_size"]
     masked = {"pooler": True} if found["head"] == "masked_language_model" else {}
-    return {**found, "model_vectors": tables, **masked}
+    return {**found, "model_vectors": tables + found.get("model_vectors", 0), **masked}
 
 
 def ibert(s: Source) -> Fields:
@@ -122,6 +142,7 @@ def modernbert(decoder: bool = False) -> Callable[[Source], Fields]:
         types = layer_types(s, layers, (FULL,) + (SLIDING,) * (every - 1))
         bias = s.flag("attention_bias")
         s.only("classifier_bias", False)
+        s.only("norm_bias", False)
         local = s.count("local_attention", 128)
         s.config.setdefault("sliding_window", local // 2 if decoder else local)
         s.ignore(
@@ -153,7 +174,7 @@ def modernbert(decoder: bool = False) -> Callable[[Source], Fields]:
             "ffn_hidden_size": s.count("intermediate_size"),
             "activation": s.activation("hidden_activation", "gelu"),
             "norm": "layernorm",
-            "norm_bias": s.flag("norm_bias"),
+            "norm_bias": False,
             "qkv_bias": bias,
             "attention_output_bias": bias,
             "ffn_bias": s.flag("mlp_bias"),
@@ -173,9 +194,9 @@ def modernbert(decoder: bool = False) -> Callable[[Source], Fields]:
 def nomic(s: Source) -> Fields:
     """Rotary positions, gated feed-forward without biases, BERT's head."""
     found = _common(s)
-    s.ignore("head_dim")
     return {
         **found,
+        "head_dim": s.optional("head_dim"),
         "norm": "layernorm",
         "norm_bias": True,
         "type_vocab_size": s.count("type_vocab_size", 0, least=0),
@@ -214,13 +235,14 @@ def roformer(s: Source) -> Fields:
     found = rotary_bert(s)
     s.only("rotary_value", False)
     s.only("embedding_size", found["hidden_size"])
-    return {**found, "model_vectors": s.count("max_position_embeddings") * (found["hidden_size"] // found["num_heads"])}
+    angles = s.count("max_position_embeddings") * (found["hidden_size"] // found["num_heads"])
+    return {**found, "model_vectors": angles + found.get("model_vectors", 0)}
 
 
 def eurobert(s: Source) -> Fields:
     """Llama's layers without a mask."""
     heads, bias = s.count("num_attention_heads"), s.flag("attention_bias")
-    s.ignore("head_dim", "mask_token_id", "classifier_pooling", "clf_pooling")
+    s.ignore("mask_token_id", "classifier_pooling", "clf_pooling")
     s.only("architectures", None, ["EuroBertForMaskedLM"])
     return {
         "architecture": "encoder",
@@ -228,12 +250,14 @@ def eurobert(s: Source) -> Fields:
         "hidden_size": s.count("hidden_size"),
         "num_heads": heads,
         "num_kv_heads": s.optional("num_key_value_heads") or heads,
+        "head_dim": s.optional("head_dim"),
         "vocab_size": s.count("vocab_size"),
         "ffn_hidden_size": s.count("intermediate_size"),
         "activation": s.activation(),
         "qkv_bias": bias,
         "attention_output_bias": bias,
         "ffn_bias": s.flag("mlp_bias"),
+        "head_bias": s.flag("mlp_bias"),
         "tied_embeddings": s.flag("tie_word_embeddings"),
         "attention_dropout": s.rate("attention_dropout"),
     }

@@ -55,7 +55,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         experts=Experts(
             num="moe_num_experts", top_k="moe_topk", width="intermediate_size", first_default=0, shared="moe_num_shared_experts"
         ),
-        ignore=("mlp_bias",),
+        more=own.plain_inner,
     ),
     "axk1": d(
         take=BIAS,
@@ -129,7 +129,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     ),
     "cwm": d(take={"ffn_bias": "mlp_bias"}, window="types", cycle=(FULL, SLIDING, SLIDING, SLIDING)),
     "dbrx": elsewhere.dbrx,
-    "deepseek_v4": d(take=BIAS, more=own.compressed, window="own", ignore=("mlp_bias",)),
+    "deepseek_v4": d(more=lambda s, f: own.compressed(s, f) | own.plain_inner(s, f), window="own"),
     "deepseek_v32": d(take=BIAS, more=own.indexed, experts=GLM_EXPERTS, ignore=("mlp_bias", "topk_method")),
     "dots1": d(
         fixed=HEAD_NORM,
@@ -228,12 +228,13 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     "granitemoeshared": d(
         take=BIAS, experts=Experts(num="num_local_experts", width="intermediate_size"), more=own.granite_experts
     ),
-    "helium": d(take={"qkv_bias": "attention_bias", "ffn_bias": "mlp_bias"}),
+    "helium": d(take={"qkv_bias": "attention_bias", "ffn_bias": "mlp_bias"}, more=own.square),
     "hunyuan_v1_dense": d(take=BIAS, more=elsewhere.hunyuan_moe),
     "hunyuan_v1_moe": d(take=BIAS, more=elsewhere.hunyuan_moe),
     "hy_v3": d(
         fixed=HEAD_NORM,
-        take=LLAMA_BIAS,
+        take=BIAS,
+        more=own.plain_inner,
         experts=Experts(shared="num_shared_experts", first="first_k_dense_replace", first_default=1),
         ignore=("enable_moe_fp32_combine",),
     ),
@@ -285,7 +286,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         take={"qkv_bias": "attention_bias"},
         experts=Experts(num="n_routed_experts", shared="n_shared_experts", first="moe_layer_freq", first_default=1),
     ),
-    "minicpm3": d(take=LLAMA_BIAS, more=own.latent),
+    "minicpm3": d(take=LLAMA_BIAS, more=own.latent, ignore=("dim_model_base",)),
     "minimax": d(more=own.lightning, experts=Experts(num="num_local_experts", width="intermediate_size")),
     "minimax_m2": d(
         fixed={"qk_norm": "full"},

@@ -23,7 +23,8 @@ IRRELEVANT = frozenset(
     min_length model_type n_ctx n_group no_repeat_ngram_size norm_eps norm_topk_prob num_beam_groups num_beams num_labels
     num_nextn_predict_layers num_return_sequences original_max_position_embeddings output_attentions output_hidden_states
     output_router_logits output_scores pad_token_id partial_rotary_factor prefix pretraining_tp problem_type
-    qk_head_dim query_pre_attn_scalar remove_invalid_values reorder_and_upcast_attn repetition_penalty return_dict
+    qk_head_dim query_pre_attn_scalar remove_invalid_values reorder_and_upcast_attn repetition_penalty
+    rescale_prenorm_residual return_dict
     return_dict_in_generate rms_norm_eps rope_interleave rope_parameters rope_scaling rope_theta rotary rotary_emb_base
     rotary_pct routed_scaling_factor router_aux_loss_coef router_jitter_noise router_z_loss_coef
     scale_attn_by_inverse_layer_idx scale_attn_weights scoring_func sep_token_id seq_aux summary_activation

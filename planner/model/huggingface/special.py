@@ -83,6 +83,8 @@ def compressed(s: Source, f: Fields) -> Fields:
     few = rates.get("compressed_sparse_attention", s.count("compress_rate_csa", 4))
     many = rates.get("heavily_compressed_attention", s.count("compress_rate_hca", 128))
     s.only("scoring_func", "sqrtsoftplus", "softmax", "sigmoid")
+    s.only("n_shared_experts", 1)
+    s.only("attention_bias", False)
     s.ignore(
         "qk_rope_head_dim", "hc_sinkhorn_iters", "hc_eps", "num_hash_layers", "topk_method", "expert_dtype", "mlp_layer_types"
     )
@@ -96,7 +98,6 @@ def compressed(s: Source, f: Fields) -> Fields:
         )
     }
     letters = {"sliding_attention": "A", "compressed_sparse_attention": "C", "heavily_compressed_attention": "H"}
-    shared = s.optional("n_shared_experts")
     return {
         "q_lora_rank": s.count("q_lora_rank"),
         "one_key_value": True,
@@ -110,7 +111,7 @@ def compressed(s: Source, f: Fields) -> Fields:
         "top_k": s.count("num_experts_per_tok"),
         "expert_ffn_hidden_size": s.count("moe_intermediate_size"),
         "ffn_hidden_size": None,
-        **({"num_shared_experts": shared} if shared else {}),
+        "num_shared_experts": 1,
         **marked(
             [letters[t] for t in types],
             [
@@ -209,6 +210,7 @@ def kimi_delta(s: Source, f: Fields) -> Fields:
         **latent(s, f),
         **({"expert_latent_size": narrow} if narrow else {}),
         "provenance": aside,
+        "tied_embeddings": False,  # the class has a head of its own, whatever the file says
         "recurrent_key_heads": heads,
         "recurrent_value_heads": heads,
         "recurrent_key_head_dim": width,
@@ -243,7 +245,8 @@ def lightning(s: Source, f: Fields) -> Fields:
     width = f["head_dim"] or f["hidden_size"] // f["num_heads"]
     s.ignore("block_size", "postnorm", "shared_moe_mode", "rotary_dim", "attn_type_list")
     s.ignore(
-        *(f"layernorm_{block}_{part}" for block in ("full_attention", "linear_attention", "mlp") for part in ("alpha", "beta"))
+        *(f"{block}_{part}_factor" for block in ("full_attn", "linear_attn", "mlp") for part in ("alpha", "beta")),
+        *(f"layernorm_{block}_{part}" for block in ("full_attention", "linear_attention", "mlp") for part in ("alpha", "beta")),
     )
     return lightning_layers(f["num_heads"], width, types)
 
@@ -313,9 +316,11 @@ def granite_hybrid(s: Source, f: Fields) -> Fields:
 
 def falcon_h1(s: Source, f: Fields) -> Fields:
     """Attention and Mamba-2 read the same input in every layer."""
+    s.only("mamba_proj_bias", False)
+    s.only("projectors_bias", False)
     found = mamba2_sizes(s, f, *_MAMBA)
     found["recurrent_norm"] = "full" if s.flag("mamba_rms_norm") else "none"
-    s.ignore(*_MAMBA_ASIDE, "mamba_d_ssm", "mamba_norm_before_gate", "mamba_use_mlp", "projectors_bias", "mlp_expansion_factor")
+    s.ignore(*_MAMBA_ASIDE, "mamba_d_ssm", "mamba_norm_before_gate", "mamba_use_mlp", "mlp_expansion_factor")
     return {**found, **_mamba_bias(s), "mixer": "mamba2", "attention_beside_mixer": True}
 
 
@@ -421,7 +426,6 @@ def nemotron_h(s: Source) -> Fields:
         "attention_head_dim",
         "mtp_layers_block_type",
         "mtp_hybrid_override_pattern",
-        "use_bias",
     )
     fields = sizes_of_blocks(s, len(kinds))
     marks = [letters[k] for k in kinds]
@@ -455,7 +459,9 @@ def nemotron_h(s: Source) -> Fields:
 
 
 def sizes_of_blocks(s: Source, layers: int) -> Fields:
-    bias = s.flag("attention_bias")
+    """Sizes of Nemotron-H's blocks. Its attention has no biases, and its head is its own, whatever the file says."""
+    s.only("mlp_bias", False)
+    s.ignore("attention_bias", "tie_word_embeddings", "mamba_proj_bias")
     return {
         "num_layers": layers,
         "hidden_size": s.count("hidden_size"),
@@ -466,15 +472,12 @@ def sizes_of_blocks(s: Source, layers: int) -> Fields:
         "ffn_hidden_size": s.count("intermediate_size"),
         "activation": s.activation("mlp_hidden_act", "relu2"),
         "gated_ffn": False,
-        "qkv_bias": bias,
-        "attention_output_bias": bias,
-        "ffn_bias": s.flag("mlp_bias"),
         "position_embedding": "none",
-        "tied_embeddings": s.flag("tie_word_embeddings"),
+        "tied_embeddings": False,
         "attention_dropout": s.rate("attention_dropout"),
         **mamba2_sizes(s, {}, "mamba_num_heads", "mamba_head_dim", "n_groups", "ssm_state_size", "conv_kernel"),
         "conv_bias": s.flag("use_conv_bias", True),
-        "recurrent_bias": s.flag("mamba_proj_bias"),
+        "recurrent_bias": s.flag("use_bias"),
     }
 
 
@@ -612,6 +615,8 @@ def gemma3n(s: Source, f: Fields) -> Fields:
     layers = f["num_layers"]
     types = layer_types(s, layers, (SLIDING,) * 4 + (FULL,))
     shared = s.count("num_kv_shared_layers", 0, least=0)
+    if shared >= layers:
+        raise PlannerError("num_kv_shared_layers = {0}: must be below the number of layers, {1}", shared, layers)
     letters = ["Y" if i >= layers - shared else "A" for i in range(layers)]
     s.ignore("altup_active_idx", "altup_coef_clip", "altup_correct_scale", "activation_sparsity_pattern")
     return {
@@ -715,9 +720,10 @@ def minimax_m3(s: Source, f: Fields) -> Fields:
 
 
 def stablelm(s: Source, f: Fields) -> Fields:
+    """A norm of its own for each head, as many weights as one over all heads."""
     parallel = s.flag("use_parallel_residual")
-    s.only("qk_layernorm", False)
-    return {"parallel_attention": parallel, "norms_per_layer": 1 if parallel else 2}
+    normed = {"qk_norm": "full", "qk_norm_bias": False} if s.flag("qk_layernorm") else {}
+    return {"parallel_attention": parallel, "norms_per_layer": 1 if parallel else 2, **normed}
 
 
 def starcoder2(s: Source, f: Fields) -> Fields:
@@ -731,6 +737,7 @@ def ernie(s: Source, f: Fields) -> Fields:
 
 
 def ernie_moe(s: Source, f: Fields) -> Fields:
+    s.only("use_bias", False)
     layers, start, every = f["num_layers"], s.get("moe_layer_start_index", 1), s.count("moe_layer_interval", 1)
     last = s.get("moe_layer_end_index", layers - 1)
     last = layers - 1 if last in (-1, None) else last
@@ -754,7 +761,25 @@ def ernie_moe(s: Source, f: Fields) -> Fields:
 
 
 def phi(s: Source, f: Fields) -> Fields:
-    s.only("qk_layernorm", False)
+    return {"qk_norm": "head", "qk_norm_bias": True} if s.flag("qk_layernorm") else {}
+
+
+def square(s: Source, f: Fields) -> Fields:
+    """Helium's output projection is square: its heads must be as wide as the stream."""
+    if f["num_heads"] * f["head_dim"] != f["hidden_size"]:
+        raise PlannerError(
+            "head_dim = {0}: times {1} heads it must be hidden_size = {2} for {3}",
+            f["head_dim"],
+            f["num_heads"],
+            f["hidden_size"],
+            s.kind,
+        )
+    return {}
+
+
+def plain_inner(s: Source, f: Fields) -> Fields:
+    """Biases in the dense layers alone, or in shared experts alone, are none that the fields express."""
+    s.only("mlp_bias", False)
     return {}
 
 

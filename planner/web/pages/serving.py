@@ -15,7 +15,7 @@ from planner.common.units import GIB
 from planner.export.servers import SERVERS, export_deployment
 from planner.layout_search.space import divisors
 from planner.performance.risk import chance
-from planner.scenarios.quick import SERVING
+from planner.scenarios.quick_serving import SERVING
 from planner.serving import FORMATS, Deployment, engine_names, load_engine, serve
 from planner.serving.curves import curve, load_curve
 from planner.serving.engine import engine_family
