@@ -287,6 +287,7 @@ def _adapters_forward(
         # the layer's input once, or each adapter's own copy of it; with dropout a mask, too
         saved = (w + (1.0 if adapter.dropout > 0 else 0.0)) * inputs if copied else shared * _input_bytes(setting, row, inputs)
         group: ShardGroup = "expert" if row.shard_group == "expert" else "dense"
+        own = b if group == "expert" else 1.0  # each expert has its A; the groups of one projection (DeepSeek-V4) share theirs
         name = f"{linear.part} adapter"
         if copied and not fused:
             passes = 2.0 * (w + 4.0) + (2.0 * w + 1.0 if adapter.dropout > 0 else 0.0)
@@ -300,7 +301,7 @@ def _adapters_forward(
             )
         down = Matmul(m=m, n=rank, k=k, batch=b, grouped=_grouped(row))
         up = Matmul(m=m, n=n, k=rank, batch=b, grouped=_grouped(row))
-        yield _multiply(f"{name} A", row, down, w, saved_bytes=saved, parameters=rank * k * b, shard_group=group)
+        yield _multiply(f"{name} A", row, down, w, saved_bytes=saved, parameters=rank * k * own, shard_group=group)
         yield from _partial_sums(setting, name, row, w * m * rank * b)
         yield _multiply(f"{name} B", row, up, w, saved_bytes=w * m * rank * b, parameters=rank * n * b, shard_group=group)
         yield Row(

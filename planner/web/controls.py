@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from planner.web import state
-from planner.web.text import language
+from planner.web.text import about, language
 
 
 def key_of(case: int, name: str) -> str:
@@ -50,7 +50,7 @@ def slider(
     """A slider over given values; a text where there is only one. ``tag``: another control for a value from elsewhere."""
     values = with_value(options, value)
     if len(values) < 2:
-        st.caption(f"{label}: {values[0]}")
+        st.caption(about(label, str(values[0])))
         return
     key = key_of(case, f"{table}.{name}{tag}")
     st.select_slider(label, values, value, key=key, on_change=_store, args=(case, table, name, key, before), **more)

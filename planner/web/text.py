@@ -58,3 +58,8 @@ def say(chosen: str, key: str, **values: Any) -> str:
     """The text of ``key`` in a given language."""
     text = words(chosen)[key]
     return text.format(**values) if values else text
+
+
+def about(label: str, text: str) -> str:
+    """A text behind what it is about, with the colon of the language."""
+    return f"{label}：{text}" if language() == "zh" else f"{label}: {text}"

@@ -342,7 +342,7 @@ def test_stopping_keeps_what_was_found() -> None:
         ({"accelerators": ["test-gpu", "h100-sxm5-80gb"]}, "one price for h100-sxm5-80gb, test-gpu"),
         (
             {
-                "gpus": list(range(8, 16000, 8)),
+                "gpus": list(range(720, 288000, 720)),
                 "allow": ["all"],
                 "cluster": gpus(8),
                 "job": job(global_batch_size=720720, seq_len=5040),

@@ -127,3 +127,15 @@ def test_a_format_that_is_not_known_is_said(table: Config) -> None:
     read = model_from_config({**PLAIN, "quantization_config": table}, "model", "config.json")
     assert read.stored_weights == ""
     assert "16 bit" in read.reading_notes[0]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_mixed_checkpoint_counts_as_its_widest_part_and_says_so(turned: bool) -> None:
+    """Attention in FP8, experts in NVFP4, whatever group is listed first (ModelOpt's MIXED_PRECISION)."""
+    wide = {"weights": {"num_bits": 8, "type": "float"}, "input_activations": {"num_bits": 8}}
+    groups = {"a": wide, "b": {"weights": {"num_bits": 4, "type": "float", "group_size": 16}}}
+    groups = dict(reversed(groups.items())) if turned else groups
+    table = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "config_groups": groups}
+    read = model_from_config({**PLAIN, "quantization_config": table}, "model", "config.json")
+    assert read.stored_weights == "fp8"
+    assert "fp8, nvfp4" in read.reading_notes[0]

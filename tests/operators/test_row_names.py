@@ -15,6 +15,7 @@ from planner.operators.row import Row
 from planner.operators.setting import Setting, distinct_axes
 from planner.operators.table import build_table
 from planner.performance.block_cost import block_cost
+from planner.training.trainable import trainable_parameters
 from planner.workload.adapters import tuned_model
 from planner.workload.layout import as_columns
 from planner.workload.resolve import as_framework, as_job, as_layout, as_model
@@ -32,6 +33,7 @@ CASES: list[tuple[str, Any, dict[str, Any], dict[str, Any]]] = [
     ("mixtral-8x7b", "fsdp", QLORA, {"zero": 3, "recompute": "full"}),
     ("llama-3-8b", "megatron-core", DISTIL, {}),
 ]
+FROZEN = ["llama-3-8b", "mixtral-8x7b", "deepseek-v3", "deepseek-v4-flash", "qwen3-next-80b-a3b", "t5-base"]
 
 
 def setting_of(name: str, stack: Any, work: dict[str, Any], cut: dict[str, Any]) -> Setting:
@@ -61,9 +63,7 @@ def test_what_a_row_is_called_changes_nothing(case: Any, monkeypatch: pytest.Mon
     assert next(count) > 0
 
 
-@pytest.mark.parametrize(
-    "name", ["llama-3-8b", "mixtral-8x7b", "deepseek-v3", "deepseek-v4-flash", "qwen3-next-80b-a3b", "t5-base"]
-)
+@pytest.mark.parametrize("name", FROZEN)
 def test_a_frozen_weight_has_no_gradient(name: str) -> None:
     """Whatever a layer's linear layers are called: under adapters none of their weight gradients is computed."""
     target = {"target_len": 512} if name == "t5-base" else {}
@@ -73,3 +73,13 @@ def test_a_frozen_weight_has_no_gradient(name: str) -> None:
         frozen = {row.operator for row in rows if row.has_weight and np.any(np.asarray(row.frozen_bytes) > 0)}
         assert bool(gradients) == (work["kind"] == "finetune"), gradients
         assert bool(frozen) == (work["kind"] == "lora")
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_the_rows_hold_the_adapters_that_are_counted(name: str) -> None:
+    """Parameters that train over all rows of one rank are those that the question counts: no adapted layer is left out."""
+    target = {"target_len": 512} if name == "t5-base" else {}
+    model, job = as_model(name), as_job({"seq_len": 1024, "global_batch_size": 64, **LORA, **target})
+    setting = distinct_axes(as_columns(as_layout({"dp": 1}), 1), tuned_model(model, job), as_framework("fsdp"), job)[0]
+    trained = sum(float(np.sum(row.parameters)) * row.repeats for row in build_table(setting).rows())
+    assert trained == trainable_parameters(model, job)

@@ -16,7 +16,7 @@ from planner.model.huggingface.decoders import Decoder
 from planner.model.huggingface.encoder_decoders import READ as SEQUENCE_TO_SEQUENCE
 from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.families import FAMILIES, Family
-from planner.model.huggingface.formats import quantization, stored_weights
+from planner.model.huggingface.formats import quantization, stored_parts, stored_weights
 from planner.model.huggingface.readers import ALIASES, READERS
 from planner.model.huggingface.reading import HINTS, IRRELEVANT, ONLY, causal_head, check_values, class_name
 from planner.model.huggingface.source import ARCHITECTURE, Source, harmless, unknown
@@ -172,6 +172,13 @@ def _stored(config: Config, fields: Mapping[str, Any]) -> dict[str, Any]:
     if not tables:
         return {}
     stored = next((found for t in tables if (found := stored_weights(t))), "")
+    parts = next((several for t in tables if len(several := stored_parts(t)) > 1), ())
+    if parts:
+        source = (
+            f"its parts are stored as {', '.join(parts)}: all matrices count as {parts[0]}, the widest, name one with --weights"
+        )
+        aside = {**fields.get("provenance", {}), "stored_weights": {"kind": "assumed", "source": source}}
+        return {"stored_weights": parts[0], "provenance": aside}
     if stored:
         return {"stored_weights": stored}
     q = quantization(tables[0])

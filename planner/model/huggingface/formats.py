@@ -23,6 +23,21 @@ def stored_weights(config: Mapping[str, Any]) -> str:
     return {4: "q4_0", 8: "q8_0"}.get(bits, "") if q.get("group_size") else ""  # MLX: a 16-bit scale and bias to 64 weights
 
 
+WIDEST_FIRST = (
+    "int8-weight-only", "int8", "int8-gptq", "fp8-weight-only", "fp8-block", "fp8", "w4a8", "int4-gptq", "int4-awq", "int4",
+    "nvfp4", "mxfp4",
+)  # fmt: skip
+"""Formats of mixed checkpoints, by bytes a weight."""
+
+
+def stored_parts(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """All formats that ``quantization_config`` names, the widest first: mixed checkpoints store attention and experts apart."""
+    groups = quantization(config).get("config_groups")
+    several = groups if isinstance(groups, Mapping) else {}
+    found = {stored_weights(config), *(_groups({"config_groups": {name: group}}, 0) for name, group in several.items())}
+    return tuple(name for name in WIDEST_FIRST if name in found)
+
+
 def _algorithm(q: Mapping[str, Any]) -> str:
     inner = q.get("quantization")
     return str(q.get("quant_algo") or (inner.get("quant_algo") if isinstance(inner, Mapping) else "") or "").upper()

@@ -22,7 +22,7 @@ from planner.web.controls import key_of, with_value
 from planner.web.guard import markdown, short_text
 from planner.web.messages import priced, said
 from planner.web.pages.serving import deployment
-from planner.web.text import language, t
+from planner.web.text import about, language, t
 
 CHOOSE = "choose"
 
@@ -236,7 +236,7 @@ def _serving(case: int, name: str, label: str, least: float, most: float, step: 
     key = key_of(case, f"ask.serving.{name}")
     kind: Callable[[Any], Any] = float if name == "requests_per_s" else int
     if not isinstance(serving.get(name), int | float):
-        st.caption(f"{label}: {t('ask.spread')}")
+        st.caption(about(label, t("ask.spread")))
         return
 
     def store() -> None:
@@ -323,7 +323,7 @@ def verdict(one: Answer, scenario: state.Scenario) -> tuple[str, str, str, list[
     else:
         notes.append(t("ask.no_length"))
     if plan.price is not None and (old := show.staleness(plan.price)):
-        notes.append(t("ask.price", what=f"{priced(plan.price)}: {old}"))
+        notes.append(t("ask.price", what=about(priced(plan.price), old)))
     sentence = t("show.comma").join(parts) + t("ask.stop")
     if late:
         return "no", t("ask.no"), sentence, [late, *notes]
@@ -384,7 +384,7 @@ def _serving_words(found: Any) -> tuple[str, str, str, list[str]]:
         hourly = found.price.usd_per_gpu_hour * found.num_gpus
         parts.append(t("ask.hourly", usd=show.dollars(hourly)))
         if old := show.staleness(found.price):
-            notes.append(t("ask.price", what=f"{priced(found.price)}: {old}"))
+            notes.append(t("ask.price", what=about(priced(found.price), old)))
     sentence = f"{parts[0]}{t('show.comma')}" + escape(t("show.comma").join(parts[1:])) + t("ask.stop")
     if not good:
         return "no", t("ask.no"), sentence, notes
@@ -511,7 +511,7 @@ def _rows(case: int, task: Task) -> None:
     if rest and task.finished:
         with st.expander(t("ask.left_out", count=len(rest))):
             for one in rest:
-                st.caption(f"{markdown(one.accelerator)}: {markdown(why_not(one), 300)}")
+                st.caption(about(markdown(one.accelerator), markdown(why_not(one), 300)))
 
 
 WHY = {NO_ROOM: "no_room", UNSURE: "unsure", LATE: "late_way", DEAR: "dear_way", TOO_MUCH: "too_much"}

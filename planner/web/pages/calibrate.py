@@ -25,7 +25,7 @@ from planner.web.figure import Figure
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
 from planner.web.measuring import SWITCH, Measurement, allowed
 from planner.web.messages import said
-from planner.web.text import t
+from planner.web.text import about, t
 
 BUDGETS = {"60s": 60.0, "2m": 120.0, "5m": 300.0}
 """How long to measure, as ``--budget`` takes it: seconds."""
@@ -181,7 +181,7 @@ def _profile(name: str) -> None:
         if found.refused:
             with st.expander(t("calibrate.refused", count=len(found.refused))):
                 for refusal in found.refused:
-                    st.caption(markdown(f"{refusal.id}: {said(refusal.reason)}", 300))
+                    st.caption(markdown(about(refusal.id, said(refusal.reason)), 300))
     take(t("calibrate.files"), lambda: profile_files(made, name), f"{name}.zip", "application/zip", f"files.{name}")
 
 

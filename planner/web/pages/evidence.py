@@ -27,7 +27,7 @@ from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import UPLOAD_MB, markdown, short_text
 from planner.web.messages import priced, said
-from planner.web.text import language, t
+from planner.web.text import about, language, t
 
 if TYPE_CHECKING:
     from planner.audit.verdicts import Reading
@@ -190,7 +190,7 @@ def _own() -> None:
     if refused:
         with st.expander(t("evidence.refused", count=len(refused)), expanded=not len(table)):
             for name, reason in refused[:200]:
-                st.caption(markdown(f"{name}: {said(reason)}", 400))
+                st.caption(markdown(about(name, said(reason)), 400))
 
 
 def own_pairs(content: bytes, name: str) -> tuple[pd.DataFrame, list[tuple[str, str]]]:

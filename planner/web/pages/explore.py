@@ -20,7 +20,7 @@ from planner.web.download import csv_bytes, take
 from planner.web.figure import Figure
 from planner.web.guard import markdown, require_safe, short_text
 from planner.web.messages import said
-from planner.web.text import language, t
+from planner.web.text import about, language, t
 
 MOST_POINTS = 400
 USUAL: Mapping[str, str] = {
@@ -184,4 +184,4 @@ def _limited(found: Limit) -> None:
     )
     st.caption(markdown(words, 300))
     if found.next_value is not None:
-        st.caption(markdown(f"{found.next_value}: {said(found.reason)}", 400))
+        st.caption(markdown(about(str(found.next_value), said(found.reason)), 400))

@@ -27,7 +27,7 @@ from planner.web.figure import Figure
 from planner.web.guard import markdown, short_text
 from planner.web.messages import priced, said
 from planner.web.pages.compare import Cell
-from planner.web.text import t
+from planner.web.text import about, t
 
 DAY_H = DAY_S / HOUR_S
 FAILURES = ("published", "none")
@@ -42,14 +42,14 @@ def page() -> None:
     found, labels = [], []
     for one in answers():
         if one.plan is None:
-            show.problem(f"{one.label}: {one.error}")
+            show.problem(about(one.label, said(one.error)))
             continue
         if not one.plan.fits:
             st.warning(t("run.does_not_fit", label=markdown(one.label)), icon=":material/memory:")
             continue
         run = whole_run(one.tables, one.plan)
         if run.whole is None:
-            show.problem(f"{one.label}: {run.error}")
+            show.problem(about(one.label, said(run.error)))
             continue
         found.append(run)
         labels.append(short_text(one.label, 40))
@@ -69,7 +69,7 @@ def page() -> None:
     for label, run in zip(labels, found, strict=True):
         notes = (*run.whole.notes, *(run.bill.notes if run.bill else ())) if run.whole else ()
         for note in notes:
-            st.caption(markdown(f"{label}: {said(note)}", 400))
+            st.caption(markdown(about(label, said(note)), 400))
     _months(labels, found)
     _elsewhere(answers()[case].plan)
 
@@ -247,8 +247,8 @@ def tornado_figure(label: str, bill: Bill, swings: Sequence[Swing]) -> Figure:
     for swing in swings:
         words = {
             "name": t(f"run.swing_{swing.name.replace(' ', '_')}"),
-            "low": f"{end_words(swing.low)}: {show.dollars(swing.low_usd)}",
-            "high": f"{end_words(swing.high)}: {show.dollars(swing.high_usd)}",
+            "low": about(end_words(swing.low), show.dollars(swing.low_usd)),
+            "high": about(end_words(swing.high), show.dollars(swing.high_usd)),
             "now": now,
         }
         rows += [

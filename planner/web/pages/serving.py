@@ -27,7 +27,7 @@ from planner.web.download import serving_toml, take, zipped
 from planner.web.figure import Figure
 from planner.web.guard import markdown, require_safe, short_text
 from planner.web.messages import said
-from planner.web.text import t
+from planner.web.text import about, t
 
 SATURATED = 0.95
 """Of the capacity: above it percentiles depend on how long it lasts, not on the deployment."""
@@ -354,12 +354,12 @@ def _pareto(found: Deployment, tables: state.Tables) -> None:
         try:
             other = deployment(asked)
         except PlannerError as error:
-            refused.append(f"{name}: {said(str(error))}")
+            refused.append(about(name, said(str(error))))
             continue
         if other.fits:
             lines.append((name, _line(key_of(asked), other)))
         else:
-            refused.append(f"{name}: {said(join_messages('; ', other.reasons))}")
+            refused.append(about(name, said(join_messages("; ", other.reasons))))
     charts.show(pareto_figure(found, lines), key="serving.pareto")
     for words in refused:
         st.caption(markdown(words, 300))
