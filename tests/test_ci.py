@@ -21,7 +21,7 @@ def ci(
     programs = folder / "bin"
     programs.mkdir()
     (programs / "dirname").symlink_to(str(shutil.which("dirname")))
-    stubs = {"id": f"echo {0 if root else 1000}", "make": f'[ "$1" != tests ] || echo started > {folder}/started'}
+    stubs = {"id": f"echo {0 if root else 1000}", "make": f'[ "$1" != test ] || echo started > {folder}/started'}
     stubs |= {"chromedriver": "exit 0"} if driver else {}
     stubs |= {"apt-get": f"exit {apt}"} if apt is not None else {}
     for name, text in stubs.items():
