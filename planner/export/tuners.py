@@ -171,6 +171,21 @@ def _fsdp(plan: Plan) -> dict[str, Any] | None:
     return {"fsdp": "full_shard auto_wrap", "fsdp_config": {"fsdp_version": 2, "reshard_after_forward": True}}
 
 
+def _chunked_loss(plan: Plan, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``values``, a tool's switches of Liger's kernels, where the plan holds no logits; nothing where it holds them."""
+    return values if plan.framework.chunked_loss else {}
+
+
+AXOLOTL_LIGER = {
+    "plugins": ["axolotl.integrations.liger.LigerPlugin"],
+    "liger_rope": True,
+    "liger_rms_norm": True,
+    "liger_glu_activation": True,
+    "liger_fused_linear_cross_entropy": True,
+}
+"""axolotl docs/custom_integrations, Liger Kernels."""
+
+
 def axolotl_files(plan: Plan) -> dict[str, str]:
     """``axolotl.yaml`` and ``launch.sh``."""
     job, tool = plan.job, "axolotl"
@@ -197,6 +212,7 @@ def axolotl_files(plan: Plan) -> dict[str, str]:
         **_usual(plan),
         "optimizer": _optimizer(plan, tool, HUGGING_FACE),
         "flash_attention": True,
+        **_chunked_loss(plan, AXOLOTL_LIGER),
         "max_steps": num_steps(plan),
         "datasets": [{"path": "data.jsonl", "type": "completion"}],
         "output_dir": "out",
@@ -232,6 +248,7 @@ def llama_factory_files(plan: Plan) -> dict[str, str]:
         "cutoff_len": job.seq_len,
         "output_dir": "out",
         "pure_bf16": job.precision == "bf16-pure" or None,
+        **_chunked_loss(plan, {"enable_liger_kernel": True}),
         **{k: v for k, v in _training(plan, tool).items() if k != "gradient_checkpointing"},
         "disable_gradient_checkpointing": plan.layout.recompute != "full",
         **(_fsdp(plan) or {}),
@@ -273,6 +290,7 @@ def trl_files(plan: Plan) -> dict[str, str]:
         "max_length": job.seq_len,
         "packing": True,
         **_training(plan, tool),
+        **_chunked_loss(plan, {"use_liger_kernel": True}),
         "output_dir": "out",
         **(_fsdp(plan) or {}),
     }
@@ -345,7 +363,7 @@ def peft_files(plan: Plan) -> dict[str, str]:
         "modules_to_save": list(job.adapter.modules_to_save) or None,
     }
     arguments = {name: value for name, value in _training(plan, tool).items() if value is not None}
-    arguments |= {"output_dir": "out", **(_fsdp(plan) or {})}
+    arguments |= {"output_dir": "out", **_chunked_loss(plan, {"use_liger_kernel": True}), **(_fsdp(plan) or {})}
     files = {
         "adapter_config.json": json.dumps(config, indent=2) + "\n",
         "training_args.json": json.dumps(arguments, indent=2) + "\n",

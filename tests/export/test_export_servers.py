@@ -89,13 +89,13 @@ def test_what_a_server_cannot_do_is_refused(make: Any, server: str, words: str) 
     assert words in str(error.value)
 
 
-def tuning(kind: str = "qlora", gpus: int = 1, **job: Any) -> Plan:
+def tuning(kind: str = "qlora", gpus: int = 1, framework: str = "peft", **job: Any) -> Plan:
     adapter = {"adapter": {"rank": 16, "target_modules": ["q_proj", "v_proj"]}} if kind != "finetune" else {}
     layout = {"zero": 3, "micro_batch_size": 2, "recompute": "full"} if gpus > 1 else {"micro_batch_size": 2, "recompute": "full"}
     return planner.plan(
         model="qwen2.5-0.5b",
         cluster={"node": "dgx-h100", "num_gpus": gpus},
-        framework="peft",
+        framework=framework,
         job={"kind": kind, "seq_len": 1024, "global_batch_size": 16, "num_steps": 100, **adapter, **job},
         layout=layout,
     )
@@ -126,6 +126,24 @@ def test_configurations_are_yaml_with_the_plans_batch(tool: str, kind: str) -> N
     assert rank == (None if kind == "finetune" else 16)
     four = config.get("load_in_4bit") or config.get("quantization_bit") == 4
     assert bool(four) == (kind == "qlora")
+
+
+# the switch of Liger's kernels in each tool's documentation: axolotl docs/custom_integrations, LLaMA-Factory README (24/08/27),
+# TRL docs/liger_kernel_integration, transformers TrainingArguments.use_liger_kernel
+@pytest.mark.parametrize(
+    ("tool", "file", "switch"),
+    [
+        ("axolotl", "axolotl.yaml", "liger_fused_linear_cross_entropy: true"),
+        ("llama-factory", "train.yaml", "enable_liger_kernel: true"),
+        ("trl", "sft.yaml", "use_liger_kernel: true"),
+        ("peft", "training_args.json", '"use_liger_kernel": true'),
+    ],
+)
+def test_a_plan_that_holds_no_logits_switches_them_off(tool: str, file: str, switch: str) -> None:
+    for framework, switched in (("peft-liger", True), ("peft", False)):
+        text = export_tuning(tuning(framework=framework), tool)[file]
+        assert (switch in text) == switched, text
+        assert switched or "liger" not in text
 
 
 def test_training_arguments_are_transformers_own() -> None:
