@@ -226,15 +226,8 @@ def size_command(  # noqa: PLR0913  (options of the command line)
 
     from planner.model.catalog import load_model
     from planner.reports.sizing import sizes_table
-    from planner.serving.spec import USUAL_ENGINE
     from planner.studies.sizing import TPOT_S, TTFT_S, Capacity, Purpose, sizes
 
-    if weights is not None and purpose != "serve":
-        raise PlannerError("--weights {0}: goes with --for serve; --for qlora stores frozen weights in 4 bit.", weights)
-    if engine is not None and purpose != "serve":
-        raise PlannerError("--engine {0}: goes with --for serve; --for {1} takes --framework.", engine, purpose)
-    if framework is not None and purpose == "serve":
-        raise PlannerError("--framework {0}: goes with tuning; --for serve takes --engine.", framework)
     if rank is not None and purpose not in ("lora", "qlora"):
         raise PlannerError("--rank {0}: only --for lora and --for qlora have adapters.", rank)
     for option, value in (("--tpot", tpot), ("--ttft", ttft)):
@@ -251,7 +244,7 @@ def size_command(  # noqa: PLR0913  (options of the command line)
             if batch is None
             else batch,
             weights=weights,
-            engine=engine or USUAL_ENGINE,
+            engine=engine,
             framework=framework,
             headroom=headroom,
             risk=risk,

@@ -96,8 +96,8 @@ def _code(text: str) -> str:
     return "missing" if " is missing" in (keys[0] if keys else text) else "input"
 
 
-NAMED = re.compile(r"(?:^|: )(\{(\d+)\}|[\w.\[\]-]+) = \{(\d+)\}(?=[:;]| is )")
-"""FIELD = VALUE in a template, where a message or what follows its place begins."""
+NAMED = re.compile(r"(?:^|: )(\{(\d+)\}|[\w.\[\]-]+) = \{(\d+)\}(?=[:;]| is )|^(--[\w-]+) \{(\d+)\}(?=:)")
+"""FIELD = VALUE in a template, where a message or what follows its place begins, or --OPTION VALUE."""
 REMEDY = re.compile(
     r"(?:; |\. )((?:add|choose|copy|did you mean|export|give|known|leave|lower|make|measure|must be|name|paste|plan|put|raise|"
     r"remove|set|take|use|write)\b[^;]*)$",
@@ -113,8 +113,8 @@ def _named(text: str, values: tuple[Any, ...] = ()) -> tuple[str, Any, str]:
     field, value, remedy = "", None, ""
     found, right = NAMED.search(text.key), REMEDY.search(text.key.removesuffix("."))
     if found is not None:
-        number = int(found[3])
-        field = text.values[int(found[2])] if found[2] else found[1]
+        number = int(found[3] or found[5])
+        field = text.values[int(found[2])] if found[2] else found[1] or found[4]
         value = values[number] if len(values) == len(text.values) else _value(text.values[number])
     if right is not None:
         remedy = re.sub(r"\{(\d+)\}", lambda m: text.values[int(m[1])], right[1])

@@ -165,7 +165,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     seq_len: int = 2048,
     batch: int | Capacity | None = None,
     weights: str | None = None,
-    engine: str = USUAL_ENGINE,
+    engine: str | None = None,
     framework: str | None = None,
     headroom: float = 0.0,
     risk: float = RISK,
@@ -178,12 +178,12 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator on which it fits at ``risk``: tuning in the
     layout that ``plan`` recommends, serving in the fastest cut. ``headroom``: part of the card to leave free besides;
     ``accelerator``: only this one, or those named ("rtx-3090,l40s"); ``gpus``: exactly so many, for what fits on one's own
-    cards. ``weights``: of serving; as the checkpoint stores them when left out, else 16 bit.
+    cards. ``weights``, ``engine``: of serving; left out, weights as the checkpoint stores them, else 16 bit, and the usual engine.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
     or per GPU in training. Left out it is 1 in training; serving is sized for one sequence and priced at ``Capacity``. ``job``:
-    further fields of the job (rank, target modules). ``progress`` is told (types, of how many). Raises PlannerError for a bad
-    model or job.
+    further fields of the job of tuning (rank, target modules). ``progress`` is told (types, of how many). Raises PlannerError for
+    a bad model or job, and for what does not go with the purpose.
     """
     the_model, progress = as_model(model), as_progress(progress)
     seq_len, batch, max_gpus, gpus = (whole_number(value) for value in (seq_len, batch, max_gpus, gpus))
@@ -194,6 +194,8 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     most = batch if isinstance(batch, Capacity) else Capacity()
     together = 1 if batch is None or isinstance(batch, Capacity) else batch
     _require(purpose, seq_len, together, headroom, max_gpus)
+    _require_of_purpose(purpose, weights, engine, framework, job)
+    engine = USUAL_ENGINE if engine is None else engine
     if gpus is not None and not (_is_count(gpus) and 1 <= gpus <= MOST_GPUS):
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
     names = accelerator_names() if accelerator is None else _named(accelerator)
@@ -228,6 +230,20 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
         left_out=left_out,
         weights=(weights or the_model.stored_weights or None) if purpose == "serve" else None,
     )
+
+
+def _require_of_purpose(
+    purpose: str, weights: str | None, engine: str | None, framework: str | None, job: Mapping[str, Any] | None
+) -> None:
+    """PlannerError for what goes with another purpose: nothing is ignored."""
+    if purpose != "serve" and weights is not None:
+        raise PlannerError("--weights {0}: goes with --for serve; --for qlora stores frozen weights in 4 bit.", weights)
+    if purpose != "serve" and engine is not None:
+        raise PlannerError("--engine {0}: goes with --for serve; --for {1} takes --framework.", engine, purpose)
+    if purpose == "serve" and framework is not None:
+        raise PlannerError("--framework {0}: goes with tuning; --for serve takes --engine.", framework)
+    if purpose == "serve" and job:
+        raise PlannerError("job = {0}: goes with tuning; leave it out with --for serve.", dict(job), field="job")
 
 
 def _check_question(
