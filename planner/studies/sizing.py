@@ -178,7 +178,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator on which it fits at ``risk``: tuning in the
     layout that ``plan`` recommends, serving in the fastest cut. ``headroom``: part of the card to leave free besides;
     ``accelerator``: only this one, or those named ("rtx-3090,l40s"); ``gpus``: exactly so many, for what fits on one's own
-    cards. ``weights``, ``engine``: of serving; left out, weights as the checkpoint stores them, else 16 bit, and the usual engine.
+    cards. ``weights``, ``engine``: of serving; as the checkpoint stores them, else 16 bit, and the usual one when left out.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
     or per GPU in training. Left out it is 1 in training; serving is sized for one sequence and priced at ``Capacity``. ``job``:
