@@ -58,6 +58,7 @@ def head(setting: Setting) -> tuple[Row, ...]:
 def _padded(row: Row, hidden: float, vocabulary: Number) -> Row:
     """The row with the boundaries of padded words; the flops and bytes that padding adds, at most 127 words, are left out."""
     words = np.ceil(vocabulary / VOCABULARY_STEP) * VOCABULARY_STEP
+    assert isinstance(row.work, Matmul)
     return changed(row, work=changed(row.work, aligned=alignment(words, hidden)))
 
 
