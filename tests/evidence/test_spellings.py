@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import tomllib
 
 import pytest
 from places import DATA
 
+from planner.common.data import CATALOG
 from planner.common.errors import PlannerError
 from planner.evidence.measured_runs import Run, read_run
 from planner.evidence.predictions import check_peak
@@ -77,3 +79,24 @@ def test_a_row_that_beats_the_peak_is_refused_with_the_arithmetic() -> None:
 def test_a_table_says_which_pytorch_it_ran(cell: str, cudnn: bool) -> None:
     run = read(framework="torchtitan", tp="1", pp="1", data_parallel="fsdp2-zero3", num_gpus="8", dp="8", torch=cell)
     assert run.framework.cudnn_attention == cudnn
+
+
+def _what(cells: dict[str, str]) -> object:
+    """The question of a row, or what is said where it is none."""
+    try:
+        run = read(**cells)
+    except PlannerError as error:
+        return str(error)
+    return run.model, run.cluster, run.framework, run.job, run.layouts
+
+
+SOURCES = tomllib.loads((CATALOG / "run_labels.toml").read_text(encoding="utf-8"))["source"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_source_fills_cells_that_anybody_may_write(source: str) -> None:
+    """What a publication says once for all its rows is a column: a user's file that states it is read alike."""
+    cells = SOURCES[source]
+    empty = dict.fromkeys(cells, "")
+    assert _what({**empty, "source": source}) == _what(cells)
+    assert not cells or _what({**empty, "source": source}) != _what({**cells, "num_gpus": "16"})
