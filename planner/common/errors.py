@@ -257,7 +257,7 @@ def _kind(of_pydantic: str) -> str:
 
 def _unknown(name: str, known: Iterable[str]) -> Message | str:
     if plain(name) in WITHOUT_EFFECT.split() and name not in known:
-        return Message("it moves neither memory nor time: leave it out")
+        return Message("it changes neither memory nor time: leave it out")
     here = {*known}
     found = places(name)
     elsewhere = [place for place in found if place.partition(".")[2] not in here]

@@ -87,11 +87,11 @@ VALUES: dict[str, str] = {
 
 WITHOUT_EFFECT = (
     "learning_rate lr min_lr lr_scheduler lr_scheduler_type scheduler warmup warmup_ratio lr_warmup"
-    " weight_decay beta1 beta2 betas adam_beta1 adam_beta2 eps epsilon adam_epsilon momentum clip_grad max_grad_norm"
+    " weight_decay beta1 beta2 betas adam_beta1 adam_beta2 eps epsilon adam_epsilon clip_grad max_grad_norm"
     " gradient_clipping dataset data data_path dataset_name tokenizer logging_steps log_interval wandb output_dir"
     " save_dir temperature top_p label_smoothing label_smoothing_factor init_method_std split"
 )
-"""Options of trainers and servers that move neither memory nor time."""
+"""Options of trainers and servers that change neither memory nor time."""
 
 
 def plain(name: str) -> str:

@@ -77,7 +77,7 @@ def accelerator_named(name: str, field: str = "--on") -> str:
     joined = re.fullmatch(r"(\d+)\s*[-*×]?\s*([a-z].*)", name, flags=re.IGNORECASE)
     if joined is not None and _is_known(joined[2]):
         raise PlannerError(
-            "{0} {1}: an x stands between number and GPU: {2}x{3}.",
+            "{0} {1}: write an x between the number and the GPU: {2}x{3}.",
             field,
             name,
             joined[1],
@@ -88,7 +88,10 @@ def accelerator_named(name: str, field: str = "--on") -> str:
     if "," in name and all(_is_part(one.strip()) for one in name.split(",")):
         raise PlannerError(
             "{0} {1}: give one type of GPU; `planner size` and `planner search --accelerator` choose among several.",
-            field, name, field=field, value=name,
-        )  # fmt: skip
+            field,
+            name,
+            field=field,
+            value=name,
+        )
     known = [*accelerator_names(), *node_names()]
     raise PlannerError("{0} {1}: no such GPU or node type; {2}", field, name, near(name, known), field=field, value=name)
