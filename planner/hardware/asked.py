@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from planner.common.errors import PlannerError, as_text, near
-from planner.hardware.cluster import accelerator_names, is_asked_for, load_accelerator, load_node, node_names
+from planner.hardware.cluster import accelerator_names, is_asked_for, load_accelerator, load_node, named, node_names
 from planner.hardware.custom_nodes import reference_node
+from planner.hardware.spellings import Known, accelerators_meant, servers_meant
 
 
 def cluster_table(text: str, field: str = "--on") -> dict[str, Any]:
@@ -21,15 +22,33 @@ def cluster_table(text: str, field: str = "--on") -> dict[str, Any]:
 
 @lru_cache(maxsize=256)  # a name that is no node's is compared with all of them
 def _cluster_table(text: str, field: str) -> dict[str, Any]:
-    match = re.fullmatch(r"\s*(?:(-?\d+)\s*x\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
+    match = re.fullmatch(r"\s*(?:(-?\d+)\s*[x×]\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
     if match is None or (match[1] and int(match[1]) < 1):
         raise PlannerError(
             "{0} {1}: give a number and a GPU, such as 32xh100, or a node type.", field, text, field=field, value=text
         )
     number, name = match[1], match[2]
+    if number is None and not _is_known(name):
+        number, name = _counted(name)
     if _is_node(name):
         return {"node": name, **({"num_nodes": int(number)} if number else {})}
+    if not is_asked_for("accelerators", name) and not accelerators_meant(name, _cards()):
+        server = servers_meant(name, _servers())
+        if len(server) == 1:
+            return {"node": server[0], **({"num_nodes": int(number)} if number else {})}
+        if server:
+            raise PlannerError("{0} {1}: means any of {2}; name one.", field, text, ", ".join(server), field=field, value=text)
     return {"accelerator": accelerator_named(name, field), "num_gpus": int(number or 1)}
+
+
+def _counted(text: str) -> tuple[str | None, str]:
+    """A number and a name written in another way than 8xh100: 8 H100, 8*H100, H100:8, h100 x8; the text itself where neither."""
+    first = re.fullmatch(r"(\d+)\s*[-*×]?\s*([^\W\d].*)", text)
+    last = re.fullmatch(r"(.*\S)\s*(?:[x*×]|:)\s*(\d+)", text, flags=re.IGNORECASE)
+    for number, name in ((first[1], first[2]),) if first else ((last[2], last[1]),) if last else ():
+        if int(number) > 0 and (accelerators_meant(name, _cards()) or _is_node(name) or is_asked_for("accelerators", name)):
+            return number, name
+    return None, text
 
 
 def _is_node(name: str) -> bool:
@@ -56,13 +75,24 @@ def _is_part(name: str) -> bool:
     return any(words <= set(one.split("-")) for one in accelerator_names())
 
 
+@cache
+def _cards() -> dict[str, Known]:
+    """Every accelerator's names and memory."""
+    return {stem: Known((stem, *aliases), memory) for stem, aliases, memory in named("accelerators")}
+
+
+@cache
+def _servers() -> dict[str, Known]:
+    """Every node type's names."""
+    return {stem: Known((stem, *aliases), 0.0) for stem, aliases, _ in named("nodes")}
+
+
 def accelerator_named(name: str, field: str = "--on") -> str:
     """The catalog's accelerator that a name or a part of one means: h100 is h100-sxm5-80gb."""
     name = as_text(name, field)
     if is_asked_for("accelerators", name):
         return load_accelerator(name, field).name
-    parts = set(re.split(r"[-_ ]+", name.lower()))
-    found = [one for one in accelerator_names() if parts <= set(one.split("-"))]
+    found = accelerators_meant(name, _cards())
     usual = [one for one in found if (node := reference_node(one)) is not None and node.name.startswith("dgx")]
     chosen = found if len(found) == 1 else usual
     if len(chosen) == 1:

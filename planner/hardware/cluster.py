@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from planner.common.message import Message
 from planner.common.references import Catalog, spelt
 from planner.common.spec import Spec, read_table
 from planner.hardware.measured_kernels import kernel
+from planner.hardware.spellings import same_name
 
 ACCELERATORS = Catalog(PROFILES / "accelerators", "hardware_profiles/accelerators")
 NODES = Catalog(PROFILES / "nodes", "hardware_profiles/nodes")
@@ -253,7 +255,7 @@ def is_asked_for(folder: str, name: str) -> bool:
     """Whether a name is a path, one of the catalog, or one that is known to have no profile; near names are not looked for."""
     if name.endswith(".toml") or _named(folder, name) is not None:
         return True
-    return any(spelt(name) in known["names"] for known in _known())
+    return _without_profile(name) is not None
 
 
 @cache
@@ -267,19 +269,18 @@ def _find(folder: str, what: str, name: str) -> Path:
     if found is not None:
         return found
     files, wanted = _index(folder), spelt(name)
-    for known in _known():
-        if wanted in known["names"]:
-            siblings = ", ".join(known["near"])
-            raise PlannerError(
-                "{0} = {1!r} is known but has no profile: {2}. Write one from {3} (docs/guide/calibrate.md), or choose another.",
-                what,
-                name,
-                known["reason"],
-                siblings or "a measurement",
-                code="no_profile",
-                field=what,
-                value=name,
-            )
+    known = _without_profile(name)
+    if known is not None:
+        raise PlannerError(
+            "{0} = {1!r} is known but has no profile: {2}. Write one from {3} (docs/guide/calibrate.md), or choose another.",
+            what,
+            name,
+            known["reason"],
+            ", ".join(known["near"]) or "a measurement",
+            code="no_profile",
+            field=what,
+            value=name,
+        )
     raise PlannerError("{0} = {1!r} is not in hardware_profiles/{2}; {3}", what, name, folder, near(wanted, files))
 
 
@@ -287,6 +288,25 @@ def _find(folder: str, what: str, name: str) -> Path:
 def _known() -> tuple[dict[str, Any], ...]:
     """Names that people ask for and that have no profile, with the reason."""
     return tuple(read_table(PROFILES / "known.toml")["known"])
+
+
+@lru_cache(maxsize=1024)
+def _without_profile(name: str) -> dict[str, Any] | None:
+    """What is known of a machine that people ask for and that has no profile."""
+    return next((known for known in _known() if any(same_name(name, other) for other in known["names"])), None)
+
+
+@cache
+def named(folder: str) -> tuple[tuple[str, tuple[str, ...], float], ...]:
+    """Stem, aliases and memory (bytes; 0 where none is stated) of every profile of a folder, from its text: none is built."""
+    found = []
+    for stem, path in _index(folder).items():
+        text = path.read_text(encoding="utf-8")
+        aliases = re.search(r"^aliases = (\[.*\])$", text, flags=re.MULTILINE)
+        memory = re.search(r"^memory_bytes = \{ value = ([\d.e+]+)", text, flags=re.MULTILINE)
+        listed = tuple(tomllib.loads(f"aliases = {aliases[1]}")["aliases"]) if aliases else ()
+        found.append((stem, listed, float(memory[1]) if memory else 0.0))
+    return tuple(found)
 
 
 def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerator:

@@ -24,13 +24,18 @@ def test_every_number_of_an_accelerator_has_a_source(name: str) -> None:
     load_curves(accelerator.curves)
 
 
+FP8_OVER_16_BIT = {"trainium3-144gb": 2517 / 671, "rubin-288gb": 17.5 / 4, "mi455x-432gb": 4.0}
+"""Chips of 2026 give their area to 8 bit: AWS Neuron documentation; NVIDIA, Vera Rubin NVL72; LLVM's schedule of gfx1250."""
+
+
 @pytest.mark.parametrize("name", accelerator_names())
 def test_peaks_are_dense_and_ordered(name: str) -> None:
     peaks = load_accelerator(name).peak_flops_per_s
     if "tf32" in peaks:
         assert peaks["tf32"] <= peaks["bf16"]
     if "fp8" in peaks:
-        assert peaks["bf16"] <= peaks["fp8"] <= 2.5 * peaks["bf16"]  # Gaudi 3 and Trainium: no faster
+        most = FP8_OVER_16_BIT.get(name, 2.5)  # Gaudi 3 and Trainium: no faster
+        assert peaks["bf16"] <= peaks["fp8"] <= most * peaks["bf16"] * (1 + 1e-9)
     if "fp32" in peaks and "fp16" in peaks:
         assert peaks["fp32"] <= peaks["fp16"]  # equal on chips that only store fp16
 
@@ -44,6 +49,7 @@ def test_peaks_are_dense_and_ordered(name: str) -> None:
         ("h100-pcie-80gb", "bf16", 756e12),  # the PCIe card is not the SXM part
         ("rtx-3070-8gb", "fp16", 40.6e12),  # GA102 white paper: fp32 accumulation halves the rate; 163 is sparse and fp16
         ("rtx-4090-24gb", "bf16", 165.2e12),  # Ada white paper
+        ("trainium3-144gb", "bf16", 671e12),  # AWS Neuron documentation; 2517 is with sparsity
     ],
 )
 def test_published_peaks(name: str, dtype: str, peak: float) -> None:
@@ -62,7 +68,7 @@ def test_every_node_names_its_accelerator_and_joins_its_gpus(name: str) -> None:
     assert node.name == name
     gpu = load_accelerator(node.accelerator)
     for link in node.links:
-        assert 1e6 < link.bytes_per_s <= 9e11
+        assert 1e6 < link.bytes_per_s <= 1.8e12  # NVLink 6: 3.6 TB/s in both directions
         assert link.provenance["bytes_per_s"].source
         for fit in link.collectives.values():
             # the asymptote of a fit stays near the wire; NVSwitch reductions may exceed it (NVLS)
