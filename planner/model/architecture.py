@@ -48,7 +48,7 @@ class Model(Spec):
     q_lora_rank: Positive | None = None
     kv_lora_rank: Positive | None = None
     qk_nope_head_dim: Positive | None = None
-    qk_rope_head_dim: Positive | None = None
+    qk_rope_head_dim: Count | None = None  # 0: no part of a key turns with its position (layers without positions)
     v_head_dim: Positive | None = None
     sliding_window: Positive | None = None
     memory_length: Count = 0  # cached keys of the previous segment (Transformer-XL); dense unfused attention only

@@ -35,7 +35,7 @@ class Variant(Spec):
     q_lora_rank: Count | None = None
     kv_lora_rank: Positive | None = None
     qk_nope_head_dim: Positive | None = None
-    qk_rope_head_dim: Positive | None = None
+    qk_rope_head_dim: Count | None = None
     attention_sinks: bool | None = None
     attention_gate: Literal["none", "head", "full", "query"] | None = None
     qk_norm: Literal["none", "head", "full", "key"] | None = None

@@ -29,6 +29,7 @@ def d(**more: Any) -> Decoder:
 
 
 QWEN3_MOE = Experts()
+MUSE: Fields = {"qk_norm": "head", "qk_norm_weight": False, "attention_gate": "full"}
 BAILING_EXPERTS = Experts(shared="num_shared_experts", first="first_k_dense_replace")
 READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
     "afmoe": d(
@@ -314,6 +315,27 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         more=own.latent,
         experts=Experts(num="n_routed_experts", shared="n_shared_experts", first="first_k_dense_replace"),
     ),
+    "mistral_large4_text": d(
+        take=BIAS,
+        more=own.mistral_large4,
+        experts=Experts(num="n_routed_experts", shared="n_shared_experts", first="first_k_dense_replace", first_default=1),
+        ignore=("q_lora_rank", "mlp_bias", "topk_method", "num_nextn_predict_layers"),
+    ),
+    "muse_glimmer_text": d(
+        fixed={**MUSE, "norms_per_layer": 4},
+        take=BIAS,
+        window="own",
+        more=own.from_the_last,
+        ignore=("qk_scale_factor", "layer_rope_theta"),
+    ),
+    "muse_spark_text": d(
+        fixed={**MUSE, "norms_per_layer": 4},
+        take=BIAS,
+        window="own",
+        more=own.muse_spark,
+        experts=Experts(num="num_local_experts"),
+        ignore=("qk_scale_factor", "layer_rope_theta", "residual_gate_temperature"),
+    ),
     "nanochat": d(fixed={"qk_norm": "head", "qk_norm_weight": False, "norm_weight": False, "gated_ffn": False}, take=BIAS),
     "nemotron": d(fixed={**LAYERNORM, "gated_ffn": False}, take=LLAMA_BIAS),
     "nemotron_h": own.nemotron_h,
@@ -430,6 +452,8 @@ ALIASES: dict[str, str] = {
     "mistral_small": "mistral",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
+    **dict.fromkeys(("qwen3_6", "qwen3_6_text", "qwen3_8", "qwen3_8_text"), "qwen3_5_text"),
+    **dict.fromkeys(("qwen3_6_moe", "qwen3_6_moe_text", "qwen3_8_moe", "qwen3_8_moe_text"), "qwen3_5_moe_text"),
     "deepseek_ref": "deepseek_v4",
     "gpt-sw3": "gpt2",
 }

@@ -74,6 +74,47 @@ def indexed(s: Source, f: Fields) -> Fields:
     return found
 
 
+def mistral_large4(s: Source, f: Fields) -> Fields:
+    """Mistral Large 4: an indexer in every layer whose queries read the stream through a norm, scales of the softmax by
+    position, and every fourth layer without positions, whose latent vector is all of a key."""
+    layers, every = f["num_layers"], s.optional("no_rope_layer_interval") or 4
+    turned = s.per_layer("no_rope_layers", layers) or [int((i + 1) % every != 0) for i in range(layers)]
+    sources = s.per_layer("kv_source_layers", layers)
+    if sources not in (None, list(range(layers))):
+        raise PlannerError("kv_source_layers = {0!r}: layers that share one latent cache are not known", sources)
+    s.config.pop("q_lora_rank", None)
+    found = indexed(s, f)
+    nope, rope = found["qk_nope_head_dim"], found["qk_rope_head_dim"]
+    if found.get("variants"):
+        raise PlannerError("indexer_types: layers that share an indexer are not known beside layers without positions")
+    s.ignore("no_rope_layer_interval")
+    return {
+        **found,
+        "layer_vectors": 2 * f["hidden_size"] + 2 * found["index_num_heads"] + 2 * f["num_heads"],
+        "model_vectors": rope // 2,
+        **marked(["A" if t else "N" for t in turned], [{"letter": "N", "qk_nope_head_dim": nope + rope, "qk_rope_head_dim": 0}]),
+    }
+
+
+def from_the_last(s: Source, f: Fields) -> Fields:
+    """Windows in three of four layers, counted from the last, which attends to everything (Muse Glimmer)."""
+    layers = f["num_layers"]
+    return windows(s, layer_types(s, layers, [SLIDING if (layers - 1 - i) % 4 else FULL for i in range(layers)]))
+
+
+def muse_spark(s: Source, f: Fields) -> Fields:
+    """Muse Spark: experts on narrower vectors between two norms, a gate for each element of both residual sums."""
+    hidden, narrow = f["hidden_size"], s.count("moe_hidden_size")
+    dense = [t == "dense" for t in s.per_layer("mlp_layer_types", f["num_layers"]) or ()]
+    letters = ["D" if d else "A" for d in dense]
+    return {
+        **from_the_last(s, f),
+        "expert_latent_size": narrow,
+        "layer_vectors": hidden + 2 * narrow,  # two gates, less the norm behind attention, which has no weight; two norms
+        **marked(letters, [{"letter": "D", "layer_vectors": hidden}]),
+    }
+
+
 def compressed(s: Source, f: Fields) -> Fields:
     """DeepSeek-V4: one key beside a window, compressed ones behind it (CSA picks by an indexer, HCA takes all), grouped
     outputs, hyper-connections. The first layers choose experts by the token's number: a table that does not train."""

@@ -115,6 +115,15 @@ def glm4v(s: Source, text: int) -> Tower:
     return tower(total, layers, d, s.count("num_heads"), out, gated_ffn=True)
 
 
+def muse_glimmer(s: Source, text: int) -> Tower:
+    """Two frames to a patch, positions of 32 x 32, norms in front and behind, 2 x 2 patches to a token, three plain layers."""
+    d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
+    patch = s.count("patch_temporal") * 3 * p * p * d + s.count("pos_emb_height") * s.count("pos_emb_width") * d
+    out, inner = s.count("out_hidden_size", 6144), s.count("projector_hidden_size", 4096)
+    total = patch + 4 * d + blocks(layers, d, f) + out * inner + inner * inner + inner * text
+    return tower(total, layers, d, s.count("num_attention_heads"), f)
+
+
 def pixtral(s: Source, text: int) -> Tower:
     d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
     merge = s.count("spatial_merge_size", 2) ** 2
@@ -195,6 +204,10 @@ VISION: dict[str, tuple[str, Callable[[Source, int], Tower] | None, str]] = {
     "idefics3": ("llama", None, "idefics3_vision"), "smolvlm": ("llama", None, "smolvlm_vision"),
     "aya_vision": ("cohere2", None, "siglip_vision_model"), "cohere2_vision": ("cohere2", None, "siglip_vision_model"),
     "lfm2_vl": ("lfm2", None, "siglip2_vision_model"),
+    "mistral_large4": ("mistral_large4_text", pixtral, "pixtral"),
+    "muse_glimmer": ("muse_glimmer_text", muse_glimmer, "muse_glimmer_vision"),
+    "qwen3_6": ("qwen3_5_text", qwen_vl, "qwen3_5_vision"), "qwen3_6_moe": ("qwen3_5_moe_text", qwen_vl, "qwen3_5_moe_vision"),
+    "qwen3_8": ("qwen3_5_text", qwen_vl, "qwen3_5_vision"), "qwen3_8_moe": ("qwen3_5_moe_text", qwen_vl, "qwen3_5_moe_vision"),
 }  # fmt: skip
 """Models with a vision tower: the text model's reader where the file names none, the tower's (None: as
 the vision table's own type says, with the model's projector), and whose defaults hold for it."""
@@ -244,10 +257,11 @@ def tower_of(kind: str, config: Mapping[str, Any], text_width: int) -> Tower | N
     named = vision.get("model_type")
     known = {*ENCODER_OF, *defaults()}
     s = Source(vision, named if isinstance(named, str) and (named in known or read is None) else default)
-    if kind == "mistral3" and "spatial_merge_size" in config:
+    if kind in ("mistral3", "mistral_large4") and "spatial_merge_size" in config:
         s.config.setdefault("spatial_merge_size", config["spatial_merge_size"])
-    if "projector_hidden_size" in config:
-        s.config.setdefault("projector_hidden_size", config["projector_hidden_size"])
+    for key in ("projector_hidden_size", "out_hidden_size"):
+        if key in config:
+            s.config.setdefault(key, config[key])
     try:
         return projected(kind, config, s, text_width) if read is None else read(s, text_width)
     except PlannerError as error:
