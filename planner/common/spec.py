@@ -6,7 +6,7 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from types import NoneType, UnionType
@@ -197,17 +197,18 @@ def fields_of(value: Any, where: str) -> dict[str, Any]:
     )
 
 
-def read_table(path: Path, example: str = "") -> dict[str, Any]:
+def read_table(path: Path, example: str = "", parsed: Callable[[str], Any] = json.loads) -> dict[str, Any]:
     """Read one TOML or JSON file that must hold a table; PlannerError says what is wrong and where.
 
-    ``example``: where to look for what belongs into an empty file. A byte-order mark is skipped.
+    ``example``: where to look for what belongs into an empty file; ``parsed``: what makes JSON's text a table (ValueError: none).
+    A byte-order mark is skipped.
     """
     text = read_text(path, "the path of a .toml or .json file", MOST_TEXT_BYTES)
     if not text.strip():
         raise PlannerError("{0}: the file is empty{1}{2}.", path, "; " * bool(example), example, code="file")
     require_sane(text, str(path))
     try:
-        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        data = parsed(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise PlannerError("{0}: not valid {1}: {2}.", path, kind, of_python(error), code="file") from None

@@ -11,6 +11,7 @@ from planner.common.errors import PlannerError, as_text, near
 from planner.common.spec import read_table
 from planner.model.architecture import Model
 from planner.model.huggingface import model_from_config
+from planner.model.huggingface.forms import config_of
 
 CATALOG = data.CATALOG / "models"
 
@@ -33,12 +34,12 @@ def load_model(name: str) -> Model:
 def _model_of(name: str) -> Model:
     if name.endswith((".toml", ".json")):
         path = Path(name)
-        data = read_table(path)
         if path.suffix == ".json":
+            data = read_table(path, parsed=config_of)
             return model_from_config(
                 data, name=path.stem if path.stem != "config" else path.resolve().parent.name, where=str(path)
             )
-        return Model.build({"name": path.stem, **data}, str(path))
+        return Model.build({"name": path.stem, **read_table(path)}, str(path))
     files = _files()
     wanted = name.lower().replace("_", "-").replace(" ", "-")
     if wanted not in files and "/" in name:

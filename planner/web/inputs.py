@@ -16,6 +16,7 @@ from planner.layout_search.space import divisors
 from planner.model.architecture import Model
 from planner.model.catalog import model_names
 from planner.model.huggingface import model_from_config
+from planner.model.huggingface.forms import config_of
 from planner.prices.price import load_prices
 from planner.web import state
 from planner.web.answers import calibrated, cluster_of
@@ -107,7 +108,7 @@ def model_fields(text: str, name: str) -> dict[str, Any]:
     if not text.strip():
         raise PlannerError("config.json: nothing was pasted; paste the whole file, from { to }.")
     try:
-        config = json.loads(text)
+        config = config_of(text)
     except (ValueError, RecursionError) as error:
         raise PlannerError("config.json: not valid JSON: {0}.", of_python(error)) from None
     if not isinstance(config, dict):

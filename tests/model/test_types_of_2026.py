@@ -36,7 +36,8 @@ CASES: dict[str, Config] = {
     "muse_glimmer": {"text_config": SIZES, "vision_config": SEEN, **ADAPTER},
     "muse_spark": {"text_config": {**SIZES, **SPARSE}, "vision_config": SEEN, "audio_config": HEARD, **ADAPTER},
     "muse_spark, first layers dense": {
-        "text_config": {**SIZES, **SPARSE, "mlp_layer_types": ["dense"] * 2 + ["sparse"] * 4}, "vision_config": SEEN, "audio_config": HEARD, **ADAPTER,
+        "text_config": {**SIZES, **SPARSE, "mlp_layer_types": ["dense"] * 2 + ["sparse"] * 4}, "vision_config": SEEN,
+        "audio_config": HEARD, **ADAPTER,
     },
     "mistral_large4": {"text_config": LATENT, "vision_config": {"model_type": "pixtral", **SEEN, "head_dim": 12}},
     "mistral_large4, other layers without positions": {

@@ -17,6 +17,7 @@ from planner.model.huggingface.encoder_decoders import READ as SEQUENCE_TO_SEQUE
 from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.families import FAMILIES, Family
 from planner.model.huggingface.formats import quantization, stored_parts, stored_weights
+from planner.model.huggingface.forms import GGUF_TIED, NO_LANGUAGE, as_config
 from planner.model.huggingface.readers import ALIASES, READERS
 from planner.model.huggingface.reading import HINTS, IRRELEVANT, ONLY, causal_head, check_values, class_name
 from planner.model.huggingface.source import ARCHITECTURE, Source, harmless, unknown
@@ -131,8 +132,11 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     (absent: the language model's, for BERT the bare encoder with its pooler). Multi-token-prediction layers are
     left out, as transformers does; so are fields that do not speak of an architecture; ``source`` says so. Raises PlannerError
     naming ``where``, field and value: an unknown model_type, a field that the planner cannot express, a wrong type or number.
+    Other forms of one file are understood (``forms.as_config``).
     """
     try:
+        dumped = "general.architecture" in config
+        config = as_config(config)
         try:
             kind, fields, aside = _read(config)
         except PlannerError:
@@ -141,6 +145,9 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
             raise culprit(config, _read) from None
     except PlannerError as error:
         raise PlannerError("{0}: {1}.", where, str(error).rstrip(".")) from None
+    if dumped:
+        known = {**fields.get("provenance", {}), "tied_embeddings": {"kind": "assumed", "source": GGUF_TIED}}
+        fields = {**fields, "provenance": known}
     return Model.build({"name": name, "source": _source(config, kind, aside), **fields}, where)
 
 
@@ -222,6 +229,8 @@ def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]
 
 def _unknown(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A type without a reader: its text with an unknown tower left out, or what its keys say alone."""
+    if kind in NO_LANGUAGE:
+        raise PlannerError("model_type = {0!r} is no language model; the planner reads decoders, encoders of text, or both", kind)
     known = {**REFUSED, **ENCODER_DECODERS}
     if kind in known:
         raise PlannerError(

@@ -1,0 +1,115 @@
+"""What people have instead of a config.json: the same model, or a sentence that says what the file is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.common.errors import PlannerError
+from planner.model.architecture import Model
+from planner.model.catalog import load_model
+from planner.model.huggingface import model_from_config
+from planner.model.parameters import parameters_active, parameters_total
+
+Config = dict[str, Any]
+LLAMA: Config = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256,
+    "tie_word_embeddings": False, "hidden_act": "silu",
+}  # fmt: skip
+META: Config = {
+    "dim": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 8, "vocab_size": 128256, "ffn_dim_multiplier": 1.3,
+    "multiple_of": 1024, "norm_eps": 1e-5, "rope_theta": 500000.0,
+}  # fmt: skip
+GGUF: Config = {
+    "general.architecture": "llama", "general.name": "Llama 3.1 8B", "llama.block_count": 32, "llama.embedding_length": 4096,
+    "llama.feed_forward_length": 14336, "llama.attention.head_count": 32, "llama.attention.head_count_kv": 8,
+    "llama.context_length": 131072, "llama.vocab_size": 128256, "general.file_type": 15,
+}  # fmt: skip
+QWEN3_MOE: Config = {
+    "general.architecture": "qwen3moe", "qwen3moe.block_count": 48, "qwen3moe.embedding_length": 2048,
+    "qwen3moe.feed_forward_length": 6144, "qwen3moe.attention.head_count": 32, "qwen3moe.attention.head_count_kv": [4] * 48,
+    "qwen3moe.attention.key_length": 128, "qwen3moe.expert_count": 128, "qwen3moe.expert_used_count": 8,
+    "qwen3moe.expert_feed_forward_length": 768, "tokenizer.ggml.tokens": ["a"] * 151936,
+}  # fmt: skip
+MIXTRAL: Config = {
+    "dim": 6144, "n_layers": 56, "head_dim": 128, "hidden_dim": 16384, "n_heads": 48, "n_kv_heads": 8, "vocab_size": 32768,
+    "norm_eps": 1e-5, "moe": {"num_experts": 8, "num_experts_per_tok": 2},
+}  # fmt: skip
+LARGE: Config = {
+    "dim": 7168, "n_layers": 61, "head_dim": 128, "hidden_dim": 16384, "n_heads": 128, "n_kv_heads": 128, "vocab_size": 131072,
+    "norm_eps": 1e-6, "q_lora_rank": 1536, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128, "kv_lora_rank": 512,
+    "v_head_dim": 128, "tied_embeddings": False, "max_position_embeddings": 294912, "llama_4_scaling": {"beta": 0.1},
+    "moe": {
+        "first_k_dense_replace": 3, "num_experts": 128, "num_experts_per_tok": 4, "expert_hidden_dim": 4096,
+        "num_shared_experts": 1, "num_expert_groups": 1, "num_expert_groups_per_tok": 1, "routed_scale": 1.0,
+    },
+}  # fmt: skip
+
+
+def read(config: Config) -> Model:
+    return model_from_config(config, "model", "config.json")
+
+
+def test_metas_and_mistrals_params_and_a_ggufs_metadata_are_the_same_model() -> None:
+    """Llama 3 8B: 2/3 of 4 x 4096, times 1.3, up to a multiple of 1,024, is 14,336."""
+    wanted = parameters_total(read(LLAMA))
+    assert wanted == 8_030_261_248  # safetensors index of meta-llama/Meta-Llama-3-8B
+    assert [parameters_total(read(c)) for c in (META, GGUF)] == [wanted, wanted]
+    assert parameters_total(read(QWEN3_MOE)) == parameters_total(load_model("qwen3-30b-a3b"))
+    assert parameters_total(read(MIXTRAL)) == pytest.approx(parameters_total(load_model("mixtral-8x22b")), rel=1e-3)
+    assert "output.weight" in read(GGUF).reading_notes[0]
+
+
+def test_mistral_large_3_has_673_billion_39_active() -> None:
+    """mistral.ai, Mistral 3 (2025-12-02): 675 billion, 41 active, with an encoder of 2.5 billion."""
+    model = read(LARGE)
+    assert parameters_total(model) == pytest.approx(673e9, rel=0.002)
+    assert parameters_active(model) == pytest.approx(39e9, rel=0.03)
+
+
+WRITTEN = {
+    "list": json.dumps([LLAMA]),
+    "wrapped": json.dumps({"config": LLAMA, "name": "mine"}),
+    "comments": "// mine\n"
+    + json.dumps(LLAMA, indent=1).replace('"vocab_size"', '/* words */ "vocab_size"')[:-2]
+    + ",  // end\n}",
+    "printed": "LlamaConfig " + json.dumps(LLAMA, indent=2),
+    "python": str(LLAMA),
+    "url": json.dumps({**LLAMA, "_name_or_path": "https://example.org/a,}"}, indent=1)[:-2] + ",\n}",
+}
+
+
+@pytest.mark.parametrize("form", WRITTEN)
+def test_a_file_as_people_paste_it(form: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{form}.json"
+    path.write_text(WRITTEN[form], encoding="utf-8")
+    assert parameters_total(load_model(str(path))) == 8_030_261_248
+
+
+REFUSED: list[tuple[Config, str]] = [
+    ({"_class_name": "FluxTransformer2DModel", "num_layers": 19}, "diffusers pipeline"),
+    ({"peft_type": "LORA", "r": 16, "base_model_name_or_path": "meta-llama/Llama-3.1-8B"}, "rank 16. of meta-llama/Llama-3.1-8B"),
+    ({"metadata": {}, "weight_map": {"lm_head.weight": "a"}}, "index of a checkpoint"),
+    ({"temperature": 0.6, "bos_token_id": 1}, "generation_config.json"),
+    ({"model_type": "vit", "hidden_size": 768, "num_hidden_layers": 12}, "no language model"),
+    ({"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForCTC"], "hidden_size": 768}, "no language model"),
+    ({**META, "vocab_size": -1}, "leaves it to the tokenizer"),
+    ({**META, "moe_args": {"num_experts": 16}}, "moe_args"),
+    ({**MIXTRAL, "vision_encoder": {"hidden_size": 1664}}, "vision_encoder"),
+    ({**MIXTRAL, "moe": 3}, "must be a table"),
+    ({"dim": "wide", "n_layers": 2, "n_heads": 2, "multiple_of": 2}, "dim = 'wide'"),
+    ({**GGUF, "general.architecture": "mamba2000"}, "mamba2000"),
+    ({k: v for k, v in GGUF.items() if k != "llama.vocab_size"}, "vocab_size is not among"),
+    ({k: v for k, v in GGUF.items() if k != "llama.block_count"}, "block_count is not among"),
+]
+
+
+@pytest.mark.parametrize(("config", "why"), REFUSED)
+def test_a_file_that_holds_no_language_model_is_called_what_it_is(config: Config, why: str) -> None:
+    with pytest.raises(PlannerError, match=why) as error:
+        read(config)
+    assert len(str(error.value)) < 400
