@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arguments import as_amount
-from planner.common.arrays import Array, Mask, Number, Positions, at_columns
+from planner.common.arrays import Array, Mask, Number, at_columns
 from planner.hardware.cluster import Cluster, host_usable_bytes, usable_bytes
-from planner.hardware.curves import Curves, curves_of
+from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind, Model
 from planner.model.parameters import embedding_parameters
 from planner.operators.setting import AXES, Setting, distinct, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.performance.block_cost import BlockCost, BlockCosts, block_costs
+from planner.performance.context import Context
 from planner.performance.feasibility import check_job, impossible
 from planner.performance.memory import (
     KINDS,
@@ -35,12 +36,9 @@ from planner.performance.stage_content import NOTHING, stage_blocks, stage_conte
 from planner.performance.step_time import PARTS, Exchange, StageTime, StepTime, combine, exchange, synchronization_s, update_s
 from planner.performance.transfers import offload_s, pipeline_s
 from planner.prices.price import gpu_hours
-from planner.workload.adapters import tuned_model
-from planner.workload.dispatch import stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts
-from planner.workload.precision import Precisions, precisions
 from planner.workload.question import Question
 
 if TYPE_CHECKING:
@@ -148,31 +146,6 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Context:
-    model: Model
-    cluster: Cluster
-    framework: Framework
-    job: Job
-    precision: Precisions
-    curves: Curves
-
-    @property
-    def varies(self) -> bool:
-        """Whether each layout has a sequence, a batch and a number of GPUs of its own (``evaluate_each``)."""
-        return isinstance(self.job.global_batch_size, np.ndarray)
-
-    def take(self, index: Positions) -> _Context:
-        """The context of the layouts that ``index`` selects."""
-        if not self.varies:
-            return self
-        job, cluster = self.job, self.cluster
-        columns = {name: getattr(job, name) for name in ("seq_len", "global_batch_size")}
-        chosen = {name: column[index] for name, column in columns.items() if isinstance(column, np.ndarray)}
-        gpus: Any = cluster.num_gpus
-        return replace(self, job=job.model_copy(update=chosen), cluster=cluster.model_copy(update={"num_gpus": gpus[index]}))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Staged:
     """One distinct pipeline stage: memory at each moment of a step, seconds of a micro-batch."""
 
@@ -181,9 +154,7 @@ class Staged:
     time: StageTime
 
 
-def evaluate(
-    model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts, curves: Curves | None = None
-) -> Evaluation:
+def evaluate(question: Question, layouts: Layouts, curves: Curves | None = None) -> Evaluation:
     """Memory, step time and flops of every layout.
 
     Operator rows are evaluated once per distinct combination of the few axes they depend on; then layouts of equal
@@ -191,12 +162,11 @@ def evaluate(
     ``curves`` replaces those of the accelerator's chip family.
     Raises PlannerError for a precision that the accelerator lacks or a sequence that the model cannot take.
     """
-    framework = stack_on(framework, cluster, model)
-    check_job(model, cluster, framework, job)
-    model = tuned_model(model, job)
-    question = Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts)
-    broken, reason, reasons = impossible(question)
-    context = _context(model, cluster, framework, job, curves)
+    question = question.on_stack()
+    check_job(question)
+    question = question.tuned()
+    broken, reason, reasons = impossible(question, layouts)
+    context = Context.of(question, curves)
     valid = np.flatnonzero(~broken)
     good = layouts.take(valid)
     columns = _evaluate_possible(context, good) if len(good) else {}
@@ -212,16 +182,15 @@ def evaluate_each(
     jobs with images, teachers or an indexer's choice of keys in no sequence. ``check_job`` holds for every pair: it is not
     asked here.
     """
-    framework = stack_on(framework, clusters[0], model)
-    model = tuned_model(model, jobs[0])
+    first = Question(model, clusters[0], framework, jobs[0]).on_stack().tuned()
     columns = {"global_batch_size": np.array([float(job.global_batch_size) for job in jobs])}
     if any(job.seq_len != jobs[0].seq_len for job in jobs):
         columns["seq_len"] = np.array([float(job.seq_len) for job in jobs])
     job = jobs[0].model_copy(update=columns)
     cluster = clusters[0].model_copy(update={"num_gpus": np.array([float(one.num_gpus) for one in clusters])})
-    broken, reason, reasons = impossible(Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts))
+    context = replace(Context.of(first), job=job, cluster=cluster)
+    broken, reason, reasons = impossible(context, layouts)
     valid = np.flatnonzero(~broken)
-    context = replace(_context(model, clusters[0], framework, jobs[0]), job=job, cluster=cluster)
     found = _evaluate_possible(context.take(valid), layouts.take(valid)) if len(valid) else {}
     return _assemble(context, layouts, ~broken, reason, reasons, valid, found)
 
@@ -278,10 +247,10 @@ class GridEvaluator:
     The same functions as ``evaluate``, elementwise: every number equals that of the layout alone, bit for bit.
     """
 
-    def __init__(self, model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
-        framework = stack_on(framework, cluster, model)
-        check_job(model, cluster, framework, job)
-        self._context = _context(tuned_model(model, job), cluster, framework, job)
+    def __init__(self, question: Question) -> None:
+        question = question.on_stack()
+        check_job(question)
+        self._context = Context.of(question.tuned())
 
     def block_costs(self, parts: Sequence[Layouts]) -> tuple[BlockCosts, list[NDArray[np.intp]]]:
         """Costs of the blocks on the distinct axes of all ``parts``, and for each part the positions of its rows' own."""
@@ -310,55 +279,40 @@ class GridEvaluator:
         return np.asarray(self._context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp))
 
 
-def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
+def stage_memory(question: Question, layouts: Layouts) -> list[Staged]:
     """Memory of each distinct pipeline stage at the moments of a step (memory.PHASES); possible layouts of one (pp, vpp)."""
-    framework = stack_on(framework, cluster, model)
-    model = tuned_model(model, job)
-    context = _context(model, cluster, framework, job)
+    context = Context.of(question.on_stack().tuned())
     blocks, index = _block_costs(context, layouts)
-    pp, m = int(layouts.pp[0]), job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
-    return _stages(context, layouts, blocks.take(index), pp, stages(model, pp, int(layouts.vpp[0])), m)
+    pp, m = int(layouts.pp[0]), context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
+    return _stages(context, layouts, blocks.take(index), pp, stages(context.model, pp, int(layouts.vpp[0])), m)
 
 
-def operator_table(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> Table:
+def operator_table(question: Question, layouts: Layouts) -> Table:
     """The rows themselves, for the distinct axes of ``layouts``."""
-    framework = stack_on(framework, cluster, model)
-    check_job(model, cluster, framework, job)
-    setting, _ = distinct_axes(layouts, tuned_model(model, job), framework, job)
+    question = question.on_stack()
+    check_job(question)
+    setting, _ = distinct_axes(layouts, question.tuned().model, question.framework, question.job)
     return build_table(setting)
 
 
-def step_time_columns(
-    model: Model, cluster: Cluster, framework: Framework, job: Job, layout: Layouts, curves: Curves, copies: int
-) -> Array:
+def step_time_columns(question: Question, layout: Layouts, curves: Curves, copies: int) -> Array:
     """Seconds of a step of one possible layout under ``copies`` sets of constants at once, shape ``(copies,)``.
 
-    ``framework`` and ``curves`` hold columns of that shape where the sets differ: everything after the specs is elementwise,
+    The framework and ``curves`` hold columns of that shape where the sets differ: everything after the specs is elementwise,
     so that the derivatives of a fit come from one pass. Each number equals that of its set alone.
     """
     columns = Layouts(**{f.name: np.repeat(getattr(layout, f.name), copies) for f in fields(Layouts)})
-    model = tuned_model(model, job)
-    context = _context(model, cluster, framework, job, curves)
+    context = Context.of(question.tuned(), curves)
     axes = {name: getattr(columns, name) for name in AXES}
-    blocks = block_costs(build_table(Setting(model=model, framework=framework, job=job, **axes)), cluster, curves)
+    table = build_table(Setting(model=context.model, framework=context.framework, job=context.job, **axes))
+    blocks = block_costs(table, context.cluster, curves)
     pp, vpp = int(layout.pp[0]), int(layout.vpp[0])
-    m = job.global_batch_size / (columns.micro_batch_size * columns.dp)
-    staged = _stages(context, columns, blocks, pp, stages(model, pp, vpp), m)
+    m = context.job.global_batch_size / (columns.micro_batch_size * columns.dp)
+    staged = _stages(context, columns, blocks, pp, stages(context.model, pp, vpp), m)
     return np.broadcast_to(_step(columns, staged, pp, m).total, (copies,))
 
 
-def _context(model: Model, cluster: Cluster, framework: Framework, job: Job, curves: Curves | None = None) -> _Context:
-    return _Context(
-        model=model,
-        cluster=cluster,
-        framework=framework,
-        job=job,
-        precision=precisions(job, framework),
-        curves=curves or curves_of(cluster.accelerator),
-    )
-
-
-def _block_costs(context: _Context, layouts: Layouts) -> tuple[BlockCosts, NDArray[np.intp]]:
+def _block_costs(context: Context, layouts: Layouts) -> tuple[BlockCosts, NDArray[np.intp]]:
     if context.varies:
         axes_of = [getattr(layouts, name) for name in AXES]
         first, index = distinct(
@@ -384,7 +338,7 @@ def _lone_table(model: Model, framework: Framework, job: Job, axes: tuple[float,
     return build_table(Setting(model=model, framework=framework, job=job, **values))
 
 
-def _evaluate_possible(context: _Context, layouts: Layouts) -> dict[str, Array]:
+def _evaluate_possible(context: Context, layouts: Layouts) -> dict[str, Array]:
     blocks, index = _block_costs(context, layouts)
     columns: dict[str, Array] = {}
     first, group = distinct([layouts.pp, layouts.vpp])
@@ -401,7 +355,7 @@ def _evaluate_possible(context: _Context, layouts: Layouts) -> dict[str, Array]:
     return columns
 
 
-def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, vpp: int) -> dict[str, Array]:
+def _pipeline_group(context: Context, layouts: Layouts, blocks: BlockCosts, pp: int, vpp: int) -> dict[str, Array]:
     """Columns for layouts of one (pp, vpp): heaviest and slowest of the distinct stages."""
     m = context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
     staged = _stages(context, layouts, blocks, pp, stages(context.model, pp, vpp), m)
@@ -439,12 +393,12 @@ def _firm(moments_of_stages: Iterable[tuple[StageMemory, ...]]) -> Array:
     return most
 
 
-def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[Staged]:
+def _stages(context: Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[Staged]:
     """Memory and time of each distinct stage."""
     return _timed(context, layouts, blocks, pp, _held(context, layouts, blocks, pp, cut, m))
 
 
-def _held(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[StageHeld]:
+def _held(context: Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[StageHeld]:
     """Memory of each distinct stage."""
     tied = _words_copy(context.model, context.job, layouts, pp)
     held = []
@@ -455,9 +409,9 @@ def _held(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut:
     return held
 
 
-def _timed(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, held: Sequence[StageHeld]) -> list[Staged]:
+def _timed(context: Context, layouts: Layouts, blocks: BlockCosts, pp: int, held: Sequence[StageHeld]) -> list[Staged]:
     """The time of each distinct stage beside its memory."""
-    parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks, context.curves)
+    parallel = exchange(context, layouts, blocks)
     wide = context.precision.activation * context.model.hidden_size * max(context.model.hyper_streams, 1)
     sends = pipeline_s(context.cluster, context.framework, layouts, wide, context.job.seq_len)
     staged = []
@@ -495,7 +449,7 @@ def _words_copy(model: Model, job: Job, layouts: Layouts, pp: int) -> Array:
     return np.asarray(words / layouts.tp)
 
 
-def _held_by_stage(context: _Context, layouts: Layouts, stage: Stage, content: StageContent, m: Array) -> StageHeld:
+def _held_by_stage(context: Context, layouts: Layouts, stage: Stage, content: StageContent, m: Array) -> StageHeld:
     job, framework, precision = context.job, context.framework, context.precision
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
     factored = 8.0 / context.model.hidden_size if precision.factored else 0.0
@@ -536,7 +490,7 @@ def _held_by_stage(context: _Context, layouts: Layouts, stage: Stage, content: S
 
 
 def _stage_time(
-    context: _Context,
+    context: Context,
     layouts: Layouts,
     parts: list[tuple[float, BlockCost]],
     held: StageHeld,
@@ -553,17 +507,7 @@ def _stage_time(
         gather = gather + count * parallel.gathers[id(block)]
     backward = sums["backward_s"] + sums["recompute_s"]
     once = synchronization_s(parallel.sync, held.dense_parameters, held.expert_parameters, sums["forward_s"], backward)
-    optimizer = update_s(
-        held.update_elements,
-        layouts,
-        context.cluster,
-        context.curves,
-        context.job,
-        context.framework,
-        context.precision,
-        float(context.model.hidden_size),
-        held.paged_bytes,
-    )
+    optimizer = update_s(context, layouts, held.update_elements, held.paged_bytes)
     return StageTime(
         forward=sums["forward_s"],
         backward=sums["backward_s"],
@@ -580,7 +524,7 @@ def _stage_time(
     )
 
 
-def _flops(context: _Context, layouts: Layouts, blocks: BlockCosts, m: Array) -> tuple[Array, Array, Array]:
+def _flops(context: Context, layouts: Layouts, blocks: BlockCosts, m: Array) -> tuple[Array, Array, Array]:
     """(model flops, executed, masked) of one step on all GPUs: rows of a rank x ranks of a stage, over all stages."""
     counts: dict[LayerKind, int] = {}
     for kind in context.model.layer_kinds:
@@ -600,7 +544,7 @@ def _flops(context: _Context, layouts: Layouts, blocks: BlockCosts, m: Array) ->
 
 
 def _assemble(
-    context: _Context,
+    context: Context,
     layouts: Layouts,
     possible: NDArray[np.bool_],
     reason: NDArray[np.intp],

@@ -9,15 +9,13 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Number
 from planner.hardware.cluster import Cluster, gpus_of_host, host_link_rate
-from planner.hardware.curves import Curves
 from planner.operators.optimizer import optimizer_row
 from planner.performance.block_cost import BlockCost, BlockCosts
 from planner.performance.collectives import collective_s
+from planner.performance.context import Context
 from planner.performance.memory import parameters_away
 from planner.workload.framework import Framework
-from planner.workload.job import Job
 from planner.workload.layout import Layouts
-from planner.workload.precision import Precisions
 
 PARTS = (
     "forward", "backward", "recompute", "tensor_parallel", "expert_parallel", "context_parallel", "pipeline",
@@ -204,16 +202,9 @@ class Exchange:
     gathers: dict[int, Array]
 
 
-def exchange(
-    cluster: Cluster,
-    framework: Framework,
-    job: Job,
-    precision: Precisions,
-    layouts: Layouts,
-    blocks: BlockCosts,
-    curves: Curves,
-) -> Exchange:
+def exchange(context: Context, layouts: Layouts, blocks: BlockCosts) -> Exchange:
     """The data-parallel exchange of ``layouts`` and its exposed seconds for every block and micro-batch."""
+    cluster, framework, job, precision = context.cluster, context.framework, context.job, context.precision
     in_fp8 = job.precision == "fp8" and framework.fp8_parameters and not job.frozen
     gathered = 1.0 if in_fp8 else precision.activation if precision.cast else precision.parameter
     reduce_16 = (job.gradient_dtype or framework.gradient_dtype) == "same" and precision.activation < 4
@@ -226,7 +217,7 @@ def exchange(
         layouts=layouts,
         gather_width=gathered,
         reduce_width=precision.activation if reduce_16 else precision.gradient,
-        contention=curves.exchange_contention,
+        contention=context.curves.exchange_contention,
         kept_width=precision.parameter,
         gradient_width=precision.gradient,
         away=parameters_away(layouts, framework),
@@ -250,20 +241,11 @@ def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forwar
     return np.asarray(exposed + gather - free * hidden_s(gather, f.overlap_parameter_gather, forward_s))
 
 
-def update_s(
-    elements: Array,
-    layouts: Layouts,
-    cluster: Cluster,
-    curves: Curves,
-    job: Job,
-    framework: Framework,
-    precision: Precisions,
-    hidden_size: float,
-    paged_bytes: Array | float = 0.0,
-) -> Array:
+def update_s(context: Context, layouts: Layouts, elements: Array, paged_bytes: Array | float = 0.0) -> Array:
     """Seconds of what happens once a step: the update on the device, or on the host with transfers, and the stack's own work."""
-    row = optimizer_row(elements, hidden_size, job, framework, precision)
-    accelerator = cluster.accelerator
+    cluster, framework, job, precision = context.cluster, context.framework, context.job, context.precision
+    curves, accelerator = context.curves, cluster.accelerator
+    row = optimizer_row(elements, float(context.model.hidden_size), job, framework, precision)
     swept = row.bytes_moved / (curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
     if job.optimizer == "muon":
         dtype = precision.matmul if precision.matmul not in ("fp8", "fp4") else "bf16"

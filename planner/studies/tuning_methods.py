@@ -22,6 +22,7 @@ from planner.training.planning import candidates, evaluate, plan
 from planner.training.trainable import frozen_parameters, stored_bytes
 from planner.workload.adapters import check_targets
 from planner.workload.default_framework import default_framework
+from planner.workload.question import Question
 from planner.workload.resolve import as_cluster, as_framework, as_job, as_model
 from planner.workload.tuning import Adapter
 
@@ -189,7 +190,7 @@ def _surely(question: Mapping[str, Any], found: Evaluation) -> NDArray[np.bool_]
     named, job = question["framework"], as_job(question["job"])
     model, cluster = as_model(question["model"]), question["cluster"]
     stack = default_framework(model, cluster, job).framework if named is None else as_framework(named)
-    rule = fit_rule(model, cluster, stack, job)
+    rule = fit_rule(Question(model, cluster, stack, job))
     return np.asarray(found.fits & rule.holds(found.firm_bytes, found.states_bytes))
 
 

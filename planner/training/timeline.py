@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,9 +92,9 @@ def timeline(plan: Plan) -> Timeline:
             code="size",
             field="job.global_batch_size",
         )
-    staged = _by_stage(stage_memory(plan.model, plan.cluster, plan.framework, plan.job, columns), pp)
+    staged = _by_stage(stage_memory(plan.question, columns), pp)
     bare = plan.framework.replaced(**{name: 0.0 for name in type(plan.framework).model_fields if name.startswith("overlap_")})
-    whole = _by_stage(stage_memory(plan.model, plan.cluster, bare, plan.job, columns), pp)
+    whole = _by_stage(stage_memory(replace(plan.question, framework=bare), columns), pp)
     seconds = [_seconds(here, there) for here, there in zip(staged, whole, strict=True)]
     once = {part: max(_number(getattr(one.time, f"once_{part}")) for one in staged) for part in ("data_parallel", "optimizer")}
     together = plan.step_time_s - sum(once.values())

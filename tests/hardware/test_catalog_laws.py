@@ -13,6 +13,7 @@ from planner.performance.evaluation import Evaluation, evaluate
 from planner.workload.framework import framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
+from planner.workload.question import Question
 
 OLDER_AND_NEWER = [
     ("dgx-1v-32gb", "dgx-a100-80gb", "fp16"), ("dgx-a100-80gb", "dgx-h100", "bf16"), ("dgx-h100", "dgx-h200", "bf16"),
@@ -46,7 +47,7 @@ def on(
 ) -> Evaluation:
     job = Job.build({"seq_len": seq_len, "global_batch_size": 64, "precision": precision, "optimizer": "adamw"}, "job")
     columns = as_columns(layouts, machine.num_gpus)
-    return evaluate(load_model(model), machine, load_framework(stack), job, columns)
+    return evaluate(Question(load_model(model), machine, load_framework(stack), job), columns)
 
 
 @pytest.mark.parametrize(("older", "newer", "precision"), OLDER_AND_NEWER)
@@ -80,7 +81,7 @@ def test_memory_falls_with_the_zero_stage(stack: str, base: dict[str, int]) -> N
     layouts = [Layout(**base, zero=zero) for zero in (0, 1, 2, 3)]
     machine = cluster("dgx-a100-80gb", num_gpus=8)
     job = Job.build({"seq_len": 1024, "global_batch_size": 64, "precision": "bf16", "optimizer": "adamw"}, "job")
-    answer = evaluate(load_model("llama-3.2-1b"), machine, load_framework(stack), job, as_columns(layouts, 8))
+    answer = evaluate(Question(load_model("llama-3.2-1b"), machine, load_framework(stack), job), as_columns(layouts, 8))
     held = answer.memory.states[answer.possible]
     assert np.all(np.diff(held) <= 1e-9 * held[:-1]), held / 2**30
 

@@ -28,6 +28,7 @@ from planner.workload.framework import Framework, framework_names
 from planner.workload.job import Precision
 from planner.workload.layout import Layout, Layouts, as_columns
 from planner.workload.precision import precisions
+from planner.workload.question import Question
 
 DEVICE_BOUND = framework("megatron-core", cuda_graphs="full")
 """No kernel waits for the host: small models show what their device does."""
@@ -42,7 +43,7 @@ def run(
 ) -> Evaluation:
     cluster = gpus(count)
     frame = framework(stack) if isinstance(stack, str) else stack
-    return evaluate(model(fields_), cluster, frame, job(**job_fields), as_columns(layout, count))
+    return evaluate(Question(model(fields_), cluster, frame, job(**job_fields)), as_columns(layout, count))
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
@@ -191,12 +192,12 @@ def test_parts_add_up(stack: str) -> None:
 
 def test_one_plan_equals_its_row_of_a_search_bit_for_bit() -> None:
     m, cluster, stack, work = model(MIXTRAL), gpus(16), framework("megatron-core"), job(global_batch_size=64)
-    space = LayoutGrid(model=m, cluster=cluster, framework=stack, job=work).columns()
-    many = evaluate(m, cluster, stack, work, space)
+    space = LayoutGrid(question=Question(m, cluster, stack, work)).columns()
+    many = evaluate(Question(m, cluster, stack, work), space)
     assert many.possible.sum() > 1000
     chosen = np.flatnonzero(many.possible)[:: max(int(many.possible.sum()) // 150, 1)]
     for i in chosen:
-        one = evaluate(m, cluster, stack, work, space.take(slice(i, i + 1)))
+        one = evaluate(Question(m, cluster, stack, work), space.take(slice(i, i + 1)))
         for part in ("memory", "step"):
             for f in fields(getattr(one, part)):
                 assert getattr(getattr(one, part), f.name)[0] == getattr(getattr(many, part), f.name)[i], (i, f.name)
@@ -256,8 +257,10 @@ def test_a_faster_accelerator_is_never_slower(layout: Layout, factor: float) -> 
         memory_bandwidth_bytes_per_s=ACCELERATOR.memory_bandwidth_bytes_per_s * factor,
     )
     columns = as_columns(layout, 8)
-    slow = evaluate(model(LLAMA), gpus(8), framework("megatron-core"), job(), columns)
-    fast = evaluate(model(LLAMA), cluster(NODE, num_gpus=8, accelerator=faster), framework("megatron-core"), job(), columns)
+    slow = evaluate(Question(model(LLAMA), gpus(8), framework("megatron-core"), job()), columns)
+    fast = evaluate(
+        Question(model(LLAMA), cluster(NODE, num_gpus=8, accelerator=faster), framework("megatron-core"), job()), columns
+    )
     assert fast.step_time_s[0] <= slow.step_time_s[0]
 
 
@@ -444,7 +447,7 @@ def test_key_value_heads_are_copied_when_tensor_ranks_outnumber_them() -> None:
 def tensor_parallel_s(hides: float, sequence_parallel: bool, **changed: Any) -> float:
     stack = framework("megatron-core").replaced(overlap_tensor_parallel_gradients=hides, **changed)
     layout = as_columns(Layout(tp=8, sequence_parallel=sequence_parallel), 8)
-    step = evaluate(model(LLAMA), gpus(8), stack, job(seq_len=4096), layout).step
+    step = evaluate(Question(model(LLAMA), gpus(8), stack, job(seq_len=4096)), layout).step
     return float(step.tensor_parallel[0])
 
 
@@ -482,7 +485,8 @@ def test_dropless_layers_take_at_least_as_long_as_their_host() -> None:
     def steps(**changed: Any) -> tuple[float, float, float]:
         stack, layout = framework("megatron-core"), as_columns(Layout(ep=8, dp=8), 8)
         quick, slow = (
-            evaluate(model({**MIXTRAL, **changed}), gpus(8), stack.replaced(expert_host_s=s), job(), layout) for s in (0.0, host)
+            evaluate(Question(model({**MIXTRAL, **changed}), gpus(8), stack.replaced(expert_host_s=s), job()), layout)
+            for s in (0.0, host)
         )
         return float(quick.step_time_s[0]), float(slow.step_time_s[0]), float(quick.num_microbatches[0])
 
@@ -492,14 +496,18 @@ def test_dropless_layers_take_at_least_as_long_as_their_host() -> None:
     quick, slow, _ = steps(capacity_factor=1.25)
     assert slow == quick  # every expert's share is known
     graphs = framework("megatron-core").replaced(expert_host_s=host, cuda_graphs="full")
-    assert float(evaluate(model(MIXTRAL), gpus(8), graphs, job(), as_columns(Layout(ep=8, dp=8), 8)).step_time_s[0]) < passes
+    assert (
+        float(evaluate(Question(model(MIXTRAL), gpus(8), graphs, job()), as_columns(Layout(ep=8, dp=8), 8)).step_time_s[0])
+        < passes
+    )
 
 
 def test_fewer_adapted_layers_never_communicate_more() -> None:
     def data_parallel_s(last_layers: int) -> float:
         tuned = job(kind="lora", seq_len=1024, adapter={"rank": 16, "last_layers": last_layers})
         step = evaluate(
-            model({**LLAMA, "num_layers": 16}), gpus(16), framework("fsdp"), tuned, as_columns(Layout(dp=16, zero=3), 16)
+            Question(model({**LLAMA, "num_layers": 16}), gpus(16), framework("fsdp"), tuned),
+            as_columns(Layout(dp=16, zero=3), 16),
         )
         return float(step.step.data_parallel[0])
 

@@ -21,6 +21,7 @@ from planner.uncertainty.subject import Subject
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
 from planner.workload.precision import precisions
+from planner.workload.question import Question
 
 
 def powers(spec: Any, names: list[str]) -> Any:
@@ -52,10 +53,7 @@ def test_exposed_communication_of_a_block_is_the_sum_over_its_groups() -> None:
 )
 def test_parts_add_up_with_every_kind_of_parallelism(layout: Layout) -> None:
     found = evaluate(
-        model(MIXTRAL),
-        gpus(16),
-        framework("megatron-core"),
-        job(global_batch_size=64),
+        Question(model(MIXTRAL), gpus(16), framework("megatron-core"), job(global_batch_size=64)),
         as_columns(layout, 16),
     )
     assert found.possible[0]

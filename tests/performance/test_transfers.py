@@ -11,6 +11,7 @@ from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster, cluster, host_copy_rate
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.workload.layout import Layout, as_columns
+from planner.workload.question import Question
 from tests.examples import ACCELERATOR, LLAMA, NODE, framework, job, model
 
 WIDE: dict[str, Any] = {**LLAMA, "num_layers": 8, "hidden_size": 4096, "num_heads": 32, "ffn_hidden_size": 12288}
@@ -24,7 +25,7 @@ def machine(count: int = 1, link: float = 25e9, sharing: int = 1) -> Cluster:
 
 def run(on: Cluster, layout: Layout, stack: Any = STACK, **changes: Any) -> Evaluation:
     columns = as_columns(layout, on.num_gpus)
-    return evaluate(model(WIDE), on, stack, job(**changes), columns)
+    return evaluate(Question(model(WIDE), on, stack, job(**changes)), columns)
 
 
 def kept_bytes(on: Cluster, **changes: Any) -> float:
