@@ -34,7 +34,7 @@ from planner.workload.default_framework import default_framework, leaner_framewo
 from planner.workload.dispatch import stack_notes, stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import Layout, Layouts, as_columns
+from planner.workload.layout import Layout, Layouts, as_columns, checked
 from planner.workload.question import Question
 from planner.workload.resolve import (
     ClusterLike,
@@ -165,7 +165,7 @@ def evaluate(
     """
     the_cluster = as_cluster(cluster)
     the_job = as_job(job)
-    columns = as_columns(layouts, the_cluster.num_gpus)
+    columns = as_columns(checked(layouts) if isinstance(layouts, Layouts) else layouts, the_cluster.num_gpus)
     the_model = as_model(model)
     one = columns.row(0) if len(columns) and np.floor(columns.dp[0]) == columns.dp[0] else None
     the_framework, _ = framework_of(framework, the_model, the_cluster, the_job, one)

@@ -14,7 +14,7 @@ from pydantic import Field
 from planner.common.arguments import as_list
 from planner.common.arrays import Array, Number, at_index
 from planner.common.errors import PlannerError
-from planner.common.message import Message
+from planner.common.message import Message, shown_value
 from planner.common.spec import Spec
 
 Degree = Annotated[int, Field(gt=0, strict=True)]
@@ -151,6 +151,28 @@ class Layouts:
 
 FIELDS = tuple(f.name for f in fields(Layouts))
 """Names of the columns, in their order."""
+
+
+def checked(layouts: Layouts) -> Layouts:
+    """Columns made by hand, as float64; PlannerError that names one that is no column of numbers, or of another length."""
+    found: dict[str, Array] = {}
+    for name in FIELDS:
+        given = getattr(layouts, name)
+        try:
+            column = np.asarray(given, dtype=float)
+        except (TypeError, ValueError, OverflowError):
+            column = np.zeros(())
+        if column.ndim != 1 or len(column) != len(found.get("tp", column)) or not np.isfinite(column).all() or (column < 0).any():
+            raise PlannerError(
+                "layouts.{0} = {1}: must be a column of numbers of at least 0, as long as layouts.tp.",
+                name,
+                shown_value(given, 60),
+                code="type",
+                field=f"layouts.{name}",
+                value=given,
+            )
+        found[name] = column
+    return Layouts(**found)
 
 
 def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]], num_gpus: Number) -> Layouts:
