@@ -19,7 +19,7 @@ from planner.model.mixers import state_heads
 from planner.operators.teacher import teacher_model
 from planner.workload.framework import Feature, Framework, framework_names, load_framework
 from planner.workload.job import Job
-from planner.workload.layout import Layout, Layouts
+from planner.workload.layout import Layout, Layouts, Recompute, Schedule
 from planner.workload.precision import matmul_dtype
 from planner.workload.question import Question
 
@@ -504,7 +504,7 @@ def _pipeline_rules(q: Question, x: Layouts) -> Iterator[Rule]:
     )
     yield Rule(
         reason="schedule and virtual stages disagree",
-        broken=((x.schedule == 1) != (x.vpp > 1)),
+        broken=((x.schedule == Schedule.INTERLEAVED) != (x.vpp > 1)),
         message=lambda y: Message(
             "layout.schedule = {0!r} with vpp = {1}: the interleaved schedule is the one with vpp > 1; set vpp, or "
             "leave schedule out",
@@ -514,7 +514,7 @@ def _pipeline_rules(q: Question, x: Layouts) -> Iterator[Rule]:
     )
     yield Rule(
         reason="zero-bubble without a pipeline",
-        broken=(x.schedule == 2) & (x.pp == 1),
+        broken=(x.schedule == Schedule.ZERO_BUBBLE) & (x.pp == 1),
         message=lambda y: "layout.schedule = 'zero-bubble': needs pp > 1",
     )
 
@@ -582,7 +582,7 @@ def _feature_rules(q: Question, x: Layouts) -> Iterator[Rule]:
         "sequence_parallel": (x.sequence_parallel > 0) & (x.tp > 1),
         "pp": x.pp > 1,
         "vpp": x.vpp > 1,
-        "zero_bubble": x.schedule == 2,
+        "zero_bubble": x.schedule == Schedule.ZERO_BUBBLE,
         "cp": x.cp > 1,
         "ep": x.ep > 1,
         "etp": x.etp > 1,
@@ -593,7 +593,7 @@ def _feature_rules(q: Question, x: Layouts) -> Iterator[Rule]:
         "offload_optimizer": x.offload_optimizer > 0,
         "offload_parameters": x.offload_parameters > 0,
         "offload_activations": x.offload_activations > 0,
-        "selective_recompute": x.recompute == 1,
+        "selective_recompute": x.recompute == Recompute.SELECTIVE,
     }
     for feature, mask in wanted.items():
         if feature not in have:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from planner.common.arrays import Array
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import RECOMPUTE, Layouts
+from planner.workload.layout import Layouts, Recompute
 from planner.workload.precision import Precisions
 
 KINDS = ("parameters", "gradients", "optimizer", "activations", "workspace", "buffers", "fragmentation", "overhead")
@@ -231,7 +231,7 @@ def stage_moments(
     overhead = _overhead(layouts, framework)
     host = states.host + np.where(offloaded, content.activations, 0.0)
     # checkpointed inputs that backward does not free, and as many gradients of them beside
-    held = framework.sharded_backward_keeps_inputs & (layouts.zero >= 3) & (layouts.recompute == RECOMPUTE.index("full"))
+    held = framework.sharded_backward_keeps_inputs & (layouts.zero >= 3) & (layouts.recompute == Recompute.FULL)
     held = held & (content.frozen_bytes > 0)
     late_activations = content.largest_layer_activations + np.where(held, 2.0 * kept, 0.0)
     moments = (

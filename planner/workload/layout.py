@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from enum import IntEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -19,8 +20,27 @@ from planner.common.spec import Spec
 
 Degree = Annotated[int, Field(gt=0, strict=True)]
 
+
+class Recompute(IntEnum):
+    """What the backward pass computes again; columns of layouts hold these numbers."""
+
+    NONE = 0
+    SELECTIVE = 1
+    FULL = 2
+
+
+class Schedule(IntEnum):
+    """In what order a pipeline's stages work on micro-batches; columns of layouts hold these numbers."""
+
+    ONE_FORWARD_ONE_BACKWARD = 0
+    INTERLEAVED = 1
+    ZERO_BUBBLE = 2
+
+
 RECOMPUTE = ("none", "selective", "full")
+"""Names of Recompute, by its numbers."""
 SCHEDULE = ("1f1b", "interleaved", "zero-bubble")
+"""Names of Schedule, by its numbers."""
 
 
 class Layout(Spec):
@@ -65,7 +85,7 @@ class Layout(Spec):
 class Layouts:
     """Many layouts as columns, each of shape ``(n_layouts,)``, float64 (whole numbers: int64 products would wrap).
 
-    ``recompute`` and ``schedule`` hold indices into RECOMPUTE and SCHEDULE; booleans are 0.0 or 1.0.
+    ``recompute`` and ``schedule`` hold numbers of Recompute and Schedule; booleans are 0.0 or 1.0.
     """
 
     tp: Array
