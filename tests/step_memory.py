@@ -75,4 +75,4 @@ def predicted(step: Step, precision: str, **known: Any) -> float:
         ),
         as_columns(layout, 1),
     )
-    return float(answer.memory.allocated[0])
+    return float(answer.memory.allocated_bytes[0])

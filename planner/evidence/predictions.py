@@ -119,9 +119,9 @@ def _figures(run: Run, answer: Answer, group: str) -> list[Prediction]:
     memory = answer.evaluation.memory
     values: dict[Metric, tuple[float | None, float]] = {
         "step_time_s": (run.step_time_s, answer.value(answer.evaluation.step_time_s)),
-        "peak_allocated_bytes": (run.memory_bytes.get("allocated"), answer.value(memory.allocated)),
-        "peak_reserved_bytes": (run.memory_bytes.get("reserved"), answer.value(memory.reserved)),
-        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.device)),
+        "peak_allocated_bytes": (run.memory_bytes.get("allocated"), answer.value(memory.allocated_bytes)),
+        "peak_reserved_bytes": (run.memory_bytes.get("reserved"), answer.value(memory.reserved_bytes)),
+        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.device_bytes)),
     }
     subject, found = subject_of(run), []
     states = answer.value(answer.evaluation.states_bytes)

@@ -109,7 +109,11 @@ def _settle(runs: Sequence[Run], say: Progress) -> tuple[list[Run], list[Peak], 
         answer = evaluate(one.question, as_columns(list(one.layouts), one.cluster.num_gpus))
         settle = settled_answer(one, answer)
         verdicts.append((one, settle.fits))
-        predicted = {"allocated": answer.memory.allocated, "reserved": answer.memory.reserved, "device": answer.memory.device}
+        predicted = {
+            "allocated": answer.memory.allocated_bytes,
+            "reserved": answer.memory.reserved_bytes,
+            "device": answer.memory.device_bytes,
+        }
         if settle.share == 0.0:  # else the card is full by construction
             states = settle.value(answer.states_bytes)
             for kind, value in run.memory_bytes.items():

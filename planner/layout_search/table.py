@@ -117,7 +117,7 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
         "usable_bytes": answer.usable_bytes,
         "headroom_bytes": rows.headroom_bytes,
         "fit_probability": rows.fit_probability,
-        "host_bytes_per_gpu": answer.memory.host,
+        "host_bytes_per_gpu": answer.memory.host_bytes,
         "run_s": rows.time_s if has_length else np.nan,
         "cost_usd": rows.usd if has_length and price else np.nan,
         "cost_usd_per_step": cost_usd(gpu_hours(rows.step_time_s, gpus), price) if price else np.nan,
@@ -153,8 +153,8 @@ def step_basis(q: SearchQuestion, rows: Rows) -> str:
 
 
 def _parts(answer: Evaluation) -> dict[str, Any]:
-    seconds = {f"{part}_s": getattr(answer.step, part) for part in PARTS}
-    return {**seconds, **{f"{kind}_bytes": getattr(answer.memory, kind) for kind in KINDS}}
+    seconds = {f"{part}_s": getattr(answer.step, f"{part}_s") for part in PARTS}
+    return {**seconds, **{f"{kind}_bytes": getattr(answer.memory, f"{kind}_bytes") for kind in KINDS}}
 
 
 def _named(layouts: Layouts, name: str) -> Any:

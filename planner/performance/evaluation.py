@@ -80,7 +80,7 @@ class Evaluation:
     @property
     def step_time_s(self) -> Array:
         """Seconds of one optimizer step."""
-        return self.step.total
+        return self.step.total_s
 
     @property
     def tokens_per_s_per_gpu(self) -> Array:
@@ -100,12 +100,12 @@ class Evaluation:
     @property
     def headroom_bytes(self) -> Array:
         """Usable memory less what the heaviest GPU needs; negative = does not fit."""
-        return self.usable_bytes - self.memory.total
+        return self.usable_bytes - self.memory.total_bytes
 
     @property
     def fits(self) -> NDArray[np.bool_]:
         """Possible, fits in GPU memory, and what is offloaded fits in the host's."""
-        host = (self.memory.host == 0) | (self.memory.host <= self.host_usable_bytes)
+        host = (self.memory.host_bytes == 0) | (self.memory.host_bytes <= self.host_usable_bytes)
         return np.asarray(self.possible & (self.headroom_bytes >= 0) & host)
 
     def to_frame(self, *, usd_per_gpu_hour: float | None = None, num_steps: float | None = None) -> pd.DataFrame:
@@ -131,10 +131,10 @@ class Evaluation:
             "tokens_per_s_per_gpu": self.tokens_per_s_per_gpu,
             "mfu": self.mfu,
             "mfu_causal": self.mfu_causal,
-            "peak_total_bytes": self.memory.total,
+            "peak_total_bytes": self.memory.total_bytes,
             "headroom_bytes": self.headroom_bytes,
-            **{f"{kind}_bytes": getattr(self.memory, kind) for kind in KINDS},
-            **{f"{part}_s": getattr(self.step, part) for part in PARTS},
+            **{f"{kind}_bytes": getattr(self.memory, f"{kind}_bytes") for kind in KINDS},
+            **{f"{part}_s": getattr(self.step, f"{part}_s") for part in PARTS},
         }
         if usd_per_gpu_hour is not None:
             columns["cost_usd_per_step"] = step_hours * usd_per_gpu_hour
@@ -263,9 +263,11 @@ class GridEvaluator:
         held = _held(self._context, layouts, blocks, pp, cut, self._num_microbatches(layouts))
         need = host = states = NOTHING
         for here in held:  # the largest total is the total of the largest: ``peak`` without its parts
-            total = np.maximum(np.maximum(here.moments[0].total, here.moments[1].total), here.moments[2].total)
-            host = np.maximum(host, here.moments[0].host)
-            states = here.moments[-1].states if len(held) == 1 else np.where(total > need, here.moments[-1].states, states)
+            total = np.maximum(np.maximum(here.moments[0].total_bytes, here.moments[1].total_bytes), here.moments[2].total_bytes)
+            host = np.maximum(host, here.moments[0].host_bytes)
+            states = (
+                here.moments[-1].states_bytes if len(held) == 1 else np.where(total > need, here.moments[-1].states_bytes, states)
+            )
             need = np.maximum(need, total)
         firm = _firm([here.moments for here in held]) if self._context.job.paged else need
         return Summary(peak_bytes=need, firm_bytes=firm, states_bytes=states, host_bytes=host, held=tuple(held))
@@ -273,7 +275,7 @@ class GridEvaluator:
     def step_time_s(self, layouts: Layouts, blocks: BlockCosts, pp: int, held: Sequence[StageHeld]) -> Array:
         """Seconds of a step of layouts whose stages hold ``held``."""
         m = self._num_microbatches(layouts)
-        return _step(layouts, _timed(self._context, layouts, blocks, pp, held), pp, m).total
+        return _step(layouts, _timed(self._context, layouts, blocks, pp, held), pp, m).total_s
 
     def _num_microbatches(self, layouts: Layouts) -> Array:
         return np.asarray(self._context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp))
@@ -309,7 +311,7 @@ def step_time_columns(question: Question, layout: Layouts, curves: Curves, copie
     pp, vpp = int(layout.pp[0]), int(layout.vpp[0])
     m = context.job.global_batch_size / (columns.micro_batch_size * columns.dp)
     staged = _stages(context, columns, blocks, pp, stages(context.model, pp, vpp), m)
-    return np.broadcast_to(_step(columns, staged, pp, m).total, (copies,))
+    return np.broadcast_to(_step(columns, staged, pp, m).total_s, (copies,))
 
 
 def _block_costs(context: Context, layouts: Layouts) -> tuple[BlockCosts, NDArray[np.intp]]:
@@ -359,17 +361,17 @@ def _pipeline_group(context: Context, layouts: Layouts, blocks: BlockCosts, pp: 
     """Columns for layouts of one (pp, vpp): heaviest and slowest of the distinct stages."""
     m = context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
     staged = _stages(context, layouts, blocks, pp, stages(context.model, pp, vpp), m)
-    memory, heaviest, host = peak(staged[0].moments), NOTHING, staged[0].moments[0].host
-    states = staged[0].moments[-1].states
+    memory, heaviest, host = peak(staged[0].moments), NOTHING, staged[0].moments[0].host_bytes
+    states = staged[0].moments[-1].states_bytes
     for here in staged[1:]:
         most = peak(here.moments)
-        heavier = most.total > memory.total
+        heavier = most.total_bytes > memory.total_bytes
         heaviest = np.where(heavier, float(here.stage.first), heaviest)
-        states = np.where(heavier, here.moments[-1].states, states)
+        states = np.where(heavier, here.moments[-1].states_bytes, states)
         memory = most.where(heavier, memory)
-        host = np.maximum(host, here.moments[0].host)
-    firm = _firm([here.moments for here in staged]) if context.job.paged else memory.total
-    memory = replace(memory, host=host)  # the stages of a pipeline may share a host
+        host = np.maximum(host, here.moments[0].host_bytes)
+    firm = _firm([here.moments for here in staged]) if context.job.paged else memory.total_bytes
+    memory = replace(memory, host_bytes=host)  # the stages of a pipeline may share a host
     step = _step(layouts, staged, pp, m)
     model_flops, hardware_flops, masked_flops = _flops(context, layouts, blocks, m)
     return {
@@ -389,7 +391,7 @@ def _firm(moments_of_stages: Iterable[tuple[StageMemory, ...]]) -> Array:
     """The most that a GPU needs once all that may be paged out is."""
     most = NOTHING
     for moment in (moment for moments in moments_of_stages for moment in moments):
-        most = np.maximum(most, moment.firm)
+        most = np.maximum(most, moment.firm_bytes)
     return most
 
 
@@ -430,13 +432,13 @@ def _step(layouts: Layouts, staged: list[Staged], pp: int, m: Array) -> StepTime
     for here in staged:
         time = here.time
         if here is not staged[0]:
-            slowest = time.where(time.microbatch > slowest.microbatch, slowest)
-        crossing = crossing + here.stage.count * time.microbatch
-        once_dp = np.maximum(once_dp, time.once_data_parallel)
-        once_optimizer = np.maximum(once_optimizer, time.once_optimizer)
-        weight = weight + here.stage.count * time.weight_gradient
-    others = crossing - slowest.microbatch
-    other_weights = weight - slowest.weight_gradient
+            slowest = time.where(time.microbatch_s > slowest.microbatch_s, slowest)
+        crossing = crossing + here.stage.count * time.microbatch_s
+        once_dp = np.maximum(once_dp, time.once_data_parallel_s)
+        once_optimizer = np.maximum(once_optimizer, time.once_optimizer_s)
+        weight = weight + here.stage.count * time.weight_gradient_s
+    others = crossing - slowest.microbatch_s
+    other_weights = weight - slowest.weight_gradient_s
     bubble = bubble_s(layouts.schedule, layouts.vpp, others, other_weights) if pp > 1 else NOTHING
     return combine(slowest, once_dp, once_optimizer, m, bubble)
 
@@ -477,8 +479,8 @@ def _held_by_stage(context: Context, layouts: Layouts, stage: Stage, content: St
         usable = usable_bytes(context.cluster)
         paged = [page_out(moment, usable) for moment in moments]
         for before, after in zip(moments, paged, strict=True):
-            away = np.maximum(away, after.host - before.host)
-        moments = tuple(replace(after, host=before.host + away) for before, after in zip(moments, paged, strict=True))
+            away = np.maximum(away, after.host_bytes - before.host_bytes)
+        moments = tuple(replace(after, host_bytes=before.host_bytes + away) for before, after in zip(moments, paged, strict=True))
     return StageHeld(
         stage=stage,
         moments=moments,
@@ -509,18 +511,18 @@ def _stage_time(
     once = synchronization_s(parallel.sync, held.dense_parameters, held.expert_parameters, sums["forward_s"], backward)
     optimizer = update_s(context, layouts, held.update_elements, held.paged_bytes)
     return StageTime(
-        forward=sums["forward_s"],
-        backward=sums["backward_s"],
-        recompute=sums["recompute_s"],
-        tensor_parallel=sums["tp_s"],
-        expert_parallel=sums["ep_s"] + sums["etp_s"],
-        context_parallel=sums["cp_s"],
-        pipeline=sends,
-        gather=gather,
-        offload=copies,
-        weight_gradient=sums["weight_gradient_s"],
-        once_data_parallel=once,
-        once_optimizer=optimizer,
+        forward_s=sums["forward_s"],
+        backward_s=sums["backward_s"],
+        recompute_s=sums["recompute_s"],
+        tensor_parallel_s=sums["tp_s"],
+        expert_parallel_s=sums["ep_s"] + sums["etp_s"],
+        context_parallel_s=sums["cp_s"],
+        pipeline_s=sends,
+        gather_s=gather,
+        offload_s=copies,
+        weight_gradient_s=sums["weight_gradient_s"],
+        once_data_parallel_s=once,
+        once_optimizer_s=optimizer,
     )
 
 

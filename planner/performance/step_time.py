@@ -27,22 +27,22 @@ PARTS = (
 class StepTime:
     """Seconds of a step by part; they add up to the step. ``(n,)`` each. Communication is what is exposed of it."""
 
-    forward: Array
-    backward: Array
-    recompute: Array
-    tensor_parallel: Array
-    expert_parallel: Array
-    context_parallel: Array
-    pipeline: Array
-    data_parallel: Array
-    offload: Array
-    bubble: Array
-    optimizer: Array
+    forward_s: Array
+    backward_s: Array
+    recompute_s: Array
+    tensor_parallel_s: Array
+    expert_parallel_s: Array
+    context_parallel_s: Array
+    pipeline_s: Array
+    data_parallel_s: Array
+    offload_s: Array
+    bubble_s: Array
+    optimizer_s: Array
 
     @property
-    def total(self) -> Array:
+    def total_s(self) -> Array:
         """The whole step."""
-        total = np.zeros_like(self.forward)
+        total = np.zeros_like(self.forward_s)
         for f in fields(self):
             total = total + getattr(self, f.name)
         return total
@@ -52,32 +52,32 @@ class StepTime:
 class StageTime:
     """One stage: seconds of one micro-batch by part, and of what happens once a step; ``(n,)`` each."""
 
-    forward: Array
-    backward: Array
-    recompute: Array
-    tensor_parallel: Array
-    expert_parallel: Array
-    context_parallel: Array
-    pipeline: Array
-    gather: Array  # ZeRO-3 gathers and scatters of every micro-batch, exposed
-    offload: Array  # activations to the host and back, exposed
-    weight_gradient: Array
-    once_data_parallel: Array
-    once_optimizer: Array
+    forward_s: Array
+    backward_s: Array
+    recompute_s: Array
+    tensor_parallel_s: Array
+    expert_parallel_s: Array
+    context_parallel_s: Array
+    pipeline_s: Array
+    gather_s: Array  # ZeRO-3 gathers and scatters of every micro-batch, exposed
+    offload_s: Array  # activations to the host and back, exposed
+    weight_gradient_s: Array
+    once_data_parallel_s: Array
+    once_optimizer_s: Array
 
     @property
-    def microbatch(self) -> Array:
+    def microbatch_s(self) -> Array:
         """Seconds of one micro-batch."""
         return (
-            self.forward
-            + self.backward
-            + self.recompute
-            + self.tensor_parallel
-            + self.expert_parallel
-            + self.context_parallel
-            + self.pipeline
-            + self.gather
-            + self.offload
+            self.forward_s
+            + self.backward_s
+            + self.recompute_s
+            + self.tensor_parallel_s
+            + self.expert_parallel_s
+            + self.context_parallel_s
+            + self.pipeline_s
+            + self.gather_s
+            + self.offload_s
         )
 
     def where(self, choose: NDArray[np.bool_], other: StageTime) -> StageTime:
@@ -273,15 +273,15 @@ def combine(slowest: StageTime, once_dp: Array, once_optimizer: Array, num_micro
     """A step from its slowest stage: m micro-batches, the bubble, and what happens once."""
     m = num_microbatches
     return StepTime(
-        forward=slowest.forward * m,
-        backward=slowest.backward * m,
-        recompute=slowest.recompute * m,
-        tensor_parallel=slowest.tensor_parallel * m,
-        expert_parallel=slowest.expert_parallel * m,
-        context_parallel=slowest.context_parallel * m,
-        pipeline=slowest.pipeline * m,
-        data_parallel=slowest.gather * m + once_dp,
-        offload=slowest.offload * m,
-        bubble=bubble,
-        optimizer=once_optimizer,
+        forward_s=slowest.forward_s * m,
+        backward_s=slowest.backward_s * m,
+        recompute_s=slowest.recompute_s * m,
+        tensor_parallel_s=slowest.tensor_parallel_s * m,
+        expert_parallel_s=slowest.expert_parallel_s * m,
+        context_parallel_s=slowest.context_parallel_s * m,
+        pipeline_s=slowest.pipeline_s * m,
+        data_parallel_s=slowest.gather_s * m + once_dp,
+        offload_s=slowest.offload_s * m,
+        bubble_s=bubble,
+        optimizer_s=once_optimizer,
     )

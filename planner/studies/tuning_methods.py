@@ -177,7 +177,7 @@ def _cell(
     here = np.broadcast_to(np.asarray(found.layouts.micro_batch_size) == batch, np.shape(found.fits))
     if not here.any():
         return MemoryCell(**fields, **nothing, why=Message("no layout holds {0} sequences on a GPU at a time", batch))
-    total = np.asarray(found.memory.total, dtype=float)
+    total = np.asarray(found.memory.total_bytes, dtype=float)
     fitting = here & _surely(question, found)
     best = np.where(fitting, found.step_time_s, np.inf) if fitting.any() else np.where(here, total, np.inf)
     i = int(np.nanargmin(best))

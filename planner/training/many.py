@@ -378,9 +378,9 @@ def _figures(evaluation: Evaluation, questions: Sequence[_Asked]) -> dict[str, A
         "mfu": evaluation.mfu,
         "mfu_causal": evaluation.mfu_causal,
         "hfu": hfu,
-        "peak_allocated_bytes": memory.allocated,
-        "peak_reserved_bytes": memory.reserved,
-        "peak_total_bytes": memory.total,
+        "peak_allocated_bytes": memory.allocated_bytes,
+        "peak_reserved_bytes": memory.reserved_bytes,
+        "peak_total_bytes": memory.total_bytes,
         "usable_bytes": np.full(n, evaluation.usable_bytes),
         "headroom_bytes": evaluation.headroom_bytes,
     }
@@ -444,7 +444,7 @@ def _verdicts(evaluation: Evaluation, questions: Sequence[_Asked], risk: float) 
         at = np.array(members)
         firm, states = evaluation.firm_bytes[at], evaluation.states_bytes[at]
         probability[at], holds[at] = rule.probability(firm, states), rule.holds(firm, states)
-    crowded = evaluation.memory.host > evaluation.host_usable_bytes
+    crowded = evaluation.memory.host_bytes > evaluation.host_usable_bytes
     probability = np.where(crowded, 0.0, probability)
     sure = np.where(fits, fits & holds, probability <= risk)
     words = [

@@ -49,7 +49,7 @@ def moments(plan: Plan) -> list[Moment]:
             first=here.stage.first,
             count=here.stage.count,
             phase=phase,
-            kinds_bytes={kind: float(np.ravel(getattr(now, kind))[0]) for kind in KINDS},
+            kinds_bytes={kind: float(np.ravel(getattr(now, f"{kind}_bytes"))[0]) for kind in KINDS},
         )
         for here in sorted(staged, key=lambda s: s.stage.first)
         for phase, now in zip(PHASES, here.moments, strict=True)

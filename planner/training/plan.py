@@ -154,7 +154,7 @@ class Plan:
         even = self.job.replaced(routing="forced", expert_load=None)
         columns = as_columns(self.layout, self.num_gpus)
         found = evaluate(replace(self.question, job=even), columns)
-        step_s, peak_bytes = float(found.step_time_s[0]), float(found.memory.total[0])
+        step_s, peak_bytes = float(found.step_time_s[0]), float(found.memory.total_bytes[0])
         differ = max(self.step_time_s / step_s, self.peak_total_bytes / peak_bytes) - 1.0
         return EvenRouting(expert_load=load, step_time_s=step_s, peak_total_bytes=peak_bytes) if differ > TOLD_FROM else None
 

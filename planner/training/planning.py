@@ -213,7 +213,7 @@ def _one(evaluation: Evaluation, q: Question, layout: Layout, price: Price | Non
         num_gpus=cluster.num_gpus,
         num_microbatches=int(evaluation.num_microbatches[0]),
         step_time_s=step_s,
-        step_parts_s={part: float(getattr(evaluation.step, part)[0]) for part in PARTS},
+        step_parts_s={part: float(getattr(evaluation.step, f"{part}_s")[0]) for part in PARTS},
         tokens_per_step=job.tokens_per_step,
         tokens_per_s=job.tokens_per_step / step_s,
         tokens_per_s_per_gpu=float(evaluation.tokens_per_s_per_gpu[0]),
@@ -221,15 +221,15 @@ def _one(evaluation: Evaluation, q: Question, layout: Layout, price: Price | Non
         mfu_causal=float(evaluation.mfu_causal[0]),
         hfu=float(evaluation.hardware_flops[0] / (step_s * cluster.num_gpus * evaluation.peak_flops_per_s)),
         model_flops_per_step=float(evaluation.model_flops[0]),
-        peak_allocated_bytes=float(memory.allocated[0]),
-        peak_reserved_bytes=float(memory.reserved[0]),
-        peak_total_bytes=float(memory.total[0]),
+        peak_allocated_bytes=float(memory.allocated_bytes[0]),
+        peak_reserved_bytes=float(memory.reserved_bytes[0]),
+        peak_total_bytes=float(memory.total_bytes[0]),
         firm_bytes=float(evaluation.firm_bytes[0]),
         states_bytes=float(evaluation.states_bytes[0]),
         usable_bytes=evaluation.usable_bytes,
         headroom_bytes=float(evaluation.headroom_bytes[0]),
-        memory_bytes={kind: float(getattr(memory, kind)[0]) for kind in KINDS},
-        host_bytes_per_gpu=float(memory.host[0]),
+        memory_bytes={kind: float(getattr(memory, f"{kind}_bytes")[0]) for kind in KINDS},
+        host_bytes_per_gpu=float(memory.host_bytes[0]),
         heaviest_stage=int(evaluation.heaviest_stage[0]),
         peak_phase=PHASES[int(memory.phase[0])],
         fits=bool(evaluation.fits[0]),
@@ -257,7 +257,7 @@ twice as large."""
 def batch_notes(evaluation: Evaluation, job: Job, layout: Layout, i: int = 0) -> tuple[str, ...]:
     """Whether layout ``i`` spends much of a step on what a larger batch takes no longer for."""
     step = evaluation.step
-    seconds = step.bubble[i] + step.optimizer[i] + (step.data_parallel[i] if layout.zero < 3 else 0.0)
+    seconds = step.bubble_s[i] + step.optimizer_s[i] + (step.data_parallel_s[i] if layout.zero < 3 else 0.0)
     once = float(seconds) / float(evaluation.step_time_s[i])
     if job.kind != "pretrain" or not evaluation.possible[i] or once < SMALL_BATCH:
         return ()
@@ -274,10 +274,10 @@ def batch_notes(evaluation: Evaluation, job: Job, layout: Layout, i: int = 0) ->
 def reasons_of(evaluation: Evaluation, i: int = 0) -> tuple[str, ...]:
     """Why layout ``i`` of ``evaluation`` does not fit; empty when it does."""
     reasons = []
-    need, usable = float(evaluation.memory.total[i]), evaluation.usable_bytes
+    need, usable = float(evaluation.memory.total_bytes[i]), evaluation.usable_bytes
     if need > usable:
-        heaviest = max(KINDS, key=lambda kind: float(getattr(evaluation.memory, kind)[i]))
-        largest = float(getattr(evaluation.memory, heaviest)[i])
+        heaviest = max(KINDS, key=lambda kind: float(getattr(evaluation.memory, f"{kind}_bytes")[i]))
+        largest = float(getattr(evaluation.memory, f"{heaviest}_bytes")[i])
         reasons.append(
             Message(
                 "needs {0:.1f} GiB per GPU, {1:.1f} GiB usable; largest part: {2} {3:.1f} GiB",
@@ -287,7 +287,7 @@ def reasons_of(evaluation: Evaluation, i: int = 0) -> tuple[str, ...]:
                 largest / GIB,
             )
         )
-    host = float(evaluation.memory.host[i])
+    host = float(evaluation.memory.host_bytes[i])
     room = float(np.broadcast_to(evaluation.host_usable_bytes, evaluation.possible.shape)[i])
     if host > room:
         reasons.append(

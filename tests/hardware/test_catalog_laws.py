@@ -57,7 +57,7 @@ def test_a_newer_node_is_never_slower(
 ) -> None:
     first, second = (on(cluster(n, num_gpus=8), model, seq_len, layouts, precision) for n in (older, newer))
     assert np.all(second.step_time_s <= first.step_time_s * (1 + 1e-9))
-    assert np.all(second.memory.allocated <= first.memory.allocated)
+    assert np.all(second.memory.allocated_bytes <= first.memory.allocated_bytes)
 
 
 @pytest.mark.parametrize(("slower", "faster"), SLOWER_AND_FASTER_CARD)
@@ -68,7 +68,7 @@ def test_a_faster_card_of_a_line_is_never_slower(slower: str, faster: str, model
     layouts = [Layout(dp=1, micro_batch_size=micro)]
     first, second = (on(cluster(custom_node(n, 1), num_gpus=1), model, 1024, layouts, precision) for n in (slower, faster))
     assert second.step_time_s <= first.step_time_s * (1 + 1e-9)
-    assert second.memory.allocated <= first.memory.allocated
+    assert second.memory.allocated_bytes <= first.memory.allocated_bytes
 
 
 # --- what holds on every stack ------------------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def test_memory_falls_with_the_zero_stage(stack: str, base: dict[str, int]) -> N
     machine = cluster("dgx-a100-80gb", num_gpus=8)
     job = Job.build({"seq_len": 1024, "global_batch_size": 64, "precision": "bf16", "optimizer": "adamw"}, "job")
     answer = evaluate(Question(load_model("llama-3.2-1b"), machine, load_framework(stack), job), as_columns(layouts, 8))
-    held = answer.memory.states[answer.possible]
+    held = answer.memory.states_bytes[answer.possible]
     assert np.all(np.diff(held) <= 1e-9 * held[:-1]), held / 2**30
 
 

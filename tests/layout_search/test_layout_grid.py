@@ -152,7 +152,7 @@ def test_random_rows_equal_plan_bit_for_bit(name: str, node: str, nodes: int, st
             at = int(random.choice(np.flatnonzero(possible)))
             one = block.layouts.at(np.array([at]))
             alone = evaluate(space.question, one)
-            assert (alone.memory.total[0], alone.memory.host[0]) == (peak[at], host[at])
+            assert (alone.memory.total_bytes[0], alone.memory.host_bytes[0]) == (peak[at], host[at])
             assert alone.step_time_s[0] == seconds[at]
             if alone.fits[0]:  # plan looks for a nearer one otherwise, which takes long
                 answer = planner.plan(

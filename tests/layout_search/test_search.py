@@ -65,7 +65,7 @@ def brute_force(q: SearchQuestion, sure: bool = True) -> list[dict[str, Any]]:
             usd = run_s * grid.question.cluster.num_gpus / 3600.0 * setup.price.usd_per_gpu_hour if setup.price else np.inf
             if (q.deadline_s and run_s > q.deadline_s) or (q.budget_usd and usd > q.budget_usd):
                 continue
-            peak = float(answer.memory.total[n])
+            peak = float(answer.memory.total_bytes[n])
             key = {"time": run_s, "cost": usd, "memory": peak, "energy": run_s * 400.0 * grid.question.cluster.num_gpus}[
                 q.objective
             ]

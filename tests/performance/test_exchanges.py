@@ -66,7 +66,7 @@ def test_a_dispatcher_that_sends_pairs_sends_more_than_one_that_sends_tokens() -
     def exchange(dispatcher: str) -> float:
         stack = framework("megatron-core").replaced(dispatcher=dispatcher, overlap_expert=0.0)
         answer = evaluate(Question(model(MIXTRAL), cluster, stack, job(routing="forced", global_batch_size=16)), layout)
-        return float(answer.step.expert_parallel[0])
+        return float(answer.step.expert_parallel_s[0])
 
     assert exchange("deepep") == exchange("hybridep") < exchange("alltoall") < exchange("allgather")
 

@@ -44,7 +44,7 @@ def test_memory_never_grows_with_the_zero_stage(name: str, count: int) -> None:
             )
         for low, high in ((0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (0.0, 2.0)):
             both = by_stage[low].possible & by_stage[high].possible
-            before, after = by_stage[low].memory.total[both], by_stage[high].memory.total[both]
+            before, after = by_stage[low].memory.total_bytes[both], by_stage[high].memory.total_bytes[both]
             # DeepSpeed allocates its buckets with the first stage, on a single rank too
             buckets = 1.1 * framework(stack).bucket_bytes if low == 0.0 else 0.0
             assert (after <= before * (1 + 1e-12) + buckets).all(), (stack, low, high)

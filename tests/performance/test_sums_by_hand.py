@@ -57,10 +57,10 @@ def test_parts_add_up_with_every_kind_of_parallelism(layout: Layout) -> None:
         as_columns(layout, 16),
     )
     assert found.possible[0]
-    step = {part: float(getattr(found.step, part)[0]) for part in PARTS}
+    step = {part: float(getattr(found.step, f"{part}_s")[0]) for part in PARTS}
     assert all(seconds >= 0.0 for seconds in step.values()), step
     assert sum(step.values()) == pytest.approx(found.step_time_s[0])
-    assert sum(getattr(found.memory, k)[0] for k in KINDS) == pytest.approx(found.memory.total[0])
+    assert sum(getattr(found.memory, f"{k}_bytes")[0] for k in KINDS) == pytest.approx(found.memory.total_bytes[0])
 
 
 def moved(stack: str, layout: Layout, name: str, phase: str) -> float:

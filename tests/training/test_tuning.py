@@ -134,7 +134,7 @@ def test_optimizer_states_belong_to_adapters_only(zero: int) -> None:
         evaluate(Question(model(LLAMA), gpus(8), load_framework("peft"), tuning(adapter={"rank": r})), layouts(zero=zero, dp=8))
         for r in (4, 8)
     ]
-    small, large = (float(e.memory.optimizer[0]) for e in found)
+    small, large = (float(e.memory.optimizer_bytes[0]) for e in found)
     assert large in (0.0, 2.0 * small)
     trains = trainable_parameters(model(LLAMA), tuning())
     assert large in (0.0, 8.0 * trains / (8 if zero else 1))
@@ -190,7 +190,7 @@ def test_frozen_shards_are_gathered_as_they_are_stored() -> None:
                 tuning(kind),
             ),
             layouts(zero=3, dp=8),
-        ).step.data_parallel[0]
+        ).step.data_parallel_s[0]
         for kind in ("lora", "qlora")
     }
     assert 0 < exposed["qlora"] < exposed["lora"]
