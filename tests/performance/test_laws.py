@@ -402,7 +402,7 @@ def test_fsdp_under_zero_2_holds_the_gathered_weights(precision: Precision) -> N
         zero: run(LLAMA, Layout(zero=zero), "fsdp", precision=precision).memory  # type: ignore[arg-type]
         for zero in (2, 3)
     }
-    assert held[2].allocated[0] > held[3].allocated[0]
+    assert held[2].allocated_bytes[0] > held[3].allocated_bytes[0]
 
 
 def test_zero_bubble_fills_each_stage_with_its_own_weight_gradients() -> None:
@@ -448,7 +448,7 @@ def tensor_parallel_s(hides: float, sequence_parallel: bool, **changed: Any) -> 
     stack = framework("megatron-core").replaced(overlap_tensor_parallel_gradients=hides, **changed)
     layout = as_columns(Layout(tp=8, sequence_parallel=sequence_parallel), 8)
     step = evaluate(Question(model(LLAMA), gpus(8), stack, job(seq_len=4096)), layout).step
-    return float(step.tensor_parallel[0])
+    return float(step.tensor_parallel_s[0])
 
 
 @pytest.mark.parametrize("sequence_parallel", [False, True])
