@@ -136,10 +136,9 @@ def test_unusual_layouts_are_taken_where_nothing_else_fits() -> None:
 )
 def test_tensor_parallelism_over_a_network_is_unusual(node: str, joined: int) -> None:
     """Four collectives a layer: Megatron-LM keeps them inside a server (Narayanan et al. 2021, arXiv 2104.04473, takeaway 1)."""
-    asked: dict[str, Any] = {"model": load_model("llama-3.1-8b"), "cluster": cluster(node, num_gpus=16), "job": job()}
-    asked["framework"] = framework("megatron-core")
-    assert max(LayoutGrid(**asked, allow=frozenset()).tps) == joined
-    assert max(LayoutGrid(**asked).tps) == 16
+    asked = Question(load_model("llama-3.1-8b"), cluster(node, num_gpus=16), framework("megatron-core"), job())
+    assert max(LayoutGrid(question=asked, allow=frozenset()).tps) == joined
+    assert max(LayoutGrid(question=asked).tps) == 16
 
 
 def test_simple_is_fewer_kinds_then_no_offload_then_fewer_chunks() -> None:
