@@ -26,7 +26,7 @@ STOPPED = 130
 ScenarioPath = Annotated[str, typer.Argument(metavar="SCENARIO", help="A scenario: a file or a shipped name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the rows: .parquet, .csv or .json.")]
-Engine = Annotated[str, typer.Option("--engine", help="local (this process) or ray.")]
+Engine = Annotated[str, typer.Option("--engine", help="local (the cores of this machine) or ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster; auto finds one.")]
 
 
@@ -115,12 +115,11 @@ def _outlook(case: Case, result: SearchResult) -> Outlook | None:
     if not len(result.found.rows):
         return None
     setup = result.question.setups[int(result.rows.setup[0])]
-    grid = setup.grid
     answer = plan(
-        model=grid.model,
-        cluster=grid.cluster,
-        framework=grid.framework,
-        job=grid.job,
+        model=setup.question.model,
+        cluster=setup.question.cluster,
+        framework=setup.question.framework,
+        job=setup.question.job,
         layout=result.rows.layouts.row(0),
         price=setup.price,
         explain=False,

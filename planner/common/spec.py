@@ -12,11 +12,14 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic_core import CoreSchema
 
+from planner.common.data import CATALOG, PROFILES
 from planner.common.errors import PlannerError, brief, explain
 from planner.common.files import read_text
 from planner.common.message import of_python, shown_value
+from planner.common.parsed import keep, kept
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed", "given", "published"]
 
@@ -31,6 +34,18 @@ class Provenance(BaseModel):
     date: str = ""
 
 
+def _only_numbers(schema: Any) -> None:
+    """Let no field take text or a truth value for a number."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("int", "float"):
+            schema["strict"] = True
+        for part in schema.values():
+            _only_numbers(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _only_numbers(part)
+
+
 class Spec(BaseModel):
     """A frozen description. A field may be written plainly, or as ``{ value, kind, source, date }``.
 
@@ -42,6 +57,22 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
     provenance: dict[str, Provenance] = Field(default_factory=dict, repr=False)
+
+    def __init__(self, /, **fields: Any) -> None:
+        """Raises PlannerError that names the field, the value and what would be right."""
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise explain(error, type(self).__name__.lower(), type(self)) from None
+
+    # or pydantic would make specs within specs by this, and lose the place of what is wrong
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _only_numbers(schema)
+        return schema
 
     def __hash__(self) -> int:
         return self.hash_of_fields
@@ -206,12 +237,18 @@ def read_table(path: Path, example: str = "", parsed: Callable[[str], Any] = jso
     text = read_text(path, "the path of a .toml or .json file", MOST_TEXT_BYTES)
     if not text.strip():
         raise PlannerError("{0}: the file is empty{1}{2}.", path, "; " * bool(example), example, code="file")
+    shipped = path.suffix != ".json" and (path.is_relative_to(CATALOG) or path.is_relative_to(PROFILES))
+    found = kept(text) if shipped else None
+    if found is not None:
+        return found
     require_sane(text, str(path))
     try:
-        data = parsed(text) if path.suffix == ".json" else tomllib.loads(text)
+        found = parsed(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise PlannerError("{0}: not valid {1}: {2}.", path, kind, of_python(error), code="file") from None
-    if not isinstance(data, dict):
-        raise PlannerError("{0}: holds a {1}; a table (object) of fields is needed.", path, type(data).__name__, code="file")
-    return data
+    if not isinstance(found, dict):
+        raise PlannerError("{0}: holds a {1}; a table (object) of fields is needed.", path, type(found).__name__, code="file")
+    if shipped:
+        keep(text, found)
+    return found
