@@ -399,13 +399,35 @@ def _question(run: ServingRun) -> object:
 def test_a_source_fills_cells_that_anybody_may_write(entry: dict[str, Any]) -> None:
     """What a publication says once for all its rows is a column: a user's file that states it is read alike."""
     of = {column: words[0] if isinstance(words, list) else words for column, words in entry["of"].items()}
-    start = {**ROW, "framework": "tensorrt-llm", "gpu": "H100-SXM5-80GB", "n_gpus": "8", "tp": "8", "weights": "fp8", "load": "closed-loop"}
+    start = {
+        **ROW,
+        "framework": "tensorrt-llm",
+        "gpu": "H100-SXM5-80GB",
+        "n_gpus": "8",
+        "tp": "8",
+        "weights": "fp8",
+        "load": "closed-loop",
+    }
     start |= {"model": "llama-3.1-70b", "kv_dtype": "", "metric": "ttft", "unit": "s", "value": "0.1", **of}
     if "kv_int8" in of.get("source", ""):
         start |= {"framework": "TurboMind", "metric": "GPU memory", "unit": "MiB", "value": "22337", "load": ""}
-        start |= {"prompt_len": "", "output_len": "", "kv_dtype": "fp16", "n_gpus": "1", "tp": "1", "model": "internlm-7b", "weights": "fp16"}
+        start |= {
+            "prompt_len": "",
+            "output_len": "",
+            "kv_dtype": "fp16",
+            "n_gpus": "1",
+            "tp": "1",
+            "model": "internlm-7b",
+            "weights": "fp16",
+        }
     if "requests_of_lengths" in entry:
-        start |= {"metric": "total output throughput", "unit": "tok/s", "load": "", "pp_ep": "EP set for MoE", "model": "Qwen3-235B-A22B"}
+        start |= {
+            "metric": "total output throughput",
+            "unit": "tok/s",
+            "load": "",
+            "pp_ep": "EP set for MoE",
+            "model": "Qwen3-235B-A22B",
+        }
     told = filled(start)
     stated = {column for column in told if told[column] != start.get(column, "")}
     assert {*entry["cells"], *(["requests"] if "requests_of_lengths" in entry else [])} <= stated
