@@ -11,6 +11,7 @@ from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, framework, gpus, job, mod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import planner
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.layout_search.space import LayoutGrid
@@ -505,3 +506,20 @@ def test_fewer_adapted_layers_never_communicate_more() -> None:
 
     seconds = [data_parallel_s(n) for n in (1, 4, 16)]
     assert seconds == sorted(seconds)  # below the lowest adapter nothing is gathered for a backward pass that is not there
+
+
+@pytest.mark.parametrize("gpu", ["v100-sxm2-32gb", "a100-sxm4-80gb"])
+def test_an_odd_vocabulary_is_as_slow_on_each_rank_and_padding_mends_it(gpu: str) -> None:
+    """GPT-2's 50,257 words: no rank has an even share, so cutting them makes no rank's rows aligned; Megatron-LM pads them."""
+    cluster = {"accelerator": gpu, "num_gpus": 4}
+
+    def step_s(framework: str, tp: int, words: int) -> float:
+        layout = {"tp": tp, "sequence_parallel": tp > 1, "zero": 3 if framework == "fsdp" else 1}
+        job = {"seq_len": 1024, "global_batch_size": 64, "precision": "fp16"}
+        model = {"base": "gpt2", "vocab_size": words}
+        asked = planner.plan(model=model, cluster=cluster, framework=framework, job=job, layout=layout)
+        return asked.step_time_s
+
+    for tp in (1, 2):
+        assert step_s("fsdp", tp, 50_257) > 1.05 * step_s("fsdp", tp, 50_304)
+        assert step_s("megatron-core", tp, 50_257) <= step_s("megatron-core", tp, 50_304)
