@@ -46,6 +46,7 @@ UNUSUAL = {
     "short-context": f"context parallelism with fewer than {SHORTEST_CONTEXT:,} tokens on a rank: no published run does it",
     "edge-chunks": "virtual stages that hold embedding or loss alone: their imbalance is not modelled",
     "expert-tensor": "expert tensor parallelism other than 1 and tp, the values that Megatron-Core takes",
+    "split-nodes": "tensor-parallel groups that neither divide a node nor fill whole ones: some of them straddle two nodes",
     "shard-groups": "ZeRO groups other than one node and all ranks: they cross nodes, or leave links of a node idle",
     "idle-recompute": "recomputation of a fused attention core: it takes time and saves one number per query and head",
     "large-micro-batches": f"micro-batches of more than {LARGEST_MICRO_BATCH_TOKENS:,} tokens on a rank: nothing is gained",
@@ -83,7 +84,10 @@ class LayoutGrid:
     @cached_property
     def tps(self) -> list[int]:
         """Tensor-parallel degrees, the parts of the space."""
-        return [d for d in divisors(self.cluster.num_gpus) if self.model.num_heads % d == 0] if self._has("tp") else [1]
+        if not self._has("tp"):
+            return [1]
+        found = [d for d in divisors(self.cluster.num_gpus) if self.model.num_heads % d == 0]
+        return found if "split-nodes" in self.allow else [d for d in found if self._node % d == 0 or d % self._node == 0]
 
     def pps(self, tp: int) -> list[int]:
         """Pipeline degrees beside ``tp``."""

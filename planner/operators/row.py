@@ -149,7 +149,7 @@ def alignment(*sizes: Number) -> Number:
     """
     whole = np.asarray(0, dtype=np.int64)
     for size in sizes:
-        whole = whole | np.ceil(size).astype(np.int64)  # the lowest bit of the union is the lowest of all
+        whole = whole | np.ceil(np.asarray(size) - 1e-6).astype(np.int64)  # the lowest bit of the union is the lowest of all
     return np.asarray(np.minimum(whole & -whole, 64), dtype=float)
 
 
