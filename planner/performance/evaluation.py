@@ -16,6 +16,7 @@ from planner.hardware.cluster import Cluster, host_usable_bytes, usable_bytes
 from planner.hardware.curves import Curves, curves_of
 from planner.model.architecture import LayerKind, Model
 from planner.model.parameters import embedding_parameters
+from planner.operators.optimizer import low_rank_s, low_rank_state_bytes
 from planner.operators.setting import AXES, Setting, distinct, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.performance.block_cost import BlockCost, BlockCosts, block_costs
@@ -495,10 +496,23 @@ def _words_copy(model: Model, job: Job, layouts: Layouts, pp: int) -> Array:
     return np.asarray(words / layouts.tp)
 
 
+def _projections_s(context: _Context) -> float:
+    """Seconds of a low-rank optimizer's projections, in the mean over steps; 0 of the others."""
+    if not context.job.low_rank:
+        return 0.0
+    precision = context.precision
+    dtype = {4.0: "fp32"}.get(precision.gradient, "bf16")
+    accelerator = context.cluster.accelerator
+    return low_rank_s(context.model, context.job, context.curves.matmul_peak_fraction * accelerator.peak(dtype))
+
+
 def _held_by_stage(context: _Context, layouts: Layouts, stage: Stage, content: StageContent, m: Array) -> StageHeld:
     job, framework, precision = context.job, context.framework, context.precision
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
     factored = 8.0 / context.model.hidden_size if precision.factored else 0.0
+    if job.low_rank:
+        total = float((content.dense_parameters + content.expert_parameters).max())
+        factored = low_rank_state_bytes(context.model, job, precision, total, float(content.end_parameters.max()))
     gathers = framework.mixed_precision == "sharded_fp32"
     states = model_states(
         content,
@@ -563,6 +577,7 @@ def _stage_time(
         context.precision,
         float(context.model.hidden_size),
         held.paged_bytes,
+        _projections_s(context),
     )
     return StageTime(
         forward=sums["forward_s"],

@@ -260,15 +260,19 @@ def update_s(
     precision: Precisions,
     hidden_size: float,
     paged_bytes: Array | float = 0.0,
+    projections_s: float = 0.0,
 ) -> Array:
-    """Seconds of what happens once a step: the update on the device, or on the host with transfers, and the stack's own work."""
+    """Seconds of what happens once a step: the update on the device, or on the host with transfers, and the stack's own work.
+
+    ``projections_s``: of a low-rank optimizer, in the mean over steps.
+    """
     row = optimizer_row(elements, hidden_size, job, framework, precision)
     accelerator = cluster.accelerator
     swept = row.bytes_moved / (curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
     if job.optimizer == "muon":
         dtype = precision.matmul if precision.matmul not in ("fp8", "fp4") else "bf16"
         swept = swept + row.flops / (curves.matmul_peak_fraction * accelerator.peak(dtype))
-    on_device = swept + row.kernels * curves.memory_latency_s + framework.host_s_per_step
+    on_device = swept + row.kernels * curves.memory_latency_s + framework.host_s_per_step + projections_s
     link = host_link_rate(cluster)
     transfers = elements * (precision.gradient + precision.parameter) * (1.0 - parameters_away(layouts, framework)) / link
     if job.paged:

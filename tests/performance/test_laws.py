@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import planner
+from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.layout_search.space import LayoutGrid
@@ -314,6 +315,33 @@ def test_muon_keeps_one_moment_on_matrices_and_two_at_the_ends() -> None:
     m = model(LLAMA)
     ends = 2 * 1024 * 512 + 512
     assert answer.memory.optimizer[0] == (4 + 4) * parameters_total(m) + 4 * ends
+
+
+@pytest.mark.parametrize("rank", [8, 64])
+def test_galore_keeps_a_projection_and_two_low_moments_for_each_matrix(rank: int) -> None:
+    """arXiv 2403.03507, table 1: m r of the projection and 2 n r of moments for m x n, m <= n; plain Adam for the rest."""
+    answer = run(LLAMA, Layout(), precision="bf16", optimizer="galore-adamw", optimizer_rank=rank)
+    m = model(LLAMA)
+    h, f, kv = m.hidden_size, m.ffn_hidden_size, m.num_kv_heads * m.head_dim
+    shapes = [(h, m.num_heads * m.head_dim), (h, kv), (h, kv), (m.num_heads * m.value_head_dim, h), *[(h, f)] * 3]
+    projected = m.num_layers * sum(rank * (min(s) + 2 * max(s)) for s in shapes)
+    plain = parameters_total(m) - m.num_layers * sum(a * b for a, b in shapes)
+    assert answer.memory.optimizer[0] == pytest.approx(4 * parameters_total(m) + 4 * projected + 8 * plain)
+
+
+def test_galore_decomposes_what_adam_does_not() -> None:
+    """Smaller than Adam and slower by its decompositions; sharded gradients are refused."""
+    adam, galore = (run(LLAMA, Layout(), precision="bf16", optimizer=o) for o in ("adamw", "galore-adamw"))
+    assert galore.memory.optimizer[0] < adam.memory.optimizer[0]
+    assert galore.step.optimizer[0] > adam.step.optimizer[0]
+    with pytest.raises(PlannerError, match="projects whole gradients"):
+        planner.plan(
+            model="llama-3-8b",
+            cluster="2xh100",
+            framework="fsdp",
+            job={"kind": "finetune", "seq_len": 2048, "global_batch_size": 2, "optimizer": "galore-adamw"},
+            layout={"zero": 3},
+        )
 
 
 def test_fsdp_shards_parameters_from_zero_2_on_and_gathers_once_or_twice() -> None:
