@@ -24,8 +24,8 @@ GALORE_RANK = 128
 GALORE_GAP = 200
 """Steps between new projections: their default of "update_proj_gap"."""
 SVD_FLOPS_PER_S = 0.8e12
-"""Rate of singular value decompositions in fp32 on a data center GPU (published, rounded): about ten minutes for all matrices of a
-7B (Zhang et al. 2024, Q-GaLore, arXiv 2407.08296, section 1), of 4.7e14 flops by ``decomposition_flops``."""
+"""Rate of singular value decompositions in fp32 on a data center GPU (published, rounded): about ten minutes for the matrices
+of a 7B (Zhang et al. 2024, Q-GaLore, arXiv 2407.08296, section 1), of 4.7e14 flops by ``decomposition_flops``."""
 
 
 def _projected(model: Model) -> Iterator[tuple[float, float]]:
