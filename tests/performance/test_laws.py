@@ -329,14 +329,14 @@ def test_galore_keeps_a_projection_and_two_low_moments_for_each_matrix(rank: int
     shapes = [(h, m.num_heads * m.head_dim), (h, kv), (h, kv), (m.num_heads * m.value_head_dim, h), *[(h, f)] * 3]
     projected = m.num_layers * sum(rank * (min(s) + 2 * max(s)) for s in shapes)
     plain = parameters_total(m) - m.num_layers * sum(a * b for a, b in shapes)
-    assert answer.memory.optimizer[0] == pytest.approx(4 * parameters_total(m) + 4 * projected + 8 * plain)
+    assert answer.memory.optimizer_bytes[0] == pytest.approx(4 * parameters_total(m) + 4 * projected + 8 * plain)
 
 
 def test_galore_decomposes_what_adam_does_not() -> None:
     """Smaller than Adam and slower by its decompositions; sharded gradients are refused."""
     adam, galore = (run(LLAMA, Layout(), precision="bf16", optimizer=o) for o in ("adamw", "galore-adamw"))
-    assert galore.memory.optimizer[0] < adam.memory.optimizer[0]
-    assert galore.step.optimizer[0] > adam.step.optimizer[0]
+    assert galore.memory.optimizer_bytes[0] < adam.memory.optimizer_bytes[0]
+    assert galore.step.optimizer_s[0] > adam.step.optimizer_s[0]
     with pytest.raises(PlannerError, match="projects whole gradients"):
         planner.plan(
             model="llama-3-8b",
