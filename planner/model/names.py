@@ -60,7 +60,7 @@ def _by_words() -> dict[Words, str]:
     """Words -> catalog name; of a short name and of the files that the catalog was read from, too."""
     named = {words_of(name): name for name in model_files()}
     others = {words_of(name): model for name, model in _table()["aliases"].items()}
-    hubs = {}
+    hubs: dict[Words, str] = {}
     for name, path in sorted(model_files().items(), key=lambda item: (len(item[0]), item[0])):
         match = HUB.search(path.read_text(encoding="utf-8").partition("\n[")[0])
         if match is not None:
@@ -106,7 +106,14 @@ def require_meant(name: str) -> Meant:
     found = meant(name)
     if found is not None:
         return found
-    raise PlannerError("model.name = {0!r} {1}. Or give its fields, or a config.json.", name, unmeant(name))
+    raise PlannerError(
+        "model.name = {0!r} {1}. Or give its fields, or a config.json.",
+        name,
+        unmeant(name),
+        code="unknown",
+        field="model.name",
+        value=name,
+    )
 
 
 def unmeant(name: str) -> Message:
