@@ -6,7 +6,7 @@ import re
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.common.errors import PlannerError
@@ -96,6 +96,7 @@ def test_only_kin_are_near() -> None:
     assert "llama-3-8b" in unmeant("lama-3-8b")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=string.printable, max_size=60))
 def test_any_text_means_a_model_or_none(text: str) -> None:
     found = meant(text)

@@ -25,8 +25,8 @@ SIZES = {"qwen-1.8b": 1.84, "qwen-14b": 14.2, "qwen-72b": 72.3, "yi-6b": 6.06, "
             "phi-1.5": 1.42, "powerlm-3b": 3.51, "baichuan2-7b": 7.5, "baichuan2-13b": 13.9, "santacoder": 1.12,
             "stablelm-base-alpha-3b": 3.64, "stablelm-base-alpha-7b": 7.87, "tinyllama-1.1b": 1.1, "phi-2": 2.78,
             "gemma-2b": 2.51, "gemma-7b": 8.54, "gemma-2-2b": 2.61, "pythia-1b": 1.01,
-            "palm-8b": 8.63, "palm-62b": 62.50, "palm-540b": 540.35, "opt-175b": 175, "snowflake-arctic": 480, "internlm2-20b": 19.86,
-            "deepseek-moe-16b": 16.4, "minicpm-2b": 2.72}  # fmt: skip
+            "palm-8b": 8.63, "palm-62b": 62.50, "palm-540b": 540.35, "opt-175b": 175, "snowflake-arctic": 480,
+            "internlm2-20b": 19.86, "deepseek-moe-16b": 16.4, "minicpm-2b": 2.72}  # fmt: skip
 BY_HAND |= set(SIZES)
 # what a stand-in does not say: the entries of Megatron and LLM Foundry are written as GPT-2, whose kernels differ
 STAND_IN = {"activation", "softmax_in_fp32", "hidden_dropout", "attention_dropout"}
