@@ -74,6 +74,7 @@ REACHABLE = (
     "lifecycle/simulation",
     "lifecycle/spec",
     "model/architecture",
+    "model/catalog",
     "model/names",
     "model/huggingface",
     "model/linears",

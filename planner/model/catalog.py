@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
-from planner.common.errors import as_text
+from planner.common.errors import PlannerError, as_text
 from planner.common.spec import read_table
 from planner.model.architecture import Model
 from planner.model.huggingface import model_from_config
-from planner.model.names import model_files, require_meant
+from planner.model.names import meant, model_files, require_meant
+
+FILE = "the path of a .toml or .json file"
 
 
 def load_model(name: str) -> Model:
@@ -31,10 +34,13 @@ def _model_of(name: str) -> Model:
                 data, name=path.stem if path.stem != "config" else path.resolve().parent.name, where=str(path)
             )
         return Model.build({"name": path.stem, **data}, str(path))
-    found = require_meant(name)
-    path = model_files()[found.model]
+    found = meant(name)
+    if found is None and os.path.isdir(name):
+        raise PlannerError("{0}: is a folder; give {1}.", name, FILE, code="file", field="model.config", value=name)
+    model_name, weights = found or require_meant(name)
+    path = model_files()[model_name]
     model = Model.build(read_table(path), str(path))
-    return model.replaced(stored_weights=found.weights) if found.weights else model
+    return model.replaced(stored_weights=weights) if weights else model
 
 
 def model_names() -> list[str]:
