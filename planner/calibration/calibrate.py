@@ -375,7 +375,7 @@ def _host_s_of_group(record: Record, card: Accelerator) -> tuple[float, Fit | No
     first = np.log([measured.min() / 2.0, (measured / groups).min()])
     fit = least_squares(lambda x: np.log(seconds(x) / measured), first, bounds=(-18.0, 0.0), loss="soft_l1", f_scale=0.1)
     errors = np.abs(seconds(fit.x) / measured - 1.0)
-    label, median, worst = f"group after group, {dtype}", float(np.median(errors)), float(errors.max())
+    label, median, worst = f"host time of a group, {dtype}", float(np.median(errors)), float(errors.max())
     return math.exp(fit.x[1]), Fit(name=label, samples=len(found), median=median, worst=worst)
 
 
