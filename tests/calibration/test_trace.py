@@ -240,8 +240,7 @@ def test_a_real_step_is_compared_by_the_command_line(tmp_path: Path, run: Run) -
     rows = {row["kind"]: row for row in answer["rows"]}
     assert rows["matrix multiply"]["kernels"] >= 2 * 7 + 1, "seven products in each of two layers, and the output layer"
     assert {"memory-bound", "optimizer", "attention forward", "attention backward"} <= rows.keys()
-    known = sum(row["measured_s"] for row in rows.values())
-    assert sum(s for _, s in answer["unknown"]) < 0.2 * known
+    assert len(answer["unknown"]) <= 3, "of a hundred names, some may be new in another release of torch"
     code, out, err = run("validate", trace, "--scenario", scenario)
     assert code == 0, err
     assert "matrix multiply" in out
