@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from planner.hardware.cluster import Cluster, accelerator_names, cluster, load_accelerator, load_node, node_names
 from planner.hardware.curves import curves_of
 from planner.hardware.custom_nodes import custom_node
+from planner.layout_search.ranking import NOISE
 from planner.model.catalog import load_model
 from planner.performance.evaluation import Evaluation, evaluate
+from planner.scenarios.quick import quick_scenario
 from planner.workload.framework import framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
+from planner.workload.question import Question
 
 OLDER_AND_NEWER = [
     ("dgx-1v-32gb", "dgx-a100-80gb", "fp16"), ("dgx-a100-80gb", "dgx-h100", "bf16"), ("dgx-h100", "dgx-h200", "bf16"),
@@ -46,7 +51,7 @@ def on(
 ) -> Evaluation:
     job = Job.build({"seq_len": seq_len, "global_batch_size": 64, "precision": precision, "optimizer": "adamw"}, "job")
     columns = as_columns(layouts, machine.num_gpus)
-    return evaluate(load_model(model), machine, load_framework(stack), job, columns)
+    return evaluate(Question(load_model(model), machine, load_framework(stack), job), columns)
 
 
 @pytest.mark.parametrize(("older", "newer", "precision"), OLDER_AND_NEWER)
@@ -56,7 +61,7 @@ def test_a_newer_node_is_never_slower(
 ) -> None:
     first, second = (on(cluster(n, num_gpus=8), model, seq_len, layouts, precision) for n in (older, newer))
     assert np.all(second.step_time_s <= first.step_time_s * (1 + 1e-9))
-    assert np.all(second.memory.allocated <= first.memory.allocated)
+    assert np.all(second.memory.allocated_bytes <= first.memory.allocated_bytes)
 
 
 @pytest.mark.parametrize(("slower", "faster"), SLOWER_AND_FASTER_CARD)
@@ -67,7 +72,23 @@ def test_a_faster_card_of_a_line_is_never_slower(slower: str, faster: str, model
     layouts = [Layout(dp=1, micro_batch_size=micro)]
     first, second = (on(cluster(custom_node(n, 1), num_gpus=1), model, 1024, layouts, precision) for n in (slower, faster))
     assert second.step_time_s <= first.step_time_s * (1 + 1e-9)
-    assert second.memory.allocated <= first.memory.allocated
+    assert second.memory.allocated_bytes <= first.memory.allocated_bytes
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("t4", "v100-sxm2-32gb", "a100-sxm4-40gb", "a100-sxm4-80gb", "h100-sxm5-80gb", "h200-sxm-141gb", "b200-sxm-180gb"),
+        ("a10g", "rtx-3090-24gb", "rtx-4090-24gb", "rtx-5090-32gb", "rtx-pro-6000-blackwell"),
+        ("l4", "l40s"),
+        ("a10", "a40", "rtx-6000-ada"),
+    ],
+)
+@pytest.mark.parametrize(("model", "kind"), [("llama-3.2-1b", "pretrain"), ("gpt2", "pretrain"), ("qwen2.5-0.5b", "finetune")])
+def test_what_is_recommended_is_no_slower_on_a_better_card(line: tuple[str, ...], model: str, kind: str) -> None:
+    """Faster in compute and memory and no smaller: whatever stack and layout each card is answered with."""
+    seconds = [quick_scenario(model, card, kind, {}, {}).cases[0].plan().step_time_s for card in line]  # type: ignore[arg-type]
+    assert all(later <= earlier * (1.0 + NOISE) for earlier, later in itertools.pairwise(seconds)), seconds
 
 
 # --- what holds on every stack ------------------------------------------------------------------------------------------------
@@ -80,8 +101,8 @@ def test_memory_falls_with_the_zero_stage(stack: str, base: dict[str, int]) -> N
     layouts = [Layout(**base, zero=zero) for zero in (0, 1, 2, 3)]
     machine = cluster("dgx-a100-80gb", num_gpus=8)
     job = Job.build({"seq_len": 1024, "global_batch_size": 64, "precision": "bf16", "optimizer": "adamw"}, "job")
-    answer = evaluate(load_model("llama-3.2-1b"), machine, load_framework(stack), job, as_columns(layouts, 8))
-    held = answer.memory.states[answer.possible]
+    answer = evaluate(Question(load_model("llama-3.2-1b"), machine, load_framework(stack), job), as_columns(layouts, 8))
+    held = answer.memory.states_bytes[answer.possible]
     assert np.all(np.diff(held) <= 1e-9 * held[:-1]), held / 2**30
 
 
