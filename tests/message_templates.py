@@ -75,6 +75,7 @@ REACHABLE = (
     "lifecycle/spec",
     "model/architecture",
     "model/catalog",
+    "model/names",
     "model/huggingface",
     "model/linears",
     "model/parameters",

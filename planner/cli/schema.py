@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.asked import Given, grouped
+from planner.cli.asked import Given, grouped, is_scenario
 from planner.cli.output import print_json, tell, width
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message
@@ -90,7 +90,7 @@ def init_command(
 
 def _complete(given: Begun) -> Begun:
     """With a model and GPUs; asked for at a terminal. PlannerError where nobody can be asked."""
-    if given.target is not None and (given.on is not None or given.is_scenario()):
+    if given.target is not None and (given.on is not None or is_scenario(given.target)):
         return given
     if not sys.stdin.isatty():
         missing = "a model and --on GPUs" if given.target is None else "--on GPUs"

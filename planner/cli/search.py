@@ -26,7 +26,7 @@ STOPPED = 130
 ScenarioPath = Annotated[str, typer.Argument(metavar="SCENARIO", help="A scenario: a file or a shipped name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the rows: .parquet, .csv or .json.")]
-Engine = Annotated[str, typer.Option("--engine", help="local (this process) or ray.")]
+Engine = Annotated[str, typer.Option("--engine", help="local (the cores of this machine) or ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster; auto finds one.")]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Set, grouped, no_gpus, nothing_asked
+from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, tell, width
 from planner.cli.progress import answers_to, progress_bar
@@ -91,17 +91,17 @@ class Served:
                 value=self.more[0],
             )
         from planner.hardware.asked import cluster_table
-        from planner.model.catalog import model_names
+        from planner.model.names import is_model
         from planner.scenarios.quick import changed_tables, parse_changes
         from planner.scenarios.quick_serving import quick_serving
         from planner.scenarios.serving import ServingCase, ServingScenario, read_serving_scenario
 
         own = {f"serving.{name}": value for name, value in self.serving().items()}
         changes = own | parse_changes(self.change)
-        is_model = self.target.lower() in model_names() or self.target.endswith(".json")
-        if is_model and self.on is None:
+        named_model = is_model(self.target) or (self.on is not None and not is_scenario(self.target))
+        if named_model and self.on is None:
             raise no_gpus(self.target)
-        if is_model and self.on is not None:
+        if named_model and self.on is not None:
             found, notes = quick_serving(self.target, self.on, self.serving())
         else:
             found, notes = read_serving_scenario(self.target), ()

@@ -346,13 +346,13 @@ def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framewo
 def optimizer_workspace(states: States, framework: Framework, precision: Precisions, job: Job) -> Array:
     """Temporaries of the update: a multi-tensor ("foreach") AdamW holds one denominator per parameter.
 
-    bitsandbytes' optimizers work in place. DeepSpeed's step makes an fp32 copy of its part of 16-bit gradients, of at most
-    ``sub_group_size`` elements at a time (deepspeed.ai/docs/config-json).
+    bitsandbytes' optimizers work in place, GaLore's on one matrix at a time. DeepSpeed's step makes an fp32 copy of its part of
+    16-bit gradients, of at most ``sub_group_size`` elements at a time (deepspeed.ai/docs/config-json).
     """
     width = 4.0 if precision.parameter >= 4 or precision.master else precision.parameter
     if framework.step_gradients and precision.master and precision.gradient < 4:
         return 4.0 * np.minimum(states.update_elements, SUB_GROUP)
-    if job.optimizer.endswith("adamw-8bit") or job.paged:
+    if job.optimizer.endswith("adamw-8bit") or job.paged or job.low_rank:
         return np.zeros_like(states.update_elements)
     if framework.fused_optimizer != "foreach" or job.optimizer == "sgd":
         return np.zeros_like(states.update_elements)

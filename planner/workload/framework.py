@@ -90,6 +90,7 @@ class Framework(Spec):
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
     # how tokens come to their experts' ranks; auto: as ``workload.dispatch`` says for the fabric
     dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep", "auto"] = "alltoall"
+    pads_vocabulary: bool = False  # up to a multiple of 128 for each tensor-parallel rank
     pads_expert_tokens: bool = False  # FP8: each expert's tokens are copied to a size that its kernels take
     grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
