@@ -49,6 +49,7 @@ REACHABLE = (
     "evidence/serving/predictions",
     "evidence/serving/runs",
     "evidence/serving/table",
+    "evidence/serving/told",
     "evidence/tuning_columns",
     "export",
     "hardware/asked",

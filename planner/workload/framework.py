@@ -64,6 +64,9 @@ class Framework(Spec):
     gradient_buckets_copy: bool  # data-parallel buckets hold a second copy of the gradients
     activation_accounting: Literal["megatron", "autograd"]
 
+    # FSDP accumulates under no_sync: whole gradients on each rank, those of frozen weights beside adapters too
+    accumulates_unsharded: bool = False
+
     # what is fused, hence what the backward pass needs
     attention_kernel: Literal["standard", "eager", "flash"]
     attention_library: Literal["pytorch", "flash-attn", "transformer-engine"] = "pytorch"  # whose fused kernels it calls
