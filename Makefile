@@ -44,7 +44,10 @@ FUZZ_EXAMPLES ?= 2000
 fuzz: $(VENV)/.test
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest tests/test_fuzz.py
 
+# BASE is the commit that start-up times are compared with
+BASE ?=
 bench: $(VENV)/.test
+	$(BIN)/python benchmarks/against.py $(BASE)
 	$(BIN)/python benchmarks/layouts_per_second.py
 	$(BIN)/python benchmarks/plans_per_second.py
 	$(BIN)/python benchmarks/serving_queue.py
