@@ -43,7 +43,7 @@ GROUPS: dict[str, dict[str, tuple[str, str]]] = {
         "prices": ("runs:prices_app", "Dated quotes: list, show, import, refresh."),
     },
     "Evidence": {
-        "audit": ("runs:audit_command", "Published claims, judged."),
+        "audit": ("runs:audit_command", "Published claims, checked."),
         "validate": ("measured:validate_command", "Measured runs against their predictions."),
         "debug": ("debug:debug_command", "Versions, question and answer for a report of a mistake."),
         "fit": ("measured:fit_command", "Refit the fitted constants to measured runs."),

@@ -213,13 +213,13 @@ def size_command(
         str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual when left out.")
     ] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters of lora and qlora; 16 when left out.")] = None,
-    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card to leave free besides.")] = 0.0,
+    headroom: Annotated[float, typer.Option("--headroom", help="Share of a card's memory to keep free in addition.")] = 0.0,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
     accelerator: Annotated[
         str | None, typer.Option("--on", "--accelerator", metavar="GPUS", help="Only these types: rtx-3090,l40s.")
     ] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly so many GPUs: what fits on yours.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly this many GPUs: what fits on yours.")] = None,
 ) -> None:
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
     from typing import cast

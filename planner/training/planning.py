@@ -297,7 +297,7 @@ def reasons_of(evaluation: Evaluation, i: int = 0) -> tuple[str, ...]:
     if host > room:
         reasons.append(
             Message(
-                "offloading needs {0:.1f} GiB of host memory per GPU, {1:.1f} GiB there",
+                "offloading needs {0:.1f} GiB of host memory per GPU, {1:.1f} GiB available",
                 host / GIB,
                 room / GIB,
             )

@@ -118,6 +118,7 @@ class Framework(Spec):
     # host
     cuda_graphs: Literal["none", "full"] = "none"  # full: one launch a step, so that no kernel waits for the host
     host_s_per_kernel: Seconds
+    host_s_per_group: Seconds | None = None  # of one group where the grouped multiply is a loop; None: ``host_s_per_kernel``
     host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging
     host_s_per_chunk: Seconds = 0.0  # the device waits for the host to enter a pipeline chunk, in one pass
     expert_host_s: Seconds = 0.0  # host work of one dropless layer of experts in one pass: token counts, dispatch, many launches
