@@ -72,6 +72,11 @@ def framework(name: str, **changes: Any) -> Framework:
     return loaded.replaced(**changes) if changes else loaded
 
 
+def eager(name: str = "huggingface") -> Framework:
+    """A framework with transformers' eager attention, whose saved tensors autograd tells on a CPU."""
+    return framework(name, attention_kernel="eager", repeats_kv_heads=True)
+
+
 def setting(
     fields: dict[str, Any], stack: str, layout: Layout, changes: dict[str, Any] | None = None, **job_fields: Any
 ) -> Setting:

@@ -47,6 +47,7 @@ UNUSUAL = {
     "edge-chunks": "virtual stages that hold embedding or loss alone: their imbalance is not modelled",
     "expert-tensor": "expert tensor parallelism other than 1 and tp, the values that Megatron-Core takes",
     "shard-groups": "ZeRO groups other than one node and all ranks: they cross nodes, or leave links of a node idle",
+    "wide-tensor": "tensor parallelism over a network: every layer waits for it, where a pipeline stage waits once a micro-batch",
     "idle-recompute": "recomputation of a fused attention core: it takes time and saves one number per query and head",
     "large-micro-batches": f"micro-batches of more than {LARGEST_MICRO_BATCH_TOKENS:,} tokens on a rank: nothing is gained",
 }
@@ -83,7 +84,10 @@ class LayoutGrid:
     @cached_property
     def tps(self) -> list[int]:
         """Tensor-parallel degrees, the parts of the space."""
-        return [d for d in divisors(self.cluster.num_gpus) if self.model.num_heads % d == 0] if self._has("tp") else [1]
+        if not self._has("tp"):
+            return [1]
+        most = self.cluster.num_gpus if "wide-tensor" in self.allow else self._joined
+        return [d for d in divisors(self.cluster.num_gpus) if self.model.num_heads % d == 0 and (d == 1 or d <= most)]
 
     def pps(self, tp: int) -> list[int]:
         """Pipeline degrees beside ``tp``."""
@@ -186,6 +190,12 @@ class LayoutGrid:
     def _node(self) -> int:
         """GPUs of a node that take part."""
         return min(self.cluster.node.num_gpus, self.cluster.num_gpus)
+
+    @property
+    def _joined(self) -> int:
+        """GPUs that reach each other without a network: of a node, or of a larger domain of NVLink or another fabric."""
+        fast = [link for link in self.cluster.node.links if link.kind in ("nvlink", "xgmi", "fabric")]
+        return max([self._node, *(link.span or self.cluster.num_gpus for link in fast)])
 
     def _has(self, feature: str) -> bool:
         return feature in self.framework.features

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from planner.hardware.cluster import Cluster, accelerator_names, cluster, load_accelerator, load_node, node_names
 from planner.hardware.curves import curves_of
 from planner.hardware.custom_nodes import custom_node
+from planner.layout_search.ranking import NOISE
 from planner.model.catalog import load_model
 from planner.performance.evaluation import Evaluation, evaluate
+from planner.scenarios.quick import quick_scenario
 from planner.workload.framework import framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
@@ -68,6 +72,22 @@ def test_a_faster_card_of_a_line_is_never_slower(slower: str, faster: str, model
     first, second = (on(cluster(custom_node(n, 1), num_gpus=1), model, 1024, layouts, precision) for n in (slower, faster))
     assert second.step_time_s <= first.step_time_s * (1 + 1e-9)
     assert second.memory.allocated <= first.memory.allocated
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ("t4", "v100-sxm2-32gb", "a100-sxm4-40gb", "a100-sxm4-80gb", "h100-sxm5-80gb", "h200-sxm-141gb", "b200-sxm-180gb"),
+        ("a10g", "rtx-3090-24gb", "rtx-4090-24gb", "rtx-5090-32gb", "rtx-pro-6000-blackwell"),
+        ("l4", "l40s"),
+        ("a10", "a40", "rtx-6000-ada"),
+    ],
+)
+@pytest.mark.parametrize(("model", "kind"), [("llama-3.2-1b", "pretrain"), ("gpt2", "pretrain"), ("qwen2.5-0.5b", "finetune")])
+def test_what_is_recommended_is_no_slower_on_a_better_card(line: tuple[str, ...], model: str, kind: str) -> None:
+    """Faster in compute and memory and no smaller: whatever stack and layout each card is answered with."""
+    seconds = [quick_scenario(model, card, kind, {}, {}).cases[0].plan().step_time_s for card in line]  # type: ignore[arg-type]
+    assert all(later <= earlier * (1.0 + NOISE) for earlier, later in itertools.pairwise(seconds)), seconds
 
 
 # --- what holds on every stack ------------------------------------------------------------------------------------------------

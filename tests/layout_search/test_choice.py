@@ -16,6 +16,8 @@ from planner.layout_search.choice import choose
 from planner.layout_search.question import as_question
 from planner.layout_search.ranking import complexity, kinds
 from planner.layout_search.search import run_search, search_all, searched
+from planner.layout_search.space import LayoutGrid
+from planner.model.catalog import load_model
 from planner.performance.risk import RISK, FitRule, chance, fit_rule
 from planner.uncertainty.interval import Interval
 from planner.workload.dispatch import stack_on
@@ -126,6 +128,17 @@ def test_unusual_layouts_are_taken_where_nothing_else_fits() -> None:
     assert any("unusual" in why for why in choice.why)
     large = cluster(NODE, num_gpus=1, accelerator=card(80.0))
     assert not choose(model(LLAMA, num_layers=24), large, stack, work).layout.offload_optimizer
+
+
+@pytest.mark.parametrize(
+    ("node", "joined"), [("workstation-8x-rtx-4090-24gb", 8), ("dgx-h100", 8), ("a4x-highgpu-4g", 16), ("g2-standard-24", 2)]
+)
+def test_tensor_parallelism_over_a_network_is_unusual(node: str, joined: int) -> None:
+    """Four collectives a layer: Megatron-LM keeps them inside a server (Narayanan et al. 2021, arXiv 2104.04473, takeaway 1)."""
+    asked: dict[str, Any] = {"model": load_model("llama-3.1-8b"), "cluster": cluster(node, num_gpus=16), "job": job()}
+    asked["framework"] = framework("megatron-core")
+    assert max(LayoutGrid(**asked, allow=frozenset()).tps) == joined
+    assert max(LayoutGrid(**asked).tps) == 16
 
 
 def test_simple_is_fewer_kinds_then_no_offload_then_fewer_chunks() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from examples import framework
+from examples import eager, framework
 from peft import LoraConfig, inject_adapter_in_model
 from saved_tensors import saved_bytes
 from test_saved_bytes import SHAPES, llama_sizes, rotary_inputs
@@ -40,7 +40,9 @@ def tuning_job(batch: int, sequence: int, adapter: dict[str, Any], precision: st
 
 def table(model: Model, work: Job, recompute: str = "none", stack: str = "huggingface") -> Table:
     columns = as_columns(Layout(micro_batch_size=work.global_batch_size, dp=1, recompute=recompute), 1)  # type: ignore[arg-type]
-    return build_table(distinct_axes(columns, tuned_model(model, work), framework(stack), work)[0])
+    return build_table(
+        distinct_axes(columns, tuned_model(model, work), eager() if stack == "huggingface" else framework(stack), work)[0]
+    )
 
 
 def layer_bytes(model: Model, work: Job, recompute: str = "none") -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from examples import framework, job
+from examples import eager, framework, job
 from saved_tensors import saved_bytes
 from transformers import BartConfig, T5Config
 from transformers.models.bart.modeling_bart import BartDecoderLayer, BartEncoderLayer
@@ -44,7 +44,7 @@ def table(model: Model, recompute: str = "none", stack: str = "huggingface", **l
     gpus = layout.get("tp", 1)
     columns = as_columns(Layout(micro_batch_size=BATCH, dp=1, recompute=recompute, **layout), gpus)  # type: ignore[arg-type]
     work = job(seq_len=SOURCE, target_len=TARGET, global_batch_size=BATCH, precision="fp32")
-    return build_table(distinct_axes(columns, model, framework(stack), work)[0])
+    return build_table(distinct_axes(columns, model, eager() if stack == "huggingface" else framework(stack), work)[0])
 
 
 def kept(made: Table, model: Model, encoder: bool) -> float:

@@ -1,4 +1,4 @@
-"""Rows of the huggingface framework against what autograd really saves in transformers' eager modules, on the CPU."""
+"""Rows of the huggingface framework, eager attention, against what autograd really saves in transformers' modules, on the CPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 import torch
-from examples import framework, job
+from examples import eager, framework, job
 from saved_tensors import saved_bytes
 from torch.utils.checkpoint import checkpoint
 from transformers import BertConfig, GPT2Config, LlamaConfig, LlamaForCausalLM, MixtralConfig, OPTConfig, Qwen3Config
@@ -33,7 +33,7 @@ SHAPES = [(2, 48, 128, 8, 4, 352), (1, 96, 192, 6, 6, 512), (3, 64, 128, 4, 1, 2
 def table(model: Model, batch: int, sequence: int, dtype: torch.dtype, recompute: str = "none") -> Table:
     columns = as_columns(Layout(micro_batch_size=batch, dp=1, recompute=recompute), 1)  # type: ignore[arg-type]
     work = job(seq_len=sequence, global_batch_size=batch, precision=PRECISION[dtype])
-    return build_table(distinct_axes(columns, model, framework("huggingface"), work)[0])
+    return build_table(distinct_axes(columns, model, eager(), work)[0])
 
 
 def rows_bytes(model: Model, batch: int, sequence: int, dtype: torch.dtype, recompute: str = "none") -> float:
