@@ -171,9 +171,9 @@ def prices_show(
     currency: Currency = "USD",
 ) -> None:
     """What one accelerator costs: by term and class of provider with intervals, all quotes, purchase prices."""
-    from planner.hardware.cluster import load_accelerator
+    from planner.hardware.asked import accelerator_named
 
-    name = load_accelerator(accelerator, "accelerator").name
+    name = accelerator_named(accelerator, "accelerator")
     _print_prices(name, name, None, None, currency, as_json)
 
 

@@ -279,8 +279,10 @@ def _of_market(chosen: Price, providers: int) -> Price:
 
 
 def _by_ratio(base: Price, term: str, ratio: float, pairs: int) -> Price:
-    how = Message("its {0} price times {1:.2f}, the median of {2} pairs of one provider's two terms", base.term, ratio, pairs)
-    return replace(base, term=term, usd_per_gpu_hour=base.usd_per_gpu_hour * ratio, basis=how)
+    """Nobody quotes it: no provider stands for it, and the basis says whose price it is a part of."""
+    text = "{0}'s {1} price times {2:.2f}, the median of {3} pairs of one provider's two terms"
+    how = Message(text, base.provider, base.term, ratio, pairs)
+    return replace(base, term=term, provider="", usd_per_gpu_hour=base.usd_per_gpu_hour * ratio, basis=how)
 
 
 def _ratio(term: str, base: str, accelerator: str, provider: str | None = None) -> tuple[float, int, float]:

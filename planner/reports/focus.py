@@ -139,8 +139,9 @@ def _costs(billed: float, listed: float) -> dict[str, float]:
 
 
 def _seller(price: Price | None) -> dict[str, str]:
-    """Who sells it, makes it available and bills it: the provider of the GPUs, whoever that is for what stands beside them."""
-    name = (price.provider if price is not None else "") or "given"
+    """Who sells it, makes it available and bills it: the provider of the GPUs, "market" where nobody quotes the term;
+    of what stands beside them whoever was given a price of."""
+    name = "given" if price is None else price.provider or ("market" if price.basis else "given")
     return {"ProviderName": name, "PublisherName": name, "InvoiceIssuerName": name}
 
 

@@ -117,7 +117,9 @@ def _tables(given: Sequence[Any] | None, name: str, count: int) -> Sequence[Any]
         return [{}] * count
     found = as_list(given, name, Message("tables"))
     if len(found) != count:
-        raise PlannerError("{0}: {1} tables for {2} plans; give one for each, an empty one for the defaults.", name, len(found), count)
+        raise PlannerError(
+            "{0}: {1} tables for {2} plans; give one for each, an empty one for the defaults.", name, len(found), count
+        )
     return found
 
 
