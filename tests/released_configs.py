@@ -157,12 +157,11 @@ def falcon_h1(
     kv: int,
     inner: int,
     words: int,
-    ssm: int,
-    mamba_heads: int,
-    d_head: int,
-    state: int,
+    mamba: tuple[int, int, int, int],
     groups: int = 1,
 ) -> Config:
+    """``mamba``: width, heads, size of a head, size of the state."""
+    ssm, mamba_heads, d_head, state = mamba
     return sized(
         "falcon_h1",
         layers,
@@ -879,10 +878,10 @@ RELEASED: dict[str, tuple[str, Config]] = {
     ),
     "falcon-h1-0.5b": (
         "tiiuae/Falcon-H1-0.5B-Base",
-        {**falcon_h1(36, 1024, 8, 2, 2048, 32784, 1536, 24, 64, 128), "head_dim": 64},
+        {**falcon_h1(36, 1024, 8, 2, 2048, 32784, (1536, 24, 64, 128)), "head_dim": 64},
     ),
-    "falcon-h1-7b": ("tiiuae/Falcon-H1-7B-Base", falcon_h1(44, 3072, 12, 2, 12288, 130048, 3072, 24, 128, 256)),
-    "falcon-h1-34b": ("tiiuae/Falcon-H1-34B-Base", falcon_h1(72, 5120, 20, 4, 21504, 261120, 4096, 32, 128, 256, 2)),
+    "falcon-h1-7b": ("tiiuae/Falcon-H1-7B-Base", falcon_h1(44, 3072, 12, 2, 12288, 130048, (3072, 24, 128, 256))),
+    "falcon-h1-34b": ("tiiuae/Falcon-H1-34B-Base", falcon_h1(72, 5120, 20, 4, 21504, 261120, (4096, 32, 128, 256), 2)),
     "falcon3-1b": ("tiiuae/Falcon3-1B-Base", sized("llama", 18, 2048, 8, 4, 8192, 131072, head_dim=256)),
     "falcon3-3b": ("tiiuae/Falcon3-3B-Base", sized("llama", 22, 3072, 12, 4, 9216, 131072, head_dim=256)),
     "falcon3-7b": ("tiiuae/Falcon3-7B-Base", sized("llama", 28, 3072, 12, 4, 23040, 131072, head_dim=256)),

@@ -17,6 +17,7 @@ from planner.performance.evaluation import evaluate
 from planner.workload.framework import load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
+from planner.workload.question import Question
 
 
 class LiveBytes(TorchDispatchMode):
@@ -66,10 +67,12 @@ def predicted(step: Step, precision: str, **known: Any) -> float:
         fields |= {"kind": "lora", "adapter": {"rank": step.lora_rank, "dtype": "same"}}
     layout = Layout(micro_batch_size=step.micro_batch_size, recompute=step.recompute, dp=1)
     answer = evaluate(
-        model_from_fields(step.model.fields(), "test"),
-        cluster(single_node(card), num_gpus=1, accelerator=card),
-        load_framework("kernels").replaced(**found),
-        Job.build(fields, "test"),
+        Question(
+            model_from_fields(step.model.fields(), "test"),
+            cluster(single_node(card), num_gpus=1, accelerator=card),
+            load_framework("kernels").replaced(**found),
+            Job.build(fields, "test"),
+        ),
         as_columns(layout, 1),
     )
-    return float(answer.memory.allocated[0])
+    return float(answer.memory.allocated_bytes[0])

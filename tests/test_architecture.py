@@ -73,6 +73,14 @@ def test_a_floor_does_not_hide_an_import_in_a_function() -> None:
     assert not hidden, hidden
 
 
+def test_every_floor_has_its_tests() -> None:
+    """A folder of tests for each package; the reports are tested by the commands that print them."""
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    tests = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert packages - {"reports", "catalog"} <= tests
+    assert tests <= packages | {"kernels"}
+
+
 def test_import_is_light() -> None:
     heavy = ("numpy", "pandas", "torch", "scipy", "pydantic", "rich")
     code = f"import sys, planner; print([m for m in {heavy} if m in sys.modules])"

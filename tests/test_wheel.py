@@ -87,6 +87,14 @@ def test_an_installed_planner_answers_by_name_from_an_empty_folder(installed: In
     assert installed("-m", "planner", "--version").strip() == f"planner {VERSION}"
 
 
+def test_the_harness_of_an_installed_planner_starts(installed: Installed) -> None:
+    """As ``planner measure`` starts it: from where the wheel put it."""
+    code = "import os, sys; from planner.common.data import ROOT; os.environ['PYTHONPATH'] = str(ROOT); "
+    code += "os.execv(sys.executable, [sys.executable, '-m', 'kernels', 'list'])"
+    assert "gemm" in installed("-c", code)
+    assert "--budget" in installed("-m", "planner", "measure", "--help")
+
+
 def test_the_page_of_an_installed_planner_is_drawn_with_its_settings(installed: Installed) -> None:
     pytest.importorskip("streamlit", reason="the extra `app` is not installed")
     code = """

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 
 import planner
@@ -106,6 +107,31 @@ def arguments() -> list[tuple[str, str]]:
     return found
 
 
+def stated(spec: Any) -> dict[str, Any]:
+    """The fields that a file states."""
+    return {name: getattr(spec, name) for name in spec.model_fields_set - {"provenance"}}
+
+
+CLASSES: dict[str, Callable[[], dict[str, Any]]] = {
+    "Accelerator": lambda: stated(planner.load_accelerator("rtx-4090")),
+    "Adapter": lambda: {"rank": 8, "target_modules": ("q_proj",)},
+    "Cluster": lambda: stated(planner.cluster("dgx-h100")),
+    "Costs": lambda: {"tax_rate": 0.1},
+    "Framework": lambda: stated(planner.load_framework("fsdp")),
+    "Job": lambda: {**SUBJECT["job"], "precision": "bf16"},
+    "Layout": lambda: {**LAYOUT, "tp": 1},
+    "Model": lambda: stated(planner.load_model("gpt2")),
+    "Node": lambda: stated(planner.load_node("dgx-h100")),
+    "Price": lambda: {"usd_per_gpu_hour": 2.0, "term": "spot"},
+    "Quantization": lambda: {"format": "nf4"},
+    "Run": lambda: {"num_simulations": 100},
+    "Serving": serving,
+    "Teacher": lambda: {"model": "gpt2"},
+}
+"""Public classes that people make by hand, each with what makes a good one."""
+RESULTS = ("Bill", "Deployment", "Evaluation", "Plan", "PlannerError", "WholeRun")
+
+
 def test_every_public_function_is_asked() -> None:
     functions = {name for name in planner.__all__ if inspect.isfunction(getattr(planner, name))}
     assert functions <= set(GOOD)
@@ -125,3 +151,60 @@ def test_a_wrong_kind_is_refused_in_words(name: str, argument: str) -> None:
         if type(wrong) is object:
             assert message, f"{argument} = object() was taken"
             assert field, message
+
+
+def test_every_public_class_is_made() -> None:
+    """Changes and Layouts are plain records; ``derive`` and ``evaluate`` check them."""
+    classes = {name for name in planner.__all__ if inspect.isclass(getattr(planner, name))}
+    assert classes - {*RESULTS} == {*CLASSES, "Changes", "Layouts"}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_wrong_kind_of_a_field_is_refused_by_the_class(name: str) -> None:
+    """Not by pydantic's own error, which a program that catches PlannerError would not see."""
+    make, good = named(name), CLASSES[name]()
+    make(**good)
+    names = [parameter for parameter in inspect.signature(make).parameters if parameter != "provenance"]
+    assert {*good} <= {*names}
+    for field in names:
+        for wrong in WRONG:
+            try:
+                make(**{**good, field: wrong})
+            except PlannerError as refused:
+                message, where = str(refused), refused.field
+            else:
+                message = where = ""
+            assert "\n" not in message
+            if type(wrong) is object:
+                assert message, f"{name}({field}=object()) was taken"
+                assert field in where
+    if name != "Price":  # Python's own TypeError
+        with pytest.raises(PlannerError, match="unknown field typo = 1") as unknown:
+            make(**good, typo=1)
+        assert unknown.value.code == "unknown"
+
+
+@pytest.mark.parametrize("name", ["Adapter", "Cluster", "Job", "Layout", "Model", "Node", "Run"])
+def test_whole_numbers_of_numpy_and_whole_floats_are_those_of_python(name: str) -> None:
+    make, good = named(name), CLASSES[name]()
+    whole = {field: value for field, value in good.items() if type(value) is int}
+    assert whole
+    for kind in (np.int64, float):
+        assert make(**{**good, **{field: kind(value) for field, value in whole.items()}}) == make(**good)
+    for field, value in whole.items():
+        for wrong in (value + 0.5, str(value), True):
+            with pytest.raises(PlannerError, match=f"{field} = "):
+                make(**{**good, field: wrong})
+
+
+def test_changes_and_columns_made_by_hand_are_checked() -> None:
+    for field in inspect.signature(planner.Changes).parameters:
+        with pytest.raises(PlannerError, match=f"changes.{field} = "):
+            planner.derive("gpt2", planner.Changes(**{field: object()}), "small")
+    columns = vars(planner.candidates(**SUBJECT))
+    names = inspect.signature(planner.Layouts).parameters
+    assert planner.evaluate(**SUBJECT, layouts=planner.Layouts(**{name: list(columns[name]) for name in names})).fits.any()
+    for name in names:
+        for wrong in (None, "tp2", 2, [[1.0]], [math.nan] * len(columns["tp"]), columns["tp"][:-1], [object()]):
+            with pytest.raises(PlannerError, match=f"layouts.{name if name != 'tp' else ''}"):
+                planner.evaluate(**SUBJECT, layouts=planner.Layouts(**{**columns, name: wrong}))

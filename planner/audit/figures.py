@@ -193,7 +193,7 @@ def _cached_leanest(text: str) -> Interval:
     answer = evaluate(**asked, layouts=found)
     if not answer.possible.any():
         raise PlannerError("no layout is possible")
-    least = found.row(int(np.nanargmin(np.where(answer.possible, answer.memory.total, np.nan))))
+    least = found.row(int(np.nanargmin(np.where(answer.possible, answer.memory.total_bytes, np.nan))))
     best = _plan({**asked, "price": UNPRICED, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})
     return memory_interval(best).scaled(best.num_gpus)
 

@@ -347,7 +347,7 @@ def _host_s(record: Record) -> float | None:
 def step_seconds(run: Run) -> float:
     """Predicted seconds of one step of a run's first layout."""
     columns = as_columns(list(run.layouts[:1]), run.cluster.num_gpus)
-    return float(evaluate(run.model, run.cluster, run.framework, run.job, columns).step_time_s[0])
+    return float(evaluate(run.question, columns).step_time_s[0])
 
 
 def _steps(

@@ -169,7 +169,7 @@ def _saved(record: Record, runs: Sequence[Run]) -> list[Row]:
         real = measured.get(run.id)
         if real:
             columns = as_columns(list(run.layouts[:1]), run.cluster.num_gpus)
-            rows = operator_table(run.model, run.cluster, run.framework, run.job, columns).rows()
+            rows = operator_table(run.question, columns).rows()
             ours = float(sum(float(np.ravel(r.saved_bytes)[0]) * r.repeats for r in rows))
             found.append(Row(id=run.id, metric="saved_bytes", measured=float(real), predicted=ours, lower=ours, upper=ours))
     return found

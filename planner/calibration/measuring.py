@@ -144,7 +144,7 @@ SHAPES = "shapes.json"
 def products_of(answer: Plan) -> tuple[Kernel, ...]:
     """The matrix multiplies of a plan on one GPU, each once, as a harness can measure them: whole sizes, no fp8."""
     columns = as_columns(answer.layout, answer.cluster.num_gpus)
-    table = operator_table(answer.model, answer.cluster, answer.framework, answer.job, columns)
+    table = operator_table(answer.question, columns)
     found = {one.name: one for row in table.rows() if (one := product_of(row, table.setting.precision.matmul)) is not None}
     return tuple(one for one in found.values() if one.dtype in ("bf16", "fp16", "tf32", "fp32"))
 

@@ -239,7 +239,7 @@ def _summed(trace: Trace) -> tuple[dict[str, float], dict[str, float], tuple[tup
 def predicted_seconds(answer: Plan) -> dict[str, float]:
     """Seconds of the device in one step by kind: rows times layers times micro-batches; the optimizer once."""
     columns = as_columns(answer.layout, answer.cluster.num_gpus)
-    table = operator_table(answer.model, answer.cluster, answer.framework, answer.job, columns)
+    table = operator_table(answer.question, columns)
     curves = curves_of(answer.cluster.accelerator)
     times = answer.job.global_batch_size / (answer.layout.micro_batch_size * float(columns.dp[0]))
     found: dict[str, float] = {}

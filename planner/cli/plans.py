@@ -125,7 +125,7 @@ def operators_command(given: Given, as_json: AsJson = False) -> None:
     case = given.scenario()[0].cases[0]
     answer = case.plan(**given.choice())
     columns = as_columns(answer.layout, answer.cluster.num_gpus)
-    table = operator_table(answer.model, answer.cluster, answer.framework, answer.job, columns)
+    table = operator_table(answer.question, columns)
     rows, kept = table.rows(), measured_rows(table, answer.cluster)
     if as_json:
         sources = [{"provenance": "measured"} if i in kept else {} for i in range(len(rows))]

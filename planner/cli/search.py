@@ -115,12 +115,11 @@ def _outlook(case: Case, result: SearchResult) -> Outlook | None:
     if not len(result.found.rows):
         return None
     setup = result.question.setups[int(result.rows.setup[0])]
-    grid = setup.grid
     answer = plan(
-        model=grid.model,
-        cluster=grid.cluster,
-        framework=grid.framework,
-        job=grid.job,
+        model=setup.question.model,
+        cluster=setup.question.cluster,
+        framework=setup.question.framework,
+        job=setup.question.job,
         layout=result.rows.layouts.row(0),
         price=setup.price,
         explain=False,

@@ -190,7 +190,7 @@ def serve_command(
     show(deployments_table(title, labels, answers), *usual)
 
 
-def size_command(  # noqa: PLR0913  (options of the command line)
+def size_command(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A catalog name, a .toml file, or a Hugging Face config.json.")],
     purpose: Annotated[str, typer.Option("--for", help="serve, lora, qlora or full (fine-tuning of all weights).")],
     as_json: AsJson = False,

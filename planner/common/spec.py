@@ -12,7 +12,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic_core import CoreSchema
 
 from planner.common.errors import PlannerError, brief, explain
 from planner.common.files import read_text
@@ -31,6 +32,18 @@ class Provenance(BaseModel):
     date: str = ""
 
 
+def _only_numbers(schema: Any) -> None:
+    """Let no field take text or a truth value for a number."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("int", "float"):
+            schema["strict"] = True
+        for part in schema.values():
+            _only_numbers(part)
+    elif isinstance(schema, list):
+        for part in schema:
+            _only_numbers(part)
+
+
 class Spec(BaseModel):
     """A frozen description. A field may be written plainly, or as ``{ value, kind, source, date }``.
 
@@ -42,6 +55,22 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
 
     provenance: dict[str, Provenance] = Field(default_factory=dict, repr=False)
+
+    def __init__(self, /, **fields: Any) -> None:
+        """Raises PlannerError that names the field, the value and what would be right."""
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise explain(error, type(self).__name__.lower(), type(self)) from None
+
+    # or pydantic would make specs within specs by this, and lose the place of what is wrong
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _only_numbers(schema)
+        return schema
 
     def __hash__(self) -> int:
         return self.hash_of_fields

@@ -25,6 +25,7 @@ from planner.model.architecture import Model
 from planner.workload.framework import CORE_ATTENTION, Framework, framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import RECOMPUTE, Layout
+from planner.workload.question import Question
 
 LABELS = data.CATALOG / "run_labels.toml"
 REQUIRED = (
@@ -65,6 +66,11 @@ class Run:
     out_of_memory: bool  # it was tried and did not fit
     assumed: tuple[str, ...] = ()
     heavier_share: float = 0.0  # of the layers, with the last of two layouts: once it is settled what is predicted
+
+    @property
+    def question(self) -> Question:
+        """What was run, but the layout."""
+        return Question(self.model, self.cluster, self.framework, self.job)
 
     @property
     def peak_allocated_bytes(self) -> float | None:
@@ -122,13 +128,9 @@ def runs_of(lines: Iterable[str], path: str) -> tuple[list[Run], list[Refusal]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class Asked(Question):
     """What a row asks, without what was measured."""
 
-    model: Model
-    cluster: Cluster
-    framework: Framework
-    job: Job
     layouts: tuple[Layout, ...]
     assumed: tuple[str, ...]
 
@@ -185,7 +187,7 @@ def read_run(name: str, given: Mapping[str, str]) -> Run:
 
 
 @lru_cache(maxsize=4096)
-def _question(key: tuple[tuple[str, str], ...]) -> Question:
+def _question(key: tuple[tuple[str, str], ...]) -> Asked:
     """The specs of a row; tables often repeat a setting, and rows that only differ in what was measured share them."""
     row, assumed = _filled(dict(key))
     label = _translated("framework", row["framework"])
@@ -200,7 +202,7 @@ def _question(key: tuple[tuple[str, str], ...]) -> Question:
     layouts = _layouts(row, framework)
     model = catalog_model(row, _labels()) or _model(row)
     job = _job(row, layouts[0], model)
-    return Question(model=model, cluster=_cluster(row), framework=framework, job=job, layouts=layouts, assumed=assumed)
+    return Asked(model, _cluster(row), framework, job, layouts=layouts, assumed=assumed)
 
 
 @cache

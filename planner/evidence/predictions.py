@@ -24,7 +24,6 @@ from planner.uncertainty.subject import movable_part
 from planner.workload.framework import Framework
 from planner.workload.layout import as_columns
 from planner.workload.precision import matmul_dtype
-from planner.workload.question import Question
 
 S = TypeVar("S", Framework, Curves)
 Metric = Literal["step_time_s", "peak_allocated_bytes", "peak_reserved_bytes", "peak_device_bytes"]
@@ -120,9 +119,9 @@ def _figures(run: Run, answer: Answer, group: str) -> list[Prediction]:
     memory = answer.evaluation.memory
     values: dict[Metric, tuple[float | None, float]] = {
         "step_time_s": (run.step_time_s, answer.value(answer.evaluation.step_time_s)),
-        "peak_allocated_bytes": (run.memory_bytes.get("allocated"), answer.value(memory.allocated)),
-        "peak_reserved_bytes": (run.memory_bytes.get("reserved"), answer.value(memory.reserved)),
-        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.device)),
+        "peak_allocated_bytes": (run.memory_bytes.get("allocated"), answer.value(memory.allocated_bytes)),
+        "peak_reserved_bytes": (run.memory_bytes.get("reserved"), answer.value(memory.reserved_bytes)),
+        "peak_device_bytes": (run.memory_bytes.get("device"), answer.value(memory.device_bytes)),
     }
     subject, found = subject_of(run), []
     states = answer.value(answer.evaluation.states_bytes)
@@ -183,11 +182,8 @@ def _recomputation(run: Run, answer: Answer) -> str:
 def _answer(run: Run) -> Answer:
     """The lightest recomputation that fits, of a part of the layers where that is enough. Raises PlannerError."""
     columns = as_columns(list(run.layouts), run.cluster.num_gpus)
-    question = Question(
-        model=run.model, cluster=run.cluster, framework=run.framework, job=run.job, layouts=columns.take(slice(0, 1))
-    )
-    require_possible(question, run.layouts[0])
-    answer = evaluate(run.model, run.cluster, run.framework, run.job, columns)
+    require_possible(run.question, columns.take(slice(0, 1)), run.layouts[0])
+    answer = evaluate(run.question, columns)
     fitting = np.flatnonzero(answer.fits)
     heavy = int(fitting[0]) if len(fitting) else len(run.layouts) - 1
     if heavy == 0 or not len(fitting):
@@ -241,19 +237,19 @@ def settled_answer(run: Run, evaluation: Evaluation) -> Answer:
 def step_time(run: Run, values: Values) -> float:
     """Seconds of a step of a settled run with other constants than the catalog's."""
     columns = as_columns(list(run.layouts), run.cluster.num_gpus)
-    answer = evaluate(run.model, run.cluster, values.framework(run), run.job, columns, values.curves(run))
+    answer = evaluate(replace(run.question, framework=values.framework(run)), columns, values.curves(run))
     return settled_answer(run, answer).value(answer.step_time_s)
 
 
 def step_times(run: Run, many: Sequence[Values]) -> Array:
     """``step_time`` under many sets of constants in one pass, shape ``(len(many),)``."""
-    framework = _stacked([values.framework(run) for values in many])
+    question = replace(run.question, framework=_stacked([values.framework(run) for values in many]))
     curves = _stacked([values.curves(run) for values in many])
     total = np.zeros(len(many))
     for layout, share in zip(run.layouts, (1.0 - run.heavier_share, run.heavier_share), strict=False):
         columns = as_columns(layout, run.cluster.num_gpus)
         weight = share if len(run.layouts) > 1 else 1.0
-        total = total + weight * step_time_columns(run.model, run.cluster, framework, run.job, columns, curves, len(many))
+        total = total + weight * step_time_columns(question, columns, curves, len(many))
     return total
 
 
@@ -292,5 +288,5 @@ def _group_error(group: str, metric: Metric, members: Sequence[Prediction]) -> G
 
 def subject_of(run: Run) -> Subject:
     """What a run's interval depends on: of its heaviest layout, where recomputation is not known."""
-    of_question = Subject.of(run.model, run.cluster, run.framework, run.job, run.layouts[-1])
+    of_question = Subject.of(run.question, run.layouts[-1])
     return replace(of_question, incomplete=float(run.columns.get("quality") == "B"))

@@ -106,10 +106,14 @@ def _settle(runs: Sequence[Run], say: Progress) -> tuple[list[Run], list[Peak], 
         except PlannerError as error:
             refused.append(Refusal(id=run.id, reason=in_own_words(run, str(error))))
             continue
-        answer = evaluate(one.model, one.cluster, one.framework, one.job, as_columns(list(one.layouts), one.cluster.num_gpus))
+        answer = evaluate(one.question, as_columns(list(one.layouts), one.cluster.num_gpus))
         settle = settled_answer(one, answer)
         verdicts.append((one, settle.fits))
-        predicted = {"allocated": answer.memory.allocated, "reserved": answer.memory.reserved, "device": answer.memory.device}
+        predicted = {
+            "allocated": answer.memory.allocated_bytes,
+            "reserved": answer.memory.reserved_bytes,
+            "device": answer.memory.device_bytes,
+        }
         if settle.share == 0.0:  # else the card is full by construction
             states = settle.value(answer.states_bytes)
             for kind, value in run.memory_bytes.items():
@@ -133,7 +137,7 @@ def utilization_baseline(runs: Sequence[Run]) -> tuple[Vector, Vector]:
     ideal = np.empty(len(runs))
     for i, run in enumerate(runs):
         columns = as_columns(list(run.layouts), run.cluster.num_gpus)
-        answer = evaluate(run.model, run.cluster, run.framework, run.job, columns)
+        answer = evaluate(run.question, columns)
         ideal[i] = np.log(answer.model_flops[0] / (answer.peak_flops_per_s * run.cluster.num_gpus * float(run.step_time_s or 1)))
     kinds = [(run.cluster.accelerator.name, run.job.precision) for run in runs]
     whole, left = np.empty(len(runs)), np.empty(len(runs))

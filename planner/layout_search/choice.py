@@ -7,18 +7,15 @@ from dataclasses import dataclass
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message, join_messages
-from planner.hardware.cluster import Cluster
 from planner.layout_search.question import SearchQuestion, Setup
 from planner.layout_search.ranking import NOISE
 from planner.layout_search.result import SearchResult
 from planner.layout_search.search import search_all, searched
 from planner.layout_search.space import LayoutGrid, allowed
-from planner.model.architecture import Model
 from planner.performance.feasibility import check_job
 from planner.performance.risk import RISK, chance, check_risk
-from planner.workload.framework import Framework
-from planner.workload.job import Job
 from planner.workload.layout import Layout
+from planner.workload.question import Question
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,26 +38,16 @@ class Choice:
     bolder: Bolder | None
 
 
-def choose(
-    model: Model,
-    cluster: Cluster,
-    framework: Framework,
-    job: Job,
-    *,
-    risk: float = RISK,
-    allow: Iterable[str] = (),
-    headroom: float = 0.0,
-) -> Choice:
+def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headroom: float = 0.0) -> Choice:
     """The first row of the search by time: the simplest layout within NOISE of the fastest that fits at the accepted risk.
 
     ``headroom``: part of the GPU's memory to keep free besides. Where none does, the one most likely to fit; where none may,
     the one that needs the least memory. Raises PlannerError when no layout is valid.
     """
-    check_job(model, cluster, framework, job)
-    grid = LayoutGrid(model=model, cluster=cluster, framework=framework, job=job, allow=allowed(allow))
-    setup = Setup(grid=grid, price=None, risk=check_risk(risk), headroom=headroom)
-    q = SearchQuestion(setups=(setup,), objective="time", deadline_s=None, budget_usd=None, top=1)
-    result = search_all(q, searched)
+    check_job(q)
+    setup = Setup(grid=LayoutGrid(question=q, allow=allowed(allow)), price=None, risk=check_risk(risk), headroom=headroom)
+    search = SearchQuestion(setups=(setup,), objective="time", deadline_s=None, budget_usd=None, top=1)
+    result = search_all(search, searched)
     found = result.found
     rows = result.rows if len(result.rows) else found.leanest
     if not len(rows):
@@ -68,8 +55,8 @@ def choose(
         raise PlannerError(
             "layout: none is valid on {0} GPUs with global_batch_size = {1} ({2}); choose a batch that the GPUs "
             "divide, or give a layout.",
-            cluster.num_gpus,
-            job.global_batch_size,
+            q.cluster.num_gpus,
+            q.job.global_batch_size,
             why,
         )
     return Choice(layout=rows.layouts.row(0), sure=len(found.rows) > 0, why=_why(result), bolder=_bolder(result))

@@ -34,5 +34,4 @@ def difference_columns(q: SearchQuestion, rows: Rows) -> dict[str, Any]:
 
 
 def _subject(q: SearchQuestion, rows: Rows, i: int) -> Subject:
-    grid = q.setups[int(rows.setup[i])].grid
-    return Subject.of(grid.model, grid.cluster, grid.framework, grid.job, rows.layouts.row(i))
+    return Subject.of(q.setups[int(rows.setup[i])].question, rows.layouts.row(i))

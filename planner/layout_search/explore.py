@@ -17,7 +17,6 @@ from planner.performance.evaluation import GridEvaluator, Summary
 from planner.performance.feasibility import screen
 from planner.performance.pipeline import Stage
 from planner.workload.layout import Layouts
-from planner.workload.question import Question
 
 ELEMENTS = 65_536
 """Numbers in an array of one block, half a megabyte: many enough to pay for the calls, few enough for the caches."""
@@ -76,7 +75,7 @@ class Parts:
 
     def __init__(self, grid: LayoutGrid) -> None:
         self.grid = grid
-        self._evaluator = GridEvaluator(grid.model, grid.cluster, grid.framework, grid.job)
+        self._evaluator = GridEvaluator(grid.question)
         self._made: dict[int, Part] = {}
 
     def part(self, tp: int, alone: bool = False) -> Part:
@@ -108,8 +107,7 @@ def explore(grid: LayoutGrid, tp: int, parts: Parts | None = None) -> Iterator[E
     for rows, number in zip(part.rows, part.numbers, strict=True):
         for cut, schedules in grid.cuts(int(rows.pp[0])).items():
             layouts = grid.block(rows, schedules)
-            question = Question(model=grid.model, cluster=grid.cluster, framework=grid.framework, job=grid.job, layouts=layouts)
-            possible, rejected = screen(question)
+            possible, rejected = screen(grid.question, layouts)
             blocks = _blocks(evaluator, layouts, possible, costs, number, cut)
             yield Explored(num_layouts=prod(layouts.shape), rejected=rejected, blocks=blocks)
 

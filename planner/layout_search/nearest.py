@@ -7,15 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from planner.common.arrays import Array
-from planner.hardware.cluster import Cluster, host_usable_bytes
+from planner.hardware.cluster import host_usable_bytes
 from planner.layout_search.explore import explore
 from planner.layout_search.question import MAX_LAYOUTS
 from planner.layout_search.space import EVERYTHING, LayoutGrid
-from planner.model.architecture import Model
 from planner.performance.risk import RISK, fit_rule
-from planner.workload.framework import Framework
-from planner.workload.job import Job
 from planner.workload.layout import RECOMPUTE, Layout, Layouts
+from planner.workload.question import Question
 
 WEIGHTS = {
     "micro_batch_size": 1.0,
@@ -45,14 +43,12 @@ def changes(layouts: Layouts, wanted: Layout) -> Array:
     return total
 
 
-def nearest_fitting(
-    model: Model, cluster: Cluster, framework: Framework, job: Job, wanted: Layout, risk: float = RISK
-) -> tuple[Layout | None, float]:
+def nearest_fitting(q: Question, wanted: Layout, risk: float = RISK) -> tuple[Layout | None, float]:
     """(the layout that fits at the accepted risk with the fewest changes, the fastest of equals; least bytes any layout needs).
 
     Usual layouts first; None only after all others were looked at too.
     """
-    usual = LayoutGrid(model=model, cluster=cluster, framework=framework, job=job, allow=frozenset())
+    usual = LayoutGrid(question=q, allow=frozenset())
     found, least = _nearest(usual, wanted, risk)
     every = replace(usual, allow=EVERYTHING)
     if found is None and sum(every.size(tp) for tp in every.tps) <= MAX_LAYOUTS:
@@ -61,8 +57,8 @@ def nearest_fitting(
 
 
 def _nearest(grid: LayoutGrid, wanted: Layout, risk: float) -> tuple[Layout | None, float]:
-    rule = fit_rule(grid.model, grid.cluster, grid.framework, grid.job, risk)
-    host = host_usable_bytes(grid.cluster)
+    rule = fit_rule(grid.question, risk)
+    host = host_usable_bytes(grid.question.cluster)
     best: tuple[float, float] = (np.inf, np.inf)
     nearest, least = None, np.inf
     for block in (b for tp in grid.tps for e in explore(grid, tp) for b in e.blocks):

@@ -23,6 +23,7 @@ from planner.prices.price import Price, PriceLike
 from planner.workload.default_framework import default_framework, leaner_frameworks
 from planner.workload.framework import Framework
 from planner.workload.job import Job
+from planner.workload.question import Question
 from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_job, as_model
 
 Objective = Literal["cost", "time", "memory", "energy"]
@@ -40,10 +41,15 @@ class Setup:
     risk: float = RISK
     headroom: float = 0.0
 
+    @property
+    def question(self) -> Question:
+        """What is asked here, but the layout."""
+        return self.grid.question
+
     @cached_property
     def fit(self) -> FitRule:
         """Which layouts fit."""
-        return fit_rule(self.grid.model, self.grid.cluster, self.grid.framework, self.grid.job, self.risk, self.headroom)
+        return fit_rule(self.question, self.risk, self.headroom)
 
     @property
     def label(self) -> str:
@@ -51,12 +57,12 @@ class Setup:
         price = Message("no price")
         if self.price is not None:
             price = Message("${0:.2f} {1}", self.price.usd_per_gpu_hour, self.price.describe())
-        return Message("{0}, {1}, {2}", self.grid.cluster.name, self.grid.framework.name, price)
+        return Message("{0}, {1}, {2}", self.question.cluster.name, self.question.framework.name, price)
 
     @property
     def power_w(self) -> float:
         """Rated power of all GPUs; hosts and cooling are not counted."""
-        return self.grid.cluster.num_gpus * self.grid.cluster.accelerator.tdp_w
+        return self.question.cluster.num_gpus * self.question.cluster.accelerator.tdp_w
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +94,7 @@ class SearchQuestion:
     @property
     def job(self) -> Job:
         """The job, the same everywhere."""
-        return self.setups[0].grid.job
+        return self.setups[0].question.job
 
     @property
     def num_steps(self) -> float | None:
@@ -157,7 +163,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     def setups(stacks: Mapping[Cluster, Sequence[Framework]]) -> tuple[Setup, ...]:
         return tuple(
             Setup(
-                grid=LayoutGrid(model=the_model, cluster=c, framework=f, job=the_job, allow=admitted),
+                grid=LayoutGrid(question=Question(the_model, c, f, the_job), allow=admitted),
                 price=as_price(p, c.accelerator.name, c.node),
                 risk=accepted,
             )
@@ -195,9 +201,8 @@ def _able(setups: tuple[Setup, ...]) -> tuple[tuple[Setup, ...], tuple[str, ...]
     """(setups that can run the job, why the others cannot); PlannerError when none can."""
     able, refused = [], []
     for setup in setups:
-        grid = setup.grid
         try:
-            check_job(grid.model, grid.cluster, grid.framework, grid.job)
+            check_job(setup.question)
         except PlannerError as error:
             refused.append(Message("{0}: {1}", setup.label, error))
             if len(setups) == 1:
@@ -264,11 +269,12 @@ def _check(q: SearchQuestion) -> None:
     for setup in q.setups:
         if setup.price is None and (q.objective == "cost" or q.budget_usd is not None):
             raise PlannerError(
-                "price: no quote for {0}; give price.usd_per_gpu_hour, or search by time.", setup.grid.cluster.accelerator.name
+                "price: no quote for {0}; give price.usd_per_gpu_hour, or search by time.",
+                setup.question.cluster.accelerator.name,
             )
         if setup.power_w == 0 and q.objective == "energy":
             raise PlannerError(
-                "objective = 'energy': the power of {0} (tdp_w) is not known.", setup.grid.cluster.accelerator.name
+                "objective = 'energy': the power of {0} (tdp_w) is not known.", setup.question.cluster.accelerator.name
             )
     size = q.num_layouts
     if size > MAX_LAYOUTS:

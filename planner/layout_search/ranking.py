@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Mask, Positions
-from planner.workload.layout import FIELDS, Layouts
+from planner.workload.layout import FIELDS, Layouts, Schedule
 
 NOISE = 0.02
 """Relative difference of predicted values that means nothing: repeated runs of one layout differ by as much (MLPerf Training
@@ -126,7 +126,7 @@ def complexity(layouts: Layouts) -> Array:
     """
     away = layouts.offload_optimizer + layouts.offload_activations
     cut = (layouts.etp > 1).astype(float)
-    switched = layouts.vpp + (layouts.schedule == 2) + 0.4 * layouts.recompute
+    switched = layouts.vpp + (layouts.schedule == Schedule.ZERO_BUBBLE) + 0.4 * layouts.recompute
     return np.asarray(1e6 * kinds(layouts) + 5e5 * cut + 1e5 * away + switched)
 
 

@@ -113,7 +113,7 @@ def answered(result: SearchResult) -> SearchResult:
     least = found.least
     hints = []
     if "peak_bytes" in least and np.isfinite(least["peak_bytes"]) and not found.num_fitting:
-        usable = max(usable_bytes(s.grid.cluster) for s in q.setups)
+        usable = max(usable_bytes(s.question.cluster) for s in q.setups)
         hints.append(
             Message("the leanest needs {0:.1f} GiB per GPU of {1:.1f} usable", least["peak_bytes"] / 2**30, usable / 2**30)
         )
@@ -162,7 +162,7 @@ def _keep(q: SearchQuestion, setup: int, block: Block, found: Found, leanest: _L
     leanest.meet(block, need)
     ok = _narrowed(found, block.possible, peak <= where.fit.usable_bytes, NO_MEMORY, shape)
     host = block.summary.host_bytes
-    ok = _narrowed(found, ok, (host == 0) | (host <= host_usable_bytes(where.grid.cluster)), NO_HOST_MEMORY, shape)
+    ok = _narrowed(found, ok, (host == 0) | (host <= host_usable_bytes(where.question.cluster)), NO_HOST_MEMORY, shape)
     if not ok.any():
         return
     safe = where.fit.holds(firm, states)
@@ -309,7 +309,7 @@ def _narrowed(
 
 def _run(q: SearchQuestion, setup: int, step_s: Array) -> tuple[Array, Array]:
     """(seconds, dollars) of the run, of one step where the job has no length."""
-    price, gpus = q.setups[setup].price, q.setups[setup].grid.cluster.num_gpus
+    price, gpus = q.setups[setup].price, q.setups[setup].question.cluster.num_gpus
     time = step_s if q.num_steps is None else q.num_steps * step_s
     if price is None:
         usd = np.full(len(time), np.inf)

@@ -21,16 +21,13 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Array, at_columns
 from planner.common.errors import PlannerError, as_texts, one_of
-from planner.hardware.cluster import Cluster
-from planner.model.architecture import Model
 from planner.model.parameters import parameters_total
 from planner.performance.pipeline import Stage, stages
-from planner.workload.adapters import adapter_parameters, check_targets, saved_parameters, tuned_model
-from planner.workload.dispatch import stack_on
-from planner.workload.framework import CORE_ATTENTION, Framework, modules_of
-from planner.workload.job import Job
+from planner.workload.adapters import adapter_parameters, check_targets, saved_parameters
+from planner.workload.framework import CORE_ATTENTION, modules_of
 from planner.workload.layout import FIELDS, RECOMPUTE, SCHEDULE, Layouts
 from planner.workload.precision import precisions
+from planner.workload.question import Question
 
 SHORTEST_CONTEXT = 4096
 """Tokens of a sequence on one context-parallel rank, at least: the shortest of 62 published runs with context parallelism
@@ -68,17 +65,14 @@ def allowed(names: Iterable[str]) -> frozenset[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutGrid:
-    """Every layout of ``job`` on ``cluster`` that multiplies out, along the axes that the framework offers.
+    """Every layout of the question's job on its cluster that multiplies out, along the axes that the framework offers.
 
     Degrees divide the GPUs (tp also the heads, cp the sequence in two slices a rank, ep the experts; etp stays in a node);
     micro-batches divide what one data-parallel rank does a step; ZeRO groups divide the data-parallel ranks. Rules between
     the axes are left to ``planner.performance.feasibility``. ``allow`` names the UNUSUAL layouts that are admitted.
     """
 
-    model: Model
-    cluster: Cluster
-    framework: Framework
-    job: Job
+    question: Question
     allow: frozenset[str] = EVERYTHING
 
     @cached_property
@@ -86,12 +80,20 @@ class LayoutGrid:
         """Tensor-parallel degrees, the parts of the space."""
         if not self._has("tp"):
             return [1]
-        most = self.cluster.num_gpus if "wide-tensor" in self.allow else self._joined
-        return [d for d in divisors(self.cluster.num_gpus) if self.model.num_heads % d == 0 and (d == 1 or d <= most)]
+        most = self.question.cluster.num_gpus if "wide-tensor" in self.allow else self._joined
+        return [
+            d
+            for d in divisors(self.question.cluster.num_gpus)
+            if self.question.model.num_heads % d == 0 and (d == 1 or d <= most)
+        ]
 
     def pps(self, tp: int) -> list[int]:
         """Pipeline degrees beside ``tp``."""
-        return [d for d in divisors(self.cluster.num_gpus // tp) if d <= self.model.num_layers] if self._has("pp") else [1]
+        return (
+            [d for d in divisors(self.question.cluster.num_gpus // tp) if d <= self.question.model.num_layers]
+            if self._has("pp")
+            else [1]
+        )
 
     def vpps(self, pp: int) -> list[int]:
         """Chunks per stage: 1, and all that the layers fill evenly, alone or with embedding and loss counted.
@@ -100,7 +102,7 @@ class LayoutGrid:
         """
         if pp == 1 or not self._has("vpp"):
             return [1]
-        layers = self.model.num_layers
+        layers = self.question.model.num_layers
         # the first and last chunk may hold embedding and loss alone
         most = (layers + (2 if "edge-chunks" in self.allow else 0)) // pp
         even = [v for v in range(2, most + 1) if any((layers + more) % (pp * v) == 0 for more in (0, 1, 2))]
@@ -108,10 +110,10 @@ class LayoutGrid:
 
     def rows(self, tp: int, pp: int) -> Layouts:
         """The choices of a block's last axis, columns of shape ``(n,)``; vpp 1 and nothing sharded or offloaded."""
-        rest = self.cluster.num_gpus // (tp * pp)
+        rest = self.question.cluster.num_gpus // (tp * pp)
         choices: list[tuple[float, ...]] = []
         for cp in self._cps(rest):
-            dp, batch = rest // cp, self.job.global_batch_size
+            dp, batch = rest // cp, self.question.job.global_batch_size
             # a batch that does not divide is one impossible layout, counted with its reason
             micro = self._micro_batches(batch // dp, cp) if batch % dp == 0 else [1]
             experts = self._experts(tp, rest)
@@ -130,9 +132,7 @@ class LayoutGrid:
         """(vpp, schedule) of every way to run ``pp`` stages, by the stages' content."""
         found: dict[tuple[Stage, ...], list[tuple[int, str]]] = {}
         for vpp in self.vpps(pp):
-            found.setdefault(stages(tuned_model(self.model, self.job), pp, vpp), []).extend(
-                (vpp, s) for s in self._schedules(pp, vpp)
-            )
+            found.setdefault(stages(self.question.tuned().model, pp, vpp), []).extend((vpp, s) for s in self._schedules(pp, vpp))
         return found
 
     def block(self, rows: Layouts, schedules: list[tuple[int, str]]) -> Layouts:
@@ -158,7 +158,7 @@ class LayoutGrid:
         total = 0
         for pp in self.pps(tp):
             rows = self._num_rows(tp, pp)
-            ranks = self.cluster.num_gpus // (tp * pp)
+            ranks = self.question.cluster.num_gpus // (tp * pp)
             switches = len(self._optimizer_switch) * len(self._switch("offload_activations"))
             tails = len(self._shardings(ranks, tp)) * switches
             total += rows * tails * sum(map(len, self.cuts(pp).values()))
@@ -180,7 +180,7 @@ class LayoutGrid:
         return Layouts(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Layouts)})
 
     def _num_rows(self, tp: int, pp: int) -> int:
-        rest, batch = self.cluster.num_gpus // (tp * pp), self.job.global_batch_size
+        rest, batch = self.question.cluster.num_gpus // (tp * pp), self.question.job.global_batch_size
         micro = sum(
             len(self._micro_batches(batch // (rest // cp), cp)) if batch % (rest // cp) == 0 else 1 for cp in self._cps(rest)
         )
@@ -189,16 +189,16 @@ class LayoutGrid:
     @property
     def _node(self) -> int:
         """GPUs of a node that take part."""
-        return min(self.cluster.node.num_gpus, self.cluster.num_gpus)
+        return min(self.question.cluster.node.num_gpus, self.question.cluster.num_gpus)
 
     @property
     def _joined(self) -> int:
         """GPUs that reach each other without a network: of a node, or of a larger domain of NVLink or another fabric."""
-        fast = [link for link in self.cluster.node.links if link.kind in ("nvlink", "xgmi", "fabric")]
-        return max([self._node, *(link.span or self.cluster.num_gpus for link in fast)])
+        fast = [link for link in self.question.cluster.node.links if link.kind in ("nvlink", "xgmi", "fabric")]
+        return max([self._node, *(link.span or self.question.cluster.num_gpus for link in fast)])
 
     def _has(self, feature: str) -> bool:
-        return feature in self.framework.features
+        return feature in self.question.framework.features
 
     def _switch(self, feature: str) -> Array:
         return np.arange(2.0 if self._has(feature) and "offload" in self.allow else 1.0)
@@ -206,18 +206,18 @@ class LayoutGrid:
     @cached_property
     def _optimizer_switch(self) -> Array:
         """Whether optimizer states go to the host; never those of a few adapters, which free nearly nothing."""
-        adapter = self.job.adapter
-        trained = parameters_total(self.model)
+        adapter = self.question.job.adapter
+        trained = parameters_total(self.question.model)
         if adapter is not None:
-            check_targets(self.model, adapter)
-            trained = adapter_parameters(self.model, adapter) + saved_parameters(self.model, adapter)
-        shards = self.cluster.num_gpus if any(map(self._has, ("zero1", "zero2", "zero3"))) else 1
-        freed = precisions(self.job, self.framework).model_states * trained / shards
-        tiny = freed < LEAST_OFFLOADED * self.cluster.accelerator.memory_bytes
+            check_targets(self.question.model, adapter)
+            trained = adapter_parameters(self.question.model, adapter) + saved_parameters(self.question.model, adapter)
+        shards = self.question.cluster.num_gpus if any(map(self._has, ("zero1", "zero2", "zero3"))) else 1
+        freed = precisions(self.question.job, self.question.framework).model_states * trained / shards
+        tiny = freed < LEAST_OFFLOADED * self.question.cluster.accelerator.memory_bytes
         return np.zeros(1) if tiny else self._switch("offload_optimizer")
 
     def _cps(self, rest: int) -> list[int]:
-        s = self.job.seq_len
+        s = self.question.job.seq_len
         shortest = 1 if "short-context" in self.allow else SHORTEST_CONTEXT
         usual = [d for d in divisors(rest) if d == 1 or (s % (2 * d) == 0 and s // d >= shortest)]
         return usual if self._has("cp") else [1]
@@ -226,12 +226,12 @@ class LayoutGrid:
         """Micro-batch sizes of a rank that does ``batch`` sequences a step."""
         if "large-micro-batches" in self.allow:
             return divisors(batch)
-        most = LARGEST_MICRO_BATCH_TOKENS * cp // self.job.seq_len
+        most = LARGEST_MICRO_BATCH_TOKENS * cp // self.question.job.seq_len
         return [b for b in divisors(batch) if b == 1 or b <= most]
 
     def _experts(self, tp: int, rest: int) -> list[tuple[int, int]]:
         """(ep, etp) that divide the ranks of a stage, tp x ``rest``."""
-        m, ranks = self.model, tp * rest
+        m, ranks = self.question.model, tp * rest
         if not m.num_experts:
             return [(1, 1)]
         ep = [d for d in divisors(m.num_experts) if d == 1 or self._has("ep")]
@@ -243,11 +243,11 @@ class LayoutGrid:
     def _sequence_parallel(self, tp: int) -> list[int]:
         if tp == 1 or not self._has("sequence_parallel"):
             return [0]
-        return [1] if self.model.num_experts else [0, 1]
+        return [1] if self.question.model.num_experts else [0, 1]
 
     @cached_property
     def _recompute(self) -> list[int]:
-        runs = stack_on(self.framework, self.cluster, self.model)
+        runs = self.question.on_stack().framework
         idle = (
             runs.attention_kernel == "flash"
             and runs.selective_recompute == "attention_core"
@@ -260,7 +260,7 @@ class LayoutGrid:
         """(ZeRO stage, ranks of a group); 0 = all ranks. Groups of one rank and of all are stage 0 and group 0."""
         usual = divisors(ranks) if "shard-groups" in self.allow else [d for d in divisors(ranks) if d * tp == self._node]
         groups = [0, *(d for d in usual if 1 < d < ranks and self._has("hybrid_shard"))]
-        none = [] if self.framework.mixed_precision == "sharded_fp32" else [(0, 0)]
+        none = [] if self.question.framework.mixed_precision == "sharded_fp32" else [(0, 0)]
         return [*none, *((z, g) for z in (1, 2, 3) if self._has(f"zero{z}") for g in groups)]
 
     def _schedules(self, pp: int, vpp: int) -> list[str]:

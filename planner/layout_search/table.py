@@ -13,7 +13,6 @@ from planner.layout_search.differences import difference_columns
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion
 from planner.layout_search.ranking import Rows, best_of_setups, front, groups_of, ranked, simplest_first
-from planner.layout_search.space import LayoutGrid
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.performance.memory import KINDS
 from planner.performance.step_time import PARTS
@@ -22,6 +21,7 @@ from planner.uncertainty.effects import standing
 from planner.uncertainty.interval import Subject, bounding_factors
 from planner.uncertainty.subject import movable_part
 from planner.workload.layout import Layouts
+from planner.workload.question import Question
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,16 +94,16 @@ def summary(q: SearchQuestion, found: Found, size: int, complete: bool) -> dict[
 
 def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
     where = q.setups[setup]
-    grid, price = where.grid, where.price
-    answer = evaluate(grid.model, grid.cluster, grid.framework, grid.job, rows.layouts)
-    gpus = grid.cluster.num_gpus
+    asked, price = where.question, where.price
+    answer = evaluate(asked, rows.layouts)
+    gpus = asked.cluster.num_gpus
     has_length = q.num_steps is not None
     return {
-        "model": grid.model.name,
-        "accelerator": grid.cluster.accelerator.name,
-        "node": grid.cluster.node.name,
+        "model": asked.model.name,
+        "accelerator": asked.cluster.accelerator.name,
+        "node": asked.cluster.node.name,
         "num_gpus": gpus,
-        "framework": grid.framework.name,
+        "framework": asked.framework.name,
         "usd_per_gpu_hour": price.usd_per_gpu_hour if price else np.nan,
         "price": price.describe() if price else "",
         "layout": [rows.layouts.row(i).label for i in range(len(rows))],
@@ -117,19 +117,19 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
         "usable_bytes": answer.usable_bytes,
         "headroom_bytes": rows.headroom_bytes,
         "fit_probability": rows.fit_probability,
-        "host_bytes_per_gpu": answer.memory.host,
+        "host_bytes_per_gpu": answer.memory.host_bytes,
         "run_s": rows.time_s if has_length else np.nan,
         "cost_usd": rows.usd if has_length and price else np.nan,
         "cost_usd_per_step": cost_usd(gpu_hours(rows.step_time_s, gpus), price) if price else np.nan,
         "energy_j": rows.time_s * where.power_w if where.power_w else np.nan,
         **_parts(answer),
-        **_intervals(grid, rows, answer, price if has_length else None),
+        **_intervals(asked, rows, answer, price if has_length else None),
     }
 
 
-def _intervals(grid: LayoutGrid, rows: Rows, answer: Evaluation, price: Price | None) -> dict[str, Any]:
+def _intervals(asked: Question, rows: Rows, answer: Evaluation, price: Price | None) -> dict[str, Any]:
     """90 % bounds of step time, memory and dollars: factors of the expected values, a column as layouts differ in kernels."""
-    subject = Subject.of(grid.model, grid.cluster, grid.framework, grid.job, rows.layouts)
+    subject = Subject.of(asked, rows.layouts)
     step = standing("step_time", subject)
     lower, upper = bounding_factors(step)
     part = movable_part(answer.states_bytes, rows.peak_bytes)
@@ -147,14 +147,14 @@ def _intervals(grid: LayoutGrid, rows: Rows, answer: Evaluation, price: Price | 
 
 def step_basis(q: SearchQuestion, rows: Rows) -> str:
     """What the interval of the first row's step time comes from, as a message; the frame has its English."""
-    grid = q.setups[int(rows.setup[0])].grid
-    subject = Subject.of(grid.model, grid.cluster, grid.framework, grid.job, rows.take(np.array([0])).layouts)
+    asked = q.setups[int(rows.setup[0])].question
+    subject = Subject.of(asked, rows.take(np.array([0])).layouts)
     return standing("step_time", subject).why
 
 
 def _parts(answer: Evaluation) -> dict[str, Any]:
-    seconds = {f"{part}_s": getattr(answer.step, part) for part in PARTS}
-    return {**seconds, **{f"{kind}_bytes": getattr(answer.memory, kind) for kind in KINDS}}
+    seconds = {f"{part}_s": getattr(answer.step, f"{part}_s") for part in PARTS}
+    return {**seconds, **{f"{kind}_bytes": getattr(answer.memory, f"{kind}_bytes") for kind in KINDS}}
 
 
 def _named(layouts: Layouts, name: str) -> Any:

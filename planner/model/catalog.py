@@ -13,6 +13,7 @@ from planner.model.architecture import Model
 from planner.model.huggingface import model_from_config
 
 CATALOG = data.CATALOG / "models"
+FILE = "the path of a .toml or .json file"
 
 
 @cache
@@ -43,6 +44,8 @@ def _model_of(name: str) -> Model:
     wanted = name.lower().replace("_", "-").replace(" ", "-")
     if wanted not in files and "/" in name:
         wanted = _hub_names().get(_hub_name(name), wanted)
+    if wanted not in files and Path(name).is_dir():
+        raise PlannerError("{0}: is a folder; give {1}.", name, FILE, code="file", field="model.config", value=name)
     if wanted not in files:
         raise PlannerError(
             "model.name = {0!r} is not in the catalog; {1}. Or give its fields, or a config.json.",

@@ -13,7 +13,7 @@ from planner.model.architecture import LayerKind, Model
 from planner.operators.routing import expert_load
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import Layouts
+from planner.workload.layout import Layouts, Recompute
 from planner.workload.precision import Precisions, precisions, upcasts
 
 AXES = ("tp", "sequence_parallel", "cp", "ep", "etp", "micro_batch_size", "recompute")
@@ -87,12 +87,12 @@ class Setting:
     @cached_property
     def full_recompute(self) -> Array:
         """1 where whole layers are recomputed."""
-        return np.asarray((self.recompute == 2).astype(float))
+        return np.asarray((self.recompute == Recompute.FULL).astype(float))
 
     @cached_property
     def core_recompute(self) -> Array:
         """1 where at least the attention core is recomputed."""
-        return (self.recompute >= 1).astype(float)
+        return (self.recompute >= Recompute.SELECTIVE).astype(float)
 
     @cached_property
     def expert_load(self) -> Array:

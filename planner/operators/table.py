@@ -25,6 +25,7 @@ from planner.operators.teacher import distillation_loss, teacher_rows
 from planner.operators.tower import tower_rows
 from planner.operators.weights import local_parameters
 from planner.workload.framework import modules_of
+from planner.workload.layout import Recompute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +225,7 @@ def _alternate_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[R
     activation_checkpoint.py, per-operator policy). Its list has the tokens that an all-to-all brought, not the grouped
     multiplications between (llama4/infra/parallelize.py at 05a6cb38). ``full`` redoes all.
     """
-    redo_full, selective = setting.full_recompute, (setting.recompute == 1).astype(float)
+    redo_full, selective = setting.full_recompute, (setting.recompute == Recompute.SELECTIVE).astype(float)
     result: list[Row] = []
     again: list[Row] = []
     dropped: list[Number] = []

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arguments import as_amount
-from planner.common.arrays import Array, Mask, Number, Positions, at_columns
+from planner.common.arrays import Array, Mask, Number, at_columns
 from planner.hardware.cluster import Cluster, host_usable_bytes, usable_bytes
-from planner.hardware.curves import Curves, curves_of
+from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind, Model
 from planner.model.parameters import embedding_parameters
 from planner.operators.setting import AXES, Setting, distinct, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.performance.block_cost import BlockCost, BlockCosts, block_costs
+from planner.performance.context import Context
 from planner.performance.feasibility import check_job, impossible
 from planner.performance.memory import (
     KINDS,
@@ -35,12 +36,9 @@ from planner.performance.stage_content import NOTHING, stage_blocks, stage_conte
 from planner.performance.step_time import PARTS, Exchange, StageTime, StepTime, combine, exchange, synchronization_s, update_s
 from planner.performance.transfers import offload_s, pipeline_s
 from planner.prices.price import gpu_hours
-from planner.workload.adapters import tuned_model
-from planner.workload.dispatch import stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layouts
-from planner.workload.precision import Precisions, precisions
 from planner.workload.question import Question
 
 if TYPE_CHECKING:
@@ -82,7 +80,7 @@ class Evaluation:
     @property
     def step_time_s(self) -> Array:
         """Seconds of one optimizer step."""
-        return self.step.total
+        return self.step.total_s
 
     @property
     def tokens_per_s_per_gpu(self) -> Array:
@@ -102,12 +100,12 @@ class Evaluation:
     @property
     def headroom_bytes(self) -> Array:
         """Usable memory less what the heaviest GPU needs; negative = does not fit."""
-        return self.usable_bytes - self.memory.total
+        return self.usable_bytes - self.memory.total_bytes
 
     @property
     def fits(self) -> NDArray[np.bool_]:
         """Possible, fits in GPU memory, and what is offloaded fits in the host's."""
-        host = (self.memory.host == 0) | (self.memory.host <= self.host_usable_bytes)
+        host = (self.memory.host_bytes == 0) | (self.memory.host_bytes <= self.host_usable_bytes)
         return np.asarray(self.possible & (self.headroom_bytes >= 0) & host)
 
     def to_frame(self, *, usd_per_gpu_hour: float | None = None, num_steps: float | None = None) -> pd.DataFrame:
@@ -133,10 +131,10 @@ class Evaluation:
             "tokens_per_s_per_gpu": self.tokens_per_s_per_gpu,
             "mfu": self.mfu,
             "mfu_causal": self.mfu_causal,
-            "peak_total_bytes": self.memory.total,
+            "peak_total_bytes": self.memory.total_bytes,
             "headroom_bytes": self.headroom_bytes,
-            **{f"{kind}_bytes": getattr(self.memory, kind) for kind in KINDS},
-            **{f"{part}_s": getattr(self.step, part) for part in PARTS},
+            **{f"{kind}_bytes": getattr(self.memory, f"{kind}_bytes") for kind in KINDS},
+            **{f"{part}_s": getattr(self.step, f"{part}_s") for part in PARTS},
         }
         if usd_per_gpu_hour is not None:
             columns["cost_usd_per_step"] = step_hours * usd_per_gpu_hour
@@ -148,31 +146,6 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Context:
-    model: Model
-    cluster: Cluster
-    framework: Framework
-    job: Job
-    precision: Precisions
-    curves: Curves
-
-    @property
-    def varies(self) -> bool:
-        """Whether each layout has a sequence, a batch and a number of GPUs of its own (``evaluate_each``)."""
-        return isinstance(self.job.global_batch_size, np.ndarray)
-
-    def take(self, index: Positions) -> _Context:
-        """The context of the layouts that ``index`` selects."""
-        if not self.varies:
-            return self
-        job, cluster = self.job, self.cluster
-        columns = {name: getattr(job, name) for name in ("seq_len", "global_batch_size")}
-        chosen = {name: column[index] for name, column in columns.items() if isinstance(column, np.ndarray)}
-        gpus: Any = cluster.num_gpus
-        return replace(self, job=job.model_copy(update=chosen), cluster=cluster.model_copy(update={"num_gpus": gpus[index]}))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Staged:
     """One distinct pipeline stage: memory at each moment of a step, seconds of a micro-batch."""
 
@@ -181,9 +154,7 @@ class Staged:
     time: StageTime
 
 
-def evaluate(
-    model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts, curves: Curves | None = None
-) -> Evaluation:
+def evaluate(question: Question, layouts: Layouts, curves: Curves | None = None) -> Evaluation:
     """Memory, step time and flops of every layout.
 
     Operator rows are evaluated once per distinct combination of the few axes they depend on; then layouts of equal
@@ -191,12 +162,11 @@ def evaluate(
     ``curves`` replaces those of the accelerator's chip family.
     Raises PlannerError for a precision that the accelerator lacks or a sequence that the model cannot take.
     """
-    framework = stack_on(framework, cluster, model)
-    check_job(model, cluster, framework, job)
-    model = tuned_model(model, job)
-    question = Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts)
-    broken, reason, reasons = impossible(question)
-    context = _context(model, cluster, framework, job, curves)
+    question = question.on_stack()
+    check_job(question)
+    question = question.tuned()
+    broken, reason, reasons = impossible(question, layouts)
+    context = Context.of(question, curves)
     valid = np.flatnonzero(~broken)
     good = layouts.take(valid)
     columns = _evaluate_possible(context, good) if len(good) else {}
@@ -212,16 +182,15 @@ def evaluate_each(
     jobs with images, teachers or an indexer's choice of keys in no sequence. ``check_job`` holds for every pair: it is not
     asked here.
     """
-    framework = stack_on(framework, clusters[0], model)
-    model = tuned_model(model, jobs[0])
+    first = Question(model, clusters[0], framework, jobs[0]).on_stack().tuned()
     columns = {"global_batch_size": np.array([float(job.global_batch_size) for job in jobs])}
     if any(job.seq_len != jobs[0].seq_len for job in jobs):
         columns["seq_len"] = np.array([float(job.seq_len) for job in jobs])
     job = jobs[0].model_copy(update=columns)
     cluster = clusters[0].model_copy(update={"num_gpus": np.array([float(one.num_gpus) for one in clusters])})
-    broken, reason, reasons = impossible(Question(model=model, cluster=cluster, framework=framework, job=job, layouts=layouts))
+    context = replace(Context.of(first), job=job, cluster=cluster)
+    broken, reason, reasons = impossible(context, layouts)
     valid = np.flatnonzero(~broken)
-    context = replace(_context(model, clusters[0], framework, jobs[0]), job=job, cluster=cluster)
     found = _evaluate_possible(context.take(valid), layouts.take(valid)) if len(valid) else {}
     return _assemble(context, layouts, ~broken, reason, reasons, valid, found)
 
@@ -278,10 +247,10 @@ class GridEvaluator:
     The same functions as ``evaluate``, elementwise: every number equals that of the layout alone, bit for bit.
     """
 
-    def __init__(self, model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
-        framework = stack_on(framework, cluster, model)
-        check_job(model, cluster, framework, job)
-        self._context = _context(tuned_model(model, job), cluster, framework, job)
+    def __init__(self, question: Question) -> None:
+        question = question.on_stack()
+        check_job(question)
+        self._context = Context.of(question.tuned())
 
     def block_costs(self, parts: Sequence[Layouts]) -> tuple[BlockCosts, list[NDArray[np.intp]]]:
         """Costs of the blocks on the distinct axes of all ``parts``, and for each part the positions of its rows' own."""
@@ -294,9 +263,11 @@ class GridEvaluator:
         held = _held(self._context, layouts, blocks, pp, cut, self._num_microbatches(layouts))
         need = host = states = NOTHING
         for here in held:  # the largest total is the total of the largest: ``peak`` without its parts
-            total = np.maximum(np.maximum(here.moments[0].total, here.moments[1].total), here.moments[2].total)
-            host = np.maximum(host, here.moments[0].host)
-            states = here.moments[-1].states if len(held) == 1 else np.where(total > need, here.moments[-1].states, states)
+            total = np.maximum(np.maximum(here.moments[0].total_bytes, here.moments[1].total_bytes), here.moments[2].total_bytes)
+            host = np.maximum(host, here.moments[0].host_bytes)
+            states = (
+                here.moments[-1].states_bytes if len(held) == 1 else np.where(total > need, here.moments[-1].states_bytes, states)
+            )
             need = np.maximum(need, total)
         firm = _firm([here.moments for here in held]) if self._context.job.paged else need
         return Summary(peak_bytes=need, firm_bytes=firm, states_bytes=states, host_bytes=host, held=tuple(held))
@@ -304,61 +275,46 @@ class GridEvaluator:
     def step_time_s(self, layouts: Layouts, blocks: BlockCosts, pp: int, held: Sequence[StageHeld]) -> Array:
         """Seconds of a step of layouts whose stages hold ``held``."""
         m = self._num_microbatches(layouts)
-        return _step(layouts, _timed(self._context, layouts, blocks, pp, held), pp, m).total
+        return _step(layouts, _timed(self._context, layouts, blocks, pp, held), pp, m).total_s
 
     def _num_microbatches(self, layouts: Layouts) -> Array:
         return np.asarray(self._context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp))
 
 
-def stage_memory(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> list[Staged]:
+def stage_memory(question: Question, layouts: Layouts) -> list[Staged]:
     """Memory of each distinct pipeline stage at the moments of a step (memory.PHASES); possible layouts of one (pp, vpp)."""
-    framework = stack_on(framework, cluster, model)
-    model = tuned_model(model, job)
-    context = _context(model, cluster, framework, job)
+    context = Context.of(question.on_stack().tuned())
     blocks, index = _block_costs(context, layouts)
-    pp, m = int(layouts.pp[0]), job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
-    return _stages(context, layouts, blocks.take(index), pp, stages(model, pp, int(layouts.vpp[0])), m)
+    pp, m = int(layouts.pp[0]), context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
+    return _stages(context, layouts, blocks.take(index), pp, stages(context.model, pp, int(layouts.vpp[0])), m)
 
 
-def operator_table(model: Model, cluster: Cluster, framework: Framework, job: Job, layouts: Layouts) -> Table:
+def operator_table(question: Question, layouts: Layouts) -> Table:
     """The rows themselves, for the distinct axes of ``layouts``."""
-    framework = stack_on(framework, cluster, model)
-    check_job(model, cluster, framework, job)
-    setting, _ = distinct_axes(layouts, tuned_model(model, job), framework, job)
+    question = question.on_stack()
+    check_job(question)
+    setting, _ = distinct_axes(layouts, question.tuned().model, question.framework, question.job)
     return build_table(setting)
 
 
-def step_time_columns(
-    model: Model, cluster: Cluster, framework: Framework, job: Job, layout: Layouts, curves: Curves, copies: int
-) -> Array:
+def step_time_columns(question: Question, layout: Layouts, curves: Curves, copies: int) -> Array:
     """Seconds of a step of one possible layout under ``copies`` sets of constants at once, shape ``(copies,)``.
 
-    ``framework`` and ``curves`` hold columns of that shape where the sets differ: everything after the specs is elementwise,
+    The framework and ``curves`` hold columns of that shape where the sets differ: everything after the specs is elementwise,
     so that the derivatives of a fit come from one pass. Each number equals that of its set alone.
     """
     columns = Layouts(**{f.name: np.repeat(getattr(layout, f.name), copies) for f in fields(Layouts)})
-    model = tuned_model(model, job)
-    context = _context(model, cluster, framework, job, curves)
+    context = Context.of(question.tuned(), curves)
     axes = {name: getattr(columns, name) for name in AXES}
-    blocks = block_costs(build_table(Setting(model=model, framework=framework, job=job, **axes)), cluster, curves)
+    table = build_table(Setting(model=context.model, framework=context.framework, job=context.job, **axes))
+    blocks = block_costs(table, context.cluster, curves)
     pp, vpp = int(layout.pp[0]), int(layout.vpp[0])
-    m = job.global_batch_size / (columns.micro_batch_size * columns.dp)
-    staged = _stages(context, columns, blocks, pp, stages(model, pp, vpp), m)
-    return np.broadcast_to(_step(columns, staged, pp, m).total, (copies,))
+    m = context.job.global_batch_size / (columns.micro_batch_size * columns.dp)
+    staged = _stages(context, columns, blocks, pp, stages(context.model, pp, vpp), m)
+    return np.broadcast_to(_step(columns, staged, pp, m).total_s, (copies,))
 
 
-def _context(model: Model, cluster: Cluster, framework: Framework, job: Job, curves: Curves | None = None) -> _Context:
-    return _Context(
-        model=model,
-        cluster=cluster,
-        framework=framework,
-        job=job,
-        precision=precisions(job, framework),
-        curves=curves or curves_of(cluster.accelerator),
-    )
-
-
-def _block_costs(context: _Context, layouts: Layouts) -> tuple[BlockCosts, NDArray[np.intp]]:
+def _block_costs(context: Context, layouts: Layouts) -> tuple[BlockCosts, NDArray[np.intp]]:
     if context.varies:
         axes_of = [getattr(layouts, name) for name in AXES]
         first, index = distinct(
@@ -384,7 +340,7 @@ def _lone_table(model: Model, framework: Framework, job: Job, axes: tuple[float,
     return build_table(Setting(model=model, framework=framework, job=job, **values))
 
 
-def _evaluate_possible(context: _Context, layouts: Layouts) -> dict[str, Array]:
+def _evaluate_possible(context: Context, layouts: Layouts) -> dict[str, Array]:
     blocks, index = _block_costs(context, layouts)
     columns: dict[str, Array] = {}
     first, group = distinct([layouts.pp, layouts.vpp])
@@ -401,21 +357,21 @@ def _evaluate_possible(context: _Context, layouts: Layouts) -> dict[str, Array]:
     return columns
 
 
-def _pipeline_group(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, vpp: int) -> dict[str, Array]:
+def _pipeline_group(context: Context, layouts: Layouts, blocks: BlockCosts, pp: int, vpp: int) -> dict[str, Array]:
     """Columns for layouts of one (pp, vpp): heaviest and slowest of the distinct stages."""
     m = context.job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
     staged = _stages(context, layouts, blocks, pp, stages(context.model, pp, vpp), m)
-    memory, heaviest, host = peak(staged[0].moments), NOTHING, staged[0].moments[0].host
-    states = staged[0].moments[-1].states
+    memory, heaviest, host = peak(staged[0].moments), NOTHING, staged[0].moments[0].host_bytes
+    states = staged[0].moments[-1].states_bytes
     for here in staged[1:]:
         most = peak(here.moments)
-        heavier = most.total > memory.total
+        heavier = most.total_bytes > memory.total_bytes
         heaviest = np.where(heavier, float(here.stage.first), heaviest)
-        states = np.where(heavier, here.moments[-1].states, states)
+        states = np.where(heavier, here.moments[-1].states_bytes, states)
         memory = most.where(heavier, memory)
-        host = np.maximum(host, here.moments[0].host)
-    firm = _firm([here.moments for here in staged]) if context.job.paged else memory.total
-    memory = replace(memory, host=host)  # the stages of a pipeline may share a host
+        host = np.maximum(host, here.moments[0].host_bytes)
+    firm = _firm([here.moments for here in staged]) if context.job.paged else memory.total_bytes
+    memory = replace(memory, host_bytes=host)  # the stages of a pipeline may share a host
     step = _step(layouts, staged, pp, m)
     model_flops, hardware_flops, masked_flops = _flops(context, layouts, blocks, m)
     return {
@@ -435,16 +391,16 @@ def _firm(moments_of_stages: Iterable[tuple[StageMemory, ...]]) -> Array:
     """The most that a GPU needs once all that may be paged out is."""
     most = NOTHING
     for moment in (moment for moments in moments_of_stages for moment in moments):
-        most = np.maximum(most, moment.firm)
+        most = np.maximum(most, moment.firm_bytes)
     return most
 
 
-def _stages(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[Staged]:
+def _stages(context: Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[Staged]:
     """Memory and time of each distinct stage."""
     return _timed(context, layouts, blocks, pp, _held(context, layouts, blocks, pp, cut, m))
 
 
-def _held(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[StageHeld]:
+def _held(context: Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut: tuple[Stage, ...], m: Array) -> list[StageHeld]:
     """Memory of each distinct stage."""
     tied = _words_copy(context.model, context.job, layouts, pp)
     held = []
@@ -455,9 +411,9 @@ def _held(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, cut:
     return held
 
 
-def _timed(context: _Context, layouts: Layouts, blocks: BlockCosts, pp: int, held: Sequence[StageHeld]) -> list[Staged]:
+def _timed(context: Context, layouts: Layouts, blocks: BlockCosts, pp: int, held: Sequence[StageHeld]) -> list[Staged]:
     """The time of each distinct stage beside its memory."""
-    parallel = exchange(context.cluster, context.framework, context.job, context.precision, layouts, blocks, context.curves)
+    parallel = exchange(context, layouts, blocks)
     wide = context.precision.activation * context.model.hidden_size * max(context.model.hyper_streams, 1)
     sends = pipeline_s(context.cluster, context.framework, layouts, wide, context.job.seq_len)
     staged = []
@@ -476,13 +432,13 @@ def _step(layouts: Layouts, staged: list[Staged], pp: int, m: Array) -> StepTime
     for here in staged:
         time = here.time
         if here is not staged[0]:
-            slowest = time.where(time.microbatch > slowest.microbatch, slowest)
-        crossing = crossing + here.stage.count * time.microbatch
-        once_dp = np.maximum(once_dp, time.once_data_parallel)
-        once_optimizer = np.maximum(once_optimizer, time.once_optimizer)
-        weight = weight + here.stage.count * time.weight_gradient
-    others = crossing - slowest.microbatch
-    other_weights = weight - slowest.weight_gradient
+            slowest = time.where(time.microbatch_s > slowest.microbatch_s, slowest)
+        crossing = crossing + here.stage.count * time.microbatch_s
+        once_dp = np.maximum(once_dp, time.once_data_parallel_s)
+        once_optimizer = np.maximum(once_optimizer, time.once_optimizer_s)
+        weight = weight + here.stage.count * time.weight_gradient_s
+    others = crossing - slowest.microbatch_s
+    other_weights = weight - slowest.weight_gradient_s
     bubble = bubble_s(layouts.schedule, layouts.vpp, others, other_weights) if pp > 1 else NOTHING
     return combine(slowest, once_dp, once_optimizer, m, bubble)
 
@@ -495,7 +451,7 @@ def _words_copy(model: Model, job: Job, layouts: Layouts, pp: int) -> Array:
     return np.asarray(words / layouts.tp)
 
 
-def _held_by_stage(context: _Context, layouts: Layouts, stage: Stage, content: StageContent, m: Array) -> StageHeld:
+def _held_by_stage(context: Context, layouts: Layouts, stage: Stage, content: StageContent, m: Array) -> StageHeld:
     job, framework, precision = context.job, context.framework, context.precision
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
     factored = 8.0 / context.model.hidden_size if precision.factored else 0.0
@@ -523,8 +479,8 @@ def _held_by_stage(context: _Context, layouts: Layouts, stage: Stage, content: S
         usable = usable_bytes(context.cluster)
         paged = [page_out(moment, usable) for moment in moments]
         for before, after in zip(moments, paged, strict=True):
-            away = np.maximum(away, after.host - before.host)
-        moments = tuple(replace(after, host=before.host + away) for before, after in zip(moments, paged, strict=True))
+            away = np.maximum(away, after.host_bytes - before.host_bytes)
+        moments = tuple(replace(after, host_bytes=before.host_bytes + away) for before, after in zip(moments, paged, strict=True))
     return StageHeld(
         stage=stage,
         moments=moments,
@@ -536,7 +492,7 @@ def _held_by_stage(context: _Context, layouts: Layouts, stage: Stage, content: S
 
 
 def _stage_time(
-    context: _Context,
+    context: Context,
     layouts: Layouts,
     parts: list[tuple[float, BlockCost]],
     held: StageHeld,
@@ -553,34 +509,24 @@ def _stage_time(
         gather = gather + count * parallel.gathers[id(block)]
     backward = sums["backward_s"] + sums["recompute_s"]
     once = synchronization_s(parallel.sync, held.dense_parameters, held.expert_parameters, sums["forward_s"], backward)
-    optimizer = update_s(
-        held.update_elements,
-        layouts,
-        context.cluster,
-        context.curves,
-        context.job,
-        context.framework,
-        context.precision,
-        float(context.model.hidden_size),
-        held.paged_bytes,
-    )
+    optimizer = update_s(context, layouts, held.update_elements, held.paged_bytes)
     return StageTime(
-        forward=sums["forward_s"],
-        backward=sums["backward_s"],
-        recompute=sums["recompute_s"],
-        tensor_parallel=sums["tp_s"],
-        expert_parallel=sums["ep_s"] + sums["etp_s"],
-        context_parallel=sums["cp_s"],
-        pipeline=sends,
-        gather=gather,
-        offload=copies,
-        weight_gradient=sums["weight_gradient_s"],
-        once_data_parallel=once,
-        once_optimizer=optimizer,
+        forward_s=sums["forward_s"],
+        backward_s=sums["backward_s"],
+        recompute_s=sums["recompute_s"],
+        tensor_parallel_s=sums["tp_s"],
+        expert_parallel_s=sums["ep_s"] + sums["etp_s"],
+        context_parallel_s=sums["cp_s"],
+        pipeline_s=sends,
+        gather_s=gather,
+        offload_s=copies,
+        weight_gradient_s=sums["weight_gradient_s"],
+        once_data_parallel_s=once,
+        once_optimizer_s=optimizer,
     )
 
 
-def _flops(context: _Context, layouts: Layouts, blocks: BlockCosts, m: Array) -> tuple[Array, Array, Array]:
+def _flops(context: Context, layouts: Layouts, blocks: BlockCosts, m: Array) -> tuple[Array, Array, Array]:
     """(model flops, executed, masked) of one step on all GPUs: rows of a rank x ranks of a stage, over all stages."""
     counts: dict[LayerKind, int] = {}
     for kind in context.model.layer_kinds:
@@ -600,7 +546,7 @@ def _flops(context: _Context, layouts: Layouts, blocks: BlockCosts, m: Array) ->
 
 
 def _assemble(
-    context: _Context,
+    context: Context,
     layouts: Layouts,
     possible: NDArray[np.bool_],
     reason: NDArray[np.intp],

@@ -13,13 +13,13 @@ from planner.common.arrays import Mask
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message
-from planner.hardware.cluster import Cluster, require_vendor
+from planner.hardware.cluster import require_vendor
 from planner.model.architecture import Model
 from planner.model.mixers import state_heads
 from planner.operators.teacher import teacher_model
 from planner.workload.framework import Feature, Framework, framework_names, load_framework
 from planner.workload.job import Job
-from planner.workload.layout import Layout
+from planner.workload.layout import Layout, Layouts, Recompute, Schedule
 from planner.workload.precision import matmul_dtype
 from planner.workload.question import Question
 
@@ -48,8 +48,9 @@ def check_sizes(model: Model, job: Job) -> None:
     require_answerable("model", model)
 
 
-def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) -> None:
+def check_job(q: Question) -> None:
     """Raise PlannerError for what no layout can mend: types the hardware lacks, positions the model lacks, absurd sizes."""
+    model, cluster, framework, job = q.model, q.cluster, q.framework, q.job
     check_sizes(model, job)
     require_vendor(cluster.accelerator, framework, "framework.name", load_framework, framework_names())
     precision = matmul_dtype(job.precision)
@@ -62,7 +63,7 @@ def check_job(model: Model, cluster: Cluster, framework: Framework, job: Job) ->
             job.precision,
             framework.name,
         )
-    _check_fp8_recipe(cluster, framework, job)
+    _check_fp8_recipe(q)
     check_teacher(model, job)
     _check_images(model, job)
     if job.multi_token_prediction and model.head != "language_model":
@@ -115,8 +116,9 @@ def _check_encoder(model: Model, job: Job) -> None:
         )
 
 
-def _check_fp8_recipe(cluster: Cluster, framework: Framework, job: Job) -> None:
+def _check_fp8_recipe(q: Question) -> None:
     """Raise PlannerError for a recipe that the tensor cores or the framework's library lack."""
+    cluster, framework, job = q.cluster, q.framework, q.job
     capability = cluster.accelerator.compute_capability.partition(".")[0]
     if job.fp8_recipe == "mxfp8" and capability.isdigit() and int(capability) < 10:
         raise PlannerError(
@@ -211,21 +213,21 @@ def length_notes(model: Model, job: Job) -> tuple[str, ...]:
     )
 
 
-def rules(q: Question) -> Iterator[Rule]:
+def rules(q: Question, x: Layouts) -> Iterator[Rule]:
     """All rules, most basic first: the first broken one explains the layout."""
-    yield from _degree_rules(q)
-    yield from _model_rules(q)
+    yield from _degree_rules(q, x)
+    yield from _model_rules(q, x)
     if q.job.teacher is not None and q.job.teacher.cached_top_k is None:  # it runs on the student's layout
-        yield from _model_rules(replace(q, model=teacher_model(q.job.teacher)))
-    yield from _batch_rules(q)
-    yield from _in_backward_rules(q)
-    yield from _pipeline_rules(q)
-    yield from _sharding_rules(q)
-    yield from _feature_rules(q)
+        yield from _model_rules(replace(q, model=teacher_model(q.job.teacher)), x)
+    yield from _batch_rules(q, x)
+    yield from _in_backward_rules(q, x)
+    yield from _pipeline_rules(q, x)
+    yield from _sharding_rules(q, x)
+    yield from _feature_rules(q, x)
 
 
-def _degree_rules(q: Question) -> Iterator[Rule]:
-    x, gpus = q.layouts, q.cluster.num_gpus
+def _degree_rules(q: Question, x: Layouts) -> Iterator[Rule]:
+    gpus = q.cluster.num_gpus
     world = x.tp * x.cp * x.pp * x.dp
     whole = np.floor(x.dp) == x.dp
 
@@ -253,8 +255,8 @@ def _degree_rules(q: Question) -> Iterator[Rule]:
     yield Rule(reason="degrees do not multiply to the number of GPUs", broken=~whole | (world != gpus), message=world_message)
 
 
-def _model_rules(q: Question) -> Iterator[Rule]:
-    x, m = q.layouts, q.model
+def _model_rules(q: Question, x: Layouts) -> Iterator[Rule]:
+    m = q.model
     yield Rule(
         reason="tp does not divide the attention heads",
         broken=(m.num_heads % x.tp) != 0,
@@ -308,8 +310,8 @@ def _model_rules(q: Question) -> Iterator[Rule]:
                 stored,
             ),
         )
-    yield from _expert_rules(q)
-    yield from _encoder_rules(q)
+    yield from _expert_rules(q, x)
+    yield from _encoder_rules(q, x)
     s = q.job.seq_len
     folds = np.where(x.cp > 1, 2.0 * x.cp, 1.0)
     yield Rule(
@@ -330,9 +332,9 @@ def _model_rules(q: Question) -> Iterator[Rule]:
     )
 
 
-def _encoder_rules(q: Question) -> Iterator[Rule]:
+def _encoder_rules(q: Question, x: Layouts) -> Iterator[Rule]:
     """An encoder's output goes to every layer of the decoder, and all of it to each query."""
-    x, m = q.layouts, q.model
+    m = q.model
     if not m.cross_attention:
         return
     yield Rule(
@@ -362,8 +364,8 @@ def _encoder_rules(q: Question) -> Iterator[Rule]:
     )
 
 
-def _expert_rules(q: Question) -> Iterator[Rule]:
-    x, m = q.layouts, q.model
+def _expert_rules(q: Question, x: Layouts) -> Iterator[Rule]:
+    m = q.model
     if not m.num_experts:
         yield Rule(
             reason="expert parallelism without experts",
@@ -411,8 +413,8 @@ def _expert_rules(q: Question) -> Iterator[Rule]:
     )
 
 
-def _batch_rules(q: Question) -> Iterator[Rule]:
-    x, batch = q.layouts, q.job.global_batch_size
+def _batch_rules(q: Question, x: Layouts) -> Iterator[Rule]:
+    batch = q.job.global_batch_size
     yield Rule(
         reason="micro-batches do not fill the global batch",
         broken=(batch % (x.micro_batch_size * x.dp)) != 0,
@@ -426,11 +428,11 @@ def _batch_rules(q: Question) -> Iterator[Rule]:
     )
 
 
-def _in_backward_rules(q: Question) -> Iterator[Rule]:
+def _in_backward_rules(q: Question, x: Layouts) -> Iterator[Rule]:
     """Layouts in which a weight's gradient is complete when its backward is over."""
     if not q.job.optimizer_in_backward:
         return
-    x, batch = q.layouts, q.job.global_batch_size
+    batch = q.job.global_batch_size
     yield Rule(
         reason="gradients of several micro-batches are added up",
         broken=(batch // np.maximum(x.micro_batch_size * x.dp, 1)) > 1,
@@ -454,8 +456,8 @@ def _in_backward_rules(q: Question) -> Iterator[Rule]:
     )
 
 
-def _pipeline_rules(q: Question) -> Iterator[Rule]:
-    x, m, batch = q.layouts, q.model, q.job.global_batch_size
+def _pipeline_rules(q: Question, x: Layouts) -> Iterator[Rule]:
+    m, batch = q.model, q.job.global_batch_size
     yield Rule(
         reason="more pipeline chunks than layers",
         broken=x.pp * x.vpp > m.num_layers + np.where(x.vpp > 1, 2, 0),
@@ -502,7 +504,7 @@ def _pipeline_rules(q: Question) -> Iterator[Rule]:
     )
     yield Rule(
         reason="schedule and virtual stages disagree",
-        broken=((x.schedule == 1) != (x.vpp > 1)),
+        broken=((x.schedule == Schedule.INTERLEAVED) != (x.vpp > 1)),
         message=lambda y: Message(
             "layout.schedule = {0!r} with vpp = {1}: the interleaved schedule is the one with vpp > 1; set vpp, or "
             "leave schedule out",
@@ -512,13 +514,12 @@ def _pipeline_rules(q: Question) -> Iterator[Rule]:
     )
     yield Rule(
         reason="zero-bubble without a pipeline",
-        broken=(x.schedule == 2) & (x.pp == 1),
+        broken=(x.schedule == Schedule.ZERO_BUBBLE) & (x.pp == 1),
         message=lambda y: "layout.schedule = 'zero-bubble': needs pp > 1",
     )
 
 
-def _sharding_rules(q: Question) -> Iterator[Rule]:
-    x = q.layouts
+def _sharding_rules(q: Question, x: Layouts) -> Iterator[Rule]:
     group = np.where(x.shard_group_size > 0, x.shard_group_size, 1.0)
     yield Rule(
         reason="shard group without ZeRO",
@@ -574,14 +575,14 @@ def _sharding_rules(q: Question) -> Iterator[Rule]:
         )
 
 
-def _feature_rules(q: Question) -> Iterator[Rule]:
-    x, have = q.layouts, q.framework.features
+def _feature_rules(q: Question, x: Layouts) -> Iterator[Rule]:
+    have = q.framework.features
     wanted: dict[Feature, Mask] = {
         "tp": x.tp > 1,
         "sequence_parallel": (x.sequence_parallel > 0) & (x.tp > 1),
         "pp": x.pp > 1,
         "vpp": x.vpp > 1,
-        "zero_bubble": x.schedule == 2,
+        "zero_bubble": x.schedule == Schedule.ZERO_BUBBLE,
         "cp": x.cp > 1,
         "ep": x.ep > 1,
         "etp": x.etp > 1,
@@ -592,7 +593,7 @@ def _feature_rules(q: Question) -> Iterator[Rule]:
         "offload_optimizer": x.offload_optimizer > 0,
         "offload_parameters": x.offload_parameters > 0,
         "offload_activations": x.offload_activations > 0,
-        "selective_recompute": x.recompute == 1,
+        "selective_recompute": x.recompute == Recompute.SELECTIVE,
     }
     for feature, mask in wanted.items():
         if feature not in have:
@@ -608,25 +609,25 @@ def _no_feature(framework: Framework, feature: Feature) -> Callable[[Layout], st
     return lambda y: Message("layout: {0} does not offer {1}; it offers {2}", framework.name, feature, have)
 
 
-def impossible(q: Question) -> tuple[Mask, NDArray[np.intp], tuple[str, ...]]:
+def impossible(q: Question, layouts: Layouts) -> tuple[Mask, NDArray[np.intp], tuple[str, ...]]:
     """(mask of impossible layouts, index of the first broken rule or -1, the rules' reasons)."""
-    first = np.full(len(q.layouts), -1, dtype=np.intp)
+    first = np.full(len(layouts), -1, dtype=np.intp)
     reasons = []
-    for i, rule in enumerate(rules(q)):
+    for i, rule in enumerate(rules(q, layouts)):
         reasons.append(rule.reason)
         first = np.where((first < 0) & rule.broken, i, first)
     return first >= 0, first, tuple(reasons)
 
 
-def screen(q: Question) -> tuple[Mask, dict[str, int]]:
+def screen(q: Question, layouts: Layouts) -> tuple[Mask, dict[str, int]]:
     """(mask of possible layouts, how many break which rule first) of a block whose columns broadcast.
 
     The mask is as small as the rules allow: it broadcasts to the block's shape.
     """
-    size = math.prod(q.layouts.shape)
+    size = math.prod(layouts.shape)
     alive = np.ones(1, dtype=bool)
     counts: dict[str, int] = {}
-    for rule in rules(q):
+    for rule in rules(q, layouts):
         if not rule.broken.any():
             continue
         broken = alive & rule.broken
@@ -637,12 +638,11 @@ def screen(q: Question) -> tuple[Mask, dict[str, int]]:
     return alive, counts
 
 
-def require_possible(q: Question, layout: Layout, where: str = "") -> None:
-    """Raise PlannerError with the first broken rule's sentence, for a single layout."""
-    for rule in rules(q):
+def require_possible(q: Question, layouts: Layouts, layout: Layout) -> None:
+    """Raise PlannerError with the first broken rule's sentence, for a single layout; ``layouts``: it alone, as columns."""
+    for rule in rules(q, layouts):
         if rule.broken[0]:
-            prefix = f"{where}: " if where else ""
-            raise PlannerError("{0}{1}.", prefix, rule.message(layout), code="layout")
+            raise PlannerError("{0}.", rule.message(layout), code="layout")
 
 
 def check_teacher(model: Model, job: Job) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from planner.common.arrays import Array
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import RECOMPUTE, Layouts
+from planner.workload.layout import Layouts, Recompute
 from planner.workload.precision import Precisions
 
 KINDS = ("parameters", "gradients", "optimizer", "activations", "workspace", "buffers", "fragmentation", "overhead")
@@ -19,58 +19,65 @@ PHASES = ("forward end and loss", "backward end", "optimizer step")
 
 @dataclass(frozen=True, kw_only=True)
 class StageMemory:
-    """Bytes on one GPU of one stage at the step's peak, by kind; arrays of shape ``(n,)``.
+    """What one GPU of one stage holds at the step's peak, by kind; arrays of shape ``(n,)``.
 
-    ``parameters`` + ``gradients`` + ``optimizer`` are the model states; ``buffers`` copies for communication;
-    allocated = the first six kinds; the GPU also holds ``fragmentation``, what the allocator cannot do without, and
-    ``overhead`` (CUDA context, NCCL). These add up to the total, which decides whether a job fits. ``cache`` is what the
-    allocator keeps besides where there is room, and gives back when memory is short: reserved = allocated + fragmentation +
-    cache. ``pageable`` bytes of the total may move to the host when memory is short. ``host`` is CPU memory per GPU taken by
+    Parameters, gradients and optimizer are the model states; ``buffers_bytes`` copies for communication; allocated = the first
+    six kinds; the GPU also holds ``fragmentation_bytes``, what the allocator cannot do without, and ``overhead_bytes`` (CUDA
+    context, NCCL). These add up to the total, which decides whether a job fits. ``cache_bytes`` is what the allocator keeps
+    besides where there is room, and gives back when memory is short: reserved = allocated + fragmentation + cache.
+    ``pageable_bytes`` of the total may move to the host when memory is short. ``host_bytes`` is CPU memory per GPU taken by
     offloading. ``phase`` indexes PHASES.
     """
 
-    parameters: Array
-    gradients: Array
-    optimizer: Array
-    activations: Array
-    workspace: Array
-    buffers: Array
-    fragmentation: Array
-    overhead: Array
-    cache: Array
-    pageable: Array
-    host: Array
+    parameters_bytes: Array
+    gradients_bytes: Array
+    optimizer_bytes: Array
+    activations_bytes: Array
+    workspace_bytes: Array
+    buffers_bytes: Array
+    fragmentation_bytes: Array
+    overhead_bytes: Array
+    cache_bytes: Array
+    pageable_bytes: Array
+    host_bytes: Array
     phase: Array
 
     @property
-    def allocated(self) -> Array:
+    def allocated_bytes(self) -> Array:
         """What the caching allocator has given out at the peak."""
-        return self.parameters + self.gradients + self.optimizer + self.activations + self.workspace + self.buffers
+        return (
+            self.parameters_bytes
+            + self.gradients_bytes
+            + self.optimizer_bytes
+            + self.activations_bytes
+            + self.workspace_bytes
+            + self.buffers_bytes
+        )
 
     @property
-    def reserved(self) -> Array:
+    def reserved_bytes(self) -> Array:
         """What the caching allocator takes from the device."""
-        return self.allocated + self.fragmentation + self.cache
+        return self.allocated_bytes + self.fragmentation_bytes + self.cache_bytes
 
     @property
-    def device(self) -> Array:
+    def device_bytes(self) -> Array:
         """What the driver shows in use."""
-        return self.reserved + self.overhead
+        return self.reserved_bytes + self.overhead_bytes
 
     @property
-    def total(self) -> Array:
+    def total_bytes(self) -> Array:
         """All that the GPU holds and needs."""
-        return self.allocated + self.fragmentation + self.overhead
+        return self.allocated_bytes + self.fragmentation_bytes + self.overhead_bytes
 
     @property
-    def states(self) -> Array:
+    def states_bytes(self) -> Array:
         """Parameters, gradients and optimizer states."""
-        return self.parameters + self.gradients + self.optimizer
+        return self.parameters_bytes + self.gradients_bytes + self.optimizer_bytes
 
     @property
-    def firm(self) -> Array:
+    def firm_bytes(self) -> Array:
         """What of the total cannot leave the GPU: it decides whether a job fits."""
-        return self.total - self.pageable
+        return self.total_bytes - self.pageable_bytes
 
     def where(self, choose: NDArray[np.bool_], other: StageMemory) -> StageMemory:
         """``self`` where ``choose``, else ``other``."""
@@ -88,11 +95,11 @@ class StageContent:
     end_parameters: Array  # of them, embedding and head
     largest_layer_parameters: Array
     largest_layer_experts: Array  # of the former
-    activations: Array  # all micro-batches in flight, without the head
-    head_activations: Array
-    largest_layer_activations: Array
-    layer_workspace: Array
-    head_workspace: Array
+    activations_bytes: Array  # all micro-batches in flight, without the head
+    head_activations_bytes: Array
+    largest_layer_activations_bytes: Array
+    layer_workspace_bytes: Array
+    head_workspace_bytes: Array
     frozen_bytes: Array  # of weights that do not train, as stored
     frozen_expert_bytes: Array
     end_frozen_bytes: Array  # of the former, embedding and head
@@ -104,10 +111,10 @@ class StageContent:
 class States:
     """Sharded model states on one GPU; arrays of shape ``(n,)``."""
 
-    parameters: Array
-    gradients: Array
-    optimizer: Array
-    host: Array
+    parameters_bytes: Array
+    gradients_bytes: Array
+    optimizer_bytes: Array
+    host_bytes: Array
     update_elements: Array  # parameters that this rank updates
 
 
@@ -155,10 +162,10 @@ def model_states(
     away = layouts.offload_optimizer
     gradients_away = away * (zero >= 2)
     return States(
-        parameters=parameters * (1.0 - on_host),
-        gradients=gradients * (1.0 - gradients_away),
-        optimizer=optimizer * (1.0 - away),
-        host=optimizer * away + gradients * gradients_away + parameters * on_host,
+        parameters_bytes=parameters * (1.0 - on_host),
+        gradients_bytes=gradients * (1.0 - gradients_away),
+        optimizer_bytes=optimizer * (1.0 - away),
+        host_bytes=optimizer * away + gradients * gradients_away + parameters * on_host,
         update_elements=update,
     )
 
@@ -218,26 +225,30 @@ def stage_moments(
         states = _freed_at_once(states, content)
     states, copies = _with_lasting_copies(states, weight_copies(content, layouts, framework, precision), layouts, framework)
     always = np.where((num_microbatches > 1) | framework.persistent_gradients, 1.0, 0.0)
-    early = states.gradients * always
+    early = states.gradients_bytes * always
     # while the first layer's backward runs, its own gradients are still to come
     coming = content.largest_layer_parameters / np.maximum(content.dense_parameters + content.expert_parameters, 1.0)
-    late = states.gradients * (1.0 - coming * (1.0 - always))
+    late = states.gradients_bytes * (1.0 - coming * (1.0 - always))
     offloaded = layouts.offload_activations > 0
-    kept = np.where(offloaded, np.minimum(content.activations, 2.0 * content.largest_layer_activations), content.activations)
+    kept = np.where(
+        offloaded, np.minimum(content.activations_bytes, 2.0 * content.largest_layer_activations_bytes), content.activations_bytes
+    )
     buffers = gradient_buffers(content, layouts, framework, precision, job)
-    loss_activations = kept + content.head_activations
-    loss_workspace = np.maximum(content.head_workspace, content.layer_workspace - content.head_activations) + copies
+    loss_activations = kept + content.head_activations_bytes
+    loss_workspace = (
+        np.maximum(content.head_workspace_bytes, content.layer_workspace_bytes - content.head_activations_bytes) + copies
+    )
     temporaries = optimizer_workspace(states, framework, precision, job) * (1.0 - layouts.offload_optimizer)
     overhead = _overhead(layouts, framework)
-    host = states.host + np.where(offloaded, content.activations, 0.0)
+    host = states.host_bytes + np.where(offloaded, content.activations_bytes, 0.0)
     # checkpointed inputs that backward does not free, and as many gradients of them beside
-    held = framework.sharded_backward_keeps_inputs & (layouts.zero >= 3) & (layouts.recompute == RECOMPUTE.index("full"))
+    held = framework.sharded_backward_keeps_inputs & (layouts.zero >= 3) & (layouts.recompute == Recompute.FULL)
     held = held & (content.frozen_bytes > 0)
-    late_activations = content.largest_layer_activations + np.where(held, 2.0 * kept, 0.0)
+    late_activations = content.largest_layer_activations_bytes + np.where(held, 2.0 * kept, 0.0)
     moments = (
         (early, loss_activations, np.maximum(loss_workspace, 0.0)),
-        (late, late_activations, content.layer_workspace + copies),
-        (states.gradients, np.zeros(1), temporaries),
+        (late, late_activations, content.layer_workspace_bytes + copies),
+        (states.gradients_bytes, np.zeros(1), temporaries),
     )
     return tuple(
         _moment(states, gradients, activations, workspace, buffers, framework, usable, overhead, host, float(phase))
@@ -249,7 +260,7 @@ def _freed_at_once(states: States, content: StageContent) -> States:
     """States whose gradients are those of one layer, or of embedding and output layer, at a time: an optimizer in backward."""
     every = content.dense_parameters + content.expert_parameters
     share = np.minimum(np.maximum(content.largest_layer_parameters, content.end_parameters) / np.maximum(every, 1.0), 1.0)
-    return replace(states, gradients=states.gradients * share, update_elements=states.update_elements * share)
+    return replace(states, gradients_bytes=states.gradients_bytes * share, update_elements=states.update_elements * share)
 
 
 def _with_lasting_copies(states: States, copies: Array, layouts: Layouts, framework: Framework) -> tuple[States, Array]:
@@ -257,7 +268,7 @@ def _with_lasting_copies(states: States, copies: Array, layouts: Layouts, framew
     if framework.mixed_precision != "master_weights":
         return states, copies
     lasting = np.where(layouts.zero >= 3, 0.0, copies)
-    return replace(states, parameters=states.parameters + lasting), copies - lasting
+    return replace(states, parameters_bytes=states.parameters_bytes + lasting), copies - lasting
 
 
 def _overhead(layouts: Layouts, framework: Framework) -> Array:
@@ -270,7 +281,7 @@ def peak(moments: tuple[StageMemory, ...]) -> StageMemory:
     """The moment that needs the most memory, the first of equals."""
     best = moments[0]
     for now in moments[1:]:
-        best = best.where(best.total >= now.total, now)
+        best = best.where(best.total_bytes >= now.total_bytes, now)
     return best
 
 
@@ -286,22 +297,22 @@ def _moment(
     host: Array,
     phase: float,
 ) -> StageMemory:
-    allocated = states.parameters + gradients + states.optimizer + activations + workspace + buffers
+    allocated = states.parameters_bytes + gradients + states.optimizer_bytes + activations + workspace + buffers
     fragmentation = framework.least_fragmentation * allocated
     varying = framework.length_fragmentation > 0
     changing = framework.length_fragmentation * (activations + np.maximum(workspace, 0.0)) if varying else None
     return StageMemory(
-        parameters=states.parameters,
-        gradients=gradients,
-        optimizer=states.optimizer,
-        activations=activations,
-        workspace=workspace,
-        buffers=buffers,
-        fragmentation=fragmentation,
-        overhead=overhead,
-        pageable=np.zeros(1),
-        cache=cached_bytes(allocated, usable - overhead - allocated - fragmentation, framework, changing),
-        host=host,
+        parameters_bytes=states.parameters_bytes,
+        gradients_bytes=gradients,
+        optimizer_bytes=states.optimizer_bytes,
+        activations_bytes=activations,
+        workspace_bytes=workspace,
+        buffers_bytes=buffers,
+        fragmentation_bytes=fragmentation,
+        overhead_bytes=overhead,
+        pageable_bytes=np.zeros(1),
+        cache_bytes=cached_bytes(allocated, usable - overhead - allocated - fragmentation, framework, changing),
+        host_bytes=host,
         phase=np.full(1, phase),
     )
 
@@ -356,6 +367,6 @@ SUB_GROUP = 1e9
 
 def page_out(moment: StageMemory, usable: float) -> StageMemory:
     """Optimizer states that do not fit move to the host (CUDA unified memory; QLoRA, section 3, paged optimizers)."""
-    away = np.clip(moment.total - usable, 0.0, moment.optimizer)
-    left = moment.optimizer - away
-    return replace(moment, optimizer=left, host=moment.host + away, pageable=left)
+    away = np.clip(moment.total_bytes - usable, 0.0, moment.optimizer_bytes)
+    left = moment.optimizer_bytes - away
+    return replace(moment, optimizer_bytes=left, host_bytes=moment.host_bytes + away, pageable_bytes=left)

@@ -11,6 +11,7 @@ import numpy as np
 from planner.common.arrays import Array
 from planner.common.message import Message
 from planner.model.architecture import LayerKind, Model
+from planner.workload.layout import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,4 +90,4 @@ def bubble_s(schedule: Array, vpp: Array, others_s: Array, weight_gradient_s: Ar
     """
     plain = others_s / vpp
     filled = np.maximum(plain - 2.0 * weight_gradient_s, 0.0)
-    return np.asarray(np.where(schedule == 2, filled, plain))
+    return np.asarray(np.where(schedule == Schedule.ZERO_BUBBLE, filled, plain))

@@ -10,13 +10,11 @@ import numpy as np
 
 from planner.common.arrays import Array, Mask
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import Cluster, usable_bytes
-from planner.model.architecture import Model
+from planner.hardware.cluster import usable_bytes
 from planner.uncertainty.interval import NORMAL_95, Interval, Subject, interval
 from planner.uncertainty.subject import TYPICAL_MOVABLE, lever, movable_part
-from planner.workload.framework import Framework
-from planner.workload.job import Job
 from planner.workload.layout import Layout
+from planner.workload.question import Question
 
 RISK = 0.05
 """Of running out of memory, that a recommended layout may take: one in twenty, the upper bound of the 90 % interval."""
@@ -87,13 +85,11 @@ def _movable(need_bytes: Array | float, states_bytes: Array | float | None) -> A
     return TYPICAL_MOVABLE if states_bytes is None else movable_part(states_bytes, need_bytes)
 
 
-def fit_rule(
-    model: Model, cluster: Cluster, framework: Framework, job: Job, risk: float = RISK, headroom: float = 0.0
-) -> FitRule:
+def fit_rule(q: Question, risk: float = RISK, headroom: float = 0.0) -> FitRule:
     """The rule for a job on a cluster: the error of predicted memory depends on the layout by its model states alone."""
     return FitRule(
-        usable_bytes=usable_bytes(cluster),
-        error=interval(1.0, "memory", Subject.of(model, cluster, framework, job, Layout())),
+        usable_bytes=usable_bytes(q.cluster),
+        error=interval(1.0, "memory", Subject.of(q, Layout())),
         risk=risk,
         headroom=headroom,
     )

@@ -9,15 +9,13 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Number
 from planner.hardware.cluster import Cluster, gpus_of_host, host_link_rate
-from planner.hardware.curves import Curves
 from planner.operators.optimizer import optimizer_row
 from planner.performance.block_cost import BlockCost, BlockCosts
 from planner.performance.collectives import collective_s
+from planner.performance.context import Context
 from planner.performance.memory import parameters_away
 from planner.workload.framework import Framework
-from planner.workload.job import Job
 from planner.workload.layout import Layouts
-from planner.workload.precision import Precisions
 
 PARTS = (
     "forward", "backward", "recompute", "tensor_parallel", "expert_parallel", "context_parallel", "pipeline",
@@ -29,22 +27,22 @@ PARTS = (
 class StepTime:
     """Seconds of a step by part; they add up to the step. ``(n,)`` each. Communication is what is exposed of it."""
 
-    forward: Array
-    backward: Array
-    recompute: Array
-    tensor_parallel: Array
-    expert_parallel: Array
-    context_parallel: Array
-    pipeline: Array
-    data_parallel: Array
-    offload: Array
-    bubble: Array
-    optimizer: Array
+    forward_s: Array
+    backward_s: Array
+    recompute_s: Array
+    tensor_parallel_s: Array
+    expert_parallel_s: Array
+    context_parallel_s: Array
+    pipeline_s: Array
+    data_parallel_s: Array
+    offload_s: Array
+    bubble_s: Array
+    optimizer_s: Array
 
     @property
-    def total(self) -> Array:
+    def total_s(self) -> Array:
         """The whole step."""
-        total = np.zeros_like(self.forward)
+        total = np.zeros_like(self.forward_s)
         for f in fields(self):
             total = total + getattr(self, f.name)
         return total
@@ -54,32 +52,32 @@ class StepTime:
 class StageTime:
     """One stage: seconds of one micro-batch by part, and of what happens once a step; ``(n,)`` each."""
 
-    forward: Array
-    backward: Array
-    recompute: Array
-    tensor_parallel: Array
-    expert_parallel: Array
-    context_parallel: Array
-    pipeline: Array
-    gather: Array  # ZeRO-3 gathers and scatters of every micro-batch, exposed
-    offload: Array  # activations to the host and back, exposed
-    weight_gradient: Array
-    once_data_parallel: Array
-    once_optimizer: Array
+    forward_s: Array
+    backward_s: Array
+    recompute_s: Array
+    tensor_parallel_s: Array
+    expert_parallel_s: Array
+    context_parallel_s: Array
+    pipeline_s: Array
+    gather_s: Array  # ZeRO-3 gathers and scatters of every micro-batch, exposed
+    offload_s: Array  # activations to the host and back, exposed
+    weight_gradient_s: Array
+    once_data_parallel_s: Array
+    once_optimizer_s: Array
 
     @property
-    def microbatch(self) -> Array:
+    def microbatch_s(self) -> Array:
         """Seconds of one micro-batch."""
         return (
-            self.forward
-            + self.backward
-            + self.recompute
-            + self.tensor_parallel
-            + self.expert_parallel
-            + self.context_parallel
-            + self.pipeline
-            + self.gather
-            + self.offload
+            self.forward_s
+            + self.backward_s
+            + self.recompute_s
+            + self.tensor_parallel_s
+            + self.expert_parallel_s
+            + self.context_parallel_s
+            + self.pipeline_s
+            + self.gather_s
+            + self.offload_s
         )
 
     def where(self, choose: NDArray[np.bool_], other: StageTime) -> StageTime:
@@ -204,16 +202,9 @@ class Exchange:
     gathers: dict[int, Array]
 
 
-def exchange(
-    cluster: Cluster,
-    framework: Framework,
-    job: Job,
-    precision: Precisions,
-    layouts: Layouts,
-    blocks: BlockCosts,
-    curves: Curves,
-) -> Exchange:
+def exchange(context: Context, layouts: Layouts, blocks: BlockCosts) -> Exchange:
     """The data-parallel exchange of ``layouts`` and its exposed seconds for every block and micro-batch."""
+    cluster, framework, job, precision = context.cluster, context.framework, context.job, context.precision
     in_fp8 = job.precision == "fp8" and framework.fp8_parameters and not job.frozen
     gathered = 1.0 if in_fp8 else precision.activation if precision.cast else precision.parameter
     reduce_16 = (job.gradient_dtype or framework.gradient_dtype) == "same" and precision.activation < 4
@@ -226,7 +217,7 @@ def exchange(
         layouts=layouts,
         gather_width=gathered,
         reduce_width=precision.activation if reduce_16 else precision.gradient,
-        contention=curves.exchange_contention,
+        contention=context.curves.exchange_contention,
         kept_width=precision.parameter,
         gradient_width=precision.gradient,
         away=parameters_away(layouts, framework),
@@ -250,20 +241,11 @@ def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forwar
     return np.asarray(exposed + gather - free * hidden_s(gather, f.overlap_parameter_gather, forward_s))
 
 
-def update_s(
-    elements: Array,
-    layouts: Layouts,
-    cluster: Cluster,
-    curves: Curves,
-    job: Job,
-    framework: Framework,
-    precision: Precisions,
-    hidden_size: float,
-    paged_bytes: Array | float = 0.0,
-) -> Array:
+def update_s(context: Context, layouts: Layouts, elements: Array, paged_bytes: Array | float = 0.0) -> Array:
     """Seconds of what happens once a step: the update on the device, or on the host with transfers, and the stack's own work."""
-    row = optimizer_row(elements, hidden_size, job, framework, precision)
-    accelerator = cluster.accelerator
+    cluster, framework, job, precision = context.cluster, context.framework, context.job, context.precision
+    curves, accelerator = context.curves, cluster.accelerator
+    row = optimizer_row(elements, float(context.model.hidden_size), job, framework, precision)
     swept = row.bytes_moved / (curves.memory_fraction * accelerator.memory_bandwidth_bytes_per_s)
     if job.optimizer == "muon":
         dtype = precision.matmul if precision.matmul not in ("fp8", "fp4") else "bf16"
@@ -291,15 +273,15 @@ def combine(slowest: StageTime, once_dp: Array, once_optimizer: Array, num_micro
     """A step from its slowest stage: m micro-batches, the bubble, and what happens once."""
     m = num_microbatches
     return StepTime(
-        forward=slowest.forward * m,
-        backward=slowest.backward * m,
-        recompute=slowest.recompute * m,
-        tensor_parallel=slowest.tensor_parallel * m,
-        expert_parallel=slowest.expert_parallel * m,
-        context_parallel=slowest.context_parallel * m,
-        pipeline=slowest.pipeline * m,
-        data_parallel=slowest.gather * m + once_dp,
-        offload=slowest.offload * m,
-        bubble=bubble,
-        optimizer=once_optimizer,
+        forward_s=slowest.forward_s * m,
+        backward_s=slowest.backward_s * m,
+        recompute_s=slowest.recompute_s * m,
+        tensor_parallel_s=slowest.tensor_parallel_s * m,
+        expert_parallel_s=slowest.expert_parallel_s * m,
+        context_parallel_s=slowest.context_parallel_s * m,
+        pipeline_s=slowest.pipeline_s * m,
+        data_parallel_s=slowest.gather_s * m + once_dp,
+        offload_s=slowest.offload_s * m,
+        bubble_s=bubble,
+        optimizer_s=once_optimizer,
     )

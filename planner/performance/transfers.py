@@ -11,7 +11,7 @@ from planner.hardware.cluster import Cluster, host_link_rate
 from planner.performance.block_cost import BlockCost
 from planner.performance.collectives import collective_s
 from planner.workload.framework import Framework
-from planner.workload.layout import Layouts
+from planner.workload.layout import Layouts, Schedule
 
 
 def pipeline_s(cluster: Cluster, framework: Framework, layouts: Layouts, token_bytes: float, seq_len: int) -> Array:
@@ -29,7 +29,7 @@ def pipeline_s(cluster: Cluster, framework: Framework, layouts: Layouts, token_b
     once = collective_s(cluster, "p2p", token_bytes * tokens, layouts.pp, layouts.tp * layouts.cp * layouts.dp)
     hidden = framework.overlap_pipeline * (layouts.vpp > 1)  # 1F1B waits for its neighbours
     host = framework.host_s_per_chunk * (layouts.pp > 1)
-    split = host * (layouts.schedule == 2)
+    split = host * (layouts.schedule == Schedule.ZERO_BUBBLE)
     return np.asarray(layouts.vpp * (2.0 * (once + host) * (1.0 - hidden) + split))
 
 

@@ -7,14 +7,15 @@ import datetime
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from planner.common import clock, data
+from planner.common.arguments import as_amount
 from planner.common.arrays import Number
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, as_text
 from planner.common.limits import require_answerable
 from planner.common.message import Message
 from planner.common.units import HOUR_S
@@ -45,6 +46,17 @@ class Price:
     upper_usd_per_gpu_hour: float | None = None
     basis: str = ""
     other_use: float = 0.0  # of a term that binds: the share of the hours left over that other work uses and pays
+
+    def __post_init__(self) -> None:
+        """PlannerError that names the field for text where a number belongs, and the other way round."""
+        for field in fields(self):
+            given, where = getattr(self, field.name), f"price.{field.name}"
+            if field.name == "term" or isinstance(field.default, str):
+                as_text(given, where)
+            elif given is None and field.default is not None:
+                raise PlannerError("{0} = {1!r}: must be {2}.", where, given, Message("a number of at least 0"), code="type")
+            else:
+                as_amount(given, where, "zero")
 
     @property
     def interval_usd_per_gpu_hour(self) -> tuple[float, float]:

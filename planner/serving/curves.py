@@ -38,7 +38,7 @@ def curve(d: Deployment, batches: tuple[int, ...] | None = None) -> pd.DataFrame
     sizes = np.array([b for b in chosen if b <= most], dtype=float)
     table = pd.DataFrame({"batch": sizes.astype(int), **batch_figures(d.times, sizes)})
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
-    table["total_bytes"] = memory(d.times.setting, sizes, longest_tokens(s.prompt), prompt + output, d.times.draft).total
+    table["total_bytes"] = memory(d.times.setting, sizes, longest_tokens(s.prompt), prompt + output, d.times.draft).total_bytes
     costs = [
         expense(d.cluster, d.price, tokens, rate, prompt, share)
         for tokens, rate, share in zip(table["output_tokens_per_s"], table["requests_per_s"], table["prefill_share"], strict=True)

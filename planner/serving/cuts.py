@@ -89,7 +89,7 @@ def _rank(times: Times) -> tuple[int, float]:
     """(2 surely fits, 1 may fit, 0 does not fit; output tokens per second, or for what does not fit less the bytes)."""
     setting, s = times.setting, times.setting.serving
     context = mean_tokens(s.prompt) + mean_tokens(s.output)
-    need = float(memory(setting, float(s.batch), longest_tokens(s.prompt), context, times.draft).total)
+    need = float(memory(setting, float(s.batch), longest_tokens(s.prompt), context, times.draft).total_bytes)
     limit = limit_bytes(setting)
     if need > limit or slots_of(times) < 1:
         return 0, -need

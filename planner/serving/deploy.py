@@ -171,7 +171,7 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
     context = prompt + output
     used = memory(setting, float(s.batch), longest_tokens(s.prompt), context, times.draft)
-    limit, need = limit_bytes(setting), float(used.total)
+    limit, need = limit_bytes(setting), float(used.total_bytes)
     m = setting.model
     whole = (
         -(-context // setting.block_size) * setting.block_size
@@ -191,7 +191,7 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
         host_weights_bytes=host_bytes(setting),
         kv_bytes_per_token=float(replica_sequence_bytes(setting, whole)) / whole,
         kv_bytes_per_sequence=float(replica_sequence_bytes(setting, context)),
-        memory_bytes={k: float(getattr(used, k)) for k in KINDS},
+        memory_bytes={k: float(getattr(used, f"{k}_bytes")) for k in KINDS},
         total_bytes=need,
         limit_bytes=limit,
         card_bytes=card_bytes(setting.cluster),
@@ -237,14 +237,14 @@ def _reasons(d: Deployment, longest: float) -> tuple[str, ...]:
     if fixed > d.limit_bytes:
         return (Message("weights and overhead need {0:.1f} GiB on a GPU, {1:.1f} usable", fixed / GIB, d.limit_bytes / GIB),)
     one = memory(setting, 1.0, longest_tokens(s.prompt), longest, d.times.draft)
-    if float(one.total) > d.limit_bytes:
-        room = d.limit_bytes - fixed - float(one.workspace)
+    if float(one.total_bytes) > d.limit_bytes:
+        room = d.limit_bytes - fixed - float(one.workspace_bytes)
         return (
             Message(
                 "the cache of one sequence of {0:.0f} tokens needs {1:.1f} GiB on a GPU, {2:.1f} are left beside "
                 "weights and workspace",
                 longest,
-                float(one.kv_cache) / GIB,
+                float(one.kv_cache_bytes) / GIB,
                 max(room, 0.0) / GIB,
             ),
         )

@@ -114,8 +114,12 @@ def cache_tokens(times: Times, slots: int) -> float:
     context = longest_tokens(s.prompt) + longest_tokens(s.output)
     one = memory(setting, 1.0, longest_tokens(s.prompt), context, times.draft)
     full = memory(setting, float(max(slots, 1)), mean_tokens(s.prompt), context, times.draft)
-    room = limit_bytes(setting) - float(one.weights + one.overhead) - max(float(one.workspace), float(full.workspace))
-    each = float(one.kv_cache) / context  # whole on one group
+    room = (
+        limit_bytes(setting)
+        - float(one.weights_bytes + one.overhead_bytes)
+        - max(float(one.workspace_bytes), float(full.workspace_bytes))
+    )
+    each = float(one.kv_cache_bytes) / context  # whole on one group
     return max(room, 0.0) * s.attention_groups / each
 
 

@@ -19,15 +19,15 @@ KINDS = ("weights", "kv_cache", "workspace", "overhead")
 class ServingMemory:
     """Bytes by kind on the fullest GPU; arrays of shape ``(n,)`` over batches."""
 
-    weights: Array
-    kv_cache: Array
-    workspace: Array
-    overhead: Array
+    weights_bytes: Array
+    kv_cache_bytes: Array
+    workspace_bytes: Array
+    overhead_bytes: Array
 
     @property
-    def total(self) -> Array:
+    def total_bytes(self) -> Array:
         """Everything."""
-        return np.asarray(self.weights + self.kv_cache + self.workspace + self.overhead)
+        return np.asarray(self.weights_bytes + self.kv_cache_bytes + self.workspace_bytes + self.overhead_bytes)
 
 
 def workspace_bytes(setting: Setting, tokens: Number, sequences: Number) -> Array:
@@ -77,8 +77,10 @@ def memory(setting: Setting, batch: Number, prompt: float, context: float, draft
         if draft is not None:
             weights = weights + max(stage_bytes(draft))
             cache = cache + here * sequence_bytes(draft, context)
-        found = ServingMemory(weights=weights + 0.0 * b, kv_cache=cache, workspace=work, overhead=over + 0.0 * b)
-        if best is None or float(np.max(found.total)) > float(np.max(best.total)):
+        found = ServingMemory(
+            weights_bytes=weights + 0.0 * b, kv_cache_bytes=cache, workspace_bytes=work, overhead_bytes=over + 0.0 * b
+        )
+        if best is None or float(np.max(found.total_bytes)) > float(np.max(best.total_bytes)):
             best = found
     assert best is not None
     return best
@@ -96,7 +98,7 @@ def card_bytes(cluster: Cluster) -> float:
 
 def largest_batch(setting: Setting, prompt: float, context: float, draft: Setting | None = None, most: int = 1_000_000) -> int:
     """Sequences that fit at once; 0 when not even one does. Cache and workspace grow with the batch: bisection."""
-    return _largest(most, lambda b: float(memory(setting, float(b), prompt, context, draft).total) <= limit_bytes(setting))
+    return _largest(most, lambda b: float(memory(setting, float(b), prompt, context, draft).total_bytes) <= limit_bytes(setting))
 
 
 def largest_context(setting: Setting, batch: int, output: float, draft: Setting | None = None, most: int = 2**27) -> int:
@@ -104,7 +106,7 @@ def largest_context(setting: Setting, batch: int, output: float, draft: Setting 
 
     def fits(context: int) -> bool:
         prompt = max(context - output, 1.0)
-        return float(memory(setting, float(batch), prompt, float(context), draft).total) <= limit_bytes(setting)
+        return float(memory(setting, float(batch), prompt, float(context), draft).total_bytes) <= limit_bytes(setting)
 
     return _largest(most, fits)
 

@@ -74,4 +74,4 @@ def _fits(setting: Setting, draft: Setting | None) -> bool:
     mean = mean_tokens(s.prompt) + mean_tokens(s.output)
     one = memory(setting, 1.0, longest_tokens(s.prompt), longest, draft)
     all_ = memory(setting, float(s.batch), longest_tokens(s.prompt), mean, draft)
-    return max(float(one.total), float(all_.total)) <= limit_bytes(setting)
+    return max(float(one.total_bytes), float(all_.total_bytes)) <= limit_bytes(setting)

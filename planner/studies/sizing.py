@@ -37,6 +37,7 @@ from planner.training.planning import plan
 from planner.workload.default_framework import default_framework, leaner_frameworks
 from planner.workload.framework import Framework, framework_names, load_framework
 from planner.workload.job import Job
+from planner.workload.question import Question
 from planner.workload.resolve import ModelLike, as_model
 
 Purpose = Literal["serve", "lora", "qlora", "full"]
@@ -531,7 +532,7 @@ def _tuned(model: Model, card: Accelerator, cluster: Cluster, framework: Framewo
     num_gpus = cluster.num_gpus
     question: dict[str, Any] = {"model": model, "cluster": cluster, "framework": framework, "job": build}
     room = card_bytes(cluster)
-    chosen = choose(model, cluster, framework, build, risk=ask.risk, headroom=ask.headroom)
+    chosen = choose(Question(model, cluster, framework, build), risk=ask.risk, headroom=ask.headroom)
     answer = plan(**question, layout=chosen.layout, explain=False, risk=ask.risk)
     if not answer.fits:
         return "does not fit"

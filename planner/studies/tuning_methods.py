@@ -22,6 +22,7 @@ from planner.training.planning import candidates, evaluate, plan
 from planner.training.trainable import frozen_parameters, stored_bytes
 from planner.workload.adapters import check_targets
 from planner.workload.default_framework import default_framework
+from planner.workload.question import Question
 from planner.workload.resolve import as_cluster, as_framework, as_job, as_model
 from planner.workload.tuning import Adapter
 
@@ -176,7 +177,7 @@ def _cell(
     here = np.broadcast_to(np.asarray(found.layouts.micro_batch_size) == batch, np.shape(found.fits))
     if not here.any():
         return MemoryCell(**fields, **nothing, why=Message("no layout holds {0} sequences on a GPU at a time", batch))
-    total = np.asarray(found.memory.total, dtype=float)
+    total = np.asarray(found.memory.total_bytes, dtype=float)
     fitting = here & _surely(question, found)
     best = np.where(fitting, found.step_time_s, np.inf) if fitting.any() else np.where(here, total, np.inf)
     i = int(np.nanargmin(best))
@@ -189,7 +190,7 @@ def _surely(question: Mapping[str, Any], found: Evaluation) -> NDArray[np.bool_]
     named, job = question["framework"], as_job(question["job"])
     model, cluster = as_model(question["model"]), question["cluster"]
     stack = default_framework(model, cluster, job).framework if named is None else as_framework(named)
-    rule = fit_rule(model, cluster, stack, job)
+    rule = fit_rule(Question(model, cluster, stack, job))
     return np.asarray(found.fits & rule.holds(found.firm_bytes, found.states_bytes))
 
 

@@ -108,7 +108,7 @@ def answers_to(questions: Sequence[Mapping[str, Any]], *, risk: float = RISK, al
     """A row of COLUMNS for each question."""
     resolved = _Resolved()
     found: list[dict[str, Any] | None] = [None] * len(questions)
-    groups: dict[Hashable, list[tuple[int, _Question]]] = {}
+    groups: dict[Hashable, list[tuple[int, _Asked]]] = {}
     for i, tables in enumerate(questions):
         try:
             question = resolved.question(tables)
@@ -231,14 +231,10 @@ def _key(value: Any) -> Hashable:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Question:
+class _Asked(Question):
     """A question whose tables are read, and what it has to share to be evaluated with others."""
 
-    model: Model
-    cluster: Cluster
     named: Framework
-    framework: Framework
-    job: Job
     layout: Layout
     price: Price | None
     notes: tuple[str, ...]
@@ -262,7 +258,7 @@ class _Resolved:
             raise found
         return found
 
-    def question(self, tables: Mapping[str, Any]) -> _Question | None:
+    def question(self, tables: Mapping[str, Any]) -> _Asked | None:
         """The question; None for one that is asked by itself. PlannerError as ``plan`` raises them."""
         if tables.get("layout") is None or any(name not in TABLES for name in tables):
             return None
@@ -273,10 +269,10 @@ class _Resolved:
             return None
         if any(tables.get(name) is None for name in ("model", "cluster", "job")):
             return None
-        found: _Question = self._once(tuple(keys.values()), lambda: self._read(tables, keys))
+        found: _Asked = self._once(tuple(keys.values()), lambda: self._read(tables, keys))
         return found
 
-    def _read(self, tables: Mapping[str, Any], keys: Mapping[str, Hashable]) -> _Question:
+    def _read(self, tables: Mapping[str, Any], keys: Mapping[str, Hashable]) -> _Asked:
         model: Model = self._once(("model", keys["model"]), lambda: as_model(tables["model"]))
         cluster: Cluster = self._once(("cluster", keys["cluster"]), lambda: as_cluster(tables["cluster"]))
         job: Job = self._once(("job", keys["job"]), lambda: as_job(tables["job"]))
@@ -291,9 +287,12 @@ class _Resolved:
             lambda: framework_of(given, model, cluster, job, layout),
         )
         framework = stack_on(named, cluster, model)
-        self._once(("able", keys["model"], node, card, framework, keys["job"]), lambda: check_job(model, cluster, framework, job))
+        self._once(
+            ("able", keys["model"], node, card, framework, keys["job"]),
+            lambda: check_job(Question(model, cluster, framework, job)),
+        )
         kind = self._once(("kind", keys["job"], keys["model"]), lambda: _kind(job, model))
-        return _Question(
+        return _Asked(
             model=model,
             cluster=cluster,
             named=named,
@@ -316,7 +315,7 @@ def _kind(job: Job, model: Model) -> Job:
     return job.model_copy(update=free)
 
 
-def _together(questions: Sequence[_Question], risk: float) -> list[dict[str, Any] | None]:
+def _together(questions: Sequence[_Asked], risk: float) -> list[dict[str, Any] | None]:
     """Rows of questions of one group; None for those that cannot be."""
     first = questions[0]
     clusters, jobs = [q.cluster for q in questions], [q.job for q in questions]
@@ -342,12 +341,11 @@ def _together(questions: Sequence[_Question], risk: float) -> list[dict[str, Any
     return rows
 
 
-def _refused(q: _Question, columns: Layouts) -> dict[str, Any] | None:
+def _refused(q: _Asked, columns: Layouts) -> dict[str, Any] | None:
     """The row of a layout that cannot be; ``columns``: it alone."""
     whole = columns.dp[0] == np.floor(columns.dp[0]) and columns.dp[0] >= 1
-    question = Question(model=q.model, cluster=q.cluster, framework=q.framework, job=q.job, layouts=columns)
     try:
-        require_possible(question, columns.row(0) if whole else q.layout)
+        require_possible(q, columns, columns.row(0) if whole else q.layout)
     except PlannerError as error:
         return _error_row(error)
     return None
@@ -361,7 +359,7 @@ def _cells(values: Any) -> list[Any]:
     return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
-def _figures(evaluation: Evaluation, questions: Sequence[_Question]) -> dict[str, Any]:
+def _figures(evaluation: Evaluation, questions: Sequence[_Asked]) -> dict[str, Any]:
     """Columns of FIGURES but those of the run and of money; as ``planning`` works them out for one layout."""
     model, memory, step_s = questions[0].model, evaluation.memory, evaluation.step_time_s
     tokens = np.asarray(evaluation.tokens_per_step, dtype=float)
@@ -380,22 +378,22 @@ def _figures(evaluation: Evaluation, questions: Sequence[_Question]) -> dict[str
         "mfu": evaluation.mfu,
         "mfu_causal": evaluation.mfu_causal,
         "hfu": hfu,
-        "peak_allocated_bytes": memory.allocated,
-        "peak_reserved_bytes": memory.reserved,
-        "peak_total_bytes": memory.total,
+        "peak_allocated_bytes": memory.allocated_bytes,
+        "peak_reserved_bytes": memory.reserved_bytes,
+        "peak_total_bytes": memory.total_bytes,
         "usable_bytes": np.full(n, evaluation.usable_bytes),
         "headroom_bytes": evaluation.headroom_bytes,
     }
 
 
-def _subjects(questions: Sequence[_Question]) -> dict[Subject, list[int]]:
+def _subjects(questions: Sequence[_Asked]) -> dict[Subject, list[int]]:
     """Questions by what their intervals depend on beside their layout and sequence."""
     first = questions[0]
     found: dict[tuple[int, int], list[int]] = {}
     for i, q in enumerate(questions):
         found.setdefault((q.cluster.num_gpus, q.cluster.num_nodes), []).append(i)
     return {
-        replace(Subject.of(first.model, questions[at[0]].cluster, first.framework, first.job, Layout()), coordinates=()): at
+        replace(Subject.of(replace(first, cluster=questions[at[0]].cluster), Layout()), coordinates=()): at
         for at in found.values()
     }
 
@@ -405,7 +403,7 @@ def _factors(found: Standing, size: int) -> tuple[Array, Array]:
     return np.broadcast_to(np.asarray(lower), size), np.broadcast_to(np.asarray(upper), size)
 
 
-def _bounds(evaluation: Evaluation, questions: Sequence[_Question], figures: Mapping[str, Any]) -> dict[str, Any]:
+def _bounds(evaluation: Evaluation, questions: Sequence[_Asked], figures: Mapping[str, Any]) -> dict[str, Any]:
     """Bounds of the step and of the peak; as ``Plan.intervals``."""
     n = len(questions)
     bounds = {bound(name, end): np.full(n, np.nan) for name in ("step_time_s", "peak_total_bytes") for end in ENDS}
@@ -430,9 +428,9 @@ def _bounds(evaluation: Evaluation, questions: Sequence[_Question], figures: Map
     return {**bounds, "provenance": provenance}
 
 
-def _verdicts(evaluation: Evaluation, questions: Sequence[_Question], risk: float) -> dict[str, Any]:
+def _verdicts(evaluation: Evaluation, questions: Sequence[_Asked], risk: float) -> dict[str, Any]:
     """Whether each fits and how sure that is; as ``Plan.certainty``."""
-    n, first = len(questions), questions[0]
+    n = len(questions)
     fits = evaluation.fits
     probability, holds = np.zeros(n), np.zeros(n, dtype=bool)
     by_length = "kernel" in effects_of("memory").terms
@@ -440,13 +438,13 @@ def _verdicts(evaluation: Evaluation, questions: Sequence[_Question], risk: floa
     for i, q in enumerate(questions):
         key = (q.cluster.num_gpus, q.cluster.num_nodes, q.job.seq_len if by_length else 0)
         if key not in rules:
-            rules[key] = (fit_rule(first.model, q.cluster, first.framework, q.job, risk), [])
+            rules[key] = (fit_rule(q, risk), [])
         rules[key][1].append(i)
     for rule, members in rules.values():
         at = np.array(members)
         firm, states = evaluation.firm_bytes[at], evaluation.states_bytes[at]
         probability[at], holds[at] = rule.probability(firm, states), rule.holds(firm, states)
-    crowded = evaluation.memory.host > evaluation.host_usable_bytes
+    crowded = evaluation.memory.host_bytes > evaluation.host_usable_bytes
     probability = np.where(crowded, 0.0, probability)
     sure = np.where(fits, fits & holds, probability <= risk)
     words = [
@@ -456,7 +454,7 @@ def _verdicts(evaluation: Evaluation, questions: Sequence[_Question], risk: floa
     return {"fits": fits, "certainty": words, "fit_probability": probability}
 
 
-def _row(i: int, q: _Question, cells: dict[str, Any], evaluation: Evaluation, label: str) -> dict[str, Any]:
+def _row(i: int, q: _Asked, cells: dict[str, Any], evaluation: Evaluation, label: str) -> dict[str, Any]:
     """The row of one question: its columns, and what a run and money come to."""
     step_s, gpus, fits = cells["step_time_s"], q.cluster.num_gpus, cells["fits"]
     per_epoch = q.job.steps_per_epoch
@@ -479,7 +477,7 @@ def _row(i: int, q: _Question, cells: dict[str, Any], evaluation: Evaluation, la
         bounds |= {bound(name, end): getattr(found, end) for name, found in sure.items() for end in ENDS}
     notes = (
         *q.notes,
-        *question_notes(q.model, q.cluster, q.named, q.job, q.layout),
+        *question_notes(replace(q, framework=q.named), q.layout),
         *batch_notes(evaluation, q.job, q.layout, i),
     )
     if run_s is not None and paid is not None:

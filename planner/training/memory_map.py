@@ -43,13 +43,13 @@ class Cell:
 def moments(plan: Plan) -> list[Moment]:
     """Memory of every distinct stage at every moment of memory.PHASES, stages in order; the largest is the plan's peak."""
     columns = as_columns(plan.layout, plan.cluster.num_gpus)
-    staged = stage_memory(plan.model, plan.cluster, plan.framework, plan.job, columns)
+    staged = stage_memory(plan.question, columns)
     return [
         Moment(
             first=here.stage.first,
             count=here.stage.count,
             phase=phase,
-            kinds_bytes={kind: float(np.ravel(getattr(now, kind))[0]) for kind in KINDS},
+            kinds_bytes={kind: float(np.ravel(getattr(now, f"{kind}_bytes"))[0]) for kind in KINDS},
         )
         for here in sorted(staged, key=lambda s: s.stage.first)
         for phase, now in zip(PHASES, here.moments, strict=True)
@@ -64,7 +64,7 @@ def fit_map(plan: Plan, micro_batch_sizes: Sequence[int], seq_lens: Sequence[int
     cells = []
     for seq_len in seq_lens:
         try:
-            found = evaluate(plan.model, plan.cluster, plan.framework, plan.job.replaced(seq_len=seq_len), columns)
+            found = evaluate(replace(plan.question, job=plan.job.replaced(seq_len=seq_len)), columns)
         except PlannerError as error:
             cells += [
                 Cell(micro_batch_size=size, seq_len=seq_len, headroom_bytes=None, step_time_s=None, reason=str(error))

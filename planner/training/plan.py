@@ -22,6 +22,7 @@ from planner.uncertainty.subject import movable_part
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
+from planner.workload.question import Question
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,9 +98,14 @@ class Plan:
     notes: tuple[str, ...]
 
     @property
+    def question(self) -> Question:
+        """What was asked, but the layout."""
+        return Question(self.model, self.cluster, self.framework, self.job)
+
+    @property
     def subject(self) -> Subject:
         """What the intervals of this plan depend on."""
-        return Subject.of(self.model, self.cluster, self.framework, self.job, self.layout)
+        return Subject.of(self.question, self.layout)
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
@@ -147,8 +153,8 @@ class Plan:
             return None
         even = self.job.replaced(routing="forced", expert_load=None)
         columns = as_columns(self.layout, self.num_gpus)
-        found = evaluate(self.model, self.cluster, self.framework, even, columns)
-        step_s, peak_bytes = float(found.step_time_s[0]), float(found.memory.total[0])
+        found = evaluate(replace(self.question, job=even), columns)
+        step_s, peak_bytes = float(found.step_time_s[0]), float(found.memory.total_bytes[0])
         differ = max(self.step_time_s / step_s, self.peak_total_bytes / peak_bytes) - 1.0
         return EvenRouting(expert_load=load, step_time_s=step_s, peak_total_bytes=peak_bytes) if differ > TOLD_FROM else None
 
@@ -159,7 +165,7 @@ class Plan:
 
     @cached_property
     def _rule(self) -> FitRule:
-        return fit_rule(self.model, self.cluster, self.framework, self.job, self.risk)
+        return fit_rule(self.question, self.risk)
 
     @property
     def certainty(self) -> str:

@@ -34,7 +34,7 @@ from planner.workload.default_framework import default_framework, leaner_framewo
 from planner.workload.dispatch import stack_notes, stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import Layout, Layouts, as_columns
+from planner.workload.layout import Layout, Layouts, as_columns, checked
 from planner.workload.question import Question
 from planner.workload.resolve import (
     ClusterLike,
@@ -81,25 +81,26 @@ def plan(
     the_framework = stack_on(named, the_cluster, the_model)
     bolder: Bolder | None = None
     if chosen is None:
-        named, choice, notes = _chosen(the_model, the_cluster, named, the_job, notes, framework is None, risk, admitted)
+        usual = Question(the_model, the_cluster, named, the_job)
+        named, choice, notes = _chosen(usual, notes, framework is None, risk, admitted)
         the_framework = stack_on(named, the_cluster, the_model)
         chosen, bolder = choice.layout, choice.bolder
+    question = Question(the_model, the_cluster, the_framework, the_job)
     columns = as_columns(chosen, the_cluster.num_gpus)
     whole = columns.dp[0] == np.floor(columns.dp[0]) and columns.dp[0] >= 1
     chosen = columns.row(0) if whole else chosen
-    evaluation = evaluate_columns(the_model, the_cluster, the_framework, the_job, columns)
+    evaluation = evaluate_columns(question, columns)
     if not evaluation.possible[0]:
-        require_possible(
-            Question(model=the_model, cluster=the_cluster, framework=the_framework, job=the_job, layouts=columns), chosen
-        )
-    notes = (*notes, *question_notes(the_model, the_cluster, named, the_job, chosen))
-    answer = _one(evaluation, the_model, the_cluster, the_framework, the_job, chosen, the_price, notes)
+        require_possible(question, columns, chosen)
+    notes = (*notes, *question_notes(replace(question, framework=named), chosen))
+    answer = _one(evaluation, question, chosen, the_price, notes)
     answer = replace(answer, risk=risk, bolder=bolder)
     return answer if answer.fits or not explain else _explained(answer)
 
 
-def question_notes(model: Model, cluster: Cluster, named: Framework, job: Job, layout: Layout) -> tuple[str, ...]:
-    """What a reader should know of a question; ``named``: the framework before its attention kernel was chosen."""
+def question_notes(named: Question, layout: Layout) -> tuple[str, ...]:
+    """What a reader should know of a question; ``named``: with the framework before its attention kernel was chosen."""
+    model, cluster, job = named.model, named.cluster, named.job
     notes: tuple[str, ...] = ()
     if cluster.node.host_memory_bytes == 0 and (
         layout.offload_optimizer or layout.offload_parameters or layout.offload_activations
@@ -109,7 +110,7 @@ def question_notes(model: Model, cluster: Cluster, named: Framework, job: Job, l
     return (
         *notes,
         *cluster_notes(cluster),
-        *stack_notes(named, cluster, model, layout),
+        *stack_notes(named.framework, cluster, model, layout),
         *model.reading_notes,
         *length_notes(model, job),
         *tower_notes(model, job),
@@ -129,32 +130,25 @@ def framework_of(
 
 
 def _chosen(
-    model: Model,
-    cluster: Cluster,
-    usual: Framework,
-    job: Job,
-    notes: tuple[str, ...],
-    free: bool,
-    risk: float,
-    allow: Iterable[str],
+    usual: Question, notes: tuple[str, ...], free: bool, risk: float, allow: Iterable[str]
 ) -> tuple[Framework, Choice, tuple[str, ...]]:
     """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that a leaner one is taken where it
     surely fits and the usual one does not."""
     try:
-        choice: Choice | PlannerError = choose(model, cluster, stack_on(usual, cluster, model), job, risk=risk, allow=allow)
+        choice: Choice | PlannerError = choose(usual.on_stack(), risk=risk, allow=allow)
     except PlannerError as error:
         choice = error
-    others = leaner_frameworks(usual, cluster, job, risk) if free else ()
+    others = leaner_frameworks(usual.framework, usual.cluster, usual.job, risk) if free else ()
     for other in others if isinstance(choice, PlannerError) or not choice.sure else ():
         try:
-            surer = choose(model, cluster, stack_on(other.framework, cluster, model), job, risk=risk, allow=allow)
+            surer = choose(replace(usual, framework=other.framework).on_stack(), risk=risk, allow=allow)
         except PlannerError:
             continue
         if surer.sure:
             return other.framework, surer, (other.why, *surer.why)
     if isinstance(choice, PlannerError):
         raise choice
-    return usual, choice, (*notes, *choice.why)
+    return usual.framework, choice, (*notes, *choice.why)
 
 
 def evaluate(
@@ -171,12 +165,11 @@ def evaluate(
     """
     the_cluster = as_cluster(cluster)
     the_job = as_job(job)
-    columns = as_columns(layouts, the_cluster.num_gpus)
+    columns = as_columns(checked(layouts) if isinstance(layouts, Layouts) else layouts, the_cluster.num_gpus)
     the_model = as_model(model)
     one = columns.row(0) if len(columns) and np.floor(columns.dp[0]) == columns.dp[0] else None
-    return evaluate_columns(
-        the_model, the_cluster, framework_of(framework, the_model, the_cluster, the_job, one)[0], the_job, columns
-    )
+    the_framework, _ = framework_of(framework, the_model, the_cluster, the_job, one)
+    return evaluate_columns(Question(the_model, the_cluster, the_framework, the_job), columns)
 
 
 def candidates(
@@ -193,20 +186,12 @@ def candidates(
     check_sizes(the_model, the_job)
     the_cluster = as_cluster(cluster)
     the_framework, _ = framework_of(framework, the_model, the_cluster, the_job, None)
-    grid = LayoutGrid(model=the_model, cluster=the_cluster, framework=the_framework, job=the_job, allow=allowed(allow))
-    return grid.columns()
+    question = Question(the_model, the_cluster, the_framework, the_job)
+    return LayoutGrid(question=question, allow=allowed(allow)).columns()
 
 
-def _one(
-    evaluation: Evaluation,
-    model: Model,
-    cluster: Cluster,
-    framework: Framework,
-    job: Job,
-    layout: Layout,
-    price: Price | None,
-    notes: tuple[str, ...],
-) -> Plan:
+def _one(evaluation: Evaluation, q: Question, layout: Layout, price: Price | None, notes: tuple[str, ...]) -> Plan:
+    model, cluster, job = q.model, q.cluster, q.job
     step_s = float(evaluation.step_time_s[0])
     steps_per_epoch = job.steps_per_epoch
     num_steps = None if steps_per_epoch is None else steps_per_epoch * job.num_epochs
@@ -218,7 +203,7 @@ def _one(
     return Plan(
         model=model,
         cluster=cluster,
-        framework=framework,
+        framework=q.framework,
         job=job,
         layout=layout,
         price=price,
@@ -228,7 +213,7 @@ def _one(
         num_gpus=cluster.num_gpus,
         num_microbatches=int(evaluation.num_microbatches[0]),
         step_time_s=step_s,
-        step_parts_s={part: float(getattr(evaluation.step, part)[0]) for part in PARTS},
+        step_parts_s={part: float(getattr(evaluation.step, f"{part}_s")[0]) for part in PARTS},
         tokens_per_step=job.tokens_per_step,
         tokens_per_s=job.tokens_per_step / step_s,
         tokens_per_s_per_gpu=float(evaluation.tokens_per_s_per_gpu[0]),
@@ -236,15 +221,15 @@ def _one(
         mfu_causal=float(evaluation.mfu_causal[0]),
         hfu=float(evaluation.hardware_flops[0] / (step_s * cluster.num_gpus * evaluation.peak_flops_per_s)),
         model_flops_per_step=float(evaluation.model_flops[0]),
-        peak_allocated_bytes=float(memory.allocated[0]),
-        peak_reserved_bytes=float(memory.reserved[0]),
-        peak_total_bytes=float(memory.total[0]),
+        peak_allocated_bytes=float(memory.allocated_bytes[0]),
+        peak_reserved_bytes=float(memory.reserved_bytes[0]),
+        peak_total_bytes=float(memory.total_bytes[0]),
         firm_bytes=float(evaluation.firm_bytes[0]),
         states_bytes=float(evaluation.states_bytes[0]),
         usable_bytes=evaluation.usable_bytes,
         headroom_bytes=float(evaluation.headroom_bytes[0]),
-        memory_bytes={kind: float(getattr(memory, kind)[0]) for kind in KINDS},
-        host_bytes_per_gpu=float(memory.host[0]),
+        memory_bytes={kind: float(getattr(memory, f"{kind}_bytes")[0]) for kind in KINDS},
+        host_bytes_per_gpu=float(memory.host_bytes[0]),
         heaviest_stage=int(evaluation.heaviest_stage[0]),
         peak_phase=PHASES[int(memory.phase[0])],
         fits=bool(evaluation.fits[0]),
@@ -259,7 +244,7 @@ def _one(
         gpu_hours=hours,
         cost_usd=None if run_s is None or paid is None else float(run_usd(run_s, cluster.num_gpus, paid)),
         cost_usd_per_step=None if paid is None else float(cost_usd(gpu_hours(step_s, cluster.num_gpus), paid)),
-        assumptions=_assumptions(model, cluster, framework),
+        assumptions=_assumptions(q),
         notes=notes if run_s is None or paid is None else (*notes, *commitment_note(run_s, cluster.num_gpus, paid)),
     )
 
@@ -272,7 +257,7 @@ twice as large."""
 def batch_notes(evaluation: Evaluation, job: Job, layout: Layout, i: int = 0) -> tuple[str, ...]:
     """Whether layout ``i`` spends much of a step on what a larger batch takes no longer for."""
     step = evaluation.step
-    seconds = step.bubble[i] + step.optimizer[i] + (step.data_parallel[i] if layout.zero < 3 else 0.0)
+    seconds = step.bubble_s[i] + step.optimizer_s[i] + (step.data_parallel_s[i] if layout.zero < 3 else 0.0)
     once = float(seconds) / float(evaluation.step_time_s[i])
     if job.kind != "pretrain" or not evaluation.possible[i] or once < SMALL_BATCH:
         return ()
@@ -289,10 +274,10 @@ def batch_notes(evaluation: Evaluation, job: Job, layout: Layout, i: int = 0) ->
 def reasons_of(evaluation: Evaluation, i: int = 0) -> tuple[str, ...]:
     """Why layout ``i`` of ``evaluation`` does not fit; empty when it does."""
     reasons = []
-    need, usable = float(evaluation.memory.total[i]), evaluation.usable_bytes
+    need, usable = float(evaluation.memory.total_bytes[i]), evaluation.usable_bytes
     if need > usable:
-        heaviest = max(KINDS, key=lambda kind: float(getattr(evaluation.memory, kind)[i]))
-        largest = float(getattr(evaluation.memory, heaviest)[i])
+        heaviest = max(KINDS, key=lambda kind: float(getattr(evaluation.memory, f"{kind}_bytes")[i]))
+        largest = float(getattr(evaluation.memory, f"{heaviest}_bytes")[i])
         reasons.append(
             Message(
                 "needs {0:.1f} GiB per GPU, {1:.1f} GiB usable; largest part: {2} {3:.1f} GiB",
@@ -302,7 +287,7 @@ def reasons_of(evaluation: Evaluation, i: int = 0) -> tuple[str, ...]:
                 largest / GIB,
             )
         )
-    host = float(evaluation.memory.host[i])
+    host = float(evaluation.memory.host_bytes[i])
     room = float(np.broadcast_to(evaluation.host_usable_bytes, evaluation.possible.shape)[i])
     if host > room:
         reasons.append(
@@ -317,7 +302,7 @@ def reasons_of(evaluation: Evaluation, i: int = 0) -> tuple[str, ...]:
 
 def _explained(answer: Plan) -> Plan:
     """Add the nearest layout that fits, or say that none does."""
-    nearest, least = nearest_fitting(answer.model, answer.cluster, answer.framework, answer.job, answer.layout, answer.risk)
+    nearest, least = nearest_fitting(answer.question, answer.layout, answer.risk)
     if nearest is not None:
         return replace(answer, nearest=nearest)
     reason = Message("no layout of {0} fits this cluster with a probability of {1:.0%}", answer.framework.name, 1.0 - answer.risk)
@@ -326,7 +311,8 @@ def _explained(answer: Plan) -> Plan:
     return replace(answer, reasons=(*answer.reasons, reason))
 
 
-def _assumptions(model: Model, cluster: Cluster, framework: Framework) -> tuple[Assumption, ...]:
+def _assumptions(q: Question) -> tuple[Assumption, ...]:
+    model, cluster, framework = q.model, q.cluster, q.framework
     specs = {
         f"model {model.name}": model,
         f"accelerator {cluster.accelerator.name}": cluster.accelerator,

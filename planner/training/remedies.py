@@ -58,7 +58,7 @@ def _layouts(wanted: Plan) -> list[Remedy]:
         return []
     layouts = [wanted.layout.replaced(**{"dp": None, "schedule": None, **change}) for change in changes]
     columns = as_columns(layouts, wanted.cluster.num_gpus)
-    answer = evaluate(wanted.model, wanted.cluster, wanted.framework, wanted.job, columns)
+    answer = evaluate(wanted.question, columns)
     return [_remedy({"layout": change}, answer, i) for i, change in enumerate(changes) if answer.fits[i]]
 
 

@@ -58,7 +58,7 @@ class Roof:
 def row_points(plan: Plan) -> tuple[Roof, list[RowPoint]]:
     """(the roof, every operator that computes, the longest first); operators that only move bytes or wait are left out."""
     columns = as_columns(plan.layout, plan.cluster.num_gpus)
-    table = operator_table(plan.model, plan.cluster, plan.framework, plan.job, columns)
+    table = operator_table(plan.question, columns)
     curves, setting = curves_of(plan.cluster.accelerator), table.setting
     roof = Roof(
         peak_flops_per_s=plan.cluster.accelerator.peak(setting.precision.matmul),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,11 +92,11 @@ def timeline(plan: Plan) -> Timeline:
             code="size",
             field="job.global_batch_size",
         )
-    staged = _by_stage(stage_memory(plan.model, plan.cluster, plan.framework, plan.job, columns), pp)
+    staged = _by_stage(stage_memory(plan.question, columns), pp)
     bare = plan.framework.replaced(**{name: 0.0 for name in type(plan.framework).model_fields if name.startswith("overlap_")})
-    whole = _by_stage(stage_memory(plan.model, plan.cluster, bare, plan.job, columns), pp)
+    whole = _by_stage(stage_memory(replace(plan.question, framework=bare), columns), pp)
     seconds = [_seconds(here, there) for here, there in zip(staged, whole, strict=True)]
-    once = {part: max(_number(getattr(one.time, f"once_{part}")) for one in staged) for part in ("data_parallel", "optimizer")}
+    once = {part: max(_number(getattr(one.time, f"once_{part}_s")) for one in staged) for part in ("data_parallel", "optimizer")}
     together = plan.step_time_s - sum(once.values())
     found = passes(
         [sum(one.forward.values()) for one in seconds], [sum(one.backward.values()) for one in seconds], vpp, m, together
@@ -108,7 +108,7 @@ def timeline(plan: Plan) -> Timeline:
             slices.append(Slice(stage=stage, part=part, start_s=start, seconds=once[part]))
             start += once[part]
     samples = [sample for stage in range(pp) for sample in _memory(plan, stage, staged[stage], found, together, once)]
-    pace = [_number(one.time.microbatch) for one in staged]
+    pace = [_number(one.time.microbatch_s) for one in staged]
     return Timeline(
         plan=plan,
         slices=tuple(sorted((one for one in slices if one.seconds > 0.0), key=lambda one: (one.start_s, one.stage))),
@@ -129,13 +129,13 @@ def _by_stage(staged: list[Staged], pp: int) -> list[Staged]:
 
 def _seconds(here: Staged, bare: Staged) -> _StageSeconds:
     time, whole = here.time, bare.time
-    sent = {part: _number(getattr(time, "gather" if part == "data_parallel" else part)) for part in SENT}
-    every = {part: _number(getattr(whole, "gather" if part == "data_parallel" else part)) for part in SENT}
+    sent = {part: _number(getattr(time, "gather_s" if part == "data_parallel" else f"{part}_s")) for part in SENT}
+    every = {part: _number(getattr(whole, "gather_s" if part == "data_parallel" else f"{part}_s")) for part in SENT}
     every["data_parallel"] = max(every["data_parallel"], sent["data_parallel"])
     half = {part: seconds / 2.0 for part, seconds in sent.items()}
     return _StageSeconds(
-        forward={"forward": _number(time.forward), **half},
-        backward={"recompute": _number(time.recompute), "backward": _number(time.backward), **half},
+        forward={"forward": _number(time.forward_s), **half},
+        backward={"recompute": _number(time.recompute_s), "backward": _number(time.backward_s), **half},
         hidden={part: max(every[part] - sent[part], 0.0) for part in SENT},
     )
 
@@ -201,7 +201,7 @@ def _most_in_flight(mine: list[Pass]) -> int:
 
 
 def _kinds(moment: StageMemory) -> dict[str, float]:
-    return {kind: _number(getattr(moment, kind)) for kind in KINDS}
+    return {kind: _number(getattr(moment, f"{kind}_bytes")) for kind in KINDS}
 
 
 ALLOCATED = ("parameters", "gradients", "optimizer", "activations", "workspace", "buffers")

@@ -9,12 +9,11 @@ from typing import Literal
 import numpy as np
 
 from planner.common.arrays import Array, Number
-from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_total
-from planner.workload.framework import Framework, lineage
-from planner.workload.job import Job
+from planner.workload.framework import lineage
 from planner.workload.layout import Layout, Layouts
+from planner.workload.question import Question
 
 Metric = Literal["step_time", "memory", "prefill", "decode", "throughput", "serving_memory"]
 Kind = Literal["measured", "fitted", "extrapolated"]
@@ -62,8 +61,9 @@ class Subject:
     coordinates: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, model: Model, cluster: Cluster, framework: Framework, job: Job, layout: Layout | Layouts) -> Subject:
+    def of(cls, q: Question, layout: Layout | Layouts) -> Subject:
         """The subject of a training question; with several layouts ``kernel`` is a column and coordinates are the first one's."""
+        model, cluster, framework, job = q.model, q.cluster, q.framework, q.job
         kernel = smallness(model, job.seq_len, layout)
         degrees = [float(np.ravel(getattr(layout, name))[0]) for name in ("tp", "pp", "cp", "ep", "micro_batch_size")]
         parameters = float(parameters_total(model))

@@ -307,7 +307,7 @@ def memory_map(tables: Tables, found: Plan) -> list[Cell]:
 @remembered
 def _operators(key: str, _plan: Plan) -> list[dict[str, Any]]:
     columns = as_columns(_plan.layout, _plan.cluster.num_gpus)
-    rows = operator_table(_plan.model, _plan.cluster, _plan.framework, _plan.job, columns).rows()
+    rows = operator_table(_plan.question, columns).rows()
     return [row_dict(row) for row in rows]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from enum import IntEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -14,13 +15,32 @@ from pydantic import Field
 from planner.common.arguments import as_list
 from planner.common.arrays import Array, Number, at_index
 from planner.common.errors import PlannerError
-from planner.common.message import Message
+from planner.common.message import Message, shown_value
 from planner.common.spec import Spec
 
 Degree = Annotated[int, Field(gt=0, strict=True)]
 
+
+class Recompute(IntEnum):
+    """What the backward pass computes again; columns of layouts hold these numbers."""
+
+    NONE = 0
+    SELECTIVE = 1
+    FULL = 2
+
+
+class Schedule(IntEnum):
+    """In what order a pipeline's stages work on micro-batches; columns of layouts hold these numbers."""
+
+    ONE_FORWARD_ONE_BACKWARD = 0
+    INTERLEAVED = 1
+    ZERO_BUBBLE = 2
+
+
 RECOMPUTE = ("none", "selective", "full")
+"""Names of Recompute, by its numbers."""
 SCHEDULE = ("1f1b", "interleaved", "zero-bubble")
+"""Names of Schedule, by its numbers."""
 
 
 class Layout(Spec):
@@ -65,7 +85,7 @@ class Layout(Spec):
 class Layouts:
     """Many layouts as columns, each of shape ``(n_layouts,)``, float64 (whole numbers: int64 products would wrap).
 
-    ``recompute`` and ``schedule`` hold indices into RECOMPUTE and SCHEDULE; booleans are 0.0 or 1.0.
+    ``recompute`` and ``schedule`` hold numbers of Recompute and Schedule; booleans are 0.0 or 1.0.
     """
 
     tp: Array
@@ -151,6 +171,28 @@ class Layouts:
 
 FIELDS = tuple(f.name for f in fields(Layouts))
 """Names of the columns, in their order."""
+
+
+def checked(layouts: Layouts) -> Layouts:
+    """Columns made by hand, as float64; PlannerError that names one that is no column of numbers, or of another length."""
+    found: dict[str, Array] = {}
+    for name in FIELDS:
+        given = getattr(layouts, name)
+        try:
+            column = np.asarray(given, dtype=float)
+        except (TypeError, ValueError, OverflowError):
+            column = np.zeros(())
+        if column.ndim != 1 or len(column) != len(found.get("tp", column)) or not np.isfinite(column).all() or (column < 0).any():
+            raise PlannerError(
+                "layouts.{0} = {1}: must be a column of numbers of at least 0, as long as layouts.tp.",
+                name,
+                shown_value(given, 60),
+                code="type",
+                field=f"layouts.{name}",
+                value=given,
+            )
+        found[name] = column
+    return Layouts(**found)
 
 
 def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]], num_gpus: Number) -> Layouts:

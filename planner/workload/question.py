@@ -1,22 +1,31 @@
-"""One question: model, cluster, framework, job and layouts."""
+"""What is asked: a model, trained by a job, on a cluster, with a framework."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
+from planner.workload.adapters import tuned_model
+from planner.workload.dispatch import stack_on
 from planner.workload.framework import Framework
 from planner.workload.job import Job
-from planner.workload.layout import Layouts
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Question:
-    """What the layouts are checked against."""
+    """All of a training question but the layout: layouts are what it is answered with."""
 
     model: Model
     cluster: Cluster
     framework: Framework
     job: Job
-    layouts: Layouts
+
+    def on_stack(self) -> Self:
+        """The same, with the attention kernel and the expert dispatcher that the framework takes for this model and cluster."""
+        return replace(self, framework=stack_on(self.framework, self.cluster, self.model))
+
+    def tuned(self) -> Self:
+        """The same, the model with the adapters that the job trains."""
+        return replace(self, model=tuned_model(self.model, self.job))

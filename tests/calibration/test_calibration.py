@@ -254,7 +254,7 @@ def made_up_gpu_record(card: Accelerator, stack: Framework) -> Any:
         sample = kernel_records.seal({**sample, "extra": {"stack": found}})
         (run,), _ = record_runs(empty.model_copy(update={"samples": [Sample.model_validate(sample)]}), card, None, stack)
         columns = as_columns(list(run.layouts), 1)
-        memory = float(evaluate(run.model, run.cluster, run.framework, run.job, columns).memory.allocated[0])
+        memory = float(evaluate(run.question, columns).memory.allocated_bytes[0])
         seconds = step_seconds(run) * float(np.exp(noise.normal(0.0, 0.01)))
         sample = fake("training", "training step", shape, seconds, 0.0, 1.0)
         extra = {"stack": found, "peak_allocated_bytes": memory, "peak_reserved_bytes": 1.04 * memory}

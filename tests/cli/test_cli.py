@@ -226,6 +226,7 @@ def test_a_useless_file_is_explained(text: str, named: str, run: Run, scenario: 
 def test_files_that_cannot_be_read(run: Run, tmp_path: Path) -> None:
     assert "cannot be read" in run("plan", tmp_path / "absent.toml")[2]
     assert "is a folder" in run("plan", tmp_path)[2]
+    assert "is a folder" in run("models", "show", tmp_path)[2]
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     assert "not UTF-8" in run("plan", tmp_path / "binary.toml")[2]
     (tmp_path / "config.json").write_text("{")

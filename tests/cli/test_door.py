@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import GOOD, Run
 
+from planner.cli import output
 from planner.cli.main import COMMANDS, GROUPS
 from planner.common.errors import PlannerError
 from planner.common.version import VERSION
@@ -127,6 +128,14 @@ def test_json_is_an_object_that_begins_with_its_schema(arguments: tuple[str, ...
     found = json.loads(run(*arguments, "--json")[1])
     assert next(iter(found)) == "schema_version"
     assert isinstance(found["schema_version"], int)
+
+
+def test_json_is_printed_in_one_place() -> None:
+    """So that every command's begins with its schema."""
+    printing = {
+        path.name for path in Path(output.__file__).parent.glob("*.py") if "json.dump" in path.read_text(encoding="utf-8")
+    }
+    assert printing == {"output.py", "main.py", "progress.py"}  # the answer, an error, progress
 
 
 def test_a_closed_pipe_and_a_full_disk_end_quietly() -> None:

@@ -186,6 +186,7 @@ FILES: dict[str, tuple[bytes | None, tuple[str, ...]]] = {
     "deep.toml": (b"a = " + b"[" * 60 + b"]" * 60, ("deep.toml", "levels")),
     "long.toml": (b"a = " + b"9" * 400, ("long.toml", "digits")),
     "twice.toml": (GOOD.encode() + b"[job]\nseq_len = 1\n", ("twice.toml", "not valid TOML")),
+    "folder.toml": (GOOD.replace('name = "llama-2-7b"', 'config = "."').encode(), ("folder.toml", "is a folder", ".json")),
     "model.toml": (GOOD.replace('name = "llama-2-7b"', 'config = "nowhere.json"').encode(), ("nowhere.json",)),
 }
 

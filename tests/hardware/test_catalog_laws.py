@@ -17,6 +17,7 @@ from planner.scenarios.quick import quick_scenario
 from planner.workload.framework import framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
+from planner.workload.question import Question
 
 OLDER_AND_NEWER = [
     ("dgx-1v-32gb", "dgx-a100-80gb", "fp16"), ("dgx-a100-80gb", "dgx-h100", "bf16"), ("dgx-h100", "dgx-h200", "bf16"),
@@ -50,7 +51,7 @@ def on(
 ) -> Evaluation:
     job = Job.build({"seq_len": seq_len, "global_batch_size": 64, "precision": precision, "optimizer": "adamw"}, "job")
     columns = as_columns(layouts, machine.num_gpus)
-    return evaluate(load_model(model), machine, load_framework(stack), job, columns)
+    return evaluate(Question(load_model(model), machine, load_framework(stack), job), columns)
 
 
 @pytest.mark.parametrize(("older", "newer", "precision"), OLDER_AND_NEWER)
@@ -60,7 +61,7 @@ def test_a_newer_node_is_never_slower(
 ) -> None:
     first, second = (on(cluster(n, num_gpus=8), model, seq_len, layouts, precision) for n in (older, newer))
     assert np.all(second.step_time_s <= first.step_time_s * (1 + 1e-9))
-    assert np.all(second.memory.allocated <= first.memory.allocated)
+    assert np.all(second.memory.allocated_bytes <= first.memory.allocated_bytes)
 
 
 @pytest.mark.parametrize(("slower", "faster"), SLOWER_AND_FASTER_CARD)
@@ -71,7 +72,7 @@ def test_a_faster_card_of_a_line_is_never_slower(slower: str, faster: str, model
     layouts = [Layout(dp=1, micro_batch_size=micro)]
     first, second = (on(cluster(custom_node(n, 1), num_gpus=1), model, 1024, layouts, precision) for n in (slower, faster))
     assert second.step_time_s <= first.step_time_s * (1 + 1e-9)
-    assert second.memory.allocated <= first.memory.allocated
+    assert second.memory.allocated_bytes <= first.memory.allocated_bytes
 
 
 @pytest.mark.parametrize(
@@ -100,8 +101,8 @@ def test_memory_falls_with_the_zero_stage(stack: str, base: dict[str, int]) -> N
     layouts = [Layout(**base, zero=zero) for zero in (0, 1, 2, 3)]
     machine = cluster("dgx-a100-80gb", num_gpus=8)
     job = Job.build({"seq_len": 1024, "global_batch_size": 64, "precision": "bf16", "optimizer": "adamw"}, "job")
-    answer = evaluate(load_model("llama-3.2-1b"), machine, load_framework(stack), job, as_columns(layouts, 8))
-    held = answer.memory.states[answer.possible]
+    answer = evaluate(Question(load_model("llama-3.2-1b"), machine, load_framework(stack), job), as_columns(layouts, 8))
+    held = answer.memory.states_bytes[answer.possible]
     assert np.all(np.diff(held) <= 1e-9 * held[:-1]), held / 2**30
 
 

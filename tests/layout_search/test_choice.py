@@ -23,6 +23,7 @@ from planner.uncertainty.interval import Interval
 from planner.workload.dispatch import stack_on
 from planner.workload.framework import modules_of
 from planner.workload.layout import Layout, as_columns
+from planner.workload.question import Question
 from planner.workload.resolve import as_model
 
 STACKS = ("megatron-core", "fsdp", "deepspeed-zero")
@@ -123,11 +124,11 @@ def test_dropping_a_constraint_never_makes_the_best_worse(fields: dict[str, Any]
 def test_unusual_layouts_are_taken_where_nothing_else_fits() -> None:
     small = cluster(NODE, num_gpus=1, accelerator=card(1.05))
     work, stack = job(global_batch_size=1, seq_len=128), framework("deepspeed-zero")
-    choice = choose(model(LLAMA, num_layers=24), small, stack, work)
+    choice = choose(Question(model(LLAMA, num_layers=24), small, stack, work))
     assert choice.layout.offload_optimizer
     assert any("unusual" in why for why in choice.why)
     large = cluster(NODE, num_gpus=1, accelerator=card(80.0))
-    assert not choose(model(LLAMA, num_layers=24), large, stack, work).layout.offload_optimizer
+    assert not choose(Question(model(LLAMA, num_layers=24), large, stack, work)).layout.offload_optimizer
 
 
 @pytest.mark.parametrize(
@@ -135,10 +136,9 @@ def test_unusual_layouts_are_taken_where_nothing_else_fits() -> None:
 )
 def test_tensor_parallelism_over_a_network_is_unusual(node: str, joined: int) -> None:
     """Four collectives a layer: Megatron-LM keeps them inside a server (Narayanan et al. 2021, arXiv 2104.04473, takeaway 1)."""
-    asked: dict[str, Any] = {"model": load_model("llama-3.1-8b"), "cluster": cluster(node, num_gpus=16), "job": job()}
-    asked["framework"] = framework("megatron-core")
-    assert max(LayoutGrid(**asked, allow=frozenset()).tps) == joined
-    assert max(LayoutGrid(**asked).tps) == 16
+    asked = Question(load_model("llama-3.1-8b"), cluster(node, num_gpus=16), framework("megatron-core"), job())
+    assert max(LayoutGrid(question=asked, allow=frozenset()).tps) == joined
+    assert max(LayoutGrid(question=asked).tps) == 16
 
 
 def test_simple_is_fewer_kinds_then_no_offload_then_fewer_chunks() -> None:
@@ -187,7 +187,7 @@ def test_the_nearest_layout_that_fits_surely_fits() -> None:
 def test_the_sentence_counts_layouts_that_fit() -> None:
     asked: dict[str, Any] = {"model": model(LLAMA), "cluster": gpus(8), "framework": framework("megatron-core"), "job": job()}
     table = planner.evaluate(**asked, layouts=planner.candidates(**asked))
-    rule = fit_rule(asked["model"], asked["cluster"], asked["framework"], asked["job"])
+    rule = fit_rule(Question(asked["model"], asked["cluster"], asked["framework"], asked["job"]))
     fitting = int((table.fits & rule.holds(table.firm_bytes, table.states_bytes)).sum())
     assert f"{fitting:,} layouts fit" in planner.plan(**asked).notes[0]
     assert f"({int(table.possible.sum()):,} are valid)" in planner.plan(**asked).notes[0]
@@ -226,7 +226,7 @@ def test_where_the_usual_framework_does_not_surely_fit_one_that_does_is_taken(gi
     why = "framework chosen: fsdp, which shards all states and can move them to the host; no layout of megatron-core"
     assert any(str(note).startswith(why) for note in answer.notes) == sharded
     found = run_search(as_question(**asked))
-    assert found.question.setups[0].grid.framework.name == answer.framework.name
+    assert found.question.setups[0].grid.question.framework.name == answer.framework.name
     assert float(found.rows.step_time_s[0]) == answer.step_time_s
     assert not planner.plan(**asked, framework="megatron-core", explain=False).recommended or not sharded
 

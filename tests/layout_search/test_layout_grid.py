@@ -26,11 +26,7 @@ from planner.workload.question import Question
 
 
 def grid(fields_: dict[str, Any], stack: str, count: int, **job_fields: Any) -> LayoutGrid:
-    return LayoutGrid(model=model(fields_), cluster=gpus(count), framework=framework(stack), job=job(**job_fields))
-
-
-def question(space: LayoutGrid, layouts: Layouts) -> Question:
-    return Question(model=space.model, cluster=space.cluster, framework=space.framework, job=space.job, layouts=layouts)
+    return LayoutGrid(question=Question(model(fields_), gpus(count), framework(stack), job(**job_fields)))
 
 
 def listed(space: LayoutGrid) -> Layouts:
@@ -66,7 +62,7 @@ def test_every_layout_is_listed_once_and_counted(fields_: dict[str, Any], stack:
     assert len(as_set(found)) == len(found) == sum(space.size(tp) for tp in space.tps)
     explored = [e for tp in space.tps for e in explore(space, tp)]
     assert sum(e.num_layouts for e in explored) == len(found)
-    _, first, reasons = impossible(question(space, found))
+    _, first, reasons = impossible(space.question, found)
     expected = Counter(reasons[i] for i in first if i >= 0)
     counted: Counter[str] = Counter()
     for e in explored:
@@ -77,7 +73,7 @@ def test_every_layout_is_listed_once_and_counted(fields_: dict[str, Any], stack:
 def uneven(space: LayoutGrid, layouts: Layouts) -> np.ndarray:
     """Cuts that leave chunks of different sizes: stacks that take them are not searched for them."""
     chunks = layouts.pp * layouts.vpp
-    return np.all([(space.model.num_layers + more) % chunks != 0 for more in (0, 1, 2)], axis=0)
+    return np.all([(space.question.model.num_layers + more) % chunks != 0 for more in (0, 1, 2)], axis=0)
 
 
 @pytest.mark.parametrize(("fields_", "stack", "count", "work"), SPACES)
@@ -97,10 +93,10 @@ def test_the_grid_holds_every_layout_that_the_rules_allow(
         columns = (t, s, p, v, c, e, x, count / (t * p * c), z, g, b, r, k, 0, 0, 0)
         names = (f.name for f in fields(Layouts))
         part = Layouts(**{n: np.broadcast_to(a, keep.shape)[keep].astype(float) for n, a in zip(names, columns, strict=True)})
-        broken, _, _ = impossible(question(space, part))
+        broken, _, _ = impossible(space.question, part)
         every |= as_set(part.take(~(broken | (part.vpp > 1) & uneven(space, part))))
     found = listed(space)
-    possible, _, _ = impossible(question(space, found))
+    possible, _, _ = impossible(space.question, found)
     here = (found.offload_optimizer == 0) & (found.offload_activations == 0) & ~possible
     assert every == as_set(found.take(here))
     assert here.sum() > 3
@@ -138,12 +134,10 @@ BIG = [
 
 @pytest.mark.parametrize(("name", "node", "nodes", "stack", "work"), BIG)
 def test_random_rows_equal_plan_bit_for_bit(name: str, node: str, nodes: int, stack: str, work: dict[str, Any]) -> None:
-    space = LayoutGrid(
-        model=load_model(name),
-        cluster=build_cluster(node, num_nodes=nodes),
-        framework=framework(stack),
-        job=Job.build({**work, "num_steps": 1000}, "job"),
+    asked = Question(
+        load_model(name), build_cluster(node, num_nodes=nodes), framework(stack), Job.build({**work, "num_steps": 1000}, "job")
     )
+    space = LayoutGrid(question=asked)
     random = np.random.default_rng(20)
     wanted = 50 // len(space.tps) + 1
     compared = 0
@@ -157,12 +151,12 @@ def test_random_rows_equal_plan_bit_for_bit(name: str, node: str, nodes: int, st
             )
             at = int(random.choice(np.flatnonzero(possible)))
             one = block.layouts.at(np.array([at]))
-            alone = evaluate(space.model, space.cluster, space.framework, space.job, one)
-            assert (alone.memory.total[0], alone.memory.host[0]) == (peak[at], host[at])
+            alone = evaluate(space.question, one)
+            assert (alone.memory.total_bytes[0], alone.memory.host_bytes[0]) == (peak[at], host[at])
             assert alone.step_time_s[0] == seconds[at]
             if alone.fits[0]:  # plan looks for a nearer one otherwise, which takes long
                 answer = planner.plan(
-                    model=space.model, cluster=space.cluster, framework=space.framework, job=space.job, layout=one.row(0)
+                    model=asked.model, cluster=asked.cluster, framework=asked.framework, job=asked.job, layout=one.row(0)
                 )
                 assert (answer.peak_total_bytes, answer.step_time_s) == (peak[at], seconds[at])
             compared += 1

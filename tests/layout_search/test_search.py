@@ -59,14 +59,16 @@ def brute_force(q: SearchQuestion, sure: bool = True) -> list[dict[str, Any]]:
     for i, setup in enumerate(q.setups):
         grid = setup.grid
         layouts = listed(grid)
-        answer = evaluate(grid.model, grid.cluster, grid.framework, grid.job, layouts)
+        answer = evaluate(grid.question, layouts)
         for n in np.flatnonzero(answer.fits & (setup.fit.holds(answer.firm_bytes, answer.states_bytes) if sure else True)):
             run_s = 1000.0 * float(answer.step_time_s[n])
-            usd = run_s * grid.cluster.num_gpus / 3600.0 * setup.price.usd_per_gpu_hour if setup.price else np.inf
+            usd = run_s * grid.question.cluster.num_gpus / 3600.0 * setup.price.usd_per_gpu_hour if setup.price else np.inf
             if (q.deadline_s and run_s > q.deadline_s) or (q.budget_usd and usd > q.budget_usd):
                 continue
-            peak = float(answer.memory.total[n])
-            key = {"time": run_s, "cost": usd, "memory": peak, "energy": run_s * 400.0 * grid.cluster.num_gpus}[q.objective]
+            peak = float(answer.memory.total_bytes[n])
+            key = {"time": run_s, "cost": usd, "memory": peak, "energy": run_s * 400.0 * grid.question.cluster.num_gpus}[
+                q.objective
+            ]
             found.append(
                 {
                     "setup": i,

@@ -12,6 +12,7 @@ import planner
 from planner.operators.routing import expert_shares, fullest_rank_load
 from planner.performance.evaluation import evaluate
 from planner.workload.layout import Layout, as_columns
+from planner.workload.question import Question
 
 ROUTERS = st.sampled_from([(8, 2), (64, 6), (128, 8), (256, 8), (16, 1)])
 
@@ -71,9 +72,9 @@ def test_a_forced_router_is_even_and_a_given_load_counts() -> None:
 
     def step(**fields: object) -> float:
         return float(
-            evaluate(model(MIXTRAL), gpus(8), framework("megatron-core", cuda_graphs="full"), job(**fields), layout).step_time_s[
-                0
-            ]
+            evaluate(
+                Question(model(MIXTRAL), gpus(8), framework("megatron-core", cuda_graphs="full"), job(**fields)), layout
+            ).step_time_s[0]
         )
 
     forced, usual = step(routing="forced"), step()

@@ -16,6 +16,7 @@ from planner.performance.collectives import collective_s, distinct_places, token
 from planner.performance.evaluation import evaluate
 from planner.performance.roofline import Device, device_s
 from planner.workload.layout import Layout, as_columns
+from planner.workload.question import Question
 
 
 def test_deepseek_sends_a_token_to_fewer_nodes_than_experts() -> None:
@@ -52,7 +53,7 @@ def test_computation_that_loses_all_of_an_exchange_hides_nothing() -> None:
 
     def step(frame: object, contention: float) -> float:
         chip = curves.replaced(exchange_contention=contention)
-        return float(evaluate(model(LLAMA), gpus(8), frame, job(), layout, chip).step_time_s[0])  # type: ignore[arg-type]
+        return float(evaluate(Question(model(LLAMA), gpus(8), frame, job()), layout, chip).step_time_s[0])  # type: ignore[arg-type]
 
     assert step(stack, 1.0) == pytest.approx(step(alone, 0.0))
     assert step(stack, 0.0) < step(stack, 0.5) < step(stack, 1.0)
@@ -64,8 +65,8 @@ def test_a_dispatcher_that_sends_pairs_sends_more_than_one_that_sends_tokens() -
 
     def exchange(dispatcher: str) -> float:
         stack = framework("megatron-core").replaced(dispatcher=dispatcher, overlap_expert=0.0)
-        answer = evaluate(model(MIXTRAL), cluster, stack, job(routing="forced", global_batch_size=16), layout)
-        return float(answer.step.expert_parallel[0])
+        answer = evaluate(Question(model(MIXTRAL), cluster, stack, job(routing="forced", global_batch_size=16)), layout)
+        return float(answer.step.expert_parallel_s[0])
 
     assert exchange("deepep") == exchange("hybridep") < exchange("alltoall") < exchange("allgather")
 

@@ -18,6 +18,7 @@ from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
 from planner.workload.precision import precisions
+from planner.workload.question import Question
 
 HOPPER, BLACKWELL = build_cluster("dgx-h100", num_gpus=8), build_cluster("dgx-b200", num_gpus=8)
 
@@ -28,7 +29,7 @@ def step_s(recipe: str | None, on: Cluster = HOPPER, stack: Framework | None = N
     work = Job.build({"seq_len": 8192, "global_batch_size": 8, "precision": precision, "fp8_recipe": recipe}, "job")
     shards = stack.mixed_precision == "sharded_fp32"
     layout = Layout(zero=3, recompute="selective") if shards else Layout(zero=1)
-    return float(evaluate(load_model("llama-3-8b"), on, stack, work, as_columns(layout, on.num_gpus)).step_time_s[0])
+    return float(evaluate(Question(load_model("llama-3-8b"), on, stack, work), as_columns(layout, on.num_gpus)).step_time_s[0])
 
 
 def test_a_scale_that_is_known_costs_less_and_scales_of_rows_more() -> None:
@@ -65,16 +66,18 @@ def test_kept_inputs_hold_their_scales(recipe: str, kept: float) -> None:
 def test_recipes_that_cannot_run_say_why() -> None:
     fields = {"seq_len": 4096, "global_batch_size": 8, "precision": "fp8"}
     with pytest.raises(PlannerError, match=r"job\.fp8_recipe = 'mxfp8'.*use tensorwise"):
-        check_job(model(LLAMA), HOPPER, framework("megatron-core"), Job.build({**fields, "fp8_recipe": "mxfp8"}, "job"))
+        check_job(Question(model(LLAMA), HOPPER, framework("megatron-core"), Job.build({**fields, "fp8_recipe": "mxfp8"}, "job")))
     with pytest.raises(PlannerError, match=r"job\.fp8_recipe = 'rowwise'.*Transformer Engine"):
-        check_job(model(LLAMA), HOPPER, framework("megatron-core"), Job.build({**fields, "fp8_recipe": "rowwise"}, "job"))
+        check_job(
+            Question(model(LLAMA), HOPPER, framework("megatron-core"), Job.build({**fields, "fp8_recipe": "rowwise"}, "job"))
+        )
     for recipe in ("delayed", "blockwise"):  # torchtitan/config: tensorwise and rowwise of torchao, mxfp8 of its prototypes
         for name in ("torchtitan", "automodel"):
             with pytest.raises(PlannerError, match=rf"'{recipe}': the FP8 library of {name}.*rowwise or tensorwise"):
-                check_job(model(LLAMA), HOPPER, framework(name), Job.build({**fields, "fp8_recipe": recipe}, "job"))
+                check_job(Question(model(LLAMA), HOPPER, framework(name), Job.build({**fields, "fp8_recipe": recipe}, "job")))
     with pytest.raises(PlannerError, match="fp8_recipe = 'delayed' with precision = 'bf16'"):
         Job.build({**fields, "precision": "bf16", "fp8_recipe": "delayed"}, "job")
-    check_job(model(LLAMA), BLACKWELL, framework("megatron-core"), Job.build({**fields, "fp8_recipe": "mxfp8"}, "job"))
+    check_job(Question(model(LLAMA), BLACKWELL, framework("megatron-core"), Job.build({**fields, "fp8_recipe": "mxfp8"}, "job")))
 
 
 @pytest.mark.parametrize("dispatcher", ["alltoall", "deepep", "hybridep"])

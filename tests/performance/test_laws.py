@@ -28,6 +28,7 @@ from planner.workload.framework import Framework, framework_names
 from planner.workload.job import Precision
 from planner.workload.layout import Layout, Layouts, as_columns
 from planner.workload.precision import precisions
+from planner.workload.question import Question
 
 DEVICE_BOUND = framework("megatron-core", cuda_graphs="full")
 """No kernel waits for the host: small models show what their device does."""
@@ -42,7 +43,7 @@ def run(
 ) -> Evaluation:
     cluster = gpus(count)
     frame = framework(stack) if isinstance(stack, str) else stack
-    return evaluate(model(fields_), cluster, frame, job(**job_fields), as_columns(layout, count))
+    return evaluate(Question(model(fields_), cluster, frame, job(**job_fields)), as_columns(layout, count))
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
@@ -160,7 +161,7 @@ def test_bytes_per_parameter(stack: str, changes: dict[str, Any], expected: floa
 def test_zero_divides_as_its_paper_says(zero: int, expected: float) -> None:
     # Rajbhandari et al. 2020, figure 1: (2 + 2 + K) psi, 4 psi + K psi / Nd, 2 psi + (2 + K) psi / Nd, (4 + K) psi / Nd, K = 12
     answer = run(LLAMA, Layout(zero=zero), stack="deepspeed-zero", precision="fp16")
-    states = answer.memory.parameters + answer.memory.gradients + answer.memory.optimizer
+    states = answer.memory.parameters_bytes + answer.memory.gradients_bytes + answer.memory.optimizer_bytes
     assert states[0] == pytest.approx(expected * parameters_total(model(LLAMA)), rel=1e-12)
 
 
@@ -169,8 +170,8 @@ def test_expert_parameters_shard_over_their_own_group() -> None:
     experts = 3 * 8 * 512 * 1536 * 4
     dense = parameters_total(model(MIXTRAL)) - experts
     # 8 ranks: dense states over 8, experts cut by ep = 4, their optimizer states over the 2 ranks that hold copies
-    assert answer.memory.optimizer[0] == pytest.approx(12 * (dense / 8 + experts / 4 / 2), rel=1e-12)
-    assert answer.memory.parameters[0] == pytest.approx(2 * (dense + experts / 4), rel=1e-12)
+    assert answer.memory.optimizer_bytes[0] == pytest.approx(12 * (dense / 8 + experts / 4 / 2), rel=1e-12)
+    assert answer.memory.parameters_bytes[0] == pytest.approx(2 * (dense + experts / 4), rel=1e-12)
 
 
 # --- sums -------------------------------------------------------------------------------------------------------------
@@ -181,8 +182,8 @@ def test_parts_add_up(stack: str) -> None:
     zero = 3 if framework(stack).mixed_precision == "sharded_fp32" else 0
     answer = run(LLAMA, Layout(zero=zero), stack=stack)
     assert answer.possible[0]
-    assert sum(getattr(answer.step, p)[0] for p in PARTS) == pytest.approx(answer.step_time_s[0])
-    assert sum(getattr(answer.memory, k)[0] for k in KINDS) == pytest.approx(answer.memory.total[0])
+    assert sum(getattr(answer.step, f"{p}_s")[0] for p in PARTS) == pytest.approx(answer.step_time_s[0])
+    assert sum(getattr(answer.memory, f"{k}_bytes")[0] for k in KINDS) == pytest.approx(answer.memory.total_bytes[0])
     assert 0 < answer.mfu[0] < 1
 
 
@@ -191,12 +192,12 @@ def test_parts_add_up(stack: str) -> None:
 
 def test_one_plan_equals_its_row_of_a_search_bit_for_bit() -> None:
     m, cluster, stack, work = model(MIXTRAL), gpus(16), framework("megatron-core"), job(global_batch_size=64)
-    space = LayoutGrid(model=m, cluster=cluster, framework=stack, job=work).columns()
-    many = evaluate(m, cluster, stack, work, space)
+    space = LayoutGrid(question=Question(m, cluster, stack, work)).columns()
+    many = evaluate(Question(m, cluster, stack, work), space)
     assert many.possible.sum() > 1000
     chosen = np.flatnonzero(many.possible)[:: max(int(many.possible.sum()) // 150, 1)]
     for i in chosen:
-        one = evaluate(m, cluster, stack, work, space.take(slice(i, i + 1)))
+        one = evaluate(Question(m, cluster, stack, work), space.take(slice(i, i + 1)))
         for part in ("memory", "step"):
             for f in fields(getattr(one, part)):
                 assert getattr(getattr(one, part), f.name)[0] == getattr(getattr(many, part), f.name)[i], (i, f.name)
@@ -230,7 +231,7 @@ layouts_of_eight = st.builds(
 def test_more_recomputation_never_takes_more_saved_memory_nor_less_time(layout: Layout) -> None:
     chain = [layout.replaced(recompute=r) for r in ("none", "selective", "full")]
     answer = run(LLAMA, chain)
-    saved = answer.memory.activations
+    saved = answer.memory.activations_bytes
     assert saved[0] >= saved[1] >= saved[2] or answer.memory.phase[2] == 2
     assert answer.step_time_s[0] <= answer.step_time_s[1] <= answer.step_time_s[2]
 
@@ -241,7 +242,7 @@ def test_more_work_takes_longer(layout: Layout, batch: int) -> None:
     less, more = run(LLAMA, layout, global_batch_size=batch), run(LLAMA, layout, global_batch_size=2 * batch)
     assert less.step_time_s[0] < more.step_time_s[0]
     longer = run(LLAMA, layout, global_batch_size=batch, seq_len=2048)
-    assert longer.memory.total[0] > less.memory.total[0]
+    assert longer.memory.total_bytes[0] > less.memory.total_bytes[0]
 
 
 @settings(max_examples=30, deadline=None)
@@ -256,15 +257,17 @@ def test_a_faster_accelerator_is_never_slower(layout: Layout, factor: float) -> 
         memory_bandwidth_bytes_per_s=ACCELERATOR.memory_bandwidth_bytes_per_s * factor,
     )
     columns = as_columns(layout, 8)
-    slow = evaluate(model(LLAMA), gpus(8), framework("megatron-core"), job(), columns)
-    fast = evaluate(model(LLAMA), cluster(NODE, num_gpus=8, accelerator=faster), framework("megatron-core"), job(), columns)
+    slow = evaluate(Question(model(LLAMA), gpus(8), framework("megatron-core"), job()), columns)
+    fast = evaluate(
+        Question(model(LLAMA), cluster(NODE, num_gpus=8, accelerator=faster), framework("megatron-core"), job()), columns
+    )
     assert fast.step_time_s[0] <= slow.step_time_s[0]
 
 
 @pytest.mark.parametrize("zero", [0, 1, 2])
 def test_more_sharding_never_takes_more_memory(zero: int) -> None:
     less, more = (run(LLAMA, Layout(zero=z), stack="deepspeed-zero") for z in (zero, zero + 1))
-    states = [m.memory.parameters + m.memory.gradients + m.memory.optimizer for m in (less, more)]
+    states = [m.memory.parameters_bytes + m.memory.gradients_bytes + m.memory.optimizer_bytes for m in (less, more)]
     assert states[1][0] < states[0][0]
 
 
@@ -275,12 +278,12 @@ def test_pipeline_bubble_is_p_minus_1_over_m_and_interleaving_divides_it() -> No
     # Narayanan et al. 2021, section 2.2: (p - 1) / m of the ideal time, divided by v. Equal stages: no head, no words.
     fields_ = {**LLAMA, "num_layers": 8, "vocab_size": 8, "hidden_size": 8192, "ffn_hidden_size": 32768}
     plain = run(fields_, Layout(pp=4, dp=1, micro_batch_size=1), count=4, global_batch_size=16)
-    ideal = plain.step_time_s[0] - plain.step.bubble[0] - plain.step.optimizer[0] - plain.step.data_parallel[0]
-    assert plain.step.bubble[0] / ideal == pytest.approx(3 / 16, rel=0.02)
+    ideal = plain.step_time_s[0] - plain.step.bubble_s[0] - plain.step.optimizer_s[0] - plain.step.data_parallel_s[0]
+    assert plain.step.bubble_s[0] / ideal == pytest.approx(3 / 16, rel=0.02)
     half = run(fields_, Layout(pp=4, vpp=2, dp=1, micro_batch_size=1), count=4, global_batch_size=16)
-    assert half.step.bubble[0] == pytest.approx(plain.step.bubble[0] / 2, rel=0.05)
+    assert half.step.bubble_s[0] == pytest.approx(plain.step.bubble_s[0] / 2, rel=0.05)
     filled = run(fields_, Layout(pp=4, dp=1, schedule="zero-bubble"), "megatron-zero-bubble", 4, global_batch_size=16)
-    assert filled.step.bubble[0] < plain.step.bubble[0]
+    assert filled.step.bubble_s[0] < plain.step.bubble_s[0]
 
 
 def test_interleaving_holds_more_activations() -> None:
@@ -288,7 +291,7 @@ def test_interleaving_holds_more_activations() -> None:
     fields_ = {**GPT, "num_layers": 8}
     plain = run(fields_, Layout(pp=4, dp=1), "megatron-2022", 4, global_batch_size=16, precision="fp16")
     twice = run(fields_, Layout(pp=4, vpp=2, dp=1), "megatron-2022", 4, global_batch_size=16, precision="fp16")
-    assert twice.memory.activations[0] / plain.memory.activations[0] == pytest.approx(1 + 3 / 8, rel=1e-3)
+    assert twice.memory.activations_bytes[0] / plain.memory.activations_bytes[0] == pytest.approx(1 + 3 / 8, rel=1e-3)
 
 
 # --- precision --------------------------------------------------------------------------------------------------------
@@ -312,15 +315,15 @@ def test_muon_keeps_one_moment_on_matrices_and_two_at_the_ends() -> None:
     answer = run(LLAMA, Layout(), precision="bf16", optimizer="muon")
     m = model(LLAMA)
     ends = 2 * 1024 * 512 + 512
-    assert answer.memory.optimizer[0] == (4 + 4) * parameters_total(m) + 4 * ends
+    assert answer.memory.optimizer_bytes[0] == (4 + 4) * parameters_total(m) + 4 * ends
 
 
 def test_fsdp_shards_parameters_from_zero_2_on_and_gathers_once_or_twice() -> None:
     large = {**LLAMA, "hidden_size": 4096, "ffn_hidden_size": 12288}
     two, three = (run(large, Layout(zero=z), stack="fsdp", global_batch_size=32) for z in (2, 3))
-    assert two.memory.parameters[0] == three.memory.parameters[0]
-    assert two.memory.workspace[0] > three.memory.workspace[0]
-    assert two.step.data_parallel[0] < three.step.data_parallel[0]
+    assert two.memory.parameters_bytes[0] == three.memory.parameters_bytes[0]
+    assert two.memory.workspace_bytes[0] > three.memory.workspace_bytes[0]
+    assert two.step.data_parallel_s[0] < three.step.data_parallel_s[0]
 
 
 def test_unknown_host_memory_is_a_note_and_a_small_one_a_reason() -> None:
@@ -379,7 +382,7 @@ def test_recomputing_the_only_layer_saves_no_peak_memory(stack: str, recompute: 
         run(small, Layout(zero=zero, micro_batch_size=4, recompute=r), stack, 8, seq_len=2048, global_batch_size=32)
         for r in ("none", recompute)
     )
-    assert redone.memory.allocated[0] >= 0.999 * kept.memory.allocated[0]
+    assert redone.memory.allocated_bytes[0] >= 0.999 * kept.memory.allocated_bytes[0]
 
 
 def test_expert_imbalance_needs_several_expert_ranks_and_is_bounded_by_them() -> None:
@@ -399,7 +402,7 @@ def test_fsdp_under_zero_2_holds_the_gathered_weights(precision: Precision) -> N
         zero: run(LLAMA, Layout(zero=zero), "fsdp", precision=precision).memory  # type: ignore[arg-type]
         for zero in (2, 3)
     }
-    assert held[2].allocated[0] > held[3].allocated[0]
+    assert held[2].allocated_bytes[0] > held[3].allocated_bytes[0]
 
 
 def test_zero_bubble_fills_each_stage_with_its_own_weight_gradients() -> None:
@@ -411,7 +414,7 @@ def test_zero_bubble_fills_each_stage_with_its_own_weight_gradients() -> None:
             run(fields_, Layout(pp=4, schedule=s), "megatron-zero-bubble", 4, global_batch_size=16)
             for s in ("1f1b", "zero-bubble")
         )
-        assert 0 < filled.step.bubble[0] < plain.step.bubble[0]
+        assert 0 < filled.step.bubble_s[0] < plain.step.bubble_s[0]
 
 
 def test_redoing_half_a_matrix_multiply_takes_less_than_all_of_it() -> None:
@@ -444,8 +447,8 @@ def test_key_value_heads_are_copied_when_tensor_ranks_outnumber_them() -> None:
 def tensor_parallel_s(hides: float, sequence_parallel: bool, **changed: Any) -> float:
     stack = framework("megatron-core").replaced(overlap_tensor_parallel_gradients=hides, **changed)
     layout = as_columns(Layout(tp=8, sequence_parallel=sequence_parallel), 8)
-    step = evaluate(model(LLAMA), gpus(8), stack, job(seq_len=4096), layout).step
-    return float(step.tensor_parallel[0])
+    step = evaluate(Question(model(LLAMA), gpus(8), stack, job(seq_len=4096)), layout).step
+    return float(step.tensor_parallel_s[0])
 
 
 @pytest.mark.parametrize("sequence_parallel", [False, True])
@@ -482,7 +485,8 @@ def test_dropless_layers_take_at_least_as_long_as_their_host() -> None:
     def steps(**changed: Any) -> tuple[float, float, float]:
         stack, layout = framework("megatron-core"), as_columns(Layout(ep=8, dp=8), 8)
         quick, slow = (
-            evaluate(model({**MIXTRAL, **changed}), gpus(8), stack.replaced(expert_host_s=s), job(), layout) for s in (0.0, host)
+            evaluate(Question(model({**MIXTRAL, **changed}), gpus(8), stack.replaced(expert_host_s=s), job()), layout)
+            for s in (0.0, host)
         )
         return float(quick.step_time_s[0]), float(slow.step_time_s[0]), float(quick.num_microbatches[0])
 
@@ -492,16 +496,20 @@ def test_dropless_layers_take_at_least_as_long_as_their_host() -> None:
     quick, slow, _ = steps(capacity_factor=1.25)
     assert slow == quick  # every expert's share is known
     graphs = framework("megatron-core").replaced(expert_host_s=host, cuda_graphs="full")
-    assert float(evaluate(model(MIXTRAL), gpus(8), graphs, job(), as_columns(Layout(ep=8, dp=8), 8)).step_time_s[0]) < passes
+    assert (
+        float(evaluate(Question(model(MIXTRAL), gpus(8), graphs, job()), as_columns(Layout(ep=8, dp=8), 8)).step_time_s[0])
+        < passes
+    )
 
 
 def test_fewer_adapted_layers_never_communicate_more() -> None:
     def data_parallel_s(last_layers: int) -> float:
         tuned = job(kind="lora", seq_len=1024, adapter={"rank": 16, "last_layers": last_layers})
         step = evaluate(
-            model({**LLAMA, "num_layers": 16}), gpus(16), framework("fsdp"), tuned, as_columns(Layout(dp=16, zero=3), 16)
+            Question(model({**LLAMA, "num_layers": 16}), gpus(16), framework("fsdp"), tuned),
+            as_columns(Layout(dp=16, zero=3), 16),
         )
-        return float(step.step.data_parallel[0])
+        return float(step.step.data_parallel_s[0])
 
     seconds = [data_parallel_s(n) for n in (1, 4, 16)]
     assert seconds == sorted(seconds)  # below the lowest adapter nothing is gathered for a backward pass that is not there

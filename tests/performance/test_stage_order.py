@@ -12,6 +12,7 @@ from examples import GPT, LLAMA, MIXTRAL, framework, gpus, job, model
 from planner.common.errors import PlannerError
 from planner.layout_search.space import LayoutGrid
 from planner.performance.evaluation import Evaluation, evaluate
+from planner.workload.question import Question
 
 STACKS = ("megatron-core", "megatron-2022", "megatron-deepspeed", "megatron-fsdp", "deepspeed-zero", "fsdp", "torchtitan", "peft")
 FIELDS = {name: {**fields, "num_layers": 16} for name, fields in (("gpt", GPT), ("llama", LLAMA), ("mixtral", MIXTRAL))}
@@ -19,9 +20,9 @@ FIELDS = {name: {**fields, "num_layers": 16} for name, fields in (("gpt", GPT), 
 
 
 def all_of(fields: dict[str, Any], stack: str, count: int) -> Evaluation | None:
-    grid = LayoutGrid(model=model(fields), cluster=gpus(count), framework=framework(stack), job=job(global_batch_size=8))
+    grid = LayoutGrid(question=Question(model(fields), gpus(count), framework(stack), job(global_batch_size=8)))
     try:
-        return evaluate(grid.model, grid.cluster, grid.framework, grid.job, grid.columns())
+        return evaluate(grid.question, grid.columns())
     except PlannerError:  # a framework that cannot run the job
         return None
 
@@ -38,10 +39,12 @@ def test_memory_never_grows_with_the_zero_stage(name: str, count: int) -> None:
         by_stage = {}
         for stage in (0.0, 1.0, 2.0, 3.0):
             other = replace(layouts, zero=np.full(len(layouts), stage))
-            by_stage[stage] = evaluate(model(FIELDS[name]), gpus(count), framework(stack), job(global_batch_size=8), other)
+            by_stage[stage] = evaluate(
+                Question(model(FIELDS[name]), gpus(count), framework(stack), job(global_batch_size=8)), other
+            )
         for low, high in ((0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (0.0, 2.0)):
             both = by_stage[low].possible & by_stage[high].possible
-            before, after = by_stage[low].memory.total[both], by_stage[high].memory.total[both]
+            before, after = by_stage[low].memory.total_bytes[both], by_stage[high].memory.total_bytes[both]
             # DeepSpeed allocates its buckets with the first stage, on a single rank too
             buckets = 1.1 * framework(stack).bucket_bytes if low == 0.0 else 0.0
             assert (after <= before * (1 + 1e-12) + buckets).all(), (stack, low, high)

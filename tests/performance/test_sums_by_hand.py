@@ -21,6 +21,7 @@ from planner.uncertainty.subject import Subject
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
 from planner.workload.precision import precisions
+from planner.workload.question import Question
 
 
 def powers(spec: Any, names: list[str]) -> Any:
@@ -31,8 +32,8 @@ def powers(spec: Any, names: list[str]) -> Any:
 def test_seconds_of_a_microbatch_are_the_sum_of_its_parts() -> None:
     names = [f.name for f in fields(StageTime)]
     time = powers(StageTime, names)
-    once = {"weight_gradient", "once_data_parallel", "once_optimizer"}
-    assert float(time.microbatch[0]) == sum(2.0**i for i, name in enumerate(names) if name not in once)
+    once = {"weight_gradient_s", "once_data_parallel_s", "once_optimizer_s"}
+    assert float(time.microbatch_s[0]) == sum(2.0**i for i, name in enumerate(names) if name not in once)
 
 
 def test_exposed_communication_of_a_block_is_the_sum_over_its_groups() -> None:
@@ -52,17 +53,14 @@ def test_exposed_communication_of_a_block_is_the_sum_over_its_groups() -> None:
 )
 def test_parts_add_up_with_every_kind_of_parallelism(layout: Layout) -> None:
     found = evaluate(
-        model(MIXTRAL),
-        gpus(16),
-        framework("megatron-core"),
-        job(global_batch_size=64),
+        Question(model(MIXTRAL), gpus(16), framework("megatron-core"), job(global_batch_size=64)),
         as_columns(layout, 16),
     )
     assert found.possible[0]
-    step = {part: float(getattr(found.step, part)[0]) for part in PARTS}
+    step = {part: float(getattr(found.step, f"{part}_s")[0]) for part in PARTS}
     assert all(seconds >= 0.0 for seconds in step.values()), step
     assert sum(step.values()) == pytest.approx(found.step_time_s[0])
-    assert sum(getattr(found.memory, k)[0] for k in KINDS) == pytest.approx(found.memory.total[0])
+    assert sum(getattr(found.memory, f"{k}_bytes")[0] for k in KINDS) == pytest.approx(found.memory.total_bytes[0])
 
 
 def moved(stack: str, layout: Layout, name: str, phase: str) -> float:

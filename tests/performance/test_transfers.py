@@ -11,6 +11,7 @@ from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster, cluster, host_copy_rate
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.workload.layout import Layout, as_columns
+from planner.workload.question import Question
 from tests.examples import ACCELERATOR, LLAMA, NODE, framework, job, model
 
 WIDE: dict[str, Any] = {**LLAMA, "num_layers": 8, "hidden_size": 4096, "num_heads": 32, "ffn_hidden_size": 12288}
@@ -24,12 +25,12 @@ def machine(count: int = 1, link: float = 25e9, sharing: int = 1) -> Cluster:
 
 def run(on: Cluster, layout: Layout, stack: Any = STACK, **changes: Any) -> Evaluation:
     columns = as_columns(layout, on.num_gpus)
-    return evaluate(model(WIDE), on, stack, job(**changes), columns)
+    return evaluate(Question(model(WIDE), on, stack, job(**changes)), columns)
 
 
 def kept_bytes(on: Cluster, **changes: Any) -> float:
     """Activations of one micro-batch without the head's, from memory that nothing is offloaded from."""
-    return float(run(on, Layout(offload_activations=True), **changes).memory.host[0])
+    return float(run(on, Layout(offload_activations=True), **changes).memory.host_bytes[0])
 
 
 def test_a_slow_host_link_carries_every_byte_both_ways() -> None:
@@ -38,11 +39,11 @@ def test_a_slow_host_link_carries_every_byte_both_ways() -> None:
     slow = machine(link=1e8)
     answer = run(slow, Layout(offload_activations=True), **changes)
     bytes_ = 4 * kept_bytes(slow, **changes)
-    hidden = float(answer.step.forward[0] + answer.step.backward[0])
+    hidden = float(answer.step.forward_s[0] + answer.step.backward_s[0])
     both_ways = 2 * bytes_ / 1e8
-    assert answer.step.offload[0] < both_ways
-    assert answer.step.offload[0] == pytest.approx(both_ways, abs=hidden)
-    assert answer.step.offload[0] + hidden >= both_ways * (1 - 1e-9)
+    assert answer.step.offload_s[0] < both_ways
+    assert answer.step.offload_s[0] == pytest.approx(both_ways, abs=hidden)
+    assert answer.step.offload_s[0] + hidden >= both_ways * (1 - 1e-9)
 
 
 def test_the_step_is_never_shorter_than_its_copies_in_either_direction() -> None:
@@ -51,43 +52,43 @@ def test_the_step_is_never_shorter_than_its_copies_in_either_direction() -> None
         on = machine(link=link)
         answer = run(on, Layout(offload_activations=True), **changes)
         one_way = 4 * kept_bytes(on, **changes) / link
-        assert answer.step.forward[0] + answer.step.backward[0] + answer.step.offload[0] >= 2 * one_way * (1 - 1e-9)
-    assert answer.step.offload[0] == 0  # the fastest link hides behind computation
+        assert answer.step.forward_s[0] + answer.step.backward_s[0] + answer.step.offload_s[0] >= 2 * one_way * (1 - 1e-9)
+    assert answer.step.offload_s[0] == 0  # the fastest link hides behind computation
 
 
 def test_the_backward_pass_does_not_hide_what_the_forward_pass_must_send() -> None:
     # a link whose one-way copy is longer than forward but shorter than backward: the excess over forward is exposed
     changes = {"global_batch_size": 4}
     free = run(machine(), Layout(), **changes)
-    link = 4 * kept_bytes(machine(), **changes) / float(0.5 * (free.step.forward[0] + free.step.backward[0]))
-    assert run(machine(link=link), Layout(offload_activations=True), **changes).step.offload[0] > 0
+    link = 4 * kept_bytes(machine(), **changes) / float(0.5 * (free.step.forward_s[0] + free.step.backward_s[0]))
+    assert run(machine(link=link), Layout(offload_activations=True), **changes).step.offload_s[0] > 0
 
 
 def test_gpus_that_share_a_host_link_copy_half_as_fast() -> None:
     changes = {"global_batch_size": 32}
     alone = run(machine(8, link=2e9), Layout(dp=8, offload_activations=True), **changes)
     shared = run(machine(8, link=4e9, sharing=2), Layout(dp=8, offload_activations=True), **changes)
-    assert shared.step.offload[0] == alone.step.offload[0] > 0
+    assert shared.step.offload_s[0] == alone.step.offload_s[0] > 0
     own = run(machine(1, link=4e9, sharing=2), Layout(offload_activations=True), **changes)  # no neighbour in use
-    assert own.step.offload[0] < shared.step.offload[0] * 8
+    assert own.step.offload_s[0] < shared.step.offload_s[0] * 8
 
 
 def test_sends_and_host_work_grow_with_the_chunks() -> None:
     stack = framework("megatron-2022")  # nothing of it overlaps
     sends = {
-        vpp: run(machine(4), Layout(pp=4, vpp=vpp), stack, global_batch_size=16, precision="fp16").step.pipeline[0]
+        vpp: run(machine(4), Layout(pp=4, vpp=vpp), stack, global_batch_size=16, precision="fp16").step.pipeline_s[0]
         for vpp in (1, 2)
     }
     assert sends[2] == pytest.approx(2 * sends[1])
     without = stack.replaced(host_s_per_chunk=0.0)
-    less = run(machine(4), Layout(pp=4, vpp=2), without, global_batch_size=16, precision="fp16").step.pipeline[0]
+    less = run(machine(4), Layout(pp=4, vpp=2), without, global_batch_size=16, precision="fp16").step.pipeline_s[0]
     assert sends[2] - less == pytest.approx(16 * 2 * 2 * stack.host_s_per_chunk)  # micro-batches, chunks, passes
 
 
 def test_zero_bubble_enters_each_chunk_once_more() -> None:
     stack = framework("megatron-zero-bubble")
     plain, filled = (
-        run(machine(4), Layout(pp=4, schedule=s), stack, global_batch_size=16).step.pipeline[0] for s in ("1f1b", "zero-bubble")
+        run(machine(4), Layout(pp=4, schedule=s), stack, global_batch_size=16).step.pipeline_s[0] for s in ("1f1b", "zero-bubble")
     )
     assert filled - plain == pytest.approx(16 * stack.host_s_per_chunk)
 
@@ -132,10 +133,10 @@ def test_parameters_on_the_host_come_in_for_each_gather() -> None:
     stack, changes = framework("deepspeed-zero"), {"global_batch_size": 8}
     on = machine(count=2, link=1e8)
     here, away = (run(on, Layout(zero=3, offload_parameters=flag), stack, **changes) for flag in (False, True))
-    shard = float(here.memory.parameters[0])
-    assert away.memory.parameters[0] == 0
-    assert away.memory.host[0] - here.memory.host[0] == pytest.approx(shard)
-    hidden = float(here.step.forward[0] + here.step.backward[0])
+    shard = float(here.memory.parameters_bytes[0])
+    assert away.memory.parameters_bytes[0] == 0
+    assert away.memory.host_bytes[0] - here.memory.host_bytes[0] == pytest.approx(shard)
+    hidden = float(here.step.forward_s[0] + here.step.backward_s[0])
     # in twice, and once back as gradients of as many bytes
     assert away.step_time_s[0] - here.step_time_s[0] == pytest.approx(4 * 3 * shard / 1e8, abs=hidden)
 
@@ -144,7 +145,7 @@ def test_fsdp_updates_on_the_host_what_lives_there() -> None:
     """CPUOffload moves parameters, gradients and optimizer states (torch.distributed.fsdp.CPUOffload)."""
     stack, on = framework("fsdp"), machine(count=2)
     answer = run(on, Layout(zero=3, offload_optimizer=True), stack)
-    assert answer.memory.parameters[0] == answer.memory.gradients[0] == answer.memory.optimizer[0] == 0
+    assert answer.memory.parameters_bytes[0] == answer.memory.gradients_bytes[0] == answer.memory.optimizer_bytes[0] == 0
     both = run(on, Layout(zero=3, offload_optimizer=True, offload_parameters=True), stack)
     assert both.step_time_s[0] == answer.step_time_s[0]
 
@@ -155,7 +156,7 @@ def test_fsdp_adds_the_gradients_of_later_micro_batches_on_the_core_of_its_proce
 
     def seconds(rate: float, batch: int) -> tuple[float, float]:
         answer = run(machine(count=2), layout, framework("fsdp", host_process_bytes_per_s=rate), global_batch_size=batch)
-        return float(answer.step_time_s[0]), float(answer.memory.host[0])
+        return float(answer.step_time_s[0]), float(answer.memory.host_bytes[0])
 
     slow, fast = (seconds(rate, 8)[0] - seconds(rate, 2)[0] for rate in (1e8, 1e12))
     shard = seconds(1e8, 2)[1] / 4.0  # fp32 weight, gradient and two moments

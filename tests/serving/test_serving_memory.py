@@ -109,8 +109,10 @@ def test_latent_cache_is_not_shared_by_tensor_parallel() -> None:
 def test_largest_batch_and_context_fill_memory_and_no_more() -> None:
     s = deployment(load_model("llama-2-7b"))
     b, c = largest_batch(s, 256.0, 320.0), largest_context(s, 4, 64.0)
-    assert float(memory(s, b, 256.0, 320.0).total) <= limit_bytes(s) < float(memory(s, b + 1, 256.0, 320.0).total)
-    assert float(memory(s, 4, c - 64.0, float(c)).total) <= limit_bytes(s) < float(memory(s, 4, c - 63.0, c + 1.0).total)
+    assert float(memory(s, b, 256.0, 320.0).total_bytes) <= limit_bytes(s) < float(memory(s, b + 1, 256.0, 320.0).total_bytes)
+    assert (
+        float(memory(s, 4, c - 64.0, float(c)).total_bytes) <= limit_bytes(s) < float(memory(s, 4, c - 63.0, c + 1.0).total_bytes)
+    )
 
 
 def test_offloaded_experts_leave_the_gpu_for_the_host() -> None:

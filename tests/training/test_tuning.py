@@ -25,6 +25,7 @@ from planner.training.trainable import frozen_parameters, stored_bytes, trainabl
 from planner.workload.framework import load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, Layouts, as_columns
+from planner.workload.question import Question
 from planner.workload.tuning import Adapter, Quantization
 
 SCENARIOS = ROOT / "scenarios"
@@ -55,9 +56,9 @@ def test_one_layout_equals_its_row_among_many_bit_for_bit(name: str, kind: str, 
     m, cluster, framework = model(NAMES[name]), gpus(8), load_framework(stack)
     work = distilled(m) if kind == "distil" else tuning(kind, adapter={"layers": [1, 3]})
     many = planner.candidates(model=m, cluster=cluster, framework=framework, job=work)
-    every = evaluate(m, cluster, framework, work, many)
+    every = evaluate(Question(m, cluster, framework, work), many)
     for i in np.flatnonzero(every.possible)[:: max(int(every.possible.sum()) // 12, 1)]:
-        alone = evaluate(m, cluster, framework, work, many.take(np.array([i])))
+        alone = evaluate(Question(m, cluster, framework, work), many.take(np.array([i])))
         assert alone.step_time_s[0] == every.step_time_s[i]
         for field in fields(alone.memory):
             assert getattr(alone.memory, field.name)[0] == getattr(every.memory, field.name)[i]
@@ -85,11 +86,11 @@ def _teacher_file(m: Model) -> Path:
 
 def test_frozen_linear_layers_have_no_weight_gradient_and_backward_costs_as_much_as_forward() -> None:
     m, work = model(LLAMA, tied_embeddings=False), tuning(adapter={"target_modules": ["q_proj"], "layers": [0]})
-    rows = operator_table(m, gpus(1), load_framework("peft"), work, layouts(micro_batch_size=2, dp=1)).rows()
+    rows = operator_table(Question(m, gpus(1), load_framework("peft"), work), layouts(micro_batch_size=2, dp=1)).rows()
     base = [r for r in rows if "adapter" not in r.name and "attention" not in r.name and r.phase in ("forward", "backward")]
     assert not [r.name for r in base if r.name.endswith("projection weight gradient") or r.name == "logits weight gradient"]
     passing = next(kind for kind in planner_kinds(m, work) if kind.role == 3)
-    here = operator_table(m, gpus(1), load_framework("peft"), work, layouts(micro_batch_size=2, dp=1)).layers[passing]
+    here = operator_table(Question(m, gpus(1), load_framework("peft"), work), layouts(micro_batch_size=2, dp=1)).layers[passing]
     flops = {
         phase: sum(float(np.sum(r.flops)) for r in here if r.phase == phase and r.name.split(" input")[0] in LINEAR)
         for phase in ("forward", "backward")
@@ -108,12 +109,12 @@ def planner_kinds(m: Model, work: Job) -> tuple[Any, ...]:
 
 def test_layers_below_the_lowest_adapter_keep_nothing_and_run_forward_only() -> None:
     m, work = model(LLAMA), tuning(adapter={"last_layers": 1})
-    table = operator_table(m, gpus(1), load_framework("peft"), work, layouts(micro_batch_size=2, dp=1))
+    table = operator_table(Question(m, gpus(1), load_framework("peft"), work), layouts(micro_batch_size=2, dp=1))
     still = next(rows for kind, rows in table.layers.items() if kind.role == 4)
     assert sum(float(np.sum(r.saved_bytes)) for r in still) == 0
     assert sum(float(np.sum(r.flops)) for r in still if r.phase == "backward") == 0
     # checkpoints hand the gradient through: transformers makes the embeddings' output require one
-    full = operator_table(m, gpus(1), load_framework("peft"), work, layouts(micro_batch_size=2, dp=1, recompute="full"))
+    full = operator_table(Question(m, gpus(1), load_framework("peft"), work), layouts(micro_batch_size=2, dp=1, recompute="full"))
     through = next(rows for kind, rows in full.layers.items() if kind.role == 4)
     assert sum(float(np.sum(r.flops)) for r in through if r.phase == "backward") > 0
 
@@ -130,10 +131,10 @@ def test_parameters_on_the_device_are_those_frozen_in_16_bit_and_those_trained_i
 def test_optimizer_states_belong_to_adapters_only(zero: int) -> None:
     """Adam on fp32 adapters: 8 bytes for each, divided by the ranks under ZeRO; none for the frozen weights."""
     found = [
-        evaluate(model(LLAMA), gpus(8), load_framework("peft"), tuning(adapter={"rank": r}), layouts(zero=zero, dp=8))
+        evaluate(Question(model(LLAMA), gpus(8), load_framework("peft"), tuning(adapter={"rank": r})), layouts(zero=zero, dp=8))
         for r in (4, 8)
     ]
-    small, large = (float(e.memory.optimizer[0]) for e in found)
+    small, large = (float(e.memory.optimizer_bytes[0]) for e in found)
     assert large in (0.0, 2.0 * small)
     trains = trainable_parameters(model(LLAMA), tuning())
     assert large in (0.0, 8.0 * trains / (8 if zero else 1))
@@ -168,7 +169,7 @@ def test_unpacking_costs_time_and_packing_saves_memory() -> None:
 def test_adapters_of_tensor_parallel_layers_divide_as_their_layers_do() -> None:
     """A and B of a layer cut along its outputs: A whole on each rank, B divided; along its inputs the other way round."""
     m, work = model(LLAMA), tuning(adapter={"target_modules": ["q_proj", "o_proj"]})
-    table = operator_table(m, gpus(2), load_framework("megatron-core"), work, layouts(tp=2, dp=1))
+    table = operator_table(Question(m, gpus(2), load_framework("megatron-core"), work), layouts(tp=2, dp=1))
     rows = [row for layer in table.layers.values() for row in layer if "adapter" in row.name and row.phase == "forward"]
     held = {row.name: float(np.sum(row.parameters)) for row in rows}
     h, rank = m.hidden_size, 8
@@ -182,12 +183,14 @@ def test_frozen_shards_are_gathered_as_they_are_stored() -> None:
     """FSDP-QLoRA moves 4-bit weights: its gathers take less time than LoRA's of the same model."""
     exposed = {
         kind: evaluate(
-            model(LLAMA, hidden_size=2048, ffn_hidden_size=8192),
-            gpus(8),
-            load_framework("peft").replaced(overlap_parameter_gather=0.0),
-            tuning(kind),
+            Question(
+                model(LLAMA, hidden_size=2048, ffn_hidden_size=8192),
+                gpus(8),
+                load_framework("peft").replaced(overlap_parameter_gather=0.0),
+                tuning(kind),
+            ),
             layouts(zero=3, dp=8),
-        ).step.data_parallel[0]
+        ).step.data_parallel_s[0]
         for kind in ("lora", "qlora")
     }
     assert 0 < exposed["qlora"] < exposed["lora"]
@@ -238,7 +241,7 @@ def test_a_teacher_adds_its_forward_pass_and_its_weights() -> None:
     m = model(LLAMA)
     alone, taught, cached = (answer(LLAMA, w, "fsdp", zero=2) for w in (job(), distilled(m), distilled(m, cached_top_k=32)))
     teacher = model(LLAMA, num_layers=8)
-    rows = operator_table(m, gpus(1), load_framework("fsdp"), distilled(m), layouts(zero=2, dp=1)).rows()
+    rows = operator_table(Question(m, gpus(1), load_framework("fsdp"), distilled(m)), layouts(zero=2, dp=1)).rows()
     forward = sum(float(np.sum(r.flops)) * r.repeats for r in rows if r.name.startswith("teacher's") and r.phase == "forward")
     assert not [r for r in rows if r.name.startswith("teacher's") and r.phase != "forward"]
     tokens = 1024.0

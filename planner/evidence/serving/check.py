@@ -102,9 +102,9 @@ def _bytes(run: ServingRun, times: Times) -> float:
     used = memory(setting, float(run.batch), max(run.prompt, 1.0), context)
     stages = range(len(setting.stages))
     cache = setting.serving.tp * run.batch * sum(float(sequence_bytes(setting, context, i)) for i in stages)
-    workspace = float(used.workspace) * setting.serving.gpus_per_replica
+    workspace = float(used.workspace_bytes) * setting.serving.gpus_per_replica
     found = weights + cache + workspace
-    return found if run.unit == "bytes of tensors" else found + float(used.overhead) * setting.serving.gpus_per_replica
+    return found if run.unit == "bytes of tensors" else found + float(used.overhead_bytes) * setting.serving.gpus_per_replica
 
 
 def check(run: ServingRun) -> None:
