@@ -203,7 +203,7 @@ class ClaimFile(Spec):
         seen: set[str] = set()
         for claim in self.claims:
             if claim.id in seen:
-                raise ValueError(Message("claim {0} is there twice", claim.id))
+                raise ValueError(Message("claim {0} occurs twice", claim.id))
             seen.add(claim.id)
             if self.article is None and not claim.source:
                 raise ValueError(Message("claim {0}: source is missing, and there is no [article]", claim.id))

@@ -37,6 +37,8 @@ STEP_CONSTANTS = {
     "cuda": ("sustained_fraction", "memory_fraction", "host_s_per_kernel"),
     "cpu": ("sustained_fraction", "memory_fraction", "memory_latency_s", "attention_backward_fraction"),
 }
+BALANCED = ("balanced", "weight_gradient")
+"""Grouped products whose groups are alike."""
 STEP_SPREAD, PRIOR_SPREAD = 0.05, 0.5
 """Relative spread of a measured step, and of a constant between its kernel benchmark and training: the step fit's weights."""
 
@@ -90,6 +92,11 @@ def calibrate(record: Record, name: str, base: str | None = None) -> Calibration
     if host is not None:
         framework = framework.replaced(host_s_per_kernel=host)
         done.add("host_s_per_kernel")
+    of_group, by_group = _host_s_of_group(record, _with_curves(start, curves))
+    if by_group is not None:
+        framework = framework.replaced(host_s_per_group=of_group)
+        fits.append(by_group)
+        done.add("host_s_per_group")
     if not any(s.shape.get("role") == "fit" for s in record.measured("training")):  # no step shows the clocks of training
         curves = curves.model_copy(update={"sustained_fraction": curves_of(start).sustained_fraction})
     accelerator = _with_curves(start, curves).model_copy(update={"measured_kernels": kept_kernels(record, start)})
@@ -313,14 +320,21 @@ def _attention_row(sample: Sample) -> Row:
 
 
 def _grouped(record: Record, accelerator: Accelerator, start: Curves) -> tuple[Curves, Fit | None, Sequence[str]]:
-    balanced = ("balanced", "weight_gradient")
-    samples = [s for s in record.measured("grouped_gemm") if s.shape["spread"] in balanced and s.dtype in DTYPE_BYTES]
+    samples = [s for s in record.measured("grouped_gemm") if s.shape["spread"] in BALANCED and s.dtype in DTYPE_BYTES]
     samples = [s for s in samples if s.dtype in accelerator.peak_flops_per_s]
     on_gpu = record.device.kind == "cuda"  # where torch multiplies group after group, this measures the host: no curve
     samples = [s for s in samples if not (on_gpu and s.extra.get("kernel") == "loop")]
     if not samples:
         return start, None, ()
     dtype = _main_dtype(samples)
+    row = _grouped_row(samples)
+    constants = ("grouped_tokens", "grouped_fraction")
+    label = f"grouped matrix multiply, {dtype}"
+    return _fit(label, samples, start, constants, lambda c: device_s(row, _device(accelerator, c, dtype)))
+
+
+def _grouped_row(samples: Sequence[Sample]) -> Row:
+    """Grouped products as one row of many columns."""
     work = Matmul(
         m=_column(samples, "tokens_per_expert"),
         n=_column(samples, "n"),
@@ -328,12 +342,8 @@ def _grouped(record: Record, accelerator: Accelerator, start: Curves) -> tuple[C
         batch=_column(samples, "experts"),
         grouped=True,
     )
-    row = Row(
-        name="grouped", block="", phase="forward", flops=work.flops, bytes_moved=np.array([s.bytes for s in samples]), work=work
-    )
-    constants = ("grouped_tokens", "grouped_fraction")
-    label = f"grouped matrix multiply, {dtype}"
-    return _fit(label, samples, start, constants, lambda c: device_s(row, _device(accelerator, c, dtype)))
+    moved = np.array([s.bytes for s in samples])
+    return Row(name="grouped", block="", phase="forward", flops=work.flops, bytes_moved=moved, work=work)
 
 
 def _host_s(record: Record) -> float | None:
@@ -342,6 +352,31 @@ def _host_s(record: Record) -> float | None:
         return 1e-9
     found = [s for s in record.measured("dispatch") if s.name == "autograd linear"]
     return float(found[0].extra["host_s_per_kernel"]) if found else None
+
+
+def _host_s_of_group(record: Record, card: Accelerator) -> tuple[float, Fit | None]:
+    """Host seconds of one group where torch multiplies group after group: t = max(start + groups x host, the device's own).
+
+    Outside bf16 on compute capability 9.0 and 10.0 (``kernels.probes``), a GPU's grouped product copies the sizes to the host
+    and launches one product per group. The device's part is the law's of a grouped product; ``start`` stays with the sample.
+    """
+    found = [s for s in record.measured("grouped_gemm") if s.extra.get("kernel") == "loop" and s.dtype in card.peak_flops_per_s]
+    found = [s for s in found if s.shape["spread"] in BALANCED]
+    if record.device.kind != "cuda" or len(found) < 3 or len({s.shape["experts"] for s in found}) < 2:
+        return 0.0, None
+    dtype = _main_dtype(found)
+    found = [s for s in found if s.dtype == dtype]
+    groups, measured = _column(found, "experts"), np.array([s.time.median_s for s in found if s.time is not None])
+    device = device_s(_grouped_row(found), _device(card, curves_of(card), dtype))
+
+    def seconds(x: Array) -> Array:
+        return np.asarray(np.maximum(np.exp(x[0]) + groups * np.exp(x[1]), device))
+
+    first = np.log([measured.min() / 2.0, (measured / groups).min()])
+    fit = least_squares(lambda x: np.log(seconds(x) / measured), first, bounds=(-18.0, 0.0), loss="soft_l1", f_scale=0.1)
+    errors = np.abs(seconds(fit.x) / measured - 1.0)
+    label, median, worst = f"host time of a group, {dtype}", float(np.median(errors)), float(errors.max())
+    return math.exp(fit.x[1]), Fit(name=label, samples=len(found), median=median, worst=worst)
 
 
 def step_seconds(run: Run) -> float:

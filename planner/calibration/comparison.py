@@ -12,7 +12,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from planner.calibration.calibrate import Calibration, calibrate, step_seconds
-from planner.calibration.records import Record, Sample, read_records, record_runs, sample_name
+from planner.calibration.records import Record, Sample, read_records, record_runs, sample_name, single_node
+from planner.calibration.served_layers import layer_interval, layer_name, measured_layers
 from planner.common.errors import PlannerError
 from planner.evidence.measured_runs import Refusal, Run
 from planner.evidence.predictions import Prediction, Verdict, predict
@@ -106,6 +107,7 @@ def compared(
     noise = {sample_name(s, i): _noise(s) for i, s in enumerate(record.samples)}
     rows = [_row(p, spread, noise.get(p.id, 0.0)) for p in predictions]
     rows += _saved(record, runs)
+    rows += _served(record, card, place or single_node(card))
     return Comparison(
         rows=tuple(rows),
         predictions=tuple(predictions),
@@ -172,6 +174,17 @@ def _saved(record: Record, runs: Sequence[Run]) -> list[Row]:
             rows = operator_table(run.question, columns).rows()
             ours = float(sum(float(np.ravel(r.saved_bytes)[0]) * r.repeats for r in rows))
             found.append(Row(id=run.id, metric="saved_bytes", measured=float(real), predicted=ours, lower=ours, upper=ours))
+    return found
+
+
+def _served(record: Record, card: Accelerator, node: Node) -> list[Row]:
+    """Layers that serve: no constant is fitted to them."""
+    found = []
+    for sample in measured_layers(record):
+        assert sample.time is not None
+        sure = layer_interval(sample, card, node)
+        bounds = {"predicted": sure.expected, "lower": sure.lower, "upper": sure.upper}
+        found.append(Row(id=layer_name(sample), metric="served_layer_s", measured=sample.time.median_s, **bounds))
     return found
 
 

@@ -113,7 +113,7 @@ def _measure(out: Path, options: Options, run: Run, ranks: int) -> None:
     code = run(command, {**os.environ, "PYTHONPATH": paths})
     if code not in (0, LOST) or not out.is_file():
         raise PlannerError(
-            "the harness ended with code {0}, and said above why; {1} starts it alone, and --python names the "
+            "the harness ended with code {0}, and its output above says why; {1} starts it alone, and --python names the "
             "python that has torch.",
             code,
             " ".join(command),

@@ -108,7 +108,9 @@ def _framework(calibration: Calibration, framework: Any) -> str:
     catalog = load_framework("kernels")
     fields: dict[str, Any] = {}
     for name, value in framework.model_dump(exclude={"provenance"}).items():
-        changed = name in ("host_s_per_kernel", "fragmentation", "context_bytes") and value != getattr(catalog, name)
+        changed = name in ("host_s_per_kernel", "host_s_per_group", "fragmentation", "context_bytes") and value != getattr(
+            catalog, name
+        )
         if changed:
             fields[name] = {"value": value, "kind": "measured", "source": calibration.source}
         elif name in catalog.provenance:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import re
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -32,6 +34,10 @@ DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 """Categories of events on the device in a Kineto trace; a trace of a CPU has operators (``cpu_op``) instead."""
 EXPOSED = ("tensor_parallel", "expert_parallel", "context_parallel", "pipeline", "data_parallel")
 MICRO = 1e-6
+GZIP = b"\x1f\x8b"
+"""How every gzip file begins (RFC 1952, section 2.3.1)."""
+OVERLAPS = {"tp": "overlap_tensor_parallel", "cp": "overlap_context", "ep": "overlap_expert", "dp": "overlap_gradient_reduction"}
+"""The framework's constant for the communication of each way to cut a model."""
 
 
 class Event(NamedTuple):
@@ -59,7 +65,7 @@ def read_trace(path: Path, steps: int | None = None) -> Trace:
     ``steps``: how many steps the trace holds; unasked, its ProfilerStep marks are counted, or there is one. PlannerError
     says what is wrong with the file.
     """
-    found = [e for e in _events(path) if e.get("ph") == "X" and "dur" in e]
+    found = [_checked(path, i, e) for i, e in enumerate(_events(path)) if e.get("ph") == "X" and "dur" in e]
     marks = [e for e in found if str(e.get("name", "")).startswith("ProfilerStep") and "gpu" not in str(e.get("cat"))]
     device = _busiest([e for e in found if str(e.get("cat", "")).lower() in DEVICE])
     operators = [] if device else [e for e in found if e.get("cat") == "cpu_op"]
@@ -68,6 +74,8 @@ def read_trace(path: Path, steps: int | None = None) -> Trace:
         raise PlannerError("{0}: holds no kernel and no operator; export it with torch.profiler's export_chrome_trace.", path)
     whole = events if device or not marks else [Event("", e["ts"] * MICRO, (e["ts"] + e["dur"]) * MICRO, 0.0) for e in marks]
     span = max(e.end for e in whole) - min(e.begin for e in whole)
+    if span <= 0:
+        raise PlannerError("{0}: all its kernels take no time; export it with torch.profiler's export_chrome_trace.", path)
     names = {str(e["name"]) for e in marks}
     if steps is not None and steps < 1:
         raise PlannerError("--steps {0}: must be at least 1, the training steps that the trace holds.", steps)
@@ -75,29 +83,57 @@ def read_trace(path: Path, steps: int | None = None) -> Trace:
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
+    """What the file lists, packed or not, whatever its name ends in."""
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        data = json.loads(raw)
-    except (OSError, EOFError, ValueError) as error:
+        raw = path.read_bytes()
+        data = json.loads(gzip.decompress(raw) if raw[:2] == GZIP else raw)
+    except json.JSONDecodeError as error:
+        text = error.doc.strip()
+        cut = not error.doc[error.pos :].strip() or (text[0] in "[{" and text[-1] not in "]}")
+        if not cut:
+            raise PlannerError("{0}: line {1}: is not JSON; give a .json or .json.gz.", path, error.lineno) from None
+        raise PlannerError("{0}: ends in the middle of its JSON: it was cut off; export it again.", path) from None
+    except EOFError:
+        raise PlannerError("{0}: ends in the middle of its archive: it was cut off; export it again.", path) from None
+    except (OSError, ValueError, RecursionError, zlib.error) as error:
         raise PlannerError(
             "{0}: cannot be read as a trace ({1}); give a .json or .json.gz.", path, type(error).__name__
         ) from None
     events = data.get("traceEvents") if isinstance(data, dict) else data
     if not isinstance(events, list):
         raise PlannerError("{0}: holds no traceEvents; export it with torch.profiler's export_chrome_trace.", path)
-    return [e for e in events if isinstance(e, dict)]
+    return [e if isinstance(e, dict) else {} for e in events]
+
+
+def _checked(path: Path, index: int, event: dict[str, Any]) -> dict[str, Any]:
+    """The event, its begin and length as numbers: an event left out would be missing from every sum."""
+    times = {}
+    for field in ("ts", "dur"):
+        value = event.get(field)
+        try:
+            times[field] = math.nan if value is None or isinstance(value, bool) else float(value)
+        except (TypeError, ValueError):
+            times[field] = math.nan
+        if not math.isfinite(times[field]) or (field == "dur" and times[field] < 0):
+            raise PlannerError("{0}: traceEvents.{1}.{2} = {3!r}: must be microseconds.", path, index, field, value)
+    args = event.get("args")
+    return {**event, **times, "args": args if isinstance(args, dict) else {}}
 
 
 def _busiest(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A trace may hold several devices: those of the one that worked longest."""
     total: dict[Any, float] = {}
     for e in events:
-        place = e.get("args", {}).get("device", e.get("pid"))
-        total[place] = total.get(place, 0.0) + float(e["dur"])
+        total[_place(e)] = total.get(_place(e), 0.0) + e["dur"]
     if not total:
         return []
     first = max(total, key=lambda place: total[place])
-    return [e for e in events if e.get("args", {}).get("device", e.get("pid")) == first]
+    return [e for e in events if _place(e) == first]
+
+
+def _place(event: dict[str, Any]) -> tuple[str, str]:
+    """The process and the device: a file into which ranks were merged holds a device 0 of each."""
+    return str(event.get("pid")), str(event["args"].get("device"))
 
 
 def _own(events: list[dict[str, Any]], *, nested: bool) -> list[Event]:
@@ -179,6 +215,7 @@ class TraceComparison:
     predicted_exposed_s: float
     unknown: tuple[tuple[str, float], ...]
     steps: int
+    overlap: str | None = OVERLAPS["dp"]  # the constant that the overlap belongs to; None where several ways communicate
 
     def overrides(self, elementwise_rate: float) -> dict[str, float]:
         """Constants of the framework that would bring memory-bound work and overlap to what was measured."""
@@ -186,8 +223,8 @@ class TraceComparison:
         bound = next((r for r in self.rows if r.kind == "memory-bound"), None)
         if bound is not None and bound.measured_s > 0 and bound.predicted_s > 0:
             found["elementwise_rate"] = min(max(elementwise_rate * bound.predicted_s / bound.measured_s, 0.01), 1.0)
-        if self.communication_s > 0:
-            found["overlap_gradient_reduction"] = 1.0 - self.exposed_s / self.communication_s
+        if self.communication_s > 0 and self.overlap is not None:
+            found[self.overlap] = min(max(1.0 - self.exposed_s / self.communication_s, 0.0), 1.0)
         return found
 
 
@@ -219,7 +256,16 @@ def compare_trace(trace: Trace, answer: Plan) -> TraceComparison:
         predicted_exposed_s=float(sum(answer.step_parts_s.get(part, 0.0) for part in EXPOSED)),
         unknown=unknown,
         steps=trace.steps,
+        overlap=_overlap(answer),
     )
+
+
+def _overlap(answer: Plan) -> str | None:
+    """Kernels do not say whose exchange they are: with tensor and data parallelism together, neither's overlap is known."""
+    layout = answer.layout
+    dp = answer.cluster.num_gpus // (layout.tp * layout.cp * layout.pp)
+    ways = [name for name, ranks in (("tp", layout.tp), ("cp", layout.cp), ("ep", layout.ep), ("dp", dp)) if ranks > 1]
+    return OVERLAPS[ways[0] if ways else "dp"] if len(ways) <= 1 else None
 
 
 def _summed(trace: Trace) -> tuple[dict[str, float], dict[str, float], tuple[tuple[str, float], ...]]:

@@ -74,7 +74,7 @@ class Given:
     def scenario(self, usually: str = "pretrain") -> tuple[Scenario, tuple[str, ...]]:
         """(the question, what was taken as usual in it); ``usually``: what a model is asked for where no option says it."""
         from planner.hardware.asked import cluster_table
-        from planner.model.catalog import model_names
+        from planner.model.names import is_model
         from planner.scenarios.quick import changed_scenario, parse_changes, quick_scenario, usual_notes
         from planner.scenarios.scenario import read_scenario
 
@@ -82,12 +82,12 @@ class Given:
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if len(named) > 1:
             raise PlannerError("{0} and {1} exclude each other; give one.", named[0], named[1], code="usage", field=named[0])
-        is_model = self.target.lower() in model_names() or self.target.endswith(".json")
-        if self.on is not None and (is_model or not self.is_scenario()):
+        named_model = is_model(self.target)
+        if self.on is not None and (named_model or not is_scenario(self.target)):
             method: Any = named[0].lstrip("-") if named else usually
             found = quick_scenario(self.target, self.on, method, self.job(), self.others())
             return changed_scenario(found, changes), usual_notes(found, self.job() | _names_of_job(changes))
-        if is_model and not self.is_scenario():
+        if named_model and not is_scenario(self.target):
             raise no_gpus(self.target)
         scenario = read_scenario(self.target)
         if named:
@@ -102,12 +102,6 @@ class Given:
             scenario = Scenario(title=scenario.title, cases=tuple(cases))
         return changed_scenario(scenario, own | changes), ()
 
-    def is_scenario(self) -> bool:
-        """Whether the target is a scenario: a file, or a shipped name."""
-        from planner.scenarios.shipped import scenario_names
-
-        return self.target in scenario_names() or self.target.endswith(".toml") or Path(self.target).is_file()
-
     def others(self) -> dict[str, dict[str, Any]]:
         """The tables beside the job that options give: framework and price."""
         found: dict[str, dict[str, Any]] = {}
@@ -119,6 +113,13 @@ class Given:
             except ValueError:
                 found["price"] = {"term": self.price}
         return found
+
+
+def is_scenario(target: str) -> bool:
+    """Whether a text names a scenario: a file, or a shipped name."""
+    from planner.scenarios.shipped import scenario_names
+
+    return target in scenario_names() or target.endswith(".toml") or Path(target).is_file()
 
 
 def scenario_with(name: str | Path, change: list[str] | None) -> Scenario:

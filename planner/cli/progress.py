@@ -16,6 +16,8 @@ Case = TypeVar("Case")
 Answer = TypeVar("Answer")
 EVERY_S = 2.0
 """Between two JSON lines; work that takes less says nothing."""
+DRAWN_S = 0.1
+"""Between two drawings of the bar."""
 
 
 @contextmanager
@@ -32,9 +34,19 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator[Progress]:
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    # drawn here, not by a thread: a search forks processes, which is safe without threads only
+    console, shown = Console(stderr=True), sys.stderr.isatty()
+    with Bar(*columns, console=console, transient=True, disable=not shown, auto_refresh=False) as bar:
         task = bar.add_task(spoken_label(what), total=None)
-        yield lambda done, size: bar.update(task, completed=done, total=size)
+        drawn = 0.0
+
+        def tell(done: int, size: int) -> None:
+            nonlocal drawn
+            now = time.monotonic()
+            bar.update(task, completed=done, total=size, refresh=shown and now - drawn >= DRAWN_S)
+            drawn = now if now - drawn >= DRAWN_S else drawn
+
+        yield tell
 
 
 def answers_to(cases: Sequence[Case], answer: Callable[[Case], Answer], *, quiet: bool) -> list[Answer]:

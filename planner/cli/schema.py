@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.asked import Given, grouped
+from planner.cli.asked import Given, grouped, is_scenario
 from planner.cli.output import print_json, tell, width
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message
@@ -70,7 +70,7 @@ def init_command(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE.toml", help="Where to write it.")] = Path(
         "scenario.toml"
     ),
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a scenario with a comment on every field, to be edited.
 
@@ -82,7 +82,7 @@ def init_command(
 
     if output.exists() and not force:
         raise PlannerError(
-            "-o {0}: is there already; give another name, or --force.", output, code="output", field="-o", value=str(output)
+            "-o {0}: exists already; give another name, or --force.", output, code="output", field="-o", value=str(output)
         )
     write_text(output, commented_toml(_complete(given).scenario()[0]))
     tell(Message("wrote {0}; planner plan {0} answers it", output), error=True)
@@ -90,7 +90,7 @@ def init_command(
 
 def _complete(given: Begun) -> Begun:
     """With a model and GPUs; asked for at a terminal. PlannerError where nobody can be asked."""
-    if given.target is not None and (given.on is not None or given.is_scenario()):
+    if given.target is not None and (given.on is not None or is_scenario(given.target)):
         return given
     if not sys.stdin.isatty():
         missing = "a model and --on GPUs" if given.target is None else "--on GPUs"

@@ -26,7 +26,7 @@ STOPPED = 130
 ScenarioPath = Annotated[str, typer.Argument(metavar="SCENARIO", help="A scenario: a file or a shipped name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the rows: .parquet, .csv or .json.")]
-Engine = Annotated[str, typer.Option("--engine", help="local (this process) or ray.")]
+Engine = Annotated[str, typer.Option("--engine", help="local (the cores of this machine) or ray.")]
 Address = Annotated[str | None, typer.Option("--address", help="Of a running Ray cluster; auto finds one.")]
 
 
@@ -182,7 +182,7 @@ def limit_command(
     step: Annotated[int | None, typer.Option("--step", help="Between layers or tokens tried.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The largest value of a field that fits: on the scenario's layout, or on any where it gives none."""
+    """Find the largest value of a field that fits in memory: on the scenario's layout, or on any layout where it gives none."""
     from planner.scenarios.tables import placed
     from planner.studies.limit import largest
 
@@ -212,7 +212,7 @@ def export_command(
     stack: Annotated[str, typer.Option("--to", help=TO)],
     change: Set = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Write the files there instead of printing.")
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Write the files to this folder instead of printing them.")
     ] = None,
     rows: Annotated[Path | None, typer.Option("--rows", metavar="FILE", help="Rows that search --out wrote.")] = None,
     rank: Annotated[int, typer.Option("--rank", help="Which row of --rows to export.")] = 1,

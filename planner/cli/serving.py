@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Set, grouped, no_gpus, nothing_asked
+from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, tell, width
 from planner.cli.progress import answers_to, progress_bar
@@ -91,17 +91,17 @@ class Served:
                 value=self.more[0],
             )
         from planner.hardware.asked import cluster_table
-        from planner.model.catalog import model_names
+        from planner.model.names import is_model
         from planner.scenarios.quick import changed_tables, parse_changes
         from planner.scenarios.quick_serving import quick_serving
         from planner.scenarios.serving import ServingCase, ServingScenario, read_serving_scenario
 
         own = {f"serving.{name}": value for name, value in self.serving().items()}
         changes = own | parse_changes(self.change)
-        is_model = self.target.lower() in model_names() or self.target.endswith(".json")
-        if is_model and self.on is None:
+        named_model = is_model(self.target) or (self.on is not None and not is_scenario(self.target))
+        if named_model and self.on is None:
             raise no_gpus(self.target)
-        if is_model and self.on is not None:
+        if named_model and self.on is not None:
             found, notes = quick_serving(self.target, self.on, self.serving())
         else:
             found, notes = read_serving_scenario(self.target), ()
@@ -213,13 +213,13 @@ def size_command(
         str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual when left out.")
     ] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters of lora and qlora; 16 when left out.")] = None,
-    headroom: Annotated[float, typer.Option("--headroom", help="Part of a card to leave free besides.")] = 0.0,
+    headroom: Annotated[float, typer.Option("--headroom", help="Share of a card's memory to keep free in addition.")] = 0.0,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
     accelerator: Annotated[
         str | None, typer.Option("--on", "--accelerator", metavar="GPUS", help="Only these types: rtx-3090,l40s.")
     ] = None,
-    gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly so many GPUs: what fits on yours.")] = None,
+    gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly this many GPUs: what fits on yours.")] = None,
 ) -> None:
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
     from typing import cast

@@ -28,3 +28,15 @@ def at_index(values: NDArray[Any], index: tuple[Positions, ...]) -> NDArray[Any]
         return np.full(index[-1].shape, values.flat[0], dtype=values.dtype)
     last = index[len(index) - values.ndim :]
     return np.asarray(values[tuple(at if size > 1 else 0 for at, size in zip(last, values.shape, strict=True))])
+
+
+def distinct_values(values: NDArray[Any]) -> NDArray[Any]:
+    """The values that occur in a column, each once, in order: ``np.unique`` of numbers, without loading masked arrays.
+
+    >>> distinct_values(np.array([3, 1, 3])).tolist()
+    [1, 3]
+    """
+    ordered = np.sort(values, axis=None)
+    first = np.ones(ordered.shape, dtype=bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]

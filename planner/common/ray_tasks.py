@@ -35,7 +35,7 @@ def _reach(address: str | None) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10.0).close()
     except (OSError, OverflowError) as error:
-        raise PlannerError("address = {0!r}: no Ray cluster answers there ({1}).", address, error) from None
+        raise PlannerError("address = {0!r}: no Ray cluster answers at this address ({1}).", address, error) from None
 
 
 def connected(address: str | None) -> Any:
@@ -48,5 +48,5 @@ def connected(address: str | None) -> Any:
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise PlannerError("address = {0!r}: no Ray cluster answers there ({1}).", address, error) from None
+            raise PlannerError("address = {0!r}: no Ray cluster answers at this address ({1}).", address, error) from None
     return ray

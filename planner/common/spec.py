@@ -15,9 +15,11 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema
 
+from planner.common.data import CATALOG, PROFILES
 from planner.common.errors import PlannerError, brief, explain
 from planner.common.files import read_text
 from planner.common.message import of_python, shown_value
+from planner.common.parsed import keep, kept
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed", "given", "published"]
 
@@ -234,12 +236,18 @@ def read_table(path: Path, example: str = "") -> dict[str, Any]:
     text = read_text(path, "the path of a .toml or .json file", MOST_TEXT_BYTES)
     if not text.strip():
         raise PlannerError("{0}: the file is empty{1}{2}.", path, "; " * bool(example), example, code="file")
+    shipped = path.suffix != ".json" and (path.is_relative_to(CATALOG) or path.is_relative_to(PROFILES))
+    found = kept(text) if shipped else None
+    if found is not None:
+        return found
     require_sane(text, str(path))
     try:
-        data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
         raise PlannerError("{0}: not valid {1}: {2}.", path, kind, of_python(error), code="file") from None
-    if not isinstance(data, dict):
-        raise PlannerError("{0}: holds a {1}; a table (object) of fields is needed.", path, type(data).__name__, code="file")
-    return data
+    if not isinstance(found, dict):
+        raise PlannerError("{0}: holds a {1}; a table (object) of fields is needed.", path, type(found).__name__, code="file")
+    if shipped:
+        keep(text, found)
+    return found

@@ -79,6 +79,8 @@ VALUES: dict[str, str] = {
     "adamw": "adam fused_adam fusedadam adamw_torch adamw_torch_fused adamw_fused",
     "adamw-8bit": "adam8bit adamw8bit adam_8bit adamw_bnb_8bit",
     "paged-adamw": "paged_adamw_32bit",
+    "galore-adamw": "galore galore_adamw",
+    "galore-adamw-8bit": "galore_adamw_8bit galore_adamw8bit",
     "full": "true yes on all block",
     "none": "false no off",
     "selective": "partial",

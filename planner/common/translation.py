@@ -6,12 +6,12 @@ That file holds English and Chinese side by side, a table for each module; no se
 from __future__ import annotations
 
 import re
-import tomllib
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
 from planner.common.message import Message, cleaned
+from planner.common.parsed import parsed_toml
 
 FILE = Path(__file__).with_name("messages.zh.toml")
 WORDS = ("words", "kind", "part", "answer", "label", "help")
@@ -27,7 +27,7 @@ MARKS = {": ": "：", "; ": "；", ". ": "。", ", ": "，"}
 @cache
 def tables() -> dict[str, dict[str, str]]:
     """Module -> template -> Chinese; beside them what Python says, and single words."""
-    found: dict[str, dict[str, str]] = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    found: dict[str, dict[str, str]] = parsed_toml(FILE.read_text(encoding="utf-8"))
     return found
 
 

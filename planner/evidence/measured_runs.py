@@ -105,7 +105,7 @@ def runs_of(lines: Iterable[str], path: str) -> tuple[list[Run], list[Refusal]]:
         raise PlannerError("{0}: holds no rows; give a CSV with a header and one measured run a line.", path)
     twice = [name for name in header if header.count(name) > 1]
     if twice:
-        raise PlannerError("{0}: column {1} is there twice; keep one.", path, twice[0])
+        raise PlannerError("{0}: column {1} occurs twice; keep one.", path, twice[0])
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         hint = " The cells are not separated by commas." if len(header) == 1 else ""
@@ -119,7 +119,7 @@ def runs_of(lines: Iterable[str], path: str) -> tuple[list[Run], list[Refusal]]:
             if None in row:
                 raise PlannerError("line {0} has more cells than the header: a text with a comma needs quotes", number)
             if name in seen:
-                raise PlannerError("id = {0!r} is there twice; the first row counts", name)
+                raise PlannerError("id = {0!r} occurs twice; the first row counts", name)
             seen.add(name)
             runs.append(read_run(name, {k: (v or "").strip() for k, v in row.items() if k is not None}))
         except PlannerError as error:

@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.common.arrays import Array
 from planner.common.errors import PlannerError
-from planner.common.units import TERA
+from planner.common.units import GIB, TERA
 from planner.evidence.causes import group_of
 from planner.evidence.columns import in_own_words
 from planner.evidence.fit import Values
@@ -103,6 +103,7 @@ def predict(
         try:
             check_peak(run)
             answer = answers.get(run.key) or answers.setdefault(run.key, _answer(run))
+            check_states(run, answer)
         except PlannerError as error:
             refused.append(Refusal(id=run.id, reason=in_own_words(run, str(error))))
         else:
@@ -191,6 +192,27 @@ def _answer(run: Run) -> Answer:
     room = answer.headroom_bytes
     share = float(room[heavy - 1] / (room[heavy - 1] - room[heavy]))
     return Answer(evaluation=answer, light=heavy - 1, heavy=heavy, share=share)
+
+
+LEAST_OF_STATES = 0.9
+"""A measured peak may be so much of the counted model states: tables mix up GB and GiB, which differ by 0.93."""
+
+
+def check_states(run: Run, answer: Answer) -> None:
+    """PlannerError where less memory was measured than parameters, gradients and optimizer states take: not as stated.
+
+    They are counted and all there when the optimizer steps; what a paged optimizer may move to the host is not among them.
+    """
+    memory = answer.evaluation.memory
+    states = answer.value(answer.evaluation.states_bytes - memory.pageable_bytes)
+    for value in run.memory_bytes.values():
+        if value < LEAST_OF_STATES * states:
+            raise PlannerError(
+                "a peak of {0:.1f} GiB is less than the parameters, gradients and optimizer states, {1:.1f} GiB on each GPU; "
+                "check precision, optimizer and number of GPUs",
+                value / GIB,
+                states / GIB,
+            )
 
 
 def check_peak(run: Run) -> None:

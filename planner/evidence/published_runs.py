@@ -153,8 +153,9 @@ def model_run(run: PublishedRun) -> Modelled:
     """GPU-hours of a run's stages, with failures, checkpoints and restarts where its hours hold them.
 
     Where settings are not published: the geometric mean over those tried, and the spread of a uniform choice between
-    them beside the step time's own; where the layout is not, the spread of a choice among the fastest quarter of those
-    that fit. Raises PlannerError when none of them fits.
+    them beside the step time's own. Where the layout is not, a choice among the fastest quarter of those that fit: none is
+    faster than the fastest, which is what is modelled, so it widens the upper side alone, by the root of the mean square
+    above the fastest. Raises PlannerError when none of them fits.
     """
     tried: list[tuple[float, Interval, float]] = []
     refused = ""
@@ -167,8 +168,10 @@ def model_run(run: PublishedRun) -> Modelled:
         raise PlannerError("{0}: nothing tried can run it; {1}", run.name, refused)
     logs = [math.log(hours) for hours, _, _ in tried]
     _, step, slower = tried[len(tried) // 2]
-    between = Z_90 * math.hypot(max(logs) - min(logs), slower) / math.sqrt(12.0)
-    low, high = (math.hypot(math.log(bound / step.expected), between) for bound in (step.lower, step.upper))
+    between = Z_90 * (max(logs) - min(logs)) / math.sqrt(12.0)
+    above = math.hypot(between, Z_90 * slower / math.sqrt(3.0))
+    low = math.hypot(math.log(step.lower / step.expected), between)
+    high = math.hypot(math.log(step.upper / step.expected), above)
     return Modelled(hours=math.exp(sum(logs) / len(logs)), log_lower=-low, log_upper=high)
 
 

@@ -13,7 +13,7 @@ from planner.evidence.columns import in_own_words
 from planner.evidence.fit import Constant, Fit, ParallelPredict, Predict, Vector, fit, folds, leave_out, thinned
 from planner.evidence.held_out import rows_of
 from planner.evidence.measured_runs import Refusal, Run
-from planner.evidence.predictions import settled, settled_answer, step_times, subject_of
+from planner.evidence.predictions import check_states, settled, settled_answer, step_times, subject_of
 from planner.performance.evaluation import evaluate
 from planner.uncertainty.subject import movable_part
 from planner.workload.layout import as_columns
@@ -103,11 +103,12 @@ def _settle(runs: Sequence[Run], say: Progress) -> tuple[list[Run], list[Peak], 
         say("reading runs", done, len(runs))
         try:
             one = settled(run)
+            answer = evaluate(one.question, as_columns(list(one.layouts), one.cluster.num_gpus))
+            settle = settled_answer(one, answer)
+            check_states(one, settle)
         except PlannerError as error:
             refused.append(Refusal(id=run.id, reason=in_own_words(run, str(error))))
             continue
-        answer = evaluate(one.question, as_columns(list(one.layouts), one.cluster.num_gpus))
-        settle = settled_answer(one, answer)
         verdicts.append((one, settle.fits))
         predicted = {
             "allocated": answer.memory.allocated_bytes,

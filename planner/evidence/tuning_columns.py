@@ -18,11 +18,11 @@ Labels = Mapping[str, Mapping[str, Any]]
 def noted(given: Mapping[str, str], labels: Labels) -> dict[str, str]:
     """The row with the cells that its source tells in words among the notes; they count most, the last words found before all.
 
-    Words that hold for one method only name it.
+    Words that hold for one method or one way of sharing only name it.
     """
     found: dict[str, str] = {}
     for words, cells in {**labels["said"], **labels["noted"].get(given.get("source", ""), {})}.items():
-        meant = cells.get("method", given.get("method")) == given.get("method")
+        meant = all(cells.get(column, given.get(column)) == given.get(column) for column in ("method", "data_parallel"))
         found |= cells if words in given.get("notes", "") and meant else {}
     return {**given, **found}
 

@@ -36,9 +36,11 @@ def require_stack(plan: Plan, stack: str, frameworks: Sequence[str]) -> None:
 def require_usual_update(plan: Plan, stack: str) -> None:
     """Refuse an optimizer in backward, and multi-token prediction, where the stack has none."""
     if plan.job.multi_token_prediction and stack != "megatron":
-        raise refuse(stack, "job.multi_token_prediction has no switch there", "export to Megatron-LM, or leave it out")
+        raise refuse(
+            stack, "job.multi_token_prediction has no switch in this framework", "export to Megatron-LM, or leave it out"
+        )
     if plan.job.optimizer_in_backward:
-        raise refuse(stack, "job.optimizer_in_backward has no switch there", "export to torchtune, or leave it out")
+        raise refuse(stack, "job.optimizer_in_backward has no switch in this framework", "export to torchtune, or leave it out")
 
 
 def require_decoder(plan: Plan, stack: str) -> None:

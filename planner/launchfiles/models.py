@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from planner.common import data
-from planner.common.errors import PlannerError, near
+from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.spec import read_table
 from planner.model.architecture import Model
 from planner.model.catalog import load_model, model_names
+from planner.model.names import meant, unmeant
 
 SIZES = ("num_layers", "hidden_size", "num_heads")
 """Sizes that a search of the catalog needs."""
@@ -22,11 +23,6 @@ LONGEST_NAME = 200
 @cache
 def _names() -> dict[str, Any]:
     return read_table(data.CATALOG / "launch_models.toml")
-
-
-@cache
-def _catalog() -> frozenset[str]:
-    return frozenset(model_names())
 
 
 def torchtitan_model(module: str, flavor: str) -> str | None:
@@ -41,23 +37,14 @@ def catalog_name(checkpoint: str) -> str | None:
     >>> catalog_name("meta-llama/Meta-Llama-3-8B-Instruct"), catalog_name("Qwen/Qwen2.5-7B-Instruct-AWQ")
     ('llama-3-8b', 'qwen2.5-7b')
     """
-    names = _names()
-    text = checkpoint.strip().rstrip("/").rpartition("/")[2].lower().replace("_", "-")[:LONGEST_NAME]
-    tried = [text]
-    for prefix in names["prefixes"]:
-        text = text.removeprefix(prefix)
-    tried.append(text)
-    suffixes = sorted(names["suffixes"], key=len, reverse=True)
-    while suffix := next((one for one in suffixes if text.endswith(one)), ""):
-        text = text.removesuffix(suffix)
-        tried.append(text)
-    return next((one for one in tried if one in _catalog()), None)
+    found = meant(checkpoint[:LONGEST_NAME])
+    return None if found is None else found.model
 
 
 def quantized_name(checkpoint: str) -> str | None:
     """The format of weights that a checkpoint's name ends with, such as AWQ."""
-    text = checkpoint.strip().lower().replace("_", "-")
-    return next((f for ending, f in _names()["quantized"].items() if text.endswith(f"-{ending}")), None)
+    found = meant(checkpoint[:LONGEST_NAME])
+    return found.weights or None if found is not None else None
 
 
 def model_table(checkpoint: str) -> dict[str, Any]:
@@ -78,11 +65,10 @@ def model_table(checkpoint: str) -> dict[str, Any]:
     found = catalog_name(checkpoint)
     if found is not None:
         return {"name": found}
-    hint = near(checkpoint.rpartition("/")[2].lower()[:80], _catalog())
     raise PlannerError(
-        "model {0!r} is not in the catalog; {1} Name it before --from, or give its config.json.",
+        "model {0!r} {1}. Name it before --from, or give its config.json.",
         checkpoint[:120],
-        hint,
+        unmeant(checkpoint[:LONGEST_NAME]),
         code="model",
         field="model.name",
         value=checkpoint[:120],

@@ -61,7 +61,7 @@ def collect(paths: Sequence[Path]) -> Collected:
         _read(path, found, None)
     if not found.given:
         named = ", ".join(str(path) for path in paths)
-        raise PlannerError("--from {0}: no option of {1} was found there.", named, ", ".join(one.title for one in formats()))
+        raise PlannerError("--from {0}: no option of {1} was found in it.", named, ", ".join(one.title for one in formats()))
     return found
 
 

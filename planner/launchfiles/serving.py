@@ -98,10 +98,11 @@ def _weights(said: Said, checkpoint: Any) -> None:
         return
     named = quantized_name(checkpoint) if isinstance(checkpoint, str) else None
     if named is not None:
-        said.unmodelled.append(
-            f"the checkpoint's name ends as {named} weights do; 16-bit ones are taken: --set serving.weights={named} if they are"
-        )
-    if dtype in UNQUANTIZED:
+        said.notes.append(Message("serving.weights = {0!r}, as the checkpoint's name ends", named))
+        f["serving.weights"] = named
+        if dtype in UNQUANTIZED:
+            f.setdefault("serving.compute_dtype", dtype)
+    elif dtype in UNQUANTIZED:
         f["serving.weights"] = dtype
 
 

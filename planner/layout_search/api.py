@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Unpack
 from planner.common.arguments import as_progress
 from planner.common.errors import PlannerError
 from planner.common.progress import Progress
+from planner.layout_search.on_cores import run_on_cores
 from planner.layout_search.on_ray import run_on_ray
 from planner.layout_search.question import SearchQuestion, SearchTerms, as_question
 from planner.layout_search.result import SearchResult
-from planner.layout_search.search import run_search
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,11 +36,11 @@ def search(
 def run(
     q: SearchQuestion, *, engine: str = "local", address: str | None = None, progress: Progress | None = None
 ) -> SearchResult:
-    """Search with an engine: "local" in this process, "ray" on a Ray cluster; both give the same answer."""
+    """Search with an engine: "local" on the cores of this machine, "ray" on a Ray cluster; both give the same answer."""
     if engine == "local":
         if address is not None:
             raise PlannerError("address = {0!r}: belongs to engine = 'ray'.", address)
-        return run_search(q, progress)
+        return run_on_cores(q, progress)
     if engine != "ray":
         raise PlannerError("engine = {0!r}: must be local or ray.", engine)
     return run_on_ray(q, address, progress)

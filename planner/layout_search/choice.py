@@ -10,7 +10,7 @@ from planner.common.message import Message, join_messages
 from planner.layout_search.question import SearchQuestion, Setup
 from planner.layout_search.ranking import NOISE
 from planner.layout_search.result import SearchResult
-from planner.layout_search.search import search_all, searched
+from planner.layout_search.search import search_all, searched, short_of_memory
 from planner.layout_search.space import LayoutGrid, allowed
 from planner.performance.feasibility import check_job
 from planner.performance.risk import RISK, chance, check_risk
@@ -36,6 +36,8 @@ class Choice:
     sure: bool
     why: tuple[str, ...]
     bolder: Bolder | None
+    step_time_s: float
+    short_of_memory: bool  # it fits, and spends time to save memory
 
 
 def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headroom: float = 0.0) -> Choice:
@@ -59,7 +61,15 @@ def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headro
             q.job.global_batch_size,
             why,
         )
-    return Choice(layout=rows.layouts.row(0), sure=len(found.rows) > 0, why=_why(result), bolder=_bolder(result))
+    sure = len(found.rows) > 0
+    return Choice(
+        layout=rows.layouts.row(0),
+        sure=sure,
+        why=_why(result),
+        bolder=_bolder(result),
+        step_time_s=float(rows.step_time_s[0]),
+        short_of_memory=sure and short_of_memory(result),
+    )
 
 
 def _why(result: SearchResult) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from planner.common.progress import Progress
 from planner.common.ray_tasks import RETRIES, connected, result_of
 from planner.layout_search.found import Found
+from planner.layout_search.on_cores import largest_first
 from planner.layout_search.question import SearchQuestion
 from planner.layout_search.result import SearchResult
 from planner.layout_search.search import answered, search_all, search_unit
@@ -25,7 +26,7 @@ def run_on_ray(q: SearchQuestion, address: str | None = None, progress: Progress
 def _searched(ray: Any, q: SearchQuestion, progress: Progress | None) -> SearchResult:
     task = ray.remote(max_retries=RETRIES)(_unit)
     shared = ray.put(q)
-    waiting = [task.remote(shared, unit) for unit in _largest_first(q)]
+    waiting = [task.remote(shared, unit) for unit in largest_first(q)]
     found, size, complete = Found(), q.num_layouts, True
     try:
         while waiting:
@@ -43,7 +44,3 @@ def _searched(ray: Any, q: SearchQuestion, progress: Progress | None) -> SearchR
 
 def _unit(q: SearchQuestion, unit: tuple[int, int]) -> Found:
     return search_unit(q, unit, Found())
-
-
-def _largest_first(q: SearchQuestion) -> list[tuple[int, int]]:
-    return sorted(q.units, key=lambda unit: (-q.setups[unit[0]].grid.size(unit[1]), unit))

@@ -76,8 +76,9 @@ class SearchQuestion:
     top: int
     refused: tuple[str, ...] = ()  # clusters and stacks that cannot run the job at all, and why
     notes: tuple[str, ...] = ()  # why a framework was taken where none was named
-    # (setups, why) that are looked at, one after the other, where no layout of these fits at the accepted risk
-    others: tuple[tuple[tuple[Setup, ...], tuple[str, ...]], ...] = ()
+    # (setups, why, why for being faster) that are looked at, one after the other, where no layout of these fits at the accepted
+    # risk, and, those that have a reason, where one fits but is short of memory
+    others: tuple[tuple[tuple[Setup, ...], tuple[str, ...], tuple[str, ...]], ...] = ()
     is_wide: bool = False  # every unusual layout was admitted because no usual one fits
 
     def widened(self) -> Iterator[SearchQuestion]:
@@ -89,7 +90,11 @@ class SearchQuestion:
 
     def elsewhere(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups."""
-        return (replace(self, setups=setups, notes=notes, others=()) for setups, notes in self.others)
+        return (replace(self, setups=setups, notes=notes, others=()) for setups, notes, _ in self.others)
+
+    def quicker(self) -> Iterator[SearchQuestion]:
+        """The same question on the other setups that may be taken for being faster."""
+        return (replace(self, setups=setups, notes=faster, others=()) for setups, _, faster in self.others if faster)
 
     @property
     def job(self) -> Job:
@@ -189,6 +194,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
             (
                 setups({c: [found.framework] for c, found in some.items()}),
                 tuple(dict.fromkeys(found.why for found in some.values())),
+                tuple(dict.fromkeys(found.faster for found in some.values() if found.faster)),
             )
             for some in others
         ),

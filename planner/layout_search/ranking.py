@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.common.arrays import Array, Mask, Positions
+from planner.common.arrays import Array, Mask, Positions, distinct_values
 from planner.workload.layout import FIELDS, Layouts, Schedule
 
 NOISE = 0.02
@@ -166,13 +166,13 @@ def front(rows: Rows) -> NDArray[np.bool_]:
     left of several setups is compared in pairs.
     """
     kept = np.zeros(len(rows), dtype=bool)
-    for setup in np.unique(rows.setup):
+    for setup in distinct_values(rows.setup):
         members = np.flatnonzero(rows.setup == setup)
         order = members[np.lexsort((members, -rows.headroom_bytes[members], rows.time_s[members]))]
         headroom = rows.headroom_bytes[order]
         before = np.concatenate(([-np.inf], np.maximum.accumulate(headroom)[:-1]))
         kept[order[headroom > before]] = True
-    if len(np.unique(rows.setup)) > 1:
+    if len(distinct_values(rows.setup)) > 1:
         some = np.flatnonzero(kept)
         kept[some] = ~_dominated(np.stack([rows.time_s[some], rows.usd[some], -rows.headroom_bytes[some]]))
     return kept
@@ -191,7 +191,7 @@ def _dominated(costs: Array) -> NDArray[np.bool_]:
 
 def best_of_setups(rows: Rows) -> Positions:
     """The recommended row of every setup, the simplest of its own best group; ``rows`` must be ranked."""
-    members = [np.flatnonzero(rows.setup == setup) for setup in np.unique(rows.setup)]
+    members = [np.flatnonzero(rows.setup == setup) for setup in distinct_values(rows.setup)]
     return np.array([own[simplest_first(rows.take(own))[0]] for own in members], dtype=np.intp)
 
 
@@ -212,7 +212,7 @@ def pruned(rows: Rows, top: int) -> Rows:
     keep[:top] = True
     steps = steps_of(rows.value)
     near = ahead(steps, NUM_GROUPS)
-    for setup in np.unique(rows.setup):
+    for setup in distinct_values(rows.setup):
         own = np.flatnonzero(rows.setup == setup)
         keep[own[0]] = True
         near[own] |= ahead(steps[own], 1)

@@ -59,13 +59,33 @@ def run_search(q: SearchQuestion, progress: Progress | None = None) -> SearchRes
 
 def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
     """The usual layouts, and where none of them fits at the accepted risk, what UNUSUAL names too: what moves to the host, then
-    everything; at last the same of the other setups."""
+    everything; at last the same of the other setups. Where one fits but is short of memory, the other setups that are faster
+    by more than the noise."""
     result = _widest(q, searcher)
-    if not result.complete or len(result.found.rows):
+    if not result.complete:
         return result
+    if len(result.found.rows):
+        return _quickest(result, searcher) if short_of_memory(result) else result
     for question in q.elsewhere():
         other = _widest(question, searcher)
         if len(other.found.rows):
+            return other
+    return result
+
+
+def short_of_memory(result: SearchResult) -> bool:
+    """Whether what is recommended spends time to save memory: on the host, or, of adapters, by recomputing everything."""
+    if result.widened:
+        return True
+    layout = result.rows.layouts.row(0)
+    return result.question.job.frozen and layout.recompute == "full"
+
+
+def _quickest(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
+    """The result, or that of the first other setups whose best is better by more than the noise."""
+    for question in result.question.quicker():
+        other = _widest(question, searcher)
+        if len(other.found.rows) and float(other.rows.value[0]) * (1.0 + NOISE) < float(result.rows.value[0]):
             return other
     return result
 

@@ -43,6 +43,7 @@ UNUSUAL = {
     "short-context": f"context parallelism with fewer than {SHORTEST_CONTEXT:,} tokens on a rank: no published run does it",
     "edge-chunks": "virtual stages that hold embedding or loss alone: their imbalance is not modelled",
     "expert-tensor": "expert tensor parallelism other than 1 and tp, the values that Megatron-Core takes",
+    "split-nodes": "tensor-parallel groups that neither divide a node nor fill whole ones: some of them straddle two nodes",
     "shard-groups": "ZeRO groups other than one node and all ranks: they cross nodes, or leave links of a node idle",
     "wide-tensor": "tensor parallelism over a network: every layer waits for it, where a pipeline stage waits once a micro-batch",
     "idle-recompute": "recomputation of a fused attention core: it takes time and saves one number per query and head",
@@ -80,12 +81,10 @@ class LayoutGrid:
         """Tensor-parallel degrees, the parts of the space."""
         if not self._has("tp"):
             return [1]
-        most = self.question.cluster.num_gpus if "wide-tensor" in self.allow else self._joined
-        return [
-            d
-            for d in divisors(self.question.cluster.num_gpus)
-            if self.question.model.num_heads % d == 0 and (d == 1 or d <= most)
-        ]
+        asked = self.question
+        most = asked.cluster.num_gpus if "wide-tensor" in self.allow else self._joined
+        found = [d for d in divisors(asked.cluster.num_gpus) if asked.model.num_heads % d == 0 and (d == 1 or d <= most)]
+        return found if "split-nodes" in self.allow else [d for d in found if self._node % d == 0 or d % self._node == 0]
 
     def pps(self, tp: int) -> list[int]:
         """Pipeline degrees beside ``tp``."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from planner.common.arrays import distinct_values
 from planner.common.message import Message, join_messages
 from planner.common.units import GIB
 from planner.layout_search.differences import difference_columns
@@ -39,7 +40,7 @@ def frame(q: SearchQuestion, rows: Rows, about: dict[str, Any]) -> pd.DataFrame:
     import pandas as pd
 
     parts = []
-    for setup in np.unique(rows.setup):
+    for setup in distinct_values(rows.setup):
         at = np.flatnonzero(rows.setup == setup)
         parts.append(pd.DataFrame(_columns(q, rows.take(at), int(setup)), index=at))
     table = pd.concat(parts).sort_index() if parts else pd.DataFrame(columns=["rank", "group", "front", "layout"])

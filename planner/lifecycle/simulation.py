@@ -151,7 +151,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
         raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps (--tokens 100B).")
     if answer.price is not None and answer.price.term == "spot" and spec.preemption_mtbf_s is None:
         raise PlannerError(
-            "run.preemption_mtbf_s is missing: spot nodes are taken away; give the mean seconds between preemptions of one node, "
+            "run.preemption_mtbf_s is missing: spot nodes get preempted; give the mean seconds between preemptions of one node, "
             "86400 for once a day."
         )
     shares = _shares(answer, spec)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from planner.common.arrays import Number
 from planner.model.parameters import head_parameters
 from planner.operators.attention import tensor_parallel_entrance
 from planner.operators.norm import norm
-from planner.operators.row import Matmul, Row, communication, linear, pointwise
+from planner.operators.row import Matmul, Row, alignment, changed, communication, linear, pointwise
 from planner.operators.setting import Setting
 from planner.operators.weights import on_one_rank
 
 BLOCK = "head"
+VOCABULARY_STEP = 128
+"""Words of a rank that padding reaches a multiple of: Megatron-LM's default of --make-vocab-size-divisible-by."""
 
 
 def head(setting: Setting) -> tuple[Row, ...]:
@@ -46,7 +50,16 @@ def head(setting: Setting) -> tuple[Row, ...]:
         parameters=parameters,
         backward_workspace_bytes=w * vocabulary * (h if setting.framework.chunked_loss else t + h),
     )
+    if setting.framework.pads_vocabulary:
+        logits = tuple(_padded(row, h, vocabulary) for row in logits)
     return (*rows, *tensor_parallel_entrance(setting, BLOCK, logits, "logits", h), *cross_entropy(setting))
+
+
+def _padded(row: Row, hidden: float, vocabulary: Number) -> Row:
+    """The row with the boundaries of padded words; the flops and bytes that padding adds, at most 127 words, are left out."""
+    words = np.ceil(vocabulary / VOCABULARY_STEP) * VOCABULARY_STEP
+    assert isinstance(row.work, Matmul)
+    return changed(row, work=changed(row.work, aligned=alignment(words, hidden)))
 
 
 def cross_entropy(setting: Setting) -> tuple[Row, ...]:

@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from planner.common.arrays import Array, Number
+from planner.common.arrays import Array, Number, distinct_values
 from planner.model.architecture import Model
 from planner.workload.job import Job
 
@@ -40,7 +40,7 @@ def fullest_rank_load(num_experts: int, top_k: int, ep: Array, skew: float) -> A
     """
     shares = np.array(expert_shares(num_experts, top_k, skew))
     result = np.ones(ep.shape)
-    for degree in np.unique(ep):
+    for degree in distinct_values(ep):
         if degree > 1:
             local = max(num_experts / degree, 1.0)
             deviation = shares.std() * np.sqrt((1.0 - (local - 1.0) / max(num_experts - 1.0, 1.0)) / local)

@@ -140,10 +140,16 @@ def recomputed(row: Row, redo: Number) -> Row:
 
 
 def alignment(*sizes: Number) -> Number:
-    """The largest power of two, up to 64, that divides all ``sizes``: rows of a matrix begin at multiples of it."""
+    """The largest power of two, up to 64, that divides all ``sizes``: rows of a matrix begin at multiples of it.
+
+    A size that ranks cannot share evenly is a fraction: the fullest of them has the next whole number.
+
+    >>> alignment(768.0, 50257 / 2).item(), alignment(768.0, 50304 / 2).item()
+    (1.0, 64.0)
+    """
     whole = np.asarray(0, dtype=np.int64)
     for size in sizes:
-        whole = whole | np.asarray(size).astype(np.int64)  # the lowest bit of the union is the lowest of all
+        whole = whole | np.ceil(np.asarray(size) - 1e-6).astype(np.int64)  # the lowest bit of the union is the lowest of all
     return np.asarray(np.minimum(whole & -whole, 64), dtype=float)
 
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from planner.common.arrays import Array, Number, Positions
+from planner.common.arrays import Array, Number, Positions, distinct_values
 from planner.model.architecture import LayerKind, Model
 from planner.operators.routing import expert_load
 from planner.workload.framework import Framework
@@ -183,7 +183,7 @@ def distinct(columns: Sequence[Array]) -> tuple[Positions, Positions]:
     key = np.zeros(len(columns[0]), dtype=np.intp)
     size = 1
     for column in columns:
-        values = np.unique(column)
+        values = distinct_values(column)
         key = key * len(values) + np.searchsorted(values, column)
         size *= len(values)
         if size > 4 * len(key) + 1_000_000:  # too sparse for a table: only the numbers that occur

@@ -16,6 +16,7 @@ from planner.hardware.cluster import Cluster, host_usable_bytes, usable_bytes
 from planner.hardware.curves import Curves
 from planner.model.architecture import LayerKind, Model
 from planner.model.parameters import embedding_parameters
+from planner.operators.optimizer import low_rank_state_bytes
 from planner.operators.setting import AXES, Setting, distinct, distinct_axes
 from planner.operators.table import Table, build_table
 from planner.performance.block_cost import BlockCost, BlockCosts, block_costs
@@ -455,6 +456,9 @@ def _held_by_stage(context: Context, layouts: Layouts, stage: Stage, content: St
     job, framework, precision = context.job, context.framework, context.precision
     # Adafactor keeps fp32 sums of rows and columns: about 2 / hidden_size elements per parameter
     factored = 8.0 / context.model.hidden_size if precision.factored else 0.0
+    if job.low_rank:
+        total = float((content.dense_parameters + content.expert_parameters).max())
+        factored = low_rank_state_bytes(context.model, job, precision, total, float(content.end_parameters.max()))
     gathers = framework.mixed_precision == "sharded_fp32"
     states = model_states(
         content,

@@ -20,7 +20,7 @@ from planner.operators.teacher import teacher_model
 from planner.workload.framework import Feature, Framework, framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout, Layouts, Recompute, Schedule
-from planner.workload.precision import matmul_dtype
+from planner.workload.precision import matmul_dtype, plain_optimizer
 from planner.workload.question import Question
 
 
@@ -221,6 +221,7 @@ def rules(q: Question, x: Layouts) -> Iterator[Rule]:
         yield from _model_rules(replace(q, model=teacher_model(q.job.teacher)), x)
     yield from _batch_rules(q, x)
     yield from _in_backward_rules(q, x)
+    yield from _low_rank_rules(q, x)
     yield from _pipeline_rules(q, x)
     yield from _sharding_rules(q, x)
     yield from _feature_rules(q, x)
@@ -452,6 +453,26 @@ def _in_backward_rules(q: Question, x: Layouts) -> Iterator[Rule]:
             y.dp,
             y.zero,
             y.pp,
+        ),
+    )
+
+
+def _low_rank_rules(q: Question, x: Layouts) -> Iterator[Rule]:
+    """Layouts in which a rank holds each matrix's whole gradient, which GaLore projects."""
+    if not q.job.low_rank:
+        return
+    yield Rule(
+        reason="a low-rank optimizer on sharded gradients",
+        broken=(x.tp > 1) | (x.pp > 1) | (x.ep > 1) | (x.zero > 0) | (x.offload_optimizer > 0),
+        message=lambda y: Message(
+            "job.optimizer = {0!r} with tp = {1}, pp = {2}, ep = {3}, zero = {4}: it projects whole gradients on each GPU; use "
+            "tp = pp = ep = 1 and zero = 0 without offload_optimizer, or optimizer = {5!r}",
+            q.job.optimizer,
+            y.tp,
+            y.pp,
+            y.ep,
+            y.zero,
+            plain_optimizer(q.job.optimizer),
         ),
     )
 

@@ -43,8 +43,8 @@ class StageMemory:
     phase: Array
 
     @property
-    def allocated_bytes(self) -> Array:
-        """What the caching allocator has given out at the peak."""
+    def held_bytes(self) -> Array:
+        """The tensors on the device at the peak."""
         return (
             self.parameters_bytes
             + self.gradients_bytes
@@ -55,6 +55,11 @@ class StageMemory:
         )
 
     @property
+    def allocated_bytes(self) -> Array:
+        """What the caching allocator has given out at the peak: unified memory of paged optimizers does not come from it."""
+        return self.held_bytes - self.pageable_bytes
+
+    @property
     def reserved_bytes(self) -> Array:
         """What the caching allocator takes from the device."""
         return self.allocated_bytes + self.fragmentation_bytes + self.cache_bytes
@@ -62,12 +67,12 @@ class StageMemory:
     @property
     def device_bytes(self) -> Array:
         """What the driver shows in use."""
-        return self.reserved_bytes + self.overhead_bytes
+        return self.reserved_bytes + self.pageable_bytes + self.overhead_bytes
 
     @property
     def total_bytes(self) -> Array:
         """All that the GPU holds and needs."""
-        return self.allocated_bytes + self.fragmentation_bytes + self.overhead_bytes
+        return self.held_bytes + self.fragmentation_bytes + self.overhead_bytes
 
     @property
     def states_bytes(self) -> Array:
@@ -225,10 +230,12 @@ def stage_moments(
         states = _freed_at_once(states, content)
     states, copies = _with_lasting_copies(states, weight_copies(content, layouts, framework, precision), layouts, framework)
     always = np.where((num_microbatches > 1) | framework.persistent_gradients, 1.0, 0.0)
-    early = states.gradients_bytes * always
+    summed = unsharded_gradients(content, layouts, framework, precision) * (num_microbatches > 1)
+    summed = np.maximum(states.gradients_bytes, summed)
+    early = summed * always
     # while the first layer's backward runs, its own gradients are still to come
     coming = content.largest_layer_parameters / np.maximum(content.dense_parameters + content.expert_parameters, 1.0)
-    late = states.gradients_bytes * (1.0 - coming * (1.0 - always))
+    late = summed * (1.0 - coming * (1.0 - always))
     offloaded = layouts.offload_activations > 0
     kept = np.where(
         offloaded, np.minimum(content.activations_bytes, 2.0 * content.largest_layer_activations_bytes), content.activations_bytes
@@ -254,6 +261,18 @@ def stage_moments(
         _moment(states, gradients, activations, workspace, buffers, framework, usable, overhead, host, float(phase))
         for phase, (gradients, activations, workspace) in enumerate(moments)
     )
+
+
+def unsharded_gradients(content: StageContent, layouts: Layouts, framework: Framework, precision: Precisions) -> Array:
+    """Bytes of gradients that each rank keeps between the micro-batches of a step that exchanges them once, at its end.
+
+    FSDP under ``no_sync`` adds up whole gradients (pytorch.org/docs/stable/fsdp.html, FullyShardedDataParallel.no_sync), those of
+    frozen weights too that lie in one flat parameter with adapters. Offloaded ones are exchanged each time.
+    """
+    width = precision.cast if framework.mixed_precision == "sharded_fp32" and precision.cast else precision.gradient
+    whole = width * (content.dense_parameters + content.expert_parameters) + content.frozen_bytes + content.frozen_expert_bytes
+    sums = framework.accumulates_unsharded & (layouts.zero >= 3) & (layouts.offload_optimizer == 0)
+    return np.asarray(np.where(sums, whole, 0.0))
 
 
 def _freed_at_once(states: States, content: StageContent) -> States:
@@ -346,19 +365,21 @@ def gradient_buffers(content: StageContent, layouts: Layouts, framework: Framewo
 def optimizer_workspace(states: States, framework: Framework, precision: Precisions, job: Job) -> Array:
     """Temporaries of the update: a multi-tensor ("foreach") AdamW holds one denominator per parameter.
 
-    bitsandbytes' optimizers work in place. DeepSpeed's step makes an fp32 copy of its part of 16-bit gradients, of at most
-    ``sub_group_size`` elements at a time (deepspeed.ai/docs/config-json).
+    bitsandbytes' optimizers work in place, GaLore's on one matrix at a time. DeepSpeed's step makes an fp32 copy of its part of
+    16-bit gradients, of at most ``sub_group_size`` elements at a time (deepspeed.ai/docs/config-json).
     """
     width = 4.0 if precision.parameter >= 4 or precision.master else precision.parameter
     if framework.step_gradients and precision.master and precision.gradient < 4:
         return 4.0 * np.minimum(states.update_elements, SUB_GROUP)
-    if job.optimizer.endswith("adamw-8bit") or job.paged:
+    if job.optimizer.endswith("adamw-8bit") or job.paged or job.low_rank:
         return np.zeros_like(states.update_elements)
     if framework.fused_optimizer != "foreach" or job.optimizer == "sgd":
         return np.zeros_like(states.update_elements)
     return width * states.update_elements
 
 
+PAGED = 1.0 + 1e-9
+"""Of what does not fit: a card that is filled to the byte is not said to be too small by rounding."""
 BUCKET_WIDTH = 18.0
 """Bytes of DeepSpeed's buckets per element: 4.5 each for reducing and gathering under overlap_comm, of 2 bytes."""
 SUB_GROUP = 1e9
@@ -367,6 +388,6 @@ SUB_GROUP = 1e9
 
 def page_out(moment: StageMemory, usable: float) -> StageMemory:
     """Optimizer states that do not fit move to the host (CUDA unified memory; QLoRA, section 3, paged optimizers)."""
-    away = np.clip(moment.total_bytes - usable, 0.0, moment.optimizer_bytes)
+    away = np.clip((moment.total_bytes - usable) * PAGED, 0.0, moment.optimizer_bytes)
     left = moment.optimizer_bytes - away
     return replace(moment, optimizer_bytes=left, host_bytes=moment.host_bytes + away, pageable_bytes=left)

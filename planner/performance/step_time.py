@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Number
 from planner.hardware.cluster import Cluster, gpus_of_host, host_link_rate
-from planner.operators.optimizer import optimizer_row
+from planner.operators.optimizer import low_rank_s, optimizer_row
 from planner.performance.block_cost import BlockCost, BlockCosts
 from planner.performance.collectives import collective_s
 from planner.performance.context import Context
@@ -250,6 +250,9 @@ def update_s(context: Context, layouts: Layouts, elements: Array, paged_bytes: A
     if job.optimizer == "muon":
         dtype = precision.matmul if precision.matmul not in ("fp8", "fp4") else "bf16"
         swept = swept + row.flops / (curves.matmul_peak_fraction * accelerator.peak(dtype))
+    if job.low_rank:
+        dtype = {4.0: "fp32"}.get(precision.gradient, "bf16")
+        swept = swept + low_rank_s(context.model, job, curves.matmul_peak_fraction * accelerator.peak(dtype))
     on_device = swept + row.kernels * curves.memory_latency_s + framework.host_s_per_step
     link = host_link_rate(cluster)
     transfers = elements * (precision.gradient + precision.parameter) * (1.0 - parameters_away(layouts, framework)) / link

@@ -354,7 +354,7 @@ def _estimated(accelerator: str, term: str) -> Price:
         accelerator=accelerator,
         date=newest.date,
         source="peak, memory and bandwidth against the prices of rented accelerators",
-        basis=Message("estimated from {0} accelerators that are rented: nobody quotes this one", cards),
+        basis=Message("estimated from {0} accelerators that are rented: no price of this one is quoted", cards),
     )
 
 

@@ -50,7 +50,7 @@ def _fit_lines(verdicts: Sequence[Verdict]) -> list[Line]:
     right = [v for v in verdicts if v.ran == v.predicted_to_fit]
     wrong = [Message("{0} (ran)" if v.ran else "{0} (did not fit)", v.id) for v in verdicts if v.ran != v.predicted_to_fit]
     named = Message("; wrong: {0}", join_messages(", ", wrong)) if wrong else ""
-    return [Line(Message("{0} of {1} runs rightly said to fit, or not to{2}", len(right), len(verdicts), named))]
+    return [Line(Message("{0} of {1} runs classified correctly as fitting or not{2}", len(right), len(verdicts), named))]
 
 
 def fits_table(calibration: Calibration) -> RenderableType:

@@ -112,7 +112,7 @@ def save_validation(path: Path, title: str, predictions: Sequence[Prediction]) -
 
     metrics = [m for m in UNITS if any(p.metric == m for p in predictions)]
     if not metrics:
-        raise PlannerError("--plot {0}: no row could be predicted, there is nothing to draw.", path)
+        raise PlannerError("--plot {0}: no row could be predicted, so there is nothing to draw.", path)
     groups = list(dict.fromkeys(p.group for p in predictions))
     figure, panels = plt.subplots(1, len(metrics), figsize=(7.5 * len(metrics), 7), layout="constrained", squeeze=False)
     try:

@@ -21,7 +21,7 @@ def save_serving(path: Path, title: str, labels: Sequence[str], deployments: Seq
     """
     drawn = [(label, d) for label, d in zip(labels, deployments, strict=True) if d.fits]
     if not drawn:
-        raise PlannerError("--plot {0}: no deployment fits, there is nothing to draw.", path)
+        raise PlannerError("--plot {0}: no deployment fits, so there is nothing to draw.", path)
     plt = pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(14, 6), layout="constrained")
     try:

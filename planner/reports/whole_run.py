@@ -27,7 +27,7 @@ CAUSE_NAMES = {
     "power_cap": "lower clocks under the cap",
     "warmup": "slow first steps",
     "startup": "first start",
-    "ramp_up": "until all nodes are there",
+    "ramp_up": "until all nodes have joined",
     "maintenance": "planned stops",
     "checkpoint": "writing checkpoints",
     "lost_work": "work lost to interruptions",

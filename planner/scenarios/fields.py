@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import tomllib
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from planner.common.data import CATALOG
 from planner.common.errors import PlannerError, near
+from planner.common.parsed import parsed_toml
 from planner.common.spec import Spec
 from planner.hardware.cluster import Accelerator, Link, Node
 from planner.hardware.curves import Curves
@@ -143,7 +143,7 @@ SPELLED = {
 
 @cache
 def _file() -> dict[str, dict[str, dict[str, Any]]]:
-    found: dict[str, dict[str, dict[str, Any]]] = tomllib.loads((CATALOG / "fields.toml").read_text(encoding="utf-8"))
+    found: dict[str, dict[str, dict[str, Any]]] = parsed_toml((CATALOG / "fields.toml").read_text(encoding="utf-8"))
     return found
 
 

@@ -27,7 +27,7 @@ TABLES = (*PLAN_TABLES, "run", "cost")
 REQUIRED = ("model", "cluster", "job")
 SCENARIO = "scenario"
 """The place that errors begin with where no file is known."""
-NO_PREEMPTIONS = "none: spot nodes are taken away, and the cost leaves that out; give run.preemption_mtbf_s, of one node"
+NO_PREEMPTIONS = "none: spot nodes get preempted, and the cost leaves that out; give run.preemption_mtbf_s, of one node"
 """In place of a budget. Published times differ by a factor of 200 (docs/guide/prices.md): none is usual."""
 FORM = Form(tables=TABLES, required=REQUIRED, label=model_label, not_inherited={})
 

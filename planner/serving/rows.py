@@ -49,15 +49,22 @@ def pass_rows(setting: Setting, shape: Shape) -> tuple[Row, ...]:
     """Rows of a whole pass over the model on one GPU of each stage; ``repeats`` counts the layers of a kind."""
     s = setting.serving
     local = replace(shape, sequences=s.fullest_group(shape.sequences))
-    rows: list[Row] = [_embedding(setting, local)]
-    layer = _of_stack if setting.model.cross_attention else _layer
-    for kind, count in Counter(setting.model.layer_kinds).items():
-        rows += [replace(row, repeats=float(count)) for row in layer(setting.of(kind), kind, shape, local)]
+    rows: list[Row] = [_embedding(setting, local), *layer_rows(setting, shape)]
     spoken = _first_token(local) if setting.model.cross_attention and shape.phase == "prefill" else local
     rows += _head(setting, spoken)
     if shape.phase == "prefill" and (setting.engine.expands_first or setting.engine.casts_activations):
         rows = [part for row in rows for part in _around(setting, row)]
     return (*rows, *_handover(setting, local))
+
+
+def layer_rows(setting: Setting, shape: Shape) -> tuple[Row, ...]:
+    """Rows of all layers, without embedding and head."""
+    local = replace(shape, sequences=setting.serving.fullest_group(shape.sequences))
+    layer = _of_stack if setting.model.cross_attention else _layer
+    kinds = Counter(setting.model.layer_kinds).items()
+    return tuple(
+        replace(row, repeats=float(count)) for kind, count in kinds for row in layer(setting.of(kind), kind, shape, local)
+    )
 
 
 def _around(setting: Setting, row: Row) -> tuple[Row, ...]:

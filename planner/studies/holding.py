@@ -168,7 +168,7 @@ def holding(
     ways, leaving = [], _goodput(cluster, preemption_mtbf_s)
     for term, price in prices.items():
         if term == "spot" and leaving is None:
-            notes.append("spot is left out: spot nodes are taken away; give preemption_mtbf_s, of one node")
+            notes.append("spot is left out: spot nodes get preempted; give preemption_mtbf_s, of one node")
             continue
         usd = _rented(term, price.usd_per_gpu_hour, cluster.num_gpus, months, use, np.array([change]), leaving or 1.0)[0]
         ways.append(Way(name=term, usd=usd, price=price))

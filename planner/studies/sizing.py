@@ -21,6 +21,7 @@ from planner.hardware.asked import accelerator_named
 from planner.hardware.cluster import Accelerator, Cluster, accelerator_names, load_accelerator, require_vendor
 from planner.hardware.custom_nodes import described_cluster
 from planner.layout_search.choice import choose
+from planner.layout_search.ranking import NOISE
 from planner.model.architecture import Model
 from planner.performance.risk import RISK, chance, check_risk
 from planner.prices.market import as_price
@@ -506,39 +507,44 @@ def _trained(
 ) -> Size | str:
     """The layout that ``plan`` recommends where the headroom is kept free, or why nothing runs.
 
-    Where no framework is named: the usual one, and a leaner one where that leaves too little free.
+    Where no framework is named: the usual one, and a leaner one where that leaves too little free or, short of memory, is slower.
     """
     precision = "bf16" if "bf16" in card.peak_flops_per_s else "fp16"
     cluster = _cluster(card, num_gpus)
     build = Job.build(_job(purpose, seq_len, batch, num_gpus, precision, more), "job")
     if framework is not None:
-        return _tuned(model, card, cluster, load_framework(framework), build, ask)
+        return _tuned(model, card, cluster, load_framework(framework), build, ask)[0]
     default = default_framework(model, cluster, build)
-    usual = _tuned(model, card, cluster, default.framework, build, ask)
-    if isinstance(usual, Size) and usual.enough:
-        return usual
+    usual, short = _tuned(model, card, cluster, default.framework, build, ask)
+    enough = usual if isinstance(usual, Size) and usual.enough else None
     for other in leaner_frameworks(default.framework, cluster, build, ask.risk):
+        if enough is not None and not (short and other.faster):
+            continue
         try:
-            leaner = _tuned(model, card, cluster, other.framework, build, ask)
+            leaner, _ = _tuned(model, card, cluster, other.framework, build, ask)
         except PlannerError:
             continue
-        if isinstance(leaner, Size) and leaner.enough:
+        if not isinstance(leaner, Size) or not leaner.enough:
+            continue
+        if enough is None or leaner.tokens_per_s > enough.tokens_per_s * (1.0 + NOISE):
             return leaner
     return usual
 
 
-def _tuned(model: Model, card: Accelerator, cluster: Cluster, framework: Framework, build: Job, ask: Ask) -> Size | str:
-    """The size of one tuning job under one framework."""
+def _tuned(
+    model: Model, card: Accelerator, cluster: Cluster, framework: Framework, build: Job, ask: Ask
+) -> tuple[Size | str, bool]:
+    """The size of one tuning job under one framework, and whether its layout is short of memory."""
     num_gpus = cluster.num_gpus
     question: dict[str, Any] = {"model": model, "cluster": cluster, "framework": framework, "job": build}
     room = card_bytes(cluster)
     chosen = choose(Question(model, cluster, framework, build), risk=ask.risk, headroom=ask.headroom)
     answer = plan(**question, layout=chosen.layout, explain=False, risk=ask.risk)
     if not answer.fits:
-        return "does not fit"
+        return "does not fit", False
     usd = _price(cluster)
     rate = answer.tokens_per_s
-    return Size(
+    size = Size(
         accelerator=card.name,
         num_gpus=num_gpus,
         cut=answer.layout.label,
@@ -554,3 +560,4 @@ def _tuned(model: Model, card: Accelerator, cluster: Cluster, framework: Framewo
         usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
         quote=_quote(cluster),
     )
+    return size, chosen.short_of_memory

@@ -182,7 +182,7 @@ def _asked(questions: pd.DataFrame | Iterable[Mapping[str, Any]]) -> tuple[list[
     frame: Any = questions
     if not frame.columns.is_unique:
         raise PlannerError(
-            "questions: column {0!r} is there twice; name each field once.", frame.columns[frame.columns.duplicated()][0]
+            "questions: column {0!r} occurs twice; name each field once.", frame.columns[frame.columns.duplicated()][0]
         )
     parts = [str(column).split(".") for column in frame.columns]
     for path in parts:

@@ -17,6 +17,7 @@ from planner.hardware.cluster import Cluster, cluster_notes, usual_host_bytes
 from planner.hardware.curves import curves_of
 from planner.layout_search.choice import Bolder, Choice, choose
 from planner.layout_search.nearest import nearest_fitting
+from planner.layout_search.ranking import NOISE
 from planner.layout_search.space import LayoutGrid, allowed
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
@@ -133,19 +134,23 @@ def _chosen(
     usual: Question, notes: tuple[str, ...], free: bool, risk: float, allow: Iterable[str]
 ) -> tuple[Framework, Choice, tuple[str, ...]]:
     """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that a leaner one is taken where it
-    surely fits and the usual one does not."""
+    surely fits and the usual one does not, or is short of memory and slower."""
     try:
         choice: Choice | PlannerError = choose(usual.on_stack(), risk=risk, allow=allow)
     except PlannerError as error:
         choice = error
-    others = leaner_frameworks(usual.framework, usual.cluster, usual.job, risk) if free else ()
-    for other in others if isinstance(choice, PlannerError) or not choice.sure else ():
+    sure = None if isinstance(choice, PlannerError) or not choice.sure else choice
+    looks = free and (sure is None or sure.short_of_memory)
+    others = leaner_frameworks(usual.framework, usual.cluster, usual.job, risk) if looks else ()
+    for other in others:
+        if sure is not None and not other.faster:
+            continue
         try:
             surer = choose(replace(usual, framework=other.framework).on_stack(), risk=risk, allow=allow)
         except PlannerError:
             continue
-        if surer.sure:
-            return other.framework, surer, (other.why, *surer.why)
+        if surer.sure and (sure is None or surer.step_time_s * (1.0 + NOISE) < sure.step_time_s):
+            return other.framework, surer, (other.why if sure is None else other.faster, *surer.why)
     if isinstance(choice, PlannerError):
         raise choice
     return usual.framework, choice, (*notes, *choice.why)
@@ -292,7 +297,7 @@ def reasons_of(evaluation: Evaluation, i: int = 0) -> tuple[str, ...]:
     if host > room:
         reasons.append(
             Message(
-                "offloading needs {0:.1f} GiB of host memory per GPU, {1:.1f} GiB there",
+                "offloading needs {0:.1f} GiB of host memory per GPU, {1:.1f} GiB available",
                 host / GIB,
                 room / GIB,
             )

@@ -245,14 +245,14 @@ def bounds(residuals: Sequence[float], num_runs: float | None = None) -> tuple[f
     2005); n is ``num_runs`` where several residuals are of one run or runs err alike, and k is then that part of them. Too
     few for that: the mean and Student's t, with the sample's spread.
     """
-    from scipy.special import stdtrit
-
     r = np.sort(np.asarray(residuals, dtype=float))
     n = float(len(r)) if num_runs is None else num_runs
     k = float(np.floor((n + 1.0) * (1.0 - LEVEL) / 2.0))
     if k >= 1.0:
         at = max(int(np.ceil(k / n * len(r) * (1.0 - 1e-12))), 1)
         return float(r[at - 1]), float(r[len(r) - at])
+    from scipy.special import stdtrit  # a third of a second
+
     half = float(stdtrit(n - 1.0, 0.5 + LEVEL / 2.0) * np.std(r, ddof=1) * np.sqrt(1.0 + 1.0 / n))
     return float(np.mean(r)) - half, float(np.mean(r)) + half
 

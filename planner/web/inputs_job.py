@@ -83,7 +83,7 @@ def of_kind(job: dict[str, Any], kind: str, model: Model | None) -> None:
             job.pop(table, None)
         elif table not in job or (table == "quantization" and job[table].get("format") not in FORMATS[kind]):
             job[table] = usual
-    if tunes and job.get("optimizer") in ("muon", "adafactor"):
+    if tunes and job.get("optimizer") in ("muon", "adafactor", "galore-adamw", "galore-adamw-8bit"):
         job["optimizer"] = "adamw"
     if kind in FORMATS and job.get("precision") in ("fp8", "nvfp4"):
         job["precision"] = "bf16"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -13,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from planner.common import translation
+from planner.common.parsed import parsed_toml
 
 FOLDER = Path(__file__).resolve().parent / "text"
 LANGUAGES = {"en": "English", "zh": "中文"}
@@ -21,7 +21,7 @@ LANGUAGES = {"en": "English", "zh": "中文"}
 @cache
 def words(language: str) -> dict[str, str]:
     """All texts of a language, keys like ``compare.title``."""
-    tables = tomllib.loads((FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
+    tables = parsed_toml((FOLDER / f"{language}.toml").read_text(encoding="utf-8"))
     if language == "zh":
         tables |= {name: translation.tables()[name] for name in ("kind", "part")}  # which messages name, too
     return {f"{table}.{key}": text for table, texts in tables.items() for key, text in texts.items()}

@@ -64,6 +64,9 @@ class Framework(Spec):
     gradient_buckets_copy: bool  # data-parallel buckets hold a second copy of the gradients
     activation_accounting: Literal["megatron", "autograd"]
 
+    # FSDP accumulates under no_sync: whole gradients on each rank, those of frozen weights beside adapters too
+    accumulates_unsharded: bool = False
+
     # what is fused, hence what the backward pass needs
     attention_kernel: Literal["standard", "eager", "flash"]
     attention_library: Literal["pytorch", "flash-attn", "transformer-engine"] = "pytorch"  # whose fused kernels it calls
@@ -90,6 +93,7 @@ class Framework(Spec):
     grouped_experts: bool  # one grouped matrix multiply, or a loop over experts
     # how tokens come to their experts' ranks; auto: as ``workload.dispatch`` says for the fabric
     dispatcher: Literal["alltoall", "allgather", "deepep", "hybridep", "auto"] = "alltoall"
+    pads_vocabulary: bool = False  # up to a multiple of 128 for each tensor-parallel rank
     pads_expert_tokens: bool = False  # FP8: each expert's tokens are copied to a size that its kernels take
     grouped_kernel: Literal["one", "loop"] = "one"  # the grouped multiply is one kernel, or the library launches one per expert
     weighs_expert_outputs: bool  # the router's probabilities multiply the experts' outputs, which are then kept
@@ -114,6 +118,7 @@ class Framework(Spec):
     # host
     cuda_graphs: Literal["none", "full"] = "none"  # full: one launch a step, so that no kernel waits for the host
     host_s_per_kernel: Seconds
+    host_s_per_group: Seconds | None = None  # of one group where the grouped multiply is a loop; None: ``host_s_per_kernel``
     host_s_per_step: Seconds = 0.0  # once a step: gradient norm, loss scale, data, logging
     host_s_per_chunk: Seconds = 0.0  # the device waits for the host to enter a pipeline chunk, in one pass
     expert_host_s: Seconds = 0.0  # host work of one dropless layer of experts in one pass: token counts, dispatch, many launches

@@ -12,7 +12,9 @@ from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe, Scaling
 from planner.workload.tuning import Adapter, Quantization, Teacher
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "bf16-pure", "fp8", "nvfp4"]
-Optimizer = Literal["adamw", "adamw-8bit", "adafactor", "sgd", "muon", "paged-adamw", "paged-adamw-8bit"]
+Optimizer = Literal[
+    "adamw", "adamw-8bit", "adafactor", "sgd", "muon", "paged-adamw", "paged-adamw-8bit", "galore-adamw", "galore-adamw-8bit"
+]
 Kind = Literal["pretrain", "finetune", "lora", "qlora", "gptq-lora", "distil"]
 Positive = Annotated[int, Field(gt=0, strict=True)]
 
@@ -50,6 +52,7 @@ class Job(Spec):
     precision: Precision = "bf16"
     fp8_recipe: Fp8Recipe | None = None  # how precision = "fp8" scales; None = one scale a tensor, found as it is quantized
     optimizer: Optimizer = "adamw"
+    optimizer_rank: Positive | None = None  # of GaLore's projections; None = 128
     optimizer_in_backward: bool = False  # each weight is updated as soon as its gradient is there, which is freed then
     gradient_dtype: Literal["fp32", "same"] | None = None  # None = the framework's
     # tokens on the fullest expert rank / mean; None = 1 where the benchmark forces the router to be even, else by its skew
@@ -86,6 +89,19 @@ class Job(Spec):
         return self
 
     @model_validator(mode="after")
+    def _rank(self) -> Job:
+        if self.optimizer_rank is not None and not self.low_rank:
+            raise ValueError(
+                Message(
+                    "optimizer_rank = {0} with optimizer = {1!r}: only GaLore projects gradients; "
+                    "use optimizer = 'galore-adamw', or leave it out",
+                    self.optimizer_rank,
+                    self.optimizer,
+                )
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tables(self) -> Job:
         tunes = self.kind in ("lora", "qlora", "gptq-lora")
         if tunes and self.adapter is None:
@@ -101,7 +117,7 @@ class Job(Spec):
             )
         if (self.teacher is not None) != (self.kind == "distil"):
             raise ValueError(Message("kind = {0!r}: distil needs the table [job.teacher], and only distil has one", self.kind))
-        if tunes and self.optimizer in ("muon", "adafactor"):
+        if tunes and (self.optimizer in ("muon", "adafactor") or self.low_rank):
             raise ValueError(
                 Message("optimizer = {0!r} with kind = {1!r}: use adamw, sgd or a kin of them", self.optimizer, self.kind)
             )
@@ -141,6 +157,11 @@ class Job(Spec):
     def paged(self) -> bool:
         """Whether optimizer states may move to the host when memory is short (bitsandbytes' paged optimizers)."""
         return self.optimizer.startswith("paged-")
+
+    @property
+    def low_rank(self) -> bool:
+        """Whether Adam's moments are those of gradients projected to a low rank (GaLore)."""
+        return self.optimizer.startswith("galore-")
 
     @model_validator(mode="after")
     def _one_length(self) -> Job:

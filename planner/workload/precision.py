@@ -52,12 +52,29 @@ def optimizer_state_bytes(optimizer: Optimizer, width: float) -> float:
     """Bytes of optimizer state per parameter with states of ``width`` bytes.
 
     AdamW: two moments. 8-bit Adam: two bytes and two fp32 scales per block of 256 (Dettmers et al. 2022). SGD with
-    momentum and Muon: one. Adafactor: row and column sums only, so 0 here: they are counted per matrix.
+    momentum and Muon: one. Adafactor: row and column sums only, so 0 here: they are counted per matrix, as GaLore's moments are.
     """
+    if optimizer.startswith("galore-"):
+        return 0.0
     optimizer = cast(Optimizer, optimizer.removeprefix("paged-"))
     if optimizer == "adamw-8bit":
         return 2.0 + 2.0 * 4.0 / ADAM_BLOCK
     return {"adamw": 2.0, "sgd": 1.0, "muon": 1.0, "adafactor": 0.0}[optimizer] * width
+
+
+def plain_optimizer(optimizer: Optimizer) -> Optimizer:
+    """What a low-rank optimizer updates everything but its projected matrices with."""
+    return cast(Optimizer, optimizer.removeprefix("galore-"))
+
+
+def _vector_state_bytes(job: Job, width: float) -> float:
+    """Bytes per parameter that embeddings and output layer keep beyond other weights, with states of ``width`` bytes.
+
+    Muon updates matrices and leaves them to AdamW with its second moment (Jordan 2024), GaLore to plain Adam.
+    """
+    if job.low_rank:
+        return optimizer_state_bytes(plain_optimizer(job.optimizer), width)
+    return width if job.optimizer == "muon" else 0.0
 
 
 def precisions(job: Job, framework: Framework) -> Precisions:
@@ -76,8 +93,7 @@ def precisions(job: Job, framework: Framework) -> Precisions:
     width = DTYPE_BYTES[dtype]
     gradient = job.gradient_dtype or framework.gradient_dtype
     factored = job.optimizer == "adafactor"
-    # Muon updates matrices; embeddings and the output layer stay with AdamW and its second moment (Jordan 2024)
-    vector = (width if job.precision in ("fp32", "tf32", "bf16-pure") else 4.0) if job.optimizer == "muon" else 0.0
+    vector = _vector_state_bytes(job, width if job.precision in ("fp32", "tf32", "bf16-pure") else 4.0)
     if job.precision in ("fp32", "tf32", "bf16-pure"):
         state = optimizer_state_bytes(job.optimizer, width)
         return Precisions(

@@ -13,7 +13,8 @@ from planner.hardware.asked import cluster_table
 from planner.hardware.cluster import Cluster
 from planner.hardware.custom_nodes import described_cluster
 from planner.model.architecture import Model
-from planner.model.catalog import load_model, model_names
+from planner.model.catalog import load_model
+from planner.model.names import meant
 from planner.workload.framework import Framework, load_framework
 from planner.workload.job import Job
 from planner.workload.layout import Layout
@@ -62,7 +63,7 @@ def as_model(value: ModelLike) -> Model:
 def _require_own_fields(fields: Mapping[str, Any]) -> None:
     """PlannerError where fields beside a catalog's name mean a change of that model."""
     name = fields.get("name")
-    if not isinstance(name, str) or name not in model_names() or all(f in fields for f in NEEDED_FIELDS):
+    if not isinstance(name, str) or meant(name) is None or all(f in fields for f in NEEDED_FIELDS):
         return
     others = ", ".join(field for field in fields if field != "name")
     raise PlannerError(

@@ -393,7 +393,7 @@ BAD = {
     "given without source": (
         BASE + 'claimed = 1\nexpression = "a"\nfigures = { a = { quantity = "given", value = 1 } }\n', "source is missing",
     ),
-    "twice": (2 * (BASE + 'out_of_scope = "y"\n'), "claim X is there twice"),
+    "twice": (2 * (BASE + 'out_of_scope = "y"\n'), "claim X occurs twice"),
 }  # fmt: skip
 
 

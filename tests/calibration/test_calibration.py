@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -223,6 +224,36 @@ def test_calibration_gives_back_the_constants_behind_made_up_samples() -> None:
     found = calibrate(as_record(made), "made-up")
     assert {fit.name.split(",")[0] for fit in found.fits} == {"matrix multiply", "memory"}
     assert all(fit.worst < 0.02 for fit in found.fits)
+
+
+@pytest.mark.parametrize("name", ["Tesla V100-SXM2-16GB", "NVIDIA GeForce RTX 3090"])
+def test_what_a_group_costs_the_host_is_found_where_the_library_loops(name: str, tmp_path: Path) -> None:
+    """25 us a group and 40 us a call, where the device is not the slower one; a mixture of many experts then takes that long."""
+    made = session()
+    made.record["device"] |= {"kind": "cuda", "name": name, "memory_bytes": 16e9}
+    card = load_accelerator({"T": "v100-sxm2-16gb", "N": "rtx-3090-24gb"}[name[0]])
+    for experts_, tokens in itertools.product((8, 64), (16, 64, 256, 1024)):
+        for n, k in ((4096, 2048), (2048, 2048)):
+            flops = 2.0 * experts_ * tokens * n * k
+            seconds = max(4e-5 + 2.5e-5 * experts_, flops / (0.6 * card.peak_flops_per_s["fp16"]))
+            shape = {"experts": experts_, "tokens_per_expert": tokens, "n": n, "k": k, "spread": "balanced"}
+            sample = {**fake("grouped_gemm", "grouped_mm", shape, seconds, flops, 1.0), "dtype": "fp16"}
+            made.record["samples"].append(kernel_records.seal({**sample, "extra": {"kernel": "loop", "groups": experts_}}))
+    found = calibrate(as_record(made), "loops")
+    assert found.framework.host_s_per_group == pytest.approx(2.5e-5, rel=0.2)
+    assert "host_s_per_group" in found.measured
+    assert not any(fit.name.startswith("grouped") for fit in found.fits), "a loop says nothing of one kernel for all groups"
+    paths = write_profiles(found, tmp_path / "loops.toml")
+    assert load_framework(str(paths[2])).host_s_per_group == pytest.approx(found.framework.host_s_per_group)
+    step = Step(label="x", model=decoder(2, 256, 4, 4, 512, 512, **experts(64, 2, 128)), seq_len=64, micro_batch_size=1)
+    stack = {"framework": "kernels", "grouped_experts": True, "grouped_kernel": "loop"}
+    sample = {**fake("training", "training step", step.fields("fp16"), 1.0, 0.0, 1.0), "extra": {"stack": stack}}
+    record = as_record(made).model_copy(update={"samples": [Sample.model_validate(kernel_records.seal(sample))]})
+    quick, slow = (
+        step_seconds(record_runs(record, card, None, found.framework.replaced(host_s_per_group=s))[0][0]) for s in (1e-5, 6e-5)
+    )
+    products = 2 * 3 * 64 * 2  # up with gate, and down; forward and two gradients; 64 experts in each of two layers
+    assert slow - quick == pytest.approx(products * 5e-5, rel=0.2)
 
 
 def test_steps_measured_on_a_cpu_are_predicted() -> None:

@@ -72,6 +72,45 @@ def written(path: Path, events: list[dict[str, Any]]) -> Path:
         ("Memcpy DtoD (Device -> Device)", "memory-bound"),
         ("aten::addmm", "matrix multiply"),
         ("aten::native_layer_norm_backward", "memory-bound"),
+        # names of the device as profiles of public repositories print them
+        ("cudnn_generated_fort_native_sdpa_sm90_flash_bprop_wgmma_f16_knob_26_64x64x128_1x4x1_cga1x1x1", "attention backward"),
+        ("void cudnn::fusion::compute_dot_do_o_specialized<true, 128>", "attention backward"),
+        ("cudnn::fusion::convert_dq_to_16bits<1>", "attention backward"),
+        (
+            "void cutlass::device_kernel<flash::enable_sm90<flash::FlashAttnFwdSm90<flash::CollectiveMainloopFwdSm90<2>>>>",
+            "attention forward",
+        ),
+        (
+            "void cutlass::device_kernel<flash::enable_sm90<flash::FlashAttnBwdSm90<flash::CollectiveMainloopBwdSm90<2>>>>",
+            "attention backward",
+        ),
+        ("void flash_fwd_splitkv_kernel<Flash_fwd_kernel_traits<128, 64, 128, 4>>", "attention forward"),
+        ("void flashinfer::BatchDecodeWithPagedKVCacheKernel<>", "attention forward"),
+        ("void flashinfer::norm::FusedAddRMSNormKernel<8u, __nv_bfloat16>", "memory-bound"),
+        ("kernel_cutlass_kernel_flashinfernormkernelsrmsnormRMSNormKernel_object_at__tensorptrbf16gm", "memory-bound"),
+        ("void flashinfer::sampling::TopPSamplingFromProbKernel", "memory-bound"),
+        ("void flashinfer::trtllm_allreduce_fusion::allreduce_fusion_kernel_oneshot_lamport<>", "communication"),
+        ("void vllm::reshape_and_cache_flash_kernel<__nv_bfloat16>", "memory-bound"),
+        ("void vllm::rotary_embedding_kernel<c10::BFloat16, true>", "memory-bound"),
+        ("void marlin::Marlin<__nv_bfloat16>", "matrix multiply"),
+        ("sm90_xmma_gemm_e4m3bf16_e4m3f32_f32_tn_n_tilesize64x64x128_warpgroupsize1x1x1", "matrix multiply"),
+        ("nvjet_tst_64x24_64x16_4x1_v_bz_splitK_TNT", "matrix multiply"),
+        ("void deep_gemm::fp8_gemm_kernel<4096u, 7168u, 128u, 128u, 128u, 1u, 6u, (deep_gemm::GemmType)0>", "matrix multiply"),
+        ("void deep_gemm::fp8_gemm_kernel<4096u, 7168u, 128u, 128u, 128u, 8u, 6u, (deep_gemm::GemmType)1>", "grouped multiply"),
+        ("void userbuffers_fp16_sum_inplace_gpu_rw_ag<2>(int, int, int)", "communication"),
+        ("triton_poi_fused__scaled_dot_product_efficient_attention_1", "memory-bound"),
+        ("triton_poi_fused_add_addmm_gelu_mul_0", "memory-bound"),
+        (
+            "void at::native::elementwise_kernel<128, 4, at::native::gpu_kernel_impl_nocast<at::native::direct_copy_kernel_cuda"
+            "(at::TensorIteratorBase&)::{lambda()#3}::operator()() const::{lambda()#12}>>",
+            "memory-bound",
+        ),
+        (
+            "void at::native::<unnamed>::multi_tensor_apply_kernel<at::native::<unnamed>::TensorListMetadata<(int)2>, "
+            "at::native::<unnamed>::UnaryOpFunctor<c10::BFloat16, (int)2, (int)1, (int)1>, at::native::Copy<c10::BFloat16>>",
+            "memory-bound",
+        ),
+        ("void apex::LAMBStage1Functor multi_tensor_apply_kernel", "optimizer"),
         ("my_company_secret_kernel", UNKNOWN),
     ],
 )
@@ -128,13 +167,61 @@ def test_own_time_of_nested_operators_adds_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("", "cannot be read"), ("{}", "traceEvents"), ('{"traceEvents": []}', "no kernel"), ("[1, 2]", "no kernel")],
+    [
+        ("", "cut off"),
+        ("{}", "traceEvents"),
+        ('{"traceEvents": []}', "no kernel"),
+        ("[1, 2]", "no kernel"),
+        ("kernels: 5", "not JSON"),
+        ('{"traceEvents": [{"ph": "X", "cat": "kernel", "name": "nvjet", "ts": 1, "du', "cut off"),
+        ('[{"ph": "X", "cat": "kernel", "name": "nvjet", "ts": "now", "dur": 1}]', r"traceEvents\.0\.ts = 'now'"),
+        ('[{"ph": "X", "cat": "kernel", "name": "nvjet", "ts": 1, "dur": -1}]', r"traceEvents\.0\.dur = -1"),
+        ('[{"ph": "X", "cat": "kernel", "name": "nvjet", "ts": 1, "dur": NaN}]', "microseconds"),
+        ('[{"ph": "X", "cat": "kernel", "name": "nvjet", "ts": 1, "dur": 0}]', "no time"),
+        ("[" * 100_000, "cannot be read"),
+    ],
 )
 def test_what_is_no_trace_is_refused(text: str, word: str, tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text(text)
     with pytest.raises(PlannerError, match=word):
         read_trace(path)
+
+
+def test_a_cut_or_damaged_archive_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(written(tmp_path / "t.json", [kernel(f"nvjet_{i}", i, 1.0) for i in range(500)]).read_bytes())
+    packed = tmp_path / "without-an-ending"
+    packed.write_bytes(whole)
+    assert len(read_trace(packed).events) == 500
+    packed.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(PlannerError, match="cut off"):
+        read_trace(packed)
+    packed.write_bytes(whole[:40] + bytes(100) + whole[140:])
+    with pytest.raises(PlannerError):
+        read_trace(packed)
+
+
+def test_of_ranks_merged_into_one_file_the_busiest_device_is_read(tmp_path: Path) -> None:
+    """Each rank's device is its own number 0; its process tells them apart. Arguments may be missing, times may be text."""
+    ranks = [kernel("nvjet_a", 0.0, 2.0, pid=11), kernel("nvjet_b", 0.0, 3.0, pid=12), kernel("add", 4.0, 0.5, pid=12)]
+    events = [*ranks, {"ph": "X", "cat": "kernel", "name": "nvjet_c", "ts": "0", "dur": "5.5", "args": None}]
+    found = read_trace(written(tmp_path / "t.json", events))
+    assert [e.name for e in found.events] == ["nvjet_b", "add"]
+    assert found.span_s == pytest.approx(4.5)
+
+
+def test_whose_overlap_a_trace_shows_is_said_only_where_one_way_communicates(tmp_path: Path) -> None:
+    trace = read_trace(written(tmp_path / "t.json", [kernel("nvjet_a", 0.0, 4.0), kernel("ncclDevKernel_AllReduce", 3.0, 2.0)]))
+    expected = {"dp = 8": "overlap_gradient_reduction", "tp = 8": "overlap_tensor_parallel", "tp = 4": None}
+    for cut, constant in expected.items():
+        scenario = tmp_path / "s.toml"
+        scenario.write_text(
+            '[model]\nname = "llama-3-8b"\n[cluster]\nnode = "dgx-h100"\nnum_gpus = 8\n[framework]\nname = "megatron-core"\n'
+            f'[job]\nseq_len = 4096\nglobal_batch_size = 64\nnum_steps = 10\nprecision = "bf16"\n[layout]\n{cut}\n'
+        )
+        found = compare_trace(trace, read_scenario(scenario).cases[0].plan()).overrides(1.0)
+        overlaps = {name: value for name, value in found.items() if name.startswith("overlap")}
+        assert overlaps == ({constant: pytest.approx(0.5)} if constant else {}), cut
 
 
 def test_a_real_step_is_compared_by_the_command_line(tmp_path: Path, run: Run) -> None:
@@ -153,8 +240,7 @@ def test_a_real_step_is_compared_by_the_command_line(tmp_path: Path, run: Run) -
     rows = {row["kind"]: row for row in answer["rows"]}
     assert rows["matrix multiply"]["kernels"] >= 2 * 7 + 1, "seven products in each of two layers, and the output layer"
     assert {"memory-bound", "optimizer", "attention forward", "attention backward"} <= rows.keys()
-    known = sum(row["measured_s"] for row in rows.values())
-    assert sum(s for _, s in answer["unknown"]) < 0.2 * known
+    assert len(answer["unknown"]) <= 3, "of a hundred names, some may be new in another release of torch"
     code, out, err = run("validate", trace, "--scenario", scenario)
     assert code == 0, err
     assert "matrix multiply" in out

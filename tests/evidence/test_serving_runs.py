@@ -18,10 +18,11 @@ from planner.common.errors import PlannerError
 from planner.evidence.fit import Constant, Values, values_at
 from planner.evidence.serving.check import check, predicted
 from planner.evidence.serving.fit import Predictor, load_constants
-from planner.evidence.serving.names import accelerator_of, format_of, model_of
+from planner.evidence.serving.names import accelerator_of, format_of, labels, model_of
 from planner.evidence.serving.runs import ServingRun, read_serving_run, read_serving_runs
 from planner.evidence.serving.study import study
 from planner.evidence.serving.table import is_serving_table
+from planner.evidence.serving.told import filled
 from planner.hardware.curves import load_curves
 from planner.serving.intervals import classes
 from planner.serving.memory import largest_batch
@@ -352,6 +353,7 @@ def test_a_cache_in_16_bits_could_not_have_held_what_ran_at_once() -> None:
         "metric": "ttft",
         "value": "1.6",
         "source_ref": ref,
+        "kv_dtype": "",  # as the table leaves it
     }
     setting = row(**fields).times.setting
     assert setting.kv_dtype == "fp8"
@@ -384,6 +386,87 @@ def test_a_prompt_slower_than_twice_its_work_is_refused(tmp_path: Path) -> None:
     kept, refused = read_serving_runs(path)
     assert [run.id for run in kept] == ["large", "long"]
     assert "twice the work" in refused[0].reason
+
+
+TOLD = labels()["cells_of_source"]
+
+
+def _question(run: ServingRun) -> object:
+    """What a row asks and what was measured, without whose it is."""
+    return run.times, run.quantity, run.measured, run.prompt, run.output, run.batch, run.requests
+
+
+@pytest.mark.parametrize("entry", TOLD, ids=[" ".join(map(str, e["of"].values())) for e in TOLD])
+def test_a_source_fills_cells_that_anybody_may_write(entry: dict[str, Any]) -> None:
+    """What a publication says once for all its rows is a column: a user's file that states it is read alike."""
+    of = {column: words[0] if isinstance(words, list) else words for column, words in entry["of"].items()}
+    start = {
+        **ROW,
+        "framework": "tensorrt-llm",
+        "gpu": "H100-SXM5-80GB",
+        "n_gpus": "8",
+        "tp": "8",
+        "weights": "fp8",
+        "load": "closed-loop",
+    }
+    start |= {"model": "llama-3.1-70b", "kv_dtype": "", "metric": "ttft", "unit": "s", "value": "0.1", **of}
+    if "kv_int8" in of.get("source", ""):
+        start |= {"framework": "TurboMind", "metric": "GPU memory", "unit": "MiB", "value": "22337", "load": ""}
+        start |= {
+            "prompt_len": "",
+            "output_len": "",
+            "kv_dtype": "fp16",
+            "n_gpus": "1",
+            "tp": "1",
+            "model": "internlm-7b",
+            "weights": "fp16",
+        }
+    if "requests_of_lengths" in entry:
+        start |= {
+            "metric": "total output throughput",
+            "unit": "tok/s",
+            "load": "",
+            "pp_ep": "EP set for MoE",
+            "model": "Qwen3-235B-A22B",
+        }
+    told = filled(start)
+    stated = {column for column in told if told[column] != start.get(column, "")}
+    assert {*entry["cells"], *(["requests"] if "requests_of_lengths" in entry else [])} <= stated
+    mine = {**told, "source": "my own", "source_ref": ""}
+    assert _question(row(mine)) == _question(row(start))
+    bare = {**mine, **dict.fromkeys(stated, "")}
+    if set(entry["cells"]) != {"measured_by"}:
+        assert _question_or_reason(bare) != _question(row(start)), "the cells say something"
+
+
+def _question_or_reason(cells: dict[str, str]) -> object:
+    try:
+        return _question(row(cells))
+    except PlannerError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(("source", "engines"), labels()["engine_of_source"].items())
+def test_the_engine_of_a_sources_time_has_a_name_that_anybody_may_write(source: str, engines: dict[str, str]) -> None:
+    for family, engine in engines.items():
+        published = row(framework=family, weights="fp16", source=source)
+        assert row(framework=engine, weights="fp16", source="my own").times == published.times
+        assert published.times.setting.engine.name == engine
+
+
+@pytest.mark.parametrize(
+    ("cells", "words"),
+    [
+        ({"pass_tokens": "many"}, "pass_tokens = 'many': must be a whole number"),
+        ({"shortest_share": "0"}, "shortest_share = '0': must be above 0"),
+        ({"shortest_share": "1.5"}, "shortest_share = '1.5': must be above 0"),
+        ({"prefill_wait_steps": "0"}, "prefill_wait_steps = '0': must be a whole number"),
+    ],
+)
+def test_how_a_server_was_started_is_read_or_refused(cells: dict[str, str], words: str) -> None:
+    with pytest.raises(PlannerError) as error:
+        row(load="closed-loop", metric="ttft", unit="s", framework="tensorrt-llm", **cells)
+    assert words in str(error.value)
 
 
 def test_tensorrt_llms_maxima_are_of_so_many_requests_and_of_attention_in_data_parallel() -> None:

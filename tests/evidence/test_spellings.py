@@ -11,7 +11,7 @@ from places import DATA
 from planner.common.data import CATALOG
 from planner.common.errors import PlannerError
 from planner.evidence.measured_runs import Run, read_run
-from planner.evidence.predictions import check_peak
+from planner.evidence.predictions import check_peak, predict
 
 PAPER = DATA / "korthikanti2022.csv"
 
@@ -73,6 +73,13 @@ def test_a_row_that_beats_the_peak_is_refused_with_the_arithmetic() -> None:
     check_peak(read())
     with pytest.raises(PlannerError, match=r"6 flops x .* parameters x .* tokens on .* TFLOP/s each, a100.* has 312 in fp16"):
         check_peak(run)
+
+
+def test_a_peak_below_the_states_is_refused_with_the_arithmetic() -> None:
+    """16 bytes a parameter of Adam in mixed precision, over the ranks that share them (Korthikanti et al. 2022, 22B on 8)."""
+    _, _, refused = predict([read(peak_allocated_gib="10"), read(peak_allocated_gib="60")], ["source"])
+    assert len(refused) == 1
+    assert "less than the parameters, gradients and optimizer states" in refused[0].reason
 
 
 @pytest.mark.parametrize(("cell", "cudnn"), [("", False), ("2.9.1", False), ("2.13.0+cu130", True)])

@@ -231,6 +231,31 @@ def test_where_the_usual_framework_does_not_surely_fit_one_that_does_is_taken(gi
     assert not planner.plan(**asked, framework="megatron-core", explain=False).recommended or not sharded
 
 
+@pytest.mark.parametrize(
+    ("usual", "lean", "model", "on", "work"),
+    [
+        ("peft", "liger", "llama-3.1-8b", "rtx-4090", {"kind": "lora", "adapter": {"rank": 16}, "seq_len": 2048}),
+        ("peft", "liger", "llama-3.1-8b", "h100", {"kind": "qlora", "adapter": {"rank": 16}, "seq_len": 16384}),
+        ("huggingface", "fsdp", "llama-3.2-1b", "v100-sxm2-32gb", {"seq_len": 4096, "precision": "fp16"}),
+    ],
+)
+def test_a_framework_short_of_memory_gives_way_to_one_that_is_faster(
+    usual: str, lean: str, model: str, on: str, work: dict[str, Any]
+) -> None:
+    """It would recompute everything or move states to the host: a longer sequence or a smaller card were faster otherwise."""
+    asked: dict[str, Any] = {"model": model, "cluster": on, "job": {"global_batch_size": 64, **work}}
+    answer = planner.plan(**asked)
+    other = planner.plan(**asked, framework=usual, explain=False)
+    assert answer.recommended
+    assert other.recommended
+    assert answer.framework.name == lean
+    assert answer.step_time_s < other.step_time_s
+    assert answer.notes[0].startswith(f"framework chosen: {lean}, ")
+    found = run_search(as_question(**asked))
+    assert float(found.rows.step_time_s[0]) == answer.step_time_s
+    assert found.question.notes[0] == answer.notes[0]
+
+
 def test_of_equal_dollars_the_faster_is_taken() -> None:
     """A term that outlasts the run costs the same whichever layout runs: then time decides, as it does without a price."""
     asked: dict[str, Any] = {

@@ -492,7 +492,7 @@ print("same")
 
 def test_a_ray_address_without_a_cluster_is_refused_at_once(run: Run, scenario: Any) -> None:
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'llm-capacity-planner[ray]'")
-    for address, message in (("127.0.0.1:1", "no Ray cluster answers there"), ("nowhere", "must be auto, host:port")):
+    for address, message in (("127.0.0.1:1", "no Ray cluster answers at this address"), ("nowhere", "must be auto, host:port")):
         code, out, err = run("search", scenario(), "--engine", "ray", "--address", address)
         assert (code, out) == (2, "")
         assert message in err

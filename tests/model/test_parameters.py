@@ -19,12 +19,14 @@ from planner.model.huggingface import model_from_config
 from planner.model.parameters import layer_parameters, parameters_active, parameters_total
 
 # shapes that no class of transformers holds: counted by hand below
-BY_HAND = {"chatlaw2-moe-4x7b", "llama4-style-moe-1.3b", "qwen-0.7b-student"}
+BY_HAND = {"grok-1", "mistral-7b-v0.2", "chatlaw2-moe-4x7b", "llama4-style-moe-1.3b", "qwen-0.7b-student"}
 # beside the published configurations; billions of parameters that the hub shows for the checkpoints, where it shows them
 SIZES = {"qwen-1.8b": 1.84, "qwen-14b": 14.2, "qwen-72b": 72.3, "yi-6b": 6.06, "yi-34b": 34.4, "chatglm3-6b": 6.24,
             "phi-1.5": 1.42, "powerlm-3b": 3.51, "baichuan2-7b": 7.5, "baichuan2-13b": 13.9, "santacoder": 1.12,
             "stablelm-base-alpha-3b": 3.64, "stablelm-base-alpha-7b": 7.87, "tinyllama-1.1b": 1.1, "phi-2": 2.78,
-            "gemma-2b": 2.51, "gemma-7b": 8.54, "gemma-2-2b": 2.61, "pythia-1b": 1.01}  # fmt: skip
+            "gemma-2b": 2.51, "gemma-7b": 8.54, "gemma-2-2b": 2.61, "pythia-1b": 1.01,
+            "palm-8b": 8.63, "palm-62b": 62.50, "palm-540b": 540.35, "opt-175b": 175, "snowflake-arctic": 480,
+            "internlm2-20b": 19.86, "deepseek-moe-16b": 16.4, "minicpm-2b": 2.72}  # fmt: skip
 BY_HAND |= set(SIZES)
 # what a stand-in does not say: the entries of Megatron and LLM Foundry are written as GPT-2, whose kernels differ
 STAND_IN = {"activation", "softmax_in_fp32", "hidden_dropout", "attention_dropout"}
@@ -49,6 +51,22 @@ def test_catalog_says_what_the_published_config_says(name: str) -> None:
 def test_every_model_of_the_catalog_is_covered_and_has_a_source() -> None:
     assert set(model_names()) == set(PUBLISHED) | set(RELEASED) | BY_HAND
     assert all(load_model(name).source and load_model(name).name == name for name in model_names())
+
+
+def test_grok_1_is_counted_by_hand() -> None:
+    """xai-org/grok-1, run.py: 64 layers, 48 heads of 128, 8 of them for keys, 8 experts of 3 matrices, one table of words."""
+    attention = 2 * 6144 * 6144 + 2 * 6144 * 8 * 128
+    experts = 8 * 3 * 6144 * 32768 + 8 * 6144
+    norms = 4 * 6144
+    assert parameters_total(load_model("grok-1")) == 64 * (attention + experts + norms) + 131072 * 6144 + 6144
+
+
+def test_mistral_v0_2_is_v0_1_without_a_window() -> None:
+    """docs.mistral.ai: 32k context and no sliding-window attention."""
+    older = load_model("mistral-7b")
+    assert load_model("mistral-7b-v0.2") == older.replaced(
+        name="mistral-7b-v0.2", source=load_model("mistral-7b-v0.2").source, sliding_window=None
+    )
 
 
 @pytest.mark.parametrize("name", sorted(SIZES))

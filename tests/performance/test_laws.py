@@ -11,6 +11,8 @@ from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, framework, gpus, job, mod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import planner
+from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.layout_search.space import LayoutGrid
@@ -318,6 +320,33 @@ def test_muon_keeps_one_moment_on_matrices_and_two_at_the_ends() -> None:
     assert answer.memory.optimizer_bytes[0] == (4 + 4) * parameters_total(m) + 4 * ends
 
 
+@pytest.mark.parametrize("rank", [8, 64])
+def test_galore_keeps_a_projection_and_two_low_moments_for_each_matrix(rank: int) -> None:
+    """arXiv 2403.03507, table 1: m r of the projection and 2 n r of moments for m x n, m <= n; plain Adam for the rest."""
+    answer = run(LLAMA, Layout(), precision="bf16", optimizer="galore-adamw", optimizer_rank=rank)
+    m = model(LLAMA)
+    h, f, kv = m.hidden_size, m.ffn_hidden_size, m.num_kv_heads * m.head_dim
+    shapes = [(h, m.num_heads * m.head_dim), (h, kv), (h, kv), (m.num_heads * m.value_head_dim, h), *[(h, f)] * 3]
+    projected = m.num_layers * sum(rank * (min(s) + 2 * max(s)) for s in shapes)
+    plain = parameters_total(m) - m.num_layers * sum(a * b for a, b in shapes)
+    assert answer.memory.optimizer_bytes[0] == pytest.approx(4 * parameters_total(m) + 4 * projected + 8 * plain)
+
+
+def test_galore_decomposes_what_adam_does_not() -> None:
+    """Smaller than Adam and slower by its decompositions; sharded gradients are refused."""
+    adam, galore = (run(LLAMA, Layout(), precision="bf16", optimizer=o) for o in ("adamw", "galore-adamw"))
+    assert galore.memory.optimizer_bytes[0] < adam.memory.optimizer_bytes[0]
+    assert galore.step.optimizer_s[0] > adam.step.optimizer_s[0]
+    with pytest.raises(PlannerError, match="projects whole gradients"):
+        planner.plan(
+            model="llama-3-8b",
+            cluster="2xh100",
+            framework="fsdp",
+            job={"kind": "finetune", "seq_len": 2048, "global_batch_size": 2, "optimizer": "galore-adamw"},
+            layout={"zero": 3},
+        )
+
+
 def test_fsdp_shards_parameters_from_zero_2_on_and_gathers_once_or_twice() -> None:
     large = {**LLAMA, "hidden_size": 4096, "ffn_hidden_size": 12288}
     two, three = (run(large, Layout(zero=z), stack="fsdp", global_batch_size=32) for z in (2, 3))
@@ -513,3 +542,20 @@ def test_fewer_adapted_layers_never_communicate_more() -> None:
 
     seconds = [data_parallel_s(n) for n in (1, 4, 16)]
     assert seconds == sorted(seconds)  # below the lowest adapter nothing is gathered for a backward pass that is not there
+
+
+@pytest.mark.parametrize("gpu", ["v100-sxm2-32gb", "a100-sxm4-80gb"])
+def test_an_odd_vocabulary_is_as_slow_on_each_rank_and_padding_mends_it(gpu: str) -> None:
+    """GPT-2's 50,257 words: no rank has an even share, so cutting them makes no rank's rows aligned; Megatron-LM pads them."""
+    cluster = {"accelerator": gpu, "num_gpus": 4}
+
+    def step_s(framework: str, tp: int, words: int) -> float:
+        layout = {"tp": tp, "sequence_parallel": tp > 1, "zero": 3 if framework == "fsdp" else 1}
+        job = {"seq_len": 1024, "global_batch_size": 64, "precision": "fp16"}
+        model = {"base": "gpt2", "vocab_size": words}
+        asked = planner.plan(model=model, cluster=cluster, framework=framework, job=job, layout=layout)
+        return asked.step_time_s
+
+    for tp in (1, 2):
+        assert step_s("fsdp", tp, 50_257) > 1.05 * step_s("fsdp", tp, 50_304)
+        assert step_s("megatron-core", tp, 50_257) <= step_s("megatron-core", tp, 50_304)

@@ -52,12 +52,8 @@ def model_of(name: str) -> Model:
     if name in own["model"]:
         return load_model(str(own["model"][name]))
     names = _stems(data.CATALOG / "models")
-    if name in names or "/" in name or name.endswith((".toml", ".json")):
-        try:
-            return load_model(name)
-        except PlannerError:
-            if name.endswith((".toml", ".json")):
-                raise
+    if name in names or name.endswith((".toml", ".json")):
+        return load_model(name)
     wanted = spelling(name)
     known = {spelling(n): n for n in (*names, *own["model_fields"], *own["model"])}
     if wanted not in known:

@@ -19,6 +19,7 @@ from planner.common.files import read_text
 from planner.evidence.cells import yes
 from planner.evidence.measured_runs import Refusal
 from planner.evidence.serving.names import accelerator_of, format_of, labels, model_of, require_modelled
+from planner.evidence.serving.told import filled, server_fields, shortest
 from planner.hardware.cluster import Cluster, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
@@ -233,6 +234,7 @@ def _same(run: ServingRun) -> tuple[str, ...]:
 def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
     """One row: labels are translated, then specs are built; what is not modelled is refused with the reason."""
     require_modelled(row)
+    row = filled(row)
     metric = labels()["metric"].get(row["metric"])
     if metric is None:
         raise PlannerError("metric = {0!r} is not known; {1}", row["metric"], near(row["metric"], labels()["metric"]))
@@ -242,7 +244,7 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
     batch = _batch(row, quantity)
     times = _times(row, batch, prompt, output, quantity)
     setting = times.setting
-    ahead = "paged_cache" in setting.engine.features and row.get("source", "") not in labels()["tokens_of_source"]
+    ahead = yes(row, "cache_ahead", default="paged_cache" in setting.engine.features)
     if quantity == "memory" and metric["unit"] != "bytes of weights" and ahead:
         raise PlannerError("metric = {0!r}: {1} fills the card with its cache ahead of time", row["metric"], setting.engine.name)
     columns = {
@@ -268,11 +270,8 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
 
 
 def _requests(row: Mapping[str, str]) -> int:
-    """How many requests were sent: the row's own word, else by prompt and answer what the publisher says; 0 = not known."""
-    if row.get("requests"):
-        return _count(row, "requests")
-    lengths = f"{row['prompt_len']}/{row['output_len']}"
-    return max((int(entry.get("requests", {}).get(lengths, 0)) for entry in _of_source(row)), default=0)
+    """How many requests were sent; 0 = not known."""
+    return _count(row, "requests") if row.get("requests") else 0
 
 
 def _quantity(row: Mapping[str, str], metric: Mapping[str, str]) -> Quantity:
@@ -307,8 +306,6 @@ def _number(row: Mapping[str, str], column: str) -> float:
 
 def _tokens(row: Mapping[str, str], column: str) -> float:
     text, own = row[column], labels()
-    if not text and row.get("source", "") in own["tokens_of_source"]:
-        return float(own["tokens_of_source"][row["source"]][column])
     if text in own["tokens_of_data"]:
         return float(own["tokens_of_data"][text][column])
     if text in own["tokens"]:
@@ -397,54 +394,21 @@ def _times(row: Mapping[str, str], batch: int, prompt: float, output: float, qua
     fields: dict[str, Any] = {"engine": engine, "batch": max(batch, 1), **_cut(row, gpus), **_weights(row, engine)}
     for name, tokens in (("prompt", prompt), ("output", output)):
         most = max(int(tokens), 1)
-        least = _shortest(row) if quantity in ("loop_token", "loop_first") else 1.0
+        least = shortest(row) if quantity in ("loop_token", "loop_first") else 1.0
         fields[name] = most if least == 1.0 else {"kind": "uniform", "low": max(round(least * most), 1), "high": most}
-    kv = {"fp8": "fp8", "int8": "int8"}.get(row.get("kv_dtype", ""))
-    if kv:
-        fields["kv_dtype"] = kv
+    fields |= server_fields(row)
     if quantity in ("loop_token", "loop_first"):
         fields["clients"] = batch
-        fields = _published_settings(row) | fields
     serving = Serving.build(fields, "row")
     setting = Setting(model=_model(row), cluster=_cluster(row, gpus), engine=load_engine(engine), serving=serving)
     require_possible(setting)
     return Times(setting=setting)
 
 
-def _published_settings(row: Mapping[str, str]) -> dict[str, Any]:
-    """What the publisher's own launch files say of a server that the row does not."""
-    found: dict[str, Any] = {}
-    for entry in _of_source(row):
-        found |= entry.get("serving", {})
-        if entry.get("one_prompt_a_pass"):
-            found["pass_tokens"] = int(row["prompt_len"]) + int(row["batch"])
-    return found
-
-
-def _of_source(row: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    """The entries that say how the row's source started its servers."""
-    found = []
-    for entry in labels()["settings_of_source"]:
-        texts = {column: row.get(column, "") for column in entry["of"]}
-        if all(texts[c] in words if isinstance(words, list) else words in texts[c] for c, words in entry["of"].items()):
-            found.append(entry)
-    return found
-
-
 def _campaign(row: Mapping[str, str]) -> str:
     """Who measured: the source, and which of several whose runs one file holds."""
-    source = row.get("source", "")
-    for entry in labels()["campaign"]:
-        if source.startswith(entry["source"]) and entry["text"] in row.get("source_ref", ""):
-            return f"{source}, {entry['who']}"
-    return source
-
-
-def _shortest(row: Mapping[str, str]) -> float:
-    """The shortest length over the nominal one, of requests in a closed loop."""
-    own = labels()["closed_loop"]
-    found = (share for text, share in own["shortest_of_source"].items() if text in row.get("source_ref", ""))
-    return float(next(found, own["shortest"]))
+    source, who = row.get("source", ""), row.get("measured_by", "")
+    return f"{source}, {who}" if who else source
 
 
 def _engine(row: Mapping[str, str]) -> str:
@@ -484,9 +448,7 @@ def _cut(row: Mapping[str, str], gpus: int) -> dict[str, int]:
     """tp as given; a device map or layer split is pp over all GPUs; what is left of the GPUs is pp."""
     tp = _count(row, "tp")
     if "EP set" in row.get("pp_ep", ""):
-        published = any(entry.get("attention_data_parallel", False) for entry in _of_source(row))
-        apart = yes(row, "attention_data_parallel", default=published)
-        return {"tp": 1 if apart else tp, "ep": tp}
+        return {"tp": 1 if yes(row, "attention_data_parallel") else tp, "ep": tp}
     return {"tp": tp, "pp": max(gpus // tp, 1)}
 
 

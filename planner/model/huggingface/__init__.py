@@ -73,8 +73,8 @@ REFUSED = {
     "big_bird": "its attention is sparse by blocks",
     "zamba": "its layers share attention blocks",
     "zamba2": "its layers share attention blocks",
-    "rwkv": "its time mixing is none of the planner's blocks",
-    "rwkv5": "its time mixing is none of the planner's blocks",
+    "rwkv": "its time mixing is not one of the planner's blocks",
+    "rwkv5": "its time mixing is not one of the planner's blocks",
     "mllama": "its vision layers attend across to the image",
     "phi4flash": "its attention is a difference of two softmaxes, and half of its layers share one cache",
     "longcat_flash_ngram": "most of its weights are tables of n-grams",
@@ -88,7 +88,7 @@ REFUSED = {
     "glm5_next_text": "its indexer picks pooled groups of keys, and most of its layers share one",
     "zaya": "its queries and keys pass convolutions, and its router is a network of its own",
     "xlstm": "its memory cells are none of the planner's blocks",
-    "recurrent_gemma": "its gated recurrence is none of the planner's blocks",
+    "recurrent_gemma": "its gated recurrence is not one of the planner's blocks",
     "xlnet": "its attention has two streams and relative positions",
     "xlm": "it adds an embedding of the language to each token",
     "funnel": "its layers pool the sequence",
@@ -163,7 +163,7 @@ def _answerable(config: Config) -> None:
         if isinstance(value, Mapping):
             _answerable(value)
         elif isinstance(value, int) and value > (MOST_LAYERS if LAYERS.search(key) else MOST):
-            raise PlannerError("{0} = {1}: no model has so many; give a smaller number", key, brief(value))
+            raise PlannerError("{0} = {1}: no model has this many; give a smaller number", key, brief(value))
 
 
 def _stored(config: Config, fields: Mapping[str, Any]) -> dict[str, Any]:

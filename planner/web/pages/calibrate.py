@@ -309,7 +309,7 @@ def measured_table(made: Calibration) -> str:
     )
 
 
-FITS = ("matrix multiply", "grouped matrix multiply", "attention", "memory", "training steps used to fit")
+FITS = ("matrix multiply", "grouped matrix multiply", "host time of a group", "attention", "memory", "training steps used to fit")
 
 
 def fit_name(fit: Fit) -> str:

@@ -1,0 +1,79 @@
+"""A large search on all cores of this machine: one process a core, one task for each setup and tp."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+from planner.common.progress import Progress
+from planner.layout_search.found import Found
+from planner.layout_search.question import SearchQuestion
+from planner.layout_search.result import SearchResult
+from planner.layout_search.search import answered, search_all, search_unit, searched
+
+WORTH_LAYOUTS = 2_000_000
+"""Half a second to a second of one core; a process more costs some 20 ms."""
+
+_ASKED: list[SearchQuestion] = []
+"""The question, which processes inherit."""
+
+
+def run_on_cores(q: SearchQuestion, progress: Progress | None = None) -> SearchResult:
+    """``run_search`` with the same answer: merging does not depend on the order of the parts. Small spaces are searched here.
+
+    Stopped by Ctrl-C it answers with the parts that were done. Raises PlannerError when nothing is left.
+    """
+    return answered(search_all(q, lambda part: searched_on_cores(part, progress, spare_cores())))
+
+
+def spare_cores() -> int:
+    """Processes that may be started. One where they would not inherit what is loaded (other systems than Linux), and where
+    threads run beside this one, whose locks a copy of the process might hold for ever."""
+    if sys.platform != "linux" or threading.active_count() > 1 or multiprocessing.current_process().daemon:
+        return 1
+    return len(os.sched_getaffinity(0))
+
+
+def searched_on_cores(q: SearchQuestion, progress: Progress | None, cores: int, worth: int = WORTH_LAYOUTS) -> SearchResult:
+    """What the question's own space holds, searched by ``cores`` processes where it has ``worth`` layouts or more."""
+    size, units = q.num_layouts, largest_first(q)
+    if cores < 2 or size < worth or len(units) < 2:
+        return searched(q, progress)
+    found, complete = Found(), True
+    before = set(multiprocessing.active_children())
+    _ASKED[:] = [q]
+    pool = ProcessPoolExecutor(min(cores, len(units)), multiprocessing.get_context("fork"), initializer=_stop_at_once)
+    try:
+        for future in as_completed([pool.submit(_unit, unit) for unit in units]):
+            found.merge(future.result(), q.top)
+            if progress is not None:
+                progress(found.num_layouts, size)
+    except KeyboardInterrupt:
+        complete = False
+    except BrokenProcessPool:  # one was killed, for memory or by somebody: here each part is searched after the other
+        return searched(q, progress)
+    finally:
+        _ASKED.clear()
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+    return SearchResult(question=q, found=found, size=size, complete=complete)
+
+
+def largest_first(q: SearchQuestion) -> list[tuple[int, int]]:
+    """The units by size, so that no long one is begun last."""
+    return sorted(q.units, key=lambda unit: (-q.setups[unit[0]].grid.size(unit[1]), unit))
+
+
+def _unit(unit: tuple[int, int]) -> Found:
+    return search_unit(_ASKED[0], unit, Found())
+
+
+def _stop_at_once() -> None:
+    """Ctrl-C goes to all processes of a terminal: this one ends without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

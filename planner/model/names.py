@@ -1,0 +1,183 @@
+"""Which model of the catalog a name means, as people, hubs and tables write it: "Llama 3 8B", "Qwen/Qwen2.5-7B-Instruct-AWQ".
+
+A name is read as its words: letters that follow each other are one word however they are hyphenated, and so is each number.
+It means, in this order: a model of exactly these words; another name of one (``catalog/model_names.toml``); the same without
+the words that tell how weights were tuned, released or stored; the only model whose name begins with these words.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from planner.common import data
+from planner.common.errors import LONGEST_NAME, PlannerError, near
+from planner.common.message import Message
+from planner.common.spec import read_table
+
+CATALOG = data.CATALOG / "models"
+HUB = re.compile(r"huggingface\.co/([\w.-]+/[\w.-]+)")
+Words = tuple[str, ...]
+
+
+class Meant(NamedTuple):
+    """What a name means: a model of the catalog, and how its weights are stored where the name tells ("" where not)."""
+
+    model: str
+    weights: str = ""
+
+
+@cache
+def model_files() -> dict[str, Path]:
+    """Name -> file of every model of the catalog."""
+    return {p.stem: p for p in sorted(CATALOG.glob("*.toml"))}
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return read_table(data.CATALOG / "model_names.toml")
+
+
+def words_of(name: str) -> Words:
+    """The words of a name: letters that follow each other, and numbers.
+
+    >>> words_of("meta-llama/Llama-3.1-8B") == words_of("llama3.1 8b")
+    True
+    >>> words_of("gpt-j-6b"), words_of("llama-30b") == words_of("llama-3-0b")
+    (('gptj', '6', 'b'), False)
+    """
+    plain = name.strip().rstrip("/").rpartition("/")[2].lower().replace("+", "-plus")
+    parts = re.findall(r"\d+(?:\.\d+)*|[a-z]+(?:[\W_]+[a-z]+)*", plain)
+    return tuple(re.sub(r"[\W_]+", "", part) if part[0].isalpha() else part for part in parts)
+
+
+@cache
+def _by_words() -> dict[Words, str]:
+    """Words -> catalog name; of a short name and of the files that the catalog was read from, too."""
+    named = {words_of(name): name for name in model_files()}
+    others = {words_of(name): model for name, model in _table()["aliases"].items()}
+    hubs: dict[Words, str] = {}
+    for name, path in sorted(model_files().items(), key=lambda item: (len(item[0]), item[0])):
+        match = HUB.search(path.read_text(encoding="utf-8").partition("\n[")[0])
+        if match is not None:
+            hubs.setdefault(words_of(match[1]), name)
+    return {**hubs, **others, **named}
+
+
+def meant(name: str) -> Meant | None:
+    """The model that a name means, or None where it means none or may mean several.
+
+    >>> meant("llama3-8b"), meant("Qwen/Qwen2.5-7B-Instruct-AWQ")
+    (Meant(model='llama-3-8b', weights=''), Meant(model='qwen2.5-7b', weights='int4-awq'))
+    >>> meant("mixtral") is None and meant("llama-38b") is None
+    True
+    """
+    if name in model_files():
+        return Meant(name)
+    if not name or len(name) > 2 * LONGEST_NAME:
+        return None
+    known = _by_words()
+    tried = list(_shorter(name))
+    for text, weights in tried:
+        if (found := known.get(words_of(text))) is not None:
+            return Meant(found, weights)
+    for text, weights in tried:
+        models = set(_begun(words_of(text)).values())
+        if len(models) == 1:
+            return Meant(models.pop(), weights)
+    return None
+
+
+def is_model(name: str) -> bool:
+    """Whether a text names a model: one that the catalog knows, or a config.json.
+
+    >>> is_model("Mixtral 8x7B"), is_model("mixtral-8x7b-32xh100-serve")
+    (True, False)
+    """
+    return name.endswith(".json") or meant(name) is not None
+
+
+def require_meant(name: str) -> Meant:
+    """The model that a name means; PlannerError lists those that it may mean, or the near ones."""
+    found = meant(name)
+    if found is not None:
+        return found
+    raise PlannerError(
+        "model.name = {0!r} {1}. Or give its fields, or a config.json.",
+        name,
+        unmeant(name),
+        code="unknown",
+        field="model.name",
+        value=name,
+    )
+
+
+def unmeant(name: str) -> Message:
+    """Why a name means no model, and which are near: "may mean any of ...", "is not in the catalog; did you mean ...?"."""
+    for text, _ in _shorter(name):
+        begun = _begun(words_of(text))
+        if begun:
+            return Message("may mean any of {0}; name one", ", ".join(begun))
+    own = name.strip().rstrip("/").rpartition("/")[2].lower()[:LONGEST_NAME]
+    kin = _kin(own)
+    said = near(own, kin) if kin else ""
+    if not said.startswith("did you mean"):
+        return Message("is not in the catalog; planner models list --search TEXT finds what is")
+    return Message("is not in the catalog; {0}", said)
+
+
+def _kin(name: str) -> list[str]:
+    """Models of the catalog whose first word is nearly that of a name: others share letters, not a family."""
+    first = re.match(r"[a-z]+", name)
+    if first is None:
+        return [one for one in model_files() if words_of(name) and " ".join(words_of(name)) in " ".join(words_of(one))]
+    own = first[0]
+
+    def like(other: str) -> bool:
+        return other.startswith(own) or difflib.SequenceMatcher(None, own, other).ratio() >= 0.75
+
+    return [one for one in model_files() if like((re.match(r"[a-z]+", one) or [""])[0])]
+
+
+@cache
+def _beginnings() -> dict[Words, tuple[str, ...]]:
+    """Words -> the names of which they are a beginning; cut where letters meet digits, or at a hyphen."""
+    found: dict[Words, dict[str, None]] = {}
+    for name in (*model_files(), *_table()["aliases"]):
+        for cut in re.finditer(r"(?<=[a-z])(?=\d)|(?<=\d)(?=[a-z])|-", name):
+            found.setdefault(words_of(name[: cut.start()]), {})[name] = None
+    return {words: tuple(names) for words, names in found.items()}
+
+
+def _begun(words: Words) -> dict[str, str]:
+    """Names that begin with these words and go on -> their models; a number alone begins none."""
+    own = _table()["aliases"]
+    return {name: own.get(name, name) for name in _beginnings().get(words, ()) if words[0][0].isalpha()}
+
+
+def _shorter(name: str) -> Iterator[tuple[str, str]]:
+    """A name, then the same with ever fewer of the words that change no size: (text, format of the weights)."""
+    table = _table()
+    text = re.sub(r"\(.*?\)", " ", name.strip().rstrip("/").rpartition("/")[2].lower())
+    text = re.sub(r"[\s_-]+", "-", text).strip("-")
+    yield text, ""
+    weights = ""
+    endings = sorted(table["formats"], key=len, reverse=True)
+    released = table["released"]
+    while True:
+        ending = next((one for one in endings if text.endswith(f"-{one}")), None)
+        if ending is not None:
+            weights = weights or table["formats"][ending]
+        else:
+            ending = next((one for one in ["gguf", *released, *table["tuned"]] if text.endswith(f"-{one}")), None)
+        if ending is None:
+            break
+        text = text.removesuffix(f"-{ending}")
+        yield text, weights
+    plain = "-".join(word for word in text.split("-") if word not in table["tuned"])
+    if plain not in ("", text):
+        yield plain, weights

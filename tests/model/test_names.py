@@ -1,0 +1,105 @@
+"""What people and hubs call models, against the catalog: a name means one model or none, in any spelling."""
+
+from __future__ import annotations
+
+import re
+import string
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.common.errors import PlannerError
+from planner.model.catalog import load_model, model_names
+from planner.model.names import _table, is_model, meant, require_meant, unmeant, words_of
+
+STYLES = (
+    str.upper,
+    str.title,
+    lambda name: name.replace("-", "_"),
+    lambda name: name.replace("-", " "),
+    lambda name: f"someone/{name}",
+    lambda name: f"https://huggingface.co/someone/{name}",
+    lambda name: f"{name}-Instruct",
+    lambda name: f"{name} (chat)",
+    lambda name: f"{name}-GGUF",
+)
+
+
+@pytest.mark.parametrize("name", model_names())
+def test_every_model_is_meant_by_its_name_in_any_style(name: str) -> None:
+    assert {style(name): (meant(style(name)) or ("none",))[0] for style in STYLES} == {style(name): name for style in STYLES}
+
+
+def test_no_two_names_have_the_same_words() -> None:
+    names = [*model_names(), *_table()["aliases"]]
+    assert len({words_of(name) for name in names}) == len(names)
+
+
+def test_other_names_stand_for_models_of_the_catalog() -> None:
+    for name, model in _table()["aliases"].items():
+        assert model in model_names(), name
+        assert meant(name) == (model, ""), name
+
+
+# names as they stand at huggingface.co, in papers and in forums
+@pytest.mark.parametrize(
+    ("written", "model", "weights"),
+    [
+        ("llama3-8b", "llama-3-8b", ""),
+        ("meta-llama/Meta-Llama-3-8B-Instruct", "llama-3-8b", ""),
+        ("mistralai/Mistral-7B-Instruct-v0.3", "mistral-7b-v0.3", ""),
+        ("mistralai/Mistral-7B-Instruct-v0.2", "mistral-7b-v0.2", ""),
+        ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b", ""),
+        ("Qwen/Qwen2.5-7B-Instruct-AWQ", "qwen2.5-7b", "int4-awq"),
+        ("Qwen/Qwen2.5-Coder-32B-Instruct-GPTQ-Int4", "qwen2.5-32b", "int4-gptq"),
+        ("RedHatAI/Meta-Llama-3.1-70B-Instruct-FP8-dynamic", "llama-3.1-70b", "fp8"),
+        ("unsloth/Llama-3.2-3B-Instruct-bnb-4bit", "llama-3.2-3b", "nf4"),
+        ("unsloth/Qwen3-8B-unsloth-bnb-4bit", "qwen3-8b", "nf4"),
+        ("Qwen3-235B-A22B-Thinking-2507", "qwen3-235b-a22b", ""),
+        ("Qwen3 30B", "qwen3-30b-a3b", ""),
+        ("deepseek-ai/DeepSeek-R1-Distill-Llama-70B", "llama-3.3-70b", ""),
+        ("lmsys/vicuna-13b-v1.5", "llama-2-13b", ""),
+        ("google/gemma-2-9b-it", "gemma-2-9b", ""),
+        ("google-bert/bert-base-uncased", "bert-base", ""),
+        ("Command R+", "command-r-plus", ""),
+        ("gptj", "gpt-j-6b", ""),
+        ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "tinyllama-1.1b", ""),
+    ],
+)
+def test_names_of_hubs_and_forums(written: str, model: str, weights: str) -> None:
+    assert meant(written) == (model, weights)
+    assert load_model(written).stored_weights == (weights or load_model(model).stored_weights)
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("mixtral", "may mean any of mixtral-8x22b, mixtral-8x7b"),
+        ("llama-3", "may mean any of llama-3-70b, llama-3-8b"),
+        ("llama-38b", "is not in the catalog"),
+        ("llama-3.2-11b-vision", "is not in the catalog"),
+        ("70b", "is not in the catalog"),
+        ("8", "is not in the catalog"),
+        ("", "is not in the catalog"),
+    ],
+)
+def test_a_name_that_means_several_or_none_is_refused(written: str, words: str) -> None:
+    assert meant(written) is None
+    with pytest.raises(PlannerError, match=re.escape(words)):
+        require_meant(written)
+
+
+def test_only_kin_are_near() -> None:
+    """A name of another family shares letters with many: they are no help."""
+    assert "planner models list" in unmeant("stable-diffusion-xl")
+    assert "llama-3-8b" in unmeant("lama-3-8b")
+
+
+@settings(deadline=None)
+@given(st.text(alphabet=string.printable, max_size=60))
+def test_any_text_means_a_model_or_none(text: str) -> None:
+    found = meant(text)
+    assert found is None or found.model in model_names()
+    assert is_model(text) == (found is not None or text.endswith(".json"))
+    assert found is not None or unmeant(text)
