@@ -9,7 +9,7 @@ import typer
 from planner.cli.models import families_command, import_command, list_command
 from planner.cli.output import print_json, show
 from planner.cli.tuning import derive_command
-from planner.common.errors import PlannerError, near
+from planner.common.errors import PlannerError
 from planner.common.message import Message
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
@@ -89,7 +89,8 @@ def hardware_list(as_json: AsJson = False) -> None:
 @hardware_app.command("show")
 def hardware_show(name: Annotated[str, typer.Argument(help="An accelerator or a node type.")], as_json: AsJson = False) -> None:
     """Show one accelerator or node type, each value with its source."""
-    from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
+    from planner.hardware.asked import accelerator_named
+    from planner.hardware.cluster import load_accelerator, load_node
     from planner.reports.plans import accelerator_table, node_table
 
     try:
@@ -100,8 +101,7 @@ def hardware_show(name: Annotated[str, typer.Argument(help="An accelerator or a 
         except PlannerError:
             if name.endswith(".toml"):
                 raise not_an_accelerator from None
-            known = [*accelerator_names(), *node_names()]
-            raise PlannerError("{0!r} is neither an accelerator nor a node type; {1}", name, near(name, known)) from None
+            spec = load_accelerator(accelerator_named(name, "name"))  # a part of a name, as after --on
     if as_json:
         print_json(spec.model_dump())
         return

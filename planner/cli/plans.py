@@ -92,26 +92,26 @@ def compare_command(
     labels = [case.label for case in cases]
     if at is not None:
         plans = [case.plan(**given.choice()) for case in cases]
-        compare_at(labels, plans, at, title, plot, as_json=as_json)
+        compare_at(cases, plans, at, title, plot, as_json=as_json)
         return
     _check_several(cases, given.target)
     answers = answers_to(cases, lambda case: case.plan(**given.choice()), quiet=as_json)
     if plot is not None:
         _draw(plot, title, labels, answers, quiet=as_json)
     outlooks = [case.outlook(answer) for case, answer in zip(cases, answers, strict=True)]
-    if as_json:
-        from planner.training.difference import ratios
+    from planner.scenarios.scenario import over_first
 
+    if as_json:
         answered = zip(labels, answers, outlooks, strict=True)
         named = [{"label": label, **a.to_dict(), "outlook": outlook.to_dict()} for label, a, outlook in answered]
-        for case, answer in zip(named[1:], answers[1:], strict=True):
-            case["over_first"] = {name: found.to_dict() for name, found in ratios(answer, answers[0]).items()}
+        for case, ratios in zip(named[1:], over_first(answers, outlooks), strict=True):
+            case["over_first"] = {name: found.to_dict() for name, found in ratios.items()}
         print_json({"title": title, "cases": named})
         return
     from planner.reports.plans import differences, plan_notes, plans_table
 
     notes = plan_notes(labels, answers, explain=explain)
-    show(plans_table(title, labels, answers, outlooks), differences(labels, answers), notes, *usual)
+    show(plans_table(title, labels, answers, outlooks), differences(labels, over_first(answers, outlooks)), notes, *usual)
 
 
 @asking

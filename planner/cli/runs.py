@@ -171,9 +171,9 @@ def prices_show(
     currency: Currency = "USD",
 ) -> None:
     """What one accelerator costs: by term and class of provider with intervals, all quotes, purchase prices."""
-    from planner.hardware.cluster import load_accelerator
+    from planner.hardware.asked import accelerator_named
 
-    name = load_accelerator(accelerator, "accelerator").name
+    name = accelerator_named(accelerator, "accelerator")
     _print_prices(name, name, None, None, currency, as_json)
 
 
@@ -291,14 +291,14 @@ def audit_command(
         _tables(audit_table(readings, language))
 
 
-def compare_at(labels: list[str], plans: list[Any], at: str, title: str, plot: Path | None, *, as_json: bool) -> None:
+def compare_at(cases: Sequence[Any], plans: list[Any], at: str, title: str, plot: Path | None, *, as_json: bool) -> None:
     """planner compare --at: the other cases on the first one's terms."""
-
     from planner.studies.equal_terms import TERMS, on_equal_terms
 
     if at not in TERMS:
         raise PlannerError("--at {0}: {1}.", at, one_of(at, TERMS))
-    sides = on_equal_terms(labels, plans, at)
+    runs, costs = ([case.tables.get(name) or {} for case in cases] for name in ("run", "cost"))
+    sides = on_equal_terms([case.label for case in cases], plans, at, runs=runs, costs=costs)
     if plot is not None:
         from planner.reports.equal_terms import save_equal
 

@@ -123,7 +123,7 @@ def find_price(
         return _with_interval(_of_market(chosen, len(ranked)), _spread(ranked), now)
     base, ranked = _base(quotes)
     ratio, pairs, spread = _ratio(term, base.term, accelerator)
-    scaled = _by_ratio(base, term, ratio, pairs)
+    scaled = replace(_by_ratio(base, term, ratio, pairs), provider="")  # nobody quotes it
     return _with_interval(scaled, float(np.hypot(_spread(ranked), spread)), now)
 
 
@@ -279,7 +279,8 @@ def _of_market(chosen: Price, providers: int) -> Price:
 
 
 def _by_ratio(base: Price, term: str, ratio: float, pairs: int) -> Price:
-    how = Message("its {0} price times {1:.2f}, the median of {2} pairs of one provider's two terms", base.term, ratio, pairs)
+    text = "{0}'s {1} price times {2:.2f}, the median of {3} pairs of one provider's two terms"
+    how = Message(text, base.provider, base.term, ratio, pairs)
     return replace(base, term=term, usd_per_gpu_hour=base.usd_per_gpu_hour * ratio, basis=how)
 
 

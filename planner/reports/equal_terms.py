@@ -48,6 +48,8 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
         "GPU-hours (90 %)": [span(s.gpu_hours, lambda v: f"{v:,.0f}") for s in sides],
         "price per GPU-hour": price_cells([s.price for s in sides]),
         "cost (90 %)": ["no price" if s.cost_usd is None else span(s.cost_usd, dollars) for s in sides],
+        "budget, as published runs went": ["-" if s.budget_days is None else span(s.budget_days, _days) for s in sides],
+        "budget, dollars": ["-" if s.budget_usd is None else span(s.budget_usd, dollars) for s in sides],
         "best dense model for these flops (assumed)": [_optimal(s) for s in sides],
         "predicted loss, nats per token (assumed)": ["-" if s.loss is None else f"{s.loss:.4f}" for s in sides],
     }
@@ -59,6 +61,10 @@ def equal_table(title: str, at: str, sides: Sequence[Side]) -> RenderableType:
     lines += [Line(note) for side in sides for note in side.notes]
     lines += price_lines([side.label for side in sides], [side.price for side in sides])
     return Group(table, *lines, *(Line(note, style="dim") for note in law_notes()))
+
+
+def _days(days: float) -> str:
+    return Message("{0} days", f"{days:,.1f}")
 
 
 def _optimal(side: Side) -> str:

@@ -47,7 +47,7 @@ def _even(found: BreakEven | None) -> tuple[str, str, str]:
     if found is None:
         return "", "", ""
     used = found.utilisation
-    use = "-" if used is None else Message("{0:.0%} ({1} to {2})", used.expected, _share(used.lower), _share(used.upper))
+    use = "-" if used is None else Message("{0} ({1} to {2})", *(_share(v) for v in (used.expected, used.lower, used.upper)))
     return (
         Message("{0} ({1} to {2})", _month(found.months), _month(found.months_lower), _month(found.months_upper)),
         use,

@@ -22,7 +22,6 @@ from planner.reports.line import Line
 from planner.reports.quotes import price_cells, price_lines
 from planner.reports.text import count, dollars, gib, seconds_like, seconds_of, span
 from planner.scenarios.scenario import Outlook
-from planner.training.difference import ratios
 from planner.training.plan import Plan
 from planner.uncertainty.ratio import Ratio
 
@@ -226,12 +225,9 @@ RATIOS = {
 """Figures whose ratio is told, the whole run's time before that of a step."""
 
 
-def differences(labels: Sequence[str], plans: Sequence[Plan]) -> RenderableType:
+def differences(labels: Sequence[str], found: Sequence[Mapping[str, Ratio]]) -> RenderableType:
     """Each case over the first: ratios with their 90 % intervals, and which order is not decidable."""
-    lines = []
-    for label, plan in zip(labels[1:], plans[1:], strict=True):
-        lines.append(Line(over_text(label, labels[0], ratios(plan, plans[0]))))
-    return Group(*lines)
+    return Group(*(Line(over_text(label, labels[0], ratios)) for label, ratios in zip(labels[1:], found, strict=True)))
 
 
 def over_text(label: str, first: str, found: Mapping[str, Ratio]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
@@ -15,8 +15,10 @@ from planner.lifecycle.spec import Run
 from planner.performance.risk import RISK
 from planner.scenarios.shipped import scenario_path
 from planner.scenarios.tables import Form, Table, Tables, cases_of, model_label, placed, title_of
+from planner.training.difference import ratios
 from planner.training.plan import Plan
 from planner.training.planning import plan
+from planner.uncertainty.ratio import Ratio
 
 PLAN_TABLES = ("model", "cluster", "framework", "job", "layout", "price")
 """What ``planner.plan`` reads."""
@@ -65,6 +67,23 @@ class Outlook:
         if self.bill is not None:
             found |= {"total_usd": vars(self.bill.total_usd), "budget_usd": vars(self.bill.budget_usd)}
         return {**found, "expert_load": self.run.expert_load}
+
+
+def over_first(answers: Sequence[Plan], outlooks: Sequence[Outlook]) -> list[dict[str, Ratio]]:
+    """Each answer after the first over it, as ``planner.training.difference.ratios``; time and dollars of the whole run with
+    interruptions and the table [run], where both have them: what the table of the same comparison shows.
+    """
+    found = []
+    for answer, outlook in zip(answers[1:], outlooks[1:], strict=True):
+        known = ratios(answer, answers[0])
+        step = known["step_time_s"]
+        runs, bills = (outlook.run, outlooks[0].run), (outlook.bill, outlooks[0].bill)
+        if runs[0] is not None and runs[1] is not None:
+            known["run_s"] = step.scaled(runs[0].wall_s.expected / runs[1].wall_s.expected / step.expected)
+        if bills[0] is not None and bills[1] is not None and bills[0].total_usd.expected and bills[1].total_usd.expected:
+            known["cost_usd"] = step.scaled(bills[0].total_usd.expected / bills[1].total_usd.expected / step.expected)
+        found.append(known)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

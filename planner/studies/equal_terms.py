@@ -11,6 +11,9 @@ from planner.common.arguments import as_a, as_list
 from planner.common.errors import PlannerError, as_text, one_of
 from planner.common.message import Message, join_messages
 from planner.common.units import DAY_S, HOUR_S
+from planner.lifecycle.bill import Costs, bill_of
+from planner.lifecycle.simulation import expected_run
+from planner.lifecycle.spec import Run
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.prices.price import Price
@@ -31,6 +34,10 @@ LLAMA_FFN = 2.6875
 class Side:
     """One case on the common terms. ``loss`` is predicted (nats per token, assumed); None where the law cannot say.
 
+    ``days`` and ``cost_usd`` are undisturbed; ``budget_days`` and ``budget_usd`` what ``planner run`` says of so many tokens:
+    with interruptions, as published runs went. None where it does not fit, without a price, and of spot nodes whose preemption
+    rate is not given.
+
     ``tokens_by_law``: at equal loss, the tokens that each law asks for (None: never); empty on other terms. ``reachable`` is
     False when no number of tokens brings the case to the reference's loss.
     """
@@ -44,6 +51,8 @@ class Side:
     days: Interval
     gpu_hours: Interval
     cost_usd: Interval | None
+    budget_days: Interval | None
+    budget_usd: Interval | None
     price: Price | None
     loss: float | None
     tokens_by_law: Mapping[str, float | None]
@@ -54,7 +63,7 @@ class Side:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         data = {n: getattr(self, n) for n in self.__dataclass_fields__ if n not in ("plan", "price", "over_first")}
-        for name in ("days", "gpu_hours", "cost_usd"):
+        for name in ("days", "gpu_hours", "cost_usd", "budget_days", "budget_usd"):
             data[name] = None if data[name] is None else asdict(data[name])
         own = self.plan
         return {
@@ -68,11 +77,19 @@ class Side:
         }
 
 
-def on_equal_terms(labels: Sequence[str], plans: Sequence[Plan], at: str) -> tuple[Side, ...]:
+def on_equal_terms(
+    labels: Sequence[str],
+    plans: Sequence[Plan],
+    at: str,
+    *,
+    runs: Sequence[Run | Mapping[str, Any]] | None = None,
+    costs: Sequence[Costs | Mapping[str, Any]] | None = None,
+) -> tuple[Side, ...]:
     """The first case as it is, every other one brought to the same total, active, flops, dollars, days or loss.
 
     ``total`` and ``active`` resize dense models at the same tokens; the others change the tokens. A single mixture is met by a
-    dense model of its own attention shape. Raises PlannerError for unknown terms, missing lengths or prices.
+    dense model of its own attention shape. ``runs`` and ``costs``: the tables [run] and [cost] of each plan, behind its budget.
+    Raises PlannerError for unknown terms, missing lengths or prices.
     """
     labels = [as_text(label, "labels") for label in as_list(labels, "labels", Message("names"))]
     plans = [as_a(one, Plan, "plans", "planner.plan") for one in as_list(plans, "plans", Message("plans"))]
@@ -88,7 +105,48 @@ def on_equal_terms(labels: Sequence[str], plans: Sequence[Plan], at: str) -> tup
         raise PlannerError("{0}: a single dense case has nothing to be compared with; add a [[compare]] table.", labels[0])
     if not others:
         others = [("dense", _replan(plans[0], dense_of_size(plans[0].model, reference.parameters_active)))]
-    return (reference, *(_over(_matched(label, other, reference, at), reference) for label, other in others))
+    sides = (reference, *(_over(_matched(label, other, reference, at), reference) for label, other in others))
+    spec, charged = _tables(runs, "runs", len(plans)), _tables(costs, "costs", len(plans))
+    last = len(plans) - 1  # a mixture's dense counterpart has its tables
+    return tuple(_budgeted(side, spec[min(i, last)], charged[min(i, last)]) for i, side in enumerate(sides))
+
+
+def _tables(given: Sequence[Any] | None, name: str, count: int) -> Sequence[Any]:
+    """One table for each plan; empty ones where none are given."""
+    if given is None:
+        return [{}] * count
+    found = as_list(given, name, Message("tables"))
+    if len(found) != count:
+        raise PlannerError(
+            "{0}: {1} tables for {2} plans; give one for each, an empty one for the defaults.", name, len(found), count
+        )
+    return found
+
+
+def _budgeted(side: Side, run: Run | Mapping[str, Any], costs: Costs | Mapping[str, Any]) -> Side:
+    """The side with what ``planner run`` says of its tokens; as far apart as the laws where they say how many there are."""
+    spec = run if isinstance(run, Run) else Run.build(run, "run")
+    spot = side.price is not None and side.price.term == "spot"
+    if not side.plan.fits or (spot and spec.preemption_mtbf_s is None):
+        return side
+    whole = expected_run(replace(side.plan, num_steps=side.tokens / side.plan.tokens_per_step), spec)
+    budget = None if side.price is None else bill_of(whole, costs).budget_usd
+    spread = _law_spread(side)
+    return replace(
+        side,
+        budget_days=_within(whole.budget_s.scaled(1.0 / DAY_S), spread),
+        budget_usd=None if budget is None else _within(budget, spread),
+    )
+
+
+def _law_spread(side: Side) -> tuple[float, float]:
+    """The fewest and the most tokens that a law asks for, over the side's; (1, 1) where no law says how many."""
+    known = [tokens / side.tokens for tokens in side.tokens_by_law.values() if tokens is not None]
+    return min(known, default=1.0), max(known, default=1.0)
+
+
+def _within(interval: Interval, spread: tuple[float, float]) -> Interval:
+    return replace(interval, lower=interval.lower * spread[0], upper=interval.upper * spread[1])
 
 
 def _over(side: Side, reference: Side) -> Side:
@@ -97,8 +155,7 @@ def _over(side: Side, reference: Side) -> Side:
     At equal loss the tokens are no better known than the laws agree, and the first note says what each of them comes to.
     """
     steps = ratios(side.plan, reference.plan)
-    known = [tokens / side.tokens for tokens in side.tokens_by_law.values() if tokens is not None]
-    spread = (min(known, default=1.0), max(known, default=1.0))
+    spread = _law_spread(side)
     found = {"peak_total_bytes": steps["peak_total_bytes"]}
     figures = {"days": (side.days, reference.days), "cost_usd": (side.cost_usd, reference.cost_usd)}
     for name, (ours, theirs) in figures.items():
@@ -156,19 +213,13 @@ def _by_laws(side: Side, reference: Side) -> Side:
             found[law] = tokens_for_loss(side.plan.model, predicted_loss(reference.plan.model, reference.tokens, law), law)
         except PlannerError:
             found[law] = None
-    known = {law: tokens / side.tokens for law, tokens in found.items() if tokens is not None}
-    spread = (min(known.values(), default=1.0), max(known.values(), default=1.0))
-
-    def widened(interval: Interval) -> Interval:
-        return replace(interval, lower=interval.lower * spread[0], upper=interval.upper * spread[1])
-
-    cost = None if side.cost_usd is None else widened(side.cost_usd)
+    side = replace(side, tokens_by_law=found)
+    spread = _law_spread(side)
     return replace(
         side,
-        tokens_by_law=found,
-        days=widened(side.days),
-        gpu_hours=widened(side.gpu_hours),
-        cost_usd=cost,
+        days=_within(side.days, spread),
+        gpu_hours=_within(side.gpu_hours, spread),
+        cost_usd=None if side.cost_usd is None else _within(side.cost_usd, spread),
     )
 
 
@@ -211,6 +262,8 @@ def _side(label: str, answer: Plan, tokens: float) -> Side:
         days=seconds.scaled(1.0 / DAY_S),
         gpu_hours=hours,
         cost_usd=None if answer.price is None or not answer.fits else held_usd(seconds, answer.num_gpus, answer.price),
+        budget_days=None,
+        budget_usd=None,
         price=answer.price,
         loss=None if math.isnan(loss) else loss,
         tokens_by_law={},

@@ -111,7 +111,8 @@ VERDICTS: dict[str, tuple[str, bool]] = {
     "L10": ("holds if", 2 / 500 < 0.05 <= 2 / 40),
     "I01": ("holds", near(32 * 2 * 16 * (4096 + 4096), 8.39e6) and QWEN >= 1e8),
     "I02": ("out of scope", near(4 / 32, 0.125)),
-    "I03": ("holds if", near(14 / 4, 3.5) and not near(14 / 2, 3.5)),
+    # 3.5 GB of 7 B are four bits, and no width that 0.7 B parameters are stored in makes 1.8 GB of them
+    "I03": ("cannot be", not near(14 / 2, 3.5) and not any(near(width * STUDENT, 1.8e9, 0.1) for width in (0.5, 1, 2, 4))),
     "I04": ("holds", near(QWEN / STUDENT, 10, 0.15) and 1 - STUDENT / QWEN > 0.67),
     "I05": ("holds if", 1 - 6 / 8 < 0.40 < 1 - 2 / 3 * 6 / 8),
     # chunks save 3/4 of attention's 2 L h s a token beside 2 N
@@ -279,7 +280,7 @@ READ_AS = {
     # 16 bytes a parameter of 7 B are no single V100; a whole answer of 256 tokens takes more than 200 ms
     "002_21570e736fcbda7a.txt": {"job": "inference", "latency": "first"},
     "003_2831bdda2a1be7d7.txt": {"routing": "two"},
-    "004_40289f67d690ee9d.txt": {"stack": "vllm-int4", "tokens": "written"},  # 3.5 GB of 7 B are four bits
+    "004_40289f67d690ee9d.txt": {"stack": "vllm-int4", "student": "stated", "tokens": "written"},  # 3.5 GB of 7 B are four bits
 }
 
 

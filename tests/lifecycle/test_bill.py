@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from planner.hardware.cluster import accelerator_names, cluster
 from planner.lifecycle.bill import ITEMS, Bill, bill_of, drawn_w, embedding_bytes, energy_kwh, preprocessing_s
 from planner.lifecycle.simulation import WholeRun, expected_run
 from planner.prices.carbon import find_grid, grids
-from planner.prices.market import find_price, market, run_usd
+from planner.prices.market import as_price, find_price, market, run_usd
 from planner.prices.ownership import (
     Ownership,
     capital_usd,
@@ -32,7 +33,7 @@ from planner.prices.ownership import (
     purchases,
 )
 from planner.prices.price import Price
-from planner.reports.focus import focus_rows, focus_table
+from planner.reports.focus import MANDATORY, focus_rows, focus_table
 
 TODAY = datetime.date(2026, 11, 21)
 
@@ -374,3 +375,34 @@ def test_the_rows_of_focus_add_up_to_the_budget(result: WholeRun) -> None:
     assert compute["PricingQuantity"] * compute["ListUnitPrice"] == pytest.approx(compute["BilledCost"])
     assert {r["Tags"] for r in rows} == {'{"team": "nlp"}'}
     assert {r["BillingCurrency"] for r in rows} == {"USD"}
+
+
+@pytest.mark.parametrize("term", ["on-demand", "spot", "reserved-1-year"])
+def test_rows_keep_the_rules_of_focus(term: str, result: WholeRun) -> None:
+    """FOCUS 1.1 (github.com/FinOps-Open-Cost-and-Usage-Spec/FOCUS_Spec): mandatory columns, what is null when, moments in UTC,
+    units, quantity x unit price = cost, and an unused commitment beside the used one. Every moment of a run of hours differs."""
+    price = as_price({"term": term}, result.plan.cluster.accelerator.name, result.plan.cluster.node)
+    assert price is not None
+    bound = replace(result, plan=replace(result.plan, price=price), run=result.run.replaced(preemption_mtbf_s=1e9))
+    bill = bill_of(bound, {"egress_bytes": 1e12, "egress_usd_per_gb": 0.1, "tax_rate": 0.2}, TODAY)
+    rows = focus_rows("case", bound, bill, TODAY)
+    nullable = {"ChargeClass", "PricingQuantity", "PricingUnit"}
+    for row in rows:
+        assert all(row[name] not in ("", None) for name in set(MANDATORY) - nullable), row
+        assert row["ChargeCategory"] in {"Usage", "Purchase", "Tax", "Credit", "Adjustment"}
+        for name in ("BillingPeriodStart", "BillingPeriodEnd", "ChargePeriodStart", "ChargePeriodEnd"):
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row[name])
+        assert row["BillingPeriodStart"] <= row["ChargePeriodStart"] < row["ChargePeriodEnd"] <= row["BillingPeriodEnd"]
+        if row["ChargeCategory"] == "Tax":
+            assert {row[name] for name in ("PricingQuantity", "PricingUnit", "PricingCategory", "ListUnitPrice")} == {""}
+        else:
+            assert row["PricingQuantity"] * row["ListUnitPrice"] == pytest.approx(row["ListCost"])
+            assert re.fullmatch(r"[A-Z]\w*(-[A-Z]\w+)?", row["PricingUnit"])
+        assert bool(row.get("CommitmentDiscountStatus")) == bool(row.get("CommitmentDiscountId"))
+    used = {row["ServiceName"]: row for row in rows if row["ChargeCategory"] == "Usage"}
+    if term == "reserved-1-year":
+        unused = used["GPU commitment left unused"]
+        assert (used["GPU"]["CommitmentDiscountStatus"], unused["CommitmentDiscountStatus"]) == ("Used", "Unused")
+        assert used["GPU"]["ChargePeriodEnd"] < unused["ChargePeriodEnd"] == f"{TODAY.year + 1}{TODAY:-%m-%dT00:00:00Z}"
+    assert used["GPU"]["PricingCategory"] == {"on-demand": "Standard", "spot": "Dynamic", "reserved-1-year": "Committed"}[term]
+    assert sum(r["BilledCost"] for r in rows) == pytest.approx(bill.budget_usd.expected)

@@ -12,6 +12,8 @@ from command_line import Run
 import planner
 from planner.layout_search.question import as_question
 from planner.layout_search.search import run_search
+from planner.lifecycle.bill import bill_of
+from planner.lifecycle.simulation import expected_run
 from planner.studies.equal_terms import on_equal_terms
 from planner.studies.limit import largest
 from planner.studies.sizing import Purpose, sizes
@@ -73,6 +75,13 @@ def test_equal_terms_start_from_the_plan() -> None:
     assert first.days.expected * 86400 == pytest.approx(mixture.run_s)
     assert first.cost_usd is not None
     assert first.cost_usd.expected == pytest.approx(mixture.cost_usd)
+    budget = bill_of(expected_run(mixture, {"spare_nodes": 1}), {"tax_rate": 0.2}).budget_usd
+    told, _ = on_equal_terms(["a", "b"], [mixture, dense], "flops", runs=[{"spare_nodes": 1}, {}], costs=[{"tax_rate": 0.2}, {}])
+    assert told.budget_usd is not None
+    for end in ("lower", "expected", "upper"):
+        assert getattr(told.budget_usd, end) == pytest.approx(getattr(budget, end), rel=1e-9)
+    assert first.budget_usd is not None
+    assert first.budget_usd.expected < budget.expected
     assert second.plan is dense
 
 
@@ -111,7 +120,7 @@ PAGE: list[dict[str, Any]] = [
 def test_the_page_and_the_command_line_say_what_the_library_says(tables: dict[str, Any], run: Run, tmp_path: Path) -> None:
     """The page's automatic layout, also beside a layout of one's own; ``planner plan`` of the file that the page saves."""
     pytest.importorskip("streamlit")
-    from planner.web.answers import automatic
+    from planner.web.answers import automatic, whole_run
     from planner.web.download import scenario_toml
 
     answer = planner.plan(**tables)
@@ -125,3 +134,16 @@ def test_the_page_and_the_command_line_say_what_the_library_says(tables: dict[st
     told = json.loads(out)
     for figure in ("step_time_s", "peak_total_bytes", "cost_usd", "fits"):
         assert told[figure] == getattr(answer, figure)
+    page = whole_run(tables, chosen.known)
+    assert page.bill is not None
+    assert told["outlook"]["budget_usd"] == vars(page.bill.budget_usd)
+    assert told["outlook"]["total_usd"] == vars(page.bill.total_usd)
+
+
+def test_a_price_per_token_is_that_of_serving() -> None:
+    """``planner size --for serve`` and ``planner serve`` of what it found, a number of sequences at once being given."""
+    (row,) = sizes("llama-3.1-8b", "serve", seq_len=1280, batch=8, accelerator="l40s").rows
+    cards = {"accelerator": "l40s-48gb", "num_gpus": row.num_gpus}
+    served = planner.serve(model="llama-3.1-8b", cluster=cards, serving={"prompt": 960, "output": 320, "batch": 8})
+    assert row.usd_per_million_tokens == pytest.approx(served.expense.usd_per_million_tokens)
+    assert row.tokens_per_s == served.output_tokens_per_s

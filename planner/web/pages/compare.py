@@ -209,9 +209,10 @@ ROWS: tuple[tuple[str, str, Callable[[Plan], Cell], str], ...] = (
 
 
 @remembered
-def _sides(key: str, _labels: Sequence[str], _plans: Sequence[Plan], at: str) -> tuple[tuple[Side, ...], str]:
+def _sides(key: str, _found: Sequence[Answer], _labels: Sequence[str], at: str) -> tuple[tuple[Side, ...], str]:
+    runs, costs = ([one.tables.get(name) or {} for one in _found] for name in ("run", "cost"))
     try:
-        return on_equal_terms(_labels, _plans, at), ""
+        return on_equal_terms(_labels, [one.known for one in _found], at, runs=runs, costs=costs), ""
     except PlannerError as error:
         return (), str(error)
 
@@ -222,9 +223,9 @@ def _equal(found: Sequence[Answer], at: str) -> None:
     if len(known) < 2:
         st.info(t("compare.nothing"))
         return
-    labels, plans = [short_text(one.label, 40) for one in known], [one.known for one in known]
+    labels = [short_text(one.label, 40) for one in known]
     key = json.dumps([at, labels, *(key_of(one.tables) for one in known)])
-    sides, error = _sides(key, labels, plans, at)
+    sides, error = _sides(key, known, labels, at)
     if error:
         show.problem(error)
         return
@@ -252,6 +253,7 @@ def equal_table(sides: Sequence[Side]) -> str:
         (t("show.run"), [span(s.days.scaled(DAY_S), show.duration) if s.plan.fits else ("–", "") for s in sides]),
         (t("compare.gpu_hours"), [span(s.gpu_hours, show.number) if s.plan.fits else ("–", "") for s in sides]),
         (t("show.cost"), [span(s.cost_usd, show.dollars) for s in sides]),
+        (t("run.budget"), [span(s.budget_usd, show.dollars) for s in sides]),
         (t("compare.loss"), [("–" if s.loss is None else f"{s.loss:.3f}", t("compare.assumed")) for s in sides]),
     ]
     head = "".join(f"<th scope='col'>{escape(s.label)}</th>" for s in sides)
