@@ -5,6 +5,7 @@ The only conftest: the modules are collected for their doctests too, and two of 
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from places import SLOWEST
 
 from doctools import AS_OF
 from planner.audit.verdicts import Judgement, Reading, audit_articles
+from planner.cli import progress
 from planner.cli.main import main
 from planner.common import clock
 from planner.common.translation import speak
@@ -49,6 +51,12 @@ def in_english(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def one_day(monkeypatch: pytest.MonkeyPatch) -> None:
     """The day of the documentation: prices age, and a test that passes today passes in a year."""
     monkeypatch.setenv(clock.VARIABLE, AS_OF)
+
+
+@pytest.fixture(autouse=True)
+def no_word_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines beside ``--json`` come after seconds: on a busy machine where a quiet one says nothing."""
+    monkeypatch.setattr(progress, "EVERY_S", math.inf)
 
 
 @pytest.fixture(autouse=True)

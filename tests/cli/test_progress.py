@@ -10,6 +10,14 @@ from planner.cli import progress
 from planner.model.catalog import load_model
 from planner.studies.sizing import sizes
 
+EVERY_S = progress.EVERY_S
+
+
+@pytest.fixture(autouse=True)
+def told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As people are told; other tests are not."""
+    monkeypatch.setattr(progress, "EVERY_S", EVERY_S)
+
 
 def test_json_lines_say_how_far_and_how_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
@@ -26,7 +34,8 @@ def test_json_lines_say_how_far_and_how_long(monkeypatch: pytest.MonkeyPatch, ca
     ]
 
 
-def test_short_work_and_pipes_are_told_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_short_work_and_pipes_are_told_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(progress.time, "monotonic", lambda: 0.0)
     for quiet in (True, False):
         with progress.progress_bar("types", quiet=quiet) as say:
             say(1, 2)
