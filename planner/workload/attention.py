@@ -68,9 +68,9 @@ def attention_on(framework: Framework, accelerator: Accelerator, sinks: bool, bi
 def attention_notes(framework: Framework, accelerator: Accelerator, sinks: bool, bias: bool = False) -> tuple[str, ...]:
     """What a reader should know where the framework's usual kernel does not run on the accelerator, or for the model."""
     runs = attention_on(framework, accelerator, sinks, bias)
-    if runs.attention_kernel == framework.attention_kernel and runs.flash_attention >= framework.flash_attention:
-        return ()
     library = LIBRARIES[framework.attention_library]
+    if runs.attention_kernel == framework.attention_kernel and runs.flash_attention >= framework.flash_attention:
+        return _not_cudnn(runs, accelerator, library)
     if bias and attention_on(framework, accelerator, sinks) != runs:
         return (
             Message(
@@ -98,5 +98,22 @@ def attention_notes(framework: Framework, accelerator: Accelerator, sinks: bool,
             accelerator.name,
             accelerator.compute_capability,
             library,
+        ),
+    )
+
+
+def _not_cudnn(runs: Framework, accelerator: Accelerator, library: str) -> tuple[str, ...]:
+    """That a newer chip of a line is left out where PyTorch prefers cuDNN's kernel, which makes it slower than the older one."""
+    capability = compute_capability(accelerator)
+    kin = capability is not None and capability not in CUDNN_FIRST and capability[0] in {major for major, _ in CUDNN_FIRST}
+    if not kin or not runs.cudnn_attention or runs.attention_library != "pytorch" or runs.attention_kernel != "flash":
+        return ()
+    return (
+        Message(
+            "attention: {0} takes cuDNN's kernel on compute capability {1} only; {2} ({3}) runs the slower FlashAttention-2",
+            library,
+            ", ".join(f"{major}.{minor}" for major, minor in CUDNN_FIRST),
+            accelerator.name,
+            accelerator.compute_capability,
         ),
     )
