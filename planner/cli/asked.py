@@ -74,7 +74,7 @@ class Given:
     def scenario(self, usually: str = "pretrain") -> tuple[Scenario, tuple[str, ...]]:
         """(the question, what was taken as usual in it); ``usually``: what a model is asked for where no option says it."""
         from planner.hardware.asked import cluster_table
-        from planner.model.names import is_model
+        from planner.model.names import is_model, model_files
         from planner.scenarios.quick import changed_scenario, parse_changes, quick_scenario, usual_notes
         from planner.scenarios.scenario import read_scenario
 
@@ -82,7 +82,7 @@ class Given:
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if len(named) > 1:
             raise PlannerError("{0} and {1} exclude each other; give one.", named[0], named[1], code="usage", field=named[0])
-        named_model = is_model(self.target)
+        named_model = self.target.lower() in model_files() or (not is_scenario(self.target) and is_model(self.target))
         if self.on is not None and (named_model or not is_scenario(self.target)):
             method: Any = named[0].lstrip("-") if named else usually
             found = quick_scenario(self.target, self.on, method, self.job(), self.others())

@@ -98,7 +98,7 @@ class Served:
 
         own = {f"serving.{name}": value for name, value in self.serving().items()}
         changes = own | parse_changes(self.change)
-        named_model = is_model(self.target) or (self.on is not None and not is_scenario(self.target))
+        named_model = not is_scenario(self.target) and (self.on is not None or is_model(self.target))
         if named_model and self.on is None:
             raise no_gpus(self.target)
         if named_model and self.on is not None:

@@ -70,7 +70,7 @@ def accelerators_meant(name: str, known: Mapping[str, Known]) -> list[str]:
     those whose names state that size.
     """
     asked = spelling(name)
-    if not asked.plain or len(asked.gigabytes) > 1:
+    if not any(len(word) > 1 for word in asked.plain) or len(asked.gigabytes) > 1:
         return []
     found: dict[str, list[Spelling]] = {}
     for key, machine in known.items():

@@ -76,29 +76,36 @@ def meant(name: str) -> Meant | None:
     >>> meant("mixtral") is None and meant("llama-38b") is None
     True
     """
-    if name in model_files():
-        return Meant(name)
-    if not name or len(name) > 2 * LONGEST_NAME:
-        return None
-    known = _by_words()
-    tried = list(_shorter(name))
-    for text, weights in tried:
-        if (found := known.get(words_of(text))) is not None:
-            return Meant(found, weights)
-    for text, weights in tried:
+    found = _in_full(name)
+    if found is not None or not name or len(name) > 2 * LONGEST_NAME:
+        return found
+    for text, weights in _shorter(name):
         models = set(_begun(words_of(text)).values())
         if len(models) == 1:
             return Meant(models.pop(), weights)
     return None
 
 
-def is_model(name: str) -> bool:
-    """Whether a text names a model: one that the catalog knows, or a config.json.
+def _in_full(name: str) -> Meant | None:
+    """The model that a name means by all of its words."""
+    if name in model_files():
+        return Meant(name)
+    if not name or len(name) > 2 * LONGEST_NAME:
+        return None
+    known = _by_words()
+    for text, weights in _shorter(name):
+        if (found := known.get(words_of(text))) is not None:
+            return Meant(found, weights)
+    return None
 
-    >>> is_model("Mixtral 8x7B"), is_model("mixtral-8x7b-32xh100-serve")
-    (True, False)
+
+def is_model(name: str) -> bool:
+    """Whether a text names a model in full, or is a config.json; the beginning of a name may be that of something else.
+
+    >>> is_model("Mixtral 8x7B"), is_model("mixtral-8x7b-32xh100-serve"), is_model("chatlaw")
+    (True, False, False)
     """
-    return name.endswith(".json") or meant(name) is not None
+    return name.endswith(".json") or _in_full(name) is not None
 
 
 def require_meant(name: str) -> Meant:
@@ -138,7 +145,7 @@ def _kin(name: str) -> list[str]:
     own = first[0]
 
     def like(other: str) -> bool:
-        return other.startswith(own) or difflib.SequenceMatcher(None, own, other).ratio() >= 0.75
+        return other.startswith(own) or difflib.SequenceMatcher(None, own, other).ratio() >= 0.65
 
     return [one for one in model_files() if like((re.match(r"[a-z]+", one) or [""])[0])]
 

@@ -86,7 +86,7 @@ def _require_field(key: str, value: Any, where: str) -> None:
         and not isinstance(value, bool)
         and largest < value <= LARGEST_NUMBER
     ):
-        raise PlannerError("{0}.{1} = {2:,}: the web page takes at most {3:,}.", where, key, value, largest)
+        raise PlannerError("{0}.{1} = {2:,}: the web page accepts at most {3:,}.", where, key, value, largest)
 
     least = SMALLEST.get(key)
     if least is not None and isinstance(value, int | float) and not isinstance(value, bool) and value < least:

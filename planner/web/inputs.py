@@ -112,7 +112,7 @@ def model_fields(text: str, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise PlannerError("config.json: not valid JSON: {0}.", of_python(error)) from None
     if not isinstance(config, dict):
-        raise PlannerError("config.json: holds a {0}; an object of fields is needed.", type(config).__name__)
+        raise PlannerError("config.json: holds no object of fields; paste the whole file, from { to }.")
     require_safe({k: v for k, v in config.items() if not k.startswith("_")}, "config.json")
     return fields_of(model_from_config(config, name=name, where="config.json"))
 

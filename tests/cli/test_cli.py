@@ -284,7 +284,7 @@ def test_compare_needs_two_cases(run: Run, scenario: Callable[..., Path]) -> Non
 
 
 def test_unknown_names_list_the_near_ones(run: Run) -> None:
-    assert "mixtral-8x7b" in run("models", "show", "mixtral-8x7")[2]
+    assert "mixtral-8x7b" in run("models", "show", "mixtrl-8x7")[2]
     code, _, err = run("hardware", "show", "a100")
     assert code == 2
     assert "a100-sxm4-80gb" in err

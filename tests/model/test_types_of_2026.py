@@ -93,6 +93,7 @@ def test_layers_that_share_one_latent_cache_are_refused() -> None:
         ("muse-spark-816b-a42b", 816e9, 42e9),  # meta-models/Muse-Spark-Open-816B-A42B
         ("muse-glimmer-30b", 30e9, 30e9),  # meta-models/Muse-Glimmer-30B
         ("laguna-s-2.1", 118e9, 8e9),  # poolside/Laguna-S-2.1
+        ("laguna-xs.2", 33.4e9, 3e9),  # poolside/Laguna-XS.2, 33B-A3B
     ],
 )
 def test_totals_are_those_of_the_names(name: str, total: float, active: float) -> None:

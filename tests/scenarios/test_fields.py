@@ -118,7 +118,7 @@ def test_init_writes_a_scenario_once_and_every_line_that_is_commented_out_can_be
             tomllib.loads(line.removeprefix("# "))
     code, _, err = run(*asked)
     assert code == 2
-    assert "is there already" in err
+    assert "exists already" in err
     assert run(*asked, "--force")[0] == 0
     assert "give a model and --on GPUs" in run("init", "-o", tmp_path / "other.toml")[2]
 

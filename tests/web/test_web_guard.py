@@ -151,7 +151,7 @@ def test_no_cell_of_a_csv_starts_a_formula(value):
     [
         ("", "nothing was pasted"),
         ("{", "not valid JSON"),
-        ("[1]", "list"),
+        ("[1]", "no object of fields"),
         ('{"model_type": "perceiver"}', "model_type"),
         ('{"model_type": "llama", "num_hidden_layers": 10000}', "at most"),
         ('{"model_type": "llama", "hidden_size": NaN}', "finite"),
@@ -188,5 +188,5 @@ def test_no_field_that_is_looked_up_takes_a_path(field: str, path: str) -> None:
     "serving", [{"num_requests": 5_000_000}, {"chunked_prefill_tokens": 1}, {"prompt": 2**21}, {"max_batch": 10**9}]
 )
 def test_servings_that_would_hold_the_server_are_refused(serving: dict[str, int]) -> None:
-    with pytest.raises(PlannerError, match="the web page takes"):
+    with pytest.raises(PlannerError, match="the web page accepts"):
         guard.require_safe({"serving": serving})
