@@ -429,7 +429,7 @@ def test_a_measurement_starts_here_and_can_be_stopped(page, address):
     assert problems(page) == []
 
 
-def test_every_tab_of_the_controls_opens_and_fine_tuning_takes_less_memory(page, address):
+def test_every_tab_of_the_controls_opens_and_adapters_fit_where_all_weights_do_not(page, address):
     tables = {
         "model": {"name": "llama-2-7b"}, "cluster": {"node": "dgx-a100-80gb", "num_gpus": 1}, "framework": {"name": "peft"},
         "job": {"seq_len": 2048, "global_batch_size": 8, "num_samples": 1000}, "layout": {"micro_batch_size": 1},
@@ -437,14 +437,17 @@ def test_every_tab_of_the_controls_opens_and_fine_tuning_takes_less_memory(page,
     word = state.encode(state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}]}))
     page.get(f"{address}/compare?lang=en&s={word}")
     b.wait_ready(page)
-    full = float(b.figures(page)["gib"][0].split()[0])
+    full = b.figures(page)
+    assert "not fit" in full["fits"][0]
     click(page, "Training", '[role="tab"]')
     field = page.find_element("css selector", 'input[aria-label*="Kind of training"]')
     field.click()
     b.wait_for(page, "return document.querySelectorAll('[role=option]').length >= 6")
     click(page, "QLoRA", "[role=option]")
     b.wait_for(page, "return document.body.innerText.includes('Rank of the adapters')")
-    assert float(b.figures(page)["gib"][0].split()[0]) < full / 3
+    tuned = b.figures(page)  # of a layout chosen anew: with larger micro-batches where there is room
+    assert "not fit" not in tuned["fits"][0]
+    assert float(tuned["gib"][0].split()[0]) < float(full["gib"][0].split()[0])
     for tab, shows in (
         ("Work", "Sequence length"),
         ("Layout", "Training stack"),
