@@ -43,7 +43,7 @@ def _table() -> dict[str, Any]:
 
 
 def words_of(name: str) -> Words:
-    """The words of a name: letters that follow each other, and numbers.
+    """The words of a name: letters that follow each other, and numbers, of which 4.0 is 4.
 
     >>> words_of("meta-llama/Llama-3.1-8B") == words_of("llama3.1 8b")
     True
@@ -52,7 +52,7 @@ def words_of(name: str) -> Words:
     """
     plain = name.strip().rstrip("/").rpartition("/")[2].lower().replace("+", "-plus")
     parts = re.findall(r"\d+(?:\.\d+)*|[a-z]+(?:[\W_]+[a-z]+)*", plain)
-    return tuple(re.sub(r"[\W_]+", "", part) if part[0].isalpha() else part for part in parts)
+    return tuple(re.sub(r"[\W_]+", "", part) if part[0].isalpha() else part.removesuffix(".0") for part in parts)
 
 
 @cache

@@ -64,6 +64,7 @@ def test_other_names_stand_for_models_of_the_catalog() -> None:
         ("google-bert/bert-base-uncased", "bert-base", ""),
         ("Command R+", "command-r-plus", ""),
         ("gptj", "gpt-j-6b", ""),
+        ("EXAONE 4 32B", "exaone-4.0-32b", ""),
         ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "tinyllama-1.1b", ""),
     ],
 )
