@@ -137,17 +137,23 @@ def test_every_public_function_is_asked() -> None:
     assert functions <= set(GOOD)
 
 
+def refusal(call: Callable[..., Any], given: dict[str, Any]) -> tuple[str, str]:
+    """What a call says against its arguments, in one line, and of which field; empty where it takes them."""
+    try:
+        call(**given)
+    except PlannerError as refused:
+        said, field = str(refused), refused.field
+    else:
+        said = field = ""
+    assert "\n" not in said
+    return said, field
+
+
 @pytest.mark.parametrize(("name", "argument"), arguments())
 def test_a_wrong_kind_is_refused_in_words(name: str, argument: str) -> None:
     ask, good = named(name), GOOD[name]()
     for wrong in WRONG:
-        try:
-            ask(**{**good, argument: wrong})
-        except PlannerError as refused:
-            message, field = str(refused), refused.field
-        else:
-            message = field = ""
-        assert "\n" not in message
+        message, field = refusal(ask, {**good, argument: wrong})
         if type(wrong) is object:
             assert message, f"{argument} = object() was taken"
             assert field, message
@@ -168,13 +174,7 @@ def test_a_wrong_kind_of_a_field_is_refused_by_the_class(name: str) -> None:
     assert {*good} <= {*names}
     for field in names:
         for wrong in WRONG:
-            try:
-                make(**{**good, field: wrong})
-            except PlannerError as refused:
-                message, where = str(refused), refused.field
-            else:
-                message = where = ""
-            assert "\n" not in message
+            message, where = refusal(make, {**good, field: wrong})
             if type(wrong) is object:
                 assert message, f"{name}({field}=object()) was taken"
                 assert field in where

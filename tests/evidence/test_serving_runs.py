@@ -112,7 +112,7 @@ def test_an_engine_goes_by_its_name_and_its_release(framework: str, notes: str, 
     [
         ("LLaMA 7B", "llama-2-7b"),
         ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
-        ("Qwen2-1.5B-Instruct-AWQ", "qwen2.5-1.5b"),
+        ("Qwen2-1.5B-Instruct-AWQ", "qwen2-1.5b"),
         ("qwen2.5 7b", "qwen2.5-7b"),
     ],
 )

@@ -33,33 +33,12 @@ def _stems(folder: Path) -> tuple[str, ...]:
     return tuple(p.stem for p in sorted(folder.glob("*.toml")))
 
 
-def spelling(text: str) -> str:
-    """A name without what spellings differ in: case, blanks, hyphens, the publisher, words for tuning and for formats.
-
-    >>> spelling("meta-llama/LLaMA 2-7B-Chat-hf"), spelling("Qwen2.5-7B-Instruct-GPTQ-Int4"), spelling("llama-2-7b")
-    ('llama27b', 'qwen2.57b', 'llama27b')
-    """
-    plain = re.sub(r"\(.*?\)", " ", text.lower()).rsplit("/", 1)[-1]
-    words = [w for w in re.split(r"[\s_\-]+", plain) if w and w not in labels()["spelling"]["dropped_words"]]
-    return "".join(words)
-
-
 def model_of(name: str) -> Model:
-    """The model of a table's word: a label, a name of the catalog, a path of a file, or another spelling of these."""
+    """The model of a table's word: a label, or a name as ``load_model`` reads it."""
     own = labels()
     if name in own["model_fields"]:
         return Model.build({"name": name, **own["model_fields"][name]}, "model")
-    if name in own["model"]:
-        return load_model(str(own["model"][name]))
-    names = _stems(data.CATALOG / "models")
-    if name in names or name.endswith((".toml", ".json")):
-        return load_model(name)
-    wanted = spelling(name)
-    known = {spelling(n): n for n in (*names, *own["model_fields"], *own["model"])}
-    if wanted not in known:
-        return load_model(name)  # raises, and lists the near ones
-    found = known[wanted]
-    return model_of(found) if found != name else load_model(found)
+    return load_model(str(own["model"].get(name, name)))
 
 
 def accelerator_of(name: str) -> str:
