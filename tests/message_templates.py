@@ -159,6 +159,7 @@ REACHABLE = (
     "workload/framework",
     "workload/job",
     "workload/layout",
+    "workload/layout_text",
     "workload/precision",
     "workload/question",
     "workload/resolve",

@@ -75,7 +75,7 @@ class Given:
         """(the question, what was taken as usual in it); ``usually``: what a model is asked for where no option says it."""
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model, model_files
-        from planner.scenarios.quick import changed_scenario, parse_changes, quick_scenario, usual_notes
+        from planner.scenarios.quick import changed_scenario, parse_changes, quick_scenario, usual_notes, with_tables
         from planner.scenarios.scenario import read_scenario
 
         changes = parse_changes(self.change)
@@ -85,7 +85,7 @@ class Given:
         named_model = self.target.lower() in model_files() or (not is_scenario(self.target) and is_model(self.target))
         if self.on is not None and (named_model or not is_scenario(self.target)):
             method: Any = named[0].lstrip("-") if named else usually
-            found = quick_scenario(self.target, self.on, method, self.job(), self.others())
+            found = quick_scenario(self.target, self.on, method, self.job(), self.others() | self.whole())
             return changed_scenario(found, changes), usual_notes(found, self.job() | _names_of_job(changes))
         if named_model and not is_scenario(self.target):
             raise no_gpus(self.target)
@@ -95,15 +95,15 @@ class Given:
         own = {f"job.{name}": value for name, value in self.job().items()}
         own |= {f"{table}.{name}": value for table, values in self.others().items() for name, value in values.items()}
         if self.on is not None:
-            from planner.scenarios.scenario import Case, Scenario
+            scenario = with_tables(scenario, {"cluster": cluster_table(self.on)})
+        return changed_scenario(with_tables(scenario, self.whole()), own | changes), ()
 
-            cluster = cluster_table(self.on)
-            cases = (Case(label=c.label, tables={**c.tables, "cluster": cluster}, where=c.where) for c in scenario.cases)
-            scenario = Scenario(title=scenario.title, cases=tuple(cases))
-        return changed_scenario(scenario, own | changes), ()
+    def whole(self) -> dict[str, dict[str, Any]]:
+        """The tables that options give as a whole: none here."""
+        return {}
 
     def others(self) -> dict[str, dict[str, Any]]:
-        """The tables beside the job that options give: framework and price."""
+        """The tables beside the job that options give fields of: framework and price."""
         found: dict[str, dict[str, Any]] = {}
         if self.framework is not None:
             found["framework"] = {"name": self.framework}
@@ -113,6 +113,19 @@ class Given:
             except ValueError:
                 found["price"] = {"term": self.price}
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laid(Given):
+    """A question whose layout may be given."""
+
+    layout: Annotated[str | None, typer.Option("--layout", help="As tables print it: 'tp2 pp8 sp mbs1'; else chosen.")] = None
+
+    def whole(self) -> dict[str, dict[str, Any]]:
+        """The table of the layout, in the place of a scenario's own."""
+        from planner.workload.layout_text import layout_fields
+
+        return {} if self.layout is None else {"layout": layout_fields(self.layout)}
 
 
 def is_scenario(target: str) -> bool:
@@ -169,3 +182,5 @@ def _parameters(group: type[Any]) -> list[inspect.Parameter]:
 
 asking = grouped(Given)
 """A command whose first parameter is a ``Given``."""
+laying = grouped(Laid)
+"""A command whose first parameter is a ``Laid``."""

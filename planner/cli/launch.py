@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Given, nothing_asked
+from planner.cli.asked import Laid, nothing_asked
 from planner.cli.output import print_json, show, tell, width
 from planner.common import clock
 from planner.common.errors import PlannerError
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Launched(Given):
+class Launched(Laid):
     """What the command line says of the question, launch files among it."""
 
     target: Annotated[
@@ -57,6 +57,10 @@ class Launched(Given):
         if named:
             raise PlannerError(
                 "{0}: goes with a model and --on; a launch file says it itself.", named[0], code="usage", field=named[0]
+            )
+        if self.layout is not None:
+            raise PlannerError(
+                "--layout {0}: goes with a scenario or a model; a launch file says it itself.", self.layout, field="--layout"
             )
         over = {f"job.{name}": value for name, value in self.job().items()} | parse_changes(self.change)
         if self.framework is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli.asked import Given, asking, grouped
+from planner.cli.asked import Laid, grouped, laying
 from planner.cli.launch import Launched, plan_of_launch, show_answer
 from planner.cli.output import check_plot, print_json, show, tell
 from planner.cli.progress import answers_to
@@ -63,9 +63,9 @@ def plan_command(
     show_answer(question.title, case.label, answer, usual, outlook, details=details, explain=explain)
 
 
-@asking
+@laying
 def compare_command(
-    given: Given,
+    given: Laid,
     more: Annotated[list[str] | None, typer.Argument(metavar="[SCENARIO|MODEL]...", help="More of them, side by side.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also the constants that are assumed.")] = False,
     plot: PlotPath = None,
@@ -114,8 +114,8 @@ def compare_command(
     show(plans_table(title, labels, answers, outlooks), differences(labels, over_first(answers, outlooks)), notes, *usual)
 
 
-@asking
-def operators_command(given: Given, as_json: AsJson = False) -> None:
+@laying
+def operators_command(given: Laid, as_json: AsJson = False) -> None:
     """Show the operators behind a plan: one GPU, one micro-batch, one layer of each kind."""
     from planner.performance.block_cost import measured_rows
     from planner.performance.evaluation import operator_table

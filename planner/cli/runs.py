@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from planner.cli.asked import Given, grouped, scenario_with
+from planner.cli.asked import Laid, grouped
 from planner.cli.output import tell
 from planner.cli.progress import answers_to, progress_bar
 from planner.common import clock
@@ -105,9 +105,9 @@ class Written:
             save_cash_flow(self.plot, flows, {label: bill for label, _, bill in priced})
 
 
-@grouped(Given, Written)
+@grouped(Laid, Written)
 def run_command(
-    given: Given,
+    given: Laid,
     written: Written,
     more: Annotated[list[str] | None, typer.Argument(metavar="[SCENARIO]...", help="More scenarios, side by side.")] = None,
     as_json: AsJson = False,
@@ -121,8 +121,8 @@ def run_command(
 
     written.check()
     rate = exchange_rate(written.currency, "--currency")
-    first, usual = given.scenario()
-    questions = [first, *(scenario_with(path, given.change) for path in more or ())]
+    asked = [replace(given, target=target).scenario() for target in (given.target, *(more or ()))]
+    questions, usual = [question for question, _ in asked], dict.fromkeys(note for _, notes in asked for note in notes)
     cases = [case for question in questions for case in question.cases]
     runs = answers_to(cases, lambda case: case.whole_run(**given.choice()), quiet=as_json)
     bills = [case.bill(run) for case, run in zip(cases, runs, strict=True)]

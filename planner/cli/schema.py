@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.asked import Given, grouped, is_scenario
+from planner.cli.asked import Laid, grouped, is_scenario
 from planner.cli.output import print_json, tell, width
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message
@@ -58,7 +58,7 @@ def schema_command(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun(Given):
+class Begun(Laid):
     """A question that is asked for where it is not given."""
 
     target: Annotated[str | None, typer.Argument(metavar="[MODEL|SCENARIO]", help="A model, or a scenario to begin from.")] = None  # type: ignore[assignment]

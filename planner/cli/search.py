@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Given, Set, asking, grouped, scenario_with
+from planner.cli.asked import Given, Laid, Set, grouped, laying, scenario_with
 from planner.cli.options import allowed_names, names
 from planner.cli.output import tell
 from planner.cli.progress import progress_bar
@@ -127,9 +127,9 @@ def _outlook(case: Case, result: SearchResult) -> Outlook | None:
     return case.outlook(answer)
 
 
-@asking
+@laying
 def sweep_command(
-    given: Given,
+    given: Laid,
     *,
     vary: Annotated[
         list[str], typer.Option("--vary", metavar="KEY=start:stop:steps", help="A field and its values; again for more fields.")
@@ -173,9 +173,9 @@ def sweep_command(
         raise typer.Exit(STOPPED)
 
 
-@asking
+@laying
 def limit_command(
-    given: Given,
+    given: Laid,
     field: Annotated[
         str, typer.Option("--field", help="model, model.num_layers, job.seq_len or layout.micro_batch_size.")
     ] = "job.seq_len",

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.asked import Given, asking
+from planner.cli.asked import Laid, laying
 from planner.cli.output import tell
 from planner.common.errors import PlannerError
 from planner.common.files import require_folder
 from planner.common.message import Message
 
 
-@asking
+@laying
 def trace_command(
-    given: Given,
+    given: Laid,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.json", help="Where the trace goes.")] = Path("step.json"),
     memory: Annotated[
         Path | None, typer.Option("--memory", metavar="FILE.csv", help="Also memory over the step: CSV, parquet or JSON lines.")

@@ -156,6 +156,14 @@ def changed_scenario(scenario: Scenario, changes: Mapping[str, Any]) -> Scenario
     return Scenario(title=scenario.title, cases=tuple(cases))
 
 
+def with_tables(scenario: Scenario, tables: Tables) -> Scenario:
+    """The scenario with whole tables in the place of those of every case."""
+    if not tables:
+        return scenario
+    cases = (Case(label=c.label, tables={**c.tables, **tables}, where=c.where) for c in scenario.cases)
+    return Scenario(title=scenario.title, cases=tuple(cases))
+
+
 def scenario_toml(scenario: Scenario) -> str:
     """The main case as a scenario file."""
     case = scenario.cases[0]
