@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli.asked import Laid, grouped, laying
+from planner.cli.asked import Laid, grouped, laying, other_cases
 from planner.cli.launch import Launched, plan_of_launch, show_answer
 from planner.cli.output import check_plot, print_json, show, tell
 from planner.cli.progress import answers_to
@@ -61,7 +61,8 @@ def plan_command(
     if as_json:
         print_json({"label": case.label, "usual": list(usual), **answer.to_dict(), "outlook": outlook.to_dict()})
         return
-    show_answer(question.title, case.label, answer, usual, outlook, details=details, explain=explain)
+    notes = (*usual, *other_cases(question))
+    show_answer(question.title, case.label, answer, notes, outlook, details=details, explain=explain)
 
 
 @laying

@@ -184,8 +184,8 @@ def _prefill_tables(times: Times) -> tuple[Array, float, Array, Array]:
 
 @dataclass(frozen=True, kw_only=True)
 class Saturated:
-    """A replica whose capacity is asked for. ``known_by``: all that the answer depends on, so that it is simulated once for all the
-    rates at which a deployment is asked about."""
+    """A replica whose capacity is asked for. ``known_by``: all that the answer depends on, so that it is simulated once for all
+    rates that a deployment is asked about."""
 
     known_by: bytes
     one: Replica = field(compare=False)
