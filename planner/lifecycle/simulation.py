@@ -145,7 +145,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     PlannerError when the job gives no length, the histogram is bad, or the run would never end.
     """
     answer = as_a(answer, Plan, "answer", "planner.plan")
-    spec = run if isinstance(run, Run) else Run.build({} if run is None else run, "run")
+    spec = run.checked("run") if isinstance(run, Run) else Run.build({} if run is None else run, "run")
     require_answerable("run", spec)
     if answer.num_steps is None:
         raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps (--tokens 100B).")

@@ -57,10 +57,10 @@ def projections(model: Model, kind: LayerKind) -> tuple[Projection, ...]:
 
 @lru_cache(maxsize=16384)
 def of_operator(model: Model, kind: LayerKind, block: str, operator: str) -> tuple[Projection, ...]:
-    """The linear layers that one row multiplies by. ValueError where there are none."""
+    """The linear layers that one row multiplies by. LookupError where there are none."""
     found = tuple(p for p in projections(model, kind) if (p.block, p.operator) == (block, operator))
     if not found:
-        raise ValueError(f"{model.name}: no linear layer of {block} is multiplied by in {operator!r}")
+        raise LookupError(f"{model.name}: no linear layer of {block} is multiplied by in {operator!r}")
     return found
 
 
