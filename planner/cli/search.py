@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Given, Laid, Set, grouped, laying, scenario_with
+from planner.cli.asked import Given, Laid, Set, grouped, laying, other_cases, scenario_with
 from planner.cli.options import allowed_names, names
 from planner.cli.output import tell
 from planner.cli.progress import progress_bar
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from planner.layout_search.result import SearchResult
     from planner.scenarios.scenario import Case, Outlook, Scenario
 
+DISTRIBUTIONS = ("expert_shares", "expert_zipf", "expert_histogram")
+"""Fields of [run] that say how full the experts are."""
 STOPPED = 130
 """Exit code after Ctrl-C, with the rows found so far printed all the same."""
 
@@ -103,9 +105,16 @@ def search_command(
     else:
         from planner.reports.search import search_report
 
-        show(search_report(sought.target, result, table, first), *usual)
+        show(search_report(sought.target, result, table, first), *usual, *other_cases(scenario), *_routing(scenario.cases[0]))
     if not result.complete:
         raise typer.Exit(STOPPED)
+
+
+def _routing(case: Case) -> tuple[str, ...]:
+    """That rows of a search have experts as routers leave them, where [run] says otherwise."""
+    if not any((case.tables.get("run") or {}).get(name) is not None for name in DISTRIBUTIONS):
+        return ()
+    return ("rows have experts as routers usually leave them; those of [run] count in the budget of the first row",)
 
 
 def _outlook(case: Case, result: SearchResult) -> Outlook | None:

@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
 from planner.lifecycle.bill import Bill, Costs, bill_of
-from planner.lifecycle.simulation import WholeRun, expected_run
+from planner.lifecycle.simulation import WholeRun, expected_run, under_experts
 from planner.lifecycle.spec import Run
 from planner.performance.risk import RISK
 from planner.scenarios.shipped import scenario_path
@@ -113,6 +113,11 @@ class Case:
         question = self.asked()
         with placed(self.where):
             return plan(**question, risk=risk, allow=allow)
+
+    def under_experts(self, answer: Plan) -> Plan:
+        """The plan as it is shown: with the experts' shares of the table [run], where that gives any."""
+        with placed(self.where):
+            return under_experts(answer, self.tables.get("run")) if answer.model.num_experts else answer
 
     def whole_run(self, *, risk: float = RISK, allow: Iterable[str] = ()) -> WholeRun:
         """The plan's whole run under the tables [run] and [cost]. ``risk`` and ``allow`` as in ``planner.plan``."""

@@ -24,10 +24,12 @@ import planner
 from planner.common import files
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster
+from planner.layout_search.explore import leanest
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion, as_question
 from planner.layout_search.result import SearchResult
 from planner.layout_search.search import run_search, search_unit
+from planner.layout_search.space import LayoutGrid
 from planner.performance.evaluation import evaluate
 from planner.workload.layout import Layouts
 
@@ -135,6 +137,18 @@ def test_search_equals_brute_force(
             if not any(word in reason for word in ("memory", "deadline", "likely"))
         )
     )
+
+
+@pytest.mark.parametrize("fields_", [LLAMA, MIXTRAL], ids=["dense", "mixture"])
+@pytest.mark.parametrize("allow", [frozenset(), frozenset({"offload"})], ids=["usual", "offload"])
+def test_the_leanest_layout_is_that_of_all_layouts_one_by_one(fields_: dict[str, Any], allow: frozenset[str]) -> None:
+    grid = LayoutGrid(question=question(fields_).setups[0].grid.question, allow=allow)
+    columns = grid.columns()
+    found = evaluate(grid.question, columns)
+    least = np.where(found.possible, found.memory.total_bytes, np.inf)
+    chosen = leanest(grid)
+    assert chosen is not None
+    assert chosen == columns.row(int(least.argmin()))
 
 
 def assert_recommended_is_the_simplest_of_equals(every: list[dict[str, Any]], result: SearchResult) -> None:
