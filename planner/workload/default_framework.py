@@ -99,7 +99,7 @@ def _usual(model: Model, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]
         yield "megatron-core", "which spreads experts over GPUs and multiplies them in groups"
     if cluster.num_nodes == 1:
         yield "fsdp", "the usual one for a model on a single node"
-    yield megatron, "the usual one for several nodes"
+    yield megatron, "the usual one for several nodes" if cluster.num_nodes > 1 else "which offers what the layout asks for"
     yield "fsdp", "which runs on these accelerators"
     yield "jax-xla", "which runs on these accelerators"
 
