@@ -17,12 +17,15 @@ from planner.operators.feed_forward import feed_forward
 from planner.operators.head import cross_entropy, head
 from planner.operators.mixer import mixer
 from planner.operators.norm import norm, norm_saved_bytes
+from planner.operators.optimizer import decomposition_flops, update_bytes
 from planner.operators.row import Row
 from planner.operators.setting import Setting, distinct_axes
 from planner.operators.streams import streams
+from planner.operators.table import build_table
 from planner.operators.teacher import distillation_loss
 from planner.operators.weights import local_parameters, on_one_rank
 from planner.workload.layout import Layout, as_columns
+from planner.workload.precision import precisions
 from planner.workload.resolve import as_framework, as_job, as_model
 
 B, S = 2, 256
@@ -224,3 +227,69 @@ def test_a_ranks_parameters_times_the_ranks_are_the_models(tp: int) -> None:
     assert held == whole + copies
     assert float(local_parameters(there, kind, "ffn.in")[0]) == 2 * 512 * 1536 / tp
     assert whole * m.num_layers < parameters_total(m)
+
+
+def test_an_indexer_keeps_its_choice_and_what_it_chose_by() -> None:
+    """DeepSeek-V3.2: scores of all keys in front by 64 heads of 128, one key; index_top_k indices of 4 bytes a token are written."""
+    there = of_model("deepseek-v3.2", seq_len=4096)
+    m, kind = there.model, there.model.layer_kinds[0]
+    rows, tokens = attention(there.of(kind), kind), B * 4096
+    heads, width, chosen = m.index_num_heads, m.index_head_dim, m.index_top_k
+    assert (heads, width, chosen) == (64, 128, 2048)
+    vectors = 2 * tokens * (heads + 1) * width
+    row, back = one(rows, "indexer"), one(rows, "indexer gradient")
+    assert (amount(row), amount(row, "saved_bytes")) == (vectors + 4 * tokens * chosen,) * 2
+    assert amount(back) == 2 * amount(row)
+    assert amount(row, "flops") == 2 * tokens * (4096 + 1) / 2 * heads * width
+    assert amount(back, "flops") == 2 * amount(row, "flops")
+
+
+def test_autocast_reads_each_weight_in_fp32_and_writes_it_in_16_bit() -> None:
+    """Seven matrices of a Llama layer, one kernel each; the gradient comes back the same way."""
+    there = small(LLAMA, "huggingface")
+    rows = build_table(there).layers[there.model.layer_kinds[0]]
+    weights = 512 * 64 * (8 + 4 + 4) + 8 * 64 * 512 + 3 * 512 * 1536
+    assert both(rows, "weights cast") == ((4 + 2) * weights, (4 + 2) * weights)
+    assert amount(one(rows, "weights cast"), "kernels") == 7
+
+
+def test_a_vector_of_each_layer_is_looked_up_at_the_entrance() -> None:
+    """Gemma 4: looked up, projected, normalized, summed: four passes, read and written; what is summed is kept."""
+    there = of_model("gemma-4-e2b")
+    m = there.model
+    wide = m.num_layers * m.per_layer_embedding_size
+    rows = embedding(there)
+    assert both(rows, "per-layer vectors") == (8 * 2 * T * wide, 8 * 2 * T * wide)
+    assert amount(one(rows, "per-layer vectors"), "saved_bytes") == 2 * 2 * T * wide
+    assert amount(one(rows, "per-layer projection"), "flops") == 2 * T * m.hidden_size * wide
+
+
+def test_lightning_attention_keeps_queries_keys_and_values_before_and_behind_their_activation() -> None:
+    there = of_model("minimax-m1")
+    kind = next(k for k in there.model.layer_kinds if there.of(k).model.recurs)
+    inside = there.of(kind)
+    m = inside.model
+    wide, values = (m.recurrent_value_heads * d for d in (m.recurrent_key_head_dim, m.recurrent_value_head_dim))
+    assert amount(one(mixer(inside, kind), "scan"), "saved_bytes") == 2 * T * 2 * (2 * wide + values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "bytes_"),
+    [
+        # fused: the gradient for its norm; then gradient, weight and both moments in, weight and moments out
+        ({"precision": "fp32"}, 4 + 4 + 2 * 4 + 2 * 8),
+    ],
+)
+def test_an_update_reads_and_writes_weights_and_moments(changes: dict[str, str], bytes_: int) -> None:
+    stack, there = (
+        as_framework("megatron-core").replaced(fused_optimizer="fused"),
+        as_job({"seq_len": 1, "global_batch_size": 1, **changes}),
+    )
+    assert update_bytes(there, stack, precisions(there, stack)) == bytes_
+    apart = stack.replaced(fused_optimizer="foreach")
+    assert update_bytes(there, apart, precisions(there, apart)) == 4 + 2.5 * (bytes_ - 4)
+
+
+def test_a_projection_to_a_low_rank_by_hand() -> None:
+    """GaLore: 6 n m^2 + 20 m^3 of a decomposition (Golub and Van Loan); a projection and two moments are kept of a matrix."""
+    assert decomposition_flops(2.0, 3.0) == 6 * 3 * 4 + 20 * 8
