@@ -9,6 +9,8 @@ from pathlib import Path
 from planner.common.errors import PlannerError, as_text
 from planner.common.spec import read_table
 from planner.model.architecture import Model
+from planner.model.huggingface import model_from_config
+from planner.model.huggingface.forms import config_of
 from planner.model.names import meant, model_files, require_meant
 
 FILE = "the path of a .toml or .json file"
@@ -28,10 +30,6 @@ def _model_of(name: str) -> Model:
     if name.endswith((".toml", ".json")):
         path = Path(name)
         if path.suffix == ".json":
-            # the readers of all architectures, for a file of that form alone
-            from planner.model.huggingface import model_from_config
-            from planner.model.huggingface.forms import config_of
-
             data = read_table(path, parsed=config_of)
             return model_from_config(
                 data, name=path.stem if path.stem != "config" else path.resolve().parent.name, where=str(path)

@@ -1,7 +1,7 @@
 """Bytes that rows read and write, counted by hand: how often each tensor passes device memory, in numbers of one width.
 
-A tensor that a kernel reads or writes is counted once. The models are the catalog's, which differ in what they have beside attention
-and feed-forward; sizes are those of their papers.
+A tensor that a kernel reads or writes is counted once. The models are the catalog's, which differ in what they have
+beside attention and feed-forward; sizes are those of their papers.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def test_the_entrance_reads_and_writes_a_vector_for_each_table() -> None:
 
 
 def test_an_activation_reads_its_lanes_and_writes_one() -> None:
-    """SwiGLU, fused: gate and up in, product out; backward these and the gradient in, two gradients out. GELU: one in, one out."""
+    """SwiGLU, fused: gate and up in, product out; backward these and the gradient in, two out. GELU: one in, one out."""
     kind = small(LLAMA).model.layer_kinds[0]
     assert both(feed_forward(small(LLAMA), kind), "activation") == (3 * 2 * T * 1536, 5 * 2 * T * 1536)
     plain = small(GPT)
@@ -171,7 +171,7 @@ def test_distillation_compares_the_whole_vocabulary_in_fp32() -> None:
 
 
 def test_streams_beside_a_layer() -> None:
-    """Gemma 3n: four streams read and written twice forward, three times backward; a low-rank path and a narrow vector of a token."""
+    """As Gemma 3n: four streams read and written twice forward, three times backward; a low-rank path, a narrow vector."""
     there = small({**LLAMA, "altup_streams": 4, "laurel_rank": 64, "per_layer_embedding_size": 128})
     m = there.model
     rows = streams(there.of(m.layer_kinds[0]), m.layer_kinds[0])
@@ -230,7 +230,7 @@ def test_a_ranks_parameters_times_the_ranks_are_the_models(tp: int) -> None:
 
 
 def test_an_indexer_keeps_its_choice_and_what_it_chose_by() -> None:
-    """DeepSeek-V3.2: scores of all keys in front by 64 heads of 128, one key; index_top_k indices of 4 bytes a token are written."""
+    """DeepSeek-V3.2: scores of all keys in front by 64 heads of 128, one key; index_top_k indices of 4 bytes a token."""
     there = of_model("deepseek-v3.2", seq_len=4096)
     m, kind = there.model, there.model.layer_kinds[0]
     rows, tokens = attention(there.of(kind), kind), B * 4096
