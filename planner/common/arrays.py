@@ -41,7 +41,7 @@ def percentiles(values: Array, percents: Sequence[float]) -> Array:
     place = np.asarray(percents, dtype=float) / 100.0 * (len(ordered) - 1)
     below = np.minimum(place.astype(np.intp), max(len(ordered) - 2, 0))
     low, high, part = ordered[below], ordered[np.minimum(below + 1, len(ordered) - 1)], place - below
-    return np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1.0 - part))
+    return np.asarray(np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1.0 - part)))
 
 
 def distinct_values(values: NDArray[Any]) -> NDArray[Any]:

@@ -111,7 +111,7 @@ def test_a_context_of_columns_takes_those_of_its_layouts() -> None:
 
 
 def test_stages_hold_the_models_parameters_once() -> None:
-    """Two stages of two layers: each holds half of the layers and its own end, the last the final norm; 16 bit, nothing sharded."""
+    """Two stages of two layers: each holds half of the layers and its own end; 16 bit, nothing sharded."""
     untied = model(LLAMA, tied_embeddings=False)
     found = evaluate(Question(untied, gpus(2), framework("megatron-core"), job()), as_columns(Layout(pp=2), 2))
     whole = evaluate(Question(untied, gpus(1), framework("megatron-core"), job()), as_columns(Layout(), 1))
