@@ -75,6 +75,8 @@ def _change_words(way: Remedy) -> str:
     (table, fields), *_ = way.changes.items()
     if "kind" in fields:
         return {"lora": "LoRA", "qlora": "QLoRA"}[fields["kind"]]
+    if table == "framework":
+        return Message("framework {0}", fields["name"])
     if table == "cluster":
         return Message("{0} such GPUs", fields["num_gpus"])
     if "seq_len" in fields:

@@ -9,17 +9,20 @@ from planner.common.message import Message
 from planner.hardware.asked import cluster_table
 from planner.scenarios.serving import ServingCase, ServingScenario
 from planner.scenarios.tables import Tables
+from planner.serving.engine import usual_engine
 from planner.workload.resolve import as_cluster, as_model
 
-SERVING = {"engine": "vllm", "weights": "bf16", "prompt": 1024, "output": 256}
+SERVING = {"weights": "bf16", "prompt": 1024, "output": 256}
 """What serving is asked where nothing is given: a chat's turn; assumed."""
 
 
 def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[ServingScenario, tuple[str, ...]]:
     """(a serving scenario of a model and a cluster, what was taken as usual in it)."""
     the_model, cluster = as_model({"name": model}), cluster_table(on)
-    missing = {name: value for name, value in SERVING.items() if name not in given}
-    if the_model.stored_weights or "bf16" not in as_cluster(cluster).accelerator.peak_flops_per_s:
+    card = as_cluster(cluster).accelerator
+    usual = {"engine": usual_engine(card), **SERVING}
+    missing = {name: value for name, value in usual.items() if name not in given}
+    if the_model.stored_weights or "bf16" not in card.peak_flops_per_s:
         missing.pop("weights", None)  # as stored, or the chip's own 16-bit type
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "serving": {**missing, **given}}
     case = ServingCase(label=the_model.name, tables=tables, where=f"{model} on {on}")

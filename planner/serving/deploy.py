@@ -23,7 +23,7 @@ from planner.serving.closed_loop import closed_loop
 from planner.serving.cuts import with_cut
 from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, load_apart, matched, misfit, prefill_setting
-from planner.serving.engine import Engine, engine_family, load_engine, older_releases
+from planner.serving.engine import Engine, engine_family, load_engine, older_releases, usual_engine
 from planner.serving.expense import Expense, expense
 from planner.serving.feasibility import bound_context, require_possible, warnings_of
 from planner.serving.kv_cache import replica_sequence_bytes
@@ -58,6 +58,8 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec = serving.checked("serving") if isinstance(serving, Serving) else Serving.build(serving, "serving")
     require_answerable("serving", spec)
     spec, stored = _as_stored(spec, the_model, the_cluster)
+    if "engine" not in spec.model_fields_set:
+        spec = spec.replaced(engine=usual_engine(the_cluster.accelerator))
     engine = load_engine(spec.engine)
     if spec.memory_fraction is not None:
         engine = engine.replaced(memory_fraction=spec.memory_fraction)

@@ -12,6 +12,7 @@ from planner.common import data
 from planner.common.errors import PlannerError, near
 from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
+from planner.hardware.cluster import Accelerator, runs_on
 from planner.serving.weight_formats import Format
 
 CATALOG = data.CATALOG / "engines"
@@ -180,6 +181,20 @@ def load_engine(name: str) -> Engine:
             "serving.engine = {0!r} is not in {1}; {2}", name, ENGINES.what, near(name, [*engine_names(), *_families()])
         )
     return Engine.build(ENGINES.table(found), str(ENGINES.path(found, "serving.engine")))
+
+
+USUAL_ENGINES = ("vllm", "llama.cpp")
+"""Engines that are taken where none is named, the first that runs on the accelerator."""
+
+
+def usual_engine(card: Accelerator) -> str:
+    """The engine that is taken on an accelerator where none is named; the first of all where none runs, which then says so.
+
+    >>> from planner.hardware.cluster import load_accelerator
+    >>> [usual_engine(load_accelerator(name)) for name in ("h100-sxm5-80gb", "apple-m3-max-128gb")]
+    ['vllm', 'llama.cpp']
+    """
+    return next((name for name in USUAL_ENGINES if runs_on(card, load_engine(name))), USUAL_ENGINES[0])
 
 
 @cache

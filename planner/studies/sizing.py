@@ -29,7 +29,7 @@ from planner.prices.price import price_text
 from planner.serving.batch_figures import batch_figures
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
-from planner.serving.engine import engine_names, load_engine
+from planner.serving.engine import engine_names, load_engine, usual_engine
 from planner.serving.feasibility import require_runs_encoder
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
@@ -197,12 +197,11 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     together = 1 if batch is None or isinstance(batch, Capacity) else batch
     _require(purpose, seq_len, together, headroom, max_gpus)
     _require_of_purpose(purpose, weights, engine, framework, job)
-    engine = USUAL_ENGINE if engine is None else engine
     if gpus is not None and not (_is_count(gpus) and 1 <= gpus <= MOST_GPUS):
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
     names = accelerator_names() if accelerator is None else _named(accelerator)
     ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most)
-    _check_question(the_model, purpose, seq_len, together, weights, engine, framework, job)
+    _check_question(the_model, purpose, seq_len, together, weights, engine or USUAL_ENGINE, framework, job)
     rows, left_out = [], {}
     for done, name in enumerate(names):
         if progress is not None:
@@ -212,9 +211,10 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
             continue
 
         def one(num_gpus: int, card: Accelerator = card, widest: bool = False) -> Size | str:
-            _require_runs_on(card, purpose, engine, framework)
+            software = usual_engine(card) if engine is None else engine
+            _require_runs_on(card, purpose, software, framework)
             if purpose == "serve":
-                return _served(the_model, card, num_gpus, seq_len, together, weights, engine, ask, widest=widest)
+                return _served(the_model, card, num_gpus, seq_len, together, weights, software, ask, widest=widest)
             return _trained(the_model, card, num_gpus, purpose, seq_len, together, framework, ask, job)
 
         found = _fewest(one, max_gpus) if gpus is None else _exactly(one, gpus)

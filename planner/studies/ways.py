@@ -19,8 +19,7 @@ from planner.performance.risk import RISK
 from planner.scenarios.scenario import asked
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
-from planner.serving.engine import load_engine
-from planner.serving.spec import USUAL_ENGINE
+from planner.serving.engine import load_engine, usual_engine
 from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.workload.job import Job
@@ -218,7 +217,7 @@ def _cuts(
     replicas."""
     weights = tables["serving"].get("weights", "bf16")
     own = {"weights": "fp16"} if weights == "bf16" and "bf16" not in card.peak_flops_per_s else {}
-    whole = "tp" not in load_engine(tables["serving"].get("engine", USUAL_ENGINE)).features
+    whole = "tp" not in load_engine(tables["serving"].get("engine") or usual_engine(card)).features
     for n in (2**i for i in range(PER_NODE.bit_length())):
         tp, pp = (1, n) if whole else (n, 1)
         if num_gpus % n == 0 and model.num_heads % tp == 0 and pp <= model.num_layers:

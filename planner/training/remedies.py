@@ -15,6 +15,7 @@ from planner.hardware.cluster import cluster as build_cluster
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.training.plan import Plan
 from planner.training.planning import plan
+from planner.workload.default_framework import default_framework, leaner_frameworks
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import RECOMPUTE, Layout, as_columns
@@ -46,14 +47,16 @@ SHORTER = (2, 4, 8)
 
 
 def ways_out(wanted: Plan, framework: FrameworkLike | None = None) -> list[Remedy]:
-    """What to change where no layout of the job fits on these GPUs at the accepted risk: the method, the optimizer, the number
-    of GPUs, the sequence length; of each kind the first that surely fits, its layout chosen anew.
+    """What to change where no layout of the job fits on these GPUs at the accepted risk: a named framework, the method, the
+    optimizer, the number of GPUs, the sequence length; of each kind the first that surely fits, its layout chosen anew.
 
     ``framework`` as ``plan`` was given it: None lets each job take its usual one. Empty where a layout fits.
     """
     if wanted.recommended or wanted.nearest is not None:
         return []
     job, found = wanted.job, list[Remedy]()
+    if framework is not None:
+        found += _first_sure(wanted, None, ({"framework": {"name": name}} for name in _usual_stacks(wanted)))
     for kind in METHODS.get(job.kind, ()):
         adapter = {} if job.adapter is not None else {"adapter": {"rank": RANK}}
         found += _first_sure(wanted, framework, [{"job": {"kind": kind, **adapter}}])
@@ -65,6 +68,14 @@ def ways_out(wanted: Plan, framework: FrameworkLike | None = None) -> list[Remed
     return found + (_first_sure(wanted, framework, lengths[:-1]) or shortest if shortest else [])
 
 
+def _usual_stacks(wanted: Plan) -> list[str]:
+    """The frameworks that such a job is usually run with, but the plan's own."""
+    cluster, job = wanted.cluster, wanted.job
+    usual = default_framework(wanted.model, cluster, job).framework
+    names = [usual.name, *(other.framework.name for other in leaner_frameworks(usual, cluster, job, wanted.risk))]
+    return [name for name in names if name != wanted.framework.name]
+
+
 def _first_sure(wanted: Plan, framework: FrameworkLike | None, changes: Iterable[Changes]) -> list[Remedy]:
     """The first of the changes with which a layout fits at the accepted risk; none where none does."""
     for change in changes:
@@ -72,7 +83,7 @@ def _first_sure(wanted: Plan, framework: FrameworkLike | None, changes: Iterable
             answer = plan(
                 model=wanted.model,
                 cluster=_cluster(wanted.cluster, change.get("cluster", {})),
-                framework=framework,
+                framework=change.get("framework", framework),
                 job=_job(wanted.job, change.get("job", {})),
                 price=wanted.price,
                 explain=False,

@@ -53,6 +53,14 @@ def test_a_framework_that_is_named_stays():
             assert again.step_time_s == way.step_time_s
 
 
+def test_another_framework_is_offered_where_one_is_named():
+    question = {"model": "llama-3-8b", "cluster": "8xh100", "job": {"seq_len": 4096, "global_batch_size": 1024}}
+    wanted = planner.plan(**question, framework="pytorch")  # replicates all states
+    first = ways_out(wanted, "pytorch")[0]
+    assert first.changes == {"framework": {"name": "fsdp"}}
+    assert planner.plan(**question, framework="fsdp").step_time_s == first.step_time_s
+
+
 def test_the_leanest_layout_asks_no_more_of_the_host_than_it_has():
     """Moving everything to the host takes 132 GiB beside each GPU, where 128 are: what is shown is short of the GPU's memory."""
     answer = planner.plan(model="llama-3-70b", cluster="8xa100-40gb", job=FULL)

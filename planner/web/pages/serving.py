@@ -18,11 +18,11 @@ from planner.performance.risk import chance
 from planner.scenarios.quick_serving import SERVING
 from planner.serving import FORMATS, Deployment, engine_names, load_engine, serve
 from planner.serving.curves import curve, load_curve
-from planner.serving.engine import engine_family
+from planner.serving.engine import USUAL_ENGINES, engine_family, usual_engine
 from planner.serving.memory import KINDS
-from planner.serving.spec import USUAL_ENGINE, KvDtype
+from planner.serving.spec import KvDtype
 from planner.web import charts, controls, inputs, show, state
-from planner.web.answers import arguments, key_of, remembered
+from planner.web.answers import arguments, cluster_of, key_of, remembered
 from planner.web.download import serving_toml, take, zipped
 from planner.web.figure import Figure
 from planner.web.guard import markdown, require_safe, short_text
@@ -127,9 +127,10 @@ def _controls(case: int, tables: state.Tables) -> None:
     left, middle, right = st.columns(3, gap="medium")
     cut = [d for d in divisors(gpus) if d <= 64]
     with left:
-        controls.choice(
-            case, "serving", "engine", t("serving.engine"), engine_names(), load_engine(given.get("engine", USUAL_ENGINE)).name
-        )
+        found = cluster_of(tables)
+        usual = USUAL_ENGINES[0] if found is None else usual_engine(found.accelerator)
+        engine = load_engine(given.get("engine", usual)).name
+        controls.choice(case, "serving", "engine", t("serving.engine"), engine_names(), engine)
         controls.choice(case, "serving", "weights", t("serving.weights"), FORMATS, given.get("weights", "bf16"))
         controls.choice(case, "serving", "kv_dtype", t("serving.kv_dtype"), get_args(KvDtype), given.get("kv_dtype", "auto"))
     with middle:

@@ -1,0 +1,32 @@
+"""Where no engine is named, one is taken that runs on the accelerator."""
+
+import pytest
+
+import planner
+from planner.common.errors import PlannerError
+from planner.hardware.cluster import accelerator_names, load_accelerator, runs_on
+from planner.serving.engine import engine_names, load_engine, usual_engine
+
+SHORT = {"prompt": 512, "output": 64}
+
+
+def test_the_usual_engine_runs_wherever_one_of_the_usual_ones_does():
+    for name in accelerator_names():
+        card = load_accelerator(name)
+        able = [engine for engine in ("vllm", "llama.cpp") if runs_on(card, load_engine(engine))]
+        assert usual_engine(card) == (able or ["vllm"])[0], name
+        assert able or not any(runs_on(card, load_engine(engine)) for engine in engine_names()), name
+
+
+def test_a_laptop_is_answered_and_says_with_what():
+    served = planner.serve(model="llama-3-8b", cluster="m3-max", serving=SHORT)
+    assert served.engine.name == "llama.cpp"
+    named = planner.serve(model="llama-3-8b", cluster="m3-max", serving={**SHORT, "engine": "llama.cpp"})
+    assert served.to_dict() == named.to_dict()
+
+
+def test_an_engine_that_is_named_is_not_replaced():
+    with pytest.raises(PlannerError, match="does not run on Apple's"):
+        planner.serve(model="llama-3-8b", cluster="m3-max", serving={**SHORT, "engine": "vllm"})
+    sizes = planner.sizes("llama-3-8b", "serve", accelerator="m3-max,h100")
+    assert {row.accelerator for row in sizes.rows} == {"apple-m3-max-128gb", "h100-sxm5-80gb"}
