@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from planner.cli.asked import Laid, grouped, laying, other_cases
-from planner.cli.launch import Launched, plan_of_launch, show_answer
+from planner.cli.launch import Launched, instead_json, plan_of_launch, show_answer
 from planner.cli.output import check_plot, print_json, show, tell
 from planner.cli.progress import answers_to
 from planner.cli.runs import compare_at
@@ -59,10 +59,18 @@ def plan_command(
         _draw(plot, question.title, [case.label], [answer], quiet=as_json)
     outlook = case.outlook(planned)
     if as_json:
-        print_json({"label": case.label, "usual": list(usual), **answer.to_dict(), "outlook": outlook.to_dict()})
+        print_json(
+            {
+                "label": case.label,
+                "usual": list(usual),
+                **answer.to_dict(),
+                "outlook": outlook.to_dict(),
+                **instead_json(case, answer),
+            }
+        )
         return
     notes = (*usual, *other_cases(question))
-    show_answer(question.title, case.label, answer, notes, outlook, details=details, explain=explain)
+    show_answer(question.title, case, answer, notes, outlook, details=details, explain=explain)
 
 
 @laying

@@ -37,6 +37,7 @@ class Choice:
     why: tuple[str, ...]
     bolder: Bolder | None
     step_time_s: float
+    peak_bytes: float
     short_of_memory: bool  # it fits, and spends time to save memory
 
 
@@ -51,7 +52,7 @@ def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headro
     search = SearchQuestion(setups=(setup,), objective="time", deadline_s=None, budget_usd=None, top=1)
     result = search_all(search, searched)
     found = result.found
-    rows = result.rows if len(result.rows) else found.leanest
+    rows = next((rows for rows in (result.rows, found.leanest) if len(rows)), found.starved)
     if not len(rows):
         why = join_messages("; ", (Message("{0:,} {1}", count, reason) for reason, count in found.rejected.most_common()))
         raise PlannerError(
@@ -68,6 +69,7 @@ def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headro
         why=_why(result),
         bolder=_bolder(result),
         step_time_s=float(rows.step_time_s[0]),
+        peak_bytes=float(rows.peak_bytes[0]),
         short_of_memory=sure and short_of_memory(result),
     )
 

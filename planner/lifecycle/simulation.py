@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arguments import as_a
-from planner.common.arrays import Array
+from planner.common.arrays import Array, percentiles
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
@@ -145,7 +145,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     PlannerError when the job gives no length, the histogram is bad, or the run would never end.
     """
     answer = as_a(answer, Plan, "answer", "planner.plan")
-    spec = run if isinstance(run, Run) else Run.build({} if run is None else run, "run")
+    spec = run.checked("run") if isinstance(run, Run) else Run.build({} if run is None else run, "run")
     require_answerable("run", spec)
     if answer.num_steps is None:
         raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps (--tokens 100B).")
@@ -320,7 +320,7 @@ def _forward_s_per_token(answer: Plan) -> float:
 
 def _interval(expected: float, values: NDArray[np.float64], why: str = "") -> Interval:
     """``expected`` with the 5th and 95th percentile of simulations; it widens the interval where rare losses pull it out."""
-    low, high = (float(v) for v in np.percentile(values, (5, 95)))
+    low, high = (float(v) for v in percentiles(values, (5.0, 95.0)))
     return Interval(expected=expected, lower=min(low, expected), upper=max(high, expected), why=why)
 
 

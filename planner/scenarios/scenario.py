@@ -18,6 +18,7 @@ from planner.scenarios.tables import Form, Table, Tables, cases_of, model_label,
 from planner.training.difference import ratios
 from planner.training.plan import Plan
 from planner.training.planning import plan
+from planner.training.remedies import Remedy, ways_out
 from planner.uncertainty.ratio import Ratio
 
 PLAN_TABLES = ("model", "cluster", "framework", "job", "layout", "price")
@@ -125,6 +126,10 @@ class Case:
         answer = self.plan(risk=risk, allow=allow)
         with placed(self.where):
             return expected_run(answer, run)
+
+    def ways_out(self, answer: Plan) -> list[Remedy]:
+        """What to change where no layout of the job fits on these GPUs; the framework stays where the scenario names it."""
+        return ways_out(answer, self.tables.get("framework"))
 
     def outlook(self, answer: Plan) -> Outlook:
         """What the plan comes to with interruptions and as published runs went, under [run] and [cost]: as ``planner run`` says.

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -538,3 +538,19 @@ def test_rows_have_the_intervals_of_their_plans() -> None:
     assert row["peak_total_upper_bytes"] == pytest.approx(sure["peak_total_bytes"].upper)
     assert row["cost_lower_usd"] == pytest.approx(sure["cost_usd"].lower)
     assert row["provenance"] == sure["step_time_s"].provenance
+
+
+def test_preempted_nodes_rank_by_what_is_left_of_them() -> None:
+    """Spot at three quarters of the price: first undisturbed, behind once its runs take half as long again; prices as quoted."""
+    terms = [{"usd_per_gpu_hour": 2.0, "term": "on-demand"}, {"usd_per_gpu_hour": 1.5, "term": "spot"}]
+    asked = question(price=terms, objective="cost")
+    usual = run_search(asked)
+    preempted = run_search(asked.stretched(lambda setup: 1.5 if setup.price and setup.price.term == "spot" else 1.0))
+    first = [found.question.setups[int(found.rows.setup[0])].price for found in (usual, preempted)]
+    assert [price and price.term for price in first] == ["spot", "on-demand"]
+    assert preempted.rows.usd[0] == pytest.approx(2.0 / 1.5 * usual.rows.usd[0])
+    late = replace(asked, deadline_s=1.2 * float(usual.rows.time_s[0]))
+    kept = run_search(late.stretched(lambda setup: 1.5 if setup.price and setup.price.term == "spot" else 1.0))
+    assert {kept.question.setups[int(i)].price.term for i in kept.rows.setup if kept.question.setups[int(i)].price} == {
+        "on-demand"
+    }
