@@ -227,7 +227,7 @@ def child(tree: Path, tests: list[str], limit_s: float, plugin: Any) -> int:
                     "--rootdir",
                     str(tree),
                     "--basetemp",
-                    str(tree / "build" / "tmp"),
+                    f"{tree}-tmp",
                     *tests,
                 ],
                 plugins=plugin(),
