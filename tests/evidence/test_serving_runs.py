@@ -74,8 +74,8 @@ def test_units_become_seconds_and_bytes() -> None:
         ({"model": "llama9-7b"}, "is not in the catalog"),
         ({"weights": "int3"}, "weights = 'int3'"),
         ({"gpu": "V100-16GB", "weights": "bf16"}, "v100-sxm2-16gb has no bf16 arithmetic"),
-        ({"gpu": "V99"}, "is not in hardware_profiles"),
-        ({"gpu": "H100 80GB HBM3"}, "may be h100-pcie-80gb, h100-sxm5-80gb; say which"),
+        ({"gpu": "V99"}, "no such GPU"),
+        ({"gpu": "A100-SXM4"}, "means any of a100-sxm4-40gb, a100-sxm4-80gb"),
         ({"weights": "int4 AWQ GEMV"}, "one row at a time"),
         ({"load": "closed-loop", "metric": "prefill tokens/s"}, "not predicted of clients in a closed loop"),
         ({"metric": "total throughput"}, "follows from the output throughput"),
@@ -110,7 +110,8 @@ def test_an_engine_goes_by_its_name_and_its_release(framework: str, notes: str, 
 @pytest.mark.parametrize(
     ("word", "model"),
     [
-        ("LLaMA 7B", "llama-2-7b"),
+        ("LLaMA 7B", "llama-7b"),
+        ("Qwen1.5-7B-Chat-GPTQ-Int4", "qwen1.5-7b"),
         ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
         ("Qwen2-1.5B-Instruct-AWQ", "qwen2-1.5b"),
         ("qwen2.5 7b", "qwen2.5-7b"),
@@ -131,7 +132,13 @@ def test_a_model_may_be_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("word", "accelerator"),
-    [("3070 8GB", "rtx-3070-8gb"), ("NVIDIA GeForce RTX 4090", "rtx-4090-24gb"), ("T4 16 GB", "t4"), ("A6000", "rtx-a6000")],
+    [
+        ("H100 80GB HBM3", "h100-sxm5-80gb"),
+        ("3070 8GB", "rtx-3070-8gb"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090-24gb"),
+        ("T4 16 GB", "t4"),
+        ("A6000", "rtx-a6000"),
+    ],
 )
 def test_an_accelerator_goes_by_its_words(word: str, accelerator: str) -> None:
     assert accelerator_of(word) == accelerator
