@@ -82,6 +82,7 @@ class Engine(Spec):
     sm_bytes_per_s: Annotated[float, Field(gt=0)] = 1e13  # 16-bit weights that one multiprocessor reads at most
     expanding_sm_bytes_per_s: Annotated[float, Field(gt=0)] = 1e13  # stored bytes that one expands at most
     decode_grouped_tokens: Annotated[float, Field(ge=0)] = 8.0  # rows lost to tiles per expert when few tokens reach it
+    prefill_grouped_tokens: Annotated[float, Field(ge=0)] = 1e9  # the same in prefill, at most the chip's
     kernel_latency_rate: Annotated[float, Field(ge=0, le=4)] = 1.0  # of the shortest kernels: graphs hide part of it
     custom_all_reduce: bool = True  # own kernels for small messages between GPUs of a node; else NCCL's
     collective_rate: Annotated[float, Field(gt=0, le=20)] = 1.0  # seconds of a collective over the measured ones

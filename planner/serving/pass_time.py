@@ -293,12 +293,12 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
     fraction = c.matmul_bandwidth_fraction * bandwidth
     if card.num_sms:
         fraction = 1.0 / (1.0 / fraction + card.memory_bandwidth_bytes_per_s / (each * card.num_sms))
-    grouped = {"grouped_tokens": min(e.decode_grouped_tokens, c.grouped_tokens)} if phase == "decode" else {}
+    lost = e.decode_grouped_tokens if phase == "decode" else e.prefill_grouped_tokens
     start = e.kernel_latency_rate * c.expert_layer_latency_s / 2.0 if experts and e.fused_experts else latency["matmul_latency_s"]
     return c.model_copy(
         update={
             **latency,
-            **grouped,
+            "grouped_tokens": min(lost, c.grouped_tokens),
             "matmul_latency_s": start + (e.expanding_kernel_s if expanded else 0.0),
             "matmul_bandwidth_fraction": fraction,
             "matmul_peak_fraction": c.matmul_peak_fraction * compute,
