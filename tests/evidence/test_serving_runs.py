@@ -23,7 +23,11 @@ from planner.evidence.serving.runs import ServingRun, read_serving_run, read_ser
 from planner.evidence.serving.study import study
 from planner.evidence.serving.table import is_serving_table
 from planner.evidence.serving.told import filled
+from planner.hardware.asked import accelerator_named
+from planner.hardware.cluster import load_accelerator
 from planner.hardware.curves import load_curves
+from planner.model.catalog import load_model
+from planner.model.names import meant
 from planner.serving.intervals import classes
 from planner.serving.memory import largest_batch
 from planner.uncertainty.effects import SERVING, SERVING_UNCERTAINTY, load_effects
@@ -142,6 +146,17 @@ def test_a_model_may_be_a_file(tmp_path: Path) -> None:
 )
 def test_an_accelerator_goes_by_its_words(word: str, accelerator: str) -> None:
     assert accelerator_of(word) == accelerator
+
+
+def test_a_label_stands_only_where_the_common_reading_of_names_says_nothing_or_another_thing() -> None:
+    for word, name in labels()["accelerator"].items():
+        with pytest.raises(PlannerError):
+            accelerator_named(word)
+        load_accelerator(name)
+    for word, name in labels()["model"].items():
+        found = meant(word)
+        assert found is None or load_model(found.model).vocab_size != load_model(name).vocab_size, word
+    assert not [word for word in labels()["model_fields"] if meant(word)]
 
 
 @pytest.mark.parametrize(("word", "weights"), [("Q8_0", "q8_0"), ("INT4 AWQ", "int4-awq"), ("MXFP4", "mxfp4"), ("BF16", "bf16")])
