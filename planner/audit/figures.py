@@ -18,7 +18,8 @@ from planner.common.errors import PlannerError, near
 from planner.common.message import Message, join_messages
 from planner.hardware.cluster import Cluster, Node, load_accelerator, usable_bytes
 from planner.hardware.cluster import cluster as build_cluster
-from planner.layout_search.space import select
+from planner.layout_search.explore import leanest
+from planner.layout_search.space import LayoutGrid, select
 from planner.lifecycle.simulation import expected_run
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters, parameters_active, parameters_total
 from planner.operators.expert_load import expert_load, mixed_shares
@@ -26,6 +27,7 @@ from planner.prices.market import find_price, market
 from planner.prices.ownership import constants, power_w_per_gpu
 from planner.scenarios.scenario import read_scenario
 from planner.scenarios.serving import read_serving_scenario
+from planner.serving.batch_figures import capacity_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.training.plan import Plan, memory_interval
@@ -33,7 +35,8 @@ from planner.training.planning import candidates, evaluate, plan
 from planner.uncertainty.interval import Interval
 from planner.uncertainty.subject import Metric, Subject
 from planner.workload.layout import Layouts
-from planner.workload.resolve import as_cluster, as_model
+from planner.workload.question import Question
+from planner.workload.resolve import as_cluster, as_framework, as_job, as_model
 
 STALE = "stale: older than 90 days"
 MEMORY = ("peak_total_bytes", "peak_allocated_bytes", "peak_reserved_bytes", "total_memory_bytes", "needed_over_usable")
@@ -161,8 +164,7 @@ def _asked(tables: dict[str, Any], serving: dict[str, Any]) -> str:
 def _serve_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
     """A figure of a deployment: one with an interval (load.ttft_s.p95 and so on), another number of it, or load.NAME."""
     if figure.share_of_capacity is not None:
-        most = _cached_serve(_asked(tables, {"requests_per_s": 1e-3, "num_requests": 100})).load
-        rate = figure.share_of_capacity * (most.capacity_requests_per_s if most else 0.0)
+        rate = figure.share_of_capacity * capacity_of(_cached_serve(_asked(tables, {})))
         tables = {**tables, "serving": {**tables["serving"], "requests_per_s": rate}}
     answer, field = _cached_serve(_asked(tables, {})), figure.field
     if field in answer.intervals:
@@ -179,6 +181,9 @@ def _serve_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
     raise PlannerError("field = {0!r}: not a number of a deployment; {1}", field, near(field, [*numbers, *answer.intervals]))
 
 
+READ: dict[str, Callable[[Any], Any]] = {"model": as_model, "cluster": as_cluster, "framework": as_framework, "job": as_job}
+
+
 def _leanest(figure: Figure, tables: dict[str, Any]) -> Interval:
     """All GPUs' memory under the layout that needs least, among those without offloading."""
     asked = {k: tables[k] for k in ("model", "cluster", "framework", "job") if k in tables}
@@ -188,12 +193,10 @@ def _leanest(figure: Figure, tables: dict[str, Any]) -> Interval:
 @lru_cache(maxsize=256)
 def _cached_leanest(text: str) -> Interval:
     asked = json.loads(text)
-    found = candidates(**asked)
-    found = select(found, (found.offload_optimizer == 0) & (found.offload_activations == 0))
-    answer = evaluate(**asked, layouts=found)
-    if not answer.possible.any():
+    question = Question(*(read(asked[name]) for name, read in READ.items()))
+    least = leanest(LayoutGrid(question=question, allow=frozenset()))
+    if least is None:
         raise PlannerError("no layout is possible")
-    least = found.row(int(np.nanargmin(np.where(answer.possible, answer.memory.total_bytes, np.nan))))
     best = _plan({**asked, "price": UNPRICED, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})
     return memory_interval(best).scaled(best.num_gpus)
 
@@ -268,8 +271,12 @@ def _crossover(figure: Figure, tables: dict[str, Any]) -> Interval:
     """
     base = as_cluster(tables["cluster"])
     kept = {framework: _contenders(tables, base, framework) for framework in ("fsdp", "megatron-core")}
-    behind = np.log([_zero3_over_tensor(tables, base, kept, float(b)) for b in BANDWIDTHS])
-    low, middle, high = (_falls_below(behind, -d) for d in (np.log(1.1), 0.0, -np.log(1.1)))
+    within, behind = float(np.log(1.1)), []
+    for bandwidth in BANDWIDTHS:  # those beyond the last crossing are not asked for
+        behind.append(float(np.log(_zero3_over_tensor(tables, base, kept, float(bandwidth)))))
+        if behind[-1] > within:
+            break
+    low, middle, high = (_falls_below(np.array(behind), -d) for d in (within, 0.0, -within))
     return Interval(expected=middle, lower=min(low, high), upper=max(low, high), why="either stack may be 10 % off")
 
 

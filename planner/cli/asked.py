@@ -12,6 +12,7 @@ import typer
 
 from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.scenarios.scenario import Scenario
@@ -184,3 +185,11 @@ asking = grouped(Given)
 """A command whose first parameter is a ``Given``."""
 laying = grouped(Laid)
 """A command whose first parameter is a ``Laid``."""
+
+
+def other_cases(question: Scenario) -> tuple[str, ...]:
+    """That a scenario of several cases is answered for its first."""
+    others = [case.label for case in question.cases[1:]]
+    if not others:
+        return ()
+    return (Message("this is {0!r}; planner compare answers the others, too: {1}", question.cases[0].label, "; ".join(others)),)

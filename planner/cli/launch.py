@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.launchfiles import Launch
-    from planner.scenarios.scenario import Outlook
+    from planner.scenarios.scenario import Case, Outlook
     from planner.training.plan import Plan
 
 
@@ -124,10 +124,10 @@ def plan_of_launch(
         if not as_json:
             tell(Message("wrote {0}", plot), error=True)
     if as_json:
-        print_json({"label": case.label, "launch": launch.to_dict(), **answer.to_dict()})
+        print_json({"label": case.label, "launch": launch.to_dict(), **answer.to_dict(), **instead_json(case, answer)})
         return
     show_understood(launch, tables)
-    show_answer(title, case.label, answer, (), case.outlook(answer), details=details, explain=explain)
+    show_answer(title, case, answer, (), case.outlook(answer), details=details, explain=explain)
 
 
 def launch_title(launch: Launch, files: list[str] | None) -> str:
@@ -165,21 +165,27 @@ def show_understood(launch: Launch, tables: dict[str, Any]) -> None:
     print(launch_text(launch, tables_toml({}, tables), width()))
 
 
+def instead_json(case: Case, answer: Plan) -> dict[str, Any]:
+    """What to change where no layout fits, for JSON; nothing where one does."""
+    ways = case.ways_out(answer)
+    return {"instead": [asdict(way) for way in ways]} if ways else {}
+
+
 def show_answer(
-    title: str, label: str, answer: Plan, usual: tuple[str, ...], outlook: Outlook, *, details: bool, explain: bool
+    title: str, case: Case, answer: Plan, usual: tuple[str, ...], outlook: Outlook, *, details: bool, explain: bool
 ) -> None:
     """A plan for people: the answer first, then what it rests on."""
     from planner.reports.answer import answer_notes, answer_text, notes_text
     from planner.reports.plans import plan_notes, plans_table
 
     if details:
-        show(plans_table(title, [label], [answer], [outlook]))
+        show(plans_table(title, [case.label], [answer], [outlook]))
     else:
-        print(answer_text(title, answer, width(), outlook))
+        print(answer_text(title, answer, width(), outlook, case.ways_out(answer)))
     notes = [*answer_notes(answer, clock.today()), *usual]
     if not explain:
         notes.append(Message("{0} constants are assumed, not measured: --explain lists them", len(answer.assumptions)))
     if notes:
         print(notes_text(notes, width()))
     if explain:
-        show(plan_notes([label], [answer]))
+        show(plan_notes([case.label], [answer]))

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli.asked import Laid, grouped, laying
-from planner.cli.launch import Launched, plan_of_launch, show_answer
+from planner.cli.asked import Laid, grouped, laying, other_cases
+from planner.cli.launch import Launched, instead_json, plan_of_launch, show_answer
 from planner.cli.output import check_plot, print_json, show, tell
 from planner.cli.progress import answers_to
 from planner.cli.runs import compare_at
@@ -47,7 +47,8 @@ def plan_command(
         return
     question, usual = given.scenario()
     case = question.cases[0]
-    answer = case.plan(**given.choice())
+    planned = case.plan(**given.choice())
+    answer = case.under_experts(planned)
     if write is not None:
         from planner.common.files import write_text
         from planner.scenarios.quick import scenario_toml
@@ -56,11 +57,20 @@ def plan_command(
         tell(Message("wrote {0}", write), error=True)
     if plot is not None:
         _draw(plot, question.title, [case.label], [answer], quiet=as_json)
-    outlook = case.outlook(answer)
+    outlook = case.outlook(planned)
     if as_json:
-        print_json({"label": case.label, "usual": list(usual), **answer.to_dict(), "outlook": outlook.to_dict()})
+        print_json(
+            {
+                "label": case.label,
+                "usual": list(usual),
+                **answer.to_dict(),
+                "outlook": outlook.to_dict(),
+                **instead_json(case, answer),
+            }
+        )
         return
-    show_answer(question.title, case.label, answer, usual, outlook, details=details, explain=explain)
+    notes = (*usual, *other_cases(question))
+    show_answer(question.title, case, answer, notes, outlook, details=details, explain=explain)
 
 
 @laying
@@ -95,10 +105,11 @@ def compare_command(
         compare_at(cases, plans, at, title, plot, as_json=as_json)
         return
     _check_several(cases, given.target)
-    answers = answers_to(cases, lambda case: case.plan(**given.choice()), quiet=as_json)
+    planned = answers_to(cases, lambda case: case.plan(**given.choice()), quiet=as_json)
+    answers = [case.under_experts(answer) for case, answer in zip(cases, planned, strict=True)]
     if plot is not None:
         _draw(plot, title, labels, answers, quiet=as_json)
-    outlooks = [case.outlook(answer) for case, answer in zip(cases, answers, strict=True)]
+    outlooks = [case.outlook(answer) for case, answer in zip(cases, planned, strict=True)]
     from planner.scenarios.scenario import over_first
 
     if as_json:

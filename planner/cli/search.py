@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Given, Laid, Set, grouped, laying, scenario_with
+from planner.cli.asked import Given, Laid, Set, grouped, laying, other_cases, scenario_with
 from planner.cli.options import allowed_names, names
 from planner.cli.output import tell
 from planner.cli.progress import progress_bar
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from planner.layout_search.result import SearchResult
     from planner.scenarios.scenario import Case, Outlook, Scenario
 
+DISTRIBUTIONS = ("expert_shares", "expert_zipf", "expert_histogram")
+"""Fields of [run] that say how full the experts are."""
 STOPPED = 130
 """Exit code after Ctrl-C, with the rows found so far printed all the same."""
 
@@ -90,7 +93,7 @@ def search_command(
     if out is not None:
         check_output(out)
     scenario, usual = sought.scenario()
-    question = sought.question(scenario)
+    question, ranked = _preempted(sought.question(scenario), scenario.cases[0].tables.get("run") or {}, sought.term)
     with progress_bar("layouts", quiet=as_json) as progress:
         result = run(question, engine=engine, address=address, progress=progress)
     table = result.to_frame()
@@ -103,9 +106,48 @@ def search_command(
     else:
         from planner.reports.search import search_report
 
-        show(search_report(sought.target, result, table, first), *usual)
+        show(
+            search_report(sought.target, result, table, first),
+            *usual,
+            *ranked,
+            *other_cases(scenario),
+            *_routing(scenario.cases[0]),
+        )
     if not result.complete:
         raise typer.Exit(STOPPED)
+
+
+def _preempted(question: SearchQuestion, run: Mapping[str, Any], terms: str | None) -> tuple[SearchQuestion, tuple[str, ...]]:
+    """(the question with spot nodes ranked at what preemptions leave of them, what is said of that). PlannerError where dollars
+    of spot and of other terms are ranked and nobody says how often its nodes are preempted."""
+    from planner.studies.holding import spot_goodput
+
+    spot = [setup for setup in question.setups if setup.price is not None and setup.price.term == "spot"]
+    rate = run.get("preemption_mtbf_s")
+    if not spot or (rate is None and (question.objective != "cost" or len(spot) == len(question.setups))):
+        return question, ()
+    if rate is None:
+        raise PlannerError(
+            "--term {0}: spot nodes get preempted; to rank their dollars beside other terms say how often, such as "
+            "--set run.preemption_mtbf_s=86400 for each node once a day, or leave spot out.",
+            terms,
+        )
+    left = {setup.question.cluster: spot_goodput(setup.question.cluster, float(rate)) for setup in spot}
+    times = [1.0 / part for part in left.values()]
+    told = Message("spot is ranked at {0} times its undisturbed time and cost, for preemptions", _from_to(min(times), max(times)))
+    return question.stretched(lambda s: 1.0 / left[s.question.cluster] if s.price and s.price.term == "spot" else 1.0), (told,)
+
+
+def _from_to(low: float, high: float) -> str:
+    """ "1.08", or "1.08 to 1.31"."""
+    return f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else Message("{0:.2f} to {1:.2f}", low, high)
+
+
+def _routing(case: Case) -> tuple[str, ...]:
+    """That rows of a search have experts as routers leave them, where [run] says otherwise."""
+    if not any((case.tables.get("run") or {}).get(name) is not None for name in DISTRIBUTIONS):
+        return ()
+    return ("rows have experts as routers usually leave them; those of [run] count in the budget of the first row",)
 
 
 def _outlook(case: Case, result: SearchResult) -> Outlook | None:

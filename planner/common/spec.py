@@ -6,7 +6,8 @@ import json
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
 from types import NoneType, UnionType
@@ -46,6 +47,15 @@ def _only_numbers(schema: Any) -> None:
             _only_numbers(part)
 
 
+@contextmanager
+def _in_words(spec: type[BaseModel], where: str = "") -> Iterator[None]:
+    """pydantic's report as PlannerError that names the field, the value and what would be right."""
+    try:
+        yield
+    except ValidationError as error:
+        raise explain(error, where or spec.__name__.lower(), spec) from None
+
+
 class Spec(BaseModel):
     """A frozen description. A field may be written plainly, or as ``{ value, kind, source, date }``.
 
@@ -60,13 +70,29 @@ class Spec(BaseModel):
 
     def __init__(self, /, **fields: Any) -> None:
         """Raises PlannerError that names the field, the value and what would be right."""
-        try:
+        with _in_words(type(self)):
             super().__init__(**fields)
-        except ValidationError as error:
-            raise explain(error, type(self).__name__.lower(), type(self)) from None
 
     # or pydantic would make specs within specs by this, and lose the place of what is wrong
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """As the constructor, of a mapping. Raises PlannerError."""
+        with _in_words(cls):
+            return super().model_validate(obj, **options)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """As the constructor, of JSON's text. Raises PlannerError."""
+        with _in_words(cls):
+            return super().model_validate_json(json_data, **options)
+
+    @classmethod
+    def model_validate_strings(cls, obj: Any, **options: Any) -> Self:
+        """As the constructor, of a mapping to text. Raises PlannerError."""
+        with _in_words(cls):
+            return super().model_validate_strings(obj, **options)
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -92,10 +118,21 @@ class Spec(BaseModel):
         return state
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """A copy with some fields changed, unchecked; its hash is its own."""
+        """A copy with some fields changed, which are checked where a question is asked with it; its hash is its own."""
+        unknown = next((name for name in update or () if name not in type(self).model_fields), None)
+        if update and unknown is not None:
+            self.replaced(**{unknown: update[unknown]})  # refused in words
         copy = super().model_copy(update=update, deep=deep)
         copy.__dict__.pop("hash_of_fields", None)
+        if update:
+            copy.__dict__["unchecked"] = True
         return copy
+
+    def checked(self, where: str) -> Self:
+        """Itself; PlannerError that begins with ``where`` where it is a copy with impossible fields."""
+        if self.__dict__.pop("unchecked", False):
+            self.build({name: getattr(self, name) for name in self.model_fields_set}, where)
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -118,16 +155,13 @@ class Spec(BaseModel):
     @classmethod
     def build(cls, data: Mapping[str, Any], where: str) -> Self:
         """Validate ``data``; on failure raise PlannerError that begins with ``where``."""
-        data = fields_of(data, where)
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise explain(error, where, cls) from None
+        with _in_words(cls, where):
+            return super().model_validate(fields_of(data, where))
 
     def replaced(self, **changes: Any) -> Self:
         """A validated copy with some fields changed."""
         data = {k: v for k, v in self.model_dump(exclude_unset=True).items() if k not in changes}
-        return type(self).build({**data, **changes}, " ".join((type(self).__name__.lower(), str(getattr(self, "name", "")))))
+        return type(self).build({**data, **changes}, f"{type(self).__name__.lower()} {getattr(self, 'name', '')}".rstrip())
 
     def assumed(self) -> dict[str, Any]:
         """The fields whose value nobody measured or published: field name -> value."""

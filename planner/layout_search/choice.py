@@ -51,7 +51,7 @@ def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headro
     search = SearchQuestion(setups=(setup,), objective="time", deadline_s=None, budget_usd=None, top=1)
     result = search_all(search, searched)
     found = result.found
-    rows = result.rows if len(result.rows) else found.leanest
+    rows = next((rows for rows in (result.rows, found.leanest) if len(rows)), found.starved)
     if not len(rows):
         why = join_messages("; ", (Message("{0:,} {1}", count, reason) for reason, count in found.rejected.most_common()))
         raise PlannerError(

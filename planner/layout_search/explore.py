@@ -16,7 +16,7 @@ from planner.performance.block_cost import BlockCosts
 from planner.performance.evaluation import GridEvaluator, Summary
 from planner.performance.feasibility import screen
 from planner.performance.pipeline import Stage
-from planner.workload.layout import Layouts
+from planner.workload.layout import Layout, Layouts
 
 ELEMENTS = 65_536
 """Numbers in an array of one block, half a megabyte: many enough to pay for the calls, few enough for the caches."""
@@ -110,6 +110,18 @@ def explore(grid: LayoutGrid, tp: int, parts: Parts | None = None) -> Iterator[E
             possible, rejected = screen(grid.question, layouts)
             blocks = _blocks(evaluator, layouts, possible, costs, number, cut)
             yield Explored(num_layouts=prod(layouts.shape), rejected=rejected, blocks=blocks)
+
+
+def leanest(grid: LayoutGrid) -> Layout | None:
+    """The layout of the grid that needs least memory on its fullest GPU, the first of several; None where none is possible. How
+    fast they are is not asked."""
+    parts, least, found = Parts(grid), np.inf, None
+    for block in (block for tp in grid.tps for explored in explore(grid, tp, parts) for block in explored.blocks):
+        shape = block.layouts.shape
+        need = np.broadcast_to(np.where(block.possible, block.summary.peak_bytes, np.inf), shape)
+        if float(need.min()) < least:
+            least, found = float(need.min()), block.layouts.at(np.array([need.argmin()])).row(0)
+    return found
 
 
 def _blocks(

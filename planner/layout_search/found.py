@@ -25,7 +25,8 @@ class Found:
 
     ``rows``: layouts that fit at the accepted risk and keep the limits; ``counts``: how many there are by step of the
     objective (``ranking.steps_of``). ``boldest``, ``surest``, ``leanest``: one row each or none: the fastest and the most likely
-    of those that fit by the prediction itself but at more risk, and, where there is none of all these, the one that needs least.
+    of those that fit by the prediction itself but at more risk, and, where there is none of all these, the one that needs least;
+    ``starved``: the one that needs least of those that move more to the host than it holds.
     ``least`` holds the least values met, whatever the limits.
     """
 
@@ -33,6 +34,7 @@ class Found:
     boldest: Rows = field(default_factory=no_rows)
     surest: Rows = field(default_factory=no_rows)
     leanest: Rows = field(default_factory=no_rows)
+    starved: Rows = field(default_factory=no_rows)
     counts: Counter[float] = field(default_factory=Counter)
     num_layouts: int = 0
     num_possible: int = 0
@@ -60,6 +62,7 @@ class Found:
         self.boldest = first_by(joined([self.boldest, other.boldest]), "value")
         self.surest = first_by(joined([self.surest, other.surest]), "fit_probability", largest=True)
         self.leanest = first_by(joined([self.leanest, other.leanest]), "peak_bytes")
+        self.starved = first_by(joined([self.starved, other.starved]), "peak_bytes")
         self.counts.update(other.counts)
         self.count(np.zeros(0))
         self.num_layouts += other.num_layouts

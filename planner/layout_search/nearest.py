@@ -63,9 +63,9 @@ def _nearest(grid: LayoutGrid, wanted: Layout, risk: float) -> tuple[Layout | No
     nearest, least = None, np.inf
     for block in (b for tp in grid.tps for e in explore(grid, tp) for b in e.blocks):
         summary, shape = block.summary, block.layouts.shape
-        least = min(least, float(np.where(block.possible, summary.peak_bytes, np.inf).min()))
-        safe = rule.holds(summary.firm_bytes, summary.states_bytes)
-        fits = block.possible & safe & ((summary.host_bytes == 0) | (summary.host_bytes <= host))
+        hosted = block.possible & ((summary.host_bytes == 0) | (summary.host_bytes <= host))
+        least = min(least, float(np.where(hosted, summary.peak_bytes, np.inf).min()))
+        fits = hosted & rule.holds(summary.firm_bytes, summary.states_bytes)
         if not fits.any():
             continue
         away = np.broadcast_to(np.where(fits, changes(block.layouts, wanted), np.inf), shape)

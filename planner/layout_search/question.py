@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Required, TypedDict, get_args
@@ -40,6 +40,8 @@ class Setup:
     price: Price | None
     risk: float = RISK
     headroom: float = 0.0
+    stretch: float = 1.0
+    """Wall-clock over undisturbed time, by which it is ranked and held to limits: nodes of a spot term get preempted."""
 
     @property
     def question(self) -> Question:
@@ -87,6 +89,16 @@ class SearchQuestion:
             setups = tuple(replace(s, grid=replace(s.grid, allow=s.grid.allow | more)) for s in self.setups)
             if any(new.grid.allow != old.grid.allow for new, old in zip(setups, self.setups, strict=True)):
                 yield replace(self, is_wide=True, setups=setups)
+
+    def stretched(self, stretch: Callable[[Setup], float]) -> SearchQuestion:
+        """The same question with each setup ranked at so many times its undisturbed time and dollars."""
+
+        def each(setups: tuple[Setup, ...]) -> tuple[Setup, ...]:
+            return tuple(replace(setup, stretch=stretch(setup)) for setup in setups)
+
+        return replace(
+            self, setups=each(self.setups), others=tuple((each(setups), why, faster) for setups, why, faster in self.others)
+        )
 
     def elsewhere(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups."""

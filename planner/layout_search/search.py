@@ -38,17 +38,17 @@ def search_unit(
     """Search the layouts of one setup and tp into the empty ``found``; ``progress`` is told how many were looked at. ``parts`` of
     the setup's grid are shared by its units."""
     setup, tp = unit
-    leanest = _Leanest()
+    leanest, starved = _Leanest(), _Leanest()
     for explored in explore(q.setups[setup].grid, tp, parts):
         found.num_layouts += explored.num_layouts
         found.num_possible += explored.num_layouts - sum(explored.rejected.values())
         found.rejected.update(explored.rejected)
         for block in explored.blocks:
-            _keep(q, setup, block, found, leanest)
+            _keep(q, setup, block, found, leanest, starved)
         if progress is not None:
             progress(found.num_layouts)
     if not len(found.rows) and not len(found.surest):
-        found.leanest = leanest.rows(q, setup)
+        found.leanest, found.starved = leanest.rows(q, setup), starved.rows(q, setup)
     return found
 
 
@@ -172,17 +172,20 @@ class _Leanest:
         return found
 
 
-def _keep(q: SearchQuestion, setup: int, block: Block, found: Found, leanest: _Leanest) -> None:
+def _keep(q: SearchQuestion, setup: int, block: Block, found: Found, leanest: _Leanest, starved: _Leanest) -> None:
     """Count a block's layouts and keep those that may be best."""
     shape = block.layouts.shape
     where = q.setups[setup]
     peak, firm, states = block.summary.peak_bytes, block.summary.firm_bytes, block.summary.states_bytes
-    need = np.where(block.possible, peak, np.inf)
+    host = block.summary.host_bytes
+    hosted = (host == 0) | (host <= host_usable_bytes(where.question.cluster))
+    need = np.where(block.possible & hosted, peak, np.inf)
     found.note("peak_bytes", need)
     leanest.meet(block, need)
+    if not hosted.all():
+        starved.meet(block, np.where(block.possible & ~hosted, peak, np.inf))
     ok = _narrowed(found, block.possible, peak <= where.fit.usable_bytes, NO_MEMORY, shape)
-    host = block.summary.host_bytes
-    ok = _narrowed(found, ok, (host == 0) | (host <= host_usable_bytes(where.question.cluster)), NO_HOST_MEMORY, shape)
+    ok = _narrowed(found, ok, hosted, NO_HOST_MEMORY, shape)
     if not ok.any():
         return
     safe = where.fit.holds(firm, states)
@@ -198,7 +201,7 @@ def _keep(q: SearchQuestion, setup: int, block: Block, found: Found, leanest: _L
     rows = _Columns(q, setup, block, at)
     found.note("time_s", rows.time_s)
     found.note("usd", rows.usd)
-    within = _within(q, found, rows.time_s, rows.usd)
+    within = _within(q, found, rows.held_s, rows.held_usd)
     kept = within & _promising(found.rows, setup, q.top, rows, within)
     kept |= _simplest(found, setup, rows, within, by_time=q.objective != "memory")
     if kept.any():
@@ -226,7 +229,8 @@ class _Columns:
         self.step_s, self.peak_bytes, self.firm_bytes, self.states_bytes = (at_index(x, index) for x in columns)
         self.headroom_bytes = self._fit.usable_bytes - self.peak_bytes
         self.time_s, self.usd = _run(q, setup, self.step_s)
-        self.value = _value(q, setup, self.time_s, self.usd, self.peak_bytes)
+        self.held_s, self.held_usd = self.time_s * q.setups[setup].stretch, self.usd * q.setups[setup].stretch
+        self.value = _value(q, setup, self.held_s, self.held_usd, self.peak_bytes)
         self._by_value = q.objective == "memory"
 
     def rung(self, index: NDArray[np.intp]) -> Array:
@@ -259,7 +263,7 @@ def _keep_risky(q: SearchQuestion, setup: int, block: Block, risky: NDArray[np.b
     """Of layouts that fit by the prediction itself, at more risk than accepted, keep the best and the most likely."""
     rows = _Columns(q, setup, block, np.flatnonzero(np.broadcast_to(risky, block.layouts.shape)))
     within = np.ones(len(rows.time_s), dtype=bool)
-    for limit, values in ((q.deadline_s, rows.time_s), (q.budget_usd, rows.usd)):
+    for limit, values in ((q.deadline_s, rows.held_s), (q.budget_usd, rows.held_usd)):
         within = within if limit is None else within & (values <= limit)
     if not within.any():
         return

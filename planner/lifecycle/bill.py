@@ -172,7 +172,7 @@ def energy_kwh(gpu_hours: float, power_w: float, pue: float = 1.0) -> float:
 def bill_of(result: WholeRun, costs: Costs | Mapping[str, Any] | None = None, today: datetime.date | None = None) -> Bill:
     """The bill of a whole run; PlannerError when the plan has no price or a quantity lacks its own."""
     result = as_a(result, WholeRun, "result", "planner.expected_run")
-    spec = costs if isinstance(costs, Costs) else Costs.build({} if costs is None else costs, "cost")
+    spec = costs.checked("cost") if isinstance(costs, Costs) else Costs.build({} if costs is None else costs, "cost")
     price, answer = result.plan.price, result.plan
     if price is None:
         raise PlannerError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -145,7 +145,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     PlannerError when the job gives no length, the histogram is bad, or the run would never end.
     """
     answer = as_a(answer, Plan, "answer", "planner.plan")
-    spec = run if isinstance(run, Run) else Run.build({} if run is None else run, "run")
+    spec = run.checked("run") if isinstance(run, Run) else Run.build({} if run is None else run, "run")
     require_answerable("run", spec)
     if answer.num_steps is None:
         raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps (--tokens 100B).")
@@ -222,6 +222,17 @@ def _load(answer: Plan, spec: Run, shares: Array | None) -> float:
         return job_load(answer.model, answer.job, answer.layout.ep)
     placement = spec.expert_placement or ("given" if spec.expert_zipf is None else "random")
     return PLACEMENTS[placement](shares, answer.layout.ep)
+
+
+def under_experts(answer: Plan, run: Run | Mapping[str, Any] | None) -> Plan:
+    """The same layout with the experts' shares that ``run`` gives, in memory and in time; the plan itself where it gives none."""
+    spec = run if isinstance(run, Run) else Run.build({} if run is None else run, "run")
+    shares = _shares(answer, spec)
+    if shares is None:
+        return answer
+    load = _load(answer, spec, shares)
+    told = Message("experts as [run] gives them: the fullest rank has {0:.2f} times the mean", load)
+    return replace(_with_load(answer, load), risk=answer.risk, notes=(*answer.notes, told))
 
 
 def _with_load(answer: Plan, load: float) -> Plan:

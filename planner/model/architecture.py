@@ -405,7 +405,9 @@ class Model(Spec):
     def layer_models(self) -> tuple[Model, ...]:
         """The model as each of its variants has it."""
         base = self.model_dump(exclude={"variants", "layer_pattern", "towers", "provenance"})
-        return tuple(Model.model_validate(_changed(base, variant.changes), context=_OF_A_LAYER) for variant in self.variants)
+        # pydantic's own, whose errors keep their place within an outer validation
+        validated = Model.__pydantic_validator__.validate_python
+        return tuple(validated(_changed(base, variant.changes), context=_OF_A_LAYER) for variant in self.variants)
 
     def of(self, kind: LayerKind) -> Model:
         """The model with the fields that hold in a layer of that kind."""

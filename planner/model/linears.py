@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from planner.model.architecture import LayerKind, Model
 from planner.model.mixers import mixer_linears
+from planner.model.projections import Projection, projections
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,267 +126,109 @@ def names_of(model: Model) -> Names:
     return NAMES[model.modules]
 
 
+_LATENT = {
+    "query": "self_attn.q_proj",
+    "query_down": "self_attn.q_a_proj",
+    "query_up": "self_attn.q_b_proj",
+    "key_value_down": "self_attn.kv_a_proj_with_mqa",
+    "key_value_up": "self_attn.kv_b_proj",
+    "attention_gate": "self_attn.g_proj",
+    "attention_output": "self_attn.o_proj",
+    "index_query": "self_attn.indexer.wq_b",
+    "index_key": "self_attn.indexer.wk",
+    "index_weights": "self_attn.indexer.weights_proj",
+}
+"""Of multi-head latent attention (DeepSeek-V2 and V3.2)."""
+_COMPRESSED = {
+    "key_value": "self_attn.kv_proj",
+    "compressed": "self_attn.compressor.kv_proj",
+    "compressor_gate": "self_attn.compressor.gate_proj",
+    "index_query": "self_attn.compressor.indexer.q_b_proj",
+    "index_key": "self_attn.compressor.indexer.kv_proj",
+    "index_gate": "self_attn.compressor.indexer.gate_proj",
+    "index_weights": "self_attn.compressor.indexer.scorer.weights_proj",
+    "output_down": "self_attn.o_a_proj",
+    "attention_output": "self_attn.o_b_proj",
+}
+"""Of DeepSeek-V4's attention, beside the names of ``_LATENT``."""
+_FUSED_EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
+"""Since transformers 5 one tensor for all experts, gate and up in one."""
+
+
+def _paths(m: Model) -> dict[str, str]:
+    """The path of each part of a layer; parts that are one module have the same."""
+    names = names_of(m)
+    gate = {"full": "self_attn.gate_proj", "head": "self_attn.g_proj"}.get(m.attention_gate, names.qkv[0])
+    grouped = dict(zip(("query", "key", "value"), names.qkv * (1 if len(names.qkv) == 3 else 3), strict=True))
+    attention = {**grouped, "attention_gate": gate, "attention_output": names.output}
+    if m.q_lora_rank:
+        attention |= _COMPRESSED if m.output_groups else {**_COMPRESSED, "attention_output": "self_attn.o_proj"}
+    inside = ("gate", "up") if m.gated_ffn else ("in", "in")
+    out = "down" if m.gated_ffn else "out"
+    shared = [f"{names.shared}.{part}_proj" for part in ("gate", "up", "down")]
+    return {
+        **_LATENT,
+        **({} if m.attention == "mla" else attention),
+        **dict(zip(("cross_query", "cross_key", "cross_value", "cross_output"), names.cross, strict=True)),
+        **{x.part: x.path for x in mixer_linears(m)},
+        **dict(zip((*inside, out), (names.ffn_in[0], names.ffn_in[-1], names.ffn_out), strict=True)),
+        "router": names.router,
+        **dict(zip((f"experts_{x}" for x in (*inside, out)), (*names.experts_in, names.experts_out), strict=True)),
+        "latent_in": "mixer.fc1_latent_proj",
+        "latent_out": "mixer.fc2_latent_proj",
+        **dict(zip((f"shared_{x}" for x in (*inside, out)), shared, strict=True)),
+        "shared_gate_score": f"{names.shared}_gate",
+    }
+
+
 @lru_cache(maxsize=1024)
 def layer_linears(model: Model, kind: LayerKind) -> tuple[Linear, ...]:
-    """All linear layers of one layer of that kind."""
+    """All linear layers of one layer of that kind, but for those beside its blocks, which no adapter goes on."""
     m = model.of(kind)
-    attention = (_latent(m) if m.attention == "mla" else _attention(m)) if m.attends else ()
-    inner = _experts(m) if kind.moe else _feed_forward(m) if m.feed_forward != "none" else ()
-    mixed = (
-        Linear(path=x.path, part=x.part, block="mixer", operator=x.part, inputs=x.inputs, outputs=x.outputs, also=x.also)
-        for x in mixer_linears(m)
-    )
-    return (*attention, *(_cross(m) if m.cross_attention else ()), *mixed, *inner)
+    paths, also = _paths(m), {x.part: x.also for x in mixer_linears(m)}
+    modules: dict[str, list[Projection]] = {}
+    whole: Counter[tuple[str, str]] = Counter()
+    for p in projections(model, kind):
+        if p.part in paths:
+            modules.setdefault(paths[p.part], []).append(p)
+            whole[p.block, p.operator] += p.outputs if p.own_row else 0
+    found = [_module(path, parts, whole, also.get(parts[0].part, "")) for path, parts in modules.items()]
+    return (*found, *_experts_in_one(found))
 
 
-def _attention(m: Model) -> Iterator[Linear]:
-    names, h = names_of(m), m.hidden_size
-    q, key = m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
-    value = m.num_kv_heads * m.value_head_dim
-    gate = {"none": 0, "head": m.num_heads}.get(m.attention_gate, m.num_heads * m.value_head_dim)
-    q += gate if m.attention_gate == "query" else 0
-    if m.q_lora_rank:
-        yield from _narrow(m)
-        return
-    if len(names.qkv) == 1:
-        parts = [(names.qkv[0], "query_key_value", q + key + value)]
-    else:
-        parts = [(names.qkv[0], "query", q)]
-        parts += [] if m.shared_kv else [(names.qkv[1], "key", key)]
-        parts += [] if m.shared_kv or m.keys_are_values else [(names.qkv[2], "value", value)]
-    if m.attention_gate in ("head", "full"):
-        parts.append(("self_attn.gate_proj" if m.attention_gate == "full" else "self_attn.g_proj", "attention_gate", gate))
-    whole = sum(width for _, _, width in parts)
-    for path, part, width in parts:
-        yield Linear(
-            path=path, part=part, block="attention", operator="query key value", inputs=h, outputs=width, share=width / whole
-        )
-    yield Linear(
-        path=names.output,
-        part="attention_output",
-        block="attention",
-        operator="output projection",
-        inputs=m.num_heads * m.value_head_dim,
-        outputs=h,
-    )
-    yield from _indexer(m)
-
-
-def _cross(m: Model) -> Iterator[Linear]:
-    """Attention to the encoder's output."""
-    names, h = names_of(m), m.hidden_size
-    query, key, value = names.cross[:3]
-    widths = (m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim, m.num_kv_heads * m.value_head_dim)
-    both = float(widths[1] + widths[2])
-    for path, part, operator, width, share in (
-        (query, "cross_query", "cross query", widths[0], 1.0),
-        (key, "cross_key", "cross key value", widths[1], widths[1] / both),
-        (value, "cross_value", "cross key value", widths[2], widths[2] / both),
-    ):
-        yield Linear(path=path, part=part, block="attention", operator=operator, inputs=h, outputs=width, share=share)
-    yield Linear(
-        path=names.cross[3],
-        part="cross_output",
-        block="attention",
-        operator="cross output",
-        inputs=m.num_heads * m.value_head_dim,
-        outputs=h,
+def _module(path: str, parts: list[Projection], whole: Counter[tuple[str, str]], also: str) -> Linear:
+    """The module that holds ``parts``; ``whole``: outputs of each operator."""
+    first, outputs = parts[0], sum(p.outputs for p in parts)
+    expert = first.shard == "expert"
+    if expert and first.by_inputs and path != _FUSED_EXPERTS[1]:
+        also = _FUSED_EXPERTS[1]
+    return Linear(
+        path=path,
+        part=_part(path, parts),
+        block=first.block,
+        operator=first.operator,
+        inputs=first.inputs,
+        outputs=outputs,
+        share=outputs / whole[first.block, first.operator],
+        copies=first.copies,
+        module=not expert and first.part != "router",
+        also=also,
     )
 
 
-def _narrow(m: Model) -> Iterator[Linear]:
-    """DeepSeek-V4: queries through a narrow vector, one key and value, grouped outputs, compressors."""
-    h, lanes, at = m.hidden_size, 1 + m.compress_overlap, "self_attn.compressor"
-    inner = m.output_groups * m.output_lora_rank
-    found = [
-        ("self_attn.q_a_proj", "query_down", "query down", h, m.q_lora_rank or 0),
-        ("self_attn.q_b_proj", "query_up", "query up", m.q_lora_rank or 0, m.num_heads * m.head_dim),
-        ("self_attn.kv_proj", "key_value", "key value", h, m.num_kv_heads * m.head_dim * (1 if m.one_key_value else 2)),
-    ]
-    if m.compress_ratio:
-        found += [
-            (f"{at}.kv_proj", "compressed", "compressor", h, lanes * m.head_dim),
-            (f"{at}.gate_proj", "compressor_gate", "compressor", h, lanes * m.head_dim),
-        ]
-    if m.compress_ratio and m.index_num_heads:
-        index, d = f"{at}.indexer", m.index_head_dim
-        found += [
-            (f"{index}.q_b_proj", "index_query", "index query", m.q_lora_rank or 0, m.index_num_heads * d),
-            (f"{index}.kv_proj", "index_key", "index key", h, lanes * d),
-            (f"{index}.gate_proj", "index_gate", "index key", h, lanes * d),
-            (f"{index}.scorer.weights_proj", "index_weights", "index weights", h, m.index_num_heads),
-        ]
-    if inner:
-        found.append(
-            ("self_attn.o_a_proj", "output_down", "output down", m.num_heads * m.value_head_dim // m.output_groups, inner)
-        )
-    found.append(
-        (
-            "self_attn.o_b_proj" if inner else "self_attn.o_proj",
-            "attention_output",
-            "output projection",
-            inner or m.num_heads * m.value_head_dim,
-            h,
-        )
-    )
-    for path, part, operator, inputs, outputs in found:
-        shared = operator in ("compressor", "index key")
-        yield Linear(
-            path=path,
-            part=part,
-            block="attention",
-            operator=operator,
-            inputs=inputs,
-            outputs=outputs,
-            share=0.5 if shared else 1.0,
-        )
+def _part(path: str, parts: list[Projection]) -> str:
+    """Our name of a module: query, key and value in one have theirs even where a layer lacks some of them."""
+    if parts[0].part != "query":
+        return "_".join(p.part for p in parts)
+    return "query_key_value" if any(names.qkv == (path,) for names in NAMES.values()) else "query"
 
 
-def _indexer(m: Model) -> Iterator[Linear]:
-    d, name = m.index_head_dim, "self_attn.indexer"
-    if not m.index_num_heads:
-        return
-    for path, part, operator, inputs, outputs in (
-        ("wq_b", "index_query", "index query", m.q_lora_rank or m.hidden_size, m.index_num_heads * d),
-        ("wk", "index_key", "index key", m.hidden_size, d),
-        ("weights_proj", "index_weights", "index weights", m.hidden_size, m.index_num_heads),
-    ):
-        if part != "index_weights" or m.attention == "mla":
-            yield Linear(path=f"{name}.{path}", part=part, block="attention", operator=operator, inputs=inputs, outputs=outputs)
-
-
-def _latent(m: Model) -> Iterator[Linear]:
-    h, heads, latent = m.hidden_size, m.num_heads, int(m.kv_lora_rank or 0)
-    query, value = heads * m.qk_head_dim, int(m.v_head_dim or 0)
-    if m.q_lora_rank:
-        yield Linear(
-            path="self_attn.q_a_proj",
-            part="query_down",
-            block="attention",
-            operator="query down",
-            inputs=h,
-            outputs=m.q_lora_rank,
-        )
-        yield Linear(
-            path="self_attn.q_b_proj",
-            part="query_up",
-            block="attention",
-            operator="query up",
-            inputs=m.q_lora_rank,
-            outputs=query,
-        )
-    else:
-        yield Linear(path="self_attn.q_proj", part="query", block="attention", operator="query", inputs=h, outputs=query)
-    yield Linear(
-        path="self_attn.kv_a_proj_with_mqa",
-        part="key_value_down",
-        block="attention",
-        operator="key value down",
-        inputs=h,
-        outputs=latent + int(m.qk_rope_head_dim or 0),
-    )
-    yield Linear(
-        path="self_attn.kv_b_proj",
-        part="key_value_up",
-        block="attention",
-        operator="key value up",
-        inputs=latent,
-        outputs=heads * (int(m.qk_nope_head_dim or 0) + value),
-    )
-    yield Linear(
-        path="self_attn.o_proj",
-        part="attention_output",
-        block="attention",
-        operator="output projection",
-        inputs=heads * value,
-        outputs=h,
-    )
-    if m.attention_gate != "none":
-        yield Linear(
-            path="self_attn.g_proj",
-            part="attention_gate",
-            block="attention",
-            operator="attention gate projection",
-            inputs=h,
-            outputs=heads if m.attention_gate == "head" else heads * value,
-        )
-    yield from _indexer(m)
-
-
-def _two_layers(
-    m: Model, block: str, into: tuple[str, ...], out: str, width: int, prefix: str = "", copies: int = 1, module: bool = True
-) -> Iterator[Linear]:
-    h, lanes = m.hidden_size, 2 if m.gated_ffn else 1
-    where = {"block": block, "copies": copies, "module": module}
-    parts = ("gate", "up") if len(into) == 2 else ("gate_up" if m.gated_ffn else "in",)
-    for path, part in zip(into, parts, strict=True):
-        yield Linear(
-            path=path,
-            part=prefix + part,
-            operator="in projection",
-            inputs=h,
-            outputs=width * lanes // len(into),
-            share=1.0 / len(into),
-            **where,  # type: ignore[arg-type]
-        )
-    down = "down" if m.gated_ffn else "out"
-    yield Linear(path=out, part=prefix + down, operator="out projection", inputs=width, outputs=h, **where)  # type: ignore[arg-type]
-
-
-def _feed_forward(m: Model) -> Iterator[Linear]:
-    names = names_of(m)
-    into = names.ffn_in if m.gated_ffn or len(names.ffn_in) == 1 else names.ffn_in[1:]
-    yield from _two_layers(m, "feed_forward", into, names.ffn_out, m.ffn_hidden_size)
-
-
-def _experts(m: Model) -> Iterator[Linear]:
-    """Router and experts: one module for each expert, or since transformers 5 one tensor for all, gate and up in one."""
-    names, width = names_of(m), int(m.expert_ffn_hidden_size or 0)
-    yield Linear(
-        path=names.router,
-        part="router",
-        block="moe",
-        operator="router",
-        inputs=m.hidden_size,
-        outputs=m.num_experts + m.num_zero_experts,
-        module=False,
-    )
-    into = names.experts_in if m.gated_ffn else names.experts_in[1:]
-    inside = m.inside_experts
-    for linear in _two_layers(inside, "moe", into, names.experts_out, width, "experts_", m.num_experts, False):
-        one = linear.operator == "out projection" and linear.path != "mlp.experts.down_proj"
-        yield replace(linear, also="mlp.experts.down_proj") if one else linear
-    yield Linear(
-        path="mlp.experts.gate_up_proj",
-        part="experts_gate_up",
-        block="moe",
-        operator="in projection",
-        copies=m.num_experts,
-        inputs=inside.hidden_size,
-        outputs=width * (2 if m.gated_ffn else 1),
-        module=False,
-    )
-    if m.expert_latent_size:
-        for path, operator, inputs, outputs in (
-            ("fc1_latent_proj", "latent in", m.hidden_size, m.expert_latent_size),
-            ("fc2_latent_proj", "latent out", m.expert_latent_size, m.hidden_size),
-        ):
-            part = operator.replace(" ", "_")
-            yield Linear(path=f"mixer.{path}", part=part, block="moe", operator=operator, inputs=inputs, outputs=outputs)
-    if m.num_shared_experts:
-        shared = m.num_shared_experts * int(m.shared_expert_ffn_hidden_size or 0)
-        inner = (f"{names.shared}.gate_proj", f"{names.shared}.up_proj")
-        yield from _two_layers(m, "shared_expert", inner, f"{names.shared}.down_proj", shared, "shared_")
-        if m.shared_expert_gate:
-            yield Linear(
-                path=f"{names.shared}_gate",
-                part="shared_gate_score",
-                block="shared_expert",
-                operator="in projection",
-                inputs=m.hidden_size,
-                outputs=1,
-                share=0.5 / shared,
-            )
+def _experts_in_one(found: list[Linear]) -> Iterator[Linear]:
+    """The experts' gate and up as one tensor, the same weights under another name."""
+    into = [linear for linear in found if (linear.block, linear.operator) == ("moe", "in projection")]
+    if into:
+        outputs = sum(linear.outputs for linear in into)
+        yield replace(into[0], path=_FUSED_EXPERTS[0], part="experts_gate_up", outputs=outputs, share=1.0)
 
 
 def head_linear(model: Model) -> Linear | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from itertools import groupby
 
 from planner.model.architecture import LayerKind, Model
-from planner.model.mixers import mixer_linears, mixer_vectors
-
-Shard = Literal["tensor", "kv_heads", "replicated", "vocabulary", "expert", "expert_replicated"]
+from planner.model.mixers import mixer_vectors
+from planner.model.projections import Projection, Shard, hyper_outputs, projections
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,156 +35,66 @@ def _tensor(name: str, elements: float, shard: Shard, wanted: bool = True) -> It
 def layer_parameters(model: Model, kind: LayerKind) -> tuple[ParameterTensor, ...]:
     """All weights of one layer of that kind."""
     m = model.of(kind)
-    attention = _latent_attention(m) if m.attention == "mla" else _attention(m)
-    inner = _moe(m) if kind.moe else () if m.feed_forward == "none" else _feed_forward(m)
-    return (*(attention if m.attends else ()), *_cross(m), *_mixer(m), *inner, *_norms(m), *_streams(m))
+    matrices = (t for name, some in groupby(projections(model, kind), lambda p: p.tensor) for t in _linear(name, tuple(some)))
+    vectors = (*_attention_vectors(m), *_latent_vectors(m)) if m.attends else ()
+    return (*matrices, *vectors, *_mixer_vectors(m), *_norms(m), *_streams(m))
 
 
-def _attention(m: Model) -> Iterator[ParameterTensor]:
-    h, q, kv = m.hidden_size, m.num_heads * m.head_dim, m.num_kv_heads * m.head_dim
-    value, own = m.num_heads * m.value_head_dim, not m.shared_kv
-    kv_value = 0 if m.keys_are_values or m.one_key_value else m.num_kv_heads * m.value_head_dim
-    if m.q_lora_rank:
-        yield from _tensor("attention.q_down.weight", h * m.q_lora_rank, "replicated")
-        yield from _tensor("attention.q_down_norm.weight", m.q_lora_rank, "replicated")
-    yield from _tensor(
-        "attention.q_up.weight" if m.q_lora_rank else "attention.qkv.query.weight", (m.q_lora_rank or h) * q, "tensor"
-    )
-    yield from _tensor("attention.qkv.key_value.weight", h * (kv + kv_value), "kv_heads", own)
-    yield from _tensor("attention.qkv.query.bias", q, "tensor", m.qkv_bias)
-    yield from _tensor("attention.qkv.key_value.bias", kv + kv_value, "kv_heads", m.qkv_bias and own)
-    yield from _gate(m, value)
-    yield from _tensor("attention.output_norm", value, "tensor", m.attention_output_norm)
-    yield from _tensor("attention.output_down.weight", value * m.output_lora_rank, "tensor")
-    yield from _tensor("attention.output.weight", (m.output_groups * m.output_lora_rank or value) * h, "tensor")
-    yield from _tensor("attention.output.bias", h, "replicated", m.attention_output_bias)
+def _linear(name: str, some: tuple[Projection, ...]) -> Iterator[ParameterTensor]:
+    """Weight and bias of linear layers that lie side by side in one tensor. A sum over tp ranks adds its bias once, whole."""
+    shard = some[0].shard
+    after: Shard = ("expert_replicated" if shard == "expert" else "replicated") if some[0].by_inputs else shard
+    yield from _tensor(f"{name}.weight", sum(p.elements for p in some), shard)
+    yield from _tensor(f"{name}.bias", sum(p.outputs * p.copies for p in some if p.bias), after)
+
+
+def _attention_vectors(m: Model) -> Iterator[ParameterTensor]:
+    """Norms of queries and keys, of the output, sinks."""
+    if m.attention == "mla":
+        return
+    yield from _tensor("attention.output_norm", m.num_heads * m.value_head_dim, "tensor", m.attention_output_norm)
     if m.qk_norm != "none":
-        widths = (q, kv) if m.qk_norm == "full" else (m.head_dim, m.head_dim)
-        for name, width, wanted in (("q_norm", widths[0], m.qk_norm != "key"), ("k_norm", widths[1], own)):
+        full = m.qk_norm == "full"
+        for name, heads, wanted in (("q_norm", m.num_heads, m.qk_norm != "key"), ("k_norm", m.num_kv_heads, not m.shared_kv)):
+            width = heads * m.head_dim if full else m.head_dim
             yield from _tensor(f"attention.{name}.weight", width, "replicated", m.qk_norm_weight and wanted)
             yield from _tensor(f"attention.{name}.bias", width, "replicated", m.qk_norm_bias and wanted)
     yield from _tensor("attention.sinks", m.num_heads, "tensor", m.attention_sinks)
-    yield from _compressor(m, "compress", m.head_dim)
-    yield from _indexer(m)
+    yield from _compressor_vectors(m, "compress", m.head_dim)
 
 
-def _cross(m: Model) -> Iterator[ParameterTensor]:
-    """Attention to the encoder's output: queries from the decoder's stream, keys and values from that output."""
-    h, q, value = m.hidden_size, m.num_heads * m.head_dim, m.num_heads * m.value_head_dim
-    kv, wanted = m.num_kv_heads * (m.head_dim + m.value_head_dim), m.cross_attention
-    yield from _tensor("cross.query.weight", h * q, "tensor", wanted)
-    yield from _tensor("cross.query.bias", q, "tensor", wanted and m.qkv_bias)
-    yield from _tensor("cross.key_value.weight", h * kv, "kv_heads", wanted)
-    yield from _tensor("cross.key_value.bias", kv, "kv_heads", wanted and m.qkv_bias)
-    yield from _tensor("cross.output.weight", value * h, "tensor", wanted)
-    yield from _tensor("cross.output.bias", h, "replicated", wanted and m.attention_output_bias)
+def _latent_vectors(m: Model) -> Iterator[ParameterTensor]:
+    """Norms of the latents of queries and of keys and values, and of the indexer's key."""
+    yield from _tensor("attention.q_down_norm.weight", m.q_lora_rank or 0, "replicated")
+    yield from _tensor("attention.kv_down_norm.weight", m.kv_lora_rank or 0, "replicated", m.attention == "mla")
+    if m.index_num_heads and m.compress_ratio:
+        yield from _compressor_vectors(m, "index.key", m.index_head_dim)
+    else:
+        yield from _tensor("attention.index.key.norm", 2 * m.index_head_dim, "replicated", m.index_num_heads > 0)
 
 
-def _compressor(m: Model, name: str, width: int) -> Iterator[ParameterTensor]:
-    """One key of ``width`` from ``compress_ratio`` tokens, weighted by a softmax over them: a projection of what is summed, one
-    of its weights, a bias for each place in the run, a norm. Overlapping runs need each twice as wide."""
-    lanes, wanted = 1 + m.compress_overlap, m.compress_ratio > 0
-    yield from _tensor(f"attention.{name}.weight", 2 * m.hidden_size * lanes * width, "replicated", wanted)
-    yield from _tensor(f"attention.{name}.bias", m.compress_ratio * lanes * width, "replicated", wanted)
+def _compressor_vectors(m: Model, name: str, width: int) -> Iterator[ParameterTensor]:
+    """A bias for each place in the run, as wide as what is summed, and a norm."""
+    wanted = m.compress_ratio > 0
+    places = m.compress_ratio * (1 + m.compress_overlap) * width
+    yield from _tensor(f"attention.{name}.bias", places, "replicated", wanted)
     yield from _tensor(f"attention.{name}.norm", width, "replicated", wanted)
 
 
-def _gate(m: Model, value: int) -> Iterator[ParameterTensor]:
-    """A sigmoid gate on attention's output, one for each head or for each element."""
-    width = m.num_heads if m.attention_gate == "head" else value
-    yield from _tensor("attention.qkv.gate.weight", m.hidden_size * width, "tensor", m.attention_gate != "none")
-    yield from _tensor("attention.qkv.gate.bias", width, "tensor", m.attention_gate == "query" and m.qkv_bias)
-
-
-def _indexer(m: Model) -> Iterator[ParameterTensor]:
-    """The lightning indexer: queries from the query latent, one key, a weight per head (DeepSeek-V3.2, section 2.1)."""
-    d, wanted = m.index_head_dim, m.index_num_heads > 0
-    yield from _tensor(
-        "attention.index.query.weight", (m.q_lora_rank or m.hidden_size) * m.index_num_heads * d, "replicated", wanted
-    )
-    if wanted and m.compress_ratio:
-        yield from _compressor(m, "index.key", d)
-    else:
-        yield from _tensor("attention.index.key.weight", m.hidden_size * d, "replicated", wanted)
-        yield from _tensor("attention.index.key_norm", 2 * d, "replicated", wanted)
-    weighted = wanted and (
-        m.attention == "mla" or m.compress_ratio > 0
-    )  # beside grouped heads all of the indexer's heads weigh the same (MiniMax-M3)
-    yield from _tensor("attention.index.scores.weight", m.hidden_size * m.index_num_heads, "replicated", weighted)
-
-
-def _latent_attention(m: Model) -> Iterator[ParameterTensor]:
-    h, heads = m.hidden_size, m.num_heads
-    latent, rope, value = int(m.kv_lora_rank or 0), int(m.qk_rope_head_dim or 0), int(m.v_head_dim or 0)
-    query = heads * m.qk_head_dim
-    if m.q_lora_rank:
-        yield from _tensor("attention.q_down.weight", h * m.q_lora_rank, "replicated")
-        yield from _tensor("attention.q_down.bias", m.q_lora_rank, "replicated", m.qkv_bias)
-        yield from _tensor("attention.q_down_norm.weight", m.q_lora_rank, "replicated")
-        yield from _tensor("attention.q_up.weight", m.q_lora_rank * query, "tensor")
-    else:
-        yield from _tensor("attention.q_up.weight", h * query, "tensor")
-    yield from _tensor("attention.kv_down.weight", h * (latent + rope), "replicated")
-    yield from _tensor("attention.kv_down.bias", latent + rope, "replicated", m.qkv_bias)
-    yield from _tensor("attention.kv_down_norm.weight", latent, "replicated")
-    yield from _tensor("attention.kv_up.weight", latent * heads * (int(m.qk_nope_head_dim or 0) + value), "tensor")
-    yield from _gate(m, heads * value)
-    yield from _tensor("attention.output.weight", heads * value * h, "tensor")
-    yield from _tensor("attention.output.bias", h, "replicated", m.attention_output_bias)
-    yield from _indexer(m)
-
-
-def _mixer(m: Model) -> Iterator[ParameterTensor]:
-    """Projections and vectors of what mixes tokens beside or instead of attention."""
-    for linear in mixer_linears(m):
-        shard: Shard = "tensor" if linear.cut else "replicated"
-        yield from _tensor(f"mixer.{linear.step}.{linear.part}.weight", linear.inputs * linear.outputs, shard)
-        yield from _tensor(f"mixer.{linear.step}.{linear.part}.bias", linear.outputs, shard, linear.bias)
+def _mixer_vectors(m: Model) -> Iterator[ParameterTensor]:
+    """Vectors of what mixes tokens beside or instead of attention."""
     for name, elements, cut in mixer_vectors(m):
         yield from _tensor(f"mixer.vectors.{name}", elements, "tensor" if cut else "replicated")
 
 
 def _streams(m: Model) -> Iterator[ParameterTensor]:
-    """What a layer has beside its blocks: per-layer embeddings, AltUp and LAuReL of Gemma 3n, vectors without a field."""
-    h, d, n = m.hidden_size, m.per_layer_embedding_size, m.altup_streams
-    yield from _tensor("streams.per_layer.weight", 2 * h * d, "replicated")
-    yield from _tensor("streams.per_layer_norm", h, "replicated", d > 0)
+    """What a layer has beside its blocks: norms and AltUp of Gemma 3n, hyper-connections, vectors without a field."""
+    h, n = m.hidden_size, m.altup_streams
+    yield from _tensor("streams.per_layer_norm", h, "replicated", m.per_layer_embedding_size > 0)
     yield from _tensor("streams.altup", n**3 + n**2 + n * h + 2 * h, "replicated", n > 0)
-    yield from _tensor("streams.laurel.weight", 2 * h * m.laurel_rank, "replicated")
     yield from _tensor("streams.laurel_norm", h, "replicated", m.laurel_rank > 0)
-    yield from _tensor("streams.hyper.weight", 2 * hyper_outputs(m) * m.hyper_streams * h, "replicated")
     yield from _tensor("streams.hyper_vectors", 2 * (hyper_outputs(m) + 3), "replicated", m.hyper_streams > 0)
     yield from _tensor("streams.vectors", m.layer_vectors, "replicated")
-
-
-def hyper_outputs(m: Model) -> int:
-    """Weights that a hyper-connection computes for a token: into the block, out of it, and of each stream on each."""
-    return m.hyper_streams * (2 + m.hyper_streams)
-
-
-def _feed_forward(m: Model) -> Iterator[ParameterTensor]:
-    h, f, lanes = m.hidden_size, m.ffn_hidden_size, 2 if m.gated_ffn else 1
-    yield from _tensor("ffn.in.weight", h * f * lanes, "tensor")
-    yield from _tensor("ffn.in.bias", f * lanes, "tensor", m.ffn_bias)
-    yield from _tensor("ffn.out.weight", f * h, "tensor")
-    yield from _tensor("ffn.out.bias", h, "replicated", m.ffn_bias)
-
-
-def _moe(m: Model) -> Iterator[ParameterTensor]:
-    h, e, lanes = m.hidden_size, m.num_experts, 2 if m.gated_ffn else 1
-    f, io, choices = int(m.expert_ffn_hidden_size or 0), m.expert_latent_size or h, e + m.num_zero_experts
-    yield from _tensor("router.weight", h * choices, "replicated")
-    yield from _tensor("router.bias", choices, "replicated", m.router_bias)
-    yield from _tensor("latent.in.weight", h * io, "replicated", m.expert_latent_size is not None)
-    yield from _tensor("latent.out.weight", io * h, "replicated", m.expert_latent_size is not None)
-    yield from _tensor("experts.in.weight", e * io * f * lanes, "expert")
-    yield from _tensor("experts.in.bias", e * f * lanes, "expert", m.ffn_bias)
-    yield from _tensor("experts.out.weight", e * f * io, "expert")
-    yield from _tensor("experts.out.bias", e * io, "expert_replicated", m.ffn_bias)
-    shared = m.num_shared_experts * int(m.shared_expert_ffn_hidden_size or 0)
-    yield from _tensor("shared.in.weight", h * shared * lanes, "tensor")
-    yield from _tensor("shared.out.weight", shared * h, "tensor")
-    yield from _tensor("shared.gate.weight", h, "replicated", m.shared_expert_gate)
 
 
 def _norms(m: Model) -> Iterator[ParameterTensor]:

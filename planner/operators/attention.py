@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from planner.common.arrays import Number
 from planner.model.architecture import LayerKind, Model
+from planner.model.projections import gate_width, key_value_width, projections
 from planner.operators.norm import norm
 from planner.operators.row import FusedAttention, Matmul, Row, changed, communication, gradient_rows, linear, pointwise
 from planner.operators.setting import Setting, compressed_keys
-from planner.operators.weights import local_parameters
+from planner.operators.weights import local_parameters, projected
 
 BLOCK = "attention"
 
@@ -74,60 +75,40 @@ def tensor_parallel_exit(setting: Setting, block: str) -> tuple[Row, ...]:
 
 def _projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Query, key and value from the normalized input, which is kept once: w h t."""
-    m, w, t = setting.model, setting.width, setting.tokens
-    heads = m.num_heads / setting.tp
-    kv = setting.local_kv_heads()
+    m, t = setting.model, setting.tokens
     if m.q_lora_rank:
         return _narrow_projections(setting, kind) + _key_norm(setting, kind)
     eager = setting.framework.layer_linears == "separate"
-    # cached hidden states of the previous segment are projected anew (Dai et al. 2019, section 3.2)
-    t = t * (1.0 + m.memory_length / setting.job.seq_len)
-    query, key_value = heads * (m.head_dim + gate_width(m)), float(key_value_width(m))
-    rows = linear(
-        "query key value",
+    rows = projected(
+        setting,
+        kind,
         BLOCK,
-        Matmul(m=t, k=float(m.hidden_size), n=query + kv * key_value),
-        width=w,
+        "query key value",
+        # cached hidden states of the previous segment are projected anew (Dai et al. 2019, section 3.2)
+        t * (1.0 + m.memory_length / setting.job.seq_len),
         saved_bytes=setting.input_width * m.hidden_size * setting.sequence_tokens,
         kernels=3.0 if eager else 1.0,
-        useful=(query + m.num_kv_heads / setting.tp * key_value) / (query + kv * key_value),
-        parameters=local_parameters(setting, kind, "attention.qkv"),
     )
     return rows + _indexer(setting, kind) + _key_norm(setting, kind)
 
 
 def _narrow_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Queries through a narrow vector, one key that is the value too, whole on every rank (DeepSeek-V4)."""
-    m, w, ts = setting.model, setting.width, setting.sequence_tokens
-    h, queries = float(m.hidden_size), m.num_heads / setting.tp * m.head_dim
+    ts, h = setting.sequence_tokens, float(setting.model.hidden_size)
     return (
-        *_latent_queries(setting, kind, queries, setting.input_width * ts * h),
-        *linear(
-            "key value",
-            BLOCK,
-            Matmul(m=ts, k=h, n=float(m.num_kv_heads * key_value_width(m))),
-            width=w,
-            parameters=local_parameters(setting, kind, "attention.qkv."),
-        ),
-        *_compressor(setting, kind, "compressor", "attention.compress.", float(m.head_dim)),
+        *_latent_queries(setting, kind, setting.input_width * ts * h),
+        *projected(setting, kind, BLOCK, "key value", ts),
+        *_compressor(setting, kind, "compressor", float(setting.model.head_dim)),
         *_indexer(setting, kind),
     )
 
 
-def _latent_queries(setting: Setting, kind: LayerKind, queries: Number, kept_bytes: Number) -> tuple[Row, ...]:
-    """Down to the query latent on every rank, its norm, and up to ``queries`` elements of the local heads; ``kept_bytes`` of the
-    block's input, where nothing else keeps it."""
-    m, w, ts = setting.model, setting.width, setting.sequence_tokens
-    rank = float(m.q_lora_rank or 0)
+def _latent_queries(setting: Setting, kind: LayerKind, kept_bytes: Number) -> tuple[Row, ...]:
+    """Down to the query latent on every rank, its norm, and up to the local heads; ``kept_bytes`` of the block's input, where
+    nothing else keeps it."""
+    ts, rank = setting.sequence_tokens, float(setting.model.q_lora_rank or 0)
     return (
-        *linear(
-            "query down",
-            BLOCK,
-            Matmul(m=ts, k=float(m.hidden_size), n=rank),
-            width=w,
-            saved_bytes=kept_bytes,
-            parameters=local_parameters(setting, kind, "attention.q_down."),
-        ),
+        *projected(setting, kind, BLOCK, "query down", ts, saved_bytes=kept_bytes),
         *norm(
             "query latent norm",
             BLOCK,
@@ -137,18 +118,11 @@ def _latent_queries(setting: Setting, kind: LayerKind, queries: Number, kept_byt
             residual=False,
             parameters=local_parameters(setting, kind, "attention.q_down_norm"),
         ),
-        *linear(
-            "query up",
-            BLOCK,
-            Matmul(m=setting.tokens, k=rank, n=queries),
-            width=w,
-            saved_bytes=setting.input_width * ts * rank,
-            parameters=local_parameters(setting, kind, "attention.q_up"),
-        ),
+        *projected(setting, kind, BLOCK, "query up", setting.tokens, saved_bytes=setting.input_width * ts * rank),
     )
 
 
-def _compressor(setting: Setting, kind: LayerKind, name: str, prefix: str, width: float) -> tuple[Row, ...]:
+def _compressor(setting: Setting, kind: LayerKind, name: str, width: float) -> tuple[Row, ...]:
     """What is summed and its weights from the block's input; softmax over each run of tokens, weighted sum, norm.
 
     The fused kernel keeps both projections and recomputes the softmax: 2 lanes width elements a token.
@@ -159,13 +133,7 @@ def _compressor(setting: Setting, kind: LayerKind, name: str, prefix: str, width
     both = 2.0 * (1.0 + m.compress_overlap) * width
     made = ts * width / m.compress_ratio
     return (
-        *linear(
-            name,
-            BLOCK,
-            Matmul(m=ts, k=float(m.hidden_size), n=both),
-            width=w,
-            parameters=local_parameters(setting, kind, prefix),
-        ),
+        *projected(setting, kind, BLOCK, name, ts),
         *pointwise(
             f"{name} sum",
             BLOCK,
@@ -194,16 +162,6 @@ def _key_norm(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     )
 
 
-def key_value_width(m: Model) -> int:
-    """Outputs of the key and value projections for each head of them: none where an earlier layer's are read."""
-    return 0 if m.shared_kv else m.head_dim + (0 if m.keys_are_values or m.one_key_value else m.value_head_dim)
-
-
-def gate_width(m: Model) -> int:
-    """Gates of each query head: one, or one for each element of its output."""
-    return {"none": 0, "head": 1}.get(m.attention_gate, m.value_head_dim)
-
-
 def _gate(setting: Setting) -> tuple[Row, ...]:
     """A sigmoid of a projection of the input multiplies the output; it keeps the projection and the output (Qwen3-Next)."""
     m, w = setting.model, setting.width
@@ -217,43 +175,17 @@ def _gate(setting: Setting) -> tuple[Row, ...]:
 
 def _indexer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Projections of the lightning indexer, whole on every rank: queries of few heads, one key, a weight for each head."""
-    m, w, ts = setting.model, setting.width, setting.sequence_tokens
+    m, ts = setting.model, setting.sequence_tokens
     if not m.index_num_heads:
         return ()
-    heads, d, h = float(m.index_num_heads), float(m.index_head_dim), float(m.hidden_size)
-    query = float(m.q_lora_rank or m.hidden_size)
-    rows = (
-        *linear(
-            "index query",
-            BLOCK,
-            Matmul(m=ts, k=query, n=heads * d),
-            width=w,
-            parameters=local_parameters(setting, kind, "attention.index.query"),
-        ),
-        *(
-            _compressor(setting, kind, "index key", "attention.index.key.", d)
-            if m.compress_ratio
-            else linear(
-                "index key",
-                BLOCK,
-                Matmul(m=ts, k=h, n=d),
-                width=w,
-                parameters=local_parameters(setting, kind, "attention.index.key"),
-            )
-        ),
+    key = (
+        _compressor(setting, kind, "index key", float(m.index_head_dim))
+        if m.compress_ratio
+        else projected(setting, kind, BLOCK, "index key", ts)
     )
-    if m.attention != "mla" and not m.compress_ratio:
-        return rows
-    return (
-        *rows,
-        *linear(
-            "index weights",
-            BLOCK,
-            Matmul(m=ts, k=h, n=heads),
-            width=w,
-            parameters=local_parameters(setting, kind, "attention.index.scores"),
-        ),
-    )
+    weighted = any(p.operator == "index weights" for p in projections(m, kind))
+    weights = projected(setting, kind, BLOCK, "index weights", ts) if weighted else ()
+    return (*projected(setting, kind, BLOCK, "index query", ts), *key, *weights)
 
 
 def _indexer_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
@@ -306,54 +238,25 @@ def _indexer_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 def _latent_projections(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Multi-head latent attention (DeepSeek-V2, section 2.1): down to the latent on every rank, up to the local heads."""
-    m, w, t = setting.model, setting.width, setting.tokens
-    ts, heads, h = setting.sequence_tokens, m.num_heads / setting.tp, float(m.hidden_size)
-    latent, rope = float(m.kv_lora_rank or 0), float(m.qk_rope_head_dim or 0)
-    nope, value = float(m.qk_nope_head_dim or 0), float(m.v_head_dim or 0)
-    rows: tuple[Row, ...] = ()
-    if m.q_lora_rank:
-        rows += _latent_queries(setting, kind, heads * (nope + rope), 0.0)
-    else:
-        rows += linear(
-            "query",
+    m, t, ts = setting.model, setting.tokens, setting.sequence_tokens
+    latent = float(m.kv_lora_rank or 0)
+    query = _latent_queries(setting, kind, 0.0) if m.q_lora_rank else projected(setting, kind, BLOCK, "query", t)
+    gated = m.attention_gate != "none"
+    return (
+        *query,
+        *(projected(setting, kind, BLOCK, "attention gate projection", t) if gated else ()),
+        *_indexer(setting, kind),
+        *projected(setting, kind, BLOCK, "key value down", ts, saved_bytes=setting.input_width * ts * float(m.hidden_size)),
+        *norm(
+            "key value latent norm",
             BLOCK,
-            Matmul(m=t, k=h, n=heads * (nope + rope)),
-            width=w,
-            parameters=local_parameters(setting, kind, "attention.q_up"),
-        )
-    if m.attention_gate != "none":
-        rows += linear(
-            "attention gate projection",
-            BLOCK,
-            Matmul(m=t, k=h, n=heads * gate_width(m)),
-            width=w,
-            parameters=local_parameters(setting, kind, "attention.qkv.gate"),
-        )
-    rows += _indexer(setting, kind)
-    rows += linear(
-        "key value down",
-        BLOCK,
-        Matmul(m=ts, k=h, n=latent + rope),
-        width=w,
-        saved_bytes=setting.input_width * ts * h,
-        parameters=local_parameters(setting, kind, "attention.kv_down."),
-    )
-    rows += norm(
-        "key value latent norm",
-        BLOCK,
-        setting,
-        ts * latent,
-        rows_of=latent,
-        residual=False,
-        parameters=local_parameters(setting, kind, "attention.kv_down_norm"),
-    )
-    return rows + linear(
-        "key value up",
-        BLOCK,
-        Matmul(m=t, k=latent, n=heads * (nope + value)),
-        width=w,
-        saved_bytes=setting.input_width * ts * latent,
-        parameters=local_parameters(setting, kind, "attention.kv_up"),
+            setting,
+            ts * latent,
+            rows_of=latent,
+            residual=False,
+            parameters=local_parameters(setting, kind, "attention.kv_down_norm"),
+        ),
+        *projected(setting, kind, BLOCK, "key value up", t, saved_bytes=setting.input_width * ts * latent),
     )
 
 
@@ -426,26 +329,11 @@ def cross_attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     4 t s q for the core, which no mask hides. The encoder's output is kept once for all layers (``encoder_exit``).
     """
     m, w, h = setting.model, setting.width, float(setting.model.hidden_size)
-    heads, source = m.num_heads / setting.tp, setting.source
+    source = setting.source
     separate = 2.0 if setting.framework.layer_linears == "separate" else 1.0
-    query = linear(
-        "cross query",
-        BLOCK,
-        Matmul(m=setting.tokens, k=h, n=heads * m.head_dim),
-        width=w,
-        saved_bytes=setting.input_width * h * setting.sequence_tokens,
-        parameters=local_parameters(setting, kind, "cross.query"),
-    )
-    wide = setting.local_kv_heads() * (m.head_dim + m.value_head_dim)
-    keys = linear(
-        "cross key value",
-        BLOCK,
-        Matmul(m=source.tokens, k=h, n=wide),
-        width=w,
-        kernels=separate,
-        useful=m.num_kv_heads / setting.tp / setting.local_kv_heads(),
-        parameters=local_parameters(setting, kind, "cross.key_value"),
-    )
+    kept = setting.input_width * h * setting.sequence_tokens
+    query = projected(setting, kind, BLOCK, "cross query", setting.tokens, saved_bytes=kept)
+    keys = projected(setting, kind, BLOCK, "cross key value", source.tokens, kernels=separate)
     summed = Row(
         name="cross source gradient sum",
         block=BLOCK,
@@ -454,15 +342,8 @@ def cross_attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         kernels=1.0,
     )
     inner = _kernels(setting.across, kind._replace(sliding=False))
-    width = heads * m.value_head_dim
-    output = linear(
-        "cross output",
-        BLOCK,
-        Matmul(m=setting.tokens, k=width, n=h),
-        width=w,
-        saved_bytes=setting.input_width * setting.tokens * width,
-        parameters=local_parameters(setting, kind, "cross.output"),
-    )
+    kept = setting.input_width * setting.tokens * (m.num_heads / setting.tp * m.value_head_dim)
+    output = projected(setting, kind, BLOCK, "cross output", setting.tokens, saved_bytes=kept)
     return (
         *tensor_parallel_entrance(setting, BLOCK, query, "cross query", h),
         *tensor_parallel_entrance(source, BLOCK, keys, "cross key value", h),
@@ -652,21 +533,12 @@ def softmax_saved_bytes(setting: Setting) -> tuple[float, float]:
 
 def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Output projection (keeps its input), dropout (keeps a one-byte mask) and the residual sum."""
-    m, w, t = setting.model, setting.width, setting.tokens
-    width = m.num_heads / setting.tp * m.value_head_dim
-    parameters = local_parameters(setting, kind, "attention.output.") + local_parameters(setting, kind, "attention.sinks")
+    m, t = setting.model, setting.tokens
+    width, sinks = m.num_heads / setting.tp * m.value_head_dim, local_parameters(setting, kind, "attention.sinks")
     grouped: tuple[Row, ...] = ()
     if m.output_groups:
-        groups, rank = m.output_groups / setting.tp, float(m.output_lora_rank)
-        grouped = linear(
-            "output down",
-            BLOCK,
-            Matmul(m=t, k=float(m.num_heads * m.value_head_dim) / m.output_groups, n=rank, batch=groups),
-            width=w,
-            saved_bytes=setting.input_width * t * width,
-            parameters=local_parameters(setting, kind, "attention.output_down"),
-        )
-        width = groups * rank
+        grouped = projected(setting, kind, BLOCK, "output down", t, saved_bytes=setting.input_width * t * width)
+        width = m.output_groups / setting.tp * float(m.output_lora_rank)
     inner = (
         norm(
             "attention output norm",
@@ -683,14 +555,7 @@ def _output(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     return (
         *inner,
         *grouped,
-        *linear(
-            "output projection",
-            BLOCK,
-            Matmul(m=t, k=width, n=float(m.hidden_size)),
-            width=w,
-            saved_bytes=setting.input_width * t * width,
-            parameters=parameters,
-        ),
+        *projected(setting, kind, BLOCK, "output projection", t, saved_bytes=setting.input_width * t * width, more=sinks),
         *tensor_parallel_exit(setting, BLOCK),
         *dropout_and_residual(setting, BLOCK),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from planner.common.arrays import Number
 from planner.model.architecture import LayerKind, Model
 from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
-from planner.operators.row import Matmul, Row, ShardGroup, linear, pointwise
+from planner.operators.row import Row, ShardGroup, linear, pointwise
 from planner.operators.setting import Setting
-from planner.operators.weights import local_parameters
+from planner.operators.weights import operator_parameters, product
 from planner.workload.framework import Framework
 
 BLOCK = "feed_forward"
@@ -16,20 +16,10 @@ BLOCK = "feed_forward"
 def feed_forward(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Rows of a dense feed-forward block, from the normalized input to the residual sum."""
     m, t = setting.model, setting.tokens
-    width = m.ffn_hidden_size / setting.tp
     # in a parallel block, attention has already gathered and kept the common input
     shared_input = m.parallel_attention and m.norms_per_layer == 1
     kept = 0.0 if shared_input else setting.input_width * setting.sequence_tokens * float(m.hidden_size)
-    rows = gated_or_plain(
-        BLOCK,
-        setting,
-        tokens=t,
-        width=width,
-        batch=1.0,
-        input_bytes=kept,
-        parameters_in=local_parameters(setting, kind, "ffn.in"),
-        parameters_out=local_parameters(setting, kind, "ffn.out"),
-    )
+    rows = gated_or_plain(BLOCK, setting, kind, tokens=t, input_bytes=kept)
     if not m.parallel_attention:
         rows = (
             *tensor_parallel_entrance(setting, BLOCK, rows, "in projection", m.hidden_size),
@@ -41,34 +31,30 @@ def feed_forward(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 def gated_or_plain(
     block: str,
     setting: Setting,
+    kind: LayerKind,
     *,
     tokens: Number,
-    width: Number,
-    batch: Number,
     input_bytes: Number,
-    parameters_in: Number,
-    parameters_out: Number,
-    grouped: bool = False,
     kernels: Number = 1.0,
     useful: Number = 1.0,
     imbalance: Number = 1.0,
 ) -> tuple[Row, ...]:
-    """in -> activation -> out on ``batch`` groups of ``tokens`` tokens, with an inner width of ``width`` on this rank."""
+    """in -> activation -> out; of experts on each of the rank's groups, of ``tokens`` tokens."""
     m, w = setting.model, setting.width
     lanes = 2.0 if m.gated_ffn else 1.0
-    h = float(m.hidden_size)
-    elements = tokens * batch * width
-    separate = setting.framework.layer_linears == "separate" and m.gated_ffn and not grouped
-    shard: ShardGroup = "expert" if grouped else "dense"
+    into, out = (product(setting, kind, block, f"{way} projection", tokens) for way in ("in", "out"))
+    elements = tokens * out.batch * out.k
+    separate = setting.framework.layer_linears == "separate" and m.gated_ffn and not out.grouped
+    shard: ShardGroup = "expert" if out.grouped else "dense"
     forward, backward, launches = _activation_cost(setting.framework, m, w)
     return (
         *linear(
             "in projection",
             block,
-            Matmul(m=tokens, k=h, n=lanes * width, batch=batch, grouped=grouped),
+            into,
             width=w,
             saved_bytes=input_bytes,
-            parameters=parameters_in,
+            parameters=operator_parameters(setting, kind, block, "in projection"),
             shard_group=shard,
             kernels=(2.0 if separate else 1.0) * kernels,
             useful=useful,
@@ -86,10 +72,10 @@ def gated_or_plain(
         *linear(
             "out projection",
             block,
-            Matmul(m=tokens, k=width, n=h, batch=batch, grouped=grouped),
+            out,
             width=w,
             saved_bytes=setting.input_width * elements,
-            parameters=parameters_out,
+            parameters=operator_parameters(setting, kind, block, "out projection"),
             shard_group=shard,
             kernels=kernels,
             useful=useful,

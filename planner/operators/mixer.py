@@ -7,15 +7,13 @@ products are counted as the matrix multiplies of their chunks, at the speed that
 
 from __future__ import annotations
 
-import numpy as np
-
 from planner.common.arrays import Number
 from planner.model.architecture import LayerKind, Model
 from planner.model.mixers import CHUNK, MixerLinear, mixer_linears, mixer_shape
 from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
-from planner.operators.row import Matmul, Row, communication, linear, pointwise
+from planner.operators.row import Matmul, Row, communication, pointwise
 from planner.operators.setting import Setting
-from planner.operators.weights import local_parameters
+from planner.operators.weights import local_parameters, projected
 
 BLOCK = "mixer"
 
@@ -42,16 +40,11 @@ def mixer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 def _projection(setting: Setting, kind: LayerKind, x: MixerLinear, keeps: bool) -> tuple[Row, ...]:
     """One linear layer; of those that read the layer's input the first keeps it for all."""
-    cut = setting.tp if x.cut else np.ones_like(setting.tp)
-    out = x.step == "out"
-    inputs, outputs = (x.inputs / setting.tp, float(x.outputs)) if out else (float(x.inputs), x.outputs / cut)
     kept: Number = 0.0
     if keeps:
         tokens = setting.sequence_tokens if x.step == "in" else setting.tokens
-        kept = setting.input_width * tokens * (inputs if out else float(x.inputs) / (1.0 if x.step == "in" else setting.tp))
-    parameters = local_parameters(setting, kind, f"mixer.{x.step}.{x.part}.")
-    work = Matmul(m=setting.tokens, k=inputs, n=outputs)
-    return linear(x.part, BLOCK, work, width=setting.width, saved_bytes=kept, parameters=parameters)
+        kept = setting.input_width * tokens * (float(x.inputs) / (1.0 if x.step == "in" else setting.tp))
+    return projected(setting, kind, BLOCK, x.part, setting.tokens, saved_bytes=kept)
 
 
 def _convolution(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:

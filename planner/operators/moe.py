@@ -11,9 +11,9 @@ from planner.model.architecture import LayerKind
 from planner.operators.attention import dropout_and_residual, tensor_parallel_entrance, tensor_parallel_exit
 from planner.operators.feed_forward import gated_or_plain
 from planner.operators.routing import distinct_places
-from planner.operators.row import Collective, Matmul, Phase, Row, changed, communication, linear, pointwise
+from planner.operators.row import Collective, Matmul, Phase, Row, changed, communication, pointwise
 from planner.operators.setting import Setting
-from planner.operators.weights import local_parameters
+from planner.operators.weights import projected
 
 BLOCK = "moe"
 PAIRS = ("alltoall", "auto")
@@ -40,15 +40,11 @@ def mixture_of_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 def _latent(setting: Setting, kind: LayerKind, way: str) -> tuple[Row, ...]:
     """Experts of narrow vectors: every token goes down before it is sent, and up once it is summed (Nemotron 3, latent MoE)."""
-    m, w, t = setting.model, setting.width, setting.sequence_tokens
-    if m.expert_latent_size is None:
+    t, narrow = setting.sequence_tokens, setting.model.expert_latent_size
+    if narrow is None:
         return ()
-    h, narrow = float(m.hidden_size), float(m.expert_latent_size)
-    work = Matmul(m=t, k=h, n=narrow) if way == "in" else Matmul(m=t, k=narrow, n=h)
-    kept = 0.0 if way == "in" else setting.input_width * t * narrow  # the router keeps what goes down
-    return linear(
-        f"latent {way}", BLOCK, work, width=w, saved_bytes=kept, parameters=local_parameters(setting, kind, f"latent.{way}")
-    )
+    kept = 0.0 if way == "in" else setting.input_width * t * float(narrow)  # the router keeps what goes down
+    return projected(setting, kind, BLOCK, f"latent {way}", t, saved_bytes=kept)
 
 
 def expert_tokens(setting: Setting) -> Number:
@@ -78,14 +74,7 @@ def _router(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     h, experts = float(m.hidden_size), float(m.num_experts + m.num_zero_experts)
     kernels = 6.0 if setting.framework.fused_router else 20.0
     return (
-        *linear(
-            "router",
-            BLOCK,
-            Matmul(m=t, k=h, n=experts, dtype=setting.unquantized_dtype),
-            width=w,
-            saved_bytes=w * t * h,
-            parameters=local_parameters(setting, kind, "router"),
-        ),
+        *projected(setting, kind, BLOCK, "router", t, saved_bytes=w * t * h, dtype=setting.unquantized_dtype),
         *pointwise(
             "top-k",
             BLOCK,
@@ -239,16 +228,12 @@ def _experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     rows = gated_or_plain(
         BLOCK,
         setting,
+        kind,
         tokens=pairs / local,
-        width=float(m.expert_ffn_hidden_size or 0) / setting.etp,
-        batch=local,
         input_bytes=setting.input_width * pairs * float(m.hidden_size),
-        grouped=True,
         kernels=1.0 if grouped else local,
         useful=1.0 / _surplus(setting),
         imbalance=_imbalance(setting),
-        parameters_in=local_parameters(setting, kind, "experts.in"),
-        parameters_out=local_parameters(setting, kind, "experts.out"),
     )
     return _group_after_group(rows, setting, local)
 
@@ -298,17 +283,7 @@ def _shared_experts(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     m = setting.model
     if not m.num_shared_experts:
         return ()
-    width = float(m.num_shared_experts * (m.shared_expert_ffn_hidden_size or 0)) / setting.tp
     block = "shared_expert"
-    rows = gated_or_plain(
-        block,
-        setting,
-        tokens=setting.tokens,
-        width=width,
-        batch=1.0,
-        input_bytes=0.0,
-        parameters_in=local_parameters(setting, kind, "shared.in") + local_parameters(setting, kind, "shared.gate"),
-        parameters_out=local_parameters(setting, kind, "shared.out"),
-    )
+    rows = gated_or_plain(block, setting, kind, tokens=setting.tokens, input_bytes=0.0)
     entered = tensor_parallel_entrance(setting, block, rows, "in projection", m.hidden_size)
     return (*entered, *tensor_parallel_exit(setting, block))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from planner.model.architecture import LayerKind
 from planner.operators.norm import norm
-from planner.operators.row import Matmul, Row, linear, pointwise
+from planner.operators.row import Row, linear, pointwise
 from planner.operators.setting import Setting
-from planner.operators.weights import local_parameters
+from planner.operators.weights import local_parameters, product, projected
 
 BLOCK = "streams"
 
@@ -37,7 +37,7 @@ def _hyper(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         rows += linear(
             "hyper weights",
             BLOCK,
-            Matmul(m=t, k=n * h, n=n * (n + 2.0), dtype="fp32"),
+            product(setting, kind, BLOCK, "hyper weights", t, "fp32"),
             width=4.0,
             parameters=half,
         )
@@ -58,15 +58,12 @@ def _per_layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     if not m.per_layer_embedding_size:
         return ()
     h, d = float(m.hidden_size), float(m.per_layer_embedding_size)
-    half = 0.5 * local_parameters(setting, kind, "streams.per_layer.weight")
     return (
-        *linear("layer gate", BLOCK, Matmul(m=t, k=h, n=d), width=w, saved_bytes=setting.input_width * t * h, parameters=half),
+        *projected(setting, kind, BLOCK, "layer gate", t, saved_bytes=setting.input_width * t * h),
         *pointwise(
             "layer vector", BLOCK, forward_bytes=4.0 * w * t * d, backward_bytes=6.0 * w * t * d, saved_bytes=3.0 * w * t * d
         ),
-        *linear(
-            "layer projection", BLOCK, Matmul(m=t, k=d, n=h), width=w, saved_bytes=setting.input_width * t * d, parameters=half
-        ),
+        *projected(setting, kind, BLOCK, "layer projection", t, saved_bytes=setting.input_width * t * d),
         *norm(
             "layer vector norm",
             BLOCK,
@@ -80,16 +77,13 @@ def _per_layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 def _laurel(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """A low-rank path beside attention (Menghani et al. 2024, arXiv 2411.07501)."""
-    m, w, t = setting.model, setting.width, setting.sequence_tokens
+    m, t = setting.model, setting.sequence_tokens
     if not m.laurel_rank:
         return ()
     h, rank = float(m.hidden_size), float(m.laurel_rank)
-    half = 0.5 * local_parameters(setting, kind, "streams.laurel.weight")
     return (
-        *linear("laurel left", BLOCK, Matmul(m=t, k=h, n=rank), width=w, parameters=half),
-        *linear(
-            "laurel right", BLOCK, Matmul(m=t, k=rank, n=h), width=w, saved_bytes=setting.input_width * t * rank, parameters=half
-        ),
+        *projected(setting, kind, BLOCK, "laurel left", t),
+        *projected(setting, kind, BLOCK, "laurel right", t, saved_bytes=setting.input_width * t * rank),
         *norm("laurel norm", BLOCK, setting, t * h, rows_of=h, parameters=local_parameters(setting, kind, "streams.laurel_norm")),
     )
 

@@ -15,15 +15,16 @@ from planner.lifecycle.simulation import WholeRun
 from planner.reports.text import dollars, folded, span
 from planner.scenarios.scenario import Outlook
 from planner.training.plan import Plan
+from planner.training.remedies import Remedy
 from planner.workload.layout import Layout
 
 NAME = 10
 """Columns of the names on the left."""
 
 
-def answer_text(title: str, plan: Plan, width: int = 80, outlook: Outlook | None = None) -> str:
+def answer_text(title: str, plan: Plan, width: int = 80, outlook: Outlook | None = None, ways: Sequence[Remedy] = ()) -> str:
     """Title, whether it fits, step, run, cost, budget, layout, on what, based on what; no bill where it does not fit."""
-    return "\n".join([spoken(title), *wrapped(answer_lines(plan, outlook), width)])
+    return "\n".join([spoken(title), *wrapped(answer_lines(plan, outlook, ways), width)])
 
 
 def wrapped(lines: Sequence[tuple[str, str]], width: int) -> list[str]:
@@ -36,8 +37,8 @@ def wrapped(lines: Sequence[tuple[str, str]], width: int) -> list[str]:
     return found
 
 
-def answer_lines(plan: Plan, outlook: Outlook | None = None) -> list[tuple[str, str]]:
-    """(name, text) of each line."""
+def answer_lines(plan: Plan, outlook: Outlook | None = None, ways: Sequence[Remedy] = ()) -> list[tuple[str, str]]:
+    """(name, text) of each line; ``ways``: ``training.remedies.ways_out`` of a plan that no layout fits."""
     found = [("fits", _fits(plan))]
     if plan.fits:
         found += [("step", _step(plan)), ("run", _run(plan)), ("cost", _cost(plan))]
@@ -47,8 +48,7 @@ def answer_lines(plan: Plan, outlook: Outlook | None = None) -> list[tuple[str, 
             found += [("budget", outlook.why)]
     else:
         found += [("why not", join_messages("; ", plan.reasons))]
-        near = "none" if plan.nearest is None else layout_words(plan.nearest)
-        found += [("instead", Message("nearest layout that fits: {0}", near))]
+        found += [("" if i else "instead", text) for i, text in enumerate(_instead(plan, ways))]
     cluster = plan.cluster
     return [
         *found,
@@ -56,6 +56,30 @@ def answer_lines(plan: Plan, outlook: Outlook | None = None) -> list[tuple[str, 
         ("on", Message("{0}; {1}, {2}, {3}", cluster.name, plan.framework.name, plan.job.precision, _batch(plan))),
         ("based on", based_on(plan)),
     ]
+
+
+def _instead(plan: Plan, ways: Sequence[Remedy]) -> list[str]:
+    """What fits in the plan's place; where nothing does, how to find GPUs that hold it."""
+    if plan.nearest is not None:
+        return [Message("nearest layout that fits: {0}", layout_words(plan.nearest))]
+    found: list[str] = []
+    for way in ways:
+        room = way.headroom_bytes / GIB
+        found.append(Message("{0}: {1} s a step, {2:.1f} GiB free", _change_words(way), _three(way.step_time_s), room))
+    purpose = {"lora": "lora", "qlora": "qlora"}.get(plan.job.kind, "full")
+    return found or [Message("no near change fits; GPUs that hold it: planner size MODEL --for {0}", purpose)]
+
+
+def _change_words(way: Remedy) -> str:
+    """The change of a ``ways_out`` as people say it."""
+    (table, fields), *_ = way.changes.items()
+    if "kind" in fields:
+        return {"lora": "LoRA", "qlora": "QLoRA"}[fields["kind"]]
+    if table == "cluster":
+        return Message("{0} such GPUs", fields["num_gpus"])
+    if "seq_len" in fields:
+        return Message("sequences of {0:,} tokens", fields["seq_len"])
+    return Message("optimizer {0}", fields["optimizer"])
 
 
 def based_on(plan: Plan) -> str:

@@ -130,9 +130,9 @@ def audit_table(readings: Sequence[Reading], language: str = "en") -> Renderable
 def summary(judgements: Sequence[Judgement], language: str = "en") -> str:
     """How many claims got which verdict."""
     counts = Counter(j.verdict for j in judgements)
-    listed = [f"{counts[v]} {verdict_words(v, language)}" for v in WORST_FIRST if counts[v]]
-    comma = "，" if language == "zh" else ", "
-    return words_of(language)["claims"].format(count=len(judgements)) + comma.join(listed)
+    words = words_of(language)
+    listed = [words["counted"].format(count=counts[v], verdict=verdict_words(v, language)) for v in WORST_FIRST if counts[v]]
+    return words["claims"].format(count=len(judgements)) + words["comma"].join(listed)
 
 
 def audit_page(readings: Sequence[Reading], language: str = "en") -> str:
@@ -143,7 +143,7 @@ def audit_page(readings: Sequence[Reading], language: str = "en") -> str:
         parts += _article(reading, language)
         for judgement in ordered(reading):
             parts += _claim(judgement, language)
-    return "".join([*parts, words["own"], words_of("example")["toml"], words["quantities"]])
+    return "".join([*parts, words["own"], words_of("example_zh" if language == "zh" else "example")["toml"], words["quantities"]])
 
 
 def _lines(reading: Reading, name: str, language: str) -> list[str]:

@@ -95,7 +95,7 @@ def run_table(
     row("  interruptions (90 %)", [span(r.interruptions, lambda v: f"{v:,.3g}") for r in runs])
     row("    of these", [_by_cause(r) for r in runs])
     show = seconds_like(r.checkpoint_write_s for r in runs)
-    row("  checkpoint", [Message("{0:,.0f} GB in {1}", r.checkpoint_bytes / GB, show(r.checkpoint_write_s)) for r in runs])
+    row("  checkpoint", [Message("{0} GB in {1}", _gigabytes(r.checkpoint_bytes), show(r.checkpoint_write_s)) for r in runs])
     show = seconds_like(r.checkpoint_interval_s for r in runs)
     row("  every", ["never" if r.checkpoint_interval_s is None else show(r.checkpoint_interval_s) for r in runs])
     if any(bills):
@@ -150,6 +150,11 @@ def tornado_table(label: str, swings: Sequence[Swing]) -> RenderableType:
 
 def _misfit(plan: Plan) -> str:
     return Message("no: {0}", join_messages("; ", plan.reasons))
+
+
+def _gigabytes(held: float) -> str:
+    """ "284", and of a few adapters "0.1"."""
+    return f"{held / GB:,.0f}" if held >= GB else f"{held / GB:.2g}"
 
 
 def _by_cause(run: WholeRun) -> str:

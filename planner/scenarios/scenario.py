@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict, cast
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
 from planner.lifecycle.bill import Bill, Costs, bill_of
-from planner.lifecycle.simulation import WholeRun, expected_run
+from planner.lifecycle.simulation import WholeRun, expected_run, under_experts
 from planner.lifecycle.spec import Run
 from planner.performance.risk import RISK
 from planner.scenarios.shipped import scenario_path
@@ -18,6 +18,7 @@ from planner.scenarios.tables import Form, Table, Tables, cases_of, model_label,
 from planner.training.difference import ratios
 from planner.training.plan import Plan
 from planner.training.planning import plan
+from planner.training.remedies import Remedy, ways_out
 from planner.uncertainty.ratio import Ratio
 
 PLAN_TABLES = ("model", "cluster", "framework", "job", "layout", "price")
@@ -113,6 +114,11 @@ class Case:
         with placed(self.where):
             return plan(**question, risk=risk, allow=allow)
 
+    def under_experts(self, answer: Plan) -> Plan:
+        """The plan as it is shown: with the experts' shares of the table [run], where that gives any."""
+        with placed(self.where):
+            return under_experts(answer, self.tables.get("run")) if answer.model.num_experts else answer
+
     def whole_run(self, *, risk: float = RISK, allow: Iterable[str] = ()) -> WholeRun:
         """The plan's whole run under the tables [run] and [cost]. ``risk`` and ``allow`` as in ``planner.plan``."""
         with placed(self.where):  # before anything is computed
@@ -120,6 +126,10 @@ class Case:
         answer = self.plan(risk=risk, allow=allow)
         with placed(self.where):
             return expected_run(answer, run)
+
+    def ways_out(self, answer: Plan) -> list[Remedy]:
+        """What to change where no layout of the job fits on these GPUs; the framework stays where the scenario names it."""
+        return ways_out(answer, self.tables.get("framework"))
 
     def outlook(self, answer: Plan) -> Outlook:
         """What the plan comes to with interruptions and as published runs went, under [run] and [cost]: as ``planner run`` says.

@@ -55,7 +55,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     bad fields and impossible cuts; one that does not fit in memory is an answer with ``reasons`` and the ``nearest`` change.
     """
     the_model, the_cluster = as_model(model), as_cluster(cluster)
-    spec = serving if isinstance(serving, Serving) else Serving.build(serving, "serving")
+    spec = serving.checked("serving") if isinstance(serving, Serving) else Serving.build(serving, "serving")
     require_answerable("serving", spec)
     spec, stored = _as_stored(spec, the_model, the_cluster)
     engine = load_engine(spec.engine)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -182,8 +184,26 @@ def _prefill_tables(times: Times) -> tuple[Array, float, Array, Array]:
     return lengths, pass_s, own - shared + images, shared
 
 
+@dataclass(frozen=True, kw_only=True)
+class Saturated:
+    """A replica whose capacity is asked for. ``known_by``: all that the answer depends on, so that it is simulated once for all
+    rates that a deployment is asked about."""
+
+    known_by: bytes
+    one: Replica = field(compare=False)
+    seed: int
+
+
 def capacity_per_s(one: Replica, seed: int = 0) -> float:
     """Requests per second that one replica completes while its queue is never empty."""
+    s = one.times.setting.serving
+    known_by = pickle.dumps((one.server, one.lengths, one.own, one.shared, s.prompt, s.output))
+    return _capacity_per_s(Saturated(known_by=known_by, one=one, seed=seed))
+
+
+@lru_cache(maxsize=256)
+def _capacity_per_s(asked: Saturated) -> float:
+    one, seed = asked.one, asked.seed
     s = one.times.setting.serving
     n = int(min(max(2000, 6 * one.server.slots), 20_000))
     rng = np.random.default_rng(seed + 1)

@@ -10,14 +10,15 @@ import numpy as np
 
 from planner.common.arrays import Array, Number
 from planner.model.architecture import LayerKind
-from planner.model.mixers import CHUNK, mixer_linears, mixer_shape, state_bytes
+from planner.model.mixers import CHUNK, mixer_shape, state_bytes
 from planner.model.parameters import embedding_parameters
-from planner.operators.attention import gate_width, key_value_width
+from planner.model.projections import Projection, gate_width, of_tensors, projections
 from planner.operators.mixer import kept_elements, products, scan_flops
 from planner.operators.row import FusedAttention, Matmul, Row, communication
 from planner.serving.experts import distinct_experts
 from planner.serving.kv_cache import INDEX_KEY_BYTES, token_layer_bytes
 from planner.serving.setting import Setting
+from planner.serving.weight_formats import part_of
 
 Phase = Literal["prefill", "decode"]
 NARROW_ROWS = 32.0
@@ -102,18 +103,7 @@ def _of_stack(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> 
         return _layer(setting, kind, shape, local) if shape.phase == "prefill" else ()
     if shape.phase == "decode":
         return _layer(setting, kind, shape, local)
-    m, tp = setting.model, float(setting.serving.tp)
-    keys = _linear(
-        "cross keys and values",
-        "attention",
-        setting,
-        local,
-        k=float(m.hidden_size),
-        n=max(m.num_kv_heads / tp, 1.0) * (m.head_dim + m.value_head_dim),
-        tokens=local.tokens,
-        weight_bytes=setting.layer_bytes(kind, "cross.key_value"),
-        quantized="attention" not in setting.format.kept,
-    )
+    keys = _projected("cross keys and values", "attention", setting, kind, local, "cross.key_value")
     written = _pointwise("cross cache write", local, local.tokens * token_layer_bytes(setting, kind), setting)
     return (keys, written, *_layer(setting, kind, _first_token(shape), _first_token(local)))
 
@@ -126,14 +116,12 @@ def _first_token(shape: Shape) -> Shape:
 def _cross(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     """Queries and output of attention to the encoder's output. The keys that it reads are part of the context, so that its core
     is counted with that of the decoder's own tokens; here is its launch alone."""
-    m, h, tp = setting.model, float(setting.model.hidden_size), float(setting.serving.tp)
-    q, heads = "attention" not in setting.format.kept, m.num_heads / tp
-    into, out = setting.layer_bytes(kind, "cross.query"), setting.layer_bytes(kind, "cross.output")
-    n, k, t = heads * m.head_dim, heads * m.value_head_dim, shape.tokens
+    m = setting.model
+    mixed = shape.tokens * m.num_heads / float(setting.serving.tp) * m.value_head_dim
     return (
-        _linear("cross queries", "attention", setting, shape, k=h, n=n, weight_bytes=into, tokens=t, quantized=q),
-        _pointwise("cross attention", shape, 2.0 * setting.width * t * k, setting),
-        _linear("cross output", "attention", setting, shape, k=k, n=h, weight_bytes=out, tokens=t, quantized=q),
+        _projected("cross queries", "attention", setting, kind, shape, "cross.query"),
+        _pointwise("cross attention", shape, 2.0 * setting.width * mixed, setting),
+        _projected("cross output", "attention", setting, kind, shape, "cross.output"),
         _all_reduce("cross output", "attention", setting, shape),
     )
 
@@ -194,58 +182,74 @@ def _linear(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Sizes:
+    """Linear layers of one input on one GPU, together: ``batch`` matrices (k, n)."""
+
+    k: float
+    n: float
+    batch: float = 1.0
+
+
+def _sizes(setting: Setting, some: tuple[Projection, ...]) -> _Sizes:
+    """``some`` as one matrix as wide as the widest input; those of other inputs are as many columns as have their elements."""
+    first, widest = some[0], max(p.inputs for p in some)
+    if first.by_inputs:
+        ranks = setting.etp if first.shard == "expert" else float(setting.serving.tp)
+        return _Sizes(k=first.inputs / ranks, n=float(first.outputs))
+    if first.groups > 1:
+        return _Sizes(
+            k=float(first.inputs), n=float(first.outputs // first.groups), batch=first.groups / float(setting.serving.tp)
+        )
+    if first.shard == "expert":
+        return _Sizes(k=float(first.inputs), n=sum(p.outputs for p in some) / setting.etp)
+    columns = (p.outputs * p.copies * p.inputs / widest / setting.shards(p.shard) for p in some if p.own_row)
+    return _Sizes(k=float(widest), n=sum(columns, 0.0))
+
+
+def _projected(
+    name: str, block: str, setting: Setting, kind: LayerKind, shape: Shape, *starts: str, quantized: bool | None = None
+) -> Row:
+    """y = x W of the linear layers whose weights' names begin with one of ``starts``; quantized where the format says so."""
+    some = tuple(p for start in starts for p in of_tensors(setting.model, kind, start))
+    sizes = _sizes(setting, some)
+    if quantized is None:
+        quantized = part_of(f"{some[0].tensor}.weight") not in setting.format.kept
+    return _linear(
+        name,
+        block,
+        setting,
+        shape,
+        k=sizes.k,
+        n=sizes.n,
+        batch=sizes.batch,
+        tokens=shape.tokens,
+        weight_bytes=sum(setting.layer_bytes(kind, start) for start in starts),
+        quantized=quantized,
+    )
+
+
 def _embedding(setting: Setting, shape: Shape) -> Row:
     return _pointwise("word embedding", shape, 2.0 * _hidden(setting, shape), setting)
 
 
 def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     m, tp, t = setting.model, float(setting.serving.tp), shape.tokens
-    h, output = float(m.hidden_size), (m.output_groups * m.output_lora_rank or m.num_heads * m.value_head_dim) / tp
-    q = "attention" not in setting.format.kept
-    rows: list[Row] = []
     if m.attention == "mla":
-        latent, rank = int(m.kv_lora_rank or 0), m.q_lora_rank
-        wide = float(latent + int(m.qk_rope_head_dim or 0) + (rank or 0))
-        down = setting.layer_bytes(kind, "attention.q_down") + setting.layer_bytes(kind, "attention.kv_down")
-        rows += [
-            _linear("latents", "attention", setting, shape, k=h, n=wide, weight_bytes=down, tokens=t, quantized=q),
-            _linear(
-                "query heads",
-                "attention",
-                setting,
-                shape,
-                k=float(rank or h),
-                n=m.num_heads / tp * m.qk_head_dim,
-                tokens=t,
-                weight_bytes=setting.layer_bytes(kind, "attention.q_up"),
-                quantized=q,
-            ),
-            _linear(
-                "key and value heads",
-                "attention",
-                setting,
-                shape,
-                k=float(latent),
-                tokens=t,
-                quantized=q,
-                n=m.num_heads / tp * (int(m.qk_nope_head_dim or 0) + m.value_head_dim),
-                weight_bytes=setting.layer_bytes(kind, "attention.kv_up"),
-            ),
+        entrance = ("attention.q_down", "attention.kv_down") if m.q_lora_rank else ("attention.kv_down",)
+        rows = [
+            _projected("latents", "attention", setting, kind, shape, *entrance),
+            _projected("query heads", "attention", setting, kind, shape, "attention.q_up"),
+            _projected("key and value heads", "attention", setting, kind, shape, "attention.kv_up"),
         ]
     elif m.q_lora_rank:
-        inner, narrow = float(m.q_lora_rank), float(m.num_kv_heads * key_value_width(m))
-        down = setting.layer_bytes(kind, "attention.q_down") + setting.layer_bytes(kind, "attention.qkv")
-        up = setting.layer_bytes(kind, "attention.q_up")
-        n = m.num_heads / tp * m.head_dim
-        rows += [
-            _linear("latents", "attention", setting, shape, k=h, n=inner + narrow, weight_bytes=down, tokens=t, quantized=q),
-            _linear("query heads", "attention", setting, shape, k=inner, n=n, weight_bytes=up, tokens=t, quantized=q),
+        rows = [
+            _projected("latents", "attention", setting, kind, shape, "attention.q_down", "attention.qkv"),
+            _projected("query heads", "attention", setting, kind, shape, "attention.q_up"),
             *_compressor(setting, kind, shape),
         ]
     else:
-        n = m.num_heads * (m.head_dim + gate_width(m)) / tp + max(m.num_kv_heads / tp, 1.0) * key_value_width(m)
-        weights = setting.layer_bytes(kind, "attention.qkv")
-        rows.append(_linear("qkv", "attention", setting, shape, k=h, n=n, weight_bytes=weights, tokens=t, quantized=q))
+        rows = [_projected("qkv", "attention", setting, kind, shape, "attention.qkv")]
     moved = 2.0 * setting.width * t * m.num_heads / tp * m.qk_head_dim + t * token_layer_bytes(setting, kind)
     rows += [
         *_attention_gate(setting, kind, shape),
@@ -253,17 +257,7 @@ def _attention(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
         *_indexer(setting, kind, shape, present_tokens(setting, kind, shape)),
         *_core(setting, kind, shape),
         *_output_down(setting, kind, shape),
-        _linear(
-            "attention output",
-            "attention",
-            setting,
-            shape,
-            k=output,
-            n=h,
-            tokens=t,
-            quantized=q,
-            weight_bytes=setting.layer_bytes(kind, "attention.output."),
-        ),
+        _projected("attention output", "attention", setting, kind, shape, "attention.output."),
         _all_reduce("attention output", "attention", setting, shape),
     ]
     return tuple(rows)
@@ -275,42 +269,17 @@ def _compressor(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, .
     if not m.compress_ratio:
         return ()
     both = 2.0 * (1.0 + m.compress_overlap) * m.head_dim
-    weights = setting.layer_bytes(kind, "attention.compress.")
     return (
-        _linear(
-            "compressor",
-            "attention",
-            setting,
-            shape,
-            k=float(m.hidden_size),
-            n=both,
-            weight_bytes=weights,
-            tokens=t,
-            quantized="attention" not in setting.format.kept,
-        ),
+        _projected("compressor", "attention", setting, kind, shape, "attention.compress."),
         _pointwise("compressor sum", shape, 2.0 * setting.width * t * both, setting),
     )
 
 
 def _output_down(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     """Each group of heads to its rank, in front of the output projection (DeepSeek-V4)."""
-    m, groups = setting.model, setting.model.output_groups / float(setting.serving.tp)
-    if not groups:
+    if not setting.model.output_groups:
         return ()
-    return (
-        _linear(
-            "output down",
-            "attention",
-            setting,
-            shape,
-            k=m.num_heads * m.value_head_dim / m.output_groups,
-            n=float(m.output_lora_rank),
-            tokens=shape.tokens,
-            batch=groups,
-            weight_bytes=setting.layer_bytes(kind, "attention.output_down"),
-            quantized="attention" not in setting.format.kept,
-        ),
-    )
+    return (_projected("output down", "attention", setting, kind, shape, "attention.output_down"),)
 
 
 def _compressed(setting: Setting, shape: Shape) -> tuple[Array, Array]:
@@ -396,20 +365,7 @@ def _attention_gate(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Ro
     rows = (_pointwise("attention gate", shape, moved, setting),)
     if m.attention != "mla":
         return rows
-    weights = setting.layer_bytes(kind, "attention.qkv.gate")
-    n = heads * gate_width(m)
-    projection = _linear(
-        "gate",
-        "attention",
-        setting,
-        shape,
-        k=float(m.hidden_size),
-        n=n,
-        tokens=shape.tokens,
-        weight_bytes=weights,
-        quantized="attention" not in setting.format.kept,
-    )
-    return (projection, *rows)
+    return (_projected("gate", "attention", setting, kind, shape, "attention.qkv.gate"), *rows)
 
 
 def _indexer(setting: Setting, kind: LayerKind, shape: Shape, present: Array) -> tuple[Row, ...]:
@@ -429,20 +385,8 @@ def _indexer(setting: Setting, kind: LayerKind, shape: Shape, present: Array) ->
     work = FusedAttention(
         sequences=shape.sequences, heads=heads, queries=shape.queries, keys=keys, qk_head_dim=d, value_head_dim=d
     )
-    made = 2.0 * (1.0 + m.compress_overlap) * d if m.compress_ratio else d
-    n = heads * d * (m.q_lora_rank or m.hidden_size) / m.hidden_size + made + heads
     return (
-        _linear(
-            "index projections",
-            "attention",
-            setting,
-            shape,
-            k=float(m.hidden_size),
-            n=n,
-            tokens=shape.tokens,
-            weight_bytes=setting.layer_bytes(kind, "attention.index"),
-            quantized="attention" not in setting.format.kept,
-        ),
+        _projected("index projections", "attention", setting, kind, shape, "attention.index"),
         Row(
             name="indexer",
             block="attention",
@@ -459,21 +403,9 @@ def _indexer(setting: Setting, kind: LayerKind, shape: Shape, present: Array) ->
 def _mixer(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     """Projections, convolution and state: read and written once for each new token in decoding, once a chunk in prefill."""
     m, tp, t, w = setting.model, float(setting.serving.tp), shape.tokens, setting.width
-    quantized = "attention" not in setting.format.kept
     sizes = mixer_shape(m)
     linears = [
-        _linear(
-            x.part,
-            "mixer",
-            setting,
-            shape,
-            tokens=t,
-            quantized=quantized,
-            k=x.inputs / (tp if x.step == "out" else 1.0),
-            n=float(x.outputs) / (1.0 if x.step == "out" or not x.cut else tp),
-            weight_bytes=setting.layer_bytes(kind, f"mixer.{x.step}.{x.part}."),
-        )
-        for x in mixer_linears(m)
+        _projected(p.part, "mixer", setting, kind, shape, f"{p.tensor}.") for p in projections(m, kind) if p.block == "mixer"
     ]
     executed, needed = scan_flops(m)
     narrow, wide = kept_elements(m)
@@ -503,32 +435,13 @@ def _streams(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]
     ):
         if width:
             rows += (
-                _linear(
-                    name,
-                    "streams",
-                    setting,
-                    shape,
-                    k=float(m.hidden_size),
-                    n=2.0 * width,
-                    tokens=t,
-                    weight_bytes=setting.layer_bytes(kind, prefix),
-                ),
+                _projected(name, "streams", setting, kind, shape, prefix, quantized=True),
                 _pointwise(f"{name} sum", shape, 4.0 * w * t * m.hidden_size, setting),
             )
     if m.hyper_streams:  # for each of two blocks: weights from all streams, their sum, their mixture with the block's output
         wide = float(m.hidden_size * m.hyper_streams)
         rows += (
-            _linear(
-                "hyper weights",
-                "streams",
-                setting,
-                shape,
-                k=wide,
-                n=2.0 * m.hyper_streams * (m.hyper_streams + 2.0),
-                tokens=t,
-                weight_bytes=setting.layer_bytes(kind, "streams.hyper"),
-                quantized=False,
-            ),
+            _projected("hyper weights", "streams", setting, kind, shape, "streams.hyper", quantized=False),
             _pointwise("hyper streams", shape, 2.0 * w * t * (3.0 * wide + 2.0 * m.hidden_size), setting, 6.0),
         )
     if m.altup_streams:
@@ -537,21 +450,17 @@ def _streams(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]
 
 
 def _feed_forward(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
-    m, tp = setting.model, float(setting.serving.tp)
-    rows = _gated(setting, kind, shape, "ffn", float(m.ffn_hidden_size) / tp, shape.tokens, "ffn" not in setting.format.kept)
-    return (*rows, _all_reduce("feed-forward", "ffn", setting, shape))
+    return (*_gated(setting, kind, shape, "ffn"), _all_reduce("feed-forward", "ffn", setting, shape))
 
 
-def _gated(
-    setting: Setting, kind: LayerKind, shape: Shape, name: str, f: float, tokens: Array, quantized: bool
-) -> tuple[Row, ...]:
-    m, h = setting.model, float(setting.model.hidden_size)
-    lanes = 2.0 if m.gated_ffn else 1.0
-    first, second = setting.layer_bytes(kind, f"{name}.in"), setting.layer_bytes(kind, f"{name}.out")
+def _gated(setting: Setting, kind: LayerKind, shape: Shape, name: str) -> tuple[Row, ...]:
+    """In, activation, out, of the feed-forward block or of the shared experts."""
+    out = _sizes(setting, of_tensors(setting.model, kind, f"{name}.out"))
+    lanes = 2.0 if setting.model.gated_ffn else 1.0
     return (
-        _linear(f"{name} in", name, setting, shape, k=h, n=lanes * f, weight_bytes=first, tokens=tokens, quantized=quantized),
-        _pointwise(f"{name} activation", shape, setting.width * tokens * f * (lanes + 1.0), setting),
-        _linear(f"{name} out", name, setting, shape, k=f, n=h, weight_bytes=second, tokens=tokens, quantized=quantized),
+        _projected(f"{name} in", name, setting, kind, shape, f"{name}.in"),
+        _pointwise(f"{name} activation", shape, setting.width * shape.tokens * out.k * (lanes + 1.0), setting),
+        _projected(f"{name} out", name, setting, kind, shape, f"{name}.out"),
     )
 
 
@@ -560,9 +469,11 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
 
     ``shape`` holds the tokens of all attention groups: their experts lie on the same GPUs.
     """
-    inside, wide = setting.inside_experts, float(setting.model.hidden_size)
+    inside = setting.inside_experts
     m, s = inside.model, setting.serving
-    h, f, k = float(m.hidden_size), float(m.expert_ffn_hidden_size or 0) / setting.etp, float(m.top_k)
+    h, k = float(m.hidden_size), float(m.top_k)
+    sizes = {way: _sizes(setting, of_tensors(m, kind, f"experts.{way}.")) for way in ("in", "out")}
+    f = sizes["out"].k
     lanes = 2.0 if m.gated_ffn else 1.0
     load = s.rank_load(m.num_experts)
     touched = distinct_experts(m.num_experts, m.top_k, shape.tokens, s.expert_zipf) / s.ep
@@ -573,25 +484,15 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
     quantized = "experts" not in setting.format.kept
     sorted_bytes = local.tokens * (12.0 * m.num_experts + 4.0 * k * h * setting.width / s.tp)
     rows = [
-        _linear(
-            "router",
-            "moe",
-            setting,
-            local,
-            k=wide,
-            n=float(m.num_experts + m.num_zero_experts),
-            tokens=local.tokens,
-            weight_bytes=setting.layer_bytes(kind, "router"),
-            quantized=False,
-        ),
+        _projected("router", "moe", setting, kind, local, "router", quantized=False),
         _pointwise("top-k and sort", local, sorted_bytes, setting, 3.0),
         _linear(
             "experts in",
             "experts",
             setting,
             shape,
-            k=h,
-            n=lanes * f,
+            k=sizes["in"].k,
+            n=sizes["in"].n,
             tokens=pairs / touched,
             batch=touched,
             grouped=True,
@@ -605,8 +506,8 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
             "experts",
             setting,
             shape,
-            k=f,
-            n=h,
+            k=sizes["out"].k,
+            n=sizes["out"].n,
             tokens=pairs / touched,
             batch=touched,
             grouped=True,
@@ -630,23 +531,9 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
         )
     rows += _exchange(inside, shape, local, pairs / load)
     if m.expert_latent_size:
-        rows += [
-            _linear(
-                f"latent {way}",
-                "moe",
-                setting,
-                local,
-                k=k_,
-                n=n_,
-                tokens=local.tokens,
-                weight_bytes=setting.layer_bytes(kind, f"latent.{way}"),
-                quantized="shared" not in setting.format.kept,
-            )
-            for way, k_, n_ in (("in", wide, h), ("out", h, wide))
-        ]
+        rows += [_projected(f"latent {way}", "moe", setting, kind, local, f"latent.{way}") for way in ("in", "out")]
     if m.num_shared_experts:
-        width = float(m.num_shared_experts * (m.shared_expert_ffn_hidden_size or 0)) / s.tp
-        rows += _gated(setting, kind, local, "shared", width, local.tokens, "shared" not in setting.format.kept)
+        rows += _gated(setting, kind, local, "shared")
     return tuple(rows)
 
 

@@ -12,6 +12,7 @@ from planner.hardware.cluster import Cluster
 from planner.hardware.curves import Curves, curves_of
 from planner.model.architecture import LayerKind, Model
 from planner.model.parameters import ParameterTensor, embedding_parameters, head_parameters, layer_parameters
+from planner.model.projections import Shard
 from planner.operators.tower import encoder
 from planner.serving.engine import Engine
 from planner.serving.spec import Serving
@@ -124,7 +125,7 @@ class Setting:
         ends = [-(-len(kinds) * i // pp) for i in range(pp + 1)]
         return tuple(kinds[a:b] for a, b in pairwise(ends))
 
-    def shards(self, tensor: ParameterTensor) -> float:
+    def shards(self, shard: Shard) -> float:
         """GPUs over which a tensor is cut."""
         tp, kv_heads = float(self.serving.tp), float(self.model.num_kv_heads)
         return {
@@ -134,7 +135,7 @@ class Setting:
             "replicated": 1.0,
             "expert": self.serving.ep * self.etp,
             "expert_replicated": float(self.serving.ep),
-        }[tensor.shard]
+        }[shard]
 
     def tensor_bytes(self, tensor: ParameterTensor) -> float:
         """Bytes of a whole tensor as stored."""
@@ -142,7 +143,7 @@ class Setting:
 
     def local_bytes(self, tensors: Iterable[ParameterTensor], start: str = "") -> float:
         """Bytes on one GPU of the tensors whose name begins with ``start``."""
-        return sum(self.tensor_bytes(t) / self.shards(t) for t in tensors if t.name.startswith(start))
+        return sum(self.tensor_bytes(t) / self.shards(t.shard) for t in tensors if t.name.startswith(start))
 
     @cached_property
     def _layer_bytes(self) -> dict[tuple[LayerKind, str], float]:

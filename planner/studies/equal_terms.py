@@ -125,7 +125,7 @@ def _tables(given: Sequence[Any] | None, name: str, count: int) -> Sequence[Any]
 
 def _budgeted(side: Side, run: Run | Mapping[str, Any], costs: Costs | Mapping[str, Any]) -> Side:
     """The side with what ``planner run`` says of its tokens; as far apart as the laws where they say how many there are."""
-    spec = run if isinstance(run, Run) else Run.build(run, "run")
+    spec = run.checked("run") if isinstance(run, Run) else Run.build(run, "run")
     spot = side.price is not None and side.price.term == "spot"
     if not side.plan.fits or (spot and spec.preemption_mtbf_s is None):
         return side

@@ -165,7 +165,7 @@ def holding(
     rent = prices["on-demand"].usd_per_gpu_hour
     owning = _owning(cluster, spec, months, use, resale_share, power)
     half = _owning(cluster, spec, months[-1:], use / 2.0, resale_share, power)
-    ways, leaving = [], _goodput(cluster, preemption_mtbf_s)
+    ways, leaving = [], None if preemption_mtbf_s is None else spot_goodput(cluster, preemption_mtbf_s)
     for term, price in prices.items():
         if term == "spot" and leaving is None:
             notes.append("spot is left out: spot nodes get preempted; give preemption_mtbf_s, of one node")
@@ -209,10 +209,8 @@ def _prices(cluster: Cluster, rent: float | None) -> tuple[dict[str, Price], lis
     return found, notes
 
 
-def _goodput(cluster: Cluster, preemption_mtbf_s: float | None) -> float | None:
-    """The part of spot hours that is useful work; None without a rate."""
-    if preemption_mtbf_s is None:
-        return None
+def spot_goodput(cluster: Cluster, preemption_mtbf_s: float) -> float:
+    """The part of spot hours that is useful work, where a node is preempted so often."""
     stops = Interruptions(
         preemption_rate_per_s=cluster.num_nodes / preemption_mtbf_s,
         preemption_wait_s=SPOT_RECOVERY_S / 2,

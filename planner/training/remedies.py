@@ -1,4 +1,5 @@
-"""What would make a plan fit: every small change that does, with what it costs in time."""
+"""What would make a plan fit: every small change that does, and where no layout fits, another method, optimizer or number of
+GPUs; each with what it costs in time."""
 
 from __future__ import annotations
 
@@ -15,27 +16,90 @@ from planner.performance.evaluation import Evaluation, evaluate
 from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.workload.framework import Framework
+from planner.workload.job import Job
 from planner.workload.layout import RECOMPUTE, Layout, as_columns
+from planner.workload.resolve import FrameworkLike, as_cluster
+from planner.workload.tuning import Adapter
+
+Changes = Mapping[str, Mapping[str, Any]]
+"""Table -> field -> value."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remedy:
-    """Fields to change (table -> field -> value) and what the plan takes then."""
+    """Fields to change (table -> field -> value) and what the plan takes then; with ``anew`` the layout is chosen again."""
 
-    changes: Mapping[str, Mapping[str, Any]]
+    changes: Changes
     step_time_s: float
     headroom_bytes: float
+    anew: bool = False
 
 
-def remedies(wanted: Plan) -> list[Remedy]:
+METHODS = {"finetune": ("lora", "qlora"), "lora": ("qlora",)}
+"""Kinds of job that tune the same model in less memory."""
+RANK = 16
+"""Rank of adapters where the job has none: peft's examples."""
+MORE_GPUS = (2, 4, 8, 16, 32, 64)
+"""Times as many GPUs that are tried, in turn."""
+SHORTER = (2, 4, 8)
+"""Parts of the sequence length that are tried."""
+
+
+def ways_out(wanted: Plan, framework: FrameworkLike | None = None) -> list[Remedy]:
+    """What to change where no layout of the job fits on these GPUs at the accepted risk: the method, the optimizer, the number
+    of GPUs, the sequence length; of each kind the first that surely fits, its layout chosen anew.
+
+    ``framework`` as ``plan`` was given it: None lets each job take its usual one. Empty where a layout fits.
+    """
+    if wanted.recommended or wanted.nearest is not None:
+        return []
+    job, found = wanted.job, list[Remedy]()
+    for kind in METHODS.get(job.kind, ()):
+        adapter = {} if job.adapter is not None else {"adapter": {"rank": RANK}}
+        found += _first_sure(wanted, framework, [{"job": {"kind": kind, **adapter}}])
+    optimizers = ("adamw-8bit", "adafactor") if job.optimizer == "adamw" and job.adapter is None else ()
+    found += _first_sure(wanted, framework, ({"job": {"optimizer": name}} for name in optimizers))
+    found += _first_sure(wanted, framework, ({"cluster": {"num_gpus": wanted.num_gpus * k}} for k in MORE_GPUS))
+    lengths = [{"job": {"seq_len": job.seq_len // part}} for part in SHORTER if job.seq_len % part == 0]
+    shortest = _first_sure(wanted, framework, lengths[-1:])  # where it does not fit, no longer one does
+    return found + (_first_sure(wanted, framework, lengths[:-1]) or shortest if shortest else [])
+
+
+def _first_sure(wanted: Plan, framework: FrameworkLike | None, changes: Iterable[Changes]) -> list[Remedy]:
+    """The first of the changes with which a layout fits at the accepted risk; none where none does."""
+    for change in changes:
+        try:
+            answer = plan(
+                model=wanted.model,
+                cluster=_cluster(wanted.cluster, change.get("cluster", {})),
+                framework=framework,
+                job=_job(wanted.job, change.get("job", {})),
+                price=wanted.price,
+                explain=False,
+                risk=wanted.risk,
+            )
+        except PlannerError:
+            continue
+        if answer.recommended:
+            step_s, room = answer.step_time_s, answer.headroom_bytes
+            return [Remedy(changes=change, step_time_s=step_s, headroom_bytes=room, anew=True)]
+    return []
+
+
+def _job(job: Job, changes: Mapping[str, Any]) -> Job:
+    adapter = {"adapter": Adapter.build(changes["adapter"], "job.adapter")} if "adapter" in changes else {}
+    return job.replaced(**{**changes, **adapter})
+
+
+def remedies(wanted: Plan, framework: FrameworkLike | None = None) -> list[Remedy]:
     """Single changes with which ``wanted`` fits, and the nearest layout that fits, fastest first.
 
     Changes of the layout (micro-batch, recomputation, sharding, degrees, offload), of the optimizer, of the sequence length
-    and of the number of GPUs. A layout that fits needs none.
+    and of the number of GPUs; where no layout fits also ``ways_out``. A layout that fits needs none.
     """
     if wanted.fits:
         return []
-    found = [*_layouts(wanted), *_jobs(wanted), *_clusters(wanted)]
+    found = [*_layouts(wanted), *_jobs(wanted), *_clusters(wanted), *ways_out(wanted, framework)]
     nearest = wanted.nearest
     if nearest is not None:
         changed = _difference(wanted.layout, nearest)
@@ -95,7 +159,7 @@ def _clusters(wanted: Plan) -> list[Remedy]:
     return _tried(wanted, [{"cluster": {"num_gpus": wanted.num_gpus * k}} for k in (2, 4)])
 
 
-def _tried(wanted: Plan, changes: Iterable[Mapping[str, Mapping[str, Any]]]) -> list[Remedy]:
+def _tried(wanted: Plan, changes: Iterable[Changes]) -> list[Remedy]:
     """Those of the changes with which the plan is possible and fits."""
     found = []
     for change in changes:
@@ -122,6 +186,9 @@ def _tried(wanted: Plan, changes: Iterable[Mapping[str, Mapping[str, Any]]]) -> 
 def _cluster(cluster: Cluster, changes: Mapping[str, Any]) -> Cluster:
     if not changes:
         return cluster
+    fields = {"accelerator": cluster.accelerator.name, "num_gpus": cluster.num_gpus}
+    if cluster == as_cluster(fields):  # the machines that such a number of cards is usually bought in
+        return as_cluster({**fields, **changes})
     whole = cluster.node.name.split(",")[0]  # a partly used node is called "NAME, 4 of 8 GPUs"
     node = cluster.node if whole == cluster.node.name else whole
     return build_cluster(node, num_gpus=int(changes["num_gpus"]), accelerator=cluster.accelerator)

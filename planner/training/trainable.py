@@ -62,6 +62,7 @@ def tuning_notes(model: Model, job: Job) -> tuple[str, ...]:
         notes.append(
             Message("the teacher's cached logits take {0:,.1f} GB on disk for {1}", job.teacher.cache_bytes(tokens) / GB, what)
         )
+        notes.append("the teacher's pass over the data that made them is not counted: a forward pass of each token, once")
     return tuple(notes)
 
 

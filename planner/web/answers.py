@@ -262,7 +262,7 @@ def answers() -> list[Answer]:
 @remembered
 def _explained(key: str, _arguments: Mapping[str, Any]) -> tuple[Plan, list[Remedy]]:
     found = plan(**_arguments)
-    return found, remedies(found)
+    return found, remedies(found, _arguments.get("framework"))
 
 
 def what_would_fit(tables: Tables) -> tuple[Plan, list[Remedy]]:

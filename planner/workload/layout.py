@@ -204,7 +204,10 @@ def as_columns(layouts: Layouts | Layout | Iterable[Layout | Mapping[str, Any]],
         return layouts
     rows: list[Layout | Mapping[str, Any]]
     rows = [layouts] if isinstance(layouts, Layout) else as_list(layouts, "layouts", Message("layouts, each a table of fields"))
-    specs = [r if isinstance(r, Layout) else Layout.build(r, Message("layout {0}", i)) for i, r in enumerate(rows)]
+    specs = [
+        r.checked(Message("layout {0}", i)) if isinstance(r, Layout) else Layout.build(r, Message("layout {0}", i))
+        for i, r in enumerate(rows)
+    ]
     if not specs:
         raise PlannerError("layouts = {0!r}: the list is empty; give at least one layout.", rows)
 

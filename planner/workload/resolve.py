@@ -40,7 +40,7 @@ LayoutLike = Layout | Mapping[str, Any]
 def as_model(value: ModelLike) -> Model:
     """A model from a name, a path to TOML or config.json, fields, or itself. ``base`` starts from a catalog model."""
     if isinstance(value, Model):
-        return value
+        return value.checked("model")
     if isinstance(value, str | Path):
         return load_model(str(value))
     fields = fields_of(value, "model")
@@ -79,7 +79,7 @@ CLUSTER_FIELDS = ("node", "num_nodes", "num_gpus", "accelerator", "gpus_per_node
 def as_cluster(value: ClusterLike) -> Cluster:
     """A cluster from a node's name (one node), from "32xh100", from fields, or itself."""
     if isinstance(value, Cluster):
-        require_answerable("cluster", value)
+        require_answerable("cluster", value.checked("cluster"))
         return value
     fields = cluster_table(value, "cluster") if isinstance(value, str) else fields_of(value, "cluster")
     unknown = sorted(set(fields) - set(CLUSTER_FIELDS))
@@ -97,18 +97,18 @@ def as_cluster(value: ClusterLike) -> Cluster:
 
 def as_job(value: JobLike) -> Job:
     """A job from its fields, or itself."""
-    return value if isinstance(value, Job) else Job.build(value, "job")
+    return value.checked("job") if isinstance(value, Job) else Job.build(value, "job")
 
 
 def as_layout(value: LayoutLike) -> Layout:
     """A layout from its fields, or itself."""
-    return value if isinstance(value, Layout) else Layout.build(value, "layout")
+    return value.checked("layout") if isinstance(value, Layout) else Layout.build(value, "layout")
 
 
 def as_framework(value: FrameworkLike) -> Framework:
     """A framework from a name, from a name with changed fields, or itself."""
     if isinstance(value, Framework):
-        return value
+        return value.checked("framework")
     fields = {"name": value} if isinstance(value, str) else fields_of(value, "framework")
     if "name" not in fields:
         raise PlannerError("framework.name is missing; give one of the catalog, e.g. megatron-core.")

@@ -293,13 +293,14 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *ar
     return int(stop.value.code or 0), captured.out, captured.err
 
 
+@pytest.mark.parametrize("page", ["audit.md", "audit.zh.md"])
 def test_the_page_tells_how_to_write_claims_and_the_example_runs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    page: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    example = re.search(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    example = re.search(r"```toml\n(.*?)```", (DOCS.parent / page).read_text(encoding="utf-8"), re.DOTALL)
     assert example is not None
     mine = tmp_path / "my-claims.toml"
-    mine.write_text(example.group(1))
+    mine.write_text(example.group(1), encoding="utf-8")
     code, out, _ = run(monkeypatch, capsys, "audit", mine, "--json")
     (claim,) = json.loads(out)["claims"]
     assert code == 0
@@ -420,3 +421,13 @@ def test_the_catalog_names_every_figure_it_uses() -> None:
                 used |= names_in(text)
             sentence = set(re.findall(r"{(\w+)", c.why + (c.not_computed or "")))
             assert set(c.figures) <= used | sentence, (claim.id, c.what)
+
+
+def test_no_english_sentence_is_left_on_the_chinese_page() -> None:
+    """Three small words in a row, beside commands, fields and the words of others in quotation marks."""
+    text = re.sub(r"```.*?```", "", CHINESE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    text = re.sub(r"`[^`]*`|“[^”]*”", "", text)
+    assert not re.findall(r"\b[a-z]{2,}(?: [a-z]{2,}){2,}", text)
+    example = re.search(r"```toml\n(.*?)```", CHINESE.read_text(encoding="utf-8"), re.DOTALL)
+    assert example is not None
+    assert not re.findall(r"# [a-z ]+ [a-z ]+ [a-z]+;", example.group(1))

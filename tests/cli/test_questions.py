@@ -76,7 +76,10 @@ def test_what_does_not_fit_gets_no_bill(run: Run) -> None:
     out = run(*TASKS["what does not fit"])[1]
     assert "$" not in out
     assert "why not" in out
-    assert "nearest layout that fits" in out
+    assert "instead   optimizer adamw-8bit: " in out
+    assert "8 such GPUs: " in out
+    out = run("plan", "llama-3-8b", "--on", "8xh100", "--layout", "zero1 mbs16")[1]
+    assert "instead   nearest layout that fits: " in out
 
 
 def test_details_and_explain_say_the_rest(run: Run) -> None:
@@ -217,3 +220,9 @@ def test_size_takes_several_gpu_types(run: Run) -> None:
     assert (code, "--gpus" in err) == (2, True)
     code, out, _ = run("size", "gpt-oss-120b", "--for", "serve", "--on", "h100", "--json")
     assert json.loads(out)["weights"] == "mxfp4"
+
+
+def test_where_nothing_fits_the_answer_says_what_would(run) -> None:
+    said = run("plan", "mistral-7b", "--lora", "--on", "rtx-3060")[1]
+    assert "instead   QLoRA: " in said
+    assert "2 such GPUs: " in said

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ import planner
 from planner.common import files
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster
+from planner.layout_search.explore import leanest
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion, as_question
 from planner.layout_search.result import SearchResult
 from planner.layout_search.search import run_search, search_unit
+from planner.layout_search.space import LayoutGrid
 from planner.performance.evaluation import evaluate
 from planner.workload.layout import Layouts
 
@@ -135,6 +137,18 @@ def test_search_equals_brute_force(
             if not any(word in reason for word in ("memory", "deadline", "likely"))
         )
     )
+
+
+@pytest.mark.parametrize("fields_", [LLAMA, MIXTRAL], ids=["dense", "mixture"])
+@pytest.mark.parametrize("allow", [frozenset(), frozenset({"offload"})], ids=["usual", "offload"])
+def test_the_leanest_layout_is_that_of_all_layouts_one_by_one(fields_: dict[str, Any], allow: frozenset[str]) -> None:
+    grid = LayoutGrid(question=question(fields_).setups[0].grid.question, allow=allow)
+    columns = grid.columns()
+    found = evaluate(grid.question, columns)
+    least = np.where(found.possible, found.memory.total_bytes, np.inf)
+    chosen = leanest(grid)
+    assert chosen is not None
+    assert chosen == columns.row(int(least.argmin()))
 
 
 def assert_recommended_is_the_simplest_of_equals(every: list[dict[str, Any]], result: SearchResult) -> None:
@@ -524,3 +538,19 @@ def test_rows_have_the_intervals_of_their_plans() -> None:
     assert row["peak_total_upper_bytes"] == pytest.approx(sure["peak_total_bytes"].upper)
     assert row["cost_lower_usd"] == pytest.approx(sure["cost_usd"].lower)
     assert row["provenance"] == sure["step_time_s"].provenance
+
+
+def test_preempted_nodes_rank_by_what_is_left_of_them() -> None:
+    """Spot at three quarters of the price: first undisturbed, behind once its runs take half as long again; prices as quoted."""
+    terms = [{"usd_per_gpu_hour": 2.0, "term": "on-demand"}, {"usd_per_gpu_hour": 1.5, "term": "spot"}]
+    asked = question(price=terms, objective="cost")
+    usual = run_search(asked)
+    preempted = run_search(asked.stretched(lambda setup: 1.5 if setup.price and setup.price.term == "spot" else 1.0))
+    first = [found.question.setups[int(found.rows.setup[0])].price for found in (usual, preempted)]
+    assert [price and price.term for price in first] == ["spot", "on-demand"]
+    assert preempted.rows.usd[0] == pytest.approx(2.0 / 1.5 * usual.rows.usd[0])
+    late = replace(asked, deadline_s=1.2 * float(usual.rows.time_s[0]))
+    kept = run_search(late.stretched(lambda setup: 1.5 if setup.price and setup.price.term == "spot" else 1.0))
+    assert {kept.question.setups[int(i)].price.term for i in kept.rows.setup if kept.question.setups[int(i)].price} == {
+        "on-demand"
+    }

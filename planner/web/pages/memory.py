@@ -167,6 +167,10 @@ def apply(case: int, remedy: Remedy, plan: Plan) -> None:
         changes["cluster"] = {**changes["cluster"], "num_nodes": None}
     if plan.layout.dp is not None and "cluster" in changes:
         changes["layout"] = {"dp": None}
+    if remedy.anew:  # automatic again
+        state.current()["cases"][case]["tables"].pop("layout", None)
+        state.disclaim(state.current(), case, "layout")
+        changes.pop("layout", None)
     state.change(case, changes)
 
 
@@ -175,7 +179,9 @@ def change_words(remedy: Remedy) -> str:
     parts = []
     for fields in remedy.changes.values():
         for name, value in fields.items():
-            words = t(f"in.recompute_{value}") if name == "recompute" else value
+            if name == "adapter":  # comes with the method
+                continue
+            words = t(f"in.{name}_{value}") if name in ("recompute", "kind") else value
             words = t("memory.on" if value else "memory.off") if isinstance(value, bool) else words
             parts.append(f"{t(f'remedy.{name}')} → {words}")
     return short_text(", ".join(parts), 200)
