@@ -13,6 +13,7 @@ from planner.common.spec import read_table
 from planner.hardware.asked import accelerator_named
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
+from planner.model.names import meant
 from planner.serving.weight_formats import FORMATS
 
 LABELS = data.CATALOG / "serving_labels.toml"
@@ -25,11 +26,13 @@ def labels() -> dict[str, Any]:
 
 
 def model_of(name: str) -> Model:
-    """The model of a table's word: a label, or a name as ``load_model`` reads it."""
+    """The model of a table's word: a label, or a name as ``load_model`` reads it; how weights are stored says the row."""
     own = labels()
     if name in own["model_fields"]:
         return Model.build({"name": name, **own["model_fields"][name]}, "model")
-    return load_model(str(own["model"].get(name, name)))
+    word = str(own["model"].get(name, name))
+    found = meant(word)
+    return load_model(found.model if found is not None else word)
 
 
 def accelerator_of(name: str) -> str:
