@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 COMPILE = $(BIN)/python -m compileall -q planner kernels
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run app docs outputs notebooks test tests checks fuzz lint bench measure records harness screenshots clean
+.PHONY: run app docs outputs notebooks test tests checks fuzz lint bench mutants load versions measure records harness screenshots clean
 
 run: $(VENV)/.base
 	$(BIN)/planner compare scenarios/chatlaw2-moe.toml --plot chatlaw2-moe.png
@@ -52,6 +52,23 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/plans_per_second.py
 	$(BIN)/python benchmarks/serving_queue.py
 	$(BIN)/python benchmarks/app_latency.py
+
+# which of MUTANTS random changes of the numeric modules their tests notice; an hour or two
+MUTANTS ?= 200
+mutants: $(VENV)/.test
+	$(PIP) --editable '.[mutants]'
+	$(BIN)/python benchmarks/mutants.py --mutants $(MUTANTS) --out build/mutants.json
+
+# the page under VISITORS at once for MINUTES: errors, seconds of a slider, growth of the server's memory
+VISITORS ?= 50
+MINUTES ?= 10
+load: $(VENV)/.test
+	$(PIP) --editable '.[load]'
+	$(BIN)/python benchmarks/visitors.py --visitors $(VISITORS) --minutes $(MINUTES)
+
+# the core of the suite under other Pythons and with the lowest versions allowed; known faults of what is installed
+versions:
+	PYTHON=$(PYTHON) .ci/versions
 
 # every page, light and dark, both languages, and on a phone; needs chromium and chromedriver
 screenshots: $(VENV)/.test

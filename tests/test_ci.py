@@ -67,3 +67,19 @@ def test_with_a_browser_nothing_is_said(driver: bool, tmp_path: Path) -> None:
 def test_the_slowest_files_are_there_and_handed_out_first() -> None:
     assert all((ROOT / name).is_file() for name in SLOWEST)
     assert "--no-loadscope-reorder" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def test_the_core_of_the_suite_is_there() -> None:
+    """What other Pythons run; none of it needs torch or a browser."""
+    text = (ROOT / ".ci" / "versions").read_text(encoding="utf-8")
+    named = [name for array in ("core", "doors") for name in text.partition(f"{array}=(")[2].partition(")")[0].split()]
+    assert len(named) >= 10
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    files = [path for name in named for path in ([ROOT / name] if name.endswith(".py") else (ROOT / name).glob("test_*.py"))]
+    heavy = [path.name for path in files for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(HEAVY)]
+    assert heavy == []
+
+
+HEAVY = tuple(
+    f"{word} {library}" for word in ("import", "from") for library in ("torch", "transformers", "peft", "streamlit", "selenium")
+)

@@ -176,9 +176,10 @@ def show_answer(
 ) -> None:
     """A plan for people: the answer first, then what it rests on."""
     from planner.reports.answer import answer_notes, answer_text, notes_text
-    from planner.reports.plans import plan_notes, plans_table
 
     if details:
+        from planner.reports.plans import plans_table  # and with it all of rich's tables
+
         show(plans_table(title, [case.label], [answer], [outlook]))
     else:
         print(answer_text(title, answer, width(), outlook, case.ways_out(answer)))
@@ -188,4 +189,6 @@ def show_answer(
     if notes:
         print(notes_text(notes, width()))
     if explain:
+        from planner.reports.plans import plan_notes
+
         show(plan_notes([case.label], [answer]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,19 @@ def at_index(values: NDArray[Any], index: tuple[Positions, ...]) -> NDArray[Any]
         return np.full(index[-1].shape, values.flat[0], dtype=values.dtype)
     last = index[len(index) - values.ndim :]
     return np.asarray(values[tuple(at if size > 1 else 0 for at, size in zip(last, values.shape, strict=True))])
+
+
+def percentiles(values: Array, percents: Sequence[float]) -> Array:
+    """Percentiles of a column, linear between its ordered values: ``np.percentile``, without loading masked arrays.
+
+    >>> percentiles(np.array([4.0, 1.0, 3.0]), (0.0, 50.0, 75.0)).tolist()
+    [1.0, 3.0, 3.5]
+    """
+    ordered = np.sort(values, axis=None)
+    place = np.asarray(percents, dtype=float) / 100.0 * (len(ordered) - 1)
+    below = np.minimum(place.astype(np.intp), max(len(ordered) - 2, 0))
+    low, high, part = ordered[below], ordered[np.minimum(below + 1, len(ordered) - 1)], place - below
+    return np.asarray(np.where(part < 0.5, low + (high - low) * part, high - (high - low) * (1.0 - part)))
 
 
 def distinct_values(values: NDArray[Any]) -> NDArray[Any]:

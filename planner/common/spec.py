@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
+from threading import RLock
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
@@ -49,7 +50,8 @@ def _only_numbers(schema: Any) -> None:
 
 @contextmanager
 def _in_words(spec: type[BaseModel], where: str = "") -> Iterator[None]:
-    """pydantic's report as PlannerError that names the field, the value and what would be right."""
+    """Pydantic's report as PlannerError that names the field, the value and what would be right; the validator is built first."""
+    _complete(spec)
     try:
         yield
     except ValidationError as error:
@@ -63,8 +65,9 @@ class Spec(BaseModel):
     the field's name, so that formulas see numbers and reports see sources.
     """
 
-    # no defer_build: two threads that use a model first would see its parent's validator (pydantic 11849, mended in 2.14)
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True)
+    # Validators are built at first use: a short question needs half of them. Under a lock, since two threads that used a model
+    # first would see its parent's validator (pydantic 11849, mended in 2.14).
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, str_strip_whitespace=True, defer_build=True)
 
     provenance: dict[str, Provenance] = Field(default_factory=dict, repr=False)
 
@@ -166,6 +169,16 @@ class Spec(BaseModel):
     def assumed(self) -> dict[str, Any]:
         """The fields whose value nobody measured or published: field name -> value."""
         return {n: getattr(self, n) for n, p in self.provenance.items() if p.kind == "assumed" and hasattr(self, n)}
+
+
+_COMPLETING = RLock()
+
+
+def _complete(spec: type[BaseModel]) -> None:
+    """Build the class's validator, once."""
+    if not spec.__pydantic_complete__:
+        with _COMPLETING:
+            spec.model_rebuild()
 
 
 def _hashable(value: Any) -> Any:

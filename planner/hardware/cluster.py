@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import re
-import tomllib
 from collections.abc import Callable, Iterable
 from functools import cache, lru_cache
 from pathlib import Path
@@ -304,7 +304,7 @@ def named(folder: str) -> tuple[tuple[str, tuple[str, ...], float], ...]:
         text = path.read_text(encoding="utf-8")
         aliases = re.search(r"^aliases = (\[.*\])$", text, flags=re.MULTILINE)
         memory = re.search(r"^memory_bytes = \{ value = ([\d.e+]+)", text, flags=re.MULTILINE)
-        listed = tuple(tomllib.loads(f"aliases = {aliases[1]}")["aliases"]) if aliases else ()
+        listed = tuple(json.loads(aliases[1])) if aliases else ()  # a list of strings is the same in TOML and JSON
         found.append((stem, listed, float(memory[1]) if memory else 0.0))
     return tuple(found)
 

@@ -37,6 +37,7 @@ class Choice:
     why: tuple[str, ...]
     bolder: Bolder | None
     step_time_s: float
+    peak_bytes: float
     short_of_memory: bool  # it fits, and spends time to save memory
 
 
@@ -68,6 +69,7 @@ def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headro
         why=_why(result),
         bolder=_bolder(result),
         step_time_s=float(rows.step_time_s[0]),
+        peak_bytes=float(rows.peak_bytes[0]),
         short_of_memory=sure and short_of_memory(result),
     )
 

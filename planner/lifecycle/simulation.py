@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arguments import as_a
-from planner.common.arrays import Array
+from planner.common.arrays import Array, percentiles
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
@@ -320,7 +320,7 @@ def _forward_s_per_token(answer: Plan) -> float:
 
 def _interval(expected: float, values: NDArray[np.float64], why: str = "") -> Interval:
     """``expected`` with the 5th and 95th percentile of simulations; it widens the interval where rare losses pull it out."""
-    low, high = (float(v) for v in np.percentile(values, (5, 95)))
+    low, high = (float(v) for v in percentiles(values, (5.0, 95.0)))
     return Interval(expected=expected, lower=min(low, expected), upper=max(high, expected), why=why)
 
 

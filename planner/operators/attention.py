@@ -355,15 +355,40 @@ def cross_attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     )
 
 
+RING_SUM_BYTES = {"transformer-engine": 10.0, "flash-attn": 10.0, "pytorch": 38.0}
+"""Bytes moved per element of the output where a ring step's part is added in fp32, by whose fused kernels run. In one kernel:
+part 2, sum so far 4 + 4. PyTorch in four (torch.distributed.tensor.experimental, _SDPAMerger): cast 2 + 4, difference 4 + 4 + 4,
+product 4 + 4, difference 4 + 4 + 4. Counted."""
+RING_GRADIENT_BYTES = 10.0
+"""Bytes moved per element of queries', keys' and values' gradients: part 2, sum so far 4 + 4. Counted."""
+RING_PART = 0.75
+"""Of a rank's tokens that a ring step works on, on average: each rank has a piece of the front and one of the back, so that the
+mask leaves equal work, and half of the later steps see only one of the two (Transformer Engine, context_parallel.py)."""
+
+
 def _context_parallel(setting: Setting) -> tuple[Row, ...]:
-    """Ring attention (Liu et al. 2023): keys and values travel once around forward; with their gradients backward."""
-    m = setting.model
+    """Ring attention (Liu et al. 2023): keys and values travel once around forward; with their gradients backward. Each of the
+    cp - 1 later steps adds its part to the output in fp32, and to the gradients."""
+    m, f = setting.model, setting.framework
     present = (setting.cp > 1).astype(float)
-    kv_heads = m.num_heads / setting.tp if m.attention == "mla" else setting.local_kv_heads()
-    message = setting.width * setting.tokens * kv_heads * (m.qk_head_dim + m.value_head_dim) * (setting.cp - 1.0)
+    heads = m.num_heads / setting.tp
+    kv_heads = heads if m.attention == "mla" or f.repeats_kv_heads else setting.local_kv_heads()
+    steps = RING_PART * (setting.cp - 1.0)
+    keys = setting.tokens * kv_heads * (m.qk_head_dim + m.value_head_dim)
+    queries, outputs = setting.tokens * heads * m.qk_head_dim, setting.tokens * heads * m.value_head_dim
+    message = setting.width * keys * (setting.cp - 1.0)
+    sums = pointwise(
+        "ring sums",
+        BLOCK,
+        forward_bytes=RING_SUM_BYTES[f.attention_library] * outputs * steps,
+        backward_bytes=RING_GRADIENT_BYTES * (queries + keys) * steps,
+        kernels=4.0 * (setting.cp - 1.0),
+        core=True,
+    )
     return (
         communication("ring keys and values", BLOCK, "forward", "p2p", "cp", message, present),
         communication("ring gradients", BLOCK, "backward", "p2p", "cp", 2.0 * message, present),
+        *(sums if present.any() else ()),
     )
 
 

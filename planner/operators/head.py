@@ -75,17 +75,18 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
     logits = setting.tokens * setting.model.vocab_size / setting.tp
     if framework.chunked_loss:
         return _chunked(setting, logits)
+    backward = 4.0 + 2.0 * w  # the fp32 softmax is read, the logits' gradient written and read
     if framework.activation_accounting == "megatron":
         kept, alive = 4.0, w if framework.fused_cross_entropy else w + 4.0
         moved, kernels = (2.0 * w + 8.0, 3.0) if framework.fused_cross_entropy else (2.0 * w + 20.0, 9.0)
     elif framework.fused_cross_entropy:
-        kept, alive, moved, kernels = w, 0.0, 2.0 * w, 2.0
+        kept, alive, moved, kernels, backward = w, 0.0, 2.0 * w, 2.0, 2.0 * w  # their gradient takes the logits' place
     else:
         wide = 4.0 if framework.loss_in_fp32 else w
         held = w if framework.logits_kept else 0.0
         kept, alive, moved, kernels = wide + held, 2.0 * wide, 2.0 * w + 6.0 * wide, 6.0
         if framework.loss_is_compiled:  # forward reads the 16-bit logits, backward writes their gradient: fp32 stays in registers
-            kept, alive, moved, kernels = w, w, 2.0 * w, 2.0
+            kept, alive, moved, kernels, backward = w, w, 2.0 * w, 2.0, 2.0 * w
         elif framework.compile:  # logits are read twice, the log-softmax is written once
             moved, kernels = 2.0 * w + wide, 3.0
     labels = 8.0 * setting.tokens if framework.activation_accounting == "autograd" else 0.0
@@ -95,7 +96,7 @@ def cross_entropy(setting: Setting) -> tuple[Row, ...]:
             "cross-entropy",
             BLOCK,
             forward_bytes=moved * logits,
-            backward_bytes=(4.0 + 2.0 * w) * logits,
+            backward_bytes=backward * logits,
             kernels=kernels,
             saved_bytes=kept * logits + labels,
             workspace_bytes=(alive + framework.extra_logit_bytes) * logits,

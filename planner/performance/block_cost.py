@@ -106,13 +106,14 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     """Reduce ``rows`` row by row (a stack would be larger, slower, and would round differently for one layout).
 
     In each pass the device waits for the host where launching takes longer than computing and communicating: the passes'
-    sums are compared, since kernels queue up ahead of the device. What is nothing is not added: for one layout the additions
-    are what takes the time.
+    sums are compared, since kernels queue up ahead of the device. Where the host itself waits for the device
+    (``Row.host_waits``), none is queued: what comes before and what follows are compared on their own. What is nothing is not
+    added: for one layout the additions are what takes the time.
     """
     f = setting.framework
     nothing: Array = np.zeros(setting.tp.shape)
     device = dict.fromkeys(PASSES, nothing)
-    host, waiting = dict(device), dict(device)
+    host, waiting, before = dict(device), dict(device), dict(device)
     sums = dict.fromkeys((*AMOUNTS, "weight", "dummy"), nothing)
     exposed: dict[Group, Array] = dict.fromkeys(GROUPS, nothing)
     dummies = f.dummy_weight_gradients and not setting.job.frozen
@@ -120,6 +121,9 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
     rows = tuple(rows)
     for row, seconds in zip(rows, _seconds_of(rows, setting, cluster, curves), strict=True):
         phase = row.phase
+        if row.host_waits and waits:
+            before[phase] = before[phase] + np.maximum(device[phase], host[phase] - waiting[phase])
+            device[phase] = host[phase] = waiting[phase] = nothing
         if seconds is None:
             pass
         elif row.collective is None or row.group is None:
@@ -135,9 +139,9 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
         if dummies and isinstance(row.work, Matmul) and _has_dummy(row):
             sums["dummy"] = sums["dummy"] + DUMMY_WIDTH * row.work.n * row.work.k
     return BlockCost(
-        forward_s=np.maximum(device["forward"], host["forward"] - waiting["forward"]),
-        recompute_s=np.maximum(device["recompute"], host["recompute"] - waiting["recompute"]),
-        backward_s=np.maximum(device["backward"], host["backward"] - waiting["backward"]),
+        forward_s=before["forward"] + np.maximum(device["forward"], host["forward"] - waiting["forward"]),
+        recompute_s=before["recompute"] + np.maximum(device["recompute"], host["recompute"] - waiting["recompute"]),
+        backward_s=before["backward"] + np.maximum(device["backward"], host["backward"] - waiting["backward"]),
         weight_gradient_s=sums["weight"],
         tp_s=exposed["tp"],
         cp_s=exposed["cp"],

@@ -14,6 +14,8 @@ GAP = 2
 """Columns between two columns."""
 FEWEST_COLUMNS = 5
 """A table of fewer columns compares cases side by side: its cells wrap well."""
+WRAPPED = 22
+"""Columns of a case, at least, where several stand side by side (columns that fold): a number and its interval."""
 LONG = 12
 """Columns of a cell that may stand in a line of its own."""
 
@@ -24,6 +26,9 @@ def narrowed(table: Table, width: int) -> Table | Text:
     rows = list(zip(*([_plain(cell) for cell in column.cells] for column in table.columns), strict=True))
     wide = [max([cell_len(h), *(cell_len(row[i]) for row in rows)]) for i, h in enumerate(headers)]
     if len(headers) < FEWEST_COLUMNS or sum(wide) + 3 * len(wide) + 1 <= width:
+        return table
+    cases = table.columns[1:]
+    if all(column.overflow == "fold" for column in cases) and wide[0] + 1 + (WRAPPED + 3) * len(cases) <= width:
         return table
     kept, below = _kept(wide, width)
     right = [column.justify == "right" for column in table.columns]

@@ -134,26 +134,30 @@ def _chosen(
     usual: Question, notes: tuple[str, ...], free: bool, risk: float, allow: Iterable[str]
 ) -> tuple[Framework, Choice, tuple[str, ...]]:
     """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that a leaner one is taken where it
-    surely fits and the usual one does not, or is short of memory and slower."""
+    surely fits and the usual one does not, or is short of memory and slower; where none surely fits, the leanest."""
+    chosen: list[tuple[Framework, Choice, tuple[str, ...]]] = []
+    failed: PlannerError | None = None
     try:
-        choice: Choice | PlannerError = choose(usual.on_stack(), risk=risk, allow=allow)
+        choice = choose(usual.on_stack(), risk=risk, allow=allow)
+        chosen.append((usual.framework, choice, (*notes, *choice.why)))
     except PlannerError as error:
-        choice = error
-    sure = None if isinstance(choice, PlannerError) or not choice.sure else choice
+        failed = error
+    sure = chosen[0][1] if chosen and chosen[0][1].sure else None
     looks = free and (sure is None or sure.short_of_memory)
-    others = leaner_frameworks(usual.framework, usual.cluster, usual.job, risk) if looks else ()
-    for other in others:
+    for other in leaner_frameworks(usual.framework, usual.cluster, usual.job, risk) if looks else ():
         if sure is not None and not other.faster:
             continue
         try:
             surer = choose(replace(usual, framework=other.framework).on_stack(), risk=risk, allow=allow)
         except PlannerError:
             continue
+        found = other.framework, surer, (other.why if sure is None else other.faster, *surer.why)
         if surer.sure and (sure is None or surer.step_time_s * (1.0 + NOISE) < sure.step_time_s):
-            return other.framework, surer, (other.why if sure is None else other.faster, *surer.why)
-    if isinstance(choice, PlannerError):
-        raise choice
-    return usual.framework, choice, (*notes, *choice.why)
+            return found
+        chosen += [found] if sure is None else []
+    if failed is not None and not chosen:
+        raise failed
+    return min(chosen, key=lambda one: one[1].peak_bytes)
 
 
 def evaluate(

@@ -20,6 +20,7 @@ from planner.common import data
 from planner.common.arrays import Array, Number
 from planner.common.message import Message, join_messages
 from planner.common.spec import read_table
+from planner.hardware.curves import CURVES
 from planner.uncertainty.hierarchy import LEVELS, OWN, SHARED, beyond, counted_gpus
 from planner.uncertainty.subject import Kind, Metric, Subject, lever
 
@@ -166,15 +167,15 @@ class Effects:
     def _why(self, s: Subject, away: float) -> tuple[list[str], bool]:
         """What the interval rests on, in words, and whether it is extrapolated."""
         of_root = [m for m in self.measured if m["root"] == s.root]
-        near = [m for m in of_root if m["curves"] == s.curves]
+        chips, near = _nearest_chips(s.curves, of_root)
         own = _runs(m for m in near if m["framework"] == s.framework)
         words: list[str]
         if self.metric in SERVING:
-            words = _served(s, of_root, near, own)
+            words = _served(s, of_root, near, own, chips)
         elif own and own == _runs(near):
-            words = [Message("{0} measured runs of {1} on {2} GPUs", own, s.framework, s.curves)]
+            words = [Message("{0} measured runs of {1} on {2} GPUs", own, s.framework, chips)]
         elif near:
-            words = [Message("{0} measured runs of {1} and frameworks based on it, on {2} GPUs", _runs(near), s.root, s.curves)]
+            words = [Message("{0} measured runs of {1} and frameworks based on it, on {2} GPUs", _runs(near), s.root, chips)]
             words += (
                 [Message("{0} of them of {1} itself", own, s.framework)]
                 if own
@@ -205,13 +206,24 @@ class Effects:
         return reasons
 
 
-def _served(s: Subject, of_root: Sequence[Mapping[str, Any]], near: Sequence[Mapping[str, Any]], own: int) -> list[str]:
+def _nearest_chips(curves: str, measured: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping[str, Any]]]:
+    """The chip family of ``curves`` that was measured, and what was measured on it: its own, else one that it is based on."""
+    for chips in CURVES.lineage(curves) if curves in CURVES.names() else (curves,):
+        near = [m for m in measured if m["curves"] == chips]
+        if near:
+            return chips, near
+    return curves, []
+
+
+def _served(
+    s: Subject, of_root: Sequence[Mapping[str, Any]], near: Sequence[Mapping[str, Any]], own: int, chips: str
+) -> list[str]:
     """The measurements of the software that serves: of all its releases, on the same chips, of the release itself."""
     if not of_root:
         return [Message("nothing was measured of {0}", s.root)]
     if not near:
         return [Message("{0} measurements of {1}", _runs(of_root), s.root), Message("none of them on {0} GPUs", s.curves)]
-    words: list[str] = [Message("{0} measurements of {1} on {2} GPUs", _runs(near), s.root, s.curves)]
+    words: list[str] = [Message("{0} measurements of {1} on {2} GPUs", _runs(near), s.root, chips)]
     if s.framework == s.root or own == _runs(near):
         return words
     if not own:

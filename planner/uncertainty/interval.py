@@ -247,7 +247,7 @@ def bounds(residuals: Sequence[float], num_runs: float | None = None) -> tuple[f
     """
     r = np.sort(np.asarray(residuals, dtype=float))
     n = float(len(r)) if num_runs is None else num_runs
-    k = float(np.floor((n + 1.0) * (1.0 - LEVEL) / 2.0))
+    k = float(np.floor((n + 1.0) * (1.0 - LEVEL) / 2.0 * (1.0 + 1e-12)))  # 1 - 0.9 is a little less than a tenth
     if k >= 1.0:
         at = max(int(np.ceil(k / n * len(r) * (1.0 - 1e-12))), 1)
         return float(r[at - 1]), float(r[len(r) - at])

@@ -94,3 +94,13 @@ def test_words_of_a_figure_are_translated_wherever_they_stand(run: Run, monkeypa
     assert not CHINESE.search(english)
     figures = [sorted(re.findall(r"\$[\d,.]+\d", text)) for text in (said, english)]
     assert figures[0] == figures[1]
+
+
+def test_cases_stand_side_by_side_where_each_has_room(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four cases fold their cells at 150 columns; at 100 they stand below one another."""
+    for columns, side_by_side in ((150, True), (100, False)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        _, out, _ = run("compare", "llama4-style-moe")
+        printed = out.splitlines()
+        assert any("uneven experts" in line and "balanced" in line and "batch of 32" in line for line in printed) == side_by_side
+        assert all(cell_len(line) <= columns for line in printed)

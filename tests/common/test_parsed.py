@@ -16,7 +16,7 @@ LARGE = [
     path
     for folder in (data.CATALOG, data.PROFILES, data.PACKAGE / "common")
     for path in sorted(folder.rglob("*.toml"))
-    if path.stat().st_size > WORTH_CHARACTERS
+    if len(path.read_text(encoding="utf-8")) >= WORTH_CHARACTERS
 ]
 TEXT = "\n".join(f"key_{i} = {i / 7!r}" for i in range(1000))
 

@@ -41,3 +41,29 @@ def test_a_hash_is_of_one_process_and_does_not_travel() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(model), capture_output=True, check=True)
     assert done.stdout.split() == [b"True", b"True"]
+
+
+def test_threads_that_use_a_class_first_see_its_own_validator() -> None:
+    """Validators are built at first use; eight threads build and refuse models of a class and of its parts at once."""
+    code = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+from planner.common.errors import PlannerError
+from planner.model.architecture import Model
+FIELDS = {"name": "m", "num_layers": 2, "hidden_size": 64, "num_heads": 4, "ffn_hidden_size": 128, "vocab_size": 100}
+said, gate = [], threading.Barrier(8)
+def use(i):
+    gate.wait()
+    try:
+        made = Model(**FIELDS) if i % 2 else Model.build({**FIELDS, "colour": 1}, "there")
+        said.append(made.hidden_size)
+    except PlannerError as error:
+        said.append("colour" in str(error))
+    except BaseException as error:
+        said.append(repr(error))
+threads = [threading.Thread(target=use, args=(i,)) for i in range(8)]
+[one.start() for one in threads]
+[one.join() for one in threads]
+print(sorted(said))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[True, True, True, True, 64, 64, 64, 64]"

@@ -149,6 +149,8 @@ def test_every_accelerator_is_plausible(name: str) -> None:
     assert 10 <= peak / card.memory_bandwidth_bytes_per_s <= 600
     assert 4e9 <= (card.usable_memory_bytes or card.memory_bytes) <= card.memory_bytes <= 6e11
     assert card.peak_flops_per_s["fp32"] <= peak
+    if card.vendor == "NVIDIA" and float(card.compute_capability) < 7.0:  # no matrix units: sums in fp32 take fp32's rate
+        assert peak == card.peak_flops_per_s["fp32"]
 
 
 @pytest.mark.parametrize("name", node_names())

@@ -531,6 +531,40 @@ def test_dropless_layers_take_at_least_as_long_as_their_host() -> None:
     )
 
 
+def test_what_comes_before_the_count_of_tokens_hides_no_host_work_forward() -> None:
+    """The host reads the router's counts: what it launches after that waits for attention forward, not backward."""
+
+    def passes(count: float) -> tuple[float, float]:
+        stack = framework("megatron-core").replaced(expert_host_s=count)
+        layout = as_columns(Layout(ep=8, dp=8), 8)
+        step = evaluate(Question(model(MIXTRAL), gpus(8), stack, job(seq_len=32768, global_batch_size=8)), layout).step
+        return float(step.forward_s[0]), float(step.backward_s[0])
+
+    host = MIXTRAL["num_layers"] * 0.1
+    (forward, backward), (waiting, behind) = passes(0.0), passes(0.1)
+    assert waiting > host + 0.5 * forward  # attention of long sequences, before the router
+    assert waiting < host + forward
+    assert behind < host + 0.1 * backward  # launched while the device still works
+
+
+@pytest.mark.parametrize(("stack", "forward", "backward"), [("megatron-core", 10.0, 10.0), ("torchtitan", 38.0, 10.0)])
+def test_each_later_step_of_a_ring_adds_its_part_in_fp32(stack: str, forward: float, backward: float) -> None:
+    """Bytes by hand: of the output forward; of queries', keys' and values' gradients backward; three quarters of the tokens."""
+
+    def sums(cp: int) -> dict[str, float]:
+        rows = build_table(setting(LLAMA, stack, Layout(cp=cp, dp=8 // cp))).rows()
+        return {
+            row.phase: float(np.ravel(row.bytes_moved)[0])
+            for row in rows
+            if row.operator == "ring sums" and row.phase != "recompute"
+        }
+
+    assert sums(1) == {}
+    m, tokens = model(LLAMA), job().seq_len / 4
+    queries, keys = m.num_heads * m.head_dim * tokens, 2 * m.num_kv_heads * m.head_dim * tokens
+    assert sums(4) == {"forward": forward * 0.75 * 3 * queries, "backward": backward * 0.75 * 3 * (queries + keys)}
+
+
 def test_fewer_adapted_layers_never_communicate_more() -> None:
     def data_parallel_s(last_layers: int) -> float:
         tuned = job(kind="lora", seq_len=1024, adapter={"rank": 16, "last_layers": last_layers})
@@ -559,3 +593,4 @@ def test_an_odd_vocabulary_is_as_slow_on_each_rank_and_padding_mends_it(gpu: str
     for tp in (1, 2):
         assert step_s("fsdp", tp, 50_257) > 1.05 * step_s("fsdp", tp, 50_304)
         assert step_s("megatron-core", tp, 50_257) <= step_s("megatron-core", tp, 50_304)
+    assert step_s("llm.c", 1, 50_257) <= step_s("llm.c", 1, 50_304)

@@ -60,3 +60,13 @@ def test_the_leanest_layout_asks_no_more_of_the_host_than_it_has():
     assert answer.host_bytes_per_gpu <= host_usable_bytes(answer.cluster)
     assert answer.peak_total_bytes > answer.usable_bytes
     assert any(f"the leanest needs {answer.peak_total_bytes / GIB:.1f} GiB" in str(reason) for reason in answer.reasons)
+
+
+def test_where_none_surely_fits_the_leanest_of_the_usual_stacks_is_shown():
+    """98,176 tokens of LoRA: peft's logits alone take 94 GiB, Liger's fused loss holds none."""
+    question = {"model": "llama-3-8b", "cluster": "h100", "job": {**LORA, "seq_len": 98176}}
+    shown = planner.plan(**question)
+    assert not shown.recommended
+    named = {name: planner.plan(**question, framework=name).peak_total_bytes for name in ("peft", "liger")}
+    assert shown.framework.name == "liger"
+    assert shown.peak_total_bytes == min(named.values())

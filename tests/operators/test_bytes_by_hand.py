@@ -1,0 +1,295 @@
+"""Bytes that rows read and write, counted by hand: how often each tensor passes device memory, in numbers of one width.
+
+A tensor that a kernel reads or writes is counted once. The models are the catalog's, which differ in what they have
+beside attention and feed-forward; sizes are those of their papers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from examples import GPT, LLAMA, setting
+
+from planner.model.parameters import layer_parameters, parameters_total
+from planner.operators.attention import attention, cross_attention
+from planner.operators.embedding import embedding
+from planner.operators.feed_forward import feed_forward
+from planner.operators.head import cross_entropy, head
+from planner.operators.mixer import mixer
+from planner.operators.norm import norm, norm_saved_bytes
+from planner.operators.optimizer import decomposition_flops, update_bytes
+from planner.operators.row import Row
+from planner.operators.setting import Setting, distinct_axes
+from planner.operators.streams import streams
+from planner.operators.table import build_table
+from planner.operators.teacher import distillation_loss
+from planner.operators.weights import local_parameters, on_one_rank
+from planner.workload.layout import Layout, as_columns
+from planner.workload.precision import precisions
+from planner.workload.resolve import as_framework, as_job, as_model
+
+B, S = 2, 256
+T = B * S
+"""Tokens of a micro-batch."""
+
+
+def of_model(name: str, stack: str = "megatron-core", layout: Layout | None = None, **job: object) -> Setting:
+    """The axes of one layout of a catalog's model in bf16."""
+    chosen = layout or Layout(dp=1, micro_batch_size=B)
+    columns = as_columns(chosen, chosen.tp * chosen.cp * (chosen.dp or 1))
+    job = {"seq_len": S, "global_batch_size": 64, "precision": "bf16", **job}
+    found, _ = distinct_axes(columns, as_model(name), as_framework(stack), as_job(job))
+    return found
+
+
+def one(rows: tuple[Row, ...], name: str) -> Row:
+    """The row of that name; all of one name are alike."""
+    found = [row for row in rows if row.name == name]
+    assert found, [row.name for row in rows]
+    return found[0]
+
+
+def amount(row: Row, field: str = "bytes_moved") -> float:
+    """The one number of a field."""
+    return float(np.ravel(getattr(row, field))[0])
+
+
+def both(rows: tuple[Row, ...], name: str) -> tuple[float, float]:
+    """Bytes moved forward and backward."""
+    return amount(one(rows, name)), amount(one(rows, f"{name} gradient"))
+
+
+def small(fields: dict[str, object], stack: str = "megatron-core", layout: Layout | None = None, **changes: object) -> Setting:
+    """The axes of a small model of tests."""
+    return setting(fields, stack, layout or Layout(micro_batch_size=B), dict(changes) or None, seq_len=S)
+
+
+def test_a_norm_reads_and_writes_once_and_backward_twice_as_much() -> None:
+    """Fused: x in, y out; backward x, dy and twice dx's sums: 4. Eager in 16 bit: seven kernels over fp32 copies."""
+    fused = norm("n", "block", small(LLAMA), T * 512.0, rows_of=512.0)
+    assert both(fused, "n") == (2 * 2 * T * 512, 4 * 2 * T * 512)
+    eager = small(LLAMA, "huggingface", fused_norm=False)
+    # two casts (2 + 4 each), square 8, mean 4, normalized 8, weight 2 + 2 and their write: 16 + 12 + 4 bytes an element
+    assert both(norm("n", "block", eager, T * 512.0, rows_of=512.0, residual=False), "n") == (32 * T * 512, 64 * T * 512)
+    assert float(np.ravel(norm_saved_bytes(eager, T * 512.0, 512.0, 2.0))[0]) == (4 + 2) * T * 512 + 4 * T
+
+
+def test_the_entrance_reads_and_writes_a_vector_for_each_table() -> None:
+    """GPT-2's words and positions: two tables; Llama's words alone. Backward the sum is read, too."""
+    assert both(embedding(small(GPT)), "look up") == (2 * 2 * 2 * T * 512, 2 * 3 * 2 * T * 512)
+    assert both(embedding(small(LLAMA)), "look up") == (2 * 2 * T * 512, 3 * 2 * T * 512)
+    # dropout reads and writes a vector and its mask of a byte each way, and keeps the mask
+    assert both(embedding(small(GPT)), "embedding dropout") == (5 * T * 512, 5 * T * 512)
+    assert amount(one(embedding(small(GPT)), "embedding dropout"), "saved_bytes") == T * 512
+
+
+def test_an_activation_reads_its_lanes_and_writes_one() -> None:
+    """SwiGLU, fused: gate and up in, product out; backward these and the gradient in, two out. GELU: one in, one out."""
+    kind = small(LLAMA).model.layer_kinds[0]
+    assert both(feed_forward(small(LLAMA), kind), "activation") == (3 * 2 * T * 1536, 5 * 2 * T * 1536)
+    plain = small(GPT)
+    assert both(feed_forward(plain, plain.model.layer_kinds[0]), "activation") == (2 * 2 * T * 2048, 3 * 2 * T * 2048)
+    row = one(feed_forward(small(LLAMA), kind), "activation")
+    assert amount(row, "saved_bytes") == 2 * 2 * T * 1536  # gate and up
+    assert amount(row, "workspace_bytes") == 3 * 2 * T * 1536  # the gradients of the product, of gate and of up
+
+
+def test_the_residual_sum_reads_two_vectors_and_writes_one() -> None:
+    kind = small(LLAMA).model.layer_kinds[0]
+    assert both(feed_forward(small(LLAMA), kind), "residual") == (3 * 2 * T * 512, 2 * 2 * T * 512)
+
+
+def test_rotary_positions_are_read_and_written_once_in_a_fused_kernel() -> None:
+    """Eight query and four key heads of 64."""
+    fused = small(LLAMA, fused_rotary=True)
+    kind = fused.model.layer_kinds[0]
+    assert both(attention(fused, kind), "rotary") == (2 * 2 * T * 12 * 64, 2 * 2 * T * 12 * 64)
+
+
+def test_flash_attention_reads_queries_keys_and_values_and_writes_the_output() -> None:
+    """8 heads of 64, 4 of keys and values; causal: (S + 1) / 2 keys a query; two products forward, five backward."""
+    there = small(LLAMA)
+    rows = attention(there, there.model.layer_kinds[0])
+    qkv = 2 * T * (8 + 4 + 4) * 64
+    assert both(rows, "fused attention") == (qkv + 2 * T * 8 * 64, 3 * qkv)
+    forward, backward = one(rows, "fused attention"), one(rows, "fused attention gradient")
+    pairs = T * 8 * (S + 1) / 2
+    assert amount(forward, "flops") == 2 * 2 * pairs * 64
+    assert amount(backward, "flops") == 5 * 2 * pairs * 64
+    assert amount(forward, "model_flops") == 2 * 2 * T * 8 * S * 64
+    assert amount(backward, "model_flops") == 2 * amount(forward, "model_flops")
+    assert amount(forward, "masked_flops") == amount(forward, "model_flops") - amount(forward, "flops")
+    assert amount(forward, "saved_bytes") == 4 * T * 8  # a log-sum of a query and head
+    assert amount(backward, "workspace_bytes") == qkv + 4 * T * 8 * 64  # three gradients and the queries' in fp32
+
+
+def test_the_ring_sends_keys_and_values_to_all_others() -> None:
+    """Of four ranks each sends its quarter three times; backward the gradients too."""
+    there = small(LLAMA, layout=Layout(cp=4, micro_batch_size=B))
+    rows = attention(there, there.model.layer_kinds[0])
+    sent = 3 * 2 * (T / 4) * (4 + 4) * 64
+    assert amount(one(rows, "ring keys and values"), "communication_bytes") == sent
+    assert amount(one(rows, "ring gradients"), "communication_bytes") == 2 * sent
+
+
+def test_an_encoders_keys_are_made_from_its_output_for_each_decoder_layer() -> None:
+    """T5: the gradients of all layers are summed, two read and one written; queries of the target, keys of the source."""
+    there = of_model("t5-base", target_len=64)
+    kind = next(k for k in there.model.layer_kinds if there.of(k).job.seq_len == 64)
+    rows = cross_attention(there.of(kind), kind)
+    h, heads = there.model.hidden_size, there.model.num_heads * there.model.head_dim
+    assert amount(one(rows, "cross source gradient sum")) == 3 * 2 * T * h
+    assert amount(one(rows, "cross query"), "flops") == 2 * (B * 64) * h * heads
+    assert amount(one(rows, "cross key value"), "flops") == 2 * T * h * 2 * heads
+    assert amount(one(rows, "cross output"), "saved_bytes") == 2 * (B * 64) * heads
+    core = one(rows, "cross fused attention")
+    assert amount(core, "flops") == amount(core, "model_flops") == 4 * (B * 64) * S * heads  # no mask
+
+
+def test_the_loss_reads_logits_and_keeps_probabilities() -> None:
+    """Megatron's, fused: 16-bit logits in and out, fp32 in and out; it keeps fp32. Three sums of a token over the ranks."""
+    there = small(LLAMA, fused_cross_entropy=True)
+    row = one(cross_entropy(there), "cross-entropy")
+    assert (amount(row), amount(row, "saved_bytes")) == ((2 * 2 + 8) * T * 1024, 4 * T * 1024)
+    two = small(LLAMA, layout=Layout(tp=2, micro_batch_size=B), fused_cross_entropy=True)
+    assert amount(one(cross_entropy(two), "maximum and sums"), "communication_bytes") == 3 * 4 * T
+    assert amount(one(cross_entropy(two), "cross-entropy")) == amount(row) / 2
+    gradient = one(head(there), "logits input gradient")
+    assert amount(gradient, "workspace_bytes") == 2 * 1024 * (T + 512)
+
+
+def test_distillation_compares_the_whole_vocabulary_in_fp32() -> None:
+    there = of_model("llama-3-8b", kind="distil", teacher={"model": "llama-3-70b"})
+    logits = T * 128_256
+    row, back = distillation_loss(there, there.job)
+    # the student's 16-bit logits, the teacher's in fp32 to probabilities and both once more; backward two in, one out
+    assert (amount(row), amount(back)) == ((2 + 16) * logits, 12 * logits)
+    assert (amount(row, "saved_bytes"), amount(row, "workspace_bytes")) == (4 * logits, 2 * logits)
+    cached = of_model("llama-3-8b", kind="distil", teacher={"model": "llama-3-70b", "cached_top_k": 64})
+    row, back = distillation_loss(cached, cached.job)
+    assert (amount(row), amount(back), amount(row, "saved_bytes")) == (30 * 64 * T, 16 * 64 * T, 12 * 64 * T)
+
+
+def test_streams_beside_a_layer() -> None:
+    """As Gemma 3n: four streams read and written twice forward, three times backward; a low-rank path, a narrow vector."""
+    there = small({**LLAMA, "altup_streams": 4, "laurel_rank": 64, "per_layer_embedding_size": 128})
+    m = there.model
+    rows = streams(there.of(m.layer_kinds[0]), m.layer_kinds[0])
+    every = 2 * T * m.hidden_size * m.altup_streams
+    assert both(rows, "altup") == (4 * every, 6 * every)
+    assert amount(one(rows, "altup"), "saved_bytes") == 2 * every
+    narrow = 2 * T * m.per_layer_embedding_size
+    assert both(rows, "layer vector") == (4 * narrow, 6 * narrow)
+    assert amount(one(rows, "layer gate"), "flops") == 2 * T * m.hidden_size * m.per_layer_embedding_size
+    assert amount(one(rows, "laurel left"), "flops") == amount(one(rows, "laurel right"), "flops") == 2 * T * m.hidden_size * 64
+
+
+def test_hyper_connections_read_all_streams_and_write_them() -> None:
+    """DeepSeek-V4: n streams read for their weights and sum, read and written to be mixed, with a block's input and output."""
+    there = of_model("deepseek-v4-flash")
+    m = there.model
+    rows = streams(there.of(m.layer_kinds[0]), m.layer_kinds[0])
+    n, h = m.hyper_streams, m.hidden_size
+    assert both(rows, "hyper streams") == ((3 * n + 2) * 2 * T * h, 2 * (3 * n + 2) * 2 * T * h)
+    assert amount(one(rows, "hyper streams"), "saved_bytes") == n * 2 * T * h
+    assert amount(one(rows, "hyper weights"), "flops") == 2 * T * (n * h) * n * (n + 2)
+
+
+def test_a_convolution_and_a_gated_norm_beside_a_scan() -> None:
+    """Mamba-2: 64 heads of 64, one group's two states of 128... by the shape that its config.json states."""
+    there = of_model("nemotron-3-super-120b-a12b")
+    m = there.model
+    kind = next(k for k in m.layer_kinds if there.of(k).model.mixer == "mamba2")
+    inside = there.of(kind)
+    rows, m = mixer(inside, kind), inside.model
+    values = m.recurrent_value_heads * m.recurrent_value_head_dim
+    channels = values + 2 * m.recurrent_key_heads * m.recurrent_key_head_dim
+    assert both(rows, "convolution") == (2 * 2 * T * channels, 4 * 2 * T * channels)
+    assert both(rows, "gated norm") == (3 * 2 * T * values, 6 * 2 * T * values)
+    scan, back = one(rows, "scan"), one(rows, "scan gradient")
+    assert amount(back) == 3 * amount(scan)
+    assert amount(back, "flops") == 2.5 * amount(scan, "flops")
+    # at least what every form needs: the state is decayed, takes a product in and gives one out for each token
+    assert amount(scan, "model_flops") >= 2 * 2 * T * values * m.recurrent_key_head_dim
+    # two states in and out, and the values twice, at the least
+    assert amount(scan) >= 2 * T * (channels + values)
+
+
+@pytest.mark.parametrize("tp", [1, 2, 4, 8])
+def test_a_ranks_parameters_times_the_ranks_are_the_models(tp: int) -> None:
+    """But what each rank holds whole: norms, and keys and values where there are fewer heads than ranks."""
+    there = small(LLAMA, layout=Layout(tp=tp, micro_batch_size=B))
+    m = there.model
+    kind = m.layer_kinds[0]
+    held = float(on_one_rank(there, layer_parameters(m, kind))[0]) * tp
+    whole = sum(one.elements for one in layer_parameters(m, kind))
+    copies = (tp - 1) * 2 * 512 + max(tp / 4 - 1, 0) * 2 * 4 * 64 * 512
+    assert held == whole + copies
+    assert float(local_parameters(there, kind, "ffn.in")[0]) == 2 * 512 * 1536 / tp
+    assert whole * m.num_layers < parameters_total(m)
+
+
+def test_an_indexer_keeps_its_choice_and_what_it_chose_by() -> None:
+    """DeepSeek-V3.2: scores of all keys in front by 64 heads of 128, one key; index_top_k indices of 4 bytes a token."""
+    there = of_model("deepseek-v3.2", seq_len=4096)
+    m, kind = there.model, there.model.layer_kinds[0]
+    rows, tokens = attention(there.of(kind), kind), B * 4096
+    heads, width, chosen = m.index_num_heads, m.index_head_dim, m.index_top_k
+    assert (heads, width, chosen) == (64, 128, 2048)
+    vectors = 2 * tokens * (heads + 1) * width
+    row, back = one(rows, "indexer"), one(rows, "indexer gradient")
+    assert (amount(row), amount(row, "saved_bytes")) == (vectors + 4 * tokens * chosen,) * 2
+    assert amount(back) == 2 * amount(row)
+    assert amount(row, "flops") == 2 * tokens * (4096 + 1) / 2 * heads * width
+    assert amount(back, "flops") == 2 * amount(row, "flops")
+
+
+def test_autocast_reads_each_weight_in_fp32_and_writes_it_in_16_bit() -> None:
+    """Seven matrices of a Llama layer, one kernel each; the gradient comes back the same way."""
+    there = small(LLAMA, "huggingface")
+    rows = build_table(there).layers[there.model.layer_kinds[0]]
+    weights = 512 * 64 * (8 + 4 + 4) + 8 * 64 * 512 + 3 * 512 * 1536
+    assert both(rows, "weights cast") == ((4 + 2) * weights, (4 + 2) * weights)
+    assert amount(one(rows, "weights cast"), "kernels") == 7
+
+
+def test_a_vector_of_each_layer_is_looked_up_at_the_entrance() -> None:
+    """Gemma 4: looked up, projected, normalized, summed: four passes, read and written; what is summed is kept."""
+    there = of_model("gemma-4-e2b")
+    m = there.model
+    wide = m.num_layers * m.per_layer_embedding_size
+    rows = embedding(there)
+    assert both(rows, "per-layer vectors") == (8 * 2 * T * wide, 8 * 2 * T * wide)
+    assert amount(one(rows, "per-layer vectors"), "saved_bytes") == 2 * 2 * T * wide
+    assert amount(one(rows, "per-layer projection"), "flops") == 2 * T * m.hidden_size * wide
+
+
+def test_lightning_attention_keeps_queries_keys_and_values_before_and_behind_their_activation() -> None:
+    there = of_model("minimax-m1")
+    kind = next(k for k in there.model.layer_kinds if there.of(k).model.recurs)
+    inside = there.of(kind)
+    m = inside.model
+    wide, values = (m.recurrent_value_heads * d for d in (m.recurrent_key_head_dim, m.recurrent_value_head_dim))
+    assert amount(one(mixer(inside, kind), "scan"), "saved_bytes") == 2 * T * 2 * (2 * wide + values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "bytes_"),
+    [
+        # fused: the gradient for its norm; then gradient, weight and both moments in, weight and moments out
+        ({"precision": "fp32"}, 4 + 4 + 2 * 4 + 2 * 8),
+    ],
+)
+def test_an_update_reads_and_writes_weights_and_moments(changes: dict[str, str], bytes_: int) -> None:
+    stack, there = (
+        as_framework("megatron-core").replaced(fused_optimizer="fused"),
+        as_job({"seq_len": 1, "global_batch_size": 1, **changes}),
+    )
+    assert update_bytes(there, stack, precisions(there, stack)) == bytes_
+    apart = stack.replaced(fused_optimizer="foreach")
+    assert update_bytes(there, apart, precisions(there, apart)) == 4 + 2.5 * (bytes_ - 4)
+
+
+def test_a_projection_to_a_low_rank_by_hand() -> None:
+    """GaLore: 6 n m^2 + 20 m^3 of a decomposition (Golub and Van Loan); a projection and two moments are kept of a matrix."""
+    assert decomposition_flops(2.0, 3.0) == 6 * 3 * 4 + 20 * 8

@@ -1,0 +1,94 @@
+"""Rows grow as what they count: with sequences in proportion, with tensor-parallel ranks not at all in sum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planner.operators.row import FusedAttention, Matmul, Row
+from planner.operators.setting import distinct_axes
+from planner.operators.table import build_table
+from planner.workload.layout import Layout, as_columns
+from planner.workload.resolve import as_framework, as_job, as_model
+
+MODELS = (
+    *("gpt2", "bert-large", "llama-3-8b", "gemma-2-9b", "gemma-4-e2b", "t5-base", "mixtral-8x7b", "qwen1.5-moe-a2.7b"),
+    *("deepseek-v2-lite", "deepseek-v3.2", "deepseek-v4-flash", "qwen3-next-80b-a3b", "minimax-m1", "jamba-1.5-large"),
+    *("falcon-mamba-7b", "falcon-h1-0.5b", "nemotron-3-super-120b-a12b"),
+)
+STACKS = ("megatron-core", "fsdp", "huggingface")
+AMOUNTS = ("flops", "model_flops", "saved_bytes", "workspace_bytes", "communication_bytes")
+
+
+def rows_of(name: str, stack: str, layout: Layout, **changes: Any) -> list[Row]:
+    """All rows of one micro-batch, forward and backward."""
+    model = as_model(name)
+    lengths = {"seq_len": 512, "target_len": 256 if model.cross_attention else 0}
+    job = as_job({**lengths, "global_batch_size": 64, "routing": "forced", **changes})
+    columns = as_columns(layout, layout.tp * layout.cp * layout.pp * (layout.dp or 1))
+    setting, _ = distinct_axes(columns, model, as_framework(stack), job)
+    return [row for row in build_table(setting).rows() if row.phase in ("forward", "backward")]
+
+
+def amount(row: Row, field: str) -> float:
+    """The one number of a field."""
+    return float(np.ravel(getattr(row, field))[0])
+
+
+WEIGHTS = {"weights cast"}
+"""Rows beside the multiplications that move weights, once a micro-batch however large it is."""
+
+
+def of_tokens_alone(row: Row) -> bool:
+    """Whether it reads no weight: all that it moves belongs to tokens."""
+    return row.operator not in WEIGHTS and (row.work is None or isinstance(row.work, FusedAttention))
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("name", MODELS)
+def test_work_and_kept_bytes_are_in_proportion_to_the_sequences(name: str, stack: str) -> None:
+    one, two, three = (rows_of(name, stack, Layout(dp=1, micro_batch_size=b)) for b in (1, 2, 3))
+    assert [row.name for row in one] == [row.name for row in three]
+    for first, second, third in zip(one, two, three, strict=True):
+        for field in AMOUNTS:
+            single = amount(first, field)
+            if field == "workspace_bytes" and single and amount(third, field) != pytest.approx(3.0 * single, rel=1e-9):
+                # gradients of a weight, which no sequence makes larger, lie beside those of tokens
+                assert amount(third, field) - amount(second, field) == pytest.approx(amount(second, field) - single, rel=1e-9)
+                assert amount(third, field) < 3.0 * single
+                continue
+            assert amount(second, field) == pytest.approx(2.0 * single, rel=1e-9), (first.name, field)
+            assert amount(third, field) == pytest.approx(3.0 * single, rel=1e-9), (first.name, field)
+        moved = [amount(row, "bytes_moved") for row in (first, second, third)]
+        assert moved[2] - moved[1] == pytest.approx(moved[1] - moved[0], rel=1e-9), first.name
+        assert min(moved) >= 0.0
+        if of_tokens_alone(first):
+            assert moved[1] == pytest.approx(2.0 * moved[0], rel=1e-9), first.name
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_multiplications_shape_is_its_flops_and_bytes(name: str) -> None:
+    for row in rows_of(name, "megatron-core", Layout(dp=1)):
+        work = row.work
+        if not isinstance(work, Matmul) or row.role is None:
+            continue
+        m, n, k, batch = (float(np.ravel(getattr(work, size))[0]) for size in ("m", "n", "k", "batch"))
+        assert amount(row, "flops") == pytest.approx(2.0 * m * n * k * batch), row.name
+        # two operands are read, one is written; all in one width of 2 or 4 bytes
+        elements = batch * (m * k + k * n + m * n)
+        assert amount(row, "bytes_moved") / elements == pytest.approx(4.0 if work.dtype == "fp32" else 2.0, rel=1e-6), row.name
+        assert 0.0 <= amount(row, "model_flops") <= amount(row, "flops") * (1.0 + 1e-9), row.name
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert-large", "llama-3-8b", "gemma-2-9b", "falcon-h1-0.5b"])
+def test_the_model_needs_the_same_flops_however_it_is_cut(name: str) -> None:
+    """Under tensor parallelism: what all ranks compute of use is what one would."""
+
+    def needed(layout: Layout) -> float:
+        return layout.tp * sum(amount(row, "model_flops") for row in rows_of(name, "megatron-core", layout))
+
+    whole = needed(Layout(dp=1))
+    assert needed(Layout(dp=1, tp=2)) == pytest.approx(whole, rel=1e-9)
+    assert needed(Layout(dp=1, tp=2, sequence_parallel=True)) == pytest.approx(whole, rel=1e-9)
