@@ -63,7 +63,7 @@ COST: dict[str, Any] = {
 SERVING: dict[str, Any] = {
     "engine": "vllm", "tp": 2, "dp": 1, "prompt": 1000, "output": 100, "requests_per_s": 1.0, "num_requests": 500,
     "weights": "fp8", "max_batch": 64, "chunked_prefill_tokens": 512, "prefix_cache_hit_rate": 0.2, "ttft_target_s": 1.0,
-    "kv_dtype": "bf16",
+    "kv_dtype": "bf16", "images": 0.0, "image_patches": 0,
 }  # fmt: skip
 ODD: list[Any] = [
     None, "", "abc", "0x10", -1, 0, 1, 2, 3, 7, 0.0, 0.5, -0.5, 1e-300, 1e300, 10**30, 10**400, 2**31, True, False, [], {},

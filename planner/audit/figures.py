@@ -194,7 +194,7 @@ def _leanest(figure: Figure, tables: dict[str, Any]) -> Interval:
 def _cached_leanest(text: str) -> Interval:
     asked = json.loads(text)
     question = Question(*(read(asked[name]) for name, read in READ.items()))
-    least = leanest(LayoutGrid(question=question, allow=frozenset()))
+    least = leanest(LayoutGrid(question=question.on_stack(), allow=frozenset()))
     if least is None:
         raise PlannerError("no layout is possible")
     best = _plan({**asked, "price": UNPRICED, "layout": least.model_dump(exclude={"provenance"}, exclude_none=True)})

@@ -90,6 +90,7 @@ class Given:
             return changed_scenario(found, changes), usual_notes(found, self.job() | _names_of_job(changes))
         if named_model and not is_scenario(self.target):
             raise no_gpus(self.target)
+        refuse_launch_file(self.target)
         scenario = read_scenario(self.target)
         if named:
             raise PlannerError("{0}: goes with a model and --on; a scenario has its own job.kind.", named[0], code="usage")
@@ -130,10 +131,38 @@ class Laid(Given):
 
 
 def is_scenario(target: str) -> bool:
-    """Whether a text names a scenario: a file, or a shipped name."""
+    """Whether a text names a scenario: a file that is no model's config.json, or a shipped name."""
     from planner.scenarios.shipped import scenario_names
 
-    return target in scenario_names() or target.endswith(".toml") or Path(target).is_file()
+    return target in scenario_names() or target.endswith(".toml") or (Path(target).is_file() and not _is_config(target))
+
+
+def _is_config(target: str) -> bool:
+    """Whether a file describes a model as Hugging Face does."""
+    from planner.common.spec import read_table
+
+    try:
+        return target.endswith(".json") and not {"model_type", "architectures"}.isdisjoint(read_table(Path(target)))
+    except PlannerError:
+        return False
+
+
+def refuse_launch_file(target: str, command: str = "plan") -> None:
+    """PlannerError for a launch script or the configuration of another tool in a scenario's place, which ``--from`` reads."""
+    path = Path(target)
+    if path.suffix in (".toml", "") or not path.is_file():
+        return
+    known = path.suffix != ".json"
+    if not known:
+        from planner.launchfiles.reading import collect
+
+        try:
+            known = bool(collect([path]).given)
+        except PlannerError:
+            return
+    if known:
+        remedy = Message("`planner {0} --from {1}` reads it", command, path)
+        raise PlannerError("{0}: is a launch file, not a scenario; {1}.", path, remedy, code="file", field=target, remedy=remedy)
 
 
 def scenario_with(name: str | Path, change: list[str] | None) -> Scenario:
@@ -141,6 +170,7 @@ def scenario_with(name: str | Path, change: list[str] | None) -> Scenario:
     from planner.scenarios.quick import changed_scenario, parse_changes
     from planner.scenarios.scenario import read_scenario
 
+    refuse_launch_file(str(name))
     return changed_scenario(read_scenario(name), parse_changes(change))
 
 

@@ -179,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except PlannerError as error:
         refuse(error, "--json" in given)
     except USAGE as error:
-        refuse(_of_usage(error), "--json" in given)
+        refuse(_of_usage(error, given), "--json" in given)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer goes nowhere
         sys.exit(0)
@@ -223,7 +223,15 @@ def spoken_in(given: list[str]) -> list[str]:
     return rest
 
 
-def _of_usage(error: Any) -> PlannerError:
+NUMBERS = {
+    "valid number": Message("must be a number"),
+    "valid float": Message("must be a number"),
+    "valid integer": Message("must be a whole number"),
+}
+"""Words of the parser's complaint, in its releases, and what the option takes."""
+
+
+def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
     """The parser's complaint as one of ours, with the command whose --help tells more; help where nothing was given."""
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message())
@@ -232,11 +240,27 @@ def _of_usage(error: Any) -> PlannerError:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "planner"
     remedy = Message("`{0} --help` lists what it takes", command)
+    param = getattr(error, "param", None)
+    needed = next((said for words, said in NUMBERS.items() if words in text), None)
+    for spelled in getattr(param, "opts", ()) if needed is not None else ():
+        value = _given_to(spelled, given)
+        if value is not None:
+            return PlannerError("{0} = {1!r}: {2}; {3}.", spelled, value, needed, remedy, code="type", field=spelled)
     option = getattr(error, "option_name", None)
     place = next(iter(places(option)), "") if option else ""
     if place and context is not None and any("--set" in one.opts for one in context.command.params):
         remedy = Message("{0}, or write --set {1}=VALUE", remedy, place)
     return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)
+
+
+def _given_to(option: str, given: Sequence[str]) -> str | None:
+    """What the command line gives an option."""
+    for word, after in zip(given, (*given[1:], None), strict=True):
+        if word == option:
+            return after
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return None
 
 
 def refuse(error: PlannerError, as_json: bool) -> None:
@@ -248,5 +272,19 @@ def refuse(error: PlannerError, as_json: bool) -> None:
             json.dumps(plain({"schema_version": SCHEMA_VERSION, "error": error.to_dict()}), ensure_ascii=False), file=sys.stderr
         )
     else:
-        print(f"{spoken_word('error')}: {spoken(str(error))}", file=sys.stderr)
+        print(_paragraph(f"{spoken_word('error')}: {spoken(str(error))}"), file=sys.stderr)
     sys.exit(2)
+
+
+def _paragraph(text: str) -> str:
+    """Broken into lines as wide as the terminal, or ``COLUMNS``; one line, which can be searched, into a file or a pipe."""
+    try:
+        width = os.get_terminal_size(sys.stderr.fileno()).columns if sys.stderr.isatty() else 0
+    except (OSError, ValueError, AttributeError):  # no file of the system behind it, or none at all
+        return text
+    if not width:
+        return text
+    from planner.reports.text import folded
+
+    asked = os.environ.get("COLUMNS", "")
+    return "\n".join(folded(text, max(int(asked) if asked.isdecimal() else width, 40), "", "  "))

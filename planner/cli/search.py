@@ -64,6 +64,13 @@ class Sought(Given):
         """As of one question, but frameworks are a list that is searched."""
         return {name: table for name, table in super().others().items() if name != "framework"}
 
+    def accelerators(self) -> list[str] | None:
+        """Those that --accelerator names, as --on reads a name."""
+        from planner.hardware.asked import accelerator_named
+
+        given = names(self.accelerator)
+        return None if given is None else [accelerator_named(name, "--accelerator") for name in given]
+
     def question(self, scenario: Scenario) -> SearchQuestion:
         """The checked question."""
         from planner.common.quantities import duration_s
@@ -73,7 +80,7 @@ class Sought(Given):
             **search_tables(scenario.cases[0], names(self.framework), names(self.term)),
             objective=self.objective,
             gpus=whole_numbers(self.gpus, "--gpus"),
-            accelerators=names(self.accelerator),
+            accelerators=self.accelerators(),
             deadline_s=None if self.deadline is None else duration_s(self.deadline, "--deadline"),
             budget_usd=self.budget_usd,
             top=self.top,

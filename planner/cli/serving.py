@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked
+from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked, refuse_launch_file
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, tell, width
 from planner.cli.progress import answers_to, progress_bar
@@ -104,6 +104,7 @@ class Served:
         if named_model and self.on is not None:
             found, notes = quick_serving(self.target, self.on, self.serving())
         else:
+            refuse_launch_file(self.target, "serve")
             found, notes = read_serving_scenario(self.target), ()
         cluster = None if self.on is None else cluster_table(self.on)
         cases = [

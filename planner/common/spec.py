@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema
 from planner.common.data import CATALOG, PROFILES
 from planner.common.errors import PlannerError, brief, explain
 from planner.common.files import read_text
-from planner.common.message import of_python, shown_value
+from planner.common.message import Message, of_python, shown_value
 from planner.common.parsed import keep, kept
 
 Kind = Literal["datasheet", "measured", "fitted", "assumed", "given", "published"]
@@ -198,6 +198,8 @@ MOST_BITS = int(MOST_DIGITS / math.log10(2.0))
 """Of a whole number from code."""
 MOST_LEVELS = 32
 """Of tables within tables, and of parts of a key with dots."""
+UNQUOTED = re.compile("Invalid value")
+"""How tomllib says that a value begins like none: mostly text without its quotes."""
 LONG_NUMBER = re.compile(rf"\d(?:_?\d){{{MOST_DIGITS},}}")
 KEY = r"""(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
 LONG_KEY = re.compile(rf"(?<![\w.-]){KEY}(?:[ \t]*+\.[ \t]*+{KEY}){{{MOST_LEVELS},}}+")
@@ -293,7 +295,8 @@ def read_table(path: Path, example: str = "", parsed: Callable[[str], Any] = jso
         found = parsed(text) if path.suffix == ".json" else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         kind = "JSON" if path.suffix == ".json" else "TOML"
-        raise PlannerError("{0}: not valid {1}: {2}.", path, kind, of_python(error), code="file") from None
+        unquoted = Message("; text stands in quotes") if UNQUOTED.match(str(error)) else ""
+        raise PlannerError("{0}: not valid {1}: {2}{3}.", path, kind, of_python(error), unquoted, code="file") from None
     if not isinstance(found, dict):
         raise PlannerError("{0}: holds a {1}; a table (object) of fields is needed.", path, type(found).__name__, code="file")
     if shipped:

@@ -71,6 +71,8 @@ OF_REQUESTS = (
     "ttft_target_s",
     "tpot_target_s",
     "e2e_target_s",
+    "images",
+    "image_patches",
     "prefix_cache_hit_rate",
     "response_cache_hit_rate",
     "response_cache_s",

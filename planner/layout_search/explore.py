@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
@@ -112,10 +112,16 @@ def explore(grid: LayoutGrid, tp: int, parts: Parts | None = None) -> Iterator[E
             yield Explored(num_layouts=prod(layouts.shape), rejected=rejected, blocks=blocks)
 
 
+@lru_cache(maxsize=4)
+def parts_of(grid: LayoutGrid) -> Parts:
+    """The parts of the grid, kept for the next question about the same space."""
+    return Parts(grid)
+
+
 def leanest(grid: LayoutGrid) -> Layout | None:
     """The layout of the grid that needs least memory on its fullest GPU, the first of several; None where none is possible. How
     fast they are is not asked."""
-    parts, least, found = Parts(grid), np.inf, None
+    parts, least, found = parts_of(grid), np.inf, None
     for block in (block for tp in grid.tps for explored in explore(grid, tp, parts) for block in explored.blocks):
         shape = block.layouts.shape
         need = np.broadcast_to(np.where(block.possible, block.summary.peak_bytes, np.inf), shape)

@@ -13,7 +13,7 @@ from planner.common.errors import PlannerError
 from planner.common.message import Message, join_messages
 from planner.common.progress import Progress
 from planner.hardware.cluster import host_usable_bytes, usable_bytes
-from planner.layout_search.explore import Block, Parts, explore
+from planner.layout_search.explore import Block, Parts, explore, parts_of
 from planner.layout_search.found import NO_HOST_MEMORY, NO_MEMORY, TOO_DEAR, TOO_LATE, TOO_RISKY, Found, first_by
 from planner.layout_search.question import MAX_LAYOUTS, SearchQuestion
 from planner.layout_search.ranking import NOISE, NUM_GROUPS, Rows, complexity, joined, no_rows, pruned, steps_of
@@ -110,12 +110,10 @@ def _likelier(wide: Found, usual: Found) -> bool:
 def searched(q: SearchQuestion, progress: Progress | None = None) -> SearchResult:
     """What the question's own space holds; nothing may be left."""
     found, size, complete = Found(), q.num_layouts, True
-    parts: Parts | None = None
     for unit in q.units:
         part, grid = Found(), q.setups[unit[0]].grid
         try:
-            parts = Parts(grid) if parts is None or parts.grid != grid else parts
-            search_unit(q, unit, part, progress and (lambda done: progress(found.num_layouts + done, size)), parts)
+            search_unit(q, unit, part, progress and (lambda done: progress(found.num_layouts + done, size)), parts_of(grid))
         except KeyboardInterrupt:
             complete = False
         found.merge(part, q.top)

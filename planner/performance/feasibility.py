@@ -157,28 +157,38 @@ def encoder_notes(model: Model, job: Job) -> tuple[str, ...]:
 
 
 def _check_images(model: Model, job: Job) -> None:
-    """Raise PlannerError for images that the model cannot see, or of an unknown size, or that do not fit into the sequence."""
-    if not (job.images or job.image_patches):
+    check_images(model, "job", job.images, job.image_patches, "seq_len", float(job.seq_len))
+
+
+def check_images(model: Model, table: str, images: float, patches: int, field: str, tokens: float) -> None:
+    """Raise PlannerError for images that the model cannot see, or of an unknown size, or that do not fit among the tokens.
+
+    ``table``: where the images are given; ``field``: its field of the ``tokens`` that theirs are part of.
+    """
+    if not (images or patches):
         return
     if not model.towers:
         raise PlannerError(
-            "job.images = {0:g}: {1} has no vision encoder; leave it out, or give [[towers]].", job.images, model.name
+            "{0}.images = {1:g}: {2} has no vision encoder; leave it out, or give [[towers]].", table, images, model.name
         )
     for tower in model.towers:
-        if not (job.image_patches or tower.patches_per_image):
+        if not (patches or tower.patches_per_image):
             raise PlannerError(
-                "job.image_patches = 0: how much the encoder of {0} sees follows an image's size; give its patches "
+                "{0}.image_patches = 0: how much the encoder of {1} sees follows an image's size; give its patches "
                 "(1,024 x 1,024 pixels in patches of 16: 4096).",
+                table,
                 model.name,
             )
-        needed = job.images * (tower.tokens_per_image or 0)
-        if needed > job.seq_len:
+        needed = images * (tower.tokens_per_image or 0)
+        if needed > tokens:
             raise PlannerError(
-                "job.images = {0:g}: of {1} tokens each, they need {2:,.0f} of seq_len = {3}; use fewer, or a longer sequence.",
-                job.images,
+                "{0}.images = {1:g}: of {2} tokens each, they need {3:,.0f} of {4} = {5:g}; use fewer, or more tokens.",
+                table,
+                images,
                 tower.tokens_per_image,
                 needed,
-                job.seq_len,
+                field,
+                tokens,
             )
 
 

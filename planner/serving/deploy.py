@@ -77,14 +77,19 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, chosen = with_cut(spec, the_model, the_cluster, engine, times)
     spec, notes = _replicas(spec, the_cluster)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
-    return answer(times(spec), the_price, (*the_model.reading_notes, *_tower_notes(the_model), *stored, *chosen, *notes, *newest))
+    return answer(
+        times(spec), the_price, (*the_model.reading_notes, *_tower_notes(the_model, spec), *stored, *chosen, *notes, *newest)
+    )
 
 
-def _tower_notes(model: Model) -> tuple[str, ...]:
-    """What of a vision encoder is counted in serving."""
+def _tower_notes(model: Model, spec: Serving) -> tuple[str, ...]:
+    """What of a vision encoder is counted where requests have no images."""
+    if spec.images:
+        return ()
     return tuple(
         Message(
-            "{0}: its {1} encoder of {2:.3g}B parameters is held; prompts are text: its work on images is not in the times",
+            "{0}: its {1} encoder of {2:.3g}B parameters is held, and does not run on text alone: serving.images gives a "
+            "request's images",
             model.name,
             tower.name,
             tower.parameters / 1e9,

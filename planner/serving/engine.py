@@ -44,7 +44,8 @@ Feature = Literal[
 class Engine(Spec):
     """One serving stack. Rates are over the chip's kernel curves: 1 = as its measured kernels.
 
-    Time of a pass = max(device + communication, host per layer) + host per step and sequence (pass_time.py).
+    Time of a pass = max(device + communication, host per layer) + host per step and sequence (pass_time.py); both added up where
+    the host waits for the device.
     """
 
     name: str
@@ -75,12 +76,14 @@ class Engine(Spec):
     mxfp4_compute_rate: Rate = 0.45  # of that for mxfp4, in place of expanding_compute_rate
     hopper_formats: frozenset[Format] = frozenset()  # expanded ones with kernels in Hopper's own instructions
     expanding_kernel_s: Seconds = 0.0  # more of it for each such matrix multiply
+    launch_s_per_expert: Seconds = 0.0  # of a kernel for each expert and product, chosen or not, where weights are expanded
     expands_first: bool = False  # prefill writes narrow weights to memory in 16 bit, then multiplies by those
     casts_activations: bool = False  # activations are fp32: prefill converts them to 16 bit and back around each multiply
     fused_experts: bool = True  # a layer's experts are sorted and multiplied by grouped kernels, with the latency that these have
     sm_bytes_per_s: Annotated[float, Field(gt=0)] = 1e13  # 16-bit weights that one multiprocessor reads at most
     expanding_sm_bytes_per_s: Annotated[float, Field(gt=0)] = 1e13  # stored bytes that one expands at most
     decode_grouped_tokens: Annotated[float, Field(ge=0)] = 8.0  # rows lost to tiles per expert when few tokens reach it
+    prefill_grouped_tokens: Annotated[float, Field(ge=0)] = 1e9  # the same in prefill, at most the chip's
     kernel_latency_rate: Annotated[float, Field(ge=0, le=4)] = 1.0  # of the shortest kernels: graphs hide part of it
     custom_all_reduce: bool = True  # own kernels for small messages between GPUs of a node; else NCCL's
     collective_rate: Annotated[float, Field(gt=0, le=20)] = 1.0  # seconds of a collective over the measured ones
@@ -95,6 +98,7 @@ class Engine(Spec):
     awq_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # of int4-awq over other 4-bit ones: split sums are added up apart
     int8_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     narrow_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # of layers that compute in fp8 or fp4
+    narrow_waits: bool = False  # there the host waits for the device after each product, and launches no more meanwhile
     host_s_per_stage: Seconds = 0.0  # handing over between devices that hold different layers
     captured_context: Annotated[int, Field(gt=0)] | None = None  # longest sequence that CUDA graphs decode; None = any
     captured_batch: Annotated[int, Field(gt=0)] | None = None  # largest batch that they do

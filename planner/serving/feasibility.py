@@ -8,9 +8,10 @@ from planner.hardware.cluster import require_vendor
 from planner.model.architecture import Model
 from planner.model.mixers import state_heads
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
+from planner.performance.feasibility import check_images
 from planner.serving.engine import Engine, engine_names, load_engine
 from planner.serving.pass_time import expanding_rate
-from planner.serving.requests import longest_tokens
+from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
 from planner.serving.weight_formats import part_of, require_hardware
 
@@ -41,6 +42,7 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
     m, s = setting.model, setting.serving
     if m.architecture == "encoder":
         raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", m.name)
+    check_images(m, "serving", s.images, s.image_patches, "prompt", mean_tokens(s.prompt))
     if m.cross_attention:
         _require_encoder(setting)
     if m.memory_length or m.relative_attention:

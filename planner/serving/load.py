@@ -172,14 +172,16 @@ def _prefill_tables(times: Times) -> tuple[Array, float, Array, Array]:
     s = times.setting.serving
     lengths = np.unique(np.rint(np.geomspace(1.0, max(longest_tokens(s.prompt), 2.0), GRID)))
     new = np.maximum(lengths * (1.0 - s.prefix_cache_hit_rate), 1.0)
-    seconds = np.maximum.accumulate(times.prefill_s(new, 1.0, lengths - new))
+    images = float(times.images_s(1.0 - s.prefix_cache_hit_rate))
+    seconds = np.maximum.accumulate(times.prefill_s(new, 1.0, lengths - new) - times.images_s(new / lengths))
     pass_s, groups = float(seconds[0]), s.attention_groups
     own = np.maximum(seconds - times.chunks(np.ones_like(new), new) * pass_s, 0.0)
     if groups == 1:
-        return lengths, pass_s, own, np.zeros_like(own)
-    together = np.maximum.accumulate(times.prefill_s(new, float(groups), lengths - new))
+        return lengths, pass_s, own + images, np.zeros_like(own)
+    all_images = times.images_s(groups * new / lengths)
+    together = np.maximum.accumulate(times.prefill_s(new, float(groups), lengths - new) - all_images)
     shared = np.clip((together - seconds) / (groups - 1.0), 0.0, own)
-    return lengths, pass_s, own - shared, shared
+    return lengths, pass_s, own - shared + images, shared
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,9 @@ def memory(setting: Setting, batch: Number, prompt: float, context: float, draft
     b = np.asarray(batch, dtype=float)
     here = setting.serving.fullest_group(b)
     work = workspace_bytes(setting, pass_tokens(setting, b, prompt), here)
+    for seen in setting.encoders:  # the images of one request at a time
+        patches = max(setting.serving.images, 1.0) * float(seen.serving.prompt.mean or 1.0)
+        work = np.maximum(work, workspace_bytes(seen, patches, 1.0))
     over = overhead_bytes(setting)
     best: ServingMemory | None = None
     for stage, weights in enumerate(stage_bytes(setting)):

@@ -13,7 +13,7 @@ from planner.hardware.curves import Curves
 from planner.operators.row import FusedAttention, Matmul, Row
 from planner.performance.collectives import collective_s
 from planner.performance.roofline import Device, device_s
-from planner.serving.rows import Phase, Shape, pass_rows
+from planner.serving.rows import Phase, Shape, layer_rows, pass_rows
 from planner.serving.setting import Setting
 from planner.serving.speculative import expected_tokens
 
@@ -30,11 +30,15 @@ class PassTime:
     host_link_s: Array
     host_layers_s: Array
     host_step_s: Array
+    waits: bool = False
 
     @property
     def total(self) -> Array:
-        """Launching runs beside the device, the longer of the two counts; scheduling and sampling wait for it."""
-        return np.maximum(self.device_s + self.communication_s + self.host_link_s, self.host_layers_s) + self.host_step_s
+        """Launching runs beside the device, the longer of the two counts, unless the host waits for the device after each
+        product; scheduling and sampling wait for it."""
+        device = self.device_s + self.communication_s + self.host_link_s
+        busy = device + self.host_layers_s if self.waits else np.maximum(device, self.host_layers_s)
+        return np.asarray(busy + self.host_step_s)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +88,7 @@ class Times:
             host_link_s=parts["host_link"],
             host_layers_s=zero + layers,
             host_step_s=zero + step,
+            waits=engine.narrow_waits and setting.format.compute is not None,
         )
 
     def _eager_host_s_per_layer(self, shape: Shape) -> Array:
@@ -132,10 +137,10 @@ class Times:
         """Seconds of ``prefill_s`` that a stage works: others' prompts may fill the pipeline before and behind."""
         b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, prompt, past)))
         pp = float(self.setting.serving.pp)
-        seconds, drafted = self._checked_s(b, q, p), self._drafted_s(b, q, p)
+        seconds, beside = self._checked_s(b, q, p), self._drafted_s(b, q, p) + self.images_s(b * q / (q + p))
         if pp == 1.0 or not self.setting.engine.pipelined:
-            return seconds + drafted
-        return np.asarray(np.where(b >= pp, seconds * pp / (2.0 * pp - 1.0), seconds)) + drafted
+            return seconds + beside
+        return np.asarray(np.where(b >= pp, seconds * pp / (2.0 * pp - 1.0), seconds)) + beside
 
     def decode_s(self, batch: Number, context: Number) -> Array:
         """Seconds per output token of each of ``batch`` sequences that hold ``context`` tokens.
@@ -153,9 +158,31 @@ class Times:
         return round_s / expected_tokens(spec.tokens, spec.acceptance)
 
     def prefill_s(self, prompt: Number, sequences: Number = 1.0, past: Number = 0.0) -> Array:
-        """Seconds until ``sequences`` prompts of ``prompt`` new tokens after ``past`` cached ones have their first token."""
+        """Seconds until ``sequences`` prompts of ``prompt`` new tokens after ``past`` cached ones have their first token.
+
+        Of a prompt's images, the part among its new tokens is seen now.
+        """
         b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, prompt, past)))
-        return self._checked_s(b, q, p) + self._drafted_s(b, q, p)
+        return self._checked_s(b, q, p) + self._drafted_s(b, q, p) + self.images_s(b * q / (q + p))
+
+    def images_s(self, requests: Number) -> Array:
+        """Seconds of the vision encoders on the images of so many requests, all at once; zero for text.
+
+        The projector's product, some percent of the encoder's, is left out.
+        """
+        images = self.setting.serving.images * np.asarray(requests, dtype=float)
+        together = np.maximum(images, 1.0)
+        total = np.zeros_like(images)
+        for seen in self._encoders:
+            shape = seen.shape("prefill", together, float(seen.setting.serving.prompt.mean or 1.0), 0.0)
+            device = sum(row.repeats * seen.row_s(row) for row in layer_rows(seen.setting, shape))
+            host = seen.setting.model.num_layers * seen.setting.engine.host_s_per_layer
+            total = total + np.maximum(device, host) * images / together
+        return np.asarray(total)
+
+    @cached_property
+    def _encoders(self) -> tuple[Times, ...]:
+        return tuple(Times(setting=seen) for seen in self.setting.encoders)
 
     def _checked_s(self, sequences: Array, prompt: Array, past: Array) -> Array:
         """Prefill of the model itself, cut over the stages of a pipeline."""
@@ -266,12 +293,12 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
     fraction = c.matmul_bandwidth_fraction * bandwidth
     if card.num_sms:
         fraction = 1.0 / (1.0 / fraction + card.memory_bandwidth_bytes_per_s / (each * card.num_sms))
-    grouped = {"grouped_tokens": min(e.decode_grouped_tokens, c.grouped_tokens)} if phase == "decode" else {}
+    lost = e.decode_grouped_tokens if phase == "decode" else e.prefill_grouped_tokens
     start = e.kernel_latency_rate * c.expert_layer_latency_s / 2.0 if experts and e.fused_experts else latency["matmul_latency_s"]
     return c.model_copy(
         update={
             **latency,
-            **grouped,
+            "grouped_tokens": min(lost, c.grouped_tokens),
             "matmul_latency_s": start + (e.expanding_kernel_s if expanded else 0.0),
             "matmul_bandwidth_fraction": fraction,
             "matmul_peak_fraction": c.matmul_peak_fraction * compute,

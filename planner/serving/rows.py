@@ -516,6 +516,10 @@ def _experts(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> t
             imbalance=load,
         ),
     ]
+    if quantized and setting.format.quantized and setting.format.compute is None and setting.engine.launch_s_per_expert:
+        launches = 2.0 * m.num_experts / s.ep  # of both products, for each expert that lies here
+        idle_s = launches * setting.engine.launch_s_per_expert
+        rows.append(Row(name="a kernel for each expert", block="experts", phase=shape.phase, idle_s=idle_s))
     if s.expert_offload:
         rows.append(
             Row(

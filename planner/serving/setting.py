@@ -13,6 +13,7 @@ from planner.hardware.curves import Curves, curves_of
 from planner.model.architecture import LayerKind, Model
 from planner.model.parameters import ParameterTensor, embedding_parameters, head_parameters, layer_parameters
 from planner.model.projections import Shard
+from planner.operators.tower import encoder
 from planner.serving.engine import Engine
 from planner.serving.spec import Serving
 from planner.serving.weight_formats import GROUP_SIZE, WeightFormat, bits_of, weight_format
@@ -78,6 +79,20 @@ class Setting:
     def curves(self) -> Curves:
         """Kernel curves of the accelerator."""
         return self.own_curves or curves_of(self.cluster.accelerator)
+
+    @cached_property
+    def encoders(self) -> tuple[Setting, ...]:
+        """The vision encoders as deployments of their own, an image's patches for a prompt; none where requests have no images.
+
+        Whole on every GPU, as their weights are held, and in 16 bit.
+        """
+        s, towers = self.serving, self.model.towers if self.serving.images else ()
+        found = []
+        for tower in towers:
+            fields = {"engine": s.engine, "weights": self.compute_dtype, "output": 1}
+            seen = Serving.build({**fields, "prompt": s.image_patches or int(tower.patches_per_image or 1)}, "serving")
+            found.append(replace(self, model=encoder(tower), serving=seen))
+        return tuple(found)
 
     @cached_property
     def _variants(self) -> dict[int, Setting]:

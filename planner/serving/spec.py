@@ -130,6 +130,8 @@ class Serving(Spec):
     max_batch: Positive | None = None
     prompt: Lengths
     output: Lengths
+    images: Annotated[float, Field(ge=0, le=10_000)] = 0.0  # of a request, in the mean; their tokens are part of the prompt
+    image_patches: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 0  # that the encoder sees; 0 = as the model fixes it
     requests_per_s: Annotated[float, Field(gt=0)] | None = None  # all replicas together
     clients: Positive | None = None  # of a closed loop, all replicas together: each waits for its answer before it asks again
     ttft_target_s: Seconds | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from planner.training.planning import candidates, evaluate, plan
 from planner.training.trainable import frozen_parameters, stored_bytes
 from planner.workload.adapters import check_targets
 from planner.workload.default_framework import default_framework
+from planner.workload.job import Kind
 from planner.workload.question import Question
 from planner.workload.resolve import as_cluster, as_framework, as_job, as_model
 from planner.workload.tuning import Adapter
@@ -90,6 +91,8 @@ def _jobs(
     if unknown:
         raise PlannerError("--methods {0}: {1}.", unknown[0], one_of(unknown[0], METHODS), field="methods", value=unknown[0])
     job = fields_of(tables["job"], "job")
+    if job.get("kind", "lora") not in get_args(Kind):
+        raise PlannerError("job.kind = {0!r}: {1}.", job["kind"], one_of(str(job["kind"]), get_args(Kind)), field="job.kind")
     adapter = {**({"rank": RANK} if "adapter" not in job else _table(job["adapter"]))}
     adapter |= {"rank": rank} if rank is not None else {}
     adapter |= {"target_modules": targets} if targets is not None else {}

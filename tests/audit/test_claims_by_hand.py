@@ -102,7 +102,8 @@ VERDICTS: dict[str, tuple[str, bool]] = {
     "L02": ("cannot be", TUTORIAL / TUTORIAL_ACTIVE < 4 and not near(TUTORIAL_ACTIVE / TUTORIAL, 0.20)),
     "L03": ("out of scope", near(1.25 - 1, 0.25)),
     # arithmetic of the two competes; only the exchange can hide, 3 passes x 2 ways x 2 experts x 1024 x 2 bytes a token and layer
-    "L04": ("cannot be", 0.3 * 6 * TUTORIAL_ACTIVE / A100_FLOPS > 24 * 3 * 2 * 2 * 2 * 1024 * 2 / 300e9),
+    # min(c, s) / (1 + c - min(c, s)) of an exchange of c beside arithmetic of 1 is s at most, the shared expert's part
+    "L04": ("cannot be", 0.28 < 24 * 3 * 1024 * 4096 / (TUTORIAL_ACTIVE - 32000 * 1024) < 0.30),
     "L05": ("holds if", 7 / 16 * 0.75 < 0.40 < 14 * 7 / 8 / 16),  # two GPUs: 44 % of states that are 3/4 of it all; eight: 77 %
     "L06": ("holds if", near(2 / 4, 0.5) and not near(2 / 2, 0.5)),
     "L07": ("holds", 2 * math.pi * 500_000 ** (1 - 2 / 64) > 32768),  # tokens of the slowest pair's turn

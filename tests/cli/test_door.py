@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
 from command_line import GOOD, Run
+from rich.cells import cell_len
 
 from planner.cli import output
 from planner.cli.main import COMMANDS, GROUPS
@@ -43,6 +47,27 @@ def test_help_names_every_command_once_and_fits_80_columns(run: Run, monkeypatch
         assert f"{title}:" in out
         for name, (_, text) in commands.items():
             assert [name, *text.split()] in lines
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize(("columns", "width"), [("", 72), ("60", 60)])
+def test_an_error_is_a_paragraph_on_a_terminal_and_one_line_in_a_pipe(language: str, columns: str, width: int) -> None:
+    """As wide as the terminal, which ``COLUMNS`` overrides; words and options are not broken."""
+    command = [sys.executable, "-m", "planner", "--lang", language, "plan", "lama-3-8b", "--on", "8xh100"]
+    environment = {**os.environ, "COLUMNS": columns}
+    piped = subprocess.run(command, capture_output=True, text=True, env=environment).stderr
+    assert piped.count("\n") == 1
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 72))
+    shown = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment)
+    assert shown.wait() == 2
+    os.close(theirs)
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        lines = terminal.read(65536).decode().splitlines()
+    assert len(lines) > 2
+    assert max(map(cell_len, lines)) <= width
+    assert "".join("".join(lines).split()) == "".join(piped.split())
+    assert all(line.startswith("  ") for line in lines[1:])
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -89,7 +114,7 @@ print([m for m in ("scipy", "pandas", "pyarrow", "matplotlib", "torch") if m in 
         (("plna",), "unknown command 'plna'; did you mean plan?"),
         (("plan", "--layuot", "x"), "`planner plan --help` lists what it takes"),
         (("plan",), "Missing argument"),
-        (("search", "chatlaw2-moe", "--top", "many"), "should be a valid integer"),
+        (("search", "chatlaw2-moe", "--top", "many"), "--top = 'many': must be a whole number"),
         (("scenarios", "show", "chatlaw"), "did you mean chatlaw2-moe"),
         (("engines", "show", "vlm"), "did you mean vllm"),
     ],

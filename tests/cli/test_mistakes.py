@@ -165,6 +165,12 @@ NAMES: list[Mistake] = [
     (("schema", "jb"), ("jb", "job")),
     (("schema", "job.seqlen"), ("seqlen", "seq_len")),
     (("init",), ("--on", "planner init")),
+    (("plan", "gpt2", "--on", "8"), ("--on 8", "8xh100")),
+    (("plan", *ASKED, "--risk", "5%"), ("--risk = '5%'", "must be a number")),
+    (("search", *ASKED, "--top=few"), ("--top = 'few'", "must be a whole number")),
+    (("search", *ASKED, "--budget-usd", "cheap"), ("--budget-usd = 'cheap'", "must be a number")),
+    (("search", *ASKED, "--accelerator", "h1000"), ("--accelerator h1000", "h100")),
+    (("tune", *ASKED, "--set", "job.kind=magic"), ("job.kind = 'magic'", "qlora")),
     (("plna",), ("plna", "plan")),
     (("serach", "x"), ("serach", "search")),
 ]
@@ -172,6 +178,7 @@ FILES: dict[str, tuple[bytes | None, tuple[str, ...]]] = {
     "absent.toml": (None, ("absent.toml",)),
     "empty.toml": (b"", ("empty.toml", "empty", "scenarios show")),
     "binary.toml": (bytes(range(256)), ("binary.toml", "UTF-8")),
+    "bare.toml": (GOOD.replace('"llama-2-7b"', "llama-2-7b").encode(), ("bare.toml", "at line", "text stands in quotes")),
     "broken.toml": (b"[model\nname = 1", ("broken.toml", "not valid TOML")),
     "list.json": (b"[1, 2]", ("list.json", "list")),
     "broken.json": (b'{"model": ', ("broken.json", "not valid JSON")),
@@ -233,6 +240,36 @@ def test_a_file_that_is_no_scenario_is_named_with_what_is_wrong(name: str, run: 
     if content is not None:
         (folder / name).write_bytes(content)
     refused(run, ("plan", name), said)
+
+
+LAUNCHED = {
+    "train.sh": "torchrun --nproc_per_node 8 pretrain_gpt.py --num-layers 4\n",
+    "job.slurm": "#SBATCH --nodes=2\nsrun torchrun train.py\n",
+    "sft.yaml": "stage: sft\nfinetuning_type: lora\n",
+    "ds.json": '{"train_batch_size": 256, "zero_optimization": {"stage": 3}}',
+}
+
+
+@pytest.mark.parametrize("name", LAUNCHED)
+@pytest.mark.parametrize("command", [("plan",), ("run",), ("compare",), ("search",), ("serve", "--on", "h100")])
+def test_a_launch_file_in_a_scenarios_place_is_sent_to_the_option_that_reads_it(
+    name: str, command: tuple[str, ...], run: Run, folder: Path
+) -> None:
+    (folder / name).write_text(LAUNCHED[name])
+    asked = "serve" if command[0] == "serve" else "plan"
+    refused(run, (*command, name), (name, "is a launch file", f"planner {asked} --from {name}"))
+
+
+def test_a_config_json_is_a_model(run: Run, folder: Path) -> None:
+    """As the guide says; without GPUs they are asked for."""
+    (folder / "config.json").write_text(
+        '{"model_type": "llama", "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 1000,'
+        ' "intermediate_size": 688, "max_position_embeddings": 2048}'
+    )
+    code, out, err = run("plan", "config.json", "--on", "rtx-4090")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1].startswith("  fits      yes")
+    refused(run, ("plan", "config.json"), ("config.json", "--on 8xh100"))
 
 
 def test_a_folder_is_no_scenario(run: Run, folder: Path) -> None:

@@ -23,7 +23,11 @@ from planner.evidence.serving.runs import ServingRun, read_serving_run, read_ser
 from planner.evidence.serving.study import study
 from planner.evidence.serving.table import is_serving_table
 from planner.evidence.serving.told import filled
+from planner.hardware.asked import accelerator_named
+from planner.hardware.cluster import load_accelerator
 from planner.hardware.curves import load_curves
+from planner.model.catalog import load_model
+from planner.model.names import meant
 from planner.serving.intervals import classes
 from planner.serving.memory import largest_batch
 from planner.uncertainty.effects import SERVING, SERVING_UNCERTAINTY, load_effects
@@ -74,8 +78,8 @@ def test_units_become_seconds_and_bytes() -> None:
         ({"model": "llama9-7b"}, "is not in the catalog"),
         ({"weights": "int3"}, "weights = 'int3'"),
         ({"gpu": "V100-16GB", "weights": "bf16"}, "v100-sxm2-16gb has no bf16 arithmetic"),
-        ({"gpu": "V99"}, "is not in hardware_profiles"),
-        ({"gpu": "H100 80GB HBM3"}, "may be h100-pcie-80gb, h100-sxm5-80gb; say which"),
+        ({"gpu": "V99"}, "no such GPU"),
+        ({"gpu": "A100-SXM4"}, "means any of a100-sxm4-40gb, a100-sxm4-80gb"),
         ({"weights": "int4 AWQ GEMV"}, "one row at a time"),
         ({"load": "closed-loop", "metric": "prefill tokens/s"}, "not predicted of clients in a closed loop"),
         ({"metric": "total throughput"}, "follows from the output throughput"),
@@ -110,14 +114,16 @@ def test_an_engine_goes_by_its_name_and_its_release(framework: str, notes: str, 
 @pytest.mark.parametrize(
     ("word", "model"),
     [
-        ("LLaMA 7B", "llama-2-7b"),
+        ("LLaMA 7B", "llama-7b"),
+        ("Qwen1.5-7B-Chat-GPTQ-Int4", "qwen1.5-7b"),
         ("meta-llama/Llama-3.1-8B-Instruct", "llama-3.1-8b"),
         ("Qwen2-1.5B-Instruct-AWQ", "qwen2-1.5b"),
         ("qwen2.5 7b", "qwen2.5-7b"),
     ],
 )
 def test_a_model_goes_by_many_spellings(word: str, model: str) -> None:
-    assert model_of(word).name == model
+    """The row's weights say how they are stored, whatever the name says."""
+    assert model_of(word) == load_model(model)
 
 
 def test_a_model_may_be_a_file(tmp_path: Path) -> None:
@@ -131,10 +137,27 @@ def test_a_model_may_be_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("word", "accelerator"),
-    [("3070 8GB", "rtx-3070-8gb"), ("NVIDIA GeForce RTX 4090", "rtx-4090-24gb"), ("T4 16 GB", "t4"), ("A6000", "rtx-a6000")],
+    [
+        ("H100 80GB HBM3", "h100-sxm5-80gb"),
+        ("3070 8GB", "rtx-3070-8gb"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090-24gb"),
+        ("T4 16 GB", "t4"),
+        ("A6000", "rtx-a6000"),
+    ],
 )
 def test_an_accelerator_goes_by_its_words(word: str, accelerator: str) -> None:
     assert accelerator_of(word) == accelerator
+
+
+def test_a_label_stands_only_where_the_common_reading_of_names_says_nothing_or_another_thing() -> None:
+    for word, name in labels()["accelerator"].items():
+        with pytest.raises(PlannerError):
+            accelerator_named(word)
+        load_accelerator(name)
+    for word, name in labels()["model"].items():
+        found = meant(word)
+        assert found is None or load_model(found.model).vocab_size != load_model(name).vocab_size, word
+    assert not [word for word in labels()["model_fields"] if meant(word)]
 
 
 @pytest.mark.parametrize(("word", "weights"), [("Q8_0", "q8_0"), ("INT4 AWQ", "int4-awq"), ("MXFP4", "mxfp4"), ("BF16", "bf16")])

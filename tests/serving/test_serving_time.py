@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from serving_examples import LLAMA, MIXTRAL, deployment, model, serving_times, without_host
 
+from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster, load_accelerator
 from planner.hardware.custom_nodes import custom_node
 from planner.model.catalog import load_model
@@ -19,10 +21,12 @@ from planner.model.parameters import parameters_active
 from planner.operators.row import Matmul, Row
 from planner.performance.collectives import collective_s
 from planner.serving import serve
+from planner.serving.engine import load_engine
 from planner.serving.experts import distinct_experts
 from planner.serving.feasibility import warnings_of
+from planner.serving.load import Load
 from planner.serving.pass_time import Times, kernel_constants, overlapped
-from planner.serving.rows import Phase, Shape, pass_rows
+from planner.serving.rows import Phase, Shape, layer_rows, pass_rows
 from planner.serving.speculative import expected_tokens
 
 
@@ -133,6 +137,85 @@ def test_a_hit_in_the_prefix_cache_saves_its_part_of_the_prefill() -> None:
     assert warm.ttft_s is not None
     front = cold.engine.request_s + cold.engine.request_s_per_token * 4000  # HTTP and the tokenizer see the whole prompt
     assert 0.15 < (warm.ttft_s - front) / (cold.ttft_s - front) < 0.45
+
+
+SEEING = "qwen3-vl-8b"
+
+
+def test_an_images_patches_pass_each_layer_of_the_encoder_before_the_first_token() -> None:
+    """2 (4 d^2 + 2 d f) for a patch, and 4 d for each that it attends to, at most at the chip's peak; decoding is as before."""
+    m = load_model(SEEING)
+    tower = m.towers[0]
+    d, f, patches = tower.hidden_size, tower.ffn_hidden_size, 4096
+    by_hand = tower.num_layers * patches * (2 * (4 * d * d + 2 * d * f) + 4 * d * patches)
+    blind, one, four = (serving_times(m, images=images, image_patches=4096) for images in (0.0, 1.0, 4.0))
+    seen = one.setting.encoders[0]
+    rows = layer_rows(seen, shape("prefill", 1, patches, 0))
+    assert flops(tuple(row for row in rows if row.operator != "norms")) == pytest.approx(by_hand, rel=0.01)
+    assert float(one.images_s(1)) > by_hand / one.setting.cluster.accelerator.peak("bf16")
+    assert float(one.prefill_s(2000) - blind.prefill_s(2000)) == pytest.approx(float(one.images_s(1)), rel=1e-9)
+    assert 3.0 * float(one.images_s(1)) < float(four.images_s(1)) <= 4.0 * float(one.images_s(1))
+    assert float(four.images_s(1)) == pytest.approx(float(one.images_s(4)), rel=1e-9)
+    assert float(one.decode_s(8, 1000)) == float(blind.decode_s(8, 1000))
+    assert float(blind.images_s(1)) == 0.0
+
+
+def test_images_of_a_loaded_server_take_its_time_and_those_in_the_prefix_cache_do_not() -> None:
+    asked = {"prompt": 2000, "output": 50, "requests_per_s": 1.0, "num_requests": 500, "image_patches": 4096}
+
+    def load(**fields: float) -> Load:
+        found = serve(model=SEEING, cluster={"node": "dgx-h100", "num_gpus": 1}, serving={**asked, **fields})
+        assert found.load is not None
+        return found.load
+
+    blind, one, four, cached = load(), load(images=1.0), load(images=4.0), load(images=4.0, prefix_cache_hit_rate=0.9)
+    capacities = [found.capacity_requests_per_s for found in (four, one, blind)]
+    assert capacities == sorted(set(capacities))
+    first = [found.ttft_s["mean"] for found in (blind, one, four) if found.ttft_s]
+    assert first == sorted(set(first))
+    assert cached.capacity_requests_per_s > one.capacity_requests_per_s
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "words"),
+    [
+        ("llama-3-8b", {"images": 1.0}, "serving.images = 1: llama-3-8b has no vision encoder"),
+        (SEEING, {"images": 1.0}, "serving.image_patches = 0"),
+        ("gemma-3-4b", {"images": 64.0}, "they need 16,384 of prompt = 2000"),
+    ],
+)
+def test_images_that_cannot_be_seen_are_refused(name: str, fields: dict[str, float], words: str) -> None:
+    with pytest.raises(PlannerError, match=re.escape(words)):
+        serve(model=name, cluster={"node": "dgx-h100", "num_gpus": 1}, serving={"prompt": 2000, "output": 10, **fields})
+
+
+def test_a_kernel_for_each_expert_takes_its_time_whichever_are_chosen() -> None:
+    """vllm pull request 12185: DeepSeek-V3 in int4 on eight A100, captured: 11.1 tokens/s with a Marlin kernel for each expert,
+    29.6 with one for all; dense models and 16-bit experts have none."""
+    m = load_model("deepseek-v3")
+    many = serving_times(m, 8, tp=8, weights="int4-awq")
+    each = many.setting.engine.replaced(launch_s_per_expert=load_engine("sglang-0.4").launch_s_per_expert)
+    slow = Times(setting=replace(many.setting, engine=each))
+    more = float(slow.decode_s(1, 500) - many.decode_s(1, 500))
+    assert more == pytest.approx(1 / 11.1 - 1 / 29.6, rel=0.05)
+    assert float(slow.decode_s(16, 500) - many.decode_s(16, 500)) == pytest.approx(more, rel=1e-9)
+    for other in (serving_times(m, 8, tp=8), serving_times(load_model("llama-2-7b"), weights="int4-awq")):
+        launched = Times(setting=replace(other.setting, engine=each))
+        assert float(launched.decode_s(1, 500)) == pytest.approx(
+            float(Times(setting=replace(other.setting, engine=each.replaced(launch_s_per_expert=0.0))).decode_s(1, 500)),
+            rel=1e-12,
+        )
+
+
+def test_a_host_that_waits_for_each_product_hides_none_of_its_work() -> None:
+    """transformers' FP8Linear synchronizes after each product: the time is the sum; in 16 bit it is the longer of the two."""
+    m = load_model("llama-2-7b")
+    for weights, waits in (("fp8", True), ("bf16", False)):
+        own = serving_times(m, weights=weights)
+        times = Times(setting=replace(own.setting, engine=load_engine("huggingface")))
+        found = times.pass_time(times.shape("decode", 1, 1, 500))
+        parts = float(found.device_s), float(found.host_layers_s)
+        assert float(found.total - found.host_step_s) == pytest.approx(sum(parts) if waits else max(parts), rel=1e-9)
 
 
 def test_speculation_yields_what_leviathan_says_and_costs_the_draft() -> None:

@@ -1,25 +1,22 @@
-"""What tables call models, accelerators and formats, and what the catalog calls them: exact labels first, then spelling."""
+"""What tables call models, accelerators and formats, and what the catalog calls them: a source's labels, then as any question."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from planner.common import data
 from planner.common.errors import PlannerError, near
 from planner.common.spec import read_table
-from planner.hardware.cluster import load_accelerator
+from planner.hardware.asked import accelerator_named
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
+from planner.model.names import meant
 from planner.serving.weight_formats import FORMATS
 
 LABELS = data.CATALOG / "serving_labels.toml"
-
-
-BRANDS = frozenset({"rtx", "gtx", "quadro"})
 
 
 @cache
@@ -28,45 +25,20 @@ def labels() -> dict[str, Any]:
     return read_table(LABELS)
 
 
-@cache
-def _stems(folder: Path) -> tuple[str, ...]:
-    return tuple(p.stem for p in sorted(folder.glob("*.toml")))
-
-
 def model_of(name: str) -> Model:
-    """The model of a table's word: a label, or a name as ``load_model`` reads it."""
+    """The model of a table's word: a label, or a name as ``load_model`` reads it; how weights are stored says the row."""
     own = labels()
     if name in own["model_fields"]:
         return Model.build({"name": name, **own["model_fields"][name]}, "model")
-    return load_model(str(own["model"].get(name, name)))
+    word = str(own["model"].get(name, name))
+    found = meant(word)
+    return load_model(found.model if found is not None else word)
 
 
 def accelerator_of(name: str) -> str:
-    """The accelerator of a table's word: a label, or the only profile that has all of its words ("3070 8GB")."""
+    """The accelerator of a table's word: a label of a source that leaves open which one it is, or as ``--on`` reads it."""
     own: Mapping[str, str] = labels()["accelerator"]
-    if name in own:
-        return own[name]
-    profiles = _stems(data.PROFILES / "accelerators")
-    if name.lower() in profiles:
-        return name.lower()
-    wanted = _words(name) - set(labels()["spelling"]["dropped_words"])
-    found = [p for p in profiles if wanted and wanted <= _words(p)]
-    if not found:  # a size of memory that the profile's name does not repeat
-        bare = {w for w in wanted if not re.fullmatch(r"\d+gb", w)}
-        found = [p for p in profiles if bare and bare <= _words(p)]
-    plain = [p for p in found if not {w for w in _words(p) - wanted - BRANDS if not re.fullmatch(r"\d+gb", w)}]
-    found = plain or found  # "3070" is no 3070 Ti
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise PlannerError("gpu = {0!r}: may be {1}; say which", name, ", ".join(found))
-    return load_accelerator(name).name  # raises, and lists the near ones
-
-
-def _words(name: str) -> set[str]:
-    """Lower-case words; "80 GB" is one, and memory's binary unit counts as the decimal one."""
-    text = re.sub(r"(\d+)\s*gi?b\b", r"\1gb", name.lower())
-    return {w for w in re.split(r"[^a-z0-9.]+", text) if w}
+    return own.get(name) or accelerator_named(name, "gpu")
 
 
 def format_of(name: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from planner.model.parameters import parameters_active
 from planner.performance.collectives import bus_factor
 from planner.serving.engine import engine_family, engine_names, load_engine, resolve_engine
 from planner.serving.feasibility import require_possible
+from planner.serving.intervals import subject_of
 from planner.serving.pass_time import Times
 from planner.serving.requests import mean_tokens
 from planner.serving.rows import pass_rows
@@ -68,7 +69,7 @@ TITLES = {
 class ServingRun:
     """One measured figure. ``measured``: seconds (of a request, a step, a prompt) or bytes over all GPUs.
 
-    ``columns`` carry ``accelerator`` and ``source`` for the fit; ``step_time_s`` is the fit's name of the figure.
+    ``columns`` carry ``accelerator``, ``source`` and the model's ``shape`` for the fit, which names the figure ``step_time_s``.
     """
 
     id: str
@@ -251,6 +252,7 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
         **row,
         "accelerator": setting.cluster.accelerator.name,
         "catalog_model": setting.model.name,
+        "shape": subject_of(setting, _figure(quantity, batch)).model,
         "engine": engine_family(setting.engine.name),
         "campaign": _campaign(row),
         "figure": TITLES[_figure(quantity, batch)],

@@ -23,14 +23,15 @@ from planner.uncertainty.interval import NORMAL_95, Metric, ResidualClass, Subje
 
 LIKE = "engine, GPU and model"
 LEFT_OUT: dict[str, tuple[str, ...]] = {
-    LIKE: ("engine", "accelerator", "catalog_model"),
-    "model": ("catalog_model",),
+    LIKE: ("engine", "accelerator", "shape"),
+    "model": ("shape",),
     "GPU type": ("accelerator",),
     "engine": ("engine",),
     "source": ("campaign",),
 }
-"""What is left out at a time: each measurement is predicted by constants that never saw its group."""
-ALIKE = ("engine", "accelerator", "catalog_model", "figure")
+"""What is left out at a time: each measurement is predicted by constants that never saw its group. Models of one shape are one,
+under whatever names (Llama 2 and 1, Qwen 1.5 and 1)."""
+ALIKE = ("engine", "accelerator", "shape", "figure")
 """Columns of measurements that err alike: the fit looks at few of each, and weighs them by the root of their number."""
 MOST_ALIKE = 16
 ITERATIONS = 3
