@@ -53,18 +53,18 @@ OWN: dict[str, tuple[str, ...]] = {
 }
 """Effects that a new source draws anew."""
 LEVELS: dict[str, dict[str, float]] = {
-    "step_time": {"framework": 0.3, "die": 0.3, "precision": 0.3, "generation": 0.3, "job": 0.3},
+    "step_time": {"framework": 0.3, "die": 0.3, "precision": 0.3, "generation": 0.3, "job": 0.3, "family": 0.3},
     "memory": {"family": 0.3, "generation": 0.3, "framework": 0.6, "figure": 0.3, "job": 0.3},
     "decode": {"figure": 0.3, "root": 0.3, "die": 0.3},
     "prefill": {"figure": 0.3, "root": 0.3, "die": 0.3},
     "throughput": {"figure": 0.3, "root": 0.3, "die": 0.3},
 }
-"""Columns whose values have a spread of their own, by metric, and the standard deviation of its logarithm beforehand: of several
-tried, those of the best mean score over runs left out with their source. Software stacks differ most: recipes that state
-everything, and tools whose settings a table does not tell. Of chips it is the die: clocks of graphics cards are less known. Of
-precisions, fp8 is many recipes under one name. Generations differ, for old chips are measured with old stacks, and so do kinds of
-job: tuning tools state less. Of memory it is the kind of job, too: frozen weights are held as the checkpoint
-stores them, of trained ones a stack keeps copies."""
+"""Columns whose values have a spread of their own, by metric, and the standard deviation of its logarithm beforehand: of
+several tried, those of the best mean score over runs left out with their source. Software stacks differ most: recipes that
+state everything, and tools whose settings a table does not tell. Of chips it is the die: clocks of graphics cards are less
+known. Of precisions, fp8 is many recipes under one name. Generations differ, for old chips are measured with old stacks, and so
+do kinds of job: tuning tools state less. Mixtures of experts exchange and balance, which few tables describe. Of memory it is
+the kind of job, too: frozen weights are held as the checkpoint stores them, of trained ones a stack keeps copies."""
 FREEDOM = 4.0
 """Degrees of freedom of a run's own error: assumed."""
 TYPICAL = 0.05
