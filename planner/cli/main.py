@@ -124,7 +124,7 @@ class Doors(Spoken, TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As the parser does; an unknown command is answered with the nearest ones."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise PlannerError("unknown command {0!r}; {1}", args[0], near(args[0], COMMANDS), code="usage", value=args[0])
+            raise PlannerError("unknown command {0!r}; {1}.", args[0], near(args[0], COMMANDS), code="usage", value=args[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -154,7 +154,9 @@ def _columns(found: list[Run], by: str | None, file: Path) -> tuple[str, ...]:
         )
     for name in columns:
         if found and name not in found[0].columns and name not in CAUSES:
-            raise PlannerError("--by {0}: {1} has no column {2!r}; {3}", by, file, name, near(name, [*found[0].columns, *CAUSES]))
+            raise PlannerError(
+                "--by {0}: {1} has no column {2!r}; {3}.", by, file, name, near(name, [*found[0].columns, *CAUSES])
+            )
     return columns
 
 

@@ -42,7 +42,7 @@ def schema_command(
         named = [one for one in found if one.name == field]
         if not named:
             raise PlannerError(
-                "[{0}] has no field {1!r}; {2}",
+                "[{0}] has no field {1!r}; {2}.",
                 name,
                 field,
                 near(field, [one.name for one in found]),

@@ -72,7 +72,7 @@ class Catalog:
         files = _files(self.folder)
         found = Path(name) if name.endswith(".toml") else files.get(name.lower())
         if found is None:
-            raise PlannerError("{0} = {1!r} is not in {2}; {3}", field, name, self.what, near(name, files))
+            raise PlannerError("{0} = {1!r} is not in {2}; {3}.", field, name, self.what, near(name, files))
         return found
 
     def table(self, name: str, changes: Changes = NONE) -> dict[str, Any]:

@@ -126,4 +126,4 @@ def accelerator_named(name: str, field: str = "--on") -> str:
     if name.isdecimal():
         raise PlannerError("{0} {1}: of which GPU? Give both, such as {1}xh100.", field, name, field=field, value=name)
     known = [*accelerator_names(), *node_names()]
-    raise PlannerError("{0} {1}: no such GPU or node type; {2}", field, name, near(name, known), field=field, value=name)
+    raise PlannerError("{0} {1}: no such GPU or node type; {2}.", field, name, near(name, known), field=field, value=name)

@@ -281,7 +281,7 @@ def _find(folder: str, what: str, name: str) -> Path:
             field=what,
             value=name,
         )
-    raise PlannerError("{0} = {1!r} is not in hardware_profiles/{2}; {3}", what, name, folder, near(wanted, files))
+    raise PlannerError("{0} = {1!r} is not in hardware_profiles/{2}; {3}.", what, name, folder, near(wanted, files))
 
 
 @cache

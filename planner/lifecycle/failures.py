@@ -119,7 +119,7 @@ def load_failure_rates(name: str) -> FailureRates:
     known = failure_rates()
     if name not in known:
         raise PlannerError(
-            "run.failures = {0!r}: not a published set of rates; {1}", name, near(name, {*known, "none", "published"})
+            "run.failures = {0!r}: not a published set of rates; {1}.", name, near(name, {*known, "none", "published"})
         )
     found = known[name]
     if found.gpu_mtbf_s is not None or found.node_mtbf_s is None:

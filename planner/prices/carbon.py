@@ -58,4 +58,4 @@ def find_grid(region: str) -> Grid:
     for name in (region.lower(), f"gcp {region.lower()}"):
         if name in known:
             return known[name]
-    raise PlannerError("cost.region = {0!r}: no grid data; {1}", region, near(region, [g.region for g in known.values()]))
+    raise PlannerError("cost.region = {0!r}: no grid data; {1}.", region, near(region, [g.region for g in known.values()]))

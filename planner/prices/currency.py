@@ -39,7 +39,7 @@ def exchange_rate(currency: str, field: str = "currency") -> ExchangeRate:
     """The rate of a currency; PlannerError in ``field`` lists the near codes."""
     rates = exchange_rates()
     if currency.upper() not in rates:
-        raise PlannerError("{0} = {1!r}: no rate is known; {2}", field, currency, near(currency.upper(), rates))
+        raise PlannerError("{0} = {1!r}: no rate is known; {2}.", field, currency, near(currency.upper(), rates))
     return rates[currency.upper()]
 
 

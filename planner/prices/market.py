@@ -401,7 +401,7 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
         as_text(fields[key], f"price.{key}")
     if unknown:
         raise PlannerError(
-            "price: unknown field {0} = {1!r}; {2}", unknown[0], fields[unknown[0]], near(unknown[0], PRICE_FIELDS)
+            "price: unknown field {0} = {1!r}; {2}.", unknown[0], fields[unknown[0]], near(unknown[0], PRICE_FIELDS)
         )
     if own:
         return replace(own_price(**fields), other_use=other_use)

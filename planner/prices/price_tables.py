@@ -185,7 +185,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     known = {*NEEDED, *OPTIONAL, *MONEY}
     for name in names:
         if name not in known:
-            raise PlannerError("{0}: unknown column {1!r}; {2}", path, name, near(name, known))
+            raise PlannerError("{0}: unknown column {1!r}; {2}.", path, name, near(name, known))
     missing = [n for n in NEEDED if n not in names]
     if missing:
         raise PlannerError("{0}: column {1} is missing; it has {2}.", path, ", ".join(missing), ", ".join(names) or "no header")

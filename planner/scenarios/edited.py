@@ -76,7 +76,7 @@ def changed_hardware(cluster: Cluster, changes: Mapping[str, Value]) -> Cluster:
         if len(found) != 1:
             known = [text for link in links for text in (link.name, link.kind)]
             which = "no link" if not found else f"{len(found)} links"
-            raise PlannerError("--vary {0}: {1} has {2} {3!r}; {4}", key, cluster.node.name, which, name, near(name, known))
+            raise PlannerError("--vary {0}: {1} has {2} {3!r}; {4}.", key, cluster.node.name, which, name, near(name, known))
         links[found[0]] = _changed_link(links[found[0]], field, value)
     node = cluster.node.replaced(links=tuple(links))
     return Cluster(node=node, accelerator=accelerator, num_nodes=cluster.num_nodes, num_gpus=cluster.num_gpus)

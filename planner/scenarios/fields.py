@@ -155,7 +155,7 @@ def meanings() -> dict[str, dict[str, dict[str, Any]]]:
 def table_fields(name: str) -> tuple[FieldNote, ...]:
     """The fields of a table, in the order of its model. Raises PlannerError for an unknown table."""
     if name not in TABLES:
-        raise PlannerError("no table {0!r}; {1}", name, near(name, TABLES), code="unknown", field="TABLE", value=name)
+        raise PlannerError("no table {0!r}; {1}.", name, near(name, TABLES), code="unknown", field="TABLE", value=name)
     table = TABLES[name]
     said = meanings()["serving" if name == "load" else name]
     found = [_note(field, annotation, default, said.get(field, {})) for field, annotation, default in declared(table)]

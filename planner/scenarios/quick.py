@@ -110,7 +110,7 @@ def parse_changes(texts: list[str] | None) -> dict[str, Any]:
         table = key.partition(".")[0]
         known = (*TABLES, "serving")
         if table not in known:
-            raise PlannerError("--set {0}: no such table {1!r}; {2}", text, table, near(table, known), field="--set", value=text)
+            raise PlannerError("--set {0}: no such table {1!r}; {2}.", text, table, near(table, known), field="--set", value=text)
         found[key] = value_of(key, value)
     return found
 

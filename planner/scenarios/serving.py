@@ -50,7 +50,7 @@ def _load(load: Table, serving: Table) -> Table:
     """The fields of ``[load]``; PlannerError for one that does not belong there, or stands in ``[serving]`` too."""
     for key in load:
         if key not in OF_LOAD:
-            raise PlannerError("load: unknown field {0}; {1}", key, near(key, OF_LOAD))
+            raise PlannerError("load: unknown field {0}; {1}.", key, near(key, OF_LOAD))
         if key in serving:
             raise PlannerError("load.{0} and serving.{1}: give it once.", key, key)
     return load

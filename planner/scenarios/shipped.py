@@ -23,7 +23,7 @@ def scenario_names() -> list[str]:
 def shipped_scenario(name: str) -> Path:
     """The file of a shipped scenario; an unknown name raises PlannerError that lists the near ones."""
     if name not in _files():
-        raise PlannerError("scenario {0!r} is not among the shipped ones; {1}", name, near(name, _files()))
+        raise PlannerError("scenario {0!r} is not among the shipped ones; {1}.", name, near(name, _files()))
     return _files()[name]
 
 
@@ -43,5 +43,5 @@ def scenario_path(given: str | Path, folder: str = "") -> Path:
     if path.suffix or path.exists():
         return path  # its reader says what is wrong with it
     raise PlannerError(
-        "scenario {0!r}: neither a file nor a shipped scenario (`planner scenarios list`); {1}", name, near(name, _files())
+        "scenario {0!r}: neither a file nor a shipped scenario (`planner scenarios list`); {1}.", name, near(name, _files())
     )

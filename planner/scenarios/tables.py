@@ -61,7 +61,7 @@ def cases_of(data: Mapping[str, Any], path: Path, form: Form) -> list[Named]:
     known = {"title", "label", "compare", *form.tables}
     for key in data:
         if key not in known:
-            raise PlannerError("{0}: unknown table or field {1} = {2}; {3}", path, key, _short(data[key]), near(key, known))
+            raise PlannerError("{0}: unknown table or field {1} = {2}; {3}.", path, key, _short(data[key]), near(key, known))
     base = {name: _table(path, name, data[name]) for name in form.tables if name in data}
     _resolve(path, base)
     cases = [Named(label=str(data.get("label", form.label(base))), tables=base, where=str(path))]
@@ -78,7 +78,7 @@ def _compared(path: Path, index: int, entry: Any, base: Tables, form: Form) -> N
     known = {"label", "standalone", *form.tables}
     for key in entry:
         if key not in known:
-            raise PlannerError("{0}: unknown field {1} = {2}; {3}", where, key, _short(entry[key]), near(key, known))
+            raise PlannerError("{0}: unknown field {1} = {2}; {3}.", where, key, _short(entry[key]), near(key, known))
     alone = entry.get("standalone", False)
     if not isinstance(alone, bool):
         raise PlannerError("{0}: standalone = {1}: must be true or false.", where, _short(alone))

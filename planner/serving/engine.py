@@ -182,7 +182,7 @@ def load_engine(name: str) -> Engine:
     found = resolve_engine(name)
     if found is None:
         raise PlannerError(
-            "serving.engine = {0!r} is not in {1}; {2}", name, ENGINES.what, near(name, [*engine_names(), *_families()])
+            "serving.engine = {0!r} is not in {1}; {2}.", name, ENGINES.what, near(name, [*engine_names(), *_families()])
         )
     return Engine.build(ENGINES.table(found), str(ENGINES.path(found, "serving.engine")))
 

@@ -127,7 +127,7 @@ def as_sweep(
         tables = {name: dict(t) if isinstance(t, Mapping) else {"name": t} for name, t in fields_of(scenario, "scenario").items()}
         unknown = sorted(set(tables) - set(TABLES))
         if unknown:
-            raise PlannerError("scenario: unknown table {0}; {1}", unknown[0], near(unknown[0], TABLES))
+            raise PlannerError("scenario: unknown table {0}; {1}.", unknown[0], near(unknown[0], TABLES))
         cases = (Case(label="case", tables=tables, where="scenario"),)
     variations = _variations(vary)
     if not variations or not all(v.values for v in variations):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from planner.common.arguments import as_progress
 from planner.common.errors import PlannerError
-from planner.common.message import Message
 from planner.common.progress import Progress
 from planner.scenarios.edited import Value
 from planner.studies.sweep import MEASURES, SweepQuestion, as_sweep, evaluate_points
@@ -52,10 +51,9 @@ def _table(q: SweepQuestion, rows: list[dict[str, Any]], complete: bool, size: i
     import pandas as pd
 
     if rows and all("fits" not in row for row in rows):
-        raise PlannerError(
-            Message("no point can be: {0}", rows[0]["error"])
-            + (Message(" ({0:,} points failed)", len(rows)) if len(rows) > 1 else "")
-        )
+        if len(rows) == 1:
+            raise PlannerError("no point can be: {0}", rows[0]["error"])
+        raise PlannerError("none of {0:,} points can be; the first: {1}", len(rows), rows[0]["error"])
     table = pd.DataFrame(
         [{"fits": False, **row} for row in rows], columns=["case", *q.keys, *MEASURES, "tokens_per_usd", "layout", "error"]
     )

@@ -143,7 +143,7 @@ def _alone(tables: Mapping[str, Any], risk: float, allow: Iterable[str]) -> dict
     unknown = [str(name) for name in tables if name not in TABLES]
     try:
         if unknown:
-            raise PlannerError("{0}: no table of a question; {1}", unknown[0], near(str(unknown[0]), TABLES))
+            raise PlannerError("{0}: no table of a question; {1}.", unknown[0], near(str(unknown[0]), TABLES))
         missing = [name for name in ("model", "cluster", "job") if tables.get(name) is None]
         if missing:
             raise PlannerError("{0} is missing; a question needs model, cluster and job.", missing[0], field=missing[0])

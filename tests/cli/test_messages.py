@@ -135,7 +135,7 @@ def test_an_unknown_gpu_is_reported_where_it_was_written(run: Run, scenario: Any
     assert refused[0].reason.startswith("accelerator = 'A900'")
     code, _, err = run("search", scenario(), "--accelerator", "A900")
     assert code == 2
-    assert err.startswith("error: accelerator = 'A900'")
+    assert err.startswith("error: --accelerator A900: ")
     code, _, err = run("validate", RECORD, "--accelerator", "A900")
     assert (code, "--accelerator = 'A900'" in err) == (2, True)
     code, _, err = run("validate", RECORD, "--accelerator", "cpu", "--framework", "kernel")

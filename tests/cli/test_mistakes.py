@@ -212,6 +212,8 @@ def refused(run: Run, typed: tuple[str, ...], said: tuple[str, ...]) -> None:
     assert err.startswith("error: ")
     assert len(err.strip().splitlines()) == 1, err
     assert "Traceback" not in err
+    assert err.rstrip()[-1] in ".?", f"no end of a sentence: {err}"
+    assert not err.rstrip().endswith(("?.", "..")), err
     for words in said:
         assert words in err, f"{typed}: {words!r} is not in: {err}"
 

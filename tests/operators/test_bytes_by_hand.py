@@ -251,6 +251,10 @@ def test_autocast_reads_each_weight_in_fp32_and_writes_it_in_16_bit() -> None:
     weights = 512 * 64 * (8 + 4 + 4) + 8 * 64 * 512 + 3 * 512 * 1536
     assert both(rows, "weights cast") == ((4 + 2) * weights, (4 + 2) * weights)
     assert amount(one(rows, "weights cast"), "kernels") == 7
+    # products of activations, of which eager attention has two, are of no weight
+    apart = small(LLAMA, "huggingface", attention_kernel="eager", repeats_kv_heads=True)
+    rows = build_table(apart).layers[apart.model.layer_kinds[0]]
+    assert amount(one(rows, "weights cast"), "kernels") == 7
 
 
 def test_a_vector_of_each_layer_is_looked_up_at_the_entrance() -> None:

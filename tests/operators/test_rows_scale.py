@@ -92,3 +92,11 @@ def test_the_model_needs_the_same_flops_however_it_is_cut(name: str) -> None:
     whole = needed(Layout(dp=1))
     assert needed(Layout(dp=1, tp=2)) == pytest.approx(whole, rel=1e-9)
     assert needed(Layout(dp=1, tp=2, sequence_parallel=True)) == pytest.approx(whole, rel=1e-9)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_rank_alone_sends_nothing_and_launches_nothing_to_send(name: str, stack: str) -> None:
+    for row in rows_of(name, stack, Layout(dp=1)):
+        if row.collective is not None:
+            assert (amount(row, "communication_bytes"), amount(row, "kernels")) == (0.0, 0.0), row.name

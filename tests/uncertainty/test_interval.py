@@ -62,8 +62,12 @@ def test_a_run_that_leaves_out_part_of_its_setting_is_known_less_well(metric: Me
 
 
 def test_a_family_that_takes_its_kernels_from_another_is_told_by_what_was_measured_of_that() -> None:
-    """GeForce RTX 40 cards take the kernels of other Ada cards, an H100 of 500 W those of an H100."""
-    for root, curves, family in (("vllm", "ada-geforce", "ada"), ("sglang", "h100-500w", "h100")):
+    """An H100 of 500 W takes the kernels of an H100; a GeForce RTX 4090 was measured itself."""
+    for root, curves, family in (
+        ("vllm", "h100-500w", "h100"),
+        ("sglang", "h100-500w", "h100"),
+        ("vllm", "ada-geforce", "ada-geforce"),
+    ):
         of_family = replace(SUBJECT, framework=root, root=root, curves=curves)
         why = interval(1.0, "decode", of_family).why
         assert f"on {family} GPUs" in why, why

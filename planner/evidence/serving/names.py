@@ -50,7 +50,7 @@ def format_of(name: str) -> dict[str, Any]:
     by_spelling = {_format_spelling(n): {"weights": n} for n in FORMATS} | by_spelling
     found = by_spelling.get(_format_spelling(name))
     if found is None:
-        raise PlannerError("weights = {0!r} is not known; {1}", name, near(name, [*own, *FORMATS]))
+        raise PlannerError("weights = {0!r} is not known; {1}.", name, near(name, [*own, *FORMATS]))
     return found
 
 
