@@ -13,7 +13,7 @@ import typer
 from planner.cli.output import check_plot, print_json, show, tell
 from planner.cli.serving_measured import fit_serving, validate_serving
 from planner.common.errors import PlannerError, near
-from planner.common.files import require_folder
+from planner.common.files import require_folder, require_regular
 from planner.common.message import Message
 from planner.evidence.serving.table import is_serving_table
 
@@ -193,6 +193,8 @@ def fit_command(
         require_folder(report, "--report")
     if len({path.resolve() for path in runs}) < len(runs):
         raise PlannerError("RUNS.csv: a file is given twice; its rows would count twice.")
+    for path in runs:
+        require_regular(path, "a CSV of measured runs")
     serving = [is_serving_table(path) for path in runs]
     if all(serving):
         fit_serving(runs, report, dry_run)

@@ -120,6 +120,9 @@ def _step(plan: Plan) -> str:
 
 def _run(plan: Plan) -> str:
     if plan.run_s is None or plan.gpu_hours is None:
+        if plan.job.num_epochs != 1.0:
+            text = "job.num_epochs = {0:g}, but of how many samples is not given: add job.num_samples (--samples 50k)"
+            return Message(text, plan.job.num_epochs)
         return "no length given: add job.num_tokens, num_samples or num_steps (--tokens 100B)"
     unit, name = (DAY_S, "days") if plan.run_s >= 2 * DAY_S else (HOUR_S, "hours")
     span = _span(plan, "run_s", lambda value: _three(value / unit))

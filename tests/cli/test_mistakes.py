@@ -82,6 +82,8 @@ QUANTITIES: list[Mistake] = [
 ]
 NAMES: list[Mistake] = [
     (("plan", "gpt", "--on", "h100"), ("gpt", "gpt2")),
+    (("fit", "missing.csv", "runs.csv"), ("missing.csv", "cannot be read")),
+    (("plan", *ASKED, "--layout", "tp2 xx3"), ("--layout", "xx3", "tp2 pp8")),
     (("plan", "mixtral-8x77b", "--on", "h100"), ("mixtral-8x77b", "mixtral-8x7b")),
     (("plan", "llama-3-8b"), ("llama-3-8b", "--on 8xh100")),
     (("plan", "llama3", "--on", "h100"), ("llama3", "may mean any of llama-3-70b, llama-3-8b")),

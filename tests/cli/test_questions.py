@@ -222,6 +222,11 @@ def test_size_takes_several_gpu_types(run: Run) -> None:
     assert json.loads(out)["weights"] == "mxfp4"
 
 
+def test_epochs_of_an_unknown_number_of_samples_are_named(run: Run) -> None:
+    out = run("plan", "llama-3-8b", "--lora", "--on", "h100", "--set", "job.num_epochs=3")[1]
+    assert "job.num_epochs = 3, but of how many samples is not given: add job.num_samples" in " ".join(out.split())
+
+
 def test_where_nothing_fits_the_answer_says_what_would(run) -> None:
     said = run("plan", "mistral-7b", "--lora", "--on", "rtx-3060")[1]
     assert "instead   QLoRA: " in said

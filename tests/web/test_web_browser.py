@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
+import urllib.request
 import zipfile
 
 import browser as b
@@ -107,6 +108,26 @@ def downloaded(folder, name, action, timeout=30):
             return target.read_bytes()
         time.sleep(0.1)
     raise AssertionError(f"{name} was not downloaded; there are {[p.name for p in folder.iterdir()]}")
+
+
+FOREIGN = """
+const done = arguments[arguments.length - 1];
+document.addEventListener('securitypolicyviolation', (e) => done(e.violatedDirective), {once: true});
+const picture = new Image();
+picture.src = 'http://127.0.0.1:9/picture.png';
+setTimeout(() => done('loaded'), 5000);
+"""
+
+
+def test_every_answer_forbids_frames_and_what_other_sites_serve(page, address):
+    for path in ("/", "/_stcore/health"):
+        with urllib.request.urlopen(address + path, timeout=10) as answer:
+            assert "frame-ancestors 'self'" in answer.headers["Content-Security-Policy"]
+            assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    page.get(address)
+    page.set_script_timeout(30)
+    assert page.execute_async_script(FOREIGN) == "img-src"
 
 
 @pytest.mark.parametrize("name", PAGES)
