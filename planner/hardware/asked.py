@@ -20,6 +20,10 @@ def cluster_table(text: str, field: str = "--on") -> dict[str, Any]:
     return dict(_cluster_table(text, field))
 
 
+GEFORCE = re.compile(r"[1-5]0[5-9]0")
+"""The number of a GeForce card, which is no number of GPUs: 2070."""
+
+
 @lru_cache(maxsize=256)  # a name that is no node's is compared with all of them
 def _cluster_table(text: str, field: str) -> dict[str, Any]:
     match = re.fullmatch(r"\s*(?:(-?\d+)\s*[x×]\s*)?(\S.*?)\s*", text, flags=re.IGNORECASE)
@@ -123,7 +127,7 @@ def accelerator_named(name: str, field: str = "--on") -> str:
             field=field,
             value=name,
         )
-    if name.isdecimal():
+    if name.isdecimal() and not GEFORCE.fullmatch(name):
         raise PlannerError("{0} {1}: of which GPU? Give both, such as {1}xh100.", field, name, field=field, value=name)
     known = [*accelerator_names(), *node_names()]
     raise PlannerError("{0} {1}: no such GPU or node type; {2}.", field, name, near(name, known), field=field, value=name)
