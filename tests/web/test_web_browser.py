@@ -491,3 +491,25 @@ def test_a_layout_that_does_not_fit_is_mended_with_one_click(page, address):
     assert "not fit" in b.figures(page)["fits"][0]
     click(page, "→")
     assert "not fit" not in b.figures(page)["fits"][0]
+
+
+def test_where_no_layout_fits_another_method_is_one_click(page, address):
+    tables = {
+        "model": {"name": "mistral-7b"}, "cluster": {"accelerator": "rtx-3060-12gb", "num_gpus": 1},
+        "job": {"kind": "lora", "seq_len": 2048, "global_batch_size": 64, "num_tokens": 10**7, "adapter": {"rank": 16}},
+    }  # fmt: skip
+    word = state.encode(state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}]}))
+    page.get(f"{address}/memory?lang=en&s={word}")
+    b.wait_ready(page)
+    assert "not fit" in b.figures(page)["fits"][0]
+    click(page, "method → QLoRA")
+    assert "not fit" not in b.figures(page)["fits"][0]
+
+
+def test_all_pages_stand_in_one_row_beside_the_sidebar(page, address):
+    page.get(f"{address}/memory?lang=en")
+    b.wait_ready(page)
+    shown = """return [...document.querySelectorAll('[data-testid="stTopNavLink"]')].filter(
+      e => e.getBoundingClientRect().width > 0 && getComputedStyle(e.closest('.rc-overflow-item')).opacity !== '0').length"""
+    assert page.execute_script(shown) == len(PAGES)
+    assert not page.find_elements("css selector", '[data-testid="stTopNavSection"]')
