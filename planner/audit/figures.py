@@ -31,12 +31,12 @@ from planner.serving.batch_figures import capacity_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.training.plan import Plan, memory_interval
-from planner.training.planning import candidates, evaluate, plan
+from planner.training.planning import candidates, evaluate, framework_of, plan
 from planner.uncertainty.interval import Interval
 from planner.uncertainty.subject import Metric, Subject
 from planner.workload.layout import Layouts
 from planner.workload.question import Question
-from planner.workload.resolve import as_cluster, as_framework, as_job, as_model
+from planner.workload.resolve import as_cluster, as_job, as_model
 
 STALE = "stale: older than 90 days"
 MEMORY = ("peak_total_bytes", "peak_allocated_bytes", "peak_reserved_bytes", "total_memory_bytes", "needed_over_usable")
@@ -181,9 +181,6 @@ def _serve_figure(figure: Figure, tables: dict[str, Any]) -> Interval:
     raise PlannerError("field = {0!r}: not a number of a deployment; {1}", field, near(field, [*numbers, *answer.intervals]))
 
 
-READ: dict[str, Callable[[Any], Any]] = {"model": as_model, "cluster": as_cluster, "framework": as_framework, "job": as_job}
-
-
 def _leanest(figure: Figure, tables: dict[str, Any]) -> Interval:
     """All GPUs' memory under the layout that needs least, among those without offloading."""
     asked = {k: tables[k] for k in ("model", "cluster", "framework", "job") if k in tables}
@@ -193,7 +190,8 @@ def _leanest(figure: Figure, tables: dict[str, Any]) -> Interval:
 @lru_cache(maxsize=256)
 def _cached_leanest(text: str) -> Interval:
     asked = json.loads(text)
-    question = Question(*(read(asked[name]) for name, read in READ.items()))
+    model, cluster, job = as_model(asked["model"]), as_cluster(asked["cluster"]), as_job(asked["job"])
+    question = Question(model, cluster, framework_of(asked.get("framework"), model, cluster, job, None)[0], job)
     least = leanest(LayoutGrid(question=question.on_stack(), allow=frozenset()))
     if least is None:
         raise PlannerError("no layout is possible")

@@ -133,8 +133,9 @@ class Spec(BaseModel):
 
     def checked(self, where: str) -> Self:
         """Itself; PlannerError that begins with ``where`` where it is a copy with impossible fields."""
-        if self.__dict__.pop("unchecked", False):
+        if self.__dict__.get("unchecked", False):
             self.build({name: getattr(self, name) for name in self.model_fields_set}, where)
+            self.__dict__.pop("unchecked", None)
         return self
 
     @model_validator(mode="before")

@@ -38,6 +38,8 @@ class Choice:
     bolder: Bolder | None
     step_time_s: float
     peak_bytes: float
+    hosted: bool  # the host holds what is moved to it
+    fit_probability: float
     short_of_memory: bool  # it fits, and spends time to save memory
 
 
@@ -70,6 +72,8 @@ def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headro
         bolder=_bolder(result),
         step_time_s=float(rows.step_time_s[0]),
         peak_bytes=float(rows.peak_bytes[0]),
+        hosted=rows is not found.starved,
+        fit_probability=float(rows.fit_probability[0]),
         short_of_memory=sure and short_of_memory(result),
     )
 

@@ -80,11 +80,12 @@ class Parts:
 
     def part(self, tp: int, alone: bool = False) -> Part:
         """The part of ``tp``; with it those of the next degrees are made, up to TOGETHER rows, unless ``alone``."""
-        if tp not in self._made:
-            self._make(tp, alone)
-        return self._made[tp]
+        made = self._made
+        if tp not in made:
+            made = self._made = self._make(tp, alone)
+        return made[tp]  # not of the object, which another thread may have filled anew
 
-    def _make(self, tp: int, alone: bool) -> None:
+    def _make(self, tp: int, alone: bool) -> dict[int, Part]:
         tps = self.grid.tps[self.grid.tps.index(tp) :]
         rows: dict[int, list[Layouts]] = {}
         for degree in tps[:1] if alone else tps:
@@ -93,7 +94,7 @@ class Parts:
                 break
         costs, numbers = self._evaluator.block_costs([one for several in rows.values() for one in several])
         place = iter(numbers)
-        self._made = {
+        return {
             degree: Part(evaluator=self._evaluator, costs=costs, rows=several, numbers=[next(place) for _ in several])
             for degree, several in rows.items()
         }

@@ -197,8 +197,8 @@ def _keep(q: SearchQuestion, setup: int, block: Block, found: Found, leanest: _L
     if not len(at):
         return
     rows = _Columns(q, setup, block, at)
-    found.note("time_s", rows.time_s)
-    found.note("usd", rows.usd)
+    found.note("time_s", rows.held_s)
+    found.note("usd", rows.held_usd)
     within = _within(q, found, rows.held_s, rows.held_usd)
     kept = within & _promising(found.rows, setup, q.top, rows, within)
     kept |= _simplest(found, setup, rows, within, by_time=q.objective != "memory")

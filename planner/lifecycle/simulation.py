@@ -226,13 +226,13 @@ def _load(answer: Plan, spec: Run, shares: Array | None) -> float:
 
 def under_experts(answer: Plan, run: Run | Mapping[str, Any] | None) -> Plan:
     """The same layout with the experts' shares that ``run`` gives, in memory and in time; the plan itself where it gives none."""
-    spec = run if isinstance(run, Run) else Run.build({} if run is None else run, "run")
+    spec = run.checked("run") if isinstance(run, Run) else Run.build({} if run is None else run, "run")
     shares = _shares(answer, spec)
     if shares is None:
         return answer
     load = _load(answer, spec, shares)
     told = Message("experts as [run] gives them: the fullest rank has {0:.2f} times the mean", load)
-    return replace(_with_load(answer, load), risk=answer.risk, notes=(*answer.notes, told))
+    return replace(_with_load(answer, load), notes=(*answer.notes, told))
 
 
 def _with_load(answer: Plan, load: float) -> Plan:
@@ -245,6 +245,7 @@ def _with_load(answer: Plan, load: float) -> Plan:
         job=answer.job.replaced(expert_load=load),
         layout=answer.layout,
         price=answer.price,
+        risk=answer.risk,
     )
 
 

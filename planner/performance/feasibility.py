@@ -182,7 +182,7 @@ def check_images(model: Model, table: str, images: float, patches: int, field: s
         needed = images * (tower.tokens_per_image or 0)
         if needed > tokens:
             raise PlannerError(
-                "{0}.images = {1:g}: of {2} tokens each, they need {3:,.0f} of {4} = {5:g}; use fewer, or more tokens.",
+                "{0}.images = {1:g}: of {2} tokens each, they need {3:,.0f} of {4} = {5:,.0f}; use fewer, or more tokens.",
                 table,
                 images,
                 tower.tokens_per_image,

@@ -66,7 +66,7 @@ def _instead(plan: Plan, ways: Sequence[Remedy]) -> list[str]:
     for way in ways:
         room = way.headroom_bytes / GIB
         found.append(Message("{0}: {1} s a step, {2:.1f} GiB free", _change_words(way), _three(way.step_time_s), room))
-    purpose = {"lora": "lora", "qlora": "qlora"}.get(plan.job.kind, "full")
+    purpose = {"lora": "lora", "qlora": "qlora", "gptq-lora": "qlora"}.get(plan.job.kind, "full")
     return found or [Message("no near change fits; GPUs that hold it: planner size MODEL --for {0}", purpose)]
 
 

@@ -139,6 +139,7 @@ def part_of(tensor: str) -> Part | None:
         "head.words": "head",
         "router.": "router",
         "attention.": "attention",
+        "cross.": "attention",
         "ffn.": "ffn",
         "shared.": "shared",
         "experts.": "experts",

@@ -53,7 +53,7 @@ def _table(q: SweepQuestion, rows: list[dict[str, Any]], complete: bool, size: i
     if rows and all("fits" not in row for row in rows):
         if len(rows) == 1:
             raise PlannerError("no point can be: {0}", rows[0]["error"])
-        raise PlannerError("none of {0:,} points can be; the first: {1}", len(rows), rows[0]["error"])
+        raise PlannerError("none of {0:,} points is possible; the first: {1}", len(rows), rows[0]["error"])
     table = pd.DataFrame(
         [{"fits": False, **row} for row in rows], columns=["case", *q.keys, *MEASURES, "tokens_per_usd", "layout", "error"]
     )

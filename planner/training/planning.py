@@ -134,7 +134,8 @@ def _chosen(
     usual: Question, notes: tuple[str, ...], free: bool, risk: float, allow: Iterable[str]
 ) -> tuple[Framework, Choice, tuple[str, ...]]:
     """(framework, layout, why): as ``search`` chooses. ``free``: nobody named a framework, so that a leaner one is taken where it
-    surely fits and the usual one does not, or is short of memory and slower; where none surely fits, the leanest."""
+    surely fits and the usual one does not, or is short of memory and slower; where none surely fits the likeliest to, and of
+    several the leanest."""
     chosen: list[tuple[Framework, Choice, tuple[str, ...]]] = []
     failed: PlannerError | None = None
     try:
@@ -157,7 +158,7 @@ def _chosen(
         chosen += [found] if sure is None else []
     if failed is not None and not chosen:
         raise failed
-    return min(chosen, key=lambda one: one[1].peak_bytes)
+    return min(chosen, key=lambda one: (not one[1].hosted, -round(one[1].fit_probability, 3), one[1].peak_bytes))
 
 
 def evaluate(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, accelerator_names
 from planner.hardware.cluster import cluster as build_cluster
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.training.plan import Plan
@@ -52,7 +52,7 @@ def ways_out(wanted: Plan, framework: FrameworkLike | None = None) -> list[Remed
 
     ``framework`` as ``plan`` was given it: None lets each job take its usual one. Empty where a layout fits.
     """
-    if wanted.recommended or wanted.nearest is not None:
+    if wanted.fits or wanted.nearest is not None:
         return []
     job, found = wanted.job, list[Remedy]()
     if framework is not None:
@@ -198,8 +198,8 @@ def _cluster(cluster: Cluster, changes: Mapping[str, Any]) -> Cluster:
     if not changes:
         return cluster
     fields = {"accelerator": cluster.accelerator.name, "num_gpus": cluster.num_gpus}
-    if cluster == as_cluster(fields):  # the machines that such a number of cards is usually bought in
-        return as_cluster({**fields, **changes})
+    if cluster.accelerator.name in accelerator_names() and cluster == as_cluster(fields):
+        return as_cluster({**fields, **changes})  # in the machines that such a number of cards is usually bought in
     whole = cluster.node.name.split(",")[0]  # a partly used node is called "NAME, 4 of 8 GPUs"
     node = cluster.node if whole == cluster.node.name else whole
     return build_cluster(node, num_gpus=int(changes["num_gpus"]), accelerator=cluster.accelerator)

@@ -50,7 +50,7 @@ def layout_fields(text: str, name: str = "--layout") -> dict[str, Any]:
             )
         field, value = WORDS[part[1]] if part[1] in WORDS else (NUMBERS[part[1]], int(part[2]))
         if field in found:
-            raise PlannerError("{0} {1!r}: gives {2} twice.", name, text, field, field=name)
+            raise PlannerError("{0} {1!r}: gives {2} twice; give it once.", name, text, field, field=name)
         found[field] = value
         rest = rest[part.end() :].strip()
     if not found:

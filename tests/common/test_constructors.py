@@ -67,3 +67,10 @@ def test_a_copy_with_impossible_fields_is_refused_where_it_is_asked(table: str, 
 def test_a_copy_has_only_fields_that_there_are() -> None:
     with pytest.raises(PlannerError, match=r"^job: unknown field zzz = 1"):
         planner.Job(seq_len=512, global_batch_size=4).model_copy(update={"zzz": 1})
+
+
+def test_an_impossible_copy_is_refused_each_time_it_is_asked_with():
+    job = planner.Job(seq_len=512, global_batch_size=4).model_copy(update={"seq_len": -1})
+    for _ in range(2):
+        with pytest.raises(PlannerError, match="seq_len = -1"):
+            planner.plan(model="gpt2", cluster="h100", job=job)

@@ -51,7 +51,7 @@ def test_a_point_that_cannot_be_is_a_row_that_says_why() -> None:
     assert table["fits"].tolist() == [True, False]
     assert "does not divide" in table["error"][1]
     assert np.isnan(table["step_time_s"][1])
-    with pytest.raises(PlannerError, match=r"none of 2 points can be; the first: .*does not divide"):
+    with pytest.raises(PlannerError, match=r"none of 2 points is possible; the first: .*does not divide"):
         planner.sweep(TABLES, {"layout.tp": [3, 5]})
 
 

@@ -12,7 +12,7 @@ FULL = {"kind": "finetune", "seq_len": 2048, "global_batch_size": 64}
 NONE_FITS = [
     ("mistral-7b", "rtx-3060", LORA, {"qlora", "num_gpus"}),
     ("llama-3-70b", "8xa100-40gb", FULL, {"lora", "qlora", "optimizer", "num_gpus"}),
-    ("llama-3-8b", "h100", {"seq_len": 131072, "global_batch_size": 8}, {"num_gpus", "seq_len"}),
+    ("llama-3-8b", "a100-sxm4-40gb", {"seq_len": 131072, "global_batch_size": 8}, {"num_gpus", "seq_len"}),
 ]
 
 
@@ -40,6 +40,23 @@ def test_where_a_layout_fits_there_is_nothing_to_change():
     tight = planner.plan(model="llama-3-8b", cluster="8xh100", job=FULL, layout={"micro_batch_size": 8})
     assert not tight.fits
     assert ways_out(tight) == []  # its nearest layout fits
+
+
+def test_what_probably_fits_has_no_way_out_either():
+    risky = planner.plan(
+        model="llama-3-8b", cluster="8xh100", job={**FULL, "global_batch_size": 32}, layout={"zero": 3, "micro_batch_size": 4}
+    )
+    assert risky.fits
+    assert not risky.recommended
+    assert ways_out(risky) == []
+
+
+def test_an_accelerator_of_ones_own_has_more_of_its_kind():
+    own = planner.load_accelerator("rtx-3060-12gb").replaced(name="my-card")
+    node = planner.load_node("workstation-1x-rtx-3060-12gb").replaced(accelerator="my-card")
+    wanted = planner.plan(model="mistral-7b", cluster=planner.cluster(node, num_nodes=1, accelerator=own), job=LORA)
+    assert not wanted.fits
+    assert {"qlora", "num_gpus"} <= {_named(way.changes) for way in ways_out(wanted)}
 
 
 def test_a_framework_that_is_named_stays():

@@ -167,11 +167,14 @@ def apply(case: int, remedy: Remedy, plan: Plan) -> None:
         changes["cluster"] = {**changes["cluster"], "num_nodes": None}
     if plan.layout.dp is not None and "cluster" in changes:
         changes["layout"] = {"dp": None}
+    tables = state.current()["cases"][case]["tables"]
     if remedy.anew:  # automatic again
-        state.current()["cases"][case]["tables"].pop("layout", None)
-        state.disclaim(state.current(), case, "layout")
-        changes.pop("layout", None)
+        changes["layout"] = dict.fromkeys(tables.get("layout", {}))
+    if "framework" in changes:  # as its file has it
+        changes["framework"] = {**dict.fromkeys(tables.get("framework", {})), **changes["framework"]}
     state.change(case, changes)
+    if remedy.anew:
+        state.disclaim(state.current(), case, "layout")
 
 
 def change_words(remedy: Remedy) -> str:
