@@ -21,7 +21,7 @@ from planner.hardware.cluster import Cluster, load_accelerator, load_node
 from planner.hardware.cluster import cluster as build_cluster
 from planner.lifecycle.bill import Bill, bill_of
 from planner.lifecycle.sensitivity import Swing, tornado
-from planner.lifecycle.simulation import WholeRun, expected_run
+from planner.lifecycle.simulation import WholeRun, expected_run, under_experts
 from planner.performance.evaluation import operator_table
 from planner.reports.plans import row_dict
 from planner.scenarios.scenario import asked
@@ -237,20 +237,21 @@ def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @remembered
-def _plan(key: str, _arguments: Mapping[str, Any]) -> tuple[Plan | None, str]:
+def _plan(key: str, _arguments: Mapping[str, Any], _run: Mapping[str, Any] | None) -> tuple[Plan | None, str]:
     try:
-        return plan(**_arguments, explain=False), ""
+        found = plan(**_arguments, explain=False)
+        return (under_experts(found, _run) if found.model.num_experts else found), ""
     except PlannerError as error:
         return None, str(error)
 
 
 def answer(label: str, tables: Tables) -> Answer:
-    """The plan of one configuration."""
+    """The plan of one configuration, with the experts' shares of its table [run], as ``planner plan`` shows it."""
     try:
         given = arguments(tables)
     except PlannerError as error:
         return Answer(label=label, tables=tables, plan=None, error=str(error))
-    found, why = _plan(key_of(tables), given)
+    found, why = _plan(key_of(tables), given, tables.get("run"))
     return Answer(label=label, tables=tables, plan=found, error=why)
 
 

@@ -27,7 +27,7 @@ from planner.training.memory_map import fit_map, moments  # noqa: E402
 from planner.training.remedies import remedies, scaling  # noqa: E402
 from planner.training.trainable import teachers  # noqa: E402
 from planner.web import charts, download, inputs_job, main, show, state, text  # noqa: E402
-from planner.web.answers import whole_run  # noqa: E402
+from planner.web.answers import answer, whole_run  # noqa: E402
 from planner.web.pages import run as run_page  # noqa: E402
 from planner.workload.adapters import check_targets  # noqa: E402
 from planner.workload.job import Job, Kind  # noqa: E402
@@ -382,3 +382,14 @@ def test_importing_planner_loads_no_streamlit():
 
     code = "import sys, planner, planner.cli, planner.training.planning; assert not {'streamlit', 'altair'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("name", ["chatlaw2-moe-experts", "llama4-style-moe"])
+def test_a_configuration_has_the_experts_of_its_run_as_on_the_command_line(name):
+    """And the whole run is that of ``planner run``, which begins from the plan without them."""
+    for case in read_scenario(name).cases:
+        shown, planned = answer(case.label, case.tables).known, case.plan()
+        expected = case.under_experts(planned)
+        assert (shown.step_time_s, shown.peak_total_bytes) == (expected.step_time_s, expected.peak_total_bytes)
+        ours, theirs = whole_run(case.tables, shown).whole.wall_s, case.whole_run().wall_s
+        assert [ours.lower, ours.expected, ours.upper] == pytest.approx([theirs.lower, theirs.expected, theirs.upper], rel=1e-12)
