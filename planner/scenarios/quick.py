@@ -18,6 +18,7 @@ from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
 from planner.scenarios.tables import Table, Tables
 from planner.workload.resolve import as_model
+from planner.workload.tuning import USUAL_RANK
 
 Method = Literal["pretrain", "finetune", "lora", "qlora"]
 TOKENS_PER_STEP = ((1e9, 2**19), (5e9, 2**20), (1e11, 4 * 2**20), (math.inf, 16 * 2**20))
@@ -30,8 +31,6 @@ TUNING_BATCH = 64
 """Sequences of a fine-tuning step where none are given; assumed."""
 SEQ_LEN = {"pretrain": 4096, "finetune": 2048, "lora": 2048, "qlora": 2048}
 """Tokens of a sequence where none are given, at most what the model allows; assumed."""
-RANK = 16
-"""Rank of adapters where none is given: peft's examples."""
 
 
 def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], other: Mapping[str, Table]) -> Scenario:
@@ -70,7 +69,7 @@ def _job(model: Model, cluster: Table, method: Method, given: Mapping[str, Any])
     if model.cross_attention and 0 < model.max_positions < int(seq_len):  # the decoder has fewer positions than the encoder
         fields["target_len"] = model.max_positions
     if method in ("lora", "qlora"):
-        fields["adapter"] = {"rank": RANK}
+        fields["adapter"] = {"rank": USUAL_RANK}
     return {**fields, **given}
 
 

@@ -13,6 +13,7 @@ from planner.common.errors import PlannerError, near
 from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
 from planner.hardware.cluster import Accelerator, runs_on
+from planner.serving.spec import USUAL_ENGINES
 from planner.serving.weight_formats import Format
 
 CATALOG = data.CATALOG / "engines"
@@ -185,10 +186,6 @@ def load_engine(name: str) -> Engine:
             "serving.engine = {0!r} is not in {1}; {2}.", name, ENGINES.what, near(name, [*engine_names(), *_families()])
         )
     return Engine.build(ENGINES.table(found), str(ENGINES.path(found, "serving.engine")))
-
-
-USUAL_ENGINES = ("vllm", "llama.cpp")
-"""Engines that are taken where none is named, the first that runs on the accelerator."""
 
 
 def usual_engine(card: Accelerator) -> str:

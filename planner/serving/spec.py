@@ -104,13 +104,14 @@ class PrefillPool(Spec):
         return max(self.tp, self.ep) * self.pp * self.replicas
 
 
-USUAL_ENGINE = "vllm"
+USUAL_ENGINES = ("vllm", "llama.cpp")
+"""Engines that are taken where none is named, the first that runs on the accelerator (``engine.usual_engine``)."""
 
 
 class Serving(Spec):
     """One deployment. ``batch``: sequences decoded together on a replica when no load is given."""
 
-    engine: str = USUAL_ENGINE
+    engine: str = USUAL_ENGINES[0]
     weights: Format = "bf16"
     group_size: Positive | None = None  # of AWQ, GPTQ and int4; None = 128
     bits_per_weight: Annotated[float, Field(gt=0, le=16)] | None = None

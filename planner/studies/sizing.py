@@ -33,13 +33,14 @@ from planner.serving.engine import engine_names, load_engine, usual_engine
 from planner.serving.feasibility import require_runs_encoder
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
-from planner.serving.spec import USUAL_ENGINE, Serving
+from planner.serving.spec import USUAL_ENGINES, Serving
 from planner.training.planning import plan
 from planner.workload.default_framework import default_framework, leaner_frameworks
 from planner.workload.framework import Framework, framework_names, load_framework
 from planner.workload.job import Job
 from planner.workload.question import Question
 from planner.workload.resolve import ModelLike, as_model
+from planner.workload.tuning import USUAL_RANK
 
 Purpose = Literal["serve", "lora", "qlora", "full"]
 PURPOSES: tuple[str, ...] = get_args(Purpose)
@@ -51,8 +52,6 @@ TPOT_S = 0.1
 TTFT_S = 2.0
 """Latency limits of a price at capacity where none is given: ten tokens a second, faster than people read, and an answer that
 begins within two seconds (MLPerf Inference's first token of Llama 2 70B in the server scenario). Assumed for one's own users."""
-RANK = 16
-"""Of adapters on all linear layers, where nothing else is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +200,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
     names = accelerator_names() if accelerator is None else _named(accelerator)
     ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most)
-    _check_question(the_model, purpose, seq_len, together, weights, engine or USUAL_ENGINE, framework, job)
+    _check_question(the_model, purpose, seq_len, together, weights, engine or USUAL_ENGINES[0], framework, job)
     rows, left_out = [], {}
     for done, name in enumerate(names):
         if progress is not None:
@@ -485,7 +484,7 @@ def _text(cut: Mapping[str, int]) -> str:
 def _job(purpose: str, seq_len: int, batch: int, num_gpus: int, precision: str, more: Mapping[str, Any] | None) -> dict[str, Any]:
     kind = "finetune" if purpose == "full" else purpose
     if purpose in ("lora", "qlora"):
-        more = {"adapter": {"rank": RANK}, **(more or {})}
+        more = {"adapter": {"rank": USUAL_RANK}, **(more or {})}
     return {"kind": kind, "seq_len": seq_len, "global_batch_size": batch * num_gpus, "precision": precision, **(more or {})}
 
 

@@ -25,11 +25,9 @@ from planner.workload.default_framework import default_framework
 from planner.workload.job import Kind
 from planner.workload.question import Question
 from planner.workload.resolve import as_cluster, as_framework, as_job, as_model
-from planner.workload.tuning import Adapter
+from planner.workload.tuning import USUAL_RANK, Adapter
 
 METHODS = ("full", "lora", "qlora")
-RANK = 16
-"""Rank of adapters where the scenario has none and the command line gives none: peft's examples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +91,7 @@ def _jobs(
     job = fields_of(tables["job"], "job")
     if job.get("kind", "lora") not in get_args(Kind):
         raise PlannerError("job.kind = {0!r}: {1}.", job["kind"], one_of(str(job["kind"]), get_args(Kind)), field="job.kind")
-    adapter = {**({"rank": RANK} if "adapter" not in job else _table(job["adapter"]))}
+    adapter = {**({"rank": USUAL_RANK} if "adapter" not in job else _table(job["adapter"]))}
     adapter |= {"rank": rank} if rank is not None else {}
     adapter |= {"target_modules": targets} if targets is not None else {}
     check_targets(as_model(tables["model"]), Adapter.build(adapter, "job.adapter"))

@@ -20,7 +20,7 @@ from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.layout import RECOMPUTE, Layout, as_columns
 from planner.workload.resolve import FrameworkLike, as_cluster
-from planner.workload.tuning import Adapter
+from planner.workload.tuning import USUAL_RANK, Adapter
 
 Changes = Mapping[str, Mapping[str, Any]]
 """Table -> field -> value."""
@@ -38,8 +38,6 @@ class Remedy:
 
 METHODS = {"finetune": ("lora", "qlora"), "lora": ("qlora",)}
 """Kinds of job that tune the same model in less memory."""
-RANK = 16
-"""Rank of adapters where the job has none: peft's examples."""
 MORE_GPUS = (2, 4, 8, 16, 32, 64)
 """Times as many GPUs that are tried, in turn."""
 SHORTER = (2, 4, 8)
@@ -58,7 +56,7 @@ def ways_out(wanted: Plan, framework: FrameworkLike | None = None) -> list[Remed
     if framework is not None:
         found += _first_sure(wanted, None, ({"framework": {"name": name}} for name in _usual_stacks(wanted)))
     for kind in METHODS.get(job.kind, ()):
-        adapter = {} if job.adapter is not None else {"adapter": {"rank": RANK}}
+        adapter = {} if job.adapter is not None else {"adapter": {"rank": USUAL_RANK}}
         found += _first_sure(wanted, framework, [{"job": {"kind": kind, **adapter}}])
     optimizers = ("adamw-8bit", "adafactor") if job.optimizer == "adamw" and job.adapter is None else ()
     found += _first_sure(wanted, framework, ({"job": {"optimizer": name}} for name in optimizers))

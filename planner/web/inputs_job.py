@@ -14,6 +14,7 @@ from planner.web.inputs import changed, load_or_none
 from planner.web.state import Tables
 from planner.web.text import t
 from planner.workload.job import Kind, Optimizer, Precision
+from planner.workload.tuning import USUAL_RANK
 
 SEQUENCES = [2**i for i in range(7, 21)]
 BATCHES = [2**i for i in range(15)]
@@ -92,7 +93,7 @@ def of_kind(job: dict[str, Any], kind: str, model: Model | None) -> None:
 def _adapter(case: int, job: dict[str, Any], model: Model | None) -> None:
     """Rank, layers that carry adapters, how the frozen weights are stored."""
     adapter = job["adapter"]
-    slider(case, "job.adapter", "rank", t("in.rank"), RANKS, adapter.get("rank", 16))
+    slider(case, "job.adapter", "rank", t("in.rank"), RANKS, adapter.get("rank", USUAL_RANK))
     if model is not None:
         _targets(case, adapter, model)
     kind = str(job.get("kind"))

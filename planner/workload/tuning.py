@@ -15,6 +15,9 @@ Count = Annotated[int, Field(ge=0, strict=True)]
 DOUBLE_BLOCK = 256
 """Block constants of one block of double quantization (Dettmers et al. 2023, QLoRA, section 3)."""
 
+USUAL_RANK = 16
+"""Rank of adapters where none is given: peft's examples."""
+
 
 class Adapter(Spec):
     """Low-rank adapters (Hu et al. 2021): y = x W + (alpha / rank) x A B with W frozen, A of inputs x rank, B of rank x outputs.

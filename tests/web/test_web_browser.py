@@ -480,29 +480,26 @@ def test_every_tab_of_the_controls_opens_and_adapters_fit_where_all_weights_do_n
     assert problems(page) == []
 
 
-def test_a_layout_that_does_not_fit_is_mended_with_one_click(page, address):
-    tables = {
+TOO_LARGE = {
+    "→": {  # another layout fits
         "model": {"name": "llama-2-7b"}, "cluster": {"node": "dgx-a100-80gb", "num_gpus": 8},
         "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**9}, "layout": {"micro_batch_size": 8},
-    }  # fmt: skip
-    word = state.encode(state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}]}))
-    page.get(f"{address}/memory?lang=en&s={word}")
-    b.wait_ready(page)
-    assert "not fit" in b.figures(page)["fits"][0]
-    click(page, "→")
-    assert "not fit" not in b.figures(page)["fits"][0]
-
-
-def test_where_no_layout_fits_another_method_is_one_click(page, address):
-    tables = {
+    },
+    "method → QLoRA": {  # none does
         "model": {"name": "mistral-7b"}, "cluster": {"accelerator": "rtx-3060-12gb", "num_gpus": 1},
         "job": {"kind": "lora", "seq_len": 2048, "global_batch_size": 64, "num_tokens": 10**7, "adapter": {"rank": 16}},
-    }  # fmt: skip
-    word = state.encode(state.checked({"title": "t", "cases": [{"label": "a", "tables": tables}]}))
+    },
+}  # fmt: skip
+"""What does not fit, by the button that mends it."""
+
+
+@pytest.mark.parametrize("words", TOO_LARGE)
+def test_what_does_not_fit_is_mended_with_one_click(page, address, words):
+    word = state.encode(state.checked({"title": "t", "cases": [{"label": "a", "tables": TOO_LARGE[words]}]}))
     page.get(f"{address}/memory?lang=en&s={word}")
     b.wait_ready(page)
     assert "not fit" in b.figures(page)["fits"][0]
-    click(page, "method → QLoRA")
+    click(page, words)
     assert "not fit" not in b.figures(page)["fits"][0]
 
 

@@ -18,9 +18,9 @@ from planner.performance.risk import chance
 from planner.scenarios.quick_serving import SERVING
 from planner.serving import FORMATS, Deployment, engine_names, load_engine, serve
 from planner.serving.curves import curve, load_curve
-from planner.serving.engine import USUAL_ENGINES, engine_family, usual_engine
+from planner.serving.engine import engine_family, usual_engine
 from planner.serving.memory import KINDS
-from planner.serving.spec import KvDtype
+from planner.serving.spec import USUAL_ENGINES, KvDtype
 from planner.web import charts, controls, inputs, show, state
 from planner.web.answers import arguments, cluster_of, key_of, remembered
 from planner.web.download import serving_toml, take, zipped
