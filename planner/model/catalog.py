@@ -36,6 +36,14 @@ def _model_of(name: str) -> Model:
             )
         return Model.build({"name": path.stem, **read_table(path)}, str(path))
     found = meant(name)
+    if found is None and os.path.isfile(name):
+        raise PlannerError(
+            "{0}: is none of the files that describe a model; give its config.json (of a GGUF, its metadata as JSON).",
+            name,
+            code="file",
+            field="model.config",
+            value=name,
+        )
     if found is None and os.path.isdir(name):
         raise PlannerError("{0}: is a folder; give {1}.", name, FILE, code="file", field="model.config", value=name)
     model_name, weights = found or require_meant(name)

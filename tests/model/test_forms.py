@@ -95,6 +95,15 @@ REFUSED: list[tuple[Config, str]] = [
     ({"peft_type": "LORA", "r": 16, "base_model_name_or_path": "meta-llama/Llama-3.1-8B"}, "rank 16. of meta-llama/Llama-3.1-8B"),
     ({"metadata": {}, "weight_map": {"lm_head.weight": "a"}}, "index of a checkpoint"),
     ({"temperature": 0.6, "bos_token_id": 1}, "generation_config.json"),
+    ({"tokenizer_class": "LlamaTokenizer", "model_max_length": 131072}, "tokenizer_config.json"),
+    ({"version": "1.0", "added_tokens": [], "model": {"type": "BPE"}}, "tokenizer.json"),
+    ({"bos_token": "<s>", "eos_token": "</s>"}, "special_tokens_map.json"),
+    ({"image_processor_type": "Qwen2VLImageProcessor", "patch_size": 14}, "preprocessor_config.json"),
+    ({"log_history": [], "global_step": 100}, "trainer_state.json"),
+    ({"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}}, "DeepSpeed"),
+    ({"word_embedding_dimension": 384, "pooling_mode_cls_token": True}, "sentence-transformers"),
+    ({"bits": 4, "group_size": 128, "desc_act": False}, "quantize_config.json"),
+    ({"medusa_num_heads": 4, "base_model_name_or_path": "lmsys/vicuna-7b-v1.3"}, "drafts tokens"),
     ({"model_type": "vit", "hidden_size": 768, "num_hidden_layers": 12}, "no language model"),
     ({"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForCTC"], "hidden_size": 768}, "no language model"),
     ({**META, "vocab_size": -1}, "leaves it to the tokenizer"),
@@ -113,3 +122,19 @@ def test_a_file_that_holds_no_language_model_is_called_what_it_is(config: Config
     with pytest.raises(PlannerError, match=why) as error:
         read(config)
     assert len(str(error.value)) < 400
+
+
+def test_a_text_config_inside_another_is_the_text() -> None:
+    text = {"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 100}
+    text |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+    eye = {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2}
+    once = {"model_type": "qwen2_vl", "text_config": text, "vision_config": eye}
+    twice = {**once, "text_config": {"model_type": "qwen2_vl", "text_config": text}}
+    assert read(twice).model_dump(exclude={"source"}) == read(once).model_dump(exclude={"source"})
+
+
+def test_a_file_of_weights_is_no_name(tmp_path: Path) -> None:
+    path = tmp_path / "model-q4_k_m.gguf"
+    path.write_bytes(b"GGUF\x03\x00\x00\x00")
+    with pytest.raises(PlannerError, match=r"none of the files that describe a model; give its config\.json"):
+        load_model(str(path))

@@ -209,6 +209,8 @@ def _fields(config: Config, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]
     if kind in BESIDE_TEXT:
         return _flat(config, kind)
     text = config.get("text_config")
+    if isinstance(text, Mapping) and isinstance(text.get("text_config"), Mapping):  # an outer class saved inside another
+        return _fields({**config, **text}, kind)
     if kind in VISION:
         return _with_tower(config, kind)
     if isinstance(text, Mapping) and text.get("model_type") == kind:  # a text model with its vision tower

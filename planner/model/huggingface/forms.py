@@ -85,8 +85,11 @@ def _no_model(data: Config) -> None:
         )
     if isinstance(data.get("weight_map"), Mapping):
         raise PlannerError("this is the index of a checkpoint's files; give the config.json beside it")
-    if not data.get("model_type") and not data.get("architectures") and "temperature" in data:
-        raise PlannerError("this is generation_config.json, which holds no sizes; give the config.json beside it")
+    if data.get("model_type") or data.get("architectures"):
+        return
+    for keys, what in BESIDE:
+        if keys & data.keys() or (what == "special_tokens_map.json" and data and all(k.endswith("_token") for k in data)):
+            raise PlannerError("this is {0}, which holds no sizes; give the config.json beside it", what)
 
 
 def _count(data: Config, key: str, *names: str) -> int:
@@ -123,6 +126,23 @@ def _meta(data: Config) -> Config:
     }
 
 
+BESIDE = tuple(
+    (frozenset(keys.split()), what)
+    for keys, what in (
+        ("tokenizer_class added_tokens_decoder model_max_length", "tokenizer_config.json"),
+        ("added_tokens pre_tokenizer", "tokenizer.json"),
+        ("image_processor_type feature_extractor_type processor_class", "preprocessor_config.json"),
+        ("temperature do_sample _from_model_config", "generation_config.json"),
+        ("log_history", "trainer_state.json"),
+        ("per_device_train_batch_size", "a file of training arguments"),
+        ("zero_optimization train_micro_batch_size_per_gpu", "a configuration of DeepSpeed"),
+        ("word_embedding_dimension similarity_fn_name do_lower_case", "a file of sentence-transformers"),
+        ("desc_act damp_percent", "quantize_config.json"),
+        ("medusa_num_heads", "a head that drafts tokens"),
+        ("", "special_tokens_map.json"),
+    )
+)
+"""Files that lie beside a config.json, by keys of which each is enough where neither model_type nor architectures is said."""
 LATENT = ("q_lora_rank", "kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")
 
 
