@@ -55,10 +55,8 @@ NESTED_ONLY = frozenset(("step3p7",))
 """Types of which transformers reads the text's fields in text_config only: at the top of a file they are set aside."""
 ENCODER_DECODERS = {
     "pegasus_x": "its encoder attends by blocks and to global tokens",
-    "led": "its encoder's attention is sliding and global by token",
     "longt5": "its encoder's attention is local and global",
     "bigbird_pegasus": "its encoder's attention is sparse by blocks",
-    "t5gemma": "both stacks have sizes and embeddings of their own",
     "t5gemma2": "its decoder attends to itself and across at once",
     "switch_transformers": "its experts drop tokens beyond a capacity",
     "prophetnet": "it predicts several streams of tokens",
@@ -70,8 +68,6 @@ REFUSED = {
     "deberta": "its attention adds scores between content and positions",
     "albert": "its layers share one set of weights",
     "deberta-v2": "its attention adds scores between content and positions",
-    "longformer": "its attention is sliding and global by token",
-    "big_bird": "its attention is sparse by blocks",
     "zamba": "its layers share attention blocks",
     "zamba2": "its layers share attention blocks",
     "rwkv": "its time mixing is not one of the planner's blocks",
