@@ -76,6 +76,7 @@ REACHABLE = (
     "lifecycle/spec",
     "model/architecture",
     "model/catalog",
+    "model/gguf",
     "model/names",
     "model/huggingface",
     "model/linears",

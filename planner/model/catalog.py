@@ -9,6 +9,7 @@ from pathlib import Path
 from planner.common.errors import PlannerError, as_text
 from planner.common.spec import read_table
 from planner.model.architecture import Model
+from planner.model.gguf import gguf_metadata
 from planner.model.huggingface import model_from_config
 from planner.model.huggingface.forms import config_of
 from planner.model.names import meant, model_files, require_meant
@@ -18,7 +19,7 @@ FILE = "the path of a .toml or .json file"
 
 def load_model(name: str) -> Model:
     """The model of that name, as people or hubs write it ("llama3-8b", "Qwen/Qwen3-8B-Instruct"; ``planner.model.names``), or of
-    a path: ``.toml`` with our fields, ``.json`` with Hugging Face's.
+    a path: ``.toml`` with our fields, ``.json`` with Hugging Face's, ``.gguf``.
 
     Raises PlannerError: unknown name (the near ones are listed), one that may mean several, unreadable file, bad field.
     """
@@ -35,10 +36,12 @@ def _model_of(name: str) -> Model:
                 data, name=path.stem if path.stem != "config" else path.resolve().parent.name, where=str(path)
             )
         return Model.build({"name": path.stem, **read_table(path)}, str(path))
+    if name.endswith(".gguf") and os.path.isfile(name):
+        return model_from_config(gguf_metadata(Path(name)), name=Path(name).stem, where=name)
     found = meant(name)
     if found is None and os.path.isfile(name):
         raise PlannerError(
-            "{0}: is none of the files that describe a model; give its config.json (of a GGUF, its metadata as JSON).",
+            "{0}: is none of the files that describe a model; give its config.json, or a GGUF file.",
             name,
             code="file",
             field="model.config",

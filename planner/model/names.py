@@ -102,12 +102,12 @@ def _in_full(name: str) -> Meant | None:
 
 
 def is_model(name: str) -> bool:
-    """Whether a text names a model in full, or is a config.json; the beginning of a name may be that of something else.
+    """Whether a text names a model in full, or is a config.json or a GGUF; the beginning of a name may be that of something else.
 
     >>> is_model("Mixtral 8x7B"), is_model("mixtral-8x7b-32xh100-serve"), is_model("chatlaw")
     (True, False, False)
     """
-    return name.endswith(".json") or _in_full(name) is not None
+    return name.endswith((".json", ".gguf")) or _in_full(name) is not None
 
 
 def require_meant(name: str) -> Meant:

@@ -131,7 +131,8 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     Other forms of one file are understood (``forms.as_config``).
     """
     try:
-        dumped = "general.architecture" in config
+        packed = "general.architecture" in config
+        dumped = packed and "output.weight" not in config
         config = as_config(config)
         try:
             kind, fields, aside = _read(config)
@@ -144,7 +145,7 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     if dumped:
         known = {**fields.get("provenance", {}), "tied_embeddings": {"kind": "assumed", "source": GGUF_TIED}}
         fields = {**fields, "provenance": known}
-    return Model.build({"name": name, "source": _source(config, kind, aside), **fields}, where)
+    return Model.build({"name": name, "source": _source(config, kind, aside, packed), **fields}, where)
 
 
 def _read(config: Config) -> tuple[str, dict[str, Any], tuple[str, ...]]:
@@ -382,7 +383,9 @@ def _by_family(config: Config, family: Family, kind: str) -> tuple[dict[str, Any
     return fields, aside
 
 
-def _source(config: Config, kind: str, aside: tuple[str, ...]) -> str:
+def _source(config: Config, kind: str, aside: tuple[str, ...], packed: bool) -> str:
+    if packed:
+        return f"metadata of a GGUF ({kind})"
     text = config.get("text_config")
     left_out = config.get("num_nextn_predict_layers") or (
         text.get("num_nextn_predict_layers") if isinstance(text, Mapping) else 0

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.model.gguf import FILE_TYPES
 
 Config = Mapping[str, Any]
 WRAPPERS = ("config", "model_config", "hf_config", "model")
@@ -211,6 +212,7 @@ GGUF_SIZES = {
     "expert_count": "num_experts", "expert_used_count": "num_experts_per_tok",
     "expert_feed_forward_length": "moe_intermediate_size", "attention.sliding_window": "sliding_window",
 }  # fmt: skip
+PLAIN_TYPES = ("F32", "F16", "BF16")
 GGUF_TIED = (
     "metadata of a GGUF do not say whether head and words are one table (output.weight among the tensors: they are two); "
     "this is the family's default"
@@ -226,6 +228,11 @@ def _gguf(data: Config) -> Config:
             arch,
         )
     found = {"model_type": GGUF[arch], **_gguf_sizes(data, arch)}
+    if "output.weight" in data:
+        found["tie_word_embeddings"] = not data["output.weight"]
+    named = FILE_TYPES.get(data.get("general.file_type", -1), "")
+    if named and named not in PLAIN_TYPES:
+        found["quantization_config"] = {"quant_method": f"GGUF {named}", "file_type": named}
     if arch == "llama" and found.get("num_experts"):
         found |= {"model_type": "mixtral", "num_local_experts": found.pop("num_experts")}
     if arch == "gpt-oss":
@@ -244,8 +251,8 @@ def _gguf_sizes(data: Config, arch: str) -> dict[str, Any]:
         if isinstance(value, list) and value and all(v == value[0] for v in value):
             found[name] = value[0]
     tokens = data.get("tokenizer.ggml.tokens")
-    if "vocab_size" not in found and isinstance(tokens, list):
-        found["vocab_size"] = len(tokens)
+    if "vocab_size" not in found and isinstance(tokens, (list, int)):
+        found["vocab_size"] = len(tokens) if isinstance(tokens, list) else tokens
     if not isinstance(found.get("vocab_size"), int) or found["vocab_size"] < FEWEST_TOKENS:
         raise PlannerError("{0}.vocab_size is not among the metadata; add it (the number of tokenizer.ggml.tokens)", arch)
     return found
