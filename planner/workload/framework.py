@@ -69,6 +69,7 @@ class Framework(Spec):
 
     # what is fused, hence what the backward pass needs
     attention_kernel: Literal["standard", "eager", "flash"]
+    fused_softmax_keys: Annotated[float, Field(ge=0)] = 0.0  # most keys that Megatron's fused softmax takes; 0: not Megatron's
     attention_library: Literal["pytorch", "flash-attn", "transformer-engine"] = "pytorch"  # whose fused kernels it calls
     fused_sinks: bool = True  # its fused kernels know attention sinks (gpt-oss); else scores are computed one by one
     flash_attention: Literal[1, 2, 3]  # generation of the fused kernels: of 2022, FlashAttention-2, the newest (3, cuDNN)
