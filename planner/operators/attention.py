@@ -359,30 +359,27 @@ def cross_attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 
 class Ring(NamedTuple):
-    """What a later step of ring attention costs beside attention: bytes moved per element, elements counted of the output
-    (``sum``), of gradients of queries (``query``) and of keys and values (``keys``, ``key_gradients``); ``kernels`` forward
-    and backward; ``gradient_width`` of an element of the gradients that travel, and whether they take ``last`` step home."""
+    """How a library runs a later step of ring attention: bytes moved per element of the output to add its part (``sum``),
+    kernels of the sums forward and backward; whether keys and values are ``copied`` together before they travel, and their
+    gradients, which then travel in fp32 and after the last step once more, to where they belong."""
 
     sum: float
-    query: float
-    keys: float
-    key_gradients: float
     kernels: tuple[float, float]
-    gradient_width: float | None
-    last: float
+    copied: bool
 
 
-FUSED_RING = Ring(sum=10.0, query=10.0, keys=0.0, key_gradients=10.0, kernels=(4.0, 3.0), gradient_width=None, last=0.0)
+FUSED_RING = Ring(sum=10.0, kernels=(4.0, 3.0), copied=False)
 RINGS = {
     # the part 2, the sum so far 4 + 4, each in one kernel; keys and values arrive where they are read (context_parallel.py)
     "transformer-engine": FUSED_RING,
     "flash-attn": FUSED_RING,
     # torch.distributed.tensor.experimental, _templated_ring_attention. Sum in four kernels (_SDPAMerger): cast 2 + 4, difference
-    # 4 + 4 + 4, product 4 + 4, difference 4 + 4 + 4. Keys and values are copied together before each step (2 + 2); so are their
-    # gradients, which travel in fp32 (4 + 4 beside the 10 of the sum) and after the last step once more, to where they belong
-    "pytorch": Ring(sum=38.0, query=10.0, keys=4.0, key_gradients=18.0, kernels=(12.0, 7.0), gradient_width=4.0, last=1.0),
+    # 4 + 4 + 4, product 4 + 4, difference 4 + 4 + 4
+    "pytorch": Ring(sum=38.0, kernels=(11.0, 3.0), copied=True),
 }
 """By whose fused kernels run. Counted."""
+RING_GRADIENT_BYTES = 10.0
+"""Bytes moved per element of queries', keys' and values' gradients: part 2, sum so far 4 + 4. Counted."""
 RING_PART = 0.75
 """Of a rank's tokens that a ring step works on, on average: each rank has a piece of the front and one of the back, so that the
 mask leaves equal work, and half of the later steps see only one of the two (Transformer Engine, context_parallel.py)."""
@@ -396,26 +393,35 @@ def _context_parallel(setting: Setting) -> tuple[Row, ...]:
     present = (setting.cp > 1).astype(float)
     heads = m.num_heads / setting.tp
     kv_heads = heads if m.attention == "mla" or f.repeats_kv_heads else setting.local_kv_heads()
-    later = setting.cp - 1.0
+    later, rounds = setting.cp - 1.0, present * setting.cp
     keys = setting.tokens * kv_heads * (m.qk_head_dim + m.value_head_dim)
     queries, outputs = setting.tokens * heads * m.qk_head_dim, setting.tokens * heads * m.value_head_dim
     message = setting.width * keys * later
-    width = ring.gradient_width or setting.width
-    gradients = width * keys * (later + ring.last)
     forward, backward = ring.kernels
     sums = pointwise(
         "ring sums",
         BLOCK,
-        forward_bytes=RING_PART * ring.sum * outputs * later + ring.keys * keys * later,
-        backward_bytes=RING_PART * (ring.query * queries + ring.key_gradients * keys) * later + ring.keys * keys * later,
+        forward_bytes=ring.sum * outputs * RING_PART * later,
+        backward_bytes=RING_GRADIENT_BYTES * (queries + keys) * RING_PART * later,
         kernels=forward * later,
         backward_kernels=backward * later,
         core=True,
     )
+    copies = pointwise(
+        "ring copies",
+        BLOCK,
+        forward_bytes=2.0 * setting.width * keys * later,
+        backward_bytes=2.0 * keys * (setting.width * later + 4.0 * rounds),
+        kernels=later,
+        backward_kernels=later + rounds,
+        core=True,
+    )
+    gradients = 4.0 * keys * rounds if ring.copied else message
     return (
         communication("ring keys and values", BLOCK, "forward", "p2p", "cp", message, present),
         communication("ring gradients", BLOCK, "backward", "p2p", "cp", message + gradients, present),
         *(sums if present.any() else ()),
+        *(copies if ring.copied and present.any() else ()),
     )
 
 
