@@ -136,7 +136,7 @@ class Case:
 
         Nothing where the job has no length, where it does not fit, and of spot nodes whose preemption rate is not given.
         """
-        spot = answer.price is not None and answer.price.term == "spot"
+        spot = answer.price is not None and answer.price.preempted
         if answer.num_steps is None or not answer.fits:
             return Outlook(run=None, bill=None)
         if spot and "preemption_mtbf_s" not in (self.tables.get("run") or {}):
