@@ -127,9 +127,9 @@ class Case:
         with placed(self.where):
             return expected_run(answer, run)
 
-    def ways_out(self, answer: Plan) -> list[Remedy]:
+    def ways_out(self, answer: Plan, *, allow: Iterable[str] = ()) -> list[Remedy]:
         """What to change where no layout of the job fits on these GPUs; the framework stays where the scenario names it."""
-        return ways_out(answer, self.tables.get("framework"))
+        return ways_out(answer, self.tables.get("framework"), allow)
 
     def outlook(self, answer: Plan) -> Outlook:
         """What the plan comes to with interruptions and as published runs went, under [run] and [cost]: as ``planner run`` says.
