@@ -117,7 +117,7 @@ class SearchQuestion:
             return self.notes
         low, high = f"{min(times):.2f}", f"{max(times):.2f}"
         span = low if low == high else Message("{0} to {1}", low, high)
-        return (*self.notes, Message("spot takes and costs {0} times as much as undisturbed, for preemptions", span))
+        return (*self.notes, Message("spot is ranked at {0} times its undisturbed time and cost, for preemptions", span))
 
     @property
     def job(self) -> Job:

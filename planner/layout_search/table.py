@@ -119,10 +119,10 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
         "headroom_bytes": rows.headroom_bytes,
         "fit_probability": rows.fit_probability,
         "host_bytes_per_gpu": answer.memory.host_bytes,
-        "run_s": rows.time_s if has_length else np.nan,
-        "cost_usd": rows.usd if has_length and price else np.nan,
-        "cost_usd_per_step": cost_usd(gpu_hours(rows.step_time_s * where.stretch, gpus), price) if price else np.nan,
-        "energy_j": rows.time_s * where.power_w if where.power_w else np.nan,
+        "run_s": rows.time_s / where.stretch if has_length else np.nan,
+        "cost_usd": rows.usd / where.stretch if has_length and price else np.nan,
+        "cost_usd_per_step": cost_usd(gpu_hours(rows.step_time_s, gpus), price) if price else np.nan,
+        "energy_j": rows.time_s / where.stretch * where.power_w if where.power_w else np.nan,
         **_parts(answer),
         **_intervals(where, rows, answer, has_length),
     }
@@ -134,7 +134,8 @@ def _intervals(where: Setup, rows: Rows, answer: Evaluation, has_length: bool) -
     step = standing("step_time", subject)
     lower, upper = bounding_factors(step)
     lower = np.maximum(lower, np.minimum(np.maximum(answer.hfu, answer.mfu), 1.0))
-    ends = np.broadcast_arrays(rows.time_s * lower, rows.time_s, rows.time_s * upper)
+    time_s = rows.time_s / where.stretch
+    ends = np.broadcast_arrays(time_s * lower, time_s, time_s * upper)
     times = [Interval(lower=low, expected=t, upper=high) for low, t, high in np.stack(ends, axis=1).tolist()]
     held = [] if where.price is None or not has_length else [held_usd(time, gpus, where.price) for time in times]
     part = movable_part(answer.states_bytes, rows.peak_bytes)
