@@ -171,6 +171,7 @@ def question_of(tables: state.Tables, wanted: Wanted) -> SearchQuestion:
         deadline_s=wanted.deadline_days * DAY_S or None,
         budget_usd=wanted.budget_usd or None,
         top=200,
+        preemption_mtbf_s=(tables.get("run") or {}).get("preemption_mtbf_s"),
     )
     if question.num_layouts > MOST_LAYOUTS:
         raise PlannerError(t("search.too_many", layouts=f"{question.num_layouts:,}", most=f"{MOST_LAYOUTS:,}"))
