@@ -134,8 +134,8 @@ def test_the_ring_sends_keys_and_values_to_all_others() -> None:
 
 def test_pytorchs_ring_copies_keys_and_values_and_sends_gradients_in_fp32() -> None:
     """torch.distributed.tensor.experimental: keys and values are copied together (2 + 2) before each later step; backward their
-    gradients too (4 + 4), after each step of all, and travel so. torchtitan repeats the keys of four heads to eight."""
-    there = small(LLAMA, "torchtitan", Layout(cp=4, micro_batch_size=B, zero=3))
+    gradients too (4 + 4), after each step of all, and travel so. torchtitan of 2025 repeats the keys of four heads to eight."""
+    there = small(LLAMA, "torchtitan", Layout(cp=4, micro_batch_size=B, zero=3), release="0.1")
     rows = attention(there, there.model.layer_kinds[0])
     keys = (T / 4) * (8 + 8) * 64
     assert both(rows, "ring copies") == (3 * 4 * keys, 3 * 4 * keys + 4 * 8 * keys)

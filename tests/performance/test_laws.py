@@ -561,8 +561,7 @@ def test_each_later_step_of_a_ring_adds_its_part_in_fp32(stack: str, forward: fl
 
     assert sums(1) == {}
     m, tokens = model(LLAMA), job().seq_len / 4
-    travelling = m.num_heads if framework(stack).repeats_kv_heads else m.num_kv_heads
-    queries, keys = m.num_heads * m.head_dim * tokens, 2 * travelling * m.head_dim * tokens
+    queries, keys = m.num_heads * m.head_dim * tokens, 2 * m.num_kv_heads * m.head_dim * tokens
     assert sums(4) == {"forward": forward * 0.75 * 3 * queries, "backward": backward * 0.75 * 3 * (queries + keys)}
 
 
