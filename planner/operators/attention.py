@@ -387,7 +387,11 @@ mask leaves equal work, and half of the later steps see only one of the two (Tra
 
 def _context_parallel(setting: Setting) -> tuple[Row, ...]:
     """Ring attention (Liu et al. 2023): keys and values travel once around forward; with their gradients backward. Each of the
-    cp - 1 later steps adds its part to the output in fp32, and to the gradients."""
+    cp - 1 later steps adds its part to the output in fp32, and to the gradients.
+
+    PyTorch gathers all ranks' keys and values at once, and holds sum, part and difference in fp32; backward the gradients of
+    queries and three times those of keys and values: as they come, added, and copied together to go on.
+    """
     m, f = setting.model, setting.framework
     ring = RINGS[f.attention_library]
     present = (setting.cp > 1).astype(float)
@@ -397,6 +401,7 @@ def _context_parallel(setting: Setting) -> tuple[Row, ...]:
     keys = setting.tokens * kv_heads * (m.qk_head_dim + m.value_head_dim)
     queries, outputs = setting.tokens * heads * m.qk_head_dim, setting.tokens * heads * m.value_head_dim
     message = setting.width * keys * later
+    gathered = setting.width * keys * rounds
     forward, backward = ring.kernels
     sums = pointwise(
         "ring sums",
@@ -415,7 +420,11 @@ def _context_parallel(setting: Setting) -> tuple[Row, ...]:
         kernels=later,
         backward_kernels=later + rounds,
         core=True,
+        workspace_bytes=gathered + 3.0 * 4.0 * outputs * present,
     )
+    copied, returned = copies
+    back = 4.0 * (queries + 3.0 * keys) + setting.width * (queries + keys)
+    copies = (copied, changed(returned, workspace_bytes=gathered + back * present))
     gradients = 4.0 * keys * rounds if ring.copied else message
     return (
         communication("ring keys and values", BLOCK, "forward", "p2p", "cp", message, present),
