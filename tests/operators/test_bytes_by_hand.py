@@ -141,7 +141,7 @@ def test_pytorchs_ring_copies_keys_and_values_and_sends_gradients_in_fp32() -> N
     assert both(rows, "ring copies") == (3 * 4 * keys, 3 * 4 * keys + 4 * 8 * keys)
     assert amount(one(rows, "ring keys and values"), "communication_bytes") == 3 * 2 * keys
     assert amount(one(rows, "ring gradients"), "communication_bytes") == 3 * 2 * keys + 4 * 4 * keys
-    # all ranks' keys and values, gathered at once; the sum, its part and their difference in fp32; backward the gradients in fp32,
+    # all ranks' keys and values, gathered at once; the sum, its part and their difference in fp32; backward gradients in fp32,
     # those of keys and values as they came, as they go and as they are added, and the step's own in 16 bit
     outputs = queries = (T / 4) * 8 * 64
     assert amount(one(rows, "ring copies"), "workspace_bytes") == 4 * 2 * keys + 3 * 4 * outputs
