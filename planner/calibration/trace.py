@@ -9,7 +9,7 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,7 +162,7 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
     return tuple((re.compile(f"({'|'.join(entry['match'])})"), str(entry["kind"])) for entry in table)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def kind_of(name: str) -> str:
     """The kind of work that a kernel of that name does; "unknown" when no pattern of the catalog knows it.
 

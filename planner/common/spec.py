@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import RLock
 from types import NoneType, UnionType
@@ -250,7 +250,7 @@ def require_sane(text: str, where: str) -> None:
         raise PlannerError("{0}: holds tables {1:,} levels deep; at most {2} are read.", where, deepest, MOST_LEVELS, code="file")
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _whole_fields(spec: type[BaseModel]) -> frozenset[str]:
     """Fields that hold whole numbers only."""
     return frozenset(name for name, field in spec.model_fields.items() if _is_whole(field.annotation))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,7 +94,7 @@ class Constant(Spec):
         return Place(self.curves or self.framework, self.field)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def load_constants(path: Path = CONSTANTS) -> tuple[Constant, ...]:
     """The constants that a fit may change."""
     return tuple(

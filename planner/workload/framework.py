@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from planner.common import data
 from planner.common.errors import PlannerError, as_text
+from planner.common.files import State, state_of
 from planner.common.references import Catalog
 from planner.common.spec import Spec
 from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe
@@ -198,11 +199,11 @@ EXPANDABLE_FRAGMENTATION = 0.02
 
 def load_framework(name: str, field: str = "framework.name") -> Framework:
     """The framework of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
-    return _framework(as_text(name, field), as_text(field, "field"))
+    return _framework(as_text(name, field), as_text(field, "field"), state_of(name))
 
 
-@cache
-def _framework(name: str, field: str) -> Framework:
+@lru_cache(maxsize=1024)
+def _framework(name: str, field: str, state: State) -> Framework:
     path = FRAMEWORKS.path(name, field)
     return Framework.build(FRAMEWORKS.table(name if name.endswith(".toml") else path.stem), str(path))
 
@@ -217,7 +218,7 @@ def framework_names() -> list[str]:
     return FRAMEWORKS.names()
 
 
-@cache
+@lru_cache(maxsize=1024)
 def lineage(name: str) -> tuple[str, ...]:
     """A framework and those that it is based on."""
     return FRAMEWORKS.lineage(name) if name in FRAMEWORKS.names() else (name,)

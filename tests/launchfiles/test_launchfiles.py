@@ -436,7 +436,9 @@ def declared(package: str, path: str, *classes: str) -> list[str]:
 
 def test_every_field_of_the_installed_tools_is_in_their_tables() -> None:
     training = declared("transformers", "training_args.py", "TrainingArguments")
-    lora = declared("peft", "config.py", "PeftConfigMixin", "PeftConfig") + declared("peft", "tuners/lora/config.py", "LoraConfig")
+    lora = declared("peft", "config.py", "PeftConfigMixin", "PeftConfig") + declared(
+        "peft", "tuners/lora/config.py", "LoraConfig"
+    )
     assert {"learning_rate", "per_device_train_batch_size"} <= {*training}
     assert {"r", "target_modules", "base_model_name_or_path"} <= {*lora}
     for name, fields in (("transformers", training), ("peft", lora)):
