@@ -32,7 +32,8 @@ from planner.model.huggingface.towers import (
     tower_of,
 )
 
-__all__ = ["FAMILIES", "known_types", "model_from_config"]
+__all__ = ["ENCODERS", "ENCODER_DECODERS", "FAMILIES", "READERS", "REFUSED", "SEQUENCE_TO_SEQUENCE", "VISION", "known_types"]
+__all__ += ["model_from_config"]
 
 Config = Mapping[str, Any]
 MODULES = {
