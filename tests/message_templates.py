@@ -200,7 +200,7 @@ TELLING = {
     "layout_search/search": {"answered"},
     "layout_search/table": {"why_second"},
     "lifecycle/simulation": {"_notes", "_spread"},
-    "model/huggingface/__init__": {"ENCODER_DECODERS", "REFUSED", "_refuse_unknown", "model_from_config"},
+    "model/huggingface/config": {"ENCODER_DECODERS", "REFUSED", "_refuse_unknown", "model_from_config"},
     "model/huggingface/reading": {"HINTS"},
     "performance/feasibility": {"_no_feature", "world_message"},
     "prices/market": {"_by_ratio", "_estimated", "_of_market"},

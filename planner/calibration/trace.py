@@ -10,7 +10,7 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -186,7 +186,7 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
     return tuple((re.compile(f"({'|'.join(entry['match'])})"), str(entry["kind"])) for entry in table)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def kind_of(name: str) -> str:
     """The kind of work that a kernel of that name does; "unknown" when no pattern of the catalog knows it.
 

@@ -231,7 +231,7 @@ def _translated(column: str, text: str) -> str:
     return _spellings(column).get(_plain(text), text)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _spellings(column: str) -> dict[str, str]:
     ours = {name: name for name in framework_names()} if column == "framework" else {}
     return {_plain(text): str(word) for text, word in {**ours, **_labels()[column]}.items()}

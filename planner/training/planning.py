@@ -229,7 +229,7 @@ def _one(evaluation: Evaluation, q: Question, layout: Layout, price: Price | Non
         tokens_per_s_per_gpu=float(evaluation.tokens_per_s_per_gpu[0]),
         mfu=float(evaluation.mfu[0]),
         mfu_causal=float(evaluation.mfu_causal[0]),
-        hfu=float(evaluation.hardware_flops[0] / (step_s * cluster.num_gpus * evaluation.peak_flops_per_s)),
+        hfu=float(evaluation.hfu[0]),
         model_flops_per_step=float(evaluation.model_flops[0]),
         peak_allocated_bytes=float(memory.allocated_bytes[0]),
         peak_reserved_bytes=float(memory.reserved_bytes[0]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +244,7 @@ def _key(subject: Subject, column: str) -> str:
     return str(getattr(subject, column))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def load_effects(path: Path = UNCERTAINTY) -> dict[str, Effects]:
     """The stored models by metric."""
     return {metric: as_effects(table, metric) for metric, table in read_table(path).items()}

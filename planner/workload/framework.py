@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from planner.common import data
 from planner.common.errors import PlannerError, as_text
+from planner.common.files import State, state_of
 from planner.common.references import Catalog
 from planner.common.spec import Spec
 from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe
@@ -69,6 +70,7 @@ class Framework(Spec):
 
     # what is fused, hence what the backward pass needs
     attention_kernel: Literal["standard", "eager", "flash"]
+    fused_softmax_keys: Annotated[float, Field(ge=0)] = 0.0  # most keys that Megatron's fused softmax takes; 0: not Megatron's
     attention_library: Literal["pytorch", "flash-attn", "transformer-engine"] = "pytorch"  # whose fused kernels it calls
     fused_sinks: bool = True  # its fused kernels know attention sinks (gpt-oss); else scores are computed one by one
     flash_attention: Literal[1, 2, 3]  # generation of the fused kernels: of 2022, FlashAttention-2, the newest (3, cuDNN)
@@ -197,11 +199,11 @@ EXPANDABLE_FRAGMENTATION = 0.02
 
 def load_framework(name: str, field: str = "framework.name") -> Framework:
     """The framework of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
-    return _framework(as_text(name, field), as_text(field, "field"))
+    return _framework(as_text(name, field), as_text(field, "field"), state_of(name))
 
 
-@cache
-def _framework(name: str, field: str) -> Framework:
+@lru_cache(maxsize=1024)
+def _framework(name: str, field: str, state: State) -> Framework:
     path = FRAMEWORKS.path(name, field)
     return Framework.build(FRAMEWORKS.table(name if name.endswith(".toml") else path.stem), str(path))
 
@@ -216,7 +218,7 @@ def framework_names() -> list[str]:
     return FRAMEWORKS.names()
 
 
-@cache
+@lru_cache(maxsize=1024)
 def lineage(name: str) -> tuple[str, ...]:
     """A framework and those that it is based on."""
     return FRAMEWORKS.lineage(name) if name in FRAMEWORKS.names() else (name,)

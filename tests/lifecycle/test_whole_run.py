@@ -15,10 +15,7 @@ from hypothesis import strategies as st
 import planner
 from planner.common.errors import PlannerError
 from planner.lifecycle.failures import (
-    Interruptions,
-    Losses,
     daly_interval_s,
-    expected_losses,
     failure_rates,
     load_failure_rates,
     simulate_losses,
@@ -38,6 +35,7 @@ from planner.operators.expert_load import (
     read_histogram,
     zipf_shares,
 )
+from planner.performance.interruptions import Interruptions, Losses, expected_losses
 from planner.prices.price import Price
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval

@@ -132,6 +132,53 @@ def test_the_ring_sends_keys_and_values_to_all_others() -> None:
     assert amount(one(rows, "ring gradients"), "communication_bytes") == 2 * sent
 
 
+def test_pytorchs_ring_copies_keys_and_values_and_sends_gradients_in_fp32() -> None:
+    """torch.distributed.tensor.experimental: keys and values are copied together (2 + 2) before each later step; backward their
+    gradients too (4 + 4), after each step of all, and travel so. torchtitan of 2025 repeats the keys of four heads to eight."""
+    there = small(LLAMA, "torchtitan", Layout(cp=4, micro_batch_size=B, zero=3), release="0.1")
+    rows = attention(there, there.model.layer_kinds[0])
+    keys = (T / 4) * (8 + 8) * 64
+    assert both(rows, "ring copies") == (3 * 4 * keys, 3 * 4 * keys + 4 * 8 * keys)
+    assert amount(one(rows, "ring keys and values"), "communication_bytes") == 3 * 2 * keys
+    assert amount(one(rows, "ring gradients"), "communication_bytes") == 3 * 2 * keys + 4 * 4 * keys
+    # all ranks' keys and values, gathered at once; the sum, its part and their difference in fp32; backward gradients in fp32,
+    # those of keys and values as they came, as they go and as they are added, and the step's own in 16 bit
+    outputs = queries = (T / 4) * 8 * 64
+    assert amount(one(rows, "ring copies"), "workspace_bytes") == 4 * 2 * keys + 3 * 4 * outputs
+    assert amount(one(rows, "ring copies gradient"), "workspace_bytes") == 4 * 2 * keys + 4 * (queries + 3 * keys) + 2 * (
+        queries + keys
+    )
+    fused = small(LLAMA, layout=Layout(cp=4, micro_batch_size=B))
+    assert not [row for row in attention(fused, fused.model.layer_kinds[0]) if row.name == "ring copies"]
+
+
+@pytest.mark.parametrize(
+    ("heads", "sequences", "seq_len", "fused"),
+    [
+        (8, 2, S, True),
+        (2, 2, S, True),
+        (2, 1, S, False),
+        (6, 1, S, False),
+        (8, 2, S + 2, False),
+        (8, 1, 4096, True),
+        (8, 1, 8192, False),
+    ],
+)
+def test_megatrons_softmax_reads_the_triangle_and_takes_whole_steps(
+    heads: int, sequences: int, seq_len: int, fused: bool
+) -> None:
+    """Megatron-LM of 2022, fused_softmax.py: heads times sequences, queries and keys in multiples of 4, at most 4,096 keys. Its
+    kernel reads what the mask leaves, (s + 1) / 2 s of the scores, and writes all; PyTorch masks and takes the softmax."""
+    fields = {**GPT, "num_heads": heads, "hidden_size": 64 * heads, "ffn_hidden_size": 256 * heads}
+    there = setting(fields, "megatron-2022", Layout(micro_batch_size=sequences), seq_len=seq_len)
+    rows = attention(there, there.model.layer_kinds[0])
+    pairs, seen = sequences * heads * seq_len**2, (seq_len + 1) / (2 * seq_len)
+    expected = (2 * (seen + 1), 2 * (2 * seen + 1)) if fused else (4 * 2, 5 * 2)
+    assert both(rows, "softmax") == pytest.approx((expected[0] * pairs, expected[1] * pairs), rel=1e-12)
+    assert amount(one(rows, "softmax"), "kernels") == (1 if fused else 2)
+    assert amount(one(rows, "softmax"), "saved_bytes") == 2 * pairs  # the probabilities, whoever makes them
+
+
 def test_an_encoders_keys_are_made_from_its_output_for_each_decoder_layer() -> None:
     """T5: the gradients of all layers are summed, two read and one written; queries of the target, keys of the source."""
     there = of_model("t5-base", target_len=64)
