@@ -199,12 +199,6 @@ def usual_engine(card: Accelerator) -> str:
 
 
 @lru_cache(maxsize=1024)
-def engine_lineage(name: str) -> tuple[str, ...]:
-    """An engine and those that it is based on."""
-    return ENGINES.lineage(name) if name in ENGINES.names() else (name,)
-
-
-@lru_cache(maxsize=1024)
 def engine_family(name: str) -> str:
     """The software that an engine is a release of; the engine itself where it is the only one."""
     return next((f for f, entry in _families().items() if name in entry["releases"].values()), name)

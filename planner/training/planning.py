@@ -12,7 +12,7 @@ from planner.common.arguments import as_flag
 from planner.common.assumption import Assumption
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.common.units import GIB, HOUR_S
+from planner.common.units import GIB
 from planner.hardware.cluster import Cluster, cluster_notes, usual_host_bytes
 from planner.hardware.curves import curves_of
 from planner.layout_search.choice import Bolder, Choice, choose
@@ -336,8 +336,3 @@ def _assumptions(q: Question) -> tuple[Assumption, ...]:
         for where, spec in specs.items()
         for field, value in spec.assumed().items()
     )
-
-
-def run_hours(answer: Plan) -> float | None:
-    """Hours of the whole run."""
-    return None if answer.run_s is None else answer.run_s / HOUR_S

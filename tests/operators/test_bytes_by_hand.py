@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from examples import GPT, LLAMA, setting
+from examples import GPT, LLAMA, MIXTRAL, setting
 
 from planner.model.parameters import layer_parameters, parameters_total
 from planner.operators.attention import attention, cross_attention
@@ -16,6 +16,7 @@ from planner.operators.embedding import embedding
 from planner.operators.feed_forward import feed_forward
 from planner.operators.head import cross_entropy, head
 from planner.operators.mixer import mixer
+from planner.operators.moe import expert_tokens, mixture_of_experts
 from planner.operators.norm import norm, norm_saved_bytes
 from planner.operators.optimizer import decomposition_flops, update_bytes
 from planner.operators.row import Row
@@ -344,3 +345,66 @@ def test_an_update_reads_and_writes_weights_and_moments(changes: dict[str, str],
 def test_a_projection_to_a_low_rank_by_hand() -> None:
     """GaLore: 6 n m^2 + 20 m^3 of a decomposition (Golub and Van Loan); a projection and two moments are kept of a matrix."""
     assert decomposition_flops(2.0, 3.0) == 6 * 3 * 4 + 20 * 8
+
+
+def test_the_entrance_keeps_its_numbers_of_words_and_of_positions() -> None:
+    """autograd keeps int64 indices, 8 bytes a token, for each table that looks them up."""
+    assert amount(one(embedding(small(GPT, "huggingface")), "look up"), "saved_bytes") == 2 * 8 * T
+    assert amount(one(embedding(small(LLAMA, "huggingface")), "look up"), "saved_bytes") == 8 * T
+    assert amount(one(embedding(small(GPT)), "look up"), "saved_bytes") == 0
+
+
+def test_pytorchs_loss_casts_the_logits_and_takes_the_log_softmax_in_fp32() -> None:
+    """16-bit logits are read (2) and cast (4 written); maximum, sum and difference read fp32 thrice, one more is written, and the
+    likelihood reads it: 2 w + 6 x 4. Kept: the fp32 log-softmax and the 16-bit logits; alive backward: two fp32 gradients."""
+    changes = {"fused_cross_entropy": False, "chunked_loss": False, "loss_in_fp32": True, "logits_kept": True}
+    there = small(LLAMA, "huggingface", **changes, compile=False)
+    logits = T * there.model.vocab_size
+    row = one(cross_entropy(there), "cross-entropy")
+    assert amount(row) == (2 * 2 + 6 * 4) * logits
+    assert amount(row, "saved_bytes") == (4 + 2) * logits + 8 * T
+
+
+def routed(stack: str = "megatron-core", layout: Layout | None = None, **changes: object) -> tuple[Setting, tuple[Row, ...]]:
+    """A mixture's expert layer and its rows."""
+    there = small(MIXTRAL, stack, layout, **changes)
+    return there, mixture_of_experts(there, there.model.layer_kinds[0])
+
+
+def test_the_router_keeps_a_number_for_each_expert_and_each_choice() -> None:
+    """Megatron: fp32 logits, probabilities and the loss's, 12 bytes an expert; probability and index, 12 a choice. Elsewhere 4 an
+    expert, and with three more indices and a copy of the sort 40 a choice."""
+    for stack, expert, choice in (("megatron-core", 12, 12), ("huggingface", 4, 40)):
+        _, rows = routed(stack)
+        kept = [row for row in rows if row.phase == "forward" and amount(row, "saved_bytes") == T * (expert * 8 + choice * 2)]
+        assert len(kept) == 1, stack
+
+
+def test_the_host_waits_for_counts_of_tokens_only_where_it_launches_by_them() -> None:
+    """Dropless experts outside of a CUDA graph: with a capacity, or in a graph, shapes are known beforehand."""
+    name = "token counts to the host"
+    there, rows = routed(cuda_graphs="none")
+    assert amount(one(rows, name), "host_s") == there.framework.expert_host_s > 0
+    assert one(rows, name).host_waits
+    _, graphed = routed(cuda_graphs="full")
+    assert amount(one(graphed, name), "host_s") == 0
+    assert not one(graphed, name).host_waits
+
+
+def test_a_rank_with_several_experts_of_several_ranks_sorts_what_it_received() -> None:
+    """8 experts on 4 ranks: what arrived is read and written once more; on 1 rank or on 8 there is nothing to sort."""
+    for ep, sorts in ((1, False), (4, True), (8, False)):
+        there, rows = routed(layout=Layout(ep=ep, dp=ep, micro_batch_size=B), dispatcher="alltoall")
+        moved = sum(amount(row) for row in rows if row.name.startswith("sort by expert") and row.phase == "forward")
+        received = float(np.ravel(expert_tokens(there))[0])  # two choices a token on average, more on the fullest rank
+        assert received >= 2 * T
+        assert moved == (2 * 2 * received * there.model.hidden_size if sorts else 0), ep
+
+
+def test_a_gate_of_attention_keeps_its_projection_and_the_output() -> None:
+    """Qwen3-Next: a gate for each number of the output; forward reads both and writes one, backward twice as much."""
+    there = small({**LLAMA, "attention_gate": "full"})
+    width = there.model.num_heads * there.model.head_dim
+    rows = attention(there, there.model.layer_kinds[0])
+    assert amount(one(rows, "attention gate"), "saved_bytes") == 2 * T * 2 * width
+    assert both(rows, "attention gate") == (3 * 2 * T * width, 6 * 2 * T * width)
