@@ -26,8 +26,11 @@ SIZES = {"qwen-1.8b": 1.84, "qwen-14b": 14.2, "qwen-72b": 72.3, "yi-6b": 6.06, "
             "stablelm-base-alpha-3b": 3.64, "stablelm-base-alpha-7b": 7.87, "tinyllama-1.1b": 1.1, "phi-2": 2.78,
             "gemma-2b": 2.51, "gemma-7b": 8.54, "gemma-2-2b": 2.61, "pythia-1b": 1.01,
             "palm-8b": 8.63, "palm-62b": 62.50, "palm-540b": 540.35, "opt-175b": 175, "snowflake-arctic": 480,
-            "internlm2-20b": 19.86, "deepseek-moe-16b": 16.4, "minicpm-2b": 2.72}  # fmt: skip
-BY_HAND |= set(SIZES)
+            "internlm2-20b": 19.86, "deepseek-moe-16b": 16.4, "minicpm-2b": 2.72,
+            "longcat-flash": 560, "ling-1t": 999.7, "ling-flash-2.0": 102.9, "ling-mini-2.0": 16.26,
+            "ring-mini-linear-2.0": 16.4, "hunyuan-large": 389, "grok-2": 270, "step-3": 316, "smallthinker-21b-a3b": 21.5,
+            "internvl3.5-8b": 8.5, "gopher-280b": 280, "chinchilla-70b": 70}  # fmt: skip
+BY_HAND |= {*SIZES, "glm-130b"}  # published as 130 billion: test_elsewhere.py
 # transformers' modules of their config.json on the meta device, built once elsewhere: some of the files name classes of their own
 ON_META = {"glm-5.1": 743_911_199_232, "kimi-k2.7-code": 1_026_879_353_328, "minimax-m2.5": 228_689_748_992,
             "minimax-m2.7": 228_689_748_992, "nemotron-3.5-lightning-30b-a3b": 31_577_937_344, "olmo-3.1-32b": 32_233_522_176,
@@ -184,7 +187,7 @@ def test_active_parameters_are_all_of_a_dense_model_and_fewer_of_a_sparse_one(na
     m = load_model(name)
     total, active = parameters_total(m), parameters_active(m)
     assert active == total if m.family != "moe" else active < total
-    if m.family == "moe":
+    if m.family == "moe" and not m.num_zero_experts:  # of a router that may choose nothing, tokens pass fewer in the mean
         assert parameters_active(m.replaced(top_k=m.num_experts)) == total
 
 
