@@ -24,7 +24,17 @@ from planner.workload.default_framework import default_framework, leaner_framewo
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.question import Question
-from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_job, as_model
+from planner.workload.resolve import (
+    ClusterLike,
+    FrameworkLike,
+    JobLike,
+    ModelLike,
+    as_cluster,
+    as_framework,
+    as_job,
+    as_model,
+    read_as,
+)
 
 Objective = Literal["cost", "time", "memory", "energy"]
 
@@ -237,8 +247,10 @@ def _frameworks(
 ) -> tuple[dict[Cluster, list[Framework]], tuple[str, ...]]:
     """(the frameworks of each cluster, why those that nobody named)."""
     if given is not None:
-        named = [as_framework(f) for f in _several(given)]
-        return dict.fromkeys(clusters, named), ()
+        several = _several(given)
+        named = [as_framework(f, job.kind) for f in several]
+        told = (read_as(f, found) for f, found in zip(several, named, strict=True))
+        return dict.fromkeys(clusters, named), tuple(why for whys in told for why in whys)
     usual = {cluster: default_framework(model, cluster, job) for cluster in clusters}
     whys = tuple(dict.fromkeys(Message("{0}: {1}", cluster.name, found.why) for cluster, found in usual.items()))
     return {cluster: [found.framework] for cluster, found in usual.items()}, whys
