@@ -9,10 +9,10 @@ from functools import cache
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
-from planner.hardware.cluster import accelerator_names, load_accelerator
+from planner.hardware.asked import accelerator_named
+from planner.hardware.cluster import accelerator_names
 
 MIG = re.compile(r"\s+MIG\s+(\d+)g\.(\d+)gb.*$", re.IGNORECASE)
-BRANDS = re.compile(r"\b(nvidia|tesla|geforce|quadro|amd|instinct)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,12 @@ def _plain(name: str) -> str:
 def named(device: str) -> Named:
     """The profile of the card that a driver calls ``device``.
 
-    Exact names come from ``hardware_profiles/driver_names.toml``, then the catalog's own names and aliases. A MIG slice
-    is described by the card that it is cut from (``is_slice``). Of other names the profiles with the same model number are
-    near.
+    Exact names come from ``hardware_profiles/driver_names.toml``; of others, the one card of the catalog that ``--on`` means by
+    them. A MIG slice is described by the card that it is cut from (``is_slice``). Of names that mean none, the profiles with the
+    same model number are near.
 
-    >>> named("NVIDIA H100 80GB HBM3").profile, named("NVIDIA GeForce RTX 3070 Laptop GPU").near
-    ('h100-sxm5-80gb', ('rtx-3070-8gb',))
+    >>> named("NVIDIA H100 80GB HBM3").profile, named("NVIDIA GeForce RTX 3070 Laptop GPU").profile
+    ('h100-sxm5-80gb', 'rtx-3070-laptop-8gb')
     >>> named("NVIDIA A100-SXM4-40GB MIG 3g.20gb")
     Named(profile='a100-sxm4-40gb', near=(), is_slice=True)
     """
@@ -69,7 +69,7 @@ def known_accelerator(device: str) -> str | None:
 
 def _by_alias(device: str) -> str | None:
     try:
-        return load_accelerator("-".join(BRANDS.sub("", device).split())).name
+        return accelerator_named(device)
     except PlannerError:
         return None
 

@@ -7,9 +7,10 @@ import json
 import math
 import re
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +48,13 @@ class Event(NamedTuple):
     begin: float
     end: float
     own_s: float
+    in_optimizer: bool = False  # began while torch.optim's step() was at work
+
+    @property
+    def kind(self) -> str:
+        """The kind of its work: by its name, or the optimizer's whatever it does there, but for what travels."""
+        own = kind_of(self.name)
+        return "optimizer" if self.in_optimizer and own != "communication" else own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +78,9 @@ def read_trace(path: Path, steps: int | None = None) -> Trace:
     device = _busiest([e for e in found if str(e.get("cat", "")).lower() in DEVICE])
     operators = [] if device else [e for e in found if e.get("cat") == "cpu_op"]
     events = _own(device, nested=False) if device else _own(operators, nested=True)
+    here = {e.get("pid") for e in device or operators}
+    category = "gpu_user_annotation" if device else "user_annotation"
+    events = _of_optimizer(events, [e for e in found if e.get("cat") == category and e.get("pid") in here])
     if not events:
         raise PlannerError("{0}: holds no kernel and no operator; export it with torch.profiler's export_chrome_trace.", path)
     whole = events if device or not marks else [Event("", e["ts"] * MICRO, (e["ts"] + e["dur"]) * MICRO, 0.0) for e in marks]
@@ -80,6 +91,19 @@ def read_trace(path: Path, steps: int | None = None) -> Trace:
     if steps is not None and steps < 1:
         raise PlannerError("--steps {0}: must be at least 1, the training steps that the trace holds.", steps)
     return Trace(events=tuple(events), steps=steps or max(len(names), 1), span_s=span, on_cpu=not device)
+
+
+def _of_optimizer(events: list[Event], annotations: list[dict[str, Any]]) -> list[Event]:
+    """The events, those marked that begin within torch.optim's own spans (Optimizer.step#AdamW.step)."""
+    named = [e for e in annotations if str(e.get("name", "")).startswith("Optimizer.step")]
+    spans = sorted((e["ts"] * MICRO, (e["ts"] + e["dur"]) * MICRO) for e in named)
+    begins = [begin for begin, _ in spans]
+
+    def inside(moment: float) -> bool:
+        last = bisect_right(begins, moment) - 1
+        return last >= 0 and moment < spans[last][1]
+
+    return [event._replace(in_optimizer=inside(event.begin)) for event in events] if spans else events
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
@@ -162,7 +186,7 @@ def _patterns() -> tuple[tuple[re.Pattern[str], str], ...]:
     return tuple((re.compile(f"({'|'.join(entry['match'])})"), str(entry["kind"])) for entry in table)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def kind_of(name: str) -> str:
     """The kind of work that a kernel of that name does; "unknown" when no pattern of the catalog knows it.
 
@@ -241,7 +265,7 @@ def compare_trace(trace: Trace, answer: Plan) -> TraceComparison:
         KindRow(kind=k, measured_s=measured.get(k, 0.0), predicted_s=predicted.get(k, 0.0), kernels=launches.get(k, 0.0))
         for k in kinds
     ]
-    compute = _union((e.begin, e.end) for e in trace.events if kind_of(e.name) != "communication")
+    compute = _union((e.begin, e.end) for e in trace.events if e.kind != "communication")
     both = _union((e.begin, e.end) for e in trace.events)
     if trace.on_cpu:
         both = compute = sum(measured.values()) * trace.steps
@@ -274,7 +298,7 @@ def _summed(trace: Trace) -> tuple[dict[str, float], dict[str, float], tuple[tup
     kernels: dict[str, float] = {}
     strangers: dict[str, float] = {}
     for event in trace.events:
-        kind = kind_of(event.name)
+        kind = event.kind
         seconds[kind] = seconds.get(kind, 0.0) + event.own_s / trace.steps
         kernels[kind] = kernels.get(kind, 0.0) + 1.0 / trace.steps
         if kind == UNKNOWN:

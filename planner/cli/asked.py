@@ -138,9 +138,11 @@ def is_scenario(target: str) -> bool:
 
 
 def _is_config(target: str) -> bool:
-    """Whether a file describes a model as Hugging Face does."""
+    """Whether a file describes a model as Hugging Face or llama.cpp do."""
     from planner.common.spec import read_table
 
+    if target.endswith(".gguf"):
+        return True
     try:
         return target.endswith(".json") and not {"model_type", "architectures"}.isdisjoint(read_table(Path(target)))
     except PlannerError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,7 +90,7 @@ def launch_of(words: list[str], launch_files: list[str] | None, on: str | None, 
 
 def _is_launch_file(word: str) -> bool:
     path = Path(word)
-    if path.name == "config.json" or not path.suffix:
+    if path.name == "config.json" or path.suffix in ("", ".gguf"):
         return False
     return path.is_file() or path.suffix.lower() in (".sh", ".json", ".yaml", ".yml")
 
@@ -124,10 +125,18 @@ def plan_of_launch(
         if not as_json:
             tell(Message("wrote {0}", plot), error=True)
     if as_json:
-        print_json({"label": case.label, "launch": launch.to_dict(), **answer.to_dict(), **instead_json(case, answer)})
+        print_json(
+            {
+                "label": case.label,
+                "launch": launch.to_dict(),
+                **answer.to_dict(),
+                **instead_json(case, answer, given.choice()["allow"]),
+            }
+        )
         return
     show_understood(launch, tables)
-    show_answer(title, case, answer, (), case.outlook(answer), details=details, explain=explain)
+    allow = given.choice()["allow"]
+    show_answer(title, case, answer, (), case.outlook(answer), details=details, explain=explain, allow=allow)
 
 
 def launch_title(launch: Launch, files: list[str] | None) -> str:
@@ -165,14 +174,22 @@ def show_understood(launch: Launch, tables: dict[str, Any]) -> None:
     print(launch_text(launch, tables_toml({}, tables), width()))
 
 
-def instead_json(case: Case, answer: Plan) -> dict[str, Any]:
+def instead_json(case: Case, answer: Plan, allow: Iterable[str] = ()) -> dict[str, Any]:
     """What to change where no layout fits, for JSON; nothing where one does."""
-    ways = case.ways_out(answer)
+    ways = case.ways_out(answer, allow=allow)
     return {"instead": [asdict(way) for way in ways]} if ways else {}
 
 
 def show_answer(
-    title: str, case: Case, answer: Plan, usual: tuple[str, ...], outlook: Outlook, *, details: bool, explain: bool
+    title: str,
+    case: Case,
+    answer: Plan,
+    usual: tuple[str, ...],
+    outlook: Outlook,
+    *,
+    details: bool,
+    explain: bool,
+    allow: Iterable[str] = (),
 ) -> None:
     """A plan for people: the answer first, then what it rests on."""
     from planner.reports.answer import answer_notes, answer_text, notes_text
@@ -182,7 +199,7 @@ def show_answer(
 
         show(plans_table(title, [case.label], [answer], [outlook]))
     else:
-        print(answer_text(title, answer, width(), outlook, case.ways_out(answer)))
+        print(answer_text(title, answer, width(), outlook, case.ways_out(answer, allow=allow)))
     notes = [*answer_notes(answer, clock.today()), *usual]
     if not explain:
         notes.append(Message("{0} constants are assumed, not measured: --explain lists them", len(answer.assumptions)))

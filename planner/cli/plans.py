@@ -65,12 +65,12 @@ def plan_command(
                 "usual": list(usual),
                 **answer.to_dict(),
                 "outlook": outlook.to_dict(),
-                **instead_json(case, answer),
+                **instead_json(case, answer, given.choice()["allow"]),
             }
         )
         return
     notes = (*usual, *other_cases(question))
-    show_answer(question.title, case, answer, notes, outlook, details=details, explain=explain)
+    show_answer(question.title, case, answer, notes, outlook, details=details, explain=explain, allow=given.choice()["allow"])
 
 
 @laying

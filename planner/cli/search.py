@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,6 +85,7 @@ class Sought(Given):
             top=self.top,
             risk=self.risk,
             allow=allowed_names(self.allow),
+            preemption_mtbf_s=(scenario.cases[0].tables.get("run") or {}).get("preemption_mtbf_s"),
         )
 
 
@@ -100,7 +100,7 @@ def search_command(
     if out is not None:
         check_output(out)
     scenario, usual = sought.scenario()
-    question, ranked = _preempted(sought.question(scenario), scenario.cases[0].tables.get("run") or {}, sought.term)
+    question = sought.question(scenario)
     with progress_bar("layouts", quiet=as_json) as progress:
         result = run(question, engine=engine, address=address, progress=progress)
     table = result.to_frame()
@@ -116,38 +116,11 @@ def search_command(
         show(
             search_report(sought.target, result, table, first),
             *usual,
-            *ranked,
             *other_cases(scenario),
             *_routing(scenario.cases[0]),
         )
     if not result.complete:
         raise typer.Exit(STOPPED)
-
-
-def _preempted(question: SearchQuestion, run: Mapping[str, Any], terms: str | None) -> tuple[SearchQuestion, tuple[str, ...]]:
-    """(the question with spot nodes ranked at what preemptions leave of them, what is said of that). PlannerError where dollars
-    of spot and of other terms are ranked and nobody says how often its nodes are preempted."""
-    from planner.studies.holding import spot_goodput
-
-    spot = [setup for setup in question.setups if setup.price is not None and setup.price.term == "spot"]
-    rate = run.get("preemption_mtbf_s")
-    if not spot or (rate is None and (question.objective != "cost" or len(spot) == len(question.setups))):
-        return question, ()
-    if rate is None:
-        raise PlannerError(
-            "--term {0}: spot nodes get preempted; to rank their dollars beside other terms say how often, such as "
-            "--set run.preemption_mtbf_s=86400 for each node once a day, or leave spot out.",
-            terms,
-        )
-    left = {setup.question.cluster: spot_goodput(setup.question.cluster, float(rate)) for setup in spot}
-    times = [1.0 / part for part in left.values()]
-    told = Message("spot is ranked at {0} times its undisturbed time and cost, for preemptions", _from_to(min(times), max(times)))
-    return question.stretched(lambda s: 1.0 / left[s.question.cluster] if s.price and s.price.term == "spot" else 1.0), (told,)
-
-
-def _from_to(low: float, high: float) -> str:
-    """ "1.08", or "1.08 to 1.31"."""
-    return f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else Message("{0:.2f} to {1:.2f}", low, high)
 
 
 def _routing(case: Case) -> tuple[str, ...]:
@@ -173,7 +146,10 @@ def _outlook(case: Case, result: SearchResult) -> Outlook | None:
         price=setup.price,
         explain=False,
     )
-    return case.outlook(answer)
+    run = dict(case.tables.get("run") or {})
+    if result.question.preempted and setup.price is not None and not setup.price.preempted:
+        run.pop("preemption_mtbf_s", None)  # of the spot nodes that were searched beside these
+    return replace(case, tables={**case.tables, "run": run}).outlook(answer)
 
 
 @laying

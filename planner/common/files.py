@@ -27,6 +27,24 @@ MOST_BYTES = 256 * 2**20
 """The largest file that is read: tables of a million runs are smaller."""
 
 
+State = tuple[int, int] | None
+"""Of a file of one's own: when it was written, in ns, and its bytes."""
+
+
+def state_of(name: str) -> State:
+    """The state of a file that a name is the path of, for what is kept of it: a changed file is read again.
+
+    None for a name of the catalog, whose files do not change, and where there is no such file.
+    """
+    if not name.endswith((".toml", ".json", ".gguf")):
+        return None
+    try:
+        found = os.stat(name)
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def require_folder(path: Path, option: str = "") -> None:
     """PlannerError where the folder that ``path`` goes into does not exist: a mistyped path makes none."""
     if not path.parent.is_dir():

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from planner.common.errors import PlannerError, near
+from planner.common.files import State, state_of
 from planner.common.spec import read_table
 
 REFERENCE = frozenset({"same_as", "field", "times", "source"})
@@ -122,7 +123,7 @@ class Catalog:
         return [f for f in dict.fromkeys([*stated, *(p.field for p in more if p.file in self.lineage(name))]) if f not in OWN]
 
     def _own(self, name: str) -> dict[str, Any]:
-        return _read(self._path(name))
+        return _read(self._path(name), state_of(name))
 
     def _path(self, name: str) -> Path:
         return self.path(name, self.what)
@@ -193,27 +194,27 @@ def _with_number(value: Any, number: float) -> Any:
     return {**value, "value": number} if isinstance(value, dict) and "value" in value else number
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _files(folder: Path) -> dict[str, Path]:
     return {p.stem: p for p in sorted(folder.glob("*.toml"))}
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _texts(folder: Path) -> dict[str, str]:
     return {name: spelt(path.read_text(encoding="utf-8")) for name, path in _files(folder).items()}
 
 
-@cache
-def _read(path: Path) -> dict[str, Any]:
+@lru_cache(maxsize=1024)
+def _read(path: Path, state: State) -> dict[str, Any]:
     return read_table(path)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _all_places(catalog: Catalog, name: str) -> frozenset[Place]:
     return frozenset(place for field in catalog._fields(name, ()) for place in catalog.places(Place(name, field)))
 
 
-@cache
+@lru_cache(maxsize=65536)
 def _places(catalog: Catalog, start: Place) -> tuple[Place, ...]:
     return tuple(_followed(catalog, start))
 

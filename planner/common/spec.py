@@ -8,7 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import RLock
 from types import NoneType, UnionType
@@ -132,7 +132,7 @@ class Spec(BaseModel):
         return copy
 
     def checked(self, where: str) -> Self:
-        """Itself; PlannerError that begins with ``where`` where it is a copy with impossible fields."""
+        """Itself; PlannerError that begins with ``where`` where it is a copy with impossible fields, or holds one."""
         if self.__dict__.get("unchecked", False):
             self.build({name: getattr(self, name) for name in self.model_fields_set}, where)
             self.__dict__.pop("unchecked", None)
@@ -150,6 +150,8 @@ class Spec(BaseModel):
                 sources[name] = {"kind": "given", **{k: v for k, v in value.items() if k != "value"}}
             else:
                 values[name] = value
+        for name, value in values.items():
+            _checked_within(value, name)
         whole = _whole_fields(cls)
         values = {name: python_value(value, name in whole) for name, value in values.items()}
         if sources:
@@ -170,6 +172,18 @@ class Spec(BaseModel):
     def assumed(self) -> dict[str, Any]:
         """The fields whose value nobody measured or published: field name -> value."""
         return {n: getattr(self, n) for n, p in self.provenance.items() if p.kind == "assumed" and hasattr(self, n)}
+
+
+def _checked_within(value: Any, where: str) -> None:
+    """PlannerError for a copy with impossible fields, alone or in a list or table: pydantic takes an object as it is."""
+    if isinstance(value, Spec):
+        value.checked(where)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _checked_within(item, where)
+    elif isinstance(value, dict):
+        for item in value.values():
+            _checked_within(item, where)
 
 
 _COMPLETING = RLock()
@@ -236,7 +250,7 @@ def require_sane(text: str, where: str) -> None:
         raise PlannerError("{0}: holds tables {1:,} levels deep; at most {2} are read.", where, deepest, MOST_LEVELS, code="file")
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _whole_fields(spec: type[BaseModel]) -> frozenset[str]:
     """Fields that hold whole numbers only."""
     return frozenset(name for name, field in spec.model_fields.items() if _is_whole(field.annotation))

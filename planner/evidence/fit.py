@@ -9,9 +9,8 @@ by finite differences on those rows that a constant can touch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +21,7 @@ from pydantic import model_validator
 from planner.common import data
 from planner.common.errors import PlannerError
 from planner.common.message import Message
+from planner.common.processes import others
 from planner.common.references import Changes, Place
 from planner.common.spec import Spec, read_table
 from planner.evidence.measured_runs import Run
@@ -95,7 +95,7 @@ class Constant(Spec):
         return Place(self.curves or self.framework, self.field)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def load_constants(path: Path = CONSTANTS) -> tuple[Constant, ...]:
     """The constants that a fit may change."""
     return tuple(
@@ -322,20 +322,26 @@ def leave_out(
 
 
 class ParallelPredict:
-    """``predict`` over a pool of processes that each hold all runs; ``one(run, sets)`` gives seconds of a step under each set."""
+    """``predict`` over ``jobs`` processes that each hold all runs; ``one(run, sets)`` gives seconds of a step under each set.
+
+    They are started anew, not copied: the bar of a fit on a terminal is drawn by a thread.
+    """
 
     def __init__(self, runs: Sequence[Run], one: Callable[[Run, Sequence[Values]], Vector], jobs: int) -> None:
-        self._pool = ProcessPoolExecutor(jobs, initializer=_remember, initargs=(list(runs), one))
-        self._jobs = jobs
+        self._pool = others(jobs, _remember, list(runs), one) if jobs > 1 else None
+        self._runs, self._one, self._jobs = list(runs), one, jobs
 
     def __enter__(self) -> ParallelPredict:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def __call__(self, positions: Sequence[int], sets: Sequence[Values]) -> Matrix:
         """Seconds for the runs at ``positions``, in their order, under each set of constants."""
+        if self._pool is None:
+            return _predicted(self._one, [self._runs[i] for i in positions], sets)
         parts = [list(positions)[k :: 4 * self._jobs] for k in range(4 * self._jobs)]
         result = np.empty((len(positions), len(sets)))
         for k, seconds in enumerate(self._pool.map(_predict_part, parts, [list(sets)] * len(parts))):
@@ -353,4 +359,8 @@ def _remember(runs: list[Run], one: Callable[[Run, Sequence[Values]], Vector]) -
 
 
 def _predict_part(positions: list[int], sets: list[Values]) -> Matrix:
-    return np.array([_ONE[0](_RUNS[i], sets) for i in positions]).reshape(len(positions), len(sets))
+    return _predicted(_ONE[0], [_RUNS[i] for i in positions], sets)
+
+
+def _predicted(one: Callable[[Run, Sequence[Values]], Vector], runs: Sequence[Run], sets: Sequence[Values]) -> Matrix:
+    return np.array([one(run, sets) for run in runs]).reshape(len(runs), len(sets))

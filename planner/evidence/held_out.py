@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from planner.common import data
 from planner.common.arrays import Array, Mask, Positions
 from planner.evidence.measured_runs import Run
-from planner.uncertainty.effects import Effects, as_effects
+from planner.uncertainty.effects import Effects, as_effects, doublings
 from planner.uncertainty.hierarchy import SHARED, SLOPES, Fitted, fit_hierarchy, source_weights, without
 from planner.uncertainty.interval import LEVEL, NORMAL_95, Metric, Subject
 from planner.uncertainty.subject import lever
@@ -48,8 +49,10 @@ FIELDS = (
 MOST_PAIRS = 200
 """Pairs of one source that are looked at, evenly spaced."""
 ALIKE = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-ALIKE_DOUBLINGS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-"""Correlations of two runs' own errors and lengths over which they fall that are tried."""
+ALIKE_DOUBLINGS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+ALIKE_LENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Correlations of two runs' own errors that are tried, and doublings over which they fall: of degrees and sizes, and of the
+sequence's length."""
 DIGITS = 6
 
 
@@ -119,7 +122,7 @@ def fit_held(frame: pd.DataFrame, metric: Metric) -> Held:
     scale, incomplete_scale = scales(off, weights, told_all)
     table = effects_table(fitted, chosen, in_sample)
     pairs = pairs_of(chosen)
-    told, pairs = fit_pairs(pairs, residual, asked, left_out)
+    told, pairs = fit_pairs(pairs, residual, asked, left_out, told_all)
     table |= {"scale": round(scale, 4), "incomplete_scale": round(incomplete_scale, 4), **told}
     return Held(metric, chosen, table, mean, scale * np.where(told_all, 1.0, incomplete_scale) * deviation, pairs)
 
@@ -183,8 +186,10 @@ def effects_table(fitted: Fitted, frame: pd.DataFrame, in_sample: Array, *, coun
         "scale": 1.0,
         "incomplete_scale": 1.0,
         "pair_scale": 1.0,
+        "incomplete_pair_scale": 1.0,
         "alike": 0.0,
         "alike_doublings": 1.0,
+        "alike_lengths": 1.0,
         "deviations": {**{k: round(v, DIGITS) for k, v in found.deviations.items()}, "run": round(found.run, DIGITS)},
         "terms": {name: round(found.terms[name], DIGITS) for name, _ in terms},
         "doubts": {name: round(float(doubts[i]), DIGITS) for name, i in terms},
@@ -252,36 +257,41 @@ def fit_pairs(
     residual: Array,
     asked: Sequence[Subject],
     left_out: Mapping[str, Effects],
+    told_all: Mask,
 ) -> tuple[dict[str, float], pd.DataFrame]:
-    """How alike two runs of one source err, and the factor on the deviation that makes 90 % of the pairs lie inside.
+    """How alike two runs of one source err, and the factors on the deviation that make 90 % of the pairs lie inside: of those
+    whose runs state all settings, ``told_all``, as a question does, and of the others.
 
-    The correlation of two runs' own errors and the length over which it falls are those of the best mean log score of the pairs,
-    each source left out of what predicts it.
+    The correlation of two runs' own errors and the doublings over which it falls are those of the best mean log score of the
+    pairs, each source left out of what predicts it.
     """
     first, second = pairs["first"].to_numpy(), pairs["second"].to_numpy()
     error = residual[first] - residual[second]
+    told = told_all[first] & told_all[second]
     weights = both_weights({"source": pairs["source"].to_numpy()})
     means, base, cross = np.empty(len(pairs)), np.empty(len(pairs)), np.empty(len(pairs))
-    apart = np.empty(len(pairs))
+    apart, length = np.empty(len(pairs)), np.empty(len(pairs))
     for p, (i, j, source) in enumerate(zip(first.tolist(), second.tolist(), pairs["source"].tolist(), strict=True)):
         known, one, two = left_out[source], asked[i], asked[j]
         means[p], deviation = known.difference(one, two)
         base[p] = deviation**2
         w1, w2 = known.width(one, known.distance(one)), known.width(two, known.distance(two))
         cross[p] = 2.0 * known.run**2 * float(w1 * lever(one.movable)) * float(w2 * lever(two.movable))
-        apart[p] = np.abs(np.asarray(one.coordinates) - np.asarray(two.coordinates)).sum()
-    best = (np.inf, 0.0, 1.0, base)
-    for alike in ALIKE:
-        for length in ALIKE_DOUBLINGS:
-            variance = np.maximum(base - alike * np.exp(-apart / length) * cross, 1e-6)
-            z = np.abs(error - means) / np.sqrt(variance)
-            scale = quantile(z, weights, LEVEL) / NORMAL_95
-            score = float(np.sum(weights * (np.log(np.sqrt(variance) * scale) + np.maximum(z / scale - NORMAL_95, 0.0))))
-            best = min(best, (score, alike, length, variance), key=lambda x: x[0])
-    _, alike, length, variance = best
-    scale = quantile(np.abs(error - means) / np.sqrt(variance), weights, LEVEL) / NORMAL_95
-    told = {"pair_scale": round(scale, 4), "alike": alike, "alike_doublings": length}
-    return told, pairs.assign(error=error, mean=means, deviation=scale * np.sqrt(variance))
+        apart[p], length[p] = doublings(one, two)
+    best = (np.inf, {"alike": 0.0, "alike_doublings": 1.0, "alike_lengths": 1.0}, base)
+    for alike, over, over_length in product(ALIKE, ALIKE_DOUBLINGS, ALIKE_LENGTHS):
+        variance = np.maximum(base - alike * np.exp(-apart / over - length / over_length) * cross, 1e-6)
+        z = np.abs(error - means) / np.sqrt(variance)
+        scale, further = scales(z, weights, told)
+        scaled = scale * np.where(told, 1.0, further)
+        score = float(np.sum(weights * (np.log(np.sqrt(variance) * scaled) + np.maximum(z / scaled - NORMAL_95, 0.0))))
+        if score < best[0]:
+            best = (score, {"alike": alike, "alike_doublings": over, "alike_lengths": over_length}, variance)
+    _, likeness, variance = best
+    scale, further = scales(np.abs(error - means) / np.sqrt(variance), weights, told)
+    factors = {"pair_scale": round(scale, 4), "incomplete_pair_scale": round(further, 4), **likeness}
+    deviations = scale * np.where(told, 1.0, further) * np.sqrt(variance)
+    return factors, pairs.assign(error=error, mean=means, deviation=deviations)
 
 
 def merged(old: pd.DataFrame | None, new: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -305,8 +315,8 @@ def uncertainty_text(models: Iterable[Held], source: str, where: str = "the runs
         f"# Written by {source}; {where}.",
         "# The hierarchical model of log(measured / predicted), hierarchy.py. deviations: standard deviations",
         "# of effects; terms: of the logarithm of the spread, doubts: their variances; scale, pair_scale: factors on deviations",
-        "# so that 90 % of runs, and of pairs of runs, left out by source lie inside; covariance: of an effect with those",
-        "# before it and with itself.",
+        "# so that 90 % of runs, and of pairs, left out by source lie inside, incomplete_scale and incomplete_pair_scale:",
+        "# further ones of runs that leave out a setting; covariance: of an effect with those before it and with itself.",
     ]
     for model in models:
         table = model.table

@@ -249,7 +249,7 @@ def _translated(column: str, text: str) -> str:
     return _spellings(column).get(_plain(text), text)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _spellings(column: str) -> dict[str, str]:
     return {_plain(text): str(word) for text, word in _labels()[column].items()}
 

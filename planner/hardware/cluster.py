@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from planner.common.data import PROFILES
 from planner.common.errors import PlannerError, as_text, near
+from planner.common.files import State, state_of
 from planner.common.message import Message
 from planner.common.references import Catalog, spelt
 from planner.common.spec import Spec, read_table
@@ -232,7 +233,7 @@ def gpus_of_host(cluster: Cluster) -> Any:
     return np.minimum(cluster.node.num_gpus, cluster.num_gpus)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _index(folder: str) -> dict[str, Path]:
     return {p.stem: p for p in sorted((PROFILES / folder).glob("*.toml"))}
 
@@ -258,7 +259,6 @@ def is_asked_for(folder: str, name: str) -> bool:
     return _without_profile(name) is not None
 
 
-@cache
 def _find(folder: str, what: str, name: str) -> Path:
     """The file of a profile: by its name, by an alias inside it, or by a path."""
     if name.endswith(".toml"):
@@ -296,7 +296,7 @@ def _without_profile(name: str) -> dict[str, Any] | None:
     return next((known for known in _known() if any(same_name(name, other) for other in known["names"])), None)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def named(folder: str) -> tuple[tuple[str, tuple[str, ...], float], ...]:
     """Stem, aliases and memory (bytes; 0 where none is stated) of every profile of a folder, from its text: none is built."""
     found = []
@@ -311,11 +311,11 @@ def named(folder: str) -> tuple[tuple[str, tuple[str, ...], float], ...]:
 
 def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerator:
     """The accelerator of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
-    return _accelerator(_find("accelerators", as_text(field, "field"), as_text(name, field)))
+    return _accelerator(_find("accelerators", as_text(field, "field"), as_text(name, field)), state_of(name))
 
 
-@cache
-def _accelerator(path: Path) -> Accelerator:
+@lru_cache(maxsize=1024)
+def _accelerator(path: Path, state: State) -> Accelerator:
     return Accelerator.build(ACCELERATORS.table(_name(path)), str(path))
 
 
@@ -326,11 +326,11 @@ def _name(path: Path) -> str:
 
 def load_node(name: str) -> Node:
     """The node type of that name (or TOML path), or ``workstation-4x-NAME``: so many cards of that name in one box."""
-    return _node(as_text(name, "cluster.node"))
+    return _node(as_text(name, "cluster.node"), state_of(name))
 
 
-@cache
-def _node(name: str) -> Node:
+@lru_cache(maxsize=1024)
+def _node(name: str, state: State) -> Node:
     box = re.fullmatch(r"workstation-(\d+)x-(.+)", name.lower())
     if box and name.lower() not in _index("nodes"):
         return workstation(load_accelerator(box[2], "cluster.node"), int(box[1]))
@@ -352,7 +352,7 @@ def _link(link: Any, where: str) -> Any:
     return {**_link(found, str(other)), **{k: v for k, v in link.items() if k != "same_as"}}
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _links(path: Path) -> tuple[Any, ...]:
     """The links of a catalog's node as they are written: several nodes have those of one."""
     return tuple(read_table(path)["links"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field
@@ -73,7 +73,7 @@ def curves_of(accelerator: Accelerator) -> Curves:
     )
 
 
-@cache
+@lru_cache(maxsize=1024)
 def load_curves(name: str) -> Curves:
     """The curves of that name, their references followed; PlannerError lists the near ones."""
     return Curves.build(CURVES.table(name), str(CURVES.path(name, "curves")))

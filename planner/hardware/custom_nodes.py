@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
+from functools import lru_cache
 
 from planner.common.errors import PlannerError
 from planner.common.references import spelt
@@ -129,7 +129,7 @@ def _networked(node: Node, gbit_per_s: float | None) -> Node:
     return node.replaced(links=(*(x for x in node.links if x.kind != "network"), link))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def reference_node(accelerator: str) -> Node | None:
     """The profile with the most of these GPUs, a maker's own before a cloud's; None when there is none."""
     nodes = [node for node in map(load_node, NODES.mentioning(spelt(accelerator))) if node.accelerator == accelerator]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 MAKERS_WORDS = frozenset(
@@ -48,7 +48,7 @@ class Spelling(NamedTuple):
         return frozenset(word for word in self.words if not SIZE.fullmatch(word))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def spelling(name: str) -> Spelling:
     """The words of a name."""
     words = words_of(name)

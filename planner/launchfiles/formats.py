@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from planner.common import data
@@ -76,7 +76,7 @@ def _named(table: Mapping[str, Any]) -> dict[str, Any]:
     return {plain_name(name): value for name, value in table.items()}
 
 
-@cache
+@lru_cache(maxsize=1024)
 def load_format(name: str) -> Format:
     """The format of that name, options of the formats that it ``takes`` included."""
     table = read_table(CATALOG / f"{name}.toml")

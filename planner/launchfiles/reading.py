@@ -103,7 +103,7 @@ def _parsed(path: Path, text: str, kind: str) -> Mapping[str, Any]:
     except PlannerError:
         raise
     except (ValueError, RecursionError, OverflowError, TypeError, LookupError, AttributeError) as error:
-        raise PlannerError("{0}: not valid {1}: {2}.", path, kind[1:].upper(), _first_line(error)) from None
+        raise PlannerError("{0}: not valid {1}: {2}{3}.", path, kind[1:].upper(), _first_line(error), "") from None
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "yaml":
             raise

@@ -23,9 +23,10 @@ def search(
 
     Takes what ``plan`` takes (``model, cluster, framework, job, price, risk, allow``; framework and price may be lists) and
     ``objective`` (cost, time, memory, energy), ``gpus`` and ``accelerators`` (lists; the cluster's own when left out),
-    ``deadline_s``, ``budget_usd``, ``top``. ``engine`` is "local" or "ray" (with ``address``). ``progress(done, size)`` is called
-    as it goes on; Ctrl-C ends the search with what it has found (``attrs["complete"]`` is False). Columns:
-    ``layout_search.table.frame``. The first row is what ``plan`` recommends.
+    ``deadline_s``, ``budget_usd``, ``top``, ``preemption_mtbf_s`` (mean seconds between preemptions of one spot node: its rows
+    are ranked and held to the limits at what these leave). ``engine`` is "local" or "ray" (with ``address``).
+    ``progress(done, size)`` is called as it goes on; Ctrl-C ends the search with what it has found (``attrs["complete"]`` is
+    False). Columns: ``layout_search.table.frame``. The first row is what ``plan`` recommends.
 
     Raises PlannerError for bad input, a space of more than a billion layouts, and when nothing is left, with the reasons.
     """

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import sys
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 
+from planner.common.processes import copies, may_copy, spare_cores
 from planner.common.progress import Progress
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion
@@ -31,23 +29,18 @@ def run_on_cores(q: SearchQuestion, progress: Progress | None = None) -> SearchR
     return answered(search_all(q, lambda part: searched_on_cores(part, progress, spare_cores())))
 
 
-def spare_cores() -> int:
-    """Processes that may be started. One where they would not inherit what is loaded (other systems than Linux), and where
-    threads run beside this one, whose locks a copy of the process might hold for ever."""
-    if sys.platform != "linux" or threading.active_count() > 1 or multiprocessing.current_process().daemon:
-        return 1
-    return len(os.sched_getaffinity(0))
-
-
 def searched_on_cores(q: SearchQuestion, progress: Progress | None, cores: int, worth: int = WORTH_LAYOUTS) -> SearchResult:
-    """What the question's own space holds, searched by ``cores`` processes where it has ``worth`` layouts or more."""
+    """What the question's own space holds, searched by ``cores`` processes where it has ``worth`` layouts or more.
+
+    By this process alone where it may not be copied: its copies inherit what is loaded.
+    """
     size, units = q.num_layouts, largest_first(q)
-    if cores < 2 or size < worth or len(units) < 2:
+    if cores < 2 or size < worth or len(units) < 2 or not may_copy():
         return searched(q, progress)
     found, complete = Found(), True
     before = set(multiprocessing.active_children())
     _ASKED[:] = [q]
-    pool = ProcessPoolExecutor(min(cores, len(units)), multiprocessing.get_context("fork"), initializer=_stop_at_once)
+    pool = copies(min(cores, len(units)), _stop_at_once)
     try:
         for future in as_completed([pool.submit(_unit, unit) for unit in units]):
             found.merge(future.result(), q.top)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Required, TypedDict, get_args
@@ -17,6 +17,7 @@ from planner.hardware.custom_nodes import reference_node
 from planner.layout_search.space import EVERYTHING, LayoutGrid, allowed
 from planner.model.architecture import Model
 from planner.performance.feasibility import check_job, check_sizes
+from planner.performance.interruptions import spot_stretch
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price
 from planner.prices.price import Price, PriceLike
@@ -50,8 +51,8 @@ class Setup:
     price: Price | None
     risk: float = RISK
     headroom: float = 0.0
-    stretch: float = 1.0
-    """Wall-clock over undisturbed time, by which it is ranked and held to limits: nodes of a spot term get preempted."""
+    preemption_mtbf_s: float | None = None
+    """Mean seconds between preemptions of one spot node."""
 
     @property
     def question(self) -> Question:
@@ -62,6 +63,11 @@ class Setup:
     def fit(self) -> FitRule:
         """Which layouts fit."""
         return fit_rule(self.question, self.risk, self.headroom)
+
+    @cached_property
+    def stretch(self) -> float:
+        """Wall-clock over undisturbed time: what preemptions of a spot term leave."""
+        return spot_stretch(self.question.cluster, self.price, self.preemption_mtbf_s)
 
     @property
     def label(self) -> str:
@@ -100,16 +106,6 @@ class SearchQuestion:
             if any(new.grid.allow != old.grid.allow for new, old in zip(setups, self.setups, strict=True)):
                 yield replace(self, is_wide=True, setups=setups)
 
-    def stretched(self, stretch: Callable[[Setup], float]) -> SearchQuestion:
-        """The same question with each setup ranked at so many times its undisturbed time and dollars."""
-
-        def each(setups: tuple[Setup, ...]) -> tuple[Setup, ...]:
-            return tuple(replace(setup, stretch=stretch(setup)) for setup in setups)
-
-        return replace(
-            self, setups=each(self.setups), others=tuple((each(setups), why, faster) for setups, why, faster in self.others)
-        )
-
     def elsewhere(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups."""
         return (replace(self, setups=setups, notes=notes, others=()) for setups, notes, _ in self.others)
@@ -117,6 +113,21 @@ class SearchQuestion:
     def quicker(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups that may be taken for being faster."""
         return (replace(self, setups=setups, notes=faster, others=()) for setups, _, faster in self.others if faster)
+
+    @property
+    def preempted(self) -> tuple[Setup, ...]:
+        """Those of a spot term."""
+        return tuple(setup for setup in self.setups if setup.price is not None and setup.price.preempted)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What a reader of the answer should know: why a framework was taken, and how spot is ranked."""
+        times = [setup.stretch for setup in self.preempted if setup.stretch > 1.0]
+        if not times:
+            return self.notes
+        low, high = f"{min(times):.2f}", f"{max(times):.2f}"
+        span = low if low == high else Message("{0} to {1}", low, high)
+        return (*self.notes, Message("spot is ranked at {0} times its undisturbed time and cost, for preemptions", span))
 
     @property
     def job(self) -> Job:
@@ -156,6 +167,7 @@ class SearchTerms(TypedDict, total=False):
     top: int
     risk: float
     allow: Iterable[str]
+    preemption_mtbf_s: float | None
 
 
 def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
@@ -173,6 +185,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     top: int = 20,
     risk: float = RISK,
     allow: Iterable[str] = (),
+    preemption_mtbf_s: float | None = None,
 ) -> SearchQuestion:
     """Check and resolve what ``search`` takes."""
     if as_text(objective, "objective") not in get_args(Objective):
@@ -186,6 +199,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     clusters = _clusters(as_cluster(cluster), gpus, accelerators)
     stacks, notes = _frameworks(framework, the_model, clusters, the_job)
     admitted, accepted = allowed(allow), check_risk(risk)
+    mtbf_s = as_amount(preemption_mtbf_s, "preemption_mtbf_s")
 
     def setups(stacks: Mapping[Cluster, Sequence[Framework]]) -> tuple[Setup, ...]:
         return tuple(
@@ -193,6 +207,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
                 grid=LayoutGrid(question=Question(the_model, c, f, the_job), allow=admitted),
                 price=as_price(p, c.accelerator.name, c.node),
                 risk=accepted,
+                preemption_mtbf_s=mtbf_s,
             )
             for c in clusters
             for p in _prices(price, {c.accelerator.name for c in clusters})
@@ -296,6 +311,11 @@ def _check(q: SearchQuestion) -> None:
     for name, value in (("deadline_s", q.deadline_s), ("budget_usd", q.budget_usd)):
         if value is not None and q.num_steps is None:
             raise PlannerError("{0}: the job has no length; give job.num_tokens, num_samples or num_steps.", name)
+    if q.objective == "cost" and 0 < len(q.preempted) < len(q.setups) and q.preempted[0].preemption_mtbf_s is None:
+        raise PlannerError(
+            "preemption_mtbf_s is missing: spot nodes get preempted; to rank their dollars beside other terms give the mean "
+            "seconds between preemptions of one node (in a scenario run.preemption_mtbf_s), or leave spot out."
+        )
     for setup in q.setups:
         if setup.price is None and (q.objective == "cost" or q.budget_usd is not None):
             raise PlannerError(

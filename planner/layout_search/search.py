@@ -197,9 +197,9 @@ def _keep(q: SearchQuestion, setup: int, block: Block, found: Found, leanest: _L
     if not len(at):
         return
     rows = _Columns(q, setup, block, at)
-    found.note("time_s", rows.held_s)
-    found.note("usd", rows.held_usd)
-    within = _within(q, found, rows.held_s, rows.held_usd)
+    found.note("time_s", rows.time_s)
+    found.note("usd", rows.usd)
+    within = _within(q, found, rows.time_s, rows.usd)
     kept = within & _promising(found.rows, setup, q.top, rows, within)
     kept |= _simplest(found, setup, rows, within, by_time=q.objective != "memory")
     if kept.any():
@@ -227,8 +227,7 @@ class _Columns:
         self.step_s, self.peak_bytes, self.firm_bytes, self.states_bytes = (at_index(x, index) for x in columns)
         self.headroom_bytes = self._fit.usable_bytes - self.peak_bytes
         self.time_s, self.usd = _run(q, setup, self.step_s)
-        self.held_s, self.held_usd = self.time_s * q.setups[setup].stretch, self.usd * q.setups[setup].stretch
-        self.value = _value(q, setup, self.held_s, self.held_usd, self.peak_bytes)
+        self.value = _value(q, setup, self.time_s, self.usd, self.peak_bytes)
         self._by_value = q.objective == "memory"
 
     def rung(self, index: NDArray[np.intp]) -> Array:
@@ -261,7 +260,7 @@ def _keep_risky(q: SearchQuestion, setup: int, block: Block, risky: NDArray[np.b
     """Of layouts that fit by the prediction itself, at more risk than accepted, keep the best and the most likely."""
     rows = _Columns(q, setup, block, np.flatnonzero(np.broadcast_to(risky, block.layouts.shape)))
     within = np.ones(len(rows.time_s), dtype=bool)
-    for limit, values in ((q.deadline_s, rows.held_s), (q.budget_usd, rows.held_usd)):
+    for limit, values in ((q.deadline_s, rows.time_s), (q.budget_usd, rows.usd)):
         within = within if limit is None else within & (values <= limit)
     if not within.any():
         return
@@ -330,9 +329,9 @@ def _narrowed(
 
 
 def _run(q: SearchQuestion, setup: int, step_s: Array) -> tuple[Array, Array]:
-    """(seconds, dollars) of the run, of one step where the job has no length."""
+    """(seconds, dollars) of the run, of one step where the job has no length; of spot nodes with what preemptions take."""
     price, gpus = q.setups[setup].price, q.setups[setup].question.cluster.num_gpus
-    time = step_s if q.num_steps is None else q.num_steps * step_s
+    time = (step_s if q.num_steps is None else q.num_steps * step_s) * q.setups[setup].stretch
     if price is None:
         usd = np.full(len(time), np.inf)
     else:

@@ -42,7 +42,8 @@ UNUSUAL = {
     "offload": "states or activations on the host: copies contend for its memory and its links, which is not modelled",
     "short-context": f"context parallelism with fewer than {SHORTEST_CONTEXT:,} tokens on a rank: no published run does it",
     "edge-chunks": "virtual stages that hold embedding or loss alone: their imbalance is not modelled",
-    "expert-tensor": "expert tensor parallelism other than 1 and tp, the values that Megatron-Core takes",
+    "expert-tensor": "expert tensor parallelism other than 1 and tp, the values that Megatron-Core takes, and any beside expert "
+    "parallelism: experts spread whole are preferred (NVIDIA-NeMo/Megatron-Bridge, docs/training/moe-optimization.md)",
     "split-nodes": "tensor-parallel groups that neither divide a node nor fill whole ones: some of them straddle two nodes",
     "shard-groups": "ZeRO groups other than one node and all ranks: they cross nodes, or leave links of a node idle",
     "wide-tensor": "tensor parallelism over a network: every layer waits for it, where a pipeline stage waits once a micro-batch",
@@ -235,9 +236,10 @@ class LayoutGrid:
             return [(1, 1)]
         ep = [d for d in divisors(m.num_experts) if d == 1 or self._has("ep")]
         node, width = self._node, int(m.expert_ffn_hidden_size or 1)
-        usual = divisors(node) if "expert-tensor" in self.allow else sorted({1, tp} & set(divisors(node)))
+        every = "expert-tensor" in self.allow
+        usual = divisors(node) if every else sorted({1, tp} & set(divisors(node)))
         etp = [d for d in usual if width % d == 0] if self._has("etp") else [1]
-        return [(e, x) for e, x in itertools.product(ep, etp) if ranks % (e * x) == 0]
+        return [(e, x) for e, x in itertools.product(ep, etp) if ranks % (e * x) == 0 and (every or e == 1 or x == 1)]
 
     def _sequence_parallel(self, tp: int) -> list[int]:
         if tp == 1 or not self._has("sequence_parallel"):

@@ -12,17 +12,17 @@ from planner.common.message import Message, join_messages
 from planner.common.units import GIB
 from planner.layout_search.differences import difference_columns
 from planner.layout_search.found import Found
-from planner.layout_search.question import SearchQuestion
+from planner.layout_search.question import SearchQuestion, Setup
 from planner.layout_search.ranking import Rows, best_of_setups, front, groups_of, ranked, simplest_first
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.performance.memory import KINDS
 from planner.performance.step_time import PARTS
-from planner.prices.price import Price, cost_usd, gpu_hours
+from planner.prices.price import cost_usd, gpu_hours
+from planner.uncertainty.dollars import held_usd
 from planner.uncertainty.effects import standing
-from planner.uncertainty.interval import Subject, bounding_factors
+from planner.uncertainty.interval import Interval, Subject, bounding_factors
 from planner.uncertainty.subject import movable_part
 from planner.workload.layout import Layouts
-from planner.workload.question import Question
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ def summary(q: SearchQuestion, found: Found, size: int, complete: bool) -> dict[
         "rejected": dict(found.rejected.most_common()),
         "clusters": [setup.label for setup in q.setups],
         "refused": list(q.refused),
-        "notes": list(q.notes),
+        "notes": list(q.said),
     }
 
 
@@ -119,20 +119,25 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
         "headroom_bytes": rows.headroom_bytes,
         "fit_probability": rows.fit_probability,
         "host_bytes_per_gpu": answer.memory.host_bytes,
-        "run_s": rows.time_s if has_length else np.nan,
-        "cost_usd": rows.usd if has_length and price else np.nan,
+        "run_s": rows.time_s / where.stretch if has_length else np.nan,
+        "cost_usd": rows.usd / where.stretch if has_length and price else np.nan,
         "cost_usd_per_step": cost_usd(gpu_hours(rows.step_time_s, gpus), price) if price else np.nan,
-        "energy_j": rows.time_s * where.power_w if where.power_w else np.nan,
+        "energy_j": rows.time_s / where.stretch * where.power_w if where.power_w else np.nan,
         **_parts(answer),
-        **_intervals(asked, rows, answer, price if has_length else None),
+        **_intervals(where, rows, answer, has_length),
     }
 
 
-def _intervals(asked: Question, rows: Rows, answer: Evaluation, price: Price | None) -> dict[str, Any]:
-    """90 % bounds of step time, memory and dollars: factors of the expected values, a column as layouts differ in kernels."""
-    subject = Subject.of(asked, rows.layouts)
+def _intervals(where: Setup, rows: Rows, answer: Evaluation, has_length: bool) -> dict[str, Any]:
+    """90 % bounds of step time, memory and dollars as ``Plan.intervals`` has them, a column as layouts differ in kernels."""
+    subject, gpus = Subject.of(where.question, rows.layouts), where.question.cluster.num_gpus
     step = standing("step_time", subject)
     lower, upper = bounding_factors(step)
+    lower = np.maximum(lower, np.minimum(np.maximum(answer.hfu, answer.mfu), 1.0))
+    time_s = rows.time_s / where.stretch
+    ends = np.broadcast_arrays(time_s * lower, time_s, time_s * upper)
+    times = [Interval(lower=low, expected=t, upper=high) for low, t, high in np.stack(ends, axis=1).tolist()]
+    held = [] if where.price is None or not has_length else [held_usd(time, gpus, where.price) for time in times]
     part = movable_part(answer.states_bytes, rows.peak_bytes)
     least, most = bounding_factors(standing("memory", replace(subject, figure="reserved", movable=part)))
     bounds = {
@@ -140,8 +145,8 @@ def _intervals(asked: Question, rows: Rows, answer: Evaluation, price: Price | N
         "step_time_upper_s": rows.step_time_s * upper,
         "peak_total_lower_bytes": rows.peak_bytes * least,
         "peak_total_upper_bytes": rows.peak_bytes * most,
-        "cost_lower_usd": rows.usd * lower if price else np.nan,
-        "cost_upper_usd": rows.usd * upper if price else np.nan,
+        "cost_lower_usd": [usd.lower for usd in held] or np.nan,
+        "cost_upper_usd": [usd.upper for usd in held] or np.nan,
     }
     return {**bounds, "provenance": step.provenance, "how_sure": step.why}
 

@@ -31,7 +31,7 @@ from planner.prices.ownership import (
     purchase_spread,
 )
 from planner.prices.price import Price
-from planner.training.plan import at_price, held_usd
+from planner.uncertainty.dollars import at_price, held_usd
 from planner.uncertainty.interval import Interval
 
 Usd = Annotated[float, Field(ge=0)]

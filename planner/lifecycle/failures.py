@@ -8,7 +8,7 @@ next interruption are exponential.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from statistics import NormalDist
 from typing import Annotated, Any, Literal
@@ -21,6 +21,7 @@ from planner.common.arrays import Array
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message
 from planner.common.spec import Spec, read_table
+from planner.performance.interruptions import Interruptions, Losses, intervals, only_writes, truncated_moments
 
 CATALOG = data.CATALOG / "failures.toml"
 MOST_DRAWS = 4_000_000
@@ -154,109 +155,6 @@ def daly_interval_s(write_s: float, mtbf_s: float) -> float:
     return float(np.sqrt(2.0 * write_s * mtbf_s) * (1.0 + x / 3.0 + x * x / 9.0) - write_s)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Interruptions:
-    """What may stop the job, and what it costs: rates per second, and seconds down before each restart.
-
-    ``outage``: all nodes at once (power, cooling, storage); ``rollback``: a loss spike or silent corruption, which also loses
-    ``rollback_s`` of work. ``replacement_s``: mean wait of a failure for a node in the failed one's place. ``unwritten_s``:
-    how long a checkpoint that does not block the job is not yet on storage; an interruption meanwhile falls back on the one
-    before, which costs that much work on average.
-    """
-
-    failure_rate_per_s: float = 0.0
-    preemption_rate_per_s: float = 0.0
-    outage_rate_per_s: float = 0.0
-    rollback_rate_per_s: float = 0.0
-    detection_s: float = 0.0
-    preemption_wait_s: float = 0.0
-    outage_s: float = 0.0
-    rollback_s: float = 0.0
-    replacement_s: float = 0.0
-    restart_s: float = 0.0
-    unwritten_s: float = 0.0
-
-    @property
-    def other_rate_per_s(self) -> float:
-        """Interruptions that are no failures, per second of running."""
-        return self.preemption_rate_per_s + self.outage_rate_per_s + self.rollback_rate_per_s
-
-    @property
-    def rate_per_s(self) -> float:
-        """All interruptions per second of running."""
-        return self.failure_rate_per_s + self.other_rate_per_s
-
-    @property
-    def failure_share(self) -> float:
-        """Part of the interruptions that are failures."""
-        return self.failure_rate_per_s / self.rate_per_s if self.rate_per_s else 1.0
-
-    def downtime(self, failures: Array, preemptions: Array, outages: Array, rollbacks: Array) -> dict[str, Array]:
-        """Seconds by cause of so many interruptions of each kind, without lost work and restarts."""
-        return {
-            "detection": failures * self.detection_s,
-            "replacement": failures * self.replacement_s,
-            "preemption": preemptions * self.preemption_wait_s,
-            "outage": outages * self.outage_s,
-            "rollback": rollbacks * self.rollback_s,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Losses:
-    """Seconds by cause of each simulated run, arrays of shape ``(n,)``; ``interruptions`` counts them."""
-
-    checkpoint: Array
-    lost_work: Array
-    detection: Array
-    replacement: Array
-    preemption: Array
-    outage: Array
-    rollback: Array
-    restart: Array
-    interruptions: Array
-
-    @property
-    def total(self) -> Array:
-        """All seconds beside the work itself."""
-        down = self.detection + self.replacement + self.preemption + self.outage + self.rollback
-        return self.checkpoint + self.lost_work + down + self.restart
-
-
-def _only_writes(writes: Array) -> Losses:
-    """The losses of runs that nothing interrupts."""
-    zeros = {name: np.zeros(writes.shape) for name in Losses.__dataclass_fields__}
-    return Losses(**{**zeros, "checkpoint": writes})
-
-
-def expected_losses(work_s: float, interval_s: float, write_s: float, stops: Interruptions) -> Losses:
-    """Expected seconds by cause beside the work, in closed form; arrays of shape ``(1,)``.
-
-    An interval of length x = interval + write at rate r takes (e^(r x) - 1) / r in all, x of it useful or writing, and each
-    of its e^(r x) - 1 interruptions costs d + (e^(r R) - 1) / r with d down and R to restart: the sum with d = 0 is Daly
-    2006, equation 20.
-    """
-    whole, rest = _intervals(np.array([work_s]), interval_s)
-    rate, zero = stops.rate_per_s, np.zeros(1)
-    writes = write_s * (whole + (rest > 0))
-    if rate == 0:
-        return _only_writes(writes)
-    count, lost = zero, zero
-    for successes, length in ((whole, np.full(1, interval_s + write_s)), ((rest > 0).astype(float), rest + write_s)):
-        length = np.where(successes > 0, length, 0.0)
-        again = successes * np.expm1(rate * length)
-        count, lost = count + again, lost + again * _truncated_moments(length, rate)[0]
-    kinds = (stops.failure_rate_per_s, stops.preemption_rate_per_s, stops.outage_rate_per_s, stops.rollback_rate_per_s)
-    restart = stops.restart_s
-    return Losses(
-        checkpoint=writes,
-        lost_work=lost + count * stops.unwritten_s,
-        **stops.downtime(*(count * (kind / rate) for kind in kinds)),
-        restart=count * np.expm1(rate * restart) / rate,
-        interruptions=count * np.exp(rate * restart),
-    )
-
-
 def simulate_clusters(
     work_s: Array, interval_s: float, write_s: float, stops: Interruptions, log_spread: float, rng: np.random.Generator
 ) -> Losses:
@@ -287,11 +185,11 @@ def simulate_losses(work_s: Array, interval_s: float, write_s: float, stops: Int
     truncated exponentials: exact, with no loop over time. Above four million draws sums are taken from the normal law
     with the exact mean and variance. Raises PlannerError when an interval can hardly ever be finished.
     """
-    whole, rest = _intervals(work_s, interval_s)
+    whole, rest = intervals(work_s, interval_s)
     rate = stops.rate_per_s
     writes = write_s * (whole + (rest > 0))
     if rate == 0:
-        return _only_writes(writes)
+        return only_writes(writes)
     longest = rate * (interval_s if whole.any() else float(rest.max())) + rate * write_s
     logs = np.log1p(whole.max()) + longest + rate * stops.restart_s
     if max(longest, rate * stops.restart_s) > MOST_ATTEMPTS_LOG or logs > MOST_INTERRUPTIONS_LOG:
@@ -329,13 +227,6 @@ def _split(rng: np.random.Generator, count: Array, stops: Interruptions) -> tupl
     return found[0], found[1], found[2], left.astype(float)
 
 
-def _intervals(work_s: Array, interval_s: float) -> tuple[Array, Array]:
-    """(whole intervals, seconds of the last, shorter one) of each run."""
-    whole = np.floor(work_s / interval_s * (1.0 + 1e-12))
-    rest = work_s - whole * interval_s
-    return whole, np.where(rest > 1e-9 * work_s, rest, 0.0)
-
-
 def _failed_attempts(rng: np.random.Generator, successes: Array, length_s: Array, rate: float) -> tuple[Array, Array]:
     """(seconds lost, failed attempts) until each run has had its successes of that length."""
     needed, length_s = np.maximum(successes, 1.0), np.where(successes > 0, length_s, 0.0)
@@ -350,19 +241,9 @@ def _sum_of_truncated(rng: np.random.Generator, count: Array, length_s: Array, r
         reach = -np.expm1(-rate * length_s)[owner]
         times = -np.log1p(-rng.random(len(owner)) * reach) / rate
         return np.bincount(owner, weights=times, minlength=len(count)).astype(np.float64)
-    mean, variance = _truncated_moments(length_s, rate)
+    mean, variance = truncated_moments(length_s, rate)
     drawn = rng.normal(count * mean, np.sqrt(count * variance))
     return np.asarray(np.clip(drawn, 0.0, count * length_s))
-
-
-def _truncated_moments(length_s: Array, rate: float) -> tuple[Array, Array]:
-    """Mean and variance of an exponential time known to be shorter than ``length_s``."""
-    x = np.maximum(rate * length_s, 1e-9)
-    small = x < 1e-3
-    safe = np.where(small, 1.0, x)
-    mean = np.where(small, x / 2.0 - x * x / 12.0, 1.0 - safe / np.expm1(safe)) / rate
-    variance = np.where(small, x * x / 12.0, 1.0 - safe**2 * np.exp(safe) / np.expm1(safe) ** 2) / rate**2
-    return mean, variance
 
 
 def describe(rates: FailureRates) -> dict[str, Any]:

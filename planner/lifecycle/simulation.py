@@ -17,19 +17,12 @@ from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
-from planner.lifecycle.failures import (
-    Interruptions,
-    Losses,
-    daly_interval_s,
-    describe,
-    expected_losses,
-    simulate_clusters,
-    young_interval_s,
-)
+from planner.lifecycle.failures import daly_interval_s, describe, simulate_clusters, young_interval_s
 from planner.lifecycle.field_factor import field_factor
 from planner.lifecycle.spec import Run
 from planner.operators.expert_load import PLACEMENTS, dropped_share, given_shares, read_histogram, zipf_shares
 from planner.operators.routing import job_load
+from planner.performance.interruptions import Interruptions, Losses, expected_losses
 from planner.prices.ownership import constants
 from planner.prices.price import gpu_hours
 from planner.training.plan import Plan, step_time_interval
@@ -149,7 +142,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     require_answerable("run", spec)
     if answer.num_steps is None:
         raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps (--tokens 100B).")
-    if answer.price is not None and answer.price.term == "spot" and spec.preemption_mtbf_s is None:
+    if answer.price is not None and answer.price.preempted and spec.preemption_mtbf_s is None:
         raise PlannerError(
             "run.preemption_mtbf_s is missing: spot nodes get preempted; give the mean seconds between preemptions of one node, "
             "86400 for once a day."

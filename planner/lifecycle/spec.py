@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from planner.common.message import Message
 from planner.common.spec import Spec
-from planner.lifecycle.failures import CAUSES_OF_FAILURES, FailureRates, Interruptions, load_failure_rates, waiting_s
+from planner.lifecycle.failures import CAUSES_OF_FAILURES, FailureRates, load_failure_rates, waiting_s
+from planner.performance.interruptions import Interruptions
 
 Seconds = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]

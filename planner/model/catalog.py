@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 from planner.common.errors import PlannerError, as_text
+from planner.common.files import State, state_of
 from planner.common.spec import read_table
+from planner.model import huggingface
 from planner.model.architecture import Model
-from planner.model.huggingface import model_from_config
-from planner.model.huggingface.forms import config_of
+from planner.model.gguf import gguf_metadata
 from planner.model.names import meant, model_files, require_meant
 
 FILE = "the path of a .toml or .json file"
@@ -18,24 +19,34 @@ FILE = "the path of a .toml or .json file"
 
 def load_model(name: str) -> Model:
     """The model of that name, as people or hubs write it ("llama3-8b", "Qwen/Qwen3-8B-Instruct"; ``planner.model.names``), or of
-    a path: ``.toml`` with our fields, ``.json`` with Hugging Face's.
+    a path: ``.toml`` with our fields, ``.json`` with Hugging Face's, ``.gguf``.
 
     Raises PlannerError: unknown name (the near ones are listed), one that may mean several, unreadable file, bad field.
     """
-    return _model_of(as_text(name, "model.name"))
+    return _model_of(as_text(name, "model.name"), state_of(name))
 
 
-@cache
-def _model_of(name: str) -> Model:
+@lru_cache(maxsize=1024)
+def _model_of(name: str, state: State) -> Model:
     if name.endswith((".toml", ".json")):
         path = Path(name)
         if path.suffix == ".json":
-            data = read_table(path, parsed=config_of)
-            return model_from_config(
+            data = read_table(path, parsed=huggingface.config_of)
+            return huggingface.model_from_config(
                 data, name=path.stem if path.stem != "config" else path.resolve().parent.name, where=str(path)
             )
         return Model.build({"name": path.stem, **read_table(path)}, str(path))
+    if name.endswith(".gguf") and os.path.isfile(name):
+        return huggingface.model_from_config(gguf_metadata(Path(name)), name=Path(name).stem, where=name)
     found = meant(name)
+    if found is None and os.path.isfile(name):
+        raise PlannerError(
+            "{0}: is none of the files that describe a model; give its config.json, or a GGUF file.",
+            name,
+            code="file",
+            field="model.config",
+            value=name,
+        )
     if found is None and os.path.isdir(name):
         raise PlannerError("{0}: is a folder; give {1}.", name, FILE, code="file", field="model.config", value=name)
     model_name, weights = found or require_meant(name)

@@ -77,7 +77,7 @@ def meant(name: str) -> Meant | None:
     True
     """
     found = _in_full(name)
-    if found is not None or not name or len(name) > 2 * LONGEST_NAME:
+    if found is not None or not name or len(name) > 2 * LONGEST_NAME or _why_missing(words_of(name)) is not None:
         return found
     for text, weights in _shorter(name):
         models = set(_begun(words_of(text)).values())
@@ -93,6 +93,8 @@ def _in_full(name: str) -> Meant | None:
     if not name or len(name) > 2 * LONGEST_NAME:
         return None
     known = _by_words()
+    if words_of(name) not in known and _why_missing(words_of(name)) is not None:
+        return None
     for text, weights in _shorter(name):
         if (found := known.get(words_of(text))) is not None:
             return Meant(found, weights)
@@ -100,12 +102,12 @@ def _in_full(name: str) -> Meant | None:
 
 
 def is_model(name: str) -> bool:
-    """Whether a text names a model in full, or is a config.json; the beginning of a name may be that of something else.
+    """Whether a text names a model in full, or is a config.json or a GGUF; the beginning of a name may be that of something else.
 
     >>> is_model("Mixtral 8x7B"), is_model("mixtral-8x7b-32xh100-serve"), is_model("chatlaw")
     (True, False, False)
     """
-    return name.endswith(".json") or _in_full(name) is not None
+    return name.endswith((".json", ".gguf")) or _in_full(name) is not None
 
 
 def require_meant(name: str) -> Meant:
@@ -125,16 +127,29 @@ def require_meant(name: str) -> Meant:
 
 def unmeant(name: str) -> Message:
     """Why a name means no model, and which are near: "may mean any of ...", "is not in the catalog; did you mean ...?"."""
+    if (reason := _why_missing(words_of(name))) is not None:
+        return Message("is known but is not in the catalog: {0}", reason)
     for text, _ in _shorter(name):
         begun = _begun(words_of(text))
         if begun:
-            return Message("may mean any of {0}; name one", ", ".join(begun))
+            return Message("may mean any of {0}; name one", ", ".join(dict.fromkeys(begun.values())))
     own = name.strip().rstrip("/").rpartition("/")[2].lower()[:LONGEST_NAME]
     kin = _kin(own)
     said = near(own, kin) if kin else ""
     if not said.startswith("did you mean"):
         return Message("is not in the catalog; planner models list --search TEXT finds what is")
     return Message("is not in the catalog; {0}", said)
+
+
+def _why_missing(words: Words) -> str | None:
+    """Why a model that people ask for is not here; a name is known with whatever follows it."""
+    for known in _table()["known"]:
+        for name in known["names"]:
+            *front, last = words_of(name)
+            here = words[len(front)] if len(words) > len(front) else ""
+            if list(words[: len(front)]) == front and (here == last or (last.isalpha() and here.startswith(last))):
+                return str(known["reason"])
+    return None
 
 
 def _kin(name: str) -> list[str]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
-from planner.common.arrays import Number
+import numpy as np
+
+from planner.common.arrays import Mask, Number
 from planner.model.architecture import LayerKind, Model
 from planner.model.projections import gate_width, key_value_width, projections
 from planner.operators.norm import norm
@@ -355,10 +358,26 @@ def cross_attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     )
 
 
-RING_SUM_BYTES = {"transformer-engine": 10.0, "flash-attn": 10.0, "pytorch": 38.0}
-"""Bytes moved per element of the output where a ring step's part is added in fp32, by whose fused kernels run. In one kernel:
-part 2, sum so far 4 + 4. PyTorch in four (torch.distributed.tensor.experimental, _SDPAMerger): cast 2 + 4, difference 4 + 4 + 4,
-product 4 + 4, difference 4 + 4 + 4. Counted."""
+class Ring(NamedTuple):
+    """How a library runs a later step of ring attention: bytes moved per element of the output to add its part (``sum``),
+    kernels of the sums forward and backward; whether keys and values are ``copied`` together before they travel, and their
+    gradients, which then travel in fp32 and after the last step once more, to where they belong."""
+
+    sum: float
+    kernels: tuple[float, float]
+    copied: bool
+
+
+FUSED_RING = Ring(sum=10.0, kernels=(4.0, 3.0), copied=False)
+RINGS = {
+    # the part 2, the sum so far 4 + 4, each in one kernel; keys and values arrive where they are read (context_parallel.py)
+    "transformer-engine": FUSED_RING,
+    "flash-attn": FUSED_RING,
+    # torch.distributed.tensor.experimental, _templated_ring_attention. Sum in four kernels (_SDPAMerger): cast 2 + 4, difference
+    # 4 + 4 + 4, product 4 + 4, difference 4 + 4 + 4
+    "pytorch": Ring(sum=38.0, kernels=(11.0, 3.0), copied=True),
+}
+"""By whose fused kernels run. Counted."""
 RING_GRADIENT_BYTES = 10.0
 """Bytes moved per element of queries', keys' and values' gradients: part 2, sum so far 4 + 4. Counted."""
 RING_PART = 0.75
@@ -368,27 +387,50 @@ mask leaves equal work, and half of the later steps see only one of the two (Tra
 
 def _context_parallel(setting: Setting) -> tuple[Row, ...]:
     """Ring attention (Liu et al. 2023): keys and values travel once around forward; with their gradients backward. Each of the
-    cp - 1 later steps adds its part to the output in fp32, and to the gradients."""
+    cp - 1 later steps adds its part to the output in fp32, and to the gradients.
+
+    PyTorch gathers all ranks' keys and values at once, and holds sum, part and difference in fp32; backward the gradients of
+    queries and three times those of keys and values: as they come, added, and copied together to go on.
+    """
     m, f = setting.model, setting.framework
+    ring = RINGS[f.attention_library]
     present = (setting.cp > 1).astype(float)
     heads = m.num_heads / setting.tp
     kv_heads = heads if m.attention == "mla" or f.repeats_kv_heads else setting.local_kv_heads()
-    steps = RING_PART * (setting.cp - 1.0)
+    later, rounds = setting.cp - 1.0, present * setting.cp
     keys = setting.tokens * kv_heads * (m.qk_head_dim + m.value_head_dim)
     queries, outputs = setting.tokens * heads * m.qk_head_dim, setting.tokens * heads * m.value_head_dim
-    message = setting.width * keys * (setting.cp - 1.0)
+    message = setting.width * keys * later
+    gathered = setting.width * keys * rounds
+    forward, backward = ring.kernels
     sums = pointwise(
         "ring sums",
         BLOCK,
-        forward_bytes=RING_SUM_BYTES[f.attention_library] * outputs * steps,
-        backward_bytes=RING_GRADIENT_BYTES * (queries + keys) * steps,
-        kernels=4.0 * (setting.cp - 1.0),
+        forward_bytes=ring.sum * outputs * RING_PART * later,
+        backward_bytes=RING_GRADIENT_BYTES * (queries + keys) * RING_PART * later,
+        kernels=forward * later,
+        backward_kernels=backward * later,
         core=True,
     )
+    copies = pointwise(
+        "ring copies",
+        BLOCK,
+        forward_bytes=2.0 * setting.width * keys * later,
+        backward_bytes=2.0 * keys * (setting.width * later + 4.0 * rounds),
+        kernels=later,
+        backward_kernels=later + rounds,
+        core=True,
+        workspace_bytes=gathered + 3.0 * 4.0 * outputs * present,
+    )
+    copied, returned = copies
+    back = 4.0 * (queries + 3.0 * keys) + setting.width * (queries + keys)
+    copies = (copied, changed(returned, workspace_bytes=gathered + back * present))
+    gradients = 4.0 * keys * rounds if ring.copied else message
     return (
         communication("ring keys and values", BLOCK, "forward", "p2p", "cp", message, present),
-        communication("ring gradients", BLOCK, "backward", "p2p", "cp", 2.0 * message, present),
+        communication("ring gradients", BLOCK, "backward", "p2p", "cp", message + gradients, present),
         *(sums if present.any() else ()),
+        *(copies if ring.copied and present.any() else ()),
     )
 
 
@@ -478,8 +520,7 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     pairs = setting.micro_batch_size * heads * q * s
     batch = setting.micro_batch_size * heads
     softmax, dropped = softmax_saved_bytes(setting)
-    eager = setting.framework.attention_kernel == "eager"
-    forward_bytes, backward_bytes = _softmax_traffic(setting)
+    traffic = _softmax_traffic(setting, kind)
     scores = Matmul(m=q, k=float(m.qk_head_dim), n=s, batch=batch, dtype=setting.unquantized_dtype)
     context = Matmul(m=q, k=s, n=float(m.value_head_dim), batch=batch, dtype=setting.unquantized_dtype)
     relative = linear("position scores", BLOCK, scores, width=w, has_weight=False) if m.relative_attention else ()
@@ -501,10 +542,10 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
         *pointwise(
             "softmax",
             BLOCK,
-            forward_bytes=forward_bytes * pairs,
-            backward_bytes=backward_bytes * pairs,
-            kernels=6.0 if eager else 1.0,
-            backward_kernels=5.0 if eager else 1.0,
+            forward_bytes=traffic.forward_bytes * pairs,
+            backward_bytes=traffic.backward_bytes * pairs,
+            kernels=traffic.kernels,
+            backward_kernels=traffic.backward_kernels,
             saved_bytes=softmax * pairs,
             core=True,
             workspace_bytes=2.0 * w * pairs,
@@ -525,23 +566,60 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     return tuple(changed(r, core=r.phase == "forward" or r.core, masked_flops=r.model_flops * hidden) for r in rows)
 
 
-def _softmax_traffic(setting: Setting) -> tuple[float, float]:
-    """Bytes moved per score between the two products, forward and backward, w wide scores and u wide probabilities.
+class SoftmaxTraffic(NamedTuple):
+    """Bytes moved per score between the two products, and kernels launched, forward and backward."""
 
-    One fused kernel reads and writes scores, backward the probabilities and both gradients: 2 w and 3 w. Eager PyTorch scales
+    forward_bytes: Number
+    backward_bytes: Number
+    kernels: Number
+    backward_kernels: Number
+
+
+def _softmax_traffic(setting: Setting, kind: LayerKind) -> SoftmaxTraffic:
+    """Of w wide scores and u wide probabilities.
+
+    One fused kernel reads and writes scores, backward the probabilities and both gradients: 2 w and 3 w; Megatron's for causal
+    masks reads what the mask leaves and writes all (scaled_upper_triang_masked_softmax.h). Eager PyTorch scales
     (2 w), masks (2 w) and takes the softmax (w + u), then casts back where it ran in fp32 (u + w); backward each has its own
-    gradient. Under autocast the cast to fp32 is a kernel of its own, both ways (w + 4).
+    gradient. Under autocast the cast to fp32 is a kernel of its own, both ways (w + 4). Where Megatron's kernel does not take a
+    shape, PyTorch masks (2 w) and takes the softmax (2 w); backward 3 w and 2 w.
     """
     w = setting.width
-    if setting.framework.attention_kernel != "eager":
-        return 2.0 * w, 3.0 * w
-    upcast = setting.autocast or (setting.model.softmax_in_fp32 and w < 4)
-    u = 4.0 if upcast else w
-    back = u + w if upcast else 0.0
-    apart = w + u if setting.autocast else 0.0
-    softmax = 2.0 * u if setting.autocast else w + u
-    gradient = 3.0 * u if setting.autocast else 2.0 * u + w
-    return 4.0 * w + apart + softmax + back, 4.0 * w + apart + gradient + back
+    if setting.framework.attention_kernel == "eager":
+        upcast = setting.autocast or (setting.model.softmax_in_fp32 and w < 4)
+        u = 4.0 if upcast else w
+        back = u + w if upcast else 0.0
+        apart = w + u if setting.autocast else 0.0
+        softmax = 2.0 * u if setting.autocast else w + u
+        gradient = 3.0 * u if setting.autocast else 2.0 * u + w
+        return SoftmaxTraffic(4.0 * w + apart + softmax + back, 4.0 * w + apart + gradient + back, 6.0, 5.0)
+    if not setting.framework.fused_softmax_keys:
+        return SoftmaxTraffic(2.0 * w, 3.0 * w, 1.0, 1.0)
+    fused = softmax_is_fused(setting)
+    seen = setting.keys(kind)[0] / setting.keys_in_all if setting.causal and not kind.sliding else 1.0
+    return SoftmaxTraffic(
+        np.where(fused, w * (seen + 1.0), 4.0 * w),
+        np.where(fused, w * (2.0 * seen + 1.0), 5.0 * w),
+        np.where(fused, 1.0, 2.0),
+        np.where(fused, 1.0, 2.0),
+    )
+
+
+SOFTMAX_STEP = 4
+"""Megatron's fused softmax takes queries, keys, and sequences times heads, in multiples of it (is_kernel_available)."""
+
+
+def softmax_is_fused(setting: Setting) -> Mask:
+    """Where Megatron's fused softmax takes the scores: 16-bit, 17 to ``fused_softmax_keys`` keys, whole steps, no sinks.
+
+    Source: Megatron-LM, megatron/core/fusions/fused_softmax.py, FusedScaleMaskSoftmax.is_kernel_available and forward.
+    """
+    m = setting.model
+    keys = setting.keys_in_all
+    batch = setting.micro_batch_size * np.ceil(m.num_heads / setting.tp)
+    whole = (batch % SOFTMAX_STEP == 0) & (setting.queries % SOFTMAX_STEP == 0) & (np.asarray(keys) % SOFTMAX_STEP == 0)
+    within = (np.asarray(keys) > 16) & (np.asarray(keys) <= setting.framework.fused_softmax_keys)
+    return np.asarray(whole & within & (setting.width < 4) & (not m.attention_sinks))
 
 
 def softmax_saved_bytes(setting: Setting) -> tuple[float, float]:

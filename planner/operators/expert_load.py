@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +110,7 @@ PLACEMENTS: dict[str, Callable[[Array, int], float]] = {
 """What a placement of experts makes of the fullest rank."""
 
 
-@cache
+@lru_cache(maxsize=1024)
 def zipf_load(exponent: float, num_experts: int, ep: int, placement: str) -> float:
     """Tokens on the fullest of ``ep`` ranks over the mean, of experts whose popularity follows Zipf's law."""
     return PLACEMENTS[placement](zipf_shares(exponent, num_experts), ep)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -14,7 +14,7 @@ from planner.workload.job import Job
 NORMAL = NormalDist()
 
 
-@cache
+@lru_cache(maxsize=1024)
 def expert_shares(num_experts: int, top_k: int, skew: float) -> tuple[float, ...]:
     """Tokens of each expert over the mean, fullest first, under a router with preferences of its own.
 

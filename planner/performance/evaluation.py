@@ -94,6 +94,11 @@ class Evaluation:
         return self.model_flops / (self.step_time_s * self.num_gpus * self.peak_flops_per_s)
 
     @property
+    def hfu(self) -> Array:
+        """Hardware flops utilization: flops that are done, recomputation among them, over peak."""
+        return self.hardware_flops / (self.step_time_s * self.num_gpus * self.peak_flops_per_s)
+
+    @property
     def mfu_causal(self) -> Array:
         """The same with causal attention counted as the mask leaves it: about half (Megatron-LM counts so)."""
         return (self.model_flops - self.masked_flops) / (self.step_time_s * self.num_gpus * self.peak_flops_per_s)

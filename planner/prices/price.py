@@ -95,6 +95,11 @@ class Price:
             return Message("stale: older than {0} days", STALE_AFTER_DAYS)
         return Message("may be stale: only {0} is known of its date", self.date) if self.may_be_stale(today) else ""
 
+    @property
+    def preempted(self) -> bool:
+        """Whether the provider may take a node away while the job runs."""
+        return self.term == "spot"
+
     def is_stale(self, today: datetime.date) -> bool:
         """Older than 90 days."""
         age = self.age_days(today)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -21,7 +21,7 @@ STYLES = {
 }  # fmt: skip
 
 
-@cache
+@lru_cache(maxsize=1024)
 def words_of(table: str) -> dict[str, str]:
     """The words of the pages, by language; also the names of verdicts and units in Chinese."""
     found: dict[str, str] = read_table(data.CATALOG / "audit_page.toml")[table]

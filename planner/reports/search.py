@@ -68,7 +68,7 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame, outlook
         absent = [s.label for i, s in enumerate(q.setups) if not (found.rows.setup == i).any()]
         lines += [Line(Message("nothing is left on {0}", label)) for label in absent]
     lines += [Line("no usual layout fits at this risk, so unusual ones were searched too")] if result.widened else []
-    lines += [Line(note) for note in q.notes]
+    lines += [Line(note) for note in q.said]
     lines += [Line(Message("not searched: {0}", reason)) for reason in q.refused]
     rejected = [(count, reason) for reason, count in found.rejected.most_common() if count]
     lines += [Line(Message("rejected: {0:,} {1}", count, reason), style="dim") for count, reason in rejected]

@@ -127,16 +127,16 @@ class Case:
         with placed(self.where):
             return expected_run(answer, run)
 
-    def ways_out(self, answer: Plan) -> list[Remedy]:
+    def ways_out(self, answer: Plan, *, allow: Iterable[str] = ()) -> list[Remedy]:
         """What to change where no layout of the job fits on these GPUs; the framework stays where the scenario names it."""
-        return ways_out(answer, self.tables.get("framework"))
+        return ways_out(answer, self.tables.get("framework"), allow)
 
     def outlook(self, answer: Plan) -> Outlook:
         """What the plan comes to with interruptions and as published runs went, under [run] and [cost]: as ``planner run`` says.
 
         Nothing where the job has no length, where it does not fit, and of spot nodes whose preemption rate is not given.
         """
-        spot = answer.price is not None and answer.price.term == "spot"
+        spot = answer.price is not None and answer.price.preempted
         if answer.num_steps is None or not answer.fits:
             return Outlook(run=None, bill=None)
         if spot and "preemption_mtbf_s" not in (self.tables.get("run") or {}):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -175,7 +175,7 @@ def older_releases(engine: str) -> tuple[str, ...]:
     return ()
 
 
-@cache
+@lru_cache(maxsize=1024)
 def load_engine(name: str) -> Engine:
     """The engine of that name, family or release (or TOML path); an unknown name is an error that lists the near ones."""
     if name.endswith(".toml"):
@@ -198,13 +198,7 @@ def usual_engine(card: Accelerator) -> str:
     return next((name for name in USUAL_ENGINES if runs_on(card, load_engine(name))), USUAL_ENGINES[0])
 
 
-@cache
-def engine_lineage(name: str) -> tuple[str, ...]:
-    """An engine and those that it is based on."""
-    return ENGINES.lineage(name) if name in ENGINES.names() else (name,)
-
-
-@cache
+@lru_cache(maxsize=1024)
 def engine_family(name: str) -> str:
     """The software that an engine is a release of; the engine itself where it is the only one."""
     return next((f for f, entry in _families().items() if name in entry["releases"].values()), name)

@@ -19,8 +19,9 @@ from planner.model.parameters import parameters_active, parameters_total
 from planner.prices.price import Price
 from planner.studies.scaling_law import NAMES, beyond_fit, laws, predicted_loss, tokens_for_loss, tokens_per_parameter_note
 from planner.training.difference import ratios
-from planner.training.plan import Plan, held_usd, step_time_interval
+from planner.training.plan import Plan, step_time_interval
 from planner.training.planning import plan
+from planner.uncertainty.dollars import held_usd
 from planner.uncertainty.interval import Interval
 from planner.uncertainty.ratio import Ratio
 
@@ -126,7 +127,7 @@ def _tables(given: Sequence[Any] | None, name: str, count: int) -> Sequence[Any]
 def _budgeted(side: Side, run: Run | Mapping[str, Any], costs: Costs | Mapping[str, Any]) -> Side:
     """The side with what ``planner run`` says of its tokens; as far apart as the laws where they say how many there are."""
     spec = run.checked("run") if isinstance(run, Run) else Run.build(run, "run")
-    spot = side.price is not None and side.price.term == "spot"
+    spot = side.price is not None and side.price.preempted
     if not side.plan.fits or (spot and spec.preemption_mtbf_s is None):
         return side
     whole = expected_run(replace(side.plan, num_steps=side.tokens / side.plan.tokens_per_step), spec)

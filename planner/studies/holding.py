@@ -25,7 +25,7 @@ from planner.common.message import Message
 from planner.common.units import DAY_S, HOUR_S
 from planner.hardware.cluster import Cluster
 from planner.lifecycle.bill import MONTH_S
-from planner.lifecycle.failures import Interruptions, expected_losses
+from planner.performance.interruptions import spot_goodput
 from planner.prices.market import as_price, commitment
 from planner.prices.ownership import YEAR_S, OwnedGpu, Ownership, constants, owned_gpu, power_w_per_gpu, purchase_spread
 from planner.prices.price import Price
@@ -40,8 +40,6 @@ RESALE_SHARE = 0.5
 RENT_CHANGE_SPREAD = 0.10
 """How far the yearly change of rents may be off, one standard deviation. Assumed: p5.48xlarge fell by 32 % a year in 2023-25,
 other instances not at all."""
-SPOT_RECOVERY_S = 900.0
-"""Lost with each preemption: work since the last checkpoint, a new node, a restart. Assumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,18 +205,6 @@ def _prices(cluster: Cluster, rent: float | None) -> tuple[dict[str, Price], lis
             found[term] = own
         notes.append("other terms are in the catalog's ratios to the rent that was given")
     return found, notes
-
-
-def spot_goodput(cluster: Cluster, preemption_mtbf_s: float) -> float:
-    """The part of spot hours that is useful work, where a node is preempted so often."""
-    stops = Interruptions(
-        preemption_rate_per_s=cluster.num_nodes / preemption_mtbf_s,
-        preemption_wait_s=SPOT_RECOVERY_S / 2,
-        restart_s=SPOT_RECOVERY_S / 2,
-    )
-    work = 30.0 * DAY_S
-    lost = float(expected_losses(work, 1800.0, 30.0, stops).total[0])
-    return work / (work + lost)
 
 
 def _rented(term: str, price: float, gpus: int, months: Array, use: float, change: Array, goodput: float) -> Array:

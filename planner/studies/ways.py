@@ -15,6 +15,7 @@ from planner.common.message import join_messages
 from planner.hardware.cluster import Accelerator, load_accelerator
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
+from planner.performance.interruptions import spot_stretch
 from planner.performance.risk import RISK
 from planner.scenarios.scenario import asked
 from planner.serving.deploy import serve
@@ -135,19 +136,20 @@ def way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -
             if found.plan is None:
                 found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, why=str(error))
             continue
-        why = _short_of(answer, wish)
+        why = _short_of(answer, wish, spot_stretch(answer.cluster, answer.price, tables.get("run", {}).get("preemption_mtbf_s")))
         found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, plan=answer, enough=not why, why=why)
         if found.enough or (wish.budget_usd and answer.fits and (answer.cost_usd or 0.0) > wish.budget_usd * 4.0):
             break
     return found
 
 
-def _short_of(answer: Plan, wish: Wish) -> str:
+def _short_of(answer: Plan, wish: Wish, stretch: float) -> str:
+    """Why a plan is not enough; ``stretch``: wall-clock over undisturbed time where spot nodes are taken away."""
     if not answer.recommended:
         return join_messages("; ", answer.reasons) or UNSURE
-    if wish.deadline_s is not None and answer.run_s is not None and answer.run_s > wish.deadline_s:
+    if wish.deadline_s is not None and answer.run_s is not None and answer.run_s * stretch > wish.deadline_s:
         return LATE
-    if wish.budget_usd is not None and answer.run_s is not None and (answer.cost_usd or 0.0) > wish.budget_usd:
+    if wish.budget_usd is not None and answer.run_s is not None and (answer.cost_usd or 0.0) * stretch > wish.budget_usd:
         return DEAR
     return ""
 

@@ -26,8 +26,9 @@ from planner.performance.feasibility import check_job, check_sizes, require_poss
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price, commitment_note, run_usd
 from planner.prices.price import Price, cost_usd, gpu_hours
-from planner.training.plan import Plan, held_usd
+from planner.training.plan import Plan
 from planner.training.planning import batch_notes, framework_of, plan, question_notes, reasons_of
+from planner.uncertainty.dollars import held_usd
 from planner.uncertainty.effects import Standing, effects_of, standing
 from planner.uncertainty.interval import Interval, bounding_factors
 from planner.uncertainty.subject import Subject, movable_part, smallness

@@ -15,8 +15,8 @@ from planner.model.architecture import Model
 from planner.operators.routing import job_load
 from planner.performance.evaluation import evaluate
 from planner.performance.risk import FitRule, fit_rule
-from planner.prices.market import run_usd
 from planner.prices.price import Price
+from planner.uncertainty.dollars import at_price, held_usd
 from planner.uncertainty.interval import Interval, Subject, interval
 from planner.uncertainty.subject import movable_part
 from planner.workload.framework import Framework
@@ -212,24 +212,6 @@ class Plan:
 def fields_of(layout: Layout) -> dict[str, Any]:
     """A layout's fields for JSON."""
     return layout.model_dump(exclude={"provenance"})
-
-
-def at_price(money: Interval, price: Price) -> Interval:
-    """Dollars with what one would pay for an hour as uncertain as it is; the errors are independent."""
-    if price.usd_per_gpu_hour <= 0.0:
-        return money
-    lower, upper = price.interval_usd_per_gpu_hour
-    return money.with_factor(lower / price.usd_per_gpu_hour, upper / price.usd_per_gpu_hour)
-
-
-def held_usd(seconds: Interval, num_gpus: int, price: Price) -> Interval:
-    """Dollars of GPUs held for so long: ``run_usd`` at each end, and the price's own interval.
-
-    A term that binds longer than all of the interval costs the same however long the run takes.
-    """
-    ends = (seconds.lower, seconds.expected, seconds.upper)
-    lower, expected, upper = (float(run_usd(end, num_gpus, price)) for end in ends)
-    return at_price(replace(seconds, lower=lower, expected=expected, upper=upper), price)
 
 
 def step_time_interval(plan: Plan) -> Interval:

@@ -12,7 +12,7 @@ from planner.common.arguments import as_flag
 from planner.common.assumption import Assumption
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.common.units import GIB, HOUR_S
+from planner.common.units import GIB
 from planner.hardware.cluster import Cluster, cluster_notes, usual_host_bytes
 from planner.hardware.curves import curves_of
 from planner.layout_search.choice import Bolder, Choice, choose
@@ -230,7 +230,7 @@ def _one(evaluation: Evaluation, q: Question, layout: Layout, price: Price | Non
         tokens_per_s_per_gpu=float(evaluation.tokens_per_s_per_gpu[0]),
         mfu=float(evaluation.mfu[0]),
         mfu_causal=float(evaluation.mfu_causal[0]),
-        hfu=float(evaluation.hardware_flops[0] / (step_s * cluster.num_gpus * evaluation.peak_flops_per_s)),
+        hfu=float(evaluation.hfu[0]),
         model_flops_per_step=float(evaluation.model_flops[0]),
         peak_allocated_bytes=float(memory.allocated_bytes[0]),
         peak_reserved_bytes=float(memory.reserved_bytes[0]),
@@ -337,8 +337,3 @@ def _assumptions(q: Question) -> tuple[Assumption, ...]:
         for where, spec in specs.items()
         for field, value in spec.assumed().items()
     )
-
-
-def run_hours(answer: Plan) -> float | None:
-    """Hours of the whole run."""
-    return None if answer.run_s is None else answer.run_s / HOUR_S

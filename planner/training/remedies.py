@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,26 +45,26 @@ SHORTER = (2, 4, 8)
 """Parts of the sequence length that are tried."""
 
 
-def ways_out(wanted: Plan, framework: FrameworkLike | None = None) -> list[Remedy]:
+def ways_out(wanted: Plan, framework: FrameworkLike | None = None, allow: Iterable[str] = ()) -> list[Remedy]:
     """What to change where no layout of the job fits on these GPUs at the accepted risk: a named framework, the method, the
     optimizer, the number of GPUs, the sequence length; of each kind the first that surely fits, its layout chosen anew.
 
-    ``framework`` as ``plan`` was given it: None lets each job take its usual one. Empty where a layout fits.
+    ``framework`` and ``allow`` as ``plan`` was given them: None lets each job take its usual one. Empty where a layout fits.
     """
     if wanted.fits or wanted.nearest is not None:
         return []
     job, found = wanted.job, list[Remedy]()
-    if framework is not None:
-        found += _first_sure(wanted, None, ({"framework": {"name": name}} for name in _usual_stacks(wanted)))
+    sure = partial(_first_sure, wanted, framework, tuple(allow))
+    found += sure({"framework": {"name": name}} for name in _usual_stacks(wanted))
     for kind in METHODS.get(job.kind, ()):
         adapter = {} if job.adapter is not None else {"adapter": {"rank": USUAL_RANK}}
-        found += _first_sure(wanted, framework, [{"job": {"kind": kind, **adapter}}])
+        found += sure([{"job": {"kind": kind, **adapter}}])
     optimizers = ("adamw-8bit", "adafactor") if job.optimizer == "adamw" and job.adapter is None else ()
-    found += _first_sure(wanted, framework, ({"job": {"optimizer": name}} for name in optimizers))
-    found += _first_sure(wanted, framework, ({"cluster": {"num_gpus": wanted.num_gpus * k}} for k in MORE_GPUS))
+    found += sure({"job": {"optimizer": name}} for name in optimizers)
+    found += sure({"cluster": {"num_gpus": wanted.num_gpus * k}} for k in MORE_GPUS)
     lengths = [{"job": {"seq_len": job.seq_len // part}} for part in SHORTER if job.seq_len % part == 0]
-    shortest = _first_sure(wanted, framework, lengths[-1:])  # where it does not fit, no longer one does
-    return found + (_first_sure(wanted, framework, lengths[:-1]) or shortest if shortest else [])
+    shortest = sure(lengths[-1:])  # where it does not fit, no longer one does
+    return found + (sure(lengths[:-1]) or shortest if shortest else [])
 
 
 def _usual_stacks(wanted: Plan) -> list[str]:
@@ -74,7 +75,9 @@ def _usual_stacks(wanted: Plan) -> list[str]:
     return [name for name in names if name != wanted.framework.name]
 
 
-def _first_sure(wanted: Plan, framework: FrameworkLike | None, changes: Iterable[Changes]) -> list[Remedy]:
+def _first_sure(
+    wanted: Plan, framework: FrameworkLike | None, allow: tuple[str, ...], changes: Iterable[Changes]
+) -> list[Remedy]:
     """The first of the changes with which a layout fits at the accepted risk; none where none does."""
     for change in changes:
         try:
@@ -86,6 +89,7 @@ def _first_sure(wanted: Plan, framework: FrameworkLike | None, changes: Iterable
                 price=wanted.price,
                 explain=False,
                 risk=wanted.risk,
+                allow=allow,
             )
         except PlannerError:
             continue
@@ -100,7 +104,7 @@ def _job(job: Job, changes: Mapping[str, Any]) -> Job:
     return job.replaced(**{**changes, **adapter})
 
 
-def remedies(wanted: Plan, framework: FrameworkLike | None = None) -> list[Remedy]:
+def remedies(wanted: Plan, framework: FrameworkLike | None = None, allow: Iterable[str] = ()) -> list[Remedy]:
     """Single changes with which ``wanted`` fits, and the nearest layout that fits, fastest first.
 
     Changes of the layout (micro-batch, recomputation, sharding, degrees, offload), of the optimizer, of the sequence length
@@ -108,7 +112,7 @@ def remedies(wanted: Plan, framework: FrameworkLike | None = None) -> list[Remed
     """
     if wanted.fits:
         return []
-    found = [*_layouts(wanted), *_jobs(wanted), *_clusters(wanted), *ways_out(wanted, framework)]
+    found = [*_layouts(wanted), *_jobs(wanted), *_clusters(wanted), *ways_out(wanted, framework, allow)]
     nearest = wanted.nearest
     if nearest is not None:
         changed = _difference(wanted.layout, nearest)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,11 @@ class Effects:
     doubts: Mapping[str, float]  # variance of a term of the spread, as far as the runs tell
     scale: float  # on deviations, so that 90 % of the runs left out by source lie inside, of those that state their settings
     incomplete_scale: float  # on those of runs of which a setting is not known, besides
-    pair_scale: float
+    pair_scale: float  # on deviations of a difference, of two that state their settings
+    incomplete_pair_scale: float  # further, where one of them does not
     alike: float  # correlation of the own errors of two runs of one source, model and chip
     alike_doublings: float  # doublings of sizes and degrees over which it falls by 1 / e
+    alike_lengths: float  # doublings of the sequence over which it does: attention and multiplications err apart
     groups: Mapping[tuple[str, ...], int]
     means: Array
     covariance: Array
@@ -112,12 +114,14 @@ class Effects:
             own = (w1 - w2) ** 2 if together else w1**2 + w2**2
             variance += self.deviations[name] ** 2 * own
         variance += self.run**2 * (w1**2 + w2**2 - 2.0 * self.likeness(first, second) * w1 * w2)
-        return float(contrast @ self.means), self.pair_scale * float(np.sqrt(max(variance, 0.0)))
+        scale = self.pair_scale * (self.incomplete_pair_scale if first.incomplete or second.incomplete else 1.0)
+        return float(contrast @ self.means), scale * float(np.sqrt(max(variance, 0.0)))
 
     def likeness(self, first: Subject, second: Subject) -> float:
-        """Correlation of two runs' own errors: ``alike`` exp(-doublings between them / ``alike_doublings``)."""
-        apart = np.abs(np.asarray(first.coordinates) - np.asarray(second.coordinates)).sum()
-        return float(self.alike * np.exp(-apart / self.alike_doublings))
+        """Correlation of two runs' own errors: ``alike`` exp(-doublings between them / ``alike_doublings``), those of the
+        sequence's length over ``alike_lengths``."""
+        rest, length = doublings(first, second)
+        return float(self.alike * np.exp(-rest / self.alike_doublings - length / self.alike_lengths))
 
     def width(self, subject: Subject, away: float) -> Number:
         """w of the hierarchical model: the spread of a question of this kind over the typical one's.
@@ -206,6 +210,17 @@ class Effects:
         return reasons
 
 
+LENGTH = 5
+"""Place of the sequence's length among a subject's coordinates."""
+
+
+def doublings(first: Subject, second: Subject) -> tuple[float, float]:
+    """How far two subjects lie apart: doublings of degrees and sizes in all, and of the sequence's length."""
+    apart = np.abs(np.asarray(first.coordinates) - np.asarray(second.coordinates))
+    length = float(apart[LENGTH]) if len(apart) else 0.0
+    return float(apart.sum()) - length, length
+
+
 def _nearest_chips(curves: str, measured: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping[str, Any]]]:
     """The chip family of ``curves`` that was measured, and what was measured on it: its own, else one that it is based on."""
     for chips in CURVES.lineage(curves) if curves in CURVES.names() else (curves,):
@@ -244,7 +259,7 @@ def _key(subject: Subject, column: str) -> str:
     return str(getattr(subject, column))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def load_effects(path: Path = UNCERTAINTY) -> dict[str, Effects]:
     """The stored models by metric."""
     return {metric: as_effects(table, metric) for metric, table in read_table(path).items()}
@@ -279,8 +294,10 @@ def as_effects(table: Mapping[str, Any], metric: str) -> Effects:
         scale=table["scale"],
         incomplete_scale=table.get("incomplete_scale", 1.0),
         pair_scale=table["pair_scale"],
+        incomplete_pair_scale=table.get("incomplete_pair_scale", 1.0),
         alike=table["alike"],
         alike_doublings=table["alike_doublings"],
+        alike_lengths=table.get("alike_lengths", table["alike_doublings"]),
         groups={tuple(effect["group"]): i for i, effect in enumerate(effects)},
         means=np.array([effect["mean"] for effect in effects], dtype=float),
         covariance=covariance + np.tril(covariance, -1).T,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,7 +140,7 @@ def probability_below(limit: Number, value: Number, metric: Metric, subject: Sub
     return interval(1.0, metric, subject).probability_below(np.divide(limit, value))
 
 
-@cache
+@lru_cache(maxsize=1024)
 def load_residuals(path: Path) -> tuple[ResidualClass, ...]:
     """The classes, narrowest first within a metric."""
     return tuple(

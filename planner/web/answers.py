@@ -233,9 +233,13 @@ def key_of(tables: Mapping[str, Mapping[str, Any]]) -> str:
     return json.dumps([tables, own], sort_keys=True)
 
 
+MOST_ANSWERS = 128
+"""Of each kind: the last two or three of fifty visitors; 20 to 100 kB each, so that a server stays flat after minutes."""
+
+
 def remembered(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function(key, ...)`` with its answers kept; several sessions share them, so nobody changes one."""
-    return st.cache_resource(max_entries=512, show_spinner=False)(function)
+    return st.cache_resource(max_entries=MOST_ANSWERS, show_spinner=False)(function)
 
 
 @remembered

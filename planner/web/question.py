@@ -63,6 +63,8 @@ def asked_of(scenario: Scenario, tables: Tables) -> tuple[str, dict[str, Any]]:
         found["serving"] = {k: v for k, v in usual_serving(tables).items() if k not in ("tp", "pp", "dp", "ep", "batch")}
     if "term" in tables.get("price", {}):
         found["price"] = {"term": tables["price"]["term"]}
+    if "preemption_mtbf_s" in tables.get("run", {}):
+        found["run"] = {"preemption_mtbf_s": tables["run"]["preemption_mtbf_s"]}
     wish = wish_of(scenario)
     return json.dumps(["ways", found, wish.deadline_s, wish.budget_usd], sort_keys=True), found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ FOLDER = Path(__file__).resolve().parent / "text"
 LANGUAGES = {"en": "English", "zh": "中文"}
 
 
-@cache
+@lru_cache(maxsize=1024)
 def words(language: str) -> dict[str, str]:
     """All texts of a language, keys like ``compare.title``."""
     tables = parsed_toml((FOLDER / f"{language}.toml").read_text(encoding="utf-8"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field
 
 from planner.common.errors import PlannerError, as_text, one_of
+from planner.common.files import State, state_of
 from planner.common.spec import Spec
 from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe
 from planner.workload.framework_names import FRAMEWORKS, framework_of_name
@@ -65,6 +66,7 @@ class Framework(Spec):
 
     # what is fused, hence what the backward pass needs
     attention_kernel: Literal["standard", "eager", "flash"]
+    fused_softmax_keys: Annotated[float, Field(ge=0)] = 0.0  # most keys that Megatron's fused softmax takes; 0: not Megatron's
     attention_library: Literal["pytorch", "flash-attn", "transformer-engine"] = "pytorch"  # whose fused kernels it calls
     fused_sinks: bool = True  # its fused kernels know attention sinks (gpt-oss); else scores are computed one by one
     flash_attention: Literal[1, 2, 3]  # generation of the fused kernels: of 2022, FlashAttention-2, the newest (3, cuDNN)
@@ -200,13 +202,13 @@ def load_framework(name: str, field: str = "framework.name", *, kind: str | None
     if not name.endswith(".toml") and name.lower() not in framework_names():
         software = framework_of_name(name, field, kind)
         if software is not None:
-            start = _framework(software.pop("name"), field)
+            start = _framework(software.pop("name"), field, None)
             return start.replaced(**software) if software else start
-    return _framework(name, field)
+    return _framework(name, field, state_of(name))
 
 
-@cache
-def _framework(name: str, field: str) -> Framework:
+@lru_cache(maxsize=1024)
+def _framework(name: str, field: str, state: State) -> Framework:
     path = FRAMEWORKS.path(name, field)
     return Framework.build(FRAMEWORKS.table(name if name.endswith(".toml") else path.stem), str(path))
 
@@ -221,7 +223,7 @@ def framework_names() -> list[str]:
     return FRAMEWORKS.names()
 
 
-@cache
+@lru_cache(maxsize=1024)
 def lineage(name: str) -> tuple[str, ...]:
     """A framework and those that it is based on."""
     return FRAMEWORKS.lineage(name) if name in FRAMEWORKS.names() else (name,)

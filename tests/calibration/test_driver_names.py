@@ -6,6 +6,7 @@ import pytest
 
 from planner.calibration.driver_names import _names, known_accelerator, named
 from planner.common.errors import PlannerError
+from planner.hardware.asked import accelerator_named
 from planner.hardware.cluster import load_accelerator
 
 
@@ -23,6 +24,12 @@ from planner.hardware.cluster import load_accelerator
         ("NVIDIA B300 SXM6 AC", "b300-sxm-270gb"),
         ("NVIDIA RTX 6000 Ada Generation", "rtx-6000-ada"),
         ("nvidia  geforce rtx 4090", "rtx-4090-24gb"),
+        ("NVIDIA H200 NVL", "h200-nvl-141gb"),
+        ("NVIDIA GH200 480GB", "gh200-96gb"),
+        ("NVIDIA GeForce RTX 3070 Ti", "rtx-3070-ti-8gb"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "rtx-4090-laptop-16gb"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000-blackwell-server"),
+        ("AMD Instinct MI325X", "mi325x-256gb"),
     ],
 )
 def test_a_drivers_name_finds_its_profile(device: str, profile: str) -> None:
@@ -33,8 +40,7 @@ def test_a_drivers_name_finds_its_profile(device: str, profile: str) -> None:
 @pytest.mark.parametrize(
     ("device", "near"),
     [
-        ("NVIDIA H200 NVL", "h200-sxm-141gb"), ("NVIDIA GH200 480GB", "h100-sxm5-80gb"),
-        ("NVIDIA GeForce RTX 3070 Laptop GPU", "rtx-3070-8gb"), ("NVIDIA GeForce RTX 3070 Ti", "rtx-3070-8gb"),
+        ("NVIDIA GeForce RTX 3070 Ti Laptop GPU", "rtx-3070-8gb"), ("NVIDIA GeForce RTX 3080 Laptop GPU", "rtx-3080-10gb"),
         ("NVIDIA A100-SXM-64GB", "a100"), ("NVIDIA GeForce RTX 4090 Super Laptop GPU", "rtx-4090-24gb"),
     ],
 )  # fmt: skip
@@ -65,3 +71,10 @@ def test_every_profile_of_the_table_exists() -> None:
         except PlannerError as error:
             pytest.fail(str(error))
     assert not known.keys() & unknown.keys()
+
+
+def test_no_card_of_the_catalog_is_called_unknown() -> None:
+    """A name of [unknown] whose card gets a profile leaves the table: what --on takes, a record of that card takes."""
+    for name in _names()[1]:
+        with pytest.raises(PlannerError):
+            accelerator_named(name)

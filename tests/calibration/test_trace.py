@@ -258,3 +258,18 @@ def test_a_pipeline_is_refused(tmp_path: Path) -> None:
     trace = read_trace(written(tmp_path / "t.json", [kernel("nvjet", 0.0, 8.0)]))
     with pytest.raises(PlannerError, match=r"layout\.pp = 2"):
         compare_trace(trace, read_scenario(scenario).cases[0].plan())
+
+
+def test_work_within_an_optimizers_step_is_the_optimizers(tmp_path: Path) -> None:
+    """A loop over weights launches plain kernels; torch marks where Optimizer.step ran, on the device's time line too."""
+    mark = {"ph": "X", "cat": "gpu_user_annotation", "name": "Optimizer.step#AdamW.step", "ts": 2e6, "dur": 1e6, "args": {}}
+    events = [
+        kernel("vectorized_elementwise_kernel", 1.0, 0.5, pid=0),
+        kernel("vectorized_elementwise_kernel", 2.1, 0.3, pid=0),
+        kernel("ncclDevKernel_AllGather_RING_LL", 2.5, 0.2, pid=0),
+        kernel("vectorized_elementwise_kernel", 3.1, 0.4, pid=0),
+        {**mark, "pid": 0},
+        {**mark, "pid": 1, "ts": 0.0, "dur": 9e6},  # of another device
+    ]
+    trace = read_trace(written(tmp_path / "trace.json", events))
+    assert [event.kind for event in trace.events] == ["memory-bound", "optimizer", "communication", "memory-bound"]

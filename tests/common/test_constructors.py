@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import planner
 from planner.common.errors import PlannerError
 from planner.common.spec import Spec
+from planner.workload.resolve import as_cluster
 
 SPECS = [one for name in planner.__all__ if isinstance(one := getattr(planner, name), type) and issubclass(one, Spec)]
 
@@ -74,3 +77,36 @@ def test_an_impossible_copy_is_refused_each_time_it_is_asked_with():
     for _ in range(2):
         with pytest.raises(PlannerError, match="seq_len = -1"):
             planner.plan(model="gpt2", cluster="h100", job=job)
+
+
+def holders() -> dict[str, Callable[[], object]]:
+    """By what is impossible: questions whose fields hold, floors down, a copy that nobody checked."""
+    cluster, model = as_cluster("8xh100"), planner.load_model("gpt2")
+    node, job = cluster.node, planner.Job(seq_len=512, global_batch_size=8)
+    spec = planner.Serving(prompt=128, output=128)
+    worse = {
+        "accelerator.memory_bytes = -1": {"accelerator": cluster.accelerator.model_copy(update={"memory_bytes": -1.0})},
+        "node.num_gpus = 0": {"node": node.model_copy(update={"num_gpus": 0})},
+        "links.bytes_per_s: must be": {
+            "node": node.model_copy(update={"links": (*node.links[:1], node.links[1].model_copy(update={"bytes_per_s": -1.0}))})
+        },
+    }
+    copies = {said: cluster.model_copy(update=changes) for said, changes in worse.items()}
+    adapter = planner.Adapter(rank=8).model_copy(update={"rank": -1})
+    prompt = spec.prompt.model_copy(update={"mean": -1.0})
+    return {
+        **{said: lambda c=c: planner.plan(model="gpt2", cluster=c, job=job) for said, c in copies.items()},
+        "adapter.rank = -1": lambda: planner.plan(model=model, cluster=cluster, job=job.model_copy(update={"adapter": adapter})),
+        "prompt.mean = -1": lambda: planner.serve(
+            model=model, cluster=cluster, serving=spec.model_copy(update={"prompt": prompt})
+        ),
+        "rank = -1": lambda: planner.Job(seq_len=512, global_batch_size=8, adapter=adapter),
+        "mean = -1": lambda: planner.Serving(prompt=prompt, output=128),
+    }
+
+
+@pytest.mark.parametrize("said", holders())
+def test_an_impossible_copy_within_others_is_refused_where_they_are_asked_or_made(said: str) -> None:
+    for _ in range(2):
+        with pytest.raises(PlannerError, match=re.escape(said)):
+            holders()[said]()

@@ -24,6 +24,8 @@ MEANT = {
     "rtx4090 24gb": "rtx-4090-24gb", "Vera Rubin": "rubin-288gb", "trn3": "trainium3-144gb", "TPU8t": "tpu-8t-216gb",
 }  # fmt: skip
 SERVERS = {
+    "a3-ultra": "a3-ultragpu-8g", "gcp a3-mega": "a3-megagpu-8g", "ND H200 v5": "standard-nd96isr-h200-v5",
+    "azure ND A100 v4": "standard-nd96asr-v4", "ml.p5.48xlarge": "p5-48xlarge", "CloudMatrix384": "cloudmatrix-384",
     "p4d": "p4d-24xlarge", "p5en": "p5en-48xlarge", "ND96isr_H100_v5": "standard-nd96isr-h100-v5", "HGX B200": "dgx-b200",
     "gpu_8x_h100_sxm5": "lambda-gpu-8x-h100-sxm5", "NC24ads_A100_v4": "standard-nc24ads-a100-v4",
 }  # fmt: skip

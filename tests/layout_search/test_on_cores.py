@@ -1,10 +1,18 @@
-"""A search by several processes: the answer of one, also when a process is killed; Ctrl-C keeps what is done."""
+"""A search by several processes: the answer of one, also when a process is killed; Ctrl-C keeps what is done.
+
+The test runner has threads of its own and is not copied: each test with copies runs this module in a process of its own.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +28,24 @@ from planner.layout_search.result import SearchResult
 from planner.layout_search.search import search_unit, searched
 
 MINE = os.getpid()
-pytestmark = [
-    pytest.mark.skipif(not hasattr(os, "fork"), reason="processes inherit the question"),
-    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),  # the test runner has threads of its own
-]
+ALONE: dict[str, Callable[[], None]] = {}
+"""Tests by name that need a process without threads."""
+STARTED: list[int] = []
+"""An element for each pool."""
+
+
+def alone(test: Callable[[], None]) -> Callable[[], None]:
+    """The test in a process of its own, which has five minutes."""
+    ALONE[test.__name__] = test
+
+    def run() -> None:
+        path = os.pathsep.join((str(Path(__file__).parent), str(Path(__file__).parents[1])))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((path, os.environ.get("PYTHONPATH", "")))}
+        command = [sys.executable, __file__, test.__name__]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    return pytest.mark.skipif(sys.platform != "linux", reason="processes inherit the question")(run)
 
 
 def asked() -> SearchQuestion:
@@ -43,28 +65,34 @@ def assert_equal(one: SearchResult, other: SearchResult) -> None:
         assert getattr(one.found, name) == getattr(other.found, name), name
 
 
-@pytest.mark.parametrize("cores", [2, 5])
-def test_the_answer_does_not_depend_on_the_cores(cores: int) -> None:
-    q = asked()
-    told: list[tuple[int, int]] = []
-    result = searched_on_cores(q, lambda done, size: told.append((done, size)), cores, worth=1)
-    assert_equal(result, searched(q))
-    assert result.complete
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert told[-1] == (q.num_layouts, q.num_layouts)
-    assert len(told) == len(q.units)
+@alone
+def test_the_answer_does_not_depend_on_the_cores() -> None:
+    for cores in (2, 5):
+        q = asked()
+        told: list[tuple[int, int]] = []
+        started = len(STARTED)
+        result = searched_on_cores(q, lambda done, size, told=told: told.append((done, size)), cores, worth=1)  # type: ignore[misc]
+        assert len(STARTED) == started + 1
+        assert_equal(result, searched(q))
+        assert result.complete
+        assert [done for done, _ in told] == sorted(done for done, _ in told)
+        assert told[-1] == (q.num_layouts, q.num_layouts)
+        assert len(told) == len(q.units)
 
 
-def test_a_killed_process_costs_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+@alone
+def test_a_killed_process_costs_time_only() -> None:
     def killed(*arguments: Any) -> Found:
         if os.getpid() != MINE:
             os.kill(os.getpid(), signal.SIGKILL)
         return search_unit(*arguments)
 
-    monkeypatch.setattr(on_cores, "search_unit", killed)
+    on_cores.search_unit = killed
     assert_equal(searched_on_cores(asked(), None, 2, worth=1), searched(asked()))
+    assert STARTED
 
 
+@alone
 def test_ctrl_c_answers_with_the_parts_that_are_done() -> None:
     def stop(done: int, size: int) -> None:
         raise KeyboardInterrupt
@@ -75,7 +103,21 @@ def test_ctrl_c_answers_with_the_parts_that_are_done() -> None:
     assert 0 < result.found.num_layouts < q.num_layouts
 
 
-def test_small_spaces_are_searched_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_cores, "ProcessPoolExecutor", None)
+def test_small_spaces_and_those_of_a_process_with_threads_are_searched_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_cores, "copies", None)
     assert_equal(searched_on_cores(asked(), None, 2, worth=10**9), searched(asked()))
     assert_equal(searched_on_cores(asked(), None, 1, worth=1), searched(asked()))
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        assert_equal(searched_on_cores(asked(), None, 2, worth=1), searched(asked()))
+    finally:
+        done.set()
+        thread.join()
+
+
+if __name__ == "__main__":
+    copied = on_cores.copies
+    on_cores.copies = lambda *arguments: STARTED.append(1) or copied(*arguments)  # type: ignore[func-returns-value]
+    ALONE[sys.argv[1]]()

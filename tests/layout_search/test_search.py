@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from planner.layout_search.result import SearchResult
 from planner.layout_search.search import run_search, search_unit
 from planner.layout_search.space import LayoutGrid
 from planner.performance.evaluation import evaluate
+from planner.prices.price import PriceLike
 from planner.workload.layout import Layouts
 
 TWO = {"node": "dgx-a100-80gb", "num_gpus": 2}
@@ -541,16 +542,45 @@ def test_rows_have_the_intervals_of_their_plans() -> None:
 
 
 def test_preempted_nodes_rank_by_what_is_left_of_them() -> None:
-    """Spot at three quarters of the price: first undisturbed, behind once its runs take half as long again; prices as quoted."""
+    """Spot at three quarters of the price: first where it is seldom taken away, behind where its runs take half as long again.
+
+    One node taken away every M s: of an interval of 1830 s e^(1830 / M) - 1 attempts fail. Each loses what it had done (M less
+    1830 / (e^(1830 / M) - 1) on average), waits 450 s, and restarts for M (e^(450 / M) - 1) s.
+    """
     terms = [{"usd_per_gpu_hour": 2.0, "term": "on-demand"}, {"usd_per_gpu_hour": 1.5, "term": "spot"}]
-    asked = question(price=terms, objective="cost")
-    usual = run_search(asked)
-    preempted = run_search(asked.stretched(lambda setup: 1.5 if setup.price and setup.price.term == "spot" else 1.0))
-    first = [found.question.setups[int(found.rows.setup[0])].price for found in (usual, preempted)]
+    seldom, often = (run_search(question(price=terms, objective="cost", preemption_mtbf_s=s)) for s in (1e9, 3600.0))
+    first = [found.question.setups[int(found.rows.setup[0])].price for found in (seldom, often)]
     assert [price and price.term for price in first] == ["spot", "on-demand"]
-    assert preempted.rows.usd[0] == pytest.approx(2.0 / 1.5 * usual.rows.usd[0])
-    late = replace(asked, deadline_s=1.2 * float(usual.rows.time_s[0]))
-    kept = run_search(late.stretched(lambda setup: 1.5 if setup.price and setup.price.term == "spot" else 1.0))
+    assert often.rows.usd[0] == pytest.approx(2.0 / 1.5 * seldom.rows.usd[0] * 1800 / 1830, rel=1e-5)  # checkpoints of 30 s
+    again = np.expm1(1830 / 3600)
+    lost = again * (3600 - 1830 / again + 450 + 3600 * np.expm1(450 / 3600))
+    table = often.to_frame()
+    spot, other = (table[table["price"].str.contains(term)].iloc[0] for term in ("spot", "on-demand"))
+    assert spot["time_over_first"] == pytest.approx((1830 + lost) / 1800 * spot["step_time_s"] / other["step_time_s"], rel=2e-3)
+    assert spot["cost_usd"] == pytest.approx(spot["step_time_s"] * 1000 / 3600 * spot["num_gpus"] * 1.5)  # as its plan says
+    assert sum("spot is ranked at" in note for note in often.summary()["notes"]) == 1
+    late = question(price=terms, objective="cost", preemption_mtbf_s=3600.0, deadline_s=1.2 * float(seldom.rows.time_s[0]))
+    kept = run_search(late)
     assert {kept.question.setups[int(i)].price.term for i in kept.rows.setup if kept.question.setups[int(i)].price} == {
         "on-demand"
     }
+
+
+def test_dollars_of_spot_beside_others_need_a_rate_of_preemptions() -> None:
+    terms = [{"usd_per_gpu_hour": 2.0, "term": "on-demand"}, {"usd_per_gpu_hour": 1.5, "term": "spot"}]
+    with pytest.raises(PlannerError, match="preemption_mtbf_s is missing"):
+        question(price=terms, objective="cost")
+    assert question(price=terms, objective="time").said == question(price=terms[1], objective="cost").said
+
+
+@pytest.mark.parametrize("price", [{"term": "on-demand"}, {"term": "reserved-3-year"}, {"term": "spot"}, 0.0])
+def test_dollars_of_a_row_are_as_uncertain_as_those_of_its_plan(price: PriceLike) -> None:
+    """What quotes differ by, and that a term that binds costs the same however long the run takes."""
+    asked: dict[str, Any] = {
+        "model": "llama-2-7b",
+        "cluster": {"node": "dgx-a100-80gb", "num_gpus": 8},
+        "job": {"seq_len": 2048, "global_batch_size": 8, "num_steps": 100},
+        "price": price,
+    }
+    row, sure = planner.search(**asked).iloc[0], planner.plan(**asked).intervals["cost_usd"]
+    assert (row["cost_lower_usd"], row["cost_upper_usd"]) == pytest.approx((sure.lower, sure.upper), rel=1e-9)

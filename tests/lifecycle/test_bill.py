@@ -406,3 +406,17 @@ def test_rows_keep_the_rules_of_focus(term: str, result: WholeRun) -> None:
         assert used["GPU"]["ChargePeriodEnd"] < unused["ChargePeriodEnd"] == f"{TODAY.year + 1}{TODAY:-%m-%dT00:00:00Z}"
     assert used["GPU"]["PricingCategory"] == {"on-demand": "Standard", "spot": "Dynamic", "reserved-1-year": "Committed"}[term]
     assert sum(r["BilledCost"] for r in rows) == pytest.approx(bill.budget_usd.expected)
+
+
+def test_spares_cost_what_as_many_gpus_of_the_run_do() -> None:
+    """One spare node beside eight, on demand: an eighth of the run's GPU-hours, on 64 GPUs, which do not divide an hour."""
+    plan = planner.plan(
+        model="llama-2-7b",
+        cluster={"node": "dgx-a100-80gb", "num_nodes": 8},
+        job={"seq_len": 2048, "global_batch_size": 256, "num_tokens": 10**9},
+        layout={"tp": 2, "sequence_parallel": True, "zero": 1},
+        price=2.0,
+    )
+    items = bill_of(expected_run(plan, {"spare_nodes": 1}), {}, TODAY).items_usd
+    assert items["spares"].expected == pytest.approx(items["gpu_hours"].expected / 8, rel=1e-9)
+    assert items["spares"].expected > 0

@@ -13,12 +13,7 @@ from scipy.stats import t as student
 
 from planner.lifecycle.failures import (
     FailureRates,
-    Interruptions,
-    Losses,
-    _intervals,
-    _truncated_moments,
     daly_interval_s,
-    expected_losses,
     failure_rates,
     load_failure_rates,
     simulate_losses,
@@ -26,6 +21,7 @@ from planner.lifecycle.failures import (
     young_interval_s,
 )
 from planner.lifecycle.field_factor import FieldFactor, student_quantile
+from planner.performance.interruptions import Interruptions, Losses, expected_losses, intervals, truncated_moments
 
 STOPS = Interruptions(
     failure_rate_per_s=1e-5,
@@ -85,7 +81,7 @@ def test_waiting_for_a_node_is_the_chance_of_no_spare_times_the_first_repair(mea
     assert waiting_s(0.0, 3600.0, spares) == 0.0
 
 
-def test_intervals_between_checkpoints() -> None:
+def testintervals_between_checkpoints() -> None:
     """Young: sqrt(2 d M). Daly's series around it: sqrt(2 d M) (1 + x / 3 + x^2 / 9) - d, x = sqrt(d / (2 M))."""
     assert young_interval_s(60.0, 10_830.0) == pytest.approx(1140.0, rel=1e-4)
     x = math.sqrt(60.0 / 20_000.0)
@@ -100,16 +96,16 @@ def test_moments_of_a_failure_known_to_come_within_an_interval(reach: float) -> 
     chance = -math.expm1(-reach)
     mean = quad(lambda t: t * rate * math.exp(-rate * t) / chance, 0.0, length)[0]
     variance = quad(lambda t: (t - mean) ** 2 * rate * math.exp(-rate * t) / chance, 0.0, length)[0]
-    found = [float(x[0]) for x in _truncated_moments(np.array([length]), rate)]
+    found = [float(x[0]) for x in truncated_moments(np.array([length]), rate)]
     assert found[0] == pytest.approx(mean, rel=1e-6)
     assert found[1] == pytest.approx(variance, rel=1e-3)
 
 
-def test_work_is_whole_intervals_and_a_rest() -> None:
-    whole, rest = _intervals(np.array([1000.0, 1050.0, 99.0, 0.3]), 100.0)
+def test_work_is_wholeintervals_and_a_rest() -> None:
+    whole, rest = intervals(np.array([1000.0, 1050.0, 99.0, 0.3]), 100.0)
     assert whole.tolist() == [10.0, 10.0, 0.0, 0.0]
     assert rest.tolist() == pytest.approx([0.0, 50.0, 99.0, 0.3])
-    assert _intervals(np.array([0.3]), 0.1)[0].tolist() == [3.0]  # though 0.3 / 0.1 is a little less
+    assert intervals(np.array([0.3]), 0.1)[0].tolist() == [3.0]  # though 0.3 / 0.1 is a little less
 
 
 def test_a_run_writes_a_checkpoint_for_each_interval_and_for_the_rest() -> None:

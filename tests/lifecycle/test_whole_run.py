@@ -15,10 +15,7 @@ from hypothesis import strategies as st
 import planner
 from planner.common.errors import PlannerError
 from planner.lifecycle.failures import (
-    Interruptions,
-    Losses,
     daly_interval_s,
-    expected_losses,
     failure_rates,
     load_failure_rates,
     simulate_losses,
@@ -38,6 +35,7 @@ from planner.operators.expert_load import (
     read_histogram,
     zipf_shares,
 )
+from planner.performance.interruptions import Interruptions, Losses, expected_losses
 from planner.prices.price import Price
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval
@@ -458,3 +456,39 @@ def test_the_field_factor_multiplies_the_work(answer: Plan) -> None:
     assert "published runs took" in field.wall_s.why
     assert field.goodput.upper < 1
     assert field.goodput.expected == pytest.approx(plain.goodput.expected / field_factor().factor, rel=0.02)
+
+
+def test_the_placement_of_experts_is_that_of_their_shares_and_of_a_law_any() -> None:
+    """Shares are given by expert, in order: two to a rank as they stand. Zipf's law says nothing of where: at random."""
+    spread = planner.plan(
+        model="mixtral-8x7b",
+        cluster={"node": "dgx-h100", "num_nodes": 2},
+        job={"seq_len": 4096, "global_batch_size": 256, "num_tokens": 10**11, "routing": "forced"},
+        layout={"tp": 2, "sequence_parallel": True, "ep": 4, "zero": 1},
+    )
+    shares = zipf_shares(0.5, 8)
+    given_ = expected_run(spread, {**NEVER, "expert_shares": shares.tolist()})
+    assert given_.expert_load == pytest.approx(expert_load(shares, 4))
+    assert expected_run(spread, {**NEVER, "expert_zipf": 0.5}).expert_load == pytest.approx(placed_load(shares, 4))
+    assert placed_load(shares, 4) < 0.99 * expert_load(shares, 4)
+
+
+def test_uneven_experts_scale_with_the_step_and_do_not_change_its_relative_spread(answer: Plan) -> None:
+    even, uneven = expected_run(answer, NEVER), expected_run(answer, {**NEVER, "expert_zipf": 1.0})
+    assert uneven.causes_s["expert_imbalance"] > 0.1 * uneven.causes_s["compute"]
+    for end in ("lower", "upper"):
+        spread = getattr(uneven.wall_s, end) / uneven.wall_s.expected
+        assert spread == pytest.approx(getattr(even.wall_s, end) / even.wall_s.expected, rel=1e-9)
+
+
+def test_maintenance_comes_after_so_many_hours_of_all_work(answer: Plan) -> None:
+    """Stops: floor(seconds of steps, stragglers, slower kernels, warm-up and evaluation / between two)."""
+    run = {
+        **NEVER, "expert_zipf": 0.4, "straggler_jitter": 0.02, "warmup_steps": 50, "warmup_slowdown": 2.0, "power_cap_w": 450.0,
+        "evaluation_every_steps": 500, "evaluation_tokens": 10**7, "maintenance_every_s": HOUR, "maintenance_s": 60.0,
+        "restart_s": 30.0,
+    }  # fmt: skip
+    found = expected_run(answer, run).causes_s
+    busy = sum(found[cause] for cause in ("compute", "expert_imbalance", "stragglers", "power_cap", "warmup", "evaluation"))
+    assert min(found[cause] for cause in ("stragglers", "power_cap", "warmup", "evaluation")) > HOUR / 60
+    assert found["maintenance"] == pytest.approx(math.floor(busy / HOUR) * 90.0)

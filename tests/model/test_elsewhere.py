@@ -15,6 +15,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from planner.model.architecture import Model
+from planner.model.catalog import load_model
 from planner.model.huggingface import model_from_config
 from planner.model.parameters import parameters_active, parameters_total
 
@@ -46,6 +47,22 @@ PUBLISHED: dict[str, tuple[Config, float, float]] = {
             "num_attention_heads": 64, "num_key_value_heads": 8, "first_k_dense_replace": 4,
         },
         1000, 51,
+    ),
+    "Ling-flash-2.0 (arXiv 2510.22115, table 1: 103B, 6.1B)": (
+        {
+            **LING, "hidden_size": 4096, "intermediate_size": 9216, "moe_intermediate_size": 1024, "num_hidden_layers": 32,
+            "num_attention_heads": 32, "num_key_value_heads": 4, "first_k_dense_replace": 1,
+        },
+        103, 6.1,
+    ),
+    "Hunyuan-Large (arXiv 2411.02265: 389B, 52B)": (
+        {
+            "architectures": ["HunYuanForCausalLM"], "model_type": "hunyuan", "hidden_size": 6400, "intermediate_size": 18304,
+            "num_hidden_layers": 64, "num_attention_heads": 80, "num_key_value_heads": 8, "num_experts": 16, "moe_topk": 1,
+            "num_shared_expert": 1, "use_cla": True, "cla_share_factor": 2, "use_qk_norm": True, "use_mixed_mlp_moe": True,
+            "vocab_size": 129024, "tie_word_embeddings": True,
+        },
+        389, 52,
     ),
     "Ring-mini-linear-2.0 (arXiv 2510.19338)": (
         {
@@ -159,6 +176,37 @@ def test_totals_are_the_published_ones(name: str) -> None:
     model = read(config)
     assert parameters_total(model) / 1e9 == pytest.approx(total, rel=0.008)
     assert parameters_active(model) / 1e9 == pytest.approx(active, rel=0.025)
+
+
+CATALOGUED = {
+    "longcat-flash": ("meituan-longcat/LongCat-Flash-Chat", "LongCat-Flash (arXiv 2509.01322: 560B, 27B in the mean)"),
+    "ling-mini-2.0": ("inclusionAI/Ling-mini-2.0", "Ling-mini-2.0"),
+    "ling-flash-2.0": ("inclusionAI/Ling-flash-2.0", "Ling-flash-2.0 (arXiv 2510.22115, table 1: 103B, 6.1B)"),
+    "ling-1t": ("inclusionAI/Ling-1T", "Ling-1T"),
+    "ring-mini-linear-2.0": ("inclusionAI/Ring-mini-linear-2.0", "Ring-mini-linear-2.0 (arXiv 2510.19338)"),
+    "hunyuan-large": ("tencent/Tencent-Hunyuan-Large", "Hunyuan-Large (arXiv 2411.02265: 389B, 52B)"),
+    "grok-2": ("xai-org/grok-2", "Grok 2 (270B, 115B)"),
+    "step-3": ("stepfun-ai/step3", "Step-3 (arXiv 2507.19427: 316B language model, 38B active)"),
+    "smallthinker-21b-a3b": ("PowerInfer/SmallThinker-21BA3B-Instruct", "SmallThinker-21B-A3B"),
+    "internvl3.5-8b": ("OpenGVLab/InternVL3_5-8B", "InternVL3.5-8B (8.5B with its encoder)"),
+}
+"""Name in the catalog -> (repository on the Hub, whose counts these are)."""
+
+
+@pytest.mark.parametrize("name", CATALOGUED)
+def test_the_catalog_says_what_these_files_say(name: str) -> None:
+    hub, published = CATALOGUED[name]
+    ours, theirs = load_model(name), read(PUBLISHED[published][0])
+    aside = {"name", "source", "provenance"}
+    assert ours.model_dump(exclude=aside) == theirs.model_dump(exclude=aside)
+    assert hub in ours.source
+
+
+def test_models_of_papers_have_the_parameters_that_their_papers_state() -> None:
+    # GLM-130B: arXiv 2210.02414; Gopher: arXiv 2112.11446, table 1; Chinchilla: arXiv 2203.15556, table 4
+    published = {"glm-130b": 130, "gopher-280b": 280, "chinchilla-70b": 70}
+    for name, total in published.items():
+        assert parameters_total(load_model(name)) / 1e9 == pytest.approx(total, rel=0.011)
 
 
 BUILT: list[Config] = [

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq, T5EncoderModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForSpeechSeq2Seq,
+    AutoModelForTokenClassification,
+    T5EncoderModel,
+)
 
 from planner.common.errors import PlannerError
 from planner.model.huggingface import ENCODER_DECODERS, SEQUENCE_TO_SEQUENCE, known_types, model_from_config
@@ -21,9 +30,23 @@ BART = {
     "decoder_start_token_id": 2, "forced_eos_token_id": 2,
 }  # fmt: skip
 SPARSE = {"num_experts": 4, "encoder_sparse_step": 2, "decoder_sparse_step": 3}
+GEMMA = {
+    "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+    "vocab_size": 1000, "sliding_window": 32,
+}  # fmt: skip
+T5GEMMA = {
+    "encoder": {**GEMMA, "num_hidden_layers": 2, "intermediate_size": 100}, "decoder": {**GEMMA, "num_hidden_layers": 3},
+    "vocab_size": 1000,
+}  # fmt: skip
+OTHERS = ("t5gemma",)
 CASES = [
     *((kind, T5 | {"feed_forward_proj": form}) for kind in ("t5", "mt5", "umt5") for form in ("relu", "gated-gelu")),
-    *((kind, BART | (SPARSE if kind == "nllb-moe" else {})) for kind in SEQUENCE_TO_SEQUENCE if not kind.endswith("t5")),
+    *(
+        (kind, BART | (SPARSE if kind == "nllb-moe" else {}))
+        for kind in SEQUENCE_TO_SEQUENCE
+        if not kind.endswith("t5") and kind not in OTHERS
+    ),
+    ("t5gemma", T5GEMMA),
 ]
 
 
@@ -82,6 +105,47 @@ def test_what_is_not_read_is_named(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(PlannerError, match=named) as caught:
         model_from_config(changes, "x", "config.json")
     assert len(str(caught.value)) <= 400
+
+
+def test_t5gemma_has_the_parameters_of_its_checkpoints() -> None:
+    """Hugging Face's count of the safetensors of google/t5gemma-b-b-prefixlm: 591,490,560."""
+    base = {"num_hidden_layers": 12, "hidden_size": 768, "intermediate_size": 2048, "num_attention_heads": 12, "head_dim": 64}
+    stack = {**base, "num_key_value_heads": 12, "vocab_size": 256000}
+    model = model_from_config({"model_type": "t5gemma", "encoder": stack, "decoder": stack, "vocab_size": 256000}, "x", "x")
+    assert parameters_total(model) == 591_490_560
+
+
+def test_t5gemma_of_unequal_widths_is_refused() -> None:
+    wide = {**T5GEMMA, "model_type": "t5gemma", "encoder": {**GEMMA, "num_hidden_layers": 2, "hidden_size": 96}}
+    with pytest.raises(PlannerError, match="between equal widths"):
+        model_from_config(wide, "x", "config.json")
+
+
+def test_windows_are_in_the_encoder_of_led_and_in_the_decoder_of_t5gemma() -> None:
+    led = model_from_config({"model_type": "led", **BART, "attention_window": [32, 32]}, "x", "config.json")
+    assert [kind.sliding for kind in led.layer_kinds] == [True, True, False, False, False]
+    assert led.sliding_window == 32
+    gemma = model_from_config({"model_type": "t5gemma", **T5GEMMA}, "x", "config.json")
+    assert [kind.sliding for kind in gemma.layer_kinds] == [False, False, True, False, True]
+    with pytest.raises(PlannerError, match="attention_window"):
+        model_from_config({"model_type": "led", **BART, "attention_window": [32, 64]}, "x", "config.json")
+
+
+NARROW = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 1000}
+HEADS = (
+    AutoModelForMaskedLM, AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("auto", HEADS)
+@pytest.mark.parametrize(("kind", "window"), [("longformer", 512), ("big_bird", 512)])
+def test_encoders_with_windows_have_transformers_count(kind: str, window: int, auto: Any) -> None:
+    """BigBird: 3 + 2 + 3 blocks of 64 (arXiv 2007.14062, table 1: ITC)."""
+    made = on_meta(auto, AutoConfig.for_model(kind, **NARROW))
+    model = model_from_config(config_of(made), kind, "config.json")
+    assert parameters_total(model) == sum(weight.numel() for weight in made.parameters()), type(made).__name__
+    assert model.sliding_window == window
+    assert model.assumed()
 
 
 def test_what_is_read_is_not_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,15 @@ REFUSED: list[tuple[Config, str]] = [
     ({"peft_type": "LORA", "r": 16, "base_model_name_or_path": "meta-llama/Llama-3.1-8B"}, "rank 16. of meta-llama/Llama-3.1-8B"),
     ({"metadata": {}, "weight_map": {"lm_head.weight": "a"}}, "index of a checkpoint"),
     ({"temperature": 0.6, "bos_token_id": 1}, "generation_config.json"),
+    ({"tokenizer_class": "LlamaTokenizer", "model_max_length": 131072}, "tokenizer_config.json"),
+    ({"version": "1.0", "added_tokens": [], "model": {"type": "BPE"}}, "tokenizer.json"),
+    ({"bos_token": "<s>", "eos_token": "</s>"}, "special_tokens_map.json"),
+    ({"image_processor_type": "Qwen2VLImageProcessor", "patch_size": 14}, "preprocessor_config.json"),
+    ({"log_history": [], "global_step": 100}, "trainer_state.json"),
+    ({"zero_optimization": {"stage": 3}, "bf16": {"enabled": True}}, "DeepSpeed"),
+    ({"word_embedding_dimension": 384, "pooling_mode_cls_token": True}, "sentence-transformers"),
+    ({"bits": 4, "group_size": 128, "desc_act": False}, "quantize_config.json"),
+    ({"medusa_num_heads": 4, "base_model_name_or_path": "lmsys/vicuna-7b-v1.3"}, "drafts tokens"),
     ({"model_type": "vit", "hidden_size": 768, "num_hidden_layers": 12}, "no language model"),
     ({"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForCTC"], "hidden_size": 768}, "no language model"),
     ({**META, "vocab_size": -1}, "leaves it to the tokenizer"),
@@ -113,3 +123,63 @@ def test_a_file_that_holds_no_language_model_is_called_what_it_is(config: Config
     with pytest.raises(PlannerError, match=why) as error:
         read(config)
     assert len(str(error.value)) < 400
+
+
+def test_a_text_config_inside_another_is_the_text() -> None:
+    text = {"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 100}
+    text |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+    eye = {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2}
+    once = {"model_type": "qwen2_vl", "text_config": text, "vision_config": eye}
+    twice = {**once, "text_config": {"model_type": "qwen2_vl", "text_config": text}}
+    assert read(twice).model_dump(exclude={"source"}) == read(once).model_dump(exclude={"source"})
+
+
+def test_a_file_of_weights_is_no_name(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"\x08")
+    with pytest.raises(PlannerError, match=r"none of the files that describe a model; give its config\.json"):
+        load_model(str(path))
+
+
+def text(said: str) -> bytes:
+    return struct.pack("<Q", len(said)) + said.encode()
+
+
+def gguf(pairs: dict[str, int | str | list[str]], tensors: list[str]) -> bytes:
+    """The head of a GGUF file, as ggml-org/ggml, docs/gguf.md lays it out."""
+    made = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs))
+    for key, value in pairs.items():
+        if isinstance(value, int):
+            made += text(key) + struct.pack("<II", 4, value)
+        elif isinstance(value, str):
+            made += text(key) + struct.pack("<I", 8) + text(value)
+        else:
+            made += text(key) + struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
+    return made + b"".join(text(name) + struct.pack("<IQQIQ", 2, 8, 8, 12, 0) for name in tensors)
+
+
+SIZES = {f"qwen3.{key}": value for key, value in (
+    ("block_count", 28), ("embedding_length", 1024), ("feed_forward_length", 3072), ("attention.head_count", 16),
+    ("attention.head_count_kv", 8), ("attention.key_length", 128),
+)}  # fmt: skip
+
+
+@pytest.mark.parametrize("own_head", [False, True])
+def test_a_gguf_file_is_read_to_its_last_weight(own_head: bool, tmp_path: Path) -> None:
+    """Qwen3-0.6B: 596,049,920 parameters; with a head of its own 151,936 x 1,024 more."""
+    words = [f"t{i}" for i in range(151_936)]
+    pairs = {"general.architecture": "qwen3", **SIZES, "general.file_type": 15, "tokenizer.ggml.tokens": words}
+    path = tmp_path / "Qwen3-0.6B-Q4_K_M.gguf"
+    path.write_bytes(gguf(pairs, ["token_embd.weight", *(["output.weight"] if own_head else [])]))
+    model = load_model(str(path))
+    assert parameters_total(model) == 596_049_920 + own_head * 151_936 * 1024
+    assert model.stored_weights == "q4_k_m"
+    assert not model.assumed()
+
+
+@pytest.mark.parametrize("cut", [3, 10, 40, 200])
+def test_a_gguf_file_that_is_cut_off_says_so(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "half.gguf"
+    path.write_bytes(gguf({"general.architecture": "qwen3", **SIZES}, ["token_embd.weight"])[:cut])
+    with pytest.raises(PlannerError, match=r"GGUF|damaged"):
+        load_model(str(path))

@@ -13,7 +13,6 @@ from published_configs import PUBLISHED, transformers_count
 from transformers import AutoConfig
 
 from planner.common.errors import PlannerError
-from planner.model import catalog
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.model.huggingface import FAMILIES, model_from_config
@@ -181,7 +180,6 @@ def test_a_whole_saved_config_is_understood(kind: str, tmp_path: Path) -> None:
     expected = transformers_count({"model_type": kind, **SMALL[kind]})
     for given_ in (saved, {**config.to_dict(), **saved}):
         path.write_text(json.dumps(given_))
-        catalog._model_of.cache_clear()
         assert parameters_total(load_model(str(path))) == expected
 
 

@@ -91,6 +91,27 @@ def test_a_name_that_means_several_or_none_is_refused(written: str, words: str) 
         require_meant(written)
 
 
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("gpt-4o", "its sizes are not published"),
+        ("anthropic/claude-3.5-sonnet", "its sizes are not published"),
+        ("jetmoe/jetmoe-8b-chat", "mixture of experts"),
+        ("skywork-moe", "was not opened"),  # is no tuning of skywork-13b
+    ],
+)
+def test_a_model_that_is_known_and_missing_says_why(written: str, why: str) -> None:
+    assert meant(written) is None
+    with pytest.raises(PlannerError, match=why):
+        require_meant(written)
+
+
+def test_no_model_of_the_catalog_is_said_to_be_missing() -> None:
+    for known in _table()["known"]:
+        for name in known["names"]:
+            assert meant(name) is None, name
+
+
 def test_only_kin_are_near() -> None:
     """A name of another family shares letters with many: they are no help."""
     assert "planner models list" in unmeant("stable-diffusion-xl")

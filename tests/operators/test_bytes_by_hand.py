@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from examples import GPT, LLAMA, setting
+from examples import GPT, LLAMA, MIXTRAL, setting
 
 from planner.model.parameters import layer_parameters, parameters_total
 from planner.operators.attention import attention, cross_attention
@@ -16,6 +16,7 @@ from planner.operators.embedding import embedding
 from planner.operators.feed_forward import feed_forward
 from planner.operators.head import cross_entropy, head
 from planner.operators.mixer import mixer
+from planner.operators.moe import expert_tokens, mixture_of_experts
 from planner.operators.norm import norm, norm_saved_bytes
 from planner.operators.optimizer import decomposition_flops, update_bytes
 from planner.operators.row import Row
@@ -130,6 +131,53 @@ def test_the_ring_sends_keys_and_values_to_all_others() -> None:
     sent = 3 * 2 * (T / 4) * (4 + 4) * 64
     assert amount(one(rows, "ring keys and values"), "communication_bytes") == sent
     assert amount(one(rows, "ring gradients"), "communication_bytes") == 2 * sent
+
+
+def test_pytorchs_ring_copies_keys_and_values_and_sends_gradients_in_fp32() -> None:
+    """torch.distributed.tensor.experimental: keys and values are copied together (2 + 2) before each later step; backward their
+    gradients too (4 + 4), after each step of all, and travel so. torchtitan of 2025 repeats the keys of four heads to eight."""
+    there = small(LLAMA, "torchtitan", Layout(cp=4, micro_batch_size=B, zero=3), release="0.1")
+    rows = attention(there, there.model.layer_kinds[0])
+    keys = (T / 4) * (8 + 8) * 64
+    assert both(rows, "ring copies") == (3 * 4 * keys, 3 * 4 * keys + 4 * 8 * keys)
+    assert amount(one(rows, "ring keys and values"), "communication_bytes") == 3 * 2 * keys
+    assert amount(one(rows, "ring gradients"), "communication_bytes") == 3 * 2 * keys + 4 * 4 * keys
+    # all ranks' keys and values, gathered at once; the sum, its part and their difference in fp32; backward gradients in fp32,
+    # those of keys and values as they came, as they go and as they are added, and the step's own in 16 bit
+    outputs = queries = (T / 4) * 8 * 64
+    assert amount(one(rows, "ring copies"), "workspace_bytes") == 4 * 2 * keys + 3 * 4 * outputs
+    assert amount(one(rows, "ring copies gradient"), "workspace_bytes") == 4 * 2 * keys + 4 * (queries + 3 * keys) + 2 * (
+        queries + keys
+    )
+    fused = small(LLAMA, layout=Layout(cp=4, micro_batch_size=B))
+    assert not [row for row in attention(fused, fused.model.layer_kinds[0]) if row.name == "ring copies"]
+
+
+@pytest.mark.parametrize(
+    ("heads", "sequences", "seq_len", "fused"),
+    [
+        (8, 2, S, True),
+        (2, 2, S, True),
+        (2, 1, S, False),
+        (6, 1, S, False),
+        (8, 2, S + 2, False),
+        (8, 1, 4096, True),
+        (8, 1, 8192, False),
+    ],
+)
+def test_megatrons_softmax_reads_the_triangle_and_takes_whole_steps(
+    heads: int, sequences: int, seq_len: int, fused: bool
+) -> None:
+    """Megatron-LM of 2022, fused_softmax.py: heads times sequences, queries and keys in multiples of 4, at most 4,096 keys. Its
+    kernel reads what the mask leaves, (s + 1) / 2 s of the scores, and writes all; PyTorch masks and takes the softmax."""
+    fields = {**GPT, "num_heads": heads, "hidden_size": 64 * heads, "ffn_hidden_size": 256 * heads}
+    there = setting(fields, "megatron-2022", Layout(micro_batch_size=sequences), seq_len=seq_len)
+    rows = attention(there, there.model.layer_kinds[0])
+    pairs, seen = sequences * heads * seq_len**2, (seq_len + 1) / (2 * seq_len)
+    expected = (2 * (seen + 1), 2 * (2 * seen + 1)) if fused else (4 * 2, 5 * 2)
+    assert both(rows, "softmax") == pytest.approx((expected[0] * pairs, expected[1] * pairs), rel=1e-12)
+    assert amount(one(rows, "softmax"), "kernels") == (1 if fused else 2)
+    assert amount(one(rows, "softmax"), "saved_bytes") == 2 * pairs  # the probabilities, whoever makes them
 
 
 def test_an_encoders_keys_are_made_from_its_output_for_each_decoder_layer() -> None:
@@ -297,3 +345,66 @@ def test_an_update_reads_and_writes_weights_and_moments(changes: dict[str, str],
 def test_a_projection_to_a_low_rank_by_hand() -> None:
     """GaLore: 6 n m^2 + 20 m^3 of a decomposition (Golub and Van Loan); a projection and two moments are kept of a matrix."""
     assert decomposition_flops(2.0, 3.0) == 6 * 3 * 4 + 20 * 8
+
+
+def test_the_entrance_keeps_its_numbers_of_words_and_of_positions() -> None:
+    """autograd keeps int64 indices, 8 bytes a token, for each table that looks them up."""
+    assert amount(one(embedding(small(GPT, "huggingface")), "look up"), "saved_bytes") == 2 * 8 * T
+    assert amount(one(embedding(small(LLAMA, "huggingface")), "look up"), "saved_bytes") == 8 * T
+    assert amount(one(embedding(small(GPT)), "look up"), "saved_bytes") == 0
+
+
+def test_pytorchs_loss_casts_the_logits_and_takes_the_log_softmax_in_fp32() -> None:
+    """16-bit logits are read (2) and cast (4 written); maximum, sum and difference read fp32 thrice, one more is written, and the
+    likelihood reads it: 2 w + 6 x 4. Kept: the fp32 log-softmax and the 16-bit logits; alive backward: two fp32 gradients."""
+    changes = {"fused_cross_entropy": False, "chunked_loss": False, "loss_in_fp32": True, "logits_kept": True}
+    there = small(LLAMA, "huggingface", **changes, compile=False)
+    logits = T * there.model.vocab_size
+    row = one(cross_entropy(there), "cross-entropy")
+    assert amount(row) == (2 * 2 + 6 * 4) * logits
+    assert amount(row, "saved_bytes") == (4 + 2) * logits + 8 * T
+
+
+def routed(stack: str = "megatron-core", layout: Layout | None = None, **changes: object) -> tuple[Setting, tuple[Row, ...]]:
+    """A mixture's expert layer and its rows."""
+    there = small(MIXTRAL, stack, layout, **changes)
+    return there, mixture_of_experts(there, there.model.layer_kinds[0])
+
+
+def test_the_router_keeps_a_number_for_each_expert_and_each_choice() -> None:
+    """Megatron: fp32 logits, probabilities and the loss's, 12 bytes an expert; probability and index, 12 a choice. Elsewhere 4 an
+    expert, and with three more indices and a copy of the sort 40 a choice."""
+    for stack, expert, choice in (("megatron-core", 12, 12), ("huggingface", 4, 40)):
+        _, rows = routed(stack)
+        kept = [row for row in rows if row.phase == "forward" and amount(row, "saved_bytes") == T * (expert * 8 + choice * 2)]
+        assert len(kept) == 1, stack
+
+
+def test_the_host_waits_for_counts_of_tokens_only_where_it_launches_by_them() -> None:
+    """Dropless experts outside of a CUDA graph: with a capacity, or in a graph, shapes are known beforehand."""
+    name = "token counts to the host"
+    there, rows = routed(cuda_graphs="none")
+    assert amount(one(rows, name), "host_s") == there.framework.expert_host_s > 0
+    assert one(rows, name).host_waits
+    _, graphed = routed(cuda_graphs="full")
+    assert amount(one(graphed, name), "host_s") == 0
+    assert not one(graphed, name).host_waits
+
+
+def test_a_rank_with_several_experts_of_several_ranks_sorts_what_it_received() -> None:
+    """8 experts on 4 ranks: what arrived is read and written once more; on 1 rank or on 8 there is nothing to sort."""
+    for ep, sorts in ((1, False), (4, True), (8, False)):
+        there, rows = routed(layout=Layout(ep=ep, dp=ep, micro_batch_size=B), dispatcher="alltoall")
+        moved = sum(amount(row) for row in rows if row.name.startswith("sort by expert") and row.phase == "forward")
+        received = float(np.ravel(expert_tokens(there))[0])  # two choices a token on average, more on the fullest rank
+        assert received >= 2 * T
+        assert moved == (2 * 2 * received * there.model.hidden_size if sorts else 0), ep
+
+
+def test_a_gate_of_attention_keeps_its_projection_and_the_output() -> None:
+    """Qwen3-Next: a gate for each number of the output; forward reads both and writes one, backward twice as much."""
+    there = small({**LLAMA, "attention_gate": "full"})
+    width = there.model.num_heads * there.model.head_dim
+    rows = attention(there, there.model.layer_kinds[0])
+    assert amount(one(rows, "attention gate"), "saved_bytes") == 2 * T * 2 * width
+    assert both(rows, "attention gate") == (3 * 2 * T * width, 6 * 2 * T * width)

@@ -140,6 +140,45 @@ def test_the_page_and_the_command_line_say_what_the_library_says(tables: dict[st
     assert told["outlook"]["total_usd"] == vars(page.bill.total_usd)
 
 
+@pytest.mark.parametrize("term", ["on-demand", "spot", "reserved-1-year"])
+def test_every_command_says_the_same_dollars(term: str, run: Run, tmp_path: Path) -> None:
+    """``run``, ``plan``, ``search --objective cost``, ``compare --at`` and the page, under one [run] and [cost]."""
+    pytest.importorskip("streamlit")
+    from planner.web.answers import whole_run
+    from planner.web.download import scenario_toml
+
+    tables: dict[str, Any] = {
+        "model": {"name": "llama-3-8b"},
+        "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": 8},
+        "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**9},
+        "price": {"term": term},
+        "run": {"preemption_mtbf_s": 200_000.0, "spare_nodes": 1, "num_simulations": 200},
+        "cost": {"tax_rate": 0.1},
+    }
+    other = {**tables, "model": {"name": "llama-2-7b"}}
+    cases = [{"label": "x", "tables": tables}, {"label": "y", "tables": other}]
+    file = tmp_path / "scenario.toml"
+    file.write_text(scenario_toml({"title": "x", "cases": cases}), encoding="utf-8")
+    said = {}
+    for name, words in {
+        "run": ("run", file), "plan": ("plan", file), "at": ("compare", file, "--at", "flops"),
+        "search": ("search", file, "--objective", "cost"),
+    }.items():  # fmt: skip
+        code, out, err = run(*words, "--json")
+        assert code == 0, err
+        said[name] = json.loads(out)
+    bill, at, plan, search = said["run"]["cases"][0]["bill"], said["at"]["cases"][0], said["plan"], said["search"]
+    assert plan["outlook"]["total_usd"] == search["outlook"]["total_usd"] == bill["total_usd"]
+    assert plan["outlook"]["budget_usd"] == search["outlook"]["budget_usd"] == at["budget_usd"] == bill["budget_usd"]
+    sure, row = plan["intervals"]["cost_usd"], search["rows"][0]
+    for end, column in (("lower", "cost_lower_usd"), ("expected", "cost_usd"), ("upper", "cost_upper_usd")):
+        assert row[column] == pytest.approx(sure[end], rel=1e-9)
+        assert at["cost_usd"][end] == pytest.approx(sure[end], rel=1e-9)
+    page = whole_run(tables, planner.plan(**{name: tables[name] for name in ("model", "cluster", "job", "price")}))
+    assert page.bill is not None
+    assert vars(page.bill.budget_usd) == bill["budget_usd"]
+
+
 def test_a_price_per_token_is_that_of_serving() -> None:
     """``planner size --for serve`` and ``planner serve`` of what it found, a number of sequences at once being given."""
     (row,) = sizes("llama-3.1-8b", "serve", seq_len=1280, batch=8, accelerator="l40s").rows

@@ -78,6 +78,25 @@ def test_another_framework_is_offered_where_one_is_named():
     assert planner.plan(**question, framework="fsdp").step_time_s == first.step_time_s
 
 
+def test_another_framework_is_offered_beside_a_layout_of_ones_own():
+    """Nobody names a framework: the layout takes one that offers it, of which none fits; another one would."""
+    question = {"model": "llama-3-8b", "cluster": "a100-sxm4-80gb", "job": {**FULL, "global_batch_size": 8}}
+    wanted = planner.plan(**question, layout={"micro_batch_size": 1})
+    assert (wanted.fits, wanted.nearest, wanted.framework.name) == (False, None, "huggingface")
+    first = ways_out(wanted)[0]
+    assert first.changes == {"framework": {"name": "fsdp"}}
+    assert planner.plan(**question, framework="fsdp").step_time_s == first.step_time_s
+
+
+def test_what_is_allowed_by_name_is_allowed_in_every_way_out():
+    question = {"model": "mistral-7b", "cluster": "rtx-3060", "job": LORA}
+    wanted = planner.plan(**question, allow=["offload"])
+    for way in ways_out(wanted, allow=["offload"]):
+        cluster = {"accelerator": "rtx-3060-12gb", "num_gpus": 1, **way.changes.get("cluster", {})}
+        again = planner.plan(**{**question, "cluster": cluster, "job": {**LORA, **way.changes.get("job", {})}}, allow=["offload"])
+        assert again.step_time_s == way.step_time_s
+
+
 def test_the_leanest_layout_asks_no_more_of_the_host_than_it_has():
     """Moving everything to the host takes 132 GiB beside each GPU, where 128 are: what is shown is short of the GPU's memory."""
     answer = planner.plan(model="llama-3-70b", cluster="8xa100-40gb", job=FULL)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from planner.uncertainty.effects import standing
+from planner.uncertainty.effects import effects_of, standing
 from planner.uncertainty.hierarchy import Fitted, distances, fit_hierarchy, source_weights, unseen
 from planner.uncertainty.hierarchy import _likelihood as likelihood
 from planner.uncertainty.subject import Metric, Subject
@@ -113,3 +113,50 @@ def test_what_serves_is_known_better_where_it_was_measured(metric: Metric) -> No
     assert far.provenance == "extrapolated"
     assert far.why.startswith("nothing was measured of nobody")
     assert re.match(r"\d+ measurements of vllm( on h100 GPUs)?", near.why) or metric == "throughput"
+
+
+def asked(**changes: Any) -> Subject:
+    """A training question of Llama's size on eight H100."""
+    known = Subject(
+        framework="fsdp",
+        curves="h100",
+        family="dense",
+        num_nodes=1,
+        num_gpus=8,
+        parameters=7e9,
+        root="fsdp",
+        generation="Hopper",
+        die="compute",
+        precision="bf16",
+        job="full",
+        model="m",
+        coordinates=(0.0, 0.0, 0.0, 0.0, 1.0, 12.0, 3.0, 32.7),
+    )
+    return replace(known, **changes)
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_two_runs_err_less_alike_the_further_they_lie_apart(place: int) -> None:
+    """Of each degree and size; the sequence's length parts them most, for attention and multiplications err by themselves."""
+    model = effects_of("step_time")
+
+    def apart(doublings: float, at: int = place) -> float:
+        moved = list(asked().coordinates)
+        moved[at] += doublings
+        return model.likeness(asked(), asked(coordinates=tuple(moved)))
+
+    assert model.likeness(asked(), asked()) == pytest.approx(model.alike)
+    assert model.alike > apart(1.0) > apart(2.0) > 0.0
+    assert apart(-1.0) == pytest.approx(apart(1.0))
+    assert apart(1.0, at=5) <= apart(1.0)
+
+
+@pytest.mark.parametrize("metric", ["step_time", "memory"])
+def test_a_ratio_with_a_run_that_leaves_out_a_setting_is_known_less_well(metric: Metric) -> None:
+    model = effects_of(metric)
+    other = asked(framework="torchtitan", precision="fp8")
+    mean, told = model.difference(asked(), other)
+    untold_mean, untold = model.difference(asked(), replace(other, incomplete=1.0))
+    assert mean == pytest.approx(untold_mean)
+    assert 0.0 < told < untold
+    assert model.difference(other, asked()) == pytest.approx((-mean, told))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,7 @@ def _concerns(field: str, run: ServingRun) -> bool:
     return not never.get(field, False)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def load_constants(path: Path = CONSTANTS) -> tuple[ServingConstant, ...]:
     """The constants that a fit may change."""
     table = read_table(path)["constant"]

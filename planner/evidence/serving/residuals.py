@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from planner.evidence.fit import Vector
 from planner.uncertainty.classify import CLASSES, MEMORY_CLASSES, class_key, class_table, effective_runs
-from planner.uncertainty.interval import ENOUGH, Member, Metric, Subject, bounds, num_runs
+from planner.uncertainty.interval import ENOUGH, Member, Metric, bounds, num_runs
 
 ENOUGH_MODELS = 3
 """Models that a class needs for an interval of its own."""
@@ -37,11 +36,6 @@ def classify(
             low, high = bounds(values, effective_runs(members, [likes[i] for i in at]) if names else None)
             tables.append(class_table(metric, dict(zip(names, key, strict=True)), members, low, high))
     return tables
-
-
-def pooled_residuals(subjects: Sequence[Subject], ratios: Sequence[Vector]) -> list[tuple[Subject, float]]:
-    """log(measured / predicted) of the runs in each of the series, series after series."""
-    return [(s, -float(r)) for series in ratios for s, r in zip(subjects, series, strict=True)]
 
 
 def residuals_text(classes: Sequence[dict[str, Any]], source: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from planner.common.errors import PlannerError
 from planner.model.huggingface.decoders import Fields
+from planner.model.huggingface.encoders import GLOBAL, window_of
 from planner.model.huggingface.source import Source
 
 ENCODER, ENCODER_EXPERTS, DECODER, DECODER_EXPERTS = "E", "F", "D", "M"
@@ -215,12 +217,99 @@ def whisper(s: Source) -> Fields:
     }
 
 
+def led(s: Source) -> Fields:
+    """BART whose encoder has Longformer's windows and a longer table of positions (arXiv 2004.05150, section 7)."""
+    source, target = s.count("max_encoder_position_embeddings"), s.count("max_decoder_position_embeddings")
+    s.config["max_position_embeddings"] = target
+    s.ignore("max_encoder_position_embeddings", "max_decoder_position_embeddings")
+    found = bart(offset=0)(s)
+    h, layers = s.count("d_model"), s.count("encoder_layers")
+    projections = {"layer_vectors": 3 * (h * h + h)}
+    return {
+        **found,
+        "sliding_window": window_of(s, layers),
+        "full_attention_layers": tuple(range(layers, found["num_layers"])),
+        "variants": tuple({**x, **projections} for x in found["variants"]),
+        "source_positions": source,
+        "provenance": {"variants": {"kind": "assumed", "source": GLOBAL}},
+    }
+
+
+def t5gemma(s: Source) -> Fields:
+    """Gemma 2's layers in both stacks, each with words of its own (arXiv 2504.06225); they must be equally wide."""
+    stacks = {name: Source(_table(s, name), "gemma2") for name in ("encoder", "decoder")}
+    read, written = (_module(stack) for stack in stacks.values())
+    what = _class(s)
+    if read["hidden_size"] != written["hidden_size"]:
+        raise PlannerError(
+            "encoder.hidden_size = {0}, decoder.hidden_size = {1}: the planner knows cross-attention between equal widths",
+            read["hidden_size"],
+            written["hidden_size"],
+        )
+    if what == "encoder":
+        raise PlannerError("architectures: the planner reads {0} with its decoder; leave the field out", s.kind)
+    s.ignore("is_encoder_decoder", "classifier_dropout_rate", "dropout_rate", "attention_dropout", *UNUSED)
+    layers = (read.pop("num_layers"), written.pop("num_layers"))
+    read.pop("full")  # its windows reach sliding_window tokens to either side: as far as its positions go
+    full = (*range(layers[0]), *(layers[0] + i for i in written.pop("full")))
+    differs = {key: value for key, value in read.items() if value != written[key]}
+    if differs.keys() - {"num_heads", "num_kv_heads", "head_dim", "ffn_hidden_size"}:
+        raise PlannerError("encoder and decoder differ in {0}; give the model's fields in TOML", ", ".join(differs))
+    words, h = s.count("vocab_size", written["vocab_size"]), written["hidden_size"]
+    variants = {ENCODER: {"norms_per_layer": 4, **differs}}
+    return {
+        **written,
+        **_stacks([ENCODER] * layers[0], [DECODER] * layers[1], variants),
+        **({"full_attention_layers": full} if written["sliding_window"] else {}),
+        **({"head": "none"} if what == "bare" else {"tied_embeddings": s.flag("tie_word_embeddings", True)}),
+        "vocab_size": words,
+        "norms_per_layer": 6,
+        "model_vectors": words * h,
+    }
+
+
+def _table(s: Source, name: str) -> dict[str, Any]:
+    """A stack's own table."""
+    found = s.get(name)
+    if not isinstance(found, dict):
+        raise PlannerError("{0} = {1!r}: must be a table", name, found)
+    return found
+
+
+def _module(s: Source) -> Fields:
+    """One stack of T5Gemma; every second layer has a window."""
+    layers, heads = s.count("num_hidden_layers", 26), s.count("num_attention_heads", 8)
+    types = s.per_layer("layer_types", layers) or ["sliding_attention", "full_attention"] * layers
+    bias = s.flag("attention_bias")
+    s.ignore(
+        "cross_attention_hidden_size", "query_pre_attn_scalar", "is_decoder", "tie_word_embeddings", "classifier_dropout_rate"
+    )
+    found: Fields = {
+        "num_layers": layers,
+        "hidden_size": s.count("hidden_size", 2304),
+        "num_heads": heads,
+        "num_kv_heads": s.count("num_key_value_heads", 4),
+        "head_dim": s.count("head_dim", 256),
+        "ffn_hidden_size": s.count("intermediate_size", 9216),
+        "vocab_size": s.count("vocab_size", 256000),
+        "activation": s.activation("hidden_activation", "gelu_pytorch_tanh"),
+        "qkv_bias": bias,
+        "attention_output_bias": bias,
+        "hidden_dropout": s.rate("dropout_rate"),
+        "attention_dropout": s.rate("attention_dropout"),
+        "sliding_window": s.optional("sliding_window", 4096),
+        "full": tuple(i for i in range(layers) if types[i] == "full_attention"),
+    }
+    s.left()
+    return found
+
+
 READ: dict[str, Callable[[Source], Fields]] = {
     "t5": t5(), "mt5": t5(), "umt5": t5(bias_in_each_layer=True),
     "bart": bart(), "mbart": bart(pre_norm=True), "pegasus": bart(pre_norm=True, embedding_norm=False, offset=0),
     "marian": bart(embedding_norm=False, offset=0), "m2m_100": bart(positions="none", pre_norm=True, embedding_norm=False),
     "blenderbot": bart(pre_norm=True, embedding_norm=False, offset=0), "blenderbot-small": bart(offset=0),
     "mvp": bart(), "plbart": bart(), "nllb-moe": bart(positions="none", pre_norm=True, embedding_norm=False),
-    "whisper": whisper,
+    "whisper": whisper, "led": led, "t5gemma": t5gemma,
 }  # fmt: skip
 """Readers by ``model_type``."""

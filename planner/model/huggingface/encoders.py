@@ -125,6 +125,50 @@ def ibert(s: Source) -> Fields:
     return bert_like()(s)
 
 
+GLOBAL = "no token attends globally: the projections of those that would count as weights alone"
+SPARSE = "a query reads its own three blocks of keys, those at both ends and some at random; counted as one window as wide"
+
+
+def window_of(s: Source, layers: int) -> int:
+    """Tokens that a query of Longformer's sees on both sides together; all layers must have as many."""
+    window = s.get("attention_window", 512)
+    if isinstance(window, list) and len(window) == layers and len(set(window)) == 1:
+        window = window[0]
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise PlannerError(
+            "attention_window = {0!r}: must be a whole number, or the same one for each of {1} layers", window, layers
+        )
+    return window
+
+
+def longformer(s: Source) -> Fields:
+    """RoBERTa with a window (arXiv 2004.05150); tokens that attend globally have projections of their own."""
+    found = bert_like()(s)
+    h = found["hidden_size"]
+    s.ignore("onnx_export", "ignore_attention_mask", "attention_mode", "attention_dilation", "autoregressive")
+    return {
+        **found,
+        "sliding_window": window_of(s, found["num_layers"]),
+        "layer_vectors": 3 * (h * h + h),
+        "provenance": {"layer_vectors": {"kind": "assumed", "source": GLOBAL}},
+    }
+
+
+def big_bird(s: Source) -> Fields:
+    """BERT whose queries read blocks of keys: 3 around them, 2 at the ends, some at random (arXiv 2007.14062, section 2)."""
+    found = bert_like()(s)
+    s.ignore("rescale_embeddings")
+    found |= {"qkv_bias": s.flag("use_bias", True), "pooler": True}  # it has one whatever its head is
+    if "ForSequenceClassification" in str(s.get("architectures")):  # a square layer in front of the labels, too
+        found["model_vectors"] = found["hidden_size"] ** 2 + found["hidden_size"]
+    s.only("attention_type", "block_sparse", "original_full")
+    blocks, size = s.count("num_random_blocks", 3) + 5, s.count("block_size", 64)
+    if s.get("attention_type", "block_sparse") == "original_full":
+        return found
+    sparse = {"sliding_window": {"kind": "assumed", "source": SPARSE}}
+    return {**found, "sliding_window": blocks * size, "provenance": sparse}
+
+
 def electra(s: Source) -> Fields:
     """Embeddings narrower than the layers; the generator's head goes back to their width."""
     found = bert_like()(s)
@@ -270,5 +314,5 @@ ENCODERS: dict[str, Callable[[Source], Fields]] = {
     "modernbert": modernbert(), "modernbert-decoder": modernbert(decoder=True), "nomic_bert": nomic, "eurobert": eurobert,
     "gte": gte,
     "mpnet": mpnet, "jina_embeddings_v3": rotary_bert, "roformer": roformer,
-    "layoutlm": layoutlm, "ibert": ibert,
+    "layoutlm": layoutlm, "ibert": ibert, "longformer": longformer, "big_bird": big_bird,
 }  # fmt: skip

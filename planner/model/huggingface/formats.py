@@ -11,6 +11,8 @@ def stored_weights(config: Mapping[str, Any]) -> str:
     q = quantization(config)
     method, bits = str(q.get("quant_method", "")).lower(), q.get("bits") or q.get("w_bit")
     bits = bits if isinstance(bits, int) else 0
+    if method.startswith("gguf"):
+        return {"Q4_0": "q4_0", "Q4_K_M": "q4_k_m", "Q8_0": "q8_0"}.get(str(q.get("file_type")), "")
     if method in BY_METHOD:
         return BY_METHOD[method](q, bits)
     algorithm = _algorithm(q)

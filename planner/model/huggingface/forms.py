@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
+from planner.model.gguf import FILE_TYPES
 
 Config = Mapping[str, Any]
 WRAPPERS = ("config", "model_config", "hf_config", "model")
@@ -85,8 +86,11 @@ def _no_model(data: Config) -> None:
         )
     if isinstance(data.get("weight_map"), Mapping):
         raise PlannerError("this is the index of a checkpoint's files; give the config.json beside it")
-    if not data.get("model_type") and not data.get("architectures") and "temperature" in data:
-        raise PlannerError("this is generation_config.json, which holds no sizes; give the config.json beside it")
+    if data.get("model_type") or data.get("architectures"):
+        return
+    for keys, what in BESIDE:
+        if keys & data.keys() or (what == "special_tokens_map.json" and data and all(k.endswith("_token") for k in data)):
+            raise PlannerError("this is {0}, which holds no sizes; give the config.json beside it", what)
 
 
 def _count(data: Config, key: str, *names: str) -> int:
@@ -123,6 +127,23 @@ def _meta(data: Config) -> Config:
     }
 
 
+BESIDE = tuple(
+    (frozenset(keys.split()), what)
+    for keys, what in (
+        ("tokenizer_class added_tokens_decoder model_max_length", "tokenizer_config.json"),
+        ("added_tokens pre_tokenizer", "tokenizer.json"),
+        ("image_processor_type feature_extractor_type processor_class", "preprocessor_config.json"),
+        ("temperature do_sample _from_model_config", "generation_config.json"),
+        ("log_history", "trainer_state.json"),
+        ("per_device_train_batch_size", "a file of training arguments"),
+        ("zero_optimization train_micro_batch_size_per_gpu", "a configuration of DeepSpeed"),
+        ("word_embedding_dimension similarity_fn_name do_lower_case", "a file of sentence-transformers"),
+        ("desc_act damp_percent", "quantize_config.json"),
+        ("medusa_num_heads", "a head that drafts tokens"),
+        ("", "special_tokens_map.json"),
+    )
+)
+"""Files that lie beside a config.json, by keys of which each is enough where neither model_type nor architectures is said."""
 LATENT = ("q_lora_rank", "kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim")
 
 
@@ -191,6 +212,7 @@ GGUF_SIZES = {
     "expert_count": "num_experts", "expert_used_count": "num_experts_per_tok",
     "expert_feed_forward_length": "moe_intermediate_size", "attention.sliding_window": "sliding_window",
 }  # fmt: skip
+PLAIN_TYPES = ("F32", "F16", "BF16")
 GGUF_TIED = (
     "metadata of a GGUF do not say whether head and words are one table (output.weight among the tensors: they are two); "
     "this is the family's default"
@@ -206,6 +228,11 @@ def _gguf(data: Config) -> Config:
             arch,
         )
     found = {"model_type": GGUF[arch], **_gguf_sizes(data, arch)}
+    if "output.weight" in data:
+        found["tie_word_embeddings"] = not data["output.weight"]
+    named = FILE_TYPES.get(data.get("general.file_type", -1), "")
+    if named and named not in PLAIN_TYPES:
+        found["quantization_config"] = {"quant_method": f"GGUF {named}", "file_type": named}
     if arch == "llama" and found.get("num_experts"):
         found |= {"model_type": "mixtral", "num_local_experts": found.pop("num_experts")}
     if arch == "gpt-oss":
@@ -224,8 +251,8 @@ def _gguf_sizes(data: Config, arch: str) -> dict[str, Any]:
         if isinstance(value, list) and value and all(v == value[0] for v in value):
             found[name] = value[0]
     tokens = data.get("tokenizer.ggml.tokens")
-    if "vocab_size" not in found and isinstance(tokens, list):
-        found["vocab_size"] = len(tokens)
+    if "vocab_size" not in found and isinstance(tokens, (list, int)):
+        found["vocab_size"] = len(tokens) if isinstance(tokens, list) else tokens
     if not isinstance(found.get("vocab_size"), int) or found["vocab_size"] < FEWEST_TOKENS:
         raise PlannerError("{0}.vocab_size is not among the metadata; add it (the number of tokenizer.ggml.tokens)", arch)
     return found

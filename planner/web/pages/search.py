@@ -64,7 +64,12 @@ class Wanted:
 def key_for(tables: state.Tables, wanted: Wanted) -> str:
     """Of the question: whatever changes it changes the key, so that no answer stands under another question."""
     asked = {name: table for name, table in tables.items() if name in ("model", "cluster", "framework", "job", "price")}
-    return f"search {key_of(asked)} {json.dumps(asdict(wanted))}"
+    return f"search {key_of(asked)} {json.dumps([asdict(wanted), _preemption(tables)])}"
+
+
+def _preemption(tables: state.Tables) -> float | None:
+    """Mean seconds between preemptions of one spot node, where the run says so."""
+    return tables.get("run", {}).get("preemption_mtbf_s")
 
 
 def page() -> None:
@@ -171,6 +176,7 @@ def question_of(tables: state.Tables, wanted: Wanted) -> SearchQuestion:
         deadline_s=wanted.deadline_days * DAY_S or None,
         budget_usd=wanted.budget_usd or None,
         top=200,
+        preemption_mtbf_s=_preemption(tables),
     )
     if question.num_layouts > MOST_LAYOUTS:
         raise PlannerError(t("search.too_many", layouts=f"{question.num_layouts:,}", most=f"{MOST_LAYOUTS:,}"))

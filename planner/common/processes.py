@@ -1,0 +1,39 @@
+"""Processes beside this one that end: no copy of a process waits for a lock that one of its threads held.
+
+``copies`` inherit all that is loaded within milliseconds, where this process has one thread. ``others`` begin anew and are given
+what they need, pickled; they take a second or two to start and are right anywhere.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+
+
+def may_copy() -> bool:
+    """Whether this process may be copied: on Linux, while no thread runs beside this one, whose locks a copy would hold for ever.
+
+    A process of a pool that ends with it starts none.
+    """
+    return sys.platform == "linux" and threading.active_count() == 1 and not multiprocessing.current_process().daemon
+
+
+def spare_cores() -> int:
+    """Copies of this process that may be started: one for each core, or one, itself, where it may not be copied."""
+    return len(os.sched_getaffinity(0)) if may_copy() else 1
+
+
+def copies(number: int, initializer: Callable[[], object]) -> ProcessPoolExecutor:
+    """A pool of copies of this process. Only where ``may_copy``."""
+    if not may_copy():
+        raise RuntimeError("a process with threads is not copied")
+    return ProcessPoolExecutor(number, multiprocessing.get_context("fork"), initializer=initializer)
+
+
+def others(number: int, initializer: Callable[..., object], *given: object) -> ProcessPoolExecutor:
+    """A pool of new processes, each of which calls ``initializer(*given)`` first."""
+    return ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), initializer=initializer, initargs=given)

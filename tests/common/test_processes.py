@@ -1,0 +1,75 @@
+"""Processes beside this one: none is a copy of a process whose threads hold locks, in the library, in a script or in a test."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from places import DATA, ROOT
+
+from planner.common import processes
+from planner.evidence.fit import ParallelPredict, Values, load_constants
+from planner.evidence.measured_runs import read_runs
+from planner.evidence.predictions import settled, step_times
+
+STARTS = re.compile(r"ProcessPoolExecutor\(|\bPool\(|\bProcess\(|\bos\.(fork|forkpty)\b|get_context\(|set_start_method\(")
+"""Starts a process that runs Python's own code; subprocess replaces the program and holds no lock."""
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Another thread that holds the lock of logging, as one that writes a line does for a moment."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with logging._lock:  # type: ignore[attr-defined]
+            held.set()
+            done.wait(120)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_one_module_starts_processes() -> None:
+    found = [path for path in (ROOT / "planner").rglob("*.py") if STARTS.search(path.read_text(encoding="utf-8"))]
+    assert found == [Path(processes.__file__)]
+
+
+def test_a_process_with_threads_is_not_copied() -> None:
+    with busy():
+        assert not processes.may_copy()
+        assert processes.spare_cores() == 1
+        with pytest.raises(RuntimeError, match="not copied"):
+            processes.copies(2, os.getpid)
+
+
+def test_a_process_alone_is_copied_on_linux() -> None:
+    asked = "from planner.common.processes import *; print(may_copy(), spare_cores())"
+    printed = subprocess.run([sys.executable, "-c", asked], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    alone = sys.platform == "linux"
+    assert printed == [str(alone), str(len(os.sched_getaffinity(0)) if alone else 1)]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_fit_s_processes_answer_while_threads_hold_locks(jobs: int) -> None:
+    runs = [settled(run) for run in read_runs(DATA / "korthikanti2022.csv")[0]]
+    constants = tuple(c for c in load_constants() if c.curves == "a100")
+    prior = tuple(c.prior for c in constants)
+    sets = [Values(constants, prior), Values(constants, tuple(1.1 * v for v in prior))]
+    with busy(), ParallelPredict(runs, step_times, jobs) as predict:
+        found = predict([3, 0, 2], sets)
+    assert found.tolist() == [step_times(runs[i], sets).tolist() for i in (3, 0, 2)]  # bit for bit
