@@ -73,7 +73,7 @@ REFUSED = {
     "zamba2": "its layers share attention blocks",
     "rwkv": "its time mixing is not one of the planner's blocks",
     "rwkv5": "its time mixing is not one of the planner's blocks",
-    "mllama": "its vision layers attend across to the image",
+    "mllama": "in some of its layers text attends to an image; on text alone it is the Llama 3.1 without them",
     "phi4flash": "its attention is a difference of two softmaxes, and half of its layers share one cache",
     "longcat_flash_ngram": "most of its weights are tables of n-grams",
     "diffllama": "its attention is a difference of two softmaxes",
