@@ -313,8 +313,9 @@ def _check(q: SearchQuestion) -> None:
             raise PlannerError("{0}: the job has no length; give job.num_tokens, num_samples or num_steps.", name)
     if q.objective == "cost" and 0 < len(q.preempted) < len(q.setups) and q.preempted[0].preemption_mtbf_s is None:
         raise PlannerError(
-            "preemption_mtbf_s is missing: spot nodes get preempted; to rank their dollars beside other terms give the mean "
-            "seconds between preemptions of one node (in a scenario run.preemption_mtbf_s), or leave spot out."
+            "preemption_mtbf_s is missing: spot nodes get preempted; to rank their dollars beside other terms give the "
+            "mean seconds between preemptions of one node, such as --set run.preemption_mtbf_s=86400 for once a day, or leave "
+            "spot out."
         )
     for setup in q.setups:
         if setup.price is None and (q.objective == "cost" or q.budget_usd is not None):
