@@ -158,6 +158,7 @@ REACHABLE = (
     "workload/default_framework",
     "workload/dispatch",
     "workload/framework",
+    "workload/framework_names",
     "workload/job",
     "workload/layout",
     "workload/layout_text",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,10 +146,7 @@ def _outlook(case: Case, result: SearchResult) -> Outlook | None:
         price=setup.price,
         explain=False,
     )
-    run = dict(case.tables.get("run") or {})
-    if result.question.preempted and setup.price is not None and not setup.price.preempted:
-        run.pop("preemption_mtbf_s", None)  # of the spot nodes that were searched beside these
-    return replace(case, tables={**case.tables, "run": run}).outlook(answer)
+    return case.outlook(answer)
 
 
 @laying

@@ -38,6 +38,12 @@ def _reach(address: str | None) -> None:
         raise PlannerError("address = {0!r}: no Ray cluster answers at this address ({1}).", address, error) from None
 
 
+def wants_token(ray: Any, error: Exception) -> bool:
+    """Whether a connection failed for want of the right token: Ray's own error since 2.52, or gRPC's words from its client."""
+    known = getattr(ray.exceptions, "AuthenticationError", ())
+    return isinstance(error, known) or any(word in str(error).lower() for word in ("unauthenticated", "authentication token"))
+
+
 def connected(address: str | None) -> Any:
     try:
         import ray
@@ -47,6 +53,13 @@ def connected(address: str | None) -> Any:
         _reach(address)
         try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except Exception as error:
+            if wants_token(ray, error):
+                raise PlannerError(
+                    "address = {0!r}: the Ray cluster there asks for a token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to it.",
+                    address,
+                ) from None
+            if not isinstance(error, ConnectionError | ValueError | RuntimeError):
+                raise
             raise PlannerError("address = {0!r}: no Ray cluster answers at this address ({1}).", address, error) from None
     return ray

@@ -26,7 +26,8 @@ from planner.common.references import Changes, Place
 from planner.common.spec import Spec, read_table
 from planner.evidence.measured_runs import Run
 from planner.hardware.curves import CURVES, Curves, load_curves
-from planner.workload.framework import FRAMEWORKS, Framework
+from planner.workload.framework import Framework
+from planner.workload.framework_names import FRAMEWORKS
 
 CONSTANTS = data.CATALOG / "fit.toml"
 Vector = NDArray[np.float64]

@@ -22,8 +22,10 @@ from planner.hardware.cluster import Cluster, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
 from planner.hardware.custom_nodes import custom_node
 from planner.model.architecture import Model
+from planner.workload.attention import compute_capability
 from planner.workload.framework import CORE_ATTENTION, Framework, framework_names, load_framework
-from planner.workload.job import Job
+from planner.workload.framework_names import framework_of_name
+from planner.workload.job import ADAPTERS, Job
 from planner.workload.layout import RECOMPUTE, Layout
 from planner.workload.question import Question
 
@@ -190,19 +192,35 @@ def read_run(name: str, given: Mapping[str, str]) -> Run:
 def _question(key: tuple[tuple[str, str], ...]) -> Asked:
     """The specs of a row; tables often repeat a setting, and rows that only differ in what was measured share them."""
     row, assumed = _filled(dict(key))
-    label = _translated("framework", row["framework"])
-    if label not in framework_names():
-        known = [*framework_names(), *_labels()["framework"]]
-        raise PlannerError("framework = {0!r} is not known; {1}", row["framework"], near(row["framework"], known))
+    row["accelerator"] = _translated("accelerator", row.get("accelerator", ""))
+    label, software = _software(row)
     if _translated("data_parallel", row.get("data_parallel", "")) in ("2", "3"):
         label = _labels()["sharded"].get(label, label)
     row = {**_labels()["framework_defaults"].get(label, {}), **_recipe(row, label), **{k: v for k, v in row.items() if v != ""}}
-    row["accelerator"] = _translated("accelerator", row.get("accelerator", ""))
-    framework = _framework(row, load_framework(label))
+    start = load_framework(label)
+    framework = _framework(row, start.replaced(**software) if software else start)
     layouts = _layouts(row, framework)
     model = catalog_model(row, _labels()) or _model(row)
     job = _job(row, layouts[0], model)
     return Asked(model, _cluster(row), framework, job, layouts=layouts, assumed=assumed)
+
+
+def _software(row: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """(our framework, what the software that the row names changes of it)."""
+    text = _translated("framework", row["framework"])
+    text = text if _hopper(row) else _translated("framework_before_hopper", text)
+    method = row.get("method", "")
+    found = framework_of_name(text, "framework", method if method in ADAPTERS else "finetune")
+    if found is None:
+        known = [*framework_names(), *_labels()["framework"]]
+        raise PlannerError("framework = {0!r} is not known; {1}", row["framework"], near(row["framework"], known))
+    return found.pop("name"), found
+
+
+def _hopper(row: Mapping[str, str]) -> bool:
+    """Whether the chip is of compute capability 9 or later."""
+    capability = compute_capability(load_accelerator(row["accelerator"], "accelerator")) if row["accelerator"] else None
+    return capability is not None and capability >= (9, 0)
 
 
 @cache
@@ -233,8 +251,7 @@ def _translated(column: str, text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _spellings(column: str) -> dict[str, str]:
-    ours = {name: name for name in framework_names()} if column == "framework" else {}
-    return {_plain(text): str(word) for text, word in {**ours, **_labels()[column]}.items()}
+    return {_plain(text): str(word) for text, word in _labels()[column].items()}
 
 
 def _plain(text: str) -> str:

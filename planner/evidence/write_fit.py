@@ -14,7 +14,8 @@ from planner.evidence.fit import Constant, Fit
 from planner.evidence.held_out import TABLE, Held, load_held_out, uncertainty_text
 from planner.hardware.curves import CURVES, load_curves
 from planner.uncertainty.effects import UNCERTAINTY, load_effects
-from planner.workload.framework import FRAMEWORKS, forget_frameworks
+from planner.workload.framework import forget_frameworks
+from planner.workload.framework_names import FRAMEWORKS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -83,16 +83,7 @@ def _why(result: SearchResult) -> tuple[str, ...]:
     valid, sure = f"{found.num_possible:,}", f"{1.0 - setup.risk:.0%}"
     wide = ("no usual layout fits at this risk, so unusual ones were looked at too",) if result.widened else ()
     if len(found.rows):
-        equals, fitting, noise = f"{result.group_sizes[0]:,}", f"{found.num_fitting:,}", f"{NOISE:.0%}"
-        why = Message(
-            "layout chosen: the simplest of {0} within {1} of the fastest; {2} layouts fit with a probability of "
-            "{3} or more ({4} are valid)",
-            equals,
-            noise,
-            fitting,
-            sure,
-            valid,
-        )
+        why = _chosen(result.group_sizes[0], found.num_fitting, sure, valid)
     elif len(found.surest):
         most = chance(found.surest.fit_probability[0])
         why = Message(
@@ -101,6 +92,30 @@ def _why(result: SearchResult) -> tuple[str, ...]:
     else:
         why = Message("layout chosen: none fits, this one needs the least memory ({0} are valid)", valid)
     return (why, *wide)
+
+
+def _chosen(equals: int, fitting: int, sure: str, valid: str) -> Message:
+    if fitting == 1:
+        return Message("layout chosen: the only one that fits with a probability of {0} or more ({1} are valid)", sure, valid)
+    found, noise = f"{fitting:,}", f"{NOISE:.0%}"
+    if equals == 1:
+        return Message(
+            "layout chosen: the fastest, no other is within {0} of it; {1} layouts fit with a probability of {2} or more "
+            "({3} are valid)",
+            noise,
+            found,
+            sure,
+            valid,
+        )
+    return Message(
+        "layout chosen: the simplest of {0} within {1} of the fastest; {2} layouts fit with a probability of "
+        "{3} or more ({4} are valid)",
+        f"{equals:,}",
+        noise,
+        found,
+        sure,
+        valid,
+    )
 
 
 def _bolder(result: SearchResult) -> Bolder | None:

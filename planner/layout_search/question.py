@@ -25,7 +25,17 @@ from planner.workload.default_framework import default_framework, leaner_framewo
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.question import Question
-from planner.workload.resolve import ClusterLike, FrameworkLike, JobLike, ModelLike, as_cluster, as_framework, as_job, as_model
+from planner.workload.resolve import (
+    ClusterLike,
+    FrameworkLike,
+    JobLike,
+    ModelLike,
+    as_cluster,
+    as_framework,
+    as_job,
+    as_model,
+    read_as,
+)
 
 Objective = Literal["cost", "time", "memory", "energy"]
 
@@ -252,8 +262,10 @@ def _frameworks(
 ) -> tuple[dict[Cluster, list[Framework]], tuple[str, ...]]:
     """(the frameworks of each cluster, why those that nobody named)."""
     if given is not None:
-        named = [as_framework(f) for f in _several(given)]
-        return dict.fromkeys(clusters, named), ()
+        several = _several(given)
+        named = [as_framework(f, job.kind) for f in several]
+        told = (read_as(f, found) for f, found in zip(several, named, strict=True))
+        return dict.fromkeys(clusters, named), tuple(why for whys in told for why in whys)
     usual = {cluster: default_framework(model, cluster, job) for cluster in clusters}
     whys = tuple(dict.fromkeys(Message("{0}: {1}", cluster.name, found.why) for cluster, found in usual.items()))
     return {cluster: [found.framework] for cluster, found in usual.items()}, whys
@@ -301,8 +313,9 @@ def _check(q: SearchQuestion) -> None:
             raise PlannerError("{0}: the job has no length; give job.num_tokens, num_samples or num_steps.", name)
     if q.objective == "cost" and 0 < len(q.preempted) < len(q.setups) and q.preempted[0].preemption_mtbf_s is None:
         raise PlannerError(
-            "preemption_mtbf_s is missing: spot nodes get preempted; to rank their dollars beside other terms give the mean "
-            "seconds between preemptions of one node (in a scenario run.preemption_mtbf_s), or leave spot out."
+            "preemption_mtbf_s is missing: spot nodes get preempted; to rank their dollars beside other terms give the "
+            "mean seconds between preemptions of one node, such as --set run.preemption_mtbf_s=86400 for once a day, or leave "
+            "spot out."
         )
     for setup in q.setups:
         if setup.price is None and (q.objective == "cost" or q.budget_usd is not None):

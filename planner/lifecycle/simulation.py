@@ -140,6 +140,10 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     answer = as_a(answer, Plan, "answer", "planner.plan")
     spec = run.checked("run") if isinstance(run, Run) else Run.build({} if run is None else run, "run")
     require_answerable("run", spec)
+    if answer.price is not None and answer.price.held and spec.preemption_mtbf_s is not None:
+        told = Message("run.preemption_mtbf_s does not count: nodes at a price of {0} are not taken away", answer.price.term)
+        spec = spec.replaced(preemption_mtbf_s=None)
+        answer = replace(answer, notes=(*answer.notes, told))
     if answer.num_steps is None:
         raise PlannerError("job: a whole run needs a length; give one of num_samples, num_tokens, num_steps (--tokens 100B).")
     if answer.price is not None and answer.price.preempted and spec.preemption_mtbf_s is None:

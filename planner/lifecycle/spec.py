@@ -19,12 +19,14 @@ MEAN_TIMES = tuple(f"{cause}_mtbf_s" for cause in CAUSES_OF_FAILURES)
 """Fields that replace a published mean time between failures."""
 
 ASSUMED = {
-    "failures": "this cluster fails as often as published ones do; they are apart by a factor of six, which the interval holds",
-    "detection_s": "health checks every five minutes, as Kokolis et al. 2024 describe",
-    "restart_s": "five minutes to start, load and compile: the restart overhead in Kokolis et al. 2024's estimates",
-    "node_storage_bytes_per_s": "2 GB/s to and from storage for each node",
-    "blocking_fraction": "the job waits for the whole write",
-    "preemption_wait_s": "ten minutes until another spot node is there",
+    "failures": Message(
+        "this cluster fails as often as published ones do; they are apart by a factor of six, which the interval holds"
+    ),
+    "detection_s": Message("health checks every five minutes, as Kokolis et al. 2024 describe"),
+    "restart_s": Message("five minutes to start, load and compile: the restart overhead in Kokolis et al. 2024's estimates"),
+    "node_storage_bytes_per_s": Message("2 GB/s to and from storage for each node"),
+    "blocking_fraction": Message("the job waits for the whole write"),
+    "preemption_wait_s": Message("ten minutes until another spot node is there"),
 }
 """Defaults that nobody measured on this cluster; those a user leaves alone are listed in every answer."""
 

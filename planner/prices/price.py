@@ -100,6 +100,11 @@ class Price:
         """Whether the provider may take a node away while the job runs."""
         return self.term == "spot"
 
+    @property
+    def held(self) -> bool:
+        """Whether its term binds the provider to leave the nodes until the job is done."""
+        return self.term in ("on-demand", "reserved-1-year", "reserved-3-year", "capacity-block")
+
     def is_stale(self, today: datetime.date) -> bool:
         """Older than 90 days."""
         age = self.age_days(today)

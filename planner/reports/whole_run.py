@@ -190,7 +190,7 @@ def _market(bill: Bill) -> str:
 def _carbon(bill: Bill | None) -> str:
     if bill is None or bill.grams_co2 is None or bill.grid is None:
         return "-"
-    return f"{_tonnes(bill.grams_co2)}, {bill.grid.region} {bill.grid.date}"
+    return Message("{0}, {1} {2}", _tonnes(bill.grams_co2), bill.grid.region, bill.grid.date)
 
 
 def _tonnes(grams: Interval) -> str:

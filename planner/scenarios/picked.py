@@ -49,12 +49,17 @@ def chosen_row(tables: Mapping[str, Any], path: Path, rank: int) -> dict[str, An
         )
     row: dict[str, Any] = {str(name): value for name, value in found.iloc[0].items()}
     fields_of = {f.name: row[f.name] for f in fields(Layouts)}
-    if "framework" in tables and as_framework(tables["framework"]).name == row["framework"]:
+    if "framework" in tables and as_framework(tables["framework"], _kind(tables)).name == row["framework"]:
         framework = dict(tables["framework"])
     else:
         framework = {"name": row["framework"]}
     layout = {name: value.item() if hasattr(value, "item") else value for name, value in fields_of.items()}
     return {**tables, "framework": framework, "cluster": _cluster(tables["cluster"], row), "layout": layout}
+
+
+def _kind(tables: Mapping[str, Any]) -> str:
+    job = tables.get("job", {})
+    return str(job.get("kind", "pretrain")) if isinstance(job, Mapping) else str(job.kind)
 
 
 def _cluster(given: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

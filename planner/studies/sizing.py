@@ -263,7 +263,7 @@ def _check_question(
         return
     _check_job(_job(purpose, seq_len, batch, 1, "bf16", job))
     if framework is not None:
-        load_framework(framework)
+        load_framework(framework, kind=_kind(purpose))
 
 
 def _by_hour(s: Size) -> tuple[bool, float, float]:
@@ -320,7 +320,7 @@ def _require_runs_on(card: Accelerator, purpose: str, engine: str, framework: st
     if purpose == "serve":
         require_vendor(card, load_engine(engine), "serving.engine", load_engine, engine_names())
     elif framework is not None:
-        require_vendor(card, load_framework(framework), "framework.name", load_framework, framework_names())
+        require_vendor(card, load_framework(framework, kind=_kind(purpose)), "framework.name", load_framework, framework_names())
 
 
 def _fewest(one: Callable[[int], Size | str], max_gpus: int) -> Size | str:
@@ -481,10 +481,14 @@ def _text(cut: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {value}" for name, value in cut.items() if value > 1) or "one GPU"
 
 
+def _kind(purpose: str) -> str:
+    return "finetune" if purpose == "full" else purpose
+
+
 def _job(purpose: str, seq_len: int, batch: int, num_gpus: int, precision: str, more: Mapping[str, Any] | None) -> dict[str, Any]:
-    kind = "finetune" if purpose == "full" else purpose
     if purpose in ("lora", "qlora"):
         more = {"adapter": {"rank": USUAL_RANK}, **(more or {})}
+    kind = _kind(purpose)
     return {"kind": kind, "seq_len": seq_len, "global_batch_size": batch * num_gpus, "precision": precision, **(more or {})}
 
 
@@ -512,7 +516,7 @@ def _trained(
     cluster = _cluster(card, num_gpus)
     build = Job.build(_job(purpose, seq_len, batch, num_gpus, precision, more), "job")
     if framework is not None:
-        return _tuned(model, card, cluster, load_framework(framework), build, ask)[0]
+        return _tuned(model, card, cluster, load_framework(framework, kind=build.kind), build, ask)[0]
     default = default_framework(model, cluster, build)
     usual, short = _tuned(model, card, cluster, default.framework, build, ask)
     enough = usual if isinstance(usual, Size) and usual.enough else None

@@ -190,7 +190,7 @@ def _surely(question: Mapping[str, Any], found: Evaluation) -> NDArray[np.bool_]
     """Mask of the layouts that fit by the rule of every command: by the prediction itself, and at the usual risk."""
     named, job = question["framework"], as_job(question["job"])
     model, cluster = as_model(question["model"]), question["cluster"]
-    stack = default_framework(model, cluster, job).framework if named is None else as_framework(named)
+    stack = default_framework(model, cluster, job).framework if named is None else as_framework(named, job.kind)
     rule = fit_rule(Question(model, cluster, stack, job))
     return np.asarray(found.fits & rule.holds(found.firm_bytes, found.states_bytes))
 

@@ -48,6 +48,7 @@ from planner.workload.resolve import (
     as_job,
     as_layout,
     as_model,
+    read_as,
 )
 
 
@@ -125,7 +126,7 @@ def framework_of(
 ) -> tuple[Framework, tuple[str, ...]]:
     """(the framework, why where none was named)."""
     if given is not None:
-        return as_framework(given), ()
+        return (found := as_framework(given, job.kind)), read_as(given, found)
     usual = default_framework(model, cluster, job, layout)
     return usual.framework, (usual.why,)
 

@@ -35,6 +35,7 @@ from planner.web.guard import MOST_CHARACTERS, require_safe, toml_tables
 from planner.web.state import Tables
 from planner.workload.default_framework import default_framework
 from planner.workload.framework import load_framework
+from planner.workload.framework_names import framework_of_name
 from planner.workload.job import Job
 from planner.workload.layout import Layout, as_columns
 from planner.workload.resolve import as_cluster, as_model
@@ -214,9 +215,10 @@ def cluster_of(tables: Mapping[str, Mapping[str, Any]]) -> Cluster | None:
 def stack_name(tables: Mapping[str, Mapping[str, Any]]) -> str:
     """The configuration's framework, the usual one where it names none."""
     name = tables.get("framework", {}).get("name")
-    if name:
-        return str(name)
     try:
+        if name:
+            kind = str(tables.get("job", {}).get("kind", "pretrain"))
+            return str((framework_of_name(str(name), "framework.name", kind) or {"name": name})["name"])
         given = arguments(tables)
         job = Job.build(dict(given["job"]), "job")
         return default_framework(as_model(given["model"]), as_cluster(given["cluster"]), job).framework.name

@@ -10,10 +10,8 @@ from planner.hardware.cluster import Cluster, runs_on
 from planner.model.architecture import Model
 from planner.workload.attention import AMPERE, compute_capability
 from planner.workload.framework import Framework, load_framework
-from planner.workload.job import Job
+from planner.workload.job import ADAPTERS, Job
 from planner.workload.layout import Layout
-
-ADAPTERS = ("lora", "qlora", "gptq-lora")
 
 
 @dataclass(frozen=True, kw_only=True)

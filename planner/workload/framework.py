@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field
 
-from planner.common import data
-from planner.common.errors import PlannerError, as_text
+from planner.common.errors import PlannerError, as_text, one_of
 from planner.common.files import State, state_of
-from planner.common.references import Catalog
 from planner.common.spec import Spec
 from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe
-
-CATALOG = data.CATALOG / "frameworks"
-FRAMEWORKS = Catalog(CATALOG, "planner/catalog/frameworks")
-"""Their files; one may be based on another, or take single values from it."""
+from planner.workload.framework_names import FRAMEWORKS, framework_of_name
+from planner.workload.job import Kind
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -197,9 +193,18 @@ EXPANDABLE_FRAGMENTATION = 0.02
 """Reserved over allocated - 1 where segments grow page by page: pages of 2 MiB, and what is rounded up. Assumed."""
 
 
-def load_framework(name: str, field: str = "framework.name") -> Framework:
-    """The framework of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
-    return _framework(as_text(name, field), as_text(field, "field"), state_of(name))
+def load_framework(name: str, field: str = "framework.name", *, kind: str | None = None) -> Framework:
+    """The framework of that name (or TOML path), of software as people call it; an unknown name is an error in ``field`` that
+    lists the near ones. ``kind``: the job's, which decides what transformers stands for."""
+    name, field = as_text(name, field), as_text(field, "field")
+    if kind is not None and as_text(kind, "kind") not in get_args(Kind):
+        raise PlannerError("kind = {0!r}: {1}.", kind, one_of(kind, get_args(Kind)))
+    if not name.endswith(".toml") and name.lower() not in framework_names():
+        software = framework_of_name(name, field, kind)
+        if software is not None:
+            start = _framework(software.pop("name"), field, None)
+            return start.replaced(**software) if software else start
+    return _framework(name, field, state_of(name))
 
 
 @lru_cache(maxsize=1024)

@@ -11,6 +11,8 @@ from planner.common.spec import Spec
 from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe, Scaling
 from planner.workload.tuning import Adapter, Quantization, Teacher
 
+ADAPTERS = ("lora", "qlora", "gptq-lora")
+"""Kinds of job that train adapters."""
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "bf16-pure", "fp8", "nvfp4"]
 Optimizer = Literal[
     "adamw", "adamw-8bit", "adafactor", "sgd", "muon", "paged-adamw", "paged-adamw-8bit", "galore-adamw", "galore-adamw-8bit"
@@ -103,7 +105,7 @@ class Job(Spec):
 
     @model_validator(mode="after")
     def _tables(self) -> Job:
-        tunes = self.kind in ("lora", "qlora", "gptq-lora")
+        tunes = self.kind in ADAPTERS
         if tunes and self.adapter is None:
             raise ValueError(Message("kind = {0!r} needs the table [job.adapter] with a rank", self.kind))
         if self.adapter is not None and not tunes:

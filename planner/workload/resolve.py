@@ -8,6 +8,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError, as_text
 from planner.common.limits import require_answerable
+from planner.common.message import Message
 from planner.common.spec import fields_of, whole_number
 from planner.hardware.asked import cluster_table
 from planner.hardware.cluster import Cluster
@@ -105,12 +106,20 @@ def as_layout(value: LayoutLike) -> Layout:
     return value.checked("layout") if isinstance(value, Layout) else Layout.build(value, "layout")
 
 
-def as_framework(value: FrameworkLike) -> Framework:
-    """A framework from a name, from a name with changed fields, or itself."""
+def as_framework(value: FrameworkLike, kind: str | None = None) -> Framework:
+    """A framework from a name, from a name with changed fields, or itself. ``kind``: the job's, where it is known."""
     if isinstance(value, Framework):
         return value.checked("framework")
     fields = {"name": value} if isinstance(value, str) else fields_of(value, "framework")
     if "name" not in fields:
         raise PlannerError("framework.name is missing; give one of the catalog, e.g. megatron-core.")
-    start = load_framework(as_text(fields.pop("name"), "framework.name"))
+    start = load_framework(as_text(fields.pop("name"), "framework.name"), kind=kind)
     return start.replaced(**fields) if fields else start
+
+
+def read_as(given: FrameworkLike, found: Framework) -> tuple[str, ...]:
+    """What software as people call it was taken for."""
+    name = given if isinstance(given, str) else given.get("name") if isinstance(given, Mapping) else None
+    if name is None or name.endswith(".toml") or name.lower() == found.name:
+        return ()
+    return (Message("framework: {0} is read as {1}", name, found.name),)

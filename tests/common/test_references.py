@@ -18,7 +18,7 @@ from planner.evidence.write_fit import constants_written, with_constant
 from planner.hardware.cluster import ACCELERATORS, NODES, load_node
 from planner.hardware.curves import CURVES, load_curves
 from planner.serving.engine import ENGINES
-from planner.workload.framework import FRAMEWORKS
+from planner.workload.framework_names import FRAMEWORKS
 
 FILES = {
     "first": '# one\nname = "first"\na = { value = 2.0, kind = "fitted", source = "runs" }\nb = 3\nnotes = "of the first"\n',

@@ -51,7 +51,8 @@ from planner.uncertainty.interval import (
     interval,
     load_residuals,
 )
-from planner.workload.framework import CATALOG, framework_names, lineage, load_framework
+from planner.workload.framework import framework_names, lineage, load_framework
+from planner.workload.framework_names import CATALOG
 
 PAPER = DATA / "korthikanti2022.csv"
 FREE = {"spread": 10.0, "lower": 0.01, "upper": 100.0}

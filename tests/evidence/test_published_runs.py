@@ -27,7 +27,7 @@ from planner.evidence.published_runs import (
 )
 from planner.lifecycle.field_factor import field_factor, student_quantile
 from planner.reports.gpu_hours import factor, section, table
-from planner.workload.framework import CATALOG
+from planner.workload.framework_names import CATALOG
 
 DOCS = ROOT / "docs"
 NAMED = (

@@ -193,6 +193,27 @@ def test_the_sentence_counts_layouts_that_fit() -> None:
     assert f"({int(table.possible.sum()):,} are valid)" in planner.plan(**asked).notes[0]
 
 
+@pytest.mark.parametrize("gib", [1.6, 1.67, 1.7, 1.8, 80.0])
+def test_the_sentence_says_of_how_many_the_layout_was_chosen(gib: float) -> None:
+    """One of one is not the simplest of several: the sentence counts the rows of the search within NOISE of the fastest."""
+    where = cluster(NODE, num_gpus=8, accelerator=card(gib))
+    asked: dict[str, Any] = {"model": model(GPT), "cluster": where, "framework": framework("fsdp"), "job": job()}
+    table = planner.evaluate(**asked, layouts=planner.candidates(**asked))
+    rule = fit_rule(Question(asked["model"], where, asked["framework"], asked["job"]))
+    surely = table.fits & rule.holds(table.firm_bytes, table.states_bytes)
+    seconds = table.step_time_s[surely]
+    equals = int((seconds <= 1.02 * seconds.min()).sum()) if len(seconds) else 0
+    why = planner.plan(**asked).notes[0]
+    if "none fits" in why:
+        assert not len(seconds)
+    elif "the only one that fits" in why:
+        assert len(seconds) == 1
+    elif "no other is within 2%" in why:
+        assert equals == 1
+    else:
+        assert f"the simplest of {equals} within 2%" in why
+
+
 def test_a_search_tells_how_sure_its_order_is() -> None:
     """Times over the recommended one's: narrower than the quotient of the two intervals, for most of the error is shared."""
     asked = {"seq_len": 1024, "global_batch_size": 64}

@@ -109,6 +109,10 @@ def test_usual_layouts_are_part_of_the_space_and_each_name_admits_more() -> None
     assert few < every
     assert not usual.columns().offload_optimizer.any()
     assert (8192 / usual.columns().cp >= SHORTEST_CONTEXT)[usual.columns().cp > 1].all()
+    for allow, cut in ((frozenset[str](), False), (frozenset({"expert-tensor"}), True)):
+        some = dataclasses.replace(space, allow=allow).columns()
+        assert (some.etp > 1).any()
+        assert bool(((some.ep > 1) & (some.etp > 1)).any()) is cut  # experts that are spread whole are not cut besides
     union = set(few)
     for name in UNUSUAL:
         more = as_set(dataclasses.replace(space, allow=frozenset({name})).columns())

@@ -313,9 +313,15 @@ def test_a_power_cap_lowers_power_and_never_the_energy_below_what_the_cap_allows
 
 
 def test_spot_never_has_the_goodput_of_on_demand(result: WholeRun) -> None:
-    goodput = [expected_run(result.plan, {"preemption_mtbf_s": s} if s else {}).goodput.expected for s in (None, 1e7, 1e6, 1e5)]
+    """Under one [run]: nodes on demand stay, those at the price of spot are taken away."""
+    assert result.plan.price is not None
+    spot = replace(result.plan, price=replace(result.plan.price, term="spot"))
+    asked: list[dict[str, Any]] = [{"preemption_mtbf_s": s} for s in (1e7, 1e6, 1e5)]
+    stays = {expected_run(result.plan, run).goodput.expected for run in ({}, *asked)}
+    goodput = [*stays, *(expected_run(spot, run).goodput.expected for run in asked)]
     assert goodput == sorted(goodput, reverse=True)
-    assert len(set(goodput)) == len(goodput)
+    assert len(set(goodput)) == len(goodput) == 4
+    assert any("preemption_mtbf_s does not count" in note for note in expected_run(result.plan, asked[0]).notes)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {

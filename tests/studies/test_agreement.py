@@ -18,6 +18,7 @@ from planner.studies.equal_terms import on_equal_terms
 from planner.studies.limit import largest
 from planner.studies.sizing import Purpose, sizes
 from planner.studies.tuning_methods import tuning_choices
+from planner.studies.ways import LATE, Wish, way
 from planner.training.plan import Plan
 
 TUNED: list[tuple[str, Purpose, str, int]] = [
@@ -177,6 +178,22 @@ def test_every_command_says_the_same_dollars(term: str, run: Run, tmp_path: Path
     page = whole_run(tables, planner.plan(**{name: tables[name] for name in ("model", "cluster", "job", "price")}))
     assert page.bill is not None
     assert vars(page.bill.budget_usd) == bill["budget_usd"]
+
+
+def test_a_deadline_on_spot_nodes_holds_their_preemptions() -> None:
+    """The list of ways to do it: in time undisturbed, too late where a node is taken away every hour."""
+    asked: dict[str, Any] = {
+        "model": {"name": "llama-3-8b"},
+        "job": {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**9},
+        "price": {"term": "spot"},
+    }
+    undisturbed = way(asked, "h100-sxm5-80gb", Wish(num_gpus=8)).plan
+    assert undisturbed is not None
+    assert undisturbed.run_s is not None
+    wish = Wish(num_gpus=8, deadline_s=1.1 * undisturbed.run_s)
+    assert way(asked, "h100-sxm5-80gb", wish).enough
+    taken = way({**asked, "run": {"preemption_mtbf_s": 3600.0}}, "h100-sxm5-80gb", wish)
+    assert (taken.enough, taken.why) == (False, LATE)
 
 
 def test_a_price_per_token_is_that_of_serving() -> None:
