@@ -36,7 +36,7 @@ import planner
 cluster = {{"node": "dgx-a100-80gb", "num_nodes": 64}}
 job = {{"seq_len": 2048, "global_batch_size": 1536, "precision": "bf16", "num_tokens": 300_000_000_000}}
 found = planner.search(model="gpt3-175b", cluster=cluster, job=job, framework="{framework}", allow=["all"])
-print(found.to_frame().iloc[0].to_dict())
+print(found.iloc[0].to_dict())
 """
 QUESTIONS = """
 import sys
@@ -52,7 +52,7 @@ for tables in asked:
         answer = planner.plan(**tables, explain=False)
     except planner.PlannerError:
         continue
-print(answer.step_time_s, answer.total_bytes)
+print(answer.step_time_s, answer.states_bytes)
 """
 TOGETHER = "print(planner.plan_many(asked).to_csv())"
 QUEUE = """
