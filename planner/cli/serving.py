@@ -196,8 +196,10 @@ def size_command(
     purpose: Annotated[str, typer.Option("--for", help="serve, lora, qlora or full (fine-tuning of all weights).")],
     as_json: AsJson = False,
     seq_len: Annotated[
-        int, typer.Option("--seq-len", help="Tokens of a request with its answer, or of a training sequence.")
-    ] = 2048,
+        int | None, typer.Option("--seq-len", help="Tokens of a request with its answer, or of a training sequence; 2048.")
+    ] = None,
+    prompt: Annotated[str | None, typer.Option("--prompt", metavar="N", help="Of serving: tokens of a prompt: 512, 2k.")] = None,
+    output: Annotated[str | None, typer.Option("--output", metavar="N", help="Of serving: tokens of an answer.")] = None,
     batch: Annotated[
         int | None,
         typer.Option(
@@ -209,7 +211,9 @@ def size_command(
     weights: Annotated[
         str | None, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...; as stored when left out.")
     ] = None,
-    engine: Annotated[str | None, typer.Option("--engine", help="Of serving: sglang, llama.cpp ...; vllm when left out.")] = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", help="Of serving: sglang, llama.cpp ...; the usual of the GPU when left out.")
+    ] = None,
     framework: Annotated[
         str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual when left out.")
     ] = None,
@@ -225,6 +229,7 @@ def size_command(
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
     from typing import cast
 
+    from planner.common.quantities import length
     from planner.model.catalog import load_model
     from planner.reports.sizing import sizes_table
     from planner.studies.sizing import TPOT_S, TTFT_S, Capacity, Purpose, sizes
@@ -241,6 +246,8 @@ def size_command(
             load_model(model),
             cast(Purpose, purpose),
             seq_len=seq_len,
+            prompt=None if prompt is None else length(prompt, "--prompt"),
+            output=None if output is None else length(output, "--output"),
             batch=Capacity(tpot_s=TPOT_S if tpot is None else tpot, ttft_s=TTFT_S if ttft is None else ttft, value=True)
             if batch is None
             else batch,

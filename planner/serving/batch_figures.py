@@ -9,7 +9,7 @@ import numpy as np
 from planner.common.errors import PlannerError
 from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, prefill_times, transfer_s
-from planner.serving.load import capacity_per_s, replica, server_s, slots_of
+from planner.serving.load import capacity_per_s, replica, room_of, server_s, slots_of
 from planner.serving.pass_time import Times
 from planner.serving.requests import mean_tokens
 
@@ -69,10 +69,14 @@ def _apart(times: Times, batches: np.ndarray[Any, np.dtype[np.float64]]) -> dict
     }
 
 
-def capacity_of(d: Deployment) -> float:
-    """Requests per second that all replicas can serve."""
+def capacity_of(d: Deployment, places: int | None = None) -> float:
+    """Requests per second that all replicas can serve; ``places``: of at most so many sequences at once on each."""
     if not d.fits or slots_of(d.times) < 1:
         raise PlannerError("this deployment does not fit: it has no capacity.")
     if d.serving.prefill_pool is not None:
         return Pools(d.times).capacity_per_s / (1.0 - d.serving.response_cache_hit_rate)
-    return capacity_per_s(replica(d.times), d.serving.seed) * d.serving.dp / (1.0 - d.serving.response_cache_hit_rate)
+    return (
+        capacity_per_s(replica(d.times, room_of(d.times, places)), d.serving.seed)
+        * d.serving.dp
+        / (1.0 - d.serving.response_cache_hit_rate)
+    )

@@ -13,6 +13,7 @@ from planner.common.errors import PlannerError, near
 from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
 from planner.hardware.cluster import Accelerator, runs_on
+from planner.model.architecture import Model
 from planner.serving.spec import USUAL_ENGINES
 from planner.serving.weight_formats import Format
 
@@ -69,6 +70,7 @@ class Engine(Spec):
     expert_bandwidth_rate: Rate = 1.0  # of reading experts' weights
     expert_compute_rate: Annotated[float, Field(gt=0, le=8)] = 1.0  # of multiplying by them, over the chip's grouped kernels
     narrow_bandwidth_rate: Rate = 1.0  # of reading fp8 and fp4 weights with arithmetic in that type
+    fp8_bandwidth_rate: Rate = 1.0  # of that for fp8: a kernel whose tiles one sequence does not fill
     int4_bandwidth_rate: Rate = 0.7  # of reading 4-bit weights that are expanded on the way
     mxfp4_bandwidth_rate: Rate = 1.0  # of that for mxfp4: its kernels expand to 16 bit what Hopper and older cannot multiply
     awq_bandwidth_rate: Rate = 1.0  # of that for int4-awq: a GEMM kernel in AWQ's own order of weights, not Marlin's
@@ -99,7 +101,7 @@ class Engine(Spec):
     awq_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # of int4-awq over other 4-bit ones: split sums are added up apart
     int8_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0
     narrow_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # of layers that compute in fp8 or fp4
-    narrow_waits: bool = False  # there the host waits for the device after each product, and launches no more meanwhile
+    waiting_formats: frozenset[Format] = frozenset()  # whose kernels the host waits for after each product, launching no more
     host_s_per_stage: Seconds = 0.0  # handing over between devices that hold different layers
     captured_context: Annotated[int, Field(gt=0)] | None = None  # longest sequence that CUDA graphs decode; None = any
     captured_batch: Annotated[int, Field(gt=0)] | None = None  # largest batch that they do
@@ -188,14 +190,25 @@ def load_engine(name: str) -> Engine:
     return Engine.build(ENGINES.table(found), str(ENGINES.path(found, "serving.engine")))
 
 
-def usual_engine(card: Accelerator) -> str:
-    """The engine that is taken on an accelerator where none is named; the first of all where none runs, which then says so.
+def usual_engine(card: Accelerator, model: Model | None = None) -> str:
+    """The engine that is taken on an accelerator, for a model, where none is named; the first of all where none runs, which then
+    says so.
 
     >>> from planner.hardware.cluster import load_accelerator
     >>> [usual_engine(load_accelerator(name)) for name in ("h100-sxm5-80gb", "apple-m3-max-128gb")]
     ['vllm', 'llama.cpp']
     """
-    return next((name for name in USUAL_ENGINES if runs_on(card, load_engine(name))), USUAL_ENGINES[0])
+
+    def runs(name: str) -> bool:
+        engine = load_engine(name)
+        return runs_on(card, engine) and (model is None or runs_model(engine, model))
+
+    return next(filter(runs, USUAL_ENGINES), USUAL_ENGINES[0])
+
+
+def runs_model(engine: Engine, model: Model) -> bool:
+    """Whether an engine runs such a model: some run decoders alone."""
+    return not model.cross_attention or "encoder_decoder" in engine.features
 
 
 @lru_cache(maxsize=1024)

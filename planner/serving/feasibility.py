@@ -9,7 +9,7 @@ from planner.model.architecture import Model
 from planner.model.mixers import state_heads
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
 from planner.performance.feasibility import check_images
-from planner.serving.engine import Engine, engine_names, load_engine
+from planner.serving.engine import Engine, engine_names, load_engine, runs_model
 from planner.serving.pass_time import expanding_rate
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
@@ -67,8 +67,8 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
 
 def require_runs_encoder(model: Model, engine: Engine) -> None:
     """Raise PlannerError where ``model`` is an encoder-decoder and ``engine`` runs decoders alone."""
-    if model.cross_attention and "encoder_decoder" not in engine.features:
-        others = [name for name in engine_names() if "encoder_decoder" in load_engine(name).features]
+    if not runs_model(engine, model):
+        others = [name for name in engine_names() if runs_model(load_engine(name), model)]
         raise PlannerError(
             "serving.engine = {0!r}: {1} is an encoder-decoder, which it does not run; engines that do: {2}.",
             engine.name,

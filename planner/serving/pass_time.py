@@ -88,7 +88,7 @@ class Times:
             host_link_s=parts["host_link"],
             host_layers_s=zero + layers,
             host_step_s=zero + step,
-            waits=engine.narrow_waits and setting.format.compute is not None,
+            waits=setting.format.name in engine.waiting_formats,
         )
 
     def _eager_host_s_per_layer(self, shape: Shape) -> Array:
@@ -105,20 +105,15 @@ class Times:
         b, q, p = np.broadcast_arrays(*(np.asarray(x, dtype=float) for x in (sequences, queries, past)))
         return Shape(phase=phase, sequences=np.maximum(b / pp, 1.0), queries=q, past=p)
 
-    def _parts(self, sequences: Array, prompt: Array) -> tuple[Array, Array]:
+    def _parts(self, sequences: Array) -> tuple[Array, Array]:
         """(parts that the prompts of a pass are split into over the sequences, seconds of all stages over one part's pass).
 
-        n parts fill and drain a pipeline of pp stages: (n + pp - 1) / pp passes of one part; n chunks, over those of one stage
-        after the other: ``overlapped(n)`` / (n pp).
+        n parts fill and drain a pipeline of pp stages: (n + pp - 1) / pp passes of one part.
         """
         pp, engine = float(self.setting.serving.pp), self.setting.engine
         one = np.ones_like(sequences)
         if pp == 1.0:
             return one, one
-        if engine.prefill_chunk:
-            n = self.chunks(sequences, prompt)
-            stages = overlapped(int(n.max()), int(pp), min(self._queued_passes, float(engine.prefill_copies)))
-            return one, np.asarray(stages[n.astype(int) - 1] / (n * pp))
         if not engine.pipelined:
             return one, one
         several = sequences >= pp
@@ -186,8 +181,24 @@ class Times:
 
     def _checked_s(self, sequences: Array, prompt: Array, past: Array) -> Array:
         """Prefill of the model itself, cut over the stages of a pipeline."""
-        parts, share = self._parts(sequences, prompt)
+        if self.setting.engine.prefill_chunk and self.setting.serving.pp > 1:
+            return self._overlapped_s(sequences, prompt, past)
+        parts, share = self._parts(sequences)
         return np.asarray(share * self._passes_s(sequences / parts, prompt, past))
+
+    def _overlapped_s(self, sequences: Array, prompt: Array, past: Array) -> Array:
+        """n chunks over pp stages: ``overlapped(n)`` / (n pp) of those of one stage after the other.
+
+        A last chunk that is not full takes its part of what a full one adds.
+        """
+        full, pp = np.maximum(self._full_chunks(sequences, prompt), 1.0), self.setting.serving.pp
+        queued = min(self._queued_passes, float(self.setting.engine.prefill_copies))
+        stages = overlapped(int(np.ceil(full).max()), pp, queued)
+        before, after = (
+            stages[n.astype(int) - 1] / (n * pp) * self._passes_s(sequences, prompt * n / full, past)
+            for n in (np.floor(full), np.ceil(full))
+        )
+        return np.asarray(before + (full - np.floor(full)) * (after - before))
 
     def _drafted_s(self, sequences: Array, prompt: Array, past: Array) -> Array:
         """Prefill of the draft model, which lies whole on every stage."""
@@ -207,11 +218,13 @@ class Times:
 
     def chunks(self, sequences: Array, prompt: Array) -> Array:
         """Passes that the prompts of the fullest attention group take: one, or their tokens over those of a chunk."""
+        return np.asarray(np.maximum(np.ceil(self._full_chunks(sequences, prompt)), 1.0))
+
+    def _full_chunks(self, sequences: Array, prompt: Array) -> Array:
+        """Tokens of the fullest attention group over those of a chunk; 0 where a pass takes whole prompts."""
         s = self.setting.serving
         most = min(s.chunked_prefill_tokens or np.inf, self.setting.engine.prefill_chunk or np.inf)
-        if most == np.inf:
-            return np.ones(np.broadcast_shapes(np.shape(sequences), np.shape(prompt)))
-        return np.asarray(np.maximum(np.ceil(s.fullest_group(sequences) * prompt / most), 1.0))
+        return np.asarray(s.fullest_group(sequences) * prompt / most)
 
 
 @lru_cache(maxsize=256)
@@ -286,6 +299,8 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
     }[stored] * (e.expert_bandwidth_rate if experts else 1.0)
     if stored == "4":
         bandwidth *= {"int4-awq": e.awq_bandwidth_rate, "mxfp4": e.mxfp4_bandwidth_rate}.get(setting.format.name, 1.0)
+    if stored == "narrow" and setting.format.compute == "fp8":
+        bandwidth *= e.fp8_bandwidth_rate
     expanded = stored in ("8", "4")
     compute = e.prefill_rate * (expanding_rate(setting) if expanded else 1.0) * _fp16_gain(setting)
     compute *= e.expert_compute_rate if experts else 1.0

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from planner.common.arrays import Number
 from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.operators.expert_load import zipf_load
-from planner.serving.weight_formats import GROUPED, Format, Part
+from planner.serving.weight_formats import GROUPED, Format, Part, format_named
 
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -104,8 +104,8 @@ class PrefillPool(Spec):
         return max(self.tp, self.ep) * self.pp * self.replicas
 
 
-USUAL_ENGINES = ("vllm", "llama.cpp")
-"""Engines that are taken where none is named, the first that runs on the accelerator (``engine.usual_engine``)."""
+USUAL_ENGINES = ("vllm", "llama.cpp", "tensorrt-llm", "huggingface")
+"""Engines that are taken where none is named, the first that runs the model on the accelerator (``engine.usual_engine``)."""
 
 
 class Serving(Spec):
@@ -152,6 +152,11 @@ class Serving(Spec):
     expert_placement: Literal["random", "sorted", "rebalanced"] | None = None  # of popular experts on ranks; None = random
     num_requests: Annotated[int, Field(ge=100, le=5_000_000, strict=True)] = 20_000  # simulated
     seed: Annotated[int, Field(ge=0, strict=True)] = 0
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _spelled(cls, value: Any) -> Any:
+        return format_named(value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> Serving:

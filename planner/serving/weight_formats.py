@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal, get_args
 
+from planner.common import data
 from planner.common.errors import PlannerError
+from planner.common.spec import read_table
 from planner.hardware.cluster import Accelerator
 
 Format = Literal[
@@ -28,6 +31,8 @@ Format = Literal[
     "nvfp4",
     "q4_0",
     "q4_k_m",
+    "q5_k_m",
+    "q6_k",
     "q8_0",
     "exl2",
 ]
@@ -74,8 +79,8 @@ GROUPED: dict[str, tuple[float, float]] = {
 GROUP_SIZE = 128
 """Of AWQ and GPTQ where nothing is said: group_size of the checkpoints on the Hub (Lin et al. 2023, arXiv 2306.00978: g128)."""
 
-Q4_K, Q6_K = 4.5, 6.5625
-"""Bits per weight of llama.cpp's super-blocks (ggml-common.h: 144 and 210 bytes per 256 weights)."""
+Q4_K, Q5_K, Q6_K = 4.5, 5.5, 6.5625
+"""Bits per weight of llama.cpp's super-blocks (ggml-common.h: 144, 176 and 210 bytes per 256 weights)."""
 NF4_SCALE_BITS = 8.0 + 32.0 / 256.0
 """8-bit scale per block of 64 and an fp32 scale of 256 of these (Dettmers et al. 2023, section 3: 0.127 bit a parameter)."""
 NVFP4_GROUP = 16
@@ -105,10 +110,35 @@ _FIXED: dict[str, WeightFormat] = {
         WeightFormat(name="nvfp4", bits=4.0, scale_bits=8.0, group=NVFP4_GROUP, compute="fp4", family=4),
         WeightFormat(name="q4_0", bits=4.5, kept=_ROUTER, family=4),
         WeightFormat(name="q4_k_m", bits=Q4_K, kept=_ROUTER, family=4),
+        WeightFormat(name="q5_k_m", bits=Q5_K, kept=_ROUTER, family=4),
+        WeightFormat(name="q6_k", bits=Q6_K, kept=_ROUTER, family=4),
         WeightFormat(name="q8_0", bits=8.5, kept=_ROUTER, family=8),
     )
 }
 """Formats that nothing else describes."""
+
+
+def format_spelling(name: str) -> str:
+    """A format's name without case, blanks and hyphens."""
+    return re.sub(r"[^a-z0-9.]", "", name.lower())
+
+
+@cache
+def _by_spelling() -> dict[str, str]:
+    """Spellings -> formats: their own, the endings of checkpoints' names, and those of catalog/weight_names.toml."""
+    endings = read_table(data.CATALOG / "model_names.toml")["formats"]
+    others = read_table(data.CATALOG / "weight_names.toml")["names"]
+    found = {**{other: f for f, names in others.items() for other in names}, **endings, **{f: f for f in FORMATS}}
+    return {format_spelling(name): str(f) for name, f in found.items() if f}
+
+
+def format_named(name: str) -> str:
+    """The format that people mean by a name: "Q4_K_M", "awq", "W4A16", "half"; the name itself where none is.
+
+    >>> [format_named(name) for name in ("Q4_K_M", "AWQ", "bnb-4bit", "float16", "fp9")]
+    ['q4_k_m', 'int4-awq', 'nf4', 'fp16', 'fp9']
+    """
+    return _by_spelling().get(format_spelling(name), name)
 
 
 def weight_format(
@@ -153,18 +183,19 @@ def part_of(tensor: str) -> Part | None:
 def bits_of(fmt: WeightFormat, tensor: str, wide_bits: float, tied: bool = False) -> float:
     """Bits per element of a tensor, scales included; ``wide_bits`` of what is not quantized.
 
-    llama.cpp's Q4_0 and Q4_K_M keep the output layer in six bits, and so the embedding where it is the output layer (``tied``);
-    Q4_K_M also the values and the second feed-forward matrix of half of the layers. Keys and values are one tensor here.
+    llama.cpp's Q4_0, Q4_K_M and Q5_K_M keep the output layer in six bits, and so the embedding where it is the output layer
+    (``tied``); the last two also the values and the second feed-forward matrix of half of the layers. Keys and values are one
+    tensor here.
     Source: ggml-org/llama.cpp, src/llama-quant.cpp, llama_tensor_get_type; for tied embeddings pull request 5650 (2024).
     """
     part = part_of(tensor)
     if not fmt.quantized or part is None or part in fmt.kept:
         return wide_bits if fmt.quantized or fmt.name != "fp32" else 32.0
-    if fmt.name in ("q4_0", "q4_k_m") and tensor == ("embedding.words" if tied else "head.words"):
+    if fmt.name in ("q4_0", "q4_k_m", "q5_k_m") and tensor == ("embedding.words" if tied else "head.words"):
         return Q6_K
-    if fmt.name == "q4_k_m":
+    if fmt.name in ("q4_k_m", "q5_k_m"):
         share = {"ffn.out.weight": 0.5, "experts.out.weight": 0.5, "attention.qkv.key_value.weight": 0.25}.get(tensor, 0.0)
-        return Q4_K + share * (Q6_K - Q4_K)
+        return fmt.bits + share * (Q6_K - fmt.bits)
     return fmt.bits_per_weight
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -26,14 +26,16 @@ from planner.model.architecture import Model
 from planner.performance.risk import RISK, chance, check_risk
 from planner.prices.market import as_price
 from planner.prices.price import price_text
-from planner.serving.batch_figures import batch_figures
+from planner.serving.batch_figures import batch_figures, capacity_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
-from planner.serving.engine import engine_names, load_engine, usual_engine
+from planner.serving.engine import engine_names, load_engine, runs_model, usual_engine
 from planner.serving.feasibility import require_runs_encoder
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
-from planner.serving.spec import USUAL_ENGINES, Serving
+from planner.serving.requests import mean_tokens
+from planner.serving.spec import Serving
+from planner.serving.weight_formats import format_named
 from planner.training.planning import plan
 from planner.workload.default_framework import default_framework, leaner_frameworks
 from planner.workload.framework import Framework, framework_names, load_framework
@@ -48,6 +50,7 @@ MAX_GPUS = 16
 MOST_GPUS = 4096
 """More than any deployment or tuning run of one model is asked about here."""
 PER_NODE = 8
+USUAL_LENGTH = 2048
 TPOT_S = 0.1
 TTFT_S = 2.0
 """Latency limits of a price at capacity where none is given: ten tokens a second, faster than people read, and an answer that
@@ -163,7 +166,9 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     model: ModelLike,
     purpose: Purpose,
     *,
-    seq_len: int = 2048,
+    seq_len: int | None = None,
+    prompt: int | None = None,
+    output: int | None = None,
     batch: int | Capacity | None = None,
     weights: str | None = None,
     engine: str | None = None,
@@ -181,26 +186,31 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     ``accelerator``: only this one, or those named ("rtx-3090,l40s"); ``gpus``: exactly so many, for what fits on one's own
     cards. ``weights``, ``engine``: of serving; as the checkpoint stores them, else 16 bit, and the usual one when left out.
 
-    ``seq_len``: tokens of a request with its answer, or of a training sequence; ``batch``: sequences at once on a replica,
-    or per GPU in training. Left out it is 1 in training; serving is sized for one sequence and priced at ``Capacity``. ``job``:
+    ``seq_len``: tokens of a request with its answer, or of a training sequence, 2,048 when left out; of serving ``prompt`` and
+    ``output`` may be given in its place (else the answer is a quarter of it, at most 1,024). ``batch``: sequences at once on a
+    replica, or per GPU in training. Left out it is 1 in training; serving is sized for one sequence and priced at ``Capacity``. ``job``:
     further fields of the job of tuning (rank, target modules). ``progress`` is told (types, of how many). Raises PlannerError for
     a bad model or job, and for what does not go with the purpose.
     """
     the_model, progress = as_model(model), as_progress(progress)
-    seq_len, batch, max_gpus, gpus = (whole_number(value) for value in (seq_len, batch, max_gpus, gpus))
+    seq_len, prompt, output = (whole_number(value) for value in (seq_len, prompt, output))
+    batch, max_gpus, gpus = (whole_number(value) for value in (batch, max_gpus, gpus))
     for option, name in (("--weights", weights), ("--engine", engine), ("--framework", framework), ("--on", accelerator)):
         if name is not None:
             as_text(name, option)
+    weights = None if weights is None else format_named(weights)
     job = None if job is None else fields_of(job, "job")
     most = batch if isinstance(batch, Capacity) else Capacity()
     together = 1 if batch is None or isinstance(batch, Capacity) else batch
+    seq_len, lengths = _lengths(purpose, seq_len, prompt, output)
     _require(purpose, seq_len, together, headroom, max_gpus)
     _require_of_purpose(purpose, weights, engine, framework, job)
     if gpus is not None and not (_is_count(gpus) and 1 <= gpus <= MOST_GPUS):
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
     names = accelerator_names() if accelerator is None else _named(accelerator)
     ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most)
-    _check_question(the_model, purpose, seq_len, together, weights, engine or USUAL_ENGINES[0], framework, job)
+    softwares = [engine] if engine is not None else [usual_engine(load_accelerator(name), the_model) for name in names]
+    _check_question(the_model, purpose, lengths, together, weights, softwares, framework, job)
     rows, left_out = [], {}
     for done, name in enumerate(names):
         if progress is not None:
@@ -210,10 +220,10 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
             continue
 
         def one(num_gpus: int, card: Accelerator = card, widest: bool = False) -> Size | str:
-            software = usual_engine(card) if engine is None else engine
+            software = usual_engine(card, the_model) if engine is None else engine
             _require_runs_on(card, purpose, software, framework)
             if purpose == "serve":
-                return _served(the_model, card, num_gpus, seq_len, together, weights, software, ask, widest=widest)
+                return _served(the_model, card, num_gpus, lengths, together, weights, software, ask, widest=widest)
             return _trained(the_model, card, num_gpus, purpose, seq_len, together, framework, ask, job)
 
         found = _fewest(one, max_gpus) if gpus is None else _exactly(one, gpus)
@@ -233,6 +243,26 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     )
 
 
+def _lengths(purpose: str, seq_len: int | None, prompt: int | None, output: int | None) -> tuple[int, dict[str, int]]:
+    """(tokens of a request with its answer, those of each); of training a sequence has no answer."""
+    given = {"--prompt": prompt, "--output": output}
+    named = next((name for name, value in given.items() if value is not None), None)
+    if named is None:
+        total = USUAL_LENGTH if seq_len is None else seq_len
+        answer = max(min(total // 4, 1024), 1) if _is_count(total) else 1
+        return total, {"prompt": total - answer, "output": answer} if purpose == "serve" else {"prompt": total}
+    if purpose != "serve":
+        raise PlannerError("{0} {1}: goes with --for serve; tuning takes --seq-len.", named, given[named], field=named)
+    if seq_len is not None or prompt is None or output is None:
+        raise PlannerError(
+            "{0} {1}: give --prompt and --output, or --seq-len for both together.", named, given[named], field=named
+        )
+    for name, value in given.items():
+        if not _is_count(value) or value < 1:
+            raise PlannerError("{0} {1}: must be a whole number of at least {2}.", name, value, 1, field=name, value=value)
+    return prompt + output, {"prompt": prompt, "output": output}
+
+
 def _require_of_purpose(
     purpose: str, weights: str | None, engine: str | None, framework: str | None, job: Mapping[str, Any] | None
 ) -> None:
@@ -250,18 +280,18 @@ def _require_of_purpose(
 def _check_question(
     model: Model,
     purpose: str,
-    seq_len: int,
+    lengths: Mapping[str, int],
     batch: int,
     weights: str | None,
-    engine: str,
+    engines: Sequence[str],
     framework: str | None,
     job: Mapping[str, Any] | None,
 ) -> None:
     """Say what is wrong with the question once, not for every accelerator."""
     if purpose == "serve":
-        _check_serving(model, seq_len, batch, weights, engine)
+        _check_serving(model, lengths, batch, weights, engines)
         return
-    _check_job(_job(purpose, seq_len, batch, 1, "bf16", job))
+    _check_job(_job(purpose, sum(lengths.values()), batch, 1, "bf16", job))
     if framework is not None:
         load_framework(framework, kind=_kind(purpose))
 
@@ -387,7 +417,7 @@ def _served(
     model: Model,
     card: Accelerator,
     num_gpus: int,
-    seq_len: int,
+    lengths: Mapping[str, int],
     batch: int,
     weights: str | None,
     engine: str,
@@ -397,7 +427,6 @@ def _served(
 ) -> Size | str:
     """The fastest cut that fits at the accepted risk; where none does, the one that needs least, or why nothing runs.
     ``widest``: the first that does, widest tp first, whose replica holds the most sequences."""
-    output = max(min(seq_len // 4, 1024), 1)
     if weights is None and not model.stored_weights:
         weights = "bf16"
     if weights == "bf16" and "bf16" not in card.peak_flops_per_s:
@@ -405,8 +434,7 @@ def _served(
     fields = {
         "engine": engine,
         **({} if weights is None else {"weights": weights}),
-        "prompt": seq_len - output,
-        "output": output,
+        **lengths,
         "batch": batch,
         "dp": 1,
     }
@@ -432,7 +460,7 @@ def _served(
 def _at_capacity(d: Deployment, limits: Capacity | None) -> tuple[int, float, bool]:
     """(sequences, output tokens per second, within the limits) of the most that a replica decodes together in time.
 
-    A given batch is priced as it is, whatever its latencies.
+    The capacity that ``serve`` says of so many places. A given batch is priced as it is, whatever its latencies.
     """
     if limits is None:
         return d.serving.batch, d.output_tokens_per_s or 0.0, True
@@ -442,8 +470,9 @@ def _at_capacity(d: Deployment, limits: Capacity | None) -> tuple[int, float, bo
     good = np.flatnonzero(np.asarray(figures["tpot_s"]) <= limits.tpot_s)
     if not len(good) or (d.ttft_s or 0.0) > limits.ttft_s:
         return 1, d.output_tokens_per_s or 0.0, False
-    best = good[int(np.argmax(figures["output_tokens_per_s"][good]))]
-    return int(batches[best]), float(figures["output_tokens_per_s"][best]), True
+    places = int(batches[good[int(np.argmax(figures["output_tokens_per_s"][good]))]])
+    rate = capacity_of(d, None if places == most else places)
+    return places, rate * mean_tokens(d.serving.output), True
 
 
 def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask) -> Size:
@@ -468,13 +497,13 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
     )
 
 
-def _check_serving(model: Model, seq_len: int, batch: int, weights: str | None, engine: str) -> None:
-    """Say what is wrong with a question once, not for every accelerator."""
+def _check_serving(model: Model, lengths: Mapping[str, int], batch: int, weights: str | None, engines: Sequence[str]) -> None:
+    """Say what is wrong with a question once, not for every accelerator: what none of the engines runs that serve there."""
     if model.architecture == "encoder":
         raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", model.name)
-    require_runs_encoder(model, load_engine(engine))
-    asked = {"engine": engine, "weights": weights or "bf16", "prompt": max(seq_len - 1, 1), "output": 1, "batch": batch}
-    Serving.build(asked, "size")
+    if not any(runs_model(load_engine(name), model) for name in engines):
+        require_runs_encoder(model, load_engine(engines[0]))
+    Serving.build({"engine": engines[0], "weights": weights or "bf16", **lengths, "batch": batch}, "size")
 
 
 def _text(cut: Mapping[str, int]) -> str:

@@ -68,6 +68,7 @@ def _concerns(field: str, run: ServingRun) -> bool:
         "expert_compute_rate": not setting.model.num_experts,
         "narrow_bandwidth_rate": fmt.compute is None,
         "narrow_host_rate": fmt.compute is None,
+        "fp8_bandwidth_rate": fmt.compute != "fp8",
         "int4_bandwidth_rate": fmt.family != 4 or fmt.compute is not None,
         "int4_host_rate": fmt.family != 4,
         "awq_bandwidth_rate": fmt.name != "int4-awq",

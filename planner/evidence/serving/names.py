@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -14,7 +13,7 @@ from planner.hardware.asked import accelerator_named
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.model.names import meant
-from planner.serving.weight_formats import FORMATS
+from planner.serving.weight_formats import FORMATS, format_spelling
 
 LABELS = data.CATALOG / "serving_labels.toml"
 
@@ -46,16 +45,12 @@ def format_of(name: str) -> dict[str, Any]:
     own = labels()["weights"]
     if name in own:
         return dict(own[name])
-    by_spelling = {_format_spelling(n): dict(fields) for n, fields in own.items()}
-    by_spelling = {_format_spelling(n): {"weights": n} for n in FORMATS} | by_spelling
-    found = by_spelling.get(_format_spelling(name))
+    by_spelling = {format_spelling(n): dict(fields) for n, fields in own.items()}
+    by_spelling = {format_spelling(n): {"weights": n} for n in FORMATS} | by_spelling
+    found = by_spelling.get(format_spelling(name))
     if found is None:
         raise PlannerError("weights = {0!r} is not known; {1}.", name, near(name, [*own, *FORMATS]))
     return found
-
-
-def _format_spelling(name: str) -> str:
-    return re.sub(r"[^a-z0-9.]", "", name.lower())
 
 
 def require_modelled(row: Mapping[str, str]) -> None:

@@ -21,6 +21,7 @@ from planner.serving.curves import curve, load_curve
 from planner.serving.engine import engine_family, usual_engine
 from planner.serving.memory import KINDS
 from planner.serving.spec import USUAL_ENGINES, KvDtype
+from planner.serving.weight_formats import format_named
 from planner.web import charts, controls, inputs, show, state
 from planner.web.answers import arguments, cluster_of, key_of, remembered
 from planner.web.download import serving_toml, take, zipped
@@ -128,10 +129,10 @@ def _controls(case: int, tables: state.Tables) -> None:
     cut = [d for d in divisors(gpus) if d <= 64]
     with left:
         found = cluster_of(tables)
-        usual = USUAL_ENGINES[0] if found is None else usual_engine(found.accelerator)
+        usual = USUAL_ENGINES[0] if found is None else usual_engine(found.accelerator, model)
         engine = load_engine(given.get("engine", usual)).name
         controls.choice(case, "serving", "engine", t("serving.engine"), engine_names(), engine)
-        controls.choice(case, "serving", "weights", t("serving.weights"), FORMATS, given.get("weights", "bf16"))
+        controls.choice(case, "serving", "weights", t("serving.weights"), FORMATS, format_named(given.get("weights", "bf16")))
         controls.choice(case, "serving", "kv_dtype", t("serving.kv_dtype"), get_args(KvDtype), given.get("kv_dtype", "auto"))
     with middle:
         tag = f".{gpus}"
