@@ -188,9 +188,9 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence, 2,048 when left out; of serving ``prompt`` and
     ``output`` may be given in its place (else the answer is a quarter of it, at most 1,024). ``batch``: sequences at once on a
-    replica, or per GPU in training. Left out it is 1 in training; serving is sized for one sequence and priced at ``Capacity``. ``job``:
-    further fields of the job of tuning (rank, target modules). ``progress`` is told (types, of how many). Raises PlannerError for
-    a bad model or job, and for what does not go with the purpose.
+    replica, or per GPU in training. Left out it is 1 in training; serving is sized for one sequence and priced at ``Capacity``.
+    ``job``: further fields of the job of tuning (rank, target modules). ``progress`` is told (types, of how many). Raises
+    PlannerError for a bad model or job, and for what does not go with the purpose.
     """
     the_model, progress = as_model(model), as_progress(progress)
     seq_len, prompt, output = (whole_number(value) for value in (seq_len, prompt, output))
