@@ -84,6 +84,22 @@ def test_fp8_is_never_slower_where_its_kernels_are(engine: str) -> None:
             assert (narrow.prefill_s(LENGTHS[5:], 1.0) <= wide.prefill_s(LENGTHS[5:], 1.0) * SLACK).all()
 
 
+@pytest.mark.parametrize(("engine", "formats"), [
+    ("vllm", ("fp8-weight-only", "int4-awq")), ("sglang", ("int4-gptq",)), ("llama.cpp", ("q8_0", "q4_k_m", "mxfp4")),
+    ("mlx", ("mxfp4",)),
+])  # fmt: skip
+def test_fewer_bits_decode_one_sequence_no_slower(engine: str, formats: tuple[str, ...]) -> None:
+    """Experts too, on a chip that reads faster than it multiplies: one token's rows are not padded to tiles there."""
+    for name in MODELS:
+        for card in ("a100-sxm4-80gb", "h100-sxm5-80gb", "rtx-4090-24gb", "apple-m3-max-128gb"):
+            for weights in formats:
+                try:
+                    wide, narrow = (times(name, card, 1, engine=engine, weights=w) for w in ("fp16", weights))
+                except PlannerError:
+                    continue
+                assert narrow.decode_s(1.0, 1024.0) <= wide.decode_s(1.0, 1024.0) * SLACK, f"{name} {card} {weights}"
+
+
 def test_the_host_waits_for_the_kernels_that_say_so_alone() -> None:
     """transformers' FP8Linear ends with torch.cuda.synchronize(), and came with 4.49; bitsandbytes' int8 does not wait."""
 
