@@ -257,7 +257,7 @@ def _lengths(purpose: str, seq_len: int | None, prompt: int | None, output: int 
         raise PlannerError(
             "{0} {1}: give --prompt and --output, or --seq-len for both together.", named, given[named], field=named
         )
-    for name, value in given.items():
+    for name, value in (("--prompt", prompt), ("--output", output)):
         if not _is_count(value) or value < 1:
             raise PlannerError("{0} {1}: must be a whole number of at least {2}.", name, value, 1, field=name, value=value)
     return prompt + output, {"prompt": prompt, "output": output}
