@@ -100,12 +100,15 @@ def slots_of(times: Times) -> int:
 def room_of(times: Times, most: int | None = None) -> Room:
     """Places and cache of one replica; ``most``: places that are needed at most (clients of a closed loop).
 
-    An engine that reserves less than the whole output admits more than fit to the end: its cache alone bounds the batch.
+    An engine that reserves less than the whole output admits more than fit to the end: its cache alone bounds the batch, where
+    the workspace of its widest batch leaves one to the longest request.
     """
     s, engine = times.setting.serving, times.setting.engine
     slots = max(slots_of(times), 1)
     if engine.reserved_output < 1.0:
-        slots = max(slots, (s.max_batch or engine.max_batch) * s.attention_groups)
+        widest = max(slots, (s.max_batch or engine.max_batch) * s.attention_groups)
+        longest = longest_tokens(s.prompt) + longest_tokens(s.output)
+        slots = widest if cache_tokens(times, widest) >= longest * s.attention_groups else slots
     slots = slots if most is None else min(slots, max(most, 1))
     return Room(slots=slots, cache_tokens=cache_tokens(times, slots))
 

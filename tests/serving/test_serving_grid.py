@@ -173,3 +173,12 @@ def test_lengths_that_size_cannot_take(fields: dict[str, int], words: str) -> No
         planner.sizes("llama-3.1-8b", "serve", accelerator="l4", **fields)
     with pytest.raises(PlannerError, match="goes with --for serve"):
         planner.sizes("llama-3.1-8b", "lora", accelerator="l4", output=10)
+
+
+def test_what_fits_has_a_capacity_where_the_widest_batch_leaves_no_cache() -> None:
+    """The logits of vLLM's 256 sequences take what a card of 8 GB has left beside a model of 3 billion parameters."""
+    served = planner.serve(
+        model="qwen2.5-3b", cluster="rtx-3070", serving={"engine": "vllm", "weights": "bf16", "prompt": 1536, "output": 512}
+    )
+    assert served.fits
+    assert capacity_of(served) > 0.0

@@ -97,5 +97,5 @@ def test_a_prompt_beyond_the_encoders_positions_is_refused() -> None:
 
 def test_a_size_is_refused_for_its_engine_and_not_for_every_card() -> None:
     with pytest.raises(PlannerError, match=r"serving\.engine = 'vllm-v1'"):
-        sizes(T5, "serve", accelerator="h100")
+        sizes(T5, "serve", accelerator="h100", engine="vllm")
     assert sizes(T5, "serve", engine="tensorrt-llm-1", max_gpus=1, accelerator="h100").rows
