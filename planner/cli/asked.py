@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -26,6 +26,23 @@ Set = Annotated[
 def nothing_asked(remedy: str) -> PlannerError:
     """The error of a command that was given neither a scenario nor a model, and what to give it."""
     return PlannerError("Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy)
+
+
+def one_question(target: str, other: str, on: str | None, several: str) -> PlannerError:
+    """The error of a second word where one question is answered: GPUs without --on, a name with a blank, another question."""
+    from planner.hardware.asked import cluster_table
+    from planner.model.names import is_model
+
+    said: dict[str, Any] = {"code": "usage", "value": other}
+    if is_model(f"{target} {other}"):
+        return PlannerError("{0}: a name with a blank stands in quotes: '{1} {0}'.", other, target, **said)
+    if on is None:
+        try:
+            cluster_table(other)
+            return PlannerError("{0}: GPUs stand after --on: {1} --on {0}.", other, target, **said)
+        except PlannerError:
+            pass
+    return PlannerError("{0}: one question is answered at a time; {1}.", other, several, **said)
 
 
 def no_gpus(model: str) -> PlannerError:
@@ -58,6 +75,24 @@ class Given:
     def choice(self) -> dict[str, Any]:
         """How a layout is chosen: ``risk`` and ``allow`` of ``planner.plan``."""
         return {"risk": self.risk, "allow": allowed_names(self.allow)}
+
+    def of_training(self) -> list[str]:
+        """The options given that only training has."""
+        names = (
+            "lora",
+            "qlora",
+            "finetune",
+            "tokens",
+            "samples",
+            "seq_len",
+            "batch",
+            "precision",
+            "framework",
+            "price",
+            "layout",
+        )
+        found = [f"--{name.replace('_', '-')}" for name in (*names, "allow") if getattr(self, name, None)]
+        return [*found, *(["--risk"] if self.risk != RISK else [])]
 
     def job(self) -> dict[str, Any]:
         """The fields of the job that are given."""
@@ -98,6 +133,7 @@ class Given:
         own |= {f"{table}.{name}": value for table, values in self.others().items() for name, value in values.items()}
         if self.on is not None:
             scenario = with_tables(scenario, {"cluster": cluster_table(self.on)})
+            scenario = replace(scenario, title=Message("{0}; here on {1}", scenario.title, self.on))
         return changed_scenario(with_tables(scenario, self.whole()), own | changes), ()
 
     def whole(self) -> dict[str, dict[str, Any]]:
@@ -108,6 +144,7 @@ class Given:
         """The tables beside the job that options give fields of: framework and price."""
         found: dict[str, dict[str, Any]] = {}
         if self.framework is not None:
+            require_training(self.framework)
             found["framework"] = {"name": self.framework}
         if self.price is not None:
             try:
@@ -128,6 +165,18 @@ class Laid(Given):
         from planner.workload.layout_text import layout_fields
 
         return {} if self.layout is None else {"layout": layout_fields(self.layout)}
+
+
+def require_training(framework: str) -> None:
+    """PlannerError for a serving engine in a framework's place."""
+    from planner.workload.framework import framework_names
+
+    if framework in framework_names():
+        return
+    from planner.serving.engine import resolve_engine
+
+    if resolve_engine(framework) is not None:
+        raise PlannerError("--framework {0}: serves and does not train; ask `planner serve --engine {0}`.", framework)
 
 
 def is_scenario(target: str) -> bool:
@@ -165,15 +214,6 @@ def refuse_launch_file(target: str, command: str = "plan") -> None:
     if known:
         remedy = Message("`planner {0} --from {1}` reads it", command, path)
         raise PlannerError("{0}: is a launch file, not a scenario; {1}.", path, remedy, code="file", field=target, remedy=remedy)
-
-
-def scenario_with(name: str | Path, change: list[str] | None) -> Scenario:
-    """A scenario by file or name, changed by ``--set``."""
-    from planner.scenarios.quick import changed_scenario, parse_changes
-    from planner.scenarios.scenario import read_scenario
-
-    refuse_launch_file(str(name))
-    return changed_scenario(read_scenario(name), parse_changes(change))
 
 
 def _names_of_job(changes: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def own_command(
     on: Annotated[str, typer.Argument(metavar="GPUS", help="32xh100, 2x dgx-h100, rtx-4090 ...")],
     years: Annotated[float, typer.Option("--years", help="How long: 1 to 5, at most 10.")] = 5.0,
     use: Annotated[float | None, typer.Option("--use", help="Part of all hours in which they work; 0.85.")] = None,
-    rent: Annotated[float | None, typer.Option("--rent", help="Your on-demand dollars per GPU-hour; the catalog's.")] = None,
+    rent: Annotated[str | None, typer.Option("--rent", metavar="N", help="Your on-demand dollars per GPU-hour.")] = None,
     preemption: Annotated[
         str | None, typer.Option("--preemption", help="Mean time between preemptions of a spot node: 16h, 30d.")
     ] = None,
@@ -37,6 +37,7 @@ def own_command(
 
     planner own 64xh100 --years 3 --use 0.6 --set purchase_usd_per_gpu=35000 --plot own.png
     """
+    from planner.common.quantities import dollars
     from planner.common.tables import check_output, write_table
     from planner.hardware.asked import cluster_table
     from planner.prices.ownership import Ownership
@@ -54,7 +55,7 @@ def own_command(
         as_cluster(cluster_table(on)),
         Ownership.build(fields, "cost.own"),
         years=years,
-        rent_usd_per_gpu_hour=rent,
+        rent_usd_per_gpu_hour=None if rent is None else dollars(rent, "--rent"),
         preemption_mtbf_s=_duration(preemption),
         resale_share=RESALE_SHARE if resale is None else resale,
         pue=pue,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Laid, nothing_asked
+from planner.cli.asked import Laid, nothing_asked, one_question
 from planner.cli.output import print_json, show, tell, width
 from planner.common import clock
 from planner.common.errors import PlannerError
@@ -42,12 +42,7 @@ class Launched(Laid):
                 "give a scenario, a model with --on, or --from launch.sh; `planner plan --help` lists what it takes"
             )
         if self.more:
-            raise PlannerError(
-                "{0}: planner plan answers one question; planner compare answers several.",
-                self.more[0],
-                code="usage",
-                value=self.more[0],
-            )
+            raise one_question(self.target, self.more[0], self.on, "planner compare answers several")
         return super().scenario(usually)
 
     def launch(self) -> Launch:

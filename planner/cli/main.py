@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from planner.cli.help import Spoken, first_sentence
+from planner.cli.help import Spoken, first_sentence, said
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.message import Message, join_messages
 from planner.common.spellings import places
@@ -124,7 +124,9 @@ class Doors(Spoken, TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As the parser does; an unknown command is answered with the nearest ones."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            raise PlannerError("unknown command {0!r}; {1}.", args[0], near(args[0], COMMANDS), code="usage", value=args[0])
+            options = [one for one in ("--help", "--version") if one.lstrip("-") == args[0].lower()]
+            meant = Message("did you mean {0}?", "planner " + options[0]) if options else near(args[0], COMMANDS)
+            raise PlannerError("unknown command {0!r}; {1}.", args[0], meant, code="usage", value=args[0])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
@@ -246,11 +248,38 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
         value = _given_to(spelled, given)
         if value is not None:
             return PlannerError("{0} = {1!r}: {2}; {3}.", spelled, value, needed, remedy, code="type", field=spelled)
+    if type(error).__name__ == "MissingParameter" and getattr(param, "help", ""):
+        text = Message("{0}: {1}", text, said(param.help).rstrip(".。"))
     option = getattr(error, "option_name", None)
-    place = next(iter(places(option)), "") if option else ""
+    place = _place(option, command) if option else ""
     if place and context is not None and any("--set" in one.opts for one in context.command.params):
         remedy = Message("{0}, or write --set {1}=VALUE", remedy, place)
+    elif option == "--model":
+        remedy = Message("{0}; the model stands without an option: {1} MODEL", remedy, command)
+    elif type(error).__name__ == "NoSuchOption" and 0 < len(others := _takers(option)) <= FEW:
+        remedy = Message("{0}; {1} belongs to planner {2}", remedy, option, ", ".join(others))
     return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)
+
+
+def _place(option: str, command: str) -> str:
+    """The field of a scenario that an option of another tool sets; of a deployment where ``planner serve`` is asked."""
+    found = next(iter(places(option)), "")
+    if command.endswith(" serve") and found:
+        from planner.serving.spec import Serving
+
+        name = found.partition(".")[2]
+        return f"serving.{name}" if name in Serving.model_fields else found if found.startswith(("model.", "cluster.")) else ""
+    return found
+
+
+FEW = 4
+"""Commands with an option that are named where another has it not."""
+
+
+def _takers(option: str) -> list[str]:
+    """The commands, of those without commands of their own, that take an option."""
+    commands = {name: Doors(name="planner").get_command(None, name) for name in COMMANDS}
+    return [name for name, command in commands.items() if any(option in one.opts for one in command.params)]
 
 
 def _given_to(option: str, given: Sequence[str]) -> str | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Given, Laid, Set, grouped, laying, other_cases, scenario_with
+from planner.cli.asked import Given, Laid, grouped, is_scenario, laying, other_cases
 from planner.cli.options import allowed_names, names
 from planner.cli.output import tell
 from planner.cli.progress import progress_bar
@@ -25,7 +25,6 @@ DISTRIBUTIONS = ("expert_shares", "expert_zipf", "expert_histogram")
 STOPPED = 130
 """Exit code after Ctrl-C, with the rows found so far printed all the same."""
 
-ScenarioPath = Annotated[str, typer.Argument(metavar="SCENARIO", help="A scenario: a file or a shipped name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the rows: .parquet, .csv or .json.")]
 Engine = Annotated[str, typer.Option("--engine", help="local (the cores of this machine) or ray.")]
@@ -56,12 +55,19 @@ class Sought(Given):
     framework: Annotated[str | None, typer.Option("--framework", help="Frameworks, with commas.")] = None
     term: Annotated[str | None, typer.Option("--term", help="Price terms, with commas: on-demand, spot, ...")] = None
     deadline: Annotated[str | None, typer.Option("--deadline", help="The run must end within, such as 14d.")] = None
-    budget_usd: Annotated[float | None, typer.Option("--budget-usd", help="The run must cost at most this.")] = None
+    budget_usd: Annotated[str | None, typer.Option("--budget-usd", metavar="N", help="The run must cost at most this.")] = None
     top: Annotated[int, typer.Option("--top", help="How many of the best to keep.")] = 20
 
     def others(self) -> dict[str, dict[str, Any]]:
         """As of one question, but frameworks are a list that is searched."""
         return {name: table for name, table in super().others().items() if name != "framework"}
+
+    def scenario(self, usually: str = "pretrain") -> tuple[Scenario, tuple[str, ...]]:
+        """As of one question; --accelerator and --gpus together say on what, too."""
+        counts, kinds = whole_numbers(self.gpus, "--gpus"), names(self.accelerator)
+        if self.on is None and counts and kinds and not is_scenario(self.target):
+            return replace(self, on=f"{counts[0]}x{kinds[0]}").scenario(usually)
+        return super().scenario(usually)
 
     def accelerators(self) -> list[str] | None:
         """Those that --accelerator names, as --on reads a name."""
@@ -72,7 +78,7 @@ class Sought(Given):
 
     def question(self, scenario: Scenario) -> SearchQuestion:
         """The checked question."""
-        from planner.common.quantities import duration_s
+        from planner.common.quantities import dollars, duration_s
         from planner.layout_search.question import as_question
 
         return as_question(
@@ -81,7 +87,7 @@ class Sought(Given):
             gpus=whole_numbers(self.gpus, "--gpus"),
             accelerators=self.accelerators(),
             deadline_s=None if self.deadline is None else duration_s(self.deadline, "--deadline"),
-            budget_usd=self.budget_usd,
+            budget_usd=None if self.budget_usd is None else dollars(self.budget_usd, "--budget-usd"),
             top=self.top,
             risk=self.risk,
             allow=allowed_names(self.allow),
@@ -229,10 +235,11 @@ TO = (
 )
 
 
+@laying
 def export_command(
-    scenario: ScenarioPath,
+    given: Laid,
+    *,
     stack: Annotated[str, typer.Option("--to", help=TO)],
-    change: Set = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Write the files to this folder instead of printing them.")
     ] = None,
@@ -241,13 +248,16 @@ def export_command(
 ) -> None:
     """A plan or a deployment as launch arguments or configuration files, with the prediction as a comment.
 
-    The plan is the scenario's main case; with --rows its cluster, stack and layout are those of a row of a search.
+    The plan is the question's, or the scenario's main case; with --rows its cluster, framework and layout are those of a row of a
+    search.
+
+    planner export llama-3-8b --on 8xh100 --to megatron
     """
     from planner.export import write_files
 
     if rows is None and rank != 1:
         raise PlannerError("--rank {0}: belongs to --rows.", rank)
-    files = _exported(scenario, stack, rows, rank, change)
+    files = _exported(given, stack, rows, rank)
     if out is not None:
         for path in write_files(out, files):
             tell(Message("wrote {0}", path), error=True)
@@ -256,28 +266,36 @@ def export_command(
         print(f"# --- {name}\n{text}" if len(files) > 1 else text, end="")
 
 
-def _exported(scenario: str, stack: str, rows: Path | None, rank: int, change: list[str] | None) -> dict[str, str]:
+def _exported(given: Laid, stack: str, rows: Path | None, rank: int) -> dict[str, str]:
     from planner.common.errors import one_of
     from planner.export import STACKS, export_plan
     from planner.export.servers import SERVERS, export_deployment
     from planner.export.tuners import TUNERS, export_tuning
 
     if stack in SERVERS:
-        from planner.scenarios.serving import read_serving_scenario
+        from planner.cli.serving import Served
 
         if rows is not None:
             raise PlannerError("--rows {0}: rows of a search are of training; --to {1} takes a serving scenario.", rows, stack)
-        return export_deployment(read_serving_scenario(scenario).cases[0].serve(), stack)
+        training = given.of_training()
+        if training:
+            raise PlannerError("{0}: of training; --to {1} serves: --set serving.FIELD=VALUE changes it.", training[0], stack)
+        served = Served(target=given.target, on=given.on, change=given.change)
+        return export_deployment(served.scenario()[0].cases[0].serve(), stack)
     if stack not in STACKS and stack not in TUNERS:
         raise PlannerError("export to {0!r}: {1}.", stack, one_of(stack, (*STACKS, *TUNERS, *SERVERS)))
     from planner.scenarios.edited import plan_with
     from planner.scenarios.picked import chosen_row
     from planner.scenarios.tables import placed
 
-    case = scenario_with(scenario, change).cases[0]
+    if rows is not None and given.layout is not None:
+        raise PlannerError("--layout {0} and --rows {1}: either gives the layout; give one.", given.layout, rows)
+    if given.framework is None and given.on is not None and stack in STACKS and not is_scenario(given.target):
+        given = replace(given, framework=STACKS[stack][1][0])  # of a model, that of the files asked for
+    case = given.scenario()[0].cases[0]
     with placed(case.where):
         tables = case.asked()
-        plan = plan_with(tables if rows is None else chosen_row(tables, rows, rank), {})
+        plan = plan_with(tables if rows is None else chosen_row(tables, rows, rank), {}, **given.choice())
         return export_tuning(plan, stack) if stack in TUNERS else export_plan(plan, stack)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked, refuse_launch_file
+from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked, one_question, refuse_launch_file
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, tell, width
 from planner.cli.progress import answers_to, progress_bar
@@ -84,12 +84,7 @@ class Served:
                 "give a serving scenario, a model with --on, or --from serve.sh; `planner serve --help` lists what it takes"
             )
         if self.more:
-            raise PlannerError(
-                "{0}: planner serve answers one question; --compare gives several.",
-                self.more[0],
-                code="usage",
-                value=self.more[0],
-            )
+            raise one_question(self.target, self.more[0], self.on, "--compare gives several")
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model
         from planner.scenarios.quick import changed_tables, parse_changes
@@ -196,7 +191,8 @@ def size_command(
     purpose: Annotated[str, typer.Option("--for", help="serve, lora, qlora or full (fine-tuning of all weights).")],
     as_json: AsJson = False,
     seq_len: Annotated[
-        int | None, typer.Option("--seq-len", help="Tokens of a request with its answer, or of a training sequence; 2048.")
+        str | None,
+        typer.Option("--seq-len", metavar="N", help="Tokens of a request with its answer, or of a training sequence; 2048."),
     ] = None,
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="N", help="Of serving: tokens of a prompt: 512, 2k.")] = None,
     output: Annotated[str | None, typer.Option("--output", metavar="N", help="Of serving: tokens of an answer.")] = None,
@@ -206,8 +202,12 @@ def size_command(
             "--batch", help="Sequences at once: of a replica (as many as the latencies allow), or per GPU in training (1)."
         ),
     ] = None,
-    tpot: Annotated[float | None, typer.Option("--tpot", help="Of serving: most seconds per output token; 0.1.")] = None,
-    ttft: Annotated[float | None, typer.Option("--ttft", help="Of serving: most seconds until the first token; 2.")] = None,
+    tpot: Annotated[
+        str | None, typer.Option("--tpot", metavar="N", help="Of serving: most seconds per output token; 0.1.")
+    ] = None,
+    ttft: Annotated[
+        str | None, typer.Option("--ttft", metavar="N", help="Of serving: most seconds until the first token; 2.")
+    ] = None,
     weights: Annotated[
         str | None, typer.Option("--weights", help="Of serving: bf16, fp8, int4-awq ...; as stored when left out.")
     ] = None,
@@ -229,7 +229,7 @@ def size_command(
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
     from typing import cast
 
-    from planner.common.quantities import length
+    from planner.common.quantities import length, seconds
     from planner.model.catalog import load_model
     from planner.reports.sizing import sizes_table
     from planner.studies.sizing import TPOT_S, TTFT_S, Capacity, Purpose, sizes
@@ -239,16 +239,20 @@ def size_command(
     for option, value in (("--tpot", tpot), ("--ttft", ttft)):
         if value is not None and (purpose != "serve" or batch is not None):
             raise PlannerError(
-                "{0} {1:g}: goes with --for serve, and bounds how many are served at once without --batch.", option, value
+                "{0} {1}: goes with --for serve, and bounds how many are served at once without --batch.", option, value
             )
     with progress_bar("GPU types", quiet=as_json) as progress:
         found = sizes(
             load_model(model),
             cast(Purpose, purpose),
-            seq_len=seq_len,
+            seq_len=None if seq_len is None else length(seq_len, "--seq-len"),
             prompt=None if prompt is None else length(prompt, "--prompt"),
             output=None if output is None else length(output, "--output"),
-            batch=Capacity(tpot_s=TPOT_S if tpot is None else tpot, ttft_s=TTFT_S if ttft is None else ttft, value=True)
+            batch=Capacity(
+                tpot_s=TPOT_S if tpot is None else seconds(tpot, "--tpot"),
+                ttft_s=TTFT_S if ttft is None else seconds(ttft, "--ttft"),
+                value=True,
+            )
             if batch is None
             else batch,
             weights=weights,

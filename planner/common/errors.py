@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from planner.common.message import Message, cleaned, join_messages, shown_value
-from planner.common.spellings import FIELDS, VALUES, WITHOUT_EFFECT, ours, places, plain
+from planner.common.spellings import FIELDS, SOFTWARE, VALUES, WITHOUT_EFFECT, ours, places, plain
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -155,7 +155,7 @@ def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     """
     name = str(name)[:LONGEST_NAME]
     known = set(known)
-    elsewhere = sorted(known & {place.rpartition(".")[2] for place in ours(name, FIELDS)})
+    elsewhere = sorted(known & {place.rpartition(".")[2] for place in (*ours(name, FIELDS), *ours(name, SOFTWARE))})
     if elsewhere and name not in known:
         return Message("did you mean {0}?", ", ".join(elsewhere))
     names = _nearest_first(name, known)
@@ -253,6 +253,17 @@ def _kind(of_pydantic: str) -> str:
     if of_pydantic in ("missing", "extra_forbidden"):
         return "missing" if of_pydantic == "missing" else "unknown"
     return "type" if of_pydantic.endswith(("_type", "_parsing", "_from_float")) else "value"
+
+
+def unknown_field(where: str, name: str, value: Any, known: Iterable[str]) -> PlannerError:
+    """The error of a field that a table does not have: its value, and which one is meant.
+
+    >>> print(unknown_field("cluster", "gpus", 16, ["num_gpus", "node"]))
+    cluster: unknown field gpus = 16; did you mean num_gpus?
+    """
+    return PlannerError(
+        "{0}: unknown field {1} = {2!r}; {3}.", where, name, value, _unknown(name, known), field=f"{where}.{name}", value=value
+    )
 
 
 def _unknown(name: str, known: Iterable[str]) -> Message | str:

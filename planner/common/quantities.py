@@ -7,15 +7,20 @@ import re
 
 from planner.common.errors import PlannerError
 
-COUNTS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12}
+COUNTS = {
+    "": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12,
+    "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12,
+    "千": 1e3, "万": 1e4, "百万": 1e6, "千万": 1e7, "亿": 1e8, "十亿": 1e9, "千亿": 1e11, "万亿": 1e12,
+}  # fmt: skip
 LENGTHS = {"": 1.0, "k": 1024.0, "m": 1024.0**2}
 """A context of 4k is 4,096 tokens."""
 SECONDS = {
-    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
-    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
-    **dict.fromkeys(("d", "day", "days"), 86400.0),
-    **dict.fromkeys(("w", "week", "weeks"), 7 * 86400.0),
+    "ms": 1e-3,
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒"), 1.0),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes", "分钟"), 60.0),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours", "小时"), 3600.0),
+    **dict.fromkeys(("d", "day", "days", "天", "日"), 86400.0),
+    **dict.fromkeys(("w", "week", "weeks", "周"), 7 * 86400.0),
 }
 PREFIXES = {
     "": 1.0,
@@ -29,13 +34,22 @@ PREFIXES = {
     "Gi": 2.0**30,
     "Ti": 2.0**40,
 }
+RATE = re.compile(r"([kKMGT]i?)?(B|b|bit|bits)(/s|ps)")
 LENGTH_FIELDS = ("seq_len", "context_length", "max_positions", "prompt", "output")
 """Fields in tokens of one sequence, where k is 1,024."""
 
 
+NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|\.[0-9]+"
+"""Digits; a comma parts thousands and nothing else, so that 1,99 is no number."""
+
+
+def _number(digits: str) -> float:
+    return float(digits.replace(",", "").replace("_", ""))
+
+
 def _split(text: str, what: str, right: str) -> tuple[float, str]:
-    match = re.fullmatch(r"\s*([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+)\s*([A-Za-z/]*)\s*", text)
-    number = float(match[1].replace(",", "").replace("_", "")) if match else math.nan
+    match = re.fullmatch(rf"\s*({NUMBER})\s*([^\W\d_]*(?:/[A-Za-z]+)?)\s*", text)
+    number = _number(match[1]) if match else math.nan
     if match is None or not math.isfinite(number):
         raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
     return number, match[2]
@@ -48,10 +62,10 @@ def _whole(number: float, text: str, what: str, right: str) -> int:
 
 
 def count(text: str, what: str) -> int:
-    """A whole number: 100B, 1.5e9, 10_000, 300k.
+    """A whole number: 100B, 1.5e9, 10_000, 300k, 1 billion, 10亿.
 
-    >>> count("100B", "tokens"), count("1.5e9", "tokens"), count("10,000", "samples")
-    (100000000000, 1500000000, 10000)
+    >>> count("100B", "tokens"), count("1.5e9", "tokens"), count("10,000", "samples"), count("10亿", "tokens")
+    (100000000000, 1500000000, 10000, 1000000000)
     """
     right = "must be a whole number such as 1000, 300k, 1e9 or 100B"
     number, unit = _split(text, what, right)
@@ -86,6 +100,32 @@ def duration_s(text: str, what: str) -> float:
     return number * SECONDS[unit.lower()]
 
 
+def seconds(text: str, what: str) -> float:
+    """Seconds of a latency: 0.1, 50ms, 2s.
+
+    >>> seconds("0.1", "--tpot"), seconds("50ms", "--tpot")
+    (0.1, 0.05)
+    """
+    right = "must be a time in seconds or with its unit, such as 0.1, 50ms or 2s"
+    number, unit = _split(text, what, right)
+    if unit and unit.lower() not in SECONDS:
+        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+    return number * SECONDS.get(unit.lower(), 1.0)
+
+
+def dollars(text: str, what: str) -> float:
+    """US dollars: 500, $1,200, 10k.
+
+    >>> dollars("$1,200", "--budget-usd"), dollars("10k", "--budget-usd"), dollars("2.5", "--rent")
+    (1200.0, 10000.0, 2.5)
+    """
+    right = "must be a number of US dollars such as 500, 1,200 or 10k"
+    number, unit = _split(text.strip().lstrip("$"), what, right)
+    if unit.lower() not in COUNTS:
+        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+    return number * COUNTS[unit.lower()]
+
+
 def size_bytes(text: str, what: str) -> float:
     """Bytes: 80GiB (2**30), 80GB (10**9), 512 (bytes).
 
@@ -108,10 +148,21 @@ def rate_bytes_per_s(text: str, what: str) -> float:
     """
     right = "must be a rate such as 400Gb/s (bits), 50GB/s (bytes) or 5e10 (bytes per second)"
     number, unit = _split(text, what, right)
-    match = re.fullmatch(r"([kKMGT]i?)?(B|b|bit|bits)(/s|ps)", unit)
+    match = RATE.fullmatch(unit)
     if unit and match is None:
         raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
     return number * (PREFIXES[match[1] or ""] / (1.0 if match[2] == "B" else 8.0) if match else 1.0)
+
+
+def gbit_per_s(text: str, what: str) -> float:
+    """Gigabits per second: 400Gb/s, 50GB/s; a bare number is of gigabits."""
+    right = "must be a rate such as 400Gb/s (bits), 50GB/s (bytes) or 400 (Gbit/s)"
+    number, unit = _split(text, what, right)
+    if not unit:
+        return number
+    if not RATE.fullmatch(unit):
+        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+    return rate_bytes_per_s(text, what) * 8e-9
 
 
 def value_of(field: str, text: str) -> bool | int | float | str:
@@ -121,6 +172,8 @@ def value_of(field: str, text: str) -> bool | int | float | str:
     (4096, 100000000000, 'fp16')
     >>> value_of("layout.sequence_parallel", "true"), value_of("price.usd_per_gpu_hour", "2.1")
     (True, 2.1)
+    >>> value_of("cluster.network_gbit_per_s", "50GB/s"), value_of("cluster.network_gbit_per_s", "400")
+    (400.0, 400)
     """
     text, name = text.strip(), field.rpartition(".")[2]
     if text in ("true", "false"):
@@ -133,12 +186,14 @@ def value_of(field: str, text: str) -> bool | int | float | str:
         return rate_bytes_per_s(text, field)
     if name.endswith("_bytes"):
         return size_bytes(text, field)
-    if name.endswith("_s") and re.search(r"[A-Za-z]$", text):
+    if name.endswith("_gbit_per_s") and not text.replace(".", "", 1).isdecimal():
+        return gbit_per_s(text, field)
+    if name.endswith("_s") and not name.endswith("_per_s") and re.search(r"[^\W\d_]$", text):
         return duration_s(text, field)
-    match = re.fullmatch(r"([0-9][0-9_,]*\.?[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+)([kKmMbBgGtT]?)", text)
-    if match is None:
+    match = re.fullmatch(rf"({NUMBER})\s*([^\W\d_]*)", text)
+    if match is None or match[2].lower() not in COUNTS:
         return text
-    number = float(match[1].replace(",", "").replace("_", "")) * COUNTS[match[2].lower()]
+    number = _number(match[1]) * COUNTS[match[2].lower()]
     if not math.isfinite(number):
         raise PlannerError("{0} = {1!r}: must be a finite number.", field, text, code="quantity", field=field, value=text)
     return int(number) if number.is_integer() else number

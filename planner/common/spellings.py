@@ -29,6 +29,7 @@ FIELDS: dict[str, str] = {
     "job.seq_len": "seq_length sequence_length max_seq_len max_seq_length seqlen context context_length context_size"
     " max_length cutoff_len max_position_embeddings max_model_len",
     "job.precision": "dtype mixed_precision torch_dtype data_type",
+    "job.adapter.rank": "rank lora_r lora_rank",
     "job.optimizer": "optim optimizer_type",
     "job.num_tokens": "tokens total_tokens train_tokens",
     "job.num_steps": "steps max_steps train_steps train_iters iterations training_steps num_train_steps",
@@ -86,6 +87,21 @@ VALUES: dict[str, str] = {
     "selective": "partial",
 }
 """Value of a choice -> what it is called elsewhere."""
+
+SOFTWARE: dict[str, str] = {
+    "megatron-core": "megatron megatron_lm mcore megatron_lm_core transformer_engine",
+    "megatron-bridge": "nemo nemo2 nemo_2.0 nemo_framework",
+    "torchtitan": "fsdp2 torch_titan fully_shard",
+    "fsdp": "torch_fsdp pytorch_fsdp fsdp1 composer llm_foundry",
+    "deepspeed-zero": "zero deepspeed_zero_3 zero_3 zero3 colossalai",
+    "pytorch": "ddp torch lightning pytorch_lightning",
+    "huggingface": "transformers hf trainer trl accelerate",
+    "transformers-fsdp": "axolotl llama_factory llamafactory trl accelerate",
+    "peft": "axolotl llama_factory llamafactory trl",
+    "peft-fused": "unsloth",
+    "jax-xla": "jax maxtext paxml",
+}
+"""Framework -> names of trainers that run on it; one that chooses by its settings stands at several."""
 
 WITHOUT_EFFECT = (
     "learning_rate lr min_lr lr_scheduler lr_scheduler_type scheduler warmup warmup_ratio lr_warmup"

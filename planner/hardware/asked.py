@@ -32,6 +32,18 @@ def _cluster_table(text: str, field: str) -> dict[str, Any]:
             "{0} {1}: give a number and a GPU, such as 32xh100, or a node type.", field, text, field=field, value=text
         )
     number, name = match[1], match[2]
+    if number is not None and GEFORCE.fullmatch(number) and name.isdecimal() and int(name) > 0:
+        number, name = name, number
+    nodes = re.fullmatch(r"\d+\s*[x×*]\s*(\S.*)", name, flags=re.IGNORECASE)
+    if number is not None and nodes is not None and _is_known(nodes[1]):
+        raise PlannerError(
+            "{0} {1}: give the number of all GPUs, such as 16x{2}, or a number of nodes, such as 2xdgx-h100.",
+            field,
+            text,
+            nodes[1],
+            field=field,
+            value=text,
+        )
     if number is None and not _is_known(name):
         number, name = _counted(name)
     if _is_node(name):
@@ -49,7 +61,7 @@ def _counted(text: str) -> tuple[str | None, str]:
     """A number and a name written in another way than 8xh100: 8 H100, 8*H100, H100:8, h100 x8; the text itself where neither."""
     first = re.fullmatch(r"(\d+)\s*[-*×]?\s*([^\W\d].*)", text)
     last = re.fullmatch(r"(.*\S)\s*(?:[x*×]|:)\s*(\d+)", text, flags=re.IGNORECASE)
-    for number, name in ((first[1], first[2]),) if first else ((last[2], last[1]),) if last else ():
+    for number, name in (*(((first[1], first[2]),) if first else ()), *(((last[2], last[1]),) if last else ())):
         if int(number) > 0 and (accelerators_meant(name, _cards()) or _is_node(name) or is_asked_for("accelerators", name)):
             return number, name
     return None, text
@@ -126,6 +138,11 @@ def accelerator_named(name: str, field: str = "--on") -> str:
             name,
             field=field,
             value=name,
+        )
+    counted = re.fullmatch(r"\d+\s*[x×*]\s*(\S.*)", name, flags=re.IGNORECASE)
+    if counted is not None and _is_known(counted[1]):
+        raise PlannerError(
+            "{0} {1}: one type of GPU is meant, without a number: {2}.", field, name, counted[1], field=field, value=name
         )
     if name.isdecimal() and not GEFORCE.fullmatch(name):
         raise PlannerError("{0} {1}: of which GPU? Give both, such as {1}xh100.", field, name, field=field, value=name)

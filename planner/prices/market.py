@@ -19,7 +19,7 @@ import numpy as np
 from planner.common import clock, data
 from planner.common.arguments import as_day
 from planner.common.arrays import Number
-from planner.common.errors import PlannerError, as_text, near, one_of
+from planner.common.errors import PlannerError, as_text, near, one_of, unknown_field
 from planner.common.message import Message
 from planner.common.spec import fields_of, python_value, read_table
 from planner.common.units import DAY_S, HOUR_S
@@ -399,10 +399,14 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
     unknown = sorted(set(fields) - known)
     for key in known & set(fields) - {"usd_per_gpu_hour"}:
         as_text(fields[key], f"price.{key}")
-    if unknown:
+    if unknown and unknown[0] in PRICE_FIELDS:
         raise PlannerError(
-            "price: unknown field {0} = {1!r}; {2}.", unknown[0], fields[unknown[0]], near(unknown[0], PRICE_FIELDS)
+            "price.{0} = {1!r}: a price of one's own has no {0}; give usd_per_gpu_hour alone, or leave it out.",
+            unknown[0],
+            fields[unknown[0]],
         )
+    if unknown:
+        raise unknown_field("price", unknown[0], fields[unknown[0]], PRICE_FIELDS)
     if own:
         return replace(own_price(**fields), other_use=other_use)
     found = _quoted(fields, accelerator, node)

@@ -20,6 +20,7 @@ from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.training.remedies import Remedy, ways_out
 from planner.uncertainty.ratio import Ratio
+from planner.workload.resolve import as_framework
 
 PLAN_TABLES = ("model", "cluster", "framework", "job", "layout", "price")
 """What ``planner.plan`` reads."""
@@ -100,7 +101,7 @@ class Case:
         with placed(self.where):
             self.require_sound_run()
             if "name" not in self.tables.get("framework", {"name": ""}):
-                raise PlannerError("framework.name is missing; give one of the catalog, e.g. megatron-core.")
+                as_framework(self.tables["framework"])  # which says what is wrong with it
             return asked(self.tables)
 
     def require_sound_run(self) -> Run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from planner.common.errors import PlannerError, near
+from planner.common.errors import PlannerError, unknown_field
 from planner.common.spec import read_table
 from planner.scenarios.shipped import scenario_path
 from planner.scenarios.tables import Form, Table, Tables, cases_of, model_label, placed, title_of
@@ -50,7 +50,7 @@ def _load(load: Table, serving: Table) -> Table:
     """The fields of ``[load]``; PlannerError for one that does not belong there, or stands in ``[serving]`` too."""
     for key in load:
         if key not in OF_LOAD:
-            raise PlannerError("load: unknown field {0}; {1}.", key, near(key, OF_LOAD))
+            raise unknown_field("load", key, load[key], OF_LOAD)
         if key in serving:
             raise PlannerError("load.{0} and serving.{1}: give it once.", key, key)
     return load

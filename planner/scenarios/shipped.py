@@ -40,6 +40,9 @@ def scenario_path(given: str | Path, folder: str = "") -> Path:
     for known in (f"{folder}/{name}", name) if folder else (name,):
         if known in _files():
             return _files()[known]
+    named = name.removeprefix("scenarios/").removesuffix(".toml")
+    if not path.exists() and path.suffix == ".toml" and named in _files():
+        raise PlannerError("{0}: no such file; the shipped scenario of that name is {1}, without .toml.", path, named)
     if path.suffix or path.exists():
         return path  # its reader says what is wrong with it
     raise PlannerError(

@@ -13,7 +13,9 @@ import numpy as np
 from planner.common.arguments import as_a, as_list
 from planner.common.errors import PlannerError, as_text, near, one_of
 from planner.common.message import Message, shown_value
+from planner.common.quantities import value_of
 from planner.common.spec import fields_of, python_value
+from planner.common.spellings import places
 from planner.scenarios.edited import Value, question_with
 from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, Scenario, read_scenario
 from planner.training.many import ENDS, answers_to, bound
@@ -71,9 +73,14 @@ def parse_variation(text: str) -> Variation:
 
     >>> parse_variation("job.seq_len=1024:4096:3:log").values
     (1024, 2048, 4096)
+    >>> parse_variation("job.seq_len=2k,4k").values, parse_variation("job.seq_len=2k:4k:2").values
+    ((2048, 4096), (2048, 4096))
     """
     key, equals, right = text.partition("=")
     key, right = key.strip(), right.strip()
+    meant = ", ".join(f"--vary {place}={right}" for place in places(key)) if equals and right and "." not in key else ""
+    if meant:
+        raise PlannerError("--vary {0}: the table is missing; did you mean {1}?", text, meant, field="--vary", value=text)
     if not equals or not right or key.partition(".")[0] not in PREFIXES or "." not in key:
         raise PlannerError(
             "--vary {0}: give KEY=start:stop:steps or KEY=a,b,c, with a KEY like job.seq_len; tables: {1}.",
@@ -81,11 +88,11 @@ def parse_variation(text: str) -> Variation:
             ", ".join(PREFIXES),
         )
     if ":" not in right:
-        return Variation(key=key, values=tuple(_value(part.strip()) for part in right.split(",")))
+        return Variation(key=key, values=tuple(_value(key, part.strip()) for part in right.split(",")))
     parts = right.split(":")
     logarithmic = len(parts) == 4 and parts[3].strip() == "log"
     try:
-        start, stop, steps = float(parts[0]), float(parts[1]), int(parts[2])
+        start, stop, steps = float(_value(key, parts[0].strip())), float(_value(key, parts[1].strip())), int(parts[2])
     except (ValueError, IndexError):
         steps = 0
     if steps < 1 or len(parts) not in (3, 4) or (len(parts) == 4 and not logarithmic) or not np.isfinite([start, stop]).all():
@@ -106,13 +113,12 @@ def _whole(number: float) -> int | float:
     return nearest if abs(number - nearest) <= 1e-9 * max(abs(number), 1.0) else number
 
 
-def _value(text: str) -> Value:
-    if text in ("true", "false"):
-        return text == "true"
+def _value(key: str, text: str) -> Value:
+    """A value as ``--set`` reads it, 4k of a length; numbers below 0 and words of numbers, too."""
     try:
         return _whole(float(text))
     except (ValueError, OverflowError):
-        return text
+        return value_of(key, text)
 
 
 def as_sweep(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from planner.common.errors import PlannerError, as_text
+from planner.common.errors import PlannerError, as_text, unknown_field
 from planner.common.limits import require_answerable
 from planner.common.message import Message
 from planner.common.spec import fields_of, whole_number
@@ -83,9 +83,9 @@ def as_cluster(value: ClusterLike) -> Cluster:
         require_answerable("cluster", value.checked("cluster"))
         return value
     fields = cluster_table(value, "cluster") if isinstance(value, str) else fields_of(value, "cluster")
-    unknown = sorted(set(fields) - set(CLUSTER_FIELDS))
-    if unknown:
-        raise PlannerError("cluster: unknown field {0}; use {1}.", ", ".join(unknown), ", ".join(CLUSTER_FIELDS))
+    for name in fields:
+        if name not in CLUSTER_FIELDS:
+            raise unknown_field("cluster", name, fields[name], CLUSTER_FIELDS)
     for key in ("node", "accelerator"):
         if isinstance(fields.get(key), int | float | list | tuple | dict):
             as_text(fields[key], f"cluster.{key}")
@@ -111,6 +111,9 @@ def as_framework(value: FrameworkLike, kind: str | None = None) -> Framework:
     if isinstance(value, Framework):
         return value.checked("framework")
     fields = {"name": value} if isinstance(value, str) else fields_of(value, "framework")
+    for name in fields:
+        if name not in Framework.model_fields:
+            raise unknown_field("framework", name, fields[name], Framework.model_fields)
     if "name" not in fields:
         raise PlannerError("framework.name is missing; give one of the catalog, e.g. megatron-core.")
     start = load_framework(as_text(fields.pop("name"), "framework.name"), kind=kind)

@@ -80,6 +80,59 @@ QUANTITIES: list[Mistake] = [
     (("run", *ASKED, "--set", "run.detection_s=5 moons"), ("detection_s", "5 moons")),
     (("run", *ASKED, "--set", "cost.dataset_bytes=4 apples"), ("dataset_bytes", "4 apples")),
 ]
+COMMAS_AND_RATES: list[Mistake] = [
+    *(
+        (("plan", *ASKED, "--set", f"price.usd_per_gpu_hour={value}"), ("price.usd_per_gpu_hour", value, "a number"))
+        for value in ("1,99", "1,9", "1,99,999")
+    ),
+    (("plan", *ASKED, "--tokens", "1,5B"), ("--tokens", "1,5B", "100B")),
+    (("plan", *ASKED, "--tokens", "10 亿亿"), ("--tokens", "100B")),
+    *(
+        (("plan", *ASKED, "--set", f"cluster.network_gbit_per_s={value}"), ("network_gbit_per_s", value, "400Gb/s"))
+        for value in ("400d", "50 apples", "400Gb")
+    ),
+    *(
+        (("search", *ASKED, "--tokens", "1M", "--budget-usd", value), ("--budget-usd", value, "10k"))
+        for value in ("much", "10€", "1,00")
+    ),
+    (("own", "8xh100", "--rent", "two"), ("--rent", "two", "US dollars")),
+    (("size", "gpt2", "--for", "serve", "--seq-len", "4q"), ("--seq-len", "4q", "4k")),
+    (("size", "gpt2", "--for", "serve", "--tpot", "fast"), ("--tpot", "fast", "50ms")),
+]
+PLACES: list[Mistake] = [
+    (("plan", "llama-3-8b", "8xh100"), ("8xh100", "llama-3-8b --on 8xh100")),
+    (("plan", "mixtral", "8x7b", "--on", "h100"), ("8x7b", "'mixtral 8x7b'")),
+    (("plan", "gpt2", "gpt2-xl", "--on", "h100"), ("gpt2-xl", "planner compare")),
+    (("serve", "gpt2", "gpt2-xl", "--on", "h100"), ("gpt2-xl", "--compare")),
+    (("plan", *ASKED, "--deadline", "3d"), ("--deadline", "belongs to planner search")),
+    (("serve", "gpt2", "--on", "h100", "--ttft", "1"), ("--ttft", "belongs to planner size")),
+    (("plan", "--model", "gpt2", "--on", "h100"), ("--model", "planner plan MODEL")),
+    (("plan", *ASKED, "--lora-rank", "8"), ("--lora-rank", "--set job.adapter.rank=")),
+    (("serve", "gpt2", "--on", "h100", "--tp", "2"), ("--tp", "--set serving.tp=")),
+    (("plan", "scenarios/chatlaw2-moe.toml"), ("scenarios/chatlaw2-moe.toml", "chatlaw2-moe, without .toml")),
+    (("plan", "llama-3-8b", "--on", "2x8xh100"), ("2x8xh100", "the number of all GPUs")),
+    (("plan", *ASKED, "--set", "cluster.gpus=2"), ("cluster: unknown field gpus = 2", "did you mean num_gpus?")),
+    (("plan", *ASKED, "--set", "framework.optimizer=muon"), ("framework: unknown field optimizer", "job.optimizer")),
+    (("plan", *ASKED, "--set", "price.usd_per_gpu_hour=2", "--set", "price.provider=AWS"), ("price.provider", "AWS", "alone")),
+    (("sweep", *ASKED, "--vary", "seq_len=1,2"), ("--vary seq_len=1,2", "--vary job.seq_len=1,2")),
+    (("export", "gpt2", "--on", "h100", "--to", "vllm", "--precision", "fp16"), ("--precision", "--to vllm serves")),
+    (("export", "gpt2", "--to", "megatron"), ("gpt2", "--on 8xh100")),
+    (("hardware", "show", "8xh100"), ("8xh100", "one type of GPU")),
+    (("size", "gpt2"), ("'--for'", "serve, lora, qlora or full")),
+    (("help",), ("help", "planner --help")),
+    (("version",), ("version", "planner --version")),
+]
+ON_FRAMEWORKS = {
+    "Megatron-LM": "megatron-core", "nemo": "megatron-bridge", "FSDP2": "torchtitan", "ddp": "pytorch", "maxtext": "jax-xla",
+    "axolotl": "peft, transformers-fsdp", "LLaMA-Factory": "peft, transformers-fsdp", "unsloth": "peft-fused",
+}  # fmt: skip
+"""Trainer -> the frameworks of the catalog that it runs on."""
+TRAINERS: list[Mistake] = [
+    (("plan", *ASKED, "--framework", other), (other, f"did you mean {ours}")) for other, ours in ON_FRAMEWORKS.items()
+]
+SERVERS: list[Mistake] = [
+    (("plan", *ASKED, "--framework", name), (name, f"planner serve --engine {name}")) for name in ("vllm", "sglang", "llama.cpp")
+]
 NAMES: list[Mistake] = [
     (("plan", "gpt", "--on", "h100"), ("gpt", "gpt2")),
     (("fit", "missing.csv", "runs.csv"), ("missing.csv", "cannot be read")),
@@ -231,6 +284,10 @@ FAMILIES = {
     "wrong types": wrong_types(),
     "beyond the range": beyond_the_range(),
     "quantities": QUANTITIES,
+    "commas and rates": COMMAS_AND_RATES,
+    "places": PLACES,
+    "trainers": TRAINERS,
+    "servers": SERVERS,
     "names": NAMES,
 }
 

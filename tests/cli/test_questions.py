@@ -12,6 +12,7 @@ import pytest
 from command_line import GOOD, Run
 
 from planner.common.errors import PlannerError
+from planner.common.quantities import count, duration_s, value_of
 from planner.hardware.asked import accelerator_named, cluster_table
 from planner.hardware.cluster import load_accelerator
 from planner.scenarios.quick import parse_changes, quick_scenario, scenario_toml
@@ -41,6 +42,8 @@ TASKS = {
     "tuning": ("tune", "qwen-7b", "--on", "a100-80gb", "--samples", "100k", "--methods", "lora"),
     "a comparison": ("compare", "chatlaw2-moe", "--set", "layout.micro_batch_size=1"),
     "models side by side": ("compare", "mixtral-8x7b", "llama-2-13b", "--on", "32xh100", "--tokens", "100B", "--at", "loss"),
+    "launch files": ("export", "llama-3-8b", "--on", "8xh100", "--to", "megatron"),
+    "a server's command": ("export", "llama-3-8b", "--on", "2xh100", "--to", "vllm"),
     "hardware": ("hardware", "show", "h100-sxm5-80gb"),
     "scenarios": ("scenarios", "list"),
 }
@@ -151,6 +154,35 @@ def test_a_known_gpu_without_a_profile_says_why_however_it_is_named(text: str) -
 def test_a_length_that_is_set_takes_the_place_of_the_scenario_s(run: Run) -> None:
     answer = json.loads(run("plan", "chatlaw2-moe", "--set", "layout.ep=4", "--tokens", "2B", "--json")[1])
     assert (answer["job"]["num_tokens"], answer["job"]["num_samples"]) == (2_000_000_000, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "accelerator", "number"),
+    [
+        ("4090x2", "rtx-4090-24gb", 2), ("3090 x 4", "rtx-3090-24gb", 4), ("2张4090", "rtx-4090-24gb", 2),
+        ("8*H100", "h100-sxm5-80gb", 8),
+        ("8卡A800-80GB", "a800-sxm4-80gb", 8), ("h100:8", "h100-sxm5-80gb", 8), ("8x4090", "rtx-4090-24gb", 8),
+    ],
+)  # fmt: skip
+def test_a_number_and_a_gpu_are_read_in_either_order(text: str, accelerator: str, number: int) -> None:
+    assert cluster_table(text) == {"accelerator": accelerator, "num_gpus": number}
+
+
+def test_numbers_are_read_in_words_of_either_language() -> None:
+    assert [count(text, "--tokens") for text in ("10亿", "1 billion", "1e9", "1B", "1,000,000,000")] == [10**9] * 5
+    assert [duration_s(text, "--deadline") for text in ("2周", "14天", "2 weeks", "336 hrs")] == [14 * 86400.0] * 4
+    assert [value_of("cluster.network_gbit_per_s", text) for text in ("400Gb/s", "50GB/s", "400")] == [400.0] * 3
+
+
+def test_search_takes_its_gpus_from_the_lists_that_it_searches(run: Run) -> None:
+    asked = ("search", "gpt2", "--accelerator", "rtx-4090", "--gpus", "1,2", "--tokens", "1M", "--top", "1", "--json")
+    code, out, err = run(*asked)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["rows"]
+
+
+def test_a_scenario_asked_elsewhere_says_so(run: Run) -> None:
+    assert run("plan", "chatlaw2-moe", "--on", "8xh100")[1].splitlines()[0].endswith("here on 8xh100")
 
 
 def test_set_reads_numbers_by_the_field_s_unit() -> None:
