@@ -155,10 +155,10 @@ def _deployment(given: Launched, launch: Launch, tables: dict[str, Any], title: 
     if as_json:
         print_json({"label": model_label(tables), "launch": launch.to_dict(), **deployment.to_dict()})
         return
-    from planner.reports.serving import deployments_table
+    from planner.cli.serving import show_deployment
 
     show_understood(launch, tables)
-    show(deployments_table(title, [model_label(tables)], [deployment]))
+    show_deployment(title, deployment)
 
 
 def show_understood(launch: Launch, tables: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from planner.common.message import Message
 if TYPE_CHECKING:
     from planner.launchfiles import Launch
     from planner.scenarios.serving import ServingScenario
+    from planner.serving.deploy import Deployment
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
@@ -169,21 +171,25 @@ def serve_command(
 
         show_understood(launch, first.cases[0].tables)
     if len(answers) == 1 and not details:
-        from planner.reports.answer import notes_text
-        from planner.reports.serving_answer import serving_notes, serving_text
-
-        only = answers[0]
-        print(serving_text(title, only, width()))
-        notes = [*serving_notes(only, clock.today()), *usual]
-        if only.assumptions:
-            notes.append(
-                Message("{0} constants are assumed, not measured: --json lists them; --details: the table", len(only.assumptions))
-            )
-        print(notes_text(notes, width()))
+        show_deployment(title, answers[0], usual)
         return
     from planner.reports.serving import deployments_table
 
     show(deployments_table(title, labels, answers), *usual)
+
+
+def show_deployment(title: str, found: Deployment, usual: Sequence[str] = ()) -> None:
+    """A deployment for people: the answer first, then what it rests on."""
+    from planner.reports.answer import notes_text
+    from planner.reports.serving_answer import serving_notes, serving_text
+
+    print(serving_text(title, found, width()))
+    notes = [*serving_notes(found, clock.today()), *usual]
+    if found.assumptions:
+        notes.append(
+            Message("{0} constants are assumed, not measured: --json lists them; --details: the table", len(found.assumptions))
+        )
+    print(notes_text(notes, width()))
 
 
 def size_command(

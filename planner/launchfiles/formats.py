@@ -34,9 +34,10 @@ class Option:
 class Format:
     """One tool's launch file.
 
-    ``programs``: words of a command that start it; ``marks``: keys that only its files have; ``files``: options that name a
-    further file; ``absent``: what an option means that is left out; ``unmodelled``: options that change memory or time and are
-    not modelled, with what they change; ``neutral``: patterns of those that change neither.
+    ``programs``: words of a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys
+    that only its files have; ``files``: options that name a further file; ``absent``: what an option means that is left out;
+    ``unmodelled``: options that change memory or time and are not modelled, with what they change; ``neutral``: patterns of those
+    that change neither.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Format:
     kind: str
     framework: str
     programs: tuple[str, ...]
+    stages: Mapping[str, str]
     marks: tuple[tuple[str, ...], ...]
     positional: str
     options: Mapping[str, Option]
@@ -92,7 +94,8 @@ def load_format(name: str) -> Format:
         source=table["source"],
         kind=table["kind"],
         framework=table.get("framework", ""),
-        programs=tuple(table.get("programs", ())),
+        programs=(*table.get("programs", ()), *table.get("stages", {})),
+        stages=table.get("stages", {}),
         marks=tuple(tuple(plain_name(key) for key in keys) for keys in table.get("marks", ())),
         positional=table.get("positional", ""),
         options=options,

@@ -61,7 +61,11 @@ def collect(paths: Sequence[Path]) -> Collected:
         _read(path, found, None)
     if not found.given:
         named = ", ".join(str(path) for path in paths)
-        raise PlannerError("--from {0}: no option of {1} was found in it.", named, ", ".join(one.title for one in formats()))
+        raise PlannerError(
+            "--from {0}: starts no tool that is read; give the file whose command or keys are of {1}.",
+            named,
+            ", ".join(one.title for one in formats()),
+        )
     return found
 
 
@@ -189,8 +193,21 @@ def _is_file(path: Path) -> bool:
 # --- scripts ----------------------------------------------------------------------------------------------------------
 
 
+UNREAD = {"verl.trainer": "verl", "openrlhf.cli": "OpenRLHF", "nemo_rl": "NeMo RL", "swift.cli": "ms-swift"}
+"""Beginning of a program's name -> tools whose options are in no table."""
+
+
 def _script(path: Path, text: str, found: Collected) -> None:
     script = read_script(text)
+    words = (word for command in script.commands for word in command)
+    unread = next((title for word in words for name, title in UNREAD.items() if word.startswith(name)), "")
+    if unread:
+        raise PlannerError(
+            "{0}: starts {1}, whose options are not read; ask for the parts: `planner plan MODEL --finetune --on 8xh100` for an"
+            " update of the weights, `planner serve MODEL --on 8xh100` for the answers that are generated.",
+            path,
+            unread,
+        )
     _batch_lines(path, script, found)
     found.environment |= {name: value for name, value in script.variables.items() if isinstance(value, str)}
     known = [parts for words in script.commands for parts in [_parts(words)] if parts]
@@ -233,7 +250,16 @@ def _parts(words: Sequence[str]) -> list[tuple[Format, list[str]]]:
     if not starts:
         return []
     ends = [start for start, _, _ in starts[1:]] + [len(words)]
-    return [(form, words[start + length : end]) for (start, length, form), end in zip(starts, ends, strict=True)]
+    return [
+        (form, [*_stage(form, words[start : start + length]), *words[start + length : end]])
+        for (start, length, form), end in zip(starts, ends, strict=True)
+    ]
+
+
+def _stage(form: Format, program: Sequence[str]) -> list[str]:
+    """The option that the words of a program stand for."""
+    heard = (stage for words, stage in form.stages.items() if all(map(_same, program, words.split())))
+    return [f"--stage={stage}" for stage in heard][:1]
 
 
 def _program_at(words: Sequence[str], at: int) -> tuple[int, Format] | None:
@@ -251,7 +277,7 @@ def _program_at(words: Sequence[str], at: int) -> tuple[int, Format] | None:
 
 
 def _same(word: str, part: str) -> bool:
-    return word == part or word.rpartition("/")[2] == part or word.endswith(f"/{part}")
+    return word == part or word.rpartition("/")[2].partition(":")[0] == part or word.endswith(f"/{part}")
 
 
 def _trainer_at(words: Sequence[str], start: int) -> int | None:

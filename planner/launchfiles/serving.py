@@ -27,7 +27,10 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     f["serving.engine"] = engine
     _cut(said)
     named = _model(said, model)
-    _weights(said, model or f.get("said.model"))
+    stored = f.get("said.gguf")
+    _weights(said, stored.removesuffix(".gguf") if isinstance(stored, str) else model or f.get("said.model"))
+    if isinstance(stored, str) and "serving.weights" not in f:
+        said.unmodelled.append(Message("{0}: stored in an unknown format: 16 bits are taken; say serving.weights", stored))
     _passes(said, engine)
     _lengths(said)
     _speculative(said)

@@ -243,7 +243,7 @@ def _tuning(said: Said, framework: str) -> None:
             said.unmodelled.append(f"finetuning_type = {tuning}: all weights are taken as trained")
     else:
         _adapter(f, bits, tuning)
-    if f.get("said.stage") in ("rm", "ppo", "dpo", "kto"):
+    if f.get("said.stage") in ("rm", "ppo", "dpo", "kto", "grpo", "rloo"):
         said.unmodelled.append(f"stage = {f['said.stage']}: pairs of answers, reference or reward models: more passes and memory")
     if f.get("said.packing") is False:
         said.notes.append("sequences are not packed: as many tokens as job.seq_len are taken for each sample")
@@ -443,7 +443,7 @@ def _batch(said: Said, dp: int | None, pp: int) -> int | None:
     if everything is None:
         if dp is None:
             raise PlannerError(
-                "on how many GPUs? The launch file does not say it; give --on, such as --on 32xh100.",
+                "on how many GPUs? The launch file does not say it; give the number with the GPU, such as --on 8xh100.",
                 code="missing",
                 field="--on",
             )
@@ -483,7 +483,7 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
         return model_table(checkpoint)
     what = f"{said.formats[0].title}" if said.formats else "the launch file"
     raise PlannerError(
-        "which model? {0} does not say it here; name one before --from: planner plan llama-3-8b --from FILE.",
+        "which model? No option of {0} says it here; name one before --from: planner plan llama-3-8b --from FILE.",
         what,
         code="missing",
         field="model.name",

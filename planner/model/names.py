@@ -185,7 +185,7 @@ def _shorter(name: str) -> Iterator[tuple[str, str]]:
     """A name, then the same with ever fewer of the words that change no size: (text, format of the weights)."""
     table = _table()
     text = re.sub(r"\(.*?\)", " ", name.strip().rstrip("/").rpartition("/")[2].lower())
-    text = re.sub(r"[\s_-]+", "-", text).strip("-")
+    text = re.sub(r"[\s:_-]+|\.(?=q\d_)", "-", text).strip("-")
     yield text, ""
     weights = ""
     endings = sorted(table["formats"], key=len, reverse=True)

@@ -447,11 +447,55 @@ def test_every_field_of_the_installed_tools_is_in_their_tables() -> None:
         assert [one for one in map(plain_name, fields) if one not in known and not form.is_neutral(one)] == []
 
 
+SFT = "--model Qwen/Qwen2.5-0.5B --per_device_train_batch_size 8 --max_length 1024"
+
+
+@pytest.mark.parametrize(
+    ("command", "stage"),
+    [
+        (f"trl sft {SFT}", ""),
+        (f"accelerate launch --num_processes 1 trl/scripts/sft.py {SFT} --packing --eos_token x", ""),
+        (f"trl dpo {SFT}", "stage = dpo"),
+        (f"trl grpo {SFT} --num_generations 8", "stage = grpo"),
+        (f"python examples/scripts/dpo.py {SFT} --beta 0.1", "stage = dpo"),
+    ],
+)
+def test_a_program_of_trl_says_what_it_trains(command: str, stage: str, tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text(command)
+    launch = read_launch([tmp_path / "run.sh"], cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 1})
+    assert "TRL" in launch.tools
+    assert launch.tables["job"]["kind"] == "finetune"
+    assert not launch.not_understood
+    said = " ".join(map(str, launch.unmodelled))
+    assert (stage in said) if stage else not said
+
+
+@pytest.mark.parametrize(
+    ("file", "weights", "unknown"),
+    [("Meta-Llama-3.1-8B-Instruct-Q4_K_M", "q4_k_m", False), ("llama-3.1-8b-Q8_0", "q8_0", False), ("llama-3.1-8b", None, True)],
+)
+def test_a_gguf_file_is_read_by_its_name(file: str, weights: str | None, unknown: bool, tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text(f"./llama-server -m models/{file}.gguf -c 8192 -ngl 99")
+    launch = read_launch([tmp_path / "run.sh"], cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 1})
+    assert launch.tables["model"] == {"name": "llama-3.1-8b"}
+    assert launch.tables["serving"].get("weights") == weights
+    assert ("say serving.weights" in " ".join(map(str, launch.unmodelled))) == unknown
+
+
+def test_the_image_of_vllm_starts_it(tmp_path: Path) -> None:
+    image = "docker run --gpus all -p 8000:8000 vllm/vllm-openai:v0.11.0 --model Qwen/Qwen2.5-32B -tp 2"
+    (tmp_path / "run.sh").write_text(image)
+    launch = read_launch([tmp_path / "run.sh"], cluster={"accelerator": "a100-sxm4-80gb", "num_gpus": 2})
+    assert (launch.tables["model"], launch.tables["serving"]["tp"]) == ({"name": "qwen2.5-32b"}, 2)
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("files", "said", "words"), [
-    ({"run.sh": "echo hello\n"}, {}, "no option of"),
+    ({"run.sh": "echo hello\n"}, {}, "starts no tool that is read"),
+    ({"run.sh": "python3 -m verl.trainer.main_ppo data.train_batch_size=1024"}, {"cluster": H100}, "starts verl"),
+    ({"run.sh": "deepspeed --module openrlhf.cli.train_sft --max_len 4096"}, {"cluster": H100}, "starts OpenRLHF"),
     ({"x.json": "{"}, {}, "not valid JSON"),
     ({"x.yaml": "a: [1"}, {}, "not valid YAML"),
     ({"x.yaml": "- 1\n- 2"}, {}, "holds no table"),
