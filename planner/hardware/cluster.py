@@ -156,8 +156,8 @@ def require_vendor(card: Accelerator, asked: Software, field: str, load: Callabl
     others = ", ".join(name for name in names if card.vendor in load(name).vendors)
     if not others:
         raise PlannerError(
-            "{0} = {1!r}: neither this nor anything else of its kind in the catalog runs on {2}'s {3}; choose another GPU"
-            " (`planner serve` also knows those that only serve).",
+            "{0} = {1!r}: nothing of its kind in the catalog runs on {2}'s {3}; choose another GPU (`planner serve` also knows"
+            " those that only serve).",
             field,
             asked.name,
             card.vendor,

@@ -42,8 +42,6 @@ TASKS = {
     "tuning": ("tune", "qwen-7b", "--on", "a100-80gb", "--samples", "100k", "--methods", "lora"),
     "a comparison": ("compare", "chatlaw2-moe", "--set", "layout.micro_batch_size=1"),
     "models side by side": ("compare", "mixtral-8x7b", "llama-2-13b", "--on", "32xh100", "--tokens", "100B", "--at", "loss"),
-    "launch files": ("export", "llama-3-8b", "--on", "8xh100", "--to", "megatron"),
-    "a server's command": ("export", "llama-3-8b", "--on", "2xh100", "--to", "vllm"),
     "hardware": ("hardware", "show", "h100-sxm5-80gb"),
     "scenarios": ("scenarios", "list"),
 }
@@ -179,6 +177,13 @@ def test_search_takes_its_gpus_from_the_lists_that_it_searches(run: Run) -> None
     code, out, err = run(*asked)
     assert (code, err) == (0, "")
     assert json.loads(out)["rows"]
+
+
+@pytest.mark.parametrize(("number", "to", "words"), [(8, "megatron", "pretrain_gpt.py"), (2, "vllm", "vllm serve")])
+def test_launch_files_of_a_model_are_made_for_the_tool_asked(number: int, to: str, words: str, run: Run) -> None:
+    code, out, err = run("export", "llama-3-8b", "--on", f"{number}xh100", "--to", to)
+    assert (code, err) == (0, "")
+    assert words in out
 
 
 def test_a_scenario_asked_elsewhere_says_so(run: Run) -> None:

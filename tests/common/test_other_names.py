@@ -9,6 +9,7 @@ import pytest
 from planner.common.errors import near
 from planner.common.spellings import FIELDS, VALUES, WITHOUT_EFFECT, ours, places, plain
 from planner.scenarios.fields import TABLES, choices, declared, table_fields
+from planner.workload.tuning import Adapter
 
 NAMES = {table: {note.name for note in table_fields(table)} for table in TABLES}
 CHOICES = {str(value) for table in TABLES.values() for _, annotation, _ in declared(table) for value in choices(annotation)}
@@ -17,8 +18,10 @@ CHOICES = {str(value) for table in TABLES.values() for _, annotation, _ in decla
 @pytest.mark.parametrize("place", FIELDS)
 def test_a_place_is_a_table_or_a_field_of_one(place: str) -> None:
     table, dot, field = place.partition(".")
+    field, inner, of_adapter = field.partition(".")
     assert table in NAMES
     assert not dot or field in NAMES[table], place
+    assert not inner or (place.startswith("job.adapter.") and of_adapter in Adapter.model_fields), place
 
 
 def test_a_name_leads_to_one_field_of_a_table() -> None:

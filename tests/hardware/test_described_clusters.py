@@ -83,7 +83,7 @@ def test_a_workstation_of_every_size(name: str, num_gpus: int) -> None:
         ({"node": "dgx-h100", "network_gbit_per_s": True}, "network_gbit_per_s"),
         ({"accelerator": "h100-sxm5-80gb", "gpus_per_node": 0}, "gpus_per_node"),
         ({"node": "dgx-h100", "gpus_per_node": 4}, "without cluster.node"),
-        ({"node": "dgx-h100", "networks": 3}, "networks; use node, num_nodes"),
+        ({"node": "dgx-h100", "networks": 3}, "unknown field networks = 3; did you mean network_gbit_per_s?"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_with_what_would(fields: dict[str, Any], words: str) -> None:
