@@ -251,6 +251,7 @@ def export_command(
     The plan is the question's, or the scenario's main case; with --rows its cluster, framework and layout are those of a row of a
     search.
 
+    \b
     planner export llama-3-8b --on 8xh100 --to megatron
     """
     from planner.export import write_files

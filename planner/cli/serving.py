@@ -224,7 +224,7 @@ def size_command(
         str | None, typer.Option("--framework", help="Of tuning: fsdp, peft ...; the usual when left out.")
     ] = None,
     rank: Annotated[int | None, typer.Option("--rank", help="Of the adapters of lora and qlora; 16 when left out.")] = None,
-    headroom: Annotated[float, typer.Option("--headroom", help="Share of a card's memory to keep free in addition.")] = 0.0,
+    headroom: Annotated[float, typer.Option("--headroom", help="Share of a GPU's memory to keep free in addition.")] = 0.0,
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
     accelerator: Annotated[
