@@ -47,7 +47,7 @@ def catalog() -> dict[str, str]:
     software, stacks = len(framework_names()) + len(engine_names()), len(STACKS) + len(SERVERS) + len(TUNERS)
     return {
         "en": f"- **{models} models, {gpus} accelerators, {nodes} node types, {software} frameworks and engines**, "
-        f"each value with its source; launch files for {stacks} stacks.",
+        f"each value with its source; launch files for {stacks} tools.",
         "zh": f"- **{models} 个模型、{gpus} 种加速卡、{nodes} 种节点、{software} 种训练框架和推理引擎**，每个数值都有来源；"
         f"可为 {stacks} 种软件写出启动文件。",
     }

@@ -283,10 +283,20 @@ def whole_number(value: Any) -> Any:
     return python_value(value, True)
 
 
-def fields_of(value: Any, where: str) -> dict[str, Any]:
-    """The fields of a mapping; PlannerError that names the place for anything else."""
+def fields_of(value: Any, where: str, name: str = "") -> dict[str, Any]:
+    """The fields of a mapping; PlannerError that names the place for anything else. ``name``: of one that stands for a table."""
     if isinstance(value, Mapping):
         return {str(name): one for name, one in value.items()}
+    if name:
+        raise PlannerError(
+            "{0} = {1}: must be a table of fields, or a name such as {2!r}.",
+            where,
+            shown_value(value, 60),
+            name,
+            code="type",
+            field=where,
+            value=value,
+        )
     raise PlannerError(
         "{0} = {1}: must be a table of fields.", where, shown_value(value, 60), code="type", field=where, value=value
     )

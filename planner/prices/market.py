@@ -382,6 +382,8 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
     value = python_value(value)
     if isinstance(value, int | float):
         return own_price(value)
+    if isinstance(value, str) and value.strip().lstrip("$").replace(".", "", 1).isdecimal():
+        raise PlannerError("price = {0!r}: must be a number; write it without quotes.", value, field="price", value=value)
     if isinstance(value, str):
         raise PlannerError(
             "price = {0!r}: must be dollars per GPU-hour or a table; give {{'term': {1!r}}} for a term of the catalog.",

@@ -44,7 +44,7 @@ def as_model(value: ModelLike) -> Model:
         return value.checked("model")
     if isinstance(value, str | Path):
         return load_model(str(value))
-    fields = fields_of(value, "model")
+    fields = fields_of(value, "model", "llama-3-8b")
     given = [key for key in ("name", "config") if fields.get(key)]
     if len(given) > 1 and "base" not in fields:
         raise PlannerError(
@@ -82,7 +82,7 @@ def as_cluster(value: ClusterLike) -> Cluster:
     if isinstance(value, Cluster):
         require_answerable("cluster", value.checked("cluster"))
         return value
-    fields = cluster_table(value, "cluster") if isinstance(value, str) else fields_of(value, "cluster")
+    fields = cluster_table(value, "cluster") if isinstance(value, str) else fields_of(value, "cluster", "8xh100")
     for name in fields:
         if name not in CLUSTER_FIELDS:
             raise unknown_field("cluster", name, fields[name], CLUSTER_FIELDS)
@@ -110,7 +110,7 @@ def as_framework(value: FrameworkLike, kind: str | None = None) -> Framework:
     """A framework from a name, from a name with changed fields, or itself. ``kind``: the job's, where it is known."""
     if isinstance(value, Framework):
         return value.checked("framework")
-    fields = {"name": value} if isinstance(value, str) else fields_of(value, "framework")
+    fields = {"name": value} if isinstance(value, str) else fields_of(value, "framework", "fsdp")
     for name in fields:
         if name not in Framework.model_fields:
             raise unknown_field("framework", name, fields[name], Framework.model_fields)
