@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +29,7 @@ def tune_command(
     as_json: AsJson = False,
 ) -> None:
     """Full tuning, LoRA and QLoRA of a scenario's model side by side: parameters, memory, time, cost."""
+    from planner.common.quantities import count, length
     from planner.scenarios.tables import placed
     from planner.studies.tuning_methods import BATCHES, CONTEXTS, memory_cells, tuning_choices
 
@@ -40,7 +42,7 @@ def tune_command(
         if text is not None and not table:
             raise PlannerError("{0} {1}: goes with --table.", option, text)
     if table:
-        sizes = _whole(contexts, "--contexts", CONTEXTS), _whole(batches, "--batches", BATCHES)
+        sizes = _whole(contexts, "--contexts", CONTEXTS, length), _whole(batches, "--batches", BATCHES, count)
         with placed(case.where), progress_bar("cells", quiet=as_json) as progress:
             cells = memory_cells(case.asked(), rank, targets, wanted, *sizes, progress=progress)
         if as_json:
@@ -60,14 +62,17 @@ def tune_command(
     show(tuning_table(question.title, found))
 
 
-def _whole(text: str | None, option: str, otherwise: tuple[int, ...]) -> tuple[int, ...]:
-    """Positive whole numbers with commas between them."""
+def _whole(text: str | None, option: str, otherwise: tuple[int, ...], read: Callable[[str, str], int]) -> tuple[int, ...]:
+    """Positive whole numbers with commas between them, as ``read`` reads one."""
     if text is None:
         return otherwise
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
+    try:
+        found = tuple(read(part, option) for part in text.split(","))
+    except PlannerError:
+        found = (0,)
+    if min(found) < 1:
         raise PlannerError("{0} {1}: must be positive whole numbers with commas, such as 1,2,4.", option, text)
-    return tuple(int(part) for part in parts)
+    return found
 
 
 def derive_command(

@@ -38,3 +38,23 @@ ELSEWHERE: Mapping[str, str] = {
     "app": "planner app",
 }
 """Command -> what to type: the page says so under Evidence."""
+OPTIONS_ON_PAGE = frozenset(
+    """
+    --on --lora --qlora --finetune --tokens --samples --seq-len --batch --precision --framework --price --set --layout
+    --details --explain --write --plot --json --at --months --objective --gpus --accelerator --deadline --budget-usd
+    --top --out --clients --rate --prompt --output --weights --engine --compare --for --tpot --ttft --rank --targets
+    --methods --vary --field --step --years --use --rent --to --rows
+    """.split()  # noqa: SIM905
+)
+"""Options of the commands of questions that the page has controls, tabs or downloads for."""
+OPTIONS_ELSEWHERE: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "from": ("planner plan --from launch.sh --on 8xh100", ("--from",)),
+    "risk": ("planner plan my.toml --risk 0.01 --allow offload", ("--risk", "--allow")),
+    "terms": ("planner search my.toml --term on-demand,spot", ("--term",)),
+    "ray": ("planner search my.toml --engine ray --address auto", ("--address",)),
+    "size": ("planner size llama-3-8b --for serve --headroom 0.2 --max-gpus 64", ("--headroom", "--max-gpus")),
+    "bill": ("planner run my.toml --currency EUR --tags team=nlp --xlsx b.xlsx", ("--currency", "--tags", "--xlsx", "--focus")),
+    "own": ("planner own 64xh100 --preemption 16h --resale 0.3", ("--preemption", "--resale")),
+    "grid": ("planner tune my.toml --contexts 2k,8k --batches 1,4 --table", ("--contexts", "--batches", "--table")),
+}
+"""Name -> (what to type, the options that only the command line has): the page says so under Evidence."""

@@ -375,6 +375,24 @@ def test_the_page_does_or_names_every_command():
     assert set(commands.ON_PAGE.values()) <= {*main.PAGES, "sidebar"}
 
 
+def test_the_page_has_or_names_every_option_of_the_questions_that_it_answers():
+    """``run``'s and the others' options are either controls of the page or named with a command that takes them."""
+    from planner.cli.main import Doors
+
+    asked = ("plan", "compare", "run", "search", "serve", "size", "tune", "sweep", "limit", "own", "operators")
+    params = {name: Doors(name="planner").get_command(None, name).params for name in asked}
+    known = {opt for found in params.values() for one in found for opt in one.opts if opt.startswith("--")}
+    elsewhere = {option for _, options in commands.OPTIONS_ELSEWHERE.values() for option in options}
+    assert known - commands.OPTIONS_ON_PAGE - elsewhere == set()
+    assert elsewhere <= known
+    assert not elsewhere & commands.OPTIONS_ON_PAGE
+    for command, options in commands.OPTIONS_ELSEWHERE.values():
+        words = command.split()
+        taken = {opt for one in params[words[1]] for opt in one.opts}
+        assert {word for word in words if word.startswith("--")} <= taken, command
+        assert set(options) <= taken, command
+
+
 # ---- pictures
 
 
