@@ -199,8 +199,8 @@ UNREAD = {"verl.trainer": "verl", "openrlhf.cli": "OpenRLHF", "nemo_rl": "NeMo R
 
 def _script(path: Path, text: str, found: Collected) -> None:
     script = read_script(text)
-    words = (word for command in script.commands for word in command)
-    unread = next((title for word in words for name, title in UNREAD.items() if word.startswith(name)), "")
+    heard = (word for command in script.commands for word in command)
+    unread = next((title for word in heard for name, title in UNREAD.items() if word.startswith(name)), "")
     if unread:
         raise PlannerError(
             "{0}: starts {1}, whose options are not read; ask for the parts: `planner plan MODEL --finetune --on 8xh100` for an"
