@@ -408,3 +408,18 @@ def test_a_gate_of_attention_keeps_its_projection_and_the_output() -> None:
     rows = attention(there, there.model.layer_kinds[0])
     assert amount(one(rows, "attention gate"), "saved_bytes") == 2 * T * 2 * width
     assert both(rows, "attention gate") == (3 * 2 * T * width, 6 * 2 * T * width)
+
+
+def test_norms_of_queries_and_keys_read_16_bit_whatever_the_residual_stream_is_kept_in() -> None:
+    """As ``n`` of an eager norm beside: 32 bytes an element forward, 64 backward; of the heads of queries and of keys."""
+    there = small({**LLAMA, "qk_norm": "head"}, "huggingface", fused_norm=False)
+    m = there.model
+    elements = T * (m.num_heads + m.num_kv_heads) * m.head_dim
+    assert both(attention(there, m.layer_kinds[0]), "query key norm") == (32 * elements, 64 * elements)
+
+
+def test_a_sum_an_activation_and_a_gate_are_one_kernel_each() -> None:
+    there = small({**LLAMA, "attention_gate": "full"})
+    kind = there.model.layer_kinds[0]
+    rows = (*feed_forward(there, kind), *attention(there, kind))
+    assert {amount(one(rows, name), "kernels") for name in ("residual", "activation", "attention gate")} == {1.0}
