@@ -16,7 +16,8 @@ from planner.common.data import PROFILES
 from planner.hardware.cluster import load_accelerator, load_node
 from planner.model.catalog import load_model
 from planner.model.names import model_files
-from planner.workload.framework import CATALOG, load_framework
+from planner.workload.framework import load_framework
+from planner.workload.framework_names import CATALOG
 
 
 def caches(path: Path) -> list[tuple[ast.FunctionDef, ast.expr]]:
