@@ -17,7 +17,7 @@ from planner.common.message import Message
 from planner.common.translation import spoken
 
 if TYPE_CHECKING:
-    from planner.serving.deploy import Deployment
+    from planner.serving.deployment import Deployment
 
 WIDEST = 1000
 """Columns that a table into a pipe may take."""
