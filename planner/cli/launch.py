@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planner.cli.asked import Laid, nothing_asked, one_question
-from planner.cli.output import print_json, show, tell, width
+from planner.cli.output import print_json, show, show_deployment, tell, width
 from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.message import Message
@@ -155,8 +155,6 @@ def _deployment(given: Launched, launch: Launch, tables: dict[str, Any], title: 
     if as_json:
         print_json({"label": model_label(tables), "launch": launch.to_dict(), **deployment.to_dict()})
         return
-    from planner.cli.serving import show_deployment
-
     show_understood(launch, tables)
     show_deployment(title, deployment)
 

@@ -248,9 +248,10 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
         value = _given_to(spelled, given)
         if value is not None:
             return PlannerError("{0} = {1!r}: {2}; {3}.", spelled, value, needed, remedy, code="type", field=spelled)
-    if type(error).__name__ == "MissingParameter" and getattr(param, "help", ""):
-        text = Message("{0}: {1}", text, said(param.help).rstrip(".。"))
-    option = getattr(error, "option_name", None)
+    meaning = str(getattr(param, "help", None) or "")
+    if type(error).__name__ == "MissingParameter" and meaning:
+        text = Message("{0}: {1}", text, said(meaning).rstrip(".。"))
+    option = str(getattr(error, "option_name", None) or "")
     place = _place(option, command) if option else ""
     if place and context is not None and any("--set" in one.opts for one in context.command.params):
         remedy = Message("{0}, or write --set {1}=VALUE", remedy, place)

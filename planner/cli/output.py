@@ -6,13 +6,18 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.files import require_folder
+from planner.common.message import Message
 from planner.common.translation import spoken
+
+if TYPE_CHECKING:
+    from planner.serving.deployment import Deployment
 
 WIDEST = 1000
 """Columns that a table into a pipe may take."""
@@ -93,3 +98,17 @@ def check_plot(path: Path | None) -> None:
     if path.suffix.lower() not in {".png", ".svg", ".pdf"}:
         raise PlannerError("--plot {0}: give a path that ends in .png, .svg or .pdf.", path)
     require_folder(path, "--plot")
+
+
+def show_deployment(title: str, found: Deployment, usual: Sequence[str] = ()) -> None:
+    """A deployment for people: the answer first, then what it rests on."""
+    from planner.reports.answer import notes_text
+    from planner.reports.serving_answer import serving_notes, serving_text
+
+    print(serving_text(title, found, width()))
+    notes = [*serving_notes(found, clock.today()), *usual]
+    if found.assumptions:
+        notes.append(
+            Message("{0} constants are assumed, not measured: --json lists them; --details: the table", len(found.assumptions))
+        )
+    print(notes_text(notes, width()))

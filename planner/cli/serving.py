@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,16 +10,14 @@ import typer
 
 from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked, one_question, refuse_launch_file
 from planner.cli.options import RISK, Risk
-from planner.cli.output import check_plot, print_json, show, tell, width
+from planner.cli.output import check_plot, print_json, show, show_deployment, tell
 from planner.cli.progress import answers_to, progress_bar
-from planner.common import clock
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 
 if TYPE_CHECKING:
     from planner.launchfiles import Launch
     from planner.scenarios.serving import ServingScenario
-    from planner.serving.deploy import Deployment
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 
@@ -176,20 +173,6 @@ def serve_command(
     from planner.reports.serving import deployments_table
 
     show(deployments_table(title, labels, answers), *usual)
-
-
-def show_deployment(title: str, found: Deployment, usual: Sequence[str] = ()) -> None:
-    """A deployment for people: the answer first, then what it rests on."""
-    from planner.reports.answer import notes_text
-    from planner.reports.serving_answer import serving_notes, serving_text
-
-    print(serving_text(title, found, width()))
-    notes = [*serving_notes(found, clock.today()), *usual]
-    if found.assumptions:
-        notes.append(
-            Message("{0} constants are assumed, not measured: --json lists them; --details: the table", len(found.assumptions))
-        )
-    print(notes_text(notes, width()))
 
 
 def size_command(
