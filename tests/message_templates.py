@@ -149,7 +149,6 @@ REACHABLE = (
     "training/schedule",
     "training/timeline",
     "training/trainable",
-    "uncertainty/classify",
     "uncertainty/effects",
     "uncertainty/interval",
     "web",

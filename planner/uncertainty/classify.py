@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from planner.uncertainty.interval import ENOUGH, ENOUGH_MODELS, FEWEST_EFFECTIVE, Member, Metric, Subject, bounds, num_runs
+from planner.uncertainty.interval import FEWEST_EFFECTIVE, Member, Metric, Subject, num_runs
 
 CLASSES: tuple[tuple[str, ...], ...] = (
     ("framework", "curves", "family", "nodes"),
@@ -22,33 +22,6 @@ CLASSES: tuple[tuple[str, ...], ...] = (
 MEMORY_CLASSES: tuple[tuple[str, ...], ...] = (("framework", "precision"), ("precision",), ())
 """Of serving memory: it is that of one GPU whatever the chip. Weights of 16 bit are counted exactly, and so are those in the
 format that the checkpoint states; of others it is not always known which parts stay wide, and what kernels unpack."""
-
-
-def classify(
-    metric: Metric, residuals: Iterable[Member], unseen: Iterable[float], likes: Sequence[Hashable] | None = None
-) -> list[dict[str, Any]]:
-    """Classes with enough runs of enough models, narrow ones first, as tables for ``catalog/serving_residuals.toml``.
-
-    ``residuals``: log(measured / predicted) of runs left out with their like, those of one run with the very same subject;
-    ``likes``: which of them err alike, the same for runs of one model and source (None: each run errs by itself);
-    ``unseen``: of runs left out with their whole source, for the class of everything.
-    """
-    rows = list(residuals)
-    alike = [id(subject) for subject, _ in rows] if likes is None else list(likes)
-    keys = [class_key(subject) for subject, _ in rows]
-    tables: list[dict[str, Any]] = []
-    for names in CLASSES:
-        groups: dict[tuple[str, ...], list[int]] = {}
-        for i, known in enumerate(keys):
-            groups.setdefault(tuple([known[n] for n in names]), []).append(i)
-        for key, at in sorted(groups.items()):
-            members, few = [rows[i] for i in at], len({alike[i] for i in at}) < ENOUGH_MODELS
-            if names and (few or num_runs(members) < ENOUGH):
-                continue
-            values = [value for _, value in members]
-            low, high = bounds(values, effective_runs(members, [alike[i] for i in at])) if names else bounds(list(unseen))
-            tables.append(class_table(metric, dict(zip(names, key, strict=True)), members, low, high))
-    return tables
 
 
 def effective_runs(members: Sequence[Member], likes: Sequence[Hashable]) -> float:

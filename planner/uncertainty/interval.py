@@ -32,8 +32,6 @@ NORMAL_95 = 1.6448536269514722
 """The 95 % point of the standard normal distribution."""
 ENOUGH = 10
 """Runs that a class needs for an interval of its own."""
-ENOUGH_MODELS = 2
-"""Models that it needs: how far off a new model is shows only between models."""
 FEWEST_EFFECTIVE = 8.0
 """Runs that a class counts as at least, however alike they err: assumed, for between few models the likeness is hardly known."""
 BEYOND = 2.0

@@ -36,15 +36,16 @@ from planner.evidence.fit import (
 from planner.evidence.held_out import scales
 from planner.evidence.measured_runs import Run, read_runs
 from planner.evidence.predictions import settled, step_time, step_times
-from planner.evidence.serving.residuals import residuals_text
+from planner.evidence.serving.residuals import classify, residuals_text
 from planner.evidence.study import utilization_baseline
 from planner.evidence.write_fit import with_constant
 from planner.training.planning import plan
-from planner.uncertainty.classify import classify, effective_runs
+from planner.uncertainty.classify import effective_runs
 from planner.uncertainty.interval import (
     ENOUGH,
     FEWEST_EFFECTIVE,
     NORMAL_95,
+    Member,
     ResidualClass,
     Subject,
     bounds,
@@ -194,7 +195,7 @@ def test_a_class_of_exchangeable_runs_holds_nine_of_ten(count: int, ways: int) -
     rng, inside = np.random.default_rng(count), []
     for _ in range(800):
         runs = [(subject(), float(r)) for r in rng.standard_normal(count)]
-        table = classify("step_time", runs * ways, [0.0] * 9)[0]
+        table = classify("step_time", runs * ways, apart(runs) * ways, [0.0] * 9)[0]
         assert table["rows"] == count
         inside.append(table["lower"] <= rng.standard_normal() <= table["upper"])
     assert np.mean(inside) > 0.90 - 2 * np.sqrt(0.9 * 0.1 / len(inside))
@@ -207,9 +208,9 @@ def test_runs_that_err_alike_count_as_fewer() -> None:
         shared, own = rng.normal(0.0, np.sqrt(0.9), 7), rng.normal(0.0, np.sqrt(0.1), (7, 10))
         errors = shared[:, None] + own
         rows = [(subject(), float(e)) for model in errors[:6] for e in model]
-        likes = [model for model in range(6) for _ in range(10)]
-        for found, grouped in ((inside, likes), (blind, None)):
-            table = classify("step_time", rows, [0.0] * 9, grouped)[0]
+        likes = [(str(model), "") for model in range(6) for _ in range(10)]
+        for found, grouped in ((inside, likes), (blind, apart(rows))):
+            table = classify("step_time", rows, grouped, [0.0] * 9)[0]
             found.append(np.mean((table["lower"] <= errors[6]) & (errors[6] <= table["upper"])))
     assert np.mean(blind) < 0.80 < 0.85 < np.mean(inside)
 
@@ -230,7 +231,12 @@ def test_effective_runs_lie_between_none_alike_and_all_alike(seed: int, sizes: l
 
 def test_one_model_makes_no_class() -> None:
     rows = [(subject(), float(r)) for r in np.random.default_rng(0).standard_normal(30)]
-    assert [t["rows"] for t in classify("step_time", rows, [0.1, 0.2], ["only"] * 30)] == [30]  # that of everything
+    assert [t["rows"] for t in classify("step_time", rows, [("only", "")] * 30, [0.1, 0.2])] == [30]  # that of everything
+
+
+def apart(rows: list[Member]) -> list[tuple[str, str]]:
+    """Each of a model of its own."""
+    return [(str(i), "") for i in range(len(rows))]
 
 
 def subject(**changes: object) -> Subject:
@@ -241,7 +247,7 @@ def subject(**changes: object) -> Subject:
 def classes() -> tuple[ResidualClass, ...]:
     rng = np.random.default_rng(3)
     rows = [(subject(num_gpus=8 * (1 + i % 4)), float(r)) for i, r in enumerate(rng.normal(0.0, 0.05, 60))]
-    tables = classify("step_time", rows, rng.normal(0.0, 0.3, 60).tolist())
+    tables = classify("step_time", rows, apart(rows), rng.normal(0.0, 0.3, 60).tolist())
     assert [t["rows"] for t in tables] == [60] * len(tables)
     return tuple(ResidualClass.build(t, "test") for t in tables)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from planner.uncertainty.classify import class_table, classify, effective_runs
-from planner.uncertainty.interval import ENOUGH, ENOUGH_MODELS, Interval, Member, Subject, bounds
+from planner.evidence.serving.residuals import ENOUGH_MODELS, classify
+from planner.uncertainty.classify import class_table, effective_runs
+from planner.uncertainty.interval import ENOUGH, Interval, Member, Subject, bounds
 from planner.uncertainty.ratio import ratio_of
 
 SUBJECT = Subject(framework="megatron-core", curves="h100", family="dense", num_nodes=4, num_gpus=32, parameters=8e9)
@@ -76,15 +77,16 @@ def test_many_residuals_have_their_own_order(n: int, k: int) -> None:
 
 def test_a_class_of_its_own_needs_runs_and_models() -> None:
     members = [(replace(SUBJECT, num_gpus=8 * (i + 1)), 0.01 * i) for i in range(ENOUGH)]
-    assert (ENOUGH, ENOUGH_MODELS) == (10, 2)
+    assert (ENOUGH, ENOUGH_MODELS) == (10, 3)
 
     def of_framework(models: int, count: int) -> bool:
-        made = classify("memory", members[:count], [value for _, value in members], [i % models for i in range(count)])
+        likes = [(str(i % models), "") for i in range(count)]
+        made = classify("prefill", members[:count], likes, [value for _, value in members])
         return any(one.get("framework") for one in made)
 
-    assert of_framework(2, 10)
-    assert not of_framework(1, 10)
-    assert not of_framework(2, 9)
+    assert of_framework(3, 10)
+    assert not of_framework(2, 10)
+    assert not of_framework(3, 9)
 
 
 def test_a_class_states_its_sizes() -> None:
