@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from planner.common.message import Message, cleaned, join_messages, shown_value
-from planner.common.spellings import FIELDS, SOFTWARE, VALUES, WITHOUT_EFFECT, ours, places, plain
+from planner.common.spellings import FIELDS, VALUES, WITHOUT_EFFECT, ours, places, plain
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -155,7 +155,7 @@ def near(name: str, known: Iterable[str], limit: int = 8) -> str:
     """
     name = str(name)[:LONGEST_NAME]
     known = set(known)
-    elsewhere = sorted(known & {place.rpartition(".")[2] for place in (*ours(name, FIELDS), *ours(name, SOFTWARE))})
+    elsewhere = sorted(known & {place.rpartition(".")[2] for place in ours(name, FIELDS)})
     if elsewhere and name not in known:
         return Message("did you mean {0}?", ", ".join(elsewhere))
     names = _nearest_first(name, known)

@@ -88,21 +88,6 @@ VALUES: dict[str, str] = {
 }
 """Value of a choice -> what it is called elsewhere."""
 
-SOFTWARE: dict[str, str] = {
-    "megatron-core": "megatron megatron_lm mcore megatron_lm_core transformer_engine",
-    "megatron-bridge": "nemo nemo2 nemo_2.0 nemo_framework",
-    "torchtitan": "fsdp2 torch_titan fully_shard",
-    "fsdp": "torch_fsdp pytorch_fsdp fsdp1 composer llm_foundry",
-    "deepspeed-zero": "zero deepspeed_zero_3 zero_3 zero3 colossalai",
-    "pytorch": "ddp torch lightning pytorch_lightning",
-    "huggingface": "transformers hf trainer trl accelerate",
-    "transformers-fsdp": "axolotl llama_factory llamafactory trl accelerate",
-    "peft": "axolotl llama_factory llamafactory trl",
-    "peft-fused": "unsloth",
-    "jax-xla": "jax maxtext paxml",
-}
-"""Framework -> names of trainers that run on it; one that chooses by its settings stands at several."""
-
 WITHOUT_EFFECT = (
     "learning_rate lr min_lr lr_scheduler lr_scheduler_type scheduler warmup warmup_ratio lr_warmup"
     " weight_decay beta1 beta2 betas adam_beta1 adam_beta2 eps epsilon adam_epsilon clip_grad max_grad_norm"

@@ -101,6 +101,7 @@ def _check_model(plan: Plan) -> None:
     wrong = {
         "architecture = 'encoder' (pretrain_gpt.py trains decoders)": m.architecture != "decoder",
         "position_embedding = 'alibi'": m.position_embedding == "alibi",
+        "q_lora_rank without attention = 'mla'": bool(m.q_lora_rank) and m.attention != "mla",
         "parallel_attention": m.parallel_attention,
         "sliding_window": m.sliding_window is not None,
         "attention_sinks": m.attention_sinks,

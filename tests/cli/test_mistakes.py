@@ -122,14 +122,6 @@ PLACES: list[Mistake] = [
     (("help",), ("help", "planner --help")),
     (("version",), ("version", "planner --version")),
 ]
-ON_FRAMEWORKS = {
-    "Megatron-LM": "megatron-core", "nemo": "megatron-bridge", "FSDP2": "torchtitan", "ddp": "pytorch", "maxtext": "jax-xla",
-    "axolotl": "peft, transformers-fsdp", "LLaMA-Factory": "peft, transformers-fsdp", "unsloth": "peft-fused",
-}  # fmt: skip
-"""Trainer -> the frameworks of the catalog that it runs on."""
-TRAINERS: list[Mistake] = [
-    (("plan", *ASKED, "--framework", other), (other, f"did you mean {ours}")) for other, ours in ON_FRAMEWORKS.items()
-]
 SERVERS: list[Mistake] = [
     (("plan", *ASKED, "--framework", name), (name, f"planner serve --engine {name}")) for name in ("vllm", "sglang", "llama.cpp")
 ]
@@ -286,7 +278,6 @@ FAMILIES = {
     "quantities": QUANTITIES,
     "commas and rates": COMMAS_AND_RATES,
     "places": PLACES,
-    "trainers": TRAINERS,
     "servers": SERVERS,
     "names": NAMES,
 }

@@ -27,7 +27,7 @@ WRONG: dict[str, list[Callable[[], Any]]] = {
     "value": [lambda: asked(job={**QUESTION["job"], "seq_len": 0}), lambda: asked(job={**QUESTION["job"], "num_steps": -1})],
     "unknown": [
         lambda: asked(model="gtp2"),
-        lambda: asked(framework="megatron"),
+        lambda: asked(framework="megatorn"),
         lambda: asked(job={**QUESTION["job"], "seqlen": 1}),
         lambda: planner.search(**QUESTION, objective="speed"),
     ],
