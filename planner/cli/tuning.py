@@ -44,7 +44,7 @@ def tune_command(
     if table:
         sizes = _whole(contexts, "--contexts", CONTEXTS, length), _whole(batches, "--batches", BATCHES, count)
         with placed(case.where), progress_bar("cells", quiet=as_json) as progress:
-            cells = memory_cells(case.asked(), rank, targets, wanted, *sizes, progress=progress)
+            cells = memory_cells(case.asked(), rank, targets, wanted, *sizes, **given.choice(), progress=progress)
         if as_json:
             print_json({"title": question.title, "cells": [cell.to_dict() for cell in cells]})
             return

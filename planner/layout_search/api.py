@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 from planner.common.arguments import as_progress
-from planner.common.errors import PlannerError
+from planner.common.errors import PlannerError, near
 from planner.common.progress import Progress
 from planner.layout_search.on_cores import run_on_cores
 from planner.layout_search.on_ray import run_on_ray
@@ -31,6 +31,9 @@ def search(
     Raises PlannerError for bad input, a space of more than a billion layouts, and when nothing is left, with the reasons.
     """
     progress = as_progress(progress)
+    for name in question:
+        if name not in SearchTerms.__annotations__:
+            raise TypeError(f"search() got an unexpected keyword argument {name!r}; {near(name, SearchTerms.__annotations__)}")
     return run(as_question(**question), engine=engine, address=address, progress=progress).to_frame()
 
 

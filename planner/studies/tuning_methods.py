@@ -16,7 +16,7 @@ from planner.common.progress import Progress
 from planner.common.spec import fields_of
 from planner.hardware.cluster import Cluster, usable_bytes
 from planner.performance.evaluation import Evaluation
-from planner.performance.risk import RISK, fit_rule
+from planner.performance.risk import RISK, check_risk, fit_rule
 from planner.training.plan import Plan
 from planner.training.planning import candidates, evaluate, plan
 from planner.training.trainable import frozen_parameters, stored_bytes
@@ -134,15 +134,17 @@ def memory_cells(
     methods: tuple[str, ...] = METHODS,
     contexts: tuple[int, ...] = CONTEXTS,
     batches: tuple[int, ...] = BATCHES,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> list[MemoryCell]:
     """Memory over context, batch and method on the scenario's GPUs: of the scenario's layout, or of the fastest that surely
     fits.
 
     ``batches`` are sequences on each data-parallel rank at a time. Where nothing fits, the layout that needs least
-    is shown. ``progress`` is told (cells done, cells).
+    is shown. ``risk`` and ``allow`` as in ``plan``. ``progress`` is told (cells done, cells).
     """
-    methods, tables = as_texts(methods, "methods"), _tables(tables)
+    methods, tables, allow = as_texts(methods, "methods"), _tables(tables), as_texts(allow, "allow")
     jobs = _jobs(tables, rank, targets, methods)
     framework = tables.get("framework")
     cluster = as_cluster(tables["cluster"])
@@ -150,7 +152,8 @@ def memory_cells(
     for done, (method, seq_len, batch) in enumerate(places):
         if progress is not None:
             progress(done, len(places))
-        found.append(_cell(method, {**jobs[method], "seq_len": seq_len}, batch, tables, framework, cluster))
+        job = {**jobs[method], "seq_len": seq_len}
+        found.append(_cell(method, job, batch, tables, framework, cluster, check_risk(risk), allow))
     return found
 
 
@@ -164,14 +167,22 @@ def _tables(given: Any) -> dict[str, Any]:
 
 
 def _cell(
-    method: str, job: dict[str, Any], batch: int, tables: Mapping[str, Any], framework: dict[str, Any] | None, cluster: Cluster
+    method: str,
+    job: dict[str, Any],
+    batch: int,
+    tables: Mapping[str, Any],
+    framework: dict[str, Any] | None,
+    cluster: Cluster,
+    risk: float,
+    allow: Iterable[str],
 ) -> MemoryCell:
     fields: dict[str, Any] = {"method": method, "seq_len": job["seq_len"], "batch": batch, "card_bytes": usable_bytes(cluster)}
     nothing: dict[str, Any] = {"total_bytes": None, "fits": False, "layout": ""}
     job = {**job, "global_batch_size": batch * cluster.num_gpus}
     question: dict[str, Any] = {"model": tables["model"], "cluster": cluster, "framework": framework, "job": job}
     try:
-        layouts = candidates(**question) if "layout" not in tables else [{**tables["layout"], "micro_batch_size": batch}]
+        own = tables.get("layout")
+        layouts = candidates(**question, allow=allow) if own is None else [{**own, "micro_batch_size": batch}]
         found = evaluate(**question, layouts=layouts)
     except PlannerError as error:
         return MemoryCell(**fields, **nothing, why=str(error))
@@ -179,19 +190,19 @@ def _cell(
     if not here.any():
         return MemoryCell(**fields, **nothing, why=Message("no layout holds {0} sequences on a GPU at a time", batch))
     total = np.asarray(found.memory.total_bytes, dtype=float)
-    fitting = here & _surely(question, found)
+    fitting = here & _surely(question, found, risk)
     best = np.where(fitting, found.step_time_s, np.inf) if fitting.any() else np.where(here, total, np.inf)
     i = int(np.nanargmin(best))
     label = found.layouts.row(i).label
     return MemoryCell(**fields, total_bytes=float(total[i]), fits=bool(fitting[i]), layout=label, why="")
 
 
-def _surely(question: Mapping[str, Any], found: Evaluation) -> NDArray[np.bool_]:
-    """Mask of the layouts that fit by the rule of every command: by the prediction itself, and at the usual risk."""
+def _surely(question: Mapping[str, Any], found: Evaluation, risk: float) -> NDArray[np.bool_]:
+    """Mask of the layouts that fit by the rule of every command: by the prediction itself, and at the accepted risk."""
     named, job = question["framework"], as_job(question["job"])
     model, cluster = as_model(question["model"]), question["cluster"]
     stack = default_framework(model, cluster, job).framework if named is None else as_framework(named, job.kind)
-    rule = fit_rule(Question(model, cluster, stack, job))
+    rule = fit_rule(Question(model, cluster, stack, job), risk)
     return np.asarray(found.fits & rule.holds(found.firm_bytes, found.states_bytes))
 
 
