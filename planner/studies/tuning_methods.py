@@ -15,6 +15,7 @@ from planner.common.message import Message
 from planner.common.progress import Progress
 from planner.common.spec import fields_of
 from planner.hardware.cluster import Cluster, usable_bytes
+from planner.layout_search.space import allowed
 from planner.performance.evaluation import Evaluation
 from planner.performance.risk import RISK, check_risk, fit_rule
 from planner.training.plan import Plan
@@ -144,7 +145,7 @@ def memory_cells(
     ``batches`` are sequences on each data-parallel rank at a time. Where nothing fits, the layout that needs least
     is shown. ``risk`` and ``allow`` as in ``plan``. ``progress`` is told (cells done, cells).
     """
-    methods, tables, allow = as_texts(methods, "methods"), _tables(tables), as_texts(allow, "allow")
+    methods, tables, allow, risk = as_texts(methods, "methods"), _tables(tables), allowed(allow), check_risk(risk)
     jobs = _jobs(tables, rank, targets, methods)
     framework = tables.get("framework")
     cluster = as_cluster(tables["cluster"])
@@ -153,7 +154,7 @@ def memory_cells(
         if progress is not None:
             progress(done, len(places))
         job = {**jobs[method], "seq_len": seq_len}
-        found.append(_cell(method, job, batch, tables, framework, cluster, check_risk(risk), allow))
+        found.append(_cell(method, job, batch, tables, framework, cluster, risk, allow))
     return found
 
 
