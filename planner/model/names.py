@@ -184,7 +184,7 @@ def _begun(words: Words) -> dict[str, str]:
 def _shorter(name: str) -> Iterator[tuple[str, str]]:
     """A name, then the same with ever fewer of the words that change no size: (text, format of the weights)."""
     table = _table()
-    text = re.sub(r"\(.*?\)", " ", name.strip().rstrip("/").rpartition("/")[2].lower())
+    text = re.sub(r"\(.*?\)", " ", name.strip().rstrip("/").rpartition("/")[2].lower().removesuffix(".gguf"))
     text = re.sub(r"[\s:_-]+|\.(?=q\d_)", "-", text).strip("-")
     yield text, ""
     weights = ""

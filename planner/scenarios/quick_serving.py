@@ -20,7 +20,7 @@ def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[Servin
     """(a serving scenario of a model and a cluster, what was taken as usual in it)."""
     the_model, cluster = as_model({"name": model}), cluster_table(on)
     card = as_cluster(cluster).accelerator
-    usual = {"engine": usual_engine(card, the_model), **SERVING}
+    usual = {"engine": usual_engine(card, the_model, given.get("weights") or the_model.stored_weights), **SERVING}
     missing = {name: value for name, value in usual.items() if name not in given}
     if the_model.stored_weights or "bf16" not in card.peak_flops_per_s:
         missing.pop("weights", None)  # as stored, or the chip's own 16-bit type

@@ -59,7 +59,7 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     require_answerable("serving", spec)
     spec, stored = _as_stored(spec, the_model, the_cluster)
     if "engine" not in spec.model_fields_set:
-        spec = spec.replaced(engine=usual_engine(the_cluster.accelerator, the_model))
+        spec = spec.replaced(engine=usual_engine(the_cluster.accelerator, the_model, spec.weights))
     engine = load_engine(spec.engine)
     if spec.memory_fraction is not None:
         engine = engine.replaced(memory_fraction=spec.memory_fraction)

@@ -14,8 +14,8 @@ from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
 from planner.hardware.cluster import Accelerator, runs_on
 from planner.model.architecture import Model
-from planner.serving.spec import USUAL_ENGINES
-from planner.serving.weight_formats import Format
+from planner.serving.spec import ENGINES_OF_FORMATS, USUAL_ENGINES
+from planner.serving.weight_formats import Format, format_named
 
 CATALOG = data.CATALOG / "engines"
 NAMES = data.CATALOG / "engine_names.toml"
@@ -190,20 +190,23 @@ def load_engine(name: str) -> Engine:
     return Engine.build(ENGINES.table(found), str(ENGINES.path(found, "serving.engine")))
 
 
-def usual_engine(card: Accelerator, model: Model | None = None) -> str:
+def usual_engine(card: Accelerator, model: Model | None = None, weights: str | None = None) -> str:
     """The engine that is taken on an accelerator, for a model, where none is named; the first of all where none runs, which then
-    says so.
+    says so. ``weights``: their format, which may be an engine's own.
 
     >>> from planner.hardware.cluster import load_accelerator
     >>> [usual_engine(load_accelerator(name)) for name in ("h100-sxm5-80gb", "apple-m3-max-128gb")]
     ['vllm', 'llama.cpp']
+    >>> usual_engine(load_accelerator("h100-sxm5-80gb"), weights="Q4_K_M")
+    'llama.cpp'
     """
 
     def runs(name: str) -> bool:
         engine = load_engine(name)
         return runs_on(card, engine) and (model is None or runs_model(engine, model))
 
-    return next(filter(runs, USUAL_ENGINES), USUAL_ENGINES[0])
+    own = ENGINES_OF_FORMATS.get(format_named(weights or ""))
+    return next(filter(runs, (*((own,) if own else ()), *USUAL_ENGINES)), USUAL_ENGINES[0])
 
 
 def runs_model(engine: Engine, model: Model) -> bool:

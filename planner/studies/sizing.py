@@ -209,7 +209,8 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
     names = accelerator_names() if accelerator is None else _named(accelerator)
     ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most)
-    softwares = [engine] if engine is not None else [usual_engine(load_accelerator(name), the_model) for name in names]
+    stored = weights or the_model.stored_weights
+    softwares = [engine] if engine is not None else [usual_engine(load_accelerator(name), the_model, stored) for name in names]
     _check_question(the_model, purpose, lengths, together, weights, softwares, framework, job)
     rows, left_out = [], {}
     for done, name in enumerate(names):
@@ -220,7 +221,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
             continue
 
         def one(num_gpus: int, card: Accelerator = card, widest: bool = False) -> Size | str:
-            software = usual_engine(card, the_model) if engine is None else engine
+            software = usual_engine(card, the_model, stored) if engine is None else engine
             _require_runs_on(card, purpose, software, framework)
             if purpose == "serve":
                 return _served(the_model, card, num_gpus, lengths, together, weights, software, ask, widest=widest)

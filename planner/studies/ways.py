@@ -219,7 +219,7 @@ def _cuts(
     replicas."""
     weights = tables["serving"].get("weights", "bf16")
     own = {"weights": "fp16"} if weights == "bf16" and "bf16" not in card.peak_flops_per_s else {}
-    whole = "tp" not in load_engine(tables["serving"].get("engine") or usual_engine(card, model)).features
+    whole = "tp" not in load_engine(tables["serving"].get("engine") or usual_engine(card, model, weights)).features
     for n in (2**i for i in range(PER_NODE.bit_length())):
         tp, pp = (1, n) if whole else (n, 1)
         if num_gpus % n == 0 and model.num_heads % tp == 0 and pp <= model.num_layers:

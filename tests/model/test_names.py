@@ -46,6 +46,8 @@ def test_other_names_stand_for_models_of_the_catalog() -> None:
 @pytest.mark.parametrize(
     ("written", "model", "weights"),
     [
+        ("llama-3.1-8b-Q5_K_M", "llama-3.1-8b", "q5_k_m"),
+        ("Meta-Llama-3.1-8B-Instruct-Q6_K.gguf", "llama-3.1-8b", "q6_k"),
         ("llama3-8b", "llama-3-8b", ""),
         ("meta-llama/Meta-Llama-3-8B-Instruct", "llama-3-8b", ""),
         ("mistralai/Mistral-7B-Instruct-v0.3", "mistral-7b-v0.3", ""),

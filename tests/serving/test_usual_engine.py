@@ -25,6 +25,16 @@ def test_a_laptop_is_answered_and_says_with_what():
     assert served.to_dict() == named.to_dict()
 
 
+@pytest.mark.parametrize(("weights", "engine"), [("q4_k_m", "llama.cpp"), ("Q6_K", "llama.cpp"), ("fp8", "vllm")])
+def test_a_format_that_is_an_engines_own_is_served_by_it(weights: str, engine: str):
+    asked = {"model": "llama-3-8b", "cluster": {"accelerator": "h100-sxm5-80gb", "num_gpus": 1}}
+    served = planner.serve(**asked, serving={**SHORT, "weights": weights})
+    assert served.to_dict() == planner.serve(**asked, serving={**SHORT, "weights": weights, "engine": engine}).to_dict()
+    rows = planner.sizes("llama-3-8b", "serve", accelerator="h100", weights=weights).rows
+    named = planner.sizes("llama-3-8b", "serve", accelerator="h100", weights=weights, engine=engine).rows
+    assert [row.memory_bytes for row in rows] == [row.memory_bytes for row in named]
+
+
 def test_an_engine_that_is_named_is_not_replaced():
     with pytest.raises(PlannerError, match="does not run on Apple's"):
         planner.serve(model="llama-3-8b", cluster="m3-max", serving={**SHORT, "engine": "vllm"})

@@ -129,7 +129,7 @@ def _controls(case: int, tables: state.Tables) -> None:
     cut = [d for d in divisors(gpus) if d <= 64]
     with left:
         found = cluster_of(tables)
-        usual = USUAL_ENGINES[0] if found is None else usual_engine(found.accelerator, model)
+        usual = USUAL_ENGINES[0] if found is None else usual_engine(found.accelerator, model, given.get("weights"))
         engine = load_engine(given.get("engine", usual)).name
         controls.choice(case, "serving", "engine", t("serving.engine"), engine_names(), engine)
         controls.choice(case, "serving", "weights", t("serving.weights"), FORMATS, format_named(given.get("weights", "bf16")))
