@@ -87,21 +87,21 @@ def _why(result: SearchResult) -> tuple[str, ...]:
     elif len(found.surest):
         most = chance(found.surest.fit_probability[0])
         why = Message(
-            "layout chosen: none fits with a probability of {0}, this one is likeliest to, {1} ({2} are valid)", sure, most, valid
+            "layout chosen: none fits with a probability of {0}, this one is likeliest to, {1} (valid: {2})", sure, most, valid
         )
     else:
-        why = Message("layout chosen: none fits, this one needs the least memory ({0} are valid)", valid)
+        why = Message("layout chosen: none fits, this one needs the least memory (valid: {0})", valid)
     return (why, *wide)
 
 
 def _chosen(equals: int, fitting: int, sure: str, valid: str) -> Message:
     if fitting == 1:
-        return Message("layout chosen: the only one that fits with a probability of {0} or more ({1} are valid)", sure, valid)
+        return Message("layout chosen: the only one that fits with a probability of {0} or more (valid: {1})", sure, valid)
     found, noise = f"{fitting:,}", f"{NOISE:.0%}"
     if equals == 1:
         return Message(
             "layout chosen: the fastest, no other is within {0} of it; {1} layouts fit with a probability of {2} or more "
-            "({3} are valid)",
+            "(valid: {3})",
             noise,
             found,
             sure,
@@ -109,7 +109,7 @@ def _chosen(equals: int, fitting: int, sure: str, valid: str) -> Message:
         )
     return Message(
         "layout chosen: the simplest of {0} within {1} of the fastest; {2} layouts fit with a probability of "
-        "{3} or more ({4} are valid)",
+        "{3} or more (valid: {4})",
         f"{equals:,}",
         noise,
         found,

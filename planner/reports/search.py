@@ -37,7 +37,9 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame, outlook
         stopped = Message("stopped after {0:,} of {1:,} layouts ({2:.0%})", found.num_layouts, result.size, share)
         lines.append(Line(stopped, style="bold red"))
     sure = f"{1.0 - q.setups[0].risk:.0%}"
-    counts = Message("{0:,} layouts fit with a probability of {1}, {2:,} are valid", found.num_fitting, sure, found.num_possible)
+    counts = Message(
+        "layouts that fit with a probability of {1}: {0:,}; valid: {2:,}", found.num_fitting, sure, found.num_possible
+    )
     if not len(table):
         return Group(*lines, Line(counts))
     first = table.iloc[0]

@@ -12,7 +12,7 @@ from examples import ACCELERATOR, GPT, LLAMA, MIXTRAL, NODE, framework, gpus, jo
 import planner
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster
-from planner.layout_search.choice import choose
+from planner.layout_search.choice import _chosen, choose
 from planner.layout_search.question import as_question
 from planner.layout_search.ranking import complexity, kinds
 from planner.layout_search.search import run_search, search_all, searched
@@ -190,7 +190,19 @@ def test_the_sentence_counts_layouts_that_fit() -> None:
     rule = fit_rule(Question(asked["model"], asked["cluster"], asked["framework"], asked["job"]))
     fitting = int((table.fits & rule.holds(table.firm_bytes, table.states_bytes)).sum())
     assert f"{fitting:,} layouts fit" in planner.plan(**asked).notes[0]
-    assert f"({int(table.possible.sum()):,} are valid)" in planner.plan(**asked).notes[0]
+    assert f"(valid: {int(table.possible.sum()):,})" in planner.plan(**asked).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("equals", "fitting", "said"),
+    [
+        (1, 1, "the only one that fits with a probability of 95% or more (valid: 7)"),
+        (1, 6, "the fastest, no other is within 2% of it; 6 layouts fit"),
+        (3, 6, "the simplest of 3 within 2% of the fastest; 6 layouts fit"),
+    ],
+)
+def test_one_layout_is_not_the_simplest_of_several(equals: int, fitting: int, said: str) -> None:
+    assert said in _chosen(equals, fitting, "95%", "7")
 
 
 @pytest.mark.parametrize("gib", [1.6, 1.67, 1.7, 1.8, 80.0])
