@@ -50,7 +50,7 @@ MOST_PAIRS = 200
 """Pairs of one source that are looked at, evenly spaced."""
 ALIKE = (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 ALIKE_DOUBLINGS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-ALIKE_LENGTHS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+ALIKE_LENGTHS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Correlations of two runs' own errors that are tried, and doublings over which they fall: of degrees and sizes, and of the
 sequence's length."""
 DIGITS = 6
