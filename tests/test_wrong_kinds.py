@@ -81,6 +81,7 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "search": lambda: {**dict.fromkeys(SearchTerms.__annotations__), **SUBJECT, **USUAL},
     "serve": lambda: {"model": "gpt2", "cluster": "1xrtx-4090", "serving": serving(), "price": 1.0},
     "sizes": lambda: {"model": "gpt2", "purpose": "lora"},
+    "sizes serve": lambda: {"model": "gpt2", "purpose": "serve", "accelerator": "rtx-4090", "max_gpus": 1},
     "sweep": lambda: {"scenario": {**SUBJECT, "layout": LAYOUT}, "vary": {"job.seq_len": [512]}},
     "trainable_parameters": lambda: {"model": planner.load_model("gpt2"), "job": planner.Job(**SUBJECT["job"])},
     "tuning_choices": lambda: {"tables": TUNING, "methods": ("lora",)},
@@ -93,7 +94,7 @@ WRONG: list[Any] = [
 
 def named(name: str) -> Callable[..., Any]:
     found: Any = planner
-    for part in name.split("."):
+    for part in name.partition(" ")[0].split("."):
         found = getattr(found, part)
     return found  # type: ignore[no-any-return]
 

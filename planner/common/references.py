@@ -92,6 +92,16 @@ class Catalog:
             names.append(str(base))
         return tuple(names)
 
+    def state(self, name: str) -> tuple[State, ...]:
+        """The states of a file of one's own and of those of one's own that it takes from: what is kept of it holds for these."""
+        names = [name]
+        for at in names:
+            own = {} if state_of(at) is None else self._own(at)
+            parts = [part for value in own.values() for part in (value if isinstance(value, list) else [value])]
+            taken = [own.get("base"), *(part.get("same_as") for part in parts if isinstance(part, dict))]
+            names += [str(other) for other in dict.fromkeys(taken) if other is not None and str(other) not in names]
+        return tuple(state_of(at) for at in names)
+
     def changed(self, name: str, changes: Changes) -> dict[str, float]:
         """The fields of a file that ``changes`` reach, each with its value under them."""
         reached = [f for f in self._fields(name, changes) if any(p in changes for p in self.places(Place(name, f)))]
@@ -99,11 +109,11 @@ class Catalog:
 
     def depends(self, name: str, place: Place) -> bool:
         """Whether any field of a file is, or refers to, the constant at ``place``."""
-        return place in _all_places(self, name) or place in self.places(Place(name, place.field))
+        return place in _all_places(self, name, self.state(name)) or place in self.places(Place(name, place.field))
 
     def places(self, start: Place) -> tuple[Place, ...]:
         """All places that a field is looked up in, nearest first: its file, those it is based on, those it refers to."""
-        return _places(self, start)
+        return _places(self, start, self.state(start.file))
 
     def refers(self, place: Place) -> str:
         """What a file's own line says of a field where it refers to another: "h100.sustained_fraction"; else empty."""
@@ -210,12 +220,12 @@ def _read(path: Path, state: State) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1024)
-def _all_places(catalog: Catalog, name: str) -> frozenset[Place]:
+def _all_places(catalog: Catalog, name: str, state: tuple[State, ...]) -> frozenset[Place]:
     return frozenset(place for field in catalog._fields(name, ()) for place in catalog.places(Place(name, field)))
 
 
 @lru_cache(maxsize=65536)
-def _places(catalog: Catalog, start: Place) -> tuple[Place, ...]:
+def _places(catalog: Catalog, start: Place, state: tuple[State, ...]) -> tuple[Place, ...]:
     return tuple(_followed(catalog, start))
 
 

@@ -20,6 +20,8 @@ BLANK = re.compile(r"\{(\d+)(?::([a-z]+))?\}")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 BETWEEN_FIGURES = re.compile(r"(?<=[\x21-\x7e])，(?=[\x21-\x7e])")
 """A comma at which a narrow cell may break, lest it breaks a figure."""
+AFTER_BRACKET = re.compile(r"(?<=）) (?=\S)")
+"""A blank that English has behind a bracket and Chinese has not."""
 MARKS = {": ": "：", "; ": "；", ". ": "。", ", ": "，"}
 """Between messages."""
 
@@ -92,7 +94,7 @@ def translated(text: str, language: str) -> str:
     """
     if language != "zh":
         return text
-    return cleaned(re.sub(r"。(?=[。；，：）])|(?<=[?？])[.。]", "", _said(text)))
+    return AFTER_BRACKET.sub("", cleaned(re.sub(r"。(?=[。；，：）])|(?<=[?？])[.。]", "", _said(text))))
 
 
 def translated_word(text: str, language: str) -> str:

@@ -20,6 +20,7 @@ from pydantic import model_validator
 
 from planner.common import data
 from planner.common.errors import PlannerError
+from planner.common.files import State, state_of
 from planner.common.message import Message
 from planner.common.processes import others
 from planner.common.references import Changes, Place
@@ -95,9 +96,13 @@ class Constant(Spec):
         return Place(self.curves or self.framework, self.field)
 
 
-@lru_cache(maxsize=1024)
 def load_constants(path: Path = CONSTANTS) -> tuple[Constant, ...]:
     """The constants that a fit may change."""
+    return _constants(path, state_of(str(path)))
+
+
+@lru_cache(maxsize=1024)
+def _constants(path: Path, state: State) -> tuple[Constant, ...]:
     return tuple(
         Constant.build(c, Message("{0}: constant {1}", path, i)) for i, c in enumerate(read_table(path)["constant"], start=1)
     )

@@ -12,8 +12,8 @@ from planner.common.files import write_texts
 from planner.common.references import Catalog
 from planner.evidence.fit import Constant, Fit
 from planner.evidence.held_out import TABLE, Held, load_held_out, uncertainty_text
-from planner.hardware.curves import CURVES, load_curves
-from planner.uncertainty.effects import UNCERTAINTY, load_effects
+from planner.hardware.curves import CURVES, forget_curves
+from planner.uncertainty.effects import UNCERTAINTY
 from planner.workload.framework import forget_frameworks
 from planner.workload.framework_names import FRAMEWORKS
 
@@ -29,7 +29,7 @@ def write_fit(found: Fit, source: str, date: str) -> list[Path]:
     """
     changed = written(constants_written(found, lambda c: CURVES if c.curves else FRAMEWORKS, source, date))
     forget_frameworks()
-    load_curves.cache_clear()
+    forget_curves()
     CURVES.clear()
     return changed
 
@@ -48,7 +48,6 @@ def write_uncertainty(frame: pd.DataFrame, models: Sequence[Held], source: str) 
     if old is None or not old.equals(frame):
         frame.to_parquet(TABLE, index=False)
         changed.append(TABLE)
-    load_effects.cache_clear()
     return changed
 
 

@@ -316,11 +316,11 @@ def named(folder: str) -> tuple[tuple[str, tuple[str, ...], float], ...]:
 
 def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerator:
     """The accelerator of that name (or TOML path); an unknown name is an error in ``field`` that lists the near ones."""
-    return _accelerator(_find("accelerators", as_text(field, "field"), as_text(name, field)), state_of(name))
+    return _accelerator(_find("accelerators", as_text(field, "field"), as_text(name, field)), ACCELERATORS.state(name))
 
 
 @lru_cache(maxsize=1024)
-def _accelerator(path: Path, state: State) -> Accelerator:
+def _accelerator(path: Path, state: tuple[State, ...]) -> Accelerator:
     return Accelerator.build(ACCELERATORS.table(_name(path)), str(path))
 
 
@@ -331,11 +331,11 @@ def _name(path: Path) -> str:
 
 def load_node(name: str) -> Node:
     """The node type of that name (or TOML path), or ``workstation-4x-NAME``: so many cards of that name in one box."""
-    return _node(as_text(name, "cluster.node"), state_of(name))
+    return _node(as_text(name, "cluster.node"), NODES.state(name))
 
 
 @lru_cache(maxsize=1024)
-def _node(name: str, state: State) -> Node:
+def _node(name: str, state: tuple[State, ...]) -> Node:
     box = re.fullmatch(r"workstation-(\d+)x-(.+)", name.lower())
     if box and name.lower() not in _index("nodes"):
         return workstation(load_accelerator(box[2], "cluster.node"), int(box[1]))
@@ -349,7 +349,7 @@ def _link(link: Any, where: str) -> Any:
     if not isinstance(link, dict) or "same_as" not in link:
         return link
     other = NODES.path(str(link["same_as"]), f"{where}: links.same_as")
-    found = next((x for x in _links(other) if x["kind"] == link.get("kind", "nvlink")), None)
+    found = next((x for x in _links(other, state_of(str(other))) if x["kind"] == link.get("kind", "nvlink")), None)
     if found is None:
         raise PlannerError(
             "{0}: links.same_as = {1!r}: that node has no link of kind {2}.", where, other.stem, link.get("kind", "nvlink")
@@ -358,8 +358,8 @@ def _link(link: Any, where: str) -> Any:
 
 
 @lru_cache(maxsize=1024)
-def _links(path: Path) -> tuple[Any, ...]:
-    """The links of a catalog's node as they are written: several nodes have those of one."""
+def _links(path: Path, state: State) -> tuple[Any, ...]:
+    """The links of a node as they are written: several nodes have those of one."""
     return tuple(read_table(path)["links"])
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from planner.common.data import PROFILES
+from planner.common.files import State
 from planner.common.message import Message
 from planner.common.references import Catalog
 from planner.common.spec import Spec
@@ -73,7 +74,16 @@ def curves_of(accelerator: Accelerator) -> Curves:
     )
 
 
-@lru_cache(maxsize=1024)
 def load_curves(name: str) -> Curves:
     """The curves of that name, their references followed; PlannerError lists the near ones."""
+    return _curves(name, CURVES.state(name))
+
+
+def forget_curves() -> None:
+    """Read each file of curves again when it is next asked for: its file has changed."""
+    _curves.cache_clear()
+
+
+@lru_cache(maxsize=1024)
+def _curves(name: str, state: tuple[State, ...]) -> Curves:
     return Curves.build(CURVES.table(name), str(CURVES.path(name, "curves")))

@@ -17,7 +17,7 @@ from planner.common.arguments import as_amount
 from planner.common.arrays import Number
 from planner.common.errors import PlannerError, as_text
 from planner.common.limits import require_answerable
-from planner.common.message import Message
+from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
 
 TABLE = data.CATALOG / "prices" / "gpu_hours.csv"
@@ -66,7 +66,7 @@ class Price:
 
     def describe(self) -> str:
         """For people: "Azure on-demand, eastus, 2026-06-18"."""
-        rest = "".join(f", {part}" for part in (self.region, self.date) if part)
+        rest = join_messages("", (Message(", {0}", part) for part in (self.region, self.date) if part))
         return Message("{0} {1}{2}" if self.provider else "{1}{2}", self.provider, self.term, rest)
 
     def last_day(self) -> datetime.date:

@@ -9,7 +9,8 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from planner.common.message import Message
+from planner.common.message import Message, join_messages
+from planner.prices.price import Price
 from planner.reports.line import Line
 from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plots import COLOURS
@@ -38,9 +39,16 @@ def holding_table(found: Holding) -> RenderableType:
     lines = [Line(cheapest, style="bold")]
     lines += [Line(note) for note in found.notes]
     prices = [(way.name, way.price) for way in found.ways if way.price]
-    lines += [Line(Message("{0}: {1}; {2}", Message(way), p.describe(), p.basis), style="dim") for way, p in prices]
+    lines += [Line(Message("{0}: {1}", Message(way), _source(price)), style="dim") for way, price in prices]
     lines += [Line(Message("{0} = {1}", f"cost.own.{name}", text), style="dim") for name, text in found.assumptions.items()]
     return Group(table, *lines)
+
+
+def _source(price: Price) -> str:
+    """Whose price it is and how it was found; of a rent that was given, the rent."""
+    if not price.provider and not price.date:
+        return Message("${0:.2f}, {1}", price.usd_per_gpu_hour, price.basis)
+    return join_messages("; ", [part for part in (price.describe(), price.basis) if part])
 
 
 def _even(found: BreakEven | None) -> tuple[str, str, str]:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from planner.common import data
 from planner.common.errors import PlannerError, near
+from planner.common.files import State
 from planner.common.references import Catalog
 from planner.common.spec import Spec, read_table
 from planner.hardware.cluster import Accelerator, runs_on
@@ -177,9 +178,13 @@ def older_releases(engine: str) -> tuple[str, ...]:
     return ()
 
 
-@lru_cache(maxsize=1024)
 def load_engine(name: str) -> Engine:
     """The engine of that name, family or release (or TOML path); an unknown name is an error that lists the near ones."""
+    return _engine(name, ENGINES.state(name))
+
+
+@lru_cache(maxsize=1024)
+def _engine(name: str, state: tuple[State, ...]) -> Engine:
     if name.endswith(".toml"):
         return Engine.build(ENGINES.table(name), name)
     found = resolve_engine(name)

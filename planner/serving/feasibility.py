@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
-from planner.hardware.cluster import require_vendor
+from planner.hardware.cluster import Accelerator, require_vendor, runs_on
 from planner.model.architecture import Model
 from planner.model.mixers import state_heads
 from planner.model.parameters import embedding_parameters, head_parameters, layer_parameters
@@ -18,7 +18,7 @@ from planner.serving.weight_formats import part_of, require_hardware
 
 def require_possible(setting: Setting, draft: Setting | None = None) -> None:
     """Raise PlannerError for a deployment that no memory would make possible."""
-    require_vendor(setting.cluster.accelerator, setting.engine, "serving.engine", load_engine, engine_names())
+    require_engine_there(setting.cluster.accelerator, setting.engine, setting.model)
     _require_model(setting, draft)
     _require_features(setting)
     _require_cut(setting)
@@ -36,6 +36,19 @@ def require_possible(setting: Setting, draft: Setting | None = None) -> None:
             card.architecture,
             have,
         )
+
+
+def require_engine_there(card: Accelerator, engine: Engine, model: Model) -> None:
+    """Raise PlannerError where ``engine`` does not run on the accelerator; it names those that do, and run such a model."""
+    names = [name for name in engine_names() if runs_model(load_engine(name), model)]
+    if model.cross_attention and not any(runs_on(card, load_engine(name)) for name in names):
+        raise PlannerError(
+            "{0} is an encoder-decoder, which no engine of the catalog runs on {1}'s {2}; choose another GPU.",
+            model.name,
+            card.vendor,
+            card.name,
+        )
+    require_vendor(card, engine, "serving.engine", load_engine, names)
 
 
 def _require_model(setting: Setting, draft: Setting | None) -> None:

@@ -195,7 +195,7 @@ class Times:
         queued = min(self._queued_passes, float(self.setting.engine.prefill_copies))
         stages = overlapped(int(np.ceil(full).max()), pp, queued)
         before, after = (
-            stages[n.astype(int) - 1] / (n * pp) * self._passes_s(sequences, prompt * n / full, past)
+            stages[n.astype(int) - 1] / (n * pp) * self._passes_s(sequences, prompt * n / full, past, n)
             for n in (np.floor(full), np.ceil(full))
         )
         return np.asarray(before + (full - np.floor(full)) * (after - before))
@@ -206,12 +206,12 @@ class Times:
             return np.zeros_like(prompt)
         return Times(setting=self.draft)._passes_s(sequences, prompt, past)
 
-    def _passes_s(self, sequences: Array, prompt: Array, past: Array) -> Array:
-        """Prompts in one pass, or in n passes of equal chunks that each read the weights and the keys of those before.
+    def _passes_s(self, sequences: Array, prompt: Array, past: Array, passes: Array | None = None) -> Array:
+        """Prompts in one pass, or in n passes (``passes`` if given) of equal chunks that each read weights and the keys before.
 
         Chunk i of a prompt cut into k follows (i - 1) / k of it: on average (k - 1) / (2 k), and seconds are linear in that.
         """
-        n = self.chunks(sequences, prompt)
+        n = self.chunks(sequences, prompt) if passes is None else passes
         k = np.maximum(n / self.setting.serving.fullest_group(sequences), 1.0)  # chunks of one prompt
         shape = self.shape("prefill", sequences * k / n, prompt / k, past + prompt * (k - 1.0) / (2.0 * k))
         return np.asarray(n * self.pass_time(shape).total)

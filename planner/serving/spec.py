@@ -12,7 +12,7 @@ from planner.common.arrays import Number
 from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.operators.expert_load import zipf_load
-from planner.serving.weight_formats import GROUPED, Format, Part, format_named
+from planner.serving.weight_formats import GROUPED, Format, Part, format_named, formats_meant
 
 Positive = Annotated[int, Field(gt=0, strict=True)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -158,7 +158,11 @@ class Serving(Spec):
     @field_validator("weights", mode="before")
     @classmethod
     def _spelled(cls, value: Any) -> Any:
-        return format_named(value) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        if several := formats_meant(value):
+            raise ValueError(Message("{0!r} may be {1}; name the one that is meant", value, ", ".join(several)))
+        return format_named(value)
 
     @model_validator(mode="after")
     def _check(self) -> Serving:

@@ -12,6 +12,7 @@ from planner.common.errors import PlannerError
 from planner.common.spec import read_table
 from planner.hardware.cluster import Accelerator
 
+NAMES = data.CATALOG / "weight_names.toml"
 Format = Literal[
     "fp32",
     "fp16",
@@ -127,9 +128,24 @@ def format_spelling(name: str) -> str:
 def _by_spelling() -> dict[str, str]:
     """Spellings -> formats: their own, the endings of checkpoints' names, and those of catalog/weight_names.toml."""
     endings = read_table(data.CATALOG / "model_names.toml")["formats"]
-    others = read_table(data.CATALOG / "weight_names.toml")["names"]
+    others = read_table(NAMES)["names"]
     found = {**{other: f for f, names in others.items() for other in names}, **endings, **{f: f for f in FORMATS}}
-    return {format_spelling(name): str(f) for name, f in found.items() if f}
+    return {spelled: str(f) for name, f in found.items() if f and (spelled := format_spelling(name)) not in _several()}
+
+
+@cache
+def _several() -> dict[str, tuple[str, ...]]:
+    """Spellings that could be several formats -> these."""
+    return {format_spelling(name): tuple(formats) for name, formats in read_table(NAMES)["several"].items()}
+
+
+def formats_meant(name: str) -> tuple[str, ...]:
+    """The formats that people may mean by a name of several: "4bit", "8-bit"; empty for any other.
+
+    >>> formats_meant("4-bit"), formats_meant("awq")
+    (('nf4', 'int4-awq', 'int4-gptq', 'q4_k_m'), ())
+    """
+    return _several().get(format_spelling(name), ())
 
 
 def format_named(name: str) -> str:

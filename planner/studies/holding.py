@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -202,7 +202,8 @@ def _prices(cluster: Cluster, rent: float | None) -> tuple[dict[str, Price], lis
         for term, price in found.items():
             own = as_price({"usd_per_gpu_hour": price.usd_per_gpu_hour * factor, "term": term}, card)
             assert own is not None
-            found[term] = own
+            basis = Message("as given") if term == "on-demand" else Message("in the catalog's ratio to the rent that was given")
+            found[term] = replace(own, basis=basis)
         notes.append("other terms are in the catalog's ratios to the rent that was given")
     return found, notes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -29,8 +29,8 @@ from planner.prices.price import price_text
 from planner.serving.batch_figures import batch_figures, capacity_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
-from planner.serving.engine import engine_names, load_engine, runs_model, usual_engine
-from planner.serving.feasibility import require_runs_encoder
+from planner.serving.engine import load_engine, usual_engine
+from planner.serving.feasibility import require_engine_there, require_runs_encoder
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
 from planner.serving.requests import mean_tokens
@@ -202,16 +202,15 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     job = None if job is None else fields_of(job, "job")
     most = batch if isinstance(batch, Capacity) else Capacity()
     together = 1 if batch is None or isinstance(batch, Capacity) else batch
+    _require(purpose, USUAL_LENGTH if seq_len is None else seq_len, together, headroom, max_gpus)
     seq_len, lengths = _lengths(purpose, seq_len, prompt, output)
-    _require(purpose, seq_len, together, headroom, max_gpus)
     _require_of_purpose(purpose, weights, engine, framework, job)
     if gpus is not None and not (_is_count(gpus) and 1 <= gpus <= MOST_GPUS):
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
     names = accelerator_names() if accelerator is None else _named(accelerator)
     ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most)
     stored = weights or the_model.stored_weights
-    softwares = [engine] if engine is not None else [usual_engine(load_accelerator(name), the_model, stored) for name in names]
-    _check_question(the_model, purpose, lengths, together, weights, softwares, framework, job)
+    _check_question(the_model, purpose, lengths, together, weights, engine, framework, job)
     rows, left_out = [], {}
     for done, name in enumerate(names):
         if progress is not None:
@@ -222,7 +221,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
 
         def one(num_gpus: int, card: Accelerator = card, widest: bool = False) -> Size | str:
             software = usual_engine(card, the_model, stored) if engine is None else engine
-            _require_runs_on(card, purpose, software, framework)
+            _require_runs_on(card, the_model, purpose, software, framework)
             if purpose == "serve":
                 return _served(the_model, card, num_gpus, lengths, together, weights, software, ask, widest=widest)
             return _trained(the_model, card, num_gpus, purpose, seq_len, together, framework, ask, job)
@@ -250,7 +249,7 @@ def _lengths(purpose: str, seq_len: int | None, prompt: int | None, output: int 
     named = next((name for name, value in given.items() if value is not None), None)
     if named is None:
         total = USUAL_LENGTH if seq_len is None else seq_len
-        answer = max(min(total // 4, 1024), 1) if _is_count(total) else 1
+        answer = max(min(total // 4, 1024), 1)
         return total, {"prompt": total - answer, "output": answer} if purpose == "serve" else {"prompt": total}
     if purpose != "serve":
         raise PlannerError("{0} {1}: goes with --for serve; tuning takes --seq-len.", named, given[named], field=named)
@@ -284,13 +283,13 @@ def _check_question(
     lengths: Mapping[str, int],
     batch: int,
     weights: str | None,
-    engines: Sequence[str],
+    engine: str | None,
     framework: str | None,
     job: Mapping[str, Any] | None,
 ) -> None:
     """Say what is wrong with the question once, not for every accelerator."""
     if purpose == "serve":
-        _check_serving(model, lengths, batch, weights, engines)
+        _check_serving(model, lengths, batch, weights, engine)
         return
     _check_job(_job(purpose, sum(lengths.values()), batch, 1, "bf16", job))
     if framework is not None:
@@ -346,10 +345,10 @@ def _short_of(found: Size) -> str:
     )
 
 
-def _require_runs_on(card: Accelerator, purpose: str, engine: str, framework: str | None) -> None:
+def _require_runs_on(card: Accelerator, model: Model, purpose: str, engine: str, framework: str | None) -> None:
     """PlannerError where the software that was named does not run on the card."""
     if purpose == "serve":
-        require_vendor(card, load_engine(engine), "serving.engine", load_engine, engine_names())
+        require_engine_there(card, load_engine(engine), model)
     elif framework is not None:
         require_vendor(card, load_framework(framework, kind=_kind(purpose)), "framework.name", load_framework, framework_names())
 
@@ -498,13 +497,14 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
     )
 
 
-def _check_serving(model: Model, lengths: Mapping[str, int], batch: int, weights: str | None, engines: Sequence[str]) -> None:
-    """Say what is wrong with a question once, not for every accelerator: what none of the engines runs that serve there."""
+def _check_serving(model: Model, lengths: Mapping[str, int], batch: int, weights: str | None, engine: str | None) -> None:
+    """Say what is wrong with a question once, not for every accelerator: what an engine that was named does not run."""
     if model.architecture == "encoder":
         raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", model.name)
-    if not any(runs_model(load_engine(name), model) for name in engines):
-        require_runs_encoder(model, load_engine(engines[0]))
-    Serving.build({"engine": engines[0], "weights": weights or "bf16", **lengths, "batch": batch}, "size")
+    if engine is not None:
+        require_runs_encoder(model, load_engine(engine))
+    software = {} if engine is None else {"engine": engine}
+    Serving.build({**software, "weights": weights or "bf16", **lengths, "batch": batch}, "size")
 
 
 def _text(cut: Mapping[str, int]) -> str:

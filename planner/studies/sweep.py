@@ -92,7 +92,8 @@ def parse_variation(text: str) -> Variation:
     parts = right.split(":")
     logarithmic = len(parts) == 4 and parts[3].strip() == "log"
     try:
-        start, stop, steps = float(_value(key, parts[0].strip())), float(_value(key, parts[1].strip())), int(parts[2])
+        ends, steps = [_value(key, part.strip()) for part in parts[:2]], int(parts[2])
+        start, stop = (float("nan") if isinstance(end, bool) else float(end) for end in ends)
     except (ValueError, IndexError):
         steps = 0
     if steps < 1 or len(parts) not in (3, 4) or (len(parts) == 4 and not logarithmic) or not np.isfinite([start, stop]).all():

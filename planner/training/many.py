@@ -366,7 +366,7 @@ def _figures(evaluation: Evaluation, questions: Sequence[_Asked]) -> dict[str, A
     tokens = np.asarray(evaluation.tokens_per_step, dtype=float)
     n = len(questions)
     with np.errstate(invalid="ignore"):
-        hfu = evaluation.hardware_flops / (step_s * evaluation.num_gpus * evaluation.peak_flops_per_s)
+        hfu = evaluation.hfu
     return {
         "num_gpus": [q.cluster.num_gpus for q in questions],
         "parameters_total": [parameters_total(model)] * n,

@@ -13,6 +13,7 @@ import numpy as np
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster, accelerator_names
 from planner.hardware.cluster import cluster as build_cluster
+from planner.layout_search.space import allowed
 from planner.performance.evaluation import Evaluation, evaluate
 from planner.training.plan import Plan
 from planner.training.planning import plan
@@ -51,10 +52,11 @@ def ways_out(wanted: Plan, framework: FrameworkLike | None = None, allow: Iterab
 
     ``framework`` and ``allow`` as ``plan`` was given them: None lets each job take its usual one. Empty where a layout fits.
     """
+    admitted = allowed(allow)
     if wanted.fits or wanted.nearest is not None:
         return []
     job, found = wanted.job, list[Remedy]()
-    sure = partial(_first_sure, wanted, framework, tuple(allow))
+    sure = partial(_first_sure, wanted, framework, admitted)
     found += sure({"framework": {"name": name}} for name in _usual_stacks(wanted))
     for kind in METHODS.get(job.kind, ()):
         adapter = {} if job.adapter is not None else {"adapter": {"rank": USUAL_RANK}}
@@ -75,9 +77,7 @@ def _usual_stacks(wanted: Plan) -> list[str]:
     return [name for name in names if name != wanted.framework.name]
 
 
-def _first_sure(
-    wanted: Plan, framework: FrameworkLike | None, allow: tuple[str, ...], changes: Iterable[Changes]
-) -> list[Remedy]:
+def _first_sure(wanted: Plan, framework: FrameworkLike | None, allow: frozenset[str], changes: Iterable[Changes]) -> list[Remedy]:
     """The first of the changes with which a layout fits at the accepted risk; none where none does."""
     for change in changes:
         try:
@@ -110,9 +110,10 @@ def remedies(wanted: Plan, framework: FrameworkLike | None = None, allow: Iterab
     Changes of the layout (micro-batch, recomputation, sharding, degrees, offload), of the optimizer, of the sequence length
     and of the number of GPUs; where no layout fits also ``ways_out``. A layout that fits needs none.
     """
+    admitted = allowed(allow)
     if wanted.fits:
         return []
-    found = [*_layouts(wanted), *_jobs(wanted), *_clusters(wanted), *ways_out(wanted, framework, allow)]
+    found = [*_layouts(wanted), *_jobs(wanted), *_clusters(wanted), *ways_out(wanted, framework, admitted)]
     nearest = wanted.nearest
     if nearest is not None:
         changed = _difference(wanted.layout, nearest)

@@ -18,6 +18,7 @@ import numpy as np
 
 from planner.common import data
 from planner.common.arrays import Array, Number
+from planner.common.files import State, state_of
 from planner.common.message import Message, join_messages
 from planner.common.spec import read_table
 from planner.hardware.curves import CURVES
@@ -259,9 +260,13 @@ def _key(subject: Subject, column: str) -> str:
     return str(getattr(subject, column))
 
 
-@lru_cache(maxsize=1024)
 def load_effects(path: Path = UNCERTAINTY) -> dict[str, Effects]:
     """The stored models by metric."""
+    return _effects(path, state_of(str(path)))
+
+
+@lru_cache(maxsize=1024)
+def _effects(path: Path, state: State) -> dict[str, Effects]:
     return {metric: as_effects(table, metric) for metric, table in read_table(path).items()}
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from planner.common.arrays import Array, Number
+from planner.common.files import State, state_of
 from planner.common.message import Message, join_messages
 from planner.common.spec import Spec, read_table
 from planner.uncertainty.effects import Standing, standing
@@ -138,9 +139,13 @@ def probability_below(limit: Number, value: Number, metric: Metric, subject: Sub
     return interval(1.0, metric, subject).probability_below(np.divide(limit, value))
 
 
-@lru_cache(maxsize=1024)
 def load_residuals(path: Path) -> tuple[ResidualClass, ...]:
     """The classes, narrowest first within a metric."""
+    return _residuals(path, state_of(str(path)))
+
+
+@lru_cache(maxsize=1024)
+def _residuals(path: Path, state: State) -> tuple[ResidualClass, ...]:
     return tuple(
         ResidualClass.build(c, Message("{0}: class {1}", path, i)) for i, c in enumerate(read_table(path)["class"], start=1)
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field
 
 from planner.common.errors import PlannerError, as_text, one_of
-from planner.common.files import State, state_of
+from planner.common.files import State
 from planner.common.spec import Spec
 from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe
 from planner.workload.framework_names import FRAMEWORKS, framework_of_name
@@ -202,13 +202,13 @@ def load_framework(name: str, field: str = "framework.name", *, kind: str | None
     if not name.endswith(".toml") and name.lower() not in framework_names():
         software = framework_of_name(name, field, kind)
         if software is not None:
-            start = _framework(software.pop("name"), field, None)
+            start = _framework(software.pop("name"), field, (None,))
             return start.replaced(**software) if software else start
-    return _framework(name, field, state_of(name))
+    return _framework(name, field, FRAMEWORKS.state(name))
 
 
 @lru_cache(maxsize=1024)
-def _framework(name: str, field: str, state: State) -> Framework:
+def _framework(name: str, field: str, state: tuple[State, ...]) -> Framework:
     path = FRAMEWORKS.path(name, field)
     return Framework.build(FRAMEWORKS.table(name if name.endswith(".toml") else path.stem), str(path))
 

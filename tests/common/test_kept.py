@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,18 @@ import pytest
 from places import ROOT
 
 from planner.common.data import PROFILES
+from planner.evidence.fit import load_constants
+from planner.evidence.fit_sets import FIT_SETS
+from planner.evidence.serving.fit import CONSTANTS as SERVING_FIT
+from planner.evidence.serving.fit import load_constants as serving_constants
 from planner.hardware.cluster import load_accelerator, load_node
+from planner.hardware.curves import CURVES, load_curves
 from planner.model.catalog import load_model
 from planner.model.names import model_files
+from planner.serving.engine import ENGINES, load_engine
+from planner.serving.intervals import RESIDUALS
+from planner.uncertainty.effects import UNCERTAINTY, load_effects
+from planner.uncertainty.interval import load_residuals
 from planner.workload.framework import load_framework
 from planner.workload.framework_names import CATALOG
 
@@ -57,12 +67,59 @@ def edited(source: Path, key: str) -> Callable[[Path, float], None]:
     return write
 
 
+def first(source: Path, key: str) -> Callable[[Path, float], None]:
+    """Writes a file of tables with another number in the first that has the field."""
+
+    def write(path: Path, number: float) -> None:
+        path.write_text(re.sub(rf"^{key} = .*$", f"{key} = {number}", source.read_text(encoding="utf-8"), count=1, flags=re.M))
+
+    return write
+
+
+def based(source: Path, key: str) -> Callable[[Path, float], None]:
+    """Writes a file once, whose base beside it has another number in a field."""
+
+    def write(path: Path, number: float) -> None:
+        edited(source, key)(path.with_name("base.toml"), number)
+        if not path.exists():
+            path.write_text(f'base = "{path.with_name("base.toml")}"\nname = "mine"\n')
+
+    return write
+
+
+def referring(source: Path, key: str) -> Callable[[Path, float], None]:
+    """Writes a file once, one of whose fields is that of a file beside it."""
+
+    def write(path: Path, number: float) -> None:
+        edited(source, key)(path.with_name("other.toml"), number)
+        if not path.exists():
+            path.write_text(f'base = "{source.stem}"\nname = "mine"\n{key} = {{ same_as = "{path.with_name("other.toml")}" }}\n')
+
+    return write
+
+
+CARD = PROFILES / "accelerators" / "rtx-4090-24gb.toml"
 WAYS: dict[str, tuple[str, Callable[[Path, float], None], Callable[[str], Any], str]] = {
     "config": ("config.json", config, load_model, "num_layers"),
     "model": ("mine.toml", edited(model_files()["llama-3-8b"], "num_layers"), load_model, "num_layers"),
     "node": ("mine.toml", edited(PROFILES / "nodes" / "dgx-h100.toml", "num_cpu_cores"), load_node, "num_cpu_cores"),
-    "accelerator": ("mine.toml", edited(PROFILES / "accelerators" / "rtx-4090-24gb.toml", "tdp_w"), load_accelerator, "tdp_w"),
+    "accelerator": ("mine.toml", edited(CARD, "tdp_w"), load_accelerator, "tdp_w"),
     "framework": ("mine.toml", edited(CATALOG / "fsdp.toml", "elementwise_rate"), load_framework, "elementwise_rate"),
+    "engine": ("mine.toml", edited(ENGINES.folder / "tgi.toml", "block_size"), load_engine, "block_size"),
+    "curves": ("mine.toml", edited(CURVES.folder / "h100.toml", "grouped_tokens"), load_curves, "grouped_tokens"),
+    "constants": (
+        "mine.toml",
+        first(FIT_SETS["training"].constants, "spread"),
+        lambda path: load_constants(Path(path))[0],
+        "spread",
+    ),
+    "serving constants": ("mine.toml", first(SERVING_FIT, "spread"), lambda path: serving_constants(Path(path))[0], "spread"),
+    "effects": ("mine.toml", first(UNCERTAINTY, "scale"), lambda path: load_effects(Path(path))["step_time"], "scale"),
+    "residuals": ("mine.toml", first(RESIDUALS, "rows"), lambda path: load_residuals(Path(path))[0], "rows"),
+    "base of an accelerator": ("mine.toml", based(CARD, "tdp_w"), load_accelerator, "tdp_w"),
+    "base of a framework": ("mine.toml", based(CATALOG / "fsdp.toml", "host_s_per_step"), load_framework, "host_s_per_step"),
+    "base of an engine": ("mine.toml", based(ENGINES.folder / "tgi.toml", "block_size"), load_engine, "block_size"),
+    "field of an engine": ("mine.toml", referring(ENGINES.folder / "tgi.toml", "block_size"), load_engine, "block_size"),
 }
 
 

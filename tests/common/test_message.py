@@ -13,6 +13,7 @@ from message_templates import PLANNER
 from planner.common.errors import PlannerError
 from planner.common.message import Message, join_messages, of_python
 from planner.common.translation import templates, translated
+from planner.prices.price import Price
 
 ERRORS = {"PlannerError", "ValueError"}
 
@@ -123,3 +124,18 @@ def test_what_python_says_of_json_and_toml_is_translated() -> None:
         message = of_python(raised.value)
         assert message == str(raised.value)
         assert message.values[0] in templates(), message
+
+
+INTERVAL = Message("{0} ({1} to {2})", 142, 82.2, 267)
+QUOTE = Price(usd_per_gpu_hour=2.0, term="on-demand", provider="X", region="r", date="2026-09-19").describe()
+
+
+@pytest.mark.parametrize(
+    ("said", "chinese"),
+    [
+        (Message("{0} tokens/s, {1} requests/s", INTERVAL, 3), "142（82.2 至 267）tokens/s，3 请求/s"),
+        (Message("{0}; {1}", QUOTE, 1), "X 按需，r，2026-09-19；1"),
+    ],
+)
+def test_chinese_has_its_own_commas_and_no_blank_behind_its_brackets(said: Message, chinese: str) -> None:
+    assert translated(said, "zh") == chinese

@@ -81,7 +81,7 @@ def test_waiting_for_a_node_is_the_chance_of_no_spare_times_the_first_repair(mea
     assert waiting_s(0.0, 3600.0, spares) == 0.0
 
 
-def testintervals_between_checkpoints() -> None:
+def test_intervals_between_checkpoints() -> None:
     """Young: sqrt(2 d M). Daly's series around it: sqrt(2 d M) (1 + x / 3 + x^2 / 9) - d, x = sqrt(d / (2 M))."""
     assert young_interval_s(60.0, 10_830.0) == pytest.approx(1140.0, rel=1e-4)
     x = math.sqrt(60.0 / 20_000.0)
@@ -101,7 +101,7 @@ def test_moments_of_a_failure_known_to_come_within_an_interval(reach: float) -> 
     assert found[1] == pytest.approx(variance, rel=1e-3)
 
 
-def test_work_is_wholeintervals_and_a_rest() -> None:
+def test_work_is_whole_intervals_and_a_rest() -> None:
     whole, rest = intervals(np.array([1000.0, 1050.0, 99.0, 0.3]), 100.0)
     assert whole.tolist() == [10.0, 10.0, 0.0, 0.0]
     assert rest.tolist() == pytest.approx([0.0, 50.0, 99.0, 0.3])

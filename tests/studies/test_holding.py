@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from planner.cli.main import main
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import Cluster, cluster
 from planner.prices.ownership import YEAR_S, Ownership, constants, owned_gpu, power_w_per_gpu
+from planner.reports.holding import holding_table
 from planner.studies.holding import Holding, first_below, holding
 
 HOURS = YEAR_S / 3600.0
@@ -142,3 +145,15 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         assert words in err
     with pytest.raises(PlannerError, match="years = 11"):
         holding(cluster("dgx-h100"), years=11)
+
+
+@pytest.mark.parametrize("rent", [None, 2.5])
+def test_every_price_says_what_it_rests_on(eight: Cluster, rent: float | None) -> None:
+    found = holding(eight, rent_usd_per_gpu_hour=rent, preemption_mtbf_s=86_400.0)
+    console = Console(width=400, record=True, file=io.StringIO())
+    console.print(holding_table(found))
+    lines = {name: said for name, _, said in (line.strip().partition(": ") for line in console.export_text().splitlines())}
+    priced = [way.name for way in found.ways if way.price is not None]
+    assert len(priced) == 4
+    assert all(lines[name] and not lines[name].endswith((";", ",")) for name in priced)
+    assert rent is None or lines["on-demand"] == "$2.50, as given"

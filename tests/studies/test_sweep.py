@@ -141,6 +141,7 @@ def test_ranges(text: str, values: tuple[Any, ...]) -> None:
         ("jobs.seq_len=1:2:3", "tables: model"), ("job.seq_len=1:2", "a range is start:stop:steps"),
         ("job.seq_len=1:2:0", "at least one step"), ("job.seq_len=0:2:3:log", "needs positive ends"),
         ("job.seq_len=1:2:3:square", "a range is"), ("job.seq_len=nan:2:3", "a range is"),
+        ("job.seq_len=true:4:2", "a range is"), ("job.seq_len=1:false:2", "a range is"),
         ("job.seq_len=1:2:1000000000", "1,000,000,000 steps; a sweep holds at most 1,000,000"),
     ],
 )  # fmt: skip

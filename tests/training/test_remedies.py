@@ -3,9 +3,10 @@
 import pytest
 
 import planner
+from planner.common.errors import PlannerError
 from planner.common.units import GIB
 from planner.hardware.cluster import host_usable_bytes
-from planner.training.remedies import ways_out
+from planner.training.remedies import remedies, ways_out
 
 LORA = {"kind": "lora", "seq_len": 2048, "global_batch_size": 64, "adapter": {"rank": 16}}
 FULL = {"kind": "finetune", "seq_len": 2048, "global_batch_size": 64}
@@ -114,3 +115,11 @@ def test_where_none_surely_fits_the_leanest_of_the_usual_stacks_is_shown():
     named = {name: planner.plan(**question, framework=name).peak_total_bytes for name in ("peft", "liger")}
     assert shown.framework.name == "liger"
     assert shown.peak_total_bytes == min(named.values())
+
+
+@pytest.mark.parametrize("ask", [remedies, ways_out])
+@pytest.mark.parametrize("cluster", ["8xa100-40gb", "64xh100"], ids=["none fits", "fits"])
+def test_what_no_layout_is_is_refused_and_not_taken_for_no_way_out(ask, cluster):
+    wanted = planner.plan(model="llama-3-70b", cluster=cluster, job=FULL, explain=False)
+    with pytest.raises(PlannerError, match="allow = 'nonsense'"):
+        ask(wanted, allow=["nonsense"])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common import data
+from planner.common.files import State, state_of
 from planner.common.message import Message
 from planner.common.references import Changes, Place
 from planner.common.spec import read_table
@@ -85,9 +86,13 @@ def _concerns(field: str, run: ServingRun) -> bool:
     return not never.get(field, False)
 
 
-@lru_cache(maxsize=1024)
 def load_constants(path: Path = CONSTANTS) -> tuple[ServingConstant, ...]:
     """The constants that a fit may change."""
+    return _constants(path, state_of(str(path)))
+
+
+@lru_cache(maxsize=1024)
+def _constants(path: Path, state: State) -> tuple[ServingConstant, ...]:
     table = read_table(path)["constant"]
     return tuple(ServingConstant.build(c, Message("{0}: constant {1}", path, i)) for i, c in enumerate(table, start=1))
 
