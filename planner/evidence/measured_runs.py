@@ -208,7 +208,7 @@ def _question(key: tuple[tuple[str, str], ...]) -> Asked:
 def _software(row: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     """(our framework, what the software that the row names changes of it)."""
     text = _translated("framework", row["framework"])
-    text = text if _hopper(row) else _translated("framework_before_hopper", text)
+    text = _translated("framework_before_hopper", text) if _before_hopper(row) else text
     method = row.get("method", "")
     found = framework_of_name(text, "framework", method if method in ADAPTERS else "finetune")
     if found is None:
@@ -217,10 +217,10 @@ def _software(row: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     return found.pop("name"), found
 
 
-def _hopper(row: Mapping[str, str]) -> bool:
-    """Whether the chip is of compute capability 9 or later."""
+def _before_hopper(row: Mapping[str, str]) -> bool:
+    """Whether the chip is of a compute capability below 9; one of another maker has none, and no label of that time."""
     capability = compute_capability(load_accelerator(row["accelerator"], "accelerator")) if row["accelerator"] else None
-    return capability is not None and capability >= (9, 0)
+    return capability is not None and capability < (9, 0)
 
 
 @cache
