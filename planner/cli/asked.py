@@ -189,8 +189,9 @@ def is_scenario(target: str) -> bool:
 def _is_config(target: str) -> bool:
     """Whether a file describes a model as Hugging Face or llama.cpp do."""
     from planner.common.spec import read_table
+    from planner.model.gguf import is_gguf
 
-    if target.endswith(".gguf"):
+    if is_gguf(target):
         return True
     try:
         return target.endswith(".json") and not {"model_type", "architectures"}.isdisjoint(read_table(Path(target)))

@@ -85,7 +85,7 @@ def launch_of(words: list[str], launch_files: list[str] | None, on: str | None, 
 
 def _is_launch_file(word: str) -> bool:
     path = Path(word)
-    if path.name == "config.json" or path.suffix in ("", ".gguf"):
+    if path.name == "config.json" or path.suffix.lower() in ("", ".gguf"):
         return False
     return path.is_file() or path.suffix.lower() in (".sh", ".json", ".yaml", ".yml")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError
@@ -11,6 +12,7 @@ from planner.launchfiles.models import model_table, quantized_name
 from planner.launchfiles.numbers import whole
 from planner.launchfiles.training import Tables, _table, speculative_of
 from planner.launchfiles.understanding import Said
+from planner.model.gguf import is_gguf
 from planner.serving.engine import load_engine
 from planner.workload.resolve import as_model
 
@@ -28,8 +30,8 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     _cut(said)
     named = _model(said, model)
     stored = f.get("said.gguf")
-    _weights(said, stored.removesuffix(".gguf") if isinstance(stored, str) else model or f.get("said.model"))
-    if isinstance(stored, str) and "serving.weights" not in f:
+    _weights(said, stored if isinstance(stored, str) else model or f.get("said.model"))
+    if isinstance(stored, str) and "serving.weights" not in f and "config" not in named:
         said.unmodelled.append(Message("{0}: stored in an unknown format: 16 bits are taken; say serving.weights", stored))
     _passes(said, engine)
     _lengths(said)
@@ -83,12 +85,17 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
         return _table(f, "model")
     checkpoint = f.get("said.model") or f.get("said.gguf")
     if isinstance(checkpoint, str) and "$" not in checkpoint:
-        return model_table(checkpoint.removesuffix(".gguf") if checkpoint.endswith(".gguf") else checkpoint)
+        return model_table(_beside(said, checkpoint) if is_gguf(checkpoint) else checkpoint)
     raise PlannerError(
         "which model? The command does not say it here; name one before --from: planner plan llama-3.1-8b --from FILE.",
         code="missing",
         field="model.name",
     )
+
+
+def _beside(said: Said, file: str) -> str:
+    """The path of a file that a command names: as it stands, or seen from where the command's own file lies."""
+    return next((str(one) for one in (Path(file), *(folder / file for folder in said.folders)) if one.is_file()), file)
 
 
 def _weights(said: Said, checkpoint: Any) -> None:

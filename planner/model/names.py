@@ -18,6 +18,7 @@ from planner.common import data
 from planner.common.errors import LONGEST_NAME, PlannerError, near
 from planner.common.message import Message
 from planner.common.spec import read_table
+from planner.model.gguf import is_gguf
 
 CATALOG = data.CATALOG / "models"
 HUB = re.compile(r"huggingface\.co/([\w.-]+/[\w.-]+)")
@@ -107,7 +108,7 @@ def is_model(name: str) -> bool:
     >>> is_model("Mixtral 8x7B"), is_model("mixtral-8x7b-32xh100-serve"), is_model("chatlaw")
     (True, False, False)
     """
-    return name.endswith((".json", ".gguf")) or _in_full(name) is not None
+    return name.endswith(".json") or is_gguf(name) or _in_full(name) is not None
 
 
 def require_meant(name: str) -> Meant:

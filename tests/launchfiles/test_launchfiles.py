@@ -14,6 +14,7 @@ import pytest
 from command_line import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_gguf import LLAMA_3_8B, gguf
 
 import planner
 from planner.common.errors import PlannerError
@@ -26,6 +27,7 @@ from planner.launchfiles import Launch, read_launch
 from planner.launchfiles.formats import formats, load_format, plain_name
 from planner.launchfiles.shell import read_script
 from planner.model.architecture import Model
+from planner.model.catalog import load_model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.serving import serve
 from planner.serving.spec import Serving
@@ -480,6 +482,16 @@ def test_a_gguf_file_is_read_by_its_name(file: str, weights: str | None, unknown
     assert launch.tables["model"] == {"name": "llama-3.1-8b"}
     assert launch.tables["serving"].get("weights") == weights
     assert ("say serving.weights" in " ".join(map(str, launch.unmodelled))) == unknown
+
+
+@pytest.mark.parametrize("name", ["q5.gguf", "Q5.GGUF"])
+def test_a_gguf_file_beside_the_script_is_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(gguf({**LLAMA_3_8B, "general.file_type": 17}, ["token_embd.weight", "output.weight"]))
+    (tmp_path / "run.sh").write_text(f"llama-server -m ./{name} -c 4096 -ngl 99")
+    launch = read_launch([tmp_path / "run.sh"], cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 1})
+    assert launch.tables["model"] == {"config": str(tmp_path / name)}
+    assert load_model(launch.tables["model"]["config"]).stored_weights == "q5_k_m"
+    assert not launch.unmodelled
 
 
 def test_the_image_of_vllm_starts_it(tmp_path: Path) -> None:
