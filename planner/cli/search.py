@@ -81,6 +81,7 @@ class Sought(Given):
         from planner.common.quantities import dollars, duration_s
         from planner.layout_search.question import as_question
 
+        run = scenario.cases[0].require_sound_run()
         return as_question(
             **search_tables(scenario.cases[0], names(self.framework), names(self.term)),
             objective=self.objective,
@@ -91,7 +92,8 @@ class Sought(Given):
             top=self.top,
             risk=self.risk,
             allow=allowed_names(self.allow),
-            preemption_mtbf_s=(scenario.cases[0].tables.get("run") or {}).get("preemption_mtbf_s"),
+            preemption_mtbf_s=run.preemption_mtbf_s,
+            recovery=run.recovery(),
         )
 
 
