@@ -144,7 +144,6 @@ class Given:
         """The tables beside the job that options give fields of: framework and price."""
         found: dict[str, dict[str, Any]] = {}
         if self.framework is not None:
-            require_training(self.framework)
             found["framework"] = {"name": self.framework}
         if self.price is not None:
             try:
@@ -165,18 +164,6 @@ class Laid(Given):
         from planner.workload.layout_text import layout_fields
 
         return {} if self.layout is None else {"layout": layout_fields(self.layout)}
-
-
-def require_training(framework: str) -> None:
-    """PlannerError for a serving engine in a framework's place."""
-    from planner.workload.framework import framework_names
-
-    if framework in framework_names():
-        return
-    from planner.serving.engine import resolve_engine
-
-    if resolve_engine(framework) is not None:
-        raise PlannerError("--framework {0}: serves and does not train; ask `planner serve --engine {0}`.", framework)
 
 
 def is_scenario(target: str) -> bool:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field
 
-from planner.common.errors import PlannerError, as_text, one_of
+from planner.common.errors import PlannerError, as_text, near, one_of
 from planner.common.files import State
+from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe
-from planner.workload.framework_names import FRAMEWORKS, framework_of_name
+from planner.workload.framework_names import FRAMEWORKS, framework_of_name, is_engine, without_release
 from planner.workload.job import Kind
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -195,7 +197,8 @@ EXPANDABLE_FRAGMENTATION = 0.02
 
 def load_framework(name: str, field: str = "framework.name", *, kind: str | None = None) -> Framework:
     """The framework of that name (or TOML path), of software as people call it; an unknown name is an error in ``field`` that
-    lists the near ones. ``kind``: the job's, which decides what transformers stands for."""
+    lists the near ones. ``kind``: the job's, which decides what transformers stands for. A release after the name is read where
+    the framework has it."""
     name, field = as_text(name, field), as_text(field, "field")
     if kind is not None and as_text(kind, "kind") not in get_args(Kind):
         raise PlannerError("kind = {0!r}: {1}.", kind, one_of(kind, get_args(Kind)))
@@ -203,8 +206,22 @@ def load_framework(name: str, field: str = "framework.name", *, kind: str | None
         software = framework_of_name(name, field, kind)
         if software is not None:
             start = _framework(software.pop("name"), field, (None,))
+            release = without_release(name)[1]
+            software |= {"release": release} if release in start.releases else {}
             return start.replaced(**software) if software else start
+        raise _unknown(name, field)
     return _framework(name, field, FRAMEWORKS.state(name))
+
+
+def _unknown(name: str, field: str) -> PlannerError:
+    said: dict[str, Any] = {"code": "unknown", "field": field, "value": name}
+    if is_engine(name):
+        return PlannerError(
+            "{0} = {1!r}: serves and does not train; ask `planner serve --engine {2}`.", field, name, shlex.quote(name), **said
+        )
+    found = near(name, framework_names())
+    listed = found if found.startswith("did you mean") else Message("`planner frameworks list` shows all")
+    return PlannerError("{0} = {1!r} is not in {2}; {3}.", field, name, FRAMEWORKS.what, listed, **said)
 
 
 @lru_cache(maxsize=1024)
