@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planner.cli.asked import Given, Laid, grouped, is_scenario, laying, other_cases
-from planner.cli.options import allowed_names, names
+from planner.cli.options import UNREAD, allowed_names, names
 from planner.cli.output import tell
 from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError
@@ -62,12 +62,27 @@ class Sought(Given):
         """As of one question, but frameworks are a list that is searched."""
         return {name: table for name, table in super().others().items() if name != "framework"}
 
-    def scenario(self, usually: str = "pretrain") -> tuple[Scenario, tuple[str, ...]]:
+    def scenario(self, usually: str = "pretrain", unread: tuple[str, ...] = ()) -> tuple[Scenario, tuple[str, ...]]:
         """As of one question; --accelerator and --gpus together say on what, too."""
-        counts, kinds = whole_numbers(self.gpus, "--gpus"), names(self.accelerator)
-        if self.on is None and counts and kinds and not is_scenario(self.target):
-            return replace(self, on=f"{counts[0]}x{kinds[0]}").scenario(usually)
-        return super().scenario(usually)
+        from planner.model.names import is_model
+
+        counts, kinds = whole_numbers(self.gpus, "--gpus"), self.accelerators()
+        if self.on is None and not is_scenario(self.target):
+            if counts and kinds:
+                return replace(self, on=f"{counts[0]}x{kinds[0]}").scenario(usually, unread)
+            if (counts or kinds) and is_model(self.target):
+                given, other = (
+                    (f"--gpus {self.gpus}", "--accelerator h100") if counts else (f"--accelerator {self.accelerator}", "--gpus 8")
+                )
+                raise PlannerError(
+                    "{0}: is a model; with {1} give {2}, too, or --on 8xh100.",
+                    self.target,
+                    given,
+                    other,
+                    code="usage",
+                    field="--on",
+                )
+        return super().scenario(usually, unread)
 
     def accelerators(self) -> list[str] | None:
         """Those that --accelerator names, as --on reads a name."""
@@ -107,7 +122,7 @@ def search_command(
 
     if out is not None:
         check_output(out)
-    scenario, usual = sought.scenario()
+    scenario, usual = sought.scenario(unread=UNREAD["search"])
     question = sought.question(scenario)
     with progress_bar("layouts", quiet=as_json) as progress:
         result = run(question, engine=engine, address=address, progress=progress)
@@ -184,7 +199,7 @@ def sweep_command(
     check_plot(plot)
     if out is not None:
         check_output(out)
-    scenario, usual = given.scenario()
+    scenario, usual = given.scenario(unread=UNREAD["sweep"])
     question = as_sweep(scenario, [parse_variation(text) for text in vary])
     if plot is not None and len(question.variations) > 2:
         raise PlannerError("--plot {0}: draws one or two varied fields, not {1}; use --out.", plot, len(question.variations))
@@ -216,7 +231,7 @@ def limit_command(
     from planner.scenarios.tables import placed
     from planner.studies.limit import largest
 
-    scenario, usual = given.scenario()
+    scenario, usual = given.scenario(unread=UNREAD["limit"])
     case = scenario.cases[0]
     with placed(case.where), progress_bar("values", quiet=as_json) as progress:
         found = largest(case.asked(), field, step, **given.choice(), progress=progress)
@@ -295,7 +310,7 @@ def _exported(given: Laid, stack: str, rows: Path | None, rank: int) -> dict[str
         raise PlannerError("--layout {0} and --rows {1}: either gives the layout; give one.", given.layout, rows)
     if given.framework is None and given.on is not None and stack in STACKS and not is_scenario(given.target):
         given = replace(given, framework=STACKS[stack][1][0])  # of a model, that of the files asked for
-    case = given.scenario()[0].cases[0]
+    case = given.scenario(unread=UNREAD["export"])[0].cases[0]
     with placed(case.where):
         tables = case.asked()
         plan = plan_with(tables if rows is None else chosen_row(tables, rows, rank), {}, **given.choice())

@@ -142,7 +142,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "degrees and GPUs": (asked(layout={"tp": 8, "pp": 2}), "layout.tp x pp x cp = 8 x 2 x 1 = 16|1, 2, 4, 8"),
     "ep on a dense model": (asked(layout={"ep": 2}), "layout.ep = 2|llama-2-7b"),
     "unknown model": (asked(model={"name": "lama-2-7b"}), "model.name = 'lama-2-7b'|llama-2-7b|config.json"),
-    "nothing like it": (asked(framework={"name": "zz"}), "framework.name = 'zz'|fsdp"),
+    "nothing like it": (asked(framework={"name": "zz"}), "framework.name = 'zz'|planner frameworks list"),
     "batch and dp": (asked(job={**JOB, "global_batch_size": 7}, layout={"micro_batch_size": 2}),
                      "job.global_batch_size = 7|micro_batch_size x dp = 2 x 8 = 16"),
     "several fields": (asked(layout={"tp": "x", "pp": 1.5, "foo": 3}), "tp = 'x'|pp = 1.5|foo = 3|micro_batch_size"),

@@ -102,7 +102,7 @@ def test_a_file_of_ones_own_may_be_called_after_an_engine(run: Run, tmp_path: Pa
 @pytest.mark.parametrize("name", ["vllm", "vLLM 0.6.3", "SGLang", "llama.cpp", "ollama", "vllm-v1", "TensorRT-LLM"])
 def test_an_engine_says_so_wherever_a_framework_is_named(run: Run, name: str) -> None:
     assert resolve_engine(name) is not None
-    with pytest.raises(PlannerError, match="framework.name = .*: serves and does not train; ask `planner serve --engine"):
+    with pytest.raises(PlannerError, match=r"framework.name = .*: serves and does not train; ask `planner serve --engine"):
         planner.plan(**ASKED, framework=name, job=JOB)
     asked = ("gpt2", "--on", "2xa100-sxm4-40gb")
     for words in (("plan", *asked, "--set", f"framework.name={name}"), ("size", "gpt2", "--for", "full", "--framework", name)):
