@@ -214,11 +214,11 @@ TABLES_SET = {
     "model": "model.num_layers=6",
     "cluster": "cluster.num_gpus=4",
     "framework": "framework.name=megatron-core",
-    "job": "job.global_batch_size=32",
+    "job": "job.precision=fp32",
     "layout": "layout.micro_batch_size=2",
     "price": "price.usd_per_gpu_hour=7",
     "run": "run.detection_s=900000",
-    "cost": "cost.egress_bytes=1e15",
+    "cost": "cost.tax_rate=0.5",
     "serving": "serving.clients=4",
     "load": "load.clients=4",
 }
