@@ -176,7 +176,9 @@ def serve_command(
 
 
 def size_command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A catalog name, a .toml file, or a Hugging Face config.json.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A catalog name, a .toml file, a Hugging Face config.json, or a GGUF file.")
+    ],
     purpose: Annotated[str, typer.Option("--for", help="serve, lora, qlora or full (fine-tuning of all weights).")],
     as_json: AsJson = False,
     seq_len: Annotated[

@@ -77,7 +77,7 @@ def _whole(text: str | None, option: str, otherwise: tuple[int, ...], read: Call
 
 
 def derive_command(
-    base: Annotated[str, typer.Argument(help="A catalog name, a .toml file, or a Hugging Face config.json.")],
+    base: Annotated[str, typer.Argument(help="A catalog name, a .toml file, a Hugging Face config.json, or a GGUF file.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.toml", help="Write the changed model here.")] = None,
     vocab_size: Annotated[int | None, typer.Option("--vocab-size", help="Words kept.")] = None,
     keep_layers: Annotated[str | None, typer.Option("--keep-layers", help="Such as 0-15,28-31.")] = None,

@@ -38,7 +38,9 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     _speculative(said)
     layers = f.get("said.gpu_layers")
     if isinstance(layers, int) and 0 <= layers < as_model(named).num_layers:
-        said.unmodelled.append(f"n-gpu-layers = {layers}: the other layers run on the CPU; all are taken to be on the GPU")
+        said.unmodelled.append(
+            Message("n-gpu-layers = {0}: the other layers run on the CPU; all are taken to be on the GPU", layers)
+        )
     carried = _table(f, "cluster")
     table = {**({} if cluster else carried), **cluster}
     needed = _gpus(f)

@@ -184,17 +184,19 @@ def _recomputation(said: Said) -> None:
         layers = f.get("model.num_layers")
         if isinstance(layers, int) and f["said.offloaded_layers"] < layers - 1:
             said.unmodelled.append(
-                f"cpu-offloading-num-layers = {f['said.offloaded_layers']}: activations of all layers are offloaded"
+                Message("cpu-offloading-num-layers = {0}: activations of all layers are offloaded", f["said.offloaded_layers"])
             )
     if f.get("layout.recompute") == "selective":
         _redone_modules(said)
     per_chunk = f.get("said.recompute_layers")
     if f.get("said.recompute_method") == "block" and f.get("layout.recompute") == "full":
         said.unmodelled.append(
-            f"recompute-method = block with {per_chunk} layers: all layers are computed again: less memory, more time"
+            Message("recompute-method = block with {0} layers: all layers are computed again: less memory, more time", per_chunk)
         )
     elif f.get("layout.recompute") == "full" and isinstance(per_chunk, int) and per_chunk > 1:
-        said.unmodelled.append(f"recompute-num-layers = {per_chunk}: one input is kept for so many layers: less memory")
+        said.unmodelled.append(
+            Message("recompute-num-layers = {0}: one input is kept for so many layers: less memory", per_chunk)
+        )
 
 
 def _redone_modules(said: Said) -> None:
@@ -240,11 +242,13 @@ def _tuning(said: Said, framework: str) -> None:
         tunes = said.has(*TUNERS) and f.get("said.stage") != "pt"
         f.setdefault("job.kind", "finetune" if tunes else "pretrain")
         if tuning not in (None, "full"):
-            said.unmodelled.append(f"finetuning_type = {tuning}: all weights are taken as trained")
+            said.unmodelled.append(Message("finetuning_type = {0}: all weights are taken as trained", tuning))
     else:
         _adapter(f, bits, tuning)
-    if f.get("said.stage") in ("rm", "ppo", "dpo", "kto", "grpo", "rloo"):
-        said.unmodelled.append(f"stage = {f['said.stage']}: pairs of answers, reference or reward models: more passes and memory")
+    if f.get("said.stage") not in (None, "sft", "pt"):
+        said.unmodelled.append(
+            Message("stage = {0}: pairs of answers, reference or reward models: more passes and memory", f["said.stage"])
+        )
     if f.get("said.packing") is False:
         said.notes.append("sequences are not packed: as many tokens as job.seq_len are taken for each sample")
 
@@ -404,7 +408,7 @@ def _chunks(said: Said, pp: int) -> None:
     if schedule == "zero-bubble":
         f["layout.schedule"] = "zero-bubble"
     elif schedule in ("gpipe", "looped", "dualpipe") and pp > 1:
-        said.unmodelled.append(f"pipeline_parallel_schedule = {schedule}: 1F1B is taken")
+        said.unmodelled.append(Message("pipeline_parallel_schedule = {0}: 1F1B is taken", schedule))
     if "said.sequence" in f and "layout.sequence_parallel" not in f:
         f["layout.sequence_parallel"] = bool(f["said.sequence"]) and (f.get("layout.tp") or 1) > 1
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from planner.common.message import Message
 from planner.launchfiles.formats import Format, Option, plain_name
 from planner.launchfiles.reading import Collected, Given
 
@@ -130,7 +131,7 @@ def _no_field(one: Given, name: str, said: Said) -> None:
     text = one.form.unmodelled.get(name)
     if text is not None:
         if text and _matters(one.value):
-            said.unmodelled.append(f"{_written(one)}: {text}")
+            said.unmodelled.append(Message("{0}: {1}", _written(one), Message(text)))
     elif not one.form.is_neutral(name) and not _empty(one.value):
         said.not_understood.append(f"{_written(one)} ({one.where})")
 
