@@ -288,7 +288,7 @@ def _frameworks(
     if given is not None:
         several = _several(given)
         named = [as_framework(f, job.kind) for f in several]
-        told = (read_as(f, found) for f, found in zip(several, named, strict=True))
+        told = (read_as(f, found, job.kind) for f, found in zip(several, named, strict=True))
         return dict.fromkeys(clusters, named), tuple(why for whys in told for why in whys)
     usual = {cluster: default_framework(model, cluster, job) for cluster in clusters}
     whys = tuple(dict.fromkeys(Message("{0}: {1}", cluster.name, found.why) for cluster, found in usual.items()))
