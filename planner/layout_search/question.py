@@ -141,7 +141,7 @@ class SearchQuestion:
         times = [float(setup.stretch(np.full(1, 1e-3), None)[0]) for setup in taken]
         low, high = f"{min(times):.2f}", f"{max(times):.2f}"
         span = low if low == high else Message("{0} to {1}", low, high)
-        terms = join_messages(", ", dict.fromkeys(setup.price.term if setup.price else "no price" for setup in taken))
+        terms = join_messages(", ", dict.fromkeys(Message(setup.price.term if setup.price else "no price") for setup in taken))
         how = Message(
             "{0:g} s until another node is there, {1:g} s and a checkpoint to restart",
             recovery.preemption_wait_s,
@@ -288,7 +288,7 @@ def _frameworks(
     if given is not None:
         several = _several(given)
         named = [as_framework(f, job.kind) for f in several]
-        told = (read_as(f, found) for f, found in zip(several, named, strict=True))
+        told = (read_as(f, found, job.kind) for f, found in zip(several, named, strict=True))
         return dict.fromkeys(clusters, named), tuple(why for whys in told for why in whys)
     usual = {cluster: default_framework(model, cluster, job) for cluster in clusters}
     whys = tuple(dict.fromkeys(Message("{0}: {1}", cluster.name, found.why) for cluster, found in usual.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,7 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
         "node": asked.cluster.node.name,
         "num_gpus": gpus,
         "framework": asked.framework.name,
+        "framework_changes": json.dumps(asked.framework.changes()),
         "usd_per_gpu_hour": price.usd_per_gpu_hour if price else np.nan,
         "price": price.describe() if price else "",
         "layout": [rows.layouts.row(i).label for i in range(len(rows))],
@@ -183,7 +185,7 @@ def why_second(table: pd.DataFrame) -> str:
     best, second = (table.iloc[i] for i in (0, runner_up(table)))
     changed = [
         Message("{0} {1} -> {2}", name, best[name], second[name])
-        for name in ("accelerator", "num_gpus", "framework", *(f.name for f in fields(Layouts)))
+        for name in ("accelerator", "num_gpus", "framework", "framework_changes", *(f.name for f in fields(Layouts)))
         if best[name] != second[name]
     ]
     slower = second["step_time_s"] / best["step_time_s"] - 1.0

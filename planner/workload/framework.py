@@ -168,6 +168,23 @@ class Framework(Spec):
         """A validated copy with some fields changed; words are spelled out, and fields given beside them hold."""
         return super().replaced(**{**self._spelled(changes), **changes})
 
+    def changes(self) -> dict[str, Any]:
+        """The fields in which it differs from the catalog's of its name, as a table beside the name takes them: a word stands
+        for what it spells. Nothing of a framework that the catalog does not have.
+
+        >>> load_framework("nanogpt").changes()
+        {'attention_kernel': 'flash', 'compile': True}
+        """
+        if self.name not in framework_names():
+            return {}
+        start = load_framework(self.name)
+        named = [name for name in type(self).model_fields if name not in ("provenance", "releases")]
+        changed = {name: getattr(self, name) for name in named if getattr(self, name) != getattr(start, name)}
+        meant = {**{name: getattr(start, name) for name in named}, **start._spelled(changed)}
+        told = [name for name in named if (name in changed if name in SPELT else getattr(self, name) != meant[name])]
+        found = {name: getattr(self, name) for name in told}
+        return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in found.items()}
+
     def _spelled(self, changes: dict[str, Any]) -> dict[str, Any]:
         """The fields that the words among ``changes`` stand for."""
         found: dict[str, Any] = {}
@@ -189,6 +206,8 @@ class Framework(Spec):
         return found
 
 
+SPELT = ("release", "flash_attention", "compile", "liger", "expandable_segments")
+"""Fields that stand for several."""
 COMPILED_RATE = 0.9
 """Of torch.compile's kernels over streaming bandwidth: few, long, each tensor read once; as fitted for Megatron's fused ones."""
 EXPANDABLE_FRAGMENTATION = 0.02
