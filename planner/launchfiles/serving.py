@@ -166,7 +166,7 @@ def _speculative(said: Said) -> None:
     acceptance = f.get("serving.speculative.acceptance")
     if table is None or not isinstance(tokens, int) or acceptance is None:
         f.pop("serving.speculative.acceptance", None)
-        said.unmodelled.append("speculative-config: say serving.speculative with the acceptance of its proposals")
+        said.unmodelled.append(Message("speculative-config: say serving.speculative with the acceptance of its proposals"))
         return
     f["serving.speculative.tokens"] = tokens
     if isinstance(table.get("model"), str):

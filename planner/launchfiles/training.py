@@ -113,7 +113,10 @@ def _overlap_of_tensors(said: Said, in_catalog: float) -> None:
     on = said.fields.get("said.tensor_overlap")
     if on and in_catalog == 0:
         said.unmodelled.append(
-            "tp-comm-overlap: tensor parallelism beside computation: less time; framework.overlap_tensor_parallel says how much"
+            Message(
+                "tp-comm-overlap: tensor parallelism beside computation: less time; "
+                "framework.overlap_tensor_parallel says how much"
+            )
         )
 
 
@@ -174,7 +177,7 @@ def _recomputation(said: Said) -> None:
     f = said.fields
     checkpointing = f.get("said.checkpointing")
     if checkpointing == "offload":
-        said.unmodelled.append("gradient_checkpointing = offload: layer inputs in host memory: less GPU memory")
+        said.unmodelled.append(Message("gradient_checkpointing = offload: layer inputs in host memory: less GPU memory"))
     if checkpointing is not None and "layout.recompute" not in f:
         f["layout.recompute"] = "full" if checkpointing else "none"
     if f.get("said.deepspeed_checkpointing") is not None and not said.has(*TUNERS):
@@ -213,7 +216,7 @@ def _experts(said: Said) -> None:
     f = said.fields
     if f.get("said.implementation") == "local":
         said.unmodelled.append(
-            "transformer-impl = local: layers without Transformer Engine's fused kernels: more memory and time"
+            Message("transformer-impl = local: layers without Transformer Engine's fused kernels: more memory and time")
         )
     dispatcher = f.get("said.dispatcher")
     if dispatcher == "flex":
@@ -250,7 +253,7 @@ def _tuning(said: Said, framework: str) -> None:
             Message("stage = {0}: pairs of answers, reference or reward models: more passes and memory", f["said.stage"])
         )
     if f.get("said.packing") is False:
-        said.notes.append("sequences are not packed: as many tokens as job.seq_len are taken for each sample")
+        said.notes.append(Message("sequences are not packed: as many tokens as job.seq_len are taken for each sample"))
 
 
 def _adapter(f: dict[str, Any], bits: int | None, tuning: Any) -> None:
@@ -400,7 +403,7 @@ def _chunks(said: Said, pp: int) -> None:
     if isinstance(written, str) and pp > 1:
         f["layout.vpp"] = max((written.count("|") + 1) // pp, 1)
         said.notes.append(
-            "layers are dealt to stages as planned here, not letter by letter as pipeline-model-parallel-layout says"
+            Message("layers are dealt to stages as planned here, not letter by letter as pipeline-model-parallel-layout says")
         )
     elif said.has("megatron") and per_chunk and layers and pp > 1:
         f["layout.vpp"] = max(layers // pp // per_chunk, 1)
