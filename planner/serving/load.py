@@ -111,7 +111,7 @@ def room_of(times: Times, most: int | None = None) -> Room:
     return Room(slots=slots, cache_tokens=cache_tokens(times, slots))
 
 
-ROOM = 0.95
+ROOM = 0.97
 """Part of the cache that the workspace of the widest batch leaves at least: else a server would be started with fewer places.
 Assumed."""
 
