@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -316,8 +317,8 @@ def _exported(given: Laid, stack: str, rows: Path | None, rank: int) -> dict[str
         given = replace(given, framework=STACKS[stack][1][0])  # of a model, that of the files asked for
     case = given.scenario(unread=UNREAD["export"])[0].cases[0]
     with placed(case.where):
-        tables = case.asked()
-        tables = tables if rows is None else chosen_row(tables, rows, rank)
+        asked = case.asked()
+        tables: Mapping[str, Any] = asked if rows is None else chosen_row(asked, rows, rank)
         write = export_tuning if stack in TUNERS else export_plan
         files, plan, best = exported(tables, lambda plan: write(plan, stack), **given.choice())
     _tell_other(stack, best.layout.label, plan.layout.label)
