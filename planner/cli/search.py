@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -292,17 +293,21 @@ def _exported(given: Laid, stack: str, rows: Path | None, rank: int) -> dict[str
 
     if stack in SERVERS:
         from planner.cli.serving import Served
+        from planner.scenarios.exported import exported_deployment
 
         if rows is not None:
             raise PlannerError("--rows {0}: rows of a search are of training; --to {1} takes a serving scenario.", rows, stack)
         training = given.of_training()
         if training:
             raise PlannerError("{0}: of training; --to {1} serves: --set serving.FIELD=VALUE changes it.", training[0], stack)
-        served = Served(target=given.target, on=given.on, change=given.change)
-        return export_deployment(served.scenario()[0].cases[0].serve(), stack)
+        named = stack if given.on is not None and not is_scenario(given.target) else None  # of a model, the server asked for
+        served = Served(target=given.target, on=given.on, engine=named, change=given.change)
+        files, cut, usual = exported_deployment(served.scenario()[0].cases[0], lambda d: export_deployment(d, stack))
+        _tell_other(stack, usual, cut)
+        return files
     if stack not in STACKS and stack not in TUNERS:
         raise PlannerError("export to {0!r}: {1}.", stack, one_of(stack, (*STACKS, *TUNERS, *SERVERS)))
-    from planner.scenarios.edited import plan_with
+    from planner.scenarios.exported import exported
     from planner.scenarios.picked import chosen_row
     from planner.scenarios.tables import placed
 
@@ -312,9 +317,18 @@ def _exported(given: Laid, stack: str, rows: Path | None, rank: int) -> dict[str
         given = replace(given, framework=STACKS[stack][1][0])  # of a model, that of the files asked for
     case = given.scenario(unread=UNREAD["export"])[0].cases[0]
     with placed(case.where):
-        tables = case.asked()
-        plan = plan_with(tables if rows is None else chosen_row(tables, rows, rank), {}, **given.choice())
-        return export_tuning(plan, stack) if stack in TUNERS else export_plan(plan, stack)
+        asked = case.asked()
+        tables: Mapping[str, Any] = asked if rows is None else chosen_row(asked, rows, rank)
+        write = export_tuning if stack in TUNERS else export_plan
+        files, plan, best = exported(tables, lambda plan: write(plan, stack), **given.choice())
+    _tell_other(stack, best.layout.label, plan.layout.label)
+    return files
+
+
+def _tell_other(stack: str, best: str, taken: str) -> None:
+    """A line where a tool cannot express what is recommended, and is written what it can."""
+    if taken != best:
+        tell(Message("{0} cannot express the recommended layout {1}; this is {2}", stack, best, taken), error=True)
 
 
 def search_tables(case: Case, frameworks: list[str] | None, terms: list[str] | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.launchfiles.models import model_table, quantized_name
-from planner.launchfiles.numbers import whole
+from planner.launchfiles.numbers import length, whole
 from planner.launchfiles.training import Tables, _table, speculative_of
 from planner.launchfiles.understanding import Said
 from planner.model.gguf import is_gguf
@@ -28,6 +28,8 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     engine = str(f.get("serving.engine") or next(form.framework for form in said.formats if form.kind == "serve"))
     f["serving.engine"] = engine
     _cut(said)
+    if isinstance(repository := f.get("said.repository"), str):  # llama-server --help: USER/MODEL[:QUANT], default Q4_K_M
+        f.setdefault("said.gguf", repository if ":" in repository else f"{repository}:Q4_K_M")
     named = _model(said, model)
     stored = f.get("said.gguf")
     _weights(said, stored if isinstance(stored, str) else model or f.get("said.model"))
@@ -121,7 +123,7 @@ def _weights(said: Said, checkpoint: Any) -> None:
 def _passes(said: Said, engine: str) -> None:
     """Tokens of a prefill pass: said only where they are not the engine's own."""
     f = said.fields
-    tokens = whole(f, "said.prefill", -1)
+    tokens = length(said, "said.prefill", -1)
     found = load_engine(engine)
     if tokens is not None and tokens > 0 and (tokens != found.prefill_tokens or f.get("said.mixed_chunk")):
         f.setdefault("serving.chunked_prefill_tokens", tokens)
@@ -137,8 +139,8 @@ def _lengths(said: Said) -> None:
     places = whole(f, "said.places")
     if places is not None:
         f.setdefault("serving.max_batch", places)
-    context = whole(f, "said.context")
-    everything = whole(f, "said.all_context", -1)
+    context = length(said, "said.context")
+    everything = length(said, "said.all_context", -1)
     if everything is not None and everything > 0:
         context = everything // (places or 1)
     missing = [name for name in ("prompt", "output") if not any(f"{key}.".startswith(f"serving.{name}.") for key in f)]

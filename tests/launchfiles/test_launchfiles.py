@@ -674,3 +674,28 @@ def test_several_files_and_a_model_beside_them(run: Run, tmp_path: Path) -> None
     assert (code, "a launch file says it itself" in err) == (2, True)
     code, _, err = run("plan")
     assert (code, "Missing argument" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("length", "tokens"), [("1k", 1000), ("1K", 1024), ("1.1k", 1100), ("1200", 1200)])
+def test_lengths_as_vllm_writes_them(length: str, tokens: int, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "serve.sh"
+    file.write_text(f"vllm serve meta-llama/Llama-3.1-8B --max-model-len {length}")
+    code, text, _ = run("serve", "--from", str(file), "--on", "rtx-4090")
+    assert code == 0
+    assert f"prompt = {tokens * 4 // 5}\n" in text
+    for wrong in ("abc", "1.5K", "-1k"):
+        file.write_text(f"vllm serve meta-llama/Llama-3.1-8B --max-model-len {wrong}")
+        code, _, error = run("serve", "--from", str(file), "--on", "rtx-4090")
+        assert code == 2
+        assert f"--max-model-len = '{wrong}'" in error
+
+
+@pytest.mark.parametrize("option", ["-hf", "-hfr", "--hf-repo"])
+@pytest.mark.parametrize(("quant", "weights"), [(":Q8_0", "q8_0"), (":Q4_K_M", "q4_k_m"), ("", "q4_k_m")])
+def test_a_repository_of_llama_server_is_its_model(option: str, quant: str, weights: str, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "serve.sh"
+    file.write_text(f"llama-server {option} bartowski/Meta-Llama-3.1-8B-Instruct-GGUF{quant}")
+    code, text, error = run("serve", "--from", str(file), "--on", "rtx-4090")
+    assert code == 0, error
+    assert 'name = "llama-3.1-8b"' in text
+    assert f'weights = "{weights}"' in text
