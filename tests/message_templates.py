@@ -84,6 +84,7 @@ REACHABLE = (
     "operators/expert_load",
     "performance/evaluation",
     "performance/feasibility",
+    "performance/interruptions",
     "performance/memory",
     "performance/risk",
     "performance/roofline",

@@ -12,7 +12,8 @@ Config = dict[str, Any]
 
 
 def sized(kind: str, layers: int, hidden: int, heads: int, kv_heads: int, inner: int, words: int, **more: Any) -> Config:
-    """The sizes that every decoder has."""
+    """The sizes that every decoder has. A table without its type takes the defaults of another family."""
+    assert kind, "the file's model_type, that of its text_config where it has one"
     return {
         "model_type": kind,
         "num_hidden_layers": layers,
@@ -204,8 +205,7 @@ def qwen3_next(
 def seeing(kind: str, text: Config, **vision: Any) -> Config:
     """A text model behind a vision tower."""
     tied = text.get("tie_word_embeddings", False)
-    own = {k: v for k, v in text.items() if k != "model_type"}
-    return {"model_type": kind, "text_config": own, "vision_config": vision, "tie_word_embeddings": tied}
+    return {"model_type": kind, "text_config": text, "vision_config": vision, "tie_word_embeddings": tied}
 
 
 SMALL_EYE = {
@@ -297,12 +297,12 @@ def glm_moe(layers: int, hidden: int, heads: int, inner: int, expert: int, exper
     )
 
 
-QWEN_27B = seeing("qwen3_5", qwen3_next("", 64, 5120, 24, 4, 17408, 248320, 48), **PLAIN_EYE, out_hidden_size=5120)
+QWEN_27B = seeing("qwen3_5", qwen3_next("qwen3_5_text", 64, 5120, 24, 4, 17408, 248320, 48), **PLAIN_EYE, out_hidden_size=5120)
 """Of Qwen3.5 and Qwen3.6 alike."""
 QWEN_35B_A3B = seeing(
     "qwen3_5_moe",
     qwen3_next(
-        "",
+        "qwen3_5_moe_text",
         40,
         2048,
         16,
@@ -461,7 +461,7 @@ RELEASED: dict[str, tuple[str, Config]] = {
         seeing(
             "qwen3_5_moe",
             qwen3_next(
-                "",
+                "qwen3_5_moe_text",
                 48,
                 3072,
                 32,
@@ -483,7 +483,7 @@ RELEASED: dict[str, tuple[str, Config]] = {
         seeing(
             "qwen3_5_moe",
             qwen3_next(
-                "",
+                "qwen3_5_moe_text",
                 60,
                 4096,
                 32,
@@ -502,26 +502,50 @@ RELEASED: dict[str, tuple[str, Config]] = {
     ),
     "qwen3-vl-2b": (
         "Qwen/Qwen3-VL-2B-Instruct",
-        seeing("qwen3_vl", sized("", 28, 2048, 16, 8, 6144, 151936, head_dim=128, **TIED), **SMALL_EYE, out_hidden_size=2048),
+        seeing(
+            "qwen3_vl",
+            sized("qwen3_vl_text", 28, 2048, 16, 8, 6144, 151936, head_dim=128, **TIED),
+            **SMALL_EYE,
+            out_hidden_size=2048,
+        ),
     ),
     "qwen3-vl-4b": (
         "Qwen/Qwen3-VL-4B-Instruct",
-        seeing("qwen3_vl", sized("", 36, 2560, 32, 8, 9728, 151936, head_dim=128, **TIED), **SMALL_EYE, out_hidden_size=2560),
+        seeing(
+            "qwen3_vl",
+            sized("qwen3_vl_text", 36, 2560, 32, 8, 9728, 151936, head_dim=128, **TIED),
+            **SMALL_EYE,
+            out_hidden_size=2560,
+        ),
     ),
     "qwen3-vl-8b": (
         "Qwen/Qwen3-VL-8B-Instruct",
-        seeing("qwen3_vl", sized("", 36, 4096, 32, 8, 12288, 151936, head_dim=128), **LARGE_EYE, out_hidden_size=4096),
+        seeing(
+            "qwen3_vl", sized("qwen3_vl_text", 36, 4096, 32, 8, 12288, 151936, head_dim=128), **LARGE_EYE, out_hidden_size=4096
+        ),
     ),
     "qwen3-vl-32b": (
         "Qwen/Qwen3-VL-32B-Instruct",
-        seeing("qwen3_vl", sized("", 64, 5120, 64, 8, 25600, 151936, head_dim=128), **LARGE_EYE, out_hidden_size=5120),
+        seeing(
+            "qwen3_vl", sized("qwen3_vl_text", 64, 5120, 64, 8, 25600, 151936, head_dim=128), **LARGE_EYE, out_hidden_size=5120
+        ),
     ),
     "qwen3-vl-30b-a3b": (
         "Qwen/Qwen3-VL-30B-A3B-Instruct",
         seeing(
             "qwen3_vl_moe",
             sized(
-                "", 48, 2048, 32, 4, 6144, 151936, head_dim=128, num_experts=128, num_experts_per_tok=8, moe_intermediate_size=768
+                "qwen3_vl_moe_text",
+                48,
+                2048,
+                32,
+                4,
+                6144,
+                151936,
+                head_dim=128,
+                num_experts=128,
+                num_experts_per_tok=8,
+                moe_intermediate_size=768,
             ),
             **LARGE_EYE,
             out_hidden_size=2048,
@@ -531,7 +555,7 @@ RELEASED: dict[str, tuple[str, Config]] = {
         "Qwen/Qwen2.5-VL-7B-Instruct",
         seeing(
             "qwen2_5_vl",
-            sized("", 28, 3584, 28, 4, 18944, 152064),
+            sized("qwen2_5_vl_text", 28, 3584, 28, 4, 18944, 152064),
             depth=32,
             hidden_size=1280,
             intermediate_size=3420,
@@ -1683,7 +1707,7 @@ RELEASED: dict[str, tuple[str, Config]] = {
         "Qwen/Qwen2-VL-2B-Instruct",
         seeing(
             "qwen2_vl",
-            sized("", 28, 1536, 12, 2, 8960, 151936, **TIED),
+            sized("qwen2_vl_text", 28, 1536, 12, 2, 8960, 151936, **TIED),
             depth=32,
             embed_dim=1280,
             hidden_size=1536,
@@ -1695,7 +1719,7 @@ RELEASED: dict[str, tuple[str, Config]] = {
         "Qwen/Qwen2-VL-7B-Instruct",
         seeing(
             "qwen2_vl",
-            sized("", 28, 3584, 28, 4, 18944, 152064),
+            sized("qwen2_vl_text", 28, 3584, 28, 4, 18944, 152064),
             depth=32,
             embed_dim=1280,
             hidden_size=3584,
@@ -1707,7 +1731,7 @@ RELEASED: dict[str, tuple[str, Config]] = {
         "Qwen/Qwen2-VL-72B-Instruct",
         seeing(
             "qwen2_vl",
-            sized("", 80, 8192, 64, 8, 29568, 152064),
+            sized("qwen2_vl_text", 80, 8192, 64, 8, 29568, 152064),
             depth=32,
             embed_dim=1280,
             hidden_size=8192,
@@ -1719,7 +1743,7 @@ RELEASED: dict[str, tuple[str, Config]] = {
         "Qwen/Qwen2.5-VL-3B-Instruct",
         seeing(
             "qwen2_5_vl",
-            sized("", 36, 2048, 16, 2, 11008, 151936, **TIED),
+            sized("qwen2_5_vl_text", 36, 2048, 16, 2, 11008, 151936, **TIED),
             depth=32,
             hidden_size=1280,
             intermediate_size=3420,
@@ -1731,7 +1755,7 @@ RELEASED: dict[str, tuple[str, Config]] = {
         "Qwen/Qwen2.5-VL-32B-Instruct",
         seeing(
             "qwen2_5_vl",
-            sized("", 64, 5120, 40, 8, 27648, 152064),
+            sized("qwen2_5_vl_text", 64, 5120, 40, 8, 27648, 152064),
             depth=32,
             hidden_size=1280,
             intermediate_size=3456,
@@ -1743,7 +1767,7 @@ RELEASED: dict[str, tuple[str, Config]] = {
         "Qwen/Qwen2.5-VL-72B-Instruct",
         seeing(
             "qwen2_5_vl",
-            sized("", 80, 8192, 64, 8, 29568, 152064),
+            sized("qwen2_5_vl_text", 80, 8192, 64, 8, 29568, 152064),
             depth=32,
             hidden_size=1280,
             intermediate_size=3456,
@@ -1751,19 +1775,21 @@ RELEASED: dict[str, tuple[str, Config]] = {
             out_hidden_size=8192,
         ),
     ),
-    "llava-1.5-7b": ("llava-hf/llava-1.5-7b-hf", {**seeing("llava", sized("", 32, 4096, 32, 32, 11008, 32064), **CLIP)}),
-    "llava-1.5-13b": ("llava-hf/llava-1.5-13b-hf", {**seeing("llava", sized("", 40, 5120, 40, 40, 13824, 32064), **CLIP)}),
+    "llava-1.5-7b": ("llava-hf/llava-1.5-7b-hf", {**seeing("llava", sized("llama", 32, 4096, 32, 32, 11008, 32064), **CLIP)}),
+    "llava-1.5-13b": ("llava-hf/llava-1.5-13b-hf", {**seeing("llava", sized("llama", 40, 5120, 40, 40, 13824, 32064), **CLIP)}),
     "ministral-3-3b": (
         "mistralai/Ministral-3-3B-Instruct-2512",
-        seeing("mistral3", sized("", 26, 3072, 32, 8, 9216, 131072, head_dim=128, **TIED), **PIXTRAL),
+        seeing("mistral3", sized("ministral3", 26, 3072, 32, 8, 9216, 131072, head_dim=128, **TIED), **PIXTRAL),
     ),
     "ministral-3-8b": (
         "mistralai/Ministral-3-8B-Reasoning-2512",
-        seeing("mistral3", sized("", 34, 4096, 32, 8, 14336, 131072, head_dim=128, tie_word_embeddings=False), **PIXTRAL),
+        seeing(
+            "mistral3", sized("ministral3", 34, 4096, 32, 8, 14336, 131072, head_dim=128, tie_word_embeddings=False), **PIXTRAL
+        ),
     ),
     "mistral-small-3.1-24b": (
         "mistralai/Mistral-Small-3.1-24B-Base-2503",
-        seeing("mistral3", sized("", 40, 5120, 32, 8, 32768, 131072, head_dim=128, sliding_window=None), **PIXTRAL),
+        seeing("mistral3", sized("mistral", 40, 5120, 32, 8, 32768, 131072, head_dim=128, sliding_window=None), **PIXTRAL),
     ),
     "mistral-large-3": (
         "mistralai/Mistral-Large-3-675B-Instruct-2512",
@@ -1955,15 +1981,15 @@ RELEASED: dict[str, tuple[str, Config]] = {
     ),
     "qwen3.5-0.8b": (
         "Qwen/Qwen3.5-0.8B",
-        seeing("qwen3_5", qwen3_next("", 24, 1024, 8, 2, 3584, 248320, 16, **TIED), **eye(12, 768, 3072, 12, 1024)),
+        seeing("qwen3_5", qwen3_next("qwen3_5_text", 24, 1024, 8, 2, 3584, 248320, 16, **TIED), **eye(12, 768, 3072, 12, 1024)),
     ),
     "qwen3.5-9b": (
         "Qwen/Qwen3.5-9B",
-        seeing("qwen3_5", qwen3_next("", 32, 4096, 16, 4, 12288, 248320, 32), **PLAIN_EYE, out_hidden_size=4096),
+        seeing("qwen3_5", qwen3_next("qwen3_5_text", 32, 4096, 16, 4, 12288, 248320, 32), **PLAIN_EYE, out_hidden_size=4096),
     ),
     "qwen3.5-4b": (
         "Qwen/Qwen3.5-4B",
-        seeing("qwen3_5", qwen3_next("", 32, 2560, 16, 4, 9216, 248320, 32, **TIED), **eye(24, 1024, 4096, 16, 2560)),
+        seeing("qwen3_5", qwen3_next("qwen3_5_text", 32, 2560, 16, 4, 9216, 248320, 32, **TIED), **eye(24, 1024, 4096, 16, 2560)),
     ),
     "mimo-7b": ("XiaomiMiMo/MiMo-7B-Base", sized("qwen2", 36, 4096, 32, 8, 11008, 151680)),
 }

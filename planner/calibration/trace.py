@@ -78,9 +78,9 @@ def read_trace(path: Path, steps: int | None = None) -> Trace:
     device = _busiest([e for e in found if str(e.get("cat", "")).lower() in DEVICE])
     operators = [] if device else [e for e in found if e.get("cat") == "cpu_op"]
     events = _own(device, nested=False) if device else _own(operators, nested=True)
-    here = {e.get("pid") for e in device or operators}
+    here = {str(e.get("pid")) for e in device or operators}
     category = "gpu_user_annotation" if device else "user_annotation"
-    events = _of_optimizer(events, [e for e in found if e.get("cat") == category and e.get("pid") in here])
+    events = _of_optimizer(events, [e for e in found if e.get("cat") == category and str(e.get("pid")) in here])
     if not events:
         raise PlannerError("{0}: holds no kernel and no operator; export it with torch.profiler's export_chrome_trace.", path)
     whole = events if device or not marks else [Event("", e["ts"] * MICRO, (e["ts"] + e["dur"]) * MICRO, 0.0) for e in marks]
@@ -96,7 +96,12 @@ def read_trace(path: Path, steps: int | None = None) -> Trace:
 def _of_optimizer(events: list[Event], annotations: list[dict[str, Any]]) -> list[Event]:
     """The events, those marked that begin within torch.optim's own spans (Optimizer.step#AdamW.step)."""
     named = [e for e in annotations if str(e.get("name", "")).startswith("Optimizer.step")]
-    spans = sorted((e["ts"] * MICRO, (e["ts"] + e["dur"]) * MICRO) for e in named)
+    spans: list[tuple[float, float]] = []  # united: an optimizer may call another's step within its own
+    for begin, end in sorted((e["ts"] * MICRO, (e["ts"] + e["dur"]) * MICRO) for e in named):
+        if spans and begin <= spans[-1][1]:
+            spans[-1] = (spans[-1][0], max(spans[-1][1], end))
+        else:
+            spans.append((begin, end))
     begins = [begin for begin, _ in spans]
 
     def inside(moment: float) -> bool:
@@ -163,8 +168,8 @@ def _place(event: dict[str, Any]) -> tuple[str, str]:
 def _own(events: list[dict[str, Any]], *, nested: bool) -> list[Event]:
     """Events in order of time; of ``nested`` operators the own time of each, without those that run inside it."""
     found: list[Event] = []
-    for thread in dict.fromkeys(e.get("tid") for e in events) if nested else (None,):
-        here = [e for e in events if not nested or e.get("tid") == thread]
+    for thread in dict.fromkeys(str(e.get("tid")) for e in events) if nested else (None,):
+        here = [e for e in events if not nested or str(e.get("tid")) == thread]
         here.sort(key=lambda e: (e["ts"], -e["dur"]))
         inside = [0.0] * len(here)
         stack: list[int] = []

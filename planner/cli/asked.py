@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
@@ -28,21 +29,33 @@ def nothing_asked(remedy: str) -> PlannerError:
     return PlannerError("Missing argument 'SCENARIO|MODEL'; {0}.", remedy, code="usage", field="SCENARIO|MODEL", remedy=remedy)
 
 
-def one_question(target: str, other: str, on: str | None, several: str) -> PlannerError:
-    """The error of a second word where one question is answered: GPUs without --on, a name with a blank, another question."""
-    from planner.hardware.asked import cluster_table
+def one_question(words: list[str], on: str | None, command: str, several: str) -> PlannerError:
+    """The error of further words where one question is answered: GPUs without --on, a name with blanks, another question.
+
+    ``words``: all that stand without an option; ``command`` is the one asked, such as "planner plan".
+    """
     from planner.model.names import is_model
 
-    said: dict[str, Any] = {"code": "usage", "value": other}
-    if is_model(f"{target} {other}"):
-        return PlannerError("{0}: a name with a blank stands in quotes: '{1} {0}'.", other, target, **said)
-    if on is None:
-        try:
-            cluster_table(other)
-            return PlannerError("{0}: GPUs stand after --on: {1} --on {0}.", other, target, **said)
-        except PlannerError:
-            pass
-    return PlannerError("{0}: one question is answered at a time; {1}.", other, several, **said)
+    said: dict[str, Any] = {"code": "usage", "value": words[1]}
+    whole = " ".join(words)
+    if is_model(whole):
+        return PlannerError("{0}: a name with a blank stands in quotes: '{1}'.", words[1], whole, **said)
+    for at in range(1, len(words)) if on is None else ():
+        first, last = " ".join(words[:at]), " ".join(words[at:])
+        for model, gpus in ((first, last), (last, first)):
+            if (is_model(model) or is_scenario(model)) and _are_gpus(gpus):
+                right = f"{command} {shlex.quote(model)} --on {shlex.quote(gpus)}"
+                return PlannerError("{0}: GPUs stand after --on: {1}.", gpus, right, **{**said, "value": gpus})
+    return PlannerError("{0}: one question is answered at a time; {1}.", words[1], several, **said)
+
+
+def _are_gpus(text: str) -> bool:
+    from planner.hardware.asked import cluster_table
+
+    try:
+        return bool(cluster_table(text))
+    except PlannerError:
+        return False
 
 
 def no_gpus(model: str) -> PlannerError:
@@ -107,14 +120,17 @@ class Given:
         }
         return {name: value for name, value in found.items() if value is not None}
 
-    def scenario(self, usually: str = "pretrain") -> tuple[Scenario, tuple[str, ...]]:
-        """(the question, what was taken as usual in it); ``usually``: what a model is asked for where no option says it."""
+    def scenario(self, usually: str = "pretrain", unread: tuple[str, ...] = ()) -> tuple[Scenario, tuple[str, ...]]:
+        """(the question, what was taken as usual in it); ``usually``: what a model is asked for where no option says it.
+
+        ``unread``: tables that the command does not read, in which --set changes nothing.
+        """
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model, model_files
         from planner.scenarios.quick import changed_scenario, parse_changes, quick_scenario, usual_notes, with_tables
-        from planner.scenarios.scenario import read_scenario
+        from planner.scenarios.scenario import TABLES, read_scenario
 
-        changes = parse_changes(self.change)
+        changes = parse_changes(self.change, tuple(table for table in TABLES if table not in unread))
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if len(named) > 1:
             raise PlannerError("{0} and {1} exclude each other; give one.", named[0], named[1], code="usage", field=named[0])
@@ -144,7 +160,6 @@ class Given:
         """The tables beside the job that options give fields of: framework and price."""
         found: dict[str, dict[str, Any]] = {}
         if self.framework is not None:
-            require_training(self.framework)
             found["framework"] = {"name": self.framework}
         if self.price is not None:
             try:
@@ -167,18 +182,6 @@ class Laid(Given):
         return {} if self.layout is None else {"layout": layout_fields(self.layout)}
 
 
-def require_training(framework: str) -> None:
-    """PlannerError for a serving engine in a framework's place."""
-    from planner.workload.framework import framework_names
-
-    if framework in framework_names():
-        return
-    from planner.serving.engine import resolve_engine
-
-    if resolve_engine(framework) is not None:
-        raise PlannerError("--framework {0}: serves and does not train; ask `planner serve --engine {0}`.", framework)
-
-
 def is_scenario(target: str) -> bool:
     """Whether a text names a scenario: a file that is no model's config.json, or a shipped name."""
     from planner.scenarios.shipped import scenario_names
@@ -189,8 +192,9 @@ def is_scenario(target: str) -> bool:
 def _is_config(target: str) -> bool:
     """Whether a file describes a model as Hugging Face or llama.cpp do."""
     from planner.common.spec import read_table
+    from planner.model.gguf import is_gguf
 
-    if target.endswith(".gguf"):
+    if is_gguf(target):
         return True
     try:
         return target.endswith(".json") and not {"model_type", "architectures"}.isdisjoint(read_table(Path(target)))

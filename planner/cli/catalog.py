@@ -27,7 +27,7 @@ models_app.command("derive")(derive_command)
 
 @models_app.command("show")
 def models_show(
-    name: Annotated[str, typer.Argument(help="A catalog name, a .toml file, or a Hugging Face config.json.")],
+    name: Annotated[str, typer.Argument(help="A catalog name, a .toml file, a Hugging Face config.json, or a GGUF file.")],
     as_json: AsJson = False,
 ) -> None:
     """Show one model: architecture, total and active parameters by block."""
@@ -48,7 +48,7 @@ def models_show(
             }
         )
         return
-    show(model_table(model))
+    show(model_table(model), *model.reading_notes)
 
 
 @hardware_app.command("list")

@@ -30,12 +30,14 @@ def debug_command(
 
 
 def _answer(target: str, change: list[str] | None) -> Any:
+    from planner.scenarios import scenario, serving
     from planner.scenarios.quick import changed_scenario, changed_tables, parse_changes
     from planner.scenarios.scenario import read_scenario
     from planner.scenarios.serving import ServingCase, read_serving_scenario
 
-    changes = parse_changes(change)
-    if _serves(target):
+    serves = _serves(target)
+    changes = parse_changes(change, (serving if serves else scenario).TABLES)
+    if serves:
         case = read_serving_scenario(target).cases[0]
         return ServingCase(label=case.label, tables=changed_tables(case.tables, changes), where=case.where).serve()
     return changed_scenario(read_scenario(target), changes).cases[0].plan()

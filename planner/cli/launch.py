@@ -35,15 +35,15 @@ class Launched(Laid):
         typer.Option("--from", metavar="FILE...", help="Launch scripts and configuration files to read the question from."),
     ] = None
 
-    def scenario(self, usually: str = "pretrain") -> tuple[Any, tuple[str, ...]]:
+    def scenario(self, usually: str = "pretrain", unread: tuple[str, ...] = ()) -> tuple[Any, tuple[str, ...]]:
         """As ``Given.scenario``; one question at a time."""
         if not self.target:
             raise nothing_asked(
                 "give a scenario, a model with --on, or --from launch.sh; `planner plan --help` lists what it takes"
             )
         if self.more:
-            raise one_question(self.target, self.more[0], self.on, "planner compare answers several")
-        return super().scenario(usually)
+            raise one_question([self.target, *self.more], self.on, "planner plan", "planner compare answers several")
+        return super().scenario(usually, unread)
 
     def launch(self) -> Launch:
         """The launch files' question."""
@@ -85,7 +85,7 @@ def launch_of(words: list[str], launch_files: list[str] | None, on: str | None, 
 
 def _is_launch_file(word: str) -> bool:
     path = Path(word)
-    if path.name == "config.json" or path.suffix in ("", ".gguf"):
+    if path.name == "config.json" or path.suffix.lower() in ("", ".gguf"):
         return False
     return path.is_file() or path.suffix.lower() in (".sh", ".json", ".yaml", ".yml")
 
@@ -94,10 +94,11 @@ def plan_of_launch(
     given: Launched, *, details: bool, explain: bool, write: Path | None, plot: Path | None, as_json: bool
 ) -> None:
     """Answer launch files: what was understood as a scenario, what was not, and the plan or the deployment."""
+    from planner.scenarios import scenario, serving
     from planner.scenarios.quick import changed_tables, parse_changes, tables_toml
 
     launch = given.launch()
-    tables = changed_tables(launch.tables, parse_changes(given.change))
+    tables = changed_tables(launch.tables, parse_changes(given.change, (serving if launch.serves else scenario).TABLES))
     tables |= {name: table for name, table in given.others().items() if name == "price"}
     title = launch_title(launch, given.launch_files)
     if write is not None:

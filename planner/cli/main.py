@@ -6,6 +6,7 @@ import gc
 import importlib
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from planner.cli.help import Spoken, first_sentence, said
+from planner.cli.options import UNREAD
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.message import Message, join_messages
 from planner.common.spellings import places
@@ -232,13 +234,31 @@ NUMBERS = {
 }
 """Words of the parser's complaint, in its releases, and what the option takes."""
 
+PARSER = {
+    r"Missing argument '(.+)'": Message("Missing argument {0!r}"),
+    r"Missing option '(.+)'": Message("Missing option {0!r}"),
+    r"No such option: (\S+)": Message("No such option: {0}"),
+    r"No such option: (\S+) \(Possible options: (.+)\)": Message("No such option: {0} (Possible options: {1})"),
+    r"No such command '(.+)'": Message("No such command {0!r}"),
+    r"Option '(.+)' requires an argument": Message("Option {0!r} requires an argument"),
+    r"Option '(.+)' does not take a value": Message("Option {0!r} does not take a value"),
+    r"Got unexpected extra argument\(s\) \((.+)\)": Message("Got unexpected extra argument(s) ({0})"),
+}
+"""The parser's complaints, whole, and the template of each, which can be said in another language."""
+
+
+def _told(text: str) -> str:
+    """A complaint of the parser as a message; one that is not known stays as it is."""
+    found = ((re.fullmatch(words, text), told) for words, told in PARSER.items())
+    return next((Message(told.key, *match.groups()) for match, told in found if match is not None), text)
+
 
 def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
     """The parser's complaint as one of ours, with the command whose --help tells more; help where nothing was given."""
     if type(error).__name__ == "NoArgsIsHelpError":
         print(error.format_message())
         sys.exit(2)
-    text = error.format_message().strip().rstrip(".")
+    text = _told(error.format_message().strip().rstrip("."))
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "planner"
     remedy = Message("`{0} --help` lists what it takes", command)
@@ -252,8 +272,12 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
     if type(error).__name__ == "MissingParameter" and meaning:
         text = Message("{0}: {1}", text, said(meaning).rstrip(".。"))
     option = str(getattr(error, "option_name", None) or "")
-    place = _place(option, command) if option else ""
-    if place and context is not None and any("--set" in one.opts for one in context.command.params):
+    place = _place(option, command, given) if option else ""
+    if (
+        place
+        and context is not None
+        and any("--set" in p.opts and str(p.metavar).startswith("TABLE") for p in context.command.params)
+    ):
         remedy = Message("{0}, or write --set {1}=VALUE", remedy, place)
     elif option == "--model":
         remedy = Message("{0}; the model stands without an option: {1} MODEL", remedy, command)
@@ -262,19 +286,23 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
     return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)
 
 
-def _place(option: str, command: str) -> str:
-    """The field of a scenario that an option of another tool sets; of a deployment where ``planner serve`` is asked."""
-    found = next(iter(places(option)), "")
-    if command.endswith(" serve") and found:
+def _place(option: str, command: str, given: Sequence[str]) -> str:
+    """The field of a scenario that an option of another tool sets and that the command reads; empty where there is none."""
+    from planner.export.servers import SERVERS
+
+    name = command.rpartition(" ")[2]
+    serves = name == "serve" or (name == "export" and _given_to("--to", given) in SERVERS)
+    found = next((place for place in places(option) if serves or not place.startswith("serving.")), "")
+    if serves and found:
         from planner.serving.spec import Serving
 
-        name = found.partition(".")[2]
-        return f"serving.{name}" if name in Serving.model_fields else found if found.startswith(("model.", "cluster.")) else ""
-    return found
+        field = found.partition(".")[2]
+        return f"serving.{field}" if field in Serving.model_fields else found if found.startswith(("model.", "cluster.")) else ""
+    return found if found.partition(".")[0] not in UNREAD.get(name, ()) else ""
 
 
 FEW = 4
-"""Commands with an option that are named where another has it not."""
+"""Most commands named when another one lacks the option."""
 
 
 def _takers(option: str) -> list[str]:

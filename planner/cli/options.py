@@ -14,6 +14,13 @@ Allow = Annotated[
     typer.Option("--allow", metavar="NAMES", help="Unusual layouts to admit: all, or some of docs/guide/search.md."),
 ]
 
+UNREAD = {
+    "search": ("layout",),
+    **dict.fromkeys(("tune", "sweep", "limit", "export"), ("run", "cost")),
+    **dict.fromkeys(("operators", "trace"), ("price", "run", "cost")),
+}
+"""Command -> tables of a scenario that change nothing in its answer: what --set writes there is refused."""
+
 
 def names(text: str | None) -> list[str] | None:
     """Names of a list with commas; None stays None."""

@@ -10,6 +10,7 @@ import typer
 
 from planner.cli.asked import Laid, grouped, laying, other_cases
 from planner.cli.launch import Launched, instead_json, plan_of_launch, show_answer
+from planner.cli.options import UNREAD
 from planner.cli.output import check_plot, print_json, show, tell
 from planner.cli.progress import answers_to
 from planner.cli.runs import compare_at
@@ -133,7 +134,7 @@ def operators_command(given: Laid, as_json: AsJson = False) -> None:
     from planner.reports.plans import operators_table, row_dict
     from planner.workload.layout import as_columns
 
-    case = given.scenario()[0].cases[0]
+    case = given.scenario(unread=UNREAD["operators"])[0].cases[0]
     answer = case.plan(**given.choice())
     columns = as_columns(answer.layout, answer.cluster.num_gpus)
     table = operator_table(answer.question, columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planner.cli.asked import Given, Laid, grouped, is_scenario, laying, other_cases
-from planner.cli.options import allowed_names, names
+from planner.cli.options import UNREAD, allowed_names, names
 from planner.cli.output import tell
 from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError
@@ -62,12 +63,27 @@ class Sought(Given):
         """As of one question, but frameworks are a list that is searched."""
         return {name: table for name, table in super().others().items() if name != "framework"}
 
-    def scenario(self, usually: str = "pretrain") -> tuple[Scenario, tuple[str, ...]]:
+    def scenario(self, usually: str = "pretrain", unread: tuple[str, ...] = ()) -> tuple[Scenario, tuple[str, ...]]:
         """As of one question; --accelerator and --gpus together say on what, too."""
-        counts, kinds = whole_numbers(self.gpus, "--gpus"), names(self.accelerator)
-        if self.on is None and counts and kinds and not is_scenario(self.target):
-            return replace(self, on=f"{counts[0]}x{kinds[0]}").scenario(usually)
-        return super().scenario(usually)
+        from planner.model.names import is_model
+
+        counts, kinds = whole_numbers(self.gpus, "--gpus"), self.accelerators()
+        if self.on is None and not is_scenario(self.target):
+            if counts and kinds:
+                return replace(self, on=f"{counts[0]}x{kinds[0]}").scenario(usually, unread)
+            if (counts or kinds) and is_model(self.target):
+                given, other = (
+                    (f"--gpus {self.gpus}", "--accelerator h100") if counts else (f"--accelerator {self.accelerator}", "--gpus 8")
+                )
+                raise PlannerError(
+                    "{0}: is a model; with {1} give {2}, too, or --on 8xh100.",
+                    self.target,
+                    given,
+                    other,
+                    code="usage",
+                    field="--on",
+                )
+        return super().scenario(usually, unread)
 
     def accelerators(self) -> list[str] | None:
         """Those that --accelerator names, as --on reads a name."""
@@ -81,6 +97,7 @@ class Sought(Given):
         from planner.common.quantities import dollars, duration_s
         from planner.layout_search.question import as_question
 
+        run = scenario.cases[0].require_sound_run()
         return as_question(
             **search_tables(scenario.cases[0], names(self.framework), names(self.term)),
             objective=self.objective,
@@ -91,7 +108,8 @@ class Sought(Given):
             top=self.top,
             risk=self.risk,
             allow=allowed_names(self.allow),
-            preemption_mtbf_s=(scenario.cases[0].tables.get("run") or {}).get("preemption_mtbf_s"),
+            preemption_mtbf_s=run.preemption_mtbf_s,
+            recovery=run.recovery(),
         )
 
 
@@ -105,7 +123,7 @@ def search_command(
 
     if out is not None:
         check_output(out)
-    scenario, usual = sought.scenario()
+    scenario, usual = sought.scenario(unread=UNREAD["search"])
     question = sought.question(scenario)
     with progress_bar("layouts", quiet=as_json) as progress:
         result = run(question, engine=engine, address=address, progress=progress)
@@ -182,7 +200,7 @@ def sweep_command(
     check_plot(plot)
     if out is not None:
         check_output(out)
-    scenario, usual = given.scenario()
+    scenario, usual = given.scenario(unread=UNREAD["sweep"])
     question = as_sweep(scenario, [parse_variation(text) for text in vary])
     if plot is not None and len(question.variations) > 2:
         raise PlannerError("--plot {0}: draws one or two varied fields, not {1}; use --out.", plot, len(question.variations))
@@ -214,7 +232,7 @@ def limit_command(
     from planner.scenarios.tables import placed
     from planner.studies.limit import largest
 
-    scenario, usual = given.scenario()
+    scenario, usual = given.scenario(unread=UNREAD["limit"])
     case = scenario.cases[0]
     with placed(case.where), progress_bar("values", quiet=as_json) as progress:
         found = largest(case.asked(), field, step, **given.choice(), progress=progress)
@@ -275,17 +293,21 @@ def _exported(given: Laid, stack: str, rows: Path | None, rank: int) -> dict[str
 
     if stack in SERVERS:
         from planner.cli.serving import Served
+        from planner.scenarios.exported import exported_deployment
 
         if rows is not None:
             raise PlannerError("--rows {0}: rows of a search are of training; --to {1} takes a serving scenario.", rows, stack)
         training = given.of_training()
         if training:
             raise PlannerError("{0}: of training; --to {1} serves: --set serving.FIELD=VALUE changes it.", training[0], stack)
-        served = Served(target=given.target, on=given.on, change=given.change)
-        return export_deployment(served.scenario()[0].cases[0].serve(), stack)
+        named = stack if given.on is not None and not is_scenario(given.target) else None  # of a model, the server asked for
+        served = Served(target=given.target, on=given.on, engine=named, change=given.change)
+        files, cut, usual = exported_deployment(served.scenario()[0].cases[0], lambda d: export_deployment(d, stack))
+        _tell_other(stack, usual, cut)
+        return files
     if stack not in STACKS and stack not in TUNERS:
         raise PlannerError("export to {0!r}: {1}.", stack, one_of(stack, (*STACKS, *TUNERS, *SERVERS)))
-    from planner.scenarios.edited import plan_with
+    from planner.scenarios.exported import exported
     from planner.scenarios.picked import chosen_row
     from planner.scenarios.tables import placed
 
@@ -293,11 +315,20 @@ def _exported(given: Laid, stack: str, rows: Path | None, rank: int) -> dict[str
         raise PlannerError("--layout {0} and --rows {1}: either gives the layout; give one.", given.layout, rows)
     if given.framework is None and given.on is not None and stack in STACKS and not is_scenario(given.target):
         given = replace(given, framework=STACKS[stack][1][0])  # of a model, that of the files asked for
-    case = given.scenario()[0].cases[0]
+    case = given.scenario(unread=UNREAD["export"])[0].cases[0]
     with placed(case.where):
-        tables = case.asked()
-        plan = plan_with(tables if rows is None else chosen_row(tables, rows, rank), {}, **given.choice())
-        return export_tuning(plan, stack) if stack in TUNERS else export_plan(plan, stack)
+        asked = case.asked()
+        tables: Mapping[str, Any] = asked if rows is None else chosen_row(asked, rows, rank)
+        write = export_tuning if stack in TUNERS else export_plan
+        files, plan, best = exported(tables, lambda plan: write(plan, stack), **given.choice())
+    _tell_other(stack, best.layout.label, plan.layout.label)
+    return files
+
+
+def _tell_other(stack: str, best: str, taken: str) -> None:
+    """A line where a tool cannot express what is recommended, and is written what it can."""
+    if taken != best:
+        tell(Message("{0} cannot express the recommended layout {1}; this is {2}", stack, best, taken), error=True)
 
 
 def search_tables(case: Case, frameworks: list[str] | None, terms: list[str] | None) -> dict[str, Any]:

@@ -83,15 +83,15 @@ class Served:
                 "give a serving scenario, a model with --on, or --from serve.sh; `planner serve --help` lists what it takes"
             )
         if self.more:
-            raise one_question(self.target, self.more[0], self.on, "--compare gives several")
+            raise one_question([self.target, *self.more], self.on, "planner serve", "--compare gives several")
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model
         from planner.scenarios.quick import changed_tables, parse_changes
         from planner.scenarios.quick_serving import quick_serving
-        from planner.scenarios.serving import ServingCase, ServingScenario, read_serving_scenario
+        from planner.scenarios.serving import TABLES, ServingCase, ServingScenario, read_serving_scenario
 
         own = {f"serving.{name}": value for name, value in self.serving().items()}
-        changes = own | parse_changes(self.change)
+        changes = own | parse_changes(self.change, TABLES)
         named_model = not is_scenario(self.target) and (self.on is not None or is_model(self.target))
         if named_model and self.on is None:
             raise no_gpus(self.target)
@@ -115,10 +115,10 @@ class Served:
 def _of_launch(launch: Launch, files: list[str] | None, change: list[str] | None) -> ServingScenario:
     from planner.cli.launch import launch_title
     from planner.scenarios.quick import changed_tables, parse_changes
-    from planner.scenarios.serving import ServingCase, ServingScenario
+    from planner.scenarios.serving import TABLES, ServingCase, ServingScenario
     from planner.scenarios.tables import model_label
 
-    tables, title = changed_tables(launch.tables, parse_changes(change)), launch_title(launch, files)
+    tables, title = changed_tables(launch.tables, parse_changes(change, TABLES)), launch_title(launch, files)
     return ServingScenario(title=title, cases=(ServingCase(label=model_label(tables), tables=tables, where=title),))
 
 
@@ -176,7 +176,9 @@ def serve_command(
 
 
 def size_command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A catalog name, a .toml file, or a Hugging Face config.json.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A catalog name, a .toml file, a Hugging Face config.json, or a GGUF file.")
+    ],
     purpose: Annotated[str, typer.Option("--for", help="serve, lora, qlora or full (fine-tuning of all weights).")],
     as_json: AsJson = False,
     seq_len: Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from planner.cli.asked import Laid, laying
+from planner.cli.options import UNREAD
 from planner.cli.output import tell
 from planner.common.errors import PlannerError
 from planner.common.files import require_folder
@@ -41,7 +42,7 @@ def trace_command(
     from planner.reports.chrome_trace import memory_frame, write_trace
     from planner.training.timeline import timeline
 
-    question, usual = given.scenario()
+    question, usual = given.scenario(unread=UNREAD["trace"])
     found = timeline(question.cases[0].plan(**given.choice()))
     write_trace(out, found)
     stages = found.plan.layout.pp

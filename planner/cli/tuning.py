@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from planner.cli.asked import Given, asking
+from planner.cli.options import UNREAD
 from planner.cli.output import print_json, show, tell
 from planner.cli.progress import progress_bar
 from planner.common.errors import PlannerError
@@ -33,7 +34,7 @@ def tune_command(
     from planner.scenarios.tables import placed
     from planner.studies.tuning_methods import BATCHES, CONTEXTS, memory_cells, tuning_choices
 
-    question = given.scenario("finetune")[0]
+    question = given.scenario("finetune", UNREAD["tune"])[0]
     case = question.cases[0]
     wanted = tuple(part.strip() for part in methods.split(",") if part.strip())
     if not wanted:
@@ -76,7 +77,7 @@ def _whole(text: str | None, option: str, otherwise: tuple[int, ...], read: Call
 
 
 def derive_command(
-    base: Annotated[str, typer.Argument(help="A catalog name, a .toml file, or a Hugging Face config.json.")],
+    base: Annotated[str, typer.Argument(help="A catalog name, a .toml file, a Hugging Face config.json, or a GGUF file.")],
     out: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE.toml", help="Write the changed model here.")] = None,
     vocab_size: Annotated[int | None, typer.Option("--vocab-size", help="Words kept.")] = None,
     keep_layers: Annotated[str | None, typer.Option("--keep-layers", help="Such as 0-15,28-31.")] = None,

@@ -36,7 +36,7 @@ def state_of(name: str) -> State:
 
     None for a name of the catalog, whose files do not change, and where there is no such file.
     """
-    if not name.endswith((".toml", ".json", ".gguf")):
+    if not name.lower().endswith((".toml", ".json", ".gguf")):
         return None
     try:
         found = os.stat(name)

@@ -6,14 +6,21 @@ import math
 import re
 
 from planner.common.errors import PlannerError
+from planner.common.message import Message
 
+CHINESE = {
+    small + large: number * times
+    for small, number in {"": 1.0, "十": 10.0, "百": 100.0, "千": 1000.0}.items()
+    for large, times in {"": 1.0, "万": 1e4, "亿": 1e8, "万亿": 1e12}.items()
+    if small + large
+}
+"""十, 百, 千, 万, 十万 ... 千万亿."""
 COUNTS = {
-    "": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12,
-    "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12,
-    "千": 1e3, "万": 1e4, "百万": 1e6, "千万": 1e7, "亿": 1e8, "十亿": 1e9, "千亿": 1e11, "万亿": 1e12,
+    "": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "mn": 1e6, "bn": 1e9, "tn": 1e12,
+    "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12, **CHINESE,
 }  # fmt: skip
-LENGTHS = {"": 1.0, "k": 1024.0, "m": 1024.0**2}
-"""A context of 4k is 4,096 tokens."""
+LENGTHS = {"": 1.0, "k": 1024.0, "m": 1024.0**2, **{word: CHINESE[word] for word in ("百", "千", "万", "十万", "百万")}}
+"""A context of 4k is 4,096 tokens, one of 4千 is 4,000."""
 SECONDS = {
     "ms": 1e-3,
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒"), 1.0),
@@ -47,43 +54,47 @@ def _number(digits: str) -> float:
     return float(digits.replace(",", "").replace("_", ""))
 
 
-def _split(text: str, what: str, right: str) -> tuple[float, str]:
+def _unread(text: str, what: str, right: Message) -> PlannerError:
+    return PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+
+
+def _split(text: str, what: str, right: Message) -> tuple[float, str]:
     match = re.fullmatch(rf"\s*({NUMBER})\s*([^\W\d_]*(?:/[A-Za-z]+)?)\s*", text)
     number = _number(match[1]) if match else math.nan
     if match is None or not math.isfinite(number):
-        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+        raise _unread(text, what, right)
     return number, match[2]
 
 
-def _whole(number: float, text: str, what: str, right: str) -> int:
+def _whole(number: float, text: str, what: str, right: Message) -> int:
     if abs(number - round(number)) > 1e-9 * max(number, 1.0):
-        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+        raise _unread(text, what, right)
     return round(number)
 
 
 def count(text: str, what: str) -> int:
-    """A whole number: 100B, 1.5e9, 10_000, 300k, 1 billion, 10亿.
+    """A whole number: 100B, 1.5e9, 10_000, 300k, 1 billion, 1bn, 10亿, 3百亿.
 
     >>> count("100B", "tokens"), count("1.5e9", "tokens"), count("10,000", "samples"), count("10亿", "tokens")
     (100000000000, 1500000000, 10000, 1000000000)
     """
-    right = "must be a whole number such as 1000, 300k, 1e9 or 100B"
+    right = Message("must be a whole number such as 1000, 300k, 1e9 or 100B")
     number, unit = _split(text, what, right)
     if unit.lower() not in COUNTS:
-        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+        raise _unread(text, what, right)
     return _whole(number * COUNTS[unit.lower()], text, what, right)
 
 
 def length(text: str, what: str) -> int:
-    """Tokens of one sequence; k is 1,024.
+    """Tokens of one sequence; k is 1,024, 千 is 1,000.
 
-    >>> length("4k", "seq_len"), length("128K", "seq_len"), length("2000", "seq_len")
-    (4096, 131072, 2000)
+    >>> length("4k", "seq_len"), length("128K", "seq_len"), length("2000", "seq_len"), length("8千", "seq_len")
+    (4096, 131072, 2000, 8000)
     """
-    right = "must be a number of tokens such as 2048, 4k (4,096) or 128k (131,072)"
+    right = Message("must be a number of tokens such as 2048, 4k (4,096) or 128k (131,072)")
     number, unit = _split(text, what, right)
     if unit.lower() not in LENGTHS:
-        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+        raise _unread(text, what, right)
     return _whole(number * LENGTHS[unit.lower()], text, what, right)
 
 
@@ -93,10 +104,10 @@ def duration_s(text: str, what: str) -> float:
     >>> duration_s("1.5d", "--deadline"), duration_s("2 weeks", "--deadline")
     (129600.0, 1209600.0)
     """
-    right = "must be a number with its unit, such as 14d, 36h, 90m, 600s or '2 weeks'"
+    right = Message("must be a number with its unit, such as 14d, 36h, 90m, 600s or '2 weeks'")
     number, unit = _split(text, what, right)
     if unit.lower() not in SECONDS or number <= 0:
-        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+        raise _unread(text, what, right)
     return number * SECONDS[unit.lower()]
 
 
@@ -106,10 +117,10 @@ def seconds(text: str, what: str) -> float:
     >>> seconds("0.1", "--tpot"), seconds("50ms", "--tpot")
     (0.1, 0.05)
     """
-    right = "must be a time in seconds or with its unit, such as 0.1, 50ms or 2s"
+    right = Message("must be a time in seconds or with its unit, such as 0.1, 50ms or 2s")
     number, unit = _split(text, what, right)
     if unit and unit.lower() not in SECONDS:
-        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+        raise _unread(text, what, right)
     return number * SECONDS.get(unit.lower(), 1.0)
 
 
@@ -119,10 +130,10 @@ def dollars(text: str, what: str) -> float:
     >>> dollars("$1,200", "--budget-usd"), dollars("10k", "--budget-usd"), dollars("2.5", "--rent")
     (1200.0, 10000.0, 2.5)
     """
-    right = "must be a number of US dollars such as 500, 1,200 or 10k"
+    right = Message("must be a number of US dollars such as 500, 1,200 or 10k")
     number, unit = _split(text.strip().lstrip("$"), what, right)
     if unit.lower() not in COUNTS:
-        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+        raise _unread(text, what, right)
     return number * COUNTS[unit.lower()]
 
 
@@ -132,11 +143,11 @@ def size_bytes(text: str, what: str) -> float:
     >>> size_bytes("80GiB", "memory") == 80 * 2**30, size_bytes("16 GB", "memory")
     (True, 16000000000.0)
     """
-    right = "must be a number of bytes such as 80GiB, 80GB or 8.6e10"
+    right = Message("must be a number of bytes such as 80GiB, 80GB or 8.6e10")
     number, unit = _split(text, what, right)
     prefix = unit.removesuffix("B") if unit else ""
     if unit and (not unit.endswith("B") or prefix not in PREFIXES):
-        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+        raise _unread(text, what, right)
     return number * PREFIXES[prefix]
 
 
@@ -146,22 +157,22 @@ def rate_bytes_per_s(text: str, what: str) -> float:
     >>> rate_bytes_per_s("400Gb/s", "network"), rate_bytes_per_s("50GB/s", "network"), rate_bytes_per_s("400 Gbit/s", "network")
     (50000000000.0, 50000000000.0, 50000000000.0)
     """
-    right = "must be a rate such as 400Gb/s (bits), 50GB/s (bytes) or 5e10 (bytes per second)"
+    right = Message("must be a rate such as 400Gb/s (bits), 50GB/s (bytes) or 5e10 (bytes per second)")
     number, unit = _split(text, what, right)
     match = RATE.fullmatch(unit)
     if unit and match is None:
-        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+        raise _unread(text, what, right)
     return number * (PREFIXES[match[1] or ""] / (1.0 if match[2] == "B" else 8.0) if match else 1.0)
 
 
 def gbit_per_s(text: str, what: str) -> float:
     """Gigabits per second: 400Gb/s, 50GB/s; a bare number is of gigabits."""
-    right = "must be a rate such as 400Gb/s (bits), 50GB/s (bytes) or 400 (Gbit/s)"
+    right = Message("must be a rate such as 400Gb/s (bits), 50GB/s (bytes) or 400 (Gbit/s)")
     number, unit = _split(text, what, right)
     if not unit:
         return number
     if not RATE.fullmatch(unit):
-        raise PlannerError("{0} = {1!r}: {2}.", what, text, right, code="quantity", field=what, value=text, remedy=right)
+        raise _unread(text, what, right)
     return rate_bytes_per_s(text, what) * 8e-9
 
 

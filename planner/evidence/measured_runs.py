@@ -24,7 +24,7 @@ from planner.hardware.custom_nodes import custom_node
 from planner.model.architecture import Model
 from planner.workload.attention import compute_capability
 from planner.workload.framework import CORE_ATTENTION, Framework, framework_names, load_framework
-from planner.workload.framework_names import framework_of_name
+from planner.workload.framework_names import framework_of_name, without_release
 from planner.workload.job import ADAPTERS, Job
 from planner.workload.layout import RECOMPUTE, Layout
 from planner.workload.question import Question
@@ -208,19 +208,20 @@ def _question(key: tuple[tuple[str, str], ...]) -> Asked:
 def _software(row: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     """(our framework, what the software that the row names changes of it)."""
     text = _translated("framework", row["framework"])
-    text = text if _hopper(row) else _translated("framework_before_hopper", text)
+    text = _translated("framework_before_hopper", text) if _before_hopper(row) else text
     method = row.get("method", "")
-    found = framework_of_name(text, "framework", method if method in ADAPTERS else "finetune")
+    kind = method if method in ADAPTERS else "finetune"
+    found = None if without_release(text)[1] else framework_of_name(text, "framework", kind)  # a release has its own column
     if found is None:
         known = [*framework_names(), *_labels()["framework"]]
         raise PlannerError("framework = {0!r} is not known; {1}", row["framework"], near(row["framework"], known))
     return found.pop("name"), found
 
 
-def _hopper(row: Mapping[str, str]) -> bool:
-    """Whether the chip is of compute capability 9 or later."""
+def _before_hopper(row: Mapping[str, str]) -> bool:
+    """Whether the chip is of a compute capability below 9; one of another maker has none, and no label of that time."""
     capability = compute_capability(load_accelerator(row["accelerator"], "accelerator")) if row["accelerator"] else None
-    return capability is not None and capability >= (9, 0)
+    return capability is not None and capability < (9, 0)
 
 
 @cache

@@ -71,7 +71,8 @@ def _check_sharding(plan: Plan, tool: str) -> None:
     """Refuse what the tools' ``fsdp`` does not say: optimizer states or gradients sharded alone, groups, offloading."""
     x = plan.layout
     if degrees(plan)["dp"] > 1 and x.zero in (1, 2):
-        raise refuse(tool, Message("layout.zero = {0} cannot be expressed", x.zero), "use zero = 0 or 3, or export to deepspeed")
+        remedy = "use zero = 0 or 3, or export to deepspeed" if plan.job.kind == "finetune" else "use zero = 0 or 3"
+        raise refuse(tool, Message("layout.zero = {0} cannot be expressed", x.zero), remedy)
     forbid(plan, tool, shard_group_size=0, offload_optimizer=False)
     if tool != "torchtune":
         forbid(plan, tool, offload_activations=False)

@@ -35,7 +35,8 @@ class Format:
     """One tool's launch file.
 
     ``programs``: words of a command that start it, those of ``stages`` another stage than supervised tuning; ``marks``: keys
-    that only its files have; ``files``: options that name a further file; ``absent``: what an option means that is left out;
+    that only its files have, those of ``marked`` in files of another stage; ``files``: options that name a further
+    file; ``absent``: what an option means that is left out;
     ``unmodelled``: options that change memory or time and are not modelled, with what they change; ``neutral``: patterns of those
     that change neither.
     """
@@ -48,6 +49,7 @@ class Format:
     framework: str
     programs: tuple[str, ...]
     stages: Mapping[str, str]
+    marked: Mapping[str, str]
     marks: tuple[tuple[str, ...], ...]
     positional: str
     options: Mapping[str, Option]
@@ -96,6 +98,7 @@ def load_format(name: str) -> Format:
         framework=table.get("framework", ""),
         programs=(*table.get("programs", ()), *table.get("stages", {})),
         stages=table.get("stages", {}),
+        marked=_named(table.get("marked", {})),
         marks=tuple(tuple(plain_name(key) for key in keys) for keys in table.get("marks", ())),
         positional=table.get("positional", ""),
         options=options,

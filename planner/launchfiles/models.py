@@ -13,6 +13,7 @@ from planner.common.message import Message
 from planner.common.spec import read_table
 from planner.model.architecture import Model
 from planner.model.catalog import load_model, model_names
+from planner.model.gguf import is_gguf
 from planner.model.names import meant, unmeant
 
 SIZES = ("num_layers", "hidden_size", "num_heads")
@@ -48,20 +49,20 @@ def quantized_name(checkpoint: str) -> str | None:
 
 
 def model_table(checkpoint: str) -> dict[str, Any]:
-    """The [model] of a checkpoint: a folder with a config.json, or a name; PlannerError with the nearest names."""
+    """The [model] of a checkpoint: a folder with a config.json, a file, or a name; PlannerError with the nearest names."""
     folder = Path(checkpoint)
     try:
         own = (
             folder / "config.json"
             if folder.is_dir()
             else folder
-            if folder.suffix in (".json", ".toml") and folder.is_file()
+            if (folder.suffix in (".json", ".toml") or is_gguf(checkpoint)) and folder.is_file()
             else None
         )
     except (OSError, ValueError):
         own = None
     if own is not None and own.is_file():
-        return {"config": str(own)} if own.suffix == ".json" else {"name": str(own)}
+        return {"name": str(own)} if own.suffix == ".toml" else {"config": str(own)}
     found = catalog_name(checkpoint)
     if found is not None:
         return {"name": found}

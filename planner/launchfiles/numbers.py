@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
-from planner.launchfiles.understanding import shown
+from planner.launchfiles.understanding import Said, shown
 
 MOST = 10**12
 
@@ -34,6 +34,21 @@ def whole(fields: Mapping[str, Any], name: str, least: int = 1) -> int | None:
             value=shown(value),
         )
     return value
+
+
+SUFFIX = re.compile(r"(\d+(?:\.\d+)?)([kKmMgG])")
+MULTIPLES = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+"""Of vLLM's lengths, 1k and 1K (vllm/engine/arg_utils.py, human_readable_int): decimal fractions of the small letters alone."""
+
+
+def length(said: Said, name: str, least: int = 1) -> int | None:
+    """``whole`` of tokens, which vLLM writes as 8k and 8K too; the message names the option as it is written."""
+    value = said.fields.get(name)
+    found = SUFFIX.fullmatch(value) if isinstance(value, str) and said.has("vllm") else None
+    if found is not None and (found[2].islower() or "." not in found[1]):
+        return round(float(found[1]) * MULTIPLES[found[2]])
+    written = next((line.option for line in reversed(said.lines) if line.field == name), name)
+    return whole({written: value}, written, least)
 
 
 def names_of(value: Any) -> list[str]:

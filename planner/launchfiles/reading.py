@@ -62,7 +62,7 @@ def collect(paths: Sequence[Path]) -> Collected:
     if not found.given:
         named = ", ".join(str(path) for path in paths)
         raise PlannerError(
-            "--from {0}: starts no tool that is read; give the file whose command or keys are of {1}.",
+            "--from {0}: no supported tool is started in it; give the launch script or configuration of one of: {1}.",
             named,
             ", ".join(one.title for one in formats()),
         )
@@ -146,6 +146,9 @@ def _configuration(path: Path, data: Mapping[str, Any], found: Collected, named:
             path,
             ", ".join(one.title for one in formats() if one.marks),
         )
+    stage = next((stage for key, stage in form.marked.items() if key in keys), None)
+    if stage is not None and "stage" not in keys:
+        found.given.append(Given(form=form, name="stage", value=stage, where=path.name))
     further: list[tuple[str, Any]] = []
     for name, value in pairs:
         plain = plain_name(name)
@@ -193,21 +196,20 @@ def _is_file(path: Path) -> bool:
 # --- scripts ----------------------------------------------------------------------------------------------------------
 
 
-UNREAD = {"verl.trainer": "verl", "openrlhf.cli": "OpenRLHF", "nemo_rl": "NeMo RL", "swift.cli": "ms-swift"}
-"""Beginning of a program's name -> tools whose options are in no table."""
+UNREAD = {
+    "verl.trainer": ("verl", ""), "openrlhf.cli": ("OpenRLHF", "deepspeed-zero"), "nemo_rl": ("NeMo RL", ""),
+    "swift.cli": ("ms-swift", "ms-swift"), "swift sft": ("ms-swift", "ms-swift"), "swift pt": ("ms-swift", "ms-swift"),
+    "swift rlhf": ("ms-swift", "ms-swift"),
+}  # fmt: skip
+"""Beginning of a program -> tools whose options are in no table, and the framework whose updates theirs are."""
+GENERATES = re.compile(r"ppo|grpo|gspo|rloo|dapo|reinforce", re.IGNORECASE)
+"""Words of methods that generate answers before they learn from them."""
 
 
 def _script(path: Path, text: str, found: Collected) -> None:
     script = read_script(text)
-    heard = (word for command in script.commands for word in command)
-    unread = next((title for word in heard for name, title in UNREAD.items() if word.startswith(name)), "")
-    if unread:
-        raise PlannerError(
-            "{0}: starts {1}, whose options are not read; ask for the parts: `planner plan MODEL --finetune --on 8xh100` for an"
-            " update of the weights, `planner serve MODEL --on 8xh100` for the answers that are generated.",
-            path,
-            unread,
-        )
+    for command in script.commands:
+        _refuse_unread(path, command)
     _batch_lines(path, script, found)
     found.environment |= {name: value for name, value in script.variables.items() if isinstance(value, str)}
     known = [parts for words in script.commands for parts in [_parts(words)] if parts]
@@ -218,6 +220,27 @@ def _script(path: Path, text: str, found: Collected) -> None:
     for parts in tools or known:
         for form, words in parts:
             _options(path, form, words, found)
+
+
+def _refuse_unread(path: Path, command: Sequence[str]) -> None:
+    """PlannerError for a command of a tool whose options are in no table: how to ask for what it does."""
+    heard = [f"{word.rpartition('/')[2]} {after}" for word, after in zip(command, [*command[1:], ""], strict=True)]
+    title, framework = next((tool for text in heard for name, tool in UNREAD.items() if _begins(text, name)), ("", ""))
+    if not title:
+        return
+    by = f" --framework {framework}" if framework else ""
+    if any(GENERATES.search(word) for word in command):
+        update = Message("`planner plan MODEL --finetune{0} --on 8xh100` for an update of the weights", by)
+        answers = Message("`planner serve MODEL --on 8xh100` for the answers that are generated")
+        raise PlannerError(
+            "{0}: starts {1}, whose options are not read; ask for the parts: {2}, {3}.", path, title, update, answers
+        )
+    plan = Message("`planner plan MODEL --finetune{0} --on 8xh100` (--lora for adapters)", by)
+    raise PlannerError("{0}: starts {1}, whose options are not read; ask {2}.", path, title, plan)
+
+
+def _begins(text: str, name: str) -> bool:
+    return f"{text} ".startswith(f"{name} ") if " " in name else text.startswith(name)
 
 
 def _batch_lines(path: Path, script: Script, found: Collected) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.launchfiles.models import model_table, quantized_name
-from planner.launchfiles.numbers import whole
+from planner.launchfiles.numbers import length, whole
 from planner.launchfiles.training import Tables, _table, speculative_of
 from planner.launchfiles.understanding import Said
+from planner.model.gguf import is_gguf
 from planner.serving.engine import load_engine
 from planner.workload.resolve import as_model
 
@@ -26,17 +28,21 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     engine = str(f.get("serving.engine") or next(form.framework for form in said.formats if form.kind == "serve"))
     f["serving.engine"] = engine
     _cut(said)
+    if isinstance(repository := f.get("said.repository"), str):  # llama-server --help: USER/MODEL[:QUANT], default Q4_K_M
+        f.setdefault("said.gguf", repository if ":" in repository else f"{repository}:Q4_K_M")
     named = _model(said, model)
     stored = f.get("said.gguf")
-    _weights(said, stored.removesuffix(".gguf") if isinstance(stored, str) else model or f.get("said.model"))
-    if isinstance(stored, str) and "serving.weights" not in f:
+    _weights(said, stored if isinstance(stored, str) else model or f.get("said.model"))
+    if isinstance(stored, str) and "serving.weights" not in f and "config" not in named:
         said.unmodelled.append(Message("{0}: stored in an unknown format: 16 bits are taken; say serving.weights", stored))
     _passes(said, engine)
     _lengths(said)
     _speculative(said)
     layers = f.get("said.gpu_layers")
     if isinstance(layers, int) and 0 <= layers < as_model(named).num_layers:
-        said.unmodelled.append(f"n-gpu-layers = {layers}: the other layers run on the CPU; all are taken to be on the GPU")
+        said.unmodelled.append(
+            Message("n-gpu-layers = {0}: the other layers run on the CPU; all are taken to be on the GPU", layers)
+        )
     carried = _table(f, "cluster")
     table = {**({} if cluster else carried), **cluster}
     needed = _gpus(f)
@@ -83,12 +89,17 @@ def _model(said: Said, given: str | None) -> dict[str, Any]:
         return _table(f, "model")
     checkpoint = f.get("said.model") or f.get("said.gguf")
     if isinstance(checkpoint, str) and "$" not in checkpoint:
-        return model_table(checkpoint.removesuffix(".gguf") if checkpoint.endswith(".gguf") else checkpoint)
+        return model_table(_beside(said, checkpoint) if is_gguf(checkpoint) else checkpoint)
     raise PlannerError(
         "which model? The command does not say it here; name one before --from: planner plan llama-3.1-8b --from FILE.",
         code="missing",
         field="model.name",
     )
+
+
+def _beside(said: Said, file: str) -> str:
+    """The path of a file that a command names: as it stands, or seen from where the command's own file lies."""
+    return next((str(one) for one in (Path(file), *(folder / file for folder in said.folders)) if one.is_file()), file)
 
 
 def _weights(said: Said, checkpoint: Any) -> None:
@@ -112,7 +123,7 @@ def _weights(said: Said, checkpoint: Any) -> None:
 def _passes(said: Said, engine: str) -> None:
     """Tokens of a prefill pass: said only where they are not the engine's own."""
     f = said.fields
-    tokens = whole(f, "said.prefill", -1)
+    tokens = length(said, "said.prefill", -1)
     found = load_engine(engine)
     if tokens is not None and tokens > 0 and (tokens != found.prefill_tokens or f.get("said.mixed_chunk")):
         f.setdefault("serving.chunked_prefill_tokens", tokens)
@@ -128,8 +139,8 @@ def _lengths(said: Said) -> None:
     places = whole(f, "said.places")
     if places is not None:
         f.setdefault("serving.max_batch", places)
-    context = whole(f, "said.context")
-    everything = whole(f, "said.all_context", -1)
+    context = length(said, "said.context")
+    everything = length(said, "said.all_context", -1)
     if everything is not None and everything > 0:
         context = everything // (places or 1)
     missing = [name for name in ("prompt", "output") if not any(f"{key}.".startswith(f"serving.{name}.") for key in f)]
@@ -157,7 +168,7 @@ def _speculative(said: Said) -> None:
     acceptance = f.get("serving.speculative.acceptance")
     if table is None or not isinstance(tokens, int) or acceptance is None:
         f.pop("serving.speculative.acceptance", None)
-        said.unmodelled.append("speculative-config: say serving.speculative with the acceptance of its proposals")
+        said.unmodelled.append(Message("speculative-config: say serving.speculative with the acceptance of its proposals"))
         return
     f["serving.speculative.tokens"] = tokens
     if isinstance(table.get("model"), str):

@@ -113,7 +113,10 @@ def _overlap_of_tensors(said: Said, in_catalog: float) -> None:
     on = said.fields.get("said.tensor_overlap")
     if on and in_catalog == 0:
         said.unmodelled.append(
-            "tp-comm-overlap: tensor parallelism beside computation: less time; framework.overlap_tensor_parallel says how much"
+            Message(
+                "tp-comm-overlap: tensor parallelism beside computation: less time; "
+                "framework.overlap_tensor_parallel says how much"
+            )
         )
 
 
@@ -174,7 +177,7 @@ def _recomputation(said: Said) -> None:
     f = said.fields
     checkpointing = f.get("said.checkpointing")
     if checkpointing == "offload":
-        said.unmodelled.append("gradient_checkpointing = offload: layer inputs in host memory: less GPU memory")
+        said.unmodelled.append(Message("gradient_checkpointing = offload: layer inputs in host memory: less GPU memory"))
     if checkpointing is not None and "layout.recompute" not in f:
         f["layout.recompute"] = "full" if checkpointing else "none"
     if f.get("said.deepspeed_checkpointing") is not None and not said.has(*TUNERS):
@@ -184,17 +187,19 @@ def _recomputation(said: Said) -> None:
         layers = f.get("model.num_layers")
         if isinstance(layers, int) and f["said.offloaded_layers"] < layers - 1:
             said.unmodelled.append(
-                f"cpu-offloading-num-layers = {f['said.offloaded_layers']}: activations of all layers are offloaded"
+                Message("cpu-offloading-num-layers = {0}: activations of all layers are offloaded", f["said.offloaded_layers"])
             )
     if f.get("layout.recompute") == "selective":
         _redone_modules(said)
     per_chunk = f.get("said.recompute_layers")
     if f.get("said.recompute_method") == "block" and f.get("layout.recompute") == "full":
         said.unmodelled.append(
-            f"recompute-method = block with {per_chunk} layers: all layers are computed again: less memory, more time"
+            Message("recompute-method = block with {0} layers: all layers are computed again: less memory, more time", per_chunk)
         )
     elif f.get("layout.recompute") == "full" and isinstance(per_chunk, int) and per_chunk > 1:
-        said.unmodelled.append(f"recompute-num-layers = {per_chunk}: one input is kept for so many layers: less memory")
+        said.unmodelled.append(
+            Message("recompute-num-layers = {0}: one input is kept for so many layers: less memory", per_chunk)
+        )
 
 
 def _redone_modules(said: Said) -> None:
@@ -211,7 +216,7 @@ def _experts(said: Said) -> None:
     f = said.fields
     if f.get("said.implementation") == "local":
         said.unmodelled.append(
-            "transformer-impl = local: layers without Transformer Engine's fused kernels: more memory and time"
+            Message("transformer-impl = local: layers without Transformer Engine's fused kernels: more memory and time")
         )
     dispatcher = f.get("said.dispatcher")
     if dispatcher == "flex":
@@ -240,13 +245,15 @@ def _tuning(said: Said, framework: str) -> None:
         tunes = said.has(*TUNERS) and f.get("said.stage") != "pt"
         f.setdefault("job.kind", "finetune" if tunes else "pretrain")
         if tuning not in (None, "full"):
-            said.unmodelled.append(f"finetuning_type = {tuning}: all weights are taken as trained")
+            said.unmodelled.append(Message("finetuning_type = {0}: all weights are taken as trained", tuning))
     else:
         _adapter(f, bits, tuning)
-    if f.get("said.stage") in ("rm", "ppo", "dpo", "kto", "grpo", "rloo"):
-        said.unmodelled.append(f"stage = {f['said.stage']}: pairs of answers, reference or reward models: more passes and memory")
+    if f.get("said.stage") not in (None, "sft", "pt"):
+        said.unmodelled.append(
+            Message("stage = {0}: pairs of answers, reference or reward models: more passes and memory", f["said.stage"])
+        )
     if f.get("said.packing") is False:
-        said.notes.append("sequences are not packed: as many tokens as job.seq_len are taken for each sample")
+        said.notes.append(Message("sequences are not packed: as many tokens as job.seq_len are taken for each sample"))
 
 
 def _adapter(f: dict[str, Any], bits: int | None, tuning: Any) -> None:
@@ -396,7 +403,7 @@ def _chunks(said: Said, pp: int) -> None:
     if isinstance(written, str) and pp > 1:
         f["layout.vpp"] = max((written.count("|") + 1) // pp, 1)
         said.notes.append(
-            "layers are dealt to stages as planned here, not letter by letter as pipeline-model-parallel-layout says"
+            Message("layers are dealt to stages as planned here, not letter by letter as pipeline-model-parallel-layout says")
         )
     elif said.has("megatron") and per_chunk and layers and pp > 1:
         f["layout.vpp"] = max(layers // pp // per_chunk, 1)
@@ -404,7 +411,7 @@ def _chunks(said: Said, pp: int) -> None:
     if schedule == "zero-bubble":
         f["layout.schedule"] = "zero-bubble"
     elif schedule in ("gpipe", "looped", "dualpipe") and pp > 1:
-        said.unmodelled.append(f"pipeline_parallel_schedule = {schedule}: 1F1B is taken")
+        said.unmodelled.append(Message("pipeline_parallel_schedule = {0}: 1F1B is taken", schedule))
     if "said.sequence" in f and "layout.sequence_parallel" not in f:
         f["layout.sequence_parallel"] = bool(f["said.sequence"]) and (f.get("layout.tp") or 1) > 1
 

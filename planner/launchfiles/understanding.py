@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from planner.common.message import Message
 from planner.launchfiles.formats import Format, Option, plain_name
 from planner.launchfiles.reading import Collected, Given
 
@@ -38,6 +40,8 @@ class Said:
     unmodelled: list[str] = field(default_factory=list)
     formats: list[Format] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
+    """Where the files lie that were read."""
 
     def has(self, *names: str) -> bool:
         """Whether one of the tools is among those found."""
@@ -81,7 +85,7 @@ def truth(value: Any) -> bool | None:
 
 def understand(found: Collected) -> Said:
     """What the options say, in their order: a later one holds against an earlier one."""
-    said = Said(notes=list(found.notes))
+    said = Said(notes=list(found.notes), folders=list(dict.fromkeys(path.parent for path in sorted(found.files))))
     given: dict[str, set[str]] = {}
     for one in found.given:
         alone = one.form.name == "transformers" and plain_name(one.name) in one.form.files
@@ -127,7 +131,7 @@ def _no_field(one: Given, name: str, said: Said) -> None:
     text = one.form.unmodelled.get(name)
     if text is not None:
         if text and _matters(one.value):
-            said.unmodelled.append(f"{_written(one)}: {text}")
+            said.unmodelled.append(Message("{0}: {1}", _written(one), Message(text)))
     elif not one.form.is_neutral(name) and not _empty(one.value):
         said.not_understood.append(f"{_written(one)} ({one.where})")
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, Required, TypedDict, get_args
 
+import numpy as np
+
 from planner.common.arguments import as_amount, as_counts
+from planner.common.arrays import Array
 from planner.common.errors import PlannerError, as_text, as_texts, one_of
 from planner.common.message import Message, join_messages
 from planner.common.spec import whole_number
@@ -17,7 +20,7 @@ from planner.hardware.custom_nodes import reference_node
 from planner.layout_search.space import EVERYTHING, LayoutGrid, allowed
 from planner.model.architecture import Model
 from planner.performance.feasibility import check_job, check_sizes
-from planner.performance.interruptions import spot_stretch
+from planner.performance.interruptions import USUAL_RECOVERY, Recovery, spot_stretch
 from planner.performance.risk import RISK, FitRule, check_risk, fit_rule
 from planner.prices.market import as_price
 from planner.prices.price import Price, PriceLike
@@ -51,8 +54,8 @@ class Setup:
     price: Price | None
     risk: float = RISK
     headroom: float = 0.0
-    preemption_mtbf_s: float | None = None
-    """Mean seconds between preemptions of one spot node."""
+    recovery: Recovery = USUAL_RECOVERY
+    """How often a node is taken away, and how the job comes back."""
 
     @property
     def question(self) -> Question:
@@ -64,10 +67,9 @@ class Setup:
         """Which layouts fit."""
         return fit_rule(self.question, self.risk, self.headroom)
 
-    @cached_property
-    def stretch(self) -> float:
-        """Wall-clock over undisturbed time: what preemptions of a spot term leave."""
-        return spot_stretch(self.question.cluster, self.price, self.preemption_mtbf_s)
+    def stretch(self, step_time_s: Array, num_steps: float | None) -> Array:
+        """Wall-clock over undisturbed time of each step time, with the preemptions of nodes that may be taken away."""
+        return spot_stretch(self.question, self.price, self.recovery, step_time_s, num_steps)
 
     @property
     def label(self) -> str:
@@ -116,18 +118,39 @@ class SearchQuestion:
 
     @property
     def preempted(self) -> tuple[Setup, ...]:
-        """Those of a spot term."""
+        """Those of a spot term, which need a rate of preemptions."""
         return tuple(setup for setup in self.setups if setup.price is not None and setup.price.preempted)
 
     @property
     def said(self) -> tuple[str, ...]:
         """What a reader of the answer should know: why a framework was taken, and how spot is ranked."""
-        times = [setup.stretch for setup in self.preempted if setup.stretch > 1.0]
-        if not times:
-            return self.notes
+        return (*self.notes, *self.said_of_preemptions)
+
+    @property
+    def said_of_preemptions(self) -> tuple[str, ...]:
+        """How terms are ranked whose nodes may be taken away, and of which terms the rate of preemptions does not count."""
+        recovery = self.setups[0].recovery
+        if recovery.preemption_mtbf_s is None:
+            return ()
+        taken = [setup for setup in self.setups if recovery.counts(setup.price)]
+        held = dict.fromkeys(s.price.term for s in self.setups if s.price is not None and not recovery.counts(s.price))
+        said = [Message("preemptions do not count at a price of {0}: such nodes are not taken away", term) for term in held]
+        if not taken:
+            return tuple(said)
+        # without whole steps, which differ from layout to layout
+        times = [float(setup.stretch(np.full(1, 1e-3), None)[0]) for setup in taken]
         low, high = f"{min(times):.2f}", f"{max(times):.2f}"
         span = low if low == high else Message("{0} to {1}", low, high)
-        return (*self.notes, Message("spot is ranked at {0} times its undisturbed time and cost, for preemptions", span))
+        terms = join_messages(", ", dict.fromkeys(Message(setup.price.term if setup.price else "no price") for setup in taken))
+        how = Message(
+            "{0:g} s until another node is there, {1:g} s and a checkpoint to restart",
+            recovery.preemption_wait_s,
+            recovery.restart_s,
+        )
+        return (
+            *said,
+            Message("{0} is ranked at {1} times its undisturbed time and cost, for preemptions: {2}", terms, span, how),
+        )
 
     @property
     def job(self) -> Job:
@@ -186,8 +209,9 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     risk: float = RISK,
     allow: Iterable[str] = (),
     preemption_mtbf_s: float | None = None,
+    recovery: Recovery = USUAL_RECOVERY,
 ) -> SearchQuestion:
-    """Check and resolve what ``search`` takes."""
+    """Check and resolve what ``search`` takes; ``recovery``: what [run] says beside the rate of preemptions."""
     if as_text(objective, "objective") not in get_args(Objective):
         raise PlannerError("objective = {0!r}: {1}.", objective, one_of(objective, get_args(Objective)))
     top = whole_number(top)
@@ -199,7 +223,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     clusters = _clusters(as_cluster(cluster), gpus, accelerators)
     stacks, notes = _frameworks(framework, the_model, clusters, the_job)
     admitted, accepted = allowed(allow), check_risk(risk)
-    mtbf_s = as_amount(preemption_mtbf_s, "preemption_mtbf_s")
+    spot = replace(recovery, preemption_mtbf_s=as_amount(preemption_mtbf_s, "preemption_mtbf_s"))
 
     def setups(stacks: Mapping[Cluster, Sequence[Framework]]) -> tuple[Setup, ...]:
         return tuple(
@@ -207,7 +231,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
                 grid=LayoutGrid(question=Question(the_model, c, f, the_job), allow=admitted),
                 price=as_price(p, c.accelerator.name, c.node),
                 risk=accepted,
-                preemption_mtbf_s=mtbf_s,
+                recovery=spot,
             )
             for c in clusters
             for p in _prices(price, {c.accelerator.name for c in clusters})
@@ -264,7 +288,7 @@ def _frameworks(
     if given is not None:
         several = _several(given)
         named = [as_framework(f, job.kind) for f in several]
-        told = (read_as(f, found) for f, found in zip(several, named, strict=True))
+        told = (read_as(f, found, job.kind) for f, found in zip(several, named, strict=True))
         return dict.fromkeys(clusters, named), tuple(why for whys in told for why in whys)
     usual = {cluster: default_framework(model, cluster, job) for cluster in clusters}
     whys = tuple(dict.fromkeys(Message("{0}: {1}", cluster.name, found.why) for cluster, found in usual.items()))
@@ -311,12 +335,13 @@ def _check(q: SearchQuestion) -> None:
     for name, value in (("deadline_s", q.deadline_s), ("budget_usd", q.budget_usd)):
         if value is not None and q.num_steps is None:
             raise PlannerError("{0}: the job has no length; give job.num_tokens, num_samples or num_steps.", name)
-    if q.objective == "cost" and 0 < len(q.preempted) < len(q.setups) and q.preempted[0].preemption_mtbf_s is None:
+    if q.objective == "cost" and 0 < len(q.preempted) < len(q.setups) and q.preempted[0].recovery.preemption_mtbf_s is None:
         raise PlannerError(
             "preemption_mtbf_s is missing: spot nodes get preempted; to rank their dollars beside other terms give the "
-            "mean seconds between preemptions of one node, such as --set run.preemption_mtbf_s=86400 for once a day, or leave "
-            "spot out."
+            "mean seconds between preemptions of one node, such as --set run.preemption_mtbf_s=86400 (in Python "
+            "preemption_mtbf_s=86400) for once a day, or leave spot out."
         )
+    _ = q.said_of_preemptions  # refuses runs that would never end
     for setup in q.setups:
         if setup.price is None and (q.objective == "cost" or q.budget_usd is not None):
             raise PlannerError(

@@ -139,8 +139,11 @@ def answered(result: SearchResult) -> SearchResult:
         hints.append(Message("the fastest that fits takes {0:.2f} days", least["time_s"] / 86400))
     if "usd" in least and q.budget_usd is not None:
         hints.append(Message("the cheapest that fits costs ${0:,.0f}", least["usd"]))
+    limited = q.said_of_preemptions if q.deadline_s is not None or q.budget_usd is not None else ()
     raise PlannerError(
-        "no layout is left of {0:,}: {1}.", found.num_layouts, join_messages("; ", [*parts, *hints]) or "the space is empty"
+        "no layout is left of {0:,}: {1}.",
+        found.num_layouts,
+        join_messages("; ", [*parts, *hints, *limited]) or "the space is empty",
     )
 
 
@@ -331,7 +334,7 @@ def _narrowed(
 def _run(q: SearchQuestion, setup: int, step_s: Array) -> tuple[Array, Array]:
     """(seconds, dollars) of the run, of one step where the job has no length; of spot nodes with what preemptions take."""
     price, gpus = q.setups[setup].price, q.setups[setup].question.cluster.num_gpus
-    time = (step_s if q.num_steps is None else q.num_steps * step_s) * q.setups[setup].stretch
+    time = (step_s if q.num_steps is None else q.num_steps * step_s) * q.setups[setup].stretch(step_s, q.num_steps)
     if price is None:
         usd = np.full(len(time), np.inf)
     else:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from planner.common.arrays import distinct_values
+from planner.common.arrays import Array, distinct_values
 from planner.common.message import Message, join_messages
 from planner.common.units import GIB
 from planner.layout_search.differences import difference_columns
@@ -99,12 +100,14 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
     answer = evaluate(asked, rows.layouts)
     gpus = asked.cluster.num_gpus
     has_length = q.num_steps is not None
+    stretch = where.stretch(rows.step_time_s, q.num_steps)
     return {
         "model": asked.model.name,
         "accelerator": asked.cluster.accelerator.name,
         "node": asked.cluster.node.name,
         "num_gpus": gpus,
         "framework": asked.framework.name,
+        "framework_changes": json.dumps(asked.framework.changes()),
         "usd_per_gpu_hour": price.usd_per_gpu_hour if price else np.nan,
         "price": price.describe() if price else "",
         "layout": [rows.layouts.row(i).label for i in range(len(rows))],
@@ -119,22 +122,21 @@ def _columns(q: SearchQuestion, rows: Rows, setup: int) -> dict[str, Any]:
         "headroom_bytes": rows.headroom_bytes,
         "fit_probability": rows.fit_probability,
         "host_bytes_per_gpu": answer.memory.host_bytes,
-        "run_s": rows.time_s / where.stretch if has_length else np.nan,
-        "cost_usd": rows.usd / where.stretch if has_length and price else np.nan,
+        "run_s": rows.time_s / stretch if has_length else np.nan,
+        "cost_usd": rows.usd / stretch if has_length and price else np.nan,
         "cost_usd_per_step": cost_usd(gpu_hours(rows.step_time_s, gpus), price) if price else np.nan,
-        "energy_j": rows.time_s / where.stretch * where.power_w if where.power_w else np.nan,
+        "energy_j": rows.time_s / stretch * where.power_w if where.power_w else np.nan,
         **_parts(answer),
-        **_intervals(where, rows, answer, has_length),
+        **_intervals(where, rows, answer, rows.time_s / stretch, has_length),
     }
 
 
-def _intervals(where: Setup, rows: Rows, answer: Evaluation, has_length: bool) -> dict[str, Any]:
+def _intervals(where: Setup, rows: Rows, answer: Evaluation, time_s: Array, has_length: bool) -> dict[str, Any]:
     """90 % bounds of step time, memory and dollars as ``Plan.intervals`` has them, a column as layouts differ in kernels."""
     subject, gpus = Subject.of(where.question, rows.layouts), where.question.cluster.num_gpus
     step = standing("step_time", subject)
     lower, upper = bounding_factors(step)
     lower = np.maximum(lower, np.minimum(np.maximum(answer.hfu, answer.mfu), 1.0))
-    time_s = rows.time_s / where.stretch
     ends = np.broadcast_arrays(time_s * lower, time_s, time_s * upper)
     times = [Interval(lower=low, expected=t, upper=high) for low, t, high in np.stack(ends, axis=1).tolist()]
     held = [] if where.price is None or not has_length else [held_usd(time, gpus, where.price) for time in times]
@@ -183,7 +185,7 @@ def why_second(table: pd.DataFrame) -> str:
     best, second = (table.iloc[i] for i in (0, runner_up(table)))
     changed = [
         Message("{0} {1} -> {2}", name, best[name], second[name])
-        for name in ("accelerator", "num_gpus", "framework", *(f.name for f in fields(Layouts)))
+        for name in ("accelerator", "num_gpus", "framework", "framework_changes", *(f.name for f in fields(Layouts)))
         if best[name] != second[name]
     ]
     slower = second["step_time_s"] / best["step_time_s"] - 1.0

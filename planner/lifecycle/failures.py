@@ -21,15 +21,20 @@ from planner.common.arrays import Array
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message
 from planner.common.spec import Spec, read_table
-from planner.performance.interruptions import Interruptions, Losses, intervals, only_writes, truncated_moments
+from planner.performance.interruptions import (
+    MOST_ATTEMPTS_LOG,
+    Interruptions,
+    Losses,
+    intervals,
+    never_ends,
+    only_writes,
+    truncated_moments,
+)
 
 CATALOG = data.CATALOG / "failures.toml"
 MOST_DRAWS = 4_000_000
 MOST_INTERRUPTIONS_LOG = math.log(1e12)
 """Logarithm of the attempts of a whole run beyond which it is said never to end: one a second for 30,000 years."""
-MOST_ATTEMPTS_LOG = 12.0
-"""An interval that needs more than exp(12) attempts is refused: such a run never ends."""
-
 PER_NODE = 8
 """GPUs of a node, where rates of whole nodes are shared out."""
 STRATA = 8
@@ -142,19 +147,6 @@ def waiting_s(rate_per_s: float, repair_s: float, spare_nodes: int) -> float:
     return max(1.0 - fewer, 0.0) * repair_s / (spare_nodes + 1)
 
 
-def young_interval_s(write_s: float, mtbf_s: float) -> float:
-    """Seconds of work between checkpoints: sqrt(2 delta M) (Young 1974)."""
-    return float(np.sqrt(2.0 * write_s * mtbf_s))
-
-
-def daly_interval_s(write_s: float, mtbf_s: float) -> float:
-    """Seconds of work between checkpoints: Daly 2006, equation 37, the higher-order optimum; M when delta >= 2 M."""
-    if write_s >= 2.0 * mtbf_s:
-        return mtbf_s
-    x = np.sqrt(write_s / (2.0 * mtbf_s))
-    return float(np.sqrt(2.0 * write_s * mtbf_s) * (1.0 + x / 3.0 + x * x / 9.0) - write_s)
-
-
 def simulate_clusters(
     work_s: Array, interval_s: float, write_s: float, stops: Interruptions, log_spread: float, rng: np.random.Generator
 ) -> Losses:
@@ -193,15 +185,7 @@ def simulate_losses(work_s: Array, interval_s: float, write_s: float, stops: Int
     longest = rate * (interval_s if whole.any() else float(rest.max())) + rate * write_s
     logs = np.log1p(whole.max()) + longest + rate * stops.restart_s
     if max(longest, rate * stops.restart_s) > MOST_ATTEMPTS_LOG or logs > MOST_INTERRUPTIONS_LOG:
-        raise PlannerError(
-            "run: an interruption every {0:,.0f} s against checkpoints every {1:,.0f} s that take {2:,.0f} s and "
-            "restarts of {3:,.0f} s: the run would never end; checkpoint more often, write faster, or use fewer "
-            "GPUs.",
-            1 / rate,
-            interval_s,
-            write_s,
-            stops.restart_s,
-        )
+        raise never_ends(interval_s, write_s, stops)
     lost, count = _failed_attempts(rng, whole, np.full(work_s.shape, interval_s + write_s), rate)
     lost_rest, count_rest = _failed_attempts(rng, (rest > 0).astype(float), rest + write_s, rate)
     count = count + count_rest

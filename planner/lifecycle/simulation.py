@@ -17,18 +17,18 @@ from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
-from planner.lifecycle.failures import daly_interval_s, describe, simulate_clusters, young_interval_s
+from planner.lifecycle.failures import describe, simulate_clusters
 from planner.lifecycle.field_factor import field_factor
 from planner.lifecycle.spec import Run
 from planner.operators.expert_load import PLACEMENTS, dropped_share, given_shares, read_histogram, zipf_shares
 from planner.operators.routing import job_load
+from planner.performance import interruptions
 from planner.performance.interruptions import Interruptions, Losses, expected_losses
 from planner.prices.ownership import constants
 from planner.prices.price import gpu_hours
 from planner.training.plan import Plan, step_time_interval
 from planner.training.planning import plan
 from planner.uncertainty.interval import Interval
-from planner.workload.precision import precisions
 
 CAUSES = (
     "compute", "expert_imbalance", "stragglers", "power_cap", "warmup", "evaluation", "startup", "ramp_up", "maintenance",
@@ -155,11 +155,13 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     balanced, loaded = _with_load(answer, 1.0), _with_load(answer, _load(answer, spec, shares))
     num_nodes = answer.cluster.num_nodes
     size = spec.checkpoint_bytes or checkpoint_bytes(answer)
-    write_s = size / spec.bandwidth_bytes_per_s(num_nodes)
+    recovery = spec.recovery()
+    write_s = size / recovery.bandwidth_bytes_per_s(num_nodes)
     stops = spec.interruptions(answer.num_gpus, num_nodes, write_s)
     rng = np.random.default_rng(spec.seed)
     work = _work(answer.num_steps, balanced, loaded, spec, *_draws(answer, spec, rng), rng)
-    interval_s = checkpoint_interval_s(spec, loaded.step_time_s, write_s, stops)
+    every = recovery.interval_s(np.array([loaded.step_time_s]), write_s, stops)
+    interval_s = None if every is None else float(every[0])
     blocked_s = 0.0 if interval_s is None else write_s * spec.blocking_fraction
     length = interval_s or float(work.total.max()) * (1.0 + 1e-9)
     losses = simulate_clusters(work.total, length, blocked_s, stops, _spread_of_rates(spec), rng)
@@ -175,22 +177,8 @@ def _spread_of_rates(spec: Run) -> float:
 
 
 def checkpoint_bytes(answer: Plan) -> float:
-    """Weights, master weights and optimizer states of what trains; gradients and frozen weights are not written."""
-    width = precisions(answer.job, answer.framework)
-    return answer.parameters_trainable * (width.parameter + width.master + width.state)
-
-
-def checkpoint_interval_s(spec: Run, step_time_s: float, write_s: float, stops: Interruptions) -> float | None:
-    """Seconds of work between checkpoints, a whole number of steps; None when the job writes none."""
-    if spec.checkpoint_every_steps is not None:
-        return spec.checkpoint_every_steps * step_time_s
-    wanted = spec.checkpoint_interval_s
-    if wanted is None:
-        if spec.checkpoint == "none" or stops.rate_per_s == 0:
-            return None
-        rule = young_interval_s if spec.checkpoint == "young" else daly_interval_s
-        wanted = max(rule(write_s * spec.blocking_fraction, 1.0 / stops.rate_per_s), write_s)  # one write at a time
-    return max(round(wanted / step_time_s), 1) * step_time_s
+    """Of a plan's job; see ``performance.interruptions``."""
+    return interruptions.checkpoint_bytes(answer.model, answer.job, answer.framework)
 
 
 def straggler_factor(jitter: float, num_gpus: int) -> float:

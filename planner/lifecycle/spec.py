@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.lifecycle.failures import CAUSES_OF_FAILURES, FailureRates, load_failure_rates, waiting_s
-from planner.performance.interruptions import Interruptions
+from planner.performance.interruptions import Interruptions, Recovery
 
 Seconds = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -42,9 +43,9 @@ class Run(Spec):
     spare_nodes: Annotated[int, Field(ge=0, strict=True)] = 0  # rented for the whole run, in a failed node's place at once
     repair_s: Positive | None = None  # until a failed node is back; None = another one is at hand at no charge
     detection_s: Seconds = 300.0
-    restart_s: Seconds = 300.0  # without reading the checkpoint, which is added
+    restart_s: Seconds = Recovery.restart_s  # without reading the checkpoint, which is added
     preemption_mtbf_s: Positive | None = None  # of one spot node
-    preemption_wait_s: Seconds = 600.0
+    preemption_wait_s: Seconds = Recovery.preemption_wait_s
     outage_mtbf_s: Positive | None = None  # of all nodes at once: power, cooling, storage
     outage_s: Positive | None = None
     rollback_mtbf_s: Positive | None = None  # between loss spikes or silent corruption that send the run back
@@ -57,9 +58,10 @@ class Run(Spec):
     checkpoint_interval_s: Positive | None = None  # given instead of computed
     checkpoint_every_steps: Count | None = None
     checkpoint_bytes: Positive | None = None  # given instead of computed
-    node_storage_bytes_per_s: Positive = 2e9
+    node_storage_bytes_per_s: Positive = Recovery.node_storage_bytes_per_s
     storage_bytes_per_s: Positive | None = None  # of all nodes together
-    blocking_fraction: Annotated[float, Field(ge=0, le=1)] = 1.0  # of a write that the job waits for; the rest is not yet safe
+    # of a write that the job waits for; the rest is not yet safe
+    blocking_fraction: Annotated[float, Field(ge=0, le=1)] = Recovery.blocking_fraction
     power_cap_w: Positive | None = None  # of one GPU, its own watts
 
     evaluation_every_steps: Count | None = None
@@ -139,24 +141,20 @@ class Run(Spec):
         causes = self.rates().by_cause(num_gpus, num_nodes)
         failures = sum(causes.values())
         wait = waiting_s(failures - causes["software"], self.repair_s, self.spare_nodes) if self.repair_s else 0.0
-        return Interruptions(
+        return replace(
+            self.recovery().stops(num_nodes, write_s),
             failure_rate_per_s=failures,
-            preemption_rate_per_s=num_nodes / self.preemption_mtbf_s if self.preemption_mtbf_s else 0.0,
             outage_rate_per_s=1.0 / self.outage_mtbf_s if self.outage_mtbf_s else 0.0,
             rollback_rate_per_s=1.0 / self.rollback_mtbf_s if self.rollback_mtbf_s else 0.0,
             detection_s=self.detection_s,
-            preemption_wait_s=self.preemption_wait_s,
             outage_s=self.outage_s or 0.0,
             rollback_s=self.rollback_s or 0.0,
             replacement_s=wait * (1.0 - causes["software"] / failures) if failures else 0.0,
-            restart_s=self.restart_s + write_s,
-            unwritten_s=0.0 if self.checkpoint == "none" else write_s * (1.0 - self.blocking_fraction),
         )
 
-    def bandwidth_bytes_per_s(self, num_nodes: int) -> float:
-        """Checkpoint bytes per second: what the nodes send together, at most what the storage takes."""
-        nodes = self.node_storage_bytes_per_s * num_nodes
-        return min(nodes, self.storage_bytes_per_s) if self.storage_bytes_per_s is not None else nodes
+    def recovery(self) -> Recovery:
+        """What it says of preemptions and checkpoints."""
+        return Recovery(**{field.name: getattr(self, field.name) for field in fields(Recovery)})
 
     def assumptions(self) -> dict[str, str]:
         """Defaults in use that nobody measured: field -> what they suppose."""

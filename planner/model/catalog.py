@@ -11,7 +11,7 @@ from planner.common.files import State, state_of
 from planner.common.spec import read_table
 from planner.model import huggingface
 from planner.model.architecture import Model
-from planner.model.gguf import gguf_metadata
+from planner.model.gguf import gguf_metadata, is_gguf
 from planner.model.names import meant, model_files, require_meant
 
 FILE = "the path of a .toml or .json file"
@@ -36,7 +36,7 @@ def _model_of(name: str, state: State) -> Model:
                 data, name=path.stem if path.stem != "config" else path.resolve().parent.name, where=str(path)
             )
         return Model.build({"name": path.stem, **read_table(path)}, str(path))
-    if name.endswith(".gguf") and os.path.isfile(name):
+    if is_gguf(name) and os.path.isfile(name):
         return huggingface.model_from_config(gguf_metadata(Path(name)), name=Path(name).stem, where=name)
     found = meant(name)
     if found is None and os.path.isfile(name):
@@ -51,8 +51,18 @@ def _model_of(name: str, state: State) -> Model:
         raise PlannerError("{0}: is a folder; give {1}.", name, FILE, code="file", field="model.config", value=name)
     model_name, weights = found or require_meant(name)
     path = model_files()[model_name]
-    model = Model.build(read_table(path), str(path))
-    return model.replaced(stored_weights=weights) if weights else model
+    fields = read_table(path)
+    if is_gguf(name):
+        fields["provenance"] = {
+            **fields.get("provenance", {}),
+            "stored_weights": {"kind": "assumed", "source": absent(name, weights)},
+        }
+    return Model.build({**fields, **({"stored_weights": weights} if weights else {})}, str(path))
+
+
+def absent(name: str, weights: str) -> str:
+    """What is said of a GGUF file that is not here: its name alone is read."""
+    return f"{name} is not here: its name alone is read, weights in {weights or '16 bit, since it names no other format'}"
 
 
 def model_names() -> list[str]:

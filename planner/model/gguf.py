@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,14 +15,58 @@ SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?
 TEXT, ARRAY = 8, 9
 MOST = 10_000_000
 """Entries of an array, tensors, and bytes of a text that no model has more of."""
-FILE_TYPES = {0: "F32", 1: "F16", 2: "Q4_0", 7: "Q8_0", 14: "Q4_K_S", 15: "Q4_K_M", 17: "Q5_K_M", 18: "Q6_K", 32: "BF16"}
+MOST_PARTS = 1000
+"""Parts of a split file that are opened."""
+FILE_TYPES = {
+    0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M",
+    13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 19: "IQ2_XXS", 20: "IQ2_XS", 21: "Q2_K_S",
+    22: "IQ3_XS", 23: "IQ3_XXS", 24: "IQ1_S", 25: "IQ4_NL", 26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS",
+    31: "IQ1_M", 32: "BF16", 36: "TQ1_0", 37: "TQ2_0", 38: "MXFP4_MOE",
+}  # fmt: skip
 """general.file_type (llama.cpp, include/llama.h, llama_ftype)."""
+GUESSED = 1024
+"""Added to a file_type that llama.cpp read off the tensors."""
+PART = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf)$", re.IGNORECASE)
+"""How the name of a part of a split file ends (llama.cpp, llama_split_path)."""
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a name is that of a GGUF file."""
+    return name.lower().endswith(".gguf")
+
+
+def file_type(number: Any) -> str:
+    """The format that a general.file_type names.
+
+    >>> file_type(15), file_type(1024 + 18), file_type(77), file_type(None)
+    ('Q4_K_M', 'Q6_K', 'type 77', 'without general.file_type')
+    """
+    if not isinstance(number, int):
+        return "without general.file_type"
+    return FILE_TYPES.get(number & ~GUESSED, f"type {number}")
 
 
 def gguf_metadata(path: Path) -> dict[str, Any]:
     """Key -> value, as gguf-dump prints them; of arrays of texts the number. ``output.weight``: whether the head has a table of
-    its own. PlannerError where the file is none, or ends inside its head.
+    its own, left out where it may be in a part of the file that is not beside this one. PlannerError where the file is none, ends
+    inside its head, or is a later part, which says no sizes.
     """
+    found, names = _head(path)
+    count = found.get("split.count")
+    if not isinstance(count, int) or count < 2:
+        return {**found, "output.weight": "output.weight" in names}
+    if "general.architecture" not in found:
+        raise PlannerError("{0}: is a later part of a split GGUF, which says no sizes; give its first part.", path, code="file")
+    others = [path.with_name(PART.sub(rf"-{n:05}-of-{count:05}\3", path.name)) for n in range(1, count + 1) if n <= MOST_PARTS]
+    whole = PART.search(path.name) is not None and len(others) == count
+    there = [one for one in others if whole and one.is_file()]
+    if any("output.weight" in part for part in (names, *(_head(one)[1] for one in there if one != path))):
+        return {**found, "output.weight": True}
+    return {**found, "output.weight": False} if len(there) == count else found
+
+
+def _head(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Metadata, and the names of the tensors."""
     try:
         with path.open("rb") as file:
             if file.read(4) != MAGIC:
@@ -36,7 +81,7 @@ def gguf_metadata(path: Path) -> dict[str, Any]:
         raise PlannerError(
             "{0}: ends inside its head, or is damaged; download it again, or give the model's config.json.", path, code="file"
         ) from None
-    return {**found, "output.weight": "output.weight" in names}
+    return found, names
 
 
 def _number(file: BinaryIO, form: str) -> Any:

@@ -18,6 +18,7 @@ from planner.common import data
 from planner.common.errors import LONGEST_NAME, PlannerError, near
 from planner.common.message import Message
 from planner.common.spec import read_table
+from planner.model.gguf import is_gguf
 
 CATALOG = data.CATALOG / "models"
 HUB = re.compile(r"huggingface\.co/([\w.-]+/[\w.-]+)")
@@ -77,7 +78,7 @@ def meant(name: str) -> Meant | None:
     True
     """
     found = _in_full(name)
-    if found is not None or not name or len(name) > 2 * LONGEST_NAME or _why_missing(words_of(name)) is not None:
+    if found is not None or not name or len(name) > 2 * LONGEST_NAME or _why_missing(name) is not None:
         return found
     for text, weights in _shorter(name):
         models = set(_begun(words_of(text)).values())
@@ -93,7 +94,7 @@ def _in_full(name: str) -> Meant | None:
     if not name or len(name) > 2 * LONGEST_NAME:
         return None
     known = _by_words()
-    if words_of(name) not in known and _why_missing(words_of(name)) is not None:
+    if words_of(name) not in known and _why_missing(name) is not None:
         return None
     for text, weights in _shorter(name):
         if (found := known.get(words_of(text))) is not None:
@@ -107,7 +108,7 @@ def is_model(name: str) -> bool:
     >>> is_model("Mixtral 8x7B"), is_model("mixtral-8x7b-32xh100-serve"), is_model("chatlaw")
     (True, False, False)
     """
-    return name.endswith((".json", ".gguf")) or _in_full(name) is not None
+    return name.endswith(".json") or is_gguf(name) or _in_full(name) is not None
 
 
 def require_meant(name: str) -> Meant:
@@ -127,7 +128,7 @@ def require_meant(name: str) -> Meant:
 
 def unmeant(name: str) -> Message:
     """Why a name means no model, and which are near: "may mean any of ...", "is not in the catalog; did you mean ...?"."""
-    if (reason := _why_missing(words_of(name))) is not None:
+    if (reason := _why_missing(name)) is not None:
         return Message("is known but is not in the catalog: {0}", reason)
     for text, _ in _shorter(name):
         begun = _begun(words_of(text))
@@ -141,15 +142,23 @@ def unmeant(name: str) -> Message:
     return Message("is not in the catalog; {0}", said)
 
 
-def _why_missing(words: Words) -> str | None:
-    """Why a model that people ask for is not here; a name is known with whatever follows it."""
-    for known in _table()["known"]:
-        for name in known["names"]:
-            *front, last = words_of(name)
-            here = words[len(front)] if len(words) > len(front) else ""
-            if list(words[: len(front)]) == front and (here == last or (last.isalpha() and here.startswith(last))):
-                return str(known["reason"])
-    return None
+def _why_missing(name: str) -> Message | None:
+    """Why a model that people ask for is not here; a name is known with whatever follows it behind a hyphen or in digits.
+
+    >>> [_why_missing(name) is not None for name in ("Claude Sonnet 4", "claude3", "claudette-7b")]
+    [True, True, False]
+    """
+    plain = name.strip().rstrip("/").rpartition("/")[2].lower()[: 2 * LONGEST_NAME]
+    cuts = [cut.start() for cut in re.finditer(r"(?<=[a-z])(?=\d)|(?<=[a-z\d])(?=[-_\s:(])|$", plain)]
+    begun = {words_of(plain[:cut]) for cut in cuts}
+    named = [words for words in _known() if words in begun]
+    return _known()[max(named, key=len)] if named else None
+
+
+@cache
+def _known() -> dict[Words, Message]:
+    """Words of a known name -> why it is not here."""
+    return {words_of(name): Message(known["reason"]) for known in _table()["known"] for name in known["names"]}
 
 
 def _kin(name: str) -> list[str]:

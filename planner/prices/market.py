@@ -25,7 +25,7 @@ from planner.common.spec import fields_of, python_value, read_table
 from planner.common.units import DAY_S, HOUR_S
 from planner.hardware.cluster import Accelerator, Node, accelerator_names, load_accelerator
 from planner.prices.currency import to_usd
-from planner.prices.price import TERMS, Price, PriceLike, load_prices, own_price
+from planner.prices.price import TERMS, Price, PriceLike, load_prices, named_term, own_price
 
 FOLDER = data.CATALOG / "prices"
 COMPARABLE_DAYS = 400
@@ -105,7 +105,7 @@ def find_price(
     for field, name in (("provider", provider), ("region", region), ("item", item)):
         if name is not None:
             as_text(name, f"price.{field}")
-    if as_text(term, "price.term") not in TERMS:
+    if (term := named_term(as_text(term, "price.term"))) not in TERMS:
         raise PlannerError("price.term = {0!r}: {1}, or US dollars per GPU-hour, such as 2.50.", term, one_of(term, TERMS))
     now = as_day(today, "today") or clock.today()
     quotes = [p for p in load_prices() if p.accelerator == accelerator]
@@ -426,7 +426,7 @@ def _quoted(fields: Mapping[str, Any], accelerator: str, node: Node | None) -> P
     names: tuple[str, ...] | None = None
     if node is not None and not {"provider", "region"} & set(fields):
         names = (node.provider, node.name.lower(), *sorted(alias.lower() for alias in node.aliases))
-    asked = tuple(sorted(fields.items()))
+    asked = tuple(sorted((name, named_term(value) if name == "term" else value) for name, value in fields.items()))
     return _or_none(lambda: _found(_book(), clock.today(), accelerator, names, asked), bool(fields))
 
 

@@ -25,6 +25,11 @@ TERMS = ("on-demand", "spot", "reserved-1-year", "reserved-3-year", "capacity-bl
 STALE_AFTER_DAYS = 90
 
 
+def named_term(term: str) -> str:
+    """A term as TERMS has it, in whatever case it is written; the name of a price of one's own as it is."""
+    return found if (found := term.strip().lower()) in TERMS else term
+
+
 @dataclass(frozen=True, kw_only=True)
 class Price:
     """Dollars per GPU-hour: one quote, or what a market asks (``basis`` says how it was found).
@@ -57,6 +62,7 @@ class Price:
                 raise PlannerError("{0} = {1!r}: must be {2}.", where, given, Message("a number of at least 0"), code="type")
             else:
                 as_amount(given, where, "zero")
+        object.__setattr__(self, "term", named_term(self.term))
 
     @property
     def interval_usd_per_gpu_hour(self) -> tuple[float, float]:

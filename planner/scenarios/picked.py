@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -49,12 +50,18 @@ def chosen_row(tables: Mapping[str, Any], path: Path, rank: int) -> dict[str, An
         )
     row: dict[str, Any] = {str(name): value for name, value in found.iloc[0].items()}
     fields_of = {f.name: row[f.name] for f in fields(Layouts)}
-    if "framework" in tables and as_framework(tables["framework"], _kind(tables)).name == row["framework"]:
-        framework = dict(tables["framework"])
-    else:
-        framework = {"name": row["framework"]}
+    framework = {"name": row["framework"], **_changes(row.get("framework_changes"))}
+    if "framework" in tables:
+        own = as_framework(tables["framework"], _kind(tables))
+        if own.name == row["framework"] and own.changes() == _changes(row.get("framework_changes", own.changes())):
+            framework = dict(tables["framework"])
     layout = {name: value.item() if hasattr(value, "item") else value for name, value in fields_of.items()}
     return {**tables, "framework": framework, "cluster": _cluster(tables["cluster"], row), "layout": layout}
+
+
+def _changes(told: Any) -> dict[str, Any]:
+    """The fields that a row's software changes of its framework; pandas reads them from JSON as a table."""
+    return dict(json.loads(told)) if isinstance(told, str) else dict(told) if isinstance(told, Mapping) else {}
 
 
 def _kind(tables: Mapping[str, Any]) -> str:

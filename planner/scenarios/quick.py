@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from planner.common.errors import PlannerError, near
@@ -16,10 +16,13 @@ from planner.model.architecture import Model
 from planner.model.parameters import parameters_total
 from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
+from planner.scenarios.serving import TABLES as SERVING_TABLES
 from planner.scenarios.tables import Table, Tables
 from planner.workload.resolve import as_model
 from planner.workload.tuning import USUAL_RANK
 
+EVERY_TABLE = tuple(dict.fromkeys((*TABLES, *SERVING_TABLES)))
+"""Of scenarios of training and of serving."""
 Method = Literal["pretrain", "finetune", "lora", "qlora"]
 TOKENS_PER_STEP = ((1e9, 2**19), (5e9, 2**20), (1e11, 4 * 2**20), (math.inf, 16 * 2**20))
 """(parameters below, tokens) of a step of pre-training where no batch is given: 0.5M up to 760M parameters and 1M up to 2.7B as
@@ -95,8 +98,9 @@ def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]
     return (Message("taken as usual, not given: {0}", ", ".join(taken)),) if taken else ()
 
 
-def parse_changes(texts: list[str] | None) -> dict[str, Any]:
-    """``--set job.precision=fp16`` as a mapping; numbers as people write them, by the field's unit."""
+def parse_changes(texts: list[str] | None, read: Sequence[str] = EVERY_TABLE) -> dict[str, Any]:
+    """``--set job.precision=fp16`` as a mapping; numbers as people write them, by the field's unit. ``read``: the tables that the
+    question has; a field of another one would change nothing."""
     found: dict[str, Any] = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
@@ -107,9 +111,17 @@ def parse_changes(texts: list[str] | None) -> dict[str, Any]:
         if not equals or not value.strip() or "." not in key:
             raise PlannerError("--set {0}: give TABLE.FIELD=VALUE, such as job.precision=fp16.", text, field="--set", value=text)
         table = key.partition(".")[0]
-        known = (*TABLES, "serving")
-        if table not in known:
-            raise PlannerError("--set {0}: no such table {1!r}; {2}.", text, table, near(table, known), field="--set", value=text)
+        if table not in EVERY_TABLE:
+            raise PlannerError("--set {0}: no such table {1!r}; {2}.", text, table, near(table, read), field="--set", value=text)
+        if table not in read:
+            raise PlannerError(
+                "--set {0}: [{1}] changes nothing in this answer; set a field of {2}.",
+                text,
+                table,
+                ", ".join(read),
+                field="--set",
+                value=text,
+            )
         found[key] = value_of(key, value)
     return found
 

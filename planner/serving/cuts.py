@@ -58,7 +58,7 @@ def with_cut(
     for cut in cuts(model, cluster, engine):
         try:
             tried = _shared(spec.replaced(**cut), times)
-            found.append((*_rank(times(tried)), tried))
+            found.append((*rank(times(tried)), tried))
         except PlannerError:
             continue
     if not found:
@@ -85,7 +85,7 @@ def _shared(spec: Serving, times: Callable[[Serving], Times]) -> Serving:
     return spec.replaced(batch=min(-(-spec.clients // spec.dp), max(slots_of(times(spec)), 1)))
 
 
-def _rank(times: Times) -> tuple[int, float]:
+def rank(times: Times) -> tuple[int, float]:
     """(2 surely fits, 1 may fit, 0 does not fit; output tokens per second, or for what does not fit less the bytes)."""
     setting, s = times.setting, times.setting.serving
     context = mean_tokens(s.prompt) + mean_tokens(s.output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -100,17 +101,31 @@ def slots_of(times: Times) -> int:
 def room_of(times: Times, most: int | None = None) -> Room:
     """Places and cache of one replica; ``most``: places that are needed at most (clients of a closed loop).
 
-    An engine that reserves less than the whole output admits more than fit to the end: its cache alone bounds the batch, where
-    the workspace of its widest batch leaves one to the longest request.
+    An engine that reserves less than the whole output admits more than fit to the end: its cache alone bounds the batch.
     """
     s, engine = times.setting.serving, times.setting.engine
     slots = max(slots_of(times), 1)
     if engine.reserved_output < 1.0:
-        widest = max(slots, (s.max_batch or engine.max_batch) * s.attention_groups)
-        longest = longest_tokens(s.prompt) + longest_tokens(s.output)
-        slots = widest if cache_tokens(times, widest) >= longest * s.attention_groups else slots
+        slots = _widest(times, slots, max(slots, (s.max_batch or engine.max_batch) * s.attention_groups))
     slots = slots if most is None else min(slots, max(most, 1))
     return Room(slots=slots, cache_tokens=cache_tokens(times, slots))
+
+
+ROOM = 0.97
+"""Part of the cache that the workspace of the widest batch leaves at least: else a server would be started with fewer places.
+Assumed."""
+
+
+def _widest(times: Times, slots: int, widest: int) -> int:
+    """``widest`` where its workspace leaves room (``ROOM``, and for the longest request); else the most places for which the
+    cache beside their workspace holds as many requests, each with its prompt and on average half of its output."""
+    s = times.setting.serving
+    longest = (longest_tokens(s.prompt) + longest_tokens(s.output)) * s.attention_groups
+    if cache_tokens(times, widest) >= max(ROOM * cache_tokens(times, slots), longest):
+        return widest
+    each = mean_tokens(s.prompt) + max(times.setting.engine.reserved_output, 0.5) * mean_tokens(s.output)
+    places = range(slots, widest + 1)
+    return max(slots - 1 + bisect_left(places, True, key=lambda n: cache_tokens(times, n) < max(n * each, longest)), slots)
 
 
 def cache_tokens(times: Times, slots: int) -> float:

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from planner.common.errors import PlannerError
 from planner.common.message import join_messages
 from planner.hardware.cluster import Accelerator, load_accelerator
+from planner.lifecycle.spec import Run
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.interruptions import spot_stretch
@@ -123,6 +126,7 @@ def moved(tables: Mapping[str, Mapping[str, Any]], accelerator: str, num_gpus: i
 def way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -> Way:
     """Train on the fewest GPUs of an accelerator that keep to the wish; of those that do not, the last that was tried."""
     card, model = load_accelerator(accelerator), as_model(tables["model"])
+    recovery = Run.build(dict(tables.get("run") or {}), "run").recovery()
     found = Way(accelerator=card.name, num_gpus=0, tables={}, why=NO_ROOM)
     for num_gpus in wish.counts():
         why = _hopeless(card, model, tables, num_gpus, wish)
@@ -132,11 +136,13 @@ def way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -
         question = moved(tables, card.name, num_gpus)
         try:
             answer = plan(**asked(question), explain=False)
+            step_s = np.full(1, answer.step_time_s)
+            stretch = float(spot_stretch(answer.question, answer.price, recovery, step_s, answer.num_steps)[0])
         except PlannerError as error:
             if found.plan is None:
                 found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, why=str(error))
             continue
-        why = _short_of(answer, wish, spot_stretch(answer.cluster, answer.price, tables.get("run", {}).get("preemption_mtbf_s")))
+        why = _short_of(answer, wish, stretch)
         found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, plan=answer, enough=not why, why=why)
         if found.enough or (wish.budget_usd and answer.fits and (answer.cost_usd or 0.0) > wish.budget_usd * 4.0):
             break

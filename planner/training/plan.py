@@ -189,6 +189,7 @@ class Plan:
                 "num_gpus": self.cluster.num_gpus,
             },
             "framework": self.framework.name,
+            "framework_changes": self.framework.changes(),
             "job": self.job.model_dump(exclude={"provenance"}),
             "layout": fields_of(self.layout),
             "price": None if self.price is None else self.price.to_dict(),

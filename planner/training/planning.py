@@ -126,7 +126,7 @@ def framework_of(
 ) -> tuple[Framework, tuple[str, ...]]:
     """(the framework, why where none was named)."""
     if given is not None:
-        return (found := as_framework(given, job.kind)), read_as(given, found)
+        return (found := as_framework(given, job.kind)), read_as(given, found, job.kind)
     usual = default_framework(model, cluster, job, layout)
     return usual.framework, (usual.why,)
 

@@ -11,7 +11,7 @@ from planner.model.catalog import load_model, model_names
 from planner.model.parameters import parameters_total
 from planner.operators.teacher import teacher_model
 from planner.performance.feasibility import both_speak
-from planner.workload.adapters import adapter_parameters, check_targets, saved_parameters
+from planner.workload.adapters import adapter_parameters, parameters_trainable, saved_parameters
 from planner.workload.framework import Framework
 from planner.workload.job import Job
 from planner.workload.precision import adapter_dtype
@@ -23,11 +23,7 @@ def trainable_parameters(model: ModelLike, job: JobLike) -> int:
 
     Names, mappings of fields or objects are accepted, as in ``plan``; PlannerError for unknown names and bad fields.
     """
-    model, job = as_model(model), as_job(job)
-    if job.adapter is None:
-        return parameters_total(model)
-    check_targets(model, job.adapter)
-    return adapter_parameters(model, job.adapter) + saved_parameters(model, job.adapter)
+    return parameters_trainable(as_model(model), as_job(job))
 
 
 def frozen_parameters(model: Model, job: Job) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from planner.common.units import DAY_S
 from planner.hardware.cluster import accelerator_names
+from planner.performance.interruptions import Recovery
 from planner.prices.price import load_prices
 from planner.scenarios.quick import quick_scenario
 from planner.scenarios.quick_serving import SERVING
@@ -63,8 +65,9 @@ def asked_of(scenario: Scenario, tables: Tables) -> tuple[str, dict[str, Any]]:
         found["serving"] = {k: v for k, v in usual_serving(tables).items() if k not in ("tp", "pp", "dp", "ep", "batch")}
     if "term" in tables.get("price", {}):
         found["price"] = {"term": tables["price"]["term"]}
-    if "preemption_mtbf_s" in tables.get("run", {}):
-        found["run"] = {"preemption_mtbf_s": tables["run"]["preemption_mtbf_s"]}
+    told = tables.get("run", {})
+    if "preemption_mtbf_s" in told:
+        found["run"] = {field.name: told[field.name] for field in fields(Recovery) if field.name in told}
     wish = wish_of(scenario)
     return json.dumps(["ways", found, wish.deadline_s, wish.budget_usd], sort_keys=True), found
 

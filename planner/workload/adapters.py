@@ -7,6 +7,7 @@ from functools import lru_cache
 from planner.common.errors import PlannerError
 from planner.model.architecture import LayerKind, Model
 from planner.model.linears import Linear, head_linear, layer_linears, names_of
+from planner.model.parameters import parameters_total
 from planner.workload.job import Job
 from planner.workload.tuning import Adapter
 
@@ -114,3 +115,11 @@ def _with_roles(model: Model, adapter: Adapter) -> Model:
     if carrying and not words:
         roles[first] = 2
     return model.with_roles(tuple(roles))
+
+
+def parameters_trainable(model: Model, job: Job) -> int:
+    """Parameters with a gradient: all of them, or adapters and modules trained in full (peft's count)."""
+    if job.adapter is None:
+        return parameters_total(model)
+    check_targets(model, job.adapter)
+    return adapter_parameters(model, job.adapter) + saved_parameters(model, job.adapter)

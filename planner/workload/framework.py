@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field
 
-from planner.common.errors import PlannerError, as_text, one_of
+from planner.common.errors import PlannerError, as_text, near, one_of
 from planner.common.files import State
+from planner.common.message import Message
 from planner.common.spec import Spec
 from planner.workload.fp8_recipe import SCALINGS, Fp8Recipe
-from planner.workload.framework_names import FRAMEWORKS, framework_of_name
+from planner.workload.framework_names import FRAMEWORKS, framework_of_name, is_engine, without_release
 from planner.workload.job import Kind
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -166,6 +168,23 @@ class Framework(Spec):
         """A validated copy with some fields changed; words are spelled out, and fields given beside them hold."""
         return super().replaced(**{**self._spelled(changes), **changes})
 
+    def changes(self) -> dict[str, Any]:
+        """The fields in which it differs from the catalog's of its name, as a table beside the name takes them: a word stands
+        for what it spells. Nothing of a framework that the catalog does not have.
+
+        >>> load_framework("nanogpt").changes()
+        {'attention_kernel': 'flash', 'compile': True}
+        """
+        if self.name not in framework_names():
+            return {}
+        start = load_framework(self.name)
+        named = [name for name in type(self).model_fields if name not in ("provenance", "releases")]
+        changed = {name: getattr(self, name) for name in named if getattr(self, name) != getattr(start, name)}
+        meant = {**{name: getattr(start, name) for name in named}, **start._spelled(changed)}
+        told = [name for name in named if (name in changed if name in SPELT else getattr(self, name) != meant[name])]
+        found = {name: getattr(self, name) for name in told}
+        return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in found.items()}
+
     def _spelled(self, changes: dict[str, Any]) -> dict[str, Any]:
         """The fields that the words among ``changes`` stand for."""
         found: dict[str, Any] = {}
@@ -187,6 +206,8 @@ class Framework(Spec):
         return found
 
 
+SPELT = ("release", "flash_attention", "compile", "liger", "expandable_segments")
+"""Fields that stand for several."""
 COMPILED_RATE = 0.9
 """Of torch.compile's kernels over streaming bandwidth: few, long, each tensor read once; as fitted for Megatron's fused ones."""
 EXPANDABLE_FRAGMENTATION = 0.02
@@ -195,7 +216,8 @@ EXPANDABLE_FRAGMENTATION = 0.02
 
 def load_framework(name: str, field: str = "framework.name", *, kind: str | None = None) -> Framework:
     """The framework of that name (or TOML path), of software as people call it; an unknown name is an error in ``field`` that
-    lists the near ones. ``kind``: the job's, which decides what transformers stands for."""
+    lists the near ones. ``kind``: the job's, which decides what transformers stands for. A release after the name is read where
+    the framework has it."""
     name, field = as_text(name, field), as_text(field, "field")
     if kind is not None and as_text(kind, "kind") not in get_args(Kind):
         raise PlannerError("kind = {0!r}: {1}.", kind, one_of(kind, get_args(Kind)))
@@ -203,8 +225,22 @@ def load_framework(name: str, field: str = "framework.name", *, kind: str | None
         software = framework_of_name(name, field, kind)
         if software is not None:
             start = _framework(software.pop("name"), field, (None,))
+            release = without_release(name)[1]
+            software |= {"release": release} if release in start.releases else {}
             return start.replaced(**software) if software else start
+        raise _unknown(name, field)
     return _framework(name, field, FRAMEWORKS.state(name))
+
+
+def _unknown(name: str, field: str) -> PlannerError:
+    said: dict[str, Any] = {"code": "unknown", "field": field, "value": name}
+    if is_engine(name):
+        return PlannerError(
+            "{0} = {1!r}: serves and does not train; ask `planner serve --engine {2}`.", field, name, shlex.quote(name), **said
+        )
+    found = near(name, framework_names())
+    listed = found if found.startswith("did you mean") else Message("`planner frameworks list` shows all")
+    return PlannerError("{0} = {1!r} is not in {2}; {3}.", field, name, FRAMEWORKS.what, listed, **said)
 
 
 @lru_cache(maxsize=1024)

@@ -17,6 +17,7 @@ from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.model.names import meant
 from planner.workload.framework import Framework, load_framework
+from planner.workload.framework_names import framework_of_name, without_release
 from planner.workload.job import Job
 from planner.workload.layout import Layout
 
@@ -120,9 +121,19 @@ def as_framework(value: FrameworkLike, kind: str | None = None) -> Framework:
     return start.replaced(**fields) if fields else start
 
 
-def read_as(given: FrameworkLike, found: Framework) -> tuple[str, ...]:
-    """What software as people call it was taken for."""
+def read_as(given: FrameworkLike, found: Framework, kind: str | None = None) -> tuple[str, ...]:
+    """What software as people call it was taken for, what it changes of that, and whether the release that its name ends in was
+    read. ``kind``: the job's."""
     name = given if isinstance(given, str) else given.get("name") if isinstance(given, Mapping) else None
     if name is None or name.endswith(".toml") or name.lower() == found.name:
         return ()
+    release = without_release(name)[1]
+    if release == found.release != "":
+        return (Message("framework: {0} is read as {1}, release {2}", name, found.name, release),)
+    if release:
+        return (Message("framework: {0} is read as {1}; its release {2} is not read", name, found.name, release),)
+    changed = framework_of_name(name, "framework.name", kind) or {}
+    fields = ", ".join(f"{field} = {str(value).lower()}" for field, value in changed.items() if field != "name")
+    if fields:
+        return (Message("framework: {0} is read as {1} with {2}", name, found.name, fields),)
     return (Message("framework: {0} is read as {1}", name, found.name),)

@@ -273,3 +273,25 @@ def test_work_within_an_optimizers_step_is_the_optimizers(tmp_path: Path) -> Non
     ]
     trace = read_trace(written(tmp_path / "trace.json", events))
     assert [event.kind for event in trace.events] == ["memory-bound", "optimizer", "communication", "memory-bound"]
+
+
+def test_an_optimizers_step_holds_what_follows_another_within_it(tmp_path: Path) -> None:
+    """A step that calls another optimizer's ends where itself ends; nor does it matter how a file writes its processes."""
+    mark = {"ph": "X", "cat": "gpu_user_annotation", "name": "Optimizer.step#Outer.step", "args": {}, "pid": [0]}
+    times = (1.0, 2.1, 2.6, 3.5, 4.1)
+    events = [
+        *(kernel("vectorized_elementwise_kernel", at, 0.05, pid=[0]) for at in times),
+        {**mark, "ts": 2e6, "dur": 2e6},
+        {**mark, "name": "Optimizer.step#Inner.step", "ts": 2.5e6, "dur": 0.5e6},
+    ]
+    trace = read_trace(written(tmp_path / "trace.json", events))
+    assert [event.kind for event in trace.events] == ["memory-bound", *["optimizer"] * 3, "memory-bound"]
+
+
+@pytest.mark.parametrize("place", [{"pid": [1, 2]}, {"tid": [1]}, {"pid": {"rank": 0}}])
+def test_a_place_that_is_no_number_is_a_place(place: dict[str, object], tmp_path: Path) -> None:
+    events = [
+        {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "ts": 0.0, "dur": 9e6, "pid": 0, "tid": 0, **place},
+        {"ph": "X", "cat": "user_annotation", "name": "Optimizer.step#A", "ts": 0.0, "dur": 9e6, "pid": 0, "tid": 0, **place},
+    ]
+    assert [event.kind for event in read_trace(written(tmp_path / "t.json", events)).events] == ["optimizer"]

@@ -73,3 +73,48 @@ def test_json_keeps_english_templates_for_programs_and_an_unknown_language_is_re
     assert error["message"].startswith("model.name = 'nope' is not in the catalog")
     code, _, err = run("plan", "llama-3-8b", "--lang", "fr")
     assert (code, "--lang = 'fr': must be one of" in err) == (2, True)
+
+
+QUANTITIES = (
+    ("plan", "--tokens", "many"),
+    ("plan", "--seq-len", "long"),
+    ("size", "--tpot", "abc"),
+    ("search", "--deadline", "14"),
+    ("search", "--budget-usd", "much"),
+    ("plan", "--set", "cluster.network_gbit_per_s=400d"),
+    ("run", "--set", "cost.dataset_bytes=4 apples"),
+)
+PARSED = (
+    ("plan", "gpt2", "--foo"),
+    ("plan", "gpt2", "--framewor", "fsdp"),
+    ("plan", "gpt2", "--tp", "2", "--on", "h100"),
+    ("plan", "gpt2", "--on"),
+    ("plan", "gpt2", "--lora=3"),
+    ("size", "gpt2"),
+    ("size", "--for", "serve"),
+    ("size", "gpt2", "gpt3", "--for", "serve"),
+    ("prices", "foo"),
+    ("frameworks", "show"),
+)
+
+
+@pytest.mark.parametrize("words", QUANTITIES)
+def test_a_number_that_cannot_be_read_is_refused_in_chinese(run: Run, words: tuple[str, ...]) -> None:
+    asked = ("gpt2", "--for", "serve") if words[0] == "size" else ("gpt2", "--on", "rtx-4090")
+    code, _, err = run(words[0], *asked, *words[1:], "--lang", "zh")
+    assert (code, "必须是" in err) == (2, True), err
+    assert not re.search(r"\b[a-z]{2,} [a-z]{2,} [a-z]{2,}\b", err), err
+
+
+def test_examples_of_counts_in_chinese_are_written_as_in_chinese(run: Run) -> None:
+    assert "10亿" in run("plan", "gpt2", "--on", "h100", "--tokens", "many", "--lang", "zh")[2]
+    assert "8千" in run("plan", "gpt2", "--on", "h100", "--seq-len", "long", "--lang", "zh")[2]
+    assert run("plan", "gpt2", "--on", "h100", "--tokens", "10亿", "--seq-len", "1千")[0] == 0
+
+
+@pytest.mark.parametrize("words", PARSED)
+def test_what_the_parser_says_is_said_in_chinese(run: Run, words: tuple[str, ...]) -> None:
+    code, _, err = run(*words, "--lang", "zh")
+    assert code == 2
+    assert re.match("错误: [\u4e00-\u9fff]", err), err
+    assert not re.search(r"\b(?:No such|Missing|Option|Possible|Got)\b", err), err

@@ -12,7 +12,7 @@ import pytest
 from command_line import GOOD, Run
 
 from planner.common.errors import PlannerError
-from planner.common.quantities import count, duration_s, value_of
+from planner.common.quantities import count, duration_s, length, value_of
 from planner.hardware.asked import accelerator_named, cluster_table
 from planner.hardware.cluster import load_accelerator
 from planner.scenarios.quick import parse_changes, quick_scenario, scenario_toml
@@ -168,6 +168,15 @@ def test_a_number_and_a_gpu_are_read_in_either_order(text: str, accelerator: str
 
 def test_numbers_are_read_in_words_of_either_language() -> None:
     assert [count(text, "--tokens") for text in ("10亿", "1 billion", "1e9", "1B", "1,000,000,000")] == [10**9] * 5
+    assert [count(text, "--tokens") for text in ("1bn", "1000mn", "0.001tn", "1 BN")] == [10**9] * 4
+    assert [count(f"2{text}", "--tokens") for text in ("百", "十万", "百万", "百亿", "千亿")] == [
+        200,
+        2 * 10**5,
+        2 * 10**6,
+        2 * 10**10,
+        2 * 10**11,
+    ]
+    assert [length(text, "--seq-len") for text in ("8千", "8k", "1万", "12.8万", "100万")] == [8000, 8192, 10_000, 128_000, 10**6]
     assert [duration_s(text, "--deadline") for text in ("2周", "14天", "2 weeks", "336 hrs")] == [14 * 86400.0] * 4
     assert [value_of("cluster.network_gbit_per_s", text) for text in ("400Gb/s", "50GB/s", "400")] == [400.0] * 3
 
@@ -199,6 +208,45 @@ def test_set_reads_numbers_by_the_field_s_unit() -> None:
         "run.restart_s": 600.0,
         "layout.tp": 2,
     }
+
+
+TABLES_SET = {
+    "model": "model.num_layers=6",
+    "cluster": "cluster.num_gpus=4",
+    "framework": "framework.name=megatron-core",
+    "job": "job.precision=fp32",
+    "layout": "layout.micro_batch_size=2",
+    "price": "price.usd_per_gpu_hour=7",
+    "run": "run.detection_s=900000",
+    "cost": "cost.tax_rate=0.5",
+    "serving": "serving.clients=4",
+    "load": "load.clients=4",
+}
+"""Table -> a change that shows in every answer that reads it."""
+GPT2 = ("gpt2", "--on", "2xa100-sxm4-40gb", "--tokens", "1B", "--json")
+READING = {
+    "plan": GPT2,
+    "compare": (*GPT2, "gpt2-medium"),
+    "run": GPT2,
+    "tune": GPT2,
+    "operators": GPT2,
+    "search": GPT2,
+    "sweep": (*GPT2, "--vary", "job.seq_len=256,512"),
+    "limit": GPT2,
+    "export": (*GPT2[:-1], "--to", "accelerate-fsdp"),
+    "serve": ("gpt2", "--on", "2xa100-sxm4-40gb", "--json"),
+}
+
+
+@pytest.mark.parametrize("table", TABLES_SET)
+@pytest.mark.parametrize("command", READING)
+def test_what_set_writes_moves_the_answer_or_is_refused(command: str, table: str, run: Run) -> None:
+    before, after = run(command, *READING[command]), run(command, *READING[command], "--set", TABLES_SET[table])
+    assert before[0] == 0
+    if after[0]:
+        assert f"[{table}] changes nothing in this answer" in after[2] or table in ("framework", "layout"), after[2]
+    else:
+        assert after[1] != before[1]
 
 
 MISTAKES = [

@@ -10,7 +10,7 @@ from places import DATA
 
 from planner.common.data import CATALOG
 from planner.common.errors import PlannerError
-from planner.evidence.measured_runs import Run, read_run
+from planner.evidence.measured_runs import Run, _software, read_run
 from planner.evidence.predictions import check_peak, predict
 
 PAPER = DATA / "korthikanti2022.csv"
@@ -34,6 +34,22 @@ def read(**cells: str) -> Run:
 )
 def test_frameworks_as_people_write_them(cell: str, name: str) -> None:
     assert read(framework=cell, tp="1", data_parallel="ddp", num_gpus="8", dp="8", pp="1").framework.name == name
+
+
+@pytest.mark.parametrize(
+    ("chip", "name"),
+    [
+        ("V100-SXM3-32GB", "megatron-2022"),
+        ("A100-SXM4-80GB", "megatron-2022"),
+        ("H100-SXM5-80GB", "megatron-core"),
+        ("MI300X", "megatron-core"),
+        ("Gaudi3", "megatron-core"),
+        ("Ascend 910B", "megatron-core"),
+    ],
+)
+def test_megatron_lm_is_the_software_of_2022_on_the_chips_of_its_time_alone(chip: str, name: str) -> None:
+    """A chip of another maker has no compute capability: it is none of the V100s and A100s of that time."""
+    assert _software({"framework": "Megatron-LM", "accelerator": chip})[0] == name
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from command_line import Run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from made_gguf import LLAMA_3_8B, gguf
 
 import planner
 from planner.common.errors import PlannerError
@@ -26,6 +27,7 @@ from planner.launchfiles import Launch, read_launch
 from planner.launchfiles.formats import formats, load_format, plain_name
 from planner.launchfiles.shell import read_script
 from planner.model.architecture import Model
+from planner.model.catalog import load_model
 from planner.model.parameters import parameters_active, parameters_total
 from planner.serving import serve
 from planner.serving.spec import Serving
@@ -458,6 +460,10 @@ SFT = "--model Qwen/Qwen2.5-0.5B --per_device_train_batch_size 8 --max_length 10
         (f"trl dpo {SFT}", "stage = dpo"),
         (f"trl grpo {SFT} --num_generations 8", "stage = grpo"),
         (f"python examples/scripts/dpo.py {SFT} --beta 0.1", "stage = dpo"),
+        (f"accelerate launch --num_processes 1 -m trl.scripts.reward {SFT}", "stage = rm"),
+        (f"python trl/scripts/kto.py {SFT}", "stage = kto"),
+        (f"python -m trl.scripts.rloo {SFT} --num_generations 4", "stage = rloo"),
+        (f"trl orpo {SFT}", "stage = orpo"),
     ],
 )
 def test_a_program_of_trl_says_what_it_trains(command: str, stage: str, tmp_path: Path) -> None:
@@ -482,6 +488,49 @@ def test_a_gguf_file_is_read_by_its_name(file: str, weights: str | None, unknown
     assert ("say serving.weights" in " ".join(map(str, launch.unmodelled))) == unknown
 
 
+@pytest.mark.parametrize(("keys", "stage"), [
+    ("beta: 0.1\nmax_length: 1024", "dpo"), ("beta: 0.1\nmax_length: 1024\ndesirable_weight: 1.0", "kto"),
+    ("num_generations: 8\nbeta: 0.0", "grpo"), ("dataset_name: x\nmax_length: 1024", ""),
+])  # fmt: skip
+def test_a_configuration_of_trl_says_what_it_trains(keys: str, stage: str, tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text(f"model_name_or_path: Qwen/Qwen2.5-0.5B\nper_device_train_batch_size: 2\n{keys}\n")
+    launch = read_launch(
+        [tmp_path / "x.yaml"], cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 1}, over={"job.seq_len": 1024}
+    )
+    assert [f"stage = {stage}" in text for text in map(str, launch.unmodelled) if text.startswith("stage")] == [True] * bool(
+        stage
+    )
+
+
+@pytest.mark.parametrize(("command", "served", "words"), [
+    ("python -m swift.cli.sft --model Qwen/Qwen2.5-7B", False, "--framework ms-swift"),
+    ("NPROC_PER_NODE=8 swift sft --model Qwen/Qwen2.5-7B", False, "--framework ms-swift"),
+    ("swift rlhf --rlhf_type dpo --model Qwen/Qwen2.5-7B", False, "--framework ms-swift"),
+    ("swift rlhf --rlhf_type grpo --model Qwen/Qwen2.5-7B", True, "--framework ms-swift"),
+    ("deepspeed --module openrlhf.cli.train_sft --max_len 4096", False, "OpenRLHF"),
+    ("deepspeed --module openrlhf.cli.train_ppo --max_len 4096", True, "OpenRLHF"),
+    ("python3 -m verl.trainer.main_ppo data.train_batch_size=1024", True, "verl"),
+    ("torchrun -m verl.trainer.fsdp_sft_trainer", False, "verl"),
+])  # fmt: skip
+def test_answers_are_asked_for_where_a_tool_generates_them(command: str, served: bool, words: str, tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text(command)
+    with pytest.raises(PlannerError) as raised:
+        read_launch([tmp_path / "run.sh"], cluster={"accelerator": "h100-sxm5-80gb", "num_gpus": 8})
+    assert words in str(raised.value)
+    assert ("planner serve" in str(raised.value)) == served
+    assert "planner plan MODEL --finetune" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["q5.gguf", "Q5.GGUF"])
+def test_a_gguf_file_beside_the_script_is_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(gguf({**LLAMA_3_8B, "general.file_type": 17}, ["token_embd.weight", "output.weight"]))
+    (tmp_path / "run.sh").write_text(f"llama-server -m ./{name} -c 4096 -ngl 99")
+    launch = read_launch([tmp_path / "run.sh"], cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 1})
+    assert launch.tables["model"] == {"config": str(tmp_path / name)}
+    assert load_model(launch.tables["model"]["config"]).stored_weights == "q5_k_m"
+    assert not launch.unmodelled
+
+
 def test_the_image_of_vllm_starts_it(tmp_path: Path) -> None:
     image = "docker run --gpus all -p 8000:8000 vllm/vllm-openai:v0.11.0 --model Qwen/Qwen2.5-32B -tp 2"
     (tmp_path / "run.sh").write_text(image)
@@ -493,7 +542,7 @@ def test_the_image_of_vllm_starts_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("files", "said", "words"), [
-    ({"run.sh": "echo hello\n"}, {}, "starts no tool that is read"),
+    ({"run.sh": "echo hello\n"}, {}, "no supported tool is started in it"),
     ({"run.sh": "python3 -m verl.trainer.main_ppo data.train_batch_size=1024"}, {"cluster": H100}, "starts verl"),
     ({"run.sh": "deepspeed --module openrlhf.cli.train_sft --max_len 4096"}, {"cluster": H100}, "starts OpenRLHF"),
     ({"x.json": "{"}, {}, "not valid JSON"),
@@ -625,3 +674,28 @@ def test_several_files_and_a_model_beside_them(run: Run, tmp_path: Path) -> None
     assert (code, "a launch file says it itself" in err) == (2, True)
     code, _, err = run("plan")
     assert (code, "Missing argument" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("length", "tokens"), [("1k", 1000), ("1K", 1024), ("1.1k", 1100), ("1200", 1200)])
+def test_lengths_as_vllm_writes_them(length: str, tokens: int, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "serve.sh"
+    file.write_text(f"vllm serve meta-llama/Llama-3.1-8B --max-model-len {length}")
+    code, text, _ = run("serve", "--from", str(file), "--on", "rtx-4090")
+    assert code == 0
+    assert f"prompt = {tokens * 4 // 5}\n" in text
+    for wrong in ("abc", "1.5K", "-1k"):
+        file.write_text(f"vllm serve meta-llama/Llama-3.1-8B --max-model-len {wrong}")
+        code, _, error = run("serve", "--from", str(file), "--on", "rtx-4090")
+        assert code == 2
+        assert f"--max-model-len = '{wrong}'" in error
+
+
+@pytest.mark.parametrize("option", ["-hf", "-hfr", "--hf-repo"])
+@pytest.mark.parametrize(("quant", "weights"), [(":Q8_0", "q8_0"), (":Q4_K_M", "q4_k_m"), ("", "q4_k_m")])
+def test_a_repository_of_llama_server_is_its_model(option: str, quant: str, weights: str, run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "serve.sh"
+    file.write_text(f"llama-server {option} bartowski/Meta-Llama-3.1-8B-Instruct-GGUF{quant}")
+    code, text, error = run("serve", "--from", str(file), "--on", "rtx-4090")
+    assert code == 0, error
+    assert 'name = "llama-3.1-8b"' in text
+    assert f'weights = "{weights}"' in text

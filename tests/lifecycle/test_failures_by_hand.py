@@ -13,15 +13,21 @@ from scipy.stats import t as student
 
 from planner.lifecycle.failures import (
     FailureRates,
-    daly_interval_s,
     failure_rates,
     load_failure_rates,
     simulate_losses,
     waiting_s,
-    young_interval_s,
 )
 from planner.lifecycle.field_factor import FieldFactor, student_quantile
-from planner.performance.interruptions import Interruptions, Losses, expected_losses, intervals, truncated_moments
+from planner.performance.interruptions import (
+    Interruptions,
+    Losses,
+    daly_interval_s,
+    expected_losses,
+    intervals,
+    truncated_moments,
+    young_interval_s,
+)
 
 STOPS = Interruptions(
     failure_rate_per_s=1e-5,

@@ -10,8 +10,8 @@ import pytest
 
 from planner.hardware.cluster import cluster
 from planner.lifecycle.bill import energy_kwh, mean_of, preprocessing_s
-from planner.lifecycle.failures import daly_interval_s, load_failure_rates, waiting_s, young_interval_s
-from planner.performance.interruptions import Interruptions, expected_losses
+from planner.lifecycle.failures import load_failure_rates, waiting_s
+from planner.performance.interruptions import Interruptions, daly_interval_s, expected_losses, young_interval_s
 from planner.prices.carbon import embodied_grams, find_grid
 from planner.prices.currency import exchange_rate, from_usd, to_usd
 from planner.prices.market import commitment, find_price, run_usd

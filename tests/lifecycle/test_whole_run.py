@@ -14,14 +14,7 @@ from hypothesis import strategies as st
 
 import planner
 from planner.common.errors import PlannerError
-from planner.lifecycle.failures import (
-    daly_interval_s,
-    failure_rates,
-    load_failure_rates,
-    simulate_losses,
-    waiting_s,
-    young_interval_s,
-)
+from planner.lifecycle.failures import failure_rates, load_failure_rates, simulate_losses, waiting_s
 from planner.lifecycle.field_factor import field_factor
 from planner.lifecycle.simulation import CAUSES, checkpoint_bytes, expected_run, straggler_factor
 from planner.lifecycle.spec import MEAN_TIMES, Run
@@ -35,7 +28,7 @@ from planner.operators.expert_load import (
     read_histogram,
     zipf_shares,
 )
-from planner.performance.interruptions import Interruptions, Losses, expected_losses
+from planner.performance.interruptions import Interruptions, Losses, daly_interval_s, expected_losses, young_interval_s
 from planner.prices.price import Price
 from planner.training.plan import Plan
 from planner.uncertainty.interval import Interval

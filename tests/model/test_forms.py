@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
+from made_gguf import LLAMA_3_8B as GGUF
+from made_gguf import gguf
 
 from planner.common.errors import PlannerError
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
+from planner.model.gguf import FILE_TYPES, gguf_metadata
 from planner.model.huggingface import model_from_config
+from planner.model.names import is_model
 from planner.model.parameters import parameters_active, parameters_total
+from planner.serving.spec import ENGINES_OF_FORMATS
 
 Config = dict[str, Any]
 LLAMA: Config = {
@@ -24,11 +28,6 @@ LLAMA: Config = {
 META: Config = {
     "dim": 4096, "n_layers": 32, "n_heads": 32, "n_kv_heads": 8, "vocab_size": 128256, "ffn_dim_multiplier": 1.3,
     "multiple_of": 1024, "norm_eps": 1e-5, "rope_theta": 500000.0,
-}  # fmt: skip
-GGUF: Config = {
-    "general.architecture": "llama", "general.name": "Llama 3.1 8B", "llama.block_count": 32, "llama.embedding_length": 4096,
-    "llama.feed_forward_length": 14336, "llama.attention.head_count": 32, "llama.attention.head_count_kv": 8,
-    "llama.context_length": 131072, "llama.vocab_size": 128256, "general.file_type": 15,
 }  # fmt: skip
 QWEN3_MOE: Config = {
     "general.architecture": "qwen3moe", "qwen3moe.block_count": 48, "qwen3moe.embedding_length": 2048,
@@ -141,23 +140,6 @@ def test_a_file_of_weights_is_no_name(tmp_path: Path) -> None:
         load_model(str(path))
 
 
-def text(said: str) -> bytes:
-    return struct.pack("<Q", len(said)) + said.encode()
-
-
-def gguf(pairs: dict[str, int | str | list[str]], tensors: list[str]) -> bytes:
-    """The head of a GGUF file, as ggml-org/ggml, docs/gguf.md lays it out."""
-    made = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs))
-    for key, value in pairs.items():
-        if isinstance(value, int):
-            made += text(key) + struct.pack("<II", 4, value)
-        elif isinstance(value, str):
-            made += text(key) + struct.pack("<I", 8) + text(value)
-        else:
-            made += text(key) + struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
-    return made + b"".join(text(name) + struct.pack("<IQQIQ", 2, 8, 8, 12, 0) for name in tensors)
-
-
 SIZES = {f"qwen3.{key}": value for key, value in (
     ("block_count", 28), ("embedding_length", 1024), ("feed_forward_length", 3072), ("attention.head_count", 16),
     ("attention.head_count_kv", 8), ("attention.key_length", 128),
@@ -183,3 +165,54 @@ def test_a_gguf_file_that_is_cut_off_says_so(cut: int, tmp_path: Path) -> None:
     path.write_bytes(gguf({"general.architecture": "qwen3", **SIZES}, ["token_embd.weight"])[:cut])
     with pytest.raises(PlannerError, match=r"GGUF|damaged"):
         load_model(str(path))
+
+
+HEAD = {"general.architecture": "llama", **{key: value for key, value in GGUF.items() if key.startswith("llama.")}}
+WHOLE = ["token_embd.weight", "output.weight"]
+
+
+def test_each_format_of_llama_cpp_that_serving_knows_is_read_from_a_file(tmp_path: Path) -> None:
+    numbers = {name.lower(): number for number, name in FILE_TYPES.items()}
+    for name in (name for name, engine in ENGINES_OF_FORMATS.items() if engine == "llama.cpp"):
+        path = tmp_path / f"{name}.gguf"
+        path.write_bytes(gguf({**HEAD, "general.file_type": numbers[name]}, WHOLE))
+        assert load_model(str(path)).stored_weights == name
+
+
+@pytest.mark.parametrize(("number", "said"), [(12, "Q3_K_M"), (30, "IQ4_XS"), (77, "type 77"), (None, "without")])
+def test_a_format_that_serving_does_not_know_is_said(number: int | None, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf({**HEAD, **({} if number is None else {"general.file_type": number})}, WHOLE))
+    model = load_model(str(path))
+    assert model.stored_weights == ""
+    assert said in model.reading_notes[0]
+    assert "16 bit" in model.reading_notes[0]
+
+
+def test_a_file_in_parts_has_the_head_that_any_of_them_holds(tmp_path: Path) -> None:
+    """llama-gguf-split: sizes stand in the first part, output.weight often in the last."""
+    split = {"split.count": 2, "general.file_type": 15}
+    first, second = (tmp_path / f"big-0000{n}-of-00002.gguf" for n in (1, 2))
+    first.write_bytes(gguf({**HEAD, **split}, ["token_embd.weight"]))
+    alone = load_model(str(first))
+    assert "other parts" in alone.reading_notes[0]
+    second.write_bytes(gguf({"split.count": 2, "split.no": 1}, ["output.weight"]))
+    assert gguf_metadata(first)["output.weight"] is True
+    with pytest.raises(PlannerError, match="give its first part"):
+        load_model(str(second))
+    second.write_bytes(gguf({"split.count": 2, "split.no": 1}, ["blk.31.ffn_norm.weight"]))
+    assert gguf_metadata(first)["output.weight"] is False
+
+
+def test_a_files_name_ends_in_capitals_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "MODEL.GGUF"
+    path.write_bytes(gguf({**HEAD, "general.file_type": 15}, WHOLE))
+    assert parameters_total(load_model(str(path))) == 8_030_261_248
+    assert is_model(str(path))
+
+
+def test_a_gguf_that_is_not_here_is_read_by_its_name_and_says_so() -> None:
+    model = load_model("models/Llama-3-8B-Q4_K_M.gguf")
+    assert (model.name, model.stored_weights) == ("llama-3-8b", "q4_k_m")
+    assert "not here" in model.reading_notes[0]
+    assert not load_model("llama-3-8b").reading_notes

@@ -127,3 +127,29 @@ def test_any_text_means_a_model_or_none(text: str) -> None:
     assert found is None or found.model in model_names()
     assert found is not None or text.endswith(".json") or not is_model(text)
     assert found is not None or unmeant(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("claude-3-opus", True),
+        ("Claude Sonnet 4", True),
+        ("gemini2", True),
+        ("gpt-3.5", True),
+        ("gpt-3.5-turbo-0125", True),
+        ("mistral-medium", True),
+        ("mistral-medium-3", True),
+        ("kimi-vl", True),
+        ("kimi-vl-a3b-thinking", True),
+        ("claudette-7b", False),
+        ("albertina-900m", False),
+        ("geminix", False),
+    ],
+)
+def test_a_name_is_known_by_whole_words_alone(name: str, known: bool) -> None:
+    assert ("is known" in str(unmeant(name))) == known
+
+
+def test_the_longest_known_name_says_why() -> None:
+    assert "not published" in str(unmeant("mistral-medium-3"))
+    assert "config.json" in str(unmeant("mistral-medium-3.5"))

@@ -5,6 +5,7 @@ import pytest
 import planner
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import accelerator_names, load_accelerator, runs_on
+from planner.scenarios.quick_serving import quick_serving
 from planner.serving.engine import engine_names, load_engine, usual_engine
 
 SHORT = {"prompt": 512, "output": 64}
@@ -40,3 +41,17 @@ def test_an_engine_that_is_named_is_not_replaced():
         planner.serve(model="llama-3-8b", cluster="m3-max", serving={**SHORT, "engine": "vllm"})
     sizes = planner.sizes("llama-3-8b", "serve", accelerator="m3-max,h100")
     assert {row.accelerator for row in sizes.rows} == {"apple-m3-max-128gb", "h100-sxm5-80gb"}
+
+
+@pytest.mark.parametrize("card", ["rtx-4090", "v100-sxm2-32gb"])
+def test_ollama_serves_four_bits_where_no_weights_are_named_and_says_so(card: str) -> None:
+    named, notes = quick_serving("qwen2.5-7b", card, {"engine": "Ollama"})
+    assert named.cases[0].tables["serving"]["weights"] == "q4_k_m"
+    assert "Ollama's tags hold q4_k_m where they name no format" in " ".join(notes)
+    assert named.cases[0].serve().fits
+    for given in ({"engine": "Ollama", "weights": "q8_0"}, {"engine": "llama.cpp"}):
+        other, notes = quick_serving("qwen2.5-7b", card, given)
+        assert other.cases[0].tables["serving"].get("weights") == given.get("weights", "bf16" if card == "rtx-4090" else None)
+        assert "Ollama" not in " ".join(notes)
+    stored, _ = quick_serving("gpt-oss-20b", card, {"engine": "ollama"})
+    assert "weights" not in stored.cases[0].tables["serving"]

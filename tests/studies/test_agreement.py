@@ -203,3 +203,15 @@ def test_a_price_per_token_is_that_of_serving() -> None:
     served = planner.serve(model="llama-3.1-8b", cluster=cards, serving={"prompt": 960, "output": 320, "batch": 8})
     assert row.usd_per_million_tokens == pytest.approx(served.expense.usd_per_million_tokens)
     assert row.tokens_per_s == served.output_tokens_per_s
+
+
+def test_nodes_that_are_always_taken_away_are_no_way() -> None:
+    tables = {
+        "model": {"name": "llama-3-8b"},
+        "job": {"seq_len": 4096, "global_batch_size": 64, "num_steps": 100},
+        "price": {"term": "spot"},
+        "run": {"preemption_mtbf_s": 1.0},
+    }
+    found = way(tables, "h100-sxm5-80gb", Wish(num_gpus=8, deadline_s=1e9))
+    assert not found.enough
+    assert "the run would never end" in found.why

@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import message_templates as source
@@ -17,13 +18,18 @@ from streamlit.testing.v1 import AppTest
 
 from planner import plan
 from planner.common import translation
+from planner.common.data import CATALOG, PROFILES
 from planner.common.errors import MUST, PlannerError, explain
+from planner.common.parsed import parsed_toml
 from planner.common.spec import Spec
 from planner.hardware.cluster import load_accelerator
+from planner.launchfiles import read_launch
+from planner.launchfiles.formats import formats
 from planner.layout_search.question import as_question
 from planner.layout_search.search import run_search
 from planner.layout_search.table import why_second
 from planner.model.huggingface import model_from_config
+from planner.model.names import unmeant
 from planner.performance.memory import KINDS
 from planner.performance.step_time import PARTS
 from planner.prices.price import TERMS, Price
@@ -36,7 +42,7 @@ from planner.web.pages import calibrate, evidence
 from planner.web.text import speaking, words
 
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
-OTHERS = ("python", "composed", "scenarios", *translation.WORDS)
+OTHERS = ("python", "composed", "scenarios", "tables", *translation.WORDS)
 """Tables of texts that are not in our source."""
 JOB: dict[str, Any] = {"seq_len": 2048, "global_batch_size": 32}
 CLUSTER: dict[str, Any] = {"node": "dgx-a100-80gb", "num_gpus": 8}
@@ -75,6 +81,26 @@ def test_titles_and_labels_of_shipped_scenarios_speak_chinese_and_none_is_stale(
     english = {text for text in named if len(re.findall(r"\b[a-z]{2,}\b", text)) > 1}
     assert [text for text in sorted(english) if not CHINESE.search(translation.translated_label(text, "zh"))] == []
     assert sorted(set(translation.tables()["scenarios"]) - named) == []
+
+
+def test_reasons_of_tables_speak_chinese_and_none_is_stale() -> None:
+    """What a table says of a name or an option is shown as it stands there: it is a message as any other."""
+    files = [CATALOG / "model_names.toml", PROFILES / "known.toml"]
+    reasons = {entry["reason"] for path in files for entry in parsed_toml(path.read_text(encoding="utf-8"))["known"]}
+    reasons |= {text for form in formats() for text in form.unmodelled.values() if text}
+    assert sorted(text for text in reasons if not CHINESE.search(translation.translated(text, "zh"))) == []
+    assert sorted(set(translation.tables()["tables"]) - reasons) == []
+
+
+def test_what_is_not_modelled_and_names_that_are_known_are_said_in_chinese(tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_text(
+        "trl dpo --model_name_or_path Qwen/Qwen2.5-0.5B --per_device_train_batch_size 2 --max_length 512 --beta 0.1"
+    )
+    launch = read_launch([tmp_path / "run.sh"], cluster={"accelerator": "rtx-4090-24gb", "num_gpus": 1})
+    for text in (*launch.unmodelled, unmeant("claude-3")):
+        shown = translation.translated(text, "zh")
+        assert CHINESE.search(shown)
+        assert not re.search(r"[a-z]+ [a-z]+ [a-z]+", shown), shown
 
 
 def test_no_message_is_translated_twice() -> None:
@@ -142,7 +168,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "degrees and GPUs": (asked(layout={"tp": 8, "pp": 2}), "layout.tp x pp x cp = 8 x 2 x 1 = 16|1, 2, 4, 8"),
     "ep on a dense model": (asked(layout={"ep": 2}), "layout.ep = 2|llama-2-7b"),
     "unknown model": (asked(model={"name": "lama-2-7b"}), "model.name = 'lama-2-7b'|llama-2-7b|config.json"),
-    "nothing like it": (asked(framework={"name": "zz"}), "framework.name = 'zz'|fsdp"),
+    "nothing like it": (asked(framework={"name": "zz"}), "framework.name = 'zz'|planner frameworks list"),
     "batch and dp": (asked(job={**JOB, "global_batch_size": 7}, layout={"micro_batch_size": 2}),
                      "job.global_batch_size = 7|micro_batch_size x dp = 2 x 8 = 16"),
     "several fields": (asked(layout={"tp": "x", "pp": 1.5, "foo": 3}), "tp = 'x'|pp = 1.5|foo = 3|micro_batch_size"),

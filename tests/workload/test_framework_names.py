@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from command_line import Run
 import planner
 from planner.common.errors import PlannerError
 from planner.common.spec import read_table
+from planner.serving.engine import resolve_engine
 from planner.workload.framework import framework_names, load_framework
-from planner.workload.framework_names import NAMES, framework_of_name
+from planner.workload.framework_names import CATALOG, NAMES, _known, framework_of_name
 
 TABLE = read_table(NAMES)
 ASKED: dict[str, Any] = {"model": "gpt2", "cluster": {"accelerator": "a100-sxm4-40gb", "num_gpus": 8}}
@@ -52,7 +54,8 @@ def test_software_is_read_as_the_framework_that_describes_it(name: str, kind: st
     job = {**JOB, "kind": kind, **({"adapter": {"rank": 8}} if "lora" in kind else {})}
     answer = planner.plan(**ASKED, framework=name, job=job)
     assert answer.framework.name == expected
-    assert f"framework: {name} is read as {expected}" in answer.notes
+    changed = " with attention_kernel = flash, compile = true" if name == "nanoGPT" else ""
+    assert f"framework: {name} is read as {expected}{changed}" in answer.notes
     assert answer.step_time_s == planner.plan(**ASKED, framework=load_framework(name, kind=kind), job=job).step_time_s
 
 
@@ -73,6 +76,72 @@ def test_software_of_several_jobs_asks_which_where_nobody_said_it() -> None:
 def test_known_software_that_is_not_modelled_says_what_to_take() -> None:
     with pytest.raises(PlannerError, match="known and not modelled; nearest to it: fsdp or megatron-core"):
         planner.plan(**ASKED, framework="verl", job=JOB)
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "lora"])
+@pytest.mark.parametrize("word", sorted({*_known(), *framework_names()}))
+def test_no_name_of_training_software_is_taken_for_an_engine_in_any_case(word: str, kind: str) -> None:
+    assert load_framework(word.upper(), kind=kind) == load_framework(word, kind=kind)
+
+
+@pytest.mark.parametrize("name", ["hf", "HuggingFace", "transformers", "HF Transformers"])
+def test_software_that_trains_and_serves_trains_here(run: Run, name: str) -> None:
+    for question in (("plan", "gpt2"), ("compare", "gpt2", "gpt2-xl"), ("search", "gpt2")):
+        code, printed, err = run(*question, "--on", "2xa100-sxm4-40gb", "--framework", name)
+        assert (code, "huggingface" in printed) == (0, True), err
+    code, _, err = run("search", "gpt2", "--on", "2xa100-sxm4-40gb", "--framework", f"{name},vllm")
+    assert (code, "'vllm': serves and does not train" in err) == (2, True)
+
+
+def test_a_file_of_ones_own_may_be_called_after_an_engine(run: Run, tmp_path: Path) -> None:
+    own = tmp_path / "vllm-fsdp.toml"
+    own.write_text((CATALOG / "fsdp.toml").read_text().replace('name = "fsdp"', 'name = "vllm-fsdp"'))
+    code, printed, err = run("plan", "gpt2", "--on", "2xa100-sxm4-40gb", "--framework", str(own))
+    assert (code, "vllm-fsdp" in printed) == (0, True), err
+
+
+@pytest.mark.parametrize("name", ["vllm", "vLLM 0.6.3", "SGLang", "llama.cpp", "ollama", "vllm-v1", "TensorRT-LLM"])
+def test_an_engine_says_so_wherever_a_framework_is_named(run: Run, name: str) -> None:
+    assert resolve_engine(name) is not None
+    with pytest.raises(PlannerError, match=r"framework.name = .*: serves and does not train; ask `planner serve --engine"):
+        planner.plan(**ASKED, framework=name, job=JOB)
+    asked = ("gpt2", "--on", "2xa100-sxm4-40gb")
+    for words in (("plan", *asked, "--set", f"framework.name={name}"), ("size", "gpt2", "--for", "full", "--framework", name)):
+        code, _, err = run(*words)
+        assert (code, "serves and does not train" in err) == (2, True), err
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "release", "said"),
+    [
+        ("NeMo-2.0", "megatron-bridge", "", "its release 2.0 is not read"),
+        ("nemo2", "megatron-bridge", "", "its release 2 is not read"),
+        ("NeMo 2", "megatron-bridge", "", "its release 2 is not read"),
+        ("NeMo 26.06", "megatron-bridge", "26.06", "release 26.06"),
+        ("torchtitan==0.1", "torchtitan", "0.1", "release 0.1"),
+        ("fsdp 2", "torchtitan", "", "is read as torchtitan"),
+        ("Torch FSDP2", "torchtitan", "", "is read as torchtitan"),
+        ("FSDP-2", "torchtitan", "", "is read as torchtitan"),
+    ],
+)
+def test_a_release_after_a_name_is_read_where_the_catalog_has_it_and_is_said_where_not(
+    name: str, expected: str, release: str, said: str
+) -> None:
+    answer = planner.plan(**ASKED, framework=name, job=JOB)
+    assert (answer.framework.name, answer.framework.release) == (expected, release)
+    assert any(note.startswith(f"framework: {name} is read as") and note.endswith(said) for note in answer.notes)
+
+
+@pytest.mark.parametrize("name", ["zero 7", "fsdp3", "torch fsdp 4"])
+def test_a_digit_that_tells_software_apart_is_no_release(name: str) -> None:
+    with pytest.raises(PlannerError, match="is not in planner/catalog/frameworks"):
+        load_framework(name)
+
+
+def test_where_no_name_is_near_the_list_is_named() -> None:
+    with pytest.raises(PlannerError, match="is not in planner/catalog/frameworks; `planner frameworks list` shows all") as caught:
+        load_framework("zqzqz")
+    assert caught.value.code == "unknown"
 
 
 def test_a_search_says_so_too(run: Run) -> None:

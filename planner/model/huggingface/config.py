@@ -17,7 +17,7 @@ from planner.model.huggingface.encoder_decoders import READ as SEQUENCE_TO_SEQUE
 from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.families import FAMILIES, Family
 from planner.model.huggingface.formats import quantization, stored_parts, stored_weights
-from planner.model.huggingface.forms import GGUF_TIED, NO_LANGUAGE, as_config
+from planner.model.huggingface.forms import GGUF_CUT, GGUF_TIED, NO_LANGUAGE, as_config
 from planner.model.huggingface.readers import ALIASES, READERS
 from planner.model.huggingface.reading import HINTS, IRRELEVANT, ONLY, causal_head, check_values, class_name
 from planner.model.huggingface.source import ARCHITECTURE, Source, harmless, unknown
@@ -134,6 +134,7 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     try:
         packed = "general.architecture" in config
         dumped = packed and "output.weight" not in config
+        tied = GGUF_CUT if "split.count" in config else GGUF_TIED
         config = as_config(config)
         try:
             kind, fields, aside = _read(config)
@@ -144,7 +145,7 @@ def model_from_config(config: Config, name: str, where: str) -> Model:
     except PlannerError as error:
         raise PlannerError("{0}: {1}.", where, str(error).rstrip(".")) from None
     if dumped:
-        known = {**fields.get("provenance", {}), "tied_embeddings": {"kind": "assumed", "source": GGUF_TIED}}
+        known = {**fields.get("provenance", {}), "tied_embeddings": {"kind": "assumed", "source": tied}}
         fields = {**fields, "provenance": known}
     return Model.build({"name": name, "source": _source(config, kind, aside, packed), **fields}, where)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+GGUF_FORMATS = ("q4_0", "q4_k_m", "q5_k_m", "q6_k", "q8_0")
+"""Formats of llama.cpp that serving knows, by their own names."""
+
 
 def stored_weights(config: Mapping[str, Any]) -> str:
     """The weight format that ``quantization_config`` describes, empty where there is none or no format means it."""
@@ -12,7 +15,8 @@ def stored_weights(config: Mapping[str, Any]) -> str:
     method, bits = str(q.get("quant_method", "")).lower(), q.get("bits") or q.get("w_bit")
     bits = bits if isinstance(bits, int) else 0
     if method.startswith("gguf"):
-        return {"Q4_0": "q4_0", "Q4_K_M": "q4_k_m", "Q8_0": "q8_0"}.get(str(q.get("file_type")), "")
+        named = str(q.get("file_type")).lower()
+        return named if named in GGUF_FORMATS else ""
     if method in BY_METHOD:
         return BY_METHOD[method](q, bits)
     algorithm = _algorithm(q)

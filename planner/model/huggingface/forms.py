@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.common.errors import PlannerError
-from planner.model.gguf import FILE_TYPES
+from planner.model.gguf import file_type
 
 Config = Mapping[str, Any]
 WRAPPERS = ("config", "model_config", "hf_config", "model")
@@ -217,6 +217,10 @@ GGUF_TIED = (
     "metadata of a GGUF do not say whether head and words are one table (output.weight among the tensors: they are two); "
     "this is the family's default"
 )
+GGUF_CUT = (
+    "the other parts of this GGUF, which may hold output.weight, are not beside it: whether head and words are one table is the \
+family's default"
+)
 
 
 def _gguf(data: Config) -> Config:
@@ -230,8 +234,8 @@ def _gguf(data: Config) -> Config:
     found = {"model_type": GGUF[arch], **_gguf_sizes(data, arch)}
     if "output.weight" in data:
         found["tie_word_embeddings"] = not data["output.weight"]
-    named = FILE_TYPES.get(data.get("general.file_type", -1), "")
-    if named and named not in PLAIN_TYPES:
+    named = file_type(data.get("general.file_type"))
+    if named not in PLAIN_TYPES:
         found["quantization_config"] = {"quant_method": f"GGUF {named}", "file_type": named}
     if arch == "llama" and found.get("num_experts"):
         found |= {"model_type": "mixtral", "num_local_experts": found.pop("num_experts")}

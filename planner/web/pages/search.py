@@ -16,6 +16,8 @@ from planner.common.units import DAY_S, GIB
 from planner.hardware.cluster import accelerator_names
 from planner.layout_search.question import SearchQuestion, as_question
 from planner.layout_search.table import why_second
+from planner.lifecycle.spec import Run
+from planner.performance.interruptions import Recovery
 from planner.training.planning import plan
 from planner.web import background, charts, errands, inputs, show, state, worker
 from planner.web.answers import arguments, calibrated, key_of, layout_fields, stack_name
@@ -64,12 +66,12 @@ class Wanted:
 def key_for(tables: state.Tables, wanted: Wanted) -> str:
     """Of the question: whatever changes it changes the key, so that no answer stands under another question."""
     asked = {name: table for name, table in tables.items() if name in ("model", "cluster", "framework", "job", "price")}
-    return f"search {key_of(asked)} {json.dumps([asdict(wanted), _preemption(tables)])}"
+    return f"search {key_of(asked)} {json.dumps([asdict(wanted), tables.get('run')])}"
 
 
-def _preemption(tables: state.Tables) -> float | None:
-    """Mean seconds between preemptions of one spot node, where the run says so."""
-    return tables.get("run", {}).get("preemption_mtbf_s")
+def _recovery(tables: state.Tables) -> Recovery:
+    """What the run says of preemptions and checkpoints."""
+    return Run.build(dict(tables.get("run", {})), "run").recovery()
 
 
 def page() -> None:
@@ -176,7 +178,8 @@ def question_of(tables: state.Tables, wanted: Wanted) -> SearchQuestion:
         deadline_s=wanted.deadline_days * DAY_S or None,
         budget_usd=wanted.budget_usd or None,
         top=200,
-        preemption_mtbf_s=_preemption(tables),
+        preemption_mtbf_s=_recovery(tables).preemption_mtbf_s,
+        recovery=_recovery(tables),
     )
     if question.num_layouts > MOST_LAYOUTS:
         raise PlannerError(t("search.too_many", layouts=f"{question.num_layouts:,}", most=f"{MOST_LAYOUTS:,}"))
