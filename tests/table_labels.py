@@ -34,8 +34,9 @@ def modules() -> list[Path]:
 
 
 def labels_in(path: Path) -> set[str]:
-    """The labels of one module without blanks, units and indentation."""
+    """The labels of one module without blanks, units and indentation; an option is spelled alike in every language."""
     found = {text.strip() for text in _texts(ast.parse(path.read_text(encoding="utf-8")), False)}
+    found = {text for text in found if not text.startswith("--")}
     return {
         text for text in found if re.search("[A-Za-z]{2}", text) and not re.search(r"\{\d", text) and not UNITS.fullmatch(text)
     }
