@@ -166,7 +166,7 @@ def test_models_show_reads_a_hugging_face_config(run: Run, tmp_path: Path) -> No
 BAD = {
     "unknown model": (("llama-2-7b", "lama-2-7b"), "did you mean llama-2-7b"),
     "unknown node": (("dgx-a100-80gb", "dgx-a100-80"), "did you mean dgx-a100-80gb"),
-    "unknown framework": (("megatron-core", "megatron-cor"), "did you mean megatron-core"),
+    "unknown framework": (("megatron-core", "megatronn"), "did you mean megatron"),
     "typo in a field": (("seq_len", "seqlen"), "did you mean seq_len"),
     "typo in a table": (("[layout]", "[layuot]"), "did you mean layout"),
     "tp does not divide heads": (("tp = 2", "tp = 3"), "layout.tp"),
