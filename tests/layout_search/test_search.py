@@ -426,8 +426,8 @@ def test_search_prints_tables(run: Run, scenario: Any) -> None:
         (["--engine", "spark"], "must be local or ray"),
         (["--address", "auto"], "belongs to engine = 'ray'"),
         (["--deadline", "1s"], "no layout is left of"),
-        (["--budget-usd", "nan"], "must be a positive number"),
-        (["--framework", "megatron"], "is not in planner/catalog/frameworks"),
+        (["--budget-usd", "nan"], "must be a number of US dollars"),
+        (["--framework", "megatorn"], "is not in planner/catalog/frameworks"),
     ],
 )
 def test_search_refuses_in_one_paragraph(run: Run, scenario: Any, arguments: list[str], message: str) -> None:

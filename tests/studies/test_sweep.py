@@ -137,7 +137,7 @@ def test_ranges(text: str, values: tuple[Any, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("job.seq_len", "give KEY=start:stop:steps"), ("seq_len=1:2:3", "tables: model, cluster"),
+        ("job.seq_len", "give KEY=start:stop:steps"), ("seq_len=1:2:3", "the table is missing; did you mean --vary job.seq_len"),
         ("jobs.seq_len=1:2:3", "tables: model"), ("job.seq_len=1:2", "a range is start:stop:steps"),
         ("job.seq_len=1:2:0", "at least one step"), ("job.seq_len=0:2:3:log", "needs positive ends"),
         ("job.seq_len=1:2:3:square", "a range is"), ("job.seq_len=nan:2:3", "a range is"),
