@@ -58,6 +58,14 @@ def test_the_call_measures_with_torch_and_numpy_alone(machine: dict[str, str], t
     assert "GB/s" in capsys.readouterr().out
 
 
+def _runs(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_an_end_in_the_middle_leaves_a_record_and_no_process(machine: dict[str, str], tmp_path: Path) -> None:
     """``timeout -s INT`` tells the whole group, twice; the record stays whole, and nothing is left on the device."""
     out = tmp_path / "b.json"
@@ -69,10 +77,12 @@ def test_an_end_in_the_middle_leaves_a_record_and_no_process(machine: dict[str, 
         time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=120)
+    until = time.monotonic() + 60.0
     assert process.returncode == 130, said
     assert not records.read(out)["finished"]
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    while _runs(process.pid):  # what has ended may wait for a busy system to bury it
+        assert time.monotonic() < until, "a process is left"
+        time.sleep(0.1)
     assert [p.name for p in tmp_path.iterdir() if p.name != "site"] == ["b.json"]
 
 
