@@ -69,11 +69,16 @@ def ways_out(wanted: Plan, framework: FrameworkLike | None = None, allow: Iterab
     return found + (sure(lengths[:-1]) or shortest if shortest else [])
 
 
+SHARDED = {"huggingface": "transformers-fsdp"}
+"""The same modules under a stack that shards all states: accelerate's FSDP."""
+
+
 def _usual_stacks(wanted: Plan) -> list[str]:
-    """The frameworks that such a job is usually run with, but the plan's own."""
+    """The plan's own modules sharded, then the frameworks that such a job is usually run with; none that is the plan's own."""
     cluster, job = wanted.cluster, wanted.job
+    sharded = [SHARDED[wanted.framework.name]] if wanted.framework.name in SHARDED and cluster.num_gpus > 1 else []
     usual = default_framework(wanted.model, cluster, job).framework
-    names = [usual.name, *(other.framework.name for other in leaner_frameworks(usual, cluster, job, wanted.risk))]
+    names = [*sharded, usual.name, *(other.framework.name for other in leaner_frameworks(usual, cluster, job, wanted.risk))]
     return [name for name in names if name != wanted.framework.name]
 
 

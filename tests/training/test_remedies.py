@@ -123,3 +123,14 @@ def test_what_no_layout_is_is_refused_and_not_taken_for_no_way_out(ask, cluster)
     wanted = planner.plan(model="llama-3-70b", cluster=cluster, job=FULL, explain=False)
     with pytest.raises(PlannerError, match="allow = 'nonsense'"):
         ask(wanted, allow=["nonsense"])
+
+
+def test_who_runs_transformers_is_told_of_transformers_sharded():
+    """8 B parameters in fp32 with two states of Adam: 16 bytes each on every GPU, or on eight of them together."""
+    job = {"kind": "finetune", "seq_len": 2048, "global_batch_size": 64}
+    wanted = planner.plan(model="llama-3.1-8b", cluster="8xh100", framework="llama-factory", job=job)
+    assert not wanted.fits
+    first = next(way.changes for way in ways_out(wanted, wanted.framework) if "framework" in way.changes)
+    assert first["framework"]["name"] == "transformers-fsdp"
+    one = planner.plan(model="llama-3.1-8b", cluster="1xh100", framework="llama-factory", job={**job, "global_batch_size": 8})
+    assert not any(way.changes.get("framework", {}).get("name") == "transformers-fsdp" for way in ways_out(one, one.framework))
