@@ -183,11 +183,12 @@ def _more(sign: str, part: str, gain_s: float) -> Message:
 def why_second(table: pd.DataFrame) -> str:
     """One sentence on what the next answer does worse than the recommended one."""
     best, second = (table.iloc[i] for i in (0, runner_up(table)))
-    changed = [
-        Message("{0} {1} -> {2}", name, best[name], second[name])
-        for name in ("accelerator", "num_gpus", "framework", "framework_changes", *(f.name for f in fields(Layouts)))
-        if best[name] != second[name]
-    ]
+    names = ("accelerator", "num_gpus", "framework", *(f.name for f in fields(Layouts)))
+    changed = [Message("{0} {1} -> {2}", name, best[name], second[name]) for name in names if best[name] != second[name]]
+    mine, other = (json.loads(row["framework_changes"]) for row in (best, second))
+    for name in sorted({*mine, *other} if best["framework"] == second["framework"] else ()):
+        one, two = (told.get(name, "as the catalog has it") for told in (mine, other))
+        changed += [Message("{0} {1} -> {2}", f"framework.{name}", one, two)] if one != two else []
     slower = second["step_time_s"] / best["step_time_s"] - 1.0
     parts = sorted(((second[f"{p}_s"] - best[f"{p}_s"], p) for p in PARTS), reverse=True)
     worse = [_more("+", name, gain) for gain, name in parts if gain > 1e-3 * best["step_time_s"]][:3]

@@ -85,11 +85,6 @@ def _engines() -> frozenset[str]:
     return frozenset(_plain(str(word)) for name, f in families for word in (name, *f.get("names", ()), *f["releases"].values()))
 
 
-def named_frameworks() -> dict[str, str]:
-    """The catalog's framework by each name that always means the same one."""
-    return {word: whole["name"] for word, (whole, adapters) in _known().items() if whole == adapters == {"name": whole["name"]}}
-
-
 @cache
 def _known() -> dict[str, tuple[dict[str, Any], dict[str, Any]]]:
     """(where all weights are trained, where adapters are) by name."""

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 import planner
+from planner.common.spec import read_table
 from planner.common.tables import write_table
 from planner.scenarios.picked import chosen_row
 from planner.workload.framework import load_framework
-from planner.workload.framework_names import named_frameworks
+from planner.workload.framework_names import NAMES
 from planner.workload.resolve import as_framework
 
 TABLES: dict[str, Any] = {
@@ -19,6 +20,8 @@ TABLES: dict[str, Any] = {
     "cluster": {"node": "dgx-a100-80gb", "num_gpus": 2},
     "job": {"seq_len": 1024, "global_batch_size": 32},
 }
+NAMED = [word for entry in read_table(NAMES)["stacks"].values() for word in entry["names"]]
+"""Software that always means the same framework."""
 STACKS: list[Any] = ["nanogpt", "pytorch", "unsloth", "huggingface", {"name": "fsdp", "compile": True, "fused_norm": False}]
 
 
@@ -34,7 +37,7 @@ def test_a_row_gives_back_its_step_time(tmp_path: Path, kind: str) -> None:
             assert answer.step_time_s == pytest.approx(rows["step_time_s"].iloc[0], rel=1e-9)
 
 
-@pytest.mark.parametrize("asked", [*STACKS, *named_frameworks(), {"name": "pytorch", "flash_attention": 1, "fp8_recipes": []}])
+@pytest.mark.parametrize("asked", [*STACKS, *NAMED, {"name": "pytorch", "flash_attention": 1, "fp8_recipes": []}])
 def test_a_framework_is_its_name_and_its_changes(asked: Any) -> None:
     found = as_framework(asked, "finetune")
     assert as_framework({"name": found.name, **found.changes()}) == found
