@@ -187,7 +187,7 @@ def why_second(table: pd.DataFrame) -> str:
     changed = [Message("{0} {1} -> {2}", name, best[name], second[name]) for name in names if best[name] != second[name]]
     mine, other = (json.loads(row["framework_changes"]) for row in (best, second))
     for name in sorted({*mine, *other} if best["framework"] == second["framework"] else ()):
-        one, two = (told.get(name, "as the catalog has it") for told in (mine, other))
+        one, two = (told.get(name, Message("as the catalog has it")) for told in (mine, other))
         changed += [Message("{0} {1} -> {2}", f"framework.{name}", one, two)] if one != two else []
     slower = second["step_time_s"] / best["step_time_s"] - 1.0
     parts = sorted(((second[f"{p}_s"] - best[f"{p}_s"], p) for p in PARTS), reverse=True)
