@@ -47,13 +47,6 @@ def work(task: Task, function: Callable[..., Any], *arguments: Any) -> None:
     task.result = told[0]
 
 
-def ready() -> None:
-    """Start a process before anybody asks."""
-    process = _taken()
-    with _LOCK:
-        _IDLE.append(process)
-
-
 def _taken() -> subprocess.Popen[bytes]:
     with _LOCK:
         if _IDLE:

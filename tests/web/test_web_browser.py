@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import signal
 import time
 import urllib.request
 import zipfile
+from contextlib import suppress
+from pathlib import Path
 
 import browser as b
 import pandas as pd
@@ -414,13 +418,37 @@ def test_a_search_runs_and_its_tables_and_launch_files_can_be_read(page, address
     b.wait_for(page, "return document.querySelectorAll('[data-figure=gib]').length === 3", 30)
 
 
-def test_a_search_can_be_cancelled_and_keeps_what_it_found(page, address):
-    page.get(f"{address}/search?lang=en&s={state.encode(state.checked(LARGE))}")
-    b.wait_ready(page)
-    click(page, "Search", '[data-testid="stMain"] button')
-    click(page, "Cancel")
-    b.wait_for(page, "return /Cancelled (after|before)/.test(document.body.innerText)", 60)
-    assert problems(page) == []
+def workers_of(address):
+    """The processes that work on the long questions of this server."""
+    port = address.rpartition(":")[2]
+    commands, parents = {}, {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            commands[path.name] = (path / "cmdline").read_text().split("\0")
+            parents[path.name] = (path / "stat").read_text().rpartition(")")[2].split()[1]
+    return [int(pid) for pid in parents if "planner.web.errands" in commands[pid] and port in commands.get(parents[pid], [])]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc, which Linux has")
+def test_a_search_can_be_cancelled_and_keeps_what_it_found(page):
+    """The processes that search stand still while Cancel is clicked: however fast they are, the click is not too late."""
+    with b.server() as alone:
+        page.get(f"{alone}/search?lang=en")
+        b.wait_ready(page)
+        click(page, "Search", '[data-testid="stMain"] button')
+        b.wait_for(page, "return document.body.innerText.includes('layouts searched in')", 60)
+        workers = workers_of(alone)
+        assert workers
+        page.get(f"{alone}/search?lang=en&s={state.encode(state.checked(LARGE))}")
+        b.wait_ready(page)
+        for worker in workers:
+            os.kill(worker, signal.SIGSTOP)
+        click(page, "Search", '[data-testid="stMain"] button')
+        click(page, "Cancel")
+        for worker in workers:
+            os.kill(worker, signal.SIGCONT)
+        b.wait_for(page, "return /Cancelled (after|before)/.test(document.body.innerText)", 60)
+        assert problems(page) == []
 
 
 def test_a_record_calibrates_a_device_that_compare_can_use(page, address):

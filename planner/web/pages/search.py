@@ -211,8 +211,11 @@ def _progress(key: str) -> None:
     share = min(task.done / max(task.size, 1), 1.0)
     words = t("search.waiting", place=before) if before else t("search.progress", done=f"{task.done:,}", size=f"{task.size:,}")
     st.progress(share, text=words)
-    if st.button(t("search.cancel"), key="search.cancel", icon=":material/cancel:"):
-        task.cancelled = True
+    st.button(t("search.cancel"), key="search.cancel", icon=":material/cancel:", on_click=_cancel, args=(task,))
+
+
+def _cancel(task: Task) -> None:
+    task.cancelled = True
 
 
 def _result(task: Task, case: int) -> None:
