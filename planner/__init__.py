@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from planner.hardware.cluster import load_accelerator as load_accelerator
     from planner.hardware.cluster import load_node as load_node
     from planner.hardware.cluster import node_names as node_names
-    from planner.layout_search.api import search as search
     from planner.lifecycle.bill import Bill as Bill
     from planner.lifecycle.bill import Costs as Costs
     from planner.lifecycle.bill import bill_of as bill_of
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from planner.serving.deployment import Deployment as Deployment
     from planner.serving.spec import Serving as Serving
     from planner.studies.equal_terms import on_equal_terms as on_equal_terms
+    from planner.studies.search_api import search as search
     from planner.studies.sizing import sizes as sizes
     from planner.studies.sweep_api import sweep as sweep
     from planner.studies.tuning_methods import tuning_choices as tuning_choices
@@ -85,7 +85,6 @@ _NAMES = {
         *("Accelerator", "Cluster", "Node", "accelerator_names", "cluster"),
         *("load_accelerator", "load_node", "node_names"),
     ),
-    "layout_search.api": ("search",),
     "lifecycle.bill": ("Bill", "Costs", "bill_of"),
     "lifecycle.simulation": ("WholeRun", "expected_run"),
     "lifecycle.spec": ("Run",),
@@ -99,6 +98,7 @@ _NAMES = {
     "serving.deployment": ("Deployment",),
     "serving.spec": ("Serving",),
     "studies.equal_terms": ("on_equal_terms",),
+    "studies.search_api": ("search",),
     "studies.sizing": ("sizes",),
     "studies.sweep_api": ("sweep",),
     "studies.tuning_methods": ("tuning_choices",),

@@ -108,7 +108,6 @@ class Sought(Given):
             top=self.top,
             risk=self.risk,
             allow=allowed_names(self.allow),
-            preemption_mtbf_s=run.preemption_mtbf_s,
             recovery=run.recovery(),
         )
 

@@ -190,7 +190,6 @@ class SearchTerms(TypedDict, total=False):
     top: int
     risk: float
     allow: Iterable[str]
-    preemption_mtbf_s: float | None
 
 
 def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
@@ -208,10 +207,9 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     top: int = 20,
     risk: float = RISK,
     allow: Iterable[str] = (),
-    preemption_mtbf_s: float | None = None,
     recovery: Recovery = USUAL_RECOVERY,
 ) -> SearchQuestion:
-    """Check and resolve what ``search`` takes; ``recovery``: what [run] says beside the rate of preemptions."""
+    """Check and resolve what ``search`` takes; ``recovery``: what [run] says of preemptions and checkpoints."""
     if as_text(objective, "objective") not in get_args(Objective):
         raise PlannerError("objective = {0!r}: {1}.", objective, one_of(objective, get_args(Objective)))
     top = whole_number(top)
@@ -223,7 +221,6 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
     clusters = _clusters(as_cluster(cluster), gpus, accelerators)
     stacks, notes = _frameworks(framework, the_model, clusters, the_job)
     admitted, accepted = allowed(allow), check_risk(risk)
-    spot = replace(recovery, preemption_mtbf_s=as_amount(preemption_mtbf_s, "preemption_mtbf_s"))
 
     def setups(stacks: Mapping[Cluster, Sequence[Framework]]) -> tuple[Setup, ...]:
         return tuple(
@@ -231,7 +228,7 @@ def as_question(  # noqa: PLR0913  (keyword arguments, those of planner.search)
                 grid=LayoutGrid(question=Question(the_model, c, f, the_job), allow=admitted),
                 price=as_price(p, c.accelerator.name, c.node),
                 risk=accepted,
-                recovery=spot,
+                recovery=recovery,
             )
             for c in clusters
             for p in _prices(price, {c.accelerator.name for c in clusters})
@@ -337,9 +334,9 @@ def _check(q: SearchQuestion) -> None:
             raise PlannerError("{0}: the job has no length; give job.num_tokens, num_samples or num_steps.", name)
     if q.objective == "cost" and 0 < len(q.preempted) < len(q.setups) and q.preempted[0].recovery.preemption_mtbf_s is None:
         raise PlannerError(
-            "preemption_mtbf_s is missing: spot nodes get preempted; to rank their dollars beside other terms give the "
+            "run.preemption_mtbf_s is missing: spot nodes get preempted; to rank their dollars beside other terms give the "
             "mean seconds between preemptions of one node, such as --set run.preemption_mtbf_s=86400 (in Python "
-            "preemption_mtbf_s=86400) for once a day, or leave spot out."
+            "run=dict(preemption_mtbf_s=86400)) for once a day, or leave spot out."
         )
     _ = q.said_of_preemptions  # refuses runs that would never end
     for setup in q.setups:

@@ -11,11 +11,8 @@ from planner.common.message import Message
 from planner.common.units import DAY_S, HOUR_S
 from planner.lifecycle.bill import HELD, ITEMS, MONTH_S, Bill
 from planner.lifecycle.simulation import Z_90, WholeRun, expected_run
-from planner.lifecycle.spec import MEAN_TIMES
+from planner.lifecycle.spec import MEAN_TIMES, SLOWEST_RECOVERY_S
 from planner.prices.market import Commitment, commitment, run_usd
-
-RECOVERY_S = (600.0, 3.0 * HOUR_S)
-"""From an interruption to work again: with automation and spare nodes, and where people must act. Assumed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +66,11 @@ def _swings(result: WholeRun, bill: Bill) -> Iterator[Swing]:
         yield _swing(
             "failures", [Message("{0:.1f} x as many", f) for f in factors], [total(_hours(result, rates=f)) for f in factors]
         )
-    if result.mtbf_s is not None:
-        texts = [f"{seconds / 60:.0f} min" for seconds in RECOVERY_S]
-        yield _swing("recovery after a failure", texts, [total(_hours(result, recovery_s=s)) for s in RECOVERY_S])
+    usual = result.run.detection_s + result.run.restart_s
+    if result.mtbf_s is not None and not result.run.knows_recovery and usual < SLOWEST_RECOVERY_S:
+        ends = [usual, SLOWEST_RECOVERY_S]
+        texts = [f"{seconds / 60:.0f} min" for seconds in ends]
+        yield _swing("recovery after a failure", texts, [total(_hours(result, recovery_s=s)) for s in ends])
     if bill.market is not None:
         quotes = (bill.market.cheapest, bill.market.dearest)
         texts = [f"${quote.usd_per_gpu_hour:.2f} {quote.provider}" for quote in quotes]

@@ -19,7 +19,7 @@ from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
 from planner.lifecycle.failures import describe, simulate_clusters
 from planner.lifecycle.field_factor import field_factor
-from planner.lifecycle.spec import Run
+from planner.lifecycle.spec import SLOWEST_RECOVERY_S, Run
 from planner.operators.expert_load import PLACEMENTS, dropped_share, given_shares, read_histogram, zipf_shares
 from planner.operators.routing import job_load
 from planner.performance import interruptions
@@ -134,7 +134,8 @@ class _Work:
 def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> WholeRun:
     """Simulate the plan's whole run ``run.num_simulations`` times and say what it takes and why.
 
-    A step's time varies by the plan's own 90 % interval (log-normal), interruptions as ``failures`` describes. Raises
+    A step's time varies by the plan's own 90 % interval (log-normal), interruptions as ``failures`` describes, recovery from them
+    up to three hours where ``run.detection_s`` is not given. Raises
     PlannerError when the job gives no length, the histogram is bad, or the run would never end.
     """
     answer = as_a(answer, Plan, "answer", "planner.plan")
@@ -165,6 +166,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     blocked_s = 0.0 if interval_s is None else write_s * spec.blocking_fraction
     length = interval_s or float(work.total.max()) * (1.0 + 1e-9)
     losses = simulate_clusters(work.total, length, blocked_s, stops, _spread_of_rates(spec), rng)
+    losses = replace(losses, detection=losses.detection * _slower_recovery(spec, rng))
     field = np.full(1, field_factor().factor if spec.field == "published" else 1.0)
     centre = _work(answer.num_steps, balanced, loaded, spec, np.ones(1), field, None)
     likely = expected_losses(float(centre.total[0]), length, blocked_s, stops)
@@ -174,6 +176,19 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
 def _spread_of_rates(spec: Run) -> float:
     """How far clusters are apart; 0 where the user gives the rates of this one."""
     return 0.0 if spec.measured_rates() else spec.rates().log_spread
+
+
+def _slower_recovery(spec: Run, rng: np.random.Generator) -> Array:
+    """Factors on the seconds from a failure to its restart, one per simulation; 1 where the user says how long it takes.
+
+    Half of the clusters recover as [run] supposes, with automation; the others take up to ``SLOWEST_RECOVERY_S``, which is their
+    95th percentile, log-normal between: nobody waits longer.
+    """
+    recovery_s = spec.detection_s + spec.restart_s
+    if spec.knows_recovery or not spec.detection_s or recovery_s >= SLOWEST_RECOVERY_S:
+        return np.ones(spec.num_simulations)
+    z = np.clip(rng.standard_normal(spec.num_simulations) / Z_90, 0.0, 1.0)
+    return np.asarray((recovery_s * np.exp(z * math.log(SLOWEST_RECOVERY_S / recovery_s)) - spec.restart_s) / spec.detection_s)
 
 
 def checkpoint_bytes(answer: Plan) -> float:

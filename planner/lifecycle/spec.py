@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from planner.common.message import Message
 from planner.common.spec import Spec
+from planner.common.units import HOUR_S
 from planner.lifecycle.failures import CAUSES_OF_FAILURES, FailureRates, load_failure_rates, waiting_s
 from planner.performance.interruptions import Interruptions, Recovery
 
@@ -18,12 +19,17 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(gt=0, strict=True)]
 MEAN_TIMES = tuple(f"{cause}_mtbf_s" for cause in CAUSES_OF_FAILURES)
 """Fields that replace a published mean time between failures."""
+SLOWEST_RECOVERY_S = 3.0 * HOUR_S
+"""From an interruption to work again where people must act and no spare node waits; with automation it is ten minutes. Assumed."""
 
 ASSUMED = {
     "failures": Message(
         "this cluster fails as often as published ones do; they are apart by a factor of six, which the interval holds"
     ),
-    "detection_s": Message("health checks every five minutes, as Kokolis et al. 2024 describe"),
+    "detection_s": Message(
+        "health checks every five minutes, as Kokolis et al. 2024 describe; where people must act recovery takes up to three "
+        "hours, which the interval holds"
+    ),
     "restart_s": Message("five minutes to start, load and compile: the restart overhead in Kokolis et al. 2024's estimates"),
     "node_storage_bytes_per_s": Message("2 GB/s to and from storage for each node"),
     "blocking_fraction": Message("the job waits for the whole write"),
@@ -170,6 +176,11 @@ class Run(Spec):
     def measured_rates(self) -> bool:
         """Does the user give the rates of this cluster?"""
         return any(getattr(self, name) is not None for name in MEAN_TIMES)
+
+    @property
+    def knows_recovery(self) -> bool:
+        """Does the user say how long a failure goes unnoticed?"""
+        return "detection_s" in self.model_fields_set
 
     def histogram_path(self) -> Path | None:
         """The file of measured expert counts."""

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -549,9 +549,9 @@ def test_preempted_nodes_rank_by_what_is_left_of_them() -> None:
     1830 / (e^(1830 / M) - 1) on average), waits 450 s, and restarts for M (e^(450 / M) - 1) s, of which 30 read the checkpoint.
     """
     how = Recovery(checkpoint_interval_s=1800.0, checkpoint_bytes=60e9, preemption_wait_s=450.0, restart_s=420.0)
-    long: dict[str, Any] = {"objective": "cost", "recovery": how, "job": job(num_steps=10**9)}
+    long: dict[str, Any] = {"objective": "cost", "job": job(num_steps=10**9)}
     terms = [{"usd_per_gpu_hour": 2.0, "term": "on-demand"}, {"usd_per_gpu_hour": 1.5, "term": "spot"}]
-    seldom, often = (run_search(question(price=terms, **long, preemption_mtbf_s=s)) for s in (1e9, 3600.0))
+    seldom, often = (run_search(question(price=terms, **long, recovery=replace(how, preemption_mtbf_s=s))) for s in (1e9, 3600.0))
     first = [found.question.setups[int(found.rows.setup[0])].price for found in (seldom, often)]
     assert [price and price.term for price in first] == ["spot", "on-demand"]
     assert often.rows.usd[0] == pytest.approx(2.0 / 1.5 * seldom.rows.usd[0] * 1800 / 1830, rel=1e-5)  # checkpoints of 30 s
@@ -562,8 +562,7 @@ def test_preempted_nodes_rank_by_what_is_left_of_them() -> None:
     assert spot["time_over_first"] == pytest.approx((1830 + lost) / 1800 * spot["step_time_s"] / other["step_time_s"], rel=2e-3)
     assert spot["cost_usd"] == pytest.approx(spot["step_time_s"] * 10**9 / 3600 * spot["num_gpus"] * 1.5)  # as its plan says
     assert sum("spot is ranked at" in note for note in often.summary()["notes"]) == 1
-    late = question(price=terms, **long, preemption_mtbf_s=3600.0, deadline_s=1.2 * float(seldom.rows.time_s[0]))
-    kept = run_search(late)
+    kept = run_search(replace(often.question, deadline_s=1.2 * float(seldom.rows.time_s[0])))
     assert {kept.question.setups[int(i)].price.term for i in kept.rows.setup if kept.question.setups[int(i)].price} == {
         "on-demand"
     }
@@ -585,7 +584,7 @@ def test_a_search_ranks_preemptions_as_a_run_has_them(told: dict[str, Any], term
     """The wall-clock of ``planner run`` without failures, less its own start; of a price whose nodes stay no different."""
     spec = planner.Run.build({"failures": "none", "num_simulations": 100, "preemption_mtbf_s": 40_000.0, **told}, "run")
     price = {"usd_per_gpu_hour": 2.0, "term": term}
-    asked = {"price": price, "job": job(num_steps=2_000_000), "preemption_mtbf_s": spec.preemption_mtbf_s}
+    asked = {"price": price, "job": job(num_steps=2_000_000)}
     found = run_search(question(**asked, recovery=spec.recovery(), top=1))
     row = found.to_frame().iloc[0]
     q = found.question.setups[0].question
@@ -602,11 +601,12 @@ def test_a_search_ranks_preemptions_as_a_run_has_them(told: dict[str, Any], term
 @pytest.mark.parametrize("mtbf_s", [1.0, 1e-300])
 def test_a_search_on_nodes_that_are_always_taken_away_is_refused(mtbf_s: float) -> None:
     with pytest.raises(PlannerError, match="the run would never end"):
-        question(price={"usd_per_gpu_hour": 2.0, "term": "spot"}, preemption_mtbf_s=mtbf_s)
+        question(price={"usd_per_gpu_hour": 2.0, "term": "spot"}, recovery=Recovery(preemption_mtbf_s=mtbf_s))
 
 
 def test_a_limit_that_preemptions_break_says_that_they_are_in_it() -> None:
-    late = question(price={"usd_per_gpu_hour": 2.0, "term": "spot"}, preemption_mtbf_s=86_400.0, deadline_s=1.0)
+    price = {"usd_per_gpu_hour": 2.0, "term": "spot"}
+    late = question(price=price, recovery=Recovery(preemption_mtbf_s=86_400.0), deadline_s=1.0)
     with pytest.raises(PlannerError, match=r"fastest that fits takes .* days; spot is ranked at"):
         run_search(late)
 

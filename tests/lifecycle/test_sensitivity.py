@@ -65,3 +65,8 @@ def test_swings_hold_the_total_and_the_widest_comes_first(result: WholeRun) -> N
 def test_rates_that_the_user_gives_leave_no_doubt_about_failures(result: WholeRun) -> None:
     known = expected_run(result.plan, {"node_mtbf_s": 1e7})
     assert "failures" not in {swing.name for swing in tornado(known, bill_of(known))}
+
+
+def test_a_recovery_that_the_user_gives_leaves_no_doubt_about_it(result: WholeRun) -> None:
+    known = expected_run(result.plan, {"detection_s": 600.0})
+    assert "recovery after a failure" not in {swing.name for swing in tornado(known, bill_of(known))}

@@ -178,7 +178,6 @@ def question_of(tables: state.Tables, wanted: Wanted) -> SearchQuestion:
         deadline_s=wanted.deadline_days * DAY_S or None,
         budget_usd=wanted.budget_usd or None,
         top=200,
-        preemption_mtbf_s=_recovery(tables).preemption_mtbf_s,
         recovery=_recovery(tables),
     )
     if question.num_layouts > MOST_LAYOUTS:
