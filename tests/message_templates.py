@@ -124,7 +124,6 @@ REACHABLE = (
     "serving/memory",
     "serving/nearest",
     "serving/pass_time",
-    "serving/queueing",
     "serving/requests",
     "serving/rows",
     "serving/setting",

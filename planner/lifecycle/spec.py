@@ -20,7 +20,7 @@ Count = Annotated[int, Field(gt=0, strict=True)]
 MEAN_TIMES = tuple(f"{cause}_mtbf_s" for cause in CAUSES_OF_FAILURES)
 """Fields that replace a published mean time between failures."""
 SLOWEST_RECOVERY_S = 3.0 * HOUR_S
-"""From an interruption to work again where people must act and no spare node waits; with automation it is ten minutes. Assumed."""
+"""From an interruption to work again where people must act and no node waits; with automation it is ten minutes. Assumed."""
 
 ASSUMED = {
     "failures": Message(

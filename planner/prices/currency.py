@@ -46,8 +46,3 @@ def exchange_rate(currency: str, field: str = "currency") -> ExchangeRate:
 def to_usd(amount: float, currency: str, field: str = "currency") -> float:
     """Dollars that an amount of a currency buys."""
     return amount * exchange_rate(currency, field).usd_per_unit
-
-
-def from_usd(usd: float, currency: str, field: str = "currency") -> float:
-    """An amount of a currency that dollars buy."""
-    return usd / exchange_rate(currency, field).usd_per_unit

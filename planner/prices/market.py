@@ -127,16 +127,11 @@ def find_price(
     return _with_interval(scaled, float(np.hypot(_spread(ranked), spread)), now)
 
 
-def price_on(node: Node, term: str = "on-demand", accelerator: str | None = None) -> Price:
+def _price_on(provider: str, names: frozenset[str], term: str, card: str, today: datetime.date) -> Price:
     """The price on a node: of the provider whose node it is; a term that it does not quote by ratio to one that it does.
 
-    The market's where that provider quotes the accelerator at no term, or has none.
+    The market's where that provider quotes the accelerator at no term, or has none. ``names``: what the node is called.
     """
-    names = frozenset({node.name.lower(), *(alias.lower() for alias in node.aliases)})
-    return _price_on(node.provider, names, term, accelerator or node.accelerator, clock.today())
-
-
-def _price_on(provider: str, names: frozenset[str], term: str, card: str, today: datetime.date) -> Price:
     own = [p for p in load_prices() if p.accelerator == card and p.provider == provider]
     if not own or term not in TERMS:
         return find_price(card, term=term, today=today)

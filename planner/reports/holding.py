@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from planner.common.message import Message, join_messages
+from planner.prices.ownership import OwnedGpu
 from planner.prices.price import Price
 from planner.reports.line import Line
 from planner.reports.pictures import pyplot, save_figure
@@ -36,12 +37,28 @@ def holding_table(found: Holding) -> RenderableType:
         table.add_row(way.name, *cells, f"{float(way.usd[-1]) / hours:.2f}", *_even(even.get(way.name)))
     best = found.cheapest
     cheapest = Message("cheapest over {0:g} years: {1}, {2}", found.years, Message(best.name), dollars(float(best.usd[-1])))
-    lines = [Line(cheapest, style="bold")]
+    lines = [Line(cheapest, style="bold"), Line(_parts(found.owned))]
     lines += [Line(note) for note in found.notes]
     prices = [(way.name, way.price) for way in found.ways if way.price]
     lines += [Line(Message("{0}: {1}", Message(way), _source(price)), style="dim") for way, price in prices]
     lines += [Line(Message("{0} = {1}", f"cost.own.{name}", text), style="dim") for name, text in found.assumptions.items()]
     return Group(table, *lines)
+
+
+def _parts(owned: OwnedGpu) -> str:
+    """What an hour of an owned GPU consists of."""
+    return Message(
+        "owned for {0:g} years, $ per GPU-hour used: {1:.2f} = capital {2:.2f} + maintenance {3:.2f} + colocation {4:.2f} + "
+        "energy {5:.2f} + idle energy {6:.2f} + staff and space {7:.2f}",
+        owned.years,
+        owned.usd_per_gpu_hour,
+        owned.capital_usd_per_gpu_hour,
+        owned.maintenance_usd_per_gpu_hour,
+        owned.colocation_usd_per_gpu_hour,
+        owned.energy_usd_per_gpu_hour,
+        owned.idle_energy_usd_per_gpu_hour,
+        owned.staff_and_space_usd_per_gpu_hour,
+    )
 
 
 def _source(price: Price) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 from planner.common.errors import PlannerError
 from planner.reports.pictures import pyplot, save_figure
 from planner.reports.plots import COLOURS, MARKS
-from planner.serving.curves import curve, load_curve
+from planner.serving.curves import client_curve, curve, load_curve
 from planner.serving.deployment import Deployment
 
 
 def save_serving(path: Path, title: str, labels: Sequence[str], deployments: Sequence[Deployment]) -> None:
-    """Left: time per token against throughput, a point a batch, with the 90 % band. Right: latency against request rate.
+    """Left: time per token against throughput, a point a batch, with the 90 % band. Right: latency against request rate; against
+    clients where every case has them.
 
     Deployments that do not fit, and engines without continuous batching on the right, are left out and named. PlannerError
     when nothing can be drawn or the path cannot be written.
@@ -22,20 +23,26 @@ def save_serving(path: Path, title: str, labels: Sequence[str], deployments: Seq
     drawn = [(label, d) for label, d in zip(labels, deployments, strict=True) if d.fits]
     if not drawn:
         raise PlannerError("--plot {0}: no deployment fits, so there is nothing to draw.", path)
+    closed = all(d.serving.clients is not None for _, d in drawn)
     plt = pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(14, 6), layout="constrained")
     try:
         figure.suptitle(title, fontsize=14, x=0.01, ha="left", weight="bold")
         for i, (label, d) in enumerate(drawn):
             _batch_curve(left, d, label, COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)])
-            _load_curve(right, d, label, COLOURS[i % len(COLOURS)])
+            _load_curve(right, d, label, COLOURS[i % len(COLOURS)], closed=closed)
         for label, d in zip(labels, deployments, strict=True):
             if not d.fits:
                 left.plot([], [], " ", label=f"{label}: does not fit")
         left.set(xlabel="output tokens per second, all replicas", ylabel="ms per output token", xscale="log", ylim=(0, None))
         left.set_title("Batches: points are batch sizes, band 90 %", loc="left", fontsize=12)
-        right.set(xlabel="requests per second", ylabel="seconds for a whole request", ylim=(0, None))
-        right.set_title("Request rates: p50 (line) and p95 (dashed) to 95 % of the capacity", loc="left", fontsize=12)
+        right.set(xlabel="clients" if closed else "requests per second", ylabel="seconds for a whole request", ylim=(0, None))
+        which = (
+            "Clients: p50 (line) and p95 (dashed)"
+            if closed
+            else "Request rates: p50 (line) and p95 (dashed) to 95 % of the capacity"
+        )
+        right.set_title(which, loc="left", fontsize=12)
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False, fontsize=9)
@@ -52,13 +59,13 @@ def _batch_curve(axes: Any, d: Deployment, label: str, colour: str, mark: str) -
     axes.annotate(f" {int(table['batch'].iloc[-1])}", (x.iloc[-1], y.iloc[-1]), fontsize=9, color=colour)
 
 
-def _load_curve(axes: Any, d: Deployment, label: str, colour: str) -> None:
+def _load_curve(axes: Any, d: Deployment, label: str, colour: str, *, closed: bool) -> None:
     if "continuous_batching" not in d.engine.features:
         axes.plot([], [], color=colour, label=f"{label}: static batches only")
         return
-    table = load_curve(d)
-    axes.plot(table["requests_per_s"], table["e2e_s_p50"], color=colour, label=label)
-    axes.plot(table["requests_per_s"], table["e2e_s_p95"], color=colour, linestyle="--")
+    table, x = (client_curve(d), "clients") if closed else (load_curve(d), "requests_per_s")
+    axes.plot(table[x], table["e2e_s_p50"], color=colour, label=label)
+    axes.plot(table[x], table["e2e_s_p95"], color=colour, linestyle="--")
 
 
 def save_scatter(path: Path, panels: Mapping[str, Sequence[tuple[float, float, str]]]) -> None:

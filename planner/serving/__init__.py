@@ -14,8 +14,8 @@ What comes back is a ``Deployment`` (deployment.py): ``fits certainty stability 
 (``weights_bytes``, ``kv_bytes_per_token``, ``kv_bytes_per_sequence``, ``memory_bytes`` by kind, ``total_bytes limit_bytes``);
 ``max_batch max_context max_context_bound``; ``ttft_s tpot_s e2e_s``, ``decode_tokens_per_s output_tokens_per_s``,
 ``requests_per_s``; ``load`` (percentiles from the simulation, ``stable``), ``expense`` (dollars, watts, joules),
-``intervals`` (name -> lower, expected, upper, why), ``to_dict()``. ``curve(deployment)`` and
-``load_curve(deployment)`` (curves.py) are pandas frames over batches and over request rates.
+``intervals`` (name -> lower, expected, upper, why), ``to_dict()``. ``curve(deployment)``,
+``load_curve(deployment)`` and ``client_curve(deployment)`` (curves.py) are pandas frames over batches, request rates and clients.
 Figures of time are None when it does not fit.
 ``engine_names()``, ``FORMATS`` and ``Serving.model_fields`` fill menus; ``planner.sizes()`` says which GPUs.
 """
@@ -39,6 +39,7 @@ _WHERE = {
     "simulate": "batching",
     "curve": "curves",
     "load_curve": "curves",
+    "client_curve": "curves",
     "Server": "batching",
 }
 

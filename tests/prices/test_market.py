@@ -12,8 +12,8 @@ import pytest
 
 from planner.common.data import CATALOG
 from planner.common.errors import PlannerError
-from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
-from planner.prices.currency import exchange_rate, exchange_rates, from_usd, to_usd
+from planner.hardware.cluster import Node, accelerator_names, load_accelerator, load_node, node_names
+from planner.prices.currency import exchange_rate, exchange_rates, to_usd
 from planner.prices.market import (
     COMPARABLE_DAYS,
     ORDER,
@@ -22,11 +22,17 @@ from planner.prices.market import (
     commitment,
     find_price,
     market,
-    price_on,
     provider_class,
 )
 from planner.prices.price import TABLE, TERMS, Price, load_prices, own_price
 from planner.training.planning import plan
+
+
+def on_node(node: Node, fields: dict[str, str]) -> Price:
+    price = as_price(fields, node.accelerator, node)
+    assert price is not None
+    return price
+
 
 RENTED = sorted({p.accelerator for p in load_prices()})
 PRICED = [name for name in accelerator_names() if name != "cpu"]
@@ -56,7 +62,7 @@ def test_a_longer_commitment_is_never_dearer_and_spot_never_dearer_than_on_deman
 @pytest.mark.parametrize("name", [n for n in node_names() if load_node(n).accelerator != "cpu"])
 def test_on_a_providers_node_terms_are_that_providers(name: str) -> None:
     node = load_node(name)
-    prices = [price_on(node, term) for term in ORDER]
+    prices = [on_node(node, {"term": term}) for term in ORDER]
     quoted = {p.provider for p in load_prices() if p.accelerator == node.accelerator}
     if node.provider in quoted:
         assert {p.provider for p in prices} == {node.provider}
@@ -69,7 +75,7 @@ def test_a_node_takes_the_quote_of_its_own_instance() -> None:
         ("p5-48xlarge", "p5.48xlarge"),
         ("g4-standard-48", "g4-standard-48"),
     ):
-        assert price_on(load_node(node)).item == item
+        assert on_node(load_node(node), {}).item == item
     question = {"model": "llama-2-7b", "cluster": "standard-nd96isr-h100-v5", "job": {"seq_len": 1024, "global_batch_size": 64}}
     assert plan(**question).price.provider == "Azure"  # type: ignore[arg-type, union-attr]
     other = plan(**question, price={"provider": "AWS"})  # type: ignore[arg-type]
@@ -180,7 +186,7 @@ def test_rates_are_dated_sourced_and_those_of_the_ecb() -> None:
     """Reference rates of 30 October 2026: 1 EUR = 1.1172 USD = 7.4326 CNY."""
     assert exchange_rate("eur").usd_per_unit == pytest.approx(1.1172)
     assert to_usd(7.4326, "CNY") == pytest.approx(1.1172, rel=1e-5)
-    assert from_usd(to_usd(5.0, "JPY"), "JPY") == pytest.approx(5.0)
+    assert to_usd(5.0, "JPY") / exchange_rate("JPY").usd_per_unit == pytest.approx(5.0)
     assert exchange_rate("USD").usd_per_unit == 1.0
     assert all(rate.source and len(rate.date) == 10 for code, rate in exchange_rates().items() if code != "USD")
     with pytest.raises(PlannerError, match="did you mean CNY"):

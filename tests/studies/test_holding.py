@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Run
 from rich.console import Console
 
 from planner.cli.main import main
@@ -145,6 +147,16 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         assert words in err
     with pytest.raises(PlannerError, match="years = 11"):
         holding(cluster("dgx-h100"), years=11)
+
+
+def test_the_hour_of_an_owned_gpu_is_told_as_the_sum_of_its_parts(run: Run) -> None:
+    code, out, _ = run("own", "8xh100", "--set", "staff_usd_per_year=100000")
+    assert code == 0
+    (said,) = re.findall(r"owned for 5 years.*?staff and space [0-9.]+", " ".join(out.split()))
+    whole, *parts = (float(number) for number in re.findall(r"[0-9]+\.[0-9]+", said))
+    assert len(parts) == 6
+    assert whole == pytest.approx(sum(parts), abs=0.04)
+    assert parts[-1] == pytest.approx(100_000 / (8 * 8766 * 0.85), abs=0.005)
 
 
 @pytest.mark.parametrize("rent", [None, 2.5])

@@ -345,6 +345,20 @@ def test_a_serving_way_carries_the_rate():
     assert found.need_bytes <= found.room_bytes
 
 
+def test_clients_get_a_curve_over_clients_and_rates_one_over_rates():
+    """What was asked for is on the axis: each client's answers take longer the more of them wait."""
+    from planner.web.pages.serving import figures
+
+    for asked, axis in (({"clients": 8}, "clients"), ({"requests_per_s": 2.0, "num_requests": 2000}, "rate")):
+        cards = {"accelerator": "rtx-4090-24gb", "num_gpus": 1}
+        tables = {"model": {"name": "gpt2"}, "cluster": cards, "serving": {"prompt": 256, "output": 64, **asked}}
+        found = planner.serve(**tables)
+        (figure,) = figures(found, tables)
+        assert figure.name == f"percentiles-{axis}"
+        medians = [row["y"] for row in figure.table.to_dict(orient="records") if row["group"] == "p50"]
+        assert medians == sorted(medians)
+
+
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_ready_made_question_can_be_asked(name):
     given = presets.preset(name)

@@ -17,7 +17,7 @@ from planner.layout_search.space import divisors
 from planner.performance.risk import chance
 from planner.scenarios.quick_serving import SERVING
 from planner.serving import FORMATS, Deployment, engine_names, load_engine, serve
-from planner.serving.curves import curve, load_curve
+from planner.serving.curves import client_curve, curve, load_curve
 from planner.serving.engine import engine_family, usual_engine
 from planner.serving.memory import KINDS
 from planner.serving.spec import USUAL_ENGINES, KvDtype
@@ -223,9 +223,10 @@ def deployment(tables: state.Tables) -> Deployment:
 
 
 @remembered
-def _curves(key: str, _found: Deployment) -> tuple[pd.DataFrame | None, str]:
+def _curves(key: str, closed: bool, _found: Deployment) -> tuple[pd.DataFrame | None, str]:
+    """Over clients of a closed loop, or over request rates."""
     try:
-        return load_curve(_found), ""
+        return client_curve(_found) if closed else load_curve(_found), ""
     except PlannerError as error:
         return None, str(error)
 
@@ -326,12 +327,13 @@ def memory_figure(found: Deployment, label: str) -> Figure:
 
 
 def figures(found: Deployment, tables: state.Tables) -> Sequence[Figure]:
-    """Percentiles against request rate."""
+    """Percentiles against request rate, or against the clients where these were asked for."""
+    closed = found.load is not None and found.load.clients is not None
     # the curve does not depend on the rate asked for
     key = key_of({**tables, "serving": {k: v for k, v in tables["serving"].items() if k not in ("requests_per_s", "clients")}})
-    load, error = _curves(key, found)
+    load, error = _curves(key, closed, found)
     if load is not None and len(load):
-        return [_percentiles(load, found)]
+        return [_of_clients(load) if closed else _percentiles(load, found)]
     if error:
         st.caption(markdown(said(error), 300))
     return []
@@ -395,6 +397,19 @@ def pareto_figure(found: Deployment, lines: Sequence[tuple[str, pd.DataFrame]]) 
         alone=show.duration(float(table.iloc[0]["tpot_s"])),
     )
     return charts.lines("latency-throughput", title, t("serving.curve_alt"), rows, x="tokens_gpu_axis", y="tpot_axis")
+
+
+def _of_clients(load: pd.DataFrame) -> Figure:
+    """Answers take longer the more clients wait; the title says where twice as many get less than a tenth more done."""
+    rows = [
+        {"x": row["clients"], "y": row[f"e2e_s_{q}"], "group": q, "note": f"TTFT {show.duration(row[f'ttft_s_{q}'])}"}
+        for row in load.to_dict(orient="records")
+        for q in QUANTILES
+    ]
+    rates = load["requests_per_s"].tolist()
+    full = next((i for i in range(len(rates) - 1) if rates[i + 1] < 1.1 * rates[i]), len(rates) - 1)
+    title = t("serving.clients_title", clients=f"{int(load['clients'].iloc[full]):,}", rate=f"{rates[full]:.3g}")
+    return charts.lines("percentiles-clients", title, t("serving.clients_alt"), rows, x="clients_axis", y="e2e_axis")
 
 
 def _percentiles(load: pd.DataFrame, found: Deployment) -> Figure:
