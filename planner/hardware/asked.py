@@ -103,16 +103,35 @@ def _servers() -> dict[str, Known]:
     return {stem: Known((stem, *aliases), 0.0) for stem, aliases, _ in named("nodes")}
 
 
+def accelerator_of_field(name: str, field: str) -> str:
+    """What ``name`` in ``field`` of a table means: a part of a name as after --on, else the name or the path itself.
+
+    >>> [accelerator_of_field(name, "cluster.accelerator") for name in ("H100 80GB", "h100-sxm5-80gb", "abacus")]
+    ['h100-sxm5-80gb', 'h100-sxm5-80gb', 'abacus']
+    """
+    if is_asked_for("accelerators", name):
+        return name
+    found = _meant(name)
+    if len(found) > 1:
+        raise PlannerError("{0} = {1!r}: means any of {2}; name one.", field, name, ", ".join(found), field=field, value=name)
+    return found[0] if found else name
+
+
+def _meant(name: str) -> list[str]:
+    """The catalog's accelerators that a part of a name means; of several the one that has a DGX, where one has."""
+    found = list(accelerators_meant(name, _cards()))
+    usual = [one for one in found if (node := reference_node(one)) is not None and node.name.startswith("dgx")]
+    return usual if len(usual) == 1 else found
+
+
 def accelerator_named(name: str, field: str = "--on") -> str:
     """The catalog's accelerator that a name or a part of one means: h100 is h100-sxm5-80gb."""
     name = as_text(name, field)
     if is_asked_for("accelerators", name):
         return load_accelerator(name, field).name
-    found = accelerators_meant(name, _cards())
-    usual = [one for one in found if (node := reference_node(one)) is not None and node.name.startswith("dgx")]
-    chosen = found if len(found) == 1 else usual
-    if len(chosen) == 1:
-        return chosen[0]
+    found = _meant(name)
+    if len(found) == 1:
+        return found[0]
     if found:
         raise PlannerError("{0} {1}: means any of {2}; name one.", field, name, ", ".join(found), field=field, value=name)
     turned = re.fullmatch(r"(.+?)\s*x\s*(\d+)", name, flags=re.IGNORECASE)

@@ -14,9 +14,10 @@ from planner.common.arrays import Array
 from planner.common.errors import PlannerError, as_text, as_texts, one_of
 from planner.common.message import Message, join_messages
 from planner.common.spec import whole_number
-from planner.hardware.cluster import Accelerator, Cluster, Node, load_accelerator
+from planner.hardware.asked import accelerator_of_field
+from planner.hardware.cluster import Accelerator, Cluster, load_accelerator
 from planner.hardware.cluster import cluster as build_cluster
-from planner.hardware.custom_nodes import reference_node
+from planner.hardware.custom_nodes import described_cluster
 from planner.layout_search.space import EVERYTHING, LayoutGrid, allowed
 from planner.model.architecture import Model
 from planner.performance.feasibility import check_job, check_sizes
@@ -310,22 +311,24 @@ def _prices(price: Any, accelerators: set[str]) -> list[Any]:
 
 
 def _clusters(given: Cluster, gpus: Iterable[int] | None, accelerators: Iterable[str] | None) -> list[Cluster]:
-    """The given cluster's node type in every size, and the reference node of every other accelerator."""
-    kinds: list[tuple[Node, Accelerator]] = []
-    for name in [given.accelerator.name] if accelerators is None else as_texts(accelerators, "accelerators"):
-        card = given.accelerator if name == given.accelerator.name else load_accelerator(name, "accelerator")
-        node = given.node if card.name == given.accelerator.name else reference_node(card.name)
-        if node is None:
-            raise PlannerError("accelerator = {0!r}: no node type has it; give cluster.node and search it alone.", name)
-        kinds.append((node, card))
+    """The given cluster's node type in every size, and every other accelerator as [cluster] describes it without a node."""
+    others = (
+        None if accelerators is None else [accelerator_of_field(n, "accelerator") for n in as_texts(accelerators, "accelerators")]
+    )
     sizes = [given.num_gpus] if gpus is None else as_counts(gpus, "gpus")
-    if not sizes or not kinds:
+    names = [given.accelerator.name] if others is None else others
+    if not sizes or not names:
         raise PlannerError("gpus and accelerators must each name at least one; leave them out for the cluster's own.")
-    return [
-        given if node is given.node and size == given.num_gpus else build_cluster(node, num_gpus=size, accelerator=card)
-        for node, card in kinds
-        for size in sizes
-    ]
+    cards = [given.accelerator if name == given.accelerator.name else load_accelerator(name, "accelerator") for name in names]
+    return [_cluster(given, card, size) for card in cards for size in sizes]
+
+
+def _cluster(given: Cluster, card: Accelerator, num_gpus: int) -> Cluster:
+    if card.name != given.accelerator.name:
+        return described_cluster(card.name, None, None, num_gpus, None, None)
+    if num_gpus == given.num_gpus:
+        return given
+    return build_cluster(given.node, num_gpus=num_gpus, accelerator=card)
 
 
 def _check(q: SearchQuestion) -> None:

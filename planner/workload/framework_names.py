@@ -36,7 +36,7 @@ def framework_of_name(name: str, field: str, kind: str | None) -> dict[str, Any]
     word = _plain(without_release(name)[0])
     if word in _missing():
         near = " or ".join(_missing()[word])
-        raise PlannerError("{0} = {1!r}: is known and not modelled; nearest to it: {2}.", field, name, near)
+        raise PlannerError("{0} = {1!r}: known, but not modelled; the nearest to it: {2}.", field, name, near)
     found = _known().get(word)
     if found is None:
         return None

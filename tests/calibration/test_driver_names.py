@@ -40,7 +40,7 @@ def test_a_drivers_name_finds_its_profile(device: str, profile: str) -> None:
 @pytest.mark.parametrize(
     ("device", "near"),
     [
-        ("NVIDIA GeForce RTX 3070 Ti Laptop GPU", "rtx-3070-8gb"), ("NVIDIA GeForce RTX 3080 Laptop GPU", "rtx-3080-10gb"),
+        ("NVIDIA GeForce RTX 3070 Ti Laptop GPU", "rtx-3070-8gb"), ("NVIDIA RTX A5000 Laptop GPU", "rtx-a5000"),
         ("NVIDIA A100-SXM-64GB", "a100"), ("NVIDIA GeForce RTX 4090 Super Laptop GPU", "rtx-4090-24gb"),
     ],
 )  # fmt: skip

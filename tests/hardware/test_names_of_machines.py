@@ -8,6 +8,8 @@ from planner.common.errors import PlannerError
 from planner.hardware.asked import cluster_table
 from planner.hardware.cluster import accelerator_names, load_accelerator, load_node, node_names
 from planner.hardware.spellings import words_of
+from planner.layout_search.question import _clusters
+from planner.workload.resolve import as_cluster
 
 MEANT = {
     # nvidia-smi and rocm-smi
@@ -22,6 +24,10 @@ MEANT = {
     "B200 192GB": "b200-sxm-180gb", "L40S-48G": "l40s", "a100 40g pcie": "a100-pcie-40gb", "RTX2080Ti": "rtx-2080-ti",
     "MI300X OAM": "mi300x-192gb", "Intel Gaudi2": "gaudi2-96gb", "昇腾910B": "ascend-910b-64gb", "H100 94GB": "h100-nvl-94gb",
     "rtx4090 24gb": "rtx-4090-24gb", "Vera Rubin": "rubin-288gb", "trn3": "trainium3-144gb", "TPU8t": "tpu-8t-216gb",
+    "Tesla P100-PCIE-16GB": "p100-pcie-16gb", "2070": "rtx-2070-8gb", "RTX 2070 Super": "rtx-2070-super-8gb", "P40": "p40-24gb",
+    "RTX 4060 Ti": "rtx-4060-ti-16gb", "RTX 4060 Ti 8GB": "rtx-4060-ti-8gb", "RTX 3080": "rtx-3080-10gb",
+    "V100S": "v100s-pcie-32gb", "RTX 3080 12GB": "rtx-3080-12gb", "RTX 3060": "rtx-3060-12gb",
+    "NVIDIA A16": "a16-gpu-16gb", "MI210": "mi210-64gb",
 }  # fmt: skip
 SERVERS = {
     "a3-ultra": "a3-ultragpu-8g", "gcp a3-mega": "a3-megagpu-8g", "ND H200 v5": "standard-nd96isr-h200-v5",
@@ -31,10 +37,10 @@ SERVERS = {
 }  # fmt: skip
 COUNTED = ["8xh100", "8 x H100", "8×H100", "8*H100", "8 H100", "H100:8", "H100 x8", "h100x8"]
 NOT_MEANT = [
-    ("RTX 3080 Laptop GPU", "no profile"), ("RTX 2070", "no profile"), ("2070", "no such GPU"), ("4090 48GB", "no profile"),
-    ("Tesla P100-PCIE-16GB", "no profile"), ("A100 96GB", "no such GPU"), ("RTX 6000", "means any of"), ("V100", "means any of"),
-    ("H100 MEGA", "no such GPU"), ("p5", "means any of"), ("8*A100", "means any of"), ("h1000", "no such GPU"),
-    ("-- gb", "no such GPU"),
+    ("RTX 3050 Laptop GPU", "no profile"), ("GTX 1660", "no profile"), ("2050", "no such GPU"), ("4090 48GB", "no profile"),
+    ("Tesla K80", "no profile"), ("P100 16GB", "means any of"), ("A100 96GB", "no such GPU"), ("RTX 6000", "means any of"),
+    ("V100", "means any of"), ("H100 MEGA", "no such GPU"), ("p5", "means any of"), ("8*A100", "means any of"),
+    ("h1000", "no such GPU"), ("-- gb", "no such GPU"),
 ]  # fmt: skip
 
 
@@ -52,6 +58,18 @@ def test_the_server_that_a_name_means(name: str) -> None:
 @pytest.mark.parametrize("text", COUNTED)
 def test_a_number_and_a_name_in_any_order(text: str) -> None:
     assert cluster_table(text) == {"accelerator": "h100-sxm5-80gb", "num_gpus": 8}
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_a_table_and_a_list_of_accelerators_read_a_name_as_on_does(name: str) -> None:
+    assert as_cluster({"accelerator": name, "num_gpus": 1}).accelerator.name == MEANT[name]
+    assert [one.accelerator.name for one in _clusters(as_cluster("1xh100"), None, [name])] == [MEANT[name]]
+
+
+@pytest.mark.parametrize(("name", "why"), [(name, why) for name, why in NOT_MEANT if name not in ("p5", "8*A100")])
+def test_a_table_says_what_a_name_may_mean(name: str, why: str) -> None:
+    with pytest.raises(PlannerError, match=rf"cluster.accelerator = .*{'means any of' if why == 'means any of' else 'is'}"):
+        as_cluster({"accelerator": name, "num_gpus": 1})
 
 
 @pytest.mark.parametrize(("name", "why"), NOT_MEANT)

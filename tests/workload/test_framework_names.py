@@ -74,7 +74,7 @@ def test_software_of_several_jobs_asks_which_where_nobody_said_it() -> None:
 
 
 def test_known_software_that_is_not_modelled_says_what_to_take() -> None:
-    with pytest.raises(PlannerError, match="known and not modelled; nearest to it: fsdp or megatron-core"):
+    with pytest.raises(PlannerError, match="known, but not modelled; the nearest to it: fsdp or megatron-core"):
         planner.plan(**ASKED, framework="verl", job=JOB)
 
 
