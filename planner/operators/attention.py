@@ -351,7 +351,7 @@ def cross_attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     return (
         *tensor_parallel_entrance(setting, BLOCK, query, "cross query", h),
         *tensor_parallel_entrance(source, BLOCK, keys, "cross key value", h),
-        summed,
+        *(() if m.image_attention and setting.job.frozen else (summed,)),  # a frozen encoder asks for no gradient
         *_cross_norms(setting, kind),
         *(replace(row, name=f"cross {row.name}") for row in inner),
         *output,

@@ -92,7 +92,7 @@ def require_runs_model(model: Model, engine: Engine) -> None:
         others = [name for name in engine_names() if runs_model(load_engine(name), model)]
         if model.reads_images:
             raise PlannerError(
-                "serving.engine = {0!r}: {1} attends to images in layers of their own, which it does not run; those that do: {2}.",
+                "serving.engine = {0!r}: {1} attends to images in layers of their own, which it has not; those that have: {2}.",
                 engine.name,
                 model.name,
                 ", ".join(others),

@@ -34,7 +34,8 @@ TEXT_CONFIG = {
 }  # fmt: skip
 VISION = {
     "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_global_layers": 1, "attention_heads": 4,
-    "image_size": 56, "patch_size": 14, "max_num_tiles": TILES, "supported_aspect_ratios": [[1, 1], [1, 2]], "vision_output_dim": 192,
+    "image_size": 56, "patch_size": 14, "max_num_tiles": TILES,
+    "supported_aspect_ratios": [[1, 1], [1, 2]], "vision_output_dim": 192,
 }  # fmt: skip
 
 
