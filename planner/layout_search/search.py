@@ -30,16 +30,16 @@ out."""
 
 def search_unit(
     q: SearchQuestion,
-    unit: tuple[int, int],
+    unit: tuple[int, ...],
     found: Found,
     progress: Callable[[int], None] | None = None,
     parts: Parts | None = None,
 ) -> Found:
-    """Search the layouts of one setup and tp into the empty ``found``; ``progress`` is told how many were looked at. ``parts`` of
-    the setup's grid are shared by its units."""
-    setup, tp = unit
+    """Search the layouts of ``unit``, a setup and one tp or more, into the empty ``found``; ``progress`` is told how many were
+    looked at. ``parts`` of the setup's grid are shared by its units."""
+    setup, *tps = unit
     leanest, starved = _Leanest(), _Leanest()
-    for explored in explore(q.setups[setup].grid, tp, parts):
+    for explored in explore(q.setups[setup].grid, *tps, parts=parts):
         found.num_layouts += explored.num_layouts
         found.num_possible += explored.num_layouts - sum(explored.rejected.values())
         found.rejected.update(explored.rejected)
@@ -110,10 +110,10 @@ def _likelier(wide: Found, usual: Found) -> bool:
 def searched(q: SearchQuestion, progress: Progress | None = None) -> SearchResult:
     """What the question's own space holds; nothing may be left."""
     found, size, complete = Found(), q.num_layouts, True
-    for unit in q.units:
-        part, grid = Found(), q.setups[unit[0]].grid
+    for unit in ((i, *tps) for i, setup in enumerate(q.setups) for tps in parts_of(setup.grid).batches):
+        part, parts = Found(), parts_of(q.setups[unit[0]].grid)
         try:
-            search_unit(q, unit, part, progress and (lambda done: progress(found.num_layouts + done, size)), parts_of(grid))
+            search_unit(q, unit, part, progress and (lambda done: progress(found.num_layouts + done, size)), parts)
         except KeyboardInterrupt:
             complete = False
         found.merge(part, q.top)

@@ -3,16 +3,16 @@
 This is the only enumeration: ``plan``, ``search``, ``limit``, ``size``, ``tune``, ``audit`` and the page choose from it. By
 default it holds the *usual* layouts; UNUSUAL names the others with the reason, and ``allow`` admits them.
 
-A block holds all layouts of one (tp, pp) whose stages hold the same layers. Its last axis lists degrees, micro-batch and
-recomputation; before it stand sharding (ZeRO stage and group), optimizer offload, activation offload, and the schedule with
-its chunks per stage. What depends on few of these axes is computed on few numbers.
+A block holds layouts of one pp whose stages hold the same layers, of one tp or of several. Its last axis lists degrees,
+micro-batch and recomputation; before it stand sharding (ZeRO stage and group), optimizer offload, activation offload, and the
+schedule with its chunks per stage. What depends on few of these axes is computed on few numbers.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -52,6 +52,8 @@ UNUSUAL = {
 }
 """Layouts that are looked at only where they are allowed by name, or where nothing else fits; and why."""
 EVERYTHING = frozenset(UNUSUAL)
+OF_ROWS = ("tp", "sequence_parallel", "cp", "ep", "etp", "dp", "micro_batch_size", "recompute")
+"""Columns of a block's last axis."""
 MAX_COLUMNS = 5_000_000
 """Layouts listed one by one at most: 15 columns of them take 600 MB."""
 
@@ -118,14 +120,13 @@ class LayoutGrid:
             micro = self._micro_batches(batch // dp, cp) if batch % dp == 0 else [1]
             experts = self._experts(tp, rest)
             choices += [
-                (s, cp, e, x, dp, b, r)
+                (tp, s, cp, e, x, dp, b, r)
                 for s, (e, x), b, r in itertools.product(self._sequence_parallel(tp), experts, micro, self._recompute)
             ]
-        table = np.array(choices, dtype=float).reshape(-1, 7).T
-        names = ("sequence_parallel", "cp", "ep", "etp", "dp", "micro_batch_size", "recompute")
+        table = np.array(choices, dtype=float).reshape(-1, len(OF_ROWS)).T
         values = {f.name: np.zeros(1) for f in fields(Layouts)}
-        values |= {name: np.ascontiguousarray(column) for name, column in zip(names, table, strict=True)}
-        values |= {"tp": np.full(table.shape[1], float(tp)), "pp": np.full(1, float(pp)), "vpp": np.ones(1)}
+        values |= {name: np.ascontiguousarray(column) for name, column in zip(OF_ROWS, table, strict=True)}
+        values |= {"pp": np.full(1, float(pp)), "vpp": np.ones(1)}
         return Layouts(**values)
 
     def cuts(self, pp: int) -> dict[tuple[Stage, ...], list[tuple[int, str]]]:
@@ -137,9 +138,7 @@ class LayoutGrid:
 
     def block(self, rows: Layouts, schedules: list[tuple[int, str]]) -> Layouts:
         """All layouts of ``rows`` with every sharding, offload and (vpp, schedule) of ``schedules`` before the last axis."""
-        ranks = int(rows.dp[0] * rows.cp[0])
-        shardings = self._shardings(ranks, int(rows.tp[0]))
-        zero, group = (np.array(column, dtype=float)[:, None] for column in zip(*shardings, strict=True))
+        zero, group = (np.array(column, dtype=float)[:, None] for column in zip(*self.shardings(rows), strict=True))
         vpp = np.array([float(v) for v, _ in schedules])
         schedule = np.array([float(SCHEDULE.index(s)) for _, s in schedules])
         return replace(
@@ -153,11 +152,16 @@ class LayoutGrid:
             schedule=schedule.reshape(-1, 1, 1, 1, 1),
         )
 
+    def shardings(self, rows: Layouts) -> tuple[tuple[int, int], ...]:
+        """(ZeRO stage, ranks of a group; 0 = all ranks) of every sharding beside ``rows`` of one (tp, pp); those of several tps
+        that have the same make one block."""
+        return tuple(self._shardings(int(rows.dp[0] * rows.cp[0]), int(rows.tp[0])))
+
     def size(self, tp: int) -> int:
         """Number of layouts of one part."""
         total = 0
         for pp in self.pps(tp):
-            rows = self._num_rows(tp, pp)
+            rows = self.num_rows(tp, pp)
             ranks = self.question.cluster.num_gpus // (tp * pp)
             switches = len(self._optimizer_switch) * len(self._switch("offload_activations"))
             tails = len(self._shardings(ranks, tp)) * switches
@@ -179,7 +183,8 @@ class LayoutGrid:
         parts = [block.at(np.arange(math.prod(block.shape))) for block in self.blocks()]
         return Layouts(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Layouts)})
 
-    def _num_rows(self, tp: int, pp: int) -> int:
+    def num_rows(self, tp: int, pp: int) -> int:
+        """Number of ``rows``."""
         rest, batch = self.question.cluster.num_gpus // (tp * pp), self.question.job.global_batch_size
         micro = sum(
             len(self._micro_batches(batch // (rest // cp), cp)) if batch % (rest // cp) == 0 else 1 for cp in self._cps(rest)
@@ -283,6 +288,11 @@ def divisors(number: int) -> list[int]:
 def select(layouts: Layouts, rows: NDArray[np.bool_] | slice) -> Layouts:
     """The layouts at some positions of a block's last axis."""
     return Layouts(**{name: at_columns(getattr(layouts, name), rows) for name in FIELDS})
+
+
+def side_by_side(parts: Sequence[Layouts]) -> Layouts:
+    """One block's rows from those of several, alike before the last axis."""
+    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in OF_ROWS})
 
 
 def slices(rows: int, tails: int, elements: int) -> Iterator[slice]:
