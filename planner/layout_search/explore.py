@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arrays import Array, Mask, at_columns
-from planner.layout_search.space import LayoutGrid, select, side_by_side, slices
+from planner.layout_search.space import BESIDE_ROWS, LayoutGrid, select, side_by_side, slices
 from planner.performance.block_cost import BlockCosts
 from planner.performance.evaluation import GridEvaluator, Summary
 from planner.performance.feasibility import screen
@@ -77,11 +77,15 @@ class Parts:
     def __init__(self, grid: LayoutGrid, batches: Sequence[tuple[int, ...]] | None = None) -> None:
         self.grid = grid
         self.batches = _batches(grid) if batches is None else batches
+        of_rows = replace(grid, allow=grid.allow - BESIDE_ROWS)
+        self._same = parts_of(of_rows) if batches is None and of_rows != grid and of_rows.tps == grid.tps else None
         self._evaluator = GridEvaluator(grid.question)
         self._made: dict[int, Part] = {}
 
     def batch(self, tp: int) -> dict[int, Part]:
-        """The parts made together with that of ``tp``, which share their costs."""
+        """The parts made together with that of ``tp``, which share their costs; those of a grid with the same rows, if any."""
+        if self._same is not None:
+            return self._same.batch(tp)
         made = self._made
         if tp not in made:
             made = self._made = self._make(next(batch for batch in self.batches if tp in batch))

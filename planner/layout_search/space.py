@@ -54,6 +54,8 @@ UNUSUAL = {
 EVERYTHING = frozenset(UNUSUAL)
 OF_ROWS = ("tp", "sequence_parallel", "cp", "ep", "etp", "dp", "micro_batch_size", "recompute")
 """Columns of a block's last axis."""
+BESIDE_ROWS = frozenset(("offload", "edge-chunks", "shard-groups"))
+"""Of UNUSUAL what is not of these columns, nor of tp and pp: with it or without, the rows are the same."""
 MAX_COLUMNS = 5_000_000
 """Layouts listed one by one at most: 15 columns of them take 600 MB."""
 
