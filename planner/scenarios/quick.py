@@ -16,12 +16,11 @@ from planner.model.architecture import Model
 from planner.model.parameters import parameters_total
 from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
-from planner.scenarios.serving import TABLES as SERVING_TABLES
-from planner.scenarios.tables import Table, Tables
+from planner.scenarios.tables import OF_SERVING, Table, Tables
 from planner.workload.resolve import as_model
 from planner.workload.tuning import USUAL_RANK
 
-EVERY_TABLE = tuple(dict.fromkeys((*TABLES, *SERVING_TABLES)))
+EVERY_TABLE = tuple(dict.fromkeys((*TABLES, *OF_SERVING)))
 """Of scenarios of training and of serving."""
 Method = Literal["pretrain", "finetune", "lora", "qlora"]
 TOKENS_PER_STEP = ((1e9, 2**19), (5e9, 2**20), (1e11, 4 * 2**20), (math.inf, 16 * 2**20))
