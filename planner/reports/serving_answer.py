@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from dataclasses import replace
 
 from planner.common.message import Message, join_messages
 from planner.common.translation import spoken
 from planner.common.units import GIB, HOUR_S
 from planner.reports.answer import wrapped
 from planner.reports.serving import instead, speculative_words
-from planner.reports.text import seconds
+from planner.reports.text import seconds, span
 from planner.serving.batch_figures import capacity_of
 from planner.serving.deployment import Deployment
 from planner.serving.intervals import interval_of
 from planner.serving.requests import mean_tokens
+from planner.uncertainty.dollars import at_price
 from planner.uncertainty.interval import Interval
 
 
@@ -108,7 +110,7 @@ def _cost(d: Deployment) -> str:
         return Message("{0} per million output tokens, prompts included, at {1}", sure, price)
     usd_per_s, most = d.price.usd_per_gpu_hour * d.num_gpus / HOUR_S, capacity_of(d)
     full = usd_per_s / most / mean_tokens(d.serving.output) * 1e6
-    sure = _sure(full, interval_of(d.times.setting, "requests_per_s", most).inverse(full * most), _dollars)
+    sure = _sure(full, at_price(interval_of(d.times.setting, "requests_per_s", most).inverse(full * most), d.price), _dollars)
     return Message(
         "{0} per million output tokens, prompts included, at {1} where the GPUs are full, {2} with {3}",
         sure,
@@ -130,7 +132,8 @@ def _cut(d: Deployment) -> str:
 def _on(d: Deployment) -> str:
     s = d.serving
     load = "" if s.requests_per_s is None else Message(", {0:g} requests/s", s.requests_per_s)
-    load = load if s.clients is None else Message(", {0:,} clients", s.clients)
+    if s.clients is not None:
+        load = ", 1 client" if s.clients == 1 else Message(", {0:,} clients", s.clients)
     draft = "" if s.speculative is None else Message("; draft {0}", speculative_words(d))
     tokens = Message("{0:,g} tokens in, {1:,g} out", mean_tokens(s.prompt), mean_tokens(s.output))
     return Message(
@@ -155,7 +158,7 @@ def _based_on(d: Deployment) -> str:
 
 
 def _sure(value: float | None, found: Interval, show: Callable[[float], str]) -> str:
-    return "-" if value is None else Message("{0} ({1} to {2})", show(value), show(found.lower), show(found.upper))
+    return "-" if value is None else span(replace(found, expected=value), show)
 
 
 def _number(value: float) -> str:

@@ -23,7 +23,7 @@ def sizes_table(found: Sizes) -> RenderableType:
     size = count(parameters_total(found.model))
     title = Message("{0} ({1} parameters), {2}{3}: GPUs that fit", found.model.name, size, found.purpose, weights)
     table = Table("GPU", "cut", title=title, title_justify="left", pad_edge=False)
-    for name in ("GPUs", "needed of a card", "free", "at once", "tokens/s", "$ per hour", "$ per million tokens", "at best"):
+    for name in ("GPUs", "needed of a GPU", "free", "at once", "tokens/s", "$ per hour", "$ per million tokens", "at best"):
         table.add_column(name, justify="right")
     for s in found.rows:
         hourly = "-" if s.usd_per_hour is None else f"{s.usd_per_hour:.2f}"
@@ -68,16 +68,17 @@ def sizes_table(found: Sizes) -> RenderableType:
                 style="bold red",
             )
         )
-    lines.append(
-        Line(
-            Message(
-                "{0} others do not fit on up to {1} (--json says why; --max-gpus tries more)",
-                len(found.left_out),
-                found.max_gpus,
-            ),
-            style="dim",
+    if found.left_out:
+        lines.append(
+            Line(
+                Message(
+                    "{0} others do not fit on up to {1} (--json says why; --max-gpus tries more)",
+                    len(found.left_out),
+                    found.max_gpus,
+                ),
+                style="dim",
+            )
         )
-    )
     return Group(table, *lines)
 
 

@@ -97,9 +97,9 @@ def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]
     return (Message("taken as usual, not given: {0}", ", ".join(taken)),) if taken else ()
 
 
-def parse_changes(texts: list[str] | None, read: Sequence[str] = EVERY_TABLE) -> dict[str, Any]:
+def parse_changes(texts: list[str] | None, read: Sequence[str] = EVERY_TABLE, unread: Sequence[str] = ()) -> dict[str, Any]:
     """``--set job.precision=fp16`` as a mapping; numbers as people write them, by the field's unit. ``read``: the tables that the
-    question has; a field of another one would change nothing."""
+    question has; a field of another one would change nothing, and so would one of the fields ``unread``."""
     found: dict[str, Any] = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
@@ -121,6 +121,8 @@ def parse_changes(texts: list[str] | None, read: Sequence[str] = EVERY_TABLE) ->
                 field="--set",
                 value=text,
             )
+        if key in unread:
+            raise PlannerError("--set {0}: changes nothing in this answer; leave it out.", text, field="--set", value=text)
         found[key] = value_of(key, value)
     return found
 

@@ -23,7 +23,7 @@ from planner.serving.closed_loop import closed_loop
 from planner.serving.cuts import with_cut
 from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, load_apart, matched, misfit, prefill_setting
-from planner.serving.engine import Engine, engine_family, load_engine, older_releases, usual_engine
+from planner.serving.engine import Engine, engine_family, load_engine, older_releases, usual_engine, weights_of_tags
 from planner.serving.expense import Expense, expense
 from planner.serving.feasibility import bound_context, require_possible, warnings_of
 from planner.serving.kv_cache import replica_sequence_bytes
@@ -122,7 +122,13 @@ def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, 
     if "weights" in spec.model_fields_set:
         return spec, ()
     if not stored:
-        return _in_16_bit(spec, cluster)
+        tagged = weights_of_tags(spec.engine)
+        if tagged is None:
+            return _in_16_bit(spec, cluster)
+        note = Message(
+            "weights in {0}, as the tags of {1} that name no format; serving.weights names another", tagged, spec.engine
+        )
+        return spec.replaced(weights=tagged), (note,)
     if stored in ("fp8", "fp8-block") and "fp8" not in peaks:
         stored = "fp8-weight-only"
     if stored == "nvfp4" and "fp4" not in peaks:

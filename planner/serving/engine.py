@@ -215,6 +215,16 @@ def usual_engine(card: Accelerator, model: Model | None = None, weights: str | N
     return next(filter(runs, (*((own,) if own else ()), *USUAL_ENGINES)), USUAL_ENGINES[0])
 
 
+def weights_of_tags(name: str | None) -> str | None:
+    """The format of a checkpoint that software fetches where nobody names one; None where it takes the checkpoint as it is.
+
+    >>> weights_of_tags("Ollama"), weights_of_tags("vllm")
+    ('q4_k_m', None)
+    """
+    said = re.split(r"[ =@:]", (name or "").strip().casefold())[0]
+    return next((str(f["weights_of_tags"][said]) for f in _families().values() if said in f.get("weights_of_tags", {})), None)
+
+
 def runs_model(engine: Engine, model: Model) -> bool:
     """Whether an engine runs such a model: some run decoders alone, and few layers that attend to images."""
     wanted = {"encoder_decoder": model.cross_attention, "image_attention": model.reads_images}

@@ -29,7 +29,7 @@ from planner.prices.price import price_text
 from planner.serving.batch_figures import batch_figures, capacity_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
-from planner.serving.engine import load_engine, usual_engine
+from planner.serving.engine import load_engine, usual_engine, weights_of_tags
 from planner.serving.feasibility import require_engine_there, require_runs_model
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
@@ -209,6 +209,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
     names = accelerator_names() if accelerator is None else _named(accelerator)
     ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most)
+    weights = weights or (None if the_model.stored_weights else weights_of_tags(engine))
     stored = weights or the_model.stored_weights
     _check_question(the_model, purpose, lengths, together, weights, engine, framework, job)
     rows, left_out = [], {}

@@ -388,3 +388,31 @@ def test_a_training_script_is_no_question_of_serving(run: Run, tmp_path: Path) -
     assert (code, "planner plan --from" in err) == (2, True), err
     code, _, err = run("serve")
     assert (code, "--from" in err) == (2, True)
+
+
+@pytest.mark.parametrize("table", ["serving", "load"])
+@pytest.mark.parametrize(
+    ("change", "field", "value"),
+    [
+        (("--clients", "3"), "clients", 3),
+        (("--rate", "2"), "requests_per_s", 2.0),
+        (("--set", "serving.clients=3"), "clients", 3),
+        (("--set", "load.requests_per_s=2"), "requests_per_s", 2.0),
+        (("--prompt", "99"), "prompt", 99),
+        (("--set", "load.output=77"), "output", 77),
+    ],
+)
+def test_an_option_changes_the_load_in_whichever_table_it_stands(
+    table: str, change: tuple[str, str], field: str, value: float, run: Run, tmp_path: Path
+) -> None:
+    load = {"serving": "", "load": "[load]\n"}[table] + "requests_per_s = 1.0\nprompt = 256\noutput = 64\n"
+    path = tmp_path / "asked.toml"
+    path.write_text(
+        '[model]\nname = "gpt2"\n[cluster]\naccelerator = "l4"\nnum_gpus = 1\n[serving]\nengine = "vllm"\n' + load,
+        encoding="utf-8",
+    )
+    code, out, err = run("serve", path, "--json", *change)
+    assert code == 0, err
+    said = json.loads(out)["cases"][0]["serving"]
+    assert (said[field]["mean"] if isinstance(said[field], dict) else said[field]) == value
+    assert (said["clients"] is None) != (said["requests_per_s"] is None)
