@@ -28,8 +28,8 @@ class BlockCost:
 
     Seconds: ``forward_s``, ``recompute_s`` and ``backward_s`` of computation (the slower of device and host),
     ``weight_gradient_s`` the part of backward that zero-bubble schedules may delay, ``idle_s`` the part in which the device
-    waits for the host, ``<group>_s`` of exposed communication. Bytes: ``saved``, ``workspace`` (largest row). ``flops`` of the fullest
-    rank, ``mean_flops`` of the average one with masked attention counted in full (Korthikanti et al. 2022, appendix A).
+    waits for the host, ``<group>_s`` of exposed communication. Bytes: ``saved``, ``workspace`` (largest row). ``flops`` of the
+    fullest rank, ``mean_flops`` of the average one with masked attention counted in full (Korthikanti et al. 2022, appendix A).
     """
 
     forward_s: Array

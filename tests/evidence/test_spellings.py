@@ -132,6 +132,6 @@ def test_a_source_fills_cells_that_anybody_may_write(source: str) -> None:
 def test_a_pipelines_micro_batches_that_nobody_states(release: str, notes: str, vpp: int, micro_batch: int) -> None:
     """torchtitan cut a rank's 32 sequences into one micro-batch a stage, 8 x vpp of them, later into single sequences."""
     cells = {"framework": "torchtitan", "release": release, "notes": notes, "data_parallel": "fsdp2-zero3", "vpp": ""}
-    sizes = {"num_gpus": "64", "tp": "1", "pp": "8", "dp": "8", "global_batch_size": "256", "micro_batch_size": "", "step_time_s": ""}
-    (layout, *_) = read(**cells, **sizes).layouts
+    sizes = {"num_gpus": "64", "tp": "1", "pp": "8", "dp": "8", "global_batch_size": "256", "micro_batch_size": ""}
+    (layout, *_) = read(**cells, **sizes, step_time_s="").layouts
     assert (layout.vpp, layout.micro_batch_size) == (vpp, micro_batch)

@@ -26,7 +26,7 @@ def backward_s(stack: str, count: int = 1, changes: dict[str, Any] | None = None
 
 def rate(stack: str) -> float:
     """Bytes a second of the stack's memory-bound kernels."""
-    return framework(stack).elementwise_rate * load_curves(ACCELERATOR.curves).memory_fraction * 2e12
+    return float(framework(stack).elementwise_rate * load_curves(ACCELERATOR.curves).memory_fraction * 2e12)
 
 
 @pytest.mark.parametrize(
