@@ -471,6 +471,11 @@ class Model(Spec):
         return self if self.expert_latent_size is None and not self.num_zero_experts else _inside_experts(self)
 
     @property
+    def embeds(self) -> bool:
+        """Whether it makes vectors alone (embeddings, scores, classes), no text: an encoder, or a stack without a head."""
+        return self.architecture == "encoder" or self.head != "language_model"
+
+    @property
     def num_encoder_layers(self) -> int:
         """Layers of the encoder in front of a decoder; 0 where there is none."""
         return sum(self.of(kind).architecture == "encoder" for kind in self.layer_kinds) if self.cross_attention else 0

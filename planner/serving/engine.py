@@ -42,6 +42,7 @@ Feature = Literal[
     "disaggregated",
     "encoder_decoder",
     "image_attention",
+    "embeddings",
 ]
 
 
@@ -226,8 +227,12 @@ def weights_of_tags(name: str | None) -> str | None:
 
 
 def runs_model(engine: Engine, model: Model) -> bool:
-    """Whether an engine runs such a model: some run decoders alone, and few layers that attend to images."""
-    wanted = {"encoder_decoder": model.cross_attention, "image_attention": model.reads_images}
+    """Whether an engine runs such a model: some run decoders alone, and few layers that attend to images or make vectors."""
+    wanted = {
+        "encoder_decoder": model.cross_attention,
+        "image_attention": model.reads_images,
+        "embeddings": model.embeds,
+    }
     return all(feature in engine.features for feature, needed in wanted.items() if needed)
 
 

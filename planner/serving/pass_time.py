@@ -141,8 +141,11 @@ class Times:
     def decode_s(self, batch: Number, context: Number) -> Array:
         """Seconds per output token of each of ``batch`` sequences that hold ``context`` tokens.
 
-        With speculation: seconds of a round of drafting and checking over the tokens that it yields.
+        With speculation: seconds of a round of drafting and checking over the tokens that it yields. Nothing where no text is
+        written.
         """
+        if self.setting.serving.embeds:
+            return np.zeros(np.broadcast_shapes(np.shape(batch), np.shape(context)))
         spec = self.setting.serving.speculative
         queries = 1.0 if spec is None else spec.tokens + 1.0
         round_s = self.pass_time(self.shape("decode", batch, queries, context)).total

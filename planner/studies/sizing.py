@@ -500,8 +500,12 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
 
 def _check_serving(model: Model, lengths: Mapping[str, int], batch: int, weights: str | None, engine: str | None) -> None:
     """Say what is wrong with a question once, not for every accelerator: what an engine that was named does not run."""
-    if model.architecture == "encoder":
-        raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", model.name)
+    if model.embeds:
+        raise PlannerError(
+            "model.name = {0!r}: it makes vectors, no text, and sizes are of text; `planner serve {1} --on GPU` answers.",
+            model.name,
+            model.name,
+        )
     if engine is not None:
         require_runs_model(model, load_engine(engine))
     software = {} if engine is None else {"engine": engine}

@@ -254,9 +254,14 @@ def test_bad_sizes_are_explained(run: Run) -> None:
     assert run("size", "gpt2", "--for", "serve", "--seq-len", "1")[0] == 2
 
 
-def test_an_encoder_cannot_be_served(run: Run) -> None:
+def test_an_encoder_is_served_for_vectors_and_has_no_size_of_text(run: Run) -> None:
     assert load_model("bert-base").architecture == "encoder"
-    assert "an encoder generates no tokens" in run("size", "bert-base", "--for", "serve")[2]
+    assert "it makes vectors, no text" in run("size", "bert-base", "--for", "serve")[2]
+    code, out, _ = run("serve", "bert-base", "--on", "l4")
+    assert code == 0
+    assert "vectors/s" in out
+    assert "per million tokens" in out
+    assert "output tokens" not in out
 
 
 def test_other_weights_of_a_comparison_do_not_inherit_what_belongs_to_the_first(tmp_path: Path) -> None:
