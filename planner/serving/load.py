@@ -157,7 +157,7 @@ def replica(times: Times, room: Room | None = None) -> Replica:
     slope = np.maximum(far - near, 0.0) / (batches * (high - low))
     every = np.arange(0.0, slots + 1.0)
     base = near - slope * batches * low
-    lengths, pass_s, own, shared = _prefill_tables(times)
+    lengths, pass_s, own, shared = _prefill_tables(times.on_device)
     hit, engine = s.prefix_cache_hit_rate, setting.engine
     beside = s.chunked_prefill_tokens or (setting.pass_tokens if engine.prefill_beside else 0)
     paged = "paged_cache" in setting.engine.features
@@ -180,6 +180,7 @@ def replica(times: Times, room: Room | None = None) -> Replica:
         wait_tokens=s.prefill_wait_share * float(beside or setting.pass_tokens),
         stages=s.pp if setting.engine.pipelined else 1,
         groups=s.attention_groups,
+        launch_s=times.prompt_launch_s,
     )
     return Replica(times=times, server=server, lengths=lengths, own=own, shared=shared)
 
