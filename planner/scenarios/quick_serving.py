@@ -17,8 +17,8 @@ from planner.workload.resolve import as_cluster, as_model
 
 SERVING = {"weights": "bf16", "prompt": 1024, "output": 256}
 """What serving is asked where nothing is given: a chat's turn; assumed."""
-VECTORS = {"weights": "bf16", "prompt": 512}
-"""The same of a model that makes vectors: a passage of a document; assumed."""
+PASSAGE = 512
+"""Tokens of a prompt of a model that makes vectors: a passage of a document; assumed."""
 
 
 def usual_serving(model: Model | None, vectors: bool = False) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def usual_serving(model: Model | None, vectors: bool = False) -> dict[str, Any]:
     if model is None or not (vectors or model.embeds):
         return dict(SERVING)
     limit = context_limit(model)[1]
-    return {**VECTORS, "prompt": min(int(VECTORS["prompt"]), limit or int(VECTORS["prompt"]))}
+    return {"weights": SERVING["weights"], "prompt": min(PASSAGE, limit or PASSAGE)}
 
 
 def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[ServingScenario, tuple[str, ...]]:
