@@ -15,7 +15,7 @@ from planner.common.progress import Progress
 from planner.hardware.cluster import host_usable_bytes, usable_bytes
 from planner.layout_search.explore import Block, Parts, explore, parts_of
 from planner.layout_search.found import NO_HOST_MEMORY, NO_MEMORY, TOO_DEAR, TOO_LATE, TOO_RISKY, Found, first_by
-from planner.layout_search.question import MAX_LAYOUTS, SearchQuestion
+from planner.layout_search.question import HOST_GAIN, MAX_LAYOUTS, SearchQuestion
 from planner.layout_search.ranking import NOISE, NUM_GROUPS, Rows, complexity, joined, no_rows, pruned, steps_of
 from planner.layout_search.result import SearchResult
 from planner.performance.risk import RISK
@@ -59,18 +59,33 @@ def run_search(q: SearchQuestion, progress: Progress | None = None) -> SearchRes
 
 def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
     """The usual layouts, and where none of them fits at the accepted risk, what UNUSUAL names too: what moves to the host, then
-    everything; at last the same of the other setups. Where one fits but is short of memory, the other setups that are faster
-    by more than the noise."""
+    everything; at last the same of the other setups. Where one fits but recomputes everything, what moves to the host if that is
+    better by more than HOST_GAIN; where it is short of memory, the other setups that are faster by more than the noise."""
     result = _widest(q, searcher)
     if not result.complete:
         return result
     if len(result.found.rows):
+        result = _hosted(result, searcher)
         return _quickest(result, searcher) if short_of_memory(result) else result
     for question in q.elsewhere():
         other = _widest(question, searcher)
         if len(other.found.rows):
             return other
     return result
+
+
+def _hosted(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
+    """The result, or that with what moves to the host, where recomputing everything takes longer than that by HOST_GAIN: so that
+    a card with more memory is not the slower one for holding a layout that a smaller one cannot."""
+    q = result.question
+    if result.widened or q.objective == "memory" or result.rows.layouts.row(0).recompute != "full":
+        return result
+    wider = q.hosted()
+    if wider is None or wider.num_layouts > MAX_LAYOUTS:
+        return result
+    other = searcher(wider)
+    better = len(other.found.rows) and float(other.rows.value[0]) * (1.0 + HOST_GAIN) < float(result.rows.value[0])
+    return other if better else result
 
 
 def short_of_memory(result: SearchResult) -> bool:

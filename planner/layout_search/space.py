@@ -46,6 +46,7 @@ UNUSUAL = {
     "parallelism: experts spread whole are preferred (NVIDIA-NeMo/Megatron-Bridge, docs/training/moe-optimization.md)",
     "split-nodes": "tensor-parallel groups that neither divide a node nor fill whole ones: some of them straddle two nodes",
     "shard-groups": "ZeRO groups other than one node and all ranks: they cross nodes, or leave links of a node idle",
+    "node-pipeline": "pipeline stages of a stack that shards its layers (FSDP) within one node: none of 1,735 measured runs has them",
     "wide-tensor": "tensor parallelism over a network: every layer waits for it, where a pipeline stage waits once a micro-batch",
     "idle-recompute": "recomputation of a fused attention core: it takes time and saves one number per query and head",
     "large-micro-batches": f"micro-batches of more than {LARGEST_MICRO_BATCH_TOKENS:,} tokens on a rank: nothing is gained",
@@ -93,11 +94,11 @@ class LayoutGrid:
 
     def pps(self, tp: int) -> list[int]:
         """Pipeline degrees beside ``tp``."""
-        return (
-            [d for d in divisors(self.question.cluster.num_gpus // tp) if d <= self.question.model.num_layers]
-            if self._has("pp")
-            else [1]
-        )
+        asked = self.question
+        shards_in_node = asked.framework.mixed_precision == "sharded_fp32" and asked.cluster.num_nodes == 1
+        if not self._has("pp") or (shards_in_node and "node-pipeline" not in self.allow):
+            return [1]
+        return [d for d in divisors(asked.cluster.num_gpus // tp) if d <= asked.model.num_layers]
 
     def vpps(self, pp: int) -> list[int]:
         """Chunks per stage: 1, and all that the layers fill evenly, alone or with embedding and loss counted.
