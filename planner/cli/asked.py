@@ -156,6 +156,16 @@ class OfStep:
         return {} if self.framework is None else {"framework": {"name": self.framework}}
 
 
+def price_table(text: str | None) -> dict[str, Any] | None:
+    """The table that ``--price`` means: dollars per GPU-hour, or a term."""
+    if text is None:
+        return None
+    try:
+        return {"usd_per_gpu_hour": float(text.lstrip("$"))}
+    except ValueError:
+        return {"term": text}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Given(OfStep):
     """What the command line says of the question."""
@@ -173,13 +183,8 @@ class Given(OfStep):
 
     def others(self) -> dict[str, dict[str, Any]]:
         """As of a step, and the price."""
-        if self.price is None:
-            return super().others()
-        try:
-            price: dict[str, Any] = {"usd_per_gpu_hour": float(self.price.lstrip("$"))}
-        except ValueError:
-            price = {"term": self.price}
-        return super().others() | {"price": price}
+        price = price_table(self.price)
+        return super().others() | ({} if price is None else {"price": price})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked, one_question, refuse_launch_file
+from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked, one_question, price_table, refuse_launch_file
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, show_deployment, tell
 from planner.cli.progress import answers_to, progress_bar
@@ -219,6 +219,9 @@ def size_command(
         str | None, typer.Option("--on", "--accelerator", metavar="GPUS", help="Only these types: rtx-3090,l40s.")
     ] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly this many GPUs: what fits on yours.")] = None,
+    price: Annotated[
+        str | None, typer.Option("--price", help="A term: reserved-1-year ...; with one type also dollars per GPU-hour.")
+    ] = None,
 ) -> None:
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
     from typing import cast
@@ -258,6 +261,7 @@ def size_command(
             job=None if rank is None else {"adapter": {"rank": rank}},
             accelerator=accelerator,
             gpus=gpus,
+            price=price_table(price),
             progress=progress,
         )
     if as_json:

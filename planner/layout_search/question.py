@@ -128,11 +128,11 @@ class SearchQuestion:
 
     def elsewhere(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups."""
-        return (replace(self, setups=setups, notes=notes, others=()) for setups, notes, _ in self.others)
+        return (replace(self, setups=setups, notes=notes, others=(), wide="") for setups, notes, _ in self.others)
 
     def quicker(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups that may be taken for being faster."""
-        return (replace(self, setups=setups, notes=faster, others=()) for setups, _, faster in self.others if faster)
+        return (replace(self, setups=setups, notes=faster, others=(), wide="") for setups, _, faster in self.others if faster)
 
     @property
     def preempted(self) -> tuple[Setup, ...]:

@@ -61,24 +61,24 @@ def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchRes
     """The usual layouts, and where none of them fits at the accepted risk, what UNUSUAL names too: what moves to the host, then
     everything; at last the same of the other setups. Where one fits but recomputes everything, what moves to the host if that is
     better by more than HOST_GAIN; where it is short of memory, the other setups that are faster by more than the noise."""
-    result = _widest(q, searcher)
+    result = _best(q, searcher)
     if not result.complete:
         return result
     if len(result.found.rows):
-        result = _hosted(result, searcher)
         return _quickest(result, searcher) if short_of_memory(result) else result
     for question in q.elsewhere():
-        other = _widest(question, searcher)
+        other = _best(question, searcher)
         if len(other.found.rows):
             return other
     return result
 
 
-def _hosted(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
-    """The result, or that with what moves to the host, where recomputing everything takes longer than that by HOST_GAIN: so that
-    a card with more memory is not the slower one for holding a layout that a smaller one cannot."""
-    q = result.question
-    if result.widened or q.objective == "memory" or result.rows.layouts.row(0).recompute != "full":
+def _best(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
+    """Of the question's own setups: the usual layouts, or also what moves to the host, where recomputing everything takes longer
+    than that by HOST_GAIN: so that a card with more memory is not the slower one for holding a layout that a smaller one cannot."""
+    result = _widest(q, searcher)
+    usual = result.complete and len(result.found.rows) and not result.widened
+    if not usual or q.objective == "memory" or result.rows.layouts.row(0).recompute != "full":
         return result
     wider = q.hosted()
     if wider is None or wider.num_layouts > MAX_LAYOUTS:
@@ -99,7 +99,7 @@ def short_of_memory(result: SearchResult) -> bool:
 def _quickest(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
     """The result, or that of the first other setups whose best is better by more than the noise."""
     for question in result.question.quicker():
-        other = _widest(question, searcher)
+        other = _best(question, searcher)
         if len(other.found.rows) and float(other.rows.value[0]) * (1.0 + NOISE) < float(result.rows.value[0]):
             return other
     return result

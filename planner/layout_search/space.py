@@ -46,7 +46,7 @@ UNUSUAL = {
     "parallelism: experts spread whole are preferred (NVIDIA-NeMo/Megatron-Bridge, docs/training/moe-optimization.md)",
     "split-nodes": "tensor-parallel groups that neither divide a node nor fill whole ones: some of them straddle two nodes",
     "shard-groups": "ZeRO groups other than one node and all ranks: they cross nodes, or leave links of a node idle",
-    "node-pipeline": "pipeline stages of a stack that shards its layers (FSDP) within one node: none of 1,735 measured runs has them",
+    "node-pipeline": "pipeline stages of a stack that shards its layers (FSDP) within one node: no measured run has them",
     "wide-tensor": "tensor parallelism over a network: every layer waits for it, where a pipeline stage waits once a micro-batch",
     "idle-recompute": "recomputation of a fused attention core: it takes time and saves one number per query and head",
     "large-micro-batches": f"micro-batches of more than {LARGEST_MICRO_BATCH_TOKENS:,} tokens on a rank: nothing is gained",
