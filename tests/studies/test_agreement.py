@@ -208,6 +208,7 @@ def test_size_says_the_dollars_of_the_plan_and_of_the_run_at_every_term(term: st
     hours = next(line for line in bill.lines if line.item == "gpu_hours")
     assert (row.cut, row.tokens_per_s) == (answer.layout.label, answer.tokens_per_s)
     assert row.usd_per_hour == hours.unit_usd * 8
+    assert row.usd_per_million_tokens is not None
     tokens = answer.tokens_per_step * 1000
     assert row.usd_per_million_tokens == pytest.approx(hours.quantity * hours.unit_usd / tokens * 1e6, rel=1e-9)
     if term != "reserved-3-year":
