@@ -275,7 +275,7 @@ def _crossover(figure: Figure, tables: dict[str, Any]) -> Interval:
         if behind[-1] > within:
             break
     low, middle, high = (_falls_below(np.array(behind), -d) for d in (within, 0.0, -within))
-    return Interval(expected=middle, lower=min(low, high), upper=max(low, high), why="either stack may be 10 % off")
+    return Interval(expected=middle, lower=min(low, high), upper=max(low, high), why="either framework may be 10 % off")
 
 
 def _falls_below(behind: NDArray[np.float64], level: float) -> float:

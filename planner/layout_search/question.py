@@ -372,5 +372,7 @@ def _check(q: SearchQuestion) -> None:
     size = q.num_layouts
     if size > MAX_LAYOUTS:
         raise PlannerError(
-            "the space holds {0:,} layouts, more than {1:,}; name fewer GPU counts, accelerators or stacks.", size, MAX_LAYOUTS
+            "the space holds {0:,} layouts, more than {1:,}; name fewer GPU counts, accelerators or frameworks.",
+            size,
+            MAX_LAYOUTS,
         )

@@ -102,7 +102,7 @@ def _check_encoder(model: Model, job: Job) -> None:
         return
     if job.multi_token_prediction:
         raise PlannerError(
-            "job.multi_token_prediction = {0}: {1} is an encoder-decoder, which no stack trains so; set it to 0.",
+            "job.multi_token_prediction = {0}: {1} is an encoder-decoder, which no framework trains so; set it to 0.",
             job.multi_token_prediction,
             model.name,
         )
@@ -315,7 +315,7 @@ def _model_rules(q: Question, x: Layouts) -> Iterator[Rule]:
             reason="quantized weights are not cut by tp",
             broken=x.tp > 1,
             message=lambda y: Message(
-                "layout.tp = {0}: no tuning stack cuts matrices that are stored as {1}: they are packed, blocks across rows; use "
+                "layout.tp = {0}: no tuning framework cuts matrices that are stored as {1}: they are packed, blocks across rows; use "
                 "tp = 1 with zero = 3, or replicas",
                 y.tp,
                 stored,
@@ -585,7 +585,7 @@ def _sharding_rules(q: Question, x: Layouts) -> Iterator[Rule]:
         ),
     )
     yield Rule(
-        reason="ZeRO 2 and 3 with this stack's pipeline",
+        reason="ZeRO 2 and 3 with this framework's pipeline",
         broken=(x.zero >= 2) & (x.pp > 1) & (q.framework.mixed_precision != "sharded_fp32"),
         message=lambda y: Message(
             "layout.zero = {0} with pp = {1}: {2} shards gradients only without a pipeline; use zero = 1, or pp = 1",

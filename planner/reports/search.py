@@ -66,7 +66,7 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame, outlook
     part = Message("{0} of {1} rows, evenly spaced; --out writes all", len(shown), len(front)) if some else Message("all rows")
     lines.append(_rows(Message("front in time, dollars and memory headroom ({0})", part), shown, q))
     if len(q.setups) > 1:
-        lines.append(_rows("best of each cluster, stack and price", table[table["best_of_cluster"]], q))
+        lines.append(_rows("best of each cluster, framework and price", table[table["best_of_cluster"]], q))
         absent = [s.label for i, s in enumerate(q.setups) if not (found.rows.setup == i).any()]
         lines += [Line(Message("nothing is left on {0}", label)) for label in absent]
     lines += [Line(result.question.wide)] if result.widened else []

@@ -5,9 +5,8 @@ Each answer is ``planner.plan`` (or ``serve``) of the question with other GPUs; 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,11 @@ from planner.model.parameters import parameters_active, parameters_total
 from planner.performance.interruptions import spot_stretch
 from planner.performance.risk import RISK
 from planner.scenarios.scenario import asked
+from planner.serving.batch_figures import capacity_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.serving.engine import load_engine, usual_engine
+from planner.serving.load import Load
 from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.workload.job import Job
@@ -175,47 +176,51 @@ def _hopeless(card: Accelerator, model: Model, tables: Mapping[str, Mapping[str,
 
 
 def serving_way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -> Way:
-    """Serve on the fewest GPUs of an accelerator that hold the model and carry the rate with room to spare: replicas of the
-    narrowest cut that surely fits, as many as the capacity of one asks for."""
+    """Serve on the fewest GPUs of an accelerator that hold the model and carry the rate with room to spare, cut as narrowly as
+    does: a narrow cut that holds the model may leave its cache too little room for the rate.
+
+    Capacities are compared; requests are simulated on what is answered alone.
+    """
     card = load_accelerator(accelerator)
     found = Way(accelerator=card.name, num_gpus=0, tables={}, why=NO_ROOM)
-    counts = wish.counts()
-    least = 0
-    for num_gpus in counts:
-        if num_gpus < least and num_gpus != counts[-1]:
-            continue
+    rate, most = tables["serving"].get("requests_per_s"), 0.0
+    for num_gpus in wish.counts():
         for question in _cuts(tables, card, as_model(tables["model"]), num_gpus):
             try:
-                answer = _surely(question)
+                answer = _served(question, loaded=False)
             except PlannerError as error:
                 if found.deployment is None:
                     found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, why=str(error))
                 continue
-            why = _overloaded(answer)
+            why = _unsure(answer)
+            carried = 0.0 if why else capacity_of(answer)
+            if carried < most:
+                continue
+            most = carried
+            if not why and rate is not None:
+                answer = _served(question) if rate <= SATURATED * carried else answer
+                why = TOO_MUCH if answer.load is None or _overloaded(answer.load) else ""
             found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, deployment=answer, enough=not why, why=why)
             if found.enough:
                 return found
-            if answer.load is not None:  # it fits: more replicas carry more, a wider cut hardly does
-                least = math.ceil(num_gpus * answer.load.utilisation / SATURATED)
-                break
-    return found
+    return replace(found, deployment=_served(found.tables)) if found.why == TOO_MUCH else found
 
 
-def _surely(question: Mapping[str, Mapping[str, Any]]) -> Deployment:
-    """The deployment; requests are simulated only where it surely fits."""
+def _served(question: Mapping[str, Mapping[str, Any]], loaded: bool = True) -> Deployment:
+    """The deployment, with or without the requests that arrive."""
     given = {name: question[name] for name in ("model", "cluster", "serving", "price") if name in question}
-    calm = {**given["serving"]}
-    if calm.pop("requests_per_s", None) is None:
-        return serve(**given)
-    answer = serve(**{**given, "serving": calm})
-    return serve(**given) if answer.fits and answer.fit_probability >= 1.0 - RISK else answer
+    dropped = set() if loaded else {"requests_per_s"}
+    return serve(**{**given, "serving": {name: value for name, value in given["serving"].items() if name not in dropped}})
 
 
-def _overloaded(answer: Deployment) -> str:
-    if not answer.fits or answer.fit_probability < 1.0 - RISK:
-        return join_messages("; ", answer.reasons) or UNSURE
-    load = answer.load
-    return "" if load is None or (load.stable and load.utilisation <= SATURATED) else TOO_MUCH
+def _unsure(answer: Deployment) -> str:
+    """Why it is not sure to fit; empty where it is."""
+    sure = answer.fits and answer.fit_probability >= 1.0 - RISK
+    return "" if sure else join_messages("; ", answer.reasons) or UNSURE
+
+
+def _overloaded(load: Load) -> bool:
+    return not load.stable or load.utilisation > SATURATED
 
 
 def _cuts(

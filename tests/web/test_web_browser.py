@@ -499,7 +499,7 @@ def test_every_tab_of_the_controls_opens_and_adapters_fit_where_all_weights_do_n
     assert float(tuned["gib"][0].split()[0]) < float(full["gib"][0].split()[0])
     for tab, shows in (
         ("Work", "Sequence length"),
-        ("Layout", "Training stack"),
+        ("Layout", "Training framework"),
         ("Price", "Price per GPU-hour"),
         ("File", "Save scenario"),
     ):

@@ -23,7 +23,7 @@ from planner.performance.memory import KINDS  # noqa: E402
 from planner.performance.step_time import PARTS  # noqa: E402
 from planner.prices.price import Price  # noqa: E402
 from planner.scenarios.scenario import read_scenario  # noqa: E402
-from planner.studies.ways import Wish, moved, serving_way, way  # noqa: E402
+from planner.studies.ways import SATURATED, Wish, moved, serving_way, way  # noqa: E402
 from planner.training.plan import Plan  # noqa: E402
 from planner.training.row_points import row_points  # noqa: E402
 from planner.web import background, charts, commands, errands, guard, inputs, main, presets, question, show, state, worker  # noqa: E402
@@ -335,6 +335,18 @@ def test_what_is_skipped_without_a_plan_could_not_have_been_in_time():
     found = way(tables, "rtx-4090-24gb", Wish(num_gpus=1, deadline_s=60.0))
     assert found.plan is None
     assert way(tables, "rtx-4090-24gb", Wish(num_gpus=1)).plan.run_s > 60.0
+
+
+@pytest.mark.parametrize(("card", "rate"), [("h100-sxm5-80gb", 5.0), ("h200-sxm-141gb", 12.0)])
+def test_no_fewer_gpus_carry_the_rate_than_a_way_takes(card, rate):
+    """As ``planner serve`` cuts them: a narrow cut of many replicas may hold the model and have no room for its cache."""
+    tables = {"model": {"name": "llama-3-70b"}, "serving": {"prompt": 1024, "output": 256, "requests_per_s": rate}}
+    found = serving_way(tables, card, Wish())
+    assert found.enough
+    for num_gpus in (2**i for i in range(found.num_gpus.bit_length())):
+        best = planner.serve(**tables, cluster={"accelerator": card, "num_gpus": num_gpus})
+        carries = best.fits and best.fit_probability >= 0.95 and best.load.stable and best.load.utilisation <= SATURATED
+        assert carries == (num_gpus >= found.num_gpus), num_gpus
 
 
 def test_a_serving_way_carries_the_rate():
