@@ -315,8 +315,8 @@ def _model_rules(q: Question, x: Layouts) -> Iterator[Rule]:
             reason="quantized weights are not cut by tp",
             broken=x.tp > 1,
             message=lambda y: Message(
-                "layout.tp = {0}: no tuning framework cuts matrices that are stored as {1}: they are packed, blocks across rows; use "
-                "tp = 1 with zero = 3, or replicas",
+                "layout.tp = {0}: no tuning framework cuts matrices that are stored as {1}: they are packed, blocks across rows; "
+                "use tp = 1 with zero = 3, or replicas",
                 y.tp,
                 stored,
             ),
