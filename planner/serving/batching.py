@@ -128,6 +128,7 @@ class _Loop:
         self.base: list[float] = server.step_s.tolist()
         self.slope: list[float] = server.token_s.tolist()
         self.running: list[tuple[float, int]] = []  # (step of completion, request)
+        self.ends: dict[int, float] = {}  # request -> step of completion, where preemption is possible
         self.chunked: list[tuple[int, float, int]] = []  # (request, tokens left to prefill, group)
         self.again: list[int] = []  # preempted, the next one last
         self.order: list[int] = []  # admitted, where preemption is possible
@@ -279,7 +280,10 @@ class _Loop:
     def _first_token(self, j: int, when: float) -> None:
         if self.first[j] < 0.0:
             self.first[j] = when
-        heapq.heappush(self.running, (self.step + self.outputs[j] - 1.0, j))
+        end = self.step + self.outputs[j] - 1.0
+        heapq.heappush(self.running, (end, j))
+        if self.keeps < 1.0:
+            self.ends[j] = end
         self.cached += 1.0
         if self.outputs[j] <= 1.0:
             self._finish()
@@ -287,14 +291,17 @@ class _Loop:
 
     def _preempt(self) -> None:
         """Take the cache from the running request that was admitted last; it waits first in line, its tokens a longer prompt."""
-        steps = {j: step for step, j in self.running}
-        filling = {j for j, _, _ in self.chunked}
-        self.order = [j for j in self.order if j in steps or j in filling]  # those done are forgotten
-        j = next(j for j in reversed(self.order) if j in steps)
-        self.order.remove(j)
-        self.running.remove((steps[j], j))
+        filling = [j for j, _, _ in self.chunked]
+        place = len(self.order) - 1
+        while self.order[place] not in self.ends:  # it still fills, or it is done and forgotten
+            if self.order[place] not in filling:
+                del self.order[place]
+            place -= 1
+        j = self.order.pop(place)
+        end = self.ends.pop(j)
+        self.running.remove((end, j))
         heapq.heapify(self.running)
-        left = steps[j] - self.step
+        left = end - self.step
         made = self.outputs[j] - left
         self.batch -= 1
         self.reserved -= self.prompts[j] + self.keeps * self.outputs[j]
@@ -338,6 +345,7 @@ class _Loop:
         running = self.running
         while running and running[0][0] <= self.step:
             _, j = heapq.heappop(running)
+            self.ends.pop(j, None)
             self.done[j] = self.now
             self.batch -= 1
             self.cached -= self.prompts[j] + self.outputs[j]
