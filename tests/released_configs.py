@@ -215,6 +215,12 @@ def disentangled(layers: int, hidden: int, words: int = 128100) -> Config:
     return {**sizes, **positions, "norm_rel_ebd": "layer_norm", "pos_att_type": "p2c|c2p", "position_biased_input": False}
 
 
+def albert(layers: int, hidden: int, heads: int) -> Config:
+    """ALBERT v2: one set of weights, embeddings of 128."""
+    sizes = encoder("albert", layers, hidden, heads, 30000, 512, 2)
+    return {**sizes, "embedding_size": 128, "hidden_act": "gelu_new"}
+
+
 def crossing(layers: int, hidden: int, heads: int, inner: int) -> Config:
     """Llama 3.2 Vision: every fifth layer, from the fourth on, attends to images of four tiles of 560 pixels."""
     chosen = list(range(3, layers, 5))
@@ -1208,6 +1214,10 @@ RELEASED: dict[str, tuple[str, Config]] = {
     "opt-6.7b": ("facebook/opt-6.7b", opt(32, 4096, 32)),
     "opt-66b": ("facebook/opt-66b", opt(64, 9216, 72)),
     # encoders
+    "albert-base-v2": ("albert/albert-base-v2", albert(12, 768, 12)),
+    "albert-large-v2": ("albert/albert-large-v2", albert(24, 1024, 16)),
+    "albert-xlarge-v2": ("albert/albert-xlarge-v2", albert(24, 2048, 16)),
+    "albert-xxlarge-v2": ("albert/albert-xxlarge-v2", albert(12, 4096, 64)),
     "deberta-v3-xsmall": ("microsoft/deberta-v3-xsmall", disentangled(12, 384)),
     "deberta-v3-small": ("microsoft/deberta-v3-small", disentangled(6, 768)),
     "deberta-v3-base": ("microsoft/deberta-v3-base", disentangled(12, 768)),

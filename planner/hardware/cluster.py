@@ -245,11 +245,15 @@ def _index(folder: str) -> dict[str, Path]:
 
 @lru_cache(maxsize=1024)  # names that people type
 def _named(folder: str, name: str) -> Path | None:
-    """The catalog's file of a profile, by its name or by an alias inside it; None where there is none."""
+    """The catalog's file of a profile, by its name or by an alias inside it; None where there is none.
+
+    Clouds put dots into the names of their machines (p6-b300.48xlarge), files have hyphens there.
+    """
     files = _index(folder)
     wanted = spelt(name)
-    if wanted in files:
-        return files[wanted]
+    for written in (wanted, wanted.replace(".", "-")):
+        if written in files:
+            return files[written]
     catalog = {"accelerators": ACCELERATORS, "nodes": NODES}[folder]
     for stem in catalog.mentioning(f'"{wanted}"'):
         if wanted in (spelt(str(alias)) for alias in catalog.table(stem).get("aliases", ())):

@@ -56,6 +56,7 @@ class Model(Spec):
     disentangled_positions: Count = 0  # rows of a table of distances whose queries and keys score against the tokens' (DeBERTa)
     position_bias: bool = False  # a learned number for each distance and head is added to the scores (T5, section 2.1)
     cross_attention: bool = False  # its decoder layers attend to the output of the encoder layers in front of them (T5, BART)
+    shared_weights: bool = False  # of a variant: its layers run the weights of the layer in front of them again (ALBERT)
     image_attention: bool = False  # of a variant: its layers attend to the images' tokens, not to their own (Llama 3.2 Vision)
     full_attention_every: Count = 0  # every n-th layer attends to everything; 0 = none does
     first_sliding_layer: Count = 0
@@ -172,6 +173,7 @@ class Model(Spec):
         "bart",
         "mllama",
         "deberta",
+        "albert",
     ] = "llama"
     num_labels: Count = 0  # outputs of a small classification layer with bias (BERT's next-sentence prediction: 2)
     label_bias: bool = True
@@ -380,7 +382,12 @@ class Model(Spec):
                 raise ValueError("cross_attention: of a decoder's layers all have it, of an encoder's none")
 
     def _check_image_attention(self) -> None:
-        """Layers that attend to images stand among layers that attend to the text."""
+        """Layers that attend to images stand among those that attend to the text; those without weights behind one that has them."""
+        shares = [self.of(kind).shared_weights for kind in self.layer_kinds]
+        if any(shares) and (shares[0] or self.architecture != "encoder"):
+            raise ValueError(
+                "shared_weights = true: of an encoder's layers but the first; give it in [[variants]], behind another letter"
+            )
         if self.image_attention:
             raise ValueError("image_attention = true: it belongs to some of the layers; give it in [[variants]]")
         for model in self.layer_models:

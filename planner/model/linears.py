@@ -114,6 +114,10 @@ NAMES: dict[str, Names] = {
         qkv=("attention.wqkv",), output="attention.wo", ffn_in=("feed_forward.w1", "feed_forward.w3"),
         ffn_out="feed_forward.w2", head="output", words="tok_embeddings",
     ),
+    "albert": Names(
+        qkv=("attention.query", "attention.key", "attention.value"), output="attention.dense", ffn_in=("ffn",),
+        ffn_out="ffn_output", head="decoder", words="word_embeddings",
+    ),
     "deberta": Names(
         qkv=("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
         output="attention.output.dense", ffn_in=("intermediate.dense",), ffn_out="output.dense", head="decoder",

@@ -33,8 +33,10 @@ def _tensor(name: str, elements: float, shard: Shard, wanted: bool = True) -> It
 
 @lru_cache(maxsize=4096)
 def layer_parameters(model: Model, kind: LayerKind) -> tuple[ParameterTensor, ...]:
-    """All weights of one layer of that kind."""
+    """All weights of one layer of that kind; none where it runs those of the layer in front again."""
     m = model.of(kind)
+    if m.shared_weights:
+        return ()
     matrices = (t for name, some in groupby(projections(model, kind), lambda p: p.tensor) for t in _linear(name, tuple(some)))
     vectors = (*_attention_vectors(m), *_latent_vectors(m)) if m.attends or m.image_attention else ()
     return (*matrices, *vectors, *_mixer_vectors(m), *_norms(m), *_streams(m))

@@ -49,7 +49,10 @@ def tuned_layer(setting: Setting, kind: LayerKind, rows: tuple[Row, ...]) -> tup
     carries = kind.role in (ADAPTED, FIRST)
     linears = adapted(setting.model, kind._replace(role=0), job.adapter) if carries else ()
     below: Number = setting.full_recompute if kind.role in (FIRST, STILL) else 1.0
-    return tuple(_walk(setting, job.adapter, rows, linears, below))
+    tuned = tuple(_walk(setting, job.adapter, rows, linears, below))
+    if setting.model.of(kind).shared_weights:  # its adapters, too, are those of the layer in front
+        return tuple(changed(row, parameters=0.0) for row in tuned)
+    return tuned
 
 
 def tuned_embedding(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:

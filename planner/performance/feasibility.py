@@ -346,6 +346,14 @@ def _model_rules(q: Question, x: Layouts) -> Iterator[Rule]:
 def _encoder_rules(q: Question, x: Layouts) -> Iterator[Rule]:
     """An encoder's output goes to every layer of the decoder, and all of it to each query."""
     m = q.model
+    if any(m.of(kind).shared_weights for kind in m.layer_kinds):
+        yield Rule(
+            reason="stages of layers that share weights",
+            broken=x.pp > 1,
+            message=lambda y: Message(
+                "layout.pp = {0}: layers of {1} share weights, which no stack cuts into stages; use pp = 1", y.pp, m.name
+            ),
+        )
     if m.reads_images and q.job.images:
         yield Rule(
             reason="cuts of a model that attends to images",

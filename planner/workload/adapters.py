@@ -78,6 +78,7 @@ def adapter_parameters(model: Model, adapter: Adapter) -> int:
     layers = sum(
         linear.adapter_parameters(adapter.rank)
         for i in adapter.tuned(model.num_layers)
+        if not model.of(kinds[i]).shared_weights
         for linear in adapted(model, kinds[i]._replace(role=0), adapter)
     )
     head = adapted_head(model, adapter)

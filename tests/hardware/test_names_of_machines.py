@@ -89,3 +89,10 @@ def test_every_name_of_the_catalog_means_itself() -> None:
             assert load_accelerator(asked.get("accelerator", of_a_server)).name == stem, name
     for stem in node_names():
         assert cluster_table(stem) == {"node": stem}
+
+
+def test_a_node_is_found_by_its_name_with_dots_as_its_cloud_writes_it() -> None:
+    """AWS: p6-b300.48xlarge; Alibaba: ecs.ebmgn8v; Oracle: BM.GPU.H100.8."""
+    for name in (name for name in node_names() if not name.startswith("workstation-")):  # boxes, named by their card
+        for dotted in (name.replace("-", "."), ".".join(name.rsplit("-", 1)), name.replace("-", ".", 1)):
+            assert load_node(dotted).name == name, dotted

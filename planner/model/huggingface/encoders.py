@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from planner.common.errors import PlannerError
-from planner.model.huggingface.decoders import PLAIN, SLIDING, Fields, layer_types, windows
+from planner.model.huggingface.decoders import PLAIN, SLIDING, Fields, layer_types, marked, windows
 from planner.model.huggingface.source import Source
 
 FULL = "full_attention"
@@ -178,6 +178,22 @@ def electra(s: Source) -> Fields:
     return found
 
 
+def albert(s: Source) -> Fields:
+    """BERT with narrow embeddings whose layers run the weights of their group's first (arXiv 1909.11942, section 3.1)."""
+    found = bert_like()(s)
+    layers, groups = found["num_layers"], s.count("num_hidden_groups", 1)
+    s.only("inner_group_num", 1)
+    s.ignore("classifier_dropout_prob", "down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks")
+    first = [i == 0 or int(i / (layers / groups)) != int((i - 1) / (layers / groups)) for i in range(layers)]
+    return {
+        **found,
+        "modules": "albert",
+        "embedding_projection_size": s.count("embedding_size"),
+        "embedding_all_narrow": True,
+        **marked(["A" if new else "R" for new in first], [{"letter": "R", "shared_weights": True}]),
+    }
+
+
 def deberta_v2(s: Source) -> Fields:
     """DeBERTa-v2 and v3: BERT with scores between tokens and distances, by the projections of queries and keys themselves."""
     found = bert_like()(s)
@@ -339,7 +355,7 @@ ENCODERS: dict[str, Callable[[Source], Fields]] = {
     "megatron-bert": bert_like(pre_norm=True, embedding_norm=False), "roberta-prelayernorm": bert_like(pre_norm=True),
     "xlm-roberta-xl": bert_like(pre_norm=True, embedding_norm=False), "distilbert": bert_like(types=None), "electra": electra,
     "modernbert": modernbert(), "modernbert-decoder": modernbert(decoder=True), "nomic_bert": nomic, "eurobert": eurobert,
-    "gte": gte, "deberta-v2": deberta_v2,
+    "gte": gte, "deberta-v2": deberta_v2, "albert": albert,
     "mpnet": mpnet, "jina_embeddings_v3": rotary_bert, "roformer": roformer,
     "layoutlm": layoutlm, "ibert": ibert, "longformer": longformer, "big_bird": big_bird,
 }  # fmt: skip
