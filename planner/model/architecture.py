@@ -382,7 +382,7 @@ class Model(Spec):
                 raise ValueError("cross_attention: of a decoder's layers all have it, of an encoder's none")
 
     def _check_image_attention(self) -> None:
-        """Layers that attend to images stand among those that attend to the text; those without weights behind one that has them."""
+        """Layers that attend to images stand among those of the text, and layers without weights behind one that has them."""
         shares = [self.of(kind).shared_weights for kind in self.layer_kinds]
         if any(shares) and (shares[0] or self.architecture != "encoder"):
             raise ValueError(

@@ -19,7 +19,7 @@ from planner.model.huggingface import model_from_config
 from planner.model.parameters import parameters_total
 from planner.operators.setting import distinct_axes
 from planner.operators.table import Table, build_table
-from planner.workload.adapters import parameters_trainable
+from planner.workload.adapters import parameters_trainable, tuned_model
 from planner.workload.layout import Layout, as_columns
 
 SIZES = {
@@ -34,9 +34,8 @@ def albert(groups: int) -> Model:
 
 def table(model: Model, **changes: Any) -> Table:
     columns = as_columns(Layout(micro_batch_size=2, dp=1), 1)
-    return build_table(
-        distinct_axes(columns, model, eager(), job(seq_len=64, global_batch_size=2, precision="fp32", **changes))[0]
-    )
+    asked = job(seq_len=64, global_batch_size=2, precision="fp32", **changes)
+    return build_table(distinct_axes(columns, tuned_model(model, asked), eager(), asked)[0])
 
 
 def summed(made: Table, field: str) -> float:
