@@ -55,10 +55,10 @@ def show(*renderables: Any) -> None:
 
     shown = [spoken_table(one) if isinstance(one, Table) else one for one in _each(renderables)]
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
-        console = Console(soft_wrap=False)
+        console = Console(soft_wrap=False, emoji=False)  # a title with ":fire:" is what somebody wrote
     else:
-        wide = Console(width=WIDEST)
-        console = Console(width=max((Measurement.get(wide, wide.options, one).maximum for one in shown), default=80))
+        wide = Console(width=WIDEST, emoji=False)
+        console = Console(width=max((Measurement.get(wide, wide.options, one).maximum for one in shown), default=80), emoji=False)
     for one in shown:
         if isinstance(one, Table):
             console.print(narrowed(one, console.width))

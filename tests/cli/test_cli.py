@@ -108,6 +108,15 @@ def _layout(fields: dict[str, Any]) -> str:
     return "\n".join(f"{k} = {json.dumps(v)}" for k, v in fields.items() if v is not None)
 
 
+def test_a_title_and_a_label_are_printed_as_they_are_written(run: Run, scenario: Callable[..., Path]) -> None:
+    path = scenario(GOOD + '\n[[compare]]\nlabel = "b :fire: c"\njob = { seq_len = 1024 }\n')
+    path.write_text('title = "a :fire: b"\n' + path.read_text().replace("title =", "# title =", 1))
+    code, out, _ = run("compare", path)
+    assert code == 0
+    assert "a :fire: b" in out
+    assert "b :fire: c" in out
+
+
 def test_sequences_beyond_the_models_context_are_a_warning(run: Run, scenario: Callable[..., Path]) -> None:
     """Llama 2 allows 4,096 tokens (its config.json); what is not known is no ground for a warning."""
     longer = scenario(GOOD, ("seq_len = 2048", "seq_len = 8192"))
