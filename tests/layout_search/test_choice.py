@@ -353,7 +353,7 @@ def test_quantized_weights_are_not_cut_by_tensor_parallelism() -> None:
     asked |= {"framework": "fsdp", "job": {"kind": "qlora", "adapter": {"rank": 16}, "seq_len": 2048, "global_batch_size": 8}}
     assert planner.candidates(**asked).tp.max() == 2
     assert not any(planner.evaluate(**asked, layouts=planner.candidates(**asked)).possible & (planner.candidates(**asked).tp > 1))
-    with pytest.raises(PlannerError, match=r"layout\.tp = 2: no tuning stack cuts"):
+    with pytest.raises(PlannerError, match=r"layout\.tp = 2: no tuning framework cuts"):
         planner.plan(**asked, layout={"tp": 2, "zero": 3})
 
 
