@@ -104,3 +104,24 @@ def test_cases_stand_side_by_side_where_each_has_room(run: Run, monkeypatch: pyt
         printed = out.splitlines()
         assert any("uneven experts" in line and "balanced" in line and "batch of 32" in line for line in printed) == side_by_side
         assert all(cell_len(line) <= columns for line in printed)
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("compare chatlaw2-moe", ("4x7B MoE", "dense 33B", "8 x a100-sxm4-80gb", "(dgx-a100-80gb)")),
+        (
+            "serve serving/qwen-7b",
+            ("fp16, eager", "int8, eager", "int4 AWQ, vLLM", "student 0.7B, int8, eager", "1 x l4 (g6-xlarge)"),
+        ),
+    ],
+)
+def test_cases_without_room_stand_in_tables_below_with_no_name_broken(
+    run: Run, monkeypatch: pytest.MonkeyPatch, line: str, names: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run(*line.split())
+    assert code == 0
+    assert all(cell_len(text) <= 80 for text in out.splitlines())
+    for name in names:
+        assert re.search(rf"│[^│]*{re.escape(name)} *[│┃]|┃[^┃]*{re.escape(name)} *┃", out), name
