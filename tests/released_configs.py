@@ -208,6 +208,13 @@ def seeing(kind: str, text: Config, **vision: Any) -> Config:
     return {"model_type": kind, "text_config": text, "vision_config": vision, "tie_word_embeddings": tied}
 
 
+def crossing(layers: int, hidden: int, heads: int, inner: int) -> Config:
+    """Llama 3.2 Vision: every fifth layer, from the fourth on, attends to images of four tiles of 560 pixels."""
+    chosen = list(range(3, layers, 5))
+    text = sized("mllama_text_model", layers, hidden, heads, 8, inner, 128256, max_position_embeddings=131072)
+    return seeing("mllama", {**text, "cross_attention_layers": chosen}, image_size=560)
+
+
 SMALL_EYE = {
     "depth": 24,
     "hidden_size": 1024,
@@ -518,6 +525,8 @@ RELEASED: dict[str, tuple[str, Config]] = {
             out_hidden_size=2560,
         ),
     ),
+    "llama-3.2-11b-vision": ("meta-llama/Llama-3.2-11B-Vision-Instruct", crossing(40, 4096, 32, 14336)),
+    "llama-3.2-90b-vision": ("meta-llama/Llama-3.2-90B-Vision-Instruct", crossing(100, 8192, 64, 28672)),
     "qwen3-vl-8b": (
         "Qwen/Qwen3-VL-8B-Instruct",
         seeing(

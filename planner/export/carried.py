@@ -21,6 +21,8 @@ OF_EVERY_JOB = (
     "routing",
     "routing_skew",
     "target_len",
+    "images",
+    "image_patches",
     "adapter.layers",
     "adapter.last_layers",
     "adapter.dtype",

@@ -44,7 +44,13 @@ def require_usual_update(plan: Plan, stack: str) -> None:
 
 
 def require_decoder(plan: Plan, stack: str) -> None:
-    """Refuse an encoder-decoder, where the stack trains decoders."""
+    """Refuse an encoder-decoder, or layers that attend to images, where the stack trains decoders of text."""
+    if plan.model.reads_images:
+        raise refuse(
+            stack,
+            Message("layers of {0} attend to images, and it trains decoders of text", plan.model.name),
+            "export to accelerate-fsdp, deepspeed or peft",
+        )
     if plan.model.cross_attention:
         raise refuse(
             stack,

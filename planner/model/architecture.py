@@ -55,6 +55,7 @@ class Model(Spec):
     relative_attention: bool = False  # scores of positions beside those of content (Transformer-XL)
     position_bias: bool = False  # a learned number for each distance and head is added to the scores (T5, section 2.1)
     cross_attention: bool = False  # its decoder layers attend to the output of the encoder layers in front of them (T5, BART)
+    image_attention: bool = False  # of a variant: its layers attend to the images' tokens, not to their own (Llama 3.2 Vision)
     full_attention_every: Count = 0  # every n-th layer attends to everything; 0 = none does
     first_sliding_layer: Count = 0
     full_attention_layers: tuple[Count, ...] = ()  # further layers that attend to everything, by index
@@ -168,6 +169,7 @@ class Model(Spec):
         "bert",
         "t5",
         "bart",
+        "mllama",
     ] = "llama"
     num_labels: Count = 0  # outputs of a small classification layer with bias (BERT's next-sentence prediction: 2)
     label_bias: bool = True
@@ -230,6 +232,7 @@ class Model(Spec):
         self._check_variants()
         if info.context is not _OF_A_LAYER:
             self._check_encoder()
+            self._check_image_attention()
         if self.position_embedding == "learned" and not self.max_positions:
             raise ValueError("max_positions = 0 with position_embedding = 'learned'; give the rows of the position table")
         if self.head == "none" and self.tied_embeddings:
@@ -372,6 +375,16 @@ class Model(Spec):
             if m.cross_attention == (m.architecture == "encoder"):
                 raise ValueError("cross_attention: of a decoder's layers all have it, of an encoder's none")
 
+    def _check_image_attention(self) -> None:
+        """Layers that attend to images stand among layers that attend to the text."""
+        if self.image_attention:
+            raise ValueError("image_attention = true: it belongs to some of the layers; give it in [[variants]]")
+        for model in self.layer_models:
+            if model.image_attention and (model.attention == "mla" or model.mixer != "attention" or model.cross_attention):
+                raise ValueError("image_attention: the planner knows it with plain heads alone; use attention = 'mha' or 'gqa'")
+        if self.reads_images and any(not tower.tokens_per_image for tower in self.towers):
+            raise ValueError("image_attention: tokens_per_image is missing in [[towers]]; give the tokens that layers attend to")
+
     def _check_moe(self) -> None:
         if self.num_experts and self.feed_forward in ("none", "dense"):
             return
@@ -404,7 +417,7 @@ class Model(Spec):
     @cached_property
     def layer_models(self) -> tuple[Model, ...]:
         """The model as each of its variants has it."""
-        base = self.model_dump(exclude={"variants", "layer_pattern", "towers", "provenance"})
+        base = self.model_dump(exclude={"variants", "layer_pattern", "provenance"})
         # pydantic's own, whose errors keep their place within an outer validation
         validated = Model.__pydantic_validator__.validate_python
         return tuple(validated(_changed(base, variant.changes), context=_OF_A_LAYER) for variant in self.variants)
@@ -460,8 +473,23 @@ class Model(Spec):
 
     @property
     def attends(self) -> bool:
-        """Whether its layers have attention."""
-        return self.mixer == "attention" or self.attention_beside_mixer
+        """Whether its layers have attention to the tokens in front."""
+        return (self.mixer == "attention" or self.attention_beside_mixer) and not self.image_attention
+
+    @cached_property
+    def num_image_layers(self) -> int:
+        """Layers that attend to images' tokens."""
+        return sum(self.of(kind).image_attention for kind in self.layer_kinds)
+
+    @property
+    def reads_images(self) -> bool:
+        """Whether some layers attend to images' tokens, which are then no part of the sequence."""
+        return self.num_image_layers > 0
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Tokens that its vision encoders make of an image; 0 where they follow its size."""
+        return sum(tower.tokens_per_image or 0 for tower in self.towers)
 
     @property
     def recurs(self) -> bool:

@@ -108,6 +108,7 @@ NAMES: dict[str, Names] = {
         cross=("EncDecAttention.q", "EncDecAttention.k", "EncDecAttention.v", "EncDecAttention.o"),
         ffn_in=("DenseReluDense.wi_0", "DenseReluDense.wi_1"), ffn_out="DenseReluDense.wo", words="shared",
     ),
+    "mllama": Names(cross=("cross_attn.q_proj", "cross_attn.k_proj", "cross_attn.v_proj", "cross_attn.o_proj")),
     "bart": Names(output="self_attn.out_proj", ffn_in=("fc1",), ffn_out="fc2", words="shared"),
     "internlm2": Names(
         qkv=("attention.wqkv",), output="attention.wo", ffn_in=("feed_forward.w1", "feed_forward.w3"),

@@ -36,7 +36,7 @@ def layer_parameters(model: Model, kind: LayerKind) -> tuple[ParameterTensor, ..
     """All weights of one layer of that kind."""
     m = model.of(kind)
     matrices = (t for name, some in groupby(projections(model, kind), lambda p: p.tensor) for t in _linear(name, tuple(some)))
-    vectors = (*_attention_vectors(m), *_latent_vectors(m)) if m.attends else ()
+    vectors = (*_attention_vectors(m), *_latent_vectors(m)) if m.attends or m.image_attention else ()
     return (*matrices, *vectors, *_mixer_vectors(m), *_norms(m), *_streams(m))
 
 

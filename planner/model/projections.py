@@ -190,8 +190,8 @@ def _indexer(m: Model) -> Iterator[Projection]:
 
 
 def _cross(m: Model) -> Iterator[Projection]:
-    """Attention to the encoder's output: queries from the decoder's stream, keys and values from that output."""
-    if not m.cross_attention:
+    """Attention to an encoder's output: queries from the decoder's stream, keys and values from that output."""
+    if not (m.cross_attention or m.image_attention):
         return
     into = partial(_attend, inputs=m.hidden_size, bias=m.qkv_bias)
     query = partial(into, part="cross_query", operator="cross query", tensor="cross.query", shard="tensor")

@@ -26,6 +26,7 @@ class Variant(Spec):
     feed_forward: Literal["none", "dense", "experts"] | None = None
     architecture: Literal["encoder"] | None = None  # layers of an encoder in front, which read the source in both directions
     cross_attention: bool | None = None
+    image_attention: bool | None = None
     norms_per_layer: Annotated[int, Field(ge=1, le=8)] | None = None
     num_heads: Positive | None = None
     num_kv_heads: Positive | None = None

@@ -329,7 +329,8 @@ def cross_attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     """Rows of attention to the encoder's output, from the normalized input to the residual sum (Vaswani et al. 2017, 3.2.3).
 
     Queries from the decoder's ``t`` tokens, keys and values from the ``s`` of the source: 2 t h q + 2 s h kv flops, and
-    4 t s q for the core, which no mask hides. The encoder's output is kept once for all layers (``encoder_exit``).
+    4 t s q for the core, which no mask hides. The encoder's output is kept once for all layers (``encoder_ends``). To images:
+    queries and keys have norms, and a learned number scales what each block adds (Llama 3.2 Vision, MllamaCrossAttention).
     """
     m, w, h = setting.model, setting.width, float(setting.model.hidden_size)
     source = setting.source
@@ -350,11 +351,48 @@ def cross_attention(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     return (
         *tensor_parallel_entrance(setting, BLOCK, query, "cross query", h),
         *tensor_parallel_entrance(source, BLOCK, keys, "cross key value", h),
-        summed,
+        *(() if m.image_attention and setting.job.frozen else (summed,)),  # a frozen encoder asks for no gradient
+        *_cross_norms(setting, kind),
         *(replace(row, name=f"cross {row.name}") for row in inner),
         *output,
         *tensor_parallel_exit(setting, BLOCK),
+        *_learned_scales(setting),
         *dropout_and_residual(setting, BLOCK),
+    )
+
+
+def _cross_norms(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Norms of the queries of the text and of the keys of its images."""
+    m = setting.model
+    if not m.image_attention or m.qk_norm == "none":
+        return ()
+    heads = setting.tokens * m.num_heads / setting.tp + setting.source.tokens * setting.local_kv_heads()
+    return norm(
+        "cross query key norm",
+        BLOCK,
+        setting,
+        heads * m.head_dim,
+        rows_of=float(m.head_dim),
+        residual=False,
+        parameters=local_parameters(setting, kind, "attention.q_norm") + local_parameters(setting, kind, "attention.k_norm"),
+    )
+
+
+def _learned_scales(setting: Setting) -> tuple[Row, ...]:
+    """tanh of a learned number times the output of attention and of the feed-forward, which that number's gradient needs: each
+    keeps w h t, unless it is frozen."""
+    m, w = setting.model, setting.width
+    elements = 2.0 * setting.sequence_tokens * float(m.hidden_size)
+    if not m.image_attention:
+        return ()
+    kept = 0.0 if setting.job.frozen else w * elements
+    return pointwise(
+        "learned scales",
+        BLOCK,
+        forward_bytes=2.0 * w * elements,
+        backward_bytes=3.0 * w * elements,
+        saved_bytes=kept,
+        kernels=2.0,
     )
 
 

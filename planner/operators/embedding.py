@@ -54,11 +54,16 @@ def embedding(setting: Setting) -> tuple[Row, ...]:
 
 
 def encoder_ends(setting: Setting) -> tuple[Row, ...]:
-    """The source's words at the encoder's entrance, and its final norm and output, which all decoder layers read and keep once.
+    """The source's words at the encoder's entrance, and its final norm and output, which all decoder layers read and keep once;
+    or the images' tokens, where layers attend to them.
 
     Weights of both are counted with the embedding.
     """
     m, elements = setting.model, setting.sequence_tokens * float(setting.model.hidden_size)
+    if m.reads_images:
+        tokens = setting.micro_batch_size * setting.job.images * m.tokens_per_image
+        kept = setting.input_width * tokens * float(m.hidden_size)
+        return (Row(name="images' tokens kept", block=BLOCK, phase="forward", saved_bytes=kept),)
     if not m.cross_attention:
         return ()
     looked_up = tuple(replace(row, name=f"source {row.name}", parameters=0.0) for row in embedding(setting))

@@ -120,6 +120,19 @@ def changed(given: Changed, **changes: Any) -> Changed:
     return copy
 
 
+def held(row: Row) -> Row:
+    """The weights of a row that does not run."""
+    return Row(
+        name=row.name,
+        block=row.block,
+        phase=row.phase,
+        operator=row.operator,
+        parameters=row.parameters,
+        frozen_bytes=row.frozen_bytes,
+        shard_group=row.shard_group,
+    )
+
+
 def recomputed(row: Row, redo: Number) -> Row:
     """The same work done again in the backward pass where ``redo`` is 1; it saves nothing and has no parameters."""
     return changed(

@@ -138,7 +138,12 @@ class Setting:
 
     @cached_property
     def decoder(self) -> Setting:
-        """The same axes over the decoder's tokens, where layers attend to an encoder's output; it knows the length of that."""
+        """The same axes over the decoder's tokens, where layers attend to an encoder's output; it knows the length of that.
+
+        Of a vision encoder's: the tokens of all images of a sequence.
+        """
+        if self.model.image_attention:
+            return replace(self, source_len=max(self.job.images * self.model.tokens_per_image, 1.0))
         if not self.model.cross_attention:
             return self
         job = self.job.model_copy(update={"seq_len": self.job.target_len or self.job.seq_len})

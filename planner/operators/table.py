@@ -18,7 +18,7 @@ from planner.operators.mixer import mixer
 from planner.operators.moe import mixture_of_experts
 from planner.operators.norm import norm
 from planner.operators.prediction import prediction_rows
-from planner.operators.row import Matmul, Row, changed, pointwise, recomputed
+from planner.operators.row import Matmul, Row, changed, held, pointwise, recomputed
 from planner.operators.setting import Setting
 from planner.operators.streams import streams
 from planner.operators.teacher import distillation_loss, teacher_rows
@@ -56,13 +56,7 @@ def build_table(setting: Setting) -> Table:
 def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple[Row, ...]], tuple[Row, ...]]:
     """(embedding, one layer of each kind, head), with adapters where the job has them."""
     counts = Counter(setting.model.layer_kinds)
-    layers = {
-        kind: tuple(
-            changed(row, repeats=float(n))
-            for row in with_recomputation(setting.of(kind), _with_casts(setting, _tuned(setting, kind)))
-        )
-        for kind, n in counts.items()
-    }
+    layers = {kind: tuple(changed(row, repeats=float(n)) for row in _in_use(setting, kind)) for kind, n in counts.items()}
     further = prediction_rows(setting, layers[setting.model.layer_kinds[-1]])
     images = tower_rows(setting, lambda seen, kind: with_recomputation(seen, _layer(seen, kind)))
     return (
@@ -70,6 +64,14 @@ def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple
         layers,
         (*_with_casts(setting, tuned_head(setting, head(setting.decoder))), *further),
     )
+
+
+def _in_use(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
+    """Rows of a layer with recomputation. Layers that attend to images are skipped on text alone: their weights are held."""
+    rows = _with_casts(setting, _tuned(setting, kind))
+    if setting.model.of(kind).image_attention and not setting.job.images:
+        return tuple(held(row) for row in rows if row.shard_group is not None)
+    return with_recomputation(setting.of(kind), rows)
 
 
 def _with_casts(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ...]:
@@ -109,6 +111,8 @@ def _layer(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     half = max(m.norms_per_layer // (3 if m.cross_attention else 2), 1)
     before, after = norms[:half], norms[half:]
     attended = attention(setting, kind) if m.attends else ()
+    if m.image_attention:
+        attended = cross_attention(setting, kind)
     if m.cross_attention:
         attended = (*attended, *_flat(after[:half]), *cross_attention(setting, kind))
         after = after[half:]

@@ -179,7 +179,7 @@ def check_images(model: Model, table: str, images: float, patches: int, field: s
                 table,
                 model.name,
             )
-        needed = images * (tower.tokens_per_image or 0)
+        needed = 0.0 if model.reads_images else images * (tower.tokens_per_image or 0)
         if needed > tokens:
             raise PlannerError(
                 "{0}.images = {1:g}: of {2} tokens each, they need {3:,.0f} of {4} = {5:,.0f}; use fewer, or more tokens.",
@@ -346,6 +346,18 @@ def _model_rules(q: Question, x: Layouts) -> Iterator[Rule]:
 def _encoder_rules(q: Question, x: Layouts) -> Iterator[Rule]:
     """An encoder's output goes to every layer of the decoder, and all of it to each query."""
     m = q.model
+    if m.reads_images and q.job.images:
+        yield Rule(
+            reason="cuts of a model that attends to images",
+            broken=(x.pp > 1) | (x.cp > 1),
+            message=lambda y: Message(
+                "layout.{0} = {1}: layers of {2} attend to images; their tokens would go to every stage and every part of the "
+                "sequence, which is not modelled; use 1",
+                "pp" if y.pp > 1 else "cp",
+                max(y.pp, y.cp),
+                m.name,
+            ),
+        )
     if not m.cross_attention:
         return
     yield Rule(

@@ -41,6 +41,7 @@ Feature = Literal[
     "prefill_wait",
     "disaggregated",
     "encoder_decoder",
+    "image_attention",
 ]
 
 
@@ -215,8 +216,9 @@ def usual_engine(card: Accelerator, model: Model | None = None, weights: str | N
 
 
 def runs_model(engine: Engine, model: Model) -> bool:
-    """Whether an engine runs such a model: some run decoders alone."""
-    return not model.cross_attention or "encoder_decoder" in engine.features
+    """Whether an engine runs such a model: some run decoders alone, and few layers that attend to images."""
+    wanted = {"encoder_decoder": model.cross_attention, "image_attention": model.reads_images}
+    return all(feature in engine.features for feature, needed in wanted.items() if needed)
 
 
 @lru_cache(maxsize=1024)

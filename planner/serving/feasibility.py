@@ -48,6 +48,13 @@ def require_engine_there(card: Accelerator, engine: Engine, model: Model) -> Non
             card.vendor,
             card.name,
         )
+    if model.reads_images and not any(runs_on(card, load_engine(name)) for name in names):
+        raise PlannerError(
+            "{0} attends to images in layers of their own, which no engine of the catalog runs on {1}'s {2}; choose another GPU.",
+            model.name,
+            card.vendor,
+            card.name,
+        )
     require_vendor(card, engine, "serving.engine", load_engine, names)
 
 
@@ -56,6 +63,7 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
     if m.architecture == "encoder":
         raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", m.name)
     check_images(m, "serving", s.images, s.image_patches, "prompt", mean_tokens(s.prompt))
+    require_runs_model(m, setting.engine)
     if m.cross_attention:
         _require_encoder(setting)
     if m.memory_length or m.relative_attention:
@@ -78,10 +86,17 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
         )
 
 
-def require_runs_encoder(model: Model, engine: Engine) -> None:
-    """Raise PlannerError where ``model`` is an encoder-decoder and ``engine`` runs decoders alone."""
+def require_runs_model(model: Model, engine: Engine) -> None:
+    """Raise PlannerError where ``engine`` runs decoders alone, or no layers that attend to images, and ``model`` has others."""
     if not runs_model(engine, model):
         others = [name for name in engine_names() if runs_model(load_engine(name), model)]
+        if model.reads_images:
+            raise PlannerError(
+                "serving.engine = {0!r}: {1} attends to images in layers of their own, which it has not; those that have: {2}.",
+                engine.name,
+                model.name,
+                ", ".join(others),
+            )
         raise PlannerError(
             "serving.engine = {0!r}: {1} is an encoder-decoder, which it does not run; engines that do: {2}.",
             engine.name,
@@ -93,7 +108,6 @@ def require_runs_encoder(model: Model, engine: Engine) -> None:
 def _require_encoder(setting: Setting) -> None:
     """What an encoder-decoder is served with: an engine that runs its encoder, over each prompt as a whole, on one stage."""
     m, s = setting.model, setting.serving
-    require_runs_encoder(m, setting.engine)
     given = {
         "pp": s.pp > 1,
         "chunked_prefill_tokens": s.chunked_prefill_tokens is not None,
@@ -163,7 +177,8 @@ def _require_features(setting: Setting) -> None:
         needs = "continuous_batching" if feature == "pass_tokens" else feature
         if want and needs not in engine.features:
             field = fields.get(feature, feature)
-            others = [name for name in engine_names() if needs in load_engine(name).features]
+            able = {name: load_engine(name) for name in engine_names()}
+            others = [name for name, e in able.items() if needs in e.features and runs_model(e, setting.model)]
             raise PlannerError(
                 "serving.{0} = {1!r}: {2} has no {3}; engines that have: {4}.",
                 field,

@@ -52,6 +52,20 @@ def compressed_tokens(setting: Setting, kind: LayerKind, tokens: Number) -> Arra
     return np.floor(np.asarray(tokens, dtype=float) / ratio) if ratio else np.zeros(np.shape(tokens))
 
 
+def image_bytes(setting: Setting, kind: LayerKind, whole: bool = False) -> float:
+    """Bytes of the keys and values of a request's images in a layer that attends to them (Llama 3.2 Vision).
+
+    images x tokens of an image x heads x (key width + value width), kept beside those of the text for as long as it.
+    """
+    m, s = setting.model.of(kind), setting.serving
+    if not m.image_attention:
+        return 0.0
+    heads = float(m.num_kv_heads) if whole else max(m.num_kv_heads / s.tp, 1.0)
+    scale = KV_SCALE_BYTES if setting.kv_dtype == "int8" else 0.0
+    width = (m.head_dim + m.value_head_dim) * DTYPE_BYTES[setting.kv_dtype] + 2.0 * scale
+    return s.images * setting.model.tokens_per_image * heads * width
+
+
 def layer_state_bytes(setting: Setting, kind: LayerKind, whole: bool = False) -> float:
     """Bytes that one sequence keeps in one layer however long it is, on one GPU: a recurrent state is cut by its heads.
 
@@ -61,7 +75,8 @@ def layer_state_bytes(setting: Setting, kind: LayerKind, whole: bool = False) ->
     m = setting.model.of(kind)
     lanes, width = 1.0 + m.compress_overlap, float(m.head_dim + (m.index_head_dim if m.index_num_heads else 0))
     open_run = m.compress_ratio * lanes * 2.0 * lanes * width * setting.width
-    return state_bytes(m) / (1.0 if whole else float(setting.serving.tp)) + open_run
+    state = state_bytes(m) / (1.0 if whole else float(setting.serving.tp))
+    return state + open_run + image_bytes(setting, kind, whole)
 
 
 def kept_tokens(setting: Setting, kind: LayerKind, tokens: Number) -> Array:

@@ -13,7 +13,7 @@ from planner.hardware.curves import Curves
 from planner.operators.row import FusedAttention, Matmul, Row
 from planner.performance.collectives import collective_s
 from planner.performance.roofline import Device, device_s
-from planner.serving.rows import Phase, Shape, layer_rows, pass_rows
+from planner.serving.rows import Phase, Shape, image_rows, layer_rows, pass_rows
 from planner.serving.setting import Setting
 from planner.serving.speculative import expected_tokens
 
@@ -79,6 +79,7 @@ class Times:
         rate = engine.narrow_host_rate if setting.format.compute else rate
         loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
         idle = model.num_encoder_layers if shape.phase == "decode" else 0
+        idle += 0 if setting.serving.images else model.num_image_layers
         layers = (model.num_layers - idle) * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
         step = engine.host_s_per_step + engine.host_s_per_sequence * shape.sequences
         step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
@@ -161,7 +162,8 @@ class Times:
         return self._checked_s(b, q, p) + self._drafted_s(b, q, p) + self.images_s(b * q / (q + p))
 
     def images_s(self, requests: Number) -> Array:
-        """Seconds of the vision encoders on the images of so many requests, all at once; zero for text.
+        """Seconds of the vision encoders on the images of so many requests, all at once, and of the keys and values of layers
+        that attend to images; zero for text.
 
         The projector's product, some percent of the encoder's, is left out.
         """
@@ -173,6 +175,8 @@ class Times:
             device = sum(row.repeats * seen.row_s(row) for row in layer_rows(seen.setting, shape))
             host = seen.setting.model.num_layers * seen.setting.engine.host_s_per_layer
             total = total + np.maximum(device, host) * images / together
+        if self.setting.model.reads_images and self.setting.serving.images:
+            total = total + sum(row.repeats * self.row_s(row) for row in image_rows(self.setting, together)) * images / together
         return np.asarray(total)
 
     @cached_property

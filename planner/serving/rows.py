@@ -16,7 +16,7 @@ from planner.model.projections import Projection, gate_width, of_tensors, projec
 from planner.operators.mixer import kept_elements, products, scan_flops
 from planner.operators.row import FusedAttention, Matmul, Row, communication
 from planner.serving.experts import distinct_experts
-from planner.serving.kv_cache import INDEX_KEY_BYTES, token_layer_bytes
+from planner.serving.kv_cache import INDEX_KEY_BYTES, image_bytes, token_layer_bytes
 from planner.serving.setting import Setting
 from planner.serving.weight_formats import part_of
 
@@ -126,11 +126,59 @@ def _cross(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
     )
 
 
+def _to_images(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
+    """Attention to a request's images: each query reads the keys and values of all of their tokens, which are cached."""
+    m, w, heads = setting.model, setting.width, setting.model.num_heads / float(setting.serving.tp)
+    keys, qk, value = setting.serving.images * m.tokens_per_image, float(m.head_dim), float(m.value_head_dim)
+    flops = 2.0 * shape.tokens * keys * heads * (qk + value)
+    core = Row(
+        name="attention to images",
+        block="attention",
+        phase=shape.phase,
+        flops=flops,
+        model_flops=flops,
+        bytes_moved=shape.sequences * image_bytes(setting, kind) + w * shape.tokens * heads * (qk + value),
+        kernels=1.0,
+        work=FusedAttention(
+            sequences=shape.sequences, heads=heads, queries=shape.queries, keys=keys, qk_head_dim=qk, value_head_dim=value
+        ),
+    )
+    return (
+        _projected("cross queries", "attention", setting, kind, shape, "cross.query"),
+        _pointwise("cross query norm", shape, 2.0 * w * shape.tokens * heads * qk, setting),
+        core,
+        _projected("cross output", "attention", setting, kind, shape, "cross.output"),
+        _pointwise("learned scales", shape, 4.0 * _hidden(setting, shape), setting, 2.0),
+        _all_reduce("cross output", "attention", setting, shape),
+    )
+
+
+def image_rows(setting: Setting, images: Number) -> tuple[Row, ...]:
+    """Keys and values of ``images`` in the layers that attend to them, projected and written once for each image."""
+    tokens = np.asarray(images, dtype=float) * setting.model.tokens_per_image
+    rows: list[Row] = []
+    for kind, count in Counter(setting.model.layer_kinds).items():
+        layer = setting.of(kind)
+        if not layer.model.image_attention:
+            continue
+        shape = Shape(phase="prefill", sequences=np.ones_like(tokens), queries=tokens, past=np.zeros_like(tokens))
+        written = np.asarray(images, dtype=float) / layer.serving.images * image_bytes(layer, kind)
+        keys = (
+            _projected("cross keys and values", "attention", layer, kind, shape, "cross.key_value"),
+            _pointwise("cross key norm, cache write", shape, 2.0 * written, layer, 2.0),
+        )
+        rows += [replace(row, repeats=float(count)) for row in keys]
+    return tuple(rows)
+
+
 def _layer(setting: Setting, kind: LayerKind, shape: Shape, local: Shape) -> tuple[Row, ...]:
     """Rows of one layer; ``setting`` has the fields that hold in it."""
     m = setting.model
+    if m.image_attention and not setting.serving.images:  # text alone skips the layer
+        return ()
     norms = _pointwise("norms", local, 2.0 * m.norms_per_layer * _hidden(setting, local), setting)
     attended = _attention(setting, kind, local) if m.attends else ()
+    attended = _to_images(setting, kind, local) if m.image_attention else attended
     attended = (*attended, *_cross(setting, kind, local)) if m.cross_attention else attended
     mixed = _mixer(setting, kind, local) if m.recurs else ()
     if kind.moe:

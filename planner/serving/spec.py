@@ -104,7 +104,7 @@ class PrefillPool(Spec):
         return max(self.tp, self.ep) * self.pp * self.replicas
 
 
-USUAL_ENGINES = ("vllm", "llama.cpp", "tensorrt-llm", "huggingface")
+USUAL_ENGINES = ("vllm", "llama.cpp", "tensorrt-llm", "sglang", "huggingface")
 """Engines that are taken where none is named, the first that runs the model on the accelerator (``engine.usual_engine``)."""
 ENGINES_OF_FORMATS = {**dict.fromkeys(("q4_0", "q4_k_m", "q5_k_m", "q6_k", "q8_0"), "llama.cpp"), "exl2": "exllamav2"}
 """Engines whose own formats these are: they come before the others."""

@@ -30,7 +30,7 @@ from planner.serving.batch_figures import batch_figures, capacity_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.serving.engine import load_engine, usual_engine
-from planner.serving.feasibility import require_engine_there, require_runs_encoder
+from planner.serving.feasibility import require_engine_there, require_runs_model
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
 from planner.serving.requests import mean_tokens
@@ -502,7 +502,7 @@ def _check_serving(model: Model, lengths: Mapping[str, int], batch: int, weights
     if model.architecture == "encoder":
         raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", model.name)
     if engine is not None:
-        require_runs_encoder(model, load_engine(engine))
+        require_runs_model(model, load_engine(engine))
     software = {} if engine is None else {"engine": engine}
     Serving.build({**software, "weights": weights or "bf16", **lengths, "batch": batch}, "size")
 

@@ -91,6 +91,8 @@ def _usual(model: Model, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]
         yield "huggingface", "the usual one for a single GPU"
     if model.cross_attention:
         yield "fsdp", "the usual one for encoder-decoders on several GPUs"
+    if model.reads_images:
+        yield "fsdp", "the usual one for layers that attend to images on several GPUs"
     if model.architecture == "encoder" or single:
         yield "huggingface", "the usual one for encoders and relative positions"
     if model.num_experts:

@@ -51,3 +51,10 @@ def test_adapters_of_peft_count_as_by_hand() -> None:
     lora = {"kind": "lora", **JOB, "adapter": {"rank": 8, "target_modules": ["q", "v"]}}
     plan = made(cluster="1xa100-80gb", framework="peft", job=lora, layout={"micro_batch_size": 1})
     assert any(f"{36 * 2 * 8 * 1536:,} parameters train" in note for note in plan.notes)
+
+
+def test_layers_that_attend_to_images_are_written_by_what_wraps_any_model() -> None:
+    seen: dict[str, Any] = {"model": "llama-3.2-11b-vision", "job": {"seq_len": 2048, "global_batch_size": 64, "images": 1}}
+    assert any("planner: job.images = 1.0" in text for text in export_plan(made(**seen), "accelerate-fsdp").values())
+    with pytest.raises(PlannerError, match="attend to images"):
+        export_plan(made(**seen, framework="megatron-core", layout={"tp": 2, "zero": 1, "micro_batch_size": 1}), "nemo")

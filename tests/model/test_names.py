@@ -81,7 +81,7 @@ def test_names_of_hubs_and_forums(written: str, model: str, weights: str) -> Non
         ("mixtral", "may mean any of mixtral-8x22b, mixtral-8x7b"),
         ("llama-3", "may mean any of llama-3-70b, llama-3-8b"),
         ("llama-38b", "is not in the catalog"),
-        ("llama-3.2-11b-vision", "is not in the catalog"),
+        ("llama-3.2-13b-vision", "is not in the catalog"),
         ("70b", "is not in the catalog"),
         ("8", "is not in the catalog"),
         ("", "is not in the catalog"),

@@ -40,7 +40,7 @@ MODULES = {
     "mixtral": "mixtral", "deepseek_v2": "deepseek", "deepseek_v3": "deepseek", "gpt2": "gpt2", "gpt_neox": "gpt_neox",
     "mpt": "mpt", "bloom": "falcon", "falcon": "falcon", "opt": "opt", "bert": "bert", "internlm2": "internlm2", "phi3": "phi3",
     "phi": "phi", "persimmon": "falcon", "baichuan": "baichuan", "qwen": "qwen", "chatglm": "chatglm", "glm": "phi3",
-    "glm4": "phi3",
+    "glm4": "phi3", "mllama_text_model": "mllama",
     "gpt_bigcode": "gpt2", "deepseek_v32": "deepseek", "glm4_moe": "deepseek", "glm_moe_dsa": "deepseek", "dots1": "deepseek",
 }  # fmt: skip
 """Families whose linear layers are not named as llama's (``model.modules``)."""
@@ -73,7 +73,6 @@ REFUSED = {
     "zamba2": "its layers share attention blocks",
     "rwkv": "its time mixing is not one of the planner's blocks",
     "rwkv5": "its time mixing is not one of the planner's blocks",
-    "mllama": "in some of its layers text attends to an image; on text alone it is the Llama 3.1 without them",
     "phi4flash": "its attention is a difference of two softmaxes, and half of its layers share one cache",
     "longcat_flash_ngram": "most of its weights are tables of n-grams",
     "diffllama": "its attention is a difference of two softmaxes",

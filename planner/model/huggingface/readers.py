@@ -321,6 +321,7 @@ READERS: dict[str, Decoder | Callable[[Source], Fields]] = {
         experts=Experts(num="n_routed_experts", shared="n_shared_experts", first="first_k_dense_replace", first_default=1),
         ignore=("q_lora_rank", "mlp_bias", "topk_method", "num_nextn_predict_layers"),
     ),
+    "mllama_text_model": d(more=own.mllama),
     "muse_glimmer_text": d(
         fixed={**MUSE, "norms_per_layer": 4},
         take=BIAS,

@@ -115,6 +115,21 @@ def muse_spark(s: Source, f: Fields) -> Fields:
     }
 
 
+def mllama(s: Source, f: Fields) -> Fields:
+    """Llama 3.2 Vision: between layers of Llama 3.1 some attend to the image instead, with norms of queries and keys and a
+    learned scale of both residual sums; eight rows of words that the head has not, one of them the image's."""
+    layers = f["num_layers"]
+    chosen = s.get("cross_attention_layers", [3, 8, 13, 18, 23, 28, 33, 38])
+    if not isinstance(chosen, list) or not all(isinstance(i, int) and 0 <= i < layers for i in chosen):
+        raise PlannerError("cross_attention_layers = {0!r}: must list layers from 0 to {1}", chosen, layers - 1)
+    s.only("dropout", 0, 0.0)
+    variant = {"letter": "I", "image_attention": True, "position_embedding": "none", "qk_norm": "head", "layer_vectors": 2}
+    return {
+        "model_vectors": 8 * f["hidden_size"],
+        **marked(["I" if i in chosen else "A" for i in range(layers)], [variant]),
+    }
+
+
 def compressed(s: Source, f: Fields) -> Fields:
     """DeepSeek-V4: one key beside a window, compressed ones behind it (CSA picks by an indexer, HCA takes all), grouped
     outputs, hyper-connections. The first layers choose experts by the token's number: a table that does not train."""

@@ -176,6 +176,28 @@ def intern_vit(s: Source, text: int) -> Tower:
     return found
 
 
+def mllama(s: Source, text: int) -> Tower:
+    """Llama 3.2 Vision: an image in tiles, whose patches and class tokens see each other in each layer, filled up to multiples of
+    eight a tile; the last layers, and the tiles' positions, behind learned scales. The text attends to every position."""
+    d, f, p = s.count("hidden_size"), s.count("intermediate_size"), side(s, "patch_size")
+    local, scaled, tiles = s.count("num_hidden_layers"), s.count("num_global_layers"), s.count("max_num_tiles")
+    positions = (side(s) // p) ** 2 + 1
+    shapes = len(s.get("supported_aspect_ratios") or ((1,),) * 8) + 1
+    tables = shapes * tiles * positions * d + 2 * shapes * tiles * d + positions * d + 3
+    total = (
+        s.count("num_channels") * p * p * d
+        + d
+        + tables
+        + 4 * d
+        + blocks(local + scaled, d, f, attention_bias=0)
+        + 2 * scaled
+        + linear(s.count("vision_output_dim"), text)
+    )
+    seen, tokens = tiles * -(-positions // 8) * 8, tiles * positions
+    heads = s.count("num_attention_heads")
+    return tower(total, local + scaled, d, heads, f, patches_per_image=seen, tokens_per_image=tokens)
+
+
 def minimax_m3(s: Source, text: int) -> Tower:
     """MiniMax M3: each patch projected, then 2 x 2 of them merged."""
     d, f, layers, p = s.count("hidden_size"), s.count("intermediate_size"), s.count("num_hidden_layers"), s.count("patch_size")
@@ -204,6 +226,7 @@ VISION: dict[str, tuple[str, Callable[[Source, int], Tower] | None, str]] = {
     "idefics3": ("llama", None, "idefics3_vision"), "smolvlm": ("llama", None, "smolvlm_vision"),
     "aya_vision": ("cohere2", None, "siglip_vision_model"), "cohere2_vision": ("cohere2", None, "siglip_vision_model"),
     "lfm2_vl": ("lfm2", None, "siglip2_vision_model"),
+    "mllama": ("mllama_text_model", mllama, "mllama_vision_model"),
     "mistral_large4": ("mistral_large4_text", pixtral, "pixtral"),
     "muse_glimmer": ("muse_glimmer_text", muse_glimmer, "muse_glimmer_vision"),
     "qwen3_6": ("qwen3_5_text", qwen_vl, "qwen3_5_vision"), "qwen3_6_moe": ("qwen3_5_moe_text", qwen_vl, "qwen3_5_moe_vision"),
