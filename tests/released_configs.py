@@ -208,6 +208,13 @@ def seeing(kind: str, text: Config, **vision: Any) -> Config:
     return {"model_type": kind, "text_config": text, "vision_config": vision, "tie_word_embeddings": tied}
 
 
+def disentangled(layers: int, hidden: int, words: int = 128100) -> Config:
+    """DeBERTa-v3: 256 buckets of distances, no table of positions, heads of 64."""
+    sizes = encoder("deberta-v2", layers, hidden, hidden // 64, words, 512, 0)
+    positions = {"relative_attention": True, "position_buckets": 256, "max_relative_positions": -1, "share_att_key": True}
+    return {**sizes, **positions, "norm_rel_ebd": "layer_norm", "pos_att_type": "p2c|c2p", "position_biased_input": False}
+
+
 def crossing(layers: int, hidden: int, heads: int, inner: int) -> Config:
     """Llama 3.2 Vision: every fifth layer, from the fourth on, attends to images of four tiles of 560 pixels."""
     chosen = list(range(3, layers, 5))
@@ -1201,6 +1208,11 @@ RELEASED: dict[str, tuple[str, Config]] = {
     "opt-6.7b": ("facebook/opt-6.7b", opt(32, 4096, 32)),
     "opt-66b": ("facebook/opt-66b", opt(64, 9216, 72)),
     # encoders
+    "deberta-v3-xsmall": ("microsoft/deberta-v3-xsmall", disentangled(12, 384)),
+    "deberta-v3-small": ("microsoft/deberta-v3-small", disentangled(6, 768)),
+    "deberta-v3-base": ("microsoft/deberta-v3-base", disentangled(12, 768)),
+    "deberta-v3-large": ("microsoft/deberta-v3-large", disentangled(24, 1024)),
+    "mdeberta-v3-base": ("microsoft/mdeberta-v3-base", disentangled(12, 768, 251000)),
     "roberta-base": ("FacebookAI/roberta-base", encoder("roberta", 12, 768, 12, 50265, 514, 1)),
     "roberta-large": ("FacebookAI/roberta-large", encoder("roberta", 24, 1024, 16, 50265, 514, 1)),
     "xlm-roberta-base": ("FacebookAI/xlm-roberta-base", encoder("xlm-roberta", 12, 768, 12, 250002, 514, 1)),

@@ -117,8 +117,8 @@ print([m for m in {heavy} if m in sys.modules])"""
 
 
 def test_a_plan_loads_no_tables_and_no_masked_arrays() -> None:
-    """Its eight lines need neither; together they take a twentieth of a cold answer."""
-    heavy = ("rich.table", "rich.console", "numpy.ma")
+    """Its eight lines need neither, nor serving; together they take a tenth of a cold answer."""
+    heavy = ("rich.table", "rich.console", "numpy.ma", "planner.serving")
     code = f"""
 import sys
 from planner.cli.main import main

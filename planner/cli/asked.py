@@ -66,21 +66,18 @@ def no_gpus(model: str) -> PlannerError:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
-    """What the command line says of the question."""
+class OfStep:
+    """What the command line says of a question about one step: no length of a run and no price, which would change nothing."""
 
     target: Target
     on: Annotated[str | None, typer.Option("--on", metavar="GPUS", help="32xh100, rtx-4090, 2x dgx-h100 ...")] = None
     lora: Annotated[bool, typer.Option("--lora", help="Tune with LoRA.")] = False
     qlora: Annotated[bool, typer.Option("--qlora", help="Tune with QLoRA.")] = False
     finetune: Annotated[bool, typer.Option("--finetune", help="Tune all weights.")] = False
-    tokens: Annotated[str | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 100B, 1e9.")] = None
-    samples: Annotated[str | None, typer.Option("--samples", metavar="N", help="Samples to train on: 300k.")] = None
     seq_len: Annotated[str | None, typer.Option("--seq-len", metavar="N", help="Tokens of a sequence: 4096, 4k.")] = None
     batch: Annotated[str | None, typer.Option("--batch", metavar="N", help="Sequences of a step, all GPUs together.")] = None
     precision: Annotated[str | None, typer.Option("--precision", help="bf16, fp16, fp8, nvfp4, tf32, fp32.")] = None
     framework: Annotated[str | None, typer.Option("--framework", help="See planner frameworks list.")] = None
-    price: Annotated[str | None, typer.Option("--price", help="Dollars per GPU-hour, or a term: spot ...")] = None
     change: Set = None
     risk: Risk = RISK
     allow: Allow = None
@@ -112,8 +109,6 @@ class Given:
         from planner.common.quantities import count, length
 
         found = {
-            "num_tokens": None if self.tokens is None else count(self.tokens, "--tokens"),
-            "num_samples": None if self.samples is None else count(self.samples, "--samples"),
             "seq_len": None if self.seq_len is None else length(self.seq_len, "--seq-len"),
             "global_batch_size": None if self.batch is None else count(self.batch, "--batch"),
             "precision": self.precision,
@@ -123,14 +118,14 @@ class Given:
     def scenario(self, usually: str = "pretrain", unread: tuple[str, ...] = ()) -> tuple[Scenario, tuple[str, ...]]:
         """(the question, what was taken as usual in it); ``usually``: what a model is asked for where no option says it.
 
-        ``unread``: tables that the command does not read, in which --set changes nothing.
+        ``unread``: tables and fields that the command does not read, in which --set changes nothing.
         """
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model, model_files
         from planner.scenarios.quick import changed_scenario, parse_changes, quick_scenario, usual_notes, with_tables
         from planner.scenarios.scenario import TABLES, read_scenario
 
-        changes = parse_changes(self.change, tuple(table for table in TABLES if table not in unread))
+        changes = parse_changes(self.change, tuple(table for table in TABLES if table not in unread), unread)
         named = [f"--{name}" for name in ("lora", "qlora", "finetune") if getattr(self, name)]
         if len(named) > 1:
             raise PlannerError("{0} and {1} exclude each other; give one.", named[0], named[1], code="usage", field=named[0])
@@ -157,21 +152,44 @@ class Given:
         return {}
 
     def others(self) -> dict[str, dict[str, Any]]:
-        """The tables beside the job that options give fields of: framework and price."""
-        found: dict[str, dict[str, Any]] = {}
-        if self.framework is not None:
-            found["framework"] = {"name": self.framework}
-        if self.price is not None:
-            try:
-                found["price"] = {"usd_per_gpu_hour": float(self.price.lstrip("$"))}
-            except ValueError:
-                found["price"] = {"term": self.price}
-        return found
+        """The tables beside the job that options give fields of: the framework."""
+        return {} if self.framework is None else {"framework": {"name": self.framework}}
+
+
+def price_table(text: str | None) -> dict[str, Any] | None:
+    """The table that ``--price`` means: dollars per GPU-hour, or a term."""
+    if text is None:
+        return None
+    try:
+        return {"usd_per_gpu_hour": float(text.lstrip("$"))}
+    except ValueError:
+        return {"term": text}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Laid(Given):
-    """A question whose layout may be given."""
+class Given(OfStep):
+    """What the command line says of the question."""
+
+    tokens: Annotated[str | None, typer.Option("--tokens", metavar="N", help="Tokens to train on: 100B, 1e9.")] = None
+    samples: Annotated[str | None, typer.Option("--samples", metavar="N", help="Samples to train on: 300k.")] = None
+    price: Annotated[str | None, typer.Option("--price", help="Dollars per GPU-hour, or a term: spot ...")] = None
+
+    def job(self) -> dict[str, Any]:
+        """As of a step, and how long the run is."""
+        from planner.common.quantities import count
+
+        lengths = {"num_tokens": (self.tokens, "--tokens"), "num_samples": (self.samples, "--samples")}
+        return {name: count(text, option) for name, (text, option) in lengths.items() if text is not None} | super().job()
+
+    def others(self) -> dict[str, dict[str, Any]]:
+        """As of a step, and the price."""
+        price = price_table(self.price)
+        return super().others() | ({} if price is None else {"price": price})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfLayout(OfStep):
+    """A step whose layout may be given."""
 
     layout: Annotated[str | None, typer.Option("--layout", help="As tables print it: 'tp2 pp8 sp mbs1'; else chosen.")] = None
 
@@ -180,6 +198,11 @@ class Laid(Given):
         from planner.workload.layout_text import layout_fields
 
         return {} if self.layout is None else {"layout": layout_fields(self.layout)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laid(OfLayout, Given):
+    """A question whose layout may be given."""
 
 
 def is_scenario(target: str) -> bool:
@@ -257,6 +280,8 @@ def _parameters(group: type[Any]) -> list[inspect.Parameter]:
     ]
 
 
+stepping = grouped(OfLayout)
+"""A command whose first parameter is an ``OfLayout``."""
 asking = grouped(Given)
 """A command whose first parameter is a ``Given``."""
 laying = grouped(Laid)

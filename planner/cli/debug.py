@@ -31,7 +31,8 @@ def debug_command(
 
 def _answer(target: str, change: list[str] | None) -> Any:
     from planner.scenarios import scenario, serving
-    from planner.scenarios.quick import changed_scenario, changed_tables, parse_changes
+    from planner.scenarios.quick import changed_scenario, parse_changes
+    from planner.scenarios.quick_serving import changed_deployment
     from planner.scenarios.scenario import read_scenario
     from planner.scenarios.serving import ServingCase, read_serving_scenario
 
@@ -39,7 +40,7 @@ def _answer(target: str, change: list[str] | None) -> Any:
     changes = parse_changes(change, (serving if serves else scenario).TABLES)
     if serves:
         case = read_serving_scenario(target).cases[0]
-        return ServingCase(label=case.label, tables=changed_tables(case.tables, changes), where=case.where).serve()
+        return ServingCase(label=case.label, tables=changed_deployment(case.tables, changes), where=case.where).serve()
     return changed_scenario(read_scenario(target), changes).cases[0].plan()
 
 

@@ -96,9 +96,11 @@ def plan_of_launch(
     """Answer launch files: what was understood as a scenario, what was not, and the plan or the deployment."""
     from planner.scenarios import scenario, serving
     from planner.scenarios.quick import changed_tables, parse_changes, tables_toml
+    from planner.scenarios.quick_serving import changed_deployment
 
     launch = given.launch()
-    tables = changed_tables(launch.tables, parse_changes(given.change, (serving if launch.serves else scenario).TABLES))
+    change = changed_deployment if launch.serves else changed_tables
+    tables = change(launch.tables, parse_changes(given.change, (serving if launch.serves else scenario).TABLES))
     tables |= {name: table for name, table in given.others().items() if name == "price"}
     title = launch_title(launch, given.launch_files)
     if write is not None:

@@ -281,7 +281,7 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
         remedy = Message("{0}, or write --set {1}=VALUE", remedy, place)
     elif option == "--model":
         remedy = Message("{0}; the model stands without an option: {1} MODEL", remedy, command)
-    elif type(error).__name__ == "NoSuchOption" and 0 < len(others := _takers(option)) <= FEW:
+    elif type(error).__name__ == "NoSuchOption" and (others := _takers(option)):
         remedy = Message("{0}; {1} belongs to planner {2}", remedy, option, ", ".join(others))
     return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)
 
@@ -298,11 +298,7 @@ def _place(option: str, command: str, given: Sequence[str]) -> str:
 
         field = found.partition(".")[2]
         return f"serving.{field}" if field in Serving.model_fields else found if found.startswith(("model.", "cluster.")) else ""
-    return found if found.partition(".")[0] not in UNREAD.get(name, ()) else ""
-
-
-FEW = 4
-"""Most commands named when another one lacks the option."""
+    return "" if {found, found.partition(".")[0]} & set(UNREAD.get(name, ())) else found
 
 
 def _takers(option: str) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from planner.common.errors import PlannerError
 from planner.model.architecture import Model
-from planner.model.huggingface import model_from_config
+from planner.model.huggingface import ENCODERS, model_from_config
 from planner.model.huggingface.decoders import Fields, dense_from, windows
 from planner.model.huggingface.source import Source
 from planner.model.parameters import parameters_total
@@ -80,18 +80,42 @@ def _built(config: Mapping[str, Any], where: str) -> tuple[Shapes, Any, str]:
     }
     try:
         settings = transformers.AutoConfig.for_model(str(config.get("model_type")), **own)
-        auto: Any = transformers.AutoModelForCausalLM
-        mapped = type(settings) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
-        nested = isinstance(config.get("text_config"), Mapping)
-        auto = auto if mapped and not nested else transformers.AutoModelForImageTextToText
         with torch.device("meta"):
-            built = auto.from_config(settings)
+            built = _class_of(config, settings)(settings)
     except Exception as error:  # whatever a configuration's own code raises
         raise PlannerError(
             "{0}: transformers {1} cannot build it: {2}", where, transformers.__version__, str(error).splitlines()[0][:200]
         ) from None
     shapes = {key: tuple(weight.shape) for key, weight in built.named_parameters()}
     return shapes, settings, type(built).__name__
+
+
+def _class_of(config: Mapping[str, Any], settings: Any) -> Any:
+    """What makes the model: the class that the file names, where transformers has it for this configuration; else the one with
+    the head that its family is read with."""
+    import transformers
+
+    named = config.get("architectures")
+    named = getattr(transformers, str(named[0]), None) if isinstance(named, list) and named else None
+    if getattr(named, "config_class", None) is type(settings):
+        return named
+    kind = type(settings)
+    if isinstance(config.get("text_config"), Mapping):
+        return transformers.AutoModelForImageTextToText.from_config
+    if config.get("model_type") == "bert":  # read as the bare encoder
+        return transformers.AutoModel.from_config
+    for auto, known in (
+        (transformers.AutoModelForMaskedLM, transformers.MODEL_FOR_MASKED_LM_MAPPING if _is_encoder(config) else ()),
+        (transformers.AutoModelForSeq2SeqLM, transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING),
+        (transformers.AutoModelForCausalLM, transformers.MODEL_FOR_CAUSAL_LM_MAPPING),
+    ):
+        if kind in known:
+            return auto.from_config
+    return transformers.AutoModelForImageTextToText.from_config
+
+
+def _is_encoder(config: Mapping[str, Any]) -> bool:
+    return config.get("model_type") in ENCODERS and config.get("is_decoder") is not True
 
 
 def _size(shape: tuple[int, ...]) -> int:

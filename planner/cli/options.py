@@ -17,9 +17,9 @@ Allow = Annotated[
 UNREAD = {
     "search": ("layout",),
     **dict.fromkeys(("tune", "sweep", "limit", "export"), ("run", "cost")),
-    **dict.fromkeys(("operators", "trace"), ("price", "run", "cost")),
+    **dict.fromkeys(("operators", "trace"), ("price", "run", "cost", "job.num_tokens", "job.num_samples", "job.num_steps")),
 }
-"""Command -> tables of a scenario that change nothing in its answer: what --set writes there is refused."""
+"""Command -> tables and fields of a scenario that change nothing in its answer: what --set writes there is refused."""
 
 
 def names(text: str | None) -> list[str] | None:

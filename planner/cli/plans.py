@@ -8,14 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from planner.cli.asked import Laid, grouped, laying, other_cases
+from planner.cli.asked import Laid, OfLayout, grouped, laying, other_cases, stepping
 from planner.cli.launch import Launched, instead_json, plan_of_launch, show_answer
 from planner.cli.options import UNREAD
 from planner.cli.output import check_plot, print_json, show, tell
 from planner.cli.progress import answers_to
 from planner.cli.runs import compare_at
 from planner.common.errors import PlannerError
-from planner.common.message import Message
+from planner.common.message import Message, join_messages
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON (SI units) and nothing else.")]
 PlotPath = Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Also draw memory and step time.")]
@@ -99,7 +99,7 @@ def compare_command(
     asked = [replace(given, target=target).scenario() for target in (given.target, *(more or ()))]
     questions, usual = [question for question, _ in asked], dict.fromkeys(note for _, notes in asked for note in notes)
     cases = [case for question in questions for case in question.cases]
-    title = " | ".join(question.title for question in questions)
+    title = join_messages(" | ", [question.title for question in questions])
     labels = [case.label for case in cases]
     if at is not None:
         plans = [case.plan(**given.choice()) for case in cases]
@@ -126,8 +126,8 @@ def compare_command(
     show(plans_table(title, labels, answers, outlooks), differences(labels, over_first(answers, outlooks)), notes, *usual)
 
 
-@laying
-def operators_command(given: Laid, as_json: AsJson = False) -> None:
+@stepping
+def operators_command(given: OfLayout, as_json: AsJson = False) -> None:
     """Show the operators behind a plan: one GPU, one micro-batch, one layer of each kind."""
     from planner.performance.block_cost import measured_rows
     from planner.performance.evaluation import operator_table

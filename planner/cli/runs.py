@@ -15,7 +15,7 @@ from planner.cli.progress import answers_to, progress_bar
 from planner.common import clock
 from planner.common.errors import PlannerError, near, one_of
 from planner.common.files import require_folder
-from planner.common.message import Message
+from planner.common.message import Message, join_messages
 from planner.common.translation import LANGUAGES, spoken_language
 
 Currency = Annotated[str, typer.Option("--currency", help="Print in this currency (EUR, CNY, ...) instead of dollars.")]
@@ -148,7 +148,7 @@ def run_command(
         return
     from planner.reports.whole_run import run_table, tornado_table
 
-    title = " | ".join(question.title for question in questions)
+    title = join_messages(" | ", [question.title for question in questions])
     tornados = [tornado_table(label, found) for label, found in swings.items()]
     _tables(run_table(title, labels, runs, bills, rate), *tornados, *usual)
 

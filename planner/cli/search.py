@@ -200,7 +200,7 @@ def sweep_command(
     if out is not None:
         check_output(out)
     scenario, usual = given.scenario(unread=UNREAD["sweep"])
-    question = as_sweep(scenario, [parse_variation(text) for text in vary])
+    question = as_sweep(scenario, [parse_variation(text) for text in vary], **given.choice())
     if plot is not None and len(question.variations) > 2:
         raise PlannerError("--plot {0}: draws one or two varied fields, not {1}; use --out.", plot, len(question.variations))
     with progress_bar("points", quiet=as_json) as progress:

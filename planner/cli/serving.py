@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked, one_question, refuse_launch_file
+from planner.cli.asked import Set, grouped, is_scenario, no_gpus, nothing_asked, one_question, price_table, refuse_launch_file
 from planner.cli.options import RISK, Risk
 from planner.cli.output import check_plot, print_json, show, show_deployment, tell
 from planner.cli.progress import answers_to, progress_bar
 from planner.common.errors import PlannerError
-from planner.common.message import Message
+from planner.common.message import Message, join_messages
 
 if TYPE_CHECKING:
     from planner.launchfiles import Launch
@@ -86,8 +86,8 @@ class Served:
             raise one_question([self.target, *self.more], self.on, "planner serve", "--compare gives several")
         from planner.hardware.asked import cluster_table
         from planner.model.names import is_model
-        from planner.scenarios.quick import changed_tables, parse_changes
-        from planner.scenarios.quick_serving import quick_serving
+        from planner.scenarios.quick import parse_changes
+        from planner.scenarios.quick_serving import changed_deployment, quick_serving
         from planner.scenarios.serving import TABLES, ServingCase, ServingScenario, read_serving_scenario
 
         own = {f"serving.{name}": value for name, value in self.serving().items()}
@@ -96,7 +96,9 @@ class Served:
         if named_model and self.on is None:
             raise no_gpus(self.target)
         if named_model and self.on is not None:
-            found, notes = quick_serving(self.target, self.on, self.serving())
+            given = {key.removeprefix("serving."): value for key, value in changes.items() if key.startswith("serving.")}
+            plain = {name: value for name, value in given.items() if "." not in name}
+            found, notes = quick_serving(self.target, self.on, plain)
         else:
             refuse_launch_file(self.target, "serve")
             found, notes = read_serving_scenario(self.target), ()
@@ -104,7 +106,7 @@ class Served:
         cases = [
             ServingCase(
                 label=case.label,
-                tables=changed_tables(case.tables if cluster is None else {**case.tables, "cluster": cluster}, changes),
+                tables=changed_deployment(case.tables if cluster is None else {**case.tables, "cluster": cluster}, changes),
                 where=case.where,
             )
             for case in found.cases
@@ -114,11 +116,12 @@ class Served:
 
 def _of_launch(launch: Launch, files: list[str] | None, change: list[str] | None) -> ServingScenario:
     from planner.cli.launch import launch_title
-    from planner.scenarios.quick import changed_tables, parse_changes
+    from planner.scenarios.quick import parse_changes
+    from planner.scenarios.quick_serving import changed_deployment
     from planner.scenarios.serving import TABLES, ServingCase, ServingScenario
     from planner.scenarios.tables import model_label
 
-    tables, title = changed_tables(launch.tables, parse_changes(change, TABLES)), launch_title(launch, files)
+    tables, title = changed_deployment(launch.tables, parse_changes(change, TABLES)), launch_title(launch, files)
     return ServingScenario(title=title, cases=(ServingCase(label=model_label(tables), tables=tables, where=title),))
 
 
@@ -148,7 +151,7 @@ def serve_command(
     first, usual = given.scenario(launch)
     questions = [first, *(read_serving_scenario(path) for path in compare or ())]
     cases = [case for question in questions for case in question.cases]
-    title = " | ".join(question.title for question in questions)
+    title = join_messages(" | ", [question.title for question in questions])
     answers, labels = answers_to(cases, lambda case: case.serve(), quiet=as_json), [case.label for case in cases]
     if plot is not None:
         from planner.reports.serving_plots import save_serving
@@ -220,6 +223,9 @@ def size_command(
     top: Annotated[
         int | None, typer.Option("--top", help="How many types of GPU to print; 30, or all that --on names. --json has all.")
     ] = None,
+    price: Annotated[
+        str | None, typer.Option("--price", help="A term: reserved-1-year ...; with one type also dollars per GPU-hour.")
+    ] = None,
 ) -> None:
     """Which GPUs a model needs: the fewest of each type that fit with room to spare, the smallest and the cheapest."""
     from typing import cast
@@ -261,6 +267,7 @@ def size_command(
             job=None if rank is None else {"adapter": {"rank": rank}},
             accelerator=accelerator,
             gpus=gpus,
+            price=price_table(price),
             progress=progress,
         )
     if as_json:

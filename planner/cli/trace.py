@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from planner.cli.asked import Laid, laying
+from planner.cli.asked import OfLayout, stepping
 from planner.cli.options import UNREAD
 from planner.cli.output import tell
 from planner.common.errors import PlannerError
@@ -15,9 +15,9 @@ from planner.common.files import require_folder
 from planner.common.message import Message
 
 
-@laying
+@stepping
 def trace_command(
-    given: Laid,
+    given: OfLayout,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE.json", help="Where the trace goes.")] = Path("step.json"),
     memory: Annotated[
         Path | None, typer.Option("--memory", metavar="FILE.csv", help="Also memory over the step: CSV, parquet or JSON lines.")
@@ -46,7 +46,7 @@ def trace_command(
     found = timeline(question.cases[0].plan(**given.choice()))
     write_trace(out, found)
     stages = found.plan.layout.pp
-    tell(Message("wrote {0}: a step of {1:.4g} s on {2} stages", out, found.plan.step_time_s, stages), error=True)
+    tell(Message("wrote {0}: a step of {1:.4g} s; pipeline stages: {2}", out, found.plan.step_time_s, stages), error=True)
     if memory is not None:
         from planner.common.tables import write_table
 

@@ -206,7 +206,7 @@ def _with_number(value: Any, number: float) -> Any:
 
 @lru_cache(maxsize=1024)
 def _files(folder: Path) -> dict[str, Path]:
-    return {p.stem: p for p in sorted(folder.glob("*.toml"))}
+    return {p.stem: p for p in sorted(folder.glob("*.toml"), key=str)}
 
 
 @lru_cache(maxsize=1024)

@@ -440,7 +440,7 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
         alone = whole(row, "dp", 1) == 1 or "data_parallel" not in row
         zero = "3" if int(zero) < 2 and alone else zero  # it shards by its nature
     fields |= {
-        "micro_batch_size": _micro_batch(row),
+        "micro_batch_size": _micro_batch(row, framework),
         "zero": int(zero),
         "sequence_parallel": yes(row, "sequence_parallel") and fields["tp"] > 1,
         **_offload(row),
@@ -463,15 +463,19 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
     return tuple(Layout.build({**fields, "recompute": r}, "row") for r in ((recompute,) if recompute else unknown))
 
 
-def _micro_batch(row: Mapping[str, str]) -> int:
-    """Sequences of a micro-batch; where the table is silent, all of a rank's without a pipeline, one with it."""
+def _micro_batch(row: Mapping[str, str], framework: Framework) -> int:
+    """Sequences of a micro-batch; where the table is silent, all of a rank's without a pipeline, one with it, or as many as leave
+    one micro-batch a stage."""
     if row.get("micro_batch_size"):
         return whole(row, "micro_batch_size")
     ranks = whole(row, "dp", 0)
     if not ranks or not row.get("global_batch_size"):
         raise PlannerError("micro_batch_size is empty, and global_batch_size or dp is too: every run needs one of them")
-    accumulated = max(whole(row, "grad_accum", 1), 1)
-    return 1 if whole(row, "pp", 1) > 1 else max(whole(row, "global_batch_size") // ranks // accumulated, 1)
+    at_once = whole(row, "global_batch_size") // ranks // max(whole(row, "grad_accum", 1), 1)
+    stages = whole(row, "pp", 1) * whole(row, "vpp", 1)
+    if stages > 1 and framework.release not in _labels()["micro_batch_a_stage"].get(framework.name, []):
+        return 1
+    return max(at_once // stages, 1)
 
 
 OFFLOADS: dict[str, tuple[str, ...]] = {

@@ -71,6 +71,7 @@ PLAIN = (
     "variants",
     "towers",
     "relative_attention",
+    "disentangled_positions",
     "memory_length",
     "attention_gate",
     "attention_output_norm",

@@ -56,7 +56,7 @@ def _places(d: Deployment) -> int:
 
 
 def _context(d: Deployment) -> int:
-    return int(longest_tokens(d.serving.prompt) + longest_tokens(d.serving.output))
+    return int(longest_tokens(d.serving.prompt) + (0.0 if d.serving.embeds else longest_tokens(d.serving.output)))
 
 
 CHECKED = {"vllm": "vLLM 0.11", "sglang": "SGLang 0.5", "tensorrt-llm": "TensorRT-LLM 1.0", "llama.cpp": "llama.cpp b6700"}
@@ -83,6 +83,7 @@ OF_REQUESTS = (
     "expert_placement",
     "num_requests",
     "seed",
+    "embeds",
 )
 """Fields of a deployment that no server's command says: who asks for what, and how the checkpoint stores its weights."""
 
@@ -91,7 +92,7 @@ def carried(d: Deployment) -> str:
     """``# planner:`` comments with model, cluster, engine and requests, which ``planner plan --from`` reads back."""
     s = d.serving
     found = [*model_fields(d.model), *cluster_fields(d.cluster, sized=True), ("serving.engine", d.engine.name)]
-    for name in ("prompt", "output"):
+    for name in ("prompt",) if s.embeds else ("prompt", "output"):
         lengths = getattr(s, name).model_dump(exclude={"provenance"}, exclude_unset=True, exclude_none=True)
         plain = lengths.pop("kind", "fixed") == "fixed"
         found += (
@@ -118,11 +119,16 @@ def _comment(d: Deployment) -> str:
     lines = [
         f"{d.model.name} {kind} on {d.cluster.name}, {d.engine.name}",
         f"planner {VERSION} predicts: {d.total_bytes / GIB:.1f} of {d.limit_bytes / GIB:.1f} GiB per GPU at batch {s.batch}, "
-        f"{1e3 * (d.ttft_s or 0.0):.0f} ms to the first token, {1e3 * (d.tpot_s or 0.0):.1f} ms per token",
+        + (
+            f"{1e3 * (d.ttft_s or 0.0):.0f} ms a vector"
+            if s.embeds
+            else f"{1e3 * (d.ttft_s or 0.0):.0f} ms to the first token, {1e3 * (d.tpot_s or 0.0):.1f} ms per token"
+        ),
     ]
     if d.load is not None and d.load.output_tokens_per_s is not None:
         who = f"{d.load.clients} clients" if d.load.clients else f"{d.load.requests_per_s:g} requests/s"
-        lines.append(f"under {who}: {d.load.output_tokens_per_s:,.0f} output tokens/s")
+        made = f"{d.load.requests_per_s:,.0f} vectors/s" if s.embeds else f"{d.load.output_tokens_per_s:,.0f} output tokens/s"
+        lines.append(f"under {who}: {made}")
     lines.append("MODEL names the checkpoint: a folder or a repository")
     lines.append(f"written for {CHECKED[engine_family(d.engine.name)]}")
     return "".join(f"# {line}\n" for line in lines) + carried(d)
@@ -172,6 +178,7 @@ def vllm_files(d: Deployment) -> dict[str, str]:
         draft = {"method": "ngram", "prompt_lookup_max": spec.tokens} if spec.draft is None else {"model": spec.draft}
         proposals = f"'{json.dumps({**draft, 'num_speculative_tokens': spec.tokens})}'"
     values: dict[str, Any] = {
+        "runner": "pooling" if s.embeds else None,
         "tensor-parallel-size": s.tp,
         "pipeline-parallel-size": s.pp,
         "data-parallel-size": s.ep // s.tp if wide else s.dp,
@@ -197,6 +204,7 @@ def sglang_files(d: Deployment) -> dict[str, str]:
         raise refuse("sglang", "serving.speculative needs an EAGLE head there", "leave it out, or export to vllm")
     groups = s.attention_groups
     values: dict[str, Any] = {
+        "is-embedding": s.embeds,
         "tp-size": max(s.tp, s.ep),
         "pp-size": s.pp,
         "dp-size": groups if groups > 1 else s.dp,
@@ -271,6 +279,7 @@ def llama_cpp_files(d: Deployment) -> dict[str, str]:
         raise refuse("llama.cpp", Message("serving.dp = {0}: one server is one replica", s.dp), "start one a replica: dp = 1")
     places = _places(d)
     values: dict[str, Any] = {
+        "embedding": s.embeds,
         "n-gpu-layers": d.model.num_layers + 1,
         "split-mode": "layer" if s.pp > 1 else "row" if s.tp > 1 else None,
         "ctx-size": places * _context(d),

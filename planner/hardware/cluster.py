@@ -240,7 +240,7 @@ def gpus_of_host(cluster: Cluster) -> Any:
 
 @lru_cache(maxsize=1024)
 def _index(folder: str) -> dict[str, Path]:
-    return {p.stem: p for p in sorted((PROFILES / folder).glob("*.toml"))}
+    return {p.stem: p for p in sorted((PROFILES / folder).glob("*.toml"), key=str)}
 
 
 @lru_cache(maxsize=1024)  # names that people type

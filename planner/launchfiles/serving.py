@@ -12,12 +12,15 @@ from planner.launchfiles.models import model_table, quantized_name
 from planner.launchfiles.numbers import length, whole
 from planner.launchfiles.training import Tables, _table, speculative_of
 from planner.launchfiles.understanding import Said
+from planner.model.architecture import Model
 from planner.model.gguf import is_gguf
 from planner.serving.engine import load_engine
+from planner.serving.feasibility import context_limit
 from planner.workload.resolve import as_model
 
-PROMPT, OUTPUT = 1024, 256
-"""Tokens of a prompt and an answer where nothing says them: a chat's turn; assumed, as ``planner serve`` does."""
+PROMPT, OUTPUT, PASSAGE = 1024, 256, 512
+"""Tokens of a prompt and an answer where nothing says them, and of a text that becomes a vector: a chat's turn, a passage;
+assumed, as ``planner serve`` does."""
 UNQUANTIZED = ("bf16", "fp16", "fp32")
 
 
@@ -36,7 +39,9 @@ def serving_tables(said: Said, model: str | None, cluster: Mapping[str, Any], ov
     if isinstance(stored, str) and "serving.weights" not in f and "config" not in named:
         said.unmodelled.append(Message("{0}: stored in an unknown format: 16 bits are taken; say serving.weights", stored))
     _passes(said, engine)
-    _lengths(said)
+    if not f.get("serving.embeds"):
+        f.pop("serving.embeds", None)
+    _lengths(said, as_model(named))
     _speculative(said)
     layers = f.get("said.gpu_layers")
     if isinstance(layers, int) and 0 <= layers < as_model(named).num_layers:
@@ -133,9 +138,10 @@ def _passes(said: Said, engine: str) -> None:
         del f["serving.kv_dtype"]
 
 
-def _lengths(said: Said) -> None:
-    """Prompt and output: no server's command says them."""
+def _lengths(said: Said, model: Model) -> None:
+    """Prompt and output: no server's command says them. A model that makes vectors has no output."""
     f = said.fields
+    vectors = model.embeds or bool(f.get("serving.embeds"))
     places = whole(f, "said.places")
     if places is not None:
         f.setdefault("serving.max_batch", places)
@@ -143,11 +149,15 @@ def _lengths(said: Said) -> None:
     everything = length(said, "said.all_context", -1)
     if everything is not None and everything > 0:
         context = everything // (places or 1)
-    missing = [name for name in ("prompt", "output") if not any(f"{key}.".startswith(f"serving.{name}.") for key in f)]
+    told = ("prompt",) if vectors else ("prompt", "output")
+    missing = [name for name in told if not any(f"{key}.".startswith(f"serving.{name}.") for key in f)]
     if not missing:
         return
     prompt, output = PROMPT, OUTPUT
-    if context is not None and context < prompt + output:
+    if vectors:
+        limits = [limit for limit in (context, context_limit(model)[1]) if limit]
+        prompt = min([PASSAGE, *limits])
+    elif context is not None and context < prompt + output:
         prompt = max(context * 4 // 5, 1)
         output = max(context - prompt, 1)
     usual = {"prompt": prompt, "output": output}

@@ -81,7 +81,7 @@ def choose(q: Question, *, risk: float = RISK, allow: Iterable[str] = (), headro
 def _why(result: SearchResult) -> tuple[str, ...]:
     found, (setup,) = result.found, result.question.setups
     valid, sure = f"{found.num_possible:,}", f"{1.0 - setup.risk:.0%}"
-    wide = ("no usual layout fits at this risk, so unusual ones were looked at too",) if result.widened else ()
+    wide = (result.question.wide,) if result.widened else ()
     if len(found.rows):
         why = _chosen(result.group_sizes[0], found.num_fitting, sure, valid)
     elif len(found.surest):

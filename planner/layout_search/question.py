@@ -45,6 +45,16 @@ Objective = Literal["cost", "time", "memory", "energy"]
 
 
 MAX_LAYOUTS = 1_000_000_000
+OFFLOAD = frozenset(("offload",))
+HOST_GAIN = 0.10
+"""How much faster what moves to the host must be than recomputing everything: what its copies contend for is not modelled.
+Assumed."""
+NOTHING_FITS = Message("no usual layout fits at this risk, so unusual ones were looked at too")
+RECOMPUTES = Message(
+    "the best usual layout recomputes everything and is beaten by more than {0:.0%} by one that moves states or activations to "
+    "the host, so those were looked at too",
+    HOST_GAIN,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,22 +110,29 @@ class SearchQuestion:
     # (setups, why, why for being faster) that are looked at, one after the other, where no layout of these fits at the accepted
     # risk, and, those that have a reason, where one fits but is short of memory
     others: tuple[tuple[tuple[Setup, ...], tuple[str, ...], tuple[str, ...]], ...] = ()
-    is_wide: bool = False  # every unusual layout was admitted because no usual one fits
+    wide: str = ""  # why unusual layouts were admitted that nobody named
 
     def widened(self) -> Iterator[SearchQuestion]:
         """The same question with what moves to the host admitted, which people do take, then with every unusual layout."""
-        for more in (frozenset(("offload",)), EVERYTHING):
-            setups = tuple(replace(s, grid=replace(s.grid, allow=s.grid.allow | more)) for s in self.setups)
-            if any(new.grid.allow != old.grid.allow for new, old in zip(setups, self.setups, strict=True)):
-                yield replace(self, is_wide=True, setups=setups)
+        for more in (OFFLOAD, EVERYTHING):
+            if any(not more <= s.grid.allow for s in self.setups):
+                yield self._admitting(more, NOTHING_FITS)
+
+    def hosted(self) -> SearchQuestion | None:
+        """The same question with what moves to the host admitted for being faster; None where it is admitted already."""
+        return None if all(s.grid.allow >= OFFLOAD for s in self.setups) else self._admitting(OFFLOAD, RECOMPUTES)
+
+    def _admitting(self, more: frozenset[str], why: str) -> SearchQuestion:
+        setups = tuple(replace(s, grid=replace(s.grid, allow=s.grid.allow | more)) for s in self.setups)
+        return replace(self, wide=why, setups=setups)
 
     def elsewhere(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups."""
-        return (replace(self, setups=setups, notes=notes, others=()) for setups, notes, _ in self.others)
+        return (replace(self, setups=setups, notes=notes, others=(), wide="") for setups, notes, _ in self.others)
 
     def quicker(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups that may be taken for being faster."""
-        return (replace(self, setups=setups, notes=faster, others=()) for setups, _, faster in self.others if faster)
+        return (replace(self, setups=setups, notes=faster, others=(), wide="") for setups, _, faster in self.others if faster)
 
     @property
     def preempted(self) -> tuple[Setup, ...]:

@@ -31,8 +31,8 @@ class SearchResult:
 
     @property
     def widened(self) -> bool:
-        """Whether unusual layouts were searched because no usual one fits."""
-        return self.question.is_wide
+        """Whether unusual layouts were searched that nobody named; ``question.wide`` says why."""
+        return bool(self.question.wide)
 
     @cached_property
     def rows(self) -> Rows:

@@ -15,7 +15,7 @@ from planner.common.progress import Progress
 from planner.hardware.cluster import host_usable_bytes, usable_bytes
 from planner.layout_search.explore import Block, Parts, explore, parts_of
 from planner.layout_search.found import NO_HOST_MEMORY, NO_MEMORY, TOO_DEAR, TOO_LATE, TOO_RISKY, Found, first_by
-from planner.layout_search.question import MAX_LAYOUTS, SearchQuestion
+from planner.layout_search.question import HOST_GAIN, MAX_LAYOUTS, SearchQuestion
 from planner.layout_search.ranking import NOISE, NUM_GROUPS, Rows, complexity, joined, no_rows, pruned, steps_of
 from planner.layout_search.result import SearchResult
 from planner.performance.risk import RISK
@@ -30,16 +30,16 @@ out."""
 
 def search_unit(
     q: SearchQuestion,
-    unit: tuple[int, int],
+    unit: tuple[int, ...],
     found: Found,
     progress: Callable[[int], None] | None = None,
     parts: Parts | None = None,
 ) -> Found:
-    """Search the layouts of one setup and tp into the empty ``found``; ``progress`` is told how many were looked at. ``parts`` of
-    the setup's grid are shared by its units."""
-    setup, tp = unit
+    """Search the layouts of ``unit``, a setup and one tp or more, into the empty ``found``; ``progress`` is told how many were
+    looked at. ``parts`` of the setup's grid are shared by its units."""
+    setup, *tps = unit
     leanest, starved = _Leanest(), _Leanest()
-    for explored in explore(q.setups[setup].grid, tp, parts):
+    for explored in explore(q.setups[setup].grid, *tps, parts=parts):
         found.num_layouts += explored.num_layouts
         found.num_possible += explored.num_layouts - sum(explored.rejected.values())
         found.rejected.update(explored.rejected)
@@ -59,18 +59,33 @@ def run_search(q: SearchQuestion, progress: Progress | None = None) -> SearchRes
 
 def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
     """The usual layouts, and where none of them fits at the accepted risk, what UNUSUAL names too: what moves to the host, then
-    everything; at last the same of the other setups. Where one fits but is short of memory, the other setups that are faster
-    by more than the noise."""
-    result = _widest(q, searcher)
+    everything; at last the same of the other setups. Where one fits but recomputes everything, what moves to the host if that is
+    better by more than HOST_GAIN; where it is short of memory, the other setups that are faster by more than the noise."""
+    result = _best(q, searcher)
     if not result.complete:
         return result
     if len(result.found.rows):
         return _quickest(result, searcher) if short_of_memory(result) else result
     for question in q.elsewhere():
-        other = _widest(question, searcher)
+        other = _best(question, searcher)
         if len(other.found.rows):
             return other
     return result
+
+
+def _best(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
+    """Of the question's own setups: the usual layouts, or also what moves to the host where recomputing everything takes longer
+    by HOST_GAIN: so that a card with more memory is not the slower one for holding a layout that a smaller one cannot."""
+    result = _widest(q, searcher)
+    usual = result.complete and len(result.found.rows) and not result.widened
+    if not usual or q.objective == "memory" or result.rows.layouts.row(0).recompute != "full":
+        return result
+    wider = q.hosted()
+    if wider is None or wider.num_layouts > MAX_LAYOUTS:
+        return result
+    other = searcher(wider)
+    better = len(other.found.rows) and float(other.rows.value[0]) * (1.0 + HOST_GAIN) < float(result.rows.value[0])
+    return other if better else result
 
 
 def short_of_memory(result: SearchResult) -> bool:
@@ -84,7 +99,7 @@ def short_of_memory(result: SearchResult) -> bool:
 def _quickest(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
     """The result, or that of the first other setups whose best is better by more than the noise."""
     for question in result.question.quicker():
-        other = _widest(question, searcher)
+        other = _best(question, searcher)
         if len(other.found.rows) and float(other.rows.value[0]) * (1.0 + NOISE) < float(result.rows.value[0]):
             return other
     return result
@@ -110,10 +125,10 @@ def _likelier(wide: Found, usual: Found) -> bool:
 def searched(q: SearchQuestion, progress: Progress | None = None) -> SearchResult:
     """What the question's own space holds; nothing may be left."""
     found, size, complete = Found(), q.num_layouts, True
-    for unit in q.units:
-        part, grid = Found(), q.setups[unit[0]].grid
+    for unit in ((i, *tps) for i, setup in enumerate(q.setups) for tps in parts_of(setup.grid).batches):
+        part, parts = Found(), parts_of(q.setups[unit[0]].grid)
         try:
-            search_unit(q, unit, part, progress and (lambda done: progress(found.num_layouts + done, size)), parts_of(grid))
+            search_unit(q, unit, part, progress and (lambda done: progress(found.num_layouts + done, size)), parts)
         except KeyboardInterrupt:
             complete = False
         found.merge(part, q.top)

@@ -3,16 +3,16 @@
 This is the only enumeration: ``plan``, ``search``, ``limit``, ``size``, ``tune``, ``audit`` and the page choose from it. By
 default it holds the *usual* layouts; UNUSUAL names the others with the reason, and ``allow`` admits them.
 
-A block holds all layouts of one (tp, pp) whose stages hold the same layers. Its last axis lists degrees, micro-batch and
-recomputation; before it stand sharding (ZeRO stage and group), optimizer offload, activation offload, and the schedule with
-its chunks per stage. What depends on few of these axes is computed on few numbers.
+A block holds layouts of one pp whose stages hold the same layers, of one tp or of several. Its last axis lists degrees,
+micro-batch and recomputation; before it stand sharding (ZeRO stage and group), optimizer offload, activation offload, and the
+schedule with its chunks per stage. What depends on few of these axes is computed on few numbers.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -46,12 +46,17 @@ UNUSUAL = {
     "parallelism: experts spread whole are preferred (NVIDIA-NeMo/Megatron-Bridge, docs/training/moe-optimization.md)",
     "split-nodes": "tensor-parallel groups that neither divide a node nor fill whole ones: some of them straddle two nodes",
     "shard-groups": "ZeRO groups other than one node and all ranks: they cross nodes, or leave links of a node idle",
+    "node-pipeline": "pipeline stages of a stack that shards its layers (FSDP) within one node: no measured run has them",
     "wide-tensor": "tensor parallelism over a network: every layer waits for it, where a pipeline stage waits once a micro-batch",
     "idle-recompute": "recomputation of a fused attention core: it takes time and saves one number per query and head",
     "large-micro-batches": f"micro-batches of more than {LARGEST_MICRO_BATCH_TOKENS:,} tokens on a rank: nothing is gained",
 }
 """Layouts that are looked at only where they are allowed by name, or where nothing else fits; and why."""
 EVERYTHING = frozenset(UNUSUAL)
+OF_ROWS = ("tp", "sequence_parallel", "cp", "ep", "etp", "dp", "micro_batch_size", "recompute")
+"""Columns of a block's last axis."""
+BESIDE_ROWS = frozenset(("offload", "edge-chunks", "shard-groups"))
+"""Of UNUSUAL what is not of these columns, nor of tp and pp: with it or without, the rows are the same."""
 MAX_COLUMNS = 5_000_000
 """Layouts listed one by one at most: 15 columns of them take 600 MB."""
 
@@ -89,11 +94,11 @@ class LayoutGrid:
 
     def pps(self, tp: int) -> list[int]:
         """Pipeline degrees beside ``tp``."""
-        return (
-            [d for d in divisors(self.question.cluster.num_gpus // tp) if d <= self.question.model.num_layers]
-            if self._has("pp")
-            else [1]
-        )
+        asked = self.question
+        shards_in_node = asked.framework.mixed_precision == "sharded_fp32" and asked.cluster.num_nodes == 1
+        if not self._has("pp") or (shards_in_node and "node-pipeline" not in self.allow):
+            return [1]
+        return [d for d in divisors(asked.cluster.num_gpus // tp) if d <= asked.model.num_layers]
 
     def vpps(self, pp: int) -> list[int]:
         """Chunks per stage: 1, and all that the layers fill evenly, alone or with embedding and loss counted.
@@ -118,14 +123,13 @@ class LayoutGrid:
             micro = self._micro_batches(batch // dp, cp) if batch % dp == 0 else [1]
             experts = self._experts(tp, rest)
             choices += [
-                (s, cp, e, x, dp, b, r)
+                (tp, s, cp, e, x, dp, b, r)
                 for s, (e, x), b, r in itertools.product(self._sequence_parallel(tp), experts, micro, self._recompute)
             ]
-        table = np.array(choices, dtype=float).reshape(-1, 7).T
-        names = ("sequence_parallel", "cp", "ep", "etp", "dp", "micro_batch_size", "recompute")
+        table = np.array(choices, dtype=float).reshape(-1, len(OF_ROWS)).T
         values = {f.name: np.zeros(1) for f in fields(Layouts)}
-        values |= {name: np.ascontiguousarray(column) for name, column in zip(names, table, strict=True)}
-        values |= {"tp": np.full(table.shape[1], float(tp)), "pp": np.full(1, float(pp)), "vpp": np.ones(1)}
+        values |= {name: np.ascontiguousarray(column) for name, column in zip(OF_ROWS, table, strict=True)}
+        values |= {"pp": np.full(1, float(pp)), "vpp": np.ones(1)}
         return Layouts(**values)
 
     def cuts(self, pp: int) -> dict[tuple[Stage, ...], list[tuple[int, str]]]:
@@ -137,9 +141,7 @@ class LayoutGrid:
 
     def block(self, rows: Layouts, schedules: list[tuple[int, str]]) -> Layouts:
         """All layouts of ``rows`` with every sharding, offload and (vpp, schedule) of ``schedules`` before the last axis."""
-        ranks = int(rows.dp[0] * rows.cp[0])
-        shardings = self._shardings(ranks, int(rows.tp[0]))
-        zero, group = (np.array(column, dtype=float)[:, None] for column in zip(*shardings, strict=True))
+        zero, group = (np.array(column, dtype=float)[:, None] for column in zip(*self.shardings(rows), strict=True))
         vpp = np.array([float(v) for v, _ in schedules])
         schedule = np.array([float(SCHEDULE.index(s)) for _, s in schedules])
         return replace(
@@ -153,11 +155,16 @@ class LayoutGrid:
             schedule=schedule.reshape(-1, 1, 1, 1, 1),
         )
 
+    def shardings(self, rows: Layouts) -> tuple[tuple[int, int], ...]:
+        """(ZeRO stage, ranks of a group; 0 = all ranks) of every sharding beside ``rows`` of one (tp, pp); those of several tps
+        that have the same make one block."""
+        return tuple(self._shardings(int(rows.dp[0] * rows.cp[0]), int(rows.tp[0])))
+
     def size(self, tp: int) -> int:
         """Number of layouts of one part."""
         total = 0
         for pp in self.pps(tp):
-            rows = self._num_rows(tp, pp)
+            rows = self.num_rows(tp, pp)
             ranks = self.question.cluster.num_gpus // (tp * pp)
             switches = len(self._optimizer_switch) * len(self._switch("offload_activations"))
             tails = len(self._shardings(ranks, tp)) * switches
@@ -179,7 +186,8 @@ class LayoutGrid:
         parts = [block.at(np.arange(math.prod(block.shape))) for block in self.blocks()]
         return Layouts(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Layouts)})
 
-    def _num_rows(self, tp: int, pp: int) -> int:
+    def num_rows(self, tp: int, pp: int) -> int:
+        """Number of ``rows``."""
         rest, batch = self.question.cluster.num_gpus // (tp * pp), self.question.job.global_batch_size
         micro = sum(
             len(self._micro_batches(batch // (rest // cp), cp)) if batch % (rest // cp) == 0 else 1 for cp in self._cps(rest)
@@ -283,6 +291,11 @@ def divisors(number: int) -> list[int]:
 def select(layouts: Layouts, rows: NDArray[np.bool_] | slice) -> Layouts:
     """The layouts at some positions of a block's last axis."""
     return Layouts(**{name: at_columns(getattr(layouts, name), rows) for name in FIELDS})
+
+
+def side_by_side(parts: Sequence[Layouts]) -> Layouts:
+    """One block's rows from those of several, alike before the last axis."""
+    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in OF_ROWS})
 
 
 def slices(rows: int, tails: int, elements: int) -> Iterator[slice]:

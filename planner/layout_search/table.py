@@ -85,7 +85,7 @@ def summary(q: SearchQuestion, found: Found, size: int, complete: bool) -> dict[
         "num_searched": found.num_layouts,
         "num_possible": found.num_possible,
         "num_fitting": found.num_fitting,
-        "widened": q.is_wide,
+        "widened": bool(q.wide),
         "fits_at_risk": q.setups[0].risk,
         "rejected": dict(found.rejected.most_common()),
         "clusters": [setup.label for setup in q.setups],

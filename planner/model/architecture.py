@@ -53,6 +53,7 @@ class Model(Spec):
     sliding_window: Positive | None = None
     memory_length: Count = 0  # cached keys of the previous segment (Transformer-XL); dense unfused attention only
     relative_attention: bool = False  # scores of positions beside those of content (Transformer-XL)
+    disentangled_positions: Count = 0  # rows of a table of distances whose queries and keys score against the tokens' (DeBERTa)
     position_bias: bool = False  # a learned number for each distance and head is added to the scores (T5, section 2.1)
     cross_attention: bool = False  # its decoder layers attend to the output of the encoder layers in front of them (T5, BART)
     image_attention: bool = False  # of a variant: its layers attend to the images' tokens, not to their own (Llama 3.2 Vision)
@@ -170,6 +171,7 @@ class Model(Spec):
         "t5",
         "bart",
         "mllama",
+        "deberta",
     ] = "llama"
     num_labels: Count = 0  # outputs of a small classification layer with bias (BERT's next-sentence prediction: 2)
     label_bias: bool = True
@@ -271,6 +273,8 @@ class Model(Spec):
                 )
         if (self.memory_length or self.relative_attention) and self.attention == "mla":
             raise ValueError("memory_length and relative_attention belong to plain attention; use attention = 'mha'")
+        if self.disentangled_positions and (self.attention != "mha" or self.architecture != "encoder"):
+            raise ValueError("disentangled_positions belong to an encoder's plain attention; use attention = 'mha'")
         self._check_compressed()
         self._check_windows()
 
@@ -465,6 +469,11 @@ class Model(Spec):
     def inside_experts(self) -> Model:
         """The model as its experts see it: the width that they read, and how many of them a token's choices really reach."""
         return self if self.expert_latent_size is None and not self.num_zero_experts else _inside_experts(self)
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it makes vectors alone (embeddings, scores, classes), no text: an encoder, or a stack without a head."""
+        return self.architecture == "encoder" or self.head != "language_model"
 
     @property
     def num_encoder_layers(self) -> int:

@@ -114,6 +114,11 @@ NAMES: dict[str, Names] = {
         qkv=("attention.wqkv",), output="attention.wo", ffn_in=("feed_forward.w1", "feed_forward.w3"),
         ffn_out="feed_forward.w2", head="output", words="tok_embeddings",
     ),
+    "deberta": Names(
+        qkv=("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
+        output="attention.output.dense", ffn_in=("intermediate.dense",), ffn_out="output.dense", head="decoder",
+        words="word_embeddings",
+    ),
     "bert": Names(
         qkv=("attention.self.query", "attention.self.key", "attention.self.value"), output="attention.output.dense",
         ffn_in=("intermediate.dense",), ffn_out="output.dense", head="decoder", words="word_embeddings",

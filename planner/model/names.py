@@ -35,7 +35,7 @@ class Meant(NamedTuple):
 @cache
 def model_files() -> dict[str, Path]:
     """Name -> file of every model of the catalog."""
-    return {p.stem: p for p in sorted(CATALOG.glob("*.toml"))}
+    return {p.stem: p for p in sorted(CATALOG.glob("*.toml"), key=str)}
 
 
 @cache

@@ -575,6 +575,7 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     )
     rows = [
         *linear("scores", BLOCK, scores, width=w, has_weight=False),
+        *_disentangled(setting, scores),
         *relative,
         *shift,
         *pointwise(
@@ -602,6 +603,40 @@ def _unfused_core(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
     # selective recomputation redoes scores, softmax, dropout and the weighted sum; it keeps q, k and v
     hidden = 1.0 - setting.keys(kind)[0] / s
     return tuple(changed(r, core=r.phase == "forward" or r.core, masked_flops=r.model_flops * hidden) for r in rows)
+
+
+def _disentangled(setting: Setting, scores: Matmul) -> tuple[Row, ...]:
+    """Scores of tokens against distances, both ways (arXiv 2006.03654, section 3.1), as transformers' code has them.
+
+    The table's p rows pass the projections of queries and keys, copied for each sequence: 2 p h (2 a d) flops; then 2 q p d a
+    head, twice; each pair looks its two scores up by an index of 8 bytes, scales and adds them. Kept: the table behind its
+    dropout, both copies, both products, the two indices of s x s numbers, which all sequences and heads share, the scaled keys,
+    and a mask of one byte a pair of a sequence.
+    """
+    m, w = setting.model, setting.width
+    if not m.disentangled_positions:
+        return ()
+    rows, h, d = float(m.disentangled_positions), float(m.hidden_size), float(m.head_dim)
+    own = Matmul(m=rows, k=h, n=2.0 * m.num_heads / setting.tp * d)
+    table = (setting.input_width + 1.0) * rows * h if m.hidden_dropout > 0 else 0.0
+    copies = w * scores.batch * rows * d
+    wide, pairs = w * scores.batch * scores.m * rows, scores.batch * scores.m * scores.n
+    mask, keys = setting.micro_batch_size * scores.m * scores.n, w * scores.batch * scores.n * d
+    against = changed(scores, n=rows)
+    return (
+        *linear("positions' query key", BLOCK, own, width=w, saved_bytes=table, kernels=2.0),
+        *linear("content to position", BLOCK, against, width=w, has_weight=False, saved_bytes=copies),
+        *linear("position to content", BLOCK, against, width=w, has_weight=False, saved_bytes=copies),
+        *pointwise(
+            "position scores gathered",
+            BLOCK,
+            forward_bytes=(16.0 + 16.0 * w) * pairs,
+            backward_bytes=(16.0 + 12.0 * w) * pairs + 4.0 * wide,
+            kernels=8.0,
+            saved_bytes=16.0 * scores.m * scores.n + 2.0 * wide + mask + keys,
+            workspace_bytes=2.0 * wide,
+        ),
+    )
 
 
 class SoftmaxTraffic(NamedTuple):

@@ -27,15 +27,16 @@ class BlockCost:
     """One block (a layer, the embedding, the head) for one micro-batch on one rank; arrays of shape ``(n,)``.
 
     Seconds: ``forward_s``, ``recompute_s`` and ``backward_s`` of computation (the slower of device and host),
-    ``weight_gradient_s`` the part of backward that zero-bubble schedules may delay, ``<group>_s`` of exposed
-    communication. Bytes: ``saved``, ``workspace`` (largest row). ``flops`` of the fullest
-    rank, ``mean_flops`` of the average one with masked attention counted in full (Korthikanti et al. 2022, appendix A).
+    ``weight_gradient_s`` the part of backward that zero-bubble schedules may delay, ``idle_s`` the part in which the device
+    waits for the host, ``<group>_s`` of exposed communication. Bytes: ``saved``, ``workspace`` (largest row). ``flops`` of the
+    fullest rank, ``mean_flops`` of the average one with masked attention counted in full (Korthikanti et al. 2022, appendix A).
     """
 
     forward_s: Array
     recompute_s: Array
     backward_s: Array
     weight_gradient_s: Array
+    idle_s: Array
     tp_s: Array
     cp_s: Array
     ep_s: Array
@@ -143,6 +144,7 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
         recompute_s=before["recompute"] + np.maximum(device["recompute"], host["recompute"] - waiting["recompute"]),
         backward_s=before["backward"] + np.maximum(device["backward"], host["backward"] - waiting["backward"]),
         weight_gradient_s=sums["weight"],
+        idle_s=np.maximum(host["backward"] - waiting["backward"] - device["backward"], 0.0),
         tp_s=exposed["tp"],
         cp_s=exposed["cp"],
         ep_s=exposed["ep"],

@@ -515,6 +515,8 @@ def _stage_time(
     for count, block in parts:
         for name in names:
             sums[name] = sums[name] + count * getattr(block, name)
+        if parallel.sums:
+            sums["backward_s"] = sums["backward_s"] + count * parallel.sums[id(block)]
         gather = gather + count * parallel.gathers[id(block)]
     backward = sums["backward_s"] + sums["recompute_s"]
     once = synchronization_s(parallel.sync, held.dense_parameters, held.expert_parameters, sums["forward_s"], backward)

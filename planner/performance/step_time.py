@@ -194,12 +194,36 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
     return forward + again + reduce - free * hidden
 
 
+def gradient_sum_s(context: Context, sync: Synchronization, block: BlockCost) -> Array:
+    """Seconds in which one block's gradients of a micro-batch are added to those of the earlier ones, mean over a step's.
+
+    A kernel reads the new gradient, w bytes an element, and the sum, g, and writes the sum: w + 2 g (PyTorch, AccumulateGrad).
+    DeepSpeed casts first (BF16_Optimizer, update_hp_grads): g more written and read. The first gradient of a step is kept as it
+    is, where no buffer of zeros waits for it. Sums run while the device would wait for the host, as far as it does.
+    """
+    framework, job, precision, layouts = context.framework, context.job, context.precision, sync.layouts
+    whole = (layouts.zero < 2) | sync.once_a_step | framework.accumulates_unsharded
+    dense, expert = (np.where(whole, 1.0, shards) for shards in (layouts.shard_ranks, layouts.expert_shard_ranks))
+    elements = block.dense_parameters / dense + block.expert_parameters / expert
+    gathered = framework.mixed_precision == "sharded_fp32"  # computes with 16-bit copies, and reduces in fp32
+    new = np.where(whole & gathered, precision.activation, precision.parameter)
+    copied = framework.gradient_sum == "cast" and precision.gradient > precision.parameter
+    width = new + (4.0 if copied else 2.0) * precision.gradient
+    micro_batches = job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
+    part = 1.0 if framework.persistent_gradients else 1.0 - 1.0 / micro_batches
+    rate = framework.elementwise_rate * context.curves.memory_fraction * context.cluster.accelerator.memory_bandwidth_bytes_per_s
+    seconds = part * (1.0 - sync.away) * width * elements / rate
+    return np.asarray(np.maximum(seconds - block.idle_s, 0.0))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exchange:
-    """What data-parallel ranks exchange, the same in every stage; ``gathers`` per micro-batch, by the identity of the block."""
+    """What data-parallel ranks exchange, the same in every stage; ``gathers`` and ``sums`` of gradients per micro-batch, by the
+    identity of the block; no sums where the multiplications do them."""
 
     sync: Synchronization
     gathers: dict[int, Array]
+    sums: dict[int, Array]
 
 
 def exchange(context: Context, layouts: Layouts, blocks: BlockCosts) -> Exchange:
@@ -225,7 +249,11 @@ def exchange(context: Context, layouts: Layouts, blocks: BlockCosts) -> Exchange
         gathers_16=framework.mixed_precision == "sharded_fp32",
     )
     parts = (blocks.embedding, *blocks.layers.values(), blocks.head, *(block for _, block in blocks.teacher))
-    return Exchange(sync=sync, gathers={id(block): sharded_block_s(sync, block) for block in parts})
+    return Exchange(
+        sync=sync,
+        gathers={id(block): sharded_block_s(sync, block) for block in parts},
+        sums={id(block): gradient_sum_s(context, sync, block) for block in parts if framework.gradient_sum != "fused"},
+    )
 
 
 def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forward_s: Array, backward_s: Array) -> Array:

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,11 @@ class Price:
 
     def __post_init__(self) -> None:
         """PlannerError that names the field for text where a number belongs, and the other way round."""
-        for field in fields(self):
-            given, where = getattr(self, field.name), f"price.{field.name}"
-            if field.name == "term" or isinstance(field.default, str):
+        for name, where, is_text, may_be_none in CHECKED:
+            given = getattr(self, name)
+            if is_text:
                 as_text(given, where)
-            elif given is None and field.default is not None:
+            elif given is None and not may_be_none:
                 raise PlannerError("{0} = {1!r}: must be {2}.", where, given, Message("a number of at least 0"), code="type")
             else:
                 as_amount(given, where, "zero")
@@ -77,10 +77,7 @@ class Price:
 
     def last_day(self) -> datetime.date:
         """The latest day that its date can mean; ValueError for a price without a date."""
-        parts = [int(p) for p in self.date.split("-")]
-        year, month = parts[0], parts[1] if len(parts) > 1 else 12
-        last = (datetime.date(year + month // 12, month % 12 + 1, 1) - datetime.timedelta(days=1)).day
-        return datetime.date(year, month, parts[2] if len(parts) > 2 else last)
+        return last_day_of(self.date)
 
     def age_days(self, today: datetime.date) -> int | None:
         """Days since the quote, from the latest day its date can mean; None for a price without a date."""
@@ -125,6 +122,25 @@ class Price:
             "stale": self.is_stale(today),
             "may_be_stale": self.may_be_stale(today),
         }
+
+
+CHECKED = tuple(
+    (f.name, f"price.{f.name}", f.name == "term" or isinstance(f.default, str), f.default is None) for f in fields(Price)
+)
+"""Of each field its name, its place in messages, whether it is text, and whether it may be left open."""
+
+
+@lru_cache(maxsize=1024)
+def last_day_of(date: str) -> datetime.date:
+    """The latest day that "2026", "2026-06" or "2026-06-18" can mean.
+
+    >>> last_day_of("2024-02").isoformat(), last_day_of("2026").isoformat()
+    ('2024-02-29', '2026-12-31')
+    """
+    parts = [int(p) for p in date.split("-")]
+    year, month = parts[0], parts[1] if len(parts) > 1 else 12
+    last = (datetime.date(year + month // 12, month % 12 + 1, 1) - datetime.timedelta(days=1)).day
+    return datetime.date(year, month, parts[2] if len(parts) > 2 else last)
 
 
 def user_table() -> Path:

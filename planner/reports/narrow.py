@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.cells import cell_len
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -13,22 +14,26 @@ from planner.reports.text import folded
 GAP = 2
 """Columns between two columns."""
 FEWEST_COLUMNS = 5
-"""A table of fewer columns compares cases side by side: its cells wrap well."""
+"""The cells of a table of fewer columns wrap well."""
 WRAPPED = 22
-"""Columns of a case, at least, where several stand side by side (columns that fold): a number and its interval."""
+"""Columns of a case, at least, where several stand side by side: a number and its interval, the name of a node."""
+NAMED = 28
+"""Columns of the names of figures, at most, beside cases that have no room; longer ones wrap."""
 LONG = 12
 """Columns of a cell that may stand in a line of its own."""
 
 
-def narrowed(table: Table, width: int) -> Table | Text:
-    """The table itself where it fits; else its rows as lines, with the columns that do not fit below them by name."""
+def narrowed(table: Table, width: int) -> Table | Text | Group:
+    """The table itself where it fits. Else cases side by side, as many as have room, the others in tables below; or rows as
+    lines, with the columns that do not fit below them by name."""
     headers = [_plain(column.header) for column in table.columns]
     rows = list(zip(*([_plain(cell) for cell in column.cells] for column in table.columns), strict=True))
     wide = [max([cell_len(h), *(cell_len(row[i]) for row in rows)]) for i, h in enumerate(headers)]
-    if len(headers) < FEWEST_COLUMNS or sum(wide) + 3 * len(wide) + 1 <= width:
+    if sum(wide) + 3 * len(wide) + 1 <= width:
         return table
-    cases = table.columns[1:]
-    if all(column.overflow == "fold" for column in cases) and wide[0] + 1 + (WRAPPED + 3) * len(cases) <= width:
+    if not headers[0] and all(column.overflow == "fold" for column in table.columns[1:]):
+        return _cases(table, min(wide[0], NAMED), width)
+    if len(headers) < FEWEST_COLUMNS:
         return table
     kept, below = _kept(wide, width)
     right = [column.justify == "right" for column in table.columns]
@@ -41,6 +46,23 @@ def narrowed(table: Table, width: int) -> Table | Text:
                 text = f"{headers[i]}: {row[i]}"
                 lines += folded(text, width, " " * 4, " " * 8)
     return Text("\n".join(line.rstrip() for line in lines))
+
+
+def _cases(table: Table, named: int, width: int) -> Group:
+    """A table whose first column names figures and whose others are cases, ``width`` columns wide at most."""
+    each = max((width - named - 1) // (WRAPPED + 3), 1)
+    parts: list[Table] = []
+    for start in range(1, len(table.columns), each):
+        part = Table(title=None if parts else table.title, title_justify="left", title_style="bold", pad_edge=False)
+        shown = table.columns[start : start + each]
+        part.add_column("", max_width=named)
+        for column in shown:
+            part.add_column(column.header, justify=column.justify, overflow="fold")
+        cells = zip(*(list(column.cells) for column in (table.columns[0], *shown)), strict=True)
+        for row, told in zip(table.rows, cells, strict=True):
+            part.add_row(*told, end_section=row.end_section)
+        parts.append(part)
+    return Group(*parts)
 
 
 def _kept(wide: Sequence[int], width: int) -> tuple[list[int], list[int]]:

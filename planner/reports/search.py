@@ -69,7 +69,7 @@ def search_report(title: str, result: SearchResult, table: pd.DataFrame, outlook
         lines.append(_rows("best of each cluster, stack and price", table[table["best_of_cluster"]], q))
         absent = [s.label for i, s in enumerate(q.setups) if not (found.rows.setup == i).any()]
         lines += [Line(Message("nothing is left on {0}", label)) for label in absent]
-    lines += [Line("no usual layout fits at this risk, so unusual ones were searched too")] if result.widened else []
+    lines += [Line(result.question.wide)] if result.widened else []
     lines += [Line(note) for note in q.said]
     lines += [Line(Message("not searched: {0}", reason)) for reason in q.refused]
     rejected = [(count, reason) for reason, count in found.rejected.most_common() if count]

@@ -44,10 +44,15 @@ def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[D
         row(title, lambda d, name=name: _expense(d, name, _dollars))  # type: ignore[misc]
     row("per request", lambda d: _expense(d, "usd_per_request", lambda v: f"${v:.6f}"))
     row("power", lambda d: f"{d.expense.power_w:,.0f} W" if d.expense and d.expense.power_w else "-")
-    row("per output token", lambda d: _expense(d, "joules_per_token", lambda v: f"{v:.3g} J"))
+    for vectors, name in ((False, "per output token"), (True, "per input token")):
+        row(name, lambda d, vectors=vectors: _joules(d) if d.serving.embeds == vectors else "-")  # type: ignore[misc]
     for name, title in DOLLARS.items():
         row(Message("at capacity, {0}", Message(title)), lambda d, name=name: _expense(d, name, _dollars, "at_capacity"))  # type: ignore[misc]
     return Group(table, *price_lines(labels, prices), *notes(labels, deployments))
+
+
+def _joules(d: Deployment) -> str:
+    return _expense(d, "joules_per_token", lambda v: f"{v:.3g} J")
 
 
 DOLLARS = {
@@ -68,11 +73,11 @@ Rows = Callable[[str, Callable[[Deployment], Any]], None]
 
 def _memory_rows(row: Rows, section: Callable[[], None]) -> None:
     row("GPUs", lambda d: d.cluster.name)
-    row("engine, weights, cache", lambda d: f"{d.engine.name}, {d.serving.weights}, {d.times.setting.kv_dtype}")
+    row("engine, weights, cache", lambda d: join_messages(", ", _stored(d)))
     row("cut", _cut)
     row("speculative decoding", speculative_words)
     row("parameters, active", lambda d: f"{count(d.parameters_total)}, {count(d.parameters_active)}")
-    row("prompt, output tokens", lambda d: f"{_lengths(d.serving.prompt)}, {_lengths(d.serving.output)}")
+    row("prompt, output tokens", lambda d: f"{_lengths(d.serving.prompt)}, {_output(d)}")
     section()
     row("weights, all", lambda d: gib(d.weights_bytes))
     row("experts in host memory", lambda d: gib(d.host_weights_bytes) if d.host_weights_bytes else "-")
@@ -80,9 +85,18 @@ def _memory_rows(row: Rows, section: Callable[[], None]) -> None:
         row(Message("  {0}, one GPU", Message(kind.replace("_", " "))), lambda d, kind=kind: gib(d.memory_bytes[kind]))  # type: ignore[misc]
     row("needed of usable, one GPU", lambda d: Message("{0} of {1}", gib(d.total_bytes), gib(d.limit_bytes)))
     row("memory", lambda d: Line(d.certainty, style="green" if d.fits else "bold red"))
-    row("cache of a token", lambda d: f"{d.kv_bytes_per_token / 1024:.1f} KiB")
+    row("cache of a token", lambda d: f"{d.kv_bytes_per_token / 1024:.1f} KiB" if d.kv_bytes_per_token else "-")
     row("largest batch, replica", lambda d: f"{d.max_batch:,}")
     row("largest context", _context)
+
+
+def _stored(d: Deployment) -> tuple[str, ...]:
+    cache = (d.times.setting.kv_dtype,) if d.kv_bytes_per_token else ()
+    return (d.engine.name, d.serving.weights, *cache)
+
+
+def _output(d: Deployment) -> str:
+    return "0" if d.serving.embeds else _lengths(d.serving.output)
 
 
 def speculative_words(d: Deployment) -> str:
@@ -101,7 +115,7 @@ def _context(d: Deployment) -> str:
 
 def _time_rows(row: Rows) -> None:
     row("batch", lambda d: f"{d.serving.batch}")
-    row("time to first token", lambda d: _sure(d, "ttft_s"))
+    row("time to first token", lambda d: "-" if d.serving.embeds else _sure(d, "ttft_s"))
     row("time per output token", lambda d: _sure(d, "tpot_s"))
     row("whole request", lambda d: _sure(d, "e2e_s"))
     row("output tokens/s", lambda d: _sure(d, "output_tokens_per_s", _number))
@@ -181,7 +195,7 @@ def _expense(d: Deployment, name: str, show: Show, of: str = "expense") -> str:
 
 def _percentiles(d: Deployment, name: str) -> str:
     found = None if d.load is None else getattr(d.load, name)
-    if found is None:
+    if found is None or (d.serving.embeds and name != "e2e_s"):
         return "-"
     values = [found[k] for k in ("p50", "p95", "p99")]
     return join_messages(", ", map(seconds_like(values), values))
@@ -206,6 +220,9 @@ def notes(labels: Sequence[str], deployments: Sequence[Deployment]) -> list[Rend
         if d.tpot_s is not None:
             found = d.intervals["tpot_s"]
             told.append((Message("90 % interval of decoding: {0}, {1}", Message(found.provenance), found.why), "dim"))
+        elif d.ttft_s is not None:
+            found = d.intervals["ttft_s"]
+            told.append((Message("90 % interval of prefill: {0}, {1}", Message(found.provenance), found.why), "dim"))
         if d.assumptions:
             names = ", ".join(sorted({a.field for a in d.assumptions}))
             told.append((Message("assumed: {0} (--json gives value and reason)", names), "dim"))

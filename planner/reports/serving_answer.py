@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
+from dataclasses import replace
 
 from planner.common.message import Message, join_messages
 from planner.common.translation import spoken
 from planner.common.units import GIB, HOUR_S
 from planner.reports.answer import wrapped
 from planner.reports.serving import instead, speculative_words
-from planner.reports.text import seconds
+from planner.reports.text import seconds, span
 from planner.serving.batch_figures import capacity_of
 from planner.serving.deployment import Deployment
 from planner.serving.intervals import interval_of
 from planner.serving.requests import mean_tokens
+from planner.uncertainty.dollars import at_price
 from planner.uncertainty.interval import Interval
 
 
@@ -60,6 +62,8 @@ def _fits(d: Deployment) -> str:
 
 
 def _latency(d: Deployment) -> str:
+    if d.serving.embeds:
+        return _vector_latency(d)
     if d.load is None:
         first = _sure(d.ttft_s, d.intervals["ttft_s"], seconds)
         token = _sure(d.tpot_s, d.intervals["tpot_s"], seconds)
@@ -76,7 +80,29 @@ def _latency(d: Deployment) -> str:
     return Message("first token {0}; a token {1}", median("ttft_s"), median("tpot_s"))
 
 
+def _vector_latency(d: Deployment) -> str:
+    if d.load is None:
+        return Message("a vector {0} with {1}", _sure(d.ttft_s, d.intervals["ttft_s"], seconds), _batch(d))
+    if d.load.ttft_s is None:
+        return "grows without end: more requests arrive than the GPUs can answer"
+    key, values = "load.ttft_s.p50", d.load.ttft_s
+    p50 = _sure(values["p50"], d.intervals[key], seconds) if key in d.intervals else seconds(values["p50"])
+    return Message("a vector {0}, 95 % within {1}", p50, seconds(values["p95"]))
+
+
+def _vectors(d: Deployment) -> str:
+    prompt = mean_tokens(d.serving.prompt)
+    if d.load is not None and d.load.output_tokens_per_s is not None:
+        rate = d.load.requests_per_s
+        return Message("{0} vectors/s, {1} tokens/s in", _number(rate), _number(rate * prompt))
+    rate = d.requests_per_s or 0.0
+    sure = _sure(rate, d.intervals["requests_per_s"], _number)
+    return Message("{0} vectors/s, {1} tokens/s in with {2}", sure, _number(rate * prompt), _batch(d))
+
+
 def _output(d: Deployment) -> str:
+    if d.serving.embeds:
+        return _vectors(d)
     if d.load is not None and d.load.output_tokens_per_s is not None:
         return Message("{0} tokens/s, {1} requests/s", _number(d.load.output_tokens_per_s), _number(d.load.requests_per_s))
     tokens = _sure(d.output_tokens_per_s, d.intervals["output_tokens_per_s"], _number)
@@ -88,9 +114,10 @@ def _capacity(d: Deployment) -> str:
     most = d.load.capacity_requests_per_s if d.load is not None and loaded else capacity_of(d)
     found = d.intervals.get("load.capacity_requests_per_s") if loaded else None
     found = found or interval_of(d.times.setting, "requests_per_s", most)
-    text = Message(
-        "{0} requests/s, {1} output tokens/s", _sure(most, found, _number), _number(most * mean_tokens(d.serving.output))
-    )
+    sure = _sure(most, found, _number)
+    text = Message("{0} requests/s, {1} output tokens/s", sure, _number(most * mean_tokens(d.serving.output)))
+    if d.serving.embeds:
+        text = Message("{0} vectors/s, {1} tokens/s in", sure, _number(most * mean_tokens(d.serving.prompt)))
     if d.load is None or not loaded:
         return text
     return Message("{0}; {1:.0%} used, {2}", text, d.load.utilisation, d.stability)
@@ -100,15 +127,23 @@ def _cost(d: Deployment) -> str:
     if d.price is None:
         return "no quote for this GPU: add [price] usd_per_gpu_hour"
     price = Message("${0:.2f} per GPU-hour ({1})", d.price.usd_per_gpu_hour, d.price.describe())
-    value = None if d.expense is None else d.expense.usd_per_million_tokens
+    vectors = d.serving.embeds
+    name = "usd_per_million_input_tokens" if vectors else "usd_per_million_tokens"
+    value = None if d.expense is None else getattr(d.expense, name)
     if value is None:
         return price
     if d.load is not None:
-        sure = _sure(value, d.intervals["usd_per_million_tokens"], _dollars)
+        sure = _sure(value, d.intervals[name], _dollars)
+        if vectors:
+            return Message("{0} per million tokens at {1}", sure, price)
         return Message("{0} per million output tokens, prompts included, at {1}", sure, price)
     usd_per_s, most = d.price.usd_per_gpu_hour * d.num_gpus / HOUR_S, capacity_of(d)
-    full = usd_per_s / most / mean_tokens(d.serving.output) * 1e6
-    sure = _sure(full, interval_of(d.times.setting, "requests_per_s", most).inverse(full * most), _dollars)
+    full = usd_per_s / most / mean_tokens(d.serving.prompt if vectors else d.serving.output) * 1e6
+    sure = _sure(full, at_price(interval_of(d.times.setting, "requests_per_s", most).inverse(full * most), d.price), _dollars)
+    if vectors:
+        return Message(
+            "{0} per million tokens at {1} where the GPUs are full, {2} with {3}", sure, price, _dollars(value), _batch(d)
+        )
     return Message(
         "{0} per million output tokens, prompts included, at {1} where the GPUs are full, {2} with {3}",
         sure,
@@ -130,9 +165,13 @@ def _cut(d: Deployment) -> str:
 def _on(d: Deployment) -> str:
     s = d.serving
     load = "" if s.requests_per_s is None else Message(", {0:g} requests/s", s.requests_per_s)
-    load = load if s.clients is None else Message(", {0:,} clients", s.clients)
+    if s.clients is not None:
+        load = ", 1 client" if s.clients == 1 else Message(", {0:,} clients", s.clients)
     draft = "" if s.speculative is None else Message("; draft {0}", speculative_words(d))
     tokens = Message("{0:,g} tokens in, {1:,g} out", mean_tokens(s.prompt), mean_tokens(s.output))
+    if s.embeds:
+        tokens = Message("{0:,g} tokens in, a vector out", mean_tokens(s.prompt))
+        return Message("{0}; {1}, weights {2}; {3}{4}", d.cluster.name, d.engine.name, s.weights, tokens, load)
     return Message(
         "{0}; {1}, weights {2}, cache {3}; {4}{5}{6}",
         d.cluster.name,
@@ -150,12 +189,12 @@ def _batch(d: Deployment) -> str:
 
 
 def _based_on(d: Deployment) -> str:
-    found = d.intervals["tpot_s"]
+    found = d.intervals["ttft_s" if d.serving.embeds else "tpot_s"]
     return Message("{0}, so the interval is wider", found.why) if found.provenance == "extrapolated" else found.why
 
 
 def _sure(value: float | None, found: Interval, show: Callable[[float], str]) -> str:
-    return "-" if value is None else Message("{0} ({1} to {2})", show(value), show(found.lower), show(found.upper))
+    return "-" if value is None else span(replace(found, expected=value), show)
 
 
 def _number(value: float) -> str:
@@ -163,4 +202,4 @@ def _number(value: float) -> str:
 
 
 def _dollars(value: float) -> str:
-    return f"${value:,.2f}" if value >= 1 else f"${value:.3f}"
+    return f"${value:,.2f}" if value >= 1 else f"${value:.3f}" if value >= 0.1 else f"${value:.3g}"

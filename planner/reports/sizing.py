@@ -27,7 +27,7 @@ def sizes_table(found: Sizes, top: int | None = None) -> RenderableType:
     size = count(parameters_total(found.model))
     title = Message("{0} ({1} parameters), {2}{3}: GPUs that fit", found.model.name, size, found.purpose, weights)
     table = Table("GPU", "cut", title=title, title_justify="left", pad_edge=False)
-    for name in ("GPUs", "needed of a card", "free", "at once", "tokens/s", "$ per hour", "$ per million tokens", "at best"):
+    for name in ("GPUs", "needed of a GPU", "free", "at once", "tokens/s", "$ per hour", "$ per million tokens", "at best"):
         table.add_column(name, justify="right")
     shown = found.rows if top is None else found.rows[:top]
     for s in shown:

@@ -41,7 +41,7 @@ def memory_table(title: str, cells: Sequence[MemoryCell]) -> RenderableType:
             texts.append(Line(text, style="green" if cell.fits else "red"))
         table.add_row(method, f"{seq_len:,}", *texts)
     card = cells[0].card_bytes / GIB
-    legend = "Green fits in the {0:.1f} GiB that the framework sees of a card, red does not; a batch is on each GPU at a time."
+    legend = "Green fits in the {0:.1f} GiB that the framework sees of a GPU, red does not; a batch is on each GPU at a time."
     lines = [
         Message(legend, card),
         *dict.fromkeys(Message("{0} at {1:,}: {2}", cell.method, cell.seq_len, cell.why) for cell in cells if cell.why),

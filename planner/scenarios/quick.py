@@ -16,12 +16,11 @@ from planner.model.architecture import Model
 from planner.model.parameters import parameters_total
 from planner.scenarios.literals import literal
 from planner.scenarios.scenario import TABLES, Case, Scenario
-from planner.scenarios.serving import TABLES as SERVING_TABLES
-from planner.scenarios.tables import Table, Tables
+from planner.scenarios.tables import OF_SERVING, Table, Tables
 from planner.workload.resolve import as_model
 from planner.workload.tuning import USUAL_RANK
 
-EVERY_TABLE = tuple(dict.fromkeys((*TABLES, *SERVING_TABLES)))
+EVERY_TABLE = tuple(dict.fromkeys((*TABLES, *OF_SERVING)))
 """Of scenarios of training and of serving."""
 Method = Literal["pretrain", "finetune", "lora", "qlora"]
 TOKENS_PER_STEP = ((1e9, 2**19), (5e9, 2**20), (1e11, 4 * 2**20), (math.inf, 16 * 2**20))
@@ -98,9 +97,9 @@ def usual_notes(scenario: Scenario, given: Mapping[str, Any]) -> tuple[str, ...]
     return (Message("taken as usual, not given: {0}", ", ".join(taken)),) if taken else ()
 
 
-def parse_changes(texts: list[str] | None, read: Sequence[str] = EVERY_TABLE) -> dict[str, Any]:
+def parse_changes(texts: list[str] | None, read: Sequence[str] = EVERY_TABLE, unread: Sequence[str] = ()) -> dict[str, Any]:
     """``--set job.precision=fp16`` as a mapping; numbers as people write them, by the field's unit. ``read``: the tables that the
-    question has; a field of another one would change nothing."""
+    question has; a field of another one would change nothing, and so would one of the fields ``unread``."""
     found: dict[str, Any] = {}
     for text in texts or ():
         key, equals, value = text.partition("=")
@@ -122,6 +121,8 @@ def parse_changes(texts: list[str] | None, read: Sequence[str] = EVERY_TABLE) ->
                 field="--set",
                 value=text,
             )
+        if key in unread:
+            raise PlannerError("--set {0}: changes nothing in this answer; leave it out.", text, field="--set", value=text)
         found[key] = value_of(key, value)
     return found
 

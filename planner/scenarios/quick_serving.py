@@ -7,32 +7,57 @@ from typing import Any
 
 from planner.common.message import Message
 from planner.hardware.asked import cluster_table
-from planner.scenarios.serving import ServingCase, ServingScenario
+from planner.model.architecture import Model
+from planner.scenarios.quick import changed_tables
+from planner.scenarios.serving import NOT_INHERITED, OF_LOAD, ServingCase, ServingScenario
 from planner.scenarios.tables import Tables
-from planner.serving.engine import usual_engine
+from planner.serving.engine import usual_engine, weights_of_tags
+from planner.serving.feasibility import context_limit
 from planner.workload.resolve import as_cluster, as_model
 
 SERVING = {"weights": "bf16", "prompt": 1024, "output": 256}
 """What serving is asked where nothing is given: a chat's turn; assumed."""
-OLLAMA = "q4_k_m"
-"""What a tag of Ollama's library holds that names no format: github.com/ollama/ollama issue 1543, a maintainer's answer of
-2024-12-29; older models have q4_0."""
+PASSAGE = 512
+"""Tokens of a prompt of a model that makes vectors: a passage of a document; assumed."""
+
+
+def usual_serving(model: Model | None, vectors: bool = False) -> dict[str, Any]:
+    """What is asked of a model where nothing is given; where ``vectors`` are made, a passage that its positions hold."""
+    if model is None or not (vectors or model.embeds):
+        return dict(SERVING)
+    limit = context_limit(model)[1]
+    return {"weights": SERVING["weights"], "prompt": min(PASSAGE, limit or PASSAGE)}
 
 
 def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[ServingScenario, tuple[str, ...]]:
     """(a serving scenario of a model and a cluster, what was taken as usual in it)."""
     the_model, cluster = as_model({"name": model}), cluster_table(on)
     card = as_cluster(cluster).accelerator
-    usual = {"engine": usual_engine(card, the_model, given.get("weights") or the_model.stored_weights), **SERVING}
-    ollama = str(given.get("engine", "")).strip().casefold().startswith("ollama") and not the_model.stored_weights
-    usual |= {"weights": OLLAMA} if ollama else {}
+    engine = usual_engine(card, the_model, given.get("weights") or the_model.stored_weights)
+    usual = {"engine": engine, **usual_serving(the_model, given.get("embeds") is True)}
     missing = {name: value for name, value in usual.items() if name not in given}
-    if the_model.stored_weights or ("bf16" not in card.peak_flops_per_s and not ollama):
-        missing.pop("weights", None)  # as stored, or the chip's own 16-bit type
+    if the_model.stored_weights or weights_of_tags(given.get("engine")) or "bf16" not in card.peak_flops_per_s:
+        missing.pop("weights", None)  # as stored, or the chip's own 16-bit type: the answer says it
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "serving": {**missing, **given}}
     case = ServingCase(label=the_model.name, tables=tables, where=f"{model} on {on}")
     taken = ", ".join(f"{name} = {value}" for name, value in missing.items())
     notes: tuple[str, ...] = (Message("taken as usual, not given: {0}", taken),) if taken else ()
-    if ollama and "weights" in missing:
-        notes += (Message("Ollama's tags hold {0} where they name no format: --weights gives another", OLLAMA),)
     return ServingScenario(title=Message("{0}, {1}, on {2}", the_model.name, "serving", on), cases=(case,)), notes
+
+
+def changed_deployment(tables: Tables, changes: Mapping[str, Any]) -> Tables:
+    """The tables of a deployment with some fields changed, whichever of [serving] and [load] holds them; a field drops those that
+    it takes the place of: clients a rate, other weights the groups of the old ones."""
+    found = {name: dict(table) for name, table in tables.items()}
+    both = [found.get(name, {}) for name in ("serving", "load")]
+    for key in changes:
+        name, _, field = key.partition(".")
+        first = field.partition(".")[0]
+        if name not in ("serving", "load"):
+            continue
+        for table in both:
+            for other in NOT_INHERITED.get(first, ()):
+                table.pop(other, None)
+            if first in OF_LOAD and first in table and table is not found.get(name):
+                found.setdefault(name, {})[first] = table.pop(first)
+    return changed_tables(found, changes)

@@ -8,11 +8,11 @@ from pathlib import Path
 from planner.common.errors import PlannerError, unknown_field
 from planner.common.spec import read_table
 from planner.scenarios.shipped import scenario_path
-from planner.scenarios.tables import Form, Table, Tables, cases_of, model_label, placed, title_of
+from planner.scenarios.tables import OF_SERVING, Form, Table, Tables, cases_of, model_label, placed, title_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 
-TABLES = ("model", "cluster", "serving", "load", "price")
+TABLES = OF_SERVING
 REQUIRED = ("model", "cluster", "serving")
 OF_LOAD = (
     "clients",

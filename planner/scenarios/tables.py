@@ -13,6 +13,8 @@ from planner.common.message import Message
 
 Table = dict[str, Any]
 Tables = dict[str, Table]
+OF_SERVING = ("model", "cluster", "serving", "load", "price")
+"""Tables of a scenario of serving. They stand here for who only asks for their names."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ class Server:
     ``wait_steps``: decode steps that prompts beside a running batch wait for others, until all of them have ``wait_tokens``
     together with the tokens of decoding (TensorRT-LLM's batch_wait_timeout_iters and batch_wait_max_tokens_ratio); 0 = none.
     ``ahead``: a pass is put together while the one before it runs, so a request joins the second pass after it has come.
+    ``launch_s``: what launching a pass with prompts takes, beside the device: it lasts no less, decoding beside them or not.
     ``stages`` that work at the same time: a prefill holds the replica for its part only, though it takes all of them to be done.
     """
 
@@ -52,6 +53,7 @@ class Server:
     ahead: bool = False
     stages: int = 1
     groups: int = 1
+    launch_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +204,7 @@ class _Loop:
             together += shared[j]
             i = self._admit(j, i)
             taken.append(j)
-        seconds = together + fullest
+        seconds = max(together + fullest, server.launch_s)
         self.passes += 1
         held = seconds / server.stages
         self._pass_time(held)
@@ -245,15 +247,16 @@ class _Loop:
         self.prefill_s += part
         if others:
             held = self.cached - sum(prompts[j] for j in complete) - sum(prompts[j] for j, _, _ in going)
-            self._pass_time(part + self.base[others] + self.slope[others] * held)
+            self._pass_time(max(part + self.base[others] + self.slope[others] * held, server.launch_s))
             self.step += 1
             self.cached += others
             self.steps[others] += 1.0
             self.step_tokens[others] += held
         else:
             self.passes += 1
-            self.prefill_s += (part + server.pass_s) / server.stages - part
-            self._pass_time((part + server.pass_s) / server.stages)
+            alone = max(part + server.pass_s, server.launch_s) / server.stages
+            self.prefill_s += alone - part
+            self._pass_time(alone)
         self._finish()
         for j in complete:
             self._first_token(j, self.now)

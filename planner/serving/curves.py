@@ -31,6 +31,8 @@ def curve(d: Deployment, batches: tuple[int, ...] | None = None) -> pd.DataFrame
     import pandas as pd
 
     s = d.serving
+    if s.embeds:
+        raise PlannerError("{0} makes vectors, no text: it has no curve of tokens; load_curve gives latencies.", d.model.name)
     most = min(d.max_batch, (s.max_batch or d.engine.max_batch) * s.attention_groups)
     if most < 1:
         raise PlannerError("this deployment does not fit: it has no curve.")

@@ -23,7 +23,7 @@ from planner.serving.closed_loop import closed_loop
 from planner.serving.cuts import with_cut
 from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, load_apart, matched, misfit, prefill_setting
-from planner.serving.engine import Engine, engine_family, load_engine, older_releases, usual_engine
+from planner.serving.engine import Engine, engine_family, load_engine, older_releases, usual_engine, weights_of_tags
 from planner.serving.expense import Expense, expense
 from planner.serving.feasibility import bound_context, require_possible, warnings_of
 from planner.serving.kv_cache import replica_sequence_bytes
@@ -55,7 +55,8 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     bad fields and impossible cuts; one that does not fit in memory is an answer with ``reasons`` and the ``nearest`` change.
     """
     the_model, the_cluster = as_model(model), as_cluster(cluster)
-    spec = serving.checked("serving") if isinstance(serving, Serving) else Serving.build(serving, "serving")
+    spec = _spec(serving, the_model)
+    the_model, headless = _headless(the_model, spec)
     require_answerable("serving", spec)
     spec, stored = _as_stored(spec, the_model, the_cluster)
     if "engine" not in spec.model_fields_set:
@@ -78,8 +79,27 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
     spec, notes = _replicas(spec, the_cluster)
     the_price = as_price(price, the_cluster.accelerator.name, the_cluster.node)
     return answer(
-        times(spec), the_price, (*the_model.reading_notes, *_tower_notes(the_model, spec), *stored, *chosen, *notes, *newest)
+        times(spec),
+        the_price,
+        (*the_model.reading_notes, *headless, *_tower_notes(the_model, spec), *stored, *chosen, *notes, *newest),
     )
+
+
+def _spec(serving: ServingLike, model: Model) -> Serving:
+    """The deployment, checked; a model that makes vectors alone is served for them where nobody says so."""
+    if isinstance(serving, Serving):
+        spec = serving.checked("serving")
+        return spec.replaced(embeds=True) if model.embeds and "embeds" not in spec.model_fields_set else spec
+    return Serving.build({"embeds": True, **serving} if model.embeds and isinstance(serving, Mapping) else serving, "serving")
+
+
+def _headless(model: Model, spec: Serving) -> tuple[Model, tuple[str, ...]]:
+    """The model without the head over its vocabulary where vectors are made: servers leave it away (vLLM, ``--convert embed``;
+    transformers' AutoModel); a tied one stays as the embedding."""
+    if not spec.embeds or model.head == "none":
+        return model, ()
+    found = model.replaced(head="none", tied_embeddings=False)
+    return found, (Message("{0} without its head over the vocabulary: what is served are vectors", model.name),)
 
 
 def _tower_notes(model: Model, spec: Serving) -> tuple[str, ...]:
@@ -122,7 +142,13 @@ def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, 
     if "weights" in spec.model_fields_set:
         return spec, ()
     if not stored:
-        return _in_16_bit(spec, cluster)
+        tagged = weights_of_tags(spec.engine)
+        if tagged is None:
+            return _in_16_bit(spec, cluster)
+        note = Message(
+            "weights in {0}, as the tags of {1} that name no format; serving.weights names another", tagged, spec.engine
+        )
+        return spec.replaced(weights=tagged), (note,)
     if stored in ("fp8", "fp8-block") and "fp8" not in peaks:
         stored = "fp8-weight-only"
     if stored == "nvfp4" and "fp4" not in peaks:
@@ -202,7 +228,7 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
         total_bytes=need,
         limit_bytes=limit,
         card_bytes=card_bytes(setting.cluster),
-        max_batch=largest_batch(setting, prompt, context, times.draft),
+        max_batch=largest_batch(setting, prompt, context, times.draft, **_most(setting)),
         max_context=longest,
         max_context_bound=bound,
         fits=need <= limit,
@@ -227,6 +253,12 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
     return _timed(empty)
 
 
+def _most(setting: Setting) -> dict[str, int]:
+    """Of an encoder, which keeps no cache, the engine's places alone bound how many prompts are at work."""
+    s = setting.serving
+    return {} if setting.model.architecture == "decoder" else {"most": s.max_batch or setting.engine.max_batch}
+
+
 def _reasons(d: Deployment, longest: float) -> tuple[str, ...]:
     """Why it does not fit; empty when it does."""
     setting, s = d.times.setting, d.serving
@@ -244,7 +276,7 @@ def _reasons(d: Deployment, longest: float) -> tuple[str, ...]:
     if fixed > d.limit_bytes:
         return (Message("weights and overhead need {0:.1f} GiB on a GPU, {1:.1f} usable", fixed / GIB, d.limit_bytes / GIB),)
     one = memory(setting, 1.0, longest_tokens(s.prompt), longest, d.times.draft)
-    if float(one.total_bytes) > d.limit_bytes:
+    if float(one.total_bytes) > d.limit_bytes and float(one.kv_cache_bytes):
         room = d.limit_bytes - fixed - float(one.workspace_bytes)
         return (
             Message(
@@ -280,11 +312,11 @@ def _timed(d: Deployment) -> Deployment:
     return replace(
         d,
         ttft_s=figures["ttft_s"],
-        tpot_s=figures["tpot_s"],
+        tpot_s=None if s.embeds else figures["tpot_s"],
         e2e_s=figures["e2e_s"],
         prefill_tokens_per_s=s.batch * prompt / (figures["ttft_s"] - front) * s.dp,
-        decode_tokens_per_s=s.batch / figures["tpot_s"] * s.dp,
-        output_tokens_per_s=figures["output_tokens_per_s"],
+        decode_tokens_per_s=None if s.embeds else s.batch / figures["tpot_s"] * s.dp,
+        output_tokens_per_s=None if s.embeds else figures["output_tokens_per_s"],
         requests_per_s=figures["requests_per_s"],
         load=load,
         expense=spent,
@@ -306,8 +338,10 @@ def _load(times: Times, pools: Pools | None = None) -> Load | None:
 def _expenses(d: Deployment, figures: Mapping[str, float], load: Load | None) -> tuple[Expense | None, Expense | None]:
     """(at the batch or the load, at the capacity); None of a queue that grows without end, and of a capacity not asked for."""
     prompt, output, share = mean_tokens(d.serving.prompt), mean_tokens(d.serving.output), figures["prefill_share"]
+    output = 0.0 if d.serving.embeds else output
     if load is None:
-        return expense(d.cluster, d.price, figures["output_tokens_per_s"], figures["requests_per_s"], prompt, share), None
+        rate = figures["requests_per_s"]
+        return expense(d.cluster, d.price, rate * output, rate, prompt, share), None
     share = share if load.prefill_share is None else load.prefill_share
     now = None
     if load.output_tokens_per_s is not None:

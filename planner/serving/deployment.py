@@ -19,6 +19,7 @@ from planner.serving.load import Load
 from planner.serving.nearest import nearest_change
 from planner.serving.pass_time import Times
 from planner.serving.spec import Serving
+from planner.uncertainty.dollars import at_price
 from planner.uncertainty.interval import Interval
 
 if TYPE_CHECKING:
@@ -78,10 +79,14 @@ class Deployment:
     def intervals(self) -> dict[str, Interval]:
         """90 % intervals by the name of the figure (``load.e2e_s.p95`` and so on); absent where the figure is None.
 
+        Dollars hold the price's own interval too.
         ``upper`` of a latency under load is that of ``num_requests`` where the capacity may be too small; ``why`` says so.
         """
         figures = {name: getattr(self, name) for name in sure.METRICS if getattr(self, name, None) is not None}
-        return sure.intervals(figures, self.times, self.load, self.expense, self.at_capacity)
+        found = sure.intervals(figures, self.times, self.load, self.expense, self.at_capacity)
+        if self.price is None:
+            return found
+        return {name: at_price(one, self.price) if "usd_" in name else one for name, one in found.items()}
 
     @cached_property
     def nearest(self) -> Mapping[str, Any] | None:

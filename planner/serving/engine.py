@@ -42,6 +42,7 @@ Feature = Literal[
     "disaggregated",
     "encoder_decoder",
     "image_attention",
+    "embeddings",
 ]
 
 
@@ -98,6 +99,7 @@ class Engine(Spec):
     host_s_per_step: Seconds  # scheduling, sampling, detokenizing: the device waits
     host_s_per_sequence: Seconds = 0.0  # more of it for each sequence of the batch
     host_s_per_layer: Seconds = 0.0  # launching a layer's kernels, beside the device; 0 with CUDA graphs
+    mxfp4_launch_s_per_layer: Seconds = 0.0  # of a layer with mxfp4 experts on Hopper in a pass with prompts
     host_s_per_expert: Seconds = 0.0  # a Python loop over experts
     int4_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # host time of a layer of 4-bit over one of 16-bit weights
     awq_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # of int4-awq over other 4-bit ones: split sums are added up apart
@@ -215,9 +217,23 @@ def usual_engine(card: Accelerator, model: Model | None = None, weights: str | N
     return next(filter(runs, (*((own,) if own else ()), *USUAL_ENGINES)), USUAL_ENGINES[0])
 
 
+def weights_of_tags(name: str | None) -> str | None:
+    """The format of a checkpoint that software fetches where nobody names one; None where it takes the checkpoint as it is.
+
+    >>> weights_of_tags("Ollama"), weights_of_tags("vllm")
+    ('q4_k_m', None)
+    """
+    said = re.split(r"[ =@:]", (name or "").strip().casefold())[0]
+    return next((str(f["weights_of_tags"][said]) for f in _families().values() if said in f.get("weights_of_tags", {})), None)
+
+
 def runs_model(engine: Engine, model: Model) -> bool:
-    """Whether an engine runs such a model: some run decoders alone, and few layers that attend to images."""
-    wanted = {"encoder_decoder": model.cross_attention, "image_attention": model.reads_images}
+    """Whether an engine runs such a model: some run decoders alone, and few layers that attend to images or make vectors."""
+    wanted = {
+        "encoder_decoder": model.cross_attention,
+        "image_attention": model.reads_images,
+        "embeddings": model.embeds,
+    }
     return all(feature in engine.features for feature, needed in wanted.items() if needed)
 
 

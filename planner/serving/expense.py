@@ -25,7 +25,7 @@ class Expense:
     ``usd_per_million_tokens`` puts all dollars on output tokens, ``usd_per_million_tokens_in_and_out`` on those of prompts too.
     ``usd_per_million_input_tokens`` and ``usd_per_million_output_tokens`` divide them as prefill and decoding divide the GPUs'
     time: input tokens x the one + output tokens x the other = all dollars. ``power_w`` is that of the busy part of the time, and
-    of idling for the rest.
+    of idling for the rest. Where no text is written, dollars of output tokens are None and joules are those of a prompt's token.
     """
 
     usd_per_hour: float | None
@@ -68,7 +68,7 @@ def expense(
     inputs = requests_per_s * prompt_tokens
 
     def usd_per_million(tokens: float, share: float = 1.0) -> float | None:
-        return None if hourly is None else hourly / HOUR_S * share / tokens * MILLION
+        return None if hourly is None or not tokens else hourly / HOUR_S * share / tokens * MILLION
 
     return Expense(
         usd_per_hour=hourly,
@@ -78,5 +78,5 @@ def expense(
         usd_per_million_output_tokens=usd_per_million(tokens_per_s, 1.0 - prefill_share),
         usd_per_request=None if hourly is None else hourly / HOUR_S / requests_per_s,
         power_w=watts,
-        joules_per_token=None if watts is None else watts / tokens_per_s,
+        joules_per_token=None if watts is None else watts / (tokens_per_s or inputs),
     )

@@ -60,8 +60,10 @@ def require_engine_there(card: Accelerator, engine: Engine, model: Model) -> Non
 
 def _require_model(setting: Setting, draft: Setting | None) -> None:
     m, s = setting.model, setting.serving
+    if m.embeds and not s.embeds:
+        raise PlannerError("serving.embeds = false: {0} makes vectors, no text; leave it out.", m.name)
     if m.architecture == "encoder":
-        raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", m.name)
+        _require_vectors(setting)
     check_images(m, "serving", s.images, s.image_patches, "prompt", mean_tokens(s.prompt))
     require_runs_model(m, setting.engine)
     if m.cross_attention:
@@ -86,10 +88,43 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
         )
 
 
+def _require_vectors(setting: Setting) -> None:
+    """What an encoder is served with: prompts that its positions hold, each read at once, on one stage, without a cache."""
+    m, s = setting.model, setting.serving
+    given = {
+        "pp": s.pp > 1,
+        "chunked_prefill_tokens": s.chunked_prefill_tokens is not None,
+        "prefix_cache_hit_rate": s.prefix_cache_hit_rate > 0,
+        "kv_dtype": s.kv_dtype != "auto",
+        "block_size": s.block_size is not None,
+    }
+    for field, is_so in given.items():
+        if is_so:
+            raise PlannerError(
+                "serving.{0}: {1} is an encoder, which reads a prompt at once and keeps no cache; leave it out.", field, m.name
+            )
+    longest = longest_tokens(s.prompt)
+    if m.position_embedding == "learned" and longest > m.max_positions:
+        raise PlannerError(
+            "serving.{0} reaches {1:.0f} tokens: {2} has positions for {3}; use at most that.",
+            "prompt",
+            longest,
+            m.name,
+            m.max_positions,
+        )
+
+
 def require_runs_model(model: Model, engine: Engine) -> None:
-    """Raise PlannerError where ``engine`` runs decoders alone, or no layers that attend to images, and ``model`` has others."""
+    """Raise PlannerError where ``engine`` does not run what ``model`` has: cross-attention, vectors, images."""
     if not runs_model(engine, model):
         others = [name for name in engine_names() if runs_model(load_engine(name), model)]
+        if model.embeds:
+            raise PlannerError(
+                "serving.engine = {0!r}: {1} makes vectors, which it does not; engines that do: {2}.",
+                engine.name,
+                model.name,
+                ", ".join(others),
+            )
         if model.reads_images:
             raise PlannerError(
                 "serving.engine = {0!r}: {1} attends to images in layers of their own, which it has not; those that have: {2}.",
@@ -162,6 +197,7 @@ def _require_features(setting: Setting) -> None:
         "prefill_wait": s.prefill_wait_steps > 0,
         "disaggregated": s.prefill_pool is not None,
         "pass_tokens": s.pass_tokens is not None,
+        "embeddings": s.embeds,
     }
     fields = {
         "continuous_batching": "requests_per_s" if s.clients is None else "clients",
@@ -172,6 +208,7 @@ def _require_features(setting: Setting) -> None:
         "paged_cache": "block_size",
         "prefill_wait": "prefill_wait_steps",
         "disaggregated": "prefill_pool",
+        "embeddings": "embeds",
     }
     for feature, want in wanted.items():
         needs = "continuous_batching" if feature == "pass_tokens" else feature
@@ -244,7 +281,7 @@ def warnings_of(setting: Setting) -> tuple[str, ...]:
     """Doubts worth saying, each naming its field."""
     m, s = setting.model, setting.serving
     found = []
-    context = longest_tokens(s.prompt) + longest_tokens(s.output)
+    context = longest_tokens(s.prompt) + (0.0 if s.embeds else longest_tokens(s.output))
     if m.cross_attention:
         found.append(
             Message(
@@ -254,6 +291,8 @@ def warnings_of(setting: Setting) -> tuple[str, ...]:
             )
         )
         return tuple(found)
+    if m.architecture == "encoder":
+        found.append(Message("{0} is an encoder: no measured run of one stands behind the times", m.name))
     field, limit = context_limit(m)
     if limit and context > limit:
         found.append(

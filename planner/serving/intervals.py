@@ -97,6 +97,7 @@ def interval_of(setting: Setting, name: str, value: float, batch: int | None = N
     if metric == "serving_memory":
         return interval(value, metric, remembered(setting), classes())
     metric = "decode" if batch is not None and metric == "throughput" and not loaded else metric
+    metric = "prefill" if setting.serving.embeds and metric == "decode" else metric
     subject = subject_of(setting, figure_of(metric, batch, loaded))
     if name in RATES:
         return interval(1.0 / value, metric, subject).inverse(1.0)

@@ -140,6 +140,8 @@ def cache_tokens(times: Times, slots: int) -> float:
         - max(float(one.workspace_bytes), float(full.workspace_bytes))
     )
     each = float(one.kv_cache_bytes) / context  # whole on one group
+    if not each:  # an encoder keeps nothing
+        return np.inf
     return max(room, 0.0) * s.attention_groups / each
 
 
@@ -155,7 +157,7 @@ def replica(times: Times, room: Room | None = None) -> Replica:
     slope = np.maximum(far - near, 0.0) / (batches * (high - low))
     every = np.arange(0.0, slots + 1.0)
     base = near - slope * batches * low
-    lengths, pass_s, own, shared = _prefill_tables(times)
+    lengths, pass_s, own, shared = _prefill_tables(times.on_device)
     hit, engine = s.prefix_cache_hit_rate, setting.engine
     beside = s.chunked_prefill_tokens or (setting.pass_tokens if engine.prefill_beside else 0)
     paged = "paged_cache" in setting.engine.features
@@ -169,7 +171,8 @@ def replica(times: Times, room: Room | None = None) -> Replica:
         request_tokens=cache / s.attention_groups if paged else cache,
         prefill_tokens=float(setting.pass_tokens),
         chunk_tokens=float(beside) / (1.0 - hit),
-        split=setting.engine.splits_prompts or bool(s.chunked_prefill_tokens),
+        # every token of an encoder attends to those behind it: a prompt is read whole
+        split=(setting.engine.splits_prompts or bool(s.chunked_prefill_tokens)) and setting.model.architecture == "decoder",
         reserved_output=setting.engine.reserved_output,
         spare_tokens=float(setting.block_size) if paged and setting.engine.reserved_output < 1.0 else 0.0,
         ahead=setting.engine.schedules_ahead,
@@ -177,6 +180,7 @@ def replica(times: Times, room: Room | None = None) -> Replica:
         wait_tokens=s.prefill_wait_share * float(beside or setting.pass_tokens),
         stages=s.pp if setting.engine.pipelined else 1,
         groups=s.attention_groups,
+        launch_s=times.prompt_launch_s,
     )
     return Replica(times=times, server=server, lengths=lengths, own=own, shared=shared)
 
@@ -185,7 +189,8 @@ def _prefill_tables(times: Times) -> tuple[Array, float, Array, Array]:
     """(prompt lengths, seconds of a pass beside its prompts, own and shared seconds of a prompt of each length).
 
     G prompts on G groups take pass + own + G shared, one takes pass + own + shared: two times give both parts. The pass of
-    each chunk is counted where it runs: alone, or with a decode step.
+    each chunk is counted where it runs: alone, or with a decode step. Where launching a pass, or reading the weights, takes as
+    long as the kernels of one short prompt, what a prompt adds is seen in a pass that is full.
     """
     s = times.setting.serving
     lengths = np.unique(np.rint(np.geomspace(1.0, max(longest_tokens(s.prompt), 2.0), GRID)))
@@ -194,6 +199,10 @@ def _prefill_tables(times: Times) -> tuple[Array, float, Array, Array]:
     seconds = np.maximum.accumulate(times.prefill_s(new, 1.0, lengths - new) - times.images_s(new / lengths))
     pass_s, groups = float(seconds[0]), s.attention_groups
     own = np.maximum(seconds - times.chunks(np.ones_like(new), new) * pass_s, 0.0)
+    if (times.setting.engine.host_s_per_layer or s.embeds) and groups == 1:
+        full = np.maximum(np.floor(times.setting.pass_tokens / new), 1.0)
+        most = times.prefill_s(new, full, lengths - new) - times.images_s(full * new / lengths)
+        own = np.maximum(own, np.maximum.accumulate((most - pass_s) / full))
     if groups == 1:
         return lengths, pass_s, own + images, np.zeros_like(own)
     all_images = times.images_s(groups * new / lengths)
@@ -314,7 +323,7 @@ def measured(load: Load, setting: Setting, requests: Requests, found: Outcome, k
     hit = s.response_cache_hit_rate
     quick = all(t is None or s.response_cache_s <= t for t in (s.ttft_target_s, s.e2e_target_s))
     within = float(good[kept].mean()) * (1.0 - hit) + (hit if quick else 0.0)
-    tokens = float(requests.outputs[kept].mean())
+    tokens = 0.0 if s.embeds else float(requests.outputs[kept].mean())
     return replace(
         load,
         output_tokens_per_s=load.requests_per_s * tokens,

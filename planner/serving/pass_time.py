@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -78,6 +78,7 @@ class Times:
         rate *= engine.awq_host_rate if setting.format.name == "int4-awq" else 1.0
         rate = engine.narrow_host_rate if setting.format.compute else rate
         loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
+        loops = loops + (self.prompt_launch_s if shape.phase == "prefill" else 0.0)
         idle = model.num_encoder_layers if shape.phase == "decode" else 0
         idle += 0 if setting.serving.images else model.num_image_layers
         layers = (model.num_layers - idle) * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
@@ -91,6 +92,23 @@ class Times:
             host_step_s=zero + step,
             waits=setting.format.name in engine.waiting_formats,
         )
+
+    @cached_property
+    def prompt_launch_s(self) -> float:
+        """Seconds that launching a pass with prompts takes at least, decoding beside them or not: Hopper has no kernels of its
+        own for mxfp4."""
+        setting = self.setting
+        if setting.format.name != "mxfp4" or setting.cluster.accelerator.compute_capability != "9.0":
+            return 0.0
+        return sum(kind.moe for kind in setting.model.layer_kinds) * setting.engine.mxfp4_launch_s_per_layer
+
+    @cached_property
+    def on_device(self) -> Times:
+        """The same without ``prompt_launch_s``: what passes take that share it."""
+        if not self.prompt_launch_s:
+            return self
+        engine = self.setting.engine.model_copy(update={"mxfp4_launch_s_per_layer": 0.0})
+        return replace(self, setting=replace(self.setting, engine=engine))
 
     def _eager_host_s_per_layer(self, shape: Shape) -> Array:
         """Seconds of launching a layer of a decode step that no captured graph covers: longer or wider than those."""
@@ -141,8 +159,11 @@ class Times:
     def decode_s(self, batch: Number, context: Number) -> Array:
         """Seconds per output token of each of ``batch`` sequences that hold ``context`` tokens.
 
-        With speculation: seconds of a round of drafting and checking over the tokens that it yields.
+        With speculation: seconds of a round of drafting and checking over the tokens that it yields. Nothing where no text is
+        written.
         """
+        if self.setting.serving.embeds:
+            return np.zeros(np.broadcast_shapes(np.shape(batch), np.shape(context)))
         spec = self.setting.serving.speculative
         queries = 1.0 if spec is None else spec.tokens + 1.0
         round_s = self.pass_time(self.shape("decode", batch, queries, context)).total

@@ -132,7 +132,8 @@ class Serving(Spec):
     batch: Positive = 1
     max_batch: Positive | None = None
     prompt: Lengths
-    output: Lengths
+    output: Lengths  # of ``embeds`` one answer, which takes no token
+    embeds: bool = False  # the answer is a vector (embedding, score, class): prompts are read, no text is written
     images: Annotated[float, Field(ge=0, le=10_000)] = 0.0  # of a request, in the mean; their tokens are part of the prompt
     image_patches: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 0  # that the encoder sees; 0 = as the model fixes it
     requests_per_s: Annotated[float, Field(gt=0)] | None = None  # all replicas together
@@ -163,6 +164,14 @@ class Serving(Spec):
         if several := formats_meant(value):
             raise ValueError(Message("{0!r} may be {1}; name the one that is meant", value, ", ".join(several)))
         return format_named(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _vectors(cls, data: Any) -> Any:
+        """Where vectors are made, nobody need say how long an answer is."""
+        if isinstance(data, dict) and data.get("embeds") is True and data.get("output") is None:
+            return {**data, "output": 1}
+        return data
 
     @model_validator(mode="after")
     def _check(self) -> Serving:
@@ -200,7 +209,18 @@ class Serving(Spec):
                 )
             )
         self._check_experts()
+        self._check_vectors()
         return self
+
+    def _check_vectors(self) -> None:
+        """Raise ValueError for what belongs to text beside ``embeds``."""
+        if not self.embeds:
+            return
+        if (self.output.kind, self.output.mean) != ("fixed", 1.0):
+            raise ValueError("embeds = true: the answer is a vector, not text; leave output out")
+        for field in ("speculative", "prefill_pool", "tpot_target_s"):
+            if getattr(self, field) is not None:
+                raise ValueError(Message("embeds = true with {0}: no text is decoded; leave {0} out", field))
 
     def _check_experts(self) -> None:
         """Raise ValueError for a load that no rank can have, or a placement of experts that are all alike."""

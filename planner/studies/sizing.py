@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -25,11 +25,11 @@ from planner.layout_search.ranking import NOISE
 from planner.model.architecture import Model
 from planner.performance.risk import RISK, chance, check_risk
 from planner.prices.market import as_price, rented_accelerators
-from planner.prices.price import price_text
+from planner.prices.price import Price, PriceLike, price_text
 from planner.serving.batch_figures import batch_figures, capacity_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
-from planner.serving.engine import load_engine, usual_engine
+from planner.serving.engine import load_engine, usual_engine, weights_of_tags
 from planner.serving.feasibility import require_engine_there, require_runs_model
 from planner.serving.load import slots_of
 from planner.serving.memory import card_bytes
@@ -82,6 +82,7 @@ class Ask:
     risk: float
     headroom: float
     capacity: Capacity | None = None
+    price: PriceLike | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +188,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     job: Mapping[str, Any] | None = None,
     accelerator: str | None = None,
     gpus: int | None = None,
+    price: PriceLike | None = None,
     progress: Progress | None = None,
 ) -> Sizes:
     """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator on which it fits at ``risk``: tuning in the
@@ -198,7 +200,8 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     ``seq_len``: tokens of a request with its answer, or of a training sequence, 2,048 when left out; of serving ``prompt`` and
     ``output`` may be given in its place (else the answer is a quarter of it, at most 1,024). ``batch``: sequences at once on a
     replica, or per GPU in training. Left out it is 1 in training; serving is sized for one sequence and priced at ``Capacity``.
-    ``job``: further fields of the job of tuning (rank, target modules). ``progress`` is told (types, of how many). Raises
+    ``job``: further fields of the job of tuning (rank, target modules). ``price``: as ``plan`` takes it, for nodes that stay; a
+    term that binds counts by its hour. ``progress`` is told (types, of how many). Raises
     PlannerError for a bad model or job, and for what does not go with the purpose.
     """
     the_model, progress = as_model(model), as_progress(progress)
@@ -218,7 +221,9 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
     rented = rented_accelerators()
     names = rented if accelerator is None else accelerator_names() if accelerator == EVERY else _named(accelerator)
-    ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most)
+    ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most, price=price)
+    _require_price(price, names)
+    weights = weights or (None if the_model.stored_weights else weights_of_tags(engine))
     stored = weights or the_model.stored_weights
     _check_question(the_model, purpose, lengths, together, weights, engine, framework, job)
     rows, left_out = [], {}
@@ -252,6 +257,35 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
         not_tried=() if accelerator is not None else tuple(n for n in accelerator_names() if n not in rented and n != "cpu"),
         weights=(weights or the_model.stored_weights or None) if purpose == "serve" else None,
     )
+
+
+def _require_price(price: PriceLike | None, names: Sequence[str]) -> None:
+    """PlannerError for a price that is none, one number for several accelerators, and nodes that are taken away."""
+    if price is None:
+        return
+    found = _first_price(price, names)
+    if found is not None and not found.accelerator and len(names) > 1:
+        raise PlannerError(
+            "price.usd_per_gpu_hour: one price for {0} types of GPU; name one with --on, or give a term, so that each has its "
+            "own quote.",
+            len(names),
+        )
+    if found is not None and found.preempted:
+        raise PlannerError(
+            "price.term = {0!r}: such nodes are taken away, and no price per token holds what that costs; give a term that "
+            "stays, such as on-demand, or ask planner run with run.preemption_mtbf_s.",
+            found.term,
+        )
+
+
+def _first_price(price: PriceLike, names: Sequence[str]) -> Price | None:
+    """Of the first accelerator that has it; PlannerError where none does."""
+    for name in names[:-1]:
+        try:
+            return as_price(price, name)
+        except PlannerError:
+            continue
+    return as_price(price, names[-1])
 
 
 def _lengths(purpose: str, seq_len: int | None, prompt: int | None, output: int | None) -> tuple[int, dict[str, int]]:
@@ -403,15 +437,21 @@ def _cluster(card: Accelerator, num_gpus: int) -> Cluster:
     return described_cluster(card.name, None, None, num_gpus, None, None)
 
 
-def _quote(cluster: Cluster) -> str:
+def _is_offer(cluster: Cluster, ask: Ask) -> bool:
+    """Whether the price is somebody's: one's own, or that of an accelerator that is rented out."""
+    price = as_price(ask.price, cluster.accelerator.name, cluster.node)
+    return price is not None and (price.term == "own price" or cluster.accelerator.name in rented_accelerators())
+
+
+def _quote(cluster: Cluster, ask: Ask) -> str:
     """The quote behind the dollars, marked where it is or may be stale."""
-    price = as_price(None, cluster.accelerator.name, cluster.node)
+    price = as_price(ask.price, cluster.accelerator.name, cluster.node)
     return "" if price is None else price_text(price, clock.today())
 
 
-def _price(cluster: Cluster) -> float | None:
+def _price(cluster: Cluster, ask: Ask) -> float | None:
     """Dollars an hour of all GPUs, at the price that ``plan`` takes."""
-    price = as_price(None, cluster.accelerator.name, cluster.node)
+    price = as_price(ask.price, cluster.accelerator.name, cluster.node)
     return None if price is None else price.usd_per_gpu_hour * cluster.num_gpus
 
 
@@ -490,7 +530,7 @@ def _at_capacity(d: Deployment, limits: Capacity | None) -> tuple[int, float, bo
 def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask) -> Size:
     """A deployment that fits as a row."""
     left = 1.0 - d.total_bytes / d.card_bytes
-    usd, (batch, rate, in_time) = _price(d.cluster), _at_capacity(d, ask.capacity)
+    usd, (batch, rate, in_time) = _price(d.cluster, ask), _at_capacity(d, ask.capacity)
     return Size(
         accelerator=card.name,
         num_gpus=d.num_gpus,
@@ -505,15 +545,19 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
         in_time=in_time,
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None or not in_time else usd / 3600.0 / rate * 1e6,
-        quote=_quote(d.cluster),
-        rented=card.name in rented_accelerators(),
+        quote=_quote(d.cluster, ask),
+        rented=_is_offer(d.cluster, ask),
     )
 
 
 def _check_serving(model: Model, lengths: Mapping[str, int], batch: int, weights: str | None, engine: str | None) -> None:
     """Say what is wrong with a question once, not for every accelerator: what an engine that was named does not run."""
-    if model.architecture == "encoder":
-        raise PlannerError("model.name = {0!r}: an encoder generates no tokens; serve a decoder.", model.name)
+    if model.embeds:
+        raise PlannerError(
+            "model.name = {0!r}: it makes vectors, no text, and sizes are of text; `planner serve {1} --on GPU` answers.",
+            model.name,
+            model.name,
+        )
     if engine is not None:
         require_runs_model(model, load_engine(engine))
     software = {} if engine is None else {"engine": engine}
@@ -588,7 +632,7 @@ def _tuned(
     answer = plan(**question, layout=chosen.layout, explain=False, risk=ask.risk)
     if not answer.fits:
         return "does not fit", False
-    usd = _price(cluster)
+    usd = _price(cluster, ask)
     rate = answer.tokens_per_s
     size = Size(
         accelerator=card.name,
@@ -604,7 +648,7 @@ def _tuned(
         in_time=True,
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
-        quote=_quote(cluster),
-        rented=card.name in rented_accelerators(),
+        quote=_quote(cluster, ask),
+        rented=_is_offer(cluster, ask),
     )
     return size, chosen.short_of_memory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from planner.common.message import Message, shown_value
 from planner.common.quantities import value_of
 from planner.common.spec import fields_of, python_value
 from planner.common.spellings import places
+from planner.layout_search.space import allowed
+from planner.performance.risk import RISK, check_risk
 from planner.scenarios.edited import Value, question_with
 from planner.scenarios.scenario import PLAN_TABLES, TABLES, Case, Scenario, read_scenario
 from planner.training.many import ENDS, answers_to, bound
@@ -46,6 +48,8 @@ class SweepQuestion:
 
     cases: tuple[Case, ...]
     variations: tuple[Variation, ...]
+    risk: float = RISK
+    allow: frozenset[str] = frozenset()
 
     @property
     def keys(self) -> list[str]:
@@ -123,9 +127,14 @@ def _value(key: str, text: str) -> Value:
 
 
 def as_sweep(
-    scenario: str | Path | Scenario | Mapping[str, Any], vary: Mapping[str, Sequence[Value]] | Sequence[Variation]
+    scenario: str | Path | Scenario | Mapping[str, Any],
+    vary: Mapping[str, Sequence[Value]] | Sequence[Variation],
+    *,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
 ) -> SweepQuestion:
-    """Check what is swept. ``scenario`` is a file or the tables of one case; ``vary`` maps keys to values."""
+    """Check what is swept. ``scenario`` is a file or the tables of one case; ``vary`` maps keys to values; ``risk`` and ``allow``
+    say how the layout of a point without one is chosen."""
     if isinstance(scenario, Scenario):
         cases = scenario.cases
     elif isinstance(scenario, str | Path):
@@ -147,7 +156,7 @@ def as_sweep(
             )
         if keys.count(key) > 1:
             raise PlannerError("--vary {0}: given twice; put all its values into one.", key)
-    question = SweepQuestion(cases=cases, variations=tuple(variations))
+    question = SweepQuestion(cases=cases, variations=tuple(variations), risk=check_risk(risk), allow=frozenset(allowed(allow)))
     if question.num_points > MAX_POINTS:
         sizes = " x ".join(str(n) for n in (len(cases), *(len(v.values) for v in variations)))
         raise PlannerError(
@@ -187,7 +196,8 @@ def evaluate_points(q: SweepQuestion, points: Sequence[tuple[int, tuple[Value, .
             asked.append((len(rows) - 1, question_with(q.cases[case].asked(), changes)))
         except PlannerError as error:
             rows[-1] |= {"layout": "", "error": str(error)}
-    for (i, _), answer in zip(asked, answers_to([question for _, question in asked]), strict=True):
+    answers = answers_to([question for _, question in asked], risk=q.risk, allow=q.allow)
+    for (i, _), answer in zip(asked, answers, strict=True):
         rows[i] |= _measures(answer)
     return rows
 

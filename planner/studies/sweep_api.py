@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from planner.common.arguments import as_progress
 from planner.common.errors import PlannerError
 from planner.common.progress import Progress
+from planner.performance.risk import RISK
 from planner.scenarios.edited import Value
 from planner.studies.sweep import MEASURES, SweepQuestion, as_sweep, evaluate_points
 from planner.studies.sweep_on_ray import sweep_on_ray
@@ -65,6 +66,8 @@ def sweep(
     scenario: str | Path | Mapping[str, Any],
     vary: Mapping[str, Sequence[Value]],
     *,
+    risk: float = RISK,
+    allow: Iterable[str] = (),
     engine: str = "local",
     address: str | None = None,
     progress: Progress | None = None,
@@ -72,9 +75,9 @@ def sweep(
     """Evaluate a scenario over a grid of changed fields; a DataFrame with one row a case and point, SI units.
 
     ``scenario`` is a file, or the tables ``plan`` takes; ``vary`` maps ``table.field`` to values: fields of a scenario's
-    tables, ``accelerator.FIELD`` and ``link.NAME.FIELD``. Without a layout each point takes the fastest that fits. A point
-    that cannot be, or does not fit, says why in ``error``. Raises PlannerError for unknown tables, more than a million
-    points, and when no point can be.
+    tables, ``accelerator.FIELD`` and ``link.NAME.FIELD``. Without a layout each point takes the one that ``plan`` chooses
+    at ``risk`` and with ``allow``. A point that cannot be, or does not fit, says why in ``error``. Raises PlannerError for
+    unknown tables, more than a million points, and when no point can be.
     """
     progress = as_progress(progress)
-    return run_sweep(as_sweep(scenario, vary), engine=engine, address=address, progress=progress)
+    return run_sweep(as_sweep(scenario, vary, risk=risk, allow=allow), engine=engine, address=address, progress=progress)

@@ -179,7 +179,7 @@ def _interval_of_class(value: float, metric: Metric, subject: Subject, classes: 
     widening = WIDENING if reasons else 1.0
     middle, half = (found.upper + found.lower) / 2.0, (found.upper - found.lower) / 2.0
     lower, upper = middle - widening * half, middle + widening * half
-    label = " ".join(x for x in (found.framework, found.curves, found.family) if x) or "all stacks and chips"
+    label = " ".join(x for x in (found.framework, found.curves, found.family) if x) or "all frameworks and GPUs"
     return Interval(
         lower=value * float(np.exp(min(lower, 0.0))),
         expected=value,
@@ -219,7 +219,7 @@ def _outside(c: ResidualClass, s: Subject) -> list[str]:
     elif not c.framework:
         reasons.append(Message("few or no measured runs of {0} like this", s.framework))
     elif not c.curves:
-        reasons.append(Message("few or no measured runs of {0} on {1} chips like this", s.framework, s.curves))
+        reasons.append(Message("few or no measured runs of {0} on {1} GPUs like this", s.framework, s.curves))
     if s.num_gpus > BEYOND * c.most_gpus and c.metric != "serving_memory":
         reasons.append(Message("{0} GPUs, at most {1} were measured", s.num_gpus, c.most_gpus))
     if s.parameters > BEYOND * c.most_parameters:

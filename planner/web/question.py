@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from planner.common.errors import PlannerError
 from planner.common.units import DAY_S
 from planner.hardware.cluster import accelerator_names
 from planner.performance.interruptions import Recovery
 from planner.prices.market import rented_accelerators
 from planner.scenarios.quick import quick_scenario
-from planner.scenarios.quick_serving import SERVING
+from planner.scenarios.quick_serving import usual_serving as usual_of
 from planner.studies.ways import Way, Wish
 from planner.web import background, errands, worker
 from planner.web.background import Task
 from planner.web.state import Scenario, Tables
+from planner.workload.resolve import as_model
 
 KINDS = ("pretrain", "finetune", "lora", "qlora", "distil", "serve")
 
@@ -34,8 +36,17 @@ def wish_of(scenario: Scenario, num_gpus: int | None = None) -> Wish:
 
 
 def usual_serving(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """What serving is asked where nothing is given: as ``planner serve MODEL --on GPUS``, at two requests a second."""
-    return {**SERVING, "requests_per_s": 2.0, **tables.get("serving", {})}
+    """What serving is asked where nothing is given: as ``planner serve MODEL --on GPUS``, at two requests a second. Where vectors
+    are made there is no output, also when the model before wrote text."""
+    given = dict(tables.get("serving", {}))
+    try:
+        model = as_model(tables["model"]) if "model" in tables else None
+    except PlannerError:
+        model = None
+    usual = usual_of(model, given.get("embeds") is True)
+    if model is not None and "output" not in usual:
+        given.pop("output", None)
+    return {**usual, **({} if given.get("clients") else {"requests_per_s": 2.0}), **given}
 
 
 def usual_job(model: str, card: str, gpus: int, kind: str) -> dict[str, Any]:

@@ -59,6 +59,8 @@ def dollars(value: float | None) -> str:
     """US dollars."""
     if value is None:
         return "–"
+    if 0.0 < abs(value) < 0.005:
+        return f"${value:.2g}"
     return f"${value:,.2f}" if abs(value) < 100 else f"${value:,.0f}"
 
 

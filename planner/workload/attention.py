@@ -39,9 +39,11 @@ def compute_capability(accelerator: Accelerator) -> tuple[int, int] | None:
 
 
 @lru_cache(maxsize=256)
-def attention_on(framework: Framework, accelerator: Accelerator, sinks: bool, bias: bool = False) -> Framework:
-    """The framework with the attention kernel that it runs on the accelerator, for a model with or without attention sinks
-    and a learned bias of positions.
+def attention_on(
+    framework: Framework, accelerator: Accelerator, sinks: bool, bias: bool = False, distances: bool = False
+) -> Framework:
+    """The framework with the attention kernel that it runs on the accelerator, for a model with or without attention sinks,
+    a learned bias of positions, and scores of tokens against ``distances``, which transformers always computes eagerly.
 
     Before Ampere, PyTorch takes its memory-efficient kernel, which keeps as little as FlashAttention and counts as its first
     generation; flash-attn has its first generation from Turing on; Transformer Engine computes scores, softmax and sum one by
@@ -49,6 +51,8 @@ def attention_on(framework: Framework, accelerator: Accelerator, sinks: bool, bi
     that trains, flash-attn does not add; PyTorch's memory-efficient kernel does, and cuDNN's under Transformer Engine
     (docs.pytorch.org, scaled_dot_product_attention, attn_mask; TransformerEngine, DotProductAttention, core_attention_bias_type).
     """
+    if distances and framework.attention_kernel == "flash":
+        return framework.replaced(attention_kernel="eager")
     if sinks and framework.attention_kernel == "flash" and not framework.fused_sinks:
         return framework.replaced(attention_kernel="standard")
     if bias and framework.attention_kernel == "flash" and framework.attention_library == "flash-attn":
@@ -65,12 +69,16 @@ def attention_on(framework: Framework, accelerator: Accelerator, sinks: bool, bi
     return framework.replaced(flash_attention=1) if fused else framework.replaced(attention_kernel="standard")
 
 
-def attention_notes(framework: Framework, accelerator: Accelerator, sinks: bool, bias: bool = False) -> tuple[str, ...]:
+def attention_notes(
+    framework: Framework, accelerator: Accelerator, sinks: bool, bias: bool = False, distances: bool = False
+) -> tuple[str, ...]:
     """What a reader should know where the framework's usual kernel does not run on the accelerator, or for the model."""
-    runs = attention_on(framework, accelerator, sinks, bias)
+    runs = attention_on(framework, accelerator, sinks, bias, distances)
     library = LIBRARIES[framework.attention_library]
     if runs.attention_kernel == framework.attention_kernel and runs.flash_attention >= framework.flash_attention:
         return _not_cudnn(runs, accelerator, library)
+    if distances:
+        return (Message("attention: no fused kernel scores tokens against distances: scores are computed and kept in full"),)
     if bias and attention_on(framework, accelerator, sinks) != runs:
         return (
             Message(

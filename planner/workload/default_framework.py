@@ -84,7 +84,7 @@ def _usual(model: Model, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]
     """(name, reason), the most usual first; the later ones for layouts or precisions that the first does not offer."""
     old = (compute_capability(cluster.accelerator) or AMPERE) < AMPERE
     megatron = "megatron-2022" if old else "megatron-core"
-    single = model.memory_length > 0 or model.relative_attention
+    single = model.memory_length > 0 or model.relative_attention or model.disentangled_positions > 0
     if job.kind in ADAPTERS:
         yield "peft", "the usual one for adapters"
     if cluster.num_gpus == 1:

@@ -62,13 +62,15 @@ def modules_on(framework: Framework, model: Model) -> Framework:
 
 def stack_on(framework: Framework, cluster: Cluster, model: Model) -> Framework:
     """The framework with the attention kernel, the recomputed modules and the dispatcher that it runs on the cluster."""
-    fused = attention_on(framework, cluster.accelerator, model.attention_sinks, model.position_bias)
+    apart = model.disentangled_positions > 0
+    fused = attention_on(framework, cluster.accelerator, model.attention_sinks, model.position_bias, apart)
     return dispatcher_on(modules_on(fused, model), cluster, model)
 
 
 def stack_notes(framework: Framework, cluster: Cluster, model: Model, layout: Layout) -> tuple[str, ...]:
     """What a reader should know of what ``stack_on`` chose."""
-    notes = attention_notes(framework, cluster.accelerator, model.attention_sinks, model.position_bias)
+    apart = model.disentangled_positions > 0
+    notes = attention_notes(framework, cluster.accelerator, model.attention_sinks, model.position_bias, apart)
     stack = stack_on(framework, cluster, model)
     if layout.recompute == "selective" and stack.recompute_modules not in (None, framework.recompute_modules):
         modules = ", ".join(sorted(modules_of(stack)))

@@ -60,6 +60,8 @@ class Framework(Spec):
     persistent_gradients: bool  # a buffer that lives through the step, or tensors freed at its end
     # Transformer Engine caches a gradient that nobody reads for each shape of a weight (get_dummy_wgrad, module/base.py)
     dummy_weight_gradients: bool = False
+    # who adds a micro-batch's gradients to those before: the multiplication itself, a kernel, or a kernel after a cast
+    gradient_sum: Literal["fused", "added", "cast"] = "added"
     gradient_buckets_copy: bool  # data-parallel buckets hold a second copy of the gradients
     activation_accounting: Literal["megatron", "autograd"]
 

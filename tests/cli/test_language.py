@@ -118,3 +118,20 @@ def test_what_the_parser_says_is_said_in_chinese(run: Run, words: tuple[str, ...
     assert code == 2
     assert re.match("错误: [\u4e00-\u9fff]", err), err
     assert not re.search(r"\b(?:No such|Missing|Option|Possible|Got)\b", err), err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "plan gpt2 --on l4",
+        "serve llama-3-8b --on l4",
+        "compare gpt2 gpt2-medium --on l4",
+        "run gpt2 --on l4 --tokens 1B",
+        "tune gpt2 --on l4",
+        "limit gpt2 --on l4",
+    ],
+)
+def test_the_title_of_an_answer_is_in_the_language_of_the_answer(run: Run, line: str) -> None:
+    code, said, err = run(*line.split(), "--lang", "zh")
+    assert code == 0, err
+    assert re.search(r"[\u4e00-\u9fff]", said.splitlines()[0]), said.splitlines()[0]

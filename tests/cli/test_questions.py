@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from command_line import GOOD, Run
 
+from planner.cli.main import Doors
 from planner.common.errors import PlannerError
 from planner.common.quantities import count, duration_s, length, value_of
 from planner.hardware.asked import accelerator_named, cluster_table
@@ -224,12 +225,14 @@ TABLES_SET = {
 }
 """Table -> a change that shows in every answer that reads it."""
 GPT2 = ("gpt2", "--on", "2xa100-sxm4-40gb", "--tokens", "1B", "--json")
+STEP = GPT2[:3]
 READING = {
     "plan": GPT2,
     "compare": (*GPT2, "gpt2-medium"),
     "run": GPT2,
     "tune": GPT2,
-    "operators": GPT2,
+    "operators": (*STEP, "--json"),
+    "trace": STEP,
     "search": GPT2,
     "sweep": (*GPT2, "--vary", "job.seq_len=256,512"),
     "limit": GPT2,
@@ -246,7 +249,68 @@ def test_what_set_writes_moves_the_answer_or_is_refused(command: str, table: str
     if after[0]:
         assert f"[{table}] changes nothing in this answer" in after[2] or table in ("framework", "layout"), after[2]
     else:
-        assert after[1] != before[1]
+        assert (after[1] or after[2]) != (before[1] or before[2])
+
+
+ASKED = {
+    "--on": "4xh100-sxm5-80gb",
+    "--tokens": "2B",
+    "--samples": "9M",
+    "--seq-len": "512",
+    "--batch": "96",
+    "--precision": "fp32",
+    "--framework": "megatron-core",
+    "--price": "7",
+    "--layout": "dp2 zero2 mbs1",
+    "--lora": None,
+    "--qlora": None,
+    "--finetune": None,
+    "--clients": "3",
+    "--rate": "2",
+    "--prompt": "99",
+    "--output": "99",
+    "--weights": "fp16",
+    "--engine": "sglang",
+}
+"""Option of a question -> a value that shows in every answer that reads it; None: the option has none."""
+ALREADY = {("tune", "--finetune"), ("operators", "--finetune"), ("trace", "--finetune")}
+"""What a model is asked without the option; one step of full fine-tuning is one of pre-training."""
+
+
+@pytest.mark.parametrize("command", READING)
+def test_an_option_of_the_question_moves_the_answer_or_is_refused(command: str, run: Run) -> None:
+    """Whatever a command's --help lists of the question is read by it."""
+    listed = Doors(name="planner").get_command(None, command).params
+    asked = list(READING[command])
+    for option, value in ASKED.items():
+        if not any(option in one.opts for one in listed) or (command, option) in ALREADY:
+            continue
+        line = list(asked)
+        for other in {option, *({"--tokens"} if option == "--samples" else ())} & set(line):
+            del line[line.index(other) : line.index(other) + 2]
+        before, after = run(command, *asked), run(command, *line, option, *([] if value is None else [value]))
+        assert before[0] == 0, before[2]
+        assert after[0] or (after[1] or after[2]) != (before[1] or before[2]), (command, option)
+
+
+@pytest.mark.parametrize("option", ["--tokens", "--samples", "--price"])
+def test_what_a_step_does_not_read_is_no_option_of_its_commands(option: str, run: Run) -> None:
+    for command in ("operators", "trace"):
+        code, _, err = run(command, "gpt2", "--on", "h100", option, "5")
+        assert code == 2
+        assert f"{option} belongs to planner plan, compare, run" in err
+        code, _, err = run(command, "gpt2", "--on", "h100", "--set", "job.num_tokens=1B")
+        assert (code, "job.num_tokens=1B: changes nothing in this answer" in err) == (2, True)
+
+
+def test_a_sweep_chooses_its_layouts_at_the_risk_that_is_accepted(run: Run) -> None:
+    line = ("llama-3-8b", "--on", "rtx-4090", "--lora", "--json")
+    swept = [
+        json.loads(run("sweep", *line, "--vary", "job.seq_len=1024", *risk)[1])["rows"][0] for risk in ((), ("--risk", "0.5"))
+    ]
+    planned = [json.loads(run("plan", *line, "--seq-len", "1024", *risk)[1]) for risk in ((), ("--risk", "0.5"))]
+    assert [row["step_time_s"] for row in swept] == [plan["step_time_s"] for plan in planned]
+    assert swept[0] != swept[1]
 
 
 MISTAKES = [

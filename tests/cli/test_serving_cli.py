@@ -14,8 +14,8 @@ from places import ROOT
 from planner.cli.main import main
 from planner.hardware.cluster import Cluster, accelerator_names
 from planner.model.catalog import load_model
-from planner.scenarios.serving import read_serving_scenario
 from planner.prices.market import rented_accelerators
+from planner.scenarios.serving import read_serving_scenario
 from planner.serving import serve
 from planner.serving.curves import curve, load_curve
 from planner.serving.engine import engine_names, load_engine
@@ -198,11 +198,12 @@ def test_what_nobody_rents_out_is_no_cheapest() -> None:
     """An estimated price is no offer: it is ranked after what can be had, whatever it is, and alone it is ranked itself."""
     asked = sizes("qwen2.5-0.5b", "lora", accelerator="gtx-1070,h100,rtx-4090")
     assert [s.accelerator for s in asked.rows] == ["rtx-4090-24gb", "h100-sxm5-80gb", "gtx-1070-8gb"]
-    assert asked.cheapest is not None and asked.best_value is not None
+    assert asked.cheapest is not None
     assert asked.cheapest.accelerator == "rtx-4090-24gb"
     assert asked.rows[2].usd_per_hour < asked.cheapest.usd_per_hour
     alone = sizes("qwen2.5-0.5b", "lora", accelerator="gtx-1070").cheapest
-    assert alone is not None and not alone.rented
+    assert alone is not None
+    assert not alone.rented
 
 
 def test_as_many_types_of_gpu_as_asked_for(run: Run) -> None:
@@ -278,9 +279,14 @@ def test_bad_sizes_are_explained(run: Run) -> None:
     assert run("size", "gpt2", "--for", "serve", "--seq-len", "1")[0] == 2
 
 
-def test_an_encoder_cannot_be_served(run: Run) -> None:
+def test_an_encoder_is_served_for_vectors_and_has_no_size_of_text(run: Run) -> None:
     assert load_model("bert-base").architecture == "encoder"
-    assert "an encoder generates no tokens" in run("size", "bert-base", "--for", "serve")[2]
+    assert "it makes vectors, no text" in run("size", "bert-base", "--for", "serve")[2]
+    code, out, _ = run("serve", "bert-base", "--on", "l4")
+    assert code == 0
+    assert "vectors/s" in out
+    assert "per million tokens" in out
+    assert "output tokens" not in out
 
 
 def test_other_weights_of_a_comparison_do_not_inherit_what_belongs_to_the_first(tmp_path: Path) -> None:
@@ -412,3 +418,31 @@ def test_a_training_script_is_no_question_of_serving(run: Run, tmp_path: Path) -
     assert (code, "planner plan --from" in err) == (2, True), err
     code, _, err = run("serve")
     assert (code, "--from" in err) == (2, True)
+
+
+@pytest.mark.parametrize("table", ["serving", "load"])
+@pytest.mark.parametrize(
+    ("change", "field", "value"),
+    [
+        (("--clients", "3"), "clients", 3),
+        (("--rate", "2"), "requests_per_s", 2.0),
+        (("--set", "serving.clients=3"), "clients", 3),
+        (("--set", "load.requests_per_s=2"), "requests_per_s", 2.0),
+        (("--prompt", "99"), "prompt", 99),
+        (("--set", "load.output=77"), "output", 77),
+    ],
+)
+def test_an_option_changes_the_load_in_whichever_table_it_stands(
+    table: str, change: tuple[str, str], field: str, value: float, run: Run, tmp_path: Path
+) -> None:
+    load = {"serving": "", "load": "[load]\n"}[table] + "requests_per_s = 1.0\nprompt = 256\noutput = 64\n"
+    path = tmp_path / "asked.toml"
+    path.write_text(
+        '[model]\nname = "gpt2"\n[cluster]\naccelerator = "l4"\nnum_gpus = 1\n[serving]\nengine = "vllm"\n' + load,
+        encoding="utf-8",
+    )
+    code, out, err = run("serve", path, "--json", *change)
+    assert code == 0, err
+    said = json.loads(out)["cases"][0]["serving"]
+    assert (said[field]["mean"] if isinstance(said[field], dict) else said[field]) == value
+    assert (said["clients"] is None) != (said["requests_per_s"] is None)

@@ -15,8 +15,8 @@ from examples import GPT, LLAMA, MIXTRAL, framework, gpus, job, model
 import planner
 from planner.common.errors import PlannerError
 from planner.hardware.cluster import cluster as build_cluster
-from planner.layout_search.explore import explore
-from planner.layout_search.space import EVERYTHING, SHORTEST_CONTEXT, UNUSUAL, LayoutGrid, allowed, divisors
+from planner.layout_search.explore import Explored, Parts, explore
+from planner.layout_search.space import BESIDE_ROWS, EVERYTHING, SHORTEST_CONTEXT, UNUSUAL, LayoutGrid, allowed, divisors
 from planner.model.catalog import load_model
 from planner.performance.evaluation import evaluate
 from planner.performance.feasibility import impossible
@@ -68,6 +68,48 @@ def test_every_layout_is_listed_once_and_counted(fields_: dict[str, Any], stack:
     for e in explored:
         counted.update(e.rejected)
     assert counted == expected
+
+
+@pytest.mark.parametrize(("fields_", "stack", "count", "work"), [*SPACES, (LLAMA, "fsdp", 16, {}), (GPT, "megatron-2022", 3, {})])
+def test_degrees_searched_together_are_those_searched_alone(
+    fields_: dict[str, Any], stack: str, count: int, work: dict[str, Any]
+) -> None:
+    """Each layout once, with the same bits; what is rejected, too. FSDP's groups differ from tp to tp; a prime leaves one row."""
+    space = grid(fields_, stack, count, **work)
+    alone = [e for tp in space.tps for e in explore(space, tp)]
+    expected = numbers(alone)
+    for parts in (None, Parts(space)):
+        assert parts is None or parts.batches == [tuple(space.tps)]
+        together = list(explore(space, *space.tps, parts=parts))
+        assert len(together) < len(alone) or len(space.tps) == 1
+        assert sum((Counter(e.rejected) for e in together), Counter()) == sum((Counter(e.rejected) for e in alone), Counter())
+        assert numbers(together) == expected
+
+
+@pytest.mark.parametrize(("fields_", "stack", "count", "work"), SPACES)
+def test_what_is_beside_the_rows_leaves_them_as_they_are(
+    fields_: dict[str, Any], stack: str, count: int, work: dict[str, Any]
+) -> None:
+    """Their operators are worked out once for the usual layouts and those that offload."""
+    usual = dataclasses.replace(grid(fields_, stack, count, **work), allow=frozenset())
+    wider = dataclasses.replace(usual, allow=BESIDE_ROWS)
+    assert [(tp, usual.pps(tp)) for tp in usual.tps] == [(tp, wider.pps(tp)) for tp in wider.tps]
+    for tp, pp in [(degree, stages) for degree in usual.tps for stages in usual.pps(degree)]:
+        assert all(
+            np.array_equal(*both)
+            for both in zip(vars(usual.rows(tp, pp)).values(), vars(wider.rows(tp, pp)).values(), strict=True)
+        )
+    assert Parts(wider).batch(usual.tps[0])[usual.tps[0]].costs is Parts(wider).batch(usual.tps[0])[usual.tps[0]].costs
+
+
+def numbers(explored: list[Explored]) -> Counter[tuple[float, ...]]:
+    """Layout, whether it is possible, bytes and seconds of each."""
+    found: Counter[tuple[float, ...]] = Counter()
+    for block in (b for e in explored for b in e.blocks):
+        held = block.summary
+        columns = (*vars(block.layouts).values(), block.possible, held.peak_bytes, held.host_bytes, block.step_time_s)
+        found.update(zip(*(np.broadcast_to(x, block.layouts.shape).ravel().tolist() for x in columns), strict=True))
+    return found
 
 
 def uneven(space: LayoutGrid, layouts: Layouts) -> np.ndarray:

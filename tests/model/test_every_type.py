@@ -35,7 +35,7 @@ from planner.model.huggingface.encoders import ENCODERS
 from planner.model.huggingface.source import defaults
 from planner.model.parameters import parameters_active, parameters_total
 
-LOOK_ALIKES = ("deberta", "deberta-v2", "albert", "jetmoe", "diffllama", "zamba2")
+LOOK_ALIKES = ("deberta", "albert", "jetmoe", "diffllama", "zamba2")
 """Types whose sizes read like a plain model's and whose attention, or sharing of weights, is another."""
 
 

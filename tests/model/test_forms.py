@@ -10,6 +10,7 @@ import pytest
 from made_gguf import LLAMA_3_8B as GGUF
 from made_gguf import gguf
 
+import planner
 from planner.common.errors import PlannerError
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
@@ -177,6 +178,16 @@ def test_each_format_of_llama_cpp_that_serving_knows_is_read_from_a_file(tmp_pat
         path = tmp_path / f"{name}.gguf"
         path.write_bytes(gguf({**HEAD, "general.file_type": numbers[name]}, WHOLE))
         assert load_model(str(path)).stored_weights == name
+
+
+@pytest.mark.parametrize(("name", "bits"), [("F32", 32), ("F16", 16), ("BF16", 16)])
+def test_plain_matrices_of_a_file_weigh_what_they_say(name: str, bits: int, tmp_path: Path) -> None:
+    """A converted file of full precision is twice one of 16 bit (llama.cpp, convert_hf_to_gguf.py --outtype f32)."""
+    number = next(key for key, value in FILE_TYPES.items() if value == name)
+    path = tmp_path / f"{name}.gguf"
+    path.write_bytes(gguf({**HEAD, "general.file_type": number}, WHOLE))
+    served = planner.serve(model=str(path), cluster="1xa100-80gb", serving={"prompt": 128, "output": 16, "engine": "llama.cpp"})
+    assert served.weights_bytes == pytest.approx(bits / 8 * served.parameters_total, rel=1e-3)
 
 
 @pytest.mark.parametrize(("number", "said"), [(12, "Q3_K_M"), (30, "IQ4_XS"), (77, "type 77"), (None, "without")])

@@ -29,7 +29,7 @@ def modules_total(config: dict[str, Any]) -> int:
             auto = transformers.AutoModelForSpeechSeq2Seq
         elif config["model_type"] in SEQUENCE_TO_SEQUENCE:
             auto = transformers.AutoModelForSeq2SeqLM
-        elif config["model_type"] in ("roberta", "xlm-roberta", "distilbert", "electra", "modernbert"):
+        elif config["model_type"] in ("roberta", "deberta-v2", "xlm-roberta", "distilbert", "electra", "modernbert"):
             auto = transformers.AutoModelForMaskedLM
         return sum(weight.numel() for weight in auto.from_config(settings).parameters())
 
@@ -53,9 +53,15 @@ def test_every_released_model_has_transformers_count() -> None:
     assert {name: pair for name, pair in counts.items() if pair[0] != pair[1]} == {}
 
 
+HEADLESS = ("qwen3-embedding-0.6b",)
+"""Its config names a class with a tied head, which its vectors do not pass (model card): the catalog leaves it away."""
+
+
 def test_the_catalog_says_what_the_released_config_says() -> None:
     for name, (hub, config) in RELEASED.items():
         ours, theirs = load_model(name), model_from_config(as_stored(name, config), name, name)
+        if name in HEADLESS:
+            theirs = theirs.replaced(head="none", tied_embeddings=False)
         aside = {"name", "source", "provenance"}
         assert ours.model_dump(exclude=aside) == theirs.model_dump(exclude=aside), name
         assert hub in ours.source

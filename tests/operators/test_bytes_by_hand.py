@@ -19,7 +19,7 @@ from planner.operators.mixer import mixer
 from planner.operators.moe import expert_tokens, mixture_of_experts
 from planner.operators.norm import norm, norm_saved_bytes
 from planner.operators.optimizer import decomposition_flops, update_bytes
-from planner.operators.row import Row
+from planner.operators.row import Matmul, Row, alignment
 from planner.operators.setting import Setting, distinct_axes
 from planner.operators.streams import streams
 from planner.operators.table import build_table
@@ -423,3 +423,47 @@ def test_a_sum_an_activation_and_a_gate_are_one_kernel_each() -> None:
     kind = there.model.layer_kinds[0]
     rows = (*feed_forward(there, kind), *attention(there, kind))
     assert {amount(one(rows, name), "kernels") for name in ("residual", "activation", "attention gate")} == {1.0}
+
+
+@pytest.mark.parametrize(("precision", "stored"), [("fp32", 4), ("fp16", 2), ("bf16", 2), ("fp8", 1)])
+def test_a_teacher_lies_there_in_its_own_precision(precision: str, stored: int) -> None:
+    """Llama 3 70B: 80 layers of query, key, value and output, gate, up and down, two norms; words, head and a norm."""
+    there = of_model("llama-3-8b", kind="distil", teacher={"model": "llama-3-70b", "precision": precision})
+    layer = 8192 * (8192 + 2 * 1024) + 8192 * 8192 + 3 * 8192 * 28_672 + 2 * 8192
+    weights = 80 * layer + 2 * 128_256 * 8192 + 8192
+    assert (
+        sum(count * amount(row, "frozen_bytes") for count, rows in build_table(there).teacher for row in rows) == stored * weights
+    )
+
+
+def test_a_weight_is_unpacked_whole_before_each_of_its_multiplications() -> None:
+    """QLoRA (Dettmers et al. 2023, arXiv 2305.14314, section 3): bf16 copies of nf4, the same elements forward and backward."""
+    there = of_model("llama-3-8b", "huggingface", kind="qlora", adapter={"rank": 8}, precision="bf16-pure")
+    rows = next(iter(build_table(there).layers.values()))
+    sizes = {"query key value": 4096 * 6144, "output projection": 4096 * 4096, "in projection": 4096 * 28_672}
+    for name, elements in {**sizes, "out projection": 14_336 * 4096}.items():
+        found = [row for row in rows if row.name == f"{name} unpacked"]
+        assert [row.phase for row in found] == ["forward", "backward"]
+        # four bits, one byte of scale for 64 elements, and 4 bytes for 256 of these
+        assert {amount(row) for row in found} == {(0.5 + 1 / 64 + 4 / (64 * 256) + 2) * elements}
+
+
+def test_a_matrix_of_which_nothing_is_said_is_aligned_as_well_as_any() -> None:
+    assert Matmul(m=1.0, n=64.0, k=64.0).aligned == alignment(64.0, 64.0) == alignment(4096.0, 14_336.0)
+
+
+@pytest.mark.parametrize("stack", ["torchtitan", "fsdp", "megatron-core"])
+def test_a_layer_that_runs_again_brings_back_what_it_kept_and_no_byte_more(stack: str) -> None:
+    """The most of what the rows up to each keep, less the layer's input, which never left, and of that row's temporaries."""
+    layers = {
+        recompute: next(
+            iter(build_table(of_model("llama-3-8b", stack, Layout(micro_batch_size=B, recompute=recompute))).layers.values())
+        )
+        for recompute in ("none", "full")
+    }
+    alive = -amount(one(layers["full"], "layer input kept"), "saved_bytes")
+    most = 0.0
+    for row in layers["none"]:
+        alive += amount(row, "saved_bytes")
+        most = max(most, alive + (amount(row, "workspace_bytes") if alive > 0 else 0.0))
+    assert amount(one(layers["full"], "recomputed activations"), "workspace_bytes") == most

@@ -10,8 +10,18 @@ import torch
 from examples import eager, framework, job
 from saved_tensors import saved_bytes
 from torch.utils.checkpoint import checkpoint
-from transformers import BertConfig, GPT2Config, LlamaConfig, LlamaForCausalLM, MixtralConfig, OPTConfig, Qwen3Config
+from transformers import (
+    BertConfig,
+    DebertaV2Config,
+    GPT2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    OPTConfig,
+    Qwen3Config,
+)
 from transformers.models.bert.modeling_bert import BertLayer
+from transformers.models.deberta_v2.modeling_deberta_v2 import DebertaV2Layer
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 from transformers.models.mixtral.modeling_mixtral import MixtralDecoderLayer
@@ -126,6 +136,27 @@ def test_bert_layer(shape: tuple[int, ...], dtype: torch.dtype, dropout: float, 
     real = measure(BertLayer(config), config, b, s, dtype, recompute)
     model = model_from_config({"model_type": "bert", **fields}, "bert", "test")
     assert rows_bytes(model, b, s, dtype, "full" if recompute else "none") == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_deberta_layer(shape: tuple[int, ...], dtype: torch.dtype, dropout: float) -> None:
+    b, s, h, a, _, f = shape
+    fields = {
+        "hidden_size": h, "num_attention_heads": a, "intermediate_size": f, "num_hidden_layers": 1, "relative_attention": True,
+        "position_buckets": 16, "share_att_key": True, "pos_att_type": "p2c|c2p", "position_biased_input": False,
+        "norm_rel_ebd": "layer_norm", **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout),
+    }  # fmt: skip
+    config = DebertaV2Config(**fields)
+    inputs = {
+        "attention_mask": torch.ones(b, 1, s, s, dtype=torch.bool),
+        "rel_embeddings": torch.randn(32, h, dtype=dtype, requires_grad=True),
+        "relative_pos": torch.zeros(1, s, s, dtype=torch.long),
+    }
+    real = measure(DebertaV2Layer(config), config, b, s, dtype, False, **inputs)
+    model = model_from_config({"model_type": "deberta-v2", **fields}, "deberta-v2", "test")
+    assert rows_bytes(model, b, s, dtype) == pytest.approx(real, rel=0.02)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])

@@ -7,6 +7,7 @@ from examples import gpus
 
 from planner.prices.ownership import power_w_per_gpu
 from planner.prices.price import Price
+from planner.serving import serve
 from planner.serving.expense import IDLE_POWER, expense, power_w
 from planner.serving.experts import distinct_experts
 from planner.serving.speculative import expected_tokens
@@ -57,3 +58,21 @@ def test_experts_that_a_batch_touches() -> None:
     assert 4.0 < uneven < even < 64.0
     assert float(distinct_experts(64, 4, 1e6, zipf=1.0)) == pytest.approx(64.0)
     assert float(distinct_experts(4, 4, 1.0, zipf=2.0)) == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("load", [{}, {"clients": 4}, {"requests_per_s": 2.0}])
+def test_dollars_hold_the_interval_of_the_price_as_those_of_training_do(load):
+    """At a rate that the GPUs carry for sure, dollars a token are as uncertain as the price alone; else more."""
+    asked = {"model": "llama-3.1-8b", "cluster": {"node": "dgx-h100", "num_gpus": 1}}
+    found = serve(**asked, serving={"weights": "bf16", "prompt": 512, "output": 128, **load})
+    sure = serve(**asked, serving={"weights": "bf16", "prompt": 512, "output": 128, **load}, price={"usd_per_gpu_hour": 4.0})
+    low, high = found.price.interval_usd_per_gpu_hour
+    assert low < found.price.usd_per_gpu_hour < high
+    for name, mine in sure.intervals.items():
+        market, width = found.intervals[name], mine.upper / mine.lower
+        if "usd_" not in name:
+            assert market == mine, name
+        elif width == 1.0:
+            assert market.upper / market.lower == pytest.approx(high / low), name
+        else:
+            assert market.upper / market.lower > max(width, high / low), name

@@ -4,6 +4,7 @@ import pytest
 
 import planner
 from planner.common.errors import PlannerError
+from planner.common.units import GIB
 from planner.hardware.cluster import accelerator_names, load_accelerator, runs_on
 from planner.scenarios.quick_serving import quick_serving
 from planner.serving.engine import engine_names, load_engine, usual_engine
@@ -45,13 +46,21 @@ def test_an_engine_that_is_named_is_not_replaced():
 
 @pytest.mark.parametrize("card", ["rtx-4090", "v100-sxm2-32gb"])
 def test_ollama_serves_four_bits_where_no_weights_are_named_and_says_so(card: str) -> None:
-    named, notes = quick_serving("qwen2.5-7b", card, {"engine": "Ollama"})
-    assert named.cases[0].tables["serving"]["weights"] == "q4_k_m"
-    assert "Ollama's tags hold q4_k_m where they name no format" in " ".join(notes)
-    assert named.cases[0].serve().fits
+    """However it is asked: a model and GPUs, the library, sizes."""
+    for engine in ("Ollama", "ollama 0.5.4"):
+        named = quick_serving("qwen2.5-7b", card, {"engine": engine})[0].cases[0].serve()
+        asked = {"model": "qwen2.5-7b", "cluster": {"accelerator": named.cluster.accelerator.name, "num_gpus": 1}}
+        served = planner.serve(**asked, serving={"prompt": 1024, "output": 256, "engine": engine})
+        for found in (named, served):
+            assert found.serving.weights == "q4_k_m"
+            assert f"weights in q4_k_m, as the tags of {engine} that name no format" in " ".join(found.notes)
+            assert found.fits
+    sizes = planner.sizes("qwen2.5-7b", "serve", accelerator=card, engine="ollama")
+    assert (sizes.weights, sizes.rows[0].total_bytes < 7 * GIB) == ("q4_k_m", True)
     for given in ({"engine": "Ollama", "weights": "q8_0"}, {"engine": "llama.cpp"}):
-        other, notes = quick_serving("qwen2.5-7b", card, given)
-        assert other.cases[0].tables["serving"].get("weights") == given.get("weights", "bf16" if card == "rtx-4090" else None)
-        assert "Ollama" not in " ".join(notes)
+        other = quick_serving("qwen2.5-7b", card, given)[0].cases[0].serve()
+        assert other.serving.weights == given.get("weights", "bf16" if card == "rtx-4090" else "fp16")
+        assert "tags" not in " ".join(other.notes)
     stored, _ = quick_serving("gpt-oss-20b", card, {"engine": "ollama"})
     assert "weights" not in stored.cases[0].tables["serving"]
+    assert stored.cases[0].serve().serving.weights == "mxfp4"

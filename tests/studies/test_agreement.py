@@ -10,11 +10,14 @@ import pytest
 from command_line import Run
 
 import planner
+from planner.common.errors import PlannerError
 from planner.layout_search.question import as_question
 from planner.layout_search.search import run_search
 from planner.lifecycle.bill import bill_of
 from planner.lifecycle.simulation import expected_run
+from planner.prices.ownership import Ownership
 from planner.studies.equal_terms import on_equal_terms
+from planner.studies.holding import holding
 from planner.studies.limit import largest
 from planner.studies.sizing import Purpose, sizes
 from planner.studies.tuning_methods import tuning_choices
@@ -175,9 +178,70 @@ def test_every_command_says_the_same_dollars(term: str, run: Run, tmp_path: Path
     for end, column in (("lower", "cost_lower_usd"), ("expected", "cost_usd"), ("upper", "cost_upper_usd")):
         assert row[column] == pytest.approx(sure[end], rel=1e-9)
         assert at["cost_usd"][end] == pytest.approx(sure[end], rel=1e-9)
-    page = whole_run(tables, planner.plan(**{name: tables[name] for name in ("model", "cluster", "job", "price")}))
+    answer = planner.plan(**{name: tables[name] for name in ("model", "cluster", "job", "price")})
+    page = whole_run(tables, answer)
     assert page.bill is not None
     assert vars(page.bill.budget_usd) == bill["budget_usd"]
+    # size asks about tuning: its hour is that of these GPUs at this term
+    rent = next(line for line in bill["lines"] if line["item"] == "gpu_hours")
+    assert answer.price is not None
+    assert rent["unit_usd"] == answer.price.usd_per_gpu_hour
+    words = ("size", "llama-3-8b", "--for", "full", "--on", "h100", "--gpus", "8", "--seq-len", "4096", "--batch", "8")
+    code, out, err = run(*words, "--price", term, "--json")
+    if term == "spot":  # no price per token holds what preemptions cost
+        assert code == 2
+        assert "price.term = 'spot'" in err
+    else:
+        (size,) = json.loads(out)["rows"]
+        assert size["usd_per_hour"] == rent["unit_usd"] * 8
+        assert size["usd_per_million_tokens"] == pytest.approx(size["usd_per_hour"] / 3.6e3 / size["tokens_per_s"] * 1e6)
+
+
+@pytest.mark.parametrize("term", ["on-demand", "reserved-3-year", "marketplace"])
+def test_size_says_the_dollars_of_the_plan_and_of_the_run_at_every_term(term: str) -> None:
+    """Of tuning: an hour and a million tokens of ``planner size`` are the plan's and those of the bill's first line; what a term
+    binds beyond the run is no price of a token."""
+    job = {"kind": "finetune", "seq_len": 1024, "global_batch_size": 8, "num_steps": 1000}
+    answer = planner.plan(model="llama-3-8b", cluster="8xh100", job=job, price={"term": term})
+    (row,) = sizes("llama-3-8b", "full", seq_len=1024, accelerator="h100", gpus=8, price={"term": term}).rows
+    bill = bill_of(expected_run(answer, {"failures": "none", "checkpoint": "none", "restart_s": 0.0}))
+    hours = next(line for line in bill.lines if line.item == "gpu_hours")
+    assert (row.cut, row.tokens_per_s) == (answer.layout.label, answer.tokens_per_s)
+    assert row.usd_per_hour == hours.unit_usd * 8
+    assert row.usd_per_million_tokens is not None
+    tokens = answer.tokens_per_step * 1000
+    assert row.usd_per_million_tokens == pytest.approx(hours.quantity * hours.unit_usd / tokens * 1e6, rel=1e-9)
+    if term != "reserved-3-year":
+        assert answer.cost_usd == pytest.approx(row.usd_per_million_tokens * tokens / 1e6, rel=1e-9)
+
+
+def test_an_owned_hour_is_the_same_in_a_bill_and_over_the_years() -> None:
+    """``planner run`` with [cost.own], ``planner own``, and the dollars of the run on GPUs of one's own."""
+    own = {"purchase_usd_per_gpu": 30_000.0, "utilisation": 0.7, "years": 4.0}
+    job = {"seq_len": 4096, "global_batch_size": 64, "num_tokens": 10**9}
+    whole = expected_run(planner.plan(model="llama-3-8b", cluster="8xh100", job=job), {"num_simulations": 200})
+    bill = bill_of(whole, {"own": own})
+    found = holding(whole.plan.cluster, Ownership(**own), years=4.0)
+    assert bill.owned is not None
+    assert bill.owned_usd is not None
+    assert bill.owned.to_dict() == found.owned.to_dict()
+    assert bill.owned_usd.expected == pytest.approx(whole.gpu_hours.expected * found.owned.usd_per_gpu_hour)
+
+
+def test_a_price_of_ones_own_and_a_provider_count_in_size() -> None:
+    (row,) = sizes("llama-3-8b", "lora", seq_len=1024, accelerator="h100", gpus=2, price=2.5).rows
+    assert row.usd_per_hour == 5.0
+    found = sizes("llama-3-8b", "lora", seq_len=1024, accelerator="h100,l40s,rtx-4090", gpus=1, price={"provider": "AWS"})
+    assert found.rows
+    assert all("AWS" in row.quote for row in found.rows)
+    assert "AWS" in found.left_out["rtx-4090-24gb"]
+    for wrong, words in (
+        (2.5, "one price for 2 types"),
+        ({"term": "spot"}, "taken away"),
+        ({"provider": "Nobody"}, "no such quote"),
+    ):
+        with pytest.raises(PlannerError, match=words):
+            sizes("llama-3-8b", "lora", accelerator="h100,l40s", price=wrong)
 
 
 def test_a_deadline_on_spot_nodes_holds_their_preemptions() -> None:

@@ -66,9 +66,8 @@ ENCODER_DECODERS = {
 }
 """Encoder-decoders that the planner's blocks cannot express, and why."""
 REFUSED = {
-    "deberta": "its attention adds scores between content and positions",
+    "deberta": "its attention adds scores between content and positions by projections of their own; deberta-v2 is read",
     "albert": "its layers share one set of weights",
-    "deberta-v2": "its attention adds scores between content and positions",
     "zamba": "its layers share attention blocks",
     "zamba2": "its layers share attention blocks",
     "rwkv": "its time mixing is not one of the planner's blocks",

@@ -178,6 +178,33 @@ def electra(s: Source) -> Fields:
     return found
 
 
+def deberta_v2(s: Source) -> Fields:
+    """DeBERTa-v2 and v3: BERT with scores between tokens and distances, by the projections of queries and keys themselves."""
+    found = bert_like()(s)
+    h = found["hidden_size"]
+    s.only("embedding_size", h)
+    s.only("conv_kernel_size", 0)
+    s.ignore("pooler_dropout", "pooler_hidden_act", "pooler_hidden_size", "legacy", "conv_act", "conv_groups")
+    found |= {"modules": "deberta", "pooler": found.get("pooler", False) and found["head"] == "none" and "num_labels" in found}
+    if not s.flag("position_biased_input", True):
+        found |= {"position_embedding": "none", "max_positions": 0}
+    if not s.flag("relative_attention"):
+        s.ignore("share_att_key", "pos_att_type", "position_buckets", "max_relative_positions", "norm_rel_ebd")
+        return found
+    s.only("share_att_key", True)
+    ways = s.get("pos_att_type") or ()
+    ways = ways.split("|") if isinstance(ways, str) else list(ways)
+    if sorted(ways) != ["c2p", "p2c"]:
+        raise PlannerError("pos_att_type = {0!r}: the planner knows both ways together, c2p|p2c", s.get("pos_att_type"))
+    buckets, most = s.get("position_buckets", -1), s.get("max_relative_positions", -1)
+    if not all(isinstance(x, int) and not isinstance(x, bool) for x in (buckets, most)):
+        raise PlannerError("position_buckets = {0!r}: must be a whole number; -1 takes max_relative_positions", buckets)
+    rows = 2 * (buckets if buckets > 0 else most if most > 0 else s.count("max_position_embeddings"))
+    normed = "layer_norm" in str(s.get("norm_rel_ebd", "none")).lower().split("|")
+    table = rows * h + (2 * h if normed else 0)
+    return {**found, "disentangled_positions": rows, "model_vectors": table + found.get("model_vectors", 0)}
+
+
 def modernbert(decoder: bool = False) -> Callable[[Source], Fields]:
     """Local attention in two of three layers, gated feed-forward, no biases, no norm in front of the first attention."""
 
@@ -312,7 +339,7 @@ ENCODERS: dict[str, Callable[[Source], Fields]] = {
     "megatron-bert": bert_like(pre_norm=True, embedding_norm=False), "roberta-prelayernorm": bert_like(pre_norm=True),
     "xlm-roberta-xl": bert_like(pre_norm=True, embedding_norm=False), "distilbert": bert_like(types=None), "electra": electra,
     "modernbert": modernbert(), "modernbert-decoder": modernbert(decoder=True), "nomic_bert": nomic, "eurobert": eurobert,
-    "gte": gte,
+    "gte": gte, "deberta-v2": deberta_v2,
     "mpnet": mpnet, "jina_embeddings_v3": rotary_bert, "roformer": roformer,
     "layoutlm": layoutlm, "ibert": ibert, "longformer": longformer, "big_bird": big_bird,
 }  # fmt: skip

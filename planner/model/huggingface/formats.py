@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-GGUF_FORMATS = ("q4_0", "q4_k_m", "q5_k_m", "q6_k", "q8_0")
-"""Formats of llama.cpp that serving knows, by their own names."""
+GGUF_FORMATS = ("q4_0", "q4_k_m", "q5_k_m", "q6_k", "q8_0", "fp32")
+"""Formats of llama.cpp that serving knows, by their own names, and matrices of 32 bit."""
 
 
 def stored_weights(config: Mapping[str, Any]) -> str:
@@ -16,6 +16,7 @@ def stored_weights(config: Mapping[str, Any]) -> str:
     bits = bits if isinstance(bits, int) else 0
     if method.startswith("gguf"):
         named = str(q.get("file_type")).lower()
+        named = {"f32": "fp32"}.get(named, named)
         return named if named in GGUF_FORMATS else ""
     if method in BY_METHOD:
         return BY_METHOD[method](q, bits)

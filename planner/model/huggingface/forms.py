@@ -212,7 +212,7 @@ GGUF_SIZES = {
     "expert_count": "num_experts", "expert_used_count": "num_experts_per_tok",
     "expert_feed_forward_length": "moe_intermediate_size", "attention.sliding_window": "sliding_window",
 }  # fmt: skip
-PLAIN_TYPES = ("F32", "F16", "BF16")
+PLAIN_TYPES = ("F16", "BF16")
 GGUF_TIED = (
     "metadata of a GGUF do not say whether head and words are one table (output.weight among the tensors: they are two); "
     "this is the family's default"

@@ -233,7 +233,8 @@ def _limit(name: str, label: str, text: str) -> None:
 
 def _serving(case: int, name: str, label: str, least: float, most: float, step: float) -> None:
     serving = state.current()["cases"][case]["tables"].setdefault("serving", {})
-    serving |= question.usual_serving({"serving": serving})
+    tables = state.current()["cases"][case]["tables"]
+    serving |= question.usual_serving({**tables, "serving": serving})
     key = key_of(case, f"ask.serving.{name}")
     kind: Callable[[Any], Any] = float if name == "requests_per_s" else int
     if not isinstance(serving.get(name), int | float):
@@ -379,7 +380,9 @@ def _serving_words(found: Any) -> tuple[str, str, str, list[str]]:
         )
         if good and load.ttft_s is not None:
             parts.append(
-                t("ask.first", ttft=show.duration(load.ttft_s["p95"]), tpot=show.duration((load.tpot_s or {}).get("p95")))
+                t("ask.vector", e2e=show.duration((load.e2e_s or {}).get("p95")))
+                if found.serving.embeds
+                else t("ask.first", ttft=show.duration(load.ttft_s["p95"]), tpot=show.duration((load.tpot_s or {}).get("p95")))
             )
     if found.price is not None:
         hourly = found.price.usd_per_gpu_hour * found.num_gpus

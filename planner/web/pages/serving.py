@@ -15,7 +15,6 @@ from planner.common.units import GIB
 from planner.export.servers import SERVERS, export_deployment
 from planner.layout_search.space import divisors
 from planner.performance.risk import chance
-from planner.scenarios.quick_serving import SERVING
 from planner.serving import FORMATS, Deployment, engine_names, load_engine, serve
 from planner.serving.curves import client_curve, curve, load_curve
 from planner.serving.engine import engine_family, usual_engine
@@ -28,6 +27,7 @@ from planner.web.download import serving_toml, take, zipped
 from planner.web.figure import Figure
 from planner.web.guard import markdown, require_safe, short_text
 from planner.web.messages import said
+from planner.web.question import usual_serving
 from planner.web.text import about, t
 
 SATURATED = 0.95
@@ -77,7 +77,7 @@ def page() -> None:
     one = scenario["cases"][case]
     st.caption(t("serving.which", label=markdown(one["label"])))
     tables = one["tables"]
-    tables["serving"] = {**SERVING, **({"requests_per_s": 2.0} if not tables.get("serving") else {}), **tables.get("serving", {})}
+    tables["serving"] = asked_of(tables)
     tables["serving"] = inputs.usual_cut(tables)
     _controls(case, tables)
     try:
@@ -90,7 +90,8 @@ def page() -> None:
         st.caption(markdown(said(words), 400))
     charts.show(memory_figure(found, one["label"]), key="serving")
     if found.fits:
-        _pareto(found, tables)
+        if not found.serving.embeds:
+            _pareto(found, tables)
         if st.toggle(t("serving.over_rates"), key="serving.over_rates", help=t("serving.over_rates_help")):
             charts.show(*figures(found, tables), key="serving.rates")
     if not found.fits and found.nearest:
@@ -101,6 +102,13 @@ def page() -> None:
         take(t("serving.save"), lambda: serving_toml(title, one), "serving.toml", "application/toml", "serving.save")
     with right:
         _launch(found)
+
+
+def asked_of(tables: state.Tables) -> dict[str, Any]:
+    """What the page asks: what is given, and the usual for the rest; a rate where nothing is given."""
+    asked = usual_serving(tables)
+    given = tables.get("serving") or {}
+    return {name: value for name, value in asked.items() if name != "requests_per_s" or not given or name in given}
 
 
 def _launch(found: Deployment) -> None:
@@ -264,6 +272,13 @@ def card(found: Deployment, label: str) -> str:
 
 def _of_batch(found: Deployment) -> list[show.Item]:
     """One batch by itself, started together."""
+    if found.serving.embeds:
+        sure = found.intervals
+        return [
+            ("ttft", t("serving.vector"), show.duration(found.ttft_s), show.between(sure.get("ttft_s"), show.duration)),
+            _vectors(found, found.requests_per_s, show.between(sure.get("requests_per_s"), show.number)),
+            _usd_of_input(found),
+        ]
     sure, usd = found.intervals, found.expense.usd_per_million_tokens if found.expense else None
     return [
         ("ttft", t("serving.ttft"), show.duration(found.ttft_s), show.between(sure.get("ttft_s"), show.duration)),
@@ -276,6 +291,16 @@ def _of_batch(found: Deployment) -> list[show.Item]:
         ),
         ("usd", t("serving.usd"), show.dollars(usd), show.between(sure.get("usd_per_million_tokens"), show.dollars)),
     ]
+
+
+def _vectors(found: Deployment, rate: float | None, span: str) -> show.Item:
+    return ("rate", t("serving.vectors"), show.number(rate), span)
+
+
+def _usd_of_input(found: Deployment) -> show.Item:
+    name = "usd_per_million_input_tokens"
+    usd = getattr(found.expense, name) if found.expense else None
+    return ("usd", t("serving.usd_in"), show.dollars(usd), show.between(found.intervals.get(name), show.dollars))
 
 
 def _under_load(found: Deployment) -> list[show.Item]:
@@ -300,11 +325,15 @@ def _under_load(found: Deployment) -> list[show.Item]:
     if load.ttft_s is None or load.tpot_s is None or load.e2e_s is None or saturated(found):
         return [*rows, ("-ttft", t("serving.ttft"), "–", t("serving.no_percentiles"))]
     sure = found.intervals
-    for name, values in (("ttft", load.ttft_s), ("tpot", load.tpot_s), ("e2e", load.e2e_s)):
+    vectors = found.serving.embeds
+    latencies = (("ttft", load.ttft_s), ("tpot", load.tpot_s), ("e2e", load.e2e_s))
+    for name, values in latencies[2:] if vectors else latencies:
         span = show.between(sure.get(f"load.{name}_s.p95"), show.duration)
         spread = ", ".join(f"{q} {show.duration(values[q])}" for q in ("p50", "p99"))
         note = show.parts(span, spread)
         rows.append((name, f"{t(f'serving.{name}')}, p95", show.duration(values["p95"]), note))
+    if vectors:
+        return [*rows, _vectors(found, load.requests_per_s, ""), _usd_of_input(found)]
     usd = found.expense.usd_per_million_tokens if found.expense else None
     return [
         *rows,

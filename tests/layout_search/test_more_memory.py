@@ -1,0 +1,69 @@
+"""More memory never makes the best layout slower: also where the smaller card holds none but what moves to the host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import planner
+from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import cluster as build_cluster
+from planner.layout_search.question import HOST_GAIN, as_question
+from planner.layout_search.search import run_search, searched
+from planner.workload.resolve import as_cluster
+
+GIB = 2.0**30
+ASKED: dict[str, Any] = {"seq_len": 4096, "global_batch_size": 1024, "num_steps": 1000}
+GROWN: list[tuple[str, str, tuple[int, ...]]] = [
+    ("llama-3.1-405b", "64xh100", (64, 80, 96, 120, 141, 180)),
+    ("llama-3-70b", "8xh100", (80, 96, 141, 180, 288)),
+    ("deepseek-v3", "64xh100", (80, 141, 192, 288)),
+    ("mixtral-8x7b", "8xh100", (40, 64, 80, 141, 192)),
+    ("qwen3-30b-a3b", "8xa100-80gb", (24, 40, 80, 141)),
+    ("llama-2-13b", "8xa100-80gb", (16, 24, 40, 80, 141)),
+    ("llama-3-8b", "8xrtx-4090", (16, 24, 32, 48, 80)),
+]
+
+
+def with_memory(name: str, gib: int) -> Cluster:
+    """The same machine with cards of another memory."""
+    given = as_cluster(name)
+    card = given.accelerator.replaced(memory_bytes=gib * GIB)
+    return build_cluster(given.node, num_gpus=given.num_gpus, accelerator=card)
+
+
+@pytest.mark.parametrize(("model", "cards", "sizes"), GROWN, ids=lambda value: str(value))
+def test_more_memory_never_makes_the_best_slower(model: str, cards: str, sizes: tuple[int, ...]) -> None:
+    """By more than what the host's unmodelled contention is held to cost: offload is not taken for less."""
+    best = float("inf")
+    for gib in sizes:
+        answer = planner.plan(model=model, cluster=with_memory(cards, gib), job=ASKED, explain=False)
+        if answer.recommended:
+            assert answer.step_time_s <= best * (1.0 + HOST_GAIN), (gib, answer.layout.label)
+            best = min(best, answer.step_time_s)
+    assert best < float("inf")
+
+
+def test_h200_is_not_slower_than_h100_for_a_model_that_fills_either() -> None:
+    """Llama 3.1 405B on 64 GPUs: the H100 holds it only with activations on the host, the H200 also by recomputing everything,
+    which takes a third longer."""
+    h100, h200 = (planner.plan(model="llama-3.1-405b", cluster=f"64x{name}", job=ASKED) for name in ("h100", "h200"))
+    assert h200.step_time_s <= h100.step_time_s
+    assert any("recomputes everything and is beaten" in note for note in h200.notes)
+
+
+def test_what_moves_to_the_host_is_not_taken_for_less_than_its_unmodelled_cost_nor_to_save_memory() -> None:
+    taken = {}
+    for model, cards in (("llama-3.1-405b", "64xh200"), ("llama-2-13b", "8xa100-40gb"), ("qwen3-30b-a3b", "8xa100-80gb")):
+        asked: dict[str, Any] = {"model": model, "cluster": cards, "framework": "megatron-core", "job": ASKED}
+        usual, moved = (run_search(as_question(**asked, allow=allow)) for allow in ((), ("offload",)))
+        plain = searched(usual.question if not usual.widened else as_question(**asked))
+        full = plain.rows.layouts.row(0).recompute == "full"
+        pays = float(moved.rows.value[0]) * (1 + HOST_GAIN) < float(plain.rows.value[0])
+        assert usual.widened == (full and pays)
+        taken[usual.widened] = model
+    assert len(taken) == 2
+    question = as_question(model=taken[True], cluster="64xh200", framework="megatron-core", job=ASKED)
+    assert not run_search(replace(question, objective="memory")).widened
