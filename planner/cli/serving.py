@@ -216,9 +216,13 @@ def size_command(
     risk: Risk = RISK,
     max_gpus: Annotated[int, typer.Option("--max-gpus", help="Powers of two up to this many GPUs are tried.")] = 16,
     accelerator: Annotated[
-        str | None, typer.Option("--on", "--accelerator", metavar="GPUS", help="Only these types: rtx-3090,l40s.")
+        str | None,
+        typer.Option("--on", "--accelerator", metavar="GPUS", help="These types: rtx-3090,l40s; all; else those for rent."),
     ] = None,
     gpus: Annotated[int | None, typer.Option("--gpus", help="Exactly this many GPUs: what fits on yours.")] = None,
+    top: Annotated[
+        int | None, typer.Option("--top", help="How many types of GPU to print; 30, or all that --on names. --json has all.")
+    ] = None,
     price: Annotated[
         str | None, typer.Option("--price", help="A term: reserved-1-year ...; with one type also dollars per GPU-hour.")
     ] = None,
@@ -228,9 +232,11 @@ def size_command(
 
     from planner.common.quantities import length, seconds
     from planner.model.catalog import load_model
-    from planner.reports.sizing import sizes_table
+    from planner.reports.sizing import SHOWN, sizes_table
     from planner.studies.sizing import TPOT_S, TTFT_S, Capacity, Purpose, sizes
 
+    if top is not None and top < 1:
+        raise PlannerError("{0} = {1!r}: must be a whole number of at least 1.", "--top", top, field="--top", value=top)
     if rank is not None and purpose not in ("lora", "qlora"):
         raise PlannerError("--rank {0}: only --for lora and --for qlora have adapters.", rank)
     for option, value in (("--tpot", tpot), ("--ttft", ttft)):
@@ -267,4 +273,4 @@ def size_command(
     if as_json:
         print_json(found.to_dict())
         return
-    show(sizes_table(found))
+    show(sizes_table(found, SHOWN if top is None and accelerator is None else top))

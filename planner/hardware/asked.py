@@ -117,6 +117,20 @@ def accelerator_of_field(name: str, field: str) -> str:
     return found[0] if found else name
 
 
+def node_of_field(name: str, field: str) -> str:
+    """What ``name`` in ``field`` of a table means: a part of a node type's name as after --on, else the name or the path itself.
+
+    >>> [node_of_field(name, "cluster.node") for name in ("p4d", "dgx-h100", "abacus")]
+    ['p4d-24xlarge', 'dgx-h100', 'abacus']
+    """
+    if _is_node(name):
+        return name
+    found = servers_meant(name, _servers())
+    if len(found) > 1:
+        raise PlannerError("{0} = {1!r}: means any of {2}; name one.", field, name, ", ".join(found), field=field, value=name)
+    return found[0] if found else name
+
+
 def _meant(name: str) -> list[str]:
     """The catalog's accelerators that a part of a name means; of several the one that has a DGX, where one has."""
     found = list(accelerators_meant(name, _cards()))

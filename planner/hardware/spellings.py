@@ -87,6 +87,7 @@ def accelerators_meant(name: str, known: Mapping[str, Known]) -> list[str]:
 def servers_meant(name: str, known: Mapping[str, Known]) -> list[str]:
     """The node types that ``name`` is the beginning or, without their own first words, the rest of: p4d is p4d-24xlarge."""
     asked = words_of(name)
+    asked = asked[1:] if asked[:1] == ("ml",) else asked  # as SageMaker calls an instance
     if not asked or asked[0].isdigit():
         return []
     found = [key for key, machine in known.items() if any(spelling(n).words[: len(asked)] == asked for n in machine.names)]

@@ -8,6 +8,7 @@ median ratio of one provider's two terms, so that a commitment never looks deare
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
@@ -84,6 +85,12 @@ def _classes() -> dict[str, str]:
 def provider_class(provider: str) -> str:
     """hyperscaler, gpu-cloud, marketplace or reseller; a provider that the catalog does not class is a gpu-cloud."""
     return _classes().get(provider, "gpu-cloud")
+
+
+def rented_accelerators() -> list[str]:
+    """The catalog's accelerators that somebody rents out, those with the most quotes first: what one can have."""
+    names, quotes = set(accelerator_names()), Counter(price.accelerator for price in load_prices())
+    return sorted(names & set(quotes), key=lambda name: (-quotes[name], name))
 
 
 def find_price(

@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-def sizes_table(found: Sizes) -> RenderableType:
-    """The rows by price, the two best in words, and how many are left out."""
+SHOWN = 30
+"""Types of GPU in a table; a person chooses among the cheapest."""
+
+
+def sizes_table(found: Sizes, top: int | None = None) -> RenderableType:
+    """The first ``top`` rows by price (all by default), the best in words, and how many are not shown and do not fit."""
     from rich.console import Group
     from rich.table import Table
 
@@ -25,7 +29,8 @@ def sizes_table(found: Sizes) -> RenderableType:
     table = Table("GPU", "cut", title=title, title_justify="left", pad_edge=False)
     for name in ("GPUs", "needed of a GPU", "free", "at once", "tokens/s", "$ per hour", "$ per million tokens", "at best"):
         table.add_column(name, justify="right")
-    for s in found.rows:
+    shown = found.rows if top is None else found.rows[:top]
+    for s in shown:
         hourly = "-" if s.usd_per_hour is None else f"{s.usd_per_hour:.2f}"
         each = "too slow" if not s.in_time else "-" if s.usd_per_million_tokens is None else f"{s.usd_per_million_tokens:.2f}"
         table.add_row(
@@ -59,7 +64,10 @@ def sizes_table(found: Sizes) -> RenderableType:
                 style="bold",
             )
         )
-    lines += [Line(Message("{0}: {1}", s.accelerator, s.quote), style="dim") for s in found.rows if s.quote]
+    lines += [Line(Message("{0}: {1}", s.accelerator, s.quote), style="dim") for s in shown if s.quote]
+    if len(found.rows) > len(shown):
+        count_more = len(found.rows) - len(shown)
+        lines.append(Line(Message("{0} dearer ones fit, too (--top {1} shows them)", count_more, len(found.rows))))
     if len(found.left_out) == 1 and not found.rows:
         ((name, why),) = found.left_out.items()
         return Group(
@@ -69,15 +77,17 @@ def sizes_table(found: Sizes) -> RenderableType:
             )
         )
     if found.left_out:
+        out = len(found.left_out)
         lines.append(
             Line(
-                Message(
-                    "{0} others do not fit on up to {1} (--json says why; --max-gpus tries more)",
-                    len(found.left_out),
-                    found.max_gpus,
-                ),
+                Message("{0} others do not fit on up to {1} (--json says why; --max-gpus tries more)", out, found.max_gpus),
                 style="dim",
             )
+        )
+    if found.not_tried:
+        some = len(found.not_tried)
+        lines.append(
+            Line(Message("{0} that nobody rents out were not tried (--on all tries them, --on rtx-4070 one)", some), style="dim")
         )
     return Group(table, *lines)
 

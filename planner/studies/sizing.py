@@ -24,7 +24,7 @@ from planner.layout_search.choice import choose
 from planner.layout_search.ranking import NOISE
 from planner.model.architecture import Model
 from planner.performance.risk import RISK, chance, check_risk
-from planner.prices.market import as_price
+from planner.prices.market import as_price, rented_accelerators
 from planner.prices.price import Price, PriceLike, price_text
 from planner.serving.batch_figures import batch_figures, capacity_of
 from planner.serving.deploy import serve
@@ -107,6 +107,7 @@ class Size:
     usd_per_hour: float | None
     usd_per_million_tokens: float | None
     quote: str  # rate, provider, term, region and date of the price; empty without one
+    rented: bool  # somebody quotes a price of it; else the dollars are an estimate
     value: Size | None = None  # of serving: the number of these GPUs with the fewest dollars per token; None = this one
 
     @property
@@ -130,6 +131,8 @@ class Sizes:
     left_out: Mapping[str, str]
     weights: str | None = None
     """Of serving; None is 16 bit."""
+    not_tried: tuple[str, ...] = ()
+    """Accelerators that nobody rents out, where none was named: what they cost is an estimate."""
 
     @property
     def smallest(self) -> Size | None:
@@ -138,15 +141,15 @@ class Sizes:
 
     @property
     def cheapest(self) -> Size | None:
-        """The fewest dollars per hour."""
+        """The fewest dollars per hour, among those that somebody rents out where there are any."""
         priced = [s for s in self.rows if s.usd_per_hour is not None]
-        return min(priced, key=lambda s: (s.usd_per_hour or 0.0, s.memory_bytes), default=None)
+        return min(priced, key=lambda s: (not s.rented, s.usd_per_hour or 0.0, s.memory_bytes), default=None)
 
     @property
     def best_value(self) -> Size | None:
-        """The fewest dollars per token, within the latency limits when serving."""
+        """The fewest dollars per token, within the latency limits when serving; of those that are rented out where any is."""
         priced = [s for s in (row.value or row for row in self.rows) if s.usd_per_million_tokens is not None]
-        return min(priced, key=lambda s: (s.usd_per_million_tokens or 0.0, s.memory_bytes), default=None)
+        return min(priced, key=lambda s: (not s.rented, s.usd_per_million_tokens or 0.0, s.memory_bytes), default=None)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -159,8 +162,13 @@ class Sizes:
             "weights": self.weights,
             **best,
             "rows": [s.to_dict() for s in self.rows],
+            "not_tried": list(self.not_tried),
             "left_out": dict(self.left_out),
         }
+
+
+EVERY = "all"
+"""In place of names of accelerators: every one of the catalog."""
 
 
 def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
@@ -185,8 +193,9 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
 ) -> Sizes:
     """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator on which it fits at ``risk``: tuning in the
     layout that ``plan`` recommends, serving in the fastest cut. ``headroom``: part of the card to leave free besides;
-    ``accelerator``: only this one, or those named ("rtx-3090,l40s"); ``gpus``: exactly so many, for what fits on one's own
-    cards. ``weights``, ``engine``: of serving; as the checkpoint stores them, else 16 bit, and the usual one when left out.
+    ``accelerator``: only this one, or those named ("rtx-3090,l40s"), or "all" of the catalog; left out, those that somebody
+    rents out. ``gpus``: exactly so many, for what fits on one's own cards. ``weights``, ``engine``: of serving; as the
+    checkpoint stores them, else 16 bit, and the usual one when left out.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence, 2,048 when left out; of serving ``prompt`` and
     ``output`` may be given in its place (else the answer is a quarter of it, at most 1,024). ``batch``: sequences at once on a
@@ -210,7 +219,8 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     _require_of_purpose(purpose, weights, engine, framework, job)
     if gpus is not None and not (_is_count(gpus) and 1 <= gpus <= MOST_GPUS):
         raise PlannerError("--gpus {0}: must be a whole number from 1 to {1}.", gpus, MOST_GPUS, field="--gpus", value=gpus)
-    names = accelerator_names() if accelerator is None else _named(accelerator)
+    rented = rented_accelerators()
+    names = rented if accelerator is None else accelerator_names() if accelerator == EVERY else _named(accelerator)
     ask = Ask(risk=check_risk(risk), headroom=headroom, capacity=None if isinstance(batch, int) else most, price=price)
     _require_price(price, names)
     weights = weights or (None if the_model.stored_weights else weights_of_tags(engine))
@@ -244,6 +254,7 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
         max_gpus=max_gpus if gpus is None else gpus,
         rows=tuple(rows),
         left_out=left_out,
+        not_tried=() if accelerator is not None else tuple(n for n in accelerator_names() if n not in rented and n != "cpu"),
         weights=(weights or the_model.stored_weights or None) if purpose == "serve" else None,
     )
 
@@ -330,14 +341,15 @@ def _check_question(
         load_framework(framework, kind=_kind(purpose))
 
 
-def _by_hour(s: Size) -> tuple[bool, float, float]:
-    return s.usd_per_hour is None, s.usd_per_hour or 0.0, s.memory_bytes
+def _by_hour(s: Size) -> tuple[bool, bool, float, float]:
+    """Those that somebody rents out first, cheapest first: an estimate is no offer."""
+    return s.usd_per_hour is None, not s.rented, s.usd_per_hour or 0.0, s.memory_bytes
 
 
-def _by_token(s: Size) -> tuple[bool, float, bool, float, float]:
-    """Those with a price per token first, cheapest first; then by the hour."""
+def _by_token(s: Size) -> tuple[bool, bool, float, bool, bool, float, float]:
+    """Those with a price per token first, of them those that are rented out, cheapest first; then by the hour."""
     best = (s.value or s).usd_per_million_tokens
-    return best is None, best or 0.0, *_by_hour(s)
+    return best is None, not s.rented, best or 0.0, *_by_hour(s)
 
 
 def _best_value(fewest: Size, one: Callable[[int], Size | str], max_gpus: int) -> Size | None:
@@ -423,6 +435,12 @@ def _require(purpose: str, seq_len: int, batch: int, headroom: float, max_gpus: 
 def _cluster(card: Accelerator, num_gpus: int) -> Cluster:
     """So many of these GPUs, as every command takes them where nobody names a node."""
     return described_cluster(card.name, None, None, num_gpus, None, None)
+
+
+def _is_offer(cluster: Cluster, ask: Ask) -> bool:
+    """Whether the price is somebody's: one's own, or that of an accelerator that is rented out."""
+    price = as_price(ask.price, cluster.accelerator.name, cluster.node)
+    return price is not None and (price.term == "own price" or cluster.accelerator.name in rented_accelerators())
 
 
 def _quote(cluster: Cluster, ask: Ask) -> str:
@@ -528,6 +546,7 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None or not in_time else usd / 3600.0 / rate * 1e6,
         quote=_quote(d.cluster, ask),
+        rented=_is_offer(d.cluster, ask),
     )
 
 
@@ -630,5 +649,6 @@ def _tuned(
         usd_per_hour=usd,
         usd_per_million_tokens=None if usd is None else usd / 3600.0 / rate * 1e6,
         quote=_quote(cluster, ask),
+        rented=_is_offer(cluster, ask),
     )
     return size, chosen.short_of_memory

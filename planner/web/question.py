@@ -11,7 +11,7 @@ from planner.common.errors import PlannerError
 from planner.common.units import DAY_S
 from planner.hardware.cluster import accelerator_names
 from planner.performance.interruptions import Recovery
-from planner.prices.price import load_prices
+from planner.prices.market import rented_accelerators
 from planner.scenarios.quick import quick_scenario
 from planner.scenarios.quick_serving import usual_serving as usual_of
 from planner.studies.ways import Way, Wish
@@ -55,15 +55,9 @@ def usual_job(model: str, card: str, gpus: int, kind: str) -> dict[str, Any]:
     return dict(found.cases[0].tables["job"])
 
 
-def rented() -> list[str]:
-    """Accelerators that somebody rents, those with the most quotes first: the ones to look at."""
-    names, quotes = set(accelerator_names()), [price.accelerator for price in load_prices()]
-    return sorted({name for name in quotes if name in names}, key=lambda name: (-quotes.count(name), name))
-
-
 def others() -> list[str]:
     """Accelerators of the catalog that nobody rents: their prices are estimates."""
-    known = set(rented())
+    known = set(rented_accelerators())
     return [name for name in accelerator_names() if name not in known and name != "cpu"]
 
 

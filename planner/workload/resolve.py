@@ -10,7 +10,7 @@ from planner.common.errors import PlannerError, as_text, unknown_field
 from planner.common.limits import require_answerable
 from planner.common.message import Message
 from planner.common.spec import fields_of, whole_number
-from planner.hardware.asked import accelerator_of_field, cluster_table
+from planner.hardware.asked import accelerator_of_field, cluster_table, node_of_field
 from planner.hardware.cluster import Cluster
 from planner.hardware.custom_nodes import described_cluster
 from planner.model.architecture import Model
@@ -92,6 +92,8 @@ def as_cluster(value: ClusterLike) -> Cluster:
             as_text(fields[key], f"cluster.{key}")
     if isinstance(fields.get("accelerator"), str):
         fields["accelerator"] = accelerator_of_field(fields["accelerator"], "cluster.accelerator")
+    if isinstance(fields.get("node"), str):
+        fields["node"] = node_of_field(fields["node"], "cluster.node")
     counts = ("num_nodes", "num_gpus", "gpus_per_node")
     asked: dict[str, Any] = {k: whole_number(fields.get(k)) if k in counts else fields.get(k) for k in CLUSTER_FIELDS}
     found = described_cluster(**asked)

@@ -14,6 +14,7 @@ from places import ROOT
 from planner.cli.main import main
 from planner.hardware.cluster import Cluster, accelerator_names
 from planner.model.catalog import load_model
+from planner.prices.market import rented_accelerators
 from planner.scenarios.serving import read_serving_scenario
 from planner.serving import serve
 from planner.serving.curves import curve, load_curve
@@ -186,10 +187,34 @@ def test_sizes_by_the_usual_tiers() -> None:
     assert {s.accelerator: s.num_gpus for s in large.rows}["h100-sxm5-80gb"] == 2
     assert fewest("llama-2-70b", "serve", "h100-sxm5-80gb", weights="int4-awq") == {"h100-sxm5-80gb": 1}
     assert all(s.fit_probability >= 0.95 for s in (*small.rows, *large.rows))
-    assert {s.accelerator for s in small.rows} | set(small.left_out) == set(accelerator_names()) - {"cpu"}
+    assert {s.accelerator for s in small.rows} | set(small.left_out) == set(rented_accelerators())
+    assert set(small.not_tried) == set(accelerator_names()) - set(rented_accelerators()) - {"cpu"}
     cheapest = large.cheapest
     assert cheapest is not None
     assert cheapest.usd_per_hour == min(s.usd_per_hour for s in large.rows if s.usd_per_hour is not None)
+
+
+def test_what_nobody_rents_out_is_no_cheapest() -> None:
+    """An estimated price is no offer: it is ranked after what can be had, whatever it is, and alone it is ranked itself."""
+    asked = sizes("qwen2.5-0.5b", "lora", accelerator="gtx-1070,h100,rtx-4090")
+    assert [s.accelerator for s in asked.rows] == ["rtx-4090-24gb", "h100-sxm5-80gb", "gtx-1070-8gb"]
+    assert asked.cheapest is not None
+    assert asked.cheapest.accelerator == "rtx-4090-24gb"
+    assert asked.rows[2].usd_per_hour < asked.cheapest.usd_per_hour
+    alone = sizes("qwen2.5-0.5b", "lora", accelerator="gtx-1070").cheapest
+    assert alone is not None
+    assert not alone.rented
+
+
+def test_as_many_types_of_gpu_as_asked_for(run: Run) -> None:
+    named = ("size", "qwen2.5-0.5b", "--for", "lora", "--on", "t4,rtx-3090,rtx-4090")
+    for top, shown, more in ((1, 1, "2 dearer ones fit, too (--top 3 shows them)"), (3, 3, ""), (None, 3, "")):
+        code, out, _ = run(*named, *(() if top is None else ("--top", str(top))))
+        assert (code, sum(out.count(f"\n{name}: $") for name in ("t4", "rtx-3090-24gb", "rtx-4090-24gb"))) == (0, shown)
+        assert more in out
+        assert bool(more) == ("dearer" in out)
+    code, _, err = run(*named, "--top", "0")
+    assert (code, "--top = 0: must be a whole number of at least 1" in err) == (2, True)
 
 
 def test_full_tuning_needs_more_than_serving(run: Run) -> None:

@@ -31,7 +31,8 @@ MEANT = {
 }  # fmt: skip
 SERVERS = {
     "a3-ultra": "a3-ultragpu-8g", "gcp a3-mega": "a3-megagpu-8g", "ND H200 v5": "standard-nd96isr-h200-v5",
-    "azure ND A100 v4": "standard-nd96asr-v4", "ml.p5.48xlarge": "p5-48xlarge", "CloudMatrix384": "cloudmatrix-384",
+    "azure ND A100 v4": "standard-nd96asr-v4", "ml.p5.48xlarge": "p5-48xlarge", "ml.g6e.48xlarge": "g6e-48xlarge",
+    "CloudMatrix384": "cloudmatrix-384",
     "p4d": "p4d-24xlarge", "p5en": "p5en-48xlarge", "ND96isr_H100_v5": "standard-nd96isr-h100-v5", "HGX B200": "dgx-b200",
     "gpu_8x_h100_sxm5": "lambda-gpu-8x-h100-sxm5", "NC24ads_A100_v4": "standard-nc24ads-a100-v4",
 }  # fmt: skip
@@ -53,6 +54,7 @@ def test_the_card_that_a_name_means(name: str) -> None:
 def test_the_server_that_a_name_means(name: str) -> None:
     asked = cluster_table(name)["node"]
     assert asked == SERVERS[name] or words_of(asked) == words_of(name)
+    assert as_cluster({"node": name}).node.name == SERVERS[name]
 
 
 @pytest.mark.parametrize("text", COUNTED)

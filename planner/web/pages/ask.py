@@ -13,6 +13,7 @@ from planner.common.errors import PlannerError
 from planner.common.message import join_messages
 from planner.model.catalog import model_names
 from planner.performance.risk import chance
+from planner.prices.market import rented_accelerators
 from planner.studies.ways import DEAR, LATE, NO_ROOM, TOO_MUCH, UNSURE, Way
 from planner.training.plan import Plan
 from planner.web import background, inputs, inputs_job, presets, question, show, state
@@ -429,7 +430,7 @@ def _onward(name: str) -> None:
 
 
 def _names() -> tuple[str, ...]:
-    rented = question.rented()
+    rented = rented_accelerators()
     return (*rented, *question.others()) if st.session_state.get("ask.all") else tuple(rented)
 
 
