@@ -18,7 +18,7 @@ FEWEST_COLUMNS = 5
 WRAPPED = 22
 """Columns of a case, at least, where several stand side by side: a number and its interval, the name of a node."""
 NAMED = 28
-"""Columns of the names of figures, at most, beside cases that have no room; longer ones wrap."""
+"""Columns of the names of figures beside cases that have no more room; longer ones wrap."""
 LONG = 12
 """Columns of a cell that may stand in a line of its own."""
 
@@ -32,7 +32,8 @@ def narrowed(table: Table, width: int) -> Table | Text | Group:
     if sum(wide) + 3 * len(wide) + 1 <= width:
         return table
     if not headers[0] and all(column.overflow == "fold" for column in table.columns[1:]):
-        return _cases(table, min(wide[0], NAMED), width)
+        room = width - 1 - (WRAPPED + 3) * (len(headers) - 1)  # beside all cases
+        return _cases(table, min(wide[0], max(NAMED, room)), width)
     if len(headers) < FEWEST_COLUMNS:
         return table
     kept, below = _kept(wide, width)
