@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from planner.common.quantities import RUN_LENGTHS
+
 RISK = 0.05  # planner.performance.risk.RISK, kept here so that --help imports nothing; a test holds them equal
 
 Risk = Annotated[float, typer.Option("--risk", help="Accepted probability of running out of GPU memory.")]
@@ -17,7 +19,7 @@ Allow = Annotated[
 UNREAD = {
     "search": ("layout",),
     **dict.fromkeys(("tune", "sweep", "limit", "export"), ("run", "cost")),
-    **dict.fromkeys(("operators", "trace"), ("price", "run", "cost", "job.num_tokens", "job.num_samples", "job.num_steps")),
+    **dict.fromkeys(("operators", "trace"), ("price", "run", "cost", *(f"job.{name}" for name in (*RUN_LENGTHS, "num_epochs")))),
 }
 """Command -> tables and fields of a scenario that change nothing in its answer: what --set writes there is refused."""
 

@@ -96,9 +96,9 @@ class Served:
         if named_model and self.on is None:
             raise no_gpus(self.target)
         if named_model and self.on is not None:
-            given = {key.removeprefix("serving."): value for key, value in changes.items() if key.startswith("serving.")}
-            plain = {name: value for name, value in given.items() if "." not in name}
-            found, notes = quick_serving(self.target, self.on, plain)
+            given = {key.partition(".")[2]: value for key, value in changes.items() if key.startswith(("serving.", "load."))}
+            plain = {name: value for name, value in given.items() if f"serving.{name}" in changes and "." not in name}
+            found, notes = quick_serving(self.target, self.on, plain, told={name.partition(".")[0] for name in given})
         else:
             refuse_launch_file(self.target, "serve")
             found, notes = read_serving_scenario(self.target), ()

@@ -21,6 +21,8 @@ COUNTS = {
 }  # fmt: skip
 LENGTHS = {"": 1.0, "k": 1024.0, "m": 1024.0**2, **{word: CHINESE[word] for word in ("百", "千", "万", "十万", "百万")}}
 """A context of 4k is 4,096 tokens, one of 4千 is 4,000."""
+RUN_LENGTHS = ("num_tokens", "num_samples", "num_steps")
+"""Fields of [job] of which one says how long an epoch is; num_epochs says how many there are."""
 SECONDS = {
     "ms": 1e-3,
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds", "秒"), 1.0),

@@ -266,6 +266,10 @@ def tensorrt_files(d: Deployment) -> dict[str, str]:
     return {"config.yaml": _comment(d) + text, "launch.sh": _script(d, ['trtllm-serve "${MODEL:?}"', *options(values)])}
 
 
+LOGICAL_BATCH = 2048
+"""Tokens of llama-server's logical batch where nobody says them (n_batch of common/common.h): a physical one is no larger."""
+
+
 def llama_cpp_files(d: Deployment) -> dict[str, str]:
     """``launch.sh`` with ``llama-server``; the cache is shared by the places, so its context is theirs together."""
     s = d.serving
@@ -278,13 +282,17 @@ def llama_cpp_files(d: Deployment) -> dict[str, str]:
     if s.dp > 1:
         raise refuse("llama.cpp", Message("serving.dp = {0}: one server is one replica", s.dp), "start one a replica: dp = 1")
     places = _places(d)
+    physical = s.pass_tokens or d.engine.prefill_tokens
+    if d.model.architecture == "encoder":  # the server refuses a prompt that one physical batch does not hold
+        physical = max(physical, _context(d))
     values: dict[str, Any] = {
         "embedding": s.embeds,
         "n-gpu-layers": d.model.num_layers + 1,
         "split-mode": "layer" if s.pp > 1 else "row" if s.tp > 1 else None,
         "ctx-size": places * _context(d),
         "parallel": places,
-        "ubatch-size": s.pass_tokens or d.engine.prefill_tokens,
+        "batch-size": physical if physical > LOGICAL_BATCH else None,
+        "ubatch-size": physical,
         "cont-batching": True,
     }
     return {"launch.sh": _script(d, [f'llama-server --model "${{MODEL:?a {GGUF[s.weights]} file}}"', *options(values)])}

@@ -15,12 +15,10 @@ from planner.launchfiles.understanding import Said
 from planner.model.architecture import Model
 from planner.model.gguf import is_gguf
 from planner.serving.engine import load_engine
-from planner.serving.feasibility import context_limit
+from planner.serving.feasibility import usual_passage
+from planner.serving.spec import OUTPUT, PROMPT
 from planner.workload.resolve import as_model
 
-PROMPT, OUTPUT, PASSAGE = 1024, 256, 512
-"""Tokens of a prompt and an answer where nothing says them, and of a text that becomes a vector: a chat's turn, a passage;
-assumed, as ``planner serve`` does."""
 UNQUANTIZED = ("bf16", "fp16", "fp32")
 
 
@@ -132,6 +130,9 @@ def _passes(said: Said, engine: str) -> None:
     found = load_engine(engine)
     if tokens is not None and tokens > 0 and (tokens != found.prefill_tokens or f.get("said.mixed_chunk")):
         f.setdefault("serving.chunked_prefill_tokens", tokens)
+    physical = length(said, "said.physical_batch", -1)
+    if physical is not None and physical > 0 and physical != found.prefill_tokens:
+        f.setdefault("serving.pass_tokens", physical)
     if f.get("serving.memory_fraction") == found.memory_fraction:
         del f["serving.memory_fraction"]
     if f.get("serving.kv_dtype") == "auto":
@@ -155,8 +156,7 @@ def _lengths(said: Said, model: Model) -> None:
         return
     prompt, output = PROMPT, OUTPUT
     if vectors:
-        limits = [limit for limit in (context, context_limit(model)[1]) if limit]
-        prompt = min([PASSAGE, *limits])
+        prompt = usual_passage(model, context)
     elif context is not None and context < prompt + output:
         prompt = max(context * 4 // 5, 1)
         output = max(context - prompt, 1)

@@ -117,7 +117,9 @@ def find_price(
     now = as_day(today, "today") or clock.today()
     quotes = [p for p in load_prices() if p.accelerator == accelerator]
     if not quotes:
-        return _with_interval(_estimated(accelerator, term), _estimate_spread(), now)
+        estimate = _with_interval(_estimated(accelerator, term), _estimate_spread(), now)
+        _require_none(accelerator, provider=provider, region=region)
+        return estimate
     if provider is not None or region is not None:
         quotes = _narrow(quotes, "term", term, accelerator)
         for field, wanted in (("provider", provider), ("region", region)):
@@ -132,6 +134,15 @@ def find_price(
     ratio, pairs, spread = _ratio(term, base.term, accelerator)
     scaled = replace(_by_ratio(base, term, ratio, pairs), provider="")  # nobody quotes it
     return _with_interval(scaled, float(np.hypot(_spread(ranked), spread)), now)
+
+
+def _require_none(accelerator: str, **wanted: str | None) -> None:
+    """PlannerError for a provider or a region of an accelerator that nobody quotes: an estimate is nobody's price."""
+    for field, name in wanted.items():
+        if name is not None:
+            raise PlannerError(
+                "price.{0} = {1!r}: no such quote for {2}, nor any other; leave it out for an estimate.", field, name, accelerator
+            )
 
 
 def _price_on(provider: str, names: frozenset[str], term: str, card: str, today: datetime.date) -> Price:

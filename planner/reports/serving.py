@@ -11,7 +11,7 @@ from rich.table import Table
 from planner.common.message import Message, join_messages
 from planner.reports.line import Line
 from planner.reports.quotes import price_cells, price_lines
-from planner.reports.text import count, gib, seconds_like
+from planner.reports.text import count, gib, seconds_like, small_dollars
 from planner.serving.deployment import Deployment
 from planner.serving.memory import KINDS
 from planner.serving.requests import mean_tokens
@@ -41,13 +41,13 @@ def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[D
     prices = [d.price for d in deployments]
     table.add_row("price per GPU-hour", *price_cells(prices, "no price"))
     for name, title in DOLLARS.items():
-        row(title, lambda d, name=name: _expense(d, name, _dollars))  # type: ignore[misc]
+        row(title, lambda d, name=name: _expense(d, name, small_dollars))  # type: ignore[misc]
     row("per request", lambda d: _expense(d, "usd_per_request", lambda v: f"${v:.6f}"))
     row("power", lambda d: f"{d.expense.power_w:,.0f} W" if d.expense and d.expense.power_w else "-")
-    for vectors, name in ((False, "per output token"), (True, "per input token")):
+    for vectors, name in ((False, Message("per output token")), (True, Message("per input token"))):
         row(name, lambda d, vectors=vectors: _joules(d) if d.serving.embeds == vectors else "-")  # type: ignore[misc]
     for name, title in DOLLARS.items():
-        row(Message("at capacity, {0}", Message(title)), lambda d, name=name: _expense(d, name, _dollars, "at_capacity"))  # type: ignore[misc]
+        row(Message("at capacity, {0}", Message(title)), lambda d, name=name: _expense(d, name, small_dollars, "at_capacity"))  # type: ignore[misc]
     return Group(table, *price_lines(labels, prices), *notes(labels, deployments))
 
 
@@ -62,10 +62,6 @@ DOLLARS = {
     "usd_per_million_tokens_in_and_out": "all, per million tokens in and out",
 }
 """The first two divide the dollars as prefill and decoding divide the time; the others put all on the tokens named."""
-
-
-def _dollars(value: float) -> str:
-    return f"${value:,.2f}" if value >= 1 else f"${value:.3f}"
 
 
 Rows = Callable[[str, Callable[[Deployment], Any]], None]
@@ -145,7 +141,7 @@ def _load_rows(row: Rows) -> None:
 def _queue(d: Deployment) -> Line | str:
     if d.load is None or d.load.clients is not None:
         return "-"
-    return Line(d.stability or "", style="" if d.load.stable else "bold red")
+    return Line(Message(d.stability or ""), style="" if d.load.stable else "bold red")
 
 
 def _capacity(d: Deployment) -> str:

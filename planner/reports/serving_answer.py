@@ -11,7 +11,7 @@ from planner.common.translation import spoken
 from planner.common.units import GIB, HOUR_S
 from planner.reports.answer import wrapped
 from planner.reports.serving import instead, speculative_words
-from planner.reports.text import seconds, span
+from planner.reports.text import seconds, small_dollars, span
 from planner.serving.batch_figures import capacity_of
 from planner.serving.deployment import Deployment
 from planner.serving.intervals import interval_of
@@ -120,7 +120,7 @@ def _capacity(d: Deployment) -> str:
         text = Message("{0} vectors/s, {1} tokens/s in", sure, _number(most * mean_tokens(d.serving.prompt)))
     if d.load is None or not loaded:
         return text
-    return Message("{0}; {1:.0%} used, {2}", text, d.load.utilisation, d.stability)
+    return Message("{0}; {1:.0%} used, {2}", text, d.load.utilisation, Message(d.stability or ""))
 
 
 def _cost(d: Deployment) -> str:
@@ -133,22 +133,24 @@ def _cost(d: Deployment) -> str:
     if value is None:
         return price
     if d.load is not None:
-        sure = _sure(value, d.intervals[name], _dollars)
+        sure = _sure(value, d.intervals[name], small_dollars)
         if vectors:
             return Message("{0} per million tokens at {1}", sure, price)
         return Message("{0} per million output tokens, prompts included, at {1}", sure, price)
     usd_per_s, most = d.price.usd_per_gpu_hour * d.num_gpus / HOUR_S, capacity_of(d)
     full = usd_per_s / most / mean_tokens(d.serving.prompt if vectors else d.serving.output) * 1e6
-    sure = _sure(full, at_price(interval_of(d.times.setting, "requests_per_s", most).inverse(full * most), d.price), _dollars)
+    sure = _sure(
+        full, at_price(interval_of(d.times.setting, "requests_per_s", most).inverse(full * most), d.price), small_dollars
+    )
     if vectors:
         return Message(
-            "{0} per million tokens at {1} where the GPUs are full, {2} with {3}", sure, price, _dollars(value), _batch(d)
+            "{0} per million tokens at {1} where the GPUs are full, {2} with {3}", sure, price, small_dollars(value), _batch(d)
         )
     return Message(
         "{0} per million output tokens, prompts included, at {1} where the GPUs are full, {2} with {3}",
         sure,
         price,
-        _dollars(value),
+        small_dollars(value),
         _batch(d),
     )
 
@@ -199,7 +201,3 @@ def _sure(value: float | None, found: Interval, show: Callable[[float], str]) ->
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _dollars(value: float) -> str:
-    return f"${value:,.2f}" if value >= 1 else f"${value:.3f}" if value >= 0.1 else f"${value:.3g}"

@@ -67,7 +67,7 @@ def sizes_table(found: Sizes, top: int | None = None) -> RenderableType:
     lines += [Line(Message("{0}: {1}", s.accelerator, s.quote), style="dim") for s in shown if s.quote]
     if len(found.rows) > len(shown):
         count_more = len(found.rows) - len(shown)
-        lines.append(Line(Message("{0} dearer ones fit, too (--top {1} shows them)", count_more, len(found.rows))))
+        lines.append(Line(Message("{0} more fit (--top {1} shows them)", count_more, len(found.rows))))
     if len(found.left_out) == 1 and not found.rows:
         ((name, why),) = found.left_out.items()
         return Group(

@@ -123,6 +123,15 @@ def span(interval: Interval, show: Callable[[float], str]) -> str:
     return Message("{0} ({1} to {2})", show(interval.expected), show(interval.lower), show(interval.upper))
 
 
+def small_dollars(value: float) -> str:
+    """US dollars of a few tokens or requests, with three digits below a dime.
+
+    >>> small_dollars(2.5), small_dollars(0.25), small_dollars(0.002334)
+    ('$2.50', '$0.250', '$0.00233')
+    """
+    return f"${value:,.2f}" if value >= 1 else f"${value:.3f}" if value >= 0.1 else f"${value:.3g}"
+
+
 def dollars(value: float | None) -> str:
     """US dollars."""
     if value is None:

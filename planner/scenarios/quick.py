@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from planner.common.errors import PlannerError, near
 from planner.common.message import Message
-from planner.common.quantities import value_of
+from planner.common.quantities import RUN_LENGTHS, value_of
 from planner.common.spellings import places
 from planner.hardware.asked import cluster_table
 from planner.hardware.cluster import load_accelerator, load_node
@@ -146,7 +146,7 @@ def changed_tables(tables: Tables, changes: Mapping[str, Any]) -> Tables:
     return found
 
 
-LENGTHS = ("job.num_tokens", "job.num_samples", "job.num_steps")
+LENGTHS = tuple(f"job.{name}" for name in RUN_LENGTHS)
 """A job has one of them: one that is set takes the place of the others."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from planner.common.message import Message
@@ -12,30 +12,27 @@ from planner.scenarios.quick import changed_tables
 from planner.scenarios.serving import NOT_INHERITED, OF_LOAD, ServingCase, ServingScenario
 from planner.scenarios.tables import Tables
 from planner.serving.engine import usual_engine, weights_of_tags
-from planner.serving.feasibility import context_limit
+from planner.serving.feasibility import usual_passage
+from planner.serving.spec import OUTPUT, PROMPT
 from planner.workload.resolve import as_cluster, as_model
-
-SERVING = {"weights": "bf16", "prompt": 1024, "output": 256}
-"""What serving is asked where nothing is given: a chat's turn; assumed."""
-PASSAGE = 512
-"""Tokens of a prompt of a model that makes vectors: a passage of a document; assumed."""
 
 
 def usual_serving(model: Model | None, vectors: bool = False) -> dict[str, Any]:
     """What is asked of a model where nothing is given; where ``vectors`` are made, a passage that its positions hold."""
     if model is None or not (vectors or model.embeds):
-        return dict(SERVING)
-    limit = context_limit(model)[1]
-    return {"weights": SERVING["weights"], "prompt": min(PASSAGE, limit or PASSAGE)}
+        return {"weights": "bf16", "prompt": PROMPT, "output": OUTPUT}
+    return {"weights": "bf16", "prompt": usual_passage(model)}
 
 
-def quick_serving(model: str, on: str, given: Mapping[str, Any]) -> tuple[ServingScenario, tuple[str, ...]]:
-    """(a serving scenario of a model and a cluster, what was taken as usual in it)."""
+def quick_serving(
+    model: str, on: str, given: Mapping[str, Any], told: Collection[str] = ()
+) -> tuple[ServingScenario, tuple[str, ...]]:
+    """(a serving scenario of a model and a cluster, what was taken as usual in it); ``told``: fields that are set afterwards."""
     the_model, cluster = as_model({"name": model}), cluster_table(on)
     card = as_cluster(cluster).accelerator
     engine = usual_engine(card, the_model, given.get("weights") or the_model.stored_weights)
     usual = {"engine": engine, **usual_serving(the_model, given.get("embeds") is True)}
-    missing = {name: value for name, value in usual.items() if name not in given}
+    missing = {name: value for name, value in usual.items() if name not in given and name not in told}
     if the_model.stored_weights or weights_of_tags(given.get("engine")) or "bf16" not in card.peak_flops_per_s:
         missing.pop("weights", None)  # as stored, or the chip's own 16-bit type: the answer says it
     tables: Tables = {"model": {"name": model}, "cluster": cluster, "serving": {**missing, **given}}

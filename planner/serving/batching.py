@@ -91,8 +91,8 @@ def simulate(
     """Serve ``requests`` in order of arrival; ``work_s`` is each prompt's own prefill time beside ``pass_s``.
 
     ``shared_s``: further time of each prompt that all attention groups work on together (experts); none when left out.
-    ``clients``: a closed loop. So many requests arrive at the start, and each of the others ``between_s`` after one is done;
-    ``requests.arrivals_s`` does not count then.
+    ``clients``: a closed loop. So many requests arrive as ``requests.arrivals_s`` says, the last of them before the first can
+    come back, and each of the others ``between_s`` after one is done.
 
     First come, first served: a request that does not fit holds back those behind it. A request larger than the cache that
     it can use raises ValueError: whoever calls has checked that one sequence fits.
@@ -118,7 +118,7 @@ class _Loop:
         self.shared: list[float] = shared_s.tolist()
         self.total = n = len(self.prompts)
         self.closed, self.between_s = clients is not None, between_s
-        self.arrivals: list[float] = requests.arrivals_s.tolist() if clients is None else [0.0] * min(clients, n)
+        self.arrivals: list[float] = requests.arrivals_s[:clients].tolist()
         self.admitted, self.first, self.done = [-1.0] * n, [-1.0] * n, [0.0] * n
         self.now = self.step = self.cached = self.reserved = self.batch_seconds = self.busy = self.prefill_s = 0.0
         self.batch = self.preemptions = self.passes = self.waited = 0

@@ -23,10 +23,15 @@ def drawn(prompt: Lengths, output: Lengths, n: int, seed: int) -> Requests:
 
 
 def run_loop(one: Replica, requests: Requests, clients: int) -> Outcome:
-    """Serve ``requests`` from ``clients`` that all start at once; an answer and the next request pass the server's front."""
+    """Serve ``requests`` from ``clients``; an answer and the next request pass the server's front."""
     work, shared = one.work_s(requests.prompts), one.shared_s(requests.prompts)
-    between = float(np.mean(server_s(one.times.setting.engine, requests.prompts)))
+    between = _front_s(one, requests)
     return simulate(one.server, requests, work, shared, clients=clients, between_s=between)
+
+
+def _front_s(one: Replica, requests: Requests) -> float:
+    """Seconds from a pass to the next request of a client whom it answered."""
+    return float(np.mean(server_s(one.times.setting.engine, requests.prompts)))
 
 
 def loop_figures(one: Replica, requests: Requests, found: Outcome) -> tuple[float, float]:
@@ -60,7 +65,8 @@ def closed_loop(times: Times, clients: int, one: Replica | None = None) -> Load:
     """Latencies and throughput of ``clients`` over all replicas: percentiles of ROUNDS requests of each.
 
     Clients are met at evenly spread points of their work: the first answer of client i is cut to (i + 1) of ``clients`` parts
-    of its length. Clients who start together and ask for equal lengths would stay together for ever. That first request is
+    of its length; vectors, which have none, are first asked for within the time of one request. Clients who start together and
+    ask for equal lengths would stay together for ever. That first request is
     served, and not counted; the last ones, which have fewer companions, are not counted either.
     """
     s = times.setting.serving
@@ -68,17 +74,20 @@ def closed_loop(times: Times, clients: int, one: Replica | None = None) -> Load:
     one = one or replica(times, room_of(times, each))
     requests = drawn(s.prompt, s.output, ROUNDS * each, s.seed)
     requests.outputs[:each] = np.ceil(requests.outputs[:each] * (np.arange(each) + 1.0) / each)
+    if s.embeds:
+        alone = (one.server.pass_s + float(np.min(one.work_s(requests.prompts)))) / one.server.stages
+        requests.arrivals_s[:each] = np.arange(each) / each * (_front_s(one, requests) + alone)
     require_room(one, requests)
     found = run_loop(one, requests, each)
     kept = slice(each, len(requests.prompts) - each)
-    rate = _throughput(found, each) * s.dp
+    rate = _throughput(found, each, _front_s(one, requests)) * s.dp
     load = Load(requests_per_s=rate, capacity_requests_per_s=rate, utilisation=1.0, stable=True, clients=clients)
     return measured(load, times.setting, requests, found, kept)
 
 
-def _throughput(found: Outcome, clients: int) -> float:
-    """Requests per second between the end of the first round and the last arrival: while every client is served."""
+def _throughput(found: Outcome, clients: int, front_s: float) -> float:
+    """Requests per second between the end of the first round and the answer before the last arrival: while all are served."""
     done, start = np.sort(found.done_s), float(np.sort(found.done_s)[clients - 1])
-    last = float(found.arrived_s.max())
+    last = (float(found.arrived_s.max()) - front_s) * (1.0 + 1e-12)  # that answer counts, whatever the sum was rounded to
     between = int(((done > start) & (done <= last)).sum())
     return between / (last - start) if between >= clients and last > start else len(done) / found.end_s

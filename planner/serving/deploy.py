@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from planner.common.assumption import Assumption
+from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message
 from planner.common.units import GIB
@@ -87,10 +88,20 @@ def serve(*, model: ModelLike, cluster: ClusterLike, serving: ServingLike, price
 
 def _spec(serving: ServingLike, model: Model) -> Serving:
     """The deployment, checked; a model that makes vectors alone is served for them where nobody says so."""
+    _require_no_output(model, serving)
     if isinstance(serving, Serving):
         spec = serving.checked("serving")
         return spec.replaced(embeds=True) if model.embeds and "embeds" not in spec.model_fields_set else spec
     return Serving.build({"embeds": True, **serving} if model.embeds and isinstance(serving, Mapping) else serving, "serving")
+
+
+def _require_no_output(model: Model, serving: Any) -> None:
+    """PlannerError for an answer's length asked of a model that makes vectors alone, which the user need not know."""
+    given = serving.get("output") if isinstance(serving, Mapping) else None
+    if model.embeds and given is not None and given != 1 and serving.get("embeds", True) is True:
+        raise PlannerError(
+            "serving.output = {0!r}: {1} makes vectors, no text; leave serving.output (--output) out.", given, model.name
+        )
 
 
 def _headless(model: Model, spec: Serving) -> tuple[Model, tuple[str, ...]]:

@@ -43,6 +43,8 @@ Feature = Literal[
     "encoder_decoder",
     "image_attention",
     "embeddings",
+    "disentangled_positions",
+    "shared_weights",
 ]
 
 
@@ -228,11 +230,14 @@ def weights_of_tags(name: str | None) -> str | None:
 
 
 def runs_model(engine: Engine, model: Model) -> bool:
-    """Whether an engine runs such a model: some run decoders alone, and few layers that attend to images or make vectors."""
+    """Whether an engine runs such a model: some run decoders alone, and few layers that attend to images or make vectors, or the
+    layers of DeBERTa and ALBERT."""
     wanted = {
         "encoder_decoder": model.cross_attention,
         "image_attention": model.reads_images,
         "embeddings": model.embeds,
+        "disentangled_positions": model.disentangled_positions > 0,
+        "shared_weights": any(model.of(kind).shared_weights for kind in model.layer_kinds),
     }
     return all(feature in engine.features for feature, needed in wanted.items() if needed)
 

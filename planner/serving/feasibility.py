@@ -13,6 +13,7 @@ from planner.serving.engine import Engine, engine_names, load_engine, runs_model
 from planner.serving.pass_time import expanding_rate
 from planner.serving.requests import longest_tokens, mean_tokens
 from planner.serving.setting import Setting
+from planner.serving.spec import PASSAGE
 from planner.serving.weight_formats import part_of, require_hardware
 
 
@@ -118,6 +119,14 @@ def require_runs_model(model: Model, engine: Engine) -> None:
     """Raise PlannerError where ``engine`` does not run what ``model`` has: cross-attention, vectors, images."""
     if not runs_model(engine, model):
         others = [name for name in engine_names() if runs_model(load_engine(name), model)]
+        if model.embeds and "embeddings" in engine.features:
+            raise PlannerError(
+                "serving.engine = {0!r}: {1} has layers of its own kind (DeBERTa, ALBERT), which it does not run; engines that "
+                "do: {2}.",
+                engine.name,
+                model.name,
+                ", ".join(others),
+            )
         if model.embeds:
             raise PlannerError(
                 "serving.engine = {0!r}: {1} makes vectors, which it does not; engines that do: {2}.",
@@ -267,6 +276,11 @@ def context_limit(m: Model) -> tuple[str, int | None]:
     """(field, tokens) of the model's own longest context: the fewer of its positions and what it was trained on, or None."""
     known = [(name, int(getattr(m, name))) for name in ("max_positions", "context_length") if getattr(m, name)]
     return min(known, key=lambda pair: pair[1], default=("context_length", None))
+
+
+def usual_passage(model: Model, context: int | None = None) -> int:
+    """Tokens of a prompt of which a vector is made where nothing says them: a passage that positions and context hold."""
+    return min([PASSAGE, *(limit for limit in (context, context_limit(model)[1]) if limit)])
 
 
 def bound_context(setting: Setting, fits: int) -> tuple[int, str]:

@@ -104,6 +104,9 @@ class PrefillPool(Spec):
         return max(self.tp, self.ep) * self.pp * self.replicas
 
 
+PROMPT, OUTPUT, PASSAGE = 1024, 256, 512
+"""Tokens of a prompt and an answer where nothing says them, and of a text that becomes a vector: a chat's turn, a passage of a
+document; assumed."""
 USUAL_ENGINES = ("vllm", "llama.cpp", "tensorrt-llm", "sglang", "huggingface")
 """Engines that are taken where none is named, the first that runs the model on the accelerator (``engine.usual_engine``)."""
 ENGINES_OF_FORMATS = {**dict.fromkeys(("q4_0", "q4_k_m", "q5_k_m", "q6_k", "q8_0"), "llama.cpp"), "exl2": "exllamav2"}

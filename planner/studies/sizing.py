@@ -263,6 +263,13 @@ def _require_price(price: PriceLike | None, names: Sequence[str]) -> None:
     """PlannerError for a price that is none, one number for several accelerators, and nodes that are taken away."""
     if price is None:
         return
+    if isinstance(price, Price) and price.accelerator and {price.accelerator} != set(names):
+        raise PlannerError(
+            "price.accelerator = {0!r}: the price of this type of GPU is no price of {1}; name {0} alone with --on, or give a "
+            "term, so that each has its own quote.",
+            price.accelerator,
+            next(name for name in names if name != price.accelerator),
+        )
     found = _first_price(price, names)
     if found is not None and not found.accelerator and len(names) > 1:
         raise PlannerError(
@@ -440,7 +447,7 @@ def _cluster(card: Accelerator, num_gpus: int) -> Cluster:
 def _is_offer(cluster: Cluster, ask: Ask) -> bool:
     """Whether the price is somebody's: one's own, or that of an accelerator that is rented out."""
     price = as_price(ask.price, cluster.accelerator.name, cluster.node)
-    return price is not None and (price.term == "own price" or cluster.accelerator.name in rented_accelerators())
+    return price is not None and (not price.accelerator or cluster.accelerator.name in rented_accelerators())
 
 
 def _quote(cluster: Cluster, ask: Ask) -> str:

@@ -203,22 +203,27 @@ def serving_way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish:
         for question in _cuts(tables, card, as_model(tables["model"]), num_gpus):
             try:
                 answer = _served(question, loaded=False)
+                why = _unsure(answer)
+                carried = 0.0 if why else capacity_of(answer)
+                if carried < most:
+                    continue
+                if not why and rate is not None:
+                    answer = _served(question) if rate <= SATURATED * carried else answer
+                    why = TOO_MUCH if answer.load is None or _overloaded(answer.load) else ""
             except PlannerError as error:
                 if found.deployment is None:
                     found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, why=str(error))
                 continue
-            why = _unsure(answer)
-            carried = 0.0 if why else capacity_of(answer)
-            if carried < most:
-                continue
             most = carried
-            if not why and rate is not None:
-                answer = _served(question) if rate <= SATURATED * carried else answer
-                why = TOO_MUCH if answer.load is None or _overloaded(answer.load) else ""
             found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, deployment=answer, enough=not why, why=why)
             if found.enough:
                 return found
-    return replace(found, deployment=_served(found.tables)) if found.why == TOO_MUCH else found
+    if found.why != TOO_MUCH:
+        return found
+    try:
+        return replace(found, deployment=_served(found.tables))
+    except PlannerError as error:
+        return replace(found, why=str(error))
 
 
 def _served(question: Mapping[str, Mapping[str, Any]], loaded: bool = True) -> Deployment:

@@ -23,6 +23,7 @@ from planner.web.answers import calibrated, cluster_of
 from planner.web.controls import key_of, with_value
 from planner.web.guard import UPLOAD_MB, markdown, require_safe, short_text
 from planner.web.messages import said
+from planner.web.question import take_model
 from planner.web.state import Tables
 from planner.web.text import t
 from planner.workload.resolve import as_model
@@ -64,7 +65,7 @@ def _model(case: int, tables: Tables) -> None:
 
     def store() -> None:
         if st.session_state[key] != own:
-            tables["model"] = {"name": st.session_state[key]}
+            take_model(tables, {"name": st.session_state[key]})
             changed(case)
 
     options = [*([own] if pasted else []), *with_value(model_names(), name if not pasted else model_names()[0])]
@@ -97,7 +98,7 @@ def pasted_config(case: int, short: bool = False) -> None:
             except PlannerError as error:
                 st.error(markdown(said(str(error)), 1200))
             else:
-                state.current()["cases"][case]["tables"]["model"] = fields
+                take_model(state.current()["cases"][case]["tables"], fields)
                 changed(case)
                 state.replace(state.current())
                 st.rerun()

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import streamlit as st
 
+from planner.common.quantities import RUN_LENGTHS
 from planner.model.architecture import Model
 from planner.model.linears import layer_linears
 from planner.training.trainable import teachers
@@ -18,7 +19,7 @@ from planner.workload.tuning import USUAL_RANK
 
 SEQUENCES = [2**i for i in range(7, 21)]
 BATCHES = [2**i for i in range(15)]
-LENGTHS = ("num_tokens", "num_samples", "num_steps")
+LENGTHS = RUN_LENGTHS
 RANKS = [2**i for i in range(11)]
 FORMATS = {"qlora": ("nf4", "fp4", "int8"), "gptq-lora": ("gptq-int4", "gptq-int8")}
 """How the frozen weights of a kind of fine-tuning may be stored."""

@@ -49,6 +49,17 @@ def usual_serving(tables: Mapping[str, Any]) -> dict[str, Any]:
     return {**usual, **({} if given.get("clients") else {"requests_per_s": 2.0}), **given}
 
 
+def take_model(tables: Tables, model: dict[str, Any]) -> None:
+    """Another model in a configuration: what of its serving was usual of the model before is what is usual of this one; it is
+    cut anew."""
+    before, given = usual_serving({**tables, "serving": {}}), tables.get("serving")
+    tables["model"] = model
+    if given:
+        left = {name for name, value in given.items() if before.get(name) == value} | {"tp", "pp", "dp", "ep"}
+        tables["serving"] = {name: value for name, value in given.items() if name not in left}
+        tables["serving"] = usual_serving(tables)
+
+
 def usual_job(model: str, card: str, gpus: int, kind: str) -> dict[str, Any]:
     """The job that ``planner plan MODEL --on GPUS`` takes as usual."""
     found = quick_scenario(model, f"{gpus}x{card}", kind, {}, {})  # type: ignore[arg-type]

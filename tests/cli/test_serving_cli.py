@@ -12,6 +12,7 @@ import pytest
 from places import ROOT
 
 from planner.cli.main import main
+from planner.cli.options import UNREAD
 from planner.hardware.cluster import Cluster, accelerator_names
 from planner.model.catalog import load_model
 from planner.prices.market import rented_accelerators
@@ -20,6 +21,7 @@ from planner.serving import serve
 from planner.serving.curves import curve, load_curve
 from planner.serving.engine import engine_names, load_engine
 from planner.studies.sizing import Capacity, Purpose, Size, sizes
+from planner.workload.job import Job
 from planner.workload.resolve import as_cluster
 
 Run = Callable[..., tuple[int, str, str]]
@@ -208,11 +210,11 @@ def test_what_nobody_rents_out_is_no_cheapest() -> None:
 
 def test_as_many_types_of_gpu_as_asked_for(run: Run) -> None:
     named = ("size", "qwen2.5-0.5b", "--for", "lora", "--on", "t4,rtx-3090,rtx-4090")
-    for top, shown, more in ((1, 1, "2 dearer ones fit, too (--top 3 shows them)"), (3, 3, ""), (None, 3, "")):
+    for top, shown, more in ((1, 1, "2 more fit (--top 3 shows them)"), (3, 3, ""), (None, 3, "")):
         code, out, _ = run(*named, *(() if top is None else ("--top", str(top))))
         assert (code, sum(out.count(f"\n{name}: $") for name in ("t4", "rtx-3090-24gb", "rtx-4090-24gb"))) == (0, shown)
         assert more in out
-        assert bool(more) == ("dearer" in out)
+        assert bool(more) == ("more fit" in out)
     code, _, err = run(*named, "--top", "0")
     assert (code, "--top = 0: must be a whole number of at least 1" in err) == (2, True)
 
@@ -446,3 +448,21 @@ def test_an_option_changes_the_load_in_whichever_table_it_stands(
     said = json.loads(out)["cases"][0]["serving"]
     assert (said[field]["mean"] if isinstance(said[field], dict) else said[field]) == value
     assert (said["clients"] is None) != (said["requests_per_s"] is None)
+
+
+@pytest.mark.parametrize("change", ["load.prompt=99", "serving.prompt.mean=99", "prompt"])
+def test_what_was_set_is_not_told_as_usual(change: str, run: Run) -> None:
+    """Whichever table and however deep the field: only what nobody gave was taken as usual."""
+    code, out, _ = run("serve", "gpt2", "--on", "l4", *(("--set", change) if "=" in change else ()))
+    usual = out[out.index("taken as usual") :]
+    assert code == 0
+    assert ("prompt" in usual) == ("=" not in change)
+    assert ("99 tokens" in out) == ("=" in change)
+    assert "output" in usual
+
+
+def test_every_length_of_a_run_is_refused_where_a_step_is_asked() -> None:
+    """The rows of a step know no length: no field of [job] that says one is accepted there and ignored."""
+    lengths = {f"job.{name}" for name in Job.model_fields if name.startswith("num_")}
+    for command in ("operators", "trace"):
+        assert lengths <= set(UNREAD[command])

@@ -29,6 +29,7 @@ ASKED = (
     "serve llama-3-70b --on h100 --details",
     "serve llama-3-70b --on 2xrtx-3090 --engine llama.cpp --weights q4_k_m",
     "serve llama-3-70b --on 8xh100 --clients 16",
+    "serve bge-m3 --on l4 --rate 20 --details",
     "prices list --term capacity-block",
     "prices show a100-sxm4-80gb",
     "hardware list",

@@ -208,6 +208,15 @@ def test_a_scenarios_own_price_may_be_in_another_currency() -> None:
 # --- the table itself ---------------------------------------------------------------------------------------------------------
 
 
+def test_a_provider_that_does_not_quote_an_accelerator_is_refused_whoever_else_does() -> None:
+    """Also where nobody quotes it: an estimate is nobody's price."""
+    for card in accelerator_names():
+        if card != "cpu":
+            for field in ("provider", "region"):
+                with pytest.raises(PlannerError, match="no such quote"):
+                    as_price({field: "Nowhere"}, card)
+
+
 def test_no_quote_is_given_twice_and_each_is_whole() -> None:
     with TABLE.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

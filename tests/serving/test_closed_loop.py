@@ -208,6 +208,18 @@ def test_more_clients_never_hasten_an_answer() -> None:
         assert served.is_monotonic_increasing, (engine, served.tolist())
 
 
+@pytest.mark.parametrize("model", ["bge-m3", "bert-base"])
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "llama.cpp"])
+def test_more_clients_of_an_encoder_never_hasten_a_vector_and_never_get_more_than_they_are(model: str, engine: str) -> None:
+    """Clients who start together need not stay so: n times as many get at most n times the rate, and none waits less."""
+    d = serve(model=model, cluster=H100, serving={"engine": engine, "prompt": 256, "batch": 1})
+    table = client_curve(d, (1, 2, 4, 8, 16, 32, 64, 128))
+    rates, waits = table["requests_per_s"].to_numpy(), table["e2e_s_mean"].to_numpy()
+    assert np.all(rates[1:] <= 2.05 * rates[:-1]), rates
+    assert np.all(rates[1:] >= 0.98 * rates[:-1]), rates
+    assert np.all(waits[1:] >= 0.95 * waits[:-1]), waits
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

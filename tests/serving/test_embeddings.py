@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,8 @@ def test_a_masked_head_is_not_served() -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"output": 64}, "the answer is a vector"),
+        ({"output": 64}, r"^serving.output = 64: bert-large makes vectors, no text; leave serving.output \(--output\) out"),
+        ({"output": 64, "embeds": True}, "serving.output = 64: bert-large makes vectors"),
         ({"embeds": False, "output": 1}, "makes vectors, no text"),
         ({"speculative": {"tokens": 4, "acceptance": 0.7}}, "no text is decoded"),
         ({"requests_per_s": 1.0, "tpot_target_s": 0.1}, "no text is decoded"),
@@ -159,3 +161,31 @@ def test_a_plain_command_of_an_encoder_asks_for_vectors(tmp_path: Path) -> None:
     found = read_launch([tmp_path / "serve.sh"], cluster={"accelerator": "l4", "num_gpus": 1})
     assert found.tables["serving"]["prompt"] == 512
     assert "output" not in found.tables["serving"]
+
+
+@pytest.mark.parametrize(("model", "tokens"), [("bge-m3", 8192), ("bge-m3", 400), ("llama-3.1-8b", 4096)])
+def test_a_physical_batch_of_llama_cpp_holds_an_encoders_prompt(model: str, tokens: int, tmp_path: Path) -> None:
+    """llama-server: "input is too large to process; increase the physical batch size" of a prompt that attends to all of itself
+    (tools/server/server.cpp); n_ubatch <= n_batch = 2048 (common/common.h)."""
+    d = asked(model, "h100-sxm5-80gb", engine="llama.cpp", embeds=True, prompt=tokens)
+    written = export_deployment(d, "llama.cpp")["launch.sh"]
+    said = dict(re.findall(r"--(u?batch-size) (\d+)", written))
+    physical, logical = int(said["ubatch-size"]), int(said.get("batch-size", 2048))
+    assert physical <= logical
+    assert physical >= (tokens if d.model.architecture == "encoder" else 512)
+    (tmp_path / "launch.sh").write_text(written)
+    tables = read_launch([tmp_path / "launch.sh"]).tables
+    again = serve(**{name: tables[name] for name in ("model", "cluster", "serving")})
+    assert again.ttft_s == pytest.approx(d.ttft_s)
+    assert again.times.setting.pass_tokens == physical
+
+
+@pytest.mark.parametrize("model", ["deberta-v3-large", "albert-base-v2"])
+def test_layers_that_an_engine_lacks_are_refused(model: str) -> None:
+    """vLLM and llama.cpp run BERT's layers, not those of DeBERTa and ALBERT (their lists of models); transformers has both."""
+    for engine in engine_names():
+        if not engine.startswith("huggingface"):
+            with pytest.raises(PlannerError, match=r"(engines that do: |use )huggingface"):
+                asked(model, engine=engine)
+    assert asked(model, engine="huggingface").fits
+    assert serve(model=model, cluster={"accelerator": "l4", "num_gpus": 1}, serving={"prompt": 128}).engine.name == "huggingface"

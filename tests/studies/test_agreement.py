@@ -15,6 +15,7 @@ from planner.layout_search.question import as_question
 from planner.layout_search.search import run_search
 from planner.lifecycle.bill import bill_of
 from planner.lifecycle.simulation import expected_run
+from planner.prices.market import find_price
 from planner.prices.ownership import Ownership
 from planner.studies.equal_terms import on_equal_terms
 from planner.studies.holding import holding
@@ -239,9 +240,24 @@ def test_a_price_of_ones_own_and_a_provider_count_in_size() -> None:
         (2.5, "one price for 2 types"),
         ({"term": "spot"}, "taken away"),
         ({"provider": "Nobody"}, "no such quote"),
+        (find_price("h100-sxm5-80gb"), "is no price of l40s"),
     ):
         with pytest.raises(PlannerError, match=words):
             sizes("llama-3-8b", "lora", accelerator="h100,l40s", price=wrong)
+    with pytest.raises(PlannerError, match="is no price of l40s"):
+        sizes("llama-3-8b", "lora", accelerator="l40s", price=find_price("h100-sxm5-80gb"))
+
+
+def test_dollars_that_a_user_gives_are_an_offer_whatever_the_term() -> None:
+    """A price of one's own is paid, an estimate is not; a term beside it changes nothing."""
+    for price, rented in (
+        (0.05, True),
+        ({"usd_per_gpu_hour": 0.05}, True),
+        ({"usd_per_gpu_hour": 0.05, "term": "on-demand"}, True),
+        ({"term": "on-demand"}, False),
+        (None, False),
+    ):
+        assert [row.rented for row in sizes("gpt2", "serve", accelerator="gtx-1070", price=price).rows] == [rented], price
 
 
 def test_a_deadline_on_spot_nodes_holds_their_preemptions() -> None:

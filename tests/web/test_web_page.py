@@ -369,6 +369,61 @@ def test_a_serving_way_carries_the_rate():
     assert found.need_bytes <= found.room_bytes
 
 
+@pytest.mark.parametrize("rate", [2.0, 1e6])
+def test_a_way_that_cannot_be_served_has_its_reason(rate):
+    """An engine without continuous batching has no answer at a rate: a reason, whichever call finds it."""
+    serving = {"engine": "huggingface", "prompt": 64, "output": 16, "requests_per_s": rate}
+    found = serving_way({"model": {"name": "gpt2"}, "serving": serving}, "l4", Wish())
+    assert not found.enough
+    assert "no continuous batching" in found.why
+
+
+def asks_for_serving(model, serving):
+    return {**scenario(model={"name": model}, serving=serving), "ask": {"serve": True}}
+
+
+def numbers(test):
+    return {n.label: n.value for n in test.number_input}
+
+
+@pytest.mark.parametrize("path", [["bge-m3"], ["bert-base"], ["bert-base", "gpt2-xl"], ["llama-3-70b", "bge-m3", "llama-3-8b"]])
+def test_another_model_is_asked_what_is_usual_of_it(path, monkeypatch):
+    """From text to vectors and back: no output of vectors, no prompt beyond the positions, no error."""
+    test = opened(monkeypatch, "ask", asks_for_serving("llama-3.1-8b", {"prompt": 1024, "output": 256, "weights": "bf16"}))
+    for model in path:
+        box(test, "the model").select(model).run()
+        assert not test.exception
+        given = case_of(test)["tables"]["serving"]
+        usual = question.usual_serving({"model": {"name": model}})
+        assert {name: given.get(name) for name in ("prompt", "output")} == {n: usual.get(n) for n in ("prompt", "output")}
+        assert any(label.startswith("Output") for label in numbers(test)) == ("output" in usual)
+        assert "Cannot be" not in html(test)
+
+
+def test_vectors_asked_by_a_link_have_no_output_and_clients_no_rate(monkeypatch):
+    given = {"prompt": 256, "output": 256, "weights": "bf16", "requests_per_s": 2}
+    test = opened(monkeypatch, "ask", asks_for_serving("bge-m3", given))
+    assert "Cannot be" not in html(test)
+    assert not any(label.startswith("Output") for label in numbers(test))
+    assert not any("distribution" in c.value for c in test.caption)
+    test = opened(monkeypatch, "ask", asks_for_serving("gpt2", {"prompt": 256, "output": 64, "clients": 4}))
+    assert not any("distribution" in c.value for c in test.caption)
+    assert any("4" in c.value and "Clients" in c.value for c in test.caption)
+
+
+def test_a_saturated_maker_of_vectors_has_no_first_token():
+    """What has no percentiles is the whole request: no token comes of an encoder."""
+    from planner.web.pages.serving import card as card_of
+    from planner.web.pages.serving import deployment, saturated
+
+    tables = {**SMALL, "model": {"name": "bge-m3"}, "cluster": {"accelerator": "l4", "num_gpus": 1}}
+    most = deployment({**tables, "serving": {"prompt": 256, "requests_per_s": 1.0}}).load.capacity_requests_per_s
+    found = deployment({**tables, "serving": {"prompt": 256, "requests_per_s": 0.99 * most}})
+    assert saturated(found)
+    assert "First token" not in card_of(found, "")
+    assert "Whole request" in card_of(found, "")
+
+
 def test_clients_get_a_curve_over_clients_and_rates_one_over_rates():
     """What was asked for is on the axis: each client's answers take longer the more of them wait."""
     from planner.web.pages.serving import figures

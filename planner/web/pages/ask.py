@@ -66,6 +66,8 @@ def _sentence(case: int) -> None:
         _count(case, tables)
     first, second, third, fourth = st.columns([3, 4, 4, 2], gap="small", vertical_alignment="bottom")
     serving = state.current().get("ask", {}).get("serve", False)
+    if serving:
+        tables["serving"] = question.usual_serving(tables)
     with first:
         _rate(case, tables) if serving else _amount(case, tables)
     with second:
@@ -142,7 +144,7 @@ def _model(case: int, tables: state.Tables) -> None:
 
     def store() -> None:
         if st.session_state[key] != own:
-            tables["model"] = {"name": st.session_state[key]}
+            question.take_model(tables, {"name": st.session_state[key]})
             inputs.changed(case)
 
     names = [*([own] if own else []), *with_value(model_names(), given["name"] if not own else model_names()[0])]
@@ -232,12 +234,12 @@ def _limit(name: str, label: str, text: str) -> None:
 
 
 def _serving(case: int, name: str, label: str, least: float, most: float, step: float) -> None:
-    serving = state.current()["cases"][case]["tables"].setdefault("serving", {})
-    tables = state.current()["cases"][case]["tables"]
-    serving |= question.usual_serving({**tables, "serving": serving})
+    serving = state.current()["cases"][case]["tables"]["serving"]
     key = key_of(case, f"ask.serving.{name}")
     kind: Callable[[Any], Any] = float if name == "requests_per_s" else int
-    if not isinstance(serving.get(name), int | float):
+    if name not in serving:  # vectors have no output
+        return
+    if not isinstance(serving[name], int | float):
         st.caption(about(label, t("ask.spread")))
         return
 
@@ -248,7 +250,9 @@ def _serving(case: int, name: str, label: str, least: float, most: float, step: 
 
 
 def _rate(case: int, tables: state.Tables) -> None:
-    del tables
+    if clients := tables["serving"].get("clients"):
+        st.caption(about(t("serving.clients"), f"{clients:,}"))
+        return
     _serving(case, "requests_per_s", t("serving.rate"), 0.01, 10_000.0, 1.0)
 
 
@@ -348,8 +352,6 @@ def _budget(one: Answer) -> str:
 
 
 def _served(case: int, tables: state.Tables) -> None:
-    if not tables.get("serving"):
-        tables["serving"] = question.usual_serving(tables)
     tables["serving"] = inputs.usual_cut(tables)
     try:
         found = deployment(tables)

@@ -307,6 +307,7 @@ def _under_load(found: Deployment) -> list[show.Item]:
     """At the rate, or with the clients, that was asked for."""
     load = found.load
     assert load is not None
+    vectors = found.serving.embeds
     share = t("serving.utilised", share=f"{load.utilisation:.0%}")
     most = t("serving.capacity", rate=f"{load.capacity_requests_per_s:.3g}")
     if load.clients is not None:
@@ -323,9 +324,9 @@ def _under_load(found: Deployment) -> list[show.Item]:
             most = show.parts(t("serving.together", batch=f"{load.mean_batch:,.3g}"), most)
         rows = [("load", t("serving.at_rate", rate=f"{load.requests_per_s:g}"), share, most)]
     if load.ttft_s is None or load.tpot_s is None or load.e2e_s is None or saturated(found):
-        return [*rows, ("-ttft", t("serving.ttft"), "–", t("serving.no_percentiles"))]
+        name = "e2e" if vectors else "ttft"
+        return [*rows, (f"-{name}", t(f"serving.{name}"), "–", t("serving.no_percentiles"))]
     sure = found.intervals
-    vectors = found.serving.embeds
     latencies = (("ttft", load.ttft_s), ("tpot", load.tpot_s), ("e2e", load.e2e_s))
     for name, values in latencies[2:] if vectors else latencies:
         span = show.between(sure.get(f"load.{name}_s.p95"), show.duration)
