@@ -148,7 +148,7 @@ def kernel_of(sample: Sample) -> Kernel | None:
 
 
 def _base(record: Record, base: str | None) -> str | None:
-    return base or (known_accelerator(record.device.name) if record.device.kind == "cuda" else None)
+    return base or (known_accelerator(record.device.name, record.device.memory_bytes) if record.device.kind == "cuda" else None)
 
 
 def _known(name: str) -> Accelerator:

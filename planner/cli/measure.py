@@ -99,7 +99,7 @@ def _hints(found: Measured, out: Path, options: Options) -> None:
     from planner.calibration.measuring import harness_command
 
     if found.calibration.base is None and found.record.device.kind == "cuda":
-        near = named(found.record.device.name).near
+        near = named(found.record.device.name, found.record.device.memory_bytes).near
         bases = ", ".join(f"--base {name}" for name in near)
         nearest = Message("; the nearest of the catalog: {0}", bases) if near else ""
         text = "{0}: no profile describes it, so its fastest samples are its peaks{1}"

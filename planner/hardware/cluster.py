@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -309,13 +309,22 @@ def _without_profile(name: str) -> dict[str, Any] | None:
 def named(folder: str) -> tuple[tuple[str, tuple[str, ...], float], ...]:
     """Stem, aliases and memory (bytes; 0 where none is stated) of every profile of a folder, from its text: none is built."""
     found = []
-    for stem, path in _index(folder).items():
-        text = path.read_text(encoding="utf-8")
+    texts = {stem: path.read_text(encoding="utf-8") for stem, path in _index(folder).items()}
+    for stem, text in texts.items():
         aliases = re.search(r"^aliases = (\[.*\])$", text, flags=re.MULTILINE)
-        memory = re.search(r"^memory_bytes = \{ value = ([\d.e+]+)", text, flags=re.MULTILINE)
         listed = tuple(json.loads(aliases[1])) if aliases else ()  # a list of strings is the same in TOML and JSON
-        found.append((stem, listed, float(memory[1]) if memory else 0.0))
+        found.append((stem, listed, _memory_stated(text, texts)))
     return tuple(found)
+
+
+def _memory_stated(text: str, texts: Mapping[str, str]) -> float:
+    """The memory (bytes) that the text of a profile states, itself or by reference; 0 where none does."""
+    own = re.search(r"^memory_bytes = \{ value = ([\d.e+]+)", text, flags=re.MULTILINE)
+    if own:
+        return float(own[1])
+    other = re.search(r'^memory_bytes = \{ same_as = "([^"]+)"', text, flags=re.MULTILINE)
+    other = other or re.search(r'^base = "([^"]+)"', text, flags=re.MULTILINE)
+    return _memory_stated(texts[other[1]], texts) if other else 0.0
 
 
 def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerator:
