@@ -1,4 +1,4 @@
-"""What a driver calls a card, and the profile of the catalog that describes it."""
+"""What a driver calls a GPU, and the profile of the catalog that describes it."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def _plain(name: str) -> str:
 
 
 def named(device: str, memory_bytes: float | None = None) -> Named:
-    """The profile of the card that a driver calls ``device`` and that has ``memory_bytes``.
+    """The profile of the GPU that a driver calls ``device`` and that has ``memory_bytes``.
 
-    Exact names come from ``hardware_profiles/driver_names.toml``; of others, the one card of the catalog that ``--on`` means by
-    them. Cards that differ in memory alone bear one name: the one with the measured memory is meant. A MIG slice is described by
-    the card that it is cut from (``is_slice``). Of names that mean none, the profiles with the same model number are near.
+    Exact names come from ``hardware_profiles/driver_names.toml``; of others, the one GPU of the catalog that ``--on`` means by
+    them. GPUs that differ in memory alone bear one name: the one with the measured memory is meant. A MIG slice is described by
+    the GPU that it is cut from (``is_slice``). Of names that mean none, the profiles with the same model number are near.
 
     >>> named("NVIDIA H100 80GB HBM3").profile, named("NVIDIA GeForce RTX 3070 Laptop GPU").profile
     ('h100-sxm5-80gb', 'rtx-3070-laptop-8gb')
@@ -79,7 +79,7 @@ def _with_memory(profile: str, memory_bytes: float) -> str | None:
 
 
 def known_accelerator(device: str, memory_bytes: float | None = None) -> str | None:
-    """The catalog's name for the card that a driver calls ``device``; None when no profile describes it (``named``).
+    """The catalog's name for the GPU that a driver calls ``device``; None when no profile describes it (``named``).
 
     >>> known_accelerator("NVIDIA H200"), known_accelerator("NVIDIA GeForce RTX 3070"), known_accelerator("AMD EPYC")
     ('h200-sxm-141gb', 'rtx-3070-8gb', None)

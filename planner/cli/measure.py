@@ -94,7 +94,7 @@ def _finish(found: Measured, out: Path, options: Options, as_json: bool) -> None
 
 
 def _hints(found: Measured, out: Path, options: Options) -> None:
-    """What may be done next: a base profile for an unknown card, several nodes."""
+    """What may be done next: a base profile for an unknown GPU, several nodes."""
     from planner.calibration.driver_names import named
     from planner.calibration.measuring import harness_command
 
