@@ -44,7 +44,7 @@ def deployments_table(title: str, labels: Sequence[str], deployments: Sequence[D
         row(title, lambda d, name=name: _expense(d, name, small_dollars))  # type: ignore[misc]
     row("per request", lambda d: _expense(d, "usd_per_request", lambda v: f"${v:.6f}"))
     row("power", lambda d: f"{d.expense.power_w:,.0f} W" if d.expense and d.expense.power_w else "-")
-    for vectors, name in ((False, Message("per output token")), (True, Message("per input token"))):
+    for vectors, name in ((False, "per output token"), (True, "per input token")):
         row(name, lambda d, vectors=vectors: _joules(d) if d.serving.embeds == vectors else "-")  # type: ignore[misc]
     for name, title in DOLLARS.items():
         row(Message("at capacity, {0}", Message(title)), lambda d, name=name: _expense(d, name, small_dollars, "at_capacity"))  # type: ignore[misc]
