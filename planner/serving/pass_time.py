@@ -95,19 +95,20 @@ class Times:
 
     @cached_property
     def prompt_launch_s(self) -> float:
-        """Seconds that launching a pass with prompts takes at least, decoding beside them or not: Hopper has no kernels of its
-        own for mxfp4."""
-        setting = self.setting
-        if setting.format.name != "mxfp4" or setting.cluster.accelerator.compute_capability != "9.0":
-            return 0.0
-        return sum(kind.moe for kind in setting.model.layer_kinds) * setting.engine.mxfp4_launch_s_per_layer
+        """Seconds that launching a pass with prompts takes at least, decoding beside them or not: layers with experts, whose
+        many kernels no graph holds; Hopper has no kernels of its own for mxfp4."""
+        setting, engine = self.setting, self.setting.engine
+        each = engine.expert_launch_s_per_layer
+        if setting.format.name == "mxfp4" and setting.cluster.accelerator.compute_capability == "9.0":
+            each = max(each, engine.mxfp4_launch_s_per_layer)
+        return sum(kind.moe for kind in setting.model.layer_kinds) * each
 
     @cached_property
     def on_device(self) -> Times:
         """The same without ``prompt_launch_s``: what passes take that share it."""
         if not self.prompt_launch_s:
             return self
-        engine = self.setting.engine.model_copy(update={"mxfp4_launch_s_per_layer": 0.0})
+        engine = self.setting.engine.model_copy(update={"expert_launch_s_per_layer": 0.0, "mxfp4_launch_s_per_layer": 0.0})
         return replace(self, setting=replace(self.setting, engine=engine))
 
     def _eager_host_s_per_layer(self, shape: Shape) -> Array:
@@ -335,6 +336,9 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
         fraction = 1.0 / (1.0 / fraction + card.memory_bandwidth_bytes_per_s / (each * card.num_sms))
     lost = e.decode_grouped_tokens if phase == "decode" else e.prefill_grouped_tokens
     start = e.kernel_latency_rate * c.expert_layer_latency_s / 2.0 if experts and e.fused_experts else latency["matmul_latency_s"]
+    narrow, depth = c.fp8_peak_fraction, c.fp8_depth
+    if setting.format.blocks:
+        narrow, depth = c.fp8_block_fraction or narrow, c.fp8_block_depth or depth
     return c.model_copy(
         update={
             **latency,
@@ -342,7 +346,8 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
             "matmul_latency_s": start + (e.expanding_kernel_s if expanded else 0.0),
             "matmul_bandwidth_fraction": fraction,
             "matmul_peak_fraction": c.matmul_peak_fraction * compute,
-            "fp8_peak_fraction": c.fp8_peak_fraction * compute,
+            "fp8_peak_fraction": narrow * compute,
+            "fp8_depth": depth,
         }
     )
 
