@@ -49,6 +49,10 @@ def own_command(
         check_output(out)
     fields = _fields(change)
     pue, tariff = fields.pop("pue", None), fields.pop("electricity_usd_per_kwh", None)
+    if use is not None and not 0.0 < use <= 1.0:
+        raise PlannerError(
+            "--use {0:g}: must be a part of all hours, above 0 and at most 1: 0.6 is 60%.", use, field="--use", value=use
+        )
     if use is not None:
         fields["utilisation"] = use
     found = holding(

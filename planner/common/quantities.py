@@ -78,7 +78,7 @@ def count(text: str, what: str) -> int:
     >>> count("100B", "tokens"), count("1.5e9", "tokens"), count("10,000", "samples"), count("10亿", "tokens")
     (100000000000, 1500000000, 10000, 1000000000)
     """
-    right = Message("must be a whole number such as 1000, 300k, 1e9 or 100B")
+    right = Message("must be a positive whole number such as 1000, 300k, 1e9 or 100B")
     number, unit = _split(text, what, right)
     if unit.lower() not in COUNTS:
         raise _unread(text, what, right)

@@ -95,20 +95,22 @@ class Times:
 
     @cached_property
     def prompt_launch_s(self) -> float:
-        """Seconds that launching a pass with prompts takes at least, decoding beside them or not: layers with experts, whose
-        many kernels no graph holds; Hopper has no kernels of its own for mxfp4."""
+        """Seconds that launching a pass with prompts takes at least, decoding beside them or not, where no graph holds its
+        kernels. Layers with experts have many; Hopper has none of its own for mxfp4."""
         setting, engine = self.setting, self.setting.engine
-        each = engine.expert_launch_s_per_layer
+        each = engine.launch_s_per_layer
+        with_experts = max(each, engine.expert_launch_s_per_layer)
         if setting.format.name == "mxfp4" and setting.cluster.accelerator.compute_capability == "9.0":
-            each = max(each, engine.mxfp4_launch_s_per_layer)
-        return sum(kind.moe for kind in setting.model.layer_kinds) * each
+            with_experts = max(with_experts, engine.mxfp4_launch_s_per_layer)
+        return sum(with_experts if kind.moe else each for kind in setting.model.layer_kinds)
 
     @cached_property
     def on_device(self) -> Times:
         """The same without ``prompt_launch_s``: what passes take that share it."""
         if not self.prompt_launch_s:
             return self
-        engine = self.setting.engine.model_copy(update={"expert_launch_s_per_layer": 0.0, "mxfp4_launch_s_per_layer": 0.0})
+        none = dict.fromkeys(("launch_s_per_layer", "expert_launch_s_per_layer", "mxfp4_launch_s_per_layer"), 0.0)
+        engine = self.setting.engine.model_copy(update=none)
         return replace(self, setting=replace(self.setting, engine=engine))
 
     def _eager_host_s_per_layer(self, shape: Shape) -> Array:

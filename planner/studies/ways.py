@@ -14,6 +14,7 @@ import numpy as np
 from planner.common.errors import PlannerError
 from planner.common.message import join_messages
 from planner.hardware.cluster import Accelerator, load_accelerator
+from planner.layout_search.ranking import NOISE
 from planner.lifecycle.spec import Run
 from planner.model.architecture import Model
 from planner.model.parameters import parameters_active, parameters_total
@@ -125,13 +126,16 @@ def moved(tables: Mapping[str, Mapping[str, Any]], accelerator: str, num_gpus: i
 
 
 def way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -> Way:
-    """Train on the fewest GPUs of an accelerator that keep to the wish; of those that do not, the last that was tried."""
+    """Train on the GPUs of an accelerator that keep to the wish: the fewest, or more as long as the run gets cheaper by more than
+    the noise between layouts (few GPUs may have to offload or recompute). Of those that do not, the last that was tried."""
     card, model = load_accelerator(accelerator), as_model(tables["model"])
     recovery = Run.build(dict(tables.get("run") or {}), "run").recovery()
     found = Way(accelerator=card.name, num_gpus=0, tables={}, why=NO_ROOM)
     for num_gpus in wish.counts():
         why = _hopeless(card, model, tables, num_gpus, wish)
         if why:
+            if found.enough:
+                break
             found = found if found.plan is not None else Way(accelerator=card.name, num_gpus=num_gpus, tables={}, why=why)
             continue
         question = moved(tables, card.name, num_gpus)
@@ -140,14 +144,25 @@ def way(tables: Mapping[str, Mapping[str, Any]], accelerator: str, wish: Wish) -
             step_s = np.full(1, answer.step_time_s)
             stretch = float(spot_stretch(answer.question, answer.price, recovery, step_s, answer.num_steps)[0])
         except PlannerError as error:
+            if found.enough:
+                break
             if found.plan is None:
                 found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, why=str(error))
             continue
         why = _short_of(answer, wish, stretch)
-        found = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, plan=answer, enough=not why, why=why)
-        if found.enough or (wish.budget_usd and answer.fits and (answer.cost_usd or 0.0) > wish.budget_usd * 4.0):
+        tried = Way(accelerator=card.name, num_gpus=num_gpus, tables=question, plan=answer, enough=not why, why=why)
+        if found.enough and not _cheaper(tried, found):
+            break
+        found = tried
+        dear = wish.budget_usd is not None and answer.fits and (answer.cost_usd or 0.0) > 4.0 * wish.budget_usd
+        if dear or (found.enough and answer.cost_usd is None):
             break
     return found
+
+
+def _cheaper(tried: Way, found: Way) -> bool:
+    """Whether a run on more GPUs costs less by more than the noise between layouts, and keeps to the wish, too."""
+    return tried.enough and tried.usd is not None and found.usd is not None and tried.usd < (1.0 - NOISE) * found.usd
 
 
 def _short_of(answer: Plan, wish: Wish, stretch: float) -> str:

@@ -139,7 +139,7 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
         (("--years", "0"), "years = 0"),
         (("--set", "capital_rate"), "FIELD=NUMBER"),
         (("--set", "capital=1"), "capital_rate"),
-        (("--use", "2"), "utilisation"),
+        (("--use", "2"), "--use 2: must be a part of all hours"),
         (("--resale", "2"), "resale_share = 2"),
     ):
         code, out, err = run("own", "8xh100", *wrong)

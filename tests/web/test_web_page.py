@@ -320,6 +320,18 @@ def test_a_way_is_the_plan_of_its_own_tables():
     assert moved(SMALL, "v100-sxm2-32gb", 3)["job"] == {**SMALL["job"], "precision": "fp16", "global_batch_size": 9}
 
 
+def test_more_gpus_are_taken_as_long_as_the_run_gets_cheaper():
+    """One A100 has to offload this model; eight do not, and the run on them costs a fraction."""
+    tables = read_scenario("chatlaw2-moe").cases[0].tables
+    tables = {name: table for name, table in tables.items() if name in ("model", "job")}
+    found = way(tables, "a100-sxm4-80gb", Wish())
+    alone = {n: way(tables, "a100-sxm4-80gb", Wish(num_gpus=n)) for n in (1, found.num_gpus, 2 * found.num_gpus)}
+    assert found.usd == alone[found.num_gpus].usd
+    assert alone[1].enough
+    assert found.usd < 0.9 * alone[1].usd
+    assert alone[2 * found.num_gpus].usd > 0.97 * found.usd
+
+
 def test_fewest_gpus_keep_to_the_deadline_and_one_fewer_would_not():
     tables = {**SMALL, "job": {**SMALL["job"], "global_batch_size": 64, "num_tokens": 2 * 10**10}}
     free = way(tables, "rtx-4090-24gb", Wish(num_gpus=1))
