@@ -102,7 +102,8 @@ class Times:
         with_experts = max(each, engine.expert_launch_s_per_layer)
         if setting.format.name == "mxfp4" and setting.cluster.accelerator.compute_capability == "9.0":
             with_experts = max(with_experts, engine.mxfp4_launch_s_per_layer)
-        return sum(with_experts if kind.moe else each for kind in setting.model.layer_kinds)
+        skipped = 0 if setting.serving.images else setting.model.num_image_layers  # by text alone
+        return sum(with_experts if kind.moe else each for kind in setting.model.layer_kinds) - skipped * each
 
     @cached_property
     def on_device(self) -> Times:

@@ -52,7 +52,8 @@ def test_seconds_by_hand(gpus: str, weights: str, launch: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "weights", "launch"), [("deepseek-v3", "fp8-block", 58 * 0.001355 + 3 * 0.0004), ("llama-3.1-70b", "fp8", 80 * 0.0004)]
+    ("model", "weights", "launch"),
+    [("deepseek-v3", "fp8-block", 58 * 0.001355 + 3 * 0.0004), ("llama-3.1-70b", "fp8", 80 * 0.0004)],
 )
 def test_prefill_passes_are_launched_layer_by_layer(model: str, weights: str, launch: float) -> None:
     """DeepSeek-V3 has experts in 58 of its 61 layers: a prompt of 64 tokens takes 80 ms under SGLang 0.5, and no less with a
