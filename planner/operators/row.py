@@ -60,7 +60,7 @@ class Row:
     ``masked_flops`` those of them that a mask hides;
     ``bytes_moved`` to and from device memory; ``saved_bytes`` kept from forward to backward; ``workspace_bytes`` alive
     only while the operator runs; ``parameters`` that train on this rank, sharded over ``shard_group`` (dense or expert ranks);
-    ``frozen_bytes`` of weights that do not train, as they are stored;
+    ``frozen_bytes`` of weights that do not train, as they are stored; ``skipped_bytes`` of weights that no pass reads;
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
     have this row; ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the device waits for the
     host; ``host_waits``: here the host waits for the device, so that none of what follows is launched before. ``core`` marks
@@ -84,6 +84,7 @@ class Row:
     workspace_bytes: Number = 0.0
     parameters: Number = 0.0
     frozen_bytes: Number = 0.0
+    skipped_bytes: Number = 0.0
     shard_group: ShardGroup | None = None
     communication_bytes: Number = 0.0
     collective: Collective | None = None
@@ -118,19 +119,6 @@ def changed(given: Changed, **changes: Any) -> Changed:
     copy = object.__new__(type(given))
     copy.__dict__.update(values, **changes)
     return copy
-
-
-def held(row: Row) -> Row:
-    """The weights of a row that does not run."""
-    return Row(
-        name=row.name,
-        block=row.block,
-        phase=row.phase,
-        operator=row.operator,
-        parameters=row.parameters,
-        frozen_bytes=row.frozen_bytes,
-        shard_group=row.shard_group,
-    )
 
 
 def recomputed(row: Row, redo: Number) -> Row:

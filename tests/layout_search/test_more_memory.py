@@ -67,3 +67,29 @@ def test_what_moves_to_the_host_is_not_taken_for_less_than_its_unmodelled_cost_n
     assert len(taken) == 2
     question = as_question(model=taken[True], cluster="64xh200", framework="megatron-core", job=ASKED)
     assert not run_search(replace(question, objective="memory")).widened
+
+
+@pytest.mark.parametrize(
+    ("model", "cluster", "terms", "plans"),
+    [
+        # the smaller one recomputes everything, or moves activations to the host for less than that
+        ("llama-3.1-405b", "64xh200", {"gpus": [64, 128]}, [{"cluster": "64xh200"}, {"cluster": "128xh200"}]),
+        # so does one of two accelerators, and one of two frameworks
+        ("llama-3.1-405b", "64xh200", {"accelerators": ["h200", "b200"]}, [{"cluster": "64xh200"}, {"cluster": "64xb200"}]),
+        (
+            "llama-3.1-405b",
+            "64xh200",
+            {"framework": ["megatron-core", "fsdp"]},
+            [{"cluster": "64xh200", "framework": name} for name in ("megatron-core", "fsdp")],
+        ),
+    ],
+)
+def test_the_best_of_each_cluster_is_that_of_a_plan_of_it_alone(
+    model: str, cluster: str, terms: dict[str, Any], plans: list[dict[str, Any]]
+) -> None:
+    result = run_search(as_question(model=model, cluster=cluster, job=ASKED, **terms))
+    table = result.to_frame()
+    best = table[table["best_of_cluster"]]
+    alone = [planner.plan(model=model, job=ASKED, explain=False, **of) for of in plans]
+    assert sorted(best["step_time_s"]) == pytest.approx(sorted(answer.step_time_s for answer in alone), rel=1e-9)
+    assert result.widened == any(answer.layout.offload_activations for answer in alone)
