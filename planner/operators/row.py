@@ -62,7 +62,7 @@ class Row:
     only while the operator runs; ``parameters`` that train on this rank, sharded over ``shard_group`` (dense or expert ranks);
     ``frozen_bytes`` of weights that do not train, as they are stored; ``skipped_bytes`` of weights that no pass reads;
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
-    have this row; ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the device waits for the
+    have this row (a mean); ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the device waits for the
     host; ``host_waits``: here the host waits for the device, so that none of what follows is launched before. ``core`` marks
     what selective recomputation redoes; ``rate`` of memory-bound work over the framework's usual.
     ``beside`` is the row whose computation a collective may run beside. ``copies``: each token of the message goes to that
@@ -89,7 +89,7 @@ class Row:
     communication_bytes: Number = 0.0
     collective: Collective | None = None
     group: Group | None = None
-    repeats: float = 1.0
+    repeats: Number = 1.0
     kernels: Number = 0.0
     host_s: Number = 0.0
     idle_s: Number = 0.0

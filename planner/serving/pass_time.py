@@ -13,7 +13,7 @@ from planner.hardware.curves import Curves
 from planner.operators.row import FusedAttention, Matmul, Row
 from planner.performance.collectives import collective_s
 from planner.performance.roofline import Device, device_s
-from planner.serving.rows import Phase, Shape, image_rows, layer_rows, pass_rows
+from planner.serving.rows import Phase, Shape, image_chance, image_rows, layer_rows, pass_rows
 from planner.serving.setting import Setting
 from planner.serving.speculative import expected_tokens
 
@@ -79,8 +79,9 @@ class Times:
         rate = engine.narrow_host_rate if setting.format.compute else rate
         loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
         loops = loops + (self.prompt_launch_s if shape.phase == "prefill" else 0.0)
-        idle = model.num_encoder_layers if shape.phase == "decode" else 0
-        idle += 0 if setting.serving.images else model.num_image_layers
+        idle: Number = model.num_encoder_layers if shape.phase == "decode" else 0
+        if model.num_image_layers:
+            idle = idle + model.num_image_layers * (1.0 - image_chance(setting, shape))
         layers = (model.num_layers - idle) * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
         step = engine.host_s_per_step + engine.host_s_per_sequence * shape.sequences
         step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
