@@ -146,8 +146,8 @@ class SearchQuestion:
     def alone(self, setup: int) -> SearchQuestion:
         """The same question on one of its setups, and on the others of its cluster and price."""
         asked = self.setups[setup]
-        own = ((tuple(s for s in setups if s.takes_place_of(asked)), *whys) for setups, *whys in self.others)
-        return replace(self, setups=(asked,), notes=(), others=tuple((s, notes, faster) for s, notes, faster in own if s))
+        others = tuple((tuple(s for s in setups if s.takes_place_of(asked)), notes, fast) for setups, notes, fast in self.others)
+        return replace(self, setups=(asked,), notes=(), others=tuple(other for other in others if other[0]))
 
     @property
     def preempted(self) -> tuple[Setup, ...]:

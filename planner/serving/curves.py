@@ -125,7 +125,7 @@ def _written(d: Deployment, table: pd.DataFrame) -> pd.DataFrame:
     """The table without figures of written tokens where what is made are vectors."""
     if not d.serving.embeds:
         return table
-    return table.drop(columns=[name for name in table if name.startswith(("tpot_s", "output_tokens"))])
+    return table.drop(columns=[name for name in table if str(name).startswith(("tpot_s", "output_tokens"))])
 
 
 def _latencies(load: Load) -> dict[str, float | None]:
