@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 
 import planner
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, usable_bytes
 from planner.hardware.cluster import cluster as build_cluster
 from planner.layout_search.question import HOST_GAIN, as_question
+from planner.layout_search.ranking import NOISE
 from planner.layout_search.search import run_search, searched
 from planner.workload.resolve import as_cluster
 
 GIB = 2.0**30
 ASKED: dict[str, Any] = {"seq_len": 4096, "global_batch_size": 1024, "num_steps": 1000}
-GROWN: list[tuple[str, str, tuple[int, ...]]] = [
-    ("llama-3.1-405b", "64xh100", (64, 80, 96, 120, 141, 180)),
+HOLDS_IT = "a layout that holds all is taken though one that moves activations to the host is 13 % faster; HOST_GAIN is assumed"
+GROWN = [
+    ("llama-3.1-405b", "64xh100", (64, 80, 96, 120, 141)),
+    pytest.param("llama-3.1-405b", "64xh100", (141, 180), marks=pytest.mark.xfail(strict=True, reason=HOLDS_IT)),
     ("llama-3-70b", "8xh100", (80, 96, 141, 180, 288)),
     ("deepseek-v3", "64xh100", (80, 141, 192, 288)),
     ("mixtral-8x7b", "8xh100", (40, 64, 80, 141, 192)),
@@ -28,22 +31,25 @@ GROWN: list[tuple[str, str, tuple[int, ...]]] = [
 
 
 def with_memory(name: str, gib: int) -> Cluster:
-    """The same machine with cards of another memory."""
+    """The same machine with cards of another memory, of which as large a part is usable."""
     given = as_cluster(name)
-    card = given.accelerator.replaced(memory_bytes=gib * GIB)
+    usable = usable_bytes(given) / given.accelerator.memory_bytes
+    card = given.accelerator.replaced(memory_bytes=gib * GIB, usable_memory_bytes=usable * gib * GIB)
     return build_cluster(given.node, num_gpus=given.num_gpus, accelerator=card)
 
 
 @pytest.mark.parametrize(("model", "cards", "sizes"), GROWN, ids=lambda value: str(value))
 def test_more_memory_never_makes_the_best_slower(model: str, cards: str, sizes: tuple[int, ...]) -> None:
-    """By more than what the host's unmodelled contention is held to cost: offload is not taken for less."""
-    best = float("inf")
+    """By more than the noise within which the simplest layout is taken."""
+    best, found = float("inf"), set()
     for gib in sizes:
         answer = planner.plan(model=model, cluster=with_memory(cards, gib), job=ASKED, explain=False)
+        found.add(answer.usable_bytes)
         if answer.recommended:
-            assert answer.step_time_s <= best * (1.0 + HOST_GAIN), (gib, answer.layout.label)
+            assert answer.step_time_s <= best * (1.0 + NOISE), (gib, answer.layout.label)
             best = min(best, answer.step_time_s)
     assert best < float("inf")
+    assert len(found) == len(sizes)  # another memory is another question
 
 
 def test_h200_is_not_slower_than_h100_for_a_model_that_fills_either() -> None:
