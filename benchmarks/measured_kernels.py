@@ -35,7 +35,7 @@ Printed by `python benchmarks/measured_kernels.py --write`. No constant is fitte
 ## One MoE layer on 8 H100
 
 NVIDIA/Megatron-LM@d98e8a64, tests/functional_tests/test_cases/common/moe_perf/baseline.json: forced routing, ep 8, 4,096 tokens a
-GPU, fp8 in blocks. A layer alone does not heat the chip: sustained fractions are 1 here, unlike in training. Median error
+GPU, fp8 in blocks. A layer alone does not heat the GPU: sustained fractions are 1 here, unlike in training. Median error
 {median(abs(c.error) for c in layers):.0%}; {near} of {len(layers)} passes within 10 %.
 
 {table(layers)}

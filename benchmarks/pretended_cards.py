@@ -91,7 +91,7 @@ def _stack(step: Step, precision: str, card: Card) -> dict[str, object]:
 def table(lines: list[Line]) -> str:
     """Markdown."""
     head = (
-        "card",
+        "GPU",
         "steps with a form that fits",
         "whole",
         "8 experts, top 2, 1 shared",

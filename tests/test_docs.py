@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import planner
 from doctools import blocks, figures, reference
 from planner.cli.main import COMMANDS
+from planner.common import translation
+from planner.common.data import CATALOG
+from planner.common.parsed import parsed_toml
+from planner.web.text import words
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = blocks.pages()
@@ -73,3 +80,41 @@ def test_the_figures_of_the_readmes_stand_in_them() -> None:
         text = (ROOT / name).read_text(encoding="utf-8")
         for figure in figures.FIGURES.values():
             assert figure()[language] in text
+
+
+REJECTED = re.compile(r"\b(?:cards?|chips?|stacks?)\b", re.IGNORECASE)
+REJECTED_IN_CHINESE = re.compile("放不下|显卡|芯片|软件栈")
+
+
+def prose(text: str) -> str:
+    """A page without what is printed or typed."""
+    return re.sub(r"```.*?```|`[^`]*`|\]\([^)]*\)|<!--.*?-->", "", text, flags=re.DOTALL)
+
+
+def texts() -> Iterator[tuple[str, str, str]]:
+    """(where, English, Chinese) of messages, help, tables, fields and the page."""
+    for name, table in translation.tables().items():
+        yield from ((f"{name}: {english}", english, chinese) for english, chinese in table.items())
+    for fields in parsed_toml((CATALOG / "fields.toml").read_text(encoding="utf-8")).values():
+        for key, entry in fields.items():
+            yield f"field {key}", entry.get("meaning", ""), entry.get("zh", entry.get("summary", ""))
+    english, chinese = ({key: re.sub(r"\{\w+\}", "", text) for key, text in words(language).items()} for language in ("en", "zh"))
+    yield from ((f"page {key}", english[key], chinese[key]) for key in english)
+
+
+def docstrings() -> Iterator[tuple[str, str]]:
+    """(name, text) of what the reference of Python says."""
+    for name in (name for names in reference.PYTHON.values() for name in names):
+        value = getattr(planner, name)
+        members = [function for _, function in reference._methods(value)] if inspect.isclass(value) else []
+        yield from ((name, re.sub(r"``.*?``", "", inspect.getdoc(member) or "")) for member in (value, *members))
+
+
+def test_what_people_read_does_without_the_words_that_the_glossary_rejects() -> None:
+    quoting = [ROOT / "docs" / name for name in ("reference/glossary.md", "audit-second-reading.md")]
+    english = [*docstrings(), *((where, text) for where, text, _ in texts())]
+    english += [(str(path), prose(path.read_text(encoding="utf-8"))) for path in PAGES if path not in quoting]
+    chinese = [(where, text) for where, _, text in texts()]
+    chinese += [(str(path), prose(path.read_text(encoding="utf-8"))) for path in CHINESE]
+    assert [(where, REJECTED.findall(text)) for where, text in english if REJECTED.search(text)] == []
+    assert [(where, REJECTED_IN_CHINESE.findall(text)) for where, text in chinese if REJECTED_IN_CHINESE.search(text)] == []

@@ -64,7 +64,7 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "derive": lambda: {"base": planner.load_model("gpt2"), "changes": planner.Changes(vocab_size=1000), "name": "small"},
     "evaluate": lambda: {**SUBJECT, "layouts": [LAYOUT]},
     "expected_run": lambda: {"answer": plan(), "run": {"num_simulations": 100}},
-    "export_plan": lambda: {"plan": plan(), "stack": "accelerate-fsdp"},
+    "export_plan": lambda: {"plan": plan(), "tool": "accelerate-fsdp"},
     "find_price": lambda: {"accelerator": "h100-sxm5-80gb", "term": "on-demand", "provider": None},
     "framework_names": dict,
     "load_accelerator": lambda: {"name": "rtx-4090"},

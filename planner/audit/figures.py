@@ -46,7 +46,7 @@ one and knew that it fitted."""
 
 
 UNPRICED = {"usd_per_gpu_hour": 1.0}
-"""The price of a plan that is asked for bytes only: one is neither looked up nor, for a card that nobody rents, estimated."""
+"""The price of a plan that is asked for bytes only: one is neither looked up nor, for a GPU that nobody rents, estimated."""
 
 
 def exact(value: float) -> Interval:
@@ -263,7 +263,7 @@ BANDWIDTHS = np.geomspace(5e9, 2e11, 7)
 def _crossover(figure: Figure, tables: dict[str, Any]) -> Interval:
     """Link bandwidth per GPU (bytes/s, one direction) below which ZeRO-3 beats tensor parallelism on one node.
 
-    Both stacks pick their fastest layout that fits: FSDP with zero = 3 and data parallelism alone, Megatron-Core with tp > 1.
+    Both frameworks pick their fastest layout that fits: FSDP with zero = 3 and data parallelism alone, Megatron-Core with tp > 1.
     The interval is where one of them could be 10 % faster or slower than computed. The ends of ``BANDWIDTHS`` stand for
     crossings beyond them.
     """

@@ -75,7 +75,7 @@ class Calibration:
 def calibrate(record: Record, name: str, base: str | None = None) -> Calibration:
     """Fit everything that the record holds samples for; the rest stays as in the base profile, with its own provenance.
 
-    The base is the catalog's profile of the card that the record names, or ``base``; a device that no profile describes
+    The base is the catalog's profile of the GPU that the record names, or ``base``; a device that no profile describes
     (a CPU) takes its peaks and its bandwidth from the fastest samples. Raises PlannerError when there are no samples to
     fit matrix multiplies and memory, or when ``base`` is unknown.
     """
@@ -148,7 +148,7 @@ def kernel_of(sample: Sample) -> Kernel | None:
 
 
 def _base(record: Record, base: str | None) -> str | None:
-    return base or (known_accelerator(record.device.name) if record.device.kind == "cuda" else None)
+    return base or (known_accelerator(record.device.name, record.device.memory_bytes) if record.device.kind == "cuda" else None)
 
 
 def _known(name: str) -> Accelerator:
@@ -156,7 +156,7 @@ def _known(name: str) -> Accelerator:
 
 
 def _start(record: Record, name: str, base: str | None) -> Accelerator:
-    """The accelerator before fitting: datasheet values of a known card, or the fastest samples of an unknown device."""
+    """The accelerator before fitting: datasheet values of a known GPU, or the fastest samples of an unknown device."""
     known = _base(record, base)
     if known is not None:
         whole = _known(known)
@@ -197,7 +197,7 @@ def _with_curves(accelerator: Accelerator, curves: Curves) -> Accelerator:
 
 
 def _sliced(card: Accelerator, whole: Accelerator, record: Record) -> Accelerator:
-    """A MIG slice: the card's peaks by its share of the multiprocessors, the bandwidth by its share of the memory."""
+    """A MIG slice: the GPU's peaks by its share of the multiprocessors, the bandwidth by its share of the memory."""
     sms = float((record.device.model_extra or {}).get("num_sms", 0.0))
     if not sms or not whole.num_sms:
         raise PlannerError(

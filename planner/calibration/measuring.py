@@ -97,8 +97,8 @@ def calibrated(folder: Path, paths: Sequence[Path], base: str | None = None) -> 
 
 
 def profile_name(record: Record) -> str:
-    """my- and the catalog's name of the card, or the device's own in small letters."""
-    known = named(record.device.name).profile if record.device.kind == "cuda" else None
+    """my- and the catalog's name of the GPU, or the device's own in small letters."""
+    known = named(record.device.name, record.device.memory_bytes).profile if record.device.kind == "cuda" else None
     plain = known or "-".join("".join(c if c.isalnum() else " " for c in record.device.name.lower()).split())
     return f"my-{plain}"
 

@@ -74,7 +74,7 @@ class Sample(_Strict):
 
 
 SLOWED = ("hardware slowdown", "hardware thermal slowdown", "software thermal slowdown", "power brake")
-"""Reasons for low clocks (kernels/power.py) that say more of a hot or starved machine than of the card: a power cap is none."""
+"""Reasons for low clocks (kernels/power.py) that say more of a hot or starved machine than of the GPU: a power cap is none."""
 
 
 class Device(BaseModel):
@@ -193,7 +193,7 @@ def model_from_fields(fields: Mapping[str, Any], name: str) -> Model:
 
 
 def stack_of(sample: Sample, start: Framework | None = None) -> Framework:
-    """The software stack of a measured step: the catalog's ``kernels`` (or ``start``) with what the sample says."""
+    """The framework of a measured step: the catalog's ``kernels`` (or ``start``) with what the sample says."""
     stack = dict(sample.extra.get("stack", {}))
     base = start or load_framework(str(stack.pop("framework", "kernels")))
     stack.pop("framework", None)

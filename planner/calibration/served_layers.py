@@ -36,7 +36,7 @@ def layer_interval(sample: Sample, card: Accelerator, node: Node) -> Interval:
     """Seconds of one layer's pass on the device: the sum of its rows, without embedding and head, and without the host.
 
     Decoding is replayed as a CUDA graph, and a prompt keeps the device busy, so that neither waits for the host. The interval is
-    that of serving times on such a chip.
+    that of serving times on such a GPU.
     """
     x = sample.shape
     phase, sequences, tokens = PHASES[x["phase"] == "decode"], int(x["sequences"]), int(x["tokens"])

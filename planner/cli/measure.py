@@ -94,12 +94,12 @@ def _finish(found: Measured, out: Path, options: Options, as_json: bool) -> None
 
 
 def _hints(found: Measured, out: Path, options: Options) -> None:
-    """What may be done next: a base profile for an unknown card, several nodes."""
+    """What may be done next: a base profile for an unknown GPU, several nodes."""
     from planner.calibration.driver_names import named
     from planner.calibration.measuring import harness_command
 
     if found.calibration.base is None and found.record.device.kind == "cuda":
-        near = named(found.record.device.name).near
+        near = named(found.record.device.name, found.record.device.memory_bytes).near
         bases = ", ".join(f"--base {name}" for name in near)
         nearest = Message("; the nearest of the catalog: {0}", bases) if near else ""
         text = "{0}: no profile describes it, so its fastest samples are its peaks{1}"

@@ -328,7 +328,7 @@ def calibrate_command(
     found = calibrate(both, out.stem, base)
     paths = write_profiles(found, out)
     if found.base is None:
-        near = named(both.device.name).near
+        near = named(both.device.name, both.device.memory_bytes).near
         nearest = Message(" (nearest: {0})", ", ".join(near)) if near else ""
         text = "no base profile: peaks and bandwidth are those of the fastest samples; --base NAME keeps a data sheet's{0}"
         tell(Message(text, nearest), error=True)

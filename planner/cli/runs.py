@@ -215,7 +215,8 @@ def _print_prices(
     if bought:
         table = Table("$ per GPU", "covers", "date", "source", title="purchase", title_justify="left", pad_edge=False)
         for p in sorted(bought, key=lambda p: p.date, reverse=True):
-            table.add_row(f"{p.usd_per_gpu:,.0f}", p.covers, p.date, p.source)
+            covers = "GPU alone" if p.covers == "card" else p.covers
+            table.add_row(f"{p.usd_per_gpu:,.0f}", covers, p.date, p.source)
         tables.append(table)
     _tables(*tables)
 

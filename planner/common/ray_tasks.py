@@ -1,4 +1,4 @@
-"""The same search on a Ray cluster: one task per cluster, stack, price and tp; workers that die are tried again."""
+"""The same search on a Ray cluster: one task per cluster, framework, price and tp; workers that die are tried again."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def measured_number(row: Mapping[str, str], column: str, scale: float) -> float 
 
 
 def usual_framework(row: Mapping[str, str]) -> str:
-    """The stack that such a run usually takes, where neither the row nor its source says: an assumption, and listed so."""
+    """The framework that such a run usually takes, where neither the row nor its source says: an assumption, and listed so."""
     sharding = row.get("data_parallel", "")
     if "fsdp" in sharding or "hsdp" in sharding:
         return "torchtitan"

@@ -1,6 +1,6 @@
 """Fit the few constants that ``catalog/fit.toml`` names to measured runs, and predict each run by a fit that never saw it.
 
-A constant belongs to a chip family or to a software stack. The fit minimizes, over log ratios of predicted to measured step
+A constant belongs to a GPU family or to a framework. The fit minimizes, over log ratios of predicted to measured step
 time, a robust loss (soft L1) with each source weighed by the square root of its rows, plus the distance of the
 constants from their priors. Priors that rest on one reason are wrong together (``prior_precision``). Gauss-Newton; derivatives
 by finite differences on those rows that a constant can touch.
@@ -41,7 +41,7 @@ STEP = 0.02
 """Finite difference, in units of a constant's own scale."""
 SAME_REASON = 0.5
 """Correlation of the priors of constants that are off together (``Constant.reason``): assumed, half of what they are off by is
-the reason's. A stack or chip family without runs then follows those that were measured. From 0.3 to 0.9 the mean error of runs
+the reason's. A framework or GPU family without runs then follows those that were measured. From 0.3 to 0.9 the mean error of runs
 left out with their source hardly moves; without any it is larger by a twentieth."""
 
 
@@ -62,7 +62,7 @@ class Constant(Spec):
     @model_validator(mode="before")
     @classmethod
     def _of_another(cls, d: Any) -> Any:
-        """``prior = { same_as = "h200" }``: what that chip's curves hold in this field now."""
+        """``prior = { same_as = "h200" }``: what that GPU's curves hold in this field now."""
         prior = d.get("prior") if isinstance(d, dict) else None
         if not isinstance(prior, dict):
             return d
@@ -120,7 +120,7 @@ class Values:
         return _framework(run.framework, self.places)
 
     def curves(self, run: Run) -> Curves:
-        """The run's curves with these values, and with all that its chip takes from others by reference."""
+        """The run's curves with these values, and with all that its GPU takes from others by reference."""
         return _curves(run.cluster.accelerator.curves, self.chip_places)
 
     @cached_property
@@ -130,7 +130,7 @@ class Values:
 
     @cached_property
     def chip_places(self) -> Changes:
-        """Value by place of the constants of chips."""
+        """Value by place of the constants of GPUs."""
         return Changes((c.place, v) for c, v in zip(self.constants, self.values, strict=True) if c.curves)
 
 

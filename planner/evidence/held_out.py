@@ -207,7 +207,7 @@ def effects_table(fitted: Fitted, frame: pd.DataFrame, in_sample: Array, *, coun
 
 
 def measured_table(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """How many runs there are of each framework on each family of chips, and of which models."""
+    """How many runs there are of each framework on each family of GPUs, and of which models."""
     keys = ["root", "framework", "generation", "curves"]
     return [
         {

@@ -63,7 +63,7 @@ class Compared:
 
 
 def moe_layers() -> tuple[Compared, ...]:
-    """Forward and backward of every measured MoE layer; a layer alone, so that the chip clocks as in bursts.
+    """Forward and backward of every measured MoE layer; a layer alone, so that the GPU clocks as in bursts.
 
     Sustained fractions are 1, and grouped multiplications as fast as plain ones (aiconfigurator-core 0.12.0, balanced rows).
     """

@@ -219,19 +219,19 @@ def _software(row: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
 
 
 def _before_hopper(row: Mapping[str, str]) -> bool:
-    """Whether the chip is of a compute capability below 9; one of another maker has none, and no label of that time."""
+    """Whether the GPU is of a compute capability below 9; one of another maker has none, and no label of that time."""
     capability = compute_capability(load_accelerator(row["accelerator"], "accelerator")) if row["accelerator"] else None
     return capability is not None and capability < (9, 0)
 
 
 @cache
 def _recipes() -> list[dict[str, Any]]:
-    """What frameworks' published recipes set, by model and chip."""
+    """What frameworks' published recipes set, by model and GPU."""
     return list(read_table(LABELS)["recipe"])
 
 
 def _recipe(row: Mapping[str, str], framework: str) -> dict[str, str]:
-    """Cells that a framework's published recipe for this model and chip sets; later entries count more."""
+    """Cells that a framework's published recipe for this model and GPU sets; later entries count more."""
     found: dict[str, str] = {}
     for recipe in _recipes():
         starts = all(_plain(row.get(c, "")).startswith(_plain(recipe.get(c, ""))) for c in ("model", "accelerator"))

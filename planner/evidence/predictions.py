@@ -216,7 +216,7 @@ def check_states(run: Run, answer: Answer) -> None:
 
 
 def check_peak(run: Run) -> None:
-    """PlannerError where a step would beat the chip's peak: 6 flops a parameter and token, 4 where the weights are frozen.
+    """PlannerError where a step would beat the GPU's peak: 6 flops a parameter and token, 4 where the weights are frozen.
 
     Embeddings and attention are not counted (Kaplan et al. 2020, section 2.1), so that no real run is refused.
     """

@@ -143,7 +143,7 @@ def _between(logs: Array, own: Array, organisations: Sequence[str]) -> float:
 
 
 def factor_of(runs: Sequence[PublishedRun], models: Sequence[Modelled]) -> FieldFactor:
-    """The factor of whole runs and of step times times steps together: software slower than the stacks modelled and layouts that
+    """The factor of whole runs and of step times times steps together: software slower than what is modelled and layouts that
     were not the best lengthen either, and what only whole runs hold, experiments and restarts, is less than the organisations
     of either kind differ."""
     return fit_field_factor([r.gpu_hours for r in runs], models, [r.organisation for r in runs])

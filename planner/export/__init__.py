@@ -1,4 +1,4 @@
-"""A plan as launch files of the stack it was made for, with the prediction as a comment."""
+"""A plan as launch files of the framework it was made for, with the prediction as a comment."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ STACKS: Mapping[str, tuple[Callable[[Plan], dict[str, str]], tuple[str, ...]]] =
 }
 
 
-def export_plan(plan: Plan, stack: str) -> dict[str, str]:
-    """File names and texts that run ``plan`` on ``stack``.
+def export_plan(plan: Plan, tool: str) -> dict[str, str]:
+    """File names and texts that run ``plan`` by ``tool``.
 
-    Raises PlannerError for an unknown stack, a plan made for another framework (its prediction would not be that of the
-    run), one that does not fit, and a layout, precision or model that the stack cannot express.
+    Raises PlannerError for an unknown tool, a plan made for another framework (its prediction would not be that of the
+    run), one that does not fit, and a layout, precision or model that the tool cannot express.
     """
     plan = as_a(plan, Plan, "plan", "planner.plan")
-    if as_text(stack, "stack") not in STACKS:
-        raise PlannerError("export to {0!r}: {1}.", stack, one_of(stack, STACKS))
+    if as_text(tool, "tool") not in STACKS:
+        raise PlannerError("export to {0!r}: {1}.", tool, one_of(tool, STACKS))
     if plan.job.kind not in ("pretrain", "finetune"):
         raise PlannerError(
             "export of job.kind = {0!r}: launch files are written for jobs that train all weights; plan with kind "
             "= 'pretrain' or 'finetune'.",
             plan.job.kind,
         )
-    make, frameworks = STACKS[stack]
-    require_stack(plan, stack, frameworks)
-    if stack not in ("deepspeed", "accelerate-fsdp"):  # these wrap any model of transformers
-        require_decoder(plan, stack)
-    require_usual_update(plan, stack)
+    make, frameworks = STACKS[tool]
+    require_stack(plan, tool, frameworks)
+    if tool not in ("deepspeed", "accelerate-fsdp"):  # these wrap any model of transformers
+        require_decoder(plan, tool)
+    require_usual_update(plan, tool)
     return make(plan)
 
 

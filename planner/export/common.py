@@ -13,7 +13,7 @@ from planner.training.plan import Plan
 
 
 def refuse(stack: str, what: str, remedy: str) -> PlannerError:
-    """The error for what a stack cannot do."""
+    """The error for what a tool cannot do."""
     return PlannerError("export to {0}: {1}; {2}.", stack, what, remedy)
 
 
@@ -34,7 +34,7 @@ def require_stack(plan: Plan, stack: str, frameworks: Sequence[str]) -> None:
 
 
 def require_usual_update(plan: Plan, stack: str) -> None:
-    """Refuse an optimizer in backward, and multi-token prediction, where the stack has none."""
+    """Refuse an optimizer in backward, and multi-token prediction, where the tool has none."""
     if plan.job.multi_token_prediction and stack != "megatron":
         raise refuse(
             stack, "job.multi_token_prediction has no switch in this framework", "export to Megatron-LM, or leave it out"
@@ -44,7 +44,7 @@ def require_usual_update(plan: Plan, stack: str) -> None:
 
 
 def require_decoder(plan: Plan, stack: str) -> None:
-    """Refuse an encoder-decoder, or layers that attend to images, where the stack trains decoders of text."""
+    """Refuse an encoder-decoder, or layers that attend to images, where the tool trains decoders of text."""
     if plan.model.reads_images:
         raise refuse(
             stack,
@@ -60,7 +60,7 @@ def require_decoder(plan: Plan, stack: str) -> None:
 
 
 def forbid(plan: Plan, stack: str, **fields: object) -> None:
-    """Refuse layouts in which one of ``fields`` differs from the only value that the stack offers."""
+    """Refuse layouts in which one of ``fields`` differs from the only value that the tool offers."""
     for name, value in fields.items():
         given = getattr(plan.layout, name)
         if given != value:

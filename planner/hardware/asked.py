@@ -21,7 +21,7 @@ def cluster_table(text: str, field: str = "--on") -> dict[str, Any]:
 
 
 GEFORCE = re.compile(r"[1-5]0[5-9]0")
-"""The number of a GeForce card, which is no number of GPUs: 2070."""
+"""The number of a GeForce GPU, which is no number of GPUs: 2070."""
 
 
 @lru_cache(maxsize=256)  # a name that is no node's is compared with all of them

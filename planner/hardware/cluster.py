@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -27,7 +27,7 @@ NODES = Catalog(PROFILES / "nodes", "hardware_profiles/nodes")
 Dtype = Literal["fp64", "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4"]
 Rate = Annotated[float, Field(gt=0)]
 SLOWEST, FASTEST = 1e6, 1e15
-"""Bytes per second that a link or a memory carries: from a slow home line to far beyond every chip's own memory."""
+"""Bytes per second that a link or a memory carries: from a slow home line to far beyond every GPU's own memory."""
 
 
 def _plausible(value: float) -> float:
@@ -309,13 +309,22 @@ def _without_profile(name: str) -> dict[str, Any] | None:
 def named(folder: str) -> tuple[tuple[str, tuple[str, ...], float], ...]:
     """Stem, aliases and memory (bytes; 0 where none is stated) of every profile of a folder, from its text: none is built."""
     found = []
-    for stem, path in _index(folder).items():
-        text = path.read_text(encoding="utf-8")
+    texts = {stem: path.read_text(encoding="utf-8") for stem, path in _index(folder).items()}
+    for stem, text in texts.items():
         aliases = re.search(r"^aliases = (\[.*\])$", text, flags=re.MULTILINE)
-        memory = re.search(r"^memory_bytes = \{ value = ([\d.e+]+)", text, flags=re.MULTILINE)
         listed = tuple(json.loads(aliases[1])) if aliases else ()  # a list of strings is the same in TOML and JSON
-        found.append((stem, listed, float(memory[1]) if memory else 0.0))
+        found.append((stem, listed, _memory_stated(text, texts)))
     return tuple(found)
+
+
+def _memory_stated(text: str, texts: Mapping[str, str]) -> float:
+    """The memory (bytes) that the text of a profile states, itself or by reference; 0 where none does."""
+    own = re.search(r"^memory_bytes = \{ value = ([\d.e+]+)", text, flags=re.MULTILINE)
+    if own:
+        return float(own[1])
+    other = re.search(r'^memory_bytes = \{ same_as = "([^"]+)"', text, flags=re.MULTILINE)
+    other = other or re.search(r'^base = "([^"]+)"', text, flags=re.MULTILINE)
+    return _memory_stated(texts[other[1]], texts) if other else 0.0
 
 
 def load_accelerator(name: str, field: str = "cluster.accelerator") -> Accelerator:
@@ -334,7 +343,7 @@ def _name(path: Path) -> str:
 
 
 def load_node(name: str) -> Node:
-    """The node type of that name (or TOML path), or ``workstation-4x-NAME``: so many cards of that name in one box."""
+    """The node type of that name (or TOML path), or ``workstation-4x-NAME``: so many GPUs of that name in one box."""
     return _node(as_text(name, "cluster.node"), NODES.state(name))
 
 
@@ -368,24 +377,24 @@ def _links(path: Path, state: State) -> tuple[Any, ...]:
 
 
 BOX_GPUS = 8
-"""The most cards of one box."""
+"""The most GPUs of one box."""
 BOX_NETWORK_BYTES_PER_S = 1.25e9
 """Of a box that nobody described: 10 Gbit/s Ethernet."""
 HOST_SHARE = 8.0 / 3.0
-"""Host memory over the memory of its GPUs, where nobody says: assumed, 64 GiB for a card of 24."""
+"""Host memory over the memory of its GPUs, where nobody says: assumed, 64 GiB for a GPU of 24."""
 LEAST_HOST_BYTES = 32 * 2.0**30
 """Of a desktop."""
 
 
 def workstation(card: Accelerator, num_gpus: int) -> Node:
-    """A box of ``num_gpus`` cards on PCIe, assumed throughout: what its board gives each card, usual Ethernet and host memory.
+    """A box of ``num_gpus`` GPUs on PCIe, assumed throughout: what its board gives each GPU, usual Ethernet and host memory.
 
-    One card has all its lanes; two share those of a desktop board; from three on the board is a workstation's or a
+    One GPU has all its lanes; two share those of a desktop board; from three on the board is a workstation's or a
     server's. GeForce drivers deny peer-to-peer: copies bounce through host memory (20 of 32 GB/s on RTX 4090, half of 13.2
-    on RTX 3070). Raises PlannerError beyond 8 cards.
+    on RTX 3070). Raises PlannerError beyond 8 GPUs.
     """
     if not 1 <= num_gpus <= BOX_GPUS:
-        raise PlannerError("cluster.node: a workstation of {0} cards: must hold 1 to {1}; use several boxes.", num_gpus, BOX_GPUS)
+        raise PlannerError("cluster.node: a workstation of {0} GPUs: must hold 1 to {1}; use several boxes.", num_gpus, BOX_GPUS)
     lanes = card.host_link_bytes_per_s * (0.5 if num_gpus == 2 else 1.0)
     bounces = card.aliases and any(alias.startswith("GeForce") for alias in card.aliases)
     source = "a box that nobody described: planner/hardware/cluster.py, workstation"
@@ -497,7 +506,7 @@ SLOW_NETWORK_BYTES_PER_S = 2.5e9
 def partly_used(node: Node, num_gpus: int) -> Node:
     """The node with only ``num_gpus`` of its GPUs in use: inner links join fewer, each gets more of the network.
 
-    Never more than its own host link carries: the other cards of the node lie behind it.
+    Never more than its own host link carries: the other GPUs of the node lie behind it.
     """
     lane = (
         node.host_link_bytes_per_s or load_accelerator(node.accelerator, f"node {node.name}: accelerator").host_link_bytes_per_s
@@ -529,6 +538,6 @@ def usual_host_bytes(card: Accelerator, num_gpus: int) -> float:
     """Host memory of a box that nobody described: HOST_SHARE of what its GPUs hold, and no less than 32 GiB.
 
     Of the nodes in hardware_profiles/ whose host memory is known the median is 2.3 times, of the largest class of cloud nodes
-    with RTX cards 2.7.
+    with RTX GPUs 2.7.
     """
     return max(HOST_SHARE * num_gpus * card.memory_bytes, LEAST_HOST_BYTES)

@@ -15,7 +15,7 @@ from planner.common.spec import Spec
 from planner.hardware.cluster import Accelerator
 
 CURVES = Catalog(PROFILES / "measured", "hardware_profiles/measured", borrowed_is_assumed=True)
-"""Files of constants; one chip's may refer to another's."""
+"""Files of constants; one GPU's may refer to another's."""
 
 Fraction = Annotated[float, Field(gt=0, le=1.3)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -23,11 +23,11 @@ Size = Annotated[float, Field(ge=0)]
 
 
 class Curves(Spec):
-    """Constants of the kernels of one chip family; each says whether it was measured, fitted or assumed.
+    """Constants of the kernels of one GPU family; each says whether it was measured, fitted or assumed.
 
     Matrix multiply, with W the memory bandwidth and P the peak:
     ``t = latency + [(2 k (b m n + output)(1 + depth / k) / (fraction P))^p + (bytes / (bandwidth_fraction W))^p]^(1/p)``:
-    ``output`` elements are what it takes to fill the chip, ``depth`` what the pipeline of a tile costs.
+    ``output`` elements are what it takes to fill the GPU, ``depth`` what the pipeline of a tile costs.
     """
 
     name: str

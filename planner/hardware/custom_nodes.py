@@ -21,7 +21,7 @@ from planner.hardware.cluster import (
 )
 
 ASSUMED_PCIE_EFFICIENCY = 0.6
-"""Bus bandwidth over the wire's on cards without NVLink: 24 to 35 of 64 GB/s are measured on PCIe 5 cards."""
+"""Bus bandwidth over the wire's on GPUs without NVLink: 24 to 35 of 64 GB/s are measured on PCIe 5 GPUs."""
 
 
 MAKERS = ("NVIDIA", "HGX", "AMD", "Intel", "Huawei")
@@ -42,9 +42,9 @@ def described_cluster(
     """A cluster from what a scenario says of it: a node type or only an accelerator, and perhaps a network of its own.
 
     Without ``node``: the accelerator's reference node (``reference_node``) where the GPUs fill such nodes evenly, else nodes of
-    up to eight with its links; a workstation of up to 8 cards where the catalog has no node.
+    up to eight with its links; a workstation of up to 8 GPUs where the catalog has no node.
     ``gpus_per_node`` builds the node with so many; ``network_gbit_per_s`` is the network of one node, one direction, all
-    its cards together. Raises PlannerError for what does not fit together.
+    its GPUs together. Raises PlannerError for what does not fit together.
     """
     if network_gbit_per_s is not None:
         _check_network(network_gbit_per_s)
@@ -83,7 +83,7 @@ def _node_of(card: Accelerator, num_nodes: int | None, num_gpus: int | None, gpu
 
 
 def _evenly(num_gpus: int) -> int:
-    """The most cards of a box that so many divide into."""
+    """The most GPUs of a box that so many divide into."""
     return max(n for n in range(1, BOX_GPUS + 1) if num_gpus % n == 0)
 
 
@@ -96,7 +96,7 @@ def _holds(node: Node, num_gpus: int | None) -> bool:
 
 
 def _nodes_of_eight(card: Accelerator, num_gpus: int) -> Node:
-    """The widest node of at most eight such cards that so many divide into, with the reference's links, a box's network where
+    """The widest node of at most eight such GPUs that so many divide into, with the reference's links, a box's network where
     it has none."""
     reference = reference_node(card.name)
     wide = _evenly(num_gpus)
@@ -112,7 +112,7 @@ def _check_network(gbit_per_s: float) -> None:
     if not number or not LEAST_GBIT_PER_S <= gbit_per_s <= MOST_GBIT_PER_S:
         raise PlannerError(
             "cluster.network_gbit_per_s = {0!r}: must be the Gbit/s of one node, {1:g} to {2:g}, e.g. 3200 for "
-            "eight cards of 400.",
+            "eight adapters of 400.",
             gbit_per_s,
             LEAST_GBIT_PER_S,
             MOST_GBIT_PER_S,
@@ -120,7 +120,7 @@ def _check_network(gbit_per_s: float) -> None:
 
 
 def _networked(node: Node, gbit_per_s: float | None) -> Node:
-    """The node with a network of so many Gbit/s for all its cards together."""
+    """The node with a network of so many Gbit/s for all its GPUs together."""
     if gbit_per_s is None:
         return node
     old = next((link for link in node.links if link.kind == "network"), None)

@@ -59,7 +59,7 @@ RECOMPUTES = Message(
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """One cluster, stack and price to search layouts on."""
+    """One cluster, framework and price to search layouts on."""
 
     grid: LayoutGrid
     price: Price | None

@@ -24,7 +24,7 @@ NUM_GROUPS = 10
 class Rows:
     """Layouts that keep the limits; arrays of shape ``(n,)``.
 
-    ``setup`` numbers the cluster, stack and price; ``time_s`` and ``usd`` are of the whole run, of one step where the job
+    ``setup`` numbers the cluster, framework and price; ``time_s`` and ``usd`` are of the whole run, of one step where the job
     has no length, on spot nodes with what preemptions take; ``usd`` is infinite without a price. ``value`` is the objective,
     less is better; ``rung`` the step of time by which rows of one setup and equal objective are told apart: where a term binds
     longer than the run, all cost the same. Of memory it is the step of the objective.

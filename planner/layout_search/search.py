@@ -1,4 +1,4 @@
-"""Search: every layout on every cluster, stack and price asked for; the best, the front, and why the others lost."""
+"""Search: every layout on every cluster, framework and price asked for; the best, the front, and why the others lost."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchRes
 
 def _best(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
     """Of the question's own setups: the usual layouts, or also what moves to the host where recomputing everything takes longer
-    by HOST_GAIN: so that a card with more memory is not the slower one for holding a layout that a smaller one cannot."""
+    by HOST_GAIN: so that a GPU with more memory is not the slower one for holding a layout that a smaller one cannot."""
     result = _widest(q, searcher)
     usual = result.complete and len(result.found.rows) and not result.widened
     if not usual or q.objective == "memory" or result.rows.layouts.row(0).recompute != "full":

@@ -36,7 +36,7 @@ leave the ring exchange, whose latency is not measured, in the open."""
 LARGEST_MICRO_BATCH_TOKENS = 131_072
 """Tokens of a micro-batch on one rank, at most: far beyond where matrix multiplications gain from more rows."""
 LEAST_OFFLOADED = 0.05
-"""Of a card, that optimizer states on the host free at least: less lies within the error of predicted memory, whose median is
+"""Of a GPU, that optimizer states on the host free at least: less lies within the error of predicted memory, whose median is
 5 to 10 % (docs/accuracy.md), and the copies take time."""
 UNUSUAL = {
     "offload": "states or activations on the host: copies contend for its memory and its links, which is not modelled",
@@ -46,7 +46,7 @@ UNUSUAL = {
     "parallelism: experts spread whole are preferred (NVIDIA-NeMo/Megatron-Bridge, docs/training/moe-optimization.md)",
     "split-nodes": "tensor-parallel groups that neither divide a node nor fill whole ones: some of them straddle two nodes",
     "shard-groups": "ZeRO groups other than one node and all ranks: they cross nodes, or leave links of a node idle",
-    "node-pipeline": "pipeline stages of a stack that shards its layers (FSDP) within one node: no measured run has them",
+    "node-pipeline": "pipeline stages of a framework that shards its layers (FSDP) within one node: no measured run has them",
     "wide-tensor": "tensor parallelism over a network: every layer waits for it, where a pipeline stage waits once a micro-batch",
     "idle-recompute": "recomputation of a fused attention core: it takes time and saves one number per query and head",
     "large-micro-batches": f"micro-batches of more than {LARGEST_MICRO_BATCH_TOKENS:,} tokens on a rank: nothing is gained",
@@ -103,7 +103,7 @@ class LayoutGrid:
     def vpps(self, pp: int) -> list[int]:
         """Chunks per stage: 1, and all that the layers fill evenly, alone or with embedding and loss counted.
 
-        Uneven cuts, which some stacks take stage by stage (``uneven_vpp``), are not searched.
+        Uneven cuts, which some frameworks take stage by stage (``uneven_vpp``), are not searched.
         """
         if pp == 1 or not self._has("vpp"):
             return [1]

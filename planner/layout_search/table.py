@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 
 
 def frame(q: SearchQuestion, rows: Rows, about: dict[str, Any]) -> pd.DataFrame:
-    """Rows as ``SearchResult.rows`` orders them: cluster, stack, layout, step time and its parts, memory and its kinds, dollars.
+    """Rows as ``SearchResult.rows`` orders them: cluster, framework, layout, step time and its parts, memory by kind, dollars.
 
     ``rank`` counts from 1, the recommended row; ``group`` from 1, the best; ``simplest`` marks the simplest of each group,
     ``best`` the ``top`` first, ``front`` the front in time, dollars and headroom, ``best_of_cluster`` the recommended one of each
-    cluster, stack and price. ``time_over_first`` and its 90 % bounds compare each row with the first, of whose error it shares
-    most; ``order_decidable`` tells whether one of the two is the faster with 95 %. SI units; run columns are empty without a job
-    length. ``attrs`` is ``about``.
+    cluster, framework and price. ``time_over_first`` and its 90 % bounds compare each row with the first, of whose error it
+    shares most; ``order_decidable`` tells whether one of the two is the faster with 95 %. SI units; run columns are empty without
+    a job length. ``attrs`` is ``about``.
     """
     import pandas as pd
 

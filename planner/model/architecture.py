@@ -479,7 +479,7 @@ class Model(Spec):
 
     @property
     def embeds(self) -> bool:
-        """Whether it makes vectors alone (embeddings, scores, classes), no text: an encoder, or a stack without a head."""
+        """Whether it makes vectors alone (embeddings, scores, classes), no text: an encoder, or layers without a head."""
         return self.architecture == "encoder" or self.head != "language_model"
 
     @property

@@ -46,7 +46,7 @@ def tensor_parallel_entrance(setting: Setting, block: str, rows: tuple[Row, ...]
     """``rows`` behind the entrance of a tensor-parallel region whose first linear layer, of ``width`` inputs, is ``first``.
 
     Without sequence parallelism: all-reduce of the input's gradient. With it: all-gather forward and, backward, once more
-    for the weight gradient where the stack kept the shard only, and reduce-scatter of the input's gradient
+    for the weight gradient where the framework kept the shard only, and reduce-scatter of the input's gradient
     (Korthikanti et al. 2022, figures 4-6). Megatron launches the second gather beside the multiplication of the input
     gradient, and the sum or scatter beside that of the weight gradient.
     """

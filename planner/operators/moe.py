@@ -87,7 +87,7 @@ def _router(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
 
 
 def _router_bytes_per_expert(setting: Setting) -> float:
-    """Logits and probabilities in fp32; the load-balance loss and a dense routing map in stacks that build them."""
+    """Logits and probabilities in fp32; the load-balance loss and a dense routing map in frameworks that build them."""
     return 12.0 if setting.framework.activation_accounting == "megatron" else 4.0
 
 
@@ -150,7 +150,7 @@ def _permute(name: str, setting: Setting, kept: Number = 0.0) -> tuple[Row, ...]
 
 
 def _copies(rows: tuple[Row, ...], setting: Setting) -> tuple[Row, ...]:
-    """Rows that only move whole tokens: at the rate of a streaming copy, whatever the stack's other kernels reach."""
+    """Rows that only move whole tokens: at the rate of a streaming copy, whatever the framework's other kernels reach."""
     return tuple(changed(row, rate=1.0 / setting.framework.memory_rate) for row in rows)
 
 

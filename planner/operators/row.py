@@ -64,7 +64,7 @@ class Row:
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
     have this row; ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the device waits for the
     host; ``host_waits``: here the host waits for the device, so that none of what follows is launched before. ``core`` marks
-    what selective recomputation redoes; ``rate`` of memory-bound work over the stack's usual.
+    what selective recomputation redoes; ``rate`` of memory-bound work over the framework's usual.
     ``beside`` is the row whose computation a collective may run beside. ``copies``: each token of the message goes to that
     many experts, but only once to a node and once to a rank; ``reach`` the part of the group's ranks that a token's experts may
     lie on.

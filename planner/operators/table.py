@@ -128,7 +128,7 @@ def with_recomputation(setting: Setting, rows: tuple[Row, ...]) -> tuple[Row, ..
     """Apply the layout's recomputation to a layer's rows.
 
     ``full`` keeps only the layer's input and does all forward rows again (Chen et al. 2016); ``selective`` redoes the
-    stack's modules: the attention core (Korthikanti et al. 2022, section 5), or those of Megatron-Core's
+    framework's modules: the attention core (Korthikanti et al. 2022, section 5), or those of Megatron-Core's
     ``--recompute-modules``. What a recomputation brings back is alive for one layer only: it is workspace, not saved.
     """
     if not setting.recompute.any():

@@ -30,7 +30,7 @@ Blocks = tuple[tuple[Row, ...], dict[LayerKind, tuple[Row, ...]], tuple[Row, ...
 def teacher_rows(setting: Setting, build: Callable[[Setting], Blocks]) -> tuple[tuple[float, tuple[Row, ...]], ...]:
     """How often each block of the teacher occurs, and its forward rows. Nothing is saved; logits that were cached cost nothing.
 
-    The teacher runs on the student's layout: the same degrees, micro-batch and stack. ``build`` makes a model's rows.
+    The teacher runs on the student's layout: the same degrees, micro-batch and framework. ``build`` makes a model's rows.
     """
     teacher = setting.job.teacher
     if teacher is None or teacher.cached_top_k is not None:

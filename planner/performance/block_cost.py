@@ -281,7 +281,7 @@ def computes_s(rows: Sequence[Row], setting: Setting, cluster: Cluster, curves: 
 
 
 def compute_s(row: Row, setting: Setting, cluster: Cluster, curves: Curves) -> Array:
-    """Seconds that a row keeps the device busy, on this stack and at this job's precision."""
+    """Seconds that a row keeps the device busy, on this framework and at this job's precision."""
     return device_s(row, _device(setting, cluster, curves))
 
 

@@ -15,7 +15,7 @@ from planner.workload.question import Question
 
 @dataclass(frozen=True)
 class Context(Question):
-    """The question, bytes of each kind of number, curves of the accelerator's chip family.
+    """The question, bytes of each kind of number, curves of the accelerator's GPU family.
 
     Where each layout has a sequence, a batch and a number of GPUs of its own, these are columns of the job and the cluster.
     """

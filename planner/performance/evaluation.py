@@ -165,7 +165,7 @@ def evaluate(question: Question, layouts: Layouts, curves: Curves | None = None)
 
     Operator rows are evaluated once per distinct combination of the few axes they depend on; then layouts of equal
     (pp, vpp) share their stages. One layout gives the same bits alone as among millions: every step is elementwise.
-    ``curves`` replaces those of the accelerator's chip family.
+    ``curves`` replaces those of the accelerator's GPU family.
     Raises PlannerError for a precision that the accelerator lacks or a sequence that the model cannot take.
     """
     question = question.on_stack()

@@ -351,7 +351,7 @@ def _encoder_rules(q: Question, x: Layouts) -> Iterator[Rule]:
             reason="stages of layers that share weights",
             broken=x.pp > 1,
             message=lambda y: Message(
-                "layout.pp = {0}: layers of {1} share weights, which no stack cuts into stages; use pp = 1", y.pp, m.name
+                "layout.pp = {0}: layers of {1} share weights, which no framework cuts into stages; use pp = 1", y.pp, m.name
             ),
         )
     if m.reads_images and q.job.images:

@@ -379,7 +379,7 @@ def optimizer_workspace(states: States, framework: Framework, precision: Precisi
 
 
 PAGED = 1.0 + 1e-9
-"""Of what does not fit: a card that is filled to the byte is not said to be too small by rounding."""
+"""Of what does not fit: a GPU that is filled to the byte is not said to be too small by rounding."""
 BUCKET_WIDTH = 18.0
 """Bytes of DeepSpeed's buckets per element: 4.5 each for reducing and gathering under overlap_comm, of 2 bytes."""
 SUB_GROUP = 1e9

@@ -20,10 +20,11 @@ TENSORWISE = SCALINGS["tensorwise"]
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A chip under a stack, at a job's precision: what the seconds of a row depend on beside the row.
+    """A GPU under a framework, at a job's precision: what the seconds of a row depend on beside the row.
 
-    ``dtype`` is the matrix-multiply type of the job, ``unquantized`` that of attention; ``flash`` the generation of the stack's
-    fused attention, ``elementwise_rate`` that of its memory-bound kernels over streaming, ``scaling`` how it quantizes to FP8.
+    ``dtype`` is the matrix-multiply type of the job, ``unquantized`` that of attention; ``flash`` the generation of the
+    framework's fused attention, ``elementwise_rate`` that of its memory-bound kernels over streaming, ``scaling`` how it
+    quantizes to FP8.
     """
 
     accelerator: Accelerator

@@ -167,7 +167,7 @@ def sharded_block_s(sync: Synchronization, block: BlockCost) -> Array:
 
     ZeRO 3 gathers a block's parameters before its forward and again before its backward pass; FSDP under ZeRO 2 keeps them
     in between; both stages scatter its gradients after it. Each runs beside the block's computation, which it delays: NCCL's
-    kernels hold some of the chip's processors, and on Hopper multiplications that own all of them wait for a second turn
+    kernels hold some of the GPU's processors, and on Hopper multiplications that own all of them wait for a second turn
     (``Curves.exchange_contention``). In a pipeline FSDP
     does this once a step (``once_a_step``). Shards on the host come in before each gather, and their gradients go back
     (``from_host_s``).
@@ -270,7 +270,7 @@ def synchronization_s(sync: Synchronization, dense: Array, expert: Array, forwar
 
 
 def update_s(context: Context, layouts: Layouts, elements: Array, paged_bytes: Array | float = 0.0) -> Array:
-    """Seconds of what happens once a step: the update on the device, or on the host with transfers, and the stack's own work."""
+    """Seconds of what happens once a step: the update on the device, or on the host with transfers, and its own work."""
     cluster, framework, job, precision = context.cluster, context.framework, context.job, context.precision
     curves, accelerator = context.curves, cluster.accelerator
     row = optimizer_row(elements, float(context.model.hidden_size), job, framework, precision)

@@ -119,7 +119,7 @@ def purchases() -> tuple[Purchase, ...]:
 
 
 def find_purchase(accelerator: str) -> Purchase:
-    """The lower median of the quotes of the last ``RECENT_DAYS`` before the newest, a server's before a card's; PlannerError
+    """The lower median of the quotes of the last ``RECENT_DAYS`` before the newest, a server's before a GPU's; PlannerError
     without any."""
     quotes = [p for p in purchases() if p.accelerator == accelerator]
     if not quotes:

@@ -66,7 +66,7 @@ def report(
         "## Over sources\n",
         _over_sources(found),
         "## Peak memory\n",
-        "No constant of memory is fitted by the command; a few of a software stack were set by hand and say so.\n",
+        "No constant of memory is fitted by the command; a few of a framework were set by hand and say so.\n",
         _memory_table(found),
         "## Fits or not\n",
         _fits(found),

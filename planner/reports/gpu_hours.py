@@ -9,7 +9,7 @@ from planner.evidence.published_runs import Comparison, factor_of
 from planner.lifecycle.field_factor import FieldFactor
 
 HOW = """*Modelled* is undisturbed steps with failures, checkpoints and restarts: what the planner computes from the public
-configuration. Published hours also hold what nobody publishes: slower software than the stacks modelled, layouts that were
+configuration. Published hours also hold what nobody publishes: slower software than what is modelled, layouts that were
 not the best, evaluation, experiments, repeated stages. The *field factor* is published over modelled hours. Each run's is
 fitted on the runs of other organisations only. Hours that authors count and a step time times steps share it: three
 organisations' step times cannot tell the two apart.

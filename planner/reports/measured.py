@@ -111,7 +111,7 @@ def _use(found: Measured) -> str:
     card, node, framework = (path.name for path in found.profiles)
     return (
         f'```toml\n[cluster]\nnode = "{node}"          # or any node with accelerator = "{card}"\n'
-        f'[framework]\nname = "{framework}"     # the modules of kernels/; other stacks keep their catalog entry\n```\n\n'
+        f'[framework]\nname = "{framework}"     # the modules of kernels/; other frameworks keep their catalog entry\n```\n\n'
         f"The records ({', '.join(f'`{path.name}`' for path in found.records)}) hold no host name, path or serial number: "
         "they may be shared."
     )

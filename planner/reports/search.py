@@ -172,7 +172,7 @@ def _rows(title: str, rows: pd.DataFrame, q: SearchQuestion, sizes: Mapping[int,
 
 
 def _where(row: dict[Any, Any], prices: Mapping[str, str]) -> str:
-    """Cluster, stack and price of a row; ``prices``: the messages of the frame's texts."""
+    """Cluster, framework and price of a row; ``prices``: the messages of the frame's texts."""
     price = prices.get(row["price"]) or Message("no price")
     return Message("{0} x {1}, {2}, {3}", row["num_gpus"], row["accelerator"], row["framework"], price)
 

@@ -41,7 +41,7 @@ def intervals_section(models: Sequence[Held]) -> str:
             markdown_table(
                 ["source", "figures", "inside, %", "half-width, %"], _rows(model, positions(model.frame, "source"), ENOUGH)
             ),
-            f"By framework that others are based on, generation of chip and kind of model, classes of {CLASS} figures or more:\n",
+            f"By framework that others are based on, generation of GPU and kind of model, classes of {CLASS} figures or more:\n",
             markdown_table(["class", "figures", "inside, %", "half-width, %"], _rows(model, _classes(model), CLASS)),
             "By number of GPUs:\n",
             markdown_table(["GPUs", "figures", "inside, %", "half-width, %"], _rows(model, _by_gpus(model), CLASS)),
@@ -131,18 +131,18 @@ def _ratios(model: Held) -> str:
 
 
 def _by_what_differs(model: Held) -> dict[str, Mask]:
-    """Pairs by the first of chip, model and way of running that differs."""
+    """Pairs by the first of GPU, model and way of running that differs."""
     first, second = (model.frame.iloc[model.pairs[side].to_numpy()] for side in ("first", "second"))
     columns = ("curves", "model", "precision", "framework", "job")
-    chip, size, *ways = (first[c].to_numpy() == second[c].to_numpy() for c in columns)
+    gpu, size, *ways = (first[c].to_numpy() == second[c].to_numpy() for c in columns)
     way = np.all(ways, axis=0)
     return {
-        "layout, batch or length": chip & size & way,
-        "precision, stack or kind of job": chip & size & ~way,
-        "model": chip & ~size,
-        "chip": ~chip & size,
-        "chip and model": ~chip & ~size,
-        "all": np.ones(len(chip), dtype=bool),
+        "layout, batch or length": gpu & size & way,
+        "precision, framework or kind of job": gpu & size & ~way,
+        "model": gpu & ~size,
+        "GPU": ~gpu & size,
+        "GPU and model": ~gpu & ~size,
+        "all": np.ones(len(gpu), dtype=bool),
     }
 
 

@@ -41,7 +41,7 @@ def _rows_of(path: Path) -> pd.DataFrame:
 
 
 def chosen_row(tables: Mapping[str, Any], path: Path, rank: int) -> dict[str, Any]:
-    """The tables of a case with cluster, stack and layout of one row of a search's table (``search --out``)."""
+    """The tables of a case with cluster, framework and layout of one row of a search's table (``search --out``)."""
     table = _rows_of(path)
     found = table[table["rank"] == rank]
     if not len(found):

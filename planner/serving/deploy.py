@@ -137,7 +137,7 @@ def _released(spec: Serving, engine: Engine) -> tuple[Serving, tuple[str, ...]]:
 
 
 def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, tuple[str, ...]]:
-    """Weights as the checkpoint stores them (quantization_config), where nobody says and the chip can; else in 16 bit."""
+    """Weights as the checkpoint stores them (quantization_config), where nobody says and the GPU can; else in 16 bit."""
     stored, peaks = model.stored_weights, cluster.accelerator.peak_flops_per_s
     if "weights" in spec.model_fields_set:
         return spec, ()
@@ -161,7 +161,7 @@ def _as_stored(spec: Serving, model: Model, cluster: Cluster) -> tuple[Serving, 
 
 
 def _in_16_bit(spec: Serving, cluster: Cluster) -> tuple[Serving, tuple[str, ...]]:
-    """The 16-bit type of the chip: fp16 before Ampere."""
+    """The 16-bit type of the GPU: fp16 before Ampere."""
     card = cluster.accelerator
     if "bf16" in card.peak_flops_per_s or "fp16" not in card.peak_flops_per_s:
         return spec, ()

@@ -100,7 +100,7 @@ class Deployment:
 
     @property
     def fit_probability(self) -> float:
-        """Probability that the fullest GPU's memory is enough: what the engine leaves free of a card is there for surprises."""
+        """Probability that the fullest GPU's memory is enough: what the engine leaves free of a GPU is there for surprises."""
         return float(self.intervals["total_bytes"].probability_below(self.card_bytes))
 
     @property

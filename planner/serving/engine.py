@@ -47,7 +47,7 @@ Feature = Literal[
 
 
 class Engine(Spec):
-    """One serving stack. Rates are over the chip's kernel curves: 1 = as its measured kernels.
+    """An inference engine. Rates are over the GPU's kernel curves: 1 = as its measured kernels.
 
     Time of a pass = max(device + communication, host per layer) + host per step and sequence (pass_time.py); both added up where
     the host waits for the device.

@@ -20,7 +20,7 @@ IDLE_POWER = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Expense:
-    """At a throughput: dollars need a price, joules the power of the node or card; None where that is not known.
+    """At a throughput: dollars need a price, joules the power of the node or GPU; None where that is not known.
 
     ``usd_per_million_tokens`` puts all dollars on output tokens, ``usd_per_million_tokens_in_and_out`` on those of prompts too.
     ``usd_per_million_input_tokens`` and ``usd_per_million_output_tokens`` divide them as prefill and decoding divide the GPUs'

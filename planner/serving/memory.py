@@ -90,12 +90,12 @@ def memory(setting: Setting, batch: Number, prompt: float, context: float, draft
 
 
 def limit_bytes(setting: Setting) -> float:
-    """What the engine may take of a card: its memory fraction of what the framework sees."""
+    """What the engine may take of a GPU: its memory fraction of what the framework sees."""
     return setting.engine.memory_fraction * card_bytes(setting.cluster)
 
 
 def card_bytes(cluster: Cluster) -> float:
-    """What the framework sees of a card."""
+    """What the framework sees of a GPU."""
     return usable_bytes(cluster)
 
 

@@ -291,7 +291,7 @@ def constants_of(setting: Setting, row: Row) -> str:
 
 
 def kernel_constants(setting: Setting) -> dict[str, Curves]:
-    """The chip's curves under the engine's rates, by what ``constants_of`` names."""
+    """The GPU's curves under the engine's rates, by what ``constants_of`` names."""
     e, c = setting.engine, setting.curves
     latency = {
         name: getattr(c, name) * e.kernel_latency_rate for name in ("matmul_latency_s", "attention_latency_s", "memory_latency_s")
@@ -348,11 +348,11 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
 
 
 def expanding_rate(setting: Setting) -> float:
-    """Rate of multiplying by weights that are expanded on the way, over 16-bit ones on this chip.
+    """Rate of multiplying by weights that are expanded on the way, over 16-bit ones on this GPU.
 
     Marlin, its like and bitsandbytes multiply by instructions of one warp: up to Ada all that there is, on Hopper and the B200
     slower than the library's kernels (``Curves.warp_product_rate``). Machete has Hopper's own (vllm, csrc/quantization/machete),
-    and runs on no other chip.
+    and runs on no other GPU.
     """
     e, fmt = setting.engine, setting.format
     if fmt.name == "mxfp4":
@@ -364,7 +364,7 @@ def expanding_rate(setting: Setting) -> float:
 def _fp16_gain(setting: Setting) -> float:
     """Peak with sums in 16 bit over that with sums in fp32, for engines that sum so.
 
-    Tensor cores do it at half the rate of 8-bit integers on every card; GeForce cards sum in fp32 at half of that (NVIDIA
+    Tensor cores do it at half the rate of 8-bit integers on every GPU; GeForce GPUs sum in fp32 at half of that (NVIDIA
     GA102 and AD102 white papers), the others at the same rate. Integer kernels for quantized weights follow the same peak.
     """
     card = setting.cluster.accelerator

@@ -34,7 +34,7 @@ class Setting:
 
     @cached_property
     def compute_dtype(self) -> str:
-        """Type of activations: as given, else that of unquantized weights, else bf16 where the chip has it, else fp16."""
+        """Type of activations: as given, else that of unquantized weights, else bf16 where the GPU has it, else fp16."""
         s = self.serving
         if s.weights in ("fp16", "bf16", "fp32"):
             return s.weights

@@ -76,7 +76,7 @@ class Capacity:
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """At which risk a layout fits, which part of a card it must leave free, and at which latencies serving is priced (None: as
+    """At which risk a layout fits, which part of a GPU it must leave free, and at which latencies serving is priced (None: as
     it is at the batch given)."""
 
     risk: float
@@ -192,9 +192,9 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
     progress: Progress | None = None,
 ) -> Sizes:
     """The fewest GPUs (powers of two up to ``max_gpus``) of each accelerator on which it fits at ``risk``: tuning in the
-    layout that ``plan`` recommends, serving in the fastest cut. ``headroom``: part of the card to leave free besides;
+    layout that ``plan`` recommends, serving in the fastest cut. ``headroom``: part of the GPU to leave free besides;
     ``accelerator``: only this one, or those named ("rtx-3090,l40s"), or "all" of the catalog; left out, those that somebody
-    rents out. ``gpus``: exactly so many, for what fits on one's own cards. ``weights``, ``engine``: of serving; as the
+    rents out. ``gpus``: exactly so many, for what fits on one's own GPUs. ``weights``, ``engine``: of serving; as the
     checkpoint stores them, else 16 bit, and the usual one when left out.
 
     ``seq_len``: tokens of a request with its answer, or of a training sequence, 2,048 when left out; of serving ``prompt`` and
@@ -392,7 +392,7 @@ def _short_of(found: Size) -> str:
 
 
 def _require_runs_on(card: Accelerator, model: Model, purpose: str, engine: str, framework: str | None) -> None:
-    """PlannerError where the software that was named does not run on the card."""
+    """PlannerError where the software that was named does not run on the GPU."""
     if purpose == "serve":
         require_engine_there(card, load_engine(engine), model)
     elif framework is not None:

@@ -109,7 +109,7 @@ class Way:
 
 
 def moved(tables: Mapping[str, Mapping[str, Any]], accelerator: str, num_gpus: int) -> dict[str, dict[str, Any]]:
-    """The same question on other GPUs: layout, stack and own price are left to be found anew; 16-bit floats as the chip has
+    """The same question on other GPUs: layout, framework and own price are left to be found anew; 16-bit floats as the GPU has
     them; a batch that the GPUs divide evenly, as large or larger."""
     found = {name: dict(table) for name, table in tables.items() if name not in ("layout", "framework")}
     found["cluster"] = {"accelerator": accelerator, "num_gpus": num_gpus}

@@ -113,7 +113,7 @@ class Plan:
 
         From runs whose source the fit had not seen (planner/uncertainty); money holds the price's own interval too. What the
         driver shows holds cache that the allocator would give back, so ``peak_total_bytes`` is as uncertain as reserved memory.
-        No step is faster than the chip's peak allows: with its operations at that peak all the time.
+        No step is faster than the GPU's peak allows: with its operations at that peak all the time.
         """
         subject = self.subject
         step = interval(self.step_time_s, "step_time", subject)

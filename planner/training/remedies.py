@@ -70,7 +70,7 @@ def ways_out(wanted: Plan, framework: FrameworkLike | None = None, allow: Iterab
 
 
 SHARDED = {"huggingface": "transformers-fsdp"}
-"""The same modules under a stack that shards all states: accelerate's FSDP."""
+"""The same modules under a framework that shards all states: accelerate's FSDP."""
 
 
 def _usual_stacks(wanted: Plan) -> list[str]:

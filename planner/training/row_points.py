@@ -1,4 +1,4 @@
-"""Where each operator of a plan lies under its chip's roofline: intensity, rate, time."""
+"""Where each operator of a plan lies under its GPU's roofline: intensity, rate, time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RowPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Roof:
-    """The chip's two limits: dense peak of the job's type, and the memory's bandwidth."""
+    """The GPU's two limits: dense peak of the job's type, and the memory's bandwidth."""
 
     peak_flops_per_s: float
     bytes_per_s: float

@@ -20,7 +20,7 @@ CLASSES: tuple[tuple[str, ...], ...] = (
 
 
 MEMORY_CLASSES: tuple[tuple[str, ...], ...] = (("framework", "precision"), ("precision",), ())
-"""Of serving memory: it is that of one GPU whatever the chip. Weights of 16 bit are counted exactly, and so are those in the
+"""Of serving memory: it is that of one GPU of whatever type. Weights of 16 bit are counted exactly, and so are those in the
 format that the checkpoint states; of others it is not always known which parts stay wide, and what kernels unpack."""
 
 

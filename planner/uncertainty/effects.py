@@ -94,7 +94,7 @@ class Effects:
     def difference(self, first: Subject, second: Subject) -> tuple[float, float]:
         """Mean and standard deviation of the difference of two questions' logarithms, both asked by one new source.
 
-        What they share cancels: effects of the same group, the source, the source's chip and model where these are the same,
+        What they share cancels: effects of the same group, the source, the source's GPU and model where these are the same,
         and the part of the runs' own errors that nearby settings have in common.
         """
         one, unknown_one = self._shared(first)
@@ -223,7 +223,7 @@ def doublings(first: Subject, second: Subject) -> tuple[float, float]:
 
 
 def _nearest_chips(curves: str, measured: Sequence[Mapping[str, Any]]) -> tuple[str, list[Mapping[str, Any]]]:
-    """The chip family of ``curves`` that was measured, and what was measured on it: its own, else one that it is based on."""
+    """The GPU family of ``curves`` that was measured, and what was measured on it: its own, else one that it is based on."""
     for chips in CURVES.lineage(curves) if curves in CURVES.names() else (curves,):
         near = [m for m in measured if m["curves"] == chips]
         if near:
@@ -234,7 +234,7 @@ def _nearest_chips(curves: str, measured: Sequence[Mapping[str, Any]]) -> tuple[
 def _served(
     s: Subject, of_root: Sequence[Mapping[str, Any]], near: Sequence[Mapping[str, Any]], own: int, chips: str
 ) -> list[str]:
-    """The measurements of the software that serves: of all its releases, on the same chips, of the release itself."""
+    """The measurements of the software that serves: of all its releases, on the same GPUs, of the release itself."""
     if not of_root:
         return [Message("nothing was measured of {0}", s.root)]
     if not near:

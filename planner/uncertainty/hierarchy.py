@@ -1,13 +1,13 @@
 """One hierarchical model of log(measured / predicted) over held-out runs, fitted by maximum a posteriori marginal likelihood.
 
-For run i of source s on a chip c,
+For run i of source s on a GPU c,
 
     y_i = sum_k u_k[g_k(i)] + w_i (v_s + v_sc + v_sm + e_i),   w_i = exp(sum_j x_ij beta_j).
 
 The shared effects u are what a new source has in common with the measured ones (framework and what it is based on, framework and
-generation of chip, kind of model, precision, kind of job); the effects v of a source, of a source and a chip, of a source and a
+generation of GPU, kind of model, precision, kind of job); the effects v of a source, of a source and a GPU, of a source and a
 model, and the run's own e are redrawn by a new source. All are normal with a variance of their own, which the fit finds; w is
-the spread by software stack, by die, by precision, by how large a run's kernels are, by its nodes and by how far it lies from
+the spread by framework, by die, by precision, by how large a run's kernels are, by its nodes and by how far it lies from
 what other sources measured. The prediction for a new source is the interval. Errors of memory are divided by ``subject.lever``
 first: model states are counted, so that the rest of a peak makes its error.
 
@@ -61,11 +61,11 @@ LEVELS: dict[str, dict[str, float]] = {
     "throughput": {"figure": 0.3, "root": 0.3, "die": 0.3},
 }
 """Columns whose values have a spread of their own, by metric, and the standard deviation of its logarithm beforehand: of
-several tried, those of the best mean score over runs left out with their source. Software stacks differ most: recipes that
-state everything, and tools whose settings a table does not tell. Of chips it is the die: clocks of graphics cards are less
-known. Of precisions, fp8 is many recipes under one name. Generations differ, for old chips are measured with old stacks, and so
+several tried, those of the best mean score over runs left out with their source. Frameworks differ most: recipes that
+state everything, and tools whose settings a table does not tell. Of GPUs it is the die: clocks of GeForce GPUs are less
+known. Of precisions, fp8 is many recipes under one name. Generations differ, for old GPUs are measured with old software, and so
 do kinds of job: tuning tools state less. Mixtures of experts exchange and balance, which few tables describe. Of memory it is
-the kind of job, too: frozen weights are held as the checkpoint stores them, of trained ones a stack keeps copies."""
+the kind of job, too: frozen weights are held as the checkpoint stores them, of trained ones a framework keeps copies."""
 FREEDOM = 4.0
 """Degrees of freedom of a run's own error: assumed."""
 SOURCE_FREEDOM: dict[str, float] = {"step_time": 4.0}

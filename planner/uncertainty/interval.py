@@ -134,7 +134,7 @@ def normal_below(z: Number) -> Array:
 def probability_below(limit: Number, value: Number, metric: Metric, subject: Subject) -> Number:
     """Probability that the truth is at most ``limit`` where ``value`` is predicted: of one value or an array of them.
 
-    With ``metric`` "memory", a predicted peak of bytes and the usable bytes of the card: the probability that it fits.
+    With ``metric`` "memory", a predicted peak of bytes and the usable bytes of the GPU: the probability that it fits.
     """
     return interval(1.0, metric, subject).probability_below(np.divide(limit, value))
 
@@ -199,7 +199,7 @@ def _rows_of(c: ResidualClass, label: str) -> str:
 
 
 def _distance(c: ResidualClass, s: Subject) -> tuple[int, bool, int]:
-    """Smaller is nearer: what is shared, then several sizes of models before one, then the stack itself before its bases."""
+    """Smaller is nearer: what is shared, then several sizes of models before one, then the framework itself before its bases."""
     shared = sum(1 for name in (c.framework, c.curves, c.family, c.precision, c.nodes) if name)
     return -shared, c.fewest_parameters == c.most_parameters, lineage(s.framework).index(c.framework) if c.framework else 0
 

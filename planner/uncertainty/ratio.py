@@ -1,6 +1,6 @@
 """How sure the difference of two cases is: the 90 % interval of their ratio, and which of the two is the smaller.
 
-Two cases that one user runs share most of what a prediction gets wrong: the framework, the chip, how the cluster is set up. What
+Two cases that one user runs share most of what a prediction gets wrong: the framework, the GPU, how the cluster is set up. What
 they share cancels in the ratio (``Effects.difference``), so that it is known better than either case.
 """
 

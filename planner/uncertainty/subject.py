@@ -94,7 +94,7 @@ def smallness(model: Model, seq_len: Number, layout: Layout | Layouts) -> Array:
 
 
 def die(architecture: str) -> str:
-    """Whether a chip is one for computing, or one for graphics, by NVIDIA's names of dies.
+    """Whether a GPU is one for computing, or one for graphics, by NVIDIA's names of dies.
 
     >>> die("Hopper GH100"), die("Blackwell Ultra GB110"), die("Ampere GA102"), die("TPU")
     ('compute', 'compute', 'graphics', 'other')

@@ -23,7 +23,7 @@ OWN = "own price"
 
 
 def layout(case: int, tables: Tables) -> None:
-    """The training stack and every axis that it has; what the planner chose until the user changes something."""
+    """The training framework and every axis that it has; what the planner chose until the user changes something."""
     names = [*calibrated(), *framework_names()]
     choice(case, "framework", "name", t("in.framework"), names, stack_name(tables), before=lambda: state.settle_layout(case))
     given = tables.get("layout")

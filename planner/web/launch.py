@@ -1,4 +1,4 @@
-"""Launch files of a configuration, for every stack that runs its framework (planner export)."""
+"""Launch files of a configuration, for every tool that runs its framework (planner export)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from planner.web.text import t
 
 
 def launch_files(plan: Plan, key: str) -> None:
-    """A download for each stack; in words why there is none."""
+    """A download for each tool; in words why there is none."""
     name = plan.framework.name
     stacks = [stack for stack, (_, frameworks) in STACKS.items() if name in frameworks]
     made = 0

@@ -84,7 +84,7 @@ def _links(pages: dict[str, Any], now: str) -> None:
     """The pages in one row, for a narrow screen: there Streamlit hides them behind a button."""
     with st.container(horizontal=True, key="narrow-pages", gap="small"):
         for name, page in pages.items():
-            st.page_link(page, label=t(f"page.{name}"), disabled=name == now)
+            st.page_link(page, label=f"**{t(f'page.{name}')}**" if name == now else t(f"page.{name}"))
 
 
 def prepare(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Which attention kernel a framework runs on an accelerator: not every chip has the one that its library prefers."""
+"""Which attention kernel a framework runs on an accelerator: not every GPU has the one that its library prefers."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def attention_notes(
 
 
 def _not_cudnn(runs: Framework, accelerator: Accelerator, library: str) -> tuple[str, ...]:
-    """That a newer chip of a line is left out where PyTorch prefers cuDNN's kernel, which makes it slower than the older one."""
+    """That a newer GPU of a line is left out where PyTorch prefers cuDNN's kernel, which makes it slower than the older one."""
     capability = compute_capability(accelerator)
     kin = capability is not None and capability not in CUDNN_FIRST and capability[0] in {major for major, _ in CUDNN_FIRST}
     if not kin or not runs.cudnn_attention or runs.attention_library != "pytorch" or runs.attention_kernel != "flash":

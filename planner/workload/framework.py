@@ -1,4 +1,4 @@
-"""By which software stack: what it fuses, what it keeps for the backward pass, what it overlaps, what the host does."""
+"""By which training software: what it fuses, what it keeps for the backward pass, what it overlaps, what the host does."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CORE_ATTENTION: frozenset[Module] = frozenset(("core_attn",))
 
 
 class Framework(Spec):
-    """One software stack. Every constant is measured, fitted or assumed; its provenance says which."""
+    """A training framework. Every constant is measured, fitted or assumed; its provenance says which."""
 
     name: str
     description: str = ""
@@ -158,7 +158,7 @@ class Framework(Spec):
 
     @property
     def memory_rate(self) -> float:
-        """Of memory-bound kernels over streaming bandwidth: this stack's own, or torch.compile's."""
+        """Of memory-bound kernels over streaming bandwidth: this framework's own, or torch.compile's."""
         return COMPILED_RATE if self.compile else self.elementwise_rate
 
     @property

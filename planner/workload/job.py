@@ -143,7 +143,7 @@ class Job(Spec):
             raise ValueError(
                 Message(
                     "precision = {0!r} with kind = {1!r}: quantized weights multiply in 16 bit; use precision = 'bf16' "
-                    "('fp16' on a chip without it), or kind = 'lora' for 8-bit multiplications",
+                    "('fp16' on a GPU without it), or kind = 'lora' for 8-bit multiplications",
                     self.precision,
                     self.kind,
                 )

@@ -230,8 +230,8 @@ def test_calibration_gives_back_the_constants_behind_made_up_samples() -> None:
 def test_what_a_group_costs_the_host_is_found_where_the_library_loops(name: str, tmp_path: Path) -> None:
     """25 us a group and 40 us a call, where the device is not the slower one; a mixture of many experts then takes that long."""
     made = session()
-    made.record["device"] |= {"kind": "cuda", "name": name, "memory_bytes": 16e9}
     card = load_accelerator({"T": "v100-sxm2-16gb", "N": "rtx-3090-24gb"}[name[0]])
+    made.record["device"] |= {"kind": "cuda", "name": name, "memory_bytes": card.memory_bytes}
     for experts_, tokens in itertools.product((8, 64), (16, 64, 256, 1024)):
         for n, k in ((4096, 2048), (2048, 2048)):
             flops = 2.0 * experts_ * tokens * n * k

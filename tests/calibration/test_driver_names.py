@@ -7,7 +7,7 @@ import pytest
 from planner.calibration.driver_names import _names, known_accelerator, named
 from planner.common.errors import PlannerError
 from planner.hardware.asked import accelerator_named
-from planner.hardware.cluster import load_accelerator
+from planner.hardware.cluster import accelerator_names, load_accelerator
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,27 @@ def test_no_card_of_the_catalog_is_called_unknown() -> None:
     for name in _names()[1]:
         with pytest.raises(PlannerError):
             accelerator_named(name)
+
+
+@pytest.mark.parametrize(
+    ("device", "gib", "profile"),
+    [
+        ("NVIDIA GeForce RTX 4060 Ti", 7.996, "rtx-4060-ti-8gb"), ("NVIDIA GeForce RTX 4060 Ti", 15.996, "rtx-4060-ti-16gb"),
+        ("NVIDIA GeForce RTX 3060", 11.76, "rtx-3060-12gb"), ("NVIDIA GeForce RTX 3060", 8.0, "rtx-3060-8gb"),
+        ("NVIDIA RTX A2000", 5.99, "rtx-a2000-6gb"), ("NVIDIA RTX A2000 12GB", 11.99, "rtx-a2000-12gb"),
+        ("NVIDIA GeForce RTX 3080 Laptop GPU", 16.0, None), ("NVIDIA GeForce RTX 2060", 12.0, None),
+        ("NVIDIA A2", 14.99, "a2-16gb"), ("Tesla V100-SXM2-32GB", 31.75, "v100-sxm2-32gb"),
+    ],
+)  # fmt: skip
+def test_cards_of_one_name_are_told_apart_by_their_memory(device: str, gib: float, profile: str | None) -> None:
+    found = named(device, gib * 2**30)
+    assert found.profile == profile
+    assert found.profile or found.near
+
+
+def test_every_card_is_found_by_its_own_aliases_and_memory() -> None:
+    for stem in accelerator_names():
+        card = load_accelerator(stem)
+        for alias in card.aliases:
+            if named(alias).profile:
+                assert named(alias, card.memory_bytes).profile == stem, alias

@@ -24,6 +24,7 @@ from planner.calibration.calibrate import leverage
 from planner.calibration.comparison import Spread, compare_record, summary
 from planner.calibration.measuring import Options, gain, harness_command, measured, shares
 from planner.common.errors import PlannerError
+from planner.hardware.cluster import load_accelerator
 from planner.reports.measured import page, save_picture
 
 CPU_RECORD = DATA / "cpu-record.json"
@@ -67,7 +68,8 @@ def test_one_command_measures_calibrates_and_tells(tmp_path: Path) -> None:
 
 def test_before_and_after_on_a_card_of_the_catalog(tmp_path: Path) -> None:
     data = json.loads(CPU_RECORD.read_text())
-    data["device"] |= {"kind": "cuda", "name": "NVIDIA H200", "num_devices": 1}
+    memory = load_accelerator("h200-sxm-141gb").memory_bytes
+    data["device"] |= {"kind": "cuda", "name": "NVIDIA H200", "num_devices": 1, "memory_bytes": memory}
     for sample in data["samples"]:
         sample["extra"].pop("saved_bytes", None)
         sample["checksum"] = kernel_records.checksum(sample)

@@ -483,3 +483,21 @@ def test_an_empty_list_is_said_in_the_page_s_language() -> None:
         and "placeholder" not in {word.arg for word in call.keywords}
     ]
     assert not without
+
+
+def test_a_spot_run_without_preemptions_is_answered_after_one_click(monkeypatch):
+    job = {**SMALL["job"], "num_tokens": 10**8}
+    test = opened(monkeypatch, "run", scenario(price={"term": "spot"}, job=job))
+    assert "spot nodes get preempted" in "".join(block.value for block in test.error)
+    next(b for b in test.button if b.key == "run.once_a_day.0").click().run()
+    assert not test.exception
+    assert not test.error
+    assert test.session_state["scenario"]["cases"][0]["tables"]["run"]["preemption_mtbf_s"] == 86400.0
+    assert "data-figure='total'" in html(test)
+
+
+def test_one_configuration_costs_what_it_costs_and_one_gpu_is_one(monkeypatch):
+    test = opened(monkeypatch, "compare", scenario(job={**SMALL["job"], "num_tokens": 10**8}))
+    told = "".join(block.value for block in test.markdown) + html(test)
+    assert "costs $" in told
+    assert "costs least" not in told

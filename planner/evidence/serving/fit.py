@@ -28,7 +28,7 @@ CONSTANTS = data.CATALOG / "serving_fit.toml"
 
 
 class ServingConstant(Constant):
-    """A constant of an engine, or of a chip family."""
+    """A constant of an engine, or of a GPU family."""
 
     engine: str = ""
 
@@ -38,7 +38,7 @@ class ServingConstant(Constant):
         return f"{self.curves or self.engine}.{self.field}"
 
     def touches(self, run: Any) -> bool:
-        """Whether a run's prediction can depend on it: of its chip, or of its engine where no nearer engine says otherwise."""
+        """Whether a run's prediction can depend on it: of its GPU, or of its engine where no nearer engine says otherwise."""
         setting = run.times.setting
         if self.curves:
             return CURVES.depends(setting.cluster.accelerator.curves, self.place)

@@ -247,7 +247,7 @@ def read_serving_run(name: str, row: Mapping[str, str]) -> ServingRun:
     setting = times.setting
     ahead = yes(row, "cache_ahead", default="paged_cache" in setting.engine.features)
     if quantity == "memory" and metric["unit"] != "bytes of weights" and ahead:
-        raise PlannerError("metric = {0!r}: {1} fills the card with its cache ahead of time", row["metric"], setting.engine.name)
+        raise PlannerError("metric = {0!r}: {1} fills the GPU with its cache ahead of time", row["metric"], setting.engine.name)
     columns = {
         **row,
         "accelerator": setting.cluster.accelerator.name,

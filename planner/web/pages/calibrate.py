@@ -248,7 +248,7 @@ def _use(case: int, name: str, made: Calibration) -> None:
 
 
 def on_device(tables: Mapping[str, Mapping[str, Any]], device: str, stack: str, num_gpus: int) -> state.Tables:
-    """The question on a device with a stack; layout and price, which belong to other GPUs, are left to be found anew."""
+    """The question on a device with a framework; layout and price, which belong to other GPUs, are left to be found anew."""
     found = {name: dict(table) for name, table in tables.items() if name not in ("price", "layout")}
     place = {"node": device} if device in calibrated() else {"accelerator": device}
     return {**found, "cluster": {**place, "num_gpus": num_gpus}, "framework": {"name": stack}}

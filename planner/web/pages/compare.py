@@ -371,7 +371,7 @@ def cost_figure(known: Sequence[Answer]) -> Figure:
                 {
                     "label": name,
                     "gpus": other.num_gpus,
-                    "gpus_text": f"{other.num_gpus} GPU",
+                    "gpus_text": t("compare.one_gpu") if other.num_gpus == 1 else t("compare.so_many_gpus", count=other.num_gpus),
                     "days": other.run_s / DAY_S,
                     "cost": cost,
                     "now": other.num_gpus == one.known.num_gpus,
@@ -389,7 +389,7 @@ def cost_figure(known: Sequence[Answer]) -> Figure:
     else:
         best = min(fitting, key=lambda one: one.known.cost_usd or 0.0)
         title = t(
-            "compare.cheapest",
+            "compare.cheapest" if len(fitting) > 1 else "compare.costs",
             label=short_text(best.label, 40),
             usd=show.dollars(best.known.cost_usd),
             time=show.duration(best.known.run_s),

@@ -1,4 +1,4 @@
-"""Roofline: where each operator of a plan lies under its chip's limits, and what stands behind its time."""
+"""Roofline: where each operator of a plan lies under its GPU's limits, and what stands behind its time."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def page() -> None:
     case = min(int(st.session_state.get("case", 0)), len(cases) - 1)
     _controls(case, cases[case]["tables"])
     found, labels = [], []
-    for one in answers():
+    for at, one in enumerate(answers()):
         if one.plan is None:
             show.problem(about(one.label, said(one.error)))
             continue
@@ -50,6 +50,9 @@ def page() -> None:
         run = whole_run(one.tables, one.plan)
         if run.whole is None:
             show.problem(about(one.label, said(run.error)))
+            if one.plan.price.term == "spot" and not one.tables.get("run", {}).get("preemption_mtbf_s"):
+                daily = {"run": {"preemption_mtbf_s": DAY_S}}
+                st.button(t("run.once_a_day"), key=f"run.once_a_day.{at}", on_click=state.change, args=(at, daily))
             continue
         found.append(run)
         labels.append(short_text(one.label, 40))

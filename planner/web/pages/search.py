@@ -329,7 +329,7 @@ def _picked(event: Any, table: pd.DataFrame) -> int:
 
 
 def row_tables(tables: state.Tables, row: Mapping[Any, Any]) -> state.Tables:
-    """The configuration with the cluster, the stack and the layout of one row; all else stays as it is."""
+    """The configuration with the cluster, the framework and the layout of one row; all else stays as it is."""
     layout = Layout(**{f.name: row[f.name].item() if hasattr(row[f.name], "item") else row[f.name] for f in fields(Layouts)})
     found = {name: dict(table) for name, table in tables.items()}
     if row["accelerator"] != inputs.card_of(tables) and inputs.card_of(tables) not in calibrated():
