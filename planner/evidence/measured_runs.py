@@ -465,17 +465,17 @@ def _layouts(row: Mapping[str, str], framework: Framework) -> tuple[Layout, ...]
 
 def _micro_batch(row: Mapping[str, str], framework: Framework) -> int:
     """Sequences of a micro-batch; where the table is silent, all of a rank's without a pipeline, one with it, or as many as leave
-    one micro-batch a stage."""
+    one micro-batch a rank of the pipeline."""
     if row.get("micro_batch_size"):
         return whole(row, "micro_batch_size")
     ranks = whole(row, "dp", 0)
     if not ranks or not row.get("global_batch_size"):
         raise PlannerError("micro_batch_size is empty, and global_batch_size or dp is too: every run needs one of them")
     at_once = whole(row, "global_batch_size") // ranks // max(whole(row, "grad_accum", 1), 1)
-    stages = whole(row, "pp", 1) * whole(row, "vpp", 1)
-    if stages > 1 and framework.release not in _labels()["micro_batch_a_stage"].get(framework.name, []):
+    ranks_of_pipeline = whole(row, "pp", 1)
+    if ranks_of_pipeline > 1 and framework.release not in _labels()["micro_batch_a_rank"].get(framework.name, []):
         return 1
-    return max(at_once // stages, 1)
+    return max(at_once // ranks_of_pipeline, 1)
 
 
 OFFLOADS: dict[str, tuple[str, ...]] = {

@@ -91,6 +91,15 @@ class Setup:
         return Message("{0}, {1}, {2}", self.question.cluster.name, self.question.framework.name, price)
 
     @property
+    def where(self) -> str:
+        """Cluster and stack, for people."""
+        return Message("{0}, {1}", self.question.cluster.name, self.question.framework.name)
+
+    def takes_place_of(self, other: Setup) -> bool:
+        """Whether it is on the other's cluster, at its price."""
+        return self.question.cluster == other.question.cluster and self.price == other.price
+
+    @property
     def power_w(self) -> float:
         """Rated power of all GPUs; hosts and cooling are not counted."""
         return self.question.cluster.num_gpus * self.question.cluster.accelerator.tdp_w
@@ -133,6 +142,12 @@ class SearchQuestion:
     def quicker(self) -> Iterator[SearchQuestion]:
         """The same question on the other setups that may be taken for being faster."""
         return (replace(self, setups=setups, notes=faster, others=(), wide="") for setups, _, faster in self.others if faster)
+
+    def alone(self, setup: int) -> SearchQuestion:
+        """The same question on one of its setups, and on the others of its cluster and price."""
+        asked = self.setups[setup]
+        others = tuple((tuple(s for s in setups if s.takes_place_of(asked)), notes, fast) for setups, notes, fast in self.others)
+        return replace(self, setups=(asked,), notes=(), others=tuple(other for other in others if other[0]))
 
     @property
     def preempted(self) -> tuple[Setup, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +33,12 @@ class SearchResult:
     def widened(self) -> bool:
         """Whether unusual layouts were searched that nobody named; ``question.wide`` says why."""
         return bool(self.question.wide)
+
+    def of(self, setup: int) -> SearchResult:
+        """The rows of one setup, as the answer to a search of it alone."""
+        rows = self.found.rows.take(np.flatnonzero(self.found.rows.setup == setup))
+        found = Found(rows=replace(rows, setup=np.zeros(len(rows))))
+        return replace(self, question=self.question.alone(setup), found=found)
 
     @cached_property
     def rows(self) -> Rows:

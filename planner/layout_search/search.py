@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,23 +61,50 @@ def run_search(q: SearchQuestion, progress: Progress | None = None) -> SearchRes
 def search_all(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
     """The usual layouts, and where none of them fits at the accepted risk, what UNUSUAL names too: what moves to the host, then
     everything; at last the same of the other setups. Where one fits but recomputes everything, what moves to the host if that is
-    better by more than HOST_GAIN; where it is short of memory, the other setups that are faster by more than the noise."""
-    result = _best(q, searcher)
-    if not result.complete:
-        return result
-    if len(result.found.rows):
-        return _quickest(result, searcher) if short_of_memory(result) else result
+    better by more than HOST_GAIN; where it is short of memory, the other setups that are faster by more than the noise: each
+    setup is judged by its own best, as if it had been asked for alone."""
+    result = _widest(searcher(q), searcher)
+    if not result.complete or len(result.found.rows):
+        return _settled(result, searcher)
     for question in q.elsewhere():
-        other = _best(question, searcher)
+        other = _widest(searcher(question), searcher)
         if len(other.found.rows):
-            return other
+            return _settled(other, searcher)
     return result
 
 
-def _best(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
-    """Of the question's own setups: the usual layouts, or also what moves to the host where recomputing everything takes longer
-    by HOST_GAIN: so that a GPU with more memory is not the slower one for holding a layout that a smaller one cannot."""
-    result = _widest(q, searcher)
+def _settled(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
+    """The result with every setup that has a row as it is best alone; where any changes, all are searched again together."""
+    if not result.complete or len(result.question.setups) == 1:
+        return _alone(result, searcher)
+    q = result.question
+    usual = {int(i): result.of(int(i)) for i in np.unique(result.found.rows.setup)}
+    best = {i: _alone(part, searcher) for i, part in usual.items()}
+    changed = {i: part for i, part in best.items() if part is not usual[i]}
+    if not changed:
+        return result
+    setups = tuple(changed[i].question.setups[0] if i in changed else setup for i, setup in enumerate(q.setups))
+    wide = (Message("{0}: {1}", x.question.setups[0].where, x.question.wide) for x in changed.values() if x.question.wide)
+    notes = (note for part in changed.values() for note in part.question.notes)
+    together = replace(
+        q,
+        setups=setups,
+        notes=tuple(dict.fromkeys((*q.notes, *notes))),
+        wide=join_messages("; ", [*([q.wide] if q.wide else []), *wide]),
+    )
+    return result if together.num_layouts > MAX_LAYOUTS else searcher(together)
+
+
+def _alone(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
+    """The result, or what is better where it spends time to save memory."""
+    result = _best(result, searcher)
+    return _quickest(result, searcher) if result.complete and short_of_memory(result) else result
+
+
+def _best(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
+    """The result, or also what moves to the host where recomputing everything takes longer by HOST_GAIN: so that a GPU with more
+    memory is not the slower one for holding a layout that a smaller one cannot."""
+    q = result.question
     usual = result.complete and len(result.found.rows) and not result.widened
     if not usual or q.objective == "memory" or result.rows.layouts.row(0).recompute != "full":
         return result
@@ -99,15 +127,14 @@ def short_of_memory(result: SearchResult) -> bool:
 def _quickest(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
     """The result, or that of the first other setups whose best is better by more than the noise."""
     for question in result.question.quicker():
-        other = _best(question, searcher)
+        other = _best(_widest(searcher(question), searcher), searcher)
         if len(other.found.rows) and float(other.rows.value[0]) * (1.0 + NOISE) < float(result.rows.value[0]):
             return other
     return result
 
 
-def _widest(q: SearchQuestion, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
-    result = searcher(q)
-    for wider in q.widened():
+def _widest(result: SearchResult, searcher: Callable[[SearchQuestion], SearchResult]) -> SearchResult:
+    for wider in result.question.widened():
         if not result.complete or len(result.found.rows) or wider.num_layouts > MAX_LAYOUTS:
             break
         wide = searcher(wider)

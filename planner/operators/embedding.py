@@ -10,6 +10,7 @@ from planner.model.parameters import embedding_parameters
 from planner.operators.norm import norm
 from planner.operators.row import Matmul, Row, communication, linear, pointwise
 from planner.operators.setting import Setting
+from planner.operators.skipped import skipped
 from planner.operators.weights import on_one_rank
 
 BLOCK = "embedding"
@@ -97,14 +98,14 @@ def _towers(setting: Setting) -> tuple[Row, ...]:
     for tower in setting.model.towers:
         count = float(tower.parameters) * np.ones_like(setting.tp)
         frozen = tower.frozen and setting.job.adapter is None
-        rows.append(
-            Row(
-                name=f"{tower.name} tower",
-                block=BLOCK,
-                phase="forward",
-                parameters=0.0 if frozen else count,
-                frozen_bytes=setting.precision.parameter * count if frozen else 0.0,
-                shard_group="dense",
-            )
+        row = Row(
+            name=f"{tower.name} tower",
+            block=BLOCK,
+            phase="forward",
+            parameters=0.0 if frozen else count,
+            frozen_bytes=setting.precision.parameter * count if frozen else 0.0,
+            shard_group="dense",
         )
+        # an adapter's frozen weights get their width later
+        rows.append(row if setting.job.images or setting.job.adapter is not None else skipped(row, setting))
     return tuple(rows)

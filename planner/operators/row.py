@@ -60,10 +60,10 @@ class Row:
     ``masked_flops`` those of them that a mask hides;
     ``bytes_moved`` to and from device memory; ``saved_bytes`` kept from forward to backward; ``workspace_bytes`` alive
     only while the operator runs; ``parameters`` that train on this rank, sharded over ``shard_group`` (dense or expert ranks);
-    ``frozen_bytes`` of weights that do not train, as they are stored;
+    ``frozen_bytes`` of weights that do not train, as they are stored; ``skipped_bytes`` of weights that no pass reads;
     ``communication_bytes`` of ``collective`` over ``group``, as nccl-tests count a message; ``repeats`` how many layers
-    have this row; ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the device waits for the
-    host; ``host_waits``: here the host waits for the device, so that none of what follows is launched before. ``core`` marks
+    have this row (a mean); ``kernels`` launched; ``host_s`` of host work beside launching; ``idle_s`` that the device waits for
+    the host; ``host_waits``: here the host waits for the device, so that none of what follows is launched before. ``core`` marks
     what selective recomputation redoes; ``rate`` of memory-bound work over the framework's usual.
     ``beside`` is the row whose computation a collective may run beside. ``copies``: each token of the message goes to that
     many experts, but only once to a node and once to a rank; ``reach`` the part of the group's ranks that a token's experts may
@@ -84,11 +84,12 @@ class Row:
     workspace_bytes: Number = 0.0
     parameters: Number = 0.0
     frozen_bytes: Number = 0.0
+    skipped_bytes: Number = 0.0
     shard_group: ShardGroup | None = None
     communication_bytes: Number = 0.0
     collective: Collective | None = None
     group: Group | None = None
-    repeats: float = 1.0
+    repeats: Number = 1.0
     kernels: Number = 0.0
     host_s: Number = 0.0
     idle_s: Number = 0.0
@@ -118,19 +119,6 @@ def changed(given: Changed, **changes: Any) -> Changed:
     copy = object.__new__(type(given))
     copy.__dict__.update(values, **changes)
     return copy
-
-
-def held(row: Row) -> Row:
-    """The weights of a row that does not run."""
-    return Row(
-        name=row.name,
-        block=row.block,
-        phase=row.phase,
-        operator=row.operator,
-        parameters=row.parameters,
-        frozen_bytes=row.frozen_bytes,
-        shard_group=row.shard_group,
-    )
 
 
 def recomputed(row: Row, redo: Number) -> Row:

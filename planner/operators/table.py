@@ -18,8 +18,9 @@ from planner.operators.mixer import mixer
 from planner.operators.moe import mixture_of_experts
 from planner.operators.norm import norm
 from planner.operators.prediction import prediction_rows
-from planner.operators.row import Matmul, Row, changed, held, pointwise, recomputed
+from planner.operators.row import Matmul, Row, changed, pointwise, recomputed
 from planner.operators.setting import Setting
+from planner.operators.skipped import skipped
 from planner.operators.streams import streams
 from planner.operators.teacher import distillation_loss, teacher_rows
 from planner.operators.tower import tower_rows
@@ -67,10 +68,10 @@ def block_rows(setting: Setting) -> tuple[tuple[Row, ...], dict[LayerKind, tuple
 
 
 def _in_use(setting: Setting, kind: LayerKind) -> tuple[Row, ...]:
-    """Rows of a layer with recomputation. Layers that attend to images are skipped on text alone: their weights are held."""
+    """Rows of a layer with recomputation. Layers that attend to images are skipped on text alone."""
     rows = _with_casts(setting, _tuned(setting, kind))
     if setting.model.of(kind).image_attention and not setting.job.images:
-        return tuple(held(row) for row in rows if row.shard_group is not None)
+        return tuple(skipped(row, setting) for row in rows if row.shard_group is not None)
     return with_recomputation(setting.of(kind), rows)
 
 

@@ -47,6 +47,8 @@ class BlockCost:
     expert_parameters: Array
     frozen_dense_bytes: Array
     frozen_expert_bytes: Array
+    skipped_dense_bytes: Array  # of weights that no pass reads
+    skipped_expert_bytes: Array
     flops: Array
     mean_flops: Array
     model_flops: Array
@@ -155,6 +157,8 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
         expert_parameters=sums["expert"],
         frozen_dense_bytes=sums["fdense"],
         frozen_expert_bytes=sums["fexpert"],
+        skipped_dense_bytes=sums["sdense"],
+        skipped_expert_bytes=sums["sexpert"],
         flops=sums["flops"],
         mean_flops=sums["mean"],
         model_flops=sums["model"],
@@ -164,7 +168,7 @@ def block_cost(rows: Iterable[Row], setting: Setting, cluster: Cluster, curves: 
 
 
 PASSES: tuple[Phase, ...] = ("forward", "recompute", "backward")
-AMOUNTS = ("saved", "workspace", "dense", "expert", "fdense", "fexpert", "flops", "mean", "model", "masked")
+AMOUNTS = ("saved", "workspace", "dense", "expert", "fdense", "fexpert", "sdense", "sexpert", "flops", "mean", "model", "masked")
 
 
 def _is_nothing(amount: Number) -> bool:
@@ -236,6 +240,8 @@ def _add_amounts(sums: dict[str, Array], row: Row) -> None:
         sums[row.shard_group] = sums[row.shard_group] + row.parameters
         if not _is_nothing(row.frozen_bytes):
             sums[f"f{row.shard_group}"] = sums[f"f{row.shard_group}"] + row.frozen_bytes
+        if not _is_nothing(row.skipped_bytes):
+            sums[f"s{row.shard_group}"] = sums[f"s{row.shard_group}"] + row.skipped_bytes
 
 
 def group_of(setting: Setting, group: Group) -> tuple[Array, Array]:

@@ -193,10 +193,10 @@ def check_images(model: Model, table: str, images: float, patches: int, field: s
 
 
 def tower_notes(model: Model, job: Job) -> tuple[str, ...]:
-    """What of a vision encoder is counted where the job has no images."""
+    """What of a vision encoder and of layers that attend to images is counted where the job has no images."""
     if job.images:
         return ()
-    return tuple(
+    return image_layer_notes(model) + tuple(
         Message(
             "{0}: its {1} encoder of {2:.3g}B parameters is held, and does not run on text alone: job.images gives a sequence's "
             "images",
@@ -205,6 +205,16 @@ def tower_notes(model: Model, job: Job) -> tuple[str, ...]:
             tower.parameters / 1e9,
         )
         for tower in model.towers
+    )
+
+
+def image_layer_notes(model: Model) -> tuple[str, ...]:
+    """What of layers that attend to images is counted on text alone."""
+    count = model.num_image_layers
+    return (
+        (Message("{0}: its {1} layers that attend to images are held, and skipped on text alone", model.name, count),)
+        if count
+        else ()
     )
 
 

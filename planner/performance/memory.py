@@ -109,6 +109,8 @@ class StageContent:
     frozen_expert_bytes: Array
     end_frozen_bytes: Array  # of the former, embedding and head
     largest_layer_frozen_bytes: Array
+    skipped_bytes: Array  # of weights that no pass reads: never gathered, without gradients and states
+    skipped_expert_bytes: Array
     dummy_bytes: Array  # gradients that nobody reads, one for each shape of a weight
 
 
@@ -158,10 +160,10 @@ def model_states(
     update = held(1.0, 1.0)
     ends = precision.vector_state * content.end_parameters / shards
     parameters = held(shards_from, precision.parameter)
-    if content.frozen_bytes.any() or content.frozen_expert_bytes.any():
+    still = (content.frozen_bytes + content.skipped_bytes, content.frozen_expert_bytes + content.skipped_expert_bytes)
+    if still[0].any() or still[1].any():
         cut = zero >= shards_from
-        parameters = parameters + content.frozen_bytes / np.where(cut, shards, 1.0)
-        parameters = parameters + content.frozen_expert_bytes / np.where(cut, expert_shards, 1.0)
+        parameters = parameters + still[0] / np.where(cut, shards, 1.0) + still[1] / np.where(cut, expert_shards, 1.0)
     optimizer = held(1.0, precision.master + precision.state + factored_width) + ends
     gradients = held(2.0, precision.gradient)
     away = layouts.offload_optimizer

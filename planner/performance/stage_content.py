@@ -30,9 +30,12 @@ def stage_content(
 ) -> StageContent:
     """Parameters and activation bytes of a stage; ``flying``: micro-batches in flight, ``tied``: its copy of tied words."""
     dense = expert = ends = saved = largest = largest_experts = largest_saved = workspace = dummy = NOTHING
-    frozen = frozen_expert = frozen_ends = frozen_layer = NOTHING
-    still = job.frozen or job.teacher is not None
-    for count, block in stage_blocks(blocks, stage, pp):
+    frozen = frozen_expert = frozen_ends = frozen_layer = skipped = skipped_expert = NOTHING
+    on_stage = stage_blocks(blocks, stage, pp)
+    still = any(block.frozen_dense_bytes.any() or block.frozen_expert_bytes.any() for _, block in on_stage)
+    for count, block in on_stage:
+        skipped = skipped + count * block.skipped_dense_bytes
+        skipped_expert = skipped_expert + count * block.skipped_expert_bytes
         if still:
             frozen = frozen + count * block.frozen_dense_bytes
             frozen_expert = frozen_expert + count * block.frozen_expert_bytes
@@ -72,5 +75,7 @@ def stage_content(
         frozen_expert_bytes=frozen_expert,
         end_frozen_bytes=frozen_ends,
         largest_layer_frozen_bytes=frozen_layer,
+        skipped_bytes=skipped,
+        skipped_expert_bytes=skipped_expert,
         dummy_bytes=dummy,
     )

@@ -198,8 +198,9 @@ def gradient_sum_s(context: Context, sync: Synchronization, block: BlockCost) ->
     """Seconds in which one block's gradients of a micro-batch are added to those of the earlier ones, mean over a step's.
 
     A kernel reads the new gradient, w bytes an element, and the sum, g, and writes the sum: w + 2 g (PyTorch, AccumulateGrad).
-    DeepSpeed casts first (BF16_Optimizer, update_hp_grads): g more written and read. The first gradient of a step is kept as it
-    is, where no buffer of zeros waits for it. Sums run while the device would wait for the host, as far as it does.
+    DeepSpeed casts first (BF16_Optimizer, update_hp_grads): g more written and read. The first gradient of a step is added too
+    where a buffer of zeros waits for it, copied (w + g) into the buffer of DeepSpeed's ZeRO-3 shards (stage3.py,
+    partition_grads), else kept as it is. Sums run while the device would wait for the host, as far as it does.
     """
     framework, job, precision, layouts = context.framework, context.job, context.precision, sync.layouts
     whole = (layouts.zero < 2) | sync.once_a_step | framework.accumulates_unsharded
@@ -210,9 +211,11 @@ def gradient_sum_s(context: Context, sync: Synchronization, block: BlockCost) ->
     copied = framework.gradient_sum == "cast" and precision.gradient > precision.parameter
     width = new + (4.0 if copied else 2.0) * precision.gradient
     micro_batches = job.global_batch_size / (layouts.micro_batch_size * layouts.dp)
-    part = 1.0 if framework.persistent_gradients else 1.0 - 1.0 / micro_batches
+    copied_in = (framework.first_gradient == "copied") & (layouts.zero >= 3)
+    first = width if framework.first_gradient == "added" else np.where(copied_in, new + precision.gradient, 0.0)
     rate = framework.elementwise_rate * context.curves.memory_fraction * context.cluster.accelerator.memory_bandwidth_bytes_per_s
-    seconds = part * (1.0 - sync.away) * width * elements / rate
+    moved = (first + (micro_batches - 1.0) * width) / micro_batches
+    seconds = (1.0 - sync.away) * moved * elements / rate
     return np.asarray(np.maximum(seconds - block.idle_s, 0.0))
 
 

@@ -179,6 +179,8 @@ def _budget_rows(table: Table, row: RowOf, outlooks: Sequence[Outlook]) -> None:
     show = seconds_of(r.budget_s for r in runs if r is not None)
     row("  budget, as published runs went", [Line("-" if r is None else span(r.budget_s, show), style="bold") for r in runs])
     row("  budget, dollars", [Line("-" if b is None else span(b.budget_usd, dollars), style="bold") for b in bills])
+    if any(bills):
+        row("    mean of many such runs", ["-" if b is None else dollars(b.budget_mean_usd) for b in bills])
 
 
 def _kind_name(kind: str) -> str:

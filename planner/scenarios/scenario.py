@@ -16,6 +16,7 @@ from planner.performance.risk import RISK
 from planner.scenarios.shipped import scenario_path
 from planner.scenarios.tables import Form, Table, Tables, cases_of, model_label, placed, title_of
 from planner.training.difference import ratios
+from planner.training.elsewhere import Elsewhere, elsewhere
 from planner.training.plan import Plan
 from planner.training.planning import plan
 from planner.training.remedies import Remedy, ways_out
@@ -62,12 +63,13 @@ class Outlook:
     why: str = ""
 
     def to_dict(self) -> dict[str, Any] | None:
-        """For JSON, SI units: with interruptions, and the budget; None where there is none."""
+        """For JSON, SI units: with interruptions, and the budget, with the mean of many such; None where there is none."""
         if self.run is None:
             return None
-        found = {n: vars(getattr(self.run, n)) for n in ("wall_s", "gpu_hours", "budget_s", "budget_gpu_hours")}
+        found: dict[str, Any] = {n: vars(getattr(self.run, n)) for n in ("wall_s", "gpu_hours", "budget_s", "budget_gpu_hours")}
         if self.bill is not None:
-            found |= {"total_usd": vars(self.bill.total_usd), "budget_usd": vars(self.bill.budget_usd)}
+            money = {name: vars(getattr(self.bill, name)) for name in ("total_usd", "budget_usd")}
+            found |= {**money, "budget_mean_usd": self.bill.budget_mean_usd}
         return {**found, "expert_load": self.run.expert_load}
 
 
@@ -131,6 +133,10 @@ class Case:
     def ways_out(self, answer: Plan, *, allow: Iterable[str] = ()) -> list[Remedy]:
         """What to change where no layout of the job fits on these GPUs; the framework stays where the scenario names it."""
         return ways_out(answer, self.tables.get("framework"), allow)
+
+    def elsewhere(self, answer: Plan, *, allow: Iterable[str] = ()) -> Elsewhere | None:
+        """What another framework would do in decidably less time, where the scenario names neither framework nor layout."""
+        return elsewhere(answer, self.tables.get("framework"), self.tables.get("layout"), allow)
 
     def outlook(self, answer: Plan) -> Outlook:
         """What the plan comes to with interruptions and as published runs went, under [run] and [cost]: as ``planner run`` says.

@@ -9,7 +9,7 @@ import numpy as np
 from planner.common.errors import PlannerError
 from planner.serving.deployment import Deployment
 from planner.serving.disaggregated import Pools, prefill_times, transfer_s
-from planner.serving.load import capacity_per_s, replica, room_of, server_s, slots_of
+from planner.serving.load import capacity_per_s, most_per_s, replica, room_of, server_s, slots_of
 from planner.serving.pass_time import Times
 from planner.serving.requests import mean_tokens
 
@@ -80,3 +80,10 @@ def capacity_of(d: Deployment, places: int | None = None) -> float:
         * d.serving.dp
         / (1.0 - d.serving.response_cache_hit_rate)
     )
+
+
+def most_of(d: Deployment, places: int | None = None) -> float:
+    """What ``capacity_of`` cannot exceed, in no time; infinite where it is not known."""
+    if d.serving.prefill_pool is not None:
+        return np.inf
+    return most_per_s(replica(d.times, room_of(d.times, places))) * d.serving.dp / (1.0 - d.serving.response_cache_hit_rate)

@@ -86,7 +86,7 @@ def load_curve(d: Deployment, shares: tuple[float, ...] = SHARES) -> pd.DataFram
             "mean_batch": load.mean_batch,
         }
         rows.append(row | _latencies(load))
-    return pd.DataFrame(rows)
+    return _written(d, pd.DataFrame(rows))
 
 
 def client_curve(d: Deployment, clients: tuple[int, ...] | None = None) -> pd.DataFrame:
@@ -118,7 +118,14 @@ def client_curve(d: Deployment, clients: tuple[int, ...] | None = None) -> pd.Da
             "preemptions_per_request": load.preemptions_per_request,
         }
         rows.append(row | _latencies(load))
-    return pd.DataFrame(rows)
+    return _written(d, pd.DataFrame(rows))
+
+
+def _written(d: Deployment, table: pd.DataFrame) -> pd.DataFrame:
+    """The table without figures of written tokens where what is made are vectors."""
+    if not d.serving.embeds:
+        return table
+    return table.drop(columns=[name for name in table if str(name).startswith(("tpot_s", "output_tokens"))])
 
 
 def _latencies(load: Load) -> dict[str, float | None]:

@@ -16,6 +16,7 @@ from planner.hardware.cluster import Cluster
 from planner.model.architecture import Model
 from planner.model.catalog import load_model
 from planner.model.parameters import parameters_active, parameters_total
+from planner.performance.feasibility import image_layer_notes
 from planner.prices.market import as_price
 from planner.prices.price import Price, PriceLike
 from planner.serving.batch_figures import batch_figures
@@ -103,10 +104,10 @@ def _headless(model: Model, spec: Serving) -> tuple[Model, tuple[str, ...]]:
 
 
 def _tower_notes(model: Model, spec: Serving) -> tuple[str, ...]:
-    """What of a vision encoder is counted where requests have no images."""
+    """What of a vision encoder and of layers that attend to images is counted where requests have no images."""
     if spec.images:
         return ()
-    return tuple(
+    return image_layer_notes(model) + tuple(
         Message(
             "{0}: its {1} encoder of {2:.3g}B parameters is held, and does not run on text alone: serving.images gives a "
             "request's images",

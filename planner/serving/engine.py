@@ -99,7 +99,9 @@ class Engine(Spec):
     host_s_per_step: Seconds  # scheduling, sampling, detokenizing: the device waits
     host_s_per_sequence: Seconds = 0.0  # more of it for each sequence of the batch
     host_s_per_layer: Seconds = 0.0  # launching a layer's kernels, beside the device; 0 with CUDA graphs
-    mxfp4_launch_s_per_layer: Seconds = 0.0  # of a layer with mxfp4 experts on Hopper in a pass with prompts
+    launch_s_per_layer: Seconds = 0.0  # launching a layer's kernels in a pass with prompts, where no graph holds them
+    expert_launch_s_per_layer: Seconds = 0.0  # the same of a layer with experts, where it is longer
+    mxfp4_launch_s_per_layer: Seconds = 0.0  # the same of one with mxfp4 experts on Hopper
     host_s_per_expert: Seconds = 0.0  # a Python loop over experts
     int4_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # host time of a layer of 4-bit over one of 16-bit weights
     awq_host_rate: Annotated[float, Field(gt=0, le=10)] = 1.0  # of int4-awq over other 4-bit ones: split sums are added up apart

@@ -91,8 +91,11 @@ def _require_model(setting: Setting, draft: Setting | None) -> None:
 def _require_vectors(setting: Setting) -> None:
     """What an encoder is served with: prompts that its positions hold, each read at once, on one stage, without a cache."""
     m, s = setting.model, setting.serving
+    if s.pp > 1:
+        raise PlannerError(
+            "serving.pp = {0}: {1} is an encoder, which is served on one stage; use pp = 1, and dp for more GPUs.", s.pp, m.name
+        )
     given = {
-        "pp": s.pp > 1,
         "chunked_prefill_tokens": s.chunked_prefill_tokens is not None,
         "prefix_cache_hit_rate": s.prefix_cache_hit_rate > 0,
         "kv_dtype": s.kv_dtype != "auto",
@@ -101,7 +104,10 @@ def _require_vectors(setting: Setting) -> None:
     for field, is_so in given.items():
         if is_so:
             raise PlannerError(
-                "serving.{0}: {1} is an encoder, which reads a prompt at once and keeps no cache; leave it out.", field, m.name
+                "serving.{0} = {1!r}: {2} is an encoder, which reads a prompt at once and keeps no cache; leave it out.",
+                field,
+                getattr(s, field),
+                m.name,
             )
     longest = longest_tokens(s.prompt)
     if m.position_embedding == "learned" and longest > m.max_positions:
@@ -127,9 +133,10 @@ def require_runs_model(model: Model, engine: Engine) -> None:
             )
         if model.reads_images:
             raise PlannerError(
-                "serving.engine = {0!r}: {1} attends to images in layers of their own, which it has not; those that have: {2}.",
+                "serving.engine = {0!r}: {1} has layers that attend to images, which {2} does not run; engines that do: {3}.",
                 engine.name,
                 model.name,
+                engine.name,
                 ", ".join(others),
             )
         raise PlannerError(
@@ -216,6 +223,15 @@ def _require_features(setting: Setting) -> None:
             field = fields.get(feature, feature)
             able = {name: load_engine(name) for name in engine_names()}
             others = [name for name, e in able.items() if needs in e.features and runs_model(e, setting.model)]
+            if not others:
+                raise PlannerError(
+                    "serving.{0} = {1!r}: {2} has no {3}, nor has any engine of the catalog that runs {4}; leave it out.",
+                    field,
+                    getattr(s, field),
+                    engine.name,
+                    needs.replace("_", " "),
+                    setting.model.name,
+                )
             raise PlannerError(
                 "serving.{0} = {1!r}: {2} has no {3}; engines that have: {4}.",
                 field,

@@ -228,11 +228,36 @@ def capacity_per_s(one: Replica, seed: int = 0) -> float:
     return _capacity_per_s(Saturated(known_by=known_by, one=one, seed=seed))
 
 
+def _saturating(slots: int) -> int:
+    """Requests of which a capacity is counted."""
+    return int(min(max(2000, 6 * slots), 20_000))
+
+
+def most_per_s(one: Replica) -> float:
+    """What ``capacity_per_s`` cannot exceed, without a simulation; infinite where it is not known.
+
+    A request of P and O tokens holds the replica for at least w = (O - 1) min(step_s[b] / b + token_s (P + O / 2)) + prefill
+    (over its groups and stages). Of the ``done`` requests that a capacity counts those in flight as it starts, at most ``slots``,
+    bring work with them: done / T <= done / (done - slots) / w.
+    """
+    server, s = one.server, one.times.setting.serving
+    n = _saturating(server.slots)
+    done = n - n // 4 - 1 - server.slots  # at the least: all are done but those in flight when the last is admitted
+    if (s.prompt.kind, s.output.kind) != ("fixed", "fixed") or done <= server.slots:
+        return np.inf
+    prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
+    each = np.arange(1.0, len(server.step_s))
+    step = float(np.min(server.step_s[1:] / each)) + float(np.min(server.token_s[1:])) * (prompt + output / 2.0)
+    at = np.asarray(prompt)
+    prefill = (float(one.work_s(at)) / server.groups + float(one.shared_s(at))) / server.stages
+    return done / (done - server.slots) / ((output - 1.0) * step + prefill)
+
+
 @lru_cache(maxsize=256)
 def _capacity_per_s(asked: Saturated) -> float:
     one, seed = asked.one, asked.seed
     s = one.times.setting.serving
-    n = int(min(max(2000, 6 * one.server.slots), 20_000))
+    n = _saturating(one.server.slots)
     rng = np.random.default_rng(seed + 1)
     prompts, outputs = sample(s.prompt, n, rng), sample(s.output, n, rng)
     found = _simulated(one, Requests(arrivals_s=np.zeros(n), prompts=prompts, outputs=outputs))

@@ -13,7 +13,7 @@ from planner.hardware.curves import Curves
 from planner.operators.row import FusedAttention, Matmul, Row
 from planner.performance.collectives import collective_s
 from planner.performance.roofline import Device, device_s
-from planner.serving.rows import Phase, Shape, image_rows, layer_rows, pass_rows
+from planner.serving.rows import Phase, Shape, image_chance, image_rows, layer_rows, pass_rows
 from planner.serving.setting import Setting
 from planner.serving.speculative import expected_tokens
 
@@ -79,8 +79,9 @@ class Times:
         rate = engine.narrow_host_rate if setting.format.compute else rate
         loops = sum(kind.moe for kind in model.layer_kinds) * model.num_experts * engine.host_s_per_expert
         loops = loops + (self.prompt_launch_s if shape.phase == "prefill" else 0.0)
-        idle = model.num_encoder_layers if shape.phase == "decode" else 0
-        idle += 0 if setting.serving.images else model.num_image_layers
+        idle: Number = model.num_encoder_layers if shape.phase == "decode" else 0
+        if model.num_image_layers:
+            idle = idle + model.num_image_layers * (1.0 - image_chance(setting, shape))
         layers = (model.num_layers - idle) * (engine.host_s_per_layer * rate + self._eager_host_s_per_layer(shape)) + loops
         step = engine.host_s_per_step + engine.host_s_per_sequence * shape.sequences
         step = step + engine.host_s_per_stage * (setting.serving.pp - 1)
@@ -95,19 +96,23 @@ class Times:
 
     @cached_property
     def prompt_launch_s(self) -> float:
-        """Seconds that launching a pass with prompts takes at least, decoding beside them or not: Hopper has no kernels of its
-        own for mxfp4."""
-        setting = self.setting
-        if setting.format.name != "mxfp4" or setting.cluster.accelerator.compute_capability != "9.0":
-            return 0.0
-        return sum(kind.moe for kind in setting.model.layer_kinds) * setting.engine.mxfp4_launch_s_per_layer
+        """Seconds that launching a pass with prompts takes at least, decoding beside them or not, where no graph holds its
+        kernels. Layers with experts have many; Hopper has none of its own for mxfp4."""
+        setting, engine = self.setting, self.setting.engine
+        each = engine.launch_s_per_layer
+        with_experts = max(each, engine.expert_launch_s_per_layer)
+        if setting.format.name == "mxfp4" and setting.cluster.accelerator.compute_capability == "9.0":
+            with_experts = max(with_experts, engine.mxfp4_launch_s_per_layer)
+        skipped = 0 if setting.serving.images else setting.model.num_image_layers  # by text alone
+        return sum(with_experts if kind.moe else each for kind in setting.model.layer_kinds) - skipped * each
 
     @cached_property
     def on_device(self) -> Times:
         """The same without ``prompt_launch_s``: what passes take that share it."""
         if not self.prompt_launch_s:
             return self
-        engine = self.setting.engine.model_copy(update={"mxfp4_launch_s_per_layer": 0.0})
+        none = dict.fromkeys(("launch_s_per_layer", "expert_launch_s_per_layer", "mxfp4_launch_s_per_layer"), 0.0)
+        engine = self.setting.engine.model_copy(update=none)
         return replace(self, setting=replace(self.setting, engine=engine))
 
     def _eager_host_s_per_layer(self, shape: Shape) -> Array:
@@ -335,6 +340,9 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
         fraction = 1.0 / (1.0 / fraction + card.memory_bandwidth_bytes_per_s / (each * card.num_sms))
     lost = e.decode_grouped_tokens if phase == "decode" else e.prefill_grouped_tokens
     start = e.kernel_latency_rate * c.expert_layer_latency_s / 2.0 if experts and e.fused_experts else latency["matmul_latency_s"]
+    narrow, depth = c.fp8_peak_fraction, c.fp8_depth
+    if setting.format.blocks:
+        narrow, depth = c.fp8_block_fraction or narrow, c.fp8_block_depth or depth
     return c.model_copy(
         update={
             **latency,
@@ -342,7 +350,8 @@ def _matmul_constants(setting: Setting, phase: str, stored: str, experts: bool, 
             "matmul_latency_s": start + (e.expanding_kernel_s if expanded else 0.0),
             "matmul_bandwidth_fraction": fraction,
             "matmul_peak_fraction": c.matmul_peak_fraction * compute,
-            "fp8_peak_fraction": c.fp8_peak_fraction * compute,
+            "fp8_peak_fraction": narrow * compute,
+            "fp8_depth": depth,
         }
     )
 

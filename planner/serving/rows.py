@@ -64,8 +64,17 @@ def layer_rows(setting: Setting, shape: Shape) -> tuple[Row, ...]:
     layer = _of_stack if setting.model.cross_attention else _layer
     kinds = Counter(setting.model.layer_kinds).items()
     return tuple(
-        replace(row, repeats=float(count)) for kind, count in kinds for row in layer(setting.of(kind), kind, shape, local)
+        replace(row, repeats=count * (image_chance(setting, local) if setting.model.of(kind).image_attention else 1.0))
+        for kind, count in kinds
+        for row in layer(setting.of(kind), kind, shape, local)
     )
+
+
+def image_chance(setting: Setting, shape: Shape) -> Number:
+    """The chance that a pass holds an image, so that its tokens pass the layers that attend to images: 1 - (1 - images)^sequences
+    where a request has fewer than one on average."""
+    images = setting.serving.images
+    return 1.0 - (1.0 - images) ** shape.sequences if images < 1 else 1.0
 
 
 def _around(setting: Setting, row: Row) -> tuple[Row, ...]:
@@ -127,9 +136,11 @@ def _cross(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
 
 
 def _to_images(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ...]:
-    """Attention to a request's images: each query reads the keys and values of all of their tokens, which are cached."""
+    """Attention to a request's images: each query reads the keys and values of all of their tokens, which are cached.
+    Their number is that of a pass that holds an image."""
     m, w, heads = setting.model, setting.width, setting.model.num_heads / float(setting.serving.tp)
-    keys, qk, value = setting.serving.images * m.tokens_per_image, float(m.head_dim), float(m.value_head_dim)
+    chance, qk, value = image_chance(setting, shape), float(m.head_dim), float(m.value_head_dim)
+    keys = setting.serving.images * m.tokens_per_image / chance
     flops = 2.0 * shape.tokens * keys * heads * (qk + value)
     core = Row(
         name="attention to images",
@@ -137,7 +148,7 @@ def _to_images(setting: Setting, kind: LayerKind, shape: Shape) -> tuple[Row, ..
         phase=shape.phase,
         flops=flops,
         model_flops=flops,
-        bytes_moved=shape.sequences * image_bytes(setting, kind) + w * shape.tokens * heads * (qk + value),
+        bytes_moved=shape.sequences * image_bytes(setting, kind) / chance + w * shape.tokens * heads * (qk + value),
         kernels=1.0,
         work=FusedAttention(
             sequences=shape.sequences, heads=heads, queries=shape.queries, keys=keys, qk_head_dim=qk, value_head_dim=value

@@ -64,6 +64,11 @@ class WeightFormat:
         return self.family != 16
 
     @property
+    def blocks(self) -> bool:
+        """Partial sums are scaled block by block, which Hopper's tensor cores leave to the CUDA cores."""
+        return self.name == "fp8-block"
+
+    @property
     def bits_per_weight(self) -> float:
         """Bits with scales."""
         return self.bits + (self.scale_bits / self.group if self.group else 0.0)

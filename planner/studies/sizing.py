@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,7 +25,7 @@ from planner.model.architecture import Model
 from planner.performance.risk import RISK, chance, check_risk
 from planner.prices.market import as_price, rented_accelerators
 from planner.prices.price import Price, PriceLike, price_text
-from planner.serving.batch_figures import batch_figures, capacity_of
+from planner.serving.batch_figures import batch_figures, capacity_of, most_of
 from planner.serving.deploy import serve
 from planner.serving.deployment import Deployment
 from planner.serving.engine import load_engine, usual_engine, weights_of_tags
@@ -55,6 +54,8 @@ TPOT_S = 0.1
 TTFT_S = 2.0
 """Latency limits of a price at capacity where none is given: ten tokens a second, faster than people read, and an answer that
 begins within two seconds (MLPerf Inference's first token of Llama 2 70B in the server scenario). Assumed for one's own users."""
+DEARER, UNSURE = "costs no less per token", "does not fit surely enough"
+"""Why more GPUs are not taken for the price of a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,17 +235,17 @@ def sizes(  # noqa: PLR0913  (keyword arguments, those of planner size)
         if card.vendor.lower() == "cpu" or name == "cpu":
             continue
 
-        def one(num_gpus: int, card: Accelerator = card, widest: bool = False) -> Size | str:
+        def one(num_gpus: int, below: float | None = None, card: Accelerator = card) -> Size | str:
             software = usual_engine(card, the_model, stored) if engine is None else engine
             _require_runs_on(card, the_model, purpose, software, framework)
             if purpose == "serve":
-                return _served(the_model, card, num_gpus, lengths, together, weights, software, ask, widest=widest)
+                return _served(the_model, card, num_gpus, lengths, together, weights, software, ask, below)
             return _trained(the_model, card, num_gpus, purpose, seq_len, together, framework, ask, job)
 
         found = _fewest(one, max_gpus) if gpus is None else _exactly(one, gpus)
         if isinstance(found, Size) and found.enough:
             more = most.value and purpose == "serve" and gpus is None
-            rows.append(replace(found, value=_best_value(found, partial(one, widest=True), max_gpus)) if more else found)
+            rows.append(replace(found, value=_best_value(found, one, max_gpus)) if more else found)
         else:
             left_out[name] = found if isinstance(found, str) else _short_of(found)
     rows.sort(key=_by_token if purpose == "serve" else _by_hour)
@@ -352,19 +353,25 @@ def _by_token(s: Size) -> tuple[bool, bool, float, bool, bool, float, float]:
     return best is None, not s.rented, best or 0.0, *_by_hour(s)
 
 
-def _best_value(fewest: Size, one: Callable[[int], Size | str], max_gpus: int) -> Size | None:
-    """More GPUs hold more sequences beside the weights: the power of two with the fewest dollars per token, if not the fewest."""
-    found, num_gpus = [fewest], 2 * fewest.num_gpus
+def _best_value(fewest: Size, one: Callable[[int, float], Size | str], max_gpus: int) -> Size | None:
+    """More GPUs hold more sequences beside the weights: the power of two with the fewest dollars per token, if not the fewest.
+
+    ``one`` is asked for so many GPUs below the dollars per token of the best so far.
+    """
+    best, num_gpus = fewest, 2 * fewest.num_gpus
     while num_gpus <= max_gpus:
         try:
-            tried = one(num_gpus)
+            tried = one(num_gpus, _per_million(best))
         except PlannerError:
             break
-        found += [tried] if isinstance(tried, Size) and tried.enough else []
+        best = tried if isinstance(tried, Size) and _per_million(tried) < _per_million(best) else best
         num_gpus *= 2
-    priced = [s for s in found if s.usd_per_million_tokens is not None]
-    best = min(priced, key=lambda s: s.usd_per_million_tokens or 0.0, default=fewest)
     return None if best is fewest else best
+
+
+def _per_million(s: Size) -> float:
+    """Dollars per million tokens; infinite without a price."""
+    return math.inf if s.usd_per_million_tokens is None else s.usd_per_million_tokens
 
 
 def _named(accelerators: str) -> list[str]:
@@ -474,11 +481,11 @@ def _served(
     weights: str | None,
     engine: str,
     ask: Ask,
-    *,
-    widest: bool,
+    below: float | None,
 ) -> Size | str:
     """The fastest cut that fits at the accepted risk; where none does, the one that needs least, or why nothing runs.
-    ``widest``: the first that does, widest tp first, whose replica holds the most sequences."""
+    ``below``: the first that does, widest tp first, whose replica holds the most sequences, or why it costs no less than so many
+    dollars per million tokens."""
     if weights is None and not model.stored_weights:
         weights = "bf16"
     if weights == "bf16" and "bf16" not in card.peak_flops_per_s:
@@ -498,15 +505,44 @@ def _served(
             why = str(error)
             continue
         if d.fits and d.output_tokens_per_s is not None:
-            found.append(_size_of(d, card, cut, ask))
-            if widest and found[-1].enough:
-                return found[-1]
+            if below is None:
+                found.append(_size_of(d, card, cut, ask))
+            elif _is_enough(d, ask):
+                return DEARER if _least_per_million(d, ask) >= below else _size_of(d, card, cut, ask)
+            else:
+                why = UNSURE
         else:
             why = d.reasons[0] if d.reasons else "does not fit"
     if not found:
         return why
     enough = [s for s in found if s.enough]
     return max(enough, key=lambda s: (s.in_time, s.tokens_per_s)) if enough else max(found, key=lambda s: s.headroom)
+
+
+def _is_enough(d: Deployment, ask: Ask) -> bool:
+    """Whether it fits at the accepted risk and leaves the headroom asked for."""
+    return d.fit_probability >= 1.0 - ask.risk and 1.0 - d.total_bytes / d.card_bytes >= ask.headroom
+
+
+def _least_per_million(d: Deployment, ask: Ask) -> float:
+    """A bound of the dollars per million tokens at capacity, which needs no simulation; infinite where there is no such price."""
+    usd, places = _price(d.cluster, ask), None if ask.capacity is None else _places(d, ask.capacity)
+    if usd is None or (ask.capacity is not None and places is None):
+        return math.inf
+    return 0.0 if places is None else usd / 3600.0 / (most_of(d, places[1]) * mean_tokens(d.serving.output)) * 1e6
+
+
+def _places(d: Deployment, limits: Capacity) -> tuple[int, int | None] | None:
+    """(sequences that a replica decodes together in time with the most tokens per second, these as places to set: None where they
+    are all that it has); None where no number is in time."""
+    most = max(min(slots_of(d.times), d.max_batch), 1)
+    batches = np.unique(np.append(2.0 ** np.arange(int(np.log2(most)) + 1), float(most)))
+    figures = batch_figures(d.times, batches)
+    good = np.flatnonzero(np.asarray(figures["tpot_s"]) <= limits.tpot_s)
+    if not len(good) or (d.ttft_s or 0.0) > limits.ttft_s:
+        return None
+    places = int(batches[good[int(np.argmax(figures["output_tokens_per_s"][good]))]])
+    return places, None if places == most else places
 
 
 def _at_capacity(d: Deployment, limits: Capacity | None) -> tuple[int, float, bool]:
@@ -516,15 +552,10 @@ def _at_capacity(d: Deployment, limits: Capacity | None) -> tuple[int, float, bo
     """
     if limits is None:
         return d.serving.batch, d.output_tokens_per_s or 0.0, True
-    most = max(min(slots_of(d.times), d.max_batch), 1)
-    batches = np.unique(np.append(2.0 ** np.arange(int(np.log2(most)) + 1), float(most)))
-    figures = batch_figures(d.times, batches)
-    good = np.flatnonzero(np.asarray(figures["tpot_s"]) <= limits.tpot_s)
-    if not len(good) or (d.ttft_s or 0.0) > limits.ttft_s:
+    found = _places(d, limits)
+    if found is None:
         return 1, d.output_tokens_per_s or 0.0, False
-    places = int(batches[good[int(np.argmax(figures["output_tokens_per_s"][good]))]])
-    rate = capacity_of(d, None if places == most else places)
-    return places, rate * mean_tokens(d.serving.output), True
+    return found[0], capacity_of(d, found[1]) * mean_tokens(d.serving.output), True
 
 
 def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask) -> Size:
@@ -539,7 +570,7 @@ def _size_of(d: Deployment, card: Accelerator, cut: Mapping[str, int], ask: Ask)
         card_bytes=d.card_bytes,
         headroom=left,
         fit_probability=d.fit_probability,  # of the card, as ``serve`` says it
-        enough=d.fit_probability >= 1.0 - ask.risk and left >= ask.headroom,
+        enough=_is_enough(d, ask),
         tokens_per_s=rate,
         batch=batch,
         in_time=in_time,

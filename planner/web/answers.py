@@ -25,6 +25,7 @@ from planner.lifecycle.simulation import WholeRun, expected_run, under_experts
 from planner.performance.evaluation import operator_table
 from planner.reports.plans import row_dict
 from planner.scenarios.scenario import asked
+from planner.training.elsewhere import Elsewhere, elsewhere
 from planner.training.memory_map import Cell, Moment, fit_map, map_axes, moments
 from planner.training.plan import Plan
 from planner.training.planning import plan
@@ -264,6 +265,19 @@ def answer(label: str, tables: Tables) -> Answer:
 def answers() -> list[Answer]:
     """The plans of all configurations of the session's scenario."""
     return [answer(case["label"], case["tables"]) for case in state.current()["cases"]]
+
+
+@remembered
+def _elsewhere(key: str, _plan: Plan) -> Elsewhere | None:
+    return elsewhere(_plan)
+
+
+def other_framework(tables: Tables, found: Plan) -> Elsewhere | None:
+    """What another framework would do in decidably less time, where the question names neither framework nor layout."""
+    if tables.get("framework") or tables.get("layout"):
+        return None
+    other: Elsewhere | None = _elsewhere(key_of(tables), found)
+    return other
 
 
 @remembered

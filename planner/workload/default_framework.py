@@ -80,10 +80,20 @@ def _leaner(cluster: Cluster, job: Job) -> Iterator[tuple[str, str, bool]]:
         yield "fsdp", "which shards all states and can move them to the host", job.kind not in ADAPTERS
 
 
+def quicker_frameworks(usual: Framework, cluster: Cluster, job: Job) -> Iterator[Framework]:
+    """What people change to for time alone, which takes learning: Megatron-Core from FSDP, Liger's kernels for adapters."""
+    names = {"fsdp": (_megatron(cluster),) if cluster.num_gpus > 1 else (), "peft": ("liger",)}
+    yield from (found for name in names.get(usual.name, ()) if _able(found := load_framework(name), cluster, job))
+
+
+def _megatron(cluster: Cluster) -> str:
+    """Megatron-Core; before Ampere its ancestor of 2022."""
+    return "megatron-2022" if (compute_capability(cluster.accelerator) or AMPERE) < AMPERE else "megatron-core"
+
+
 def _usual(model: Model, cluster: Cluster, job: Job) -> Iterator[tuple[str, str]]:
     """(name, reason), the most usual first; the later ones for layouts or precisions that the first does not offer."""
-    old = (compute_capability(cluster.accelerator) or AMPERE) < AMPERE
-    megatron = "megatron-2022" if old else "megatron-core"
+    megatron = _megatron(cluster)
     single = model.memory_length > 0 or model.relative_attention or model.disentangled_positions > 0
     if job.kind in ADAPTERS:
         yield "peft", "the usual one for adapters"

@@ -62,6 +62,8 @@ class Framework(Spec):
     dummy_weight_gradients: bool = False
     # who adds a micro-batch's gradients to those before: the multiplication itself, a kernel, or a kernel after a cast
     gradient_sum: Literal["fused", "added", "cast"] = "added"
+    # what becomes of a step's first: added to a buffer of zeros, copied into the buffer of ZeRO 3's shards, or kept as it is
+    first_gradient: Literal["added", "copied", "kept"] = "kept"
     gradient_buckets_copy: bool  # data-parallel buckets hold a second copy of the gradients
     activation_accounting: Literal["megatron", "autograd"]
 

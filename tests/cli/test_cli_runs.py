@@ -229,6 +229,7 @@ def test_plan_compare_and_run_agree_on_every_dollar(
     assert outlook == alone["outlook"]
     whole = run["cases"][0]
     assert outlook["budget_usd"] == whole["bill"]["budget_usd"]
+    assert outlook["budget_mean_usd"] == whole["bill"]["budget_mean_usd"] > outlook["budget_usd"]["expected"]
     assert outlook["total_usd"] == whole["bill"]["total_usd"]
     assert outlook["budget_s"] == whole["budget_s"]
     assert outlook["budget_usd"]["expected"] > outlook["total_usd"]["expected"]

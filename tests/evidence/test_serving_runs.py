@@ -512,3 +512,10 @@ def test_tensorrt_llms_maxima_are_of_so_many_requests_and_of_attention_in_data_p
     endless = replace(run, requests=0)
     assert predicted(run, slots=2000) > predicted(endless, slots=2000)  # the last third of the places stay empty
     assert predicted(run, slots=1500) == pytest.approx(predicted(endless, slots=1500))
+
+
+def test_fp8_is_how_the_models_own_checkpoint_scales_it() -> None:
+    """DeepSeek-V3's has a scale for each block of 128 by 128, also where a table says "fp8"; others have one for each matrix."""
+    eight = {"gpu": "h200-sxm-141gb", "n_gpus": "8", "tp": "8", "framework": "sglang", "weights": "fp8"}
+    for name, weights in (("deepseek-v3", "fp8-block"), ("llama-3.1-70b", "fp8")):
+        assert row(**{**eight, "model": name}).times.setting.format.name == weights

@@ -127,10 +127,11 @@ def test_a_source_fills_cells_that_anybody_may_write(source: str) -> None:
 
 @pytest.mark.parametrize(
     ("release", "notes", "vpp", "micro_batch"),
-    [("0.0", "1F1B; local batch 32", 1, 4), ("0.0", "x; Interleaved 1F1B; y", 2, 2), ("0.1", "1F1B", 1, 1), ("", "", 1, 1)],
+    [("0.0", "1F1B; local batch 32", 1, 4), ("0.0", "x; Interleaved 1F1B; y", 2, 4), ("0.1", "1F1B", 1, 1), ("", "", 1, 1)],
 )
 def test_a_pipelines_micro_batches_that_nobody_states(release: str, notes: str, vpp: int, micro_batch: int) -> None:
-    """torchtitan cut a rank's 32 sequences into one micro-batch a stage, 8 x vpp of them, later into single sequences."""
+    """torchtitan cut a rank's 32 sequences into one micro-batch a rank of the pipeline, 8 also where each has two
+    stages (n_microbatches = pipeline_parallel_degree), later into single sequences."""
     cells = {"framework": "torchtitan", "release": release, "notes": notes, "data_parallel": "fsdp2-zero3", "vpp": ""}
     sizes = {"num_gpus": "64", "tp": "1", "pp": "8", "dp": "8", "global_batch_size": "256", "micro_batch_size": ""}
     (layout, *_) = read(**cells, **sizes, step_time_s="").layouts

@@ -8,16 +8,19 @@ from typing import Any
 import pytest
 
 import planner
-from planner.hardware.cluster import Cluster
+from planner.hardware.cluster import Cluster, usable_bytes
 from planner.hardware.cluster import cluster as build_cluster
 from planner.layout_search.question import HOST_GAIN, as_question
+from planner.layout_search.ranking import NOISE
 from planner.layout_search.search import run_search, searched
 from planner.workload.resolve import as_cluster
 
 GIB = 2.0**30
 ASKED: dict[str, Any] = {"seq_len": 4096, "global_batch_size": 1024, "num_steps": 1000}
-GROWN: list[tuple[str, str, tuple[int, ...]]] = [
-    ("llama-3.1-405b", "64xh100", (64, 80, 96, 120, 141, 180)),
+HOLDS_IT = "a layout that holds all is taken though one that moves activations to the host is 13 % faster; HOST_GAIN is assumed"
+GROWN = [
+    ("llama-3.1-405b", "64xh100", (64, 80, 96, 120, 141)),
+    pytest.param("llama-3.1-405b", "64xh100", (141, 180), marks=pytest.mark.xfail(strict=True, reason=HOLDS_IT)),
     ("llama-3-70b", "8xh100", (80, 96, 141, 180, 288)),
     ("deepseek-v3", "64xh100", (80, 141, 192, 288)),
     ("mixtral-8x7b", "8xh100", (40, 64, 80, 141, 192)),
@@ -28,22 +31,25 @@ GROWN: list[tuple[str, str, tuple[int, ...]]] = [
 
 
 def with_memory(name: str, gib: int) -> Cluster:
-    """The same machine with cards of another memory."""
+    """The same machine with cards of another memory, of which as large a part is usable."""
     given = as_cluster(name)
-    card = given.accelerator.replaced(memory_bytes=gib * GIB)
+    usable = usable_bytes(given) / given.accelerator.memory_bytes
+    card = given.accelerator.replaced(memory_bytes=gib * GIB, usable_memory_bytes=usable * gib * GIB)
     return build_cluster(given.node, num_gpus=given.num_gpus, accelerator=card)
 
 
 @pytest.mark.parametrize(("model", "cards", "sizes"), GROWN, ids=lambda value: str(value))
 def test_more_memory_never_makes_the_best_slower(model: str, cards: str, sizes: tuple[int, ...]) -> None:
-    """By more than what the host's unmodelled contention is held to cost: offload is not taken for less."""
-    best = float("inf")
+    """By more than the noise within which the simplest layout is taken."""
+    best, found = float("inf"), set()
     for gib in sizes:
         answer = planner.plan(model=model, cluster=with_memory(cards, gib), job=ASKED, explain=False)
+        found.add(answer.usable_bytes)
         if answer.recommended:
-            assert answer.step_time_s <= best * (1.0 + HOST_GAIN), (gib, answer.layout.label)
+            assert answer.step_time_s <= best * (1.0 + NOISE), (gib, answer.layout.label)
             best = min(best, answer.step_time_s)
     assert best < float("inf")
+    assert len(found) == len(sizes)  # another memory is another question
 
 
 def test_h200_is_not_slower_than_h100_for_a_model_that_fills_either() -> None:
@@ -67,3 +73,29 @@ def test_what_moves_to_the_host_is_not_taken_for_less_than_its_unmodelled_cost_n
     assert len(taken) == 2
     question = as_question(model=taken[True], cluster="64xh200", framework="megatron-core", job=ASKED)
     assert not run_search(replace(question, objective="memory")).widened
+
+
+@pytest.mark.parametrize(
+    ("model", "cluster", "terms", "plans"),
+    [
+        # the smaller one recomputes everything, or moves activations to the host for less than that
+        ("llama-3.1-405b", "64xh200", {"gpus": [64, 128]}, [{"cluster": "64xh200"}, {"cluster": "128xh200"}]),
+        # so does one of two accelerators, and one of two frameworks
+        ("llama-3.1-405b", "64xh200", {"accelerators": ["h200", "b200"]}, [{"cluster": "64xh200"}, {"cluster": "64xb200"}]),
+        (
+            "llama-3.1-405b",
+            "64xh200",
+            {"framework": ["megatron-core", "fsdp"]},
+            [{"cluster": "64xh200", "framework": name} for name in ("megatron-core", "fsdp")],
+        ),
+    ],
+)
+def test_the_best_of_each_cluster_is_that_of_a_plan_of_it_alone(
+    model: str, cluster: str, terms: dict[str, Any], plans: list[dict[str, Any]]
+) -> None:
+    result = run_search(as_question(model=model, cluster=cluster, job=ASKED, **terms))
+    table = result.to_frame()
+    best = table[table["best_of_cluster"]]
+    alone = [planner.plan(model=model, job=ASKED, explain=False, **of) for of in plans]
+    assert sorted(best["step_time_s"]) == pytest.approx(sorted(answer.step_time_s for answer in alone), rel=1e-9)
+    assert result.widened == any(answer.layout.offload_activations for answer in alone)

@@ -30,6 +30,18 @@ def rate(stack: str) -> float:
 
 
 @pytest.mark.parametrize(
+    ("zero", "elements", "first"),
+    [(1, 1.0, 0.0), (2, 0.125, 0.0), (3, 0.125, 4.0)],  # ZeRO 3 copies 2 + 2 bytes of the first into its buffer
+)
+def test_zero_of_deepspeed_adds_nothing_to_zeros(zero: int, elements: float, first: float) -> None:
+    """Of 8 micro-batches a rank 7 are added, 2 + 2 + 2 bytes of all elements or of an eighth (stage3.py, partition_grads)."""
+    of: dict[str, Any] = {"global_batch_size": 64, "layout": {"zero": zero, "dp": 8}}
+    more = backward_s("deepspeed-zero", 8, **of) - backward_s("deepspeed-zero", 8, {"gradient_sum": "fused"}, **of)
+    moved = (7 * 6.0 + first) * parameters_total(WIDE) * elements
+    assert more == pytest.approx(moved / rate("deepspeed-zero"), rel=1e-6)
+
+
+@pytest.mark.parametrize(
     ("stack", "of", "width", "sums"),
     [
         # the gradient 2, its cast 4 + 4, the sum 4 + 4; each of 16 micro-batches adds to a buffer of zeros

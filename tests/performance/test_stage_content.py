@@ -64,16 +64,18 @@ def test_contents_of_the_first_the_last_and_a_middle_stage() -> None:
         "largest_layer_activations_bytes": 16.0,
         "layer_workspace_bytes": 16.0,
         "dummy_bytes": 16.0,
-        "frozen_bytes": 0.0,
-        "frozen_expert_bytes": 0.0,
-        "end_frozen_bytes": 0.0,
-        "largest_layer_frozen_bytes": 0.0,
+        "largest_layer_frozen_bytes": 32.0,
     }
-    none = {"end_parameters": 0.0, "head_activations_bytes": 0.0, "head_workspace_bytes": 0.0}
+    # what is frozen lies there whatever the job trains: an encoder of images beside a model that is trained in full
+    still = ("frozen_bytes", "frozen_expert_bytes", "skipped_bytes", "skipped_expert_bytes")
+    none = {"end_parameters": 0.0, "head_activations_bytes": 0.0, "head_workspace_bytes": 0.0, "end_frozen_bytes": 0.0}
+    none |= dict.fromkeys(still, 35.0)
     assert content(False, False) == {**layers, **none, "dense_parameters": 35.0, "activations_bytes": 175.0}
     ends = {"expert_parameters": 35.0 + 256.0, "dense_parameters": 35.0 + 256.0, "end_parameters": 256.0}
+    ends |= {**dict.fromkeys(still, 35.0 + 256.0), "end_frozen_bytes": 256.0}
     assert content(True, False) == {**layers, **none, **ends, "activations_bytes": 5.0 * (35.0 + 256.0)}
     last = {"expert_parameters": 35.0 + 4096.0, "dense_parameters": 35.0 + 4096.0 + 7.0, "end_parameters": 4096.0 + 7.0}
+    last |= {**dict.fromkeys(still, 35.0 + 4096.0), "end_frozen_bytes": 4096.0}
     exit_ = {"head_activations_bytes": 4096.0, "head_workspace_bytes": 4096.0, "activations_bytes": 175.0}
     assert content(False, True) == {**layers, **last, **exit_}
 

@@ -14,7 +14,7 @@ from planner.model.catalog import load_model
 from planner.model.parameters import parameters_total
 from planner.serving import Deployment, load_engine, serve
 from planner.serving.batch_figures import capacity_of
-from planner.serving.curves import curve
+from planner.serving.curves import client_curve, curve, load_curve
 from planner.serving.engine import engine_names
 from planner.serving.rows import pass_rows
 
@@ -121,9 +121,11 @@ def test_a_masked_head_is_not_served() -> None:
         ({"embeds": False, "output": 1}, "makes vectors, no text"),
         ({"speculative": {"tokens": 4, "acceptance": 0.7}}, "no text is decoded"),
         ({"requests_per_s": 1.0, "tpot_target_s": 0.1}, "no text is decoded"),
-        ({"kv_dtype": "fp8"}, "keeps no cache"),
-        ({"prefix_cache_hit_rate": 0.5}, "reads a prompt at once"),
-        ({"chunked_prefill_tokens": 256}, "reads a prompt at once"),
+        ({"kv_dtype": "fp8"}, r"serving\.kv_dtype = 'fp8': .*keeps no cache"),
+        ({"prefix_cache_hit_rate": 0.5}, r"serving\.prefix_cache_hit_rate = 0\.5: .*reads a prompt at once"),
+        ({"chunked_prefill_tokens": 256}, r"serving\.chunked_prefill_tokens = 256: .*reads a prompt at once"),
+        ({"block_size": 16}, r"serving\.block_size = 16: .*keeps no cache"),
+        ({"pp": 2}, r"serving\.pp = 2: .*served on one stage"),
         ({"prompt": 1024}, "positions for 512"),
         ({"engine": "tgi"}, "makes vectors, which it does not"),
     ],
@@ -136,6 +138,12 @@ def test_what_an_encoder_cannot_is_refused(fields: dict[str, object], says: str)
 def test_no_curve_of_tokens() -> None:
     with pytest.raises(PlannerError, match="no curve of tokens"):
         curve(asked("bge-m3"))
+
+
+def test_curves_of_vectors_have_no_figure_of_written_tokens() -> None:
+    for table in (load_curve(asked("bge-m3"), (0.5,)), client_curve(asked("bge-m3"), (4,))):
+        assert not [name for name in table if name.startswith(("tpot", "output"))]
+        assert (table["ttft_s_mean"] > 0).all()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 
 import planner
 from planner.common.errors import PlannerError
+from planner.serving.rows import image_chance
 
 ASK: dict[str, Any] = {"cluster": "4xh100"}
 SHORT: dict[str, Any] = {"prompt": 1024, "output": 256, "engine": "sglang", "tp": 4}
@@ -40,10 +41,33 @@ def test_each_image_costs_time_in_prefill_and_in_decoding() -> None:
         assert len(set(values)) == 4
 
 
+def test_few_images_cost_little() -> None:
+    """One request in ten has an image: of ten that decode together, 1 - 0.9^10 = 65 % of the passes hold one; from none to a few
+    is no jump."""
+    served = {n: planner.serve(model="llama-3.2-11b-vision", **ASK, serving={**SHORT, "images": n}) for n in (0, 1e-6, 0.1, 1)}
+    for figure in ("ttft_s", "tpot_s"):
+        none, hardly, some, one = (getattr(served[n], figure) for n in (0, 1e-6, 0.1, 1))
+        assert hardly == pytest.approx(none, rel=1e-4)
+        assert some - none == pytest.approx(0.1 * (one - none), rel=0.02)  # one request: a pass holds an image or it does not
+    assert image_chance_of(0.1, 10.0) == pytest.approx(1 - 0.9**10)
+    assert image_chance_of(1.0, 10.0) == image_chance_of(2.0, 10.0) == 1.0
+
+
+def image_chance_of(images: float, sequences: float) -> float:
+    d = planner.serve(model="llama-3.2-11b-vision", **ASK, serving={**SHORT, "images": images})
+    return float(image_chance(d.times.setting, d.times.shape("decode", sequences, 1.0, 1024.0)))
+
+
 def test_an_engine_without_such_layers_is_refused_and_another_is_taken() -> None:
     asked = {key: value for key, value in SHORT.items() if key != "engine"}
-    with pytest.raises(PlannerError, match=r"serving\.engine = 'vllm-v1'.*attends to images.*sglang"):
+    with pytest.raises(PlannerError, match=r"serving\.engine = 'vllm-v1'.*layers that attend to images.*sglang"):
         planner.serve(model="llama-3.2-11b-vision", **ASK, serving={**asked, "engine": "vllm"})
     assert planner.serve(model="llama-3.2-11b-vision", **ASK, serving=asked).engine.name.startswith("sglang")
     with pytest.raises(PlannerError, match="attends to images"):
         planner.serve(model="llama-3.2-11b-vision", cluster="m3-max", serving={"prompt": 1024, "output": 256})
+
+
+def test_where_no_engine_is_left_the_message_names_none() -> None:
+    """No engine that runs layers of images keeps its cache in int8."""
+    with pytest.raises(PlannerError, match=r"kv_dtype = 'int8': .*nor has any engine of the catalog that runs llama-3\.2-11b"):
+        planner.serve(model="llama-3.2-11b-vision", **ASK, serving={**SHORT, "images": 1, "kv_dtype": "int8"})

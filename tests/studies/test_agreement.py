@@ -124,7 +124,7 @@ PAGE: list[dict[str, Any]] = [
 def test_the_page_and_the_command_line_say_what_the_library_says(tables: dict[str, Any], run: Run, tmp_path: Path) -> None:
     """The page's automatic layout, also beside a layout of one's own; ``planner plan`` of the file that the page saves."""
     pytest.importorskip("streamlit")
-    from planner.web.answers import automatic, whole_run
+    from planner.web.answers import automatic, other_framework, whole_run
     from planner.web.download import scenario_toml
 
     answer = planner.plan(**tables)
@@ -142,6 +142,8 @@ def test_the_page_and_the_command_line_say_what_the_library_says(tables: dict[st
     assert page.bill is not None
     assert told["outlook"]["budget_usd"] == vars(page.bill.budget_usd)
     assert told["outlook"]["total_usd"] == vars(page.bill.total_usd)
+    other = other_framework(tables, chosen.known)
+    assert told["elsewhere"] == (None if other is None else other.to_dict())
 
 
 @pytest.mark.parametrize("term", ["on-demand", "spot", "reserved-1-year"])
@@ -174,6 +176,7 @@ def test_every_command_says_the_same_dollars(term: str, run: Run, tmp_path: Path
     bill, at, plan, search = said["run"]["cases"][0]["bill"], said["at"]["cases"][0], said["plan"], said["search"]
     assert plan["outlook"]["total_usd"] == search["outlook"]["total_usd"] == bill["total_usd"]
     assert plan["outlook"]["budget_usd"] == search["outlook"]["budget_usd"] == at["budget_usd"] == bill["budget_usd"]
+    assert plan["outlook"]["budget_mean_usd"] == search["outlook"]["budget_mean_usd"] == bill["budget_mean_usd"]
     sure, row = plan["intervals"]["cost_usd"], search["rows"][0]
     for end, column in (("lower", "cost_lower_usd"), ("expected", "cost_usd"), ("upper", "cost_upper_usd")):
         assert row[column] == pytest.approx(sure[end], rel=1e-9)

@@ -392,8 +392,8 @@ def _model(row: Mapping[str, str]) -> Model:
 
 def _times(row: Mapping[str, str], batch: int, prompt: float, output: float, quantity: Quantity) -> Times:
     engine = _engine(row)
-    gpus = _count(row, "n_gpus")
-    fields: dict[str, Any] = {"engine": engine, "batch": max(batch, 1), **_cut(row, gpus), **_weights(row, engine)}
+    gpus, model = _count(row, "n_gpus"), _model(row)
+    fields: dict[str, Any] = {"engine": engine, "batch": max(batch, 1), **_cut(row, gpus), **_weights(row, engine, model)}
     for name, tokens in (("prompt", prompt), ("output", output)):
         most = max(int(tokens), 1)
         least = shortest(row) if quantity in ("loop_token", "loop_first") else 1.0
@@ -402,7 +402,7 @@ def _times(row: Mapping[str, str], batch: int, prompt: float, output: float, qua
     if quantity in ("loop_token", "loop_first"):
         fields["clients"] = batch
     serving = Serving.build(fields, "row")
-    setting = Setting(model=_model(row), cluster=_cluster(row, gpus), engine=load_engine(engine), serving=serving)
+    setting = Setting(model=model, cluster=_cluster(row, gpus), engine=load_engine(engine), serving=serving)
     require_possible(setting)
     return Times(setting=setting)
 
@@ -426,8 +426,11 @@ def _engine(row: Mapping[str, str]) -> str:
     return found
 
 
-def _weights(row: Mapping[str, str], engine: str) -> dict[str, Any]:
+def _weights(row: Mapping[str, str], engine: str, model: Model) -> dict[str, Any]:
+    """Fields of the row's format. "fp8" of a model whose own checkpoint has a scale for each block is that checkpoint."""
     fields = format_of(row["weights"])
+    if fields == {"weights": "fp8"} and model.stored_weights == "fp8-block":
+        return {"weights": "fp8-block"}
     own: dict[str, Any] = {}
     for name, changes in labels()["weights_of_engine"].items():
         own |= changes if engine.startswith(name) else {}

@@ -14,10 +14,11 @@ from planner.common.message import join_messages
 from planner.model.catalog import model_names
 from planner.performance.risk import chance
 from planner.prices.market import rented_accelerators
+from planner.reports.answer import elsewhere_words
 from planner.studies.ways import DEAR, LATE, NO_ROOM, TOO_MUCH, UNSURE, Way
 from planner.training.plan import Plan
 from planner.web import background, inputs, inputs_job, presets, question, show, state
-from planner.web.answers import Answer, answer, whole_run
+from planner.web.answers import Answer, answer, other_framework, whole_run
 from planner.web.background import Task
 from planner.web.controls import key_of, with_value
 from planner.web.guard import markdown, short_text
@@ -324,6 +325,9 @@ def verdict(one: Answer, scenario: state.Scenario) -> tuple[str, str, str, list[
             late = t("ask.dear", usd=show.dollars(plan.cost_usd), limit=show.dollars(limits.budget_usd))
     else:
         notes.append(t("ask.no_length"))
+    other = other_framework(one.tables, plan)
+    if other is not None:
+        notes.append(t("ask.elsewhere", words=said(elsewhere_words(other))))
     if plan.price is not None and (old := show.staleness(plan.price)):
         notes.append(t("ask.price", what=about(priced(plan.price), old)))
     sentence = t("show.comma").join(parts) + t("ask.stop")
@@ -344,7 +348,7 @@ def _budget(one: Answer) -> str:
     if run.bill is None:
         return t("ask.budget_time", time=time)
     money = f"{show.dollars(run.bill.budget_usd.expected)} ({show.between(run.bill.budget_usd, show.dollars)})"
-    return t("ask.budget", time=time, usd=money)
+    return t("ask.budget", time=time, usd=money, mean=show.dollars(run.bill.budget_mean_usd))
 
 
 def _served(case: int, tables: state.Tables) -> None:
