@@ -216,6 +216,7 @@ TELLING = {
         "answer_lines",
         "answer_notes",
         "based_on",
+        "elsewhere_words",
         "layout_words",
     },
     "reports/serving_answer": {

@@ -118,3 +118,11 @@ def test_what_people_read_does_without_the_words_that_the_glossary_rejects() -> 
     chinese += [(str(path), prose(path.read_text(encoding="utf-8"))) for path in CHINESE]
     assert [(where, REJECTED.findall(text)) for where, text in english if REJECTED.search(text)] == []
     assert [(where, REJECTED_IN_CHINESE.findall(text)) for where, text in chinese if REJECTED_IN_CHINESE.search(text)] == []
+
+
+@pytest.mark.parametrize("folder", ["tutorial", "zh/tutorial"])
+def test_a_reader_who_follows_the_tutorial_in_one_folder_writes_each_file_once(folder: str) -> None:
+    written = re.compile(r'title="([^"]+)"|(?:-o|--out|--write) (\S+)')
+    pages = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs" / folder).glob("*.md"))]
+    names = [name for page in pages for name in {a or b for a, b in written.findall(page)}]
+    assert sorted(names) == sorted(set(names))

@@ -14,6 +14,7 @@ import typer
 from planner.cli.options import RISK, Allow, Risk, allowed_names
 from planner.common.errors import PlannerError
 from planner.common.message import Message
+from planner.common.quantities import COUNTS, SECONDS
 
 if TYPE_CHECKING:
     from planner.scenarios.scenario import Scenario
@@ -30,7 +31,8 @@ def nothing_asked(remedy: str) -> PlannerError:
 
 
 def one_question(words: list[str], on: str | None, command: str, several: str) -> PlannerError:
-    """The error of further words where one question is answered: GPUs without --on, a name with blanks, another question.
+    """The error of further words where one question is answered: GPUs without --on, a blank within GPUs, a number or a
+    name, another question.
 
     ``words``: all that stand without an option; ``command`` is the one asked, such as "planner plan".
     """
@@ -40,6 +42,10 @@ def one_question(words: list[str], on: str | None, command: str, several: str) -
     whole = " ".join(words)
     if is_model(whole):
         return PlannerError("{0}: a name with a blank stands in quotes: '{1}'.", words[1], whole, **said)
+    if on is not None and on.isdecimal() and _are_gpus(f"{on}x{words[1]}"):
+        return PlannerError("--on {0} {1}: number and GPU stand in one word: --on {0}x{1}.", on, words[1], **said)
+    if words[1].lower() in {*COUNTS, *SECONDS}:
+        return PlannerError("{0}: a number and its unit stand in one word, such as 100B or 14d, or in quotes.", words[1], **said)
     for at in range(1, len(words)) if on is None else ():
         first, last = " ".join(words[:at]), " ".join(words[at:])
         for model, gpus in ((first, last), (last, first)):

@@ -135,6 +135,7 @@ class Model(Spec):
     embedding_norm: bool = False
     position_embedding: Literal["rotary", "learned", "alibi", "none"] = "rotary"
     max_positions: Count = 0  # rows of a learned position table
+    position_offset: Count = 0  # of them, in front of the first token's: RoBERTa's padding, OPT's and BART's two
     source_positions: Count = 0  # rows of the table of an encoder in front; 0 = as many (Whisper: 1500, 448 for the decoder)
     context_length: Count = 0  # tokens that its configuration allows; 0 = not known
     embedding_projection_size: Positive | None = None  # word embeddings narrower than hidden_size (opt-350m)
@@ -239,6 +240,8 @@ class Model(Spec):
             self._check_image_attention()
         if self.position_embedding == "learned" and not self.max_positions:
             raise ValueError("max_positions = 0 with position_embedding = 'learned'; give the rows of the position table")
+        if self.position_offset and self.position_offset >= self.max_positions:
+            raise ValueError(f"position_offset = {self.position_offset}: must leave rows of max_positions = {self.max_positions}")
         if self.head == "none" and self.tied_embeddings:
             raise ValueError("tied_embeddings = true with head = 'none': there is no head to tie; set it to false")
         return self
@@ -481,6 +484,11 @@ class Model(Spec):
     def embeds(self) -> bool:
         """Whether it makes vectors alone (embeddings, scores, classes), no text: an encoder, or layers without a head."""
         return self.architecture == "encoder" or self.head != "language_model"
+
+    @property
+    def positions(self) -> int:
+        """Tokens that a learned position table has rows for; 0 without one."""
+        return self.max_positions - self.position_offset
 
     @property
     def num_encoder_layers(self) -> int:

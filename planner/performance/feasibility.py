@@ -81,11 +81,11 @@ def check_job(q: Question) -> None:
             model.name,
         )
     _check_encoder(model, job)
-    rows = model.source_positions or model.max_positions
+    rows = model.source_positions or model.positions
     if model.position_embedding == "learned" and job.seq_len > rows:
         raise PlannerError(
-            "job.seq_len = {0}: {1} has a learned position table of max_positions = {2} rows; use a sequence of at "
-            "most that, or give the model a longer table.",
+            "job.seq_len = {0}: {1} has a learned position table (max_positions) for {2} tokens; use a sequence of at most that, "
+            "or give the model a longer table.",
             job.seq_len,
             model.name,
             rows,
@@ -107,12 +107,12 @@ def _check_encoder(model: Model, job: Job) -> None:
             model.name,
         )
     target = job.target_len or job.seq_len
-    if model.position_embedding == "learned" and target > model.max_positions:
+    if model.position_embedding == "learned" and target > model.positions:
         raise PlannerError(
-            "job.target_len = {0}: the decoder of {1} has a table of max_positions = {2} rows; use at most that.",
+            "job.target_len = {0}: the decoder of {1} has a position table (max_positions) for {2} tokens; use at most that.",
             target,
             model.name,
-            model.max_positions,
+            model.positions,
         )
 
 

@@ -51,7 +51,7 @@ def quick_scenario(model: str, on: str, method: Method, job: Mapping[str, Any], 
 
 def _job(model: Model, cluster: Table, method: Method, given: Mapping[str, Any]) -> Table:
     """The job's fields, the usual ones where they are not given."""
-    rows = model.source_positions or model.max_positions
+    rows = model.source_positions or model.positions
     longest = min((n for n in (model.context_length, rows) if n), default=SEQ_LEN[method])
     seq_len = given.get("seq_len", min(SEQ_LEN[method], longest))
     node = load_node(str(cluster["node"])) if "node" in cluster else None
@@ -68,8 +68,8 @@ def _job(model: Model, cluster: Table, method: Method, given: Mapping[str, Any])
         "global_batch_size": _batch(wanted, num_gpus),
         "precision": "bf16" if "bf16" in accelerator.peak_flops_per_s else "fp16",
     }
-    if model.cross_attention and 0 < model.max_positions < int(seq_len):  # the decoder has fewer positions than the encoder
-        fields["target_len"] = model.max_positions
+    if model.cross_attention and 0 < model.positions < int(seq_len):  # the decoder has fewer positions than the encoder
+        fields["target_len"] = model.positions
     if method in ("lora", "qlora"):
         fields["adapter"] = {"rank": USUAL_RANK}
     return {**fields, **given}

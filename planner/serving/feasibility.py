@@ -111,13 +111,13 @@ def _require_vectors(setting: Setting) -> None:
                 m.name,
             )
     longest = longest_tokens(s.prompt)
-    if m.position_embedding == "learned" and longest > m.max_positions:
+    if m.position_embedding == "learned" and longest > m.positions:
         raise PlannerError(
             "serving.{0} reaches {1:.0f} tokens: {2} has positions for {3}; use at most that.",
             "prompt",
             longest,
             m.name,
-            m.max_positions,
+            m.positions,
         )
 
 
@@ -173,7 +173,7 @@ def _require_encoder(setting: Setting) -> None:
                 field,
                 m.name,
             )
-    for field, rows in (("prompt", m.source_positions or m.max_positions), ("output", m.max_positions)):
+    for field, rows in (("prompt", m.source_positions or m.positions), ("output", m.positions)):
         longest = longest_tokens(getattr(s, field))
         if m.position_embedding == "learned" and longest > rows:
             raise PlannerError(
@@ -290,7 +290,7 @@ SLOW_EXPANSION = 0.9
 
 def context_limit(m: Model) -> tuple[str, int | None]:
     """(field, tokens) of the model's own longest context: the fewer of its positions and what it was trained on, or None."""
-    known = [(name, int(getattr(m, name))) for name in ("max_positions", "context_length") if getattr(m, name)]
+    known = [(name, most) for name, most in (("max_positions", m.positions), ("context_length", m.context_length)) if most]
     return min(known, key=lambda pair: pair[1], default=("context_length", None))
 
 

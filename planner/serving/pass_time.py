@@ -103,7 +103,7 @@ class Times:
         with_experts = max(each, engine.expert_launch_s_per_layer)
         if setting.format.name == "mxfp4" and setting.cluster.accelerator.compute_capability == "9.0":
             with_experts = max(with_experts, engine.mxfp4_launch_s_per_layer)
-        skipped = 0 if setting.serving.images else setting.model.num_image_layers  # by text alone
+        skipped = setting.model.num_image_layers * (1.0 - min(setting.serving.images, 1.0))  # by prompts of text alone
         return sum(with_experts if kind.moe else each for kind in setting.model.layer_kinds) - skipped * each
 
     @cached_property

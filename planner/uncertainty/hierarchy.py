@@ -12,8 +12,9 @@ what other sources measured. The prediction for a new source is the interval. Er
 first: model states are counted, so that the rest of a peak makes its error.
 
 Runs of one source say much the same: a source of n runs counts as sqrt(n), as in the fit of the constants. Outlying runs count
-less: e is Student's t with FREEDOM degrees of freedom, as a scale mixture (Lange, Little and Taylor 1989). The likelihood with
-random effects integrated out and its derivatives: Searle, Casella and McCulloch 1992, chapter 6.
+less: e is Student's t with FREEDOM degrees of freedom, as a scale mixture (Lange, Little and Taylor 1989). So do outlying
+sources: all runs of one share a second such scale, so that a source of noisy clocks does not widen what the others tell. The
+likelihood with random effects integrated out and its derivatives: Searle, Casella and McCulloch 1992, chapter 6.
 """
 
 from __future__ import annotations
@@ -67,20 +68,24 @@ do kinds of job: tuning tools state less. Mixtures of experts exchange and balan
 the kind of job, too: frozen weights are held as the checkpoint stores them, of trained ones a framework keeps copies."""
 FREEDOM = 4.0
 """Degrees of freedom of a run's own error: assumed."""
+SOURCE_FREEDOM: dict[str, float] = {"step_time": 4.0}
+"""Degrees of freedom of the scale that all runs of one source share, by metric: assumed, as FREEDOM; of 2 and 4, that of the
+better coverage over sources. Other metrics have no such scale: it made intervals of memory wider."""
 TYPICAL = 0.05
 """What a standard deviation of an effect is before any run is looked at: assumed; its logarithm is known to UNSURE."""
 UNSURE = 0.7
 SLOPES: dict[str, dict[str, tuple[float, float]]] = {
-    "step_time": {"kernel": (0.0, 0.1), "distance": (0.15, 0.03), "nodes": (0.0, 0.1), "incomplete": (0.2, 0.2)},
+    "step_time": {"kernel": (0.0, 0.1), "distance": (0.05, 0.05), "nodes": (0.0, 0.1), "incomplete": (0.2, 0.2)},
     "memory": {"incomplete": (0.2, 0.2)},
     "decode": {"distance": (0.15, 0.03), "unseen": (0.5, 0.3)},
     "prefill": {"distance": (0.15, 0.03), "unseen": (0.5, 0.3)},
     "throughput": {"distance": (0.15, 0.03), "unseen": (0.5, 0.3)},
 }
-"""Further terms of log(w) by metric, mean and standard deviation beforehand: assumed. ``kernel``: log2 of typical over the run's
-size of a multiplication; ``distance``: of ``distances``; ``nodes``: log2 of nodes, for a table tells little of a fabric and of
-who shares it; ``unseen``: of ``unseen``; ``incomplete``: 1 where the row says that something is missing (quality B). Memory has
-no term of distance: bytes are counted alike at any size, and held-out runs far from the others err no more."""
+"""Further terms of log(w) by metric, mean and standard deviation beforehand: assumed. ``kernel``: log2 of typical over the
+run's size of a multiplication; ``distance``: of ``distances``, which runs of step time tell, so that little is assumed;
+``nodes``: log2 of nodes, for a table tells little of a fabric and of who shares it; ``unseen``: of ``unseen``; ``incomplete``:
+1 where the row says that something is missing (quality B). Memory has no term of distance: bytes are counted alike at any size,
+and held-out runs far from the others err no more."""
 ROUNDS = 5
 """Times that the weights of outlying runs are found anew."""
 LEFT_OUT_ITERATIONS = 12
@@ -308,8 +313,20 @@ def _fitted(start: Fitted, rounds: int, iterations: int) -> Fitted:
             _negative, theta, args=of_round, jac=True, method="L-BFGS-B", options={"maxiter": iterations, "ftol": 1e-6}
         )
         theta = found.x
-        outlying = (FREEDOM + 1.0) / (FREEDOM + _standardized(theta, *of_round))
+        outlying = outlying_weights(_standardized(theta, *of_round), of, by_source)
     return Fitted(of, theta, by_source, outlying)
+
+
+def outlying_weights(standardized: Array, of: Design, by_source: Array) -> Array:
+    """How much each run counts given its squared error over its variance, (runs,): (f + 1) / (f + z^2) of its own scale, times
+    (g + n) / (g + sum z^2) of its source's, n the weight of the source's runs. A run as expected counts as 1."""
+    own = (FREEDOM + 1.0) / (FREEDOM + standardized)
+    freedom = SOURCE_FREEDOM.get(of.metric, np.inf)
+    if np.isinf(freedom):
+        return np.asarray(own)
+    source = of.columns[:, of.effects.index("source")]
+    runs, squares = np.bincount(source, by_source), np.bincount(source, by_source * own * standardized)
+    return np.asarray(own * ((freedom + runs) / (freedom + squares))[source])
 
 
 def _negative(theta: Array, of: Design, by_source: Array, outlying: Array) -> tuple[float, Array]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import planner
 from planner.common.errors import PlannerError
 from planner.export.servers import export_deployment
 from planner.launchfiles import read_launch
@@ -140,6 +141,29 @@ def test_what_an_encoder_cannot_is_refused(fields: dict[str, object], says: str)
 def test_no_curve_of_tokens() -> None:
     with pytest.raises(PlannerError, match="no curve of tokens"):
         curve(asked("bge-m3"))
+
+
+@pytest.mark.parametrize(
+    ("model", "most"), [("xlm-roberta-large", 512), ("bge-m3", 8192), ("bge-reranker-v2-m3", 8192), ("bert-large", 512)]
+)
+def test_positions_begin_behind_the_paddings(model: str, most: int) -> None:
+    """RoBERTa's table has 514 rows, of which those up to its padding's hold no token: served and trained alike."""
+    work = {"seq_len": most, "global_batch_size": 8}
+    assert asked(model, prompt=most).fits
+    planner.plan(model=model, cluster="1xh100", job=work)
+    with pytest.raises(PlannerError, match=rf"prompt reaches {most + 1} tokens: .* positions for {most};"):
+        asked(model, prompt=most + 1)
+    with pytest.raises(PlannerError, match=rf"seq_len = {most + 1}: .* for {most} tokens"):
+        planner.plan(model=model, cluster="1xh100", job={**work, "seq_len": most + 1})
+
+
+@pytest.mark.parametrize("model", ["opt-125m", "bart-base", "mbart-large-50"])
+def test_two_rows_in_front_of_a_table_hold_no_token(model: str) -> None:
+    """OPTLearnedPositionalEmbedding and BartLearnedPositionalEmbedding: offset = 2."""
+    rows = load_model(model).max_positions
+    assert rows in (1026, 2050)
+    with pytest.raises(PlannerError, match=f"for {rows - 2} tokens"):
+        planner.plan(model=model, cluster="1xh100", job={"seq_len": rows - 1, "global_batch_size": 8})
 
 
 def test_curves_of_vectors_have_no_figure_of_written_tokens() -> None:

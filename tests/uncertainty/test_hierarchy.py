@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from planner.uncertainty.effects import effects_of, standing
-from planner.uncertainty.hierarchy import Fitted, distances, fit_hierarchy, source_weights, unseen
+from planner.uncertainty.hierarchy import Fitted, distances, fit_hierarchy, outlying_weights, source_weights, unseen
 from planner.uncertainty.hierarchy import _likelihood as likelihood
 from planner.uncertainty.subject import Metric, Subject
 
@@ -74,6 +74,28 @@ def test_more_runs_of_one_source_teach_little_of_the_next() -> None:
     """n runs count as sqrt(n): what is told of a new source hangs on sources, not on rows."""
     table, _ = made_up(2)
     assert np.allclose(source_weights(table), RUNS**-0.5)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_few_noisy_sources_hardly_widen_what_the_others_tell(seed: int) -> None:
+    """Three of 24 sources, whose runs scatter eight times as much, move a new source's spread by less than a tenth."""
+    table, residual = made_up(seed)
+    scattered = np.isin(table["source"], ["s0", "s1", "s2"])
+    noise = np.random.default_rng(100 + seed).normal(0.0, 8.0 * WITHIN, len(residual))
+    noisy = residual + np.where(scattered, noise, 0.0)
+    clean, found = fit_hierarchy(table, residual), fit_hierarchy(table, noisy)
+    assert spread_of_a_new_source(found, noisy) < 1.1 * spread_of_a_new_source(clean, residual)
+    assert found.outlying[scattered].mean() < found.outlying[~scattered].mean() / 3.0
+
+
+def test_runs_as_far_off_as_expected_count_once_and_outlying_sources_less() -> None:
+    table, residual = made_up(4)
+    of, weights = fit_hierarchy(table, residual, iterations=1).of, source_weights(table)
+    assert np.allclose(outlying_weights(np.ones(len(residual)), of, weights), 1.0)
+    first = table["source"] == "s0"
+    found = outlying_weights(np.where(first, 9.0, 1.0), of, weights)
+    assert np.allclose(found[~first], 1.0)
+    assert (found[first] < 5.0 / 13.0).all()  # less than of one outlying run alone
 
 
 def test_distance_is_counted_from_other_sources_only() -> None:

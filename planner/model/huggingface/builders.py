@@ -269,6 +269,7 @@ def opt(c: Config) -> dict[str, Any]:
         "activation": activation(c, "activation_function"),
         # the table has two rows in front for padding (OPTLearnedPositionalEmbedding.offset)
         "max_positions": c["max_position_embeddings"] + 2,
+        "position_offset": 2,
         "tied_embeddings": c["tie_word_embeddings"],
         "embedding_projection_size": narrow if narrow != c["hidden_size"] else None,
         "hidden_dropout": c.get("dropout", 0.1),

@@ -169,7 +169,7 @@ def bart(
             "attention_dropout": s.rate("attention_dropout"),
             "softmax_in_fp32": False,
             "modules": "bart",
-            **({"max_positions": s.count("max_position_embeddings") + offset} if table else {}),
+            **({"max_positions": s.count("max_position_embeddings") + offset, "position_offset": offset} if table else {}),
             **({"head": "none"} if what == "bare" else {"tied_embeddings": s.flag("tie_word_embeddings", True)}),
         }
         if not s.flag("tie_word_embeddings", True):  # then each stack has a table of its own beside the common one

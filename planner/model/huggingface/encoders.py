@@ -64,9 +64,10 @@ def _common(s: Source) -> Fields:
 
 
 def bert_like(
-    pre_norm: bool = False, embedding_norm: bool = True, types: str | None = "type_vocab_size"
+    pre_norm: bool = False, embedding_norm: bool = True, types: str | None = "type_vocab_size", padded: bool = False
 ) -> Callable[[Source], Fields]:
-    """BERT's layers with learned positions; ``pre_norm``: norms in front and one behind the last layer."""
+    """BERT's layers with learned positions; ``pre_norm``: norms in front and one behind the last layer; ``padded``: positions
+    begin behind the padding's row (create_position_ids_from_input_ids)."""
 
     def read(s: Source) -> Fields:
         s.only("position_embedding_type", "absolute", None)
@@ -92,6 +93,8 @@ def bert_like(
         if s.kind == "ernie" and s.flag("use_task_id"):  # a third table, of the token's task
             found["type_vocab_size"] += s.count("task_type_vocab_size", 3)
         s.ignore("use_task_id", "task_type_vocab_size")
+        if padded:
+            found["position_offset"] = s.count("pad_token_id", 1, least=0) + 1
         return {**found, **class_head(s, MASKED, {"pooler": types is not None}, {"pooler": True})}
 
     return read
@@ -99,7 +102,7 @@ def bert_like(
 
 def mpnet(s: Source) -> Fields:
     """BERT without token types, with a learned bias of positions that all layers share; the bare encoder has a pooler."""
-    found = bert_like(types=None)(s)
+    found = bert_like(types=None, padded=True)(s)
     bare = found["head"] == "none" and not found.get("num_labels")
     table = s.count("relative_attention_num_buckets", 32) * found["num_heads"]
     return {
@@ -351,9 +354,11 @@ def eurobert(s: Source) -> Fields:
 
 
 ENCODERS: dict[str, Callable[[Source], Fields]] = {
-    **dict.fromkeys(("roberta", "camembert", "xlm-roberta", "data2vec-text", "ernie"), bert_like()),
-    "megatron-bert": bert_like(pre_norm=True, embedding_norm=False), "roberta-prelayernorm": bert_like(pre_norm=True),
-    "xlm-roberta-xl": bert_like(pre_norm=True, embedding_norm=False), "distilbert": bert_like(types=None), "electra": electra,
+    **dict.fromkeys(("roberta", "camembert", "xlm-roberta", "data2vec-text"), bert_like(padded=True)), "ernie": bert_like(),
+    "megatron-bert": bert_like(pre_norm=True, embedding_norm=False),
+    "roberta-prelayernorm": bert_like(pre_norm=True, padded=True),
+    "xlm-roberta-xl": bert_like(pre_norm=True, embedding_norm=False, padded=True),
+    "distilbert": bert_like(types=None), "electra": electra,
     "modernbert": modernbert(), "modernbert-decoder": modernbert(decoder=True), "nomic_bert": nomic, "eurobert": eurobert,
     "gte": gte, "deberta-v2": deberta_v2, "albert": albert,
     "mpnet": mpnet, "jina_embeddings_v3": rotary_bert, "roformer": roformer,

@@ -38,7 +38,8 @@ def axk1(s: Source, f: Fields) -> Fields:
 
 def biogpt(s: Source, f: Fields) -> Fields:
     """Two rows in front of the position table, as OPT's."""
-    return {"position_embedding": "learned", "max_positions": s.count("max_position_embeddings") + 2}
+    rows = s.count("max_position_embeddings") + 2
+    return {"position_embedding": "learned", "max_positions": rows, "position_offset": 2}
 
 
 def gpt1(s: Source, f: Fields) -> Fields:
