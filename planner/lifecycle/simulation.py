@@ -166,11 +166,12 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     blocked_s = 0.0 if interval_s is None else write_s * spec.blocking_fraction
     length = interval_s or float(work.total.max()) * (1.0 + 1e-9)
     losses = simulate_clusters(work.total, length, blocked_s, stops, _spread_of_rates(spec), rng)
+    usual = losses  # published runs, and the field factor with them, hold their own recoveries
     losses = replace(losses, detection=losses.detection * _slower_recovery(spec, rng))
     field = np.full(1, field_factor().factor if spec.field == "published" else 1.0)
     centre = _work(answer.num_steps, balanced, loaded, spec, np.ones(1), field, None)
     likely = expected_losses(float(centre.total[0]), length, blocked_s, stops)
-    return _result(answer, spec, shares, loaded, (work, losses), (centre, likely), stops, size, write_s, interval_s)
+    return _result(answer, spec, shares, loaded, (work, losses), usual, (centre, likely), stops, size, write_s, interval_s)
 
 
 def _spread_of_rates(spec: Run) -> float:
@@ -331,6 +332,7 @@ def _result(
     shares: Array | None,
     loaded: Plan,
     simulated: tuple[_Work, Losses],
+    usual: Losses,
     expected: tuple[_Work, Losses],
     stops: Interruptions,
     size: float,
@@ -338,6 +340,7 @@ def _result(
     interval_s: float | None,
 ) -> WholeRun:
     walls = simulated[0].total + simulated[1].total + spec.restart_s + spec.ramp_up_s
+    field = simulated[0].total + usual.total + spec.restart_s + spec.ramp_up_s
     once = {"startup": np.full(1, spec.restart_s), "ramp_up": np.full(1, spec.ramp_up_s)}
     found = {**vars(expected[0]), **vars(expected[1]), **once}
     causes = {name: float(found[name][0]) for name in CAUSES}
@@ -347,7 +350,7 @@ def _result(
     step = step_time_interval(loaded)
     paid = spec.ramp_up_s / 2.0  # nodes come in evenly: on average they are paid for half of that time
     hours = gpu_hours(walls - paid, float(answer.num_gpus))
-    budget = _budget(spec, wall, walls)
+    budget = _budget(spec, wall, field)
     return WholeRun(
         plan=answer,
         run=spec,
@@ -356,7 +359,7 @@ def _result(
         wall_s=_interval(wall, walls, Message("{0} simulated runs; {1}", spec.num_simulations, _spread(spec, step))),
         gpu_hours=_interval(float(gpu_hours(wall - paid, float(answer.num_gpus))), np.asarray(hours)),
         budget_s=budget,
-        budget_gpu_hours=_budget(spec, wall - paid, walls - paid).scaled(answer.num_gpus / HOUR_S),
+        budget_gpu_hours=_budget(spec, wall - paid, field - paid).scaled(answer.num_gpus / HOUR_S),
         goodput=_interval(causes["compute"] / wall, simulated[0].compute / walls),
         causes_s=causes,
         mean_wall_s=float(walls.mean()),
@@ -380,7 +383,8 @@ def _by_cause(answer: Plan, spec: Run, interruptions: float, stops: Interruption
 
 
 def _budget(spec: Run, wall: float, walls: NDArray[np.float64]) -> Interval:
-    """The wall-clock as published runs went; the wall-clock itself where ``run.field`` has put the factor into it."""
+    """The wall-clock as published runs went, whose spread holds how long theirs took to recover; the wall-clock
+    itself where ``run.field`` has put the factor into it."""
     fit = field_factor()
     why = Message("{0} published runs took {1:.2f} times what is modelled for them", fit.num_runs, fit.factor)
     if spec.field == "published":
