@@ -33,7 +33,7 @@ def curve(d: Deployment, batches: tuple[int, ...] | None = None) -> pd.DataFrame
     s = d.serving
     if s.embeds:
         raise PlannerError("{0} makes vectors, no text: it has no curve of tokens; load_curve gives latencies.", d.model.name)
-    most = min(d.max_batch, (s.max_batch or d.engine.max_batch) * s.attention_groups)
+    most = min(d.max_batch, d.times.setting.places)
     if most < 1:
         raise PlannerError("this deployment does not fit: it has no curve.")
     chosen = batches or tuple(sorted({*(2**i for i in range(int(np.log2(most)) + 1)), most}))

@@ -267,8 +267,7 @@ def answer(times: Times, price: Price | None, notes: tuple[str, ...] = ()) -> De
 
 def _most(setting: Setting) -> dict[str, int]:
     """Of an encoder, which keeps no cache, the engine's places alone bound how many prompts are at work."""
-    s = setting.serving
-    return {} if setting.model.architecture == "decoder" else {"most": s.max_batch or setting.engine.max_batch}
+    return {} if setting.model.architecture == "decoder" else {"most": setting.places}
 
 
 def _reasons(d: Deployment, longest: float) -> tuple[str, ...]:

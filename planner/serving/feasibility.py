@@ -363,7 +363,7 @@ def warnings_of(setting: Setting) -> tuple[str, ...]:
                 card.name,
             )
         )
-    if s.batch > (s.max_batch or setting.engine.max_batch) * s.attention_groups:
+    if s.batch > setting.places:
         found.append(
             Message("serving.batch = {0} exceeds {1}'s max_batch = {2}", s.batch, setting.engine.name, setting.engine.max_batch)
         )

@@ -92,10 +92,7 @@ def slots_of(times: Times) -> int:
     """Sequences that one replica decodes together at most: by the scenario or the engine, and by memory."""
     setting, s = times.setting, times.setting.serving
     prompt, output = mean_tokens(s.prompt), mean_tokens(s.output)
-    most = s.max_batch or setting.engine.max_batch
-    return min(
-        most * s.attention_groups, largest_batch(setting, prompt, prompt + output, times.draft, most=most * s.attention_groups)
-    )
+    return min(setting.places, largest_batch(setting, prompt, prompt + output, times.draft, most=setting.places))
 
 
 def room_of(times: Times, most: int | None = None) -> Room:
@@ -103,10 +100,10 @@ def room_of(times: Times, most: int | None = None) -> Room:
 
     An engine that reserves less than the whole output admits more than fit to the end: its cache alone bounds the batch.
     """
-    s, engine = times.setting.serving, times.setting.engine
+    engine = times.setting.engine
     slots = max(slots_of(times), 1)
     if engine.reserved_output < 1.0:
-        slots = _widest(times, slots, max(slots, (s.max_batch or engine.max_batch) * s.attention_groups))
+        slots = _widest(times, slots, max(slots, times.setting.places))
     slots = slots if most is None else min(slots, max(most, 1))
     return Room(slots=slots, cache_tokens=cache_tokens(times, slots))
 

@@ -51,6 +51,11 @@ class Setting:
         )
 
     @property
+    def places(self) -> int:
+        """Sequences that a replica takes at once at most: as the scenario or the engine says, of each attention group."""
+        return (self.serving.max_batch or self.engine.max_batch) * self.serving.attention_groups
+
+    @property
     def width(self) -> float:
         """Bytes of an activation."""
         return DTYPE_BYTES[self.compute_dtype]
