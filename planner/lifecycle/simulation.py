@@ -171,7 +171,7 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     field = np.full(1, field_factor().factor if spec.field == "published" else 1.0)
     centre = _work(answer.num_steps, balanced, loaded, spec, np.ones(1), field, None)
     likely = expected_losses(float(centre.total[0]), length, blocked_s, stops)
-    return _result(answer, spec, shares, loaded, (work, losses), usual, (centre, likely), stops, size, write_s, interval_s)
+    return _result(answer, spec, shares, loaded, (work, losses, usual), (centre, likely), stops, size, write_s, interval_s)
 
 
 def _spread_of_rates(spec: Run) -> float:
@@ -331,8 +331,7 @@ def _result(
     spec: Run,
     shares: Array | None,
     loaded: Plan,
-    simulated: tuple[_Work, Losses],
-    usual: Losses,
+    simulated: tuple[_Work, Losses, Losses],
     expected: tuple[_Work, Losses],
     stops: Interruptions,
     size: float,
@@ -340,7 +339,7 @@ def _result(
     interval_s: float | None,
 ) -> WholeRun:
     walls = simulated[0].total + simulated[1].total + spec.restart_s + spec.ramp_up_s
-    field = simulated[0].total + usual.total + spec.restart_s + spec.ramp_up_s
+    field = simulated[0].total + simulated[2].total + spec.restart_s + spec.ramp_up_s
     once = {"startup": np.full(1, spec.restart_s), "ramp_up": np.full(1, spec.ramp_up_s)}
     found = {**vars(expected[0]), **vars(expected[1]), **once}
     causes = {name: float(found[name][0]) for name in CAUSES}
