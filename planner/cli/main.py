@@ -282,7 +282,7 @@ def _of_usage(error: Any, given: Sequence[str]) -> PlannerError:
     elif option == "--model":
         remedy = Message("{0}; the model stands without an option: {1} MODEL", remedy, command)
     elif type(error).__name__ == "NoSuchOption" and (others := _takers(option)):
-        remedy = Message("{0}; {1} belongs to planner {2}", remedy, option, ", ".join(others))
+        remedy = Message("{0}; {1} belongs to planner {2}", remedy, option, ", ".join(others[:MOST_NAMED]))
     return PlannerError(join_messages("; ", [part for part in (text, remedy) if part]) + ".", code="usage", remedy=remedy)
 
 
@@ -299,6 +299,10 @@ def _place(option: str, command: str, given: Sequence[str]) -> str:
         field = found.partition(".")[2]
         return f"serving.{field}" if field in Serving.model_fields else found if found.startswith(("model.", "cluster.")) else ""
     return "" if {found, found.partition(".")[0]} & set(UNREAD.get(name, ())) else found
+
+
+MOST_NAMED = 4
+"""Commands that the error of an option of others names at most."""
 
 
 def _takers(option: str) -> list[str]:

@@ -299,6 +299,7 @@ def test_what_a_step_does_not_read_is_no_option_of_its_commands(option: str, run
         code, _, err = run(command, "gpt2", "--on", "h100", option, "5")
         assert code == 2
         assert f"{option} belongs to planner plan, compare, run" in err
+        assert err[err.index("belongs to planner") :].count(",") <= 3
         code, _, err = run(command, "gpt2", "--on", "h100", "--set", "job.num_tokens=1B")
         assert (code, "job.num_tokens=1B: changes nothing in this answer" in err) == (2, True)
 
