@@ -50,7 +50,8 @@ def page() -> None:
         run = whole_run(one.tables, one.plan)
         if run.whole is None:
             show.problem(about(one.label, said(run.error)))
-            if one.plan.price.term == "spot" and not one.tables.get("run", {}).get("preemption_mtbf_s"):
+            price = one.plan.price
+            if price is not None and price.preempted and not one.tables.get("run", {}).get("preemption_mtbf_s"):
                 daily = {"run": {"preemption_mtbf_s": DAY_S}}
                 st.button(t("run.once_a_day"), key=f"run.once_a_day.{at}", on_click=state.change, args=(at, daily))
             continue
