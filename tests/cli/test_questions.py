@@ -273,7 +273,10 @@ ASKED = {
     "--engine": "sglang",
 }
 """Option of a question -> a value that shows in every answer that reads it; None: the option has none."""
-FIELD_OF = {"--precision": "job.precision", "--layout": "layout", "--engine": "engine", "--framework": "framework.name"}
+FIELD_OF = {
+    "--precision": "job.precision", "--layout": "layout", "--engine": "engine", "--framework": "framework.name",
+    "--lora": "job.kind", "--qlora": "job.kind",
+}  # fmt: skip
 """What a refusal may name in place of the option."""
 ALREADY = {("tune", "--finetune"), ("operators", "--finetune"), ("trace", "--finetune")}
 """What a model is asked without the option; one step of full fine-tuning is one of pre-training."""
