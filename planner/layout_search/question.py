@@ -92,7 +92,7 @@ class Setup:
 
     @property
     def where(self) -> str:
-        """Cluster and stack, for people."""
+        """Cluster and framework, for people."""
         return Message("{0}, {1}", self.question.cluster.name, self.question.framework.name)
 
     def takes_place_of(self, other: Setup) -> bool:
