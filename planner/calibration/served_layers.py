@@ -49,7 +49,7 @@ def layer_interval(sample: Sample, card: Accelerator, node: Node) -> Interval:
     times = Times(setting=setting)
     new, past = (tokens, 0) if phase == "prefill" else (1, tokens)
     rows = layer_rows(setting, times.shape(phase, sequences, new, past))
-    seconds = sum(float(np.ravel(times.row_s(row))[0]) * row.repeats for row in rows)
+    seconds = sum(float(np.ravel(times.row_s(row) * row.repeats)[0]) for row in rows)
     subject = subject_of(setting, figure_of(phase, sequences, False), float(sequences), float(tokens))
     return interval(seconds, phase, subject)
 

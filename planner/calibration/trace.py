@@ -320,8 +320,8 @@ def predicted_seconds(answer: Plan) -> dict[str, float]:
     found: dict[str, float] = {}
     for row in table.rows():
         if row.collective is None:
-            seconds = float(np.ravel(compute_s(row, table.setting, answer.cluster, curves))[0])
-            found[kind_of_row(row)] = found.get(kind_of_row(row), 0.0) + seconds * row.repeats * times
+            seconds = float(np.ravel(compute_s(row, table.setting, answer.cluster, curves) * row.repeats)[0])
+            found[kind_of_row(row)] = found.get(kind_of_row(row), 0.0) + seconds * times
     found["optimizer"] = float(answer.step_parts_s.get("optimizer", 0.0))
     found["communication"] = float(sum(answer.step_parts_s.get(part, 0.0) for part in EXPOSED))
     return found
