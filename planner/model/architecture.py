@@ -241,7 +241,8 @@ class Model(Spec):
         if self.position_embedding == "learned" and not self.max_positions:
             raise ValueError("max_positions = 0 with position_embedding = 'learned'; give the rows of the position table")
         if self.position_offset and self.position_offset >= self.max_positions:
-            raise ValueError(f"position_offset = {self.position_offset}: must leave rows of max_positions = {self.max_positions}")
+            offset, rows = self.position_offset, self.max_positions
+            raise ValueError(Message("position_offset = {0}: must leave rows of max_positions = {1}", offset, rows))
         if self.head == "none" and self.tied_embeddings:
             raise ValueError("tied_embeddings = true with head = 'none': there is no head to tie; set it to false")
         return self

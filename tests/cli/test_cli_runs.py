@@ -56,6 +56,7 @@ run = { preemption_mtbf_s = 864_000 }
 
 
 def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    monkeypatch.setenv("COLUMNS", "160")  # what is said, not where a narrow terminal breaks it
     monkeypatch.setattr(sys, "argv", ["planner", *map(str, arguments)])
     with pytest.raises(SystemExit) as stop:
         main()

@@ -210,12 +210,13 @@ def test_the_sentence_says_of_how_many_the_layout_was_chosen(gib: float) -> None
     """One of one is not the simplest of several: the sentence counts the rows of the search within NOISE of the fastest."""
     where = cluster(NODE, num_gpus=8, accelerator=card(gib))
     asked: dict[str, Any] = {"model": model(GPT), "cluster": where, "framework": framework("fsdp"), "job": job()}
-    table = planner.evaluate(**asked, layouts=planner.candidates(**asked))
+    why, *more = planner.plan(**asked).notes
+    allow = ["offload"] if any("moves states or activations to the host" in note for note in more) else []
+    table = planner.evaluate(**asked, layouts=planner.candidates(**asked, allow=allow))
     rule = fit_rule(Question(asked["model"], where, asked["framework"], asked["job"]))
     surely = table.fits & rule.holds(table.firm_bytes, table.states_bytes)
     seconds = table.step_time_s[surely]
     equals = int((seconds <= 1.02 * seconds.min()).sum()) if len(seconds) else 0
-    why = planner.plan(**asked).notes[0]
     if "none fits" in why:
         assert not len(seconds)
     elif "the only one that fits" in why:

@@ -31,6 +31,14 @@ SIZES = {"qwen-1.8b": 1.84, "qwen-14b": 14.2, "qwen-72b": 72.3, "yi-6b": 6.06, "
             "ring-mini-linear-2.0": 16.4, "hunyuan-large": 389, "grok-2": 270, "step-3": 316, "smallthinker-21b-a3b": 21.5,
             "internvl3.5-8b": 8.5, "gopher-280b": 280, "chinchilla-70b": 70}  # fmt: skip
 BY_HAND |= {*SIZES, "glm-130b"}  # published as 130 billion: test_elsewhere.py
+BY_HAND |= {
+    "bge-m3",
+    "bge-reranker-v2-m3",
+    "bge-small-en-v1.5",
+    "all-minilm-l6-v2",
+    "qwen3-embedding-4b",
+    "qwen3-embedding-8b",
+}  # their hubs' totals: test_embeddings.py
 # transformers' modules of their config.json on the meta device, built once elsewhere: some of the files name classes of their own
 ON_META = {"glm-5.1": 743_911_199_232, "kimi-k2.7-code": 1_026_879_353_328, "minimax-m2.5": 228_689_748_992,
             "minimax-m2.7": 228_689_748_992, "nemotron-3.5-lightning-30b-a3b": 31_577_937_344, "olmo-3.1-32b": 32_233_522_176,

@@ -15,7 +15,7 @@ TABLES: dict[str, Any] = {
     "cluster": {"accelerator": "rtx-4090-24gb", "num_gpus": 1},
     "job": {"seq_len": 1024, "global_batch_size": 1, "kind": "finetune"},
 }
-SIZES: dict[str, Any] = {"methods": ("lora",), "contexts": (512, 1024, 2048, 4096), "batches": (1, 2, 4, 8)}
+SIZES: dict[str, Any] = {"methods": ("lora",), "contexts": (512, 1024, 2048, 4096), "batches": (1, 2, 3, 4, 5, 6, 8)}
 
 
 def test_who_accepts_more_risk_is_told_of_more_that_fits() -> None:
