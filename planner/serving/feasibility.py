@@ -123,37 +123,18 @@ def _require_vectors(setting: Setting) -> None:
 
 def require_runs_model(model: Model, engine: Engine) -> None:
     """Raise PlannerError where ``engine`` does not run what ``model`` has: cross-attention, vectors, images."""
-    if not runs_model(engine, model):
-        others = [name for name in engine_names() if runs_model(load_engine(name), model)]
-        if model.embeds and "embeddings" in engine.features:
-            raise PlannerError(
-                "serving.engine = {0!r}: {1} has layers of its own kind (DeBERTa, ALBERT), which it does not run; engines that "
-                "do: {2}.",
-                engine.name,
-                model.name,
-                ", ".join(others),
-            )
-        if model.embeds:
-            raise PlannerError(
-                "serving.engine = {0!r}: {1} makes vectors, which it does not; engines that do: {2}.",
-                engine.name,
-                model.name,
-                ", ".join(others),
-            )
-        if model.reads_images:
-            raise PlannerError(
-                "serving.engine = {0!r}: {1} has layers that attend to images, which {2} does not run; engines that do: {3}.",
-                engine.name,
-                model.name,
-                engine.name,
-                ", ".join(others),
-            )
-        raise PlannerError(
-            "serving.engine = {0!r}: {1} is an encoder-decoder, which it does not run; engines that do: {2}.",
-            engine.name,
-            model.name,
-            ", ".join(others),
-        )
+    if runs_model(engine, model):
+        return
+    if model.embeds and "embeddings" in engine.features:
+        why = Message("has layers of its own kind (DeBERTa, ALBERT), which it does not run")
+    elif model.embeds:
+        why = Message("makes vectors, which it does not")
+    elif model.reads_images:
+        why = Message("has layers that attend to images, which {0} does not run", engine.name)
+    else:
+        why = Message("is an encoder-decoder, which it does not run")
+    others = ", ".join(name for name in engine_names() if runs_model(load_engine(name), model))
+    raise PlannerError("serving.engine = {0!r}: {1} {2}; engines that do: {3}.", engine.name, model.name, why, others)
 
 
 def _require_encoder(setting: Setting) -> None:
