@@ -26,7 +26,9 @@ def own_command(
     change: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="FIELD=VALUE", help="A field of [cost.own], pue or electricity_usd_per_kwh; again for more."
+            "--set",
+            metavar="FIELD=VALUE",
+            help="A field of [cost.own], or of [cost] pue, power_w_per_gpu or electricity_usd_per_kwh; again for more.",
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write dollars by month: .csv, .xlsx ...")] = None,
@@ -48,7 +50,7 @@ def own_command(
     if out is not None:
         check_output(out)
     fields = _fields(change)
-    pue, tariff = fields.pop("pue", None), fields.pop("electricity_usd_per_kwh", None)
+    energy = {name: fields.pop(name, None) for name in ("pue", "electricity_usd_per_kwh", "power_w_per_gpu")}
     if use is not None and not 0.0 < use <= 1.0:
         raise PlannerError(
             "--use {0:g}: must be a part of all hours, above 0 and at most 1: 0.6 is 60%.", use, field="--use", value=use
@@ -62,8 +64,7 @@ def own_command(
         rent_usd_per_gpu_hour=None if rent is None else dollars(rent, "--rent"),
         preemption_mtbf_s=_duration(preemption),
         resale_share=RESALE_SHARE if resale is None else resale,
-        pue=pue,
-        electricity_usd_per_kwh=tariff,
+        **energy,
     )
     if out is not None:
         import pandas as pd

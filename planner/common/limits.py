@@ -32,6 +32,7 @@ LARGEST: dict[str, tuple[float, str]] = {
     "run.checkpoint_bytes": (10**18, "published checkpoints end at some tens of terabytes"),
     "run.restart_s": (10**8, "that is three years"),
     "run.detection_s": (10**8, "that is three years"),
+    "run.slowest_recovery_s": (10**8, "that is three years"),
     "run.preemption_wait_s": (10**8, "that is three years"),
 }
 

@@ -10,9 +10,10 @@ from typing import Any
 from planner.common.message import Message
 from planner.common.units import DAY_S, HOUR_S
 from planner.lifecycle.bill import HELD, ITEMS, MONTH_S, Bill
-from planner.lifecycle.simulation import Z_90, WholeRun, expected_run
-from planner.lifecycle.spec import MEAN_TIMES, SLOWEST_RECOVERY_S
+from planner.lifecycle.simulation import Z_90, WholeRun, capped_slowdown, expected_run
+from planner.lifecycle.spec import MEAN_TIMES
 from planner.prices.market import Commitment, commitment, run_usd
+from planner.prices.ownership import constants
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,8 @@ class Swing:
 
 
 def tornado(result: WholeRun, bill: Bill) -> tuple[Swing, ...]:
-    """What moves the total, the widest first: step time, what no plan names, failures, recovery, price.
+    """What moves the total, the widest first: step time, what no plan names, failures, recovery, the power
+    that a cap holds back, price.
 
     Ends are the 5th and 95th percentile where the input has an interval; of the price the cheapest and dearest newest quote.
     """
@@ -66,11 +68,14 @@ def _swings(result: WholeRun, bill: Bill) -> Iterator[Swing]:
         yield _swing(
             "failures", [Message("{0:.1f} x as many", f) for f in factors], [total(_hours(result, rates=f)) for f in factors]
         )
-    usual = result.run.detection_s + result.run.restart_s
-    if result.mtbf_s is not None and not result.run.knows_recovery and usual < SLOWEST_RECOVERY_S:
-        ends = [usual, SLOWEST_RECOVERY_S]
+    if result.mtbf_s is not None and not result.run.knows_recovery:
+        ends = [result.run.detection_s + result.run.restart_s, result.run.slowest_recovery_s]
         texts = [f"{seconds / 60:.0f} min" for seconds in ends]
         yield _swing("recovery after a failure", texts, [total(_hours(result, recovery_s=s)) for s in ends])
+    if result.run.power_cap_w is not None:
+        ends = [math.exp(sign * constants().power_share_spread * Z_90) for sign in (-1.0, 1.0)]
+        texts = [Message("{0:.0%} of rated", constants().power_share * end) for end in ends]
+        yield _swing("power without the cap", texts, [total(_hours_drawing(result, end)) for end in ends])
     if bill.market is not None:
         quotes = (bill.market.cheapest, bill.market.dearest)
         texts = [f"${quote.usd_per_gpu_hour:.2f} {quote.provider}" for quote in quotes]
@@ -92,6 +97,13 @@ def _hours(result: WholeRun, rates: float = 1.0, recovery_s: float | None = None
     if recovery_s is not None:
         changes["detection_s"] = max(recovery_s - spec.restart_s, 0.0)
     return expected_run(result.plan, spec.replaced(**changes)).gpu_hours.expected
+
+
+def _hours_drawing(result: WholeRun, power: float) -> float:
+    """Expected GPU-hours where GPUs without the cap would draw ``power`` times what is taken: the steps alone change."""
+    steps_s = sum(result.causes_s[cause] for cause in ("compute", "expert_imbalance", "stragglers"))
+    slower = [float(capped_slowdown(result.plan, result.run.power_cap_w, p)) for p in (power, 1.0)]
+    return result.gpu_hours.expected + steps_s * (slower[0] - slower[1]) * result.plan.num_gpus / HOUR_S
 
 
 @dataclass(frozen=True, kw_only=True)

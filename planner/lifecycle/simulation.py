@@ -6,20 +6,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.common.arguments import as_a
-from planner.common.arrays import Array, percentiles
+from planner.common.arrays import Array, Number, percentiles
 from planner.common.errors import PlannerError
 from planner.common.limits import require_answerable
 from planner.common.message import Message, join_messages
 from planner.common.units import HOUR_S
 from planner.lifecycle.failures import describe, simulate_clusters
 from planner.lifecycle.field_factor import field_factor
-from planner.lifecycle.spec import SLOWEST_RECOVERY_S, Run
+from planner.lifecycle.spec import Run
 from planner.operators.expert_load import PLACEMENTS, dropped_share, given_shares, read_histogram, zipf_shares
 from planner.operators.routing import job_load
 from planner.performance import interruptions
@@ -135,8 +135,8 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     """Simulate the plan's whole run ``run.num_simulations`` times and say what it takes and why.
 
     A step's time varies by the plan's own 90 % interval (log-normal), interruptions as ``failures`` describes, recovery from them
-    up to three hours where ``run.detection_s`` is not given. Raises
-    PlannerError when the job gives no length, the histogram is bad, or the run would never end.
+    up to ``run.slowest_recovery_s`` where ``run.detection_s`` alone is not given. Raises PlannerError when the job gives no
+    length, the histogram is bad, or the run would never end.
     """
     answer = as_a(answer, Plan, "answer", "planner.plan")
     spec = run.checked("run") if isinstance(run, Run) else Run.build({} if run is None else run, "run")
@@ -160,16 +160,17 @@ def expected_run(answer: Plan, run: Run | Mapping[str, Any] | None = None) -> Wh
     write_s = size / recovery.bandwidth_bytes_per_s(num_nodes)
     stops = spec.interruptions(answer.num_gpus, num_nodes, write_s)
     rng = np.random.default_rng(spec.seed)
-    work = _work(answer.num_steps, balanced, loaded, spec, *_draws(answer, spec, rng), rng)
+    work = _work(answer.num_steps, balanced, loaded, spec, _draws(answer, spec, rng), rng)
     every = recovery.interval_s(np.array([loaded.step_time_s]), write_s, stops)
     interval_s = None if every is None else float(every[0])
     blocked_s = 0.0 if interval_s is None else write_s * spec.blocking_fraction
     length = interval_s or float(work.total.max()) * (1.0 + 1e-9)
-    losses = simulate_clusters(work.total, length, blocked_s, stops, _spread_of_rates(spec), rng)
-    usual = losses  # published runs, and the field factor with them, hold their own recoveries
-    losses = replace(losses, detection=losses.detection * _slower_recovery(spec, rng))
+    losses = simulate_clusters(work.total, length, blocked_s, replace(stops, detection_s=1.0), _spread_of_rates(spec), rng)
+    failures = losses.detection  # a second of each
+    usual = replace(losses, detection=failures * spec.detection_s)  # the field factor's runs hold their own recoveries
+    losses = replace(losses, detection=failures * _detections_s(spec, rng))
     field = np.full(1, field_factor().factor if spec.field == "published" else 1.0)
-    centre = _work(answer.num_steps, balanced, loaded, spec, np.ones(1), field, None)
+    centre = _work(answer.num_steps, balanced, loaded, spec, _Factors(np.ones(1), field, np.ones(1)), None)
     likely = expected_losses(float(centre.total[0]), length, blocked_s, stops)
     return _result(answer, spec, shares, loaded, (work, losses, usual), (centre, likely), stops, size, write_s, interval_s)
 
@@ -179,17 +180,17 @@ def _spread_of_rates(spec: Run) -> float:
     return 0.0 if spec.measured_rates() else spec.rates().log_spread
 
 
-def _slower_recovery(spec: Run, rng: np.random.Generator) -> Array:
-    """Factors on the seconds from a failure to its restart, one per simulation; 1 where the user says how long it takes.
+def _detections_s(spec: Run, rng: np.random.Generator) -> Array:
+    """Seconds from a failure to its restart, one per simulation; all ``run.detection_s`` where the user says how long it takes.
 
-    Half of the clusters recover as [run] supposes, with automation; the others take up to ``SLOWEST_RECOVERY_S``, which is their
-    95th percentile, log-normal between: nobody waits longer.
+    Half of the clusters recover as [run] supposes, with automation; the others take up to ``run.slowest_recovery_s``, which is
+    their 95th percentile, log-normal between: nobody waits longer.
     """
-    recovery_s = spec.detection_s + spec.restart_s
-    if spec.knows_recovery or not spec.detection_s or recovery_s >= SLOWEST_RECOVERY_S:
-        return np.ones(spec.num_simulations)
+    if spec.knows_recovery:
+        return np.full(spec.num_simulations, spec.detection_s)
+    recovery_s = max(spec.detection_s + spec.restart_s, 1.0)
     z = np.clip(rng.standard_normal(spec.num_simulations) / Z_90, 0.0, 1.0)
-    return np.asarray((recovery_s * np.exp(z * math.log(SLOWEST_RECOVERY_S / recovery_s)) - spec.restart_s) / spec.detection_s)
+    return np.asarray(recovery_s * np.exp(z * math.log(spec.slowest_recovery_s / recovery_s)) - spec.restart_s)
 
 
 def checkpoint_bytes(answer: Plan) -> float:
@@ -250,30 +251,39 @@ def _with_load(answer: Plan, load: float) -> Plan:
     )
 
 
-def _draws(answer: Plan, spec: Run, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Factors on the work, log-normal, one per simulation: the step time's own, with its 5th and 95th percentile, and the
-    field's, as published runs took more than modelled (1 unless asked for)."""
+class _Factors(NamedTuple):
+    """Log-normal factors, one per simulation: on the step time, with its own 5th and 95th percentile; the field's, as published
+    runs took more than modelled (1 unless asked for); and on the power that GPUs draw (1 without a cap)."""
+
+    step: Array
+    field: Array
+    power: Array
+
+
+def _draws(answer: Plan, spec: Run, rng: np.random.Generator) -> _Factors:
     z = rng.standard_normal(spec.num_simulations)
     step = step_time_interval(answer)
     low, high = np.log(step.lower / step.expected), np.log(step.upper / step.expected)
     own = np.asarray(np.exp(z / Z_90 * np.where(z < 0, -low, high)))
-    if spec.field == "none":
-        return own, np.ones(own.shape)
-    field = field_factor()
-    return own, np.asarray(np.exp(rng.standard_normal(spec.num_simulations) * field.predictive_spread) * field.factor)
+    field = power = np.ones(own.shape)
+    if spec.field == "published":
+        fit = field_factor()
+        field = np.asarray(np.exp(rng.standard_normal(spec.num_simulations) * fit.predictive_spread) * fit.factor)
+    if spec.power_cap_w is not None:
+        power = np.asarray(np.exp(rng.standard_normal(spec.num_simulations) * constants().power_share_spread))
+    return _Factors(own, field, power)
 
 
-def _work(
-    steps: float, balanced: Plan, loaded: Plan, spec: Run, own: Array, field: Array, rng: np.random.Generator | None
-) -> _Work:
+def _work(steps: float, balanced: Plan, loaded: Plan, spec: Run, factors: _Factors, rng: np.random.Generator | None) -> _Work:
     """Seconds of work; without ``rng`` slow nodes count by their probability."""
+    own, field, power = factors
     compute = steps * balanced.step_time_s * own
     uneven = steps * (loaded.step_time_s - balanced.step_time_s) * own
     slow = np.full(own.shape, 1.0 - (1.0 - spec.slow_node_probability) ** loaded.cluster.num_nodes)
     if rng is not None and spec.slow_node_probability:
         slow = (rng.random(len(own)) < slow).astype(float)
     stretch = straggler_factor(spec.straggler_jitter, loaded.num_gpus) * (1.0 + slow * (spec.slow_node_slowdown - 1.0))
-    capped = capped_slowdown(loaded, spec.power_cap_w) - 1.0
+    capped = capped_slowdown(loaded, spec.power_cap_w, power) - 1.0
     warm = min(float(spec.warmup_steps), steps) * loaded.step_time_s * (spec.warmup_slowdown - 1.0)
     evaluations = np.floor(steps / spec.evaluation_every_steps) if spec.evaluation_every_steps else 0.0
     warmup = warm * own * stretch
@@ -293,11 +303,12 @@ def _work(
     )
 
 
-def capped_slowdown(answer: Plan, cap_w: float | None) -> float:
+def capped_slowdown(answer: Plan, cap_w: float | None, power: Number = 1.0) -> Number:
     """How many times as long a step takes when each GPU is held to ``cap_w`` watts; 1 without a cap, or above what it draws.
 
     Power grows with the cube of the clock (dynamic power ~ f V^2, V ~ f), so kernels run (draw / cap)^(1/3) times as long;
-    messages and the host do not. The draw is the catalog's average share of the rated power. PlannerError without one.
+    messages and the host do not. The draw is the catalog's average share of the rated power, times ``power``; broadcasts.
+    PlannerError without a rated power.
     """
     if cap_w is None:
         return 1.0
@@ -306,10 +317,11 @@ def capped_slowdown(answer: Plan, cap_w: float | None) -> float:
         raise PlannerError(
             "run.power_cap_w = {0:g}: the rated power of {1} is not known.", cap_w, answer.cluster.accelerator.name
         )
-    slower = math.pow(max(constants().power_share * rated / cap_w, 1.0), 1.0 / 3.0)
+    slower = np.maximum(constants().power_share * rated * np.asarray(power) / cap_w, 1.0) ** (1.0 / 3.0)
     parts = answer.step_parts_s
     kernels = sum(parts[name] for name in KERNELS) / answer.step_time_s
-    return 1.0 + kernels * (slower - 1.0)
+    found = 1.0 + kernels * (slower - 1.0)
+    return float(found) if np.ndim(found) == 0 else found
 
 
 def _forward_s_per_token(answer: Plan) -> float:

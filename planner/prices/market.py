@@ -391,7 +391,7 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
     On a provider's ``node`` it is that provider's, unless the fields name another provider or a region.
     """
     if isinstance(value, Price):
-        return value
+        return _of_card(value, accelerator)
     value = python_value(value)
     if isinstance(value, int | float):
         return own_price(value)
@@ -426,6 +426,18 @@ def as_price(value: PriceLike | None, accelerator: str, node: Node | None = None
         return replace(own_price(**fields), other_use=other_use)
     found = _quoted(fields, accelerator, node)
     return found if found is None else replace(found, other_use=other_use)
+
+
+def _of_card(price: Price, accelerator: str) -> Price:
+    """The price; PlannerError where it is one of another accelerator."""
+    if price.accelerator not in ("", accelerator):
+        raise PlannerError(
+            "price.accelerator = {0!r}: the price of this type of GPU is no price of {1}; give find_price({1!r}), a term, or "
+            "dollars per GPU-hour.",
+            price.accelerator,
+            accelerator,
+        )
+    return price
 
 
 def _share(value: Any) -> float:

@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from planner.common.message import Message, join_messages
-from planner.prices.ownership import OwnedGpu
+from planner.lifecycle.bill import Costs
+from planner.prices.ownership import OwnedGpu, Ownership
 from planner.prices.price import Price
 from planner.reports.line import Line
 from planner.reports.pictures import pyplot, save_figure
@@ -41,8 +42,14 @@ def holding_table(found: Holding) -> RenderableType:
     lines += [Line(note) for note in found.notes]
     prices = [(way.name, way.price) for way in found.ways if way.price]
     lines += [Line(Message("{0}: {1}", Message(way), _source(price)), style="dim") for way, price in prices]
-    lines += [Line(Message("{0} = {1}", f"cost.own.{name}", text), style="dim") for name, text in found.assumptions.items()]
+    lines += [Line(Message("{0} = {1}", _place(name), text), style="dim") for name, text in found.assumptions.items()]
     return Group(table, *lines)
+
+
+def _place(name: str) -> str:
+    """Where an assumption is given: in [cost.own], in [cost], or the resale as an argument alone."""
+    table = next((table for table, spec in (("cost.own.", Ownership), ("cost.", Costs)) if name in spec.model_fields), "")
+    return f"{table}{name}"
 
 
 def _parts(owned: OwnedGpu) -> str:

@@ -24,10 +24,10 @@ from planner.common.errors import PlannerError
 from planner.common.message import Message
 from planner.common.units import DAY_S, HOUR_S
 from planner.hardware.cluster import Cluster
-from planner.lifecycle.bill import MONTH_S
+from planner.lifecycle.bill import MONTH_S, Costs, drawn_w, power_spread
 from planner.performance.interruptions import spot_goodput
 from planner.prices.market import as_price, commitment
-from planner.prices.ownership import YEAR_S, OwnedGpu, Ownership, constants, owned_gpu, power_w_per_gpu, purchase_spread
+from planner.prices.ownership import YEAR_S, OwnedGpu, Ownership, constants, owned_gpu, purchase_spread
 from planner.prices.price import Price
 from planner.uncertainty.interval import Interval
 
@@ -120,15 +120,18 @@ class Holding:
 
 @dataclass(frozen=True, kw_only=True)
 class _Owning:
-    """Owning is linear in its purchase: dollars up to each month = purchase x slope + rest, shape ``(months,)`` each."""
+    """Owning is linear in its purchase and its power: dollars up to each month = purchase x slope + energy + rest, shape
+    ``(months,)`` each."""
 
     slope: Array
+    energy: Array
     rest: Array
     purchase_usd: float
 
-    def usd(self, factor: Array | float = 1.0) -> Array:
-        """Cumulative dollars with the purchase times ``factor``; broadcasts over leading axes."""
-        return np.asarray(np.multiply.outer(factor, self.purchase_usd * self.slope) + self.rest)
+    def usd(self, purchase: Array | float = 1.0, power: Array | float = 1.0) -> Array:
+        """Cumulative dollars with the purchase and the power times a factor each; broadcasts over leading axes."""
+        bought = np.multiply.outer(purchase, self.purchase_usd * self.slope)
+        return np.asarray(bought + np.multiply.outer(power, self.energy) + self.rest)
 
 
 def holding(
@@ -141,13 +144,15 @@ def holding(
     resale_share: float = RESALE_SHARE,
     pue: float | None = None,
     electricity_usd_per_kwh: float | None = None,
+    power_w_per_gpu: float | None = None,
     seed: int = 0,
 ) -> Holding:
     """Cumulative dollars of each way to hold the cluster's GPUs over the months of ``years``, and the break-even of owning.
 
     ``own.utilisation`` is the part of all hours that is used, whatever the way. The rent is the catalog's for each term on the
     cluster's node, or a given one on demand with the catalog's ratios of terms to it. Spot needs ``preemption_mtbf_s`` of one
-    node. Raises PlannerError for years out of range or prices that nobody knows.
+    node. ``power_w_per_gpu``: on average at work, with the server's share; certain where it is given. Raises PlannerError for
+    years out of range or prices that nobody knows.
     """
     if not 1.0 / 12.0 <= years <= MOST_YEARS:
         raise PlannerError("years = {0:g}: must be from one month to {1:g} years.", years, MOST_YEARS)
@@ -158,8 +163,14 @@ def holding(
     change = c.rent_change_per_year if spec.rent_change_per_year is None else spec.rent_change_per_year
     months = np.arange(1, math.ceil(years * YEAR_S / MONTH_S - 1e-9) + 1, dtype=float)
     prices, notes = _prices(cluster, rent_usd_per_gpu_hour)
-    tariff = c.electricity_usd_per_kwh if electricity_usd_per_kwh is None else electricity_usd_per_kwh
-    power = {"power_w": power_w_per_gpu(cluster), "pue": pue or c.pue, "electricity_usd_per_kwh": tariff}
+    given = {"pue": pue, "electricity_usd_per_kwh": electricity_usd_per_kwh, "power_w_per_gpu": power_w_per_gpu}
+    costs = Costs.build({name: value for name, value in given.items() if value is not None}, "cost")
+    tariff = costs.electricity_usd_per_kwh
+    power = {
+        "power_w": costs.power_w_per_gpu or drawn_w(cluster),
+        "pue": costs.pue or c.pue,
+        "electricity_usd_per_kwh": c.electricity_usd_per_kwh if tariff is None else tariff,
+    }
     rent = prices["on-demand"].usd_per_gpu_hour
     owning = _owning(cluster, spec, months, use, resale_share, power)
     half = _owning(cluster, spec, months[-1:], use / 2.0, resale_share, power)
@@ -171,7 +182,7 @@ def holding(
         usd = _rented(term, price.usd_per_gpu_hour, cluster.num_gpus, months, use, np.array([change]), leaving or 1.0)[0]
         ways.append(Way(name=term, usd=usd, price=price))
     ways.append(Way(name="own", usd=owning.usd(), price=None))
-    drawn = _Draws(np.random.default_rng(seed), prices, cluster, spec, change)
+    drawn = _Draws(np.random.default_rng(seed), prices, cluster, spec, change, power_spread(costs))
     found = tuple(
         _break_even(way, owning, half, drawn, cluster, months, use, leaving or 1.0) for way in ways if way.price is not None
     )
@@ -184,7 +195,7 @@ def holding(
         ways=tuple(ways),
         break_even=found,
         owned=whole,
-        assumptions=_assumptions(spec, whole, use, resale_share, power),
+        assumptions=_assumptions(spec, whole, resale_share, power, costs),
         notes=tuple(notes),
     )
 
@@ -228,12 +239,12 @@ def _rented(term: str, price: float, gpus: int, months: Array, use: float, chang
 def _owning(
     cluster: Cluster, own: Ownership, months: Array, use: float, resale_share: float, power: Mapping[str, float]
 ) -> _Owning:
-    """The line of owning: its cost with twice the purchase less that with the purchase is the slope."""
+    """The line of owning: its cost with twice the purchase less that with the purchase is the slope of it."""
     price = owned_gpu(cluster, own, **power, rent=None).purchase_usd_per_gpu
     life = own.years or constants().years
-    totals = []
+    totals, energy = [], np.zeros(len(months))
     for factor in (1.0, 2.0):
-        column = []
+        column, drawn = [], []
         for month in months:
             years = float(month) / 12.0
             book = 1.0 - (1.0 - own.residual_share) * min(years / life, 1.0)
@@ -243,17 +254,27 @@ def _owning(
                 utilisation=use,
                 residual_share=min(max(resale_share * book if years < life else own.residual_share, 0.0), 0.999),
             )
-            column.append(owned_gpu(cluster, one, **power, rent=None).usd_per_gpu_hour * use * years)
-        totals.append(np.array(column) * YEAR_S / HOUR_S * cluster.num_gpus)
+            found = owned_gpu(cluster, one, **power, rent=None)
+            column.append(found.usd_per_gpu_hour * use * years)
+            drawn.append((found.energy_usd_per_gpu_hour + found.idle_energy_usd_per_gpu_hour) * use * years)
+        hours = YEAR_S / HOUR_S * cluster.num_gpus
+        totals.append(np.array(column) * hours)
+        energy = np.array(drawn) * hours
     slope = (totals[1] - totals[0]) / price
-    return _Owning(slope=slope, rest=totals[0] - price * slope, purchase_usd=price)
+    return _Owning(slope=slope, energy=energy, rest=totals[0] - price * slope - energy, purchase_usd=price)
 
 
 class _Draws:
-    """Prices that may be: a factor on each rent and on the purchase, and the yearly change of rents; shape ``(DRAWS,)`` each."""
+    """Factors on each rent, on the purchase and on the power, and the yearly change of rents; shape ``(DRAWS,)`` each."""
 
     def __init__(
-        self, rng: np.random.Generator, prices: Mapping[str, Price], cluster: Cluster, own: Ownership, change: float
+        self,
+        rng: np.random.Generator,
+        prices: Mapping[str, Price],
+        cluster: Cluster,
+        own: Ownership,
+        change: float,
+        power_spread: float,
     ) -> None:
         z = rng.standard_normal(DRAWS)
         self.rent = {}
@@ -265,6 +286,7 @@ class _Draws:
         self.purchase = np.exp(rng.standard_normal(DRAWS) * spread)
         given = own.rent_change_per_year is not None
         self.change = np.clip(change + (0.0 if given else RENT_CHANGE_SPREAD) * rng.standard_normal(DRAWS), -0.9, 0.9)
+        self.power = np.exp(rng.standard_normal(DRAWS) * power_spread)
 
 
 def _break_even(
@@ -278,7 +300,7 @@ def _break_even(
     rent = way.price.usd_per_gpu_hour
     central = first_below(owning.usd()[None, :], way.usd[None, :], months)[0]
     rented = _rented(way.name, rent, cluster.num_gpus, months, use, drawn.change, goodput) * drawn.rent[way.name][:, None]
-    owned = owning.usd(drawn.purchase)
+    owned = owning.usd(drawn.purchase, drawn.power)
     crossed = np.sort(first_below(owned, rented, months))
     lower, upper = (float(np.quantile(crossed, q, method="nearest")) for q in (0.05, 0.95))
     return BreakEven(
@@ -308,7 +330,8 @@ def _even_use(
     """Utilisation above which owning is cheaper at the end: both sides are linear in it. None against terms paid whole."""
     if commitment(way.name).length_days:
         return None
-    slope = (owning.usd(drawn.purchase)[:, -1] - half.usd(drawn.purchase)[:, -1]) / (use / 2.0)  # dollars of a whole hour more
+    less = half.usd(drawn.purchase, drawn.power)[:, -1]
+    slope = (owned[:, -1] - less) / (use / 2.0)  # dollars of a whole hour more
     fixed = owned[:, -1] - slope * use
     per_use = rented[:, -1] / use
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -317,7 +340,9 @@ def _even_use(
     lower, upper = (float(np.quantile(even, q, method="nearest")) for q in (0.05, 0.95))
     if not math.isfinite(at):
         return None
-    return Interval(lower=min(lower, at), expected=at, upper=max(upper, at), why="draws of rent, its yearly change, and purchase")
+    return Interval(
+        lower=min(lower, at), expected=at, upper=max(upper, at), why="draws of rent, its yearly change, purchase and power"
+    )
 
 
 def _at_centre(way: Way, owning: _Owning, half: _Owning, use: float) -> float:
@@ -330,7 +355,9 @@ def _rests_on(value: float, source: str) -> str:
     return Message("{0:g}: {1}", value, Message(source))
 
 
-def _assumptions(own: Ownership, owned: OwnedGpu, use: float, resale_share: float, power: Mapping[str, float]) -> dict[str, str]:
+def _assumptions(
+    own: Ownership, owned: OwnedGpu, resale_share: float, power: Mapping[str, float], costs: Costs
+) -> dict[str, str]:
     """What the figures rest on: field -> "value: where from"."""
     c = constants()
     given = {name for name in own.model_fields_set if getattr(own, name) is not None}
@@ -343,11 +370,10 @@ def _assumptions(own: Ownership, owned: OwnedGpu, use: float, resale_share: floa
     found["years"] = _rests_on(owned.years, "given" if own.years else c.provenance["years"].source)
     assumed = resale_share == RESALE_SHARE
     found["resale_share"] = Message("{0:g} of the book value: assumed" if assumed else "{0:g}: given", resale_share)
-    found["power_w_per_gpu"] = Message("{0:,.0f}: {1}", power["power_w"], c.provenance["power_share"].source)
-    found["pue"] = _rests_on(power["pue"], c.provenance["pue"].source if power["pue"] == c.pue else "given")
-    tariff = power["electricity_usd_per_kwh"]
-    default = tariff == c.electricity_usd_per_kwh
-    found["electricity_usd_per_kwh"] = _rests_on(tariff, c.provenance["electricity_usd_per_kwh"].source if default else "given")
+    drawn = c.provenance["power_share"].source if costs.power_w_per_gpu is None else "given"
+    found["power_w_per_gpu"] = Message("{0:,.0f}: {1}", power["power_w"], Message(drawn))
+    for name in ("pue", "electricity_usd_per_kwh"):
+        found[name] = _rests_on(power[name], c.provenance[name].source if getattr(costs, name) is None else "given")
     staff = Message("given" if own.staff_usd_per_year else "none counted")
     found["staff_usd_per_year"] = Message("{0:,.0f}: {1}", own.staff_usd_per_year, staff)
     return found

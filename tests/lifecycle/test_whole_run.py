@@ -17,7 +17,8 @@ from planner.common.errors import PlannerError
 from planner.lifecycle.bill import bill_of
 from planner.lifecycle.failures import failure_rates, load_failure_rates, simulate_losses, waiting_s
 from planner.lifecycle.field_factor import field_factor
-from planner.lifecycle.simulation import CAUSES, checkpoint_bytes, expected_run, straggler_factor
+from planner.lifecycle.sensitivity import tornado
+from planner.lifecycle.simulation import CAUSES, capped_slowdown, checkpoint_bytes, expected_run, straggler_factor
 from planner.lifecycle.spec import MEAN_TIMES, Run
 from planner.operators.expert_load import (
     PLACEMENTS,
@@ -278,6 +279,26 @@ def test_not_knowing_the_recovery_widens_the_run_upwards_and_keeps_its_centre() 
     assert totals[1].expected == pytest.approx(totals[0].expected, rel=1e-12)
 
 
+def test_the_slowest_recovery_is_the_users_to_say() -> None:
+    """A shorter one narrows the answer from above, beside a time of detection too; the longer of both bounds is the given one."""
+    plan = moe(num_nodes=128, global_batch_size=1024, num_tokens=10**13)
+    known = {"node_mtbf_s": 128 * 7.9 * HOUR}
+    said = [{"slowest_recovery_s": hours * HOUR} for hours in (1.0, 3.0, 6.0)]
+    runs = [expected_run(plan, {**known, **more}) for more in said]
+    uppers = [run.wall_s.upper for run in runs]
+    assert uppers == sorted(uppers)
+    assert uppers[0] < uppers[1] < uppers[2]
+    assert len({run.wall_s.expected for run in runs}) == 1
+    assert runs[1].wall_s == expected_run(plan, known).wall_s
+    beside = expected_run(plan, {**known, "detection_s": 300.0, "slowest_recovery_s": 3 * HOUR})
+    assert beside.wall_s == runs[1].wall_s
+    at_once = expected_run(plan, {**known, "detection_s": 0.0, "restart_s": 0.0, "slowest_recovery_s": HOUR})
+    assert 0 < at_once.wall_s.upper < uppers[0]
+    for run, hours in zip(runs, (1, 3, 6), strict=True):
+        (swing,) = (s for s in tornado(run, bill_of(run)) if s.name == "recovery after a failure")
+        assert swing.high == f"{60 * hours} min"
+
+
 def test_failures_by_cause_are_llama_3s_table_5_and_packaging_moves_those_of_hosts_alone() -> None:
     """Grattafiori et al. 2024, table 5: 268 GPU, 49 network, 56 software, 46 host of 419. The same GPUs one to a node have
     eight times the hosts: 1 + 7 x 46 / 419 = 1.77 times the interruptions, not eight times."""
@@ -328,6 +349,20 @@ def test_a_power_cap_never_hastens_a_run(answer: Plan) -> None:
     assert walls[0] == walls[1] == plain.wall_s.expected
     assert walls == sorted(walls)
     assert walls[-1] / walls[0] < (525 / 300) ** (1 / 3)
+
+
+def test_power_that_is_not_known_widens_a_capped_run_alone(answer: Plan) -> None:
+    """525 W are drawn on average, 661 at the upper end of the catalog's spread: kernels at 450 W run 1.053 or 1.137 times as
+    long, those at 600 W as long as without a cap or 1.033 times."""
+    plain = expected_run(answer, {"power_cap_w": 1e4})
+    for cap, centre, most in ((450.0, (525 / 450) ** (1 / 3), (661 / 450) ** (1 / 3)), (600.0, 1.0, (661 / 600) ** (1 / 3))):
+        run = expected_run(answer, {"power_cap_w": cap})
+        kernels = (capped_slowdown(answer, 450.0) - 1) / ((525 / 450) ** (1 / 3) - 1)
+        assert capped_slowdown(answer, cap) == pytest.approx(1 + kernels * (centre - 1))
+        assert run.wall_s.upper / run.wall_s.expected > plain.wall_s.upper / plain.wall_s.expected
+        (swing,) = (s for s in tornado(run, bill_of(run)) if s.name == "power without the cap")
+        added = swing.high_usd / bill_of(run).total_usd.expected - 1
+        assert added == pytest.approx(kernels * (most - centre) / (1 + kernels * (centre - 1)), rel=0.05)
 
 
 def test_a_spot_plan_needs_the_time_between_preemptions(answer: Plan) -> None:
@@ -427,6 +462,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "unknown rates": ({"failures": "llama3"}, "did you mean llama-3"),
     "negative": ({"detection_s": -1}, "detection_s = -1"),
     "typo": ({"detektion_s": 1}, "did you mean detection_s"),
+    "slowest": ({"slowest_recovery_s": 60.0}, "run: slowest_recovery_s = 60: shorter than detection_s + restart_s = 600"),
     "two intervals": ({"checkpoint_interval_s": 5.0, "checkpoint_every_steps": 3}, "give one of checkpoint_interval_s"),
     "rule and interval": ({"checkpoint": "young", "checkpoint_interval_s": 5.0}, "a rule (daly, young, none) or an interval"),
     "half an evaluation": ({"evaluation_every_steps": 5}, "give both or neither"),

@@ -238,8 +238,9 @@ def causes_figure(labels: Sequence[str], runs: Sequence[WholeRun]) -> Figure:
 def end_words(text: str) -> str:
     """An end of an input in the language of the session: "0.5 x as many", "10 min", "as modelled"."""
     value, _, unit = text.partition(" ")
-    if unit in ("x as many", "min"):
-        return t("run.as_many" if unit == "x as many" else "run.minutes", value=value)
+    units = {"x as many": "run.as_many", "min": "run.minutes", "of rated": "run.of_rated"}
+    if unit in units:
+        return t(units[unit], value=value)
     known = {"as modelled": "run.as_modelled", "as published runs went": "run.as_published"}
     return t(known[text]) if text in known else text
 
@@ -281,6 +282,7 @@ def _held(plan: Plan, tables: state.Tables) -> Holding:
         preemption_mtbf_s=run.get("preemption_mtbf_s"),
         pue=cost.get("pue"),
         electricity_usd_per_kwh=cost.get("electricity_usd_per_kwh"),
+        power_w_per_gpu=cost.get("power_w_per_gpu"),
     )
 
 
