@@ -88,10 +88,19 @@ def test_a_price_path_makes_renting_cheaper_and_owning_pay_later(eight: Cluster)
 
 
 def test_what_is_known_leaves_no_doubt_and_what_is_not_a_wide_interval(eight: Cluster) -> None:
-    sure = holding(eight, Ownership.build(BARE, "own"), years=5, rent_usd_per_gpu_hour=3.0)
+    own, rent = Ownership.build(BARE, "own"), {"years": 5, "rent_usd_per_gpu_hour": 3.0}
+    sure = holding(eight, own, **rent, power_w_per_gpu=power_w_per_gpu(eight))
     for one in sure.break_even:
         assert one.months == one.months_lower == one.months_upper
         assert one.probability in (0.0, 1.0)
+    assumed = holding(eight, own, **rent)  # the same watts, but as uncertain as the catalog has them
+    assert [way.usd.tolist() for way in assumed.ways] == [way.usd.tolist() for way in sure.ways]
+    one, other = (next(b for b in found.break_even if b.against == "on-demand") for found in (sure, assumed))
+    assert one.utilisation is not None
+    assert other.utilisation is not None
+    assert one.utilisation.lower == pytest.approx(one.utilisation.upper)
+    assert other.utilisation.lower < one.utilisation.expected < other.utilisation.upper
+    assert sure.assumptions["power_w_per_gpu"] == "956: given"
     unsure = next(one for one in holding(eight, years=5).break_even if one.against == "on-demand")
     assert (unsure.months_lower or 0) < (unsure.months or 61) < (unsure.months_upper or 61)
     assert 0.0 < unsure.probability < 1.0
