@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
-from concurrent.futures import as_completed
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from planner.common.processes import copies, may_copy, spare_cores
+from planner.common.processes import copies, end_with_parent, may_copy, spare_cores
 from planner.common.progress import Progress
 from planner.layout_search.found import Found
 from planner.layout_search.question import SearchQuestion
@@ -16,6 +15,9 @@ from planner.layout_search.search import answered, search_all, search_unit, sear
 
 WORTH_LAYOUTS = 2_000_000
 """Half a second to a second of one core; a process more costs some 20 ms."""
+
+PULSE_S = 0.3
+"""So often progress is told while nothing is done: whoever waits may have had enough."""
 
 _ASKED: list[SearchQuestion] = []
 """The question, which processes inherit."""
@@ -40,12 +42,16 @@ def searched_on_cores(q: SearchQuestion, progress: Progress | None, cores: int, 
     found, complete = Found(), True
     before = set(multiprocessing.active_children())
     _ASKED[:] = [q]
-    pool = copies(min(cores, len(units)), _stop_at_once)
+    pool = copies(min(cores, len(units)), end_with_parent)
     try:
-        for future in as_completed([pool.submit(_unit, unit) for unit in units]):
-            found.merge(future.result(), q.top)
-            if progress is not None:
-                progress(found.num_layouts, size)
+        waiting = {pool.submit(_unit, unit) for unit in units}
+        while waiting:
+            done, waiting = wait(waiting, PULSE_S, FIRST_COMPLETED)
+            for future in done or (None,):
+                if future is not None:
+                    found.merge(future.result(), q.top)
+                if progress is not None:
+                    progress(found.num_layouts, size)
     except KeyboardInterrupt:
         complete = False
     except BrokenProcessPool:  # one was killed, for memory or by somebody: here each part is searched after the other
@@ -65,8 +71,3 @@ def largest_first(q: SearchQuestion) -> list[tuple[int, int]]:
 
 def _unit(unit: tuple[int, int]) -> Found:
     return search_unit(_ASKED[0], unit, Found())
-
-
-def _stop_at_once() -> None:
-    """Ctrl-C goes to all processes of a terminal: this one ends without a word."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

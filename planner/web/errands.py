@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Protocol
 
 from planner.common.errors import PlannerError
+from planner.layout_search.on_cores import run_on_cores
 from planner.layout_search.question import SearchQuestion
-from planner.layout_search.search import run_search
 from planner.studies.limit import largest
 from planner.studies.sweep import SweepQuestion
 from planner.studies.sweep_api import run_sweep
@@ -39,8 +39,8 @@ def ways(tell: Tell, tables: Mapping[str, Mapping[str, Any]], names: tuple[str, 
 
 
 def search(tell: Tell, question: SearchQuestion) -> Any:
-    """The table of a search; of what it has looked at where nobody wants it any longer."""
-    return run_search(question, tell).to_frame()
+    """The table of a search, on all cores as ``planner search``; of what it has looked at where nobody wants it any longer."""
+    return run_on_cores(question, tell).to_frame()
 
 
 def sweep(tell: Tell, question: SweepQuestion) -> Any:

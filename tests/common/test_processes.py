@@ -64,6 +64,30 @@ def test_a_process_alone_is_copied_on_linux() -> None:
     assert printed == [str(alone), str(len(os.sched_getaffinity(0)) if alone else 1)]
 
 
+ORPHANS = """
+import os, signal, sys, time
+from planner.common.processes import copies, end_with_parent
+
+def told():
+    os.write(1, f"{os.getpid()}\\n".encode())
+    time.sleep(60)
+
+pool = copies(2, end_with_parent)
+pool.submit(told), pool.submit(told)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux")
+def test_a_copy_ends_with_what_it_is_a_copy_of() -> None:
+    with subprocess.Popen([sys.executable, "-c", ORPHANS], cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        numbers = {int(parent.stdout.readline()) for _ in range(2)}
+        assert len(numbers) == 2
+        parent.kill()
+        assert parent.stdout.read() == ""  # comes when the last that could write has ended
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_fit_s_processes_answer_while_threads_hold_locks(jobs: int) -> None:
     runs = [settled(run) for run in read_runs(DATA / "korthikanti2022.csv")[0]]

@@ -118,6 +118,6 @@ def test_small_spaces_and_those_of_a_process_with_threads_are_searched_here(monk
 
 
 if __name__ == "__main__":
-    copied = on_cores.copies
+    copied, on_cores.PULSE_S = on_cores.copies, 60.0
     on_cores.copies = lambda *arguments: STARTED.append(1) or copied(*arguments)  # type: ignore[func-returns-value]
     ALONE[sys.argv[1]]()
